@@ -1,0 +1,3 @@
+"""Whence: where was this photo taken?"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Photos in: pixels, metadata, positions, tables, the field's dataset layouts. No models here."""

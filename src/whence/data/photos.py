@@ -1,0 +1,187 @@
+"""`Photos`: a collection of photos as columns, and `scan_photos`, which makes one from folders, lists and globs.
+
+Columns rather than records: a million photos are a few arrays, and the file the store writes is these arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import numpy as np
+
+from whence.types import GeoPoint, Photo, PlanePoint, SkippedPhoto
+
+NO_TIME = np.iinfo(np.int64).min
+NO_ZONE = np.iinfo(np.int16).min
+
+COLUMNS: dict[str, type | str] = {
+    "content": "S32",
+    "lat": np.float64,
+    "lon": np.float64,
+    "altitude_m": np.float64,
+    "east_m": np.float64,
+    "north_m": np.float64,
+    "zone": "S3",
+    "point_source": "S8",
+    "heading_deg": np.float32,
+    "heading_is_magnetic": np.bool_,
+    "error_m": np.float32,
+    "time_us": np.int64,
+    "time_zone_min": np.int16,
+    "width": np.int32,
+    "height": np.int32,
+    "size_bytes": np.int64,
+    "mtime_ns": np.int64,
+}
+"""Name -> dtype of every column but the path. Missing numbers are NaN, missing text is empty, missing times `NO_TIME`."""
+
+
+class Photos(Sequence[Photo]):
+    """An immutable table of photos under a root folder. `photos[i]` is a `Photo`; `photos.lat` is a column (N,).
+
+    `skipped` lists the files that were left out, with the reason; selections keep it.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str],
+        columns: Mapping[str, np.ndarray],
+        *,
+        root: str | Path = ".",
+        skipped: Iterable[SkippedPhoto] = (),
+    ) -> None:
+        self.paths: tuple[str, ...] = tuple(paths)
+        self.root = Path(root)
+        self.skipped: tuple[SkippedPhoto, ...] = tuple(skipped)
+        self.columns: dict[str, np.ndarray] = {}
+        for name, dtype in COLUMNS.items():
+            column = np.asarray(columns[name]).astype(dtype, copy=False)
+            if column.shape != (len(self.paths),):
+                raise ValueError(f"column {name} has shape {column.shape} for {len(self.paths)} paths")
+            self.columns[name] = column
+
+    @classmethod
+    def of(cls, records: Iterable[Photo], *, root: str | Path = ".", skipped: Iterable[SkippedPhoto] = ()) -> Photos:
+        """The table of these records."""
+        records = list(records)
+        rows = [_as_row(photo) for photo in records]
+        columns = {name: np.array([row[i] for row in rows], dtype=dtype) for i, (name, dtype) in enumerate(COLUMNS.items())}
+        return cls([photo.path for photo in records], columns, root=root, skipped=skipped)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Photos], *, root: str | Path | None = None) -> Photos:
+        """One table of several, in order. Their paths are taken as they are."""
+        if not parts:
+            return cls.of([], root="." if root is None else root)
+        columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in COLUMNS}
+        paths = [path for part in parts for path in part.paths]
+        skipped = [entry for part in parts for entry in part.skipped]
+        return cls(paths, columns, root=parts[0].root if root is None else root, skipped=skipped)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __iter__(self) -> Iterator[Photo]:
+        return (self.record(i) for i in range(len(self)))
+
+    def __getitem__(self, key: int) -> Photo:  # type: ignore[override]
+        return self.record(range(len(self))[key])
+
+    def __getattr__(self, name: str) -> np.ndarray:
+        columns = self.__dict__.get("columns", {})
+        if name in columns:
+            return columns[name]
+        raise AttributeError(f"Photos has no attribute {name!r}; columns: {', '.join(COLUMNS)}")
+
+    def select(self, rows: np.ndarray) -> Photos:
+        """The table of some rows, by index (M,) or mask (N,) bool."""
+        rows = np.asarray(rows)
+        rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+        columns = {name: column[rows] for name, column in self.columns.items()}
+        return Photos([self.paths[i] for i in rows], columns, root=self.root, skipped=self.skipped)
+
+    def with_columns(self, **columns: np.ndarray) -> Photos:
+        """The same photos with some columns replaced."""
+        return Photos(self.paths, {**self.columns, **columns}, root=self.root, skipped=self.skipped)
+
+    def file(self, row: int) -> Path:
+        """Where the photo of a row lies on this machine."""
+        return self.root / self.paths[row]
+
+    @property
+    def has_point(self) -> np.ndarray:
+        """(N,) bool: which photos have a latitude and longitude."""
+        return np.isfinite(self.columns["lat"])
+
+    @property
+    def has_plane(self) -> np.ndarray:
+        """(N,) bool: which photos have coordinates on a plane (from "@" file names)."""
+        return np.isfinite(self.columns["east_m"])
+
+    def record(self, row: int) -> Photo:
+        """One row as a record."""
+        get = {name: column[row] for name, column in self.columns.items()}
+        point = GeoPoint(float(get["lat"]), float(get["lon"]), _number(get["altitude_m"])) if np.isfinite(get["lat"]) else None
+        plane = None
+        if np.isfinite(get["east_m"]):
+            plane = PlanePoint(float(get["east_m"]), float(get["north_m"]), get["zone"].decode())
+        return Photo(
+            path=self.paths[row],
+            content=get["content"].decode(),
+            point=point,
+            plane=plane,
+            point_source=get["point_source"].decode(),
+            heading_deg=_number(get["heading_deg"]),
+            heading_is_magnetic=bool(get["heading_is_magnetic"]),
+            error_m=_number(get["error_m"]),
+            time=_time(int(get["time_us"]), int(get["time_zone_min"])),
+            width=int(get["width"]),
+            height=int(get["height"]),
+            size_bytes=int(get["size_bytes"]),
+            mtime_ns=int(get["mtime_ns"]),
+        )
+
+
+def _number(value: np.floating) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _time(microseconds: int, zone_minutes: int) -> datetime | None:
+    if microseconds == NO_TIME:
+        return None
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
+    if zone_minutes == NO_ZONE:
+        return moment.replace(tzinfo=None)
+    return moment.astimezone(timezone(timedelta(minutes=zone_minutes)))
+
+
+def _as_row(photo: Photo) -> tuple[object, ...]:
+    nan = float("nan")
+    moment, zone_minutes = NO_TIME, NO_ZONE
+    if photo.time is not None:
+        offset = photo.time.utcoffset()
+        zone_minutes = NO_ZONE if offset is None else int(offset.total_seconds() // 60)
+        aware = photo.time.replace(tzinfo=UTC) if offset is None else photo.time
+        moment = (aware - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    point, plane = photo.point, photo.plane
+    return (
+        photo.content.encode(),
+        nan if point is None else point.lat,
+        nan if point is None else point.lon,
+        nan if point is None or point.altitude_m is None else point.altitude_m,
+        nan if plane is None else plane.east_m,
+        nan if plane is None else plane.north_m,
+        b"" if plane is None else plane.zone.encode(),
+        photo.point_source.encode(),
+        nan if photo.heading_deg is None else photo.heading_deg,
+        photo.heading_is_magnetic,
+        nan if photo.error_m is None else photo.error_m,
+        moment,
+        zone_minutes,
+        photo.width,
+        photo.height,
+        photo.size_bytes,
+        photo.mtime_ns,
+    )

@@ -1,0 +1,131 @@
+"""The exceptions of Whence, one tree.
+
+    WhenceError
+    ├── InputError               what was given cannot be used
+    │   ├── UnreadableImage      a photo's pixels cannot be decoded (names the path)
+    │   ├── UnreadableTable      a CSV, GeoJSON, sidecar or list file is broken (names file and line)
+    │   ├── InvalidPoint         a coordinate that is not on Earth
+    │   ├── NoPhotos             nothing to work on
+    │   ├── UnknownName          no such model, index, benchmark or field; lists the nearest ones
+    │   └── BadOption            an option's value is outside what it may be
+    ├── ModelError
+    │   ├── NotFitted            a fitted descriptor was asked to describe before `fit`
+    │   └── MissingExtra         an optional package is needed (says which extra installs it)
+    └── StoreError               the database folder (always names it)
+        ├── NotAStore            the folder is not a Whence database
+        ├── CorruptStore         a file is missing, truncated or does not match the manifest
+        ├── StoreVersion         written by a format this version does not read
+        ├── StoreLocked          another process is writing to it
+        ├── StoreFull            the disk refused the write; the previous state is intact
+        └── CardMismatch         made with another model, or fitted on other photos
+
+Every message names the file and, where there is one, the fix.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class WhenceError(Exception):
+    """Base of all errors Whence raises on purpose."""
+
+
+class InputError(WhenceError):
+    """What was given cannot be used."""
+
+
+class UnreadableImage(InputError):
+    """A photo cannot be decoded; carries `path` and `reason`."""
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        super().__init__(f"cannot read image {str(path)!r}: {reason}")
+        self.path = str(path)
+        self.reason = reason
+
+
+class UnreadableTable(InputError):
+    """A table of positions or a list of files is broken; names the file and, if known, the line."""
+
+    def __init__(self, path: str | Path, reason: str, *, line: int | None = None) -> None:
+        where = f"{str(path)!r}" if line is None else f"{str(path)!r}, line {line}"
+        super().__init__(f"cannot read {where}: {reason}")
+        self.path = str(path)
+        self.reason = reason
+        self.line = line
+
+
+class InvalidPoint(InputError):
+    """A coordinate that is not on Earth."""
+
+
+class NoPhotos(InputError):
+    """There is nothing to work on."""
+
+
+class UnknownName(InputError):
+    """No such name; the message lists the nearest ones."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(names) or 'none'}"
+        super().__init__(f"unknown {kind} {name!r}; {hint}")
+        self.kind = kind
+        self.name = name
+        self.nearest = tuple(near)
+
+
+class BadOption(InputError):
+    """An option's value is outside what it may be."""
+
+
+class ModelError(WhenceError):
+    """A model cannot do what was asked."""
+
+
+class NotFitted(ModelError):
+    """A descriptor that has to see photos first was asked to describe."""
+
+
+class MissingExtra(ModelError):
+    """An optional package is needed; says which extra installs it."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs an optional package: install it with  pip install 'whence[{extra}]'")
+        self.extra = extra
+
+
+class StoreError(WhenceError):
+    """Something is wrong with a database folder; the message names it."""
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        super().__init__(f"{str(path)!r}: {reason}")
+        self.path = str(path)
+        self.reason = reason
+
+
+class NotAStore(StoreError):
+    """The folder is not a Whence database."""
+
+
+class CorruptStore(StoreError):
+    """A file of the database is missing, truncated or does not match the manifest."""
+
+
+class StoreVersion(StoreError):
+    """Written in a format this version does not read."""
+
+
+class StoreLocked(StoreError):
+    """Another process is writing to the database."""
+
+
+class StoreFull(StoreError):
+    """The disk refused the write; the previous state is intact."""
+
+
+class CardMismatch(StoreError):
+    """The database was made with another model, or fitted on other photos."""

@@ -1,0 +1,94 @@
+"""Names of the parts: a static table from name to factory and card. Importing it imports nothing else.
+
+A model's card says everything needed to use it correctly; evaluation and the localizer read preprocessing from the card.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from whence.errors import UnknownName
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """How an image is brought to what the model expects."""
+
+    long_side_px: int | None = None
+    """The longer side is brought to this length, keeping the aspect ratio; None keeps the size."""
+    enlarge: bool = False
+    """Whether images smaller than `long_side_px` are enlarged."""
+    interpolation: str = "area"
+    colour: str = "rgb"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What a person must know about a model before using it."""
+
+    name: str
+    summary: str
+    dim: int
+    preprocessing: Preprocessing
+    licence: str
+    weights: str = "none"
+    """Where the numbers come from: "none" for training-free models."""
+    training_data: str = "none"
+    citation: str = ""
+    similarity: str = "inner product of unit vectors"
+    is_fitted_on_database: bool = False
+    version: int = 1
+    """Raised when the same name gives other numbers than before."""
+
+    @property
+    def card_id(self) -> str:
+        """The key under which databases and caches remember this model."""
+        return f"{self.name}.v{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Dotted factory ("module:callable") and, for models, the card."""
+
+    factory: str
+    card: ModelCard | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+MODELS: dict[str, Entry] = {}
+INDEXES: dict[str, Entry] = {
+    "flat": Entry("whence.index.flat:FlatIndex"),
+    "ann": Entry("whence.index.ann:AnnIndex"),
+}
+
+
+def list_models(pattern: str = "*") -> tuple[str, ...]:
+    """Names of the models that match a shell pattern, sorted."""
+    return tuple(sorted(name for name in MODELS if fnmatch.fnmatchcase(name, pattern)))
+
+
+def get_card(name: str) -> ModelCard:
+    """The card of a model. Raises `UnknownName` with the nearest names."""
+    card = get_entry("model", name).card
+    assert card is not None, "every model in the table has a card"
+    return card
+
+
+def get_entry(kind: str, name: str) -> Entry:
+    """The table entry of a part. Raises `UnknownName` with the nearest names."""
+    table = {"model": MODELS, "index": INDEXES}[kind]
+    if name not in table:
+        raise UnknownName(kind, name, table)
+    return table[name]
+
+
+def build(kind: str, name: str, **options: Any) -> Any:
+    """Make the part: imports its factory now and calls it with the entry's options, then the given ones."""
+    entry = get_entry(kind, name)
+    module, _, attribute = entry.factory.partition(":")
+    factory = getattr(importlib.import_module(module), attribute)
+    return factory(**{**entry.options, **options})

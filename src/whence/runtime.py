@@ -1,0 +1,133 @@
+"""The machine: threads, seeds, progress bars, and writes that either happen whole or not at all.
+
+The only place where thread counts are set, and the only place that renames files into place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def num_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def set_threads(num_threads: int) -> None:
+    """Give every numerical library that is already imported the same number of threads.
+
+    faiss and torch each keep an OpenMP pool; on few cores they fight unless both are bounded.
+    """
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(num_threads)
+    if "faiss" in sys.modules:
+        sys.modules["faiss"].omp_set_num_threads(num_threads)
+    if "cv2" in sys.modules:
+        sys.modules["cv2"].setNumThreads(num_threads)
+
+
+def random_stream(seed: int, *keys: int) -> np.random.Generator:
+    """A random generator that depends on nothing but the seed and the keys."""
+    return np.random.default_rng([seed, *keys])
+
+
+def map_threads(function: Callable[[T], R], items: Iterable[T], *, num_workers: int | None = None) -> Iterator[R]:
+    """`function` over `items` on threads, results in order, never more than a few items ahead of the consumer."""
+    workers = num_cores() if num_workers is None else num_workers
+    if workers <= 1:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        pending: deque[Future[R]] = deque()
+        try:
+            for item in items:
+                pending.append(pool.submit(function, item))
+                if len(pending) >= 3 * workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+@contextlib.contextmanager
+def progress(label: str, *, total: int | None, show: bool | None = None) -> Iterator[Callable[[int], None]]:
+    """A progress bar on standard error; gives a function that advances it by n.
+
+    `show` None means: only on a terminal.
+    """
+    if not (sys.stderr.isatty() if show is None else show):
+        yield lambda n: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=total)
+        yield lambda n: bar.update(task, advance=n)
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
+    """Open a temporary file beside `path`; on success flush it to disk and rename it over `path`, on failure delete it."""
+    target = Path(path)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    os.close(descriptor)
+    try:
+        text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+        with open(temporary, mode, **text) as file:  # type: ignore[call-overload]
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~current_umask())
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    sync_folder(target.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename inside `folder` survive a power cut, where the system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def current_umask() -> int:
+    """The process's umask. Reading it means setting it twice; files made in between by other threads get the default."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def in_batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Consecutive slices of at most `size` items."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

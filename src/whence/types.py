@@ -1,0 +1,165 @@
+"""The records that travel between the rooms, and the protocols of the parts.
+
+Records are frozen and small. Large collections are columns (`whence.data.photos.Photos`) and matrices, not lists of these.
+Nothing here computes; formulas on coordinates live in `whence.geo`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+from whence.errors import InvalidPoint
+
+PositionStatus = Literal["located", "matched", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class GeoPoint:
+    """A place on Earth: WGS84 latitude and longitude in degrees, altitude in metres where known.
+
+    Longitudes outside [-180, 180] are wrapped. Raises `InvalidPoint` for anything not on Earth.
+    """
+
+    lat: float
+    lon: float
+    altitude_m: float | None = None
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.lat) and math.isfinite(self.lon)) or abs(self.lat) > 90 or abs(self.lon) > 540:
+            raise InvalidPoint(f"latitude {self.lat}, longitude {self.lon} is not a place on Earth")
+        if abs(self.lon) > 180:
+            object.__setattr__(self, "lon", (self.lon + 180) % 360 - 180)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanePoint:
+    """Metres on a plane, as "@" file names carry them: a UTM position, or free coordinates where `zone` is empty."""
+
+    east_m: float
+    north_m: float
+    zone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """One photo file and what is known about it without looking at its pixels."""
+
+    path: str
+    """Path as the collection knows it: relative to its root, "/" as separator."""
+    content: str = ""
+    """BLAKE2b-128 of the file's bytes, 32 hex digits; empty where not read."""
+    point: GeoPoint | None = None
+    plane: PlanePoint | None = None
+    point_source: str = ""
+    """Where the position came from: exif, name, csv, geojson, sidecar, or empty."""
+    heading_deg: float | None = None
+    """Viewing direction, degrees clockwise from true north (from magnetic north where `heading_is_magnetic`)."""
+    heading_is_magnetic: bool = False
+    error_m: float | None = None
+    """Horizontal positioning error the camera reported, metres."""
+    time: datetime | None = None
+    """Time of capture; with a time zone only where the photo states one."""
+    width: int = 0
+    height: int = 0
+    size_bytes: int = 0
+    mtime_ns: int = 0
+
+
+class SkippedPhoto(NamedTuple):
+    """A file that was left out, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A database photo returned for a query."""
+
+    photo: str
+    rank: int
+    """1 for the best."""
+    similarity: float
+    row: int = -1
+    """Row of the photo in the database's table."""
+    point: GeoPoint | None = None
+    heading_deg: float | None = None
+    num_inliers: int | None = None
+    """Inliers of the geometric check; None where none was made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """The answer for one query.
+
+    `located`: a place with coordinates. `matched`: the place is the matched photo, which has no coordinates.
+    `unknown`: no answer is given; `candidates` still hold the best guesses.
+    """
+
+    query: str
+    status: PositionStatus
+    point: GeoPoint | None = None
+    radius_m: float | None = None
+    """Radius around `point` that holds the true place; None where nothing calibrated it."""
+    heading_deg: float | None = None
+    confidence: float | None = None
+    """Probability that the answer is right; None where nothing calibrated it."""
+    candidates: tuple[Candidate, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Wall-clock seconds by stage."""
+    reason: str = ""
+
+
+class Neighbors(NamedTuple):
+    """Result of a search: for Q queries the K most similar ids, best first. K is at most the number of ids searched."""
+
+    ids: np.ndarray
+    """(Q, K) int64."""
+    similarities: np.ndarray
+    """(Q, K) float32; larger is better."""
+
+
+@runtime_checkable
+class Descriptor(Protocol):
+    """What turns images into global descriptors."""
+
+    @property
+    def dim(self) -> int: ...
+
+    @property
+    def is_fitted(self) -> bool: ...
+
+    def fit(self, images: Sequence[np.ndarray], *, seed: int) -> None: ...
+
+    def describe(self, images: Sequence[np.ndarray]) -> np.ndarray: ...
+
+    def state(self) -> dict[str, np.ndarray]: ...
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None: ...
+
+
+@runtime_checkable
+class Index(Protocol):
+    """What finds the most similar descriptors.
+
+    Ids are chosen by the caller, unique, non-negative. Similarity is the inner product. `search` returns
+    K = min(k, number of ids allowed) columns, never an id of -1; `allowed` restricts the search to these ids, exactly.
+    """
+
+    @property
+    def num_vectors(self) -> int: ...
+
+    @property
+    def dim(self) -> int: ...
+
+    def add(self, ids: np.ndarray, descriptors: np.ndarray) -> None: ...
+
+    def remove(self, ids: np.ndarray) -> None: ...
+
+    def search(self, queries: np.ndarray, *, k: int, allowed: np.ndarray | None = None) -> Neighbors: ...
