@@ -1,0 +1,137 @@
+"""The field's "@" file names: fourteen fields between fifteen "@" signs that carry a photo's position and capture data.
+
+    @UTM_east@UTM_north@zone_number@zone_letter@latitude@longitude@pano_id@tile_num@heading@pitch@roll@height@timestamp@note@.jpg
+
+Only the first two fields are required. The base name alone is read: an "@" in a folder's name means nothing.
+Format: the Deep Visual Geo-localization Benchmark (Berton et al., CVPR 2022) and its dataset downloader.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import PurePosixPath
+
+from whence.errors import InvalidPoint
+from whence.geo import from_utm, to_utm
+from whence.types import GeoPoint, PlanePoint
+
+_TIME = re.compile(r"(\d{4})(?:(\d{2})(?:(\d{2})(?:_?(\d{2})(?:(\d{2})(?:(\d{2}))?)?)?)?)?")
+
+
+@dataclass(frozen=True, slots=True)
+class NameFields:
+    """What an "@" file name says. Missing fields are None or empty."""
+
+    plane: PlanePoint
+    point: GeoPoint | None = None
+    pano_id: str = ""
+    tile_num: str = ""
+    heading_deg: float | None = None
+    pitch_deg: float | None = None
+    roll_deg: float | None = None
+    height_m: float | None = None
+    time: datetime | None = None
+    note: str = ""
+
+
+def parse_name(path: str) -> NameFields | None:
+    """The fields of an "@" file name, or None where the base name is not one.
+
+    The point comes from the latitude and longitude fields, else from east, north and zone when a zone is given.
+    """
+    parts = PurePosixPath(path.replace("\\", "/")).name.split("@")
+    if len(parts) < 4:
+        return None
+    east, north = _number(parts[1]), _number(parts[2])
+    if east is None or north is None:
+        return None
+    fields = parts[1:-1] + [""] * 14
+    zone = (fields[2].zfill(2) + fields[3].upper()) if fields[2].isdigit() and fields[3][:1].isalpha() else ""
+    heading = _number(fields[8])
+    return NameFields(
+        plane=PlanePoint(east, north, zone),
+        point=_point(fields, east, north, zone),
+        pano_id=fields[6],
+        tile_num=fields[7],
+        heading_deg=None if heading is None else heading % 360,
+        pitch_deg=_number(fields[9]),
+        roll_deg=_number(fields[10]),
+        height_m=_number(fields[11]),
+        time=parse_timestamp(fields[12]),
+        note=fields[13],
+    )
+
+
+def _point(fields: list[str], east: float, north: float, zone: str) -> GeoPoint | None:
+    lat, lon = _number(fields[4]), _number(fields[5])
+    try:
+        # Five decimals of a degree are a metre; the metric fields are finer and are used where a zone makes them meaningful.
+        if zone:
+            return from_utm(east, north, zone=zone)
+        return None if lat is None or lon is None else GeoPoint(lat, lon)
+    except InvalidPoint:
+        return None
+
+
+def format_name(
+    *,
+    point: GeoPoint | None = None,
+    plane: PlanePoint | None = None,
+    pano_id: str = "",
+    tile_num: int | None = None,
+    heading_deg: float | None = None,
+    pitch_deg: float | None = None,
+    roll_deg: float | None = None,
+    height_m: float | None = None,
+    time: datetime | None = None,
+    note: str = "",
+    extension: str = ".jpg",
+) -> str:
+    """The "@" file name of a photo, in the widths of the field's downloader. Give a point, a plane position, or both."""
+    if point is None and plane is None:
+        raise InvalidPoint('an "@" file name needs a position')
+    if plane is None:
+        assert point is not None
+        plane = PlanePoint(*to_utm(point))
+    if any("@" in text or "/" in text for text in (pano_id, note, extension)):
+        raise InvalidPoint('"@" and "/" cannot stand inside a field of an "@" file name')
+    fields = [
+        f"{plane.east_m:010.2f}",
+        f"{plane.north_m:010.2f}",
+        plane.zone[:-1],
+        plane.zone[-1:],
+        "" if point is None else f"{point.lat:09.5f}",
+        "" if point is None else f"{point.lon:010.5f}",
+        pano_id,
+        "" if tile_num is None else f"{tile_num:02d}",
+        "" if heading_deg is None else f"{round(heading_deg) % 360:03d}",
+        "" if pitch_deg is None else f"{round(pitch_deg):03d}",
+        "" if roll_deg is None else f"{round(roll_deg):03d}",
+        "" if height_m is None else f"{height_m:.2f}",
+        "" if time is None else time.strftime("%Y%m%d_%H%M%S"),
+        note,
+    ]
+    return "@" + "@".join(fields) + "@" + extension
+
+
+def parse_timestamp(text: str) -> datetime | None:
+    """A time written YYYYMMDD_hhmmss, cut anywhere from the right; missing parts are the earliest."""
+    match = _TIME.fullmatch(text)
+    if match is None:
+        return None
+    year, month, day, hour, minute, second = (int(part) if part else None for part in match.groups())
+    try:
+        return datetime(year or 1, month or 1, day or 1, hour or 0, minute or 0, second or 0)
+    except ValueError:
+        return None
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
