@@ -1,6 +1,6 @@
 """Run several ways of doing the same thing side by side: interleaved rounds in shuffled order, process CPU time, medians, ratios.
 
-Absolute times mean little on a shared machine; ratios of medians taken in one process do. `compare` prints one table and returns it.
+Absolute times mean little on a shared machine; ratios of medians taken in one process do. `compare` prints a table and returns it.
 """
 
 from __future__ import annotations
