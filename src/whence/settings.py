@@ -61,7 +61,7 @@ class BuildOptions:
 def load_settings(
     *, flags: Mapping[str, Any] = NO_OPTIONS, environ: Mapping[str, str] | None = None, file: str | Path | None = None
 ) -> Settings:
-    """The settings in force. `flags` with value None are as good as absent. Raises `BadOption`, `UnknownName`, `UnreadableTable`."""
+    """The settings in force; `flags` with value None count as absent. Raises `BadOption`, `UnknownName`, `UnreadableTable`."""
     environ = os.environ if environ is None else environ
     known = {entry.name: entry for entry in fields(Settings)}
     values: dict[str, Any] = dict(_read_file(file if file is not None else environ.get("WHENCE_CONFIG"), known))

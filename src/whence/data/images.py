@@ -93,9 +93,7 @@ def load_many(
 
     def load(source: Source) -> np.ndarray | UnreadableImage:
         try:
-            return load_resized(
-                source, long_side_px=long_side_px, short_side_px=short_side_px, enlarge=enlarge, decoder=decoder
-            )
+            return load_resized(source, long_side_px=long_side_px, short_side_px=short_side_px, enlarge=enlarge, decoder=decoder)
         except UnreadableImage as error:
             return error
 
@@ -131,9 +129,7 @@ def has_fast_decoder() -> bool:
     return find_spec("simplejpeg") is not None
 
 
-def _target_size(
-    stored: tuple[int, int], *, long_side_px: int | None, short_side_px: int | None, enlarge: bool
-) -> tuple[int, int]:
+def _target_size(stored: tuple[int, int], *, long_side_px: int | None, short_side_px: int | None, enlarge: bool) -> tuple[int, int]:
     """Width and height after resizing. The side that was asked for gets exactly that length, the other is rounded."""
     if long_side_px is not None and short_side_px is not None:
         raise BadOption("give long_side_px or short_side_px, not both")

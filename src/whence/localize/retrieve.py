@@ -56,9 +56,7 @@ class Retriever:
         found = self.index.search(descriptors, k=k, allowed=None if is_whole else searched)
         first = np.searchsorted(descriptor_rows, found.ids, side="left")
         last = np.searchsorted(descriptor_rows, found.ids, side="right")
-        return tuple(
-            self._candidates(photo_rows, first[q], last[q], found.similarities[q], k=k) for q in range(len(found.ids))
-        )
+        return tuple(self._candidates(photo_rows, first[q], last[q], found.similarities[q], k=k) for q in range(len(found.ids)))
 
     def _candidates(
         self, photo_rows: np.ndarray, first: np.ndarray, last: np.ndarray, similarities: np.ndarray, *, k: int

@@ -95,8 +95,8 @@ class DenseRootSift:
         ]
         if not keypoints:
             return _as_record([], None, grey)
-        keypoints, descriptors = cv2.SIFT.create().compute(grey, keypoints)
-        return _as_record(keypoints, descriptors, grey)
+        described, descriptors = cv2.SIFT.create().compute(grey, keypoints)
+        return _as_record(described, descriptors, grey)
 
 
 def _as_record(keypoints: Sequence[cv2.KeyPoint], descriptors: np.ndarray | None, grey: np.ndarray) -> LocalDescriptors:

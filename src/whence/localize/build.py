@@ -1,0 +1,362 @@
+"""Building and keeping a database: scan, fit, describe what is new, commit as it goes, tidy up.
+
+The store knows no models and the models know no store; this is where they meet. A run that is killed leaves a database that opens;
+running it again goes on where it stopped, with the vocabulary it had begun with.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from whence.data.photos import COLUMNS, Photos
+from whence.data.scan import scan_photos
+from whence.errors import CardMismatch, NoPhotos
+from whence.index.ann import choose_factory
+from whence.index.store import Store, estimate_bytes
+from whence.localize.engine import write_engine
+from whence.models.descriptor import DescriptorModel, load_model
+from whence.runtime import progress
+from whence.settings import BuildOptions
+from whence.types import SkippedPhoto
+
+STATE_BLOB = "descriptor-state"
+_VOLATILE_COLUMNS = {"mtime_ns"}
+"""Columns whose change alone is not worth a commit: a touched file is the same photo."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildReport:
+    """What a build did."""
+
+    path: str
+    model: str
+    num_photos: int
+    num_with_point: int
+    num_descriptors: int
+    num_described: int
+    num_added: int
+    num_updated: int
+    num_removed: int
+    vocabulary: str
+    """"fitted" on the database's own photos, "packaged", "kept" from before, or "none" where the model needs none."""
+    skipped: tuple[SkippedPhoto, ...]
+    size_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class BuildPlan:
+    """What a build would do, before it starts."""
+
+    num_photos: int
+    num_to_describe: int
+    size_bytes: int
+    """Estimated size of the database folder afterwards."""
+    skipped: tuple[SkippedPhoto, ...]
+
+
+def plan_build(
+    sources: Sequence[str | Path], *, path: str | Path, options: BuildOptions, positions: str | Path | None = None
+) -> BuildPlan:
+    """How much work and disk a build would take. Reads the photos' headers and hashes, describes nothing, writes nothing."""
+    folder = Path(path)
+    photos = scan_photos(*sources, positions=positions)
+    model = load_model(options.model, options=options.model_options)
+    contents = np.unique(photos.content)
+    num_known, num_new, num_rows = 0, len(contents), len(photos)
+    if folder.exists():
+        with Store.open(folder) as store:
+            num_known = store.num_descriptors
+            num_new = int((~store.has_descriptors(contents)).sum())
+            num_rows = len({*store.photos.paths, *_stored_paths(photos, folder)})
+    num_descriptors = max(num_rows, num_known + num_new)
+    factory = choose_factory(num_descriptors, model.dim, engine=options.engine)
+    index_bytes = 0 if factory is None else model.dim // 8
+    size = estimate_bytes(num_descriptors, model.dim, options.dtype, index_bytes=index_bytes)
+    return BuildPlan(num_rows, num_new, size, photos.skipped)
+
+
+def build_database(
+    sources: Sequence[str | Path],
+    *,
+    path: str | Path,
+    options: BuildOptions | None = None,
+    positions: str | Path | None = None,
+    show_progress: bool | None = None,
+) -> BuildReport:
+    """Make or extend the database at `path` with the photos under `sources`; only what is new or changed is described.
+
+    Unreadable photos are skipped and reported. Raises `NoPhotos` where nothing readable was found, `CardMismatch` where the
+    database was made with another model.
+    """
+    started = time.perf_counter()
+    folder = Path(path)
+    options = options or BuildOptions()
+    model = load_model(options.model, options=options.model_options)
+    known = None
+    if folder.exists():
+        with Store.open(folder) as before:
+            known = before.photos
+    photos = scan_photos(*sources, positions=positions, known=known, show_progress=show_progress)
+    if not len(photos):
+        raise NoPhotos(_nothing_found(sources, photos.skipped))
+    with _open_or_create(folder, model, options) as store:
+        places = sorted({*store.options.get("sources", []), *_source_names(sources, folder)})
+        if places != store.options.get("sources"):
+            store.set_options({**store.options, "sources": places})
+        return _Build(store, model, options, show_progress=show_progress).run(photos, started=started)
+
+
+def refresh_database(path: str | Path, *, show_progress: bool | None = None) -> BuildReport:
+    """Bring a database up to date with the folders it was made from: new and changed photos are described, vanished ones go.
+
+    A photo that is there but can no longer be read keeps its row and is reported. Raises `NoPhotos` where no source is left.
+    """
+    started = time.perf_counter()
+    folder = Path(path)
+    with Store.open(folder, writable=True) as store:
+        sources = [str(store.path.parent / name) for name in store.options.get("sources", [])]
+        present = [source for source in sources if os.path.lexists(source)]
+        if not present:
+            raise NoPhotos(f"none of the folders {str(folder)!r} was made from is there any more: {', '.join(sources) or 'none'}")
+        photos = scan_photos(*present, known=store.photos, show_progress=show_progress)
+        options = BuildOptions(**store.options["build"])
+        model = load_model(options.model, options=options.model_options)
+        gone = [name for name in store.photos.paths if not os.path.lexists(store.path.parent / name)]
+        return _Build(store, model, options, show_progress=show_progress).run(photos, started=started, gone=gone)
+
+
+def refit_database(path: str | Path, *, show_progress: bool | None = None) -> BuildReport:
+    """Fit the descriptor again on all photos of the database and describe all of them again.
+
+    The new database is made beside the old one (resumable: run it again) and takes its place at the end; photos whose files
+    are gone are left out and reported.
+    """
+    started = time.perf_counter()
+    folder = Path(path)
+    with Store.open(folder) as old:
+        photos, settings = old.photos, old.options
+    options = BuildOptions(**settings["build"])
+    model = load_model(options.model, options=options.model_options)
+    there = np.array([os.path.lexists(photos.file(i)) for i in range(len(photos))], bool)
+    missing = tuple(SkippedPhoto(photos.paths[i], "the file is gone") for i in np.flatnonzero(~there))
+    if not there.any():
+        raise NoPhotos(f"none of the photos of {str(folder)!r} is there any more")
+    fresh = folder.with_name(folder.name + ".refit")
+    with _open_or_create(fresh, model, options) as store:
+        store.set_options(settings)
+        kept = photos.select(there)
+        kept = Photos(kept.paths, kept.columns, root=photos.root, skipped=missing)
+        report = _Build(store, model, options, show_progress=show_progress).run(kept, started=started)
+    os.rename(folder, _aside(folder))
+    finish_refit(folder)
+    return BuildReport(**{**_fields(report), "path": str(folder)})
+
+
+def finish_refit(folder: Path) -> None:
+    """Put a finished refit in its place. Called on every opening: a run killed between the two renames is completed here."""
+    aside, fresh = _aside(folder), folder.with_name(folder.name + ".refit")
+    if aside.is_dir() and fresh.is_dir() and not folder.exists():
+        os.rename(fresh, folder)
+    if aside.is_dir() and folder.is_dir():
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _aside(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".before-refit")
+
+
+def remove_photos(path: str | Path, photos: Iterable[str | Path]) -> int:
+    """Take photos out of a database, by their path on disk or as the database names them; how many were there."""
+    with Store.open(path, writable=True) as store:
+        named = set(store.photos.paths)
+        wanted = [str(name) if str(name) in named else _stored_path(os.path.abspath(name), store.path) for name in photos]
+        num_removed = store.remove(wanted)
+        if num_removed:
+            _tidy(store)
+        return num_removed
+
+
+def merge_databases(path: str | Path, other: str | Path) -> int:
+    """Take over the photos of another database that was made with the same model and vocabulary; how many were new.
+
+    Raises `CardMismatch` otherwise: index the other database's photos into this one instead.
+    """
+    with Store.open(path, writable=True) as store, Store.open(other) as source:
+        num_new = store.merge(source)
+        theirs = [source.path.parent / name for name in source.options.get("sources", [])]
+        names = {*store.options.get("sources", []), *_source_names(theirs, store.path)}
+        store.set_options({**store.options, "sources": sorted(names)})
+        _tidy(store)
+        return num_new
+
+
+class _Build:
+    """One run over one open store."""
+
+    def __init__(self, store: Store, model: DescriptorModel, options: BuildOptions, *, show_progress: bool | None) -> None:
+        self.store = store
+        self.model = model
+        self.options = options
+        self.show_progress = show_progress
+        self.skipped: list[SkippedPhoto] = []
+
+    def run(self, photos: Photos, *, started: float, gone: Sequence[str] = ()) -> BuildReport:
+        self.skipped = list(photos.skipped)
+        photos = Photos(_stored_paths(photos, self.store.path), photos.columns, root=self.store.path.parent)
+        num_removed = self.store.remove(gone) if gone else 0
+        before = self.store.photos
+        changed = _changed_rows(photos, before)
+        files = photos.select(changed)
+        vocabulary = self._make_ready(photos)
+        num_described = self._describe(files)
+        num_new = len(set(self.store.photos.paths) - set(before.paths))
+        _tidy(self.store)
+        return BuildReport(
+            path=str(self.store.path),
+            model=self.model.name,
+            num_photos=self.store.num_photos,
+            num_with_point=int(self.store.photos.has_point.sum()),
+            num_descriptors=self.store.num_descriptors,
+            num_described=num_described,
+            num_added=num_new,
+            num_updated=len(set(files.paths) & set(before.paths) - {entry.path for entry in self.skipped}),
+            num_removed=num_removed,
+            vocabulary=vocabulary,
+            skipped=tuple(self.skipped),
+            size_bytes=self.store.size_bytes,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _make_ready(self, photos: Photos) -> str:
+        """Give the model its fitted state: the database's own where it has one, else fitted on a sample and stored first."""
+        if self.model.is_fitted:
+            return "none"
+        state = self.store.read_blob(STATE_BLOB)
+        if state is not None:
+            self.model.descriptor.load_state(state)
+            return "kept"
+        # Ordered by content, the sample depends on the set of photos only, not on names or on what was described before.
+        _, rows = np.unique(photos.content, return_index=True)
+        how = self.model.prepare([photos.file(int(row)) for row in rows], seed=self.options.seed)
+        self.store.write_blob(STATE_BLOB, self.model.descriptor.state())
+        return how
+
+    def _describe(self, photos: Photos) -> int:
+        """Describe every content that has no descriptor yet, committing its photos with it; how many were described."""
+        contents, first_rows, group = np.unique(photos.content, return_index=True, return_inverse=True)
+        has = self.store.has_descriptors(contents) if len(contents) else np.zeros(0, bool)
+        if has[group].any():
+            nothing = np.zeros((0, self.model.dim), np.float32)
+            self.store.add(photos.select(has[group]), contents=np.zeros(0, "S32"), descriptors=nothing)
+        order = np.argsort(group, kind="stable")
+        starts = np.searchsorted(group[order], np.arange(len(contents) + 1))
+        pending = np.flatnonzero(~has)[np.argsort(first_rows[~has], kind="stable")]
+        batch = _Batch(self, photos)
+        with progress("describing photos", total=len(pending), show=self.show_progress) as advance:
+            results = self.model.describe_each(photos.file(int(first_rows[i])) for i in pending)
+            for i, result in zip(pending, results, strict=True):
+                rows = order[starts[i] : starts[i + 1]]
+                if isinstance(result, np.ndarray):
+                    batch.put(contents[i], result, rows)
+                else:
+                    self.skipped += [SkippedPhoto(photos.paths[row], result.reason) for row in rows]
+                advance(1)
+        batch.commit()
+        return batch.num_committed
+
+
+class _Batch:
+    """Described photos waiting for the next commit."""
+
+    def __init__(self, run: _Build, photos: Photos) -> None:
+        self.store, self.options, self.photos = run.store, run.options, photos
+        self.contents: list[bytes] = []
+        self.descriptors: list[np.ndarray] = []
+        self.rows: list[np.ndarray] = []
+        self.num_committed = 0
+        self.last = time.monotonic()
+
+    def put(self, content: bytes, descriptor: np.ndarray, rows: np.ndarray) -> None:
+        self.contents.append(content)
+        self.descriptors.append(descriptor)
+        self.rows.append(rows)
+        is_full = len(self.contents) >= self.options.commit_photos
+        if is_full or time.monotonic() - self.last > self.options.commit_seconds:
+            self.commit()
+
+    def commit(self) -> None:
+        if self.contents:
+            photos = self.photos.select(np.concatenate(self.rows))
+            self.store.add(photos, contents=np.array(self.contents, "S32"), descriptors=np.stack(self.descriptors))
+        self.num_committed += len(self.contents)
+        self.contents, self.descriptors, self.rows = [], [], []
+        self.last = time.monotonic()
+
+
+def _tidy(store: Store) -> None:
+    """One segment, and an engine that knows its rows."""
+    store.compact()
+    write_engine(store, engine=BuildOptions(**store.options["build"]).engine)
+
+
+def _open_or_create(folder: Path, model: DescriptorModel, options: BuildOptions) -> Store:
+    finish_refit(folder)
+    settings = {**_fields(options), "model_options": dict(options.model_options)}
+    if not folder.exists():
+        return Store.create(
+            folder, card_id=model.card.card_id, dim=model.dim, dtype=options.dtype, options={"build": settings, "sources": []}
+        )
+    store = Store.open(folder, writable=True)
+    if store.card_id != model.card.card_id or store.options["build"]["model_options"] != settings["model_options"]:
+        made_with = f"{store.card_id} {store.options['build']['model_options'] or ''}".strip()
+        store.close()
+        raise CardMismatch(folder, f"made with {made_with}, not {model.card.card_id}; use that model, or another database folder")
+    return store
+
+
+def _fields(record: BuildOptions | BuildReport) -> dict[str, object]:
+    return {name: getattr(record, name) for name in record.__dataclass_fields__}
+
+
+def _changed_rows(photos: Photos, before: Photos) -> np.ndarray:
+    """Rows whose path is new or whose columns differ from before."""
+    row_before = {path: row for row, path in enumerate(before.paths)}
+    rows = np.array([row_before.get(path, -1) for path in photos.paths], np.int64)
+    same = rows >= 0
+    for name in COLUMNS:
+        if name not in _VOLATILE_COLUMNS and len(before):
+            now, then = photos.columns[name], before.columns[name][rows]
+            same &= (now == then) | ((now != now) & (then != then))
+    return np.flatnonzero(~same)
+
+
+def _stored_path(file: str, store_path: Path) -> str:
+    """The name of a file inside a database: relative to the folder that holds the database, so that both can move together."""
+    try:
+        return os.path.relpath(file, store_path.absolute().parent).replace(os.sep, "/")
+    except ValueError:  # another drive
+        return file.replace(os.sep, "/")
+
+
+def _stored_paths(photos: Photos, store_path: Path) -> list[str]:
+    root = os.path.abspath(photos.root)
+    return [_stored_path(os.path.join(root, path), store_path) for path in photos.paths]
+
+
+def _source_names(sources: Sequence[str | Path], folder: Path) -> list[str]:
+    return [_stored_path(os.path.abspath(source), folder) for source in sources]
+
+
+def _nothing_found(sources: Sequence[str | Path], skipped: tuple[SkippedPhoto, ...]) -> str:
+    names = ", ".join(str(source) for source in sources)
+    if not skipped:
+        return f"no photos under {names}"
+    return f"no readable photo under {names}; {len(skipped)} skipped, the first: {skipped[0].path}: {skipped[0].reason}"
