@@ -24,7 +24,9 @@ Source = str | Path | bytes
 """A photo: the path of its file, or the file's bytes."""
 Decoder = Literal["auto", "fast", "pillow"]
 
-IMAGE_SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .webp .tif .tiff .bmp .gif .heic .heif .hif".split())
+IMAGE_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".heic", ".heif", ".hif")
+)
 """Endings by which a folder scan knows photos, in lower case."""
 
 
@@ -93,9 +95,7 @@ def load_many(
 
     def load(source: Source) -> np.ndarray | UnreadableImage:
         try:
-            return load_resized(
-                source, long_side_px=long_side_px, short_side_px=short_side_px, enlarge=enlarge, decoder=decoder
-            )
+            return load_resized(source, long_side_px=long_side_px, short_side_px=short_side_px, enlarge=enlarge, decoder=decoder)
         except UnreadableImage as error:
             return error
 
@@ -131,9 +131,7 @@ def has_fast_decoder() -> bool:
     return find_spec("simplejpeg") is not None
 
 
-def _target_size(
-    stored: tuple[int, int], *, long_side_px: int | None, short_side_px: int | None, enlarge: bool
-) -> tuple[int, int]:
+def _target_size(stored: tuple[int, int], *, long_side_px: int | None, short_side_px: int | None, enlarge: bool) -> tuple[int, int]:
     """Width and height after resizing. The side that was asked for gets exactly that length, the other is rounded."""
     if long_side_px is not None and short_side_px is not None:
         raise BadOption("give long_side_px or short_side_px, not both")
