@@ -13,7 +13,7 @@ import struct
 import threading
 import warnings
 from collections.abc import Iterator
-from io import BytesIO
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import IO, Any
 
@@ -123,7 +123,7 @@ def open_picture(file: IO[bytes], *, name: str, max_pixels: int = MAX_PIXELS) ->
     return picture
 
 
-def open_file(path: str | Path) -> IO[bytes]:
+def open_file(path: str | Path) -> BufferedReader:
     """A photo file, open for reading. Raises `UnreadableImage` for folders, pipes, empty, missing, forbidden and huge files."""
     try:
         status = os.stat(path)

@@ -24,7 +24,9 @@ Source = str | Path | bytes
 """A photo: the path of its file, or the file's bytes."""
 Decoder = Literal["auto", "fast", "pillow"]
 
-IMAGE_SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .webp .tif .tiff .bmp .gif .heic .heif .hif".split())
+IMAGE_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".heic", ".heif", ".hif")
+)
 """Endings by which a folder scan knows photos, in lower case."""
 
 

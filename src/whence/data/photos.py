@@ -1,4 +1,4 @@
-"""`Photos`: a collection of photos as columns, and `scan_photos`, which makes one from folders, lists and globs.
+"""`Photos`: a collection of photos as columns. `whence.data.scan.scan_photos` makes one from folders, lists and globs.
 
 Columns rather than records: a million photos are a few arrays, and the file the store writes is these arrays.
 """
