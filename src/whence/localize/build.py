@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from whence.errors import CardMismatch, NoPhotos
 from whence.index.ann import choose_factory
 from whence.index.store import Store, estimate_bytes
 from whence.localize.engine import write_engine
-from whence.models.descriptor import DescriptorModel, load_model
+from whence.models.descriptor import Described, DescriptorModel, load_model
 from whence.runtime import progress
 from whence.settings import BuildOptions
 from whence.types import SkippedPhoto
@@ -157,7 +157,7 @@ def refit_database(path: str | Path, *, show_progress: bool | None = None) -> Bu
         report = _Build(store, model, options, show_progress=show_progress).run(kept, started=started)
     os.rename(folder, _aside(folder))
     finish_refit(folder)
-    return BuildReport(**{**_fields(report), "path": str(folder)})
+    return replace(report, path=str(folder))
 
 
 def finish_refit(folder: Path) -> None:
@@ -261,10 +261,11 @@ class _Build:
         pending = np.flatnonzero(~has)[np.argsort(first_rows[~has], kind="stable")]
         batch = _Batch(self, photos)
         with progress("describing photos", total=len(pending), show=self.show_progress) as advance:
-            results = self.model.describe_each(photos.file(int(first_rows[i])) for i in pending)
+            files = (photos.file(int(first_rows[i])) for i in pending)
+            results = self.model.describe_each(files, keep_local=self.options.keep_local)
             for i, result in zip(pending, results, strict=True):
                 rows = order[starts[i] : starts[i + 1]]
-                if isinstance(result, np.ndarray):
+                if isinstance(result, Described):
                     batch.put(contents[i], result, rows)
                 else:
                     self.skipped += [SkippedPhoto(photos.paths[row], result.reason) for row in rows]
@@ -279,14 +280,14 @@ class _Batch:
     def __init__(self, run: _Build, photos: Photos) -> None:
         self.store, self.options, self.photos = run.store, run.options, photos
         self.contents: list[bytes] = []
-        self.descriptors: list[np.ndarray] = []
+        self.described: list[Described] = []
         self.rows: list[np.ndarray] = []
         self.num_committed = 0
         self.last = time.monotonic()
 
-    def put(self, content: bytes, descriptor: np.ndarray, rows: np.ndarray) -> None:
+    def put(self, content: bytes, described: Described, rows: np.ndarray) -> None:
         self.contents.append(content)
-        self.descriptors.append(descriptor)
+        self.described.append(described)
         self.rows.append(rows)
         is_full = len(self.contents) >= self.options.commit_photos
         if is_full or time.monotonic() - self.last > self.options.commit_seconds:
@@ -294,10 +295,15 @@ class _Batch:
 
     def commit(self) -> None:
         if self.contents:
+            # Local descriptors first: a photo that is in the database then has them, wherever the run is killed.
+            if self.options.keep_local:
+                keys = [content.decode() for content in self.contents]
+                self.store.write_cache(f"{self.store.card_id}.local", keys, [one.local or {} for one in self.described])
             photos = self.photos.select(np.concatenate(self.rows))
-            self.store.add(photos, contents=np.array(self.contents, "S32"), descriptors=np.stack(self.descriptors))
+            descriptors = np.stack([one.descriptor for one in self.described])
+            self.store.add(photos, contents=np.array(self.contents, "S32"), descriptors=descriptors)
         self.num_committed += len(self.contents)
-        self.contents, self.descriptors, self.rows = [], [], []
+        self.contents, self.described, self.rows = [], [], []
         self.last = time.monotonic()
 
 
@@ -309,7 +315,7 @@ def _tidy(store: Store) -> None:
 
 def _open_or_create(folder: Path, model: DescriptorModel, options: BuildOptions) -> Store:
     finish_refit(folder)
-    settings = {**_fields(options), "model_options": dict(options.model_options)}
+    settings = {**asdict(options), "model_options": dict(options.model_options)}
     if not folder.exists():
         return Store.create(
             folder, card_id=model.card.card_id, dim=model.dim, dtype=options.dtype, options={"build": settings, "sources": []}
@@ -320,10 +326,6 @@ def _open_or_create(folder: Path, model: DescriptorModel, options: BuildOptions)
         store.close()
         raise CardMismatch(folder, f"made with {made_with}, not {model.card.card_id}; use that model, or another database folder")
     return store
-
-
-def _fields(record: BuildOptions | BuildReport) -> dict[str, object]:
-    return {name: getattr(record, name) for name in record.__dataclass_fields__}
 
 
 def _changed_rows(photos: Photos, before: Photos) -> np.ndarray:

@@ -107,7 +107,7 @@ class Localizer:
                 if isinstance(result, UnreadableImage):
                     yield Position(str(query), "unknown", reason=str(result))
                 else:
-                    candidates = self.retriever.retrieve(result[None], k=k, around=around)[0]
+                    candidates = self.retriever.retrieve(result.descriptor[None], k=k, around=around)[0]
                     seconds = {"describe": described - started, "search": time.perf_counter() - described}
                     yield _answer(str(query), candidates, seconds)
                 advance(1)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
 from whence.data.images import load_image, load_resized
 from whence.errors import BadOption, UnreadableImage
+from whence.models.vlad import Vlad
 from whence.registry import ModelCard, Preprocessing, build, get_card
 from whence.runtime import map_threads
 from whence.types import Descriptor
@@ -20,6 +21,13 @@ Source = str | Path | bytes | np.ndarray
 
 NUM_SAMPLE_PHOTOS = 500
 """Photos a fitted descriptor looks at when it is fitted on a database."""
+
+
+class Described(NamedTuple):
+    """One photo's descriptor (D,) and, where asked for, its local descriptors as arrays to be kept."""
+
+    descriptor: np.ndarray
+    local: dict[str, np.ndarray] | None = None
 
 
 class DescriptorModel:
@@ -96,22 +104,36 @@ class DescriptorModel:
         for i, result in enumerate(self.describe_each(sources)):
             if isinstance(result, UnreadableImage):
                 raise result
-            descriptors[i] = result
+            descriptors[i] = result.descriptor
         return descriptors
 
-    def describe_each(self, sources: Iterable[Source]) -> Iterator[np.ndarray | UnreadableImage]:
-        """For each photo, in order, its descriptor (D,) or the error that kept it from being read. Photos decode in parallel."""
+    def describe_each(self, sources: Iterable[Source], *, keep_local: bool = False) -> Iterator[Described | UnreadableImage]:
+        """For each photo, in order, its descriptor or the error that kept it from being read. Photos decode in parallel.
+
+        `keep_local` hands out the local descriptors too; raises `BadOption` for models that have none.
+        """
+        if keep_local and not isinstance(self.descriptor, Vlad):
+            raise BadOption(f"{self.name} has no local descriptors to keep")
         batch_size = 8
         images: list[np.ndarray | UnreadableImage] = []
         for image in map_threads(self._read_or_error, sources):
             images.append(image)
             if len(images) == batch_size:
-                yield from self._describe_batch(images)
+                yield from self._describe_batch(images, keep_local=keep_local)
                 images = []
-        yield from self._describe_batch(images)
+        yield from self._describe_batch(images, keep_local=keep_local)
 
-    def _describe_batch(self, images: list[np.ndarray | UnreadableImage]) -> Iterator[np.ndarray | UnreadableImage]:
-        described = iter(self.descriptor.describe([image for image in images if isinstance(image, np.ndarray)]))
+    def _describe_batch(
+        self, images: list[np.ndarray | UnreadableImage], *, keep_local: bool
+    ) -> Iterator[Described | UnreadableImage]:
+        readable = [image for image in images if isinstance(image, np.ndarray)]
+        described: Iterator[Described]
+        if keep_local and isinstance(self.descriptor, Vlad):
+            vlad = self.descriptor
+            locals_ = map_threads(vlad.extractor.extract, readable)
+            described = (Described(vlad.pool(local), local.to_arrays()) for local in locals_)
+        else:
+            described = (Described(row) for row in self.descriptor.describe(readable))
         for image in images:
             yield next(described) if isinstance(image, np.ndarray) else image
 
