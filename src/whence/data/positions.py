@@ -11,7 +11,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -217,8 +217,3 @@ def _parse_time(text: str) -> datetime:
     if time is None:
         raise ValueError(f"time {text!r} is not written like 2024-05-31T14:03:00+02:00")
     return time
-
-
-def unmatched(table: PositionTable, photos: Iterable[str | Path]) -> bool:
-    """Whether a table that has rows names none of these photos: surely the wrong table, or names from another folder."""
-    return bool(table.rows) and all(table.find(photo) is None for photo in photos)

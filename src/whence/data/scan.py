@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from whence.data.images import IMAGE_SUFFIXES
 from whence.data.metadata import read_photo
 from whence.data.photos import Photos
-from whence.data.positions import PositionTable, read_positions, unmatched
+from whence.data.positions import PositionTable, read_positions
 from whence.data.sidecars import find_sidecar, read_sidecar
 from whence.errors import UnreadableImage, UnreadableTable
 from whence.runtime import map_threads, progress
@@ -42,22 +42,52 @@ def scan_photos(
     """
     table = positions if positions is None or isinstance(positions, PositionTable) else read_positions(positions)
     found = _Found({}, [], [])
-    for source in sources:
-        _find_files(os.path.abspath(source), found, recursive=recursive)
+    for source in map(os.path.abspath, map(str, sources)):
+        _find_files(source, found, recursive=recursive)
     root = _common_folder(found)
-    reader = _Reader(root, table, _by_file(known))
     skipped = [SkippedPhoto(_name(path, root), reason) for path, reason in found.skipped]
+    workload = ReadOptions(num_workers, show_progress, known)
+    photos = read_files(sorted(found.files, key=lambda path: _name(path, root)), root=root, positions=table, options=workload)
+    if table is not None:
+        check_matched(table, photos)
+    return Photos(photos.paths, photos.columns, root=root, skipped=sorted((*skipped, *photos.skipped)))
+
+
+class ReadOptions(NamedTuple):
+    """How files are read: threads, progress bar, and the table of an earlier scan."""
+
+    num_workers: int | None = None
+    show_progress: bool | None = None
+    known: Photos | None = None
+
+
+def read_files(
+    files: Sequence[str | Path],
+    *,
+    root: str | Path,
+    positions: PositionTable | None = None,
+    options: ReadOptions = ReadOptions(),  # noqa: B008 (an immutable record)
+) -> Photos:
+    """The table of these files under `root`, in their order; what cannot be read is in its `skipped`."""
+    root = os.path.abspath(root)
+    reader = _Reader(root, positions, _by_file(options.known))
+    paths = [os.path.abspath(path) for path in files]
     photos: list[Photo] = []
-    with progress("reading photos", total=len(found.files), show=show_progress) as advance:
-        for outcome in map_threads(reader.read, found.files, num_workers=num_workers):
+    skipped: list[SkippedPhoto] = []
+    with progress("reading photos", total=len(paths), show=options.show_progress) as advance:
+        for outcome in map_threads(reader.read, paths, num_workers=options.num_workers):
             photos.extend(outcome.photos)
             skipped.extend(outcome.skipped)
             advance(1)
-    if table is not None and photos and unmatched(table, (os.path.join(root, photo.path) for photo in photos)):
+    return Photos.of(photos, root=root, skipped=skipped)
+
+
+def check_matched(table: PositionTable, *collections: Photos) -> None:
+    """Raise `UnreadableTable` where a table names none of the photos: it is the wrong one, or names them from another folder."""
+    files = [os.path.abspath(photos.root / path) for photos in collections for path in photos.paths]
+    if files and table.rows and all(table.find(file) is None for file in files):
         first = next(iter(table.rows))
-        raise UnreadableTable(table.path, f"it names none of the {len(photos)} photos; its first name is {first!r}")
-    photos.sort(key=lambda photo: photo.path)
-    return Photos.of(photos, root=root, skipped=sorted(skipped))
+        raise UnreadableTable(table.path, f"it names none of the {len(files)} photos; its first name is {first!r}")
 
 
 class _Found(NamedTuple):
@@ -146,19 +176,28 @@ def _find_files(source: str, found: _Found, *, recursive: bool) -> None:
         found.skipped.append(SkippedPhoto(source, "no such file or folder"))
 
 
-def read_list(path: str | Path) -> list[str]:
-    """Absolute paths from a text file that lists one path a line, relative to its folder. Raises `UnreadableTable`."""
+def list_photos(folder: str | Path, *, recursive: bool = True) -> list[str]:
+    """Absolute paths of the photo files under a folder, known by their endings, sorted by their paths inside it."""
+    top = os.path.abspath(folder)
+    return sorted(_walk(top, (), recursive=recursive), key=lambda path: _name(path, top))
+
+
+def read_list(path: str | Path, *, folder: str | Path | None = None) -> list[str]:
+    """Absolute paths from a text file that lists one path a line, relative to `folder`, by default the list's own.
+
+    Raises `UnreadableTable`.
+    """
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise UnreadableTable(path, error.strerror or str(error)) from None
     except UnicodeDecodeError as error:
         raise UnreadableTable(path, f"byte {error.start} is not UTF-8; save the list as UTF-8") from None
-    folder = os.path.dirname(os.path.abspath(path))
+    top = os.path.abspath(Path(path).parent if folder is None else folder)
     lines = [line.strip("\r\n") for line in text.split("\n")]
     if any("\0" in line for line in lines):
         raise UnreadableTable(path, "it holds zero bytes: it is not a list of paths")
-    return [os.path.normpath(os.path.join(folder, line)) for line in lines if line.strip()]
+    return [os.path.normpath(os.path.join(top, line)) for line in lines if line.strip()]
 
 
 def _walk(folder: str, above: tuple[tuple[int, int], ...], *, recursive: bool) -> Iterator[str]:
