@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -45,7 +45,7 @@ class BuildReport:
     num_updated: int
     num_removed: int
     vocabulary: str
-    """"fitted" on the database's own photos, "packaged", "kept" from before, or "none" where the model needs none."""
+    """"fitted" on the database's own photos, "packaged", "kept" from before, "given" fitted, "none" where there is none."""
     skipped: tuple[SkippedPhoto, ...]
     size_bytes: int
     seconds: float
@@ -75,7 +75,7 @@ def plan_build(
         with Store.open(folder) as store:
             num_known = store.num_descriptors
             num_new = int((~store.has_descriptors(contents)).sum())
-            num_rows = len({*store.photos.paths, *_stored_paths(photos, folder)})
+            num_rows = len({*store.photos.paths, *stored_paths(photos, folder)})
     num_descriptors = max(num_rows, num_known + num_new)
     factory = choose_factory(num_descriptors, model.dim, engine=options.engine)
     index_bytes = 0 if factory is None else model.dim // 8
@@ -107,98 +107,45 @@ def build_database(
     photos = scan_photos(*sources, positions=positions, known=known, show_progress=show_progress)
     if not len(photos):
         raise NoPhotos(_nothing_found(sources, photos.skipped))
-    with _open_or_create(folder, model, options) as store:
-        places = sorted({*store.options.get("sources", []), *_source_names(sources, folder)})
+    with open_or_create(folder, model, options) as store:
+        places = sorted({*store.options.get("sources", []), *source_names(sources, folder)})
         if places != store.options.get("sources"):
             store.set_options({**store.options, "sources": places})
-        return _Build(store, model, options, show_progress=show_progress).run(photos, started=started)
+        return Build(store, model, options, show_progress=show_progress).run(photos, started=started)
 
 
-def refresh_database(path: str | Path, *, show_progress: bool | None = None) -> BuildReport:
-    """Bring a database up to date with the folders it was made from: new and changed photos are described, vanished ones go.
+def build_from_photos(
+    photos: Photos,
+    *,
+    path: str | Path,
+    model: DescriptorModel,
+    options: BuildOptions | None = None,
+    show_progress: bool | None = None,
+) -> BuildReport:
+    """Like `build_database`, for photos that were scanned already and a model that may be fitted already.
 
-    A photo that is there but can no longer be read keeps its row and is reported. Raises `NoPhotos` where no source is left.
+    A database begun with another fitted state is refused with `CardMismatch`.
     """
     started = time.perf_counter()
-    folder = Path(path)
-    with Store.open(folder, writable=True) as store:
-        sources = [str(store.path.parent / name) for name in store.options.get("sources", [])]
-        present = [source for source in sources if os.path.lexists(source)]
-        if not present:
-            raise NoPhotos(f"none of the folders {str(folder)!r} was made from is there any more: {', '.join(sources) or 'none'}")
-        photos = scan_photos(*present, known=store.photos, show_progress=show_progress)
-        options = BuildOptions(**store.options["build"])
-        model = load_model(options.model, options=options.model_options)
-        gone = [name for name in store.photos.paths if not os.path.lexists(store.path.parent / name)]
-        return _Build(store, model, options, show_progress=show_progress).run(photos, started=started, gone=gone)
-
-
-def refit_database(path: str | Path, *, show_progress: bool | None = None) -> BuildReport:
-    """Fit the descriptor again on all photos of the database and describe all of them again.
-
-    The new database is made beside the old one (resumable: run it again) and takes its place at the end; photos whose files
-    are gone are left out and reported.
-    """
-    started = time.perf_counter()
-    folder = Path(path)
-    with Store.open(folder) as old:
-        photos, settings = old.photos, old.options
-    options = BuildOptions(**settings["build"])
-    model = load_model(options.model, options=options.model_options)
-    there = np.array([os.path.lexists(photos.file(i)) for i in range(len(photos))], bool)
-    missing = tuple(SkippedPhoto(photos.paths[i], "the file is gone") for i in np.flatnonzero(~there))
-    if not there.any():
-        raise NoPhotos(f"none of the photos of {str(folder)!r} is there any more")
-    fresh = folder.with_name(folder.name + ".refit")
-    with _open_or_create(fresh, model, options) as store:
-        store.set_options(settings)
-        kept = photos.select(there)
-        kept = Photos(kept.paths, kept.columns, root=photos.root, skipped=missing)
-        report = _Build(store, model, options, show_progress=show_progress).run(kept, started=started)
-    os.rename(folder, _aside(folder))
-    finish_refit(folder)
-    return replace(report, path=str(folder))
+    options = replace(options or BuildOptions(), model=model.name, model_options=model.options)
+    with open_or_create(Path(path), model, options) as store:
+        return Build(store, model, options, show_progress=show_progress).run(photos, started=started)
 
 
 def finish_refit(folder: Path) -> None:
     """Put a finished refit in its place. Called on every opening: a run killed between the two renames is completed here."""
-    aside, fresh = _aside(folder), folder.with_name(folder.name + ".refit")
+    aside, fresh = aside_of(folder), folder.with_name(folder.name + ".refit")
     if aside.is_dir() and fresh.is_dir() and not folder.exists():
         os.rename(fresh, folder)
     if aside.is_dir() and folder.is_dir():
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _aside(folder: Path) -> Path:
+def aside_of(folder: Path) -> Path:
     return folder.with_name(folder.name + ".before-refit")
 
 
-def remove_photos(path: str | Path, photos: Iterable[str | Path]) -> int:
-    """Take photos out of a database, by their path on disk or as the database names them; how many were there."""
-    with Store.open(path, writable=True) as store:
-        named = set(store.photos.paths)
-        wanted = [str(name) if str(name) in named else _stored_path(os.path.abspath(name), store.path) for name in photos]
-        num_removed = store.remove(wanted)
-        if num_removed:
-            _tidy(store)
-        return num_removed
-
-
-def merge_databases(path: str | Path, other: str | Path) -> int:
-    """Take over the photos of another database that was made with the same model and vocabulary; how many were new.
-
-    Raises `CardMismatch` otherwise: index the other database's photos into this one instead.
-    """
-    with Store.open(path, writable=True) as store, Store.open(other) as source:
-        num_new = store.merge(source)
-        theirs = [source.path.parent / name for name in source.options.get("sources", [])]
-        names = {*store.options.get("sources", []), *_source_names(theirs, store.path)}
-        store.set_options({**store.options, "sources": sorted(names)})
-        _tidy(store)
-        return num_new
-
-
-class _Build:
+class Build:
     """One run over one open store."""
 
     def __init__(self, store: Store, model: DescriptorModel, options: BuildOptions, *, show_progress: bool | None) -> None:
@@ -210,7 +157,7 @@ class _Build:
 
     def run(self, photos: Photos, *, started: float, gone: Sequence[str] = ()) -> BuildReport:
         self.skipped = list(photos.skipped)
-        photos = Photos(_stored_paths(photos, self.store.path), photos.columns, root=self.store.path.parent)
+        photos = Photos(stored_paths(photos, self.store.path), photos.columns, root=self.store.path.parent)
         num_removed = self.store.remove(gone) if gone else 0
         before = self.store.photos
         changed = _changed_rows(photos, before)
@@ -218,7 +165,7 @@ class _Build:
         vocabulary = self._make_ready(photos)
         num_described = self._describe(files)
         num_new = len(set(self.store.photos.paths) - set(before.paths))
-        _tidy(self.store)
+        tidy(self.store)
         return BuildReport(
             path=str(self.store.path),
             model=self.model.name,
@@ -237,9 +184,14 @@ class _Build:
 
     def _make_ready(self, photos: Photos) -> str:
         """Give the model its fitted state: the database's own where it has one, else fitted on a sample and stored first."""
-        if self.model.is_fitted:
-            return "none"
         state = self.store.read_blob(STATE_BLOB)
+        if self.model.is_fitted:
+            given = self.model.descriptor.state()
+            if state is not None and not _is_same_state(state, given):
+                raise CardMismatch(self.store.path, "begun with a descriptor fitted on other photos; use another folder")
+            if state is None and given:
+                self.store.write_blob(STATE_BLOB, given)
+            return "given" if given else "none"
         if state is not None:
             self.model.descriptor.load_state(state)
             return "kept"
@@ -277,7 +229,7 @@ class _Build:
 class _Batch:
     """Described photos waiting for the next commit."""
 
-    def __init__(self, run: _Build, photos: Photos) -> None:
+    def __init__(self, run: Build, photos: Photos) -> None:
         self.store, self.options, self.photos = run.store, run.options, photos
         self.contents: list[bytes] = []
         self.described: list[Described] = []
@@ -307,13 +259,13 @@ class _Batch:
         self.last = time.monotonic()
 
 
-def _tidy(store: Store) -> None:
+def tidy(store: Store) -> None:
     """One segment, and an engine that knows its rows."""
     store.compact()
     write_engine(store, engine=BuildOptions(**store.options["build"]).engine)
 
 
-def _open_or_create(folder: Path, model: DescriptorModel, options: BuildOptions) -> Store:
+def open_or_create(folder: Path, model: DescriptorModel, options: BuildOptions) -> Store:
     finish_refit(folder)
     settings = {**asdict(options), "model_options": dict(options.model_options)}
     if not folder.exists():
@@ -328,6 +280,10 @@ def _open_or_create(folder: Path, model: DescriptorModel, options: BuildOptions)
     return store
 
 
+def _is_same_state(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> bool:
+    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+
+
 def _changed_rows(photos: Photos, before: Photos) -> np.ndarray:
     """Rows whose path is new or whose columns differ from before."""
     row_before = {path: row for row, path in enumerate(before.paths)}
@@ -340,7 +296,7 @@ def _changed_rows(photos: Photos, before: Photos) -> np.ndarray:
     return np.flatnonzero(~same)
 
 
-def _stored_path(file: str, store_path: Path) -> str:
+def stored_path(file: str, store_path: Path) -> str:
     """The name of a file inside a database: relative to the folder that holds the database, so that both can move together."""
     try:
         return os.path.relpath(file, store_path.absolute().parent).replace(os.sep, "/")
@@ -348,13 +304,13 @@ def _stored_path(file: str, store_path: Path) -> str:
         return file.replace(os.sep, "/")
 
 
-def _stored_paths(photos: Photos, store_path: Path) -> list[str]:
+def stored_paths(photos: Photos, store_path: Path) -> list[str]:
     root = os.path.abspath(photos.root)
-    return [_stored_path(os.path.join(root, path), store_path) for path in photos.paths]
+    return [stored_path(os.path.join(root, path), store_path) for path in photos.paths]
 
 
-def _source_names(sources: Sequence[str | Path], folder: Path) -> list[str]:
-    return [_stored_path(os.path.abspath(source), folder) for source in sources]
+def source_names(sources: Sequence[str | Path], folder: Path) -> list[str]:
+    return [stored_path(os.path.abspath(source), folder) for source in sources]
 
 
 def _nothing_found(sources: Sequence[str | Path], skipped: tuple[SkippedPhoto, ...]) -> str:

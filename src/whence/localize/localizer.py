@@ -13,8 +13,9 @@ import numpy as np
 from whence.data.photos import Photos
 from whence.errors import UnreadableImage
 from whence.index.store import Store
-from whence.localize.build import STATE_BLOB, BuildReport, build_database, finish_refit, refresh_database
+from whence.localize.build import STATE_BLOB, BuildReport, build_database, finish_refit
 from whence.localize.engine import open_engine
+from whence.localize.maintain import refresh_database
 from whence.localize.position import estimate_position
 from whence.localize.retrieve import Around, Retriever
 from whence.models.descriptor import DescriptorModel, load_model

@@ -62,16 +62,20 @@ class Retriever:
         self, photo_rows: np.ndarray, first: np.ndarray, last: np.ndarray, similarities: np.ndarray, *, k: int
     ) -> tuple[Candidate, ...]:
         rows = [(row, s) for a, b, s in zip(first, last, similarities, strict=True) for row in photo_rows[a:b]][:k]
-        return tuple(self._candidate(int(row), rank, float(s)) for rank, (row, s) in enumerate(rows, start=1))
-
-    def _candidate(self, row: int, rank: int, similarity: float) -> Candidate:
-        columns = self.photos.columns
-        lat, heading = float(columns["lat"][row]), float(columns["heading_deg"][row])
-        return Candidate(
-            photo=self.photos.paths[row],
-            rank=rank,
-            similarity=similarity,
-            row=row,
-            point=GeoPoint(lat, float(columns["lon"][row])) if np.isfinite(lat) else None,
-            heading_deg=heading if np.isfinite(heading) else None,
+        return tuple(
+            candidate_of(self.photos, int(row), rank=rank, similarity=float(s)) for rank, (row, s) in enumerate(rows, start=1)
         )
+
+
+def candidate_of(photos: Photos, row: int, *, rank: int, similarity: float) -> Candidate:
+    """The database photo of a row as a candidate."""
+    columns = photos.columns
+    lat, heading = float(columns["lat"][row]), float(columns["heading_deg"][row])
+    return Candidate(
+        photo=photos.paths[row],
+        rank=rank,
+        similarity=similarity,
+        row=row,
+        point=GeoPoint(lat, float(columns["lon"][row])) if np.isfinite(lat) else None,
+        heading_deg=heading if np.isfinite(heading) else None,
+    )
