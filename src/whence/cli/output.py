@@ -1,4 +1,4 @@
-"""What the verbs print: text through rich, or `--json` objects one a line, on standard output; notes and errors on standard error."""
+"""What the verbs print: text through rich, or `--json` objects one a line, on standard output; notes and errors on the other."""
 
 from __future__ import annotations
 
