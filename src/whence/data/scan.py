@@ -46,8 +46,9 @@ def scan_photos(
         _find_files(source, found, recursive=recursive)
     root = _common_folder(found)
     skipped = [SkippedPhoto(_name(path, root), reason) for path, reason in found.skipped]
+    files = sorted(found.files, key=lambda path: _name(path, root))
     workload = ReadOptions(num_workers, show_progress, known)
-    photos = read_files(sorted(found.files, key=lambda path: _name(path, root)), root=root, positions=table, options=workload)
+    photos = read_files(files, root=root, positions=table, options=workload)
     if table is not None:
         check_matched(table, photos)
     return Photos(photos.paths, photos.columns, root=root, skipped=sorted((*skipped, *photos.skipped)))
@@ -62,7 +63,7 @@ class ReadOptions(NamedTuple):
 
 
 def read_files(
-    files: Sequence[str | Path],
+    files: Sequence[str],
     *,
     root: str | Path,
     positions: PositionTable | None = None,
