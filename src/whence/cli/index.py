@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import typer
@@ -70,13 +70,10 @@ def index(
     if refresh or refit:
         job = maintain.refresh_database if refresh else maintain.refit_database
         return _print_report(job(path, show_progress=progress), as_json)
-    options = BuildOptions(
-        model=load_settings(flags={"model": model}).model,
-        model_options=parse_options(option),
-        dtype=dtype,
-        engine=engine,
-        keep_local=keep_local,
-    )
+    given = {"model": model, "dtype": dtype, "engine": engine, "model_options": parse_options(option) or None}
+    given["keep_local"] = keep_local or None
+    before = build.stored_options(path) or BuildOptions(model=load_settings().model)
+    options = replace(before, **{name: value for name, value in given.items() if value is not None})
     if estimate or sys.stderr.isatty():
         plan = build.plan_build(photos, path=path, options=options, positions=positions)
         _check_space(path, plan.size_bytes)

@@ -18,9 +18,8 @@ import numpy as np
 from whence.data.photos import COLUMNS, Photos
 from whence.data.scan import scan_photos
 from whence.errors import CardMismatch, NoPhotos
-from whence.index.ann import choose_factory
 from whence.index.store import Store, estimate_bytes
-from whence.localize.engine import write_engine
+from whence.localize.engine import check_engine, code_bytes, write_engine
 from whence.models.descriptor import Described, DescriptorModel, load_model
 from whence.runtime import progress
 from whence.settings import BuildOptions
@@ -62,11 +61,20 @@ class BuildPlan:
     skipped: tuple[SkippedPhoto, ...]
 
 
+def stored_options(path: str | Path) -> BuildOptions | None:
+    """The options a database was made with; None where there is no folder yet."""
+    if not Path(path).exists():
+        return None
+    with Store.open(path) as store:
+        return BuildOptions(**store.options["build"]) if "build" in store.options else None
+
+
 def plan_build(
-    sources: Sequence[str | Path], *, path: str | Path, options: BuildOptions, positions: str | Path | None = None
+    sources: Sequence[str | Path], *, path: str | Path, options: BuildOptions | None = None, positions: str | Path | None = None
 ) -> BuildPlan:
     """How much work and disk a build would take. Reads the photos' headers and hashes, describes nothing, writes nothing."""
     folder = Path(path)
+    options = options or stored_options(folder) or BuildOptions()
     photos = scan_photos(*sources, positions=positions)
     model = load_model(options.model, options=options.model_options)
     contents = np.unique(photos.content)
@@ -76,10 +84,9 @@ def plan_build(
             num_known = store.num_descriptors
             num_new = int((~store.has_descriptors(contents)).sum())
             num_rows = len({*store.photos.paths, *stored_paths(photos, folder)})
-    num_descriptors = max(num_rows, num_known + num_new)
-    factory = choose_factory(num_descriptors, model.dim, engine=options.engine)
-    index_bytes = 0 if factory is None else model.dim // 8
-    size = estimate_bytes(num_descriptors, model.dim, options.dtype, index_bytes=index_bytes)
+    num_descriptors = num_known + num_new
+    index_bytes = code_bytes(num_descriptors, model.dim, engine=options.engine)
+    size = estimate_bytes(max(num_descriptors, num_rows), model.dim, options.dtype, index_bytes=index_bytes)
     return BuildPlan(num_rows, num_new, size, photos.skipped)
 
 
@@ -93,13 +100,15 @@ def build_database(
 ) -> BuildReport:
     """Make or extend the database at `path` with the photos under `sources`; only what is new or changed is described.
 
-    Unreadable photos are skipped and reported. Raises `NoPhotos` where nothing readable was found, `CardMismatch` where the
-    database was made with another model.
+    Without `options` those the database was made with are kept. Unreadable photos are skipped and reported. Raises `NoPhotos`
+    where nothing readable was found, `CardMismatch` where the database was made with another model.
     """
     started = time.perf_counter()
     folder = Path(path)
-    options = options or BuildOptions()
+    finish_refit(folder)
+    options = options or stored_options(folder) or BuildOptions()
     model = load_model(options.model, options=options.model_options)
+    check_engine(options.engine, dim=model.dim)
     known = None
     if folder.exists():
         with Store.open(folder) as before:
@@ -109,8 +118,9 @@ def build_database(
         raise NoPhotos(_nothing_found(sources, photos.skipped))
     with open_or_create(folder, model, options) as store:
         places = sorted({*store.options.get("sources", []), *source_names(sources, folder)})
-        if places != store.options.get("sources"):
-            store.set_options({**store.options, "sources": places})
+        settings = {**store.options, "sources": places, "build": _as_settings(options)}
+        if settings != store.options:
+            store.set_options(settings)
         return Build(store, model, options, show_progress=show_progress).run(photos, started=started)
 
 
@@ -267,17 +277,20 @@ def tidy(store: Store) -> None:
 
 def open_or_create(folder: Path, model: DescriptorModel, options: BuildOptions) -> Store:
     finish_refit(folder)
-    settings = {**asdict(options), "model_options": dict(options.model_options)}
+    settings = _as_settings(options)
     if not folder.exists():
-        return Store.create(
-            folder, card_id=model.card.card_id, dim=model.dim, dtype=options.dtype, options={"build": settings, "sources": []}
-        )
+        made = {"build": settings, "sources": []}
+        return Store.create(folder, card_id=model.card.card_id, dim=model.dim, dtype=options.dtype, options=made)
     store = Store.open(folder, writable=True)
     if store.card_id != model.card.card_id or store.options["build"]["model_options"] != settings["model_options"]:
         made_with = f"{store.card_id} {store.options['build']['model_options'] or ''}".strip()
         store.close()
         raise CardMismatch(folder, f"made with {made_with}, not {model.card.card_id}; use that model, or another database folder")
     return store
+
+
+def _as_settings(options: BuildOptions) -> dict[str, object]:
+    return {**asdict(options), "model_options": dict(options.model_options)}
 
 
 def _is_same_state(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> bool:
