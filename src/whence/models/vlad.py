@@ -1,7 +1,8 @@
 """VLAD: one vector per image from its local descriptors, without a network.
 
 For each visual word, the sum of the differences between the local descriptors nearest to it and the word itself (Jegou et al., CVPR
-2010), each word's block brought to unit length (intra-normalisation, Arandjelovic and Zisserman, CVPR 2013), then the whole.
+2010), each difference brought to unit length first (Delhumeau et al., ACM Multimedia 2013), then each word's block (intra-normalisation,
+Arandjelovic and Zisserman, CVPR 2013), then the whole.
 `rootsift-vlad` pools RootSIFT at detected keypoints; `densevlad` pools a dense grid, after DenseVLAD (Torii et al., CVPR 2015).
 """
 
@@ -122,8 +123,9 @@ class Vlad:
             nearest = np.argmax(descriptors @ words.T - 0.5 * np.einsum("kd,kd->k", words, words), axis=1)
             # One sorted reduction instead of a scattered add: the same sums, ten times faster.
             order = np.argsort(nearest, kind="stable")
-            present, starts, counts = np.unique(nearest[order], return_index=True, return_counts=True)
-            sums[present] = np.add.reduceat(descriptors[order], starts, axis=0) - counts[:, None] * words[present]
+            present, starts = np.unique(nearest[order], return_index=True)
+            residuals = _to_unit_length(descriptors[order] - words[nearest[order]])
+            sums[present] = np.add.reduceat(residuals, starts, axis=0)
         blocks = _to_unit_length(sums)
         return _to_unit_length(blocks.reshape(1, -1))[0]
 
