@@ -157,10 +157,14 @@ def _pillow_resized(picture: OpenPicture, size: tuple[int, int]) -> np.ndarray:
     if picture.format == "JPEG":
         with reasons(picture.name):
             least = tuple(math.ceil(_DRAFT_MARGIN * length) for length in size)
-            picture.handle.draft(picture.handle.mode, least)
+            drafted = picture.handle.draft(picture.handle.mode, least)
+    else:
+        drafted = None
     image = picture.decode()
     if image.size != size:
-        image = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+        # A reduced picture of odd size ends with a part of a pixel; the box leaves out the part that is padding.
+        box = None if drafted is None else drafted[1]
+        image = image.resize(size, Image.Resampling.BILINEAR, box=box, reducing_gap=2.0)
     return np.array(picture.turn_upright(image))
 
 
@@ -182,7 +186,11 @@ def _fast_resized(data: bytes, picture: OpenPicture, size: tuple[int, int]) -> n
         image = simplejpeg.decode_jpeg(data, "RGB", min_width=width, min_height=height)
     except ValueError:
         return None
-    image = shrink_smoothly(image, size)
+    exact_width, exact_height = (length / shrink for length in picture.stored_size)
+    if (exact_width, exact_height) == (width, height):
+        image = shrink_smoothly(image, size)
+    else:  # The last row or column is partly padding.
+        image = np.array(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, box=(0, 0, exact_width, exact_height)))
     return image if picture.orientation == 1 else np.array(picture.turn_upright(Image.fromarray(image)))
 
 
