@@ -38,7 +38,10 @@ def exif_of(gps: dict[int, object] | None = None, camera: dict[int, object] | No
 
 def save_photo(path: Path, gps: dict[int, object] | None = None, camera: dict[int, object] | None = None) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (30, 20), "gray").save(path, "JPEG", exif=exif_of(gps, camera))
+    exif = exif_of(gps, camera)
+    for directory in (0x8825, 0x8769):  # Older Pillow writes only the directories that are set like this.
+        exif[directory] = dict(exif.get_ifd(directory))
+    Image.new("RGB", (30, 20), "gray").save(path, "JPEG", exif=exif)
     return path
 
 
