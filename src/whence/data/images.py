@@ -196,6 +196,8 @@ def _fast_resized(data: bytes, picture: OpenPicture, size: tuple[int, int]) -> n
         image = simplejpeg.decode_jpeg(data, "RGB", min_width=width, min_height=height)
     except ValueError:
         return None
+    if image.shape[:2] != (height, width):
+        return None
     exact_width, exact_height = (length / shrink for length in picture.stored_size)
     if (exact_width, exact_height) == (width, height):
         image = shrink_smoothly(image, size)
