@@ -5,10 +5,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from conftest import draw_place
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import draw_place
 from whence.models.local import DenseRootSift, LocalDescriptors, RootSift, root_sift, to_grey
 
 

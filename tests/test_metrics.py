@@ -36,16 +36,16 @@ def test_first_hits_equal_the_slow_way(num_database: int, num_queries: int, k: i
     thresholds = (5.0, 30.0, 200.0)
     hits = first_hit_by_distance(predictions, database, queries, thresholds_m=thresholds, block=3)
     for row, threshold in zip(hits, thresholds, strict=True):
-        right = [
-            {i for i in range(num_database) if math.dist(database[i], queries[q]) <= threshold} for q in range(num_queries)
-        ]
+        right = [{i for i in range(num_database) if math.dist(database[i], queries[q]) <= threshold} for q in range(num_queries)]
         assert row.tolist() == slow_first_hit(predictions, right)
         lists = neighbors_within(database, queries, radius_m=threshold)
         assert first_hit_in_lists(predictions, lists).tolist() == row.tolist()
 
 
 def test_missing_coordinates_are_never_right() -> None:
-    hits = first_hit_by_distance(np.array([[0, 1]]), np.array([[np.nan, 0.0], [0.0, 0.0]]), np.array([[0.0, 0.0]]), thresholds_m=[25])
+    hits = first_hit_by_distance(
+        np.array([[0, 1]]), np.array([[np.nan, 0.0], [0.0, 0.0]]), np.array([[0.0, 0.0]]), thresholds_m=[25]
+    )
     assert hits.tolist() == [[1]]
     hits = first_hit_by_distance(np.array([[0]]), np.array([[0.0, 0.0]]), np.array([[np.nan, 0.0]]), thresholds_m=[25])
     assert hits.tolist() == [[1]]
@@ -77,7 +77,9 @@ def test_counted_queries_only() -> None:
 def test_no_positives_at_all() -> None:
     nothing = NeighborLists(np.zeros(3, np.int64), np.empty(0, np.int64))
     assert first_hit_in_lists(np.array([[0, 1], [1, 0]]), nothing).tolist() == [2, 2]
-    assert first_hit_in_lists(np.empty((0, 5), np.int64), NeighborLists(np.zeros(1, np.int64), np.empty(0, np.int64))).tolist() == []
+    assert (
+        first_hit_in_lists(np.empty((0, 5), np.int64), NeighborLists(np.zeros(1, np.int64), np.empty(0, np.int64))).tolist() == []
+    )
 
 
 @given(st.integers(0, 60), st.integers(0, 60))

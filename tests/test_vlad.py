@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import draw_place, view_of
 
+from conftest import draw_place, view_of
 from whence.errors import BadOption, NotFitted
 from whence.models.local import SIFT_DIM, LocalDescriptors, RootSift, root_sift
 from whence.models.vlad import Vlad, _fit_pca, _k_means, dense_vlad, rootsift_vlad
@@ -34,7 +34,9 @@ def slow_vlad(descriptors: np.ndarray, words: np.ndarray) -> np.ndarray:
         length = np.sqrt((residual**2).sum())
         blocks[nearest] = [total + value / length for total, value in zip(blocks[nearest], residual, strict=True)]
     lengths = [np.sqrt(sum(value * value for value in block)) for block in blocks]
-    flat = np.concatenate([np.array(block) / length if length else np.array(block) for block, length in zip(blocks, lengths, strict=True)])
+    flat = np.concatenate(
+        [np.array(block) / length if length else np.array(block) for block, length in zip(blocks, lengths, strict=True)]
+    )
     return flat / max(np.sqrt((flat**2).sum()), 1e-12)
 
 
@@ -45,6 +47,15 @@ def test_vlad_equals_its_formula(num: int) -> None:
     assert found.shape == (5 * SIFT_DIM,)
     assert np.allclose(found, slow_vlad(local.descriptors, model.state()["words"]), atol=1e-5)
     assert np.linalg.norm(found) == pytest.approx(1.0 if num else 0.0, abs=1e-5)
+
+
+def test_the_power_law_takes_signed_roots() -> None:
+    plain, rooted = fitted(5), fitted(5)
+    rooted.has_power_law = True
+    local = random_local(60, seed=2)
+    before = plain.pool(local)
+    after = np.sign(before) * np.sqrt(np.abs(before))
+    assert np.allclose(rooted.pool(local), after / np.linalg.norm(after), atol=1e-5)
 
 
 def test_the_order_of_local_descriptors_does_not_matter() -> None:
@@ -93,7 +104,7 @@ def test_pca_whitens_and_comes_back(images: list[np.ndarray]) -> None:
     assert np.allclose(np.linalg.norm(described, axis=1), 1, atol=1e-5)
     again = rootsift_vlad(num_words=8, pca_dim=10)
     again.load_state(model.state())
-    assert np.array_equal(again.describe(images), described)
+    assert np.allclose(again.describe(images), described, atol=1e-6)
 
 
 @pytest.mark.parametrize(("num", "full_dim"), [(60, 8), (30, 200)], ids=["more photos than dimensions", "fewer"])
