@@ -62,6 +62,7 @@ class Entry:
 MODELS: dict[str, Entry] = {}
 INDEXES: dict[str, Entry] = {
     "flat": Entry("whence.index.flat:FlatIndex"),
+    "int8": Entry("whence.index.int8:Int8Index"),
     "ann": Entry("whence.index.ann:AnnIndex"),
 }
 

@@ -13,7 +13,7 @@ from whence.errors import BadOption, InputError
 
 def as_vectors(vectors: np.ndarray, *, dim: int | None, what: str) -> np.ndarray:
     """The vectors (n, D) as they are or as float32; float16 stays. Raises `InputError` for another shape, dtype or dimension."""
-    array = np.asarray(vectors)
+    array = np.asanyarray(vectors)  # a memory map stays one
     if array.ndim != 2 or (dim is not None and array.shape[1] != dim) or array.shape[1] == 0:
         wanted = "(n, D)" if dim is None else f"(n, {dim})"
         raise InputError(f"{what} have shape {array.shape}; this index takes {wanted}")
