@@ -29,6 +29,8 @@ BLOCK_ROWS = 65_536
 MANY_QUERIES = 5
 """From this many queries on, matrix products over the original rows are faster than one scan of the codes per query."""
 ROUNDING = 1e-5
+LARGEST_DIM = 32_768
+"""Integer distances of more dimensions could overflow 32 bits; such rows are searched without codes."""
 
 
 class Int8Index:
@@ -143,12 +145,12 @@ class Int8Index:
     def _append(self, ids: np.ndarray, rows: np.ndarray) -> None:
         import faiss
 
-        if self._codes is None and len(rows):
+        if self._codes is None and len(rows) and rows.shape[1] <= LARGEST_DIM:
             largest = max(float(np.abs(rows[start : start + BLOCK_ROWS]).max()) for start in range(0, len(rows), BLOCK_ROWS))
             # Later rows may hold larger values; they are clipped, and the error bound says so.
             self._scale = 127 / largest if largest > 0 else 1.0
             self._codes = faiss.IndexScalarQuantizer(rows.shape[1], faiss.ScalarQuantizer.QT_8bit_direct, faiss.METRIC_L2)
-        for start in range(0, len(rows), BLOCK_ROWS):
+        for start in range(0, len(rows) if self._codes is not None else 0, BLOCK_ROWS):
             block = np.asarray(rows[start : start + BLOCK_ROWS], dtype=np.float32)
             codes = self._bytes(block)
             self._codes.add(codes)
