@@ -1,0 +1,234 @@
+"""Where and how photos are taken: the database's drive, the queries' walks, and one photo from shutter to pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from whence.runtime import random_stream
+from whence.worlds.camera import Camera, look_rotation, make_camera
+from whence.worlds.conditions import Run, RunLight, make_run
+from whence.worlds.movers import in_the_way, street_life
+from whence.worlds.plan import CityPlan
+from whence.worlds.raster import Raster
+from whence.worlds.scene import Scene
+from whence.worlds.shading import Exposure, expose
+
+HEADINGS_DEG = (0.0, 50.0, 130.0, 180.0, 230.0, 310.0)
+"""Directions of a database stop's six photos, clockwise from the street's own."""
+_DATABASE, _QUERY, _UNKNOWN, _PHOTO, _CAMERA = 51, 52, 53, 54, 55
+
+USUAL_CONDITIONS: Mapping[str, float] = {
+    "day": 0.36,
+    "overcast": 0.16,
+    "dusk": 0.08,
+    "night": 0.06,
+    "fog": 0.05,
+    "rain": 0.07,
+    "snow": 0.07,
+    "occluded": 0.08,
+    "rotated": 0.07,
+}
+
+
+@dataclass(frozen=True)
+class CaptureOptions:
+    """How hard the queries are, and how photos are taken."""
+
+    width: int = 320
+    height: int = 240
+    conditions: Mapping[str, float] = field(default_factory=lambda: dict(USUAL_CONDITIONS))
+    """Share of the queries by condition."""
+    max_shift_share: float = 0.6
+    """Largest sideways offset of a query, as a share of the street's half width."""
+    max_yaw_deg: float = 40.0
+    spacing_m: tuple[float, float] = (8.0, 10.0)
+    changed_share: float = 0.3
+    """Share of the fronts whose shops and paint differ between the database's year and the queries'."""
+    traffic: float = 1.0
+    is_clean: bool = False
+    """Take away traffic, camera faults and weather: the same view looks the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """One photo before it is taken. Position in metres of the city's frame, bearing clockwise from grid north."""
+
+    number: int
+    role: str
+    """database, queries or queries_unknown."""
+    condition: str
+    run: int
+    street: int
+    along_m: float
+    x_m: float
+    y_m: float
+    z_m: float
+    bearing_deg: float
+    stop: int
+    tile: int
+    seconds: float
+
+
+class CityShots(NamedTuple):
+    """All photos of a city, in the order of the streets, and its runs by number."""
+
+    shots: tuple[Shot, ...]
+    runs: Mapping[int, Run]
+    covered: frozenset[int]
+
+
+def plan_shots(plan: CityPlan, *, num_database: int, num_queries: int, num_unknown: int, options: CaptureOptions) -> CityShots:
+    """Where the database, the queries and the queries outside the covered streets are taken. Fewer where the city is too small."""
+    runs = {0: make_run(plan.seed, 0, condition="day", year=2015, change=0, scaffold_share=0.0 if options.is_clean else 0.04)}
+    names = list(options.conditions)
+    for k, name in enumerate(names):
+        change = 0 if options.is_clean else 1
+        scaffold = 0.0 if options.is_clean else 0.06
+        runs[k + 1] = make_run(plan.seed, k + 1, condition=name, year=2017 + k % 5, change=change, scaffold_share=scaffold)
+    inner = [k for k, street in enumerate(plan.streets) if street.is_inner and street.length_m > 45]
+    database, covered = _database(plan, inner, num_database, options)
+    shots = list(database)
+    shots += _queries(plan, covered, "queries", num_queries, len(shots), options)
+    uncovered = [k for k in inner if k not in covered]
+    if uncovered:
+        shots += _queries(plan, uncovered, "queries_unknown", num_unknown, len(shots), options)
+    return CityShots(tuple(shots), runs, frozenset(covered))
+
+
+def _database(plan: CityPlan, inner: list[int], num_database: int, options: CaptureOptions) -> tuple[list[Shot], list[int]]:
+    """Six photos at a stop every 8 to 10 m, street after street until there are enough."""
+    shots: list[Shot] = []
+    covered: list[int] = []
+    stop, seconds = 0, 0.0
+    order = random_stream(plan.seed, _DATABASE).permutation(len(inner))
+    for street_number in (inner[k] for k in order):
+        if len(shots) >= num_database:
+            break
+        covered.append(street_number)
+        street = plan.streets[street_number]
+        random = random_stream(plan.seed, _DATABASE, street_number)
+        right = np.array([street.direction[1], -street.direction[0]])
+        lane = min(1.8, 0.2 * street.half_width_m)
+        along = 6.0 + float(random.uniform(0, 4))
+        base = float(np.degrees(np.arctan2(street.direction[0], street.direction[1])))
+        while along < street.length_m - 6 and len(shots) < num_database:
+            place = street.start + street.direction * along + right * (lane + float(random.uniform(-0.5, 0.5)))
+            turn = 0.0 if options.is_clean else float(random.normal(0, 2))
+            height = 2.3 + float(random.uniform(-0.05, 0.05))
+            for tile, heading in enumerate(HEADINGS_DEG):
+                if len(shots) < num_database:
+                    bearing = (base + turn + heading) % 360
+                    shots.append(
+                        Shot(len(shots), "database", "day", 0, street_number, along, *place, height, bearing, stop, tile, seconds)
+                    )
+            stop += 1
+            step = float(random.uniform(*options.spacing_m))
+            along += step
+            seconds += step / 8
+        seconds += 30
+    return shots, covered
+
+
+def _queries(plan: CityPlan, streets: list[int], role: str, count: int, first: int, options: CaptureOptions) -> list[Shot]:
+    """Photos of other days along these streets, each with its own offset and direction."""
+    key = _QUERY if role == "queries" else _UNKNOWN
+    names, weights = list(options.conditions), np.array(list(options.conditions.values()), float)
+    lengths = np.array([plan.streets[k].length_m for k in streets])
+    margin = 8.0 if role == "queries" else 32.0
+    room = np.maximum(lengths - 2 * margin, 0.5)
+    drawn = []
+    for k in range(count):
+        random = random_stream(plan.seed, key, k)
+        number = int(random.choice(len(streets), p=room / room.sum()))
+        street = plan.streets[streets[number]]
+        along = float(lengths[number] / 2 + (random.random() - 0.5) * room[number])
+        side = float(random.uniform(-1, 1)) * options.max_shift_share * street.half_width_m
+        right = np.array([street.direction[1], -street.direction[0]])
+        base = float(np.degrees(np.arctan2(street.direction[0], street.direction[1])))
+        heading = HEADINGS_DEG[int(random.integers(6))] + float(random.uniform(-1, 1)) * options.max_yaw_deg
+        place = street.start + street.direction * along + right * side
+        condition = int(random.choice(len(names), p=weights / weights.sum()))
+        height = 2.3 if options.is_clean else float(random.uniform(1.5, 1.85))
+        drawn.append((condition, streets[number], along, place, height, (base + heading) % 360))
+    # In the order of a walk: by run, street and distance. The texture cache profits, and so do the time stamps.
+    drawn.sort(key=lambda row: (row[0], row[1], row[2]))
+    return [
+        Shot(first + k, role, names[condition], condition + 1, street, along, *place, height, bearing, k, 0, 20.0 * k)
+        for k, (condition, street, along, place, height, bearing) in enumerate(drawn)
+    ]
+
+
+def shot_camera(shot: Shot, *, seed: int, options: CaptureOptions) -> Camera:
+    """The camera of a shot: the database's is one and level, the queries' differ and tilt."""
+    random = random_stream(seed, _CAMERA, shot.number)
+    field_deg, pitch, roll = 66.0, 4.0, 0.0
+    if shot.role != "database" and not options.is_clean:
+        field_deg = float(random.uniform(56, 74))
+        pitch = 5.0 + float(random.normal(0, 3))
+        roll = float(random.normal(0, 1.5))
+        if shot.condition == "rotated":
+            roll = float(random.choice([-1, 1]) * random.uniform(10, 30))
+    rotation = look_rotation(bearing_deg=shot.bearing_deg, pitch_deg=pitch, roll_deg=roll)
+    centre = np.array([shot.x_m, shot.y_m, shot.z_m])
+    return make_camera(centre, rotation, size_px=(options.width, options.height), field_of_view_deg=field_deg)
+
+
+class Photographer:
+    """Takes the photos of one city. Keeps textures, skies and shadows between photos; not shared between threads."""
+
+    def __init__(
+        self, plan: CityPlan, runs: Mapping[int, Run], *, options: CaptureOptions, px_per_m: float, cache_bytes: int
+    ) -> None:
+        self.plan, self.runs, self.options = plan, runs, options
+        self.scene = Scene(plan, px_per_m=px_per_m, cache_bytes=cache_bytes)
+        self._lights: dict[int, RunLight] = {}
+
+    def light(self, run: Run) -> RunLight:
+        """Sky and shadows of a run; the last three runs are kept."""
+        if run.number not in self._lights:
+            while len(self._lights) >= 3:
+                del self._lights[next(iter(self._lights))]
+            self._lights[run.number] = RunLight(run, self.scene)
+        return self._lights[run.number]
+
+    def take(self, shot: Shot) -> tuple[np.ndarray, Raster, int]:
+        """The photo (H, W, 3) uint8 RGB of a shot, the raster it was developed from, and its JPEG quality."""
+        options, run = self.options, self.runs[shot.run]
+        camera = shot_camera(shot, seed=self.plan.seed, options=options)
+        raster = Raster(camera)
+        planes = []
+        # The photos of one stop see the same traffic.
+        traffic_key = shot.stop if shot.role == "database" else 1_000_000 + shot.number
+        if not options.is_clean:
+            random = random_stream(self.plan.seed, _PHOTO, traffic_key, 1)
+            quiet = {"night": 0.5, "snow": 0.6, "rain": 0.6}.get(shot.condition, 1.0) * options.traffic
+            planes = street_life(random, self.plan.streets[shot.street], camera.centre, density=quiet, crowd=quiet)
+            if shot.condition == "occluded":
+                planes += in_the_way(random, camera.centre, camera.rotation[2])
+        self.scene.draw(raster, run.epoch, planes)
+        random = random_stream(self.plan.seed, _PHOTO, shot.number)
+        exposure = _exposure(random, shot, options)
+        return expose(raster, run, self.light(run), exposure, random), raster, exposure.jpeg_quality
+
+
+def _exposure(random: np.random.Generator, shot: Shot, options: CaptureOptions) -> Exposure:
+    if options.is_clean:
+        return Exposure(noise=0.3, vignette=0.0, jpeg_quality=94)
+    if shot.role == "database":
+        return Exposure(blur_px=0.45, noise=0.8, jpeg_quality=92)
+    scale = options.width / 320
+    is_shaken = random.random() < 0.2
+    motion = random.normal(0, 1.2, 2) * scale if is_shaken else np.zeros(2)
+    return Exposure(
+        gain=float(np.exp(random.normal(0, 0.16))),
+        balance=(float(random.uniform(0.92, 1.08)), 1.0, float(random.uniform(0.92, 1.08))),
+        blur_px=float(random.uniform(0.35, 0.75)) * max(1.0, scale**0.5),
+        motion_px=(float(motion[0]), float(motion[1])),
+        noise=float(random.uniform(0.7, 1.6)),
+        vignette=float(random.uniform(0.05, 0.35)),
+        jpeg_quality=int(random.integers(70, 95)),
+    )
