@@ -50,7 +50,7 @@ class Camera:
 
 
 def look_rotation(*, bearing_deg: float, pitch_deg: float = 0.0, roll_deg: float = 0.0) -> np.ndarray:
-    """R of a camera that looks along a bearing (clockwise from the frame's north), up by `pitch_deg`, turned clockwise by `roll_deg`.
+    """R of a camera that looks along a bearing (clockwise from the frame's north), pitched up and rolled clockwise.
 
     Facing north, east is right. With a positive roll the camera's right side sinks.
     """

@@ -123,7 +123,21 @@ def _database(plan: CityPlan, inner: list[int], num_database: int, options: Capt
                 if len(shots) < num_database:
                     bearing = (base + turn + heading) % 360
                     shots.append(
-                        Shot(len(shots), "database", "day", 0, street_number, along, *place, height, bearing, stop, tile, seconds)
+                        Shot(
+                            len(shots),
+                            "database",
+                            "day",
+                            0,
+                            street_number,
+                            along,
+                            float(place[0]),
+                            float(place[1]),
+                            height,
+                            bearing,
+                            stop,
+                            tile,
+                            seconds,
+                        )
                     )
             stop += 1
             step = float(random.uniform(*options.spacing_m))
@@ -157,7 +171,21 @@ def _queries(plan: CityPlan, streets: list[int], role: str, count: int, first: i
     # In the order of a walk: by run, street and distance. The texture cache profits, and so do the time stamps.
     drawn.sort(key=lambda row: (row[0], row[1], row[2]))
     return [
-        Shot(first + k, role, names[condition], condition + 1, street, along, *place, height, bearing, k, 0, 20.0 * k)
+        Shot(
+            first + k,
+            role,
+            names[condition],
+            condition + 1,
+            street,
+            along,
+            float(place[0]),
+            float(place[1]),
+            height,
+            bearing,
+            k,
+            0,
+            20.0 * k,
+        )
         for k, (condition, street, along, place, height, bearing) in enumerate(drawn)
     ]
 
@@ -188,10 +216,8 @@ class Photographer:
         self._lights: dict[int, RunLight] = {}
 
     def light(self, run: Run) -> RunLight:
-        """Sky and shadows of a run; the last three runs are kept."""
+        """Sky and shadows of a run."""
         if run.number not in self._lights:
-            while len(self._lights) >= 3:
-                del self._lights[next(iter(self._lights))]
             self._lights[run.number] = RunLight(run, self.scene)
         return self._lights[run.number]
 

@@ -1,14 +1,14 @@
 """`render_world`: a city of street photos from a seed, written as a data set with exact truth.
 
-A world's folder holds its photos, `world.json` (what the photos follow from) and `cameras.csv` (K, R, t of every photo). Photos are keyed by
-(seed, city, photo): any number of workers gives the same pixels, and an interrupted run goes on where it stopped.
+A world's folder holds its photos, `world.json` (what the photos follow from) and `cameras.csv` (K, R, t of every photo). Photos are
+keyed by (seed, city, photo): any number of workers gives the same pixels, and an interrupted run goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -27,14 +27,15 @@ CITY_APART_M = 12_000.0
 """Distance between the origins of a world's cities, so that their coordinates never mix."""
 CACHE_BYTES = 500_000_000
 """Textures a worker keeps."""
-_RUN_LENGTH = 96
+FEW_PHOTOS = 200
+"""Fewer missing photos than this are rendered in the calling process: starting others would take longer."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorldOptions:
     """What may be chosen about a world beside its size and seed."""
 
-    capture: CaptureOptions = CaptureOptions()
+    capture: CaptureOptions = field(default_factory=CaptureOptions)
     aliased_share: float = 0.25
     """Share of streets whose buildings repeat those of another street."""
     px_per_m: float | None = None
@@ -100,7 +101,7 @@ def render_world(
         folder.mkdir(parents=True, exist_ok=True)
     workers = num_cores() if num_workers is None else max(1, num_workers)
     with progress("rendering", total=len(missing), show=show_progress) as advance:
-        if workers == 1 or len(missing) < 200:
+        if workers == 1 or len(missing) < FEW_PHOTOS:
             render_shard(out, spec, shard=0, num_shards=1, advance=advance)
         elif missing:
             run_workers(out, num_workers=workers, advance=advance)
@@ -175,13 +176,12 @@ def grid_side(num_database: int) -> int:
 
 
 def render_shard(out: Path, spec: WorldSpec, *, shard: int, num_shards: int, advance: Callable[[int], None]) -> None:
-    """Render every `num_shards`-th run of photos that is not there yet."""
+    """Render what is not there yet of one share of every city."""
     for work in city_works(spec):
-        todo = [
-            named
-            for k, named in enumerate(work.named)
-            if (k // _RUN_LENGTH) % num_shards == shard and not (out / named.path).is_file()
-        ]
+        # Street by street, so that a front's textures are needed once and by one worker.
+        ordered = sorted(work.named, key=lambda named: (named.shot.street, named.shot.along_m, named.shot.number))
+        mine = ordered[len(ordered) * shard // num_shards : len(ordered) * (shard + 1) // num_shards]
+        todo = [named for named in mine if not (out / named.path).is_file()]
         if not todo:
             continue
         photographer = Photographer(

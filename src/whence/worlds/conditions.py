@@ -12,10 +12,12 @@ from whence.errors import UnknownName
 from whence.runtime import random_stream
 from whence.worlds.ground import draw_sky
 from whence.worlds.plan import BUILT, CityPlan
-from whence.worlds.scene import PARTY_WALL_M, Epoch, Scene
+from whence.worlds.scene import Epoch, Scene
+from whence.worlds.surroundings import PARTY_WALL_M
 
 _RUN = 31
 Rgb = tuple[float, float, float]
+_NO_SUN: Rgb = (0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +45,24 @@ CONDITIONS: dict[str, Condition] = {
     c.name: c
     for c in (
         Condition("day", (0.62, 0.66, 0.74), (0.62, 0.56, 0.46), (28, 58), (96, 146, 214), (206, 220, 232), 0.42),
-        Condition("overcast", (0.84, 0.86, 0.9), (0, 0, 0), (30, 50), (176, 182, 190), (206, 208, 212), 0.75, 900.0, noise=2.0),
-        Condition("dusk", (0.40, 0.36, 0.46), (0.42, 0.24, 0.12), (4, 12), (62, 72, 128), (236, 158, 110), 0.4, 1500.0, 0.75, noise=3.0, hours=(18, 20)),
-        Condition("night", (0.12, 0.13, 0.19), (0, 0, 0), (10, 30), (10, 12, 26), (40, 36, 44), 0.2, 1200.0, 1.0, noise=5.0, hours=(21, 23)),
-        Condition("fog", (0.78, 0.8, 0.83), (0, 0, 0), (30, 50), (196, 200, 204), (202, 205, 208), 0.0, 55.0, noise=2.0),
-        Condition("rain", (0.52, 0.55, 0.6), (0, 0, 0), (30, 50), (112, 118, 128), (150, 154, 160), 0.8, 260.0, 0.3, wetness=1.0, streaks=1.0, noise=3.0),
-        Condition("snow", (0.84, 0.87, 0.94), (0.08, 0.08, 0.07), (15, 30), (186, 192, 202), (214, 218, 224), 0.7, 300.0, snow=1.0, streaks=0.6, noise=2.0),
+        Condition("overcast", (0.84, 0.86, 0.9), _NO_SUN, (30, 50), (176, 182, 190), (206, 208, 212), 0.75, 900.0, noise=2.0),
+        Condition(
+            "dusk", (0.40, 0.36, 0.46), (0.42, 0.24, 0.12), (4, 12), (62, 72, 128), (236, 158, 110), 0.4, 1500.0,
+            lit=0.75, noise=3.0, hours=(18, 20),
+        ),
+        Condition(
+            "night", (0.12, 0.13, 0.19), _NO_SUN, (10, 30), (10, 12, 26), (40, 36, 44), 0.2, 1200.0,
+            lit=1.0, noise=5.0, hours=(21, 23),
+        ),
+        Condition("fog", (0.78, 0.8, 0.83), _NO_SUN, (30, 50), (196, 200, 204), (202, 205, 208), 0.0, 55.0, noise=2.0),
+        Condition(
+            "rain", (0.52, 0.55, 0.6), _NO_SUN, (30, 50), (112, 118, 128), (150, 154, 160), 0.8, 260.0,
+            lit=0.3, wetness=1.0, streaks=1.0, noise=3.0,
+        ),
+        Condition(
+            "snow", (0.84, 0.87, 0.94), (0.08, 0.08, 0.07), (15, 30), (186, 192, 202), (214, 218, 224), 0.7, 300.0,
+            snow=1.0, streaks=0.6, noise=2.0,
+        ),
     )
 }  # fmt: skip
 QUERY_FOLDERS = ("day", "dusk", "night", "overcast", "fog", "rain", "snow", "occluded", "rotated")

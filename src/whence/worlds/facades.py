@@ -14,7 +14,7 @@ import numpy as np
 
 from whence.runtime import random_stream
 from whence.worlds.plan import Lot
-from whence.worlds.styles import Colour, Look, draw_look, shop_name
+from whence.worlds.styles import Colour, Look, draw_look
 from whence.worlds.windows import draw_window
 
 SOLID, LIT = 128, 255

@@ -95,7 +95,10 @@ HORIZON_ROW = 300
 
 
 def draw_sky(top: tuple[float, float, float], low: tuple[float, float, float], cloud_share: float, seed: int) -> np.ndarray:
-    """A sky's panorama (360, 1440, 3) float32 in 0..255: gradient, clouds, a far skyline. Column 0 looks north, columns go clockwise."""
+    """A sky's panorama (360, 1440, 3) uint8: gradient, clouds, a far skyline.
+
+    Column 0 looks north, columns go clockwise.
+    """
     width, height = SKY_SIZE
     up = np.clip((HORIZON_ROW - np.arange(height, dtype=np.float32)) / 220, 0, 1)[:, None, None] ** 0.6
     sky = np.array(low, np.float32) * (1 - up) + np.array(top, np.float32) * up
@@ -117,4 +120,4 @@ def draw_sky(top: tuple[float, float, float], low: tuple[float, float, float], c
         tall = int(random.integers(4, 22))
         tone = np.array(low, np.float32) * float(random.uniform(0.66, 0.8))
         sky[HORIZON_ROW - tall : HORIZON_ROW + 60, x : x + 24] = tone
-    return sky
+    return np.clip(sky, 0, 255).astype(np.uint8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 
@@ -117,7 +118,7 @@ def _upper(number: int, length: float, height: float, width: float) -> list[tupl
     """The planes between the two outlines, seen from above: bonnet, screens, roof."""
     outline = sprites.car_profile(number)
     rows = []
-    for (x0, z0), (x1, z1) in zip(outline[1:-2], outline[2:-1], strict=True):
+    for (x0, z0), (x1, z1) in pairwise(outline[1:-1]):
         run, rise = (x1 - x0) * length, (z1 - z0) * height
         is_glass = abs(rise) > 0.25 and run > 0.2 and (x1 > 0.5 or not sprites.car_kind(number))
         if run < 0.02:

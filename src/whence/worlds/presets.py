@@ -41,7 +41,7 @@ class WorldSpec:
 
     def to_json(self) -> str:
         """The record as text; equal records give equal text."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1, sort_keys=True)
+        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> WorldSpec:

@@ -109,14 +109,14 @@ class Raster:
     def faces(corners: np.ndarray) -> np.ndarray:
         """Which patches (P,) turn their front to the camera, from their corners (P, 4, 3)."""
         turn = _cross(corners[:, 1] - corners[:, 0], corners[:, 3] - corners[:, 0])
-        return (turn * corners[:, 0]).sum(axis=1) > 0
+        return np.asarray((turn * corners[:, 0]).sum(axis=1) > 0)
 
     def visible(self, corners: np.ndarray) -> np.ndarray:
         """Which patches (P,) reach into the view, from their corners (P, 4, 3)."""
         z = corners[..., 2]
         x, y = corners[..., 0], corners[..., 1]
         limit_x, limit_y = z * (self.camera.width - 0.5), z * (self.camera.height - 0.5)
-        return (
+        return np.asarray(
             (z > NEAR_M).any(axis=1)
             & ~(x < -0.5 * z).all(axis=1)
             & ~(x > limit_x).all(axis=1)

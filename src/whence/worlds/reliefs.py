@@ -1,4 +1,4 @@
-"""What stands out from a building front: cornices, balconies, bays, shop signs, awnings. Vectors are (right, down, outward) metres."""
+"""What stands out from a building front: cornices, balconies, bays, signs, awnings. Vectors are (right, down, outward) metres."""
 
 from __future__ import annotations
 

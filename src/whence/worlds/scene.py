@@ -1,4 +1,4 @@
-"""The city as things that can be drawn: building fronts with their relief, side walls, ground pieces, trees, lamps, vehicles, people."""
+"""The city as things that can be drawn: textures from the cache onto the planes that a camera sees."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ import numpy as np
 from whence.runtime import random_stream
 from whence.worlds import ground, sprites
 from whence.worlds.facades import FacadeModel, draw_facade, facade_height_m, flatten, look_of, solid
-from whence.worlds.plan import AVENUE, BOULEVARD, PARK, SQUARE, CityPlan, Lot
+from whence.worlds.plan import CityPlan, Lot
 from whence.worlds.raster import PatchInfo, Raster, Texture, TextureCache
+from whence.worlds.styles import Look
+from whence.worlds.surroundings import draw_party_wall, front_columns, ground_pieces, party_walls, place_stands
 
 LABELS = (
-    "sky", "road", "sidewalk", "building", "vegetation", "terrain", "pole", "sign", "person", "car", "truck", "furniture", "scaffold",
+    "sky", "road", "sidewalk", "building", "vegetation", "terrain", "pole",
+    "sign", "person", "car", "truck", "furniture", "scaffold",
 )  # fmt: skip
 """Names of the label values, in order."""
 _LABEL = {name: value for value, name in enumerate(LABELS)}
-PARTY_WALL_M = 10.0
 FAR_M = 140.0
 DETAIL_M = 30.0
 """Fronts nearer than this are drawn in layers with relief, others as one plane."""
-_TREES, _CHANGES, _SCAFFOLDS = 21, 22, 23
+_CHANGES, _SCAFFOLDS = 22, 23
 _UP = np.array([0.0, 0.0, 1.0])
 
 
@@ -54,16 +56,6 @@ class Epoch:
     scaffold_share: float = 0.0
 
 
-class _Fronts(NamedTuple):
-    """Columns of the lots: upper left corners, edge vectors, outward normals; middles for the search."""
-
-    origin: np.ndarray
-    across: np.ndarray
-    down: np.ndarray
-    outward: np.ndarray
-    middle: np.ndarray
-
-
 class LoadedFront(NamedTuple):
     """The textures and relief planes of a lot, as columns in facade coordinates."""
 
@@ -87,12 +79,13 @@ class Scene:
         self.far_px_per_m = max(6.0, px_per_m * 0.4)
         self.cache = TextureCache(cache_bytes)
         self.heights_m = np.array([facade_height_m(lot, self.look(lot)) for lot in plan.lots])
-        self.fronts = _front_columns(plan.lots, self.heights_m)
-        self._walls = _party_walls(plan.lots, self.heights_m)
-        self._ground = _ground_pieces(plan)
-        self._stands = _stands(plan)
+        self.fronts = front_columns(plan.lots, self.heights_m)
+        self._walls = party_walls(plan.lots, self.heights_m)
+        self._ground = ground_pieces(plan)
+        self._stands = place_stands(plan)
 
-    def look(self, lot: Lot):  # type: ignore[no-untyped-def]
+    def look(self, lot: Lot) -> Look:
+        """The architecture of a lot."""
         return look_of(lot.look, self.plan.options.is_test_city)
 
     def change_of(self, lot: int, epoch: Epoch) -> int:
@@ -135,7 +128,7 @@ class Scene:
         if kind == "plain":
             return solid(4, 4, rest[0])
         if kind == "party":
-            return _party_texture(rest[0])
+            return draw_party_wall(rest[0])
         if kind == "tree":
             return sprites.draw_tree(rest[0], rest[1], sprite_px)
         if kind == "person":
@@ -157,8 +150,8 @@ class Scene:
         """Draw everything that stands or lies near the camera: nearest first, then the ground."""
         if movers:
             drawables = tuple(drawable for planes in movers for drawable in planes.drawables)
-            columns = [np.concatenate([planes[k] for planes in movers]) for k in range(3)]
-            self._draw_planes(raster, Planes(*columns, drawables))
+            origin, across, down = (np.concatenate([planes[k] for planes in movers]) for k in range(3))
+            self._draw_planes(raster, Planes(origin, across, down, drawables))
         self._draw_stands(raster, epoch)
         self._draw_fronts(raster, epoch)
         self._draw_ground(raster)
@@ -276,21 +269,6 @@ def _stand_drawable(kind: str, variant: int, season: str) -> Drawable:
     return Drawable((kind,), PatchInfo(_LABEL["pole" if kind == "lamp" else "furniture"], (0.0, 0.0, 0.0)))
 
 
-class _Ground(NamedTuple):
-    origin: np.ndarray
-    across: np.ndarray
-    down: np.ndarray
-    middle: np.ndarray
-    keys: list[tuple]
-
-
-class _Stands(NamedTuple):
-    place: np.ndarray
-    size: np.ndarray
-    kind: np.ndarray
-    variant: np.ndarray
-
-
 def _front_bytes(front: LoadedFront) -> int:
     textures = {id(texture): texture for texture in (front.wall, front.behind, *front.textures)}
     return sum(texture.base.nbytes for texture in textures.values())
@@ -309,128 +287,4 @@ def _loaded(model: FacadeModel) -> LoadedFront:
         textures=tuple(shared[id(relief.texture)] for relief in reliefs),
         labels=tuple(_LABEL[relief.kind] for relief in reliefs),
         two_sided=np.array([relief.is_two_sided for relief in reliefs], bool),
-    )
-
-
-def _front_columns(lots: tuple[Lot, ...], heights: np.ndarray) -> _Fronts:
-    along = np.array([[*lot.along, 0.0] for lot in lots]).reshape(-1, 3)
-    foot = np.array([[*lot.origin, 0.0] for lot in lots]).reshape(-1, 3)
-    width = np.array([lot.width_m for lot in lots])
-    across = along * width[:, None]
-    down = np.stack([np.zeros_like(heights), np.zeros_like(heights), -heights], axis=1)
-    outward = np.stack([along[:, 1], -along[:, 0], np.zeros(len(lots))], axis=1)
-    return _Fronts(foot - down, across, down, outward, (foot + across / 2)[:, :2])
-
-
-def _party_walls(lots: tuple[Lot, ...], heights: np.ndarray) -> _Fronts:
-    """Side walls of buildings that rise over their neighbour or stand at a gap."""
-    origin, across, down, outward = [], [], [], []
-    for k in range(len(lots)):
-        lot, other = lots[k], lots[(k + 1) % len(lots)]
-        end = lot.origin + lot.along * lot.width_m
-        is_row = other.block == lot.block and np.hypot(*(end - other.origin)) < 0.1
-        for tall, low in ((heights[k], heights[(k + 1) % len(lots)]),):
-            if not is_row or abs(tall - low) < 0.8 or np.dot(lot.along, other.along) < 0.99:
-                continue
-            inward = -np.array([*lot.outward, 0.0])
-            top, bottom = max(tall, low), min(tall, low)
-            sign = 1.0 if tall > low else -1.0
-            start = np.array([*end, top]) + (inward * PARTY_WALL_M if sign < 0 else 0)
-            origin.append(start)
-            across.append(inward * PARTY_WALL_M * sign)
-            down.append([0, 0, bottom - top])
-            outward.append([*(lot.along * sign), 0.0])
-    shape = (-1, 3)
-    columns = [np.array(values, float).reshape(shape) for values in (origin, across, down, outward)]
-    return _Fronts(*columns, columns[0][:, :2])
-
-
-def _party_texture(number: int) -> np.ndarray:
-    texture = solid(
-        96,
-        200,
-        ((150, 140, 128), (134, 118, 106), (168, 164, 156), (120, 84, 72), (142, 142, 144), (178, 164, 140), (110, 104, 100))[
-            number
-        ],
-    )
-    shade = 1 + 0.06 * ground.noise_patch(96, 200, number * 31)
-    texture[..., :3] = np.clip(texture[..., :3] * shade[..., None], 0, 255).astype(np.uint8)
-    return texture
-
-
-def _ground_pieces(plan: CityPlan) -> _Ground:
-    rows: list[tuple[np.ndarray, np.ndarray, np.ndarray, tuple]] = []
-    for number, street in enumerate(plan.streets):
-        along = np.array([*street.direction, 0.0])
-        left = np.array([-along[1], along[0], 0.0])
-        half = round(street.half_width_m * 2) / 2
-        count = max(1, round(street.length_m / ground.PIECE_M))
-        length = street.length_m / count
-        start = np.array([*street.start, 0.0])
-        for k in range(count):
-            variant = 0 if k in (1, count - 2) and count > 3 else 1 + (number * 7 + k * 3) % 4
-            # Rows of the texture run back along the street, columns to its right.
-            origin = start + along * length * (k + 1) + left * street.half_width_m
-            rows.append((origin, -left * 2 * street.half_width_m, -along * length, ("street", half, street.kind, variant)))
-    first = []
-    for centre, half, direction in plan.nodes:
-        along = np.array([*direction, 0.0])
-        left = np.array([-along[1], along[0], 0.0])
-        walk = half - ground.pavement_m(half)
-        first.append((np.array([*centre, 0.0]) + (along + left) * walk, -left * 2 * walk, -along * 2 * walk, ("ground", "asphalt")))
-    for block in plan.blocks:
-        if block.use in (PARK, SQUARE):
-            rows += _tiles(block.corners, ("ground", "grass" if block.use == PARK else "paving"))
-    rows = first + rows
-    columns = [np.stack([row[k] for row in rows]) for k in range(3)]  # type: ignore[misc]
-    return _Ground(*columns, (columns[0] + (columns[1] + columns[2]) / 2)[:, :2], [row[3] for row in rows])
-
-
-def _tiles(corners: np.ndarray, key: tuple) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, tuple]]:
-    """Parallelograms of about 24 m that cover a block; what lies beyond its edge is covered by the streets, drawn before."""
-    low, high = corners.min(axis=0), corners.max(axis=0)
-    found = []
-    for x in np.arange(low[0], high[0], 24.0):
-        for y in np.arange(low[1], high[1], 24.0):
-            found.append((np.array([x, y + 24.0, 0.0]), np.array([24.0, 0, 0]), np.array([0, -24.0, 0]), key))
-    return found
-
-
-def _stands(plan: CityPlan) -> _Stands:
-    """Trees and lamps along the streets, trees and benches in parks and squares."""
-    random = random_stream(plan.seed, _TREES)
-    rows: list[tuple[np.ndarray, tuple[float, float], str, int]] = []
-    for street in plan.streets:
-        has_trees = street.kind in (AVENUE, BOULEVARD) or random.random() < 0.25
-        right = np.array([street.direction[1], -street.direction[0]])
-        offset = street.half_width_m - ground.pavement_m(street.half_width_m) + 0.6
-        spacing = float(random.uniform(9, 16))
-        for k, along in enumerate(np.arange(14.0, street.length_m - 14, spacing)):
-            for side in (-1, 1):
-                place = street.start + street.direction * (along + random.uniform(-1, 1)) + right * side * offset
-                if has_trees and random.random() < 0.8:
-                    scale = float(random.uniform(0.6, 1.1))
-                    rows.append((place, (6 * scale, 8 * scale), "tree", int(random.integers(sprites.NUM_TREES))))
-                elif k % 2 == (side > 0):
-                    rows.append((place, (1.2, 6.0), "lamp", 0))
-    for block in plan.blocks:
-        if block.use in (PARK, SQUARE):
-            centre = block.corners.mean(axis=0)
-            for _ in range(22 if block.use == PARK else 8):
-                weights = random.dirichlet(np.ones(len(block.corners)) * 0.9)
-                place = (block.corners * weights[:, None]).sum(axis=0) * 0.9 + centre * 0.1
-                scale = float(random.uniform(0.7, 1.3))
-                is_bench = random.random() < 0.25
-                rows.append(
-                    (place, (1.8, 0.9), "bench", 0)
-                    if is_bench
-                    else (place, (6 * scale, 8 * scale), "tree", int(random.integers(8)))
-                )
-    if not rows:
-        rows.append((np.array([1e9, 1e9]), (1.0, 1.0), "bench", 0))
-    return _Stands(
-        np.array([row[0] for row in rows]),
-        np.array([row[1] for row in rows]),
-        np.array([row[2] for row in rows]),
-        np.array([row[3] for row in rows]),
     )

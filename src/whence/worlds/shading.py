@@ -10,12 +10,13 @@ import numpy as np
 
 from whence.runtime import random_stream
 from whence.worlds.conditions import Run, RunLight
+from whence.worlds.facades import noise_bank
 from whence.worlds.ground import HORIZON_ROW
 from whence.worlds.raster import Raster
 from whence.worlds.scene import LABELS
 
 _FLAT = tuple(LABELS.index(name) for name in ("road", "sidewalk", "terrain"))
-_LEAF = LABELS.index("vegetation")
+_LEAF, _ROAD = LABELS.index("vegetation"), LABELS.index("road")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,40 +34,52 @@ class Exposure:
 
 
 def expose(raster: Raster, run: Run, light: RunLight, exposure: Exposure, random: np.random.Generator) -> np.ndarray:
-    """The photo (H, W, 3) uint8 RGB of a filled raster."""
-    condition = run.condition
+    """The photo (H, W, 3) uint8 RGB of a filled raster.
+
+    Works on colour planes (3, H, W): numpy is several times slower on arrays whose last axis is three long.
+    """
+    condition, ids = run.condition, raster.ids
     labels, normals = _tables(raster)
-    ids = raster.ids
-    is_sky = ids == 0
-    depth_inverse = np.maximum(raster.inverse_depth, 1e-4)
-    albedo = raster.albedo
+    is_flat = np.take(np.isin(labels, _FLAT), ids)
+    photo = np.stack(cv2.split(raster.albedo)[:3]).astype(np.float32)
     if condition.snow:
-        albedo = _snowed(raster, labels, random)
+        _snow(photo, raster, labels, random)
     elif condition.wetness:
-        albedo = _wet(albedo, np.isin(labels, _FLAT)[ids])
-    ambient = np.array(condition.ambient, np.float32) * run.tint
-    photo = albedo[..., :3].astype(np.float32)
-    facing = np.where((normals == 0).all(axis=1), 0.55, np.clip(normals @ run.sun_direction, 0, 1)).astype(np.float32)
-    sky_share = (0.86 + 0.14 * normals[:, 2]).astype(np.float32)
-    shade = np.take(sky_share, ids)[..., None] * ambient.astype(np.float32)
-    if light.shadow_m is not None:
-        sunlit = np.take(facing, ids) * _sunlit(raster, normals, light)
-        shade += sunlit[..., None] * np.array(condition.sun, np.float32)
-    if condition.lit:
-        shade += _lamps(raster)[..., None] * (np.array([0.5, 0.4, 0.26], np.float32) * condition.lit)
-        glow = np.clip((albedo[..., 3].astype(np.float32) - 128) / 127, 0, 1) * condition.lit
-        shade += glow[..., None] * np.array([1.5, 1.25, 0.85], np.float32)
-    photo *= shade
-    haze = np.exp(-1 / (depth_inverse * condition.visibility_m))[..., None]
-    fog = np.array(condition.sky_low, np.float32)
-    photo = photo * haze + fog * (1 - haze)
-    sky = _sky(raster, light)
-    photo = np.where(is_sky[..., None], sky, photo)
+        photo *= np.where(is_flat, np.float32(0.6), np.float32(1.0))
+    photo *= _light_planes(raster, run, light, normals)
+    haze = np.exp(raster_distance(raster) * np.float32(-1 / condition.visibility_m))
+    low = np.array(condition.sky_low, np.float32)[:, None, None]
+    photo = low + (photo - low) * haze
+    is_sky = (ids == 0).view(np.uint8)
+    if is_sky.any():
+        for plane, sky in zip(photo, cv2.split(_sky(raster, light).astype(np.float32)), strict=True):
+            cv2.copyTo(sky, is_sky, plane)
     if condition.wetness:
-        _mirror(photo, np.isin(labels, _FLAT)[ids] & ~is_sky, raster)
+        _mirror(photo, is_flat, raster)
     if condition.streaks:
         _streaks(photo, condition.streaks, condition.snow > 0, random)
     return _develop(photo, run, exposure, random)
+
+
+def raster_distance(raster: Raster) -> np.ndarray:
+    """Depth (H, W) in metres along the optical axis, 10 km for the sky."""
+    return 1 / np.maximum(raster.inverse_depth, np.float32(1e-4))
+
+
+def _light_planes(raster: Raster, run: Run, light: RunLight, normals: np.ndarray) -> np.ndarray:
+    """What falls on each pixel (3, H, W): sky, sun past the roofs, lamps, and what shines itself."""
+    condition, ids = run.condition, raster.ids
+    sky_share = np.take((0.86 + 0.14 * normals[:, 2]).astype(np.float32), ids)
+    planes = (np.array(condition.ambient, np.float32) * np.array(run.tint, np.float32))[:, None, None] * sky_share
+    if light.shadow_m is not None:
+        facing = np.where((normals == 0).all(axis=1), 0.55, np.clip(normals @ run.sun_direction, 0, 1)).astype(np.float32)
+        sunlit = np.take(facing, ids) * _sunlit(raster, normals, light)
+        planes += np.array(condition.sun, np.float32)[:, None, None] * sunlit
+    if condition.lit:
+        planes += np.array([0.5, 0.4, 0.26], np.float32)[:, None, None] * (_lamps(raster) * np.float32(condition.lit))
+        glow = np.clip(raster.albedo[..., 3].astype(np.float32) - 128, 0, 127) * np.float32(condition.lit / 127)
+        planes += np.array([1.5, 1.25, 0.85], np.float32)[:, None, None] * glow
+    return planes
 
 
 def _tables(raster: Raster) -> tuple[np.ndarray, np.ndarray]:
@@ -132,47 +145,36 @@ def _sky(raster: Raster, light: RunLight) -> np.ndarray:
     )
 
 
-def _snowed(raster: Raster, labels: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Albedo with snow on the ground, some on trees and on what faces up."""
-    albedo = raster.albedo.copy()
+def _snow(photo: np.ndarray, raster: Raster, labels: np.ndarray, random: np.random.Generator) -> None:
+    """Lay snow on the ground and, thinner, on trees: changes colour planes (3, H, W)."""
     cover = np.zeros(len(labels), np.float32)
     cover[np.isin(labels, _FLAT)] = 0.82
     cover[labels == _LEAF] = 0.45
     amount = np.take(cover, raster.ids)
-    amount *= np.where(
-        labels[raster.ids] == LABELS.index("road"), 0.6 + 0.4 * (_noise_map(raster.albedo.shape[:2], random) > 0.1), 1.0
-    )
-    white = np.array([236, 240, 246], np.float32)
-    mixed = albedo[..., :3] * (1 - amount[..., None]) + white * amount[..., None]
-    albedo[..., :3] = mixed.astype(np.uint8)
-    return albedo
-
-
-def _wet(albedo: np.ndarray, is_flat: np.ndarray) -> np.ndarray:
-    """Albedo with a darker ground."""
-    albedo = albedo.copy()
-    dark = cv2.convertScaleAbs(albedo, alpha=0.6)
-    dark[..., 3] = albedo[..., 3]
-    cv2.copyTo(dark, is_flat.astype(np.uint8), albedo)
-    return albedo
+    tracks = (_cut(noise_bank(), amount.shape[0], amount.shape[1], random) > 0.1) | (np.take(labels, raster.ids) != _ROAD)
+    amount *= np.where(tracks, np.float32(1.0), np.float32(0.6))
+    for plane, white in zip(photo, (236, 240, 246), strict=True):
+        plane += (np.float32(white) - plane) * amount
 
 
 def _mirror(photo: np.ndarray, is_flat: np.ndarray, raster: Raster) -> None:
-    """Mix the picture mirrored at the horizon into wet ground."""
+    """Mix the picture mirrored at the horizon into wet ground: changes colour planes (3, H, W)."""
     camera = raster.camera
     pitch = np.arcsin(np.clip(camera.rotation[2, 2], -1, 1))
     horizon = camera.intrinsics[1, 2] + camera.intrinsics[1, 1] * np.tan(pitch)
     matrix = np.array([[1.0, 0, 0], [0, -1.0, 2 * horizon]])
-    mirrored = cv2.warpAffine(photo, matrix, (camera.width, camera.height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    mirrored = cv2.blur(mirrored, (3, 9))
-    mixed = photo * 0.62 + mirrored * 0.38
-    cv2.copyTo(mixed, is_flat.astype(np.uint8), photo)
+    mask = is_flat.view(np.uint8)
+    for plane in photo:
+        mirrored = cv2.warpAffine(
+            plane, matrix, (camera.width, camera.height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+        cv2.copyTo(cv2.addWeighted(plane, 0.62, cv2.blur(mirrored, (3, 9)), 0.38, 0), mask, plane)
 
 
 @lru_cache(maxsize=1)
 def _noise_field() -> np.ndarray:
-    """White noise (1024, 1024, 3) float32 that photos cut their own piece from."""
-    return random_stream(5, 41).standard_normal((1024, 1024, 3), dtype=np.float32)
+    """White noise (1024, 1024) float32 that photos cut their own pieces from."""
+    return random_stream(5, 41).standard_normal((1024, 1024), dtype=np.float32)
 
 
 @lru_cache(maxsize=1)
@@ -187,56 +189,52 @@ def _streak_fields() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _cut(field: np.ndarray, height: int, width: int, random: np.random.Generator) -> np.ndarray:
-    """A piece of a field, enlarged where the photo is larger than the field."""
+    """A piece (height, width) of a field, repeated where the photo is larger than the field."""
     if height > field.shape[0] or width > field.shape[1]:
-        field = np.tile(field, (-(-height // field.shape[0]), -(-width // field.shape[1]), *(1,) * (field.ndim - 2)))
+        field = np.tile(field, (-(-height // field.shape[0]), -(-width // field.shape[1])))
     y, x = (int(v) for v in random.integers(0, (field.shape[0] - height + 1, field.shape[1] - width + 1)))
     return field[y : y + height, x : x + width]
 
 
-def _noise_map(shape: tuple[int, int], random: np.random.Generator) -> np.ndarray:
-    from whence.worlds.facades import noise_bank
-
-    return _cut(noise_bank(), shape[0], shape[1], random)
-
-
 def _streaks(photo: np.ndarray, amount: float, is_snow: bool, random: np.random.Generator) -> None:
-    height, width = photo.shape[:2]
-    field = _cut(_streak_fields()[int(is_snow)], height, width, random)[..., None] * np.float32(0.75 if is_snow else 0.3 * amount)
+    """Falling rain or snow: changes colour planes (3, H, W)."""
+    field = _cut(_streak_fields()[int(is_snow)], photo.shape[1], photo.shape[2], random) * np.float32(
+        0.75 if is_snow else 0.3 * amount
+    )
     photo += (np.float32(245.0 if is_snow else 205.0) - photo) * field
 
 
 def _develop(photo: np.ndarray, run: Run, exposure: Exposure, random: np.random.Generator) -> np.ndarray:
-    """Blur, auto exposure, white balance, vignette, noise."""
-    height, width = photo.shape[:2]
-    mean = float(cv2.mean(photo[::4, ::4])[1])
+    """Blur, auto exposure, white balance, vignette, noise: colour planes (3, H, W) to a photo (H, W, 3) uint8."""
+    _, height, width = photo.shape
+    mean = float(photo[1, ::4, ::4].mean())
     target = 78.0 if run.condition.name == "night" else 112.0
     auto = float(np.clip((target / max(mean, 1.0)) ** 0.6, 0.6, 2.4))
-    gain = np.array(exposure.balance, np.float32) * np.float32(auto * exposure.gain)
-    if exposure.blur_px > 0.05:
-        photo = cv2.GaussianBlur(photo, (0, 0), exposure.blur_px)
+    falloff = 1 - np.float32(exposure.vignette) * _falloff_shape(height, width)
     dx, dy = exposure.motion_px
-    if abs(dx) + abs(dy) > 0.7:
-        photo = _shake(photo, dx, dy)
-    photo = photo * (_falloff(height, width, exposure.vignette)[..., None] * gain)
-    photo = photo + _cut(_noise_field(), height, width, random) * np.float32(run.condition.noise * exposure.noise)
-    return np.clip(photo, 0, 255).astype(np.uint8)
+    grain = np.float32(run.condition.noise * exposure.noise)
+    planes = []
+    for plane, balance in zip(photo, exposure.balance, strict=True):
+        if exposure.blur_px > 0.05:
+            plane = cv2.GaussianBlur(plane, (0, 0), exposure.blur_px)
+        if abs(dx) + abs(dy) > 0.7:
+            plane = _shake(plane, dx, dy)
+        plane = plane * (falloff * np.float32(auto * exposure.gain * balance)) + _cut(_noise_field(), height, width, random) * grain
+        planes.append(cv2.convertScaleAbs(np.maximum(plane, 0)))
+    return cv2.merge(planes)
 
 
-def _shake(photo: np.ndarray, dx: float, dy: float) -> np.ndarray:
+def _shake(plane: np.ndarray, dx: float, dy: float) -> np.ndarray:
+    """Blur along the camera's movement in pixels."""
     size = 2 * int(np.ceil(max(abs(dx), abs(dy)) / 2)) + 3
     kernel = np.zeros((size * 8, size * 8), np.float32)
     middle = size * 4
     cv2.line(kernel, (int(middle - dx * 4), int(middle - dy * 4)), (int(middle + dx * 4), int(middle + dy * 4)), 1.0, 8)
-    kernel = cv2.resize(kernel, (size, size), interpolation=cv2.INTER_AREA)
-    return cv2.filter2D(photo, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REPLICATE)
+    small = cv2.resize(kernel, (size, size), interpolation=cv2.INTER_AREA)
+    return cv2.filter2D(plane, -1, small / small.sum(), borderType=cv2.BORDER_REPLICATE)
 
 
 @lru_cache(maxsize=64)
 def _falloff_shape(height: int, width: int) -> np.ndarray:
     y, x = np.mgrid[:height, :width].astype(np.float32)
     return ((x / width - 0.5) ** 2 + (y / height - 0.5) ** 2) * 2
-
-
-def _falloff(height: int, width: int, strength: float) -> np.ndarray:
-    return 1 - np.float32(strength) * _falloff_shape(height, width)
