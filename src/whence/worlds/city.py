@@ -197,5 +197,5 @@ def write_photo(path: Path, photo: np.ndarray, *, quality: int) -> None:
     """Write an RGB photo (H, W, 3) uint8 as JPEG, whole or not at all."""
     is_done, data = cv2.imencode(".jpg", cv2.cvtColor(photo, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     assert is_done, "a JPEG in memory cannot fail"
-    with atomic_write(path) as file:
+    with atomic_write(path, is_flushed=False) as file:
         file.write(data.tobytes())

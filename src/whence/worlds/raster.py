@@ -31,9 +31,11 @@ class Texture:
         """The texture with its columns reduced `across` times and its rows `down` times by two."""
         found = self.levels.get((across, down))
         if found is None:
-            height, width = self.base.shape[:2]
-            size = (max(1, width >> across), max(1, height >> down))
-            found = cv2.resize(self.base, size, interpolation=cv2.INTER_AREA)
+            # From the level before: reading between two texels is their mean.
+            larger = self.level(across - 1, down) if across >= down else self.level(across, down - 1)
+            height, width = larger.shape[:2]
+            size = (max(1, width // 2), height) if across >= down else (width, max(1, height // 2))
+            found = cv2.resize(larger, size, interpolation=cv2.INTER_LINEAR)
             self.levels[across, down] = found
         return found
 
@@ -81,6 +83,16 @@ class PatchInfo(NamedTuple):
     lot: int = -1
 
 
+class Outline(NamedTuple):
+    """A convex polygon (n, 2) int32 in sixteenths of a pixel, and the box of pixels it may cover."""
+
+    polygon: np.ndarray
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+
+
 class Raster:
     """One photo's buffers."""
 
@@ -124,33 +136,49 @@ class Raster:
             & ~(y > limit_y).all(axis=1)
         )
 
-    def outline(self, corners: np.ndarray) -> np.ndarray | None:
-        """The polygon (n, 2) of a patch in pixels, cut off in front of the camera; None where nothing is left."""
-        z = corners[:, 2]
-        if z.min() < NEAR_M:
-            corners = _clip_near(corners)
-            if len(corners) < 3:
-                return None
-            z = corners[:, 2]
-        polygon = corners[:, :2] / z[:, None]
-        return np.clip(polygon, -20000, 20000)
+    def outlines(self, corners: np.ndarray) -> list[Outline | None]:
+        """The polygons of patches (P, 4, 3) in the picture, cut off in front of the camera; None where nothing is left."""
+        z = corners[..., 2]
+        is_whole = np.asarray((z >= NEAR_M).all(axis=1))
+        safe = np.where(is_whole[:, None], z, 1.0)
+        pixels = np.clip(corners[..., :2] / safe[..., None], -20000, 20000)
+        return [
+            outline if whole else self._clipped_outline(corners[k])
+            for k, (whole, outline) in enumerate(zip(is_whole.tolist(), self._boxed(pixels), strict=True))
+        ]
 
-    def covers(self, inverse: np.ndarray, polygon: np.ndarray) -> bool:
+    def outline(self, corners: np.ndarray) -> Outline | None:
+        """The polygon of one patch (4, 3)."""
+        return self.outlines(corners[None])[0]
+
+    def _boxed(self, pixels: np.ndarray) -> list[Outline | None]:
+        """Polygons (P, n, 2) with the pixels they may cover."""
+        fixed = np.rint(pixels * 16).astype(np.int32)
+        low = np.maximum(pixels.min(axis=1).astype(int), 0).tolist()
+        high = np.minimum(pixels.max(axis=1).astype(int) + 2, (self.camera.width, self.camera.height)).tolist()
+        return [
+            Outline(fixed[k], x0, y0, x1, y1) if x1 > x0 and y1 > y0 else None
+            for k, ((x0, y0), (x1, y1)) in enumerate(zip(low, high, strict=True))
+        ]
+
+    def _clipped_outline(self, corners: np.ndarray) -> Outline | None:
+        corners = _clip_near(corners)
+        if len(corners) < 3:
+            return None
+        return self._boxed(np.clip(corners[None, :, :2] / corners[None, :, 2:], -20000, 20000))[0]
+
+    def covers(self, inverse: np.ndarray, outline: Outline) -> bool:
         """Whether any pixel of a patch would be seen now."""
-        return self._test(inverse, polygon, is_ground=False) is not None
+        return self._test(inverse, outline, is_ground=False) is not None
 
     def _test(
-        self, inverse: np.ndarray, polygon: np.ndarray, *, is_ground: bool
+        self, inverse: np.ndarray, outline: Outline, *, is_ground: bool
     ) -> tuple[tuple[int, int, int, int], np.ndarray, np.ndarray] | None:
         """Box, mask and inverse depth of the part of a patch that would be seen now."""
-        low, high = polygon.min(axis=0), polygon.max(axis=0)
-        x0, y0 = max(0, int(low[0])), max(0, int(low[1]))
-        x1, y1 = min(self.camera.width, int(high[0]) + 2), min(self.camera.height, int(high[1]) + 2)
-        if x1 <= x0 or y1 <= y0:
-            return None
+        polygon, x0, y0, x1, y1 = outline
         mask = self._mask[y0:y1, x0:x1]
         mask[:] = 0
-        cv2.fillConvexPoly(mask, np.rint((polygon - (x0, y0)) * 16).astype(np.int32), 255, cv2.LINE_8, 4)
+        cv2.fillConvexPoly(mask, polygon - (16 * x0, 16 * y0), 255, cv2.LINE_8, 4)
         row = inverse[2]
         depth = (np.float32(row[0]) * self._columns[x0:x1] + np.float32(row[2])) + np.float32(row[1]) * self._rows[y0:y1]
         held = self.inverse_depth[y0:y1, x0:x1]
@@ -162,9 +190,9 @@ class Raster:
         box = (x0 + bx, y0 + by, bw, bh)
         return box, np.ascontiguousarray(seen[by : by + bh, bx : bx + bw]), depth[by : by + bh, bx : bx + bw]
 
-    def draw(self, inverse: np.ndarray, polygon: np.ndarray, texture: Texture, info: PatchInfo, *, is_ground: bool = False) -> bool:
+    def draw(self, inverse: np.ndarray, outline: Outline, texture: Texture, info: PatchInfo, *, is_ground: bool = False) -> bool:
         """Draw a patch where it is nearer than what is there (ground: where nothing is). Returns whether any pixel changed."""
-        tested = self._test(inverse, polygon, is_ground=is_ground)
+        tested = self._test(inverse, outline, is_ground=is_ground)
         if tested is None:
             return False
         (x, y, width, height), seen, depth = tested

@@ -11,7 +11,7 @@ from whence.runtime import random_stream
 from whence.worlds import ground, sprites
 from whence.worlds.facades import FacadeModel, draw_facade, facade_height_m, flatten, look_of, solid
 from whence.worlds.plan import CityPlan, Lot
-from whence.worlds.raster import PatchInfo, Raster, Texture, TextureCache
+from whence.worlds.raster import Outline, PatchInfo, Raster, Texture, TextureCache
 from whence.worlds.styles import Look
 from whence.worlds.surroundings import draw_party_wall, front_columns, ground_pieces, party_walls, place_stands
 
@@ -161,13 +161,12 @@ class Scene:
         inverse, corners = raster.project(planes.origin, planes.across, planes.down)
         seen = np.flatnonzero(raster.visible(corners) & raster.faces(corners))
         order = seen[np.argsort(corners[seen][..., 2].min(axis=1), kind="stable")]
+        outlines = raster.outlines(corners[order])
         for is_ground in (False, True):
-            for k in order:
+            for k, outline in zip(order.tolist(), outlines, strict=True):
                 drawable = planes.drawables[k]
-                if drawable.is_ground == is_ground:
-                    polygon = raster.outline(corners[k])
-                    if polygon is not None:
-                        raster.draw(inverse[k], polygon, self.texture(drawable.texture_key), drawable.info, is_ground=is_ground)
+                if drawable.is_ground == is_ground and outline is not None:
+                    raster.draw(inverse[k], outline, self.texture(drawable.texture_key), drawable.info, is_ground=is_ground)
 
     def _draw_stands(self, raster: Raster, epoch: Epoch) -> None:
         """Trees, lamps and benches: upright planes turned to the camera."""
@@ -202,23 +201,23 @@ class Scene:
         for k in np.flatnonzero(raster.visible(wall_corners)):
             jobs.append((float(wall_corners[k, :, 2].min()), -1, wall_inverse[k], wall_corners[k], int(around[k])))
         for nearest, lot, matrix, corner, wall in sorted(jobs, key=lambda job: job[0]):
-            polygon = raster.outline(corner)
-            if polygon is None:
+            outline = raster.outline(corner)
+            if outline is None:
                 continue
             if lot < 0:
-                self._draw_wall(raster, matrix, polygon, wall)
+                self._draw_wall(raster, matrix, outline, wall)
             elif nearest > DETAIL_M:
-                if raster.covers(matrix, polygon):
+                if raster.covers(matrix, outline):
                     info = PatchInfo(_LABEL["building"], tuple(fronts.outward[lot]), lot)  # type: ignore[arg-type]
-                    raster.draw(matrix, polygon, self.load_far_front(lot, epoch), info)
-            elif raster.covers(matrix, polygon):
-                self._draw_front(raster, lot, epoch, matrix, polygon)
+                    raster.draw(matrix, outline, self.load_far_front(lot, epoch), info)
+            elif raster.covers(matrix, outline):
+                self._draw_front(raster, lot, epoch, matrix, outline)
 
-    def _draw_wall(self, raster: Raster, matrix: np.ndarray, polygon: np.ndarray, wall: int) -> None:
+    def _draw_wall(self, raster: Raster, matrix: np.ndarray, outline: Outline, wall: int) -> None:
         info = PatchInfo(_LABEL["building"], tuple(self._walls.outward[wall]))  # type: ignore[arg-type]
-        raster.draw(matrix, polygon, self.texture(("party", wall % 7)), info)
+        raster.draw(matrix, outline, self.texture(("party", wall % 7)), info)
 
-    def _draw_front(self, raster: Raster, lot: int, epoch: Epoch, matrix: np.ndarray, polygon: np.ndarray) -> None:
+    def _draw_front(self, raster: Raster, lot: int, epoch: Epoch, matrix: np.ndarray, outline: Outline) -> None:
         """A near front: scaffold, relief, wall with holes, what lies behind."""
         front = self.load_front(lot, epoch)
         fronts = self.fronts
@@ -230,11 +229,11 @@ class Scene:
             self._draw_scaffold(raster, lot, outward)
         if len(front.textures):
             inverse, corners = raster.project(fronts.origin[lot] + front.origins @ axes, front.across @ axes, front.down @ axes)
-            for k in np.flatnonzero(raster.visible(corners) & (front.two_sided | raster.faces(corners))):
-                piece = raster.outline(corners[k])
+            seen = np.flatnonzero(raster.visible(corners) & (front.two_sided | raster.faces(corners)))
+            for k, piece in zip(seen.tolist(), raster.outlines(corners[seen]), strict=True):
                 if piece is not None:
                     raster.draw(inverse[k], piece, front.textures[k], PatchInfo(front.labels[k], info.normal, lot))
-        raster.draw(matrix, polygon, front.wall, info)
+        raster.draw(matrix, outline, front.wall, info)
         back, corners = raster.project(
             (fronts.origin[lot] - outward * front.recess_m)[None], fronts.across[lot][None], fronts.down[lot][None]
         )
@@ -254,12 +253,12 @@ class Scene:
         pieces, centre = self._ground, raster.camera.centre
         near = np.flatnonzero(((pieces.middle - centre[:2]) ** 2).sum(axis=1) < FAR_M**2)
         inverse, corners = raster.project(pieces.origin[near], pieces.across[near], pieces.down[near])
-        for k in np.flatnonzero(raster.visible(corners)):
-            polygon = raster.outline(corners[k])
-            if polygon is not None:
+        seen = np.flatnonzero(raster.visible(corners))
+        for k, outline in zip(seen.tolist(), raster.outlines(corners[seen]), strict=True):
+            if outline is not None:
                 key = pieces.keys[near[k]]
                 label = _LABEL["terrain"] if key[1] == "grass" else _LABEL["sidewalk"] if key[1] == "paving" else _LABEL["road"]
-                raster.draw(inverse[k], polygon, self.texture(key), PatchInfo(label, (0.0, 0.0, 1.0)), is_ground=True)
+                raster.draw(inverse[k], outline, self.texture(key), PatchInfo(label, (0.0, 0.0, 1.0)), is_ground=True)
         raster.fill_ground((128, 126, 122), PatchInfo(_LABEL["sidewalk"], (0.0, 0.0, 1.0)), far_m=900.0)
 
 
