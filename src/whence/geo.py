@@ -194,7 +194,8 @@ def mean_heading_deg(headings_deg: np.ndarray, weights: np.ndarray | None = None
     """Circular mean in [0, 360); None where the headings cancel out."""
     angles = np.radians(np.asarray(headings_deg, float))
     total = np.average(np.exp(1j * angles), weights=weights) if angles.size else 0
-    return None if abs(total) < 1e-9 else float(np.degrees(np.angle(total)) % 360)
+    # A tiny negative angle modulo 360 rounds to 360 itself.
+    return None if abs(total) < 1e-9 else float(np.degrees(np.angle(total)) % 360) % 360
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,8 +268,10 @@ def neighbors_within(points: np.ndarray, queries: np.ndarray, *, radius_m: float
     counts = np.zeros(len(queries), np.int64)
     if not len(usable) or not len(asked):
         return NeighborLists(np.zeros(len(queries) + 1, np.int64), np.empty(0, np.int64))
-    cell = max(radius_m, 1e-9)
     low = np.minimum(points[usable].min(axis=0), queries[asked].min(axis=0))
+    extent = np.maximum(points[usable].max(axis=0), queries[asked].max(axis=0)) - low
+    # Cells may be larger than the radius, never smaller; so large that all of them can be numbered in 63 bits.
+    cell = max(radius_m, float(extent.max()) / int(8e18 ** (1 / points.shape[1]) - 4), 1e-9)
     point_cells = np.floor((points[usable] - low) / cell).astype(np.int64) + 1
     query_cells = np.floor((queries[asked] - low) / cell).astype(np.int64) + 1
     shape = np.maximum(point_cells.max(axis=0), query_cells.max(axis=0)) + 2
@@ -301,6 +304,4 @@ def _mixed_radix(shape: np.ndarray) -> np.ndarray:
     steps = np.ones(len(shape), np.int64)
     for axis in range(len(shape) - 2, -1, -1):
         steps[axis] = steps[axis + 1] * shape[axis + 1]
-    if float(steps[0]) * float(shape[0]) > 9e18:
-        raise InvalidPoint("the radius is too small for points this far apart")
     return steps

@@ -1,1 +1,67 @@
-"""."""
+"""The command line. One file per verb; this one puts them together and turns errors into exit codes.
+
+Exit codes: 0 done, 1 error, 2 usage, 3 unknown place (a single query without an answer).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from whence.cli import demo, doctor, evaluate, index, locate, models
+from whence.cli.output import print_error
+from whence.errors import WhenceError
+
+app = typer.Typer(
+    name="whence",
+    help="Where was this photo taken? Index a folder of photos, then ask.",
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+for _verb in (index, locate, evaluate, models, demo, doctor):
+    _verb.register(app)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        from whence import __version__
+
+        typer.echo(f"whence {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version and stop."),
+) -> None:
+    """Options before the verb."""
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; gives the exit code."""
+    try:
+        code = app(args=arguments or ["--help"], prog_name="whence", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except typer.Exit as stop:
+        return stop.exit_code
+    except typer.TyperException as error:
+        print_error(f"{error.format_message()} (whence {' '.join(arguments[:1])} --help lists the options)")
+        return error.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        print_error("stopped; what was committed stays, run the same command again to go on")
+        return 130
+    except WhenceError as error:
+        print_error(str(error))
+        return 1
+    except BrokenPipeError:
+        # The reader of our output (head, less) has gone; what is still buffered must not raise again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

@@ -1,16 +1,18 @@
-"""`Photos`: a collection of photos as columns, and `scan_photos`, which makes one from folders, lists and globs.
+"""`Photos`: a collection of photos as columns. `whence.data.scan.scan_photos` makes one from folders, lists and globs.
 
 Columns rather than records: a million photos are a few arrays, and the file the store writes is these arrays.
 """
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
 
+from whence.errors import UnreadableTable
 from whence.types import GeoPoint, Photo, PlanePoint, SkippedPhoto
 
 NO_TIME = np.iinfo(np.int64).min
@@ -80,6 +82,32 @@ class Photos(Sequence[Photo]):
         skipped = [entry for part in parts for entry in part.skipped]
         return cls(paths, columns, root=parts[0].root if root is None else root, skipped=skipped)
 
+    @classmethod
+    def from_csv(cls, path: str | Path, *, root: str | Path = ".") -> Photos:
+        """The table of a CSV with the header `path` and the names of all columns, as databases export it.
+
+        Raises `UnreadableTable` with the line.
+        """
+        try:
+            with open(path, encoding="utf-8", newline="") as file:
+                reader = csv.reader(file, strict=True)
+                if next(reader, None) != ["path", *COLUMNS]:
+                    raise UnreadableTable(path, f"the first line must be path,{','.join(COLUMNS)}", line=1)
+                lines = [line for line in reader if line]
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise UnreadableTable(path, str(error)) from None
+        for number, line in enumerate(lines, start=2):
+            if len(line) != 1 + len(COLUMNS):
+                raise UnreadableTable(path, f"{len(line)} fields instead of {1 + len(COLUMNS)}", line=number)
+        columns = {}
+        for i, (name, dtype) in enumerate(COLUMNS.items(), start=1):
+            texts = [line[i] for line in lines]
+            try:
+                columns[name] = _as_column(texts, np.dtype(dtype))
+            except ValueError as error:
+                raise UnreadableTable(path, f"column {name}: {error}") from None
+        return cls([line[0] for line in lines], columns, root=root)
+
     def __len__(self) -> int:
         return len(self.paths)
 
@@ -142,6 +170,14 @@ class Photos(Sequence[Photo]):
             size_bytes=int(get["size_bytes"]),
             mtime_ns=int(get["mtime_ns"]),
         )
+
+
+def _as_column(texts: Sequence[str], dtype: np.dtype) -> np.ndarray:
+    if dtype.kind == "S":
+        return np.array([text.encode() for text in texts], dtype)
+    if dtype.kind == "f":
+        return np.array([float(text) if text else np.nan for text in texts], dtype)
+    return np.array([int(text) for text in texts], np.int64).astype(dtype)
 
 
 def _number(value: np.floating) -> float | None:

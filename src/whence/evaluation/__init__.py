@@ -1,1 +1,1 @@
-"""."""
+"""How good an answer is: recall, intervals, protocols, reports."""

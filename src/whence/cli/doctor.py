@@ -1,0 +1,114 @@
+"""`whence doctor`: what is installed, what works, and what a database looks like."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import platform
+import shutil
+import sys
+from pathlib import Path
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from whence.cli.output import as_size, print_json, show
+from whence.errors import WhenceError
+from whence.runtime import num_cores
+from whence.settings import load_settings
+
+_CORE = ("numpy", "pillow", "opencv-python-headless", "faiss-cpu", "pyproj", "typer", "rich")
+_EXTRAS = {"fast": ("simplejpeg", "fast JPEG decoding"), "heic": ("pillow_heif", "HEIC photos"), "torch": ("torch", "networks")}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("doctor", help="Check the installation, and a database.")(doctor)
+
+
+def doctor(
+    database: str = typer.Option(None, "--db", help="Database folder to look at. Default: photos.whence if it is there."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of a table."),
+) -> int:
+    """Say what is installed and whether the main path works; exit 1 where something is broken."""
+    findings = [*_machine(), *_packages(), _self_test(), *_database(database)]
+    if as_json:
+        print_json({"findings": [{"what": what, "is_fine": is_fine, "detail": detail} for what, is_fine, detail in findings]})
+    else:
+        table = Table(show_header=False, show_edge=False, pad_edge=False)
+        for what, is_fine, detail in findings:
+            mark = Text("ok", style="green") if is_fine else Text("BROKEN", style="red")
+            table.add_row(mark if is_fine is not None else Text("-", style="dim"), Text(what), Text(detail))
+        show(table)
+    return 1 if any(is_fine is False for _, is_fine, _ in findings) else 0
+
+
+Finding = tuple[str, bool | None, str]
+"""What was looked at; whether it is fine (None: optional and absent); details."""
+
+
+def _machine() -> list[Finding]:
+    from whence import __version__
+
+    free = as_size(shutil.disk_usage(Path.cwd()).free)
+    return [
+        ("whence", True, __version__),
+        ("python", sys.version_info >= (3, 11), f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
+        ("machine", True, f"{num_cores()} cores, {free} free here"),
+    ]
+
+
+def _packages() -> list[Finding]:
+    findings: list[Finding] = []
+    for name in _CORE:
+        try:
+            findings.append((name, True, importlib.metadata.version(name)))
+        except importlib.metadata.PackageNotFoundError:
+            findings.append((name, False, f"missing: pip install {name}"))
+    for extra, (module, purpose) in _EXTRAS.items():
+        is_there = importlib.util.find_spec(module) is not None
+        detail = f"{purpose}: installed" if is_there else f"{purpose}: not installed (pip install 'whence[{extra}]')"
+        findings.append((f"extra {extra}", True if is_there else None, detail))
+    return findings
+
+
+def _self_test() -> Finding:
+    """Describe two pictures made here and find one by itself: the main path in miniature."""
+    import numpy as np
+
+    from whence.index.flat import FlatIndex
+    from whence.models.descriptor import load_model
+
+    try:
+        random = np.random.default_rng(0)
+        images = [np.kron(random.integers(0, 255, (24, 32, 3)), np.ones((10, 10, 1))).astype(np.uint8) for _ in range(2)]
+        model = load_model("rootsift-vlad")
+        model.load_packaged()
+        descriptors = model.describe(images)
+        found = FlatIndex.over(descriptors).search(descriptors, k=1)
+        is_fine = found.ids[:, 0].tolist() == [0, 1]
+        return (
+            "describe and search",
+            is_fine,
+            "two made-up pictures find themselves" if is_fine else "they do not find themselves",
+        )
+    except Exception as error:  # the doctor reports whatever is wrong instead of dying of it
+        return ("describe and search", False, f"{type(error).__name__}: {error}")
+
+
+def _database(named: str | None) -> list[Finding]:
+    path = load_settings(flags={"database": named}).database
+    if named is None and not Path(path).exists():
+        return []
+    from whence.index.store import Store
+
+    try:
+        with Store.open(path) as store:
+            problems = store.check()
+            detail = (
+                f"{store.num_photos} photos, {store.num_descriptors} descriptors of {store.card_id}, {as_size(store.size_bytes)}"
+            )
+    except WhenceError as error:
+        return [(f"database {path}", False, str(error))]
+    return [(f"database {path}", not problems, "; ".join([detail, *problems]))]

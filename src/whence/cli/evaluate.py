@@ -1,0 +1,104 @@
+"""`whence evaluate`: how often is the answer right?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from whence.cli.output import print_json, show
+from whence.data.formats import EvaluationSet, read_folders, read_frames, read_pairs
+from whence.data.predictions import read_hloc_pairs, read_predictions, write_hloc_pairs, write_predictions
+from whence.data.scan import scan_photos
+from whence.errors import BadOption, NoPhotos
+from whence.settings import load_settings, parse_options
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("evaluate", help="Measure recall and position error on photos with known places.")(evaluate)
+
+
+def evaluate(
+    data: str = typer.Argument(..., help="Folder with database and queries, a CSV of query,positives, or a folder of photos."),
+    model: str = typer.Option(None, help="Model to evaluate; `whence models` lists them."),
+    option: list[str] = typer.Option([], "--option", help="Model option as name=value. May be repeated."),
+    split: str = typer.Option("", help="Split folder inside the set: train, val or test."),
+    database_folder: str = typer.Option(None, help="Folder of the database photos, if not named as usual."),
+    queries_folder: str = typer.Option(None, help="Folder of the queries, if not named as usual."),
+    frames: int = typer.Option(None, "--frames", help="Two walks of the same frames: frames that far apart show the same place."),
+    leave_one_out: bool = typer.Option(
+        False, "--leave-one-out", help="Each photo asks all others (those of the same content left out)."
+    ),
+    positions: str = typer.Option(None, help="CSV or GeoJSON file with the photos' positions."),
+    thresholds: str = typer.Option("10,25,50", help="Distances in metres within which an answer is right."),
+    recall_at: str = typer.Option("1,5,10,20", help="Ranks N at which recall@N is counted."),
+    work: str = typer.Option(None, help="Folder that keeps the descriptors, so that a stopped run goes on."),
+    predictions: str = typer.Option(
+        None, help="Score this file instead of a model: CSV query,rank,photo,similarity, or hloc pairs (.txt)."
+    ),
+    save_predictions: str = typer.Option(None, help="Write the ranked candidates to this CSV file."),
+    save_pairs: str = typer.Option(None, help="Write the ranked candidates to this file as hloc pairs."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of a table."),
+    quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar."),
+) -> int:
+    """Print recall@N with counts, 95 % intervals and the protocol, and the error of the positions where coordinates are known."""
+    from whence.evaluation.benchmarks import EvaluationOptions, evaluate_predictions
+    from whence.evaluation.benchmarks import evaluate as run
+    from whence.evaluation.report import as_records, as_table
+
+    options = EvaluationOptions(
+        thresholds_m=_numbers(thresholds, "--thresholds"),
+        recall_at=tuple(int(n) for n in _numbers(recall_at, "--recall-at")),
+        is_leave_one_out=leave_one_out,
+        work_folder=None if work is None else Path(work),
+    )
+    folders = (database_folder, queries_folder)
+    chosen = _read_set(data, split, folders, frames, leave_one_out, positions)
+    if predictions is not None:
+        read = read_hloc_pairs if predictions.endswith(".txt") else read_predictions
+        result = evaluate_predictions(read(predictions), chosen, name=predictions, options=options)
+    else:
+        name = load_settings(flags={"model": model}).model
+        progress = False if quiet or as_json else None
+        result = run(name, chosen, options=options, model_options=parse_options(option), show_progress=progress)
+    if save_predictions is not None:
+        write_predictions(save_predictions, result.ranked())
+    if save_pairs is not None:
+        write_hloc_pairs(save_pairs, result.ranked())
+    if as_json:
+        print_json(as_records(result))
+    else:
+        show(as_table(result))
+    return 0
+
+
+def _read_set(
+    data: str,
+    split: str,
+    folders: tuple[str | None, str | None],
+    frames: int | None,
+    leave_one_out: bool,
+    positions: str | None,
+) -> EvaluationSet:
+    """The set a person means: pairs for a CSV file, walks with --frames, one collection with --leave-one-out, else two folders."""
+    path = Path(data)
+    if leave_one_out:
+        if frames is not None:
+            raise BadOption("--leave-one-out and --frames exclude each other")
+        photos = scan_photos(data, positions=positions)
+        if not len(photos):
+            raise NoPhotos(f"no readable photos under {data!r}")
+        return EvaluationSet(path.resolve().name, photos, photos)
+    if path.is_file():
+        return read_pairs(path, database_folder=folders[0])
+    if frames is not None:
+        return read_frames(path, tolerance_frames=frames, database_folder=folders[0], queries_folder=folders[1])
+    return read_folders(path, split=split, database_folder=folders[0], queries_folder=folders[1], positions=positions)
+
+
+def _numbers(text: str, flag: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise BadOption(f"{flag} takes numbers separated by commas, not {text!r}") from None

@@ -1,0 +1,143 @@
+"""`whence index`: make, extend and keep a database of photos."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import typer
+
+from whence.cli.output import as_size, print_json, print_note, report_skipped, show
+from whence.errors import BadOption, StoreFull
+from whence.settings import BuildOptions, load_settings, parse_options
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("index", help="Make or extend a database from folders, files, globs or lists of photos.")(index)
+
+
+def index(
+    photos: list[str] = typer.Argument(None, help="Folders, photo files, glob patterns, or .txt files that list paths."),
+    database: str = typer.Option(None, "--db", help="Database folder. Default: photos.whence, or the setting `database`."),
+    model: str = typer.Option(None, help="Model that describes the photos; `whence models` lists them."),
+    option: list[str] = typer.Option([], "--option", help="Model option as name=value, e.g. pca_dim=256. May be repeated."),
+    positions: str = typer.Option(None, help="CSV or GeoJSON file with the photos' positions."),
+    dtype: str = typer.Option("float32", help="How descriptors are stored: float32 or float16."),
+    engine: str = typer.Option(
+        "auto", help='Search engine: auto, flat (exact), or a faiss factory string like "IVF1024,PQ64x4fs".'
+    ),
+    keep_local: bool = typer.Option(False, "--keep-local", help="Keep local descriptors too, for re-ranking."),
+    estimate: bool = typer.Option(False, "--estimate", help="Only say how much work and disk it would take."),
+    refresh: bool = typer.Option(False, "--refresh", help="Bring the database up to date with the folders it was made from."),
+    refit: bool = typer.Option(False, "--refit", help="Fit the vocabulary on all photos again and describe them again."),
+    remove: list[str] = typer.Option([], "--remove", help="Photo to take out of the database. May be repeated."),
+    merge: str = typer.Option(None, "--merge", help="Another database to take over; same model and vocabulary."),
+    export_npy: str = typer.Option(
+        None, "--export-npy", help="Write descriptors.npy, photos.csv and the fitted state to this folder."
+    ),
+    import_npy: str = typer.Option(None, "--import-npy", help="Make a database from a folder written by --export-npy."),
+    check: bool = typer.Option(False, "--check", help="Look through the whole database for damage."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of text."),
+    quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar."),
+) -> int:
+    """Describe photos and keep them in a database. Run it again to go on after an interruption or to add photos."""
+    from whence.localize import build, maintain
+
+    path = load_settings(flags={"database": database}).database
+    progress = False if quiet or as_json else None
+    jobs = [bool(photos), refresh, refit, bool(remove), merge is not None, export_npy is not None, import_npy is not None, check]
+    if sum(jobs) != 1:
+        raise BadOption(
+            "give photos to index, or one of --refresh, --refit, --remove, --merge, --export-npy, --import-npy, --check"
+        )
+    if check:
+        return _check(path, as_json)
+    if remove:
+        return _say(as_json, {"removed": maintain.remove_photos(path, remove), "database": path}, "photos removed from")
+    if merge is not None:
+        return _say(as_json, {"added": maintain.merge_databases(path, merge), "database": path}, "photos taken over into")
+    if export_npy is not None:
+        return _say(
+            as_json, {"exported": maintain.export_database(path, export_npy), "database": path}, "descriptors exported from"
+        )
+    if import_npy is not None:
+        return _say(
+            as_json, {"imported": maintain.import_database(import_npy, path=path), "database": path}, "descriptors imported into"
+        )
+    if refresh or refit:
+        job = maintain.refresh_database if refresh else maintain.refit_database
+        return _print_report(job(path, show_progress=progress), as_json)
+    given = {"model": model, "dtype": dtype, "engine": engine, "model_options": parse_options(option) or None}
+    given["keep_local"] = keep_local or None
+    before = build.stored_options(path) or BuildOptions(model=load_settings().model)
+    options = replace(before, **{name: value for name, value in given.items() if value is not None})
+    if estimate or sys.stderr.isatty():
+        plan = build.plan_build(photos, path=path, options=options, positions=positions)
+        _check_space(path, plan.size_bytes)
+        if estimate:
+            return _print_plan(plan, as_json)
+        print_note(
+            f"{plan.num_photos} photos, {plan.num_to_describe} to describe; the database will take {as_size(plan.size_bytes)}"
+        )
+    report = build.build_database(photos, path=path, options=options, positions=positions, show_progress=progress)
+    return _print_report(report, as_json)
+
+
+def _check_space(path: str, size_bytes: int) -> None:
+    folder = Path(path).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if size_bytes > free:
+        raise StoreFull(path, f"the database will take {as_size(size_bytes)}, but only {as_size(free)} are free")
+
+
+def _check(path: str, as_json: bool) -> int:
+    from whence.index.store import Store
+
+    with Store.open(path) as store:
+        problems = store.check()
+    if as_json:
+        print_json({"database": path, "problems": problems})
+    else:
+        show("\n".join(problems) if problems else f"{path} is sound")
+    return 1 if problems else 0
+
+
+def _say(as_json: bool, record: dict[str, object], what: str) -> int:
+    if as_json:
+        print_json(record)
+    else:
+        number, path = record.values()
+        show(f"{number} {what} {path}")
+    return 0
+
+
+def _print_plan(plan: object, as_json: bool) -> int:
+    record = asdict(plan)  # type: ignore[call-overload]
+    if as_json:
+        print_json(record)
+    else:
+        size = as_size(record["size_bytes"])
+        show(f"{record['num_photos']} photos, {record['num_to_describe']} to describe; the database will take about {size}")
+    return 0
+
+
+def _print_report(report: object, as_json: bool) -> int:
+    record = asdict(report)  # type: ignore[call-overload]
+    if as_json:
+        record["skipped"] = [{"photo": path, "reason": reason} for path, reason in record["skipped"]]
+        print_json(record)
+        return 0
+    report_skipped(report.skipped)  # type: ignore[attr-defined]
+    changes = ", ".join(f"{record[f'num_{what}']} {what}" for what in ("added", "updated", "removed") if record[f"num_{what}"])
+    show(
+        f"{record['path']}: {record['num_photos']} photos, {record['num_with_point']} with coordinates, "
+        f"{record['num_descriptors']} descriptors of {record['model']} (vocabulary {record['vocabulary']}), "
+        f"{as_size(record['size_bytes'])}\n"
+        f"{changes or 'nothing changed'}; {record['num_described']} described in {record['seconds']:.1f} s"
+    )
+    return 0

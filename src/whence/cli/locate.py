@@ -1,0 +1,181 @@
+"""`whence locate`: where were these photos taken?"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from whence.cli.output import from_here, print_json, print_note, report_skipped, show
+from whence.errors import BadOption, NoPhotos
+from whence.localize.localizer import Localizer
+from whence.localize.retrieve import Around
+from whence.runtime import atomic_write
+from whence.settings import load_settings
+from whence.types import GeoPoint, Position
+
+EXIT_UNKNOWN = 3
+NUM_SHOWN = 5
+_COLUMNS = ("query", "status", "lat", "lon", "radius_m", "heading_deg", "confidence", "best_photo", "similarity", "reason")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("locate", help="Say where photos were taken.")(locate)
+
+
+def locate(
+    queries: list[str] = typer.Argument(..., help="Photos, folders, globs, or .txt files that list paths."),
+    database: str = typer.Option(None, "--db", help="Database folder. Default: photos.whence, or the setting `database`."),
+    k: int = typer.Option(20, "--k", "-k", help="Candidates per photo."),
+    near: str = typer.Option(None, "--near", help="Search only around this place: LAT,LON in degrees."),
+    within: float = typer.Option(None, "--within", help="Radius of --near in metres."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object per photo."),
+    csv_file: str = typer.Option(None, "--csv", help="Also write the answers to this CSV file."),
+    geojson_file: str = typer.Option(None, "--geojson", help="Also write the answers to this GeoJSON file, for a map."),
+    quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar."),
+) -> int:
+    """Answer each photo with a position, or with the database photo that shows the place. A single photo without answer exits 3."""
+    around = parse_around(near, within)
+    files, skipped = query_files(queries)
+    with Localizer.open(load_settings(flags={"database": database}).database) as localizer:
+        if len(files) == 1 and not skipped:
+            positions = [localizer.locate(files[0], k=k, around=around)]
+        else:
+            report_skipped(skipped)
+            positions = list(localizer.locate_many(files, k=k, around=around, show_progress=False if quiet or as_json else None))
+        photo_root = localizer.photos.root
+    if csv_file is not None:
+        write_csv(csv_file, positions)
+    if geojson_file is not None:
+        write_geojson(geojson_file, positions)
+    for position in positions:
+        if as_json:
+            print_json(as_record(position))
+        elif len(positions) == 1:
+            _show_one(position, photo_root)
+    if not as_json and len(positions) > 1:
+        show(_many_table(positions, photo_root))
+    return EXIT_UNKNOWN if len(positions) == 1 and positions[0].status == "unknown" else 0
+
+
+def parse_around(near: str | None, within: float | None) -> Around | None:
+    """The geographic filter of `--near LAT,LON --within M`. Raises `BadOption`."""
+    if near is None and within is None:
+        return None
+    if near is None or within is None:
+        raise BadOption("--near LAT,LON and --within METRES go together")
+    try:
+        lat, lon = (float(part) for part in near.split(","))
+    except ValueError:
+        raise BadOption(f"--near takes LAT,LON in degrees, for example 55.705,13.188; not {near!r}") from None
+    return Around(GeoPoint(lat, lon), within)
+
+
+def query_files(queries: list[str]) -> tuple[list[Path], tuple[Any, ...]]:
+    """The files to place, single files as they were given; and what was left out. Raises `NoPhotos`."""
+    if all(Path(query).is_file() and not query.lower().endswith(".txt") for query in queries):
+        return [Path(query) for query in queries], ()
+    from whence.data.scan import scan_photos
+
+    photos = scan_photos(*queries)
+    if not len(photos):
+        reason = f"; {photos.skipped[0].path}: {photos.skipped[0].reason}" if photos.skipped else ""
+        raise NoPhotos(f"no photos to locate under {', '.join(queries)}{reason}")
+    return [Path(from_here(photos.file(row))) for row in range(len(photos))], photos.skipped
+
+
+def as_record(position: Position) -> dict[str, Any]:
+    """One answer as the JSON object that `--json` prints."""
+    place = None
+    if position.point is not None:
+        place = {"lat": position.point.lat, "lon": position.point.lon, "radius_m": position.radius_m}
+        place["heading_deg"] = position.heading_deg
+    return {
+        "query": position.query,
+        "status": position.status,
+        "confidence": position.confidence,
+        "position": place,
+        "candidates": [
+            {
+                "photo": candidate.photo,
+                "rank": candidate.rank,
+                "similarity": candidate.similarity,
+                "num_inliers": candidate.num_inliers,
+                "lat": None if candidate.point is None else candidate.point.lat,
+                "lon": None if candidate.point is None else candidate.point.lon,
+            }
+            for candidate in position.candidates
+        ],
+        "seconds": {stage: round(spent, 4) for stage, spent in position.seconds.items()},
+        "reason": position.reason,
+    }
+
+
+def write_csv(path: str, positions: Iterable[Position]) -> None:
+    """Answers as a table, one line per query."""
+    with atomic_write(path, "w") as file:
+        table = csv.writer(file)
+        table.writerow(_COLUMNS)
+        for one in positions:
+            where = (one.point.lat, one.point.lon) if one.point else ("", "")
+            best = (one.candidates[0].photo, one.candidates[0].similarity) if one.candidates else ("", "")
+            row = (one.query, one.status, *where, one.radius_m, one.heading_deg, one.confidence, *best, one.reason)
+            table.writerow(["" if value is None else value for value in row])
+
+
+def write_geojson(path: str, positions: Iterable[Position]) -> None:
+    """Answers with coordinates as points of a GeoJSON FeatureCollection; longitude comes first there."""
+    features = [
+        {
+            "type": "Feature",
+            "geometry": {"type": "Point", "coordinates": [one.point.lon, one.point.lat]},
+            "properties": {key: value for key, value in as_record(one).items() if key not in ("position", "candidates")},
+        }
+        for one in positions
+        if one.point is not None
+    ]
+    with atomic_write(path, "w") as file:
+        json.dump({"type": "FeatureCollection", "features": features}, file, ensure_ascii=False, indent=1)
+
+
+def _place_text(position: Position, photo_root: Path) -> str:
+    if position.point is not None:
+        heading = "" if position.heading_deg is None else f", looking {position.heading_deg:.0f} deg"
+        return f"{position.point.lat:.6f}, {position.point.lon:.6f}{heading}"
+    if position.candidates:
+        return f"the place of {from_here(photo_root / position.candidates[0].photo)} (no coordinates)"
+    return position.reason
+
+
+def _show_one(position: Position, photo_root: Path) -> None:
+    show(Text(f"{position.query}: {position.status}: {_place_text(position, photo_root)}", style="bold"))
+    if not position.candidates:
+        return
+    table = Table(show_edge=False, pad_edge=False)
+    for name in ("rank", "similarity", "lat", "lon"):
+        table.add_column(name, justify="right")
+    table.add_column("photo", overflow="fold")
+    for candidate in position.candidates[:NUM_SHOWN]:
+        point = candidate.point
+        where = ("-", "-") if point is None else (f"{point.lat:.6f}", f"{point.lon:.6f}")
+        row = (str(candidate.rank), f"{candidate.similarity:.3f}", *where, from_here(photo_root / candidate.photo))
+        table.add_row(*map(Text, row))
+    show(table)
+    print_note("not verified: the best match is shown, whether or not it is the place")
+
+
+def _many_table(positions: list[Position], photo_root: Path) -> Table:
+    table = Table(show_edge=False, pad_edge=False)
+    for name in ("query", "status", "place", "similarity"):
+        table.add_column(name, overflow="fold")
+    for one in positions:
+        similarity = f"{one.candidates[0].similarity:.3f}" if one.candidates else ""
+        table.add_row(*map(Text, (one.query, one.status, _place_text(one, photo_root), similarity)))
+    return table

@@ -1,0 +1,77 @@
+"""What the verbs print: text through rich, or `--json` objects one a line, on standard output; notes and errors on the other."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, RenderableType
+
+from whence.types import SkippedPhoto
+
+MAX_SKIPPED_SHOWN = 10
+
+
+def show(renderable: RenderableType) -> None:
+    """Print for people; plain and unwrapped where standard output is not a terminal."""
+    width = None if sys.stdout.isatty() else 200
+    Console(file=sys.stdout, width=width, highlight=False).print(renderable)
+
+
+def print_json(record: Mapping[str, Any]) -> None:
+    """One JSON object on one line; numbers that are not finite become null."""
+    sys.stdout.write(json.dumps(_finite(record), ensure_ascii=False, separators=(", ", ": ")) + "\n")
+    sys.stdout.flush()
+
+
+def print_error(message: str) -> None:
+    """An error, on standard error."""
+    Console(file=sys.stderr, highlight=False, soft_wrap=True).print(f"error: {message}", style="red", markup=False)
+
+
+def print_note(message: str) -> None:
+    """Something a person should know, on standard error."""
+    Console(file=sys.stderr, highlight=False, soft_wrap=True).print(message, style="yellow", markup=False)
+
+
+def report_skipped(skipped: Iterable[SkippedPhoto]) -> None:
+    """Name the photos that were left out, and why: the first few, then how many more."""
+    entries = list(skipped)
+    for entry in entries[:MAX_SKIPPED_SHOWN]:
+        print_note(f"skipped {entry.path}: {entry.reason}")
+    if len(entries) > MAX_SKIPPED_SHOWN:
+        print_note(f"and {len(entries) - MAX_SKIPPED_SHOWN} more; --json lists them all")
+
+
+def as_size(num_bytes: int) -> str:
+    """A size for people: 1.3 MB."""
+    value, unit = float(num_bytes), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+
+
+def from_here(path: str | Path) -> str:
+    """A path as one would type it from the working folder."""
+    try:
+        relative = os.path.relpath(path)
+    except ValueError:
+        return str(path)
+    return str(path) if relative.startswith(os.path.join("..", "..", "..")) else relative
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,236 @@
+"""Files to pictures: the one place that opens photo files, checks what they declare, and turns every pixel layout into RGB.
+
+Pillow reports trouble as warnings and as a dozen kinds of exception; here all of it becomes `UnreadableImage`. Colour profiles
+are not applied: values are taken as they are stored.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import struct
+import threading
+import warnings
+from collections.abc import Iterator
+from io import BufferedReader, BytesIO
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from PIL import Image
+
+from whence.errors import MissingExtra, UnreadableImage
+
+MAX_PIXELS = 250_000_000
+"""Pictures that declare more pixels are refused before anything is decoded. The largest phone sensors have 200 million."""
+MAX_FILE_BYTES = 2_000_000_000
+"""Larger files are refused before they are read."""
+
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
+_KNOWN_FORMATS = "JPEG, PNG, WebP, TIFF, BMP, GIF or HEIC"
+_HEIC_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
+_ORIENTATION_TAG = 0x0112
+_TRANSPOSED = frozenset({5, 6, 7, 8})
+_TO_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_quiet_lock = threading.RLock()
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Pillow's warnings and its own size limit out of the way.
+
+    Both are settings of the whole process, so threads take turns; only header work, which holds the GIL anyway, belongs inside.
+    """
+    with _quiet_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+class OpenPicture:
+    """A picture whose header has been read: format, upright size, EXIF. Its pixels are decoded by `decode`."""
+
+    def __init__(self, handle: Any, *, name: str, heic: bool = False) -> None:
+        self.handle = handle
+        self.name = name
+        self.is_heic = heic
+        self.format: str = "HEIC" if heic else "JPEG" if handle.format == "MPO" else handle.format
+        with quiet():
+            self.exif = _read_exif(handle, heic=heic)
+            # Pillow turns TIFF upright by itself, libheif turns HEIC.
+            stored = 1 if self.format in ("TIFF", "HEIC") else self.exif.get(_ORIENTATION_TAG, 1)
+        self.orientation: int = stored if isinstance(stored, int) and 1 <= stored <= 8 else 1
+
+    @property
+    def stored_size(self) -> tuple[int, int]:
+        """Width and height as stored, before turning upright."""
+        width, height = self.handle.size
+        return int(width), int(height)
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """Width and height of the upright picture."""
+        width, height = self.stored_size
+        return (height, width) if self.orientation in _TRANSPOSED else (width, height)
+
+    def decode(self) -> Image.Image:
+        """The first frame in RGB, as stored. Raises `UnreadableImage`."""
+        with reasons(self.name):
+            image = self.handle.to_pillow() if self.is_heic else self.handle
+            # Loading a TIFF parses its tags again, with warnings.
+            with quiet() if self.format == "TIFF" else contextlib.nullcontext():
+                image.load()
+            return to_rgb(image)
+
+    def turn_upright(self, image: Image.Image) -> Image.Image:
+        """A decoded (and perhaps resized) picture, turned as the EXIF orientation says."""
+        turn = _TO_UPRIGHT.get(self.orientation)
+        return image if turn is None else image.transpose(turn)
+
+
+def open_picture(file: IO[bytes], *, name: str, max_pixels: int = MAX_PIXELS) -> OpenPicture:
+    """Read the header of an open file. Raises `UnreadableImage` for what is no picture, or declares too many pixels."""
+    head = file.read(32)
+    file.seek(0)
+    with reasons(name):
+        if head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS:
+            picture = OpenPicture(_open_heic(file), name=name, heic=True)
+        else:
+            try:
+                with quiet():
+                    handle = Image.open(file, formats=_FORMATS)
+            except Image.UnidentifiedImageError:
+                raise UnreadableImage(name, _not_a_picture(head)) from None
+            picture = OpenPicture(handle, name=name)
+    width, height = picture.stored_size
+    if width * height > max_pixels:
+        reason = f"it declares {width} x {height} pixels, more than the limit of {max_pixels:,}; raise max_pixels if it is genuine"
+        raise UnreadableImage(name, reason)
+    if width < 1 or height < 1:
+        raise UnreadableImage(name, f"it declares {width} x {height} pixels")
+    return picture
+
+
+def open_file(path: str | Path) -> BufferedReader:
+    """A photo file, open for reading. Raises `UnreadableImage` for folders, pipes, empty, missing, forbidden and huge files."""
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise UnreadableImage(path, "it is a folder")
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableImage(path, "it is not a regular file")
+        if status.st_size == 0:
+            raise UnreadableImage(path, "the file is empty")
+        if status.st_size > MAX_FILE_BYTES:
+            raise UnreadableImage(path, f"the file has {status.st_size:,} bytes, more than the limit of {MAX_FILE_BYTES:,}")
+        return open(path, "rb")
+    except FileNotFoundError:
+        raise UnreadableImage(path, "no such file") from None
+    except PermissionError:
+        raise UnreadableImage(path, "no permission to read it") from None
+    except (OSError, ValueError) as error:
+        raise UnreadableImage(path, str(getattr(error, "strerror", None) or error)) from None
+
+
+def read_source(source: str | Path | bytes) -> tuple[bytes, str]:
+    """The bytes of a photo given as path or bytes, and the name to use in messages."""
+    if isinstance(source, bytes):
+        if not source:
+            raise UnreadableImage("<bytes>", "there are no bytes")
+        return source, "<bytes>"
+    with open_file(source) as file, reasons(str(source)):
+        return file.read(), str(source)
+
+
+@contextlib.contextmanager
+def reasons(name: str) -> Iterator[None]:
+    """Turn whatever a decoder raises on broken files into `UnreadableImage`."""
+    try:
+        yield
+    except (UnreadableImage, MissingExtra):
+        raise
+    except MemoryError:
+        raise UnreadableImage(name, "there is not enough memory to decode it") from None
+    except Exception as error:  # Decoders meet hostile bytes with every kind of exception.
+        raise UnreadableImage(name, f"it is damaged ({str(error) or type(error).__name__})") from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A decoded picture in mode RGB: transparency over white, 16 bits divided by 256, everything else as Pillow converts it."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image, dtype=np.uint16) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode == "I":
+        levels = np.asarray(image)
+        if levels.min() < 0 or levels.max() > 0xFFFF:
+            raise ValueError("its 32-bit values exceed 16 bits; save it with 8 or 16 bits per channel")
+        return Image.fromarray((levels >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise ValueError("it has floating-point pixels; save it with 8 or 16 bits per channel")
+    if image.has_transparency_data:
+        layered = image.convert("RGBA")
+        flat = Image.new("RGB", layered.size, (255, 255, 255))
+        flat.paste(layered, mask=layered.getchannel("A"))
+        return flat
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _read_exif(handle: Any, *, heic: bool) -> Image.Exif:
+    """The EXIF block of an opened picture; an empty one where there is none or it is damaged."""
+    exif = Image.Exif()
+    with contextlib.suppress(Exception):  # A damaged block must never cost the photo.
+        if heic:
+            if handle.info.get("exif"):
+                exif.load(handle.info["exif"])
+            return exif
+        if handle.format == "PNG" and "exif" not in handle.info:
+            late = _late_png_exif(handle.fp)
+            if late:
+                handle.info["exif"] = late
+        # The method of the base class: that of PNG decodes all pixels to look for a late block.
+        exif = Image.Image.getexif(handle)
+    return exif
+
+
+def _late_png_exif(file: IO[bytes]) -> bytes:
+    """The eXIf chunk of a PNG file wherever it stands; empty where there is none."""
+    place = file.tell()
+    try:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if kind == b"eXIf":
+                return file.read(length)
+            if kind == b"IEND":
+                break
+            file.seek(length + 4, os.SEEK_CUR)
+        return b""
+    finally:
+        file.seek(place)
+
+
+def _open_heic(file: IO[bytes]) -> Any:
+    try:
+        import pillow_heif
+    except ImportError:
+        raise MissingExtra("reading HEIC photos", "heic") from None
+    return pillow_heif.open_heif(BytesIO(file.read()))
+
+
+def _not_a_picture(head: bytes) -> str:
+    kinds = {b"\xff\xd8": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"RIFF": "WebP"}
+    for magic, kind in kinds.items():
+        if head.startswith(magic):
+            return f"it begins like {kind} but its header is damaged or cut off"
+    return f"it is not a {_KNOWN_FORMATS} picture"

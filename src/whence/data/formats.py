@@ -1,0 +1,279 @@
+"""The field's evaluation layouts: folders of database and queries, lists of pairs, and walks with the same frames.
+
+Protocols (thresholds, which queries count) are not here; a set only says which photos there are and, where the layout states it,
+which of them show the same place.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from whence.data.photos import Photos
+from whence.data.positions import PositionTable, read_positions, sniff_delimiter
+from whence.data.scan import ReadOptions, check_matched, list_photos, read_files, read_list, scan_photos
+from whence.errors import BadOption, NoPhotos, UnreadableTable
+from whence.geo import NeighborLists
+
+DATABASE_FOLDERS = ("database", "gallery", "reference", "ref")
+QUERIES_FOLDERS = ("queries", "query")
+POSITION_FILES = ("positions.csv", "positions.geojson")
+_PAIR_COLUMNS = ("positives", "positive", "ref", "refs", "reference", "database")
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """Database, queries, and the truth: for each query the database rows that show its place, or None to go by distance."""
+
+    name: str
+    database: Photos
+    queries: Photos
+    positives: NeighborLists | None = None
+
+
+def read_folders(
+    root: str | Path,
+    *,
+    split: str = "",
+    database_folder: str | Path | None = None,
+    queries_folder: str | Path | None = None,
+    positions: str | Path | PositionTable | None = None,
+    options: ReadOptions = ReadOptions(),  # noqa: B008 (an immutable record)
+) -> EvaluationSet:
+    """A set of two folders whose photos carry positions: in "@" names, EXIF, or a table.
+
+    Looks for database (or gallery, reference, ref) and queries (or query) in `root`, `root/split`, `root/images/split`, and without
+    a split also in `root/images/test` and `root/test`; folders given explicitly are relative to `root`. Beside a folder,
+    `database_images_paths.txt` may list its photos, relative to the folder; then they are taken in that order, else sorted.
+    `positions` may be a table; otherwise positions.csv or positions.geojson in `root` is used. Raises `NoPhotos`.
+    """
+    root = Path(root)
+    database_path, queries_path = _two_folders(root, split, database_folder, queries_folder)
+    table = _position_table(root, positions)
+    database = _read_folder(database_path, table, options)
+    queries = _read_folder(queries_path, table, options)
+    if table is not None:
+        check_matched(table, database, queries)
+    return EvaluationSet(_set_name(root, split), database, queries)
+
+
+def read_pairs(
+    path: str | Path,
+    *,
+    database_folder: str | Path | None = None,
+    options: ReadOptions = ReadOptions(),  # noqa: B008 (an immutable record)
+) -> EvaluationSet:
+    """A set whose truth is a CSV table: columns `query` and `positives` (or `ref`), several positives separated by ";".
+
+    Paths are relative to the table. The database is every photo of `database_folder`, or of the folders that hold positives,
+    queries left out. A query on several lines has the positives of all of them; one without positives keeps its place with
+    none. Raises `UnreadableTable` with the line for a photo that cannot be read, and `NoPhotos`.
+    """
+    path = Path(path)
+    pairs, lines = _read_pair_rows(path)
+    if not pairs:
+        raise NoPhotos(f"{str(path)!r} lists no queries")
+    folders = {os.path.dirname(file) for positives in pairs.values() for file in positives}
+    if database_folder is not None:
+        folders = {os.path.abspath(path.parent / database_folder)}
+    if not folders:
+        raise NoPhotos(f"{str(path)!r} lists no positives, so the database folder must be given")
+    queries = read_files(list(pairs), root=os.path.commonpath([os.path.dirname(file) for file in pairs]), options=options)
+    database = scan_photos(
+        *sorted(folders), num_workers=options.num_workers, show_progress=options.show_progress, known=options.known
+    )
+    asked = set(pairs)
+    database = database.select(np.array([_file(database, row) not in asked for row in range(len(database))], bool))
+    _check_readable(path, pairs, lines, queries)
+    row_of = {_file(database, row): row for row in range(len(database))}
+    positives = []
+    for query, files in pairs.items():
+        missing = next((file for file in files if file not in row_of), None)
+        if missing is not None:
+            reason = f"the positive {missing!r} is not a readable photo of the database"
+            raise UnreadableTable(path, reason, line=lines[query])
+        positives.append(np.unique(np.array([row_of[file] for file in files], np.int64)))
+    return EvaluationSet(path.parent.resolve().name, database, queries, _as_lists(positives))
+
+
+def read_frames(
+    root: str | Path,
+    *,
+    tolerance_frames: int,
+    database_folder: str | Path | None = None,
+    queries_folder: str | Path | None = None,
+    options: ReadOptions = ReadOptions(),  # noqa: B008 (an immutable record)
+) -> EvaluationSet:
+    """A set of two walks along the same way: the same frame shows the same place, give or take `tolerance_frames`.
+
+    Photos are put in natural order of their names (frame2 before frame10). Where every query has a database photo of the same name,
+    endings aside, that is its frame; otherwise both walks must have the same length and frames correspond by order.
+    """
+    if tolerance_frames < 0:
+        raise BadOption(f"a tolerance of {tolerance_frames} frames is not possible; it is 0 or more")
+    root = Path(root)
+    database_path, queries_path = _two_folders(root, "", database_folder, queries_folder)
+    database = _in_natural_order(_read_folder(database_path, None, options))
+    queries = _in_natural_order(_read_folder(queries_path, None, options))
+    frames = _frames(database, queries, root)
+    first = np.maximum(frames - tolerance_frames, 0)
+    last = np.minimum(frames + tolerance_frames, len(database) - 1)
+    positives = [np.arange(low, high + 1) for low, high in zip(first, last, strict=True)]
+    return EvaluationSet(_set_name(root, ""), database, queries, _as_lists(positives))
+
+
+def read_positive_rows(path: str | Path, *, num_database: int) -> NeighborLists:
+    """Truth from a .npy file: an integer matrix (Q, P) of database rows, -1 where a query has fewer than P.
+
+    Object arrays, as some published sets use, are pickles, which can run any code: they are refused. Raises `UnreadableTable`.
+    """
+    try:
+        rows = np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise UnreadableTable(path, error.strerror or "not a .npy file") from None
+    except (ValueError, EOFError) as error:
+        reason = f"not a plain .npy matrix ({error})"
+        if "pickle" in str(error):
+            reason = 'it is a pickle, which could run any code; write the pairs as CSV with the header "query,positives" instead'
+        raise UnreadableTable(path, reason) from None
+    if not isinstance(rows, np.ndarray) or rows.ndim != 2 or not np.issubdtype(rows.dtype, np.integer):
+        raise UnreadableTable(path, "not an integer matrix with one row for each query")
+    if rows.size and (rows.max() >= num_database or rows.min() < -1):
+        raise UnreadableTable(path, f"it holds rows outside 0 to {num_database - 1}, the rows of the database")
+    return _as_lists([np.unique(row[row >= 0]).astype(np.int64) for row in rows])
+
+
+def natural_key(path: str) -> tuple[tuple[int, int, str], ...]:
+    """Sorts names with numbers as a person would: frame2 before frame10."""
+    pieces = re.findall(r"[0-9]+|[^0-9]+", path)
+    return tuple((0, int(piece), piece) if piece.isdecimal() else (1, 0, piece) for piece in pieces)
+
+
+def _two_folders(
+    root: Path, split: str, database_folder: str | Path | None, queries_folder: str | Path | None
+) -> tuple[Path, Path]:
+    if not root.is_dir():
+        raise NoPhotos(f"{str(root)!r} is not a folder")
+    parents = [root / split, root / "images" / split] if split else [root, root / "images" / "test", root / "test"]
+    for parent in parents:
+        database = _one_folder(root, parent, database_folder, DATABASE_FOLDERS)
+        queries = _one_folder(root, parent, queries_folder, QUERIES_FOLDERS)
+        if database is not None and queries is not None:
+            return database, queries
+    places = ", ".join(repr(str(parent)) for parent in parents)
+    wanted = f"{' or '.join(DATABASE_FOLDERS)} beside {' or '.join(QUERIES_FOLDERS)}"
+    raise NoPhotos(f"no folders {wanted} in {places}; name them with database_folder and queries_folder")
+
+
+def _one_folder(root: Path, parent: Path, given: str | Path | None, usual: Sequence[str]) -> Path | None:
+    if given is not None:
+        return root / given if (root / given).is_dir() else None
+    return next((parent / name for name in usual if (parent / name).is_dir()), None)
+
+
+def _read_folder(folder: Path, table: PositionTable | None, options: ReadOptions) -> Photos:
+    listing = folder.with_name(f"{folder.name}_images_paths.txt")
+    files = read_list(listing, folder=folder) if listing.is_file() else list_photos(folder)
+    photos = read_files(files, root=folder, positions=table, options=options)
+    if not len(photos):
+        reason = f"; {len(photos.skipped)} files cannot be read, the first: {photos.skipped[0]}" if photos.skipped else ""
+        raise NoPhotos(f"no photos in {str(folder)!r}{reason}")
+    return photos
+
+
+def _position_table(root: Path, positions: str | Path | PositionTable | None) -> PositionTable | None:
+    if isinstance(positions, PositionTable):
+        return positions
+    if positions is None:
+        positions = next((root / name for name in POSITION_FILES if (root / name).is_file()), None)
+    return None if positions is None else read_positions(positions)
+
+
+def _set_name(root: Path, split: str) -> str:
+    name = root.resolve().name
+    return f"{name}/{split}" if split else name
+
+
+def _read_pair_rows(path: Path) -> tuple[dict[str, list[str]], dict[str, int]]:
+    """Absolute paths of each query's positives, and the line each query was first named on."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise UnreadableTable(path, error.strerror or str(error)) from None
+    except UnicodeDecodeError as error:
+        raise UnreadableTable(path, f"byte {error.start} is not UTF-8; save the table as UTF-8") from None
+    # The semicolon separates positives inside a field, so it cannot separate the fields.
+    delimiter = sniff_delimiter(text.split("\n", 1)[0].replace(";", ""))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    pairs: dict[str, list[str]] = {}
+    lines: dict[str, int] = {}
+    columns: tuple[int, int] | None = None
+    folder = os.path.abspath(path.parent)
+    try:
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if columns is None:
+                columns = _pair_columns(cells, path)
+                continue
+            if len(cells) <= max(columns):
+                raise UnreadableTable(path, "a line without query or positives", line=reader.line_num)
+            query, positives = (cells[column].strip() for column in columns)
+            if not query:
+                raise UnreadableTable(path, "a line without a query", line=reader.line_num)
+            file = os.path.normpath(os.path.join(folder, query))
+            names = [name.strip() for name in positives.split(";") if name.strip()]
+            pairs.setdefault(file, []).extend(os.path.normpath(os.path.join(folder, name)) for name in names)
+            lines.setdefault(file, reader.line_num)
+    except csv.Error as error:
+        raise UnreadableTable(path, str(error), line=reader.line_num) from None
+    return pairs, lines
+
+
+def _pair_columns(header: list[str], path: Path) -> tuple[int, int]:
+    titles = [title.strip().lower() for title in header]
+    second = next((titles.index(title) for title in _PAIR_COLUMNS if title in titles), None)
+    if "query" not in titles or second is None:
+        raise UnreadableTable(path, f"the columns are {', '.join(header)}; needed are query and positives", line=1)
+    return titles.index("query"), second
+
+
+def _check_readable(path: Path, pairs: dict[str, list[str]], lines: dict[str, int], queries: Photos) -> None:
+    readable = {_file(queries, row) for row in range(len(queries))}
+    for query in pairs:
+        if query not in readable:
+            raise UnreadableTable(path, f"the query {query!r} is not a readable photo", line=lines[query])
+
+
+def _file(photos: Photos, row: int) -> str:
+    return os.path.normpath(photos.file(row))
+
+
+def _in_natural_order(photos: Photos) -> Photos:
+    return photos.select(np.array(sorted(range(len(photos)), key=lambda row: natural_key(photos.paths[row])), np.int64))
+
+
+def _frames(database: Photos, queries: Photos, root: Path) -> np.ndarray:
+    """The database row of each query's frame: (Q,) int64."""
+    stems = {os.path.splitext(name)[0]: row for row, name in enumerate(database.paths)}
+    rows = [stems.get(os.path.splitext(name)[0], -1) for name in queries.paths]
+    if -1 not in rows:
+        return np.array(rows, np.int64)
+    if len(queries) != len(database):
+        strange = queries.paths[rows.index(-1)]
+        reason = f"the walks have {len(database)} and {len(queries)} frames, and {strange!r} has no namesake in the database"
+        raise UnreadableTable(root, f"{reason}; frames cannot be told to correspond")
+    return np.arange(len(queries), dtype=np.int64)
+
+
+def _as_lists(members: Sequence[np.ndarray]) -> NeighborLists:
+    counts = np.array([len(rows) for rows in members], np.int64)
+    joined = np.concatenate(members) if len(members) else np.empty(0, np.int64)
+    return NeighborLists(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), joined.astype(np.int64))

@@ -1,0 +1,63 @@
+"""What one source says about where and when a photo was taken, and how several sources become one photo's record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from whence.data.names import parse_name
+from whence.types import GeoPoint, PlanePoint
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Position, heading and time as one source states them; None where it is silent."""
+
+    source: str = ""
+    """csv, geojson, sidecar, name or exif."""
+    point: GeoPoint | None = None
+    plane: PlanePoint | None = None
+    heading_deg: float | None = None
+    heading_is_magnetic: bool = False
+    error_m: float | None = None
+    time: datetime | None = None
+
+
+def placement_from_name(path: str) -> Placement:
+    """What an "@" file name says; an empty placement for other names."""
+    fields = parse_name(path)
+    if fields is None:
+        return Placement("name")
+    return Placement("name", fields.point, fields.plane, fields.heading_deg, time=fields.time)
+
+
+def merge_placements(placements: Iterable[Placement]) -> Placement:
+    """One placement of several, the most trusted first.
+
+    Position, heading and time are each taken from the first source that states them, so a table with positions alone keeps the
+    camera's heading. Altitude and positioning error come with the position. Plane coordinates below a stated position
+    would contradict it and are dropped. `source` names where the position came from; it is empty where there is none.
+    """
+    point, plane, source, error_m = None, None, "", None
+    heading: Placement | None = None
+    time = None
+    for one in placements:
+        if point is None:
+            plane = one.plane if plane is None else plane
+            if one.point is not None:
+                point, source, error_m = one.point, one.source, one.error_m
+            elif one.plane is not None and not source:
+                source = one.source
+        if heading is None and one.heading_deg is not None:
+            heading = one
+        time = one.time if time is None else time
+    return Placement(
+        source=source,
+        point=point,
+        plane=plane,
+        heading_deg=None if heading is None else heading.heading_deg,
+        heading_is_magnetic=heading is not None and heading.heading_is_magnetic,
+        error_m=error_m,
+        time=time,
+    )

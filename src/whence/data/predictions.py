@@ -1,0 +1,127 @@
+"""Ranked answers as files: a CSV with similarities, and hloc pairs.
+
+CSV: header `query,rank,photo,similarity`, best first; a query without candidates has one line with the other fields empty.
+hloc pairs: "query_path database_path", one pair a line, best first.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from whence.errors import InputError, UnreadableTable
+from whence.runtime import atomic_write
+from whence.types import Candidate
+
+_HEADER = ("query", "rank", "photo", "similarity")
+
+
+class Ranked(NamedTuple):
+    """A query and the database photos returned for it, best first."""
+
+    query: str
+    candidates: tuple[Candidate, ...]
+
+
+class HasCandidates(Protocol):
+    """What can be written as predictions: `Ranked`, and `Position` of `whence.types`."""
+
+    @property
+    def query(self) -> str: ...
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]: ...
+
+
+def write_predictions(path: str | Path, ranked: Iterable[HasCandidates]) -> None:
+    """Write ranked candidates as CSV."""
+    with atomic_write(path, "w") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(_HEADER)
+        for one in ranked:
+            if not one.candidates:
+                writer.writerow((one.query, "", "", ""))
+            for candidate in one.candidates:
+                similarity = "" if math.isnan(candidate.similarity) else repr(float(candidate.similarity))
+                writer.writerow((one.query, candidate.rank, candidate.photo, similarity))
+
+
+def read_predictions(path: str | Path) -> tuple[Ranked, ...]:
+    """Ranked candidates from CSV, queries in the order of their first line, candidates by rank; a missing similarity is NaN.
+
+    Raises `UnreadableTable` with the line.
+    """
+    reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
+    found: dict[str, list[Candidate]] = {}
+    try:
+        header = next(reader, [])
+        if tuple(title.strip().lower() for title in header) != _HEADER:
+            raise UnreadableTable(path, f"the first line must be {','.join(_HEADER)}", line=1)
+        for cells in reader:
+            if not cells:
+                continue
+            if len(cells) != len(_HEADER) or not cells[0]:
+                raise UnreadableTable(path, "a line must have query, rank, photo and similarity", line=reader.line_num)
+            candidates = found.setdefault(cells[0], [])
+            if any(cells[1:]):
+                candidates.append(_candidate(cells, path, reader.line_num))
+    except csv.Error as error:
+        raise UnreadableTable(path, str(error), line=reader.line_num) from None
+    for query, candidates in found.items():
+        candidates.sort(key=lambda candidate: candidate.rank)
+        if [candidate.rank for candidate in candidates] != list(range(1, len(candidates) + 1)):
+            raise UnreadableTable(path, f"the ranks of {query!r} are not 1 to {len(candidates)}")
+    return tuple(Ranked(query, tuple(candidates)) for query, candidates in found.items())
+
+
+def write_hloc_pairs(path: str | Path, ranked: Iterable[HasCandidates]) -> None:
+    """Write ranked candidates as hloc pairs. Raises `InputError` for names with white space, which the format cannot hold."""
+    with atomic_write(path, "w") as file:
+        for one in ranked:
+            for candidate in one.candidates:
+                for name in (one.query, candidate.photo):
+                    if not name or len(name.split()) != 1 or name != name.strip():
+                        raise InputError(f"{str(path)!r}: hloc pairs cannot hold the name {name!r}; rename it, or write CSV")
+                file.write(f"{one.query} {candidate.photo}\n")
+
+
+def read_hloc_pairs(path: str | Path) -> tuple[Ranked, ...]:
+    """Ranked candidates from hloc pairs, queries in the order of their first line. The format has no similarities: they are NaN.
+
+    Raises `UnreadableTable` with the line.
+    """
+    found: dict[str, list[str]] = {}
+    for number, line in enumerate(_read_text(path).split("\n"), start=1):
+        names = line.split()
+        if names and len(names) != 2:
+            raise UnreadableTable(path, "a line must be two names, separated by a space", line=number)
+        if names:
+            found.setdefault(names[0], []).append(names[1])
+    return tuple(Ranked(query, _in_order(photos)) for query, photos in found.items())
+
+
+def _in_order(photos: Sequence[str]) -> tuple[Candidate, ...]:
+    return tuple(Candidate(photo, rank, math.nan) for rank, photo in enumerate(photos, start=1))
+
+
+def _candidate(cells: Sequence[str], path: str | Path, line: int) -> Candidate:
+    try:
+        rank, similarity = int(cells[1]), float(cells[3]) if cells[3] else math.nan
+    except ValueError:
+        raise UnreadableTable(path, f"rank {cells[1]!r} and similarity {cells[3]!r} must be numbers", line=line) from None
+    if rank < 1 or not cells[2]:
+        raise UnreadableTable(path, "a candidate needs a rank from 1 and a photo", line=line)
+    return Candidate(cells[2], rank, similarity)
+
+
+def _read_text(path: str | Path) -> str:
+    try:
+        return Path(path).read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise UnreadableTable(path, error.strerror or str(error)) from None
+    except UnicodeDecodeError as error:
+        raise UnreadableTable(path, f"byte {error.start} is not UTF-8") from None

@@ -1,0 +1,278 @@
+"""`evaluate`: a model, or foreign predictions, on a set, under a protocol that is printed with the numbers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from whence.data.formats import EvaluationSet
+from whence.data.photos import Photos
+from whence.data.predictions import Ranked
+from whence.errors import BadOption, InputError, NoPhotos, UnreadableImage
+from whence.evaluation.metrics import RECALL_AT
+from whence.evaluation.protocol import THRESHOLDS_M, ScoredThreshold, describe_protocol, same_content, score_predictions
+from whence.geo import to_earth_centred
+from whence.index.flat import FlatIndex
+from whence.index.store import Store
+from whence.localize.build import build_from_photos
+from whence.localize.position import estimate_position
+from whence.localize.retrieve import candidate_of
+from whence.models.descriptor import DescriptorModel, load_model
+from whence.runtime import progress
+from whence.types import Candidate, GeoPoint, SkippedPhoto
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationOptions:
+    """The rules and the budget of an evaluation."""
+
+    thresholds_m: tuple[float, ...] = THRESHOLDS_M
+    recall_at: tuple[int, ...] = RECALL_AT
+    k: int = 20
+    """Candidates kept per query; at least the largest N of `recall_at`."""
+    is_leave_one_out: bool = False
+    work_folder: Path | None = None
+    """Where descriptors are kept: a run that was stopped goes on there, and a second run describes nothing again."""
+
+    def __post_init__(self) -> None:
+        if not self.recall_at or min(self.recall_at) < 1:
+            raise BadOption(f"recall is counted at ranks of 1 and more, not {list(self.recall_at)}")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came out: recalls, position errors, and all that is needed to read them."""
+
+    model: str
+    data: EvaluationSet
+    protocol: str
+    thresholds: tuple[ScoredThreshold, ...]
+    predictions: np.ndarray
+    """(Q, K) int64 database rows, best first, -1 for none."""
+    similarities: np.ndarray
+    """(Q, K) float32."""
+    position_errors_m: np.ndarray
+    """(Q,) metres between the estimated and the true position; NaN where either is unknown."""
+    vocabulary: str = "none"
+    skipped: tuple[SkippedPhoto, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    def ranked(self) -> tuple[Ranked, ...]:
+        """The predictions as named candidates, for writing."""
+        return tuple(Ranked(self.data.queries.paths[q], _candidates(self, q)) for q in range(len(self.predictions)))
+
+
+def evaluate(
+    model: str | DescriptorModel,
+    data: EvaluationSet,
+    *,
+    options: EvaluationOptions | None = None,
+    model_options: Mapping[str, Any] | None = None,
+    show_progress: bool | None = None,
+) -> Evaluation:
+    """Describe database and queries, search, and count.
+
+    A model that is fitted is fitted on the database alone. Queries that cannot be read count as failures; database photos that
+    cannot be read are left out; both are listed in `skipped`. With leave-one-out the queries of the set are ignored.
+    """
+    options = options or EvaluationOptions()
+    model = load_model(model, options=model_options) if isinstance(model, str) else model
+    if options.is_leave_one_out:
+        data = EvaluationSet(data.name, data.database, data.database, data.positives)
+    if not len(data.database) or not len(data.queries):
+        raise NoPhotos(f"{data.name}: nothing to evaluate, {len(data.database)} database photos and {len(data.queries)} queries")
+    run = _Describing(model, options.work_folder, show_progress)
+    database = run.describe(data.database, "database")
+    queries = database if options.is_leave_one_out else run.describe(data.queries, "queries")
+    started = time.perf_counter()
+    predictions, similarities = _search(database, queries, data, options)
+    run.seconds["search"] = time.perf_counter() - started
+    return _evaluation(
+        model.name,
+        data,
+        predictions,
+        similarities,
+        options,
+        vocabulary=run.vocabulary,
+        skipped=tuple(run.skipped),
+        seconds=run.seconds,
+    )
+
+
+def evaluate_predictions(
+    ranked: Sequence[Ranked], data: EvaluationSet, *, name: str, options: EvaluationOptions | None = None
+) -> Evaluation:
+    """Count predictions made elsewhere. Queries without a line count as failures.
+
+    Photos are named by their path within the set; where base names are unique they are enough. Raises `InputError` for a
+    name the set does not have, and in leave-one-out for a query that answers itself.
+    """
+    options = options or EvaluationOptions()
+    if options.is_leave_one_out:
+        data = EvaluationSet(data.name, data.database, data.database, data.positives)
+    query_row, database_row = _rows_by_name(data.queries), _rows_by_name(data.database)
+    k = max(options.k, *options.recall_at)
+    predictions = np.full((len(data.queries), k), -1, np.int64)
+    similarities = np.full((len(data.queries), k), np.nan, np.float32)
+    for one in ranked:
+        q = _find(one.query, query_row, data.queries, f"query of {name}")
+        for column, candidate in enumerate(one.candidates[:k]):
+            predictions[q, column] = _find(candidate.photo, database_row, data.database, f"database photo of {name}")
+            similarities[q, column] = candidate.similarity
+    if options.is_leave_one_out and (same := _answers_itself(predictions, data.database)) is not None:
+        raise InputError(f"{name}: {data.queries.paths[same]!r} is given itself as an answer, which leave-one-out leaves out")
+    return _evaluation(name, data, predictions, similarities, options)
+
+
+class _Describing:
+    """Descriptors of database and queries, in memory or in a work folder."""
+
+    def __init__(self, model: DescriptorModel, work: Path | None, show_progress: bool | None) -> None:
+        self.model, self.work, self.show_progress = model, work, show_progress
+        self.vocabulary = "none"
+        self.skipped: list[SkippedPhoto] = []
+        self.seconds: dict[str, float] = {}
+
+    def describe(self, photos: Photos, what: str) -> np.ndarray:
+        """Descriptors (N, D) of the photos, NaN rows where one cannot be read."""
+        started = time.perf_counter()
+        self.skipped += photos.skipped
+        descriptors = self._in_memory(photos, what) if self.work is None else self._in_store(photos, self.work / f"{what}.whence")
+        self.seconds[f"describe {what}"] = time.perf_counter() - started
+        return descriptors
+
+    def _in_memory(self, photos: Photos, what: str) -> np.ndarray:
+        if not self.model.is_fitted:
+            _, rows = np.unique(photos.content, return_index=True)
+            self.vocabulary = self.model.prepare([photos.file(int(row)) for row in rows])
+        descriptors = np.full((len(photos), self.model.dim), np.nan, np.float32)
+        with progress(f"describing {what}", total=len(photos), show=self.show_progress) as advance:
+            for row, result in enumerate(self.model.describe_each(photos.file(i) for i in range(len(photos)))):
+                if isinstance(result, UnreadableImage):
+                    self.skipped.append(SkippedPhoto(photos.paths[row], result.reason))
+                else:
+                    descriptors[row] = result.descriptor
+                advance(1)
+        return descriptors
+
+    def _in_store(self, photos: Photos, path: Path) -> np.ndarray:
+        report = build_from_photos(photos, path=path, model=self.model, show_progress=self.show_progress)
+        self.vocabulary = self.vocabulary if report.vocabulary == "given" else report.vocabulary
+        self.skipped += [entry for entry in report.skipped if entry not in self.skipped]
+        descriptors = np.full((len(photos), self.model.dim), np.nan, np.float32)
+        with Store.open(path) as store:
+            row_of = {content: row for row, content in enumerate(store.contents.tolist())}
+            rows = np.array([row_of.get(content, -1) for content in photos.content.tolist()], np.int64)
+            descriptors[rows >= 0] = store.descriptors[rows[rows >= 0]]
+        return descriptors
+
+
+def _search(
+    database: np.ndarray, queries: np.ndarray, data: EvaluationSet, options: EvaluationOptions
+) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions and similarities (Q, K), -1 and NaN where there are fewer."""
+    k = max(options.k, *options.recall_at)
+    searchable = np.flatnonzero(np.isfinite(database).all(axis=1))
+    askable = np.flatnonzero(np.isfinite(queries).all(axis=1))
+    predictions = np.full((len(queries), k), -1, np.int64)
+    similarities = np.full((len(queries), k), np.nan, np.float32)
+    if not len(searchable) or not len(askable):
+        return predictions, similarities
+    index = FlatIndex.over(database if len(searchable) == len(database) else database[searchable], ids=searchable)
+    own = same_content(data.database) if options.is_leave_one_out else None
+    extra = 0 if own is None else int(own.counts.max(initial=0))
+    found = index.search(queries[askable], k=k + extra)
+    for i, q in enumerate(askable):
+        ids, values = found.ids[i], found.similarities[i]
+        if own is not None:
+            kept = ~np.isin(ids, own.of(int(q)))
+            ids, values = ids[kept], values[kept]
+        predictions[q, : min(k, len(ids))] = ids[:k]
+        similarities[q, : min(k, len(ids))] = values[:k]
+    return predictions, similarities
+
+
+def _evaluation(
+    name: str,
+    data: EvaluationSet,
+    predictions: np.ndarray,
+    similarities: np.ndarray,
+    options: EvaluationOptions,
+    *,
+    vocabulary: str = "none",
+    skipped: tuple[SkippedPhoto, ...] = (),
+    seconds: Mapping[str, float] | None = None,
+) -> Evaluation:
+    excluded = same_content(data.database) if options.is_leave_one_out else None
+    thresholds = score_predictions(
+        predictions, data, thresholds_m=options.thresholds_m, recall_at=options.recall_at, excluded=excluded
+    )
+    result = Evaluation(
+        model=name,
+        data=data,
+        protocol=describe_protocol(data, is_leave_one_out=options.is_leave_one_out),
+        thresholds=thresholds,
+        predictions=predictions,
+        similarities=similarities,
+        position_errors_m=np.full(len(predictions), np.nan),
+        vocabulary=vocabulary,
+        skipped=skipped,
+        seconds=dict(seconds or {}),
+    )
+    result.position_errors_m[:] = _position_errors(result)
+    return result
+
+
+def _position_errors(result: Evaluation) -> np.ndarray:
+    queries = result.data.queries
+    errors = np.full(len(queries), np.nan)
+    if not result.data.database.has_point.any():
+        return errors
+    for q in np.flatnonzero(queries.has_point):
+        point = estimate_position(_candidates(result, int(q))).point
+        if point is not None:
+            errors[q] = _gap_m(point, float(queries.lat[q]), float(queries.lon[q]))
+    return errors
+
+
+def _gap_m(point: GeoPoint, lat: float, lon: float) -> float:
+    return float(
+        np.linalg.norm(to_earth_centred(np.array(point.lat), np.array(point.lon)) - to_earth_centred(np.array(lat), np.array(lon)))
+    )
+
+
+def _candidates(result: Evaluation, query: int) -> tuple[Candidate, ...]:
+    rows = result.predictions[query]
+    pairs = zip(rows[rows >= 0].tolist(), result.similarities[query].tolist(), strict=False)
+    return tuple(candidate_of(result.data.database, row, rank=i, similarity=s) for i, (row, s) in enumerate(pairs, start=1))
+
+
+def _rows_by_name(photos: Photos) -> dict[str, int]:
+    """Row by path within the set, by path on disk, and by base name where that is unique (-1 where it is not)."""
+    rows: dict[str, int] = {}
+    for row, path in enumerate(photos.paths):
+        base = path.rsplit("/", 1)[-1]
+        rows[base] = -1 if base in rows else row
+    rows |= {str(photos.file(row)): row for row in range(len(photos))}
+    return rows | {path: row for row, path in enumerate(photos.paths)}
+
+
+def _find(name: str, rows: Mapping[str, int], photos: Photos, what: str) -> int:
+    row = rows.get(name, rows.get(name.rsplit("/", 1)[-1]))
+    if row is None or row < 0:
+        why = "is not in the set" if row is None else "names several photos of the set; give their paths"
+        raise InputError(f"{what} {name!r} {why}, for example {photos.paths[0]!r}")
+    return row
+
+
+def _answers_itself(predictions: np.ndarray, photos: Photos) -> int | None:
+    own = same_content(photos)
+    for q in range(len(predictions)):
+        if np.isin(predictions[q], own.of(q)).any():
+            return q
+    return None

@@ -1,0 +1,134 @@
+"""The rules under which a recall is counted: what makes a database photo a positive, and which queries count.
+
+A number without its protocol means little: the same predictions give different recalls under different rules. Every evaluation
+carries its protocol as text, printed beside the numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from whence.data.formats import EvaluationSet
+from whence.data.photos import Photos
+from whence.errors import BadOption
+from whence.evaluation.metrics import RECALL_AT, Recall, first_hit_by_distance, first_hit_in_lists, recalls
+from whence.geo import NeighborLists, neighbors_within, to_earth_centred
+
+THRESHOLDS_M = (10.0, 25.0, 50.0)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredThreshold:
+    """Recalls for one meaning of "positive"."""
+
+    threshold_m: float | None
+    """None where positives are listed rather than measured."""
+    num_without_positives: int
+    """Queries no database photo is a positive of."""
+    all_queries: tuple[Recall, ...]
+    """Queries without positives count as failures."""
+    with_positives: tuple[Recall, ...]
+    """Queries without positives are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """Metric coordinates of database (N, d) and queries (Q, d), NaN where unknown, and what they are."""
+
+    database: np.ndarray
+    queries: np.ndarray
+    description: str
+
+
+def metric_ground(database: Photos, queries: Photos) -> Ground:
+    """The coordinates distances are measured in.
+
+    Where every photo carries plane coordinates of one and the same zone (or none states a zone), those: the field's own way. Else
+    Earth-centred coordinates of latitudes and longitudes, in which zone edges are nothing special.
+    """
+    zones = {*np.unique(database.zone).tolist(), *np.unique(queries.zone).tolist()}
+    if database.has_plane.all() and queries.has_plane.all() and len(zones) == 1 and len(database) and len(queries):
+        zone = zones.pop().decode()
+        known, asked = (np.stack([photos.east_m, photos.north_m], axis=1) for photos in (database, queries))
+        return Ground(known, asked, f"UTM metres, zone {zone}" if zone else "metres on the plane of the file names, no zone given")
+    return Ground(
+        to_earth_centred(database.lat, database.lon),
+        to_earth_centred(queries.lat, queries.lon),
+        "metres between latitudes and longitudes (WGS84)",
+    )
+
+
+def score_predictions(
+    predictions: np.ndarray,
+    data: EvaluationSet,
+    *,
+    thresholds_m: Sequence[float] = THRESHOLDS_M,
+    recall_at: Sequence[int] = RECALL_AT,
+    excluded: NeighborLists | None = None,
+) -> tuple[ScoredThreshold, ...]:
+    """Recalls of predictions (Q, K), database rows with -1 for none; one entry per threshold, or one where positives are listed.
+
+    `excluded` lists database rows that are no answer for a query (itself, in leave-one-out); they are no positives either, and must
+    not be among its predictions.
+    """
+    if any(threshold <= 0 for threshold in thresholds_m):
+        raise BadOption(f"thresholds are positive distances in metres, not {list(thresholds_m)}")
+    if predictions.size and (predictions.max() >= len(data.database) or len(predictions) != len(data.queries)):
+        raise BadOption("predictions do not belong to this set: a row number or the number of queries is off")
+    if data.positives is not None:
+        first = first_hit_in_lists(predictions, data.positives)
+        return (_scored(None, first, data.positives.counts > 0, recall_at),)
+    ground = metric_ground(data.database, data.queries)
+    hits = first_hit_by_distance(predictions, ground.database, ground.queries, thresholds_m=thresholds_m)
+    results = []
+    for threshold, first in zip(thresholds_m, hits, strict=True):
+        near = neighbors_within(ground.database, ground.queries, radius_m=threshold)
+        has_positive = num_not_excluded(near, excluded) > 0
+        results.append(_scored(float(threshold), first, has_positive, recall_at))
+    return tuple(results)
+
+
+def num_not_excluded(near: NeighborLists, excluded: NeighborLists | None) -> np.ndarray:
+    """(Q,) neighbours of each query that are not among its excluded rows."""
+    if excluded is None:
+        return near.counts
+    num_rows = int(max(near.members.max(initial=0), excluded.members.max(initial=0))) + 1
+    owners = [np.repeat(np.arange(len(lists.counts)), lists.counts) for lists in (near, excluded)]
+    keys = [owner * num_rows + lists.members for owner, lists in zip(owners, (near, excluded), strict=True)]
+    kept = ~np.isin(keys[0], keys[1])
+    return np.bincount(owners[0][kept], minlength=len(near.counts))
+
+
+def same_content(photos: Photos) -> NeighborLists:
+    """For each photo all rows of the same content, itself included: what leave-one-out leaves out."""
+    _, group = np.unique(photos.content, return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    sizes = np.bincount(group)
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    members = [order[starts[g] : starts[g + 1]] for g in group]
+    offsets = np.concatenate([[0], np.cumsum(sizes[group])])
+    return NeighborLists(offsets, np.concatenate(members) if members else np.empty(0, np.int64))
+
+
+def describe_protocol(data: EvaluationSet, *, is_leave_one_out: bool) -> str:
+    """One sentence: what is a positive, and what is left out."""
+    if data.positives is not None:
+        rule = "positives are listed by the set"
+    else:
+        ground = metric_ground(data.database, data.queries)
+        rule = f"a positive lies within the threshold (inclusive), {ground.description}"
+    if is_leave_one_out:
+        rule += "; leave-one-out: every photo asks the others, photos of the same content left out"
+    return rule
+
+
+def _scored(threshold: float | None, first: np.ndarray, has_positive: np.ndarray, recall_at: Sequence[int]) -> ScoredThreshold:
+    return ScoredThreshold(
+        threshold_m=threshold,
+        num_without_positives=int((~has_positive).sum()),
+        all_queries=recalls(first, recall_at=recall_at),
+        with_positives=recalls(first, counted=has_positive, recall_at=recall_at),
+    )

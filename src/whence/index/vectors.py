@@ -1,0 +1,66 @@
+"""What every index checks before it computes: queries, descriptors, ids, k; and the exact similarities of chosen rows.
+
+Similarity is the inner product, for unit vectors the cosine. The exact value of a pair is `numpy.vecdot` of the two rows as
+float32: one row at a time, so that it depends on the two rows alone and equal rows get equal similarities, whatever the batch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from whence.errors import BadOption, InputError
+
+
+def as_vectors(vectors: np.ndarray, *, dim: int | None, what: str) -> np.ndarray:
+    """The vectors (n, D) as they are or as float32; float16 stays. Raises `InputError` for another shape, dtype or dimension."""
+    array = np.asarray(vectors)
+    if array.ndim != 2 or (dim is not None and array.shape[1] != dim) or array.shape[1] == 0:
+        wanted = "(n, D)" if dim is None else f"(n, {dim})"
+        raise InputError(f"{what} have shape {array.shape}; this index takes {wanted}")
+    if array.dtype.kind not in "fiu":
+        raise InputError(f"{what} of dtype {array.dtype} cannot be searched; give floats")
+    return array if array.dtype in (np.float32, np.float16) else array.astype(np.float32)
+
+
+def as_queries(queries: np.ndarray, *, dim: int | None, k: int) -> np.ndarray:
+    """Finite float32 queries (Q, D), contiguous. Raises `InputError`, and `BadOption` for k below 1."""
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
+        raise BadOption(f"k is {k!r}; ask for at least one neighbour")
+    array = np.ascontiguousarray(as_vectors(queries, dim=dim, what="queries"), dtype=np.float32)
+    require_finite(array, what="queries")
+    return array
+
+
+def require_finite(array: np.ndarray, *, what: str) -> None:
+    """Raise `InputError` naming the first row that holds NaN or infinity."""
+    if not np.isfinite(array).all():
+        row = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
+        raise InputError(f"{what}: row {row} holds NaN or infinity")
+
+
+def as_ids(ids: np.ndarray, *, num: int | None = None) -> np.ndarray:
+    """Ids (n,) int64. Raises `InputError` for negative ids, and for equal ones where `num` of them are to be new."""
+    array = np.asarray(ids)
+    if array.size == 0:
+        array = array.astype(np.int64)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise InputError(f"ids are a column of integers; given {array.dtype} of shape {array.shape}")
+    array = array.astype(np.int64)
+    if (array < 0).any():
+        raise InputError(f"ids are not negative; given {array[array < 0][0]}")
+    if num is not None and len(array) != num:
+        raise InputError(f"{len(array)} ids for {num} descriptors")
+    if num is not None and len(np.unique(array)) != num:
+        raise InputError("an id is given twice; ids are unique")
+    return array
+
+
+def exact_similarities(query: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """(n,) float32 similarities of one query (D,) and rows (n, D)."""
+    return np.vecdot(rows.astype(np.float32, copy=False), query)
+
+
+def best(ids: np.ndarray, similarities: np.ndarray, *, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k largest similarities, best first, equal ones by ascending id."""
+    order = np.lexsort((ids, -similarities))[:k]
+    return ids[order], similarities[order]

@@ -1,0 +1,333 @@
+"""Building and keeping a database: scan, fit, describe what is new, commit as it goes, tidy up.
+
+The store knows no models and the models know no store; this is where they meet. A run that is killed leaves a database that opens;
+running it again goes on where it stopped, with the vocabulary it had begun with.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from whence.data.photos import COLUMNS, Photos
+from whence.data.scan import scan_photos
+from whence.errors import CardMismatch, NoPhotos
+from whence.index.store import Store, estimate_bytes
+from whence.localize.engine import check_engine, code_bytes, write_engine
+from whence.models.descriptor import Described, DescriptorModel, load_model
+from whence.runtime import progress
+from whence.settings import BuildOptions
+from whence.types import SkippedPhoto
+
+STATE_BLOB = "descriptor-state"
+_VOLATILE_COLUMNS = {"mtime_ns"}
+"""Columns whose change alone is not worth a commit: a touched file is the same photo."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildReport:
+    """What a build did."""
+
+    path: str
+    model: str
+    num_photos: int
+    num_with_point: int
+    num_descriptors: int
+    num_described: int
+    num_added: int
+    num_updated: int
+    num_removed: int
+    vocabulary: str
+    """"fitted" on the database's own photos, "packaged", "kept" from before, "given" fitted, "none" where there is none."""
+    skipped: tuple[SkippedPhoto, ...]
+    size_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class BuildPlan:
+    """What a build would do, before it starts."""
+
+    num_photos: int
+    num_to_describe: int
+    size_bytes: int
+    """Estimated size of the database folder afterwards."""
+    skipped: tuple[SkippedPhoto, ...]
+
+
+def stored_options(path: str | Path) -> BuildOptions | None:
+    """The options a database was made with; None where there is no folder yet."""
+    if not Path(path).exists():
+        return None
+    with Store.open(path) as store:
+        return BuildOptions(**store.options["build"]) if "build" in store.options else None
+
+
+def plan_build(
+    sources: Sequence[str | Path], *, path: str | Path, options: BuildOptions | None = None, positions: str | Path | None = None
+) -> BuildPlan:
+    """How much work and disk a build would take. Reads the photos' headers and hashes, describes nothing, writes nothing."""
+    folder = Path(path)
+    options = options or stored_options(folder) or BuildOptions()
+    photos = scan_photos(*sources, positions=positions)
+    model = load_model(options.model, options=options.model_options)
+    contents = np.unique(photos.content)
+    num_known, num_new, num_rows = 0, len(contents), len(photos)
+    if folder.exists():
+        with Store.open(folder) as store:
+            num_known = store.num_descriptors
+            num_new = int((~store.has_descriptors(contents)).sum())
+            num_rows = len({*store.photos.paths, *stored_paths(photos, folder)})
+    num_descriptors = num_known + num_new
+    index_bytes = code_bytes(num_descriptors, model.dim, engine=options.engine)
+    size = estimate_bytes(max(num_descriptors, num_rows), model.dim, options.dtype, index_bytes=index_bytes)
+    return BuildPlan(num_rows, num_new, size, photos.skipped)
+
+
+def build_database(
+    sources: Sequence[str | Path],
+    *,
+    path: str | Path,
+    options: BuildOptions | None = None,
+    positions: str | Path | None = None,
+    show_progress: bool | None = None,
+) -> BuildReport:
+    """Make or extend the database at `path` with the photos under `sources`; only what is new or changed is described.
+
+    Without `options` those the database was made with are kept. Unreadable photos are skipped and reported. Raises `NoPhotos`
+    where nothing readable was found, `CardMismatch` where the database was made with another model.
+    """
+    started = time.perf_counter()
+    folder = Path(path)
+    finish_refit(folder)
+    options = options or stored_options(folder) or BuildOptions()
+    model = load_model(options.model, options=options.model_options)
+    check_engine(options.engine, dim=model.dim)
+    known = None
+    if folder.exists():
+        with Store.open(folder) as before:
+            known = before.photos
+    photos = scan_photos(*sources, positions=positions, known=known, show_progress=show_progress)
+    if not len(photos):
+        raise NoPhotos(_nothing_found(sources, photos.skipped))
+    with open_or_create(folder, model, options) as store:
+        places = sorted({*store.options.get("sources", []), *source_names(sources, folder)})
+        settings = {**store.options, "sources": places, "build": _as_settings(options)}
+        if settings != store.options:
+            store.set_options(settings)
+        return Build(store, model, options, show_progress=show_progress).run(photos, started=started)
+
+
+def build_from_photos(
+    photos: Photos,
+    *,
+    path: str | Path,
+    model: DescriptorModel,
+    options: BuildOptions | None = None,
+    show_progress: bool | None = None,
+) -> BuildReport:
+    """Like `build_database`, for photos that were scanned already and a model that may be fitted already.
+
+    A database begun with another fitted state is refused with `CardMismatch`.
+    """
+    started = time.perf_counter()
+    options = replace(options or BuildOptions(), model=model.name, model_options=model.options)
+    with open_or_create(Path(path), model, options) as store:
+        return Build(store, model, options, show_progress=show_progress).run(photos, started=started)
+
+
+def finish_refit(folder: Path) -> None:
+    """Put a finished refit in its place. Called on every opening: a run killed between the two renames is completed here."""
+    aside, fresh = aside_of(folder), folder.with_name(folder.name + ".refit")
+    if aside.is_dir() and fresh.is_dir() and not folder.exists():
+        os.rename(fresh, folder)
+    if aside.is_dir() and folder.is_dir():
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def aside_of(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".before-refit")
+
+
+class Build:
+    """One run over one open store."""
+
+    def __init__(self, store: Store, model: DescriptorModel, options: BuildOptions, *, show_progress: bool | None) -> None:
+        self.store = store
+        self.model = model
+        self.options = options
+        self.show_progress = show_progress
+        self.skipped: list[SkippedPhoto] = []
+
+    def run(self, photos: Photos, *, started: float, gone: Sequence[str] = ()) -> BuildReport:
+        self.skipped = list(photos.skipped)
+        photos = Photos(stored_paths(photos, self.store.path), photos.columns, root=self.store.path.parent)
+        num_removed = self.store.remove(gone) if gone else 0
+        before = self.store.photos
+        changed = _changed_rows(photos, before)
+        files = photos.select(changed)
+        vocabulary = self._make_ready(photos)
+        num_described = self._describe(files)
+        num_new = len(set(self.store.photos.paths) - set(before.paths))
+        tidy(self.store)
+        return BuildReport(
+            path=str(self.store.path),
+            model=self.model.name,
+            num_photos=self.store.num_photos,
+            num_with_point=int(self.store.photos.has_point.sum()),
+            num_descriptors=self.store.num_descriptors,
+            num_described=num_described,
+            num_added=num_new,
+            num_updated=len(set(files.paths) & set(before.paths) - {entry.path for entry in self.skipped}),
+            num_removed=num_removed,
+            vocabulary=vocabulary,
+            skipped=tuple(self.skipped),
+            size_bytes=self.store.size_bytes,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _make_ready(self, photos: Photos) -> str:
+        """Give the model its fitted state: the database's own where it has one, else fitted on a sample and stored first."""
+        state = self.store.read_blob(STATE_BLOB)
+        if self.model.is_fitted:
+            given = self.model.descriptor.state()
+            if state is not None and not _is_same_state(state, given):
+                raise CardMismatch(self.store.path, "begun with a descriptor fitted on other photos; use another folder")
+            if state is None and given:
+                self.store.write_blob(STATE_BLOB, given)
+            return "given" if given else "none"
+        if state is not None:
+            self.model.descriptor.load_state(state)
+            return "kept"
+        # Ordered by content, the sample depends on the set of photos only, not on names or on what was described before.
+        _, rows = np.unique(photos.content, return_index=True)
+        how = self.model.prepare([photos.file(int(row)) for row in rows], seed=self.options.seed)
+        self.store.write_blob(STATE_BLOB, self.model.descriptor.state())
+        return how
+
+    def _describe(self, photos: Photos) -> int:
+        """Describe every content that has no descriptor yet, committing its photos with it; how many were described."""
+        contents, first_rows, group = np.unique(photos.content, return_index=True, return_inverse=True)
+        has = self.store.has_descriptors(contents) if len(contents) else np.zeros(0, bool)
+        if has[group].any():
+            nothing = np.zeros((0, self.model.dim), np.float32)
+            self.store.add(photos.select(has[group]), contents=np.zeros(0, "S32"), descriptors=nothing)
+        order = np.argsort(group, kind="stable")
+        starts = np.searchsorted(group[order], np.arange(len(contents) + 1))
+        pending = np.flatnonzero(~has)[np.argsort(first_rows[~has], kind="stable")]
+        batch = _Batch(self, photos)
+        with progress("describing photos", total=len(pending), show=self.show_progress) as advance:
+            files = (photos.file(int(first_rows[i])) for i in pending)
+            results = self.model.describe_each(files, keep_local=self.options.keep_local)
+            for i, result in zip(pending, results, strict=True):
+                rows = order[starts[i] : starts[i + 1]]
+                if isinstance(result, Described):
+                    batch.put(contents[i], result, rows)
+                else:
+                    self.skipped += [SkippedPhoto(photos.paths[row], result.reason) for row in rows]
+                advance(1)
+        batch.commit()
+        return batch.num_committed
+
+
+class _Batch:
+    """Described photos waiting for the next commit."""
+
+    def __init__(self, run: Build, photos: Photos) -> None:
+        self.store, self.options, self.photos = run.store, run.options, photos
+        self.contents: list[bytes] = []
+        self.described: list[Described] = []
+        self.rows: list[np.ndarray] = []
+        self.num_committed = 0
+        self.last = time.monotonic()
+
+    def put(self, content: bytes, described: Described, rows: np.ndarray) -> None:
+        self.contents.append(content)
+        self.described.append(described)
+        self.rows.append(rows)
+        is_full = len(self.contents) >= self.options.commit_photos
+        if is_full or time.monotonic() - self.last > self.options.commit_seconds:
+            self.commit()
+
+    def commit(self) -> None:
+        if self.contents:
+            # Local descriptors first: a photo that is in the database then has them, wherever the run is killed.
+            if self.options.keep_local:
+                keys = [content.decode() for content in self.contents]
+                self.store.write_cache(f"{self.store.card_id}.local", keys, [one.local or {} for one in self.described])
+            photos = self.photos.select(np.concatenate(self.rows))
+            descriptors = np.stack([one.descriptor for one in self.described])
+            self.store.add(photos, contents=np.array(self.contents, "S32"), descriptors=descriptors)
+        self.num_committed += len(self.contents)
+        self.contents, self.described, self.rows = [], [], []
+        self.last = time.monotonic()
+
+
+def tidy(store: Store) -> None:
+    """One segment, and an engine that knows its rows."""
+    store.compact()
+    write_engine(store, engine=BuildOptions(**store.options["build"]).engine)
+
+
+def open_or_create(folder: Path, model: DescriptorModel, options: BuildOptions) -> Store:
+    finish_refit(folder)
+    settings = _as_settings(options)
+    if not folder.exists():
+        made = {"build": settings, "sources": []}
+        return Store.create(folder, card_id=model.card.card_id, dim=model.dim, dtype=options.dtype, options=made)
+    store = Store.open(folder, writable=True)
+    if store.card_id != model.card.card_id or store.options["build"]["model_options"] != settings["model_options"]:
+        made_with = f"{store.card_id} {store.options['build']['model_options'] or ''}".strip()
+        store.close()
+        raise CardMismatch(folder, f"made with {made_with}, not {model.card.card_id}; use that model, or another database folder")
+    return store
+
+
+def _as_settings(options: BuildOptions) -> dict[str, object]:
+    return {**asdict(options), "model_options": dict(options.model_options)}
+
+
+def _is_same_state(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> bool:
+    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def _changed_rows(photos: Photos, before: Photos) -> np.ndarray:
+    """Rows whose path is new or whose columns differ from before."""
+    row_before = {path: row for row, path in enumerate(before.paths)}
+    rows = np.array([row_before.get(path, -1) for path in photos.paths], np.int64)
+    same = rows >= 0
+    for name in COLUMNS:
+        if name not in _VOLATILE_COLUMNS and len(before):
+            now, then = photos.columns[name], before.columns[name][rows]
+            same &= (now == then) | ((now != now) & (then != then))
+    return np.flatnonzero(~same)
+
+
+def stored_path(file: str, store_path: Path) -> str:
+    """The name of a file inside a database: relative to the folder that holds the database, so that both can move together."""
+    try:
+        return os.path.relpath(file, store_path.absolute().parent).replace(os.sep, "/")
+    except ValueError:  # another drive
+        return file.replace(os.sep, "/")
+
+
+def stored_paths(photos: Photos, store_path: Path) -> list[str]:
+    root = os.path.abspath(photos.root)
+    return [stored_path(os.path.join(root, path), store_path) for path in photos.paths]
+
+
+def source_names(sources: Sequence[str | Path], folder: Path) -> list[str]:
+    return [stored_path(os.path.abspath(source), folder) for source in sources]
+
+
+def _nothing_found(sources: Sequence[str | Path], skipped: tuple[SkippedPhoto, ...]) -> str:
+    names = ", ".join(str(source) for source in sources)
+    if not skipped:
+        return f"no photos under {names}"
+    return f"no readable photo under {names}; {len(skipped)} skipped, the first: {skipped[0].path}: {skipped[0].reason}"

@@ -1,0 +1,132 @@
+"""Local descriptors: RootSIFT at detected keypoints and on a dense grid.
+
+RootSIFT is the square root of the L1-normalised SIFT histogram (Arandjelovic and Zisserman, CVPR 2012); SIFT itself is OpenCV's.
+Coordinates follow OpenCV: the centre of the first pixel is (0, 0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+SIFT_DIM = 128
+
+
+@dataclass(frozen=True, slots=True)
+class LocalDescriptors:
+    """Keypoints of one image and their descriptors."""
+
+    keypoints: np.ndarray
+    """(M, 2) float32: x, y in pixels of the image given."""
+    descriptors: np.ndarray
+    """(M, 128) float32, unit length."""
+    sizes_px: np.ndarray
+    """(M,) float32: diameter of the patch described."""
+    angles_deg: np.ndarray
+    """(M,) float32: orientation of the patch, 0 where upright descriptors are used."""
+    image_size_px: tuple[int, int]
+    """Width and height of the image given."""
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Compact arrays for keeping: descriptors as uint8 (values times 255, an error of 1/510 at most), the rest as it is."""
+        return {
+            "keypoints": self.keypoints,
+            "descriptors": np.rint(self.descriptors * 255).astype(np.uint8),
+            "sizes_px": self.sizes_px.astype(np.float16),
+            "angles_deg": self.angles_deg.astype(np.float16),
+            "image_size_px": np.array(self.image_size_px, np.int32),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> LocalDescriptors:
+        """The record that `to_arrays` was made of, descriptors brought back to unit length."""
+        descriptors = arrays["descriptors"].astype(np.float32)
+        descriptors /= np.maximum(np.linalg.norm(descriptors, axis=1, keepdims=True), 1e-9)
+        width, height = (int(side) for side in arrays["image_size_px"])
+        sizes, angles = arrays["sizes_px"].astype(np.float32), arrays["angles_deg"].astype(np.float32)
+        return cls(arrays["keypoints"], descriptors, sizes, angles, (width, height))
+
+
+def to_grey(image: np.ndarray) -> np.ndarray:
+    """A uint8 (H, W) image of a uint8 (H, W, 3) or (H, W) one."""
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3) or 0 in image.shape:
+        raise ValueError(f"an image is uint8 (H, W, 3) or (H, W) and not empty; this one is {image.dtype} {image.shape}")
+    return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+
+
+def root_sift(sift: np.ndarray) -> np.ndarray:
+    """RootSIFT (M, 128) float32 of SIFT histograms (M, 128): unit length, all zero where the histogram was."""
+    sums = sift.sum(axis=1, keepdims=True, dtype=np.float32)
+    return np.sqrt(sift.astype(np.float32) / np.maximum(sums, 1e-9))
+
+
+@dataclass(frozen=True, slots=True)
+class RootSift:
+    """RootSIFT at the strongest difference-of-Gaussians keypoints."""
+
+    max_keypoints: int = 2000
+    is_upright: bool = True
+    """Describe every keypoint with orientation 0: street photos are held upright, and one patch then has one descriptor."""
+    contrast_threshold: float = 0.04
+
+    def extract(self, image: np.ndarray) -> LocalDescriptors:
+        """Keypoints and descriptors of a uint8 image (H, W, 3) or (H, W); none on a flat image."""
+        grey = to_grey(image)
+        sift = cv2.SIFT.create(nfeatures=self.max_keypoints, contrastThreshold=self.contrast_threshold)
+        if min(grey.shape) < 8:
+            return _as_record([], None, grey)
+        if not self.is_upright:
+            keypoints, descriptors = sift.detectAndCompute(grey, None)
+            return _as_record(keypoints, descriptors, grey)
+        keypoints = _upright(sift.detect(grey, None))
+        keypoints, descriptors = sift.compute(grey, keypoints)
+        return _as_record(keypoints, descriptors, grey)
+
+
+def _upright(keypoints: Sequence[cv2.KeyPoint]) -> list[cv2.KeyPoint]:
+    """The keypoints with orientation 0, each place and scale once: SIFT repeats a keypoint for every strong orientation."""
+    kept: dict[tuple[float, float, int], cv2.KeyPoint] = {}
+    for keypoint in keypoints:
+        keypoint.angle = 0.0
+        kept.setdefault((keypoint.pt[0], keypoint.pt[1], keypoint.octave), keypoint)
+    return list(kept.values())
+
+
+@dataclass(frozen=True, slots=True)
+class DenseRootSift:
+    """Upright RootSIFT of square patches on a regular grid, at several patch sizes."""
+
+    step_px: int = 8
+    sizes_px: tuple[int, ...] = (16, 24, 32)
+
+    def extract(self, image: np.ndarray) -> LocalDescriptors:
+        """Descriptors at every grid point whose patch lies inside the uint8 image (H, W, 3) or (H, W)."""
+        grey = to_grey(image)
+        height, width = grey.shape
+        keypoints = [
+            cv2.KeyPoint(float(x), float(y), float(size), 0.0)
+            for size in self.sizes_px
+            for y in range(size // 2, height - size // 2, self.step_px)
+            for x in range(size // 2, width - size // 2, self.step_px)
+        ]
+        if not keypoints:
+            return _as_record([], None, grey)
+        described, descriptors = cv2.SIFT.create().compute(grey, keypoints)
+        return _as_record(described, descriptors, grey)
+
+
+def _as_record(keypoints: Sequence[cv2.KeyPoint], descriptors: np.ndarray | None, grey: np.ndarray) -> LocalDescriptors:
+    size = (grey.shape[1], grey.shape[0])
+    if descriptors is None or not len(keypoints):
+        empty = np.zeros(0, np.float32)
+        return LocalDescriptors(np.zeros((0, 2), np.float32), np.zeros((0, SIFT_DIM), np.float32), empty, empty, size)
+    return LocalDescriptors(
+        keypoints=np.array([keypoint.pt for keypoint in keypoints], np.float32),
+        descriptors=root_sift(descriptors),
+        sizes_px=np.array([keypoint.size for keypoint in keypoints], np.float32),
+        angles_deg=np.array([keypoint.angle for keypoint in keypoints], np.float32),
+        image_size_px=size,
+    )

@@ -1,0 +1,219 @@
+"""VLAD: one vector per image from its local descriptors, without a network.
+
+For each visual word, the sum of the differences between the local descriptors nearest to it and the word itself (Jegou et al., CVPR
+2010), each word's block brought to unit length (intra-normalisation, Arandjelovic and Zisserman, CVPR 2013), then the whole.
+`rootsift-vlad` pools RootSIFT at detected keypoints; `densevlad` pools a dense grid, after DenseVLAD (Torii et al., CVPR 2015).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from importlib import resources
+from typing import Protocol
+
+import numpy as np
+
+from whence.errors import BadOption, NotFitted
+from whence.models.local import SIFT_DIM, DenseRootSift, LocalDescriptors, RootSift
+from whence.runtime import map_threads, random_stream
+
+MAX_SAMPLE_DESCRIPTORS = 200_000
+"""Local descriptors the vocabulary is fitted on at most (100 MB)."""
+MIN_SAMPLE_DESCRIPTORS_PER_WORD = 39
+"""Below this, k-means words are noise (the bound faiss warns at)."""
+
+
+class Extractor(Protocol):
+    """What finds and describes points."""
+
+    def extract(self, image: np.ndarray) -> LocalDescriptors: ...
+
+
+class Vlad:
+    """VLAD over an extractor's RootSIFT, with an optional PCA whitening to `pca_dim` dimensions.
+
+    The vocabulary (and the PCA) is fitted on images of the database, or loaded; until then `describe` raises `NotFitted`.
+    """
+
+    def __init__(self, *, extractor: Extractor, num_words: int = 64, pca_dim: int | None = None, packaged: str = "") -> None:
+        if num_words < 2:
+            raise BadOption(f"a vocabulary needs at least 2 words, not {num_words}")
+        if pca_dim is not None and not 1 <= pca_dim <= num_words * SIFT_DIM:
+            raise BadOption(f"pca_dim must lie between 1 and {num_words * SIFT_DIM}, not {pca_dim}")
+        self.extractor = extractor
+        self.num_words = num_words
+        self.pca_dim = pca_dim
+        self.packaged = packaged
+        self._words: np.ndarray | None = None
+        self._pca: tuple[np.ndarray, np.ndarray] | None = None
+
+    @property
+    def dim(self) -> int:
+        return self.pca_dim or self.num_words * SIFT_DIM
+
+    @property
+    def is_fitted(self) -> bool:
+        return self._words is not None and (self.pca_dim is None or self._pca is not None)
+
+    def min_photos(self) -> int:
+        """Photos needed to fit: enough for a vocabulary, and for a PCA at least twice its dimension."""
+        return max(100, 2 * (self.pca_dim or 0))
+
+    def fit(self, images: Sequence[np.ndarray] | Iterable[np.ndarray], *, seed: int) -> None:
+        """Fit vocabulary and PCA on a stream of uint8 images. The same images in the same order give the same state.
+
+        Of each image an even share of `MAX_SAMPLE_DESCRIPTORS` is kept, so memory does not grow with the number of images.
+        """
+        sample, pooled = _Reservoir(MAX_SAMPLE_DESCRIPTORS, seed), []
+        for local in map_threads(self.extractor.extract, images):
+            sample.add(local.descriptors)
+            if self.pca_dim is not None:
+                pooled.append(local.descriptors.astype(np.float16))
+        self._words = _k_means(sample.rows(), self.num_words, seed=seed)
+        if self.pca_dim is not None:
+            raw = np.stack([self._pool(descriptors.astype(np.float32)) for descriptors in pooled])
+            self._pca = _fit_pca(raw, self.pca_dim)
+
+    def load_packaged(self) -> None:
+        """Use the vocabulary that comes with Whence. Raises `BadOption` where none fits these options."""
+        if not self.packaged or self.pca_dim is not None or self.num_words != 64:
+            raise BadOption("a packaged vocabulary exists for 64 words without PCA; fit on at least 100 photos for anything else")
+        self._words = _packaged_words(self.packaged)
+
+    def describe(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Descriptors (N, D) float32 of uint8 images: unit length, zero where an image has no local descriptors."""
+        if not len(images):
+            return np.zeros((0, self.dim), np.float32)
+        return np.stack([self.pool(local) for local in map_threads(self.extractor.extract, images)])
+
+    def pool(self, local: LocalDescriptors) -> np.ndarray:
+        """The descriptor (D,) of one image's local descriptors."""
+        return self._project(self._pool(local.descriptors))
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What was fitted, as named arrays."""
+        if self._words is None:
+            raise NotFitted("this VLAD has no vocabulary yet: fit it on photos first")
+        state = {"words": self._words}
+        if self._pca is not None:
+            state |= {"pca_mean": self._pca[0], "pca_axes": self._pca[1]}
+        return state
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take over what another instance fitted. Raises `BadOption` where shapes do not fit the options."""
+        expected: dict[str, tuple[int, ...]] = {"words": (self.num_words, SIFT_DIM)}
+        if self.pca_dim is not None:
+            expected |= {"pca_mean": (self.num_words * SIFT_DIM,), "pca_axes": (self.pca_dim, self.num_words * SIFT_DIM)}
+        for name, shape in expected.items():
+            if name not in state or state[name].shape != shape:
+                found = "nothing" if name not in state else f"shape {state[name].shape}"
+                raise BadOption(f"the fitted state's {name!r} should have shape {shape}, found {found}")
+        self._words = np.ascontiguousarray(state["words"], np.float32)
+        if self.pca_dim is not None:
+            self._pca = (np.asarray(state["pca_mean"], np.float32), np.ascontiguousarray(state["pca_axes"], np.float32))
+
+    def _pool(self, descriptors: np.ndarray) -> np.ndarray:
+        if self._words is None:
+            raise NotFitted("this VLAD has no vocabulary yet: fit it on photos, or load the packaged one")
+        words = self._words
+        sums = np.zeros_like(words)
+        if len(descriptors):
+            nearest = np.argmax(descriptors @ words.T - 0.5 * np.einsum("kd,kd->k", words, words), axis=1)
+            # One sorted reduction instead of a scattered add: the same sums, ten times faster.
+            order = np.argsort(nearest, kind="stable")
+            present, starts, counts = np.unique(nearest[order], return_index=True, return_counts=True)
+            sums[present] = np.add.reduceat(descriptors[order], starts, axis=0) - counts[:, None] * words[present]
+        blocks = _to_unit_length(sums)
+        return _to_unit_length(blocks.reshape(1, -1))[0]
+
+    def _project(self, raw: np.ndarray) -> np.ndarray:
+        if self.pca_dim is None:
+            return raw
+        if self._pca is None:
+            raise NotFitted("this VLAD has no PCA yet: fit it on photos first")
+        mean, axes = self._pca
+        return _to_unit_length((axes @ (raw - mean))[None])[0]
+
+
+def rootsift_vlad(*, num_words: int = 64, pca_dim: int | None = None, max_keypoints: int = 2000, is_upright: bool = True) -> Vlad:
+    """The model `rootsift-vlad`: for photos with detail enough for keypoints."""
+    extractor = RootSift(max_keypoints=max_keypoints, is_upright=is_upright)
+    return Vlad(extractor=extractor, num_words=num_words, pca_dim=pca_dim, packaged="rootsift-vlad")
+
+
+def dense_vlad(
+    *, num_words: int = 64, pca_dim: int | None = None, step_px: int = 8, sizes_px: Sequence[int] = (16, 24, 32)
+) -> Vlad:
+    """The model `densevlad`: for small or dark photos, where keypoints are few."""
+    extractor = DenseRootSift(step_px=step_px, sizes_px=tuple(sizes_px))
+    return Vlad(extractor=extractor, num_words=num_words, pca_dim=pca_dim, packaged="densevlad")
+
+
+class _Reservoir:
+    """A uniform sample of at most `size` rows of a stream, the same for the same stream and seed."""
+
+    def __init__(self, size: int, seed: int) -> None:
+        self.size = size
+        self.random = random_stream(seed, 1)
+        self.keys = np.zeros(0)
+        self.kept = np.zeros((0, SIFT_DIM), np.float32)
+
+    def add(self, rows: np.ndarray) -> None:
+        keys = np.concatenate([self.keys, self.random.random(len(rows))])
+        kept = np.concatenate([self.kept, rows])
+        if len(keys) > 2 * self.size:
+            keys, kept = self._smallest(keys, kept)
+        self.keys, self.kept = keys, kept
+
+    def _smallest(self, keys: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        order = np.argsort(keys, kind="stable")[: self.size]
+        return keys[order], rows[order]
+
+    def rows(self) -> np.ndarray:
+        return self._smallest(self.keys, self.kept)[1]
+
+
+def _k_means(rows: np.ndarray, num_words: int, *, seed: int) -> np.ndarray:
+    """Visual words (K, 128): k-means of local descriptors (M, 128)."""
+    if len(rows) < MIN_SAMPLE_DESCRIPTORS_PER_WORD * num_words:
+        raise NotFitted(
+            f"the photos hold {len(rows)} local descriptors, too few for {num_words} words "
+            f"({MIN_SAMPLE_DESCRIPTORS_PER_WORD * num_words} are needed): use the packaged vocabulary or more photos"
+        )
+    import faiss
+
+    k_means = faiss.Kmeans(rows.shape[1], num_words, niter=20, seed=seed + 1, max_points_per_centroid=10**9)
+    k_means.train(np.ascontiguousarray(rows, np.float32))
+    return np.ascontiguousarray(k_means.centroids, np.float32)
+
+
+def _fit_pca(raw: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (E,) and whitened principal axes (D, E) of vectors (N, E); needs N of at least 2 D."""
+    if len(raw) < 2 * dim:
+        raise NotFitted(f"a PCA to {dim} dimensions needs at least {2 * dim} photos, not {len(raw)}: lower pca_dim or leave it out")
+    mean = raw.mean(axis=0)
+    centred = raw - mean
+    variances, inner = np.linalg.eigh(centred @ centred.T / len(raw)) if len(raw) < raw.shape[1] else (None, None)
+    if variances is None:
+        variances, axes = np.linalg.eigh(centred.T @ centred / len(raw))
+        axes = axes.T[::-1][:dim]
+    else:
+        axes = (centred.T @ inner).T[::-1][:dim]
+        axes = _to_unit_length(axes)
+    spread = np.sqrt(np.maximum(variances[::-1][:dim], 0))
+    # A tiny floor keeps directions the sample never moved in from being blown up to noise.
+    return mean, (axes / np.maximum(spread, 1e-3 * spread[0])[:, None]).astype(np.float32)
+
+
+def _to_unit_length(rows: np.ndarray) -> np.ndarray:
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+
+
+@lru_cache(maxsize=8)
+def _packaged_words(name: str) -> np.ndarray:
+    file = resources.files("whence.models").joinpath("vocabularies", f"{name}.npz")
+    if not file.is_file():
+        raise NotFitted(f"no packaged vocabulary for {name!r}")
+    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+        return np.ascontiguousarray(arrays["words"], np.float32)

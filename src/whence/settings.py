@@ -1,0 +1,115 @@
+"""Options as frozen objects, and where their values come from: flags over environment over file over the defaults here.
+
+The file is `whence.toml` in the working folder, or the one `WHENCE_CONFIG` names; environment variables are `WHENCE_` plus the
+option's name in capitals. Unknown names in the file are refused with the nearest ones.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from whence.errors import BadOption, UnknownName, UnreadableTable
+
+NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What holds for every command."""
+
+    database: str = "photos.whence"
+    """Database folder used where none is named."""
+    model: str = "rootsift-vlad"
+    threads: int = 0
+    """Threads of the numerical libraries; 0 for all cores."""
+    offline: bool = False
+    """Never touch the network."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """How a database is made."""
+
+    model: str = "rootsift-vlad"
+    model_options: Mapping[str, Any] = field(default_factory=dict)
+    dtype: str = "float32"
+    """How descriptors are stored: float32, or float16 at half the size."""
+    engine: str = "auto"
+    """Search engine: "flat" (exact), "auto" (exact for small databases, compact codes with rescoring for large ones), or a faiss
+    factory string."""
+    keep_local: bool = False
+    """Keep local descriptors beside the global ones, for re-ranking later."""
+    commit_photos: int = 256
+    """Photos described between two commits."""
+    commit_seconds: float = 20.0
+    """Seconds between two commits at most: what a killed run loses."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ("float32", "float16"):
+            raise BadOption(f"descriptors are stored as float32 or float16, not {self.dtype!r}")
+        if self.commit_photos < 1:
+            raise BadOption(f"commit_photos must be at least 1, not {self.commit_photos}")
+
+
+def load_settings(
+    *, flags: Mapping[str, Any] = NO_OPTIONS, environ: Mapping[str, str] | None = None, file: str | Path | None = None
+) -> Settings:
+    """The settings in force; `flags` with value None count as absent. Raises `BadOption`, `UnknownName`, `UnreadableTable`."""
+    environ = os.environ if environ is None else environ
+    known = {entry.name: entry for entry in fields(Settings)}
+    values: dict[str, Any] = dict(_read_file(file if file is not None else environ.get("WHENCE_CONFIG"), known))
+    values |= {name: environ[f"WHENCE_{name.upper()}"] for name in known if environ.get(f"WHENCE_{name.upper()}")}
+    values |= {name: value for name, value in flags.items() if value is not None}
+    for name in values:
+        if name not in known:
+            raise UnknownName("setting", name, known)
+    defaults = Settings()
+    return Settings(**{name: _as_type(name, value, type(getattr(defaults, name))) for name, value in values.items()})
+
+
+def _read_file(file: str | Path | None, known: Mapping[str, Any]) -> Mapping[str, Any]:
+    path = Path(file) if file is not None else Path("whence.toml")
+    if file is None and not path.is_file():
+        return {}
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UnreadableTable(path, str(error)) from None
+    for name in table:
+        if name not in known:
+            raise UnknownName(f"setting in {str(path)!r}", name, known)
+    return table
+
+
+def _as_type(name: str, value: Any, kind: type) -> Any:
+    if kind is bool and isinstance(value, str):
+        if value.lower() in ("1", "true", "yes", "on"):
+            return True
+        if value.lower() in ("0", "false", "no", "off"):
+            return False
+        raise BadOption(f"{name} is true or false, not {value!r}")
+    try:
+        return kind(value)
+    except (TypeError, ValueError):
+        raise BadOption(f"{name} should be a {kind.__name__}, not {value!r}") from None
+
+
+def parse_options(assignments: tuple[str, ...] | list[str]) -> dict[str, Any]:
+    """Options from texts "name=value", values read as TOML where they are (256, true, [1, 2]), else as text."""
+    options: dict[str, Any] = {}
+    for text in assignments:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise BadOption(f"{text!r} is not of the form name=value")
+        try:
+            options[name.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            options[name.strip()] = value.strip()
+    return options

@@ -1,0 +1,82 @@
+"""Pictures and folders the tests share. Everything is made from seeds; the real sets are found through WHENCE_TEST_DATA."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from whence.data.names import format_name
+from whence.geo import from_local_metres
+from whence.types import GeoPoint
+
+ORIGIN = GeoPoint(59.32, 18.07)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of the small real sets."""
+    named = os.environ.get("WHENCE_TEST_DATA")
+    if not named:
+        pytest.skip("WHENCE_TEST_DATA is not set: the real test sets are not looked at")
+    if not Path(named).is_dir():
+        pytest.skip(f"WHENCE_TEST_DATA={named} is not a folder")
+    return Path(named)
+
+
+def draw_place(seed: int, *, width: int = 480, height: int = 240) -> np.ndarray:
+    """A picture with plenty of corners, its own for every seed: overlapping boxes, lines and discs, (H, W, 3) uint8."""
+    random = np.random.default_rng(seed)
+    image = np.full((height, width, 3), random.integers(90, 200, 3), np.uint8)
+    for _ in range(90):
+        x, y = int(random.integers(0, width)), int(random.integers(0, height))
+        w, h = (int(side) for side in random.integers(6, 50, 2))
+        colour = tuple(int(value) for value in random.integers(0, 255, 3))
+        kind = random.integers(0, 3)
+        if kind == 0:
+            cv2.rectangle(image, (x, y), (x + w, y + h), colour, -1)
+        elif kind == 1:
+            cv2.circle(image, (x, y), w // 2, colour, -1)
+        else:
+            cv2.line(image, (x, y), (x + w, y - h), colour, 2)
+    return image
+
+
+def view_of(place: np.ndarray, *, shift: int, seed: int, size: tuple[int, int] = (320, 200)) -> np.ndarray:
+    """A photo of a place: a window moved by `shift` pixels, with its own brightness and noise."""
+    random = np.random.default_rng([seed, shift])
+    width, height = size
+    window = place[10 : 10 + height, 40 + shift : 40 + shift + width].astype(np.float32)
+    noisy = window * random.uniform(0.8, 1.15) + random.normal(0, 4, window.shape)
+    return np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+def write_photo(path: Path, image: np.ndarray) -> Path:
+    """Write RGB pixels as the format of the ending."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    encoded = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1]
+    path.write_bytes(encoded.tobytes())
+    return path
+
+
+def write_street(folder: Path, *, num_places: int, shift: int, run: int, spacing_m: float = 60.0) -> list[Path]:
+    """One photo per place along a street, with "@" names: places `spacing_m` apart, the run a few metres aside."""
+    paths = []
+    for place in range(num_places):
+        east, north = np.array(place * spacing_m), np.array(3.0 * run)
+        lat, lon = from_local_metres(east, north, origin=ORIGIN)
+        name = format_name(point=GeoPoint(float(lat), float(lon)), pano_id=f"{place:04d}r{run}", heading_deg=90.0)
+        paths.append(write_photo(folder / name, view_of(draw_place(place), shift=shift, seed=run)))
+    return paths
+
+
+@pytest.fixture(scope="session")
+def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A set of 24 places: database/ and queries/ with "@" names. Tests must not change it."""
+    root = tmp_path_factory.mktemp("street")
+    write_street(root / "database", num_places=24, shift=0, run=0)
+    write_street(root / "queries", num_places=24, shift=25, run=1)
+    return root
