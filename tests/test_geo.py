@@ -112,7 +112,9 @@ def test_headings() -> None:
 
 @given(LATS, LONS, st.floats(1, 300_000), st.floats(0, 359.9), st.floats(0, 1))
 @settings(max_examples=100)
-def test_a_box_around_holds_everything_within_its_radius(lat: float, lon: float, radius: float, heading: float, share: float) -> None:
+def test_a_box_around_holds_everything_within_its_radius(
+    lat: float, lon: float, radius: float, heading: float, share: float
+) -> None:
     centre = GeoPoint(lat, lon)
     inside = geo.move(centre, heading_deg=heading, distance_m=radius * share)
     assert geo.Box.around(centre, radius_m=radius).contains(np.array([inside.lat]), np.array([inside.lon])).all()
@@ -130,7 +132,14 @@ def test_boxes_across_the_antimeridian() -> None:
 
 @pytest.mark.parametrize(
     "origin",
-    [GeoPoint(55.0, 12.0), GeoPoint(60.0, 3.0), GeoPoint(0.0, 6.0), GeoPoint(-17.0, 180.0), GeoPoint(89.9999, 40.0), GeoPoint(-90.0, 0.0)],
+    [
+        GeoPoint(55.0, 12.0),
+        GeoPoint(60.0, 3.0),
+        GeoPoint(0.0, 6.0),
+        GeoPoint(-17.0, 180.0),
+        GeoPoint(89.9999, 40.0),
+        GeoPoint(-90.0, 0.0),
+    ],
     ids=["zone edge", "Norway's edge", "equator", "antimeridian", "near the north pole", "south pole"],
 )
 def test_neighbors_are_right_where_maps_break(origin: GeoPoint) -> None:

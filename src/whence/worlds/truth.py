@@ -18,10 +18,12 @@ from whence.worlds.capture import CaptureOptions, CityShots, Shot, shot_camera
 from whence.worlds.plan import CityPlan
 
 CAMERA_COLUMNS = (
-    "path", "city", "role", "condition", "run", "street", "heading_deg", "width", "height", "fx", "fy", "cx", "cy",
+    "path", "city", "role", "condition", "run", "street", "is_aliased", "along_m", "lateral_m", "heading_deg", "width", "height", "fx", "fy", "cx", "cy",
     *(f"r{i}{j}" for i in range(3) for j in range(3)), "t0", "t1", "t2", "origin_east_m", "origin_north_m", "zone",
 )  # fmt: skip
-"""Columns of cameras.csv. z * (column, row, 1) = K (R X + t) with X = (UTM east - origin, UTM north - origin, height) in metres."""
+"""Columns of cameras.csv. `along_m` and `lateral_m` place the camera on its street, to the right of the axis.
+
+z * (column, row, 1) = K (R X + t) with X = (UTM east - origin, UTM north - origin, height) in metres."""
 
 
 class NamedShot(NamedTuple):
@@ -67,9 +69,13 @@ def name_shots(plan: CityPlan, shots: CityShots, city: str) -> list[tuple[str, f
 def camera_row(named: NamedShot, camera: Camera, plan: CityPlan, city: str) -> list[object]:
     """One line of cameras.csv."""
     shot, k = named.shot, camera.intrinsics
+    street = plan.streets[shot.street]
+    offset = camera.centre[:2] - street.start
+    lateral = float(offset[0] * street.direction[1] - offset[1] * street.direction[0])
     numbers = [k[0, 0], k[1, 1], k[0, 2], k[1, 2], *camera.rotation.ravel(), *camera.translation]
     return [
-        named.path, city, shot.role, shot.condition, shot.run, shot.street, f"{named.heading_deg:.4f}", camera.width, camera.height,
+        named.path, city, shot.role, shot.condition, shot.run, shot.street, int(street.is_aliased),
+        f"{shot.along_m:.2f}", f"{lateral:.2f}", f"{named.heading_deg:.4f}", camera.width, camera.height,
         *(f"{value:.9g}" for value in numbers), plan.origin_east_m, plan.origin_north_m, plan.zone,
     ]  # fmt: skip
 
