@@ -92,11 +92,23 @@ def plan_shots(plan: CityPlan, *, num_database: int, num_queries: int, num_unkno
     inner = [k for k, street in enumerate(plan.streets) if street.is_inner and street.length_m > 45]
     database, covered = _database(plan, inner, num_database, options)
     shots = list(database)
-    shots += _queries(plan, covered, "queries", num_queries, len(shots), options)
-    uncovered = [k for k in inner if k not in covered]
-    if uncovered:
-        shots += _queries(plan, uncovered, "queries_unknown", num_unknown, len(shots), options)
+    stretches = _stretches(shots)
+    if stretches:
+        shots += _queries(plan, stretches, "queries", num_queries, len(shots), options)
+    # Away from the crossings, where covered streets come into view.
+    free = {k: (32.0, plan.streets[k].length_m - 32) for k in inner if k not in covered and plan.streets[k].length_m > 66}
+    if free:
+        shots += _queries(plan, free, "queries_unknown", num_unknown, len(shots), options)
     return CityShots(tuple(shots), runs, frozenset(covered))
+
+
+def _stretches(database: list[Shot]) -> dict[int, tuple[float, float]]:
+    """From where to where the database covers each street, metres along it; streets with a single stop are left out."""
+    reach: dict[int, tuple[float, float]] = {}
+    for shot in database:
+        low, high = reach.get(shot.street, (shot.along_m, shot.along_m))
+        reach[shot.street] = (min(low, shot.along_m), max(high, shot.along_m))
+    return {street: (low, high) for street, (low, high) in reach.items() if high - low > 8 or len(reach) == 1}
 
 
 def _database(plan: CityPlan, inner: list[int], num_database: int, options: CaptureOptions) -> tuple[list[Shot], list[int]]:
@@ -147,19 +159,21 @@ def _database(plan: CityPlan, inner: list[int], num_database: int, options: Capt
     return shots, covered
 
 
-def _queries(plan: CityPlan, streets: list[int], role: str, count: int, first: int, options: CaptureOptions) -> list[Shot]:
-    """Photos of other days along these streets, each with its own offset and direction."""
+def _queries(
+    plan: CityPlan, stretches: Mapping[int, tuple[float, float]], role: str, count: int, first: int, options: CaptureOptions
+) -> list[Shot]:
+    """Photos of other days along these stretches of streets, each with its own offset and direction."""
     key = _QUERY if role == "queries" else _UNKNOWN
     names, weights = list(options.conditions), np.array(list(options.conditions.values()), float)
-    lengths = np.array([plan.streets[k].length_m for k in streets])
-    margin = 8.0 if role == "queries" else 32.0
-    room = np.maximum(lengths - 2 * margin, 0.5)
+    streets = list(stretches)
+    low, high = np.array(list(stretches.values())).T
+    room = np.maximum(high - low, 0.5)
     drawn = []
     for k in range(count):
         random = random_stream(plan.seed, key, k)
         number = int(random.choice(len(streets), p=room / room.sum()))
         street = plan.streets[streets[number]]
-        along = float(lengths[number] / 2 + (random.random() - 0.5) * room[number])
+        along = float(low[number] + random.random() * room[number])
         side = float(random.uniform(-1, 1)) * options.max_shift_share * street.half_width_m
         right = np.array([street.direction[1], -street.direction[0]])
         base = float(np.degrees(np.arctan2(street.direction[0], street.direction[1])))
@@ -199,7 +213,7 @@ def shot_camera(shot: Shot, *, seed: int, options: CaptureOptions) -> Camera:
         pitch = 5.0 + float(random.normal(0, 3))
         roll = float(random.normal(0, 1.5))
         if shot.condition == "rotated":
-            roll = float(random.choice([-1, 1]) * random.uniform(10, 30))
+            roll = float(random.choice([-1, 1]) * random.uniform(8, 25))
     rotation = look_rotation(bearing_deg=shot.bearing_deg, pitch_deg=pitch, roll_deg=roll)
     centre = np.array([shot.x_m, shot.y_m, shot.z_m])
     return make_camera(centre, rotation, size_px=(options.width, options.height), field_of_view_deg=field_deg)

@@ -71,9 +71,10 @@ def draw_facade(lot: Lot, *, is_test_city: bool, change: int, px_per_m: float) -
     look = look_of(lot.look, is_test_city)
     height_m = facade_height_m(lot, look)
     own = random_stream(lot.instance[0], *lot.instance[1:], _INSTANCE_FACADE)
+    built = random_stream(lot.look[0], *lot.look[1:], _INSTANCE_FACADE)
     changed = random_stream(lot.instance[0], *lot.instance[1:], _INSTANCE_FACADE, change + 1)
     repaint = 1.0 if change == 0 else float(changed.uniform(0.85, 1.15))
-    openings = _openings(lot, look, own)
+    openings = _openings(lot, look, built)
     size = (max(8, round(lot.width_m * px_per_m)), max(8, round(height_m * px_per_m)))
     wall = _paint_wall(look, size, px_per_m, repaint)
     _trim(wall, lot, look, px_per_m)
@@ -81,9 +82,9 @@ def draw_facade(lot: Lot, *, is_test_city: bool, change: int, px_per_m: float) -
     alpha = np.full(wall.shape[:2], SOLID, np.uint8)
     behind_alpha = np.full(wall.shape[:2], SOLID, np.uint8)
     for opening in openings:
-        _cut(wall, alpha, behind, behind_alpha, opening, look, (own, changed), px_per_m)
+        _cut(wall, alpha, behind, behind_alpha, opening, look, (built, changed), px_per_m)
     _stain(wall, own, px_per_m)
-    reliefs = _reliefs(lot, look, openings, (own, changed), px_per_m, wall)
+    reliefs = _reliefs(lot, look, openings, (built, changed), px_per_m)
     return FacadeModel(_with_coverage(wall, alpha), _with_coverage(behind, behind_alpha), look.recess_m, tuple(reliefs))
 
 
@@ -125,7 +126,7 @@ def noise_patch(height: int, width: int, seed: int) -> np.ndarray:
     return bank[rows[:, None], columns]
 
 
-def _openings(lot: Lot, look: Look, own: np.random.Generator) -> list[Opening]:
+def _openings(lot: Lot, look: Look, built: np.random.Generator) -> list[Opening]:
     """Windows of the upper floors on a grid, and the ground floor's doors and shop fronts."""
     pitch = look.window_width_m + look.gap_m
     count = max(1, int((lot.width_m - 0.8) / pitch))
@@ -140,12 +141,12 @@ def _openings(lot: Lot, look: Look, own: np.random.Generator) -> list[Opening]:
             width = min(look.window_width_m, pitch - 0.1)
             found.append(Opening(max(left, 0.1), top, width, height, look.window, column, floor))
     top = 0.7 + look.floor_m * (lot.num_floors - 1)
-    found += _ground_floor(lot, look, own, top)
+    found += _ground_floor(lot, look, built, top)
     return found
 
 
-def _ground_floor(lot: Lot, look: Look, own: np.random.Generator, top: float) -> list[Opening]:
-    door_at = float(own.uniform(0.12, 0.8)) * (lot.width_m - 1.4)
+def _ground_floor(lot: Lot, look: Look, built: np.random.Generator, top: float) -> list[Opening]:
+    door_at = float(built.uniform(0.12, 0.8)) * (lot.width_m - 1.4)
     door = Opening(door_at, top + look.ground_m - 2.6, 1.3, 2.6, "door", 0, 0)
     found = [door]
     if look.ground_use == "shops":
@@ -163,7 +164,7 @@ def _ground_floor(lot: Lot, look: Look, own: np.random.Generator, top: float) ->
         if left > door_at + 1.6 or left + look.window_width_m < door_at - 0.3:
             if (
                 look.ground_use == "garage"
-                and own.random() < 0.3
+                and built.random() < 0.3
                 and left + 2.6 < min(lot.width_m - 0.3, door_at - 0.3 if left < door_at else 99)
             ):
                 found.append(Opening(left, top + look.ground_m - 2.5, 2.5, 2.5, "garage", 0, 0))
@@ -325,7 +326,6 @@ def _reliefs(
     openings: list[Opening],
     streams: tuple[np.random.Generator, np.random.Generator],
     s: float,
-    wall: np.ndarray,
 ) -> list[Relief]:
     from whence.worlds.reliefs import balconies, bays, cornice, signs
 

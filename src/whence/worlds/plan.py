@@ -79,7 +79,7 @@ class Lot(NamedTuple):
     look: tuple[int, ...]
     """Key of the random stream of its architecture."""
     instance: tuple[int, ...]
-    """Key of the random stream of what is its own: signs, stains, curtains."""
+    """Key of the random stream of what is its own: shops and stains."""
 
     @property
     def outward(self) -> np.ndarray:

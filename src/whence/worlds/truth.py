@@ -18,7 +18,8 @@ from whence.worlds.capture import CaptureOptions, CityShots, Shot, shot_camera
 from whence.worlds.plan import CityPlan
 
 CAMERA_COLUMNS = (
-    "path", "city", "role", "condition", "run", "street", "is_aliased", "along_m", "lateral_m", "heading_deg", "width", "height", "fx", "fy", "cx", "cy",
+    "path", "city", "role", "condition", "run", "street", "is_aliased", "along_m", "lateral_m", "heading_deg",
+    "width", "height", "fx", "fy", "cx", "cy",
     *(f"r{i}{j}" for i in range(3) for j in range(3)), "t0", "t1", "t2", "origin_east_m", "origin_north_m", "zone",
 )  # fmt: skip
 """Columns of cameras.csv. `along_m` and `lateral_m` place the camera on its street, to the right of the axis.

@@ -31,7 +31,7 @@ def visible_fronts(scene: Scene, camera: Camera, *, min_share: float = 0.02, wid
 
 
 def front_homography(scene: Scene, lot: int, *, first: Camera, second: Camera) -> np.ndarray:
-    """The homography (3, 3), scaled to 1 at its last entry, that maps pixels of the first view onto the second through a lot's front.
+    """The homography (3, 3) that maps pixels of the first view onto the second through a lot's front; its last entry is 1.
 
     Exact for points of the front's own plane, not for its relief. Raises `BadOption` where there is no such lot.
     """
