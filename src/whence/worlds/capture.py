@@ -49,6 +49,13 @@ class CaptureOptions:
     changed_share: float = 0.3
     """Share of the fronts whose shops and paint differ between the database's year and the queries'."""
     traffic: float = 1.0
+    headings_deg: tuple[float, ...] = HEADINGS_DEG
+    """Directions of the photos at a database stop, clockwise from the street's own."""
+    database_field_deg: float = 66.0
+    """Horizontal field of view of the database's camera."""
+    queries_field_deg: tuple[float, float] = (56.0, 74.0)
+    num_database_runs: int = 1
+    """How many times, in as many years, the database's streets are driven."""
     is_clean: bool = False
     """Take away traffic, camera faults and weather: the same view looks the same."""
 
@@ -71,6 +78,14 @@ class Shot:
     stop: int
     tile: int
     seconds: float
+    sequence: str = ""
+    """Key of the drive the photo belongs to, with its place in it below."""
+    frame: int = 0
+    place: int = -1
+    """Number of the place that several photos of the city show."""
+    is_panorama: bool = False
+    is_mesh: bool = False
+    """Rendered from the coarse mesh instead of photographed."""
 
 
 class CityShots(NamedTuple):
@@ -83,12 +98,7 @@ class CityShots(NamedTuple):
 
 def plan_shots(plan: CityPlan, *, num_database: int, num_queries: int, num_unknown: int, options: CaptureOptions) -> CityShots:
     """Where the database, the queries and the queries outside the covered streets are taken. Fewer where the city is too small."""
-    runs = {0: make_run(plan.seed, 0, condition="day", year=2015, change=0, scaffold_share=0.0 if options.is_clean else 0.04)}
-    names = list(options.conditions)
-    for k, name in enumerate(names):
-        change = 0 if options.is_clean else 1
-        scaffold = 0.0 if options.is_clean else 0.06
-        runs[k + 1] = make_run(plan.seed, k + 1, condition=name, year=2017 + k % 5, change=change, scaffold_share=scaffold)
+    runs = plan_runs(plan.seed, options)
     inner = [k for k, street in enumerate(plan.streets) if street.is_inner and street.length_m > 45]
     database, covered = _database(plan, inner, num_database, options)
     shots = list(database)
@@ -102,6 +112,24 @@ def plan_shots(plan: CityPlan, *, num_database: int, num_queries: int, num_unkno
     return CityShots(tuple(shots), runs, frozenset(covered))
 
 
+def plan_runs(seed: int, options: CaptureOptions) -> dict[int, Run]:
+    """The database's runs, numbered from 0, one a year, then the queries' runs, one for each condition."""
+    first, scaffold = options.num_database_runs, 0.0 if options.is_clean else 0.06
+    runs = {}
+    for k in range(first):
+        weather = ("day", "overcast", "day", "dusk")[k % 4]
+        runs[k] = make_run(
+            seed, k, condition=weather, year=2014 + k, change=k, changed_share=options.changed_share, scaffold_share=scaffold
+        )
+    for k, name in enumerate(options.conditions):
+        change = 0 if options.is_clean else first
+        number, year = first + k, 2016 + first + k % 4
+        runs[number] = make_run(
+            seed, number, condition=name, year=year, change=change, changed_share=options.changed_share, scaffold_share=scaffold
+        )
+    return runs
+
+
 def _stretches(database: list[Shot]) -> dict[int, tuple[float, float]]:
     """From where to where the database covers each street, metres along it; streets with a single stop are left out."""
     reach: dict[int, tuple[float, float]] = {}
@@ -112,17 +140,18 @@ def _stretches(database: list[Shot]) -> dict[int, tuple[float, float]]:
 
 
 def _database(plan: CityPlan, inner: list[int], num_database: int, options: CaptureOptions) -> tuple[list[Shot], list[int]]:
-    """Six photos at a stop every 8 to 10 m, street after street until there are enough."""
+    """Photos in all directions at a stop every 8 to 10 m, street after street until there are enough; then the same in other years."""
     shots: list[Shot] = []
     covered: list[int] = []
-    stop, seconds = 0, 0.0
+    stop, seconds, num_runs = 0, 0.0, options.num_database_runs
     order = random_stream(plan.seed, _DATABASE).permutation(len(inner))
-    for street_number in (inner[k] for k in order):
+    for run, street_number in ((run, inner[k]) for k in order for run in range(num_runs)):
         if len(shots) >= num_database:
             break
-        covered.append(street_number)
+        if not run:
+            covered.append(street_number)
         street = plan.streets[street_number]
-        random = random_stream(plan.seed, _DATABASE, street_number)
+        random = random_stream(plan.seed, _DATABASE, street_number, run)
         right = np.array([street.direction[1], -street.direction[0]])
         lane = min(1.8, 0.2 * street.half_width_m)
         along = 6.0 + float(random.uniform(0, 4))
@@ -131,7 +160,7 @@ def _database(plan: CityPlan, inner: list[int], num_database: int, options: Capt
             place = street.start + street.direction * along + right * (lane + float(random.uniform(-0.5, 0.5)))
             turn = 0.0 if options.is_clean else float(random.normal(0, 2))
             height = 2.3 + float(random.uniform(-0.05, 0.05))
-            for tile, heading in enumerate(HEADINGS_DEG):
+            for tile, heading in enumerate(options.headings_deg):
                 if len(shots) < num_database:
                     bearing = (base + turn + heading) % 360
                     shots.append(
@@ -139,7 +168,7 @@ def _database(plan: CityPlan, inner: list[int], num_database: int, options: Capt
                             len(shots),
                             "database",
                             "day",
-                            0,
+                            run,
                             street_number,
                             along,
                             float(place[0]),
@@ -177,7 +206,10 @@ def _queries(
         side = float(random.uniform(-1, 1)) * options.max_shift_share * street.half_width_m
         right = np.array([street.direction[1], -street.direction[0]])
         base = float(np.degrees(np.arctan2(street.direction[0], street.direction[1])))
-        heading = HEADINGS_DEG[int(random.integers(6))] + float(random.uniform(-1, 1)) * options.max_yaw_deg
+        heading = (
+            options.headings_deg[int(random.integers(len(options.headings_deg)))]
+            + float(random.uniform(-1, 1)) * options.max_yaw_deg
+        )
         place = street.start + street.direction * along + right * side
         condition = int(random.choice(len(names), p=weights / weights.sum()))
         height = 2.3 if options.is_clean else float(random.uniform(1.5, 1.85))
@@ -189,7 +221,7 @@ def _queries(
             first + k,
             role,
             names[condition],
-            condition + 1,
+            options.num_database_runs + condition,
             street,
             along,
             float(place[0]),
@@ -207,9 +239,9 @@ def _queries(
 def shot_camera(shot: Shot, *, seed: int, options: CaptureOptions) -> Camera:
     """The camera of a shot: the database's is one and level, the queries' differ and tilt."""
     random = random_stream(seed, _CAMERA, shot.number)
-    field_deg, pitch, roll = 66.0, 4.0, 0.0
+    field_deg, pitch, roll = options.database_field_deg, 4.0, 0.0
     if shot.role != "database" and not options.is_clean:
-        field_deg = float(random.uniform(56, 74))
+        field_deg = float(random.uniform(*options.queries_field_deg))
         pitch = 5.0 + float(random.normal(0, 3))
         roll = float(random.normal(0, 1.5))
         if shot.condition == "rotated":

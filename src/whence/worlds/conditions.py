@@ -96,7 +96,9 @@ class Run:
         return self.start + timedelta(seconds=round(seconds))
 
 
-def make_run(seed: int, number: int, *, condition: str, year: int, change: int, scaffold_share: float = 0.06) -> Run:
+def make_run(
+    seed: int, number: int, *, condition: str, year: int, change: int, changed_share: float = 0.25, scaffold_share: float = 0.06
+) -> Run:
     """The run that follows from the seed and its number."""
     light = get_condition(condition)
     random = random_stream(seed, _RUN, number)
@@ -108,7 +110,7 @@ def make_run(seed: int, number: int, *, condition: str, year: int, change: int, 
     sun = np.array([np.sin(bearing) * np.cos(elevation), np.cos(bearing) * np.cos(elevation), np.sin(elevation)])
     warmth = float(random.uniform(-0.05, 0.07))
     tint = (1 + warmth, 1.0, 1 - warmth)
-    epoch = Epoch(change=change, season=season, scaffold_share=scaffold_share)
+    epoch = Epoch(change=change, changed_share=changed_share, season=season, scaffold_share=scaffold_share)
     return Run(number, light, epoch, start, sun, tint, int(random.integers(2**31)))
 
 

@@ -18,6 +18,8 @@ from whence.worlds.styles import Colour, Look, draw_look
 from whence.worlds.windows import draw_window
 
 SOLID, LIT = 128, 255
+BRANCH_SHARE = 0.75
+"""Share of the doubles in aliased streets that house the same shops."""
 _INSTANCE_FACADE = 11
 
 
@@ -72,7 +74,9 @@ def draw_facade(lot: Lot, *, is_test_city: bool, change: int, px_per_m: float) -
     height_m = facade_height_m(lot, look)
     own = random_stream(lot.instance[0], *lot.instance[1:], _INSTANCE_FACADE)
     built = random_stream(lot.look[0], *lot.look[1:], _INSTANCE_FACADE)
-    changed = random_stream(lot.instance[0], *lot.instance[1:], _INSTANCE_FACADE, change + 1)
+    is_branch = lot.is_aliased and own.random() < BRANCH_SHARE
+    shops = lot.look if is_branch else lot.instance
+    changed = random_stream(shops[0], *shops[1:], _INSTANCE_FACADE, change + 1)
     repaint = 1.0 if change == 0 else float(changed.uniform(0.85, 1.15))
     openings = _openings(lot, look, built)
     size = (max(8, round(lot.width_m * px_per_m)), max(8, round(height_m * px_per_m)))

@@ -80,6 +80,8 @@ class Lot(NamedTuple):
     """Key of the random stream of its architecture."""
     instance: tuple[int, ...]
     """Key of the random stream of what is its own: shops and stains."""
+    is_aliased: bool = False
+    """Whether other streets hold its double; most of those then house branches of the same shops."""
 
     @property
     def outward(self) -> np.ndarray:
@@ -251,7 +253,7 @@ def _lots_of(seed: int, number: int, block: Block, streets: list[Street]) -> lis
         if length < 6:
             continue
         look = random_stream(seed, _LOTS, street.look, is_left)
-        base = (3.0, 4.0, 5.0, 5.5)[street.kind]
+        base = 4.0 if street.is_aliased else (3.0, 4.0, 5.0, 5.5)[street.kind]
         spans: list[tuple[float, int]] = []
         while sum(width for width, _ in spans) < length:
             spans.append((float(look.uniform(9.0, 19.0)), int(np.clip(round(look.normal(base, 1.2)), 2, 8))))
@@ -271,6 +273,7 @@ def _lots_of(seed: int, number: int, block: Block, streets: list[Street]) -> lis
                     number,
                     (seed, _LOTS, street.look, is_left, k + 1),
                     (seed, _LOTS, number, side, k + 1, 7),
+                    street.is_aliased,
                 )
             )
             reached += width
