@@ -108,8 +108,11 @@ def progress(label: str, *, total: int | None, show: bool | None = None) -> Iter
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
-    """Open a temporary file beside `path`; on success flush it to disk and rename it over `path`, on failure delete it."""
+def atomic_write(path: str | Path, mode: str = "wb", *, is_flushed: bool = True) -> Iterator[IO[Any]]:
+    """Open a temporary file beside `path`; on success flush it to disk and rename it over `path`, on failure delete it.
+
+    `is_flushed=False` leaves the flushing to the system: for many files that can be made again after a power cut.
+    """
     target = Path(path)
     descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
     os.close(descriptor)
@@ -118,14 +121,16 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
         with open(temporary, mode, **text) as file:  # type: ignore[call-overload]
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if is_flushed:
+                os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~current_umask())
         os.replace(temporary, target)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
-    sync_folder(target.parent)
+    if is_flushed:
+        sync_folder(target.parent)
 
 
 def sync_folder(folder: Path) -> None:

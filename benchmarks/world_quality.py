@@ -1,0 +1,196 @@
+"""Is a world neither trivial nor impossible, and for the right reasons? Renders test cities, searches them, and prints tables.
+
+    python benchmarks/world_quality.py --seed 0 --cities 3
+
+Protocol: RootSIFT-VLAD (64 words, fitted on the city's database), exact search in each city on its own, every query counts. A query
+is found at N where one of the first N photos was taken within the radius of it, whatever its heading.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from side_by_side import options as benchmark_options
+
+from whence.geo import heading_difference_deg
+from whence.models.descriptor import load_model
+from whence.worlds.capture import CaptureOptions, Photographer, shot_camera
+from whence.worlds.city import WorldOptions, city_works, render_world
+from whence.worlds.presets import CitySize, WorldSpec
+from whence.worlds.views import visible_fronts
+
+NS, RADII_M = (1, 5, 10, 20), (10, 25, 50)
+
+
+class Table(NamedTuple):
+    """The columns of cameras.csv that the measures need."""
+
+    path: np.ndarray
+    city: np.ndarray
+    role: np.ndarray
+    condition: np.ndarray
+    street: np.ndarray
+    is_aliased: np.ndarray
+    place: np.ndarray
+    lateral_m: np.ndarray
+    heading_deg: np.ndarray
+
+
+def read_table(path: Path) -> Table:
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    column = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    rotation = np.array([[[float(row[f"r{i}{j}"]) for j in range(3)] for i in range(3)] for row in rows])
+    translation = np.array([[float(row[f"t{i}"]) for i in range(3)] for row in rows])
+    place = -np.einsum("nji,nj->ni", rotation, translation)[:, :2]
+    return Table(
+        column["path"],
+        column["city"],
+        column["role"],
+        column["condition"],
+        column["street"].astype(int),
+        column["is_aliased"] == "1",
+        place,
+        column["lateral_m"].astype(float),
+        column["heading_deg"].astype(float),
+    )
+
+
+class Found(NamedTuple):
+    """Per query: rank of the first positive by radius (Q, radii), and what made it hard."""
+
+    rank: np.ndarray
+    shift_m: np.ndarray
+    yaw_deg: np.ndarray
+    condition: np.ndarray
+    is_aliased: np.ndarray
+    street: np.ndarray
+
+
+def search(out: Path, table: Table, *, model_name: str) -> Found:
+    """Describe and search every city."""
+    parts = []
+    for city in np.unique(table.city):
+        database = np.flatnonzero((table.city == city) & (table.role == "database"))
+        queries = np.flatnonzero((table.city == city) & (table.role == "queries"))
+        model = load_model(model_name)
+        model.prepare([out / path for path in table.path[database]])
+        stored = model.describe([out / path for path in table.path[database]])
+        asked = model.describe([out / path for path in table.path[queries]])
+        order = np.argsort(-(asked @ stored.T), axis=1, kind="stable")
+        gap = table.place[queries][:, None] - table.place[database][None]
+        distance = np.hypot(gap[..., 0], gap[..., 1])
+        sorted_distance = np.take_along_axis(distance, order, axis=1)
+        rank = np.stack([_first(sorted_distance <= radius) for radius in RADII_M], axis=1)
+        nearest = np.where(table.street[queries][:, None] == table.street[database][None], distance, np.inf).argmin(axis=1)
+        shift = np.abs(table.lateral_m[queries] - table.lateral_m[database][nearest])
+        turn = heading_difference_deg(table.heading_deg[queries][:, None], table.heading_deg[database][None])
+        yaw = np.where(distance <= np.maximum(12.0, distance.min(axis=1))[:, None], turn, 180).min(axis=1)
+        street = np.char.add(city, table.street[queries].astype(str))
+        parts.append(Found(rank, shift, yaw, table.condition[queries], table.is_aliased[queries], street))
+    return Found(*(np.concatenate([part[k] for part in parts]) for k in range(len(Found._fields))))
+
+
+def _first(hits: np.ndarray) -> np.ndarray:
+    """Rank of the first hit by row (1 for the best), a million where there is none."""
+    return np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, 1_000_000)
+
+
+def recall(rank: np.ndarray, n: int) -> float:
+    return 100 * float((rank <= n).mean()) if len(rank) else float("nan")
+
+
+def interval(found: Found, n: int, *, rounds: int = 400) -> float:
+    """Standard error of recall@n at 25 m in points, by drawing streets anew."""
+    random = np.random.default_rng(0)
+    names, member = np.unique(found.street, return_inverse=True)
+    hits = np.bincount(member, found.rank[:, 1] <= n)
+    sizes = np.bincount(member)
+    draws = random.integers(0, len(names), (rounds, len(names)))
+    return 100 * float((hits[draws].sum(axis=1) / sizes[draws].sum(axis=1)).std())
+
+
+def show(found: Found) -> dict[str, object]:
+    print(f"\nrecall@N, {len(found.rank)} queries (standard error by street {interval(found, 1):.1f} points at 25 m)")
+    print("  radius   " + "".join(f"R@{n:<6}" for n in NS))
+    results: dict[str, object] = {}
+    for k, radius in enumerate(RADII_M):
+        values = [recall(found.rank[:, k], n) for n in NS]
+        results[f"{radius}m"] = values
+        print(f"  {radius:>4} m   " + "".join(f"{value:<8.1f}" for value in values))
+    by_bins = {
+        "sideways shift (m)": [(f"{a}-{b}", (found.shift_m >= a) & (found.shift_m < b)) for a, b in ((0, 5), (5, 10), (10, 16))],
+        "yaw to the nearest photo (deg)": [
+            (f"{a}-{b}", (found.yaw_deg >= a) & (found.yaw_deg < b)) for a, b in ((0, 15), (15, 30), (30, 41))
+        ],
+        "condition": [(name, found.condition == name) for name in sorted(set(found.condition))],
+        "street": [("distinct", ~found.is_aliased), ("aliased", found.is_aliased)],
+    }
+    for title, bins in by_bins.items():
+        print(f"\n{title:<34}{'queries':>8}{'R@1':>8}{'R@5':>8}{'R@20':>8}   at 25 m")
+        for name, rows in bins:
+            values = [recall(found.rank[rows, 1], n) for n in (1, 5, 20)]
+            results[f"{title}: {name}"] = [int(rows.sum()), *values]
+            print(f"  {name:<32}{int(rows.sum()):>8}" + "".join(f"{value:>8.1f}" for value in values))
+    return results
+
+
+def share_seen(spec: WorldSpec) -> float:
+    """Share of queries with a database photo within 10 m that sees one of the same fronts."""
+    counted = []
+    for work in city_works(spec):
+        scene = Photographer(work.plan, work.shots.runs, options=spec.capture, px_per_m=8, cache_bytes=10**7).scene
+        shots = work.shots.shots
+        database = [shot for shot in shots if shot.role == "database"]
+        place = np.array([(shot.x_m, shot.y_m) for shot in database])
+        views: dict[int, set[int]] = {}
+        for shot in shots:
+            if shot.role == "queries":
+                own = set(visible_fronts(scene, shot_camera(shot, seed=work.plan.seed, options=spec.capture)))
+                near = np.flatnonzero(np.hypot(place[:, 0] - shot.x_m, place[:, 1] - shot.y_m) <= 10)
+                for k in near:
+                    if k not in views:
+                        views[k] = set(visible_fronts(scene, shot_camera(database[k], seed=work.plan.seed, options=spec.capture)))
+                counted.append(any(own & views[k] for k in near))
+    return 100 * float(np.mean(counted))
+
+
+def measure(name: str, options: WorldOptions, *, folder: Path, seed: int, model_name: str) -> dict[str, object]:
+    """Render one world, search it, print its tables."""
+    out = folder / name
+    summary = render_world(out, seed=seed, options=options)
+    print(f"\n=== {name}: {summary.num_rendered} photos rendered in {summary.seconds:.0f} s ===")
+    found = search(out, read_table(out / "cameras.csv"), model_name=model_name)
+    return show(found)
+
+
+def main() -> None:
+    parser = benchmark_options(__doc__.split("\n")[0])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cities", type=int, default=3, help="test cities (default 3, as in the preset `city`)")
+    parser.add_argument("--model", default="rootsift-vlad")
+    parser.add_argument("--folder", help="keep the photos here (and use those that are there)")
+    args = parser.parse_args()
+    size = (600, 150) if args.quick else (2000, 500)
+    cities = tuple(CitySize(f"city{20 + k:02d}", "test", *size, 0, True) for k in range(args.cities))
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(args.folder or temporary)
+        results = {"test": measure("test", WorldOptions(cities=cities), folder=folder, seed=args.seed, model_name=args.model)}
+        spec = WorldSpec.from_json((folder / "test" / "world.json").read_text())
+        results["share_seen"] = {"percent": share_seen(spec)}
+        print(f"\nqueries with a database photo within 10 m that sees the same front: {results['share_seen']['percent']:.1f} %")
+        clean = CaptureOptions(conditions={"day": 1.0}, max_shift_share=0.1, max_yaw_deg=5.0, is_clean=True)
+        results["clean"] = measure(
+            "clean", WorldOptions(cities=cities[:1], capture=clean), folder=folder, seed=args.seed, model_name=args.model
+        )
+    if args.json:
+        Path(args.json).write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()

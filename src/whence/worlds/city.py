@@ -1,0 +1,201 @@
+"""`render_world`: a city of street photos from a seed, written as a data set with exact truth.
+
+A world's folder holds its photos, `world.json` (what the photos follow from) and `cameras.csv` (K, R, t of every photo). Photos are
+keyed by (seed, city, photo): any number of workers gives the same pixels, and an interrupted run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from whence.errors import BadOption, InputError
+from whence.runtime import atomic_write, num_cores, progress
+from whence.worlds.capture import CaptureOptions, CityShots, Photographer, plan_shots
+from whence.worlds.layouts import get_layout
+from whence.worlds.plan import CityOptions, CityPlan, choose_place, plan_city
+from whence.worlds.presets import CitySize, WorldSpec, get_preset
+from whence.worlds.truth import NamedShot, cameras_of, name_shots, write_cameras
+from whence.worlds.workers import run_workers
+
+CITY_APART_M = 12_000.0
+"""Distance between the origins of a world's cities, so that their coordinates never mix."""
+CACHE_BYTES = 500_000_000
+"""Textures a worker keeps."""
+FEW_PHOTOS = 200
+"""Fewer missing photos than this are rendered in the calling process: starting others would take longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorldOptions:
+    """What may be chosen about a world beside its size and seed."""
+
+    capture: CaptureOptions = field(default_factory=CaptureOptions)
+    aliased_share: float = 0.25
+    """Share of streets whose buildings repeat those of another street."""
+    px_per_m: float | None = None
+    """Resolution of the nearest textures; by default it grows with the photos' width, 32 at 320 pixels."""
+    truth: tuple[str, ...] = ()
+    """Pictures of the truth to write beside the photos: depth, labels, facades."""
+    cities: tuple[CitySize, ...] | None = None
+    """Other cities than the preset's."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorldSummary:
+    """What was rendered."""
+
+    path: Path
+    num_database: int
+    num_queries: int
+    num_unknown: int
+    num_rendered: int
+    """Photos rendered now; the others were there."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class CityWork:
+    """One city, ready to be photographed."""
+
+    size: CitySize
+    plan: CityPlan
+    shots: CityShots
+    named: tuple[NamedShot, ...]
+
+
+def render_world(
+    out: str | Path,
+    *,
+    preset: str = "small",
+    seed: int = 0,
+    layout: str = "folders",
+    options: WorldOptions | None = None,
+    show_progress: bool | None = None,
+    num_workers: int | None = None,
+) -> WorldSummary:
+    """Render a world into the folder `out` and say what is there.
+
+    `preset`: tiny, small, city or metropolis. `layout`: how the files lie, see `whence.worlds.layouts`. `num_workers`: processes;
+    by default one per core. Photos that `out` already holds are kept. Raises `InputError` where `out` holds another world.
+    """
+    started = time.perf_counter()
+    if seed < 0:
+        raise BadOption(f"seed {seed}: a seed is zero or more")
+    spec = make_spec(preset, seed=seed, layout=layout, options=options or WorldOptions())
+    out = Path(out)
+    claim_folder(out, spec)
+    works = list(city_works(spec))
+    write_cameras(
+        out / "cameras.csv",
+        (row for work in works for row in cameras_of(work.named, work.plan, work.size.name, options=spec.capture)),
+    )
+    get_layout(spec.layout).write_tables(out, works)
+    missing = [named for work in works for named in work.named if not (out / named.path).is_file()]
+    for folder in {(out / named.path).parent for named in missing}:
+        folder.mkdir(parents=True, exist_ok=True)
+    workers = num_cores() if num_workers is None else max(1, num_workers)
+    with progress("rendering", total=len(missing), show=show_progress) as advance:
+        if workers == 1 or len(missing) < FEW_PHOTOS:
+            render_shard(out, spec, shard=0, num_shards=1, advance=advance)
+        elif missing:
+            run_workers(out, num_workers=workers, advance=advance)
+    counts = [
+        sum(named.shot.role == role for work in works for named in work.named)
+        for role in ("database", "queries", "queries_unknown")
+    ]
+    return WorldSummary(out, counts[0], counts[1], counts[2], len(missing), time.perf_counter() - started)
+
+
+def make_spec(preset: str, *, seed: int, layout: str, options: WorldOptions) -> WorldSpec:
+    """The record of a world."""
+    get_layout(layout)
+    if not 0 <= options.aliased_share <= 1:
+        raise BadOption(f"aliased_share {options.aliased_share}: a share lies between 0 and 1")
+    if options.capture.width < 16 or options.capture.height < 16:
+        raise BadOption(f"photos of {options.capture.width}x{options.capture.height} pixels: both sides need at least 16")
+    px_per_m = options.px_per_m or 32.0 * max(0.5, options.capture.width / 320) ** 0.5
+    return WorldSpec(
+        seed=seed,
+        cities=options.cities or get_preset(preset),
+        layout=layout,
+        capture=options.capture,
+        aliased_share=options.aliased_share,
+        px_per_m=px_per_m,
+        truth=options.truth,
+    )
+
+
+def claim_folder(out: Path, spec: WorldSpec) -> None:
+    """Make `out` the folder of this world, or check that it is."""
+    record = out / "world.json"
+    if record.is_file():
+        if record.read_text(encoding="utf-8") != spec.to_json():
+            raise InputError(f"{str(record)!r} describes another world; choose another folder, or delete this one to render anew")
+        return
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{str(out)!r} is not an empty folder and holds no world.json; choose another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    with atomic_write(record, "w") as file:
+        file.write(spec.to_json())
+
+
+def city_works(spec: WorldSpec) -> Iterator[CityWork]:
+    """The cities of a world with all their photos named, one after the other."""
+    near = choose_place(spec.seed)
+    layout = get_layout(spec.layout)
+    for number, size in enumerate(spec.cities):
+        side = grid_side(size.num_database)
+        options = CityOptions(num_columns=side, num_rows=side, aliased_share=spec.aliased_share, is_test_city=size.is_test_city)
+        city_seed = spec.seed * 1000 + int(size.name[-2:])
+        plan = plan_city(city_seed, options=options, near=near, offset_m=CITY_APART_M * (number - len(spec.cities) // 2))
+        shots = plan_shots(
+            plan, num_database=size.num_database, num_queries=size.num_queries, num_unknown=size.num_unknown, options=spec.capture
+        )
+        names = name_shots(plan, shots, size.name)
+        named = tuple(
+            NamedShot(layout.path(size, shot, name), shot, heading)
+            for shot, (name, heading) in zip(shots.shots, names, strict=True)
+        )
+        yield CityWork(size, plan, shots, named)
+
+
+def grid_side(num_database: int) -> int:
+    """Blocks along a city's side that leave room for this many photos and for streets without any."""
+    stops = num_database / 6
+    side = 3
+    # An inner street holds about ten stops, and a fifth of them stay uncovered.
+    while 2 * side * (side - 1) * 10 * 0.8 < stops:
+        side += 1
+    return side
+
+
+def render_shard(out: Path, spec: WorldSpec, *, shard: int, num_shards: int, advance: Callable[[int], None]) -> None:
+    """Render what is not there yet of one share of every city."""
+    for work in city_works(spec):
+        # Street by street, so that a front's textures are needed once and by one worker.
+        ordered = sorted(work.named, key=lambda named: (named.shot.street, named.shot.along_m, named.shot.number))
+        mine = ordered[len(ordered) * shard // num_shards : len(ordered) * (shard + 1) // num_shards]
+        todo = [named for named in mine if not (out / named.path).is_file()]
+        if not todo:
+            continue
+        photographer = Photographer(
+            work.plan, work.shots.runs, options=spec.capture, px_per_m=spec.px_per_m, cache_bytes=CACHE_BYTES
+        )
+        for named in todo:
+            photo, _, quality = photographer.take(named.shot)
+            write_photo(out / named.path, photo, quality=quality)
+            advance(1)
+
+
+def write_photo(path: Path, photo: np.ndarray, *, quality: int) -> None:
+    """Write an RGB photo (H, W, 3) uint8 as JPEG, whole or not at all."""
+    is_done, data = cv2.imencode(".jpg", cv2.cvtColor(photo, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    assert is_done, "a JPEG in memory cannot fail"
+    with atomic_write(path, is_flushed=False) as file:
+        file.write(data.tobytes())

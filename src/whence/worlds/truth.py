@@ -1,0 +1,94 @@
+"""What is exactly known about a world's photos: names with positions and headings, and the camera table."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from whence.data.names import format_name
+from whence.geo import from_utm, from_utm_arrays, heading_to
+from whence.runtime import atomic_write
+from whence.types import GeoPoint, PlanePoint
+from whence.worlds.camera import Camera
+from whence.worlds.capture import CaptureOptions, CityShots, Shot, shot_camera
+from whence.worlds.plan import CityPlan
+
+CAMERA_COLUMNS = (
+    "path", "city", "role", "condition", "run", "street", "is_aliased", "along_m", "lateral_m", "heading_deg",
+    "width", "height", "fx", "fy", "cx", "cy",
+    *(f"r{i}{j}" for i in range(3) for j in range(3)), "t0", "t1", "t2", "origin_east_m", "origin_north_m", "zone",
+)  # fmt: skip
+"""Columns of cameras.csv. `along_m` and `lateral_m` place the camera on its street, to the right of the axis.
+
+z * (column, row, 1) = K (R X + t) with X = (UTM east - origin, UTM north - origin, height) in metres."""
+
+
+class NamedShot(NamedTuple):
+    """A photo to take and where it goes."""
+
+    path: str
+    """Relative to the world's folder."""
+    shot: Shot
+    heading_deg: float
+
+
+def grid_north_deg(plan: CityPlan) -> float:
+    """Direction of the UTM grid's north at the city, clockwise from true north."""
+    here = from_utm(plan.origin_east_m, plan.origin_north_m, zone=plan.zone)
+    there = from_utm(plan.origin_east_m, plan.origin_north_m + 1000, zone=plan.zone)
+    angle = heading_to(here, there)
+    return angle - 360 if angle > 180 else angle
+
+
+def name_shots(plan: CityPlan, shots: CityShots, city: str) -> list[tuple[str, float]]:
+    """The "@" file name and the true heading of every shot of a city."""
+    turn = grid_north_deg(plan)
+    east = np.array([plan.origin_east_m + shot.x_m for shot in shots.shots])
+    north = np.array([plan.origin_north_m + shot.y_m for shot in shots.shots])
+    lat, lon = from_utm_arrays(east, north, zone=plan.zone)
+    named = []
+    for k, shot in enumerate(shots.shots):
+        heading = (shot.bearing_deg + turn) % 360
+        prefix = {"database": "d", "queries": "q", "queries_unknown": "u"}[shot.role]
+        name = format_name(
+            point=GeoPoint(float(lat[k]), float(lon[k])),
+            plane=PlanePoint(float(east[k]), float(north[k]), plan.zone),
+            pano_id=f"{city}{prefix}{shot.stop:06d}",
+            tile_num=shot.tile,
+            heading_deg=heading,
+            time=shots.runs[shot.run].time(shot.seconds),
+            note=shot.condition,
+        )
+        named.append((name, heading))
+    return named
+
+
+def camera_row(named: NamedShot, camera: Camera, plan: CityPlan, city: str) -> list[object]:
+    """One line of cameras.csv."""
+    shot, k = named.shot, camera.intrinsics
+    street = plan.streets[shot.street]
+    offset = camera.centre[:2] - street.start
+    lateral = float(offset[0] * street.direction[1] - offset[1] * street.direction[0])
+    numbers = [k[0, 0], k[1, 1], k[0, 2], k[1, 2], *camera.rotation.ravel(), *camera.translation]
+    return [
+        named.path, city, shot.role, shot.condition, shot.run, shot.street, int(street.is_aliased),
+        f"{shot.along_m:.2f}", f"{lateral:.2f}", f"{named.heading_deg:.4f}", camera.width, camera.height,
+        *(f"{value:.9g}" for value in numbers), plan.origin_east_m, plan.origin_north_m, plan.zone,
+    ]  # fmt: skip
+
+
+def write_cameras(path: Path, rows: Iterable[Sequence[object]]) -> None:
+    """Write the camera table."""
+    with atomic_write(path, "w") as file:
+        writer = csv.writer(file)
+        writer.writerow(CAMERA_COLUMNS)
+        writer.writerows(rows)
+
+
+def cameras_of(named: Sequence[NamedShot], plan: CityPlan, city: str, *, options: CaptureOptions) -> list[list[object]]:
+    """The lines of cameras.csv for a city's photos."""
+    return [camera_row(row, shot_camera(row.shot, seed=plan.seed, options=options), plan, city) for row in named]
