@@ -8,6 +8,7 @@
     │   ├── NoPhotos             nothing to work on
     │   ├── UnknownName          no such model, index, benchmark or field; lists the nearest ones
     │   └── BadOption            an option's value is outside what it may be
+    ├── UnwritableFile           a file beside the database (a table, a page, a sidecar) cannot be written
     ├── ModelError
     │   ├── NotFitted            a fitted descriptor was asked to describe before `fit`
     │   └── MissingExtra         an optional package is needed (says which extra installs it)
@@ -80,6 +81,15 @@ class UnknownName(InputError):
 
 class BadOption(InputError):
     """An option's value is outside what it may be."""
+
+
+class UnwritableFile(WhenceError):
+    """A file cannot be written; carries `path` and `reason`. What was there before is intact."""
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        super().__init__(f"cannot write {str(path)!r}: {reason}; choose another place or make room there")
+        self.path = str(path)
+        self.reason = reason
 
 
 class ModelError(WhenceError):
