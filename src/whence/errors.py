@@ -26,6 +26,7 @@ Every message names the file and, where there is one, the fix.
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -87,9 +88,25 @@ class UnwritableFile(WhenceError):
     """A file cannot be written; carries `path` and `reason`. What was there before is intact."""
 
     def __init__(self, path: str | Path, reason: str) -> None:
-        super().__init__(f"cannot write {str(path)!r}: {reason}; choose another place or make room there")
+        super().__init__(f"cannot write {str(path)!r}: {reason}")
         self.path = str(path)
         self.reason = reason
+
+    @classmethod
+    def because(cls, path: str | Path, error: OSError) -> UnwritableFile:
+        """The error of the system, with what to do about it."""
+        return cls(path, f"{error.strerror or error}; {_WRITE_FIXES.get(error.errno or 0, 'choose another place')}")
+
+
+_WRITE_FIXES = {
+    errno.ENOENT: "make the folder first",
+    errno.EACCES: "choose a folder you may write to",
+    errno.EPERM: "choose a folder you may write to",
+    errno.EROFS: "choose a folder you may write to",
+    errno.ENOSPC: "make room there or choose another place",
+    errno.EDQUOT: "make room there or choose another place",
+    errno.EFBIG: "raise the limit on file size or choose another place",
+}
 
 
 class ModelError(WhenceError):

@@ -108,10 +108,11 @@ def progress(label: str, *, total: int | None, show: bool | None = None) -> Iter
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | Path, mode: str = "wb", *, is_flushed: bool = True) -> Iterator[IO[Any]]:
+def atomic_write(path: str | Path, mode: str = "wb", *, is_flushed: bool = True, is_new: bool = False) -> Iterator[IO[Any]]:
     """Open a temporary file beside `path`; on success flush it to disk and rename it over `path`, on failure delete it.
 
-    `is_flushed=False` leaves the flushing to the system: for many files that can be made again after a power cut.
+    `is_flushed=False` leaves the flushing to the system: for many files that can be made again after a power cut. `is_new=True`
+    never replaces: it raises `FileExistsError` where something bears the name already, even if it came there meanwhile.
     """
     target = Path(path)
     descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
@@ -124,13 +125,29 @@ def atomic_write(path: str | Path, mode: str = "wb", *, is_flushed: bool = True)
             if is_flushed:
                 os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~current_umask())
-        os.replace(temporary, target)
+        if is_new:
+            _rename_new(temporary, target)
+        else:
+            os.replace(temporary, target)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
     if is_flushed:
         sync_folder(target.parent)
+
+
+def _rename_new(temporary: str, target: Path) -> None:
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        # No hard links here (FAT, some network drives): take the name first, then rename over it.
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        os.replace(temporary, target)
+    else:
+        os.unlink(temporary)
 
 
 def sync_folder(folder: Path) -> None:

@@ -42,7 +42,7 @@ def write_page(path: str | Path, page: Page, *, max_bytes: int = MAX_PAGE_BYTES)
         with atomic_write(path) as file:
             file.write(text.encode("utf-8", "replace"))
     except OSError as error:
-        raise UnwritableFile(path, error.strerror or str(error)) from None
+        raise UnwritableFile.because(path, error) from None
 
 
 def build_page(page: Page, *, max_bytes: int = MAX_PAGE_BYTES) -> str:
