@@ -1,7 +1,7 @@
-"""recall@N of many queries over a large database: the usual way (list all positives, then look for them) against testing predictions.
+"""recall@N of many queries over a large database: listing all positives and looking for them, against testing the predictions.
 
-The usual way is scikit-learn's radius_neighbors and a loop with np.isin over queries and N, as the field's evaluation scripts have it.
-Both must give the same recalls; that is checked. Positions only, made up: a dense street network with about 20 positives per query.
+The usual way is scikit-learn's radius_neighbors and a loop with np.isin over queries and N, as the field's scripts have it.
+Both must give the same recalls; that is checked. Positions only, made up: about 20 positives per query.
 
     python benchmarks/recall.py [--quick]
 """
