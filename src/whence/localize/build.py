@@ -283,6 +283,7 @@ def tidy(store: Store) -> None:
 
 
 def open_or_create(folder: Path, model: DescriptorModel, options: BuildOptions) -> Store:
+    """The database at `folder`, open for writing, new where there is none. Raises `CardMismatch` for one of another model."""
     finish_refit(folder)
     settings = _as_settings(options)
     if not is_begun(folder):
