@@ -346,13 +346,17 @@ def _press(flat: np.ndarray, relief: Relief, s: float) -> None:
     if relief.across[2] or relief.down[2] or relief.across[1]:
         return
     x, y = round(relief.origin[0] * s), round(relief.origin[1] * s)
-    height, width = relief.texture.shape[:2]
+    # Signs are drawn finer than the wall.
+    width, height = max(1, round(relief.across[0] * s)), max(1, round(relief.down[1] * s))
+    texture = relief.texture
+    if texture.shape[:2] != (height, width):
+        texture = cv2.resize(texture, (width, height), interpolation=cv2.INTER_AREA)
     x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + width, flat.shape[1]), min(y + height, flat.shape[0])
     if x1 <= x0 or y1 <= y0:
         return
-    part = relief.texture[y0 - y : y1 - y, x0 - x : x1 - x]
+    part = texture[y0 - y : y1 - y, x0 - x : x1 - x]
     target = flat[y0:y1, x0:x1]
-    np.copyto(target, part, where=part[..., 3:] > 0)
+    np.copyto(target, part, where=part[..., 3:] > 60)
 
 
 def solid(height: int, width: int, colour: Colour, level: int = SOLID) -> np.ndarray:

@@ -12,6 +12,7 @@ mesh        [split/]{real_database, synt_database, queries}, renders of a coarse
 
 from __future__ import annotations
 
+import calendar
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -183,7 +184,7 @@ class Labelled(Folders):
         day = run.time(shot.seconds)
         folder = "gallery" if shot.role == "database" else f"{shot.role}_{shot.condition}"
         side = "front" if shot.tile == 0 else "rear"
-        unix = int((day - day.replace(year=1970, month=1, day=1, hour=0, minute=0, second=0)).total_seconds())
+        unix = calendar.timegm(day.timetuple())
         file = (
             f"@{fields.plane.east_m:.3f}@{fields.plane.north_m:.3f}@{size.name}@{shot.condition}@car@{unix}"
             f"@0.0@{shot.bearing_deg:.2f}@0.0@{shot.number}@.jpg"

@@ -262,9 +262,16 @@ class Scene:
         for k, outline in zip(seen.tolist(), raster.outlines(corners[seen]), strict=True):
             if outline is not None:
                 key = pieces.keys[near[k]]
-                label = _LABEL["terrain"] if key[1] == "grass" else _LABEL["sidewalk"] if key[1] == "paving" else _LABEL["road"]
-                raster.draw(inverse[k], outline, self.texture(key), PatchInfo(label, (0.0, 0.0, 1.0)), is_ground=True)
+                raster.draw(inverse[k], outline, self.texture(key), _ground_info(key), is_ground=True)
         raster.fill_ground((128, 126, 122), PatchInfo(_LABEL["sidewalk"], (0.0, 0.0, 1.0)), far_m=900.0)
+
+
+def _ground_info(key: tuple) -> PatchInfo:
+    """Label and pavements of a ground piece."""
+    up = (0.0, 0.0, 1.0)
+    if key[0] == "street":
+        return PatchInfo(_LABEL["road"], up, pavement_share=ground.pavement_m(key[1]) / (2 * key[1]))
+    return PatchInfo(_LABEL[{"grass": "terrain", "paving": "sidewalk", "asphalt": "road"}[key[1]]], up)
 
 
 def _stand_drawable(kind: str, variant: int, season: str) -> Drawable:

@@ -148,7 +148,16 @@ def write_clients(out: Path, works: Sequence[CityWork]) -> None:
 def labels_of(raster: Raster) -> np.ndarray:
     """Places in `LABELS` by pixel, (H, W) uint8."""
     table = np.array([0, *(info.label for info in raster.infos)], np.uint8)
-    return np.asarray(table[raster.ids])
+    labels = table[raster.ids]
+    for number, (info, inverse) in enumerate(zip(raster.infos, raster.inverses, strict=True), start=1):
+        if info.pavement_share:
+            rows, columns = np.nonzero(raster.ids == number)
+            if len(rows):
+                seen = inverse @ np.stack([columns, rows, np.ones_like(rows)])
+                across = seen[0] / seen[2]
+                is_pavement = np.minimum(across, 1 - across) < info.pavement_share
+                labels[rows[is_pavement], columns[is_pavement]] = LABELS.index("sidewalk")
+    return np.asarray(labels)
 
 
 def fronts_of(raster: Raster) -> np.ndarray:
