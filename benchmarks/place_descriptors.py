@@ -26,7 +26,7 @@ class PlaceDescriptors:
     """(Q,) place shown; it is in rows 4 * place to 4 * place + 3."""
 
 
-def make(num_database: int, *, num_queries: int, dim: int = 512, query_noise: float = 1.45, seed: int = 0) -> PlaceDescriptors:
+def make(num_database: int, *, num_queries: int, dim: int = 512, query_noise: float = 2.1, seed: int = 0) -> PlaceDescriptors:
     """Descriptors of `num_database` views (rounded down to whole places) and of noisier queries.
 
     With the default noise exact search finds a view of the right place first for about seven queries in ten at a million rows.

@@ -11,9 +11,18 @@ import pytest
 
 from whence.data.names import format_name
 from whence.geo import from_local_metres
+from whence.runtime import set_threads
 from whence.types import GeoPoint
 
 ORIGIN = GeoPoint(59.32, 18.07)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Every numerical library works with one thread: pools that spin against each other make tests slow."""
+    import faiss  # noqa: F401  (imported so that its pool is bounded too)
+
+    set_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -93,6 +93,7 @@ MODELS: dict[str, Entry] = {
 }
 INDEXES: dict[str, Entry] = {
     "flat": Entry("whence.index.flat:FlatIndex"),
+    "int8": Entry("whence.index.int8:Int8Index"),
     "ann": Entry("whence.index.ann:AnnIndex"),
 }
 

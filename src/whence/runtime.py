@@ -39,6 +39,24 @@ def set_threads(num_threads: int) -> None:
         sys.modules["cv2"].setNumThreads(num_threads)
 
 
+@contextlib.contextmanager
+def threads(num_threads: int) -> Iterator[None]:
+    """Give the numerical libraries that are already imported so many threads inside the block."""
+    before = {}
+    if "torch" in sys.modules:
+        before["torch"] = (sys.modules["torch"].set_num_threads, sys.modules["torch"].get_num_threads())
+    if "faiss" in sys.modules:
+        before["faiss"] = (sys.modules["faiss"].omp_set_num_threads, sys.modules["faiss"].omp_get_max_threads())
+    if "cv2" in sys.modules:
+        before["cv2"] = (sys.modules["cv2"].setNumThreads, sys.modules["cv2"].getNumThreads())
+    set_threads(num_threads)
+    try:
+        yield
+    finally:
+        for put_back, number in before.values():
+            put_back(number)
+
+
 def random_stream(seed: int, *keys: int) -> np.random.Generator:
     """A random generator that depends on nothing but the seed and the keys."""
     return np.random.default_rng([seed, *keys])

@@ -32,6 +32,7 @@ IMAGE_SUFFIXES = frozenset(
 
 _DRAFT_MARGIN = 1.5
 """Pillow decodes JPEG at reduced size only while that leaves this many times the size asked for: the resize still averages."""
+_STRIP_ROWS = 512
 
 
 class ImageHeader(NamedTuple):
@@ -50,7 +51,7 @@ def load_image(source: Source, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """
     data, name = read_source(source)
     picture = open_picture(BytesIO(data), name=name, max_pixels=max_pixels)
-    return np.array(picture.turn_upright(picture.decode()))
+    return _as_array(picture.turn_upright(picture.decode()))
 
 
 def load_resized(
@@ -157,11 +158,24 @@ def _pillow_resized(picture: OpenPicture, size: tuple[int, int]) -> np.ndarray:
     if picture.format == "JPEG":
         with reasons(picture.name):
             least = tuple(math.ceil(_DRAFT_MARGIN * length) for length in size)
-            picture.handle.draft(picture.handle.mode, least)
+            drafted = picture.handle.draft(picture.handle.mode, least)
+    else:
+        drafted = None
     image = picture.decode()
     if image.size != size:
-        image = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
-    return np.array(picture.turn_upright(image))
+        # A reduced picture of odd size ends with a part of a pixel; the box leaves out the part that is padding.
+        box = None if drafted is None else drafted[1]
+        image = image.resize(size, Image.Resampling.BILINEAR, box=box, reducing_gap=2.0)
+    return _as_array(picture.turn_upright(image))
+
+
+def _as_array(image: Image.Image) -> np.ndarray:
+    """The pixels of an RGB picture, copied in strips: Pillow hands them out as bytes, and a whole second copy would be large."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, _STRIP_ROWS):
+        strip = image.crop((0, top, image.width, min(top + _STRIP_ROWS, image.height)))
+        pixels[top : top + _STRIP_ROWS] = np.asarray(strip)
+    return pixels
 
 
 def _is_plain_jpeg(picture: OpenPicture) -> bool:
@@ -182,7 +196,13 @@ def _fast_resized(data: bytes, picture: OpenPicture, size: tuple[int, int]) -> n
         image = simplejpeg.decode_jpeg(data, "RGB", min_width=width, min_height=height)
     except ValueError:
         return None
-    image = shrink_smoothly(image, size)
+    if image.shape[:2] != (height, width):
+        return None
+    exact_width, exact_height = (length / shrink for length in picture.stored_size)
+    if (exact_width, exact_height) == (width, height):
+        image = shrink_smoothly(image, size)
+    else:  # The last row or column is partly padding.
+        image = np.array(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, box=(0, 0, exact_width, exact_height)))
     return image if picture.orientation == 1 else np.array(picture.turn_upright(Image.fromarray(image)))
 
 

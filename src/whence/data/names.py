@@ -20,6 +20,8 @@ from whence.types import GeoPoint, PlanePoint
 
 _TIME = re.compile(r"(\d{4})(?:(\d{2})(?:(\d{2})(?:_?(\d{2})(?:(\d{2})(?:(\d{2}))?)?)?)?)?")
 
+_ZONE = re.compile(r"[0-9]{1,2}[A-Za-z]")
+
 
 @dataclass(frozen=True, slots=True)
 class NameFields:
@@ -49,7 +51,7 @@ def parse_name(path: str) -> NameFields | None:
     if east is None or north is None:
         return None
     fields = parts[1:-1] + [""] * 14
-    zone = (fields[2].zfill(2) + fields[3].upper()) if fields[2].isdigit() and fields[3][:1].isalpha() else ""
+    zone = (fields[2].zfill(2) + fields[3].upper()) if _ZONE.fullmatch(fields[2] + fields[3]) else ""
     heading = _number(fields[8])
     return NameFields(
         plane=PlanePoint(east, north, zone),

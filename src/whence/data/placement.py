@@ -9,6 +9,9 @@ from datetime import datetime
 from whence.data.names import parse_name
 from whence.types import GeoPoint, PlanePoint
 
+_YEARS = range(2, 9999)
+"""Times at the ends of the calendar cannot be moved between time zones; cameras write them for "unknown"."""
+
 
 @dataclass(frozen=True, slots=True)
 class Placement:
@@ -51,7 +54,8 @@ def merge_placements(placements: Iterable[Placement]) -> Placement:
                 source = one.source
         if heading is None and one.heading_deg is not None:
             heading = one
-        time = one.time if time is None else time
+        if time is None and one.time is not None and one.time.year in _YEARS:
+            time = one.time
     return Placement(
         source=source,
         point=point,

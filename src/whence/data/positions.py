@@ -185,6 +185,8 @@ def _placement(values: Mapping[str, str], source: str) -> Placement:
     plane = None
     if east is not None and north is not None:
         if zone:
+            if not zone.isascii():
+                raise ValueError(f"zone {zone!r} is not a UTM zone such as 32V")
             parse_zone(zone)
             point = point or from_utm(east, north, zone=zone)
         elif point is None:

@@ -156,7 +156,7 @@ def _by_file(known: Photos | None) -> dict[str, Photo]:
 def _find_files(source: str, found: _Found, *, recursive: bool) -> None:
     if os.path.isdir(source):
         found.folders.append(source)
-        for path in _walk(source, (), recursive=recursive):
+        for path in _walk(source, recursive=recursive, skipped=found.skipped):
             found.files[path] = None
     elif os.path.lexists(source):
         if source.lower().endswith(".txt"):
@@ -177,10 +177,10 @@ def _find_files(source: str, found: _Found, *, recursive: bool) -> None:
         found.skipped.append(SkippedPhoto(source, "no such file or folder"))
 
 
-def list_photos(folder: str | Path, *, recursive: bool = True) -> list[str]:
+def list_photos(folder: str | Path) -> list[str]:
     """Absolute paths of the photo files under a folder, known by their endings, sorted by their paths inside it."""
     top = os.path.abspath(folder)
-    return sorted(_walk(top, (), recursive=recursive), key=lambda path: _name(path, top))
+    return sorted(_walk(top, recursive=True, skipped=[]), key=lambda path: _name(path, top))
 
 
 def read_list(path: str | Path, *, folder: str | Path | None = None) -> list[str]:
@@ -201,13 +201,14 @@ def read_list(path: str | Path, *, folder: str | Path | None = None) -> list[str
     return [os.path.normpath(os.path.join(top, line)) for line in lines if line.strip()]
 
 
-def _walk(folder: str, above: tuple[tuple[int, int], ...], *, recursive: bool) -> Iterator[str]:
+def _walk(folder: str, *, recursive: bool, skipped: list[SkippedPhoto], above: tuple[tuple[int, int], ...] = ()) -> Iterator[str]:
     """Photo files under a folder. A link to a folder that is already being walked is not followed."""
     try:
         status = os.stat(folder)
         with os.scandir(folder) as entries:
             listed = sorted(entries, key=lambda entry: entry.name)
-    except OSError:
+    except OSError as error:
+        skipped.append(SkippedPhoto(folder, f"the folder cannot be read: {error.strerror or error}"))
         return
     identity = (status.st_dev, status.st_ino)
     if identity in above:
@@ -215,9 +216,9 @@ def _walk(folder: str, above: tuple[tuple[int, int], ...], *, recursive: bool) -
     for entry in listed:
         if entry.name.startswith("."):
             continue
-        if entry.is_dir():
+        if os.path.isdir(entry.path):  # False for a link to itself, where the entry's own method raises.
             if recursive and not entry.name.lower().endswith(STORE_SUFFIX):
-                yield from _walk(entry.path, (*above, identity), recursive=recursive)
+                yield from _walk(entry.path, recursive=recursive, skipped=skipped, above=(*above, identity))
         elif _has_image_suffix(entry.name):
             yield entry.path
 

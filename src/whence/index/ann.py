@@ -69,7 +69,7 @@ class AnnIndex:
         settings: str = "",
         exact_below: int = EXACT_BELOW,
     ) -> Self:
-        """An index over the rows of an array or memory map, which stay where they are. `build` or the first search makes the codes."""
+        """An index over the rows of an array or memory map, which stay where they are; `build` makes the codes."""
         flat = FlatIndex.over(matrix, ids=ids)
         index = cls(factory=factory, rescore=rescore, settings=settings, exact_below=exact_below, dim=flat.dim)
         index._flat = flat
@@ -145,11 +145,7 @@ class AnnIndex:
         num_searched, num_rows = int(mask.sum()), len(self._ids)
         num_candidates = max(self._rescore or default_rescore(num_rows), 4 * k)
         num_fetched = -(-num_candidates * num_rows // max(num_searched, 1))
-        if (
-            self._codes is None
-            or num_searched < max(num_rows // 8, min(self._exact_below, EXACT_BELOW))
-            or num_fetched > num_rows // 2
-        ):
+        if self._codes is None or num_searched < num_rows // 8 or num_fetched > num_rows // 2:
             return self._flat.search(asked, k=k, allowed=allowed)
         is_filtered = num_searched < num_rows
         enough = max(k, num_candidates // 2) if is_filtered else k
@@ -221,8 +217,8 @@ class AnnIndex:
 
 
 def default_rescore(num_rows: int) -> int:
-    """Candidates per query that keep recall@10 above 0.99 on hard queries: 1000 at a million rows, growing with the cube root."""
-    return int(np.clip(1000 * (num_rows / 1e6) ** (1 / 3), 100, 8000))
+    """Candidates per query that keep recall@10 above 0.99 on hard queries: 1200 at a million rows, growing with the cube root."""
+    return int(np.clip(1200 * (num_rows / 1e6) ** (1 / 3), 100, 8000))
 
 
 def make_codes(factory: str, *, dim: int, settings: str = "") -> Any:
@@ -280,7 +276,8 @@ def _train(codes: Any, reader: RowReader, *, num_rows: int) -> bool:
     try:
         codes.train(reader.rows(chosen))
     except RuntimeError as error:
-        if "training points" in str(error):
+        # Principal components need as many rows as dimensions, clusterings one row per centroid.
+        if "training points" in str(error) or num_rows < 2 * codes.d:
             return False
         raise BadOption(f"faiss cannot train these codes ({error})") from error
     return True

@@ -122,10 +122,14 @@ def write_npy(folder: Path, name: str, *, blocks: Iterable[np.ndarray], num_rows
 def read_npz(folder: Path, entry: FileEntry) -> dict[str, np.ndarray]:
     """The arrays of a .npz data file. Raises `CorruptStore`."""
     try:
-        with np.load(folder / entry.name, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
+        file = open(folder / entry.name, "rb")  # noqa: SIM115 (closed below)
     except FileNotFoundError as error:
         raise missing_file(folder, entry.name) from error
+    except OSError as error:
+        raise StoreError(folder, f"{entry.name} cannot be read ({error.strerror})") from error
+    try:
+        with file, np.load(file, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
         raise CorruptStore(folder, f"{entry.name} is damaged ({error}); rebuild the database") from error
 
@@ -199,12 +203,12 @@ class WriterLock:
             if fcntl is not None:
                 fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            os.close(self._handle)
+            self.release()
             if error.errno in (errno.EAGAIN, errno.EACCES):
                 raise StoreLocked(folder, "another process is writing to it; wait for it to end") from error
             raise
         except BaseException:
-            os.close(self._handle)
+            self.release()
             raise
 
     def release(self) -> None:

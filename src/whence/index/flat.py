@@ -142,7 +142,7 @@ class FlatIndex:
 def read_saved(path: str | Path, *, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Arrays of a saved index. Raises `InputError` naming the file."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in names}
     except Exception as error:  # zipfile and numpy raise a dozen kinds for a damaged archive
         raise InputError(f"{str(path)!r} is not a saved index ({error}); build it again") from error

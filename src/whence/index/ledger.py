@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from whence.errors import StoreError
+from whence.errors import CorruptStore, StoreError
 from whence.index.caches import Record, Shard, merge_shards, write_shard
 from whence.index.files import (
     FileEntry,
@@ -41,11 +41,20 @@ class Ledger:
         self.folder = folder
         self.lock = lock
         self.is_stale = False
-        self.manifest = read_manifest(folder)
-        check_sizes(folder, self.manifest.files())
         self.segments: list[Segment] = []
         self.shards: dict[str, list[Shard]] = {}
-        self._attach()
+        self.manifest = read_manifest(folder)
+        while True:
+            try:
+                check_sizes(folder, self.manifest.files())
+                self._attach()
+                break
+            except CorruptStore:
+                # A reader may have read a manifest just before a writer replaced it and deleted its files.
+                newer = read_manifest(folder)
+                if newer.next_number == self.manifest.next_number:
+                    raise
+                self.manifest = newer
         if lock is not None:
             with disk_errors(folder, "deleting left-overs"):
                 remove_files(folder, left_overs(folder, (entry.name for entry in self.manifest.files())))

@@ -141,6 +141,9 @@ class RowTable:
             row_of.pop(path, None)
         row_of.update(zip(photos.paths, range(self._num_rows - len(photos), self._num_rows), strict=True))
 
+    def __len__(self) -> int:
+        return len(self._parts[-1]) if self._row_of is None else len(self._row_of)
+
     @property
     def row_of(self) -> dict[str, int]:
         """Path -> row in the parts laid end to end; its order is the table's order."""

@@ -130,7 +130,7 @@ class Store:
 
     @property
     def num_photos(self) -> int:
-        return len(self.photos)
+        return len(self._rows())
 
     @property
     def num_descriptors(self) -> int:

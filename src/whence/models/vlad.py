@@ -1,7 +1,8 @@
 """VLAD: one vector per image from its local descriptors, without a network.
 
 For each visual word, the sum of the differences between the local descriptors nearest to it and the word itself (Jegou et al., CVPR
-2010), each word's block brought to unit length (intra-normalisation, Arandjelovic and Zisserman, CVPR 2013), then the whole.
+2010), each difference brought to unit length first (Delhumeau et al., ACM Multimedia 2013), then each word's block
+(intra-normalisation, Arandjelovic and Zisserman, CVPR 2013), then the whole.
 `rootsift-vlad` pools RootSIFT at detected keypoints; `densevlad` pools a dense grid, after DenseVLAD (Torii et al., CVPR 2015).
 """
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from whence.errors import BadOption, NotFitted
 from whence.models.local import SIFT_DIM, DenseRootSift, LocalDescriptors, RootSift
-from whence.runtime import map_threads, random_stream
+from whence.runtime import map_threads, random_stream, threads
 
 MAX_SAMPLE_DESCRIPTORS = 200_000
 """Local descriptors the vocabulary is fitted on at most (100 MB)."""
@@ -33,10 +34,21 @@ class Extractor(Protocol):
 class Vlad:
     """VLAD over an extractor's RootSIFT, with an optional PCA whitening to `pca_dim` dimensions.
 
+    `has_power_law` replaces every value by its signed root before the last normalisation (Jegou et al., PAMI 2012), which damps the
+    many equal patches of a dense grid.
+
     The vocabulary (and the PCA) is fitted on images of the database, or loaded; until then `describe` raises `NotFitted`.
     """
 
-    def __init__(self, *, extractor: Extractor, num_words: int = 64, pca_dim: int | None = None, packaged: str = "") -> None:
+    def __init__(
+        self,
+        *,
+        extractor: Extractor,
+        num_words: int = 64,
+        pca_dim: int | None = None,
+        packaged: str = "",
+        has_power_law: bool = False,
+    ) -> None:
         if num_words < 2:
             raise BadOption(f"a vocabulary needs at least 2 words, not {num_words}")
         if pca_dim is not None and not 1 <= pca_dim <= num_words * SIFT_DIM:
@@ -45,6 +57,7 @@ class Vlad:
         self.num_words = num_words
         self.pca_dim = pca_dim
         self.packaged = packaged
+        self.has_power_law = has_power_law
         self._words: np.ndarray | None = None
         self._pca: tuple[np.ndarray, np.ndarray] | None = None
 
@@ -122,9 +135,12 @@ class Vlad:
             nearest = np.argmax(descriptors @ words.T - 0.5 * np.einsum("kd,kd->k", words, words), axis=1)
             # One sorted reduction instead of a scattered add: the same sums, ten times faster.
             order = np.argsort(nearest, kind="stable")
-            present, starts, counts = np.unique(nearest[order], return_index=True, return_counts=True)
-            sums[present] = np.add.reduceat(descriptors[order], starts, axis=0) - counts[:, None] * words[present]
+            present, starts = np.unique(nearest[order], return_index=True)
+            residuals = _to_unit_length(descriptors[order] - words[nearest[order]])
+            sums[present] = np.add.reduceat(residuals, starts, axis=0)
         blocks = _to_unit_length(sums)
+        if self.has_power_law:
+            blocks = np.sign(blocks) * np.sqrt(np.abs(blocks))
         return _to_unit_length(blocks.reshape(1, -1))[0]
 
     def _project(self, raw: np.ndarray) -> np.ndarray:
@@ -143,11 +159,11 @@ def rootsift_vlad(*, num_words: int = 64, pca_dim: int | None = None, max_keypoi
 
 
 def dense_vlad(
-    *, num_words: int = 64, pca_dim: int | None = None, step_px: int = 8, sizes_px: Sequence[int] = (16, 24, 32)
+    *, num_words: int = 64, pca_dim: int | None = None, step_px: int = 8, sizes_px: Sequence[int] = (16, 24, 32, 48)
 ) -> Vlad:
     """The model `densevlad`: for small or dark photos, where keypoints are few."""
     extractor = DenseRootSift(step_px=step_px, sizes_px=tuple(sizes_px))
-    return Vlad(extractor=extractor, num_words=num_words, pca_dim=pca_dim, packaged="densevlad")
+    return Vlad(extractor=extractor, num_words=num_words, pca_dim=pca_dim, packaged="densevlad", has_power_law=True)
 
 
 class _Reservoir:
@@ -184,7 +200,9 @@ def _k_means(rows: np.ndarray, num_words: int, *, seed: int) -> np.ndarray:
     import faiss
 
     k_means = faiss.Kmeans(rows.shape[1], num_words, niter=20, seed=seed + 1, max_points_per_centroid=10**9)
-    k_means.train(np.ascontiguousarray(rows, np.float32))
+    # On a busy machine the threads of faiss wait for each other by spinning; one is as fast and far cheaper for so little work.
+    with threads(1):
+        k_means.train(np.ascontiguousarray(rows, np.float32))
     return np.ascontiguousarray(k_means.centroids, np.float32)
 
 
