@@ -9,11 +9,12 @@ import numpy as np
 
 from whence.runtime import random_stream
 from whence.worlds import ground, sprites
-from whence.worlds.facades import FacadeModel, draw_facade, facade_height_m, flatten, look_of, solid
+from whence.worlds.facades import FacadeModel, draw_facade, flatten, look_of
 from whence.worlds.plan import CityPlan, Lot
 from whence.worlds.raster import Outline, PatchInfo, Raster, Texture, TextureCache
 from whence.worlds.styles import Look
 from whence.worlds.surroundings import draw_party_wall, front_columns, ground_pieces, party_walls, place_stands
+from whence.worlds.textures import facade_height_m, solid
 
 LABELS = (
     "sky", "road", "sidewalk", "building", "vegetation", "terrain", "pole",
@@ -22,7 +23,7 @@ LABELS = (
 """Names of the label values, in order."""
 _LABEL = {name: value for value, name in enumerate(LABELS)}
 FAR_M = 140.0
-DETAIL_M = 30.0
+DETAIL_M = 22.0
 """Fronts nearer than this are drawn in layers with relief, others as one plane."""
 _CHANGES, _SCAFFOLDS = 22, 23
 _UP = np.array([0.0, 0.0, 1.0])

@@ -10,10 +10,10 @@ import numpy as np
 
 from whence.runtime import random_stream
 from whence.worlds.conditions import Run, RunLight
-from whence.worlds.facades import noise_bank
 from whence.worlds.ground import HORIZON_ROW
 from whence.worlds.raster import Raster
 from whence.worlds.scene import LABELS
+from whence.worlds.textures import noise_bank
 
 _FLAT = tuple(LABELS.index(name) for name in ("road", "sidewalk", "terrain"))
 _LEAF, _ROAD = LABELS.index("vegetation"), LABELS.index("road")
