@@ -14,7 +14,9 @@ import numpy as np
 
 from whence.runtime import random_stream
 from whence.worlds.plan import Lot
+from whence.worlds.reliefs import balconies, bays, cornice, signs
 from whence.worlds.styles import Look, draw_look
+from whence.worlds.textures import SOLID, Opening, Relief, facade_height_m, noise_patch, shaded, with_coverage
 from whence.worlds.windows import draw_window
 
 BRANCH_SHARE = 0.75
