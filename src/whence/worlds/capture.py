@@ -96,7 +96,7 @@ def plan_shots(plan: CityPlan, *, num_database: int, num_queries: int, num_unkno
     """Where the database, the queries and the queries outside the covered streets are taken. Fewer where the city is too small."""
     runs = plan_runs(plan.seed, options)
     inner = [k for k, street in enumerate(plan.streets) if street.is_inner and street.length_m > 45]
-    database, covered = _database(plan, inner, num_database, options)
+    database, covered = _database(plan, inner, num_database, options, runs)
     shots = list(database)
     stretches = _stretches(shots)
     if stretches:
@@ -135,53 +135,50 @@ def _stretches(database: list[Shot]) -> dict[int, tuple[float, float]]:
     return {street: (low, high) for street, (low, high) in reach.items() if high - low > 8 or len(reach) == 1}
 
 
-def _database(plan: CityPlan, inner: list[int], num_database: int, options: CaptureOptions) -> tuple[list[Shot], list[int]]:
+def _database(
+    plan: CityPlan, inner: list[int], num_database: int, options: CaptureOptions, runs: Mapping[int, Run]
+) -> tuple[list[Shot], list[int]]:
     """Photos in all directions at a stop every 8 to 10 m, street after street, each in every year, until there are enough."""
     shots: list[Shot] = []
     covered: list[int] = []
-    stop, seconds, num_runs = 0, 0.0, options.num_database_runs
-    order = random_stream(plan.seed, _DATABASE).permutation(len(inner))
-    for run, street_number in ((run, inner[k]) for k in order for run in range(num_runs)):
-        if len(shots) >= num_database:
+    num_runs = options.num_database_runs
+    left = [num_database // num_runs + (run < num_database % num_runs) for run in range(num_runs)]
+    stop, seconds = 0, 0.0
+    for street in (inner[k] for k in random_stream(plan.seed, _DATABASE).permutation(len(inner))):
+        if not any(left):
             break
-        if not run:
-            covered.append(street_number)
-        street = plan.streets[street_number]
-        random = random_stream(plan.seed, _DATABASE, street_number, run)
-        right = np.array([street.direction[1], -street.direction[0]])
-        lane = min(1.8, 0.2 * street.half_width_m)
-        along = 6.0 + float(random.uniform(0, 4))
-        base = float(np.degrees(np.arctan2(street.direction[0], street.direction[1])))
-        while along < street.length_m - 6 and len(shots) < num_database:
-            place = street.start + street.direction * along + right * (lane + float(random.uniform(-0.5, 0.5)))
-            turn = 0.0 if options.is_clean else float(random.normal(0, 2))
-            height = 2.3 + float(random.uniform(-0.05, 0.05))
-            for tile, heading in enumerate(options.headings_deg):
-                if len(shots) < num_database:
-                    bearing = (base + turn + heading) % 360
-                    shots.append(
-                        Shot(
-                            len(shots),
-                            "database",
-                            "day",
-                            run,
-                            street_number,
-                            along,
-                            float(place[0]),
-                            float(place[1]),
-                            height,
-                            bearing,
-                            stop,
-                            tile,
-                            seconds,
-                        )
-                    )
-            stop += 1
-            step = float(random.uniform(*options.spacing_m))
-            along += step
-            seconds += step / 8
-        seconds += 30
+        covered.append(street)
+        for run in range(num_runs):
+            for along, place, bearing, height in _stops(plan, street, run, options):
+                if not left[run]:
+                    break
+                for tile, heading in enumerate(options.headings_deg[: left[run]]):
+                    x, y = float(place[0]), float(place[1])
+                    name = runs[run].condition.name
+                    turned = (bearing + heading) % 360
+                    shots.append(Shot(len(shots), "database", name, run, street, along, x, y, height, turned, stop, tile, seconds))
+                left[run] -= min(left[run], len(options.headings_deg))
+                stop += 1
+                seconds += 1.1
+            seconds += 30
     return shots, covered
+
+
+def _stops(plan: CityPlan, number: int, run: int, options: CaptureOptions) -> list[tuple[float, np.ndarray, float, float]]:
+    """The stops of one drive along a street: metres along it, place, the car's bearing, the camera's height."""
+    street = plan.streets[number]
+    random = random_stream(plan.seed, _DATABASE, number, run)
+    right = np.array([street.direction[1], -street.direction[0]])
+    lane = min(1.8, 0.2 * street.half_width_m)
+    along = 6.0 + float(random.uniform(0, 4))
+    base = float(np.degrees(np.arctan2(street.direction[0], street.direction[1])))
+    found = []
+    while along < street.length_m - 6:
+        place = street.start + street.direction * along + right * (lane + float(random.uniform(-0.5, 0.5)))
+        turn = 0.0 if options.is_clean else float(random.normal(0, 2))
+        found.append((along, place, base + turn, 2.3 + float(random.uniform(-0.05, 0.05))))
+        along += float(random.uniform(*options.spacing_m))
+    return found
 
 
 def _queries(
