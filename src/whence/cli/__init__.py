@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from whence.cli import demo, doctor, evaluate, index, locate, models
+from whence.cli import demo, doctor, evaluate, index, locate, models, world
 from whence.cli.output import print_error
 from whence.errors import WhenceError
 
@@ -20,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for _verb in (index, locate, evaluate, models, demo, doctor):
+for _verb in (index, locate, evaluate, models, world, demo, doctor):
     _verb.register(app)
 
 

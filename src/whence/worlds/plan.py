@@ -119,8 +119,10 @@ class CityPlan:
         return corners.min(axis=0), corners.max(axis=0)
 
 
-def plan_city(seed: int, *, options: CityOptions | None = None, near: GeoPoint | None = None, offset_m: float = 0.0) -> CityPlan:
-    """The plan that follows from the seed. `near` puts the city there (else the seed chooses); `offset_m` moves it east."""
+def plan_city(
+    seed: int, *, options: CityOptions | None = None, near: GeoPoint | None = None, offset_m: tuple[float, float] = (0.0, 0.0)
+) -> CityPlan:
+    """The plan that follows from the seed. `near` puts the city there, else the seed does; `offset_m`: east, north."""
     options = options or CityOptions()
     random = random_stream(seed, _PLAN)
     point = near or choose_place(seed)
@@ -131,7 +133,7 @@ def plan_city(seed: int, *, options: CityOptions | None = None, near: GeoPoint |
     corners = _corner_grid(random, options)
     streets, blocks = _streets_and_blocks(seed, random, options, corners)
     lots = tuple(lot for number, block in enumerate(blocks) for lot in _lots_of(seed, number, block, streets))
-    east, north = round(origin.east_m, -1) + offset_m, round(origin.north_m, -1)
+    east, north = round(origin.east_m, -1) + offset_m[0], round(origin.north_m, -1) + offset_m[1]
     return CityPlan(seed, options, east, north, zone, tuple(streets), tuple(blocks), lots)
 
 

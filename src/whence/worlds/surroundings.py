@@ -8,8 +8,8 @@ import numpy as np
 
 from whence.runtime import random_stream
 from whence.worlds import ground, sprites
-from whence.worlds.facades import solid
 from whence.worlds.plan import AVENUE, BOULEVARD, PARK, SQUARE, CityPlan, Lot
+from whence.worlds.textures import solid
 
 PARTY_WALL_M = 10.0
 """Depth of the side walls that show over a lower neighbour."""
