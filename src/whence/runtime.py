@@ -26,11 +26,16 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+
+
 def set_threads(num_threads: int) -> None:
-    """Give every numerical library that is already imported the same number of threads.
+    """Give every numerical library the same number of threads: those imported already by call, those to come by environment.
 
     faiss and torch each keep an OpenMP pool; on few cores they fight unless both are bounded.
     """
+    for name in _THREAD_VARIABLES:
+        os.environ[name] = str(num_threads)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(num_threads)
     if "faiss" in sys.modules:
@@ -43,6 +48,7 @@ def set_threads(num_threads: int) -> None:
 def threads(num_threads: int) -> Iterator[None]:
     """Give the numerical libraries that are already imported so many threads inside the block."""
     before = {}
+    variables = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
     if "torch" in sys.modules:
         before["torch"] = (sys.modules["torch"].set_num_threads, sys.modules["torch"].get_num_threads())
     if "faiss" in sys.modules:
@@ -55,6 +61,11 @@ def threads(num_threads: int) -> Iterator[None]:
     finally:
         for put_back, number in before.values():
             put_back(number)
+        for name, value in variables.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def random_stream(seed: int, *keys: int) -> np.random.Generator:
