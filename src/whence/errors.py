@@ -8,6 +8,7 @@
     │   ├── NoPhotos             nothing to work on
     │   ├── UnknownName          no such model, index, benchmark or field; lists the nearest ones
     │   └── BadOption            an option's value is outside what it may be
+    ├── UnwritableFile           a result cannot be written (also an OSError)
     ├── ModelError
     │   ├── NotFitted            a fitted descriptor was asked to describe before `fit`
     │   └── MissingExtra         an optional package is needed (says which extra installs it)
@@ -80,6 +81,18 @@ class UnknownName(InputError):
 
 class BadOption(InputError):
     """An option's value is outside what it may be."""
+
+
+class UnwritableFile(WhenceError, OSError):
+    """A file cannot be written; what stood there before is unchanged. Also an `OSError` with the number of the cause."""
+
+    def __init__(self, path: str | Path, cause: OSError) -> None:
+        super().__init__(cause.errno, cause.strerror)
+        self.path = str(path)
+        self.reason = cause.strerror or str(cause)
+
+    def __str__(self) -> str:
+        return f"cannot write {self.path!r}: {self.reason}"
 
 
 class ModelError(WhenceError):

@@ -17,6 +17,8 @@ from typing import IO, Any, TypeVar
 
 import numpy as np
 
+from whence.errors import UnwritableFile, WhenceError
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -125,23 +127,24 @@ def atomic_write(path: str | Path, mode: str = "wb", *, is_flushed: bool = True)
     `is_flushed=False` leaves the flushing to the system: for many files that can be made again after a power cut.
     """
     target = Path(path)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-    os.close(descriptor)
+    temporary = ""
     try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+        os.close(descriptor)
         text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
         with open(temporary, mode, **text) as file:  # type: ignore[call-overload]
             yield file
             file.flush()
-            if is_flushed:
-                os.fsync(file.fileno())
+            os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~current_umask())
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+        if isinstance(error, OSError) and not isinstance(error, WhenceError):
+            raise UnwritableFile(target, error) from error
         raise
-    if is_flushed:
-        sync_folder(target.parent)
+    sync_folder(target.parent)
 
 
 def sync_folder(folder: Path) -> None:
