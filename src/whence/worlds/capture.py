@@ -199,8 +199,7 @@ def _queries(
         side = float(random.uniform(-1, 1)) * options.max_shift_share * street.half_width_m
         right = np.array([street.direction[1], -street.direction[0]])
         base = float(np.degrees(np.arctan2(street.direction[0], street.direction[1])))
-        tile = int(random.integers(len(options.headings_deg)))
-        heading = options.headings_deg[tile] + float(random.uniform(-1, 1)) * options.max_yaw_deg
+        tile, heading = _direction(random, plan, streets[number], options)
         place = street.start + street.direction * along + right * side
         condition = int(random.choice(len(names), p=weights / weights.sum()))
         height = 2.3 if options.is_clean else float(random.uniform(1.5, 1.85))
@@ -225,6 +224,17 @@ def _queries(
         )
         for k, (condition, street, along, place, height, bearing, tile) in enumerate(drawn)
     ]
+
+
+def _direction(random: np.random.Generator, plan: CityPlan, street: int, options: CaptureOptions) -> tuple[int, float]:
+    """A database direction and a query's own near it, relative to the street; not straight into a park without buildings."""
+    for _ in range(6):
+        tile = int(random.integers(len(options.headings_deg)))
+        heading = options.headings_deg[tile] + float(random.uniform(-1, 1)) * options.max_yaw_deg
+        aside = np.sin(np.radians(heading))
+        if abs(aside) < 0.42 or (street, bool(aside > 0)) in plan.built_sides:
+            break
+    return tile, heading
 
 
 def shot_camera(shot: Shot, *, seed: int, options: CaptureOptions) -> Camera:

@@ -102,7 +102,7 @@ def make_run(
     """The run that follows from the seed and its number."""
     light = get_condition(condition)
     random = random_stream(seed, _RUN, number)
-    month = int(random.integers(12, 15)) % 12 + 1 if light.snow else int(random.integers(3, 12))
+    month = int(random.choice([12, 1, 2])) if light.snow else int(random.integers(3, 12))
     season = "winter" if month in (12, 1, 2) else "spring" if month < 6 else "summer" if month < 9 else "autumn"
     start = datetime(year, month, int(random.integers(1, 28)), int(random.integers(*light.hours)), int(random.integers(60)))
     elevation = np.radians(random.uniform(*light.sun_elevation_deg))
