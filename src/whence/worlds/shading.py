@@ -217,8 +217,8 @@ def _develop(photo: np.ndarray, run: Run, exposure: Exposure, random: np.random.
     """Blur, auto exposure, white balance, vignette, noise: colour planes (3, H, W) to a photo (H, W, 3) uint8."""
     _, height, width = photo.shape
     mean = float(photo[1, ::4, ::4].mean()) if level is None else level
-    target = 78.0 if run.condition.name == "night" else 112.0
-    auto = float(np.clip((target / max(mean, 1.0)) ** 0.6, 0.6, 2.4))
+    target = 78.0 if run.condition.name == "night" else 126.0
+    auto = float(np.clip((target / max(mean, 1.0)) ** 0.75, 0.6, 2.6))
     falloff = 1 - np.float32(exposure.vignette) * _falloff_shape(height, width)
     dx, dy = exposure.motion_px
     grain = np.float32(run.condition.noise * exposure.noise)
