@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
@@ -45,8 +46,17 @@ def make_store(path: Path, rows: np.ndarray) -> None:
         store.write_blob("index", {"codes": AnnIndex.over(store.descriptors, exact_below=1).to_bytes()})
 
 
+def recall_of(folder: Path, queries: np.ndarray, truth: np.ndarray) -> float:
+    with Store.open(folder) as store:
+        blob = store.read_blob("index")
+        assert blob is not None
+        found = AnnIndex.from_bytes(blob["codes"], over=store.descriptors).search(queries, k=K).ids
+    return float(np.mean([len(np.intersect1d(a, b)) / K for a, b in zip(found, truth, strict=True)]))
+
+
 def forget(folder: Path) -> None:
-    """Drop the folder's files from the page cache."""
+    """Drop the folder's files from the page cache; nothing may have them mapped."""
+    gc.collect()
     for path in folder.iterdir():
         handle = os.open(path, os.O_RDONLY)
         os.fsync(handle)
@@ -113,13 +123,9 @@ def main() -> None:
             with Store.open(folder) as store:
                 return FlatIndex.over(store.descriptors).search(query, k=K).ids
 
-        with Store.open(folder) as store:
-            blob = store.read_blob("index")
-            assert blob is not None
-            found = AnnIndex.from_bytes(blob["codes"], over=store.descriptors).search(data.queries, k=K).ids
-        recall = np.mean([len(np.intersect1d(a, b)) / K for a, b in zip(found, truth, strict=True)])
+        recall = recall_of(folder, data.queries, truth)
         print(f"{num} x {data.database.shape[1]} float32; recall@10 of codes + memory map against exact: {recall:.3f}")
-        del data, found, truth
+        del data
         ways = {
             PEER: peer,
             "store, codes, mapped rows": ours,

@@ -1,6 +1,6 @@
 """Nearest descriptors: our indexes beside faiss IndexFlatL2 as people use it, single queries and batches, one thread.
 
-    python benchmarks/search.py [--sizes 10000 100000 1000000] [--json FILE]
+    python benchmarks/search.py [--sizes 10000 100000 1000000] [--batches 1 32 128 1000] [--json FILE]
 
 The peer is `IndexFlatL2` with faiss's defaults. Recall is against exact search, on noisy queries (see place_descriptors.py).
 """
@@ -40,7 +40,7 @@ def cpu_s(call: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def tables_for(size: int, *, rounds: int) -> dict[str, list[side_by_side.Timing]]:
+def tables_for(size: int, *, batches: list[int], rounds: int) -> dict[str, list[side_by_side.Timing]]:
     data = place_descriptors.make(size, num_queries=1000)
     peer = faiss.IndexFlatL2(data.database.shape[1])
     peer.add(data.database)
@@ -63,14 +63,14 @@ def tables_for(size: int, *, rounds: int) -> dict[str, list[side_by_side.Timing]
             f"recall@10 {recall(index.search(judged, k=K).ids, truth.ids):.4f}, one by one {recall(batch, truth.ids[:100]):.4f}"
         )
     tables = {}
-    for num in (1, 32, 128, 1000):
+    for num in batches:
         repeats = 10 if num == 1 else 1
-        batches = [data.queries[i * num : (i + 1) * num] for i in range(repeats)]
-        ways: dict[str, Callable[[], object]] = {PEER: lambda batches=batches: [peer.search(batch, K) for batch in batches]}
+        asked = [data.queries[i * num : (i + 1) * num] for i in range(repeats)]
+        ways: dict[str, Callable[[], object]] = {PEER: lambda asked=asked: [peer.search(batch, K) for batch in asked]}
         for name, index in indexes.items():
             if num > 1 and name.startswith("Int8"):
                 continue
-            ways[name] = lambda batches=batches, index=index: [index.search(batch, k=K) for batch in batches]
+            ways[name] = lambda asked=asked, index=index: [index.search(batch, k=K) for batch in asked]
         title = f"{size} x {data.database.shape[1]}, {'one query at a time' if num == 1 else f'batches of {num} queries'}, k = {K}"
         tables[title] = side_by_side.compare(title, ways, peer=PEER, items=num * repeats, rounds=rounds, notes=notes)
     return tables
@@ -79,11 +79,12 @@ def tables_for(size: int, *, rounds: int) -> dict[str, list[side_by_side.Timing]
 def main() -> None:
     parser = side_by_side.options("Search: our indexes beside faiss IndexFlatL2")
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 32, 128, 1000], help="queries per call")
     arguments = parser.parse_args()
     set_threads(1)
     results = {}
     for size in [2_000, 20_000] if arguments.quick else arguments.sizes:
-        results.update(tables_for(size, rounds=arguments.rounds))
+        results.update(tables_for(size, batches=arguments.batches, rounds=arguments.rounds))
     side_by_side.save(arguments.json, results)
 
 

@@ -345,3 +345,26 @@ def test_a_reader_that_meets_a_compacting_writer_reads_the_newer_state(tmp_path,
             assert len(calls) == 2
             assert reader.num_photos == 9
             assert reader.fingerprint() == store.fingerprint()
+
+
+def test_files_that_vanish_or_change_while_a_database_is_open(tmp_path):
+    with make(tmp_path / "s", range(3)) as store:
+        store.write_blob("b", {"x": np.ones(100)})
+        store.write_cache("sift.v1", [key(1)], [{"x": np.ones(100)}])
+        store.write_cache("sift.v2", [key(1)], [{"x": np.ones(100)}])
+    with Store.open(tmp_path / "s") as reader:
+        manifest = reader._ledger.manifest
+        blob = tmp_path / "s" / manifest.blobs["b"].file.name
+        blob.write_bytes(b"PK\3\4".ljust(blob.stat().st_size, b"x"))
+        with pytest.raises(CorruptStore, match=f"{blob.name} is damaged"):
+            reader.read_blob("b")
+        (tmp_path / "s" / manifest.caches["sift.v1"][0].data.name).unlink()
+        with pytest.raises(CorruptStore, match=r"cache\.bin is missing.*open it again"):
+            reader.read_cache("sift.v1", key(1))
+        index = tmp_path / "s" / manifest.caches["sift.v2"][0].index.name
+        index.unlink()
+        with pytest.raises(CorruptStore, match=r"cache\.npz is missing"):
+            reader.read_cache("sift.v2", key(1))
+        problems = reader.check()
+        assert [problem.partition(":")[0] for problem in problems] == sorted(problem.partition(":")[0] for problem in problems)
+        assert len(problems) == 3

@@ -5,7 +5,6 @@ Exit codes: 0 done, 1 error, 2 usage, 3 unknown place (a single query without an
 
 from __future__ import annotations
 
-import os
 import sys
 
 import typer
@@ -61,7 +60,3 @@ def run(arguments: list[str]) -> int:
     except WhenceError as error:
         print_error(str(error))
         return 1
-    except BrokenPipeError:
-        # The reader of our output (head, less) has gone; what is still buffered must not raise again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0

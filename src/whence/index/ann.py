@@ -96,7 +96,7 @@ class AnnIndex:
 
     @property
     def num_vectors(self) -> int:
-        return int(self._is_there.sum())
+        return int(np.count_nonzero(self._is_there))
 
     @property
     def dim(self) -> int:
@@ -142,7 +142,7 @@ class AnnIndex:
         mask = self._is_there
         if allowed is not None:
             mask = mask & np.isin(self._ids, as_ids(allowed))
-        num_searched, num_rows = int(mask.sum()), len(self._ids)
+        num_searched, num_rows = int(np.count_nonzero(mask)), len(self._ids)
         num_candidates = max(self._rescore or default_rescore(num_rows), 4 * k)
         num_fetched = -(-num_candidates * num_rows // max(num_searched, 1))
         if self._codes is None or num_searched < num_rows // 8 or num_fetched > num_rows // 2:

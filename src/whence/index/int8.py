@@ -61,7 +61,7 @@ class Int8Index:
 
     @property
     def num_vectors(self) -> int:
-        return int(self._is_there.sum())
+        return int(np.count_nonzero(self._is_there))
 
     @property
     def dim(self) -> int:
@@ -93,7 +93,7 @@ class Int8Index:
         mask = self._is_there
         if allowed is not None:
             mask = mask & np.isin(self._ids, as_ids(allowed))
-        num_searched, num_fetched = int(mask.sum()), max(FETCHED, 8 * k)
+        num_searched, num_fetched = int(np.count_nonzero(mask)), max(FETCHED, 8 * k)
         if self._codes is None or len(asked) >= MANY_QUERIES or num_searched < len(mask) // 2 or num_fetched >= len(mask):
             return self._flat.search(asked, k=k, allowed=allowed)
         answers = [self._proven(query, k=k, num_fetched=num_fetched, mask=mask) for query in asked]

@@ -18,6 +18,7 @@ import numpy as np
 from whence.data.photos import COLUMNS, Photos
 from whence.data.scan import scan_photos
 from whence.errors import CardMismatch, NoPhotos
+from whence.index.manifest import MANIFEST_NAME
 from whence.index.store import Store, estimate_bytes
 from whence.localize.engine import check_engine, code_bytes, write_engine
 from whence.models.descriptor import Described, DescriptorModel, load_model
@@ -61,9 +62,14 @@ class BuildPlan:
     skipped: tuple[SkippedPhoto, ...]
 
 
+def is_begun(folder: Path) -> bool:
+    """Whether there is a database: a run killed before its first commit leaves a folder without a manifest, as good as none."""
+    return (folder / MANIFEST_NAME).exists()
+
+
 def stored_options(path: str | Path) -> BuildOptions | None:
     """The options a database was made with; None where there is no folder yet."""
-    if not Path(path).exists():
+    if not is_begun(Path(path)):
         return None
     with Store.open(path) as store:
         return BuildOptions(**store.options["build"]) if "build" in store.options else None
@@ -79,7 +85,7 @@ def plan_build(
     model = load_model(options.model, options=options.model_options)
     contents = np.unique(photos.content)
     num_known, num_new, num_rows = 0, len(contents), len(photos)
-    if folder.exists():
+    if is_begun(folder):
         with Store.open(folder) as store:
             num_known = store.num_descriptors
             num_new = int((~store.has_descriptors(contents)).sum())
@@ -110,7 +116,7 @@ def build_database(
     model = load_model(options.model, options=options.model_options)
     check_engine(options.engine, dim=model.dim)
     known = None
-    if folder.exists():
+    if is_begun(folder):
         with Store.open(folder) as before:
             known = before.photos
     photos = scan_photos(*sources, positions=positions, known=known, show_progress=show_progress)
@@ -152,6 +158,7 @@ def finish_refit(folder: Path) -> None:
 
 
 def aside_of(folder: Path) -> Path:
+    """Where the old database waits while a refitted one takes its place."""
     return folder.with_name(folder.name + ".before-refit")
 
 
@@ -276,9 +283,10 @@ def tidy(store: Store) -> None:
 
 
 def open_or_create(folder: Path, model: DescriptorModel, options: BuildOptions) -> Store:
+    """The database at `folder`, open for writing, new where there is none. Raises `CardMismatch` for one of another model."""
     finish_refit(folder)
     settings = _as_settings(options)
-    if not folder.exists():
+    if not is_begun(folder):
         made = {"build": settings, "sources": []}
         return Store.create(folder, card_id=model.card.card_id, dim=model.dim, dtype=options.dtype, options=made)
     store = Store.open(folder, writable=True)

@@ -28,7 +28,7 @@ def write_engine(store: Store, *, engine: str) -> None:
     """Build the compact codes of the database's engine and keep them in it; nothing where search is exact."""
     codes = np.empty(0, np.uint8)
     if engine != FLAT and store.num_descriptors >= EXACT_BELOW:
-        codes = AnnIndex.over(store.descriptors, factory=engine).to_bytes()
+        codes = AnnIndex.over(store.descriptors, factory=engine, exact_below=EXACT_BELOW).to_bytes()
     if len(codes):
         store.write_blob(ENGINE_BLOB, {"rows_id": np.array(store.rows_id), "codes": codes})
     else:
