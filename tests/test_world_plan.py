@@ -148,7 +148,7 @@ def test_queries_keep_to_their_limits_and_the_unknown_to_uncovered_streets(plan)
     directions = {}
     for shot in city.shots:
         if shot.role == "database":
-            directions.setdefault(shot.street, []).append(shot.bearing_deg)
+            directions.setdefault(shot.street, []).append(shot.grid_heading_deg)
     counts = Counter(shot.role for shot in city.shots)
     assert counts == {"database": 360, "queries": 200, "queries_unknown": 40}
     for shot in city.shots:
@@ -161,7 +161,7 @@ def test_queries_keep_to_their_limits_and_the_unknown_to_uncovered_streets(plan)
         distance = np.hypot(*(database - (shot.x_m, shot.y_m)).T).min()
         if shot.role == "queries":
             assert shot.street in city.covered
-            turn = np.abs((np.array(directions[shot.street]) - shot.bearing_deg + 180) % 360 - 180).min()
+            turn = np.abs((np.array(directions[shot.street]) - shot.grid_heading_deg + 180) % 360 - 180).min()
             assert turn <= options.max_yaw_deg + 8
         else:
             assert shot.street not in city.covered

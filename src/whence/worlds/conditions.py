@@ -106,8 +106,8 @@ def make_run(
     season = "winter" if month in (12, 1, 2) else "spring" if month < 6 else "summer" if month < 9 else "autumn"
     start = datetime(year, month, int(random.integers(1, 28)), int(random.integers(*light.hours)), int(random.integers(60)))
     elevation = np.radians(random.uniform(*light.sun_elevation_deg))
-    bearing = random.uniform(0, 2 * np.pi)
-    sun = np.array([np.sin(bearing) * np.cos(elevation), np.cos(bearing) * np.cos(elevation), np.sin(elevation)])
+    grid_heading = random.uniform(0, 2 * np.pi)
+    sun = np.array([np.sin(grid_heading) * np.cos(elevation), np.cos(grid_heading) * np.cos(elevation), np.sin(elevation)])
     warmth = float(random.uniform(-0.05, 0.07))
     tint = (1 + warmth, 1.0, 1 - warmth)
     epoch = Epoch(change=change, changed_share=changed_share, season=season, scaffold_share=scaffold_share)

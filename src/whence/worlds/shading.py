@@ -137,13 +137,13 @@ def _sky(raster: Raster, light: RunLight) -> np.ndarray:
     """The sky behind everything (H, W, 3), read from the run's panorama."""
     camera = raster.camera
     forward, right = camera.rotation[2], camera.rotation[0]
-    bearing = np.degrees(np.arctan2(forward[0], forward[1])) % 360
+    grid_heading = np.degrees(np.arctan2(forward[0], forward[1])) % 360
     pitch = np.degrees(np.arcsin(np.clip(forward[2], -1, 1)))
     roll = -np.arcsin(np.clip(right[2], -1, 1))
     per_px = 4 * np.degrees(1 / camera.intrinsics[0, 0])
     c, s = per_px * np.cos(roll), per_px * np.sin(roll)
     middle_x, middle_y = camera.intrinsics[0, 2], camera.intrinsics[1, 2]
-    start_x, start_y = 4 * bearing, HORIZON_ROW - 4 * pitch
+    start_x, start_y = 4 * grid_heading, HORIZON_ROW - 4 * pitch
     matrix = np.array([[c, -s, start_x - c * middle_x + s * middle_y], [s, c, start_y - s * middle_x - c * middle_y]])
     return cv2.warpAffine(
         light.padded_sky,
