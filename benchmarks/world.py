@@ -172,7 +172,8 @@ def full(folder: Path) -> dict[str, float]:
     for count in (600, 2400, 12000):
         body = f"""
 from whence.worlds.city import *
-work = next(city_works(make_spec("small", seed=1, layout="folders", options=WorldOptions(cities=(CitySize("city00", "", {count}, 0, 0),)))))
+options = WorldOptions(cities=(CitySize("city00", "", {count}, 0, 0),))
+work = next(city_works(make_spec("small", seed=1, layout="folders", options=options)))
 photographer = Photographer(work.plan, work.shots.runs, options=work.capture, px_per_m=32, cache_bytes=150_000_000)
 for shot in sorted(work.shots.shots, key=lambda shot: (shot.street, shot.number))[:600]:
     photographer.take(shot)
@@ -181,9 +182,8 @@ for shot in sorted(work.shots.shots, key=lambda shot: (shot.street, shot.number)
         print(f"  a city of {count} photos, the first 600 rendered with 150 MB of textures: peak {peak} MB, {seconds:.0f} s")
         results[f"peak_mb_city_{count}"] = peak
     for count in (400_000, 4_000_000, 40_000_000):
-        seconds, peak = peak_of(
-            f"from whence.worlds.positions import write_positions; write_positions({str(folder / str(count))!r}, num_photos={count})"
-        )
+        out = str(folder / str(count))
+        seconds, peak = peak_of(f"from whence.worlds.positions import *; write_positions({out!r}, num_photos={count})")
         print(f"  {count:>10} positions: {seconds:.1f} s, peak {peak} MB (bar: 2000 MB)")
         results[f"positions_{count}_peak_mb"] = peak
     return results

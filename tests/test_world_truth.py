@@ -37,8 +37,10 @@ def facing(scene: Scene, lot: int, *, back_m: float, aside_m: float = 0.0, turn_
     """A camera in the street that looks at the middle of a front."""
     place = scene.plan.lots[lot]
     foot = place.origin + place.along * (place.width_m / 2 + aside_m) + place.outward * back_m
-    bearing = np.degrees(np.arctan2(-place.outward[0], -place.outward[1])) + turn_deg
-    return make_camera(np.array([*foot, 2.0]), look_rotation(bearing_deg=bearing, pitch_deg=6), size_px=size, field_of_view_deg=66)
+    grid_heading = np.degrees(np.arctan2(-place.outward[0], -place.outward[1])) + turn_deg
+    return make_camera(
+        np.array([*foot, 2.0]), look_rotation(grid_heading_deg=grid_heading, pitch_deg=6), size_px=size, field_of_view_deg=66
+    )
 
 
 def shops_on_both_sides(scene: Scene) -> list[int]:
@@ -233,9 +235,12 @@ def test_labels_tell_pavement_from_road(photographer):
     scene = photographer.scene
     number, street = next((k, s) for k, s in enumerate(scene.plan.streets) if s.is_inner)
     middle = (street.start + street.end) / 2
-    bearing = np.degrees(np.arctan2(street.direction[0], street.direction[1]))
+    grid_heading = np.degrees(np.arctan2(street.direction[0], street.direction[1]))
     camera = make_camera(
-        np.array([*middle, 3.0]), look_rotation(bearing_deg=bearing, pitch_deg=-12), size_px=(160, 120), field_of_view_deg=70
+        np.array([*middle, 3.0]),
+        look_rotation(grid_heading_deg=grid_heading, pitch_deg=-12),
+        size_px=(160, 120),
+        field_of_view_deg=70,
     )
     raster = Raster(camera)
     scene.draw(raster, Epoch(), [])

@@ -180,6 +180,7 @@ def read_mesh_pairs(root: str | Path, *, split: str = "", options: ReadOptions =
 
 
 def read_text(path: Path) -> str:
+    """The text of a file. Raises `UnreadableTable`."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -203,6 +204,7 @@ def table_rows(path: Path, needed: Iterable[str]) -> list[tuple[int, dict[str, s
 
 
 def require_photos(photos: Photos, folder: Path) -> Photos:
+    """The same photos. Raises `NoPhotos` where there are none."""
     if not len(photos):
         raise NoPhotos(f"no photos in {str(folder)!r}")
     return photos
@@ -236,6 +238,7 @@ def _placed(photos: Photos, rows: np.ndarray) -> Photos:
 def with_placement(
     photo: Photo, point: GeoPoint | None, plane: PlanePoint | None, heading_deg: float | None, time: datetime | None
 ) -> Photo:
+    """The photo with a position, heading and time from a table."""
     from dataclasses import replace
 
     return replace(photo, point=point, plane=plane, point_source="csv", heading_deg=heading_deg, time=time)

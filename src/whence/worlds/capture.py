@@ -58,7 +58,7 @@ class CaptureOptions:
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """One photo before it is taken. Position in metres of the city's frame, bearing clockwise from grid north."""
+    """One photo before it is taken. Position in metres of the city's frame, heading clockwise from grid north."""
 
     number: int
     role: str
@@ -70,7 +70,7 @@ class Shot:
     x_m: float
     y_m: float
     z_m: float
-    bearing_deg: float
+    grid_heading_deg: float
     stop: int
     tile: int
     seconds: float
@@ -149,13 +149,13 @@ def _database(
             break
         covered.append(street)
         for run in range(num_runs):
-            for along, place, bearing, height in _stops(plan, street, run, options):
+            for along, place, grid_heading, height in _stops(plan, street, run, options):
                 if not left[run]:
                     break
                 for tile, heading in enumerate(options.headings_deg[: left[run]]):
                     x, y = float(place[0]), float(place[1])
                     name = runs[run].condition.name
-                    turned = (bearing + heading) % 360
+                    turned = (grid_heading + heading) % 360
                     shots.append(Shot(len(shots), "database", name, run, street, along, x, y, height, turned, stop, tile, seconds))
                 left[run] -= min(left[run], len(options.headings_deg))
                 stop += 1
@@ -165,7 +165,7 @@ def _database(
 
 
 def _stops(plan: CityPlan, number: int, run: int, options: CaptureOptions) -> list[tuple[float, np.ndarray, float, float]]:
-    """The stops of one drive along a street: metres along it, place, the car's bearing, the camera's height."""
+    """The stops of one drive along a street: metres along it, place, the car's heading from grid north, the camera's height."""
     street = plan.streets[number]
     random = random_stream(plan.seed, _DATABASE, number, run)
     right = np.array([street.direction[1], -street.direction[0]])
@@ -199,8 +199,7 @@ def _queries(
         side = float(random.uniform(-1, 1)) * options.max_shift_share * street.half_width_m
         right = np.array([street.direction[1], -street.direction[0]])
         base = float(np.degrees(np.arctan2(street.direction[0], street.direction[1])))
-        tile = int(random.integers(len(options.headings_deg)))
-        heading = options.headings_deg[tile] + float(random.uniform(-1, 1)) * options.max_yaw_deg
+        tile, heading = _direction(random, plan, streets[number], options)
         place = street.start + street.direction * along + right * side
         condition = int(random.choice(len(names), p=weights / weights.sum()))
         height = 2.3 if options.is_clean else float(random.uniform(1.5, 1.85))
@@ -218,13 +217,24 @@ def _queries(
             float(place[0]),
             float(place[1]),
             height,
-            bearing,
+            grid_heading,
             k,
             tile,
             20.0 * k,
         )
-        for k, (condition, street, along, place, height, bearing, tile) in enumerate(drawn)
+        for k, (condition, street, along, place, height, grid_heading, tile) in enumerate(drawn)
     ]
+
+
+def _direction(random: np.random.Generator, plan: CityPlan, street: int, options: CaptureOptions) -> tuple[int, float]:
+    """A database direction and a query's own near it, relative to the street; not straight into a park without buildings."""
+    for _ in range(6):
+        tile = int(random.integers(len(options.headings_deg)))
+        heading = options.headings_deg[tile] + float(random.uniform(-1, 1)) * options.max_yaw_deg
+        aside = np.sin(np.radians(heading))
+        if abs(aside) < 0.42 or (street, bool(aside > 0)) in plan.built_sides:
+            break
+    return tile, heading
 
 
 def shot_camera(shot: Shot, *, seed: int, options: CaptureOptions) -> Camera:
@@ -237,6 +247,6 @@ def shot_camera(shot: Shot, *, seed: int, options: CaptureOptions) -> Camera:
         roll = float(random.normal(0, 1.5))
         if shot.condition == "rotated":
             roll = float(random.choice([-1, 1]) * random.uniform(8, 25))
-    rotation = look_rotation(bearing_deg=shot.bearing_deg, pitch_deg=pitch, roll_deg=roll)
+    rotation = look_rotation(grid_heading_deg=shot.grid_heading_deg, pitch_deg=pitch, roll_deg=roll)
     centre = np.array([shot.x_m, shot.y_m, shot.z_m])
     return make_camera(centre, rotation, size_px=(options.width, options.height), field_of_view_deg=field_deg)

@@ -50,12 +50,12 @@ def _drive(plan: CityPlan, number: int, first: int, key: tuple[str, str, int, st
     along, seconds, frame = 4.0, 0.0, 0
     shots = []
     while along < street.length_m - 4:
-        bearing = _bearing(street) + float(random.normal(0, 1.5))
+        grid_heading = _grid_heading(street) + float(random.normal(0, 1.5))
         place = _at(street, along, lane + 0.15 * np.sin(along / 9))
         height = 1.6 if role == "queries" else 1.9
         shots.append(
             Shot(
-                first + frame, role, condition, run, number, along, float(place[0]), float(place[1]), height, bearing % 360,
+                first + frame, role, condition, run, number, along, float(place[0]), float(place[1]), height, grid_heading % 360,
                 first + frame, 0, seconds, sequence=sequence, frame=frame,
             )
         )  # fmt: skip
@@ -82,11 +82,11 @@ def plan_places(plan: CityPlan, *, num_photos: int, options: CaptureOptions) -> 
                     return CityShots(tuple(shots), runs, frozenset(inner))
                 here = float(along + random.uniform(-3, 3))
                 spot = _at(street, here, float(random.uniform(-0.25, 0.25)) * street.half_width_m)
-                bearing = (_bearing(street) + heading + float(random.uniform(-10, 10))) % 360
+                grid_heading = (_grid_heading(street) + heading + float(random.uniform(-10, 10))) % 360
                 weather = runs[run].condition.name
                 shots.append(
                     Shot(
-                        len(shots), "database", weather, run, number, here, float(spot[0]), float(spot[1]), 2.3, bearing,
+                        len(shots), "database", weather, run, number, here, float(spot[0]), float(spot[1]), 2.3, grid_heading,
                         len(shots), 0, 10.0 * place, place=place,
                     )
                 )  # fmt: skip
@@ -116,7 +116,7 @@ def _changed(shot: Shot, *, number: int, is_mesh: bool = False, is_panorama: boo
     return replace(shot, number=number, is_mesh=is_mesh, is_panorama=is_panorama)
 
 
-def _bearing(street: Street) -> float:
+def _grid_heading(street: Street) -> float:
     return float(np.degrees(np.arctan2(street.direction[0], street.direction[1])))
 
 

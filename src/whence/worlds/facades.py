@@ -21,6 +21,7 @@ from whence.worlds.windows import draw_window
 
 BRANCH_SHARE = 0.75
 """Share of the doubles in aliased streets that house the same shops."""
+NOISE_PX_PER_M = 32.0
 _INSTANCE_FACADE = 11
 
 
@@ -128,13 +129,21 @@ def _ground_floor(lot: Lot, look: Look, built: np.random.Generator, top: float) 
 def _paint_wall(look: Look, size: tuple[int, int], s: float, repaint: float) -> np.ndarray:
     """Wall colour, material pattern and noise: (h, w, 3) uint8."""
     width, height = size
-    shade = 1.0 + 0.045 * noise_patch(height, width, look.texture_seed)
+    shade = 1.0 + 0.045 * _noise(size, s, look.texture_seed)
     shade = shade * _pattern(look, size, s)
     wall = np.empty((height, width, 3), np.uint8)
     wall[:] = np.clip(np.array(look.wall, np.float32) * repaint, 0, 250)
     ground = height - round(look.ground_m * s)
     wall[ground:] = look.ground_wall
     return shaded(wall, shade)
+
+
+def _noise(size: tuple[int, int], s: float, seed: int) -> np.ndarray:
+    """Noise (h, w) that is the same in metres at every resolution."""
+    width, height = (min(1024, round(side * NOISE_PX_PER_M / s)) for side in size)
+    return cv2.resize(
+        noise_patch(height, width, seed), size, interpolation=cv2.INTER_AREA if s < NOISE_PX_PER_M else cv2.INTER_LINEAR
+    )
 
 
 def _pattern(look: Look, size: tuple[int, int], s: float) -> np.ndarray:
@@ -155,6 +164,8 @@ def _pattern(look: Look, size: tuple[int, int], s: float) -> np.ndarray:
         "timber": (50.0, 50.0, 1.0, 0.02),
         "glass": (50.0, 50.0, 1.0, 0.02),
     }.get(look.material, (50.0, 50.0, 1.0, 0.02))
+    # A joint is a pixel wide at any resolution: coarser ones are fainter in exchange.
+    joint = 1 - (1 - joint) * min(1.0, s / NOISE_PX_PER_M)
     row, column = max(3, round(row_m * s)), max(3, round(column_m * s))
     num_rows, num_columns = height // row + 1, width // column + 2
     cells = (1 + spread * random.standard_normal((num_rows, num_columns))).astype(np.float32)

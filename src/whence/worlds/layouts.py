@@ -187,7 +187,7 @@ class Labelled(Folders):
         unix = calendar.timegm(day.timetuple())
         file = (
             f"@{fields.plane.east_m:.3f}@{fields.plane.north_m:.3f}@{size.name}@{shot.condition}@car@{unix}"
-            f"@0.0@{shot.bearing_deg:.2f}@0.0@{shot.number}@.jpg"
+            f"@0.0@{shot.grid_heading_deg:.2f}@0.0@{shot.number}@.jpg"
         )
         return f"images/{size.name}/{folder}/front_rear/{side}/{file}"
 

@@ -70,15 +70,15 @@ class Photographer:
     def _panorama(self, shot: Shot, exposure: Exposure) -> tuple[np.ndarray, Raster]:
         """All around at once: eight views brought onto a cylinder of angles."""
         views, rasters = [], []
-        bearings = [shot.bearing_deg + 45.0 * k for k in range(8)]
-        for bearing in bearings:
-            rasters.append(self._fill(shot, panorama_view(shot, bearing, height=self.options.height)))
+        grid_headings = [shot.grid_heading_deg + 45.0 * k for k in range(8)]
+        for grid_heading in grid_headings:
+            rasters.append(self._fill(shot, panorama_view(shot, grid_heading, height=self.options.height)))
         level = brightness(rasters[0], self.runs[shot.run], self.light(self.runs[shot.run]))
         for k, raster in enumerate(rasters):
             run = self.runs[shot.run]
             random = random_stream(self.plan.seed, _PHOTO, shot.number, k)
             views.append(expose(raster, run, self.light(run), exposure, random, level=level))
-        return join_panorama(views, [raster.camera for raster in rasters], bearings, height=self.options.height), rasters[0]
+        return join_panorama(views, [raster.camera for raster in rasters], grid_headings, height=self.options.height), rasters[0]
 
     def _fill(self, shot: Shot, camera: Camera) -> Raster:
         """Everything the camera of a shot sees."""

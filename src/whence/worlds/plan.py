@@ -16,7 +16,7 @@ from whence.runtime import random_stream
 from whence.types import GeoPoint
 
 LANE, STREET, AVENUE, BOULEVARD = range(4)
-HALF_WIDTH_M = ((6.0, 8.0), (9.0, 11.5), (13.0, 16.0), (21.0, 24.0))
+HALF_WIDTH_M = ((6.0, 8.0), (9.0, 11.5), (13.0, 16.0), (20.0, 23.0))
 """Distance from the axis to the building line, by street kind."""
 BUILT, PARK, SQUARE = range(3)
 _PLAN, _LOTS, _LOOKS, _PLACES = range(4)
@@ -113,6 +113,11 @@ class CityPlan:
         return list(found.values())
 
     @cached_property
+    def built_sides(self) -> frozenset[tuple[int, bool]]:
+        """(street, is it the right side) for every side of a street, along its direction, that has buildings."""
+        return frozenset((lot.street, bool(self.streets[lot.street].direction @ lot.along < 0)) for lot in self.lots)
+
+    @cached_property
     def extent_m(self) -> tuple[np.ndarray, np.ndarray]:
         """Lower left and upper right corner of everything built."""
         corners = np.concatenate([block.corners for block in self.blocks])
@@ -157,7 +162,7 @@ def _corner_grid(random: np.random.Generator, options: CityOptions) -> np.ndarra
 
 
 def _line_kinds(random: np.random.Generator, count: int) -> list[tuple[int, float]]:
-    kinds = random.choice([LANE, STREET, AVENUE, BOULEVARD], size=count, p=[0.24, 0.42, 0.2, 0.14])
+    kinds = random.choice([LANE, STREET, AVENUE, BOULEVARD], size=count, p=[0.26, 0.44, 0.21, 0.09])
     return [(int(kind), float(random.uniform(*HALF_WIDTH_M[kind]))) for kind in kinds]
 
 

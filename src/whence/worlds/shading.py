@@ -137,13 +137,13 @@ def _sky(raster: Raster, light: RunLight) -> np.ndarray:
     """The sky behind everything (H, W, 3), read from the run's panorama."""
     camera = raster.camera
     forward, right = camera.rotation[2], camera.rotation[0]
-    bearing = np.degrees(np.arctan2(forward[0], forward[1])) % 360
+    grid_heading = np.degrees(np.arctan2(forward[0], forward[1])) % 360
     pitch = np.degrees(np.arcsin(np.clip(forward[2], -1, 1)))
     roll = -np.arcsin(np.clip(right[2], -1, 1))
     per_px = 4 * np.degrees(1 / camera.intrinsics[0, 0])
     c, s = per_px * np.cos(roll), per_px * np.sin(roll)
     middle_x, middle_y = camera.intrinsics[0, 2], camera.intrinsics[1, 2]
-    start_x, start_y = 4 * bearing, HORIZON_ROW - 4 * pitch
+    start_x, start_y = 4 * grid_heading, HORIZON_ROW - 4 * pitch
     matrix = np.array([[c, -s, start_x - c * middle_x + s * middle_y], [s, c, start_y - s * middle_x - c * middle_y]])
     return cv2.warpAffine(
         light.padded_sky,
@@ -217,8 +217,8 @@ def _develop(photo: np.ndarray, run: Run, exposure: Exposure, random: np.random.
     """Blur, auto exposure, white balance, vignette, noise: colour planes (3, H, W) to a photo (H, W, 3) uint8."""
     _, height, width = photo.shape
     mean = float(photo[1, ::4, ::4].mean()) if level is None else level
-    target = 78.0 if run.condition.name == "night" else 112.0
-    auto = float(np.clip((target / max(mean, 1.0)) ** 0.6, 0.6, 2.4))
+    target = 78.0 if run.condition.name == "night" else 126.0
+    auto = float(np.clip((target / max(mean, 1.0)) ** 0.75, 0.6, 2.6))
     falloff = 1 - np.float32(exposure.vignette) * _falloff_shape(height, width)
     dx, dy = exposure.motion_px
     grain = np.float32(run.condition.noise * exposure.noise)

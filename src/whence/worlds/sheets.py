@@ -44,7 +44,7 @@ def _rows(work: CityWork) -> list[_Row]:
 
     def moved(shift_m: float, turn_deg: float) -> Shot:
         x, y = np.array([one.x_m, one.y_m]) + aside * shift_m
-        return replace(one, x_m=float(x), y_m=float(y), bearing_deg=one.bearing_deg + turn_deg)
+        return replace(one, x_m=float(x), y_m=float(y), grid_heading_deg=one.grid_heading_deg + turn_deg)
 
     days = [
         replace(one, role="queries", condition=run.condition.name, run=number, number=900_000 + number)
@@ -88,13 +88,13 @@ def _facing(work: CityWork, number: int, like: Shot) -> Shot:
     street: Street = work.plan.streets[lot.street]
     back = min(1.6 * street.half_width_m, 16.0)
     place = lot.origin + lot.along * (lot.width_m / 2) + lot.outward * back
-    bearing = float(np.degrees(np.arctan2(-lot.outward[0], -lot.outward[1])))
+    grid_heading = float(np.degrees(np.arctan2(-lot.outward[0], -lot.outward[1])))
     return replace(
         like,
         street=lot.street,
         x_m=float(place[0]),
         y_m=float(place[1]),
-        bearing_deg=bearing,
+        grid_heading_deg=grid_heading,
         stop=800_000 + number,
         number=800_000 + number,
     )

@@ -116,9 +116,9 @@ def write_msls(out: Path, works: Sequence[CityWork]) -> None:
                 assert point is not None, "with a position"
                 assert fields.time is not None, "and a time"
                 is_night = shot.condition == "night"
-                cluster = int(plane.east_m // 20) * 100_000 + int(plane.north_m // 20) % 100_000
+                cell = int(plane.east_m // 20) * 100_000 + int(plane.north_m // 20) % 100_000
                 tables["raw"].append([k, key, point.lon, point.lat, f"{named.heading_deg:.3f}", f"{fields.time:%Y-%m-%d}", False])
-                tables["postprocessed"].append([k, key, plane.east_m, plane.north_m, is_night, False, "Forward", cluster])
+                tables["postprocessed"].append([k, key, plane.east_m, plane.north_m, is_night, False, "Forward", cell])
                 tables["seq_info"].append([k, key, shot.sequence, shot.frame])
                 tables["subtask_index"].append([k, True, not is_night, is_night])
             folder = out / msls_folder(work.size, role)

@@ -67,7 +67,7 @@ def name_shots(plan: CityPlan, shots: CityShots, city: str) -> list[tuple[str, f
     lat, lon = from_utm_arrays(east, north, zone=plan.zone)
     named = []
     for k, shot in enumerate(shots.shots):
-        heading = (shot.bearing_deg + turn) % 360
+        heading = (shot.grid_heading_deg + turn) % 360
         prefix = {"database": "d", "queries": "q", "queries_unknown": "u"}[shot.role]
         name = format_name(
             point=GeoPoint(float(lat[k]), float(lon[k])),

@@ -129,6 +129,8 @@ def _garage(size: tuple[int, int], look: Look, s: float) -> np.ndarray:
 def _shop(size: tuple[int, int], look: Look, changed: np.random.Generator, s: float) -> np.ndarray:
     """A shop window: bright inside, shelves with goods, posters."""
     width, height = size
+    # A stream of its own, so that a shop's goods do not decide what the next shop is.
+    changed = np.random.default_rng(changed.integers(2**63))
     shop = np.empty((height, width, 4), np.uint8)
     shop[..., 3] = LIT
     shop[..., :3] = changed.integers(45, 110, 3)
