@@ -86,10 +86,10 @@ class BadOption(InputError):
 class UnwritableFile(WhenceError, OSError):
     """A file cannot be written; what stood there before is unchanged. Also an `OSError` with the number of the cause."""
 
-    def __init__(self, path: str | Path, cause: OSError) -> None:
-        super().__init__(cause.errno, cause.strerror)
+    def __init__(self, path: str | Path, cause: OSError | str) -> None:
+        super().__init__(*(cause.args[:2] if isinstance(cause, OSError) else (None, cause)))
         self.path = str(path)
-        self.reason = cause.strerror or str(cause)
+        self.reason = cause if isinstance(cause, str) else cause.strerror or str(cause)
 
     def __str__(self) -> str:
         return f"cannot write {self.path!r}: {self.reason}"

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from whence.cli.output import from_here, print_json, print_note, report_skipped, show
+from whence.data.photos import Photos
 from whence.errors import BadOption, NoPhotos
 from whence.localize.localizer import Localizer
 from whence.localize.retrieve import Around
@@ -39,6 +40,7 @@ def locate(
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object per photo."),
     csv_file: str = typer.Option(None, "--csv", help="Also write the answers to this CSV file."),
     geojson_file: str = typer.Option(None, "--geojson", help="Also write the answers to this GeoJSON file, for a map."),
+    report: str = typer.Option(None, "--report", help="Also write a page with map, photos and candidates to this HTML file."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar."),
 ) -> int:
     """Answer each photo with a position, or with the database photo that shows the place. A single photo without answer exits 3."""
@@ -50,7 +52,10 @@ def locate(
         else:
             report_skipped(skipped)
             positions = list(localizer.locate_many(files, k=k, around=around, show_progress=False if quiet or as_json else None))
-        photo_root = localizer.photos.root
+        database_photos = localizer.photos
+    photo_root = database_photos.root
+    if report is not None:
+        write_report(report, positions, database_photos)
     if csv_file is not None:
         write_csv(csv_file, positions)
     if geojson_file is not None:
@@ -143,6 +148,14 @@ def write_geojson(path: str, positions: Iterable[Position]) -> None:
     ]
     with atomic_write(path, "w") as file:
         json.dump({"type": "FeatureCollection", "features": features}, file, ensure_ascii=False, indent=1)
+
+
+def write_report(path: str, positions: list[Position], database: Photos) -> None:
+    """Answers as one HTML page that opens offline."""
+    from whence.evaluation.html import write_page
+    from whence.evaluation.page import page_of_positions
+
+    write_page(path, page_of_positions(positions, database=database))
 
 
 def _place_text(position: Position, photo_root: Path) -> str:

@@ -333,11 +333,13 @@ def stored_path(file: str, store_path: Path) -> str:
 
 
 def stored_paths(photos: Photos, store_path: Path) -> list[str]:
+    """The names of a collection's photos inside a database, see `stored_path`."""
     root = os.path.abspath(photos.root)
     return [stored_path(os.path.join(root, path), store_path) for path in photos.paths]
 
 
 def source_names(sources: Sequence[str | Path], folder: Path) -> list[str]:
+    """The names of photo folders inside a database, see `stored_path`."""
     return [stored_path(os.path.abspath(source), folder) for source in sources]
 
 
