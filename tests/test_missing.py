@@ -385,7 +385,6 @@ def test_a_folder_that_cannot_be_written(walk: Path, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     "options",
     [
-        [],
         ["a.jpg", "--missing", "."],
         ["--missing", ".", "--near", "1,2", "--within", "3"],
         ["--missing", ".", "--undo", "x.json"],

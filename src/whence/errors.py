@@ -8,7 +8,7 @@
     │   ├── NoPhotos             nothing to work on
     │   ├── UnknownName          no such model, index, benchmark or field; lists the nearest ones
     │   └── BadOption            an option's value is outside what it may be
-    ├── UnwritableFile           a file beside the database (a table, a page, a sidecar) cannot be written
+    ├── UnwritableFile           a result cannot be written (also an OSError)
     ├── ModelError
     │   ├── NotFitted            a fitted descriptor was asked to describe before `fit`
     │   └── MissingExtra         an optional package is needed (says which extra installs it)
@@ -84,18 +84,18 @@ class BadOption(InputError):
     """An option's value is outside what it may be."""
 
 
-class UnwritableFile(WhenceError):
-    """A file cannot be written; carries `path` and `reason`. What was there before is intact."""
+class UnwritableFile(WhenceError, OSError):
+    """A file cannot be written; what stood there before is unchanged. Also an `OSError` with the number of the cause."""
 
-    def __init__(self, path: str | Path, reason: str) -> None:
-        super().__init__(f"cannot write {str(path)!r}: {reason}")
+    def __init__(self, path: str | Path, cause: OSError | str) -> None:
+        super().__init__(*(cause.args[:2] if isinstance(cause, OSError) else (None, cause)))
         self.path = str(path)
-        self.reason = reason
+        self.reason = cause if isinstance(cause, str) else cause.strerror or str(cause)
+        if isinstance(cause, OSError) and cause.errno in _WRITE_FIXES:
+            self.reason += f"; {_WRITE_FIXES[cause.errno]}"
 
-    @classmethod
-    def because(cls, path: str | Path, error: OSError) -> UnwritableFile:
-        """The error of the system, with what to do about it."""
-        return cls(path, f"{error.strerror or error}; {_WRITE_FIXES.get(error.errno or 0, 'choose another place')}")
+    def __str__(self) -> str:
+        return f"cannot write {self.path!r}: {self.reason}"
 
 
 _WRITE_FIXES = {

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import fnmatch
 import importlib
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from whence.errors import UnknownName
+from whence.errors import BadOption, UnknownName
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,21 @@ INDEXES: dict[str, Entry] = {
     "int8": Entry("whence.index.int8:Int8Index"),
     "ann": Entry("whence.index.ann:AnnIndex"),
 }
+SCORERS: dict[str, Entry] = {
+    "inliers": Entry(
+        "whence.matching.matchers:InlierScorer",
+        ModelCard(
+            name="inliers",
+            summary="RootSIFT keypoints matched and checked by a homography: the number of matches that agree",
+            dim=0,
+            preprocessing=Preprocessing(long_side_px=640),
+            licence="MIT",
+            citation="Lowe: Distinctive image features from scale-invariant keypoints, IJCV 2004; "
+            "Barath et al.: MAGSAC++, a fast, reliable and accurate robust estimator, CVPR 2020",
+            similarity="number of inliers",
+        ),
+    ),
+}
 
 
 def list_models(pattern: str = "*") -> tuple[str, ...]:
@@ -103,24 +119,32 @@ def list_models(pattern: str = "*") -> tuple[str, ...]:
     return tuple(sorted(name for name in MODELS if fnmatch.fnmatchcase(name, pattern)))
 
 
-def get_card(name: str) -> ModelCard:
-    """The card of a model. Raises `UnknownName` with the nearest names."""
-    card = get_entry("model", name).card
-    assert card is not None, "every model in the table has a card"
+def get_card(name: str, *, kind: str = "model") -> ModelCard:
+    """The card of a model or of a scorer. Raises `UnknownName` with the nearest names."""
+    card = get_entry(kind, name).card
+    assert card is not None, "every model and every scorer in the tables has a card"
     return card
 
 
 def get_entry(kind: str, name: str) -> Entry:
-    """The table entry of a part. Raises `UnknownName` with the nearest names."""
-    table = {"model": MODELS, "index": INDEXES}[kind]
+    """The table entry of a part: kind "model", "index" or "scorer". Raises `UnknownName` with the nearest names."""
+    table = {"model": MODELS, "index": INDEXES, "scorer": SCORERS}[kind]
     if name not in table:
         raise UnknownName(kind, name, table)
     return table[name]
 
 
-def build(kind: str, name: str, **options: Any) -> Any:
-    """Make the part: imports its factory now and calls it with the entry's options, then the given ones."""
+def build(kind: str, name: str, *, options: Mapping[str, Any] | None = None) -> Any:
+    """Make the part: imports its factory now and calls it with the entry's options, then the given ones.
+
+    Raises `UnknownName`, and `BadOption` for options the part does not have.
+    """
     entry = get_entry(kind, name)
     module, _, attribute = entry.factory.partition(":")
     factory = getattr(importlib.import_module(module), attribute)
-    return factory(**{**entry.options, **options})
+    chosen = {**entry.options, **(options or {})}
+    known = inspect.signature(factory).parameters
+    for option in chosen:
+        if option not in known:
+            raise BadOption(f"{kind} {name} has no option {option!r}; it has {', '.join(known) or 'none'}")
+    return factory(**chosen)

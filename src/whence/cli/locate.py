@@ -71,7 +71,7 @@ def locate(
         writing = Writing(write, copies_to, yes, include_unverified)
         return locate_missing(missing, database=database, k=k, outputs=outputs, writing=writing)
     if not queries:
-        raise BadOption("name the photos to locate, or a folder with --missing")
+        raise typer.BadParameter("name the photos to locate, or a folder with --missing")
     if write is not None or copies_to is not None or include_unverified or yes:
         raise BadOption("--write, --copies-to, --include-unverified and --yes go with --missing")
     around = parse_around(near, within)

@@ -14,7 +14,7 @@ from rich.text import Text
 from whence.cli.output import from_here, print_json, print_note, report_skipped, show
 from whence.data.geotags import write_gpx
 from whence.data.undo import undo_files
-from whence.errors import BadOption, UnwritableFile
+from whence.errors import BadOption
 from whence.localize.missing import MissingOptions, MissingReport, Proposal, place_missing
 from whence.localize.tagging import TagPlan, plan_tags, waypoints_of, write_tags
 from whence.runtime import atomic_write
@@ -113,13 +113,10 @@ def _write(plan: TagPlan, writing: Writing, outputs: MissingOutputs) -> int:
 
 def _write_lists(report: MissingReport, outputs: MissingOutputs) -> None:
     if outputs.csv_file is not None:
-        try:
-            with atomic_write(outputs.csv_file, "w") as file:
-                table = csv.writer(file)
-                table.writerow(_COLUMNS)
-                table.writerows(_csv_row(proposal) for proposal in report.proposals)
-        except OSError as error:
-            raise UnwritableFile.because(outputs.csv_file, error) from None
+        with atomic_write(outputs.csv_file, "w") as file:
+            table = csv.writer(file)
+            table.writerow(_COLUMNS)
+            table.writerows(_csv_row(proposal) for proposal in report.proposals)
     if outputs.gpx_file is not None:
         write_gpx(outputs.gpx_file, waypoints_of(report.proposals))
     if outputs.report_file is not None:

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from whence.errors import UnwritableFile
 from whence.runtime import atomic_write
 from whence.types import GeoPoint
 
@@ -95,11 +94,8 @@ def gpx_document(waypoints: Iterable[Waypoint]) -> str:
 
 def write_gpx(path: str | Path, waypoints: Iterable[Waypoint]) -> None:
     """Write waypoints as GPX 1.1, whole or not at all. Raises `UnwritableFile`."""
-    try:
-        with atomic_write(path) as file:
-            file.write(gpx_document(waypoints).encode())
-    except OSError as error:
-        raise UnwritableFile.because(path, error) from None
+    with atomic_write(path) as file:
+        file.write(gpx_document(waypoints).encode())
 
 
 def _xmp_degrees(value: float, *, letters: str) -> str:

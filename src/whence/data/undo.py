@@ -152,8 +152,10 @@ def _write_undo(top: Path, hashes: dict[Path, str], folders: Sequence[Path]) -> 
             with contextlib.suppress(FileExistsError):
                 _save(undo_file, top, hashes, folders, is_new=True)
                 return undo_file
+    except UnwritableFile:
+        raise
     except OSError as error:
-        raise UnwritableFile.because(top, error) from None
+        raise UnwritableFile(top, error) from None
     raise UnwritableFile(top, "it is full of undo files of this second; try again")
 
 
@@ -183,10 +185,10 @@ def _write_one(file: PlannedFile, content: str) -> str:
             out.write(data)
     except FileExistsError:
         return "it exists already and is left as it is"
-    except OSError as error:
-        return UnwritableFile.because(file.path, error).reason
     except WhenceError as error:
         return str(getattr(error, "reason", error))
+    except OSError as error:
+        return UnwritableFile(file.path, error).reason
     return ""
 
 

@@ -63,14 +63,7 @@ class DescriptorModel:
 
     def read(self, source: Source) -> np.ndarray:
         """The photo as the model sees it: uint8 (H, W, 3), upright, resized as the card says. Raises `UnreadableImage`."""
-        steps = self.card.preprocessing
-        if not isinstance(source, np.ndarray):
-            if steps.long_side_px is None:
-                return load_image(source)
-            return load_resized(source, long_side_px=steps.long_side_px, enlarge=steps.enlarge)
-        if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or 0 in source.shape:
-            raise BadOption(f"pixels must be uint8 (H, W, 3), not {source.dtype} {source.shape}")
-        return _resized(source, steps)
+        return read_as(source, self.card.preprocessing)
 
     def fit(self, sources: Iterable[Source], *, seed: int = 0) -> None:
         """Fit on these photos, read one by one; unreadable ones are passed over. Models that need no fitting do nothing."""
@@ -144,6 +137,17 @@ class DescriptorModel:
             return error
 
 
+def read_as(source: Source, steps: Preprocessing) -> np.ndarray:
+    """A photo or pixels as a card asks for: uint8 (H, W, 3), upright, resized. Raises `UnreadableImage` and `BadOption`."""
+    if not isinstance(source, np.ndarray):
+        if steps.long_side_px is None:
+            return load_image(source)
+        return load_resized(source, long_side_px=steps.long_side_px, enlarge=steps.enlarge)
+    if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or 0 in source.shape:
+        raise BadOption(f"pixels must be uint8 (H, W, 3), not {source.dtype} {source.shape}")
+    return _resized(source, steps)
+
+
 def load_model(name: str, *, options: Mapping[str, Any] | None = None) -> DescriptorModel:
     """The model of this name, ready to describe, or to be fitted where its card says so.
 
@@ -151,10 +155,7 @@ def load_model(name: str, *, options: Mapping[str, Any] | None = None) -> Descri
     `BadOption` for settings the model does not have.
     """
     card = get_card(name)
-    try:
-        descriptor = build("model", name, **(options or {}))
-    except TypeError as error:
-        raise BadOption(f"{name} does not take these options: {error}") from None
+    descriptor = build("model", name, options=options)
     return DescriptorModel(card, descriptor, options=options)
 
 
