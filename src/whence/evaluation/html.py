@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from whence.data.thumbnails import thumbnail_uri
-from whence.errors import UnwritableFile
 from whence.evaluation.page import Page, PageEntry
 from whence.geo import distance_m
 from whence.runtime import atomic_write, map_threads
@@ -38,11 +37,8 @@ _SLOT = re.compile(r"\{\{(\w+)\}\}")
 def write_page(path: str | Path, page: Page, *, max_bytes: int = MAX_PAGE_BYTES) -> None:
     """Write the page, whole or not at all. Raises `UnwritableFile`."""
     text = build_page(page, max_bytes=max_bytes)
-    try:
-        with atomic_write(path) as file:
-            file.write(text.encode("utf-8", "replace"))
-    except OSError as error:
-        raise UnwritableFile(path, error.strerror or str(error)) from None
+    with atomic_write(path) as file:
+        file.write(text.encode("utf-8", "replace"))
 
 
 def build_page(page: Page, *, max_bytes: int = MAX_PAGE_BYTES) -> str:
