@@ -76,7 +76,7 @@ def show(title: str, table: list[Timing], *, peer: str) -> None:
     print(f"  {'way':<{width}}{'CPU ms/item':>13}{'wall ms/item':>14}{'times faster':>14}  note")
     for row in table:
         name = row.name + (" *" if row.name == peer else "")
-        print(f"  {name:<{width}}{row.cpu_ms:>13.3f}{row.wall_ms:>14.3f}{row.ratio:>14.2f}  {row.note}")
+        print(f"  {name:<{width}}{row.cpu_ms:>13.4g}{row.wall_ms:>14.4g}{row.ratio:>14.2f}  {row.note}")
 
 
 def save(path: str | None, results: Mapping[str, list[Timing]]) -> None:

@@ -19,8 +19,9 @@ from side_by_side import options as benchmark_options
 
 from whence.geo import heading_difference_deg
 from whence.models.descriptor import load_model
-from whence.worlds.capture import CaptureOptions, Photographer, shot_camera
+from whence.worlds.capture import CaptureOptions, shot_camera
 from whence.worlds.city import WorldOptions, city_works, render_world
+from whence.worlds.photographer import Photographer
 from whence.worlds.presets import CitySize, WorldSpec
 from whence.worlds.views import visible_fronts
 
@@ -160,6 +161,22 @@ def share_seen(spec: WorldSpec) -> float:
     return 100 * float(np.mean(counted))
 
 
+def share_off_plane(spec: WorldSpec, *, num_queries: int = 60) -> float:
+    """Median share of a query's pixels that do not lie on its largest plane; the ground is one plane, the sky counts as off."""
+    shares = []
+    for work in list(city_works(spec))[:1]:
+        photographer = Photographer(work.plan, work.shots.runs, options=work.capture, px_per_m=spec.px_per_m, cache_bytes=3 * 10**8)
+        queries = [shot for shot in work.shots.shots if shot.role == "queries"]
+        for shot in queries[:: max(1, len(queries) // num_queries)]:
+            raster = photographer.take(shot)[1]
+            planes = np.array([0, *(1 if info.normal == (0.0, 0.0, 1.0) else k + 2 for k, info in enumerate(raster.infos))])
+            counts = np.bincount(planes[raster.ids].ravel())[1:]
+            shares.append(1 - counts.max() / raster.ids.size)
+    low, middle = 100 * np.quantile(shares, (0.1, 0.5))
+    print(f"pixels off the largest plane: median {middle:.0f} %, tenth percentile {low:.0f} % (bar: 30 %)")
+    return 100 * float(np.median(shares))
+
+
 def measure(name: str, options: WorldOptions, *, folder: Path, seed: int, model_name: str) -> dict[str, object]:
     """Render one world, search it, print its tables."""
     out = folder / name
@@ -184,6 +201,7 @@ def main() -> None:
         spec = WorldSpec.from_json((folder / "test" / "world.json").read_text())
         results["share_seen"] = {"percent": share_seen(spec)}
         print(f"\nqueries with a database photo within 10 m that sees the same front: {results['share_seen']['percent']:.1f} %")
+        results["share_off_plane"] = {"percent": share_off_plane(spec)}
         clean = CaptureOptions(conditions={"day": 1.0}, max_shift_share=0.1, max_yaw_deg=5.0, is_clean=True)
         results["clean"] = measure(
             "clean", WorldOptions(cities=cities[:1], capture=clean), folder=folder, seed=args.seed, model_name=args.model

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import draw_place, view_of, write_photo, write_street
 
+from conftest import draw_place, view_of, write_photo, write_street
 from whence.errors import BadOption, CardMismatch, NoPhotos, NotAStore, NotFitted, UnknownName, UnreadableImage, UnreadableTable
 from whence.geo import GeoPoint, distance_m
 from whence.index.store import Store
@@ -220,7 +220,7 @@ def test_nothing_to_index(tmp_path: Path) -> None:
     with pytest.raises(NoPhotos, match="no photos under"):
         build.build_database([tmp_path / "empty"], path=tmp_path / "x.whence")
     (tmp_path / "empty" / "bad.jpg").write_text("x")
-    with pytest.raises(NoPhotos, match="bad.jpg"):
+    with pytest.raises(NoPhotos, match=r"bad\.jpg"):
         build.build_database([tmp_path / "empty"], path=tmp_path / "x.whence")
     assert not (tmp_path / "x.whence").exists()
     with pytest.raises(NotAStore):

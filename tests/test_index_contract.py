@@ -31,7 +31,7 @@ class Case:
 
 
 def ann(factory: str, **options: object) -> Callable[[], Index]:
-    return partial(registry.build, "index", "ann", factory=factory, exact_below=1, **options)
+    return partial(registry.build, "index", "ann", options={"factory": factory, "exact_below": 1, **options})
 
 
 CASES = {name: Case(partial(registry.build, "index", name), 1.0) for name in registry.INDEXES}

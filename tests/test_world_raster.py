@@ -13,8 +13,8 @@ from whence.worlds.raster import PatchInfo, Raster, Texture
 SIZE = (64, 48)
 
 
-def camera_at(x=0.0, y=0.0, z=2.0, *, bearing_deg=0.0, pitch_deg=0.0, roll_deg=0.0, field_of_view_deg=70.0):
-    rotation = look_rotation(bearing_deg=bearing_deg, pitch_deg=pitch_deg, roll_deg=roll_deg)
+def camera_at(x=0.0, y=0.0, z=2.0, *, grid_heading_deg=0.0, pitch_deg=0.0, roll_deg=0.0, field_of_view_deg=70.0):
+    rotation = look_rotation(grid_heading_deg=grid_heading_deg, pitch_deg=pitch_deg, roll_deg=roll_deg)
     return make_camera(np.array([x, y, z]), rotation, size_px=SIZE, field_of_view_deg=field_of_view_deg)
 
 
@@ -43,21 +43,21 @@ def draw(camera, patches):
     return labels[raster.ids], raster
 
 
-@pytest.mark.parametrize(("bearing_deg", "right"), [(0, (1, 0, 0)), (90, (0, -1, 0)), (180, (-1, 0, 0)), (270, (0, 1, 0))])
-def test_facing_north_east_is_right(bearing_deg, right):
-    rotation = look_rotation(bearing_deg=bearing_deg)
+@pytest.mark.parametrize(("grid_heading_deg", "right"), [(0, (1, 0, 0)), (90, (0, -1, 0)), (180, (-1, 0, 0)), (270, (0, 1, 0))])
+def test_facing_north_east_is_right(grid_heading_deg, right):
+    rotation = look_rotation(grid_heading_deg=grid_heading_deg)
     np.testing.assert_allclose(rotation[0], right, atol=1e-12)
     np.testing.assert_allclose(rotation[1], (0, 0, -1), atol=1e-12)
     assert np.linalg.det(rotation) == pytest.approx(1)
 
 
 def test_pitch_looks_up_and_roll_sinks_the_right_side():
-    assert look_rotation(bearing_deg=30, pitch_deg=10)[2, 2] == pytest.approx(np.sin(np.radians(10)))
-    assert look_rotation(bearing_deg=30, roll_deg=10)[0, 2] == pytest.approx(-np.sin(np.radians(10)))
+    assert look_rotation(grid_heading_deg=30, pitch_deg=10)[2, 2] == pytest.approx(np.sin(np.radians(10)))
+    assert look_rotation(grid_heading_deg=30, roll_deg=10)[0, 2] == pytest.approx(-np.sin(np.radians(10)))
 
 
 def test_projection_is_k_r_x_plus_t():
-    camera = camera_at(3, -2, bearing_deg=40, pitch_deg=5, roll_deg=3)
+    camera = camera_at(3, -2, grid_heading_deg=40, pitch_deg=5, roll_deg=3)
     point = camera.centre + camera.rotation.T @ (0.7, -0.3, 4.0)
     pixel, depth = camera.project(point)
     expected = camera.intrinsics @ (camera.rotation @ point + camera.translation)
@@ -66,7 +66,7 @@ def test_projection_is_k_r_x_plus_t():
 
 
 def test_plane_homography_maps_patch_coordinates_to_pixels():
-    camera = camera_at(bearing_deg=20)
+    camera = camera_at(grid_heading_deg=20)
     origin, across, down = np.array([-1.0, 6.0, 4.0]), np.array([3.0, 1.0, 0.0]), np.array([0.0, 0.0, -3.0])
     a, b = 0.3, 0.8
     pixel, _ = camera.project(origin + a * across + b * down)
@@ -75,7 +75,7 @@ def test_plane_homography_maps_patch_coordinates_to_pixels():
 
 
 def test_enlarged_camera_sees_the_same_directions():
-    camera = camera_at(bearing_deg=20)
+    camera = camera_at(grid_heading_deg=20)
     point = np.array([1.0, 7.0, 3.0])
     (x, y), _ = camera.project(point)
     (u, v), _ = camera.scaled(2).project(point)
@@ -87,7 +87,7 @@ def test_enlarged_camera_sees_the_same_directions():
 @given(st.integers(0, 10_000))
 def test_raster_sees_what_rays_see(seed):
     random = np.random.default_rng(seed)
-    camera = camera_at(bearing_deg=random.uniform(0, 360), pitch_deg=random.uniform(-10, 10), roll_deg=random.uniform(-20, 20))
+    camera = camera_at(grid_heading_deg=random.uniform(0, 360), pitch_deg=random.uniform(-10, 10), roll_deg=random.uniform(-20, 20))
     patches = []
     for _ in range(4):
         centre = camera.centre + camera.rotation.T @ (random.uniform(-3, 3), random.uniform(-2, 2), random.uniform(1, 9))

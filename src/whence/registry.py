@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import fnmatch
 import importlib
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from whence.errors import UnknownName
+from whence.errors import BadOption, UnknownName
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +134,17 @@ def get_entry(kind: str, name: str) -> Entry:
     return table[name]
 
 
-def build(kind: str, name: str, **options: Any) -> Any:
-    """Make the part: imports its factory now and calls it with the entry's options, then the given ones."""
+def build(kind: str, name: str, *, options: Mapping[str, Any] | None = None) -> Any:
+    """Make the part: imports its factory now and calls it with the entry's options, then the given ones.
+
+    Raises `UnknownName`, and `BadOption` for options the part does not have.
+    """
     entry = get_entry(kind, name)
     module, _, attribute = entry.factory.partition(":")
     factory = getattr(importlib.import_module(module), attribute)
-    return factory(**{**entry.options, **options})
+    chosen = {**entry.options, **(options or {})}
+    known = inspect.signature(factory).parameters
+    for option in chosen:
+        if option not in known:
+            raise BadOption(f"{kind} {name} has no option {option!r}; it has {', '.join(known) or 'none'}")
+    return factory(**chosen)

@@ -10,9 +10,11 @@ import sys
 
 import typer
 
-from whence.cli import calibrate, demo, doctor, evaluate, index, locate, match, models
+from whence.cli import calibrate, demo, doctor, evaluate, index, locate, match, models, world
 from whence.cli.output import print_error
 from whence.errors import WhenceError
+from whence.runtime import set_threads
+from whence.settings import load_settings
 
 app = typer.Typer(
     name="whence",
@@ -21,7 +23,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for _verb in (index, locate, match, evaluate, calibrate, models, demo, doctor):
+for _verb in (index, locate, match, evaluate, calibrate, models, world, demo, doctor):
     _verb.register(app)
 
 
@@ -47,7 +49,11 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command; gives the exit code."""
+    # Threads that wait sleep rather than spin: on a busy machine spinning pools keep each other from working.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
+        if num_threads := load_settings().threads:
+            set_threads(num_threads)
         code = app(args=arguments or ["--help"], prog_name="whence", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except typer.Exit as stop:
@@ -61,7 +67,3 @@ def run(arguments: list[str]) -> int:
     except WhenceError as error:
         print_error(str(error))
         return 1
-    except BrokenPipeError:
-        # The reader of our output (head, less) has gone; what is still buffered must not raise again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import platform
 import shutil
 import sys
@@ -19,7 +18,7 @@ from whence.runtime import num_cores
 from whence.settings import load_settings
 
 _CORE = ("numpy", "pillow", "opencv-python-headless", "faiss-cpu", "pyproj", "typer", "rich")
-_EXTRAS = {"fast": ("simplejpeg", "fast JPEG decoding"), "heic": ("pillow_heif", "HEIC photos"), "torch": ("torch", "networks")}
+_EXTRAS = {"fast": ("simplejpeg", "fast JPEG decoding"), "heic": ("pillow-heif", "HEIC photos"), "torch": ("torch", "networks")}
 
 
 def register(app: typer.Typer) -> None:
@@ -66,10 +65,11 @@ def _packages() -> list[Finding]:
             findings.append((name, True, importlib.metadata.version(name)))
         except importlib.metadata.PackageNotFoundError:
             findings.append((name, False, f"missing: pip install {name}"))
-    for extra, (module, purpose) in _EXTRAS.items():
-        is_there = importlib.util.find_spec(module) is not None
-        detail = f"{purpose}: installed" if is_there else f"{purpose}: not installed (pip install 'whence[{extra}]')"
-        findings.append((f"extra {extra}", True if is_there else None, detail))
+    for extra, (name, purpose) in _EXTRAS.items():
+        try:
+            findings.append((f"extra {extra}", True, f"{purpose}: {name} {importlib.metadata.version(name)}"))
+        except importlib.metadata.PackageNotFoundError:
+            findings.append((f"extra {extra}", None, f"{purpose}: not installed (pip install 'whence[{extra}]')"))
     return findings
 
 

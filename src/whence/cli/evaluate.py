@@ -42,6 +42,7 @@ def evaluate(
     rerank_seconds: float = typer.Option(None, "--rerank-seconds", help="Seconds per query for --rerank."),
     save_predictions: str = typer.Option(None, help="Write the ranked candidates to this CSV file."),
     save_pairs: str = typer.Option(None, help="Write the ranked candidates to this file as hloc pairs."),
+    report: str = typer.Option(None, "--report", help="Write a page with map, photos and candidates to this HTML file."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of a table."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar."),
 ) -> int:
@@ -73,6 +74,11 @@ def evaluate(
         write_predictions(save_predictions, result.ranked())
     if save_pairs is not None:
         write_hloc_pairs(save_pairs, result.ranked())
+    if report is not None:
+        from whence.evaluation.html import write_page
+        from whence.evaluation.page import page_of_evaluation
+
+        write_page(report, page_of_evaluation(result))
     if as_json:
         print_json(as_records(result))
     else:

@@ -24,9 +24,14 @@ def show(renderable: RenderableType) -> None:
 
 
 def print_json(record: Mapping[str, Any]) -> None:
-    """One JSON object on one line; numbers that are not finite become null."""
-    sys.stdout.write(json.dumps(_finite(record), ensure_ascii=False, separators=(", ", ": ")) + "\n")
-    sys.stdout.flush()
+    """One JSON object on one line; numbers that are not finite become null. Ends the program where nobody reads any more."""
+    try:
+        sys.stdout.write(json.dumps(_finite(record), ensure_ascii=False, separators=(", ", ": ")) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader (head, less) has gone; what is still buffered must not raise again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
 
 
 def print_error(message: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import numpy as np
 from whence.data.photos import COLUMNS, Photos
 from whence.data.scan import scan_photos
 from whence.errors import CardMismatch, NoPhotos
+from whence.index.manifest import MANIFEST_NAME
 from whence.index.store import Store, estimate_bytes
 from whence.localize.engine import check_engine, code_bytes, write_engine
 from whence.models.descriptor import Described, DescriptorModel, load_model
@@ -61,9 +62,14 @@ class BuildPlan:
     skipped: tuple[SkippedPhoto, ...]
 
 
+def is_begun(folder: Path) -> bool:
+    """Whether there is a database: a run killed before its first commit leaves a folder without a manifest, as good as none."""
+    return (folder / MANIFEST_NAME).exists()
+
+
 def stored_options(path: str | Path) -> BuildOptions | None:
     """The options a database was made with; None where there is no folder yet."""
-    if not Path(path).exists():
+    if not is_begun(Path(path)):
         return None
     with Store.open(path) as store:
         return BuildOptions(**store.options["build"]) if "build" in store.options else None
@@ -75,18 +81,21 @@ def plan_build(
     """How much work and disk a build would take. Reads the photos' headers and hashes, describes nothing, writes nothing."""
     folder = Path(path)
     options = options or stored_options(folder) or BuildOptions()
-    photos = scan_photos(*sources, positions=positions)
-    model = load_model(options.model, options=options.model_options)
+    dim = load_model(options.model, options=options.model_options).dim
+    return _plan(scan_photos(*sources, positions=positions), folder, options, dim=dim)
+
+
+def _plan(photos: Photos, folder: Path, options: BuildOptions, *, dim: int) -> BuildPlan:
     contents = np.unique(photos.content)
     num_known, num_new, num_rows = 0, len(contents), len(photos)
-    if folder.exists():
+    if is_begun(folder):
         with Store.open(folder) as store:
             num_known = store.num_descriptors
             num_new = int((~store.has_descriptors(contents)).sum())
             num_rows = len({*store.photos.paths, *stored_paths(photos, folder)})
     num_descriptors = num_known + num_new
-    index_bytes = code_bytes(num_descriptors, model.dim, engine=options.engine)
-    size = estimate_bytes(max(num_descriptors, num_rows), model.dim, options.dtype, index_bytes=index_bytes)
+    index_bytes = code_bytes(num_descriptors, dim, engine=options.engine)
+    size = estimate_bytes(max(num_descriptors, num_rows), dim, options.dtype, index_bytes=index_bytes)
     return BuildPlan(num_rows, num_new, size, photos.skipped)
 
 
@@ -97,11 +106,13 @@ def build_database(
     options: BuildOptions | None = None,
     positions: str | Path | None = None,
     show_progress: bool | None = None,
+    on_plan: Callable[[BuildPlan], None] | None = None,
 ) -> BuildReport:
     """Make or extend the database at `path` with the photos under `sources`; only what is new or changed is described.
 
-    Without `options` those the database was made with are kept. Unreadable photos are skipped and reported. Raises `NoPhotos`
-    where nothing readable was found, `CardMismatch` where the database was made with another model.
+    `on_plan` is told what will be done once the photos are scanned; it may stop the build by raising. Without `options` those the
+    database was made with are kept. Unreadable photos are skipped and reported. Raises `NoPhotos` where nothing readable was
+    found, `CardMismatch` where the database was made with another model.
     """
     started = time.perf_counter()
     folder = Path(path)
@@ -110,12 +121,14 @@ def build_database(
     model = load_model(options.model, options=options.model_options)
     check_engine(options.engine, dim=model.dim)
     known = None
-    if folder.exists():
+    if is_begun(folder):
         with Store.open(folder) as before:
             known = before.photos
     photos = scan_photos(*sources, positions=positions, known=known, show_progress=show_progress)
     if not len(photos):
         raise NoPhotos(_nothing_found(sources, photos.skipped))
+    if on_plan is not None:
+        on_plan(_plan(photos, folder, options, dim=model.dim))
     with open_or_create(folder, model, options) as store:
         places = sorted({*store.options.get("sources", []), *source_names(sources, folder)})
         settings = {**store.options, "sources": places, "build": _as_settings(options)}
@@ -152,6 +165,7 @@ def finish_refit(folder: Path) -> None:
 
 
 def aside_of(folder: Path) -> Path:
+    """Where the old database waits while a refitted one takes its place."""
     return folder.with_name(folder.name + ".before-refit")
 
 
@@ -276,9 +290,10 @@ def tidy(store: Store) -> None:
 
 
 def open_or_create(folder: Path, model: DescriptorModel, options: BuildOptions) -> Store:
+    """The database at `folder`, open for writing, new where there is none. Raises `CardMismatch` for one of another model."""
     finish_refit(folder)
     settings = _as_settings(options)
-    if not folder.exists():
+    if not is_begun(folder):
         made = {"build": settings, "sources": []}
         return Store.create(folder, card_id=model.card.card_id, dim=model.dim, dtype=options.dtype, options=made)
     store = Store.open(folder, writable=True)
@@ -318,11 +333,13 @@ def stored_path(file: str, store_path: Path) -> str:
 
 
 def stored_paths(photos: Photos, store_path: Path) -> list[str]:
+    """The names of a collection's photos inside a database, see `stored_path`."""
     root = os.path.abspath(photos.root)
     return [stored_path(os.path.join(root, path), store_path) for path in photos.paths]
 
 
 def source_names(sources: Sequence[str | Path], folder: Path) -> list[str]:
+    """The names of photo folders inside a database, see `stored_path`."""
     return [stored_path(os.path.abspath(source), folder) for source in sources]
 
 

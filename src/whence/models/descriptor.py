@@ -155,10 +155,7 @@ def load_model(name: str, *, options: Mapping[str, Any] | None = None) -> Descri
     `BadOption` for settings the model does not have.
     """
     card = get_card(name)
-    try:
-        descriptor = build("model", name, **(options or {}))
-    except TypeError as error:
-        raise BadOption(f"{name} does not take these options: {error}") from None
+    descriptor = build("model", name, options=options)
     return DescriptorModel(card, descriptor, options=options)
 
 

@@ -49,14 +49,14 @@ class Camera:
         return Camera(intrinsics, self.rotation, self.centre, round(self.width * factor), round(self.height * factor))
 
 
-def look_rotation(*, bearing_deg: float, pitch_deg: float = 0.0, roll_deg: float = 0.0) -> np.ndarray:
-    """R of a camera that looks along a bearing (clockwise from the frame's north), pitched up and rolled clockwise.
+def look_rotation(*, grid_heading_deg: float, pitch_deg: float = 0.0, roll_deg: float = 0.0) -> np.ndarray:
+    """R of a camera that looks along a grid heading (clockwise from the frame's north), pitched up and rolled clockwise.
 
     Facing north, east is right. With a positive roll the camera's right side sinks.
     """
-    bearing, pitch, roll = np.radians([bearing_deg, pitch_deg, roll_deg])
-    forward = np.array([np.sin(bearing) * np.cos(pitch), np.cos(bearing) * np.cos(pitch), np.sin(pitch)])
-    right = np.array([np.cos(bearing), -np.sin(bearing), 0.0])
+    grid_heading, pitch, roll = np.radians([grid_heading_deg, pitch_deg, roll_deg])
+    forward = np.array([np.sin(grid_heading) * np.cos(pitch), np.cos(grid_heading) * np.cos(pitch), np.sin(pitch)])
+    right = np.array([np.cos(grid_heading), -np.sin(grid_heading), 0.0])
     down = np.cross(forward, right)
     turned_right = np.cos(roll) * right + np.sin(roll) * down
     turned_down = -np.sin(roll) * right + np.cos(roll) * down

@@ -1,4 +1,4 @@
-"""Where and how photos are taken: the database's drive, the queries' walks, and one photo from shutter to pixels."""
+"""Where and how photos are taken: the database's drive, the queries' walks, the camera of each photo."""
 
 from __future__ import annotations
 
@@ -10,16 +10,12 @@ import numpy as np
 
 from whence.runtime import random_stream
 from whence.worlds.camera import Camera, look_rotation, make_camera
-from whence.worlds.conditions import Run, RunLight, make_run
-from whence.worlds.movers import in_the_way, street_life
+from whence.worlds.conditions import Run, make_run
 from whence.worlds.plan import CityPlan
-from whence.worlds.raster import Raster
-from whence.worlds.scene import Scene
-from whence.worlds.shading import Exposure, expose
 
 HEADINGS_DEG = (0.0, 50.0, 130.0, 180.0, 230.0, 310.0)
 """Directions of a database stop's six photos, clockwise from the street's own."""
-_DATABASE, _QUERY, _UNKNOWN, _PHOTO, _CAMERA = 51, 52, 53, 54, 55
+_DATABASE, _QUERY, _UNKNOWN, _CAMERA = 51, 52, 53, 55
 
 USUAL_CONDITIONS: Mapping[str, float] = {
     "day": 0.36,
@@ -62,7 +58,7 @@ class CaptureOptions:
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """One photo before it is taken. Position in metres of the city's frame, bearing clockwise from grid north."""
+    """One photo before it is taken. Position in metres of the city's frame, heading clockwise from grid north."""
 
     number: int
     role: str
@@ -74,7 +70,7 @@ class Shot:
     x_m: float
     y_m: float
     z_m: float
-    bearing_deg: float
+    grid_heading_deg: float
     stop: int
     tile: int
     seconds: float
@@ -100,7 +96,7 @@ def plan_shots(plan: CityPlan, *, num_database: int, num_queries: int, num_unkno
     """Where the database, the queries and the queries outside the covered streets are taken. Fewer where the city is too small."""
     runs = plan_runs(plan.seed, options)
     inner = [k for k, street in enumerate(plan.streets) if street.is_inner and street.length_m > 45]
-    database, covered = _database(plan, inner, num_database, options)
+    database, covered = _database(plan, inner, num_database, options, runs)
     shots = list(database)
     stretches = _stretches(shots)
     if stretches:
@@ -139,53 +135,50 @@ def _stretches(database: list[Shot]) -> dict[int, tuple[float, float]]:
     return {street: (low, high) for street, (low, high) in reach.items() if high - low > 8 or len(reach) == 1}
 
 
-def _database(plan: CityPlan, inner: list[int], num_database: int, options: CaptureOptions) -> tuple[list[Shot], list[int]]:
-    """Photos in all directions at a stop every 8 to 10 m, street after street until there are enough; then the same in other years."""
+def _database(
+    plan: CityPlan, inner: list[int], num_database: int, options: CaptureOptions, runs: Mapping[int, Run]
+) -> tuple[list[Shot], list[int]]:
+    """Photos in all directions at a stop every 8 to 10 m, street after street, each in every year, until there are enough."""
     shots: list[Shot] = []
     covered: list[int] = []
-    stop, seconds, num_runs = 0, 0.0, options.num_database_runs
-    order = random_stream(plan.seed, _DATABASE).permutation(len(inner))
-    for run, street_number in ((run, inner[k]) for k in order for run in range(num_runs)):
-        if len(shots) >= num_database:
+    num_runs = options.num_database_runs
+    left = [num_database // num_runs + (run < num_database % num_runs) for run in range(num_runs)]
+    stop, seconds = 0, 0.0
+    for street in (inner[k] for k in random_stream(plan.seed, _DATABASE).permutation(len(inner))):
+        if not any(left):
             break
-        if not run:
-            covered.append(street_number)
-        street = plan.streets[street_number]
-        random = random_stream(plan.seed, _DATABASE, street_number, run)
-        right = np.array([street.direction[1], -street.direction[0]])
-        lane = min(1.8, 0.2 * street.half_width_m)
-        along = 6.0 + float(random.uniform(0, 4))
-        base = float(np.degrees(np.arctan2(street.direction[0], street.direction[1])))
-        while along < street.length_m - 6 and len(shots) < num_database:
-            place = street.start + street.direction * along + right * (lane + float(random.uniform(-0.5, 0.5)))
-            turn = 0.0 if options.is_clean else float(random.normal(0, 2))
-            height = 2.3 + float(random.uniform(-0.05, 0.05))
-            for tile, heading in enumerate(options.headings_deg):
-                if len(shots) < num_database:
-                    bearing = (base + turn + heading) % 360
-                    shots.append(
-                        Shot(
-                            len(shots),
-                            "database",
-                            "day",
-                            run,
-                            street_number,
-                            along,
-                            float(place[0]),
-                            float(place[1]),
-                            height,
-                            bearing,
-                            stop,
-                            tile,
-                            seconds,
-                        )
-                    )
-            stop += 1
-            step = float(random.uniform(*options.spacing_m))
-            along += step
-            seconds += step / 8
-        seconds += 30
+        covered.append(street)
+        for run in range(num_runs):
+            for along, place, grid_heading, height in _stops(plan, street, run, options):
+                if not left[run]:
+                    break
+                for tile, heading in enumerate(options.headings_deg[: left[run]]):
+                    x, y = float(place[0]), float(place[1])
+                    name = runs[run].condition.name
+                    turned = (grid_heading + heading) % 360
+                    shots.append(Shot(len(shots), "database", name, run, street, along, x, y, height, turned, stop, tile, seconds))
+                left[run] -= min(left[run], len(options.headings_deg))
+                stop += 1
+                seconds += 1.1
+            seconds += 30
     return shots, covered
+
+
+def _stops(plan: CityPlan, number: int, run: int, options: CaptureOptions) -> list[tuple[float, np.ndarray, float, float]]:
+    """The stops of one drive along a street: metres along it, place, the car's heading from grid north, the camera's height."""
+    street = plan.streets[number]
+    random = random_stream(plan.seed, _DATABASE, number, run)
+    right = np.array([street.direction[1], -street.direction[0]])
+    lane = min(1.8, 0.2 * street.half_width_m)
+    along = 6.0 + float(random.uniform(0, 4))
+    base = float(np.degrees(np.arctan2(street.direction[0], street.direction[1])))
+    found = []
+    while along < street.length_m - 6:
+        place = street.start + street.direction * along + right * (lane + float(random.uniform(-0.5, 0.5)))
+        turn = 0.0 if options.is_clean else float(random.normal(0, 2))
+        found.append((along, place, base + turn, 2.3 + float(random.uniform(-0.05, 0.05))))
+        along += float(random.uniform(*options.spacing_m))
+    return found
 
 
 def _queries(
@@ -206,14 +199,11 @@ def _queries(
         side = float(random.uniform(-1, 1)) * options.max_shift_share * street.half_width_m
         right = np.array([street.direction[1], -street.direction[0]])
         base = float(np.degrees(np.arctan2(street.direction[0], street.direction[1])))
-        heading = (
-            options.headings_deg[int(random.integers(len(options.headings_deg)))]
-            + float(random.uniform(-1, 1)) * options.max_yaw_deg
-        )
+        tile, heading = _direction(random, plan, streets[number], options)
         place = street.start + street.direction * along + right * side
         condition = int(random.choice(len(names), p=weights / weights.sum()))
         height = 2.3 if options.is_clean else float(random.uniform(1.5, 1.85))
-        drawn.append((condition, streets[number], along, place, height, (base + heading) % 360))
+        drawn.append((condition, streets[number], along, place, height, (base + heading) % 360, tile))
     # In the order of a walk: by run, street and distance. The texture cache profits, and so do the time stamps.
     drawn.sort(key=lambda row: (row[0], row[1], row[2]))
     return [
@@ -227,13 +217,24 @@ def _queries(
             float(place[0]),
             float(place[1]),
             height,
-            bearing,
+            grid_heading,
             k,
-            0,
+            tile,
             20.0 * k,
         )
-        for k, (condition, street, along, place, height, bearing) in enumerate(drawn)
+        for k, (condition, street, along, place, height, grid_heading, tile) in enumerate(drawn)
     ]
+
+
+def _direction(random: np.random.Generator, plan: CityPlan, street: int, options: CaptureOptions) -> tuple[int, float]:
+    """A database direction and a query's own near it, relative to the street; not straight into a park without buildings."""
+    for _ in range(6):
+        tile = int(random.integers(len(options.headings_deg)))
+        heading = options.headings_deg[tile] + float(random.uniform(-1, 1)) * options.max_yaw_deg
+        aside = np.sin(np.radians(heading))
+        if abs(aside) < 0.42 or (street, bool(aside > 0)) in plan.built_sides:
+            break
+    return tile, heading
 
 
 def shot_camera(shot: Shot, *, seed: int, options: CaptureOptions) -> Camera:
@@ -246,61 +247,6 @@ def shot_camera(shot: Shot, *, seed: int, options: CaptureOptions) -> Camera:
         roll = float(random.normal(0, 1.5))
         if shot.condition == "rotated":
             roll = float(random.choice([-1, 1]) * random.uniform(8, 25))
-    rotation = look_rotation(bearing_deg=shot.bearing_deg, pitch_deg=pitch, roll_deg=roll)
+    rotation = look_rotation(grid_heading_deg=shot.grid_heading_deg, pitch_deg=pitch, roll_deg=roll)
     centre = np.array([shot.x_m, shot.y_m, shot.z_m])
     return make_camera(centre, rotation, size_px=(options.width, options.height), field_of_view_deg=field_deg)
-
-
-class Photographer:
-    """Takes the photos of one city. Keeps textures, skies and shadows between photos; not shared between threads."""
-
-    def __init__(
-        self, plan: CityPlan, runs: Mapping[int, Run], *, options: CaptureOptions, px_per_m: float, cache_bytes: int
-    ) -> None:
-        self.plan, self.runs, self.options = plan, runs, options
-        self.scene = Scene(plan, px_per_m=px_per_m, cache_bytes=cache_bytes)
-        self._lights: dict[int, RunLight] = {}
-
-    def light(self, run: Run) -> RunLight:
-        """Sky and shadows of a run."""
-        if run.number not in self._lights:
-            self._lights[run.number] = RunLight(run, self.scene)
-        return self._lights[run.number]
-
-    def take(self, shot: Shot) -> tuple[np.ndarray, Raster, int]:
-        """The photo (H, W, 3) uint8 RGB of a shot, the raster it was developed from, and its JPEG quality."""
-        options, run = self.options, self.runs[shot.run]
-        camera = shot_camera(shot, seed=self.plan.seed, options=options)
-        raster = Raster(camera)
-        planes = []
-        # The photos of one stop see the same traffic.
-        traffic_key = shot.stop if shot.role == "database" else 1_000_000 + shot.number
-        if not options.is_clean:
-            random = random_stream(self.plan.seed, _PHOTO, traffic_key, 1)
-            quiet = {"night": 0.5, "snow": 0.6, "rain": 0.6}.get(shot.condition, 1.0) * options.traffic
-            planes = street_life(random, self.plan.streets[shot.street], camera.centre, density=quiet, crowd=quiet)
-            if shot.condition == "occluded":
-                planes += in_the_way(random, camera.centre, camera.rotation[2])
-        self.scene.draw(raster, run.epoch, planes)
-        random = random_stream(self.plan.seed, _PHOTO, shot.number)
-        exposure = _exposure(random, shot, options)
-        return expose(raster, run, self.light(run), exposure, random), raster, exposure.jpeg_quality
-
-
-def _exposure(random: np.random.Generator, shot: Shot, options: CaptureOptions) -> Exposure:
-    if options.is_clean:
-        return Exposure(noise=0.3, vignette=0.0, jpeg_quality=94)
-    if shot.role == "database":
-        return Exposure(blur_px=0.45, noise=0.8, jpeg_quality=92)
-    scale = options.width / 320
-    is_shaken = random.random() < 0.2
-    motion = random.normal(0, 1.2, 2) * scale if is_shaken else np.zeros(2)
-    return Exposure(
-        gain=float(np.exp(random.normal(0, 0.16))),
-        balance=(float(random.uniform(0.92, 1.08)), 1.0, float(random.uniform(0.92, 1.08))),
-        blur_px=float(random.uniform(0.35, 0.75)) * max(1.0, scale**0.5),
-        motion_px=(float(motion[0]), float(motion[1])),
-        noise=float(random.uniform(0.7, 1.6)),
-        vignette=float(random.uniform(0.05, 0.35)),
-        jpeg_quality=int(random.integers(70, 95)),
-    )

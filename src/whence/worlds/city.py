@@ -14,13 +14,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from whence.errors import BadOption, InputError
+from whence.errors import BadOption, InputError, UnknownName
 from whence.runtime import atomic_write, num_cores, progress
-from whence.worlds.capture import CaptureOptions, CityShots, Photographer, plan_shots
+from whence.worlds.capture import CaptureOptions, CityShots
 from whence.worlds.layouts import get_layout
+from whence.worlds.photographer import Photographer
 from whence.worlds.plan import CityOptions, CityPlan, choose_place, plan_city
 from whence.worlds.presets import CitySize, WorldSpec, get_preset
-from whence.worlds.truth import NamedShot, cameras_of, name_shots, write_cameras
+from whence.worlds.truth import TRUTH_PICTURES, NamedShot, cameras_of, name_shots, write_cameras, write_pictures
 from whence.worlds.workers import run_workers
 
 CITY_APART_M = 12_000.0
@@ -66,6 +67,7 @@ class CityWork:
     size: CitySize
     plan: CityPlan
     shots: CityShots
+    capture: CaptureOptions
     named: tuple[NamedShot, ...]
 
 
@@ -89,27 +91,35 @@ def render_world(
         raise BadOption(f"seed {seed}: a seed is zero or more")
     spec = make_spec(preset, seed=seed, layout=layout, options=options or WorldOptions())
     out = Path(out)
-    claim_folder(out, spec)
+    workers = num_cores() if num_workers is None else max(1, num_workers)
+    try:
+        claim_folder(out, spec)
+        works, num_rendered = _render(out, spec, num_workers=workers, show_progress=show_progress)
+    except OSError as error:
+        where = error.filename or out
+        raise InputError(f"cannot write {str(where)!r}: {error.strerror}; mend that and run it again, it goes on") from error
+    shots = [named.shot for work in works for named in work.named if not (named.shot.is_mesh or named.shot.is_panorama)]
+    counts = [sum(shot.role == role for shot in shots) for role in ("database", "queries", "queries_unknown")]
+    return WorldSummary(out, counts[0], counts[1], counts[2], num_rendered, time.perf_counter() - started)
+
+
+def _render(out: Path, spec: WorldSpec, *, num_workers: int, show_progress: bool | None) -> tuple[list[CityWork], int]:
+    """Write tables and missing photos of a claimed world; gives its cities and how many photos were missing."""
     works = list(city_works(spec))
     write_cameras(
         out / "cameras.csv",
-        (row for work in works for row in cameras_of(work.named, work.plan, work.size.name, options=spec.capture)),
+        (row for work in works for row in cameras_of(work.named, work.plan, work.size.name, options=work.capture)),
     )
     get_layout(spec.layout).write_tables(out, works)
     missing = [named for work in works for named in work.named if not (out / named.path).is_file()]
     for folder in {(out / named.path).parent for named in missing}:
         folder.mkdir(parents=True, exist_ok=True)
-    workers = num_cores() if num_workers is None else max(1, num_workers)
     with progress("rendering", total=len(missing), show=show_progress) as advance:
-        if workers == 1 or len(missing) < FEW_PHOTOS:
+        if num_workers == 1 or len(missing) < FEW_PHOTOS:
             render_shard(out, spec, shard=0, num_shards=1, advance=advance)
         elif missing:
-            run_workers(out, num_workers=workers, advance=advance)
-    counts = [
-        sum(named.shot.role == role for work in works for named in work.named)
-        for role in ("database", "queries", "queries_unknown")
-    ]
-    return WorldSummary(out, counts[0], counts[1], counts[2], len(missing), time.perf_counter() - started)
+            run_workers(out, num_workers=num_workers, advance=advance)
+    return works, len(missing)
 
 
 def make_spec(preset: str, *, seed: int, layout: str, options: WorldOptions) -> WorldSpec:
@@ -119,10 +129,13 @@ def make_spec(preset: str, *, seed: int, layout: str, options: WorldOptions) -> 
         raise BadOption(f"aliased_share {options.aliased_share}: a share lies between 0 and 1")
     if options.capture.width < 16 or options.capture.height < 16:
         raise BadOption(f"photos of {options.capture.width}x{options.capture.height} pixels: both sides need at least 16")
+    for name in options.truth:
+        if name not in TRUTH_PICTURES:
+            raise UnknownName("picture of the truth", name, TRUTH_PICTURES)
     px_per_m = options.px_per_m or 32.0 * max(0.5, options.capture.width / 320) ** 0.5
     return WorldSpec(
         seed=seed,
-        cities=options.cities or get_preset(preset),
+        cities=get_layout(layout).cities(options.cities or get_preset(preset)),
         layout=layout,
         capture=options.capture,
         aliased_share=options.aliased_share,
@@ -150,19 +163,19 @@ def city_works(spec: WorldSpec) -> Iterator[CityWork]:
     near = choose_place(spec.seed)
     layout = get_layout(spec.layout)
     for number, size in enumerate(spec.cities):
-        side = grid_side(size.num_database)
+        capture = layout.capture(size, spec.capture)
+        side = grid_side(round(size.num_database * 6 / len(capture.headings_deg) / capture.num_database_runs))
         options = CityOptions(num_columns=side, num_rows=side, aliased_share=spec.aliased_share, is_test_city=size.is_test_city)
-        city_seed = spec.seed * 1000 + int(size.name[-2:])
-        plan = plan_city(city_seed, options=options, near=near, offset_m=CITY_APART_M * (number - len(spec.cities) // 2))
-        shots = plan_shots(
-            plan, num_database=size.num_database, num_queries=size.num_queries, num_unknown=size.num_unknown, options=spec.capture
-        )
+        city_seed = spec.seed * 1000 + size.number
+        row, column = divmod(number, 8)
+        plan = plan_city(city_seed, options=options, near=near, offset_m=(CITY_APART_M * (column - 4), CITY_APART_M * row))
+        shots = layout.shots(plan, size, capture)
         names = name_shots(plan, shots, size.name)
         named = tuple(
-            NamedShot(layout.path(size, shot, name), shot, heading)
+            NamedShot(layout.path(size, shot, name, shots.runs[shot.run]), name, shot, heading)
             for shot, (name, heading) in zip(shots.shots, names, strict=True)
         )
-        yield CityWork(size, plan, shots, named)
+        yield CityWork(size, plan, shots, capture, named)
 
 
 def grid_side(num_database: int) -> int:
@@ -177,6 +190,7 @@ def grid_side(num_database: int) -> int:
 
 def render_shard(out: Path, spec: WorldSpec, *, shard: int, num_shards: int, advance: Callable[[int], None]) -> None:
     """Render what is not there yet of one share of every city."""
+    layout = get_layout(spec.layout)
     for work in city_works(spec):
         # Street by street, so that a front's textures are needed once and by one worker.
         ordered = sorted(work.named, key=lambda named: (named.shot.street, named.shot.along_m, named.shot.number))
@@ -185,10 +199,12 @@ def render_shard(out: Path, spec: WorldSpec, *, shard: int, num_shards: int, adv
         if not todo:
             continue
         photographer = Photographer(
-            work.plan, work.shots.runs, options=spec.capture, px_per_m=spec.px_per_m, cache_bytes=CACHE_BYTES
+            work.plan, work.shots.runs, options=work.capture, px_per_m=spec.px_per_m, cache_bytes=CACHE_BYTES
         )
         for named in todo:
-            photo, _, quality = photographer.take(named.shot)
+            photo, raster, quality = photographer.take(named.shot)
+            write_pictures(out, named.path, raster, spec.truth)
+            layout.write_truth(out, named.path, raster, photographer)
             write_photo(out / named.path, photo, quality=quality)
             advance(1)
 

@@ -44,7 +44,7 @@ class Condition:
 CONDITIONS: dict[str, Condition] = {
     c.name: c
     for c in (
-        Condition("day", (0.62, 0.66, 0.74), (0.62, 0.56, 0.46), (28, 58), (96, 146, 214), (206, 220, 232), 0.42),
+        Condition("day", (0.66, 0.68, 0.73), (0.62, 0.56, 0.46), (28, 58), (96, 146, 214), (206, 220, 232), 0.42),
         Condition("overcast", (0.84, 0.86, 0.9), _NO_SUN, (30, 50), (176, 182, 190), (206, 208, 212), 0.75, 900.0, noise=2.0),
         Condition(
             "dusk", (0.40, 0.36, 0.46), (0.42, 0.24, 0.12), (4, 12), (62, 72, 128), (236, 158, 110), 0.4, 1500.0,
@@ -102,12 +102,12 @@ def make_run(
     """The run that follows from the seed and its number."""
     light = get_condition(condition)
     random = random_stream(seed, _RUN, number)
-    month = int(random.integers(12, 15)) % 12 + 1 if light.snow else int(random.integers(3, 12))
+    month = int(random.choice([12, 1, 2])) if light.snow else int(random.integers(3, 12))
     season = "winter" if month in (12, 1, 2) else "spring" if month < 6 else "summer" if month < 9 else "autumn"
     start = datetime(year, month, int(random.integers(1, 28)), int(random.integers(*light.hours)), int(random.integers(60)))
     elevation = np.radians(random.uniform(*light.sun_elevation_deg))
-    bearing = random.uniform(0, 2 * np.pi)
-    sun = np.array([np.sin(bearing) * np.cos(elevation), np.cos(bearing) * np.cos(elevation), np.sin(elevation)])
+    grid_heading = random.uniform(0, 2 * np.pi)
+    sun = np.array([np.sin(grid_heading) * np.cos(elevation), np.cos(grid_heading) * np.cos(elevation), np.sin(elevation)])
     warmth = float(random.uniform(-0.05, 0.07))
     tint = (1 + warmth, 1.0, 1 - warmth)
     epoch = Epoch(change=change, changed_share=changed_share, season=season, scaffold_share=scaffold_share)

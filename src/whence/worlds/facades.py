@@ -14,36 +14,15 @@ import numpy as np
 
 from whence.runtime import random_stream
 from whence.worlds.plan import Lot
-from whence.worlds.styles import Colour, Look, draw_look
+from whence.worlds.reliefs import balconies, bays, cornice, signs
+from whence.worlds.styles import Look, draw_look
+from whence.worlds.textures import SOLID, Opening, Relief, facade_height_m, noise_patch, shaded, with_coverage
 from whence.worlds.windows import draw_window
 
-SOLID, LIT = 128, 255
 BRANCH_SHARE = 0.75
 """Share of the doubles in aliased streets that house the same shops."""
+NOISE_PX_PER_M = 32.0
 _INSTANCE_FACADE = 11
-
-
-class Opening(NamedTuple):
-    """A window, door or shop front: left, top, width, height in metres from the facade's top left corner."""
-
-    left_m: float
-    top_m: float
-    width_m: float
-    height_m: float
-    kind: str
-    column: int
-    floor: int
-
-
-class Relief(NamedTuple):
-    """A flat piece off the facade plane. Vectors in facade coordinates (right, down, outward), metres."""
-
-    origin: tuple[float, float, float]
-    across: tuple[float, float, float]
-    down: tuple[float, float, float]
-    texture: np.ndarray
-    kind: str
-    is_two_sided: bool = False
 
 
 class FacadeModel(NamedTuple):
@@ -55,11 +34,6 @@ class FacadeModel(NamedTuple):
     """Plane `recess_m` behind the front: glass, doors, reveals."""
     recess_m: float
     reliefs: tuple[Relief, ...]
-
-
-def facade_height_m(lot: Lot, look: Look) -> float:
-    """Height of the front above the ground."""
-    return look.ground_m + look.floor_m * (lot.num_floors - 1) + 0.7
 
 
 @lru_cache(maxsize=4096)
@@ -85,11 +59,12 @@ def draw_facade(lot: Lot, *, is_test_city: bool, change: int, px_per_m: float) -
     behind = cv2.convertScaleAbs(wall, alpha=0.5)
     alpha = np.full(wall.shape[:2], SOLID, np.uint8)
     behind_alpha = np.full(wall.shape[:2], SOLID, np.uint8)
+    panes = _Panes(look, (built, changed), px_per_m)
     for opening in openings:
-        _cut(wall, alpha, behind, behind_alpha, opening, look, (built, changed), px_per_m)
+        _cut((wall, alpha, behind, behind_alpha), opening, look, panes, px_per_m)
     _stain(wall, own, px_per_m)
     reliefs = _reliefs(lot, look, openings, (built, changed), px_per_m)
-    return FacadeModel(_with_coverage(wall, alpha), _with_coverage(behind, behind_alpha), look.recess_m, tuple(reliefs))
+    return FacadeModel(with_coverage(wall, alpha), with_coverage(behind, behind_alpha), look.recess_m, tuple(reliefs))
 
 
 def flatten(model: FacadeModel, *, px_per_m: float) -> np.ndarray:
@@ -99,35 +74,6 @@ def flatten(model: FacadeModel, *, px_per_m: float) -> np.ndarray:
     for relief in model.reliefs:
         _press(flat, relief, px_per_m)
     return flat
-
-
-def _with_coverage(colours: np.ndarray, coverage: np.ndarray) -> np.ndarray:
-    """(h, w, 3) and (h, w) as one (h, w, 4)."""
-    texture = cv2.cvtColor(colours, cv2.COLOR_RGB2RGBA)
-    cv2.insertChannel(coverage, texture, 3)
-    return texture
-
-
-@lru_cache(maxsize=1)
-def noise_bank() -> np.ndarray:
-    """A tile of smooth noise of several scales, (1024, 1024) float32 around 0, standard deviation 1."""
-    random = random_stream(1, 77)
-    total = np.zeros((1024, 1024), np.float32)
-    for scale, weight in ((4, 0.5), (16, 0.5), (64, 0.8), (256, 0.7), (1024, 0.5)):
-        small = random.standard_normal((scale, scale), dtype=np.float32)
-        total += weight * cv2.resize(small, (1024, 1024), interpolation=cv2.INTER_CUBIC)
-    return total / total.std()
-
-
-def noise_patch(height: int, width: int, seed: int) -> np.ndarray:
-    """A piece (height, width) of the noise bank, chosen by the seed."""
-    y, x = seed % 509, (seed // 509) % 509
-    bank = noise_bank()
-    if y + height <= 1024 and x + width <= 1024:
-        return bank[y : y + height, x : x + width]
-    rows = (np.arange(height) + y) % 1024
-    columns = (np.arange(width) + x) % 1024
-    return bank[rows[:, None], columns]
 
 
 def _openings(lot: Lot, look: Look, built: np.random.Generator) -> list[Opening]:
@@ -183,19 +129,21 @@ def _ground_floor(lot: Lot, look: Look, built: np.random.Generator, top: float) 
 def _paint_wall(look: Look, size: tuple[int, int], s: float, repaint: float) -> np.ndarray:
     """Wall colour, material pattern and noise: (h, w, 3) uint8."""
     width, height = size
-    shade = 1.0 + 0.045 * noise_patch(height, width, look.texture_seed)
+    shade = 1.0 + 0.045 * _noise(size, s, look.texture_seed)
     shade = shade * _pattern(look, size, s)
     wall = np.empty((height, width, 3), np.uint8)
     wall[:] = np.clip(np.array(look.wall, np.float32) * repaint, 0, 250)
     ground = height - round(look.ground_m * s)
     wall[ground:] = look.ground_wall
-    return _shaded(wall, shade)
+    return shaded(wall, shade)
 
 
-def _shaded(colours: np.ndarray, shade: np.ndarray) -> np.ndarray:
-    """Colours (h, w, 3) uint8 times a shade (h, w) near 1."""
-    factor = cv2.convertScaleAbs(shade, alpha=128.0)
-    return cv2.multiply(colours, cv2.cvtColor(factor, cv2.COLOR_GRAY2RGB), scale=1 / 128.0)
+def _noise(size: tuple[int, int], s: float, seed: int) -> np.ndarray:
+    """Noise (h, w) that is the same in metres at every resolution."""
+    width, height = (min(1024, round(side * NOISE_PX_PER_M / s)) for side in size)
+    return cv2.resize(
+        noise_patch(height, width, seed), size, interpolation=cv2.INTER_AREA if s < NOISE_PX_PER_M else cv2.INTER_LINEAR
+    )
 
 
 def _pattern(look: Look, size: tuple[int, int], s: float) -> np.ndarray:
@@ -216,6 +164,8 @@ def _pattern(look: Look, size: tuple[int, int], s: float) -> np.ndarray:
         "timber": (50.0, 50.0, 1.0, 0.02),
         "glass": (50.0, 50.0, 1.0, 0.02),
     }.get(look.material, (50.0, 50.0, 1.0, 0.02))
+    # A joint is a pixel wide at any resolution: coarser ones are fainter in exchange.
+    joint = 1 - (1 - joint) * min(1.0, s / NOISE_PX_PER_M)
     row, column = max(3, round(row_m * s)), max(3, round(column_m * s))
     num_rows, num_columns = height // row + 1, width // column + 2
     cells = (1 + spread * random.standard_normal((num_rows, num_columns))).astype(np.float32)
@@ -262,23 +212,47 @@ def _trim(wall: np.ndarray, lot: Lot, look: Look, s: float) -> None:
     cv2.rectangle(wall, (0, height - round(0.45 * s)), (width, height), tuple(int(c * 0.55) for c in look.ground_wall), -1)
 
 
+class _Panes:
+    """The windows of one front: a few different ones are drawn and repeated, doors and shops each for itself."""
+
+    NUM_DIFFERENT = 7
+
+    def __init__(self, look: Look, streams: tuple[np.random.Generator, np.random.Generator], s: float) -> None:
+        self._look, self._streams, self._s = look, streams, s
+        self._kept: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
+        # Which window goes where must not depend on the resolution, so it is drawn apart from the windows themselves.
+        self._order = streams[0].integers(self.NUM_DIFFERENT, size=512)
+        self._count = 0
+
+    def draw(self, kind: str, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """The texture (h, w, 4) of an opening of `size` = (w, h), and where it opens (h, w) bool."""
+        if kind in ("shop", "door", "garage"):
+            return draw_window(kind, size, self._look, self._streams, self._s)
+        key = (kind, int(self._order[self._count % len(self._order)]))
+        self._count += 1
+        if key not in self._kept:
+            self._kept[key] = draw_window(kind, size, self._look, self._streams, self._s)
+        pane, hole = self._kept[key]
+        if pane.shape[:2] != (size[1], size[0]):
+            pane = cv2.resize(pane, size, interpolation=cv2.INTER_NEAREST)
+            hole = cv2.resize(hole.view(np.uint8), size, interpolation=cv2.INTER_NEAREST).astype(bool)
+        return pane, hole
+
+
 def _cut(
-    wall: np.ndarray,
-    alpha: np.ndarray,
-    behind: np.ndarray,
-    behind_alpha: np.ndarray,
-    opening: Opening,
-    look: Look,
-    streams: tuple[np.random.Generator, np.random.Generator],
-    s: float,
+    layers: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray], opening: Opening, look: Look, panes: _Panes, s: float
 ) -> None:
-    """Cut one opening out of the wall and draw what is behind it; paint its surround on the wall."""
+    """Cut one opening out of the wall and draw what is behind it; paint its surround on the wall.
+
+    `layers`: colours and coverage of the wall, colours and coverage of what lies behind.
+    """
+    wall, alpha, behind, behind_alpha = layers
     x, y = round(opening.left_m * s), round(opening.top_m * s)
     w, h = max(3, round(opening.width_m * s)), max(3, round(opening.height_m * s))
     w, h = min(w, wall.shape[1] - x - 1), min(h, wall.shape[0] - y)
     if w < 3 or h < 3 or x < 0:
         return
-    pane, hole = draw_window(opening.kind, (w, h), look, streams, s)
+    pane, hole = panes.draw(opening.kind, (w, h))
     margin = max(1, round(0.11 * s))
     dark = tuple(int(c * 0.62) for c in look.trim)
     if opening.kind not in ("shop", "garage", "curtain", "band", "fins"):
@@ -318,7 +292,7 @@ def _stain(wall: np.ndarray, own: np.random.Generator, s: float) -> None:
     rows = np.linspace(0.2, 1.0, height, dtype=np.float32)[:, None]
     foot = 1 - 0.22 * np.exp(-np.arange(height, 0, -1, dtype=np.float32) / (0.6 * s))[:, None]
     shade = (1 + (columns - 1) * rows) * foot
-    np.copyto(wall, _shaded(wall, shade.astype(np.float32)))
+    np.copyto(wall, shaded(wall, shade.astype(np.float32)))
     if own.random() < 0.5:
         x = int(own.choice([round(0.15 * s), width - round(0.3 * s)]))
         cv2.rectangle(wall, (x, 0), (x + max(1, round(0.1 * s)), height), (70, 70, 72), -1)
@@ -331,8 +305,6 @@ def _reliefs(
     streams: tuple[np.random.Generator, np.random.Generator],
     s: float,
 ) -> list[Relief]:
-    from whence.worlds.reliefs import balconies, bays, cornice, signs
-
     return [
         *cornice(lot, look, s),
         *balconies(lot, look, openings, s),
@@ -346,17 +318,14 @@ def _press(flat: np.ndarray, relief: Relief, s: float) -> None:
     if relief.across[2] or relief.down[2] or relief.across[1]:
         return
     x, y = round(relief.origin[0] * s), round(relief.origin[1] * s)
-    height, width = relief.texture.shape[:2]
+    # Signs are drawn finer than the wall.
+    width, height = max(1, round(relief.across[0] * s)), max(1, round(relief.down[1] * s))
+    texture = relief.texture
+    if texture.shape[:2] != (height, width):
+        texture = cv2.resize(texture, (width, height), interpolation=cv2.INTER_AREA)
     x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + width, flat.shape[1]), min(y + height, flat.shape[0])
     if x1 <= x0 or y1 <= y0:
         return
-    part = relief.texture[y0 - y : y1 - y, x0 - x : x1 - x]
+    part = texture[y0 - y : y1 - y, x0 - x : x1 - x]
     target = flat[y0:y1, x0:x1]
-    np.copyto(target, part, where=part[..., 3:] > 0)
-
-
-def solid(height: int, width: int, colour: Colour, level: int = SOLID) -> np.ndarray:
-    """A plain texture."""
-    texture = np.empty((max(1, height), max(1, width), 4), np.uint8)
-    texture[:] = (*colour, level)
-    return texture
+    np.copyto(target, part, where=part[..., 3:] > 60)

@@ -6,9 +6,8 @@ import cv2
 import numpy as np
 
 from whence.runtime import random_stream
-from whence.worlds.facades import noise_patch
+from whence.worlds.textures import SOLID, noise_patch
 
-SOLID = 128
 PIECE_M = 16.0
 """Length of one street piece."""
 PAVEMENT_SHARE = 0.27

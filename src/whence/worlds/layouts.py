@@ -1,48 +1,241 @@
-"""How a world's files lie: one class per layout of the field. Each names the photos and writes the tables that belong to it."""
+"""How a world's files lie: one class per layout of the field. Each plans and names the photos and writes their tables.
+
+folders     [split/]{database, queries/condition, queries_unknown/condition}/@...@.jpg
+sf_xl       raw/train/{database, panoramas} and processed/{val,test}/..., several years
+gsv_cities  Images/City/City_place_year_month_northdeg_lat_lon_panoid.jpg and Dataframes/City.csv
+msls        {train_val,test}/city/{query,database}/{images/key.jpg, raw.csv, postprocessed.csv, seq_info.csv}
+sequences   [split/]{database,queries}/sequence/@east@north@sequence@frame@key@city@date@.jpg
+federated   as folders, many small cities that differ in camera and weather, and clients.csv
+labelled    images/town/{gallery, queries_weather}/front_rear/{front,rear}/..., label and depth pictures beside
+mesh        [split/]{real_database, synt_database, queries}, renders of a coarse mesh, and the mesh as OBJ
+"""
 
 from __future__ import annotations
 
+import calendar
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from whence.data.names import parse_name
 from whence.errors import UnknownName
-from whence.worlds.capture import Shot
+from whence.worlds import tables
+from whence.worlds.capture import CaptureOptions, CityShots, Shot, plan_shots
+from whence.worlds.conditions import Run
+from whence.worlds.drives import plan_drives, plan_places, spread, with_mesh, with_panoramas
+from whence.worlds.plan import CityPlan
 from whence.worlds.presets import CitySize
 
 if TYPE_CHECKING:
     from whence.worlds.city import CityWork
-
-
-class Layout(Protocol):
-    """What a layout decides."""
-
-    def path(self, size: CitySize, shot: Shot, name: str) -> str:
-        """Where a photo goes, relative to the world's folder."""
-        ...
-
-    def write_tables(self, out: Path, works: Sequence[CityWork]) -> None:
-        """Write the layout's own files beside the photos."""
-        ...
+    from whence.worlds.photographer import Photographer
+    from whence.worlds.raster import Raster
 
 
 class Folders:
-    """[split/]{database, queries/condition, queries_unknown/condition}/[city/]name.jpg with "@" names."""
+    """The field's standard folders with "@" names; what the other layouts differ from."""
 
-    def path(self, size: CitySize, shot: Shot, name: str) -> str:
+    def cities(self, cities: tuple[CitySize, ...]) -> tuple[CitySize, ...]:
+        """The cities to render instead of a preset's."""
+        return cities
+
+    def capture(self, size: CitySize, options: CaptureOptions) -> CaptureOptions:
+        """How one city is photographed."""
+        return options
+
+    def shots(self, plan: CityPlan, size: CitySize, options: CaptureOptions) -> CityShots:
+        """The photos of one city."""
+        return plan_shots(
+            plan, num_database=size.num_database, num_queries=size.num_queries, num_unknown=size.num_unknown, options=options
+        )
+
+    def path(self, size: CitySize, shot: Shot, name: str, run: Run) -> str:
+        """Where a photo goes, relative to the world's folder."""
         condition = "" if shot.role == "database" else f"{shot.condition}/"
         city = f"{size.name}/" if size.split else ""
-        split = f"{size.split}/" if size.split else ""
-        return f"{split}{shot.role}/{condition}{city}{name}"
+        return f"{_split(size)}{shot.role}/{condition}{city}{name}"
+
+    def write_tables(self, out: Path, works: Sequence[CityWork]) -> None:
+        """Write the layout's own files; here the names say everything."""
+
+    def write_truth(self, out: Path, path: str, raster: Raster, photographer: Photographer) -> None:
+        """Write pictures that belong to a photo, before the photo."""
+
+
+class SfXl(Folders):
+    """San Francisco eXtra Large: training photos and panoramas of several years, evaluation sets with queries by kind.
+
+    Headings are those of the pictures' middle, in the crops too.
+    """
+
+    def capture(self, size: CitySize, options: CaptureOptions) -> CaptureOptions:
+        headings = tuple(30.0 * k for k in range(12))
+        return replace(options, width=options.height, headings_deg=headings, database_field_deg=55.4, num_database_runs=3)
+
+    def shots(self, plan: CityPlan, size: CitySize, options: CaptureOptions) -> CityShots:
+        shots = super().shots(plan, size, options)
+        return with_panoramas(shots) if size.split in ("", "train") else shots
+
+    def path(self, size: CitySize, shot: Shot, name: str, run: Run) -> str:
+        # A world of one city is trained on its later years and tested on the first.
+        is_training = size.split == "train" or (not size.split and (shot.run > 0 or shot.is_panorama))
+        if is_training and shot.role == "database":
+            return f"raw/train/{'panoramas' if shot.is_panorama else 'database'}/{name}"
+        kind = {"night": "queries_night", "occluded": "queries_occlusion"}.get(shot.condition, "queries_v1")
+        role = {"database": "database", "queries": "queries" if size.split == "val" else kind}.get(shot.role, "queries_unknown")
+        return f"processed/{size.split or 'test'}/{role}/{name}"
+
+    def write_tables(self, out: Path, works: Sequence[CityWork]) -> None:
+        """Lists of the folders' photos, which spare reading large folders."""
+        tables.write_image_lists(out, [named.path for work in works for named in work.named])
+
+
+class GsvCities(Folders):
+    """Google Street View Cities: places with several photos, and a table for each city."""
+
+    def capture(self, size: CitySize, options: CaptureOptions) -> CaptureOptions:
+        return replace(options, num_database_runs=4)
+
+    def shots(self, plan: CityPlan, size: CitySize, options: CaptureOptions) -> CityShots:
+        return plan_places(plan, num_photos=size.num_database, options=options)
+
+    def path(self, size: CitySize, shot: Shot, name: str, run: Run) -> str:
+        return f"Images/{tables.gsv_city(size)}/{tables.gsv_name(size, shot, name)}"
+
+    def write_tables(self, out: Path, works: Sequence[CityWork]) -> None:
+        tables.write_gsv(out, works)
+
+
+class Msls(Folders):
+    """Mapillary Street-Level Sequences: keys as names, tables by city and side."""
+
+    def shots(self, plan: CityPlan, size: CitySize, options: CaptureOptions) -> CityShots:
+        return plan_drives(plan, city=size.name, num_database=size.num_database, num_queries=size.num_queries, options=options)
+
+    def path(self, size: CitySize, shot: Shot, name: str, run: Run) -> str:
+        return f"{tables.msls_folder(size, shot.role)}/images/{tables.msls_key(size, shot)}.jpg"
+
+    def write_tables(self, out: Path, works: Sequence[CityWork]) -> None:
+        tables.write_msls(out, works)
+
+
+class Sequences(Msls):
+    """Mapillary Street-Level Sequences as SeqVLAD reformats them: a folder for each sequence."""
+
+    def path(self, size: CitySize, shot: Shot, name: str, run: Run) -> str:
+        fields = parse_name(name)
+        assert fields is not None, "worlds name their photos"
+        plane, day = fields.plane, run.time(shot.seconds)
+        key = tables.msls_key(size, shot)
+        # Two decimals cut, not rounded, as the field's converter does.
+        east, north = (f"{np.floor(value * 100) / 100:010.2f}" for value in (plane.east_m, plane.north_m))
+        file = f"@{east}@{north}@{shot.sequence}@{shot.frame}@{key}@{size.name}@{day:%Y%m%d}@.jpg"
+        return f"{_split(size)}{shot.role}/{shot.sequence}/{file}"
 
     def write_tables(self, out: Path, works: Sequence[CityWork]) -> None:
         """The names say everything."""
 
 
-LAYOUTS: Mapping[str, Layout] = {"folders": Folders()}
+class Federated(Folders):
+    """Many small cities, each with a camera and a weather of its own, and the table of clients."""
+
+    CLIENT_PHOTOS = 150
+
+    def cities(self, cities: tuple[CitySize, ...]) -> tuple[CitySize, ...]:
+        found: list[CitySize] = []
+        for size in cities:
+            count = max(2, round(size.num_database / self.CLIENT_PHOTOS)) if size.split in ("", "train") else 1
+            for _ in range(count):
+                name = f"city{len(found):03d}"
+                database, queries, unknown = (n // count for n in (size.num_database, size.num_queries, size.num_unknown))
+                found.append(CitySize(name, size.split, database, queries, unknown, size.is_test_city))
+        return tuple(found)
+
+    def capture(self, size: CitySize, options: CaptureOptions) -> CaptureOptions:
+        number = size.number
+        field_deg = 52.0 + 5.5 * (number * 7 % 6)
+        return replace(
+            options,
+            conditions=spread(options.conditions, seed=number, favourite_share=0.5),
+            database_field_deg=field_deg,
+            queries_field_deg=(field_deg - 4, field_deg + 4),
+        )
+
+    def path(self, size: CitySize, shot: Shot, name: str, run: Run) -> str:
+        condition = "" if shot.role == "database" else f"{shot.condition}/"
+        return f"{_split(size)}{shot.role}/{condition}{size.name}/{name}"
+
+    def write_tables(self, out: Path, works: Sequence[CityWork]) -> None:
+        tables.write_clients(out, works)
 
 
-def get_layout(name: str) -> Layout:
+class Labelled(Folders):
+    """The tree of IDDA: views ahead and behind, each with a picture of classes and one of depth."""
+
+    def capture(self, size: CitySize, options: CaptureOptions) -> CaptureOptions:
+        return replace(options, headings_deg=(0.0, 180.0), max_yaw_deg=min(15.0, options.max_yaw_deg))
+
+    def path(self, size: CitySize, shot: Shot, name: str, run: Run) -> str:
+        fields = parse_name(name)
+        assert fields is not None, "worlds name their photos"
+        day = run.time(shot.seconds)
+        folder = "gallery" if shot.role == "database" else f"{shot.role}_{shot.condition}"
+        side = "front" if shot.tile == 0 else "rear"
+        unix = calendar.timegm(day.timetuple())
+        file = (
+            f"@{fields.plane.east_m:.3f}@{fields.plane.north_m:.3f}@{size.name}@{shot.condition}@car@{unix}"
+            f"@0.0@{shot.grid_heading_deg:.2f}@0.0@{shot.number}@.jpg"
+        )
+        return f"images/{size.name}/{folder}/front_rear/{side}/{file}"
+
+    def write_truth(self, out: Path, path: str, raster: Raster, photographer: Photographer) -> None:
+        tables.write_labels(out, path, raster)
+
+
+class Mesh(Folders):
+    """Photos, and the same views rendered from a coarse textured mesh of the city, which is written too."""
+
+    def shots(self, plan: CityPlan, size: CitySize, options: CaptureOptions) -> CityShots:
+        return with_mesh(super().shots(plan, size, options))
+
+    def path(self, size: CitySize, shot: Shot, name: str, run: Run) -> str:
+        if shot.role != "database":
+            return f"{_split(size)}{shot.role}/{shot.condition}/{name}"
+        if not shot.is_mesh:
+            return f"{_split(size)}real_database/{name}"
+        head, _, _ = name.rpartition(f"@{shot.condition}@")
+        return f"{_split(size)}synt_database/{head}@art_prob_0.0000@.jpg"
+
+    def write_tables(self, out: Path, works: Sequence[CityWork]) -> None:
+        from whence.worlds.mesh import write_mesh
+        from whence.worlds.scene import Scene
+
+        (out / "mesh").mkdir(exist_ok=True)
+        for work in works:
+            if not (out / "mesh" / f"{work.size.name}.obj").is_file():
+                write_mesh(out / "mesh" / f"{work.size.name}.obj", Scene(work.plan, px_per_m=5.0, is_coarse=True))
+
+
+def _split(size: CitySize) -> str:
+    return f"{size.split}/" if size.split else ""
+
+
+LAYOUTS: Mapping[str, Folders] = {
+    "folders": Folders(),
+    "sf_xl": SfXl(),
+    "gsv_cities": GsvCities(),
+    "msls": Msls(),
+    "sequences": Sequences(),
+    "federated": Federated(),
+    "labelled": Labelled(),
+    "mesh": Mesh(),
+}
+
+
+def get_layout(name: str) -> Folders:
     """The layout of that name. Raises `UnknownName`."""
     if name not in LAYOUTS:
         raise UnknownName("layout", name, LAYOUTS)

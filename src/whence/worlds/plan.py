@@ -16,7 +16,7 @@ from whence.runtime import random_stream
 from whence.types import GeoPoint
 
 LANE, STREET, AVENUE, BOULEVARD = range(4)
-HALF_WIDTH_M = ((6.0, 8.0), (9.0, 11.5), (13.0, 16.0), (21.0, 24.0))
+HALF_WIDTH_M = ((6.0, 8.0), (9.0, 11.5), (13.0, 16.0), (20.0, 23.0))
 """Distance from the axis to the building line, by street kind."""
 BUILT, PARK, SQUARE = range(3)
 _PLAN, _LOTS, _LOOKS, _PLACES = range(4)
@@ -113,14 +113,21 @@ class CityPlan:
         return list(found.values())
 
     @cached_property
+    def built_sides(self) -> frozenset[tuple[int, bool]]:
+        """(street, is it the right side) for every side of a street, along its direction, that has buildings."""
+        return frozenset((lot.street, bool(self.streets[lot.street].direction @ lot.along < 0)) for lot in self.lots)
+
+    @cached_property
     def extent_m(self) -> tuple[np.ndarray, np.ndarray]:
         """Lower left and upper right corner of everything built."""
         corners = np.concatenate([block.corners for block in self.blocks])
         return corners.min(axis=0), corners.max(axis=0)
 
 
-def plan_city(seed: int, *, options: CityOptions | None = None, near: GeoPoint | None = None, offset_m: float = 0.0) -> CityPlan:
-    """The plan that follows from the seed. `near` puts the city there (else the seed chooses); `offset_m` moves it east."""
+def plan_city(
+    seed: int, *, options: CityOptions | None = None, near: GeoPoint | None = None, offset_m: tuple[float, float] = (0.0, 0.0)
+) -> CityPlan:
+    """The plan that follows from the seed. `near` puts the city there, else the seed does; `offset_m`: east, north."""
     options = options or CityOptions()
     random = random_stream(seed, _PLAN)
     point = near or choose_place(seed)
@@ -131,7 +138,7 @@ def plan_city(seed: int, *, options: CityOptions | None = None, near: GeoPoint |
     corners = _corner_grid(random, options)
     streets, blocks = _streets_and_blocks(seed, random, options, corners)
     lots = tuple(lot for number, block in enumerate(blocks) for lot in _lots_of(seed, number, block, streets))
-    east, north = round(origin.east_m, -1) + offset_m, round(origin.north_m, -1)
+    east, north = round(origin.east_m, -1) + offset_m[0], round(origin.north_m, -1) + offset_m[1]
     return CityPlan(seed, options, east, north, zone, tuple(streets), tuple(blocks), lots)
 
 
@@ -155,7 +162,7 @@ def _corner_grid(random: np.random.Generator, options: CityOptions) -> np.ndarra
 
 
 def _line_kinds(random: np.random.Generator, count: int) -> list[tuple[int, float]]:
-    kinds = random.choice([LANE, STREET, AVENUE, BOULEVARD], size=count, p=[0.24, 0.42, 0.2, 0.14])
+    kinds = random.choice([LANE, STREET, AVENUE, BOULEVARD], size=count, p=[0.26, 0.44, 0.21, 0.09])
     return [(int(kind), float(random.uniform(*HALF_WIDTH_M[kind]))) for kind in kinds]
 
 

@@ -25,6 +25,11 @@ class CitySize:
     num_unknown: int
     is_test_city: bool = False
 
+    @property
+    def number(self) -> int:
+        """The number in the city's name, which its seed follows from."""
+        return int("".join(letter for letter in self.name if letter.isdigit()) or 0)
+
 
 @dataclass(frozen=True)
 class WorldSpec:
@@ -51,7 +56,8 @@ class WorldSpec:
             raise BadOption("the world was rendered by a version with another renderer; render it into a new folder")
         values["cities"] = tuple(CitySize(**city) for city in values["cities"])
         capture = values["capture"]
-        values["capture"] = CaptureOptions(**{**capture, "spacing_m": tuple(capture["spacing_m"])})
+        lists = {name: tuple(value) for name, value in capture.items() if isinstance(value, list)}
+        values["capture"] = CaptureOptions(**{**capture, **lists})
         return cls(**{**values, "truth": tuple(values["truth"])})
 
 

@@ -81,6 +81,8 @@ class PatchInfo(NamedTuple):
     normal: tuple[float, float, float]
     """Unit vector; (0, 0, 0) for things that have no single one."""
     lot: int = -1
+    pavement_share: float = 0.0
+    """Of a street piece: the share of its width that is pavement, on each side."""
 
 
 class Outline(NamedTuple):
@@ -105,6 +107,8 @@ class Raster:
         self.ids = np.zeros((height, width), np.uint16)
         """1 + the patch's place in `infos`; 0 for the sky."""
         self.infos: list[PatchInfo] = []
+        self.inverses: list[np.ndarray] = []
+        """For each of `infos` the matrix (3, 3) from pixels to patch coordinates."""
         self._mask = np.zeros((height, width), np.uint8)
         self._columns = np.arange(width, dtype=np.float32)
         self._rows = np.arange(height, dtype=np.float32)[:, None]
@@ -208,10 +212,11 @@ class Raster:
             if not cv2.countNonZero(seen):
                 return False
         self.infos.append(info)
+        self.inverses.append(inverse)
         here = (slice(y, y + height), slice(x, x + width))
         cv2.copyTo(colours, seen, self.albedo[here])
         cv2.copyTo(depth, seen, self.inverse_depth[here])
-        self.ids[here][seen > 0] = len(self.infos)
+        np.copyto(self.ids[here], np.uint16(len(self.infos)), where=seen.view(np.bool_))
         return True
 
     def _level(self, texture: Texture, inverse: np.ndarray, x: float, y: float) -> np.ndarray:
@@ -235,6 +240,7 @@ class Raster:
         depth = np.float32(inverse[2, 0]) * self._columns + np.float32(inverse[2, 2]) + np.float32(inverse[2, 1]) * self._rows
         seen = (self.inverse_depth == 0) & (depth > 1 / far_m)
         self.infos.append(info)
+        self.inverses.append(inverse)
         self.albedo[seen] = (*colour, 128)
         self.inverse_depth[seen] = depth[seen]
         self.ids[seen] = len(self.infos)

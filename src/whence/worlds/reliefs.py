@@ -5,9 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from whence.worlds.facades import LIT, SOLID, Opening, Relief, facade_height_m, solid
 from whence.worlds.plan import Lot
 from whence.worlds.styles import Look, shop_name
+from whence.worlds.textures import LIT, SOLID, Opening, Relief, facade_height_m, solid
 from whence.worlds.windows import draw_window
 
 

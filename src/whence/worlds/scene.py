@@ -9,11 +9,12 @@ import numpy as np
 
 from whence.runtime import random_stream
 from whence.worlds import ground, sprites
-from whence.worlds.facades import FacadeModel, draw_facade, facade_height_m, flatten, look_of, solid
+from whence.worlds.facades import FacadeModel, draw_facade, flatten, look_of
 from whence.worlds.plan import CityPlan, Lot
 from whence.worlds.raster import Outline, PatchInfo, Raster, Texture, TextureCache
 from whence.worlds.styles import Look
 from whence.worlds.surroundings import draw_party_wall, front_columns, ground_pieces, party_walls, place_stands
+from whence.worlds.textures import facade_height_m, solid
 
 LABELS = (
     "sky", "road", "sidewalk", "building", "vegetation", "terrain", "pole",
@@ -22,7 +23,7 @@ LABELS = (
 """Names of the label values, in order."""
 _LABEL = {name: value for value, name in enumerate(LABELS)}
 FAR_M = 140.0
-DETAIL_M = 30.0
+DETAIL_M = 22.0
 """Fronts nearer than this are drawn in layers with relief, others as one plane."""
 _CHANGES, _SCAFFOLDS = 22, 23
 _UP = np.array([0.0, 0.0, 1.0])
@@ -73,15 +74,17 @@ class LoadedFront(NamedTuple):
 class Scene:
     """A city's drawable things. Not shared between threads: the texture cache is its own."""
 
-    def __init__(self, plan: CityPlan, *, px_per_m: float = 32.0, cache_bytes: int = 400_000_000) -> None:
+    def __init__(self, plan: CityPlan, *, px_per_m: float = 32.0, cache_bytes: int = 400_000_000, is_coarse: bool = False) -> None:
         self.plan = plan
         self.px_per_m = px_per_m
-        self.far_px_per_m = max(6.0, px_per_m * 0.4)
+        self.is_coarse = is_coarse
+        """Whether the city is a coarse mesh: fronts are single planes without signs and relief, and the streets are empty."""
+        self.far_px_per_m = px_per_m if is_coarse else max(6.0, px_per_m * 0.4)
         self.cache = TextureCache(cache_bytes)
         self.heights_m = np.array([facade_height_m(lot, self.look(lot)) for lot in plan.lots])
         self.fronts = front_columns(plan.lots, self.heights_m)
-        self._walls = party_walls(plan.lots, self.heights_m)
-        self._ground = ground_pieces(plan)
+        self.walls = party_walls(plan.lots, self.heights_m)
+        self.ground = ground_pieces(plan)
         self._stands = place_stands(plan)
 
     def look(self, lot: Lot) -> Look:
@@ -106,6 +109,8 @@ class Scene:
             model = draw_facade(
                 self.plan.lots[lot], is_test_city=self.plan.options.is_test_city, change=change, px_per_m=self.far_px_per_m
             )
+            if self.is_coarse:
+                model = model._replace(reliefs=())
             return Texture(flatten(model, px_per_m=self.far_px_per_m))
 
         return self.cache.get(("far", lot, change), make, lambda texture: texture.base.nbytes)
@@ -152,7 +157,8 @@ class Scene:
             drawables = tuple(drawable for planes in movers for drawable in planes.drawables)
             origin, across, down = (np.concatenate([planes[k] for planes in movers]) for k in range(3))
             self._draw_planes(raster, Planes(origin, across, down, drawables))
-        self._draw_stands(raster, epoch)
+        if not self.is_coarse:
+            self._draw_stands(raster, epoch)
         self._draw_fronts(raster, epoch)
         self._draw_ground(raster)
 
@@ -195,7 +201,7 @@ class Scene:
         inverse, corners = raster.project(fronts.origin[near], fronts.across[near], fronts.down[near])
         seen = raster.visible(corners)
         jobs = [(float(corners[k, :, 2].min()), int(near[k]), inverse[k], corners[k], -1) for k in np.flatnonzero(seen)]
-        walls = self._walls
+        walls = self.walls
         around = np.flatnonzero(((walls.origin[:, :2] - centre[:2]) ** 2).sum(axis=1) < FAR_M**2)
         wall_inverse, wall_corners = raster.project(walls.origin[around], walls.across[around], walls.down[around])
         for k in np.flatnonzero(raster.visible(wall_corners)):
@@ -206,7 +212,7 @@ class Scene:
                 continue
             if lot < 0:
                 self._draw_wall(raster, matrix, outline, wall)
-            elif nearest > DETAIL_M:
+            elif nearest > DETAIL_M or self.is_coarse:
                 if raster.covers(matrix, outline):
                     info = PatchInfo(_LABEL["building"], tuple(fronts.outward[lot]), lot)  # type: ignore[arg-type]
                     raster.draw(matrix, outline, self.load_far_front(lot, epoch), info)
@@ -214,7 +220,7 @@ class Scene:
                 self._draw_front(raster, lot, epoch, matrix, outline)
 
     def _draw_wall(self, raster: Raster, matrix: np.ndarray, outline: Outline, wall: int) -> None:
-        info = PatchInfo(_LABEL["building"], tuple(self._walls.outward[wall]))  # type: ignore[arg-type]
+        info = PatchInfo(_LABEL["building"], tuple(self.walls.outward[wall]))  # type: ignore[arg-type]
         raster.draw(matrix, outline, self.texture(("party", wall % 7)), info)
 
     def _draw_front(self, raster: Raster, lot: int, epoch: Epoch, matrix: np.ndarray, outline: Outline) -> None:
@@ -250,16 +256,23 @@ class Scene:
         self._draw_planes(raster, Planes(origin[None], fronts.across[lot][None], fronts.down[lot][None], (drawable,)))
 
     def _draw_ground(self, raster: Raster) -> None:
-        pieces, centre = self._ground, raster.camera.centre
+        pieces, centre = self.ground, raster.camera.centre
         near = np.flatnonzero(((pieces.middle - centre[:2]) ** 2).sum(axis=1) < FAR_M**2)
         inverse, corners = raster.project(pieces.origin[near], pieces.across[near], pieces.down[near])
         seen = np.flatnonzero(raster.visible(corners))
         for k, outline in zip(seen.tolist(), raster.outlines(corners[seen]), strict=True):
             if outline is not None:
                 key = pieces.keys[near[k]]
-                label = _LABEL["terrain"] if key[1] == "grass" else _LABEL["sidewalk"] if key[1] == "paving" else _LABEL["road"]
-                raster.draw(inverse[k], outline, self.texture(key), PatchInfo(label, (0.0, 0.0, 1.0)), is_ground=True)
+                raster.draw(inverse[k], outline, self.texture(key), _ground_info(key), is_ground=True)
         raster.fill_ground((128, 126, 122), PatchInfo(_LABEL["sidewalk"], (0.0, 0.0, 1.0)), far_m=900.0)
+
+
+def _ground_info(key: tuple) -> PatchInfo:
+    """Label and pavements of a ground piece."""
+    up = (0.0, 0.0, 1.0)
+    if key[0] == "street":
+        return PatchInfo(_LABEL["road"], up, pavement_share=ground.pavement_m(key[1]) / (2 * key[1]))
+    return PatchInfo(_LABEL[{"grass": "terrain", "paving": "sidewalk", "asphalt": "road"}[key[1]]], up)
 
 
 def _stand_drawable(kind: str, variant: int, season: str) -> Drawable:

@@ -10,10 +10,10 @@ import numpy as np
 
 from whence.runtime import random_stream
 from whence.worlds.conditions import Run, RunLight
-from whence.worlds.facades import noise_bank
 from whence.worlds.ground import HORIZON_ROW
 from whence.worlds.raster import Raster
 from whence.worlds.scene import LABELS
+from whence.worlds.textures import noise_bank
 
 _FLAT = tuple(LABELS.index(name) for name in ("road", "sidewalk", "terrain"))
 _LEAF, _ROAD = LABELS.index("vegetation"), LABELS.index("road")
@@ -33,8 +33,10 @@ class Exposure:
     jpeg_quality: int = 90
 
 
-def expose(raster: Raster, run: Run, light: RunLight, exposure: Exposure, random: np.random.Generator) -> np.ndarray:
-    """The photo (H, W, 3) uint8 RGB of a filled raster.
+def expose(
+    raster: Raster, run: Run, light: RunLight, exposure: Exposure, random: np.random.Generator, *, level: float | None = None
+) -> np.ndarray:
+    """The photo (H, W, 3) uint8 RGB of a filled raster. `level`: the brightness to expose for, by default the photo's own.
 
     Works on colour planes (3, H, W): numpy is several times slower on arrays whose last axis is three long.
     """
@@ -58,7 +60,14 @@ def expose(raster: Raster, run: Run, light: RunLight, exposure: Exposure, random
         _mirror(photo, is_flat, raster)
     if condition.streaks:
         _streaks(photo, condition.streaks, condition.snow > 0, random)
-    return _develop(photo, run, exposure, random)
+    return _develop(photo, run, exposure, random, level)
+
+
+def brightness(raster: Raster, run: Run, light: RunLight) -> float:
+    """The mean green level of what a camera sees, before exposure."""
+    _, normals = _tables(raster)
+    seen = raster.albedo[..., 1] * _light_planes(raster, run, light, normals)[1]
+    return float(np.where(raster.ids == 0, np.float32(run.condition.sky_low[1]), seen).mean())
 
 
 def raster_distance(raster: Raster) -> np.ndarray:
@@ -128,13 +137,13 @@ def _sky(raster: Raster, light: RunLight) -> np.ndarray:
     """The sky behind everything (H, W, 3), read from the run's panorama."""
     camera = raster.camera
     forward, right = camera.rotation[2], camera.rotation[0]
-    bearing = np.degrees(np.arctan2(forward[0], forward[1])) % 360
+    grid_heading = np.degrees(np.arctan2(forward[0], forward[1])) % 360
     pitch = np.degrees(np.arcsin(np.clip(forward[2], -1, 1)))
     roll = -np.arcsin(np.clip(right[2], -1, 1))
     per_px = 4 * np.degrees(1 / camera.intrinsics[0, 0])
     c, s = per_px * np.cos(roll), per_px * np.sin(roll)
     middle_x, middle_y = camera.intrinsics[0, 2], camera.intrinsics[1, 2]
-    start_x, start_y = 4 * bearing, HORIZON_ROW - 4 * pitch
+    start_x, start_y = 4 * grid_heading, HORIZON_ROW - 4 * pitch
     matrix = np.array([[c, -s, start_x - c * middle_x + s * middle_y], [s, c, start_y - s * middle_x - c * middle_y]])
     return cv2.warpAffine(
         light.padded_sky,
@@ -204,12 +213,12 @@ def _streaks(photo: np.ndarray, amount: float, is_snow: bool, random: np.random.
     photo += (np.float32(245.0 if is_snow else 205.0) - photo) * field
 
 
-def _develop(photo: np.ndarray, run: Run, exposure: Exposure, random: np.random.Generator) -> np.ndarray:
+def _develop(photo: np.ndarray, run: Run, exposure: Exposure, random: np.random.Generator, level: float | None) -> np.ndarray:
     """Blur, auto exposure, white balance, vignette, noise: colour planes (3, H, W) to a photo (H, W, 3) uint8."""
     _, height, width = photo.shape
-    mean = float(photo[1, ::4, ::4].mean())
-    target = 78.0 if run.condition.name == "night" else 112.0
-    auto = float(np.clip((target / max(mean, 1.0)) ** 0.6, 0.6, 2.4))
+    mean = float(photo[1, ::4, ::4].mean()) if level is None else level
+    target = 78.0 if run.condition.name == "night" else 126.0
+    auto = float(np.clip((target / max(mean, 1.0)) ** 0.75, 0.6, 2.6))
     falloff = 1 - np.float32(exposure.vignette) * _falloff_shape(height, width)
     dx, dy = exposure.motion_px
     grain = np.float32(run.condition.noise * exposure.noise)

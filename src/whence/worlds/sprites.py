@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 
 from whence.runtime import random_stream
+from whence.worlds.textures import LIT, SOLID
 
-SOLID, LIT = 128, 255
 SEASONS = ("spring", "summer", "autumn", "winter")
 NUM_TREES = 8
 NUM_PEOPLE = 16

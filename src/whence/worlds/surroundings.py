@@ -8,8 +8,8 @@ import numpy as np
 
 from whence.runtime import random_stream
 from whence.worlds import ground, sprites
-from whence.worlds.facades import solid
 from whence.worlds.plan import AVENUE, BOULEVARD, PARK, SQUARE, CityPlan, Lot
+from whence.worlds.textures import solid
 
 PARTY_WALL_M = 10.0
 """Depth of the side walls that show over a lower neighbour."""
@@ -27,6 +27,8 @@ class Fronts(NamedTuple):
 
 
 class GroundPieces(NamedTuple):
+    """Columns of the ground pieces, in the order they are drawn: planes as in `Fronts`, and the keys of their textures."""
+
     origin: np.ndarray
     across: np.ndarray
     down: np.ndarray
@@ -35,6 +37,8 @@ class GroundPieces(NamedTuple):
 
 
 class Stands(NamedTuple):
+    """Columns of what stands upright and turns to the camera: place (2), width and height, kind, variant."""
+
     place: np.ndarray
     size: np.ndarray
     kind: np.ndarray
@@ -42,6 +46,7 @@ class Stands(NamedTuple):
 
 
 def front_columns(lots: tuple[Lot, ...], heights: np.ndarray) -> Fronts:
+    """The fronts of all lots as planes."""
     along = np.array([[*lot.along, 0.0] for lot in lots]).reshape(-1, 3)
     foot = np.array([[*lot.origin, 0.0] for lot in lots]).reshape(-1, 3)
     width = np.array([lot.width_m for lot in lots])
@@ -75,6 +80,7 @@ def party_walls(lots: tuple[Lot, ...], heights: np.ndarray) -> Fronts:
 
 
 def draw_party_wall(number: int) -> np.ndarray:
+    """A plain side wall, one of seven colours."""
     texture = solid(
         96,
         200,
@@ -88,6 +94,7 @@ def draw_party_wall(number: int) -> np.ndarray:
 
 
 def ground_pieces(plan: CityPlan) -> GroundPieces:
+    """The pieces of all streets, of crossings, parks and squares."""
     rows: list[tuple[np.ndarray, np.ndarray, np.ndarray, tuple]] = []
     for number, street in enumerate(plan.streets):
         along = np.array([*street.direction, 0.0])

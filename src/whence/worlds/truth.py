@@ -16,6 +16,8 @@ from whence.types import GeoPoint, PlanePoint
 from whence.worlds.camera import Camera
 from whence.worlds.capture import CaptureOptions, CityShots, Shot, shot_camera
 from whence.worlds.plan import CityPlan
+from whence.worlds.raster import Raster
+from whence.worlds.tables import depth_of, fronts_of, labels_of, write_png
 
 CAMERA_COLUMNS = (
     "path", "city", "role", "condition", "run", "street", "is_aliased", "along_m", "lateral_m", "heading_deg",
@@ -32,8 +34,21 @@ class NamedShot(NamedTuple):
 
     path: str
     """Relative to the world's folder."""
+    name: str
+    """The "@" name, which the layout may have replaced."""
     shot: Shot
     heading_deg: float
+
+
+TRUTH_PICTURES = ("depth", "labels", "fronts")
+"""What may be written beside the photos: depth in centimetres, classes (places in `LABELS`), 1 + lot of the building front."""
+
+
+def write_pictures(out: Path, path: str, raster: Raster, which: Sequence[str]) -> None:
+    """Write the asked pictures of a photo's truth: out/depth/path.png and so on."""
+    makers = {"depth": depth_of, "labels": labels_of, "fronts": fronts_of}
+    for name in which:
+        write_png(out / name / (path.removesuffix(".jpg") + ".png"), makers[name](raster))
 
 
 def grid_north_deg(plan: CityPlan) -> float:
@@ -52,7 +67,7 @@ def name_shots(plan: CityPlan, shots: CityShots, city: str) -> list[tuple[str, f
     lat, lon = from_utm_arrays(east, north, zone=plan.zone)
     named = []
     for k, shot in enumerate(shots.shots):
-        heading = (shot.bearing_deg + turn) % 360
+        heading = (shot.grid_heading_deg + turn) % 360
         prefix = {"database": "d", "queries": "q", "queries_unknown": "u"}[shot.role]
         name = format_name(
             point=GeoPoint(float(lat[k]), float(lon[k])),

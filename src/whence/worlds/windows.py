@@ -6,8 +6,7 @@ import cv2
 import numpy as np
 
 from whence.worlds.styles import Look
-
-_SOLID, _LIT = 128, 255
+from whence.worlds.textures import LIT, SOLID
 
 
 def draw_window(
@@ -54,7 +53,7 @@ def _glass(size: tuple[int, int], look: Look, own: np.random.Generator, s: float
     tint = np.array([58, 70, 84], np.float32) * (0.55 + 0.7 * draw[0])
     rise = np.linspace(1.35, 0.75, height, dtype=np.float32)[:, None, None]
     pane[..., :3] = np.clip(tint * rise, 0, 255).astype(np.uint8)
-    pane[..., 3] = _LIT if draw[1] < 0.38 else _SOLID
+    pane[..., 3] = LIT if draw[1] < 0.38 else SOLID
     cloth = np.array([(222, 214, 198), (196, 186, 160), (176, 186, 190), (150, 110, 96)][int(draw[2] * 4)], np.float32) * (
         0.6 + 0.3 * draw[3]
     )
@@ -75,7 +74,7 @@ def _bars(pane: np.ndarray, kind: str, look: Look, s: float) -> None:
     height, width = pane.shape[:2]
     thick = max(1, round(0.07 * s))
     thin = max(1, round(0.045 * s))
-    colour = (*look.frame, _SOLID)
+    colour = (*look.frame, SOLID)
     columns, rows = {
         "sash": (look.panes[0], 2),
         "casement": (2, look.panes[1] + 1),
@@ -103,35 +102,37 @@ def _bars(pane: np.ndarray, kind: str, look: Look, s: float) -> None:
 def _door(size: tuple[int, int], look: Look, s: float) -> np.ndarray:
     width, height = size
     door = np.empty((height, width, 4), np.uint8)
-    door[:] = (*look.accent, _SOLID)
+    door[:] = (*look.accent, SOLID)
     light = max(2, round(0.45 * s))
-    door[:light] = (70, 84, 96, _LIT)
+    door[:light] = (70, 84, 96, LIT)
     edge = tuple(int(c * 0.6) for c in look.accent)
     for row in range(2):
         for column in range(2):
             x0, x1 = round(width * (0.12 + 0.42 * column)), round(width * (0.46 + 0.42 * column))
             y0 = light + round((height - light) * (0.08 + 0.48 * row))
             y1 = light + round((height - light) * (0.48 + 0.46 * row))
-            cv2.rectangle(door, (x0, y0), (x1, y1), (*edge, _SOLID), max(1, round(0.05 * s)))
-    cv2.circle(door, (round(width * 0.86), round(height * 0.62)), max(1, round(0.05 * s)), (200, 190, 120, _SOLID), -1)
-    cv2.rectangle(door, (0, 0), (width - 1, height - 1), (*look.frame, _SOLID), max(1, round(0.07 * s)))
+            cv2.rectangle(door, (x0, y0), (x1, y1), (*edge, SOLID), max(1, round(0.05 * s)))
+    cv2.circle(door, (round(width * 0.86), round(height * 0.62)), max(1, round(0.05 * s)), (200, 190, 120, SOLID), -1)
+    cv2.rectangle(door, (0, 0), (width - 1, height - 1), (*look.frame, SOLID), max(1, round(0.07 * s)))
     return door
 
 
 def _garage(size: tuple[int, int], look: Look, s: float) -> np.ndarray:
     width, height = size
     door = np.empty((height, width, 4), np.uint8)
-    door[:] = (150, 150, 148, _SOLID)
+    door[:] = (150, 150, 148, SOLID)
     for y in range(0, height, max(3, round(0.28 * s))):
-        cv2.line(door, (0, y), (width, y), (96, 96, 96, _SOLID), max(1, round(0.04 * s)))
+        cv2.line(door, (0, y), (width, y), (96, 96, 96, SOLID), max(1, round(0.04 * s)))
     return door
 
 
 def _shop(size: tuple[int, int], look: Look, changed: np.random.Generator, s: float) -> np.ndarray:
     """A shop window: bright inside, shelves with goods, posters."""
     width, height = size
+    # A stream of its own, so that a shop's goods do not decide what the next shop is.
+    changed = np.random.default_rng(changed.integers(2**63))
     shop = np.empty((height, width, 4), np.uint8)
-    shop[..., 3] = _LIT
+    shop[..., 3] = LIT
     shop[..., :3] = changed.integers(45, 110, 3)
     shelves = int(changed.integers(1, 4))
     for shelf in range(shelves):
@@ -142,15 +143,15 @@ def _shop(size: tuple[int, int], look: Look, changed: np.random.Generator, s: fl
             draw = changed.random(3)
             w, h = 0.15 + 0.35 * draw[0], (0.2 + 0.6 * draw[1]) * height / shelves
             colour = tuple(int(c) for c in changed.integers(40, 205, 3) * 0.8 + 20)
-            cv2.rectangle(shop, (round(at * s), round(base - h)), (min(round((at + w) * s), width - 2), base), (*colour, _LIT), -1)
+            cv2.rectangle(shop, (round(at * s), round(base - h)), (min(round((at + w) * s), width - 2), base), (*colour, LIT), -1)
             at += w + 0.03 + 0.37 * draw[2]
-        cv2.line(shop, (0, base), (width, base), (50, 46, 42, _SOLID), max(1, round(0.05 * s)))
+        cv2.line(shop, (0, base), (width, base), (50, 46, 42, SOLID), max(1, round(0.05 * s)))
     for _ in range(int(changed.integers(0, 3))):
         w, h = round(0.5 * s), round(0.7 * s)
         x, y = (int(share * max(1, space)) for share, space in zip(changed.random(2), (width - w, height - h), strict=True))
-        cv2.rectangle(shop, (x, y), (x + w, y + h), (*(int(c) for c in changed.integers(60, 250, 3)), _SOLID), -1)
+        cv2.rectangle(shop, (x, y), (x + w, y + h), (*(int(c) for c in changed.integers(60, 250, 3)), SOLID), -1)
     for k in range(1, max(2, round(width / (1.6 * s)))):
         x = round(width * k / max(2, round(width / (1.6 * s))))
-        cv2.line(shop, (x, 0), (x, height), (*look.frame, _SOLID), max(1, round(0.07 * s)))
-    cv2.rectangle(shop, (0, 0), (width - 1, height - 1), (*look.frame, _SOLID), max(1, round(0.08 * s)))
+        cv2.line(shop, (x, 0), (x, height), (*look.frame, SOLID), max(1, round(0.07 * s)))
+    cv2.rectangle(shop, (0, 0), (width - 1, height - 1), (*look.frame, SOLID), max(1, round(0.08 * s)))
     return shop

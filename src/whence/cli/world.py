@@ -1,0 +1,79 @@
+"""`whence world`: rendered data with exact truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from whence.cli.output import print_json, show
+from whence.errors import BadOption
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    worlds = typer.Typer(help="Render data with exact truth: city (street photos).", no_args_is_help=True)
+    worlds.command("city", help="Render a city of street photos in a layout of the field.")(city)
+    app.add_typer(worlds, name="world")
+
+
+def city(
+    out: str = typer.Argument(..., help="Folder for the photos; an interrupted run goes on there."),
+    preset: str = typer.Option("small", help="How large: tiny, small, city or metropolis."),
+    seed: int = typer.Option(0, help="Another seed is another city."),
+    layout: str = typer.Option(
+        "folders", help="folders, sf_xl, gsv_cities, msls, sequences, federated, labelled, mesh, or positions (no pixels)."
+    ),
+    size: str = typer.Option("320x240", help="Width and height of the photos in pixels."),
+    aliased_share: float = typer.Option(0.25, help="Share of streets whose buildings repeat those of another street."),
+    truth: list[str] = typer.Option(
+        [], "--truth", help="Pictures of the truth to write too: depth, labels, fronts. May be repeated."
+    ),
+    num_photos: int = typer.Option(100_000, help="For --layout positions: how many virtual photos."),
+    sheet: str = typer.Option(None, "--sheet", help="Also draw a contact sheet to this PNG file."),
+    workers: int = typer.Option(None, help="Processes. Default: one for each core."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of text."),
+    quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar."),
+) -> int:
+    """Photos, cameras.csv (K, R, t of each) and world.json (what they follow from)."""
+    from whence.worlds.capture import CaptureOptions
+    from whence.worlds.city import WorldOptions, render_world
+    from whence.worlds.sheets import contact_sheet
+
+    progress = False if quiet or as_json else None
+    if layout == "positions":
+        return _positions(out, num_photos, seed, progress, as_json)
+    width, _, height = size.partition("x")
+    if not (width.isdigit() and height.isdigit()):
+        raise BadOption(f"--size {size!r}: write width and height as 320x240")
+    capture = CaptureOptions(width=int(width), height=int(height))
+    options = WorldOptions(capture=capture, aliased_share=aliased_share, truth=tuple(truth))
+    summary = render_world(
+        out, preset=preset, seed=seed, layout=layout, options=options, show_progress=progress, num_workers=workers
+    )
+    if sheet is not None:
+        contact_sheet(sheet, preset=preset, seed=seed, options=options, layout=layout)
+    if as_json:
+        counts = {
+            name: getattr(summary, name) for name in ("num_database", "num_queries", "num_unknown", "num_rendered", "seconds")
+        }
+        print_json({"path": str(summary.path), **counts, "sheet": sheet})
+    else:
+        show(
+            f"{summary.path}: {summary.num_database} database photos, {summary.num_queries} queries, {summary.num_unknown} queries "
+            f"outside the database; {summary.num_rendered} rendered in {summary.seconds:.1f} s"
+        )
+        if sheet is not None:
+            show(f"contact sheet: {sheet}")
+    return 0
+
+
+def _positions(out: str, num_photos: int, seed: int, progress: bool | None, as_json: bool) -> int:
+    from whence.worlds.positions import write_positions
+
+    positions = write_positions(Path(out), num_photos=num_photos, seed=seed, show_progress=progress)
+    if as_json:
+        print_json({"path": out, "num_photos": len(positions), "zone": positions.zone})
+    else:
+        show(f"{out}: {len(positions)} positions in UTM zone {positions.zone}")
+    return 0

@@ -1,0 +1,273 @@
+"""Every layout a world can write is read back by the project's own readers, with the same photos and the same truth."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from whence.data.columns import PositionColumns
+from whence.data.drives import read_msls, read_sequences
+from whence.data.formats import read_folders
+from whence.data.layouts import (
+    read_clients,
+    read_gsv_cities,
+    read_labelled,
+    read_mesh_pairs,
+    read_sf_xl,
+    read_sf_xl_test,
+)
+from whence.data.meshes import read_mesh
+from whence.data.names import parse_name
+from whence.errors import BadOption, InputError, NoPhotos, UnreadableTable
+from whence.geo import heading_difference_deg
+from whence.worlds.capture import CaptureOptions
+from whence.worlds.city import WorldOptions, render_world
+from whence.worlds.layouts import LAYOUTS
+from whence.worlds.positions import row_name, write_positions
+from whence.worlds.presets import CitySize
+
+SIZE = CitySize("city00", "", 24, 8, 2)
+
+
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory):
+    """A small world in every layout, with the rows of its camera table."""
+    root = tmp_path_factory.mktemp("layouts")
+    made = {}
+    for name in LAYOUTS:
+        capture = CaptureOptions(width=64, height=48)
+        render_world(
+            root / name, seed=4, layout=name, options=WorldOptions(capture=capture, cities=(SIZE,), px_per_m=8), num_workers=1
+        )
+        with open(root / name / "cameras.csv", newline="") as file:
+            made[name] = (root / name, list(csv.DictReader(file)))
+    return made
+
+
+def test_every_camera_row_has_its_photo(worlds):
+    for root, rows in worlds.values():
+        assert rows
+        assert all((root / row["path"]).is_file() for row in rows)
+        assert len({row["path"] for row in rows}) == len(rows)
+
+
+def test_folders_are_the_standard_set(worlds):
+    root, rows = worlds["folders"]
+    data = read_folders(root)
+    assert (len(data.database), len(data.queries)) == (24, 8)
+    by_path = {row["path"]: row for row in rows}
+    for photo in data.database:
+        row = by_path[f"database/{photo.path}"]
+        assert heading_difference_deg(photo.heading_deg, float(row["heading_deg"])) <= 0.51
+        assert photo.plane.zone == row["zone"]
+
+
+def test_sf_xl_has_years_crops_and_panoramas(worlds):
+    root, _ = worlds["sf_xl"]
+    panoramas, crops = read_sf_xl(root, which="panoramas"), read_sf_xl(root)
+    assert (panoramas.width == round(48 * 6.5)).all()
+    assert (panoramas.height == 48).all()
+    assert (crops.width == 48).all()
+    data = read_sf_xl_test(root)
+    assert len(data.database) > 0
+    years = {photo.time.year for photo in crops} | {photo.time.year for photo in data.database}
+    assert len(years) >= 2
+    assert (root / "raw" / "train" / "panoramas_images_paths.txt").is_file()
+    with pytest.raises(NoPhotos):
+        read_sf_xl(root, which="processed")
+
+
+def test_the_middle_of_a_panorama_looks_along_its_heading(worlds):
+    """The crop of equal heading shows the same as the panorama's middle, and not the same as its edge."""
+    root, _ = worlds["sf_xl"]
+    panoramas = read_sf_xl(root, which="panoramas")
+    data = read_sf_xl_test(root)
+    scores = []
+    for photo in panoramas:
+        crop = next((row for row in data.database if (row.plane, row.heading_deg) == (photo.plane, photo.heading_deg)), None)
+        if crop is None:
+            continue
+        wide = cv2.imread(str(panoramas.root / photo.path), 0).astype(float)
+        small = cv2.imread(str(data.database.root / crop.path), 0).astype(float)
+        # Both show the horizon's band: 20 degrees to each side, 10 up and down.
+        per_degree = wide.shape[1] / 360
+        rows = (np.array([34.6 - 10, 34.6 + 10]) * per_degree).astype(int)
+        focal = 24 / np.tan(np.radians(55.4 / 2))
+        centre_row = 24 + focal * np.tan(np.radians(4))
+        small = small[
+            int(centre_row - focal * 0.176) : int(centre_row + focal * 0.176), int(24 - focal * 0.364) : int(24 + focal * 0.364)
+        ]
+        found = []
+        for turn in range(0, 360, 30):
+            shifted = np.roll(wide, round(-turn * per_degree), axis=1)
+            middle = wide.shape[1] // 2
+            part = shifted[rows[0] : rows[1], int(middle - 20 * per_degree) : int(middle + 20 * per_degree)]
+            found.append(np.corrcoef(cv2.resize(part, small.shape[::-1]).ravel(), small.ravel())[0, 1])
+        scores.append(int(np.argmax(found)))
+    assert scores
+    assert np.mean(np.array(scores) == 0) > 0.7
+
+
+def test_gsv_cities_have_places_seen_in_several_years(worlds):
+    root, rows = worlds["gsv_cities"]
+    data = read_gsv_cities(root)
+    assert len(data.photos) == 24
+    for place in np.unique(data.place):
+        members = np.flatnonzero(data.place == place)
+        photos = [data.photos[int(k)] for k in members]
+        assert len(photos) == 4
+        assert len({photo.time.year for photo in photos}) == 4
+        gap = np.hypot(*(np.ptp([getattr(photo.plane, name) for photo in photos]) for name in ("east_m", "north_m")))
+        assert gap < 20
+    assert len(read_gsv_cities(root, min_photos=2).photos) == len(rows)
+    with pytest.raises(NoPhotos):
+        read_gsv_cities(root, min_photos=5)
+
+
+def test_a_broken_gsv_table_is_named_with_its_line(worlds, tmp_path):
+    (tmp_path / "Dataframes").mkdir()
+    (tmp_path / "Dataframes" / "A.csv").write_text("place_id,year,month,northdeg,city_id,lat,lon,panoid\n1,2,3,x,A,1,2,p\n")
+    with pytest.raises(UnreadableTable, match=r"A\.csv.*line 2"):
+        read_gsv_cities(tmp_path)
+    (tmp_path / "Dataframes" / "A.csv").write_text("place_id,year\n1,2\n")
+    with pytest.raises(UnreadableTable, match="month"):
+        read_gsv_cities(tmp_path)
+
+
+@pytest.mark.parametrize("layout", ["msls", "sequences"])
+def test_drives_come_back_in_order(worlds, layout):
+    root, rows = worlds[layout]
+    data = read_msls(root) if layout == "msls" else read_sequences(root)
+    assert (len(data.database.photos), len(data.queries.photos)) == (24, 8)
+    by_path = {row["path"]: row for row in rows}
+    for side in (data.database, data.queries):
+        for k in range(len(side.photos)):
+            row = by_path[side.photos.file(k).resolve().relative_to(root.resolve()).as_posix()]
+            rotation = np.array([[float(row[f"r{i}{j}"]) for j in range(3)] for i in range(3)])
+            centre = -rotation.T @ [float(row[f"t{i}"]) for i in range(3)]
+            assert side.photos.east_m[k] == pytest.approx(float(row["origin_east_m"]) + centre[0], abs=0.02)
+        for key in np.unique(side.sequence):
+            members = np.flatnonzero(side.sequence == key)
+            assert (np.diff(members) == 1).all()
+            assert list(side.frame[members]) == list(range(side.frame[members[0]], side.frame[members[0]] + len(members)))
+            steps = np.hypot(np.diff(side.photos.east_m[members]), np.diff(side.photos.north_m[members]))
+            assert (steps > 0.5).all()
+            assert (steps < 8).all()
+
+
+def test_msls_without_its_own_tables_is_refused(worlds, tmp_path):
+    (tmp_path / "train_val" / "x" / "database").mkdir(parents=True)
+    with pytest.raises(UnreadableTable, match="seq_info"):
+        read_msls(tmp_path)
+
+
+def test_clients_hold_queries_and_database(worlds):
+    root, rows = worlds["federated"]
+    data = read_clients(root)
+    assert len(np.unique(data.client)) >= 2
+    for client in np.unique(data.client):
+        assert 0 < data.is_query[data.client == client].sum() < (data.client == client).sum()
+    # Clients differ in their cameras.
+    focal = {row["city"]: row["fx"] for row in rows if row["role"] == "database"}
+    assert len(set(focal.values())) == len(focal) >= 2
+    header = (root / "clients.csv").read_text().splitlines()[0]
+    assert json.loads(header.removeprefix("# "))["num_images"] == len(data.photos)
+
+
+def test_labelled_photos_have_classes_and_depth(worlds):
+    root, _ = worlds["labelled"]
+    data = read_labelled(root, town="city00")
+    assert len(data.photos) == 24
+    assert set(data.view) == {"front", "rear"}
+    for path, depth in zip(data.labels, data.depths, strict=True):
+        labels = cv2.imread(str(path))
+        assert labels.shape == (48, 64, 3)
+        # OpenCV reads blue first: red, the last, holds the class.
+        assert labels[..., :2].max() == 0
+        assert set(np.unique(labels[..., 2])) <= {0, 1, 2, 4, 5, 7, 8, 9, 10, 12, 14, 19, 20, 26}
+        assert {1, 7} <= set(np.unique(labels[..., 2]))
+        assert cv2.imread(str(depth), cv2.IMREAD_UNCHANGED).dtype == np.uint16
+    weather = next(
+        path.name
+        for path in (root / "images" / "city00").glob("queries_*")
+        if "labels" not in path.name and "depth" not in path.name
+    )
+    assert len(read_labelled(root, town="city00", role=weather).photos) > 0
+
+
+def test_mesh_renders_pair_with_photos_of_the_same_view(worlds):
+    root, _ = worlds["mesh"]
+    pairs = read_mesh_pairs(root)
+    assert len(pairs.real) == len(pairs.rendered) == 24
+    for real, rendered in zip(pairs.real, pairs.rendered, strict=True):
+        assert (real.plane, real.heading_deg) == (rendered.plane, rendered.heading_deg)
+        assert parse_name(rendered.path).note.startswith("art_prob_")
+    sharp, blurred = (
+        np.mean([cv2.Laplacian(cv2.imread(str(side.root / path), 0), cv2.CV_64F).var() for path in side.paths])
+        for side in (pairs.real, pairs.rendered)
+    )
+    assert blurred < 0.5 * sharp
+
+
+def test_the_mesh_is_the_city(worlds):
+    from whence.worlds.city import city_works, make_spec
+    from whence.worlds.scene import Scene
+
+    root, _ = worlds["mesh"]
+    mesh = read_mesh(root / "mesh" / "city00.obj")
+    work = next(city_works(make_spec("small", seed=4, layout="mesh", options=WorldOptions(cities=(SIZE,)))))
+    scene = Scene(work.plan)
+    count = len(work.plan.lots) + len(scene.walls.origin) + len(scene.ground.keys)
+    assert mesh.triangles.shape == (2 * count, 3)
+    for origin in scene.fronts.origin[::17]:
+        assert np.abs(mesh.points_m - origin).max(axis=1).min() < 0.002
+    area = np.cross(*(mesh.points_m[mesh.triangles[:, k]] - mesh.points_m[mesh.triangles[:, 0]] for k in (1, 2)))
+    expected = np.linalg.norm(np.cross(scene.fronts.across, scene.fronts.down), axis=1).sum()
+    upright = np.abs(area[:, 2]) < 1e-6
+    assert np.linalg.norm(area[upright], axis=1).sum() / 2 >= expected * 0.999
+    assert all(sheet.is_file() for sheet in mesh.sheets)
+    assert mesh.texture_points.min() >= 0
+    assert mesh.texture_points.max() <= 1
+
+
+def test_a_broken_mesh_is_named_with_its_line(tmp_path):
+    (tmp_path / "a.obj").write_text("v 0 0 0\nv 1 x 0\n")
+    with pytest.raises(UnreadableTable, match="line 2"):
+        read_mesh(tmp_path / "a.obj")
+    (tmp_path / "a.obj").write_text("v 0 0 0\nvt 0 0\nf 1/1 2/1 3/1\n")
+    with pytest.raises(UnreadableTable, match="not there"):
+        read_mesh(tmp_path / "a.obj")
+
+
+def test_positions_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr("whence.worlds.positions.CHUNK", 5000)
+    positions = write_positions(tmp_path / "p", num_photos=12_000, seed=3)
+    assert len(positions) == 12_000
+    again = PositionColumns.open(tmp_path / "p")
+    np.testing.assert_array_equal(again.east_m, positions.east_m)
+    assert 0.07 < positions.role.mean() < 0.13
+    assert (positions.heading_deg >= 0).all()
+    assert (positions.heading_deg < 360).all()
+    database = np.asarray(positions.role) == 0
+    for stop in np.unique(positions.stop)[:50]:
+        members = database & (np.asarray(positions.stop) == stop)
+        # Photos of one stop, across chunks too, share their place.
+        assert np.ptp(positions.east_m[members]) == np.ptp(positions.north_m[members]) == 0 or members.sum() == 0
+    fields = parse_name(row_name(positions, 7))
+    assert fields.plane.east_m == pytest.approx(float(positions.east_m[7]), abs=0.006)
+    assert fields.note == "7"
+
+
+def test_positions_of_other_options_are_refused(tmp_path):
+    write_positions(tmp_path / "p", num_photos=100)
+    assert len(write_positions(tmp_path / "p", num_photos=100)) == 100
+    with pytest.raises(InputError, match=r"positions\.json"):
+        write_positions(tmp_path / "p", num_photos=101)
+    with pytest.raises(BadOption):
+        write_positions(tmp_path / "q", num_photos=0)
+    with pytest.raises(UnreadableTable):
+        PositionColumns.open(tmp_path)
