@@ -21,6 +21,7 @@ from whence.evaluation.confidence import (
     logistic,
     reliability,
     trials_of_database,
+    weighted_quantile,
 )
 from whence.geo import distance_m, move
 from whence.index.store import Store
@@ -208,6 +209,20 @@ def test_calibration_error_by_hand() -> None:
     assert found.calibration_error == pytest.approx(0.5 * abs(0.95 - 0.5) + 0.5 * 0.15)
     assert sum(found.counts) == 4
     assert reliability(np.zeros(0), np.zeros(0, bool)).calibration_error == 0
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=40), st.floats(0.05, 1.0))
+def test_weighted_quantile_counts_repeated_values(values: list[int], level: float) -> None:
+    unique, counts = np.unique(values, return_counts=True)
+    found = weighted_quantile(unique.astype(float), counts.astype(float), level)
+    assert (np.array(values) <= found).mean() >= level - 1e-9
+    assert (np.array(values) < found).mean() < level + 1e-9
+
+
+def test_limits_differ_where_coordinates_are_missing() -> None:
+    limits = replace(CALIBRATION, min_confidence=0.999999, min_confidence_without_points=0.5)
+    assert not verify([candidate(60)], limits)[1].is_accepted
+    assert verify([candidate(60, east_m=None)], limits)[1].is_accepted
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ from whence.types import Calibration
 from whence.worlds.capture import CaptureOptions
 from whence.worlds.city import WorldOptions, render_world
 
-FIT_SEEDS, TEST_SEED = (2001, 2003), 2002
+FIT_SEEDS, TEST_SEED = (2001, 2002, 2003), 2004
 WIDTHS_PX = (320, 640)
 FOLDER = Path(__file__).parents[1] / "src" / "whence" / "localize" / "calibrations"
 
@@ -47,11 +47,20 @@ def trials_of_world(work: Path, *, seed: int, width: int, model: str) -> tuple[T
     render_world(root, preset="small", seed=seed, options=options, num_workers=1, show_progress=False)
     build = BuildOptions(model=model, keep_local=True)
     localizer = Localizer.build(root / "database", path=root / f"{model}.whence", options=build, show_progress=False)
+    kept = root / f"{model}.trials.npz"
+    if kept.is_file():
+        with np.load(kept) as arrays:
+            asked, own = (Trials(*(arrays[f"{part}{i}"] for i in range(7))) for part in ("asked", "own"))
+        return asked, own, localizer
     own = trials_of_database(localizer, max_photos=100, show_progress=False)
     folders = [scan_photos(root / folder, show_progress=False) for folder in ("queries", "queries_unknown")]
     asked = Trials.joined([trials_of_queries(localizer, photos, show_progress=False) for photos in folders])
     print(f"{root.name}: {len(asked.gaps_m)} queries, {asked.has_evidence.sum()} with evidence", flush=True)
-    return asked, own.select(~own.is_covered), localizer
+    own = own.select(~own.is_covered)
+    parts = {f"{part}{i}": column for part, trials in (("asked", asked), ("own", own)) for i, column in enumerate(trials)}
+    with atomic_write(kept) as file:
+        np.savez(file, **parts)
+    return asked, own, localizer
 
 
 def show_test(asked: Trials, calibration: Calibration, what: str) -> None:
@@ -59,7 +68,7 @@ def show_test(asked: Trials, calibration: Calibration, what: str) -> None:
     for name, has_points in (("with coordinates", True), ("without", False)):
         weights = calibration.with_points if has_points else calibration.without_points
         confidences = asked.confidences(weights, has_points=has_points)
-        answered = confidences >= calibration.min_confidence
+        answered = confidences >= (calibration.min_confidence if has_points else calibration.min_confidence_without_points)
         wrong = answered & (asked.gaps_m > GENUINE_M)
         radii_m = calibration.radius_factor * asked.scales_m[answered]
         error = reliability(confidences, asked.gaps_m <= GENUINE_M).calibration_error

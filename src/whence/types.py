@@ -176,6 +176,8 @@ class Calibration:
     """The 90 % radius over the candidates' own scale (`whence.localize.position.scale_m`)."""
     min_confidence: float = 0.9
     """Probability from which an answer is given."""
+    min_confidence_without_points: float = 0.9
+    """The same where candidates have no coordinates."""
     prior: float = 0.8
     """Share of queries taken to lie where the database has photos."""
     num_genuine: int = 0

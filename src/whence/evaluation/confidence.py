@@ -31,6 +31,8 @@ FAR_M = 100.0
 MIN_PAIRS = 20
 """Pairs of each kind that a calibration needs."""
 RADIUS_LEVEL = 0.9
+MAX_FALSE_ANSWERS = 0.05
+"""Share of the questions at places the photos do not show that may be answered all the same."""
 NOISE_FEATURES = np.array([np.log1p(NOISE_INLIERS - 1), 0.0, 0.0])
 """Features of the most that chance gives."""
 _RIDGE = 1e-2
@@ -153,7 +155,9 @@ def fit_calibration(trials: Trials, localizer: Localizer, *, options: RerankOpti
 
     Logistic regression on the evidence features, with weights that may not be negative: more evidence never means less confidence.
     Questions at covered places and at others are weighted to the share of queries that are taken to lie where the database has
-    photos. The radius factor is the quantile of error over scale among the covered questions that would be answered.
+    photos. An answer is given from the probability, at least one half, above which no more than `MAX_FALSE_ANSWERS` of the
+    questions at other places lie. The radius factor is the quantile of error over scale among all questions that would be answered,
+    wrongly or not.
     """
     options = options or RerankOptions()
     is_right, is_wrong = trials.gaps_m <= GENUINE_M, trials.gaps_m > FAR_M
@@ -170,20 +174,40 @@ def fit_calibration(trials: Trials, localizer: Localizer, *, options: RerankOpti
     blank = Calibration(key_of(localizer.model.card.card_id, localizer.prepared(options.scorer)), (), (), 1.0)
     num_covered = max(int(trials.is_covered.sum()), 1)
     num_others = max(len(trials.is_covered) - num_covered, 1)
-    shares = np.where(trials.is_covered, blank.prior / num_covered, (1 - blank.prior) / num_others)[kept]
-    models = [fit_logistic(table[kept], is_right[kept], shares) for table in (trials.with_points, trials.without_points)]
-    accepted = (trials.confidences(models[0]) >= blank.min_confidence) & trials.is_covered
+    shares = np.where(trials.is_covered, blank.prior / num_covered, (1 - blank.prior) / num_others)
+    models = [fit_logistic(table[kept], is_right[kept], shares[kept]) for table in (trials.with_points, trials.without_points)]
+    limits = [
+        _least_confidence(trials, model, has_points=has_points) for model, has_points in zip(models, (True, False), strict=True)
+    ]
+    accepted = trials.confidences(models[0]) >= limits[0]
     if accepted.sum() < MIN_PAIRS:
         accepted = kept & is_right
     return Calibration(
         blank.key,
         models[0],
         models[1],
-        radius_factor=round(float(np.quantile((trials.errors_m / trials.scales_m)[accepted], RADIUS_LEVEL)), 4),
+        radius_factor=round(weighted_quantile((trials.errors_m / trials.scales_m)[accepted], shares[accepted], RADIUS_LEVEL), 4),
+        min_confidence=limits[0],
+        min_confidence_without_points=limits[1],
         num_genuine=num_genuine,
         num_impostors=num_impostors,
         source=source,
     )
+
+
+def weighted_quantile(values: np.ndarray, shares: np.ndarray, level: float) -> float:
+    """The smallest of the values (N,) below or at which `level` of the shares (N,) lie."""
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(shares[order]) >= level * shares.sum() * (1 - 1e-12)
+    return float(values[order][np.argmax(reached)])
+
+
+def _least_confidence(trials: Trials, weights: tuple[float, ...], *, has_points: bool) -> float:
+    """The probability from which answers are given."""
+    others = trials.confidences(weights, has_points=has_points)[~trials.is_covered]
+    if not len(others):
+        return 0.9
+    return round(min(max(float(np.quantile(others, 1 - MAX_FALSE_ANSWERS)), 0.5), 0.99), 4)
 
 
 def fit_logistic(features: np.ndarray, is_right: np.ndarray, shares: np.ndarray) -> tuple[float, ...]:

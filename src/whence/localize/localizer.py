@@ -119,7 +119,7 @@ class Localizer:
         calibrated probability; `RETRIEVE_ONLY` takes the best match as it is. Raises `UnreadableImage` for a file that cannot be
         read, and `CalibrationMismatch` where nothing can be verified.
         """
-        judge = self._judge(options)
+        judge = self.judge(options)
         started = time.perf_counter()
         result = next(judge.describe([query]))
         if isinstance(result, UnreadableImage):
@@ -137,7 +137,7 @@ class Localizer:
         show_progress: bool | None = None,
     ) -> Iterator[Position]:
         """One position per query file, in order; a file that cannot be read gives status `unknown` and the reason."""
-        judge = self._judge(options)
+        judge = self.judge(options)
         with progress("locating photos", total=len(queries), show=show_progress) as advance:
             started = time.perf_counter()
             for query, result in zip(queries, judge.describe(queries), strict=True):
@@ -155,7 +155,8 @@ class Localizer:
             self._prepared[scorer] = PreparedPhotos.for_model(scorer, self.model, self.photos, store=self.store)
         return self._prepared[scorer]
 
-    def _judge(self, options: LocateOptions | None) -> Judge:
+    def judge(self, options: LocateOptions | None = None) -> Judge:
+        """The stages after description, as `locate` runs them. Raises `CalibrationMismatch` where nothing can be verified."""
         options = options or LocateOptions()
         prepared = None if options.rerank is None else self.prepared(options.rerank.scorer)
         calibration = None

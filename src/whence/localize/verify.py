@@ -84,13 +84,14 @@ def verify(candidates: Sequence[Candidate], calibration: Calibration) -> tuple[t
         for which, one in enumerate(candidates)
     )
     confidence = judged[0].confidence or 0.0
-    if confidence >= calibration.min_confidence:
+    needed = calibration.min_confidence if judged[0].point is not None else calibration.min_confidence_without_points
+    if confidence >= needed:
         return judged, Verification(confidence, True)
     if judged[0].evidence is None:
         return judged, Verification(confidence, False, "no candidate's photo could be compared with it")
     if not num_inliers(candidates)[0]:
         return judged, Verification(confidence, False, "no candidate shows the same thing")
-    reason = f"the best candidate is right with a probability of {confidence:.2f} only; {calibration.min_confidence:g} is asked for"
+    reason = f"the best candidate is right with a probability of {confidence:.2f} only; {needed:.2g} is asked for"
     return judged, Verification(confidence, False, reason)
 
 
@@ -185,4 +186,4 @@ def with_min_confidence(calibration: Calibration, min_confidence: float | None) 
         return calibration
     if not 0 < min_confidence < 1:
         raise BadOption(f"a confidence lies between 0 and 1, not {min_confidence}")
-    return replace(calibration, min_confidence=min_confidence)
+    return replace(calibration, min_confidence=min_confidence, min_confidence_without_points=min_confidence)
