@@ -53,6 +53,14 @@ class TextureCache:
         self._held: OrderedDict[Any, tuple[Any, int]] = OrderedDict()
         self._total = 0
 
+    def find(self, key: Any) -> Any:
+        """The thing of that key, or None."""
+        held = self._held.get(key)
+        if held is None:
+            return None
+        self._held.move_to_end(key)
+        return held[0]
+
     def get(self, key: Any, make: Callable[[], Any], size_bytes: Callable[[Any], int]) -> Any:
         """The thing of that key, made if need be. Reduced versions are taken to add half of the size."""
         if key in self._held:
