@@ -18,7 +18,11 @@ from PIL import Image
 from whence.data.images import has_fast_decoder, load_resized
 from whence.runtime import map_threads, set_threads
 
-SIZES = {"1080p to 320": (1920, 1080, 320), "640x480 to 320": (640, 480, 320), "12 MP to 480": (4000, 3000, 480)}
+SIZES = {
+    "1080p to 320": (1920, 1080, 320),
+    "640x480 to 320": (640, 480, 320),
+    "12 MP to 480": (4000, 3000, 480),
+}
 """Title -> width, height, and the length of the shorter side after resizing."""
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 
 from whence import registry, runtime
-from whence.errors import BadOption, MissingExtra, StoreFull, UnknownName, UnreadableImage, UnreadableTable, WhenceError
+from whence.errors import (
+    BadOption,
+    MissingExtra,
+    StoreFull,
+    UnknownName,
+    UnreadableImage,
+    UnreadableTable,
+    UnwritableFile,
+    WhenceError,
+)
 from whence.settings import BuildOptions, Settings, load_settings, parse_options
 
 
@@ -56,6 +65,13 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert target.read_text(encoding="utf-8") == "old ä"
     assert os.listdir(tmp_path) == ["file.txt"]
     assert target.stat().st_mode & 0o777 == 0o666 & ~runtime.current_umask()
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UnwritableFile, match="nowhere") as caught, runtime.atomic_write(tmp_path / "nowhere" / "x"):
+        pass
+    assert isinstance(caught.value, OSError)
+    assert caught.value.errno == 2
 
 
 def test_progress_on_and_off(capsys: pytest.CaptureFixture[str]) -> None:

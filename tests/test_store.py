@@ -301,7 +301,7 @@ def test_merge_moves_paths_and_keeps_contents_once(tmp_path):
         assert one.read_cache("sift.v1", key(5))["size"] == 5
         assert one.merge(two) == 0
         two.merge(one)
-        assert str(tmp_path / "p" / "0000.jpg") in two.photos.paths
+        assert "../p/0000.jpg" in two.photos.paths
         assert "p/0003.jpg" in two.photos.paths
 
 

@@ -54,6 +54,7 @@ PUBLIC_NAMES = {
     "DescriptorModel",
     "GeoPoint",
     "Localizer",
+    "Match",
     "ModelCard",
     "Photos",
     "Position",
@@ -62,6 +63,7 @@ PUBLIC_NAMES = {
     "list_models",
     "load_image",
     "load_model",
+    "match_images",
     "render_world",
     "scan_photos",
 }

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from whence.evaluation.benchmarks import evaluate as evaluate
     from whence.localize.localizer import Localizer as Localizer
     from whence.localize.retrieve import Around as Around
+    from whence.matching.matchers import match_images as match_images
     from whence.models.descriptor import DescriptorModel as DescriptorModel
     from whence.models.descriptor import load_model as load_model
     from whence.registry import ModelCard as ModelCard
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from whence.settings import BuildOptions as BuildOptions
     from whence.types import Candidate as Candidate
     from whence.types import GeoPoint as GeoPoint
+    from whence.types import Match as Match
     from whence.types import Position as Position
     from whence.worlds.city import render_world as render_world
 
@@ -40,6 +42,7 @@ _HOMES = {
     "DescriptorModel": "whence.models.descriptor",
     "GeoPoint": "whence.types",
     "Localizer": "whence.localize.localizer",
+    "Match": "whence.types",
     "ModelCard": "whence.registry",
     "Photos": "whence.data.photos",
     "Position": "whence.types",
@@ -48,6 +51,7 @@ _HOMES = {
     "list_models": "whence.registry",
     "load_image": "whence.data.images",
     "load_model": "whence.models.descriptor",
+    "match_images": "whence.matching.matchers",
     "render_world": "whence.worlds.city",
     "scan_photos": "whence.data.scan",
 }

@@ -8,6 +8,7 @@
     │   ├── NoPhotos             nothing to work on
     │   ├── UnknownName          no such model, index, benchmark or field; lists the nearest ones
     │   └── BadOption            an option's value is outside what it may be
+    ├── UnwritableFile           a result cannot be written (also an OSError)
     ├── ModelError
     │   ├── NotFitted            a fitted descriptor was asked to describe before `fit`
     │   └── MissingExtra         an optional package is needed (says which extra installs it)
@@ -25,6 +26,7 @@ Every message names the file and, where there is one, the fix.
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -80,6 +82,31 @@ class UnknownName(InputError):
 
 class BadOption(InputError):
     """An option's value is outside what it may be."""
+
+
+class UnwritableFile(WhenceError, OSError):
+    """A file cannot be written; what stood there before is unchanged. Also an `OSError` with the number of the cause."""
+
+    def __init__(self, path: str | Path, cause: OSError | str) -> None:
+        super().__init__(*(cause.args[:2] if isinstance(cause, OSError) else (None, cause)))
+        self.path = str(path)
+        self.reason = cause if isinstance(cause, str) else cause.strerror or str(cause)
+        if isinstance(cause, OSError) and cause.errno in _WRITE_FIXES:
+            self.reason += f"; {_WRITE_FIXES[cause.errno]}"
+
+    def __str__(self) -> str:
+        return f"cannot write {self.path!r}: {self.reason}"
+
+
+_WRITE_FIXES = {
+    errno.ENOENT: "make the folder first",
+    errno.EACCES: "choose a folder you may write to",
+    errno.EPERM: "choose a folder you may write to",
+    errno.EROFS: "choose a folder you may write to",
+    errno.ENOSPC: "make room there or choose another place",
+    errno.EDQUOT: "make room there or choose another place",
+    errno.EFBIG: "raise the limit on file size or choose another place",
+}
 
 
 class ModelError(WhenceError):

@@ -97,6 +97,21 @@ INDEXES: dict[str, Entry] = {
     "int8": Entry("whence.index.int8:Int8Index"),
     "ann": Entry("whence.index.ann:AnnIndex"),
 }
+SCORERS: dict[str, Entry] = {
+    "inliers": Entry(
+        "whence.matching.matchers:InlierScorer",
+        ModelCard(
+            name="inliers",
+            summary="RootSIFT keypoints matched and checked by a homography: the number of matches that agree",
+            dim=0,
+            preprocessing=Preprocessing(long_side_px=640),
+            licence="MIT",
+            citation="Lowe: Distinctive image features from scale-invariant keypoints, IJCV 2004; "
+            "Barath et al.: MAGSAC++, a fast, reliable and accurate robust estimator, CVPR 2020",
+            similarity="number of inliers",
+        ),
+    ),
+}
 
 
 def list_models(pattern: str = "*") -> tuple[str, ...]:
@@ -104,16 +119,16 @@ def list_models(pattern: str = "*") -> tuple[str, ...]:
     return tuple(sorted(name for name in MODELS if fnmatch.fnmatchcase(name, pattern)))
 
 
-def get_card(name: str) -> ModelCard:
-    """The card of a model. Raises `UnknownName` with the nearest names."""
-    card = get_entry("model", name).card
-    assert card is not None, "every model in the table has a card"
+def get_card(name: str, *, kind: str = "model") -> ModelCard:
+    """The card of a model or of a scorer. Raises `UnknownName` with the nearest names."""
+    card = get_entry(kind, name).card
+    assert card is not None, "every model and every scorer in the tables has a card"
     return card
 
 
 def get_entry(kind: str, name: str) -> Entry:
-    """The table entry of a part. Raises `UnknownName` with the nearest names."""
-    table = {"model": MODELS, "index": INDEXES}[kind]
+    """The table entry of a part: kind "model", "index" or "scorer". Raises `UnknownName` with the nearest names."""
+    table = {"model": MODELS, "index": INDEXES, "scorer": SCORERS}[kind]
     if name not in table:
         raise UnknownName(kind, name, table)
     return table[name]

@@ -17,6 +17,8 @@ from typing import IO, Any, TypeVar
 
 import numpy as np
 
+from whence.errors import UnwritableFile, WhenceError
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -26,11 +28,16 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+
+
 def set_threads(num_threads: int) -> None:
-    """Give every numerical library that is already imported the same number of threads.
+    """Give every numerical library the same number of threads: those imported already by call, those to come by environment.
 
     faiss and torch each keep an OpenMP pool; on few cores they fight unless both are bounded.
     """
+    for name in _THREAD_VARIABLES:
+        os.environ[name] = str(num_threads)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(num_threads)
     if "faiss" in sys.modules:
@@ -43,6 +50,7 @@ def set_threads(num_threads: int) -> None:
 def threads(num_threads: int) -> Iterator[None]:
     """Give the numerical libraries that are already imported so many threads inside the block."""
     before = {}
+    variables = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
     if "torch" in sys.modules:
         before["torch"] = (sys.modules["torch"].set_num_threads, sys.modules["torch"].get_num_threads())
     if "faiss" in sys.modules:
@@ -55,6 +63,11 @@ def threads(num_threads: int) -> Iterator[None]:
     finally:
         for put_back, number in before.values():
             put_back(number)
+        for name, value in variables.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def random_stream(seed: int, *keys: int) -> np.random.Generator:
@@ -108,29 +121,47 @@ def progress(label: str, *, total: int | None, show: bool | None = None) -> Iter
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | Path, mode: str = "wb", *, is_flushed: bool = True) -> Iterator[IO[Any]]:
+def atomic_write(path: str | Path, mode: str = "wb", *, is_flushed: bool = True, is_new: bool = False) -> Iterator[IO[Any]]:
     """Open a temporary file beside `path`; on success flush it to disk and rename it over `path`, on failure delete it.
 
-    `is_flushed=False` leaves the flushing to the system: for many files that can be made again after a power cut.
+    `is_flushed=False` leaves the flushing to the system: for many files that can be made again after a power cut. `is_new=True`
+    never replaces: it raises `FileExistsError` where something bears the name already, even if it came there meanwhile.
     """
     target = Path(path)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-    os.close(descriptor)
+    temporary = ""
     try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+        os.close(descriptor)
         text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
         with open(temporary, mode, **text) as file:  # type: ignore[call-overload]
             yield file
             file.flush()
-            if is_flushed:
-                os.fsync(file.fileno())
+            os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~current_umask())
-        os.replace(temporary, target)
-    except BaseException:
+        if is_new:
+            _rename_new(temporary, target)
+        else:
+            os.replace(temporary, target)
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+        if isinstance(error, OSError) and not isinstance(error, WhenceError | FileExistsError):
+            raise UnwritableFile(target, error) from error
         raise
-    if is_flushed:
-        sync_folder(target.parent)
+    sync_folder(target.parent)
+
+
+def _rename_new(temporary: str, target: Path) -> None:
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        # No hard links here (FAT, some network drives): take the name first, then rename over it.
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        os.replace(temporary, target)
+    else:
+        os.unlink(temporary)
 
 
 def sync_folder(folder: Path) -> None:

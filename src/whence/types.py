@@ -7,7 +7,7 @@ Nothing here computes; formulas on coordinates live in `whence.geo`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
@@ -79,6 +79,55 @@ class SkippedPhoto(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class PairEvidence:
+    """What a pair scorer found between a query and one candidate."""
+
+    similarity: float
+    """What candidates are re-ordered by; larger is better, 0 for nothing."""
+    num_matches: int = 0
+    num_inliers: int = 0
+    coverage: float = 0.0
+    """Share of the query's 4 x 4 cells that hold an inlier; of the two images the smaller share."""
+    num_keypoints: int = 0
+    """Keypoints of the image that has fewer."""
+    is_stopped: bool = False
+    """Whether the comparison was cut short because the candidate could not come first any more."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Match:
+    """Which points of two images belong together. Points are x, y in pixels of the original images; pixel centres are integers."""
+
+    points0: np.ndarray
+    """(M, 2) float64 points of the first image."""
+    points1: np.ndarray
+    """(M, 2) float64 the points of the second image that belong to them."""
+    is_inlier: np.ndarray
+    """(M,) bool: which pairs fit the geometry."""
+    model: str
+    """homography, affine or fundamental."""
+    matrix: np.ndarray | None
+    """(3, 3) from the first to the second image: homography or affine map; or fundamental matrix. None where there is none."""
+    size0_px: tuple[int, int]
+    """Width and height of the first image."""
+    size1_px: tuple[int, int]
+    num_keypoints: tuple[int, int] = (0, 0)
+    """Keypoints found in each image."""
+    coverage: float = 0.0
+    """Share of 4 x 4 cells that hold an inlier, of the two images the smaller."""
+    reason: str = ""
+    """Why there is no geometry; empty where there is one."""
+
+    @property
+    def num_matches(self) -> int:
+        return len(self.points0)
+
+    @property
+    def num_inliers(self) -> int:
+        return int(self.is_inlier.sum())
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A database photo returned for a query."""
 
@@ -92,6 +141,12 @@ class Candidate:
     heading_deg: float | None = None
     num_inliers: int | None = None
     """Inliers of the geometric check; None where none was made."""
+    confidence: float | None = None
+    """Probability that it shows the query's place; None where nothing calibrated it."""
+    retrieved_rank: int | None = None
+    """Rank before re-ranking; None where nothing was re-ranked."""
+    evidence: PairEvidence | None = None
+    """What the comparison with the query found; None where none was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +197,25 @@ class Descriptor(Protocol):
     def state(self) -> dict[str, np.ndarray]: ...
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None: ...
+
+
+@runtime_checkable
+class PairScorer(Protocol):
+    """What compares a query with candidates, pair by pair.
+
+    `prepare` does once per image what can be done alone; its arrays may be kept. `score` gives one record per candidate, in order,
+    taking candidates one by one from any iterable; where one is None (its photo cannot be read) the record is None.
+    `key` names all settings that what was calibrated depends on.
+    """
+
+    @property
+    def key(self) -> str: ...
+
+    def prepare(self, image: np.ndarray) -> dict[str, np.ndarray]: ...
+
+    def score(
+        self, query: Mapping[str, np.ndarray], candidates: Iterable[Mapping[str, np.ndarray] | None]
+    ) -> Iterator[PairEvidence | None]: ...
 
 
 @runtime_checkable

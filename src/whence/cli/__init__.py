@@ -5,13 +5,16 @@ Exit codes: 0 done, 1 error, 2 usage, 3 unknown place (a single query without an
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
 
-from whence.cli import demo, doctor, evaluate, index, locate, models, world
+from whence.cli import demo, doctor, evaluate, index, locate, match, models, world
 from whence.cli.output import print_error
 from whence.errors import WhenceError
+from whence.runtime import set_threads
+from whence.settings import load_settings
 
 app = typer.Typer(
     name="whence",
@@ -20,7 +23,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for _verb in (index, locate, evaluate, models, world, demo, doctor):
+for _verb in (index, locate, match, evaluate, models, world, demo, doctor):
     _verb.register(app)
 
 
@@ -46,7 +49,11 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command; gives the exit code."""
+    # Threads that wait sleep rather than spin: on a busy machine spinning pools keep each other from working.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
+        if num_threads := load_settings().threads:
+            set_threads(num_threads)
         code = app(args=arguments or ["--help"], prog_name="whence", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except typer.Exit as stop:

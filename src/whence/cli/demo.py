@@ -36,7 +36,7 @@ def demo(
     if not as_json:
         show(f"1. rendering a city of seed {seed} into {root / 'city'} (rendered photos, not real ones)")
     render_world(root / "city", preset=preset, seed=seed, show_progress=progress)
-    database, options = root / "city.whence", BuildOptions(model=model)
+    database, options = root / "database.whence", BuildOptions(model=model)
     if not as_json:
         show(f"2. whence index {root / 'city' / 'database'} --db {database}")
     localizer = Localizer.build(root / "city" / "database", path=database, options=options, show_progress=progress)
@@ -52,7 +52,8 @@ def demo(
         show(f"   {position.status}: {point.lat:.6f}, {point.lon:.6f}" if point else f"   {position.status}")
         show(f"   best match: {position.candidates[0].photo} (similarity {position.candidates[0].similarity:.3f})")
         show(f"4. whence evaluate {root / 'city'}")
-    result = evaluate(model, data, options=EvaluationOptions(work_folder=root / "work"), show_progress=progress)
+    # The work folder is the demo's own: its database.whence is the one made above, so nothing is described twice.
+    result = evaluate(model, data, options=EvaluationOptions(work_folder=root), show_progress=progress)
     if as_json:
         print_json({**as_records(result), "data": "rendered"})
     else:

@@ -37,8 +37,12 @@ def evaluate(
     predictions: str = typer.Option(
         None, help="Score this file instead of a model: CSV query,rank,photo,similarity, or hloc pairs (.txt)."
     ),
+    rerank: str = typer.Option(None, "--rerank", help="Order the first candidates by this pair scorer: inliers."),
+    rerank_candidates: int = typer.Option(20, "--rerank-candidates", help="Candidates per query that --rerank compares."),
+    rerank_seconds: float = typer.Option(None, "--rerank-seconds", help="Seconds per query for --rerank."),
     save_predictions: str = typer.Option(None, help="Write the ranked candidates to this CSV file."),
     save_pairs: str = typer.Option(None, help="Write the ranked candidates to this file as hloc pairs."),
+    report: str = typer.Option(None, "--report", help="Write a page with map, photos and candidates to this HTML file."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of a table."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar."),
 ) -> int:
@@ -46,15 +50,19 @@ def evaluate(
     from whence.evaluation.benchmarks import EvaluationOptions, evaluate_predictions
     from whence.evaluation.benchmarks import evaluate as run
     from whence.evaluation.report import as_records, as_table
+    from whence.localize.rerank import RerankOptions
 
     options = EvaluationOptions(
         thresholds_m=_numbers(thresholds, "--thresholds"),
         recall_at=tuple(int(n) for n in _numbers(recall_at, "--recall-at")),
         is_leave_one_out=leave_one_out,
+        rerank=None if rerank is None else RerankOptions(rerank, rerank_candidates, rerank_seconds),
         work_folder=None if work is None else Path(work),
     )
     folders = (database_folder, queries_folder)
     chosen = _read_set(data, split, folders, frames, leave_one_out, positions)
+    if predictions is not None and rerank is not None:
+        raise BadOption("--rerank orders candidates that Whence finds, not those of --predictions")
     if predictions is not None:
         read = read_hloc_pairs if predictions.endswith(".txt") else read_predictions
         result = evaluate_predictions(read(predictions), chosen, name=predictions, options=options)
@@ -66,6 +74,11 @@ def evaluate(
         write_predictions(save_predictions, result.ranked())
     if save_pairs is not None:
         write_hloc_pairs(save_pairs, result.ranked())
+    if report is not None:
+        from whence.evaluation.html import write_page
+        from whence.evaluation.page import page_of_evaluation
+
+        write_page(report, page_of_evaluation(result))
     if as_json:
         print_json(as_records(result))
     else:

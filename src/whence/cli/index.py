@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from whence.cli.output import as_size, print_json, print_note, report_skipped, show
 from whence.errors import BadOption, StoreFull
 from whence.settings import BuildOptions, load_settings, parse_options
+
+if TYPE_CHECKING:
+    from whence.localize.build import BuildPlan
 
 
 def register(app: typer.Typer) -> None:
@@ -74,15 +77,17 @@ def index(
     given["keep_local"] = keep_local or None
     before = build.stored_options(path) or BuildOptions(model=load_settings().model)
     options = replace(before, **{name: value for name, value in given.items() if value is not None})
-    if estimate or sys.stderr.isatty():
-        plan = build.plan_build(photos, path=path, options=options, positions=positions)
+    if estimate:
+        return _print_plan(build.plan_build(photos, path=path, options=options, positions=positions), as_json)
+
+    def announce(plan: BuildPlan) -> None:
         _check_space(path, plan.size_bytes)
-        if estimate:
-            return _print_plan(plan, as_json)
-        print_note(
-            f"{plan.num_photos} photos, {plan.num_to_describe} to describe; the database will take {as_size(plan.size_bytes)}"
-        )
-    report = build.build_database(photos, path=path, options=options, positions=positions, show_progress=progress)
+        if not (as_json or quiet):
+            print_note(
+                f"{plan.num_photos} photos, {plan.num_to_describe} to describe; the database will take {as_size(plan.size_bytes)}"
+            )
+
+    report = build.build_database(photos, path=path, options=options, positions=positions, show_progress=progress, on_plan=announce)
     return _print_report(report, as_json)
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from whence.cli.output import from_here, print_json, print_note, report_skipped, show
+from whence.data.photos import Photos
 from whence.errors import BadOption, NoPhotos
 from whence.localize.localizer import Localizer
 from whence.localize.retrieve import Around
@@ -31,7 +32,7 @@ def register(app: typer.Typer) -> None:
 
 
 def locate(
-    queries: list[str] = typer.Argument(..., help="Photos, folders, globs, or .txt files that list paths."),
+    queries: list[str] = typer.Argument(None, help="Photos, folders, globs, or .txt files that list paths."),
     database: str = typer.Option(None, "--db", help="Database folder. Default: photos.whence, or the setting `database`."),
     k: int = typer.Option(20, "--k", "-k", help="Candidates per photo."),
     near: str = typer.Option(None, "--near", help="Search only around this place: LAT,LON in degrees."),
@@ -39,9 +40,40 @@ def locate(
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object per photo."),
     csv_file: str = typer.Option(None, "--csv", help="Also write the answers to this CSV file."),
     geojson_file: str = typer.Option(None, "--geojson", help="Also write the answers to this GeoJSON file, for a map."),
+    report: str = typer.Option(None, "--report", help="Also write a page with map, photos and candidates to this HTML file."),
+    gpx_file: str = typer.Option(None, "--gpx", help="Also write the places to this GPX file."),
+    missing: str = typer.Option(
+        None, "--missing", help="Place the photos of this folder that lack a geotag; lists, writes nothing."
+    ),
+    write: str = typer.Option(None, "--write", help="With --missing: write 'sidecars' (XMP) or 'copies'. Asks first."),
+    copies_to: str = typer.Option(None, "--copies-to", help="Folder for --write copies."),
+    include_unverified: bool = typer.Option(False, "--include-unverified", help="With --write: matches nothing verified, too."),
+    yes: bool = typer.Option(False, "--yes", help="With --write: do not ask."),
+    undo: str = typer.Option(None, "--undo", help="Remove what the --write that made this undo file wrote, if unchanged."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar."),
 ) -> int:
     """Answer each photo with a position, or with the database photo that shows the place. A single photo without answer exits 3."""
+    if missing is not None or undo is not None:
+        if (
+            queries
+            or near is not None
+            or within is not None
+            or geojson_file is not None
+            or (missing is not None and undo is not None)
+        ):
+            raise BadOption("--missing and --undo take no photos, no --near, no --geojson, and not each other")
+        from whence.cli.missing import MissingOutputs, Writing, locate_missing
+        from whence.cli.missing import undo as undo_written
+
+        if undo is not None:
+            return undo_written(undo, as_json=as_json)
+        outputs = MissingOutputs(as_json, csv_file, gpx_file, report, quiet)
+        writing = Writing(write, copies_to, yes, include_unverified)
+        return locate_missing(missing, database=database, k=k, outputs=outputs, writing=writing)
+    if not queries:
+        raise typer.BadParameter("name the photos to locate, or a folder with --missing")
+    if write is not None or copies_to is not None or include_unverified or yes:
+        raise BadOption("--write, --copies-to, --include-unverified and --yes go with --missing")
     around = parse_around(near, within)
     files, skipped = query_files(queries)
     with Localizer.open(load_settings(flags={"database": database}).database) as localizer:
@@ -50,9 +82,16 @@ def locate(
         else:
             report_skipped(skipped)
             positions = list(localizer.locate_many(files, k=k, around=around, show_progress=False if quiet or as_json else None))
-        photo_root = localizer.photos.root
+        database_photos = localizer.photos
+    photo_root = database_photos.root
+    if report is not None:
+        write_report(report, positions, database_photos)
     if csv_file is not None:
         write_csv(csv_file, positions)
+    if gpx_file is not None:
+        from whence.data.geotags import Waypoint, write_gpx
+
+        write_gpx(gpx_file, [Waypoint(one.query, one.point) for one in positions if one.point and one.status == "located"])
     if geojson_file is not None:
         write_geojson(geojson_file, positions)
     for position in positions:
@@ -143,6 +182,14 @@ def write_geojson(path: str, positions: Iterable[Position]) -> None:
     ]
     with atomic_write(path, "w") as file:
         json.dump({"type": "FeatureCollection", "features": features}, file, ensure_ascii=False, indent=1)
+
+
+def write_report(path: str, positions: list[Position], database: Photos) -> None:
+    """Answers as one HTML page that opens offline."""
+    from whence.evaluation.html import write_page
+    from whence.evaluation.page import page_of_positions
+
+    write_page(path, page_of_positions(positions, database=database))
 
 
 def _place_text(position: Position, photo_root: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,12 @@ from whence.index.flat import FlatIndex
 from whence.index.store import Store
 from whence.localize.build import build_from_photos
 from whence.localize.position import estimate_position
+from whence.localize.rerank import PreparedPhotos, RerankOptions, rerank
 from whence.localize.retrieve import candidate_of
 from whence.models.descriptor import DescriptorModel, load_model
 from whence.runtime import progress
-from whence.types import Candidate, GeoPoint, SkippedPhoto
+from whence.settings import BuildOptions
+from whence.types import Candidate, GeoPoint, PairEvidence, SkippedPhoto
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class EvaluationOptions:
     k: int = 20
     """Candidates kept per query; at least the largest N of `recall_at`."""
     is_leave_one_out: bool = False
+    rerank: RerankOptions | None = None
+    """Compare the first candidates with the query, pair by pair, and order them by what is found."""
     work_folder: Path | None = None
     """Where descriptors are kept: a run that was stopped goes on there, and a second run describes nothing again."""
 
@@ -61,6 +65,10 @@ class Evaluation:
     vocabulary: str = "none"
     skipped: tuple[SkippedPhoto, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+    order: str = "similarity of descriptors"
+    """What the predictions are ordered by."""
+    evidence: tuple[tuple[PairEvidence | None, ...], ...] = ()
+    """For each query what re-ranking found about its first candidates, in their new order; empty without re-ranking."""
 
     def ranked(self) -> tuple[Ranked, ...]:
         """The predictions as named candidates, for writing."""
@@ -86,13 +94,19 @@ def evaluate(
         data = EvaluationSet(data.name, data.database, data.database, data.positives)
     if not len(data.database) or not len(data.queries):
         raise NoPhotos(f"{data.name}: nothing to evaluate, {len(data.database)} database photos and {len(data.queries)} queries")
-    run = _Describing(model, options.work_folder, show_progress)
+    run = _Describing(model, options.work_folder, show_progress, options.rerank)
     database = run.describe(data.database, "database")
     queries = database if options.is_leave_one_out else run.describe(data.queries, "queries")
     started = time.perf_counter()
     predictions, similarities = _search(database, queries, data, options)
     run.seconds["search"] = time.perf_counter() - started
-    return _evaluation(
+    order = "similarity of descriptors"
+    evidence: tuple[tuple[PairEvidence | None, ...], ...] = ()
+    if options.rerank is not None:
+        started = time.perf_counter()
+        order, evidence = _rerank_all(run, data, predictions, similarities, options)
+        run.seconds["rerank"] = time.perf_counter() - started
+    result = _evaluation(
         model.name,
         data,
         predictions,
@@ -102,6 +116,7 @@ def evaluate(
         skipped=tuple(run.skipped),
         seconds=run.seconds,
     )
+    return replace(result, order=order, evidence=evidence)
 
 
 def evaluate_predictions(
@@ -132,8 +147,13 @@ def evaluate_predictions(
 class _Describing:
     """Descriptors of database and queries, in memory or in a work folder."""
 
-    def __init__(self, model: DescriptorModel, work: Path | None, show_progress: bool | None) -> None:
+    def __init__(
+        self, model: DescriptorModel, work: Path | None, show_progress: bool | None, rerank: RerankOptions | None = None
+    ) -> None:
         self.model, self.work, self.show_progress = model, work, show_progress
+        self.keep_local = rerank is not None and PreparedPhotos.for_model(rerank.scorer, model, Photos.of([])).is_shared
+        self.local: dict[str, Mapping[str, np.ndarray]] = {}
+        """Local descriptors by content, where re-ranking wants them and no work folder keeps them."""
         self.vocabulary = "none"
         self.skipped: list[SkippedPhoto] = []
         self.seconds: dict[str, float] = {}
@@ -151,17 +171,21 @@ class _Describing:
             _, rows = np.unique(photos.content, return_index=True)
             self.vocabulary = self.model.prepare([photos.file(int(row)) for row in rows])
         descriptors = np.full((len(photos), self.model.dim), np.nan, np.float32)
+        files = (photos.file(i) for i in range(len(photos)))
         with progress(f"describing {what}", total=len(photos), show=self.show_progress) as advance:
-            for row, result in enumerate(self.model.describe_each(photos.file(i) for i in range(len(photos)))):
+            for row, result in enumerate(self.model.describe_each(files, keep_local=self.keep_local)):
                 if isinstance(result, UnreadableImage):
                     self.skipped.append(SkippedPhoto(photos.paths[row], result.reason))
                 else:
                     descriptors[row] = result.descriptor
+                    if result.local is not None:
+                        self.local[photos.columns["content"][row].decode()] = result.local
                 advance(1)
         return descriptors
 
     def _in_store(self, photos: Photos, path: Path) -> np.ndarray:
-        report = build_from_photos(photos, path=path, model=self.model, show_progress=self.show_progress)
+        options = BuildOptions(keep_local=self.keep_local)
+        report = build_from_photos(photos, path=path, model=self.model, options=options, show_progress=self.show_progress)
         self.vocabulary = self.vocabulary if report.vocabulary == "given" else report.vocabulary
         self.skipped += [entry for entry in report.skipped if entry not in self.skipped]
         descriptors = np.full((len(photos), self.model.dim), np.nan, np.float32)
@@ -195,6 +219,39 @@ def _search(
         predictions[q, : min(k, len(ids))] = ids[:k]
         similarities[q, : min(k, len(ids))] = values[:k]
     return predictions, similarities
+
+
+def _rerank_all(
+    run: _Describing, data: EvaluationSet, predictions: np.ndarray, similarities: np.ndarray, options: EvaluationOptions
+) -> tuple[str, tuple[tuple[PairEvidence | None, ...], ...]]:
+    """Put the rows of predictions and similarities in the order of re-ranking; the order's name, and the evidence."""
+    assert options.rerank is not None
+    places = ["database", "database" if options.is_leave_one_out else "queries"]
+    stores = [None if run.work is None else Store.open(run.work / f"{what}.whence") for what in places]
+    known = [
+        PreparedPhotos.for_model(options.rerank.scorer, run.model, photos, store=store, given=run.local)
+        for photos, store in zip((data.database, data.queries), stores, strict=True)
+    ]
+    evidence = []
+    with progress("re-ranking", total=len(predictions), show=run.show_progress) as advance:
+        for q in range(len(predictions)):
+            rows = predictions[q][predictions[q] >= 0].tolist()
+            candidates = [
+                candidate_of(data.database, row, rank=rank, similarity=float(similarities[q, rank - 1]))
+                for rank, row in enumerate(rows, start=1)
+            ]
+            asked = known[1].of_row(q) if candidates else None
+            done: tuple[Candidate, ...] = tuple(candidates)
+            if asked is not None:
+                done = rerank(candidates, query=asked, prepared=known[0], options=options.rerank).candidates
+            predictions[q, : len(rows)] = [one.row for one in done]
+            similarities[q, : len(rows)] = [one.similarity for one in done]
+            evidence.append(tuple(one.evidence for one in done))
+            advance(1)
+    for store in stores:
+        if store is not None:
+            store.close()
+    return f"{options.rerank.scorer} among the first {options.rerank.num_candidates}", tuple(evidence)
 
 
 def _evaluation(

@@ -22,6 +22,7 @@ def as_records(result: Evaluation) -> dict[str, Any]:
         "set": result.data.name,
         "model": result.model,
         "protocol": result.protocol,
+        "order": result.order,
         "num_database": len(result.data.database),
         "num_queries": len(result.data.queries),
         "vocabulary": result.vocabulary,
@@ -38,7 +39,7 @@ def as_table(result: Evaluation) -> RenderableType:
     parts: list[RenderableType] = [
         Text(f"{result.data.name}: {len(result.data.queries)} queries, {len(result.data.database)} database photos", style="bold"),
         Text(f"model {result.model}, vocabulary {result.vocabulary}"),
-        Text(f"protocol: {result.protocol}"),
+        Text(f"protocol: {result.protocol}; ordered by {result.order}"),
         _recall_table(result),
     ]
     position = _position_record(result)

@@ -51,13 +51,14 @@ def merge_stores(store: Store, other: Store) -> None:
 
 
 def _moved(photos: Photos, *, to: Path) -> list[str]:
-    """Paths of the same files, relative to another folder where they lie inside it, else absolute."""
-    here, there = str(to.resolve()), str(photos.root.resolve())
+    """Paths of the same files, relative to another folder; absolute where no relative path leads there (another drive)."""
+    here, there = str(to.absolute()), str(photos.root.absolute())
     if here == there:
         return list(photos.paths)
-    inside = here.rstrip(os.sep) + os.sep
-    absolute = [os.path.normpath(os.path.join(there, path)) for path in photos.paths]
-    return [path.removeprefix(inside).replace(os.sep, "/") for path in absolute]
+    try:
+        return [os.path.relpath(os.path.join(there, path), here).replace(os.sep, "/") for path in photos.paths]
+    except ValueError:
+        return [os.path.normpath(os.path.join(there, path)).replace(os.sep, "/") for path in photos.paths]
 
 
 def _blocks(matrix: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -81,8 +81,11 @@ def plan_build(
     """How much work and disk a build would take. Reads the photos' headers and hashes, describes nothing, writes nothing."""
     folder = Path(path)
     options = options or stored_options(folder) or BuildOptions()
-    photos = scan_photos(*sources, positions=positions)
-    model = load_model(options.model, options=options.model_options)
+    dim = load_model(options.model, options=options.model_options).dim
+    return _plan(scan_photos(*sources, positions=positions), folder, options, dim=dim)
+
+
+def _plan(photos: Photos, folder: Path, options: BuildOptions, *, dim: int) -> BuildPlan:
     contents = np.unique(photos.content)
     num_known, num_new, num_rows = 0, len(contents), len(photos)
     if is_begun(folder):
@@ -91,8 +94,8 @@ def plan_build(
             num_new = int((~store.has_descriptors(contents)).sum())
             num_rows = len({*store.photos.paths, *stored_paths(photos, folder)})
     num_descriptors = num_known + num_new
-    index_bytes = code_bytes(num_descriptors, model.dim, engine=options.engine)
-    size = estimate_bytes(max(num_descriptors, num_rows), model.dim, options.dtype, index_bytes=index_bytes)
+    index_bytes = code_bytes(num_descriptors, dim, engine=options.engine)
+    size = estimate_bytes(max(num_descriptors, num_rows), dim, options.dtype, index_bytes=index_bytes)
     return BuildPlan(num_rows, num_new, size, photos.skipped)
 
 
@@ -103,11 +106,13 @@ def build_database(
     options: BuildOptions | None = None,
     positions: str | Path | None = None,
     show_progress: bool | None = None,
+    on_plan: Callable[[BuildPlan], None] | None = None,
 ) -> BuildReport:
     """Make or extend the database at `path` with the photos under `sources`; only what is new or changed is described.
 
-    Without `options` those the database was made with are kept. Unreadable photos are skipped and reported. Raises `NoPhotos`
-    where nothing readable was found, `CardMismatch` where the database was made with another model.
+    `on_plan` is told what will be done once the photos are scanned; it may stop the build by raising. Without `options` those the
+    database was made with are kept. Unreadable photos are skipped and reported. Raises `NoPhotos` where nothing readable was
+    found, `CardMismatch` where the database was made with another model.
     """
     started = time.perf_counter()
     folder = Path(path)
@@ -122,6 +127,8 @@ def build_database(
     photos = scan_photos(*sources, positions=positions, known=known, show_progress=show_progress)
     if not len(photos):
         raise NoPhotos(_nothing_found(sources, photos.skipped))
+    if on_plan is not None:
+        on_plan(_plan(photos, folder, options, dim=model.dim))
     with open_or_create(folder, model, options) as store:
         places = sorted({*store.options.get("sources", []), *source_names(sources, folder)})
         settings = {**store.options, "sources": places, "build": _as_settings(options)}
@@ -326,11 +333,13 @@ def stored_path(file: str, store_path: Path) -> str:
 
 
 def stored_paths(photos: Photos, store_path: Path) -> list[str]:
+    """The names of a collection's photos inside a database, see `stored_path`."""
     root = os.path.abspath(photos.root)
     return [stored_path(os.path.join(root, path), store_path) for path in photos.paths]
 
 
 def source_names(sources: Sequence[str | Path], folder: Path) -> list[str]:
+    """The names of photo folders inside a database, see `stored_path`."""
     return [stored_path(os.path.abspath(source), folder) for source in sources]
 
 

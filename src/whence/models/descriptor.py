@@ -63,14 +63,7 @@ class DescriptorModel:
 
     def read(self, source: Source) -> np.ndarray:
         """The photo as the model sees it: uint8 (H, W, 3), upright, resized as the card says. Raises `UnreadableImage`."""
-        steps = self.card.preprocessing
-        if not isinstance(source, np.ndarray):
-            if steps.long_side_px is None:
-                return load_image(source)
-            return load_resized(source, long_side_px=steps.long_side_px, enlarge=steps.enlarge)
-        if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or 0 in source.shape:
-            raise BadOption(f"pixels must be uint8 (H, W, 3), not {source.dtype} {source.shape}")
-        return _resized(source, steps)
+        return read_as(source, self.card.preprocessing)
 
     def fit(self, sources: Iterable[Source], *, seed: int = 0) -> None:
         """Fit on these photos, read one by one; unreadable ones are passed over. Models that need no fitting do nothing."""
@@ -142,6 +135,17 @@ class DescriptorModel:
             return self.read(source)
         except UnreadableImage as error:
             return error
+
+
+def read_as(source: Source, steps: Preprocessing) -> np.ndarray:
+    """A photo or pixels as a card asks for: uint8 (H, W, 3), upright, resized. Raises `UnreadableImage` and `BadOption`."""
+    if not isinstance(source, np.ndarray):
+        if steps.long_side_px is None:
+            return load_image(source)
+        return load_resized(source, long_side_px=steps.long_side_px, enlarge=steps.enlarge)
+    if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or 0 in source.shape:
+        raise BadOption(f"pixels must be uint8 (H, W, 3), not {source.dtype} {source.shape}")
+    return _resized(source, steps)
 
 
 def load_model(name: str, *, options: Mapping[str, Any] | None = None) -> DescriptorModel:

@@ -1,0 +1,78 @@
+"""`whence match`: do two photos show the same thing?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from whence.cli.output import print_json, print_note, show
+from whence.errors import BadOption
+from whence.types import Match
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("match", help="Match two photos and say how many points agree on one geometry.")(match)
+
+
+def match(
+    photo0: str = typer.Argument(..., metavar="A", help="First photo."),
+    photo1: str = typer.Argument(..., metavar="B", help="Second photo."),
+    geometry: str = typer.Option("homography", help="What the points must agree on: homography, affine or fundamental."),
+    long_side: int = typer.Option(640, help="Larger photos are matched at this long side, in pixels."),
+    max_keypoints: int = typer.Option(2000, help="Keypoints per photo."),
+    ratio: float = typer.Option(0.8, help="Ratio test: how much nearer the nearest neighbour must be than the second."),
+    turned: bool = typer.Option(False, "--turned", help="The photos may be turned against each other."),
+    picture: str = typer.Option(None, help="Write both photos with the matches drawn to this file (.png or .jpg)."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of text."),
+) -> int:
+    """Match two photos; points and geometry are in pixels of the photos as they are."""
+    from whence.matching.matchers import MatchOptions, match_images
+
+    options = MatchOptions(
+        geometry=geometry,  # type: ignore[arg-type]
+        long_side_px=long_side,
+        max_keypoints=max_keypoints,
+        ratio=ratio,
+        is_upright=not turned,
+    )
+    found = match_images(Path(photo0), Path(photo1), options=options)
+    if picture is not None:
+        _write_picture(picture, photo0, photo1, found)
+    if as_json:
+        print_json({"photo0": photo0, "photo1": photo1, **as_record(found)})
+    else:
+        show(f"{found.num_inliers} inliers of {found.num_matches} matches ({found.model}), coverage {100 * found.coverage:.0f} %")
+        if found.reason:
+            print_note(f"no geometry: {found.reason}")
+    return 0
+
+
+def as_record(found: Match) -> dict[str, Any]:
+    """A match as the JSON object that `--json` prints; points of inliers only."""
+    return {
+        "num_keypoints": list(found.num_keypoints),
+        "num_matches": found.num_matches,
+        "num_inliers": found.num_inliers,
+        "coverage": found.coverage,
+        "model": found.model,
+        "matrix": None if found.matrix is None else found.matrix.tolist(),
+        "size0_px": list(found.size0_px),
+        "size1_px": list(found.size1_px),
+        "inliers0": found.points0[found.is_inlier].round(2).tolist(),
+        "inliers1": found.points1[found.is_inlier].round(2).tolist(),
+        "reason": found.reason,
+    }
+
+
+def _write_picture(path: str, photo0: str, photo1: str, found: Match) -> None:
+    from whence.data.images import load_resized
+    from whence.data.pictures import draw_match, write_picture
+
+    image0, image1 = (load_resized(Path(photo), long_side_px=1024) for photo in (photo0, photo1))
+    try:
+        write_picture(path, draw_match(image0, image1, found))
+    except OSError as error:
+        raise BadOption(f"the picture {path!r} cannot be written: {error}") from None

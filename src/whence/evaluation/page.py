@@ -1,0 +1,187 @@
+"""What a report page shows: answers beside their candidates, with the truth where it is known. `whence.evaluation.html` writes it.
+
+A page is made of answers (`page_of_positions`) or of an evaluation (`page_of_evaluation`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from whence.data.metadata import read_metadata
+from whence.data.photos import Photos
+from whence.errors import InputError
+from whence.evaluation.benchmarks import Evaluation
+from whence.evaluation.metrics import Recall
+from whence.evaluation.protocol import metric_ground
+from whence.geo import distance_m
+from whence.localize.position import estimate_position
+from whence.types import Candidate, GeoPoint, Position
+
+RIGHT_WITHIN_M = 25.0
+"""An answer this near to the true place is right, where nothing else says what right means."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageEntry:
+    """One query: its answer, the photos to show, and what is known about the truth."""
+
+    position: Position
+    photo: Path | None = None
+    candidate_photos: tuple[Path, ...] = ()
+    """Files of `position.candidates`, in their order."""
+    truth: GeoPoint | None = None
+    is_right: bool | None = None
+    """Whether the answer is right; None where the truth is not known or no answer was given."""
+    are_positives: tuple[bool | None, ...] = ()
+    """For each candidate whether it shows the place; empty where the truth is not known."""
+    match_picture: np.ndarray | None = None
+    """RGB pixels (H, W, 3) uint8 of photo and best candidate with the inliers drawn between them."""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PageTable:
+    """A table of the summary; every cell is text."""
+
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A whole report."""
+
+    title: str
+    entries: tuple[PageEntry, ...]
+    lines: tuple[str, ...] = ()
+    """Sentences under the title: model, database, protocol."""
+    rule: str = ""
+    """What right and wrong mean on this page."""
+    tables: tuple[PageTable, ...] = ()
+
+
+def page_of_positions(
+    positions: Sequence[Position],
+    *,
+    database: Photos,
+    title: str = "Where were these photos taken?",
+    notes: Mapping[str, str] | None = None,
+    match_pictures: Mapping[str, np.ndarray] | None = None,
+) -> Page:
+    """A page of answers from a database. Where a query photo carries a position of its own, that is taken as the truth.
+
+    `notes` and `match_pictures` are looked up by the query's name.
+    """
+    entries = []
+    for position in positions:
+        truth = _own_point(position.query)
+        entries.append(
+            PageEntry(
+                position=position,
+                photo=Path(position.query),
+                candidate_photos=tuple(database.file(candidate.row) for candidate in position.candidates),
+                truth=truth,
+                is_right=_is_right(position, truth),
+                are_positives=tuple(_is_near(candidate, truth) for candidate in position.candidates) if truth else (),
+                match_picture=(match_pictures or {}).get(position.query),
+                note=(notes or {}).get(position.query, ""),
+            )
+        )
+    rule = ""
+    if any(entry.truth is not None for entry in entries):
+        rule = (
+            f"Truth is the position a photo itself carries. An answer is right within {RIGHT_WITHIN_M:g} m of it, "
+            "and so is a candidate."
+        )
+    return Page(title, tuple(entries), (f"Database of {len(database):,} photos.",), rule)
+
+
+def page_of_evaluation(result: Evaluation) -> Page:
+    """A page of an evaluation: every query with its candidates, the recalls and their protocol."""
+    data = result.data
+    threshold = _threshold(result)
+    entries = []
+    for q, ranked in enumerate(result.ranked()):
+        positives = _positives(result, q, threshold)
+        truth = data.queries.record(q).point
+        entries.append(
+            PageEntry(
+                position=_estimated(ranked.query, ranked.candidates),
+                photo=data.queries.file(q),
+                candidate_photos=tuple(data.database.file(candidate.row) for candidate in ranked.candidates),
+                truth=truth,
+                is_right=positives[0] if positives else None,
+                are_positives=positives,
+                note="" if ranked.candidates else "no candidates: counts as a failure in the recalls",
+            )
+        )
+    meaning = "listed as a positive" if threshold is None else f"within {threshold:g} m of the query"
+    lines = (
+        f"Model {result.model}, vocabulary {result.vocabulary}. {len(data.database):,} database photos.",
+        f"Protocol: {result.protocol}.",
+        *((f"{len(result.skipped):,} photos were skipped because they cannot be read.",) if result.skipped else ()),
+    )
+    rule = f"A query is right where its first candidate is {meaning}; a candidate with a green border is {meaning}."
+    return Page(f"Evaluation on {data.name}", tuple(entries), lines, rule, (_recall_table(result),))
+
+
+def _own_point(query: str) -> GeoPoint | None:
+    try:
+        return read_metadata(query).point
+    except InputError:
+        return None
+
+
+def _is_right(position: Position, truth: GeoPoint | None) -> bool | None:
+    if truth is None or position.point is None or position.status == "unknown":
+        return None
+    return distance_m(position.point, truth) <= RIGHT_WITHIN_M
+
+
+def _is_near(candidate: Candidate, truth: GeoPoint) -> bool | None:
+    return None if candidate.point is None else distance_m(candidate.point, truth) <= RIGHT_WITHIN_M
+
+
+def _estimated(query: str, candidates: tuple[Candidate, ...]) -> Position:
+    estimate = estimate_position(candidates)
+    return Position(query, estimate.status, point=estimate.point, heading_deg=estimate.heading_deg, candidates=candidates)
+
+
+def _threshold(result: Evaluation) -> float | None:
+    """The distance that decides right and wrong on the page: the usual one where it was measured, else the first."""
+    measured = [scored.threshold_m for scored in result.thresholds]
+    return RIGHT_WITHIN_M if RIGHT_WITHIN_M in measured else measured[0]
+
+
+def _positives(result: Evaluation, query: int, threshold_m: float | None) -> tuple[bool, ...]:
+    rows = result.predictions[query]
+    rows = rows[rows >= 0]
+    if result.data.positives is not None:
+        return tuple(np.isin(rows, result.data.positives.of(query)).tolist())
+    ground = metric_ground(result.data.database, result.data.queries)
+    gaps = np.linalg.norm(ground.database[rows] - ground.queries[query], axis=1)
+    assert threshold_m is not None, "without listed positives there is a distance"
+    return tuple((gaps <= threshold_m * (1 + 1e-12)).tolist())
+
+
+def _recall_table(result: Evaluation) -> PageTable:
+    header = ("positives", "queries counted", *(f"recall@{recall.n}" for recall in result.thresholds[0].all_queries))
+    rows = []
+    for scored in result.thresholds:
+        name = "as listed" if scored.threshold_m is None else f"within {scored.threshold_m:g} m"
+        num = len(result.data.queries)
+        rows.append((name, f"all {num:,}", *map(_cell, scored.all_queries)))
+        if scored.num_without_positives:
+            rows.append((name, f"the {num - scored.num_without_positives:,} with positives", *map(_cell, scored.with_positives)))
+    return PageTable("Recall with counts and 95 % intervals (Wilson)", header, tuple(rows))
+
+
+def _cell(recall: Recall) -> str:
+    if not recall.num_queries:
+        return "-"
+    return f"{100 * recall.value:.1f} % ({recall.num_right}/{recall.num_queries}, {100 * recall.low:.0f}–{100 * recall.high:.0f})"

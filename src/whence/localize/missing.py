@@ -1,0 +1,234 @@
+"""Places for the photos of a folder that lack a geotag: from those that have one, by what they show and by when they were taken.
+
+What a photo shows is the evidence. Its neighbours in time are a weaker hint: between two geotagged photos taken shortly before and
+after, at places near each other, a photo lies somewhere between. Nothing is written here; that is `whence.localize.tagging`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from whence.data.photos import NO_TIME, NO_ZONE, Photos
+from whence.data.scan import scan_photos
+from whence.errors import BadOption, NoPhotos
+from whence.geo import distance_m, mean_point
+from whence.localize.build import build_from_photos
+from whence.localize.localizer import Localizer
+from whence.localize.retrieve import Around
+from whence.models.descriptor import load_model
+from whence.types import GeoPoint, Position, SkippedPhoto
+
+PlacedBy = Literal["match", "time", "both agree", "disagree", "none"]
+
+_EVERYWHERE = Around(GeoPoint(0.0, 0.0), 13_000_000.0)
+"""Every photo with coordinates: no two places are farther apart through the Earth. Photos without coordinates place nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class MissingOptions:
+    """What counts as near in time and as agreement."""
+
+    model: str = "rootsift-vlad"
+    """Model of a database that has to be built."""
+    k: int = 20
+    max_gap_s: float = 600.0
+    """Seconds between the geotagged photos before and after, at most."""
+    max_end_gap_s: float = 60.0
+    """Seconds to the nearest geotagged photo where there is none on the other side, at most."""
+    max_apart_m: float = 500.0
+    """Metres between the geotagged photos before and after, at most."""
+    agree_within_m: float = 100.0
+    """Metres between match and time hint within which they agree (or the match's own radius, if that is larger)."""
+
+    def __post_init__(self) -> None:
+        if min(self.max_gap_s, self.max_end_gap_s, self.max_apart_m, self.agree_within_m) < 0:
+            raise BadOption("gaps in time and distances of agreement are not negative")
+
+
+@dataclass(frozen=True, slots=True)
+class TimeHint:
+    """A place between the geotagged photos taken before and after."""
+
+    point: GeoPoint
+    before: str
+    """Path of the geotagged photo before; empty where there is none."""
+    after: str
+    gap_s: float
+    """Seconds between the two, or to the one."""
+    apart_m: float
+    """Metres between the two: how far off the hint may well be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """Where one photo without a geotag may have been taken, for review."""
+
+    photo: str
+    """Path relative to the report's root."""
+    placed_by: PlacedBy
+    point: GeoPoint | None
+    """The place proposed; None where there is none, or where match and time contradict each other."""
+    position: Position
+    """The match's answer, whatever came of it."""
+    hint: TimeHint | None
+    time: datetime | None
+    reason: str
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether more than the look of one photo speaks for the place."""
+        return self.placed_by in ("both agree", "time") or (self.placed_by == "match" and self.position.confidence is not None)
+
+    @property
+    def radius_m(self) -> float | None:
+        """The match's radius where the place is the match's."""
+        return self.position.radius_m if self.placed_by in ("match", "both agree") else None
+
+    @property
+    def heading_deg(self) -> float | None:
+        """The match's heading where the place is the match's."""
+        return self.position.heading_deg if self.placed_by in ("match", "both agree") else None
+
+
+@dataclass(frozen=True, slots=True)
+class MissingReport:
+    """All photos of a folder that lack a geotag, in the order of their paths."""
+
+    root: Path
+    num_photos: int
+    num_geotagged: int
+    proposals: tuple[Proposal, ...]
+    database: Photos
+    """Photos the matches come from."""
+    skipped: tuple[SkippedPhoto, ...]
+
+
+def place_missing(
+    folder: str | Path,
+    *,
+    database: str | Path | None = None,
+    positions: str | Path | None = None,
+    options: MissingOptions | None = None,
+    show_progress: bool | None = None,
+) -> MissingReport:
+    """Propose places for the photos under `folder` that lack a geotag.
+
+    An existing `database` is asked as it is; one that does not exist yet is built of the folder's geotagged photos and kept;
+    without one a temporary database is. Raises `NoPhotos` where there is nothing to place from.
+    """
+    options = options or MissingOptions()
+    photos = scan_photos(folder, positions=positions, show_progress=show_progress)
+    if not len(photos):
+        raise NoPhotos(f"no readable photos under {str(folder)!r}")
+    has_point = photos.has_point
+    num_geotagged = int(has_point.sum())
+    missing, tagged = photos.select(~has_point), photos.select(has_point)
+    if not len(missing):
+        return MissingReport(photos.root, len(photos), num_geotagged, (), tagged, photos.skipped)
+    if database is None or not Path(database).exists():
+        if not num_geotagged:
+            raise NoPhotos(f"none of the {len(photos)} photos under {str(folder)!r} has a geotag; name a database with --db")
+        with tempfile.TemporaryDirectory(prefix="whence-") as aside:
+            path = Path(aside) / "geotagged.whence" if database is None else Path(database)
+            model = load_model(options.model)
+            build_from_photos(tagged, path=path, model=model, show_progress=show_progress)
+            found, known = _match(missing, path, options, show_progress)
+    else:
+        found, known = _match(missing, Path(database), options, show_progress)
+    hints = time_hints(photos, options=options)
+    rows = np.flatnonzero(~has_point).tolist()
+    records = zip(missing, found, rows, strict=True)
+    proposals = tuple(propose(photo.path, one, hints.get(row), time=photo.time, options=options) for photo, one, row in records)
+    return MissingReport(photos.root, len(photos), num_geotagged, proposals, known, photos.skipped)
+
+
+def time_hints(photos: Photos, *, options: MissingOptions | None = None) -> Mapping[int, TimeHint]:
+    """For rows without a point: a place between the geotagged photos before and after, where those are near in time and space.
+
+    Only times of one kind are compared: with a time zone, or without one. Row -> hint.
+    """
+    options = options or MissingOptions()
+    hints: dict[int, TimeHint] = {}
+    is_naive = photos.time_zone_min == NO_ZONE
+    for kind in (is_naive, ~is_naive):
+        timed = kind & (photos.time_us != NO_TIME)
+        tagged = np.flatnonzero(timed & photos.has_point)
+        tagged = tagged[np.argsort(photos.time_us[tagged], kind="stable")]
+        if not len(tagged):
+            continue
+        asked = np.flatnonzero(timed & ~photos.has_point)
+        places = np.searchsorted(photos.time_us[tagged], photos.time_us[asked], side="right")
+        for row, place in zip(asked.tolist(), places.tolist(), strict=True):
+            before = int(tagged[place - 1]) if place > 0 else None
+            after = int(tagged[place]) if place < len(tagged) else None
+            hint = _hint(photos, row, (before, after), options)
+            if hint is not None:
+                hints[row] = hint
+    return hints
+
+
+def propose(
+    photo: str, position: Position, hint: TimeHint | None, *, time: datetime | None = None, options: MissingOptions | None = None
+) -> Proposal:
+    """One proposal of a match and a hint. Where both agree the place is the match's; where they contradict there is none."""
+    options = options or MissingOptions()
+    matched = position.point if position.status == "located" else None
+    if matched is None and hint is None:
+        reason = position.reason or "no match, and no geotagged photo near in time"
+        return Proposal(photo, "none", None, position, None, time, reason)
+    if matched is None:
+        assert hint is not None
+        return Proposal(photo, "time", hint.point, position, hint, time, _hint_text(hint))
+    if hint is None:
+        reason = "" if position.confidence is not None else "the best match, which nothing has verified"
+        return Proposal(photo, "match", matched, position, None, time, reason)
+    gap = distance_m(matched, hint.point)
+    if gap <= max(options.agree_within_m, position.radius_m or 0.0):
+        return Proposal(photo, "both agree", matched, position, hint, time, f"{gap:.0f} m from the hint: {_hint_text(hint)}")
+    return Proposal(photo, "disagree", None, position, hint, time, f"match and time are {_distance_text(gap)} apart")
+
+
+def _match(
+    missing: Photos, database: Path, options: MissingOptions, show_progress: bool | None
+) -> tuple[tuple[Position, ...], Photos]:
+    files = [missing.file(row) for row in range(len(missing))]
+    with Localizer.open(database) as localizer:
+        found = tuple(localizer.locate_many(files, k=options.k, around=_EVERYWHERE, show_progress=show_progress))
+        return found, localizer.photos
+
+
+def _hint(photos: Photos, row: int, around: tuple[int | None, int | None], options: MissingOptions) -> TimeHint | None:
+    before, after = around
+    if before is not None and photos.time_us[before] == photos.time_us[row]:
+        after = before
+    known = [one for one in (before, after) if one is not None]
+    seconds = [abs(int(photos.time_us[one]) - int(photos.time_us[row])) / 1e6 for one in known]
+    paths = [photos.paths[one] if one is not None else "" for one in (before, after)]
+    points = [GeoPoint(float(photos.lat[one]), float(photos.lon[one])) for one in known]
+    if len(known) == 1:
+        return TimeHint(points[0], paths[0], paths[1], seconds[0], 0.0) if seconds[0] <= options.max_end_gap_s else None
+    gap, apart = sum(seconds), distance_m(*points)
+    if gap > options.max_gap_s or apart > options.max_apart_m:
+        return None
+    if gap == 0:
+        return TimeHint(points[0], paths[0], paths[1], 0.0, apart)
+    weights = np.array([seconds[1], seconds[0]]) / gap
+    between = mean_point(np.array([point.lat for point in points]), np.array([point.lon for point in points]), weights)
+    return TimeHint(replace(between, altitude_m=None), paths[0], paths[1], gap, apart)
+
+
+def _hint_text(hint: TimeHint) -> str:
+    if hint.before and hint.after and hint.before != hint.after:
+        return f"between {hint.before} and {hint.after}, {hint.gap_s:.0f} s and {_distance_text(hint.apart_m)} apart"
+    return f"{hint.gap_s:.0f} s {'after' if hint.before else 'before'} {hint.before or hint.after}"
+
+
+def _distance_text(metres: float) -> str:
+    return f"{metres:.0f} m" if metres < 10_000 else f"{metres / 1000:.0f} km"

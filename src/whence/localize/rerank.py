@@ -1,0 +1,189 @@
+"""Re-ranking: candidates in the order of what a pair scorer finds, within a budget.
+
+The database's side of each pair comes from the arrays the database keeps, else it is made from the photo when needed; a few are
+remembered between queries.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from whence.data.photos import Photos
+from whence.errors import BadOption, UnreadableImage
+from whence.index.store import Store
+from whence.models.descriptor import Described, DescriptorModel, Source, read_as
+from whence.models.vlad import Vlad
+from whence.registry import ModelCard, build, get_card
+from whence.types import Candidate, PairEvidence, PairScorer
+
+Arrays = Mapping[str, np.ndarray]
+NUM_REMEMBERED = 200
+"""Prepared photos kept in memory, about 0.3 MB each."""
+
+
+@dataclass(frozen=True, slots=True)
+class RerankOptions:
+    """How, how many, how long."""
+
+    scorer: str = "inliers"
+    num_candidates: int = 20
+    """Candidates that are compared with the query; those after them keep their order."""
+    max_seconds: float | None = None
+    """Seconds per query after which no further candidate is compared; None for no limit."""
+
+    def __post_init__(self) -> None:
+        get_card(self.scorer, kind="scorer")
+        if self.num_candidates < 1:
+            raise BadOption(f"re-ranking compares at least 1 candidate, not {self.num_candidates}")
+        if self.max_seconds is not None and not self.max_seconds > 0:
+            raise BadOption(f"re-ranking needs more than {self.max_seconds} seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class Reranked:
+    """The candidates in their new order, and why it is the old one, where it is."""
+
+    candidates: tuple[Candidate, ...]
+    num_compared: int
+    reason: str = ""
+
+
+class PreparedPhotos:
+    """A scorer, and what it prepares of the photos of one collection: kept in the database, remembered, or made now."""
+
+    def __init__(
+        self,
+        scorer: PairScorer,
+        card: ModelCard,
+        photos: Photos,
+        *,
+        store: Store | None = None,
+        given: Mapping[str, Arrays] = MappingProxyType({}),
+    ) -> None:
+        self.scorer, self.card, self.photos, self.store, self.given = scorer, card, photos, store, given
+        self.is_shared = False
+        """Whether a model's own local descriptors are what the scorer prepares."""
+        self.cache_ids: tuple[str, ...] = (cache_id(card, scorer),)
+        self._remembered: OrderedDict[bytes, Arrays | None] = OrderedDict()
+
+    @classmethod
+    def for_model(
+        cls,
+        name: str,
+        model: DescriptorModel,
+        photos: Photos,
+        *,
+        store: Store | None = None,
+        given: Mapping[str, Arrays] = MappingProxyType({}),
+    ) -> PreparedPhotos:
+        """For a scorer's name. Local descriptors that the model itself has made and kept are used where they are the same.
+
+        `given`: arrays that are there already, by content.
+        """
+        prepared = cls(build("scorer", name), get_card(name, kind="scorer"), photos, store=store, given=given)
+        prepared.is_shared = shares_local(model, prepared.scorer, prepared.card)
+        if prepared.is_shared:
+            prepared.cache_ids = (f"{model.card.card_id}.local", *prepared.cache_ids)
+        return prepared
+
+    def of_image(self, source: Source) -> Arrays:
+        """What the scorer prepares of a photo or of pixels. Raises `UnreadableImage`."""
+        return self.scorer.prepare(read_as(source, self.card.preprocessing))
+
+    def of_row(self, row: int) -> Arrays | None:
+        """What the scorer prepares of a photo of the collection; None where it cannot be read."""
+        content = self.photos.columns["content"][row]
+        if content in self._remembered:
+            self._remembered.move_to_end(content)
+            return self._remembered[content]
+        arrays = self._kept(content.decode())
+        if arrays is None:
+            arrays = self._make(row)
+            self._remembered[content] = arrays
+            if len(self._remembered) > NUM_REMEMBERED:
+                self._remembered.popitem(last=False)
+        return arrays
+
+    def _kept(self, content: str) -> Arrays | None:
+        if content in self.given or self.store is None:
+            return self.given.get(content)
+        found = (self.store.read_cache(name, content) for name in self.cache_ids)
+        return next((arrays for arrays in found if arrays is not None), None)
+
+    def _make(self, row: int) -> Arrays | None:
+        try:
+            return self.of_image(self.photos.file(row))
+        except UnreadableImage:
+            return None
+
+
+def cache_id(card: ModelCard, scorer: PairScorer) -> str:
+    """The name under which a database keeps what a scorer prepares."""
+    return f"{card.card_id}.{scorer.key.split('/')[0]}"
+
+
+def shares_local(model: DescriptorModel, scorer: PairScorer, card: ModelCard) -> bool:
+    """Whether the model's own local descriptors are what the scorer would prepare: same extractor, same size of the image."""
+    if not isinstance(model.descriptor, Vlad) or model.card.preprocessing != card.preprocessing:
+        return False
+    return getattr(scorer, "extractor", None) == model.descriptor.extractor
+
+
+def rerank(
+    candidates: Sequence[Candidate],
+    *,
+    query: Arrays,
+    prepared: PreparedPhotos,
+    options: RerankOptions,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Reranked:
+    """The candidates by falling evidence, ties in their old order; those not compared come after those that were.
+
+    Each compared candidate carries its evidence and the rank it had. Where nothing could be compared, or no candidate has any
+    evidence, the order stays and the reason says why.
+    """
+    if not candidates:
+        return Reranked((), 0, "no candidates")
+    started, limit = clock(), options.max_seconds
+    asked = candidates[: options.num_candidates]
+    evidence: list[PairEvidence | None] = []
+    for found in prepared.scorer.score(query, (prepared.of_row(candidate.row) for candidate in asked)):
+        evidence.append(found)
+        if limit is not None and clock() - started >= limit:
+            break
+    compared = [_with_evidence(*pair) for pair in zip(asked, evidence, strict=False)]
+    num_compared = sum(found is not None for found in evidence)
+    ordered = sorted(compared, key=lambda one: -1.0 if one.evidence is None else one.evidence.similarity, reverse=True)
+    rest = [replace(candidate, retrieved_rank=candidate.rank) for candidate in candidates[len(evidence) :]]
+    reason = ""
+    if not num_compared:
+        ordered, reason = compared, "no candidate's photo can be read, so the order is that of retrieval"
+    elif all(found is None or found.similarity <= 0 for found in evidence):
+        ordered, reason = compared, "no candidate fits the query geometrically, so the order is that of retrieval"
+    elif len(evidence) < len(asked):
+        reason = f"{len(evidence)} of {len(asked)} candidates compared within {limit:g} s"
+    renumbered = (replace(one, rank=rank) for rank, one in enumerate([*ordered, *rest], start=1))
+    return Reranked(tuple(renumbered), num_compared, reason)
+
+
+def _with_evidence(candidate: Candidate, evidence: PairEvidence | None) -> Candidate:
+    num_inliers = None if evidence is None else evidence.num_inliers
+    return replace(candidate, evidence=evidence, num_inliers=num_inliers, retrieved_rank=candidate.rank)
+
+
+def describe_for_rerank(
+    model: DescriptorModel, sources: Sequence[Any], prepared: PreparedPhotos
+) -> Iterator[Described | UnreadableImage]:
+    """Descriptors of queries with what the scorer prepares of them as `local`, each photo read once where the two share it."""
+    if prepared.is_shared:
+        yield from model.describe_each(sources, keep_local=True)
+        return
+    for source, result in zip(sources, model.describe_each(sources), strict=True):
+        yield result if isinstance(result, UnreadableImage) else Described(result.descriptor, dict(prepared.of_image(source)))
