@@ -114,6 +114,9 @@ def test_each_photo_is_placed_by_what_speaks_for_it(walk: Path) -> None:
     assert (agrees.is_verified, match.is_verified) == (True, match.position.confidence is not None)
     assert by_name["c-contradicts.jpg"].point is None
     assert "apart" in by_name["c-contradicts.jpg"].reason
+    best = match.position.candidates[0]
+    assert best.photo == "tagged/5.jpg"
+    assert report.database.file(best.row).is_file()
     assert files_under(walk) == before
 
 

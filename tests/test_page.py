@@ -21,11 +21,12 @@ from whence.data.images import load_image
 from whence.data.thumbnails import THUMBNAIL_PX, thumbnail_uri
 from whence.errors import UnwritableFile
 from whence.evaluation import html
-from whence.evaluation.benchmarks import evaluate
+from whence.evaluation.benchmarks import EvaluationOptions, evaluate
 from whence.evaluation.html import build_page, write_page
-from whence.evaluation.page import Page, PageEntry, PageTable, page_of_evaluation, page_of_positions
+from whence.evaluation.page import Page, PageEntry, PageTable, draw_inliers, page_of_evaluation, page_of_positions
 from whence.geo import move
 from whence.localize.localizer import Localizer
+from whence.localize.rerank import RerankOptions
 from whence.types import Candidate, Position
 
 CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
@@ -156,7 +157,11 @@ def test_pages_of_answers_and_of_evaluations(tmp_path: Path, street: Path) -> No
     shutil.copy(queries[0], plain)
     with Localizer.build(street / "database", path=tmp_path / "a.whence") as localizer:
         positions = list(localizer.locate_many([*queries, plain, tmp_path / "gone.jpg"]))
-        page = page_of_positions(positions, database=localizer.photos, notes={str(plain): "a copy"})
+        drawn = draw_inliers(positions, database=localizer.photos, max_pictures=2)
+        page = page_of_positions(positions, database=localizer.photos, notes={str(plain): "a copy"}, match_pictures=drawn)
+    assert set(drawn) == {str(query) for query in queries[:2]}
+    assert page.entries[1].match_picture is drawn[str(queries[1])]
+    assert page.entries[2].match_picture is None
     assert [entry.is_right for entry in page.entries] == [True, True, True, None, None]
     assert page.entries[0].are_positives[0] is True
     assert page.entries[0].are_positives[-1] is False
@@ -168,6 +173,14 @@ def test_pages_of_answers_and_of_evaluations(tmp_path: Path, street: Path) -> No
     recall = next(one for one in result.thresholds if one.threshold_m == 25).all_queries[0]
     assert sum(entry.is_right is True for entry in scored.entries) == recall.num_right
     assert result.protocol in scored.lines[1]
+    assert scored.entries[0].position.candidates[0].num_inliers is None
+    options = EvaluationOptions(rerank=RerankOptions(num_candidates=3))
+    reranked = page_of_evaluation(evaluate("rootsift-vlad", read_folders(street), options=options, show_progress=False))
+    counts = [candidate.num_inliers for candidate in reranked.entries[0].position.candidates[:5]]
+    assert counts[0] is not None
+    assert counts[0] >= 8
+    assert counts[3:] == [None, None]
+    assert "inliers among the first 3" in reranked.lines[1]
     assert scored.tables[0].rows[1][2].startswith(f"{100 * recall.value:.1f} % ({recall.num_right}/24")
 
 

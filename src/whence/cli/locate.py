@@ -85,7 +85,7 @@ def locate(
         database_photos = localizer.photos
     photo_root = database_photos.root
     if report is not None:
-        write_report(report, positions, database_photos)
+        write_report(report, positions, database_photos, is_quiet=quiet or as_json)
     if csv_file is not None:
         write_csv(csv_file, positions)
     if gpx_file is not None:
@@ -184,12 +184,13 @@ def write_geojson(path: str, positions: Iterable[Position]) -> None:
         json.dump({"type": "FeatureCollection", "features": features}, file, ensure_ascii=False, indent=1)
 
 
-def write_report(path: str, positions: list[Position], database: Photos) -> None:
+def write_report(path: str, positions: list[Position], database: Photos, *, is_quiet: bool) -> None:
     """Answers as one HTML page that opens offline."""
     from whence.evaluation.html import write_page
-    from whence.evaluation.page import page_of_positions
+    from whence.evaluation.page import draw_inliers, page_of_positions
 
-    write_page(path, page_of_positions(positions, database=database))
+    pictures = draw_inliers(positions, database=database, show_progress=False if is_quiet else None)
+    write_page(path, page_of_positions(positions, database=database, match_pictures=pictures))
 
 
 def _place_text(position: Position, photo_root: Path) -> str:

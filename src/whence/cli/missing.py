@@ -120,12 +120,12 @@ def _write_lists(report: MissingReport, outputs: MissingOutputs) -> None:
     if outputs.gpx_file is not None:
         write_gpx(outputs.gpx_file, waypoints_of(report.proposals))
     if outputs.report_file is not None:
-        _write_page(outputs.report_file, report)
+        _write_page(outputs.report_file, report, is_quiet=outputs.is_quiet or outputs.as_json)
 
 
-def _write_page(path: str, report: MissingReport) -> None:
+def _write_page(path: str, report: MissingReport, *, is_quiet: bool) -> None:
     from whence.evaluation.html import write_page
-    from whence.evaluation.page import page_of_positions
+    from whence.evaluation.page import draw_inliers, page_of_positions
 
     positions, notes = [], {}
     for proposal in report.proposals:
@@ -138,7 +138,8 @@ def _write_page(path: str, report: MissingReport) -> None:
         positions.append(shown)
         notes[name] = f"Placed by {proposal.placed_by}" + (f": {proposal.reason}" if proposal.reason else "")
     title = f"Photos without a geotag in {from_here(report.root)}"
-    write_page(path, page_of_positions(positions, database=report.database, title=title, notes=notes))
+    pictures = draw_inliers(positions, database=report.database, show_progress=False if is_quiet else None)
+    write_page(path, page_of_positions(positions, database=report.database, title=title, notes=notes, match_pictures=pictures))
 
 
 def _as_record(proposal: Proposal) -> dict[str, Any]:

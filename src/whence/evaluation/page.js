@@ -70,7 +70,7 @@
     const inside = entries.filter((entry) => isNumber(entry.error) && isNumber(entry.radius));
     if (inside.length) list.push(["", Math.round((100 * inside.filter((entry) => entry.error <= entry.radius).length) / inside.length) + " %", "truth inside radius"]);
     const times = entries.map((entry) => entry.total).filter((total) => total > 0);
-    if (times.length) list.push(["", spent(quantile(times, 0.5)), "median time"]);
+    if (times.length) list.push(["", spent(sum(times) / times.length), "per photo"]);
     byId("tiles").append(...list.map(([css, value, label]) => make("div", { css: "tile " + (value === 0 ? "none" : css) }, make("b", { text: value }), make("span", { text: label }))));
   }
   function sheet(table, isOpen) {
@@ -84,9 +84,9 @@
     const all = sum(entries.map((entry) => entry.total)) || 1;
     const rows = stages.map((stage) => {
       const times = entries.map((entry) => entry.seconds[stage]).filter(isNumber);
-      return [stage, spent(quantile(times, 0.5)), spent(quantile(times, 0.95)), ((100 * sum(times)) / all).toFixed(1) + " %"];
+      return [stage, spent(sum(times) / times.length), spent(quantile(times, 0.5)), spent(quantile(times, 0.95)), ((100 * sum(times)) / all).toFixed(1) + " %"];
     });
-    sheet({ caption: "Time per stage", header: ["stage", "median", "95th percentile", "share"], rows }, false);
+    sheet({ caption: "Time per photo and stage", header: ["stage", "mean", "median", "95th percentile", "share"], rows }, false);
   }
 
   // ---- cards ---------------------------------------------------------------------------------------------------------------
@@ -386,7 +386,7 @@
 
   // ---- start ---------------------------------------------------------------------------------------------------------------
   tiles();
-  data.tables.forEach((table) => sheet(table, true));
+  data.tables.forEach((table, i) => sheet(table, i === 0));
   stageTable();
   for (const [name, text, test] of FILTERS) {
     const isNeeded = name === "matched" || name === "right" ? entries.some(test) : name !== "wrong" || hasTruth;

@@ -6,6 +6,7 @@ after, at places near each other, a photo lies somewhere between. Nothing is wri
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -201,7 +202,20 @@ def _match(
     files = [missing.file(row) for row in range(len(missing))]
     with Localizer.open(database) as localizer:
         found = tuple(localizer.locate_many(files, k=options.k, around=_EVERYWHERE, show_progress=show_progress))
-        return found, localizer.photos
+        known = _named_from(localizer.photos, missing.root)
+    return tuple(_renamed(position, known) for position in found), known
+
+
+def _named_from(photos: Photos, root: Path) -> Photos:
+    """The same photos with names relative to `root`: a temporary database is gone when they are looked at."""
+    files = [os.path.normpath(os.path.join(os.path.abspath(photos.root), path)) for path in photos.paths]
+    top = os.path.abspath(root)
+    return Photos([os.path.relpath(file, top).replace(os.sep, "/") for file in files], photos.columns, root=top)
+
+
+def _renamed(position: Position, photos: Photos) -> Position:
+    candidates = tuple(replace(one, photo=photos.paths[one.row]) for one in position.candidates)
+    return replace(position, candidates=candidates)
 
 
 def _hint(photos: Photos, row: int, around: tuple[int | None, int | None], options: MissingOptions) -> TimeHint | None:
