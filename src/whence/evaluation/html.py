@@ -43,7 +43,8 @@ def write_page(path: str | Path, page: Page, *, max_bytes: int = MAX_PAGE_BYTES)
 
 def build_page(page: Page, *, max_bytes: int = MAX_PAGE_BYTES) -> str:
     """The page as text. Thumbnails stop before it exceeds `max_bytes`; those of wrong and unknown answers are made first."""
-    template, style, script = (_asset(name) for name in ("page.html", "page.css", "page.js"))
+    template, style, page_script, map_script = (_asset(name) for name in ("page.html", "page.css", "page.js", "map.js"))
+    script = f'"use strict";\n(() => {{\n{page_script}{map_script}start();\n}})();\n'
     chosen = _chosen(page.entries)
     sheet = _Sheet(chosen)
     fixed = len(template) + len(style) + len(script) + len(_as_json(_content(page, chosen, sheet)).encode("utf-8", "replace"))
