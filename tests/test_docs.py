@@ -41,6 +41,7 @@ def place(street: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(street, root / "set" / "val")
     shutil.copytree(street / "queries", root / "more")
     shutil.copy(sorted((street / "queries").iterdir())[2], root / "where.jpg")
+    shutil.copy(sorted((street / "database").iterdir())[2], root / "other.jpg")
     for folder in ("database", "queries"):
         (root / "walks" / folder).mkdir(parents=True)
         for number, file in enumerate(sorted((street / folder).iterdir())):
@@ -89,7 +90,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_every_verb_is_documented() -> None:
     text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
-    for verb in ("index", "locate", "evaluate", "models", "doctor", "demo"):
+    for verb in ("index", "locate", "match", "evaluate", "models", "world city", "doctor", "demo"):
         assert f"whence {verb}" in text
 
 
@@ -98,7 +99,8 @@ def test_options_named_in_the_docs_exist(capsys: pytest.CaptureFixture[str]) -> 
 
     options = {
         option
-        for command in typer.main.get_command(cli.app).commands.values()  # type: ignore[attr-defined]
+        for verb in typer.main.get_command(cli.app).commands.values()  # type: ignore[attr-defined]
+        for command in (verb, *getattr(verb, "commands", {}).values())
         for parameter in command.params
         for option in parameter.opts
     }

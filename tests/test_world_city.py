@@ -133,6 +133,12 @@ def test_a_folder_with_other_files_is_refused(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file"):
+        render_world(tmp_path / "file" / "world", seed=1, options=MINI)
+
+
 def test_wrong_options_are_named(tmp_path):
     with pytest.raises(UnknownName, match="small"):
         render_world(tmp_path / "a", preset="smal")

@@ -91,7 +91,20 @@ def render_world(
         raise BadOption(f"seed {seed}: a seed is zero or more")
     spec = make_spec(preset, seed=seed, layout=layout, options=options or WorldOptions())
     out = Path(out)
-    claim_folder(out, spec)
+    workers = num_cores() if num_workers is None else max(1, num_workers)
+    try:
+        claim_folder(out, spec)
+        works, num_rendered = _render(out, spec, num_workers=workers, show_progress=show_progress)
+    except OSError as error:
+        where = error.filename or out
+        raise InputError(f"cannot write {str(where)!r}: {error.strerror}; mend that and run it again, it goes on") from error
+    shots = [named.shot for work in works for named in work.named if not (named.shot.is_mesh or named.shot.is_panorama)]
+    counts = [sum(shot.role == role for shot in shots) for role in ("database", "queries", "queries_unknown")]
+    return WorldSummary(out, counts[0], counts[1], counts[2], num_rendered, time.perf_counter() - started)
+
+
+def _render(out: Path, spec: WorldSpec, *, num_workers: int, show_progress: bool | None) -> tuple[list[CityWork], int]:
+    """Write tables and missing photos of a claimed world; gives its cities and how many photos were missing."""
     works = list(city_works(spec))
     write_cameras(
         out / "cameras.csv",
@@ -101,17 +114,12 @@ def render_world(
     missing = [named for work in works for named in work.named if not (out / named.path).is_file()]
     for folder in {(out / named.path).parent for named in missing}:
         folder.mkdir(parents=True, exist_ok=True)
-    workers = num_cores() if num_workers is None else max(1, num_workers)
     with progress("rendering", total=len(missing), show=show_progress) as advance:
-        if workers == 1 or len(missing) < FEW_PHOTOS:
+        if num_workers == 1 or len(missing) < FEW_PHOTOS:
             render_shard(out, spec, shard=0, num_shards=1, advance=advance)
         elif missing:
-            run_workers(out, num_workers=workers, advance=advance)
-    counts = [
-        sum(named.shot.role == role for work in works for named in work.named)
-        for role in ("database", "queries", "queries_unknown")
-    ]
-    return WorldSummary(out, counts[0], counts[1], counts[2], len(missing), time.perf_counter() - started)
+            run_workers(out, num_workers=num_workers, advance=advance)
+    return works, len(missing)
 
 
 def make_spec(preset: str, *, seed: int, layout: str, options: WorldOptions) -> WorldSpec:

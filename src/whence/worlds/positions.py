@@ -13,6 +13,7 @@ Columns are .npy files of equal length, written in chunks, so that memory does n
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -63,23 +64,20 @@ def write_positions(
     origin = to_utm(point, zone=zone)
     streets = -(-num_photos // (_STOPS_PER_STREET * num_headings))
     side = int(np.ceil(np.sqrt(streets / 2)))
-    columns = {
-        name: np.lib.format.open_memmap(out / f".{name}.part.npy", mode="w+", dtype=dtype, shape=(num_photos,))
-        for name, dtype in POSITION_COLUMNS.items()
-    }
-    with progress("placing", total=num_photos, show=show_progress) as advance:
+    corner = (origin.east_m - side * BLOCK_M / 2, origin.north_m - side * BLOCK_M / 2)
+    with contextlib.ExitStack() as stack, progress("placing", total=num_photos, show=show_progress) as advance:
+        files = {name: stack.enter_context(atomic_write(out / f"{name}.npy")) for name in POSITION_COLUMNS}
+        for name, dtype in POSITION_COLUMNS.items():
+            header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": (num_photos,)}
+            np.lib.format.write_array_header_1_0(files[name], header)
         for first in range(0, num_photos, CHUNK):
             rows = np.arange(first, min(first + CHUNK, num_photos))
             values = _chunk(rows, seed, side, num_headings, queries_share)
-            values["east_m"] += origin.east_m - side * BLOCK_M / 2
-            values["north_m"] += origin.north_m - side * BLOCK_M / 2
-            for name, column in columns.items():
-                column[first : first + len(rows)] = values[name]
-                column.flush()
+            values["east_m"] += corner[0]
+            values["north_m"] += corner[1]
+            for name, dtype in POSITION_COLUMNS.items():
+                files[name].write(np.ascontiguousarray(values[name], dtype).tobytes())
             advance(len(rows))
-    for name in list(columns):
-        del columns[name]
-        (out / f".{name}.part.npy").replace(out / f"{name}.npy")
     with atomic_write(described, "w") as file:
         json.dump({**record, "zone": zone, "format": 1}, file, indent=1)
     return PositionColumns.open(out)

@@ -216,7 +216,7 @@ class Raster:
         here = (slice(y, y + height), slice(x, x + width))
         cv2.copyTo(colours, seen, self.albedo[here])
         cv2.copyTo(depth, seen, self.inverse_depth[here])
-        self.ids[here][seen > 0] = len(self.infos)
+        np.copyto(self.ids[here], np.uint16(len(self.infos)), where=seen.view(np.bool_))
         return True
 
     def _level(self, texture: Texture, inverse: np.ndarray, x: float, y: float) -> np.ndarray:
