@@ -50,7 +50,7 @@ def test_a_folder_becomes_a_database_that_answers(place: Path, street: Path) -> 
         assert position.candidates[0].point is not None
         assert distance_m(position.point, position.candidates[0].point) < 1
         assert position.heading_deg == pytest.approx(90, abs=1)
-        assert set(position.seconds) == {"describe", "search"}
+        assert set(position.seconds) == {"describe", "search", "rerank", "verify"}
     assert localizer.files_of(position.candidates)[0].is_file()
     localizer.close()
 

@@ -244,7 +244,7 @@ def test_copies_hold_the_place_and_originals_stay(walk: Path, tmp_path: Path) ->
     nested = walk / "sub" / "e.jpg"
     nested.parent.mkdir()
     shutil.copy(walk / "b-match.jpg", nested)
-    Image.new("RGB", (40, 30)).save(walk / "f.webp")
+    Image.fromarray(view_of(draw_place(5), shift=12, seed=3)).save(walk / "f.webp", quality=92)
     report = verified(place_missing(walk, show_progress=False))
     done = write_tags(plan_tags(report, kind="copies", copies_to=tmp_path / "copies"), show_progress=False)
     names = {path.relative_to(tmp_path / "copies").as_posix() for path in done.written}

@@ -11,6 +11,7 @@
     ├── UnwritableFile           a result cannot be written (also an OSError)
     ├── ModelError
     │   ├── NotFitted            a fitted descriptor was asked to describe before `fit`
+    │   ├── CalibrationMismatch  the calibration was fitted with other settings, or there is none for these
     │   └── MissingExtra         an optional package is needed (says which extra installs it)
     └── StoreError               the database folder (always names it)
         ├── NotAStore            the folder is not a Whence database
@@ -115,6 +116,10 @@ class ModelError(WhenceError):
 
 class NotFitted(ModelError):
     """A descriptor that has to see photos first was asked to describe."""
+
+
+class CalibrationMismatch(ModelError):
+    """No calibration was fitted with the settings in use; the message says how to fit one."""
 
 
 class MissingExtra(ModelError):

@@ -150,6 +150,61 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class CalibrationKey:
+    """What a calibration depends on: used with anything else its numbers mean nothing."""
+
+    descriptor: str
+    """Card of the descriptor that found the candidates."""
+    scorer: str
+    """Card of the pair scorer."""
+    image_side_px: int
+    """Long side at which the scorer reads photos; 0 for their own size."""
+    settings: str
+    """The scorer's own settings, the geometry's among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How evidence becomes a probability, and the spread of candidates a radius; fitted by `whence.evaluation.confidence`."""
+
+    key: CalibrationKey
+    with_points: tuple[float, ...]
+    """Bias, then one weight per evidence feature (`whence.localize.verify.FEATURES`), where candidates have coordinates."""
+    without_points: tuple[float, ...]
+    """The same where they have none."""
+    radius_factor: float
+    """The 90 % radius over the candidates' own scale (`whence.localize.position.scale_m`)."""
+    min_confidence: float = 0.9
+    """Probability from which an answer is given."""
+    prior: float = 0.8
+    """Share of queries taken to lie where the database has photos."""
+    num_genuine: int = 0
+    num_impostors: int = 0
+    source: str = ""
+    """What it was fitted on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """Whether the first candidate shows the place."""
+
+    confidence: float
+    is_accepted: bool
+    reason: str = ""
+    """Why not; empty where it is accepted."""
+
+
+@dataclass(frozen=True, slots=True)
+class BestGuess:
+    """Where the photo would be if the best candidate were right: for an answer `unknown`, apart from it."""
+
+    photo: str
+    point: GeoPoint | None
+    radius_m: float | None = None
+    confidence: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Position:
     """The answer for one query.
 
@@ -169,6 +224,10 @@ class Position:
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Wall-clock seconds by stage."""
     reason: str = ""
+    best_guess: BestGuess | None = None
+    """Where the status is `unknown` although there are candidates: what the best of them would mean."""
+    is_verified: bool = False
+    """Whether the answer rests on a geometric check with a calibrated confidence."""
 
 
 class Neighbors(NamedTuple):

@@ -15,7 +15,8 @@ from rich.text import Text
 from whence.cli.output import from_here, print_json, print_note, report_skipped, show
 from whence.data.photos import Photos
 from whence.errors import BadOption, NoPhotos
-from whence.localize.localizer import Localizer
+from whence.localize.localizer import RETRIEVE_ONLY, Localizer, LocateOptions
+from whence.localize.rerank import RerankOptions
 from whence.localize.retrieve import Around
 from whence.runtime import atomic_write
 from whence.settings import load_settings
@@ -37,6 +38,12 @@ def locate(
     k: int = typer.Option(20, "--k", "-k", help="Candidates per photo."),
     near: str = typer.Option(None, "--near", help="Search only around this place: LAT,LON in degrees."),
     within: float = typer.Option(None, "--within", help="Radius of --near in metres."),
+    rerank: str = typer.Option(None, help="Pair scorer that compares the candidates with the photo. Default: inliers."),
+    rerank_candidates: int = typer.Option(20, help="Candidates that are compared."),
+    rerank_seconds: float = typer.Option(None, help="Seconds per photo for comparing."),
+    no_verify: bool = typer.Option(False, "--no-verify", help="Give the best match, whether or not it is the place."),
+    min_confidence: float = typer.Option(None, help="Probability from which an answer is given instead of `unknown`."),
+    calibration: str = typer.Option(None, help="Calibration file instead of the database's own or the packaged one."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object per photo."),
     csv_file: str = typer.Option(None, "--csv", help="Also write the answers to this CSV file."),
     geojson_file: str = typer.Option(None, "--geojson", help="Also write the answers to this GeoJSON file, for a map."),
@@ -75,13 +82,22 @@ def locate(
     if write is not None or copies_to is not None or include_unverified or yes:
         raise BadOption("--write, --copies-to, --include-unverified and --yes go with --missing")
     around = parse_around(near, within)
+    options = locate_options(
+        rerank,
+        num_candidates=rerank_candidates,
+        max_seconds=rerank_seconds,
+        is_verified=not no_verify,
+        min_confidence=min_confidence,
+        calibration=calibration,
+    )
     files, skipped = query_files(queries)
     with Localizer.open(load_settings(flags={"database": database}).database) as localizer:
         if len(files) == 1 and not skipped:
-            positions = [localizer.locate(files[0], k=k, around=around)]
+            positions = [localizer.locate(files[0], k=k, around=around, options=options)]
         else:
             report_skipped(skipped)
-            positions = list(localizer.locate_many(files, k=k, around=around, show_progress=False if quiet or as_json else None))
+            show_progress = False if quiet or as_json else None
+            positions = list(localizer.locate_many(files, k=k, around=around, options=options, show_progress=show_progress))
         database_photos = localizer.photos
     photo_root = database_photos.root
     if report is not None:
@@ -102,6 +118,28 @@ def locate(
     if not as_json and len(positions) > 1:
         show(_many_table(positions, photo_root))
     return EXIT_UNKNOWN if len(positions) == 1 and positions[0].status == "unknown" else 0
+
+
+def locate_options(
+    rerank: str | None,
+    *,
+    num_candidates: int = 20,
+    max_seconds: float | None = None,
+    is_verified: bool = True,
+    min_confidence: float | None = None,
+    calibration: str | None = None,
+) -> LocateOptions:
+    """The options of the flags: by default re-rank and verify; without verification re-rank only where a scorer is named."""
+    if not is_verified and (min_confidence is not None or calibration is not None):
+        raise BadOption("--min-confidence and --calibration are for verification, which --no-verify leaves out")
+    if not is_verified and rerank is None:
+        return RETRIEVE_ONLY
+    return LocateOptions(
+        rerank=RerankOptions(rerank or "inliers", num_candidates, max_seconds),
+        is_verified=is_verified,
+        calibration=None if calibration is None else Path(calibration),
+        min_confidence=min_confidence,
+    )
 
 
 def parse_around(near: str | None, within: float | None) -> Around | None:
@@ -132,6 +170,16 @@ def query_files(queries: list[str]) -> tuple[list[Path], tuple[Any, ...]]:
 
 def as_record(position: Position) -> dict[str, Any]:
     """One answer as the JSON object that `--json` prints."""
+    guess = None
+    if position.best_guess is not None:
+        at = position.best_guess.point
+        guess = {
+            "photo": position.best_guess.photo,
+            "lat": None if at is None else at.lat,
+            "lon": None if at is None else at.lon,
+            "radius_m": position.best_guess.radius_m,
+            "confidence": position.best_guess.confidence,
+        }
     place = None
     if position.point is not None:
         place = {"lat": position.point.lat, "lon": position.point.lon, "radius_m": position.radius_m}
@@ -140,13 +188,17 @@ def as_record(position: Position) -> dict[str, Any]:
         "query": position.query,
         "status": position.status,
         "confidence": position.confidence,
+        "is_verified": position.is_verified,
         "position": place,
+        "best_guess": guess,
         "candidates": [
             {
                 "photo": candidate.photo,
                 "rank": candidate.rank,
                 "similarity": candidate.similarity,
+                "retrieved_rank": candidate.retrieved_rank,
                 "num_inliers": candidate.num_inliers,
+                "confidence": candidate.confidence,
                 "lat": None if candidate.point is None else candidate.point.lat,
                 "lon": None if candidate.point is None else candidate.point.lon,
             }
@@ -196,34 +248,44 @@ def write_report(path: str, positions: list[Position], database: Photos, *, is_q
 def _place_text(position: Position, photo_root: Path) -> str:
     if position.point is not None:
         heading = "" if position.heading_deg is None else f", looking {position.heading_deg:.0f} deg"
-        return f"{position.point.lat:.6f}, {position.point.lon:.6f}{heading}"
+        radius = "" if position.radius_m is None else f" within {position.radius_m:.0f} m"
+        return f"{position.point.lat:.6f}, {position.point.lon:.6f}{radius}{heading}"
+    if position.status == "unknown":
+        return position.reason
     if position.candidates:
         return f"the place of {from_here(photo_root / position.candidates[0].photo)} (no coordinates)"
     return position.reason
 
 
 def _show_one(position: Position, photo_root: Path) -> None:
-    show(Text(f"{position.query}: {position.status}: {_place_text(position, photo_root)}", style="bold"))
+    sure = "" if position.confidence is None else f" (confidence {position.confidence:.2f})"
+    show(Text(f"{position.query}: {position.status}: {_place_text(position, photo_root)}{sure}", style="bold"))
     if not position.candidates:
         return
+    if position.best_guess is not None and position.best_guess.point is not None:
+        at = position.best_guess.point
+        show(Text(f"best guess, not an answer: {at.lat:.6f}, {at.lon:.6f}"))
     table = Table(show_edge=False, pad_edge=False)
-    for name in ("rank", "similarity", "lat", "lon"):
+    for name in ("rank", "similarity", "inliers", "lat", "lon"):
         table.add_column(name, justify="right")
     table.add_column("photo", overflow="fold")
     for candidate in position.candidates[:NUM_SHOWN]:
         point = candidate.point
         where = ("-", "-") if point is None else (f"{point.lat:.6f}", f"{point.lon:.6f}")
-        row = (str(candidate.rank), f"{candidate.similarity:.3f}", *where, from_here(photo_root / candidate.photo))
+        inliers = "-" if candidate.num_inliers is None else str(candidate.num_inliers)
+        row = (str(candidate.rank), f"{candidate.similarity:.3f}", inliers, *where, from_here(photo_root / candidate.photo))
         table.add_row(*map(Text, row))
     show(table)
-    print_note("not verified: the best match is shown, whether or not it is the place")
+    if not position.is_verified:
+        print_note("not verified: the best match is shown, whether or not it is the place")
 
 
 def _many_table(positions: list[Position], photo_root: Path) -> Table:
     table = Table(show_edge=False, pad_edge=False)
-    for name in ("query", "status", "place", "similarity"):
+    for name in ("query", "status", "place", "similarity", "confidence"):
         table.add_column(name, overflow="fold")
     for one in positions:
         similarity = f"{one.candidates[0].similarity:.3f}" if one.candidates else ""
-        table.add_row(*map(Text, (one.query, one.status, _place_text(one, photo_root), similarity)))
+        sure = "" if one.confidence is None else f"{one.confidence:.2f}"
+        table.add_row(*map(Text, (one.query, one.status, _place_text(one, photo_root), similarity, sure)))
     return table

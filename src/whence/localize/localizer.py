@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -11,17 +12,41 @@ from typing import Self
 import numpy as np
 
 from whence.data.photos import Photos
-from whence.errors import UnreadableImage
+from whence.errors import BadOption, UnreadableImage
 from whence.index.store import Store
 from whence.localize.build import STATE_BLOB, BuildReport, build_database, finish_refit
 from whence.localize.engine import open_engine
+from whence.localize.judge import Judge
 from whence.localize.maintain import refresh_database
-from whence.localize.position import estimate_position
+from whence.localize.rerank import PreparedPhotos, RerankOptions
 from whence.localize.retrieve import Around, Retriever
+from whence.localize.verify import find_calibration, key_of, with_min_confidence
 from whence.models.descriptor import DescriptorModel, load_model
 from whence.runtime import progress
 from whence.settings import BuildOptions
 from whence.types import Candidate, Position
+
+
+@dataclass(frozen=True, slots=True)
+class LocateOptions:
+    """What happens to the retrieved candidates before an answer is given."""
+
+    rerank: RerankOptions | None = field(default_factory=RerankOptions)
+    """None leaves the candidates as retrieved; then nothing can be verified either."""
+    is_verified: bool = True
+    """Whether an answer is given only where the first candidate is the place with a calibrated probability."""
+    calibration: Path | None = None
+    """A calibration file instead of the database's own or the packaged one."""
+    min_confidence: float | None = None
+    """Probability from which an answer is given; None for the calibration's."""
+
+    def __post_init__(self) -> None:
+        if self.is_verified and self.rerank is None:
+            raise BadOption("verification needs the evidence of re-ranking: name a scorer, or do not verify")
+
+
+RETRIEVE_ONLY = LocateOptions(rerank=None, is_verified=False)
+"""The best match by descriptors, whether or not it is the place."""
 
 
 class Localizer:
@@ -35,6 +60,7 @@ class Localizer:
         self.store = store
         self.model = model
         self.retriever = Retriever(store.photos, store.descriptor_rows, open_engine(store))
+        self._prepared: dict[str, PreparedPhotos] = {}
         self.report: BuildReport | None = None
         """What `build` or `refresh` did, where this localizer came from one."""
 
@@ -79,18 +105,27 @@ class Localizer:
         """The database's photos."""
         return self.retriever.photos
 
-    def locate(self, query: str | Path | bytes | np.ndarray, *, k: int = 20, around: Around | None = None) -> Position:
+    def locate(
+        self,
+        query: str | Path | bytes | np.ndarray,
+        *,
+        k: int = 20,
+        around: Around | None = None,
+        options: LocateOptions | None = None,
+    ) -> Position:
         """Where the photo was taken, with the `k` best candidates. `query` is a file, its bytes, or RGB pixels (H, W, 3) uint8.
 
-        Raises `UnreadableImage` for a file that cannot be read.
+        By default the candidates are compared with the query and the answer is `unknown` unless the best one is the place with a
+        calibrated probability; `RETRIEVE_ONLY` takes the best match as it is. Raises `UnreadableImage` for a file that cannot be
+        read, and `CalibrationMismatch` where nothing can be verified.
         """
+        judge = self._judge(options)
         started = time.perf_counter()
-        descriptors = self.model.describe([query])
-        described = time.perf_counter()
-        candidates = self.retriever.retrieve(descriptors, k=k, around=around)[0]
-        seconds = {"describe": described - started, "search": time.perf_counter() - described}
+        result = next(judge.describe([query]))
+        if isinstance(result, UnreadableImage):
+            raise result
         name = str(query) if isinstance(query, str | Path) else "<image>"
-        return _answer(name, candidates, seconds)
+        return judge.answer(name, result, k=k, around=around, seconds={"describe": time.perf_counter() - started})
 
     def locate_many(
         self,
@@ -98,21 +133,37 @@ class Localizer:
         *,
         k: int = 20,
         around: Around | None = None,
+        options: LocateOptions | None = None,
         show_progress: bool | None = None,
     ) -> Iterator[Position]:
         """One position per query file, in order; a file that cannot be read gives status `unknown` and the reason."""
+        judge = self._judge(options)
         with progress("locating photos", total=len(queries), show=show_progress) as advance:
             started = time.perf_counter()
-            for query, result in zip(queries, self.model.describe_each(queries), strict=True):
-                described = time.perf_counter()
+            for query, result in zip(queries, judge.describe(queries), strict=True):
+                seconds = {"describe": time.perf_counter() - started}
                 if isinstance(result, UnreadableImage):
                     yield Position(str(query), "unknown", reason=str(result))
                 else:
-                    candidates = self.retriever.retrieve(result.descriptor[None], k=k, around=around)[0]
-                    seconds = {"describe": described - started, "search": time.perf_counter() - described}
-                    yield _answer(str(query), candidates, seconds)
+                    yield judge.answer(str(query), result, k=k, around=around, seconds=seconds)
                 advance(1)
                 started = time.perf_counter()
+
+    def prepared(self, scorer: str) -> PreparedPhotos:
+        """What a scorer needs of the database's photos."""
+        if scorer not in self._prepared:
+            self._prepared[scorer] = PreparedPhotos.for_model(scorer, self.model, self.photos, store=self.store)
+        return self._prepared[scorer]
+
+    def _judge(self, options: LocateOptions | None) -> Judge:
+        options = options or LocateOptions()
+        prepared = None if options.rerank is None else self.prepared(options.rerank.scorer)
+        calibration = None
+        if options.is_verified and prepared is not None:
+            key = key_of(self.model.card.card_id, prepared)
+            calibration = find_calibration(key, store=self.store, file=options.calibration)
+            calibration = with_min_confidence(calibration, options.min_confidence)
+        return Judge(self.model, self.retriever, options.rerank, prepared, calibration)
 
     def close(self) -> None:
         self.store.close()
@@ -126,16 +177,3 @@ class Localizer:
     def files_of(self, candidates: Iterable[Candidate]) -> tuple[Path, ...]:
         """Where the photos of candidates lie on this machine."""
         return tuple(self.photos.file(candidate.row) for candidate in candidates)
-
-
-def _answer(query: str, candidates: tuple[Candidate, ...], seconds: dict[str, float]) -> Position:
-    estimate = estimate_position(candidates)
-    return Position(
-        query=query,
-        status=estimate.status,
-        point=estimate.point,
-        heading_deg=estimate.heading_deg,
-        candidates=candidates,
-        seconds=seconds,
-        reason="" if candidates else "no photo of the database may be searched",
-    )

@@ -24,6 +24,7 @@ from whence.localize.build import build_from_photos
 from whence.localize.localizer import Localizer
 from whence.localize.retrieve import Around
 from whence.models.descriptor import load_model
+from whence.settings import BuildOptions
 from whence.types import GeoPoint, Position, SkippedPhoto
 
 PlacedBy = Literal["match", "time", "both agree", "disagree", "none"]
@@ -139,7 +140,8 @@ def place_missing(
         with tempfile.TemporaryDirectory(prefix="whence-") as aside:
             path = Path(aside) / "geotagged.whence" if database is None else Path(database)
             model = load_model(options.model)
-            build_from_photos(tagged, path=path, model=model, show_progress=show_progress)
+            # Every query is compared with some of them: what that needs is made once.
+            build_from_photos(tagged, path=path, model=model, options=BuildOptions(keep_local=True), show_progress=show_progress)
             found, known = _match(missing, path, options, show_progress)
     else:
         found, known = _match(missing, Path(database), options, show_progress)

@@ -1,0 +1,97 @@
+"""`whence calibrate`: fit how sure an answer may be, on the database's own photos."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+import typer
+from rich.table import Table
+
+from whence.cli.output import print_json, show
+from whence.errors import BadOption
+from whence.settings import load_settings
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("calibrate", help="Fit the confidence and the radius of answers on a database's own photos.")(calibrate)
+
+
+def calibrate(
+    database: str = typer.Option(None, "--db", help="Database folder. Default: photos.whence, or the setting `database`."),
+    scorer: str = typer.Option("inliers", help="Pair scorer the calibration is for."),
+    max_photos: int = typer.Option(300, help="Photos of the database that ask the others."),
+    show_only: bool = typer.Option(False, "--show", help="Only show the calibration in force."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Fit and show, but keep nothing."),
+    to: str = typer.Option(None, "--to", help="Write the calibration to this JSON file instead of into the database."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of text."),
+    quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar."),
+) -> int:
+    """Compare the database's photos with each other: near ones are genuine, far ones impostors. Fit, show, keep."""
+    from whence.evaluation.confidence import GENUINE_M, fit_calibration, reliability, trials_of_database
+    from whence.index.store import Store
+    from whence.localize.localizer import Localizer
+    from whence.localize.rerank import RerankOptions
+    from whence.localize.verify import find_calibration, key_of, store_calibration, to_json
+    from whence.runtime import atomic_write
+
+    path = load_settings(flags={"database": database}).database
+    if max_photos < 1:
+        raise BadOption(f"at least one photo has to ask, not {max_photos}")
+    options = RerankOptions(scorer)
+    with Localizer.open(path) as localizer:
+        if show_only:
+            key = key_of(localizer.model.card.card_id, localizer.prepared(scorer))
+            calibration = find_calibration(key, store=localizer.store)
+            record = asdict(calibration)
+            print_json(record) if as_json else show(_as_table(record))
+            return 0
+        progress = False if quiet or as_json else None
+        trials = trials_of_database(localizer, options=options, max_photos=max_photos, show_progress=progress)
+        source = f"{len(trials.gaps_m)} questions of the database's own photos"
+        calibration = replace(fit_calibration(trials, localizer, options=options), source=source)
+    fit = reliability(trials.confidences(calibration.with_points), trials.gaps_m <= GENUINE_M)
+    if to is not None:
+        try:
+            with atomic_write(to, "w") as file:
+                file.write(to_json(calibration) + "\n")
+        except OSError as error:
+            raise BadOption(f"{to!r} cannot be written: {error}") from None
+    elif not dry_run:
+        with Store.open(path, writable=True) as store:
+            store_calibration(store, calibration)
+    record = {**asdict(calibration), "num_trials": len(trials.gaps_m), "reliability": asdict(fit)}
+    if as_json:
+        print_json(record)
+        return 0
+    show(_as_table(record))
+    table = Table(show_edge=False, pad_edge=False)
+    for name in ("confidence", "trials", "mean confidence", "share right"):
+        table.add_column(name, justify="right")
+    bins = zip(fit.edges, fit.edges[1:], fit.counts, fit.confidences, fit.shares_right, strict=False)
+    for low, high, count, confidence, share in bins:
+        if count:
+            table.add_row(f"{low:.1f}-{high:.1f}", str(count), f"{confidence:.3f}", f"{share:.3f}")
+    show(table)
+    show("the trials hold more impostors than the share of queries the probabilities are stated for, see `prior`")
+    return 0
+
+
+def _as_table(record: dict[str, object]) -> Table:
+    table = Table(show_edge=False, pad_edge=False, show_header=False)
+    for name in (
+        "source",
+        "num_genuine",
+        "num_impostors",
+        "with_points",
+        "without_points",
+        "prior",
+        "min_confidence",
+        "radius_factor",
+    ):
+        table.add_row(name, str(record[name]))
+    key = record["key"]
+    assert isinstance(key, dict)
+    for name, value in key.items():
+        table.add_row(name, str(value))
+    return table

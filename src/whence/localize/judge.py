@@ -1,0 +1,100 @@
+"""From a described query to an answer: retrieve, re-rank, verify, position. `Localizer` makes one for each run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from whence.errors import UnreadableImage
+from whence.localize.position import estimate_position, position_of_accepted, spacing_at
+from whence.localize.rerank import PreparedPhotos, RerankOptions, describe_for_rerank, rerank
+from whence.localize.retrieve import Around, Retriever
+from whence.localize.verify import verify
+from whence.models.descriptor import Described, DescriptorModel
+from whence.types import BestGuess, Calibration, Candidate, Position
+
+NOTHING_SEARCHED = "no photo of the database may be searched"
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The stages after description, with everything they need."""
+
+    model: DescriptorModel
+    retriever: Retriever
+    rerank: RerankOptions | None = None
+    prepared: PreparedPhotos | None = None
+    calibration: Calibration | None = None
+    """None gives the place of the first candidate, whether or not it is right."""
+
+    def describe(self, queries: Sequence[Any]) -> Iterator[Described | UnreadableImage]:
+        """Descriptors of queries, with what the scorer needs of them."""
+        return (
+            self.model.describe_each(queries) if self.prepared is None else describe_for_rerank(self.model, queries, self.prepared)
+        )
+
+    def answer(self, query: str, described: Described, *, k: int, around: Around | None, seconds: dict[str, float]) -> Position:
+        """The answer for one query; `seconds` is extended by stage."""
+        started = time.perf_counter()
+        candidates = self.retriever.retrieve(described.descriptor[None], k=k, around=around)[0]
+        seconds["search"] = time.perf_counter() - started
+        reason = "" if candidates else NOTHING_SEARCHED
+        if self.rerank is not None and self.prepared is not None and candidates:
+            started = time.perf_counter()
+            reranked = rerank(candidates, query=described.local or {}, prepared=self.prepared, options=self.rerank)
+            candidates, reason = reranked.candidates, reranked.reason
+            seconds["rerank"] = time.perf_counter() - started
+        return self.judge(query, candidates, seconds=seconds, reason=reason)
+
+    def judge(self, query: str, candidates: tuple[Candidate, ...], *, seconds: dict[str, float], reason: str = "") -> Position:
+        """The answer that candidates in their final order give."""
+        if self.calibration is None:
+            plain = estimate_position(candidates)
+            return Position(
+                query,
+                plain.status,
+                point=plain.point,
+                heading_deg=plain.heading_deg,
+                candidates=candidates,
+                seconds=seconds,
+                reason=reason,
+            )
+        started = time.perf_counter()
+        judged, verification = verify(candidates, self.calibration)
+        seconds["verify"] = time.perf_counter() - started
+        if not judged:
+            return Position(query, "unknown", seconds=seconds, reason=verification.reason, is_verified=True)
+        found = position_of_accepted(judged, spacing_m=self._spacing(judged[0]))
+        radius = None if found.point is None else self.calibration.radius_factor * found.scale_m
+        if not verification.is_accepted:
+            guess = BestGuess(judged[0].photo, found.point, radius, verification.confidence)
+            return Position(
+                query,
+                "unknown",
+                confidence=verification.confidence,
+                candidates=judged,
+                seconds=seconds,
+                reason=verification.reason,
+                best_guess=guess,
+                is_verified=True,
+            )
+        return Position(
+            query,
+            "matched" if found.point is None else "located",
+            point=found.point,
+            radius_m=radius,
+            heading_deg=found.heading_deg,
+            confidence=verification.confidence,
+            candidates=judged,
+            seconds=seconds,
+            reason=reason,
+            is_verified=True,
+        )
+
+    def _spacing(self, first: Candidate) -> float:
+        if first.point is None:
+            return 0.0
+        photos = self.retriever.photos
+        return spacing_at(first.point, photos.columns["lat"], photos.columns["lon"])
