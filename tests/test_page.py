@@ -27,7 +27,7 @@ from whence.evaluation.page import Page, PageEntry, PageTable, draw_inliers, pag
 from whence.geo import move
 from whence.localize.localizer import Localizer
 from whence.localize.rerank import RerankOptions
-from whence.types import Candidate, Position
+from whence.types import BestGuess, Candidate, Position
 
 CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
 BROWSER_FLAGS = (
@@ -121,6 +121,16 @@ def test_what_is_known_is_on_the_page(mixed: Page) -> None:
     assert len(content["thumbnails"]) == 2  # The one photo all entries share, and the picture of inliers.
     assert content["thumbnails"][entries[0]["match"]] != content["thumbnails"][entries[0]["photo"]]
     assert content["limits"] == []
+
+
+def test_an_unknown_place_shows_its_best_guess() -> None:
+    entry = entry_of(3, status="unknown", is_right=None, confidence=None)
+    guess = BestGuess("db/1.jpg", entry.position.point, radius_m=9.0, confidence=0.2)
+    position = replace(entry.position, point=None, best_guess=guess)
+    (shown,) = content_of(build_page(Page("one", (replace(entry, position=position),))))["entries"]
+    assert (shown["confidence"], shown["radius"], shown["verdict"]) == (0.2, None, "")
+    assert shown["point"] is not None
+    assert shown["error"] == pytest.approx(200, abs=0.5)
 
 
 def test_the_page_stays_under_its_limit_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

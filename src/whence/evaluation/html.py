@@ -147,17 +147,19 @@ def _record(entry: PageEntry, sheet: _Sheet) -> dict[str, Any]:
     position = entry.position
     is_answered = position.status != "unknown"
     shown = position.candidates[:NUM_PAGE_CANDIDATES]
+    guess = position.best_guess
+    point = position.point if guess is None or is_answered else guess.point
     return {
         "name": position.query,
         "status": position.status,
         "verdict": "" if entry.is_right is None or not is_answered else "right" if entry.is_right else "wrong",
         "isUnverified": is_answered and position.confidence is None,
-        "point": _pair(position.point),
+        "point": _pair(point),
         "radius": position.radius_m,
         "heading": position.heading_deg,
-        "confidence": position.confidence,
+        "confidence": guess.confidence if guess is not None and position.confidence is None else position.confidence,
         "truth": _pair(entry.truth),
-        "error": distance_m(position.point, entry.truth) if position.point and entry.truth else None,
+        "error": distance_m(point, entry.truth) if point and entry.truth else None,
         "reason": position.reason,
         "note": entry.note,
         "seconds": dict(position.seconds),
