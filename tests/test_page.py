@@ -27,7 +27,7 @@ from whence.evaluation.page import Page, PageEntry, PageTable, draw_inliers, pag
 from whence.geo import move
 from whence.localize.localizer import Localizer
 from whence.localize.rerank import RerankOptions
-from whence.types import BestGuess, Candidate, Position
+from whence.types import BestGuess, Candidate, PairEvidence, Position
 
 CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
 BROWSER_FLAGS = (
@@ -102,7 +102,16 @@ def test_nothing_a_person_names_becomes_markup(mixed: Page) -> None:
     content = content_of(text)
     assert content["title"] == HOSTILE
     assert content["entries"][-1]["candidates"][0] | {"name": ""} == {
-        **{"name": "", "rank": 1, "similarity": None, "inliers": None, "point": None, "isRight": None, "photo": -1}
+        **{
+            "name": "",
+            "rank": 1,
+            "similarity": None,
+            "inliers": None,
+            "isStopped": False,
+            "point": None,
+            "isRight": None,
+            "photo": -1,
+        }
     }
     assert not re.search(
         r"(https?:)?//(?!www\.w3\.org/2000/svg)[a-z0-9]", re.sub(r"(?m)^\s*//.*$", "", text.split("<script>", 1)[1])
@@ -353,3 +362,16 @@ def test_in_a_browser_without_coordinates_there_is_no_map(tmp_path: Path, mixed:
     assert not browsed.page.is_visible("#mapbox")
     assert browsed.num(".card") == 1
     assert browsed.complaints == []
+
+
+def test_a_comparison_cut_short_is_not_shown_as_a_count(tmp_path: Path, browsed: Browsed) -> None:
+    entry = entry_of(1, status="located", is_right=True, confidence=0.9)
+    first, second = entry.position.candidates
+    cut = replace(second, num_inliers=0, evidence=PairEvidence(0.0, is_stopped=True))
+    position = replace(entry.position, candidates=(first, cut))
+    write_page(tmp_path / "page.html", Page("one", (replace(entry, position=position),)))
+    browsed.open(tmp_path / "page.html")
+    captions = browsed.page.locator(".cands figcaption").all_inner_texts()
+    assert "39 inliers" in captions[0]
+    assert "cut short" in captions[1]
+    assert "inliers" not in captions[1]

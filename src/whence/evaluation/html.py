@@ -175,6 +175,7 @@ def _candidate(entry: PageEntry, candidate: Candidate, place: int, sheet: _Sheet
         "rank": candidate.rank,
         "similarity": candidate.similarity,
         "inliers": candidate.num_inliers,
+        "isStopped": candidate.evidence is not None and candidate.evidence.is_stopped,
         "point": _pair(candidate.point),
         "isRight": entry.are_positives[place] if place < len(entry.are_positives) else None,
         "photo": sheet.number(entry.candidate_photos[place]) if place < len(entry.candidate_photos) else -1,

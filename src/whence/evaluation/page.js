@@ -98,7 +98,8 @@ function candidate(entry, one) {
   const caption = make("figcaption", {});
   const mark = css === "right" ? "✓ " : css === "wrong" ? "✕ " : "";
   caption.append(make("b", { css, text: mark + one.rank + ". " }), make("b", { text: isNumber(one.similarity) ? one.similarity.toFixed(3) : "–" }));
-  if (isNumber(one.inliers)) caption.append(make("div", {}, make("b", { text: one.inliers }), " inliers"));
+  if (one.isStopped) caption.append(make("div", { text: "comparison cut short", title: "It could not come first any more, so its inliers were not counted to the end." }));
+  else if (isNumber(one.inliers)) caption.append(make("div", {}, make("b", { text: one.inliers }), " inliers"));
   if (one.point && entry.truth) caption.append(make("div", { text: metres(apart(one.point, entry.truth)) + " off" }));
   caption.append(make("div", { css: "name", text: base(one.name), title: one.name }));
   const alt = "Candidate " + one.rank + (css ? ", " + (css === "right" ? "the right place" : "another place") : "") + ": " + base(one.name);
@@ -114,7 +115,7 @@ function facts(entry) {
   if (isNumber(entry.confidence)) {
     const level = make("i");
     level.style.width = 100 * entry.confidence + "%";
-    add("confidence", make("b", {}, (100 * entry.confidence).toFixed(entry.confidence > 0.995 ? 1 : 0) + " %", make("span", { css: "meter" }, level)));
+    add("confidence", make("b", {}, (entry.confidence > 0.999 ? ">99.9" : (100 * entry.confidence).toFixed(entry.confidence > 0.99 ? 1 : 0)) + " %", make("span", { css: "meter" }, level)));
   }
   return make("div", { css: "facts" }, ...list);
 }
