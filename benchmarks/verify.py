@@ -2,8 +2,8 @@
 
     python benchmarks/verify.py [--photos N] [--side PX] [--rounds N] [--json FILE]
 
-The usual way detects keypoints in both photos of every pair, matches by brute force and estimates with RANSAC. Ours keeps what can be
-made once: the database's side in the database, the query's side from its description. Photos are decoded beforehand for both.
+The usual way detects keypoints in both photos of every pair, matches by brute force and estimates with RANSAC. Ours keeps what can
+be made once: the database's side in the database, the query's side from its description. Photos are decoded beforehand for both.
 The sum of inliers over the candidates stands beside the times: the work is the same. Photos are rendered.
 """
 
