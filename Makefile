@@ -2,6 +2,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TORCH := .venv-torch
+# Every file of benchmarks/ that is run by itself; the other two are what they share.
+BENCHMARKS = $(filter-out %/side_by_side.py %/place_descriptors.py,$(wildcard benchmarks/*.py))
 
 .PHONY: demo test check format bench docs clean
 
@@ -18,7 +20,7 @@ format: $(VENV)/dev
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
 bench: $(TORCH)/ready
-	for file in benchmarks/[a-z]*_*.py benchmarks/decode.py benchmarks/search.py; do $(TORCH)/bin/python $$file $(ARGS) || exit; done
+	for file in $(BENCHMARKS); do $(TORCH)/bin/python $$file $(ARGS) || exit; done
 
 docs: $(VENV)/dev
 	$(BIN)/python -m pytest tests/test_docs.py

@@ -95,7 +95,7 @@ def main() -> int:
         with Localizer.build(town / "database", path=Path(made) / "s.whence", options=kept, show_progress=False) as localizer:
             set_threads(1)
             figures["Stockholm"] = stockholm(read_pairs(town / "positives.csv"), localizer)
-            strangers = [one.status for one in localizer.locate_many(sorted(street.iterdir()), show_progress=False)]
+            strangers = [one.status for one in localizer.locate_many(sorted(street.rglob("*.jpg")), show_progress=False)]
             figures["Lund asked of Stockholm"] = {"photos": len(strangers), "unknown": strangers.count("unknown")}
         with Localizer.build(street, path=Path(made) / "l.whence", options=kept, show_progress=False) as localizer:
             figures["Lund, leave one out"] = lund(localizer)

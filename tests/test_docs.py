@@ -48,6 +48,10 @@ def place(street: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copy(file, root / "walks" / folder / f"{number:03d}.jpg")
     lines = [f"walks/queries/{n:03d}.jpg,walks/database/{n:03d}.jpg" for n in range(24)]
     (root / "pairs.csv").write_text("\n".join(["query,positives", *lines]))
+    # Stand-ins for the real sets that the page of results names.
+    shutil.copy(root / "pairs.csv", root / "positives.csv")
+    shutil.copytree(root / "walks", root / "gardens-point")
+    shutil.copytree(root / "photos", root / "lund")
     write_predictions(root / "theirs.csv", evaluate("rootsift-vlad", read_folders(root / "set")).ranked())
     return root
 

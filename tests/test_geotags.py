@@ -27,6 +27,7 @@ from whence.data.sidecars import find_sidecar, read_sidecar
 from whence.data.undo import PlannedFile, undo_files, write_files
 from whence.errors import UnreadableImage, UnreadableTable, UnwritableFile
 from whence.geo import distance_m
+from whence.runtime import atomic_write
 from whence.types import GeoPoint
 
 TAG = Geotag(GeoPoint(55.708333, -13.195389, -3.25), heading_deg=271.25, error_m=18.5)
@@ -114,7 +115,12 @@ def test_copies_hold_the_place_and_everything_else(tmp_path: Path, name: str, ha
         assert before[-12:] in copy.read_bytes()
 
 
-def test_an_embedded_preview_and_comments_survive(tmp_path: Path) -> None:
+def test_further_pages_and_comments_survive(tmp_path: Path) -> None:
+    pages = save(tmp_path / "pages.tif", save_all=True, append_images=[Image.new("RGB", (5, 7), "red")])
+    with Image.open(io.BytesIO(with_gps_tags(pages, TAG))) as picture:
+        assert getattr(picture, "n_frames", 1) == 2
+        picture.seek(1)
+        assert (picture.size, picture.getpixel((0, 0))) == ((5, 7), (255, 0, 0))
     original = save(tmp_path / "a.jpg", exif=camera_exif(), comment=b"a comment", dpi=(72, 72))
     data = with_gps_tags(original, TAG)
     with Image.open(io.BytesIO(data)) as picture:
@@ -274,6 +280,37 @@ def test_without_an_undo_file_nothing_is_written(tmp_path: Path, monkeypatch: py
     with pytest.raises(UnwritableFile, match="make room"):
         write_files(plan(tmp_path, a=b"1"), folder=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_disk_that_fills_up_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = os.fsync, []
+
+    def filling(handle: int) -> None:
+        calls.append(handle)
+        if len(calls) in (5, 6):  # The undo file and its folder, the first file and its folder, then the second and third file.
+            raise OSError(28, "No space left on device")
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", filling)
+    done = write_files(plan(tmp_path, a=b"1", b=b"2", c=b"3", d=b"4"), folder=tmp_path)
+    assert done.undo_file is not None
+    assert [path.name for path in done.written] == ["a", "d"]
+    assert {entry.reason for entry in done.skipped} == {"No space left on device; make room there or choose another place"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "d", done.undo_file.name]
+    assert [path.name for path in undo_files(done.undo_file).removed] == ["a", "d"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_hard_links_a_failing_rename_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", refuse)
+        patch.setattr(os, "replace", refuse)
+        with pytest.raises(UnwritableFile), atomic_write(tmp_path / "a", is_new=True) as file:
+            file.write(b"1")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from whence.data.undo import undo_files
 from whence.errors import BadOption, NoPhotos
 from whence.geo import distance_m, from_local_metres
 from whence.index.store import Store
+from whence.localize.localizer import RETRIEVE_ONLY
 from whence.localize.missing import MissingOptions, TimeHint, place_missing, propose, time_hints
 from whence.localize.tagging import plan_tags, waypoints_of, write_tags
 from whence.types import GeoPoint, Photo, Position
@@ -85,13 +86,17 @@ def files_under(folder: Path) -> dict[str, bytes]:
 
 def verified(report: Any) -> Any:
     """The report as it would be with a verified match for each proposal."""
-    proposals = [replace(one, position=replace(one.position, confidence=0.9, radius_m=20.0)) for one in report.proposals]
+    proposals = [
+        replace(one, position=replace(one.position, confidence=0.9, radius_m=20.0, is_verified=True)) for one in report.proposals
+    ]
     return replace(report, proposals=tuple(proposals))
 
 
 def unverified(report: Any) -> Any:
     """The report as it would be without verification."""
-    proposals = [replace(one, position=replace(one.position, confidence=None, radius_m=None)) for one in report.proposals]
+    proposals = [
+        replace(one, position=replace(one.position, confidence=None, radius_m=None, is_verified=False)) for one in report.proposals
+    ]
     return replace(report, proposals=tuple(proposals))
 
 
@@ -111,9 +116,14 @@ def test_each_photo_is_placed_by_what_speaks_for_it(walk: Path) -> None:
     assert distance_m(match.point, along(5 * SPACING_M)) < 30
     assert agrees.hint is not None
     assert (agrees.hint.before, agrees.hint.after, agrees.hint.gap_s) == ("tagged/2.jpg", "tagged/3.jpg", 60)
-    assert (agrees.is_verified, match.is_verified) == (True, match.position.confidence is not None)
+    assert (agrees.is_verified, match.is_verified) == (True, True)
+    assert match.position.confidence is not None
+    assert match.position.confidence > 0.9
     assert by_name["c-contradicts.jpg"].point is None
     assert "apart" in by_name["c-contradicts.jpg"].reason
+    best = match.position.candidates[0]
+    assert best.photo == "tagged/5.jpg"
+    assert report.database.file(best.row).is_file()
     assert files_under(walk) == before
 
 
@@ -155,6 +165,22 @@ def timed(*rows: tuple[str, float | None, GeoPoint | None], zone: bool = False) 
     start = NOON.replace(tzinfo=UTC) if zone else NOON
     times = [None if seconds is None else start + timedelta(seconds=seconds) for _, seconds, _ in rows]
     return [Photo(name, point=point, time=time) for (name, _, point), time in zip(rows, times, strict=True)]
+
+
+def test_what_cannot_be_verified_is_no_match(walk: Path) -> None:
+    """A place the folder's geotagged photos do not show: no match; and placed by time where the time allows."""
+    save(walk / "e-elsewhere.jpg", 77, shift=0)
+    save(walk / "f-elsewhere.jpg", 78, shift=0, time=NOON + timedelta(minutes=3, seconds=30))
+    by_name = {one.photo: one for one in place_missing(walk, show_progress=False).proposals}
+    assert (by_name["e-elsewhere.jpg"].placed_by, by_name["e-elsewhere.jpg"].point) == ("none", None)
+    timed_only = by_name["f-elsewhere.jpg"]
+    assert timed_only.placed_by == "time"
+    assert timed_only.point is not None
+    assert distance_m(timed_only.point, along(3.5 * SPACING_M)) < 1
+    assert "the best guess" in timed_only.reason
+    loose = place_missing(walk, options=MissingOptions(locate=RETRIEVE_ONLY), show_progress=False)
+    assert [one.placed_by for one in loose.proposals if one.photo == "e-elsewhere.jpg"] == ["match"]
+    assert not loose.proposals[-2].is_verified
 
 
 def test_hints_lie_between_neighbours_in_time() -> None:

@@ -21,12 +21,13 @@ from whence.data.images import load_image
 from whence.data.thumbnails import THUMBNAIL_PX, thumbnail_uri
 from whence.errors import UnwritableFile
 from whence.evaluation import html
-from whence.evaluation.benchmarks import evaluate
+from whence.evaluation.benchmarks import EvaluationOptions, evaluate
 from whence.evaluation.html import build_page, write_page
-from whence.evaluation.page import Page, PageEntry, PageTable, page_of_evaluation, page_of_positions
+from whence.evaluation.page import Page, PageEntry, PageTable, draw_inliers, page_of_evaluation, page_of_positions
 from whence.geo import move
 from whence.localize.localizer import Localizer
-from whence.types import Candidate, Position
+from whence.localize.rerank import RerankOptions
+from whence.types import BestGuess, Candidate, PairEvidence, Position
 
 CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
 BROWSER_FLAGS = (
@@ -101,7 +102,16 @@ def test_nothing_a_person_names_becomes_markup(mixed: Page) -> None:
     content = content_of(text)
     assert content["title"] == HOSTILE
     assert content["entries"][-1]["candidates"][0] | {"name": ""} == {
-        **{"name": "", "rank": 1, "similarity": None, "inliers": None, "point": None, "isRight": None, "photo": -1}
+        **{
+            "name": "",
+            "rank": 1,
+            "similarity": None,
+            "inliers": None,
+            "isStopped": False,
+            "point": None,
+            "isRight": None,
+            "photo": -1,
+        }
     }
     assert not re.search(
         r"(https?:)?//(?!www\.w3\.org/2000/svg)[a-z0-9]", re.sub(r"(?m)^\s*//.*$", "", text.split("<script>", 1)[1])
@@ -120,6 +130,16 @@ def test_what_is_known_is_on_the_page(mixed: Page) -> None:
     assert len(content["thumbnails"]) == 2  # The one photo all entries share, and the picture of inliers.
     assert content["thumbnails"][entries[0]["match"]] != content["thumbnails"][entries[0]["photo"]]
     assert content["limits"] == []
+
+
+def test_an_unknown_place_shows_its_best_guess() -> None:
+    entry = entry_of(3, status="unknown", is_right=None, confidence=None)
+    guess = BestGuess("db/1.jpg", entry.position.point, radius_m=9.0, confidence=0.2)
+    position = replace(entry.position, point=None, best_guess=guess)
+    (shown,) = content_of(build_page(Page("one", (replace(entry, position=position),))))["entries"]
+    assert (shown["confidence"], shown["radius"], shown["verdict"]) == (0.2, None, "")
+    assert shown["point"] is not None
+    assert shown["error"] == pytest.approx(200, abs=0.5)
 
 
 def test_the_page_stays_under_its_limit_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +176,11 @@ def test_pages_of_answers_and_of_evaluations(tmp_path: Path, street: Path) -> No
     shutil.copy(queries[0], plain)
     with Localizer.build(street / "database", path=tmp_path / "a.whence") as localizer:
         positions = list(localizer.locate_many([*queries, plain, tmp_path / "gone.jpg"]))
-        page = page_of_positions(positions, database=localizer.photos, notes={str(plain): "a copy"})
+        drawn = draw_inliers(positions, database=localizer.photos, max_pictures=2)
+        page = page_of_positions(positions, database=localizer.photos, notes={str(plain): "a copy"}, match_pictures=drawn)
+    assert set(drawn) == {str(query) for query in queries[:2]}
+    assert page.entries[1].match_picture is drawn[str(queries[1])]
+    assert page.entries[2].match_picture is None
     assert [entry.is_right for entry in page.entries] == [True, True, True, None, None]
     assert page.entries[0].are_positives[0] is True
     assert page.entries[0].are_positives[-1] is False
@@ -168,6 +192,14 @@ def test_pages_of_answers_and_of_evaluations(tmp_path: Path, street: Path) -> No
     recall = next(one for one in result.thresholds if one.threshold_m == 25).all_queries[0]
     assert sum(entry.is_right is True for entry in scored.entries) == recall.num_right
     assert result.protocol in scored.lines[1]
+    assert scored.entries[0].position.candidates[0].num_inliers is None
+    options = EvaluationOptions(rerank=RerankOptions(num_candidates=3))
+    reranked = page_of_evaluation(evaluate("rootsift-vlad", read_folders(street), options=options, show_progress=False))
+    counts = [candidate.num_inliers for candidate in reranked.entries[0].position.candidates[:5]]
+    assert counts[0] is not None
+    assert counts[0] >= 8
+    assert counts[3:] == [None, None]
+    assert "inliers among the first 3" in reranked.lines[1]
     assert scored.tables[0].rows[1][2].startswith(f"{100 * recall.value:.1f} % ({recall.num_right}/24")
 
 
@@ -330,3 +362,16 @@ def test_in_a_browser_without_coordinates_there_is_no_map(tmp_path: Path, mixed:
     assert not browsed.page.is_visible("#mapbox")
     assert browsed.num(".card") == 1
     assert browsed.complaints == []
+
+
+def test_a_comparison_cut_short_is_not_shown_as_a_count(tmp_path: Path, browsed: Browsed) -> None:
+    entry = entry_of(1, status="located", is_right=True, confidence=0.9)
+    first, second = entry.position.candidates
+    cut = replace(second, num_inliers=0, evidence=PairEvidence(0.0, is_stopped=True))
+    position = replace(entry.position, candidates=(first, cut))
+    write_page(tmp_path / "page.html", Page("one", (replace(entry, position=position),)))
+    browsed.open(tmp_path / "page.html")
+    captions = browsed.page.locator(".cands figcaption").all_inner_texts()
+    assert "39 inliers" in captions[0]
+    assert "cut short" in captions[1]
+    assert "inliers" not in captions[1]

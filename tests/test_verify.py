@@ -351,6 +351,7 @@ def test_real_photos_are_located_and_strangers_are_unknown(real_data: Path, tmp_
         names = [{Path(data.database.paths[row]).name for row in data.positives.of(i)} for i in range(25)]
         assert len(answered) >= 21
         assert all(Path(answers[i].candidates[0].photo).name in names[i] for i in answered)
-        lund = sorted((real_data / "geotagged-lund-berlin" / "lund").iterdir())
+        lund = sorted((real_data / "geotagged-lund-berlin" / "lund").rglob("*.jpg"))
+        assert len(lund) == 29
         strangers = [one.status for one in localizer.locate_many(lund)]
         assert strangers.count("unknown") >= len(lund) - 1

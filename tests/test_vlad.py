@@ -71,6 +71,7 @@ def images() -> list[np.ndarray]:
 
 @pytest.mark.parametrize("make", [rootsift_vlad, dense_vlad])
 def test_fitting_is_deterministic_and_finds_the_same_place(make: type[Vlad], images: list[np.ndarray]) -> None:
+    images = images[:16]
     first, second = make(num_words=16), make(num_words=16)
     first.fit(images, seed=3)
     second.fit(iter(images), seed=3)
@@ -79,11 +80,11 @@ def test_fitting_is_deterministic_and_finds_the_same_place(make: type[Vlad], ima
     other.fit(images, seed=4)
     assert not np.array_equal(first.state()["words"], other.state()["words"])
     database = first.describe(images)
-    queries = first.describe([view_of(draw_place(seed), shift=12, seed=1) for seed in range(40)])
+    queries = first.describe([view_of(draw_place(seed), shift=12, seed=1) for seed in range(16)])
     assert database.dtype == np.float32
-    assert database.shape == (40, 16 * SIFT_DIM)
-    right = (queries @ database.T).argmax(axis=1) == np.arange(40)
-    assert right.sum() >= 38
+    assert database.shape == (16, 16 * SIFT_DIM)
+    right = (queries @ database.T).argmax(axis=1) == np.arange(16)
+    assert right.sum() >= 15
 
 
 def test_one_image_alone_or_in_a_batch(images: list[np.ndarray]) -> None:

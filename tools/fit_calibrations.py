@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +31,9 @@ from whence.types import Calibration
 from whence.worlds.capture import CaptureOptions
 from whence.worlds.city import WorldOptions, render_world
 
-FIT_SEEDS, TEST_SEED = (2001, 2002, 2003), 2004
-WIDTHS_PX = (320, 640)
+FIT_CITIES = ((2001, 320), (2001, 640), (2002, 320), (2003, 320))
+"""Seed of a city and width of its photos in pixels."""
+TEST_CITIES = ((2004, 320),)
 FOLDER = Path(__file__).parents[1] / "src" / "whence" / "localize" / "calibrations"
 
 
@@ -44,7 +44,8 @@ def trials_of_world(work: Path, *, seed: int, width: int, model: str) -> tuple[T
     """
     root = work / f"w{width}-{seed}"
     options = WorldOptions(capture=CaptureOptions(width=width, height=3 * width // 4))
-    render_world(root, preset="small", seed=seed, options=options, num_workers=1, show_progress=False)
+    if not (root / f"{model}.whence").is_dir():
+        render_world(root, preset="small", seed=seed, options=options, num_workers=1, show_progress=False)
     build = BuildOptions(model=model, keep_local=True)
     localizer = Localizer.build(root / "database", path=root / f"{model}.whence", options=build, show_progress=False)
     kept = root / f"{model}.trials.npz"
@@ -93,19 +94,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made:
         work = Path(given.work or made)
         parts: list[Trials] = []
-        for seed, width in product(FIT_SEEDS, WIDTHS_PX):
+        for seed, width in FIT_CITIES:
             asked, impostors, localizer = trials_of_world(work, seed=seed, width=width, model=given.model)
             parts += [asked, impostors]
-        source = (
-            f"rendered cities of seeds {', '.join(map(str, FIT_SEEDS))}, photos {' and '.join(map(str, WIDTHS_PX))} pixels wide"
-        )
+        source = "rendered cities (seed, photo width): " + ", ".join(f"{seed}, {width} px" for seed, width in FIT_CITIES)
         calibration = fit_calibration(Trials.joined(parts), localizer, source=source)
         with atomic_write(FOLDER / f"{given.model}.inliers.json", "w") as file:
             file.write(to_json(calibration) + "\n")
         print(to_json(calibration), flush=True)
-        for width in WIDTHS_PX:
-            asked, _, _ = trials_of_world(work, seed=TEST_SEED, width=width, model=given.model)
-            show_test(asked, calibration, f"seed {TEST_SEED}, {width} px")
+        for seed, width in TEST_CITIES:
+            asked, _, _ = trials_of_world(work, seed=seed, width=width, model=given.model)
+            show_test(asked, calibration, f"seed {seed}, {width} px")
 
 
 if __name__ == "__main__":

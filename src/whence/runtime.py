@@ -159,7 +159,11 @@ def _rename_new(temporary: str, target: Path) -> None:
     except OSError:
         # No hard links here (FAT, some network drives): take the name first, then rename over it.
         os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-        os.replace(temporary, target)
+        try:
+            os.replace(temporary, target)
+        except BaseException:
+            os.unlink(target)
+            raise
     else:
         os.unlink(temporary)
 

@@ -60,28 +60,6 @@ def locate(
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar."),
 ) -> int:
     """Answer each photo with a position, or with the database photo that shows the place. A single photo without answer exits 3."""
-    if missing is not None or undo is not None:
-        if (
-            queries
-            or near is not None
-            or within is not None
-            or geojson_file is not None
-            or (missing is not None and undo is not None)
-        ):
-            raise BadOption("--missing and --undo take no photos, no --near, no --geojson, and not each other")
-        from whence.cli.missing import MissingOutputs, Writing, locate_missing
-        from whence.cli.missing import undo as undo_written
-
-        if undo is not None:
-            return undo_written(undo, as_json=as_json)
-        outputs = MissingOutputs(as_json, csv_file, gpx_file, report, quiet)
-        writing = Writing(write, copies_to, yes, include_unverified)
-        return locate_missing(missing, database=database, k=k, outputs=outputs, writing=writing)
-    if not queries:
-        raise typer.BadParameter("name the photos to locate, or a folder with --missing")
-    if write is not None or copies_to is not None or include_unverified or yes:
-        raise BadOption("--write, --copies-to, --include-unverified and --yes go with --missing")
-    around = parse_around(near, within)
     options = locate_options(
         rerank,
         num_candidates=rerank_candidates,
@@ -90,6 +68,22 @@ def locate(
         min_confidence=min_confidence,
         calibration=calibration,
     )
+    if missing is not None or undo is not None:
+        if queries or (near, within, geojson_file) != (None, None, None) or None not in (missing, undo):
+            raise BadOption("--missing and --undo take no photos, no --near, no --geojson, and not each other")
+        from whence.cli.missing import MissingOutputs, Writing, locate_missing
+        from whence.cli.missing import undo as undo_written
+
+        if undo is not None:
+            return undo_written(undo, as_json=as_json)
+        outputs = MissingOutputs(as_json, csv_file, gpx_file, report, quiet)
+        writing = Writing(write, copies_to, yes, include_unverified)
+        return locate_missing(missing, database=database, k=k, locate=options, outputs=outputs, writing=writing)
+    if not queries:
+        raise typer.BadParameter("name the photos to locate, or a folder with --missing")
+    if write is not None or copies_to is not None or include_unverified or yes:
+        raise BadOption("--write, --copies-to, --include-unverified and --yes go with --missing")
+    around = parse_around(near, within)
     files, skipped = query_files(queries)
     with Localizer.open(load_settings(flags={"database": database}).database) as localizer:
         if len(files) == 1 and not skipped:
@@ -101,7 +95,7 @@ def locate(
         database_photos = localizer.photos
     photo_root = database_photos.root
     if report is not None:
-        write_report(report, positions, database_photos)
+        write_report(report, positions, database_photos, is_quiet=quiet or as_json)
     if csv_file is not None:
         write_csv(csv_file, positions)
     if gpx_file is not None:
@@ -236,12 +230,13 @@ def write_geojson(path: str, positions: Iterable[Position]) -> None:
         json.dump({"type": "FeatureCollection", "features": features}, file, ensure_ascii=False, indent=1)
 
 
-def write_report(path: str, positions: list[Position], database: Photos) -> None:
+def write_report(path: str, positions: list[Position], database: Photos, *, is_quiet: bool) -> None:
     """Answers as one HTML page that opens offline."""
     from whence.evaluation.html import write_page
-    from whence.evaluation.page import page_of_positions
+    from whence.evaluation.page import draw_inliers, page_of_positions
 
-    write_page(path, page_of_positions(positions, database=database))
+    pictures = draw_inliers(positions, database=database, show_progress=False if is_quiet else None)
+    write_page(path, page_of_positions(positions, database=database, match_pictures=pictures))
 
 
 def _place_text(position: Position, photo_root: Path) -> str:

@@ -15,6 +15,7 @@ from whence.cli.output import from_here, print_json, print_note, report_skipped,
 from whence.data.geotags import write_gpx
 from whence.data.undo import undo_files
 from whence.errors import BadOption
+from whence.localize.localizer import LocateOptions
 from whence.localize.missing import MissingOptions, MissingReport, Proposal, place_missing
 from whence.localize.tagging import TagPlan, plan_tags, waypoints_of, write_tags
 from whence.runtime import atomic_write
@@ -45,7 +46,9 @@ class Writing:
     include_unverified: bool = False
 
 
-def locate_missing(folder: str, *, database: str | None, k: int, outputs: MissingOutputs, writing: Writing) -> int:
+def locate_missing(
+    folder: str, *, database: str | None, k: int, locate: LocateOptions, outputs: MissingOutputs, writing: Writing
+) -> int:
     """List where the folder's photos without a geotag may have been taken; write only what was asked for and confirmed."""
     if writing.kind is None and (writing.copies_to or writing.is_confirmed or writing.include_unverified):
         raise BadOption("--copies-to, --yes and --include-unverified go with --write")
@@ -54,7 +57,7 @@ def locate_missing(folder: str, *, database: str | None, k: int, outputs: Missin
     if writing.kind is not None and not writing.is_confirmed and not sys.stdin.isatty():
         raise BadOption("--write asks before it writes; without a terminal to ask on, give --yes")
     progress = False if outputs.is_quiet or outputs.as_json else None
-    options = MissingOptions(model=load_settings().model, k=k)
+    options = MissingOptions(model=load_settings().model, k=k, locate=locate)
     report = place_missing(folder, database=database, options=options, show_progress=progress)
     plan = None
     if writing.kind is not None:
@@ -120,25 +123,26 @@ def _write_lists(report: MissingReport, outputs: MissingOutputs) -> None:
     if outputs.gpx_file is not None:
         write_gpx(outputs.gpx_file, waypoints_of(report.proposals))
     if outputs.report_file is not None:
-        _write_page(outputs.report_file, report)
+        _write_page(outputs.report_file, report, is_quiet=outputs.is_quiet or outputs.as_json)
 
 
-def _write_page(path: str, report: MissingReport) -> None:
+def _write_page(path: str, report: MissingReport, *, is_quiet: bool) -> None:
     from whence.evaluation.html import write_page
-    from whence.evaluation.page import page_of_positions
+    from whence.evaluation.page import draw_inliers, page_of_positions
 
     positions, notes = [], {}
     for proposal in report.proposals:
         name = from_here(report.root / proposal.photo)
         shown = replace(proposal.position, query=name, reason="", point=proposal.point)
         if proposal.placed_by == "time":
-            shown = replace(shown, status="located", confidence=None, radius_m=None, heading_deg=None)
+            shown = replace(shown, status="located", confidence=None, radius_m=None, heading_deg=None, best_guess=None)
         elif proposal.point is None:
             shown = replace(shown, status="unknown", point=proposal.position.point)
         positions.append(shown)
         notes[name] = f"Placed by {proposal.placed_by}" + (f": {proposal.reason}" if proposal.reason else "")
     title = f"Photos without a geotag in {from_here(report.root)}"
-    write_page(path, page_of_positions(positions, database=report.database, title=title, notes=notes))
+    pictures = draw_inliers(positions, database=report.database, show_progress=False if is_quiet else None)
+    write_page(path, page_of_positions(positions, database=report.database, title=title, notes=notes, match_pictures=pictures))
 
 
 def _as_record(proposal: Proposal) -> dict[str, Any]:

@@ -43,7 +43,8 @@ def write_page(path: str | Path, page: Page, *, max_bytes: int = MAX_PAGE_BYTES)
 
 def build_page(page: Page, *, max_bytes: int = MAX_PAGE_BYTES) -> str:
     """The page as text. Thumbnails stop before it exceeds `max_bytes`; those of wrong and unknown answers are made first."""
-    template, style, script = (_asset(name) for name in ("page.html", "page.css", "page.js"))
+    template, style, page_script, map_script = (_asset(name) for name in ("page.html", "page.css", "page.js", "map.js"))
+    script = f'"use strict";\n(() => {{\n{page_script}{map_script}start();\n}})();\n'
     chosen = _chosen(page.entries)
     sheet = _Sheet(chosen)
     fixed = len(template) + len(style) + len(script) + len(_as_json(_content(page, chosen, sheet)).encode("utf-8", "replace"))
@@ -146,17 +147,19 @@ def _record(entry: PageEntry, sheet: _Sheet) -> dict[str, Any]:
     position = entry.position
     is_answered = position.status != "unknown"
     shown = position.candidates[:NUM_PAGE_CANDIDATES]
+    guess = position.best_guess
+    point = position.point if guess is None or is_answered else guess.point
     return {
         "name": position.query,
         "status": position.status,
         "verdict": "" if entry.is_right is None or not is_answered else "right" if entry.is_right else "wrong",
         "isUnverified": is_answered and position.confidence is None,
-        "point": _pair(position.point),
+        "point": _pair(point),
         "radius": position.radius_m,
         "heading": position.heading_deg,
-        "confidence": position.confidence,
+        "confidence": guess.confidence if guess is not None and position.confidence is None else position.confidence,
         "truth": _pair(entry.truth),
-        "error": distance_m(position.point, entry.truth) if position.point and entry.truth else None,
+        "error": distance_m(point, entry.truth) if point and entry.truth else None,
         "reason": position.reason,
         "note": entry.note,
         "seconds": dict(position.seconds),
@@ -172,6 +175,7 @@ def _candidate(entry: PageEntry, candidate: Candidate, place: int, sheet: _Sheet
         "rank": candidate.rank,
         "similarity": candidate.similarity,
         "inliers": candidate.num_inliers,
+        "isStopped": candidate.evidence is not None and candidate.evidence.is_stopped,
         "point": _pair(candidate.point),
         "isRight": entry.are_positives[place] if place < len(entry.are_positives) else None,
         "photo": sheet.number(entry.candidate_photos[place]) if place < len(entry.candidate_photos) else -1,

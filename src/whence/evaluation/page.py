@@ -6,23 +6,35 @@ A page is made of answers (`page_of_positions`) or of an evaluation (`page_of_ev
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from whence.data.images import load_resized
 from whence.data.metadata import read_metadata
 from whence.data.photos import Photos
+from whence.data.pictures import draw_match
 from whence.errors import InputError
 from whence.evaluation.benchmarks import Evaluation
 from whence.evaluation.metrics import Recall
 from whence.evaluation.protocol import metric_ground
 from whence.geo import distance_m
 from whence.localize.position import estimate_position
+from whence.matching.matchers import match_images
+from whence.runtime import progress
 from whence.types import Candidate, GeoPoint, Position
 
 RIGHT_WITHIN_M = 25.0
 """An answer this near to the true place is right, where nothing else says what right means."""
+
+
+MAX_MATCH_PICTURES = 40
+"""Queries of a page whose inliers are drawn: each costs as much as describing two photos."""
+MATCH_PHOTO_PX = 640
+MATCH_HEIGHT_PX = 300
+MAX_ASPECT = 8
+"""Photos that are longer and thinner are not drawn side by side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +75,32 @@ class Page:
     rule: str = ""
     """What right and wrong mean on this page."""
     tables: tuple[PageTable, ...] = ()
+
+
+def draw_inliers(
+    positions: Sequence[Position], *, database: Photos, max_pictures: int = MAX_MATCH_PICTURES, show_progress: bool | None = None
+) -> dict[str, np.ndarray]:
+    """Photo and best candidate side by side with the inliers between them, by the query's name, for the first positions.
+
+    Photos that cannot be read, and pairs no geometry fits, have no picture.
+    """
+    asked = [position for position in positions if position.candidates][:max_pictures]
+    pictures = {}
+    with progress("drawing inliers", total=len(asked), show=show_progress) as advance:
+        for position in asked:
+            files = Path(position.query), database.file(position.candidates[0].row)
+            try:
+                found = match_images(*files)
+                if found.num_inliers:
+                    images = [load_resized(file, long_side_px=MATCH_PHOTO_PX) for file in files]
+                    if any(max(image.shape[:2]) > MAX_ASPECT * min(image.shape[:2]) for image in images):
+                        continue
+                    pictures[position.query] = draw_match(images[0], images[1], found, height_px=MATCH_HEIGHT_PX)
+            except InputError:
+                pass
+            finally:
+                advance(1)
+    return pictures
 
 
 def page_of_positions(
@@ -111,7 +149,7 @@ def page_of_evaluation(result: Evaluation) -> Page:
         truth = data.queries.record(q).point
         entries.append(
             PageEntry(
-                position=_estimated(ranked.query, ranked.candidates),
+                position=_estimated(ranked.query, _with_evidence(ranked.candidates, result, q)),
                 photo=data.queries.file(q),
                 candidate_photos=tuple(data.database.file(candidate.row) for candidate in ranked.candidates),
                 truth=truth,
@@ -123,11 +161,11 @@ def page_of_evaluation(result: Evaluation) -> Page:
     meaning = "listed as a positive" if threshold is None else f"within {threshold:g} m of the query"
     lines = (
         f"Model {result.model}, vocabulary {result.vocabulary}. {len(data.database):,} database photos.",
-        f"Protocol: {result.protocol}.",
+        f"Protocol: {result.protocol}; ordered by {result.order}.",
         *((f"{len(result.skipped):,} photos were skipped because they cannot be read.",) if result.skipped else ()),
     )
     rule = f"A query is right where its first candidate is {meaning}; a candidate with a green border is {meaning}."
-    return Page(f"Evaluation on {data.name}", tuple(entries), lines, rule, (_recall_table(result),))
+    return Page(f"Evaluation on {data.name}", tuple(entries), lines, rule, (_recall_table(result), _time_table(result)))
 
 
 def _own_point(query: str) -> GeoPoint | None:
@@ -150,6 +188,15 @@ def _is_near(candidate: Candidate, truth: GeoPoint) -> bool | None:
 def _estimated(query: str, candidates: tuple[Candidate, ...]) -> Position:
     estimate = estimate_position(candidates)
     return Position(query, estimate.status, point=estimate.point, heading_deg=estimate.heading_deg, candidates=candidates)
+
+
+def _with_evidence(candidates: tuple[Candidate, ...], result: Evaluation, query: int) -> tuple[Candidate, ...]:
+    """The candidates with what re-ranking found about them, where it was asked."""
+    if not result.evidence:
+        return candidates
+    pairs = zip(candidates, result.evidence[query], strict=False)
+    known = [one if found is None else replace(one, evidence=found, num_inliers=found.num_inliers) for one, found in pairs]
+    return (*known, *candidates[len(known) :])
 
 
 def _threshold(result: Evaluation) -> float | None:
@@ -179,6 +226,12 @@ def _recall_table(result: Evaluation) -> PageTable:
         if scored.num_without_positives:
             rows.append((name, f"the {num - scored.num_without_positives:,} with positives", *map(_cell, scored.with_positives)))
     return PageTable("Recall with counts and 95 % intervals (Wilson)", header, tuple(rows))
+
+
+def _time_table(result: Evaluation) -> PageTable:
+    whole = sum(result.seconds.values()) or 1.0
+    rows = [(stage, f"{spent:.1f} s", f"{100 * spent / whole:.0f} %") for stage, spent in result.seconds.items()]
+    return PageTable("Time of the whole evaluation", ("stage", "time", "share"), tuple(rows))
 
 
 def _cell(recall: Recall) -> str:

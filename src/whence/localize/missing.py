@@ -6,9 +6,10 @@ after, at places near each other, a photo lies somewhere between. Nothing is wri
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -20,7 +21,7 @@ from whence.data.scan import scan_photos
 from whence.errors import BadOption, NoPhotos
 from whence.geo import distance_m, mean_point
 from whence.localize.build import build_from_photos
-from whence.localize.localizer import Localizer
+from whence.localize.localizer import Localizer, LocateOptions
 from whence.localize.retrieve import Around
 from whence.models.descriptor import load_model
 from whence.settings import BuildOptions
@@ -45,6 +46,8 @@ class MissingOptions:
     """Seconds to the nearest geotagged photo where there is none on the other side, at most."""
     max_apart_m: float = 500.0
     """Metres between the geotagged photos before and after, at most."""
+    locate: LocateOptions = field(default_factory=LocateOptions)
+    """How matches are compared and verified."""
     agree_within_m: float = 100.0
     """Metres between match and time hint within which they agree (or the match's own radius, if that is larger)."""
 
@@ -85,7 +88,7 @@ class Proposal:
     @property
     def is_verified(self) -> bool:
         """Whether more than the look of one photo speaks for the place."""
-        return self.placed_by in ("both agree", "time") or (self.placed_by == "match" and self.position.confidence is not None)
+        return self.placed_by in ("both agree", "time") or (self.placed_by == "match" and self.position.is_verified)
 
     @property
     def radius_m(self) -> float | None:
@@ -187,9 +190,13 @@ def propose(
         return Proposal(photo, "none", None, position, None, time, reason)
     if matched is None:
         assert hint is not None
-        return Proposal(photo, "time", hint.point, position, hint, time, _hint_text(hint))
+        reason = _hint_text(hint)
+        if position.best_guess is not None and position.best_guess.point is not None:
+            gap = distance_m(position.best_guess.point, hint.point)
+            reason += f"; the best guess of the match lies {_distance_text(gap)} away"
+        return Proposal(photo, "time", hint.point, position, hint, time, reason)
     if hint is None:
-        reason = "" if position.confidence is not None else "the best match, which nothing has verified"
+        reason = "" if position.is_verified else "the best match, which nothing has verified"
         return Proposal(photo, "match", matched, position, None, time, reason)
     gap = distance_m(matched, hint.point)
     if gap <= max(options.agree_within_m, position.radius_m or 0.0):
@@ -202,8 +209,22 @@ def _match(
 ) -> tuple[tuple[Position, ...], Photos]:
     files = [missing.file(row) for row in range(len(missing))]
     with Localizer.open(database) as localizer:
-        found = tuple(localizer.locate_many(files, k=options.k, around=_EVERYWHERE, show_progress=show_progress))
-        return found, localizer.photos
+        answers = localizer.locate_many(files, k=options.k, around=_EVERYWHERE, options=options.locate, show_progress=show_progress)
+        found = tuple(answers)
+        known = _named_from(localizer.photos, missing.root)
+    return tuple(_renamed(position, known) for position in found), known
+
+
+def _named_from(photos: Photos, root: Path) -> Photos:
+    """The same photos with names relative to `root`: a temporary database is gone when they are looked at."""
+    files = [os.path.normpath(os.path.join(os.path.abspath(photos.root), path)) for path in photos.paths]
+    top = os.path.abspath(root)
+    return Photos([os.path.relpath(file, top).replace(os.sep, "/") for file in files], photos.columns, root=top)
+
+
+def _renamed(position: Position, photos: Photos) -> Position:
+    candidates = tuple(replace(one, photo=photos.paths[one.row]) for one in position.candidates)
+    return replace(position, candidates=candidates)
 
 
 def _hint(photos: Photos, row: int, around: tuple[int | None, int | None], options: MissingOptions) -> TimeHint | None:

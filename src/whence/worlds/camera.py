@@ -57,7 +57,7 @@ def look_rotation(*, grid_heading_deg: float, pitch_deg: float = 0.0, roll_deg: 
     grid_heading, pitch, roll = np.radians([grid_heading_deg, pitch_deg, roll_deg])
     forward = np.array([np.sin(grid_heading) * np.cos(pitch), np.cos(grid_heading) * np.cos(pitch), np.sin(pitch)])
     right = np.array([np.cos(grid_heading), -np.sin(grid_heading), 0.0])
-    down = np.cross(forward, right)
+    down = np.array([right[1] * -forward[2], forward[2] * right[0], forward[0] * right[1] - forward[1] * right[0]])
     turned_right = np.cos(roll) * right + np.sin(roll) * down
     turned_down = -np.sin(roll) * right + np.cos(roll) * down
     return np.stack([turned_right, turned_down, forward])

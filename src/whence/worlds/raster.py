@@ -53,6 +53,14 @@ class TextureCache:
         self._held: OrderedDict[Any, tuple[Any, int]] = OrderedDict()
         self._total = 0
 
+    def find(self, key: Any) -> Any:
+        """The thing of that key, or None."""
+        held = self._held.get(key)
+        if held is None:
+            return None
+        self._held.move_to_end(key)
+        return held[0]
+
     def get(self, key: Any, make: Callable[[], Any], size_bytes: Callable[[Any], int]) -> Any:
         """The thing of that key, made if need be. Reduced versions are taken to add half of the size."""
         if key in self._held:
@@ -181,10 +189,11 @@ class Raster:
         """Box, mask and inverse depth of the part of a patch that would be seen now."""
         polygon, x0, y0, x1, y1 = outline
         mask = self._mask[y0:y1, x0:x1]
+        # The mask keeps what earlier patches left elsewhere; only this box is read.
         mask[:] = 0
-        cv2.fillConvexPoly(mask, polygon - (16 * x0, 16 * y0), 255, cv2.LINE_8, 4)
-        row = inverse[2]
-        depth = (np.float32(row[0]) * self._columns[x0:x1] + np.float32(row[2])) + np.float32(row[1]) * self._rows[y0:y1]
+        cv2.fillConvexPoly(self._mask, polygon, 255, cv2.LINE_8, 4)
+        across, along, start = inverse[2].astype(np.float32)
+        depth = (across * self._columns[x0:x1] + start) + along * self._rows[y0:y1]
         held = self.inverse_depth[y0:y1, x0:x1]
         seen = (held == 0).view(np.uint8) if is_ground else (depth > held).view(np.uint8)
         seen = cv2.bitwise_and(seen, mask)
@@ -221,9 +230,9 @@ class Raster:
 
     def _level(self, texture: Texture, inverse: np.ndarray, x: float, y: float) -> np.ndarray:
         """The mip level whose texels are about a pixel at (x, y)."""
-        a, b, w = (inverse @ (x, y, 1.0)).tolist()
+        (h00, h01, h02), (h10, h11, h12), (h20, h21, h22) = inverse.tolist()
+        a, b, w = h00 * x + h01 * y + h02, h10 * x + h11 * y + h12, h20 * x + h21 * y + h22
         w = w if abs(w) > 1e-6 else 1e-6
-        (h00, h01, _), (h10, h11, _), (h20, h21, _) = inverse.tolist()
         height, width = texture.base.shape[:2]
         across = max(abs(h00 * w - a * h20), abs(h01 * w - a * h21)) * width / (w * w)
         down = max(abs(h10 * w - b * h20), abs(h11 * w - b * h21)) * height / (w * w)

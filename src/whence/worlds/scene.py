@@ -81,6 +81,7 @@ class Scene:
         """Whether the city is a coarse mesh: fronts are single planes without signs and relief, and the streets are empty."""
         self.far_px_per_m = px_per_m if is_coarse else max(6.0, px_per_m * 0.4)
         self.cache = TextureCache(cache_bytes)
+        self._changes: dict[tuple[int, int, float], int] = {}
         self.heights_m = np.array([facade_height_m(lot, self.look(lot)) for lot in plan.lots])
         self.fronts = front_columns(plan.lots, self.heights_m)
         self.walls = party_walls(plan.lots, self.heights_m)
@@ -93,8 +94,13 @@ class Scene:
 
     def change_of(self, lot: int, epoch: Epoch) -> int:
         """How often a lot's shops have been renewed by that epoch."""
-        draws = random_stream(self.plan.seed, _CHANGES, lot).random(epoch.change) if epoch.change else ()
-        return int(sum(draw < epoch.changed_share for draw in draws))
+        if not epoch.change:
+            return 0
+        key = (lot, epoch.change, epoch.changed_share)
+        if key not in self._changes:
+            draws = random_stream(self.plan.seed, _CHANGES, lot).random(epoch.change)
+            self._changes[key] = int((draws < epoch.changed_share).sum())
+        return self._changes[key]
 
     def load_front(self, lot: int, epoch: Epoch) -> LoadedFront:
         """The textures of a front, drawn or from the cache."""
@@ -121,6 +127,9 @@ class Scene:
 
     def texture(self, key: tuple) -> Texture:
         """A shared texture by key."""
+        held = self.cache.find(key)
+        if held is not None:
+            return held
         return self.cache.get(key, lambda: Texture(self._make_texture(key)), lambda texture: texture.base.nbytes)
 
     def _make_texture(self, key: tuple) -> np.ndarray:
@@ -199,19 +208,22 @@ class Scene:
             ((gap**2).sum(axis=1) < FAR_M**2) & (((centre[:2] - fronts.origin[:, :2]) * fronts.outward[:, :2]).sum(axis=1) > 0.05)
         )
         inverse, corners = raster.project(fronts.origin[near], fronts.across[near], fronts.down[near])
-        seen = raster.visible(corners)
-        jobs = [(float(corners[k, :, 2].min()), int(near[k]), inverse[k], corners[k], -1) for k in np.flatnonzero(seen)]
+        seen = np.flatnonzero(raster.visible(corners))
         walls = self.walls
         around = np.flatnonzero(((walls.origin[:, :2] - centre[:2]) ** 2).sum(axis=1) < FAR_M**2)
         wall_inverse, wall_corners = raster.project(walls.origin[around], walls.across[around], walls.down[around])
-        for k in np.flatnonzero(raster.visible(wall_corners)):
-            jobs.append((float(wall_corners[k, :, 2].min()), -1, wall_inverse[k], wall_corners[k], int(around[k])))
-        for nearest, lot, matrix, corner, wall in sorted(jobs, key=lambda job: job[0]):
-            outline = raster.outline(corner)
+        wall_seen = np.flatnonzero(raster.visible(wall_corners))
+        all_corners = np.concatenate([corners[seen], wall_corners[wall_seen]])
+        matrices = np.concatenate([inverse[seen], wall_inverse[wall_seen]])
+        # Fronts by lot; side walls, which follow them, below zero.
+        numbers = [*near[seen].tolist(), *(-1 - around[wall_seen]).tolist()]
+        outlines, nearest_m = raster.outlines(all_corners), all_corners[..., 2].min(axis=1)
+        for k in np.argsort(nearest_m, kind="stable").tolist():
+            lot, matrix, outline, nearest = numbers[k], matrices[k], outlines[k], nearest_m[k]
             if outline is None:
                 continue
             if lot < 0:
-                self._draw_wall(raster, matrix, outline, wall)
+                self._draw_wall(raster, matrix, outline, -1 - lot)
             elif nearest > DETAIL_M or self.is_coarse:
                 if raster.covers(matrix, outline):
                     info = PatchInfo(_LABEL["building"], tuple(fronts.outward[lot]), lot)  # type: ignore[arg-type]

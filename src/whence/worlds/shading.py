@@ -43,15 +43,19 @@ def expose(
     condition, ids = run.condition, raster.ids
     labels, normals = _tables(raster)
     is_flat = np.take(np.isin(labels, _FLAT), ids)
-    photo = np.stack(cv2.split(raster.albedo)[:3]).astype(np.float32)
+    photo = np.empty((3, *ids.shape), np.float32)
+    for plane, colours in zip(photo, cv2.split(raster.albedo), strict=False):
+        plane[:] = colours
     if condition.snow:
         _snow(photo, raster, labels, random)
     elif condition.wetness:
         photo *= np.where(is_flat, np.float32(0.6), np.float32(1.0))
     photo *= _light_planes(raster, run, light, normals)
     haze = np.exp(raster_distance(raster) * np.float32(-1 / condition.visibility_m))
-    low = np.array(condition.sky_low, np.float32)[:, None, None]
-    photo = low + (photo - low) * haze
+    for plane, low in zip(photo, condition.sky_low, strict=True):
+        plane -= np.float32(low)
+        plane *= haze
+        plane += np.float32(low)
     is_sky = (ids == 0).view(np.uint8)
     if is_sky.any():
         for plane, sky in zip(photo, cv2.split(_sky(raster, light).astype(np.float32)), strict=True):
@@ -83,7 +87,8 @@ def _light_planes(raster: Raster, run: Run, light: RunLight, normals: np.ndarray
     if light.shadow_m is not None:
         facing = np.where((normals == 0).all(axis=1), 0.55, np.clip(normals @ run.sun_direction, 0, 1)).astype(np.float32)
         sunlit = np.take(facing, ids) * _sunlit(raster, normals, light)
-        planes += np.array(condition.sun, np.float32)[:, None, None] * sunlit
+        for plane, strength in zip(planes, condition.sun, strict=True):
+            plane += np.float32(strength) * sunlit
     if condition.lit:
         planes += np.array([0.5, 0.4, 0.26], np.float32)[:, None, None] * (_lamps(raster) * np.float32(condition.lit))
         glow = np.clip(raster.albedo[..., 3].astype(np.float32) - 128, 0, 127) * np.float32(condition.lit / 127)
