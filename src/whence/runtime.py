@@ -136,7 +136,8 @@ def atomic_write(path: str | Path, mode: str = "wb", *, is_flushed: bool = True,
         with open(temporary, mode, **text) as file:  # type: ignore[call-overload]
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if is_flushed:
+                os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~current_umask())
         if is_new:
             _rename_new(temporary, target)
@@ -148,7 +149,8 @@ def atomic_write(path: str | Path, mode: str = "wb", *, is_flushed: bool = True,
         if isinstance(error, OSError) and not isinstance(error, WhenceError | FileExistsError):
             raise UnwritableFile(target, error) from error
         raise
-    sync_folder(target.parent)
+    if is_flushed:
+        sync_folder(target.parent)
 
 
 def _rename_new(temporary: str, target: Path) -> None:
