@@ -1,6 +1,7 @@
 """Fit the calibrations that come with Whence, on rendered cities, and write them as JSON.
 
     python tools/fit_calibrations.py [--model rootsift-vlad] [--work FOLDER]
+    python tools/fit_calibrations.py --model densevlad --num-cities 1
 
 Rendered photos only, of seeds that no test or benchmark uses. Queries at covered streets and at others ask as they are; photos of
 the database ask with everything near them left out. Printed beside each calibration: how it does on a city it was not fitted on.
@@ -88,16 +89,18 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description="Fit the calibrations that come with Whence, on rendered cities.")
     arguments.add_argument("--model", default="rootsift-vlad")
     arguments.add_argument("--work", help="folder in which cities and databases are kept")
+    arguments.add_argument("--num-cities", type=int, default=len(FIT_CITIES), help="fit on the first cities only")
     given = arguments.parse_args()
+    cities = FIT_CITIES[: given.num_cities]
     set_threads(1)
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as made:
         work = Path(given.work or made)
         parts: list[Trials] = []
-        for seed, width in FIT_CITIES:
+        for seed, width in cities:
             asked, impostors, localizer = trials_of_world(work, seed=seed, width=width, model=given.model)
             parts += [asked, impostors]
-        source = "rendered cities (seed, photo width): " + ", ".join(f"{seed}, {width} px" for seed, width in FIT_CITIES)
+        source = "rendered cities (seed, photo width): " + ", ".join(f"{seed}, {width} px" for seed, width in cities)
         calibration = fit_calibration(Trials.joined(parts), localizer, source=source)
         with atomic_write(FOLDER / f"{given.model}.inliers.json", "w") as file:
             file.write(to_json(calibration) + "\n")
