@@ -1,7 +1,6 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-TORCH := .venv-torch
 # Every file of benchmarks/ that is run by itself; the other two are what they share.
 BENCHMARKS = $(filter-out %/side_by_side.py %/place_descriptors.py,$(wildcard benchmarks/*.py))
 
@@ -19,14 +18,14 @@ check: $(VENV)/dev
 format: $(VENV)/dev
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-bench: $(TORCH)/ready
-	for file in $(BENCHMARKS); do $(TORCH)/bin/python $$file $(ARGS) || exit; done
+bench: $(VENV)/dev
+	for file in $(BENCHMARKS); do $(BIN)/python $$file $(ARGS) || exit; done
 
 docs: $(VENV)/dev
 	$(BIN)/python -m pytest tests/test_docs.py
 
 clean:
-	rm -rf $(VENV) $(TORCH) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 
 $(VENV)/core: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -34,12 +33,6 @@ $(VENV)/core: pyproject.toml
 	touch $@
 
 $(VENV)/dev: $(VENV)/core
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --group test --group check
-	touch $@
-
-$(TORCH)/ready: pyproject.toml
-	$(PYTHON) -m venv $(TORCH)
-	$(TORCH)/bin/python -m pip install --quiet --disable-pip-version-check "uv>=0.5"
-	$(TORCH)/bin/uv pip install --quiet --python $(TORCH)/bin/python --editable ".[fast,torch]" scikit-learn scipy
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.5"
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[fast,torch,train,onnx,openvino]" --group test --group check
 	touch $@
