@@ -28,7 +28,7 @@ from whence.evaluation.confidence import (
     trials_of_queries,
 )
 from whence.localize.localizer import Localizer
-from whence.localize.verify import FEATURES, to_json
+from whence.localize.verify import FEATURES, to_json, write_calibration
 from whence.runtime import atomic_write, set_threads
 from whence.settings import BuildOptions
 from whence.types import Calibration
@@ -142,8 +142,7 @@ def main() -> None:
             parts.append((asked, impostors))
         source = "rendered cities (seed, photo width): " + ", ".join(f"{city.seed}, {city.width} px" for city in cities)
         calibration = fit(parts, localizer, source=source)
-        with atomic_write(FOLDER / f"{given.model}.inliers.json", "w") as file:
-            file.write(to_json(calibration) + "\n")
+        write_calibration(FOLDER / f"{given.model}.inliers.json", calibration)
         print(to_json(calibration), flush=True)
         show_held_out(cities, parts, localizer)
 

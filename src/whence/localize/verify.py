@@ -20,6 +20,7 @@ from whence.errors import BadOption, CalibrationMismatch, UnreadableTable
 from whence.geo import to_earth_centred
 from whence.index.store import Store
 from whence.localize.rerank import PreparedPhotos
+from whence.runtime import atomic_write
 from whence.types import Calibration, CalibrationKey, Candidate, Verification
 
 FEATURES = ("log_inliers", "coverage", "margin", "match_margin")
@@ -154,6 +155,12 @@ def read_calibration(path: str | Path) -> Calibration:
     except (OSError, UnicodeDecodeError) as error:
         raise UnreadableTable(path, str(error)) from None
     return from_json(text, where=str(path))
+
+
+def write_calibration(path: str | Path, calibration: Calibration) -> None:
+    """Write a calibration as a JSON file, whole or not at all. Raises `UnwritableFile`."""
+    with atomic_write(path, "w") as file:
+        file.write(to_json(calibration) + "\n")
 
 
 def to_json(calibration: Calibration) -> str:
