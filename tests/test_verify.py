@@ -47,7 +47,7 @@ from whence.types import Calibration, CalibrationKey, Candidate, GeoPoint, PairE
 
 HERE = GeoPoint(59.32, 18.07)
 KEY = CalibrationKey("rootsift-vlad.v1", "inliers.v1", 640, "settings")
-CALIBRATION = Calibration(KEY, (-4.0, 1.0, 2.0, 1.0), (-6.0, 2.0, 2.0, 0.0), radius_factor=1.2)
+CALIBRATION = Calibration(KEY, (-4.0, 1.0, 2.0, 1.0, 0.5), (-6.0, 2.0, 2.0, 0.0, 0.0), radius_factor=1.2)
 
 
 def candidate(inliers: int, *, east_m: float | None = 0.0, coverage: float = 0.5, heading_deg: float | None = None) -> Candidate:
@@ -59,20 +59,20 @@ def candidate(inliers: int, *, east_m: float | None = 0.0, coverage: float = 0.5
 def test_features_with_coordinates() -> None:
     candidates = [candidate(50), candidate(30, east_m=20), candidate(19, east_m=500), candidate(25, east_m=None)]
     # The rival is the best one elsewhere: neither the neighbour, nor one whose place is unknown.
-    assert features_of(candidates) == pytest.approx([math.log(51), 0.5, math.log(51 / 20)])
-    assert features_of(candidates[:2]) == pytest.approx([math.log(51), 0.5, math.log(51 / 8)])
-    assert features_of(candidates, 2) == pytest.approx([math.log(20), 0.5, math.log(20 / 51)])
+    assert features_of(candidates) == pytest.approx([math.log(51), 0.5, math.log(51 / 20), math.log(61 / 30)])
+    assert features_of(candidates[:2]) == pytest.approx([math.log(51), 0.5, math.log(51 / 8), math.log(61 / 8)])
+    assert features_of(candidates, 2) == pytest.approx([math.log(20), 0.5, math.log(20 / 51), math.log(30 / 61)])
 
 
 def test_features_without_coordinates() -> None:
     candidates = [candidate(count, east_m=None) for count in (50, 40, 20, 3)]
-    assert features_of(candidates) == pytest.approx([math.log(51), 0.5, math.log(51 / 21)])
-    assert features_of(candidates[:1]) == pytest.approx([math.log(51), 0.5, math.log(51 / 8)])
+    assert features_of(candidates) == pytest.approx([math.log(51), 0.5, math.log(51 / 21), math.log(61 / 31)])
+    assert features_of(candidates[:1]) == pytest.approx([math.log(51), 0.5, math.log(51 / 8), math.log(61 / 8)])
 
 
 def test_probability_is_the_logistic_of_the_features() -> None:
     candidates = [candidate(50), candidate(19, east_m=500)]
-    logit = -4 + math.log(51) + 2 * 0.5 + math.log(51 / 20)
+    logit = -4 + math.log(51) + 2 * 0.5 + math.log(51 / 20) + 0.5 * math.log(61 / 30)
     assert confidence_of(candidates, 0, CALIBRATION) == pytest.approx(1 / (1 + math.exp(-logit)))
     hidden = [replace(one, point=None) for one in candidates]
     assert confidence_of(hidden, 0, CALIBRATION) == pytest.approx(1 / (1 + math.exp(6 - 2 * math.log(51) - 1)))

@@ -4,14 +4,17 @@
     python tools/fit_calibrations.py --model densevlad --num-cities 1
 
 Rendered photos only, of seeds that no test or benchmark uses. Queries at covered streets and at others ask as they are; photos of
-the database ask with everything near them left out. Printed beside each calibration: how it does on a city it was not fitted on.
+the database ask with everything near them left out. The least confidence is set on the queries alone. Printed beside the
+calibration: how each seed fares with a calibration fitted on the others, which is what choices are made by.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,31 +28,51 @@ from whence.evaluation.confidence import (
     trials_of_queries,
 )
 from whence.localize.localizer import Localizer
-from whence.localize.verify import to_json
+from whence.localize.verify import FEATURES, to_json, write_calibration
 from whence.runtime import atomic_write, set_threads
 from whence.settings import BuildOptions
 from whence.types import Calibration
 from whence.worlds.capture import CaptureOptions
 from whence.worlds.city import WorldOptions, render_world
+from whence.worlds.presets import CitySize
 
-FIT_CITIES = ((2001, 320), (2001, 640), (2002, 320), (2003, 320))
-"""Seed of a city and width of its photos in pixels."""
-TEST_CITIES = ((2004, 320),)
+
+class FitCity(NamedTuple):
+    """A city to fit on."""
+
+    seed: int
+    width: int
+    """Of its photos, in pixels."""
+    num_database: int = 800
+    num_queries: int = 160
+    num_unknown: int = 60
+
+    @property
+    def name(self) -> str:
+        return f"w{self.width}-{self.seed}"
+
+
+FIT_CITIES = (
+    *(FitCity(seed, 320) for seed in range(2001, 2006)),
+    FitCity(2001, 640, 500, 120, 40),
+)
 FOLDER = Path(__file__).parents[1] / "src" / "whence" / "localize" / "calibrations"
 
 
-def trials_of_world(work: Path, *, seed: int, width: int, model: str) -> tuple[Trials, Trials, Localizer]:
+def trials_of_city(work: Path, city: FitCity, *, model: str) -> tuple[Trials, Trials, Localizer]:
     """What a rendered city's queries and, with everything near left out, its database photos show when they ask; and its localizer.
 
     City and database are made where they are not there yet.
     """
-    root = work / f"w{width}-{seed}"
-    options = WorldOptions(capture=CaptureOptions(width=width, height=3 * width // 4))
+    root = work / city.name
+    sizes = CitySize("city00", "", city.num_database, city.num_queries, city.num_unknown)
+    capture = CaptureOptions(width=city.width, height=3 * city.width // 4)
     if not (root / f"{model}.whence").is_dir():
-        render_world(root, preset="small", seed=seed, options=options, num_workers=1, show_progress=False)
+        options = WorldOptions(capture=capture, cities=(sizes,))
+        render_world(root, seed=city.seed, options=options, num_workers=1, show_progress=False)
     build = BuildOptions(model=model, keep_local=True)
     localizer = Localizer.build(root / "database", path=root / f"{model}.whence", options=build, show_progress=False)
-    kept = root / f"{model}.trials.npz"
+    kept = root / f"{model}.{'-'.join(FEATURES)}.npz"
     if kept.is_file():
         with np.load(kept) as arrays:
             asked, own = (Trials(*(arrays[f"{part}{i}"] for i in range(7))) for part in ("asked", "own"))
@@ -84,8 +107,26 @@ def show_test(asked: Trials, calibration: Calibration, what: str) -> None:
         )
 
 
+def show_held_out(cities: Sequence[FitCity], parts: Sequence[tuple[Trials, Trials]], localizer: Localizer) -> None:
+    """Print how the queries of each seed fare with a calibration fitted on the cities of the other seeds."""
+    for seed in sorted({city.seed for city in cities}):
+        others = [part for city, part in zip(cities, parts, strict=True) if city.seed != seed]
+        if others:
+            calibration = fit(others, localizer, source="")
+            for city, (asked, _) in zip(cities, parts, strict=True):
+                if city.seed == seed:
+                    show_test(asked, calibration, f"{city.name}, fitted on the other seeds")
+
+
+def fit(parts: Sequence[tuple[Trials, Trials]], localizer: Localizer, *, source: str) -> Calibration:
+    """The calibration of cities' queries and database photos."""
+    asked = Trials.joined([queries for queries, _ in parts])
+    everything = Trials.joined([trials for part in parts for trials in part])
+    return fit_calibration(everything, localizer, asked=asked, source=source)
+
+
 def main() -> None:
-    """Render, ask, fit, write, and show how it does on another city."""
+    """Render, ask, fit, write, and show how each city does when it is held out."""
     arguments = argparse.ArgumentParser(description="Fit the calibrations that come with Whence, on rendered cities.")
     arguments.add_argument("--model", default="rootsift-vlad")
     arguments.add_argument("--work", help="folder in which cities and databases are kept")
@@ -95,19 +136,15 @@ def main() -> None:
     set_threads(1)
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as made:
-        work = Path(given.work or made)
-        parts: list[Trials] = []
-        for seed, width in cities:
-            asked, impostors, localizer = trials_of_world(work, seed=seed, width=width, model=given.model)
-            parts += [asked, impostors]
-        source = "rendered cities (seed, photo width): " + ", ".join(f"{seed}, {width} px" for seed, width in cities)
-        calibration = fit_calibration(Trials.joined(parts), localizer, source=source)
-        with atomic_write(FOLDER / f"{given.model}.inliers.json", "w") as file:
-            file.write(to_json(calibration) + "\n")
+        parts = []
+        for city in cities:
+            asked, impostors, localizer = trials_of_city(Path(given.work or made), city, model=given.model)
+            parts.append((asked, impostors))
+        source = "rendered cities (seed, photo width): " + ", ".join(f"{city.seed}, {city.width} px" for city in cities)
+        calibration = fit(parts, localizer, source=source)
+        write_calibration(FOLDER / f"{given.model}.inliers.json", calibration)
         print(to_json(calibration), flush=True)
-        for seed, width in TEST_CITIES:
-            asked, _, _ = trials_of_world(work, seed=seed, width=width, model=given.model)
-            show_test(asked, calibration, f"seed {seed}, {width} px")
+        show_held_out(cities, parts, localizer)
 
 
 if __name__ == "__main__":

@@ -32,8 +32,7 @@ def calibrate(
     from whence.index.store import Store
     from whence.localize.localizer import Localizer
     from whence.localize.rerank import RerankOptions
-    from whence.localize.verify import find_calibration, key_of, store_calibration, to_json
-    from whence.runtime import atomic_write
+    from whence.localize.verify import find_calibration, key_of, store_calibration, write_calibration
 
     path = load_settings(flags={"database": database}).database
     if max_photos < 1:
@@ -52,11 +51,7 @@ def calibrate(
         calibration = replace(fit_calibration(trials, localizer, options=options), source=source)
     fit = reliability(trials.confidences(calibration.with_points), trials.gaps_m <= GENUINE_M)
     if to is not None:
-        try:
-            with atomic_write(to, "w") as file:
-                file.write(to_json(calibration) + "\n")
-        except OSError as error:
-            raise BadOption(f"{to!r} cannot be written: {error}") from None
+        write_calibration(to, calibration)
     elif not dry_run:
         with Store.open(path, writable=True) as store:
             store_calibration(store, calibration)

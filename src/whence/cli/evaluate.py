@@ -40,13 +40,14 @@ def evaluate(
     rerank: str = typer.Option(None, "--rerank", help="Order the first candidates by this pair scorer: inliers."),
     rerank_candidates: int = typer.Option(20, "--rerank-candidates", help="Candidates per query that --rerank compares."),
     rerank_seconds: float = typer.Option(None, "--rerank-seconds", help="Seconds per query for --rerank."),
+    calibration: str = typer.Option(None, help="With --rerank: verify with this calibration file instead of the packaged one."),
     save_predictions: str = typer.Option(None, help="Write the ranked candidates to this CSV file."),
     save_pairs: str = typer.Option(None, help="Write the ranked candidates to this file as hloc pairs."),
     report: str = typer.Option(None, "--report", help="Write a page with map, photos and candidates to this HTML file."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of a table."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar."),
 ) -> int:
-    """Print recall@N with counts, 95 % intervals and the protocol, and the error of the positions where coordinates are known."""
+    """Print recall@N with counts, 95 % intervals and protocol, position errors, and with --rerank the worth of answers."""
     from whence.evaluation.benchmarks import EvaluationOptions, evaluate_predictions
     from whence.evaluation.benchmarks import evaluate as run
     from whence.evaluation.report import as_records, as_table
@@ -57,6 +58,7 @@ def evaluate(
         recall_at=tuple(int(n) for n in _numbers(recall_at, "--recall-at")),
         is_leave_one_out=leave_one_out,
         rerank=None if rerank is None else RerankOptions(rerank, rerank_candidates, rerank_seconds),
+        calibration=None if calibration is None else Path(calibration),
         work_folder=None if work is None else Path(work),
     )
     folders = (database_folder, queries_folder)

@@ -8,7 +8,6 @@ from typing import Any
 import typer
 
 from whence.cli.output import print_json, print_note, show
-from whence.errors import BadOption
 from whence.types import Match
 
 
@@ -72,7 +71,4 @@ def _write_picture(path: str, photo0: str, photo1: str, found: Match) -> None:
     from whence.data.pictures import draw_match, write_picture
 
     image0, image1 = (load_resized(Path(photo), long_side_px=1024) for photo in (photo0, photo1))
-    try:
-        write_picture(path, draw_match(image0, image1, found))
-    except OSError as error:
-        raise BadOption(f"the picture {path!r} cannot be written: {error}") from None
+    write_picture(path, draw_match(image0, image1, found))

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from whence.data.photos import Photos
-from whence.data.positions import PositionTable, read_positions, sniff_delimiter
+from whence.data.positions import PositionTable, read_positions, read_table_text, sniff_delimiter
 from whence.data.scan import ReadOptions, check_matched, list_photos, read_files, read_list, scan_photos
 from whence.errors import BadOption, NoPhotos, UnreadableTable
 from whence.geo import NeighborLists
@@ -203,12 +203,7 @@ def _set_name(root: Path, split: str) -> str:
 
 def _read_pair_rows(path: Path) -> tuple[dict[str, list[str]], dict[str, int]]:
     """Absolute paths of each query's positives, and the line each query was first named on."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise UnreadableTable(path, error.strerror or str(error)) from None
-    except UnicodeDecodeError as error:
-        raise UnreadableTable(path, f"byte {error.start} is not UTF-8; save the table as UTF-8") from None
+    text = read_table_text(path)
     # The semicolon separates positives inside a field, so it cannot separate the fields.
     delimiter = sniff_delimiter(text.split("\n", 1)[0].replace(";", ""))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)

@@ -55,14 +55,19 @@ class PositionTable:
 def read_positions(path: str | Path) -> PositionTable:
     """The table in a CSV or GeoJSON file. Raises `UnreadableTable` naming the line, or the feature, that is wrong."""
     path = Path(path)
+    text = read_table_text(path)
+    is_json = path.suffix.lower() in (".json", ".geojson") or text.lstrip()[:1] == "{"
+    return PositionTable(str(path), _read_geojson(text, path) if is_json else _read_csv(text, path))
+
+
+def read_table_text(path: str | Path) -> str:
+    """The text of a table in UTF-8, a byte order mark left out. Raises `UnreadableTable`."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        return Path(path).read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise UnreadableTable(path, error.strerror or str(error)) from None
     except UnicodeDecodeError as error:
         raise UnreadableTable(path, f"byte {error.start} is not UTF-8; save the table as UTF-8") from None
-    is_json = path.suffix.lower() in (".json", ".geojson") or text.lstrip()[:1] == "{"
-    return PositionTable(str(path), _read_geojson(text, path) if is_json else _read_csv(text, path))
 
 
 def sniff_delimiter(header: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from whence.data.positions import read_table_text
 from whence.errors import InputError, UnreadableTable
 from whence.runtime import atomic_write
 from whence.types import Candidate
@@ -55,7 +56,7 @@ def read_predictions(path: str | Path) -> tuple[Ranked, ...]:
 
     Raises `UnreadableTable` with the line.
     """
-    reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
+    reader = csv.reader(io.StringIO(read_table_text(path), newline=""), strict=True)
     found: dict[str, list[Candidate]] = {}
     try:
         header = next(reader, [])
@@ -95,7 +96,7 @@ def read_hloc_pairs(path: str | Path) -> tuple[Ranked, ...]:
     Raises `UnreadableTable` with the line.
     """
     found: dict[str, list[str]] = {}
-    for number, line in enumerate(_read_text(path).split("\n"), start=1):
+    for number, line in enumerate(read_table_text(path).split("\n"), start=1):
         names = line.split()
         if names and len(names) != 2:
             raise UnreadableTable(path, "a line must be two names, separated by a space", line=number)
@@ -116,12 +117,3 @@ def _candidate(cells: Sequence[str], path: str | Path, line: int) -> Candidate:
     if rank < 1 or not cells[2]:
         raise UnreadableTable(path, "a candidate needs a rank from 1 and a photo", line=line)
     return Candidate(cells[2], rank, similarity)
-
-
-def _read_text(path: str | Path) -> str:
-    try:
-        return Path(path).read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise UnreadableTable(path, error.strerror or str(error)) from None
-    except UnicodeDecodeError as error:
-        raise UnreadableTable(path, f"byte {error.start} is not UTF-8") from None

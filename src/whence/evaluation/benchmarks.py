@@ -13,20 +13,22 @@ import numpy as np
 from whence.data.formats import EvaluationSet
 from whence.data.photos import Photos
 from whence.data.predictions import Ranked
-from whence.errors import BadOption, InputError, NoPhotos, UnreadableImage
+from whence.errors import BadOption, CalibrationMismatch, InputError, NoPhotos, UnreadableImage
 from whence.evaluation.metrics import RECALL_AT
 from whence.evaluation.protocol import THRESHOLDS_M, ScoredThreshold, describe_protocol, same_content, score_predictions
 from whence.geo import to_earth_centred
 from whence.index.flat import FlatIndex
 from whence.index.store import Store
 from whence.localize.build import build_from_photos
+from whence.localize.judge import Judge
 from whence.localize.position import estimate_position
 from whence.localize.rerank import PreparedPhotos, RerankOptions, rerank
-from whence.localize.retrieve import candidate_of
+from whence.localize.retrieve import Retriever, candidate_of
+from whence.localize.verify import find_calibration, key_of
 from whence.models.descriptor import DescriptorModel, load_model
 from whence.runtime import progress
 from whence.settings import BuildOptions
-from whence.types import Candidate, GeoPoint, PairEvidence, SkippedPhoto
+from whence.types import Calibration, Candidate, GeoPoint, PairEvidence, Position, SkippedPhoto
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +42,16 @@ class EvaluationOptions:
     is_leave_one_out: bool = False
     rerank: RerankOptions | None = None
     """Compare the first candidates with the query, pair by pair, and order them by what is found."""
+    calibration: Path | None = None
+    """A calibration file that re-ranked candidates are verified with, instead of the packaged one."""
     work_folder: Path | None = None
     """Where descriptors are kept: a run that was stopped goes on there, and a second run describes nothing again."""
 
     def __post_init__(self) -> None:
         if not self.recall_at or min(self.recall_at) < 1:
             raise BadOption(f"recall is counted at ranks of 1 and more, not {list(self.recall_at)}")
+        if self.calibration is not None and self.rerank is None:
+            raise BadOption("a calibration is for the evidence of re-ranking: name a scorer")
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,10 @@ class Evaluation:
     """What the predictions are ordered by."""
     evidence: tuple[tuple[PairEvidence | None, ...], ...] = ()
     """For each query what re-ranking found about its first candidates, in their new order; empty without re-ranking."""
+    answers: tuple[Position, ...] = ()
+    """For each query the verified answer, as `locate` gives it; empty where nothing could be verified."""
+    unverified_reason: str = "nothing was re-ranked"
+    """Why there are no answers; empty where there are."""
 
     def ranked(self) -> tuple[Ranked, ...]:
         """The predictions as named candidates, for writing."""
@@ -98,13 +108,16 @@ def evaluate(
     database = run.describe(data.database, "database")
     queries = database if options.is_leave_one_out else run.describe(data.queries, "queries")
     started = time.perf_counter()
-    predictions, similarities = _search(database, queries, data, options)
+    is_searchable = np.isfinite(database).all(axis=1)
+    rows = np.flatnonzero(is_searchable)
+    index = FlatIndex.over(database if is_searchable.all() else database[rows], ids=rows)
+    retriever = Retriever(data.database, np.where(is_searchable, np.arange(len(database)), -1), index)
+    predictions, similarities = _search(index, queries, data, options)
     run.seconds["search"] = time.perf_counter() - started
-    order = "similarity of descriptors"
-    evidence: tuple[tuple[PairEvidence | None, ...], ...] = ()
+    done = _Reranked()
     if options.rerank is not None:
         started = time.perf_counter()
-        order, evidence = _rerank_all(run, data, predictions, similarities, options)
+        done = _rerank_all(run, data, predictions, similarities, retriever, options)
         run.seconds["rerank"] = time.perf_counter() - started
     result = _evaluation(
         model.name,
@@ -116,7 +129,7 @@ def evaluate(
         skipped=tuple(run.skipped),
         seconds=run.seconds,
     )
-    return replace(result, order=order, evidence=evidence)
+    return replace(result, order=done.order, evidence=done.evidence, answers=done.answers, unverified_reason=done.unverified_reason)
 
 
 def evaluate_predictions(
@@ -157,6 +170,8 @@ class _Describing:
         self.vocabulary = "none"
         self.skipped: list[SkippedPhoto] = []
         self.seconds: dict[str, float] = {}
+        self.spent_s: dict[str, np.ndarray] = {}
+        """Wall-clock seconds of each photo's description, by what was described; NaN where a work folder had it."""
 
     def describe(self, photos: Photos, what: str) -> np.ndarray:
         """Descriptors (N, D) of the photos, NaN rows where one cannot be read."""
@@ -171,7 +186,9 @@ class _Describing:
             _, rows = np.unique(photos.content, return_index=True)
             self.vocabulary = self.model.prepare([photos.file(int(row)) for row in rows])
         descriptors = np.full((len(photos), self.model.dim), np.nan, np.float32)
+        spent = self.spent_s[what] = np.full(len(photos), np.nan)
         files = (photos.file(i) for i in range(len(photos)))
+        started = time.perf_counter()
         with progress(f"describing {what}", total=len(photos), show=self.show_progress) as advance:
             for row, result in enumerate(self.model.describe_each(files, keep_local=self.keep_local)):
                 if isinstance(result, UnreadableImage):
@@ -180,6 +197,7 @@ class _Describing:
                     descriptors[row] = result.descriptor
                     if result.local is not None:
                         self.local[photos.columns["content"][row].decode()] = result.local
+                spent[row], started = time.perf_counter() - started, time.perf_counter()
                 advance(1)
         return descriptors
 
@@ -197,17 +215,15 @@ class _Describing:
 
 
 def _search(
-    database: np.ndarray, queries: np.ndarray, data: EvaluationSet, options: EvaluationOptions
+    index: FlatIndex, queries: np.ndarray, data: EvaluationSet, options: EvaluationOptions
 ) -> tuple[np.ndarray, np.ndarray]:
     """Predictions and similarities (Q, K), -1 and NaN where there are fewer."""
     k = max(options.k, *options.recall_at)
-    searchable = np.flatnonzero(np.isfinite(database).all(axis=1))
     askable = np.flatnonzero(np.isfinite(queries).all(axis=1))
     predictions = np.full((len(queries), k), -1, np.int64)
     similarities = np.full((len(queries), k), np.nan, np.float32)
-    if not len(searchable) or not len(askable):
+    if not index.num_vectors or not len(askable):
         return predictions, similarities
-    index = FlatIndex.over(database if len(searchable) == len(database) else database[searchable], ids=searchable)
     own = same_content(data.database) if options.is_leave_one_out else None
     extra = 0 if own is None else int(own.counts.max(initial=0))
     found = index.search(queries[askable], k=k + extra)
@@ -221,10 +237,25 @@ def _search(
     return predictions, similarities
 
 
+@dataclass(frozen=True)
+class _Reranked:
+    """What re-ranking and verifying all queries gave."""
+
+    order: str = "similarity of descriptors"
+    evidence: tuple[tuple[PairEvidence | None, ...], ...] = ()
+    answers: tuple[Position, ...] = ()
+    unverified_reason: str = "nothing was re-ranked"
+
+
 def _rerank_all(
-    run: _Describing, data: EvaluationSet, predictions: np.ndarray, similarities: np.ndarray, options: EvaluationOptions
-) -> tuple[str, tuple[tuple[PairEvidence | None, ...], ...]]:
-    """Put the rows of predictions and similarities in the order of re-ranking; the order's name, and the evidence."""
+    run: _Describing,
+    data: EvaluationSet,
+    predictions: np.ndarray,
+    similarities: np.ndarray,
+    retriever: Retriever,
+    options: EvaluationOptions,
+) -> _Reranked:
+    """Put the rows of predictions and similarities in the order of re-ranking; the order's name, the evidence, and the answers."""
     assert options.rerank is not None
     places = ["database", "database" if options.is_leave_one_out else "queries"]
     stores = [None if run.work is None else Store.open(run.work / f"{what}.whence") for what in places]
@@ -232,26 +263,45 @@ def _rerank_all(
         PreparedPhotos.for_model(options.rerank.scorer, run.model, photos, store=store, given=run.local)
         for photos, store in zip((data.database, data.queries), stores, strict=True)
     ]
-    evidence = []
+    calibration, reason = _calibration(run.model, known[0], options)
+    judge = Judge(run.model, retriever, options.rerank, known[0], calibration)
+    search_s = run.seconds["search"] / max(len(predictions), 1)
+    evidence, answers = [], []
     with progress("re-ranking", total=len(predictions), show=run.show_progress) as advance:
         for q in range(len(predictions)):
             rows = predictions[q][predictions[q] >= 0].tolist()
-            candidates = [
+            done: tuple[Candidate, ...] = tuple(
                 candidate_of(data.database, row, rank=rank, similarity=float(similarities[q, rank - 1]))
                 for rank, row in enumerate(rows, start=1)
-            ]
-            asked = known[1].of_row(q) if candidates else None
-            done: tuple[Candidate, ...] = tuple(candidates)
+            )
+            started = time.perf_counter()
+            asked = known[1].of_row(q) if done else None
             if asked is not None:
-                done = rerank(candidates, query=asked, prepared=known[0], options=options.rerank).candidates
+                done = rerank(done, query=asked, prepared=known[0], options=options.rerank).candidates
+            seconds = {"search": search_s, "rerank": time.perf_counter() - started}
+            if q < len(spent := run.spent_s.get(places[1], ())) and np.isfinite(spent[q]):
+                seconds = {"describe": float(spent[q]), **seconds}
             predictions[q, : len(rows)] = [one.row for one in done]
             similarities[q, : len(rows)] = [one.similarity for one in done]
             evidence.append(tuple(one.evidence for one in done))
+            if calibration is not None:
+                answers.append(judge.judge(data.queries.paths[q], done, seconds=seconds))
             advance(1)
     for store in stores:
         if store is not None:
             store.close()
-    return f"{options.rerank.scorer} among the first {options.rerank.num_candidates}", tuple(evidence)
+    order = f"{options.rerank.scorer} among the first {options.rerank.num_candidates}"
+    return _Reranked(order, tuple(evidence), tuple(answers), reason)
+
+
+def _calibration(model: DescriptorModel, prepared: PreparedPhotos, options: EvaluationOptions) -> tuple[Calibration | None, str]:
+    """The calibration for these settings, and why there is none. Raises `CalibrationMismatch` for a named one that does not fit."""
+    try:
+        return find_calibration(key_of(model.card.card_id, prepared), file=options.calibration), ""
+    except CalibrationMismatch as error:
+        if options.calibration is not None:
+            raise
+        return None, str(error)
 
 
 def _evaluation(

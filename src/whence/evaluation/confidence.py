@@ -31,9 +31,9 @@ FAR_M = 100.0
 MIN_PAIRS = 20
 """Pairs of each kind that a calibration needs."""
 RADIUS_LEVEL = 0.9
-MAX_FALSE_ANSWERS = 0.05
+MAX_FALSE_ANSWERS = 0.03
 """Share of the questions at places the photos do not show that may be answered all the same."""
-NOISE_FEATURES = np.array([np.log1p(NOISE_INLIERS - 1), 0.0, 0.0])
+NOISE_FEATURES = np.array([np.log1p(NOISE_INLIERS - 1), *[0.0] * (len(FEATURES) - 1)])
 """Features of the most that chance gives."""
 _RIDGE = 1e-2
 _NUM_STEPS = 100
@@ -150,14 +150,22 @@ def trials_of_queries(
     return _as_trials(asked, localizer.photos)
 
 
-def fit_calibration(trials: Trials, localizer: Localizer, *, options: RerankOptions | None = None, source: str = "") -> Calibration:
+def fit_calibration(
+    trials: Trials,
+    localizer: Localizer,
+    *,
+    asked: Trials | None = None,
+    options: RerankOptions | None = None,
+    source: str = "",
+) -> Calibration:
     """The calibration that trials suggest, for a localizer's settings. Raises `NoPhotos` where they hold too few pairs.
 
     Logistic regression on the evidence features, with weights that may not be negative: more evidence never means less confidence.
     Questions at covered places and at others are weighted to the share of queries that are taken to lie where the database has
     photos. An answer is given from the probability, at least one half, above which no more than `MAX_FALSE_ANSWERS` of the
-    questions at other places lie. The radius factor is the quantile of error over scale among all questions that would be answered,
-    wrongly or not.
+    questions at other places lie: of those in `asked`, questions as people ask them, where it is given, because photos of one
+    database are more alike than photos of another day. The radius factor is the quantile of error over scale among all questions
+    that would be answered, wrongly or not.
     """
     options = options or RerankOptions()
     is_right, is_wrong = trials.gaps_m <= GENUINE_M, trials.gaps_m > FAR_M
@@ -177,7 +185,8 @@ def fit_calibration(trials: Trials, localizer: Localizer, *, options: RerankOpti
     shares = np.where(trials.is_covered, blank.prior / num_covered, (1 - blank.prior) / num_others)
     models = [fit_logistic(table[kept], is_right[kept], shares[kept]) for table in (trials.with_points, trials.without_points)]
     limits = [
-        _least_confidence(trials, model, has_points=has_points) for model, has_points in zip(models, (True, False), strict=True)
+        _least_confidence(asked or trials, model, has_points=has_points)
+        for model, has_points in zip(models, (True, False), strict=True)
     ]
     accepted = trials.confidences(models[0]) >= limits[0]
     if accepted.sum() < MIN_PAIRS:

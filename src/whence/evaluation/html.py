@@ -13,7 +13,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -129,6 +129,7 @@ def _content(page: Page, chosen: Sequence[PageEntry], sheet: _Sheet) -> dict[str
         "title": page.title,
         "lines": [*page.lines, page.rule] if page.rule else list(page.lines),
         "tables": [{"caption": table.caption, "header": table.header, "rows": table.rows} for table in page.tables],
+        "curves": [asdict(curve) for curve in page.curves],
         "limits": list(_limits(page, chosen, sheet)),
         "entries": [_record(entry, sheet) for entry in chosen],
         "thumbnails": sheet.uris,

@@ -16,21 +16,19 @@ from whence.data.metadata import read_metadata
 from whence.data.photos import Photos
 from whence.data.pictures import draw_match
 from whence.errors import InputError
+from whence.evaluation.answers import RIGHT_WITHIN_M, are_positives, deciding_threshold_m, risk_curve, tabulate_answers
 from whence.evaluation.benchmarks import Evaluation
 from whence.evaluation.metrics import Recall
-from whence.evaluation.protocol import metric_ground
+from whence.evaluation.report import answer_rows, risk_rows
 from whence.geo import distance_m
 from whence.localize.position import estimate_position
 from whence.matching.matchers import match_images
 from whence.runtime import progress
 from whence.types import Candidate, GeoPoint, Position
 
-RIGHT_WITHIN_M = 25.0
-"""An answer this near to the true place is right, where nothing else says what right means."""
-
-
 MAX_MATCH_PICTURES = 40
 """Queries of a page whose inliers are drawn: each costs as much as describing two photos."""
+MAX_CURVE_POINTS = 400
 MATCH_PHOTO_PX = 640
 MATCH_HEIGHT_PX = 300
 MAX_ASPECT = 8
@@ -65,6 +63,19 @@ class PageTable:
 
 
 @dataclass(frozen=True, slots=True)
+class PageCurve:
+    """A curve of the summary: shares over shares, both from 0 to 1."""
+
+    caption: str
+    across: str
+    """What runs across, from left to right."""
+    up: str
+    points: tuple[tuple[float, float], ...]
+    labels: tuple[str, ...] = ()
+    """For each point what a reader sees on pointing at it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """A whole report."""
 
@@ -75,6 +86,7 @@ class Page:
     rule: str = ""
     """What right and wrong mean on this page."""
     tables: tuple[PageTable, ...] = ()
+    curves: tuple[PageCurve, ...] = ()
 
 
 def draw_inliers(
@@ -140,20 +152,27 @@ def page_of_positions(
 
 
 def page_of_evaluation(result: Evaluation) -> Page:
-    """A page of an evaluation: every query with its candidates, the recalls and their protocol."""
+    """A page of an evaluation: every query with its candidates, the recalls and their protocol; verified answers if any."""
     data = result.data
-    threshold = _threshold(result)
+    threshold = deciding_threshold_m(result)
+    is_positive = are_positives(result, threshold, result.predictions)
     entries = []
     for q, ranked in enumerate(result.ranked()):
-        positives = _positives(result, q, threshold)
+        positives = tuple(is_positive[q, : len(ranked.candidates)].tolist())
         truth = data.queries.record(q).point
+        if result.answers:
+            position = result.answers[q]
+            is_right = _is_answer_right(position, truth, positives, threshold)
+        else:
+            position = _estimated(ranked.query, _with_evidence(ranked.candidates, result, q))
+            is_right = positives[0] if positives else None
         entries.append(
             PageEntry(
-                position=_estimated(ranked.query, _with_evidence(ranked.candidates, result, q)),
+                position=position,
                 photo=data.queries.file(q),
                 candidate_photos=tuple(data.database.file(candidate.row) for candidate in ranked.candidates),
                 truth=truth,
-                is_right=positives[0] if positives else None,
+                is_right=is_right,
                 are_positives=positives,
                 note="" if ranked.candidates else "no candidates: counts as a failure in the recalls",
             )
@@ -164,8 +183,14 @@ def page_of_evaluation(result: Evaluation) -> Page:
         f"Protocol: {result.protocol}; ordered by {result.order}.",
         *((f"{len(result.skipped):,} photos were skipped because they cannot be read.",) if result.skipped else ()),
     )
-    rule = f"A query is right where its first candidate is {meaning}; a candidate with a green border is {meaning}."
-    return Page(f"Evaluation on {data.name}", tuple(entries), lines, rule, (_recall_table(result), _time_table(result)))
+    tables = (_recall_table(result), _time_table(result))
+    if not result.answers:
+        rule = f"A query is right where its first candidate is {meaning}; a candidate with a green border is {meaning}."
+        return Page(f"Evaluation on {data.name}", tuple(entries), lines, rule, tables)
+    judged = "its first candidate is listed as a positive" if threshold is None else f"it is within {threshold:g} m of the truth"
+    rule = f"An answer is right where {judged}; a candidate with a green border is {meaning}."
+    answered = (PageTable("Verified answers", ("", ""), answer_rows(result)), _risk_table(result))
+    return Page(f"Evaluation on {data.name}", tuple(entries), lines, rule, (*answered, *tables), (_risk_curve(result),))
 
 
 def _own_point(query: str) -> GeoPoint | None:
@@ -199,21 +224,32 @@ def _with_evidence(candidates: tuple[Candidate, ...], result: Evaluation, query:
     return (*known, *candidates[len(known) :])
 
 
-def _threshold(result: Evaluation) -> float | None:
-    """The distance that decides right and wrong on the page: the usual one where it was measured, else the first."""
-    measured = [scored.threshold_m for scored in result.thresholds]
-    return RIGHT_WITHIN_M if RIGHT_WITHIN_M in measured else measured[0]
+def _is_answer_right(
+    position: Position, truth: GeoPoint | None, positives: tuple[bool, ...], threshold_m: float | None
+) -> bool | None:
+    if position.status == "unknown":
+        return None
+    if threshold_m is not None and truth is not None and position.point is not None:
+        return distance_m(position.point, truth) <= threshold_m
+    return positives[0] if positives else None
 
 
-def _positives(result: Evaluation, query: int, threshold_m: float | None) -> tuple[bool, ...]:
-    rows = result.predictions[query]
-    rows = rows[rows >= 0]
-    if result.data.positives is not None:
-        return tuple(np.isin(rows, result.data.positives.of(query)).tolist())
-    ground = metric_ground(result.data.database, result.data.queries)
-    gaps = np.linalg.norm(ground.database[rows] - ground.queries[query], axis=1)
-    assert threshold_m is not None, "without listed positives there is a distance"
-    return tuple((gaps <= threshold_m * (1 + 1e-12)).tolist())
+def _risk_table(result: Evaluation) -> PageTable:
+    header, *rows = risk_rows(result)
+    return PageTable("Coverage against risk", header, tuple(rows))
+
+
+def _risk_curve(result: Evaluation) -> PageCurve:
+    table = tabulate_answers(result)
+    curve = risk_curve(table.confidences, table.is_first_right)
+    kept = np.unique(np.linspace(0, len(curve.risks) - 1, min(len(curve.risks), MAX_CURVE_POINTS)).round().astype(int))
+    points = tuple((float(curve.coverages[i]), float(curve.risks[i])) for i in kept)
+    labels = tuple(
+        f"{100 * curve.coverages[i]:.1f} % answered, {100 * curve.risks[i]:.1f} % wrong; confidence {curve.min_confidences[i]:.3f}"
+        for i in kept
+    )
+    caption = "Coverage against risk: what would be wrong if only the surest were answered"
+    return PageCurve(caption, "share answered", "share of those wrong", points, labels)
 
 
 def _recall_table(result: Evaluation) -> PageTable:

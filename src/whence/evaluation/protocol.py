@@ -80,15 +80,23 @@ def score_predictions(
         raise BadOption("predictions do not belong to this set: a row number or the number of queries is off")
     if data.positives is not None:
         first = first_hit_in_lists(predictions, data.positives)
-        return (_scored(None, first, data.positives.counts > 0, recall_at),)
+        return (_scored(None, first, has_positives(data, threshold_m=None), recall_at),)
     ground = metric_ground(data.database, data.queries)
     hits = first_hit_by_distance(predictions, ground.database, ground.queries, thresholds_m=thresholds_m)
     results = []
     for threshold, first in zip(thresholds_m, hits, strict=True):
-        near = neighbors_within(ground.database, ground.queries, radius_m=threshold)
-        has_positive = num_not_excluded(near, excluded) > 0
+        has_positive = has_positives(data, threshold_m=threshold, excluded=excluded)
         results.append(_scored(float(threshold), first, has_positive, recall_at))
     return tuple(results)
+
+
+def has_positives(data: EvaluationSet, *, threshold_m: float | None, excluded: NeighborLists | None = None) -> np.ndarray:
+    """(Q,) bool: whether the database shows a query's place: it has a listed positive, or one within the threshold."""
+    if data.positives is not None:
+        return data.positives.counts > 0
+    assert threshold_m is not None, "without listed positives there is a distance"
+    ground = metric_ground(data.database, data.queries)
+    return num_not_excluded(neighbors_within(ground.database, ground.queries, radius_m=threshold_m), excluded) > 0
 
 
 def num_not_excluded(near: NeighborLists, excluded: NeighborLists | None) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from whence.evaluation.answers import (
+    COVERAGES,
+    RiskCurve,
+    deciding_threshold_m,
+    risk_curve,
+    summarize_answers,
+    tabulate_answers,
+)
 from whence.evaluation.benchmarks import Evaluation
 from whence.evaluation.metrics import Recall, bootstrap_interval, wilson_interval
 
@@ -28,6 +37,7 @@ def as_records(result: Evaluation) -> dict[str, Any]:
         "vocabulary": result.vocabulary,
         "recalls": [record for scored in result.thresholds for record in _recall_records(scored)],
         "position": _position_record(result),
+        "answers": _answer_record(result),
         "num_skipped": len(result.skipped),
         "skipped": [{"photo": entry.path, "reason": entry.reason} for entry in result.skipped],
         "seconds": {stage: round(spent, 3) for stage, spent in result.seconds.items()},
@@ -49,11 +59,97 @@ def as_table(result: Evaluation) -> RenderableType:
             for entry in position["within"]
         )
         parts.append(Text(f"position of the answer: median error {position['median_error_m']:.1f} m, {within}"))
+    if result.answers:
+        answered = Table(show_edge=False, pad_edge=False, show_header=False, title="verified answers", title_justify="left")
+        for row in answer_rows(result):
+            answered.add_row(*row)
+        header, *shares = risk_rows(result)
+        risks = Table(*header, show_edge=False, pad_edge=False)
+        for share in shares:
+            risks.add_row(*share)
+        parts += [answered, risks]
+    elif result.evidence:
+        parts.append(Text(f"answers are not verified: {result.unverified_reason}", style="yellow"))
     if result.skipped:
         first = result.skipped[0]
         parts.append(Text(f"{len(result.skipped)} photos skipped, the first: {first.path}: {first.reason}", style="yellow"))
     parts.append(Text("seconds: " + ", ".join(f"{stage} {spent:.1f}" for stage, spent in result.seconds.items()), style="dim"))
     return Group(*parts)
+
+
+def answer_rows(result: Evaluation) -> tuple[tuple[str, str], ...]:
+    """What verified answers are worth, as lines of a name and a text."""
+    summary = summarize_answers(tabulate_answers(result))
+    threshold = deciding_threshold_m(result)
+    within = "listed" if threshold is None else f"within {threshold:g} m"
+    rows = [
+        (f"queries with a positive {within}: answered", _counted(summary.num_located, summary.num_covered)),
+        ("of these answered wrongly", _counted(summary.num_wrong, summary.num_located)),
+    ]
+    if summary.num_with_radius:
+        median = f"median radius {summary.median_radius_m:.1f} m, median error {summary.median_error_m:.1f} m"
+        rows.append(("true place inside the radius", f"{_counted(summary.num_inside, summary.num_with_radius)}; {median}"))
+    if summary.num_uncovered:
+        unknown = _counted(summary.num_uncovered_unknown, summary.num_uncovered)
+        rows.append((f"queries without a positive {within}: unknown", unknown))
+    error = f"{100 * summary.calibration_error:.1f} % over {summary.num_queries} queries"
+    return (*rows, ("expected calibration error of the confidence", error))
+
+
+def risk_rows(result: Evaluation) -> tuple[tuple[str, ...], ...]:
+    """Coverage against risk as a small table, its header first: what would be wrong if only the surest were answered."""
+    curve = _curve(result)
+    rows = []
+    for coverage in COVERAGES:
+        point = curve.at(coverage)
+        if point is not None:
+            rows.append((f"{100 * coverage:.0f} %", f"{curve.min_confidences[point]:.3f}", f"{100 * curve.risks[point]:.1f} %"))
+    return (("answered", "confidence from", "wrong among them"), *rows)
+
+
+def _curve(result: Evaluation) -> RiskCurve:
+    table = tabulate_answers(result)
+    return risk_curve(table.confidences, table.is_first_right)
+
+
+def _counted(num: int, whole: int) -> str:
+    return "-" if not whole else f"{num}/{whole}, {_interval_text(num, whole)}"
+
+
+def _interval_text(num: int, whole: int) -> str:
+    low, high = wilson_interval(num, whole)
+    return f"{100 * num / whole:.1f} % [{100 * low:.0f}-{100 * high:.0f}]"
+
+
+def _answer_record(result: Evaluation) -> dict[str, Any] | None:
+    """The summary of verified answers, the curve of coverage against risk, and the answer to each query."""
+    if not result.answers:
+        return None
+    summary, curve = summarize_answers(tabulate_answers(result)), _curve(result)
+    shares = ("share_located", "share_wrong", "share_inside", "share_uncovered_unknown")
+    return {
+        "threshold_m": deciding_threshold_m(result),
+        **asdict(summary),
+        **{name: getattr(summary, name) for name in shares},
+        "risk": [
+            {"coverage": coverage, "min_confidence": float(curve.min_confidences[i]), "risk": float(curve.risks[i])}
+            for coverage in COVERAGES
+            if (i := curve.at(coverage)) is not None
+        ],
+        "queries": [
+            {
+                "query": answer.query,
+                "status": answer.status,
+                "lat": None if answer.point is None else answer.point.lat,
+                "lon": None if answer.point is None else answer.point.lon,
+                "radius_m": answer.radius_m,
+                "confidence": answer.confidence,
+                "reason": answer.reason,
+                "seconds": {stage: round(spent, 4) for stage, spent in answer.seconds.items()},
+            }
+            for answer in result.answers
+        ],
+    }
 
 
 def _recall_table(result: Evaluation) -> Table:

@@ -20,11 +20,13 @@ from whence.errors import BadOption, CalibrationMismatch, UnreadableTable
 from whence.geo import to_earth_centred
 from whence.index.store import Store
 from whence.localize.rerank import PreparedPhotos
+from whence.runtime import atomic_write
 from whence.types import Calibration, CalibrationKey, Candidate, Verification
 
-FEATURES = ("log_inliers", "coverage", "margin")
+FEATURES = ("log_inliers", "coverage", "margin", "match_margin")
 """Evidence for one candidate: log of one plus its inliers; the share of the image they cover; how far the log stands above that of
-the best candidate elsewhere, or, where candidates have no coordinates, above that of the middle candidate."""
+the best candidate elsewhere, or, where candidates have no coordinates, above that of the middle candidate; and the same of its
+matches, most of which no geometry has chosen: where buildings repeat, the true one still shares more."""
 ELSEWHERE_M = 60.0
 """Candidates farther apart than this show different places."""
 NOISE_INLIERS = 8
@@ -34,18 +36,22 @@ _FORMAT = 1
 
 
 def features_of(candidates: Sequence[Candidate], which: int = 0) -> np.ndarray:
-    """The evidence features (3,) float64 of one of the compared candidates."""
-    inliers = num_inliers(candidates)
-    one = candidates[which]
-    has_points = one.point is not None
-    if has_points:
-        rivals = inliers[is_elsewhere(candidates, which)]
-        floor = float(rivals.max(initial=0))
-    else:
-        floor = float(np.median(np.delete(inliers, which))) if len(inliers) > 1 else 0.0
+    """The evidence features (4,) float64 of one of the compared candidates."""
+    inliers, one = num_inliers(candidates), candidates[which]
+    matches = np.array([0 if other.evidence is None else other.evidence.num_matches for other in candidates], float)
+    elsewhere = None if one.point is None else is_elsewhere(candidates, which)
     covered = 0.0 if one.evidence is None else one.evidence.coverage
-    logs = np.log1p([inliers[which], max(floor, NOISE_INLIERS - 1)])
-    return np.array([logs[0], covered, logs[0] - logs[1]])
+    margins = [_log_above(counts, which, elsewhere) for counts in (inliers, matches)]
+    return np.array([np.log1p(inliers[which]), covered, *margins])
+
+
+def _log_above(counts: np.ndarray, which: int, elsewhere: np.ndarray | None) -> float:
+    """How far the log of one count (K,) stands above that of the largest elsewhere, or above the middle one of the others."""
+    if elsewhere is not None:
+        floor = float(counts[elsewhere].max(initial=0))
+    else:
+        floor = float(np.median(np.delete(counts, which))) if len(counts) > 1 else 0.0
+    return float(np.log1p(counts[which]) - np.log1p(max(floor, NOISE_INLIERS - 1)))
 
 
 def num_inliers(candidates: Sequence[Candidate]) -> np.ndarray:
@@ -149,6 +155,12 @@ def read_calibration(path: str | Path) -> Calibration:
     except (OSError, UnicodeDecodeError) as error:
         raise UnreadableTable(path, str(error)) from None
     return from_json(text, where=str(path))
+
+
+def write_calibration(path: str | Path, calibration: Calibration) -> None:
+    """Write a calibration as a JSON file, whole or not at all. Raises `UnwritableFile`."""
+    with atomic_write(path, "w") as file:
+        file.write(to_json(calibration) + "\n")
 
 
 def to_json(calibration: Calibration) -> str:

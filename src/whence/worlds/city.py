@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from whence.errors import BadOption, InputError, UnknownName
+from whence.errors import BadOption, InputError, UnknownName, UnwritableFile
 from whence.runtime import atomic_write, num_cores, progress
 from whence.worlds.capture import CaptureOptions, CityShots
 from whence.worlds.layouts import get_layout
@@ -96,8 +96,9 @@ def render_world(
         claim_folder(out, spec)
         works, num_rendered = _render(out, spec, num_workers=workers, show_progress=show_progress)
     except OSError as error:
-        where = error.filename or out
-        raise InputError(f"cannot write {str(where)!r}: {error.strerror}; mend that and run it again, it goes on") from error
+        where = error.path if isinstance(error, UnwritableFile) else error.filename or out
+        cause = OSError(error.errno, f"{error.strerror or error} (the same command goes on where this one stopped)")
+        raise UnwritableFile(where, cause) from error
     shots = [named.shot for work in works for named in work.named if not (named.shot.is_mesh or named.shot.is_panorama)]
     counts = [sum(shot.role == role for shot in shots) for role in ("database", "queries", "queries_unknown")]
     return WorldSummary(out, counts[0], counts[1], counts[2], num_rendered, time.perf_counter() - started)

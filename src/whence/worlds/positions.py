@@ -21,7 +21,7 @@ import numpy as np
 
 from whence.data.columns import POSITION_COLUMNS, PositionColumns
 from whence.data.names import format_name
-from whence.errors import BadOption, InputError
+from whence.errors import BadOption, InputError, UnwritableFile
 from whence.geo import from_utm, to_utm, utm_zone
 from whence.runtime import atomic_write, progress, random_stream
 from whence.types import PlanePoint
@@ -58,7 +58,10 @@ def write_positions(
         if {name: found.get(name) for name in record} != record:
             raise InputError(f"{str(described)!r} describes other positions; choose another folder, or delete this one")
         return PositionColumns.open(out)
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UnwritableFile(out, error) from error
     point = choose_place(seed)
     zone = utm_zone(point.lat, point.lon)
     origin = to_utm(point, zone=zone)
