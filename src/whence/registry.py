@@ -42,6 +42,8 @@ class ModelCard:
     citation: str = ""
     similarity: str = "inner product of unit vectors"
     is_fitted_on_database: bool = False
+    counts_inliers: bool = False
+    """For scorers: whether they count matches that fit one geometry, which a calibration needs."""
     version: int = 1
     """Raised when the same name gives other numbers than before."""
 
@@ -109,6 +111,21 @@ SCORERS: dict[str, Entry] = {
             citation="Lowe: Distinctive image features from scale-invariant keypoints, IJCV 2004; "
             "Barath et al.: MAGSAC++, a fast, reliable and accurate robust estimator, CVPR 2020",
             similarity="number of inliers",
+            counts_inliers=True,
+        ),
+    ),
+    "geowarp": Entry(
+        "whence.models.warp_scorer:geowarp",
+        ModelCard(
+            name="geowarp",
+            summary="both photos brought to one viewpoint and compared cell by cell: needs weights, named as options",
+            dim=0,
+            preprocessing=Preprocessing(long_side_px=640),
+            licence="that of the weights; the published ones: MIT",
+            weights="a retrieval network and a regressor trained for it, files named by the options baseline and weights",
+            training_data="that of the weights; the published ones: Pitts30k",
+            citation="Berton, Masone, Paolicelli, Caputo: Viewpoint Invariant Dense Matching for Visual Geolocalization, ICCV 2021",
+            similarity="sum over 15 x 15 cells of inner products of unit vectors",
         ),
     ),
 }

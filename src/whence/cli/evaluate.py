@@ -37,7 +37,8 @@ def evaluate(
     predictions: str = typer.Option(
         None, help="Score this file instead of a model: CSV query,rank,photo,similarity, or hloc pairs (.txt)."
     ),
-    rerank: str = typer.Option(None, "--rerank", help="Order the first candidates by this pair scorer: inliers."),
+    rerank: str = typer.Option(None, "--rerank", help="Order the first candidates by this pair scorer: inliers or geowarp."),
+    rerank_option: list[str] = typer.Option([], "--rerank-option", help="Scorer option as name=value. May be repeated."),
     rerank_candidates: int = typer.Option(20, "--rerank-candidates", help="Candidates per query that --rerank compares."),
     rerank_seconds: float = typer.Option(None, "--rerank-seconds", help="Seconds per query for --rerank."),
     save_predictions: str = typer.Option(None, help="Write the ranked candidates to this CSV file."),
@@ -56,7 +57,7 @@ def evaluate(
         thresholds_m=_numbers(thresholds, "--thresholds"),
         recall_at=tuple(int(n) for n in _numbers(recall_at, "--recall-at")),
         is_leave_one_out=leave_one_out,
-        rerank=None if rerank is None else RerankOptions(rerank, rerank_candidates, rerank_seconds),
+        rerank=None if rerank is None else RerankOptions(rerank, rerank_candidates, rerank_seconds, parse_options(rerank_option)),
         work_folder=None if work is None else Path(work),
     )
     folders = (database_folder, queries_folder)

@@ -1,8 +1,8 @@
 """GeoWarp (Berton, Masone, Paolicelli, Caputo: Viewpoint Invariant Dense Matching for Visual Geolocalization, ICCV 2021).
 
 Two photos of one place from different viewpoints: a small network finds, on each, the quadrilateral that shows what both show.
-Cut out and stretched to the whole frame, the two look alike, cell by cell, if the place is the same. The backbone is that of a retrieval
-network and stays as it is; only the small network learns. How candidates are read and compared is `whence.models.warp_scorer`.
+Cut out and stretched to the whole frame, the two look alike, cell by cell, if the place is the same. The backbone is that of a
+retrieval network and stays as it is; only the small network learns. `whence.models.warp_scorer` compares candidates with it.
 """
 
 from __future__ import annotations

@@ -60,8 +60,8 @@ def make_view_pairs(
     """Two views of each image (B, C, H, W), with targets, on the device of the images."""
     cuts_a, cuts_b = (draw_trapezoids(len(images), k=k, generator=generator, device=images.device) for _ in "ab")
     shared = shared_trapezoid(cuts_a, cuts_b)
-    views = (warp(images, cuts, sampling=sampling) for cuts in (cuts_a, cuts_b))
-    return ViewPair(*views, into_quad(shared, cuts_a), into_quad(shared, cuts_b), cuts_a, cuts_b, shared)
+    view_a, view_b = (warp(images, cuts, sampling=sampling) for cuts in (cuts_a, cuts_b))
+    return ViewPair(view_a, view_b, into_quad(shared, cuts_a), into_quad(shared, cuts_b), cuts_a, cuts_b, shared)
 
 
 def _height_at(x: Tensor, start: Tensor, end: Tensor) -> Tensor:
