@@ -9,6 +9,8 @@ torch = pytest.importorskip("torch")
 
 from torch import nn
 
+from fills import hashed
+from whence.models.aggregators import GeM
 from whence.models.backbones import make_backbone
 from whence.models.warp import (
     GeoWarp,
@@ -22,19 +24,6 @@ from whence.models.warp import (
 )
 from whence.models.warp_geometry import FRAME
 from whence.models.warp_pairs import make_view_pairs
-
-
-def filled(shape: tuple[int, ...], *, scale: float = 1.0, base: float = 0.0, seed: int = 0) -> torch.Tensor:
-    """The deterministic numbers in which the golden values are stated."""
-    mask = 2**32 - 1
-    h = [(i + 1000003 * seed) * 2654435761 & mask for i in range(int(np.prod(shape)))]
-    h = np.array(h, np.uint64)
-    h ^= h >> np.uint64(16)
-    h = h * np.uint64(2246822519) & np.uint64(mask)
-    h ^= h >> np.uint64(13)
-    h = h * np.uint64(3266489917) & np.uint64(mask)
-    h ^= h >> np.uint64(16)
-    return torch.from_numpy((base + scale * (2 * h.astype(np.float64) / 2**32 - 1)).astype(np.float32).reshape(shape))
 
 
 def fan_in_scale(shape: torch.Size) -> float:
@@ -55,26 +44,16 @@ def fill_regressor(regressor: Regressor) -> None:
             scale = 0.05
         elif name.endswith("weight"):
             base = 1.0
-        value.copy_(filled(tuple(value.shape), scale=scale, base=base, seed=seed))
-
-
-def alexnet_of_the_golden_run() -> nn.Sequential:
-    """Layers of AlexNet up to the fifth convolution, without its ReLU, filled by position in the state dict."""
-    import torchvision
-
-    layers = torchvision.models.alexnet(weights=None).features[:-2].eval()
-    for seed, value in enumerate(layers.state_dict().values()):
-        value.copy_(filled(tuple(value.shape), scale=fan_in_scale(value.shape) if value.ndim == 4 else 0.05, seed=seed))
-    return layers
+        value.copy_(hashed(tuple(value.shape), scale=scale, offset=base, seed=seed))
 
 
 def test_the_fill_is_the_stated_one() -> None:
-    assert filled((6,)).numpy() == pytest.approx([-1, -0.746668, -0.455673, 0.371208, -0.991909, 0.577624], abs=1e-6)
-    assert filled((3,), seed=1).numpy() == pytest.approx([-0.369306, 0.057698, -0.969706], abs=1e-6)
+    assert hashed((6,)).numpy() == pytest.approx([-1, -0.746668, -0.455673, 0.371208, -0.991909, 0.577624], abs=1e-6)
+    assert hashed((3,), seed=1).numpy() == pytest.approx([-0.369306, 0.057698, -0.969706], abs=1e-6)
 
 
 def test_unit_length_has_its_epsilon_inside_the_root() -> None:
-    vectors = filled((2, 5, 3), seed=4)
+    vectors = hashed((2, 5, 3), seed=4)
     slow = vectors / torch.sqrt((vectors**2).sum(dim=1, keepdim=True) + 1e-6)
     assert torch.allclose(to_unit(vectors), slow, atol=1e-7)
     tiny = torch.tensor([[1e-3, 0.0]])
@@ -85,7 +64,7 @@ def test_unit_length_has_its_epsilon_inside_the_root() -> None:
 
 
 def test_matching_is_the_published_layout() -> None:
-    first, second = filled((1, 4, 2, 3), seed=1), filled((1, 4, 2, 3), seed=2)
+    first, second = hashed((1, 4, 2, 3), seed=1), hashed((1, 4, 2, 3), seed=2)
     found = match_cells(first, second)
     assert found.shape == (1, 6, 2, 3)
     assert found[0, :, 0, 0].numpy() == pytest.approx([0.176599, 0.533105, 0.774249, 0.205280, 0, 0.207388], abs=1e-5)
@@ -95,7 +74,7 @@ def test_matching_is_the_published_layout() -> None:
 
 
 def test_matching_against_the_slow_way_and_in_both_orders() -> None:
-    first, second = filled((3, 7, 4, 5), seed=3), filled((3, 7, 4, 5), seed=9)
+    first, second = hashed((3, 7, 4, 5), seed=3), hashed((3, 7, 4, 5), seed=9)
     slow = torch.zeros(3, 20, 4, 5)
     for row in range(4):
         for column in range(5):
@@ -123,7 +102,7 @@ def test_the_regressor_gives_the_published_numbers() -> None:
         if isinstance(layer, nn.ReLU):
             layer.register_forward_hook(lambda _, __, out: means.append(out.mean().item()))
     with torch.inference_mode():
-        quads = regressor(to_unit(filled((1, 225, 15, 15), seed=3).relu()))
+        quads = regressor(to_unit(hashed((1, 225, 15, 15), seed=3).relu()))
     assert means == pytest.approx([0.068149, 0.074664, 0.081052, 0.105699, 0.106530, 0.083604], abs=1e-5)
     first = [-1.043821, -0.996439, 0.998670, -0.987771, 1.071955, 1.067237, -1.019673, 1.010517]
     second = [-1.017192, -1.036751, 0.968984, -1.050312, 1.046032, 1.024711, -0.942294, 1.015978]
@@ -131,17 +110,22 @@ def test_the_regressor_gives_the_published_numbers() -> None:
 
 
 def test_end_to_end_the_published_numbers() -> None:
-    layers = alexnet_of_the_golden_run()
-    model = GeoWarp(make_backbone("resnet18conv2"), sampling="legacy").eval()
+    model = GeoWarp(make_backbone("alexnet"), sampling="legacy").eval()
+    for seed, value in enumerate(model.backbone.state_dict().values()):
+        value.copy_(hashed(tuple(value.shape), scale=fan_in_scale(value.shape) if value.ndim == 4 else 0.05, seed=seed))
     fill_regressor(model.regressor)
-    image = filled((1, 3, 15, 20), scale=1.5, seed=7).repeat_interleave(16, dim=2).repeat_interleave(16, dim=3)
-    other = image.roll(32, dims=3) + 0.2 * filled((1, 3, 240, 320), seed=8)
+    image = hashed((1, 3, 15, 20), scale=1.5, seed=7).repeat_interleave(16, dim=2).repeat_interleave(16, dim=3)
+    other = image.roll(32, dims=3) + 0.2 * hashed((1, 3, 240, 320), seed=8)
     with torch.inference_mode():
-        maps = layers(image)
+        features = model.backbone(image)
+        maps = features.map
         assert maps.shape == (1, 256, 14, 19)
         assert maps.abs().mean().item() == pytest.approx(2.761357, abs=1e-4)
         assert maps[0, :3, 2, 3].numpy() == pytest.approx([1.80581, 3.32359, 0.32384], abs=1e-4)
-        first, second = pool_cells(maps), pool_cells(layers(other))
+        pooled = GeM(256, l2="before_pool")(features)[0]
+        assert pooled[:4].numpy() == pytest.approx([0.049868, 0.063488, 0.042991, 0.025492], abs=1e-5)
+        assert pooled.norm().item() == pytest.approx(0.736079, abs=1e-4)
+        first, second = pool_cells(maps), model.local(other)
         assert first[0, :3, 7, 4].numpy() == pytest.approx([0.046506, 0.038639, 0.030182], abs=1e-5)
         quads = model.predict(first, second)
         t1 = [-1.03525, -1.01471, 0.98912, -1.00984, 1.05508, 1.04214, -0.98939, 1.01678]
@@ -151,7 +135,7 @@ def test_end_to_end_the_published_numbers() -> None:
         assert cell_similarities(first, second).sum().item() == pytest.approx(216.5030, abs=2e-3)
         for sampling, expected in (("legacy", 216.7138), ("exact", 216.6382)):
             model.sampling = sampling
-            warped = [pool_cells(layers(model.cut(x, t))) for x, t in ((image, quads.first), (other, quads.second))]
+            warped = [model.local(model.cut(x, t)) for x, t in ((image, quads.first), (other, quads.second))]
             assert cell_similarities(*warped).sum().item() == pytest.approx(expected, abs=2e-3)
             if sampling == "legacy":
                 assert (warped[0] - warped[1]).square().mean().item() == pytest.approx(0.00028772, abs=2e-7)
@@ -171,17 +155,29 @@ def test_kernels_follow_the_grid(num_cells: int) -> None:
 def test_an_untrained_model_leaves_images_whole(grid: tuple[int, int]) -> None:
     model = GeoWarp(make_backbone("resnet18conv3"), grid=grid).eval()
     with torch.inference_mode():
-        local = model.local(filled((2, 3, 64, 96), seed=5))
+        local = model.local(hashed((2, 3, 64, 96), seed=5))
         assert local.shape == (2, 128, *grid)
         quads = model.predict(local, local)
     for side in quads:
         assert torch.equal(side, torch.tensor(FRAME).expand(2, 4, 2))
 
 
+@pytest.mark.parametrize("name", ["alexnet", "efficientnet_b0", "cct224", "dinov2_vits14_reg"])
+def test_any_backbone_serves(name: str) -> None:
+    model = GeoWarp(make_backbone(name)).eval()
+    height, width = model.backbone.size_rule.nearest(100, 140)
+    with torch.inference_mode():
+        local = model.local(hashed((1, 3, height, width), seed=1))
+        quads = model.predict(local, local)
+        cut = model.local(model.cut(hashed((1, 3, height, width), seed=1), quads.first))
+    assert local.shape == (1, model.backbone.channels, 15, 15)
+    assert torch.allclose(cut, local, atol=1e-3)
+
+
 def test_swapping_the_images_swaps_the_quadrilaterals() -> None:
     model = GeoWarp(make_backbone("resnet18conv2")).eval()
     fill_regressor(model.regressor)
-    first, second = (to_unit(filled((2, 6, 15, 15), seed=seed)) for seed in (11, 12))
+    first, second = (to_unit(hashed((2, 6, 15, 15), seed=seed)) for seed in (11, 12))
     with torch.inference_mode():
         forth, back = model.predict(first, second), model.predict(second, first)
         alone = model.predict(first[:1], second)
@@ -219,7 +215,7 @@ def test_gradients_reach_the_regressor_through_the_warped_images() -> None:
     """What the feature-wise loss needs: from cells of the warped images, through the frozen backbone, to the regressor."""
     model = GeoWarp(make_backbone("resnet18conv2"), grid=(7, 7)).eval()
     model.backbone.requires_grad_(False)
-    first, second = filled((2, 3, 48, 64), seed=1), filled((2, 3, 48, 64), seed=2)
+    first, second = hashed((2, 3, 48, 64), seed=1), hashed((2, 3, 48, 64), seed=2)
     quads = model.predict(model.local(first), model.local(second))
     (model.local(model.cut(first, quads.first)) - model.local(model.cut(second, quads.second))).square().mean().backward()
     gradient = model.regressor.linear.weight.grad

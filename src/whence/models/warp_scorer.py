@@ -47,8 +47,6 @@ T = TypeVar("T")
 
 CHUNK = 8
 """Candidates compared together; on a CPU larger chunks leave its cache."""
-MIN_SIDE_STRIDES = 5
-"""Shorter photos are enlarged to this many positions of the map."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +55,7 @@ class WarpOptions:
 
     readout: Readout = "features"
     long_side_px: int = 640
-    """Larger photos are shrunk to it; both sides are rounded to whole positions of the backbone's map."""
+    """Larger photos are shrunk to it, and all brought to the nearest size the backbone takes."""
     storage: Storage = "float16"
     """How maps and cells are kept: float16, or int8 at half the size."""
     num_exact: int = 5
@@ -105,7 +103,7 @@ class GeoWarpScorer:
     def prepare(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """What is kept of a uint8 image (H, W, 3): cells and pixels, or the backbone's map, as the read-out needs."""
         o = self.options
-        image = shrink_smoothly(image, _fitting_size(image, o.long_side_px, self.model.backbone.stride))
+        image = shrink_smoothly(image, self._fitting_size(image, o.long_side_px))
         pixels = normalise(torch.from_numpy(image)[None].to(self._device))
         maps = dense_maps(self.model, pixels, is_bfloat16=o.dtype == "bfloat16")
         arrays: dict[str, np.ndarray] = {}
@@ -114,7 +112,7 @@ class GeoWarpScorer:
         else:
             arrays |= DenseMap.of(pool_cells(maps, grid=self.model.grid)[0], storage=o.storage).to_arrays("local")
         if o.readout == "half":
-            arrays["pixels"] = shrink_smoothly(image, _fitting_size(image, max(image.shape) // 2, self.model.backbone.stride))
+            arrays["pixels"] = shrink_smoothly(image, self._fitting_size(image, max(image.shape) // 2))
         elif o.readout != "features":
             arrays["pixels"] = image
         return arrays
@@ -180,6 +178,13 @@ class GeoWarpScorer:
             return _Prepared(pool_cells(dense.map, grid=self.model.grid), dense, pixels)
         return _Prepared(DenseMap.from_arrays(arrays, "local", device=self._device).map, None, pixels)
 
+    def _fitting_size(self, image: np.ndarray, long_side_px: int) -> tuple[int, int]:
+        """Width and height of the image no longer than asked, or the nearest that the backbone takes."""
+        height, width = image.shape[:2]
+        scale = min(1.0, long_side_px / max(height, width))
+        rows, columns = self.model.backbone.size_rule.nearest(round(height * scale), round(width * scale))
+        return columns, rows
+
 
 def sound_pairs(quads: Quads) -> Quads:
     """The quadrilaterals, both images whole where either quadrilateral of a pair cannot be warped."""
@@ -238,11 +243,3 @@ def _in_chunks(items: Iterable[T]) -> Iterator[list[T]]:
     iterator = iter(items)
     while chunk := list(itertools.islice(iterator, CHUNK)):
         yield chunk
-
-
-def _fitting_size(image: np.ndarray, long_side_px: int, stride: int) -> tuple[int, int]:
-    """Width and height of the image no longer than asked, in whole positions of the map and at least a few of them."""
-    height, width = image.shape[:2]
-    scale = min(1.0, long_side_px / max(height, width))
-    fitted = (max(MIN_SIDE_STRIDES, round(side * scale / stride)) * stride for side in (width, height))
-    return next(fitted), next(fitted)
