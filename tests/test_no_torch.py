@@ -8,8 +8,6 @@ import sys
 from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src" / "whence"
-TORCH_PACKAGES = ("torch", "torchvision", "timm")
-TORCH_ROOMS = {"models", "training"}
 MAIN_JOB = """
 import sys
 
@@ -47,22 +45,21 @@ def test_the_main_job_without_torch(street: Path, tmp_path: Path) -> None:
     assert done.stdout.endswith("done without torch\n")
 
 
-def imports_at_top(file: Path) -> set[str]:
+def top_imports(file: Path) -> set[str]:
     names = set()
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            names |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+            names.add(node.module or "")
     return names
 
 
-def test_torch_stays_in_its_rooms() -> None:
-    """Files that import torch at their top are in the rooms that run or train networks, and nobody else imports them at the top."""
-    imports = {file: imports_at_top(file) for file in SOURCE.rglob("*.py")}
-    with_torch = {file for file, names in imports.items() if any(name.split(".")[0] in TORCH_PACKAGES for name in names)}
-    assert {file.relative_to(SOURCE).parts[0] for file in with_torch} <= TORCH_ROOMS
-    modules = {".".join(("whence", *file.relative_to(SOURCE).with_suffix("").parts)) for file in with_torch}
-    for file, names in imports.items():
-        if file.relative_to(SOURCE).parts[0] not in TORCH_ROOMS:
-            assert not names & modules, file
+def test_only_networks_and_training_import_torch() -> None:
+    """Directly or through another file of the house; everything else reaches them inside functions."""
+    imports = {".".join(file.relative_to(SOURCE.parent).with_suffix("").parts): top_imports(file) for file in SOURCE.rglob("*.py")}
+    heavy = {module for module, names in imports.items() if any(name.split(".")[0] == "torch" for name in names)}
+    while more := {module for module, names in imports.items() if names & heavy} - heavy:
+        heavy |= more
+    assert {module.split(".")[1] for module in heavy} <= {"models", "training"}, heavy
+    assert not heavy & {"whence.models.descriptor", "whence.models.vlad", "whence.models.local"}
