@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from whence.errors import BadOption, UnknownName
+from whence.errors import BadOption, MissingExtra, UnknownName
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -240,11 +240,16 @@ def get_entry(kind: str, name: str) -> Entry:
 def build(kind: str, name: str, *, options: Mapping[str, Any] | None = None) -> Any:
     """Make the part: imports its factory now and calls it with the entry's options, then the given ones.
 
-    Raises `UnknownName`, and `BadOption` for options the part does not have.
+    Raises `UnknownName`, `MissingExtra` where it needs torch, and `BadOption` for options the part does not have.
     """
     entry = get_entry(kind, name)
     module, _, attribute = entry.factory.partition(":")
-    factory = getattr(importlib.import_module(module), attribute)
+    try:
+        factory = getattr(importlib.import_module(module), attribute)
+    except ImportError as error:
+        if error.name != "torch":
+            raise
+        raise MissingExtra(name, "torch") from None
     chosen = {**entry.options, **(options or {})}
     known = inspect.signature(factory).parameters
     for option in chosen:

@@ -300,6 +300,13 @@ class PairScorer(Protocol):
 
 
 @runtime_checkable
+class WarpScorer(PairScorer, Protocol):
+    """A pair scorer that warps, and shows how: `compare` takes two uint8 images (H, W, 3)."""
+
+    def compare(self, image0: np.ndarray, image1: np.ndarray) -> WarpedPair: ...
+
+
+@runtime_checkable
 class Index(Protocol):
     """What finds the most similar descriptors.
 

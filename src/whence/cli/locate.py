@@ -20,7 +20,7 @@ from whence.localize.rerank import RerankOptions
 from whence.localize.retrieve import Around
 from whence.runtime import atomic_write
 from whence.settings import NO_OPTIONS, load_settings, parse_options
-from whence.types import GeoPoint, Position
+from whence.types import GeoPoint, PairScorer, Position
 
 EXIT_UNKNOWN = 3
 NUM_SHOWN = 5
@@ -95,9 +95,10 @@ def locate(
             show_progress = False if quiet or as_json else None
             positions = list(localizer.locate_many(files, k=k, around=around, options=options, show_progress=show_progress))
         database_photos = localizer.photos
+        scorer = None if options.rerank is None else localizer.prepared(options.rerank).scorer
     photo_root = database_photos.root
     if report is not None:
-        write_report(report, positions, database_photos, is_quiet=quiet or as_json)
+        write_report(report, positions, database_photos, scorer=scorer, is_quiet=quiet or as_json)
     if csv_file is not None:
         write_csv(csv_file, positions)
     if gpx_file is not None:
@@ -233,12 +234,12 @@ def write_geojson(path: str, positions: Iterable[Position]) -> None:
         json.dump({"type": "FeatureCollection", "features": features}, file, ensure_ascii=False, indent=1)
 
 
-def write_report(path: str, positions: list[Position], database: Photos, *, is_quiet: bool) -> None:
+def write_report(path: str, positions: list[Position], database: Photos, *, scorer: PairScorer | None, is_quiet: bool) -> None:
     """Answers as one HTML page that opens offline."""
     from whence.evaluation.html import write_page
-    from whence.evaluation.page import draw_inliers, page_of_positions
+    from whence.evaluation.page import draw_pairs, page_of_positions
 
-    pictures = draw_inliers(positions, database=database, show_progress=False if is_quiet else None)
+    pictures = draw_pairs(positions, database=database, scorer=scorer, show_progress=False if is_quiet else None)
     write_page(path, page_of_positions(positions, database=database, match_pictures=pictures))
 
 
