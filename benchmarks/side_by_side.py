@@ -36,9 +36,13 @@ def compare(
     items: int,
     rounds: int = 5,
     notes: Mapping[str, str] | None = None,
+    scale: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> list[Timing]:
-    """Time every way `rounds` times, in shuffled order, after one warm-up each. `items`: how many items one call handles."""
+    """Time every way `rounds` times, in shuffled order, after one warm-up each. `items`: how many items one call handles.
+
+    `scale` holds factors for ways that do only a share of the work, where their time is known to be proportional.
+    """
     for way in ways.values():
         way()
     cpu: dict[str, list[float]] = {name: [] for name in ways}
@@ -52,15 +56,16 @@ def compare(
             ways[name]()
             cpu[name].append(time.process_time() - cpu_start)
             wall[name].append(time.perf_counter() - wall_start)
-    base = statistics.median(cpu[peer])
+    base = (scale or {}).get(peer, 1.0) * statistics.median(cpu[peer])
     table = []
     for name in ways:
-        spent = statistics.median(cpu[name])
+        factor = (scale or {}).get(name, 1.0)
+        spent = factor * statistics.median(cpu[name])
         table.append(
             Timing(
                 name=name,
                 cpu_ms=1e3 * spent / items,
-                wall_ms=1e3 * statistics.median(wall[name]) / items,
+                wall_ms=1e3 * factor * statistics.median(wall[name]) / items,
                 ratio=base / spent,
                 note=(notes or {}).get(name, ""),
             )

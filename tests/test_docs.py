@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 import shutil
@@ -17,6 +18,7 @@ from whence.evaluation.benchmarks import evaluate
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+NEED_TORCH = {"geowarp.md"}
 INLINE = re.compile(r"`(whence [^`]+)`")
 
 
@@ -53,11 +55,31 @@ def place(street: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(root / "walks", root / "gardens-point")
     shutil.copytree(root / "photos", root / "lund")
     write_predictions(root / "theirs.csv", evaluate("rootsift-vlad", read_folders(root / "set")).ranked())
+    if importlib.util.find_spec("torch") is not None:
+        write_weights(root)
     return root
+
+
+def write_weights(root: Path) -> None:
+    """Random weights under the names the page of GeoWarp speaks of."""
+    import torch
+
+    from whence.models.checkpoints import convert
+    from whence.models.warp import Regressor
+    from whence.models.zoo import network_for
+    from whence.registry import get_card
+
+    card = get_card("gem-resnet18conv4-256-pitts30k")
+    state = network_for(card).state_dict()
+    torch.save({name.replace("aggregator.p", "aggregation.1.p"): value for name, value in state.items()}, root / "network.pth")
+    convert([root / "network.pth"], card=card, out=root / "network.safetensors")
+    torch.save(Regressor().state_dict(), root / "regressor.pth")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_run(page: Path, place: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    if page.name in NEED_TORCH:
+        pytest.importorskip("torch")
     shutil.copytree(place, tmp_path / "p", dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path / "p")
     shown = commands(page)
@@ -94,7 +116,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_every_verb_is_documented() -> None:
     text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
-    for verb in ("index", "locate", "match", "evaluate", "models", "world city", "doctor", "demo"):
+    for verb in ("index", "locate", "match", "evaluate", "models", "warp", "world city", "doctor", "demo"):
         assert f"whence {verb}" in text
 
 

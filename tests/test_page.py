@@ -23,7 +23,7 @@ from whence.errors import UnwritableFile
 from whence.evaluation import html
 from whence.evaluation.benchmarks import EvaluationOptions, evaluate
 from whence.evaluation.html import build_page, write_page
-from whence.evaluation.page import Page, PageEntry, PageTable, draw_inliers, page_of_evaluation, page_of_positions
+from whence.evaluation.page import Page, PageEntry, PageTable, draw_pairs, page_of_evaluation, page_of_positions
 from whence.geo import move
 from whence.localize.localizer import Localizer
 from whence.localize.rerank import RerankOptions
@@ -176,7 +176,7 @@ def test_pages_of_answers_and_of_evaluations(tmp_path: Path, street: Path) -> No
     shutil.copy(queries[0], plain)
     with Localizer.build(street / "database", path=tmp_path / "a.whence") as localizer:
         positions = list(localizer.locate_many([*queries, plain, tmp_path / "gone.jpg"]))
-        drawn = draw_inliers(positions, database=localizer.photos, max_pictures=2)
+        drawn = draw_pairs(positions, database=localizer.photos, max_pictures=2)
         page = page_of_positions(positions, database=localizer.photos, notes={str(plain): "a copy"}, match_pictures=drawn)
     assert set(drawn) == {str(query) for query in queries[:2]}
     assert page.entries[1].match_picture is drawn[str(queries[1])]

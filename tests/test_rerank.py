@@ -101,7 +101,7 @@ def test_kept_local_descriptors_are_used(street: Path, tmp_path: Path, keep_loca
         shutil.copy(file, tmp_path / "photos")
     options = BuildOptions(keep_local=keep_local)
     with Localizer.build(tmp_path / "photos", path=tmp_path / "c.whence", options=options) as localizer:
-        prepared = PreparedPhotos.for_model("inliers", localizer.model, localizer.photos, store=localizer.store)
+        prepared = PreparedPhotos.for_model(RerankOptions(), localizer.model, localizer.photos, store=localizer.store)
         assert prepared.is_shared
         made = []
         real = PreparedPhotos.of_image
@@ -115,16 +115,20 @@ def test_kept_local_descriptors_are_used(street: Path, tmp_path: Path, keep_loca
 
 
 def test_memory_is_bounded(street: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "NUM_REMEMBERED", 2)
-    _, prepared = stated([None, None, None, None])
-    for row in (0, 1, 2, 3):
-        assert prepared.of_row(row) is None
-    assert len(prepared._remembered) == 2
+    monkeypatch.setattr(module, "REMEMBERED_BYTES", 20)
+    files = sorted((street / "database").iterdir())[:5]
+    photos = Photos.of([Photo(path=str(file), content=f"{i:032x}") for i, file in enumerate(files)])
+    prepared = PreparedPhotos(CountingScorer(), get_card("inliers", kind="scorer"), photos)
+    for row in (0, 1, 2, 3, 3, 0, 4):
+        assert prepared.of_row(row) == {"value": 0.0}
+        assert len(prepared._remembered) <= 2
+    assert [int(content, 16) for content in prepared._remembered] == [0, 4]
+    assert prepared._num_remembered_bytes == 16
 
 
 def test_other_models_do_not_share_their_local_descriptors() -> None:
     for name in ("densevlad", "rootsift-vlad"):
-        prepared = PreparedPhotos.for_model("inliers", load_model(name), Photos.of([]))
+        prepared = PreparedPhotos.for_model(RerankOptions(), load_model(name), Photos.of([]))
         assert prepared.is_shared == (name == "rootsift-vlad")
         assert prepared.cache_ids[-1].startswith("inliers.v1.")
 

@@ -301,7 +301,7 @@ def test_a_database_is_calibrated_on_its_own_photos(town: Path, tmp_path: Path, 
 def test_the_databases_own_calibration_comes_first_and_a_foreign_one_is_refused(town: Path) -> None:
     path = town / "town.whence"
     with Localizer.open(path) as localizer:
-        key = key_of(localizer.model.card.card_id, localizer.prepared("inliers"))
+        key = key_of(localizer.model.card.card_id, localizer.prepared(RerankOptions()))
         assert find_calibration(key, store=localizer.store).source.startswith("rendered")
     own = replace(CALIBRATION, key=key)
     try:

@@ -85,7 +85,8 @@ class PairEvidence:
     similarity: float
     """What candidates are re-ordered by; larger is better, 0 for nothing."""
     num_matches: int = 0
-    num_inliers: int = 0
+    num_inliers: int | None = 0
+    """Matches that fit one geometry; None from scorers that match no points."""
     coverage: float = 0.0
     """Share of the query's 4 x 4 cells that hold an inlier; of the two images the smaller share."""
     num_keypoints: int = 0
@@ -125,6 +126,25 @@ class Match:
     @property
     def num_inliers(self) -> int:
         return int(self.is_inlier.sum())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WarpedPair:
+    """What GeoWarp finds on two images. Corners go top left, top right, bottom right, bottom left; x and y from -1 to 1."""
+
+    quad0: np.ndarray
+    """(4, 2) float64: the part of the first image that shows what both show."""
+    quad1: np.ndarray
+    """(4, 2) the same on the second image."""
+    cells: np.ndarray
+    """(h, w) similarity, cell by cell, of the two parts stretched to the whole frame; at most 1."""
+    whole_similarity: float
+    """Sum of the similarities of the cells of the whole images."""
+
+    @property
+    def similarity(self) -> float:
+        """Sum of the similarities of the cells: what candidates are ordered by."""
+        return float(self.cells.sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +297,13 @@ class PairScorer(Protocol):
     def score(
         self, query: Mapping[str, np.ndarray], candidates: Iterable[Mapping[str, np.ndarray] | None]
     ) -> Iterator[PairEvidence | None]: ...
+
+
+@runtime_checkable
+class WarpScorer(PairScorer, Protocol):
+    """A pair scorer that warps, and shows how: `compare` takes two uint8 images (H, W, 3)."""
+
+    def compare(self, image0: np.ndarray, image1: np.ndarray) -> WarpedPair: ...
 
 
 @runtime_checkable

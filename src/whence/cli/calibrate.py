@@ -39,8 +39,8 @@ def calibrate(
         raise BadOption(f"at least one photo has to ask, not {max_photos}")
     options = RerankOptions(scorer)
     with Localizer.open(path) as localizer:
+        key = key_of(localizer.model.card.card_id, localizer.prepared(options))
         if show_only:
-            key = key_of(localizer.model.card.card_id, localizer.prepared(scorer))
             calibration = find_calibration(key, store=localizer.store)
             record = asdict(calibration)
             print_json(record) if as_json else show(_as_table(record))

@@ -37,7 +37,8 @@ def evaluate(
     predictions: str = typer.Option(
         None, help="Score this file instead of a model: CSV query,rank,photo,similarity, or hloc pairs (.txt)."
     ),
-    rerank: str = typer.Option(None, "--rerank", help="Order the first candidates by this pair scorer: inliers."),
+    rerank: str = typer.Option(None, "--rerank", help="Order the first candidates by this pair scorer: inliers or geowarp."),
+    rerank_option: list[str] = typer.Option([], "--rerank-option", help="Scorer option as name=value. May be repeated."),
     rerank_candidates: int = typer.Option(20, "--rerank-candidates", help="Candidates per query that --rerank compares."),
     rerank_seconds: float = typer.Option(None, "--rerank-seconds", help="Seconds per query for --rerank."),
     calibration: str = typer.Option(None, help="With --rerank: verify with this calibration file instead of the packaged one."),
@@ -57,7 +58,7 @@ def evaluate(
         thresholds_m=_numbers(thresholds, "--thresholds"),
         recall_at=tuple(int(n) for n in _numbers(recall_at, "--recall-at")),
         is_leave_one_out=leave_one_out,
-        rerank=None if rerank is None else RerankOptions(rerank, rerank_candidates, rerank_seconds),
+        rerank=None if rerank is None else RerankOptions(rerank, rerank_candidates, rerank_seconds, parse_options(rerank_option)),
         calibration=None if calibration is None else Path(calibration),
         work_folder=None if work is None else Path(work),
     )

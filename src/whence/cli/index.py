@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -42,6 +42,8 @@ def index(
         None, "--export-npy", help="Write descriptors.npy, photos.csv and the fitted state to this folder."
     ),
     import_npy: str = typer.Option(None, "--import-npy", help="Make a database from a folder written by --export-npy."),
+    prepare_for: str = typer.Option(None, "--prepare-for", help="Keep what this pair scorer needs of the photos, e.g. geowarp."),
+    scorer_option: list[str] = typer.Option([], "--scorer-option", help="With --prepare-for: name=value. May be repeated."),
     check: bool = typer.Option(False, "--check", help="Look through the whole database for damage."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of text."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar."),
@@ -51,11 +53,15 @@ def index(
 
     path = load_settings(flags={"database": database}).database
     progress = False if quiet or as_json else None
-    jobs = [bool(photos), refresh, refit, bool(remove), merge is not None, export_npy is not None, import_npy is not None, check]
+    named = [merge, export_npy, import_npy, prepare_for]
+    jobs = [bool(photos), refresh, refit, bool(remove), check, *(name is not None for name in named)]
     if sum(jobs) != 1:
         raise BadOption(
-            "give photos to index, or one of --refresh, --refit, --remove, --merge, --export-npy, --import-npy, --check"
+            "give photos to index, or one of --refresh, --refit, --remove, --merge, --export-npy, --import-npy, --prepare-for, "
+            "--check"
         )
+    if prepare_for is not None:
+        return _prepare(path, prepare_for, parse_options(scorer_option), show_progress=progress, as_json=as_json)
     if check:
         return _check(path, as_json)
     if remove:
@@ -89,6 +95,22 @@ def index(
 
     report = build.build_database(photos, path=path, options=options, positions=positions, show_progress=progress, on_plan=announce)
     return _print_report(report, as_json)
+
+
+def _prepare(path: str, scorer: str, options: dict[str, Any], *, show_progress: bool | None, as_json: bool) -> int:
+    from whence.localize.prepare import prepare_photos
+    from whence.localize.rerank import RerankOptions
+
+    report = prepare_photos(path, options=RerankOptions(scorer, scorer_options=options), show_progress=show_progress)
+    if as_json:
+        print_json({**asdict(report), "skipped": [{"photo": photo, "reason": reason} for photo, reason in report.skipped]})
+        return 0
+    report_skipped(report.skipped)
+    show(
+        f"{path}: {report.num_prepared} photos prepared for {scorer} in {report.seconds:.1f} s, {report.num_known} known before; "
+        f"the database takes {as_size(report.size_bytes)}"
+    )
+    return 0
 
 
 def _check_space(path: str, size_bytes: int) -> None:

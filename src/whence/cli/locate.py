@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ from whence.localize.localizer import RETRIEVE_ONLY, Localizer, LocateOptions
 from whence.localize.rerank import RerankOptions
 from whence.localize.retrieve import Around
 from whence.runtime import atomic_write
-from whence.settings import load_settings
-from whence.types import GeoPoint, Position
+from whence.settings import NO_OPTIONS, load_settings, parse_options
+from whence.types import GeoPoint, PairScorer, Position
 
 EXIT_UNKNOWN = 3
 NUM_SHOWN = 5
@@ -38,7 +38,8 @@ def locate(
     k: int = typer.Option(20, "--k", "-k", help="Candidates per photo."),
     near: str = typer.Option(None, "--near", help="Search only around this place: LAT,LON in degrees."),
     within: float = typer.Option(None, "--within", help="Radius of --near in metres."),
-    rerank: str = typer.Option(None, help="Pair scorer that compares the candidates with the photo. Default: inliers."),
+    rerank: str = typer.Option(None, help="Pair scorer that compares the candidates with the photo: inliers (default) or geowarp."),
+    rerank_option: list[str] = typer.Option([], "--rerank-option", help="Scorer option as name=value. May be repeated."),
     rerank_candidates: int = typer.Option(20, help="Candidates that are compared."),
     rerank_seconds: float = typer.Option(None, help="Seconds per photo for comparing."),
     no_verify: bool = typer.Option(False, "--no-verify", help="Give the best match, whether or not it is the place."),
@@ -62,6 +63,7 @@ def locate(
     """Answer each photo with a position, or with the database photo that shows the place. A single photo without answer exits 3."""
     options = locate_options(
         rerank,
+        scorer_options=parse_options(rerank_option),
         num_candidates=rerank_candidates,
         max_seconds=rerank_seconds,
         is_verified=not no_verify,
@@ -93,9 +95,10 @@ def locate(
             show_progress = False if quiet or as_json else None
             positions = list(localizer.locate_many(files, k=k, around=around, options=options, show_progress=show_progress))
         database_photos = localizer.photos
+        scorer = None if options.rerank is None else localizer.prepared(options.rerank).scorer
     photo_root = database_photos.root
     if report is not None:
-        write_report(report, positions, database_photos, is_quiet=quiet or as_json)
+        write_report(report, positions, database_photos, scorer=scorer, is_quiet=quiet or as_json)
     if csv_file is not None:
         write_csv(csv_file, positions)
     if gpx_file is not None:
@@ -117,6 +120,7 @@ def locate(
 def locate_options(
     rerank: str | None,
     *,
+    scorer_options: Mapping[str, Any] = NO_OPTIONS,
     num_candidates: int = 20,
     max_seconds: float | None = None,
     is_verified: bool = True,
@@ -129,7 +133,7 @@ def locate_options(
     if not is_verified and rerank is None:
         return RETRIEVE_ONLY
     return LocateOptions(
-        rerank=RerankOptions(rerank or "inliers", num_candidates, max_seconds),
+        rerank=RerankOptions(rerank or "inliers", num_candidates, max_seconds, scorer_options),
         is_verified=is_verified,
         calibration=None if calibration is None else Path(calibration),
         min_confidence=min_confidence,
@@ -230,12 +234,12 @@ def write_geojson(path: str, positions: Iterable[Position]) -> None:
         json.dump({"type": "FeatureCollection", "features": features}, file, ensure_ascii=False, indent=1)
 
 
-def write_report(path: str, positions: list[Position], database: Photos, *, is_quiet: bool) -> None:
+def write_report(path: str, positions: list[Position], database: Photos, *, scorer: PairScorer | None, is_quiet: bool) -> None:
     """Answers as one HTML page that opens offline."""
     from whence.evaluation.html import write_page
-    from whence.evaluation.page import draw_inliers, page_of_positions
+    from whence.evaluation.page import draw_pairs, page_of_positions
 
-    pictures = draw_inliers(positions, database=database, show_progress=False if is_quiet else None)
+    pictures = draw_pairs(positions, database=database, scorer=scorer, show_progress=False if is_quiet else None)
     write_page(path, page_of_positions(positions, database=database, match_pictures=pictures))
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import typer
 
 from whence.cli.output import print_json, print_note, show
-from whence.types import Match
+from whence.errors import BadOption
+from whence.settings import parse_options
+from whence.types import Match, WarpedPair
 
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command("match", help="Match two photos and say how many points agree on one geometry.")(match)
+    app.command("match", help="Compare two photos: how many points agree on one geometry, or how alike their parts are.")(match)
 
 
 def match(
@@ -23,11 +27,18 @@ def match(
     long_side: int = typer.Option(640, help="Larger photos are matched at this long side, in pixels."),
     max_keypoints: int = typer.Option(2000, help="Keypoints per photo."),
     ratio: float = typer.Option(0.8, help="Ratio test: how much nearer the nearest neighbour must be than the second."),
+    scorer: str = typer.Option("inliers", help="How: inliers, or geowarp, which brings both photos to one viewpoint."),
+    scorer_option: list[str] = typer.Option([], "--scorer-option", help="Option of geowarp as name=value. May be repeated."),
     turned: bool = typer.Option(False, "--turned", help="The photos may be turned against each other."),
-    picture: str = typer.Option(None, help="Write both photos with the matches drawn to this file (.png or .jpg)."),
+    picture: str = typer.Option(None, help="Write both photos with what was found to this file (.png or .jpg)."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of text."),
 ) -> int:
-    """Match two photos; points and geometry are in pixels of the photos as they are."""
+    """Match two photos; points and geometry are in pixels of the photos as they are. geowarp's corners are from -1 to 1."""
+    if scorer != "inliers":
+        return _warp(photo0, photo1, scorer, parse_options(scorer_option), picture=picture, as_json=as_json)
+    if scorer_option:
+        raise BadOption("--scorer-option is for geowarp; inliers has the other options of this verb")
+    from whence.data.pictures import draw_match
     from whence.matching.matchers import MatchOptions, match_images
 
     options = MatchOptions(
@@ -39,7 +50,7 @@ def match(
     )
     found = match_images(Path(photo0), Path(photo1), options=options)
     if picture is not None:
-        _write_picture(picture, photo0, photo1, found)
+        _write_picture(picture, photo0, photo1, lambda image0, image1: draw_match(image0, image1, found))
     if as_json:
         print_json({"photo0": photo0, "photo1": photo1, **as_record(found)})
     else:
@@ -66,9 +77,34 @@ def as_record(found: Match) -> dict[str, Any]:
     }
 
 
-def _write_picture(path: str, photo0: str, photo1: str, found: Match) -> None:
+def _warp(photo0: str, photo1: str, name: str, options: Mapping[str, Any], *, picture: str | None, as_json: bool) -> int:
+    """Compare by a scorer that warps."""
+    from whence.data.pictures import draw_warped_pair
+    from whence.models.descriptor import read_as
+    from whence.registry import build, get_card
+
+    scorer, steps = build("scorer", name, options=options), get_card(name, kind="scorer").preprocessing
+    found: WarpedPair = scorer.compare(*(read_as(Path(photo), steps) for photo in (photo0, photo1)))
+    if picture is not None:
+        _write_picture(picture, photo0, photo1, lambda image0, image1: draw_warped_pair(image0, image1, found))
+    record = {
+        "similarity": found.similarity,
+        "whole_similarity": found.whole_similarity,
+        "quad0": found.quad0.tolist(),
+        "quad1": found.quad1.tolist(),
+        "cells": found.cells.astype(float).round(4).tolist(),
+    }
+    if as_json:
+        print_json({"photo0": photo0, "photo1": photo1, "scorer": name, **record})
+    else:
+        most = found.cells.size
+        show(f"similarity {found.similarity:.2f} of {most} from one viewpoint; of the whole photos {found.whole_similarity:.2f}")
+    return 0
+
+
+def _write_picture(path: str, photo0: str, photo1: str, draw: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:
     from whence.data.images import load_resized
-    from whence.data.pictures import draw_match, write_picture
+    from whence.data.pictures import write_picture
 
     image0, image1 = (load_resized(Path(photo), long_side_px=1024) for photo in (photo0, photo1))
-    write_picture(path, draw_match(image0, image1, found))
+    write_picture(path, draw(image0, image1))

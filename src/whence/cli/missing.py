@@ -128,7 +128,7 @@ def _write_lists(report: MissingReport, outputs: MissingOutputs) -> None:
 
 def _write_page(path: str, report: MissingReport, *, is_quiet: bool) -> None:
     from whence.evaluation.html import write_page
-    from whence.evaluation.page import draw_inliers, page_of_positions
+    from whence.evaluation.page import draw_pairs, page_of_positions
 
     positions, notes = [], {}
     for proposal in report.proposals:
@@ -141,7 +141,7 @@ def _write_page(path: str, report: MissingReport, *, is_quiet: bool) -> None:
         positions.append(shown)
         notes[name] = f"Placed by {proposal.placed_by}" + (f": {proposal.reason}" if proposal.reason else "")
     title = f"Photos without a geotag in {from_here(report.root)}"
-    pictures = draw_inliers(positions, database=report.database, show_progress=False if is_quiet else None)
+    pictures = draw_pairs(positions, database=report.database, show_progress=False if is_quiet else None)
     write_page(path, page_of_positions(positions, database=report.database, title=title, notes=notes, match_pictures=pictures))
 
 

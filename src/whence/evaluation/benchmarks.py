@@ -164,7 +164,8 @@ class _Describing:
         self, model: DescriptorModel, work: Path | None, show_progress: bool | None, rerank: RerankOptions | None = None
     ) -> None:
         self.model, self.work, self.show_progress = model, work, show_progress
-        self.keep_local = rerank is not None and PreparedPhotos.for_model(rerank.scorer, model, Photos.of([])).is_shared
+        self.prepared = None if rerank is None else PreparedPhotos.for_model(rerank, model, Photos.of([]))
+        self.keep_local = self.prepared is not None and self.prepared.is_shared
         self.local: dict[str, Mapping[str, np.ndarray]] = {}
         """Local descriptors by content, where re-ranking wants them and no work folder keeps them."""
         self.vocabulary = "none"
@@ -257,10 +258,11 @@ def _rerank_all(
 ) -> _Reranked:
     """Put the rows of predictions and similarities in the order of re-ranking; the order's name, the evidence, and the answers."""
     assert options.rerank is not None
+    assert run.prepared is not None
     places = ["database", "database" if options.is_leave_one_out else "queries"]
     stores = [None if run.work is None else Store.open(run.work / f"{what}.whence") for what in places]
     known = [
-        PreparedPhotos.for_model(options.rerank.scorer, run.model, photos, store=store, given=run.local)
+        run.prepared.over(photos, store=store, given=run.local)
         for photos, store in zip((data.database, data.queries), stores, strict=True)
     ]
     calibration, reason = _calibration(run.model, known[0], options)

@@ -99,7 +99,7 @@ def trials_of_database(
     contents = photos.columns["content"][usable]
     descriptors = localizer.store.descriptors
     rows_of = localizer.store.descriptor_rows
-    prepared = localizer.prepared(options.scorer)
+    prepared = localizer.prepared(options)
     asked: list[_Trial] = []
     with progress("comparing photos", total=len(chosen), show=show_progress) as advance:
         for row in chosen.tolist():
@@ -130,7 +130,7 @@ def trials_of_queries(
 ) -> Trials:
     """Photos with known places ask the database as they are."""
     options = options or RerankOptions()
-    prepared = localizer.prepared(options.scorer)
+    prepared = localizer.prepared(options)
     asked: list[_Trial] = []
     rows = np.flatnonzero(queries.has_point).tolist()
     known, here = (
@@ -179,7 +179,7 @@ def fit_calibration(
             f"{num_genuine} genuine and {num_impostors} impostor pairs; at least {MIN_PAIRS} of each are needed: "
             "a database of more photos with coordinates, some within 25 m of each other and some more than 100 m apart"
         )
-    blank = Calibration(key_of(localizer.model.card.card_id, localizer.prepared(options.scorer)), (), (), 1.0)
+    blank = Calibration(key_of(localizer.model.card.card_id, localizer.prepared(options)), (), (), 1.0)
     num_covered = max(int(trials.is_covered.sum()), 1)
     num_others = max(len(trials.is_covered) - num_covered, 1)
     shares = np.where(trials.is_covered, blank.prior / num_covered, (1 - blank.prior) / num_others)

@@ -5,6 +5,7 @@ A page is made of answers (`page_of_positions`) or of an evaluation (`page_of_ev
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 from whence.data.images import load_resized
 from whence.data.metadata import read_metadata
 from whence.data.photos import Photos
-from whence.data.pictures import draw_match
+from whence.data.pictures import draw_match, draw_warped_pair
 from whence.errors import InputError
 from whence.evaluation.answers import RIGHT_WITHIN_M, are_positives, deciding_threshold_m, risk_curve, tabulate_answers
 from whence.evaluation.benchmarks import Evaluation
@@ -24,10 +25,10 @@ from whence.geo import distance_m
 from whence.localize.position import estimate_position
 from whence.matching.matchers import match_images
 from whence.runtime import progress
-from whence.types import Candidate, GeoPoint, Position
+from whence.types import Candidate, GeoPoint, PairScorer, Position, WarpScorer
 
 MAX_MATCH_PICTURES = 40
-"""Queries of a page whose inliers are drawn: each costs as much as describing two photos."""
+"""Queries of a page whose pairs are drawn: each costs as much as describing two photos."""
 MAX_CURVE_POINTS = 400
 MATCH_PHOTO_PX = 640
 MATCH_HEIGHT_PX = 300
@@ -49,7 +50,7 @@ class PageEntry:
     are_positives: tuple[bool | None, ...] = ()
     """For each candidate whether it shows the place; empty where the truth is not known."""
     match_picture: np.ndarray | None = None
-    """RGB pixels (H, W, 3) uint8 of photo and best candidate with the inliers drawn between them."""
+    """RGB pixels (H, W, 3) uint8 of photo and best candidate with what the comparison found."""
     note: str = ""
 
 
@@ -89,30 +90,40 @@ class Page:
     curves: tuple[PageCurve, ...] = ()
 
 
-def draw_inliers(
-    positions: Sequence[Position], *, database: Photos, max_pictures: int = MAX_MATCH_PICTURES, show_progress: bool | None = None
+def draw_pairs(
+    positions: Sequence[Position],
+    *,
+    database: Photos,
+    scorer: PairScorer | None = None,
+    max_pictures: int = MAX_MATCH_PICTURES,
+    show_progress: bool | None = None,
 ) -> dict[str, np.ndarray]:
-    """Photo and best candidate side by side with the inliers between them, by the query's name, for the first positions.
+    """Photo and best candidate as the scorer saw them, by the query's name, for the first positions.
 
-    Photos that cannot be read, and pairs no geometry fits, have no picture.
+    A scorer that warps shows the parts it finds the same; else the inliers between both photos are drawn. Photos that cannot be
+    read, and pairs no geometry fits, have no picture.
     """
     asked = [position for position in positions if position.candidates][:max_pictures]
     pictures = {}
-    with progress("drawing inliers", total=len(asked), show=show_progress) as advance:
+    with progress("drawing pairs", total=len(asked), show=show_progress) as advance:
         for position in asked:
             files = Path(position.query), database.file(position.candidates[0].row)
-            try:
-                found = match_images(*files)
-                if found.num_inliers:
-                    images = [load_resized(file, long_side_px=MATCH_PHOTO_PX) for file in files]
-                    if any(max(image.shape[:2]) > MAX_ASPECT * min(image.shape[:2]) for image in images):
-                        continue
-                    pictures[position.query] = draw_match(images[0], images[1], found, height_px=MATCH_HEIGHT_PX)
-            except InputError:
-                pass
-            finally:
-                advance(1)
+            with contextlib.suppress(InputError):
+                picture = _draw_pair(files, scorer)
+                if picture is not None:
+                    pictures[position.query] = picture
+            advance(1)
     return pictures
+
+
+def _draw_pair(files: tuple[Path, Path], scorer: PairScorer | None) -> np.ndarray | None:
+    images = [load_resized(file, long_side_px=MATCH_PHOTO_PX) for file in files]
+    if any(max(image.shape[:2]) > MAX_ASPECT * min(image.shape[:2]) for image in images):
+        return None
+    if isinstance(scorer, WarpScorer):
+        return draw_warped_pair(images[0], images[1], scorer.compare(images[0], images[1]), height_px=MATCH_HEIGHT_PX)
+    found = match_images(*files)
+    return draw_match(images[0], images[1], found, height_px=MATCH_HEIGHT_PX) if found.num_inliers else None
 
 
 def page_of_positions(

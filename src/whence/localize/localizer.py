@@ -60,7 +60,7 @@ class Localizer:
         self.store = store
         self.model = model
         self.retriever = Retriever(store.photos, store.descriptor_rows, open_engine(store))
-        self._prepared: dict[str, PreparedPhotos] = {}
+        self._prepared: list[tuple[RerankOptions, PreparedPhotos]] = []
         self.report: BuildReport | None = None
         """What `build` or `refresh` did, where this localizer came from one."""
 
@@ -149,16 +149,19 @@ class Localizer:
                 advance(1)
                 started = time.perf_counter()
 
-    def prepared(self, scorer: str) -> PreparedPhotos:
-        """What a scorer needs of the database's photos."""
-        if scorer not in self._prepared:
-            self._prepared[scorer] = PreparedPhotos.for_model(scorer, self.model, self.photos, store=self.store)
-        return self._prepared[scorer]
+    def prepared(self, options: RerankOptions) -> PreparedPhotos:
+        """What the scorer of the options needs of the database's photos."""
+        for known, prepared in self._prepared:
+            if (known.scorer, known.scorer_options) == (options.scorer, options.scorer_options):
+                return prepared
+        made = PreparedPhotos.for_model(options, self.model, self.photos, store=self.store)
+        self._prepared.append((options, made))
+        return made
 
     def judge(self, options: LocateOptions | None = None) -> Judge:
         """The stages after description, as `locate` runs them. Raises `CalibrationMismatch` where nothing can be verified."""
         options = options or LocateOptions()
-        prepared = None if options.rerank is None else self.prepared(options.rerank.scorer)
+        prepared = None if options.rerank is None else self.prepared(options.rerank)
         calibration = None
         if options.is_verified and prepared is not None:
             key = key_of(self.model.card.card_id, prepared)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -24,8 +24,8 @@ from whence.registry import ModelCard, build, get_card
 from whence.types import Candidate, PairEvidence, PairScorer
 
 Arrays = Mapping[str, np.ndarray]
-NUM_REMEMBERED = 200
-"""Prepared photos kept in memory, about 0.3 MB each."""
+REMEMBERED_BYTES = 256_000_000
+"""What prepared photos that the database does not keep may take in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,8 @@ class RerankOptions:
     """Candidates that are compared with the query; those after them keep their order."""
     max_seconds: float | None = None
     """Seconds per query after which no further candidate is compared; None for no limit."""
+    scorer_options: Mapping[str, Any] = field(default_factory=dict)
+    """The scorer's own settings."""
 
     def __post_init__(self) -> None:
         get_card(self.scorer, kind="scorer")
@@ -72,26 +74,27 @@ class PreparedPhotos:
         """Whether a model's own local descriptors are what the scorer prepares."""
         self.cache_ids: tuple[str, ...] = (cache_id(card, scorer),)
         self._remembered: OrderedDict[bytes, Arrays | None] = OrderedDict()
+        self._num_remembered_bytes = 0
 
     @classmethod
     def for_model(
-        cls,
-        name: str,
-        model: DescriptorModel,
-        photos: Photos,
-        *,
-        store: Store | None = None,
-        given: Mapping[str, Arrays] = MappingProxyType({}),
+        cls, options: RerankOptions, model: DescriptorModel, photos: Photos, *, store: Store | None = None
     ) -> PreparedPhotos:
-        """For a scorer's name. Local descriptors that the model itself has made and kept are used where they are the same.
-
-        `given`: arrays that are there already, by content.
-        """
-        prepared = cls(build("scorer", name), get_card(name, kind="scorer"), photos, store=store, given=given)
+        """For the scorer of the options; the model's own local descriptors are used where they are what it would prepare."""
+        scorer = build("scorer", options.scorer, options=options.scorer_options)
+        prepared = cls(scorer, get_card(options.scorer, kind="scorer"), photos, store=store)
         prepared.is_shared = shares_local(model, prepared.scorer, prepared.card)
         if prepared.is_shared:
             prepared.cache_ids = (f"{model.card.card_id}.local", *prepared.cache_ids)
         return prepared
+
+    def over(
+        self, photos: Photos, *, store: Store | None = None, given: Mapping[str, Arrays] = MappingProxyType({})
+    ) -> PreparedPhotos:
+        """The same scorer for another collection. `given`: arrays that are there already, by content."""
+        other = PreparedPhotos(self.scorer, self.card, photos, store=store, given=given)
+        other.is_shared, other.cache_ids = self.is_shared, self.cache_ids
+        return other
 
     def of_image(self, source: Source) -> Arrays:
         """What the scorer prepares of a photo or of pixels. Raises `UnreadableImage`."""
@@ -106,10 +109,14 @@ class PreparedPhotos:
         arrays = self._kept(content.decode())
         if arrays is None:
             arrays = self._make(row)
-            self._remembered[content] = arrays
-            if len(self._remembered) > NUM_REMEMBERED:
-                self._remembered.popitem(last=False)
+            self._remember(content, arrays)
         return arrays
+
+    def _remember(self, content: bytes, arrays: Arrays | None) -> None:
+        self._remembered[content] = arrays
+        self._num_remembered_bytes += _num_bytes(arrays)
+        while self._num_remembered_bytes > REMEMBERED_BYTES and len(self._remembered) > 1:
+            self._num_remembered_bytes -= _num_bytes(self._remembered.popitem(last=False)[1])
 
     def _kept(self, content: str) -> Arrays | None:
         if content in self.given or self.store is None:
@@ -122,6 +129,10 @@ class PreparedPhotos:
             return self.of_image(self.photos.file(row))
         except UnreadableImage:
             return None
+
+
+def _num_bytes(arrays: Arrays | None) -> int:
+    return 0 if arrays is None else sum(array.nbytes for array in arrays.values())
 
 
 def cache_id(card: ModelCard, scorer: PairScorer) -> str:
@@ -160,12 +171,12 @@ def rerank(
             break
     compared = [_with_evidence(*pair) for pair in zip(asked, evidence, strict=False)]
     num_compared = sum(found is not None for found in evidence)
-    ordered = sorted(compared, key=lambda one: -1.0 if one.evidence is None else one.evidence.similarity, reverse=True)
+    ordered = sorted(compared, key=lambda one: -np.inf if one.evidence is None else one.evidence.similarity, reverse=True)
     rest = [replace(candidate, retrieved_rank=candidate.rank) for candidate in candidates[len(evidence) :]]
     reason = ""
     if not num_compared:
         ordered, reason = compared, "no candidate's photo can be read, so the order is that of retrieval"
-    elif all(found is None or found.similarity <= 0 for found in evidence):
+    elif all(found is None or found.similarity == 0 for found in evidence):
         ordered, reason = compared, "no candidate fits the query geometrically, so the order is that of retrieval"
     elif len(evidence) < len(asked):
         reason = f"{len(evidence)} of {len(asked)} candidates compared within {limit:g} s"

@@ -56,7 +56,7 @@ def _log_above(counts: np.ndarray, which: int, elsewhere: np.ndarray | None) -> 
 
 def num_inliers(candidates: Sequence[Candidate]) -> np.ndarray:
     """(K,) inliers of candidates, 0 where there are so few that they say nothing, or none were counted."""
-    counts = np.array([0 if one.evidence is None else one.evidence.num_inliers for one in candidates], float)
+    counts = np.array([0 if one.evidence is None else one.evidence.num_inliers or 0 for one in candidates], float)
     return np.where(counts >= NOISE_INLIERS, counts, 0.0)
 
 
@@ -102,7 +102,14 @@ def verify(candidates: Sequence[Candidate], calibration: Calibration) -> tuple[t
 
 
 def key_of(descriptor: str, prepared: PreparedPhotos) -> CalibrationKey:
-    """The key of the settings in use; `descriptor` is the card of the model."""
+    """The key of the settings in use; `descriptor` is the card of the model.
+
+    Raises `CalibrationMismatch` for a scorer that counts no inliers: confidence is learned from them.
+    """
+    if not prepared.card.counts_inliers:
+        raise CalibrationMismatch(
+            f"the scorer {prepared.card.name} counts no inliers, so nothing it orders can be verified: use --no-verify"
+        )
     side = prepared.card.preprocessing.long_side_px or 0
     return CalibrationKey(descriptor, prepared.card.card_id, side, prepared.scorer.key)
 

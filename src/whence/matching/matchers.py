@@ -106,7 +106,7 @@ class InlierScorer:
                 yield None
                 continue
             evidence = self._compare(asked, LocalDescriptors.from_arrays(arrays), best)
-            best = max(best, evidence.num_inliers)
+            best = max(best, evidence.num_inliers or 0)
             yield evidence
 
     def _compare(self, query: LocalDescriptors, candidate: LocalDescriptors, best: int) -> PairEvidence:

@@ -1,0 +1,81 @@
+"""The zoo: cards of published models by name, and the networks they describe. Data and a few lazy functions; no torch at import.
+
+The cards stand in `zoo_places` (models trained for place recognition on their own) and `zoo_benchmark` (the Deep Visual
+Geo-localization Benchmark, GeoWarp, SeqVLAD, landmark models). A card is data only; weights never come with Whence.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from whence.errors import MissingExtra, UnknownName
+from whence.models.cards import read_card
+from whence.models.zoo_benchmark import BENCHMARK_CARDS
+from whence.models.zoo_places import PLACE_CARDS
+from whence.registry import Entry, ModelCard
+
+if TYPE_CHECKING:
+    from whence.models.networks import Network, NetworkDescriptor
+
+CARDS: dict[str, ModelCard] = {card.name: card for card in (*PLACE_CARDS, *BENCHMARK_CARDS)}
+ENTRIES: dict[str, Entry] = {
+    name: Entry("whence.models.zoo:open_network", card, options={"name": name}) for name, card in CARDS.items()
+}
+"""What `whence.registry.MODELS` takes over."""
+
+
+def find_card(name: str) -> ModelCard:
+    """The zoo's card of this name. Raises `UnknownName` with the nearest names."""
+    if name not in CARDS:
+        raise UnknownName("published model", name, CARDS)
+    return CARDS[name]
+
+
+def entry_of_file(path: str) -> Entry:
+    """The registry's entry of a safetensors file that carries a card. Raises `UnreadableWeights` where it does not."""
+    return Entry("whence.models.zoo:open_network", read_card(path), options={"name": path})
+
+
+def network_for(card: ModelCard) -> Network:
+    """The card's network with random weights. Raises `MissingExtra` where torch is not installed."""
+    _need_torch(card)
+    from whence.models.checkpoints import make_network
+
+    return make_network(card)
+
+
+def load_network(card: ModelCard, *, weights: str | Path | None = None) -> Network:
+    """The card's network with its weights: those of the file named, else of the cache, else downloaded.
+
+    Raises `MissingWeights`, `DownloadFailed`, `UnreadableWeights`, `WeightsMismatch`, `MissingExtra`.
+    """
+    _need_torch(card)
+    from whence.models.downloads import get_weights
+
+    files = get_weights(card, weights=weights)
+    from whence.models.checkpoints import load_weights
+
+    return load_weights(files, card)
+
+
+def _need_torch(card: ModelCard) -> None:
+    # A module set to None is one that the program must not import.
+    if sys.modules.get("torch", "") is None or importlib.util.find_spec("torch") is None:
+        raise MissingExtra(card.name, "torch")
+
+
+def open_network(name: str, *, weights: str | None = None) -> NetworkDescriptor:
+    """The published model of this name, or the safetensors file with a card, as a descriptor.
+
+    `weights` names a file to take in place of the cache's. Raises as `load_network`.
+    """
+    if name in CARDS:
+        network = load_network(CARDS[name], weights=weights)
+    else:
+        network = load_network(read_card(name), weights=weights or name)
+    from whence.models.networks import NetworkDescriptor
+
+    return NetworkDescriptor(network)
