@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from whence.data.names import parse_name
-from whence.errors import BadOption, InputError, UnknownName
+from whence.errors import BadOption, InputError, UnknownName, UnwritableFile
 from whence.geo import heading_difference_deg, to_utm
 from whence.worlds import city as city_module
 from whence.worlds.capture import CaptureOptions
@@ -135,7 +135,7 @@ def test_a_folder_with_other_files_is_refused(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="file"):
+    with pytest.raises(UnwritableFile, match="file"):
         render_world(tmp_path / "file" / "world", seed=1, options=MINI)
 
 
