@@ -21,12 +21,17 @@ INIT_SHARE = 0.01
 """NetVLAD starts so that a word's second nearest weighs this much of its nearest on average (Arandjelovic et al.)."""
 
 
-def residual_sums(x: Tensor, shares: Tensor, words: Tensor) -> Tensor:
+def inverse_norms(x: Tensor) -> Tensor:
+    """(B, 1, n): what brings each of the vectors (B, C, n) to unit length, so that no copy of them is needed."""
+    return 1 / x.norm(dim=1, keepdim=True).clamp(min=1e-12)
+
+
+def residual_sums(x: Tensor, scale: Tensor, shares: Tensor, words: Tensor) -> Tensor:
     """(B, K * C) of unit length: per word the sum of shares times residuals, each word's brought to unit length first.
 
-    x (B, C, n), shares (B, K, n), words (K, C). One product for all words instead of a loop.
+    x (B, C, n), its scale to unit length (B, 1, n), shares (B, K, n), words (K, C). One product for all words instead of a loop.
     """
-    sums = shares @ x.transpose(1, 2) - shares.sum(dim=2, keepdim=True) * words
+    sums = (shares * scale) @ x.transpose(1, 2) - shares.sum(dim=2, keepdim=True) * words
     return nn.functional.normalize(nn.functional.normalize(sums, dim=2).flatten(1), dim=1)
 
 
@@ -43,12 +48,14 @@ class NetVlad(Aggregator):
         self.conv = nn.Conv2d(channels, num_words, 1, bias=False)
 
     def forward(self, features: Features) -> Tensor:
-        unit = nn.functional.normalize(features.map, dim=1)
-        return residual_sums(unit.flatten(2), self.shares(unit).flatten(2), self.centroids)
+        x = features.map.flatten(2)
+        scale = inverse_norms(x)
+        shares = torch.softmax((self.conv.weight.flatten(1) @ x) * scale, dim=1)
+        return residual_sums(x, scale, self.weigh(shares, features.map), self.centroids)
 
-    def shares(self, unit: Tensor) -> Tensor:
-        """(B, K, h, w): how much of each position goes to each word."""
-        return torch.softmax(self.conv(unit), dim=1)
+    def weigh(self, shares: Tensor, map: Tensor) -> Tensor:
+        """(B, K, n): the shares of positions in words, as they count in the sum."""
+        return shares
 
     def fit(self, descriptors: Tensor, *, seed: int) -> None:
         """Start from k-means of local descriptors (M, C), which need not be of unit length; 50,000 of the training set in print.
@@ -116,13 +123,11 @@ class Crn(NetVlad):
         super().__init__(channels, num_words=num_words)
         self.crn = Reweighting(channels)
 
-    def shares(self, unit: Tensor) -> Tensor:
-        """(B, K, h, w): how much of each position goes to each word, times the position's weight."""
-        if not torch.compiler.is_compiling() and min(unit.shape[2:]) < 2:
-            raise BadOption(
-                f"crn needs a map of at least 2 x 2 positions, not {unit.shape[2]} x {unit.shape[3]}: take larger images"
-            )
-        return super().shares(unit) * self.crn(unit)
+    def weigh(self, shares: Tensor, map: Tensor) -> Tensor:
+        """(B, K, n): the shares times each position's weight."""
+        if not torch.compiler.is_compiling() and min(map.shape[2:]) < 2:
+            raise BadOption(f"crn needs a map of at least 2 x 2 positions, not {map.shape[2]} x {map.shape[3]}: take larger images")
+        return shares * self.crn(nn.functional.normalize(map, dim=1)).flatten(2)
 
 
 class HardVlad(Aggregator):
@@ -139,10 +144,10 @@ class HardVlad(Aggregator):
         self.register_buffer("words", torch.randn(num_words, channels) / math.sqrt(channels))
 
     def forward(self, features: Features) -> Tensor:
-        unit = nn.functional.normalize(features.map.flatten(2), dim=1)
-        nearest = (nn.functional.normalize(self.words, dim=1) @ unit).argmax(dim=1)
-        shares = nn.functional.one_hot(nearest, len(self.words)).transpose(1, 2).to(unit.dtype)
-        return residual_sums(unit, shares, self.words)
+        x = features.map.flatten(2)
+        nearest = (nn.functional.normalize(self.words, dim=1) @ x).argmax(dim=1)
+        shares = nn.functional.one_hot(nearest, len(self.words)).transpose(1, 2).to(x.dtype)
+        return residual_sums(x, inverse_norms(x), shares, self.words)
 
     def fit(self, descriptors: Tensor, *, seed: int) -> None:
         """Take as words the k-means by cosine of local descriptors (M, C). Raises `NotFitted` for fewer than 39 per word."""
