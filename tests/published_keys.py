@@ -95,7 +95,9 @@ def vit(prefix: str, *, version: int = 4, num_blocks: int = 12, side: int = 14) 
     for i in range(num_blocks):
         if version == 4:
             at = f"{prefix}encoder.layer.{i}"
-            attention = [f"{at}.attention.attention.{part}" for part in ("query", "key", "value")] + [f"{at}.attention.output.dense"]
+            attention = [f"{at}.attention.attention.{part}" for part in ("query", "key", "value")] + [
+                f"{at}.attention.output.dense"
+            ]
             up, down = f"{at}.intermediate.dense", f"{at}.output.dense"
         else:
             at = f"{prefix}layers.{i}"

@@ -100,7 +100,11 @@ SMALL_FILES: dict[str, tuple[ModelCard, Table, tuple[int, int]]] = {
     "cosplace vgg": (CARDS["cosplace-vgg16-64"], cosplace("vgg16", 512, 64), (64, 64)),
     "jist": (CARDS["jist-resnet18-512"], published(CARDS["jist-resnet18-512"]), (64, 96)),
     "benchmark gem": (CARDS["gem-resnet18conv4-256-msls"], published(CARDS["gem-resnet18conv4-256-msls"]), (64, 96)),
-    "benchmark netvlad": (CARDS["netvlad-resnet18conv4-16384-msls"], published(CARDS["netvlad-resnet18conv4-16384-msls"]), (64, 96)),
+    "benchmark netvlad": (
+        CARDS["netvlad-resnet18conv4-16384-msls"],
+        published(CARDS["netvlad-resnet18conv4-16384-msls"]),
+        (64, 96),
+    ),
     "benchmark crn": (
         small("crn-resnet50conv4-65536-msls", backbone="resnet18conv4"),
         {**indexed_cnn("resnet18conv4", "backbone."), **netvlad("aggregation", 256), **reweighting(256)},
@@ -124,7 +128,11 @@ SMALL_FILES: dict[str, tuple[ModelCard, Table, tuple[int, int]]] = {
     ),
     "geowarp": (CARDS["gem-alexnet-256-geowarp"], published(CARDS["gem-alexnet-256-geowarp"]), (128, 96)),
     "geowarp netvlad": (CARDS["netvlad-alexnet-16384-geowarp"], published(CARDS["netvlad-alexnet-16384-geowarp"]), (128, 96)),
-    "seqvlad": (CARDS["seqvlad-cct384-24576"], {**compact("encoder.", 1), **netvlad("aggregator", 384, is_tokens=True)}, (384, 384)),
+    "seqvlad": (
+        CARDS["seqvlad-cct384-24576"],
+        {**compact("encoder.", 1), **netvlad("aggregator", 384, is_tokens=True)},
+        (384, 384),
+    ),
     "convap": (
         small("convap-resnet50-512", backbone="resnet18conv5", aggregator_options={"channels_out": 16}),
         {**named_resnet("resnet18conv5", "backbone.model."), **affine("aggregator.channel_pool", 16, 512, 1, 1)},
@@ -231,7 +239,9 @@ def golden(name: str, table: Table, shape: tuple[int, ...], folder: Path) -> Ten
         ("cosplace-resnet50-128", [-0.09539, -0.02153, 0.05572, 0.01781, 0.03282, 0.13270], 0.09065, 7.19665),
     ],
 )
-def test_files_give_the_numbers_of_the_authors_code(name: str, first: list[float], last: float, total: float, tmp_path: Path) -> None:
+def test_files_give_the_numbers_of_the_authors_code(
+    name: str, first: list[float], last: float, total: float, tmp_path: Path
+) -> None:
     """Golden values of CosPlace's whole networks, through a file of the published names."""
     described = golden(name, published(CARDS[name]), (1, 3, 96, 128), tmp_path)[0]
     assert torch.allclose(described[:6], torch.tensor(first), atol=2e-4)
@@ -365,7 +375,11 @@ def test_numbers_that_are_none_are_refused(value: float, tmp_path: Path) -> None
 
 
 def test_odd_tensors_are_refused(tmp_path: Path) -> None:
-    for odd in (torch.zeros(64, 3, 7, 7).to_sparse(), torch.zeros(64, 3, 7, 7, dtype=torch.complex64), torch.zeros(64, 3, 7, 7, device="meta")):
+    for odd in (
+        torch.zeros(64, 3, 7, 7).to_sparse(),
+        torch.zeros(64, 3, 7, 7, dtype=torch.complex64),
+        torch.zeros(64, 3, 7, 7, device="meta"),
+    ):
         torch.save({**filled(TABLE), "backbone.0.weight": odd}, tmp_path / "a.pth")
         with pytest.raises((WeightsMismatch, UnreadableWeights), match=r"a\.pth"):
             load_weights(tmp_path / "a.pth", CARD)
@@ -429,7 +443,9 @@ def test_converting_tells_or_asks_which_model(tmp_path: Path, capsys: Capture) -
     torch.save(filled(cosplace("resnet18conv5", 512, 32)), tmp_path / "a.pth")
     assert whence("convert", tmp_path / "a.pth", "--out", tmp_path / "a.safetensors") == 0
     assert read_card(tmp_path / "a.safetensors") == CARDS["cosplace-resnet18-32"]
-    assert whence("convert", tmp_path / "a.safetensors", "--out", tmp_path / "b.safetensors") == 0, "converting twice is converting once"
+    assert whence("convert", tmp_path / "a.safetensors", "--out", tmp_path / "b.safetensors") == 0, (
+        "converting twice is converting once"
+    )
     assert read_card(tmp_path / "b.safetensors") == CARDS["cosplace-resnet18-32"]
     torch.save(filled(cosplace("resnet18conv5", 512, 256)), tmp_path / "b.pth")
     torch.save({"weight": torch.zeros(3)}, tmp_path / "c.pth")

@@ -321,7 +321,9 @@ def test_archives_without_the_file(server: tuple[Behaviour, str], cache: Path, c
 def test_drive_ids_become_addresses(server: tuple[Behaviour, str], cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(downloads, "_DRIVE", server[1] + "?id={}")
-    monkeypatch.setattr(downloads, "download", lambda address, target, **options: (asked.append(address), download(address, target)))
+    monkeypatch.setattr(
+        downloads, "download", lambda address, target, **options: (asked.append(address), download(address, target))
+    )
     get_weights(replace(CARD, origins=(Origin("drive", "abc", "made.pth"),)))
     assert asked == [server[1] + "?id=abc"]
     assert (cache / "made.pth").read_bytes() == CONTENT

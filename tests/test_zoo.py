@@ -116,7 +116,16 @@ def test_licences_are_told_apart() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{}", "null", '{"name": 1}', card_to_text(get_card("densevlad")).replace('"dim"', '"dims"'), '{"name"', "[" * 100_000],
+    [
+        "",
+        "[]",
+        "{}",
+        "null",
+        '{"name": 1}',
+        card_to_text(get_card("densevlad")).replace('"dim"', '"dims"'),
+        '{"name"',
+        "[" * 100_000,
+    ],
 )
 def test_texts_that_are_no_card(text: str) -> None:
     with pytest.raises(BadOption, match="no card"):

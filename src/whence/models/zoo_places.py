@@ -13,7 +13,7 @@ _GSV_CITIES = "GSV-Cities (Google Street View; reported as CC BY-NC-ND)"
 _SF_XL = "SF-XL, San Francisco (Google Street View; given out for research)"
 _DINOV2 = "https://dl.fbaipublicfiles.com/dinov2"
 _SHORT_512 = Preprocessing(short_side_px=512, interpolation="bilinear")
-"""Both are trained at 512 pixels; the standard test sets, none of which is larger, stay as they are, as in the authors' evaluation."""
+"""Both are trained at 512 pixels. The authors evaluate photos as they are; larger ones are brought to 512 here, as by their option."""
 
 
 def _exact(side_px: int, interpolation: str = "bilinear") -> Preprocessing:
@@ -46,7 +46,10 @@ _EIGENPLACES_DIMS = {
 def _classified() -> Iterator[ModelCard]:
     """CosPlace and EigenPlaces: one network, trained in two ways."""
     families = {
-        "CosPlace": (_COSPLACE_DIMS, "Berton, Masone, Caputo: Rethinking visual geo-localization for large-scale applications, CVPR 2022"),
+        "CosPlace": (
+            _COSPLACE_DIMS,
+            "Berton, Masone, Caputo: Rethinking visual geo-localization for large-scale applications, CVPR 2022",
+        ),
         "EigenPlaces": (
             _EIGENPLACES_DIMS,
             "Berton, Trivigno, Caputo, Masone: EigenPlaces, training viewpoint robust models for visual place recognition, ICCV 2023",
@@ -266,7 +269,9 @@ def _sequences() -> Iterator[ModelCard]:
         citation="Berton, Trivigno, Caputo, Masone: JIST, joint image and sequence training for sequential visual place recognition, "
         "RA-L 2024",
         weights_licence="unknown",
-        origins=(Origin("manual", "the ResNet-18 model of dimension 512 with SeqGeM from the authors' file share", "jist_r18_512.pth"),),
+        origins=(
+            Origin("manual", "the ResNet-18 model of dimension 512 with SeqGeM from the authors' file share", "jist_r18_512.pth"),
+        ),
         backbone="resnet18conv5",
         aggregator="cosplace",
         aggregator_options={"dim": 512},
