@@ -35,7 +35,7 @@ def card_from_text(text: str) -> ModelCard:
             raise TypeError("name and backbone are texts, dim is a number")
         if not (isinstance(card.backbone_options, dict) and isinstance(card.aggregator_options, dict)):
             raise TypeError("options are objects")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadOption(f"no card of a model ({type(error).__name__}: {error})") from None
     return card
 

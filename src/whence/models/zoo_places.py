@@ -13,7 +13,7 @@ _GSV_CITIES = "GSV-Cities (Google Street View; reported as CC BY-NC-ND)"
 _SF_XL = "SF-XL, San Francisco (Google Street View; given out for research)"
 _DINOV2 = "https://dl.fbaipublicfiles.com/dinov2"
 _SHORT_512 = Preprocessing(short_side_px=512, interpolation="bilinear")
-"""Both are trained at 512 pixels; the standard test sets, none of which is larger, stay as they are, as in the authors' evaluation."""
+"""Both are trained at 512 pixels. The authors evaluate photos as they are; larger ones are brought to 512 here, as by their option."""
 
 
 def _exact(side_px: int, interpolation: str = "bilinear") -> Preprocessing:
