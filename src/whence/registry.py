@@ -14,17 +14,31 @@ from typing import Any
 
 from whence.errors import BadOption, UnknownName
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """How an image is brought to what the model expects."""
+    """How an image is brought to what the model expects. Without any size it is taken as it is."""
 
     long_side_px: int | None = None
     """The longer side is brought to this length, keeping the aspect ratio; None keeps the size."""
     enlarge: bool = False
-    """Whether images smaller than `long_side_px` are enlarged."""
+    """Whether images smaller than `long_side_px` or `short_side_px` are enlarged."""
     interpolation: str = "area"
     colour: str = "rgb"
+    size_px: tuple[int, int] | None = None
+    """Height and width the image is brought to, whatever its aspect ratio."""
+    short_side_px: int | None = None
+    """The shorter side is brought to this length, keeping the aspect ratio."""
+    multiple_of: int = 1
+    """Height and width are brought to the nearest multiples of this, at last."""
+    antialias: bool = True
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    """What is subtracted from each channel in [0, 1] ..."""
+    std: tuple[float, float, float] = IMAGENET_STD
+    """... and what it is then divided by. Models without networks take the pixels themselves."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,14 +19,15 @@ from whence.evaluation.protocol import THRESHOLDS_M, ScoredThreshold, describe_p
 from whence.geo import to_earth_centred
 from whence.index.flat import FlatIndex
 from whence.index.store import Store
-from whence.localize.build import build_from_photos
+from whence.localize.build import build_from_photos, is_begun
 from whence.localize.position import estimate_position
 from whence.localize.rerank import PreparedPhotos, RerankOptions, rerank
-from whence.localize.retrieve import candidate_of
+from whence.localize.retrieve import candidate_of, merge_neighbors
 from whence.models.descriptor import DescriptorModel, load_model
+from whence.models.views import QueryViews
 from whence.runtime import progress
 from whence.settings import BuildOptions
-from whence.types import Candidate, GeoPoint, PairEvidence, SkippedPhoto
+from whence.types import Candidate, GeoPoint, Neighbors, PairEvidence, SkippedPhoto
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ class EvaluationOptions:
     """Compare the first candidates with the query, pair by pair, and order them by what is found."""
     work_folder: Path | None = None
     """Where descriptors are kept: a run that was stopped goes on there, and a second run describes nothing again."""
+    views: QueryViews | None = None
+    """How queries are looked at; None as the model's card says. Descriptors of other views are not kept in the work folder."""
 
     def __post_init__(self) -> None:
         if not self.recall_at or min(self.recall_at) < 1:
@@ -96,15 +99,17 @@ def evaluate(
         raise NoPhotos(f"{data.name}: nothing to evaluate, {len(data.database)} database photos and {len(data.queries)} queries")
     run = _Describing(model, options.work_folder, show_progress, options.rerank)
     database = run.describe(data.database, "database")
-    queries = database if options.is_leave_one_out else run.describe(data.queries, "queries")
+    is_same = options.is_leave_one_out and options.views is None
+    queries = database if is_same else run.describe(data.queries, "queries", views=options.views)
     started = time.perf_counter()
-    predictions, similarities = _search(database, queries, data, options)
+    predictions, similarities = _search(database, queries, data, options, crops=run.crops)
     run.seconds["search"] = time.perf_counter() - started
-    order = "similarity of descriptors"
+    order = "similarity of descriptors" + (f", queries by {options.views.mode}" if options.views is not None else "")
     evidence: tuple[tuple[PairEvidence | None, ...], ...] = ()
     if options.rerank is not None:
         started = time.perf_counter()
-        order, evidence = _rerank_all(run, data, predictions, similarities, options)
+        reordered, evidence = _rerank_all(run, data, predictions, similarities, options)
+        order = reordered if options.views is None else f"{reordered}, queries by {options.views.mode}"
         run.seconds["rerank"] = time.perf_counter() - started
     result = _evaluation(
         model.name,
@@ -154,30 +159,38 @@ class _Describing:
         self.keep_local = rerank is not None and PreparedPhotos.for_model(rerank.scorer, model, Photos.of([])).is_shared
         self.local: dict[str, Mapping[str, np.ndarray]] = {}
         """Local descriptors by content, where re-ranking wants them and no work folder keeps them."""
+        self.crops: dict[int, np.ndarray] = {}
+        """(C, D) descriptors of a query's crops by its row, in the query modes that search for each."""
         self.vocabulary = "none"
         self.skipped: list[SkippedPhoto] = []
         self.seconds: dict[str, float] = {}
 
-    def describe(self, photos: Photos, what: str) -> np.ndarray:
+    def describe(self, photos: Photos, what: str, *, views: QueryViews | None = None) -> np.ndarray:
         """Descriptors (N, D) of the photos, NaN rows where one cannot be read."""
         started = time.perf_counter()
         self.skipped += photos.skipped
-        descriptors = self._in_memory(photos, what) if self.work is None else self._in_store(photos, self.work / f"{what}.whence")
+        if self.work is None or views is not None:
+            descriptors = self._in_memory(photos, what, views)
+        else:
+            descriptors = self._in_store(photos, self.work / f"{what}.whence")
         self.seconds[f"describe {what}"] = time.perf_counter() - started
         return descriptors
 
-    def _in_memory(self, photos: Photos, what: str) -> np.ndarray:
+    def _in_memory(self, photos: Photos, what: str, views: QueryViews | None) -> np.ndarray:
         if not self.model.is_fitted:
             _, rows = np.unique(photos.content, return_index=True)
             self.vocabulary = self.model.prepare([photos.file(int(row)) for row in rows])
         descriptors = np.full((len(photos), self.model.dim), np.nan, np.float32)
         files = (photos.file(i) for i in range(len(photos)))
         with progress(f"describing {what}", total=len(photos), show=self.show_progress) as advance:
-            for row, result in enumerate(self.model.describe_each(files, keep_local=self.keep_local)):
+            keep_local = self.keep_local and views is None
+            for row, result in enumerate(self.model.describe_each(files, keep_local=keep_local, views=views)):
                 if isinstance(result, UnreadableImage):
                     self.skipped.append(SkippedPhoto(photos.paths[row], result.reason))
                 else:
                     descriptors[row] = result.descriptor
+                    if result.crops is not None:
+                        self.crops[row] = result.crops
                     if result.local is not None:
                         self.local[photos.columns["content"][row].decode()] = result.local
                 advance(1)
@@ -197,9 +210,14 @@ class _Describing:
 
 
 def _search(
-    database: np.ndarray, queries: np.ndarray, data: EvaluationSet, options: EvaluationOptions
+    database: np.ndarray,
+    queries: np.ndarray,
+    data: EvaluationSet,
+    options: EvaluationOptions,
+    *,
+    crops: Mapping[int, np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Predictions and similarities (Q, K), -1 and NaN where there are fewer."""
+    """Predictions and similarities (Q, K), -1 and NaN where there are fewer; queries in `crops` are searched for by those (C, D)."""
     k = max(options.k, *options.recall_at)
     searchable = np.flatnonzero(np.isfinite(database).all(axis=1))
     askable = np.flatnonzero(np.isfinite(queries).all(axis=1))
@@ -210,9 +228,14 @@ def _search(
     index = FlatIndex.over(database if len(searchable) == len(database) else database[searchable], ids=searchable)
     own = same_content(data.database) if options.is_leave_one_out else None
     extra = 0 if own is None else int(own.counts.max(initial=0))
-    found = index.search(queries[askable], k=k + extra)
-    for i, q in enumerate(askable):
-        ids, values = found.ids[i], found.similarities[i]
+    asked = [crops.get(int(q), queries[q][None]) for q in askable]
+    ends = np.cumsum([len(rows) for rows in asked])
+    found = index.search(np.concatenate(asked), k=k + extra)
+    for q, rows, end in zip(askable, asked, ends, strict=True):
+        of_query = Neighbors(found.ids[end - len(rows) : end], found.similarities[end - len(rows) : end])
+        if int(q) in crops and options.views is not None:
+            of_query = merge_neighbors(of_query, k=k + extra, majority_weight=options.views.vote_weight)
+        ids, values = of_query.ids[0], of_query.similarities[0]
         if own is not None:
             kept = ~np.isin(ids, own.of(int(q)))
             ids, values = ids[kept], values[kept]
@@ -227,7 +250,8 @@ def _rerank_all(
     """Put the rows of predictions and similarities in the order of re-ranking; the order's name, and the evidence."""
     assert options.rerank is not None
     places = ["database", "database" if options.is_leave_one_out else "queries"]
-    stores = [None if run.work is None else Store.open(run.work / f"{what}.whence") for what in places]
+    folders = [None if run.work is None else run.work / f"{what}.whence" for what in places]
+    stores = [None if folder is None or not is_begun(folder) else Store.open(folder) for folder in folders]
     known = [
         PreparedPhotos.for_model(options.rerank.scorer, run.model, photos, store=store, given=run.local)
         for photos, store in zip((data.database, data.queries), stores, strict=True)
