@@ -70,7 +70,7 @@ def _calibration_images(model: DescriptorModel, folder: str) -> list[np.ndarray]
     from whence.runtime import map_threads
 
     photos = scan_photos(folder)
-    rows = np.unique(np.linspace(0, len(photos) - 1, NUM_CALIBRATION_IMAGES).round().astype(int)) if len(photos) else []
+    rows = np.unique(np.linspace(0, len(photos) - 1, min(len(photos), NUM_CALIBRATION_IMAGES)).round().astype(int))
 
     def read(row: int) -> np.ndarray | None:
         try:

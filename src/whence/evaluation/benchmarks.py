@@ -217,7 +217,7 @@ def _search(
     *,
     crops: Mapping[int, np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Predictions and similarities (Q, K), -1 and NaN where there are fewer; queries in `crops` are searched for by those (C, D)."""
+    """Predictions and similarities (Q, K), -1 and NaN where there are fewer; queries in `crops` (C, D) are searched by those."""
     k = max(options.k, *options.recall_at)
     searchable = np.flatnonzero(np.isfinite(database).all(axis=1))
     askable = np.flatnonzero(np.isfinite(queries).all(axis=1))
