@@ -13,7 +13,11 @@
     │   ├── NotFitted            a fitted descriptor was asked to describe before `fit`
     │   ├── EngineRefused        a faster engine's descriptors lie too far from the network's own
     │   ├── CalibrationMismatch  the calibration was fitted with other settings, or there is none for these
-    │   └── MissingExtra         an optional package is needed (says which extra installs it)
+    │   ├── MissingExtra         an optional package is needed (says which extra installs it)
+    │   ├── MissingWeights       a model's file of weights is not there; says which file goes where, and from where
+    │   ├── DownloadFailed       a file could not be fetched from its origin, or is not the file it should be
+    │   ├── UnreadableWeights    a file of weights is broken, holds more than weights, or is no such file
+    │   └── WeightsMismatch      weights of another architecture: lists unknown, missing and misshapen keys
     └── StoreError               the database folder (always names it)
         ├── NotAStore            the folder is not a Whence database
         ├── CorruptStore         a file is missing, truncated or does not match the manifest
@@ -137,6 +141,45 @@ class MissingExtra(ModelError):
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} needs an optional package: install it with  pip install 'whence[{extra}]'")
         self.extra = extra
+
+
+class MissingWeights(ModelError):
+    """A model's weights are not on this machine; the message says which file to put where, and where it comes from."""
+
+
+class DownloadFailed(ModelError):
+    """A file could not be fetched; carries `address` and `reason`."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(f"cannot download {address}: {reason}")
+        self.address = address
+        self.reason = reason
+
+
+class UnreadableWeights(ModelError):
+    """A file of weights cannot be read; nothing inside it was run. Carries `path` and `reason`."""
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        super().__init__(f"cannot read weights from {str(path)!r}: {reason}")
+        self.path = str(path)
+        self.reason = reason
+
+
+class WeightsMismatch(ModelError):
+    """Weights do not fit the network; carries all keys that are `unknown`, `missing` or `misshapen`."""
+
+    def __init__(
+        self, path: str | Path, model: str, *, unknown: Iterable[str], missing: Iterable[str], misshapen: Iterable[str]
+    ) -> None:
+        self.path = str(path)
+        self.unknown, self.missing, self.misshapen = tuple(unknown), tuple(missing), tuple(misshapen)
+        kinds = {"unknown": self.unknown, "missing": self.missing, "of another shape": self.misshapen}
+        lists = "; ".join(f"{len(keys)} {kind}: {_first_ten(keys)}" for kind, keys in kinds.items() if keys)
+        super().__init__(f"the weights in {self.path!r} are not those of {model}; keys {lists}")
+
+
+def _first_ten(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
 
 
 class StoreError(WhenceError):

@@ -8,14 +8,18 @@ from __future__ import annotations
 import fnmatch
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from whence.errors import BadOption, UnknownName
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+PERMISSIVE_LICENCES = frozenset({"MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "CC-BY-4.0", "none"})
+"""Licences that allow any use; "none" where there is nothing to license, as for models without weights."""
+KNOWN_LICENCES = PERMISSIVE_LICENCES | {"GPL-3.0", "CC-BY-NC-4.0", "CC-BY-NC-ND-4.0", "unknown"}
+"""What a card may say; several are joined by " AND "."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,24 @@ class Preprocessing:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a file of weights comes from, and what it is called in the cache."""
+
+    kind: Literal["url", "hub", "drive", "manual"]
+    """"url": an address; "hub": a repository of the Hugging Face hub; "drive": a Google Drive id; "manual": a person gets it."""
+    address: str
+    """The address, repository or id; for "manual" where to get it, in words."""
+    file: str
+    """Name in the cache; unlike any other origin's."""
+    source_file: str = ""
+    """Name inside the hub repository or the archive, where it differs from `file`."""
+    archive: str = ""
+    """Name in the cache of the archive that the origin gives, where the weights are one file of it."""
+    sha256: str | None = None
+    """Checksum of the file (of the archive where there is one); None where nobody published it: the first download's is kept then."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelCard:
     """What a person must know about a model before using it."""
 
@@ -50,6 +72,7 @@ class ModelCard:
     dim: int
     preprocessing: Preprocessing
     licence: str
+    """Of the authors' code; what runs here is Whence's own."""
     weights: str = "none"
     """Where the numbers come from: "none" for training-free models."""
     training_data: str = "none"
@@ -58,11 +81,30 @@ class ModelCard:
     is_fitted_on_database: bool = False
     version: int = 1
     """Raised when the same name gives other numbers than before."""
+    weights_licence: str = "none"
+    """Of the file of weights: that of the licensed repository whose release it is, else "unknown". The photos behind it may have
+    terms of their own."""
+    origins: tuple[Origin, ...] = ()
+    """Files with these weights, the best first; empty for models that need none."""
+    backbone: str = ""
+    backbone_options: Mapping[str, Any] = field(default_factory=dict)
+    aggregator: str = ""
+    aggregator_options: Mapping[str, Any] = field(default_factory=dict)
+    keys: str = ""
+    """How the authors name the parameters: a row of `whence.models.keys`."""
+    is_unit_length: bool = True
+    """Whether the network's own outputs have unit length; descriptors always have."""
 
     @property
     def card_id(self) -> str:
         """The key under which databases and caches remember this model."""
         return f"{self.name}.v{self.version}"
+
+    @property
+    def is_permissive(self) -> bool:
+        """Whether code and weights both allow any use."""
+        parts = [*self.licence.split(" AND "), *self.weights_licence.split(" AND ")]
+        return all(part in PERMISSIVE_LICENCES for part in parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +118,7 @@ class Entry:
 
 _VLAD = "Jegou, Douze, Schmid, Perez: Aggregating local descriptors into a compact image representation, CVPR 2010"
 
-MODELS: dict[str, Entry] = {
+_WITHOUT_TORCH: dict[str, Entry] = {
     "rootsift-vlad": Entry(
         "whence.models.vlad:rootsift_vlad",
         ModelCard(
@@ -106,6 +148,40 @@ MODELS: dict[str, Entry] = {
         ),
     ),
 }
+
+
+class LazyTable(MutableMapping[str, Entry]):
+    """A table whose further rows lie in a module of a higher floor, read when the table is first looked into."""
+
+    def __init__(self, rows: Mapping[str, Entry], *, more: str) -> None:
+        self._rows = dict(rows)
+        self._more = more
+
+    def _whole(self) -> dict[str, Entry]:
+        if self._more:
+            module, _, attribute = self._more.partition(":")
+            further = getattr(importlib.import_module(module), attribute)
+            self._more = ""
+            self._rows = {**further, **self._rows}
+        return self._rows
+
+    def __getitem__(self, name: str) -> Entry:
+        return self._whole()[name]
+
+    def __setitem__(self, name: str, entry: Entry) -> None:
+        self._whole()[name] = entry
+
+    def __delitem__(self, name: str) -> None:
+        del self._whole()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._whole())
+
+    def __len__(self) -> int:
+        return len(self._whole())
+
+
+MODELS: MutableMapping[str, Entry] = LazyTable(_WITHOUT_TORCH, more="whence.models.zoo:ENTRIES")
 INDEXES: dict[str, Entry] = {
     "flat": Entry("whence.index.flat:FlatIndex"),
     "int8": Entry("whence.index.int8:Int8Index"),
@@ -142,7 +218,8 @@ def get_card(name: str, *, kind: str = "model") -> ModelCard:
 
 def get_entry(kind: str, name: str) -> Entry:
     """The table entry of a part: kind "model", "index" or "scorer". Raises `UnknownName` with the nearest names."""
-    table = {"model": MODELS, "index": INDEXES, "scorer": SCORERS}[kind]
+    tables: dict[str, Mapping[str, Entry]] = {"model": MODELS, "index": INDEXES, "scorer": SCORERS}
+    table = tables[kind]
     if name not in table:
         raise UnknownName(kind, name, table)
     return table[name]
