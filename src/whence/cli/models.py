@@ -21,12 +21,17 @@ def register(app: typer.Typer) -> None:
 def models(
     pattern: str = typer.Argument("*", help="Name, or a shell pattern such as *vlad."),
     licence: str = typer.Option(None, help="Only models whose licence contains this text."),
+    cost: bool = typer.Option(False, "--cost", help="Show what describing one photo costs: parameters, operations, sizes."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object per model."),
 ) -> int:
     """List the models with dimension and licence; with the full name of one, its card."""
     names = [name for name in list_models(pattern) if licence is None or licence.lower() in get_card(name).licence.lower()]
     if not list_models(pattern):
         raise UnknownName("model", pattern, MODELS)
+    if cost:
+        from whence.cli.costs import show_costs
+
+        return show_costs(names, as_json=as_json)
     if as_json:
         for name in names:
             print_json({**asdict(get_card(name)), "card_id": get_card(name).card_id})

@@ -10,7 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from whence.models.networks import Network
 from whence.models.preprocessing import target_size
-from whence.registry import Preprocessing
+from whence.models.zoo import network_for
+from whence.registry import ModelCard
 
 BENCHMARK_SIZE_PX = (480, 640)
 """Height and width at which the Deep Visual Geo-localization Benchmark counts."""
@@ -52,6 +53,10 @@ def measure_cost(network: Network, *, size_px: tuple[int, int] = BENCHMARK_SIZE_
     )
 
 
-def cost_of(network: Network, steps: Preprocessing) -> Cost:
-    """The cost of a photo of 480 x 640 pixels after the preprocessing of a card."""
-    return measure_cost(network, size_px=target_size(BENCHMARK_SIZE_PX, steps))
+def cost_of(card: ModelCard) -> Cost | None:
+    """The cost of a 480 x 640 photo after the preprocessing of a card, without its weights; None for models without a network."""
+    if not card.backbone:
+        return None
+    with torch.device("meta"):
+        network = network_for(card)
+    return measure_cost(network, size_px=target_size(BENCHMARK_SIZE_PX, card.preprocessing))

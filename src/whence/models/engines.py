@@ -93,6 +93,7 @@ class LowPrecision(Backbone):
         self.dtype, self.device = dtype, device
         self.backbone = backbone.to(dtype) if device == "cpu" else backbone
         self.name, self.channels, self.stride, self.stages = backbone.name, backbone.channels, backbone.stride, backbone.stages
+        self.size_rule = backbone.size_rule
 
     def forward(self, images: Tensor) -> Features:
         if self.device == "cpu":

@@ -132,17 +132,13 @@ def _write_float32(network: Network, file: Path, steps: Preprocessing, images: T
     module = Exported(folded, prepare).eval()
     dim = torch.export.Dim.DYNAMIC
     batch = {0: dim}
-    if not _takes_one_size(network):
+    if network.backbone.size_rule.exact is None:
         with contextlib.suppress(Exception):  # The exporter meets sizes it cannot leave free with every kind of exception.
             _run_exporter(module, images, file, {**batch, 1: dim, 2: dim})
             onnxruntime_run(file)(_other_size(images, network, steps).numpy())
             return True
     _run_exporter(module, images, file, batch)
     return False
-
-
-def _takes_one_size(network: Network) -> bool:
-    return getattr(getattr(network.backbone, "size_rule", None), "exact", None) is not None
 
 
 def _run_exporter(module: nn.Module, images: Tensor, file: Path, free: dict[int, Any]) -> None:
@@ -162,7 +158,7 @@ def _run_exporter(module: nn.Module, images: Tensor, file: Path, free: dict[int,
 
 def _other_size(images: Tensor, network: Network, steps: Preprocessing) -> Tensor:
     """The sample images in another size and shape: about three quarters as high and four fifths as wide."""
-    multiple = max(steps.multiple_of, getattr(getattr(network.backbone, "size_rule", None), "multiple_of", 1))
+    multiple = max(steps.multiple_of, network.backbone.size_rule.multiple_of)
     height, width = images.shape[1:3]
     sizes = [max(multiple, round(part * side / multiple) * multiple) for part, side in ((0.75, height), (0.8, width))]
     return images[:, : sizes[0], : sizes[1]].contiguous()

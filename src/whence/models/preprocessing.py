@@ -1,4 +1,4 @@
-"""Pixels for networks: resized to the last bit as Pillow does, at a fraction of the cost, and normalised where the network is."""
+"""Pixels for networks: resized as Pillow does at a fraction of the cost, and normalised where the network is."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _by_side(size: tuple[int, int], steps: Preprocessing) -> tuple[int, int]:
 def resize_image(image: np.ndarray, steps: Preprocessing) -> np.ndarray:
     """A uint8 image (H, W, 3) in the size that `steps` ask for; the same array where it has it already.
 
-    With antialiasing "bilinear" is Pillow's result, bit for bit, and "bicubic" within one level of it.
+    With antialiasing both filters come within one level of Pillow's result, and mostly give it to the last bit.
     """
     size = target_size(image.shape[:2], steps)
     if size == image.shape[:2]:
