@@ -86,6 +86,8 @@ class ModelCard:
     terms of their own."""
     origins: tuple[Origin, ...] = ()
     """Files with these weights, the best first; empty for models that need none."""
+    backbone_origins: tuple[Origin, ...] = ()
+    """Files with the backbone's weights, where those are a file of their own."""
     backbone: str = ""
     backbone_options: Mapping[str, Any] = field(default_factory=dict)
     aggregator: str = ""
@@ -217,7 +219,13 @@ def get_card(name: str, *, kind: str = "model") -> ModelCard:
 
 
 def get_entry(kind: str, name: str) -> Entry:
-    """The table entry of a part: kind "model", "index" or "scorer". Raises `UnknownName` with the nearest names."""
+    """The table entry of a part: kind "model", "index" or "scorer". Raises `UnknownName` with the nearest names.
+
+    A model may be named by a safetensors file that carries a card; raises `UnreadableWeights` where it does not.
+    """
+    if kind == "model" and name.endswith(".safetensors"):
+        entry: Entry = importlib.import_module("whence.models.zoo").entry_of_file(name)
+        return entry
     tables: dict[str, Mapping[str, Entry]] = {"model": MODELS, "index": INDEXES, "scorer": SCORERS}
     table = tables[kind]
     if name not in table:

@@ -48,11 +48,6 @@ def weights_folder(environ: Mapping[str, str] = os.environ) -> Path:
     return (Path(named) if named else Path.home() / ".cache" / "whence") / "weights"
 
 
-def is_offline() -> bool:
-    """Whether the settings or `WHENCE_OFFLINE` forbid the network."""
-    return load_settings().offline
-
-
 def converted_file(card: ModelCard) -> Path:
     """Where `whence convert` puts the card's weights unless told otherwise."""
     return weights_folder() / f"{card.name}.safetensors"
@@ -60,36 +55,43 @@ def converted_file(card: ModelCard) -> Path:
 
 def find_weights(card: ModelCard) -> Path | None:
     """The file with the card's weights that is on this machine: converted, else from an origin; None where there is none."""
-    candidates = [converted_file(card), *(weights_folder() / origin.file for origin in card.origins)]
-    for path in candidates:
-        if path.is_file():
-            return path
-    for origin in card.origins:
-        if origin.kind == "hub" and (path_in_hub := _find_in_hub(origin)):
-            return path_in_hub
-    return None
+    converted = converted_file(card)
+    return converted if converted.is_file() else _find_origin(card.origins)
 
 
-def get_weights(card: ModelCard, *, weights: str | Path | None = None, show_progress: bool | None = None) -> Path:
-    """The file with the card's weights: the one named, the one on this machine, or a download from the first origin that has one.
+def _find_origin(origins: tuple[Origin, ...]) -> Path | None:
+    in_cache = (weights_folder() / origin.file for origin in origins)
+    in_hub = (_find_in_hub(origin) for origin in origins if origin.kind == "hub")
+    return next((path for path in (*in_cache, *in_hub) if path is not None and path.is_file()), None)
 
-    Raises `MissingWeights` where it is not there and may not or cannot be downloaded, `DownloadFailed`, and `UnreadableWeights`
-    where a file is not the one of the published or pinned checksum.
+
+def get_weights(card: ModelCard, *, weights: str | Path | None = None, show_progress: bool | None = None) -> tuple[Path, ...]:
+    """The files with the card's weights: the one named, the one on this machine, or a download from the first origin that has one.
+
+    A second file follows where the backbone's weights are one of their own and the first is not converted. Raises `MissingWeights`
+    where a file is not there and may not or cannot be downloaded, `DownloadFailed`, and `UnreadableWeights` where one is not the file
+    of the published or pinned checksum.
     """
     if weights is not None:
-        if not Path(weights).is_file():
-            raise MissingWeights(f"there is no file {str(weights)!r} with the weights of {card.name}; {_how_to_get(card)}")
-        return Path(weights)
-    found = find_weights(card)
-    if found is None:
-        origins = [origin for origin in card.origins if origin.kind != "manual"]
-        if not origins:
-            raise MissingWeights(f"the weights of {card.name} are not on this machine: {_how_to_get(card)}")
-        if is_offline():
-            raise MissingWeights(f"the weights of {card.name} are not on this machine, and offline is set: {_how_to_get(card)}")
-        found = _download_origin(origins[0], show_progress=show_progress)
-    check_checksum(card, found)
-    return found
+        first = Path(weights)
+        if not first.is_file():
+            raise MissingWeights(f"there is no file {str(weights)!r} with the weights of {card.name}; {_how_to_get(card, card.origins)}")
+    else:
+        first = find_weights(card) or _download_first(card, card.origins, show_progress=show_progress)
+    check_checksum(card, first)
+    if not card.backbone_origins or first.suffix == ".safetensors":
+        return (first,)
+    second = _find_origin(card.backbone_origins) or _download_first(card, card.backbone_origins, show_progress=show_progress)
+    check_checksum(card, second)
+    return first, second
+
+
+def _download_first(card: ModelCard, origins: tuple[Origin, ...], *, show_progress: bool | None) -> Path:
+    reachable = [origin for origin in origins if origin.kind != "manual"]
+    if not reachable or load_settings().offline:
+        why = ", and offline is set" if reachable else ""
+        raise MissingWeights(f"the weights of {card.name} are not on this machine{why}: {_how_to_get(card, origins)}")
+    return _download_origin(reachable[0], show_progress=show_progress)
 
 
 def weights_status(card: ModelCard) -> Status:
@@ -97,7 +99,7 @@ def weights_status(card: ModelCard) -> Status:
     if not card.origins:
         return "none needed"
     found = find_weights(card)
-    if found is None:
+    if found is None or (card.backbone_origins and found != converted_file(card) and not _find_origin(card.backbone_origins)):
         return "missing"
     entry = _read_checksums().get(found.name)
     if entry is None or not _is_as_pinned(found, entry):
@@ -309,10 +311,10 @@ def _download_from_hub(origin: Origin) -> Path:
         raise DownloadFailed(f"{name} of the hub's {origin.address}", str(error).strip().splitlines()[0]) from None
 
 
-def _how_to_get(card: ModelCard) -> str:
+def _how_to_get(card: ModelCard, origins: tuple[Origin, ...]) -> str:
     """The sentence that tells a person which file to put where, and where it comes from."""
     ways = []
-    for origin in card.origins:
+    for origin in origins:
         source = {
             "url": origin.address,
             "hub": f"https://huggingface.co/{origin.address} ({origin.source_file or origin.file})",
@@ -321,11 +323,14 @@ def _how_to_get(card: ModelCard) -> str:
         }[origin.kind]
         inside = f" (in it, {origin.source_file})" if origin.archive else ""
         ways.append(f"get {source}{inside} and put it at {str(weights_folder() / origin.file)!r}")
-    return ", or ".join([*ways, "name a file with the option weights=FILE"])
+    if origins == card.origins:
+        ways.append("name a file with the option weights=FILE")
+    return ", or ".join(ways)
 
 
 def _published_checksum(card: ModelCard, path: Path) -> str | None:
-    return next((origin.sha256 for origin in card.origins if origin.file == path.name and not origin.archive), None)
+    origins = (*card.origins, *card.backbone_origins)
+    return next((origin.sha256 for origin in origins if origin.file == path.name and not origin.archive), None)
 
 
 def _is_as_pinned(path: Path, entry: Mapping[str, Any]) -> bool:

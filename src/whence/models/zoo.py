@@ -6,9 +6,13 @@ Geo-localization Benchmark, GeoWarp, SeqVLAD, landmark models). A card is data o
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from whence.errors import MissingExtra
+from whence.models.cards import read_card
 from whence.models.zoo_benchmark import BENCHMARK_CARDS
 from whence.models.zoo_places import PLACE_CARDS
 from whence.registry import Entry, ModelCard
@@ -23,8 +27,14 @@ ENTRIES: dict[str, Entry] = {
 """What `whence.registry.MODELS` takes over."""
 
 
+def entry_of_file(path: str) -> Entry:
+    """The registry's entry of a safetensors file that carries a card. Raises `UnreadableWeights` where it does not."""
+    return Entry("whence.models.zoo:open_network", read_card(path), options={"name": path})
+
+
 def network_for(card: ModelCard) -> Network:
     """The card's network with random weights. Raises `MissingExtra` where torch is not installed."""
+    _need_torch(card)
     from whence.models.checkpoints import make_network
 
     return make_network(card)
@@ -35,15 +45,28 @@ def load_network(card: ModelCard, *, weights: str | Path | None = None) -> Netwo
 
     Raises `MissingWeights`, `DownloadFailed`, `UnreadableWeights`, `WeightsMismatch`, `MissingExtra`.
     """
+    _need_torch(card)
     from whence.models.checkpoints import load_weights
     from whence.models.downloads import get_weights
 
     return load_weights(get_weights(card, weights=weights), card)
 
 
+def _need_torch(card: ModelCard) -> None:
+    # A module set to None is one that the program must not import.
+    if sys.modules.get("torch", "") is None or importlib.util.find_spec("torch") is None:
+        raise MissingExtra(card.name, "torch")
+
+
 def open_network(name: str, *, weights: str | None = None) -> NetworkDescriptor:
-    """The published model of this name as a descriptor; `weights` names a file to take in place of the cache's."""
-    network = load_network(CARDS[name], weights=weights)
+    """The published model of this name, or the safetensors file with a card, as a descriptor.
+
+    `weights` names a file to take in place of the cache's. Raises as `load_network`.
+    """
+    if name in CARDS:
+        network = load_network(CARDS[name], weights=weights)
+    else:
+        network = load_network(read_card(name), weights=weights or name)
     from whence.models.networks import NetworkDescriptor
 
     return NetworkDescriptor(network)

@@ -11,6 +11,7 @@ from whence.registry import ModelCard, Origin, Preprocessing
 
 _GSV_CITIES = "GSV-Cities (Google Street View; reported as CC BY-NC-ND)"
 _SF_XL = "SF-XL, San Francisco (Google Street View; given out for research)"
+_DINOV2 = "https://dl.fbaipublicfiles.com/dinov2"
 _SHORT_512 = Preprocessing(short_side_px=512, interpolation="bilinear")
 """Both are trained at 512 pixels; the standard test sets, none of which is larger, stay as they are, as in the authors' evaluation."""
 
@@ -188,7 +189,7 @@ def _transformers() -> Iterator[ModelCard]:
         dim=8448,
         preprocessing=_exact(322),
         licence="MIT",
-        weights="the authors' repository on the hub (since 2026), or the release v1.0 with the same weights under older names",
+        weights="the authors' repository on the hub, or their earlier release v1.0, whose keys have other names",
         training_data="SF-XL, GSV-Cities, MSLS, MegaScenes, ScanNet",
         citation="Berton, Masone: MegaLoc, one retrieval to place them all, CVPR 2025 workshops",
         weights_licence="MIT",
@@ -219,6 +220,7 @@ def _anyloc() -> Iterator[ModelCard]:
             "Oquab et al.: DINOv2, learning robust visual features without supervision, TMLR 2024",
             weights_licence="BSD-3-Clause AND Apache-2.0",
             origins=(Origin("url", f"https://github.com/AnyLoc/DINO/releases/download/v1/{file}", file),),
+            backbone_origins=(Origin("url", f"{_DINOV2}/dinov2_vitg14/dinov2_vitg14_pretrain.pth", "dinov2_vitg14_pretrain.pth"),),
             backbone="dinov2_vitg14",
             backbone_options={"num_blocks": 32, "facet": "value"},
             aggregator="vlad",
