@@ -25,9 +25,9 @@ def hashed(shape: tuple[int, ...], *, scale: float = 1.0, offset: float = 0.0, s
 
 def squares(shape: tuple[int, ...], number: int, *, scale: float = 1.0) -> Tensor:
     """Values scale * (-0.5 ... 0.5) by squares modulo 1009; `number` tells tensors apart."""
-    j = np.arange(math.prod(shape), dtype=np.int64)
-    values = ((31 * j * j + 17 * j + 101 * number + 7) % 1009) / 1009 - 0.5
-    return torch.from_numpy((scale * values).astype(np.float32).reshape(shape))
+    j = np.arange(1009, dtype=np.int64)
+    period = ((31 * j * j + 17 * j + 101 * number + 7) % 1009) / 1009 - 0.5
+    return torch.from_numpy(np.resize((scale * period).astype(np.float32), shape))
 
 
 def image_of(shape: tuple[int, ...], number: int = 1000) -> Tensor:

@@ -80,7 +80,7 @@ class GeM(Pool):
 class RMac(Pool):
     """The sum of unit vectors of channel maxima in square windows at several scales (Tolias et al., ICLR 2016).
 
-    The sum is not brought to unit length, as in the benchmark. Windows depend on the map's size, which an exported graph is bound to.
+    The sum is not brought to unit length, as in the benchmark. Windows depend on the map's size: an exported graph is bound to it.
     """
 
     def __init__(self, channels: int, *, l2: L2Placement = "before_pool", levels: int = 3) -> None:

@@ -154,7 +154,7 @@ class QueryBlock(nn.Module):
         """The refined positions (B, n, d) and the answers (B, queries, d)."""
         x = self.encoder(x)
         asking = [self.queries, *self.self_attn.parameters(), *self.norm_q.parameters()]
-        q = self._asked.get("q", asking, self._ask).expand(len(x), -1, -1)
+        q = self._asked.get("q", asking, self._ask).expand(x.shape[0], -1, -1)
         answers: Tensor = self.norm_out(self.cross_attn(q, x, x, need_weights=False)[0])
         return x, answers
 

@@ -268,7 +268,7 @@ class TimmTokens(Backbone):
     def forward(self, images: Tensor) -> Features:
         self.size_rule.check(*images.shape[-2:])
         tokens = self.whole.forward_features(images)
-        shape = (len(images), self.channels, images.shape[-2] // self.stride, images.shape[-1] // self.stride)
+        shape = (images.shape[0], self.channels, images.shape[-2] // self.stride, images.shape[-1] // self.stride)
         patches = tokens[:, self.num_prefix :].transpose(1, 2).reshape(shape)
         return Features(patches, tokens[:, 0] if self.has_cls else None)
 
