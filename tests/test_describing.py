@@ -11,16 +11,20 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from safetensors.torch import save_file
+
 from conftest import write_photo
 from network_samples import CARD, ENTRY, NAME, images, make_network, open_sample
 from whence import cli, registry
 from whence.errors import BadOption, CardMismatch, UnreadableImage
 from whence.localize.build import build_database, stored_options
 from whence.localize.localizer import RETRIEVE_ONLY, Localizer
+from whence.models.cards import CARD_FIELD, card_to_text
 from whence.models.descriptor import BATCH_SIZE, Described, load_model
 from whence.models.engines import has_bf16
 from whence.models.preprocessing import resize_image
 from whence.models.views import QueryViews
+from whence.models.zoo import network_for
 from whence.registry import Entry, ModelCard, Preprocessing
 from whence.runtime import num_cores
 from whence.settings import BuildOptions
@@ -145,6 +149,25 @@ def test_a_database_remembers_the_engine(street: Path, tmp_path: Path) -> None:
         assert localizer.model.options == {"engine": expected}
         found = localizer.locate(files[3], options=RETRIEVE_ONLY)
         assert found.candidates[0].similarity == pytest.approx(1, abs=1e-3)
+
+
+def test_a_converted_file_is_a_model(street: Path, tmp_path: Path, capsys: Capture) -> None:
+    torch.manual_seed(0)
+    card = registry.get_card("gem-resnet18conv4-256-pitts30k")
+    file = tmp_path / "converted.safetensors"
+    save_file(network_for(card).state_dict(), file, {CARD_FIELD: card_to_text(card)})
+    database = tmp_path / "c.whence"
+    few = tmp_path / "photos"
+    few.mkdir()
+    for photo in sorted((street / "database").iterdir())[:4]:
+        shutil.copy(photo, few)
+    assert cli.run(["index", str(few), "--model", str(file), "--db", str(database), "-q"]) == 0
+    query = str(sorted((street / "queries").iterdir())[1])
+    capsys.readouterr()
+    assert cli.run(["locate", query, "--db", str(database), "--no-verify", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["candidates"]) == 4
+    assert cli.run(["models", str(file), "--cost", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["map_size"] == [256, 30, 40]
 
 
 def test_the_sample_network_is_the_card() -> None:

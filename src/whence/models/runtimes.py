@@ -36,7 +36,8 @@ def onnxruntime_run(file: Path) -> Run:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    # What goes wrong is raised; it need not be printed too.
+    options.log_severity_level = 4
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     return lambda images: session.run(None, {session.get_inputs()[0].name: images})[0]
 
