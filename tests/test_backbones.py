@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import warnings
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
@@ -12,10 +14,12 @@ torch = pytest.importorskip("torch")
 
 import timm
 import torchvision
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fills import fill, hashed, image_of
 from whence.errors import BadOption, ModelError, UnknownName
-from whence.models.backbones import Backbone, SizeRule, list_backbones, load_imagenet, make_backbone
+from whence.models.backbones import TRANSFORMER_NAMES, Backbone, SizeRule, list_backbones, load_imagenet, make_backbone
 from whence.models.transformers import CompactBlock, VisionTransformer, VitShape
 
 TINY = VitShape(32, 2, 4, image_px=56)
@@ -100,7 +104,7 @@ def test_every_backbone_keeps_the_contract(name: str) -> None:
         with torch.device("meta"):
             backbone = make_backbone(name)
     else:
-        backbone = make_backbone(name)
+        backbone = make_backbone(name, num_blocks=2) if name in TRANSFORMER_NAMES else make_backbone(name)
     assert backbone.name == name
     check_backbone(backbone)
 
@@ -299,6 +303,9 @@ def test_positions_follow_the_official_rule(rows: int, columns: int) -> None:
         found = backbone.positions(rows, columns)
     assert torch.equal(found[:, 0], learned[:, 0])
     assert torch.allclose(found[0, 1:], slow, atol=1e-6)
+    scale = ((rows + 0.1) / 4, (columns + 0.1) / 4)
+    official = torch.nn.functional.interpolate(grid[None], scale_factor=scale, mode="bicubic")[0].flatten(1).T
+    assert torch.allclose(found[0, 1:], official, atol=1e-6)
     # The silent difference between libraries: without the offset the numbers are others.
     assert not torch.allclose(found[0, 1:], slow_bicubic(grid, rows, columns, offset=0.0).flatten(1).T, atol=1e-5)
 
@@ -320,8 +327,8 @@ def test_registers_change_the_rule_and_not_the_map() -> None:
 def test_positions_are_kept_until_they_change(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = VisionTransformer("dinov2_vitx14", shape=TINY).eval()
     counted = []
-    original = torch.nn.functional.interpolate
-    monkeypatch.setattr(torch.nn.functional, "interpolate", lambda *a, **k: (counted.append(1), original(*a, **k))[1])
+    original = backbone._resample
+    monkeypatch.setattr(backbone, "_resample", lambda *size: (counted.append(1), original(*size))[1])
     with torch.inference_mode():
         for _ in range(3):
             backbone(torch.zeros(1, 3, 28, 42))
@@ -455,3 +462,49 @@ def test_weights_of_timm_come_under_the_official_names(monkeypatch: pytest.Monke
     assert asked == [("vit_small_patch14_reg4_dinov2.lvd142m", True)]
     assert not backbone.pos_embed[:, 0].any()
     assert torch.equal(backbone.get_submodule("blocks.0.mlp.fc1").weight, made[0]["blocks.0.mlp.fc1.weight"])
+
+
+class Graph(torch.nn.Module):
+    """A backbone with tensors for outputs."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(part for part in self.backbone(images) if part is not None)
+
+
+@pytest.mark.parametrize("name", ["dinov2_vitx14", "dinov2_vitx14_reg", "any size", "alexnet"])
+def test_backbones_export_with_free_height_and_width(name: str, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    if name == "alexnet":
+        backbone, sizes = make_backbone(name), [(64, 96), (100, 131)]
+    elif name == "any size":
+        backbone, sizes = VisionTransformer("dinov2_vitx14", takes_any_size=True, shape=TINY), [(35, 49), (56, 56), (90, 40)]
+    else:
+        backbone, sizes = VisionTransformer(name, shape=TINY), [(42, 70), (28, 84), (56, 56)]
+    backbone.eval()
+    free = torch.export.Dim.DYNAMIC
+    file = tmp_path / "backbone.onnx"
+    with warnings.catch_warnings():
+        # The exporter warns of its own coming changes.
+        warnings.simplefilter("ignore")
+        shapes = {"images": {0: free, 2: free, 3: free}}
+        images = torch.randn(2, 3, *sizes[0])
+        torch.onnx.export(Graph(backbone), (images,), file, dynamo=True, dynamic_shapes=shapes, verbose=False, optimize=False)
+    session = onnxruntime.InferenceSession(str(file))
+    for size in sizes:
+        images = torch.randn(1, 3, *size)
+        found = session.run(None, {"images": images.numpy()})
+        with torch.inference_mode():
+            for ours, graphs in zip(Graph(backbone)(images), found, strict=True):
+                assert torch.allclose(ours, torch.from_numpy(graphs), atol=1e-4), size
+
+
+@settings(max_examples=300, deadline=None)
+@given(m=st.integers(1, 40), height=st.integers(1, 3000), width=st.integers(1, 3000))
+def test_the_nearest_size_is_pythons_rounding(m: int, height: int, width: int) -> None:
+    expected = tuple(m * max(round(Fraction(side, m)), 1) for side in (height, width))
+    assert SizeRule(multiple_of=m).nearest(height, width) == expected

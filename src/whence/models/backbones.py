@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 import torchvision
@@ -62,7 +62,9 @@ class SizeRule:
             return self.exact
         m = self.multiple_of
         least = -(-max(self.at_least, 1) // m)
-        return m * max(round(height / m), least), m * max(round(width / m), least)
+        # Python's rounding in whole numbers, which a traced graph with free sizes can follow.
+        rows, columns = ((2 * side + m - 1 + side // m % 2) // (2 * m) for side in (height, width))
+        return m * cast(int, torch.sym_max(rows, least)), m * cast(int, torch.sym_max(columns, least))
 
 
 class Backbone(nn.Module):

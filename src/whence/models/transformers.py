@@ -162,7 +162,8 @@ class VisionTransformer(Backbone):
 
     def positions(self, rows: int, columns: int) -> Tensor:
         """(1, 1 + rows * columns, C): the class token's and each patch's position, resampled where the grid is another."""
-        if rows == columns == self.grid_side:
+        # A traced graph has free sizes: it always resamples, and comes to the same.
+        if not torch.compiler.is_compiling() and rows == columns == self.grid_side:
             return self.pos_embed
         return self._positions.get((rows, columns), [self.pos_embed], lambda: self._resample(rows, columns))
 
@@ -173,17 +174,31 @@ class VisionTransformer(Backbone):
         if self.has_registers:
             grid = nn.functional.interpolate(grid, size=(rows, columns), mode="bicubic", antialias=True)
         else:
-            # The offset is the official code's: the sampling grid follows the scale given, not the size that comes out.
-            scale = ((rows + 0.1) / side, (columns + 0.1) / side)
-            grid = nn.functional.interpolate(grid, scale_factor=scale, mode="bicubic")
+            new_rows, new_columns = (torch.arange(num, device=grid.device, dtype=grid.dtype) for num in (rows, columns))
+            is_other = (torch.ones_like(new_rows).sum() != side) | (torch.ones_like(new_columns).sum() != side)
+            offset = 0.1 * is_other
+            grid = _bicubic(new_rows, side, offset) @ grid @ _bicubic(new_columns, side, offset).T
         patches = grid.permute(0, 2, 3, 1).reshape(1, rows * columns, -1)
         return torch.cat([learned[:, :1], patches], dim=1).to(self.pos_embed.dtype)
 
     def _resized(self, images: Tensor) -> Tensor:
         size = self.size_rule.nearest(*images.shape[-2:])
-        if size == tuple(images.shape[-2:]):
+        if not torch.compiler.is_compiling() and size == tuple(images.shape[-2:]):
             return images
         return nn.functional.interpolate(images, size=size, mode="bilinear", antialias=True)
+
+
+def _bicubic(new: Tensor, side: int, offset: Tensor) -> Tensor:
+    """(n, side): the weights of the learned positions in each of n new ones: bicubic interpolation by (n + offset) / side.
+
+    The official code's offset is 0.1, and its sampling grid follows the scale given, not the size that comes out. Spelled out
+    because a graph with free sizes cannot carry that scale.
+    """
+    at = (new + 0.5) * side / (torch.ones_like(new).sum() + offset) - 0.5
+    taps = at.floor()[:, None] + torch.arange(-1, 3, device=new.device)
+    t = (at[:, None] - taps).abs()
+    weights = torch.where(t <= 1, 1.25 * t**3 - 2.25 * t**2 + 1, -0.75 * (t**3 - 5 * t**2 + 8 * t - 4))
+    return (weights[:, :, None] * nn.functional.one_hot(taps.clamp(0, side - 1).long(), side)).sum(dim=1)
 
 
 class CompactBlock(nn.Module):
