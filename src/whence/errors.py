@@ -11,6 +11,7 @@
     ├── UnwritableFile           a result cannot be written (also an OSError)
     ├── ModelError
     │   ├── NotFitted            a fitted descriptor was asked to describe before `fit`
+    │   ├── EngineRefused        a faster engine's descriptors lie too far from the network's own
     │   ├── CalibrationMismatch  the calibration was fitted with other settings, or there is none for these
     │   ├── MissingExtra         an optional package is needed (says which extra installs it)
     │   ├── MissingWeights       a model's file of weights is not there; says which file goes where, and from where
@@ -120,6 +121,14 @@ class ModelError(WhenceError):
 
 class NotFitted(ModelError):
     """A descriptor that has to see photos first was asked to describe."""
+
+
+class EngineRefused(ModelError):
+    """A faster engine or an exported file gives other descriptors than the network; carries the smallest `cosine`."""
+
+    def __init__(self, name: str, cosine: float, limit: float) -> None:
+        super().__init__(f"{name} is refused: its descriptors reach a cosine of {cosine:.4f} to the network's own, below {limit}")
+        self.cosine = cosine
 
 
 class CalibrationMismatch(ModelError):

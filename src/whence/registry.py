@@ -60,7 +60,7 @@ class Origin:
     archive: str = ""
     """Name in the cache of the archive that the origin gives, where the weights are one file of it."""
     sha256: str | None = None
-    """Checksum of the file (of the archive where there is one); None where nobody published it: the first download's is kept then."""
+    """Checksum of the file (of the archive where there is one); None where nobody published it: the first download's is kept."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,8 @@ def evaluate(
     rerank_candidates: int = typer.Option(20, "--rerank-candidates", help="Candidates per query that --rerank compares."),
     rerank_seconds: float = typer.Option(None, "--rerank-seconds", help="Seconds per query for --rerank."),
     calibration: str = typer.Option(None, help="With --rerank: verify with this calibration file instead of the packaged one."),
+    query_mode: str = typer.Option(None, help="How queries are looked at: hard_resize, five_crops, maj_voting, panorama, ..."),
+    query_size: str = typer.Option(None, help="Height and width for --query-mode, as 480x640. Default: the model's own."),
     save_predictions: str = typer.Option(None, help="Write the ranked candidates to this CSV file."),
     save_pairs: str = typer.Option(None, help="Write the ranked candidates to this file as hloc pairs."),
     report: str = typer.Option(None, "--report", help="Write a page with map, photos and candidates to this HTML file."),
@@ -53,6 +55,7 @@ def evaluate(
     from whence.evaluation.benchmarks import evaluate as run
     from whence.evaluation.report import as_records, as_table
     from whence.localize.rerank import RerankOptions
+    from whence.models.views import parse_views
 
     options = EvaluationOptions(
         thresholds_m=_numbers(thresholds, "--thresholds"),
@@ -61,6 +64,7 @@ def evaluate(
         rerank=None if rerank is None else RerankOptions(rerank, rerank_candidates, rerank_seconds, parse_options(rerank_option)),
         calibration=None if calibration is None else Path(calibration),
         work_folder=None if work is None else Path(work),
+        views=parse_views(query_mode, query_size),
     )
     folders = (database_folder, queries_folder)
     chosen = _read_set(data, split, folders, frames, leave_one_out, positions)

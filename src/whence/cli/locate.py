@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from whence.errors import BadOption, NoPhotos
 from whence.localize.localizer import RETRIEVE_ONLY, Localizer, LocateOptions
 from whence.localize.rerank import RerankOptions
 from whence.localize.retrieve import Around
+from whence.models.views import parse_views
 from whence.runtime import atomic_write
 from whence.settings import NO_OPTIONS, load_settings, parse_options
 from whence.types import GeoPoint, PairScorer, Position
@@ -42,6 +44,8 @@ def locate(
     rerank_option: list[str] = typer.Option([], "--rerank-option", help="Scorer option as name=value. May be repeated."),
     rerank_candidates: int = typer.Option(20, help="Candidates that are compared."),
     rerank_seconds: float = typer.Option(None, help="Seconds per photo for comparing."),
+    query_mode: str = typer.Option(None, help="How queries are looked at: hard_resize, five_crops, maj_voting, panorama, ..."),
+    query_size: str = typer.Option(None, help="Height and width for --query-mode, as 480x640. Default: the model's own."),
     no_verify: bool = typer.Option(False, "--no-verify", help="Give the best match, whether or not it is the place."),
     min_confidence: float = typer.Option(None, help="Probability from which an answer is given instead of `unknown`."),
     calibration: str = typer.Option(None, help="Calibration file instead of the database's own or the packaged one."),
@@ -70,6 +74,7 @@ def locate(
         min_confidence=min_confidence,
         calibration=calibration,
     )
+    options = replace(options, views=parse_views(query_mode, query_size))
     if missing is not None or undo is not None:
         if queries or (near, within, geojson_file) != (None, None, None) or None not in (missing, undo):
             raise BadOption("--missing and --undo take no photos, no --near, no --geojson, and not each other")

@@ -35,6 +35,7 @@ def models(
     backbone: str = typer.Option(None, help="Only models whose backbone's name contains this text."),
     max_dim: int = typer.Option(None, min=1, help="Only models with at most so many dimensions."),
     available: bool = typer.Option(False, "--available", help="Only models that need no download any more."),
+    cost: bool = typer.Option(False, "--cost", help="Show what describing one photo costs: parameters, operations, sizes."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object per model."),
 ) -> int:
     """List the models with dimension, licences and state; with the full name of one, its card."""
@@ -45,6 +46,10 @@ def models(
     cards = [card for card in map(get_card, names) if _is_wanted(card, licence, backbone, max_dim)]
     if available:
         cards = [card for card in cards if _state(card) != "missing"]
+    if cost:
+        from whence.cli.costs import show_costs
+
+        return show_costs(cards, as_json=as_json)
     if as_json:
         for card in cards:
             print_json(_as_record(card))

@@ -13,22 +13,23 @@ import numpy as np
 from whence.data.formats import EvaluationSet
 from whence.data.photos import Photos
 from whence.data.predictions import Ranked
-from whence.errors import BadOption, CalibrationMismatch, InputError, NoPhotos, UnreadableImage
+from whence.errors import BadOption, CalibrationMismatch, InputError, NoPhotos
+from whence.evaluation.describing import SetDescriber
 from whence.evaluation.metrics import RECALL_AT
 from whence.evaluation.protocol import THRESHOLDS_M, ScoredThreshold, describe_protocol, same_content, score_predictions
 from whence.geo import to_earth_centred
 from whence.index.flat import FlatIndex
 from whence.index.store import Store
-from whence.localize.build import build_from_photos
+from whence.localize.build import is_begun
 from whence.localize.judge import Judge
 from whence.localize.position import estimate_position
 from whence.localize.rerank import PreparedPhotos, RerankOptions, rerank
-from whence.localize.retrieve import Retriever, candidate_of
+from whence.localize.retrieve import Retriever, candidate_of, merge_neighbors
 from whence.localize.verify import find_calibration, key_of
 from whence.models.descriptor import DescriptorModel, load_model
+from whence.models.views import QueryViews
 from whence.runtime import progress
-from whence.settings import BuildOptions
-from whence.types import Calibration, Candidate, GeoPoint, PairEvidence, Position, SkippedPhoto
+from whence.types import Calibration, Candidate, GeoPoint, Neighbors, PairEvidence, Position, SkippedPhoto
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class EvaluationOptions:
     """A calibration file that re-ranked candidates are verified with, instead of the packaged one."""
     work_folder: Path | None = None
     """Where descriptors are kept: a run that was stopped goes on there, and a second run describes nothing again."""
+    views: QueryViews | None = None
+    """How queries are looked at; None as the model's card says. Descriptors of other views are not kept in the work folder."""
 
     def __post_init__(self) -> None:
         if not self.recall_at or min(self.recall_at) < 1:
@@ -104,15 +107,16 @@ def evaluate(
         data = EvaluationSet(data.name, data.database, data.database, data.positives)
     if not len(data.database) or not len(data.queries):
         raise NoPhotos(f"{data.name}: nothing to evaluate, {len(data.database)} database photos and {len(data.queries)} queries")
-    run = _Describing(model, options.work_folder, show_progress, options.rerank)
+    run = SetDescriber(model, options.work_folder, show_progress, options.rerank)
     database = run.describe(data.database, "database")
-    queries = database if options.is_leave_one_out else run.describe(data.queries, "queries")
+    is_same = options.is_leave_one_out and options.views is None
+    queries = database if is_same else run.describe(data.queries, "queries", views=options.views)
     started = time.perf_counter()
     is_searchable = np.isfinite(database).all(axis=1)
     rows = np.flatnonzero(is_searchable)
     index = FlatIndex.over(database if is_searchable.all() else database[rows], ids=rows)
     retriever = Retriever(data.database, np.where(is_searchable, np.arange(len(database)), -1), index)
-    predictions, similarities = _search(index, queries, data, options)
+    predictions, similarities = _search(index, queries, data, options, crops=run.crops)
     run.seconds["search"] = time.perf_counter() - started
     done = _Reranked()
     if options.rerank is not None:
@@ -129,7 +133,8 @@ def evaluate(
         skipped=tuple(run.skipped),
         seconds=run.seconds,
     )
-    return replace(result, order=done.order, evidence=done.evidence, answers=done.answers, unverified_reason=done.unverified_reason)
+    order = done.order if options.views is None else f"{done.order}, queries by {options.views.mode}"
+    return replace(result, order=order, evidence=done.evidence, answers=done.answers, unverified_reason=done.unverified_reason)
 
 
 def evaluate_predictions(
@@ -157,68 +162,15 @@ def evaluate_predictions(
     return _evaluation(name, data, predictions, similarities, options)
 
 
-class _Describing:
-    """Descriptors of database and queries, in memory or in a work folder."""
-
-    def __init__(
-        self, model: DescriptorModel, work: Path | None, show_progress: bool | None, rerank: RerankOptions | None = None
-    ) -> None:
-        self.model, self.work, self.show_progress = model, work, show_progress
-        self.prepared = None if rerank is None else PreparedPhotos.for_model(rerank, model, Photos.of([]))
-        self.keep_local = self.prepared is not None and self.prepared.is_shared
-        self.local: dict[str, Mapping[str, np.ndarray]] = {}
-        """Local descriptors by content, where re-ranking wants them and no work folder keeps them."""
-        self.vocabulary = "none"
-        self.skipped: list[SkippedPhoto] = []
-        self.seconds: dict[str, float] = {}
-        self.spent_s: dict[str, np.ndarray] = {}
-        """Wall-clock seconds of each photo's description, by what was described; NaN where a work folder had it."""
-
-    def describe(self, photos: Photos, what: str) -> np.ndarray:
-        """Descriptors (N, D) of the photos, NaN rows where one cannot be read."""
-        started = time.perf_counter()
-        self.skipped += photos.skipped
-        descriptors = self._in_memory(photos, what) if self.work is None else self._in_store(photos, self.work / f"{what}.whence")
-        self.seconds[f"describe {what}"] = time.perf_counter() - started
-        return descriptors
-
-    def _in_memory(self, photos: Photos, what: str) -> np.ndarray:
-        if not self.model.is_fitted:
-            _, rows = np.unique(photos.content, return_index=True)
-            self.vocabulary = self.model.prepare([photos.file(int(row)) for row in rows])
-        descriptors = np.full((len(photos), self.model.dim), np.nan, np.float32)
-        spent = self.spent_s[what] = np.full(len(photos), np.nan)
-        files = (photos.file(i) for i in range(len(photos)))
-        started = time.perf_counter()
-        with progress(f"describing {what}", total=len(photos), show=self.show_progress) as advance:
-            for row, result in enumerate(self.model.describe_each(files, keep_local=self.keep_local)):
-                if isinstance(result, UnreadableImage):
-                    self.skipped.append(SkippedPhoto(photos.paths[row], result.reason))
-                else:
-                    descriptors[row] = result.descriptor
-                    if result.local is not None:
-                        self.local[photos.columns["content"][row].decode()] = result.local
-                spent[row], started = time.perf_counter() - started, time.perf_counter()
-                advance(1)
-        return descriptors
-
-    def _in_store(self, photos: Photos, path: Path) -> np.ndarray:
-        options = BuildOptions(keep_local=self.keep_local)
-        report = build_from_photos(photos, path=path, model=self.model, options=options, show_progress=self.show_progress)
-        self.vocabulary = self.vocabulary if report.vocabulary == "given" else report.vocabulary
-        self.skipped += [entry for entry in report.skipped if entry not in self.skipped]
-        descriptors = np.full((len(photos), self.model.dim), np.nan, np.float32)
-        with Store.open(path) as store:
-            row_of = {content: row for row, content in enumerate(store.contents.tolist())}
-            rows = np.array([row_of.get(content, -1) for content in photos.content.tolist()], np.int64)
-            descriptors[rows >= 0] = store.descriptors[rows[rows >= 0]]
-        return descriptors
-
-
 def _search(
-    index: FlatIndex, queries: np.ndarray, data: EvaluationSet, options: EvaluationOptions
+    index: FlatIndex,
+    queries: np.ndarray,
+    data: EvaluationSet,
+    options: EvaluationOptions,
+    *,
+    crops: Mapping[int, np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Predictions and similarities (Q, K), -1 and NaN where there are fewer."""
+    """Predictions and similarities (Q, K), -1 and NaN where there are fewer; queries in `crops` (C, D) are searched by those."""
     k = max(options.k, *options.recall_at)
     askable = np.flatnonzero(np.isfinite(queries).all(axis=1))
     predictions = np.full((len(queries), k), -1, np.int64)
@@ -227,9 +179,14 @@ def _search(
         return predictions, similarities
     own = same_content(data.database) if options.is_leave_one_out else None
     extra = 0 if own is None else int(own.counts.max(initial=0))
-    found = index.search(queries[askable], k=k + extra)
-    for i, q in enumerate(askable):
-        ids, values = found.ids[i], found.similarities[i]
+    asked = [crops.get(int(q), queries[q][None]) for q in askable]
+    ends = np.cumsum([len(rows) for rows in asked])
+    found = index.search(np.concatenate(asked), k=k + extra)
+    for q, rows, end in zip(askable, asked, ends, strict=True):
+        of_query = Neighbors(found.ids[end - len(rows) : end], found.similarities[end - len(rows) : end])
+        if int(q) in crops and options.views is not None:
+            of_query = merge_neighbors(of_query, k=k + extra, majority_weight=options.views.vote_weight)
+        ids, values = of_query.ids[0], of_query.similarities[0]
         if own is not None:
             kept = ~np.isin(ids, own.of(int(q)))
             ids, values = ids[kept], values[kept]
@@ -249,7 +206,7 @@ class _Reranked:
 
 
 def _rerank_all(
-    run: _Describing,
+    run: SetDescriber,
     data: EvaluationSet,
     predictions: np.ndarray,
     similarities: np.ndarray,
@@ -260,7 +217,8 @@ def _rerank_all(
     assert options.rerank is not None
     assert run.prepared is not None
     places = ["database", "database" if options.is_leave_one_out else "queries"]
-    stores = [None if run.work is None else Store.open(run.work / f"{what}.whence") for what in places]
+    folders = [None if run.work is None else run.work / f"{what}.whence" for what in places]
+    stores = [None if folder is None or not is_begun(folder) else Store.open(folder) for folder in folders]
     known = [
         run.prepared.over(photos, store=store, given=run.local)
         for photos, store in zip((data.database, data.queries), stores, strict=True)

@@ -119,6 +119,8 @@ def build_database(
     finish_refit(folder)
     options = options or stored_options(folder) or BuildOptions()
     model = load_model(options.model, options=options.model_options)
+    # What a network chose by itself is remembered too: the same numbers must come next time.
+    options = replace(options, model_options=model.options)
     check_engine(options.engine, dim=model.dim)
     known = None
     if is_begun(folder):

@@ -13,6 +13,7 @@ from whence.localize.rerank import PreparedPhotos, RerankOptions, describe_for_r
 from whence.localize.retrieve import Around, Retriever
 from whence.localize.verify import verify
 from whence.models.descriptor import Described, DescriptorModel
+from whence.models.views import QueryViews
 from whence.types import BestGuess, Calibration, Candidate, Position
 
 NOTHING_SEARCHED = "no photo of the database may be searched"
@@ -28,17 +29,25 @@ class Judge:
     prepared: PreparedPhotos | None = None
     calibration: Calibration | None = None
     """None gives the place of the first candidate, whether or not it is right."""
+    views: QueryViews | None = None
+    """How queries are looked at; None as the model's card says."""
 
     def describe(self, queries: Sequence[Any]) -> Iterator[Described | UnreadableImage]:
         """Descriptors of queries, with what the scorer needs of them."""
         return (
-            self.model.describe_each(queries) if self.prepared is None else describe_for_rerank(self.model, queries, self.prepared)
+            self.model.describe_each(queries, views=self.views)
+            if self.prepared is None
+            else describe_for_rerank(self.model, queries, self.prepared, views=self.views)
         )
 
     def answer(self, query: str, described: Described, *, k: int, around: Around | None, seconds: dict[str, float]) -> Position:
         """The answer for one query; `seconds` is extended by stage."""
         started = time.perf_counter()
-        candidates = self.retriever.retrieve(described.descriptor[None], k=k, around=around)[0]
+        if described.crops is not None and self.views is not None:
+            weight = self.views.vote_weight
+            candidates = self.retriever.retrieve_merged(described.crops, k=k, around=around, majority_weight=weight)
+        else:
+            candidates = self.retriever.retrieve(described.descriptor[None], k=k, around=around)[0]
         seconds["search"] = time.perf_counter() - started
         reason = "" if candidates else NOTHING_SEARCHED
         if self.rerank is not None and self.prepared is not None and candidates:

@@ -22,6 +22,7 @@ from whence.localize.rerank import PreparedPhotos, RerankOptions
 from whence.localize.retrieve import Around, Retriever
 from whence.localize.verify import find_calibration, key_of, with_min_confidence
 from whence.models.descriptor import DescriptorModel, load_model
+from whence.models.views import QueryViews
 from whence.runtime import progress
 from whence.settings import BuildOptions
 from whence.types import Candidate, Position
@@ -39,6 +40,8 @@ class LocateOptions:
     """A calibration file instead of the database's own or the packaged one."""
     min_confidence: float | None = None
     """Probability from which an answer is given; None for the calibration's."""
+    views: QueryViews | None = None
+    """How queries are looked at; None as the model's card says."""
 
     def __post_init__(self) -> None:
         if self.is_verified and self.rerank is None:
@@ -167,7 +170,7 @@ class Localizer:
             key = key_of(self.model.card.card_id, prepared)
             calibration = find_calibration(key, store=self.store, file=options.calibration)
             calibration = with_min_confidence(calibration, options.min_confidence)
-        return Judge(self.model, self.retriever, options.rerank, prepared, calibration)
+        return Judge(self.model, self.retriever, options.rerank, prepared, calibration, options.views)
 
     def close(self) -> None:
         self.store.close()

@@ -19,6 +19,7 @@ from whence.data.photos import Photos
 from whence.errors import BadOption, UnreadableImage
 from whence.index.store import Store
 from whence.models.descriptor import Described, DescriptorModel, Source, read_as
+from whence.models.views import QueryViews
 from whence.models.vlad import Vlad
 from whence.registry import ModelCard, build, get_card
 from whence.types import Candidate, PairEvidence, PairScorer
@@ -190,11 +191,11 @@ def _with_evidence(candidate: Candidate, evidence: PairEvidence | None) -> Candi
 
 
 def describe_for_rerank(
-    model: DescriptorModel, sources: Sequence[Any], prepared: PreparedPhotos
+    model: DescriptorModel, sources: Sequence[Any], prepared: PreparedPhotos, *, views: QueryViews | None = None
 ) -> Iterator[Described | UnreadableImage]:
     """Descriptors of queries with what the scorer prepares of them as `local`, each photo read once where the two share it."""
-    if prepared.is_shared:
+    if prepared.is_shared and views is None:
         yield from model.describe_each(sources, keep_local=True)
         return
-    for source, result in zip(sources, model.describe_each(sources), strict=True):
-        yield result if isinstance(result, UnreadableImage) else Described(result.descriptor, dict(prepared.of_image(source)))
+    for source, result in zip(sources, model.describe_each(sources, views=views), strict=True):
+        yield result if isinstance(result, UnreadableImage) else result._replace(local=dict(prepared.of_image(source)))

@@ -238,7 +238,7 @@ def _without_parts(names: Mapping[str, Tensor]) -> Iterator[str]:
 
 
 def _is_like(tensor: Tensor, like: Tensor) -> bool:
-    """Whether a tensor of a file may become one of the network: plain, of the same kind, its shape equal up to sides of 1 at the end."""
+    """Whether a tensor of a file may become one of the network: plain, of the same kind, of its shape up to sides of 1 at the end."""
     is_plain = tensor.device.type == "cpu" and tensor.layout == torch.strided and not tensor.is_quantized
     is_same_kind = tensor.is_floating_point() == like.is_floating_point() and not tensor.is_complex()
     return is_plain and is_same_kind and _without_ones(tensor.shape) == _without_ones(like.shape)

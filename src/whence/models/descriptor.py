@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +11,8 @@ import cv2
 import numpy as np
 
 from whence.data.images import load_image, load_resized
-from whence.errors import BadOption, UnreadableImage
+from whence.errors import BadOption, MissingExtra, UnreadableImage
+from whence.models.views import QueryViews, exact
 from whence.models.vlad import Vlad
 from whence.registry import ModelCard, Preprocessing, build, get_card
 from whence.runtime import map_threads
@@ -19,6 +21,10 @@ from whence.types import Descriptor
 Source = str | Path | bytes | np.ndarray
 """A photo file, its bytes, or pixels: uint8 (H, W, 3) RGB."""
 
+NETWORK_OPTIONS = ("engine", "onnx", "onnx_hash", "upstream_order")
+"""Options that every network has beside its own, see `whence.models.networks.NetworkDescriptor.configure`."""
+BATCH_SIZE = 8
+"""Photos described together by models that do not say how many they like."""
 NUM_SAMPLE_PHOTOS = 500
 """Photos a fitted descriptor looks at when it is fitted on a database."""
 
@@ -28,6 +34,8 @@ class Described(NamedTuple):
 
     descriptor: np.ndarray
     local: dict[str, np.ndarray] | None = None
+    crops: np.ndarray | None = None
+    """(C, D): one descriptor per crop, where each is searched for by itself; `descriptor` is then their mean."""
 
 
 class DescriptorModel:
@@ -42,7 +50,18 @@ class DescriptorModel:
     def __init__(self, card: ModelCard, descriptor: Descriptor, *, options: Mapping[str, Any] | None = None) -> None:
         self.card = card
         self.descriptor = descriptor
-        self.options = dict(options or {})
+        self._options = dict(options or {})
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options in force, for a database to remember: those given, and what a network chose by itself."""
+        return {**self._options, **getattr(self.descriptor, "settings", {})}
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What happens to a photo before the descriptor gets its pixels: as the card says, unless the options say otherwise."""
+        reading: Preprocessing = getattr(self.descriptor, "reading", self.card.preprocessing)
+        return reading
 
     @property
     def name(self) -> str:
@@ -63,7 +82,7 @@ class DescriptorModel:
 
     def read(self, source: Source) -> np.ndarray:
         """The photo as the model sees it: uint8 (H, W, 3), upright, resized as the card says. Raises `UnreadableImage`."""
-        return read_as(source, self.card.preprocessing)
+        return read_as(source, self.preprocessing)
 
     def fit(self, sources: Iterable[Source], *, seed: int = 0) -> None:
         """Fit on these photos, read one by one; unreadable ones are passed over. Models that need no fitting do nothing."""
@@ -100,35 +119,57 @@ class DescriptorModel:
             descriptors[i] = result.descriptor
         return descriptors
 
-    def describe_each(self, sources: Iterable[Source], *, keep_local: bool = False) -> Iterator[Described | UnreadableImage]:
+    def describe_each(
+        self, sources: Iterable[Source], *, keep_local: bool = False, views: QueryViews | None = None
+    ) -> Iterator[Described | UnreadableImage]:
         """For each photo, in order, its descriptor or the error that kept it from being read. Photos decode in parallel.
 
-        `keep_local` hands out the local descriptors too; raises `BadOption` for models that have none.
+        `keep_local` hands out the local descriptors too; raises `BadOption` for models that have none. `views` looks at the
+        photos as a query mode says instead of as the card says.
         """
-        if keep_local and not isinstance(self.descriptor, Vlad):
-            raise BadOption(f"{self.name} has no local descriptors to keep")
-        batch_size = 8
-        images: list[np.ndarray | UnreadableImage] = []
-        for image in map_threads(self._read_or_error, sources):
-            images.append(image)
-            if len(images) == batch_size:
-                yield from self._describe_batch(images, keep_local=keep_local)
-                images = []
-        yield from self._describe_batch(images, keep_local=keep_local)
+        if keep_local and (views is not None or not isinstance(self.descriptor, Vlad)):
+            raise BadOption(f"{self.name} has no local descriptors to keep" + (" in a query mode" if views else ""))
+        if views is not None and views.mode != "hard_resize" and self.preprocessing != self.card.preprocessing:
+            raise BadOption(f"upstream_order goes with the query mode hard_resize, not {views.mode}")
+        batch_size = getattr(self.descriptor, "batch_size", BATCH_SIZE)
+        read = self._read_or_error if views is None else partial(self._views_or_error, views=views)
+        photos: list[tuple[np.ndarray, ...] | UnreadableImage] = []
+        for photo in map_threads(read, sources):
+            photos.append((photo,) if isinstance(photo, np.ndarray) else photo)
+            if len(photos) == batch_size:
+                yield from self._describe_batch(photos, keep_local=keep_local, is_merged=views is not None and views.is_merged)
+                photos = []
+        yield from self._describe_batch(photos, keep_local=keep_local, is_merged=views is not None and views.is_merged)
 
     def _describe_batch(
-        self, images: list[np.ndarray | UnreadableImage], *, keep_local: bool
+        self, photos: list[tuple[np.ndarray, ...] | UnreadableImage], *, keep_local: bool, is_merged: bool
     ) -> Iterator[Described | UnreadableImage]:
-        readable = [image for image in images if isinstance(image, np.ndarray)]
-        described: Iterator[Described]
+        readable = [image for views in photos if isinstance(views, tuple) for image in views]
         if keep_local and isinstance(self.descriptor, Vlad):
             vlad = self.descriptor
-            locals_ = map_threads(vlad.extractor.extract, readable)
-            described = (Described(vlad.pool(local), local.to_arrays()) for local in locals_)
-        else:
-            described = (Described(row) for row in self.descriptor.describe(readable))
-        for image in images:
-            yield next(described) if isinstance(image, np.ndarray) else image
+            found = iter([Described(vlad.pool(one), one.to_arrays()) for one in map_threads(vlad.extractor.extract, readable)])
+            yield from (views if isinstance(views, UnreadableImage) else next(found) for views in photos)
+            return
+        rows = self.descriptor.describe(readable)
+        first = 0
+        for views in photos:
+            if isinstance(views, UnreadableImage):
+                yield views
+                continue
+            crops = rows[first : first + len(views)]
+            first += len(views)
+            # The mean is not brought to unit length again: its similarity is then the mean of the crops' own.
+            yield Described(crops[0] if len(crops) == 1 else crops.mean(axis=0), crops=crops if is_merged else None)
+
+    def _views_or_error(self, source: Source, *, views: QueryViews) -> tuple[np.ndarray, ...] | UnreadableImage:
+        try:
+            if views.mode == "hard_resize" and views.size_px is None:
+                return (self.read(source),)
+            steps = self.card.preprocessing
+            cut = views.cut(read_as(source, views.reading(steps)), steps)
+            return tuple(read_as(view, exact(steps, views.size(steps))) for view in cut) if views.mode == "panorama" else cut
+        except UnreadableImage as error:
+            return error
 
     def _read_or_error(self, source: Source) -> np.ndarray | UnreadableImage:
         try:
@@ -138,25 +179,49 @@ class DescriptorModel:
 
 
 def read_as(source: Source, steps: Preprocessing) -> np.ndarray:
-    """A photo or pixels as a card asks for: uint8 (H, W, 3), upright, resized. Raises `UnreadableImage` and `BadOption`."""
-    if not isinstance(source, np.ndarray):
-        if steps.long_side_px is None:
-            return load_image(source)
-        return load_resized(source, long_side_px=steps.long_side_px, enlarge=steps.enlarge)
-    if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or 0 in source.shape:
+    """A photo or pixels as a card asks for: uint8 (H, W, 3), upright, resized.
+
+    Raises `UnreadableImage`, `BadOption`, and `MissingExtra` where resizing exactly needs a package that is not there.
+    """
+    if isinstance(source, np.ndarray) and (
+        source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or 0 in source.shape
+    ):
         raise BadOption(f"pixels must be uint8 (H, W, 3), not {source.dtype} {source.shape}")
-    return _resized(source, steps)
+    if steps.interpolation != "area":
+        return _resize_exactly(source if isinstance(source, np.ndarray) else load_resized(source), steps)
+    if steps.size_px is not None or steps.short_side_px is not None or steps.multiple_of != 1:
+        raise BadOption("size_px, short_side_px and multiple_of need the interpolation bilinear or bicubic")
+    if isinstance(source, np.ndarray):
+        return _resized(source, steps)
+    if steps.long_side_px is None:
+        return load_image(source)
+    return load_resized(source, long_side_px=steps.long_side_px, enlarge=steps.enlarge)
 
 
 def load_model(name: str, *, options: Mapping[str, Any] | None = None) -> DescriptorModel:
     """The model of this name, ready to describe, or to be fitted where its card says so.
 
-    `options` are the model's own settings, for example {"pca_dim": 256}. Raises `UnknownName` with the nearest names, and
-    `BadOption` for settings the model does not have.
+    `options` are the model's own settings, for example {"pca_dim": 256}; for networks also {"engine": "bf16"} and the other
+    `NETWORK_OPTIONS`. Raises `UnknownName` with the nearest names, and `BadOption` for settings the model does not have.
     """
     card = get_card(name)
-    descriptor = build("model", name, options=options)
-    return DescriptorModel(card, descriptor, options=options)
+    options = dict(options or {})
+    of_network = {key: value for key, value in options.items() if key in NETWORK_OPTIONS}
+    own = {key: value for key, value in options.items() if key not in of_network}
+    descriptor = build("model", name, options=own)
+    if hasattr(descriptor, "configure"):
+        descriptor.configure(card.preprocessing, **of_network)
+    elif of_network:
+        raise BadOption(f"model {name} has no option {next(iter(of_network))!r}, which is for networks")
+    return DescriptorModel(card, descriptor, options=own)
+
+
+def _resize_exactly(image: np.ndarray, steps: Preprocessing) -> np.ndarray:
+    try:
+        from whence.models.preprocessing import resize_image
+    except ImportError:
+        raise MissingExtra("resizing exactly", "torch") from None
+    return resize_image(image, steps)
 
 
 def _resized(image: np.ndarray, steps: Preprocessing) -> np.ndarray:

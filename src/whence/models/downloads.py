@@ -1,4 +1,4 @@
-"""Files of weights: where they lie on this machine, and how they get there from their origins. No torch here, and no reading of them.
+"""Files of weights: where they lie on this machine, and how they get there from their origins. No torch here, nothing is read.
 
 They live in the folder `weights` of the cache (`WHENCE_CACHE`, else `~/.cache/whence`). A file whose checksum nobody published is
 pinned when it is first used: another file under its name is refused from then on.
@@ -69,8 +69,8 @@ def get_weights(card: ModelCard, *, weights: str | Path | None = None, show_prog
     """The files with the card's weights: the one named, the one on this machine, or a download from the first origin that has one.
 
     A second file follows where the backbone's weights are one of their own and the first is not converted. Raises `MissingWeights`
-    where a file is not there and may not or cannot be downloaded, `DownloadFailed`, and `UnreadableWeights` where one is not the file
-    of the published or pinned checksum.
+    where a file is not there and may not or cannot be downloaded, `DownloadFailed`, and `UnreadableWeights` where the checksum of one
+    is not the published or pinned one.
     """
     if weights is not None:
         first = Path(weights)

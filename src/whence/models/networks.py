@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,9 +12,11 @@ from torch import Tensor, nn
 from whence.errors import BadOption
 from whence.models.aggregators import Aggregator
 from whence.models.backbones import Backbone, Features
+from whence.models.engines import Engine, Prepare, make_engine, resolve_engine, sample_images
+from whence.models.preprocessing import normalise
+from whence.registry import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Network", "NetworkDescriptor", "normalise"]
 
 
 class Network(nn.Module):
@@ -38,19 +41,72 @@ class Network(nn.Module):
         return descriptors
 
 
-def normalise(images: Tensor, *, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD) -> Tensor:
-    """uint8 images (B, H, W, 3) as float32 (B, 3, H, W), each channel minus mean over standard deviation, on the images' device."""
-    scale = torch.tensor([1 / (255 * s) for s in std], device=images.device)
-    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=images.device)
-    return (images * scale + shift).permute(0, 3, 1, 2)
-
-
 class NetworkDescriptor:
-    """A network as a `Descriptor`: uint8 images in, unit vectors out, images of one size together."""
+    """A network as a `Descriptor`: uint8 images in, unit vectors out, images of one size together.
+
+    What runs the network is an engine (`whence.models.engines`); it is made when the first image is described, or when
+    `settings` are asked for.
+    """
 
     def __init__(self, network: Network, *, batch_size: int = 8) -> None:
         self.network = network.eval()
         self.batch_size = batch_size
+        self.preprocessing = Preprocessing(interpolation="bilinear")
+        self.is_upstream_order = False
+        self._asked: tuple[str, str | None, str | None] = ("eager", None, None)
+        self._engine: Engine | None = None
+
+    def configure(
+        self,
+        preprocessing: Preprocessing,
+        *,
+        engine: str = "auto",
+        onnx: str | None = None,
+        onnx_hash: str | None = None,
+        upstream_order: bool = False,
+    ) -> None:
+        """Preprocess as a card says and run on `engine`, see `whence.models.engines.ENGINES`.
+
+        `onnx` is a file that `whence export` wrote of this model, for the engines that run one; with `onnx_hash` it must have that
+        content. `upstream_order` resizes after normalising, in float, as the published evaluation code does: for reproducing
+        its numbers to the last digit, at a price. Raises `BadOption`.
+        """
+        if upstream_order and engine not in ("auto", "eager"):
+            raise BadOption(f"upstream_order reproduces the published numbers and goes with the engine eager, not {engine}")
+        self.preprocessing = preprocessing
+        self.is_upstream_order = upstream_order
+        self._asked = resolve_engine("eager" if upstream_order else engine, onnx, onnx_hash)
+        self._engine = None
+
+    @property
+    def reading(self) -> Preprocessing:
+        """What happens to a photo before `describe` gets its pixels."""
+        return Preprocessing() if self.is_upstream_order else self.preprocessing
+
+    @property
+    def engine(self) -> Engine:
+        """What runs the network. Raises `EngineRefused` where its numbers lie too far from the network's own."""
+        if self._engine is None:
+            name, onnx, _ = self._asked
+            self._engine = make_engine(
+                name, self.network, self.prepare, samples=sample_images(self.preprocessing), onnx=onnx, steps=self.preprocessing
+            )
+        return self._engine
+
+    @property
+    def prepare(self) -> Prepare:
+        """From uint8 images to what the network takes."""
+        steps = self.preprocessing
+        return Prepare(steps.mean, steps.std, steps if self.is_upstream_order else None)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the numbers depend on beside the weights, for a database to remember; the engine chosen is among it."""
+        onnx, onnx_hash = self._asked[1:]
+        chosen: dict[str, Any] = {"engine": self.engine.name}
+        if onnx is not None:
+            chosen |= {"onnx": onnx, "onnx_hash": onnx_hash}
+        return {**chosen, "upstream_order": True} if self.is_upstream_order else chosen
 
     @property
     def dim(self) -> int:
@@ -69,13 +125,11 @@ class NetworkDescriptor:
         by_shape: dict[tuple[int, ...], list[int]] = {}
         for i, image in enumerate(images):
             by_shape.setdefault(image.shape, []).append(i)
-        with torch.inference_mode():
-            for rows in by_shape.values():
-                for start in range(0, len(rows), self.batch_size):
-                    batch = rows[start : start + self.batch_size]
-                    pixels = torch.from_numpy(np.stack([images[i] for i in batch]))
-                    found = self.network(normalise(pixels))
-                    descriptors[batch] = nn.functional.normalize(found, dim=1).numpy()
+        for rows in by_shape.values():
+            for start in range(0, len(rows), self.batch_size):
+                batch = rows[start : start + self.batch_size]
+                found = self.engine(torch.from_numpy(np.stack([images[i] for i in batch])))
+                descriptors[batch] = nn.functional.normalize(found, dim=1).numpy()
         return descriptors
 
     def state(self) -> dict[str, np.ndarray]:

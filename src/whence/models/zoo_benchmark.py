@@ -1,4 +1,4 @@
-"""Cards of the Deep Visual Geo-localization Benchmark's zoo, of GeoWarp's baselines, of SeqVLAD's frames, and of landmark models."""
+"""Cards of the Deep Visual Geo-localization Benchmark's zoo, of GeoWarp's baselines, of SeqVLAD's frames, of landmark models."""
 
 from __future__ import annotations
 
@@ -96,7 +96,8 @@ def _geowarp() -> Iterator[ModelCard]:
                 licence="MIT",
                 weights=f"the authors' cloud drive, pretrained_baselines/{theirs}_{method}.pth in one archive",
                 training_data=_SETS["pitts30k"],
-                citation="Berton, Masone, Paolicelli, Caputo: Viewpoint invariant dense matching for visual geolocalization, ICCV 2021",
+                citation="Berton, Masone, Paolicelli, Caputo: Viewpoint invariant dense matching for visual geolocalization, "
+                "ICCV 2021",
                 weights_licence="unknown",
                 origins=(
                     Origin(
@@ -123,8 +124,8 @@ def _seqvlad() -> Iterator[ModelCard]:
         licence="MIT",
         weights="the authors' cloud drive",
         training_data=_SETS["msls"],
-        citation="Mereu, Trivigno, Berton, Masone, Caputo: Learning sequential descriptors for sequence-based visual place recognition, "
-        "RA-L 2022",
+        citation="Mereu, Trivigno, Berton, Masone, Caputo: Learning sequential descriptors for sequence-based visual place "
+        "recognition, RA-L 2022",
         weights_licence="unknown",
         origins=(Origin("drive", "16n6CL2t-asQ_tf8x4ZyJT_Y4UQQedsxh", "seqvlad_cct384_msls.pth"),),
         backbone="cct384",
@@ -179,8 +180,8 @@ def _landmarks() -> Iterator[ModelCard]:
             licence="unknown",
             weights=f"the authors' cloud drive, {file} in an archive; objects beside the weights are passed over",
             training_data="Landmarks-clean",
-            citation="Revaud, Almazan, Rezende, de Souza: Learning with average precision, training image retrieval with a listwise loss, "
-            "ICCV 2019",
+            citation="Revaud, Almazan, Rezende, de Souza: Learning with average precision, training image retrieval with a listwise "
+            "loss, ICCV 2019",
             weights_licence="unknown",
             origins=(Origin("drive", drive_id, file, source_file=file, archive=f"{file.removesuffix('.pt')}.zip"),),
             backbone=f"resnet{depth}conv5",

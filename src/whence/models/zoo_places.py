@@ -13,7 +13,7 @@ _GSV_CITIES = "GSV-Cities (Google Street View; reported as CC BY-NC-ND)"
 _SF_XL = "SF-XL, San Francisco (Google Street View; given out for research)"
 _DINOV2 = "https://dl.fbaipublicfiles.com/dinov2"
 _SHORT_512 = Preprocessing(short_side_px=512, interpolation="bilinear")
-"""Both are trained at 512 pixels. The authors evaluate photos as they are; larger ones are brought to 512 here, as by their option."""
+"""Trained at 512 pixels. The authors evaluate photos as they are; larger ones are brought to 512 here, as by their option."""
 
 
 def _exact(side_px: int, interpolation: str = "bilinear") -> Preprocessing:
@@ -52,7 +52,8 @@ def _classified() -> Iterator[ModelCard]:
         ),
         "EigenPlaces": (
             _EIGENPLACES_DIMS,
-            "Berton, Trivigno, Caputo, Masone: EigenPlaces, training viewpoint robust models for visual place recognition, ICCV 2023",
+            "Berton, Trivigno, Caputo, Masone: EigenPlaces, training viewpoint robust models for visual place recognition, "
+            "ICCV 2023",
         ),
     }
     for method, (all_dims, citation) in families.items():
@@ -241,7 +242,8 @@ def _from_space() -> Iterator[ModelCard]:
         licence="unknown",
         weights="the authors' server, best_trained_model.pt",
         training_data="Sentinel-2 cloudless mosaics of 2018 to 2021",
-        citation="Berton, Stoken, Caputo, Masone: EarthLoc, astronaut photography localization by indexing Earth from space, CVPR 2024",
+        citation="Berton, Stoken, Caputo, Masone: EarthLoc, astronaut photography localization by indexing Earth from space, "
+        "CVPR 2024",
         weights_licence="unknown",
         origins=(
             Origin(
@@ -266,8 +268,8 @@ def _sequences() -> Iterator[ModelCard]:
         licence="unknown",
         weights="the authors' file share",
         training_data=f"{_SF_XL}; MSLS (Mapillary)",
-        citation="Berton, Trivigno, Caputo, Masone: JIST, joint image and sequence training for sequential visual place recognition, "
-        "RA-L 2024",
+        citation="Berton, Trivigno, Caputo, Masone: JIST, joint image and sequence training for sequential visual place "
+        "recognition, RA-L 2024",
         weights_licence="unknown",
         origins=(
             Origin("manual", "the ResNet-18 model of dimension 512 with SeqGeM from the authors' file share", "jist_r18_512.pth"),
