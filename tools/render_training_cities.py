@@ -1,10 +1,10 @@
-"""Renders the cities that `whence-resnet18conv4-gem-256` was trained on, and those it was chosen on.
+"""Renders the cities that `whence-resnet18conv4-gem-256` was trained on, and the one it was chosen on.
 
     python tools/render_training_cities.py FOLDER
 
 Six training cities with twice as many queries as database photos, taken in all conditions and more often in the hard ones, so that
-each view has been seen by day and by night, from the side and turned; two validation cities as in the preset `city`. Their seeds (7000 to
-7005, 7030, 7031) are not those of the test cities of `benchmarks/world_quality.py` (20 to 22), and no city uses the styles kept for tests.
+each view has been seen by day and by night, from the side and turned; one validation city as in the preset `city`. Their seeds (7000 to
+7005, 7030) are not those of the test cities of `benchmarks/world_quality.py` (20 to 22), and no city uses the styles kept for tests.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--cities", type=int, default=6, help="training cities (default 6)")
     parser.add_argument("--workers", type=int, help="processes (default: one for each core)")
     args = parser.parse_args()
-    val = tuple(CitySize(f"city{30 + k}", "val", 2000, 500, 0) for k in range(2))
+    val = (CitySize("city30", "val", 2000, 500, 0),)
     train = tuple(CitySize(f"city{k:02d}", "train", 1200, 1800, 0) for k in range(args.cities))
     for name, options in {
         "val": WorldOptions(cities=val),

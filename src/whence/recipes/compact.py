@@ -19,26 +19,26 @@ COMPACT = Recipe(
     backbone="resnet18conv4",
     summary="ResNet-18 to conv4 with GeM, from random weights, on rendered cities: about an hour on two cores",
     aggregator=AggregatorOptions("gem", {"l2": "none"}),
-    batches=BatchOptions(num_places=24, num_views=4),
+    batches=BatchOptions(num_places=32, num_views=3),
     augment=AugmentOptions(
         width=128,
         height=96,
         stored_width=160,
         stored_height=120,
-        brightness=0.4,
-        contrast=0.4,
-        saturation=0.4,
-        crop=0.3,
-        rotation_deg=5.0,
-        grey_share=0.1,
-        erase_share=0.2,
+        small_width=96,
+        small_height=72,
+        small_steps=1400,
+        brightness=0.25,
+        contrast=0.25,
+        saturation=0.25,
+        crop=0.25,
         flip_share=0.5,
     ),
     loss=LossOptions("nt_xent", {"temperature": 0.07}),
     optimizer=OptimizerOptions("adamw", lr=1e-3, weight_decay=1e-2),
-    schedule=ScheduleOptions("cosine", warmup_steps=100, final_share=0.01),
+    schedule=ScheduleOptions("cosine", warmup_steps=50, final_share=0.01),
     loop=LoopOptions(
-        num_steps=3600, precision="bf16", ema_decay=0.99, log_every=20, validate_every=200, save_every=100, is_channels_last=True
+        num_steps=2600, precision="bf16", ema_decay=0.99, log_every=20, validate_every=200, save_every=100, is_channels_last=True
     ),
 )
 TINY = Recipe(

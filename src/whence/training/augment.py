@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -31,16 +32,18 @@ class Augment:
 
     def __init__(self, options: AugmentOptions, *, seed: int = 0) -> None:
         self.options, self.seed = options, seed
-        self.steps = v2.Compose(transforms_of(options))
+        self.transforms = v2.Compose(transforms_of(options))
+        self.small = v2.Compose(transforms_of(replace(options, width=options.small_width, height=options.small_height)))
 
-    def __call__(self, photos: Tensor, *, step: int, first: int = 0) -> Tensor:
-        """`first` is the number of the first photo in the whole batch."""
+    def __call__(self, photos: Tensor, *, step: int, batch: int = 0, first: int = 0) -> Tensor:
+        """The photos of a step's batch (several are accumulated); `first` is the number of the first photo in the whole batch."""
+        transforms = self.small if step < self.options.small_steps else self.transforms
         with torch.random.fork_rng(devices=[]), _one_thread(photos.device):
             changed = []
             for number, photo in enumerate(photos.permute(0, 3, 1, 2), start=first):
-                torch.manual_seed(_number(self.seed, step, number))
-                changed.append(self.steps(photo))
-            torch.manual_seed(_number(self.seed, step, -1))
+                torch.manual_seed(_number(self.seed, step, batch, number + 1))
+                changed.append(transforms(photo))
+            torch.manual_seed(_number(self.seed, step, batch, 0))
             is_flipped = float(torch.rand(())) < self.options.flip_share
         images = torch.stack(changed).permute(0, 2, 3, 1)
         return normalise(images.flip(2) if is_flipped else images)
@@ -81,6 +84,6 @@ def _one_thread(device: torch.device) -> Iterator[None]:
         torch.set_num_threads(num_threads)
 
 
-def _number(seed: int, step: int, photo: int) -> int:
-    """A seed of 63 bits from the three."""
-    return int(np.random.SeedSequence([seed, _AUGMENT, step, photo + 1]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def _number(*keys: int) -> int:
+    """A seed of 63 bits from the keys."""
+    return int(np.random.SeedSequence([_AUGMENT, *keys]).generate_state(1, np.uint64)[0] >> np.uint64(1))

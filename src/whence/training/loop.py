@@ -189,12 +189,12 @@ class _Run:
             while self.step < loop.num_steps and not is_stopped:
                 self._set_rate()
                 value = 0.0
-                for _ in range(loop.accumulate):
+                for number in range(loop.accumulate):
                     with clock.measure("waiting"):
                         photos, labels, first_photo, following = ahead.result()
                         ahead = reader.submit(self._read, following)
                     with clock.measure("augmenting"):
-                        images = self._augmented(photos, first_photo)
+                        images = self._augmented(photos, number, first_photo)
                     with clock.measure("learning"):
                         value += self._backward(images, labels)
                     self.position = following
@@ -242,9 +242,8 @@ class _Run:
         following = _Position(position.epoch + 1, 0) if is_last else _Position(position.epoch, position.number + 1)
         return photos, torch.from_numpy(whole.labels), self.accelerator.process_index * len(mine.rows), following
 
-    def _augmented(self, photos: Tensor, first_photo: int) -> Tensor:
-        step = (self.position.epoch << 32) + self.position.number
-        images = self.augment(photos.to(self.device), step=step, first=first_photo)
+    def _augmented(self, photos: Tensor, batch: int, first_photo: int) -> Tensor:
+        images = self.augment(photos.to(self.device), step=self.step, batch=batch, first=first_photo)
         return images.contiguous(memory_format=torch.channels_last) if self.recipe.loop.is_channels_last else images
 
     def _backward(self, images: Tensor, labels: Tensor) -> float:

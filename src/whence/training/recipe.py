@@ -53,6 +53,10 @@ class AugmentOptions:
     stored_width: int = 0
     """Pixels of the photos as they are kept decoded, larger where a crop is to lose no detail; 0 for `width`."""
     stored_height: int = 0
+    small_width: int = 0
+    """Pixels of the photos in the first `small_steps` steps: what is coarse is learned first, at a fraction of the cost."""
+    small_height: int = 0
+    small_steps: int = 0
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
