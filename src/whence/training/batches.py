@@ -66,9 +66,13 @@ class PlaceBatches:
         return Batch(rows, np.repeat(labels, self.options.num_views))
 
     def _views(self, epoch: int, place: int) -> np.ndarray:
-        members = self.places.views.of(place)
+        members, own = self.places.views.of(place), self.places.own[place : place + 1]
+        if not self.options.has_own:
+            own = own[:0]
+        others = members[members != own[0]] if len(own) and len(members) > 1 else members
+        count = self.options.num_views - len(own)
         random = random_stream(self.seed, _VIEWS, epoch, place)
-        return random.choice(members, self.options.num_views, replace=len(members) < self.options.num_views)
+        return np.concatenate([own, random.choice(others, count, replace=len(others) < count)])
 
     def _places_of(self, epoch: int) -> np.ndarray:
         """(batches, num_places): the places of each batch of an epoch."""

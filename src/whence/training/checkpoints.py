@@ -46,7 +46,9 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
 def newest_checkpoint(folder: Path) -> Path | None:
     """The checkpoint of the latest step in a folder, None where there is none."""
-    found = [(int(match[1]), file) for file in folder.glob("step-*.safetensors") if (match := re.fullmatch(r"step-(\d+)", file.stem))]
+    found = [
+        (int(match[1]), file) for file in folder.glob("step-*.safetensors") if (match := re.fullmatch(r"step-(\d+)", file.stem))
+    ]
     return max(found)[1] if found else None
 
 

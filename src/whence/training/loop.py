@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from whence.data.formats import EvaluationSet
-from whence.errors import BadOption, UnknownName
-from whence.models.aggregators import Aggregator, GeM
+from whence.errors import BadOption
+from whence.models.aggregators import make_aggregator
 from whence.models.backbones import make_backbone
 from whence.models.networks import Network
 from whence.runtime import progress
@@ -34,7 +34,7 @@ from whence.training.losses import make_loss
 from whence.training.optimization import make_optimizer, rate_share
 from whence.training.pixels import cached_pixels
 from whence.training.places import Places
-from whence.training.recipe import AggregatorOptions, Precision, Recipe
+from whence.training.recipe import Precision, Recipe
 from whence.training.record import Log, claim_run
 from whence.training.validation import Validation
 
@@ -72,7 +72,8 @@ def make_network(recipe: Recipe) -> Network:
     """The recipe's network, with the weights it starts from. Raises `UnknownName`, `BadOption` and `InputError`."""
     torch.manual_seed(recipe.loop.seed)
     backbone = make_backbone(recipe.backbone)
-    network = Network(backbone, _make_aggregator(recipe.aggregator, backbone.channels))
+    aggregator = make_aggregator(recipe.aggregator.name, backbone.channels, options=recipe.aggregator.options)
+    network = Network(backbone, aggregator)
     if recipe.start_from:
         found = checkpoints.read_checkpoint(recipe.start_from).tensors
         try:
@@ -82,12 +83,6 @@ def make_network(recipe: Recipe) -> Network:
     if recipe.freeze_before:
         backbone.freeze_before(recipe.freeze_before)
     return network
-
-
-def _make_aggregator(options: AggregatorOptions, channels: int) -> Aggregator:
-    if options.name != "gem":
-        raise UnknownName("aggregator", options.name, ["gem"])
-    return GeM(channels, **options.options)
 
 
 def train(
@@ -204,7 +199,9 @@ class _Run:
                 self.step += 1
                 advance(1)
                 if log is not None and (self.step % loop.log_every == 0 or self.step == loop.num_steps):
-                    log.write(self.step, {"loss": value, "lr": self._rate(), **clock.shares(), "images_per_s": num_images / clock.total})
+                    log.write(
+                        self.step, {"loss": value, "lr": self._rate(), **clock.shares(), "images_per_s": num_images / clock.total}
+                    )
                 if self.validation is not None and (self.step % loop.validate_every == 0 or self.step == loop.num_steps):
                     is_stopped = self._validate(log)
                 if self.is_main and (self.step % loop.save_every == 0 or self.step == loop.num_steps or is_stopped):

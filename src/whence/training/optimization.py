@@ -16,7 +16,9 @@ OPTIMIZERS: Mapping[str, Any] = {"adam": torch.optim.Adam, "adamw": torch.optim.
 SCHEDULES = ("constant", "linear", "cosine")
 
 
-def make_optimizer(network: nn.Module, loss: nn.Module, *, options: OptimizerOptions, loss_options: LossOptions) -> torch.optim.Optimizer:
+def make_optimizer(
+    network: nn.Module, loss: nn.Module, *, options: OptimizerOptions, loss_options: LossOptions
+) -> torch.optim.Optimizer:
     """The optimizer over all parameters that learn. Each group remembers its full rate as "full_lr". Raises `UnknownName`."""
     if options.name not in OPTIMIZERS:
         raise UnknownName("optimizer", options.name, OPTIMIZERS)

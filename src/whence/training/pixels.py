@@ -13,9 +13,7 @@ from whence.data.photos import Photos
 from whence.runtime import atomic_write, map_threads, progress
 
 
-def cached_pixels(
-    photos: Photos, *, width: int, height: int, folder: str | Path, show_progress: bool | None = None
-) -> np.ndarray:
+def cached_pixels(photos: Photos, *, width: int, height: int, folder: str | Path, show_progress: bool | None = None) -> np.ndarray:
     """All photos as (N, height, width, 3) uint8, RGB, resized without regard to their aspect ratio as the benchmark does.
 
     Kept in `folder` under a key of the photos' contents and the size; a second call reads nothing. The array is mapped, not loaded.

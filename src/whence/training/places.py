@@ -19,8 +19,10 @@ class Places:
     photos: Photos
     views: NeighborLists
     """Rows of the photos of each place."""
+    own: np.ndarray
+    """(P,) int64 row of each place's own photo, which the others were compared with."""
     points: np.ndarray
-    """(P, d) metric coordinates of each place; NaN where unknown."""
+    """(P, d) metric coordinates of each place."""
 
     def __len__(self) -> int:
         return len(self.points)
@@ -55,7 +57,7 @@ def make_places(photos: Photos, *, options: PlaceOptions = PlaceOptions()) -> Pl
             f"{options.radius_m:g} m and {options.max_turn_deg:g} degrees; lower places.min_photos or raise places.radius_m"
         )
     members = near.members[is_seen & kept[owner]]
-    return Places(photos, NeighborLists(np.concatenate([[0], np.cumsum(counts[kept])]), members), ground[own[kept]])
+    return Places(photos, NeighborLists(np.concatenate([[0], np.cumsum(counts[kept])]), members), own[kept], ground[own[kept]])
 
 
 def metric_points(photos: Photos) -> np.ndarray:

@@ -42,9 +42,7 @@ class Validation:
         scored = score_predictions(found, self.data, thresholds_m=[self.options.radius_m], recall_at=[self.options.n])
         return scored[0].all_queries[0].value
 
-    def _describe(
-        self, network: nn.Module, pixels: np.ndarray, device: torch.device, precision: torch.dtype | None
-    ) -> np.ndarray:
+    def _describe(self, network: nn.Module, pixels: np.ndarray, device: torch.device, precision: torch.dtype | None) -> np.ndarray:
         parts = []
         size = self.options.batch_size
         with torch.inference_mode(), torch.autocast(device.type, dtype=precision, enabled=precision is not None):
