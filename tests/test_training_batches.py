@@ -72,7 +72,7 @@ def test_photos_with_latitudes_alone_have_places_too(street: Photos) -> None:
 def make(points: np.ndarray, num_photos: int, *, options: BatchOptions, seed: int = 0) -> PlaceBatches:
     counts = np.full(len(points), num_photos)
     views = NeighborLists(np.concatenate([[0], np.cumsum(counts)]), np.arange(counts.sum()))
-    return PlaceBatches(Places(photos_at(np.empty((0, 2)), np.empty(0)), views, points), options=options, seed=seed)
+    return PlaceBatches(Places(photos_at(np.empty((0, 2)), np.empty(0)), views, views.offsets[:-1], points), options=options, seed=seed)
 
 
 @settings(deadline=None, max_examples=40)
@@ -86,7 +86,7 @@ def make(points: np.ndarray, num_photos: int, *, options: BatchOptions, seed: in
 )
 def test_every_batch_keeps_the_rules(num_places: int, size: int, views: int, num_photos: int, apart: float, seed: int) -> None:
     points = np.random.default_rng(seed).uniform(0, 200, (num_places, 2))
-    options = BatchOptions(size, views, apart)
+    options = BatchOptions(size, views, apart, has_own=seed % 2 == 0)
     try:
         batches = make(points, num_photos, options=options, seed=seed)
     except BadOption:

@@ -109,7 +109,7 @@ def test_check_recipe(name: str, world: Path, pixels: Path, data: EvaluationSet,
     "changes",
     [
         ["optimizer.name=sgd", "loop.ema_decay=0.9", "optimizer.clip_norm=0.5"],
-        ["loss.name=cosface", "loss.lr=0.1", "loop.accumulate=2"],
+        ["loss.name=cosface", "loss.miner=", "loss.lr=0.1", "loop.accumulate=2"],
         ["loop.precision=bf16", "loop.is_channels_last=true", "augment.crop=0.3", "augment.flip_share=0.5", "augment.hue=0.1"],
     ],
     ids=lambda changes: changes[0],

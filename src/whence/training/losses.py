@@ -41,8 +41,6 @@ CLASS_LOSSES: Mapping[str, Any] = {
     "arcface": losses.ArcFaceLoss,
     "sub_center_arcface": losses.SubCenterArcFaceLoss,
     "normalized_softmax": losses.NormalizedSoftmaxLoss,
-    "sphereface": losses.SphereFaceLoss,
-    "large_margin_softmax": losses.LargeMarginSoftmaxLoss,
     "proxy_anchor": losses.ProxyAnchorLoss,
     "proxy_nca": losses.ProxyNCALoss,
     "soft_triple": losses.SoftTripleLoss,

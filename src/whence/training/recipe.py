@@ -39,10 +39,10 @@ class BatchOptions:
 
     num_places: int = 32
     num_views: int = 4
-    has_own: bool = False
-    """Whether a place's own photo is always among its views. Two others may differ twice as much from each other as from it."""
     min_apart_m: float = 30.0
     """Two places of a batch are at least this far apart, so that no view of one is a view of the other."""
+    has_own: bool = False
+    """Whether a place's own photo is always among its views. Two others may differ twice as much from each other as from it."""
 
 
 @dataclass(frozen=True, slots=True)
