@@ -179,7 +179,9 @@ def test_what_is_kept_is_near_what_was_computed(storage: str) -> None:
 @pytest.mark.parametrize("readout", READOUTS)
 def test_any_size_of_photo_is_taken(model: GeoWarp, size: tuple[int, int], readout: str) -> None:
     scorer = GeoWarpScorer(model, options=WarpOptions(readout=readout))  # type: ignore[arg-type]
-    odd = scorer.prepare(np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8))
+    sealed = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    sealed.flags.writeable = False
+    odd = scorer.prepare(sealed)
     flat = scorer.prepare(np.zeros((100, 120, 3), np.uint8))
     found = next(scorer.score(odd, [flat]))
     assert found is not None

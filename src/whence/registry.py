@@ -247,7 +247,7 @@ def build(kind: str, name: str, *, options: Mapping[str, Any] | None = None) -> 
     try:
         factory = getattr(importlib.import_module(module), attribute)
     except ImportError as error:
-        if error.name != "torch":
+        if error.name not in ("torch", "torchvision", "timm", "safetensors"):
             raise
         raise MissingExtra(name, "torch") from None
     chosen = {**entry.options, **(options or {})}

@@ -28,7 +28,7 @@ from whence.models.networks import normalise
 from whence.models.warp import GeoWarp, Quads, cell_similarities, pool_cells
 from whence.models.warp_checkpoints import digest, load_regressor
 from whence.models.warp_geometry import Sampling, frame, is_sound
-from whence.models.warp_readouts import DenseMap, Storage, cells_of_images, cells_of_maps, dense_maps
+from whence.models.warp_readouts import DenseMap, Storage, as_tensor, cells_of_images, cells_of_maps, dense_maps
 from whence.models.zoo import load_network
 from whence.registry import get_card
 from whence.types import PairEvidence, WarpedPair
@@ -97,7 +97,7 @@ class GeoWarpScorer:
         """What is kept of a uint8 image (H, W, 3): cells and pixels, or the backbone's map, as the read-out needs."""
         o = self.options
         image = shrink_smoothly(image, self._fitting_size(image, o.long_side_px))
-        pixels = normalise(torch.from_numpy(image)[None].to(self._device))
+        pixels = normalise(as_tensor(image)[None].to(self._device))
         maps = dense_maps(self.model, pixels, is_bfloat16=o.dtype == "bfloat16")
         arrays: dict[str, np.ndarray] = {}
         if o.readout in ("features", "hybrid"):
