@@ -8,7 +8,7 @@ import pytest
 from conftest import draw_place, view_of
 from whence.errors import BadOption, NotFitted
 from whence.models.local import SIFT_DIM, LocalDescriptors, RootSift, root_sift
-from whence.models.vlad import Vlad, _fit_pca, _k_means, dense_vlad, rootsift_vlad
+from whence.models.vlad import Vlad, _fit_pca, dense_vlad, k_means, rootsift_vlad
 
 
 def random_local(num: int, seed: int) -> LocalDescriptors:
@@ -121,7 +121,7 @@ def test_pca_directions_are_those_of_the_covariance(num: int, full_dim: int) -> 
 
 def test_too_little_to_fit_on() -> None:
     with pytest.raises(NotFitted, match="too few"):
-        _k_means(np.zeros((10, SIFT_DIM), np.float32), 64, seed=0)
+        k_means(np.zeros((10, SIFT_DIM), np.float32), 64, seed=0)
     with pytest.raises(NotFitted, match="at least 20"):
         _fit_pca(np.zeros((19, 30), np.float32), 10)
     with pytest.raises(NotFitted, match="too few"):

@@ -83,7 +83,7 @@ class Vlad:
             sample.add(local.descriptors)
             if self.pca_dim is not None:
                 pooled.append(local.descriptors.astype(np.float16))
-        self._words = _k_means(sample.rows(), self.num_words, seed=seed)
+        self._words = k_means(sample.rows(), self.num_words, seed=seed)
         if self.pca_dim is not None:
             raw = np.stack([self._pool(descriptors.astype(np.float32)) for descriptors in pooled])
             self._pca = _fit_pca(raw, self.pca_dim)
@@ -190,8 +190,11 @@ class _Reservoir:
         return self._smallest(self.keys, self.kept)[1]
 
 
-def _k_means(rows: np.ndarray, num_words: int, *, seed: int) -> np.ndarray:
-    """Visual words (K, 128): k-means of local descriptors (M, 128)."""
+def k_means(rows: np.ndarray, num_words: int, *, seed: int, num_iterations: int = 20, is_spherical: bool = False) -> np.ndarray:
+    """Visual words (K, C): k-means of local descriptors (M, C), by cosine to unit words where spherical.
+
+    Raises `NotFitted` for fewer than 39 descriptors per word.
+    """
     if len(rows) < MIN_SAMPLE_DESCRIPTORS_PER_WORD * num_words:
         raise NotFitted(
             f"the photos hold {len(rows)} local descriptors, too few for {num_words} words "
@@ -199,11 +202,13 @@ def _k_means(rows: np.ndarray, num_words: int, *, seed: int) -> np.ndarray:
         )
     import faiss
 
-    k_means = faiss.Kmeans(rows.shape[1], num_words, niter=20, seed=seed + 1, max_points_per_centroid=10**9)
+    fitted = faiss.Kmeans(
+        rows.shape[1], num_words, niter=num_iterations, seed=seed + 1, max_points_per_centroid=10**9, spherical=is_spherical
+    )
     # On a busy machine the threads of faiss wait for each other by spinning; one is as fast and far cheaper for so little work.
     with threads(1):
-        k_means.train(np.ascontiguousarray(rows, np.float32))
-    return np.ascontiguousarray(k_means.centroids, np.float32)
+        fitted.train(np.ascontiguousarray(rows, np.float32))
+    return np.ascontiguousarray(fitted.centroids, np.float32)
 
 
 def _fit_pca(raw: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,54 @@
+"""Compact descriptors of the project's own, trained from random weights on rendered cities."""
+
+from __future__ import annotations
+
+from whence.training.recipe import (
+    AggregatorOptions,
+    AugmentOptions,
+    BatchOptions,
+    LoopOptions,
+    LossOptions,
+    OptimizerOptions,
+    PlaceOptions,
+    Recipe,
+    ScheduleOptions,
+)
+
+COMPACT = Recipe(
+    name="whence-resnet18conv4-gem-256",
+    backbone="resnet18conv4",
+    summary="ResNet-18 to conv4 with GeM, from random weights, on rendered cities: about an hour on two cores",
+    aggregator=AggregatorOptions("gem", {"l2": "none"}),
+    batches=BatchOptions(num_places=32, num_views=3),
+    augment=AugmentOptions(
+        width=128,
+        height=96,
+        stored_width=160,
+        stored_height=120,
+        small_width=96,
+        small_height=72,
+        small_steps=1400,
+        brightness=0.25,
+        contrast=0.25,
+        saturation=0.25,
+        crop=0.25,
+        flip_share=0.5,
+    ),
+    loss=LossOptions("nt_xent", {"temperature": 0.07}),
+    optimizer=OptimizerOptions("adamw", lr=1e-3, weight_decay=1e-2),
+    schedule=ScheduleOptions("cosine", warmup_steps=50, final_share=0.01),
+    loop=LoopOptions(
+        num_steps=2600, precision="bf16", ema_decay=0.99, log_every=20, validate_every=200, save_every=100, is_channels_last=True
+    ),
+)
+TINY = Recipe(
+    name="tiny",
+    backbone="resnet18conv2",
+    summary="a few steps on few photos, to see that everything runs",
+    places=PlaceOptions(radius_m=15.0, max_turn_deg=60.0, min_photos=2),
+    batches=BatchOptions(num_places=4, num_views=2, min_apart_m=10.0),
+    augment=AugmentOptions(width=64, height=48),
+    loss=LossOptions("multi_similarity", miner="multi_similarity"),
+    loop=LoopOptions(num_steps=6, log_every=2, validate_every=3, save_every=3),
+)
+RECIPES = (COMPACT, TINY)

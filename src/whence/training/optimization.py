@@ -1,0 +1,47 @@
+"""The optimizer and its learning rate over time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from whence.errors import BadOption, UnknownName
+from whence.training.recipe import LossOptions, OptimizerOptions, ScheduleOptions
+
+OPTIMIZERS: Mapping[str, Any] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+SCHEDULES = ("constant", "linear", "cosine")
+
+
+def make_optimizer(network: nn.Module, loss: nn.Module, *, options: OptimizerOptions, loss_options: LossOptions) -> torch.optim.Optimizer:
+    """The optimizer over all parameters that learn. Each group remembers its full rate as "full_lr". Raises `UnknownName`."""
+    if options.name not in OPTIMIZERS:
+        raise UnknownName("optimizer", options.name, OPTIMIZERS)
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    if not learning:
+        raise BadOption("nothing is left to learn: freeze_before keeps every parameter as it is")
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in learning if p.ndim > 1], "lr": options.lr, "weight_decay": options.weight_decay},
+        {"params": [p for p in learning if p.ndim <= 1], "lr": options.lr, "weight_decay": 0.0},
+        {"params": list(loss.parameters()), "lr": loss_options.lr or options.lr, "weight_decay": 0.0},
+    ]
+    groups = [{**group, "full_lr": group["lr"]} for group in groups if group["params"]]
+    more = {"momentum": options.momentum} if options.name == "sgd" else {}
+    optimizer: torch.optim.Optimizer = OPTIMIZERS[options.name](groups, lr=options.lr, **more)
+    return optimizer
+
+
+def rate_share(step: int, *, options: ScheduleOptions, num_steps: int) -> float:
+    """The share of the full learning rate at a step from 0. Raises `UnknownName`."""
+    if options.name not in SCHEDULES:
+        raise UnknownName("schedule", options.name, SCHEDULES)
+    if step < options.warmup_steps:
+        return (step + 1) / options.warmup_steps
+    if options.name == "constant":
+        return 1.0
+    done = (step - options.warmup_steps) / max(1, num_steps - options.warmup_steps)
+    shape = 1 - done if options.name == "linear" else 0.5 * (1 + math.cos(math.pi * done))
+    return options.final_share + (1 - options.final_share) * shape

@@ -1,0 +1,65 @@
+"""Places: which training photos show the same thing. By position and heading, or as the data set itself lists them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from whence.data.photos import Photos
+from whence.errors import NoPhotos
+from whence.geo import NeighborLists, heading_difference_deg, neighbors_within, to_earth_centred
+from whence.training.recipe import PlaceOptions
+
+
+@dataclass(frozen=True)
+class Places:
+    """P places over a table of photos."""
+
+    photos: Photos
+    views: NeighborLists
+    """Rows of the photos of each place."""
+    points: np.ndarray
+    """(P, d) metric coordinates of each place; NaN where unknown."""
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
+def make_places(photos: Photos, *, options: PlaceOptions = PlaceOptions()) -> Places:  # noqa: B008 (an immutable record)
+    """One place for each occupied cell of position and heading bin, with all photos near its own photo that look its way.
+
+    A place's own photo is the one nearest to the middle of its cell and bin. A photo may belong to several places: `whence.training.batches`
+    keeps places that share photos out of one batch. Raises `NoPhotos` where no place has photos enough.
+    """
+    ground = metric_points(photos)
+    heading = np.nan_to_num(photos.heading_deg.astype(float))
+    usable = np.flatnonzero(np.isfinite(ground).all(axis=1))
+    num_bins = max(1, round(360 / options.heading_bin_deg))
+    place = np.column_stack([ground[usable] / options.cell_m, heading[usable] * num_bins / 360])
+    cell = np.floor(place).astype(np.int64)
+    cell[:, -1] %= num_bins
+    off = ((place - np.floor(place) - 0.5) ** 2).sum(axis=1)
+    order = np.lexsort((usable, off, *cell.T))
+    is_first = np.ones(len(order), bool)
+    is_first[1:] = (np.diff(cell[order], axis=0) != 0).any(axis=1)
+    own = np.sort(usable[order[is_first]])
+    near = neighbors_within(ground, ground[own], radius_m=options.radius_m)
+    owner = np.repeat(np.arange(len(own)), near.counts)
+    is_seen = heading_difference_deg(heading[near.members], heading[own[owner]]) <= options.max_turn_deg
+    counts = np.bincount(owner[is_seen], minlength=len(own))
+    kept = counts >= options.min_photos
+    if not kept.any():
+        raise NoPhotos(
+            f"of {len(photos)} photos ({len(usable)} with a position) no {options.min_photos} show one place within "
+            f"{options.radius_m:g} m and {options.max_turn_deg:g} degrees; lower places.min_photos or raise places.radius_m"
+        )
+    members = near.members[is_seen & kept[owner]]
+    return Places(photos, NeighborLists(np.concatenate([[0], np.cumsum(counts[kept])]), members), ground[own[kept]])
+
+
+def metric_points(photos: Photos) -> np.ndarray:
+    """(N, d) coordinates in metres: the plane's where all photos have one of one zone, else Earth-centred; NaN where unknown."""
+    if photos.has_plane.all() and len(np.unique(photos.zone)) == 1:
+        return np.stack([photos.east_m, photos.north_m], axis=1)
+    return to_earth_centred(photos.lat, photos.lon)
