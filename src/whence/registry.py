@@ -191,7 +191,7 @@ INDEXES: dict[str, Entry] = {
     "int8": Entry("whence.index.int8:Int8Index"),
     "ann": Entry("whence.index.ann:AnnIndex"),
 }
-SCORERS: dict[str, Entry] = {
+_OWN_SCORERS: dict[str, Entry] = {
     "inliers": Entry(
         "whence.matching.matchers:InlierScorer",
         ModelCard(
@@ -206,21 +206,8 @@ SCORERS: dict[str, Entry] = {
             counts_inliers=True,
         ),
     ),
-    "geowarp": Entry(
-        "whence.models.warp_scorer:geowarp",
-        ModelCard(
-            name="geowarp",
-            summary="both photos brought to one viewpoint and compared cell by cell: needs weights, named as options",
-            dim=0,
-            preprocessing=Preprocessing(long_side_px=640),
-            licence="that of the weights; the published ones: MIT",
-            weights="a retrieval network and a regressor trained for it, files named by the options baseline and weights",
-            training_data="that of the weights; the published ones: Pitts30k",
-            citation="Berton, Masone, Paolicelli, Caputo: Viewpoint Invariant Dense Matching for Visual Geolocalization, ICCV 2021",
-            similarity="sum over 15 x 15 cells of inner products of unit vectors",
-        ),
-    ),
 }
+SCORERS: MutableMapping[str, Entry] = LazyTable(_OWN_SCORERS, more="whence.models.warp_cards:ENTRIES")
 
 
 def list_models(pattern: str = "*") -> tuple[str, ...]:

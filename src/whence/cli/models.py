@@ -1,8 +1,9 @@
-"""`whence models`: which models there are, and their cards."""
+"""`whence models`: which models there are, which of them are on this machine, and their cards."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 import typer
 from rich.table import Table
@@ -10,7 +11,15 @@ from rich.text import Text
 
 from whence.cli.output import print_json, show
 from whence.errors import UnknownName
-from whence.registry import MODELS, get_card, list_models
+from whence.registry import MODELS, ModelCard, get_card, list_models
+
+_STATES = {
+    "none needed": "ready",
+    "missing": "to be fetched",
+    "unverified": "here, not looked at yet",
+    "pinned": "here, pinned at first use",
+    "verified": "here, checksum verified",
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -19,39 +28,80 @@ def register(app: typer.Typer) -> None:
 
 
 def models(
-    pattern: str = typer.Argument("*", help="Name, or a shell pattern such as *vlad."),
-    licence: str = typer.Option(None, help="Only models whose licence contains this text."),
+    pattern: str = typer.Argument("*", help="Name, a shell pattern such as *vlad, or a converted file of weights."),
+    licence: str = typer.Option(
+        None, help="Only models with this text in the licence of code or weights; permissive: both allow any use."
+    ),
+    backbone: str = typer.Option(None, help="Only models whose backbone's name contains this text."),
+    max_dim: int = typer.Option(None, min=1, help="Only models with at most so many dimensions."),
+    available: bool = typer.Option(False, "--available", help="Only models that need no download any more."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object per model."),
 ) -> int:
-    """List the models with dimension and licence; with the full name of one, its card."""
-    names = [name for name in list_models(pattern) if licence is None or licence.lower() in get_card(name).licence.lower()]
-    if not list_models(pattern):
+    """List the models with dimension, licences and state; with the full name of one, its card."""
+    is_file = pattern.endswith(".safetensors")
+    names = [pattern] if is_file else list(list_models(pattern))
+    if not names:
         raise UnknownName("model", pattern, MODELS)
+    cards = [card for card in map(get_card, names) if _is_wanted(card, licence, backbone, max_dim)]
+    if available:
+        cards = [card for card in cards if _state(card) != "missing"]
     if as_json:
-        for name in names:
-            print_json({**asdict(get_card(name)), "card_id": get_card(name).card_id})
-    elif names == [pattern]:
-        show(_card_table(pattern))
+        for card in cards:
+            print_json(_as_record(card))
+    elif names == [pattern] and cards:
+        show(_card_table(cards[0], needs_state=not is_file))
     else:
-        show(_list_table(names))
+        show(_list_table(cards))
     return 0
 
 
-def _list_table(names: list[str]) -> Table:
+def _is_wanted(card: ModelCard, licence: str | None, backbone: str | None, max_dim: int | None) -> bool:
+    if licence == "permissive" and not card.is_permissive:
+        return False
+    if licence not in (None, "permissive") and licence.lower() not in f"{card.licence} {card.weights_licence}".lower():
+        return False
+    return (backbone is None or backbone.lower() in card.backbone) and (max_dim is None or card.dim <= max_dim)
+
+
+def _state(card: ModelCard) -> str:
+    from whence.models.downloads import weights_status
+
+    return weights_status(card)
+
+
+def _as_record(card: ModelCard) -> dict[str, Any]:
+    return {**asdict(card), "card_id": card.card_id, "is_permissive": card.is_permissive, "state": _state(card)}
+
+
+def _list_table(cards: list[ModelCard]) -> Table:
     table = Table(show_edge=False, pad_edge=False)
-    for title in ("model", "dim", "licence", "what it is"):
+    for title in ("model", "dim", "licence: code", "weights", "state", "what it is"):
         table.add_column(title, overflow="fold")
-    for name in names:
-        card = get_card(name)
-        table.add_row(*map(Text, (name, str(card.dim), card.licence, card.summary)))
+    for card in cards:
+        state = _STATES[_state(card)]
+        table.add_row(*map(Text, (card.name, str(card.dim), card.licence, card.weights_licence, state, card.summary)))
     return table
 
 
-def _card_table(name: str) -> Table:
+def _card_table(card: ModelCard, *, needs_state: bool) -> Table:
     table = Table(show_header=False, show_edge=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    for field, value in asdict(get_card(name)).items():
-        text = ", ".join(f"{key} {entry}" for key, entry in value.items()) if isinstance(value, dict) else str(value)
-        table.add_row(field.replace("_", " "), Text(text))
+    for field, value in asdict(card).items():
+        if value not in ("", (), {}):
+            table.add_row(field.replace("_", " "), Text(_as_text(value)))
+    if needs_state and card.origins:
+        from whence.models.downloads import find_weights, how_to_get
+
+        found = find_weights(card)
+        table.add_row("state", Text(_STATES[_state(card)]))
+        table.add_row("file" if found else "to do", Text(str(found) if found else how_to_get(card, card.origins)))
     return table
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_as_text(entry)}" for key, entry in value.items() if entry not in (None, ""))
+    if isinstance(value, tuple | list):
+        return ("; " if value and isinstance(value[0], dict) else " x ").join(map(_as_text, value))
+    return str(value)

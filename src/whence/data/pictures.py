@@ -66,8 +66,9 @@ def draw_view_pair(
     shared: np.ndarray,
     height_px: int = 300,
 ) -> np.ndarray:
-    """An image (H, W, 3) with two trapezoids `cuts` and, tinted, the part `shared` by both; below, both views with the shared part outlined;
-    and below each, the shared part cut out of it. All quadrilaterals are (4, 2), normalised; uint8 RGB.
+    """An image (H, W, 3) with two trapezoids `cuts` and, tinted, the part `shared` by both; below, both views, that part outlined.
+
+    At the bottom, the shared part cut out of each view. All quadrilaterals are (4, 2), normalised; uint8 RGB.
     """
     whole = _to_height(image, height_px)
     views = [_cut_out(whole, cut) for cut in cuts]

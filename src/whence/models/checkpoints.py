@@ -35,7 +35,7 @@ def make_network(card: ModelCard) -> Network:
     if not card.backbone:
         raise BadOption(f"{card.name} is no network")
     backbone = make_backbone(card.backbone, **card.backbone_options)
-    return Network(backbone, make_aggregator(card.aggregator, backbone.channels, **card.aggregator_options))
+    return Network(backbone, make_aggregator(card.aggregator, backbone.channels, options=card.aggregator_options))
 
 
 def load_weights(files: str | Path | Sequence[str | Path], target: ModelCard | Network) -> Network:
@@ -117,7 +117,7 @@ def _backbone_tensors(name: str, options: tuple[tuple[str, object], ...]) -> tup
 @functools.lru_cache(maxsize=64)
 def _aggregator_tensors(name: str, channels: int, options: tuple[tuple[str, object], ...]) -> Shapes:
     with torch.device("meta"):
-        aggregator = make_aggregator(name, channels, **dict(options))
+        aggregator = make_aggregator(name, channels, options=dict(options))
     return {f"aggregator.{key}": tensor for key, tensor in aggregator.state_dict().items()}
 
 

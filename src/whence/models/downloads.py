@@ -75,7 +75,7 @@ def get_weights(card: ModelCard, *, weights: str | Path | None = None, show_prog
     if weights is not None:
         first = Path(weights)
         if not first.is_file():
-            raise MissingWeights(f"there is no file {str(weights)!r} with the weights of {card.name}; {_how_to_get(card, card.origins)}")
+            raise MissingWeights(f"there is no file {str(weights)!r} with the weights of {card.name}; {how_to_get(card, card.origins)}")
     else:
         first = find_weights(card) or _download_first(card, card.origins, show_progress=show_progress)
     check_checksum(card, first)
@@ -90,7 +90,7 @@ def _download_first(card: ModelCard, origins: tuple[Origin, ...], *, show_progre
     reachable = [origin for origin in origins if origin.kind != "manual"]
     if not reachable or load_settings().offline:
         why = ", and offline is set" if reachable else ""
-        raise MissingWeights(f"the weights of {card.name} are not on this machine{why}: {_how_to_get(card, origins)}")
+        raise MissingWeights(f"the weights of {card.name} are not on this machine{why}: {how_to_get(card, origins)}")
     return _download_origin(reachable[0], show_progress=show_progress)
 
 
@@ -311,7 +311,7 @@ def _download_from_hub(origin: Origin) -> Path:
         raise DownloadFailed(f"{name} of the hub's {origin.address}", str(error).strip().splitlines()[0]) from None
 
 
-def _how_to_get(card: ModelCard, origins: tuple[Origin, ...]) -> str:
+def how_to_get(card: ModelCard, origins: tuple[Origin, ...]) -> str:
     """The sentence that tells a person which file to put where, and where it comes from."""
     ways = []
     for origin in origins:

@@ -33,9 +33,9 @@ class KeyStyle:
 _NETVLAD: tuple[Rule, ...] = (
     (r"AGG\.centroids", "aggregator.centroids"),
     (r"AGG\.conv\.weight", "aggregator.conv.weight"),
-    (r"AGG\.crn\.filter_(\d)_\d\.(weight|bias)", r"aggregator.crn.filter_\1.\2"),
-    (r"AGG\.crn\.acc_w\.(weight|bias)", r"aggregator.crn.acc_w.\1"),
+    (r"AGG\.crn\.(filter_3_3|filter_5_5|filter_7_7|acc_w)\.(weight|bias)", r"aggregator.crn.\1.\2"),
 )
+_MIXER = r"mix\.\d+\.mix\.\d\.(?:weight|bias)|(?:channel|row)_proj\.(?:weight|bias)"
 
 
 def _under(prefix: str, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
@@ -47,7 +47,8 @@ STYLES: dict[str, KeyStyle] = {
     "benchmark": KeyStyle(
         r"backbone\.(?:vit_model\.)?",
         (
-            (r"aggregation\.(?:\d\.){1,2}p", "aggregator.p"),
+            (r"aggregation\.[01]\.p", "aggregator.p"),
+            (r"aggregation\.0\.[01]\.p", "aggregator.pool.p"),
             (r"aggregation\.1\.(weight|bias)", r"aggregator.fc.\1"),
             *_under("aggregation", _NETVLAD),
             (r"aggregation\.(ln1|fc1|fc2|ln2)\.(weight|bias)", r"aggregator.\1.\2"),
@@ -56,7 +57,7 @@ STYLES: dict[str, KeyStyle] = {
     "cosplace": KeyStyle(
         r"(?:model\.)?backbone\.",
         (
-            (r"(?:model\.)?aggregation\.1\.p", "aggregator.p"),
+            (r"(?:model\.)?aggregation\.1\.p", "aggregator.pool.p"),
             (r"(?:model\.)?aggregation\.3\.(weight|bias)", r"aggregator.fc.\1"),
             (r"seq_gem\.p", None),
         ),
@@ -66,21 +67,23 @@ STYLES: dict[str, KeyStyle] = {
     "gsv": KeyStyle(
         r"backbone\.model\.",
         (
-            (r"aggregator\.(mix\.\d+\.mix\.\d\.(?:weight|bias)|(?:channel|row)_proj\.(?:weight|bias))", r"aggregator.\1"),
+            (rf"aggregator\.({_MIXER})", r"aggregator.\1"),
             (r"aggregator\.channel_pool\.(weight|bias)", r"aggregator.channel_pool.\1"),
-            (r"fc\.(weight|bias)", r"aggregator.fc.\1"),
         ),
+    ),
+    "earthloc": KeyStyle(
+        r"backbone\.model\.", ((rf"aggregator\.({_MIXER})", r"aggregator.pool.\1"), (r"fc\.(weight|bias)", r"aggregator.fc.\1"))
     ),
     "salad": KeyStyle(r"backbone\.model\.", ((r"aggregator\.(.+)", r"aggregator.\1"),)),
     "megaloc": KeyStyle(
         r"backbone\.(?:model\.)?",
-        ((r"aggregator\.agg\.(.+)", r"aggregator.agg.\1"), (r"aggregator\.linear\.(weight|bias)", r"aggregator.linear.\1")),
+        ((r"aggregator\.agg\.(.+)", r"aggregator.pool.\1"), (r"aggregator\.linear\.(weight|bias)", r"aggregator.fc.\1")),
     ),
     "boq": KeyStyle(r"backbone\.(?:net|dino)\.", ((r"aggregator\.(.+)", r"aggregator.\1"),)),
-    "anyloc": KeyStyle("", (("", "aggregator.centroids"),)),
+    "anyloc": KeyStyle("", (("", "aggregator.words"),)),
     "landmark": KeyStyle(
         r"(?:features\.|backbone\.)?",
-        ((r"(?:pool|adpool)\.p", "aggregator.p"), (r"(?:whiten|fc)\.(weight|bias)", r"aggregator.fc.\1")),
+        ((r"(?:pool|adpool)\.p", "aggregator.pool.p"), (r"(?:whiten|fc)\.(weight|bias)", r"aggregator.fc.\1")),
         may_lack_counts=True,
     ),
 }

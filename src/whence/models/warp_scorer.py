@@ -22,22 +22,15 @@ import torch
 from torch import Tensor
 
 from whence.data.images import shrink_smoothly
-from whence.errors import BadOption, ModelError
-from whence.models.backbones import make_backbone
+from whence.errors import BadOption
+from whence.models.downloads import get_weights
 from whence.models.networks import normalise
-from whence.models.warp import GRID, GeoWarp, Quads, cell_similarities, pool_cells
-from whence.models.warp_checkpoints import (
-    BACKBONES,
-    backbone_state,
-    digest,
-    load_strictly,
-    published_architecture,
-    published_files,
-    read_state,
-    regressor_state,
-)
+from whence.models.warp import GeoWarp, Quads, cell_similarities, pool_cells
+from whence.models.warp_checkpoints import digest, load_regressor
 from whence.models.warp_geometry import Sampling, frame, is_sound
 from whence.models.warp_readouts import DenseMap, Storage, cells_of_images, cells_of_maps, dense_maps
+from whence.models.zoo import load_network
+from whence.registry import get_card
 from whence.types import PairEvidence, WarpedPair
 
 Readout = Literal["exact", "half", "features", "hybrid"]
@@ -192,12 +185,13 @@ def sound_pairs(quads: Quads) -> Quads:
     return Quads(*(torch.where(keep, side, frame(like=side)) for side in quads))
 
 
-def geowarp(
+def open_geowarp(
+    name: str,
+    published_for: str,
     *,
     weights: str = "",
-    baseline: str = "",
-    backbone: str = "",
-    published: str = "",
+    model: str = "",
+    model_weights: str = "",
     sampling: str = "",
     readout: Readout = "features",
     long_side_px: int = 640,
@@ -206,33 +200,23 @@ def geowarp(
     dtype: Computing = "float32",
     device: str = "cpu",
 ) -> GeoWarpScorer:
-    """The scorer with weights from files.
+    """The scorer of this name, with published weights or one's own.
 
-    `weights` holds the regressor, `baseline` the retrieval network whose backbone it was trained on; one file may hold both.
-    `backbone` names the backbone where the file is not a published one. `sampling` is "legacy" for published weights by default,
-    else "exact". Raises `ModelError` where a file is not named or does not fit, and `InputError` where it cannot be read.
+    `weights` is a file with a regressor, in place of the published one. `model` names the network whose backbone it was trained
+    for, or a safetensors file with a card, `published_for` without; `model_weights` is a file with that network's weights.
+    `sampling` is "legacy" for the published pair by default, else "exact". Raises as `whence.models.zoo.load_network`.
     """
     options = WarpOptions(readout, long_side_px, storage, num_exact, dtype)
-    if not weights:
-        where = "; published ones: " + " and ".join(map(repr, published_files(published))) if published else ""
-        raise ModelError(
-            f"GeoWarp needs weights: name the regressor's file as weights=FILE and the retrieval network's as baseline=FILE{where}"
-        )
-    states = {file: read_state(file) for file in {weights, baseline or weights}}
-    architecture = published_architecture(states[baseline or weights])
-    name = backbone or ("" if architecture is None else BACKBONES[architecture])
-    if not name:
-        raise ModelError(f"{baseline or weights!r} is not a published network: name its backbone as backbone=NAME")
-    model = GeoWarp(make_backbone(name), grid=GRID, sampling=_sampling(sampling, is_published=architecture is not None))
-    load_strictly(model.backbone, backbone_state(states[baseline or weights]), source=baseline or weights)
-    load_strictly(model.regressor, regressor_state(states[weights]), source=weights)
-    return GeoWarpScorer(model.to(device), options=options)
-
-
-def _sampling(asked: str, *, is_published: bool) -> Sampling:
-    if asked not in ("", *get_args(Sampling)):
-        raise BadOption(f"sampling is exact or legacy, not {asked!r}")
-    return "legacy" if asked == "legacy" or (not asked and is_published) else "exact"
+    if sampling not in ("", *get_args(Sampling)):
+        raise BadOption(f"sampling is exact or legacy, not {sampling!r}")
+    if model and not weights:
+        raise BadOption(f"a regressor serves the backbone it was trained for only: name the one for {model} as weights=FILE")
+    is_legacy = sampling == "legacy" or not (sampling or weights)
+    file = get_weights(get_card(name, kind="scorer"), weights=weights or None)[0]
+    network = load_network(get_card(model or published_for), weights=model_weights or None)
+    warping = GeoWarp(network.backbone, sampling="legacy" if is_legacy else "exact")
+    load_regressor(warping.regressor, file)
+    return GeoWarpScorer(warping.to(device), options=options)
 
 
 def _similarity(evidence: PairEvidence | None) -> float:

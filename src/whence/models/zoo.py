@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from whence.errors import MissingExtra
+from whence.errors import MissingExtra, UnknownName
 from whence.models.cards import read_card
 from whence.models.zoo_benchmark import BENCHMARK_CARDS
 from whence.models.zoo_places import PLACE_CARDS
@@ -25,6 +25,13 @@ ENTRIES: dict[str, Entry] = {
     name: Entry("whence.models.zoo:open_network", card, options={"name": name}) for name, card in CARDS.items()
 }
 """What `whence.registry.MODELS` takes over."""
+
+
+def find_card(name: str) -> ModelCard:
+    """The zoo's card of this name. Raises `UnknownName` with the nearest names."""
+    if name not in CARDS:
+        raise UnknownName("published model", name, CARDS)
+    return CARDS[name]
 
 
 def entry_of_file(path: str) -> Entry:
@@ -46,10 +53,12 @@ def load_network(card: ModelCard, *, weights: str | Path | None = None) -> Netwo
     Raises `MissingWeights`, `DownloadFailed`, `UnreadableWeights`, `WeightsMismatch`, `MissingExtra`.
     """
     _need_torch(card)
-    from whence.models.checkpoints import load_weights
     from whence.models.downloads import get_weights
 
-    return load_weights(get_weights(card, weights=weights), card)
+    files = get_weights(card, weights=weights)
+    from whence.models.checkpoints import load_weights
+
+    return load_weights(files, card)
 
 
 def _need_torch(card: ModelCard) -> None:

@@ -124,7 +124,7 @@ def _convolutional() -> Iterator[ModelCard]:
 def _boq(name: str, dim: int, side_px: int, backbone: str, *, has_final_norm: bool | None, channels: int) -> ModelCard:
     return ModelCard(
         name=name,
-        summary="Bag of Queries: learned queries gather what tells places apart; strong on every standard set",
+        summary="Bag of Queries: learned queries gather what tells places apart",
         dim=dim,
         preprocessing=_exact(side_px, "bicubic"),
         licence="MIT",
@@ -185,7 +185,7 @@ def _transformers() -> Iterator[ModelCard]:
     )
     yield ModelCard(
         name="megaloc-dinov2-8448",
-        summary="MegaLoc: one descriptor for streets, landmarks and rooms; the strongest here",
+        summary="MegaLoc: one descriptor for streets, landmarks and rooms",
         dim=8448,
         preprocessing=_exact(322),
         licence="MIT",
@@ -250,7 +250,7 @@ def _from_space() -> Iterator[ModelCard]:
         backbone="resnet50conv4",
         aggregator="mixvpr",
         aggregator_options={"channels_out": 1024, "rows": 4, "fc_dim": 4096},
-        keys="gsv",
+        keys="earthloc",
     )
 
 

@@ -1,0 +1,53 @@
+"""`whence convert`: from the authors' file of weights to a safetensors file that carries its card."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import typer
+
+from whence.cli.output import as_size, from_here, print_json, show
+from whence.errors import BadOption, MissingExtra
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("convert", help="Write a file of weights as safetensors with the model's card inside.")(convert)
+
+
+def convert(
+    files: list[str] = typer.Argument(..., metavar="FILE...", help="The authors' file; for AnyLoc its vocabulary, then the backbone's."),
+    name: str = typer.Option(None, "--as", help="Model it holds. Default: the one that its keys, or its file name, tell."),
+    out: str = typer.Option(None, help="File to write. Default: the model's place in the cache, where it is found by name."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of text."),
+) -> int:
+    """Read strictly, without running anything in the file, and write what the network needs under Whence's names."""
+    from whence.models.zoo import CARDS, find_card
+
+    try:
+        from whence.models import checkpoints
+        from whence.models.tensors import read_weights
+    except ImportError:
+        raise MissingExtra("reading weights", "torch") from None
+    from whence.models.downloads import converted_file, sha256_of
+
+    if name is not None:
+        card = find_card(name)
+    else:
+        fitting = checkpoints.propose_cards(read_weights(files[0]), tuple(CARDS.values()))
+        if len(fitting) != 1:
+            known = ", ".join(card.name for card in fitting)
+            told = f"it fits several: {known}; choose one with --as" if known else "no model of the zoo has such keys; name one with --as"
+            raise BadOption(f"{files[0]!r} does not tell which model it is: {told}")
+        card = fitting[0]
+    target = Path(out) if out is not None else converted_file(card)
+    if out is None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    checkpoints.convert(files, card=card, out=target)
+    if as_json:
+        record = {"model": card.name, "file": str(target), "num_bytes": target.stat().st_size}
+        print_json({**record, "sha256": sha256_of(target), "card": asdict(card)})
+    else:
+        show(f"{card.name}: {from_here(target)}, {as_size(target.stat().st_size)}")
+    return 0
