@@ -17,7 +17,9 @@ def register(app: typer.Typer) -> None:
 
 
 def convert(
-    files: list[str] = typer.Argument(..., metavar="FILE...", help="The authors' file; for AnyLoc its vocabulary, then the backbone's."),
+    files: list[str] = typer.Argument(
+        ..., metavar="FILE...", help="The authors' file; for AnyLoc its vocabulary, then the backbone's."
+    ),
     name: str = typer.Option(None, "--as", help="Model it holds. Default: the one that its keys, or its file name, tell."),
     out: str = typer.Option(None, help="File to write. Default: the model's place in the cache, where it is found by name."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of text."),
@@ -38,7 +40,11 @@ def convert(
         fitting = checkpoints.propose_cards(read_weights(files[0]), tuple(CARDS.values()))
         if len(fitting) != 1:
             known = ", ".join(card.name for card in fitting)
-            told = f"it fits several: {known}; choose one with --as" if known else "no model of the zoo has such keys; name one with --as"
+            told = (
+                f"it fits several: {known}; choose one with --as"
+                if known
+                else "no model of the zoo has such keys; name one with --as"
+            )
             raise BadOption(f"{files[0]!r} does not tell which model it is: {told}")
         card = fitting[0]
     target = Path(out) if out is not None else converted_file(card)

@@ -200,7 +200,9 @@ class _Match:
         """The tensors by our names, floating ones as float32, whole of their own. Raises `WeightsMismatch`, `UnreadableWeights`."""
         joined = {name: self._joined(name) for name in _without_parts(self.found)}
         unknown = self.unknown + [self.theirs.get(name, name) for name in joined if name not in expected]
-        missing = [name for name in expected if name not in joined and not (self.lacks_counts and name.endswith(".num_batches_tracked"))]
+        missing = [
+            name for name in expected if name not in joined and not (self.lacks_counts and name.endswith(".num_batches_tracked"))
+        ]
         misshapen = [
             f"{self.theirs.get(name, name)} is {_shape(tensor)}, not {_shape(expected[name])}"
             for name, tensor in joined.items()

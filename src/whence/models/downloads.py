@@ -75,7 +75,9 @@ def get_weights(card: ModelCard, *, weights: str | Path | None = None, show_prog
     if weights is not None:
         first = Path(weights)
         if not first.is_file():
-            raise MissingWeights(f"there is no file {str(weights)!r} with the weights of {card.name}; {how_to_get(card, card.origins)}")
+            raise MissingWeights(
+                f"there is no file {str(weights)!r} with the weights of {card.name}; {how_to_get(card, card.origins)}"
+            )
     else:
         first = find_weights(card) or _download_first(card, card.origins, show_progress=show_progress)
     check_checksum(card, first)

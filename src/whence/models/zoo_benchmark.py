@@ -143,7 +143,10 @@ _RADENOVIC_FILES = {
     "sfm": ("retrieval-SfM-120k/rSfM120k-tl-resnet{}-gem-w-{}.pth", "retrieval-SfM-120k (landmarks)"),
     "gldv1": ("gl18/gl18-tl-resnet{}-gem-w-{}.pth", "Google Landmarks 2018"),
 }
-_NAVER_IDS = {50: ("1oPtE_go9tnsiDLkWjN4NMpKjh-_md1G5", "Resnet50-AP-GeM.pt"), 101: ("1UWJGDuHtzaQdFhSMojoYVQjmCXhIwVvy", "Resnet-101-AP-GeM.pt")}
+_NAVER_IDS = {
+    50: ("1oPtE_go9tnsiDLkWjN4NMpKjh-_md1G5", "Resnet50-AP-GeM.pt"),
+    101: ("1UWJGDuHtzaQdFhSMojoYVQjmCXhIwVvy", "Resnet-101-AP-GeM.pt"),
+}
 
 
 def _landmarks() -> Iterator[ModelCard]:

@@ -46,7 +46,10 @@ _EIGENPLACES_DIMS = {
 def _classified() -> Iterator[ModelCard]:
     """CosPlace and EigenPlaces: one network, trained in two ways."""
     families = {
-        "CosPlace": (_COSPLACE_DIMS, "Berton, Masone, Caputo: Rethinking visual geo-localization for large-scale applications, CVPR 2022"),
+        "CosPlace": (
+            _COSPLACE_DIMS,
+            "Berton, Masone, Caputo: Rethinking visual geo-localization for large-scale applications, CVPR 2022",
+        ),
         "EigenPlaces": (
             _EIGENPLACES_DIMS,
             "Berton, Trivigno, Caputo, Masone: EigenPlaces, training viewpoint robust models for visual place recognition, ICCV 2023",
@@ -266,7 +269,9 @@ def _sequences() -> Iterator[ModelCard]:
         citation="Berton, Trivigno, Caputo, Masone: JIST, joint image and sequence training for sequential visual place recognition, "
         "RA-L 2024",
         weights_licence="unknown",
-        origins=(Origin("manual", "the ResNet-18 model of dimension 512 with SeqGeM from the authors' file share", "jist_r18_512.pth"),),
+        origins=(
+            Origin("manual", "the ResNet-18 model of dimension 512 with SeqGeM from the authors' file share", "jist_r18_512.pth"),
+        ),
         backbone="resnet18conv5",
         aggregator="cosplace",
         aggregator_options={"dim": 512},

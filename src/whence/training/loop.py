@@ -138,9 +138,9 @@ class PlaceRun(Run[Recipe]):
         self.accelerator.backward(value)
         return {"loss": float(value.detach())}
 
-    def measure(self, network: nn.Module) -> float:
+    def measure(self, network: nn.Module) -> dict[str, float]:
         assert self.validation is not None
-        return self.validation.recall(network, device=self.device, precision=self.dtype)
+        return {"recall": self.validation.recall(network, device=self.device, precision=self.dtype)}
 
     @property
     def is_validated(self) -> bool:

@@ -129,8 +129,8 @@ class Run(ABC, Generic[R]):
         """Add the gradients of a batch; gives what is logged, the whole loss as "loss"."""
 
     @abstractmethod
-    def measure(self, network: nn.Module) -> float:
-        """The recall that the best weights are chosen by."""
+    def measure(self, network: nn.Module) -> dict[str, float]:
+        """What is logged of a validation; the best weights are chosen by "recall"."""
 
     @property
     @abstractmethod
@@ -232,14 +232,14 @@ class Run(ABC, Generic[R]):
     def _validate(self, log: Log | None) -> bool:
         """Measure recall, keep the best weights, and say whether to stop. Every process measures; all find the same."""
         found = self.measure(self._kept())
-        is_better = found > self.best
+        is_better = found["recall"] > self.best
         self.num_worse = 0 if is_better else self.num_worse + 1
         if is_better:
-            self.best, self.best_step = found, self.step
+            self.best, self.best_step = found["recall"], self.step
             if self.is_main:
                 self._write_weights(self.out / BEST)
         if log is not None:
-            log.write(self.step, {"recall": found})
+            log.write(self.step, found)
         return bool(self.recipe.loop.patience) and self.num_worse >= self.recipe.loop.patience
 
     def _write_weights(self, file: Path) -> None:
