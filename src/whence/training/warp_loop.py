@@ -22,7 +22,7 @@ from whence.models.warp import GeoWarp, match_both_orders, pool_cells
 from whence.models.warp_checkpoints import load_regressor
 from whence.models.warp_geometry import sound_or_frame, warp
 from whence.models.warp_pairs import ViewPair, make_view_pairs
-from whence.models.zoo import load_network
+from whence.models.zoo import named_network
 from whence.registry import ModelCard, get_card
 from whence.training.pixels import cached_pixels
 from whence.training.recipe import LossOptions
@@ -51,7 +51,7 @@ def train_warp(
     """Train a regressor by the recipe into the folder `out`: recipe.json, log.jsonl, checkpoints/, best and final weights.
 
     Views are cut out of all photos of the set; pairs are mined between its queries and its database. Raises as
-    `whence.models.zoo.load_network`, and `BadOption`, `NoPhotos`, `InputError`.
+    `whence.models.zoo.named_network`, and `BadOption`, `NoPhotos`, `InputError`.
     """
     run = WarpRun(recipe, data, Path(out), validation, Path(pixels_folder), is_resumed=is_resumed, show_progress=show_progress)
     return run.run()
@@ -117,7 +117,7 @@ class WarpRun(Run[WarpRecipe]):
         if not self.recipe.model:
             raise BadOption("say which network the regressor is for: --model NAME")
         self.card = get_card(self.recipe.model)
-        self.retrieval: Network = load_network(self.card).to(self.device).eval()
+        self.retrieval: Network = named_network(self.recipe.model).to(self.device).eval()
         self.retrieval.requires_grad_(False)
         torch.manual_seed(self.recipe.loop.seed)
         self.geowarp = GeoWarp(self.retrieval.backbone)
