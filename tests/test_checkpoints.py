@@ -19,6 +19,8 @@ import pytest
 torch = pytest.importorskip("torch")
 safetensors_torch = pytest.importorskip("safetensors.torch")
 
+from torch import Tensor
+
 from fills import hashed, image_of, squares
 from published_keys import (
     Table,
@@ -37,8 +39,6 @@ from published_keys import (
     salad,
     vit,
 )
-from torch import Tensor
-
 from whence import cli
 from whence.errors import UnreadableWeights, WeightsMismatch
 from whence.models.cards import read_card

@@ -45,7 +45,9 @@ def test_a_crop_of_no_strength_keeps_the_aspect_ratio() -> None:
 
 
 def test_steps_come_in_the_benchmarks_order() -> None:
-    names = [type(step).__name__ for step in transforms_of(AugmentOptions(brightness=0.1, perspective=0.1, crop=0.1, rotation_deg=1.0))]
+    names = [
+        type(step).__name__ for step in transforms_of(AugmentOptions(brightness=0.1, perspective=0.1, crop=0.1, rotation_deg=1.0))
+    ]
     assert names == ["ColorJitter", "RandomPerspective", "RandomResizedCrop", "RandomRotation", "Resize"]
     assert [type(step).__name__ for step in transforms_of(AugmentOptions())] == ["Resize"]
 

@@ -72,7 +72,9 @@ def test_photos_with_latitudes_alone_have_places_too(street: Photos) -> None:
 def make(points: np.ndarray, num_photos: int, *, options: BatchOptions, seed: int = 0) -> PlaceBatches:
     counts = np.full(len(points), num_photos)
     views = NeighborLists(np.concatenate([[0], np.cumsum(counts)]), np.arange(counts.sum()))
-    return PlaceBatches(Places(photos_at(np.empty((0, 2)), np.empty(0)), views, views.offsets[:-1], points), options=options, seed=seed)
+    return PlaceBatches(
+        Places(photos_at(np.empty((0, 2)), np.empty(0)), views, views.offsets[:-1], points), options=options, seed=seed
+    )
 
 
 @settings(deadline=None, max_examples=40)

@@ -17,7 +17,13 @@ from whence.training.recipe import OptimizerOptions, Recipe, ScheduleOptions, fi
 def test_fields_are_replaced_by_name() -> None:
     recipe = override(
         get_recipe("tiny"),
-        ["optimizer.lr=1e-4", "batches.num_views=3", "loss.options.alpha=1", "loop.is_channels_last=true", "optimizer.weight_decay=0"],
+        [
+            "optimizer.lr=1e-4",
+            "batches.num_views=3",
+            "loss.options.alpha=1",
+            "loop.is_channels_last=true",
+            "optimizer.weight_decay=0",
+        ],
     )
     assert recipe.optimizer == OptimizerOptions(lr=1e-4, weight_decay=0.0)
     assert isinstance(recipe.optimizer.weight_decay, float)
@@ -29,7 +35,12 @@ def test_fields_are_replaced_by_name() -> None:
 
 @pytest.mark.parametrize(
     ("assignment", "nearest"),
-    [("optimizer.lrr=1", "optimizer.lr"), ("optimiser.lr=1", "optimizer.lr"), ("loop.num_step=5", "loop.num_steps"), ("los=1", "loss")],
+    [
+        ("optimizer.lrr=1", "optimizer.lr"),
+        ("optimiser.lr=1", "optimizer.lr"),
+        ("loop.num_step=5", "loop.num_steps"),
+        ("los=1", "loss"),
+    ],
 )
 def test_unknown_fields_are_refused_with_the_nearest(assignment: str, nearest: str) -> None:
     with pytest.raises(UnknownName, match=nearest):
@@ -37,7 +48,8 @@ def test_unknown_fields_are_refused_with_the_nearest(assignment: str, nearest: s
 
 
 @pytest.mark.parametrize(
-    "assignment", ["optimizer.lr=fast", "loop.num_steps=1.5", "loop.num_steps=true", "batches.has_own=1", "name=3", "loss.options=3"]
+    "assignment",
+    ["optimizer.lr=fast", "loop.num_steps=1.5", "loop.num_steps=true", "batches.has_own=1", "name=3", "loss.options=3"],
 )
 def test_values_of_another_kind_are_refused(assignment: str) -> None:
     with pytest.raises(BadOption, match=assignment.partition("=")[0]):

@@ -1,10 +1,10 @@
-"""`whence train`: train a network by a recipe."""
+"""`whence train`: train a network, or a regressor on top of one, by a recipe."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.table import Table
@@ -14,7 +14,8 @@ from whence.cli.output import print_json, report_skipped, show
 from whence.errors import BadOption, MissingExtra
 
 if TYPE_CHECKING:
-    from whence.training.recipe import Recipe
+    from whence.data.formats import EvaluationSet
+    from whence.recipes import AnyRecipe
 
 
 def register(app: typer.Typer) -> None:
@@ -25,6 +26,8 @@ def register(app: typer.Typer) -> None:
 def train(
     recipe: str = typer.Argument(None, help="Name of the recipe; without it, the recipes are listed."),
     dataset: str = typer.Option(None, "--dataset", help="Folder of training photos with positions and headings."),
+    split: str = typer.Option("", "--split", help="Split of it, for recipes that need database and queries."),
+    model: str = typer.Option(None, "--model", help="Network that a regressor is trained for: a name or a safetensors file."),
     val: str = typer.Option(None, "--val", help="Set by which the best weights are chosen: folders database and queries."),
     val_split: str = typer.Option("", "--val-split", help="Split of that set, for example val."),
     out: str = typer.Option(None, "--out", help="Folder of the run: weights, checkpoints, recipe and log."),
@@ -38,39 +41,50 @@ def train(
     """Prints what the training came to: recall of the best weights, images per second, share of time spent waiting for data."""
     from whence.recipes import get_recipe
     from whence.training.recipe import override
+    from whence.training.warp_recipe import WarpRecipe
 
     if recipe is None:
         return _list_recipes(as_json)
     resolved = override(get_recipe(recipe), assignments)
+    if model is not None:
+        if not isinstance(resolved, WarpRecipe):
+            raise BadOption(
+                f"the recipe {recipe} trains a network of its own; --model is for recipes of regressors, as geowarp-small"
+            )
+        resolved = replace(resolved, model=model)
     if dataset is None and not dry_run:
         raise BadOption("give the training photos with --dataset FOLDER")
     if out is None and not dry_run:
         raise BadOption("give the folder of the run with --out FOLDER")
     progress = False if quiet or as_json else None
     if dry_run:
-        return _describe(resolved, dataset, as_json, progress)
+        return _describe(resolved, dataset, split, as_json, progress)
     try:
-        from whence.training.loop import train as run
+        import whence.training.run  # noqa: F401
     except ModuleNotFoundError:
         raise MissingExtra("training", "torch,train") from None
-    from whence.data.formats import ReadOptions, read_folders
-    from whence.data.scan import scan_photos
-    from whence.training.places import make_places
 
     assert dataset is not None
     assert out is not None
-    photos = scan_photos(dataset, show_progress=progress)
-    report_skipped(photos.skipped)
-    validation = None if val is None else read_folders(val, split=val_split, options=ReadOptions(show_progress=progress))
-    done = run(
-        resolved,
-        make_places(photos, options=resolved.places),
-        out=out,
-        validation=validation,
-        pixels_folder=Path(cache) if cache is not None else Path(out).resolve().parent / "pixels",
-        is_resumed=resume,
-        show_progress=progress,
-    )
+    given: dict[str, Any] = {
+        "out": out,
+        "validation": None if val is None else _read_set(val, val_split, progress),
+        "pixels_folder": Path(cache) if cache is not None else Path(out).resolve().parent / "pixels",
+        "is_resumed": resume,
+        "show_progress": progress,
+    }
+    if isinstance(resolved, WarpRecipe):
+        from whence.training.warp_loop import train_warp
+
+        done = train_warp(resolved, _read_set(dataset, split, progress), **given)
+    else:
+        from whence.data.scan import scan_photos
+        from whence.training.loop import train as train_places
+        from whence.training.places import make_places
+
+        photos = scan_photos(dataset, show_progress=progress)
+        report_skipped(photos.skipped)
+        done = train_places(resolved, make_places(photos, options=resolved.places), **given)
     if as_json:
         print_json({**asdict(done), "path": str(done.path)})
         return 0
@@ -83,11 +97,21 @@ def train(
     return 0
 
 
-def _describe(resolved: Recipe, dataset: str | None, as_json: bool, progress: bool | None) -> int:
+def _read_set(folder: str, split: str, progress: bool | None) -> EvaluationSet:
+    from whence.data.formats import ReadOptions, read_folders
+
+    found = read_folders(folder, split=split, options=ReadOptions(show_progress=progress))
+    report_skipped((*found.database.skipped, *found.queries.skipped))
+    return found
+
+
+def _describe(resolved: AnyRecipe, dataset: str | None, split: str, as_json: bool, progress: bool | None) -> int:
     import json
 
+    from whence.training.recipe import Recipe
+
     record = {"recipe": json.loads(resolved.to_json())}
-    if dataset is not None:
+    if dataset is not None and isinstance(resolved, Recipe):
         from whence.data.scan import scan_photos
         from whence.training.batches import PlaceBatches
         from whence.training.places import make_places
@@ -95,6 +119,9 @@ def _describe(resolved: Recipe, dataset: str | None, as_json: bool, progress: bo
         places = make_places(scan_photos(dataset, show_progress=progress), options=resolved.places)
         batches = PlaceBatches(places, options=resolved.batches, seed=resolved.loop.seed)
         record["data"] = {"num_photos": len(places.photos), "num_places": len(places), "num_batches": batches.num_batches(0)}
+    elif dataset is not None:
+        found = _read_set(dataset, split, progress)
+        record["data"] = {"num_database": len(found.database), "num_queries": len(found.queries)}
     if as_json:
         print_json(record)
     else:
@@ -104,6 +131,7 @@ def _describe(resolved: Recipe, dataset: str | None, as_json: bool, progress: bo
 
 def _list_recipes(as_json: bool) -> int:
     from whence.recipes import get_recipe, list_recipes
+    from whence.training.recipe import Recipe
 
     recipes = [get_recipe(name) for name in list_recipes()]
     if as_json:
@@ -114,6 +142,7 @@ def _list_recipes(as_json: bool) -> int:
     for title in ("recipe", "backbone", "loss", "what it is"):
         table.add_column(title, overflow="fold")
     for found in recipes:
-        table.add_row(*map(Text, (found.name, found.backbone, found.loss.name, found.summary)))
+        of_network = (found.backbone, found.loss.name) if isinstance(found, Recipe) else ("of --model", "geowarp")
+        table.add_row(*map(Text, (found.name, *of_network, found.summary)))
     show(table)
     return 0

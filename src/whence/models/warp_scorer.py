@@ -29,7 +29,7 @@ from whence.models.warp import GeoWarp, Quads, cell_similarities, pool_cells
 from whence.models.warp_checkpoints import digest, load_regressor
 from whence.models.warp_geometry import Sampling, frame, is_sound
 from whence.models.warp_readouts import DenseMap, Storage, as_tensor, cells_of_images, cells_of_maps, dense_maps
-from whence.models.zoo import load_network
+from whence.models.zoo import named_network
 from whence.registry import get_card
 from whence.types import PairEvidence, WarpedPair
 
@@ -213,7 +213,7 @@ def open_geowarp(
         raise BadOption(f"a regressor serves the backbone it was trained for only: name the one for {model} as weights=FILE")
     is_legacy = sampling == "legacy" or not (sampling or weights)
     file = get_weights(get_card(name, kind="scorer"), weights=weights or None)[0]
-    network = load_network(get_card(model or published_for), weights=model_weights or None)
+    network = named_network(model or published_for, weights=model_weights or None)
     warping = GeoWarp(network.backbone, sampling="legacy" if is_legacy else "exact")
     load_regressor(warping.regressor, file)
     return GeoWarpScorer(warping.to(device), options=options)

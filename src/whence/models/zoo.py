@@ -11,11 +11,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from whence.errors import MissingExtra, UnknownName
+from whence.errors import BadOption, MissingExtra, UnknownName
 from whence.models.cards import read_card
 from whence.models.zoo_benchmark import BENCHMARK_CARDS
 from whence.models.zoo_places import PLACE_CARDS
-from whence.registry import Entry, ModelCard
+from whence.registry import Entry, ModelCard, build
 
 if TYPE_CHECKING:
     from whence.models.networks import Network, NetworkDescriptor
@@ -59,6 +59,18 @@ def load_network(card: ModelCard, *, weights: str | Path | None = None) -> Netwo
     from whence.models.checkpoints import load_weights
 
     return load_weights(files, card)
+
+
+def named_network(name: str, *, weights: str | Path | None = None) -> Network:
+    """The network of a registered model, or of a safetensors file with a card, with its weights or those of the file named.
+
+    Raises `UnknownName`, `BadOption` for a model that is no network, and as `load_network`.
+    """
+    descriptor = build("model", name, options={} if weights is None else {"weights": str(weights)})
+    if not hasattr(descriptor, "network"):
+        raise BadOption(f"{name} is no network; `whence models` says which have a backbone")
+    network: Network = descriptor.network
+    return network
 
 
 def _need_torch(card: ModelCard) -> None:

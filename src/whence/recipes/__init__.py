@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from whence.errors import UnknownName
-from whence.recipes import compact
+from whence.recipes import compact, warping
 from whence.training.recipe import Recipe
+from whence.training.warp_recipe import WarpRecipe
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in compact.RECIPES}
+AnyRecipe = Recipe | WarpRecipe
+RECIPES: dict[str, AnyRecipe] = {recipe.name: recipe for recipe in (*compact.RECIPES, *warping.RECIPES)}
 
 
 def list_recipes() -> tuple[str, ...]:
@@ -14,7 +16,7 @@ def list_recipes() -> tuple[str, ...]:
     return tuple(sorted(RECIPES))
 
 
-def get_recipe(name: str) -> Recipe:
+def get_recipe(name: str) -> AnyRecipe:
     """The recipe of this name. Raises `UnknownName` with the nearest names."""
     if name not in RECIPES:
         raise UnknownName("recipe", name, RECIPES)

@@ -9,12 +9,13 @@ import json
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, Self, TypeVar
 
 from whence.errors import BadOption, UnknownName
 from whence.settings import parse_options
 
 Precision = Literal["no", "bf16", "fp16"]
+R = TypeVar("R", bound="TrainingRecipe")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +159,24 @@ class ValidationOptions:
     batch_size: int = 64
 
 
+class AsText:
+    """A recipe's way to text and back."""
+
+    __slots__ = ()
+
+    def to_json(self) -> str:
+        """The recipe as text."""
+        return json.dumps(asdict(self), indent=1)  # type: ignore[call-overload]
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The recipe that `to_json` wrote. Raises `UnknownName` and `BadOption`."""
+        recipe: Self = _filled(cls, json.loads(text), "")
+        return recipe
+
+
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class Recipe(AsText):
     """One training."""
 
     name: str
@@ -179,18 +196,32 @@ class Recipe:
     loop: LoopOptions = LoopOptions()
     validate_on: ValidationOptions = ValidationOptions()
 
-    def to_json(self) -> str:
-        """The recipe as text."""
-        return json.dumps(asdict(self), indent=1)
+
+class TrainingRecipe(Protocol):
+    """What every recipe has, and all that the loop itself follows from."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def summary(self) -> str: ...
+
+    @property
+    def optimizer(self) -> OptimizerOptions: ...
+
+    @property
+    def schedule(self) -> ScheduleOptions: ...
+
+    @property
+    def loop(self) -> LoopOptions: ...
+
+    def to_json(self) -> str: ...
 
     @classmethod
-    def from_json(cls, text: str) -> Recipe:
-        """The recipe that `to_json` wrote. Raises `UnknownName` and `BadOption`."""
-        recipe: Recipe = _filled(cls, json.loads(text), "")
-        return recipe
+    def from_json(cls, text: str) -> Self: ...
 
 
-def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
+def override(recipe: R, assignments: Sequence[str]) -> R:
     """The recipe with fields replaced by texts such as "optimizer.lr=1e-4". Raises `UnknownName` and `BadOption`."""
     for name, value in parse_options(tuple(assignments)).items():
         recipe = _replaced(recipe, name, name.split("."), value)

@@ -1,0 +1,35 @@
+"""GeoWarp's regressor on top of a retrieval network (Berton, Masone, Paolicelli, Caputo, ICCV 2021)."""
+
+from __future__ import annotations
+
+from whence.training.recipe import LoopOptions, OptimizerOptions, ScheduleOptions
+from whence.training.warp_recipe import WarpLossOptions, WarpPairOptions, WarpRecipe, WarpValidationOptions
+
+GEOWARP = WarpRecipe(
+    name="geowarp",
+    summary="the published schedule: 50,000 steps at 480 x 640; needs a GPU",
+    width=640,
+    height=480,
+    optimizer=OptimizerOptions("sgd", lr=1e-4, weight_decay=1e-3),
+    loop=LoopOptions(num_steps=50_000, log_every=100, validate_every=2500, save_every=500),
+    validate_on=WarpValidationOptions(readout="exact"),
+)
+GEOWARP_SMALL = WarpRecipe(
+    name="geowarp-small",
+    summary="a short schedule at the size of the network's card: half an hour on one core for a small network",
+    losses=WarpLossOptions(readout="features"),
+    optimizer=OptimizerOptions("adamw", lr=2e-3, weight_decay=1e-3),
+    schedule=ScheduleOptions("cosine", warmup_steps=20, final_share=0.02),
+    loop=LoopOptions(num_steps=1500, precision="bf16", ema_decay=0.99, log_every=20, validate_every=150, save_every=100),
+    validate_on=WarpValidationOptions(num_queries=200),
+)
+GEOWARP_TINY = WarpRecipe(
+    name="geowarp-tiny",
+    summary="a few steps on few photos, to see that everything runs",
+    width=64,
+    height=48,
+    pairs=WarpPairOptions(num_views=2, num_pairs=2),
+    losses=WarpLossOptions(readout="features"),
+    loop=LoopOptions(num_steps=4, log_every=2, validate_every=2, save_every=2),
+)
+RECIPES = (GEOWARP, GEOWARP_SMALL, GEOWARP_TINY)
