@@ -184,7 +184,7 @@ SMALL_FILES: dict[str, tuple[ModelCard, Table, tuple[int, int]]] = {
         (64, 96),
     ),
 }
-"""One of each family, made small where the published one is large: the card, the published names and shapes, and an image's size."""
+"""One of each family, made small where the published one is large: card, published names and shapes, size of an image."""
 
 
 def write(folder: Path, tensors: dict[str, Tensor]) -> list[Path]:

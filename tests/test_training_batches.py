@@ -28,7 +28,7 @@ def photos_at(points: np.ndarray, headings: np.ndarray) -> Photos:
 @pytest.fixture(scope="module")
 def street() -> Photos:
     random = np.random.default_rng(3)
-    return photos_at(random.uniform(0, 120, (400, 2)) + [500_000, 5_000_000], random.uniform(0, 360, 400))
+    return photos_at(random.uniform(0, 120, (400, 2)) + np.array([500_000, 5_000_000]), random.uniform(0, 360, 400))
 
 
 def test_places_are_their_definition(street: Photos) -> None:

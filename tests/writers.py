@@ -5,6 +5,7 @@ Inputs are small and made once; each writer gets a folder of its own. Writers of
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,6 +171,35 @@ def _raw(inputs: Inputs, folder: Path) -> None:
         file.write(bytes(5000))
 
 
+def _weights(inputs: Inputs, folder: Path) -> None:
+    from safetensors.torch import save_file
+
+    from whence.models.cards import CARD_FIELD, card_to_text
+    from whence.models.checkpoints import convert, make_network
+    from whence.models.zoo import find_card
+
+    card = find_card("gem-resnet18conv4-256-pitts30k")
+    source = inputs.root / "ours.safetensors"
+    if not source.is_file():
+        save_file(make_network(card).state_dict(), source, {CARD_FIELD: card_to_text(card)})
+    convert([source], card=card, out=folder / "converted.safetensors")
+
+
+def _checkpoint(inputs: Inputs, folder: Path) -> None:
+    import torch
+
+    from whence.training.checkpoints import write_checkpoint
+
+    write_checkpoint(folder / "step.safetensors", {"weight": torch.zeros(4000)}, {"step": 3})
+
+
+def _recipe(inputs: Inputs, folder: Path) -> None:
+    from whence.recipes import get_recipe
+    from whence.training.record import claim_run
+
+    claim_run(folder, get_recipe("tiny"), data={}, is_resumed=False)
+
+
 WRITERS = (
     Writer("any file", _raw, "raw.bin"),
     Writer("page", _page, "page.html"),
@@ -193,6 +223,12 @@ WRITERS = (
     Writer("picture of the truth", _png_of_truth, "depth.png", is_flushed=False),
     Writer("list of images", _list_of_images, "database_images_paths.txt"),
 )
+if importlib.util.find_spec("torch") is not None:
+    WRITERS += (
+        Writer("weights", _weights, "converted.safetensors"),
+        Writer("checkpoint of a training", _checkpoint, "step.safetensors"),
+        Writer("recipe of a training", _recipe, "recipe.json", is_replacing=False),
+    )
 """One line for each writer; `test_structure` sees to it that there are no others than those that go through `atomic_write`."""
 
 

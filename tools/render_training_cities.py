@@ -2,9 +2,10 @@
 
     python tools/render_training_cities.py FOLDER
 
-Six training cities with twice as many queries as database photos, taken in all conditions and more often in the hard ones, so that
-each view has been seen by day and by night, from the side and turned; one validation city as in the preset `city`. Their seeds (7000 to
-7005, 7030) are not those of the test cities of `benchmarks/world_quality.py` (20 to 22), and no city uses the styles kept for tests.
+Six training cities with twice as many queries as database photos, taken in all conditions and more often in the hard ones, so
+that each view has been seen by day and by night, from the side and turned; one validation city as in the preset `city`. Their
+seeds (7000 to 7005, 7030) are not those of the test cities of `benchmarks/world_quality.py` (20 to 22), and no city uses the
+styles kept for tests.
 """
 
 from __future__ import annotations

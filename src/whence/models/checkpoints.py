@@ -10,12 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import safetensors
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
-from whence.errors import BadOption, InputError, UnreadableWeights, UnwritableFile, WeightsMismatch
+from whence.errors import BadOption, InputError, UnreadableWeights, WeightsMismatch
 from whence.models.aggregators import make_aggregator
 from whence.models.backbones import make_backbone
 from whence.models.cards import CARD_FIELD, card_from_text, card_to_text
@@ -76,10 +75,7 @@ def convert(files: Sequence[str | Path], *, card: ModelCard, out: str | Path) ->
         "source_sha256": sha256_of(weights[0].path),
     }
     with atomic_write(out) as file:
-        try:
-            save_file(tensors, file.name, metadata)
-        except safetensors.SafetensorError as error:
-            raise UnwritableFile(out, str(error)) from None
+        file.write(save(tensors, metadata))
 
 
 def propose_cards(weights: WeightFile, cards: Sequence[ModelCard]) -> tuple[ModelCard, ...]:
@@ -238,7 +234,7 @@ def _without_parts(names: Mapping[str, Tensor]) -> Iterator[str]:
 
 
 def _is_like(tensor: Tensor, like: Tensor) -> bool:
-    """Whether a tensor of a file may become one of the network: plain, of the same kind, of its shape up to sides of 1 at the end."""
+    """Whether a tensor of a file may become one of the network: plain, of its kind, and of its shape up to sides of 1."""
     is_plain = tensor.device.type == "cpu" and tensor.layout == torch.strided and not tensor.is_quantized
     is_same_kind = tensor.is_floating_point() == like.is_floating_point() and not tensor.is_complex()
     return is_plain and is_same_kind and _without_ones(tensor.shape) == _without_ones(like.shape)

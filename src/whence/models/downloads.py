@@ -69,8 +69,8 @@ def get_weights(card: ModelCard, *, weights: str | Path | None = None, show_prog
     """The files with the card's weights: the one named, the one on this machine, or a download from the first origin that has one.
 
     A second file follows where the backbone's weights are one of their own and the first is not converted. Raises `MissingWeights`
-    where a file is not there and may not or cannot be downloaded, `DownloadFailed`, and `UnreadableWeights` where the checksum of one
-    is not the published or pinned one.
+    where a file is not there and may not or cannot be downloaded, `DownloadFailed`, and `UnreadableWeights` where the checksum
+    of one is not the published or pinned one.
     """
     if weights is not None:
         first = Path(weights)

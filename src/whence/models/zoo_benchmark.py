@@ -180,8 +180,8 @@ def _landmarks() -> Iterator[ModelCard]:
             licence="unknown",
             weights=f"the authors' cloud drive, {file} in an archive; objects beside the weights are passed over",
             training_data="Landmarks-clean",
-            citation="Revaud, Almazan, Rezende, de Souza: Learning with average precision, training image retrieval with a listwise "
-            "loss, ICCV 2019",
+            citation="Revaud, Almazan, Rezende, de Souza: Learning with average precision, training image retrieval with a "
+            "listwise loss, ICCV 2019",
             weights_licence="unknown",
             origins=(Origin("drive", drive_id, file, source_file=file, archive=f"{file.removesuffix('.pt')}.zip"),),
             backbone=f"resnet{depth}conv5",

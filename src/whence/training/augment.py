@@ -1,6 +1,6 @@
 """Augmentation of training photos, on the device they are on, from uint8.
 
-Every photo has its own random numbers, which follow from the seed, the step and the photo's number in the whole batch: the same photo is
+Every photo has its own random numbers, which follow from the seed, the step and the photo's number in the whole batch: it is
 changed alike however many processes share the batch, and after a resume.
 """
 
@@ -26,8 +26,8 @@ _GREY = [124.0, 116.0, 104.0]
 class Augment:
     """uint8 photos (B, H, W, 3) to normalised images (B, 3, height, width).
 
-    The order is that of the Deep Visual Geo-localization Benchmark (Berton et al., CVPR 2022): colours, perspective, crop, rotation,
-    size. A step of strength 0 is left out; there, a crop of strength 0 still changed the aspect ratio of photos that are not 4:3.
+    The order is that of the Deep Visual Geo-localization Benchmark (Berton et al., CVPR 2022): colours, perspective, crop,
+    rotation, size. A step of strength 0 is left out; there, a crop of strength 0 still changed the shape of photos not 4:3.
     """
 
     def __init__(self, options: AugmentOptions, *, seed: int = 0) -> None:

@@ -39,8 +39,8 @@ class PlaceBatches:
     """`num_places` places with `num_views` photos each, place by place.
 
     In an epoch every place comes at most once; places nearer to each other than `min_apart_m` never share a batch, and those that
-    fit into no whole batch wait for the next epoch, whose order is another. Photos of a place are drawn without repetition where it has
-    enough of them. Raises `BadOption` where not even one batch can be made.
+    fit into no whole batch wait for the next epoch, whose order is another. Photos of a place are drawn without repetition where
+    it has enough of them. Raises `BadOption` where not even one batch can be made.
     """
 
     def __init__(self, places: Places, *, options: BatchOptions = BatchOptions(), seed: int = 0) -> None:  # noqa: B008

@@ -1,6 +1,7 @@
 """Losses over descriptors: those of pytorch-metric-learning by name, and the triplet forms of the geo-localization benchmark.
 
-All work in float32 whatever the network computes in: similarities of bf16 have three digits, and a factor of 50 makes rounding of them.
+All work in float32 whatever the network computes in: similarities of bf16 have three digits, and a factor of 50 makes that
+rounding.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ def _made(kind: Any, name: str, options: Mapping[str, Any]) -> nn.Module:
 def triplet_sum(query: Tensor, positive: Tensor, negatives: Tensor, *, margin: float = 0.1) -> Tensor:
     """Triplet loss of the benchmark: distances not squared, summed over N negatives and averaged. (B, D), (B, D), (B, N, D).
 
-    The sum over the batch's triplets is divided by B N (Berton et al., CVPR 2022, after Arandjelovic et al., CVPR 2016, who square).
+    The sum over the batch's triplets is divided by B N (Berton et al., CVPR 2022; Arandjelovic et al., CVPR 2016, square them).
     """
     distance = nn.PairwiseDistance(p=2, eps=1e-6)
     gap = distance(query, positive)[:, None] - distance(query[:, None], negatives) + margin

@@ -31,8 +31,8 @@ class Places:
 def make_places(photos: Photos, *, options: PlaceOptions = PlaceOptions()) -> Places:  # noqa: B008 (an immutable record)
     """One place for each occupied cell of position and heading bin, with all photos near its own photo that look its way.
 
-    A place's own photo is the one nearest to the middle of its cell and bin. A photo may belong to several places: `whence.training.batches`
-    keeps places that share photos out of one batch. Raises `NoPhotos` where no place has photos enough.
+    A place's own photo is the one nearest to the middle of its cell and bin. A photo may belong to several places; a batch never
+    has two that share photos. Raises `NoPhotos` where no place has photos enough.
     """
     ground = metric_points(photos)
     heading = np.nan_to_num(photos.heading_deg.astype(float))

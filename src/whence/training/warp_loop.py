@@ -1,7 +1,7 @@
 """Training GeoWarp's regressor on top of a network that stays as it is: what `whence.training.run` reads, learns from and measures.
 
-Three losses (Berton et al., ICCV 2021): on pairs of views cut out of one photo, whose quadrilaterals are known; and on mined pairs of
-a query and a positive, whose cells should be alike once cut out, and whose predictions should not depend on order or mirroring.
+Three losses (Berton et al., ICCV 2021): on pairs of views cut out of one photo, whose quadrilaterals are known; and on mined pairs
+of a query and a positive, whose cells should be alike once cut out, and whose predictions should not depend on order or mirroring.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from whence.models.warp_geometry import sound_or_frame, warp
 from whence.models.warp_pairs import ViewPair, make_view_pairs
 from whence.models.zoo import named_network
 from whence.registry import ModelCard, get_card
+from whence.runtime import atomic_write
 from whence.training.pixels import cached_pixels
 from whence.training.recipe import LossOptions
 from whence.training.run import BatchPlace, Read, Run, TrainSummary
@@ -160,7 +161,8 @@ class WarpRun(Run[WarpRecipe]):
         ground = metric_ground(self.data.database, self.data.queries)
         pairs = mine_pairs(found, database_m=ground.database, queries_m=ground.queries, options=self.recipe.pairs)
         if self.is_main:
-            np.save(file, pairs)
+            with atomic_write(file) as out:
+                np.save(out, pairs)
         return pairs
 
     def num_batches(self, epoch: int) -> int:
