@@ -26,8 +26,9 @@ FLOORS = {
     4: {"localize", "worlds"},
     5: {"evaluation"},
     6: {"training"},
-    7: {"recipes", "studies"},
-    8: {"cli", "server", "journal"},
+    7: {"recipes"},
+    8: {"studies"},
+    9: {"cli", "server", "journal"},
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 GROUND_MAY_IMPORT = {*sys.stdlib_module_names, "numpy", "pyproj", "rich", "whence"}

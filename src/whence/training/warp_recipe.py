@@ -23,6 +23,8 @@ class WarpPairOptions:
     """Photos of a batch that two views are cut out of."""
     k: float = 0.6
     """How far the sides of a view may move inward, from 0 to 1."""
+    colour: float = 0.0
+    """How far brightness, contrast and colours of each view are changed, from 0 (as published) to 1."""
     num_pairs: int = 16
     """Queries with positives of a batch."""
     num_retrieved: int = 20
