@@ -67,8 +67,8 @@ def make_view_pairs(
 def change_colours(images: Tensor, *, strength: float, generator: torch.Generator | None = None) -> Tensor:
     """Normalised images (B, C, H, W), each with another contrast, and another brightness of each channel.
 
-    Contrast is multiplied by a factor between 1 - strength and 1 / (1 - strength); brightness moves by up to `strength`, in ImageNet's
-    standard deviations, and that of each channel by half of it on top. `strength` from 0 to below 1. The generator lives on the CPU.
+    Contrast is multiplied by 1 - strength at least and 1 / (1 - strength) at most. Brightness moves by up to `strength`, each
+    channel's by half of it on top, in ImageNet's standard deviations. The generator lives on the CPU.
     """
     if not 0 <= strength < 1:
         raise BadOption(f"colours change by a strength from 0 (not at all) to below 1, not {strength}")

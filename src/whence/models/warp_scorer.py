@@ -203,7 +203,7 @@ def on_sides(quads: Quads, sides: Sides) -> Quads:
 
 def open_geowarp(
     name: str,
-    published_for: str,
+    made_for: str,
     *,
     weights: str = "",
     model: str = "",
@@ -217,11 +217,11 @@ def open_geowarp(
     sides: Sides = "both",
     device: str = "cpu",
 ) -> GeoWarpScorer:
-    """The scorer of this name, with published weights or one's own.
+    """The scorer of this name, with its own weights or others.
 
-    `weights` is a file with a regressor, in place of the published one. `model` names the network whose backbone it was trained
-    for, or a safetensors file with a card, `published_for` without; `model_weights` is a file with that network's weights.
-    `sampling` is "legacy" for the published pair by default, else "exact". Raises as `whence.models.zoo.load_network`.
+    `weights` is a file with a regressor, in place of the scorer's own. `model` names the network whose backbone it was trained
+    for, or a safetensors file with a card, `made_for` without; `model_weights` is a file with that network's weights.
+    `sampling` is "legacy" for a published pair by default, else "exact". Raises as `whence.models.zoo.load_network`.
     """
     options = WarpOptions(readout, long_side_px, storage, num_exact, dtype, sides)
     if sampling not in ("", *get_args(Sampling)):
@@ -230,7 +230,7 @@ def open_geowarp(
         raise BadOption(f"a regressor serves the backbone it was trained for only: name the one for {model} as weights=FILE")
     is_legacy = sampling == "legacy" or not (sampling or weights)
     file = get_weights(get_card(name, kind="scorer"), weights=weights or None)[0]
-    network = named_network(model or published_for, weights=model_weights or None)
+    network = named_network(model or made_for, weights=model_weights or None)
     warping = GeoWarp(network.backbone, sampling="legacy" if is_legacy else "exact")
     load_regressor(warping.regressor, file)
     return GeoWarpScorer(warping.to(device), options=options)

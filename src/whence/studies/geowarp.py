@@ -1,4 +1,4 @@
-"""The studies of GeoWarp: which loss does what, how far views may move, and rivals on the same shortlists. Grids alone, no torch."""
+"""GeoWarp's studies: which loss does what, how far views may move, and rivals on the same shortlists. Grids alone, no torch."""
 
 from __future__ import annotations
 

@@ -28,10 +28,10 @@ from whence.runtime import atomic_write
 from whence.training.pixels import cached_pixels
 from whence.training.recipe import LossOptions
 from whence.training.run import BatchPlace, Read, Run, TrainSummary
-from whence.training.warp_data import WarpBatches, mine_pairs, nearest_by_distance
+from whence.training.warp_data import WarpBatches, mine_pairs, nearest_by_distance, spread_rows
 from whence.training.warp_losses import BothOrders, consistency_loss, feature_loss, self_supervised_loss
 from whence.training.warp_recipe import WarpRecipe
-from whence.training.warp_validation import WarpValidation, describe_pixels
+from whence.training.warp_validation import WarpValidation, describe_pixels, unit_rows
 
 REMEMBERED_BYTES = 1_000_000_000
 """What maps of whole photos may take in memory."""
@@ -148,7 +148,7 @@ class WarpRun(Run[WarpRecipe]):
                 self.retrieval,
                 options=self.recipe.validate_on,
                 pixels=(cached_pixels(self.asked.database, **size), cached_pixels(self.asked.queries, **size)),
-                described_at=self.card.preprocessing.size_px,
+                reading=self.card.preprocessing,
             )
 
     def _mine(self) -> np.ndarray:
@@ -157,11 +157,14 @@ class WarpRun(Run[WarpRecipe]):
         if file.is_file():
             pairs: np.ndarray = np.load(file)
             return pairs
-        seen_at = self.card.preprocessing.size_px
-        stored, asked = (describe_pixels(self.retrieval, pixels, size=seen_at) for pixels in (self.database, self.queries))
-        found = nearest_by_distance(stored, asked, k=self.recipe.pairs.num_retrieved)
+        options = self.recipe.pairs
+        rows = spread_rows(len(self.queries), options.max_queries)
+        parts = (self.database, self.queries[rows])
+        stored, asked = (unit_rows(describe_pixels(self.retrieval, part, reading=self.card.preprocessing)) for part in parts)
+        found = nearest_by_distance(stored, asked, k=options.num_retrieved)
         ground = metric_ground(self.data.database, self.data.queries)
-        pairs = mine_pairs(found, database_m=ground.database, queries_m=ground.queries, options=self.recipe.pairs)
+        pairs = mine_pairs(found, database_m=ground.database, queries_m=ground.queries[rows], options=options)
+        pairs[:, 0] = rows[pairs[:, 0]]
         if self.is_main:
             with atomic_write(file) as out:
                 np.save(out, pairs)

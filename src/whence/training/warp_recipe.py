@@ -32,7 +32,9 @@ class WarpPairOptions:
     radius_m: float = 25.0
     """... taken within this distance of the query ..."""
     max_squared_distance: float = 1.2
-    """... whose descriptors, as the network gives them, are this near."""
+    """... whose descriptors, at unit length, are this near."""
+    max_queries: int = 0
+    """Queries that positives are looked for, evenly spread over the set; 0 for all. Maps of few photos are all remembered."""
 
 
 @dataclass(frozen=True, slots=True)

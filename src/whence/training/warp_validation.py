@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import torch
 from torch import nn
@@ -11,9 +10,12 @@ from whence.data.formats import EvaluationSet
 from whence.evaluation.metrics import first_hit_by_distance
 from whence.evaluation.protocol import metric_ground
 from whence.index.flat import FlatIndex
+from whence.models.descriptor import read_as
 from whence.models.networks import Network, normalise
 from whence.models.warp import GeoWarp, Regressor
 from whence.models.warp_scorer import GeoWarpScorer, WarpOptions
+from whence.registry import Preprocessing
+from whence.training.warp_data import spread_rows
 from whence.training.warp_recipe import WarpValidationOptions
 
 _BATCH = 32
@@ -29,13 +31,12 @@ class WarpValidation:
         *,
         options: WarpValidationOptions,
         pixels: tuple[np.ndarray, np.ndarray],
-        described_at: tuple[int, int] | None = None,
+        reading: Preprocessing = Preprocessing(),  # noqa: B008 (an immutable record)
     ) -> None:
         self.network = network
         database, queries = pixels
-        num = options.num_queries or len(queries)
-        asked = np.unique(np.linspace(0, len(queries) - 1, min(num, len(queries))).round().astype(int))
-        stored, wanted = (unit_rows(describe_pixels(network, part, size=described_at)) for part in (database, queries[asked]))
+        asked = spread_rows(len(queries), options.num_queries)
+        stored, wanted = (unit_rows(describe_pixels(network, part, reading=reading)) for part in (database, queries[asked]))
         found = FlatIndex.over(stored).search(wanted, k=options.num_candidates)
         ground = metric_ground(data.database, data.queries)
         gap = ground.queries[asked][:, None] - ground.database[found.ids]
@@ -72,18 +73,13 @@ class WarpValidation:
         return GeoWarpScorer(model, options=self.options)
 
 
-def describe_pixels(network: Network, pixels: np.ndarray, *, size: tuple[int, int] | None) -> np.ndarray:
-    """Descriptors (N, D) float32 of uint8 photos (N, H, W, 3), as the network gives them of photos of `size` (height, width).
-
-    None leaves the photos as they are.
-    """
+def describe_pixels(network: Network, pixels: np.ndarray, *, reading: Preprocessing) -> np.ndarray:
+    """Descriptors (N, D) float32 of uint8 photos (N, H, W, 3), as the network gives them of photos brought to its size."""
     parts = []
     device = next(network.parameters()).device
     with torch.inference_mode():
         for start in range(0, len(pixels), _BATCH):
-            photos = np.array(pixels[start : start + _BATCH])
-            if size is not None and photos.shape[1:3] != size:
-                photos = np.stack([cv2.resize(photo, size[::-1], interpolation=cv2.INTER_AREA) for photo in photos])
+            photos = np.stack([read_as(np.array(photo), reading) for photo in pixels[start : start + _BATCH]])
             images = normalise(torch.from_numpy(photos).to(device))
             parts.append(network(images.contiguous(memory_format=torch.channels_last)).float().cpu().numpy())
     return np.concatenate(parts)
