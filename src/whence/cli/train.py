@@ -104,9 +104,10 @@ def train(
 
 
 def _read_set(folder: str, split: str, progress: bool | None) -> EvaluationSet:
-    from whence.data.formats import ReadOptions, read_folders
+    from whence.data.scan import ReadOptions
+    from whence.evaluation.published import open_set
 
-    found = read_folders(folder, split=split, options=ReadOptions(show_progress=progress))
+    found = open_set(folder, split=split, options=ReadOptions(show_progress=progress))
     report_skipped((*found.database.skipped, *found.queries.skipped))
     return found
 

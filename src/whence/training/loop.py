@@ -48,7 +48,7 @@ class NetworkRecipe(Protocol):
 
 
 def read_start(start_from: str) -> dict[str, Tensor]:
-    """Weights to start from by name: of a safetensors file, or of a model that is registered. Raises `InputError`, `UnknownName`."""
+    """Weights to start from: of a safetensors file, or of a registered model by name. Raises `InputError`, `UnknownName`."""
     if "/" in start_from or start_from.endswith(".safetensors"):
         found = checkpoints.read_checkpoint(start_from).tensors
     else:

@@ -1,7 +1,7 @@
 """Mining: for each query of a refresh the positive and the negatives it is learned with.
 
-After the Deep Visual Geo-localization Benchmark (Berton et al., CVPR 2022) and NetVLAD (Arandjelovic et al., CVPR 2016). Distances are
-Euclidean, of descriptors as the network gives them. Every photo that is needed is described once a refresh, a chunk of the
+After the Deep Visual Geo-localization Benchmark (Berton et al., CVPR 2022) and NetVLAD (Arandjelovic et al., CVPR 2016). Distances
+are Euclidean, of descriptors as the network gives them. Every photo that is needed is described once a refresh, a chunk of the
 database at a time, and only distances are kept: memory does not grow with the database.
 """
 

@@ -6,7 +6,7 @@ and the training of NetVLAD (Arandjelovic et al., CVPR 2016).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from whence.training.recipe import (
@@ -76,15 +76,15 @@ class TupleRecipe(AsText):
     """What is taken of those weights. With the backbone alone the aggregator begins anew, visual words by k-means."""
     freeze_before: str = ""
     """Stage of the backbone before which nothing learns; empty to learn everything."""
-    aggregator: AggregatorOptions = AggregatorOptions()
+    aggregator: AggregatorOptions = field(default_factory=AggregatorOptions)
     words: WordOptions = WordOptions()
     mining: MiningOptions = MiningOptions()
     batch_queries: int = 4
     """Tuples of a batch."""
-    augment: AugmentOptions = AugmentOptions()
+    augment: AugmentOptions = field(default_factory=AugmentOptions)
     """How queries are changed; positives and negatives are brought to size, and mirrored with the whole batch."""
     loss: TupleLossOptions = TupleLossOptions()
-    optimizer: OptimizerOptions = OptimizerOptions()
-    schedule: ScheduleOptions = ScheduleOptions()
-    loop: LoopOptions = LoopOptions()
-    validate_on: ValidationOptions = ValidationOptions()
+    optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
+    schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
+    loop: LoopOptions = field(default_factory=LoopOptions)
+    validate_on: ValidationOptions = field(default_factory=ValidationOptions)

@@ -55,7 +55,7 @@ def make_tuple_set(data: EvaluationSet, *, options: MiningOptions) -> TupleSet:
             f"{data.name}: a query has {largest} of {len(data.database)} database photos within {options.excluded_m:g} m, "
             f"which leaves no {options.num_negatives} negatives; lower mining.num_negatives or mining.excluded_m"
         )
-    notes = data.notes or tuple((fields := parse_name(path)) and fields.note or "" for path in data.queries.paths)
+    notes = data.notes or tuple(fields.note if (fields := parse_name(path)) else "" for path in data.queries.paths)
     is_night, is_sideways = (np.array([word in notes[q].lower().split("_") for q in queries]) for word in ("night", "sideways"))
     weights = msls_weights(is_night=is_night, is_sideways=is_sideways)
     return TupleSet(data, queries, select_lists(positives, queries), select_lists(excluded, queries), weights)
