@@ -131,12 +131,17 @@ class PlaceRun(Run[Recipe]):
     def learn(self, content: tuple[Tensor, Tensor]) -> dict[str, float]:
         images, labels = content
         # Whatever draws random numbers inside the network follows from the step as well.
-        torch.manual_seed((self.recipe.loop.seed << 40) ^ (self.step << 8) ^ self.rank)
+        self._seed(1 + self.rank)
         with self.accelerator.autocast():
             descriptors = self.forward(images)
+        # A miner that draws must draw alike in every process, for all to compute one loss.
+        self._seed(0)
         value = self.loss(gather(descriptors.float(), self.num_ranks), labels.to(self.device)) / self.recipe.loop.accumulate
         self.accelerator.backward(value)
         return {"loss": float(value.detach())}
+
+    def _seed(self, number: int) -> None:
+        torch.manual_seed((self.recipe.loop.seed << 40) ^ (self.step << 8) ^ number)
 
     def measure(self, network: nn.Module) -> dict[str, float]:
         assert self.validation is not None
