@@ -34,9 +34,7 @@ def bins_of(found: Found) -> dict[str, np.ndarray]:
     """What the queries are told apart by: name of the bin to a mask (Q,)."""
     bins = {"all": np.ones(len(found.rank), bool)}
     bins |= {name: found.condition == name for name in sorted(set(found.condition))}
-    bins |= {
-        f"turned {a}-{b} deg": (found.yaw_deg >= a) & (found.yaw_deg < b) for a, b in ((0, 15), (15, 30), (30, 41))
-    }
+    bins |= {f"turned {a}-{b} deg": (found.yaw_deg >= a) & (found.yaw_deg < b) for a, b in ((0, 15), (15, 30), (30, 41))}
     bins |= {f"shifted {a}-{b} m": (found.shift_m >= a) & (found.shift_m < b) for a, b in ((0, 5), (5, 10), (10, 16))}
     return bins | {"distinct streets": ~found.is_aliased, "aliased streets": found.is_aliased}
 
