@@ -129,9 +129,7 @@ def tuplet_margin() -> float:
 
 
 def nca() -> float:
-    return mean(
-        [lse([-(D[i, j] ** 2) for j in range(N) if j != i]) - lse([-(D[i, j] ** 2) for j in SAME[i]]) for i in range(N)]
-    )
+    return mean([lse([-(D[i, j] ** 2) for j in range(N) if j != i]) - lse([-(D[i, j] ** 2) for j in SAME[i]]) for i in range(N)])
 
 
 def lifted_structure() -> float:
