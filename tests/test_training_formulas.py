@@ -168,21 +168,6 @@ def intra_pair_variance() -> float:
     return mean([relu(0.99 * near - S[p]) ** 2 for p in POSITIVE]) + mean([relu(S[p] - 1.01 * far) ** 2 for p in NEGATIVE])
 
 
-def histogram() -> float:
-    width = 2 / 100
-
-    def density(pairs: list[tuple[int, int]]) -> np.ndarray:
-        nodes = np.zeros(101)
-        once = [pair for pair in pairs if pair[0] < pair[1]]
-        for pair in once:
-            place = (S[pair] + 1) / width
-            nodes[math.floor(place)] += 1 - place % 1
-            nodes[math.floor(place) + 1] += place % 1
-        return nodes / len(once)
-
-    return float(density(NEGATIVE) @ np.cumsum(density(POSITIVE)))
-
-
 def n_pairs() -> float:
     first = [LABELS.index(label) for label in range(NUM_CLASSES)]
     return mean([lse([S[a, b + 1] for b in first]) - S[a, a + 1] for a in first])
@@ -204,7 +189,7 @@ PAIR_FORMULAS: dict[str, Callable[[], float]] = {
     for one in (
         multi_similarity, threshold_consistent_margin, contrastive, signal_to_noise, triplet, circle, nt_xent, sup_con, fast_ap,
         margin, angular, tuplet_margin, nca, lifted_structure, generalized_lifted_structure, dynamic_soft_margin, pnp,
-        intra_pair_variance, histogram, n_pairs, ranked_list,
+        intra_pair_variance, n_pairs, ranked_list,
     )
 }  # fmt: skip
 NEEDED = {"ranked_list": {"margin": 0.4, "Tn": 1.0}}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
 import json
 import os
 import random
@@ -10,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,22 +26,25 @@ pytest.importorskip("pytorch_metric_learning")
 
 from whence.cli import run
 from whence.data.formats import EvaluationSet, read_folders
+from whence.data.images import load_image
 from whence.data.scan import scan_photos
-from whence.errors import BadOption, InputError
+from whence.errors import BadOption, InputError, MissingExtra, UnwritableFile
 from whence.evaluation.benchmarks import EvaluationOptions, evaluate
-from whence.models.descriptor import DescriptorModel
-from whence.models.networks import NetworkDescriptor
+from whence.models.descriptor import DescriptorModel, load_model
+from whence.models.networks import NetworkDescriptor, normalise
 from whence.recipes import get_recipe, list_recipes
 from whence.registry import ModelCard, Preprocessing
+from whence.runtime import atomic_write
+from whence.training import checkpoints
 from whence.training.augment import Augment
 from whence.training.batches import PlaceBatches
 from whence.training.checkpoints import checkpoint_file, read_checkpoint, tensors_below
-from whence.training.loop import make_network, train
+from whence.training.loop import make_network, network_card, train
 from whence.training.losses import make_loss
 from whence.training.pixels import cached_pixels
 from whence.training.places import Places, make_places
 from whence.training.recipe import Recipe, override
-from whence.training.record import read_log
+from whence.training.record import Log, read_log
 from whence.training.run import BEST, FINAL, gather
 from whence.worlds.capture import CaptureOptions
 from whence.worlds.city import WorldOptions, render_world
@@ -298,6 +305,57 @@ def test_a_run_says_what_it_was_made_from(world: Path, pixels: Path, tmp_path: P
     (tmp_path / "full" / "file").touch()
     with pytest.raises(InputError, match="not an empty folder"):
         train(recipe, places, out=tmp_path / "full", pixels_folder=pixels)
+
+
+def test_weights_are_a_model_by_their_file_name(world: Path, pixels: Path, tmp_path: Path) -> None:
+    recipe = override(get_recipe("tiny"), [*SMALL, "loop.num_steps=1"])
+    train(recipe, places_of(world, recipe), out=tmp_path / "run", pixels_folder=pixels)
+    model = load_model(str(tmp_path / "run" / FINAL), options={"engine": "eager"})
+    assert model.card.preprocessing.size_px == (48, 64)
+    assert model.card.name.startswith("tiny-")
+    network = make_network(recipe)
+    network.load_state_dict(weights(tmp_path / "run"))
+    photo = load_image(sorted((world / "database").iterdir())[0])
+    with torch.inference_mode():
+        expected = torch.nn.functional.normalize(network.eval()(normalise(torch.from_numpy(photo[None]))), dim=1)
+    assert np.allclose(model.describe([photo]), expected.numpy(), atol=1e-5)
+    assert network_card(recipe, network).name == model.card.name
+    assert network_card(recipe, make_network(recipe)).name != model.card.name, "databases tell other weights apart"
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(
+    world: Path, pixels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = override(get_recipe("tiny"), [*SMALL, "loop.num_steps=6", "loop.save_every=2"])
+    places, out = places_of(world, recipe), tmp_path / "run"
+
+    class FullDisk(io.BytesIO):
+        def write(self, data: object, /) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    @contextlib.contextmanager
+    def no_room(path: Path) -> Iterator[io.BytesIO]:
+        if "0000004" in path.name:
+            with atomic_write(path) as file:
+                file.write(b"the beginning")
+                FullDisk().write(b"")
+        with atomic_write(path) as file:
+            yield file
+
+    with monkeypatch.context() as full:
+        full.setattr(checkpoints, "atomic_write", no_room)
+        with pytest.raises(UnwritableFile, match="step-0000004"):
+            train(recipe, places, out=out, pixels_folder=pixels)
+    assert [file.name for file in (out / "checkpoints").iterdir()] == ["step-0000002.safetensors"]
+    train(recipe, places, out=out, pixels_folder=pixels, is_resumed=True)
+    train(recipe, places, out=tmp_path / "whole", pixels_folder=pixels)
+    assert_equal(weights(out), weights(tmp_path / "whole"))
+
+
+def test_without_tensorboard_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(MissingExtra, match=r"whence\[train\]"):
+        Log(tmp_path / "log.jsonl", start=0, tensorboard=tmp_path)
 
 
 def test_weights_to_start_from(world: Path, pixels: Path, tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 """Losses over descriptors: those of pytorch-metric-learning by name, and the triplet forms of the geo-localization benchmark.
 
 All work in float32 whatever the network computes in: similarities of bf16 have three digits, and a factor of 50 makes that
-rounding. Of the library's losses for labelled photos four are missing: `InstanceLoss` and `SmoothAPLoss` take batches of some
-shapes for what they are not (version 2.9), `ManifoldLoss` and `P2SGradLoss` need more than descriptors and labels to be set up.
+rounding. Of the library's losses for labelled photos five are missing: `InstanceLoss` and `SmoothAPLoss` take batches of some
+shapes for what they are not (version 2.9), `HistogramLoss` picks its pairs in a way that torch 2.9 gave another meaning, `ManifoldLoss`
+and `P2SGradLoss` need more than descriptors and labels to be set up.
 """
 
 from __future__ import annotations
@@ -57,7 +58,6 @@ PAIR_LOSSES: Mapping[str, Any] = {
     "pnp": losses.PNPLoss,
     "signal_to_noise": losses.SignalToNoiseRatioContrastiveLoss,
     "intra_pair_variance": losses.IntraPairVarianceLoss,
-    "histogram": losses.HistogramLoss,
     "n_pairs": losses.NPairsLoss,
     "ranked_list": losses.RankedListLoss,
 }
