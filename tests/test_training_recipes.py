@@ -44,6 +44,8 @@ def test_every_recipe_trains(name: str, world: Path, tmp_path: Path, capsys: pyt
     recipe = get_recipe(name)
     changes = [change for change in SMALL if change.partition("=")[0] in field_names(recipe)]
     words = [word for change in changes for word in ("--set", change)]
+    if not isinstance(recipe, WarpRecipe) and recipe.aggregator.name == "netvlad":
+        words += ["--set", "aggregator.options.num_words=4"]
     if isinstance(recipe, WarpRecipe):
         words += [
             "--model",

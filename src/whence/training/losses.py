@@ -2,8 +2,8 @@
 
 All work in float32 whatever the network computes in: similarities of bf16 have three digits, and a factor of 50 makes that
 rounding. Of the library's losses for labelled photos five are missing: `InstanceLoss` and `SmoothAPLoss` take batches of some
-shapes for what they are not (version 2.9), `HistogramLoss` picks its pairs in a way that torch 2.9 gave another meaning, `ManifoldLoss`
-and `P2SGradLoss` need more than descriptors and labels to be set up.
+shapes for what they are not (version 2.9), `HistogramLoss` picks its pairs in a way that torch 2.9 gave another meaning,
+`ManifoldLoss` and `P2SGradLoss` need more than descriptors and labels to be set up.
 """
 
 from __future__ import annotations

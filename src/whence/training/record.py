@@ -66,19 +66,18 @@ class Log:
         with atomic_write(file, "w") as text:
             text.writelines(json.dumps(line) + "\n" for line in kept)
         self._writer = None if tensorboard is None else _tensorboard(tensorboard, start)
-        self._file = open(file, "a", encoding="utf-8")  # noqa: SIM115 (closed by `close`)
+        self._file = file
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Add a line."""
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
+        with open(self._file, "a", encoding="utf-8") as text:
+            text.write(json.dumps({"step": step, **values}) + "\n")
         if self._writer is not None:
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Nothing may be written after this."""
-        self._file.close()
         if self._writer is not None:
             self._writer.close()
 
