@@ -19,8 +19,8 @@ _OWN = ModelCard(
     preprocessing=Preprocessing(long_side_px=640),
     licence="MIT",
     weights=f"random weights, seed 0, trained by `whence train geowarp-small --model {_OWN_NETWORK} --dataset FOLDER/train/train "
-    "--val FOLDER/val --val-split val --out RUN` in 18 minutes on one core; the last step, better on the validation city's 500 queries "
-    "than the one that 200 of them chose; written by `python tools/pack_regressor.py RUN/final.safetensors`",
+    "--val FOLDER/val --val-split val --out RUN` in 18 minutes on one core; the last step, better on the validation city's 500 "
+    "queries than the one that 200 of them chose; written by `python tools/pack_regressor.py RUN/final.safetensors`",
     training_data="six rendered cities of 3,000 photos, `python tools/render_training_cities.py FOLDER`; no photo of a camera",
     citation=_CITATION,
     similarity=_SIMILARITY,
