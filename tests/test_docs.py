@@ -116,7 +116,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_every_verb_is_documented() -> None:
     text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
-    for verb in ("index", "locate", "match", "evaluate", "models", "warp", "world city", "doctor", "demo"):
+    for verb in ("index", "locate", "match", "evaluate", "models", "warp", "world city", "doctor", "demo", "train", "study"):
         assert f"whence {verb}" in text
 
 
