@@ -24,6 +24,7 @@ from whence.errors import BadOption, NoPhotos, UnknownName
 from whence.geo import NeighborLists
 from whence.models.netvlad import NetVlad
 from whence.recipes import get_recipe
+from whence.training.cells import select_runs
 from whence.training.checkpoints import newest_checkpoint, read_checkpoint
 from whence.training.losses import tuple_loss
 from whence.training.mining import Miner
@@ -31,7 +32,7 @@ from whence.training.recipe import override
 from whence.training.record import read_log
 from whence.training.tuple_loop import TupleRun, make_tuple_network, train_tuples
 from whence.training.tuple_recipe import MiningOptions, TupleRecipe
-from whence.training.tuples import TupleSet, make_tuple_set, msls_weights, select_lists
+from whence.training.tuples import TupleSet, make_tuple_set, msls_weights
 from whence.types import Photo, PlanePoint
 from whence.worlds.capture import CaptureOptions
 from whence.worlds.city import WorldOptions, render_world
@@ -193,7 +194,7 @@ def test_listed_positives_and_notes_of_a_set() -> None:
     assert tuples.queries.tolist() == [0, 2]
     assert [tuples.positives.of(q).tolist() for q in range(2)] == [[1, 4], [7]]
     assert tuples.weights[0] > tuples.weights[1]
-    chosen = select_lists(lists, np.array([2, 0]))
+    chosen = select_runs(lists, np.array([2, 0]))
     assert [chosen.of(q).tolist() for q in range(2)] == [[7], [1, 4]]
 
 

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from whence.geo import NeighborLists
 from whence.runtime import random_stream
+from whence.training.cells import select_runs
 from whence.training.tuple_recipe import MiningOptions
-from whence.training.tuples import TupleSet, select_lists
+from whence.training.tuples import TupleSet
 
 _QUERIES, _CANDIDATES = 91, 92
 Describe = Callable[[np.ndarray], Tensor]
@@ -52,7 +53,7 @@ class Miner:
         num_database, num_negatives = self.tuples.num_database, self.options.num_negatives
         drawn = self.draw(refresh)
         rows = self.tuples.queries[drawn.queries]
-        positives = _Pairs(select_lists(self.tuples.positives, drawn.queries))
+        positives = _Pairs(select_runs(self.tuples.positives, drawn.queries))
         is_mined = self.options.name != "random"
         candidates = _Pairs(drawn.candidates) if is_mined else None
         measured = [positives] if candidates is None else [positives, candidates]
@@ -80,7 +81,7 @@ class Miner:
         weights = tuples.weights if options.name == "msls_weighted" else None
         queries = random.choice(len(tuples.queries), self.num_tuples, replace=False, p=weights)
         random = random_stream(self.seed, _CANDIDATES, refresh)
-        excluded = select_lists(tuples.excluded, queries)
+        excluded = select_runs(tuples.excluded, queries)
         if options.name == "random":
             return Drawn(queries, self._drawn_negatives(excluded, random))
         size = min(options.num_candidates, tuples.num_database)
