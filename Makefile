@@ -34,5 +34,5 @@ $(VENV)/core: pyproject.toml
 
 $(VENV)/dev: $(VENV)/core
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.5"
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[fast,torch,train,onnx,openvino]" --group test --group check
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[fast,torch,train,onnx,openvino,matchers,poselib]" --group test --group check
 	touch $@

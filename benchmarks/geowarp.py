@@ -29,7 +29,7 @@ from whence.data.images import load_image, load_resized
 from whence.data.photos import Photos
 from whence.index.store import Store
 from whence.localize.rerank import PreparedPhotos, RerankOptions, rerank
-from whence.matching.matchers import InlierScorer
+from whence.matching.scorers import InlierScorer
 from whence.models.backbones import make_backbone
 from whence.models.networks import normalise
 from whence.models.warp import GeoWarp, cell_similarities

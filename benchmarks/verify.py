@@ -27,7 +27,8 @@ from side_by_side import Timing, compare, options, save
 from whence.data.formats import read_folders
 from whence.localize.localizer import RETRIEVE_ONLY, Localizer
 from whence.matching.geometry import GeometrySettings
-from whence.matching.matchers import DEFAULT_RATIO, InlierScorer
+from whence.matching.matchers import DEFAULT_RATIO
+from whence.matching.scorers import InlierScorer
 from whence.models.local import LocalDescriptors
 from whence.runtime import set_threads
 from whence.settings import BuildOptions

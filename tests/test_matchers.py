@@ -15,7 +15,8 @@ from whence.cli import run
 from whence.data.images import load_image
 from whence.data.pictures import INLIER_RGB, draw_match
 from whence.errors import BadOption, UnknownName, UnreadableImage
-from whence.matching.matchers import InlierScorer, MatchOptions, match_descriptors, match_images
+from whence.matching.matchers import MatchOptions, MutualNearest, match_descriptors, match_images
+from whence.matching.scorers import InlierScorer
 from whence.registry import build, get_card
 from whence.types import PairScorer
 
@@ -145,15 +146,15 @@ def test_the_scorer_finds_the_right_candidate() -> None:
 
 
 def test_a_candidate_that_cannot_win_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    from whence.matching import matchers
+    from whence.matching import scorers
 
     scorer = InlierScorer(noise_inliers=2, stop_share=0.25)
     best = scorer.prepare(view_of(draw_place(7), shift=0, seed=0))
     query = scorer.prepare(view_of(draw_place(7), shift=20, seed=1))
     other = scorer.prepare(view_of(draw_place(9), shift=0, seed=0))
     calls = []
-    real = matchers.fit_geometry
-    monkeypatch.setattr(matchers, "fit_geometry", lambda *a, **k: calls.append(1) or real(*a, **k))
+    real = scorers.fit_geometry
+    monkeypatch.setattr(scorers, "fit_geometry", lambda *a, **k: calls.append(1) or real(*a, **k))
     late = list(scorer.score(query, [best, other]))[1]
     assert len(calls) == 1
     assert late.is_stopped
@@ -178,7 +179,7 @@ def test_the_scorer_takes_candidates_one_by_one() -> None:
 
 
 def test_the_key_names_what_counts_depend_on() -> None:
-    keys = {InlierScorer().key, InlierScorer(ratio=0.7).key, InlierScorer(noise_inliers=3).key}
+    keys = {InlierScorer().key, InlierScorer(MutualNearest(ratio=0.7)).key, InlierScorer(noise_inliers=3).key}
     assert len(keys) == 2
     with pytest.raises(UnknownName, match="inliers"):
         build("scorer", "inlierz")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from whence.errors import BadOption, MissingExtra, UnknownName
+from whence.settings import is_chain, parse_stages
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -196,12 +197,13 @@ INDEXES: dict[str, Entry] = {
     "int8": Entry("whence.index.int8:Int8Index"),
     "ann": Entry("whence.index.ann:AnnIndex"),
 }
+_RERANKING = "Barbarani et al.: Are local features all you need for cross-domain visual place recognition?, CVPRW 2023"
 _OWN_SCORERS: dict[str, Entry] = {
     "inliers": Entry(
-        "whence.matching.matchers:InlierScorer",
+        "whence.matching.scorers:open_inliers",
         ModelCard(
             name="inliers",
-            summary="RootSIFT keypoints matched and checked by a homography: the number of matches that agree",
+            summary="keypoints (RootSIFT, or those of the option matcher) matched and checked by a homography: matches that agree",
             dim=0,
             preprocessing=Preprocessing(long_side_px=640),
             licence="MIT",
@@ -211,8 +213,73 @@ _OWN_SCORERS: dict[str, Entry] = {
             counts_inliers=True,
         ),
     ),
+    "ransac": Entry(
+        "whence.matching.scorers:open_ransac",
+        ModelCard(
+            name="ransac",
+            summary="mutual nearest keypoints that fit a loose homography, as a share of the query's keypoints",
+            dim=0,
+            preprocessing=Preprocessing(long_side_px=640),
+            licence="MIT",
+            citation=_RERANKING,
+            similarity="inliers over the query's keypoints",
+        ),
+    ),
+    "rapid": Entry(
+        "whence.matching.scorers:open_rapid",
+        ModelCard(
+            name="rapid",
+            summary="mutual nearest keypoints that moved alike, without a sampled geometry: cheap",
+            dim=0,
+            preprocessing=Preprocessing(long_side_px=640),
+            licence="MIT",
+            citation=f"Hausler et al.: Patch-NetVLAD, CVPR 2021; {_RERANKING}",
+            similarity="squared pixels that keypoints did not stray, over the query's keypoints",
+        ),
+    ),
+    "patches": Entry(
+        "whence.matching.scorers:open_patches",
+        ModelCard(
+            name="patches",
+            summary="patches of three sizes out of a network's map, matched and checked by a loose homography each",
+            dim=0,
+            preprocessing=Preprocessing(long_side_px=640),
+            licence="MIT",
+            weights="those of the option model's network",
+            training_data="that of the option model's network",
+            citation=f"Hausler et al.: Patch-NetVLAD, CVPR 2021; {_RERANKING}",
+            similarity="weighted share of the query's patches that are inliers",
+        ),
+    ),
 }
 SCORERS: MutableMapping[str, Entry] = LazyTable(_OWN_SCORERS, more="whence.models.warp_cards:ENTRIES")
+
+
+def _own_matcher(name: str, summary: str, citation: str) -> Entry:
+    card = ModelCard(name, summary, 0, Preprocessing(), "MIT", citation=citation, similarity="none")
+    return Entry("whence.matching.matchers:open_mnn", card, options={"extractor": name.removesuffix("-mnn")})
+
+
+_OWN_MATCHERS: dict[str, Entry] = {
+    "rootsift-mnn": _own_matcher(
+        "rootsift-mnn",
+        "RootSIFT keypoints, mutual nearest neighbours that pass the ratio test",
+        "Lowe: Distinctive image features from scale-invariant keypoints, IJCV 2004",
+    ),
+    "orb-mnn": _own_matcher(
+        "orb-mnn",
+        "ORB keypoints, mutual nearest neighbours that pass the ratio test",
+        "Rublee, Rabaud, Konolige, Bradski: ORB, an efficient alternative to SIFT or SURF, ICCV 2011",
+    ),
+}
+MATCHERS: MutableMapping[str, Entry] = LazyTable(_OWN_MATCHERS, more="whence.models.local_cards:ENTRIES")
+
+
+EXTRA_OF = {
+    **dict.fromkeys(("torch", "torchvision", "timm", "safetensors"), "torch"),
+    **dict.fromkeys(("kornia", "transformers"), "matchers"),
+}
+"""Which extra installs a package."""
 
 
 def list_models(pattern: str = "*") -> tuple[str, ...]:
@@ -221,25 +288,43 @@ def list_models(pattern: str = "*") -> tuple[str, ...]:
 
 
 def get_card(name: str, *, kind: str = "model") -> ModelCard:
-    """The card of a model or of a scorer. Raises `UnknownName` with the nearest names."""
+    """The card of a model, a scorer or a matcher. Raises `UnknownName` with the nearest names."""
     card = get_entry(kind, name).card
-    assert card is not None, "every model and every scorer in the tables has a card"
+    assert card is not None, "every model, scorer and matcher in the tables has a card"
     return card
 
 
 def get_entry(kind: str, name: str) -> Entry:
-    """The table entry of a part: kind "model", "index" or "scorer". Raises `UnknownName` with the nearest names.
+    """The table entry of a part: kind "model", "index", "scorer" or "matcher". Raises `UnknownName` with the nearest names.
 
-    A model may be named by a safetensors file that carries a card; raises `UnreadableWeights` where it does not.
+    A model may be named by a safetensors file that carries a card; raises `UnreadableWeights` where it does not. A scorer may be a
+    chain, "geowarp:100,inliers:10"; raises `BadOption` where that is none.
     """
     if kind == "model" and name.endswith(".safetensors"):
         entry: Entry = importlib.import_module("whence.models.zoo").entry_of_file(name)
         return entry
-    tables: dict[str, Mapping[str, Entry]] = {"model": MODELS, "index": INDEXES, "scorer": SCORERS}
+    if kind == "scorer" and is_chain(name):
+        return _chain_entry(name)
+    tables: dict[str, Mapping[str, Entry]] = {"model": MODELS, "index": INDEXES, "scorer": SCORERS, "matcher": MATCHERS}
     table = tables[kind]
     if name not in table:
         raise UnknownName(kind, name, table)
     return table[name]
+
+
+def _chain_entry(name: str) -> Entry:
+    cards = [get_card(stage.scorer, kind="scorer") for stage in parse_stages(name)]
+    card = ModelCard(
+        name=name,
+        summary="each scorer orders the best of the one before it",
+        dim=0,
+        preprocessing=cards[-1].preprocessing,
+        licence=" AND ".join(dict.fromkeys(card.licence for card in cards)),
+        citation="; ".join(card.citation for card in cards),
+        similarity="candidates it comes before, and one",
+        counts_inliers=cards[-1].counts_inliers,
+    )
+    return Entry("whence.matching.chain:open_chain", card, options={"text": name})
 
 
 def build(kind: str, name: str, *, options: Mapping[str, Any] | None = None) -> Any:
@@ -252,9 +337,9 @@ def build(kind: str, name: str, *, options: Mapping[str, Any] | None = None) -> 
     try:
         factory = getattr(importlib.import_module(module), attribute)
     except ImportError as error:
-        if error.name not in ("torch", "torchvision", "timm", "safetensors"):
+        if error.name not in EXTRA_OF:
             raise
-        raise MissingExtra(name, "torch") from None
+        raise MissingExtra(name, EXTRA_OF[error.name]) from None
     chosen = {**entry.options, **(options or {})}
     known = inspect.signature(factory).parameters
     for option in chosen:

@@ -60,6 +60,43 @@ class BuildOptions:
             raise BadOption(f"commit_photos must be at least 1, not {self.commit_photos}")
 
 
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage of a chain of scorers, and what it may take."""
+
+    scorer: str
+    num_candidates: int
+    """Candidates of the stage before that are compared."""
+    max_seconds: float | None = None
+    """Seconds per query after which the stage compares no further candidate; None for no limit."""
+
+
+def is_chain(scorer: str) -> bool:
+    """Whether the name of a scorer is a chain of them, as `parse_stages` reads it."""
+    return ":" in scorer or "," in scorer
+
+
+def parse_stages(text: str) -> tuple[Stage, ...]:
+    """The stages of NAME:PHOTOS[:SECONDSs], joined by commas: "geowarp:100,inliers:10" or "rapid:100:0.5s,inliers:10".
+
+    Raises `BadOption` where a stage has no number of photos, or would compare more than the stage before it.
+    """
+    stages: list[Stage] = []
+    for part in text.split(","):
+        name, _, budget = part.strip().partition(":")
+        num, _, seconds = budget.partition(":")
+        try:
+            stage = Stage(name, int(num), float(seconds.removesuffix("s")) if seconds else None)
+        except ValueError:
+            raise BadOption(f"a stage is NAME:PHOTOS or NAME:PHOTOS:SECONDSs, for example inliers:10:0.5s; not {part!r}") from None
+        if not name or stage.num_candidates < 1 or (stage.max_seconds is not None and not stage.max_seconds > 0):
+            raise BadOption(f"a stage needs a scorer, at least one photo and more than no time; not {part!r}")
+        if stages and stage.num_candidates > stages[-1].num_candidates:
+            raise BadOption(f"{part!r} cannot compare more photos than the stage before it, {stages[-1].num_candidates}")
+        stages.append(stage)
+    return tuple(stages)
+
+
 def load_settings(
     *, flags: Mapping[str, Any] = NO_OPTIONS, environ: Mapping[str, str] | None = None, file: str | Path | None = None
 ) -> Settings:

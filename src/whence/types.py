@@ -106,9 +106,9 @@ class Match:
     is_inlier: np.ndarray
     """(M,) bool: which pairs fit the geometry."""
     model: str
-    """homography, affine or fundamental."""
+    """homography, affine, similarity or fundamental."""
     matrix: np.ndarray | None
-    """(3, 3) from the first to the second image: homography or affine map; or fundamental matrix. None where there is none."""
+    """(3, 3) from the first to the second image, or the fundamental matrix. None where there is none."""
     size0_px: tuple[int, int]
     """Width and height of the first image."""
     size1_px: tuple[int, int]
@@ -126,6 +126,22 @@ class Match:
     @property
     def num_inliers(self) -> int:
         return int(self.is_inlier.sum())
+
+
+class PointPairs(NamedTuple):
+    """What a matcher finds on two images, before any geometry. Points are x, y in pixels of the images as they were prepared."""
+
+    points0: np.ndarray
+    """(M, 2) float64."""
+    points1: np.ndarray
+    """(M, 2) the points of the second image that belong to them."""
+    size0_px: tuple[int, int]
+    """Width and height of the first image as prepared."""
+    size1_px: tuple[int, int]
+    num_keypoints: tuple[int, int]
+    """Keypoints found in each image; of matchers without keypoints the number of matches."""
+    confidences: np.ndarray | None = None
+    """(M,) from 0 to 1 where the matcher has them; not comparable between matchers."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -278,6 +294,25 @@ class Descriptor(Protocol):
     def state(self) -> dict[str, np.ndarray]: ...
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None: ...
+
+
+@runtime_checkable
+class Matcher(Protocol):
+    """What finds points of two images that belong together.
+
+    `prepare` does once per image what can be done alone; its arrays may be kept. `match` gives one record per candidate, in order,
+    taking candidates from any iterable, some at a time; where one is None the record is None. `key` names all settings, before the
+    first slash those that the kept arrays depend on.
+    """
+
+    @property
+    def key(self) -> str: ...
+
+    def prepare(self, image: np.ndarray) -> dict[str, np.ndarray]: ...
+
+    def match(
+        self, query: Mapping[str, np.ndarray], candidates: Iterable[Mapping[str, np.ndarray] | None]
+    ) -> Iterator[PointPairs | None]: ...
 
 
 @runtime_checkable

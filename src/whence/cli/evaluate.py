@@ -51,7 +51,9 @@ def evaluate(
     predictions: str = typer.Option(
         None, help="Score this file instead of a model: CSV query,rank,photo,similarity, or hloc pairs (.txt)."
     ),
-    rerank: str = typer.Option(None, "--rerank", help="Order the first candidates by this pair scorer: inliers or geowarp."),
+    rerank: str = typer.Option(
+        None, "--rerank", help="Order the first candidates by this pair scorer, or chain: geowarp:100,inliers:10."
+    ),
     rerank_option: list[str] = typer.Option([], "--rerank-option", help="Scorer option as name=value. May be repeated."),
     rerank_candidates: int = typer.Option(20, "--rerank-candidates", help="Candidates per query that --rerank compares."),
     rerank_seconds: float = typer.Option(None, "--rerank-seconds", help="Seconds per query for --rerank."),
@@ -72,14 +74,18 @@ def evaluate(
     from whence.evaluation.benchmarks import EvaluationOptions, evaluate_predictions
     from whence.evaluation.benchmarks import evaluate as run
     from whence.evaluation.report import as_records, as_table
-    from whence.localize.rerank import RerankOptions
+    from whence.localize.rerank import rerank_options
     from whence.models.views import parse_views
 
     options = EvaluationOptions(
         thresholds_m=_numbers(thresholds or _usual_thresholds(data, protocol), "--thresholds"),
         recall_at=tuple(int(n) for n in _numbers(recall_at, "--recall-at")),
         is_leave_one_out=leave_one_out,
-        rerank=None if rerank is None else RerankOptions(rerank, rerank_candidates, rerank_seconds, parse_options(rerank_option)),
+        rerank=None
+        if rerank is None
+        else rerank_options(
+            rerank, num_candidates=rerank_candidates, max_seconds=rerank_seconds, scorer_options=parse_options(rerank_option)
+        ),
         calibration=None if calibration is None else Path(calibration),
         work_folder=None if work is None else Path(work),
         views=parse_views(query_mode, query_size),

@@ -17,7 +17,7 @@ from whence.cli.output import from_here, print_json, print_note, report_skipped,
 from whence.data.photos import Photos
 from whence.errors import BadOption, NoPhotos
 from whence.localize.localizer import RETRIEVE_ONLY, Localizer, LocateOptions
-from whence.localize.rerank import RerankOptions
+from whence.localize.rerank import rerank_options
 from whence.localize.retrieve import Around
 from whence.models.views import parse_views
 from whence.runtime import atomic_write
@@ -40,7 +40,9 @@ def locate(
     k: int = typer.Option(20, "--k", "-k", help="Candidates per photo."),
     near: str = typer.Option(None, "--near", help="Search only around this place: LAT,LON in degrees."),
     within: float = typer.Option(None, "--within", help="Radius of --near in metres."),
-    rerank: str = typer.Option(None, help="Pair scorer that compares the candidates with the photo: inliers (default) or geowarp."),
+    rerank: str = typer.Option(
+        None, help="Pair scorer that compares the candidates with the photo (default inliers), or chain: geowarp:100,inliers:10."
+    ),
     rerank_option: list[str] = typer.Option([], "--rerank-option", help="Scorer option as name=value. May be repeated."),
     rerank_candidates: int = typer.Option(20, help="Candidates that are compared."),
     rerank_seconds: float = typer.Option(None, help="Seconds per photo for comparing."),
@@ -75,6 +77,8 @@ def locate(
         calibration=calibration,
     )
     options = replace(options, views=parse_views(query_mode, query_size))
+    if options.rerank is not None and options.rerank.stages:
+        k = max(k, options.rerank.num_candidates)
     if missing is not None or undo is not None:
         if queries or (near, within, geojson_file) != (None, None, None) or None not in (missing, undo):
             raise BadOption("--missing and --undo take no photos, no --near, no --geojson, and not each other")
@@ -138,7 +142,9 @@ def locate_options(
     if not is_verified and rerank is None:
         return RETRIEVE_ONLY
     return LocateOptions(
-        rerank=RerankOptions(rerank or "inliers", num_candidates, max_seconds, scorer_options),
+        rerank=rerank_options(
+            rerank or "inliers", num_candidates=num_candidates, max_seconds=max_seconds, scorer_options=scorer_options
+        ),
         is_verified=is_verified,
         calibration=None if calibration is None else Path(calibration),
         min_confidence=min_confidence,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import typer
@@ -13,6 +14,9 @@ from whence.cli.output import print_json, print_note, show
 from whence.errors import BadOption
 from whence.settings import parse_options
 from whence.types import Match, WarpedPair
+
+if TYPE_CHECKING:
+    from whence.localize.rerank import PreparedPhotos
 
 
 def register(app: typer.Typer) -> None:
@@ -23,21 +27,26 @@ def register(app: typer.Typer) -> None:
 def match(
     photo0: str = typer.Argument(..., metavar="A", help="First photo."),
     photo1: str = typer.Argument(..., metavar="B", help="Second photo."),
-    geometry: str = typer.Option("homography", help="What the points must agree on: homography, affine or fundamental."),
+    matcher: str = typer.Option("rootsift-mnn", help="What pairs points: rootsift-mnn, orb-mnn, aliked-lightglue, loftr, ..."),
+    weights: str = typer.Option("", help="File with the matcher's weights, or folder with all of them. Default: the cache."),
+    geometry: str = typer.Option("homography", help="What points must agree on: homography, affine, similarity or fundamental."),
+    method: str = typer.Option("magsac", help="Robust estimator: magsac, ransac, accurate, or poselib."),
     long_side: int = typer.Option(640, help="Larger photos are matched at this long side, in pixels."),
     max_keypoints: int = typer.Option(2000, help="Keypoints per photo."),
-    ratio: float = typer.Option(0.8, help="Ratio test: how much nearer the nearest neighbour must be than the second."),
-    scorer: str = typer.Option("inliers", help="How: inliers, or geowarp, which brings both photos to one viewpoint."),
-    scorer_option: list[str] = typer.Option([], "--scorer-option", help="Option of geowarp as name=value. May be repeated."),
+    ratio: float = typer.Option(None, help="Ratio test: how much nearer the nearest neighbour must be than the second."),
+    scorer: str = typer.Option("inliers", help="How: inliers, geowarp, ransac, rapid, patches, or a chain: rapid:1,inliers:1."),
+    scorer_option: list[str] = typer.Option(
+        [], "--scorer-option", help="Option of another scorer than inliers as name=value. May be repeated."
+    ),
     turned: bool = typer.Option(False, "--turned", help="The photos may be turned against each other."),
     picture: str = typer.Option(None, help="Write both photos with what was found to this file (.png or .jpg)."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of text."),
 ) -> int:
     """Match two photos; points and geometry are in pixels of the photos as they are. geowarp's corners are from -1 to 1."""
     if scorer != "inliers":
-        return _warp(photo0, photo1, scorer, parse_options(scorer_option), picture=picture, as_json=as_json)
+        return _score(photo0, photo1, scorer, parse_options(scorer_option), picture=picture, as_json=as_json)
     if scorer_option:
-        raise BadOption("--scorer-option is for geowarp; inliers has the other options of this verb")
+        raise BadOption("--scorer-option is for other scorers; inliers has the other options of this verb")
     from whence.data.pictures import draw_match
     from whence.matching.matchers import MatchOptions, match_images
 
@@ -47,6 +56,9 @@ def match(
         max_keypoints=max_keypoints,
         ratio=ratio,
         is_upright=not turned,
+        matcher=matcher,
+        method=method,  # type: ignore[arg-type]
+        weights=weights,
     )
     found = match_images(Path(photo0), Path(photo1), options=options)
     if picture is not None:
@@ -77,14 +89,35 @@ def as_record(found: Match) -> dict[str, Any]:
     }
 
 
-def _warp(photo0: str, photo1: str, name: str, options: Mapping[str, Any], *, picture: str | None, as_json: bool) -> int:
+def _score(photo0: str, photo1: str, name: str, options: Mapping[str, Any], *, picture: str | None, as_json: bool) -> int:
+    """Compare by another scorer: by one that warps, with the parts it finds the same."""
+    from whence.data.photos import Photos
+    from whence.localize.rerank import PreparedPhotos, rerank_options
+    from whence.types import WarpScorer
+
+    prepared = PreparedPhotos.for_options(rerank_options(name, scorer_options=options), Photos.of([]))
+    if isinstance(prepared.scorer, WarpScorer):
+        return _warp(photo0, photo1, name, prepared, picture=picture, as_json=as_json)
+    if picture is not None:
+        raise BadOption(f"{name} finds nothing to draw: --picture is for inliers and geowarp")
+    query, candidate = (prepared.of_image(Path(photo)) for photo in (photo0, photo1))
+    found = next(iter(prepared.scorer.score(query, [candidate])))
+    assert found is not None, "both photos were read"
+    if as_json:
+        print_json({"photo0": photo0, "photo1": photo1, "scorer": name, **asdict(found)})
+    else:
+        inliers = "" if found.num_inliers is None else f", {found.num_inliers} inliers"
+        show(f"similarity {found.similarity:g}; {found.num_matches} matches{inliers} ({name})")
+    return 0
+
+
+def _warp(photo0: str, photo1: str, name: str, prepared: PreparedPhotos, *, picture: str | None, as_json: bool) -> int:
     """Compare by a scorer that warps."""
     from whence.data.pictures import draw_warped_pair
     from whence.models.descriptor import read_as
-    from whence.registry import build, get_card
 
-    scorer, steps = build("scorer", name, options=options), get_card(name, kind="scorer").preprocessing
-    found: WarpedPair = scorer.compare(*(read_as(Path(photo), steps) for photo in (photo0, photo1)))
+    steps = prepared.card.preprocessing
+    found: WarpedPair = prepared.scorer.compare(*(read_as(Path(photo), steps) for photo in (photo0, photo1)))  # type: ignore[attr-defined]
     if picture is not None:
         _write_picture(picture, photo0, photo1, lambda image0, image1: draw_warped_pair(image0, image1, found))
     record = {

@@ -187,7 +187,7 @@ def _search(
     crops: Mapping[int, np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Predictions and similarities (Q, K), -1 and NaN where there are fewer; queries in `crops` (C, D) are searched by those."""
-    k = max(options.k, *options.recall_at)
+    k = max(options.k, *options.recall_at, 0 if options.rerank is None else options.rerank.num_candidates)
     askable = np.flatnonzero(finite_rows(queries))
     predictions = np.full((len(queries), k), -1, np.int64)
     similarities = np.full((len(queries), k), np.nan, np.float32)

@@ -41,6 +41,11 @@ def prepare_photos(path: str | Path, *, options: RerankOptions, show_progress: b
 
     Photos that cannot be read are skipped. Raises as `Localizer.open`, and what making the scorer raises.
     """
+    if options.stages:
+        parts = [prepare_photos(path, options=stage, show_progress=show_progress) for stage in options.stages]
+        nums = [sum(getattr(part, name) for part in parts) for name in ("num_prepared", "num_known", "seconds")]
+        skipped_once = tuple(dict.fromkeys(entry for part in parts for entry in part.skipped))
+        return PrepareReport(str(path), options.scorer, nums[0], nums[1], skipped_once, parts[-1].size_bytes, nums[2])
     started = time.perf_counter()
     with Localizer.open(path) as localizer:
         prepared = localizer.prepared(options)

@@ -10,6 +10,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -18,10 +19,12 @@ import numpy as np
 from whence.data.photos import Photos
 from whence.errors import BadOption, UnreadableImage
 from whence.index.store import Store
+from whence.matching.chain import ChainScorer, StagedArrays, check_chain_options, options_of
 from whence.models.descriptor import Described, DescriptorModel, Source, read_as
 from whence.models.views import QueryViews
 from whence.models.vlad import Vlad
 from whence.registry import ModelCard, build, get_card
+from whence.settings import NO_OPTIONS, is_chain, parse_stages
 from whence.types import Candidate, PairEvidence, PairScorer
 
 Arrays = Mapping[str, np.ndarray]
@@ -34,12 +37,13 @@ class RerankOptions:
     """How, how many, how long."""
 
     scorer: str = "inliers"
+    """A registered scorer, or a chain: "geowarp:100,inliers:10"."""
     num_candidates: int = 20
     """Candidates that are compared with the query; those after them keep their order."""
     max_seconds: float | None = None
     """Seconds per query after which no further candidate is compared; None for no limit."""
     scorer_options: Mapping[str, Any] = field(default_factory=dict)
-    """The scorer's own settings."""
+    """The scorer's own settings; those of a chain begin with the scorer's name and a dot."""
 
     def __post_init__(self) -> None:
         get_card(self.scorer, kind="scorer")
@@ -47,6 +51,32 @@ class RerankOptions:
             raise BadOption(f"re-ranking compares at least 1 candidate, not {self.num_candidates}")
         if self.max_seconds is not None and not self.max_seconds > 0:
             raise BadOption(f"re-ranking needs more than {self.max_seconds} seconds")
+
+    @property
+    def stages(self) -> tuple[RerankOptions, ...]:
+        """One record per stage of a chain; empty where there is a single scorer."""
+        if not is_chain(self.scorer):
+            return ()
+        return tuple(
+            RerankOptions(stage.scorer, stage.num_candidates, stage.max_seconds, options_of(stage, self.scorer_options))
+            for stage in parse_stages(self.scorer)
+        )
+
+
+def rerank_options(
+    scorer: str,
+    *,
+    num_candidates: int = 20,
+    max_seconds: float | None = None,
+    scorer_options: Mapping[str, Any] = NO_OPTIONS,
+) -> RerankOptions:
+    """The options that a person states; of a chain the first stage says how many candidates there are."""
+    if is_chain(scorer):
+        if max_seconds is not None:
+            raise BadOption("the seconds of a chain stand with its stages, as in inliers:10:0.5s")
+        num_candidates = parse_stages(scorer)[0].num_candidates
+        check_chain_options(parse_stages(scorer), scorer_options)
+    return RerankOptions(scorer, num_candidates, max_seconds, scorer_options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +104,8 @@ class PreparedPhotos:
         self.is_shared = False
         """Whether a model's own local descriptors are what the scorer prepares."""
         self.cache_ids: tuple[str, ...] = (cache_id(card, scorer),)
+        self.stages: tuple[PreparedPhotos, ...] = ()
+        """Of a chain, each stage's own."""
         self._remembered: OrderedDict[bytes, Arrays | None] = OrderedDict()
         self._num_remembered_bytes = 0
 
@@ -82,11 +114,23 @@ class PreparedPhotos:
         cls, options: RerankOptions, model: DescriptorModel, photos: Photos, *, store: Store | None = None
     ) -> PreparedPhotos:
         """For the scorer of the options; the model's own local descriptors are used where they are what it would prepare."""
-        scorer = build("scorer", options.scorer, options=options.scorer_options)
+        prepared = cls.for_options(options, photos, store=store)
+        for one in prepared.stages or (prepared,):
+            one.is_shared = shares_local(model, one.scorer, one.card)
+            if one.is_shared:
+                one.cache_ids = (f"{model.card.card_id}.local", *one.cache_ids)
+        return prepared
+
+    @classmethod
+    def for_options(cls, options: RerankOptions, photos: Photos, *, store: Store | None = None) -> PreparedPhotos:
+        """For the scorer of the options, whatever found the candidates."""
+        stages = tuple(cls.for_options(stage, photos, store=store) for stage in options.stages)
+        if stages:
+            scorer: PairScorer = ChainScorer(parse_stages(options.scorer), tuple(stage.scorer for stage in stages))
+        else:
+            scorer = build("scorer", options.scorer, options=options.scorer_options)
         prepared = cls(scorer, get_card(options.scorer, kind="scorer"), photos, store=store)
-        prepared.is_shared = shares_local(model, prepared.scorer, prepared.card)
-        if prepared.is_shared:
-            prepared.cache_ids = (f"{model.card.card_id}.local", *prepared.cache_ids)
+        prepared.stages = stages
         return prepared
 
     def over(
@@ -95,14 +139,23 @@ class PreparedPhotos:
         """The same scorer for another collection. `given`: arrays that are there already, by content."""
         other = PreparedPhotos(self.scorer, self.card, photos, store=store, given=given)
         other.is_shared, other.cache_ids = self.is_shared, self.cache_ids
+        other.stages = tuple(stage.over(photos, store=store, given=given if stage.is_shared else {}) for stage in self.stages)
         return other
 
     def of_image(self, source: Source) -> Arrays:
         """What the scorer prepares of a photo or of pixels. Raises `UnreadableImage`."""
+        if self.stages:
+            return dict(StagedArrays([partial(stage.of_image, source) for stage in self.stages]))
         return self.scorer.prepare(read_as(source, self.card.preprocessing))
 
     def of_row(self, row: int) -> Arrays | None:
-        """What the scorer prepares of a photo of the collection; None where it cannot be read."""
+        """What the scorer prepares of a photo of the collection; None where it cannot be read.
+
+        Of a chain each stage's arrays are made when it asks for them.
+        """
+        if self.stages:
+            staged = StagedArrays([partial(stage.of_row, row) for stage in self.stages])
+            return None if staged.part(0) is None else staged
         content = self.photos.columns["content"][row]
         if content in self._remembered:
             self._remembered.move_to_end(content)

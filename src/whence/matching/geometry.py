@@ -1,4 +1,6 @@
-"""The geometry that matches agree on: homography, affine map or fundamental matrix, estimated by OpenCV, and what is refused.
+"""The geometry that matches agree on: homography, affine map, similarity or fundamental matrix, and what is refused.
+
+OpenCV estimates; with the method "poselib" that library does (homographies and fundamental matrices; the extra `poselib`).
 
 Estimates are repeatable: matches are sorted first, because OpenCV's sampler is seeded but depends on their order. Iterations are
 bounded. Thresholds grow with the image: they are stated for a long side of `REFERENCE_SIDE_PX` and scaled to the image at hand.
@@ -12,15 +14,15 @@ from typing import Literal, NamedTuple, get_args
 import cv2
 import numpy as np
 
-from whence.errors import BadOption
+from whence.errors import BadOption, MissingExtra
 
-GeometryModel = Literal["homography", "affine", "fundamental"]
-GeometryMethod = Literal["magsac", "ransac", "accurate"]
+GeometryModel = Literal["homography", "affine", "similarity", "fundamental"]
+GeometryMethod = Literal["magsac", "ransac", "accurate", "poselib"]
 
 REFERENCE_SIDE_PX = 512
 """Long side for which thresholds are stated."""
-MIN_MATCHES = {"homography": 4, "affine": 3, "fundamental": 8}
-DEFAULT_THRESHOLDS_PX = {"homography": 3.0, "affine": 3.0, "fundamental": 1.5}
+MIN_MATCHES = {"homography": 4, "affine": 3, "similarity": 2, "fundamental": 8}
+DEFAULT_THRESHOLDS_PX = {"homography": 3.0, "affine": 3.0, "similarity": 3.0, "fundamental": 1.5}
 MAX_ANISOTROPY = 10.0
 """A map that stretches one direction this much more than the other is no view of the same thing."""
 MAX_ZOOM = 10.0
@@ -42,8 +44,10 @@ class GeometrySettings:
     def __post_init__(self) -> None:
         if self.model not in get_args(GeometryModel):
             raise BadOption(f"geometry is one of {', '.join(get_args(GeometryModel))}, not {self.model!r}")
-        if self.method not in _METHODS:
-            raise BadOption(f"the estimator is one of {', '.join(_METHODS)}, not {self.method!r}")
+        if self.method not in get_args(GeometryMethod):
+            raise BadOption(f"the estimator is one of {', '.join(get_args(GeometryMethod))}, not {self.method!r}")
+        if self.method == "poselib" and self.model not in ("homography", "fundamental"):
+            raise BadOption(f"poselib estimates homographies and fundamental matrices; for a model {self.model} use magsac")
         if self.max_iterations < 1 or not 0 < self.confidence < 1 or (self.threshold_px is not None and not self.threshold_px > 0):
             raise BadOption("geometry needs a positive threshold, at least one iteration and a confidence between 0 and 1")
 
@@ -162,16 +166,19 @@ def scaling(from_px: tuple[int, int], to_px: tuple[int, int]) -> np.ndarray:
 def _estimate(
     points0: np.ndarray, points1: np.ndarray, threshold_px: float, settings: GeometrySettings
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """OpenCV's estimate; its options go by keyword, because their order differs between its functions."""
+    """The library's estimate; OpenCV's options go by keyword, because their order differs between its functions."""
+    if settings.method == "poselib":
+        return _estimate_by_poselib(points0, points1, threshold_px, settings)
     method, iterations, confidence = _METHODS[settings.method], settings.max_iterations, settings.confidence
     try:
         if settings.model == "homography":
             matrix, mask = cv2.findHomography(
                 points0, points1, method=method, ransacReprojThreshold=threshold_px, maxIters=iterations, confidence=confidence
             )
-        elif settings.model == "affine":
+        elif settings.model != "fundamental":
             # The estimators newer than RANSAC exist for homographies and fundamental matrices only.
-            affine, mask = cv2.estimateAffine2D(
+            estimate = cv2.estimateAffine2D if settings.model == "affine" else cv2.estimateAffinePartial2D
+            affine, mask = estimate(
                 points0,
                 points1,
                 method=cv2.RANSAC,
@@ -189,6 +196,30 @@ def _estimate(
     if matrix is None or mask is None or matrix.shape != (3, 3):
         return None, None
     return matrix, mask.ravel().astype(bool)
+
+
+def _estimate_by_poselib(
+    points0: np.ndarray, points1: np.ndarray, threshold_px: float, settings: GeometrySettings
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """LO-RANSAC of poselib (Larsson), refined; the same matches give the same estimate."""
+    try:
+        import poselib
+    except ImportError:
+        raise MissingExtra("the estimator poselib", "poselib") from None
+    # Its homographies measure by a reprojection error, its fundamental matrices by an epipolar one, each in its own option.
+    options = {
+        "max_iterations": settings.max_iterations,
+        "success_prob": settings.confidence,
+        "max_reproj_error": threshold_px,
+        "max_epipolar_error": threshold_px,
+        "seed": 0,
+    }
+    estimate = poselib.estimate_homography if settings.model == "homography" else poselib.estimate_fundamental
+    matrix, found = estimate(points0, points1, options, {})
+    if matrix is None or not found["num_inliers"]:
+        return None, None
+    mask = np.array(found["inliers"], bool)
+    return (matrix / matrix[2, 2] if settings.model == "homography" and matrix[2, 2] else matrix), mask
 
 
 def _inside(points: np.ndarray, size_px: tuple[int, int]) -> np.ndarray:

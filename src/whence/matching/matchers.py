@@ -1,7 +1,8 @@
-"""Matchers: which local descriptors of two images belong together, and the inlier scorer that compares a query with candidates.
+"""Matchers: which points of two images belong together. Scorers that compare a query with candidates are `scorers`.
 
-Descriptors are unit vectors, so that nearest neighbours are the largest entries of one matrix product. A match is mutual (each is
-the other's nearest) and passes the ratio test (Lowe, IJCV 2004): the nearest is clearly nearer than the second.
+Mutual nearest neighbours are here: descriptors are unit vectors, so that nearest neighbours are the largest entries of one matrix
+product. A match is mutual (each is the other's nearest) and passes the ratio test (Lowe, IJCV 2004): the nearest is clearly nearer
+than the second. LightGlue, LoFTR and Efficient LoFTR are networks and live in `whence.models.pairing`; all are found by name.
 """
 
 from __future__ import annotations
@@ -15,13 +16,26 @@ import numpy as np
 
 from whence.data.images import image_header, load_resized, shrink_smoothly
 from whence.errors import BadOption
-from whence.matching.geometry import GeometryModel, GeometrySettings, coverage, fit_geometry, rescale_points, scaling
-from whence.models.local import LocalDescriptors, RootSift
-from whence.types import Match, PairEvidence
+from whence.matching.geometry import (
+    GeometryMethod,
+    GeometryModel,
+    GeometrySettings,
+    coverage,
+    fit_geometry,
+    rescale_points,
+    scaling,
+)
+from whence.models.local import Extractor, LocalDescriptors, Orb, RootSift
+from whence.registry import build, get_card
+from whence.types import Match, Matcher, PointPairs
 
 Source = str | Path | bytes | np.ndarray
+Arrays = Mapping[str, np.ndarray]
 
+DEFAULT_KEYPOINTS = 2000
 DEFAULT_RATIO = 0.8
+USUAL_RATIOS = {"rootsift": DEFAULT_RATIO, "orb": float(np.sqrt(0.75))}
+"""The ratio on Euclidean distances; those of binary descriptors are square roots of Hamming distances."""
 _BLOCK_ROWS = 256
 """Rows of the product at a time: a block stays in the processor's cache."""
 
@@ -65,66 +79,61 @@ def match_descriptors(descriptors0: np.ndarray, descriptors1: np.ndarray, *, rat
 
 
 @dataclass(frozen=True, slots=True)
-class InlierScorer:
-    """Scores candidates by how many of their local descriptors fit one geometry with the query's. A `PairScorer`.
+class MutualNearest:
+    """Pairs keypoints that are each other's nearest and pass the ratio test. A `Matcher`."""
 
-    >>> scorer = InlierScorer()
-    >>> flat = scorer.prepare(np.zeros((60, 80, 3), np.uint8))
-    >>> next(scorer.score(flat, [flat])).num_inliers
-    0
-    """
-
-    extractor: RootSift = field(default_factory=lambda: RootSift(max_keypoints=2000))
+    extractor: Extractor = field(default_factory=lambda: RootSift(max_keypoints=DEFAULT_KEYPOINTS))
     ratio: float = DEFAULT_RATIO
-    geometry: GeometrySettings = field(default_factory=GeometrySettings)
-    noise_inliers: int = 8
-    """Fewer inliers than this any two photos may share: they say nothing and change no order."""
-    stop_share: float = 0.25
-    """A candidate with fewer matches than this share of the best one's inliers is not looked at further: it cannot win."""
 
     def __post_init__(self) -> None:
         check_ratio(self.ratio)
 
     @property
     def key(self) -> str:
-        """All that the counts depend on, beside the size at which images are read."""
-        upright = "upright" if self.extractor.is_upright else "rotated"
-        found = f"{self.extractor.max_keypoints}-{self.extractor.contrast_threshold:g}-{upright}"
-        return f"rootsift-{found}/ratio-{self.ratio:g}/{self.geometry.key}"
+        """The settings as text; before the slash what the kept arrays depend on."""
+        return f"{self.extractor.key}/ratio-{self.ratio:g}"
 
     def prepare(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """The local descriptors of a uint8 image (H, W, 3), as `LocalDescriptors.to_arrays` packs them."""
         return self.extractor.extract(image).to_arrays()
 
-    def score(
-        self, query: Mapping[str, np.ndarray], candidates: Iterable[Mapping[str, np.ndarray] | None]
-    ) -> Iterator[PairEvidence | None]:
-        """One record per candidate, in order, each made when it is asked for."""
-        asked, best = LocalDescriptors.from_arrays(query), 0
+    def match(self, query: Arrays, candidates: Iterable[Arrays | None]) -> Iterator[PointPairs | None]:
+        """One record per candidate, each made when it is asked for."""
+        asked = LocalDescriptors.from_arrays(query)
         for arrays in candidates:
-            if arrays is None:
-                yield None
-                continue
-            evidence = self._compare(asked, LocalDescriptors.from_arrays(arrays), best)
-            best = max(best, evidence.num_inliers or 0)
-            yield evidence
+            yield None if arrays is None else self._pair(asked, LocalDescriptors.from_arrays(arrays))
 
-    def _compare(self, query: LocalDescriptors, candidate: LocalDescriptors, best: int) -> PairEvidence:
-        num_keypoints = min(len(query.keypoints), len(candidate.keypoints))
-        pairs = match_descriptors(query.descriptors, candidate.descriptors, ratio=self.ratio)
-        num_matches = len(pairs.rows0)
-        if num_matches < max(self.noise_inliers, self.stop_share * best):
-            return PairEvidence(0.0, num_matches, num_keypoints=num_keypoints, is_stopped=num_matches >= self.noise_inliers)
-        points0, points1 = query.keypoints[pairs.rows0], candidate.keypoints[pairs.rows1]
-        size0, size1 = query.image_size_px, candidate.image_size_px
-        found = fit_geometry(points0, points1, size0_px=size0, size1_px=size1, settings=self.geometry)
-        return PairEvidence(
-            similarity=float(found.num_inliers) if found.num_inliers >= self.noise_inliers else 0.0,
-            num_matches=num_matches,
-            num_inliers=found.num_inliers,
-            coverage=_smaller_coverage(points0, points1, found.is_inlier, (size0, size1)),
-            num_keypoints=num_keypoints,
-        )
+    def _pair(self, first: LocalDescriptors, second: LocalDescriptors) -> PointPairs:
+        pairs = match_descriptors(first.descriptors, second.descriptors, ratio=self.ratio)
+        counts = (len(first.keypoints), len(second.keypoints))
+        points0, points1 = first.keypoints[pairs.rows0], second.keypoints[pairs.rows1]
+        return PointPairs(points0, points1, first.image_size_px, second.image_size_px, counts)
+
+
+def open_mnn(
+    extractor: str,
+    *,
+    max_keypoints: int = DEFAULT_KEYPOINTS,
+    ratio: float | None = None,
+    is_upright: bool = True,
+    weights: str = "",
+    device: str = "cpu",
+) -> MutualNearest:
+    """The matcher by mutual nearest neighbours over an extractor: rootsift, orb, or a learned one with its weights.
+
+    Without a ratio the extractor's usual one: 0.8 for RootSIFT, three quarters of the Hamming distance for ORB, none for learned
+    ones. `is_upright` is for RootSIFT. Raises `BadOption`, `MissingExtra`, and as `whence.models.downloads.get_weights`.
+    """
+    usual = USUAL_RATIOS.get(extractor, 1.0) if ratio is None else ratio
+    if extractor in USUAL_RATIOS:
+        if weights:
+            raise BadOption(f"{extractor} has no weights")
+        if max_keypoints < 1:
+            raise BadOption(f"at least one keypoint is needed, not {max_keypoints}")
+        return MutualNearest(RootSift(max_keypoints, is_upright) if extractor == "rootsift" else Orb(max_keypoints), usual)
+    from whence.models.keypoints import open_extractor
+
+    return MutualNearest(open_extractor(extractor, max_keypoints=max_keypoints, weights=weights, device=device), usual)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,44 +142,71 @@ class MatchOptions:
 
     long_side_px: int = 640
     """Larger images are matched at this long side; points come back in pixels of the originals."""
-    max_keypoints: int = 2000
-    ratio: float = DEFAULT_RATIO
+    max_keypoints: int = DEFAULT_KEYPOINTS
+    ratio: float | None = None
+    """None for the matcher's usual one."""
     geometry: GeometryModel = "homography"
     is_upright: bool = True
-    """Whether both images are held upright; False also finds images turned against each other."""
+    """Whether both images are held upright; False also finds images turned against each other. For RootSIFT."""
+    matcher: str = "rootsift-mnn"
+    method: GeometryMethod = "magsac"
+    """The robust estimator."""
+    weights: str = ""
+    """A file with the matcher's weights, or a folder with all its files, instead of the cache's."""
 
     def __post_init__(self) -> None:
-        check_ratio(self.ratio)
-        GeometrySettings(model=self.geometry)
+        get_card(self.matcher, kind="matcher")
+        if self.ratio is not None:
+            check_ratio(self.ratio)
+        GeometrySettings(model=self.geometry, method=self.method)
         if self.long_side_px < 16 or self.max_keypoints < 1:
             raise BadOption("images are matched at a long side of at least 16 pixels, with at least one keypoint")
 
+    def open_matcher(self) -> Matcher:
+        """The matcher of these options, with its weights. Raises `BadOption` for an option it does not have."""
+        usual = MatchOptions()
+        given = {name: getattr(self, name) for name in ("max_keypoints", "ratio", "is_upright", "weights")}
+        chosen = {name: value for name, value in given.items() if value != getattr(usual, name)}
+        matcher: Matcher = build("matcher", self.matcher, options=chosen)
+        return matcher
 
-def match_images(image0: Source, image1: Source, *, options: MatchOptions | None = None) -> Match:
+
+def match_images(image0: Source, image1: Source, *, options: MatchOptions | None = None, matcher: Matcher | None = None) -> Match:
     """Which points of two images belong together, in pixels of the originals.
 
-    Images are files, bytes or RGB pixels (H, W, 3) uint8. Raises `UnreadableImage` and `BadOption`.
+    Images are files, bytes or RGB pixels (H, W, 3) uint8. A `matcher` that is open already serves in place of the options'.
+    Raises `UnreadableImage`, `BadOption`, and what opening the matcher raises.
     """
     options = options or MatchOptions()
-    extractor = RootSift(max_keypoints=options.max_keypoints, is_upright=options.is_upright)
-    (local0, size0), (local1, size1) = (_extract(image, extractor, options.long_side_px) for image in (image0, image1))
-    pairs = match_descriptors(local0.descriptors, local1.descriptors, ratio=options.ratio)
-    points0, points1 = local0.keypoints[pairs.rows0], local1.keypoints[pairs.rows1]
-    sizes = (local0.image_size_px, local1.image_size_px)
-    settings = GeometrySettings(model=options.geometry)
-    found = fit_geometry(points0, points1, size0_px=sizes[0], size1_px=sizes[1], settings=settings)
+    matcher = matcher or options.open_matcher()
+    (shown0, size0), (shown1, size1) = (_read(image, options.long_side_px) for image in (image0, image1))
+    pairs = next(matcher.match(matcher.prepare(shown0), [matcher.prepare(shown1)]))
+    assert pairs is not None, "the second image was prepared"
+    settings = GeometrySettings(model=options.geometry, method=options.method)
+    return as_match(pairs, size0_px=size0, size1_px=size1, settings=settings)
+
+
+def as_match(pairs: PointPairs, *, size0_px: tuple[int, int], size1_px: tuple[int, int], settings: GeometrySettings) -> Match:
+    """Pairs with the geometry they agree on, in pixels of the originals, whose width and height are given."""
+    found = fit_geometry(pairs.points0, pairs.points1, size0_px=pairs.size0_px, size1_px=pairs.size1_px, settings=settings)
     return Match(
-        points0=rescale_points(points0, scale=np.array(size0) / sizes[0]),
-        points1=rescale_points(points1, scale=np.array(size1) / sizes[1]),
+        points0=rescale_points(pairs.points0, scale=np.array(size0_px) / pairs.size0_px),
+        points1=rescale_points(pairs.points1, scale=np.array(size1_px) / pairs.size1_px),
         is_inlier=found.is_inlier,
-        model=options.geometry,
-        matrix=_in_originals(found.matrix, options.geometry, (size0, sizes[0]), (size1, sizes[1])),
-        size0_px=size0,
-        size1_px=size1,
-        num_keypoints=(len(local0.keypoints), len(local1.keypoints)),
-        coverage=_smaller_coverage(points0, points1, found.is_inlier, sizes),
+        model=settings.model,
+        matrix=_in_originals(found.matrix, settings.model, (size0_px, pairs.size0_px), (size1_px, pairs.size1_px)),
+        size0_px=size0_px,
+        size1_px=size1_px,
+        num_keypoints=pairs.num_keypoints,
+        coverage=smaller_coverage(pairs, found.is_inlier),
         reason=found.reason,
     )
+
+
+def smaller_coverage(pairs: PointPairs, is_inlier: np.ndarray) -> float:
+    """Of both images the smaller share of cells that hold an inlier."""
+    sides = ((pairs.points0, pairs.size0_px), (pairs.points1, pairs.size1_px))
+    return min(coverage(points[is_inlier], size_px=size) for points, size in sides)
 
 
 def check_ratio(ratio: float) -> None:
@@ -179,17 +215,16 @@ def check_ratio(ratio: float) -> None:
         raise BadOption(f"the ratio test takes a ratio above 0 and up to 1, not {ratio}")
 
 
-def _extract(source: Source, extractor: RootSift, long_side_px: int) -> tuple[LocalDescriptors, tuple[int, int]]:
-    """Local descriptors of an image at the long side asked for, and the width and height of the original."""
+def _read(source: Source, long_side_px: int) -> tuple[np.ndarray, tuple[int, int]]:
+    """An image at the long side asked for, and the width and height of the original."""
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or 0 in source.shape:
             raise BadOption(f"pixels must be uint8 (H, W, 3), not {source.dtype} {source.shape}")
         size = (source.shape[1], source.shape[0])
         scale = min(1.0, long_side_px / max(size))
-        image = shrink_smoothly(source, (max(1, round(size[0] * scale)), max(1, round(size[1] * scale))))
-        return extractor.extract(image), size
+        return shrink_smoothly(source, (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))), size
     header = image_header(source)
-    return extractor.extract(load_resized(source, long_side_px=long_side_px)), (header.width, header.height)
+    return load_resized(source, long_side_px=long_side_px), (header.width, header.height)
 
 
 def _in_originals(
@@ -206,9 +241,3 @@ def _in_originals(
         return shrink1.T @ matrix @ shrink0
     full = np.linalg.inv(shrink1) @ matrix @ shrink0
     return full / full[2, 2]
-
-
-def _smaller_coverage(
-    points0: np.ndarray, points1: np.ndarray, is_inlier: np.ndarray, sizes_px: tuple[tuple[int, int], tuple[int, int]]
-) -> float:
-    return min(coverage(points0[is_inlier], size_px=sizes_px[0]), coverage(points1[is_inlier], size_px=sizes_px[1]))

@@ -1,6 +1,6 @@
-"""Local descriptors: RootSIFT at detected keypoints and on a dense grid.
+"""Local descriptors: RootSIFT at detected keypoints and on a dense grid, and ORB. Learned ones are `whence.models.keypoints`.
 
-RootSIFT is the square root of the L1-normalised SIFT histogram (Arandjelovic and Zisserman, CVPR 2012); SIFT itself is OpenCV's.
+RootSIFT is the square root of the L1-normalised SIFT histogram (Arandjelovic and Zisserman, CVPR 2012); SIFT and ORB are OpenCV's.
 Coordinates follow OpenCV: the centre of the first pixel is (0, 0).
 """
 
@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import cv2
 import numpy as np
 
 SIFT_DIM = 128
+ORB_BITS = 256
+
+Packing = Literal["uint8", "float16", "bits"]
+"""How descriptors are kept: histograms as bytes, others as half floats, binary ones as bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,32 +27,59 @@ class LocalDescriptors:
     keypoints: np.ndarray
     """(M, 2) float32: x, y in pixels of the image given."""
     descriptors: np.ndarray
-    """(M, 128) float32, unit length."""
+    """(M, D) float32, unit length."""
     sizes_px: np.ndarray
     """(M,) float32: diameter of the patch described."""
     angles_deg: np.ndarray
     """(M,) float32: orientation of the patch, 0 where upright descriptors are used."""
     image_size_px: tuple[int, int]
     """Width and height of the image given."""
+    packing: Packing = "uint8"
+    frames: np.ndarray | None = None
+    """(M, 2, 3) float32 local affine frames, where the detector estimates them."""
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Compact arrays for keeping: descriptors as uint8 (values times 255, an error of 1/510 at most), the rest as it is."""
+        """Compact arrays for keeping: descriptors as uint8 (values times 255, an error of 1/510 at most), float16 or bits.
+
+        The rest stays as it is.
+        """
+        if self.packing == "bits":
+            packed = {"bits": np.packbits(self.descriptors > 0, axis=1)}
+        elif self.packing == "float16":
+            packed = {"descriptors": self.descriptors.astype(np.float16)}
+        else:
+            packed = {"descriptors": np.rint(self.descriptors * 255).astype(np.uint8)}
         return {
             "keypoints": self.keypoints,
-            "descriptors": np.rint(self.descriptors * 255).astype(np.uint8),
+            **packed,
             "sizes_px": self.sizes_px.astype(np.float16),
             "angles_deg": self.angles_deg.astype(np.float16),
             "image_size_px": np.array(self.image_size_px, np.int32),
+            **({} if self.frames is None else {"frames": self.frames.astype(np.float32)}),
         }
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> LocalDescriptors:
         """The record that `to_arrays` was made of, descriptors brought back to unit length."""
-        descriptors = arrays["descriptors"].astype(np.float32)
+        packing: Packing = "bits"
+        if "bits" in arrays:
+            descriptors = np.unpackbits(arrays["bits"], axis=1).astype(np.float32) * 2 - 1
+        else:
+            packing = "uint8" if arrays["descriptors"].dtype == np.uint8 else "float16"
+            descriptors = arrays["descriptors"].astype(np.float32)
         descriptors /= np.maximum(np.linalg.norm(descriptors, axis=1, keepdims=True), 1e-9)
         width, height = (int(side) for side in arrays["image_size_px"])
         sizes, angles = arrays["sizes_px"].astype(np.float32), arrays["angles_deg"].astype(np.float32)
-        return cls(arrays["keypoints"], descriptors, sizes, angles, (width, height))
+        return cls(arrays["keypoints"], descriptors, sizes, angles, (width, height), packing, arrays.get("frames"))
+
+
+class Extractor(Protocol):
+    """What finds keypoints and describes them."""
+
+    @property
+    def key(self) -> str: ...
+
+    def extract(self, image: np.ndarray) -> LocalDescriptors: ...
 
 
 def to_grey(image: np.ndarray) -> np.ndarray:
@@ -73,6 +105,11 @@ class RootSift:
     contrast_threshold: float = 0.02
     """Half of OpenCV's default: weak keypoints too, for photos in shade or at dusk."""
 
+    @property
+    def key(self) -> str:
+        """The settings as text, for what was kept or calibrated with them."""
+        return f"rootsift-{self.max_keypoints}-{self.contrast_threshold:g}-{'upright' if self.is_upright else 'rotated'}"
+
     def extract(self, image: np.ndarray) -> LocalDescriptors:
         """Keypoints and descriptors of a uint8 image (H, W, 3) or (H, W); none on a flat image."""
         grey = to_grey(image)
@@ -94,6 +131,44 @@ def _upright(keypoints: Sequence[cv2.KeyPoint]) -> list[cv2.KeyPoint]:
         keypoint.angle = 0.0
         kept.setdefault((keypoint.pt[0], keypoint.pt[1], keypoint.octave), keypoint)
     return list(kept.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Orb:
+    """ORB (Rublee, Rabaud, Konolige, Bradski: ORB, an efficient alternative to SIFT or SURF, ICCV 2011): oriented, binary.
+
+    A descriptor's 256 bits are plus and minus 1/16, so that the squared distance of two is the Hamming distance over 64.
+    """
+
+    max_keypoints: int = 4000
+
+    @property
+    def key(self) -> str:
+        """The settings as text."""
+        return f"orb-{self.max_keypoints}"
+
+    def extract(self, image: np.ndarray) -> LocalDescriptors:
+        """Keypoints and descriptors of a uint8 image (H, W, 3) or (H, W); none on a flat image."""
+        grey = to_grey(image)
+        found = cv2.ORB.create(nfeatures=self.max_keypoints).detectAndCompute(grey, None) if min(grey.shape) >= 64 else ([], None)
+        keypoints, bits = found
+        if bits is None:
+            return no_keypoints(grey.shape[1::-1], dim=ORB_BITS, packing="bits")
+        return LocalDescriptors(
+            keypoints=np.array([keypoint.pt for keypoint in keypoints], np.float32),
+            descriptors=(np.unpackbits(np.asarray(bits, np.uint8), axis=1).astype(np.float32) * 2 - 1)
+            / np.sqrt(np.float32(ORB_BITS)),
+            sizes_px=np.array([keypoint.size for keypoint in keypoints], np.float32),
+            angles_deg=np.array([keypoint.angle for keypoint in keypoints], np.float32),
+            image_size_px=(grey.shape[1], grey.shape[0]),
+            packing="bits",
+        )
+
+
+def no_keypoints(size_px: tuple[int, int], *, dim: int, packing: Packing) -> LocalDescriptors:
+    """The record of an image of this width and height on which there is nothing to describe."""
+    empty = np.zeros(0, np.float32)
+    return LocalDescriptors(np.zeros((0, 2), np.float32), np.zeros((0, dim), np.float32), empty, empty, size_px, packing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +205,7 @@ def _octave(size_px: int) -> int:
 def _as_record(keypoints: Sequence[cv2.KeyPoint], descriptors: np.ndarray | None, grey: np.ndarray) -> LocalDescriptors:
     size = (grey.shape[1], grey.shape[0])
     if descriptors is None or not len(keypoints):
-        empty = np.zeros(0, np.float32)
-        return LocalDescriptors(np.zeros((0, 2), np.float32), np.zeros((0, SIFT_DIM), np.float32), empty, empty, size)
+        return no_keypoints(size, dim=SIFT_DIM, packing="uint8")
     return LocalDescriptors(
         keypoints=np.array([keypoint.pt for keypoint in keypoints], np.float32),
         descriptors=root_sift(descriptors),

@@ -8,18 +8,18 @@ from __future__ import annotations
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import safetensors
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from whence.errors import UnreadableWeights
+from whence.errors import UnreadableWeights, WeightsMismatch
 
-NESTED_UNDER = ("model_state_dict", "state_dict", "model")
+NESTED_UNDER = ("model_state_dict", "state_dict", "model", "extractor")
 """Where training checkpoints of the field keep the weights, the likeliest first."""
 _MAGIC_BEFORE_1_6 = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P"
 """How torch's files began before version 1.6."""
@@ -63,6 +63,8 @@ class _Ignored:
 def read_weights(path: str | Path) -> WeightFile:
     """The tensors of a file, of whichever format; nested ones are brought up. Raises `UnreadableWeights` with the reason."""
     path = Path(path)
+    if path.exists() and not path.is_file():
+        raise UnreadableWeights(path, "it is no file")
     try:
         with open(path, "rb") as file:
             start = file.read(16)
@@ -79,6 +81,36 @@ def read_weights(path: str | Path) -> WeightFile:
     if start.startswith(b"\x80"):
         raise UnreadableWeights(path, "it is a pickle that torch did not write; nothing in it was run")
     raise UnreadableWeights(path, "it is neither a safetensors file nor one of torch")
+
+
+def fill_module(
+    module: nn.Module,
+    path: str | Path,
+    *,
+    what: str,
+    rename: Callable[[str], str] = str,
+    made_here: tuple[str, ...] = (),
+) -> None:
+    """Fill a module from a file of weights: every tensor, none left over or missing, after an optional `module.`.
+
+    `rename` brings the file's names to the module's; buffers in `made_here` have their values already and may be missing. Raises
+    `UnreadableWeights`, and `WeightsMismatch` that lists what does not fit; `what` names the module in it.
+    """
+    found = {rename(re.sub(r"^(module\.)+", "", name)): tensor for name, tensor in read_weights(path).tensors.items()}
+    own = module.state_dict()
+    misshapen = [
+        f"{name} is {tuple(tensor.shape)}, not {tuple(own[name].shape)}"
+        for name, tensor in found.items()
+        if name in own and tensor.shape != own[name].shape
+    ]
+    unknown = [name for name in found if name not in own]
+    missing = [name for name in own if name not in found and name not in made_here]
+    if unknown or missing or misshapen:
+        raise WeightsMismatch(path, what, unknown=unknown, missing=missing, misshapen=misshapen)
+    broken = [name for name, tensor in found.items() if not tensor.isfinite().all()]
+    if broken:
+        raise UnreadableWeights(path, f"{broken[0]} holds values that are no finite numbers")
+    module.load_state_dict({**own, **found})
 
 
 def read_metadata(path: str | Path) -> Mapping[str, str]:

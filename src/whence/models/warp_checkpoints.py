@@ -6,13 +6,11 @@ The retrieval network whose backbone it needs is a model of the zoo like any oth
 from __future__ import annotations
 
 import hashlib
-import re
 from pathlib import Path
 
 from torch import nn
 
-from whence.errors import UnreadableWeights, WeightsMismatch
-from whence.models.tensors import read_weights
+from whence.models.tensors import fill_module
 from whence.models.warp import Regressor
 
 
@@ -21,20 +19,7 @@ def load_regressor(regressor: Regressor, path: str | Path) -> None:
 
     Raises `UnreadableWeights`, and `WeightsMismatch` that lists what does not fit.
     """
-    found = {re.sub(r"^(module\.)+", "", name): tensor for name, tensor in read_weights(path).tensors.items()}
-    own = regressor.state_dict()
-    misshapen = [
-        f"{name} is {tuple(tensor.shape)}, not {tuple(own[name].shape)}"
-        for name, tensor in found.items()
-        if name in own and tensor.shape != own[name].shape
-    ]
-    unknown, missing = [name for name in found if name not in own], [name for name in own if name not in found]
-    if unknown or missing or misshapen:
-        raise WeightsMismatch(path, "a GeoWarp regressor", unknown=unknown, missing=missing, misshapen=misshapen)
-    broken = [name for name, tensor in found.items() if not tensor.isfinite().all()]
-    if broken:
-        raise UnreadableWeights(path, f"{broken[0]} holds values that are no finite numbers")
-    regressor.load_state_dict(found)
+    fill_module(regressor, path, what="a GeoWarp regressor")
 
 
 def digest(module: nn.Module) -> str:
