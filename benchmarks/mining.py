@@ -3,9 +3,9 @@
     python benchmarks/mining.py                  # 1,000 queries, 10,000 and 100,000 database photos, 512 dimensions
     python benchmarks/mining.py --growth         # ours alone at 1e4, 1e5 and 1e6 database photos, with memory
 
-Descriptors are given, so that mining alone is measured. The usual way is that of the published benchmark code, written anew from its
-description: descriptors in a list by row; for every query its positives in a small faiss index, its candidates drawn, cleared of
-positives and searched in another. Both are checked to find the same negatives from the same candidates.
+Descriptors are given, so that mining alone is measured. The usual way is that of the published benchmark code, written anew from
+its description: descriptors in a list by row; for every query its positives in a small faiss index, its candidates drawn, cleared
+of positives and searched in another. Both are checked to find the same negatives from the same candidates.
 """
 
 from __future__ import annotations

@@ -65,7 +65,9 @@ def test_recipes_are_values_that_survive_json(name: str) -> None:
     recipe = get_recipe(name)
     assert recipe.name == name
     assert recipe.summary
-    assert Recipe.from_json(recipe.to_json()) == recipe
+    assert type(recipe).from_json(recipe.to_json()) == recipe
+    if not isinstance(recipe, Recipe):
+        return
     with pytest.raises(UnknownName, match=r"optimizer\.lr"):
         Recipe.from_json(recipe.to_json().replace('"lr": 0.00', '"lrr": 0.00', 1).replace('"lr": 0.0,', '"lr": 0.0,'))
     assert "augment.crop" in field_names(recipe)
