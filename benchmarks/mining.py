@@ -109,15 +109,16 @@ def main() -> None:
 
             if given.growth:
                 memory = PeakMemory()
-                held, started, wall = memory.peak_bytes(), time.process_time(), time.perf_counter()
+                before, started, wall = memory.peak_bytes(), time.process_time(), time.perf_counter()
                 mine()
                 spent, most = time.process_time() - started, memory.peak_bytes()
                 took = f"{spent:.2f} CPU s ({time.perf_counter() - wall:.2f} s)"
-                print(f"{name}, {size:,} x {DIM}: {took}, {(most - held) / 1e6:,.0f} MB above the descriptors")
+                print(f"{name}, {size:,} x {DIM}: {took}, {(most - before) / 1e6:,.0f} MB above the descriptors")
                 continue
             drawn = Miner(tuples, options=mining).draw(0)
             order = np.argsort(drawn.queries)
-            lists = [drawn.candidates.of(int(place)) for place in order]
+            held = drawn.candidates.lists()
+            lists = [held.of(int(place)) for place in order]
             ours = mine()[order]
             theirs = query_by_query(tuples, descriptors, lists, mining)
             assert np.mean(ours == theirs) > 0.999, "the same negatives from the same candidates, but for rounding"
