@@ -79,7 +79,7 @@ def test_whitening_makes_axes_alike() -> None:
     for is_whitened, spread in ((True, 1.01), (False, 1.2)):
         mean, axes = fit_pca(raw, 6, is_whitened=is_whitened)
         variances = ((raw - mean) @ axes.T).var(axis=0)
-        assert (variances.max() / variances.min() < spread) is is_whitened
+        assert bool(variances.max() / variances.min() < spread) == is_whitened
 
 
 def test_networks_take_a_pca(street: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
