@@ -118,7 +118,10 @@ def evaluate(
         raise NoPhotos(f"{data.name}: nothing to evaluate, {len(data.database)} database photos and {len(data.queries)} queries")
     memory = PeakMemory()
     if options.fit_folder is not None and not model.is_fitted:
-        model.prepare(list_photos(options.fit_folder))
+        files = list_photos(options.fit_folder)
+        if not files:
+            raise NoPhotos(f"no photos to fit {model.name} on in {str(options.fit_folder)!r}")
+        model.prepare(files)
     run = SetDescriber(model, options.work_folder, show_progress, options.rerank, is_frugal=options.is_frugal)
     database = run.describe(data.database, "database")
     is_same = options.is_leave_one_out and options.views is None
