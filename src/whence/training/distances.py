@@ -6,6 +6,7 @@ Only the order within a query counts, so that its own squared length is left out
 from __future__ import annotations
 
 import warnings
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -19,7 +20,7 @@ class Pool:
     """Database photos (P,), ascending, that all T queries share, without those that each query excludes."""
 
     def __init__(self, rows: np.ndarray, excluded: NeighborLists) -> None:
-        self.rows = rows
+        self.rows = self.photos = rows
         owners, here = owners_of(excluded), is_among(excluded.members, rows)
         self._out = (owners[here], np.searchsorted(rows, excluded.members[here]))
         self.counts = len(rows) - np.bincount(self._out[0], minlength=len(excluded.counts))
@@ -74,6 +75,11 @@ class Pairs:
         return cls(keys[is_kept], num_queries)
 
     @property
+    def photos(self) -> np.ndarray:
+        """The database photos that are in some pair, ascending, each once."""
+        return self.rows[np.append(True, self.rows[1:] != self.rows[:-1])] if len(self.rows) else self.rows
+
+    @cached_property
     def counts(self) -> np.ndarray:
         """(T,) candidates of each query."""
         return np.bincount(self.owners, minlength=self.num_queries)

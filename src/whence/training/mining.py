@@ -57,7 +57,7 @@ class Miner:
         positives = Pairs.of(select_runs(self.tuples.positives, drawn.queries))
         measured = [positives] if drawn.candidates is None else [positives, drawn.candidates]
         asked = describe(self.tuples.num_database + rows)
-        needed = np.unique(np.concatenate([part.rows for part in measured]))
+        needed = np.unique(np.concatenate([part.photos for part in measured]))
         size = max(self.options.batch_size, self.options.max_bytes // (4 * asked.shape[1]))
         for start in range(0, len(needed), size):
             chunk = needed[start : start + size]
@@ -85,8 +85,10 @@ class Miner:
             return Drawn(queries, None, self._drawn_negatives(excluded, random))
         size = min(options.num_candidates, tuples.num_database)
         if options.name == "full":
-            fresh = [random.choice(tuples.num_database, size, replace=False, shuffle=False) for _ in queries]
-            lists = np.column_stack([np.array(fresh), self.hardest[queries]])
+            lists = np.empty((len(queries), size + options.num_negatives), np.int64)
+            lists[:, size:] = self.hardest[queries]
+            for fresh in lists[:, :size]:
+                fresh[:] = random.choice(tuples.num_database, size, replace=False, shuffle=False)
             found = Pairs.united(lists, excluded=excluded)
         else:
             pool = Pool(np.sort(random.choice(tuples.num_database, size, replace=False)), excluded)
