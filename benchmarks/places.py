@@ -77,21 +77,21 @@ def main() -> None:
             spent, most = time.process_time() - started, memory.peak_bytes()
             print(f"{what}: {num_rows:,} photos in {spent:.2f} CPU s, {(most - held) / 1e6:,.0f} MB above the columns")
         return
-    cells = make_cells(east, north, heading)
     columns = [column.tolist() for column in (east, north, heading)]
-    groups = loop_over_photos(*columns)
-    assert sorted(map(len, groups.values())) == sorted(cells.groups.counts.tolist())
     numbers = place.tolist()
-    title = f"classes and groups of {num_rows:,} photos: {len(cells):,} classes in {len(cells.groups.counts)} groups"
-    tables = {
-        title: compare(
-            title,
-            {"loop over photos": lambda: loop_over_photos(*columns), "columns": lambda: make_cells(east, north, heading)},
-            peer="loop over photos",
-            items=num_rows,
-            rounds=given.rounds,
-        )
-    }
+    sizes = {}
+
+    def by_photo() -> None:
+        sizes["loop"] = sorted(map(len, loop_over_photos(*columns).values()))
+
+    def by_column() -> None:
+        sizes["columns"] = sorted(make_cells(east, north, heading).groups.counts.tolist())
+
+    title = f"classes and groups of {num_rows:,} photos"
+    ways = {"loop over photos": by_photo, "columns": by_column}
+    tables = {title: compare(title, ways, peer="loop over photos", items=num_rows, rounds=given.rounds)}
+    assert sizes["loop"] == sizes["columns"], "the same classes in the same groups"
+    print(f"  {sum(sizes['columns']):,} classes in {len(sizes['columns'])} groups")
     title = f"places of {num_rows:,} photos by their numbers"
     tables[title] = compare(
         title,
