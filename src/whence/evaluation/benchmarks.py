@@ -13,6 +13,7 @@ import numpy as np
 from whence.data.formats import EvaluationSet
 from whence.data.photos import Photos
 from whence.data.predictions import Ranked
+from whence.data.scan import list_photos
 from whence.errors import BadOption, CalibrationMismatch, InputError, NoPhotos
 from whence.evaluation.cost import EvaluationCost, PeakMemory, measured_cost
 from whence.evaluation.describing import SetDescriber, finite_rows
@@ -52,6 +53,8 @@ class EvaluationOptions:
     """How queries are looked at; None as the model's card says. Descriptors of other views are not kept in the work folder."""
     is_frugal: bool = False
     """Keep descriptors in a file instead of in memory, in the work folder or where temporary files go."""
+    fit_folder: Path | None = None
+    """Photos that a model which has to be fitted is fitted on, instead of the database's."""
 
     def __post_init__(self) -> None:
         if not self.recall_at or min(self.recall_at) < 1:
@@ -103,8 +106,9 @@ def evaluate(
 ) -> Evaluation:
     """Describe database and queries, search, and count.
 
-    A model that is fitted is fitted on the database alone. Queries that cannot be read count as failures; database photos that
-    cannot be read are left out; both are listed in `skipped`. With leave-one-out the queries of the set are ignored.
+    A model that is fitted is fitted on the database alone, or on the photos of another folder. Queries that cannot be read count
+    as failures; database photos that cannot be read are left out; both are listed in `skipped`. With leave-one-out the queries of
+    the set are ignored.
     """
     options = options or EvaluationOptions()
     model = load_model(model, options=model_options) if isinstance(model, str) else model
@@ -113,6 +117,11 @@ def evaluate(
     if not len(data.database) or not len(data.queries):
         raise NoPhotos(f"{data.name}: nothing to evaluate, {len(data.database)} database photos and {len(data.queries)} queries")
     memory = PeakMemory()
+    if options.fit_folder is not None and not model.is_fitted:
+        files = list_photos(options.fit_folder)
+        if not files:
+            raise NoPhotos(f"no photos to fit {model.name} on in {str(options.fit_folder)!r}")
+        model.prepare(files)
     run = SetDescriber(model, options.work_folder, show_progress, options.rerank, is_frugal=options.is_frugal)
     database = run.describe(data.database, "database")
     is_same = options.is_leave_one_out and options.views is None

@@ -12,14 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from whence.data.formats import EvaluationSet, read_folders, read_frames, read_pairs
+from whence.data.formats import EvaluationSet, read_frames
 from whence.evaluation.describing import SetDescriber
 from whence.evaluation.metrics import bootstrap_interval, first_hit_by_distance, first_hit_in_lists
 from whence.evaluation.protocol import THRESHOLDS_M, metric_ground
+from whence.evaluation.published import open_set
 from whence.index.flat import FlatIndex
 from whence.localize.rerank import PreparedPhotos, RerankOptions, rerank
 from whence.localize.retrieve import candidate_of
-from whence.models.descriptor import load_model
+from whence.models.descriptor import DescriptorModel, load_model
 from whence.registry import build, get_card
 from whence.studies.frame import Measure, Settings, StudyOption, Value
 
@@ -42,11 +43,9 @@ RECALLS = (
 def read_set(options: Settings) -> EvaluationSet:
     """The set that a study's options name, see `SET_OPTIONS`."""
     path = Path(str(options["data"]))
-    if path.is_file():
-        return read_pairs(path)
     if int(options["frames"]) >= 0:
         return read_frames(path, tolerance_frames=int(options["frames"]))
-    return read_folders(path, split=str(options["split"]))
+    return open_set(path, split=str(options["split"]))
 
 
 @dataclass(frozen=True)
@@ -60,10 +59,13 @@ class Ordered:
 
 
 class Shortlists:
-    """A set with the descriptors of a model; described once into the study's work folder."""
+    """A set with the descriptors of a model; described once into the study's work folder, where there is one."""
 
-    def __init__(self, data: EvaluationSet, *, model: str, work: Path, show_progress: bool | None = False) -> None:
-        self.data, self.model, self.work = data, load_model(model), work / Path(model).stem
+    def __init__(
+        self, data: EvaluationSet, *, model: str | DescriptorModel, work: Path | None, show_progress: bool | None = False
+    ) -> None:
+        self.data, self.model = data, load_model(model) if isinstance(model, str) else model
+        self.work = None if work is None else work / Path(self.model.name).stem
         self.show_progress = show_progress
 
     @cached_property

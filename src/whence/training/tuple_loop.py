@@ -147,19 +147,20 @@ class TupleRun(Run[TupleRecipe]):
 
     def _fit_words(self) -> None:
         """Let visual words begin at the k-means of local descriptors of training photos."""
-        holders = [part for part in self.network.modules() if isinstance(part, NetVlad)]
-        if not holders:
+        network = self.network
+        holders = [part for part in network.modules() if isinstance(part, NetVlad)]
+        if not holders or not isinstance(network, Network):
             return
         total = len(self.database) + len(self.queries)
         random = random_stream(self.recipe.loop.seed, _WORDS, 0)
         chosen = random.choice(total, min(self.recipe.words.num_photos, total), replace=False)
-        self.network.eval()
+        network.eval()
         sample = sample_locations(
-            self.network, self._resized(chosen), options=self.recipe.words, device=self.device, seed=self.recipe.loop.seed
+            network, self._resized(chosen), options=self.recipe.words, device=self.device, seed=self.recipe.loop.seed
         )
         for holder in holders:
             holder.fit(sample, seed=self.recipe.loop.seed)
-        self.network.train()
+        network.train()
 
     def num_batches(self, epoch: int) -> int:
         return self.miner.num_tuples // self.recipe.batch_queries
