@@ -156,7 +156,8 @@ class Orb:
             return no_keypoints(grey.shape[1::-1], dim=ORB_BITS, packing="bits")
         return LocalDescriptors(
             keypoints=np.array([keypoint.pt for keypoint in keypoints], np.float32),
-            descriptors=(np.unpackbits(np.asarray(bits, np.uint8), axis=1).astype(np.float32) * 2 - 1) / np.sqrt(np.float32(ORB_BITS)),
+            descriptors=(np.unpackbits(np.asarray(bits, np.uint8), axis=1).astype(np.float32) * 2 - 1)
+            / np.sqrt(np.float32(ORB_BITS)),
             sizes_px=np.array([keypoint.size for keypoint in keypoints], np.float32),
             angles_deg=np.array([keypoint.angle for keypoint in keypoints], np.float32),
             image_size_px=(grey.shape[1], grey.shape[0]),
