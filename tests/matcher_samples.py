@@ -50,7 +50,8 @@ def check_matcher(matcher: Matcher, *, is_trained: bool = True, scale: float = 1
         assert one.size0_px == (image0.shape[1], image0.shape[0])
         assert one.size1_px == (arrays.shape[1], arrays.shape[0])
         assert one.points0.shape == one.points1.shape == (len(one.points0), 2)
-        assert np.isfinite(one.points0).all() and np.isfinite(one.points1).all()
+        assert np.isfinite(one.points0).all()
+        assert np.isfinite(one.points1).all()
         assert one.confidences is None or one.confidences.shape == (len(one.points0),)
         for points, size in ((one.points0, one.size0_px), (one.points1, one.size1_px)):
             assert (points >= -0.5).all()
@@ -61,7 +62,8 @@ def check_matcher(matcher: Matcher, *, is_trained: bool = True, scale: float = 1
     assert found[3] is not None
     assert np.allclose(np.sort(again.points0, axis=0), np.sort(found[0].points0, axis=0), atol=0.05)
     assert np.array_equal(found[0].points0, found[3].points0)
-    assert len(found[4].points0) == 0 if found[4] is not None else False
+    assert found[4] is not None
+    assert len(found[4].points0) == 0
     if is_trained:
         whole = match_images(image0, image1, options=MatchOptions(long_side_px=1000), matcher=matcher)
         assert corner_error(whole, matrix) <= 0.05

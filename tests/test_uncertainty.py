@@ -1,4 +1,4 @@
-"""Uncertainty of retrieval: the published scores, the metrics against slow oracles, and re-ranking only where retrieval is unsure."""
+"""Uncertainty of retrieval: published scores, metrics against slow oracles, and re-ranking only where retrieval is unsure."""
 
 from __future__ import annotations
 

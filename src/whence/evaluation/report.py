@@ -132,7 +132,7 @@ def uncertainty_rows(result: Evaluation) -> tuple[tuple[str, ...], ...]:
 
 
 def reliability_rows(result: Evaluation) -> tuple[tuple[str, ...], ...]:
-    """The reliability diagram of the scores' combination as a small table, its header first; only the header where there is none."""
+    """The reliability diagram of the scores' combination as a small table; only its header where there is none."""
     header = ("probability", "queries", "mean probability", "share right")
     found = summarize_uncertainty(result).combined
     if found is None:

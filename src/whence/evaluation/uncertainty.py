@@ -1,6 +1,6 @@
 """How well a score tells right first candidates from wrong ones: precision and recall, ROC, recall at full precision, calibration.
 
-The protocol of To match or not to match (Sferrazza et al., CVPRW 2025): a query's label is whether retrieval's first candidate,
+The protocol of To match or not to match (CVPRW 2025): a query's label is whether retrieval's first candidate,
 before any re-ranking, is a positive. The area under precision and recall depends on the share that is right, so that stands
 beside it.
 """

@@ -221,8 +221,8 @@ def rerank(
     """The candidates by falling evidence, ties in their old order; those not compared come after those that were.
 
     Each compared candidate carries its evidence and the rank it had. Where nothing could be compared, or no candidate has any
-    evidence, the order stays and the reason says why. With `when_unsure` the order also stays where the first candidate's comparison
-    shows by `first_stage`, the weights of a calibration, that it is right; raises `CalibrationMismatch` without weights.
+    evidence, the order stays and the reason says why. With `when_unsure` it also stays where the first candidate's comparison shows
+    by `first_stage`, the weights of a calibration, that it is right; raises `CalibrationMismatch` without weights.
     """
     if not candidates:
         return Reranked((), 0, "no candidates")

@@ -1,7 +1,7 @@
 """Is retrieval sure of its first candidate? Scores of uncertainty, and a probability from them and the first candidate's inliers.
 
-L2, perceptual aliasing (PA) and spatial uncertainty (SUE; Zaffar et al., 2024) look at the retrieved candidates alone; the inliers of
-the first candidate cost one comparison (Sferrazza et al., To match or not to match, CVPRW 2025). Larger is surer.
+L2, perceptual aliasing (PA) and spatial uncertainty (SUE, Zaffar et al.) look at the retrieved candidates alone; the inliers of the
+first candidate cost one comparison (To match or not to match, image matching for reliable VPR, CVPRW 2025). Larger is surer.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def sue_scores(
 ) -> np.ndarray:
     """(Q,) minus the spatial variance of the first candidates, weighted by how alike they are.
 
-    `squared` (Q, K) squared distances of descriptors, `positions` (Q, K, d) metres. Offsets from the mean are cut at `max_m` both ways;
-    the authors' code cuts them above only. The weights are formed from differences in float64, so that they cannot all vanish.
+    `squared` (Q, K) squared distances of descriptors, `positions` (Q, K, d) metres. Offsets from the mean are cut at `max_m` both
+    ways; the authors' code cuts them above only. The weights are formed from differences in float64, so they cannot all vanish.
     Candidates of unknown position or distance (NaN) do not count; without any the score is NaN.
     """
     near = np.asarray(squared, np.float64)[:, :num_neighbors]
