@@ -177,6 +177,12 @@ def share_off_plane(spec: WorldSpec, *, num_queries: int = 60) -> float:
     return 100 * float(np.median(shares))
 
 
+def list_test_cities(num: int, *, is_quick: bool) -> tuple[CitySize, ...]:
+    """The cities that descriptors are compared on: with 2,000 database photos and 500 queries each, in the styles kept for tests."""
+    size = (600, 150) if is_quick else (2000, 500)
+    return tuple(CitySize(f"city{20 + k:02d}", "test", *size, 0, True) for k in range(num))
+
+
 def measure(name: str, options: WorldOptions, *, folder: Path, seed: int, model_name: str) -> dict[str, object]:
     """Render one world, search it, print its tables."""
     out = folder / name
@@ -193,8 +199,7 @@ def main() -> None:
     parser.add_argument("--model", default="rootsift-vlad")
     parser.add_argument("--folder", help="keep the photos here (and use those that are there)")
     args = parser.parse_args()
-    size = (600, 150) if args.quick else (2000, 500)
-    cities = tuple(CitySize(f"city{20 + k:02d}", "test", *size, 0, True) for k in range(args.cities))
+    cities = list_test_cities(args.cities, is_quick=args.quick)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(args.folder or temporary)
         results = {"test": measure("test", WorldOptions(cities=cities), folder=folder, seed=args.seed, model_name=args.model)}

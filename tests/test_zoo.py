@@ -11,8 +11,10 @@ import pytest
 
 from whence import cli
 from whence.errors import BadOption, MissingExtra, UnknownName, UnreadableWeights
-from whence.models.cards import card_from_text, card_to_text
+from whence.models.cards import card_from_text, card_to_text, read_card
+from whence.models.downloads import PACKAGED, find_weights, weights_status
 from whence.models.zoo import CARDS, ENTRIES, find_card
+from whence.models.zoo_own import OWN_CARDS
 from whence.registry import KNOWN_LICENCES, MODELS, ModelCard, get_card, get_entry, list_models
 
 FAMILIES = {
@@ -32,6 +34,7 @@ FAMILIES = {
     "apgem": 2,
 }
 """Published models of each family; the benchmark's zoo and GeoWarp's baselines are counted below."""
+OWN = OWN_CARDS[0]
 Capture = pytest.CaptureFixture[str]
 
 
@@ -80,6 +83,22 @@ def test_all_published_models_are_there() -> None:
     assert sum(name.endswith("-geowarp") for name in CARDS) == 6
     assert sum(name.endswith(("-pitts30k", "-msls")) for name in CARDS) == 2 * 13 - 1
     assert len(CARDS) == sum(FAMILIES.values()) + 6 + 25
+
+
+@pytest.mark.parametrize("card", OWN_CARDS, ids=lambda card: card.name)
+def test_networks_of_the_project_come_with_their_weights(card: ModelCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WHENCE_CACHE", str(tmp_path))
+    monkeypatch.setenv("WHENCE_OFFLINE", "1")
+    file = find_weights(card)
+    assert file is not None
+    assert file.parent == PACKAGED
+    assert file.stat().st_size < 7_000_000
+    assert weights_status(card) == "none needed"
+    assert card.is_permissive
+    assert card.limits
+    assert card.figures
+    assert read_card(file) == card, "the file carries the card of the table: write it anew with `whence convert`"
+    assert {path.name for path in PACKAGED.iterdir()} == {origin.file for own in OWN_CARDS for origin in own.origins}
 
 
 def test_files_of_the_cache_do_not_collide() -> None:
@@ -146,7 +165,7 @@ def test_the_command_filters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     assert {record["licence"] for record in records(capsys, "--licence", "gpl")} == {"GPL-3.0"}
     small = records(capsys, "*", "--max-dim", "128", "--backbone", "resnet18")
     assert {record["name"] for record in small} == {f"cosplace-resnet18-{dim}" for dim in (32, 64, 128)}
-    assert {record["name"] for record in records(capsys, "--available")} == {"densevlad", "rootsift-vlad"}
+    assert {record["name"] for record in records(capsys, "--available")} == {"densevlad", "rootsift-vlad", OWN.name}
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "dino_salad.ckpt").write_bytes(b"x")
     here = records(capsys, "salad*", "--available")

@@ -200,6 +200,19 @@ def _recipe(inputs: Inputs, folder: Path) -> None:
     claim_run(folder, get_recipe("tiny"), data={}, is_resumed=False)
 
 
+def _study(inputs: Inputs, folder: Path) -> None:
+    from study_samples import SAMPLE
+    from whence.studies.frame import Budget, run_study
+
+    run_study(SAMPLE, out=folder, options={"data": "set " * 1000}, budget=Budget(is_measuring=False), show_progress=False)
+
+
+def _table_of_a_study(inputs: Inputs, folder: Path) -> None:
+    from whence.studies.tables import write_text
+
+    write_text(folder / "table.md", "| cell |\n" * 600)
+
+
 WRITERS = (
     Writer("any file", _raw, "raw.bin"),
     Writer("page", _page, "page.html"),
@@ -221,6 +234,8 @@ WRITERS = (
     Writer("virtual positions", _positions, "positions/positions.json", is_replacing=False),
     Writer("cameras", _table_of_truth, "cameras.csv"),
     Writer("picture of the truth", _png_of_truth, "depth.png", is_flushed=False),
+    Writer("study", _study, "study.json", is_replacing=False),
+    Writer("table of a study", _table_of_a_study, "table.md"),
     Writer("list of images", _list_of_images, "database_images_paths.txt"),
 )
 if importlib.util.find_spec("torch") is not None:

@@ -50,8 +50,9 @@ class Preprocessing:
 class Origin:
     """Where a file of weights comes from, and what it is called in the cache."""
 
-    kind: Literal["url", "hub", "drive", "manual"]
-    """"url": an address; "hub": a repository of the Hugging Face hub; "drive": a Google Drive id; "manual": a person gets it."""
+    kind: Literal["url", "hub", "drive", "manual", "packaged"]
+    """"url": an address; "hub": a repository of the Hugging Face hub; "drive": a Google Drive id; "manual": a person gets it;
+    "packaged": it came with Whence, in the folder `whence.models.downloads.PACKAGED`."""
     address: str
     """The address, repository or id; for "manual" where to get it, in words."""
     file: str
@@ -99,6 +100,10 @@ class ModelCard:
     """How the authors name the parameters: a row of `whence.models.keys`."""
     is_unit_length: bool = True
     """Whether the network's own outputs have unit length; descriptors always have."""
+    figures: str = ""
+    """What was measured with these very weights, and how, for models of the project's own."""
+    limits: str = ""
+    """What it is not for."""
 
     @property
     def card_id(self) -> str:

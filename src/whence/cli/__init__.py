@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from whence.cli import calibrate, convert, demo, doctor, evaluate, export, index, locate, match, models, train, warp, world
+from whence.cli import calibrate, convert, demo, doctor, evaluate, export, index, locate, match, models, study, train, warp, world
 from whence.cli.output import print_error
 from whence.errors import WhenceError
 from whence.runtime import set_threads
@@ -23,7 +23,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for _verb in (index, locate, match, warp, evaluate, calibrate, models, convert, export, train, world, demo, doctor):
+for _verb in (index, locate, match, warp, evaluate, calibrate, models, convert, export, train, study, world, demo, doctor):
     _verb.register(app)
 
 

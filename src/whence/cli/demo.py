@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
+from rich.table import Table
 
 from whence.cli.output import as_size, print_json, show
+
+if TYPE_CHECKING:
+    from whence.data.formats import EvaluationSet
+
+NETWORK = "whence-resnet18conv4-gem-256"
+"""The model that re-ranking is shown with, where torch is installed."""
+NUM_RERANKED = 5
+RANKINGS = {"no re-ranking": None, "geowarp": "GeoWarp", "inliers": "SIFT and MAGSAC"}
+"""Scorers by name, and what they are called."""
 
 
 def register(app: typer.Typer) -> None:
@@ -54,9 +67,42 @@ def demo(
         show(f"4. whence evaluate {root / 'city'}")
     # The work folder is the demo's own: its database.whence is the one made above, so nothing is described twice.
     result = evaluate(model, data, options=EvaluationOptions(work_folder=root), show_progress=progress)
-    if as_json:
-        print_json({**as_records(result), "data": "rendered"})
-    else:
+    if not as_json:
         show(as_table(result))
+    compared = _compare(data, root, model, is_quiet=as_json)
+    if as_json:
+        print_json({**as_records(result), "data": "rendered", "rerank": compared})
+    else:
         show("These are rendered photos: the numbers say that everything works, not how well it works on real ones.")
     return 0
+
+
+def _compare(data: EvaluationSet, root: Path, model: str, *, is_quiet: bool) -> dict[str, Any]:
+    """Recall without re-ranking, with GeoWarp and with inliers, on the same candidates; without torch, with inliers alone."""
+    from whence.registry import get_card
+    from whence.studies.shortlists import Shortlists
+
+    # A module set to None is one that the program must not import.
+    has_torch = sys.modules.get("torch", "") is not None and importlib.util.find_spec("torch") is not None
+    model = NETWORK if has_torch else model
+    names = [name for name in RANKINGS if has_torch or name != "geowarp"]
+    if not is_quiet:
+        show(f"5. candidates found by {model}, the first {NUM_RERANKED} put in order by: {', '.join(names)}")
+    lists = Shortlists(data, model=model, work=root, show_progress=False if is_quiet else None)
+    table = Table(show_edge=False, pad_edge=False)
+    recalls = {}
+    for name in names:
+        order = lists.found if name == "no re-ranking" else lists.reranked(name, {}, num_candidates=NUM_RERANKED).predictions
+        recalls[name] = {measure: value.value for measure, value in lists.recalls(order).items()}
+    for title in ("put in order by", *recalls[names[0]]):
+        table.add_column(title, justify="left" if title == "put in order by" else "right")
+    for name, found in recalls.items():
+        table.add_row(RANKINGS[name] or name, *(f"{100 * value:.1f} %" for value in found.values()))
+    used = {name: get_card(name, kind=kind).weights for name, kind in ((model, "model"), ("geowarp", "scorer")) if has_torch}
+    if not is_quiet:
+        show(table)
+        if has_torch:
+            show(f"   weights: {' and '.join(used)}, which come with Whence, trained on rendered cities of other seeds")
+        else:
+            show('   the network and GeoWarp need torch: pip install "whence[torch]"')
+    return {"model": model, "num_candidates": NUM_RERANKED, "recalls": recalls, "weights": used}

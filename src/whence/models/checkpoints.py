@@ -60,14 +60,19 @@ def load_weights(files: str | Path | Sequence[str | Path], target: ModelCard | N
     return network.eval()
 
 
-def convert(files: Sequence[str | Path], *, card: ModelCard, out: str | Path) -> None:
+def convert(files: Sequence[str | Path], *, card: ModelCard, out: str | Path, dtype: torch.dtype = torch.float32) -> None:
     """Write a card's weights as one safetensors file with our names, the card, and the checksum of the first file.
 
-    Raises `UnreadableWeights`, `WeightsMismatch`, `UnwritableFile`.
+    Floating-point numbers are written as `dtype`; they are read back as float32 whatever the file holds. Raises
+    `UnreadableWeights`, `WeightsMismatch`, `UnwritableFile`, and `BadOption` for numbers that `dtype` cannot hold.
     """
     weights = [read_weights(file) for file in files]
     card = adapted(card, weights)
     tensors = _fitting(weights, _translator(card, weights[0]), expected_tensors(card), what=card.name, card=card)
+    tensors = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise BadOption(f"{name} of {card.name} holds numbers too large for {str(dtype).removeprefix('torch.')}")
     metadata = {
         "format": "pt",
         CARD_FIELD: card_to_text(card),

@@ -35,6 +35,8 @@ except ImportError:  # Not there on Windows, where two downloads of one file at 
 Status = Literal["none needed", "missing", "unverified", "pinned", "verified"]
 """State of a card's file: not looked at yet, as at its first use, or of the published checksum."""
 
+PACKAGED = Path(__file__).parent / "weights"
+"""Where the weights lie that come with Whence."""
 CHUNK_BYTES = 1 << 20
 NUM_ATTEMPTS = 3
 """Attempts of one download before it is given up; each goes on where the last one broke off."""
@@ -54,9 +56,16 @@ def converted_file(card: ModelCard) -> Path:
 
 
 def find_weights(card: ModelCard) -> Path | None:
-    """The file with the card's weights that is on this machine: converted, else from an origin; None where there is none."""
+    """The file with the card's weights that is on this machine: packaged, converted, from an origin; None where there is none."""
+    if (packaged := packaged_file(card)) is not None:
+        return packaged
     converted = converted_file(card)
     return converted if converted.is_file() else _find_origin(card.origins)
+
+
+def packaged_file(card: ModelCard) -> Path | None:
+    """The file with the card's weights that came with Whence; None for weights that do not."""
+    return next((PACKAGED / origin.file for origin in card.origins if origin.kind == "packaged"), None)
 
 
 def _find_origin(origins: tuple[Origin, ...]) -> Path | None:
@@ -98,7 +107,7 @@ def _download_first(card: ModelCard, origins: tuple[Origin, ...], *, show_progre
 
 def weights_status(card: ModelCard) -> Status:
     """What is known of the card's file, without reading it."""
-    if not card.origins:
+    if not card.origins or packaged_file(card) is not None:
         return "none needed"
     found = find_weights(card)
     if found is None or (card.backbone_origins and found != converted_file(card) and not _find_origin(card.backbone_origins)):
@@ -322,6 +331,7 @@ def how_to_get(card: ModelCard, origins: tuple[Origin, ...]) -> str:
             "hub": f"https://huggingface.co/{origin.address} ({origin.source_file or origin.file})",
             "drive": f"https://drive.google.com/file/d/{origin.address}",
             "manual": origin.address,
+            "packaged": f"{origin.file} of the package",
         }[origin.kind]
         inside = f" (in it, {origin.source_file})" if origin.archive else ""
         ways.append(f"get {source}{inside} and put it at {str(weights_folder() / origin.file)!r}")

@@ -64,6 +64,20 @@ def make_view_pairs(
     return ViewPair(view_a, view_b, into_quad(shared, cuts_a), into_quad(shared, cuts_b), cuts_a, cuts_b, shared)
 
 
+def change_colours(images: Tensor, *, strength: float, generator: torch.Generator | None = None) -> Tensor:
+    """Normalised images (B, C, H, W), each with another contrast, and another brightness of each channel.
+
+    Contrast is multiplied by 1 - strength at least and 1 / (1 - strength) at most. Brightness moves by up to `strength`, each
+    channel's by half of it on top, in ImageNet's standard deviations. The generator lives on the CPU.
+    """
+    if not 0 <= strength < 1:
+        raise BadOption(f"colours change by a strength from 0 (not at all) to below 1, not {strength}")
+    drawn = (2 * torch.rand(len(images), 2 + images.shape[1], 1, 1, generator=generator) - 1).to(images.device, images.dtype)
+    contrast = (1 - strength) ** drawn[:, :1]
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    return (images - mean) * contrast + mean + strength * (drawn[:, 1:2] + 0.5 * drawn[:, 2:])
+
+
 def _height_at(x: Tensor, start: Tensor, end: Tensor) -> Tensor:
     """(B,) y at x on the lines through two points (B, 2)."""
     return start[:, 1] + (x - start[:, 0]) / (end[:, 0] - start[:, 0]) * (end[:, 1] - start[:, 1])

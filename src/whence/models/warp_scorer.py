@@ -27,7 +27,7 @@ from whence.models.downloads import get_weights
 from whence.models.networks import normalise
 from whence.models.warp import GeoWarp, Quads, cell_similarities, pool_cells
 from whence.models.warp_checkpoints import digest, load_regressor
-from whence.models.warp_geometry import Sampling, frame, is_sound
+from whence.models.warp_geometry import Sampling, frame, homography_to, into_quad, is_sound, map_points
 from whence.models.warp_readouts import DenseMap, Storage, as_tensor, cells_of_images, cells_of_maps, dense_maps
 from whence.models.zoo import named_network
 from whence.registry import get_card
@@ -35,6 +35,7 @@ from whence.types import PairEvidence, WarpedPair
 
 Readout = Literal["exact", "half", "features", "hybrid"]
 Computing = Literal["float32", "bfloat16"]
+Sides = Literal["both", "query", "none"]
 Arrays = Mapping[str, np.ndarray]
 T = TypeVar("T")
 
@@ -55,9 +56,11 @@ class WarpOptions:
     """Candidates that `hybrid` reads out of the pixels."""
     dtype: Computing = "float32"
     """What the backbone computes in; bfloat16 is faster on processors made for it."""
+    sides: Sides = "both"
+    """What is warped: both photos, the query alone onto the candidate, or neither; the last two are for comparison."""
 
     def __post_init__(self) -> None:
-        for name, known in (("readout", Readout), ("storage", Storage), ("dtype", Computing)):
+        for name, known in (("readout", Readout), ("storage", Storage), ("dtype", Computing), ("sides", Sides)):
             if getattr(self, name) not in get_args(known):
                 raise BadOption(f"{name} is one of {', '.join(get_args(known))}, not {getattr(self, name)!r}")
         if self.long_side_px < 64 or self.num_exact < 1:
@@ -90,7 +93,8 @@ class GeoWarpScorer:
         rows, columns = self.model.grid
         arrays = f"{self.model.backbone.name}-{digest(self.model.backbone)}-{rows}x{columns}-{o.long_side_px}px-{kept}-{o.storage}"
         few = f"-{o.num_exact}" if o.readout == "hybrid" else ""
-        return f"{arrays}-{o.dtype}/{digest(self.model.regressor)}-{o.readout}{few}-{self.model.sampling}"
+        sides = "" if o.sides == "both" else f"-{o.sides}"
+        return f"{arrays}-{o.dtype}/{digest(self.model.regressor)}-{o.readout}{few}-{self.model.sampling}{sides}"
 
     @torch.inference_mode()
     def prepare(self, image: np.ndarray) -> dict[str, np.ndarray]:
@@ -152,7 +156,8 @@ class GeoWarpScorer:
 
     def _compare(self, asked: _Prepared, others: Sequence[_Prepared], *, exact: bool) -> tuple[Quads, Tensor]:
         """Quadrilaterals, and the similarities of cells (B, h, w), of one image with others."""
-        quads = sound_pairs(self.model.predict(asked.local, torch.cat([one.local for one in others])))
+        found = self.model.predict(asked.local, torch.cat([one.local for one in others]))
+        quads = sound_pairs(on_sides(found, self.options.sides))
         both = torch.cat(quads)
         if exact:
             images = [one.pixels for one in (*[asked] * len(others), *others) if one.pixels is not None]
@@ -185,9 +190,20 @@ def sound_pairs(quads: Quads) -> Quads:
     return Quads(*(torch.where(keep, side, frame(like=side)) for side in quads))
 
 
+def on_sides(quads: Quads, sides: Sides) -> Quads:
+    """The quadrilaterals, or, where not both photos are warped, others that show the same with the second photo left whole."""
+    whole = frame(like=quads.first).expand_as(quads.first)
+    if sides == "both":
+        return quads
+    if sides == "none":
+        return Quads(whole, whole)
+    # Where the second photo's corners lie on the first: out of the second's quadrilateral, into the first's.
+    return Quads(map_points(homography_to(quads.first), into_quad(whole, quads.second)), whole)
+
+
 def open_geowarp(
     name: str,
-    published_for: str,
+    made_for: str,
     *,
     weights: str = "",
     model: str = "",
@@ -198,22 +214,23 @@ def open_geowarp(
     storage: Storage = "float16",
     num_exact: int = 5,
     dtype: Computing = "float32",
+    sides: Sides = "both",
     device: str = "cpu",
 ) -> GeoWarpScorer:
-    """The scorer of this name, with published weights or one's own.
+    """The scorer of this name, with its own weights or others.
 
-    `weights` is a file with a regressor, in place of the published one. `model` names the network whose backbone it was trained
-    for, or a safetensors file with a card, `published_for` without; `model_weights` is a file with that network's weights.
-    `sampling` is "legacy" for the published pair by default, else "exact". Raises as `whence.models.zoo.load_network`.
+    `weights` is a file with a regressor, in place of the scorer's own. `model` names the network whose backbone it was trained
+    for, or a safetensors file with a card, `made_for` without; `model_weights` is a file with that network's weights.
+    `sampling` is "legacy" for a published pair by default, else "exact". Raises as `whence.models.zoo.load_network`.
     """
-    options = WarpOptions(readout, long_side_px, storage, num_exact, dtype)
+    options = WarpOptions(readout, long_side_px, storage, num_exact, dtype, sides)
     if sampling not in ("", *get_args(Sampling)):
         raise BadOption(f"sampling is exact or legacy, not {sampling!r}")
     if model and not weights:
         raise BadOption(f"a regressor serves the backbone it was trained for only: name the one for {model} as weights=FILE")
     is_legacy = sampling == "legacy" or not (sampling or weights)
     file = get_weights(get_card(name, kind="scorer"), weights=weights or None)[0]
-    network = named_network(model or published_for, weights=model_weights or None)
+    network = named_network(model or made_for, weights=model_weights or None)
     warping = GeoWarp(network.backbone, sampling="legacy" if is_legacy else "exact")
     load_regressor(warping.regressor, file)
     return GeoWarpScorer(warping.to(device), options=options)

@@ -1,7 +1,8 @@
 """The zoo: cards of published models by name, and the networks they describe. Data and a few lazy functions; no torch at import.
 
 The cards stand in `zoo_places` (models trained for place recognition on their own) and `zoo_benchmark` (the Deep Visual
-Geo-localization Benchmark, GeoWarp, SeqVLAD, landmark models). A card is data only; weights never come with Whence.
+Geo-localization Benchmark, GeoWarp, SeqVLAD, landmark models). A card is data only; published weights never come with Whence. Those
+of the project's own networks do (`zoo_own`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from whence.errors import BadOption, MissingExtra, UnknownName
 from whence.models.cards import read_card
 from whence.models.zoo_benchmark import BENCHMARK_CARDS
+from whence.models.zoo_own import OWN_CARDS
 from whence.models.zoo_places import PLACE_CARDS
 from whence.registry import Entry, ModelCard, build
 
@@ -21,17 +23,19 @@ if TYPE_CHECKING:
     from whence.models.networks import Network, NetworkDescriptor
 
 CARDS: dict[str, ModelCard] = {card.name: card for card in (*PLACE_CARDS, *BENCHMARK_CARDS)}
+"""The published models."""
 ENTRIES: dict[str, Entry] = {
-    name: Entry("whence.models.zoo:open_network", card, options={"name": name}) for name, card in CARDS.items()
+    card.name: Entry("whence.models.zoo:open_network", card, options={"name": card.name}) for card in (*CARDS.values(), *OWN_CARDS)
 }
 """What `whence.registry.MODELS` takes over."""
 
 
 def find_card(name: str) -> ModelCard:
-    """The zoo's card of this name. Raises `UnknownName` with the nearest names."""
-    if name not in CARDS:
-        raise UnknownName("published model", name, CARDS)
-    return CARDS[name]
+    """The zoo's card of this name, the project's own among them. Raises `UnknownName` with the nearest names."""
+    card = ENTRIES[name].card if name in ENTRIES else None
+    if card is None:
+        raise UnknownName("network", name, ENTRIES)
+    return card
 
 
 def entry_of_file(path: str) -> Entry:
@@ -80,12 +84,12 @@ def _need_torch(card: ModelCard) -> None:
 
 
 def open_network(name: str, *, weights: str | None = None) -> NetworkDescriptor:
-    """The published model of this name, or the safetensors file with a card, as a descriptor.
+    """The network of this name, or the safetensors file with a card, as a descriptor.
 
     `weights` names a file to take in place of the cache's. Raises as `load_network`.
     """
-    if name in CARDS:
-        network = load_network(CARDS[name], weights=weights)
+    if name in ENTRIES:
+        network = load_network(find_card(name), weights=weights)
     else:
         network = load_network(read_card(name), weights=weights or name)
     from whence.models.networks import NetworkDescriptor

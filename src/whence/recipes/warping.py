@@ -16,11 +16,14 @@ GEOWARP = WarpRecipe(
 )
 GEOWARP_SMALL = WarpRecipe(
     name="geowarp-small",
-    summary="a short schedule at the size of the network's card: half an hour on one core for a small network",
+    summary="a short schedule at 192 x 256: half an hour on one core for a small network",
+    width=256,
+    height=192,
+    pairs=WarpPairOptions(num_pairs=8, max_queries=600),
     losses=WarpLossOptions(readout="features"),
     optimizer=OptimizerOptions("adamw", lr=2e-3, weight_decay=1e-3),
     schedule=ScheduleOptions("cosine", warmup_steps=20, final_share=0.02),
-    loop=LoopOptions(num_steps=1500, precision="bf16", ema_decay=0.99, log_every=20, validate_every=150, save_every=100),
+    loop=LoopOptions(num_steps=900, precision="bf16", ema_decay=0.99, log_every=20, validate_every=100, save_every=100),
     validate_on=WarpValidationOptions(num_queries=200),
 )
 GEOWARP_TINY = WarpRecipe(

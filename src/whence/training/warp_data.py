@@ -1,7 +1,8 @@
 """What GeoWarp's regressor is trained on: photos for generated pairs, and mined pairs of a query and a positive.
 
 Mining follows the public code of GeoWarp (Berton et al., ICCV 2021): of each query's first candidates those that are near enough on
-the ground and in the space of descriptors. The paper takes all photos within the radius.
+the ground and in the space of descriptors. The paper takes all photos within the radius. Descriptors are compared at unit length,
+as everywhere here, where the code takes GeM's as they are.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ class Candidates(NamedTuple):
 
 
 def nearest_by_distance(database: np.ndarray, queries: np.ndarray, *, k: int) -> Candidates:
-    """Exact search by Euclidean distance of descriptors (N, D) and (Q, D) that need not have unit length."""
-    # |q - d|^2 = |q|^2 - 2 <q, d> + |d|^2: one more dimension makes it an inner product.
-    norms = np.einsum("nd,nd->n", database, database)
-    stored = np.column_stack([database, -0.5 * norms]).astype(np.float32)
-    asked = np.column_stack([queries, np.ones(len(queries))]).astype(np.float32)
-    found = FlatIndex.over(stored).search(asked, k=k)
-    squared = np.einsum("qd,qd->q", queries, queries)[:, None] - 2 * found.similarities
-    return Candidates(found.ids, np.maximum(squared, 0).astype(np.float32))
+    """Exact search among descriptors (N, D) and (Q, D) of unit length, with squared Euclidean distances."""
+    found = FlatIndex.over(database).search(queries, k=k)
+    return Candidates(found.ids, np.maximum(2 - 2 * found.similarities, 0).astype(np.float32))
+
+
+def spread_rows(num: int, most: int) -> np.ndarray:
+    """Of `num` rows at most `most`, evenly spread; all of them where that is 0."""
+    return np.unique(np.linspace(0, num - 1, min(num, most or num)).round().astype(np.int64))
 
 
 def mine_pairs(found: Candidates, *, database_m: np.ndarray, queries_m: np.ndarray, options: WarpPairOptions) -> np.ndarray:

@@ -21,17 +21,17 @@ from whence.models.networks import Network, normalise
 from whence.models.warp import GeoWarp, match_both_orders, pool_cells
 from whence.models.warp_checkpoints import load_regressor
 from whence.models.warp_geometry import sound_or_frame, warp
-from whence.models.warp_pairs import ViewPair, make_view_pairs
+from whence.models.warp_pairs import ViewPair, change_colours, make_view_pairs
 from whence.models.zoo import named_network
 from whence.registry import ModelCard, get_card
 from whence.runtime import atomic_write
 from whence.training.pixels import cached_pixels
 from whence.training.recipe import LossOptions
 from whence.training.run import BatchPlace, Read, Run, TrainSummary
-from whence.training.warp_data import WarpBatches, mine_pairs, nearest_by_distance
+from whence.training.warp_data import WarpBatches, mine_pairs, nearest_by_distance, spread_rows
 from whence.training.warp_losses import BothOrders, consistency_loss, feature_loss, self_supervised_loss
 from whence.training.warp_recipe import WarpRecipe
-from whence.training.warp_validation import WarpValidation, describe_pixels
+from whence.training.warp_validation import WarpValidation, describe_pixels, unit_rows
 
 REMEMBERED_BYTES = 1_000_000_000
 """What maps of whole photos may take in memory."""
@@ -148,6 +148,7 @@ class WarpRun(Run[WarpRecipe]):
                 self.retrieval,
                 options=self.recipe.validate_on,
                 pixels=(cached_pixels(self.asked.database, **size), cached_pixels(self.asked.queries, **size)),
+                reading=self.card.preprocessing,
             )
 
     def _mine(self) -> np.ndarray:
@@ -156,10 +157,14 @@ class WarpRun(Run[WarpRecipe]):
         if file.is_file():
             pairs: np.ndarray = np.load(file)
             return pairs
-        stored, asked = (describe_pixels(self.retrieval, pixels, self.device) for pixels in (self.database, self.queries))
-        found = nearest_by_distance(stored, asked, k=self.recipe.pairs.num_retrieved)
+        options = self.recipe.pairs
+        rows = spread_rows(len(self.queries), options.max_queries)
+        parts = (self.database, self.queries[rows])
+        stored, asked = (unit_rows(describe_pixels(self.retrieval, part, reading=self.card.preprocessing)) for part in parts)
+        found = nearest_by_distance(stored, asked, k=options.num_retrieved)
         ground = metric_ground(self.data.database, self.data.queries)
-        pairs = mine_pairs(found, database_m=ground.database, queries_m=ground.queries, options=self.recipe.pairs)
+        pairs = mine_pairs(found, database_m=ground.database, queries_m=ground.queries[rows], options=options)
+        pairs[:, 0] = rows[pairs[:, 0]]
         if self.is_main:
             with atomic_write(file) as out:
                 np.save(out, pairs)
@@ -190,6 +195,9 @@ class WarpRun(Run[WarpRecipe]):
             keys = np.random.SeedSequence([self.recipe.loop.seed, self.step, batch, self.rank])
             generator = torch.Generator().manual_seed(int(keys.generate_state(1)[0]))
             views = make_view_pairs(photos, k=self.recipe.pairs.k, generator=generator)
+            if colour := self.recipe.pairs.colour:
+                a, b = (change_colours(images, strength=colour, generator=generator) for images in (views.images_a, views.images_b))
+                views = views._replace(images_a=a, images_b=b)
         queries, positives = (normalise(photos.to(self.device)) for photos in (content.queries, content.positives))
         return _Images(views, queries, positives, content.rows)
 

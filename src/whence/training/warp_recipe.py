@@ -23,6 +23,8 @@ class WarpPairOptions:
     """Photos of a batch that two views are cut out of."""
     k: float = 0.6
     """How far the sides of a view may move inward, from 0 to 1."""
+    colour: float = 0.0
+    """How far brightness, contrast and colours of each view are changed, from 0 (as published) to 1."""
     num_pairs: int = 16
     """Queries with positives of a batch."""
     num_retrieved: int = 20
@@ -30,7 +32,9 @@ class WarpPairOptions:
     radius_m: float = 25.0
     """... taken within this distance of the query ..."""
     max_squared_distance: float = 1.2
-    """... whose descriptors, as the network gives them, are this near."""
+    """... whose descriptors, at unit length, are this near."""
+    max_queries: int = 0
+    """Queries that positives are looked for, evenly spread over the set; 0 for all. Maps of few photos are all remembered."""
 
 
 @dataclass(frozen=True, slots=True)

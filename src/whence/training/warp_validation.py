@@ -10,9 +10,12 @@ from whence.data.formats import EvaluationSet
 from whence.evaluation.metrics import first_hit_by_distance
 from whence.evaluation.protocol import metric_ground
 from whence.index.flat import FlatIndex
+from whence.models.descriptor import read_as
 from whence.models.networks import Network, normalise
 from whence.models.warp import GeoWarp, Regressor
 from whence.models.warp_scorer import GeoWarpScorer, WarpOptions
+from whence.registry import Preprocessing
+from whence.training.warp_data import spread_rows
 from whence.training.warp_recipe import WarpValidationOptions
 
 _BATCH = 32
@@ -28,14 +31,13 @@ class WarpValidation:
         *,
         options: WarpValidationOptions,
         pixels: tuple[np.ndarray, np.ndarray],
+        reading: Preprocessing = Preprocessing(),  # noqa: B008 (an immutable record)
     ) -> None:
         self.network = network
         database, queries = pixels
-        num = options.num_queries or len(queries)
-        asked = np.unique(np.linspace(0, len(queries) - 1, min(num, len(queries))).round().astype(int))
-        device = next(network.parameters()).device
-        stored = unit_rows(describe_pixels(network, database, device))
-        found = FlatIndex.over(stored).search(unit_rows(describe_pixels(network, queries[asked], device)), k=options.num_candidates)
+        asked = spread_rows(len(queries), options.num_queries)
+        stored, wanted = (unit_rows(describe_pixels(network, part, reading=reading)) for part in (database, queries[asked]))
+        found = FlatIndex.over(stored).search(wanted, k=options.num_candidates)
         ground = metric_ground(data.database, data.queries)
         gap = ground.queries[asked][:, None] - ground.database[found.ids]
         self.is_right = np.einsum("qkd,qkd->qk", gap, gap) <= options.radius_m**2
@@ -44,13 +46,14 @@ class WarpValidation:
         self.before = {"recall_before": float((first == 0).mean()), "recall_bound": float((first < found.ids.shape[1]).mean())}
         # The long side is that of the photos, so that none is resized again.
         self.options = WarpOptions(options.readout, long_side_px=max(64, *database.shape[1:3]))
-        scorer = self._scorer(GeoWarp(network.backbone).regressor)
+        scorer = self._scorer(unmoved := GeoWarp(network.backbone).regressor)
         self.candidates = found.ids
         self.known = {row: scorer.prepare(np.array(database[row])) for row in np.unique(found.ids).tolist()}
         self.queries = [scorer.prepare(np.array(queries[row])) for row in asked]
+        self.before["recall_unwarped"] = self.measure(unmoved)["recall"]
 
     def measure(self, regressor: nn.Module) -> dict[str, float]:
-        """Recall@1 after re-ranking, before it, and the most it could be; mean similarity of right and of wrong candidates."""
+        """Recall@1 after re-ranking, before it, the most it could be, and without warping; mean similarity of candidates."""
         was_training = regressor.training
         scorer = self._scorer(regressor)
         similarities = np.array([
@@ -70,12 +73,14 @@ class WarpValidation:
         return GeoWarpScorer(model, options=self.options)
 
 
-def describe_pixels(network: Network, pixels: np.ndarray, device: torch.device) -> np.ndarray:
-    """Descriptors (N, D) float32 of uint8 photos (N, H, W, 3), as the network gives them."""
+def describe_pixels(network: Network, pixels: np.ndarray, *, reading: Preprocessing) -> np.ndarray:
+    """Descriptors (N, D) float32 of uint8 photos (N, H, W, 3), as the network gives them of photos brought to its size."""
     parts = []
+    device = next(network.parameters()).device
     with torch.inference_mode():
         for start in range(0, len(pixels), _BATCH):
-            images = normalise(torch.from_numpy(np.array(pixels[start : start + _BATCH])).to(device))
+            photos = np.stack([read_as(np.array(photo), reading) for photo in pixels[start : start + _BATCH]])
+            images = normalise(torch.from_numpy(photos).to(device))
             parts.append(network(images.contiguous(memory_format=torch.channels_last)).float().cpu().numpy())
     return np.concatenate(parts)
 

@@ -1,0 +1,31 @@
+"""Cards of the project's own networks. Their weights come with Whence, under its licence, in the folder `weights`."""
+
+from __future__ import annotations
+
+from whence.registry import ModelCard, Origin, Preprocessing
+
+OWN_CARDS = (
+    ModelCard(
+        name="whence-resnet18conv4-gem-256",
+        summary="The project's own small network: it comes with Whence, needs no download, and was trained on rendered cities alone",
+        dim=256,
+        preprocessing=Preprocessing(size_px=(144, 192), interpolation="bilinear"),
+        licence="MIT",
+        weights="random weights, seed 0, trained by `whence train whence-resnet18conv4-gem-256 --dataset FOLDER/train/train "
+        "--val FOLDER/val --val-split val --out RUN`; the step best on the validation city, written by `whence convert "
+        "RUN/best.safetensors --as whence-resnet18conv4-gem-256 --half --out FILE`",
+        training_data="six rendered cities of 3,000 photos, `python tools/render_training_cities.py FOLDER`; no photo of a camera",
+        citation="He, Zhang, Ren, Sun: Deep residual learning for image recognition, CVPR 2016; Radenovic, Tolias, Chum: Fine-tuning "
+        "CNN image retrieval with no human annotation, PAMI 2019",
+        weights_licence="MIT",
+        origins=(Origin("packaged", "whence.models", "whence-resnet18conv4-gem-256.safetensors"),),
+        backbone="resnet18conv4",
+        aggregator="gem",
+        aggregator_options={"l2": "none"},
+        keys="whence",
+        is_unit_length=False,
+        figures="recall@1 at 25 m on the validation city (500 queries, 2,000 database photos): 57.4 % at this size; 52.8 % at the "
+        "128x96 of training, 55.0 at 160x120, 55.6 at 224x168",
+        limits="it has never seen a photo of a camera; on distinct photos with detail rootsift-vlad is better",
+    ),
+)

@@ -1,0 +1,21 @@
+"""Studies: named grids of measurements over models, recipes and settings. `whence study` lists and runs them."""
+
+from __future__ import annotations
+
+from whence.errors import UnknownName
+from whence.studies import geowarp
+from whence.studies.frame import Study
+
+STUDIES: dict[str, Study] = {study.name: study for study in geowarp.STUDIES}
+
+
+def list_studies() -> tuple[str, ...]:
+    """Names of the studies, sorted."""
+    return tuple(sorted(STUDIES))
+
+
+def get_study(name: str) -> Study:
+    """The study of this name. Raises `UnknownName` with the nearest names."""
+    if name not in STUDIES:
+        raise UnknownName("study", name, STUDIES)
+    return STUDIES[name]

@@ -1,0 +1,238 @@
+"""A study: a named grid of measurements. Each cell's result is a file; what is there is not measured again, the rest is missing.
+
+A study says which cells it has, what it takes, and which function measures a cell; the rest (resuming, what failed, the table, the
+plot, the page) is the same for all.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from whence.errors import BadOption, InputError, UnknownName, WhenceError
+from whence.runtime import atomic_write, progress
+from whence.training.record import versions
+
+Setting = str | int | float | bool
+Settings = Mapping[str, Setting]
+
+
+@dataclass(frozen=True, slots=True)
+class StudyOption:
+    """Something a study takes: a set, a model, a number. It counts as given where it differs from nothing."""
+
+    name: str
+    help: str
+    default: Setting = ""
+    is_needed: bool = False
+    """Whether nothing can be measured without it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One measurement: what it is about, by axis, in the order of the table's columns."""
+
+    settings: Settings
+
+    @property
+    def key(self) -> str:
+        """The name of its file."""
+        return re.sub(r"[^\w=.,+-]+", "_", ",".join(f"{axis}={value}" for axis, value in self.settings.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What was measured, with an interval where there is one."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A column of the table. Shares in [0, 1] have the unit "%" and are printed as such."""
+
+    name: str
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """What is drawn: measures against an axis or another measure. Cells that agree on `by` are one line."""
+
+    x: str
+    y: tuple[str, ...]
+    by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A named grid."""
+
+    name: str
+    summary: str
+    protocol: str
+    """What every number rests on; printed beside the table. May name options as {name}."""
+    options: tuple[StudyOption, ...]
+    grid: Callable[[Settings], Sequence[Cell]]
+    """The cells, from the resolved options."""
+    measured_by: str
+    """"module:function" that takes a cell's settings, the options and a work folder, and gives values by the measures' names."""
+    measures: tuple[Measure, ...]
+    plot: Plot
+
+
+@dataclass(frozen=True, slots=True)
+class CellResult:
+    """A cell with what was measured, or why nothing was."""
+
+    cell: Cell
+    values: Mapping[str, Value] = field(default_factory=dict)
+    seconds: float = 0.0
+    reason: str = "not run"
+    """Why there are no values."""
+
+    @property
+    def is_done(self) -> bool:
+        return bool(self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class StudyResult:
+    """All cells of a study in the order of its grid."""
+
+    study: Study
+    options: Settings
+    cells: tuple[CellResult, ...]
+
+    @property
+    def protocol(self) -> str:
+        """The study's protocol with the options filled in."""
+        return self.study.protocol.format_map(self.options)
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What of a study is measured now."""
+
+    only: tuple[str, ...] = ()
+    """Shell patterns of cells' keys; without any, all."""
+    max_seconds: float | None = None
+    """After so many seconds no further cell is begun."""
+    is_measuring: bool = True
+    """Whether missing cells are measured at all."""
+
+    def wants(self, cell: Cell) -> bool:
+        """Whether a cell is one of those asked for."""
+        return self.is_measuring and (not self.only or any(fnmatchcase(cell.key, f"*{pattern}*") for pattern in self.only))
+
+
+def resolve_options(study: Study, given: Settings) -> dict[str, Setting]:
+    """The study's options with defaults filled in. Raises `UnknownName` and `BadOption`."""
+    known = {option.name: option for option in study.options}
+    for name, value in given.items():
+        if name not in known:
+            raise UnknownName(f"option of the study {study.name}", name, known)
+        kind = type(known[name].default)
+        if kind in (int, float) and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise BadOption(f"{name} is a number, not {value!r}")
+        if kind is str and not isinstance(value, str):
+            given = {**given, name: str(value)}
+    options = {name: given.get(name, option.default) for name, option in known.items()}
+    for name, option in known.items():
+        if option.is_needed and options[name] == "":
+            raise BadOption(f"the study {study.name} needs the option {name}: {option.help}")
+    return options
+
+
+def run_study(
+    study: Study,
+    *,
+    out: str | Path,
+    options: Settings,
+    budget: Budget = Budget(),
+    show_progress: bool | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> StudyResult:
+    """Measure what is missing of a study in the folder `out`, within a budget; gives all cells, missing ones too.
+
+    A cell that raises a `WhenceError` stays missing, with the error as its reason, and the others go on. Raises `InputError` and
+    `BadOption` where the folder holds something else.
+    """
+    folder = Path(out)
+    resolved = resolve_options(study, options)
+    _claim(folder, study, resolved)
+    cells = tuple(study.grid(resolved))
+    results = {cell.key: read_cell(folder, cell) for cell in cells}
+    wanted = [cell for cell in cells if not results[cell.key].is_done and budget.wants(cell)]
+    started = clock()
+    with progress(study.name, total=len(wanted), show=show_progress) as advance:
+        for cell in wanted:
+            if budget.max_seconds is not None and clock() - started >= budget.max_seconds:
+                break
+            results[cell.key] = _measure(study, cell, resolved, folder, clock)
+            advance(1)
+    return StudyResult(study, resolved, tuple(results[cell.key] for cell in cells))
+
+
+def read_cell(folder: Path, cell: Cell) -> CellResult:
+    """What the folder holds of a cell; a file that is not whole counts as none."""
+    try:
+        record = json.loads((folder / "cells" / f"{cell.key}.json").read_text(encoding="utf-8"))
+        if record["settings"] != dict(cell.settings):
+            return CellResult(cell)
+        values = {name: Value(**value) for name, value in record["values"].items()}
+        return CellResult(cell, values, float(record["seconds"]), reason="")
+    except (OSError, ValueError, KeyError, TypeError):
+        return CellResult(cell)
+
+
+def _measure(study: Study, cell: Cell, options: Settings, folder: Path, clock: Callable[[], float]) -> CellResult:
+    module, _, name = study.measured_by.partition(":")
+    started = clock()
+    try:
+        values: Mapping[str, Value] = getattr(importlib.import_module(module), name)(cell.settings, options, folder / "work")
+    except WhenceError as error:
+        return CellResult(cell, reason=str(error))
+    seconds = clock() - started
+    record = {
+        "study": study.name,
+        "settings": dict(cell.settings),
+        "values": {name: asdict(value) for name, value in values.items()},
+        "seconds": seconds,
+        "packages": versions(),
+    }
+    file = folder / "cells" / f"{cell.key}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(file, "w") as text:
+        text.write(json.dumps(record, indent=1))
+    return CellResult(cell, values, seconds, reason="")
+
+
+def _claim(folder: Path, study: Study, options: Settings) -> None:
+    """Make the folder this study's, or check that it is."""
+    file = folder / "study.json"
+    asked: dict[str, Any] = {"study": study.name, "options": dict(options)}
+    if not file.is_file():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(f"{str(folder)!r} is not an empty folder and holds no study.json; choose another folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_write(file, "w") as text:
+            text.write(json.dumps(asked, indent=1))
+        return
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {str(file)!r}: {error}") from None
+    if found != asked:
+        differing = [name for name in options if (found.get("options") or {}).get(name) != options[name]]
+        what = f"with other values of {', '.join(differing)}" if found.get("study") == study.name else f"of {found.get('study')!r}"
+        raise BadOption(f"{str(folder)!r} holds a study {what}; give the same options, or choose another folder")

@@ -1,0 +1,139 @@
+"""How the cells of GeoWarp's studies are measured: trainings, re-ranking, and searching again."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from whence.data.formats import EvaluationSet, read_folders
+from whence.errors import BadOption, MissingExtra
+from whence.localize.expand import augment_database, diffuse, expand_queries
+from whence.recipes import get_recipe
+from whence.runtime import atomic_write
+from whence.studies.frame import Settings, Value
+from whence.studies.geowarp import EXACT, SEARCHED_AGAIN
+from whence.studies.shortlists import NUM_FOUND, Ordered, Shortlists, read_set
+from whence.training.recipe import override
+from whence.training.warp_recipe import WarpRecipe
+from whence.types import Neighbors
+
+_LOSSES = {"self_supervised": "self_supervised", "feature_wise": "features", "consistency": "consistency"}
+"""Axes of the ablation by the recipe's names."""
+_SIDES = {"unwarped cells": "none", "one-sided warp": "query"}
+_AGAIN = 5
+"""Candidates that queries are expanded with, and neighbours that the database is."""
+
+
+def measure_losses(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+    """Recalls after re-ranking with a regressor trained with the cell's losses; without any, with both photos whole."""
+    lists = _shortlists(options, work)
+    if cell["features"] == "global":
+        return lists.recalls(lists.found)
+    if not any(cell[axis] for axis in _LOSSES):
+        return _recalls_with(lists, options, {"sides": "none"})
+    changes = [f"losses.{name}={cell[axis]}" for axis, name in _LOSSES.items()]
+    return _after_training(lists, options, work, [*changes, f"loop.seed={cell['seed']}"])
+
+
+def measure_inward(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+    """Recalls after re-ranking with a regressor whose training views moved inward by up to the cell's k."""
+    return _after_training(_shortlists(options, work), options, work, [f"pairs.k={cell['k']}", f"loop.seed={cell['seed']}"])
+
+
+def measure_rival(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+    """Recalls of one method on the same shortlists; of GeoWarp's read-outs also what they lose to the exact one."""
+    method, lists = str(cell["method"]), _shortlists(options, work)
+    if method == "DenseVLAD":
+        lists = Shortlists(lists.data, model="densevlad", work=work)
+    ordered = _order(method, lists, options)
+    values = lists.recalls(ordered.predictions)
+    if method.startswith("GeoWarp"):
+        file = work / "exact.npy"
+        if method == EXACT or not file.is_file():
+            exact = ordered if method == EXACT else _order(EXACT, lists, options)
+            with atomic_write(file) as out:
+                np.save(out, exact.predictions)
+        values |= lists.most_lost(ordered.predictions, np.load(file))
+    if ordered.query_ms is not None:
+        values["ms per query"] = Value(ordered.query_ms)
+    return values
+
+
+def _shortlists(options: Settings, work: Path) -> Shortlists:
+    return Shortlists(read_set(options), model=str(options["model"]), work=work)
+
+
+def _order(method: str, lists: Shortlists, options: Settings) -> Ordered:
+    """The candidates in the order of a method."""
+    if method in ("no re-ranking", "DenseVLAD"):
+        return Ordered(lists.found)
+    if method in SEARCHED_AGAIN:
+        return _searched_again(method, lists)
+    if method == "SIFT and MAGSAC":
+        return lists.reranked("inliers", {}, num_candidates=int(options["candidates"]))
+    chosen: dict[str, Any] = {"sides": _SIDES[method]} if method in _SIDES else {"readout": method.removeprefix("GeoWarp ")}
+    if options["weights"]:
+        chosen |= {"weights": options["weights"], "model": options["model"]}
+    if options["long_side_px"]:
+        chosen |= {"long_side_px": options["long_side_px"]}
+    return lists.reranked(str(options["scorer"]), chosen, num_candidates=int(options["candidates"]))
+
+
+def _searched_again(method: str, lists: Shortlists) -> Ordered:
+    """What is found with expanded queries, an augmented database, both, or diffusion. The database's own part is not timed."""
+    database, queries = lists.descriptors
+    found, width = lists.found, min(NUM_FOUND, len(lists.data.database))
+    stored = augment_database(database, num=_AGAIN) if method in ("database augmentation", "both expanded") else database
+    started = time.process_time()
+    if method == "diffusion":
+        predictions = diffuse(queries, database, k=width).ids
+    else:
+        asked = queries
+        if method != "database augmentation":
+            near = lists.search(stored, queries)
+            similarities = np.einsum("qd,qkd->qk", queries, stored[near])
+            asked = expand_queries(queries, stored, Neighbors(near, similarities), num=_AGAIN)
+        predictions = lists.search(stored, asked)
+    assert predictions.shape == found.shape
+    return Ordered(predictions, 1e3 * (time.process_time() - started) / len(queries))
+
+
+def _after_training(lists: Shortlists, options: Settings, work: Path, changes: list[str]) -> dict[str, Value]:
+    """Train a regressor into the work folder, or go on where that was stopped, and re-rank with it."""
+    recipe = get_recipe(str(options["recipe"]))
+    if not isinstance(recipe, WarpRecipe):
+        raise BadOption(f"the recipe {recipe.name} trains no regressor; name another with recipe=NAME")
+    recipe = override(recipe, [f"model={options['model']}", *str(options["changes"]).split(), *changes])
+    try:
+        from whence.training.run import BEST, FINAL
+        from whence.training.warp_loop import image_size, train_warp
+    except ModuleNotFoundError:
+        raise MissingExtra("training", "torch,train") from None
+    out = work / "trainings" / ",".join(changes)
+    validation = _set_of(options, "val") if options["val"] else None
+    train_warp(
+        recipe,
+        _set_of(options, "train"),
+        out=out,
+        validation=validation,
+        pixels_folder=work / "pixels",
+        is_resumed=(out / "recipe.json").is_file(),
+        show_progress=False,
+    )
+    width, height = image_size(recipe, lists.model.card)
+    chosen: dict[str, Any] = {"weights": str(out / (FINAL if validation is None else BEST)), "long_side_px": max(64, width, height)}
+    return _recalls_with(lists, options, chosen)
+
+
+def _recalls_with(lists: Shortlists, options: Settings, chosen: dict[str, Any]) -> dict[str, Value]:
+    ordered = lists.reranked(
+        "geowarp", {"readout": options["readout"], "model": options["model"], **chosen}, num_candidates=int(options["candidates"])
+    )
+    return lists.recalls(ordered.predictions)
+
+
+def _set_of(options: Settings, which: str) -> EvaluationSet:
+    return read_folders(str(options[which]), split=str(options[f"{which}_split"]))

@@ -1,0 +1,150 @@
+"""Candidates of a set's queries, found once for all cells of a study, and what any order of them is worth."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from whence.data.formats import EvaluationSet, read_folders, read_frames, read_pairs
+from whence.evaluation.describing import SetDescriber
+from whence.evaluation.metrics import bootstrap_interval, first_hit_by_distance, first_hit_in_lists
+from whence.evaluation.protocol import THRESHOLDS_M, metric_ground
+from whence.index.flat import FlatIndex
+from whence.localize.rerank import PreparedPhotos, RerankOptions, rerank
+from whence.localize.retrieve import candidate_of
+from whence.models.descriptor import load_model
+from whence.registry import build, get_card
+from whence.studies.frame import Measure, Settings, StudyOption, Value
+
+NUM_FOUND = 20
+"""Candidates kept of each query; re-ranking orders the first few of them."""
+SET_OPTIONS = (
+    StudyOption("data", "the set that is asked: a folder with database and queries, or a CSV of query,positives", is_needed=True),
+    StudyOption("split", "split of the set: train, val or test"),
+    StudyOption("frames", "for two walks of the same frames: frames that far apart show the same place", -1),
+)
+RECALLS = (
+    *(Measure(f"recall@1 within {threshold:g} m", "%") for threshold in THRESHOLDS_M),
+    Measure("recall@5 within 25 m", "%"),
+    Measure("recall@1 as listed", "%"),
+    Measure("recall@5 as listed", "%"),
+)
+"""What a set with positions is measured by, and one that lists its positives."""
+
+
+def read_set(options: Settings) -> EvaluationSet:
+    """The set that a study's options name, see `SET_OPTIONS`."""
+    path = Path(str(options["data"]))
+    if path.is_file():
+        return read_pairs(path)
+    if int(options["frames"]) >= 0:
+        return read_frames(path, tolerance_frames=int(options["frames"]))
+    return read_folders(path, split=str(options["split"]))
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """An order of candidates, and what finding it took."""
+
+    predictions: np.ndarray
+    """(Q, K) database rows, best first, -1 for none."""
+    query_ms: float | None = None
+    """Median CPU milliseconds per query beyond the first search, the database's side prepared before."""
+
+
+class Shortlists:
+    """A set with the descriptors of a model; described once into the study's work folder."""
+
+    def __init__(self, data: EvaluationSet, *, model: str, work: Path, show_progress: bool | None = False) -> None:
+        self.data, self.model, self.work = data, load_model(model), work / Path(model).stem
+        self.show_progress = show_progress
+
+    @cached_property
+    def descriptors(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of database (N, D) and queries (Q, D); photos that cannot be read have zeros, which find nothing and are not found."""
+        describer = SetDescriber(self.model, self.work, self.show_progress)
+        database, queries = (describer.describe(photos, what) for photos, what in
+                             ((self.data.database, "database"), (self.data.queries, "queries")))  # fmt: skip
+        return np.nan_to_num(database), np.nan_to_num(queries)
+
+    @cached_property
+    def found(self) -> np.ndarray:
+        """(Q, NUM_FOUND) database rows of the plain search."""
+        return self.search(*self.descriptors)
+
+    def search(self, database: np.ndarray, queries: np.ndarray) -> np.ndarray:
+        """(Q, NUM_FOUND) database rows nearest to queries."""
+        ids: np.ndarray = FlatIndex.over(database).search(queries, k=min(NUM_FOUND, len(database))).ids
+        return ids
+
+    def reranked(self, scorer: str, scorer_options: Mapping[str, Any], *, num_candidates: int) -> Ordered:
+        """The first candidates in a scorer's order."""
+        options = RerankOptions(scorer, num_candidates, None, scorer_options)
+        made = build("scorer", scorer, options=scorer_options)
+        known, asking = (
+            PreparedPhotos(made, get_card(scorer, kind="scorer"), photos) for photos in (self.data.database, self.data.queries)
+        )
+        predictions, spent = self.found.copy(), []
+        for query, rows in enumerate(self.found.tolist()):
+            candidates = [
+                candidate_of(self.data.database, row, rank=rank, similarity=0.0) for rank, row in enumerate(rows, start=1)
+            ]
+            for row in rows[:num_candidates]:
+                known.of_row(row)
+            started = time.process_time()
+            asked = asking.of_row(query)
+            if asked is not None:
+                predictions[query] = [
+                    one.row for one in rerank(candidates, query=asked, prepared=known, options=options).candidates
+                ]
+            spent.append(time.process_time() - started)
+        return Ordered(predictions, 1e3 * float(np.median(spent)))
+
+    def recalls(self, predictions: np.ndarray) -> dict[str, Value]:
+        """Recall@1, and @5 within 25 m, with 95 % intervals that draw whole streets where the set names them."""
+        groups = self._groups
+        values = {}
+        for (n, within), hits in self.hits(predictions).items():
+            low, high = bootstrap_interval(hits, groups=groups)
+            values[f"recall@{n} {within}"] = Value(float(hits.mean()), low, high)
+        return values
+
+    def hits(self, predictions: np.ndarray) -> dict[tuple[int, str], np.ndarray]:
+        """By rank and radius which queries (Q,) have a positive."""
+        if self.data.positives is not None:
+            first = first_hit_in_lists(predictions, self.data.positives)
+            return {(n, "as listed"): first < n for n in (1, 5)}
+        ground = metric_ground(self.data.database, self.data.queries)
+        firsts = first_hit_by_distance(predictions, ground.database, ground.queries, thresholds_m=THRESHOLDS_M)
+        found = {(1, f"within {threshold:g} m"): first < 1 for threshold, first in zip(THRESHOLDS_M, firsts, strict=True)}
+        return {**found, (5, "within 25 m"): firsts[THRESHOLDS_M.index(25.0)] < 5}
+
+    def most_lost(self, ours: np.ndarray, theirs: np.ndarray) -> dict[str, Value]:
+        """Recall@1 that an order loses against another; each end of the interval is that of a one-sided 95 % interval."""
+        place = (1, "as listed") if self.data.positives is not None else (1, "within 25 m")
+        own, other = (self.hits(order)[place].astype(float) for order in (ours, theirs))
+        low, high = bootstrap_interval(other - own, groups=self._groups, level=0.9)
+        return {f"lost to exact {place[1]}": Value(float((other - own).mean()), low, high)}
+
+    @cached_property
+    def _groups(self) -> np.ndarray | None:
+        """(Q,) the street of each query, where a rendered world's table says; else every query stands for itself."""
+        files = [str(self.data.queries.file(row).resolve()) for row in range(len(self.data.queries))]
+        streets = _streets_beside(Path(files[0])) if files else {}
+        return np.array([streets[file] for file in files]) if all(file in streets for file in files) else None
+
+
+def _streets_beside(photo: Path) -> dict[str, str]:
+    """Streets by photo, from the cameras.csv of the world that the photo lies in; empty without one."""
+    table = next((folder / "cameras.csv" for folder in photo.parents if (folder / "cameras.csv").is_file()), None)
+    if table is None:
+        return {}
+    with open(table, newline="", encoding="utf-8") as file:
+        return {str((table.parent / row["path"]).resolve()): f"{row['city']} {row['street']}" for row in csv.DictReader(file)}

@@ -1,0 +1,122 @@
+"""What a study came to as a table: for the terminal, as records, as Markdown, and as a page with its plot."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from whence.runtime import atomic_write
+from whence.studies.frame import CellResult, Measure, StudyResult, Value
+from whence.studies.plots import draw_plot
+
+_STYLE = (
+    "body{font:15px/1.5 sans-serif;margin:2em auto;max-width:70em;padding:0 1em}table{border-collapse:collapse}"
+    "td,th{padding:.2em .8em;border-bottom:1px solid #ccc;text-align:left}td.number{text-align:right}"
+    "td.missing{color:#a40}"
+)
+
+
+def axes_of(result: StudyResult) -> tuple[str, ...]:
+    """The axes of the grid, in the order they first appear."""
+    return tuple(dict.fromkeys(axis for found in result.cells for axis in found.cell.settings))
+
+
+def rows_of(result: StudyResult) -> tuple[tuple[str, ...], ...]:
+    """The table as texts, its header first; a missing cell says so in its first measure. Measures that no cell has are left out."""
+    axes = axes_of(result)
+    measured = {name for found in result.cells for name in found.values}
+    measures = [one for one in result.study.measures if one.name in measured] or result.study.measures[:1]
+    return ((*axes, *(one.name for one in measures)), *(_row(found, axes, measures) for found in result.cells))
+
+
+def _row(found: CellResult, axes: Sequence[str], measures: Sequence[Measure]) -> tuple[str, ...]:
+    settings = [_plain(found.cell.settings.get(axis, "")) for axis in axes]
+    if not found.is_done:
+        return (*settings, found.reason, *[""] * (len(measures) - 1))
+    return (*settings, *(_text(found.values.get(measure.name), measure) for measure in measures))
+
+
+def _plain(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _text(value: Value | None, measure: Measure) -> str:
+    if value is None:
+        return "-"
+    factor, form = (100, ".1f") if measure.unit == "%" else (1, ".4g")
+    number = f"{factor * value.value:{form}}" + (f" {measure.unit}" if measure.unit else "")
+    if value.low is None or value.high is None:
+        return number
+    return f"{number} [{factor * value.low:{form}}, {factor * value.high:{form}}]"
+
+
+def as_table(result: StudyResult) -> RenderableType:
+    """For the terminal."""
+    header, *rows = rows_of(result)
+    table = Table(show_edge=False, pad_edge=False)
+    num_axes = len(axes_of(result))
+    for place, title in enumerate(header):
+        table.add_column(title, overflow="fold", justify="left" if place < num_axes else "right")
+    for found, row in zip(result.cells, rows, strict=True):
+        table.add_row(*map(Text, row), style=None if found.is_done else "yellow")
+    return Group(
+        Text(f"{result.study.name}: {result.study.summary}", style="bold"), Text(result.protocol), table, Text(_counted(result))
+    )
+
+
+def as_records(result: StudyResult) -> dict[str, Any]:
+    """As values, for JSON."""
+    cells = [
+        {
+            "settings": dict(found.cell.settings),
+            "is_done": found.is_done,
+            "reason": found.reason,
+            "seconds": found.seconds,
+            "values": {name: {"value": value.value, "low": value.low, "high": value.high} for name, value in found.values.items()},
+        }
+        for found in result.cells
+    ]
+    return {"study": result.study.name, "protocol": result.protocol, "options": dict(result.options), "cells": cells}
+
+
+def as_markdown(result: StudyResult) -> str:
+    """As Markdown."""
+    header, *rows = rows_of(result)
+    lines = [header, ("---",) * len(header), *rows]
+    table = "\n".join("| " + " | ".join(text.replace("|", "\\|").replace("\n", " ") for text in line) + " |" for line in lines)
+    return f"{result.study.summary}. {result.protocol}\n\n{table}\n\n{_counted(result)}\n"
+
+
+def as_page(result: StudyResult) -> str:
+    """As one HTML page with the plot; nothing is loaded from elsewhere."""
+    header, *rows = rows_of(result)
+    num_axes = len(axes_of(result))
+    head = "".join(f"<th>{html.escape(title)}</th>" for title in header)
+    body = ""
+    for found, row in zip(result.cells, rows, strict=True):
+        kinds = [""] * num_axes + [' class="number"' if found.is_done else ' class="missing"'] * (len(row) - num_axes)
+        body += "<tr>" + "".join(f"<td{kind}>{html.escape(text)}</td>" for kind, text in zip(kinds, row, strict=True)) + "</tr>\n"
+    title = html.escape(result.study.name)
+    return (
+        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>\n'
+        f"<h1>{title}</h1><p>{html.escape(result.study.summary)}</p><p>{html.escape(result.protocol)}</p>\n"
+        f"{draw_plot(result)}\n<table><tr>{head}</tr>\n{body}</table><p>{html.escape(_counted(result))}</p></html>\n"
+    )
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a table or a page to a file, whole or not at all."""
+    with atomic_write(path, "w") as file:
+        file.write(text)
+
+
+def _counted(result: StudyResult) -> str:
+    done = sum(found.is_done for found in result.cells)
+    missing = len(result.cells) - done
+    return f"{done} of {len(result.cells)} cells measured" + (f", {missing} missing" if missing else "")
