@@ -124,13 +124,17 @@ def retrieval_scores(result: Evaluation) -> dict[str, np.ndarray]:
 
 
 def combine_scores(scores: Mapping[str, np.ndarray], is_right: np.ndarray, *, seed: int = 0) -> np.ndarray | None:
-    """(Q,) probabilities from all scores together, each query's from a fit that it took no part in; None where too few are there.
+    """(Q,) probabilities from all scores together, as `cross_fit` gives them. Variances and counts enter by their logs."""
+    return cross_fit(np.stack([_as_feature(values) for values in scores.values()], axis=1), is_right, seed=seed)
 
-    Logistic regression with weights that may not be negative, on five folds. Variances and counts enter by their logs.
+
+def cross_fit(table: np.ndarray, is_right: np.ndarray, *, seed: int = 0) -> np.ndarray | None:
+    """(Q,) probabilities from features (Q, F), each query's from a fit that it took no part in; None where too few are there.
+
+    Logistic regression with weights that may not be negative, on five folds.
     """
     if min(int(is_right.sum()), int((~is_right).sum())) < MIN_FITTED:
         return None
-    table = np.stack([_as_feature(values) for values in scores.values()], axis=1)
     folds = random_stream(seed).permutation(len(is_right)) % NUM_FOLDS
     probabilities = np.empty(len(is_right))
     for fold in range(NUM_FOLDS):
