@@ -255,7 +255,12 @@ def test_stages_prepare_only_what_is_asked(tmp_path: Path) -> None:
     done = rerank(candidates, query=query, prepared=prepared, options=options)
     assert done.candidates[0].photo == "2"
     assert [one.num_inliers is not None and one.num_inliers > 8 for one in done.candidates] == [True, False, False, False]
-    assert [len(stage._remembered) for stage in prepared.stages] == [4, 1]
+    assert [len(stage._remembered) for stage in prepared.stages] == [4, 0], "both stages need the same keypoints"
+    other = rerank_options("rapid:4,inliers:1", scorer_options={"inliers.max_keypoints": 700})
+    apart = PreparedPhotos.for_options(other, photos)
+    query = apart.of_image(view_of(draw_place(2), shift=15, seed=1))
+    assert rerank(candidates, query=query, prepared=apart, options=other).candidates[0].photo == "2"
+    assert [len(stage._remembered) for stage in apart.stages] == [4, 1]
     broken = Photos.of([Photo(path=str(tmp_path / "none.png"), content="0" * 32)])
     assert prepared.over(broken).of_row(0) is None
 

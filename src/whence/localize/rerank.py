@@ -114,6 +114,8 @@ class PreparedPhotos:
         self.cache_ids: tuple[str, ...] = (cache_id(card, scorer),)
         self.stages: tuple[PreparedPhotos, ...] = ()
         """Of a chain, each stage's own."""
+        self.like: PreparedPhotos | None = None
+        """An earlier stage of the chain that prepares the very same."""
         self._remembered: OrderedDict[bytes, Arrays | None] = OrderedDict()
         self._num_remembered_bytes = 0
 
@@ -138,7 +140,7 @@ class PreparedPhotos:
         else:
             scorer = build("scorer", options.scorer, options=options.scorer_options)
         prepared = cls(scorer, get_card(options.scorer, kind="scorer"), photos, store=store)
-        prepared.stages = stages
+        prepared.stages = _linked(stages)
         return prepared
 
     def over(
@@ -147,11 +149,14 @@ class PreparedPhotos:
         """The same scorer for another collection. `given`: arrays that are there already, by content."""
         other = PreparedPhotos(self.scorer, self.card, photos, store=store, given=given)
         other.is_shared, other.cache_ids = self.is_shared, self.cache_ids
-        other.stages = tuple(stage.over(photos, store=store, given=given if stage.is_shared else {}) for stage in self.stages)
+        stages = (stage.over(photos, store=store, given=given if stage.is_shared else {}) for stage in self.stages)
+        other.stages = _linked(tuple(stages))
         return other
 
     def of_image(self, source: Source) -> Arrays:
         """What the scorer prepares of a photo or of pixels. Raises `UnreadableImage`."""
+        if self.like is not None:
+            return self.like.of_image(source)
         if self.stages:
             return dict(StagedArrays([partial(stage.of_image, source) for stage in self.stages]))
         return self.scorer.prepare(read_as(source, self.card.preprocessing))
@@ -161,6 +166,8 @@ class PreparedPhotos:
 
         Of a chain each stage's arrays are made when it asks for them.
         """
+        if self.like is not None:
+            return self.like.of_row(row)
         if self.stages:
             staged = StagedArrays([partial(stage.of_row, row) for stage in self.stages])
             return None if staged.part(0) is None else staged
@@ -191,6 +198,17 @@ class PreparedPhotos:
             return self.of_image(self.photos.file(row))
         except UnreadableImage:
             return None
+
+
+def _linked(stages: tuple[PreparedPhotos, ...]) -> tuple[PreparedPhotos, ...]:
+    """The stages, each that prepares the same as an earlier one pointing to it."""
+
+    def kind(stage: PreparedPhotos) -> tuple[object, ...]:
+        return stage.scorer.key.split("/")[0], stage.card.preprocessing
+
+    for place, stage in enumerate(stages):
+        stage.like = next((earlier for earlier in stages[:place] if kind(earlier) == kind(stage)), None)
+    return stages
 
 
 def _num_bytes(arrays: Arrays | None) -> int:
