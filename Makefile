@@ -13,7 +13,7 @@ demo: $(VENV)/torch
 	$(BIN)/whence demo demo
 
 test: $(VENV)/dev
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=90
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 check: $(VENV)/dev
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy

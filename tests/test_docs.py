@@ -18,7 +18,7 @@ from whence.evaluation.benchmarks import evaluate
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-NEED_TORCH = {"geowarp.md", "describing.md", "models.md"}
+NEED_TORCH = {"geowarp.md", "training.md", "describing.md", "models.md"}
 INLINE = re.compile(r"`(whence [^`]+)`")
 
 

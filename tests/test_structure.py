@@ -194,7 +194,8 @@ MAY_WRITE = {
 }
 """Files that may write otherwise than through `runtime.atomic_write`, and how: the one itself, the store's data files and lock,
 whole database folders, maps that are opened for reading or have no name, the null device, a picture in memory, downloads that go
-on where they broke off, a file to try before it is written, a log that grows by lines, and a counter of the system that is set to zero."""
+on where they broke off, a file to try before it is written, a log that grows by lines, and a counter of the system that is set
+to zero."""
 WRITING_METHODS = {"write_text", "write_bytes", "imwrite", "save", "savez", "savez_compressed", "savetxt", "tofile", "touch"}
 WRITING_METHODS |= {
     "to_csv",
@@ -298,6 +299,7 @@ def test_every_module_that_writes_is_in_the_battery() -> None:
         "models/export.py": "test_export, after what must be computed first",
         "training/pixels.py": "decoded photos, made again where they are not",
         "studies/geowarp_cells.py": "numbers beside a study, which the battery writes",
+        "studies/rerank_cells.py": "comparisons beside a study, made again where they are not",
         "training/warp_loop.py": "numbers beside a training's recipe, which the battery writes",
         "worlds/mesh.py": "part of a world, whose first file stands for all",
     }

@@ -24,14 +24,15 @@ from whence.errors import BadOption, NoPhotos, UnknownName
 from whence.geo import NeighborLists
 from whence.models.netvlad import NetVlad
 from whence.recipes import get_recipe
+from whence.training.cells import select_runs
 from whence.training.checkpoints import newest_checkpoint, read_checkpoint
 from whence.training.losses import tuple_loss
-from whence.training.mining import Miner
+from whence.training.mining import Drawn, Miner
 from whence.training.recipe import override
 from whence.training.record import read_log
 from whence.training.tuple_loop import TupleRun, make_tuple_network, train_tuples
 from whence.training.tuple_recipe import MiningOptions, TupleRecipe
-from whence.training.tuples import TupleSet, make_tuple_set, msls_weights, select_lists
+from whence.training.tuples import TupleSet, make_tuple_set, msls_weights
 from whence.types import Photo, PlanePoint
 from whence.worlds.capture import CaptureOptions
 from whence.worlds.city import WorldOptions, render_world
@@ -58,6 +59,15 @@ def made_set(seed: int, *, num_database: int = 40, num_queries: int = 15, side_m
 def described(tuples: TupleSet, *, seed: int, dim: int = 6) -> np.ndarray:
     total = tuples.num_database + len(tuples.data.queries)
     return np.random.default_rng([seed, 1]).standard_normal((total, dim)).astype(np.float32)
+
+
+def candidates_of(drawn: Drawn) -> list[np.ndarray]:
+    """The candidates of each query; of random mining what is drawn."""
+    if drawn.negatives is not None:
+        return list(drawn.negatives)
+    assert drawn.candidates is not None
+    lists = drawn.candidates.lists()
+    return [lists.of(number) for number in range(len(drawn.queries))]
 
 
 def slow_nearest(descriptors: np.ndarray, asked: int, rows: np.ndarray, k: int) -> list[int]:
@@ -100,6 +110,7 @@ def test_mining_is_the_slow_oracle(name: str, max_bytes: int) -> None:
             return torch.from_numpy(descriptors[rows])
 
         drawn = miner.draw(refresh)
+        lists = candidates_of(drawn)
         mined = miner.mine(refresh, describe)
         assert len(set(asked)) == len(asked), "every photo is described once"
         assert mined.shape == (9, 6)
@@ -107,7 +118,7 @@ def test_mining_is_the_slow_oracle(name: str, max_bytes: int) -> None:
         for number, query in enumerate(drawn.queries):
             q = int(tuples.queries[query])
             (best,) = slow_nearest(descriptors, num_database + q, np.array(hard[q]), 1)
-            candidates = drawn.candidates.of(number)
+            candidates = lists[number]
             assert not set(candidates.tolist()) & set(soft[q])
             assert set(known.get(q, [])) <= set(candidates.tolist())
             negatives = candidates.tolist()
@@ -139,10 +150,11 @@ def test_drawn_candidates_are_what_mining_may_take(
     for refresh in range(2):
         drawn, again = miner.draw(refresh), miner.draw(refresh)
         assert np.array_equal(drawn.queries, again.queries)
-        assert np.array_equal(drawn.candidates.members, again.candidates.members)
+        lists = candidates_of(drawn)
+        assert all(map(np.array_equal, lists, candidates_of(again)))
         assert len(set(drawn.queries.tolist())) == len(drawn.queries) == min(num_queries, len(tuples.queries))
         for number, query in enumerate(drawn.queries):
-            rows = drawn.candidates.of(number)
+            rows = lists[number]
             assert len(np.unique(rows)) == len(rows) >= num_negatives
             assert not np.isin(rows, tuples.excluded.of(int(query))).any()
             if name == "random":
@@ -154,8 +166,9 @@ def test_drawn_candidates_are_what_mining_may_take(
 def test_partial_mining_shares_one_pool() -> None:
     options = MiningOptions("partial", num_queries=8, num_negatives=2, num_candidates=10, positive_m=30, excluded_m=40)
     miner = Miner(make_tuple_set(made_set(1), options=options), options=options)
-    assert len(set(miner.draw(0).candidates.members.tolist())) <= 10
-    assert set(miner.draw(0).candidates.members.tolist()) != set(miner.draw(1).candidates.members.tolist())
+    first, second = (set(np.concatenate(candidates_of(miner.draw(refresh))).tolist()) for refresh in (0, 1))
+    assert len(first) <= 10
+    assert first != second
 
 
 def test_full_mining_gets_no_easier() -> None:
@@ -193,7 +206,7 @@ def test_listed_positives_and_notes_of_a_set() -> None:
     assert tuples.queries.tolist() == [0, 2]
     assert [tuples.positives.of(q).tolist() for q in range(2)] == [[1, 4], [7]]
     assert tuples.weights[0] > tuples.weights[1]
-    chosen = select_lists(lists, np.array([2, 0]))
+    chosen = select_runs(lists, np.array([2, 0]))
     assert [chosen.of(q).tolist() for q in range(2)] == [[7], [1, 4]]
 
 

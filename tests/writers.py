@@ -200,6 +200,16 @@ def _recipe(inputs: Inputs, folder: Path) -> None:
     claim_run(folder, get_recipe("tiny"), data={}, is_resumed=False)
 
 
+def _comparison(inputs: Inputs, folder: Path) -> None:
+    from whence.evaluation.comparison import Compared, Comparison
+    from whence.evaluation.comparison_report import write_comparison
+    from whence.evaluation.metrics import recalls
+
+    ranks = np.arange(8)
+    models = tuple(Compared(f"model {number} " * 20, recalls(ranks), ranks) for number in range(20))
+    write_comparison(folder / "comparison.html", Comparison("set", "protocol", 25.0, 8, 8, models, ()))
+
+
 def _study(inputs: Inputs, folder: Path) -> None:
     from study_samples import SAMPLE
     from whence.studies.frame import Budget, run_study
@@ -234,6 +244,7 @@ WRITERS = (
     Writer("virtual positions", _positions, "positions/positions.json", is_replacing=False),
     Writer("cameras", _table_of_truth, "cameras.csv"),
     Writer("picture of the truth", _png_of_truth, "depth.png", is_flushed=False),
+    Writer("comparison", _comparison, "comparison.html"),
     Writer("study", _study, "study.json", is_replacing=False),
     Writer("table of a study", _table_of_a_study, "table.md"),
     Writer("list of images", _list_of_images, "database_images_paths.txt"),

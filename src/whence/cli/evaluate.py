@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from whence.cli.output import print_json, print_note, show
 from whence.data.formats import EvaluationSet, read_frames
-from whence.data.predictions import read_hloc_pairs, read_predictions, write_hloc_pairs, write_predictions
+from whence.data.predictions import Ranked, read_hloc_pairs, read_predictions, write_hloc_pairs, write_predictions
 from whence.data.scan import scan_photos
 from whence.errors import BadOption, NoPhotos
 from whence.settings import load_settings, parse_options
+
+if TYPE_CHECKING:
+    from whence.evaluation.benchmarks import EvaluationOptions
 
 
 def register(app: typer.Typer) -> None:
@@ -24,6 +30,8 @@ def evaluate(
     data: str = typer.Argument(
         ..., help="Folder with database and queries, a CSV of query,positives, a folder of photos, or a published set's name."
     ),
+    names: list[str] = typer.Argument(None, help="With --compare: models, or files of saved predictions (.csv, .txt)."),
+    compare: bool = typer.Option(False, "--compare", help="Compare the models and predictions named after the data, pair by pair."),
     model: str = typer.Option(None, help="Model to evaluate; `whence models` lists them."),
     option: list[str] = typer.Option([], "--option", help="Model option as name=value. May be repeated."),
     protocol: str = typer.Option(None, "--protocol", help="Published set that the folder holds: pitts30k, msls-val, tokyo247, ..."),
@@ -49,12 +57,21 @@ def evaluate(
     rerank_option: list[str] = typer.Option([], "--rerank-option", help="Scorer option as name=value. May be repeated."),
     rerank_candidates: int = typer.Option(20, "--rerank-candidates", help="Candidates per query that --rerank compares."),
     rerank_seconds: float = typer.Option(None, "--rerank-seconds", help="Seconds per query for --rerank."),
+    rerank_when_unsure: float = typer.Option(
+        None,
+        "--rerank-when-unsure",
+        help="Compare further candidates only where the first is right with less than this probability.",
+    ),
     calibration: str = typer.Option(None, help="With --rerank: verify with this calibration file instead of the packaged one."),
     query_mode: str = typer.Option(None, help="How queries are looked at: hard_resize, five_crops, maj_voting, panorama, ..."),
     query_size: str = typer.Option(None, help="Height and width for --query-mode, as 480x640. Default: the model's own."),
+    fit_on: str = typer.Option(None, "--fit-on", help="Fit what a model fits (PCA, words) on this folder, not on the database."),
+    frugal: bool = typer.Option(False, "--frugal", help="Keep descriptors in a temporary file instead of in memory."),
     save_predictions: str = typer.Option(None, help="Write the ranked candidates to this CSV file."),
     save_pairs: str = typer.Option(None, help="Write the ranked candidates to this file as hloc pairs."),
-    report: str = typer.Option(None, "--report", help="Write a page with map, photos and candidates to this HTML file."),
+    report: str = typer.Option(
+        None, "--report", help="Write a page with map, photos and candidates to this HTML file; with --compare also .md."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of a table."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar."),
 ) -> int:
@@ -72,19 +89,28 @@ def evaluate(
         rerank=None
         if rerank is None
         else rerank_options(
-            rerank, num_candidates=rerank_candidates, max_seconds=rerank_seconds, scorer_options=parse_options(rerank_option)
+            rerank,
+            num_candidates=rerank_candidates,
+            max_seconds=rerank_seconds,
+            scorer_options=parse_options(rerank_option),
+            when_unsure=rerank_when_unsure,
         ),
         calibration=None if calibration is None else Path(calibration),
         work_folder=None if work is None else Path(work),
         views=parse_views(query_mode, query_size),
+        is_frugal=frugal,
+        fit_folder=None if fit_on is None else Path(fit_on),
     )
     folders = (database_folder, queries_folder)
     chosen = _read_set(data, protocol, split, folders, frames, leave_one_out, positions)
+    if compare or names:
+        if not compare or predictions or save_predictions or save_pairs or model:
+            raise BadOption("--compare takes models and files of predictions after the data, and writes --report and --json alone")
+        return _compare(chosen, names or [], options, parse_options(option), report, as_json, quiet)
     if predictions is not None and rerank is not None:
         raise BadOption("--rerank orders candidates that Whence finds, not those of --predictions")
     if predictions is not None:
-        read = read_hloc_pairs if predictions.endswith(".txt") else read_predictions
-        result = evaluate_predictions(read(predictions), chosen, name=predictions, options=options)
+        result = evaluate_predictions(_read_ranked(predictions), chosen, name=predictions, options=options)
     else:
         name = load_settings(flags={"model": model}).model
         progress = False if quiet or as_json else None
@@ -102,6 +128,45 @@ def evaluate(
         print_json(as_records(result))
     else:
         show(as_table(result))
+    return 0
+
+
+def _read_ranked(path: str) -> tuple[Ranked, ...]:
+    return read_hloc_pairs(path) if path.endswith(".txt") else read_predictions(path)
+
+
+def _compare(
+    data: EvaluationSet,
+    names: list[str],
+    options: EvaluationOptions,
+    model_options: Mapping[str, Any],
+    report: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Evaluate each, and print how they differ."""
+    from whence.evaluation.benchmarks import evaluate, evaluate_predictions
+    from whence.evaluation.comparison import compare
+    from whence.evaluation.comparison_report import as_comparison_records, as_comparison_table, write_comparison
+
+    results = []
+    for number, name in enumerate(names):
+        if Path(name).suffix in (".csv", ".txt"):
+            results.append(evaluate_predictions(_read_ranked(name), data, name=name, options=options))
+            continue
+        work = options.work_folder and options.work_folder / f"{number}-{Path(name).stem}"
+        if work is not None:
+            work.mkdir(parents=True, exist_ok=True)
+        own = replace(options, work_folder=work)
+        progress = False if quiet or as_json else None
+        results.append(evaluate(name, data, options=own, model_options=model_options, show_progress=progress))
+    found = compare(results, names=names)
+    if report is not None:
+        write_comparison(report, found)
+    if as_json:
+        print_json(as_comparison_records(found))
+    else:
+        show(as_comparison_table(found))
     return 0
 
 

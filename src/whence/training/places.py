@@ -9,6 +9,7 @@ import numpy as np
 from whence.data.photos import Photos
 from whence.errors import NoPhotos
 from whence.geo import NeighborLists, heading_difference_deg, neighbors_within, to_earth_centred
+from whence.training.cells import group_rows
 from whence.training.recipe import PlaceOptions
 
 
@@ -42,10 +43,7 @@ def make_places(photos: Photos, *, options: PlaceOptions = PlaceOptions()) -> Pl
     cell = np.floor(place).astype(np.int64)
     cell[:, -1] %= num_bins
     off = ((place - np.floor(place) - 0.5) ** 2).sum(axis=1)
-    order = np.lexsort((usable, off, *cell.T))
-    is_first = np.ones(len(order), bool)
-    is_first[1:] = (np.diff(cell[order], axis=0) != 0).any(axis=1)
-    own = np.sort(usable[order[is_first]])
+    own = np.sort(usable[_nearest_to_middle(cell, off)]) if len(usable) else usable
     near = neighbors_within(ground, ground[own], radius_m=options.radius_m)
     owner = np.repeat(np.arange(len(own)), near.counts)
     is_seen = heading_difference_deg(heading[near.members], heading[own[owner]]) <= options.max_turn_deg
@@ -65,3 +63,15 @@ def metric_points(photos: Photos) -> np.ndarray:
     if photos.has_plane.all() and len(np.unique(photos.zone)) == 1:
         return np.stack([photos.east_m, photos.north_m], axis=1)
     return to_earth_centred(photos.lat, photos.lon)
+
+
+def _nearest_to_middle(cell: np.ndarray, off: np.ndarray) -> np.ndarray:
+    """For every occupied cell (N, d) the first of its rows that lie nearest to its middle, by `off` (N,)."""
+    keys = np.zeros(len(cell), np.int64)
+    for column in cell.T:
+        keys = keys * (int(column.max()) - int(column.min()) + 1) + (column - column.min())
+    held = group_rows(keys).rows
+    ordered = off[held.members]
+    is_nearest = ordered == np.repeat(np.minimum.reduceat(ordered, held.offsets[:-1]), held.counts)
+    places = np.flatnonzero(is_nearest)
+    return held.members[places[np.searchsorted(places, held.offsets[:-1])]]

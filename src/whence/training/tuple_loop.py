@@ -20,10 +20,11 @@ from whence.data.formats import EvaluationSet
 from whence.errors import BadOption
 from whence.models.netvlad import NetVlad
 from whence.models.networks import Network, normalise
+from whence.registry import ModelCard
 from whence.runtime import progress, random_stream
 from whence.training import checkpoints
 from whence.training.augment import Augment
-from whence.training.loop import make_network, read_start
+from whence.training.loop import make_network, network_card, read_start
 from whence.training.losses import tuple_loss
 from whence.training.mining import Miner
 from whence.training.pixels import cached_pixels
@@ -146,19 +147,20 @@ class TupleRun(Run[TupleRecipe]):
 
     def _fit_words(self) -> None:
         """Let visual words begin at the k-means of local descriptors of training photos."""
-        holders = [part for part in self.network.modules() if isinstance(part, NetVlad)]
-        if not holders:
+        network = self.network
+        holders = [part for part in network.modules() if isinstance(part, NetVlad)]
+        if not holders or not isinstance(network, Network):
             return
         total = len(self.database) + len(self.queries)
         random = random_stream(self.recipe.loop.seed, _WORDS, 0)
         chosen = random.choice(total, min(self.recipe.words.num_photos, total), replace=False)
-        self.network.eval()
+        network.eval()
         sample = sample_locations(
-            self.network, self._resized(chosen), options=self.recipe.words, device=self.device, seed=self.recipe.loop.seed
+            network, self._resized(chosen), options=self.recipe.words, device=self.device, seed=self.recipe.loop.seed
         )
         for holder in holders:
             holder.fit(sample, seed=self.recipe.loop.seed)
-        self.network.train()
+        network.train()
 
     def num_batches(self, epoch: int) -> int:
         return self.miner.num_tuples // self.recipe.batch_queries
@@ -231,6 +233,9 @@ class TupleRun(Run[TupleRecipe]):
     def measure(self, network: nn.Module) -> dict[str, float]:
         assert self.validation is not None
         return {"recall": self.validation.recall(network, device=self.device, precision=self.dtype)}
+
+    def card_of(self, network: nn.Module) -> ModelCard:
+        return network_card(self.recipe, network)
 
     @property
     def is_validated(self) -> bool:

@@ -41,7 +41,7 @@ class MiningOptions:
     """... and those within this distance are never its negatives."""
     batch_size: int = 16
     """Photos described at once while mining."""
-    max_bytes: int = 268_435_456
+    max_bytes: int = 16_777_216
     """What descriptors of database photos may take in memory at once."""
 
 

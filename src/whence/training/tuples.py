@@ -11,6 +11,7 @@ from whence.data.names import parse_name
 from whence.errors import BadOption, NoPhotos
 from whence.evaluation.protocol import metric_ground
 from whence.geo import NeighborLists, neighbors_within
+from whence.training.cells import select_runs
 from whence.training.tuple_recipe import MiningOptions
 
 
@@ -58,7 +59,7 @@ def make_tuple_set(data: EvaluationSet, *, options: MiningOptions) -> TupleSet:
     notes = data.notes or tuple(fields.note if (fields := parse_name(path)) else "" for path in data.queries.paths)
     is_night, is_sideways = (np.array([word in notes[q].lower().split("_") for q in queries]) for word in ("night", "sideways"))
     weights = msls_weights(is_night=is_night, is_sideways=is_sideways)
-    return TupleSet(data, queries, select_lists(positives, queries), select_lists(excluded, queries), weights)
+    return TupleSet(data, queries, select_runs(positives, queries), select_runs(excluded, queries), weights)
 
 
 def msls_weights(*, is_night: np.ndarray, is_sideways: np.ndarray) -> np.ndarray:
@@ -67,11 +68,3 @@ def msls_weights(*, is_night: np.ndarray, is_sideways: np.ndarray) -> np.ndarray
     for is_rare in (is_night, is_sideways):
         weights[is_rare] += len(is_rare) / max(1, is_rare.sum())
     return weights / weights.sum()
-
-
-def select_lists(lists: NeighborLists, queries: np.ndarray) -> NeighborLists:
-    """The lists of some queries."""
-    counts = lists.counts[queries]
-    offsets = np.concatenate([[0], np.cumsum(counts)])
-    within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts)
-    return NeighborLists(offsets, lists.members[np.repeat(lists.offsets[queries], counts) + within])

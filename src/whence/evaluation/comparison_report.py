@@ -1,0 +1,168 @@
+"""A comparison as a table for the terminal, records, Markdown with plots beside it, and one HTML page that opens offline."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from whence.errors import BadOption
+from whence.evaluation.comparison import Compared, Comparison
+from whence.evaluation.plots import PlotPoint, draw_points
+from whence.runtime import atomic_write
+
+_STYLE = (
+    "body{font:15px/1.5 sans-serif;margin:2em auto;max-width:76em;padding:0 1em}table{border-collapse:collapse}"
+    "td,th{padding:.2em .8em;border-bottom:1px solid #ccc;text-align:right}td:first-child,th:first-child{text-align:left}"
+)
+_PLOTS: Mapping[str, tuple[str, Callable[[Compared], float | None]]] = {
+    "dimension": ("dimensions", lambda model: None if model.cost is None else float(model.cost.dim)),
+    "time": ("milliseconds to describe a photo", lambda model: None if model.cost is None else model.cost.describe_ms),
+    "memory": ("megabytes of descriptors", lambda model: None if model.cost is None else model.cost.index_bytes / 1e6),
+}
+
+
+def header_lines(found: Comparison) -> tuple[str, ...]:
+    """What every number rests on."""
+    within = "positives as listed" if found.threshold_m is None else f"within {found.threshold_m:g} m"
+    return (
+        f"{found.set_name}: {found.num_queries} queries, {found.num_database} database photos, {within}",
+        f"protocol: {found.protocol}; all queries count. Intervals of recall are Wilson's, of differences those of the paired "
+        "bootstrap, at 95 %",
+    )
+
+
+def recall_rows(found: Comparison) -> tuple[tuple[str, ...], ...]:
+    """Recalls and costs, the header first."""
+    header = ("model", *(f"recall@{recall.n}" for recall in found.models[0].recalls), "dimensions", "descriptors", "parameters",
+              "GFLOPs", "describing", "searching", "peak memory")  # fmt: skip
+    return (header, *((model.name, *map(_share, model.recalls), *_costs(model)) for model in found.models))
+
+
+def difference_rows(found: Comparison) -> tuple[tuple[str, ...], ...]:
+    """Differences to the first model in points, the header first."""
+    first = found.models[0]
+    header = (f"less {first.name}", *(f"recall@{recall.n}" for recall in first.recalls))
+    rows = []
+    for model in found.models[1:]:
+        ours = [one.difference for one in found.differences if (one.first, one.second) == (model.name, first.name)]
+        cells = [f"{100 * d.value:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}], p {d.p:.3f}" for d in ours]
+        rows.append((model.name, *cells))
+    return (header, *rows)
+
+
+def as_comparison_table(found: Comparison) -> RenderableType:
+    """For the terminal."""
+    tables = []
+    for header, *rows in (recall_rows(found), difference_rows(found)):
+        table = Table(show_edge=False, pad_edge=False)
+        for place, title in enumerate(header):
+            table.add_column(title, overflow="fold", justify="right" if place else "left")
+        for row in rows:
+            table.add_row(*map(Text, row))
+        tables.append(table)
+    first, second = header_lines(found)
+    return Group(Text(first, style="bold"), Text(second), *tables)
+
+
+def as_comparison_records(found: Comparison) -> dict[str, Any]:
+    """As values, for JSON; every two models are compared."""
+    return {
+        "set": found.set_name,
+        "protocol": found.protocol,
+        "threshold_m": found.threshold_m,
+        "num_database": found.num_database,
+        "num_queries": found.num_queries,
+        "models": [
+            {
+                "model": model.name,
+                "recalls": [{**asdict(recall), "recall": recall.value} for recall in model.recalls],
+                "cost": None if model.cost is None else asdict(model.cost),
+            }
+            for model in found.models
+        ],
+        "differences": [
+            {"first": one.first, "second": one.second, "n": one.n, **asdict(one.difference)} for one in found.differences
+        ],
+    }
+
+
+def plots_of(found: Comparison) -> dict[str, str]:
+    """Recall at the first N against dimension, time and memory, as SVG by name; plots without figures are left out."""
+    drawn = {}
+    for name, (across, value_of) in _PLOTS.items():
+        lines = {}
+        for model in found.models:
+            x, recall = value_of(model), model.recalls[0]
+            if x is not None:
+                lines[model.name] = [PlotPoint(x, 100 * recall.value, 100 * recall.low, 100 * recall.high)]
+        caption = f"recall@{found.models[0].recalls[0].n} in % against {across}"
+        if picture := draw_points(lines, caption=caption, has_log=True):
+            drawn[name] = picture
+    return drawn
+
+
+def write_comparison(path: str | Path, found: Comparison) -> None:
+    """Write a page (.html), or Markdown (.md) with its plots as SVG files beside it. Raises `BadOption` and `UnwritableFile`."""
+    target = Path(path)
+    if target.suffix == ".html":
+        text = _page(found)
+    elif target.suffix == ".md":
+        text = _markdown(found, target)
+    else:
+        raise BadOption(f"a comparison is written as .html or .md, not {target.name!r}")
+    with atomic_write(target, "w") as file:
+        file.write(text)
+
+
+def _page(found: Comparison) -> str:
+    title = html.escape(f"Comparison on {found.set_name}")
+    body = "".join(f"<p>{html.escape(line)}</p>\n" for line in header_lines(found))
+    for header, *rows in (recall_rows(found), difference_rows(found)):
+        lines = [f"<tr>{''.join(f'<th>{html.escape(title)}</th>' for title in header)}</tr>"]
+        lines += [f"<tr>{''.join(f'<td>{html.escape(text)}</td>' for text in row)}</tr>" for row in rows]
+        body += "<table>" + "\n".join(lines) + "</table>\n"
+    body += "\n".join(plots_of(found).values())
+    policy = "default-src 'none'; style-src 'unsafe-inline'"
+    return (
+        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}">'
+        f"<title>{title}</title><style>{_STYLE}</style>\n<h1>{title}</h1>\n{body}</html>\n"
+    )
+
+
+def _markdown(found: Comparison, target: Path) -> str:
+    parts = [f"# Comparison on {found.set_name}", *header_lines(found)]
+    for rows in (recall_rows(found), difference_rows(found)):
+        lines = [rows[0], ("---",) * len(rows[0]), *rows[1:]]
+        parts.append("\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines))
+    for name, picture in plots_of(found).items():
+        beside = target.with_name(f"{target.stem}-{name}.svg")
+        with atomic_write(beside, "w") as file:
+            file.write(picture)
+        parts.append(f"![recall against {name}]({beside.name})")
+    return "\n\n".join(parts) + "\n"
+
+
+def _share(recall: Any) -> str:
+    return f"{100 * recall.value:.1f} % [{100 * recall.low:.1f}, {100 * recall.high:.1f}]"
+
+
+def _costs(model: Compared) -> tuple[str, ...]:
+    cost = model.cost
+    if cost is None:
+        return ("-",) * 7
+    return (
+        f"{cost.dim}",
+        f"{cost.index_bytes / 1e6:.2f} MB",
+        "-" if cost.num_parameters is None else f"{cost.num_parameters / 1e6:.2f} M",
+        "-" if cost.flops is None else f"{cost.flops / 1e9:.2f}",
+        "-" if cost.describe_ms is None else f"{cost.describe_ms:.1f} ms",
+        f"{cost.search_ms:.2f} ms",
+        f"{cost.peak_bytes / 1e6:,.0f} MB",
+    )

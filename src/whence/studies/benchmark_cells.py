@@ -1,0 +1,186 @@
+"""How the cells of the benchmark's studies are measured: trainings on tuples and on places, sizes, PCA, published networks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from whence.errors import BadOption, MissingExtra
+from whence.evaluation.cost import EvaluationCost, PeakMemory, measured_cost
+from whence.evaluation.published import open_set
+from whence.index.flat import FlatIndex
+from whence.models.descriptor import DescriptorModel, load_model
+from whence.models.pca import fit_pca
+from whence.recipes import get_recipe
+from whence.registry import ModelCard, Preprocessing
+from whence.studies.benchmark import AUGMENTATIONS, RETRIEVAL
+from whence.studies.frame import Settings, Value
+from whence.studies.shortlists import NUM_FOUND, Shortlists, read_set
+from whence.training.recipe import Recipe, override
+from whence.training.tuple_recipe import TupleRecipe
+
+
+def measure_mining(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+    """Recalls after a training with the cell's mining and aggregation; visual words begin at the backbone's local descriptors."""
+    changes = [f"mining.name={cell['mining']}", f"aggregator.name={cell['aggregation']}"]
+    start = "backbone" if cell["aggregation"] == "netvlad" else "all"
+    return _after_tuples(options, work, [*changes, f"start_with={start}"])
+
+
+def measure_augmentation(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+    """Recalls after a training whose queries are augmented as the cell says."""
+    return _after_tuples(options, work, list(AUGMENTATIONS[str(cell["augmentation"])]))
+
+
+def measure_retrieval(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+    """Recalls after a training on places with one thing changed."""
+    recipe = get_recipe(str(options["recipe"]))
+    if not isinstance(recipe, Recipe):
+        raise BadOption(f"the recipe {recipe.name} does not train on places; name another with recipe=NAME")
+    changes = list(RETRIEVAL[str(cell["factor"])][str(cell["value"])])
+    recipe = override(recipe, [*_common(options), *changes])
+    out = work / "trainings" / _name(changes)
+    try:
+        from whence.training.loop import make_network, train
+        from whence.training.places import make_places
+    except ModuleNotFoundError:
+        raise MissingExtra("training", "torch,train") from None
+    training = open_set(str(options["train"]), split=str(options["train_split"]))
+    started = time.perf_counter()
+    done = train(recipe, make_places(training.database, options=recipe.places), **_given(options, out, work))
+    seconds = time.perf_counter() - started
+    network = make_network(replace(recipe, start_from=str(_weights(options, out)), freeze_before=""))
+    size = (recipe.augment.height, recipe.augment.width)
+    return _evaluated(_as_model(network, out.name, size), options) | {
+        "training": Value(seconds),
+        "mining": Value(done.mining_share),
+    }
+
+
+def measure_size(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+    """Recalls and costs with photos of a share of the size that the model's card says."""
+    model = load_model(str(options["model"]))
+    size = model.card.preprocessing.size_px
+    if size is None or not hasattr(model.descriptor, "configure"):
+        raise BadOption(f"{model.name} takes photos of any size: name a network whose card says one")
+    height, width = (max(1, round(side * int(cell["size %"]) / 100)) for side in size)
+    smaller = replace(model.card.preprocessing, size_px=(height, width))
+    model.descriptor.configure(smaller)
+    return _evaluated(DescriptorModel(replace(model.card, preprocessing=smaller), model.descriptor), options)
+
+
+def measure_pca(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+    """Recalls of descriptors after a PCA that is fitted on those of the database."""
+    lists = Shortlists(read_set(options), model=str(options["model"]), work=work)
+    database, queries = lists.descriptors
+    if dim := int(cell["PCA"]):
+        mean, axes = fit_pca(database, dim, is_whitened=cell["whitened"] == "yes")
+        projected = [(rows - mean) @ axes.T for rows in (database, queries)]
+        lengths = [np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12) for rows in projected]
+        database, queries = (np.asarray(rows / length, np.float32) for rows, length in zip(projected, lengths, strict=True))
+    found = FlatIndex.over(database).search(queries, k=min(NUM_FOUND, len(database))).ids
+    sizes = {"dimensions": Value(float(database.shape[1])), "descriptors": Value(database.nbytes / 1e6)}
+    return lists.recalls(found) | sizes
+
+
+def measure_published(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+    """Recalls and costs of a published network, where its weights are on this machine."""
+    return _evaluated(load_model(str(cell["model"])), options)
+
+
+def _after_tuples(options: Settings, work: Path, changes: list[str]) -> dict[str, Value]:
+    """Train on tuples into the work folder, or go on where that was stopped, and evaluate."""
+    recipe = get_recipe(str(options["recipe"]))
+    if not isinstance(recipe, TupleRecipe):
+        raise BadOption(f"the recipe {recipe.name} does not train on tuples; name another with recipe=NAME")
+    # What belongs to the recipe's own aggregator is no option of another.
+    is_other = any(
+        change.startswith("aggregator.name=") and change != f"aggregator.name={recipe.aggregator.name}" for change in changes
+    )
+    recipe = override(recipe, [*_common(options), *changes])
+    if is_other:
+        recipe = replace(recipe, aggregator=replace(recipe.aggregator, options={}))
+    try:
+        from whence.training.tuple_loop import make_tuple_network, train_tuples
+    except ModuleNotFoundError:
+        raise MissingExtra("training", "torch,train") from None
+    out = work / "trainings" / _name(changes)
+    training = open_set(str(options["train"]), split=str(options["train_split"]))
+    started = time.perf_counter()
+    done = train_tuples(recipe, training, **_given(options, out, work))
+    seconds = time.perf_counter() - started
+    network = make_tuple_network(replace(recipe, start_from=str(_weights(options, out)), start_with="all", freeze_before=""))
+    size = (recipe.augment.height, recipe.augment.width)
+    return _evaluated(_as_model(network, out.name, size), options) | {
+        "training": Value(seconds),
+        "mining": Value(done.mining_share),
+    }
+
+
+def _common(options: Settings) -> list[str]:
+    """Changes that all trainings of a study share."""
+    start = [f"start_from={options['start']}"] if options["start"] else []
+    return [*start, f"loop.seed={options['seed']}", *str(options["changes"]).split()]
+
+
+def _given(options: Settings, out: Path, work: Path) -> dict[str, Any]:
+    """What every training is told."""
+    return {
+        "out": out,
+        "validation": open_set(str(options["val"]), split=str(options["val_split"])) if options["val"] else None,
+        "pixels_folder": work / "pixels",
+        "is_resumed": (out / "recipe.json").is_file(),
+        "show_progress": False,
+    }
+
+
+def _weights(options: Settings, out: Path) -> Path:
+    from whence.training.run import BEST, FINAL
+
+    return out / (BEST if options["val"] else FINAL)
+
+
+def _name(changes: Sequence[str]) -> str:
+    return ",".join(changes) or "plain"
+
+
+def _as_model(network: Any, name: str, size_px: tuple[int, int]) -> DescriptorModel:
+    """A trained network as a model that looks at photos of the size it was trained at."""
+    from whence.models.networks import NetworkDescriptor
+
+    steps = Preprocessing(size_px=size_px, interpolation="bilinear")
+    descriptor = NetworkDescriptor(network)
+    descriptor.configure(steps, engine="eager")
+    card = ModelCard(name, "trained for a study", network.dim, steps, "MIT")
+    return DescriptorModel(card, descriptor)
+
+
+def _evaluated(model: DescriptorModel, options: Settings) -> dict[str, Value]:
+    """Recalls of the study's set, and what describing it took."""
+    memory, data = PeakMemory(), read_set(options)
+    lists = Shortlists(data, model=model, work=None)
+    started = time.perf_counter()
+    described = lists.descriptors
+    spent = {"describe database": time.perf_counter() - started, "describe queries": 0.0}
+    started = time.perf_counter()
+    found = lists.search(*described)
+    spent["search"] = time.perf_counter() - started
+    cost = measured_cost(model, data, seconds=spent, peak_bytes=memory.peak_bytes(), is_kept=False)
+    return lists.recalls(found) | _costs(cost)
+
+
+def _costs(cost: EvaluationCost) -> dict[str, Value]:
+    values = {
+        "dimensions": float(cost.dim),
+        "parameters": None if cost.num_parameters is None else cost.num_parameters / 1e6,
+        "GFLOPs": None if cost.flops is None else cost.flops / 1e9,
+        "descriptors": cost.index_bytes / 1e6,
+        "describing": cost.describe_ms,
+        "peak memory": cost.peak_bytes / 1e6,
+    }
+    return {name: Value(value) for name, value in values.items() if value is not None}
