@@ -4,13 +4,16 @@ BIN := $(VENV)/bin
 # Every file of benchmarks/ that is run by itself; the other two are what they share.
 BENCHMARKS = $(filter-out %/side_by_side.py %/place_descriptors.py,$(wildcard benchmarks/*.py))
 
+# What the demo's network needs. The build for processors is small; where its server cannot be reached, the usual one is taken.
+TORCH = $(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[fast,torch]"
+
 .PHONY: demo test check format bench docs clean
 
-demo: $(VENV)/core
+demo: $(VENV)/torch
 	$(BIN)/whence demo demo
 
 test: $(VENV)/dev
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=90
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 check: $(VENV)/dev
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
@@ -29,10 +32,14 @@ clean:
 
 $(VENV)/core: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[fast]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[fast]" "uv>=0.7"
 	touch $@
 
+$(VENV)/torch: $(VENV)/core
+	@echo "installing torch for the demo's network"
+	@if $(TORCH) --torch-backend cpu 2>/dev/null || $(TORCH); then touch $@; \
+	else echo "torch could not be installed: the demo goes on without the network and GeoWarp"; fi
+
 $(VENV)/dev: $(VENV)/core
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.5"
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[fast,torch,train,onnx,openvino,matchers,poselib]" --group test --group check
 	touch $@

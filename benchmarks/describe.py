@@ -142,7 +142,10 @@ def growth(exported: dict[str, tuple[str, Path]], *, num_photos: int, rounds: in
 
 
 def main() -> int:
-    arguments = side_by_side.options(__doc__.split("\n", 1)[0]).parse_args()
+    parser = side_by_side.options(__doc__.split("\n", 1)[0])
+    parser.add_argument("--backbone", help="this backbone alone, without the comparison of sizes")
+    parser.add_argument("--photos", type=int, default=8, help="photos per round (default 8)")
+    arguments = parser.parse_args()
     missing = [name for name in ("torch", "torchvision") if importlib.util.find_spec(name) is None]
     if missing:
         print(f"networks need {' and '.join(missing)}: pip install 'whence[torch,fast]'", file=sys.stderr)
@@ -153,9 +156,10 @@ def main() -> int:
     set_threads(1)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    num_photos, rounds = (2, 1) if arguments.quick else (8, arguments.rounds)
+    num_photos, rounds = (2, 1) if arguments.quick else (arguments.photos, arguments.rounds)
+    chosen = ("resnet18conv5",) if arguments.quick else ("resnet18conv5", "resnet50conv5")
     results = {}
-    for backbone in ("resnet18conv5",) if arguments.quick else ("resnet18conv5", "resnet50conv5"):
+    for backbone in (arguments.backbone,) if arguments.backbone else chosen:
         with tempfile.TemporaryDirectory() as folder:
             exported = export(network_of(backbone), Path(folder))
             for photo, batch_size in (("640 x 480", 2), ("640 x 480", 8), ("1920 x 1080", 8)):
@@ -163,7 +167,7 @@ def main() -> int:
                     backbone, exported, photo=photo, side=320, batch_size=batch_size, num_photos=num_photos, rounds=rounds
                 )
                 results[f"{backbone} {photo} batch {batch_size}"] = table
-            if backbone == "resnet18conv5":
+            if backbone == "resnet18conv5" and not arguments.backbone:
                 results |= growth(exported, num_photos=num_photos, rounds=rounds)
     side_by_side.save(arguments.json, results)
     return 0

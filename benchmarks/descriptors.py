@@ -24,7 +24,8 @@ from world_quality import NS, RADII_M, Found, list_test_cities, read_table, sear
 from whence.data.formats import read_frames, read_pairs
 from whence.evaluation.benchmarks import evaluate
 from whence.evaluation.metrics import bootstrap_interval
-from whence.runtime import set_threads
+from whence.registry import get_card
+from whence.runtime import atomic_write, set_threads
 from whence.worlds.city import WorldOptions, render_world
 
 MODELS = ("whence-resnet18conv4-gem-256", "rootsift-vlad", "densevlad")
@@ -45,18 +46,34 @@ def share(hits: np.ndarray, streets: np.ndarray) -> list[float]:
     return [100 * float(np.mean(hits)), 100 * low, 100 * high]
 
 
-def show_rendered(found: Mapping[str, Found]) -> dict[str, object]:
-    """Print recalls by radius, then recall@1 at 25 m by bins and how far each model lies from the first."""
-    first = next(iter(found.values()))
-    print(f"\n=== rendered: {len(first.rank)} queries ===")
-    print(f"\n{'model':<32}{'radius':>8}" + "".join(f"{f'R@{n}':>8}" for n in NS) + "   R@1 95 %")
+def found_or_search(out: Path, *, model_name: str) -> Found:
+    """The ranks that a model gives, kept beside the photos: a run that was stopped goes on with the next model."""
+    file = out / f"{get_card(model_name).card_id}.npz"
+    if file.is_file():
+        with np.load(file) as kept:
+            return Found(**kept)
+    started = time.perf_counter()
+    found = search(out, read_table(out / "cameras.csv"), model_name=model_name)
+    print(f"\n{model_name}: {time.perf_counter() - started:.0f} s", flush=True)
+    with atomic_write(file) as kept_file:
+        np.savez(kept_file, **found._asdict())
+    return found
+
+
+def show_recalls(name: str, found: Found) -> dict[str, object]:
+    """Print recall@N by radius."""
     results: dict[str, object] = {}
-    for name, one in found.items():
-        for k, radius in enumerate(RADII_M):
-            values = [share(one.rank[:, k] <= n, one.street) for n in NS]
-            results[f"{name}, {radius} m"] = values
-            shown = "".join(f"{value[0]:>8.1f}" for value in values)
-            print(f"{name:<32}{radius:>6} m{shown}   {values[0][1]:.1f}-{values[0][2]:.1f}")
+    for k, radius in enumerate(RADII_M):
+        values = results[f"{radius} m"] = [share(found.rank[:, k] <= n, found.street) for n in NS]
+        shown = "".join(f"{value[0]:>8.1f}" for value in values)
+        print(f"{name:<32}{radius:>6} m{shown}   {values[0][1]:.1f}-{values[0][2]:.1f}", flush=True)
+    return results
+
+
+def show_bins(found: Mapping[str, Found]) -> dict[str, object]:
+    """Print recall@1 at 25 m by bins, and how far the first model lies above the others."""
+    first = next(iter(found.values()))
+    results: dict[str, object] = {}
     print("\nrecall@1 at 25 m by bins, and in points (95 %) how far the first model lies above the others")
     print(f"{'':<20}{'queries':>8}" + "".join(f"{name:>30}" for name in found))
     for title, rows in bins_of(first).items():
@@ -105,13 +122,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(args.folder or temporary) / "test"
         render_world(out, seed=args.seed, options=WorldOptions(cities=list_test_cities(args.cities, is_quick=args.quick)))
-        table = read_table(out / "cameras.csv")
-        found = {}
+        print(f"\n=== rendered ===\n\n{'model':<32}{'radius':>8}" + "".join(f"{f'R@{n}':>8}" for n in NS) + "   R@1 95 %")
+        found, recalls = {}, {}
         for name in models:
-            started = time.perf_counter()
-            found[name] = search(out, table, model_name=name)
-            print(f"{name}: {time.perf_counter() - started:.0f} s for {len(table.path)} photos", flush=True)
-        results = {"rendered": show_rendered(found)}
+            found[name] = found_or_search(out, model_name=name)
+            recalls[name] = show_recalls(name, found[name])
+        results: dict[str, object] = {"rendered": recalls, "bins": show_bins(found)}
     if real := os.environ.get("WHENCE_TEST_DATA"):
         results["real"] = measure_real(Path(real), models)
     if args.json:

@@ -178,7 +178,7 @@ def share_off_plane(spec: WorldSpec, *, num_queries: int = 60) -> float:
 
 
 def list_test_cities(num: int, *, is_quick: bool) -> tuple[CitySize, ...]:
-    """The cities that descriptors are compared on: with 2,000 database photos and 500 queries each, in the styles kept for tests."""
+    """The cities that descriptors are compared on: 2,000 database photos and 500 queries each, in the styles kept for tests."""
     size = (600, 150) if is_quick else (2000, 500)
     return tuple(CitySize(f"city{20 + k:02d}", "test", *size, 0, True) for k in range(num))
 

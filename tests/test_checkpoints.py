@@ -23,7 +23,7 @@ safetensors_torch = pytest.importorskip("safetensors.torch")
 
 from torch import Tensor
 
-from fills import hashed, image_of, squares
+from fills import image_of, squares
 from published_keys import (
     Table,
     affine,
@@ -63,11 +63,11 @@ def filled(table: Table) -> dict[str, Tensor]:
         if leaf == "num_batches_tracked":
             tensors[name] = torch.tensor(seed)
         elif leaf == "running_var" or (leaf == "weight" and len(shape) == 1):
-            tensors[name] = hashed(shape, scale=0.2, offset=1.0, seed=seed)
+            tensors[name] = 1 + squares(shape, seed, scale=0.4)
         elif leaf == "p":
             tensors[name] = torch.tensor([2.5])
         else:
-            tensors[name] = hashed(shape, scale=0.1 if len(shape) < 2 else float(np.sqrt(3 / np.prod(shape[1:]))), seed=seed)
+            tensors[name] = squares(shape, seed, scale=0.2 if len(shape) < 2 else float(np.sqrt(12 / np.prod(shape[1:]))))
     return tensors
 
 

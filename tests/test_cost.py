@@ -60,9 +60,9 @@ def test_published_models_cost_what_the_benchmark_counts(model: str, backbone: s
 
 
 def test_backbones_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["models", "resnet18*", "--backbones"]) == 0
+    assert cli.run(["models", "resnet18conv[24]", "--backbones"]) == 0
     shown = capsys.readouterr().out
-    assert [f"resnet18conv{stage}" in shown for stage in (2, 3, 4, 5)] == [True] * 4
+    assert [f"resnet18conv{stage}" in shown for stage in (2, 3, 4, 5)] == [True, False, True, False]
     assert "30 x 40" in shown
     assert cli.run(["models", "cct384", "--backbones"]) == 0
     assert "384 x 384" in capsys.readouterr().out

@@ -20,8 +20,9 @@ from whence.errors import BadOption, CardMismatch, UnreadableImage
 from whence.localize.build import build_database, stored_options
 from whence.localize.localizer import RETRIEVE_ONLY, Localizer
 from whence.models.cards import CARD_FIELD, card_to_text
-from whence.models.descriptor import BATCH_SIZE, Described, load_model
+from whence.models.descriptor import BATCH_SIZE, Described, DescriptorModel, load_model
 from whence.models.engines import has_bf16
+from whence.models.networks import NetworkDescriptor
 from whence.models.preprocessing import resize_image
 from whence.models.views import QueryViews
 from whence.models.zoo import network_for
@@ -74,6 +75,16 @@ def test_an_unreadable_photo_costs_only_itself(tmp_path: Path) -> None:
         assert [isinstance(result, UnreadableImage) for result in results] == [i in (3, 7) for i in range(10)]
     with pytest.raises(UnreadableImage, match=r"3\.png"):
         model.describe(files)
+
+
+def test_a_photo_too_small_for_the_network_costs_only_itself(tmp_path: Path) -> None:
+    card = ModelCard("gem-alexnet-256", "random weights", 256, Preprocessing(interpolation="bilinear"), "MIT")
+    model = DescriptorModel(card, NetworkDescriptor(make_network("alexnet")))
+    sizes = [(64, 96), (20, 300), (64, 96)]
+    files = [write_photo(tmp_path / f"{i}.png", images(1, size=size)[0]) for i, size in enumerate(sizes)]
+    found = list(model.describe_each(files))
+    assert [isinstance(one, UnreadableImage) for one in found] == [False, True, False]
+    assert "300 x 20 pixels are too few for gem-alexnet-256, which needs 32 on each side" in str(found[1])
 
 
 def test_few_photos_are_held_at_a_time() -> None:

@@ -23,7 +23,7 @@ from whence.models.keys import Translator
 from whence.models.zoo import CARDS
 from whence.registry import ModelCard
 
-LARGE = 25_000_000
+LARGE = 15_000_000
 """Parameters from which on a card is looked at on request only."""
 TOO_LARGE_TO_KEEP = 500_000_000
 """Parameters from which on the network is loaded, but not written again: several copies of AnyLoc's fill a machine."""

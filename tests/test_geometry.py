@@ -168,3 +168,51 @@ def test_pixel_centres_are_kept_when_an_image_is_enlarged() -> None:
 def test_impossible_settings(options: dict[str, object]) -> None:
     with pytest.raises(BadOption):
         GeometrySettings(**options)  # type: ignore[arg-type]
+
+
+def test_poselib_keeps_the_golden_contract() -> None:
+    pytest.importorskip("poselib")
+    points0, points1 = golden_points()
+    found, shift = fit(points0, points1, method="poselib")
+    assert np.array_equal(np.flatnonzero(~found.is_inlier), np.arange(0, 60, 4))
+    move = np.array([[1, 0, shift[0]], [0, 1, shift[1]], [0, 0, 1]])
+    in_place = np.linalg.inv(move) @ found.matrix @ move
+    assert np.abs(in_place / in_place[2, 2] - TRUE_H).max() < 1e-4
+    again, _ = fit(points0, points1, method="poselib")
+    assert np.array_equal(found.matrix, again.matrix)
+    assert fit(points0[1:4], points1[1:4], method="poselib")[0].matrix is None
+    with pytest.raises(BadOption, match="poselib"):
+        GeometrySettings(model="affine", method="poselib")
+
+
+def test_poselib_finds_a_fundamental_matrix() -> None:
+    pytest.importorskip("poselib")
+    random = np.random.default_rng(5)
+    ground = np.c_[random.uniform(-2, 2, (120, 2)), random.uniform(4, 9, 120)]
+    camera = np.array([[400.0, 0, 256], [0, 400, 256], [0, 0, 1]])
+    points0 = (ground @ camera.T)[:, :2] / ground[:, 2:]
+    moved = ground + np.array([0.6, 0.1, 0.05])
+    points1 = (moved @ camera.T)[:, :2] / moved[:, 2:]
+    points1[::6] = random.uniform(0, 512, (20, 2))
+    settings = GeometrySettings(model="fundamental", method="poselib")
+    found = fit_geometry(points0, points1, size0_px=(512, 512), size1_px=(512, 512), settings=settings)
+    is_seen = ((points0 >= 0) & (points0 < 511) & (points1 >= 0) & (points1 < 511)).all(axis=1)
+    genuine = is_seen & (np.arange(120) % 6 != 0)
+    assert found.is_inlier[genuine].mean() > 0.95
+    assert found.is_inlier[~genuine].mean() < 0.3
+
+
+@pytest.mark.parametrize("model", ["similarity", "affine"])
+def test_similarities_and_affine_maps(model: str) -> None:
+    points0, _ = golden_points()
+    turn = 1.1 * np.array([[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]])
+    linear = turn if model == "similarity" else turn @ np.array([[1.0, 0.25], [0.0, 0.8]])
+    points1 = points0 @ linear.T + [120, 20]
+    points1[::5] += [60, -40]
+    found, _ = fit(points0, points1, model=model)
+    assert np.array_equal(np.flatnonzero(~found.is_inlier), np.arange(0, 60, 5))
+    assert np.allclose(found.matrix[:2, :2], linear, atol=1e-3)
+    assert np.array_equal(found.matrix[2], [0, 0, 1])
+    if model == "similarity":
+        assert np.isclose(found.matrix[0, 0], found.matrix[1, 1])
+        assert fit(points0[1:3], points1[1:3], model=model)[0].num_inliers == 2

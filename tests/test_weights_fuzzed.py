@@ -68,7 +68,7 @@ def test_every_function_that_is_no_part_of_weights_is_refused(tmp_path: Path) ->
         "builtins.exec": (exec, (f"open({str(marker)!r}, 'w')",)),
         "builtins.open": (open, (str(marker), "w")),
         "torch.hub.load_state_dict_from_url": (torch.hub.load_state_dict_from_url, ("http://127.0.0.1:9/a",)),
-        "builtins.getattr": (getattr, (os, "system")),
+        "builtins.getattr": (getattr, ("text", "upper")),
         "io.open": (io.FileIO, (str(marker), "w")),
     }
 

@@ -75,7 +75,7 @@ def trials_of_city(work: Path, city: FitCity, *, model: str) -> tuple[Trials, Tr
     kept = root / f"{model}.{'-'.join(FEATURES)}.npz"
     if kept.is_file():
         with np.load(kept) as arrays:
-            asked, own = (Trials(*(arrays[f"{part}{i}"] for i in range(7))) for part in ("asked", "own"))
+            asked, own = (Trials(*(arrays[f"{part}{i}"] for i in range(len(Trials._fields)))) for part in ("asked", "own"))
         return asked, own, localizer
     own = trials_of_database(localizer, max_photos=100, show_progress=False)
     folders = [scan_photos(root / folder, show_progress=False) for folder in ("queries", "queries_unknown")]

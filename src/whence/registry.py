@@ -334,15 +334,15 @@ def build(kind: str, name: str, *, options: Mapping[str, Any] | None = None) -> 
     """
     entry = get_entry(kind, name)
     module, _, attribute = entry.factory.partition(":")
+    chosen = {**entry.options, **(options or {})}
     try:
         factory = getattr(importlib.import_module(module), attribute)
+        known = inspect.signature(factory).parameters
+        for option in chosen:
+            if option not in known:
+                raise BadOption(f"{kind} {name} has no option {option!r}; it has {', '.join(known) or 'none'}")
+        return factory(**chosen)
     except ImportError as error:
         if error.name not in EXTRA_OF:
             raise
         raise MissingExtra(name, EXTRA_OF[error.name]) from None
-    chosen = {**entry.options, **(options or {})}
-    known = inspect.signature(factory).parameters
-    for option in chosen:
-        if option not in known:
-            raise BadOption(f"{kind} {name} has no option {option!r}; it has {', '.join(known) or 'none'}")
-    return factory(**chosen)

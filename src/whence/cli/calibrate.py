@@ -83,6 +83,7 @@ def _as_table(record: dict[str, object]) -> Table:
         "prior",
         "min_confidence",
         "radius_factor",
+        "first_stage",
     ):
         table.add_row(name, str(record[name]))
     key = record["key"]

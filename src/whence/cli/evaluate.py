@@ -57,6 +57,11 @@ def evaluate(
     rerank_option: list[str] = typer.Option([], "--rerank-option", help="Scorer option as name=value. May be repeated."),
     rerank_candidates: int = typer.Option(20, "--rerank-candidates", help="Candidates per query that --rerank compares."),
     rerank_seconds: float = typer.Option(None, "--rerank-seconds", help="Seconds per query for --rerank."),
+    rerank_when_unsure: float = typer.Option(
+        None,
+        "--rerank-when-unsure",
+        help="Compare further candidates only where the first is right with less than this probability.",
+    ),
     calibration: str = typer.Option(None, help="With --rerank: verify with this calibration file instead of the packaged one."),
     query_mode: str = typer.Option(None, help="How queries are looked at: hard_resize, five_crops, maj_voting, panorama, ..."),
     query_size: str = typer.Option(None, help="Height and width for --query-mode, as 480x640. Default: the model's own."),
@@ -84,7 +89,11 @@ def evaluate(
         rerank=None
         if rerank is None
         else rerank_options(
-            rerank, num_candidates=rerank_candidates, max_seconds=rerank_seconds, scorer_options=parse_options(rerank_option)
+            rerank,
+            num_candidates=rerank_candidates,
+            max_seconds=rerank_seconds,
+            scorer_options=parse_options(rerank_option),
+            when_unsure=rerank_when_unsure,
         ),
         calibration=None if calibration is None else Path(calibration),
         work_folder=None if work is None else Path(work),

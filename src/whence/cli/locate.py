@@ -46,6 +46,9 @@ def locate(
     rerank_option: list[str] = typer.Option([], "--rerank-option", help="Scorer option as name=value. May be repeated."),
     rerank_candidates: int = typer.Option(20, help="Candidates that are compared."),
     rerank_seconds: float = typer.Option(None, help="Seconds per photo for comparing."),
+    rerank_when_unsure: float = typer.Option(
+        None, help="Compare further candidates only where the first is right with less than this probability."
+    ),
     query_mode: str = typer.Option(None, help="How queries are looked at: hard_resize, five_crops, maj_voting, panorama, ..."),
     query_size: str = typer.Option(None, help="Height and width for --query-mode, as 480x640. Default: the model's own."),
     no_verify: bool = typer.Option(False, "--no-verify", help="Give the best match, whether or not it is the place."),
@@ -72,6 +75,7 @@ def locate(
         scorer_options=parse_options(rerank_option),
         num_candidates=rerank_candidates,
         max_seconds=rerank_seconds,
+        when_unsure=rerank_when_unsure,
         is_verified=not no_verify,
         min_confidence=min_confidence,
         calibration=calibration,
@@ -132,6 +136,7 @@ def locate_options(
     scorer_options: Mapping[str, Any] = NO_OPTIONS,
     num_candidates: int = 20,
     max_seconds: float | None = None,
+    when_unsure: float | None = None,
     is_verified: bool = True,
     min_confidence: float | None = None,
     calibration: str | None = None,
@@ -143,7 +148,11 @@ def locate_options(
         return RETRIEVE_ONLY
     return LocateOptions(
         rerank=rerank_options(
-            rerank or "inliers", num_candidates=num_candidates, max_seconds=max_seconds, scorer_options=scorer_options
+            rerank or "inliers",
+            num_candidates=num_candidates,
+            max_seconds=max_seconds,
+            scorer_options=scorer_options,
+            when_unsure=when_unsure,
         ),
         is_verified=is_verified,
         calibration=None if calibration is None else Path(calibration),

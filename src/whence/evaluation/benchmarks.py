@@ -25,7 +25,7 @@ from whence.index.store import Store
 from whence.localize.build import is_begun
 from whence.localize.judge import Judge
 from whence.localize.position import estimate_position
-from whence.localize.rerank import PreparedPhotos, RerankOptions, rerank
+from whence.localize.rerank import PreparedPhotos, RerankOptions
 from whence.localize.retrieve import Retriever, candidate_of, merge_neighbors
 from whence.localize.verify import find_calibration, key_of
 from whence.models.descriptor import DescriptorModel, load_model
@@ -84,6 +84,13 @@ class Evaluation:
     """What the predictions are ordered by."""
     evidence: tuple[tuple[PairEvidence | None, ...], ...] = ()
     """For each query what re-ranking found about its first candidates, in their new order; empty without re-ranking."""
+    scorer: str = ""
+    """What re-ranking compared with; empty without."""
+    num_compared: int = 0
+    """Pairs that re-ranking compared, of all queries."""
+    retrieved: np.ndarray = field(default_factory=lambda: np.zeros((0, 1), np.int64))
+    """(Q, K) the predictions as retrieved, before any re-ranking."""
+    retrieved_similarities: np.ndarray = field(default_factory=lambda: np.zeros((0, 1), np.float32))
     answers: tuple[Position, ...] = ()
     """For each query the verified answer, as `locate` gives it; empty where nothing could be verified."""
     unverified_reason: str = "nothing was re-ranked"
@@ -134,6 +141,7 @@ def evaluate(
     retriever = Retriever(data.database, np.where(is_searchable, np.arange(len(database)), -1), index)
     predictions, similarities = _search(index, queries, data, options, crops=run.crops)
     run.seconds["search"] = time.perf_counter() - started
+    retrieved, retrieved_similarities = predictions.copy(), similarities.copy()
     done = _Reranked()
     if options.rerank is not None:
         started = time.perf_counter()
@@ -152,7 +160,16 @@ def evaluate(
     order = done.order if options.views is None else f"{done.order}, queries by {options.views.mode}"
     cost = measured_cost(model, data, seconds=run.seconds, peak_bytes=memory.peak_bytes(), is_kept=options.work_folder is not None)
     return replace(
-        result, cost=cost, order=order, evidence=done.evidence, answers=done.answers, unverified_reason=done.unverified_reason
+        result,
+        cost=cost,
+        order=order,
+        evidence=done.evidence,
+        scorer="" if options.rerank is None else options.rerank.scorer,
+        num_compared=done.num_compared,
+        retrieved=retrieved,
+        retrieved_similarities=retrieved_similarities,
+        answers=done.answers,
+        unverified_reason=done.unverified_reason,
     )
 
 
@@ -222,6 +239,7 @@ class _Reranked:
     evidence: tuple[tuple[PairEvidence | None, ...], ...] = ()
     answers: tuple[Position, ...] = ()
     unverified_reason: str = "nothing was re-ranked"
+    num_compared: int = 0
 
 
 def _rerank_all(
@@ -245,7 +263,7 @@ def _rerank_all(
     calibration, reason = _calibration(run.model, known[0], options)
     judge = Judge(run.model, retriever, options.rerank, known[0], calibration)
     search_s = run.seconds["search"] / max(len(predictions), 1)
-    evidence, answers = [], []
+    evidence, answers, num_compared = [], [], 0
     with progress("re-ranking", total=len(predictions), show=run.show_progress) as advance:
         for q in range(len(predictions)):
             rows = predictions[q][predictions[q] >= 0].tolist()
@@ -254,9 +272,11 @@ def _rerank_all(
                 for rank, row in enumerate(rows, start=1)
             )
             started = time.perf_counter()
-            asked = known[1].of_row(q) if done else None
+            asked, kept_sure = known[1].of_row(q) if done else None, None
             if asked is not None:
-                done = rerank(done, query=asked, prepared=known[0], options=options.rerank).candidates
+                compared = judge.compare(done, asked)
+                done, kept_sure = compared.candidates, compared.kept_sure
+                num_compared += compared.num_compared
             seconds = {"search": search_s, "rerank": time.perf_counter() - started}
             if q < len(spent := run.spent_s.get(places[1], ())) and np.isfinite(spent[q]):
                 seconds = {"describe": float(spent[q]), **seconds}
@@ -264,13 +284,13 @@ def _rerank_all(
             similarities[q, : len(rows)] = [one.similarity for one in done]
             evidence.append(tuple(one.evidence for one in done))
             if calibration is not None:
-                answers.append(judge.judge(data.queries.paths[q], done, seconds=seconds))
+                answers.append(judge.judge(data.queries.paths[q], done, seconds=seconds, kept_sure=kept_sure))
             advance(1)
     for store in stores:
         if store is not None:
             store.close()
     order = f"{options.rerank.scorer} among the first {options.rerank.num_candidates}"
-    return _Reranked(order, tuple(evidence), tuple(answers), reason)
+    return _Reranked(order, tuple(evidence), tuple(answers), reason, num_compared)
 
 
 def _calibration(model: DescriptorModel, prepared: PreparedPhotos, options: EvaluationOptions) -> tuple[Calibration | None, str]:

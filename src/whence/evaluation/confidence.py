@@ -20,6 +20,7 @@ from whence.localize.localizer import Localizer
 from whence.localize.position import position_of_accepted, spacing_at
 from whence.localize.rerank import RerankOptions, describe_for_rerank, rerank
 from whence.localize.retrieve import candidate_of
+from whence.localize.unsure import SURE_FEATURES, sure_features
 from whence.localize.verify import FEATURES, NOISE_INLIERS, features_of, key_of, num_inliers
 from whence.runtime import progress
 from whence.types import Calibration, Candidate, GeoPoint
@@ -56,6 +57,10 @@ class Trials(NamedTuple):
     """(T,) the estimate's own scale."""
     is_covered: np.ndarray
     """(T,) bool: whether the photos asked show the query's place at all."""
+    first_features: np.ndarray
+    """(T, F) what is known once retrieval's first candidate is compared (`whence.localize.unsure.SURE_FEATURES`)."""
+    first_gaps_m: np.ndarray
+    """(T,) distance from the query to retrieval's first candidate."""
 
     @classmethod
     def joined(cls, parts: Sequence[Trials]) -> Trials:
@@ -201,7 +206,16 @@ def fit_calibration(
         num_genuine=num_genuine,
         num_impostors=num_impostors,
         source=source,
+        first_stage=_fit_first_stage(trials, shares),
     )
+
+
+def _fit_first_stage(trials: Trials, shares: np.ndarray) -> tuple[float, ...]:
+    """Weights for the probability that retrieval's first candidate is right; empty where too few are right or too few wrong."""
+    is_right = trials.first_gaps_m <= GENUINE_M
+    if min(int(is_right.sum()), int((~is_right).sum())) < MIN_PAIRS:
+        return ()
+    return fit_logistic(trials.first_features, is_right, shares)
 
 
 def weighted_quantile(values: np.ndarray, shares: np.ndarray, level: float) -> float:
@@ -270,11 +284,16 @@ class _Trial(NamedTuple):
 def _as_trials(asked: list[_Trial], photos: Photos) -> Trials:
     rows = list(_rows(asked, photos))
     first, hidden = (np.array([row[i] for row in rows], float).reshape(-1, len(FEATURES)) for i in (0, 1))
-    table = np.array([row[2:] for row in rows], float).reshape(-1, 5)
-    return Trials(first, hidden, table[:, 0] > 0, table[:, 1], table[:, 2], table[:, 3], table[:, 4] > 0)
+    table = np.array([row[2:7] for row in rows], float).reshape(-1, 5)
+    sure = np.array([row[7] for row in rows], float).reshape(-1, len(SURE_FEATURES))
+    gaps = np.array([row[8] for row in rows], float)
+    return Trials(first, hidden, table[:, 0] > 0, table[:, 1], table[:, 2], table[:, 3], table[:, 4] > 0, sure, gaps)
 
 
-def _rows(asked: list[_Trial], photos: Photos) -> Iterator[tuple[np.ndarray, np.ndarray, bool, float, float, float, bool]]:
+_Row = tuple[np.ndarray, np.ndarray, bool, float, float, float, bool, np.ndarray, float]
+
+
+def _rows(asked: list[_Trial], photos: Photos) -> Iterator[_Row]:
     lat, lon = photos.columns["lat"], photos.columns["lon"]
     for trial in asked:
         first = trial.candidates[0] if trial.candidates else None
@@ -289,7 +308,10 @@ def _rows(asked: list[_Trial], photos: Photos) -> Iterator[tuple[np.ndarray, np.
         found = position_of_accepted(trial.candidates, spacing_m=spacing_at(first.point, lat, lon))
         assert found.point is not None, "the first candidate has coordinates"
         gap, error = distance_m(first.point, trial.truth), distance_m(found.point, trial.truth)
-        yield features, blind, has_evidence, gap, error, found.scale_m, trial.is_covered
+        retrieved = min(trial.candidates, key=lambda one: one.retrieved_rank or one.rank)
+        sure = sure_features(trial.candidates, retrieved.evidence)
+        first_gap = np.inf if retrieved.point is None else distance_m(retrieved.point, trial.truth)
+        yield features, blind, has_evidence, gap, error, found.scale_m, trial.is_covered, sure, first_gap
 
 
 def _without_point(candidate: Candidate) -> Candidate:

@@ -20,7 +20,7 @@ from whence.errors import InputError
 from whence.evaluation.answers import RIGHT_WITHIN_M, are_positives, deciding_threshold_m, risk_curve, tabulate_answers
 from whence.evaluation.benchmarks import Evaluation
 from whence.evaluation.metrics import Recall
-from whence.evaluation.report import answer_rows, risk_rows
+from whence.evaluation.report import answer_rows, reliability_rows, risk_rows, uncertainty_rows
 from whence.geo import distance_m
 from whence.localize.position import estimate_position
 from whence.matching.matchers import match_images
@@ -194,7 +194,8 @@ def page_of_evaluation(result: Evaluation) -> Page:
         f"Protocol: {result.protocol}; ordered by {result.order}.",
         *((f"{len(result.skipped):,} photos were skipped because they cannot be read.",) if result.skipped else ()),
     )
-    tables = (_recall_table(result), _time_table(result))
+    unsure = _uncertainty_tables(result) if result.evidence else ()
+    tables = (*unsure, _recall_table(result), _time_table(result))
     if not result.answers:
         rule = f"A query is right where its first candidate is {meaning}; a candidate with a green border is {meaning}."
         return Page(f"Evaluation on {data.name}", tuple(entries), lines, rule, tables)
@@ -243,6 +244,14 @@ def _is_answer_right(
     if threshold_m is not None and truth is not None and position.point is not None:
         return distance_m(position.point, truth) <= threshold_m
     return positives[0] if positives else None
+
+
+def _uncertainty_tables(result: Evaluation) -> tuple[PageTable, ...]:
+    header, *rows = uncertainty_rows(result)
+    scores = PageTable("Is retrieval's first candidate right? How well each score tells", header, tuple(rows))
+    header, *rows = reliability_rows(result)
+    diagram = PageTable("Reliability of all scores together, on queries they were not fitted on", header, tuple(rows))
+    return (scores, diagram) if rows else (scores,)
 
 
 def _risk_table(result: Evaluation) -> PageTable:

@@ -22,6 +22,7 @@ from whence.evaluation.answers import (
 from whence.evaluation.benchmarks import Evaluation
 from whence.evaluation.cost import cost_rows
 from whence.evaluation.metrics import Recall, bootstrap_interval, wilson_interval
+from whence.evaluation.uncertainty import summarize_uncertainty
 
 POSITION_LIMITS_M = (10.0, 25.0, 50.0)
 
@@ -39,6 +40,7 @@ def as_records(result: Evaluation) -> dict[str, Any]:
         "recalls": [record for scored in result.thresholds for record in _recall_records(scored)],
         "position": _position_record(result),
         "answers": _answer_record(result),
+        "uncertainty": _uncertainty_record(result),
         "num_skipped": len(result.skipped),
         "skipped": [{"photo": entry.path, "reason": entry.reason} for entry in result.skipped],
         "seconds": {stage: round(spent, 3) for stage, spent in result.seconds.items()},
@@ -72,6 +74,14 @@ def as_table(result: Evaluation) -> RenderableType:
         parts += [answered, risks]
     elif result.evidence:
         parts.append(Text(f"answers are not verified: {result.unverified_reason}", style="yellow"))
+    if result.evidence:
+        header, *qualities = uncertainty_rows(result)
+        judged = Table(
+            *header, show_edge=False, pad_edge=False, title="is retrieval's first candidate right?", title_justify="left"
+        )
+        for row in qualities:
+            judged.add_row(*row)
+        parts.append(judged)
     if result.skipped:
         first = result.skipped[0]
         parts.append(Text(f"{len(result.skipped)} photos skipped, the first: {first.path}: {first.reason}", style="yellow"))
@@ -109,6 +119,47 @@ def risk_rows(result: Evaluation) -> tuple[tuple[str, ...], ...]:
         if point is not None:
             rows.append((f"{100 * coverage:.0f} %", f"{curve.min_confidences[point]:.3f}", f"{100 * curve.risks[point]:.1f} %"))
     return (("answered", "confidence from", "wrong among them"), *rows)
+
+
+def uncertainty_rows(result: Evaluation) -> tuple[tuple[str, ...], ...]:
+    """How well each score tells whether retrieval's first candidate is right, as a small table, its header first."""
+    found = summarize_uncertainty(result)
+    rows = [
+        (one.name, *(_percent(value) for value in (one.auprc, one.average_precision, one.auroc, one.recall_at_full_precision)))
+        for one in found.qualities
+    ]
+    if found.qualities:
+        rows.append(("share that is right", _percent(found.qualities[0].share_right), "", "", ""))
+    if found.combined is not None:
+        rows.append(("calibration error of all together", _percent(found.combined.calibration_error), "", "", ""))
+    return (("score", "AUPRC", "average precision", "AUROC", "recall at 100 % precision"), *rows)
+
+
+def reliability_rows(result: Evaluation) -> tuple[tuple[str, ...], ...]:
+    """The reliability diagram of the scores' combination as a small table; only its header where there is none."""
+    header = ("probability", "queries", "mean probability", "share right")
+    found = summarize_uncertainty(result).combined
+    if found is None:
+        return (header,)
+    bins = zip(found.edges, found.edges[1:], found.counts, found.confidences, found.shares_right, strict=False)
+    rows = [(f"{low:.1f}-{high:.1f}", str(num), f"{mean:.3f}", f"{right:.3f}") for low, high, num, mean, right in bins if num]
+    return (header, *rows)
+
+
+def _percent(value: float) -> str:
+    return "-" if np.isnan(value) else f"{100 * value:.1f} %"
+
+
+def _uncertainty_record(result: Evaluation) -> dict[str, Any] | None:
+    """The figures of every score, and the reliability of their combination."""
+    if not result.evidence:
+        return None
+    found = summarize_uncertainty(result)
+    return {
+        "scores": [{**asdict(one), "share_right": one.share_right} for one in found.qualities],
+        "combined": None if found.combined is None else asdict(found.combined),
+        "num_compared": result.num_compared,
+    }
 
 
 def _curve(result: Evaluation) -> RiskCurve:

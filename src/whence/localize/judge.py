@@ -9,7 +9,7 @@ from typing import Any
 
 from whence.errors import UnreadableImage
 from whence.localize.position import estimate_position, position_of_accepted, spacing_at
-from whence.localize.rerank import PreparedPhotos, RerankOptions, describe_for_rerank, rerank
+from whence.localize.rerank import Arrays, PreparedPhotos, Reranked, RerankOptions, describe_for_rerank, rerank
 from whence.localize.retrieve import Around, Retriever
 from whence.localize.verify import verify
 from whence.models.descriptor import Described, DescriptorModel
@@ -49,16 +49,35 @@ class Judge:
         else:
             candidates = self.retriever.retrieve(described.descriptor[None], k=k, around=around)[0]
         seconds["search"] = time.perf_counter() - started
-        reason = "" if candidates else NOTHING_SEARCHED
+        reason, kept = "" if candidates else NOTHING_SEARCHED, None
         if self.rerank is not None and self.prepared is not None and candidates:
             started = time.perf_counter()
-            reranked = rerank(candidates, query=described.local or {}, prepared=self.prepared, options=self.rerank)
-            candidates, reason = reranked.candidates, reranked.reason
+            reranked = self.compare(candidates, described.local or {})
+            candidates, reason, kept = reranked.candidates, reranked.reason, reranked.kept_sure
             seconds["rerank"] = time.perf_counter() - started
-        return self.judge(query, candidates, seconds=seconds, reason=reason)
+        return self.judge(query, candidates, seconds=seconds, reason=reason, kept_sure=kept)
 
-    def judge(self, query: str, candidates: tuple[Candidate, ...], *, seconds: dict[str, float], reason: str = "") -> Position:
-        """The answer that candidates in their final order give."""
+    def compare(self, candidates: tuple[Candidate, ...], query: Arrays) -> Reranked:
+        """The candidates in the order of what the scorer finds of them, as the options say."""
+        assert self.rerank is not None
+        assert self.prepared is not None
+        first_stage = () if self.calibration is None else self.calibration.first_stage
+        return rerank(candidates, query=query, prepared=self.prepared, options=self.rerank, first_stage=first_stage)
+
+    def judge(
+        self,
+        query: str,
+        candidates: tuple[Candidate, ...],
+        *,
+        seconds: dict[str, float],
+        reason: str = "",
+        kept_sure: float | None = None,
+    ) -> Position:
+        """The answer that candidates in their final order give.
+
+        Where only the first was compared, `kept_sure` is the probability that it is right: the confidence is no larger, because
+        candidates that were not compared seem to show nothing.
+        """
         if self.calibration is None:
             plain = estimate_position(candidates)
             return Position(
@@ -71,7 +90,7 @@ class Judge:
                 reason=reason,
             )
         started = time.perf_counter()
-        judged, verification = verify(candidates, self.calibration)
+        judged, verification = verify(candidates, self.calibration, at_most=kept_sure)
         seconds["verify"] = time.perf_counter() - started
         if not judged:
             return Position(query, "unknown", seconds=seconds, reason=verification.reason, is_verified=True)

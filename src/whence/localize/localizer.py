@@ -46,6 +46,8 @@ class LocateOptions:
     def __post_init__(self) -> None:
         if self.is_verified and self.rerank is None:
             raise BadOption("verification needs the evidence of re-ranking: name a scorer, or do not verify")
+        if not self.is_verified and self.rerank is not None and self.rerank.when_unsure is not None:
+            raise BadOption("when retrieval is sure the calibration says, which comes with verification")
 
 
 RETRIEVE_ONLY = LocateOptions(rerank=None, is_verified=False)

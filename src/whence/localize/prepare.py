@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from whence.data.photos import Photos
 from whence.errors import UnreadableImage
 from whence.index.store import Store
 from whence.localize.localizer import Localizer
@@ -42,7 +43,8 @@ def prepare_photos(path: str | Path, *, options: RerankOptions, show_progress: b
     Photos that cannot be read are skipped. Raises as `Localizer.open`, and what making the scorer raises.
     """
     if options.stages:
-        parts = [prepare_photos(path, options=stage, show_progress=show_progress) for stage in options.stages]
+        stages = zip(options.stages, PreparedPhotos.for_options(options, Photos.of([])).stages, strict=True)
+        parts = [prepare_photos(path, options=own, show_progress=show_progress) for own, stage in stages if stage.like is None]
         nums = [sum(getattr(part, name) for part in parts) for name in ("num_prepared", "num_known", "seconds")]
         skipped_once = tuple(dict.fromkeys(entry for part in parts for entry in part.skipped))
         return PrepareReport(str(path), options.scorer, nums[0], nums[1], skipped_once, parts[-1].size_bytes, nums[2])

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from whence.data.photos import Photos
-from whence.errors import BadOption, UnreadableImage
+from whence.errors import BadOption, CalibrationMismatch, UnreadableImage
 from whence.index.store import Store
+from whence.localize.unsure import sure_features, sure_probability
 from whence.matching.chain import ChainScorer, StagedArrays, check_chain_options, options_of
 from whence.models.descriptor import Described, DescriptorModel, Source, read_as
 from whence.models.views import QueryViews
@@ -44,6 +45,8 @@ class RerankOptions:
     """Seconds per query after which no further candidate is compared; None for no limit."""
     scorer_options: Mapping[str, Any] = field(default_factory=dict)
     """The scorer's own settings; those of a chain begin with the scorer's name and a dot."""
+    when_unsure: float | None = None
+    """The first candidate is compared alone; the others only where the probability that it is right lies below this."""
 
     def __post_init__(self) -> None:
         get_card(self.scorer, kind="scorer")
@@ -51,6 +54,8 @@ class RerankOptions:
             raise BadOption(f"re-ranking compares at least 1 candidate, not {self.num_candidates}")
         if self.max_seconds is not None and not self.max_seconds > 0:
             raise BadOption(f"re-ranking needs more than {self.max_seconds} seconds")
+        if self.when_unsure is not None and not 0 < self.when_unsure < 1:
+            raise BadOption(f"a probability lies between 0 and 1, not {self.when_unsure}")
 
     @property
     def stages(self) -> tuple[RerankOptions, ...]:
@@ -69,6 +74,7 @@ def rerank_options(
     num_candidates: int = 20,
     max_seconds: float | None = None,
     scorer_options: Mapping[str, Any] = NO_OPTIONS,
+    when_unsure: float | None = None,
 ) -> RerankOptions:
     """The options that a person states; of a chain the first stage says how many candidates there are."""
     if is_chain(scorer):
@@ -76,7 +82,7 @@ def rerank_options(
             raise BadOption("the seconds of a chain stand with its stages, as in inliers:10:0.5s")
         num_candidates = parse_stages(scorer)[0].num_candidates
         check_chain_options(parse_stages(scorer), scorer_options)
-    return RerankOptions(scorer, num_candidates, max_seconds, scorer_options)
+    return RerankOptions(scorer, num_candidates, max_seconds, scorer_options, when_unsure)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,8 @@ class Reranked:
     candidates: tuple[Candidate, ...]
     num_compared: int
     reason: str = ""
+    kept_sure: float | None = None
+    """Probability that the first candidate is right, where it was so large that no other was compared."""
 
 
 class PreparedPhotos:
@@ -106,6 +114,8 @@ class PreparedPhotos:
         self.cache_ids: tuple[str, ...] = (cache_id(card, scorer),)
         self.stages: tuple[PreparedPhotos, ...] = ()
         """Of a chain, each stage's own."""
+        self.like: PreparedPhotos | None = None
+        """An earlier stage of the chain that prepares the very same."""
         self._remembered: OrderedDict[bytes, Arrays | None] = OrderedDict()
         self._num_remembered_bytes = 0
 
@@ -130,7 +140,7 @@ class PreparedPhotos:
         else:
             scorer = build("scorer", options.scorer, options=options.scorer_options)
         prepared = cls(scorer, get_card(options.scorer, kind="scorer"), photos, store=store)
-        prepared.stages = stages
+        prepared.stages = _linked(stages)
         return prepared
 
     def over(
@@ -139,11 +149,14 @@ class PreparedPhotos:
         """The same scorer for another collection. `given`: arrays that are there already, by content."""
         other = PreparedPhotos(self.scorer, self.card, photos, store=store, given=given)
         other.is_shared, other.cache_ids = self.is_shared, self.cache_ids
-        other.stages = tuple(stage.over(photos, store=store, given=given if stage.is_shared else {}) for stage in self.stages)
+        stages = (stage.over(photos, store=store, given=given if stage.is_shared else {}) for stage in self.stages)
+        other.stages = _linked(tuple(stages))
         return other
 
     def of_image(self, source: Source) -> Arrays:
         """What the scorer prepares of a photo or of pixels. Raises `UnreadableImage`."""
+        if self.like is not None:
+            return self.like.of_image(source)
         if self.stages:
             return dict(StagedArrays([partial(stage.of_image, source) for stage in self.stages]))
         return self.scorer.prepare(read_as(source, self.card.preprocessing))
@@ -153,6 +166,8 @@ class PreparedPhotos:
 
         Of a chain each stage's arrays are made when it asks for them.
         """
+        if self.like is not None:
+            return self.like.of_row(row)
         if self.stages:
             staged = StagedArrays([partial(stage.of_row, row) for stage in self.stages])
             return None if staged.part(0) is None else staged
@@ -185,6 +200,17 @@ class PreparedPhotos:
             return None
 
 
+def _linked(stages: tuple[PreparedPhotos, ...]) -> tuple[PreparedPhotos, ...]:
+    """The stages, each that prepares the same as an earlier one pointing to it."""
+
+    def kind(stage: PreparedPhotos) -> tuple[object, ...]:
+        return stage.scorer.key.split("/")[0], stage.card.preprocessing
+
+    for place, stage in enumerate(stages):
+        stage.like = next((earlier for earlier in stages[:place] if kind(earlier) == kind(stage)), None)
+    return stages
+
+
 def _num_bytes(arrays: Arrays | None) -> int:
     return 0 if arrays is None else sum(array.nbytes for array in arrays.values())
 
@@ -207,16 +233,29 @@ def rerank(
     query: Arrays,
     prepared: PreparedPhotos,
     options: RerankOptions,
+    first_stage: Sequence[float] = (),
     clock: Callable[[], float] = time.perf_counter,
 ) -> Reranked:
     """The candidates by falling evidence, ties in their old order; those not compared come after those that were.
 
     Each compared candidate carries its evidence and the rank it had. Where nothing could be compared, or no candidate has any
-    evidence, the order stays and the reason says why.
+    evidence, the order stays and the reason says why. With `when_unsure` it also stays where the first candidate's comparison shows
+    by `first_stage`, the weights of a calibration, that it is right; raises `CalibrationMismatch` without weights.
     """
     if not candidates:
         return Reranked((), 0, "no candidates")
     started, limit = clock(), options.max_seconds
+    if options.when_unsure is not None:
+        if not first_stage:
+            raise CalibrationMismatch(
+                "the calibration does not say when retrieval is sure: run  whence calibrate  again, or re-rank always"
+            )
+        alone = next(iter(prepared.scorer.score(query, [prepared.of_row(candidates[0].row)])))
+        sure = sure_probability(sure_features(candidates[: options.num_candidates], alone), first_stage)
+        if alone is not None and sure >= options.when_unsure:
+            rest = tuple(replace(candidate, retrieved_rank=candidate.rank) for candidate in candidates[1:])
+            reason = f"the first candidate is right with a probability of {sure:.2f}, so no other was compared"
+            return Reranked((_with_evidence(candidates[0], alone), *rest), 1, reason, sure)
     asked = candidates[: options.num_candidates]
     evidence: list[PairEvidence | None] = []
     for found in prepared.scorer.score(query, (prepared.of_row(candidate.row) for candidate in asked)):
@@ -226,7 +265,7 @@ def rerank(
     compared = [_with_evidence(*pair) for pair in zip(asked, evidence, strict=False)]
     num_compared = sum(found is not None for found in evidence)
     ordered = sorted(compared, key=lambda one: -np.inf if one.evidence is None else one.evidence.similarity, reverse=True)
-    rest = [replace(candidate, retrieved_rank=candidate.rank) for candidate in candidates[len(evidence) :]]
+    rest = tuple(replace(candidate, retrieved_rank=candidate.rank) for candidate in candidates[len(evidence) :])
     reason = ""
     if not num_compared:
         ordered, reason = compared, "no candidate's photo can be read, so the order is that of retrieval"

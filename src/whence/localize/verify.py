@@ -20,6 +20,7 @@ from whence.errors import BadOption, CalibrationMismatch, UnreadableTable
 from whence.geo import to_earth_centred
 from whence.index.store import Store
 from whence.localize.rerank import PreparedPhotos
+from whence.localize.unsure import SURE_FEATURES
 from whence.runtime import atomic_write
 from whence.types import Calibration, CalibrationKey, Candidate, Verification
 
@@ -78,15 +79,19 @@ def confidence_of(candidates: Sequence[Candidate], which: int, calibration: Cali
     return float(1 / (1 + np.exp(-np.clip(logit, -50, 50))))
 
 
-def verify(candidates: Sequence[Candidate], calibration: Calibration) -> tuple[tuple[Candidate, ...], Verification]:
+def verify(
+    candidates: Sequence[Candidate], calibration: Calibration, *, at_most: float | None = None
+) -> tuple[tuple[Candidate, ...], Verification]:
     """The candidates with the first one's confidence, and whether it is accepted as the place.
 
-    Other candidates carry the confidence they would have if the place were theirs.
+    Other candidates carry the confidence they would have if the place were theirs. `at_most` bounds all of them.
     """
     if not candidates:
         return (), Verification(0.0, False, "no photo of the database may be searched")
     judged = tuple(
-        one if one.evidence is None else replace(one, confidence=confidence_of(candidates, which, calibration))
+        one
+        if one.evidence is None
+        else replace(one, confidence=min(confidence_of(candidates, which, calibration), 1.0 if at_most is None else at_most))
         for which, one in enumerate(candidates)
     )
     confidence = judged[0].confidence or 0.0
@@ -186,7 +191,10 @@ def from_json(text: str, *, where: str) -> Calibration:
         weights = [tuple(float(w) for w in values[name]) for name in ("with_points", "without_points")]
         if any(len(row) != 1 + len(FEATURES) or not np.isfinite(row).all() for row in weights):
             raise ValueError(f"a bias and {len(FEATURES)} weights are needed")
-        return replace(calibration, with_points=weights[0], without_points=weights[1])
+        first_stage = tuple(float(w) for w in calibration.first_stage)
+        if len(first_stage) not in (0, 1 + len(SURE_FEATURES)) or not np.isfinite(first_stage).all():
+            raise ValueError(f"first_stage holds a bias and {len(SURE_FEATURES)} weights, or nothing")
+        return replace(calibration, with_points=weights[0], without_points=weights[1], first_stage=first_stage)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UnreadableTable(where, f"not a calibration ({error})") from None
 

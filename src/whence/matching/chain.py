@@ -69,7 +69,7 @@ class ChainScorer:
         """One record per candidate, in order, once all stages are done: the evidence of the last stage that compared it."""
         given = list(candidates)
         evidence: list[PairEvidence | None] = [None] * len(given)
-        order = list(range(len(given)))
+        order, has_evidence = list(range(len(given))), False
         for i, (stage, scorer) in enumerate(zip(self.stages, self.scorers, strict=True)):
             asked = part_of(query, i)
             assert asked is not None, "a query that cannot be read is not compared"
@@ -85,7 +85,8 @@ class ChainScorer:
             order = [*best, *(row for row in order if row not in found)]
             for row in found:
                 evidence[row] = found[row]
-        if all(one is None or one.similarity == 0 for one in evidence):
+                has_evidence = has_evidence or found[row].similarity != 0
+        if not has_evidence:
             yield from evidence
             return
         place = {row: len(order) - position for position, row in enumerate(order)}

@@ -194,7 +194,7 @@ def as_match(pairs: PointPairs, *, size0_px: tuple[int, int], size1_px: tuple[in
         points1=rescale_points(pairs.points1, scale=np.array(size1_px) / pairs.size1_px),
         is_inlier=found.is_inlier,
         model=settings.model,
-        matrix=_in_originals(found.matrix, settings.model, (size0_px, pairs.size0_px), (size1_px, pairs.size1_px)),
+        matrix=in_originals(found.matrix, settings.model, (size0_px, pairs.size0_px), (size1_px, pairs.size1_px)),
         size0_px=size0_px,
         size1_px=size1_px,
         num_keypoints=pairs.num_keypoints,
@@ -227,7 +227,7 @@ def _read(source: Source, long_side_px: int) -> tuple[np.ndarray, tuple[int, int
     return load_resized(source, long_side_px=long_side_px), (header.width, header.height)
 
 
-def _in_originals(
+def in_originals(
     matrix: np.ndarray | None,
     model: GeometryModel,
     first: tuple[tuple[int, int], tuple[int, int]],

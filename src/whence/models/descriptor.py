@@ -82,8 +82,17 @@ class DescriptorModel:
         return self.descriptor.min_photos() if hasattr(self.descriptor, "min_photos") else 0
 
     def read(self, source: Source) -> np.ndarray:
-        """The photo as the model sees it: uint8 (H, W, 3), upright, resized as the card says. Raises `UnreadableImage`."""
-        return read_as(source, self.preprocessing)
+        """The photo as the model sees it: uint8 (H, W, 3), upright, resized as the card says.
+
+        Raises `UnreadableImage`, also for a photo too small for the network: it costs only itself, as a broken one does.
+        """
+        image = read_as(source, self.preprocessing)
+        least = getattr(self.descriptor, "least_side_px", 1)
+        if min(image.shape[:2]) < least and self.preprocessing == self.card.preprocessing:
+            height, width = image.shape[:2]
+            name = source if isinstance(source, str | Path) else "photo"
+            raise UnreadableImage(name, f"{width} x {height} pixels are too few for {self.name}, which needs {least} on each side")
+        return image
 
     def fit(self, sources: Iterable[Source], *, seed: int = 0) -> None:
         """Fit on these photos, read one by one; unreadable ones are passed over. Models that need no fitting do nothing."""

@@ -65,10 +65,10 @@ class LearnedExtractor:
                 yield from self._extract_batch(group[start : start + BATCH])
 
     @torch.inference_mode()
-    def _extract_batch(self, images: list[np.ndarray]) -> Iterator[LocalDescriptors]:
+    def _extract_batch(self, images: list[np.ndarray]) -> list[LocalDescriptors]:
         pixels = as_pixels(images, is_grey=self.name in _GREY).to(self._device)
         size = (images[0].shape[1], images[0].shape[0])
-        return (_as_record(found, size) for found in _DESCRIBE[self.name](self.networks, pixels, self.max_keypoints))
+        return [_as_record(found, size) for found in _DESCRIBE[self.name](self.networks, pixels, self.max_keypoints)]
 
 
 def as_pixels(images: Sequence[np.ndarray], *, is_grey: bool) -> Tensor:

@@ -113,6 +113,11 @@ class NetworkDescriptor:
         return self.network.dim
 
     @property
+    def least_side_px(self) -> int:
+        """The shortest side of images that the backbone takes."""
+        return self.network.backbone.size_rule.at_least
+
+    @property
     def is_fitted(self) -> bool:
         return True
 

@@ -7,7 +7,7 @@ from whence.registry import ModelCard, Origin, Preprocessing
 OWN_CARDS = (
     ModelCard(
         name="whence-resnet18conv4-gem-256",
-        summary="The project's own small network: it comes with Whence, needs no download, and was trained on rendered cities alone",
+        summary="The project's own small network: comes with Whence, needs no download, trained on rendered cities alone",
         dim=256,
         preprocessing=Preprocessing(size_px=(144, 192), interpolation="bilinear"),
         licence="MIT",
@@ -15,8 +15,8 @@ OWN_CARDS = (
         "--val FOLDER/val --val-split val --out RUN`; the step best on the validation city, written by `whence convert "
         "RUN/best.safetensors --as whence-resnet18conv4-gem-256 --half --out FILE`",
         training_data="six rendered cities of 3,000 photos, `python tools/render_training_cities.py FOLDER`; no photo of a camera",
-        citation="He, Zhang, Ren, Sun: Deep residual learning for image recognition, CVPR 2016; Radenovic, Tolias, Chum: Fine-tuning "
-        "CNN image retrieval with no human annotation, PAMI 2019",
+        citation="He, Zhang, Ren, Sun: Deep residual learning for image recognition, CVPR 2016; Radenovic, Tolias, Chum: "
+        "Fine-tuning CNN image retrieval with no human annotation, PAMI 2019",
         weights_licence="MIT",
         origins=(Origin("packaged", "whence.models", "whence-resnet18conv4-gem-256.safetensors"),),
         backbone="resnet18conv4",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from whence.errors import UnknownName
-from whence.studies import benchmark, geowarp
+from whence.studies import benchmark, geowarp, rerank
 from whence.studies.frame import Study
 
-STUDIES: dict[str, Study] = {study.name: study for study in (*geowarp.STUDIES, *benchmark.STUDIES)}
+STUDIES: dict[str, Study] = {study.name: study for study in (*geowarp.STUDIES, *benchmark.STUDIES, *rerank.STUDIES)}
 
 
 def list_studies() -> tuple[str, ...]:

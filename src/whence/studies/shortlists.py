@@ -81,6 +81,12 @@ class Shortlists:
         """(Q, NUM_FOUND) database rows of the plain search."""
         return self.search(*self.descriptors)
 
+    @cached_property
+    def similarities(self) -> np.ndarray:
+        """(Q, NUM_FOUND) inner products of what the plain search found."""
+        database, queries = self.descriptors
+        return np.einsum("qd,qkd->qk", queries, database[self.found])
+
     def search(self, database: np.ndarray, queries: np.ndarray) -> np.ndarray:
         """(Q, NUM_FOUND) database rows nearest to queries."""
         ids: np.ndarray = FlatIndex.over(database).search(queries, k=min(NUM_FOUND, len(database))).ids
@@ -111,7 +117,7 @@ class Shortlists:
 
     def recalls(self, predictions: np.ndarray) -> dict[str, Value]:
         """Recall@1, and @5 within 25 m, with 95 % intervals that draw whole streets where the set names them."""
-        groups = self._groups
+        groups = self.groups
         values = {}
         for (n, within), hits in self.hits(predictions).items():
             low, high = bootstrap_interval(hits, groups=groups)
@@ -132,21 +138,22 @@ class Shortlists:
         """Recall@1 that an order loses against another; each end of the interval is that of a one-sided 95 % interval."""
         place = (1, "as listed") if self.data.positives is not None else (1, "within 25 m")
         own, other = (self.hits(order)[place].astype(float) for order in (ours, theirs))
-        low, high = bootstrap_interval(other - own, groups=self._groups, level=0.9)
+        low, high = bootstrap_interval(other - own, groups=self.groups, level=0.9)
         return {f"lost to exact {place[1]}": Value(float((other - own).mean()), low, high)}
 
     @cached_property
-    def _groups(self) -> np.ndarray | None:
+    def groups(self) -> np.ndarray | None:
         """(Q,) the street of each query, where a rendered world's table says; else every query stands for itself."""
         files = [str(self.data.queries.file(row).resolve()) for row in range(len(self.data.queries))]
-        streets = _streets_beside(Path(files[0])) if files else {}
+        rows = rows_beside(Path(files[0])) if files else {}
+        streets = {file: f"{row['city']} {row['street']}" for file, row in rows.items()}
         return np.array([streets[file] for file in files]) if all(file in streets for file in files) else None
 
 
-def _streets_beside(photo: Path) -> dict[str, str]:
-    """Streets by photo, from the cameras.csv of the world that the photo lies in; empty without one."""
+def rows_beside(photo: Path) -> dict[str, dict[str, str]]:
+    """Lines by photo of the cameras.csv of the world that a photo lies in; empty without one."""
     table = next((folder / "cameras.csv" for folder in photo.parents if (folder / "cameras.csv").is_file()), None)
     if table is None:
         return {}
     with open(table, newline="", encoding="utf-8") as file:
-        return {str((table.parent / row["path"]).resolve()): f"{row['city']} {row['street']}" for row in csv.DictReader(file)}
+        return {str((table.parent / row["path"]).resolve()): row for row in csv.DictReader(file)}

@@ -17,6 +17,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from whence.errors import InputError
+from whence.models.cards import CARD_FIELD, card_to_text
+from whence.registry import ModelCard
 from whence.runtime import atomic_write
 
 
@@ -27,9 +29,12 @@ class Checkpoint(NamedTuple):
     values: dict[str, Any]
 
 
-def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-    """Write tensors by name and JSON values as one file."""
-    data = save({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, {"values": json.dumps(values)})
+def write_checkpoint(
+    path: Path, tensors: Mapping[str, Tensor], values: Mapping[str, Any], *, card: ModelCard | None = None
+) -> None:
+    """Write tensors by name and JSON values as one file; with a card it can be used as a model by its file name."""
+    header = {"values": json.dumps(values)} | ({} if card is None else {CARD_FIELD: card_to_text(card)})
+    data = save({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, header)
     with atomic_write(path) as file:
         file.write(data)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +18,14 @@ from whence.models.aggregators import make_aggregator
 from whence.models.backbones import make_backbone
 from whence.models.networks import Network
 from whence.models.zoo import named_network
+from whence.registry import ModelCard, Preprocessing
 from whence.training import checkpoints
 from whence.training.augment import Augment
 from whence.training.batches import PlaceBatches, shard
 from whence.training.losses import make_loss
 from whence.training.pixels import cached_pixels
 from whence.training.places import Places
-from whence.training.recipe import AggregatorOptions, LoopOptions, LossOptions, Recipe
+from whence.training.recipe import AggregatorOptions, AugmentOptions, LoopOptions, LossOptions, Recipe, ValidationOptions
 from whence.training.run import BatchPlace, Read, Run, TrainSummary, gather
 from whence.training.validation import Validation
 
@@ -45,6 +47,15 @@ class NetworkRecipe(Protocol):
 
     @property
     def loop(self) -> LoopOptions: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def augment(self) -> AugmentOptions: ...
+
+    @property
+    def validate_on(self) -> ValidationOptions: ...
 
 
 def read_start(start_from: str) -> dict[str, Tensor]:
@@ -90,6 +101,33 @@ def train(
     """
     folders = (pixels_folder, validation_folder)
     return PlaceRun(recipe, places, Path(out), validation, folders, is_resumed=is_resumed, show_progress=show_progress).run()
+
+
+def network_card(recipe: NetworkRecipe, network: nn.Module) -> ModelCard:
+    """The card of a network trained by a recipe: it describes photos as they were validated, at that size.
+
+    Its name ends in a digest of the weights, so that databases tell two trainings by one recipe apart.
+    """
+    digest = hashlib.blake2b(digest_size=4)
+    for tensor in network.state_dict().values():
+        digest.update(tensor.detach().cpu().numpy().tobytes())
+    size = recipe.validate_on.height or recipe.augment.height, recipe.validate_on.width or recipe.augment.width
+    assert isinstance(network, Network)
+    return ModelCard(
+        name=f"{recipe.name}-{digest.hexdigest()}",
+        summary=f"trained by the recipe {recipe.name}",
+        dim=network.dim,
+        preprocessing=Preprocessing(size_px=size, interpolation="bilinear"),
+        licence="MIT",
+        weights="trained with `whence train`; recipe.json beside the file says how",
+        training_data="the photos given to `whence train`",
+        weights_licence="unknown",
+        backbone=recipe.backbone,
+        aggregator=recipe.aggregator.name,
+        aggregator_options=dict(recipe.aggregator.options),
+        keys="whence",
+        is_unit_length=False,
+    )
 
 
 class _Photos(NamedTuple):
@@ -160,16 +198,24 @@ class PlaceRun(Run[Recipe]):
     def learn(self, content: tuple[Tensor, Tensor]) -> dict[str, float]:
         images, labels = content
         # Whatever draws random numbers inside the network follows from the step as well.
-        torch.manual_seed((self.recipe.loop.seed << 40) ^ (self.step << 8) ^ self.rank)
+        self._seed(1 + self.rank)
         with self.accelerator.autocast():
             descriptors = self.forward(images)
+        # A miner that draws must draw alike in every process, for all to compute one loss.
+        self._seed(0)
         value = self.loss(gather(descriptors.float(), self.num_ranks), labels.to(self.device)) / self.recipe.loop.accumulate
         self.accelerator.backward(value)
         return {"loss": float(value.detach())}
 
+    def _seed(self, number: int) -> None:
+        torch.manual_seed((self.recipe.loop.seed << 40) ^ (self.step << 8) ^ number)
+
     def measure(self, network: nn.Module) -> dict[str, float]:
         assert self.validation is not None
         return {"recall": self.validation.recall(network, device=self.device, precision=self.dtype)}
+
+    def card_of(self, network: nn.Module) -> ModelCard:
+        return network_card(self.recipe, network)
 
     @property
     def is_validated(self) -> bool:

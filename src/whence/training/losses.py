@@ -1,13 +1,16 @@
 """Losses over descriptors: those of pytorch-metric-learning by name, and the triplet forms of the geo-localization benchmark.
 
 All work in float32 whatever the network computes in: similarities of bf16 have three digits, and a factor of 50 makes that
-rounding.
+rounding. Of the library's losses for labelled photos five are missing: `InstanceLoss` and `SmoothAPLoss` take batches of some
+shapes for what they are not (version 2.9), `HistogramLoss` picks its pairs in a way that torch 2.9 gave another meaning,
+`ManifoldLoss` and `P2SGradLoss` need more than descriptors and labels to be set up.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +19,25 @@ from torch import Tensor, nn
 
 from whence.errors import BadOption, UnknownName
 from whence.training.recipe import LossOptions
+
+
+class DynamicSoftMargin(losses.DynamicSoftMarginLoss):  # type: ignore[misc]
+    """The library's, fit for more than one step: its histogram of past batches is saved and resumed, and keeps no gradients."""
+
+    hist_: Tensor
+
+    def __init__(self, min_val: float = -2.0, num_bins: int = 10, momentum: float = 0.01) -> None:
+        super().__init__(min_val=min_val, num_bins=num_bins, momentum=momentum)
+        histogram = self.hist_
+        del self.hist_
+        self.register_buffer("hist_", histogram)
+
+    def compute_loss(self, *given: Any) -> Any:
+        """As the library's."""
+        found = super().compute_loss(*given)
+        self.hist_ = self.hist_.detach()
+        return found
+
 
 PAIR_LOSSES: Mapping[str, Any] = {
     "multi_similarity": losses.MultiSimilarityLoss,
@@ -32,20 +54,26 @@ PAIR_LOSSES: Mapping[str, Any] = {
     "nca": losses.NCALoss,
     "lifted_structure": losses.LiftedStructureLoss,
     "generalized_lifted_structure": losses.GeneralizedLiftedStructureLoss,
-    "dynamic_soft_margin": losses.DynamicSoftMarginLoss,
+    "dynamic_soft_margin": DynamicSoftMargin,
     "pnp": losses.PNPLoss,
     "signal_to_noise": losses.SignalToNoiseRatioContrastiveLoss,
     "intra_pair_variance": losses.IntraPairVarianceLoss,
+    "n_pairs": losses.NPairsLoss,
+    "ranked_list": losses.RankedListLoss,
 }
 CLASS_LOSSES: Mapping[str, Any] = {
     "cosface": losses.CosFaceLoss,
     "arcface": losses.ArcFaceLoss,
     "sub_center_arcface": losses.SubCenterArcFaceLoss,
+    "large_margin_softmax": losses.LargeMarginSoftmaxLoss,
+    "sphereface": losses.SphereFaceLoss,
     "normalized_softmax": losses.NormalizedSoftmaxLoss,
     "proxy_anchor": losses.ProxyAnchorLoss,
     "proxy_nca": losses.ProxyNCALoss,
     "soft_triple": losses.SoftTripleLoss,
 }
+MARGIN_SOFTMAXES = ("cosface", "arcface", "sub_center_arcface", "normalized_softmax")
+"""Classification losses that work group by group too."""
 MINERS: Mapping[str, Any] = {
     "multi_similarity": miners.MultiSimilarityMiner,
     "batch_hard": miners.BatchHardMiner,
@@ -73,6 +101,23 @@ class PlaceLoss(nn.Module):
         return value
 
 
+class GroupLoss(nn.Module):
+    """One margin softmax for each group of classes; the photos of a batch are all of one group.
+
+    So CosPlace (Berton, Masone, Caputo, CVPR 2022) learns from millions of photos: neighbouring cells, which show the same things,
+    are never told apart, as they are in different groups.
+    """
+
+    def __init__(self, groups: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.groups = nn.ModuleList(groups)
+
+    def forward(self, descriptors: Tensor, labels: Tensor, *, group: int) -> Tensor:
+        """The loss of descriptors (B, D) and classes (B,), which are numbered within the group."""
+        value: Tensor = self.groups[group](descriptors.float(), labels)
+        return value
+
+
 def list_losses() -> tuple[str, ...]:
     """Names that `make_loss` knows."""
     return tuple(sorted([*PAIR_LOSSES, *CLASS_LOSSES]))
@@ -95,16 +140,34 @@ def make_loss(options: LossOptions, *, num_classes: int, dim: int) -> PlaceLoss:
     return PlaceLoss(_made(PAIR_LOSSES[options.name], options.name, options.options), miner)
 
 
+def make_group_loss(options: LossOptions, *, num_classes: Sequence[int], dim: int) -> GroupLoss:
+    """A margin softmax for each group, of so many classes; weights (dim, classes) begin as CosPlace's (Xavier, uniform).
+
+    CosPlace's own is cosface with a scale of 30 and a margin of 0.4. Raises `UnknownName` and `BadOption`.
+    """
+    if options.name not in MARGIN_SOFTMAXES:
+        raise UnknownName("margin softmax", options.name, MARGIN_SOFTMAXES)
+    if not num_classes or min(num_classes) < 1:
+        raise BadOption(f"groups of {list(num_classes)} classes are not possible")
+    kind, begin = CLASS_LOSSES[options.name], {"weight_init_func": nn.init.xavier_uniform_}
+    return GroupLoss(
+        [_made(kind, options.name, {"num_classes": n, "embedding_size": dim, **begin, **options.options}) for n in num_classes]
+    )
+
+
 def _made(kind: Any, name: str, options: Mapping[str, Any]) -> nn.Module:
     known = set()
     for base in inspect.getmro(kind):
-        known |= set(inspect.signature(base.__init__).parameters) if base is not object else set()
+        known |= set(inspect.signature(base).parameters) if base is not object else set()
     known -= {"self", "args", "kwargs"}
     for option in options:
         if option not in known:
             raise UnknownName(f"option of {name}", option, known)
     try:
-        part: nn.Module = kind(**options)
+        with warnings.catch_warnings():
+            # SphereFace's binomials of tensors, which numpy will want written otherwise.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            part: nn.Module = kind(**options)
     except (TypeError, ValueError, AssertionError) as error:
         raise BadOption(f"{name} with {dict(options)}: {error}") from None
     return part

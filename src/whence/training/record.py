@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import whence
-from whence.errors import BadOption, InputError
+from whence.errors import BadOption, InputError, MissingExtra
 from whence.runtime import atomic_write
 from whence.training.recipe import TrainingRecipe
 
@@ -65,26 +65,29 @@ class Log:
         kept = [line for line in read_log(file) if line["step"] <= start]
         with atomic_write(file, "w") as text:
             text.writelines(json.dumps(line) + "\n" for line in kept)
-        self._file = open(file, "a", encoding="utf-8")  # noqa: SIM115 (closed by `close`)
-        self._writer = None
-        if tensorboard is not None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._writer = SummaryWriter(str(tensorboard), purge_step=start)
+        self._writer = None if tensorboard is None else _tensorboard(tensorboard, start)
+        self._file = file
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Add a line."""
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
+        with open(self._file, "a", encoding="utf-8") as text:
+            text.write(json.dumps({"step": step, **values}) + "\n")
         if self._writer is not None:
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Nothing may be written after this."""
-        self._file.close()
         if self._writer is not None:
             self._writer.close()
+
+
+def _tensorboard(folder: Path, start: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise MissingExtra("loop.has_tensorboard", "train") from None
+    return SummaryWriter(str(folder), purge_step=start)
 
 
 def read_log(file: Path) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from whence.errors import BadOption
+from whence.registry import ModelCard
 from whence.runtime import progress
 from whence.training import checkpoints
 from whence.training.optimization import make_optimizer, rate_share
@@ -139,6 +140,10 @@ class Run(ABC, Generic[R]):
     @abstractmethod
     def measure(self, network: nn.Module) -> dict[str, float]:
         """What is logged of a validation; the best weights are chosen by "recall"."""
+
+    def card_of(self, network: nn.Module) -> ModelCard | None:
+        """The card that goes into the files of weights; None where these are no model by themselves."""
+        return None
 
     @property
     @abstractmethod
@@ -267,7 +272,8 @@ class Run(ABC, Generic[R]):
 
     def _write_weights(self, file: Path) -> None:
         values = {"step": self.step, "recall": self.best if self.best_step == self.step else None, "recipe": self.recipe.name}
-        checkpoints.write_checkpoint(file, self._kept().state_dict(), values)
+        kept = self._kept()
+        checkpoints.write_checkpoint(file, kept.state_dict(), values, card=self.card_of(kept))
 
     def _save(self) -> None:
         folder = self.out / "checkpoints"

@@ -20,10 +20,11 @@ from whence.data.formats import EvaluationSet
 from whence.errors import BadOption
 from whence.models.netvlad import NetVlad
 from whence.models.networks import Network, normalise
+from whence.registry import ModelCard
 from whence.runtime import progress, random_stream
 from whence.training import checkpoints
 from whence.training.augment import Augment
-from whence.training.loop import make_network, read_start
+from whence.training.loop import make_network, network_card, read_start
 from whence.training.losses import tuple_loss
 from whence.training.mining import Miner
 from whence.training.pixels import cached_pixels
@@ -232,6 +233,9 @@ class TupleRun(Run[TupleRecipe]):
     def measure(self, network: nn.Module) -> dict[str, float]:
         assert self.validation is not None
         return {"recall": self.validation.recall(network, device=self.device, precision=self.dtype)}
+
+    def card_of(self, network: nn.Module) -> ModelCard:
+        return network_card(self.recipe, network)
 
     @property
     def is_validated(self) -> bool:

@@ -1,0 +1,56 @@
+"""The study of re-ranking: when it helps and when it hurts, by method and condition, and what it costs. The grid alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from whence.studies.frame import Cell, Measure, Plot, Settings, Study, StudyOption
+from whence.studies.shortlists import SET_OPTIONS
+
+PLAIN = "no re-ranking"
+ADAPTIVE = "when unsure: "
+"""Before a method: further candidates are compared only where the first one's comparison leaves retrieval unsure."""
+ALL = "all"
+
+
+def _grid(options: Settings) -> Sequence[Cell]:
+    methods = [PLAIN]
+    for method in str(options["methods"]).split():
+        methods += [method, ADAPTIVE + method]
+    conditions = [ALL, *str(options["conditions"]).split()]
+    return [Cell({"method": method, "condition": condition}) for method in methods for condition in conditions]
+
+
+RERANK = Study(
+    name="rerank",
+    summary="re-ranking by method and condition: when it helps, when it hurts, what it costs, and what it knows",
+    protocol=(
+        "{data}: the first {candidates} candidates of {model} are put in order; right means within 25 m, or as listed; every query "
+        "counts. When unsure: the others are compared only where the probability that the first is right, fitted on other queries, "
+        "lies below {sure}. AUPRC: of the method's evidence for retrieval's first candidate. Times: CPU, one thread, median per "
+        "query, both photos prepared before. 95 % intervals in brackets, by street where the set names streets"
+    ),
+    options=(
+        *SET_OPTIONS,
+        StudyOption("model", "the model that finds candidates", "rootsift-vlad"),
+        StudyOption("methods", "scorers and chains, apart by spaces", "inliers rapid ransac rapid:20,inliers:5"),
+        StudyOption("conditions", "conditions of the queries in a rendered world's cameras.csv, apart by spaces"),
+        StudyOption("candidates", "candidates per query that are put in order", 20),
+        StudyOption("sure", "probability from which retrieval's first candidate is kept", 0.9),
+    ),
+    grid=_grid,
+    measured_by="whence.studies.rerank_cells:measure_order",
+    measures=(
+        Measure("recall@1", "%"),
+        Measure("helped", "%"),
+        Measure("hurt", "%"),
+        Measure("AUPRC", "%"),
+        Measure("calibration error", "%"),
+        Measure("compared", "pairs"),
+        Measure("time", "ms"),
+        Measure("size", "bytes"),
+        Measure("queries"),
+    ),
+    plot=Plot(x="time", y=("recall@1",), by=("condition",)),
+)
+STUDIES = (RERANK,)

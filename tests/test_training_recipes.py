@@ -1,0 +1,79 @@
+"""The battery over every recipe: it trains two tiny steps on a tiny rendered set, says how fast, and goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("accelerate")
+pytest.importorskip("pytorch_metric_learning")
+
+from whence.cli import run
+from whence.recipes import get_recipe, list_recipes
+from whence.training.checkpoints import checkpoint_file, read_checkpoint
+from whence.training.recipe import field_names
+from whence.training.record import read_log
+from whence.training.run import FINAL
+from whence.training.warp_recipe import WarpRecipe
+from whence.worlds.capture import CaptureOptions
+from whence.worlds.city import WorldOptions, render_world
+
+SMALL = (
+    "width=64", "height=48", "augment.width=64", "augment.height=48", "augment.stored_width=0", "augment.stored_height=0",
+    "augment.small_steps=0", "batches.num_places=4", "batches.num_views=2", "batches.min_apart_m=8", "places.min_photos=2",
+    "places.radius_m=15", "places.max_turn_deg=60", "pairs.num_views=2", "pairs.num_pairs=2", "mining.num_queries=8",
+    "mining.num_negatives=3", "mining.num_candidates=20", "mining.positive_m=15", "words.num_photos=20", "batch_queries=2",
+    "validate_on.num_queries=4", "loop.num_steps=2", "loop.log_every=1", "loop.save_every=1", "loop.validate_every=2",
+)  # fmt: skip
+"""Whatever the recipe has of these is made small; all else is its own."""
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world") / "city"
+    render_world(folder, preset="tiny", options=WorldOptions(capture=CaptureOptions(width=64, height=48)), num_workers=1)
+    return folder
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_every_recipe_trains(name: str, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = get_recipe(name)
+    changes = [change for change in SMALL if change.partition("=")[0] in field_names(recipe)]
+    words = [word for change in changes for word in ("--set", change)]
+    if not isinstance(recipe, WarpRecipe) and recipe.aggregator.name == "netvlad":
+        words += ["--set", "aggregator.options.num_words=4"]
+    if isinstance(recipe, WarpRecipe):
+        words += [
+            "--model",
+            "whence-resnet18conv4-gem-256",
+            "--set",
+            "losses.readout=features",
+            "--set",
+            "validate_on.readout=features",
+        ]
+    out = tmp_path / "run"
+    command = ["train", name, *words, "--dataset", str(world), "--val", str(world), "--out", str(out), "-q"]
+    assert run([*command, "--json"]) == 0
+    done = json.loads(capsys.readouterr().out)
+    assert done["num_steps"] == 2
+    assert 0 <= done["best_recall"] <= 1
+    assert done["images_per_s"] > 0
+    assert 0 <= done["waiting_share"] <= 1
+    lines = [line for line in read_log(out / "log.jsonl") if "loss" in line]
+    assert [line["step"] for line in lines] == [1, 2]
+    assert all(math.isfinite(line["loss"]) and line["images_per_s"] > 0 for line in lines)
+    assert json.loads((out / "recipe.json").read_text())["recipe"]["name"] == name
+    whole = read_checkpoint(out / FINAL).tensors
+    # As if stopped after the first step.
+    checkpoint_file(out / "checkpoints", 2).unlink()
+    assert run([*command, "--resume"]) == 0
+    said = capsys.readouterr().out
+    assert "images a second" in said
+    assert "waiting for photos" in said
+    again = read_checkpoint(out / FINAL).tensors
+    assert whole.keys() == again.keys()
+    assert all(torch.equal(value, again[key]) for key, value in whole.items())
