@@ -51,6 +51,12 @@ def made_tuples(num_database: int, num_queries: int) -> TupleSet:
     return TupleSet(data, np.arange(num_queries), *lists, np.full(num_queries, 1 / num_queries))
 
 
+def rows_of(matrix: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
+    """Some rows, not copied where they follow each other: a network hands out what it made as it is."""
+    first, last = int(rows[0]), int(rows[-1]) + 1
+    return matrix[first:last] if last - first == len(rows) else matrix[torch.from_numpy(rows)]
+
+
 def query_by_query(tuples: TupleSet, descriptors: np.ndarray, chosen: list[np.ndarray] | None, mining: MiningOptions) -> np.ndarray:
     """The usual way; `chosen` are candidates drawn before, for checking."""
     import faiss
@@ -105,7 +111,7 @@ def main() -> None:
             mining = MiningOptions(name)
 
             def mine(mining: MiningOptions = mining, tuples: TupleSet = tuples, matrix: torch.Tensor = matrix) -> np.ndarray:
-                return Miner(tuples, options=mining).mine(0, lambda rows: matrix[torch.from_numpy(rows)])
+                return Miner(tuples, options=mining).mine(0, lambda rows: rows_of(matrix, rows))
 
             if given.growth:
                 memory = PeakMemory()

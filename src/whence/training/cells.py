@@ -31,14 +31,14 @@ class CellOptions:
 
 @dataclass(frozen=True)
 class Cells:
-    """K cells, sorted by group, then east, north and heading."""
+    """K occupied cells, sorted by east, north and heading, and the groups of those with photos enough."""
 
     photos: NeighborLists
     """Rows of each cell's photos."""
     corners: np.ndarray
     """(K, 3) float64: east and north in metres and heading in degrees at which each cell begins."""
     groups: NeighborLists
-    """Cells of each group, groups without any left out."""
+    """Cells of each group, ascending; groups without any are left out."""
 
     def __len__(self) -> int:
         return len(self.corners)
@@ -65,41 +65,39 @@ def make_cells(
     """
     if options.cell_m <= 0 or options.heading_bin_deg <= 0 or options.num_apart < 1 or options.num_turned < 1:
         raise BadOption(f"cells need positive sides and at least 1 cell in a row, not {options}")
-    usable = np.flatnonzero(np.isfinite(east_m) & np.isfinite(north_m) & np.isfinite(heading_deg))
-    if len(usable) == len(east_m):
-        usable_rows: np.ndarray | slice = slice(None)
-    else:
-        usable_rows = usable
-    if not len(usable):
+    is_usable = np.isfinite(east_m) & np.isfinite(north_m) & np.isfinite(heading_deg)
+    usable = None if is_usable.all() else np.flatnonzero(is_usable)
+    if usable is not None:
+        east_m, north_m, heading_deg = east_m[usable], north_m[usable], heading_deg[usable]
+    if not len(east_m):
         raise NoPhotos("no photo has a position on a plane and a heading")
+    if heading_deg.min() < 0 or heading_deg.max() >= 360:
+        heading_deg = np.mod(heading_deg, 360)
     num_bins = int(np.ceil(360 / options.heading_bin_deg))
-    east = _whole(east_m[usable_rows], options.cell_m)
-    north = _whole(north_m[usable_rows], options.cell_m)
-    low_east, low_north = int(east.min()), int(north.min())
-    span = int(north.max()) - low_north + 1
-    keys = (east - low_east).astype(np.int64)
+    east, north = _whole(east_m, options.cell_m), _whole(north_m, options.cell_m)
+    lows = int(east.min()), int(north.min())
+    span = int(north.max()) - lows[1] + 1
+    east -= lows[0]
+    north -= lows[1]
+    keys = east.astype(np.int64)
     keys *= span
-    keys += north - low_north
-    del east, north
+    keys += north
     keys *= num_bins
-    keys += _whole(np.mod(heading_deg[usable_rows], 360), options.heading_bin_deg)
+    keys += _whole(heading_deg, options.heading_bin_deg)
     found = group_rows(keys)
-    kept = found.rows.counts >= options.min_photos
-    if not kept.any():
+    kept = np.flatnonzero(found.rows.counts >= options.min_photos)
+    if not len(kept):
         raise NoPhotos(f"no cell of {options.cell_m:g} m and {options.heading_bin_deg:g} degrees has {options.min_photos} photos")
     of_position, bins = np.divmod(found.keys, num_bins)
-    cells = np.stack([of_position // span + low_east, of_position % span + low_north, bins], axis=1)
-    group = cells[:, 0] % options.num_apart * options.num_apart + cells[:, 1] % options.num_apart
-    group = group * options.num_turned + cells[:, 2] % options.num_turned
-    order = np.flatnonzero(kept)
-    order = order[np.argsort(group[order], kind="stable")]
-    of_group = group[order]
-    firsts = np.flatnonzero(np.append(True, np.diff(of_group) != 0))
-    photos = select_runs(found.rows, order)
+    cells = np.stack([of_position // span + lows[0], of_position % span + lows[1], bins], axis=1)
+    group = cells[kept, 0] % options.num_apart * options.num_apart + cells[kept, 1] % options.num_apart
+    group = group * options.num_turned + cells[kept, 2] % options.num_turned
+    of_groups = group_rows(group).rows
+    rows = found.rows.members if usable is None else usable[found.rows.members]
     return Cells(
-        NeighborLists(photos.offsets, usable[photos.members] if isinstance(usable_rows, np.ndarray) else photos.members),
-        cells[order] * np.array([options.cell_m, options.cell_m, options.heading_bin_deg]),
-        NeighborLists(np.append(firsts, len(order)), np.arange(len(order))),
+        NeighborLists(found.rows.offsets, rows),
+        cells * np.array([options.cell_m, options.cell_m, options.heading_bin_deg]),
+        NeighborLists(of_groups.offsets, kept[of_groups.members]),
     )
 
 
@@ -112,7 +110,7 @@ def group_rows(keys: np.ndarray) -> Groups:
     if high - low < 1 << (62 - bits):
         ordered = keys - low
         ordered <<= bits
-        ordered |= np.arange(len(keys))
+        ordered += np.arange(len(keys))
         ordered.sort()
         rows = ordered & ((1 << bits) - 1)
         ordered >>= bits
@@ -133,4 +131,5 @@ def select_runs(lists: NeighborLists, chosen: np.ndarray) -> NeighborLists:
 
 def _whole(values: np.ndarray, side: float) -> np.ndarray:
     """Which cell of this side each value lies in, int32."""
-    return np.floor(values / side).astype(np.int32)
+    share = values / side
+    return np.floor(share, out=share).astype(np.int32)

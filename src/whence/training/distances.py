@@ -60,13 +60,16 @@ class Pairs:
     def of(cls, lists: NeighborLists) -> Self:
         """The pairs of every query with the rows in its list."""
         num_queries = len(lists.counts)
-        return cls(np.sort(_keys(lists.members, owners_of(lists), num_queries)), num_queries)
+        keys = _keys(lists.members, owners_of(lists), num_queries)
+        keys.sort()
+        return cls(keys, num_queries)
 
     @classmethod
     def united(cls, rows: np.ndarray, *, excluded: NeighborLists) -> Self:
         """The pairs of every query with its rows of (T, K), -1 for none, each once, without those it excludes."""
         num_queries = len(rows)
-        keys = np.sort(_keys(rows, np.arange(num_queries)[:, None], num_queries), axis=None)
+        keys = _keys(rows, np.arange(num_queries)[:, None], num_queries).ravel()
+        keys.sort()
         is_kept = keys >= 0
         is_kept[1:] &= keys[1:] != keys[:-1]
         out = _keys(excluded.members, owners_of(excluded), num_queries)
@@ -136,7 +139,9 @@ def is_among(values: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 def _keys(rows: np.ndarray, owners: np.ndarray, num_queries: int) -> np.ndarray:
     """Row and query as one number, by which pairs are sorted; below 0 for a row of -1."""
-    return (rows << _num_bits(num_queries)) + owners
+    keys = rows << _num_bits(num_queries)
+    keys += owners
+    return keys
 
 
 def _num_bits(num_queries: int) -> int:
