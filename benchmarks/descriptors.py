@@ -21,7 +21,7 @@ import numpy as np
 from side_by_side import options as benchmark_options
 from world_quality import NS, RADII_M, Found, list_test_cities, read_table, search
 
-from whence.data.formats import ReadOptions, read_folders, read_pairs
+from whence.data.formats import read_frames, read_pairs
 from whence.evaluation.benchmarks import evaluate
 from whence.evaluation.metrics import bootstrap_interval
 from whence.runtime import set_threads
@@ -78,7 +78,7 @@ def measure_real(folder: Path, models: Sequence[str]) -> dict[str, object]:
     """Print recalls on the sets that are there."""
     sets = {
         "Stockholm": read_pairs(folder / "stockholm-buildings" / "positives.csv"),
-        "Gardens Point": read_folders(folder / "gardens-point-thumbs", options=ReadOptions(num_frames=2, show_progress=False)),
+        "Gardens Point": read_frames(folder / "gardens-point-thumbs", tolerance_frames=2),
     }
     print(f"\n=== real ===\n\n{'set':<16}{'model':<32}{'queries':>8}" + "".join(f"{f'R@{n}':>8}" for n in NS) + "   R@1 95 %")
     results: dict[str, object] = {}

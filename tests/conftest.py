@@ -17,6 +17,14 @@ from whence.types import GeoPoint
 ORIGIN = GeoPoint(59.32, 18.07)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes gigabytes or minutes is passed over, saying so, unless WHENCE_TEST_LARGE is set."""
+    if not os.environ.get("WHENCE_TEST_LARGE"):
+        for item in items:
+            if item.get_closest_marker("large"):
+                item.add_marker(pytest.mark.skip(reason="gigabytes or minutes: WHENCE_TEST_LARGE is not set"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """Every numerical library works with one thread: pools that spin against each other make tests slow."""

@@ -19,13 +19,19 @@ from hypothesis import strategies as st
 
 from fills import fill, hashed, image_of
 from whence.errors import BadOption, ModelError, UnknownName
+from whence.models.aggregators import make_aggregator
 from whence.models.backbones import TRANSFORMER_NAMES, Backbone, SizeRule, list_backbones, load_imagenet, make_backbone
 from whence.models.transformers import CompactBlock, VisionTransformer, VitShape
 
 TINY = VitShape(32, 2, 4, image_px=56)
 HEAVY = ("resnet101", "resnet152", "efficientnet_b5", "efficientnet_b7", "vitl", "vitg", "vit_b16_384")
 """Looked at on the meta device only: shapes and names without values."""
-TIMM = ("timm:mobilenetv3_small_050", "timm:vit_tiny_patch16_224", "timm:deit_tiny_distilled_patch16_224")
+TIMM = (
+    "timm:mobilenetv3_small_050",
+    "timm:vit_tiny_patch16_224",
+    "timm:deit_tiny_distilled_patch16_224",
+    "timm:swin_tiny_patch4_window7_224",
+)
 
 
 def is_heavy(name: str) -> bool:
@@ -223,9 +229,11 @@ def test_cct_gives_the_benchmarks_numbers() -> None:
     assert torch.allclose(tokens[575, :4], torch.tensor([0.11575, -0.63074, -0.84442, -0.71829]), atol=1e-3)
     assert tokens.abs().mean().item() == pytest.approx(0.807069, abs=1e-3)
     assert torch.equal(features.cls[0], tokens[0])
-    weight = cct_values("attention_pool.weight", (1, 384), 103)[0]
-    shares = torch.softmax(tokens @ weight, dim=0)
-    pooled = (shares[:, None] * tokens).sum(0)
+    pool = make_aggregator("seqpool", 384)
+    with torch.no_grad():
+        for seed, (name, tensor) in enumerate(pool.state_dict().items(), start=103):
+            tensor.copy_(cct_values(name, tuple(tensor.shape), seed))
+        pooled = pool(features)[0]
     assert torch.allclose(pooled[:4], torch.tensor([0.54870, -0.52419, -1.13935, -1.50586]), atol=1e-3)
 
 
@@ -421,6 +429,14 @@ def test_unknown_names_and_options_out_of_place() -> None:
         make_backbone("dinov2_vits14", facet="values")  # type: ignore[arg-type]
     with pytest.raises(BadOption, match="one size"):
         make_backbone("vit_b16_224", takes_any_size=True)
+
+
+@pytest.mark.parametrize("name", ["timm:botnet26t_256", "timm:deepseek_vit_412m"])
+def test_networks_of_timm_without_a_map_are_refused(name: str) -> None:
+    if not timm.is_model(name.removeprefix("timm:")):
+        pytest.skip(f"this version of timm has no {name}")
+    with torch.device("meta"), pytest.raises(BadOption, match="gives no map of features"):
+        make_backbone(name)
 
 
 def test_imagenet_weights_come_from_the_cache_or_not_at_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -233,15 +234,23 @@ def test_doctor(city: Path, tmp_path: Path, capsys: Capture) -> None:
     assert "BROKEN" in capsys.readouterr().out
 
 
-def test_demo(tmp_path: Path, capsys: Capture) -> None:
+def test_demo(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     assert whence("demo", tmp_path / "d", "--preset", "tiny", "--json") == 0
     first = lines_of(capsys)[0]
     assert first["data"] == "rendered"
     assert first["num_queries"] > 0
+    has_torch = importlib.util.find_spec("torch") is not None
+    compared = first["rerank"]
+    assert list(compared["recalls"]) == ["no re-ranking", *(["geowarp"] if has_torch else []), "inliers"]
+    assert len({found["recall@5 within 25 m"] for found in compared["recalls"].values()}) == 1, "the first five are the same"
+    assert set(compared["weights"]) == ({compared["model"], "geowarp"} if has_torch else set())
+    monkeypatch.setitem(sys.modules, "torch", None)
     assert whence("demo", tmp_path / "d", "--preset", "tiny") == 0
     text = capsys.readouterr().out
     assert "whence locate" in text
     assert "rendered photos" in text
+    assert 'need torch: pip install "whence[torch]"' in text
+    assert "GeoWarp  " not in text
 
 
 def test_the_installed_command_and_a_closed_pipe(city: Path, street: Path) -> None:

@@ -29,25 +29,49 @@ BENCHMARK = {
 """Channels, map, millions of parameters, of those that learn, GFLOPs; measured with the upstream modules at 480 x 640, GeM."""
 
 
-@pytest.mark.parametrize("name", BENCHMARK)
-def test_costs_are_those_of_the_benchmark(name: str) -> None:
-    channels, map_size, num_parameters, num_trainable, gflops = BENCHMARK[name]
-    backbone = make_backbone(name)
-    backbone.freeze_as_published()
-    cost = measure_cost(Network(backbone, GeM(channels)))
-    assert cost.map_size == (channels, *map_size)
-    assert cost.num_parameters / 1e6 == pytest.approx(num_parameters, rel=0.01)
-    assert cost.num_trainable / 1e6 == pytest.approx(num_trainable, rel=0.01)
-    assert cost.flops / 1e9 == pytest.approx(gflops, rel=0.01)
-    assert cost.descriptor_bytes == 4 * channels
+def test_the_command_counts_what_the_benchmark_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, (channels, map_size, num_parameters, num_trainable, gflops) in BENCHMARK.items():
+        assert cli.run(["models", name, "--backbones", "--json"]) == 0
+        record = json.loads(capsys.readouterr().out)
+        assert (record["backbone"], record["channels"]) == (name, channels)
+        assert record["map_size"] == [channels, *map_size]
+        assert record["num_parameters"] / 1e6 == pytest.approx(num_parameters, rel=0.01)
+        assert record["num_trainable"] / 1e6 == pytest.approx(num_trainable, rel=0.01)
+        assert record["flops"] / 1e9 == pytest.approx(gflops, rel=0.01)
+        assert record["descriptor_bytes"] == 4 * channels
 
 
-@pytest.mark.parametrize(("name", "size_px", "gflops"), [("cct384", (384, 384), 37.2), ("vit_b16_224", (224, 224), 33.7)])
-def test_transformers_too(name: str, size_px: tuple[int, int], gflops: float) -> None:
-    # The same source; attention is counted as matrix products.
-    backbone = make_backbone(name)
-    cost = measure_cost(Network(backbone, GeM(backbone.channels)), size_px=size_px)
-    assert cost.flops / 1e9 == pytest.approx(gflops, rel=0.05)
+@pytest.mark.parametrize(
+    ("model", "backbone"),
+    [
+        ("gem-alexnet-256-geowarp", "alexnet"),
+        ("gem-vgg16-512-msls", "vgg16"),
+        ("gem-resnet18conv4-256-msls", "resnet18conv4"),
+        ("gem-resnet50conv4-1024-msls", "resnet50conv4"),
+        ("gem-resnet101conv4-1024-msls", "resnet101conv4"),
+    ],
+)
+def test_published_models_cost_what_the_benchmark_counts(model: str, backbone: str, capsys: pytest.CaptureFixture[str]) -> None:
+    _, _, num_parameters, _, gflops = BENCHMARK[backbone]
+    assert cli.run(["models", model, "--cost", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["num_parameters"] / 1e6 == pytest.approx(num_parameters, rel=0.01)
+    assert record["flops"] / 1e9 == pytest.approx(gflops, rel=0.01)
+
+
+def test_backbones_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["models", "resnet18*", "--backbones"]) == 0
+    shown = capsys.readouterr().out
+    assert [f"resnet18conv{stage}" in shown for stage in (2, 3, 4, 5)] == [True] * 4
+    assert "30 x 40" in shown
+    assert cli.run(["models", "cct384", "--backbones"]) == 0
+    assert "384 x 384" in capsys.readouterr().out
+    assert cli.run(["models", "dinov2_vits14", "--backbones"]) == 0
+    assert "multiples of 14" in capsys.readouterr().out
+    assert cli.run(["models", "timm:mobilenetv3_small_050", "--backbones", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["stride"] == 32
+    assert cli.run(["models", "resnet18conv6", "--backbones"]) == 1
+    assert "resnet18conv5" in capsys.readouterr().err
 
 
 def test_eighty_percent_of_the_side_is_sixty_four_percent_of_the_cost() -> None:
@@ -84,7 +108,7 @@ def test_measuring_leaves_the_network_alone() -> None:
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
-def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_costs_of_models_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["models", "rootsift-vlad", "--cost", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"model": "rootsift-vlad", "descriptor_bytes": 4 * 8192}
     assert cli.run(["models", "*-resnet18conv4-*", "--cost", "--json"]) == 0

@@ -18,7 +18,7 @@ from whence.evaluation.benchmarks import evaluate
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-NEED_TORCH = {"geowarp.md"}
+NEED_TORCH = {"geowarp.md", "describing.md", "models.md"}
 INLINE = re.compile(r"`(whence [^`]+)`")
 
 
@@ -116,7 +116,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_every_verb_is_documented() -> None:
     text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
-    for verb in ("index", "locate", "match", "evaluate", "models", "warp", "world city", "doctor", "demo"):
+    for verb in ("index", "locate", "match", "evaluate", "models", "warp", "world city", "doctor", "demo", "train", "study"):
         assert f"whence {verb}" in text
 
 

@@ -309,7 +309,11 @@ def test_one_file_is_taken_out_of_an_archive(server: tuple[Behaviour, str], cach
     assert len(behaviour.ranges) == 1, "the archive serves its other files too"
 
 
-@pytest.mark.parametrize("content", [packed("zip", "other.pth"), b"no archive", packed("tar", "folder/a.pth")[:60]])
+@pytest.mark.parametrize(
+    "content",
+    [packed("zip", "other.pth"), b"no archive", packed("tar", "folder/a.pth")[:60]],
+    ids=["another file", "no archive", "cut short"],
+)
 def test_archives_without_the_file(server: tuple[Behaviour, str], cache: Path, content: bytes) -> None:
     behaviour, address = server
     behaviour.content = content

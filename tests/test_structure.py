@@ -90,7 +90,7 @@ def imports_of(file: Path) -> set[str]:
 @pytest.mark.parametrize("file", MODULES, ids=lambda file: str(file.relative_to(SOURCE)))
 def test_imports_go_down_only(file: Path) -> None:
     room = room_of(file)
-    if room == "__init__":
+    if room in ("__init__", "__main__"):
         return
     assert room in FLOOR_OF, f"{room} is no room of the house"
     for name in imports_of(file):
@@ -182,6 +182,8 @@ MAY_WRITE = {
     "runtime.py": {"open", "os.open", "os.replace", "os.link", "tempfile.mkstemp"},
     "index/files.py": {"open", "os.open", "archive.open"},
     "index/caches.py": {"np.memmap"},
+    "evaluation/describing.py": {"np.memmap"},
+    "evaluation/cost.py": {"open"},
     "localize/build.py": {"os.rename"},
     "localize/maintain.py": {"os.rename"},
     "cli/output.py": {"os.open"},
@@ -191,8 +193,8 @@ MAY_WRITE = {
     "training/record.py": {"open"},
 }
 """Files that may write otherwise than through `runtime.atomic_write`, and how: the one itself, the store's data files and lock,
-whole database folders, maps that are opened for reading, the null device, a picture in memory, downloads that go on where they
-broke off, a file to try before it is written, and a log that grows by lines."""
+whole database folders, maps that are opened for reading or have no name, the null device, a picture in memory, downloads that go
+on where they broke off, a file to try before it is written, a log that grows by lines, and a counter of the system that is set to zero."""
 WRITING_METHODS = {"write_text", "write_bytes", "imwrite", "save", "savez", "savez_compressed", "savetxt", "tofile", "touch"}
 WRITING_METHODS |= {
     "to_csv",

@@ -11,7 +11,7 @@ import pytest
 from whence.cli import run
 from whence.errors import BadOption, UnknownName
 from whence.recipes import RECIPES, get_recipe, list_recipes
-from whence.training.recipe import OptimizerOptions, Recipe, ScheduleOptions, field_names, override
+from whence.training.recipe import OptimizerOptions, ScheduleOptions, field_names, override
 
 
 def test_fields_are_replaced_by_name() -> None:
@@ -65,10 +65,11 @@ def test_recipes_are_values_that_survive_json(name: str) -> None:
     recipe = get_recipe(name)
     assert recipe.name == name
     assert recipe.summary
-    assert Recipe.from_json(recipe.to_json()) == recipe
+    assert type(recipe).from_json(recipe.to_json()) == recipe
+    optimizer = recipe.to_json().index('"optimizer"')
     with pytest.raises(UnknownName, match=r"optimizer\.lr"):
-        Recipe.from_json(recipe.to_json().replace('"lr": 0.00', '"lrr": 0.00', 1).replace('"lr": 0.0,', '"lr": 0.0,'))
-    assert "augment.crop" in field_names(recipe)
+        type(recipe).from_json(recipe.to_json()[:optimizer] + recipe.to_json()[optimizer:].replace('"lr"', '"lrr"', 1))
+    assert {"optimizer.lr", "loop.seed"} <= set(field_names(recipe))
 
 
 def test_unknown_recipes_are_refused() -> None:

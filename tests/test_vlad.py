@@ -8,7 +8,8 @@ import pytest
 from conftest import draw_place, view_of
 from whence.errors import BadOption, NotFitted
 from whence.models.local import SIFT_DIM, LocalDescriptors, RootSift, root_sift
-from whence.models.vlad import Vlad, _fit_pca, dense_vlad, k_means, rootsift_vlad
+from whence.models.pca import fit_pca
+from whence.models.vlad import Vlad, dense_vlad, k_means, rootsift_vlad
 
 
 def random_local(num: int, seed: int) -> LocalDescriptors:
@@ -112,7 +113,7 @@ def test_pca_whitens_and_comes_back(images: list[np.ndarray]) -> None:
 def test_pca_directions_are_those_of_the_covariance(num: int, full_dim: int) -> None:
     random = np.random.default_rng(0)
     raw = (random.normal(size=(num, full_dim)) * np.linspace(5, 0.5, full_dim)).astype(np.float32)
-    mean, axes = _fit_pca(raw, 4)
+    mean, axes = fit_pca(raw, 4)
     projected = (raw - mean) @ axes.T
     assert np.allclose(np.cov(projected.T, bias=True), np.eye(4), atol=0.02)
     values = np.linalg.eigvalsh(np.cov(raw.T, bias=True))[::-1][:4]
@@ -123,7 +124,7 @@ def test_too_little_to_fit_on() -> None:
     with pytest.raises(NotFitted, match="too few"):
         k_means(np.zeros((10, SIFT_DIM), np.float32), 64, seed=0)
     with pytest.raises(NotFitted, match="at least 20"):
-        _fit_pca(np.zeros((19, 30), np.float32), 10)
+        fit_pca(np.zeros((19, 30), np.float32), 10)
     with pytest.raises(NotFitted, match="too few"):
         rootsift_vlad().fit([np.zeros((50, 50, 3), np.uint8)], seed=0)
 

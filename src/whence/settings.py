@@ -30,6 +30,8 @@ class Settings:
     """Threads of the numerical libraries; 0 for all cores."""
     offline: bool = False
     """Never touch the network."""
+    datasets: str = ""
+    """Folder that holds published sets by name; without it, the one that DATASETS_FOLDER names."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
-"""`whence models --cost`: what describing one photo costs."""
+"""`whence models --cost` and `--backbones`: what describing one photo costs, and what backbones there are."""
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -9,9 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from whence.cli.output import as_size, print_json, show
-from whence.errors import MissingExtra
+from whence.errors import MissingExtra, UnknownName
 from whence.registry import ModelCard
 
+_BACKBONE_COLUMNS = ("backbone", "channels", "stride", "sizes", "image", "map", "parameters", "learning", "GFLOPs")
 _COLUMNS = ("model", "image", "parameters", "GFLOPs", "map", "descriptor", "a million photos")
 
 
@@ -21,9 +23,7 @@ def show_costs(cards: Sequence[ModelCard], *, as_json: bool) -> int:
         from whence.models.cost import cost_of
     except ImportError:
         raise MissingExtra("counting what networks cost", "torch") from None
-    table = Table(show_edge=False, pad_edge=False)
-    for title in _COLUMNS:
-        table.add_column(title, justify="left" if title == "model" else "right")
+    table = _table(_COLUMNS)
     for card in cards:
         cost = cost_of(card)
         size = 4 * card.dim
@@ -32,9 +32,46 @@ def show_costs(cards: Sequence[ModelCard], *, as_json: bool) -> int:
         elif cost is None:
             table.add_row(*map(Text, (card.name, "", "", "", "", as_size(size), as_size(10**6 * size))))
         else:
-            image, found = " x ".join(map(str, cost.size_px)), " x ".join(map(str, cost.map_size))
-            numbers = (f"{cost.num_parameters / 1e6:.2f} M", f"{cost.flops / 1e9:.1f}")
-            table.add_row(*map(Text, (card.name, image, *numbers, found, as_size(size), as_size(10**6 * size))))
+            numbers = (_sides(cost.size_px), f"{cost.num_parameters / 1e6:.2f} M", f"{cost.flops / 1e9:.1f}", _sides(cost.map_size))
+            table.add_row(*map(Text, (card.name, *numbers, as_size(size), as_size(10**6 * size))))
     if not as_json:
         show(table)
     return 0
+
+
+def show_backbones(pattern: str, *, as_json: bool) -> int:
+    """Print the backbones that match a shell pattern, or the one of timm named, with what they cost under GeM."""
+    try:
+        from whence.models.backbones import list_backbones
+        from whence.models.cost import sketch_backbone
+    except ImportError:
+        raise MissingExtra("backbones", "torch") from None
+    names = [name for name in list_backbones() if fnmatch.fnmatchcase(name, pattern)]
+    if not names and not pattern.startswith("timm:"):
+        raise UnknownName("backbone", pattern, list_backbones())
+    table = _table(_BACKBONE_COLUMNS)
+    for name in names or [pattern]:
+        backbone, cost = sketch_backbone(name)
+        rule = backbone.size_rule
+        if as_json:
+            facts = {"backbone": name, "channels": backbone.channels, "stride": backbone.stride, "sizes": asdict(rule)}
+            print_json({**facts, **asdict(cost)})
+            continue
+        sizes = _sides(rule.exact) if rule.exact else f"multiples of {rule.multiple_of}" if rule.multiple_of > 1 else "any"
+        counts = (f"{num / 1e6:.2f} M" for num in (cost.num_parameters, cost.num_trainable))
+        row = (name, str(backbone.channels), str(backbone.stride), sizes, _sides(cost.size_px), _sides(cost.map_size[1:]))
+        table.add_row(*map(Text, (*row, *counts, f"{cost.flops / 1e9:.1f}")))
+    if not as_json:
+        show(table)
+    return 0
+
+
+def _table(titles: Sequence[str]) -> Table:
+    table = Table(show_edge=False, pad_edge=False)
+    for title in titles:
+        table.add_column(title, justify="left" if title == titles[0] else "right")
+    return table
+
+
+def _sides(sides: Sequence[int]) -> str:
+    return " x ".join(map(str, sides))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import typer
 
-from whence.cli.output import print_json, show
-from whence.data.formats import EvaluationSet, read_folders, read_frames, read_pairs
+from whence.cli.output import print_json, print_note, show
+from whence.data.formats import EvaluationSet, read_frames
 from whence.data.predictions import read_hloc_pairs, read_predictions, write_hloc_pairs, write_predictions
 from whence.data.scan import scan_photos
 from whence.errors import BadOption, NoPhotos
@@ -20,10 +21,13 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    data: str = typer.Argument(..., help="Folder with database and queries, a CSV of query,positives, or a folder of photos."),
+    data: str = typer.Argument(
+        ..., help="Folder with database and queries, a CSV of query,positives, a folder of photos, or a published set's name."
+    ),
     model: str = typer.Option(None, help="Model to evaluate; `whence models` lists them."),
     option: list[str] = typer.Option([], "--option", help="Model option as name=value. May be repeated."),
-    split: str = typer.Option("", help="Split folder inside the set: train, val or test."),
+    protocol: str = typer.Option(None, "--protocol", help="Published set that the folder holds: pitts30k, msls-val, tokyo247, ..."),
+    split: str = typer.Option("", help="Split folder inside the set: train, val or test; of MSLS also cities: cph,sf."),
     database_folder: str = typer.Option(None, help="Folder of the database photos, if not named as usual."),
     queries_folder: str = typer.Option(None, help="Folder of the queries, if not named as usual."),
     frames: int = typer.Option(None, "--frames", help="Two walks of the same frames: frames that far apart show the same place."),
@@ -31,7 +35,9 @@ def evaluate(
         False, "--leave-one-out", help="Each photo asks all others (those of the same content left out)."
     ),
     positions: str = typer.Option(None, help="CSV or GeoJSON file with the photos' positions."),
-    thresholds: str = typer.Option("10,25,50", help="Distances in metres within which an answer is right."),
+    thresholds: str = typer.Option(
+        None, help="Distances in metres within which an answer is right. Default: 10,25,50, or as --protocol says."
+    ),
     recall_at: str = typer.Option("1,5,10,20", help="Ranks N at which recall@N is counted."),
     work: str = typer.Option(None, help="Folder that keeps the descriptors, so that a stopped run goes on."),
     predictions: str = typer.Option(
@@ -65,7 +71,7 @@ def evaluate(
     from whence.models.views import parse_views
 
     options = EvaluationOptions(
-        thresholds_m=_numbers(thresholds, "--thresholds"),
+        thresholds_m=_numbers(thresholds or _usual_thresholds(data, protocol), "--thresholds"),
         recall_at=tuple(int(n) for n in _numbers(recall_at, "--recall-at")),
         is_leave_one_out=leave_one_out,
         rerank=None
@@ -82,7 +88,7 @@ def evaluate(
         views=parse_views(query_mode, query_size),
     )
     folders = (database_folder, queries_folder)
-    chosen = _read_set(data, split, folders, frames, leave_one_out, positions)
+    chosen = _read_set(data, protocol, split, folders, frames, leave_one_out, positions)
     if predictions is not None and rerank is not None:
         raise BadOption("--rerank orders candidates that Whence finds, not those of --predictions")
     if predictions is not None:
@@ -108,16 +114,47 @@ def evaluate(
     return 0
 
 
+def _usual_thresholds(data: str, protocol: str | None) -> str:
+    from whence.evaluation.published import get_published
+
+    name = _published_name(data, protocol)
+    return "10,25,50" if name is None else ",".join(f"{limit:g}" for limit in get_published(name).thresholds_m)
+
+
+def _published_name(data: str, protocol: str | None) -> str | None:
+    """The published set that is meant: the one named, or what is asked for where there is no such file or folder."""
+    from whence.evaluation.published import PUBLISHED
+
+    return protocol or (data if data in PUBLISHED and not Path(data).exists() else None)
+
+
 def _read_set(
     data: str,
+    protocol: str | None,
     split: str,
     folders: tuple[str | None, str | None],
     frames: int | None,
     leave_one_out: bool,
     positions: str | None,
 ) -> EvaluationSet:
-    """The set a person means: pairs for a CSV file, walks with --frames, one collection with --leave-one-out, else two folders."""
+    """The set a person means: a published one, walks with --frames, one collection with --leave-one-out, else as it is laid out."""
+    from whence.evaluation.published import find_set, open_published, open_set, sizes_note
+
     path = Path(data)
+    name = _published_name(data, protocol)
+    if name is not None:
+        if leave_one_out or frames is not None or split or folders != (None, None):
+            raise BadOption(
+                f"the protocol {name} says how the set is read: leave out --split, folders, --frames and --leave-one-out"
+            )
+        settings = load_settings()
+        root = find_set(
+            name, folder=data if protocol else None, datasets=settings.datasets or os.environ.get("DATASETS_FOLDER", "")
+        )
+        found = open_published(name, root)
+        if note := sizes_note(name, found):
+            print_note(note)
+        return found
     if leave_one_out:
         if frames is not None:
             raise BadOption("--leave-one-out and --frames exclude each other")
@@ -125,11 +162,9 @@ def _read_set(
         if not len(photos):
             raise NoPhotos(f"no readable photos under {data!r}")
         return EvaluationSet(path.resolve().name, photos, photos)
-    if path.is_file():
-        return read_pairs(path, database_folder=folders[0])
     if frames is not None:
         return read_frames(path, tolerance_frames=frames, database_folder=folders[0], queries_folder=folders[1])
-    return read_folders(path, split=split, database_folder=folders[0], queries_folder=folders[1], positions=positions)
+    return open_set(path, split=split, database_folder=folders[0], queries_folder=folders[1], positions=positions)
 
 
 def _numbers(text: str, flag: str) -> tuple[float, ...]:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from whence.cli.output import print_json, show
-from whence.errors import UnknownName
+from whence.errors import BadOption, UnknownName
 from whence.registry import MODELS, ModelCard, get_card, list_models
 
 _STATES = {
@@ -36,9 +36,20 @@ def models(
     max_dim: int = typer.Option(None, min=1, help="Only models with at most so many dimensions."),
     available: bool = typer.Option(False, "--available", help="Only models that need no download any more."),
     cost: bool = typer.Option(False, "--cost", help="Show what describing one photo costs: parameters, operations, sizes."),
+    backbones: bool = typer.Option(
+        False, "--backbones", help="List backbones, for training, instead of models: sizes they take, parameters, operations."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object per model."),
 ) -> int:
     """List the models with dimension, licences and state; with the full name of one, its card."""
+    if backbones:
+        if licence or backbone or max_dim or available:
+            raise BadOption(
+                "--backbones lists networks without weights: --licence, --backbone, --max-dim, --available are for models"
+            )
+        from whence.cli.costs import show_backbones
+
+        return show_backbones(pattern, as_json=as_json)
     is_file = pattern.endswith(".safetensors")
     names = [pattern] if is_file else list(list_models(pattern))
     if not names:

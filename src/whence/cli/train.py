@@ -41,6 +41,7 @@ def train(
     """Prints what the training came to: recall of the best weights, images per second, share of time spent waiting for data."""
     from whence.recipes import get_recipe
     from whence.training.recipe import override
+    from whence.training.tuple_recipe import TupleRecipe
     from whence.training.warp_recipe import WarpRecipe
 
     if recipe is None:
@@ -77,6 +78,10 @@ def train(
         from whence.training.warp_loop import train_warp
 
         done = train_warp(resolved, _read_set(dataset, split, progress), **given)
+    elif isinstance(resolved, TupleRecipe):
+        from whence.training.tuple_loop import train_tuples
+
+        done = train_tuples(resolved, _read_set(dataset, split, progress), **given)
     else:
         from whence.data.scan import scan_photos
         from whence.training.loop import train as train_places
@@ -92,15 +97,17 @@ def train(
     show(
         f"{done.path}: {done.num_steps} steps{best}; {done.images_per_s:.0f} images a second, "
         f"{100 * done.waiting_share:.1f} % of the time waiting for photos, {100 * done.augmenting_share:.0f} % augmenting them"
+        f"{f', {100 * done.mining_share:.0f} % mining' if done.mining_share else ''}"
         f"{'; stopped early' if done.is_stopped_early else ''}"
     )
     return 0
 
 
 def _read_set(folder: str, split: str, progress: bool | None) -> EvaluationSet:
-    from whence.data.formats import ReadOptions, read_folders
+    from whence.data.scan import ReadOptions
+    from whence.evaluation.published import open_set
 
-    found = read_folders(folder, split=split, options=ReadOptions(show_progress=progress))
+    found = open_set(folder, split=split, options=ReadOptions(show_progress=progress))
     report_skipped((*found.database.skipped, *found.queries.skipped))
     return found
 
@@ -131,7 +138,7 @@ def _describe(resolved: AnyRecipe, dataset: str | None, split: str, as_json: boo
 
 def _list_recipes(as_json: bool) -> int:
     from whence.recipes import get_recipe, list_recipes
-    from whence.training.recipe import Recipe
+    from whence.training.warp_recipe import WarpRecipe
 
     recipes = [get_recipe(name) for name in list_recipes()]
     if as_json:
@@ -142,7 +149,7 @@ def _list_recipes(as_json: bool) -> int:
     for title in ("recipe", "backbone", "loss", "what it is"):
         table.add_column(title, overflow="fold")
     for found in recipes:
-        of_network = (found.backbone, found.loss.name) if isinstance(found, Recipe) else ("of --model", "geowarp")
+        of_network = ("of --model", "geowarp") if isinstance(found, WarpRecipe) else (found.backbone, found.loss.name)
         table.add_row(*map(Text, (found.name, *of_network, found.summary)))
     show(table)
     return 0

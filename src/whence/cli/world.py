@@ -22,7 +22,9 @@ def city(
     preset: str = typer.Option("small", help="How large: tiny, small, city or metropolis."),
     seed: int = typer.Option(0, help="Another seed is another city."),
     layout: str = typer.Option(
-        "folders", help="folders, sf_xl, gsv_cities, msls, sequences, federated, labelled, mesh, or positions (no pixels)."
+        "folders",
+        help="folders, benchmark, nordland, pairs, sf_xl, gsv_cities, msls, sequences, federated, labelled, mesh, or positions "
+        "(no pixels).",
     ),
     size: str = typer.Option("320x240", help="Width and height of the photos in pixels."),
     aliased_share: float = typer.Option(0.25, help="Share of streets whose buildings repeat those of another street."),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from whence.data.formats import EvaluationSet
 from whence.data.layouts import DEFAULT_OPTIONS, existing_photos, read_rows, require_photos, table_rows, with_placement
 from whence.data.photos import Photos
 from whence.data.scan import ReadOptions, list_photos, read_files
@@ -58,6 +59,21 @@ def read_msls(
     names = sorted(path.name for path in folder.glob("*") if path.is_dir()) if cities is None else list(cities)
     sides = [_join([_msls_side(folder / city / side, options) for city in names], folder) for side in ("database", "query")]
     return SequenceSet("+".join(names), *sides)
+
+
+def list_cities(root: str | Path) -> tuple[str, ...]:
+    """The cities of a folder laid out as MSLS publishes them, sorted; none where it is not."""
+    folder = Path(root) / "train_val"
+    return tuple(sorted(file.parent.parent.name for file in folder.glob("*/query/raw.csv"))) if folder.is_dir() else ()
+
+
+def read_msls_set(root: str | Path, *, cities: Sequence[str], options: ReadOptions = DEFAULT_OPTIONS) -> EvaluationSet:
+    """Some cities of MSLS as an evaluation set, panoramas left out; its notes say which queries are by night or to the side."""
+    found = read_msls(root, cities=cities, options=options)
+    frames = found.queries
+    words = zip(frames.is_night.tolist(), frames.view_direction.tolist(), strict=True)
+    notes = tuple(f"{'night' if is_night else 'day'}_{direction.lower()}" for is_night, direction in words)
+    return EvaluationSet(found.name, found.database.photos, frames.photos, notes=notes)
 
 
 def read_sequences(root: str | Path, *, split: str = "", options: ReadOptions = DEFAULT_OPTIONS) -> SequenceSet:

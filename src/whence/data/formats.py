@@ -36,6 +36,8 @@ class EvaluationSet:
     database: Photos
     queries: Photos
     positives: NeighborLists | None = None
+    notes: tuple[str, ...] = ()
+    """For each query what the set says of it, words joined by "_" (night, sideways); empty where file names say it or nothing."""
 
 
 def read_folders(

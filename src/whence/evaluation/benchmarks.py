@@ -14,7 +14,8 @@ from whence.data.formats import EvaluationSet
 from whence.data.photos import Photos
 from whence.data.predictions import Ranked
 from whence.errors import BadOption, CalibrationMismatch, InputError, NoPhotos
-from whence.evaluation.describing import SetDescriber
+from whence.evaluation.cost import EvaluationCost, PeakMemory, measured_cost
+from whence.evaluation.describing import SetDescriber, finite_rows
 from whence.evaluation.metrics import RECALL_AT
 from whence.evaluation.protocol import THRESHOLDS_M, ScoredThreshold, describe_protocol, same_content, score_predictions
 from whence.geo import to_earth_centred
@@ -49,6 +50,8 @@ class EvaluationOptions:
     """Where descriptors are kept: a run that was stopped goes on there, and a second run describes nothing again."""
     views: QueryViews | None = None
     """How queries are looked at; None as the model's card says. Descriptors of other views are not kept in the work folder."""
+    is_frugal: bool = False
+    """Keep descriptors in a file instead of in memory, in the work folder or where temporary files go."""
 
     def __post_init__(self) -> None:
         if not self.recall_at or min(self.recall_at) < 1:
@@ -89,6 +92,8 @@ class Evaluation:
     """For each query the verified answer, as `locate` gives it; empty where nothing could be verified."""
     unverified_reason: str = "nothing was re-ranked"
     """Why there are no answers; empty where there are."""
+    cost: EvaluationCost | None = None
+    """What it took; None for predictions made elsewhere."""
 
     def ranked(self) -> tuple[Ranked, ...]:
         """The predictions as named candidates, for writing."""
@@ -114,14 +119,16 @@ def evaluate(
         data = EvaluationSet(data.name, data.database, data.database, data.positives)
     if not len(data.database) or not len(data.queries):
         raise NoPhotos(f"{data.name}: nothing to evaluate, {len(data.database)} database photos and {len(data.queries)} queries")
-    run = SetDescriber(model, options.work_folder, show_progress, options.rerank)
+    memory = PeakMemory()
+    run = SetDescriber(model, options.work_folder, show_progress, options.rerank, is_frugal=options.is_frugal)
     database = run.describe(data.database, "database")
     is_same = options.is_leave_one_out and options.views is None
     queries = database if is_same else run.describe(data.queries, "queries", views=options.views)
     started = time.perf_counter()
-    is_searchable = np.isfinite(database).all(axis=1)
-    rows = np.flatnonzero(is_searchable)
-    index = FlatIndex.over(database if is_searchable.all() else database[rows], ids=rows)
+    is_searchable = finite_rows(database)
+    index = FlatIndex.over(database)
+    if not is_searchable.all():
+        index.remove(np.flatnonzero(~is_searchable))
     retriever = Retriever(data.database, np.where(is_searchable, np.arange(len(database)), -1), index)
     predictions, similarities = _search(index, queries, data, options, crops=run.crops)
     run.seconds["search"] = time.perf_counter() - started
@@ -142,8 +149,10 @@ def evaluate(
         seconds=run.seconds,
     )
     order = done.order if options.views is None else f"{done.order}, queries by {options.views.mode}"
+    cost = measured_cost(model, data, seconds=run.seconds, peak_bytes=memory.peak_bytes(), is_kept=options.work_folder is not None)
     return replace(
         result,
+        cost=cost,
         order=order,
         evidence=done.evidence,
         scorer="" if options.rerank is None else options.rerank.scorer,
@@ -190,7 +199,7 @@ def _search(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Predictions and similarities (Q, K), -1 and NaN where there are fewer; queries in `crops` (C, D) are searched by those."""
     k = max(options.k, *options.recall_at, 0 if options.rerank is None else options.rerank.num_candidates)
-    askable = np.flatnonzero(np.isfinite(queries).all(axis=1))
+    askable = np.flatnonzero(finite_rows(queries))
     predictions = np.full((len(queries), k), -1, np.int64)
     similarities = np.full((len(queries), k), np.nan, np.float32)
     if not index.num_vectors or not len(askable):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,14 +20,23 @@ from whence.runtime import progress
 from whence.settings import BuildOptions
 from whence.types import SkippedPhoto
 
+BLOCK_ROWS = 4096
+"""Rows that are looked at together where there may be more than fit into memory."""
+
 
 class SetDescriber:
     """Descriptors of database and queries, in memory or in a work folder."""
 
     def __init__(
-        self, model: DescriptorModel, work: Path | None, show_progress: bool | None, rerank: RerankOptions | None = None
+        self,
+        model: DescriptorModel,
+        work: Path | None,
+        show_progress: bool | None,
+        rerank: RerankOptions | None = None,
+        *,
+        is_frugal: bool = False,
     ) -> None:
-        self.model, self.work, self.show_progress = model, work, show_progress
+        self.model, self.work, self.show_progress, self.is_frugal = model, work, show_progress, is_frugal
         self.prepared = None if rerank is None else PreparedPhotos.for_model(rerank, model, Photos.of([]))
         self.keep_local = self.prepared is not None and self.prepared.is_shared
         self.local: dict[str, Mapping[str, np.ndarray]] = {}
@@ -54,7 +64,7 @@ class SetDescriber:
         if not self.model.is_fitted:
             _, rows = np.unique(photos.content, return_index=True)
             self.vocabulary = self.model.prepare([photos.file(int(row)) for row in rows])
-        descriptors = np.full((len(photos), self.model.dim), np.nan, np.float32)
+        descriptors = self._blank(len(photos))
         spent = self.spent_s[what] = np.full(len(photos), np.nan)
         files = (photos.file(i) for i in range(len(photos)))
         started = time.perf_counter()
@@ -78,9 +88,29 @@ class SetDescriber:
         report = build_from_photos(photos, path=path, model=self.model, options=options, show_progress=self.show_progress)
         self.vocabulary = self.vocabulary if report.vocabulary == "given" else report.vocabulary
         self.skipped += [entry for entry in report.skipped if entry not in self.skipped]
-        descriptors = np.full((len(photos), self.model.dim), np.nan, np.float32)
+        descriptors = self._blank(len(photos))
         with Store.open(path) as store:
             row_of = {content: row for row, content in enumerate(store.contents.tolist())}
             rows = np.array([row_of.get(content, -1) for content in photos.content.tolist()], np.int64)
-            descriptors[rows >= 0] = store.descriptors[rows[rows >= 0]]
+            known = np.flatnonzero(rows >= 0)
+            for start in range(0, len(known), BLOCK_ROWS):
+                block = known[start : start + BLOCK_ROWS]
+                descriptors[block] = store.descriptors[rows[block]]
         return descriptors
+
+    def _blank(self, num_photos: int) -> np.ndarray:
+        """Descriptors (N, D) that are all NaN; where memory is to be saved, in a file without a name that goes with the array."""
+        shape = (num_photos, self.model.dim)
+        if not self.is_frugal or not num_photos:
+            return np.full(shape, np.nan, np.float32)
+        with tempfile.TemporaryFile(dir=self.work) as file:
+            blank = np.memmap(file, np.float32, "w+", shape=shape)
+        for start in range(0, num_photos, BLOCK_ROWS):
+            blank[start : start + BLOCK_ROWS] = np.nan
+        return blank
+
+
+def finite_rows(matrix: np.ndarray) -> np.ndarray:
+    """(N,) bool: rows (N, D) without NaN, a block at a time."""
+    blocks = [np.isfinite(matrix[start : start + BLOCK_ROWS]).all(axis=1) for start in range(0, len(matrix), BLOCK_ROWS)]
+    return np.concatenate([np.empty(0, bool), *blocks])

@@ -74,7 +74,7 @@ function tiles() {
 }
 function sheet(table, isOpen) {
   const row = (tag, cells) => make("tr", {}, ...cells.map((cell) => make(tag, { text: cell })));
-  const body = make("table", {}, make("thead", {}, row("th", table.header)), make("tbody", {}, ...table.rows.map((cells) => row("td", cells))));
+  const body = make("table", {}, ...(table.header.some((cell) => cell) ? [make("thead", {}, row("th", table.header))] : []), make("tbody", {}, ...table.rows.map((cells) => row("td", cells))));
   byId("tables").append(make("details", { css: "sheet", open: isOpen }, make("summary", { text: table.caption }), body));
 }
 function plot(curve, isOpen) {
@@ -88,7 +88,7 @@ function plot(curve, isOpen) {
     const [x, low] = at([share, 0]);
     const [left, y] = at([0, share * highest]);
     svg.append(draw("path", { class: "grid", d: `M${x} ${low}V12M${left} ${y}H${width - 12}` }));
-    svg.append(words(x, low + 16, per(share), "middle"), words(left - 6, y + 4, per(share * highest), "end"));
+    svg.append(words(x, low + 16, per(share), share === 1 ? "end" : "middle"), words(left - 6, y + 4, per(share * highest), "end"));
   }
   svg.append(words((edge + width) / 2, height - 8, curve.across, "middle"), words(edge, 9, curve.up, "start"));
   svg.append(draw("polyline", { class: "curve", points: curve.points.map((point) => at(point).map((value) => value.toFixed(1)).join(",")).join(" ") }));

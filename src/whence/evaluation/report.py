@@ -20,6 +20,7 @@ from whence.evaluation.answers import (
     tabulate_answers,
 )
 from whence.evaluation.benchmarks import Evaluation
+from whence.evaluation.cost import cost_rows
 from whence.evaluation.metrics import Recall, bootstrap_interval, wilson_interval
 from whence.evaluation.uncertainty import summarize_uncertainty
 
@@ -43,6 +44,7 @@ def as_records(result: Evaluation) -> dict[str, Any]:
         "num_skipped": len(result.skipped),
         "skipped": [{"photo": entry.path, "reason": entry.reason} for entry in result.skipped],
         "seconds": {stage: round(spent, 3) for stage, spent in result.seconds.items()},
+        "cost": None if result.cost is None else asdict(result.cost),
     }
 
 
@@ -83,6 +85,8 @@ def as_table(result: Evaluation) -> RenderableType:
     if result.skipped:
         first = result.skipped[0]
         parts.append(Text(f"{len(result.skipped)} photos skipped, the first: {first.path}: {first.reason}", style="yellow"))
+    if result.cost is not None:
+        parts.append(Text("cost: " + ", ".join(f"{name} {value}" for name, value in cost_rows(result.cost)), style="dim"))
     parts.append(Text("seconds: " + ", ".join(f"{stage} {spent:.1f}" for stage, spent in result.seconds.items()), style="dim"))
     return Group(*parts)
 

@@ -19,6 +19,10 @@ from whence.errors import BadOption, UnknownName
 from whence.models.backbones import Features
 from whence.settings import NO_OPTIONS
 
+MOST, MOST_PARTS = 1_000_000, 100
+"""The largest count that an option may ask for, and the largest of those counts that parts are made of, one by one."""
+_PARTS = ("depth", "num_layers", "levels", "grid")
+
 L2Placement = Literal["before_pool", "after_pool", "none"]
 
 
@@ -266,5 +270,7 @@ def _check_type(what: str, value: Any, kind: Any) -> None:
     elif kind is int:
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise BadOption(f"{what} is a count of at least 1, not {value!r}")
+        if value > (most := MOST_PARTS if what.startswith(_PARTS) else MOST):
+            raise BadOption(f"{what} is at most {most:,}, not {value!r}")
     elif not isinstance(value, int | float) or isinstance(value, bool):
         raise BadOption(f"{what} is a number, not {value!r}")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from whence.errors import BadOption, UnreadableWeights
 from whence.registry import ModelCard, Origin, Preprocessing
@@ -15,6 +17,8 @@ CARD_FIELD = "whence_card"
 """Where the header of a safetensors file keeps the card."""
 _MAX_HEADER_BYTES = 100_000_000
 """The limit of the format itself."""
+_MAX_SIDE_PX = 4096
+"""No card brings photos to more: a size beyond it is a mistake, or meant to fill the memory."""
 
 
 def card_to_text(card: ModelCard) -> str:
@@ -31,10 +35,7 @@ def card_from_text(text: str) -> ModelCard:
         for name in ("origins", "backbone_origins"):
             record[name] = tuple(_made(Origin, origin) for origin in record.get(name, ()))
         card: ModelCard = _made(ModelCard, record)
-        if not (isinstance(card.name, str) and isinstance(card.dim, int) and isinstance(card.backbone, str)):
-            raise TypeError("name and backbone are texts, dim is a number")
-        if not (isinstance(card.backbone_options, dict) and isinstance(card.aggregator_options, dict)):
-            raise TypeError("options are objects")
+        _check_sizes(card.preprocessing)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadOption(f"no card of a model ({type(error).__name__}: {error})") from None
     return card
@@ -68,7 +69,39 @@ def read_header(path: str | Path) -> Mapping[str, str]:
 
 
 def _made(kind: type, record: Mapping[str, Any]) -> Any:
-    known = {field.name for field in fields(kind)}
-    if unknown := set(record) - known:
+    """The record as a dataclass, every field of the type that the class declares. Raises `ValueError`."""
+    hints = get_type_hints(kind)
+    if unknown := set(record) - set(hints):
         raise ValueError(f"unknown fields {', '.join(sorted(unknown))}")
+    for name, value in record.items():
+        if not _is_a(value, hints[name]):
+            raise ValueError(f"{name} is {value!r:.40}, which is of another kind than it should be")
     return kind(**record)
+
+
+def _is_a(value: object, hint: Any) -> bool:
+    """Whether a value read from JSON is of the type that a hint names."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return value in parts
+    if origin in (Union, UnionType):
+        return any(_is_a(value, part) for part in parts)
+    if origin is tuple and parts[-1] is not Ellipsis:
+        return isinstance(value, tuple) and len(value) == len(parts) and all(map(_is_a, value, parts))
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_is_a(one, parts[0]) for one in value)
+    if origin is not None:
+        return isinstance(value, Mapping)
+    if hint is NoneType:
+        return value is None
+    if hint in (int, float):
+        return isinstance(value, int | hint) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _check_sizes(steps: Preprocessing) -> None:
+    sides = [*(steps.size_px or ()), steps.long_side_px, steps.short_side_px, steps.multiple_of]
+    if not all(side is None or 1 <= side <= _MAX_SIDE_PX for side in sides):
+        raise ValueError(f"sides of images lie between 1 and {_MAX_SIDE_PX} pixels")
+    if not all(0 < one < math.inf for one in steps.std) or not all(abs(one) < math.inf for one in steps.mean):
+        raise ValueError("mean and std are finite numbers, std above 0")

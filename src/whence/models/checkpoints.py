@@ -17,7 +17,7 @@ from torch import Tensor
 from whence.errors import BadOption, InputError, UnreadableWeights, WeightsMismatch
 from whence.models.aggregators import make_aggregator
 from whence.models.backbones import make_backbone
-from whence.models.cards import CARD_FIELD, card_from_text, card_to_text
+from whence.models.cards import CARD_FIELD, card_to_text, read_card
 from whence.models.downloads import sha256_of
 from whence.models.keys import Translator
 from whence.models.networks import Network
@@ -33,8 +33,17 @@ def make_network(card: ModelCard) -> Network:
     """The network that a card describes, its weights random. Raises `BadOption` for a card without one, `UnknownName`."""
     if not card.backbone:
         raise BadOption(f"{card.name} is no network")
+    _check_backbone_options(card)
     backbone = make_backbone(card.backbone, **card.backbone_options)
     return Network(backbone, make_aggregator(card.aggregator, backbone.channels, options=card.aggregator_options))
+
+
+def _check_backbone_options(card: ModelCard) -> None:
+    """Raises `BadOption` for options that no backbone has: a card may have come with a file."""
+    kinds = {"num_blocks": int, "has_final_norm": bool, "facet": str, "takes_any_size": bool}
+    for name, value in card.backbone_options.items():
+        if name not in kinds or type(value) is not kinds[name]:
+            raise BadOption(f"{card.name} asks for {name}={value!r:.40}; backbones have the options {', '.join(kinds)}")
 
 
 def load_weights(files: str | Path | Sequence[str | Path], target: ModelCard | Network) -> Network:
@@ -86,7 +95,7 @@ def convert(files: Sequence[str | Path], *, card: ModelCard, out: str | Path, dt
 def propose_cards(weights: WeightFile, cards: Sequence[ModelCard]) -> tuple[ModelCard, ...]:
     """The cards that a file without a name fits, by its keys and shapes; one of its very file name comes alone."""
     if CARD_FIELD in weights.metadata:
-        return (card_from_text(weights.metadata[CARD_FIELD]),)
+        return (read_card(weights.path),)
     fitting = tuple(card for card in cards if _fits(weights, card))
     named = tuple(card for card in fitting if any(origin.file == weights.path.name for origin in card.origins))
     return named if len(named) == 1 else fitting
@@ -102,9 +111,14 @@ def adapted(card: ModelCard, weights: Sequence[WeightFile]) -> ModelCard:
 
 
 def expected_tensors(card: ModelCard) -> Shapes:
-    """All tensors of the card's network by our names, on the meta device."""
+    """All tensors of the card's network by our names, on the meta device. Raises as `make_network`."""
+    _check_backbone_options(card)
     backbone = _backbone_tensors(card.backbone, tuple(sorted(card.backbone_options.items())))
-    options = tuple(sorted(card.aggregator_options.items()))
+    options = tuple((name, tuple(v) if isinstance(v, list) else v) for name, v in sorted(card.aggregator_options.items()))
+    try:
+        hash(options)
+    except TypeError:
+        raise BadOption(f"{card.name} asks for options that no aggregator has: {dict(options)!r:.100}") from None
     return {**backbone[1], **_aggregator_tensors(card.aggregator, backbone[0], options)}
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from whence.models.aggregators import GeM
+from whence.models.backbones import Backbone, make_backbone
 from whence.models.networks import Network
 from whence.models.preprocessing import target_size
 from whence.models.zoo import network_for
@@ -60,3 +62,15 @@ def cost_of(card: ModelCard) -> Cost | None:
     with torch.device("meta"):
         network = network_for(card)
     return measure_cost(network, size_px=target_size(BENCHMARK_SIZE_PX, card.preprocessing))
+
+
+def sketch_backbone(name: str) -> tuple[Backbone, Cost]:
+    """The backbone of this name without weights, and its cost with GeM after it, as the benchmark counts: of an image of 480 x 640
+    or the nearest size it takes, with those parts learning that the published trainings let learn. Raises `UnknownName`.
+    """
+    with torch.device("meta"):
+        backbone = make_backbone(name)
+        network = Network(backbone, GeM(backbone.channels))
+    if backbone.published:
+        backbone.freeze_as_published()
+    return backbone, measure_cost(network, size_px=backbone.size_rule.nearest(*BENCHMARK_SIZE_PX))

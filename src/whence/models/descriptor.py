@@ -12,6 +12,7 @@ import numpy as np
 
 from whence.data.images import load_image, load_resized
 from whence.errors import BadOption, MissingExtra, UnreadableImage
+from whence.models.pca import PCA_OPTIONS, Reduced
 from whence.models.views import QueryViews, exact
 from whence.models.vlad import Vlad
 from whence.registry import ModelCard, Preprocessing, build, get_card
@@ -105,7 +106,7 @@ class DescriptorModel:
         if len(sources) < self.min_photos_to_fit:
             self.load_packaged()
             return "packaged"
-        num_sampled = max(NUM_SAMPLE_PHOTOS, self.min_photos_to_fit)
+        num_sampled = max(getattr(self.descriptor, "num_sample_photos", NUM_SAMPLE_PHOTOS), self.min_photos_to_fit)
         chosen = np.linspace(0, len(sources) - 1, min(num_sampled, len(sources))).round().astype(int)
         self.fit((sources[i] for i in chosen), seed=seed)
         return "fitted"
@@ -201,19 +202,29 @@ def read_as(source: Source, steps: Preprocessing) -> np.ndarray:
 def load_model(name: str, *, options: Mapping[str, Any] | None = None) -> DescriptorModel:
     """The model of this name, ready to describe, or to be fitted where its card says so.
 
-    `options` are the model's own settings, for example {"pca_dim": 256}; for networks also {"engine": "bf16"} and the other
-    `NETWORK_OPTIONS`. Raises `UnknownName` with the nearest names, and `BadOption` for settings the model does not have.
+    `options` are the model's own settings, for example {"pca_dim": 256}; for networks also {"pca_whiten": True}, {"engine": "bf16"}
+    and the other `NETWORK_OPTIONS`. Raises `UnknownName` with the nearest names, and `BadOption` for settings the model has not.
     """
     card = get_card(name)
     options = dict(options or {})
     of_network = {key: value for key, value in options.items() if key in NETWORK_OPTIONS}
     own = {key: value for key, value in options.items() if key not in of_network}
+    reduction = {key: own.pop(key) for key in PCA_OPTIONS if key in own} if card.backbone else {}
     descriptor = build("model", name, options=own)
     if hasattr(descriptor, "configure"):
         descriptor.configure(card.preprocessing, **of_network)
     elif of_network:
         raise BadOption(f"model {name} has no option {next(iter(of_network))!r}, which is for networks")
-    return DescriptorModel(card, descriptor, options=own)
+    if reduction:
+        descriptor = _reduced(descriptor, reduction)
+    return DescriptorModel(card, descriptor, options={**own, **reduction})
+
+
+def _reduced(descriptor: Descriptor, reduction: Mapping[str, Any]) -> Reduced:
+    dim, is_whitened = reduction.get("pca_dim"), reduction.get("pca_whiten", False)
+    if not isinstance(dim, int) or isinstance(dim, bool) or not isinstance(is_whitened, bool):
+        raise BadOption("pca_dim is a number of dimensions, and pca_whiten true or false beside it")
+    return Reduced(descriptor, pca_dim=dim, is_whitened=is_whitened)
 
 
 def _resize_exactly(image: np.ndarray, steps: Preprocessing) -> np.ndarray:

@@ -63,6 +63,8 @@ class _Ignored:
 def read_weights(path: str | Path) -> WeightFile:
     """The tensors of a file, of whichever format; nested ones are brought up. Raises `UnreadableWeights` with the reason."""
     path = Path(path)
+    if path.exists() and not path.is_file():
+        raise UnreadableWeights(path, "it is no file")
     try:
         with open(path, "rb") as file:
             start = file.read(16)

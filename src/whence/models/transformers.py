@@ -289,7 +289,7 @@ class TimmTokens(Backbone):
 
 
 class TimmMap(Backbone):
-    """Any other network of timm: the map of its last stage."""
+    """Any other network of timm: the map of its last stage, channels first whatever timm has."""
 
     def __init__(self, name: str, stages: Any) -> None:
         super().__init__()
@@ -297,30 +297,56 @@ class TimmMap(Backbone):
         self.whole = stages
         self.channels = int(stages.feature_info.channels()[-1])
         self.stride = int(stages.feature_info.reduction()[-1])
+        self.is_channels_last = getattr(stages, "output_fmt", "NCHW") == "NHWC"
         self.size_rule = SizeRule(at_least=self.stride)
         self.stages = ("whole",)
 
     def forward(self, images: Tensor) -> Features:
         self.size_rule.check(*images.shape[-2:])
-        return Features(self.whole(images)[-1])
+        found = self.whole(images)[-1]
+        return Features(found.permute(0, 3, 1, 2) if self.is_channels_last else found)
 
 
 def make_timm(name: str) -> Backbone:
     """The backbone `timm:<name>`, weights random. Raises `UnknownName`, `BadOption` for a network that gives no map.
 
-    Transformers resample their positions by timm's own rule where timm can, else accept one size only.
+    Transformers resample their positions by timm's own rule where timm can; a network that runs on one size only accepts no other.
     """
     known = name.removeprefix("timm:")
-    architecture = known.partition(".")[0]
-    if not timm.is_model(architecture):
+    if not timm.is_model(known.partition(".")[0]):
         raise UnknownName("network of timm", known, timm.list_models())
+    try:
+        with torch.device("meta"):
+            sketch = _wrap_timm(name, known).eval()
+            rule = sketch.size_rule
+            size = rule.exact or rule.nearest(*timm.get_pretrained_cfg(known).input_size[-2:])
+            found = sketch(torch.zeros(1, 3, *size)).map.shape
+    except Exception as error:
+        # Each network of timm that has no map fails in its own way.
+        raise BadOption(f"{name} gives no map of features: {error or type(error).__name__}") from None
+    expected = (1, sketch.channels, *(round(side / sketch.stride) for side in size))
+    if len(found) != 4 or any(abs(a - b) > 1 for a, b in zip(found, expected, strict=True)):
+        raise BadOption(f"{name} gives no map of features: {tuple(found)} is not {expected}")
+    backbone = _wrap_timm(name, known)
+    if rule.exact is None and not _takes(sketch, size[0] + 2 * sketch.stride, size[1] + 4 * sketch.stride):
+        backbone.size_rule = SizeRule(exact=size)
+    return backbone
+
+
+def _takes(sketch: Backbone, height: int, width: int) -> bool:
+    """Whether a network on the meta device runs on images of this size."""
+    try:
+        sketch(torch.zeros(1, 3, height, width, device="meta"))
+    except Exception:
+        return False
+    return True
+
+
+def _wrap_timm(name: str, known: str) -> Backbone:
     with torch.device("meta"):
         sketch: Any = timm.create_model(known, pretrained=False, num_classes=0)
     if not hasattr(sketch, "num_prefix_tokens"):
-        try:
-            return TimmMap(name, timm.create_model(known, pretrained=False, features_only=True, out_indices=(-1,)))
-        except (RuntimeError, AttributeError, TypeError, KeyError) as error:
-            raise BadOption(f"{name} gives no map of features: {error}") from None
+        return TimmMap(name, timm.create_model(known, pretrained=False, features_only=True, out_indices=(-1,)))
     patch = int(sketch.patch_embed.patch_size[0])
     height, width = (int(side) for side in sketch.pretrained_cfg["input_size"][-2:])
     can_resample = hasattr(sketch, "dynamic_img_size")

@@ -17,6 +17,7 @@ import numpy as np
 
 from whence.errors import BadOption, NotFitted
 from whence.models.local import SIFT_DIM, DenseRootSift, LocalDescriptors, RootSift
+from whence.models.pca import fit_pca
 from whence.runtime import map_threads, random_stream, threads
 
 MAX_SAMPLE_DESCRIPTORS = 200_000
@@ -86,7 +87,7 @@ class Vlad:
         self._words = k_means(sample.rows(), self.num_words, seed=seed)
         if self.pca_dim is not None:
             raw = np.stack([self._pool(descriptors.astype(np.float32)) for descriptors in pooled])
-            self._pca = _fit_pca(raw, self.pca_dim)
+            self._pca = fit_pca(raw, self.pca_dim)
 
     def load_packaged(self) -> None:
         """Use the vocabulary that comes with Whence. Raises `BadOption` where none fits these options."""
@@ -209,24 +210,6 @@ def k_means(rows: np.ndarray, num_words: int, *, seed: int, num_iterations: int 
     with threads(1):
         fitted.train(np.ascontiguousarray(rows, np.float32))
     return np.ascontiguousarray(fitted.centroids, np.float32)
-
-
-def _fit_pca(raw: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (E,) and whitened principal axes (D, E) of vectors (N, E); needs N of at least 2 D."""
-    if len(raw) < 2 * dim:
-        raise NotFitted(f"a PCA to {dim} dimensions needs at least {2 * dim} photos, not {len(raw)}: lower pca_dim or leave it out")
-    mean = raw.mean(axis=0)
-    centred = raw - mean
-    variances, inner = np.linalg.eigh(centred @ centred.T / len(raw)) if len(raw) < raw.shape[1] else (None, None)
-    if variances is None:
-        variances, axes = np.linalg.eigh(centred.T @ centred / len(raw))
-        axes = axes.T[::-1][:dim]
-    else:
-        axes = (centred.T @ inner).T[::-1][:dim]
-        axes = _to_unit_length(axes)
-    spread = np.sqrt(np.maximum(variances[::-1][:dim], 0))
-    # A tiny floor keeps directions the sample never moved in from being blown up to noise.
-    return mean, (axes / np.maximum(spread, 1e-3 * spread[0])[:, None]).astype(np.float32)
 
 
 def _to_unit_length(rows: np.ndarray) -> np.ndarray:

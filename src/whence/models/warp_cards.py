@@ -19,14 +19,16 @@ _OWN = ModelCard(
     preprocessing=Preprocessing(long_side_px=640),
     licence="MIT",
     weights=f"random weights, seed 0, trained by `whence train geowarp-small --model {_OWN_NETWORK} --dataset FOLDER/train/train "
-    "--val FOLDER/val --val-split val --out RUN`; the step best on the validation city, written by `python tools/pack_regressor.py "
-    "RUN/best.safetensors`",
+    "--val FOLDER/val --val-split val --out RUN` in 18 minutes on one core; the last step, better on the validation city's 500 "
+    "queries than the one that 200 of them chose; written by `python tools/pack_regressor.py RUN/final.safetensors`",
     training_data="six rendered cities of 3,000 photos, `python tools/render_training_cities.py FOLDER`; no photo of a camera",
     citation=_CITATION,
     similarity=_SIMILARITY,
     weights_licence="MIT",
     origins=(Origin("packaged", "whence.models", f"geowarp-{_OWN_NETWORK}.safetensors"),),
     backbone="resnet18conv4",
+    figures="recall@1 at 25 m on the validation city (500 queries), 5 candidates: 66.2 %; 57.2 without re-ranking, 48.8 without "
+    "warping, 78.0 at most",
     limits="it has never seen a photo of a camera",
 )
 

@@ -220,19 +220,22 @@ def open_geowarp(
     """The scorer of this name, with its own weights or others.
 
     `weights` is a file with a regressor, in place of the scorer's own. `model` names the network whose backbone it was trained
-    for, or a safetensors file with a card, `made_for` without; `model_weights` is a file with that network's weights.
+    for, or a safetensors file with a card, `made_for` without; `model_weights` is a file with that network's weights. Where neither
+    side is warped another network needs no regressor.
     `sampling` is "legacy" for a published pair by default, else "exact". Raises as `whence.models.zoo.load_network`.
     """
     options = WarpOptions(readout, long_side_px, storage, num_exact, dtype, sides)
     if sampling not in ("", *get_args(Sampling)):
         raise BadOption(f"sampling is exact or legacy, not {sampling!r}")
-    if model and not weights:
+    is_own = not (model or weights)
+    if model and not weights and sides != "none":
         raise BadOption(f"a regressor serves the backbone it was trained for only: name the one for {model} as weights=FILE")
     is_legacy = sampling == "legacy" or not (sampling or weights)
-    file = get_weights(get_card(name, kind="scorer"), weights=weights or None)[0]
+    file = get_weights(get_card(name, kind="scorer"), weights=weights or None)[0] if weights or is_own else None
     network = named_network(model or made_for, weights=model_weights or None)
     warping = GeoWarp(network.backbone, sampling="legacy" if is_legacy else "exact")
-    load_regressor(warping.regressor, file)
+    if file is not None:
+        load_regressor(warping.regressor, file)
     return GeoWarpScorer(warping.to(device), options=options)
 
 

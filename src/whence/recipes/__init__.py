@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from whence.errors import UnknownName
-from whence.recipes import compact, warping
+from whence.recipes import compact, tuples, warping
 from whence.training.recipe import Recipe
+from whence.training.tuple_recipe import TupleRecipe
 from whence.training.warp_recipe import WarpRecipe
 
-AnyRecipe = Recipe | WarpRecipe
-RECIPES: dict[str, AnyRecipe] = {recipe.name: recipe for recipe in (*compact.RECIPES, *warping.RECIPES)}
+AnyRecipe = Recipe | WarpRecipe | TupleRecipe
+RECIPES: dict[str, AnyRecipe] = {recipe.name: recipe for recipe in (*compact.RECIPES, *warping.RECIPES, *tuples.RECIPES)}
 
 
 def list_recipes() -> tuple[str, ...]:

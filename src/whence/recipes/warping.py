@@ -24,7 +24,7 @@ GEOWARP_SMALL = WarpRecipe(
     optimizer=OptimizerOptions("adamw", lr=2e-3, weight_decay=1e-3),
     schedule=ScheduleOptions("cosine", warmup_steps=20, final_share=0.02),
     loop=LoopOptions(num_steps=900, precision="bf16", ema_decay=0.99, log_every=20, validate_every=100, save_every=100),
-    validate_on=WarpValidationOptions(num_queries=200),
+    validate_on=WarpValidationOptions(num_queries=500),
 )
 GEOWARP_TINY = WarpRecipe(
     name="geowarp-tiny",

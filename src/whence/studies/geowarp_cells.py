@@ -17,7 +17,7 @@ from whence.studies.frame import Settings, Value
 from whence.studies.geowarp import EXACT, SEARCHED_AGAIN
 from whence.studies.shortlists import NUM_FOUND, Ordered, Shortlists, read_set
 from whence.training.recipe import override
-from whence.training.warp_recipe import WarpRecipe
+from whence.training.warp_recipe import WarpRecipe, image_size
 from whence.types import Neighbors
 
 _LOSSES = {"self_supervised": "self_supervised", "feature_wise": "features", "consistency": "consistency"}
@@ -33,7 +33,8 @@ def measure_losses(cell: Settings, options: Settings, work: Path) -> dict[str, V
     if cell["features"] == "global":
         return lists.recalls(lists.found)
     if not any(cell[axis] for axis in _LOSSES):
-        return _recalls_with(lists, options, {"sides": "none"})
+        width, height = image_size(_recipe(options, []), lists.model.card)
+        return _recalls_with(lists, options, {"sides": "none", "long_side_px": max(width, height)})
     changes = [f"losses.{name}={cell[axis]}" for axis, name in _LOSSES.items()]
     return _after_training(lists, options, work, [*changes, f"loop.seed={cell['seed']}"])
 
@@ -48,15 +49,10 @@ def measure_rival(cell: Settings, options: Settings, work: Path) -> dict[str, Va
     method, lists = str(cell["method"]), _shortlists(options, work)
     if method == "DenseVLAD":
         lists = Shortlists(lists.data, model="densevlad", work=work)
-    ordered = _order(method, lists, options)
+    ordered = _exact(lists, options, work) if method == EXACT else _order(method, lists, options)
     values = lists.recalls(ordered.predictions)
     if method.startswith("GeoWarp"):
-        file = work / "exact.npy"
-        if method == EXACT or not file.is_file():
-            exact = ordered if method == EXACT else _order(EXACT, lists, options)
-            with atomic_write(file) as out:
-                np.save(out, exact.predictions)
-        values |= lists.most_lost(ordered.predictions, np.load(file))
+        values |= lists.most_lost(ordered.predictions, _exact(lists, options, work).predictions)
     if ordered.query_ms is not None:
         values["ms per query"] = Value(ordered.query_ms)
     return values
@@ -64,6 +60,17 @@ def measure_rival(cell: Settings, options: Settings, work: Path) -> dict[str, Va
 
 def _shortlists(options: Settings, work: Path) -> Shortlists:
     return Shortlists(read_set(options), model=str(options["model"]), work=work)
+
+
+def _exact(lists: Shortlists, options: Settings, work: Path) -> Ordered:
+    """The exact read-out's order, which all others are compared with: made once, then kept beside the study."""
+    file = work / "exact.npz"
+    if not file.is_file():
+        made = _order(EXACT, lists, options)
+        with atomic_write(file) as out:
+            np.savez(out, predictions=made.predictions, query_ms=np.array(made.query_ms))
+    with np.load(file) as kept:
+        return Ordered(kept["predictions"], float(kept["query_ms"]))
 
 
 def _order(method: str, lists: Shortlists, options: Settings) -> Ordered:
@@ -103,13 +110,10 @@ def _searched_again(method: str, lists: Shortlists) -> Ordered:
 
 def _after_training(lists: Shortlists, options: Settings, work: Path, changes: list[str]) -> dict[str, Value]:
     """Train a regressor into the work folder, or go on where that was stopped, and re-rank with it."""
-    recipe = get_recipe(str(options["recipe"]))
-    if not isinstance(recipe, WarpRecipe):
-        raise BadOption(f"the recipe {recipe.name} trains no regressor; name another with recipe=NAME")
-    recipe = override(recipe, [f"model={options['model']}", *str(options["changes"]).split(), *changes])
+    recipe = _recipe(options, changes)
     try:
         from whence.training.run import BEST, FINAL
-        from whence.training.warp_loop import image_size, train_warp
+        from whence.training.warp_loop import train_warp
     except ModuleNotFoundError:
         raise MissingExtra("training", "torch,train") from None
     out = work / "trainings" / ",".join(changes)
@@ -124,8 +128,15 @@ def _after_training(lists: Shortlists, options: Settings, work: Path, changes: l
         show_progress=False,
     )
     width, height = image_size(recipe, lists.model.card)
-    chosen: dict[str, Any] = {"weights": str(out / (FINAL if validation is None else BEST)), "long_side_px": max(64, width, height)}
-    return _recalls_with(lists, options, chosen)
+    weights = str(out / (FINAL if validation is None else BEST))
+    return _recalls_with(lists, options, {"weights": weights, "long_side_px": max(width, height)})
+
+
+def _recipe(options: Settings, changes: list[str]) -> WarpRecipe:
+    recipe = get_recipe(str(options["recipe"]))
+    if not isinstance(recipe, WarpRecipe):
+        raise BadOption(f"the recipe {recipe.name} trains no regressor; name another with recipe=NAME")
+    return override(recipe, [f"model={options['model']}", *str(options["changes"]).split(), *changes])
 
 
 def _recalls_with(lists: Shortlists, options: Settings, chosen: dict[str, Any]) -> dict[str, Value]:

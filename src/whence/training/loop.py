@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -16,26 +16,55 @@ from whence.errors import BadOption
 from whence.models.aggregators import make_aggregator
 from whence.models.backbones import make_backbone
 from whence.models.networks import Network
+from whence.models.zoo import named_network
 from whence.training import checkpoints
 from whence.training.augment import Augment
 from whence.training.batches import PlaceBatches, shard
 from whence.training.losses import make_loss
 from whence.training.pixels import cached_pixels
 from whence.training.places import Places
-from whence.training.recipe import LossOptions, Recipe
+from whence.training.recipe import AggregatorOptions, LoopOptions, LossOptions, Recipe
 from whence.training.run import BatchPlace, Read, Run, TrainSummary, gather
 from whence.training.validation import Validation
 
 
-def make_network(recipe: Recipe) -> Network:
+class NetworkRecipe(Protocol):
+    """What a network is made by."""
+
+    @property
+    def backbone(self) -> str: ...
+
+    @property
+    def aggregator(self) -> AggregatorOptions: ...
+
+    @property
+    def start_from(self) -> str: ...
+
+    @property
+    def freeze_before(self) -> str: ...
+
+    @property
+    def loop(self) -> LoopOptions: ...
+
+
+def read_start(start_from: str) -> dict[str, Tensor]:
+    """Weights to start from: of a safetensors file, or of a registered model by name. Raises `InputError`, `UnknownName`."""
+    if "/" in start_from or start_from.endswith(".safetensors"):
+        found = checkpoints.read_checkpoint(start_from).tensors
+    else:
+        found = dict(named_network(start_from).state_dict())
+    return {name: value.float() if value.is_floating_point() else value for name, value in found.items()}
+
+
+def make_network(recipe: NetworkRecipe) -> Network:
     """The recipe's network, with the weights it starts from. Raises `UnknownName`, `BadOption` and `InputError`."""
     torch.manual_seed(recipe.loop.seed)
     backbone = make_backbone(recipe.backbone)
     network = Network(backbone, make_aggregator(recipe.aggregator.name, backbone.channels, options=recipe.aggregator.options))
     if recipe.start_from:
-        found = checkpoints.read_checkpoint(recipe.start_from).tensors
+        found = read_start(recipe.start_from)
         try:
-            network.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in found.items()})
+            network.load_state_dict(found)
         except RuntimeError as error:
             raise BadOption(f"{recipe.start_from!r} holds other weights than this network's: {error}") from None
     if recipe.freeze_before:

@@ -120,6 +120,12 @@ def triplet_sum(query: Tensor, positive: Tensor, negatives: Tensor, *, margin: f
     return gap.clamp(min=0).mean()
 
 
+def triplet_squared(query: Tensor, positive: Tensor, negatives: Tensor, *, margin: float = 0.1) -> Tensor:
+    """As `triplet_sum`, of squared distances: the form of NetVLAD (Arandjelovic et al., CVPR 2016)."""
+    squared = _squared_distances(query, positive, negatives)
+    return (squared[:, :1] - squared[:, 1:] + margin).clamp(min=0).mean()
+
+
 def sare_joint(query: Tensor, positive: Tensor, negatives: Tensor) -> Tensor:
     """Stochastic attraction and repulsion (Liu et al., ICCV 2019), all negatives in one softmax. (B, D), (B, D), (B, N, D).
 
@@ -133,6 +139,23 @@ def sare_ind(query: Tensor, positive: Tensor, negatives: Tensor) -> Tensor:
     """As `sare_joint`, with each negative alone against the positive: the mean over B N triplets."""
     squared = _squared_distances(query, positive, negatives)
     return nn.functional.softplus(squared[:, :1] - squared[:, 1:]).mean()
+
+
+TUPLE_LOSSES: Mapping[str, Any] = {
+    "triplet": triplet_sum,
+    "triplet_squared": triplet_squared,
+    "sare_joint": sare_joint,
+    "sare_ind": sare_ind,
+}
+
+
+def tuple_loss(name: str, query: Tensor, positive: Tensor, negatives: Tensor, *, margin: float) -> Tensor:
+    """The loss of this name over (B, D), (B, D), (B, N, D); the margin is for triplets. Raises `UnknownName`."""
+    if name not in TUPLE_LOSSES:
+        raise UnknownName("loss over tuples", name, TUPLE_LOSSES)
+    given = {"margin": margin} if name.startswith("triplet") else {}
+    value: Tensor = TUPLE_LOSSES[name](query, positive, negatives, **given)
+    return value
 
 
 def _squared_distances(query: Tensor, positive: Tensor, negatives: Tensor) -> Tensor:

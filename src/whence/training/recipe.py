@@ -183,7 +183,7 @@ class Recipe(AsText):
     backbone: str
     summary: str = ""
     start_from: str = ""
-    """Safetensors file with the weights to begin with; empty for random ones."""
+    """Safetensors file with the weights to begin with, or the name of a model; empty for random ones."""
     freeze_before: str = ""
     """Stage of the backbone before which nothing learns; empty to learn everything."""
     aggregator: AggregatorOptions = AggregatorOptions()

@@ -50,6 +50,8 @@ class TrainSummary:
     waiting_share: float
     """Share of the training time in which the loop waited for photos, and in which they were augmented, below."""
     augmenting_share: float
+    mining_share: float = 0.0
+    """Share of the training time in which batches were looked for with the network as it stood."""
     is_stopped_early: bool = False
 
 
@@ -69,6 +71,9 @@ class Read(NamedTuple):
 
 class Run(ABC, Generic[R]):
     """A training in this process. Photos of the next batch are read while the current one is learned from."""
+
+    is_mined = False
+    """Whether the batches of an epoch are known only once it begins: nothing of it is read before."""
 
     def __init__(self, recipe: R, *, out: Path, is_resumed: bool, show_progress: bool | None) -> None:
         loop = recipe.loop
@@ -116,6 +121,9 @@ class Run(ABC, Generic[R]):
     def num_batches(self, epoch: int) -> int:
         """Batches of an epoch."""
 
+    def begin(self, epoch: int) -> None:
+        """Get ready for an epoch with the network as it stands. Called where `is_mined`."""
+
     @abstractmethod
     def read(self, place: BatchPlace) -> Read:
         """This process's share of a batch."""
@@ -137,6 +145,13 @@ class Run(ABC, Generic[R]):
     def is_validated(self) -> bool:
         """Whether there is something to measure."""
 
+    def state_tensors(self) -> dict[str, Tensor]:
+        """What else a resumed training needs."""
+        return {}
+
+    def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put back what `state_tensors` gave."""
+
     @contextlib.contextmanager
     def _one_after_the_other(self) -> Iterator[None]:
         """The main process first, so that files are written once and then found by the others."""
@@ -154,15 +169,18 @@ class Run(ABC, Generic[R]):
         with ThreadPoolExecutor(1) as reader, progress("training", total=loop.num_steps, show=self._shows()) as advance:
             advance(self.step)
             self.network.train()
-            ahead = reader.submit(self.read, self.place)
+            ahead = None if self._begins_anew() else reader.submit(self.read, self.place)
             while self.step < loop.num_steps and not is_stopped:
                 self._set_rate()
                 values: dict[str, float] = {}
                 for number in range(loop.accumulate):
+                    if ahead is None:
+                        with clock.measure("mining"):
+                            self.begin(self.place.epoch)
                     with clock.measure("waiting"):
-                        batch = ahead.result()
+                        batch = (ahead or reader.submit(self.read, self.place)).result()
                         self.place = self._after(self.place)
-                        ahead = reader.submit(self.read, self.place)
+                        ahead = None if self._begins_anew() else reader.submit(self.read, self.place)
                     with clock.measure("augmenting"):
                         content = self.change(batch.content, number)
                     with clock.measure("learning"):
@@ -179,7 +197,8 @@ class Run(ABC, Generic[R]):
                     is_stopped = self._validate(log)
                 if self.is_main and (self.step % loop.save_every == 0 or self.step == loop.num_steps or is_stopped):
                     self._save()
-            ahead.cancel()
+            if ahead is not None:
+                ahead.cancel()
         if log is not None:
             self._write_weights(self.out / FINAL)
             log.close()
@@ -194,8 +213,12 @@ class Run(ABC, Generic[R]):
             images_per_s=num_images / clock.total if self.step > first else 0.0,
             waiting_share=shares["waiting_share"],
             augmenting_share=shares["augmenting_share"],
+            mining_share=shares["mining_share"],
             is_stopped_early=is_stopped,
         )
+
+    def _begins_anew(self) -> bool:
+        return self.is_mined and self.place.number == 0
 
     def _after(self, place: BatchPlace) -> BatchPlace:
         is_last = place.number + 1 == self.num_batches(place.epoch)
@@ -253,6 +276,7 @@ class Run(ABC, Generic[R]):
         tensors |= checkpoints.optimizer_tensors(self.optimizer, "optimizer")
         if self.averaged is not None:
             tensors |= checkpoints.module_tensors(self.averaged, "averaged")
+        tensors |= {f"state.{name}": tensor for name, tensor in self.state_tensors().items()}
         scaler = self.accelerator.scaler
         values = {
             "step": self.step,
@@ -275,6 +299,7 @@ class Run(ABC, Generic[R]):
         checkpoints.load_optimizer(self.optimizer, tensors, "optimizer")
         if self.averaged is not None:
             self.averaged.load_state_dict(checkpoints.tensors_below(tensors, "averaged"))
+        self.load_state_tensors(checkpoints.tensors_below(tensors, "state"))
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(values["scaler"])
         self.step, self.best, self.best_step = values["step"], values["best"], values["best_step"]
@@ -285,7 +310,7 @@ class _Clock:
     """Seconds by what was done in them."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {"waiting": 0.0, "augmenting": 0.0, "learning": 0.0}
+        self.seconds: dict[str, float] = {"waiting": 0.0, "augmenting": 0.0, "mining": 0.0, "learning": 0.0}
 
     @contextlib.contextmanager
     def measure(self, what: str) -> Iterator[None]:
@@ -298,7 +323,7 @@ class _Clock:
         return max(sum(self.seconds.values()), 1e-9)
 
     def shares(self) -> dict[str, float]:
-        return {f"{what}_share": self.seconds[what] / self.total for what in ("waiting", "augmenting")}
+        return {f"{what}_share": self.seconds[what] / self.total for what in ("waiting", "augmenting", "mining")}
 
 
 def make_accelerator(precision: Precision) -> Accelerator:

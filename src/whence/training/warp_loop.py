@@ -23,14 +23,14 @@ from whence.models.warp_checkpoints import load_regressor
 from whence.models.warp_geometry import sound_or_frame, warp
 from whence.models.warp_pairs import ViewPair, change_colours, make_view_pairs
 from whence.models.zoo import named_network
-from whence.registry import ModelCard, get_card
+from whence.registry import get_card
 from whence.runtime import atomic_write
 from whence.training.pixels import cached_pixels
 from whence.training.recipe import LossOptions
 from whence.training.run import BatchPlace, Read, Run, TrainSummary
 from whence.training.warp_data import WarpBatches, mine_pairs, nearest_by_distance, spread_rows
 from whence.training.warp_losses import BothOrders, consistency_loss, feature_loss, self_supervised_loss
-from whence.training.warp_recipe import WarpRecipe
+from whence.training.warp_recipe import WarpRecipe, image_size
 from whence.training.warp_validation import WarpValidation, describe_pixels, unit_rows
 
 REMEMBERED_BYTES = 1_000_000_000
@@ -56,16 +56,6 @@ def train_warp(
     """
     run = WarpRun(recipe, data, Path(out), validation, Path(pixels_folder), is_resumed=is_resumed, show_progress=show_progress)
     return run.run()
-
-
-def image_size(recipe: WarpRecipe, card: ModelCard) -> tuple[int, int]:
-    """Width and height of training photos: the recipe's, else those of the model's card. Raises `BadOption` where neither says."""
-    if recipe.width and recipe.height:
-        return recipe.width, recipe.height
-    if card.preprocessing.size_px is None:
-        raise BadOption(f"{card.name} takes photos of any size: say at which to train, with width and height")
-    height, width = card.preprocessing.size_px
-    return width, height
 
 
 class _Photos(NamedTuple):

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from whence.errors import BadOption
+from whence.registry import ModelCard
 from whence.training.recipe import AsText, LoopOptions, OptimizerOptions, ScheduleOptions
 
 Form = Literal["code", "paper"]
@@ -80,3 +82,13 @@ class WarpRecipe(AsText):
     schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
     loop: LoopOptions = field(default_factory=LoopOptions)
     validate_on: WarpValidationOptions = WarpValidationOptions()
+
+
+def image_size(recipe: WarpRecipe, card: ModelCard) -> tuple[int, int]:
+    """Width and height of training photos: the recipe's, else those of the model's card. Raises `BadOption` where neither says."""
+    if recipe.width and recipe.height:
+        return recipe.width, recipe.height
+    if card.preprocessing.size_px is None:
+        raise BadOption(f"{card.name} takes photos of any size: say at which to train, with width and height")
+    height, width = card.preprocessing.size_px
+    return width, height

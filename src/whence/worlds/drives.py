@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -110,9 +111,18 @@ def with_panoramas(shots: CityShots) -> CityShots:
     return shots._replace(shots=(*shots.shots, *panoramas))
 
 
-def _changed(shot: Shot, *, number: int, is_mesh: bool = False, is_panorama: bool = False) -> Shot:
-    from dataclasses import replace
+def twice(shots: CityShots) -> CityShots:
+    """The database's photos as frames of a drive, and each taken again as a query under the condition of the last run."""
+    last = max(shots.runs)
+    database = [replace(shot, frame=frame) for frame, shot in enumerate(s for s in shots.shots if s.role == "database")]
+    again = [
+        replace(shot, number=len(database) + shot.frame, role="queries", condition=shots.runs[last].condition.name, run=last)
+        for shot in database
+    ]
+    return shots._replace(shots=(*database, *again))
 
+
+def _changed(shot: Shot, *, number: int, is_mesh: bool = False, is_panorama: bool = False) -> Shot:
     return replace(shot, number=number, is_mesh=is_mesh, is_panorama=is_panorama)
 
 

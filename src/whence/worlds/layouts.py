@@ -1,6 +1,9 @@
 """How a world's files lie: one class per layout of the field. Each plans and names the photos and writes their tables.
 
 folders     [split/]{database, queries/condition, queries_unknown/condition}/@...@.jpg
+benchmark   images/{train,val,test}/{database,queries}/@...@.jpg
+nordland    as benchmark, two drives of the same frames, mock positions 25 / 10.5 m apart in the names
+pairs       as benchmark, one old and one new photo of every view, mock positions a kilometre apart in the names
 sf_xl       raw/train/{database, panoramas} and processed/{val,test}/..., several years
 gsv_cities  Images/City/City_place_year_month_northdeg_lat_lon_panoid.jpg and Dataframes/City.csv
 msls        {train_val,test}/city/{query,database}/{images/key.jpg, raw.csv, postprocessed.csv, seq_info.csv}
@@ -25,7 +28,7 @@ from whence.errors import UnknownName
 from whence.worlds import tables
 from whence.worlds.capture import CaptureOptions, CityShots, Shot, plan_shots
 from whence.worlds.conditions import Run
-from whence.worlds.drives import plan_drives, plan_places, spread, with_mesh, with_panoramas
+from whence.worlds.drives import plan_drives, plan_places, spread, twice, with_mesh, with_panoramas
 from whence.worlds.plan import CityPlan
 from whence.worlds.presets import CitySize
 
@@ -65,6 +68,27 @@ class Folders:
         """Write pictures that belong to a photo, before the photo."""
 
 
+class Benchmark(Folders):
+    """The folders of the Deep Visual Geo-localization Benchmark; Pittsburgh, Tokyo, St Lucia, Eynsham and others in its form."""
+
+    def path(self, size: CitySize, shot: Shot, name: str, run: Run) -> str:
+        return f"images/{size.split or 'test'}/{shot.role}/{name}"
+
+
+class SameFrames(Benchmark):
+    """The same views twice, under two conditions; names hold mock positions by which frames belong together."""
+
+    def __init__(self, step_m: float) -> None:
+        self.step_m = step_m
+
+    def shots(self, plan: CityPlan, size: CitySize, options: CaptureOptions) -> CityShots:
+        return twice(super().shots(plan, replace(size, num_queries=0, num_unknown=0), options))
+
+    def path(self, size: CitySize, shot: Shot, name: str, run: Run) -> str:
+        mock = f"@0@{shot.frame * self.step_m:.2f}@@@@@{shot.frame:06d}@@@@@@@@.jpg"
+        return super().path(size, shot, mock, run)
+
+
 class SfXl(Folders):
     """San Francisco eXtra Large: training photos and panoramas of several years, evaluation sets with queries by kind.
 
@@ -84,7 +108,9 @@ class SfXl(Folders):
         is_training = size.split == "train" or (not size.split and (shot.run > 0 or shot.is_panorama))
         if is_training and shot.role == "database":
             return f"raw/train/{'panoramas' if shot.is_panorama else 'database'}/{name}"
-        kind = {"night": "queries_night", "occluded": "queries_occlusion"}.get(shot.condition, "queries_v1")
+        kind = {"night": "queries_night", "occluded": "queries_occlusion", "overcast": "queries_v2"}.get(
+            shot.condition, "queries_v1"
+        )
         role = {"database": "database", "queries": "queries" if size.split == "val" else kind}.get(shot.role, "queries_unknown")
         return f"processed/{size.split or 'test'}/{role}/{name}"
 
@@ -225,6 +251,9 @@ def _split(size: CitySize) -> str:
 
 LAYOUTS: Mapping[str, Folders] = {
     "folders": Folders(),
+    "benchmark": Benchmark(),
+    "nordland": SameFrames(25 / 10.5),
+    "pairs": SameFrames(1000.0),
     "sf_xl": SfXl(),
     "gsv_cities": GsvCities(),
     "msls": Msls(),

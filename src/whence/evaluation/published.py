@@ -1,0 +1,205 @@
+"""The published evaluation sets by name: where each comes from, how its files lie, and what counts as right.
+
+`open_set` reads a folder as one of them, or finds out by itself how a folder is laid out. Sizes and splits after the Deep Visual
+Geo-localization Benchmark (Berton et al., CVPR 2022), CosPlace (Berton et al., CVPR 2022) and their public data tools.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from whence.data.drives import list_cities, read_msls_set
+from whence.data.formats import EvaluationSet, read_folders, read_pairs
+from whence.data.scan import ReadOptions
+from whence.errors import BadOption, NoPhotos, UnknownName
+
+_TOOL = "github.com/gmberton/VPR-datasets-downloader"
+MSLS_VAL_CITIES = ("cph", "sf")
+OFFICIAL_QUERIES = "official_queries.txt"
+"""Keys of the 740 official validation queries of MSLS, one a line, in the set's folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedSet:
+    """One set and one protocol."""
+
+    name: str
+    origin: str
+    """Where a person gets it."""
+    split: str = "test"
+    queries_folder: str = ""
+    """Where the queries lie, if not in the usual folder."""
+    num_database: int = 0
+    """Photos as published; 0 where no source gives the number."""
+    num_queries: int = 0
+    thresholds_m: tuple[float, ...] = (25.0,)
+    is_official: bool = False
+    """Only the queries that the set's folder lists."""
+    note: str = ""
+
+
+def _sets() -> dict[str, PublishedSet]:
+    netvlad = f"ask the authors of NetVLAD (Arandjelovic et al.) for the photos, then format them with {_TOOL}"
+    mapillary = f"download it from mapillary.com/dataset/places, as it is or formatted with {_TOOL}"
+    served = f"download it with {_TOOL}"
+    sf_xl = "fill in the form at github.com/gmberton/CosPlace"
+    mock = "positions are mock ones that put exactly the right photos within 25 m"
+    found = (
+        PublishedSet("pitts30k", netvlad, num_database=10_000, num_queries=6_816),
+        PublishedSet("pitts250k", netvlad, num_database=83_952, num_queries=8_280),
+        PublishedSet("tokyo247", netvlad, num_database=75_984, num_queries=315, note="queries differ in size: name --query-mode"),
+        PublishedSet("msls-val", mapillary, split="val", num_database=18_871, note="all queries of sf and cph"),
+        PublishedSet(
+            "msls-val-official",
+            mapillary,
+            split="val",
+            num_database=18_871,
+            num_queries=740,
+            is_official=True,
+            note="the 740 official queries",
+        ),
+        PublishedSet("msls-train", mapillary, split="train", note="all cities but sf and cph"),
+        PublishedSet("st_lucia", served, num_database=1_549, num_queries=1_464),
+        PublishedSet("eynsham", served, num_database=23_935, num_queries=23_935),
+        PublishedSet("san_francisco", served, num_queries=598),
+        PublishedSet("nordland", served, num_database=27_592, num_queries=27_592, note=mock),
+        PublishedSet("amstertime", served, num_database=1_231, num_queries=1_231, note=mock),
+        PublishedSet("sped", served, num_database=607, num_queries=607, note=mock),
+        PublishedSet("sf_xl-val", sf_xl, split="val", num_database=8_015, num_queries=7_983),
+        PublishedSet("sf_xl-test-v1", sf_xl, queries_folder="queries_v1", num_queries=1_000),
+        PublishedSet("sf_xl-test-v2", sf_xl, queries_folder="queries_v2", num_queries=598),
+        PublishedSet("sf_xl-test-night", sf_xl, queries_folder="queries_night", num_queries=466),
+        PublishedSet("sf_xl-test-occlusion", sf_xl, queries_folder="queries_occlusion", num_queries=76),
+    )
+    return {one.name: one for one in found}
+
+
+PUBLISHED: Mapping[str, PublishedSet] = _sets()
+
+
+def get_published(name: str) -> PublishedSet:
+    """The published set of this name. Raises `UnknownName` with the nearest names."""
+    if name not in PUBLISHED:
+        raise UnknownName("published set", name, PUBLISHED)
+    return PUBLISHED[name]
+
+
+def find_set(name: str, *, folder: str | Path | None, datasets: str = "") -> Path:
+    """The folder of a published set: the one given, else its own under the folder of all sets.
+
+    Raises `NoPhotos` saying where the set comes from where there is none.
+    """
+    known = get_published(name)
+    base = name.split("-")[0]
+    places = [Path(folder)] if folder is not None else [Path(datasets) / name, Path(datasets) / base] if datasets else []
+    found = next((place for place in places if place.is_dir()), None)
+    if found is None:
+        looked = f"no folder {' or '.join(repr(str(place)) for place in places)}" if places else "no folder is named"
+        raise NoPhotos(
+            f"{name}: {looked}. To get the set, {known.origin}; then give its folder and --protocol {name}, or put it into a "
+            f"folder {base!r} under the one that DATASETS_FOLDER names"
+        )
+    return found
+
+
+def open_published(name: str, root: str | Path, *, options: ReadOptions = ReadOptions()) -> EvaluationSet:  # noqa: B008
+    """A published set in a folder, as its protocol says. Raises `NoPhotos` saying where the set comes from, and as the readers."""
+    known = get_published(name)
+    try:
+        data = open_set(root, split=known.split, queries_folder=known.queries_folder or None, options=options)
+    except NoPhotos as error:
+        raise NoPhotos(f"{error}. {name}: {known.origin}") from None
+    if known.is_official:
+        data = _official(data, Path(root))
+    return replace(data, name=name)
+
+
+def sizes_note(name: str, data: EvaluationSet) -> str:
+    """What is unlike the published set: a sentence, empty where sizes agree or are not known."""
+    known = get_published(name)
+    pairs = (("database photos", len(data.database), known.num_database), ("queries", len(data.queries), known.num_queries))
+    off = [f"{found} {what} instead of {expected}" for what, found, expected in pairs if expected and found != expected]
+    return f"{name} has {' and '.join(off)}: figures do not compare with published ones" if off else ""
+
+
+def open_set(
+    root: str | Path,
+    *,
+    split: str = "",
+    database_folder: str | None = None,
+    queries_folder: str | None = None,
+    positions: str | None = None,
+    options: ReadOptions = ReadOptions(),  # noqa: B008 (an immutable record)
+) -> EvaluationSet:
+    """The evaluation set in a folder or file, whichever of the field's layouts it has.
+
+    A table of pairs; Mapillary's cities (the split train or val chooses cities, any other text names them, separated by commas);
+    SF-XL's processed splits; else two folders, see `whence.data.formats.read_folders`. Raises `NoPhotos` and `BadOption`.
+    """
+    path = Path(root)
+    layout = recognise(path)
+    if layout == "pairs":
+        return read_pairs(path, database_folder=database_folder, options=options)
+    if layout == "msls" and database_folder is None and queries_folder is None:
+        return read_msls_set(path, cities=_msls_cities(path, split), options=options)
+    if layout == "gsv_cities":
+        raise BadOption(f"{str(path)!r} is laid out as GSV-Cities: places to train on, without queries to evaluate")
+    if layout == "sf_xl":
+        split = split or "test"
+        queries_folder = queries_folder or ("queries_v1" if split == "test" else None)
+        found = path / "processed" / split
+        if queries_folder and not (found / queries_folder).is_dir():
+            raise NoPhotos(f"no folder {str(found / queries_folder)!r}")
+        split, path = "", found
+    return read_folders(
+        path,
+        split=split,
+        database_folder=database_folder,
+        queries_folder=queries_folder,
+        positions=positions,
+        options=options,
+    )
+
+
+def recognise(path: Path) -> str:
+    """How files lie: pairs, msls, sf_xl, gsv_cities, or folders where nothing says otherwise."""
+    if path.is_file():
+        return "pairs"
+    if list_cities(path):
+        return "msls"
+    if (path / "processed").is_dir() or (path / "raw" / "train").is_dir():
+        return "sf_xl"
+    return "gsv_cities" if (path / "Dataframes").is_dir() and (path / "Images").is_dir() else "folders"
+
+
+def _msls_cities(root: Path, split: str) -> tuple[str, ...]:
+    """The cities of a split, or those named; all of them where none of the official validation cities is there."""
+    known = list_cities(root)
+    if split in ("train", "val"):
+        chosen = tuple(city for city in known if (city in MSLS_VAL_CITIES) == (split == "val"))
+        return chosen if set(known) & set(MSLS_VAL_CITIES) else known
+    named = tuple(city for city in split.split(",") if city and city != "test")
+    for city in named:
+        if city not in known:
+            raise UnknownName(f"city in {str(root)!r}", city, known)
+    return named or known
+
+
+def _official(data: EvaluationSet, root: Path) -> EvaluationSet:
+    """The set with only the queries whose keys the set's own list names."""
+    listing = root / OFFICIAL_QUERIES
+    if not listing.is_file():
+        raise NoPhotos(
+            f"{str(listing)!r} is missing: it lists the keys of the official queries, one a line. The authors' code at "
+            "github.com/mapillary/mapillary_sls prints them; without the list use msls-val, all queries"
+        )
+    keys = {line.strip() for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()}
+    rows = [row for row, path in enumerate(data.queries.paths) if keys & {Path(path).stem, *Path(path).name.split("@")}]
+    if len(rows) != len(keys):
+        raise NoPhotos(f"{str(listing)!r} lists {len(keys)} queries, of which {len(rows)} are there")
+    notes = tuple(data.notes[row] for row in rows) if data.notes else ()
+    return replace(data, queries=data.queries.select(np.array(rows, np.int64)), notes=notes)

@@ -1,0 +1,134 @@
+"""PCA of descriptors: fewer dimensions, with or without whitening, fitted on a database's own photos or on a training set's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from whence.errors import BadOption, NotFitted
+from whence.registry import Preprocessing
+from whence.runtime import in_batches
+from whence.types import Descriptor
+
+PCA_OPTIONS = ("pca_dim", "pca_whiten")
+"""Options that every network has beside its own."""
+MAX_SAMPLE_PHOTOS = 16_384
+"""Photos that a PCA is fitted on at most; the benchmark's number."""
+
+
+def fit_pca(raw: np.ndarray, dim: int, *, is_whitened: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (E,) and principal axes (D, E) of vectors (N, E), each over its spread where whitened; needs N of at least 2 D."""
+    if len(raw) < 2 * dim:
+        raise NotFitted(f"a PCA to {dim} dimensions needs at least {2 * dim} photos, not {len(raw)}: lower pca_dim or leave it out")
+    mean = raw.mean(axis=0)
+    centred = raw - mean
+    if len(raw) < raw.shape[1]:
+        variances, inner = np.linalg.eigh(centred @ centred.T / len(raw))
+        axes = (centred.T @ inner).T[::-1][:dim]
+        axes = axes / np.maximum(np.linalg.norm(axes, axis=1, keepdims=True), 1e-12)
+    else:
+        variances, vectors = np.linalg.eigh(centred.T @ centred / len(raw))
+        axes = vectors.T[::-1][:dim]
+    if is_whitened:
+        spread = np.sqrt(np.maximum(variances[::-1][:dim], 0))
+        # A tiny floor keeps directions the sample never moved in from being blown up to noise.
+        axes = axes / np.maximum(spread, 1e-3 * spread[0])[:, None]
+    return mean, axes.astype(np.float32)
+
+
+class Reduced:
+    """A descriptor that needs no fitting itself, and a PCA after it: unit vectors of `pca_dim` dimensions.
+
+    The Deep Visual Geo-localization Benchmark (Berton et al., CVPR 2022) leaves vectors after its PCA at their own length and
+    compares by distance; here they are brought to unit length, as all descriptors are. Whitening divides each axis by its spread
+    first, as with the published 4096-dimensional NetVLAD. Until fitted, or loaded, `describe` raises `NotFitted`.
+    """
+
+    def __init__(self, descriptor: Descriptor, *, pca_dim: int, is_whitened: bool = False) -> None:
+        if not 1 <= pca_dim <= descriptor.dim:
+            raise BadOption(f"pca_dim must lie between 1 and {descriptor.dim}, not {pca_dim}")
+        self.descriptor, self.pca_dim, self.is_whitened = descriptor, pca_dim, is_whitened
+        self._pca: tuple[np.ndarray, np.ndarray] | None = None
+
+    @property
+    def dim(self) -> int:
+        return self.pca_dim
+
+    @property
+    def is_fitted(self) -> bool:
+        return self._pca is not None
+
+    @property
+    def batch_size(self) -> int:
+        """Photos that the descriptor likes to see together."""
+        return int(getattr(self.descriptor, "batch_size", 8))
+
+    @property
+    def reading(self) -> Preprocessing:
+        """What happens to a photo before `describe`: as the descriptor says."""
+        steps: Preprocessing = self.descriptor.reading  # type: ignore[attr-defined]
+        return steps
+
+    @property
+    def network(self) -> Any:
+        """The network underneath. Raises `AttributeError` where there is none."""
+        return self.descriptor.network  # type: ignore[attr-defined]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the descriptor's numbers depend on beside its weights."""
+        return dict(getattr(self.descriptor, "settings", {}))
+
+    @property
+    def num_sample_photos(self) -> int:
+        """Photos to fit on, where there are so many."""
+        return min(MAX_SAMPLE_PHOTOS, 8 * self.pca_dim)
+
+    def min_photos(self) -> int:
+        """Photos needed to fit: twice the dimension."""
+        return 2 * self.pca_dim
+
+    def load_packaged(self) -> None:
+        """Raises `NotFitted`: no PCA is packaged."""
+        raise NotFitted(f"a PCA to {self.pca_dim} dimensions is fitted on at least {self.min_photos()} photos: lower pca_dim")
+
+    def fit(self, images: Sequence[np.ndarray] | Iterable[np.ndarray], *, seed: int) -> None:
+        """Fit on uint8 images, a batch at a time. Raises `NotFitted` for too few."""
+        found, batch = [], []
+        for image in images:
+            batch.append(image)
+            if len(batch) == self.batch_size:
+                found.append(self.descriptor.describe(batch))
+                batch = []
+        found += [self.descriptor.describe(rest) for rest in in_batches(batch, self.batch_size)]
+        raw = np.concatenate(found) if found else np.empty((0, self.descriptor.dim), np.float32)
+        self._pca = fit_pca(raw, self.pca_dim, is_whitened=self.is_whitened)
+
+    def describe(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Descriptors (N, D) float32 of unit length. Raises `NotFitted`."""
+        return self.project(self.descriptor.describe(images))
+
+    def project(self, raw: np.ndarray) -> np.ndarray:
+        """Vectors (N, E) of the descriptor as vectors (N, D) of unit length. Raises `NotFitted`."""
+        if self._pca is None:
+            raise NotFitted("this PCA has not seen photos yet: fit it first")
+        mean, axes = self._pca
+        rows = (raw - mean) @ axes.T
+        return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12), np.float32)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What was fitted, as named arrays. Raises `NotFitted`."""
+        if self._pca is None:
+            raise NotFitted("this PCA has not seen photos yet: fit it first")
+        return {"pca_mean": self._pca[0], "pca_axes": self._pca[1]}
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take over what another instance fitted. Raises `BadOption` where shapes do not fit the options."""
+        expected = {"pca_mean": (self.descriptor.dim,), "pca_axes": (self.pca_dim, self.descriptor.dim)}
+        for name, shape in expected.items():
+            if name not in state or state[name].shape != shape:
+                found = "nothing" if name not in state else f"shape {state[name].shape}"
+                raise BadOption(f"the fitted state's {name!r} should have shape {shape}, found {found}")
+        self._pca = (np.asarray(state["pca_mean"], np.float32), np.ascontiguousarray(state["pca_axes"], np.float32))

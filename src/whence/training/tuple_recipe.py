@@ -1,0 +1,90 @@
+"""`TupleRecipe`: everything a training on mined tuples follows from, as typed values. Nothing here needs torch.
+
+A tuple is a query, its best positive and its negatives. After the Deep Visual Geo-localization Benchmark (Berton et al., CVPR 2022)
+and the training of NetVLAD (Arandjelovic et al., CVPR 2016).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from whence.training.recipe import (
+    AggregatorOptions,
+    AsText,
+    AugmentOptions,
+    LoopOptions,
+    OptimizerOptions,
+    ScheduleOptions,
+    ValidationOptions,
+)
+
+MiningName = Literal["random", "partial", "full", "msls_weighted"]
+TupleLossName = Literal["triplet", "triplet_squared", "sare_joint", "sare_ind"]
+
+
+@dataclass(frozen=True, slots=True)
+class MiningOptions:
+    """Which positive and which negatives a query is learned with, and how often they are looked for anew."""
+
+    name: MiningName = "partial"
+    """`random`: negatives are drawn; `partial`: the nearest of one pool that all queries share; `full`: the nearest of candidates
+    drawn for each query and of those it had before; `msls_weighted`: partial, with more queries by night and to the side."""
+    num_queries: int = 1000
+    """Queries drawn for one refresh; all of them are learned from before the next."""
+    num_negatives: int = 10
+    num_candidates: int = 1000
+    """Database photos that negatives are chosen from: the pool's size, or those drawn for each query."""
+    positive_m: float = 10.0
+    """Database photos within this distance of a query are its positives ..."""
+    excluded_m: float = 25.0
+    """... and those within this distance are never its negatives."""
+    batch_size: int = 16
+    """Photos described at once while mining."""
+    max_bytes: int = 268_435_456
+    """What descriptors of database photos may take in memory at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class WordOptions:
+    """What visual words begin from, where an aggregator has them and they are not in the weights to start from."""
+
+    num_photos: int = 500
+    num_locations: int = 100
+    """Local descriptors taken of each photo."""
+
+
+@dataclass(frozen=True, slots=True)
+class TupleLossOptions:
+    """The loss over tuples (`whence.training.losses.TUPLE_LOSSES`)."""
+
+    name: TupleLossName = "triplet"
+    margin: float = 0.1
+    """For the two triplet forms."""
+
+
+@dataclass(frozen=True, slots=True)
+class TupleRecipe(AsText):
+    """One training on tuples."""
+
+    name: str
+    backbone: str
+    summary: str = ""
+    start_from: str = ""
+    """Safetensors file with the weights to begin with, or the name of a model; empty for random ones."""
+    start_with: Literal["all", "backbone"] = "all"
+    """What is taken of those weights. With the backbone alone the aggregator begins anew, visual words by k-means."""
+    freeze_before: str = ""
+    """Stage of the backbone before which nothing learns; empty to learn everything."""
+    aggregator: AggregatorOptions = field(default_factory=AggregatorOptions)
+    words: WordOptions = WordOptions()
+    mining: MiningOptions = MiningOptions()
+    batch_queries: int = 4
+    """Tuples of a batch."""
+    augment: AugmentOptions = field(default_factory=AugmentOptions)
+    """How queries are changed; positives and negatives are brought to size, and mirrored with the whole batch."""
+    loss: TupleLossOptions = TupleLossOptions()
+    optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
+    schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
+    loop: LoopOptions = field(default_factory=LoopOptions)
+    validate_on: ValidationOptions = field(default_factory=ValidationOptions)

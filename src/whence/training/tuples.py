@@ -1,0 +1,77 @@
+"""What tuples are mined from: queries with the database photos of their place, and those that must not be negatives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from whence.data.formats import EvaluationSet
+from whence.data.names import parse_name
+from whence.errors import BadOption, NoPhotos
+from whence.evaluation.protocol import metric_ground
+from whence.geo import NeighborLists, neighbors_within
+from whence.training.tuple_recipe import MiningOptions
+
+
+@dataclass(frozen=True)
+class TupleSet:
+    """Q queries that have positives, over the N photos of a database."""
+
+    data: EvaluationSet
+    queries: np.ndarray
+    """(Q,) int64 rows of `data.queries`."""
+    positives: NeighborLists
+    """Database rows of each query's positives, one or more."""
+    excluded: NeighborLists
+    """Database rows that are no negatives of each query; its positives are among them."""
+    weights: np.ndarray
+    """(Q,) how often each query is drawn, as `msls_weights`; sum 1."""
+
+    @property
+    def num_database(self) -> int:
+        return len(self.data.database)
+
+
+def make_tuple_set(data: EvaluationSet, *, options: MiningOptions) -> TupleSet:
+    """The queries of a set that have positives, near on the ground or as the set lists them; the others are left out.
+
+    Raises `NoPhotos` where none has, and `BadOption` where a query leaves too few database photos for its negatives.
+    """
+    if data.positives is not None:
+        positives = excluded = data.positives
+    else:
+        ground = metric_ground(data.database, data.queries)
+        positives, excluded = (
+            neighbors_within(ground.database, ground.queries, radius_m=radius_m)
+            for radius_m in (options.positive_m, max(options.positive_m, options.excluded_m))
+        )
+    queries = np.flatnonzero(positives.counts > 0)
+    if not len(queries):
+        raise NoPhotos(f"{data.name}: no query has a database photo within {options.positive_m:g} m; raise mining.positive_m")
+    largest = int(excluded.counts[queries].max())
+    if options.num_negatives < 1 or len(data.database) - largest < options.num_negatives:
+        raise BadOption(
+            f"{data.name}: a query has {largest} of {len(data.database)} database photos within {options.excluded_m:g} m, "
+            f"which leaves no {options.num_negatives} negatives; lower mining.num_negatives or mining.excluded_m"
+        )
+    notes = data.notes or tuple(fields.note if (fields := parse_name(path)) else "" for path in data.queries.paths)
+    is_night, is_sideways = (np.array([word in notes[q].lower().split("_") for q in queries]) for word in ("night", "sideways"))
+    weights = msls_weights(is_night=is_night, is_sideways=is_sideways)
+    return TupleSet(data, queries, select_lists(positives, queries), select_lists(excluded, queries), weights)
+
+
+def msls_weights(*, is_night: np.ndarray, is_sideways: np.ndarray) -> np.ndarray:
+    """How often queries (Q,) are drawn so that what is rare counts more: 1, and Q over the number of its kind; sum 1."""
+    weights = np.ones(len(is_night))
+    for is_rare in (is_night, is_sideways):
+        weights[is_rare] += len(is_rare) / max(1, is_rare.sum())
+    return weights / weights.sum()
+
+
+def select_lists(lists: NeighborLists, queries: np.ndarray) -> NeighborLists:
+    """The lists of some queries."""
+    counts = lists.counts[queries]
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts)
+    return NeighborLists(offsets, lists.members[np.repeat(lists.offsets[queries], counts) + within])
