@@ -60,7 +60,7 @@ def test_intervals_draw_whole_streets(world: Path, lists: Shortlists) -> None:
     rows = (world / "cameras.csv").read_text().splitlines()
     place = rows[0].split(",").index("street")
     streets = {row.split(",")[place] for row in rows[1:] if "queries/" in row}
-    groups = lists._groups
+    groups = lists.groups
     assert groups is not None
     assert len(set(groups.tolist())) == len(streets)
 

@@ -15,7 +15,7 @@ from whence.models.cards import card_from_text, card_to_text, read_card
 from whence.models.downloads import PACKAGED, find_weights, weights_status
 from whence.models.zoo import CARDS, ENTRIES, find_card
 from whence.models.zoo_own import OWN_CARDS
-from whence.registry import KNOWN_LICENCES, MODELS, ModelCard, get_card, get_entry, list_models
+from whence.registry import KNOWN_LICENCES, MODELS, SCORERS, ModelCard, get_card, get_entry, list_models
 
 FAMILIES = {
     "cosplace": 30,
@@ -98,7 +98,9 @@ def test_networks_of_the_project_come_with_their_weights(card: ModelCard, tmp_pa
     assert card.limits
     assert card.figures
     assert read_card(file) == card, "the file carries the card of the table: write it anew with `whence convert`"
-    assert {path.name for path in PACKAGED.iterdir()} == {origin.file for own in OWN_CARDS for origin in own.origins}
+    cards = [entry.card for table in (MODELS, SCORERS) for entry in table.values()]
+    packaged = {origin.file for one in cards if one for origin in one.origins if origin.kind == "packaged"}
+    assert {path.name for path in PACKAGED.iterdir()} == packaged
 
 
 def test_files_of_the_cache_do_not_collide() -> None:

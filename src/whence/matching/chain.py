@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ class ChainScorer:
 
     def prepare(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """What all stages prepare of a uint8 image (H, W, 3)."""
-        return dict(StagedArrays([lambda scorer=scorer: scorer.prepare(image) for scorer in self.scorers]))
+        return dict(StagedArrays([partial(scorer.prepare, image) for scorer in self.scorers]))
 
     def score(self, query: Arrays, candidates: Iterable[Arrays | None]) -> Iterator[PairEvidence | None]:
         """One record per candidate, in order, once all stages are done: the evidence of the last stage that compared it."""
