@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -164,6 +165,21 @@ def test_trained_aliked(real_weights: Path) -> None:
     image0, image1, _ = warped_pair()
     found = match_images(image0, image1, options=MatchOptions(matcher="aliked-mnn", weights=str(real_weights / "aliked-n16.pth")))
     assert found.num_inliers > 40
+
+
+@pytest.mark.real
+def test_trained_aliked_on_a_real_pair(real_weights: Path, real_data: Path) -> None:
+    """A published pair, 20 degrees apart: the corners of the first image go to within 5 pixels of where they belong."""
+    folder = real_data / "oxford-graf"
+    options = MatchOptions(matcher="aliked-mnn", weights=str(real_weights), long_side_px=480, max_keypoints=1000)
+    found = match_images(folder / "img1.png", folder / "img2.png", options=options)
+    truth = np.loadtxt(folder / "H1to2p")
+    assert found.matrix is not None
+    assert found.num_inliers > 100
+    width, height = found.size0_px
+    grid = np.stack(np.meshgrid(np.linspace(0, width - 1, 8), np.linspace(0, height - 1, 8)), axis=-1).reshape(1, -1, 2)
+    gap = cv2.perspectiveTransform(grid, truth) - cv2.perspectiveTransform(grid, found.matrix)
+    assert np.linalg.norm(gap[0], axis=1).mean() < 5
 
 
 def test_a_missing_file_says_which_goes_where() -> None:

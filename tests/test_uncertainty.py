@@ -70,6 +70,12 @@ def test_the_published_variances() -> None:
     assert -coarse == pytest.approx(VARIANCES, rel=1e-3)
 
 
+def test_the_published_order_with_ties() -> None:
+    candidates, prepared = stated([5, 9, 0, 9, 0])
+    done = rerank(candidates, query={}, prepared=prepared, options=RerankOptions())
+    assert [one.row for one in done.candidates] == [1, 3, 0, 2, 4]
+
+
 def slow_sue(squared: np.ndarray, positions: np.ndarray, *, is_one_sided: bool) -> float:
     weights = [np.exp(-350 * abs(d)) for d in squared[:10]]
     weights = [w / sum(weights) for w in weights]

@@ -75,12 +75,12 @@ def as_table(result: Evaluation) -> RenderableType:
     elif result.evidence:
         parts.append(Text(f"answers are not verified: {result.unverified_reason}", style="yellow"))
     if result.evidence:
-        header, *qualities = uncertainty_rows(result)
+        columns, *qualities = uncertainty_rows(result)
         judged = Table(
-            *header, show_edge=False, pad_edge=False, title="is retrieval's first candidate right?", title_justify="left"
+            *columns, show_edge=False, pad_edge=False, title="is retrieval's first candidate right?", title_justify="left"
         )
-        for row in qualities:
-            judged.add_row(*row)
+        for quality in qualities:
+            judged.add_row(*quality)
         parts.append(judged)
     if result.skipped:
         first = result.skipped[0]

@@ -62,7 +62,7 @@ def match_of_vismatch(
     pairs = pairs_of_vismatch(result, size0_px=given0_px, size1_px=given1_px)
     originals = (size0_px or given0_px, size1_px or given1_px)
     matrix = None if result.get("H") is None else np.asarray(result["H"], np.float64).reshape(3, 3)
-    rows = (
+    rows: Any = (
         [] if matrix is None else np.concatenate([_points(result[f"inlier_kpts{side}"], "inlier_kpts") for side in (0, 1)], axis=1)
     )
     inliers = {tuple(row) for row in np.asarray(rows).tolist()}

@@ -144,7 +144,7 @@ def _aliked() -> dict[str, nn.Module]:
 
 def _describe_aliked(networks: nn.ModuleDict, pixels: Tensor, num: int) -> Iterator[Found]:
     # The detector is asked for the strongest points, however weak: photos at dusk have no others.
-    detector = networks["aliked"].dkd
+    detector: Any = networks["aliked"].dkd
     detector.scores_th, detector.top_k, detector.n_limit = 0.0, num, num
     for one in networks["aliked"](pixels):
         yield Found(one.keypoints, one.descriptors)
@@ -215,7 +215,7 @@ def _superpoint() -> dict[str, nn.Module]:
 
 
 def _describe_superpoint(networks: nn.ModuleDict, pixels: Tensor, num: int) -> Iterator[Found]:
-    network = networks["superpoint"]
+    network: Any = networks["superpoint"]
     network.keypoint_decoder.max_keypoints = num
     height, width = pixels.shape[-2:]
     # The coarse cells are 8 pixels wide: what the image lacks to whole cells is repeated from its rim.

@@ -114,9 +114,9 @@ class DensePairing:
     @torch.inference_mode()
     def _pair(self, first: np.ndarray, others: list[np.ndarray]) -> list[PointPairs]:
         """Pairs of one grey image with others of one size; matches in what was filled up are left out."""
-        sizes = [(image.shape[1], image.shape[0]) for image in (first, others[0])]
-        if min(*sizes[0], *sizes[1]) < MIN_SIDE_PX:
-            return [_none(*sizes, (0, 0)) for _ in others]
+        size0, size1 = ((image.shape[1], image.shape[0]) for image in (first, others[0]))
+        if min(*size0, *size1) < MIN_SIDE_PX:
+            return [_none(size0, size1, (0, 0)) for _ in others]
         height, width = (
             max(side0, side1) + -max(side0, side1) % _DENSE_MULTIPLE
             for side0, side1 in zip(first.shape, others[0].shape, strict=True)
@@ -129,9 +129,9 @@ class DensePairing:
         )
         result = []
         for points0, points1, scores in _DENSE[self.name](self.network, batch0, batch1):
-            kept = _is_on(points0, sizes[0]) & _is_on(points1, sizes[1])
+            kept = _is_on(points0, size0) & _is_on(points1, size1)
             count = int(kept.sum())
-            result.append(PointPairs(points0[kept], points1[kept], *sizes, (count, count), scores[kept]))
+            result.append(PointPairs(points0[kept], points1[kept], size0, size1, (count, count), scores[kept]))
         return result
 
 
@@ -220,7 +220,7 @@ _DENSE = {"loftr": _loftr, "eloftr": _eloftr}
 
 
 def _is_on(points: np.ndarray, size_px: tuple[int, int]) -> np.ndarray:
-    return ((points >= -0.5) & (points < np.array(size_px) - 0.5)).all(axis=1)
+    return np.asarray(((points >= -0.5) & (points < np.array(size_px) - 0.5)).all(axis=1))
 
 
 def _none(size0_px: tuple[int, int], size1_px: tuple[int, int], counts: tuple[int, int]) -> PointPairs:

@@ -319,7 +319,8 @@ def make_timm(name: str) -> Backbone:
         with torch.device("meta"):
             sketch = _wrap_timm(name, known).eval()
             rule = sketch.size_rule
-            size = rule.exact or rule.nearest(*timm.get_pretrained_cfg(known).input_size[-2:])
+            given: Any = timm.get_pretrained_cfg(known)
+            size = rule.exact or rule.nearest(*given.input_size[-2:])
             found = sketch(torch.zeros(1, 3, *size)).map.shape
     except Exception as error:
         # Each network of timm that has no map fails in its own way.

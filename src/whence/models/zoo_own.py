@@ -24,11 +24,12 @@ OWN_CARDS = (
         aggregator_options={"l2": "none"},
         keys="whence",
         is_unit_length=False,
-        figures="`python benchmarks/descriptors.py --seed 0 --cities 3`, retrieval alone. Three rendered test cities, 1,500 queries, "
-        "within 25 m: recall@1 61.9 % [59-64], @5 79.5, @10 86.3, @20 91.0; by night 61.0, rotated 48.1, in snow 48.4. Real: "
-        "Stockholm 17 of 25 queries right at rank 1, Gardens Point 164 of 200. Validation city: 57.4 % at this size; 52.8 at the "
-        "128x96 of training, 55.0 at 160x120, 55.6 at 224x168",
-        limits="it has never seen a photo of a camera, and real photos with detail are better placed by rootsift-vlad (Stockholm 23 "
-        "of 25); views turned by 30 to 41 degrees from the nearest photo are right at rank 1 in 26 % only; photos are squashed to 4:3",
+        figures="`python benchmarks/descriptors.py --seed 0 --cities 3`, retrieval alone. Three rendered test cities, 1,500 "
+        "queries, within 25 m: recall@1 61.9 % [59-64], @5 79.5, @10 86.3, @20 91.0; by night 61.0, rotated 48.1, in snow 48.4. "
+        "Real: Stockholm 17 of 25 queries right at rank 1, Gardens Point 164 of 200. Validation city: 57.4 % at this size; 52.8 "
+        "at the 128x96 of training, 55.0 at 160x120, 55.6 at 224x168",
+        limits="it has never seen a photo of a camera, and real photos with detail are better placed by rootsift-vlad (Stockholm "
+        "23 of 25); views turned by 30 to 41 degrees from the nearest photo are right at rank 1 in 26 % only; "
+        "photos are squashed to 4:3",
     ),
 )

@@ -112,7 +112,8 @@ def _compared(lists: Shortlists, method: str, options: Settings, work: Path) -> 
     if file.is_file():
         try:
             with np.load(file, allow_pickle=False) as arrays:
-                return Comparisons(*(arrays[name] for name in names[:-1]), float(arrays["photo_bytes"]))
+                order, features, first_ms, whole_ms, num_compared = (arrays[name] for name in names[:-1])
+                return Comparisons(order, features, first_ms, whole_ms, num_compared, float(arrays["photo_bytes"]))
         except (OSError, ValueError, KeyError) as error:
             raise UnreadableTable(file, f"{error}; remove it, and it is made again") from None
     found = _compare_all(lists, rerank_options(method, num_candidates=int(options["candidates"])))
@@ -151,8 +152,8 @@ def _compare_all(lists: Shortlists, options: RerankOptions) -> Comparisons:
             order[query, : len(candidates)] = [one.row for one in done.candidates]
             features = sure_features(candidates[: options.num_candidates], alone)
             rows.append((features, *(1e3 * np.diff(times)), done.num_compared))
-    table = [np.array([row[column] for row in rows]) for column in range(4)]
-    return Comparisons(order, *table, photo_bytes=float(np.median(sizes)) if sizes else 0.0)
+    features, first_ms, whole_ms, num_compared = (np.array([row[column] for row in rows]) for column in range(4))
+    return Comparisons(order, features, first_ms, whole_ms, num_compared, float(np.median(sizes)) if sizes else 0.0)
 
 
 def _write_failures(path: Path, lists: Shortlists, found: Comparisons, plain: np.ndarray, is_right: np.ndarray) -> None:

@@ -14,6 +14,9 @@ import numpy as np
 from whence.errors import BadOption, NoPhotos
 from whence.geo import NeighborLists
 
+BLOCK_ROWS = 1 << 15
+"""Photos whose cells are computed together."""
+
 
 @dataclass(frozen=True, slots=True)
 class CellOptions:
@@ -65,37 +68,42 @@ def make_cells(
     """
     if options.cell_m <= 0 or options.heading_bin_deg <= 0 or options.num_apart < 1 or options.num_turned < 1:
         raise BadOption(f"cells need positive sides and at least 1 cell in a row, not {options}")
-    is_usable = np.isfinite(east_m) & np.isfinite(north_m) & np.isfinite(heading_deg)
-    usable = None if is_usable.all() else np.flatnonzero(is_usable)
-    if usable is not None:
-        east_m, north_m, heading_deg = east_m[usable], north_m[usable], heading_deg[usable]
-    if not len(east_m):
+    is_usable = np.isfinite(east_m)
+    is_usable &= np.isfinite(north_m)
+    is_usable &= np.isfinite(heading_deg)
+    if not is_usable.any():
         raise NoPhotos("no photo has a position on a plane and a heading")
-    if heading_deg.min() < 0 or heading_deg.max() >= 360:
-        heading_deg = np.mod(heading_deg, 360)
     num_bins = int(np.ceil(360 / options.heading_bin_deg))
-    east, north = _whole(east_m, options.cell_m), _whole(north_m, options.cell_m)
-    lows = int(east.min()), int(north.min())
-    span = int(north.max()) - lows[1] + 1
-    east -= lows[0]
-    north -= lows[1]
-    keys = east.astype(np.int64)
-    keys *= span
-    keys += north
-    keys *= num_bins
-    keys += _whole(heading_deg, options.heading_bin_deg)
-    found = group_rows(keys)
+    known = (east_m, north_m) if is_usable.all() else (east_m[is_usable], north_m[is_usable])
+    sides = [_whole(np.array([side_m.min(), side_m.max()]), options.cell_m).tolist() for side_m in known]
+    (low_east, _), (low_north, high_north) = sides
+    span = high_north - low_north + 1
+    keys = np.full(len(east_m), -1, np.int64)
+    # Block by block, what is computed on the way stays in the cache.
+    for start in range(0, len(keys), BLOCK_ROWS):
+        here: slice | np.ndarray = slice(start, start + BLOCK_ROWS)
+        if not is_usable[here].all():
+            here = start + np.flatnonzero(is_usable[here])
+        heading = heading_deg[here]
+        if len(heading) and (heading.min() < 0 or heading.max() >= 360):
+            heading = np.mod(heading, 360)
+        places = (_whole(east_m[here], options.cell_m) - low_east) * span + (_whole(north_m[here], options.cell_m) - low_north)
+        keys[here] = places * num_bins + _whole(heading, options.heading_bin_deg)
+    found = _grouped(keys)
+    if found.keys[0] < 0:
+        num_left_out = int(found.rows.offsets[1])
+        lists = NeighborLists(found.rows.offsets[1:] - num_left_out, found.rows.members[num_left_out:])
+        found = Groups(found.keys[1:], lists)
     kept = np.flatnonzero(found.rows.counts >= options.min_photos)
     if not len(kept):
         raise NoPhotos(f"no cell of {options.cell_m:g} m and {options.heading_bin_deg:g} degrees has {options.min_photos} photos")
     of_position, bins = np.divmod(found.keys, num_bins)
-    cells = np.stack([of_position // span + lows[0], of_position % span + lows[1], bins], axis=1)
+    cells = np.stack([of_position // span + low_east, of_position % span + low_north, bins], axis=1)
     group = cells[kept, 0] % options.num_apart * options.num_apart + cells[kept, 1] % options.num_apart
     group = group * options.num_turned + cells[kept, 2] % options.num_turned
     of_groups = group_rows(group).rows
-    rows = found.rows.members if usable is None else usable[found.rows.members]
     return Cells(
-        NeighborLists(found.rows.offsets, rows),
+        found.rows,
         cells * np.array([options.cell_m, options.cell_m, options.heading_bin_deg]),
         NeighborLists(of_groups.offsets, kept[of_groups.members]),
     )
@@ -103,22 +111,28 @@ def make_cells(
 
 def group_rows(keys: np.ndarray) -> Groups:
     """Rows (N,) of equal keys (N,) int64 together, rows ascending: one sort, of key and row as one number where both fit."""
+    return _grouped(np.array(keys, np.int64))
+
+
+def _grouped(keys: np.ndarray) -> Groups:
+    """As `group_rows`, of keys that may be written over."""
     if not len(keys):
-        return Groups(np.empty(0, np.int64), NeighborLists(np.zeros(1, np.int64), np.empty(0, np.int64)))
+        return Groups(keys, NeighborLists(np.zeros(1, np.int64), np.empty(0, np.int64)))
     bits = int(len(keys) - 1).bit_length()
     low, high = int(keys.min()), int(keys.max())
     if high - low < 1 << (62 - bits):
-        ordered = keys - low
-        ordered <<= bits
-        ordered += np.arange(len(keys))
-        ordered.sort()
-        rows = ordered & ((1 << bits) - 1)
-        ordered >>= bits
+        keys -= low
+        keys <<= bits
+        for start in range(0, len(keys), BLOCK_ROWS):
+            keys[start : start + BLOCK_ROWS] += np.arange(start, min(start + BLOCK_ROWS, len(keys)))
+        keys.sort()
+        rows = keys & ((1 << bits) - 1)
+        keys >>= bits
     else:
         rows = np.argsort(keys, kind="stable")
-        ordered, low = keys[rows], 0
-    firsts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
-    return Groups(ordered[firsts] + low, NeighborLists(np.append(firsts, len(keys)), rows))
+        keys, low = keys[rows], 0
+    firsts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
+    return Groups(keys[firsts] + low, NeighborLists(np.append(firsts, len(keys)), rows))
 
 
 def select_runs(lists: NeighborLists, chosen: np.ndarray) -> NeighborLists:
@@ -130,6 +144,6 @@ def select_runs(lists: NeighborLists, chosen: np.ndarray) -> NeighborLists:
 
 
 def _whole(values: np.ndarray, side: float) -> np.ndarray:
-    """Which cell of this side each value lies in, int32."""
+    """Which cell of this side each value lies in, int64."""
     share = values / side
-    return np.floor(share, out=share).astype(np.int32)
+    return np.floor(share, out=share).astype(np.int64)
