@@ -219,7 +219,7 @@ def test_models(capsys: Capture) -> None:
     assert "densevlad" in capsys.readouterr().out
     assert whence("models", "densevlad") == 0
     assert "citation" in capsys.readouterr().out
-    assert whence("models", "--licence", "gpl", "--json") == 0
+    assert whence("models", "--licence", "eupl", "--json") == 0
     assert lines_of(capsys) == []
     assert whence("models", "densvlad") == 1
     assert "did you mean 'densevlad'" in capsys.readouterr().err

@@ -336,7 +336,8 @@ def make_accelerator(precision: Precision) -> Accelerator:
     """Where to compute, and in what precision. accelerate keeps that for the process: a second training may ask for another."""
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
         AcceleratorState._reset_state()
-    return Accelerator(mixed_precision=precision)
+    # Processes of torchrun find each other over CPUs only where accelerate is told that these are meant.
+    return Accelerator(mixed_precision=precision, cpu=not torch.accelerator.is_available())
 
 
 def gather(descriptors: Tensor, num_ranks: int) -> Tensor:
