@@ -11,7 +11,7 @@ import numpy as np
 
 WIDTH, HEIGHT = 720, 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 210, 20, 90
-_COLOURS = ("#1b6ca8", "#c0392b", "#2e8b57", "#8e44ad", "#d68910", "#566573")
+_COLOURS = ("#1b6ca8", "#c0392b", "#2e8b57", "#8e44ad", "#d68910", "#566573", "#16a2a2", "#c2185b", "#7a8b00", "#6d4c41", "#222222", "#e57373")
 
 
 class PlotPoint(NamedTuple):
@@ -102,7 +102,7 @@ class _Scale(NamedTuple):
         """About five round numbers within."""
         step = 10.0 ** np.floor(np.log10((self.high - self.low) / 2))
         step = next(step * factor for factor in (0.5, 1, 2, 5, 10) if (self.high - self.low) / (step * factor) <= 6)
-        return (np.arange(np.ceil(self.low / step), np.floor(self.high / step) + 1) * step).round(10).tolist()
+        return ((np.arange(np.ceil(self.low / step), np.floor(self.high / step) + 1) * step).round(10) + 0.0).tolist()
 
 
 def _label(x: float, y: float, text: str, anchor: str, turn: str = "") -> str:
