@@ -147,7 +147,7 @@ _WITHOUT_TORCH: dict[str, Entry] = {
         "whence.models.vlad:dense_vlad",
         ModelCard(
             name="densevlad",
-            summary="RootSIFT on a dense grid pooled by VLAD: for small, blurred or night photos, where keypoints are few",
+            summary="RootSIFT on a dense grid pooled by VLAD: for thumbnails, where keypoints are few",
             dim=8192,
             preprocessing=Preprocessing(long_side_px=320, enlarge=True),
             licence="MIT",
