@@ -11,7 +11,20 @@ import numpy as np
 
 WIDTH, HEIGHT = 720, 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 210, 20, 90
-_COLOURS = ("#1b6ca8", "#c0392b", "#2e8b57", "#8e44ad", "#d68910", "#566573", "#16a2a2", "#c2185b", "#7a8b00", "#6d4c41", "#222222", "#e57373")
+_COLOURS = (
+    "#1b6ca8",
+    "#c0392b",
+    "#2e8b57",
+    "#8e44ad",
+    "#d68910",
+    "#566573",
+    "#16a2a2",
+    "#c2185b",
+    "#7a8b00",
+    "#6d4c41",
+    "#222222",
+    "#e57373",
+)
 
 
 class PlotPoint(NamedTuple):
