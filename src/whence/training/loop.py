@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from whence.training.pixels import cached_pixels
 from whence.training.places import Places
 from whence.training.recipe import AggregatorOptions, AugmentOptions, LoopOptions, LossOptions, Recipe, ValidationOptions
 from whence.training.run import BatchPlace, Read, Run, TrainSummary, gather
+from whence.training.tuple_recipe import TupleRecipe
 from whence.training.validation import Validation
 
 
@@ -141,7 +142,35 @@ class _Photos(NamedTuple):
     """Number of the first photo in the whole batch."""
 
 
-class PlaceRun(Run[Recipe]):
+N = TypeVar("N", Recipe, TupleRecipe)
+
+
+class NetworkRun(Run[N]):
+    """A training of a whole network: validated by its recall, written with its card, whatever it learns from."""
+
+    validation: Validation | None = None
+
+    def open_validation(self, data: EvaluationSet | None, *, folder: str | Path) -> None:
+        """Get the photos of a validation ready, at its own size or that of training; None leaves the training without one."""
+        if data is None:
+            return
+        seen, asked = self.recipe.augment, self.recipe.validate_on
+        asked = replace(asked, width=asked.width or seen.width, height=asked.height or seen.height)
+        self.validation = Validation(data, options=asked, folder=folder, show_progress=self.show_progress)
+
+    def measure(self, network: nn.Module) -> dict[str, float]:
+        assert self.validation is not None
+        return {"recall": self.validation.recall(network, device=self.device, precision=self.dtype)}
+
+    def card_of(self, network: nn.Module) -> ModelCard:
+        return network_card(self.recipe, network)
+
+    @property
+    def is_validated(self) -> bool:
+        return self.validation is not None
+
+
+class PlaceRun(NetworkRun[Recipe]):
     """A training on places x views."""
 
     def __init__(
@@ -158,7 +187,6 @@ class PlaceRun(Run[Recipe]):
         self.places, self.data, self.folders = places, validation, folders
         self.batches = PlaceBatches(places, options=recipe.batches, seed=recipe.loop.seed)
         self.augment = Augment(recipe.augment, seed=recipe.loop.seed)
-        self.validation: Validation | None = None
         super().__init__(recipe, out=out, is_resumed=is_resumed, show_progress=show_progress)
 
     def make_parts(self) -> tuple[nn.Module, nn.Module, LossOptions]:
@@ -169,15 +197,12 @@ class PlaceRun(Run[Recipe]):
         return {"num_photos": len(self.places.photos), "num_places": len(self.places)}
 
     def open_data(self) -> None:
-        seen, asked = self.recipe.augment, self.recipe.validate_on
+        seen = self.recipe.augment
         width, height = seen.stored_width or seen.width, seen.stored_height or seen.height
         self.pixels = cached_pixels(
             self.places.photos, width=width, height=height, folder=self.folders[0], show_progress=self.show_progress
         )
-        if self.data is not None:
-            asked = replace(asked, width=asked.width or seen.width, height=asked.height or seen.height)
-            folder = self.folders[1] or self.folders[0]
-            self.validation = Validation(self.data, options=asked, folder=folder, show_progress=self.show_progress)
+        self.open_validation(self.data, folder=self.folders[1] or self.folders[0])
 
     def num_batches(self, epoch: int) -> int:
         return self.batches.num_batches(epoch)
@@ -209,14 +234,3 @@ class PlaceRun(Run[Recipe]):
 
     def _seed(self, number: int) -> None:
         torch.manual_seed((self.recipe.loop.seed << 40) ^ (self.step << 8) ^ number)
-
-    def measure(self, network: nn.Module) -> dict[str, float]:
-        assert self.validation is not None
-        return {"recall": self.validation.recall(network, device=self.device, precision=self.dtype)}
-
-    def card_of(self, network: nn.Module) -> ModelCard:
-        return network_card(self.recipe, network)
-
-    @property
-    def is_validated(self) -> bool:
-        return self.validation is not None

@@ -20,19 +20,17 @@ from whence.data.formats import EvaluationSet
 from whence.errors import BadOption
 from whence.models.netvlad import NetVlad
 from whence.models.networks import Network, normalise
-from whence.registry import ModelCard
 from whence.runtime import progress, random_stream
 from whence.training import checkpoints
 from whence.training.augment import Augment
-from whence.training.loop import make_network, network_card, read_start
+from whence.training.loop import NetworkRun, make_network, read_start
 from whence.training.losses import tuple_loss
 from whence.training.mining import Miner
 from whence.training.pixels import cached_pixels
 from whence.training.recipe import AugmentOptions, LossOptions
-from whence.training.run import BatchPlace, Read, Run, TrainSummary
+from whence.training.run import BatchPlace, Read, TrainSummary
 from whence.training.tuple_recipe import TupleRecipe, WordOptions
 from whence.training.tuples import make_tuple_set
-from whence.training.validation import Validation
 
 _WORDS = 93
 
@@ -93,7 +91,7 @@ class _Tuples(NamedTuple):
     """Number of the first query in the whole batch."""
 
 
-class TupleRun(Run[TupleRecipe]):
+class TupleRun(NetworkRun[TupleRecipe]):
     """A training on queries, their positives and their negatives."""
 
     is_mined = True
@@ -121,7 +119,6 @@ class TupleRun(Run[TupleRecipe]):
         seed, seen = recipe.loop.seed, recipe.augment
         plain = AugmentOptions(width=seen.width, height=seen.height, flip_share=seen.flip_share)
         self.augment, self.resize = Augment(seen, seed=seed), Augment(plain, seed=seed)
-        self.validation: Validation | None = None
         super().__init__(recipe, out=out, is_resumed=is_resumed, show_progress=show_progress)
         if recipe.batch_queries % self.num_ranks:
             raise BadOption(f"{recipe.batch_queries} tuples cannot be shared evenly by {self.num_ranks} processes")
@@ -134,13 +131,11 @@ class TupleRun(Run[TupleRecipe]):
         return {**sizes, "num_queries_with_positives": len(self.tuples.queries)}
 
     def open_data(self) -> None:
-        seen, asked = self.recipe.augment, self.recipe.validate_on
+        seen = self.recipe.augment
         size: dict[str, Any] = {"folder": self.pixels_folder, "show_progress": self.show_progress}
         of_training = {"width": seen.stored_width or seen.width, "height": seen.stored_height or seen.height, **size}
         self.database, self.queries = (cached_pixels(photos, **of_training) for photos in (self.data.database, self.data.queries))
-        if self.asked is not None:
-            asked = replace(asked, width=asked.width or seen.width, height=asked.height or seen.height)
-            self.validation = Validation(self.asked, options=asked, folder=self.pixels_folder, show_progress=self.show_progress)
+        self.open_validation(self.asked, folder=self.pixels_folder)
         is_begun = checkpoints.newest_checkpoint(self.out / "checkpoints") is not None
         if not is_begun and (not self.recipe.start_from or self.recipe.start_with == "backbone"):
             self._fit_words()
@@ -229,17 +224,6 @@ class TupleRun(Run[TupleRecipe]):
         value = value / self.recipe.loop.accumulate
         self.accelerator.backward(value)
         return {"loss": float(value.detach())}
-
-    def measure(self, network: nn.Module) -> dict[str, float]:
-        assert self.validation is not None
-        return {"recall": self.validation.recall(network, device=self.device, precision=self.dtype)}
-
-    def card_of(self, network: nn.Module) -> ModelCard:
-        return network_card(self.recipe, network)
-
-    @property
-    def is_validated(self) -> bool:
-        return self.asked is not None
 
     def state_tensors(self) -> dict[str, Tensor]:
         """The tuples being learned from, and what full mining remembers."""
