@@ -13,6 +13,8 @@ from whence.data.names import format_name
 from whence.geo import from_local_metres
 from whence.runtime import set_threads
 from whence.types import GeoPoint
+from whence.worlds.capture import CaptureOptions
+from whence.worlds.city import WorldOptions, render_world
 
 ORIGIN = GeoPoint(59.32, 18.07)
 
@@ -88,6 +90,14 @@ def write_street(folder: Path, *, num_places: int, shift: int, run: int, spacing
         name = format_name(point=GeoPoint(float(lat), float(lon)), pano_id=f"{place:04d}r{run}", heading_deg=90.0)
         paths.append(write_photo(folder / name, view_of(draw_place(place), shift=shift, seed=run)))
     return paths
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny city of small photos. Tests must not change it."""
+    folder = tmp_path_factory.mktemp("world") / "city"
+    render_world(folder, preset="tiny", options=WorldOptions(capture=CaptureOptions(width=64, height=48)), num_workers=1)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -16,15 +16,6 @@ from whence.studies import get_study
 from whence.studies.benchmark import RETRIEVAL, STUDIES
 from whence.studies.benchmark_cells import measure_mining, measure_retrieval, measure_size
 from whence.studies.frame import Budget, resolve_options, run_study
-from whence.worlds.capture import CaptureOptions
-from whence.worlds.city import WorldOptions, render_world
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("world") / "city"
-    render_world(folder, preset="tiny", options=WorldOptions(capture=CaptureOptions(width=64, height=48)), num_workers=1)
-    return folder
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.name)

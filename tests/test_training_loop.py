@@ -46,8 +46,6 @@ from whence.training.places import Places, make_places
 from whence.training.recipe import Recipe, override
 from whence.training.record import Log, read_log
 from whence.training.run import BEST, FINAL, gather
-from whence.worlds.capture import CaptureOptions
-from whence.worlds.city import WorldOptions, render_world
 
 ROOT = Path(__file__).parents[1]
 SMALL = (
@@ -55,14 +53,6 @@ SMALL = (
     "batches.num_places=6", "batches.num_views=2", "batches.min_apart_m=8", "places.min_photos=2", "places.radius_m=15",
     "places.max_turn_deg=60", "loop.precision=no", "schedule.warmup_steps=0", "schedule.name=constant",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny city of small photos. Tests must not change it."""
-    folder = tmp_path_factory.mktemp("world") / "city"
-    render_world(folder, preset="tiny", options=WorldOptions(capture=CaptureOptions(width=64, height=48)), num_workers=1)
-    return folder
 
 
 @pytest.fixture(scope="session")

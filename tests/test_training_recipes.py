@@ -19,8 +19,6 @@ from whence.training.recipe import field_names
 from whence.training.record import read_log
 from whence.training.run import FINAL
 from whence.training.warp_recipe import WarpRecipe
-from whence.worlds.capture import CaptureOptions
-from whence.worlds.city import WorldOptions, render_world
 
 SMALL = (
     "width=64", "height=48", "augment.width=64", "augment.height=48", "augment.stored_width=0", "augment.stored_height=0",
@@ -30,13 +28,6 @@ SMALL = (
     "validate_on.num_queries=4", "loop.num_steps=2", "loop.log_every=1", "loop.save_every=1", "loop.validate_every=2",
 )  # fmt: skip
 """Whatever the recipe has of these is made small; all else is its own."""
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("world") / "city"
-    render_world(folder, preset="tiny", options=WorldOptions(capture=CaptureOptions(width=64, height=48)), num_workers=1)
-    return folder
 
 
 @pytest.mark.parametrize("name", list_recipes())

@@ -34,8 +34,6 @@ from whence.training.tuple_loop import TupleRun, make_tuple_network, train_tuple
 from whence.training.tuple_recipe import MiningOptions, TupleRecipe
 from whence.training.tuples import TupleSet, make_tuple_set, msls_weights
 from whence.types import Photo, PlanePoint
-from whence.worlds.capture import CaptureOptions
-from whence.worlds.city import WorldOptions, render_world
 
 MININGS = ("random", "partial", "full", "msls_weighted")
 
@@ -231,13 +229,6 @@ def test_both_forms_of_the_triplet_loss() -> None:
     given = [torch.from_numpy(part) for part in (q, p, n)]
     assert float(tuple_loss("triplet", *given, margin=0.1)) == pytest.approx(np.mean(plain), rel=1e-4)
     assert float(tuple_loss("triplet_squared", *given, margin=0.1)) == pytest.approx(np.mean(squared), rel=1e-5)
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("world") / "city"
-    render_world(folder, preset="tiny", options=WorldOptions(capture=CaptureOptions(width=64, height=48)), num_workers=1)
-    return folder
 
 
 def tensors(folder: Path) -> dict[str, torch.Tensor]:

@@ -39,22 +39,12 @@ from whence.training.warp_loop import WarpRun, train_warp
 from whence.training.warp_losses import BothOrders, consistency_loss, feature_loss, self_supervised_loss
 from whence.training.warp_recipe import WarpPairOptions, WarpRecipe, WarpValidationOptions
 from whence.training.warp_validation import WarpValidation
-from whence.worlds.capture import CaptureOptions
-from whence.worlds.city import WorldOptions, render_world
 
 WARP_RECIPES = sorted(name for name, recipe in RECIPES.items() if isinstance(recipe, WarpRecipe))
 SMALL = (
     "width=64", "height=48", "pairs.num_views=4", "pairs.num_pairs=3", "loop.precision=no", "schedule.warmup_steps=0",
     "schedule.name=constant", "optimizer.name=adamw", "optimizer.lr=0.002", "loop.log_every=1", "validate_on.num_queries=4",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny city of small photos. Tests must not change it."""
-    folder = tmp_path_factory.mktemp("world") / "city"
-    render_world(folder, preset="tiny", options=WorldOptions(capture=CaptureOptions(width=64, height=48)), num_workers=1)
-    return folder
 
 
 @pytest.fixture(scope="module")
