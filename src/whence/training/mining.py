@@ -17,7 +17,7 @@ from torch import Tensor
 from whence.geo import NeighborLists
 from whence.runtime import random_stream
 from whence.training.cells import select_runs
-from whence.training.distances import Pairs, Pool, is_among
+from whence.training.distances import Pairs, Pool, is_among, without_repeats
 from whence.training.tuple_recipe import MiningOptions
 from whence.training.tuples import TupleSet
 
@@ -57,12 +57,12 @@ class Miner:
         positives = Pairs.of(select_runs(self.tuples.positives, drawn.queries))
         measured = [positives] if drawn.candidates is None else [positives, drawn.candidates]
         asked = describe(self.tuples.num_database + rows)
-        needed = np.unique(np.concatenate([part.photos for part in measured]))
+        needed = without_repeats(np.sort(np.concatenate([part.photos for part in measured])))
         size = max(self.options.batch_size, self.options.max_bytes // (4 * asked.shape[1]))
         for start in range(0, len(needed), size):
             chunk = needed[start : start + size]
             stored = describe(chunk)
-            norms = torch.einsum("nd,nd->n", stored, stored)
+            norms = torch.linalg.vector_norm(stored, dim=1).square_()
             for part in measured:
                 part.measure(chunk, stored, norms, asked)
         negatives = drawn.negatives
