@@ -34,7 +34,7 @@ def fill(num: int, k: int) -> np.ndarray:
 
 
 def golden_levels() -> tuple[LevelPoints, LevelPoints, np.ndarray]:
-    """24 points with descriptors of a query, those of a candidate, and which is which (shared/spec/reranking-benchmark.md, 11)."""
+    """24 points with descriptors of a query, those of a candidate, and which is which."""
     i = np.arange(24)
     p = (7 * i + 3) % 24
     query = fill(768, 1).reshape(32, 24)
@@ -361,7 +361,7 @@ def dummy(points0: np.ndarray, points1: np.ndarray, **more: object) -> dict[str,
 
 
 def golden_pairs() -> tuple[np.ndarray, np.ndarray]:
-    """60 points and where a homography takes them, every fourth moved (shared/spec/matchers.md, 9)."""
+    """60 points and where a homography takes them, every fourth moved."""
     j = np.arange(60)
     points0 = np.stack([(37 * j) % 211, (53 * j) % 197], axis=1).astype(np.float32)
     mapped = np.c_[points0, np.ones(60)] @ np.array([[1.05, -0.02, 12], [0.03, 0.98, -9], [1e-4, -5e-5, 1]]).T

@@ -85,6 +85,9 @@ def test_check_recipe(name: str, world: Path, pixels: Path, data: EvaluationSet,
     recipe = override(
         get_recipe(name), [*SMALL, "loop.num_steps=10", "loop.log_every=1", "loop.save_every=5", "loop.validate_every=5"]
     )
+    if name.startswith("image-retrieval"):
+        # Too large for a small machine, and its rate is one for weights that were trained before.
+        recipe = override(recipe, ["backbone=dinov2_vits14", "augment.width=70", "augment.height=42", "optimizer.lr=1e-4"])
     assert Recipe.from_json(recipe.to_json()) == recipe
     places = places_of(world, recipe)
     out = tmp_path / "run"

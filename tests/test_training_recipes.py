@@ -46,6 +46,8 @@ def test_every_recipe_trains(name: str, world: Path, tmp_path: Path, capsys: pyt
             "--set",
             "validate_on.readout=features",
         ]
+    if name.startswith("image-retrieval"):
+        words += ["--set", "backbone=dinov2_vits14", "--set", "augment.width=70", "--set", "augment.height=42"]
     out = tmp_path / "run"
     command = ["train", name, *words, "--dataset", str(world), "--val", str(world), "--out", str(out), "-q"]
     assert run([*command, "--json"]) == 0

@@ -42,7 +42,7 @@ VARIANCES = [3428.2243, 848.8904, 199.6752, 1938.6311, 36.6266, 36.9535, 1246.15
 
 
 def golden() -> tuple[np.ndarray, np.ndarray]:
-    """8 queries' squared distances (8, 12) and the positions of what they found (shared/spec/match-or-not.md, 9)."""
+    """8 queries' squared distances (8, 12) and the positions of what they found."""
     q, k = np.mgrid[:8, :12]
     squared = 0.3 + 0.05 * q + 0.004 * k * (1 + q % 3) + 0.002 * k**2
     i = np.arange(40)

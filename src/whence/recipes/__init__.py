@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from whence.errors import UnknownName
-from whence.recipes import compact, tuples, warping
+from whence.recipes import compact, retrieval, tuples, warping
 from whence.training.recipe import Recipe
 from whence.training.tuple_recipe import TupleRecipe
 from whence.training.warp_recipe import WarpRecipe
 
 AnyRecipe = Recipe | WarpRecipe | TupleRecipe
-RECIPES: dict[str, AnyRecipe] = {recipe.name: recipe for recipe in (*compact.RECIPES, *warping.RECIPES, *tuples.RECIPES)}
+RECIPES: dict[str, AnyRecipe] = {
+    recipe.name: recipe for recipe in (*compact.RECIPES, *retrieval.RECIPES, *warping.RECIPES, *tuples.RECIPES)
+}
 
 
 def list_recipes() -> tuple[str, ...]:
