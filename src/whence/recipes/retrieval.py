@@ -1,8 +1,8 @@
-"""What "All You Need to Know About Training Image Retrieval Models" (Berton, Musgrave, Masone, 2025) advises, for much memory and little.
+"""The advice of "All You Need to Know About Training Image Retrieval Models" (Berton et al., 2025), for much memory and little.
 
-The whole of DINOv2 ViT-B learns, at a rate that suits weights that were trained before: name them with `start_from`. The class token is
-the descriptor. The study stops after three epochs of 100,000 images without a better result; validation here comes as often. It draws
-three of RandAugment's operations a photo, which are not here: colour and crop stand in their place.
+The whole of DINOv2 ViT-B learns, at a rate that suits weights that were trained before: name them with `start_from`. The class
+token is the descriptor. The study stops after three epochs of 100,000 images without a better result; validation here comes as
+often. It draws three of RandAugment's operations a photo, which are not here: colour and crop stand in their place.
 """
 
 from __future__ import annotations

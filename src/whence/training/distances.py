@@ -153,8 +153,9 @@ def _keys(rows: np.ndarray, owners: np.ndarray, num_queries: int) -> np.ndarray:
     """Row and query as one number, by which pairs are sorted; below 0 for a row of -1. 32 bits sort faster where they suffice."""
     bits = _num_bits(num_queries)
     is_small = not rows.size or rows.max() < 1 << (31 - bits)
-    keys: np.ndarray = rows.astype(np.int32 if is_small else np.int64) << bits
-    keys += owners.astype(keys.dtype)
+    kind = np.dtype(np.int32 if is_small else np.int64)
+    keys = np.left_shift(rows, bits, dtype=kind, casting="unsafe")
+    keys += owners.astype(kind)
     return keys
 
 
