@@ -9,7 +9,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("accelerate")
 pytest.importorskip("pytorch_metric_learning")
 
+from two_processes import Calm, environment, run_in_two
 from whence.cli import run
 from whence.data.formats import EvaluationSet, read_folders
 from whence.data.images import load_image
@@ -47,7 +47,6 @@ from whence.training.recipe import Recipe, override
 from whence.training.record import Log, read_log
 from whence.training.run import BEST, FINAL, gather
 
-ROOT = Path(__file__).parents[1]
 SMALL = (
     "augment.width=64", "augment.height=48", "augment.stored_width=0", "augment.stored_height=0", "augment.small_steps=0",
     "batches.num_places=6", "batches.num_views=2", "batches.min_apart_m=8", "places.min_photos=2", "places.radius_m=15",
@@ -178,11 +177,6 @@ def command(world: Path, out: Path, cache: Path, num_steps: int, *more: str) -> 
     return [sys.executable, "-m", "whence", "train", "tiny", *places, *assignments, "-q", *more]
 
 
-def environment() -> dict[str, str]:
-    paths = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
-    return {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "WHENCE_THREADS": "1"}
-
-
 def test_a_killed_run_ends_as_one_that_was_not(world: Path, tmp_path: Path) -> None:
     num_steps = 30
     whole = command(world, tmp_path / "whole", tmp_path / "pixels", num_steps)[3:]
@@ -202,34 +196,11 @@ def test_a_killed_run_ends_as_one_that_was_not(world: Path, tmp_path: Path) -> N
     assert losses[0] == losses[1]
 
 
-class Calm(torch.nn.BatchNorm2d):
-    """With fixed statistics: those of its own photos would depend on how a batch is shared."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False)
-
-
-TWO = """
-import sys
-import torch
-
-class Calm(torch.nn.BatchNorm2d):
-    def forward(self, x):
-        return torch.nn.functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False)
-
-torch.nn.BatchNorm2d = Calm
-from whence.cli import run
-sys.exit(run(sys.argv[1:]))
-"""
-
-
 def test_two_processes_do_what_one_does(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same batches, shared by two processes as torchrun starts them (gloo, CPU): weights within rounding.
 
     The miner draws its pairs; batch norms have fixed statistics.
     """
-    script = tmp_path / "two.py"
-    script.write_text(TWO)
     changes = (
         "augment.crop=0.3",
         "augment.brightness=0.3",
@@ -241,18 +212,7 @@ def test_two_processes_do_what_one_does(world: Path, tmp_path: Path, monkeypatch
     with monkeypatch.context() as patched:
         patched.setattr(torch.nn, "BatchNorm2d", Calm)
         assert run([*command(world, tmp_path / "one", tmp_path / "pixels", 6)[3:], *more]) == 0
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    arguments = [sys.executable, str(script), *command(world, tmp_path / "two", tmp_path / "pixels", 6)[3:], *more]
-    shared = {**environment(), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    both = [
-        subprocess.Popen(arguments, env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}, stderr=subprocess.PIPE, text=True)
-        for rank in range(2)
-    ]
-    for process in both:
-        error = process.communicate()[1]
-        assert process.returncode == 0, error
+    run_in_two([*command(world, tmp_path / "two", tmp_path / "pixels", 6)[3:], *more], tmp_path)
     logs = [read_log(tmp_path / name / "log.jsonl") for name in ("one", "two")]
     assert [line["loss"] for line in logs[1]] == pytest.approx([line["loss"] for line in logs[0]], rel=1e-3)
     start = make_network(override(get_recipe("tiny"), SMALL)).state_dict()

@@ -16,6 +16,7 @@ pytest.importorskip("pytorch_metric_learning")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from two_processes import Calm, run_in_two
 from whence import cli
 from whence.data.formats import EvaluationSet, read_folders
 from whence.data.names import format_name
@@ -30,6 +31,7 @@ from whence.training.losses import tuple_loss
 from whence.training.mining import Drawn, Miner
 from whence.training.recipe import override
 from whence.training.record import read_log
+from whence.training.run import FINAL
 from whence.training.tuple_loop import TupleRun, make_tuple_network, train_tuples
 from whence.training.tuple_recipe import MiningOptions, TupleRecipe
 from whence.training.tuples import TupleSet, make_tuple_set, msls_weights
@@ -271,6 +273,30 @@ def test_tuples_are_learned_from_and_resumed(changes: list[str], world: Path, tm
     losses = [[line["loss"] for line in read_log(tmp_path / part / "log.jsonl") if "loss" in line] for part in ("whole", "parts")]
     assert losses[0] == losses[1]
     assert len(losses[0]) == 7
+
+
+def test_two_processes_share_the_tuples(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The main process mines for both; weights and tuples are those of one process, after a stop within a refresh too."""
+    changes = ("mining.name=full", "optimizer.name=sgd", "optimizer.lr=0.02", "loop.log_every=1", "loop.save_every=3")
+    more = [word for change in changes for word in ("--set", change)]
+    shared = ["train", "tiny-tuples", "--dataset", str(world), "--cache", str(tmp_path / "pixels"), "-q", *more]
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.nn, "BatchNorm2d", Calm)
+        assert cli.run([*shared, "--out", str(tmp_path / "one")]) == 0
+    run_in_two([*shared, "--out", str(tmp_path / "two")], tmp_path)
+    (tmp_path / "two" / "checkpoints" / "step-0000006.safetensors").unlink()
+    run_in_two([*shared, "--out", str(tmp_path / "two"), "--resume"], tmp_path)
+    one, two = tensors(tmp_path / "one"), tensors(tmp_path / "two")
+    assert torch.equal(one["state.tuples"], two["state.tuples"])
+    losses = [[line["loss"] for line in read_log(tmp_path / name / "log.jsonl") if "loss" in line] for name in ("one", "two")]
+    assert len(losses[0]) == 6
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    start = make_tuple_network(override(get_recipe("tiny-tuples"), list(changes))).state_dict()
+    ends = [read_checkpoint(tmp_path / name / FINAL).tensors for name in ("one", "two")]
+    moved = max(float((value - start[name]).abs().max()) for name, value in ends[0].items())
+    apart = max(float((value - ends[1][name]).abs().max()) for name, value in ends[0].items())
+    assert moved > 1e-4
+    assert apart < 1e-2 * moved
 
 
 def test_a_training_on_tuples_lowers_its_loss(world: Path, tmp_path: Path) -> None:

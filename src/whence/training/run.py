@@ -196,8 +196,11 @@ class Run(ABC, Generic[R]):
                     self._update()
                 self.step += 1
                 advance(1)
-                if log is not None and (self.step % loop.log_every == 0 or self.step == loop.num_steps):
-                    log.write(self.step, {**values, "lr": self._rate(), **clock.shares(), "images_per_s": num_images / clock.total})
+                if self.step % loop.log_every == 0 or self.step == loop.num_steps:
+                    values = self._averaged(values)
+                    if log is not None:
+                        times = {**clock.shares(), "images_per_s": num_images / clock.total}
+                        log.write(self.step, {**values, "lr": self._rate(), **times})
                 if self.is_validated and (self.step % loop.validate_every == 0 or self.step == loop.num_steps):
                     is_stopped = self._validate(log)
                 if self.is_main and (self.step % loop.save_every == 0 or self.step == loop.num_steps or is_stopped):
@@ -221,6 +224,13 @@ class Run(ABC, Generic[R]):
             mining_share=shares["mining_share"],
             is_stopped_early=is_stopped,
         )
+
+    def _averaged(self, values: dict[str, float]) -> dict[str, float]:
+        """Losses as those of the whole batch: the mean over all processes, each of which may have seen a share."""
+        if self.num_ranks == 1:
+            return values
+        mean = self.accelerator.reduce(torch.tensor(list(values.values()), device=self.device), "mean")
+        return dict(zip(values, mean.tolist(), strict=True))
 
     def _begins_anew(self) -> bool:
         return self.is_mined and self.place.number == 0
