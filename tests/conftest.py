@@ -100,6 +100,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where weights are looked for, empty and of this test alone; nothing is fetched."""
+    monkeypatch.setenv("WHENCE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("WHENCE_OFFLINE", "1")
+    return tmp_path / "cache" / "weights"
+
+
 @pytest.fixture(scope="session")
 def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A set of 24 places: database/ and queries/ with "@" names. Tests must not change it."""

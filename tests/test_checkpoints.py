@@ -52,6 +52,8 @@ from whence.models.tensors import WeightFile, read_weights
 from whence.models.zoo import CARDS, load_network
 from whence.registry import ModelCard
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 Capture = pytest.CaptureFixture[str]
 
 
@@ -432,13 +434,6 @@ def test_files_without_a_name_are_recognised(tmp_path: Path) -> None:
 
 def whence(*arguments: str | Path) -> int:
     return cli.run([str(argument) for argument in arguments])
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("WHENCE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("WHENCE_OFFLINE", "1")
-    return tmp_path / "cache" / "weights"
 
 
 def test_converted_files_are_found_by_name_and_need_none(tmp_path: Path, cache: Path, street: Path, capsys: Capture) -> None:

@@ -14,6 +14,8 @@ from whence.errors import MissingWeights
 from whence.models.descriptor import load_model
 from whence.models.zoo import CARDS
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 Capture = pytest.CaptureFixture[str]
 FAMILIES = (
     "cosplace-resnet18-32",
@@ -44,13 +46,6 @@ LARGE_FAMILIES = (
 
 def whence(*arguments: str | Path) -> int:
     return cli.run([str(argument) for argument in arguments])
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("WHENCE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("WHENCE_OFFLINE", "1")
-    return tmp_path / "cache" / "weights"
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ torch = pytest.importorskip("torch")
 
 from conftest import draw_place, view_of
 from whence.errors import BadOption, MissingWeights, UnknownName, UnreadableWeights, WeightsMismatch
-from whence.models.downloads import weights_folder
 from whence.models.warp import Regressor
 from whence.models.warp_checkpoints import digest, load_regressor
 from whence.models.zoo import network_for
@@ -23,12 +22,10 @@ PUBLISHED = tuple(f"geowarp-{method}-{backbone}" for method in ("gem", "netvlad"
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cache(cache: Path) -> Path:
     """A cache of its own, and no network."""
-    monkeypatch.setenv("WHENCE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("WHENCE_OFFLINE", "1")
-    weights_folder().mkdir(parents=True)
-    return weights_folder()
+    cache.mkdir(parents=True)
+    return cache
 
 
 def moved_regressor(seed: int = 0) -> Regressor:
