@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from whence.cli import run
+from whence.data.images import load_image
 from whence.errors import BadOption, UnreadableTable
 from whence.localize.unsure import SURE_FEATURES
 from whence.studies import get_study, rerank_cells
 from whence.studies.frame import resolve_options
+from whence.studies.pictures import GREEN, RED, TILE_PX, Change, draw_changes
 from whence.studies.rerank_cells import Comparisons, measure_order, queries_under
 from whence.studies.shortlists import Shortlists, read_set
 
@@ -109,9 +111,27 @@ def test_only_unsure_queries_are_compared(swapped: Path, tmp_path: Path) -> None
     assert unsure["hurt"].value == 0
     assert unsure["compared"].value == pytest.approx((12 * 1 + 12 * 5) / 24)
     assert unsure["time"].value == pytest.approx((12 * 2 + 12 * 52) / 24)
-    with open(tmp_path / "failures inliers.csv", newline="", encoding="utf-8") as file:
+    with open(tmp_path / "changes inliers.csv", newline="", encoding="utf-8") as file:
         listed = list(csv.DictReader(file))
     assert sorted(row["change"] for row in listed) == ["helped"] * 6 + ["hurt"] * 2
+    sheet = load_image(tmp_path / "changes inliers.png")
+    width, height = TILE_PX
+    assert sheet.shape[1] == 3 * width
+    lines = sheet[sheet.shape[0] - 8 * height :]
+    # Frames: of the two that were hurt the first candidate before is right, of the others that after.
+    colours = [[tuple(lines[line * height + 1, column * width + 1]) for column in (1, 2)] for line in range(8)]
+    assert colours == [[GREEN, RED]] * 2 + [[RED, GREEN]] * 6
+
+
+def test_a_sheet_shows_what_can_be_read(street: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no photo")
+    good = min((street / "queries").iterdir())
+    sheet = draw_changes([Change(good, broken, tmp_path / "missing.jpg", helped=False, num_inliers=3)])
+    width, height = TILE_PX
+    tiles = [sheet[-height:, column * width : (column + 1) * width] for column in range(3)]
+    assert tiles[0].std() > tiles[1][5:-5, 5:-5].std() > 0
+    assert draw_changes([]).shape[1] == 3 * width
 
 
 def test_a_broken_file_of_comparisons_is_named(swapped: Path, tmp_path: Path) -> None:

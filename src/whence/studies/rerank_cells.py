@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from whence.data.photos import Photos
+from whence.data.pictures import write_picture
 from whence.errors import BadOption, UnreadableTable
 from whence.evaluation.confidence import reliability
 from whence.evaluation.metrics import bootstrap_interval
@@ -20,8 +21,12 @@ from whence.localize.retrieve import candidate_of
 from whence.localize.unsure import SURE_FEATURES, sure_features
 from whence.runtime import atomic_write, progress
 from whence.studies.frame import Settings, Value
+from whence.studies.pictures import Change, draw_changes
 from whence.studies.rerank import ADAPTIVE, ALL, PLAIN
 from whence.studies.shortlists import Shortlists, read_set, rows_beside
+
+NUM_SHOWN = 10
+"""Queries that were hurt, and as many that were helped, on a method's sheet."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ def measure_order(cell: Settings, options: Settings, work: Path) -> dict[str, Va
         spent = np.where(kept, found.first_ms, found.first_ms + found.whole_ms)
         num_compared = np.where(kept, 1, 1 + found.num_compared)
     else:
-        _write_failures(work / f"failures {_as_file(method)}.csv", lists, found, plain, is_right)
+        _write_changes(work / f"changes {_as_file(method)}.csv", lists, found, plain, is_right)
     values |= _values(is_right, plain, asked, lists)
     values["AUPRC"] = Value(area_under_precision_recall(found.features[asked, 0], plain[asked]))
     values["compared"] = Value(float(num_compared[asked].mean()))
@@ -156,15 +161,29 @@ def _compare_all(lists: Shortlists, options: RerankOptions) -> Comparisons:
     return Comparisons(order, features, first_ms, whole_ms, num_compared, float(np.median(sizes)) if sizes else 0.0)
 
 
-def _write_failures(path: Path, lists: Shortlists, found: Comparisons, plain: np.ndarray, is_right: np.ndarray) -> None:
-    """The queries that re-ranking changed for the worse or the better, with both first candidates: what to look at."""
+def _write_changes(path: Path, lists: Shortlists, found: Comparisons, plain: np.ndarray, is_right: np.ndarray) -> None:
+    """The queries that re-ranking changed for the worse or the better, with both first candidates: a table, and a sheet of some."""
+    changed = np.flatnonzero(plain != is_right).tolist()
+    database, queries = lists.data.database, lists.data.queries
     with atomic_write(path, "w") as file:
         table = csv.writer(file)
         table.writerow(("query", "change", "retrieved", "after", "log_inliers_of_retrieved"))
-        for query in np.flatnonzero(plain != is_right).tolist():
-            paths = [lists.data.database.paths[rows[query, 0]] for rows in (lists.found, found.order)]
+        for query in changed:
+            paths = [database.paths[rows[query, 0]] for rows in (lists.found, found.order)]
             change = "helped" if is_right[query] else "hurt"
-            table.writerow((lists.data.queries.paths[query], change, *paths, f"{found.features[query, 0]:.2f}"))
+            table.writerow((queries.paths[query], change, *paths, f"{found.features[query, 0]:.2f}"))
+    shown = [query for wanted in (False, True) for query in [one for one in changed if is_right[one] == wanted][:NUM_SHOWN]]
+    lines = [
+        Change(
+            queries.file(query),
+            database.file(int(lists.found[query, 0])),
+            database.file(int(found.order[query, 0])),
+            bool(is_right[query]),
+            round(float(np.expm1(found.features[query, 0]))),
+        )
+        for query in shown
+    ]
+    write_picture(path.with_suffix(".png"), draw_changes(lines))
 
 
 def _as_file(method: str) -> str:
