@@ -167,9 +167,9 @@ def test_a_sure_first_candidate_is_kept_and_nothing_else_compared() -> None:
     done = rerank(candidates, query={}, prepared=prepared, options=options, first_stage=WEIGHTS)
     assert names(done.candidates) == ["0.jpg", "1.jpg", "2.jpg"]
     assert done.num_compared == 1
-    assert done.kept_sure is not None
-    assert done.kept_sure > 0.9
-    assert "no other was compared" in done.reason
+    assert done.sure is not None
+    assert done.sure > 0.9
+    assert "1 of 3 candidates compared: one is right" in done.reason
     assert [one.num_inliers for one in done.candidates] == [60, None, None]
     assert [one.retrieved_rank for one in done.candidates] == [1, 2, 3]
 
@@ -178,10 +178,15 @@ def test_a_sure_first_candidate_is_kept_and_nothing_else_compared() -> None:
 def test_an_unsure_first_candidate_is_compared_with_the_others(first: float | None) -> None:
     candidates, prepared = stated([first, 90, 5])
     done = rerank(candidates, query={}, prepared=prepared, options=RerankOptions(when_unsure=0.9), first_stage=WEIGHTS)
-    plain = rerank(candidates, query={}, prepared=prepared, options=RerankOptions())
-    assert done == plain
-    assert done.candidates[0].photo == "1.jpg"
-    assert done.kept_sure is None
+    assert names(done.candidates) == ["1.jpg", "0.jpg", "2.jpg"]
+    assert [one.num_inliers for one in done.candidates] == [90, first, None]
+    assert done.num_compared == (1 if first is None else 2)
+    assert done.sure is not None
+    assert done.sure > 0.9
+    never, _ = candidates, prepared
+    done = rerank(never, query={}, prepared=stated([3, 4, 5])[1], options=RerankOptions(when_unsure=0.9), first_stage=WEIGHTS)
+    assert done == rerank(never, query={}, prepared=stated([3, 4, 5])[1], options=RerankOptions())
+    assert done.sure is None
 
 
 def test_without_weights_nothing_says_when_retrieval_is_sure() -> None:
@@ -230,4 +235,25 @@ def test_scores_stand_in_the_evaluation(street: Path, tmp_path: Path, capsys: py
     assert "first candidate right" in page.read_text()
     assert run(["evaluate", str(street), "--rerank", "inliers", "--rerank-candidates", "5"]) == 0
     assert "recall at 100 % precision" in capsys.readouterr().out
-    assert run(["evaluate", str(street), "--rerank", "inliers", "--rerank-when-unsure", "0.9"]) == 1
+
+
+def test_the_packaged_calibrations_say_when_retrieval_is_sure(
+    street: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for calibration in packaged_calibrations():
+        assert len(calibration.first_stage) == 1 + len(SURE_FEATURES)
+        assert calibration.first_stage[1] > 0, "inliers speak for the first candidate"
+    words = ["evaluate", str(street), "--rerank", "inliers", "--rerank-candidates", "5", "--rerank-when-unsure"]
+    numbers, recalls = [], []
+    for sure in ("0.05", "0.9", "0.9999"):
+        assert run([*words, sure, "--json"]) == 0
+        record = json.loads(capsys.readouterr().out)
+        numbers.append(record["uncertainty"]["num_compared"])
+        recalls.append(next(one["recall"] for one in record["recalls"] if one["n"] == 1))
+    assert 24 <= numbers[0] < numbers[2]
+    assert numbers[0] <= numbers[1] <= numbers[2]
+    assert min(recalls) > 0.9
+    plain = next(one for one in packaged_calibrations() if "rootsift" in one.key.descriptor)
+    (tmp_path / "plain.json").write_text(to_json(replace(plain, first_stage=())))
+    assert run([*words, "0.9", "--calibration", str(tmp_path / "plain.json")]) == 1
+    assert "whence calibrate" in capsys.readouterr().err

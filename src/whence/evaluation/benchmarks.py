@@ -272,10 +272,10 @@ def _rerank_all(
                 for rank, row in enumerate(rows, start=1)
             )
             started = time.perf_counter()
-            asked, kept_sure = known[1].of_row(q) if done else None, None
+            asked, sure = known[1].of_row(q) if done else None, None
             if asked is not None:
                 compared = judge.compare(done, asked)
-                done, kept_sure = compared.candidates, compared.kept_sure
+                done, sure = compared.candidates, compared.sure
                 num_compared += compared.num_compared
             seconds = {"search": search_s, "rerank": time.perf_counter() - started}
             if q < len(spent := run.spent_s.get(places[1], ())) and np.isfinite(spent[q]):
@@ -284,7 +284,7 @@ def _rerank_all(
             similarities[q, : len(rows)] = [one.similarity for one in done]
             evidence.append(tuple(one.evidence for one in done))
             if calibration is not None:
-                answers.append(judge.judge(data.queries.paths[q], done, seconds=seconds, kept_sure=kept_sure))
+                answers.append(judge.judge(data.queries.paths[q], done, seconds=seconds, sure=sure))
             advance(1)
     for store in stores:
         if store is not None:

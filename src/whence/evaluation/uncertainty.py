@@ -128,20 +128,27 @@ def combine_scores(scores: Mapping[str, np.ndarray], is_right: np.ndarray, *, se
     return cross_fit(np.stack([_as_feature(values) for values in scores.values()], axis=1), is_right, seed=seed)
 
 
-def cross_fit(table: np.ndarray, is_right: np.ndarray, *, seed: int = 0) -> np.ndarray | None:
-    """(Q,) probabilities from features (Q, F), each query's from a fit that it took no part in; None where too few are there.
+def cross_weights(table: np.ndarray, is_right: np.ndarray, *, seed: int = 0) -> np.ndarray | None:
+    """(Q, 1 + F) biases and weights from features (Q, F), each query's from a fit that it took no part in; None where too few.
 
     Logistic regression with weights that may not be negative, on five folds.
     """
     if min(int(is_right.sum()), int((~is_right).sum())) < MIN_FITTED:
         return None
     folds = random_stream(seed).permutation(len(is_right)) % NUM_FOLDS
-    probabilities = np.empty(len(is_right))
+    weights = np.empty((len(is_right), 1 + table.shape[1]))
     for fold in range(NUM_FOLDS):
         fitted = folds != fold
-        weights = fit_logistic(table[fitted], is_right[fitted], np.ones(int(fitted.sum())))
-        probabilities[~fitted] = logistic(table[~fitted], weights)
-    return probabilities
+        weights[~fitted] = fit_logistic(table[fitted], is_right[fitted], np.ones(int(fitted.sum())))
+    return weights
+
+
+def cross_fit(table: np.ndarray, is_right: np.ndarray, *, seed: int = 0) -> np.ndarray | None:
+    """(Q,) probabilities from features (Q, F) by `cross_weights`."""
+    weights = cross_weights(table, is_right, seed=seed)
+    if weights is None:
+        return None
+    return np.array([float(logistic(row[None], tuple(own))[0]) for row, own in zip(table, weights, strict=True)])
 
 
 def summarize_uncertainty(result: Evaluation) -> Uncertainty:

@@ -49,13 +49,13 @@ class Judge:
         else:
             candidates = self.retriever.retrieve(described.descriptor[None], k=k, around=around)[0]
         seconds["search"] = time.perf_counter() - started
-        reason, kept = "" if candidates else NOTHING_SEARCHED, None
+        reason, sure = "" if candidates else NOTHING_SEARCHED, None
         if self.rerank is not None and self.prepared is not None and candidates:
             started = time.perf_counter()
             reranked = self.compare(candidates, described.local or {})
-            candidates, reason, kept = reranked.candidates, reranked.reason, reranked.kept_sure
+            candidates, reason, sure = reranked.candidates, reranked.reason, reranked.sure
             seconds["rerank"] = time.perf_counter() - started
-        return self.judge(query, candidates, seconds=seconds, reason=reason, kept_sure=kept)
+        return self.judge(query, candidates, seconds=seconds, reason=reason, sure=sure)
 
     def compare(self, candidates: tuple[Candidate, ...], query: Arrays) -> Reranked:
         """The candidates in the order of what the scorer finds of them, as the options say."""
@@ -71,12 +71,12 @@ class Judge:
         *,
         seconds: dict[str, float],
         reason: str = "",
-        kept_sure: float | None = None,
+        sure: float | None = None,
     ) -> Position:
         """The answer that candidates in their final order give.
 
-        Where only the first was compared, `kept_sure` is the probability that it is right: the confidence is no larger, because
-        candidates that were not compared seem to show nothing.
+        Where comparing ended early, `sure` is the probability that a candidate is right: the confidence is no larger, because those
+        that were not compared seem to show nothing.
         """
         if self.calibration is None:
             plain = estimate_position(candidates)
@@ -90,7 +90,7 @@ class Judge:
                 reason=reason,
             )
         started = time.perf_counter()
-        judged, verification = verify(candidates, self.calibration, at_most=kept_sure)
+        judged, verification = verify(candidates, self.calibration, at_most=sure)
         seconds["verify"] = time.perf_counter() - started
         if not judged:
             return Position(query, "unknown", seconds=seconds, reason=verification.reason, is_verified=True)

@@ -46,7 +46,7 @@ class RerankOptions:
     scorer_options: Mapping[str, Any] = field(default_factory=dict)
     """The scorer's own settings; those of a chain begin with the scorer's name and a dot."""
     when_unsure: float | None = None
-    """The first candidate is compared alone; the others only where the probability that it is right lies below this."""
+    """Candidates are compared one by one until one is right with this probability; None to compare all."""
 
     def __post_init__(self) -> None:
         get_card(self.scorer, kind="scorer")
@@ -92,8 +92,8 @@ class Reranked:
     candidates: tuple[Candidate, ...]
     num_compared: int
     reason: str = ""
-    kept_sure: float | None = None
-    """Probability that the first candidate is right, where it was so large that no other was compared."""
+    sure: float | None = None
+    """Probability that a candidate is right, where it was so large that those after it were not compared."""
 
 
 class PreparedPhotos:
@@ -239,29 +239,17 @@ def rerank(
     """The candidates by falling evidence, ties in their old order; those not compared come after those that were.
 
     Each compared candidate carries its evidence and the rank it had. Where nothing could be compared, or no candidate has any
-    evidence, the order stays and the reason says why. With `when_unsure` it also stays where the first candidate's comparison shows
-    by `first_stage`, the weights of a calibration, that it is right; raises `CalibrationMismatch` without weights.
+    evidence, the order stays and the reason says why. With `when_unsure` no further candidates are compared once one is right with
+    that probability by `first_stage`, the weights of a calibration; raises `CalibrationMismatch` without weights.
     """
     if not candidates:
         return Reranked((), 0, "no candidates")
-    started, limit = clock(), options.max_seconds
-    if options.when_unsure is not None:
-        if not first_stage:
-            raise CalibrationMismatch(
-                "the calibration does not say when retrieval is sure: run  whence calibrate  again, or re-rank always"
-            )
-        alone = next(iter(prepared.scorer.score(query, [prepared.of_row(candidates[0].row)])))
-        sure = sure_probability(sure_features(candidates[: options.num_candidates], alone), first_stage)
-        if alone is not None and sure >= options.when_unsure:
-            rest = tuple(replace(candidate, retrieved_rank=candidate.rank) for candidate in candidates[1:])
-            reason = f"the first candidate is right with a probability of {sure:.2f}, so no other was compared"
-            return Reranked((_with_evidence(candidates[0], alone), *rest), 1, reason, sure)
+    if options.when_unsure is not None and not first_stage:
+        raise CalibrationMismatch(
+            "the calibration does not say when retrieval is sure: run  whence calibrate  again, or re-rank always"
+        )
     asked = candidates[: options.num_candidates]
-    evidence: list[PairEvidence | None] = []
-    for found in prepared.scorer.score(query, (prepared.of_row(candidate.row) for candidate in asked)):
-        evidence.append(found)
-        if limit is not None and clock() - started >= limit:
-            break
+    evidence, sure = _compare(asked, query, prepared=prepared, options=options, first_stage=first_stage, clock=clock)
     compared = [_with_evidence(*pair) for pair in zip(asked, evidence, strict=False)]
     num_compared = sum(found is not None for found in evidence)
     ordered = sorted(compared, key=lambda one: -np.inf if one.evidence is None else one.evidence.similarity, reverse=True)
@@ -272,9 +260,59 @@ def rerank(
     elif all(found is None or found.similarity == 0 for found in evidence):
         ordered, reason = compared, "no candidate fits the query geometrically, so the order is that of retrieval"
     elif len(evidence) < len(asked):
-        reason = f"{len(evidence)} of {len(asked)} candidates compared within {limit:g} s"
+        why = f"one is right with a probability of {sure:.2f}" if sure is not None else f"within {options.max_seconds:g} s"
+        reason = f"{len(evidence)} of {len(asked)} candidates compared: {why}"
     renumbered = (replace(one, rank=rank) for rank, one in enumerate([*ordered, *rest], start=1))
-    return Reranked(tuple(renumbered), num_compared, reason)
+    return Reranked(tuple(renumbered), num_compared, reason, sure)
+
+
+class _Feed:
+    """What is prepared of candidates, one by one as a scorer takes them. While held, it ends after the first."""
+
+    def __init__(self, asked: Sequence[Candidate], prepared: PreparedPhotos, *, is_held: bool) -> None:
+        self.asked, self.prepared, self.is_held = asked, prepared, is_held
+        self.num_taken = 0
+        self.is_cut = False
+
+    def __iter__(self) -> Iterator[Arrays | None]:
+        for candidate in self.asked:
+            if self.is_held and self.num_taken:
+                self.is_cut = True
+                return
+            self.num_taken += 1
+            yield self.prepared.of_row(candidate.row)
+
+
+def _compare(
+    asked: Sequence[Candidate],
+    query: Arrays,
+    *,
+    prepared: PreparedPhotos,
+    options: RerankOptions,
+    first_stage: Sequence[float],
+    clock: Callable[[], float],
+) -> tuple[list[PairEvidence | None], float | None]:
+    """The evidence of the first candidates, and the probability that one is right where that ended the comparison early.
+
+    A scorer that takes several candidates before it says anything is given the first alone, then all; what it has compared is kept.
+    """
+    started, limit, enough = clock(), options.max_seconds, options.when_unsure
+    for is_held in (True, False) if enough is not None else (False,):
+        feed = _Feed(asked, prepared, is_held=is_held)
+        evidence: list[PairEvidence | None] = []
+        surest = 0.0
+        for found in prepared.scorer.score(query, feed):
+            evidence.append(found)
+            feed.is_held = False
+            if limit is not None and clock() - started >= limit:
+                return evidence, None
+            if enough is not None and found is not None:
+                surest = max(surest, sure_probability(sure_features(asked, found), first_stage))
+            if enough is not None and surest >= enough and feed.num_taken == len(evidence) < len(asked):
+                return evidence, surest
+        if not feed.is_cut:
+            break
+    return evidence, None
 
 
 def _with_evidence(candidate: Candidate, evidence: PairEvidence | None) -> Candidate:

@@ -9,7 +9,7 @@ from whence.studies.shortlists import SET_OPTIONS
 
 PLAIN = "no re-ranking"
 ADAPTIVE = "when unsure: "
-"""Before a method: further candidates are compared only where the first one's comparison leaves retrieval unsure."""
+"""Before a method: candidates are compared only until one is surely right."""
 ALL = "all"
 
 
@@ -26,8 +26,8 @@ RERANK = Study(
     summary="re-ranking by method and condition: when it helps, when it hurts, what it costs, and what it knows",
     protocol=(
         "{data}: the first {candidates} candidates of {model} are put in order; right means within 25 m, or as listed; every query "
-        "counts. When unsure: the others are compared only where the probability that the first is right, fitted on other queries, "
-        "lies below {sure}. AUPRC: of the method's evidence for retrieval's first candidate. Times: CPU, one thread, median per "
+        "counts. When unsure: compared one by one until one is right with a probability of {sure}, by weights fitted on other "
+        "queries. AUPRC: of the method's evidence for retrieval's first candidate. Times: CPU, one thread, mean per "
         "query, both photos prepared before. 95 % intervals in brackets, by street where the set names streets"
     ),
     options=(
@@ -36,7 +36,7 @@ RERANK = Study(
         StudyOption("methods", "scorers and chains, apart by spaces", "inliers rapid ransac rapid:20,inliers:5"),
         StudyOption("conditions", "conditions of the queries in a rendered world's cameras.csv, apart by spaces"),
         StudyOption("candidates", "candidates per query that are put in order", 20),
-        StudyOption("sure", "probability from which retrieval's first candidate is kept", 0.9),
+        StudyOption("sure", "probability from which no further candidate is compared", 0.9),
     ),
     grid=_grid,
     measured_by="whence.studies.rerank_cells:measure_order",

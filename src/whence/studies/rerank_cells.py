@@ -15,7 +15,7 @@ from whence.data.pictures import write_picture
 from whence.errors import BadOption, UnreadableTable
 from whence.evaluation.confidence import reliability
 from whence.evaluation.metrics import bootstrap_interval
-from whence.evaluation.uncertainty import area_under_precision_recall, cross_fit
+from whence.evaluation.uncertainty import area_under_precision_recall, cross_fit, cross_weights
 from whence.localize.rerank import PreparedPhotos, RerankOptions, rerank, rerank_options
 from whence.localize.retrieve import candidate_of
 from whence.localize.unsure import SURE_FEATURES, sure_features
@@ -37,9 +37,7 @@ class Comparisons:
     """(Q, K) database rows in the method's order."""
     features: np.ndarray
     """(Q, F) what is known once retrieval's first candidate is compared."""
-    first_ms: np.ndarray
-    """(Q,) CPU milliseconds of that comparison alone."""
-    whole_ms: np.ndarray
+    spent_ms: np.ndarray
     """(Q,) CPU milliseconds of all comparisons."""
     num_compared: np.ndarray
     """(Q,) pairs."""
@@ -54,27 +52,22 @@ def measure_order(cell: Settings, options: Settings, work: Path) -> dict[str, Va
     plain = _right(lists, lists.found)
     if method == PLAIN:
         return _values(plain, plain, asked, lists)
-    found = _compared(lists, method.removeprefix(ADAPTIVE), options, work)
-    is_right = _right(lists, found.order)
-    spent, num_compared, kept = found.whole_ms, found.num_compared, np.zeros(len(plain), bool)
+    every = found = _compared(lists, method.removeprefix(ADAPTIVE), options, work)
     values = {}
-    probabilities = cross_fit(found.features, plain)
+    probabilities = cross_fit(every.features, plain)
     if probabilities is not None:
-        error = reliability(probabilities[asked], plain[asked]).calibration_error
-        values["calibration error"] = Value(error)
+        values["calibration error"] = Value(reliability(probabilities[asked], plain[asked]).calibration_error)
     if method.startswith(ADAPTIVE):
-        if probabilities is None:
+        weights = cross_weights(every.features, plain)
+        if weights is None:
             raise BadOption("too few queries are right, or wrong, to learn when retrieval is sure")
-        kept = probabilities >= float(options["sure"])
-        is_right = np.where(kept, plain, is_right)
-        spent = np.where(kept, found.first_ms, found.first_ms + found.whole_ms)
-        num_compared = np.where(kept, 1, 1 + found.num_compared)
-    else:
-        _write_changes(work / f"changes {_as_file(method)}.csv", lists, found, plain, is_right)
+        found = _compared(lists, method, options, work, weights)
+    is_right = _right(lists, found.order)
+    _write_changes(work / f"changes {_as_file(method)}.csv", lists, every.features, found.order, is_right)
     values |= _values(is_right, plain, asked, lists)
-    values["AUPRC"] = Value(area_under_precision_recall(found.features[asked, 0], plain[asked]))
-    values["compared"] = Value(float(num_compared[asked].mean()))
-    values["time"] = Value(float(np.mean(spent[asked])))
+    values["AUPRC"] = Value(area_under_precision_recall(every.features[asked, 0], plain[asked]))
+    values["compared"] = Value(float(found.num_compared[asked].mean()))
+    values["time"] = Value(float(np.mean(found.spent_ms[asked])))
     values["size"] = Value(found.photo_bytes)
     return values
 
@@ -110,25 +103,27 @@ def _values(is_right: np.ndarray, plain: np.ndarray, asked: np.ndarray, lists: S
     return values
 
 
-def _compared(lists: Shortlists, method: str, options: Settings, work: Path) -> Comparisons:
-    """The method's comparisons, out of the work folder where they are there."""
+def _compared(lists: Shortlists, method: str, options: Settings, work: Path, weights: np.ndarray | None = None) -> Comparisons:
+    """The method's comparisons, out of the work folder where they are there. With `weights` (Q, 1 + F) only until one is sure."""
     file = work / f"compared {_as_file(method)}.npz"
-    names = ("order", "features", "first_ms", "whole_ms", "num_compared", "photo_bytes")
+    names = tuple(Comparisons.__dataclass_fields__)
     if file.is_file():
         try:
             with np.load(file, allow_pickle=False) as arrays:
-                order, features, first_ms, whole_ms, num_compared = (arrays[name] for name in names[:-1])
-                return Comparisons(order, features, first_ms, whole_ms, num_compared, float(arrays["photo_bytes"]))
+                order, features, spent, num_compared, photo_bytes = (arrays[name] for name in names)
+                return Comparisons(order, features, spent, num_compared, float(photo_bytes))
         except (OSError, ValueError, KeyError) as error:
             raise UnreadableTable(file, f"{error}; remove it, and it is made again") from None
-    found = _compare_all(lists, rerank_options(method, num_candidates=int(options["candidates"])))
+    sure = None if weights is None else float(options["sure"])
+    asked = rerank_options(method.removeprefix(ADAPTIVE), num_candidates=int(options["candidates"]), when_unsure=sure)
+    found = _compare_all(lists, asked, weights)
     with atomic_write(file) as written:
         np.savez(written, **{name: getattr(found, name) for name in names})
     return found
 
 
-def _compare_all(lists: Shortlists, options: RerankOptions) -> Comparisons:
-    """Compare every query with its first candidates: the first alone, then all."""
+def _compare_all(lists: Shortlists, options: RerankOptions, weights: np.ndarray | None) -> Comparisons:
+    """Compare every query with its first candidates; where all are compared also the first alone, for the features."""
     known, asking = (PreparedPhotos.for_options(options, photos) for photos in (lists.data.database, lists.data.queries))
     similarities = lists.similarities
     order, rows = lists.found.copy(), []
@@ -145,41 +140,42 @@ def _compare_all(lists: Shortlists, options: RerankOptions) -> Comparisons:
                 arrays = known.of_row(row) if row >= 0 else None
                 if arrays is not None and len(sizes) < 100:
                     sizes.append(sum(array.nbytes for array in arrays.values()))
-            asked = asking.of_row(query) if candidates else None
+            asked, features = asking.of_row(query) if candidates else None, np.zeros(len(SURE_FEATURES))
             if asked is None:
-                rows.append((np.zeros(len(SURE_FEATURES)), 0.0, 0.0, 0))
+                rows.append((features, 0.0, 0))
                 continue
-            times = [time.process_time()]
-            alone = next(iter(known.scorer.score(asked, [known.of_row(candidates[0].row)])))
-            times.append(time.process_time())
-            done = rerank(candidates, query=asked, prepared=known, options=options)
-            times.append(time.process_time())
+            if weights is None:
+                alone = next(iter(known.scorer.score(asked, [known.of_row(candidates[0].row)])))
+                features = sure_features(candidates[: options.num_candidates], alone)
+            started = time.process_time()
+            first_stage = () if weights is None else weights[query].tolist()
+            done = rerank(candidates, query=asked, prepared=known, options=options, first_stage=first_stage)
+            spent_ms = 1e3 * (time.process_time() - started)
             order[query, : len(candidates)] = [one.row for one in done.candidates]
-            features = sure_features(candidates[: options.num_candidates], alone)
-            rows.append((features, *(1e3 * np.diff(times)), done.num_compared))
-    features, first_ms, whole_ms, num_compared = (np.array([row[column] for row in rows]) for column in range(4))
-    return Comparisons(order, features, first_ms, whole_ms, num_compared, float(np.median(sizes)) if sizes else 0.0)
+            rows.append((features, spent_ms, done.num_compared))
+    features, spent, num_compared = (np.array([row[column] for row in rows]) for column in range(3))
+    return Comparisons(order, features, spent, num_compared, float(np.median(sizes)) if sizes else 0.0)
 
 
-def _write_changes(path: Path, lists: Shortlists, found: Comparisons, plain: np.ndarray, is_right: np.ndarray) -> None:
+def _write_changes(path: Path, lists: Shortlists, features: np.ndarray, order: np.ndarray, is_right: np.ndarray) -> None:
     """The queries that re-ranking changed for the worse or the better, with both first candidates: a table, and a sheet of some."""
-    changed = np.flatnonzero(plain != is_right).tolist()
+    changed = np.flatnonzero(_right(lists, lists.found) != is_right).tolist()
     database, queries = lists.data.database, lists.data.queries
     with atomic_write(path, "w") as file:
         table = csv.writer(file)
         table.writerow(("query", "change", "retrieved", "after", "log_inliers_of_retrieved"))
         for query in changed:
-            paths = [database.paths[rows[query, 0]] for rows in (lists.found, found.order)]
+            paths = [database.paths[rows[query, 0]] for rows in (lists.found, order)]
             change = "helped" if is_right[query] else "hurt"
-            table.writerow((queries.paths[query], change, *paths, f"{found.features[query, 0]:.2f}"))
+            table.writerow((queries.paths[query], change, *paths, f"{features[query, 0]:.2f}"))
     shown = [query for wanted in (False, True) for query in [one for one in changed if is_right[one] == wanted][:NUM_SHOWN]]
     lines = [
         Change(
             queries.file(query),
             database.file(int(lists.found[query, 0])),
-            database.file(int(found.order[query, 0])),
+            database.file(int(order[query, 0])),
             bool(is_right[query]),
-            round(float(np.expm1(found.features[query, 0]))),
+            round(float(np.expm1(features[query, 0]))),
         )
         for query in shown
     ]
