@@ -36,7 +36,7 @@ RERANK = Study(
         StudyOption("methods", "scorers and chains, apart by spaces", "inliers rapid ransac rapid:20,inliers:5"),
         StudyOption("conditions", "conditions of the queries in a rendered world's cameras.csv, apart by spaces"),
         StudyOption("candidates", "candidates per query that are put in order", 20),
-        StudyOption("sure", "probability from which no further candidate is compared", 0.9),
+        StudyOption("sure", "probability from which no further candidate is compared", 0.75),
     ),
     grid=_grid,
     measured_by="whence.studies.rerank_cells:measure_order",
