@@ -245,14 +245,23 @@ def test_the_packaged_calibrations_say_when_retrieval_is_sure(
         assert calibration.first_stage[1] > 0, "inliers speak for the first candidate"
     words = ["evaluate", str(street), "--rerank", "inliers", "--rerank-candidates", "5", "--rerank-when-unsure"]
     numbers, recalls = [], []
-    for sure in ("0.05", "0.9", "0.9999"):
+    for sure in ("0.05", "0.9999"):
         assert run([*words, sure, "--json"]) == 0
         record = json.loads(capsys.readouterr().out)
         numbers.append(record["uncertainty"]["num_compared"])
         recalls.append(next(one["recall"] for one in record["recalls"] if one["n"] == 1))
-    assert 24 <= numbers[0] < numbers[2]
-    assert numbers[0] <= numbers[1] <= numbers[2]
+    assert 24 <= numbers[0] <= numbers[1] <= 24 * 5
     assert min(recalls) > 0.9
+    # Without verification the number is taken as it is.
+    database = str(tmp_path / "street.whence")
+    assert run(["index", str(street / "database"), "--db", database, "-q"]) == 0
+    capsys.readouterr()
+    query = str(min((street / "queries").iterdir()))
+    asked = ["locate", query, "--db", database, "--no-verify", "--rerank-when-unsure", "0.05", "--json"]
+    assert run(asked) == 0
+    assert "1 of 20 candidates compared: one is right" in json.loads(capsys.readouterr().out)["reason"]
+    assert run([*asked[:-3], "--calibration", str(tmp_path / "missing.json")]) == 1
+    capsys.readouterr()
     plain = next(one for one in packaged_calibrations() if "rootsift" in one.key.descriptor)
     (tmp_path / "plain.json").write_text(to_json(replace(plain, first_stage=())))
     assert run([*words, "0.9", "--calibration", str(tmp_path / "plain.json")]) == 1

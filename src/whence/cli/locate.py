@@ -140,9 +140,9 @@ def locate_options(
     calibration: str | None = None,
 ) -> LocateOptions:
     """The options of the flags: by default re-rank and verify; without verification re-rank only where a scorer is named."""
-    if not is_verified and (min_confidence is not None or calibration is not None):
+    if not is_verified and (min_confidence is not None or (calibration is not None and when_unsure is None)):
         raise BadOption("--min-confidence and --calibration are for verification, which --no-verify leaves out")
-    if not is_verified and rerank is None:
+    if not is_verified and rerank is None and when_unsure is None:
         return RETRIEVE_ONLY
     return LocateOptions(
         rerank=rerank_options(

@@ -261,7 +261,8 @@ def _rerank_all(
         for photos, store in zip((data.database, data.queries), stores, strict=True)
     ]
     calibration, reason = _calibration(run.model, known[0], options)
-    judge = Judge(run.model, retriever, options.rerank, known[0], calibration)
+    first_stage = () if calibration is None else calibration.first_stage
+    judge = Judge(run.model, retriever, options.rerank, known[0], calibration, first_stage=first_stage)
     search_s = run.seconds["search"] / max(len(predictions), 1)
     evidence, answers, num_compared = [], [], 0
     with progress("re-ranking", total=len(predictions), show=run.show_progress) as advance:

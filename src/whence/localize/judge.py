@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from whence.errors import UnreadableImage
@@ -31,6 +31,8 @@ class Judge:
     """None gives the place of the first candidate, whether or not it is right."""
     views: QueryViews | None = None
     """How queries are looked at; None as the model's card says."""
+    first_stage: tuple[float, ...] = ()
+    """Weights that say when a candidate is surely right, as a calibration has them."""
 
     def describe(self, queries: Sequence[Any]) -> Iterator[Described | UnreadableImage]:
         """Descriptors of queries, with what the scorer needs of them."""
@@ -58,11 +60,17 @@ class Judge:
         return self.judge(query, candidates, seconds=seconds, reason=reason, sure=sure)
 
     def compare(self, candidates: tuple[Candidate, ...], query: Arrays) -> Reranked:
-        """The candidates in the order of what the scorer finds of them, as the options say."""
+        """The candidates in the order of what the scorer finds of them, as the options say.
+
+        Where answers are verified, comparing ends early only from their least confidence on: one found sooner would not be given.
+        """
         assert self.rerank is not None
         assert self.prepared is not None
-        first_stage = () if self.calibration is None else self.calibration.first_stage
-        return rerank(candidates, query=query, prepared=self.prepared, options=self.rerank, first_stage=first_stage)
+        options, calibration = self.rerank, self.calibration
+        if calibration is not None and options.when_unsure is not None:
+            least = max(options.when_unsure, calibration.min_confidence, calibration.min_confidence_without_points)
+            options = replace(options, when_unsure=min(least, 1 - 1e-9))
+        return rerank(candidates, query=query, prepared=self.prepared, options=options, first_stage=self.first_stage)
 
     def judge(
         self,

@@ -25,7 +25,7 @@ from whence.models.descriptor import DescriptorModel, load_model
 from whence.models.views import QueryViews
 from whence.runtime import progress
 from whence.settings import BuildOptions
-from whence.types import Candidate, Position
+from whence.types import Calibration, Candidate, Position
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,6 @@ class LocateOptions:
     def __post_init__(self) -> None:
         if self.is_verified and self.rerank is None:
             raise BadOption("verification needs the evidence of re-ranking: name a scorer, or do not verify")
-        if not self.is_verified and self.rerank is not None and self.rerank.when_unsure is not None:
-            raise BadOption("when retrieval is sure the calibration says, which comes with verification")
 
 
 RETRIEVE_ONLY = LocateOptions(rerank=None, is_verified=False)
@@ -167,12 +165,14 @@ class Localizer:
         """The stages after description, as `locate` runs them. Raises `CalibrationMismatch` where nothing can be verified."""
         options = options or LocateOptions()
         prepared = None if options.rerank is None else self.prepared(options.rerank)
-        calibration = None
-        if options.is_verified and prepared is not None:
+        calibration: Calibration | None = None
+        first_stage: tuple[float, ...] = ()
+        if options.rerank is not None and prepared is not None and (options.is_verified or options.rerank.when_unsure is not None):
             key = key_of(self.model.card.card_id, prepared)
-            calibration = find_calibration(key, store=self.store, file=options.calibration)
-            calibration = with_min_confidence(calibration, options.min_confidence)
-        return Judge(self.model, self.retriever, options.rerank, prepared, calibration, options.views)
+            found = find_calibration(key, store=self.store, file=options.calibration)
+            first_stage = found.first_stage
+            calibration = with_min_confidence(found, options.min_confidence) if options.is_verified else None
+        return Judge(self.model, self.retriever, options.rerank, prepared, calibration, options.views, first_stage)
 
     def close(self) -> None:
         self.store.close()
