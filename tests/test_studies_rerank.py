@@ -83,7 +83,7 @@ def stated(work: Path, options: dict[str, object], *, num_inliers: np.ndarray, o
     """Put comparisons into a work folder as if they had been made."""
     features = np.zeros((24, len(SURE_FEATURES)))
     features[:, 0] = np.log1p(num_inliers)
-    made = Comparisons(order, features, np.full(24, 50.0), np.full(24, 4), 1000.0)
+    made = Comparisons(order, features, np.full(24, 50.0), np.full(24, 50.0), np.full(24, 4), 1000.0)
     with open(work / "compared inliers.npz", "wb") as file:
         np.savez(file, **{name: getattr(made, name) for name in Comparisons.__dataclass_fields__})
 
@@ -132,6 +132,7 @@ def test_candidates_are_compared_until_one_is_sure(swapped: Path, tmp_path: Path
         compared.append(found["compared"].value)
         recalls.append(found["recall@1"].value)
         assert found["time"].value > 0
+        assert found["share of time"].value > 0
         assert (work / "changes when-unsure-inliers.csv").is_file()
     assert compared[0] == 1
     assert 1 < compared[1] <= 4

@@ -48,6 +48,7 @@ RERANK = Study(
         Measure("calibration error", "%"),
         Measure("compared", "pairs"),
         Measure("time", "ms"),
+        Measure("share of time", "%"),
         Measure("size", "bytes"),
         Measure("queries"),
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,8 @@ class Comparisons:
     """(Q, F) what is known once retrieval's first candidate is compared."""
     spent_ms: np.ndarray
     """(Q,) CPU milliseconds of all comparisons."""
+    whole_ms: np.ndarray
+    """(Q,) the same where no comparison is spared, taken beside it: times of different hours do not compare."""
     num_compared: np.ndarray
     """(Q,) pairs."""
     photo_bytes: float
@@ -68,6 +70,8 @@ def measure_order(cell: Settings, options: Settings, work: Path) -> dict[str, Va
     values["AUPRC"] = Value(area_under_precision_recall(every.features[asked, 0], plain[asked]))
     values["compared"] = Value(float(found.num_compared[asked].mean()))
     values["time"] = Value(float(np.mean(found.spent_ms[asked])))
+    if found is not every:
+        values["share of time"] = Value(float(found.spent_ms[asked].sum() / found.whole_ms[asked].sum()))
     values["size"] = Value(found.photo_bytes)
     return values
 
@@ -110,8 +114,8 @@ def _compared(lists: Shortlists, method: str, options: Settings, work: Path, wei
     if file.is_file():
         try:
             with np.load(file, allow_pickle=False) as arrays:
-                order, features, spent, num_compared, photo_bytes = (arrays[name] for name in names)
-                return Comparisons(order, features, spent, num_compared, float(photo_bytes))
+                order, features, spent, whole, num_compared, photo_bytes = (arrays[name] for name in names)
+                return Comparisons(order, features, spent, whole, num_compared, float(photo_bytes))
         except (OSError, ValueError, KeyError) as error:
             raise UnreadableTable(file, f"{error}; remove it, and it is made again") from None
     sure = None if weights is None else float(options["sure"])
@@ -142,19 +146,22 @@ def _compare_all(lists: Shortlists, options: RerankOptions, weights: np.ndarray 
                     sizes.append(sum(array.nbytes for array in arrays.values()))
             asked, features = asking.of_row(query) if candidates else None, np.zeros(len(SURE_FEATURES))
             if asked is None:
-                rows.append((features, 0.0, 0))
+                rows.append((features, 0.0, 0.0, 0))
                 continue
+            started = time.process_time()
+            done = rerank(candidates, query=asked, prepared=known, options=replace(options, when_unsure=None))
+            spent_ms = whole_ms = 1e3 * (time.process_time() - started)
             if weights is None:
                 alone = next(iter(known.scorer.score(asked, [known.of_row(candidates[0].row)])))
                 features = sure_features(candidates[: options.num_candidates], alone)
-            started = time.process_time()
-            first_stage = () if weights is None else weights[query].tolist()
-            done = rerank(candidates, query=asked, prepared=known, options=options, first_stage=first_stage)
-            spent_ms = 1e3 * (time.process_time() - started)
+            else:
+                started = time.process_time()
+                done = rerank(candidates, query=asked, prepared=known, options=options, first_stage=weights[query].tolist())
+                spent_ms = 1e3 * (time.process_time() - started)
             order[query, : len(candidates)] = [one.row for one in done.candidates]
-            rows.append((features, spent_ms, done.num_compared))
-    features, spent, num_compared = (np.array([row[column] for row in rows]) for column in range(3))
-    return Comparisons(order, features, spent, num_compared, float(np.median(sizes)) if sizes else 0.0)
+            rows.append((features, spent_ms, whole_ms, done.num_compared))
+    features, spent, whole, num_compared = (np.array([row[column] for row in rows]) for column in range(4))
+    return Comparisons(order, features, spent, whole, num_compared, float(np.median(sizes)) if sizes else 0.0)
 
 
 def _write_changes(path: Path, lists: Shortlists, features: np.ndarray, order: np.ndarray, is_right: np.ndarray) -> None:
