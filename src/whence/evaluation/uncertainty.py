@@ -146,9 +146,12 @@ def cross_weights(table: np.ndarray, is_right: np.ndarray, *, seed: int = 0) -> 
 def cross_fit(table: np.ndarray, is_right: np.ndarray, *, seed: int = 0) -> np.ndarray | None:
     """(Q,) probabilities from features (Q, F) by `cross_weights`."""
     weights = cross_weights(table, is_right, seed=seed)
-    if weights is None:
-        return None
-    return np.array([float(logistic(row[None], tuple(own))[0]) for row, own in zip(table, weights, strict=True)])
+    return None if weights is None else probabilities_by(weights, table)
+
+
+def probabilities_by(weights: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """(Q,) probabilities of features (Q, F), each query's by biases and weights (Q, 1 + F) of its own."""
+    return np.asarray(logistic((weights[:, 1:] * table).sum(axis=1, keepdims=True) + weights[:, :1], (0.0, 1.0)))
 
 
 def summarize_uncertainty(result: Evaluation) -> Uncertainty:

@@ -15,7 +15,7 @@ from whence.data.pictures import write_picture
 from whence.errors import BadOption, UnreadableTable
 from whence.evaluation.confidence import reliability
 from whence.evaluation.metrics import bootstrap_interval
-from whence.evaluation.uncertainty import area_under_precision_recall, cross_fit, cross_weights
+from whence.evaluation.uncertainty import area_under_precision_recall, cross_weights, probabilities_by
 from whence.localize.rerank import PreparedPhotos, RerankOptions, rerank, rerank_options
 from whence.localize.retrieve import candidate_of
 from whence.localize.unsure import SURE_FEATURES, sure_features
@@ -55,12 +55,11 @@ def measure_order(cell: Settings, options: Settings, work: Path) -> dict[str, Va
     if method == PLAIN:
         return _values(plain, plain, asked, lists)
     every = found = _compared(lists, method.removeprefix(ADAPTIVE), options, work)
-    values = {}
-    probabilities = cross_fit(every.features, plain)
-    if probabilities is not None:
+    values, weights = {}, cross_weights(every.features, plain)
+    if weights is not None:
+        probabilities = probabilities_by(weights, every.features)
         values["calibration error"] = Value(reliability(probabilities[asked], plain[asked]).calibration_error)
     if method.startswith(ADAPTIVE):
-        weights = cross_weights(every.features, plain)
         if weights is None:
             raise BadOption("too few queries are right, or wrong, to learn when retrieval is sure")
         found = _compared(lists, method, options, work, weights)
