@@ -5,9 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from conftest import draw_place
+from conftest import draw_place, view_of
 from whence.matching.matchers import MatchOptions, match_images
-from whence.types import Match, Matcher
+from whence.types import Match, Matcher, PairScorer
 
 SIZE0, SIZE1 = (471, 313), (339, 257)
 """Width and height, divisible by nothing on purpose."""
@@ -67,3 +67,13 @@ def check_matcher(matcher: Matcher, *, is_trained: bool = True, scale: float = 1
     if is_trained:
         whole = match_images(image0, image1, options=MatchOptions(long_side_px=1000), matcher=matcher)
         assert corner_error(whole, matrix) <= 0.05
+
+
+def check_scorer(scorer: PairScorer) -> None:
+    """Of four candidates, one of which cannot be read, the query's own place is the most similar."""
+    query = scorer.prepare(view_of(draw_place(7), shift=20, seed=1))
+    candidates = [scorer.prepare(view_of(draw_place(place), shift=0, seed=0)) for place in (3, 7, 4)]
+    found = list(scorer.score(query, [*candidates[:2], None, candidates[2]]))
+    assert found[2] is None
+    values = [one.similarity for one in found if one is not None]
+    assert max(values) == values[1]

@@ -7,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from conftest import draw_place, view_of
+from matcher_samples import check_scorer
 from whence.errors import BadOption, UnknownName
 from whence.matching.scorers import PatchScorer
 from whence.models.backbones import make_backbone
@@ -68,9 +68,4 @@ def test_what_no_patch_is_made_of(extractor: PatchExtractor) -> None:
 def test_patches_of_trained_weights_find_the_right_candidate(spatial: str) -> None:
     scorer = build("scorer", "patches", options={"model": "whence-resnet18conv4-gem-256", "spatial": spatial})
     assert isinstance(scorer, PatchScorer)
-    query = scorer.prepare(view_of(draw_place(7), shift=20, seed=1))
-    candidates = [scorer.prepare(view_of(draw_place(place), shift=0, seed=0)) for place in (3, 7, 4)]
-    found = list(scorer.score(query, [*candidates[:2], None, candidates[2]]))
-    assert found[2] is None
-    values = [one.similarity for one in found if one is not None]
-    assert max(values) == values[1]
+    check_scorer(scorer)

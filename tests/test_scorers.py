@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from conftest import draw_place, view_of, write_photo
-from matcher_samples import check_matcher, corner_error, warped_pair
+from matcher_samples import check_matcher, check_scorer, corner_error, warped_pair
 from whence.cli import run
 from whence.data.photos import Photos
 from whence.errors import BadOption, InputError, UnknownName
@@ -101,12 +101,7 @@ def test_few_and_no_mutual_neighbours() -> None:
 def test_scorers_find_the_right_candidate(name: str) -> None:
     scorer = build("scorer", name)
     assert isinstance(scorer, PairScorer)
-    query = scorer.prepare(view_of(draw_place(7), shift=20, seed=1))
-    candidates = [scorer.prepare(view_of(draw_place(place), shift=0, seed=0)) for place in (3, 7, 4)]
-    found = list(scorer.score(query, [*candidates[:2], None, candidates[2]]))
-    assert found[2] is None
-    values = [one.similarity for one in found if one is not None]
-    assert max(values) == values[1]
+    check_scorer(scorer)
     assert "rootsift" in scorer.key
 
 
