@@ -46,7 +46,10 @@ def locate(
     rerank_option: list[str] = typer.Option([], "--rerank-option", help="Scorer option as name=value. May be repeated."),
     rerank_candidates: int = typer.Option(20, help="Candidates that are compared."),
     rerank_seconds: float = typer.Option(None, help="Seconds per photo for comparing."),
-    rerank_when_unsure: float = typer.Option(None, help="Compare candidates only until one is right with this probability."),
+    rerank_when_unsure: float = typer.Option(
+        None,
+        help="Compare candidates only until one is right with this probability; for verified answers, at least the least they need.",
+    ),
     query_mode: str = typer.Option(None, help="How queries are looked at: hard_resize, five_crops, maj_voting, panorama, ..."),
     query_size: str = typer.Option(None, help="Height and width for --query-mode, as 480x640. Default: the model's own."),
     no_verify: bool = typer.Option(False, "--no-verify", help="Give the best match, whether or not it is the place."),
