@@ -60,7 +60,7 @@ def evaluate(
     rerank_when_unsure: float = typer.Option(
         None,
         "--rerank-when-unsure",
-        help="Compare candidates only until one is right with this probability; for verified answers, at least the least they need.",
+        help="Compare candidates only until one is right with this probability (verified answers: with the least they need).",
     ),
     calibration: str = typer.Option(None, help="With --rerank: verify with this calibration file instead of the packaged one."),
     query_mode: str = typer.Option(None, help="How queries are looked at: hard_resize, five_crops, maj_voting, panorama, ..."),

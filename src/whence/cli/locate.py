@@ -48,7 +48,7 @@ def locate(
     rerank_seconds: float = typer.Option(None, help="Seconds per photo for comparing."),
     rerank_when_unsure: float = typer.Option(
         None,
-        help="Compare candidates only until one is right with this probability; for verified answers, at least the least they need.",
+        help="Compare candidates only until one is right with this probability (verified answers: with the least they need).",
     ),
     query_mode: str = typer.Option(None, help="How queries are looked at: hard_resize, five_crops, maj_voting, panorama, ..."),
     query_size: str = typer.Option(None, help="Height and width for --query-mode, as 480x640. Default: the model's own."),
