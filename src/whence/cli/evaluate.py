@@ -79,7 +79,7 @@ def evaluate(
     from whence.evaluation.benchmarks import EvaluationOptions, evaluate_predictions
     from whence.evaluation.benchmarks import evaluate as run
     from whence.evaluation.report import as_records, as_table
-    from whence.localize.rerank import rerank_options
+    from whence.localize.rerank_options import rerank_options
     from whence.models.views import parse_views
 
     options = EvaluationOptions(

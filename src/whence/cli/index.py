@@ -14,7 +14,7 @@ from whence.errors import BadOption, StoreFull
 from whence.settings import BuildOptions, load_settings, parse_options
 
 if TYPE_CHECKING:
-    from whence.localize.build import BuildPlan
+    from whence.localize.build import BuildPlan, BuildReport
 
 
 def register(app: typer.Typer) -> None:
@@ -45,6 +45,9 @@ def index(
     prepare_for: str = typer.Option(None, "--prepare-for", help="Keep what this pair scorer needs of the photos, e.g. geowarp."),
     scorer_option: list[str] = typer.Option([], "--scorer-option", help="With --prepare-for: name=value. May be repeated."),
     check: bool = typer.Option(False, "--check", help="Look through the whole database for damage."),
+    no_calibrate: bool = typer.Option(
+        False, "--no-calibrate", help="Fit no calibration on the photos where the model comes without one."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of text."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar."),
 ) -> int:
@@ -78,7 +81,7 @@ def index(
         )
     if refresh or refit:
         job = maintain.refresh_database if refresh else maintain.refit_database
-        return _print_report(job(path, show_progress=progress), as_json)
+        return _finish(job(path, show_progress=progress), as_json, is_calibrated=not no_calibrate, show_progress=progress)
     given = {"model": model, "dtype": dtype, "engine": engine, "model_options": parse_options(option) or None}
     given["keep_local"] = keep_local or None
     before = build.stored_options(path) or BuildOptions(model=load_settings().model)
@@ -94,12 +97,37 @@ def index(
             )
 
     report = build.build_database(photos, path=path, options=options, positions=positions, show_progress=progress, on_plan=announce)
-    return _print_report(report, as_json)
+    return _finish(report, as_json, is_calibrated=not no_calibrate, show_progress=progress)
+
+
+def _finish(report: BuildReport, as_json: bool, *, is_calibrated: bool, show_progress: bool | None) -> int:
+    """Print what was done; before, where nothing calibrated answers of this model, fit a calibration on the photos themselves."""
+    remark = _calibrate(report, show_progress=show_progress) if is_calibrated and report.num_described else ""
+    _print_report(report, as_json, calibration=remark)
+    return 0
+
+
+def _calibrate(report: BuildReport, *, show_progress: bool | None) -> str:
+    """What came of it, in words; the calibration is kept in the database."""
+    from whence.evaluation.confidence import SHARE_OF_DESCRIBING, calibrate_sample
+    from whence.index.store import Store
+    from whence.localize.localizer import Localizer
+    from whence.localize.verify import store_calibration
+
+    with Localizer.open(report.path) as localizer:
+        own = calibrate_sample(localizer, max_seconds=SHARE_OF_DESCRIBING * report.seconds, show_progress=show_progress)
+    if own.is_new and own.calibration is not None:
+        with Store.open(report.path, writable=True) as store:
+            store_calibration(store, own.calibration)
+        return f"calibrated on {own.reason}"
+    if own.calibration is None:
+        return f"answers will not be verified: {own.reason}"
+    return ""
 
 
 def _prepare(path: str, scorer: str, options: dict[str, Any], *, show_progress: bool | None, as_json: bool) -> int:
     from whence.localize.prepare import prepare_photos
-    from whence.localize.rerank import RerankOptions
+    from whence.localize.rerank_options import RerankOptions
 
     report = prepare_photos(path, options=RerankOptions(scorer, scorer_options=options), show_progress=show_progress)
     if as_json:
@@ -153,13 +181,13 @@ def _print_plan(plan: object, as_json: bool) -> int:
     return 0
 
 
-def _print_report(report: object, as_json: bool) -> int:
-    record = asdict(report)  # type: ignore[call-overload]
+def _print_report(report: BuildReport, as_json: bool, *, calibration: str) -> None:
+    record = asdict(report)
     if as_json:
         record["skipped"] = [{"photo": path, "reason": reason} for path, reason in record["skipped"]]
-        print_json(record)
-        return 0
-    report_skipped(report.skipped)  # type: ignore[attr-defined]
+        print_json({**record, "calibration": calibration})
+        return
+    report_skipped(report.skipped)
     changes = ", ".join(f"{record[f'num_{what}']} {what}" for what in ("added", "updated", "removed") if record[f"num_{what}"])
     show(
         f"{record['path']}: {record['num_photos']} photos, {record['num_with_point']} with coordinates, "
@@ -167,4 +195,5 @@ def _print_report(report: object, as_json: bool) -> int:
         f"{as_size(record['size_bytes'])}\n"
         f"{changes or 'nothing changed'}; {record['num_described']} described in {record['seconds']:.1f} s"
     )
-    return 0
+    if calibration:
+        print_note(calibration)

@@ -13,20 +13,31 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from whence.cli.output import from_here, print_json, print_note, report_skipped, show
+from whence.cli.output import EXIT_UNKNOWN, from_here, print_json, print_note, report_skipped, show
 from whence.data.photos import Photos
 from whence.errors import BadOption, NoPhotos
 from whence.localize.localizer import RETRIEVE_ONLY, Localizer, LocateOptions
-from whence.localize.rerank import rerank_options
+from whence.localize.rerank_options import rerank_options
 from whence.localize.retrieve import Around
 from whence.models.views import parse_views
 from whence.runtime import atomic_write
 from whence.settings import NO_OPTIONS, load_settings, parse_options
 from whence.types import GeoPoint, PairScorer, Position
 
-EXIT_UNKNOWN = 3
 NUM_SHOWN = 5
-_COLUMNS = ("query", "status", "lat", "lon", "radius_m", "heading_deg", "confidence", "best_photo", "similarity", "reason")
+_COLUMNS = (
+    "query",
+    "status",
+    "lat",
+    "lon",
+    "radius_m",
+    "heading_deg",
+    "confidence",
+    "is_verified",
+    "best_photo",
+    "similarity",
+    "reason",
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -218,6 +229,7 @@ def as_record(position: Position) -> dict[str, Any]:
                 "retrieved_rank": candidate.retrieved_rank,
                 "num_inliers": candidate.num_inliers,
                 "confidence": candidate.confidence,
+                "is_passed_over": candidate.is_passed_over,
                 "lat": None if candidate.point is None else candidate.point.lat,
                 "lon": None if candidate.point is None else candidate.point.lon,
             }
@@ -236,7 +248,8 @@ def write_csv(path: str, positions: Iterable[Position]) -> None:
         for one in positions:
             where = (one.point.lat, one.point.lon) if one.point else ("", "")
             best = (one.candidates[0].photo, one.candidates[0].similarity) if one.candidates else ("", "")
-            row = (one.query, one.status, *where, one.radius_m, one.heading_deg, one.confidence, *best, one.reason)
+            sure = (one.confidence, str(one.is_verified).lower())
+            row = (one.query, one.status, *where, one.radius_m, one.heading_deg, *sure, *best, one.reason)
             table.writerow(["" if value is None else value for value in row])
 
 
@@ -276,9 +289,14 @@ def _place_text(position: Position, photo_root: Path) -> str:
     return position.reason
 
 
+def _status_text(position: Position) -> str:
+    is_answer = position.status != "unknown"
+    return f"{position.status} (not verified)" if is_answer and not position.is_verified else position.status
+
+
 def _show_one(position: Position, photo_root: Path) -> None:
     sure = "" if position.confidence is None else f" (confidence {position.confidence:.2f})"
-    show(Text(f"{position.query}: {position.status}: {_place_text(position, photo_root)}{sure}", style="bold"))
+    show(Text(f"{position.query}: {_status_text(position)}: {_place_text(position, photo_root)}{sure}", style="bold"))
     if not position.candidates:
         return
     if position.best_guess is not None and position.best_guess.point is not None:
@@ -296,7 +314,7 @@ def _show_one(position: Position, photo_root: Path) -> None:
         table.add_row(*map(Text, row))
     show(table)
     if not position.is_verified:
-        print_note("not verified: the best match is shown, whether or not it is the place")
+        print_note(position.reason or "not verified: the best match is shown, whether or not it is the place")
 
 
 def _many_table(positions: list[Position], photo_root: Path) -> Table:
@@ -306,5 +324,5 @@ def _many_table(positions: list[Position], photo_root: Path) -> Table:
     for one in positions:
         similarity = f"{one.candidates[0].similarity:.3f}" if one.candidates else ""
         sure = "" if one.confidence is None else f"{one.confidence:.2f}"
-        table.add_row(*map(Text, (one.query, one.status, _place_text(one, photo_root), similarity, sure)))
+        table.add_row(*map(Text, (one.query, _status_text(one), _place_text(one, photo_root), similarity, sure)))
     return table

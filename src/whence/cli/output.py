@@ -14,6 +14,8 @@ from rich.console import Console, RenderableType
 
 from whence.types import SkippedPhoto
 
+EXIT_UNKNOWN = 3
+"""A single question without an answer: an unknown place, two photos that do not match."""
 MAX_SKIPPED_SHOWN = 10
 
 

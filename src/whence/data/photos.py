@@ -6,6 +6,7 @@ Columns rather than records: a million photos are a few arrays, and the file the
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -74,13 +75,21 @@ class Photos(Sequence[Photo]):
 
     @classmethod
     def concatenate(cls, parts: Sequence[Photos], *, root: str | Path | None = None) -> Photos:
-        """One table of several, in order. Their paths are taken as they are."""
+        """One table of several, in order.
+
+        Tables of different roots get the folder that holds them all, and paths below it; with a `root` paths are taken as they are.
+        """
         if not parts:
             return cls.of([], root="." if root is None else root)
         columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in COLUMNS}
-        paths = [path for part in parts for path in part.paths]
+        if root is None and len({part.root for part in parts}) > 1:
+            root = os.path.commonpath([part.root.absolute() for part in parts])
+            before = [f"{part.root.absolute().relative_to(root).as_posix()}/".removeprefix("./") for part in parts]
+        else:
+            root, before = parts[0].root if root is None else root, [""] * len(parts)
+        paths = [folder + path for folder, part in zip(before, parts, strict=True) for path in part.paths]
         skipped = [entry for part in parts for entry in part.skipped]
-        return cls(paths, columns, root=parts[0].root if root is None else root, skipped=skipped)
+        return cls(paths, columns, root=root, skipped=skipped)
 
     @classmethod
     def from_csv(cls, path: str | Path, *, root: str | Path = ".") -> Photos:

@@ -25,7 +25,8 @@ from whence.index.store import Store
 from whence.localize.build import is_begun
 from whence.localize.judge import Judge
 from whence.localize.position import estimate_position
-from whence.localize.rerank import PreparedPhotos, RerankOptions
+from whence.localize.prepared_photos import PreparedPhotos
+from whence.localize.rerank_options import RerankOptions
 from whence.localize.retrieve import Retriever, candidate_of, merge_neighbors
 from whence.localize.verify import find_calibration, key_of
 from whence.models.descriptor import DescriptorModel, load_model
