@@ -27,10 +27,11 @@ MAX_PIXELS = 250_000_000
 MAX_FILE_BYTES = 2_000_000_000
 """Larger files are refused before they are read."""
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
-_KNOWN_FORMATS = "JPEG, PNG, WebP, TIFF, BMP, GIF or HEIC"
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "JPEG2000")
+_KNOWN_FORMATS = "JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, JPEG 2000 or HEIC"
 _HEIC_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
-_ORIENTATION_TAG = 0x0112
+_ORIENTATION_TAG, _XMP_TAG = 0x0112, 700
+_PNG_XMP = b"XML:com.adobe.xmp"
 _TRANSPOSED = frozenset({5, 6, 7, 8})
 _TO_UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -60,7 +61,7 @@ def quiet() -> Iterator[None]:
 
 
 class OpenPicture:
-    """A picture whose header has been read: format, upright size, EXIF. Its pixels are decoded by `decode`."""
+    """A picture whose header has been read: format, upright size, EXIF, XMP packet. Its pixels are decoded by `decode`."""
 
     def __init__(self, handle: Any, *, name: str, heic: bool = False) -> None:
         self.handle = handle
@@ -71,6 +72,7 @@ class OpenPicture:
             self.exif = _read_exif(handle, heic=heic)
             # Pillow turns TIFF upright by itself, libheif turns HEIC.
             stored = 1 if self.format in ("TIFF", "HEIC") else self.exif.get(_ORIENTATION_TAG, 1)
+            self.xmp = _read_xmp(handle)
         self.orientation: int = stored if isinstance(stored, int) and 1 <= stored <= 8 else 1
 
     @property
@@ -195,7 +197,7 @@ def _read_exif(handle: Any, *, heic: bool) -> Image.Exif:
                 exif.load(handle.info["exif"])
             return exif
         if handle.format == "PNG" and "exif" not in handle.info:
-            late = _late_png_exif(handle.fp)
+            late = _late_png_chunk(handle.fp, b"eXIf")
             if late:
                 handle.info["exif"] = late
         # The method of the base class: that of PNG decodes all pixels to look for a late block.
@@ -203,18 +205,32 @@ def _read_exif(handle: Any, *, heic: bool) -> Image.Exif:
     return exif
 
 
-def _late_png_exif(file: IO[bytes]) -> bytes:
-    """The eXIf chunk of a PNG file wherever it stands; empty where there is none."""
+def _read_xmp(handle: Any) -> bytes:
+    """The XMP packet of an opened picture; empty where there is none."""
+    packet: Any = None
+    with contextlib.suppress(Exception):  # What is damaged must never cost the photo.
+        packet = handle.info.get("xmp") or handle.info.get(_PNG_XMP.decode())
+        if not packet and handle.format == "PNG":
+            packet = _late_png_chunk(handle.fp, b"iTXt", start=_PNG_XMP + b"\0").lstrip(b"\0")
+        if not packet and handle.format == "TIFF":
+            packet = handle.tag_v2.get(_XMP_TAG)
+    if isinstance(packet, str):
+        return packet.encode("utf-8", "replace")
+    return packet if isinstance(packet, bytes) else b""
+
+
+def _late_png_chunk(file: IO[bytes], wanted: bytes, *, start: bytes = b"") -> bytes:
+    """A chunk of a PNG file, wherever it stands, without the `start` it must have; empty where there is none."""
     place = file.tell()
     try:
         file.seek(8)
         while len(head := file.read(8)) == 8:
             length, kind = struct.unpack(">I4s", head)
-            if kind == b"eXIf":
-                return file.read(length)
+            if kind == wanted and (body := file.read(length)).startswith(start):
+                return body[len(start) :]
             if kind == b"IEND":
                 break
-            file.seek(length + 4, os.SEEK_CUR)
+            file.seek(4 if kind == wanted else length + 4, os.SEEK_CUR)
         return b""
     finally:
         file.seek(place)

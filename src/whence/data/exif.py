@@ -13,6 +13,7 @@ from typing import Any
 from PIL import Image
 
 from whence.data.decoding import quiet
+from whence.data.degrees import LATITUDE, LONGITUDE, join_degrees
 from whence.data.placement import Placement
 from whence.errors import InvalidPoint
 from whence.types import GeoPoint
@@ -29,9 +30,8 @@ Tags = Mapping[int, Any]
 def placement_from_exif(exif: Image.Exif) -> Placement:
     """What the EXIF block says; silent where it says nothing usable.
 
-    A point needs degrees and a hemisphere for both axes: without the reference its sign is unknown. Zero latitude with zero
-    longitude and both references is the real point in the Gulf of Guinea. The time is DateTimeOriginal where its offset from
-    UTC is known, else the GPS stamp (UTC), else DateTimeOriginal without a zone.
+    A point needs degrees and a hemisphere for both axes: without the reference its sign is unknown. The time is DateTimeOriginal
+    where its offset from UTC is known, else the GPS stamp (UTC), else DateTimeOriginal without a zone.
     """
     gps, camera = _directory(exif, _GPS_DIRECTORY), _directory(exif, _EXIF_DIRECTORY)
     heading = _number(gps.get(_DIRECTION))
@@ -55,19 +55,6 @@ def parse_exif_time(text: str) -> datetime | None:
         return None
 
 
-def degrees(parts: list[float], *, letter: str, positive: str, negative: str) -> float | None:
-    """Signed degrees from degrees, minutes and seconds (the last ones may be missing) and a hemisphere letter."""
-    if letter not in (positive, negative) or not letter or not 1 <= len(parts) <= 3:
-        return None
-    whole, minutes, seconds = (*parts, 0.0, 0.0)[:3]
-    if not (0 <= minutes < 60 and 0 <= seconds < 60):
-        return None
-    if whole < 0 and (letter == positive or minutes or seconds):
-        return None
-    size = abs(whole) + minutes / 60 + seconds / 3600
-    return -size if letter == negative else size
-
-
 def _directory(exif: Image.Exif, tag: int) -> Tags:
     with quiet():
         try:
@@ -80,9 +67,9 @@ def _point(gps: Tags) -> GeoPoint | None:
     lat_parts, lon_parts = _numbers(gps.get(_LAT)), _numbers(gps.get(_LON))
     if lat_parts is None or lon_parts is None:
         return None
-    lat = degrees(lat_parts, letter=_letter(gps.get(_LAT_REF)), positive="N", negative="S")
-    lon = degrees(lon_parts, letter=_letter(gps.get(_LON_REF)), positive="E", negative="W")
-    if lat is None or lon is None or abs(lon) > 180:
+    lat = join_degrees(lat_parts, letter=_letter(gps.get(_LAT_REF)), axis=LATITUDE)
+    lon = join_degrees(lon_parts, letter=_letter(gps.get(_LON_REF)), axis=LONGITUDE)
+    if lat is None or lon is None:
         return None
     altitude = _number(gps.get(_ALTITUDE))
     if altitude is not None and _small_integer(gps.get(_ALTITUDE_REF)) in _BELOW_SEA_LEVEL:

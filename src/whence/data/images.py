@@ -25,11 +25,6 @@ Source = str | Path | bytes
 """A photo: the path of its file, or the file's bytes."""
 Decoder = Literal["auto", "fast", "pillow"]
 
-IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".heic", ".heif", ".hif")
-)
-"""Endings by which a folder scan knows photos, in lower case."""
-
 _DRAFT_MARGIN = 1.5
 """Pillow decodes JPEG at reduced size only while that leaves this many times the size asked for: the resize still averages."""
 _STRIP_ROWS = 512
