@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import pyproj
 
+from whence.data.clocks import parse_exif_time
 from whence.data.degrees import LATITUDE, LONGITUDE, Axis, parse_degrees
-from whence.data.exif import parse_exif_time
 from whence.data.names import parse_timestamp
 from whence.data.placement import Placement
 from whence.data.zones import SELF_AGREE_M, place_in_zone

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from whence.data.clocks import Clocks
 from whence.data.decoding import OpenPicture, open_file, open_picture, reasons
-from whence.data.exif import placement_from_exif
+from whence.data.exif import clocks_from_exif, placement_from_exif
 from whence.data.placement import (
     Placement,
     contradiction_m,
@@ -26,7 +27,7 @@ from whence.data.positions import PositionTable
 from whence.data.remarks import Remark
 from whence.data.sidecars import find_sidecars, read_sidecar
 from whence.data.xmp import placement_from_xmp
-from whence.errors import UnreadableTable
+from whence.errors import MissingExtra, UnreadableImage, UnreadableTable
 from whence.types import Photo
 
 
@@ -51,6 +52,15 @@ def read_metadata(path: str | Path, *, positions: PositionTable | None = None, a
         sidecar_rows=[read_sidecar(sidecar) for sidecar in find_sidecars(path)],
         allow_null_island=allow_null_island,
     ).photo
+
+
+def read_clocks(path: str | Path) -> Clocks:
+    """What the clocks of a photo show, by its EXIF block; silent for what cannot be read."""
+    try:
+        with open_file(path) as file, reasons(str(path)):
+            return clocks_from_exif(open_picture(file, name=str(path)).exif)
+    except (UnreadableImage, MissingExtra):
+        return Clocks()
 
 
 def read_photo(

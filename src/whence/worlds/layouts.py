@@ -208,6 +208,7 @@ class Labelled(Folders):
     def path(self, size: CitySize, shot: Shot, name: str, run: Run) -> str:
         fields = parse_name(name)
         assert fields is not None, "worlds name their photos"
+        assert fields.plane is not None, "with a position"
         day = run.time(shot.seconds)
         folder = "gallery" if shot.role == "database" else f"{shot.role}_{shot.condition}"
         side = "front" if shot.tile == 0 else "rear"
