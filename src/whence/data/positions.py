@@ -94,13 +94,15 @@ class PositionTable:
     def remarks(self) -> tuple[str, ...]:
         """What a person should know of the table, in a sentence each."""
         said = []
-        for is_lost, what in ((True, "rows are left out"), (False, "cells are not understood")):
+        for is_lost, what in ((True, "rows left out"), (False, "cells not understood")):
             faults = [str(fault) for fault in self.faults if fault.is_lost == is_lost]
             if faults:
-                said.append(f"{self.path}: {len(faults)} {what}: {first_few(faults)}")
+                said.append(f"{self.path}, {what}: {len(faults)}; {first_few(faults)}")
         if self.unclear:
             names = first_few(self.unclear)
-            said.append(f"{self.path}: {len(self.unclear)} names fit several photos and are not used; name the folder too: {names}")
+            said.append(
+                f"{self.path}, names that fit several photos and are not used: {len(self.unclear)}; {names}; name the folder"
+            )
         return tuple(said)
 
     def _row_of(self, photo: str | Path) -> str | None:
@@ -165,6 +167,8 @@ def _gather_rows(text: str, gathered: _Gathered) -> None:
     width = 0
     for row in read_rows(text, path=gathered.path, delimiter=delimiter):
         if columns is None:
+            if row.cells[0].lstrip().startswith("#"):
+                continue
             columns = _find_columns(row, gathered.path)
             width = len(row.cells)
             continue

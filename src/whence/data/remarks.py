@@ -8,9 +8,9 @@ from typing import Literal, NamedTuple
 RemarkKind = Literal["no fix", "contradiction", "refused"]
 _MAX_NAMED = 3
 _SENTENCES: dict[RemarkKind, str] = {
-    "no fix": "{photos} state latitude 0, longitude 0, which means no fix; it is not taken (--allow-null-island takes it): {names}",
-    "contradiction": "{photos} carry an EXIF position that contradicts the one of a table or name, which is believed: {names}",
-    "refused": "{photos} state a position that is not taken: {names}",
+    "no fix": "latitude 0, longitude 0 means no fix and is not taken from {photos} (--allow-null-island takes it): {names}",
+    "contradiction": "the EXIF position of {photos} contradicts that of a table or name, which is believed: {names}",
+    "refused": "a stated position is not taken from {photos}: {names}",
 }
 
 

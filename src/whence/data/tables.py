@@ -40,7 +40,7 @@ def read_text(path: str | Path) -> str:
 
 def sniff_delimiter(text: str, *, delimiters: str = ",;\t") -> str:
     """The separator of a table: what a line "sep=;" before the header says, else what its header holds most of."""
-    first = next((line for line in text.splitlines() if line.strip()), "")
+    first = next((line for line in text.splitlines() if line.strip() and not line.startswith("#")), "")
     stated = _SEPARATOR_LINE.fullmatch(first)
     return stated[1] if stated else max(delimiters, key=first.count)
 
