@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
+from tagged import exif_of, save_photo, takeout
 from whence.data.exif import placement_from_exif
 from whence.data.metadata import read_metadata
 from whence.data.names import format_name
@@ -27,22 +28,6 @@ from whence.types import GeoPoint, PlanePoint
 
 LUND = {1: "N", 2: (55.0, 42.0, 30.0), 3: "E", 4: (13.0, 11.0, 43.4)}
 LUND_LAT, LUND_LON = 55 + 42 / 60 + 30 / 3600, 13 + 11 / 60 + 43.4 / 3600
-
-
-def exif_of(gps: dict[int, object] | None = None, camera: dict[int, object] | None = None) -> Image.Exif:
-    exif = Image.Exif()
-    exif.get_ifd(0x8825).update(gps or {})
-    exif.get_ifd(0x8769).update(camera or {})
-    return exif
-
-
-def save_photo(path: Path, gps: dict[int, object] | None = None, camera: dict[int, object] | None = None) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    exif = exif_of(gps, camera)
-    for directory in (0x8825, 0x8769):  # Older Pillow writes only the directories that are set like this.
-        exif[directory] = dict(exif.get_ifd(directory))
-    Image.new("RGB", (30, 20), "gray").save(path, "JPEG", exif=exif)
-    return path
 
 
 def point_of(gps: dict[int, object]) -> GeoPoint | None:
@@ -335,10 +320,6 @@ def test_xmp_with_entities_is_refused(tmp_path: Path) -> None:
     for broken in ("", "no xml", "<a><b></a>"):
         with pytest.raises(UnreadableTable, match="not XML"):
             read_sidecar(write(tmp_path / "a.xmp", broken))
-
-
-def takeout(lat: float, lon: float, **more: object) -> str:
-    return json.dumps({"title": "a", "geoData": {"latitude": lat, "longitude": lon, "altitude": 3.0}, **more})
 
 
 def test_takeout(tmp_path: Path) -> None:

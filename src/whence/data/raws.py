@@ -57,6 +57,6 @@ class RawPicture:
     def _preview_exif(self) -> bytes:
         """The EXIF block of the preview inside, for formats that are no TIFF."""
         with contextlib.suppress(Exception):  # A damaged preview must never cost the photo.
-            preview = Image.open(BytesIO(self._raw.extract_thumb().data), formats=("JPEG",))
+            preview = Image.open(BytesIO(bytes(self._raw.extract_thumb().data)), formats=("JPEG",))
             return bytes(preview.info.get("exif", b""))
         return b""

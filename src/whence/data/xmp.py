@@ -29,10 +29,6 @@ _MARKS = (
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
-    (b"<\0\0\0", "utf-32-le"),
-    (b"\0\0\0<", "utf-32-be"),
-    (b"<\0", "utf-16-le"),
-    (b"\0<", "utf-16-be"),
 )
 
 
@@ -146,7 +142,7 @@ class _Reader:
 
 
 def _fields(data: bytes, path: str | Path) -> Mapping[str, str]:
-    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), None)
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), None) or _encoding_by_zeros(data[:4])
     if encoding is None:
         return _Reader(path).read(data.strip(b"\0 \r\n\t"), encoding=None)
     try:
@@ -155,6 +151,16 @@ def _fields(data: bytes, path: str | Path) -> Mapping[str, str]:
         raise UnreadableTable(path, f"not XML: it begins as {encoding} and is none") from None
     text = re.sub(r"^\s*<\?xml[^>]*\?>", "", text.strip("\ufeff\0 \r\n\t"))
     return _Reader(path).read(text.strip().encode(), encoding="utf-8")
+
+
+def _encoding_by_zeros(start: bytes) -> str | None:
+    """The encoding of text without a byte order mark, by the zeros beside its first characters; None for one byte a character."""
+    return {
+        (False, True, False, True): "utf-16-le",
+        (True, False, True, False): "utf-16-be",
+        (False, True, True, True): "utf-32-le",
+        (True, True, True, False): "utf-32-be",
+    }.get(tuple(byte == 0 for byte in start))
 
 
 def _ratio(text: str) -> float | None:

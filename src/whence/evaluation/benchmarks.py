@@ -13,8 +13,8 @@ import numpy as np
 from whence.data.formats import EvaluationSet
 from whence.data.photos import Photos
 from whence.data.predictions import Ranked
-from whence.data.tables import plain_name
 from whence.data.scan import list_photos
+from whence.data.tables import plain_name
 from whence.errors import BadOption, CalibrationMismatch, InputError, NoPhotos
 from whence.evaluation.cost import EvaluationCost, PeakMemory, measured_cost
 from whence.evaluation.describing import SetDescriber, finite_rows
