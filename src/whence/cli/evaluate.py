@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from whence.cli.output import print_json, print_note, show
+from whence.cli.output import print_json, print_note, report_remarks, show
 from whence.data.formats import EvaluationSet, read_frames
 from whence.data.predictions import Ranked, read_hloc_pairs, read_predictions, write_hloc_pairs, write_predictions
-from whence.data.scan import scan_photos
+from whence.data.scan import ReadOptions, scan_photos
 from whence.errors import BadOption, NoPhotos
 from whence.settings import load_settings, parse_options
 
@@ -65,6 +65,9 @@ def evaluate(
     calibration: str = typer.Option(None, help="With --rerank: verify with this calibration file instead of the packaged one."),
     query_mode: str = typer.Option(None, help="How queries are looked at: hard_resize, five_crops, maj_voting, panorama, ..."),
     query_size: str = typer.Option(None, help="Height and width for --query-mode, as 480x640. Default: the model's own."),
+    allow_null_island: bool = typer.Option(
+        False, "--allow-null-island", help="Take latitude 0, longitude 0 for a place instead of a missing fix."
+    ),
     fit_on: str = typer.Option(None, "--fit-on", help="Fit what a model fits (PCA, words) on this folder, not on the database."),
     frugal: bool = typer.Option(False, "--frugal", help="Keep descriptors in a temporary file instead of in memory."),
     save_predictions: str = typer.Option(None, help="Write the ranked candidates to this CSV file."),
@@ -102,7 +105,9 @@ def evaluate(
         fit_folder=None if fit_on is None else Path(fit_on),
     )
     folders = (database_folder, queries_folder)
-    chosen = _read_set(data, protocol, split, folders, frames, leave_one_out, positions)
+    reading = ReadOptions(allow_null_island=allow_null_island)
+    chosen = _read_set(data, protocol, split, folders, frames, leave_one_out, positions, reading)
+    report_remarks(dict.fromkeys((*chosen.database.remarks, *chosen.queries.remarks)))
     if compare or names:
         if not compare or predictions or save_predictions or save_pairs or model:
             raise BadOption("--compare takes models and files of predictions after the data, and writes --report and --json alone")
@@ -192,6 +197,7 @@ def _read_set(
     frames: int | None,
     leave_one_out: bool,
     positions: str | None,
+    options: ReadOptions,
 ) -> EvaluationSet:
     """The set a person means: a published one, walks with --frames, one collection with --leave-one-out, else as it is laid out."""
     from whence.evaluation.published import find_set, open_published, open_set, sizes_note
@@ -207,20 +213,20 @@ def _read_set(
         root = find_set(
             name, folder=data if protocol else None, datasets=settings.datasets or os.environ.get("DATASETS_FOLDER", "")
         )
-        found = open_published(name, root)
+        found = open_published(name, root, options=options)
         if note := sizes_note(name, found):
             print_note(note)
         return found
     if leave_one_out:
         if frames is not None:
             raise BadOption("--leave-one-out and --frames exclude each other")
-        photos = scan_photos(data, positions=positions)
+        photos = scan_photos(data, positions=positions, **options._asdict())
         if not len(photos):
             raise NoPhotos(f"no readable photos under {data!r}")
         return EvaluationSet(path.resolve().name, photos, photos)
     if frames is not None:
-        return read_frames(path, tolerance_frames=frames, database_folder=folders[0], queries_folder=folders[1])
-    return open_set(path, split=split, database_folder=folders[0], queries_folder=folders[1], positions=positions)
+        return read_frames(path, tolerance_frames=frames, database_folder=folders[0], queries_folder=folders[1], options=options)
+    return open_set(path, split=split, database_folder=folders[0], queries_folder=folders[1], positions=positions, options=options)
 
 
 def _numbers(text: str, flag: str) -> tuple[float, ...]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from whence.cli.output import as_size, print_json, print_note, report_skipped, show
+from whence.cli.output import as_size, print_json, print_note, report_remarks, report_skipped, show
 from whence.errors import BadOption, StoreFull
 from whence.settings import BuildOptions, load_settings, parse_options
 
@@ -31,6 +31,9 @@ def index(
     dtype: str = typer.Option("float32", help="How descriptors are stored: float32 or float16."),
     engine: str = typer.Option(
         "auto", help='Search engine: auto, flat (exact), or a faiss factory string like "IVF1024,PQ64x4fs".'
+    ),
+    allow_null_island: bool = typer.Option(
+        False, "--allow-null-island", help="Take latitude 0, longitude 0 for a place instead of a missing fix."
     ),
     keep_local: bool = typer.Option(False, "--keep-local", help="Keep local descriptors too, for re-ranking."),
     estimate: bool = typer.Option(False, "--estimate", help="Only say how much work and disk it would take."),
@@ -83,7 +86,7 @@ def index(
         job = maintain.refresh_database if refresh else maintain.refit_database
         return _finish(job(path, show_progress=progress), as_json, is_calibrated=not no_calibrate, show_progress=progress)
     given = {"model": model, "dtype": dtype, "engine": engine, "model_options": parse_options(option) or None}
-    given["keep_local"] = keep_local or None
+    given |= {"keep_local": keep_local or None, "allow_null_island": allow_null_island or None}
     before = build.stored_options(path) or BuildOptions(model=load_settings().model)
     options = replace(before, **{name: value for name, value in given.items() if value is not None})
     if estimate:
@@ -188,6 +191,7 @@ def _print_report(report: BuildReport, as_json: bool, *, calibration: str) -> No
         print_json({**record, "calibration": calibration})
         return
     report_skipped(report.skipped)
+    report_remarks(report.remarks)
     changes = ", ".join(f"{record[f'num_{what}']} {what}" for what in ("added", "updated", "removed") if record[f"num_{what}"])
     show(
         f"{record['path']}: {record['num_photos']} photos, {record['num_with_point']} with coordinates, "

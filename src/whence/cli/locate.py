@@ -78,6 +78,9 @@ def locate(
     copies_to: str = typer.Option(None, "--copies-to", help="Folder for --write copies."),
     include_unverified: bool = typer.Option(False, "--include-unverified", help="With --write: matches nothing verified, too."),
     yes: bool = typer.Option(False, "--yes", help="With --write: do not ask."),
+    allow_null_island: bool = typer.Option(
+        False, "--allow-null-island", help="With --missing: take latitude 0, longitude 0 for a place instead of a missing fix."
+    ),
     undo: str = typer.Option(None, "--undo", help="Remove what the --write that made this undo file wrote, if unchanged."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar."),
 ) -> int:
@@ -105,11 +108,19 @@ def locate(
             return undo_written(undo, as_json=as_json)
         outputs = MissingOutputs(as_json, csv_file, gpx_file, report, quiet)
         writing = Writing(write, copies_to, yes, include_unverified)
-        return locate_missing(missing, database=database, k=k, locate=options, outputs=outputs, writing=writing)
+        return locate_missing(
+            missing,
+            database=database,
+            k=k,
+            locate=options,
+            outputs=outputs,
+            writing=writing,
+            allow_null_island=allow_null_island,
+        )
     if not queries:
         raise typer.BadParameter("name the photos to locate, or a folder with --missing")
-    if write is not None or copies_to is not None or include_unverified or yes:
-        raise BadOption("--write, --copies-to, --include-unverified and --yes go with --missing")
+    if write is not None or copies_to is not None or include_unverified or yes or allow_null_island:
+        raise BadOption("--write, --copies-to, --include-unverified, --yes and --allow-null-island go with --missing")
     around = parse_around(near, within)
     files, skipped = query_files(queries)
     with Localizer.open(load_settings(flags={"database": database}).database) as localizer:

@@ -55,6 +55,12 @@ def report_skipped(skipped: Iterable[SkippedPhoto]) -> None:
         print_note(f"and {len(entries) - MAX_SKIPPED_SHOWN} more; --json lists them all")
 
 
+def report_remarks(remarks: Iterable[str]) -> None:
+    """Say what holds for the photos as a whole: positions that are not taken, files that are left out."""
+    for remark in remarks:
+        print_note(remark)
+
+
 def as_size(num_bytes: int) -> str:
     """A size for people: 1.3 MB."""
     value, unit = float(num_bytes), "B"

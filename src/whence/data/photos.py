@@ -5,7 +5,6 @@ Columns rather than records: a million photos are a few arrays, and the file the
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from whence.data.tables import read_rows, read_text
 from whence.errors import UnreadableTable
 from whence.types import GeoPoint, Photo, PlanePoint, SkippedPhoto
 
@@ -44,7 +44,8 @@ COLUMNS: dict[str, type | str] = {
 class Photos(Sequence[Photo]):
     """An immutable table of photos under a root folder. `photos[i]` is a `Photo`; `photos.lat` is a column (N,).
 
-    `skipped` lists the files that were left out, with the reason; selections keep it.
+    `skipped` lists the files that were left out, with the reason, and `remarks` what a person should know of the scan as a whole;
+    selections keep both.
     """
 
     def __init__(
@@ -54,10 +55,12 @@ class Photos(Sequence[Photo]):
         *,
         root: str | Path = ".",
         skipped: Iterable[SkippedPhoto] = (),
+        remarks: Iterable[str] = (),
     ) -> None:
         self.paths: tuple[str, ...] = tuple(paths)
         self.root = Path(root)
         self.skipped: tuple[SkippedPhoto, ...] = tuple(skipped)
+        self.remarks: tuple[str, ...] = tuple(remarks)
         self.columns: dict[str, np.ndarray] = {}
         for name, dtype in COLUMNS.items():
             column = np.asarray(columns[name]).astype(dtype, copy=False)
@@ -66,12 +69,19 @@ class Photos(Sequence[Photo]):
             self.columns[name] = column
 
     @classmethod
-    def of(cls, records: Iterable[Photo], *, root: str | Path = ".", skipped: Iterable[SkippedPhoto] = ()) -> Photos:
+    def of(
+        cls,
+        records: Iterable[Photo],
+        *,
+        root: str | Path = ".",
+        skipped: Iterable[SkippedPhoto] = (),
+        remarks: Iterable[str] = (),
+    ) -> Photos:
         """The table of these records."""
         records = list(records)
         rows = [_as_row(photo) for photo in records]
         columns = {name: np.array([row[i] for row in rows], dtype=dtype) for i, (name, dtype) in enumerate(COLUMNS.items())}
-        return cls([photo.path for photo in records], columns, root=root, skipped=skipped)
+        return cls([photo.path for photo in records], columns, root=root, skipped=skipped, remarks=remarks)
 
     @classmethod
     def concatenate(cls, parts: Sequence[Photos], *, root: str | Path | None = None) -> Photos:
@@ -89,7 +99,8 @@ class Photos(Sequence[Photo]):
             root, before = parts[0].root if root is None else root, [""] * len(parts)
         paths = [folder + path for folder, part in zip(before, parts, strict=True) for path in part.paths]
         skipped = [entry for part in parts for entry in part.skipped]
-        return cls(paths, columns, root=root, skipped=skipped)
+        remarks = dict.fromkeys(remark for part in parts for remark in part.remarks)
+        return cls(paths, columns, root=root, skipped=skipped, remarks=remarks)
 
     @classmethod
     def from_csv(cls, path: str | Path, *, root: str | Path = ".") -> Photos:
@@ -97,17 +108,15 @@ class Photos(Sequence[Photo]):
 
         Raises `UnreadableTable` with the line.
         """
-        try:
-            with open(path, encoding="utf-8", newline="") as file:
-                reader = csv.reader(file, strict=True)
-                if next(reader, None) != ["path", *COLUMNS]:
-                    raise UnreadableTable(path, f"the first line must be path,{','.join(COLUMNS)}", line=1)
-                lines = [line for line in reader if line]
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise UnreadableTable(path, str(error)) from None
-        for number, line in enumerate(lines, start=2):
-            if len(line) != 1 + len(COLUMNS):
-                raise UnreadableTable(path, f"{len(line)} fields instead of {1 + len(COLUMNS)}", line=number)
+        rows = read_rows(read_text(path), path=path, delimiter=",")
+        header = next(rows, None)
+        if header is None or header.cells != ["path", *COLUMNS]:
+            raise UnreadableTable(path, f"the first line must be path,{','.join(COLUMNS)}", line=1)
+        lines = []
+        for row in rows:
+            if len(row.cells) != 1 + len(COLUMNS):
+                raise UnreadableTable(path, f"{len(row.cells)} fields instead of {1 + len(COLUMNS)}", line=row.line)
+            lines.append(row.cells)
         columns = {}
         for i, (name, dtype) in enumerate(COLUMNS.items(), start=1):
             texts = [line[i] for line in lines]
@@ -137,11 +146,17 @@ class Photos(Sequence[Photo]):
         rows = np.asarray(rows)
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows
         columns = {name: column[rows] for name, column in self.columns.items()}
-        return Photos([self.paths[i] for i in rows], columns, root=self.root, skipped=self.skipped)
+        paths = [self.paths[i] for i in rows]
+        return Photos(paths, columns, root=self.root, skipped=self.skipped, remarks=self.remarks)
 
     def with_columns(self, **columns: np.ndarray) -> Photos:
         """The same photos with some columns replaced."""
-        return Photos(self.paths, {**self.columns, **columns}, root=self.root, skipped=self.skipped)
+        held = {**self.columns, **columns}
+        return Photos(self.paths, held, root=self.root, skipped=self.skipped, remarks=self.remarks)
+
+    def with_remarks(self, remarks: Iterable[str]) -> Photos:
+        """The same photos with more to say of them."""
+        return Photos(self.paths, self.columns, root=self.root, skipped=self.skipped, remarks=(*self.remarks, *remarks))
 
     def file(self, row: int) -> Path:
         """Where the photo of a row lies on this machine."""

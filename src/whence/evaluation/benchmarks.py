@@ -14,6 +14,7 @@ from whence.data.formats import EvaluationSet
 from whence.data.photos import Photos
 from whence.data.predictions import Ranked
 from whence.data.scan import list_photos
+from whence.data.tables import plain_name
 from whence.errors import BadOption, CalibrationMismatch, InputError, NoPhotos
 from whence.evaluation.cost import EvaluationCost, PeakMemory, measured_cost
 from whence.evaluation.describing import SetDescriber, finite_rows
@@ -361,17 +362,19 @@ def _candidates(result: Evaluation, query: int) -> tuple[Candidate, ...]:
 
 
 def _rows_by_name(photos: Photos) -> dict[str, int]:
-    """Row by path within the set, by path on disk, and by base name where that is unique (-1 where it is not)."""
+    """Row by path within the set, by path on disk, and by base name where that is unique (-1 where it is not); as `plain_name`."""
     rows: dict[str, int] = {}
-    for row, path in enumerate(photos.paths):
+    paths = [plain_name(path) for path in photos.paths]
+    for row, path in enumerate(paths):
         base = path.rsplit("/", 1)[-1]
         rows[base] = -1 if base in rows else row
-    rows |= {str(photos.file(row)): row for row in range(len(photos))}
-    return rows | {path: row for row, path in enumerate(photos.paths)}
+    rows |= {plain_name(str(photos.file(row))): row for row in range(len(photos))}
+    return rows | {path: row for row, path in enumerate(paths)}
 
 
 def _find(name: str, rows: Mapping[str, int], photos: Photos, what: str) -> int:
-    row = rows.get(name, rows.get(name.rsplit("/", 1)[-1]))
+    plain = plain_name(name)
+    row = rows.get(plain, rows.get(plain.rsplit("/", 1)[-1]))
     if row is None or row < 0:
         why = "is not in the set" if row is None else "names several photos of the set; give their paths"
         raise InputError(f"{what} {name!r} {why}, for example {photos.paths[0]!r}")

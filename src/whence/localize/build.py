@@ -49,6 +49,8 @@ class BuildReport:
     skipped: tuple[SkippedPhoto, ...]
     size_bytes: int
     seconds: float
+    remarks: tuple[str, ...] = ()
+    """What a person should know of the photos as a whole: positions not taken, files left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,8 @@ def plan_build(
     folder = Path(path)
     options = options or stored_options(folder) or BuildOptions()
     dim = load_model(options.model, options=options.model_options).dim
-    return _plan(scan_photos(*sources, positions=positions), folder, options, dim=dim)
+    photos = scan_photos(*sources, positions=positions, allow_null_island=options.allow_null_island)
+    return _plan(photos, folder, options, dim=dim)
 
 
 def _plan(photos: Photos, folder: Path, options: BuildOptions, *, dim: int) -> BuildPlan:
@@ -126,9 +129,11 @@ def build_database(
     if is_begun(folder):
         with Store.open(folder) as before:
             known = before.photos
-    photos = scan_photos(*sources, positions=positions, known=known, show_progress=show_progress)
+    photos = scan_photos(
+        *sources, positions=positions, known=known, show_progress=show_progress, allow_null_island=options.allow_null_island
+    )
     if not len(photos):
-        raise NoPhotos(_nothing_found(sources, photos.skipped))
+        raise NoPhotos(_nothing_found(sources, photos))
     if on_plan is not None:
         on_plan(_plan(photos, folder, options, dim=model.dim))
     with open_or_create(folder, model, options) as store:
@@ -183,6 +188,7 @@ class Build:
 
     def run(self, photos: Photos, *, started: float, gone: Sequence[str] = ()) -> BuildReport:
         self.skipped = list(photos.skipped)
+        remarks = photos.remarks
         photos = Photos(stored_paths(photos, self.store.path), photos.columns, root=self.store.path.parent)
         num_removed = self.store.remove(gone) if gone else 0
         before = self.store.photos
@@ -206,6 +212,7 @@ class Build:
             skipped=tuple(self.skipped),
             size_bytes=self.store.size_bytes,
             seconds=time.perf_counter() - started,
+            remarks=remarks,
         )
 
     def _make_ready(self, photos: Photos) -> str:
@@ -345,8 +352,10 @@ def source_names(sources: Sequence[str | Path], folder: Path) -> list[str]:
     return [stored_path(os.path.abspath(source), folder) for source in sources]
 
 
-def _nothing_found(sources: Sequence[str | Path], skipped: tuple[SkippedPhoto, ...]) -> str:
+def _nothing_found(sources: Sequence[str | Path], photos: Photos) -> str:
     names = ", ".join(str(source) for source in sources)
-    if not skipped:
-        return f"no photos under {names}"
-    return f"no readable photo under {names}; {len(skipped)} skipped, the first: {skipped[0].path}: {skipped[0].reason}"
+    left_out = "".join(f"; {remark}" for remark in photos.remarks)
+    if not photos.skipped:
+        return f"no photos under {names}{left_out}"
+    first = photos.skipped[0]
+    return f"no readable photo under {names}; {len(photos.skipped)} skipped, the first: {first.path}: {first.reason}{left_out}"

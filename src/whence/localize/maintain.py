@@ -47,8 +47,8 @@ def refresh_database(path: str | Path, *, show_progress: bool | None = None) -> 
         present = [source for source in sources if os.path.lexists(source)]
         if not present:
             raise NoPhotos(f"none of the folders {str(folder)!r} was made from is there any more: {', '.join(sources) or 'none'}")
-        photos = scan_photos(*present, known=store.photos, show_progress=show_progress)
         options = BuildOptions(**store.options["build"])
+        photos = scan_photos(*present, known=store.photos, show_progress=show_progress, allow_null_island=options.allow_null_island)
         model = load_model(options.model, options=options.model_options)
         gone = [name for name in store.photos.paths if not os.path.lexists(store.path.parent / name)]
         return Build(store, model, options, show_progress=show_progress).run(photos, started=started, gone=gone)
