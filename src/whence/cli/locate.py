@@ -17,8 +17,10 @@ from whence.cli.output import from_here, print_json, print_note, report_skipped,
 from whence.data.photos import Photos
 from whence.errors import BadOption, NoPhotos
 from whence.localize.localizer import RETRIEVE_ONLY, Localizer, LocateOptions
+from whence.localize.maintain import HOW_TO_GO_ON
 from whence.localize.rerank import rerank_options
 from whence.localize.retrieve import Around
+from whence.localize.sources import missing_folders, source_files
 from whence.models.views import parse_views
 from whence.runtime import atomic_write
 from whence.settings import NO_OPTIONS, load_settings, parse_options
@@ -102,6 +104,10 @@ def locate(
     around = parse_around(near, within)
     files, skipped = query_files(queries)
     with Localizer.open(load_settings(flags={"database": database}).database) as localizer:
+        for folder in missing_folders(
+            localizer.photos, source_files(localizer.store.options.get("sources", []), localizer.store.path)
+        ):
+            print_note(f"{folder}: candidates cannot be compared with the photo. {HOW_TO_GO_ON}")
         if len(files) == 1 and not skipped:
             positions = [localizer.locate(files[0], k=k, around=around, options=options)]
         else:

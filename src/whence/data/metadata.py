@@ -63,4 +63,5 @@ def read_photo(
         height=height,
         size_bytes=status.st_size,
         mtime_ns=status.st_mtime_ns,
+        ctime_ns=status.st_ctime_ns,
     )

@@ -36,8 +36,11 @@ COLUMNS: dict[str, type | str] = {
     "height": np.int32,
     "size_bytes": np.int64,
     "mtime_ns": np.int64,
+    "ctime_ns": np.int64,
 }
 """Name -> dtype of every column but the path. Missing numbers are NaN, missing text is empty, missing times `NO_TIME`."""
+LATER_COLUMNS: dict[str, int] = {"ctime_ns": 0}
+"""Columns that older databases and tables lack, and what stands in for them."""
 
 
 class Photos(Sequence[Photo]):
@@ -91,17 +94,18 @@ class Photos(Sequence[Photo]):
         try:
             with open(path, encoding="utf-8", newline="") as file:
                 reader = csv.reader(file, strict=True)
-                if next(reader, None) != ["path", *COLUMNS]:
+                header = next(reader, None) or []
+                if [*header, *(name for name in LATER_COLUMNS if name not in header)] != ["path", *COLUMNS]:
                     raise UnreadableTable(path, f"the first line must be path,{','.join(COLUMNS)}", line=1)
                 lines = [line for line in reader if line]
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise UnreadableTable(path, str(error)) from None
         for number, line in enumerate(lines, start=2):
-            if len(line) != 1 + len(COLUMNS):
-                raise UnreadableTable(path, f"{len(line)} fields instead of {1 + len(COLUMNS)}", line=number)
+            if len(line) != len(header):
+                raise UnreadableTable(path, f"{len(line)} fields instead of {len(header)}", line=number)
         columns = {}
         for i, (name, dtype) in enumerate(COLUMNS.items(), start=1):
-            texts = [line[i] for line in lines]
+            texts = [line[i] if i < len(header) else str(LATER_COLUMNS[name]) for line in lines]
             try:
                 columns[name] = _as_column(texts, np.dtype(dtype))
             except ValueError as error:
@@ -169,6 +173,7 @@ class Photos(Sequence[Photo]):
             height=int(get["height"]),
             size_bytes=int(get["size_bytes"]),
             mtime_ns=int(get["mtime_ns"]),
+            ctime_ns=int(get["ctime_ns"]),
         )
 
 
@@ -220,4 +225,5 @@ def _as_row(photo: Photo) -> tuple[object, ...]:
         photo.height,
         photo.size_bytes,
         photo.mtime_ns,
+        photo.ctime_ns,
     )

@@ -37,7 +37,7 @@ def scan_photos(
     cut. The table's root is the common folder of the sources, its paths are relative to it.
 
     `positions` is a CSV or GeoJSON table (`read_positions`). `known` is the table of an earlier scan: a file whose path, size and
-    time of change are the same is not read again. Raises `UnreadableTable` for a broken table or list, or for a table of positions
+    times of change are the same is not read again. Raises `UnreadableTable` for a broken table or list, or for a table of positions
     that names none of the photos. No photos at all is an empty table.
     """
     table = positions if positions is None or isinstance(positions, PositionTable) else read_positions(positions)
@@ -142,7 +142,8 @@ class _Reader:
             status = os.stat(path)
         except OSError:
             return None
-        same = (status.st_size, status.st_mtime_ns) == (photo.size_bytes, photo.mtime_ns)
+        now = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        same = now == (photo.size_bytes, photo.mtime_ns, photo.ctime_ns)
         return photo if same else None
 
 
@@ -172,7 +173,7 @@ def _find_files(source: str, found: _Found, *, recursive: bool) -> None:
             in_store = any(part.lower().endswith(STORE_SUFFIX) for part in Path(match).parts[:-1])
             if os.path.isfile(match) and _has_image_suffix(match) and not in_store:
                 found.files[match] = None
-        found.folders.append(_fixed_folder(source))
+        found.folders.append(fixed_folder(source))
     else:
         found.skipped.append(SkippedPhoto(source, "no such file or folder"))
 
@@ -227,7 +228,7 @@ def _has_image_suffix(path: str) -> bool:
     return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
 
 
-def _fixed_folder(pattern: str) -> str:
+def fixed_folder(pattern: str) -> str:
     """The part of a glob pattern before its first wildcard, as a folder."""
     while glob.has_magic(pattern):
         pattern = os.path.dirname(pattern)

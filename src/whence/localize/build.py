@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -21,14 +21,15 @@ from whence.errors import CardMismatch, NoPhotos
 from whence.index.manifest import MANIFEST_NAME
 from whence.index.store import Store, estimate_bytes
 from whence.localize.engine import check_engine, code_bytes, write_engine
+from whence.localize.sources import MissingFolder, nothing_found, source_names, stored_paths
 from whence.models.descriptor import Described, DescriptorModel, load_model
 from whence.runtime import progress
 from whence.settings import BuildOptions
 from whence.types import SkippedPhoto
 
 STATE_BLOB = "descriptor-state"
-_VOLATILE_COLUMNS = {"mtime_ns"}
-"""Columns whose change alone is not worth a commit: a touched file is the same photo."""
+_VOLATILE_COLUMNS = {"mtime_ns", "ctime_ns"}
+"""Columns that tell whether a file has to be read again: where they alone change, it is the same photo, and no news."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,8 @@ class BuildReport:
     skipped: tuple[SkippedPhoto, ...]
     size_bytes: int
     seconds: float
+    missing: tuple[MissingFolder, ...] = ()
+    """Folders that are not there or hold none of their photos any more; these were kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +131,7 @@ def build_database(
             known = before.photos
     photos = scan_photos(*sources, positions=positions, known=known, show_progress=show_progress)
     if not len(photos):
-        raise NoPhotos(_nothing_found(sources, photos.skipped))
+        raise NoPhotos(nothing_found(sources, photos.skipped))
     if on_plan is not None:
         on_plan(_plan(photos, folder, options, dim=model.dim))
     with open_or_create(folder, model, options) as store:
@@ -181,15 +184,19 @@ class Build:
         self.show_progress = show_progress
         self.skipped: list[SkippedPhoto] = []
 
-    def run(self, photos: Photos, *, started: float, gone: Sequence[str] = ()) -> BuildReport:
+    def run(
+        self, photos: Photos, *, started: float, gone: Sequence[str] = (), missing: Sequence[MissingFolder] = ()
+    ) -> BuildReport:
         self.skipped = list(photos.skipped)
         photos = Photos(stored_paths(photos, self.store.path), photos.columns, root=self.store.path.parent)
         num_removed = self.store.remove(gone) if gone else 0
         before = self.store.photos
         changed = _changed_rows(photos, before)
         files = photos.select(changed)
+        touched = photos.select(_changed_rows(photos, before, columns=_VOLATILE_COLUMNS, is_new=False))
         vocabulary = self._make_ready(photos)
         num_described = self._describe(files)
+        self._note_times(touched)
         num_new = len(set(self.store.photos.paths) - set(before.paths))
         tidy(self.store)
         return BuildReport(
@@ -206,6 +213,7 @@ class Build:
             skipped=tuple(self.skipped),
             size_bytes=self.store.size_bytes,
             seconds=time.perf_counter() - started,
+            missing=tuple(missing),
         )
 
     def _make_ready(self, photos: Photos) -> str:
@@ -226,6 +234,16 @@ class Build:
         how = self.model.prepare([photos.file(int(row)) for row in rows], seed=self.options.seed)
         self.store.write_blob(STATE_BLOB, self.model.descriptor.state())
         return how
+
+    def _note_times(self, touched: Photos) -> None:
+        """Remember the files' new times, so that the next run need not read them; not those of photos that were skipped."""
+        known = self.store.photos
+        row_of = {path: row for row, path in enumerate(known.paths)}
+        rows = np.array([row_of[path] for path in touched.paths], np.int64)
+        if len(rows):
+            is_same = known.content[rows] == touched.content
+            times = {name: touched.columns[name][is_same] for name in _VOLATILE_COLUMNS}
+            self.store.update_photos(known.select(rows[is_same]).with_columns(**times))
 
     def _describe(self, photos: Photos) -> int:
         """Describe every content that has no descriptor yet, committing its photos with it; how many were described."""
@@ -314,39 +332,16 @@ def _is_same_state(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> 
     return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
 
 
-def _changed_rows(photos: Photos, before: Photos) -> np.ndarray:
-    """Rows whose path is new or whose columns differ from before."""
+def _changed_rows(
+    photos: Photos, before: Photos, *, columns: Iterable[str] = COLUMNS.keys() - _VOLATILE_COLUMNS, is_new: bool = True
+) -> np.ndarray:
+    """Rows whose `columns` differ from before, and with `is_new` those whose path was not there before."""
     row_before = {path: row for row, path in enumerate(before.paths)}
     rows = np.array([row_before.get(path, -1) for path in photos.paths], np.int64)
-    same = rows >= 0
-    for name in COLUMNS:
-        if name not in _VOLATILE_COLUMNS and len(before):
+    same = (rows >= 0) | (not is_new)
+    for name in columns:
+        if len(before):
             now, then = photos.columns[name], before.columns[name][rows]
-            same &= (now == then) | ((now != now) & (then != then))
+            differs = (now != then) & ~((now != now) & (then != then))
+            same &= ~(differs & (rows >= 0))
     return np.flatnonzero(~same)
-
-
-def stored_path(file: str, store_path: Path) -> str:
-    """The name of a file inside a database: relative to the folder that holds the database, so that both can move together."""
-    try:
-        return os.path.relpath(file, store_path.absolute().parent).replace(os.sep, "/")
-    except ValueError:  # another drive
-        return file.replace(os.sep, "/")
-
-
-def stored_paths(photos: Photos, store_path: Path) -> list[str]:
-    """The names of a collection's photos inside a database, see `stored_path`."""
-    root = os.path.abspath(photos.root)
-    return [stored_path(os.path.join(root, path), store_path) for path in photos.paths]
-
-
-def source_names(sources: Sequence[str | Path], folder: Path) -> list[str]:
-    """The names of photo folders inside a database, see `stored_path`."""
-    return [stored_path(os.path.abspath(source), folder) for source in sources]
-
-
-def _nothing_found(sources: Sequence[str | Path], skipped: tuple[SkippedPhoto, ...]) -> str:
-    names = ", ".join(str(source) for source in sources)
-    if not skipped:
-        return f"no photos under {names}"
-    return f"no readable photo under {names}; {len(skipped)} skipped, the first: {skipped[0].path}: {skipped[0].reason}"
