@@ -6,6 +6,7 @@ The only place where thread counts are set, and the only place that renames file
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import tempfile
@@ -151,6 +152,17 @@ def atomic_write(path: str | Path, mode: str = "wb", *, is_flushed: bool = True,
         raise
     if is_flushed:
         sync_folder(target.parent)
+
+
+def check_place(path: str | Path) -> None:
+    """Raise `UnwritableFile` where a file could not be made at `path`, as far as can be told before the work is done."""
+    target = Path(path)
+    if target.is_dir():
+        raise UnwritableFile(target, OSError(errno.EISDIR, "it is a folder"))
+    if not target.parent.is_dir():
+        raise UnwritableFile(target, OSError(errno.ENOENT, "its folder is not there"))
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise UnwritableFile(target, OSError(errno.EACCES, "its folder may not be written to"))
 
 
 def _rename_new(temporary: str, target: Path) -> None:

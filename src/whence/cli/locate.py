@@ -264,10 +264,13 @@ def write_geojson(path: str, positions: Iterable[Position]) -> None:
 def write_report(path: str, positions: list[Position], database: Photos, *, scorer: PairScorer | None, is_quiet: bool) -> None:
     """Answers as one HTML page that opens offline."""
     from whence.evaluation.html import write_page
-    from whence.evaluation.page import draw_pairs, page_of_positions
+    from whence.evaluation.page import draw_pairs, page_of_positions, without_own
 
-    pictures = draw_pairs(positions, database=database, scorer=scorer, show_progress=False if is_quiet else None)
-    write_page(path, page_of_positions(positions, database=database, match_pictures=pictures))
+    others, num_own = without_own(positions, database)
+    pictures = draw_pairs(others, database=database, scorer=scorer, show_progress=False if is_quiet else None)
+    write_page(path, page_of_positions(others, database=database, match_pictures=pictures, num_own=num_own))
+    if num_own:
+        print_note(f"{num_own} of the photos are the database's own files and are left out of {path}")
 
 
 def _place_text(position: Position, photo_root: Path) -> str:

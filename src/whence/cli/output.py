@@ -6,12 +6,13 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console, RenderableType
 
+from whence.errors import WhenceError
 from whence.types import SkippedPhoto
 
 MAX_SKIPPED_SHOWN = 10
@@ -42,6 +43,18 @@ def print_error(message: str) -> None:
 def print_note(message: str) -> None:
     """Something a person should know, on standard error."""
     Console(file=sys.stderr, highlight=False, soft_wrap=True).print(message, style="yellow", markup=False)
+
+
+def write_all(jobs: Iterable[Callable[[], None]]) -> int:
+    """Write files one after the other; one that fails is said, and the others are written. Gives the exit code."""
+    code = 0
+    for job in jobs:
+        try:
+            job()
+        except WhenceError as error:
+            print_error(str(error))
+            code = 1
+    return code
 
 
 def report_skipped(skipped: Iterable[SkippedPhoto]) -> None:

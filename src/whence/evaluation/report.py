@@ -22,6 +22,7 @@ from whence.evaluation.answers import (
 from whence.evaluation.benchmarks import Evaluation
 from whence.evaluation.cost import cost_rows
 from whence.evaluation.metrics import Recall, bootstrap_interval, wilson_interval
+from whence.evaluation.protocol import own_queries
 from whence.evaluation.uncertainty import summarize_uncertainty
 
 POSITION_LIMITS_M = (10.0, 25.0, 50.0)
@@ -36,6 +37,9 @@ def as_records(result: Evaluation) -> dict[str, Any]:
         "order": result.order,
         "num_database": len(result.data.database),
         "num_queries": len(result.data.queries),
+        "num_left_out": {"queries": len(result.left_out.queries), "database": len(result.left_out.database)},
+        "left_out": {"queries": result.left_out.queries, "database": result.left_out.database},
+        "num_own_files": int(own_queries(result).sum()),
         "vocabulary": result.vocabulary,
         "recalls": [record for scored in result.thresholds for record in _recall_records(scored)],
         "position": _position_record(result),
@@ -54,6 +58,7 @@ def as_table(result: Evaluation) -> RenderableType:
         Text(f"{result.data.name}: {len(result.data.queries)} queries, {len(result.data.database)} database photos", style="bold"),
         Text(f"model {result.model}, vocabulary {result.vocabulary}"),
         Text(f"protocol: {result.protocol}; ordered by {result.order}"),
+        *(Text(note, style="yellow") for note in notes_on(result)),
         _recall_table(result),
     ]
     position = _position_record(result)
@@ -89,6 +94,13 @@ def as_table(result: Evaluation) -> RenderableType:
         parts.append(Text("cost: " + ", ".join(f"{name} {value}" for name, value in cost_rows(result.cost)), style="dim"))
     parts.append(Text("seconds: " + ", ".join(f"{stage} {spent:.1f}" for stage, spent in result.seconds.items()), style="dim"))
     return Group(*parts)
+
+
+def notes_on(result: Evaluation) -> tuple[str, ...]:
+    """Sentences on which photos were looked at: those left out, and questions that are the database's own files."""
+    num_own = int(own_queries(result).sum())
+    own = f"{num_own} of the queries are the database's own files (the same bytes): that these are found says nothing"
+    return (*((str(result.left_out),) if result.left_out else ()), *((own,) if num_own else ()))
 
 
 def answer_rows(result: Evaluation) -> tuple[tuple[str, str], ...]:
