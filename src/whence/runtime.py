@@ -18,7 +18,7 @@ from typing import IO, Any, TypeVar
 
 import numpy as np
 
-from whence.errors import UnwritableFile, WhenceError
+from whence.errors import Stopped, UnwritableFile, WhenceError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -94,6 +94,17 @@ def map_threads(function: Callable[[T], R], items: Iterable[T], *, num_workers: 
         finally:
             for future in pending:
                 future.cancel()
+
+
+@contextlib.contextmanager
+def told_when_stopped(kept: str) -> Iterator[None]:
+    """Turn the user's Ctrl-C inside the block into a `Stopped` that says what is kept, unless it says so already."""
+    try:
+        yield
+    except Stopped:
+        raise
+    except KeyboardInterrupt as stop:
+        raise Stopped(kept) from stop
 
 
 @contextlib.contextmanager

@@ -177,6 +177,19 @@ class Photos(Sequence[Photo]):
         )
 
 
+def changed_rows(photos: Photos, before: Photos, *, columns: Iterable[str], is_new: bool = True) -> np.ndarray:
+    """Rows (M,) of `photos` whose `columns` differ from before, and with `is_new` those whose path was not there before."""
+    row_before = {path: row for row, path in enumerate(before.paths)}
+    rows = np.array([row_before.get(path, -1) for path in photos.paths], np.int64)
+    same = (rows >= 0) | (not is_new)
+    for name in columns:
+        if len(before):
+            now, then = photos.columns[name], before.columns[name][rows]
+            differs = (now != then) & ~((now != now) & (then != then))
+            same &= ~(differs & (rows >= 0))
+    return np.flatnonzero(~same)
+
+
 def _as_column(texts: Sequence[str], dtype: np.dtype) -> np.ndarray:
     if dtype.kind == "S":
         return np.array([text.encode() for text in texts], dtype)

@@ -223,7 +223,10 @@ def evaluate(
         left_out=left_out,
     )
     if num_done < len(whole.queries):
-        what = f"{num_done} of {len(whole.queries)} queries were done"
+        what = (
+            f"{num_done} of {len(whole.queries)} queries were done, and the figures are theirs" if num_done else "no query was done"
+        )
+        what += "; with --work FOLDER the next run goes on where this one stopped"
         raise EvaluationStopped(what, result if num_done else None)
     return result
 

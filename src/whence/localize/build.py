@@ -6,28 +6,30 @@ running it again goes on where it stopped, with the vocabulary it had begun with
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from whence.data.photos import COLUMNS, Photos
+from whence.data.photos import COLUMNS, Photos, changed_rows
 from whence.data.scan import scan_photos
-from whence.errors import CardMismatch, NoPhotos
+from whence.errors import CardMismatch, NoPhotos, Stopped, StoreError
 from whence.index.manifest import MANIFEST_NAME
 from whence.index.store import Store, estimate_bytes
 from whence.localize.engine import check_engine, code_bytes, write_engine
 from whence.localize.sources import MissingFolder, nothing_found, source_names, stored_paths
 from whence.models.descriptor import Described, DescriptorModel, load_model
-from whence.runtime import progress
+from whence.runtime import progress, told_when_stopped
 from whence.settings import BuildOptions
 from whence.types import SkippedPhoto
 
 STATE_BLOB = "descriptor-state"
+GO_ON = "run the same command again to go on"
 _VOLATILE_COLUMNS = {"mtime_ns", "ctime_ns"}
 """Columns that tell whether a file has to be read again: where they alone change, it is the same photo, and no news."""
 
@@ -129,7 +131,8 @@ def build_database(
     if is_begun(folder):
         with Store.open(folder) as before:
             known = before.photos
-    photos = scan_photos(*sources, positions=positions, known=known, show_progress=show_progress)
+    with told_when_stopped(f"while photos were being read; {str(folder)!r} is as it was, run the same command again"):
+        photos = scan_photos(*sources, positions=positions, known=known, show_progress=show_progress)
     if not len(photos):
         raise NoPhotos(nothing_found(sources, photos.skipped))
     if on_plan is not None:
@@ -191,14 +194,15 @@ class Build:
         photos = Photos(stored_paths(photos, self.store.path), photos.columns, root=self.store.path.parent)
         num_removed = self.store.remove(gone) if gone else 0
         before = self.store.photos
-        changed = _changed_rows(photos, before)
+        changed = changed_rows(photos, before, columns=COLUMNS.keys() - _VOLATILE_COLUMNS)
         files = photos.select(changed)
-        touched = photos.select(_changed_rows(photos, before, columns=_VOLATILE_COLUMNS, is_new=False))
+        touched = photos.select(changed_rows(photos, before, columns=_VOLATILE_COLUMNS, is_new=False))
         vocabulary = self._make_ready(photos)
         num_described = self._describe(files)
-        self._note_times(touched)
         num_new = len(set(self.store.photos.paths) - set(before.paths))
-        tidy(self.store)
+        with told_when_stopped(f"all photos are described and kept in {str(self.store.path)!r}; {GO_ON}"):
+            self._note_times(touched)
+            tidy(self.store)
         return BuildReport(
             path=str(self.store.path),
             model=self.model.name,
@@ -256,17 +260,24 @@ class Build:
         starts = np.searchsorted(group[order], np.arange(len(contents) + 1))
         pending = np.flatnonzero(~has)[np.argsort(first_rows[~has], kind="stable")]
         batch = _Batch(self, photos)
-        with progress("describing photos", total=len(pending), show=self.show_progress) as advance:
-            files = (photos.file(int(first_rows[i])) for i in pending)
-            results = self.model.describe_each(files, keep_local=self.options.keep_local)
-            for i, result in zip(pending, results, strict=True):
-                rows = order[starts[i] : starts[i + 1]]
-                if isinstance(result, Described):
-                    batch.put(contents[i], result, rows)
-                else:
-                    self.skipped += [SkippedPhoto(photos.paths[row], result.reason) for row in rows]
-                advance(1)
-        batch.commit()
+        try:
+            with progress("describing photos", total=len(pending), show=self.show_progress) as advance:
+                files = (photos.file(int(first_rows[i])) for i in pending)
+                results = self.model.describe_each(files, keep_local=self.options.keep_local)
+                for i, result in zip(pending, results, strict=True):
+                    rows = order[starts[i] : starts[i + 1]]
+                    if isinstance(result, Described):
+                        batch.put(contents[i], result, rows)
+                    else:
+                        self.skipped += [SkippedPhoto(photos.paths[row], result.reason) for row in rows]
+                    advance(1)
+            batch.commit()
+        except KeyboardInterrupt as stop:
+            with contextlib.suppress(StoreError):  # The commit itself was interrupted: the state before or after it stands.
+                batch.commit()
+            num = int(self.store.has_descriptors(contents[pending]).sum())
+            kept = f"{num} of {len(pending)} photos were described and are kept in {str(self.store.path)!r}"
+            raise Stopped(f"{kept}; {GO_ON}") from stop
         return batch.num_committed
 
 
@@ -330,18 +341,3 @@ def _as_settings(options: BuildOptions) -> dict[str, object]:
 
 def _is_same_state(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> bool:
     return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
-
-
-def _changed_rows(
-    photos: Photos, before: Photos, *, columns: Iterable[str] = COLUMNS.keys() - _VOLATILE_COLUMNS, is_new: bool = True
-) -> np.ndarray:
-    """Rows whose `columns` differ from before, and with `is_new` those whose path was not there before."""
-    row_before = {path: row for row, path in enumerate(before.paths)}
-    rows = np.array([row_before.get(path, -1) for path in photos.paths], np.int64)
-    same = (rows >= 0) | (not is_new)
-    for name in columns:
-        if len(before):
-            now, then = photos.columns[name], before.columns[name][rows]
-            differs = (now != then) & ~((now != now) & (then != then))
-            same &= ~(differs & (rows >= 0))
-    return np.flatnonzero(~same)
