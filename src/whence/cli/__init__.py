@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from whence.__main__ import EXIT_STOPPED
+from whence.__main__ import main as main
 from whence.cli import calibrate, convert, demo, doctor, evaluate, export, index, locate, match, models, study, train, warp, world
 from whence.cli.output import print_error
 from whence.errors import Stopped, WhenceError
@@ -24,7 +25,7 @@ class _Interrupted(BaseException):
 
 
 class _Verbs(TyperGroup):
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as stop:

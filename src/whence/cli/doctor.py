@@ -10,9 +10,9 @@ from pathlib import Path
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
 from whence.cli.output import as_size, print_json, show
+from whence.data.cells import as_text
 from whence.errors import WhenceError
 from whence.runtime import num_cores
 from whence.settings import load_settings
@@ -37,8 +37,8 @@ def doctor(
     else:
         table = Table(show_header=False, show_edge=False, pad_edge=False)
         for what, is_fine, detail in findings:
-            mark = Text("ok", style="green") if is_fine else Text("BROKEN", style="red")
-            table.add_row(mark if is_fine is not None else Text("-", style="dim"), Text(what), Text(detail))
+            mark = as_text("ok", style="green") if is_fine else as_text("BROKEN", style="red")
+            table.add_row(mark if is_fine is not None else as_text("-", style="dim"), as_text(what), as_text(detail))
         show(table)
     return 1 if any(is_fine is False for _, is_fine, _ in findings) else 0
 

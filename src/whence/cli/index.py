@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.text import Text
 
 from whence.cli.output import as_size, print_error, print_json, print_note, report_skipped, show
+from whence.data.cells import as_text, printable
 from whence.errors import BadOption, StoreFull
 from whence.settings import BuildOptions, load_settings, parse_options
 
@@ -146,7 +146,7 @@ def _move(path: str, moved: str, as_json: bool) -> int:
     if as_json:
         print_json({"moved": done.num_photos, "there": done.num_there, "database": path})
     else:
-        show(Text(f"{done.num_photos} photos of {path} lie elsewhere now, {done.num_there} of them were found there"))
+        show(as_text(f"{done.num_photos} photos of {path} lie elsewhere now, {done.num_there} of them were found there"))
     return 0
 
 
@@ -178,7 +178,7 @@ def _check(path: str, as_json: bool) -> int:
     if as_json:
         print_json({"database": path, "problems": problems})
     else:
-        show("\n".join(problems) if problems else f"{path} is sound")
+        show("\n".join(map(printable, problems or [f"{path} is sound"])))
     return 1 if problems else 0
 
 
@@ -187,7 +187,7 @@ def _say(as_json: bool, record: dict[str, object], what: str) -> int:
         print_json(record)
     else:
         number, path = record.values()
-        show(f"{number} {what} {path}")
+        show(as_text(f"{number} {what} {path}"))
     return 0
 
 
@@ -214,7 +214,7 @@ def _print_report(report: object, as_json: bool) -> int:
         print_note(f"{missing}; its photos are kept. {HOW_TO_GO_ON}")
     changes = ", ".join(f"{record[f'num_{what}']} {what}" for what in ("added", "updated", "removed") if record[f"num_{what}"])
     show(
-        f"{record['path']}: {record['num_photos']} photos, {record['num_with_point']} with coordinates, "
+        f"{printable(record['path'])}: {record['num_photos']} photos, {record['num_with_point']} with coordinates, "
         f"{record['num_descriptors']} descriptors of {record['model']} (vocabulary {record['vocabulary']}), "
         f"{as_size(record['size_bytes'])}\n"
         f"{changes or 'nothing changed'}; {record['num_described']} described in {record['seconds']:.1f} s"

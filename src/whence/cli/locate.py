@@ -12,9 +12,9 @@ from typing import Any
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
 from whence.cli.output import from_here, print_json, print_note, report_skipped, show, write_all
+from whence.data.cells import as_text, safe_cells
 from whence.data.photos import Photos
 from whence.errors import BadOption, NoPhotos, Stopped
 from whence.localize.localizer import RETRIEVE_ONLY, Localizer, LocateOptions
@@ -285,7 +285,7 @@ def write_csv(path: str, positions: Iterable[Position]) -> None:
             where = (one.point.lat, one.point.lon) if one.point else ("", "")
             best = (one.candidates[0].photo, one.candidates[0].similarity) if one.candidates else ("", "")
             row = (one.query, one.status, *where, one.radius_m, one.heading_deg, one.confidence, *best, one.reason)
-            table.writerow(["" if value is None else value for value in row])
+            table.writerow(safe_cells(row))
 
 
 def write_geojson(path: str, positions: Iterable[Position]) -> None:
@@ -329,12 +329,12 @@ def _place_text(position: Position, photo_root: Path) -> str:
 
 def _show_one(position: Position, photo_root: Path) -> None:
     sure = "" if position.confidence is None else f" (confidence {position.confidence:.2f})"
-    show(Text(f"{position.query}: {position.status}: {_place_text(position, photo_root)}{sure}", style="bold"))
+    show(as_text(f"{position.query}: {position.status}: {_place_text(position, photo_root)}{sure}", style="bold"))
     if not position.candidates:
         return
     if position.best_guess is not None and position.best_guess.point is not None:
         at = position.best_guess.point
-        show(Text(f"best guess, not an answer: {at.lat:.6f}, {at.lon:.6f}"))
+        show(as_text(f"best guess, not an answer: {at.lat:.6f}, {at.lon:.6f}"))
     table = Table(show_edge=False, pad_edge=False)
     for name in ("rank", "similarity", "inliers", "lat", "lon"):
         table.add_column(name, justify="right")
@@ -344,7 +344,7 @@ def _show_one(position: Position, photo_root: Path) -> None:
         where = ("-", "-") if point is None else (f"{point.lat:.6f}", f"{point.lon:.6f}")
         inliers = "-" if candidate.num_inliers is None else str(candidate.num_inliers)
         row = (str(candidate.rank), f"{candidate.similarity:.3f}", inliers, *where, from_here(photo_root / candidate.photo))
-        table.add_row(*map(Text, row))
+        table.add_row(*map(as_text, row))
     show(table)
     if not position.is_verified:
         print_note("not verified: the best match is shown, whether or not it is the place")
@@ -357,5 +357,5 @@ def _many_table(positions: list[Position], photo_root: Path) -> Table:
     for one in positions:
         similarity = f"{one.candidates[0].similarity:.3f}" if one.candidates else ""
         sure = "" if one.confidence is None else f"{one.confidence:.2f}"
-        table.add_row(*map(Text, (one.query, one.status, _place_text(one, photo_root), similarity, sure)))
+        table.add_row(*map(as_text, (one.query, one.status, _place_text(one, photo_root), similarity, sure)))
     return table

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from whence.data.cells import plain_cell
 from whence.data.photos import Photos
 from whence.data.positions import PositionTable, read_positions, read_table_text, sniff_delimiter
 from whence.data.scan import ReadOptions, check_matched, list_photos, read_files, read_list, scan_photos
@@ -222,7 +223,7 @@ def _read_pair_rows(path: Path) -> tuple[dict[str, list[str]], dict[str, int]]:
                 continue
             if len(cells) <= max(columns):
                 raise UnreadableTable(path, "a line without query or positives", line=reader.line_num)
-            query, positives = (cells[column].strip() for column in columns)
+            query, positives = (plain_cell(cells[column].strip()) for column in columns)
             if not query:
                 raise UnreadableTable(path, "a line without a query", line=reader.line_num)
             file = os.path.normpath(os.path.join(folder, query))

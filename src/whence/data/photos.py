@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from whence.data.cells import plain_cell
 from whence.errors import UnreadableTable
 from whence.types import GeoPoint, Photo, PlanePoint, SkippedPhoto
 
@@ -110,7 +111,7 @@ class Photos(Sequence[Photo]):
                 columns[name] = _as_column(texts, np.dtype(dtype))
             except ValueError as error:
                 raise UnreadableTable(path, f"column {name}: {error}") from None
-        return cls([line[0] for line in lines], columns, root=root)
+        return cls([plain_cell(line[0]) for line in lines], columns, root=root)
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from whence.data.cells import plain_cell
 from whence.data.exif import parse_exif_time
 from whence.data.names import parse_timestamp
 from whence.data.placement import Placement
@@ -92,7 +93,7 @@ def _read_csv(text: str, path: Path) -> dict[str, Placement]:
             if len(cells) != width:
                 reason = f"{len(cells)} fields where the header has {width}; names that hold {delimiter!r} need quotes"
                 raise UnreadableTable(path, reason, line=reader.line_num)
-            values = {field: cells[column].strip() for field, column in columns.items()}
+            values = {field: plain_cell(cells[column].strip()) for field, column in columns.items()}
             if delimiter != ",":
                 values = {field: value if field == "name" else value.replace(",", ".") for field, value in values.items()}
             _add(rows, values, source="csv", path=path, line=reader.line_num)

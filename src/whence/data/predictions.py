@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from whence.data.cells import plain_cell, safe_cells
 from whence.data.formats import EvaluationSet
 from whence.data.photos import Photos
 from whence.data.positions import read_table_text
@@ -45,14 +46,14 @@ class HasCandidates(Protocol):
 def write_predictions(path: str | Path, ranked: Iterable[HasCandidates]) -> None:
     """Write ranked candidates as CSV."""
     with atomic_write(path, "w") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv.writer(file)
         writer.writerow(_HEADER)
         for one in ranked:
             if not one.candidates:
-                writer.writerow((one.query, "", "", ""))
+                writer.writerow(safe_cells((one.query, "", "", "")))
             for candidate in one.candidates:
                 similarity = "" if math.isnan(candidate.similarity) else repr(float(candidate.similarity))
-                writer.writerow((one.query, candidate.rank, candidate.photo, similarity))
+                writer.writerow(safe_cells((one.query, candidate.rank, candidate.photo, similarity)))
 
 
 def read_predictions(path: str | Path) -> tuple[Ranked, ...]:
@@ -71,7 +72,7 @@ def read_predictions(path: str | Path) -> tuple[Ranked, ...]:
                 continue
             if len(cells) != len(_HEADER) or not cells[0]:
                 raise UnreadableTable(path, "a line must have query, rank, photo and similarity", line=reader.line_num)
-            candidates = found.setdefault(cells[0], [])
+            candidates = found.setdefault(plain_cell(cells[0]), [])
             if any(cells[1:]):
                 candidates.append(_candidate(cells, path, reader.line_num))
     except csv.Error as error:
@@ -154,4 +155,4 @@ def _candidate(cells: Sequence[str], path: str | Path, line: int) -> Candidate:
         raise UnreadableTable(path, f"rank {cells[1]!r} and similarity {cells[3]!r} must be numbers", line=line) from None
     if rank < 1 or not cells[2]:
         raise UnreadableTable(path, "a candidate needs a rank from 1 and a photo", line=line)
-    return Candidate(cells[2], rank, similarity)
+    return Candidate(plain_cell(cells[2]), rank, similarity)
