@@ -164,7 +164,7 @@ def test_points_on_both_sides_of_the_horizon_fold() -> None:
     assert reject_reason(matrix, either, "homography") == ""
     assert "fold" in reject_reason(matrix, np.r_[either, [[150.0, 30]]], "homography")
     # Beyond the horizon alone they are seen from behind, as a mirror image is.
-    assert reject_reason(matrix, either + [150, 0], "homography") == "the model mirrors the image"
+    assert reject_reason(matrix, either + np.array([150, 0]), "homography") == "the model mirrors the image"
     assert reject_reason(-matrix, either, "homography") == ""
 
 

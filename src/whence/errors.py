@@ -26,6 +26,8 @@
         ├── StoreFull            the disk refused the write; the previous state is intact
         └── CardMismatch         made with another model, or fitted on other photos
 
+Beside it stands `Stopped`, a `KeyboardInterrupt` that says what was kept when the user stopped a run.
+
 Every message names the file and, where there is one, the fix.
 """
 
@@ -39,6 +41,10 @@ from pathlib import Path
 
 class WhenceError(Exception):
     """Base of all errors Whence raises on purpose."""
+
+
+class Stopped(KeyboardInterrupt):
+    """The user stopped a run (Ctrl-C); says what was done and is kept. `except Exception` lets it pass, as any interrupt."""
 
 
 class InputError(WhenceError):

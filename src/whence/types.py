@@ -69,6 +69,8 @@ class Photo:
     height: int = 0
     size_bytes: int = 0
     mtime_ns: int = 0
+    ctime_ns: int = 0
+    """When the file, or what the system keeps about it, last changed; unlike `mtime_ns` nobody can put it back. 0: not known."""
 
 
 class SkippedPhoto(NamedTuple):

@@ -8,6 +8,7 @@ from pathlib import Path
 import typer
 
 from whence.cli.output import as_size, from_here, print_json, show
+from whence.data.cells import as_text
 from whence.errors import BadOption, MissingExtra
 
 
@@ -58,5 +59,5 @@ def convert(
         record = {"model": card.name, "file": str(target), "num_bytes": target.stat().st_size}
         print_json({**record, "sha256": sha256_of(target), "card": asdict(card)})
     else:
-        show(f"{card.name}: {from_here(target)}, {as_size(target.stat().st_size)}")
+        show(as_text(f"{card.name}: {from_here(target)}, {as_size(target.stat().st_size)}"))
     return 0

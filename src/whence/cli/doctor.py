@@ -10,9 +10,9 @@ from pathlib import Path
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
 from whence.cli.output import as_size, print_json, show
+from whence.data.cells import as_text
 from whence.errors import WhenceError
 from whence.runtime import num_cores
 from whence.settings import load_settings
@@ -42,8 +42,8 @@ def doctor(
     else:
         table = Table(show_header=False, show_edge=False, pad_edge=False)
         for what, is_fine, detail in findings:
-            mark = Text("ok", style="green") if is_fine else Text("BROKEN", style="red")
-            table.add_row(mark if is_fine is not None else Text("-", style="dim"), Text(what), Text(detail))
+            mark = as_text("ok", style="green") if is_fine else as_text("BROKEN", style="red")
+            table.add_row(mark if is_fine is not None else as_text("-", style="dim"), as_text(what), as_text(detail))
         show(table)
     return 1 if any(is_fine is False for _, is_fine, _ in findings) else 0
 
@@ -107,6 +107,8 @@ def _database(named: str | None) -> list[Finding]:
     if named is None and not Path(path).exists():
         return []
     from whence.index.store import Store
+    from whence.localize.maintain import HOW_TO_GO_ON
+    from whence.localize.sources import missing_folders, source_files
 
     try:
         with Store.open(path) as store:
@@ -114,6 +116,8 @@ def _database(named: str | None) -> list[Finding]:
             detail = (
                 f"{store.num_photos} photos, {store.num_descriptors} descriptors of {store.card_id}, {as_size(store.size_bytes)}"
             )
+            lost = missing_folders(store.photos, source_files(store.options.get("sources", []), store.path))
     except WhenceError as error:
         return [(f"database {path}", False, str(error))]
-    return [(f"database {path}", not problems, "; ".join([detail, *problems]))]
+    findings: list[Finding] = [(f"database {path}", not problems, "; ".join([detail, *problems]))]
+    return [*findings, *((f"photos of {path}", False, f"{one}. {HOW_TO_GO_ON}") for one in lost)]

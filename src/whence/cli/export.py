@@ -9,6 +9,7 @@ import numpy as np
 import typer
 
 from whence.cli.output import as_size, print_json, show
+from whence.data.cells import as_text
 from whence.errors import BadOption, MissingExtra, NoPhotos, UnreadableImage
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def export(
         print_json({**asdict(report), "model": model, "parities": parities})
         return 0
     sizes = "any height and width" if report.is_size_free else "{} x {} pixels only".format(*report.parities[0].size_px)
-    show(f"{report.path}: {model} in {report.precision}, {as_size(report.size_bytes)}, batches of any size, {sizes}")
+    show(as_text(f"{report.path}: {model} in {report.precision}, {as_size(report.size_bytes)}, batches of any size, {sizes}"))
     for (height, width), cosine, difference in report.parities:
         show(f"at {height} x {width}: cosine to torch at least {cosine:.6f}, largest difference {difference:.2e}")
     return 0

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from whence.cli.output import as_size, print_json, print_note, report_remarks, report_skipped, show
+from whence.cli.output import as_size, print_error, print_json, print_note, report_remarks, report_skipped, show
+from whence.data.cells import as_text, printable
 from whence.errors import BadOption, StoreFull
 from whence.settings import BuildOptions, load_settings, parse_options
 
@@ -39,6 +40,12 @@ def index(
     estimate: bool = typer.Option(False, "--estimate", help="Only say how much work and disk it would take."),
     refresh: bool = typer.Option(False, "--refresh", help="Bring the database up to date with the folders it was made from."),
     refit: bool = typer.Option(False, "--refit", help="Fit the vocabulary on all photos again and describe them again."),
+    yes_remove: bool = typer.Option(
+        False, "--yes-remove", help="With --refresh or --refit: remove photos also where their whole folder is empty or gone."
+    ),
+    moved: str = typer.Option(
+        None, "--moved", help="OLD=NEW: the photos of folder OLD lie in NEW now; nothing is described again."
+    ),
     remove: list[str] = typer.Option([], "--remove", help="Photo to take out of the database. May be repeated."),
     merge: str = typer.Option(None, "--merge", help="Another database to take over; same model and vocabulary."),
     export_npy: str = typer.Option(
@@ -59,19 +66,23 @@ def index(
 
     path = load_settings(flags={"database": database}).database
     progress = False if quiet or as_json else None
-    named = [merge, export_npy, import_npy, prepare_for]
+    named = [merge, export_npy, import_npy, prepare_for, moved]
     jobs = [bool(photos), refresh, refit, bool(remove), check, *(name is not None for name in named)]
     if sum(jobs) != 1:
         raise BadOption(
-            "give photos to index, or one of --refresh, --refit, --remove, --merge, --export-npy, --import-npy, --prepare-for, "
-            "--check"
+            "give photos to index, or one of --refresh, --refit, --moved, --remove, --merge, --export-npy, --import-npy, "
+            "--prepare-for, --check"
         )
+    if yes_remove and not (refresh or refit):
+        raise BadOption("--yes-remove goes with --refresh or --refit")
     if prepare_for is not None:
         return _prepare(path, prepare_for, parse_options(scorer_option), show_progress=progress, as_json=as_json)
     if check:
         return _check(path, as_json)
     if remove:
-        return _say(as_json, {"removed": maintain.remove_photos(path, remove), "database": path}, "photos removed from")
+        return _remove(path, remove, as_json)
+    if moved is not None:
+        return _move(path, moved, as_json)
     if merge is not None:
         return _say(as_json, {"added": maintain.merge_databases(path, merge), "database": path}, "photos taken over into")
     if export_npy is not None:
@@ -84,7 +95,8 @@ def index(
         )
     if refresh or refit:
         job = maintain.refresh_database if refresh else maintain.refit_database
-        return _finish(job(path, show_progress=progress), as_json, is_calibrated=not no_calibrate, show_progress=progress)
+        report = job(path, removes_missing=yes_remove, show_progress=progress)
+        return _finish(report, as_json, is_calibrated=not no_calibrate, show_progress=progress)
     given = {"model": model, "dtype": dtype, "engine": engine, "model_options": parse_options(option) or None}
     given |= {"keep_local": keep_local or None, "allow_null_island": allow_null_island or None}
     before = build.stored_options(path) or BuildOptions(model=load_settings().model)
@@ -144,6 +156,43 @@ def _prepare(path: str, scorer: str, options: dict[str, Any], *, show_progress: 
     return 0
 
 
+def _remove(path: str, photos: list[str], as_json: bool) -> int:
+    """Take photos out; exit code 1 where one of them was not in there."""
+    from whence.localize import maintain
+
+    unknown = maintain.unknown_photos(path, photos)
+    record = {"removed": maintain.remove_photos(path, photos), "database": path}
+    if as_json:
+        print_json({**record, "not_there": unknown})
+    else:
+        _say(False, record, "photos removed from")
+        for name in unknown:
+            print_error(f"{path} has no photo {name!r}")
+    return 1 if unknown else 0
+
+
+def _move(path: str, moved: str, as_json: bool) -> int:
+    from whence.localize import maintain
+
+    done = maintain.move_photos(path, *_split_moved(moved))
+    if as_json:
+        print_json({"moved": done.num_photos, "there": done.num_there, "database": path})
+    else:
+        show(as_text(f"{done.num_photos} photos of {path} lie elsewhere now, {done.num_there} of them were found there"))
+    return 0
+
+
+def _split_moved(moved: str) -> tuple[str, str]:
+    """The two folders of OLD=NEW; of several "=" the first behind which there is something."""
+    places = [at for at, letter in enumerate(moved) if letter == "="]
+    if not places:
+        raise BadOption(f"--moved takes OLD=NEW, two folders, not {moved!r}")
+    at = next((at for at in places if Path(moved[at + 1 :]).exists()), places[0])
+    if not moved[:at] or not moved[at + 1 :]:
+        raise BadOption(f"--moved takes OLD=NEW, two folders, not {moved!r}")
+    return moved[:at], moved[at + 1 :]
+
+
 def _check_space(path: str, size_bytes: int) -> None:
     folder = Path(path).absolute()
     while not folder.exists():
@@ -161,7 +210,7 @@ def _check(path: str, as_json: bool) -> int:
     if as_json:
         print_json({"database": path, "problems": problems})
     else:
-        show("\n".join(problems) if problems else f"{path} is sound")
+        show("\n".join(map(printable, problems or [f"{path} is sound"])))
     return 1 if problems else 0
 
 
@@ -170,7 +219,7 @@ def _say(as_json: bool, record: dict[str, object], what: str) -> int:
         print_json(record)
     else:
         number, path = record.values()
-        show(f"{number} {what} {path}")
+        show(as_text(f"{number} {what} {path}"))
     return 0
 
 
@@ -185,6 +234,8 @@ def _print_plan(plan: object, as_json: bool) -> int:
 
 
 def _print_report(report: BuildReport, as_json: bool, *, calibration: str) -> None:
+    from whence.localize.maintain import HOW_TO_GO_ON
+
     record = asdict(report)
     if as_json:
         record["skipped"] = [{"photo": path, "reason": reason} for path, reason in record["skipped"]]
@@ -192,9 +243,11 @@ def _print_report(report: BuildReport, as_json: bool, *, calibration: str) -> No
         return
     report_skipped(report.skipped)
     report_remarks(report.remarks)
+    for missing in report.missing:
+        print_note(f"{missing}; its photos are kept. {HOW_TO_GO_ON}")
     changes = ", ".join(f"{record[f'num_{what}']} {what}" for what in ("added", "updated", "removed") if record[f"num_{what}"])
     show(
-        f"{record['path']}: {record['num_photos']} photos, {record['num_with_point']} with coordinates, "
+        f"{printable(record['path'])}: {record['num_photos']} photos, {record['num_with_point']} with coordinates, "
         f"{record['num_descriptors']} descriptors of {record['model']} (vocabulary {record['vocabulary']}), "
         f"{as_size(record['size_bytes'])}\n"
         f"{changes or 'nothing changed'}; {record['num_described']} described in {record['seconds']:.1f} s"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
 from whence.cli.output import print_json, show
+from whence.data.cells import as_text
 from whence.errors import BadOption
 from whence.settings import parse_options
 
@@ -69,8 +69,10 @@ def _list_studies(as_json: bool) -> int:
     for title in ("study, option", "what it is", "default"):
         table.add_column(title, overflow="fold")
     for one in found:
-        table.add_row(Text(one.name, style="bold"), Text(one.summary))
+        table.add_row(as_text(one.name, style="bold"), as_text(one.summary))
         for entry in one.options:
-            table.add_row(Text(f"  {entry.name}"), Text(entry.help), Text("needed" if entry.is_needed else str(entry.default)))
+            table.add_row(
+                as_text(f"  {entry.name}"), as_text(entry.help), as_text("needed" if entry.is_needed else str(entry.default))
+            )
     show(table)
     return 0

@@ -37,8 +37,11 @@ COLUMNS: dict[str, type | str] = {
     "height": np.int32,
     "size_bytes": np.int64,
     "mtime_ns": np.int64,
+    "ctime_ns": np.int64,
 }
 """Name -> dtype of every column but the path. Missing numbers are NaN, missing text is empty, missing times `NO_TIME`."""
+LATER_COLUMNS: dict[str, int] = {"ctime_ns": 0}
+"""Columns that older databases and tables lack, and what stands in for them."""
 
 
 class Photos(Sequence[Photo]):
@@ -110,16 +113,17 @@ class Photos(Sequence[Photo]):
         """
         rows = read_rows(read_text(path), path=path, delimiter=",")
         header = next(rows, None)
-        if header is None or header.cells != ["path", *COLUMNS]:
+        titles = [] if header is None else header.cells
+        if [*titles, *(name for name in LATER_COLUMNS if name not in titles)] != ["path", *COLUMNS]:
             raise UnreadableTable(path, f"the first line must be path,{','.join(COLUMNS)}", line=1)
         lines = []
         for row in rows:
-            if len(row.cells) != 1 + len(COLUMNS):
-                raise UnreadableTable(path, f"{len(row.cells)} fields instead of {1 + len(COLUMNS)}", line=row.line)
+            if len(row.cells) != len(titles):
+                raise UnreadableTable(path, f"{len(row.cells)} fields instead of {len(titles)}", line=row.line)
             lines.append(row.cells)
         columns = {}
         for i, (name, dtype) in enumerate(COLUMNS.items(), start=1):
-            texts = [line[i] for line in lines]
+            texts = [line[i] if i < len(titles) else str(LATER_COLUMNS[name]) for line in lines]
             try:
                 columns[name] = _as_column(texts, np.dtype(dtype))
             except ValueError as error:
@@ -193,7 +197,21 @@ class Photos(Sequence[Photo]):
             height=int(get["height"]),
             size_bytes=int(get["size_bytes"]),
             mtime_ns=int(get["mtime_ns"]),
+            ctime_ns=int(get["ctime_ns"]),
         )
+
+
+def changed_rows(photos: Photos, before: Photos, *, columns: Iterable[str], is_new: bool = True) -> np.ndarray:
+    """Rows (M,) of `photos` whose `columns` differ from before, and with `is_new` those whose path was not there before."""
+    row_before = {path: row for row, path in enumerate(before.paths)}
+    rows = np.array([row_before.get(path, -1) for path in photos.paths], np.int64)
+    same = (rows >= 0) | (not is_new)
+    for name in columns:
+        if len(before):
+            now, then = photos.columns[name], before.columns[name][rows]
+            differs = (now != then) & ~((now != now) & (then != then))
+            same &= ~(differs & (rows >= 0))
+    return np.flatnonzero(~same)
 
 
 def _as_column(texts: Sequence[str], dtype: np.dtype) -> np.ndarray:
@@ -244,4 +262,5 @@ def _as_row(photo: Photo) -> tuple[object, ...]:
         photo.height,
         photo.size_bytes,
         photo.mtime_ns,
+        photo.ctime_ns,
     )

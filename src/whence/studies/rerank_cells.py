@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from whence.data.cells import safe_cells
 from whence.data.photos import Photos
 from whence.data.pictures import write_picture
 from whence.errors import BadOption, UnreadableTable
@@ -175,7 +176,7 @@ def _write_changes(path: Path, lists: Shortlists, features: np.ndarray, order: n
         for query in changed:
             paths = [database.paths[rows[query, 0]] for rows in (lists.found, order)]
             change = "helped" if is_right[query] else "hurt"
-            table.writerow((queries.paths[query], change, *paths, f"{features[query, 0]:.2f}"))
+            table.writerow(safe_cells((queries.paths[query], change, *paths, f"{features[query, 0]:.2f}")))
     shown = [query for wanted in (False, True) for query in [one for one in changed if is_right[one] == wanted][:NUM_SHOWN]]
     lines = [
         Change(

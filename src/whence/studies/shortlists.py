@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from whence.data.cells import plain_cell
 from whence.data.formats import EvaluationSet, read_frames
 from whence.evaluation.describing import SetDescriber
 from whence.evaluation.metrics import bootstrap_interval, first_hit_by_distance, first_hit_in_lists
@@ -158,4 +159,4 @@ def rows_beside(photo: Path) -> dict[str, dict[str, str]]:
     if table is None:
         return {}
     with open(table, newline="", encoding="utf-8") as file:
-        return {str((table.parent / row["path"]).resolve()): row for row in csv.DictReader(file)}
+        return {str((table.parent / plain_cell(row["path"])).resolve()): row for row in csv.DictReader(file)}
