@@ -15,19 +15,14 @@ from hypothesis import strategies as st
 from conftest import draw_place, view_of, write_street
 from whence.cli import run
 from whence.errors import BadOption, CalibrationMismatch, NoPhotos, UnreadableTable
-from whence.evaluation.confidence import (
-    fit_calibration,
-    fit_logistic,
-    logistic,
-    reliability,
-    trials_of_database,
-    weighted_quantile,
-)
+from whence.evaluation.confidence import fit_calibration, fit_logistic, reliability, weighted_quantile
+from whence.evaluation.trials import logistic, trials_of_database
 from whence.geo import distance_m, move
 from whence.index.store import Store
 from whence.localize.localizer import RETRIEVE_ONLY, Localizer, LocateOptions
 from whence.localize.position import MAX_SPACING_M, MIN_SCALE_M, position_of_accepted, spacing_at
-from whence.localize.rerank import RerankOptions, rerank
+from whence.localize.rerank import rerank
+from whence.localize.rerank_options import RerankOptions
 from whence.localize.verify import (
     confidence_of,
     features_of,

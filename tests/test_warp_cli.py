@@ -17,7 +17,8 @@ from whence.data.pictures import draw_view_pair, draw_warped_pair
 from whence.index.store import Store
 from whence.localize.localizer import Localizer
 from whence.localize.prepare import prepare_photos
-from whence.localize.rerank import PreparedPhotos, RerankOptions
+from whence.localize.prepared_photos import PreparedPhotos
+from whence.localize.rerank_options import RerankOptions
 from whence.models.warp import Regressor
 from whence.models.zoo import network_for
 from whence.registry import get_card

@@ -52,6 +52,8 @@ class BuildOptions:
     commit_seconds: float = 20.0
     """Seconds between two commits at most: what a killed run loses."""
     seed: int = 0
+    allow_null_island: bool = False
+    """Whether latitude 0, longitude 0 is a place; else it is what cameras and programs write for "no fix"."""
 
     def __post_init__(self) -> None:
         if self.dtype not in ("float32", "float16"):

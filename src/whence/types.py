@@ -88,13 +88,15 @@ class PairEvidence:
     """What candidates are re-ordered by; larger is better, 0 for nothing."""
     num_matches: int = 0
     num_inliers: int | None = 0
-    """Matches that fit one geometry; None from scorers that match no points."""
+    """Matches that fit one geometry; None where none was looked for: scorers that match no points, comparisons cut short."""
     coverage: float = 0.0
     """Share of the query's 4 x 4 cells that hold an inlier; of the two images the smaller share."""
     num_keypoints: int = 0
     """Keypoints of the image that has fewer."""
     is_stopped: bool = False
-    """Whether the comparison was cut short because the candidate could not come first any more."""
+    """Whether the comparison was cut short because the candidate could not come first any more; its inliers are not known then."""
+    surprise: float | None = None
+    """Minus log10 of how many geometries as good as this chance would give; None where no geometry was looked for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,6 +122,15 @@ class Match:
     """Share of 4 x 4 cells that hold an inlier, of the two images the smaller."""
     reason: str = ""
     """Why there is no geometry; empty where there is one."""
+    confidence: float | None = None
+    """Probability that both show the same thing, of pairs half of which do; None where nothing calibrated it."""
+    surprise: float = 0.0
+    """Minus log10 of how many geometries as good as this chance would give: about 0 for chance."""
+
+    @property
+    def is_match(self) -> bool:
+        """Whether they are taken to show the same thing: there is a geometry that chance does not give."""
+        return self.matrix is not None
 
     @property
     def num_matches(self) -> int:
@@ -185,6 +196,11 @@ class Candidate:
     """Rank before re-ranking; None where nothing was re-ranked."""
     evidence: PairEvidence | None = None
     """What the comparison with the query found; None where none was made."""
+
+    @property
+    def is_passed_over(self) -> bool:
+        """Whether it was not compared to the end because it could not come first any more."""
+        return self.evidence is not None and self.evidence.is_stopped
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,10 +28,11 @@ def calibrate(
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar."),
 ) -> int:
     """Compare the database's photos with each other: near ones are genuine, far ones impostors. Fit, show, keep."""
-    from whence.evaluation.confidence import GENUINE_M, fit_calibration, reliability, trials_of_database
+    from whence.evaluation.confidence import check_askable, fit_calibration, reliability
+    from whence.evaluation.trials import GENUINE_M, trials_of_database
     from whence.index.store import Store
     from whence.localize.localizer import Localizer
-    from whence.localize.rerank import RerankOptions
+    from whence.localize.rerank_options import RerankOptions
     from whence.localize.verify import find_calibration, key_of, store_calibration, write_calibration
 
     path = load_settings(flags={"database": database}).database
@@ -45,6 +46,7 @@ def calibrate(
             record = asdict(calibration)
             print_json(record) if as_json else show(_as_table(record))
             return 0
+        check_askable(localizer)
         progress = False if quiet or as_json else None
         trials = trials_of_database(localizer, options=options, max_photos=max_photos, show_progress=progress)
         source = f"{len(trials.gaps_m)} questions of the database's own photos"

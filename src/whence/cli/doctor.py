@@ -18,7 +18,12 @@ from whence.runtime import num_cores
 from whence.settings import load_settings
 
 _CORE = ("numpy", "pillow", "opencv-python-headless", "faiss-cpu", "pyproj", "typer", "rich")
-_EXTRAS = {"fast": ("simplejpeg", "fast JPEG decoding"), "heic": ("pillow-heif", "HEIC photos"), "torch": ("torch", "networks")}
+_EXTRAS = {
+    "fast": ("simplejpeg", "fast JPEG decoding"),
+    "heic": ("pillow-heif", "HEIC photos"),
+    "raw": ("rawpy", "raw photos"),
+    "torch": ("torch", "networks"),
+}
 
 
 _OWN_SUMMARY = "Where was this photo taken?"

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from whence.cli.output import print_json, print_note, show, write_all
+from whence.cli.output import print_json, print_note, report_remarks, show, write_all
 from whence.data.formats import EvaluationSet, read_frames
 from whence.data.predictions import PairNames, Ranked, read_hloc_pairs, read_predictions, write_hloc_pairs, write_predictions
-from whence.data.scan import scan_photos
+from whence.data.scan import ReadOptions, scan_photos
 from whence.errors import BadOption, NoPhotos
 from whence.runtime import check_place
 from whence.settings import load_settings, parse_options
@@ -65,6 +65,9 @@ def evaluate(
     calibration: str = typer.Option(None, help="With --rerank: verify with this calibration file instead of the packaged one."),
     query_mode: str = typer.Option(None, help="How queries are looked at: hard_resize, five_crops, maj_voting, panorama, ..."),
     query_size: str = typer.Option(None, help="Height and width for --query-mode, as 480x640. Default: the model's own."),
+    allow_null_island: bool = typer.Option(
+        False, "--allow-null-island", help="Take latitude 0, longitude 0 for a place instead of a missing fix."
+    ),
     fit_on: str = typer.Option(None, "--fit-on", help="Fit what a model fits (PCA, words) on this folder, not on the database."),
     frugal: bool = typer.Option(False, "--frugal", help="Keep descriptors in a temporary file instead of in memory."),
     save_predictions: str = typer.Option(None, help="Write the ranked candidates to this CSV file."),
@@ -82,7 +85,7 @@ def evaluate(
     from whence.evaluation.benchmarks import EvaluationOptions, EvaluationStopped
     from whence.evaluation.benchmarks import evaluate as run
     from whence.evaluation.foreign import evaluate_predictions
-    from whence.localize.rerank import rerank_options
+    from whence.localize.rerank_options import rerank_options
     from whence.models.views import parse_views
 
     options = EvaluationOptions(
@@ -105,7 +108,9 @@ def evaluate(
         fit_folder=None if fit_on is None else Path(fit_on),
     )
     folders = (database_folder, queries_folder)
-    chosen = _read_set(data, protocol, split, folders, frames, leave_one_out, positions)
+    reading = ReadOptions(allow_null_island=allow_null_island)
+    chosen = _read_set(data, protocol, split, folders, frames, leave_one_out, positions, reading)
+    report_remarks(dict.fromkeys((*chosen.database.remarks, *chosen.queries.remarks)))
     if pairs_root is not None and save_pairs is None:
         raise BadOption("--pairs-root goes with --save-pairs")
     pairs = None if save_pairs is None else PairNames.of(chosen, root=pairs_root)
@@ -226,6 +231,7 @@ def _read_set(
     frames: int | None,
     leave_one_out: bool,
     positions: str | None,
+    options: ReadOptions,
 ) -> EvaluationSet:
     """The set a person means: a published one, walks with --frames, one collection with --leave-one-out, else as it is laid out."""
     from whence.evaluation.published import datasets_folder, find_set, open_published, open_set, sizes_note
@@ -238,20 +244,20 @@ def _read_set(
                 f"the protocol {name} says how the set is read: leave out --split, folders, --frames and --leave-one-out"
             )
         root = find_set(name, folder=data if protocol else None, datasets=datasets_folder())
-        found = open_published(name, root)
+        found = open_published(name, root, options=options)
         if note := sizes_note(name, found):
             print_note(note)
         return found
     if leave_one_out:
         if frames is not None:
             raise BadOption("--leave-one-out and --frames exclude each other")
-        photos = scan_photos(data, positions=positions)
+        photos = scan_photos(data, positions=positions, **options._asdict())
         if not len(photos):
             raise NoPhotos(f"no readable photos under {data!r}")
         return EvaluationSet(path.resolve().name, photos, photos)
     if frames is not None:
-        return read_frames(path, tolerance_frames=frames, database_folder=folders[0], queries_folder=folders[1])
-    return open_set(path, split=split, database_folder=folders[0], queries_folder=folders[1], positions=positions)
+        return read_frames(path, tolerance_frames=frames, database_folder=folders[0], queries_folder=folders[1], options=options)
+    return open_set(path, split=split, database_folder=folders[0], queries_folder=folders[1], positions=positions, options=options)
 
 
 def _numbers(text: str, flag: str) -> tuple[float, ...]:

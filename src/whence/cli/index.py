@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from whence.cli.output import as_size, print_error, print_json, print_note, report_skipped, show
+from whence.cli.output import as_size, print_error, print_json, print_note, report_remarks, report_skipped, show
 from whence.data.cells import as_text, printable
 from whence.errors import BadOption, StoreFull
 from whence.settings import BuildOptions, load_settings, parse_options
 
 if TYPE_CHECKING:
-    from whence.localize.build import BuildPlan
+    from whence.localize.build import BuildPlan, BuildReport
 
 
 def register(app: typer.Typer) -> None:
@@ -32,6 +32,9 @@ def index(
     dtype: str = typer.Option("float32", help="How descriptors are stored: float32 or float16."),
     engine: str = typer.Option(
         "auto", help='Search engine: auto, flat (exact), or a faiss factory string like "IVF1024,PQ64x4fs".'
+    ),
+    allow_null_island: bool = typer.Option(
+        False, "--allow-null-island", help="Take latitude 0, longitude 0 for a place instead of a missing fix."
     ),
     keep_local: bool = typer.Option(False, "--keep-local", help="Keep local descriptors too, for re-ranking."),
     estimate: bool = typer.Option(False, "--estimate", help="Only say how much work and disk it would take."),
@@ -52,6 +55,9 @@ def index(
     prepare_for: str = typer.Option(None, "--prepare-for", help="Keep what this pair scorer needs of the photos, e.g. geowarp."),
     scorer_option: list[str] = typer.Option([], "--scorer-option", help="With --prepare-for: name=value. May be repeated."),
     check: bool = typer.Option(False, "--check", help="Look through the whole database for damage."),
+    no_calibrate: bool = typer.Option(
+        False, "--no-calibrate", help="Fit no calibration on the photos where the model comes without one."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of text."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar."),
 ) -> int:
@@ -89,9 +95,10 @@ def index(
         )
     if refresh or refit:
         job = maintain.refresh_database if refresh else maintain.refit_database
-        return _print_report(job(path, removes_missing=yes_remove, show_progress=progress), as_json)
+        report = job(path, removes_missing=yes_remove, show_progress=progress)
+        return _finish(report, as_json, is_calibrated=not no_calibrate, show_progress=progress)
     given = {"model": model, "dtype": dtype, "engine": engine, "model_options": parse_options(option) or None}
-    given["keep_local"] = keep_local or None
+    given |= {"keep_local": keep_local or None, "allow_null_island": allow_null_island or None}
     before = build.stored_options(path) or BuildOptions(model=load_settings().model)
     options = replace(before, **{name: value for name, value in given.items() if value is not None})
     if estimate:
@@ -105,12 +112,37 @@ def index(
             )
 
     report = build.build_database(photos, path=path, options=options, positions=positions, show_progress=progress, on_plan=announce)
-    return _print_report(report, as_json)
+    return _finish(report, as_json, is_calibrated=not no_calibrate, show_progress=progress)
+
+
+def _finish(report: BuildReport, as_json: bool, *, is_calibrated: bool, show_progress: bool | None) -> int:
+    """Print what was done; before, where nothing calibrated answers of this model, fit a calibration on the photos themselves."""
+    remark = _calibrate(report, show_progress=show_progress) if is_calibrated and report.num_described else ""
+    _print_report(report, as_json, calibration=remark)
+    return 0
+
+
+def _calibrate(report: BuildReport, *, show_progress: bool | None) -> str:
+    """What came of it, in words; the calibration is kept in the database."""
+    from whence.evaluation.confidence import SHARE_OF_DESCRIBING, calibrate_sample
+    from whence.index.store import Store
+    from whence.localize.localizer import Localizer
+    from whence.localize.verify import store_calibration
+
+    with Localizer.open(report.path) as localizer:
+        own = calibrate_sample(localizer, max_seconds=SHARE_OF_DESCRIBING * report.seconds, show_progress=show_progress)
+    if own.is_new and own.calibration is not None:
+        with Store.open(report.path, writable=True) as store:
+            store_calibration(store, own.calibration)
+        return f"calibrated on {own.reason}"
+    if own.calibration is None:
+        return f"answers will not be verified: {own.reason}"
+    return ""
 
 
 def _prepare(path: str, scorer: str, options: dict[str, Any], *, show_progress: bool | None, as_json: bool) -> int:
     from whence.localize.prepare import prepare_photos
-    from whence.localize.rerank import RerankOptions
+    from whence.localize.rerank_options import RerankOptions
 
     report = prepare_photos(path, options=RerankOptions(scorer, scorer_options=options), show_progress=show_progress)
     if as_json:
@@ -201,16 +233,17 @@ def _print_plan(plan: object, as_json: bool) -> int:
     return 0
 
 
-def _print_report(report: object, as_json: bool) -> int:
+def _print_report(report: BuildReport, as_json: bool, *, calibration: str) -> None:
     from whence.localize.maintain import HOW_TO_GO_ON
 
-    record = asdict(report)  # type: ignore[call-overload]
+    record = asdict(report)
     if as_json:
         record["skipped"] = [{"photo": path, "reason": reason} for path, reason in record["skipped"]]
-        print_json(record)
-        return 0
-    report_skipped(report.skipped)  # type: ignore[attr-defined]
-    for missing in report.missing:  # type: ignore[attr-defined]
+        print_json({**record, "calibration": calibration})
+        return
+    report_skipped(report.skipped)
+    report_remarks(report.remarks)
+    for missing in report.missing:
         print_note(f"{missing}; its photos are kept. {HOW_TO_GO_ON}")
     changes = ", ".join(f"{record[f'num_{what}']} {what}" for what in ("added", "updated", "removed") if record[f"num_{what}"])
     show(
@@ -219,4 +252,5 @@ def _print_report(report: object, as_json: bool) -> int:
         f"{as_size(record['size_bytes'])}\n"
         f"{changes or 'nothing changed'}; {record['num_described']} described in {record['seconds']:.1f} s"
     )
-    return 0
+    if calibration:
+        print_note(calibration)

@@ -13,13 +13,13 @@ from typing import Any
 import typer
 from rich.table import Table
 
-from whence.cli.output import from_here, print_json, print_note, report_skipped, show, write_all
+from whence.cli.output import EXIT_UNKNOWN, from_here, print_json, print_note, report_skipped, show, write_all
 from whence.data.cells import as_text, safe_cells
 from whence.data.photos import Photos
 from whence.errors import BadOption, NoPhotos, Stopped
 from whence.localize.localizer import RETRIEVE_ONLY, Localizer, LocateOptions
 from whence.localize.maintain import HOW_TO_GO_ON
-from whence.localize.rerank import rerank_options
+from whence.localize.rerank_options import rerank_options
 from whence.localize.retrieve import Around
 from whence.localize.sources import missing_folders, source_files
 from whence.models.views import parse_views
@@ -27,9 +27,20 @@ from whence.runtime import atomic_write, check_place
 from whence.settings import NO_OPTIONS, load_settings, parse_options
 from whence.types import GeoPoint, PairScorer, Position, SkippedPhoto
 
-EXIT_UNKNOWN = 3
 NUM_SHOWN = 5
-_COLUMNS = ("query", "status", "lat", "lon", "radius_m", "heading_deg", "confidence", "best_photo", "similarity", "reason")
+_COLUMNS = (
+    "query",
+    "status",
+    "lat",
+    "lon",
+    "radius_m",
+    "heading_deg",
+    "confidence",
+    "is_verified",
+    "best_photo",
+    "similarity",
+    "reason",
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -70,6 +81,9 @@ def locate(
     copies_to: str = typer.Option(None, "--copies-to", help="Folder for --write copies."),
     include_unverified: bool = typer.Option(False, "--include-unverified", help="With --write: matches nothing verified, too."),
     yes: bool = typer.Option(False, "--yes", help="With --write: do not ask."),
+    allow_null_island: bool = typer.Option(
+        False, "--allow-null-island", help="With --missing: take latitude 0, longitude 0 for a place instead of a missing fix."
+    ),
     undo: str = typer.Option(None, "--undo", help="Remove what the --write that made this undo file wrote, if unchanged."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar."),
 ) -> int:
@@ -97,11 +111,19 @@ def locate(
             return undo_written(undo, as_json=as_json)
         outputs = MissingOutputs(as_json, csv_file, gpx_file, report, quiet)
         writing = Writing(write, copies_to, yes, include_unverified)
-        return locate_missing(missing, database=database, k=k, locate=options, outputs=outputs, writing=writing)
+        return locate_missing(
+            missing,
+            database=database,
+            k=k,
+            locate=options,
+            outputs=outputs,
+            writing=writing,
+            allow_null_island=allow_null_island,
+        )
     if not queries:
         raise typer.BadParameter("name the photos to locate, or a folder with --missing")
-    if write is not None or copies_to is not None or include_unverified or yes:
-        raise BadOption("--write, --copies-to, --include-unverified and --yes go with --missing")
+    if write is not None or copies_to is not None or include_unverified or yes or allow_null_island:
+        raise BadOption("--write, --copies-to, --include-unverified, --yes and --allow-null-island go with --missing")
     around = parse_around(near, within)
     files_wanted = [file for file in (report, csv_file, gpx_file, geojson_file) if file is not None]
     for file in files_wanted:
@@ -266,6 +288,7 @@ def as_record(position: Position) -> dict[str, Any]:
                 "retrieved_rank": candidate.retrieved_rank,
                 "num_inliers": candidate.num_inliers,
                 "confidence": candidate.confidence,
+                "is_passed_over": candidate.is_passed_over,
                 "lat": None if candidate.point is None else candidate.point.lat,
                 "lon": None if candidate.point is None else candidate.point.lon,
             }
@@ -284,7 +307,8 @@ def write_csv(path: str, positions: Iterable[Position]) -> None:
         for one in positions:
             where = (one.point.lat, one.point.lon) if one.point else ("", "")
             best = (one.candidates[0].photo, one.candidates[0].similarity) if one.candidates else ("", "")
-            row = (one.query, one.status, *where, one.radius_m, one.heading_deg, one.confidence, *best, one.reason)
+            sure = (one.confidence, str(one.is_verified).lower())
+            row = (one.query, one.status, *where, one.radius_m, one.heading_deg, *sure, *best, one.reason)
             table.writerow(safe_cells(row))
 
 
@@ -327,9 +351,14 @@ def _place_text(position: Position, photo_root: Path) -> str:
     return position.reason
 
 
+def _status_text(position: Position) -> str:
+    is_answer = position.status != "unknown"
+    return f"{position.status} (not verified)" if is_answer and not position.is_verified else position.status
+
+
 def _show_one(position: Position, photo_root: Path) -> None:
     sure = "" if position.confidence is None else f" (confidence {position.confidence:.2f})"
-    show(as_text(f"{position.query}: {position.status}: {_place_text(position, photo_root)}{sure}", style="bold"))
+    show(as_text(f"{position.query}: {_status_text(position)}: {_place_text(position, photo_root)}{sure}", style="bold"))
     if not position.candidates:
         return
     if position.best_guess is not None and position.best_guess.point is not None:
@@ -347,7 +376,7 @@ def _show_one(position: Position, photo_root: Path) -> None:
         table.add_row(*map(as_text, row))
     show(table)
     if not position.is_verified:
-        print_note("not verified: the best match is shown, whether or not it is the place")
+        print_note(position.reason or "not verified: the best match is shown, whether or not it is the place")
 
 
 def _many_table(positions: list[Position], photo_root: Path) -> Table:
@@ -357,5 +386,5 @@ def _many_table(positions: list[Position], photo_root: Path) -> Table:
     for one in positions:
         similarity = f"{one.candidates[0].similarity:.3f}" if one.candidates else ""
         sure = "" if one.confidence is None else f"{one.confidence:.2f}"
-        table.add_row(*map(as_text, (one.query, one.status, _place_text(one, photo_root), similarity, sure)))
+        table.add_row(*map(as_text, (one.query, _status_text(one), _place_text(one, photo_root), similarity, sure)))
     return table

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from rich.table import Table
 
-from whence.cli.output import from_here, print_json, print_note, report_skipped, show
+from whence.cli.output import from_here, print_json, print_note, report_remarks, report_skipped, show
 from whence.data.cells import as_text, printable, safe_cells
 from whence.data.geotags import write_gpx
 from whence.data.undo import undo_files
@@ -47,7 +47,14 @@ class Writing:
 
 
 def locate_missing(
-    folder: str, *, database: str | None, k: int, locate: LocateOptions, outputs: MissingOutputs, writing: Writing
+    folder: str,
+    *,
+    database: str | None,
+    k: int,
+    locate: LocateOptions,
+    outputs: MissingOutputs,
+    writing: Writing,
+    allow_null_island: bool = False,
 ) -> int:
     """List where the folder's photos without a geotag may have been taken; write only what was asked for and confirmed."""
     if writing.kind is None and (writing.copies_to or writing.is_confirmed or writing.include_unverified):
@@ -57,13 +64,14 @@ def locate_missing(
     if writing.kind is not None and not writing.is_confirmed and not sys.stdin.isatty():
         raise BadOption("--write asks before it writes; without a terminal to ask on, give --yes")
     progress = False if outputs.is_quiet or outputs.as_json else None
-    options = MissingOptions(model=load_settings().model, k=k, locate=locate)
+    options = MissingOptions(model=load_settings().model, k=k, locate=locate, allow_null_island=allow_null_island)
     report = place_missing(folder, database=database, options=options, show_progress=progress)
     plan = None
     if writing.kind is not None:
         kind: Any = writing.kind
         plan = plan_tags(report, kind=kind, copies_to=writing.copies_to, include_unverified=writing.include_unverified)
     report_skipped(report.skipped)
+    report_remarks(report.remarks)
     _write_lists(report, outputs)
     if outputs.as_json:
         for proposal in report.proposals:

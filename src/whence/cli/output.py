@@ -18,6 +18,8 @@ from whence.data.cells import as_text, json_printable, printable
 from whence.errors import WhenceError
 from whence.types import SkippedPhoto
 
+EXIT_UNKNOWN = 3
+"""A single question without an answer: an unknown place, two photos that do not match."""
 MAX_SKIPPED_SHOWN = 10
 
 
@@ -70,6 +72,12 @@ def report_skipped(skipped: Iterable[SkippedPhoto]) -> None:
         print_note(f"skipped {entry.path}: {entry.reason}")
     if len(entries) > MAX_SKIPPED_SHOWN:
         print_note(f"and {len(entries) - MAX_SKIPPED_SHOWN} more; --json lists them all")
+
+
+def report_remarks(remarks: Iterable[str]) -> None:
+    """Say what holds for the photos as a whole: positions that are not taken, files that are left out."""
+    for remark in remarks:
+        print_note(remark)
 
 
 def as_size(num_bytes: int) -> str:

@@ -20,6 +20,9 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
+from whence.data.depths import has_low_range, to_8_bits
+from whence.data.kinds import has_raw_decoder
+from whence.data.raws import RawPicture, holds_raw, is_raw
 from whence.errors import MissingExtra, UnreadableImage
 
 MAX_PIXELS = 250_000_000
@@ -27,10 +30,12 @@ MAX_PIXELS = 250_000_000
 MAX_FILE_BYTES = 2_000_000_000
 """Larger files are refused before they are read."""
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
-_KNOWN_FORMATS = "JPEG, PNG, WebP, TIFF, BMP, GIF or HEIC"
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "JPEG2000")
+_KNOWN_FORMATS = "JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, JPEG 2000, HEIC or raw"
 _HEIC_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
-_ORIENTATION_TAG = 0x0112
+_ORIENTATION_TAG, _XMP_TAG = 0x0112, 700
+_TIFF_MAGIC = (b"II*\0", b"MM\0*")
+_PNG_XMP = b"XML:com.adobe.xmp"
 _TRANSPOSED = frozenset({5, 6, 7, 8})
 _TO_UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -60,17 +65,19 @@ def quiet() -> Iterator[None]:
 
 
 class OpenPicture:
-    """A picture whose header has been read: format, upright size, EXIF. Its pixels are decoded by `decode`."""
+    """A picture whose header has been read: format, upright size, EXIF, XMP packet. Its pixels are decoded by `decode`."""
 
     def __init__(self, handle: Any, *, name: str, heic: bool = False) -> None:
         self.handle = handle
         self.name = name
-        self.is_heic = heic
+        self.is_foreign = heic or isinstance(handle, RawPicture)
+        """Whether another library than Pillow opened it."""
         self.format: str = "HEIC" if heic else "JPEG" if handle.format == "MPO" else handle.format
         with quiet():
-            self.exif = _read_exif(handle, heic=heic)
-            # Pillow turns TIFF upright by itself, libheif turns HEIC.
-            stored = 1 if self.format in ("TIFF", "HEIC") else self.exif.get(_ORIENTATION_TAG, 1)
+            self.exif = _read_exif(handle, is_foreign=self.is_foreign)
+            # Pillow turns TIFF upright by itself, libheif turns HEIC, LibRaw turns raw photos.
+            stored = 1 if self.format in ("TIFF", "HEIC", "RAW") else self.exif.get(_ORIENTATION_TAG, 1)
+            self.xmp = _read_xmp(handle)
         self.orientation: int = stored if isinstance(stored, int) and 1 <= stored <= 8 else 1
 
     @property
@@ -88,11 +95,15 @@ class OpenPicture:
     def decode(self) -> Image.Image:
         """The first frame in RGB, as stored. Raises `UnreadableImage`."""
         with reasons(self.name):
-            image = self.handle.to_pillow() if self.is_heic else self.handle
+            if self.is_foreign:
+                return to_rgb(self.handle.to_pillow())
+            file, has_16_bits = self.handle.fp, _has_16_bit_colour(self.handle)
             # Loading a TIFF parses its tags again, with warnings.
             with quiet() if self.format == "TIFF" else contextlib.nullcontext():
-                image.load()
-            return to_rgb(image)
+                self.handle.load()
+            if has_16_bits and has_low_range(np.asarray(self.handle)[..., :3]):
+                return _stretched(file, self.handle)
+            return to_rgb(self.handle)
 
     def turn_upright(self, image: Image.Image) -> Image.Image:
         """A decoded (and perhaps resized) picture, turned as the EXIF orientation says."""
@@ -107,13 +118,10 @@ def open_picture(file: IO[bytes], *, name: str, max_pixels: int = MAX_PIXELS) ->
     with reasons(name):
         if head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS:
             picture = OpenPicture(_open_heic(file), name=name, heic=True)
+        elif is_raw(head, name):
+            picture = OpenPicture(RawPicture(file), name=name)
         else:
-            try:
-                with quiet():
-                    handle = Image.open(file, formats=_FORMATS)
-            except Image.UnidentifiedImageError:
-                raise UnreadableImage(name, _not_a_picture(head)) from None
-            picture = OpenPicture(handle, name=name)
+            picture = OpenPicture(_open_usual(file, head, name), name=name)
     width, height = picture.stored_size
     if width * height > max_pixels:
         reason = f"it declares {width} x {height} pixels, more than the limit of {max_pixels:,}; raise max_pixels if it is genuine"
@@ -121,6 +129,26 @@ def open_picture(file: IO[bytes], *, name: str, max_pixels: int = MAX_PIXELS) ->
     if width < 1 or height < 1:
         raise UnreadableImage(name, f"it declares {width} x {height} pixels")
     return picture
+
+
+def _open_usual(file: IO[bytes], head: bytes, name: str) -> Any:
+    """What Pillow opens, or the raw photo behind it: some are TIFF files of which Pillow shows a preview, or nothing."""
+    try:
+        with quiet():
+            handle = Image.open(file, formats=_FORMATS)
+            is_done = handle.format != "TIFF" or not holds_raw(handle)
+        if is_done:
+            return handle
+    except Image.UnidentifiedImageError:
+        if not head.startswith(_TIFF_MAGIC) or not has_raw_decoder():
+            raise UnreadableImage(name, _not_a_picture(head)) from None
+    file.seek(0)
+    try:
+        return RawPicture(file)
+    except MissingExtra:
+        raise
+    except Exception:  # LibRaw knows no better.
+        raise UnreadableImage(name, _not_a_picture(head)) from None
 
 
 def open_file(path: str | Path) -> BufferedReader:
@@ -168,14 +196,14 @@ def reasons(name: str) -> Iterator[None]:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """A decoded picture in mode RGB: transparency over white, 16 bits divided by 256, everything else as Pillow converts it."""
+    """A decoded picture in mode RGB: transparency over white, 16 bits as `to_8_bits`, the rest as Pillow converts it."""
     if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image, dtype=np.uint16) >> 8).astype(np.uint8)).convert("RGB")
+        return Image.fromarray(to_8_bits(np.asarray(image, dtype=np.uint16))).convert("RGB")
     if image.mode == "I":
         levels = np.asarray(image)
         if levels.min() < 0 or levels.max() > 0xFFFF:
             raise ValueError("its 32-bit values exceed 16 bits; save it with 8 or 16 bits per channel")
-        return Image.fromarray((levels >> 8).astype(np.uint8)).convert("RGB")
+        return Image.fromarray(to_8_bits(levels.astype(np.uint16))).convert("RGB")
     if image.mode == "F":
         raise ValueError("it has floating-point pixels; save it with 8 or 16 bits per channel")
     if image.has_transparency_data:
@@ -186,16 +214,33 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _read_exif(handle: Any, *, heic: bool) -> Image.Exif:
+def _has_16_bit_colour(handle: Any) -> bool:
+    """Whether Pillow will keep the upper byte alone of a PNG or TIFF in colour."""
+    return handle.mode in ("RGB", "RGBA") and any(";16" in str(tile[3]) for tile in getattr(handle, "tile", ()))
+
+
+def _stretched(file: IO[bytes], image: Image.Image) -> Image.Image:
+    """A picture of 16 bits a channel and low range, decoded again with all of its bits; as Pillow has it where that fails."""
+    import cv2
+
+    file.seek(0)
+    levels = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+    if levels is None or levels.dtype != np.uint16 or levels.ndim != 3 or levels.shape[:2] != (image.height, image.width):
+        return to_rgb(image)
+    colour = to_8_bits(np.ascontiguousarray(levels[..., 2::-1]))
+    return to_rgb(Image.fromarray(np.dstack([colour, np.asarray(image)[..., 3:]])))
+
+
+def _read_exif(handle: Any, *, is_foreign: bool) -> Image.Exif:
     """The EXIF block of an opened picture; an empty one where there is none or it is damaged."""
     exif = Image.Exif()
     with contextlib.suppress(Exception):  # A damaged block must never cost the photo.
-        if heic:
+        if is_foreign:
             if handle.info.get("exif"):
                 exif.load(handle.info["exif"])
             return exif
         if handle.format == "PNG" and "exif" not in handle.info:
-            late = _late_png_exif(handle.fp)
+            late = _late_png_chunk(handle.fp, b"eXIf")
             if late:
                 handle.info["exif"] = late
         # The method of the base class: that of PNG decodes all pixels to look for a late block.
@@ -203,18 +248,32 @@ def _read_exif(handle: Any, *, heic: bool) -> Image.Exif:
     return exif
 
 
-def _late_png_exif(file: IO[bytes]) -> bytes:
-    """The eXIf chunk of a PNG file wherever it stands; empty where there is none."""
+def _read_xmp(handle: Any) -> bytes:
+    """The XMP packet of an opened picture; empty where there is none."""
+    packet: Any = None
+    with contextlib.suppress(Exception):  # What is damaged must never cost the photo.
+        packet = handle.info.get("xmp") or handle.info.get(_PNG_XMP.decode())
+        if not packet and handle.format == "PNG":
+            packet = _late_png_chunk(handle.fp, b"iTXt", start=_PNG_XMP + b"\0").lstrip(b"\0")
+        if not packet and handle.format == "TIFF":
+            packet = handle.tag_v2.get(_XMP_TAG)
+    if isinstance(packet, str):
+        return packet.encode("utf-8", "replace")
+    return packet if isinstance(packet, bytes) else b""
+
+
+def _late_png_chunk(file: IO[bytes], wanted: bytes, *, start: bytes = b"") -> bytes:
+    """A chunk of a PNG file, wherever it stands, without the `start` it must have; empty where there is none."""
     place = file.tell()
     try:
         file.seek(8)
         while len(head := file.read(8)) == 8:
             length, kind = struct.unpack(">I4s", head)
-            if kind == b"eXIf":
-                return file.read(length)
+            if kind == wanted and (body := file.read(length)).startswith(start):
+                return body[len(start) :]
             if kind == b"IEND":
                 break
-            file.seek(length + 4, os.SEEK_CUR)
+            file.seek(4 if kind == wanted else length + 4, os.SEEK_CUR)
         return b""
     finally:
         file.seek(place)

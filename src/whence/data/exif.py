@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 from PIL import Image
 
+from whence.data.clocks import Clocks, clocks_of
 from whence.data.decoding import quiet
+from whence.data.degrees import LATITUDE, LONGITUDE, join_degrees
 from whence.data.placement import Placement
 from whence.errors import InvalidPoint
 from whence.types import GeoPoint
 
 _EXIF_DIRECTORY, _GPS_DIRECTORY = 0x8769, 0x8825
-_LAT_REF, _LAT, _LON_REF, _LON, _ALTITUDE_REF, _ALTITUDE, _UTC_TIME = 1, 2, 3, 4, 5, 6, 7
-_DIRECTION_REF, _DIRECTION, _UTC_DATE, _ERROR = 16, 17, 29, 31
-_TIME_ORIGINAL, _OFFSET_ORIGINAL, _SUBSECONDS_ORIGINAL = 0x9003, 0x9011, 0x9291
+_LAT_REF, _LAT, _LON_REF, _LON, _ALTITUDE_REF, _ALTITUDE = 1, 2, 3, 4, 5, 6
+_DIRECTION_REF, _DIRECTION, _ERROR = 16, 17, 31
 _BELOW_SEA_LEVEL = (1, 3)
 
 Tags = Mapping[int, Any]
@@ -29,43 +29,29 @@ Tags = Mapping[int, Any]
 def placement_from_exif(exif: Image.Exif) -> Placement:
     """What the EXIF block says; silent where it says nothing usable.
 
-    A point needs degrees and a hemisphere for both axes: without the reference its sign is unknown. Zero latitude with zero
-    longitude and both references is the real point in the Gulf of Guinea. The time is DateTimeOriginal where its offset from
-    UTC is known, else the GPS stamp (UTC), else DateTimeOriginal without a zone.
+    A point needs degrees and a hemisphere for both axes: without the reference its sign is unknown. The time is the camera's where
+    its offset from UTC is known, else the GPS stamp (UTC), else the camera's without a zone.
     """
     gps, camera = _directory(exif, _GPS_DIRECTORY), _directory(exif, _EXIF_DIRECTORY)
     heading = _number(gps.get(_DIRECTION))
     error = _number(gps.get(_ERROR))
     has_heading = heading is not None and abs(heading) <= 360
+    point = _point(gps)
+    is_stated = None not in (_numbers(gps.get(_LAT)), _numbers(gps.get(_LON)))
     return Placement(
         source="exif",
-        point=_point(gps),
+        point=point,
+        doubt="its EXIF position lacks a hemisphere or contradicts itself" if is_stated and point is None else "",
         heading_deg=heading % 360 if heading is not None and has_heading else None,
         heading_is_magnetic=has_heading and _letter(gps.get(_DIRECTION_REF)) == "M",
         error_m=error if error is not None and error >= 0 else None,
-        time=_time(gps, camera),
+        time=clocks_of(gps, camera).time,
     )
 
 
-def parse_exif_time(text: str) -> datetime | None:
-    """A time written "YYYY:MM:DD hh:mm:ss", as EXIF does."""
-    try:
-        return datetime.strptime(text.strip(" \0")[:19], "%Y:%m:%d %H:%M:%S")
-    except ValueError:
-        return None
-
-
-def degrees(parts: list[float], *, letter: str, positive: str, negative: str) -> float | None:
-    """Signed degrees from degrees, minutes and seconds (the last ones may be missing) and a hemisphere letter."""
-    if letter not in (positive, negative) or not letter or not 1 <= len(parts) <= 3:
-        return None
-    whole, minutes, seconds = (*parts, 0.0, 0.0)[:3]
-    if not (0 <= minutes < 60 and 0 <= seconds < 60):
-        return None
-    if whole < 0 and (letter == positive or minutes or seconds):
-        return None
-    size = abs(whole) + minutes / 60 + seconds / 3600
-    return -size if letter == negative else size
+def clocks_from_exif(exif: Image.Exif) -> Clocks:
+    """What the camera's and the receiver's clocks show."""
+    return clocks_of(_directory(exif, _GPS_DIRECTORY), _directory(exif, _EXIF_DIRECTORY))
 
 
 def _directory(exif: Image.Exif, tag: int) -> Tags:
@@ -80,9 +66,9 @@ def _point(gps: Tags) -> GeoPoint | None:
     lat_parts, lon_parts = _numbers(gps.get(_LAT)), _numbers(gps.get(_LON))
     if lat_parts is None or lon_parts is None:
         return None
-    lat = degrees(lat_parts, letter=_letter(gps.get(_LAT_REF)), positive="N", negative="S")
-    lon = degrees(lon_parts, letter=_letter(gps.get(_LON_REF)), positive="E", negative="W")
-    if lat is None or lon is None or abs(lon) > 180:
+    lat = join_degrees(lat_parts, letter=_letter(gps.get(_LAT_REF)), axis=LATITUDE)
+    lon = join_degrees(lon_parts, letter=_letter(gps.get(_LON_REF)), axis=LONGITUDE)
+    if lat is None or lon is None:
         return None
     altitude = _number(gps.get(_ALTITUDE))
     if altitude is not None and _small_integer(gps.get(_ALTITUDE_REF)) in _BELOW_SEA_LEVEL:
@@ -91,45 +77,6 @@ def _point(gps: Tags) -> GeoPoint | None:
         return GeoPoint(lat, lon, altitude)
     except InvalidPoint:
         return None
-
-
-def _time(gps: Tags, camera: Tags) -> datetime | None:
-    original = parse_exif_time(_text(camera.get(_TIME_ORIGINAL)))
-    if original is not None:
-        digits = _text(camera.get(_SUBSECONDS_ORIGINAL)).strip()
-        if digits.isascii() and digits.isdigit():
-            original = original.replace(microsecond=int(digits[:6].ljust(6, "0")))
-        offset = _offset(_text(camera.get(_OFFSET_ORIGINAL)))
-        if offset is not None:
-            return original.replace(tzinfo=offset)
-    return _gps_time(gps) or original
-
-
-def _gps_time(gps: Tags) -> datetime | None:
-    clock = _numbers(gps.get(_UTC_TIME))
-    day = parse_exif_time(_text(gps.get(_UTC_DATE)).strip(" \0").replace("-", ":") + " 00:00:00")
-    if clock is None or day is None or len(clock) != 3:
-        return None
-    hours, minutes, seconds = clock
-    if not (0 <= hours < 24 and 0 <= minutes < 60 and 0 <= seconds < 61):
-        return None
-    try:
-        return day.replace(tzinfo=UTC) + timedelta(hours=hours, minutes=minutes, seconds=seconds)
-    except OverflowError:
-        return None
-
-
-def _offset(text: str) -> timezone | None:
-    text = text.strip(" \0")
-    if text == "Z":
-        return UTC
-    sign, hours, minutes = text[:1], text[1:3], text[4:6]
-    if len(text) != 6 or sign not in "+-" or text[3] != ":" or not (hours + minutes).isdigit() or int(minutes) > 59:
-        return None
-    if int(hours) > 23:
-        return None
-    span = timedelta(hours=int(hours), minutes=int(minutes))
-    return timezone(-span if sign == "-" else span)
 
 
 def _number(value: Any) -> float | None:

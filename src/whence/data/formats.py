@@ -6,8 +6,6 @@ which of them show the same place.
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import re
 from collections.abc import Sequence
@@ -16,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from whence.data.cells import plain_cell
 from whence.data.photos import Photos
-from whence.data.positions import PositionTable, read_positions, read_table_text, sniff_delimiter
+from whence.data.positions import PositionTable, read_positions
 from whence.data.scan import ReadOptions, check_matched, list_photos, read_files, read_list, scan_photos
+from whence.data.tables import FileFinder, Row, read_rows, read_text, sniff_delimiter
 from whence.errors import BadOption, NoPhotos, UnreadableTable
 from whence.geo import NeighborLists
 
@@ -60,10 +58,13 @@ def read_folders(
     root = Path(root)
     database_path, queries_path = _two_folders(root, split, database_folder, queries_folder)
     table = _position_table(root, positions)
+    if table is not None:
+        table = table.fitted_to([*_folder_files(database_path), *_folder_files(queries_path)])
     database = _read_folder(database_path, table, options)
     queries = _read_folder(queries_path, table, options)
     if table is not None:
         check_matched(table, database, queries)
+        database = database.with_remarks(table.remarks())
     return EvaluationSet(_set_name(root, split), database, queries)
 
 
@@ -89,9 +90,7 @@ def read_pairs(
     if not folders:
         raise NoPhotos(f"{str(path)!r} lists no positives, so the database folder must be given")
     queries = read_files(list(pairs), root=os.path.commonpath([os.path.dirname(file) for file in pairs]), options=options)
-    database = scan_photos(
-        *sorted(folders), num_workers=options.num_workers, show_progress=options.show_progress, known=options.known
-    )
+    database = scan_photos(*sorted(folders), **options._asdict())
     asked = set(pairs)
     database = database.select(np.array([_file(database, row) not in asked for row in range(len(database))], bool))
     _check_readable(path, pairs, lines, queries)
@@ -101,7 +100,7 @@ def read_pairs(
         missing = next((file for file in files if file not in row_of), None)
         if missing is not None:
             reason = f"the positive {missing!r} is not a readable photo of the database"
-            raise UnreadableTable(path, reason, line=lines[query])
+            raise UnreadableTable(path, reason, line=lines[query, missing])
         positives.append(np.unique(np.array([row_of[file] for file in files], np.int64)))
     return EvaluationSet(path.parent.resolve().name, database, queries, _as_lists(positives))
 
@@ -181,10 +180,13 @@ def _one_folder(root: Path, parent: Path, given: str | Path | None, usual: Seque
     return next((parent / name for name in usual if (parent / name).is_dir()), None)
 
 
-def _read_folder(folder: Path, table: PositionTable | None, options: ReadOptions) -> Photos:
+def _folder_files(folder: Path) -> list[str]:
     listing = folder.with_name(f"{folder.name}_images_paths.txt")
-    files = read_list(listing, folder=folder) if listing.is_file() else list_photos(folder)
-    photos = read_files(files, root=folder, positions=table, options=options)
+    return read_list(listing, folder=folder) if listing.is_file() else list_photos(folder)
+
+
+def _read_folder(folder: Path, table: PositionTable | None, options: ReadOptions) -> Photos:
+    photos = read_files(_folder_files(folder), root=folder, positions=table, options=options)
     if not len(photos):
         reason = f"; {len(photos.skipped)} files cannot be read, the first: {photos.skipped[0]}" if photos.skipped else ""
         raise NoPhotos(f"no photos in {str(folder)!r}{reason}")
@@ -204,50 +206,48 @@ def _set_name(root: Path, split: str) -> str:
     return f"{name}/{split}" if split else name
 
 
-def _read_pair_rows(path: Path) -> tuple[dict[str, list[str]], dict[str, int]]:
-    """Absolute paths of each query's positives, and the line each query was first named on."""
-    text = read_table_text(path)
+def _read_pair_rows(path: Path) -> tuple[dict[str, list[str]], dict[tuple[str, str], int]]:
+    """Absolute paths of each query's positives, and the line each query (with "") and each of its positives was first named on."""
+    text = read_text(path)
     # The semicolon separates positives inside a field, so it cannot separate the fields.
-    delimiter = sniff_delimiter(text.split("\n", 1)[0].replace(";", ""))
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    rows = read_rows(text, path=path, delimiter=sniff_delimiter(text, delimiters=",\t"))
     pairs: dict[str, list[str]] = {}
-    lines: dict[str, int] = {}
+    lines: dict[tuple[str, str], int] = {}
+    finder = FileFinder(path.parent)
     columns: tuple[int, int] | None = None
-    folder = os.path.abspath(path.parent)
-    try:
-        for cells in reader:
-            if not any(cell.strip() for cell in cells):
-                continue
-            if columns is None:
-                columns = _pair_columns(cells, path)
-                continue
-            if len(cells) <= max(columns):
-                raise UnreadableTable(path, "a line without query or positives", line=reader.line_num)
-            query, positives = (plain_cell(cells[column].strip()) for column in columns)
-            if not query:
-                raise UnreadableTable(path, "a line without a query", line=reader.line_num)
-            file = os.path.normpath(os.path.join(folder, query))
-            names = [name.strip() for name in positives.split(";") if name.strip()]
-            pairs.setdefault(file, []).extend(os.path.normpath(os.path.join(folder, name)) for name in names)
-            lines.setdefault(file, reader.line_num)
-    except csv.Error as error:
-        raise UnreadableTable(path, str(error), line=reader.line_num) from None
+    for row in rows:
+        if columns is None:
+            columns = _pair_columns(row, path)
+            continue
+        if len(row.cells) <= max(columns):
+            raise UnreadableTable(path, "a line without query or positives", line=row.line)
+        query, positives = (row.cells[column].strip() for column in columns)
+        if not query:
+            raise UnreadableTable(path, "a line without a query", line=row.line)
+        file = finder.find(query)
+        lines.setdefault((file, ""), row.line)
+        named = pairs.setdefault(file, [])
+        for name in positives.split(";"):
+            if name.strip():
+                named.append(finder.find(name.strip()))
+                lines.setdefault((file, named[-1]), row.line)
     return pairs, lines
 
 
-def _pair_columns(header: list[str], path: Path) -> tuple[int, int]:
-    titles = [title.strip().lower() for title in header]
+def _pair_columns(header: Row, path: Path) -> tuple[int, int]:
+    titles = [title.strip().lower() for title in header.cells]
     second = next((titles.index(title) for title in _PAIR_COLUMNS if title in titles), None)
     if "query" not in titles or second is None:
-        raise UnreadableTable(path, f"the columns are {', '.join(header)}; needed are query and positives", line=1)
+        reason = f"the columns are {', '.join(header.cells)}; needed are query and positives"
+        raise UnreadableTable(path, reason, line=header.line)
     return titles.index("query"), second
 
 
-def _check_readable(path: Path, pairs: dict[str, list[str]], lines: dict[str, int], queries: Photos) -> None:
+def _check_readable(path: Path, pairs: dict[str, list[str]], lines: dict[tuple[str, str], int], queries: Photos) -> None:
     readable = {_file(queries, row) for row in range(len(queries))}
     for query in pairs:
         if query not in readable:
-            raise UnreadableTable(path, f"the query {query!r} is not a readable photo", line=lines[query])
+            raise UnreadableTable(path, f"the query {query!r} is not a readable photo", line=lines[query, ""])
 
 
 def _file(photos: Photos, row: int) -> str:

@@ -25,11 +25,6 @@ Source = str | Path | bytes
 """A photo: the path of its file, or the file's bytes."""
 Decoder = Literal["auto", "fast", "pillow"]
 
-IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".heic", ".heif", ".hif")
-)
-"""Endings by which a folder scan knows photos, in lower case."""
-
 _DRAFT_MARGIN = 1.5
 """Pillow decodes JPEG at reduced size only while that leaves this many times the size asked for: the resize still averages."""
 _STRIP_ROWS = 512
@@ -46,8 +41,9 @@ class ImageHeader(NamedTuple):
 def load_image(source: Source, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Pixels of a photo: uint8 (H, W, 3), RGB, upright.
 
-    Reads JPEG, PNG, WebP, TIFF, BMP, GIF, and HEIC with the extra `heic`; of several frames or pages the first. Transparency
-    is laid over white, 16-bit values are divided by 256. Raises `UnreadableImage` with path and reason.
+    Reads JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, JPEG 2000, HEIC with the extra `heic` and raw photos with the extra `raw`; of
+    several frames or pages the first. Transparency is laid over white; 16-bit values are divided by 256, or stretched where they
+    use a small part of the range. Raises `UnreadableImage` with path and reason.
     """
     data, name = read_source(source)
     picture = open_picture(BytesIO(data), name=name, max_pixels=max_pixels)

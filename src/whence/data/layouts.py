@@ -16,6 +16,7 @@ import numpy as np
 from whence.data.formats import EvaluationSet, read_folders
 from whence.data.photos import Photos
 from whence.data.scan import ReadOptions, list_photos, read_files, read_list
+from whence.data.tables import read_text
 from whence.errors import NoPhotos, UnreadableTable
 from whence.geo import to_utm, utm_zone
 from whence.types import GeoPoint, Photo, PlanePoint
@@ -177,14 +178,6 @@ def read_mesh_pairs(root: str | Path, *, split: str = "", options: ReadOptions =
     row_of_render = {k: row for row, k in enumerate(read_rows(renders, [p[1] for p in pairs]))}
     rows = np.array([[row_of_photo[k], row_of_render[k]] for k in both], int).reshape(-1, 2)
     return MeshPairs(require_photos(photos.select(rows[:, 0]), base), renders.select(rows[:, 1]))
-
-
-def read_text(path: Path) -> str:
-    """The text of a file. Raises `UnreadableTable`."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UnreadableTable(path, f"cannot be read as text ({error})") from None
 
 
 def table_rows(path: Path, needed: Iterable[str]) -> list[tuple[int, dict[str, str]]]:

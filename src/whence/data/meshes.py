@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from whence.data.layouts import read_text
+from whence.data.tables import read_text
 from whence.errors import UnreadableTable
 
 

@@ -2,7 +2,8 @@
 
     @UTM_east@UTM_north@zone_number@zone_letter@latitude@longitude@pano_id@tile_num@heading@pitch@roll@height@timestamp@note@.jpg
 
-Only the first two fields are required. The base name alone is read: an "@" in a folder's name means nothing.
+Only the first two fields are required. The base name alone is read: an "@" in a folder's name means nothing. East and north of zero
+are placeholders where the name says more; numbers that could be degrees are metres only as the format writes metres.
 Format: the Deep Visual Geo-localization Benchmark (Berton et al., CVPR 2022) and its dataset downloader.
 """
 
@@ -14,21 +15,27 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
 
+from whence.data.zones import BANDS, looks_like_degrees, place_in_zone
 from whence.errors import InvalidPoint
-from whence.geo import from_utm, to_utm
+from whence.geo import to_utm
 from whence.types import GeoPoint, PlanePoint
 
 _TIME = re.compile(r"(\d{4})(?:(\d{2})(?:(\d{2})(?:_?(\d{2})(?:(\d{2})(?:(\d{2}))?)?)?)?)?")
 
-_ZONE = re.compile(r"[0-9]{1,2}[A-Za-z]")
+_ZONE = re.compile(rf"0?[1-9][{BANDS}]?|[1-5][0-9][{BANDS}]?|60[{BANDS}]?", re.IGNORECASE)
+_PADDED_METRES = re.compile(r"-?[0-9]{6,}\.[0-9]{2}")
+"""Metres in the widths of the field's downloader: 0000012.50."""
+_METRES = re.compile(r"-?[0-9]+(?:\.[0-9]{2})?")
 
 
 @dataclass(frozen=True, slots=True)
 class NameFields:
     """What an "@" file name says. Missing fields are None or empty."""
 
-    plane: PlanePoint
+    plane: PlanePoint | None = None
     point: GeoPoint | None = None
+    doubt: str = ""
+    """Why the position it states is not taken; empty where it is."""
     pano_id: str = ""
     tile_num: str = ""
     heading_deg: float | None = None
@@ -42,7 +49,8 @@ class NameFields:
 def parse_name(path: str) -> NameFields | None:
     """The fields of an "@" file name, or None where the base name is not one.
 
-    The point comes from the latitude and longitude fields, else from east, north and zone when a zone is given.
+    The point comes from east, north and zone where a zone makes them meaningful, else from the latitude and longitude fields. A
+    position that contradicts itself, or whose metres look like degrees, is none; `doubt` says why.
     """
     parts = PurePosixPath(path.replace("\\", "/")).name.split("@")
     if len(parts) < 4:
@@ -51,11 +59,12 @@ def parse_name(path: str) -> NameFields | None:
     if east is None or north is None:
         return None
     fields = parts[1:-1] + [""] * 14
-    zone = (fields[2].zfill(2) + fields[3].upper()) if _ZONE.fullmatch(fields[2] + fields[3]) else ""
     heading = _number(fields[8])
+    plane, point, doubt = _position(fields, east, north)
     return NameFields(
-        plane=PlanePoint(east, north, zone),
-        point=_point(fields, east, north, zone),
+        plane=plane,
+        point=point,
+        doubt=doubt,
         pano_id=fields[6],
         tile_num=fields[7],
         heading_deg=None if heading is None else heading % 360,
@@ -67,15 +76,42 @@ def parse_name(path: str) -> NameFields | None:
     )
 
 
-def _point(fields: list[str], east: float, north: float, zone: str) -> GeoPoint | None:
-    lat, lon = _number(fields[4]), _number(fields[5])
+def _position(fields: list[str], east: float, north: float) -> tuple[PlanePoint | None, GeoPoint | None, str]:
+    """Plane, point, and why there is none."""
+    stated = _stated_point(fields)
+    zone = fields[2] + fields[3]
+    if not _ZONE.fullmatch(zone) or (not fields[3] and stated is None):
+        zone = ""
+    if east == north == 0 and (zone or fields[4] or fields[5]):
+        return None, stated, ""
+    if not zone:
+        if not (fields[2] or fields[3]) and looks_like_degrees(east, north) and not _is_written_in_metres(fields):
+            doubt = "" if stated else "its first two fields look like degrees; latitude and longitude are the fifth and sixth field"
+            return None, stated, doubt
+        return PlanePoint(east, north), stated, ""
     try:
         # Five decimals of a degree are a metre; the metric fields are finer and are used where a zone makes them meaningful.
-        if zone:
-            return from_utm(east, north, zone=zone)
-        return None if lat is None or lon is None else GeoPoint(lat, lon)
+        zoned = place_in_zone(east, north, zone=zone, point=stated)
+    except InvalidPoint as error:
+        return None, None, str(error)
+    return zoned.plane, zoned.point, ""
+
+
+def _stated_point(fields: list[str]) -> GeoPoint | None:
+    lat, lon = _number(fields[4]), _number(fields[5])
+    if lat is None or lon is None or abs(lon) > 180:
+        return None
+    try:
+        return GeoPoint(lat, lon)
     except InvalidPoint:
         return None
+
+
+def _is_written_in_metres(fields: list[str]) -> bool:
+    """Whether both numbers have the form the field's downloader gives metres, or run along an axis, as tracks do."""
+    if all(_PADDED_METRES.fullmatch(text) and len(text) >= 10 for text in fields[:2]):
+        return True
+    return 0.0 in (float(fields[0]), float(fields[1])) and all(_METRES.fullmatch(text) for text in fields[:2])
 
 
 def format_name(

@@ -5,14 +5,14 @@ Columns rather than records: a million photos are a few arrays, and the file the
 
 from __future__ import annotations
 
-import csv
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
 
-from whence.data.cells import plain_cell
+from whence.data.tables import read_rows, read_text
 from whence.errors import UnreadableTable
 from whence.types import GeoPoint, Photo, PlanePoint, SkippedPhoto
 
@@ -47,7 +47,8 @@ LATER_COLUMNS: dict[str, int] = {"ctime_ns": 0}
 class Photos(Sequence[Photo]):
     """An immutable table of photos under a root folder. `photos[i]` is a `Photo`; `photos.lat` is a column (N,).
 
-    `skipped` lists the files that were left out, with the reason; selections keep it.
+    `skipped` lists the files that were left out, with the reason, and `remarks` what a person should know of the scan as a whole;
+    selections keep both.
     """
 
     def __init__(
@@ -57,10 +58,12 @@ class Photos(Sequence[Photo]):
         *,
         root: str | Path = ".",
         skipped: Iterable[SkippedPhoto] = (),
+        remarks: Iterable[str] = (),
     ) -> None:
         self.paths: tuple[str, ...] = tuple(paths)
         self.root = Path(root)
         self.skipped: tuple[SkippedPhoto, ...] = tuple(skipped)
+        self.remarks: tuple[str, ...] = tuple(remarks)
         self.columns: dict[str, np.ndarray] = {}
         for name, dtype in COLUMNS.items():
             column = np.asarray(columns[name]).astype(dtype, copy=False)
@@ -69,22 +72,38 @@ class Photos(Sequence[Photo]):
             self.columns[name] = column
 
     @classmethod
-    def of(cls, records: Iterable[Photo], *, root: str | Path = ".", skipped: Iterable[SkippedPhoto] = ()) -> Photos:
+    def of(
+        cls,
+        records: Iterable[Photo],
+        *,
+        root: str | Path = ".",
+        skipped: Iterable[SkippedPhoto] = (),
+        remarks: Iterable[str] = (),
+    ) -> Photos:
         """The table of these records."""
         records = list(records)
         rows = [_as_row(photo) for photo in records]
         columns = {name: np.array([row[i] for row in rows], dtype=dtype) for i, (name, dtype) in enumerate(COLUMNS.items())}
-        return cls([photo.path for photo in records], columns, root=root, skipped=skipped)
+        return cls([photo.path for photo in records], columns, root=root, skipped=skipped, remarks=remarks)
 
     @classmethod
     def concatenate(cls, parts: Sequence[Photos], *, root: str | Path | None = None) -> Photos:
-        """One table of several, in order. Their paths are taken as they are."""
+        """One table of several, in order.
+
+        Tables of different roots get the folder that holds them all, and paths below it; with a `root` paths are taken as they are.
+        """
         if not parts:
             return cls.of([], root="." if root is None else root)
         columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in COLUMNS}
-        paths = [path for part in parts for path in part.paths]
+        if root is None and len({part.root for part in parts}) > 1:
+            root = os.path.commonpath([part.root.absolute() for part in parts])
+            before = [f"{part.root.absolute().relative_to(root).as_posix()}/".removeprefix("./") for part in parts]
+        else:
+            root, before = parts[0].root if root is None else root, [""] * len(parts)
+        paths = [folder + path for folder, part in zip(before, parts, strict=True) for path in part.paths]
         skipped = [entry for part in parts for entry in part.skipped]
-        return cls(paths, columns, root=parts[0].root if root is None else root, skipped=skipped)
+        remarks = dict.fromkeys(remark for part in parts for remark in part.remarks)
+        return cls(paths, columns, root=root, skipped=skipped, remarks=remarks)
 
     @classmethod
     def from_csv(cls, path: str | Path, *, root: str | Path = ".") -> Photos:
@@ -92,26 +111,24 @@ class Photos(Sequence[Photo]):
 
         Raises `UnreadableTable` with the line.
         """
-        try:
-            with open(path, encoding="utf-8", newline="") as file:
-                reader = csv.reader(file, strict=True)
-                header = next(reader, None) or []
-                if [*header, *(name for name in LATER_COLUMNS if name not in header)] != ["path", *COLUMNS]:
-                    raise UnreadableTable(path, f"the first line must be path,{','.join(COLUMNS)}", line=1)
-                lines = [line for line in reader if line]
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise UnreadableTable(path, str(error)) from None
-        for number, line in enumerate(lines, start=2):
-            if len(line) != len(header):
-                raise UnreadableTable(path, f"{len(line)} fields instead of {len(header)}", line=number)
+        rows = read_rows(read_text(path), path=path, delimiter=",")
+        header = next(rows, None)
+        titles = [] if header is None else header.cells
+        if [*titles, *(name for name in LATER_COLUMNS if name not in titles)] != ["path", *COLUMNS]:
+            raise UnreadableTable(path, f"the first line must be path,{','.join(COLUMNS)}", line=1)
+        lines = []
+        for row in rows:
+            if len(row.cells) != len(titles):
+                raise UnreadableTable(path, f"{len(row.cells)} fields instead of {len(titles)}", line=row.line)
+            lines.append(row.cells)
         columns = {}
         for i, (name, dtype) in enumerate(COLUMNS.items(), start=1):
-            texts = [line[i] if i < len(header) else str(LATER_COLUMNS[name]) for line in lines]
+            texts = [line[i] if i < len(titles) else str(LATER_COLUMNS[name]) for line in lines]
             try:
                 columns[name] = _as_column(texts, np.dtype(dtype))
             except ValueError as error:
                 raise UnreadableTable(path, f"column {name}: {error}") from None
-        return cls([plain_cell(line[0]) for line in lines], columns, root=root)
+        return cls([line[0] for line in lines], columns, root=root)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -133,11 +150,17 @@ class Photos(Sequence[Photo]):
         rows = np.asarray(rows)
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows
         columns = {name: column[rows] for name, column in self.columns.items()}
-        return Photos([self.paths[i] for i in rows], columns, root=self.root, skipped=self.skipped)
+        paths = [self.paths[i] for i in rows]
+        return Photos(paths, columns, root=self.root, skipped=self.skipped, remarks=self.remarks)
 
     def with_columns(self, **columns: np.ndarray) -> Photos:
         """The same photos with some columns replaced."""
-        return Photos(self.paths, {**self.columns, **columns}, root=self.root, skipped=self.skipped)
+        held = {**self.columns, **columns}
+        return Photos(self.paths, held, root=self.root, skipped=self.skipped, remarks=self.remarks)
+
+    def with_remarks(self, remarks: Iterable[str]) -> Photos:
+        """The same photos with more to say of them."""
+        return Photos(self.paths, self.columns, root=self.root, skipped=self.skipped, remarks=(*self.remarks, *remarks))
 
     def file(self, row: int) -> Path:
         """Where the photo of a row lies on this machine."""

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from whence.data.names import parse_name
+from whence.geo import distance_m
 from whence.types import GeoPoint, PlanePoint
+
+CONTRADICTION_M = 100.0
+"""Metres between EXIF and a stated position from which they contradict each other, where EXIF states no larger error."""
+_NULL_ISLAND_DEG = 1e-5
+"""Latitude and longitude below this, a metre, are the zeros of a receiver without a fix."""
 
 _YEARS = range(2, 9999)
 """Times at the ends of the calendar cannot be moved between time zones; cameras write them for "unknown"."""
@@ -18,13 +24,33 @@ class Placement:
     """Position, heading and time as one source states them; None where it is silent."""
 
     source: str = ""
-    """csv, geojson, sidecar, name or exif."""
+    """csv, geojson, sidecar, name, exif or xmp."""
     point: GeoPoint | None = None
     plane: PlanePoint | None = None
     heading_deg: float | None = None
     heading_is_magnetic: bool = False
     error_m: float | None = None
     time: datetime | None = None
+    doubt: str = ""
+    """Why the position the source states is not taken; empty where it is, or where there is none."""
+
+
+def is_null_island(point: GeoPoint | None) -> bool:
+    """Whether a point is latitude 0, longitude 0, which cameras and programs write for "no fix"."""
+    return point is not None and abs(point.lat) < _NULL_ISLAND_DEG and abs(point.lon) < _NULL_ISLAND_DEG
+
+
+def without_position(placement: Placement) -> Placement:
+    """The same without its position; heading and time stay."""
+    return replace(placement, point=None, plane=None, error_m=None)
+
+
+def contradiction_m(placed: Placement, exif: Placement) -> float | None:
+    """Metres between the position of a table or name and EXIF's; None where they agree within EXIF's error, or one is silent."""
+    if placed.source not in ("csv", "geojson", "name") or placed.point is None or exif.point is None:
+        return None
+    gap = distance_m(placed.point, exif.point)
+    return gap if gap > max(CONTRADICTION_M, exif.error_m or 0.0) else None
 
 
 def placement_from_name(path: str) -> Placement:
@@ -32,7 +58,7 @@ def placement_from_name(path: str) -> Placement:
     fields = parse_name(path)
     if fields is None:
         return Placement("name")
-    return Placement("name", fields.point, fields.plane, fields.heading_deg, time=fields.time)
+    return Placement("name", fields.point, fields.plane, fields.heading_deg, time=fields.time, doubt=fields.doubt)
 
 
 def merge_placements(placements: Iterable[Placement]) -> Placement:

@@ -1,42 +1,62 @@
 """Tables that say where photos were taken: CSV and GeoJSON.
 
-CSV: one header line, then one photo a line; separated by comma, semicolon or tab, UTF-8. Columns are known by name, in any case:
-a name (path, file, filename, image, name, photo), a position (lat or latitude with lon, lng or longitude; or easting, northing
-and zone), and if wanted altitude, heading and time. GeoJSON: a FeatureCollection of points, the same names as properties.
+CSV: one header line, then one photo a line; separated by comma, semicolon or tab. Columns are known by name, in any case: a name
+(path, file, filename, image, SourceFile, ...), a position (lat with lon, as numbers or as people write degrees; easting, northing
+and zone; x and y; or a geometry "POINT (18 59)", with a column crs where they are not degrees), and if wanted altitude, heading
+and time. GeoJSON: a FeatureCollection of points, the same names as properties.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from whence.data.cells import plain_cell
-from whence.data.exif import parse_exif_time
-from whence.data.names import parse_timestamp
+from whence.data.geojson import read_features
 from whence.data.placement import Placement
+from whence.data.remarks import first_few
+from whence.data.rows import parse_cells
+from whence.data.tables import Row, plain_name, read_rows, read_text, sniff_delimiter
 from whence.errors import InvalidPoint, UnreadableTable
-from whence.geo import from_utm, parse_zone
-from whence.types import GeoPoint, PlanePoint
 
-_FIELDS = {
-    "name": ("path", "file", "filename", "file_name", "image", "name", "photo"),
-    "lat": ("lat", "latitude", "lat_deg"),
-    "lon": ("lon", "lng", "long", "longitude", "lon_deg"),
-    "altitude": ("alt", "altitude", "altitude_m"),
-    "heading": ("heading", "heading_deg", "compass", "compass_angle", "bearing"),
-    "time": ("time", "timestamp", "datetime"),
+_FIELDS: dict[str, tuple[str, ...]] = {
+    "name": (
+        *("path", "sourcefile", "filepath", "file_path", "file", "filename", "file_name", "image", "image_name", "image_path"),
+        *("name", "photo", "photo_name", "img"),
+    ),
+    "lat": ("lat", "latitude", "lat_deg", "gpslatitude", "gps_latitude"),
+    "lon": ("lon", "lng", "long", "longitude", "lon_deg", "gpslongitude", "gps_longitude"),
+    "lat_ref": ("gpslatituderef", "latituderef", "lat_ref", "latitude_ref"),
+    "lon_ref": ("gpslongituderef", "longituderef", "lon_ref", "longitude_ref"),
+    "altitude": ("alt", "altitude", "altitude_m", "gpsaltitude"),
+    "heading": ("heading", "heading_deg", "compass", "compass_angle", "bearing", "gpsimgdirection"),
+    "time": ("time", "timestamp", "datetime", "captured_at", "datetimeoriginal", "capture_time", "date_time", "gpsdatetime"),
     "east": ("easting", "east", "utm_east", "east_m"),
     "north": ("northing", "north", "utm_north", "north_m"),
     "zone": ("zone", "utm_zone"),
+    "hemisphere": ("hemisphere", "hemi", "utm_hemisphere"),
+    "x": ("x", "xcoord", "x_coord"),
+    "y": ("y", "ycoord", "y_coord"),
+    "wkt": ("wkt", "wkt_geom", "geometry", "geom", "the_geom"),
+    "crs": ("crs", "epsg", "srid"),
 }
-_WGS84_NAMES = ("CRS84", "EPSG::4326", "EPSG:4326")
+_PREFERRED = ("name", "time", "altitude", "heading")
+"""Fields for which a table may have several columns; the title that comes first above is taken."""
+_POSITIONS = (("lat", "lon"), ("east", "north", "zone"), ("east", "north", "crs"), ("wkt",), ("x", "y"))
+
+
+class Fault(NamedTuple):
+    """What is wrong with one row: "line 3: lat is 'x', not a number"."""
+
+    line: int | None
+    reason: str
+    is_lost: bool = True
+    """Whether the row is left out; else its position is taken, without the cell that is not understood."""
+
+    def __str__(self) -> str:
+        return self.reason if self.line is None else f"line {self.line}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -45,183 +65,168 @@ class PositionTable:
 
     path: str
     rows: Mapping[str, Placement]
+    faults: tuple[Fault, ...] = ()
+    """Rows and cells that are left out."""
+    unclear: tuple[str, ...] = field(default=())
+    """Names that fit several photos, with two of them."""
 
     def find(self, photo: str | Path) -> Placement | None:
         """The row of a photo: the one whose name is the longest tail of the photo's path; None where there is none."""
-        parts = Path(photo).as_posix().split("/")
+        name = self._row_of(photo)
+        return None if name is None else self.rows[name]
+
+    def fitted_to(self, photos: Iterable[str | Path]) -> PositionTable:
+        """The table without the rows that are the first to fit several of these photos: which of them is meant is not known."""
+        files, table = list(dict.fromkeys(map(str, photos))), self
+        while True:
+            meant: dict[str, list[str]] = {}
+            for file in files:
+                name = table._row_of(file)
+                if name is not None:
+                    meant.setdefault(name, []).append(file)
+            shared = {name: fitting for name, fitting in meant.items() if len(fitting) > 1}
+            if not shared:
+                return table
+            rows = {name: row for name, row in table.rows.items() if name not in shared}
+            unclear = [f"{name} ({_short(fitting[0])}, {_short(fitting[1])})" for name, fitting in shared.items()]
+            table = replace(table, rows=rows, unclear=(*table.unclear, *unclear))
+
+    def remarks(self) -> tuple[str, ...]:
+        """What a person should know of the table, in a sentence each."""
+        said = []
+        for is_lost, what in ((True, "rows left out"), (False, "cells not understood")):
+            faults = [str(fault) for fault in self.faults if fault.is_lost == is_lost]
+            if faults:
+                said.append(f"{self.path}, {what}: {len(faults)}; {first_few(faults)}")
+        if self.unclear:
+            names = first_few(self.unclear)
+            said.append(
+                f"{self.path}, names that fit several photos and are not used: {len(self.unclear)}; {names}; name the folder"
+            )
+        return tuple(said)
+
+    def _row_of(self, photo: str | Path) -> str | None:
+        parts = plain_name(Path(photo).as_posix()).split("/")
         tails = ("/".join(parts[start:]) for start in range(len(parts)))
-        return next((self.rows[tail] for tail in tails if tail in self.rows), None)
+        return next((tail for tail in tails if tail in self.rows), None)
 
 
 def read_positions(path: str | Path) -> PositionTable:
-    """The table in a CSV or GeoJSON file. Raises `UnreadableTable` naming the line, or the feature, that is wrong."""
+    """The table in a CSV or GeoJSON file; rows that are wrong are its `faults`.
+
+    Raises `UnreadableTable`, naming the line or the feature, where the table as a whole cannot be used or no row is right.
+    """
     path = Path(path)
-    text = read_table_text(path)
+    text = read_text(path)
     is_json = path.suffix.lower() in (".json", ".geojson") or text.lstrip()[:1] == "{"
-    return PositionTable(str(path), _read_geojson(text, path) if is_json else _read_csv(text, path))
+    gathered = _Gathered(path, "geojson" if is_json else "csv")
+    (_gather_features if is_json else _gather_rows)(text, gathered)
+    return gathered.table()
 
 
-def read_table_text(path: str | Path) -> str:
-    """The text of a table in UTF-8, a byte order mark left out. Raises `UnreadableTable`."""
-    try:
-        return Path(path).read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise UnreadableTable(path, error.strerror or str(error)) from None
-    except UnicodeDecodeError as error:
-        raise UnreadableTable(path, f"byte {error.start} is not UTF-8; save the table as UTF-8") from None
+class _Gathered:
+    """Rows of a table as they are read. Names that stand twice with different values are left out: which is right is not known."""
+
+    def __init__(self, path: Path, source: str) -> None:
+        self.path = path
+        self.source = source
+        self.rows: dict[str, Placement] = {}
+        self.twice: set[str] = set()
+        self.faults: list[Fault] = []
+        self.first_beyond: Fault | None = None
+        """The first x and y, of a system that is not stated, that are no degrees: then none of the table's are."""
+
+    def add(self, values: Mapping[str, str], *, line: int | None, where: str = "", crs: str = "") -> None:
+        name = plain_name(values["name"])
+        try:
+            if not name:
+                raise ValueError("a row without a photo name")
+            cells = parse_cells(values, source=self.source, crs=crs)
+        except (InvalidPoint, ValueError) as error:
+            self.faults.append(Fault(line, f"{where}{name}: {error}" if name else f"{where}{error}"))
+            if "x" in values and not (crs or values.get("crs")):
+                self.first_beyond = self.first_beyond or self.faults[-1]
+            return
+        self.faults += [Fault(line, f"{where}{name}: {reason}", is_lost=False) for reason in cells.faults]
+        if self.rows.setdefault(name, cells.placement) != cells.placement:
+            self.twice.add(name)
+            self.faults.append(Fault(line, f"{where}{name} stands in the table twice, with different values"))
+
+    def table(self) -> PositionTable:
+        rows = {name: row for name, row in self.rows.items() if name not in self.twice}
+        lost = [fault for fault in self.faults if fault.is_lost]
+        if lost and (self.first_beyond or not rows):
+            fault = self.first_beyond or lost[0]
+            raise UnreadableTable(self.path, fault.reason, line=fault.line)
+        return PositionTable(str(self.path), rows, tuple(self.faults))
 
 
-def sniff_delimiter(header: str) -> str:
-    """The separator of a table, judged by its header line: comma, semicolon or tab."""
-    return max(",;\t", key=header.count)
-
-
-def _read_csv(text: str, path: Path) -> dict[str, Placement]:
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    delimiter = sniff_delimiter(first)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    rows: dict[str, Placement] = {}
+def _gather_rows(text: str, gathered: _Gathered) -> None:
+    delimiter = sniff_delimiter(text)
     columns: dict[str, int] | None = None
     width = 0
-    try:
-        for cells in reader:
-            if not any(cell.strip() for cell in cells):
+    for row in read_rows(text, path=gathered.path, delimiter=delimiter):
+        if columns is None:
+            if row.cells[0].lstrip().startswith("#"):
                 continue
-            if columns is None:
-                columns, width = _find_columns(cells, path), len(cells)
-                continue
-            if len(cells) != width:
-                reason = f"{len(cells)} fields where the header has {width}; names that hold {delimiter!r} need quotes"
-                raise UnreadableTable(path, reason, line=reader.line_num)
-            values = {field: plain_cell(cells[column].strip()) for field, column in columns.items()}
-            if delimiter != ",":
-                values = {field: value if field == "name" else value.replace(",", ".") for field, value in values.items()}
-            _add(rows, values, source="csv", path=path, line=reader.line_num)
-    except csv.Error as error:
-        raise UnreadableTable(path, str(error), line=reader.line_num) from None
+            columns = _find_columns(row, gathered.path)
+            width = len(row.cells)
+            continue
+        cells = row.cells[:width] + [""] * (width - len(row.cells))
+        if any(cell.strip() for cell in row.cells[width:]) or len(row.cells) <= columns["name"]:
+            reason = f"{len(row.cells)} fields where the header has {width}; names that hold {delimiter!r} need quotes"
+            gathered.faults.append(Fault(row.line, reason))
+            continue
+        values = {name: cells[column].strip() for name, column in columns.items()}
+        if delimiter != ",":
+            values = {name: _with_point(value) if name != "name" else value for name, value in values.items()}
+        gathered.add(values, line=row.line)
     if columns is None:
-        raise UnreadableTable(path, "the table is empty; its first line must name the columns")
-    return rows
+        raise UnreadableTable(gathered.path, "the table is empty; its first line must name the columns")
 
 
-def _find_columns(header: list[str], path: Path) -> dict[str, int]:
+def _gather_features(text: str, gathered: _Gathered) -> None:
+    crs, features = read_features(text, path=gathered.path, titles=_FIELDS)
+    for number, values in enumerate(features, start=1):
+        if isinstance(values, str):
+            gathered.faults.append(Fault(None, f"feature {number} {values}"))
+        else:
+            gathered.add(values, line=None, where=f"feature {number}, ", crs=crs)
+
+
+def _find_columns(header: Row, path: Path) -> dict[str, int]:
     found: dict[str, int] = {}
-    for column, title in enumerate(header):
-        for field, titles in _FIELDS.items():
-            if title.strip().lower() in titles:
-                if field in found:
-                    reason = f"two columns for the {field}: {header[found[field]]!r} and {title!r}"
-                    raise UnreadableTable(path, reason, line=1)
-                found[field] = column
-    has_position = {"lat", "lon"} <= found.keys() or {"east", "north", "zone"} <= found.keys()
-    if "name" not in found or not has_position:
+    titles = [title.strip().lower() for title in header.cells]
+    for name, known in _FIELDS.items():
+        columns = [column for column, title in enumerate(titles) if title in known]
+        if name in _PREFERRED:
+            columns = sorted(columns, key=lambda column: known.index(titles[column]))[:1]
+        if len(columns) > 1:
+            first, second = (header.cells[column] for column in columns[:2])
+            raise UnreadableTable(path, f"two columns for the {name}: {first!r} and {second!r}", line=header.line)
+        found.update((name, column) for column in columns)
+    if "name" not in found or not any(found.keys() >= set(fields) for fields in _POSITIONS):
         wanted = "a name (such as path), and lat with lon or easting with northing and zone"
-        raise UnreadableTable(path, f"the columns are {', '.join(header)}; needed are {wanted}", line=1)
+        raise UnreadableTable(path, f"the columns are {', '.join(header.cells)}; needed are {wanted}", line=header.line)
+    _drop_lesser(found)
     return found
 
 
-def _read_geojson(text: str, path: Path) -> dict[str, Placement]:
-    try:
-        record = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UnreadableTable(path, f"not JSON: {error.msg}", line=error.lineno) from None
-    except RecursionError:
-        raise UnreadableTable(path, "not GeoJSON: nested too deeply") from None
-    if not isinstance(record, dict) or not isinstance(record.get("features"), list):
-        raise UnreadableTable(path, "not a GeoJSON FeatureCollection")
-    crs = json.dumps(record.get("crs"))
-    if crs != "null" and not any(name in crs for name in _WGS84_NAMES):
-        raise UnreadableTable(path, f"its coordinate system is {crs}; convert it to WGS84 longitude and latitude")
-    rows: dict[str, Placement] = {}
-    for number, feature in enumerate(record["features"], start=1):
-        _add_feature(rows, feature, path=path, number=number)
-    return rows
+def _drop_lesser(found: dict[str, int]) -> None:
+    """A table's own latitude and longitude say more than a geometry, and that more than x and y, which may be anything's."""
+    if {"lat", "lon"} <= found.keys():
+        for name in ("wkt", "x", "y"):
+            found.pop(name, None)
+    if "wkt" in found or {"east", "north"} <= found.keys():
+        for name in ("x", "y"):
+            found.pop(name, None)
 
 
-def _add_feature(rows: dict[str, Placement], feature: Any, *, path: Path, number: int) -> None:
-    properties = feature.get("properties") if isinstance(feature, dict) else None
-    if not isinstance(properties, dict):
-        raise UnreadableTable(path, f"feature {number} has no properties")
-    by_title = {str(title).strip().lower(): value for title, value in properties.items() if value is not None}
-    values = {}
-    for field in ("name", "heading", "time", "altitude"):
-        # Titles are tried in order: "path" says more than "name" where a feature has both.
-        values[field] = next((str(by_title[title]).strip() for title in _FIELDS[field] if title in by_title), "")
-    if not values["name"]:
-        raise UnreadableTable(path, f"feature {number} names no photo; give it a property such as path")
-    geometry = feature.get("geometry")
-    if geometry is not None:
-        coordinates = geometry.get("coordinates") if isinstance(geometry, dict) and geometry.get("type") == "Point" else None
-        if not isinstance(coordinates, list) or not 2 <= len(coordinates) <= 4:
-            raise UnreadableTable(path, f"feature {number} ({values['name']}) is not a Point")
-        values["lon"], values["lat"] = str(coordinates[0]), str(coordinates[1])
-        if len(coordinates) > 2:
-            values["altitude"] = str(coordinates[2])
-    _add(rows, values, source="geojson", path=path, line=None)
+def _with_point(value: str) -> str:
+    """A number with a decimal comma, with a point."""
+    whole, comma, rest = value.partition(",")
+    return f"{whole}.{rest}" if comma and whole.lstrip("+-").isdecimal() and rest.isdecimal() else value
 
 
-def _add(rows: dict[str, Placement], values: Mapping[str, str], *, source: str, path: Path, line: int | None) -> None:
-    name = _normal_name(values["name"])
-    if not name:
-        raise UnreadableTable(path, "a row without a photo name", line=line)
-    try:
-        placement = _placement(values, source)
-    except (InvalidPoint, ValueError) as error:
-        raise UnreadableTable(path, f"{name}: {error}", line=line) from None
-    if rows.setdefault(name, placement) != placement:
-        raise UnreadableTable(path, f"{name} stands in the table twice, with different values", line=line)
-
-
-def _normal_name(name: str) -> str:
-    parts = [part for part in name.replace("\\", "/").split("/") if part != "."]
-    return "/".join(part for i, part in enumerate(parts) if part or i == 0)
-
-
-def _placement(values: Mapping[str, str], source: str) -> Placement:
-    lat, lon = _number(values, "lat"), _number(values, "lon")
-    east, north, zone = _number(values, "east"), _number(values, "north"), values.get("zone", "").replace(" ", "").upper()
-    altitude, heading = _number(values, "altitude"), _number(values, "heading")
-    if (lat is None) != (lon is None):
-        raise ValueError("latitude and longitude must both be given, or both be empty")
-    if (east is None) != (north is None):
-        raise ValueError("easting and northing must both be given, or both be empty")
-    if lon is not None and abs(lon) > 180:
-        raise ValueError(f"longitude {lon} is not between -180 and 180")
-    point = None if lat is None or lon is None else GeoPoint(lat, lon, altitude)
-    plane = None
-    if east is not None and north is not None:
-        if zone:
-            if not zone.isascii():
-                raise ValueError(f"zone {zone!r} is not a UTM zone such as 32V")
-            parse_zone(zone)
-            point = point or from_utm(east, north, zone=zone)
-        elif point is None:
-            raise ValueError("easting and northing need a zone, for example 32V")
-        plane = PlanePoint(east, north, zone)
-    time = None
-    if values.get("time"):
-        time = _parse_time(values["time"])
-    return Placement(source, point, plane, None if heading is None else heading % 360, time=time)
-
-
-def _number(values: Mapping[str, str], field: str) -> float | None:
-    text = values.get(field, "")
-    if not text:
-        return None
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValueError(f"{field} is {text!r}, not a number")
-    return number
-
-
-def _parse_time(text: str) -> datetime:
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        time = parse_exif_time(text) or parse_timestamp(text)
-    if time is None:
-        raise ValueError(f"time {text!r} is not written like 2024-05-31T14:03:00+02:00")
-    return time
+def _short(path: str) -> str:
+    return os.path.join(*Path(path).parts[-2:])

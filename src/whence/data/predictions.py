@@ -7,7 +7,6 @@ hloc pairs: "query_path database_path", one pair a line, best first.
 from __future__ import annotations
 
 import csv
-import io
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,10 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from whence.data.cells import plain_cell, safe_cells
+from whence.data.cells import safe_cells
 from whence.data.formats import EvaluationSet
 from whence.data.photos import Photos
-from whence.data.positions import read_table_text
+from whence.data.tables import Row, plain_name, read_rows, read_text, sniff_delimiter
 from whence.errors import InputError, UnreadableTable
 from whence.runtime import atomic_write
 from whence.types import Candidate
@@ -61,22 +60,18 @@ def read_predictions(path: str | Path) -> tuple[Ranked, ...]:
 
     Raises `UnreadableTable` with the line.
     """
-    reader = csv.reader(io.StringIO(read_table_text(path), newline=""), strict=True)
+    text = read_text(path)
+    rows = read_rows(text, path=path, delimiter=sniff_delimiter(text))
     found: dict[str, list[Candidate]] = {}
-    try:
-        header = next(reader, [])
-        if tuple(title.strip().lower() for title in header) != _HEADER:
-            raise UnreadableTable(path, f"the first line must be {','.join(_HEADER)}", line=1)
-        for cells in reader:
-            if not cells:
-                continue
-            if len(cells) != len(_HEADER) or not cells[0]:
-                raise UnreadableTable(path, "a line must have query, rank, photo and similarity", line=reader.line_num)
-            candidates = found.setdefault(plain_cell(cells[0]), [])
-            if any(cells[1:]):
-                candidates.append(_candidate(cells, path, reader.line_num))
-    except csv.Error as error:
-        raise UnreadableTable(path, str(error), line=reader.line_num) from None
+    header = next(rows, Row(1, []))
+    if tuple(title.strip().lower() for title in header.cells) != _HEADER:
+        raise UnreadableTable(path, f"the first line must be {','.join(_HEADER)}", line=header.line)
+    for line, cells in rows:
+        if len(cells) != len(_HEADER) or not cells[0]:
+            raise UnreadableTable(path, "a line must have query, rank, photo and similarity", line=line)
+        candidates = found.setdefault(plain_name(cells[0]), [])
+        if any(cells[1:]):
+            candidates.append(_candidate(cells, path, line))
     for query, candidates in found.items():
         candidates.sort(key=lambda candidate: candidate.rank)
         if [candidate.rank for candidate in candidates] != list(range(1, len(candidates) + 1)):
@@ -135,8 +130,8 @@ def read_hloc_pairs(path: str | Path) -> tuple[Ranked, ...]:
     Raises `UnreadableTable` with the line.
     """
     found: dict[str, list[str]] = {}
-    for number, line in enumerate(read_table_text(path).split("\n"), start=1):
-        names = line.split()
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        names = [plain_name(name) for name in line.split()]
         if names and len(names) != 2:
             raise UnreadableTable(path, "a line must be two names, separated by a space", line=number)
         if names:
@@ -155,4 +150,4 @@ def _candidate(cells: Sequence[str], path: str | Path, line: int) -> Candidate:
         raise UnreadableTable(path, f"rank {cells[1]!r} and similarity {cells[3]!r} must be numbers", line=line) from None
     if rank < 1 or not cells[2]:
         raise UnreadableTable(path, "a candidate needs a rank from 1 and a photo", line=line)
-    return Candidate(plain_cell(cells[2]), rank, similarity)
+    return Candidate(plain_name(cells[2]), rank, similarity)

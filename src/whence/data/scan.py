@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from whence.data.images import IMAGE_SUFFIXES
+from whence.data.folders import LeftOut, is_left_out, note_unread, walk_photos
+from whence.data.kinds import is_photo
 from whence.data.metadata import read_photo
 from whence.data.photos import Photos
+from whence.data.placement import is_null_island
 from whence.data.positions import PositionTable, read_positions
-from whence.data.sidecars import find_sidecar, read_sidecar
-from whence.errors import UnreadableImage, UnreadableTable
+from whence.data.remarks import Remark, summarize
+from whence.data.sidecars import SidecarFolder, read_sidecar
+from whence.data.tables import FileFinder, read_text
+from whence.errors import MissingExtra, UnreadableImage, UnreadableTable
 from whence.runtime import map_threads, progress
 from whence.types import Photo, SkippedPhoto
-
-STORE_SUFFIX = ".whence"
-"""Folders with this ending are databases, not photo folders."""
 
 
 def scan_photos(
@@ -29,37 +32,45 @@ def scan_photos(
     num_workers: int | None = None,
     show_progress: bool | None = None,
     known: Photos | None = None,
+    allow_null_island: bool = False,
 ) -> Photos:
     """The photos under these sources as a table, sorted by path; files that cannot be read are listed in its `skipped`.
 
     A source is a folder, a photo file, a glob pattern, or a `.txt` file that lists paths, one a line, relative to itself. In
-    folders and globs files are taken by their ending; hidden ones and `.whence` databases are left out; links are followed, loops
-    cut. The table's root is the common folder of the sources, its paths are relative to it.
+    folders and globs files are taken by their ending; hidden ones, `.whence` databases, and what systems keep beside photos
+    (thumbnails, deleted files, a photo library's previews) are left out; links are followed, loops cut. The table's root is the
+    common folder of the sources, its paths are relative to it, and its `remarks` say what holds for the scan as a whole.
 
-    `positions` is a CSV or GeoJSON table (`read_positions`). `known` is the table of an earlier scan: a file whose path, size and
+    `positions` is a CSV or GeoJSON table (`read_positions`); of its names those that fit several photos are not used. Latitude 0,
+    longitude 0 is no position unless `allow_null_island`. `known` is the table of an earlier scan: a file whose path, size and
     times of change are the same is not read again. Raises `UnreadableTable` for a broken table or list, or for a table of positions
     that names none of the photos. No photos at all is an empty table.
     """
     table = positions if positions is None or isinstance(positions, PositionTable) else read_positions(positions)
-    found = _Found({}, [], [])
+    found = _Found({}, [], [], LeftOut())
     for source in map(os.path.abspath, map(str, sources)):
         _find_files(source, found, recursive=recursive)
     root = _common_folder(found)
-    skipped = [SkippedPhoto(_name(path, root), reason) for path, reason in found.skipped]
+    skipped = [SkippedPhoto(_name(path, root), reason) for path, reason in (*found.skipped, *found.left_out.folders)]
     files = sorted(found.files, key=lambda path: _name(path, root))
-    workload = ReadOptions(num_workers, show_progress, known)
+    workload = ReadOptions(num_workers, show_progress, known, allow_null_island)
+    table = None if table is None else table.fitted_to(files)
     photos = read_files(files, root=root, positions=table, options=workload)
+    remarks = [*found.left_out.remarks(), *photos.remarks]
     if table is not None:
         check_matched(table, photos)
-    return Photos(photos.paths, photos.columns, root=root, skipped=sorted((*skipped, *photos.skipped)))
+        remarks += table.remarks()
+    skipped = sorted((*skipped, *photos.skipped))
+    return Photos(photos.paths, photos.columns, root=root, skipped=skipped, remarks=remarks)
 
 
 class ReadOptions(NamedTuple):
-    """How files are read: threads, progress bar, and the table of an earlier scan."""
+    """How files are read: threads, progress bar, the table of an earlier scan, and whether 0, 0 is a place."""
 
     num_workers: int | None = None
     show_progress: bool | None = None
     known: Photos | None = None
+    allow_null_island: bool = False
 
 
 def read_files(
@@ -71,22 +82,26 @@ def read_files(
 ) -> Photos:
     """The table of these files under `root`, in their order; what cannot be read is in its `skipped`."""
     root = os.path.abspath(root)
-    reader = _Reader(root, positions, _by_file(options.known))
+    reader = _Reader(root, positions, options)
     paths = [os.path.abspath(path) for path in files]
     photos: list[Photo] = []
     skipped: list[SkippedPhoto] = []
+    remarks: list[Remark] = []
     with progress("reading photos", total=len(paths), show=options.show_progress) as advance:
         for outcome in map_threads(reader.read, paths, num_workers=options.num_workers):
             photos.extend(outcome.photos)
             skipped.extend(outcome.skipped)
+            remarks.extend(outcome.remarks)
             advance(1)
-    return Photos.of(photos, root=root, skipped=skipped)
+    return Photos.of(photos, root=root, skipped=skipped, remarks=summarize(remarks))
 
 
 def check_matched(table: PositionTable, *collections: Photos) -> None:
     """Raise `UnreadableTable` where a table names none of the photos: it is the wrong one, or names them from another folder."""
     files = [os.path.abspath(photos.root / path) for photos in collections for path in photos.paths]
-    if files and table.rows and all(table.find(file) is None for file in files):
+    if files and (table.rows or table.unclear) and all(table.find(file) is None for file in files):
+        if table.unclear:
+            raise UnreadableTable(table.path, f"its names fit several photos, the first: {table.unclear[0]}; name the folder too")
         first = next(iter(table.rows))
         raise UnreadableTable(table.path, f"it names none of the {len(files)} photos; its first name is {first!r}")
 
@@ -97,42 +112,62 @@ class _Found(NamedTuple):
     files: dict[str, None]
     folders: list[str]
     skipped: list[SkippedPhoto]
+    left_out: LeftOut
 
 
 class _Outcome(NamedTuple):
     photos: tuple[Photo, ...]
     skipped: tuple[SkippedPhoto, ...]
+    remarks: tuple[Remark, ...] = ()
 
 
 class _Reader:
     """Reads one file; called from several threads."""
 
-    def __init__(self, root: str, table: PositionTable | None, known: dict[str, Photo]) -> None:
+    def __init__(self, root: str, table: PositionTable | None, options: ReadOptions) -> None:
         self.root = root
         self.table = table
-        self.known = known
+        self.known = _by_file(options.known)
+        self.allow_null_island = options.allow_null_island
+        self.sidecars: dict[str, SidecarFolder] = {}
+        self.lock = threading.Lock()
 
     def read(self, path: str) -> _Outcome:
         name = _name(path, self.root)
         if name != os.path.relpath(path, self.root).replace(os.sep, "/"):
             return _Outcome((), (SkippedPhoto(name, "its name is not valid UTF-8; rename the file"),))
-        notes: tuple[SkippedPhoto, ...] = ()
-        sidecar, sidecar_row = find_sidecar(path), None
-        if sidecar is not None:
+        notes, sidecar_rows = [], []
+        sidecars = self._sidecars_of(path)
+        for sidecar in sidecars:
             try:
-                sidecar_row = read_sidecar(sidecar)
+                sidecar_rows.append(read_sidecar(sidecar))
             except UnreadableTable as error:
-                notes = (SkippedPhoto(_name(str(sidecar), self.root), error.reason),)
+                notes.append(SkippedPhoto(_name(str(sidecar), self.root), error.reason))
         row = None if self.table is None else self.table.find(path)
         before = self._unchanged(path)
-        if before is not None and row is None and sidecar is None and before.point_source in ("", "name", "exif"):
-            return _Outcome((replace(before, path=name),), notes)
+        if before is not None and row is None and not sidecars and self._still_holds(before):
+            return _Outcome((replace(before, path=name),), tuple(notes))
+        read = partial(read_photo, path, name=name, table_row=row, sidecar_rows=sidecar_rows)
         try:
-            content = "" if before is None else before.content
-            photo = read_photo(path, name=name, table_row=row, sidecar_row=sidecar_row, content=content)
+            found = read(content="" if before is None else before.content, allow_null_island=self.allow_null_island)
         except UnreadableImage as error:
             return _Outcome((), (*notes, SkippedPhoto(name, error.reason)))
-        return _Outcome((photo,), notes)
+        except MissingExtra as error:
+            return _Outcome((), (*notes, SkippedPhoto(name, str(error))))
+        return _Outcome((found.photo,), tuple(notes), found.remarks)
+
+    def _sidecars_of(self, path: str) -> tuple[Path, ...]:
+        folder, name = os.path.split(path)
+        with self.lock:
+            if folder not in self.sidecars:
+                self.sidecars[folder] = SidecarFolder(folder)
+        return self.sidecars[folder].of(name)
+
+    def _still_holds(self, before: Photo) -> bool:
+        """Whether what is known of a photo came from the photo alone, and would be read the same now."""
+        if before.point_source not in ("", "name", "exif", "xmp"):
+            return False
+        return before.point is not None if self.allow_null_island else not is_null_island(before.point)
 
     def _unchanged(self, path: str) -> Photo | None:
         photo = self.known.get(path)
@@ -157,7 +192,7 @@ def _by_file(known: Photos | None) -> dict[str, Photo]:
 def _find_files(source: str, found: _Found, *, recursive: bool) -> None:
     if os.path.isdir(source):
         found.folders.append(source)
-        for path in _walk(source, recursive=recursive, skipped=found.skipped):
+        for path in walk_photos(source, recursive=recursive, left_out=found.left_out):
             found.files[path] = None
     elif os.path.lexists(source):
         if source.lower().endswith(".txt"):
@@ -166,14 +201,16 @@ def _find_files(source: str, found: _Found, *, recursive: bool) -> None:
         else:
             found.files[source] = None
     elif glob.has_magic(source):
-        matches = sorted(glob.glob(source, recursive=True))
-        if not matches:
+        matches = sorted(match for match in glob.glob(source, recursive=True) if os.path.isfile(match))
+        if not matches and not glob.glob(source, recursive=True):
             found.skipped.append(SkippedPhoto(source, "the pattern matches nothing"))
+        fixed = fixed_folder(source)
         for match in matches:
-            in_store = any(part.lower().endswith(STORE_SUFFIX) for part in Path(match).parts[:-1])
-            if os.path.isfile(match) and _has_image_suffix(match) and not in_store:
+            if not is_photo(match):
+                note_unread(match, found.left_out)
+            elif not is_left_out(os.path.relpath(match, fixed), found.left_out):
                 found.files[match] = None
-        found.folders.append(fixed_folder(source))
+        found.folders.append(fixed)
     else:
         found.skipped.append(SkippedPhoto(source, "no such file or folder"))
 
@@ -181,51 +218,19 @@ def _find_files(source: str, found: _Found, *, recursive: bool) -> None:
 def list_photos(folder: str | Path) -> list[str]:
     """Absolute paths of the photo files under a folder, known by their endings, sorted by their paths inside it."""
     top = os.path.abspath(folder)
-    return sorted(_walk(top, recursive=True, skipped=[]), key=lambda path: _name(path, top))
+    return sorted(walk_photos(top, left_out=LeftOut()), key=lambda path: _name(path, top))
 
 
 def read_list(path: str | Path, *, folder: str | Path | None = None) -> list[str]:
     """Absolute paths from a text file that lists one path a line, relative to `folder`, by default the list's own.
 
-    Raises `UnreadableTable`.
+    Either kind of slash separates folders. Raises `UnreadableTable`.
     """
-    try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise UnreadableTable(path, error.strerror or str(error)) from None
-    except UnicodeDecodeError as error:
-        raise UnreadableTable(path, f"byte {error.start} is not UTF-8; save the list as UTF-8") from None
-    top = os.path.abspath(Path(path).parent if folder is None else folder)
-    lines = [line.strip("\r\n") for line in text.split("\n")]
+    lines = [line.strip("\r\n") for line in read_text(path).split("\n")]
     if any("\0" in line for line in lines):
         raise UnreadableTable(path, "it holds zero bytes: it is not a list of paths")
-    return [os.path.normpath(os.path.join(top, line)) for line in lines if line.strip()]
-
-
-def _walk(folder: str, *, recursive: bool, skipped: list[SkippedPhoto], above: tuple[tuple[int, int], ...] = ()) -> Iterator[str]:
-    """Photo files under a folder. A link to a folder that is already being walked is not followed."""
-    try:
-        status = os.stat(folder)
-        with os.scandir(folder) as entries:
-            listed = sorted(entries, key=lambda entry: entry.name)
-    except OSError as error:
-        skipped.append(SkippedPhoto(folder, f"the folder cannot be read: {error.strerror or error}"))
-        return
-    identity = (status.st_dev, status.st_ino)
-    if identity in above:
-        return
-    for entry in listed:
-        if entry.name.startswith("."):
-            continue
-        if os.path.isdir(entry.path):  # False for a link to itself, where the entry's own method raises.
-            if recursive and not entry.name.lower().endswith(STORE_SUFFIX):
-                yield from _walk(entry.path, recursive=recursive, skipped=skipped, above=(*above, identity))
-        elif _has_image_suffix(entry.name):
-            yield entry.path
-
-
-def _has_image_suffix(path: str) -> bool:
-    return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
+    finder = FileFinder(Path(path).parent if folder is None else folder)
+    return [finder.find(line) for line in lines if line.strip()]
 
 
 def fixed_folder(pattern: str) -> str:

@@ -33,7 +33,7 @@ from whence.evaluation.reranking import Reranked, rerank_all
 from whence.geo import NeighborLists, to_earth_centred
 from whence.index.flat import FlatIndex
 from whence.localize.position import estimate_position
-from whence.localize.rerank import RerankOptions
+from whence.localize.rerank_options import RerankOptions
 from whence.localize.retrieve import Retriever, candidate_of, merge_neighbors
 from whence.models.descriptor import DescriptorModel, load_model
 from whence.models.views import QueryViews

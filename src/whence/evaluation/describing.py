@@ -13,7 +13,8 @@ from whence.data.photos import Photos
 from whence.errors import UnreadableImage
 from whence.index.store import Store
 from whence.localize.build import build_from_photos
-from whence.localize.rerank import PreparedPhotos, RerankOptions
+from whence.localize.prepared_photos import PreparedPhotos
+from whence.localize.rerank_options import RerankOptions
 from whence.models.descriptor import DescriptorModel
 from whence.models.views import QueryViews
 from whence.runtime import progress

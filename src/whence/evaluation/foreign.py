@@ -11,6 +11,7 @@ import numpy as np
 from whence.data.formats import EvaluationSet
 from whence.data.photos import Photos
 from whence.data.predictions import Ranked
+from whence.data.tables import plain_name
 from whence.errors import InputError
 from whence.evaluation.benchmarks import Evaluation, EvaluationOptions, counted_evaluation
 from whence.evaluation.protocol import leave_out_unplaced, same_content
@@ -48,14 +49,16 @@ def evaluate_predictions(
 def _rows_by_name(photos: Photos) -> dict[str, int]:
     """Row by path within the set, from folders above, on disk, and by base name where that is unique (-1 where it is not)."""
     rows: dict[str, int] = {}
-    for row, path in enumerate(photos.paths):
+    paths = [plain_name(path) for path in photos.paths]
+    for row, path in enumerate(paths):
         base = path.rsplit("/", 1)[-1]
         rows[base] = -1 if base in rows else row
     folder = Path(photos.root).absolute()
-    for row, path in enumerate(photos.paths):
+    for row, path in enumerate(paths):
         # As hloc and others name them: from a folder above, or from anywhere on this disk.
-        rows |= {f"{folder.parent.name}/{folder.name}/{path}": row, f"{folder.name}/{path}": row, str(photos.file(row)): row}
-    return rows | {path: row for row, path in enumerate(photos.paths)}
+        above = (f"{folder.parent.name}/{folder.name}/{path}", f"{folder.name}/{path}", str(photos.file(row)))
+        rows |= {plain_name(name): row for name in above}
+    return rows | {path: row for row, path in enumerate(paths)}
 
 
 def _kept_rows(photos: Photos, left_out: Sequence[str]) -> np.ndarray:
@@ -66,11 +69,8 @@ def _kept_rows(photos: Photos, left_out: Sequence[str]) -> np.ndarray:
 
 
 def _find(name: str, rows: Mapping[str, int], photos: Photos, what: str) -> int:
-    row = rows.get(name)
-    if row is None:
-        # Names from Windows, and names by themselves.
-        name = name.replace("\\", "/")
-        row = rows.get(name, rows.get(name.rsplit("/", 1)[-1]))
+    plain = plain_name(name)
+    row = rows.get(plain, rows.get(plain.rsplit("/", 1)[-1]))
     if row is None or row < 0:
         why = "is not in the set" if row is None else "names several photos of the set; give their paths"
         raise InputError(f"{what} {name!r} {why}, for example {photos.paths[0]!r}")

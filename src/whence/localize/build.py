@@ -52,6 +52,8 @@ class BuildReport:
     skipped: tuple[SkippedPhoto, ...]
     size_bytes: int
     seconds: float
+    remarks: tuple[str, ...] = ()
+    """What a person should know of the photos as a whole: positions not taken, files left out."""
     missing: tuple[MissingFolder, ...] = ()
     """Folders that are not there or hold none of their photos any more; these were kept."""
 
@@ -87,7 +89,8 @@ def plan_build(
     folder = Path(path)
     options = options or stored_options(folder) or BuildOptions()
     dim = load_model(options.model, options=options.model_options).dim
-    return _plan(scan_photos(*sources, positions=positions), folder, options, dim=dim)
+    photos = scan_photos(*sources, positions=positions, allow_null_island=options.allow_null_island)
+    return _plan(photos, folder, options, dim=dim)
 
 
 def _plan(photos: Photos, folder: Path, options: BuildOptions, *, dim: int) -> BuildPlan:
@@ -132,9 +135,11 @@ def build_database(
         with Store.open(folder) as before:
             known = before.photos
     with told_when_stopped(f"while photos were being read; {str(folder)!r} is as it was, run the same command again"):
-        photos = scan_photos(*sources, positions=positions, known=known, show_progress=show_progress)
+        photos = scan_photos(
+            *sources, positions=positions, known=known, show_progress=show_progress, allow_null_island=options.allow_null_island
+        )
     if not len(photos):
-        raise NoPhotos(nothing_found(sources, photos.skipped))
+        raise NoPhotos(nothing_found(sources, photos))
     if on_plan is not None:
         on_plan(_plan(photos, folder, options, dim=model.dim))
     with open_or_create(folder, model, options) as store:
@@ -191,6 +196,7 @@ class Build:
         self, photos: Photos, *, started: float, gone: Sequence[str] = (), missing: Sequence[MissingFolder] = ()
     ) -> BuildReport:
         self.skipped = list(photos.skipped)
+        remarks = photos.remarks
         photos = Photos(stored_paths(photos, self.store.path), photos.columns, root=self.store.path.parent)
         num_removed = self.store.remove(gone) if gone else 0
         before = self.store.photos
@@ -217,6 +223,7 @@ class Build:
             skipped=tuple(self.skipped),
             size_bytes=self.store.size_bytes,
             seconds=time.perf_counter() - started,
+            remarks=remarks,
             missing=tuple(missing),
         )
 

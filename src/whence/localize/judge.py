@@ -9,9 +9,11 @@ from typing import Any
 
 from whence.errors import UnreadableImage
 from whence.localize.position import estimate_position, position_of_accepted, spacing_at
-from whence.localize.rerank import Arrays, PreparedPhotos, Reranked, RerankOptions, describe_for_rerank, rerank
+from whence.localize.prepared_photos import Arrays, PreparedPhotos
+from whence.localize.rerank import Reranked, describe_for_rerank, rerank
+from whence.localize.rerank_options import RerankOptions
 from whence.localize.retrieve import Around, Retriever
-from whence.localize.verify import verify
+from whence.localize.verify import agreements_of, least_confidence, verify
 from whence.models.descriptor import Described, DescriptorModel
 from whence.models.views import QueryViews
 from whence.types import BestGuess, Calibration, Candidate, Position
@@ -29,6 +31,8 @@ class Judge:
     prepared: PreparedPhotos | None = None
     calibration: Calibration | None = None
     """None gives the place of the first candidate, whether or not it is right."""
+    unverified_reason: str = ""
+    """Why there is no calibration although verified answers were asked for."""
     views: QueryViews | None = None
     """How queries are looked at; None as the model's card says."""
     first_stage: tuple[float, ...] = ()
@@ -95,16 +99,22 @@ class Judge:
                 heading_deg=plain.heading_deg,
                 candidates=candidates,
                 seconds=seconds,
-                reason=reason,
+                reason="; ".join(filter(None, (reason, self.unverified_reason))),
             )
         started = time.perf_counter()
-        judged, verification = verify(candidates, self.calibration, at_most=sure)
+        judged, verification = verify(
+            candidates, self.calibration, at_most=sure, agreements=agreements_of(candidates, self.prepared)
+        )
         seconds["verify"] = time.perf_counter() - started
         if not judged:
             return Position(query, "unknown", seconds=seconds, reason=verification.reason, is_verified=True)
-        found = position_of_accepted(judged, spacing_m=self._spacing(judged[0]))
+        answered = self._placed(judged) if judged[0].point is None else None
+        if answered is None and verification.is_accepted:
+            answered = judged[0]
+        shown = answered or judged[0]
+        found = position_of_accepted((shown, *(one for one in judged if one is not shown)), spacing_m=self._spacing(shown))
         radius = None if found.point is None else self.calibration.radius_factor * found.scale_m
-        if not verification.is_accepted:
+        if answered is None:
             guess = BestGuess(judged[0].photo, found.point, radius, verification.confidence)
             return Position(
                 query,
@@ -122,11 +132,19 @@ class Judge:
             point=found.point,
             radius_m=radius,
             heading_deg=found.heading_deg,
-            confidence=verification.confidence,
+            confidence=answered.confidence,
             candidates=judged,
             seconds=seconds,
             reason=reason,
             is_verified=True,
+        )
+
+    def _placed(self, judged: Sequence[Candidate]) -> Candidate | None:
+        """The first candidate with coordinates that would be accepted by itself: where the best match has none, it says where."""
+        assert self.calibration is not None
+        return next(
+            (one for one in judged if one.point is not None and (one.confidence or 0.0) >= least_confidence(one, self.calibration)),
+            None,
         )
 
     def _spacing(self, first: Candidate) -> float:

@@ -62,7 +62,8 @@ def refresh_database(path: str | Path, *, removes_missing: bool = False, show_pr
         before = store.photos
         sources = source_files(store.options.get("sources", []), store.path)
         present = [source for source in sources if is_there(source)]
-        photos = scan_photos(*present, known=before, show_progress=show_progress)
+        options = BuildOptions(**store.options["build"])
+        photos = scan_photos(*present, known=before, show_progress=show_progress, allow_null_island=options.allow_null_island)
         missing = [] if removes_missing else missing_folders(before, sources, found=photos)
         files = [os.path.normpath(store.path.absolute().parent / name) for name in before.paths]
         is_gone = np.array([not os.path.lexists(file) for file in files], bool)
@@ -71,7 +72,6 @@ def refresh_database(path: str | Path, *, removes_missing: bool = False, show_pr
             raise NoPhotos(_nothing_left(folder, missing or sources))
         if removes_missing and len(present) < len(sources):
             store.set_options({**store.options, "sources": source_names(present, store.path)})
-        options = BuildOptions(**store.options["build"])
         model = load_model(options.model, options=options.model_options)
         is_kept = is_under(files, [one.folder for one in missing])
         gone = [before.paths[row] for row in np.flatnonzero(is_gone & ~is_kept)]

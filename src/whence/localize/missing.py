@@ -16,14 +16,17 @@ from typing import Literal
 
 import numpy as np
 
-from whence.data.photos import NO_TIME, NO_ZONE, Photos
+from whence.data.metadata import read_clocks
+from whence.data.photos import NO_TIME, Photos
 from whence.data.scan import scan_photos
 from whence.errors import BadOption, NoPhotos
 from whence.geo import distance_m, mean_point
 from whence.localize.build import build_from_photos
 from whence.localize.localizer import Localizer, LocateOptions
 from whence.localize.retrieve import Around
+from whence.localize.timeline import Timeline, timeline
 from whence.models.descriptor import load_model
+from whence.runtime import map_threads
 from whence.settings import BuildOptions
 from whence.types import GeoPoint, Position, SkippedPhoto
 
@@ -50,6 +53,8 @@ class MissingOptions:
     """How matches are compared and verified."""
     agree_within_m: float = 100.0
     """Metres between match and time hint within which they agree (or the match's own radius, if that is larger)."""
+    allow_null_island: bool = False
+    """Whether latitude 0, longitude 0 is a place."""
 
     def __post_init__(self) -> None:
         if min(self.max_gap_s, self.max_end_gap_s, self.max_apart_m, self.agree_within_m) < 0:
@@ -68,6 +73,11 @@ class TimeHint:
     """Seconds between the two, or to the one."""
     apart_m: float
     """Metres between the two: how far off the hint may well be."""
+
+    @property
+    def is_between(self) -> bool:
+        """Whether there is a photo before and one after."""
+        return bool(self.before and self.after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +122,8 @@ class MissingReport:
     database: Photos
     """Photos the matches come from."""
     skipped: tuple[SkippedPhoto, ...]
+    remarks: tuple[str, ...] = ()
+    """What a person should know of the folder as a whole, and of how times were compared."""
 
 
 def place_missing(
@@ -128,14 +140,14 @@ def place_missing(
     without one a temporary database is. Raises `NoPhotos` where there is nothing to place from.
     """
     options = options or MissingOptions()
-    photos = scan_photos(folder, positions=positions, show_progress=show_progress)
+    photos = scan_photos(folder, positions=positions, show_progress=show_progress, allow_null_island=options.allow_null_island)
     if not len(photos):
         raise NoPhotos(f"no readable photos under {str(folder)!r}")
     has_point = photos.has_point
     num_geotagged = int(has_point.sum())
     missing, tagged = photos.select(~has_point), photos.select(has_point)
     if not len(missing):
-        return MissingReport(photos.root, len(photos), num_geotagged, (), tagged, photos.skipped)
+        return MissingReport(photos.root, len(photos), num_geotagged, (), tagged, photos.skipped, photos.remarks)
     if database is None or not Path(database).exists():
         if not num_geotagged:
             raise NoPhotos(f"none of the {len(photos)} photos under {str(folder)!r} has a geotag; name a database with --db")
@@ -147,35 +159,44 @@ def place_missing(
             found, known = _match(missing, path, options, show_progress)
     else:
         found, known = _match(missing, Path(database), options, show_progress)
-    hints = time_hints(photos, options=options)
+    times = timeline(photos, [*map_threads(read_clocks, [photos.file(row) for row in range(len(photos))])])
+    hints = time_hints(photos, options=options, times=times)
     rows = np.flatnonzero(~has_point).tolist()
     records = zip(missing, found, rows, strict=True)
     proposals = tuple(propose(photo.path, one, hints.get(row), time=photo.time, options=options) for photo, one, row in records)
-    return MissingReport(photos.root, len(photos), num_geotagged, proposals, known, photos.skipped)
+    remarks = (*photos.remarks, *times.remarks)
+    return MissingReport(photos.root, len(photos), num_geotagged, proposals, known, photos.skipped, remarks)
 
 
-def time_hints(photos: Photos, *, options: MissingOptions | None = None) -> Mapping[int, TimeHint]:
+def time_hints(photos: Photos, *, options: MissingOptions | None = None, times: Timeline | None = None) -> Mapping[int, TimeHint]:
     """For rows without a point: a place between the geotagged photos before and after, where those are near in time and space.
 
-    Only times of one kind are compared: with a time zone, or without one. Row -> hint.
+    Like is compared with like: UTC with UTC, and the camera's clock with the camera's clock. `times` is by default what the table
+    says alone. Row -> hint.
     """
-    options = options or MissingOptions()
+    options, times = options or MissingOptions(), times or timeline(photos)
+    hints = _hints_on(times.local_us, photos, options)
+    for row, hint in _hints_on(times.utc_us, photos, options).items():
+        if hint.is_between or row not in hints or not hints[row].is_between:
+            hints[row] = hint
+    return hints
+
+
+def _hints_on(time_us: np.ndarray, photos: Photos, options: MissingOptions) -> dict[int, TimeHint]:
+    """Hints by one clock: (N,) microseconds, `NO_TIME` where it is silent."""
+    tagged = np.flatnonzero((time_us != NO_TIME) & photos.has_point)
+    tagged = tagged[np.argsort(time_us[tagged], kind="stable")]
+    asked = np.flatnonzero((time_us != NO_TIME) & ~photos.has_point)
     hints: dict[int, TimeHint] = {}
-    is_naive = photos.time_zone_min == NO_ZONE
-    for kind in (is_naive, ~is_naive):
-        timed = kind & (photos.time_us != NO_TIME)
-        tagged = np.flatnonzero(timed & photos.has_point)
-        tagged = tagged[np.argsort(photos.time_us[tagged], kind="stable")]
-        if not len(tagged):
-            continue
-        asked = np.flatnonzero(timed & ~photos.has_point)
-        places = np.searchsorted(photos.time_us[tagged], photos.time_us[asked], side="right")
-        for row, place in zip(asked.tolist(), places.tolist(), strict=True):
-            before = int(tagged[place - 1]) if place > 0 else None
-            after = int(tagged[place]) if place < len(tagged) else None
-            hint = _hint(photos, row, (before, after), options)
-            if hint is not None:
-                hints[row] = hint
+    if not len(tagged):
+        return hints
+    places = np.searchsorted(time_us[tagged], time_us[asked], side="right")
+    for row, place in zip(asked.tolist(), places.tolist(), strict=True):
+        before = int(tagged[place - 1]) if place > 0 else None
+        after = int(tagged[place]) if place < len(tagged) else None
+        hint = _hint(photos, time_us, row, (before, after), options)
+        if hint is not None:
+            hints[row] = hint
     return hints
 
 
@@ -227,12 +248,14 @@ def _renamed(position: Position, photos: Photos) -> Position:
     return replace(position, candidates=candidates)
 
 
-def _hint(photos: Photos, row: int, around: tuple[int | None, int | None], options: MissingOptions) -> TimeHint | None:
+def _hint(
+    photos: Photos, time_us: np.ndarray, row: int, around: tuple[int | None, int | None], options: MissingOptions
+) -> TimeHint | None:
     before, after = around
-    if before is not None and photos.time_us[before] == photos.time_us[row]:
+    if before is not None and time_us[before] == time_us[row]:
         after = before
     known = [one for one in (before, after) if one is not None]
-    seconds = [abs(int(photos.time_us[one]) - int(photos.time_us[row])) / 1e6 for one in known]
+    seconds = [abs(int(time_us[one]) - int(time_us[row])) / 1e6 for one in known]
     paths = [photos.paths[one] if one is not None else "" for one in (before, after)]
     points = [GeoPoint(float(photos.lat[one]), float(photos.lon[one])) for one in known]
     if len(known) == 1:
@@ -248,7 +271,7 @@ def _hint(photos: Photos, row: int, around: tuple[int | None, int | None], optio
 
 
 def _hint_text(hint: TimeHint) -> str:
-    if hint.before and hint.after and hint.before != hint.after:
+    if hint.is_between and hint.before != hint.after:
         return f"between {hint.before} and {hint.after}, {hint.gap_s:.0f} s and {_distance_text(hint.apart_m)} apart"
     return f"{hint.gap_s:.0f} s {'after' if hint.before else 'before'} {hint.before or hint.after}"
 

@@ -13,7 +13,8 @@ from whence.data.photos import Photos
 from whence.errors import UnreadableImage
 from whence.index.store import Store
 from whence.localize.localizer import Localizer
-from whence.localize.rerank import Arrays, PreparedPhotos, RerankOptions
+from whence.localize.prepared_photos import Arrays, PreparedPhotos
+from whence.localize.rerank_options import RerankOptions
 from whence.models.descriptor import read_as
 from whence.runtime import in_batches, map_threads, progress, told_when_stopped
 from whence.types import SkippedPhoto

@@ -16,7 +16,6 @@ import numpy as np
 from whence.data.photos import Photos
 from whence.data.scan import fixed_folder, read_list
 from whence.errors import UnreadableTable
-from whence.types import SkippedPhoto
 
 NUM_SAMPLED = 64
 """Photos that are looked for before anything else: where all of them are there, no folder is missing."""
@@ -117,9 +116,11 @@ def is_under(files: Sequence[str], folders: Iterable[str]) -> np.ndarray:
     return np.array([file.startswith(beginnings) for file in files], bool)
 
 
-def nothing_found(sources: Sequence[str | Path], skipped: tuple[SkippedPhoto, ...]) -> str:
+def nothing_found(sources: Sequence[str | Path], photos: Photos) -> str:
     """The sentence that says that there is no photo under these sources, and why."""
     names = ", ".join(str(source) for source in sources)
-    if not skipped:
-        return f"no photos under {names}"
-    return f"no readable photo under {names}; {len(skipped)} skipped, the first: {skipped[0].path}: {skipped[0].reason}"
+    left_out = "".join(f"; {remark}" for remark in photos.remarks)
+    if not photos.skipped:
+        return f"no photos under {names}{left_out}"
+    first = photos.skipped[0]
+    return f"no readable photo under {names}; {len(photos.skipped)} skipped, the first: {first.path}: {first.reason}{left_out}"

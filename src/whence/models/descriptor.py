@@ -77,6 +77,11 @@ class DescriptorModel:
         return self.descriptor.is_fitted
 
     @property
+    def batch_size(self) -> int:
+        """Photos described together."""
+        return getattr(self.descriptor, "batch_size", BATCH_SIZE)
+
+    @property
     def min_photos_to_fit(self) -> int:
         """Photos below which fitting makes no sense and the packaged state is used; 0 for models that are not fitted."""
         return self.descriptor.min_photos() if hasattr(self.descriptor, "min_photos") else 0
@@ -141,12 +146,11 @@ class DescriptorModel:
             raise BadOption(f"{self.name} has no local descriptors to keep" + (" in a query mode" if views else ""))
         if views is not None and views.mode != "hard_resize" and self.preprocessing != self.card.preprocessing:
             raise BadOption(f"upstream_order goes with the query mode hard_resize, not {views.mode}")
-        batch_size = getattr(self.descriptor, "batch_size", BATCH_SIZE)
         read = self._read_or_error if views is None else partial(self._views_or_error, views=views)
         photos: list[tuple[np.ndarray, ...] | UnreadableImage] = []
         for photo in map_threads(read, sources):
             photos.append((photo,) if isinstance(photo, np.ndarray) else photo)
-            if len(photos) == batch_size:
+            if len(photos) == self.batch_size:
                 yield from self._describe_batch(photos, keep_local=keep_local, is_merged=views is not None and views.is_merged)
                 photos = []
         yield from self._describe_batch(photos, keep_local=keep_local, is_merged=views is not None and views.is_merged)

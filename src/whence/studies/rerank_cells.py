@@ -17,7 +17,9 @@ from whence.errors import BadOption, UnreadableTable
 from whence.evaluation.confidence import reliability
 from whence.evaluation.metrics import bootstrap_interval
 from whence.evaluation.uncertainty import area_under_precision_recall, cross_weights, probabilities_by
-from whence.localize.rerank import PreparedPhotos, RerankOptions, rerank, rerank_options
+from whence.localize.prepared_photos import PreparedPhotos
+from whence.localize.rerank import rerank
+from whence.localize.rerank_options import RerankOptions, rerank_options
 from whence.localize.retrieve import candidate_of
 from whence.localize.unsure import SURE_FEATURES, sure_features
 from whence.runtime import atomic_write, progress

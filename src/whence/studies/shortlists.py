@@ -19,7 +19,9 @@ from whence.evaluation.metrics import bootstrap_interval, first_hit_by_distance,
 from whence.evaluation.protocol import THRESHOLDS_M, metric_ground
 from whence.evaluation.published import open_set
 from whence.index.flat import FlatIndex
-from whence.localize.rerank import PreparedPhotos, RerankOptions, rerank
+from whence.localize.prepared_photos import PreparedPhotos
+from whence.localize.rerank import rerank
+from whence.localize.rerank_options import RerankOptions
 from whence.localize.retrieve import candidate_of
 from whence.models.descriptor import DescriptorModel, load_model
 from whence.registry import build, get_card

@@ -155,6 +155,7 @@ class Sequences(Msls):
         fields = parse_name(name)
         assert fields is not None, "worlds name their photos"
         plane, day = fields.plane, run.time(shot.seconds)
+        assert plane is not None, "with a position"
         key = tables.msls_key(size, shot)
         # Two decimals cut, not rounded, as the field's converter does.
         east, north = (f"{np.floor(value * 100) / 100:010.2f}" for value in (plane.east_m, plane.north_m))
@@ -207,6 +208,7 @@ class Labelled(Folders):
     def path(self, size: CitySize, shot: Shot, name: str, run: Run) -> str:
         fields = parse_name(name)
         assert fields is not None, "worlds name their photos"
+        assert fields.plane is not None, "with a position"
         day = run.time(shot.seconds)
         folder = "gallery" if shot.role == "database" else f"{shot.role}_{shot.condition}"
         side = "front" if shot.tile == 0 else "rear"

@@ -115,6 +115,7 @@ def write_msls(out: Path, works: Sequence[CityWork]) -> None:
                 assert fields is not None, "worlds name their photos"
                 key, point, plane = msls_key(work.size, shot), fields.point, fields.plane
                 assert point is not None, "with a position"
+                assert plane is not None, "in metres too"
                 assert fields.time is not None, "and a time"
                 is_night = shot.condition == "night"
                 cell = int(plane.east_m // 20) * 100_000 + int(plane.north_m // 20) % 100_000
