@@ -249,7 +249,7 @@ def test_demo(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) 
     text = capsys.readouterr().out
     assert "whence locate" in text
     assert "rendered photos" in text
-    assert 'need torch: pip install "whence[torch]"' in text
+    assert 'need torch: pip install "whence-vpr[torch]"' in text
     assert "GeoWarp  " not in text
 
 

@@ -38,6 +38,9 @@ import errno
 from collections.abc import Iterable
 from pathlib import Path
 
+DISTRIBUTION = "whence-vpr"
+"""What the package index and installers call the package; it is imported, and the command is called, `whence`."""
+
 
 class WhenceError(Exception):
     """Base of all errors Whence raises on purpose."""
@@ -145,7 +148,7 @@ class MissingExtra(ModelError):
     """An optional package is needed; says which extra installs it."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs an optional package: install it with  pip install 'whence[{extra}]'")
+        super().__init__(f'{what} needs an optional package: install it with  pip install "{DISTRIBUTION}[{extra}]"')
         self.extra = extra
 
 

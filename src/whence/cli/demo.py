@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
 from whence.cli.output import as_size, print_json, show
+from whence.errors import DISTRIBUTION
 
 if TYPE_CHECKING:
     from whence.data.formats import EvaluationSet
@@ -105,5 +105,5 @@ def _compare(data: EvaluationSet, root: Path, model: str, *, is_quiet: bool) -> 
         if has_torch:
             show(f"   weights: {' and '.join(used)}, which come with Whence, trained on rendered cities of other seeds")
         else:
-            show(Text('   the network and GeoWarp need torch: pip install "whence[torch]"'))
+            show(f'   the network and GeoWarp need torch: pip install "{DISTRIBUTION}[torch]"')
     return {"model": model, "num_candidates": NUM_RERANKED, "recalls": recalls, "weights": used}

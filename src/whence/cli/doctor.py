@@ -13,7 +13,7 @@ from rich.table import Table
 
 from whence.cli.output import as_size, print_json, show
 from whence.data.cells import as_text
-from whence.errors import WhenceError
+from whence.errors import DISTRIBUTION, WhenceError
 from whence.runtime import num_cores
 from whence.settings import load_settings
 
@@ -24,6 +24,9 @@ _EXTRAS = {
     "raw": ("rawpy", "raw photos"),
     "torch": ("torch", "networks"),
 }
+
+
+_OWN_SUMMARY = "Where was this photo taken?"
 
 
 def register(app: typer.Typer) -> None:
@@ -53,11 +56,12 @@ Finding = tuple[str, bool | None, str]
 
 
 def _machine() -> list[Finding]:
-    from whence import __version__
+    import whence
 
+    version = getattr(whence, "__version__", "unknown")
     free = as_size(shutil.disk_usage(Path.cwd()).free)
     return [
-        ("whence", True, __version__),
+        ("whence", True, f"{version} ({DISTRIBUTION})"),
         ("python", sys.version_info >= (3, 11), f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
         ("machine", True, f"{num_cores()} cores, {free} free here"),
     ]
@@ -74,8 +78,26 @@ def _packages() -> list[Finding]:
         try:
             findings.append((f"extra {extra}", True, f"{purpose}: {name} {importlib.metadata.version(name)}"))
         except importlib.metadata.PackageNotFoundError:
-            findings.append((f"extra {extra}", None, f"{purpose}: not installed (pip install 'whence[{extra}]')"))
-    return findings
+            findings.append((f"extra {extra}", None, f'{purpose}: not installed (pip install "{DISTRIBUTION}[{extra}]")'))
+    return [*findings, *_clash()]
+
+
+def _clash() -> list[Finding]:
+    """The package index has another project called `whence`; both are imported by that name, so only one may be installed."""
+    import whence
+
+    fix = f"pip uninstall whence, then pip install --force-reinstall {DISTRIBUTION}"
+    findings: list[Finding] = []
+    if Path(whence.__file__ or "").parent != Path(__file__).parents[1] or "Localizer" not in getattr(whence, "__all__", ()):
+        findings.append(("import whence", False, f"another package of this name is imported, {whence.__file__}: {fix}"))
+    try:
+        other = importlib.metadata.metadata("whence")
+    except importlib.metadata.PackageNotFoundError:
+        return findings
+    if (other["Summary"] or "").startswith(_OWN_SUMMARY):
+        return [*findings, ("name", None, f"this project is installed under its old name, whence, too; once: {fix}")]
+    what = f"another project called whence, {other['Version']}, is installed and is imported by the same name: {fix}"
+    return [*findings, ("another whence", False, what)]
 
 
 def _self_test() -> Finding:
