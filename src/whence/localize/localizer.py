@@ -11,6 +11,7 @@ from typing import Self
 
 import numpy as np
 
+from whence.data.images import content_hash
 from whence.data.photos import Photos
 from whence.errors import BadOption, CalibrationMismatch, UnreadableImage
 from whence.index.store import Store
@@ -136,7 +137,9 @@ class Localizer:
         if isinstance(result, UnreadableImage):
             raise result
         name = str(query) if isinstance(query, str | Path) else "<image>"
-        return judge.answer(name, result, k=k, around=around, seconds={"describe": time.perf_counter() - started})
+        content = "" if isinstance(query, np.ndarray) else content_hash(query)
+        seconds = {"describe": time.perf_counter() - started}
+        return judge.answer(name, result, k=k, around=around, seconds=seconds, content=content)
 
     def locate_many(
         self,
@@ -159,7 +162,8 @@ class Localizer:
                     if isinstance(result, UnreadableImage):
                         yield Position(str(query), "unknown", reason=str(result))
                     else:
-                        yield judge.answer(str(query), result, k=k, around=around, seconds={"describe": share})
+                        content = content_hash(query)
+                        yield judge.answer(str(query), result, k=k, around=around, seconds={"describe": share}, content=content)
                     advance(1)
 
     def prepared(self, options: RerankOptions) -> PreparedPhotos:
