@@ -35,20 +35,20 @@ def surprise(num_matches: int, num_inliers: int, model: GeometryModel = "homogra
 
 @pytest.mark.parametrize("model", get_args(GeometryModel))
 def test_surprise_is_the_number_of_false_alarms(model: GeometryModel) -> None:
-    matches, inliers, sample = 40, 15, SAMPLES[model]
+    matches, inliers, sample = 40, 20, SAMPLES[model]
     threshold = 1.5 if model == "fundamental" else 3.0
     area = 2 * threshold * math.hypot(*SIZE) if model == "fundamental" else math.pi * threshold**2
     chance = area / (SIZE[0] * SIZE[1])
     models = 3 if model == "fundamental" else 1
     alarms = models * (matches - sample) * math.comb(matches, inliers) * math.comb(inliers, sample) * chance ** (inliers - sample)
     assert surprise(matches, inliers, model) == pytest.approx(-math.log10(alarms))
+    assert alarms < 1
 
 
 @given(st.integers(4, 60), st.integers(0, 30), st.integers(0, 20))
 def test_more_inliers_say_more_and_more_outliers_less(inliers: int, outliers: int, more: int) -> None:
-    # A set of matches all of which agree is the one case in which a further one is not weighed against those that do not.
     assert surprise(inliers + outliers + more, inliers + more) >= surprise(inliers + outliers, inliers) - 1e-9
-    assert surprise(inliers + outliers + more, inliers) <= max(surprise(inliers + outliers, inliers), 0) + 1e-9
+    assert surprise(inliers + outliers + more, inliers) <= surprise(inliers + outliers, inliers) + 1e-9
 
 
 @pytest.mark.parametrize("model", get_args(GeometryModel))
@@ -89,7 +89,7 @@ def test_matchers_without_a_probability_have_none() -> None:
     assert find_pair_calibration("loftr", "homography") is None
 
 
-@given(st.floats(-5, 1e4), st.floats(0, 1), st.floats(0, 100), st.floats(0, 0.5))
+@given(st.floats(0, 1e4), st.floats(0, 1), st.floats(0, 100), st.floats(0, 0.5))
 def test_more_evidence_never_means_less_confidence(surprise: float, covered: float, more: float, wider: float) -> None:
     calibration = PairCalibration((-5.0, 2.0, 5.0), 1, 1)
     assert calibration.confidence(surprise + more, covered + wider) >= calibration.confidence(surprise, covered)

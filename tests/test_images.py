@@ -149,6 +149,42 @@ def test_sixteen_bit_rgb_is_scaled() -> None:
     assert np.array_equal(load_image(data), levels // 256)
 
 
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+@pytest.mark.parametrize(("scale", "offset"), [(16, 0), (4, 0), (64, 0), (1, 0), (1, 30_000), (0.5, 65_000)])
+def test_sixteen_bits_of_low_range_are_stretched(kind: str, scale: float, offset: int) -> None:
+    grey = scene(60, 40, seed=3)[..., 0]
+    levels = (grey.astype(float) * scale + offset).astype(np.uint16)
+    image = load_image(encode(Image.fromarray(levels), kind))[..., 0].astype(int)
+    assert (image.min(), image.max()) == (0, 255)
+    span = int(grey.max()) - int(grey.min())
+    expected = (grey.astype(int) - grey.min()) * 255 / span
+    assert np.abs(image - expected).max() <= 1 + 255 / span / min(scale, 1)
+
+
+def test_hot_pixels_do_not_keep_a_picture_dark() -> None:
+    levels = scene(240, 160)[..., 0].astype(np.uint16) * 16
+    levels[3, 4], levels[80, 90] = 65_535, 60_000
+    assert load_image(encode(Image.fromarray(levels), "PNG")).mean() > 60
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bit_colour_of_low_range_is_stretched(kind: str) -> None:
+    import cv2
+
+    colour = scene(60, 40, seed=4)
+    ending = {"PNG": ".png", "TIFF": ".tif"}[kind]
+    data = cv2.imencode(ending, colour[..., ::-1].astype(np.uint16) * 16)[1].tobytes()
+    image = load_image(data).astype(int)
+    low, high = int(colour.min()), int(colour.max())
+    assert np.abs(image - (colour.astype(int) - low) * 255 / (high - low)).max() <= 1
+    full = cv2.imencode(ending, colour[..., ::-1].astype(np.uint16) * 257)[1].tobytes()
+    assert np.array_equal(load_image(full), colour)
+
+
+def test_sixteen_bits_of_one_value_stay() -> None:
+    assert np.unique(load_image(encode(Image.fromarray(np.full((9, 9), 30_000, np.uint16)), "PNG"))).tolist() == [30_000 // 256]
+
+
 def png(width: int, height: int, *, bit_depth: int, colour: int, body: bytes) -> bytes:
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))

@@ -13,7 +13,7 @@ import pytest
 from whence.cli import run
 from whence.data.photos import Photos
 from whence.errors import BadOption, UnknownName
-from whence.localize import rerank as module
+from whence.localize import prepared_photos as module
 from whence.localize.localizer import Localizer
 from whence.localize.prepared_photos import PreparedPhotos
 from whence.localize.rerank import rerank

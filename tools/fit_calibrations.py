@@ -22,6 +22,8 @@ from whence.data.scan import scan_photos
 from whence.evaluation.confidence import fit_calibration, reliability
 from whence.evaluation.trials import GENUINE_M, Trials, trials_of_database, trials_of_queries
 from whence.localize.localizer import Localizer
+from whence.localize.prepare import prepare_photos
+from whence.localize.rerank_options import RerankOptions
 from whence.localize.verify import FEATURES, to_json, write_calibration
 from whence.runtime import atomic_write, set_threads
 from whence.settings import BuildOptions
@@ -70,8 +72,10 @@ def trials_of_city(work: Path, city: FitCity, *, model: str) -> tuple[Trials, Tr
     City and database are made where they are not there yet.
     """
     root = render_city(work, city)
-    build = BuildOptions(model=model, keep_local=True)
-    localizer = Localizer.build(root / "database", path=root / f"{model}.whence", options=build, show_progress=False)
+    path = root / f"{model}.whence"
+    Localizer.build(root / "database", path=path, options=BuildOptions(model=model), show_progress=False).close()
+    prepare_photos(path, options=RerankOptions(), show_progress=False)
+    localizer = Localizer.open(path)
     kept = root / f"{model}.{'-'.join(FEATURES)}.npz"
     if kept.is_file():
         with np.load(kept) as arrays:

@@ -85,7 +85,7 @@ def compare_pairs(photos: Photos, pairs: list[tuple[int, int, bool]], matcher: s
     tables = {}
     for model, rows_found in found.items():
         surprise, covered, inliers = np.array(rows_found, float).T
-        tables[model] = PairTable(np.column_stack([np.log1p(np.maximum(surprise, 0)), covered]), inliers, is_genuine)
+        tables[model] = PairTable(np.column_stack([np.log1p(surprise), covered]), inliers, is_genuine)
     return tables
 
 

@@ -53,7 +53,8 @@ def parse_degrees(text: str, axis: Axis, *, ref: str = "") -> float | None:
     if any("." in number for number in numbers[:-1]):
         return None
     letters = {side.strip().upper()[:1] for side in (match[1], match[4], ref.strip(" \0")) if side}
-    sign = match[2]
+    # A minus before zero is no direction.
+    sign = match[2] if any(float(number) for number in numbers) else ""
     if len(letters) > 1 or (len(numbers) > 1 and not letters and not sign):
         return None
     letter = next(iter(letters), axis.negative if sign == "-" else axis.positive)

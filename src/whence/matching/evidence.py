@@ -40,12 +40,12 @@ class PairCalibration:
 
     def confidence(self, surprise: float, coverage: float) -> float:
         """Probability that two photos show the same thing, of pairs half of which do."""
-        logit = self.weights[0] + self.weights[1] * log1p(max(surprise, 0.0)) + self.weights[2] * coverage
+        logit = self.weights[0] + self.weights[1] * log1p(surprise) + self.weights[2] * coverage
         return 1 / (1 + exp(-min(max(logit, -50.0), 50.0)))
 
 
 def surprise_of(pairs: PointPairs, is_inlier: np.ndarray, settings: GeometrySettings) -> float:
-    """Minus log10 of the number of false alarms of the inliers (M,) bool: about 0 for chance, larger the surer.
+    """Minus log10 of the number of false alarms of the inliers (M,) bool: 0 for what chance gives, larger the surer.
 
     Matches that share a spot in either image count once: SIFT describes one corner at several scales and orientations.
     """
@@ -72,7 +72,7 @@ def _surprise(num_matches: int, num_inliers: int, model: GeometryModel, chance: 
         + _log_choose(num_inliers, sample)
         + (num_inliers - sample) * log(chance)
     )
-    return -log_alarms / log(10)
+    return max(-log_alarms / log(10), 0.0)
 
 
 def _log_choose(n: int, k: int) -> float:
