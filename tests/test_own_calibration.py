@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -36,9 +35,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def nothing_packaged(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def nothing_packaged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verify, "packaged_calibrations", tuple)
-    yield
 
 
 def query_of(folder: Path, place: int) -> str:

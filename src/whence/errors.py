@@ -82,17 +82,33 @@ class NoPhotos(InputError):
     """There is nothing to work on."""
 
 
+NUM_NEAREST = 3
+"""Names that the error for an unknown one lists."""
+
+
 class UnknownName(InputError):
     """No such name; the message lists the nearest ones."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(names) or 'none'}"
+        near = sorted(names, key=lambda one: _distance(name, one))[:NUM_NEAREST]
+        hint = f"did you mean {_listed(near)}?" if near else "there is none"
         super().__init__(f"unknown {kind} {name!r}; {hint}")
         self.kind = kind
         self.name = name
         self.nearest = tuple(near)
+
+
+def _distance(asked: str, known: str) -> tuple[float, str]:
+    """How far a known name is from what was asked for; names that hold it, or that it holds, come first."""
+    asked, plain = asked.lower(), known.lower()
+    holds = bool(asked) and (asked in plain or plain in asked)
+    return -difflib.SequenceMatcher(None, asked, plain).ratio() - holds, known
+
+
+def _listed(names: list[str]) -> str:
+    quoted = [repr(name) for name in names]
+    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}"
 
 
 class BadOption(InputError):

@@ -36,7 +36,7 @@ app = typer.Typer(
     name="whence",
     cls=_Verbs,
     help="Where was this photo taken? Index a folder of photos, then ask.",
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )

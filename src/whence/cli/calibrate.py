@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 import typer
 from rich.table import Table
 
+from whence.cli import completion
 from whence.cli.output import print_json, show
 from whence.errors import BadOption
 from whence.settings import load_settings
@@ -19,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 def calibrate(
     database: str = typer.Option(None, "--db", help="Database folder. Default: photos.whence, or the setting `database`."),
-    scorer: str = typer.Option("inliers", help="Pair scorer the calibration is for."),
+    scorer: str = typer.Option("inliers", autocompletion=completion.scorers, help="Pair scorer the calibration is for."),
     max_photos: int = typer.Option(300, help="Photos of the database that ask the others."),
     show_only: bool = typer.Option(False, "--show", help="Only show the calibration in force."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Fit and show, but keep nothing."),

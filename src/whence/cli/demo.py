@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.table import Table
 
+from whence.cli import completion
 from whence.cli.output import as_size, print_json, show
 from whence.errors import DISTRIBUTION
 
@@ -34,7 +35,7 @@ def demo(
     folder: str = typer.Argument("demo", help="Where the city and its database are made."),
     preset: str = typer.Option("small", help="Size of the city: tiny or small."),
     seed: int = typer.Option(0, help="Another seed is another city."),
-    model: str = typer.Option("rootsift-vlad", help="Model that describes the photos."),
+    model: str = typer.Option("rootsift-vlad", autocompletion=completion.models, help="Model that describes the photos."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of text."),
 ) -> int:
     """The whole way in one command; running it again goes on where it stopped."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from whence.cli import completion
 from whence.cli.output import print_json, print_note, report_remarks, show, write_all
 from whence.data.formats import EvaluationSet, read_frames
 from whence.data.predictions import PairNames, Ranked, read_hloc_pairs, read_predictions, write_hloc_pairs, write_predictions
@@ -32,9 +33,14 @@ def evaluate(
     ),
     names: list[str] = typer.Argument(None, help="With --compare: models, or files of saved predictions (.csv, .txt)."),
     compare: bool = typer.Option(False, "--compare", help="Compare the models and predictions named after the data, pair by pair."),
-    model: str = typer.Option(None, help="Model to evaluate; `whence models` lists them."),
+    model: str = typer.Option(None, autocompletion=completion.models, help="Model to evaluate; `whence models` lists them."),
     option: list[str] = typer.Option([], "--option", help="Model option as name=value. May be repeated."),
-    protocol: str = typer.Option(None, "--protocol", help="Published set that the folder holds: pitts30k, msls-val, tokyo247, ..."),
+    protocol: str = typer.Option(
+        None,
+        "--protocol",
+        autocompletion=completion.published_sets,
+        help="Published set that the folder holds: pitts30k, msls-val, tokyo247, ...",
+    ),
     split: str = typer.Option("", help="Split folder inside the set: train, val or test; of MSLS also cities: cph,sf."),
     database_folder: str = typer.Option(None, help="Folder of the database photos, if not named as usual."),
     queries_folder: str = typer.Option(None, help="Folder of the queries, if not named as usual."),
@@ -52,7 +58,10 @@ def evaluate(
         None, help="Score this file instead of a model: CSV query,rank,photo,similarity, or hloc pairs (.txt)."
     ),
     rerank: str = typer.Option(
-        None, "--rerank", help="Order the first candidates by this pair scorer, or chain: geowarp:100,inliers:10."
+        None,
+        "--rerank",
+        autocompletion=completion.scorers,
+        help="Order the first candidates by this pair scorer, or chain: geowarp:100,inliers:10.",
     ),
     rerank_option: list[str] = typer.Option([], "--rerank-option", help="Scorer option as name=value. May be repeated."),
     rerank_candidates: int = typer.Option(20, "--rerank-candidates", help="Candidates per query that --rerank compares."),

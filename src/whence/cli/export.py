@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import typer
 
+from whence.cli import completion
 from whence.cli.output import as_size, print_json, show
 from whence.data.cells import as_text
 from whence.errors import BadOption, MissingExtra, NoPhotos, UnreadableImage
@@ -22,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    model: str = typer.Argument(..., help="Model to export; `whence models` lists them."),
+    model: str = typer.Argument(..., autocompletion=completion.models, help="Model to export; `whence models` lists them."),
     onnx: str = typer.Option(..., "--onnx", help="File to write."),
     int8: bool = typer.Option(False, "--int8", help="Compute in int8; for convolutional networks."),
     bf16: bool = typer.Option(False, "--bf16", help="Keep the weights in bfloat16: half the file."),

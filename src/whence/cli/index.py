@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from whence.cli import completion
 from whence.cli.output import as_size, print_error, print_json, print_note, report_remarks, report_skipped, show
 from whence.data.cells import as_text, printable
 from whence.errors import BadOption, StoreFull
@@ -26,7 +27,9 @@ def register(app: typer.Typer) -> None:
 def index(
     photos: list[str] = typer.Argument(None, help="Folders, photo files, glob patterns, or .txt files that list paths."),
     database: str = typer.Option(None, "--db", help="Database folder. Default: photos.whence, or the setting `database`."),
-    model: str = typer.Option(None, help="Model that describes the photos; `whence models` lists them."),
+    model: str = typer.Option(
+        None, autocompletion=completion.models, help="Model that describes the photos; `whence models` lists them."
+    ),
     option: list[str] = typer.Option([], "--option", help="Model option as name=value, e.g. pca_dim=256. May be repeated."),
     positions: str = typer.Option(None, help="CSV or GeoJSON file with the photos' positions."),
     dtype: str = typer.Option("float32", help="How descriptors are stored: float32 or float16."),
@@ -52,7 +55,12 @@ def index(
         None, "--export-npy", help="Write descriptors.npy, photos.csv and the fitted state to this folder."
     ),
     import_npy: str = typer.Option(None, "--import-npy", help="Make a database from a folder written by --export-npy."),
-    prepare_for: str = typer.Option(None, "--prepare-for", help="Keep what this pair scorer needs of the photos, e.g. geowarp."),
+    prepare_for: str = typer.Option(
+        None,
+        "--prepare-for",
+        autocompletion=completion.scorers,
+        help="Keep what this pair scorer needs of the photos, e.g. geowarp.",
+    ),
     scorer_option: list[str] = typer.Option([], "--scorer-option", help="With --prepare-for: name=value. May be repeated."),
     check: bool = typer.Option(False, "--check", help="Look through the whole database for damage."),
     no_calibrate: bool = typer.Option(

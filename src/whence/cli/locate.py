@@ -13,6 +13,7 @@ from typing import Any
 import typer
 from rich.table import Table
 
+from whence.cli import completion
 from whence.cli.output import EXIT_UNKNOWN, from_here, print_json, print_note, report_remarks, report_skipped, show, write_all
 from whence.data.cells import as_text, safe_cells
 from whence.data.photos import Photos
@@ -55,7 +56,9 @@ def locate(
     near: str = typer.Option(None, "--near", help="Search only around this place: LAT,LON in degrees."),
     within: float = typer.Option(None, "--within", help="Radius of --near in metres."),
     rerank: str = typer.Option(
-        None, help="Pair scorer that compares the candidates with the photo (default inliers), or chain: geowarp:100,inliers:10."
+        None,
+        autocompletion=completion.scorers,
+        help="Pair scorer that compares the candidates with the photo (default inliers), or chain: geowarp:100,inliers:10.",
     ),
     rerank_option: list[str] = typer.Option([], "--rerank-option", help="Scorer option as name=value. May be repeated."),
     rerank_candidates: int = typer.Option(20, help="Candidates that are compared."),
@@ -187,7 +190,7 @@ def _answers(
 def _print_while_read(position: Position, *, has_files: bool) -> bool:
     """Print an answer; whether anybody reads them. Nobody ends the program, unless there are files to write for all the same."""
     try:
-        print_json(as_record(position))
+        print_json(position.to_dict())
     except SystemExit:
         if not has_files:
             raise
@@ -259,48 +262,6 @@ def query_files(queries: list[str]) -> tuple[list[Path], tuple[Any, ...]]:
     return [Path(from_here(photos.file(row))) for row in range(len(photos))], photos.skipped
 
 
-def as_record(position: Position) -> dict[str, Any]:
-    """One answer as the JSON object that `--json` prints."""
-    guess = None
-    if position.best_guess is not None:
-        at = position.best_guess.point
-        guess = {
-            "photo": position.best_guess.photo,
-            "lat": None if at is None else at.lat,
-            "lon": None if at is None else at.lon,
-            "radius_m": position.best_guess.radius_m,
-            "confidence": position.best_guess.confidence,
-        }
-    place = None
-    if position.point is not None:
-        place = {"lat": position.point.lat, "lon": position.point.lon, "radius_m": position.radius_m}
-        place["heading_deg"] = position.heading_deg
-    return {
-        "query": position.query,
-        "status": position.status,
-        "confidence": position.confidence,
-        "is_verified": position.is_verified,
-        "position": place,
-        "best_guess": guess,
-        "candidates": [
-            {
-                "photo": candidate.photo,
-                "rank": candidate.rank,
-                "similarity": candidate.similarity,
-                "retrieved_rank": candidate.retrieved_rank,
-                "num_inliers": candidate.num_inliers,
-                "confidence": candidate.confidence,
-                "is_passed_over": candidate.is_passed_over,
-                "lat": None if candidate.point is None else candidate.point.lat,
-                "lon": None if candidate.point is None else candidate.point.lon,
-            }
-            for candidate in position.candidates
-        ],
-        "seconds": {stage: round(spent, 4) for stage, spent in position.seconds.items()},
-        "reason": position.reason,
-    }
-
-
 def write_csv(path: str, positions: Iterable[Position]) -> None:
     """Answers as a table, one line per query."""
     with atomic_write(path, "w") as file:
@@ -320,7 +281,7 @@ def write_geojson(path: str, positions: Iterable[Position]) -> None:
         {
             "type": "Feature",
             "geometry": {"type": "Point", "coordinates": [one.point.lon, one.point.lat]},
-            "properties": {key: value for key, value in as_record(one).items() if key not in ("position", "candidates")},
+            "properties": {key: value for key, value in one.to_dict().items() if key not in ("position", "candidates")},
         }
         for one in positions
         if one.point is not None
@@ -358,14 +319,24 @@ def _status_text(position: Position) -> str:
     return f"{position.status} (not verified)" if is_answer and not position.is_verified else position.status
 
 
+def _guess_text(position: Position, photo_root: Path) -> str:
+    """Where an unknown photo would be if its best candidate were right; empty where there is none."""
+    guess = position.best_guess
+    if guess is None:
+        return ""
+    at = guess.point
+    where = from_here(photo_root / guess.photo) if at is None else f"{at.lat:.6f}, {at.lon:.6f}"
+    sure = "" if guess.confidence is None else f" (confidence {guess.confidence:.2f})"
+    return f"best guess, not an answer: {where}{sure}"
+
+
 def _show_one(position: Position, photo_root: Path) -> None:
     sure = "" if position.confidence is None else f" (confidence {position.confidence:.2f})"
     show(as_text(f"{position.query}: {_status_text(position)}: {_place_text(position, photo_root)}{sure}", style="bold"))
     if not position.candidates:
         return
-    if position.best_guess is not None and position.best_guess.point is not None:
-        at = position.best_guess.point
-        show(as_text(f"best guess, not an answer: {at.lat:.6f}, {at.lon:.6f}"))
+    if guess := _guess_text(position, photo_root):
+        show(as_text(guess))
     table = Table(show_edge=False, pad_edge=False)
     for name in ("rank", "similarity", "inliers", "lat", "lon"):
         table.add_column(name, justify="right")
@@ -388,5 +359,6 @@ def _many_table(positions: list[Position], photo_root: Path) -> Table:
     for one in positions:
         similarity = f"{one.candidates[0].similarity:.3f}" if one.candidates else ""
         sure = "" if one.confidence is None else f"{one.confidence:.2f}"
-        table.add_row(*map(as_text, (one.query, _status_text(one), _place_text(one, photo_root), similarity, sure)))
+        place = " ".join(part for part in (_place_text(one, photo_root), _guess_text(one, photo_root)) if part)
+        table.add_row(*map(as_text, (one.query, _status_text(one), place, similarity, sure)))
     return table

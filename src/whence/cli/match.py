@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import typer
 
+from whence.cli import completion
 from whence.cli.output import EXIT_UNKNOWN, print_json, print_note, show
+from whence.data.pictures import WarpedPair, WarpScorer
 from whence.errors import BadOption
 from whence.settings import parse_options
-from whence.types import Match, WarpedPair
+from whence.types import Match
 
 if TYPE_CHECKING:
     from whence.localize.prepared_photos import PreparedPhotos
@@ -27,14 +29,22 @@ def register(app: typer.Typer) -> None:
 def match(
     photo0: str = typer.Argument(..., metavar="A", help="First photo."),
     photo1: str = typer.Argument(..., metavar="B", help="Second photo."),
-    matcher: str = typer.Option("rootsift-mnn", help="What pairs points: rootsift-mnn, orb-mnn, aliked-lightglue, loftr, ..."),
+    matcher: str = typer.Option(
+        "rootsift-mnn",
+        autocompletion=completion.matchers,
+        help="What pairs points: rootsift-mnn, orb-mnn, aliked-lightglue, loftr, ...",
+    ),
     weights: str = typer.Option("", help="File with the matcher's weights, or folder with all of them. Default: the cache."),
     geometry: str = typer.Option("homography", help="What points must agree on: homography, affine, similarity or fundamental."),
     method: str = typer.Option("magsac", help="Robust estimator: magsac, ransac, accurate, or poselib."),
     long_side: int = typer.Option(640, help="Larger photos are matched at this long side, in pixels."),
     max_keypoints: int = typer.Option(2000, help="Keypoints per photo."),
     ratio: float = typer.Option(None, help="Ratio test: how much nearer the nearest neighbour must be than the second."),
-    scorer: str = typer.Option("inliers", help="How: inliers, geowarp, ransac, rapid, patches, or a chain: rapid:1,inliers:1."),
+    scorer: str = typer.Option(
+        "inliers",
+        autocompletion=completion.scorers,
+        help="How: inliers, geowarp, ransac, rapid, patches, or a chain: rapid:1,inliers:1.",
+    ),
     scorer_option: list[str] = typer.Option(
         [], "--scorer-option", help="Option of another scorer than inliers as name=value. May be repeated."
     ),
@@ -110,7 +120,6 @@ def _score(photo0: str, photo1: str, name: str, options: Mapping[str, Any], *, p
     from whence.data.photos import Photos
     from whence.localize.prepared_photos import PreparedPhotos
     from whence.localize.rerank_options import rerank_options
-    from whence.types import WarpScorer
 
     prepared = PreparedPhotos.for_options(rerank_options(name, scorer_options=options), Photos.of([]))
     if isinstance(prepared.scorer, WarpScorer):

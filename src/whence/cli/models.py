@@ -8,6 +8,7 @@ from typing import Any
 import typer
 from rich.table import Table
 
+from whence.cli import completion
 from whence.cli.output import print_json, show
 from whence.data.cells import as_text
 from whence.errors import BadOption, UnknownName
@@ -28,7 +29,9 @@ def register(app: typer.Typer) -> None:
 
 
 def models(
-    pattern: str = typer.Argument("*", help="Name, a shell pattern such as *vlad, or a converted file of weights."),
+    pattern: str = typer.Argument(
+        "*", autocompletion=completion.models, help="Name, a shell pattern such as *vlad, or a converted file of weights."
+    ),
     licence: str = typer.Option(
         None, help="Only models with this text in the licence of code or weights; permissive: both allow any use."
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 from rich.table import Table
 
+from whence.cli import completion
 from whence.cli.output import print_json, show
 from whence.data.cells import as_text
 from whence.errors import BadOption
@@ -17,7 +18,9 @@ def register(app: typer.Typer) -> None:
 
 
 def study(
-    name: str = typer.Argument(None, help="Name of the study; without it, the studies and their options are listed."),
+    name: str = typer.Argument(
+        None, autocompletion=completion.studies, help="Name of the study; without it, the studies and their options are listed."
+    ),
     out: str = typer.Option(None, "--out", help="Folder of the study: one file per measured cell, and what they are made from."),
     option: list[str] = typer.Option([], "--option", help="What the study takes, as data=set/ or model=NAME. May be repeated."),
     only: list[str] = typer.Option([], "--only", help="Measure cells whose names hold this (* and ? allowed). May be repeated."),

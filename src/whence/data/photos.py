@@ -133,6 +133,10 @@ class Photos(Sequence[Photo]):
     def __len__(self) -> int:
         return len(self.paths)
 
+    def __repr__(self) -> str:
+        skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
+        return f"<Photos: {len(self)} under {str(self.root)!r}, {int(self.has_point.sum())} with a place{skipped}>"
+
     def __iter__(self) -> Iterator[Photo]:
         return (self.record(i) for i in range(len(self)))
 

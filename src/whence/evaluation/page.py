@@ -15,7 +15,7 @@ import numpy as np
 from whence.data.images import content_hash, load_resized
 from whence.data.metadata import read_metadata
 from whence.data.photos import Photos
-from whence.data.pictures import draw_match, draw_warped_pair
+from whence.data.pictures import WarpScorer, draw_match, draw_warped_pair
 from whence.errors import InputError
 from whence.evaluation.answers import RIGHT_WITHIN_M, are_positives, deciding_threshold_m, risk_curve, tabulate_answers
 from whence.evaluation.benchmarks import Evaluation
@@ -26,7 +26,7 @@ from whence.geo import distance_m
 from whence.localize.position import estimate_position
 from whence.matching.matchers import match_images
 from whence.runtime import progress
-from whence.types import Candidate, GeoPoint, PairScorer, Position, WarpScorer
+from whence.types import Candidate, GeoPoint, PairScorer, Position
 
 MAX_MATCH_PICTURES = 40
 """Queries of a page whose pairs are drawn: each costs as much as describing two photos."""

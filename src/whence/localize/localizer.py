@@ -10,8 +10,9 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
+from PIL import Image
 
-from whence.data.images import content_hash
+from whence.data.images import as_source, content_hash
 from whence.data.photos import Photos
 from whence.errors import BadOption, CalibrationMismatch, UnreadableImage
 from whence.index.store import Store
@@ -119,13 +120,14 @@ class Localizer:
 
     def locate(
         self,
-        query: str | Path | bytes | np.ndarray,
+        query: str | Path | bytes | np.ndarray | Image.Image,
         *,
         k: int = 20,
         around: Around | None = None,
         options: LocateOptions | None = None,
     ) -> Position:
-        """Where the photo was taken, with the `k` best candidates. `query` is a file, its bytes, or RGB pixels (H, W, 3) uint8.
+        """Where the photo was taken, with the `k` best candidates. `query` is a file, its bytes, pixels uint8 (RGB, RGBA or
+        grey), or a picture of Pillow.
 
         By default the candidates are compared with the query and the answer is `unknown` unless the best one is the place with a
         calibrated probability; `RETRIEVE_ONLY` takes the best match as it is. Raises `UnreadableImage` for a file that cannot be
@@ -133,11 +135,12 @@ class Localizer:
         """
         judge = self.judge(options)
         started = time.perf_counter()
-        result = next(judge.describe([query]))
+        source = as_source(query)
+        result = next(judge.describe([source]))
         if isinstance(result, UnreadableImage):
             raise result
         name = str(query) if isinstance(query, str | Path) else "<image>"
-        content = "" if isinstance(query, np.ndarray) else content_hash(query)
+        content = "" if isinstance(source, np.ndarray) else content_hash(source)
         seconds = {"describe": time.perf_counter() - started}
         return judge.answer(name, result, k=k, around=around, seconds=seconds, content=content)
 
@@ -205,6 +208,9 @@ class Localizer:
             options.views,
             () if found is None else found.first_stage,
         )
+
+    def __repr__(self) -> str:
+        return f"<Localizer of {str(self.store.path)!r}: {len(self.photos)} photos, described by {self.model.name}>"
 
     def close(self) -> None:
         self.store.close()

@@ -32,7 +32,7 @@ true one still shares more. Candidates without coordinates are held against the 
 ELSEWHERE_M = 60.0
 """Candidates farther apart than this show different places, unless they match one another."""
 NOISE_INLIERS = evidence.NOISE_INLIERS
-USUAL_RIVALS = 19
+USUAL_OTHERS = 19
 """Candidates beside the one in question, as calibrations were fitted."""
 SAME_SCENE_INLIERS = 12
 """Inliers between two database photos from which they show one scene: they are no rivals then, whatever else is known of them."""
@@ -66,14 +66,15 @@ def features_of(candidates: Sequence[Candidate], which: int = 0, agreements: Agr
     margins = []
     for counts in (inliers, matches):
         rivals = counts[is_rival]
-        floor = rivals.max(initial=0) if one.point is not None else _middle(rivals)
+        floor = rivals.max(initial=0) if one.point is not None else _middle(rivals, num_others=len(candidates) - 1)
         margins.append(np.log1p(counts[which]) - np.log1p(max(floor, NOISE_INLIERS - 1)))
     return np.array([np.log1p(inliers[which]), covered, *margins])
 
 
-def _middle(counts: np.ndarray) -> float:
-    """The middle one of the rivals' counts; where a small database has fewer rivals than usual, those it lacks share nothing."""
-    return float(np.median(np.concatenate([counts, np.zeros(max(USUAL_RIVALS - len(counts), 0))])))
+def _middle(counts: np.ndarray, *, num_others: int) -> float:
+    """The middle one of the rivals' counts. Where a small database has fewer others than usual, those it lacks share nothing."""
+    padded = np.concatenate([counts, np.zeros(max(USUAL_OTHERS - num_others, 0))])
+    return float(np.median(padded)) if len(padded) else 0.0
 
 
 def num_inliers(candidates: Sequence[Candidate]) -> np.ndarray:

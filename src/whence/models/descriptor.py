@@ -53,6 +53,9 @@ class DescriptorModel:
         self.descriptor = descriptor
         self._options = dict(options or {})
 
+    def __repr__(self) -> str:
+        return f"<DescriptorModel {self.name}: {self.dim} dimensions{'' if self.is_fitted else ', not fitted yet'}>"
+
     @property
     def options(self) -> dict[str, Any]:
         """The options in force, for a database to remember: those given, and what a network chose by itself."""
