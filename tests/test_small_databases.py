@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -240,6 +241,18 @@ def test_seconds_of_a_batch_are_shared(tmp_path: Path) -> None:
         spent = [one.seconds["describe"] for one in localizer.locate_many(files, show_progress=False)]
     assert len(set(spent)) == 1
     assert spent[0] > 0
+
+
+def test_threads_that_ask_one_localizer_get_the_same_answers(tmp_path: Path) -> None:
+    write_album(tmp_path / "photos", (1, 2, 3), num_views=2, has_points=True)
+    queries = [view_of(draw_place(place), shift=5 + place, seed=place) for place in (1, 2, 3, 4)] * 4
+    # Nothing is kept in the database, so that threads prepare and remember its photos at the same time.
+    with Localizer.build(tmp_path / "photos", path=tmp_path / "a.whence") as localizer, ThreadPoolExecutor(8) as threads:
+        together = list(threads.map(localizer.locate, queries))
+        alone = [localizer.locate(query) for query in queries]
+    assert [(one.status, one.point, one.confidence) for one in together] == [
+        (one.status, one.point, one.confidence) for one in alone
+    ]
 
 
 @pytest.mark.real

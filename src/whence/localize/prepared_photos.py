@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import partial
+from threading import Lock
 from types import MappingProxyType
 
 import numpy as np
@@ -51,6 +52,8 @@ class PreparedPhotos:
         self._remembered: OrderedDict[bytes, Arrays | None] = OrderedDict()
         self._num_remembered_bytes = 0
         self._agreements: dict[tuple[int, int], PairEvidence] = {}
+        self._lock = Lock()
+        """Several threads may ask one localizer."""
 
     @classmethod
     def for_model(
@@ -105,9 +108,10 @@ class PreparedPhotos:
             staged = StagedArrays([partial(stage.of_row, row) for stage in self.stages])
             return None if staged.part(0) is None else staged
         content = self.photos.columns["content"][row]
-        if content in self._remembered:
-            self._remembered.move_to_end(content)
-            return self._remembered[content]
+        with self._lock:
+            if content in self._remembered:
+                self._remembered.move_to_end(content)
+                return self._remembered[content]
         arrays = self._kept(content.decode())
         if arrays is None:
             arrays = self._make(row)
@@ -121,25 +125,29 @@ class PreparedPhotos:
         """
         if self.stages:
             return self.stages[-1].agreements(row, rows)
-        pairs = [(min(row, other), max(row, other)) for other in rows]
-        for pair in pairs:
-            if pair not in self._agreements:
-                if len(self._agreements) >= REMEMBERED_PAIRS:
-                    self._agreements.clear()
-                self._agreements[pair] = self._agreement(*pair)
-        return [self._agreements[pair] for pair in pairs]
+        return [self._agreement(min(row, other), max(row, other)) for other in rows]
 
     def _agreement(self, row0: int, row1: int) -> PairEvidence:
-        arrays0, arrays1 = self.of_row(row0), self.of_row(row1)
-        if arrays0 is None or arrays1 is None:
-            return NO_EVIDENCE
-        return next(iter(self.scorer.score(arrays0, [arrays1]))) or NO_EVIDENCE
+        found = self._agreements.get((row0, row1))
+        if found is None:
+            arrays0, arrays1 = self.of_row(row0), self.of_row(row1)
+            if arrays0 is not None and arrays1 is not None:
+                found = next(iter(self.scorer.score(arrays0, [arrays1])))
+            found = found or NO_EVIDENCE
+            with self._lock:
+                if len(self._agreements) >= REMEMBERED_PAIRS:
+                    self._agreements.clear()
+                self._agreements[row0, row1] = found
+        return found
 
     def _remember(self, content: bytes, arrays: Arrays | None) -> None:
-        self._remembered[content] = arrays
-        self._num_remembered_bytes += _num_bytes(arrays)
-        while self._num_remembered_bytes > REMEMBERED_BYTES and len(self._remembered) > 1:
-            self._num_remembered_bytes -= _num_bytes(self._remembered.popitem(last=False)[1])
+        with self._lock:
+            if content in self._remembered:
+                return
+            self._remembered[content] = arrays
+            self._num_remembered_bytes += _num_bytes(arrays)
+            while self._num_remembered_bytes > REMEMBERED_BYTES and len(self._remembered) > 1:
+                self._num_remembered_bytes -= _num_bytes(self._remembered.popitem(last=False)[1])
 
     def _kept(self, content: str) -> Arrays | None:
         if content in self.given or self.store is None:
