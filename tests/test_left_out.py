@@ -181,7 +181,9 @@ def test_nothing_is_written_into_folders_of_systems(storage: Path) -> None:
 def test_evaluation_folders_leave_out_the_same(storage: Path, tmp_path: Path) -> None:
     shutil.copytree(storage, tmp_path / "set" / "database")
     shutil.copytree(storage, tmp_path / "set" / "queries")
-    assert len(read_folders(tmp_path / "set").database) == len(KEPT)
+    made = read_folders(tmp_path / "set")
+    assert len(made.database) == len(made.queries) == len(KEPT)
+    assert "@eaDir (3)" in made.database.remarks[0]
 
 
 # ---- formats ------------------------------------------------------------------------------------------------------------------
