@@ -21,7 +21,7 @@ from whence.data.formats import EvaluationSet, read_pairs
 from whence.data.scan import scan_photos
 from whence.evaluation.answers import AnswerSummary, summarize_answers, tabulate_answers
 from whence.evaluation.benchmarks import EvaluationOptions, evaluate
-from whence.localize.rerank import RerankOptions
+from whence.localize.rerank_options import RerankOptions
 from whence.runtime import set_threads
 
 

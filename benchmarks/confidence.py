@@ -23,7 +23,7 @@ from whence.data.photos import Photos
 from whence.data.scan import scan_photos
 from whence.evaluation.answers import RIGHT_WITHIN_M, AnswerSummary, AnswerTable, summarize_answers, tabulate_answers
 from whence.evaluation.benchmarks import EvaluationOptions, evaluate
-from whence.localize.rerank import RerankOptions
+from whence.localize.rerank_options import RerankOptions
 from whence.runtime import set_threads
 from whence.worlds.city import WorldOptions, render_world
 from whence.worlds.presets import CitySize

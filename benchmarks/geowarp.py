@@ -28,7 +28,9 @@ from whence.data.formats import read_folders
 from whence.data.images import load_image, load_resized
 from whence.data.photos import Photos
 from whence.index.store import Store
-from whence.localize.rerank import PreparedPhotos, RerankOptions, rerank
+from whence.localize.prepared_photos import PreparedPhotos
+from whence.localize.rerank import rerank
+from whence.localize.rerank_options import RerankOptions
 from whence.matching.scorers import InlierScorer
 from whence.models.backbones import make_backbone
 from whence.models.networks import normalise

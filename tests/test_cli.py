@@ -80,7 +80,7 @@ def test_index_maintenance(small: Path, street: Path, capsys: Capture) -> None:
     assert whence("index", "--merge", small / "d.whence", "--db", path, "--json") == 0
     assert whence("index", "--refit", "--db", path, "--json") == 0
     capsys.readouterr()
-    assert whence("index", "--remove", "nothing.jpg", "--db", path) == 0
+    assert whence("index", "--remove", "nothing.jpg", "--db", path) == 1
     assert "0 photos removed" in capsys.readouterr().out
     assert whence("index", "--check", "--db", path) == 0
     assert "is sound" in capsys.readouterr().out
@@ -249,7 +249,7 @@ def test_demo(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) 
     text = capsys.readouterr().out
     assert "whence locate" in text
     assert "rendered photos" in text
-    assert 'need torch: pip install "whence[torch]"' in text
+    assert 'need torch: pip install "whence-vpr[torch]"' in text
     assert "GeoWarp  " not in text
 
 

@@ -18,9 +18,10 @@ from whence import cli
 from whence.data.formats import read_folders
 from whence.data.predictions import write_predictions
 from whence.errors import BadOption
-from whence.evaluation.benchmarks import EvaluationOptions, evaluate, evaluate_predictions
+from whence.evaluation.benchmarks import EvaluationOptions, evaluate
 from whence.evaluation.comparison import compare, paired_bootstrap
 from whence.evaluation.comparison_report import difference_rows, plots_of, recall_rows, write_comparison
+from whence.evaluation.foreign import evaluate_predictions
 from whence.evaluation.plots import PlotPoint, draw_points
 from whence.models.descriptor import load_model
 

@@ -165,6 +165,25 @@ def test_a_web_page_is_no_file(server: tuple[Behaviour, str], cache: Path) -> No
     assert not (cache / "a.pth").exists()
 
 
+@pytest.mark.parametrize("kind", ["url", "drive", "hub"])
+def test_a_first_download_without_a_network_says_which_file_goes_where(
+    kind: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloads, "_DRIVE", "http://127.0.0.1:1/{}")
+    if kind == "hub":
+        hub = pytest.importorskip("huggingface_hub")
+        monkeypatch.setattr(hub, "hf_hub_download", lambda *_names: (_ for _ in ()).throw(OSError("no connection")))
+    address = {"url": "http://127.0.0.1:1/made.pth", "drive": "abc", "hub": "owner/model"}[kind]
+    card = replace(CARD, origins=(Origin(kind, address, "made.pth"),))
+    with pytest.raises(DownloadFailed) as caught:
+        get_weights(card)
+    message = str(caught.value)
+    assert f"put it at '{cache / 'made.pth'}'" in message
+    assert address in message
+    assert "weights=FILE" in message
+    assert caught.value.reason
+
+
 @pytest.mark.parametrize("address", ["file:///etc/hostname", "ftp://127.0.0.1/x", "http://127.0.0.1:1/x", "nonsense"])
 def test_other_addresses_and_dead_servers(address: str, cache: Path) -> None:
     with pytest.raises(DownloadFailed):

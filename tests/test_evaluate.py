@@ -14,7 +14,8 @@ from whence.data.photos import Photos
 from whence.data.predictions import Ranked, read_hloc_pairs, read_predictions, write_hloc_pairs, write_predictions
 from whence.data.scan import scan_photos
 from whence.errors import BadOption, CardMismatch, InputError, NoPhotos
-from whence.evaluation.benchmarks import EvaluationOptions, evaluate, evaluate_predictions
+from whence.evaluation.benchmarks import EvaluationOptions, evaluate
+from whence.evaluation.foreign import evaluate_predictions
 from whence.evaluation.protocol import metric_ground, num_not_excluded, same_content, score_predictions
 from whence.evaluation.report import as_records, as_table
 from whence.geo import NeighborLists, from_local_metres, neighbors_within

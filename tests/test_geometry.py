@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -107,6 +110,62 @@ def test_impossible_models_are_refused(matrix: np.ndarray, word: str) -> None:
     points = np.array([[0.0, 0], [100, 0], [100, 80], [0, 80]])
     assert word in reject_reason(matrix, points, "homography")
     assert reject_reason(TRUE_H, points, "homography") == ""
+
+
+def wall_camera(random: np.random.Generator) -> np.ndarray:
+    """The 3 x 3 map from a wall (metres) into a 640 x 640 image of a camera tilted up to 70 degrees any way, rolled at will."""
+    tilt, way, roll = random.uniform([0, 0, 0], [np.radians(70), 2 * np.pi, 2 * np.pi])
+    centre = random.uniform(2, 8) * np.array([np.sin(tilt) * np.cos(way), np.sin(tilt) * np.sin(way), -np.cos(tilt)])
+    forward = -centre / np.linalg.norm(centre)
+    right = np.cross([0.0, 1.0, 0.0], forward)
+    right /= np.linalg.norm(right)
+    turn = np.array([[np.cos(roll), -np.sin(roll), 0], [np.sin(roll), np.cos(roll), 0], [0, 0, 1]])
+    rotation = turn @ np.array([right, np.cross(forward, right), forward])
+    return np.array([[600.0, 0, 320], [0, 600, 320], [0, 0, 1]]) @ np.c_[rotation[:, :2], -rotation @ centre]
+
+
+def views_of_a_wall(random: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Homographies between two cameras, and points that both show, (M, 2) each."""
+    while True:
+        first, second = wall_camera(random), wall_camera(random)
+        wall = np.c_[random.uniform(-1.5, 1.5, (60, 2)), np.ones(60)]
+        seen0, seen1 = wall @ first.T, wall @ second.T
+        in_front = (seen0[:, 2] > 0) & (seen1[:, 2] > 0)
+        points0, points1 = (seen[in_front, :2] / seen[in_front, 2:] for seen in (seen0, seen1))
+        shown = ((points0 >= 0) & (points0 < 640) & (points1 >= 0) & (points1 < 640)).all(axis=1)
+        if shown.sum() >= 12:
+            yield second @ np.linalg.inv(first), points0[shown], points1[shown]
+
+
+def test_views_of_a_wall_are_never_refused_and_mirrored_ones_always() -> None:
+    random = np.random.default_rng(0)
+    flip = np.array([[-1.0, 0, 639], [0, 1, 0], [0, 0, 1]])
+    for matrix, points0, _ in itertools.islice(views_of_a_wall(random), 20_000):
+        # Estimators scale a homography as they please, by a negative number too.
+        scaled = matrix * random.choice([-1.0, 1.0, 0.01, -50.0])
+        assert reject_reason(scaled, points0, "homography") == ""
+        assert "mirror" in reject_reason(flip @ scaled, points0, "homography")
+
+
+def test_oblique_views_keep_their_inliers() -> None:
+    """The upper left block of such a homography mirrors, although nothing is mirrored where the points are."""
+    views = views_of_a_wall(np.random.default_rng(1))
+    oblique = (view for view in views if np.linalg.det(view[0][:2, :2] / view[0][2, 2]) < 0)
+    for _, points0, points1 in itertools.islice(oblique, 20):
+        found = fit_geometry(points0, points1, size0_px=(640, 640), size1_px=(640, 640))
+        assert found.num_inliers > 0.9 * len(points0), found.reason
+        mirrored = fit_geometry(points0, points1 * [-1, 1] + [639, 0], size0_px=(640, 640), size1_px=(640, 640))
+        assert mirrored.matrix is None
+
+
+def test_points_on_both_sides_of_the_horizon_fold() -> None:
+    matrix = np.array([[1.0, 0, 0], [0, 1, 0], [-0.01, 0, 1]])
+    either = np.array([[10.0, 10], [40, 80], [60, 20]])
+    assert reject_reason(matrix, either, "homography") == ""
+    assert "fold" in reject_reason(matrix, np.r_[either, [[150.0, 30]]], "homography")
+    # Beyond the horizon alone they are seen from behind, as a mirror image is.
+    assert reject_reason(matrix, either + np.array([150, 0]), "homography") == "the model mirrors the image"
+    assert reject_reason(-matrix, either, "homography") == ""
 
 
 def test_a_mirrored_image_has_no_inliers() -> None:

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from whence import registry
 from whence.errors import BadOption, InputError
+from whence.index.vectors import Index
 from whence.runtime import set_threads
-from whence.types import Index, Neighbors
+from whence.types import Neighbors
 
 DIM = 16
 

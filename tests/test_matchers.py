@@ -15,6 +15,7 @@ from whence.cli import run
 from whence.data.images import load_image
 from whence.data.pictures import INLIER_RGB, draw_match
 from whence.errors import BadOption, UnknownName, UnreadableImage
+from whence.matching.evidence import LEAST_CONFIDENCE
 from whence.matching.matchers import MatchOptions, MutualNearest, match_descriptors, match_images
 from whence.matching.scorers import InlierScorer
 from whence.registry import build, get_card
@@ -111,7 +112,9 @@ def test_turned_images_match_when_asked_to() -> None:
     image = draw_place(5, width=400, height=400)
     turned = np.ascontiguousarray(np.rot90(image))
     assert match_images(image, turned, options=MatchOptions(is_upright=False)).num_inliers > 40
-    assert match_images(image, turned).num_inliers < 12
+    assert not match_images(image, turned, options=MatchOptions(is_upright=True)).is_match
+    # Where nothing is said both ways are tried.
+    assert match_images(image, turned).num_inliers > 40
 
 
 def test_other_places_and_flat_images_do_not_match() -> None:
@@ -158,7 +161,8 @@ def test_a_candidate_that_cannot_win_is_stopped(monkeypatch: pytest.MonkeyPatch)
     late = list(scorer.score(query, [best, other]))[1]
     assert len(calls) == 1
     assert late.is_stopped
-    assert late.num_inliers == 0
+    # It was not compared to the end, so nobody knows.
+    assert late.num_inliers is None
     early = next(scorer.score(query, [other]))
     assert len(calls) == 2
     assert not early.is_stopped
@@ -200,14 +204,42 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a, b = (str(write_photo(tmp_path / name, image)) for name, image in (("a.png", image0), ("b.png", image1)))
     assert run(["match", a, b, "--json", "--picture", str(tmp_path / "out.png")]) == 0
     record = json.loads(capsys.readouterr().out)
+    assert (record["is_match"], record["confidence"] > 0.99) == (True, True)
     assert record["num_inliers"] == len(record["inliers0"]) > 40
     assert np.array(record["matrix"]).shape == (3, 3)
     assert load_image(tmp_path / "out.png").shape[0] == 480
     assert run(["match", a, b]) == 0
     assert "inliers of" in capsys.readouterr().out
+    strange = str(write_photo(tmp_path / "c.png", draw_place(99, width=640, height=520)))
+    assert run(["match", a, strange, "--json"]) == 3
+    record = json.loads(capsys.readouterr().out)
+    assert (record["is_match"], record["matrix"], record["num_inliers"], record["inliers0"]) == (False, None, 0, [])
+    assert record["confidence"] < 0.5
+    assert run(["match", a, strange]) == 3
+    assert "no match" in capsys.readouterr().out
     assert run(["match", a, str(tmp_path / "none.jpg")]) == 1
     assert run(["match", a, b, "--picture", str(tmp_path / "no folder" / "x.png")]) == 1
     assert run(["match", a, b, "--geometry", "cone"]) == 1
+
+
+@pytest.mark.parametrize("geometry", ["homography", "affine", "similarity", "fundamental"])
+@pytest.mark.parametrize("matcher", ["rootsift-mnn", "orb-mnn"])
+def test_unrelated_images_are_no_match_by_any_geometry(geometry: str, matcher: str) -> None:
+    options = MatchOptions(geometry=geometry, matcher=matcher)  # type: ignore[arg-type]
+    for seed in range(6):
+        found = match_images(draw_place(seed), draw_place(seed + 50), options=options)
+        assert (found.is_match, found.matrix, found.num_inliers) == (False, None, 0)
+        assert found.confidence is not None
+        assert found.confidence < LEAST_CONFIDENCE
+        assert found.reason
+
+
+def test_a_matcher_without_a_fitted_probability_is_not_verified() -> None:
+    image0, image1, _ = warped_pair()
+    found = match_images(image0, image1, matcher=MutualNearest())
+    assert found.is_match
+    assert found.confidence is None
+    assert not match_images(image0, draw_place(77), matcher=MutualNearest()).is_match
 
 
 @pytest.mark.real

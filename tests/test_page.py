@@ -26,7 +26,7 @@ from whence.evaluation.html import build_page, write_page
 from whence.evaluation.page import Page, PageEntry, PageTable, draw_pairs, page_of_evaluation, page_of_positions
 from whence.geo import move
 from whence.localize.localizer import Localizer
-from whence.localize.rerank import RerankOptions
+from whence.localize.rerank_options import RerankOptions
 from whence.types import BestGuess, Candidate, PairEvidence, Position
 
 CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)

@@ -13,9 +13,11 @@ import pytest
 from whence.cli import run
 from whence.data.photos import Photos
 from whence.errors import BadOption, UnknownName
-from whence.localize import rerank as module
+from whence.localize import prepared_photos as module
 from whence.localize.localizer import Localizer
-from whence.localize.rerank import PreparedPhotos, RerankOptions, rerank
+from whence.localize.prepared_photos import PreparedPhotos
+from whence.localize.rerank import rerank
+from whence.localize.rerank_options import RerankOptions
 from whence.models.descriptor import load_model
 from whence.registry import get_card
 from whence.settings import BuildOptions

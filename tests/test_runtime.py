@@ -170,6 +170,6 @@ def test_the_registry_imports_nothing_heavy() -> None:
 def test_messages_name_file_and_fix() -> None:
     assert "'a b.jpg'" in str(UnreadableImage("a b.jpg", "empty file"))
     assert "line 7" in str(UnreadableTable("x.csv", "bad", line=7))
-    assert "whence[heic]" in str(MissingExtra("HEIC", "heic"))
+    assert "whence-vpr[heic]" in str(MissingExtra("HEIC", "heic"))
     assert "x.whence" in str(StoreFull("x.whence", "no space"))
     assert issubclass(UnreadableImage, WhenceError)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from whence.data import scan
 from whence.data.images import content_hash
 from whence.data.names import format_name
 from whence.data.photos import Photos
@@ -158,19 +159,20 @@ def test_broken_sidecar_costs_only_itself(folder: Path) -> None:
     assert [entry.path for entry in photos.skipped] == ["b.jpg.json"]
 
 
-def change_content_only(path: Path) -> None:
-    """Other bytes of the same number, with the old time: only reading the file would tell."""
-    status = path.stat()
-    path.write_bytes(bytes(status.st_size))
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-
-
-def test_known_files_are_not_read_again(folder: Path) -> None:
+def test_known_files_are_not_read_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, seen = scan.read_photo, []
+    monkeypatch.setattr(scan, "read_photo", lambda path, **given: seen.append(Path(path).name) or read(path, **given))
     known = scan_photos(folder)
-    change_content_only(folder / "b.jpg")
-    assert "b.jpg" not in scan_photos(folder).paths
+    assert "b.jpg" in seen
+    seen.clear()
     again = scan_photos(folder, known=known)
     assert list(again) == list(known)
+    assert "b.jpg" not in seen
+    status = (folder / "b.jpg").stat()
+    (folder / "b.jpg").write_bytes(bytes(status.st_size))
+    os.utime(folder / "b.jpg", ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert "b.jpg" not in scan_photos(folder, known=known).paths, "size and time are the old ones, and yet it was changed"
+    save(folder / "b.jpg", size=(30, 20))
     save(folder / "Z.webp", seed=77, kind="WEBP", size=(20, 20))
     (folder / "a b.JPG").unlink()
     save(folder / "new.jpg", size=(30, 30))
@@ -194,9 +196,9 @@ def test_known_positions_follow_table_and_sidecar(folder: Path, tmp_path: Path) 
     assert scan_photos(folder, known=scan_photos(folder, known=known))[2].point is None
 
 
-def test_known_from_another_root(folder: Path) -> None:
+def test_known_from_another_root(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known = scan_photos(folder)
-    change_content_only(folder / "sub" / "c.PNG")
+    monkeypatch.setattr(scan, "read_photo", lambda path, **given: pytest.fail(f"{path} is read again"))
     assert scan_photos(folder / "sub", known=known).paths == ("c.PNG", "deep/ü ñ 写真.jpeg")
 
 

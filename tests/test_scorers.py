@@ -15,7 +15,9 @@ from matcher_samples import check_matcher, check_scorer, corner_error, warped_pa
 from whence.cli import run
 from whence.data.photos import Photos
 from whence.errors import BadOption, InputError, UnknownName
-from whence.localize.rerank import PreparedPhotos, RerankOptions, rerank, rerank_options
+from whence.localize.prepared_photos import PreparedPhotos
+from whence.localize.rerank import rerank
+from whence.localize.rerank_options import RerankOptions, rerank_options
 from whence.matching.chain import ChainScorer, StagedArrays, part_of
 from whence.matching.matchers import MatchOptions, MutualNearest, match_descriptors, match_images, open_mnn
 from whence.matching.scorers import InlierScorer, PatchScorer, SpatialScorer

@@ -10,7 +10,7 @@ import pytest
 
 from whence.data.formats import read_folders
 from whence.evaluation.benchmarks import EvaluationOptions, evaluate
-from whence.localize.rerank import RerankOptions
+from whence.localize.rerank_options import RerankOptions
 from whence.studies import get_study
 from whence.studies.frame import Budget, StudyResult, run_study
 from whence.studies.geowarp import SEARCHED_AGAIN

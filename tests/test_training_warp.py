@@ -20,7 +20,7 @@ from whence.cli import run
 from whence.data.formats import EvaluationSet, read_folders
 from whence.errors import BadOption, NoPhotos
 from whence.evaluation.benchmarks import EvaluationOptions, evaluate
-from whence.localize.rerank import RerankOptions
+from whence.localize.rerank_options import RerankOptions
 from whence.models.cards import CARD_FIELD, card_to_text
 from whence.models.warp import GeoWarp, Regressor
 from whence.models.warp_geometry import frame

@@ -15,7 +15,7 @@ from sklearn.metrics import auc, average_precision_score, precision_recall_curve
 from test_rerank import CountingScorer, names, stated
 from whence.cli import run
 from whence.errors import BadOption, CalibrationMismatch
-from whence.evaluation.confidence import logistic
+from whence.evaluation.trials import logistic
 from whence.evaluation.uncertainty import (
     area_under_precision_recall,
     area_under_roc,
@@ -24,7 +24,8 @@ from whence.evaluation.uncertainty import (
     judge_score,
     recall_at_full_precision,
 )
-from whence.localize.rerank import RerankOptions, rerank
+from whence.localize.rerank import rerank
+from whence.localize.rerank_options import RerankOptions
 from whence.localize.unsure import (
     SURE_FEATURES,
     l2_scores,

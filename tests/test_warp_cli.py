@@ -13,15 +13,15 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from whence.cli import run
-from whence.data.pictures import draw_view_pair, draw_warped_pair
+from whence.data.pictures import WarpedPair, draw_view_pair, draw_warped_pair
 from whence.index.store import Store
 from whence.localize.localizer import Localizer
 from whence.localize.prepare import prepare_photos
-from whence.localize.rerank import PreparedPhotos, RerankOptions
+from whence.localize.prepared_photos import PreparedPhotos
+from whence.localize.rerank_options import RerankOptions
 from whence.models.warp import Regressor
 from whence.models.zoo import network_for
 from whence.registry import get_card
-from whence.types import WarpedPair
 
 NETWORK = "gem-resnet18conv4-256-pitts30k"
 

@@ -13,7 +13,9 @@ torch = pytest.importorskip("torch")
 from conftest import draw_place, view_of
 from whence.data.photos import Photos
 from whence.errors import BadOption
-from whence.localize.rerank import PreparedPhotos, RerankOptions, rerank
+from whence.localize.prepared_photos import PreparedPhotos
+from whence.localize.rerank import rerank
+from whence.localize.rerank_options import RerankOptions
 from whence.models.backbones import make_backbone
 from whence.models.networks import normalise
 from whence.models.warp import GeoWarp, Quads, cell_similarities, pool_cells, to_unit

@@ -19,15 +19,11 @@ from typing import NamedTuple
 import numpy as np
 
 from whence.data.scan import scan_photos
-from whence.evaluation.confidence import (
-    GENUINE_M,
-    Trials,
-    fit_calibration,
-    reliability,
-    trials_of_database,
-    trials_of_queries,
-)
+from whence.evaluation.confidence import fit_calibration, reliability
+from whence.evaluation.trials import GENUINE_M, Trials, trials_of_database, trials_of_queries
 from whence.localize.localizer import Localizer
+from whence.localize.prepare import prepare_photos
+from whence.localize.rerank_options import RerankOptions
 from whence.localize.verify import FEATURES, to_json, write_calibration
 from whence.runtime import atomic_write, set_threads
 from whence.settings import BuildOptions
@@ -59,19 +55,27 @@ FIT_CITIES = (
 FOLDER = Path(__file__).parents[1] / "src" / "whence" / "localize" / "calibrations"
 
 
+def render_city(work: Path, city: FitCity) -> Path:
+    """The folder of a rendered city; made where it is not there yet."""
+    root = work / city.name
+    if not (root / "database").is_dir():
+        sizes = CitySize("city00", "", city.num_database, city.num_queries, city.num_unknown)
+        capture = CaptureOptions(width=city.width, height=3 * city.width // 4)
+        options = WorldOptions(capture=capture, cities=(sizes,))
+        render_world(root, seed=city.seed, options=options, num_workers=1, show_progress=False)
+    return root
+
+
 def trials_of_city(work: Path, city: FitCity, *, model: str) -> tuple[Trials, Trials, Localizer]:
     """What a rendered city's queries and, with everything near left out, its database photos show when they ask; and its localizer.
 
     City and database are made where they are not there yet.
     """
-    root = work / city.name
-    sizes = CitySize("city00", "", city.num_database, city.num_queries, city.num_unknown)
-    capture = CaptureOptions(width=city.width, height=3 * city.width // 4)
-    if not (root / f"{model}.whence").is_dir():
-        options = WorldOptions(capture=capture, cities=(sizes,))
-        render_world(root, seed=city.seed, options=options, num_workers=1, show_progress=False)
-    build = BuildOptions(model=model, keep_local=True)
-    localizer = Localizer.build(root / "database", path=root / f"{model}.whence", options=build, show_progress=False)
+    root = render_city(work, city)
+    path = root / f"{model}.whence"
+    Localizer.build(root / "database", path=path, options=BuildOptions(model=model), show_progress=False).close()
+    prepare_photos(path, options=RerankOptions(), show_progress=False)
+    localizer = Localizer.open(path)
     kept = root / f"{model}.{'-'.join(FEATURES)}.npz"
     if kept.is_file():
         with np.load(kept) as arrays:

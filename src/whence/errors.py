@@ -26,6 +26,8 @@
         ├── StoreFull            the disk refused the write; the previous state is intact
         └── CardMismatch         made with another model, or fitted on other photos
 
+Beside it stands `Stopped`, a `KeyboardInterrupt` that says what was kept when the user stopped a run.
+
 Every message names the file and, where there is one, the fix.
 """
 
@@ -36,9 +38,16 @@ import errno
 from collections.abc import Iterable
 from pathlib import Path
 
+DISTRIBUTION = "whence-vpr"
+"""What the package index and installers call the package; it is imported, and the command is called, `whence`."""
+
 
 class WhenceError(Exception):
     """Base of all errors Whence raises on purpose."""
+
+
+class Stopped(KeyboardInterrupt):
+    """The user stopped a run (Ctrl-C); says what was done and is kept. `except Exception` lets it pass, as any interrupt."""
 
 
 class InputError(WhenceError):
@@ -73,17 +82,33 @@ class NoPhotos(InputError):
     """There is nothing to work on."""
 
 
+NUM_NEAREST = 3
+"""Names that the error for an unknown one lists."""
+
+
 class UnknownName(InputError):
     """No such name; the message lists the nearest ones."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(names) or 'none'}"
+        near = sorted(names, key=lambda one: _distance(name, one))[:NUM_NEAREST]
+        hint = f"did you mean {_listed(near)}?" if near else "there is none"
         super().__init__(f"unknown {kind} {name!r}; {hint}")
         self.kind = kind
         self.name = name
         self.nearest = tuple(near)
+
+
+def _distance(asked: str, known: str) -> tuple[float, str]:
+    """How far a known name is from what was asked for; names that hold it, or that it holds, come first."""
+    asked, plain = asked.lower(), known.lower()
+    holds = bool(asked) and (asked in plain or plain in asked)
+    return -difflib.SequenceMatcher(None, asked, plain).ratio() - holds, known
+
+
+def _listed(names: list[str]) -> str:
+    quoted = [repr(name) for name in names]
+    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}"
 
 
 class BadOption(InputError):
@@ -139,7 +164,7 @@ class MissingExtra(ModelError):
     """An optional package is needed; says which extra installs it."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs an optional package: install it with  pip install 'whence[{extra}]'")
+        super().__init__(f'{what} needs an optional package: install it with  pip install "{DISTRIBUTION}[{extra}]"')
         self.extra = extra
 
 

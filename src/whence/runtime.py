@@ -6,6 +6,7 @@ The only place where thread counts are set, and the only place that renames file
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import tempfile
@@ -17,7 +18,7 @@ from typing import IO, Any, TypeVar
 
 import numpy as np
 
-from whence.errors import UnwritableFile, WhenceError
+from whence.errors import Stopped, UnwritableFile, WhenceError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -96,6 +97,17 @@ def map_threads(function: Callable[[T], R], items: Iterable[T], *, num_workers: 
 
 
 @contextlib.contextmanager
+def told_when_stopped(kept: str) -> Iterator[None]:
+    """Turn the user's Ctrl-C inside the block into a `Stopped` that says what is kept, unless it says so already."""
+    try:
+        yield
+    except Stopped:
+        raise
+    except KeyboardInterrupt as stop:
+        raise Stopped(kept) from stop
+
+
+@contextlib.contextmanager
 def progress(label: str, *, total: int | None, show: bool | None = None) -> Iterator[Callable[[int], None]]:
     """A progress bar on standard error; gives a function that advances it by n.
 
@@ -151,6 +163,17 @@ def atomic_write(path: str | Path, mode: str = "wb", *, is_flushed: bool = True,
         raise
     if is_flushed:
         sync_folder(target.parent)
+
+
+def check_place(path: str | Path) -> None:
+    """Raise `UnwritableFile` where a file could not be made at `path`, as far as can be told before the work is done."""
+    target = Path(path)
+    if target.is_dir():
+        raise UnwritableFile(target, OSError(errno.EISDIR, "it is a folder"))
+    if not target.parent.is_dir():
+        raise UnwritableFile(target, OSError(errno.ENOENT, "its folder is not there"))
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise UnwritableFile(target, OSError(errno.EACCES, "its folder may not be written to"))
 
 
 def _rename_new(temporary: str, target: Path) -> None:

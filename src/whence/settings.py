@@ -30,6 +30,8 @@ class Settings:
     """Threads of the numerical libraries; 0 for all cores."""
     offline: bool = False
     """Never touch the network."""
+    max_pixels: int = 250_000_000
+    """Photos that declare more pixels are not decoded: a small file can declare more than memory holds."""
     datasets: str = ""
     """Folder that holds published sets by name; without it, the one that DATASETS_FOLDER names."""
 

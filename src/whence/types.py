@@ -6,11 +6,12 @@ Nothing here computes; formulas on coordinates live in `whence.geo`.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -69,6 +70,8 @@ class Photo:
     height: int = 0
     size_bytes: int = 0
     mtime_ns: int = 0
+    ctime_ns: int = 0
+    """When the file, or what the system keeps about it, last changed; unlike `mtime_ns` nobody can put it back. 0: not known."""
 
 
 class SkippedPhoto(NamedTuple):
@@ -86,16 +89,18 @@ class PairEvidence:
     """What candidates are re-ordered by; larger is better, 0 for nothing."""
     num_matches: int = 0
     num_inliers: int | None = 0
-    """Matches that fit one geometry; None from scorers that match no points."""
+    """Matches that fit one geometry; None where none was looked for: scorers that match no points, comparisons cut short."""
     coverage: float = 0.0
     """Share of the query's 4 x 4 cells that hold an inlier; of the two images the smaller share."""
     num_keypoints: int = 0
     """Keypoints of the image that has fewer."""
     is_stopped: bool = False
-    """Whether the comparison was cut short because the candidate could not come first any more."""
+    """Whether the comparison was cut short because the candidate could not come first any more; its inliers are not known then."""
+    surprise: float | None = None
+    """Minus log10 of how many geometries as good as this chance would give; None where no geometry was looked for."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Match:
     """Which points of two images belong together. Points are x, y in pixels of the original images; pixel centres are integers."""
 
@@ -118,6 +123,15 @@ class Match:
     """Share of 4 x 4 cells that hold an inlier, of the two images the smaller."""
     reason: str = ""
     """Why there is no geometry; empty where there is one."""
+    confidence: float | None = None
+    """Probability that both show the same thing, of pairs half of which do; None where nothing calibrated it."""
+    surprise: float = 0.0
+    """Minus log10 of how many geometries as good as this chance would give: about 0 for chance."""
+
+    @property
+    def is_match(self) -> bool:
+        """Whether they are taken to show the same thing: there is a geometry that chance does not give."""
+        return self.matrix is not None
 
     @property
     def num_matches(self) -> int:
@@ -126,6 +140,11 @@ class Match:
     @property
     def num_inliers(self) -> int:
         return int(self.is_inlier.sum())
+
+    def __repr__(self) -> str:
+        return (
+            f"<Match: {self.num_inliers} inliers of {self.num_matches} matches, {self.model}{self.reason and f'; {self.reason}'}>"
+        )
 
 
 class PointPairs(NamedTuple):
@@ -144,26 +163,7 @@ class PointPairs(NamedTuple):
     """(M,) from 0 to 1 where the matcher has them; not comparable between matchers."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class WarpedPair:
-    """What GeoWarp finds on two images. Corners go top left, top right, bottom right, bottom left; x and y from -1 to 1."""
-
-    quad0: np.ndarray
-    """(4, 2) float64: the part of the first image that shows what both show."""
-    quad1: np.ndarray
-    """(4, 2) the same on the second image."""
-    cells: np.ndarray
-    """(h, w) similarity, cell by cell, of the two parts stretched to the whole frame; at most 1."""
-    whole_similarity: float
-    """Sum of the similarities of the cells of the whole images."""
-
-    @property
-    def similarity(self) -> float:
-        """Sum of the similarities of the cells: what candidates are ordered by."""
-        return float(self.cells.sum())
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Candidate:
     """A database photo returned for a query."""
 
@@ -183,6 +183,20 @@ class Candidate:
     """Rank before re-ranking; None where nothing was re-ranked."""
     evidence: PairEvidence | None = None
     """What the comparison with the query found; None where none was made."""
+
+    @property
+    def is_passed_over(self) -> bool:
+        """Whether it was not compared to the end because it could not come first any more."""
+        return self.evidence is not None and self.evidence.is_stopped
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, in degrees where there are coordinates."""
+        counts = ("retrieved_rank", "num_inliers", "confidence", "is_passed_over")
+        return {**_fields(self, "photo", "rank", "similarity", *counts), **_place(self.point)}
+
+    def __repr__(self) -> str:
+        found = "" if self.num_inliers is None else f", {self.num_inliers} inliers"
+        return f"<Candidate {self.rank}: {self.photo!r}{_at(self.point)}, similarity {self.similarity:.3f}{found}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +259,7 @@ class BestGuess:
     confidence: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Position:
     """The answer for one query.
 
@@ -269,6 +283,42 @@ class Position:
     """Where the status is `unknown` although there are candidates: what the best of them would mean."""
     is_verified: bool = False
     """Whether the answer rests on a geometric check with a calibrated confidence."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as `whence locate --json` prints them; numbers that are not finite are None."""
+        place = {**_place(self.point), **_fields(self, "radius_m", "heading_deg")}
+        guess = self.best_guess
+        about = {} if guess is None else {"photo": guess.photo, **_place(guess.point), **_fields(guess, "radius_m", "confidence")}
+        return {
+            **_fields(self, "query", "status", "confidence", "is_verified"),
+            "position": None if self.point is None else place,
+            "best_guess": about or None,
+            "candidates": [candidate.to_dict() for candidate in self.candidates],
+            "seconds": {stage: round(spent, 4) for stage, spent in self.seconds.items()},
+            "reason": self.reason,
+        }
+
+    def to_json(self) -> str:
+        """One line of JSON with the values of `to_dict`."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+
+    def __repr__(self) -> str:
+        radius = "" if self.radius_m is None else f" within {self.radius_m:.0f} m"
+        sure = "" if self.confidence is None else f", confidence {self.confidence:.2f}"
+        return f"<Position of {self.query!r}: {self.status}{_at(self.point)}{radius}{sure}, {len(self.candidates)} candidates>"
+
+
+def _at(point: GeoPoint | None) -> str:
+    return "" if point is None else f" at {point.lat:.6f}, {point.lon:.6f}"
+
+
+def _place(point: GeoPoint | None) -> dict[str, float | None]:
+    return {"lat": None if point is None else point.lat, "lon": None if point is None else point.lon}
+
+
+def _fields(record: object, *names: str) -> dict[str, Any]:
+    values = {name: getattr(record, name) for name in names}
+    return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()}
 
 
 class Neighbors(NamedTuple):
@@ -335,31 +385,3 @@ class PairScorer(Protocol):
     def score(
         self, query: Mapping[str, np.ndarray], candidates: Iterable[Mapping[str, np.ndarray] | None]
     ) -> Iterator[PairEvidence | None]: ...
-
-
-@runtime_checkable
-class WarpScorer(PairScorer, Protocol):
-    """A pair scorer that warps, and shows how: `compare` takes two uint8 images (H, W, 3)."""
-
-    def compare(self, image0: np.ndarray, image1: np.ndarray) -> WarpedPair: ...
-
-
-@runtime_checkable
-class Index(Protocol):
-    """What finds the most similar descriptors.
-
-    Ids are chosen by the caller, unique, non-negative. Similarity is the inner product. `search` returns
-    K = min(k, number of ids allowed) columns, never an id of -1; `allowed` restricts the search to these ids, exactly.
-    """
-
-    @property
-    def num_vectors(self) -> int: ...
-
-    @property
-    def dim(self) -> int: ...
-
-    def add(self, ids: np.ndarray, descriptors: np.ndarray) -> None: ...
-
-    def remove(self, ids: np.ndarray) -> None: ...
-
-    def search(self, queries: np.ndarray, *, k: int, allowed: np.ndarray | None = None) -> Neighbors: ...

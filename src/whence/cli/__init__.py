@@ -1,25 +1,42 @@
 """The command line. One file per verb; this one puts them together and turns errors into exit codes.
 
-Exit codes: 0 done, 1 error, 2 usage, 3 unknown place (a single query without an answer).
+Exit codes: 0 done, 1 error, 2 usage, 3 unknown place (a single query without an answer), 130 stopped by the user.
 """
 
 from __future__ import annotations
 
 import os
-import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
+from whence.__main__ import EXIT_STOPPED
+from whence.__main__ import main as main
 from whence.cli import calibrate, convert, demo, doctor, evaluate, export, index, locate, match, models, study, train, warp, world
 from whence.cli.output import print_error
-from whence.errors import WhenceError
+from whence.errors import Stopped, WhenceError
 from whence.runtime import set_threads
 from whence.settings import load_settings
 
+
+class _Interrupted(BaseException):
+    """Carries the user's Ctrl-C out of typer, which would turn it into a bare exit code."""
+
+
+class _Verbs(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            raise _Interrupted from stop
+
+
 app = typer.Typer(
     name="whence",
+    cls=_Verbs,
     help="Where was this photo taken? Index a folder of photos, then ask.",
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
@@ -42,11 +59,6 @@ def _options(
     """Options before the verb."""
 
 
-def main() -> None:
-    """Run the command line and leave with its exit code."""
-    sys.exit(run(sys.argv[1:]))
-
-
 def run(arguments: list[str]) -> int:
     """Run one command; gives the exit code."""
     # Threads that wait sleep rather than spin: on a busy machine spinning pools keep each other from working.
@@ -55,15 +67,23 @@ def run(arguments: list[str]) -> int:
         if num_threads := load_settings().threads:
             set_threads(num_threads)
         code = app(args=arguments or ["--help"], prog_name="whence", standalone_mode=False)
+        if code == EXIT_STOPPED:
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except typer.Exit as stop:
         return stop.exit_code
     except typer.TyperException as error:
         print_error(f"{error.format_message()} (whence {' '.join(arguments[:1])} --help lists the options)")
         return error.exit_code
-    except (typer.Abort, KeyboardInterrupt):
-        print_error("stopped; what was committed stays, run the same command again to go on")
-        return 130
+    except (typer.Abort, KeyboardInterrupt, _Interrupted) as stop:
+        told = stop if isinstance(stop, Stopped) else stop.__cause__
+        kept = (
+            f"stopped: {told}"
+            if isinstance(told, Stopped)
+            else "stopped; what was committed stays, run the same command again to go on"
+        )
+        print_error(kept)
+        return EXIT_STOPPED
     except WhenceError as error:
         print_error(str(error))
         return 1

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 import typer
 from rich.table import Table
 
+from whence.cli import completion
 from whence.cli.output import print_json, show
 from whence.errors import BadOption
 from whence.settings import load_settings
@@ -19,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 def calibrate(
     database: str = typer.Option(None, "--db", help="Database folder. Default: photos.whence, or the setting `database`."),
-    scorer: str = typer.Option("inliers", help="Pair scorer the calibration is for."),
+    scorer: str = typer.Option("inliers", autocompletion=completion.scorers, help="Pair scorer the calibration is for."),
     max_photos: int = typer.Option(300, help="Photos of the database that ask the others."),
     show_only: bool = typer.Option(False, "--show", help="Only show the calibration in force."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Fit and show, but keep nothing."),
@@ -28,10 +29,11 @@ def calibrate(
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar."),
 ) -> int:
     """Compare the database's photos with each other: near ones are genuine, far ones impostors. Fit, show, keep."""
-    from whence.evaluation.confidence import GENUINE_M, fit_calibration, reliability, trials_of_database
+    from whence.evaluation.confidence import check_askable, fit_calibration, reliability
+    from whence.evaluation.trials import GENUINE_M, trials_of_database
     from whence.index.store import Store
     from whence.localize.localizer import Localizer
-    from whence.localize.rerank import RerankOptions
+    from whence.localize.rerank_options import RerankOptions
     from whence.localize.verify import find_calibration, key_of, store_calibration, write_calibration
 
     path = load_settings(flags={"database": database}).database
@@ -45,6 +47,7 @@ def calibrate(
             record = asdict(calibration)
             print_json(record) if as_json else show(_as_table(record))
             return 0
+        check_askable(localizer)
         progress = False if quiet or as_json else None
         trials = trials_of_database(localizer, options=options, max_photos=max_photos, show_progress=progress)
         source = f"{len(trials.gaps_m)} questions of the database's own photos"

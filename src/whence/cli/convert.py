@@ -7,7 +7,9 @@ from pathlib import Path
 
 import typer
 
+from whence.cli import completion
 from whence.cli.output import as_size, from_here, print_json, show
+from whence.data.cells import as_text
 from whence.errors import BadOption, MissingExtra
 
 
@@ -20,7 +22,12 @@ def convert(
     files: list[str] = typer.Argument(
         ..., metavar="FILE...", help="The authors' file; for AnyLoc its vocabulary, then the backbone's."
     ),
-    name: str = typer.Option(None, "--as", help="Model it holds. Default: the one that its keys, or its file name, tell."),
+    name: str = typer.Option(
+        None,
+        "--as",
+        autocompletion=completion.models,
+        help="Model it holds. Default: the one that its keys, or its file name, tell.",
+    ),
     out: str = typer.Option(None, help="File to write. Default: the model's place in the cache, where it is found by name."),
     half: bool = typer.Option(False, "--half", help="Write float16 in place of float32: half the size, three digits."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of text."),
@@ -58,5 +65,5 @@ def convert(
         record = {"model": card.name, "file": str(target), "num_bytes": target.stat().st_size}
         print_json({**record, "sha256": sha256_of(target), "card": asdict(card)})
     else:
-        show(f"{card.name}: {from_here(target)}, {as_size(target.stat().st_size)}")
+        show(as_text(f"{card.name}: {from_here(target)}, {as_size(target.stat().st_size)}"))
     return 0

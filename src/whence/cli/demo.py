@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
+from whence.cli import completion
 from whence.cli.output import as_size, print_json, show
+from whence.errors import DISTRIBUTION
 
 if TYPE_CHECKING:
     from whence.data.formats import EvaluationSet
@@ -34,7 +35,7 @@ def demo(
     folder: str = typer.Argument("demo", help="Where the city and its database are made."),
     preset: str = typer.Option("small", help="Size of the city: tiny or small."),
     seed: int = typer.Option(0, help="Another seed is another city."),
-    model: str = typer.Option("rootsift-vlad", help="Model that describes the photos."),
+    model: str = typer.Option("rootsift-vlad", autocompletion=completion.models, help="Model that describes the photos."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of text."),
 ) -> int:
     """The whole way in one command; running it again goes on where it stopped."""
@@ -105,5 +106,5 @@ def _compare(data: EvaluationSet, root: Path, model: str, *, is_quiet: bool) -> 
         if has_torch:
             show(f"   weights: {' and '.join(used)}, which come with Whence, trained on rendered cities of other seeds")
         else:
-            show(Text('   the network and GeoWarp need torch: pip install "whence[torch]"'))
+            show(f'   the network and GeoWarp need torch: pip install "{DISTRIBUTION}[torch]"')
     return {"model": model, "num_candidates": NUM_RERANKED, "recalls": recalls, "weights": used}

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
 from whence.cli.output import as_size, print_json, show
-from whence.errors import WhenceError
+from whence.data.cells import as_text
+from whence.errors import DISTRIBUTION, WhenceError
 from whence.runtime import num_cores
 from whence.settings import load_settings
 
@@ -24,6 +24,9 @@ _EXTRAS = {
     "raw": ("rawpy", "raw photos"),
     "torch": ("torch", "networks"),
 }
+
+
+_OWN_SUMMARY = "Where was this photo taken?"
 
 
 def register(app: typer.Typer) -> None:
@@ -42,8 +45,8 @@ def doctor(
     else:
         table = Table(show_header=False, show_edge=False, pad_edge=False)
         for what, is_fine, detail in findings:
-            mark = Text("ok", style="green") if is_fine else Text("BROKEN", style="red")
-            table.add_row(mark if is_fine is not None else Text("-", style="dim"), Text(what), Text(detail))
+            mark = as_text("ok", style="green") if is_fine else as_text("BROKEN", style="red")
+            table.add_row(mark if is_fine is not None else as_text("-", style="dim"), as_text(what), as_text(detail))
         show(table)
     return 1 if any(is_fine is False for _, is_fine, _ in findings) else 0
 
@@ -53,11 +56,12 @@ Finding = tuple[str, bool | None, str]
 
 
 def _machine() -> list[Finding]:
-    from whence import __version__
+    import whence
 
+    version = getattr(whence, "__version__", "unknown")
     free = as_size(shutil.disk_usage(Path.cwd()).free)
     return [
-        ("whence", True, __version__),
+        ("whence", True, f"{version} ({DISTRIBUTION})"),
         ("python", sys.version_info >= (3, 11), f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
         ("machine", True, f"{num_cores()} cores, {free} free here"),
     ]
@@ -74,8 +78,26 @@ def _packages() -> list[Finding]:
         try:
             findings.append((f"extra {extra}", True, f"{purpose}: {name} {importlib.metadata.version(name)}"))
         except importlib.metadata.PackageNotFoundError:
-            findings.append((f"extra {extra}", None, f"{purpose}: not installed (pip install 'whence[{extra}]')"))
-    return findings
+            findings.append((f"extra {extra}", None, f'{purpose}: not installed (pip install "{DISTRIBUTION}[{extra}]")'))
+    return [*findings, *_clash()]
+
+
+def _clash() -> list[Finding]:
+    """The package index has another project called `whence`; both are imported by that name, so only one may be installed."""
+    import whence
+
+    fix = f"pip uninstall whence, then pip install --force-reinstall {DISTRIBUTION}"
+    findings: list[Finding] = []
+    if Path(whence.__file__ or "").parent != Path(__file__).parents[1] or "Localizer" not in getattr(whence, "__all__", ()):
+        findings.append(("import whence", False, f"another package of this name is imported, {whence.__file__}: {fix}"))
+    try:
+        other = importlib.metadata.metadata("whence")
+    except importlib.metadata.PackageNotFoundError:
+        return findings
+    if (other["Summary"] or "").startswith(_OWN_SUMMARY):
+        return [*findings, ("name", None, f"this project is installed under its old name, whence, too; once: {fix}")]
+    what = f"another project called whence, {other['Version']}, is installed and is imported by the same name: {fix}"
+    return [*findings, ("another whence", False, what)]
 
 
 def _self_test() -> Finding:
@@ -107,6 +129,8 @@ def _database(named: str | None) -> list[Finding]:
     if named is None and not Path(path).exists():
         return []
     from whence.index.store import Store
+    from whence.localize.maintain import HOW_TO_GO_ON
+    from whence.localize.sources import missing_folders, source_files
 
     try:
         with Store.open(path) as store:
@@ -114,6 +138,8 @@ def _database(named: str | None) -> list[Finding]:
             detail = (
                 f"{store.num_photos} photos, {store.num_descriptors} descriptors of {store.card_id}, {as_size(store.size_bytes)}"
             )
+            lost = missing_folders(store.photos, source_files(store.options.get("sources", []), store.path))
     except WhenceError as error:
         return [(f"database {path}", False, str(error))]
-    return [(f"database {path}", not problems, "; ".join([detail, *problems]))]
+    findings: list[Finding] = [(f"database {path}", not problems, "; ".join([detail, *problems]))]
+    return [*findings, *((f"photos of {path}", False, f"{one}. {HOW_TO_GO_ON}") for one in lost)]

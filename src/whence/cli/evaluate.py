@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from whence.cli.output import print_json, print_note, report_remarks, show
+from whence.cli import completion
+from whence.cli.output import print_json, print_note, report_remarks, show, write_all
 from whence.data.formats import EvaluationSet, read_frames
-from whence.data.predictions import Ranked, read_hloc_pairs, read_predictions, write_hloc_pairs, write_predictions
+from whence.data.predictions import PairNames, Ranked, read_hloc_pairs, read_predictions, write_hloc_pairs, write_predictions
 from whence.data.scan import ReadOptions, scan_photos
 from whence.errors import BadOption, NoPhotos
+from whence.runtime import check_place
 from whence.settings import load_settings, parse_options
 
 if TYPE_CHECKING:
-    from whence.evaluation.benchmarks import EvaluationOptions
+    from whence.evaluation.benchmarks import Evaluation, EvaluationOptions
 
 
 def register(app: typer.Typer) -> None:
@@ -32,9 +33,14 @@ def evaluate(
     ),
     names: list[str] = typer.Argument(None, help="With --compare: models, or files of saved predictions (.csv, .txt)."),
     compare: bool = typer.Option(False, "--compare", help="Compare the models and predictions named after the data, pair by pair."),
-    model: str = typer.Option(None, help="Model to evaluate; `whence models` lists them."),
+    model: str = typer.Option(None, autocompletion=completion.models, help="Model to evaluate; `whence models` lists them."),
     option: list[str] = typer.Option([], "--option", help="Model option as name=value. May be repeated."),
-    protocol: str = typer.Option(None, "--protocol", help="Published set that the folder holds: pitts30k, msls-val, tokyo247, ..."),
+    protocol: str = typer.Option(
+        None,
+        "--protocol",
+        autocompletion=completion.published_sets,
+        help="Published set that the folder holds: pitts30k, msls-val, tokyo247, ...",
+    ),
     split: str = typer.Option("", help="Split folder inside the set: train, val or test; of MSLS also cities: cph,sf."),
     database_folder: str = typer.Option(None, help="Folder of the database photos, if not named as usual."),
     queries_folder: str = typer.Option(None, help="Folder of the queries, if not named as usual."),
@@ -52,7 +58,10 @@ def evaluate(
         None, help="Score this file instead of a model: CSV query,rank,photo,similarity, or hloc pairs (.txt)."
     ),
     rerank: str = typer.Option(
-        None, "--rerank", help="Order the first candidates by this pair scorer, or chain: geowarp:100,inliers:10."
+        None,
+        "--rerank",
+        autocompletion=completion.scorers,
+        help="Order the first candidates by this pair scorer, or chain: geowarp:100,inliers:10.",
     ),
     rerank_option: list[str] = typer.Option([], "--rerank-option", help="Scorer option as name=value. May be repeated."),
     rerank_candidates: int = typer.Option(20, "--rerank-candidates", help="Candidates per query that --rerank compares."),
@@ -72,6 +81,9 @@ def evaluate(
     frugal: bool = typer.Option(False, "--frugal", help="Keep descriptors in a temporary file instead of in memory."),
     save_predictions: str = typer.Option(None, help="Write the ranked candidates to this CSV file."),
     save_pairs: str = typer.Option(None, help="Write the ranked candidates to this file as hloc pairs."),
+    pairs_root: str = typer.Option(
+        None, help="With --save-pairs: name all photos from this folder, as hloc's image folder. Default: from their own folders."
+    ),
     report: str = typer.Option(
         None, "--report", help="Write a page with map, photos and candidates to this HTML file; with --compare also .md."
     ),
@@ -79,10 +91,10 @@ def evaluate(
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar."),
 ) -> int:
     """Print recall@N with counts, 95 % intervals and protocol, position errors, and with --rerank the worth of answers."""
-    from whence.evaluation.benchmarks import EvaluationOptions, evaluate_predictions
+    from whence.evaluation.benchmarks import EvaluationOptions, EvaluationStopped
     from whence.evaluation.benchmarks import evaluate as run
-    from whence.evaluation.report import as_records, as_table
-    from whence.localize.rerank import rerank_options
+    from whence.evaluation.foreign import evaluate_predictions
+    from whence.localize.rerank_options import rerank_options
     from whence.models.views import parse_views
 
     options = EvaluationOptions(
@@ -108,10 +120,17 @@ def evaluate(
     reading = ReadOptions(allow_null_island=allow_null_island)
     chosen = _read_set(data, protocol, split, folders, frames, leave_one_out, positions, reading)
     report_remarks(dict.fromkeys((*chosen.database.remarks, *chosen.queries.remarks)))
+    if pairs_root is not None and save_pairs is None:
+        raise BadOption("--pairs-root goes with --save-pairs")
+    pairs = None if save_pairs is None else PairNames.of(chosen, root=pairs_root)
+    for file in (save_predictions, save_pairs, report):
+        if file is not None:
+            check_place(file)
     if compare or names:
         if not compare or predictions or save_predictions or save_pairs or model:
             raise BadOption("--compare takes models and files of predictions after the data, and writes --report and --json alone")
         return _compare(chosen, names or [], options, parse_options(option), report, as_json, quiet)
+    outputs = _Outputs(as_json, save_predictions, save_pairs, pairs, report)
     if predictions is not None and rerank is not None:
         raise BadOption("--rerank orders candidates that Whence finds, not those of --predictions")
     if predictions is not None:
@@ -119,21 +138,44 @@ def evaluate(
     else:
         name = load_settings(flags={"model": model}).model
         progress = False if quiet or as_json else None
-        result = run(name, chosen, options=options, model_options=parse_options(option), show_progress=progress)
-    if save_predictions is not None:
-        write_predictions(save_predictions, result.ranked())
-    if save_pairs is not None:
-        write_hloc_pairs(save_pairs, result.ranked())
-    if report is not None:
-        from whence.evaluation.html import write_page
-        from whence.evaluation.page import page_of_evaluation
+        try:
+            result = run(name, chosen, options=options, model_options=parse_options(option), show_progress=progress)
+        except EvaluationStopped as stopped:
+            if stopped.partial is not None:
+                _give(stopped.partial, outputs)
+            raise
+    return _give(result, outputs)
 
-        write_page(report, page_of_evaluation(result))
-    if as_json:
+
+@dataclass(frozen=True, slots=True)
+class _Outputs:
+    """Where an evaluation goes."""
+
+    as_json: bool
+    predictions_file: str | None
+    pairs_file: str | None
+    pairs: PairNames | None
+    report_file: str | None
+
+
+def _give(result: Evaluation, outputs: _Outputs) -> int:
+    """Print first, then write what else was asked for; exit code 1 where a file cannot be written."""
+    from whence.evaluation.html import write_page
+    from whence.evaluation.page import page_of_evaluation
+    from whence.evaluation.report import as_records, as_table
+
+    if outputs.as_json:
         print_json(as_records(result))
     else:
         show(as_table(result))
-    return 0
+    jobs: list[Callable[[], None]] = []
+    if (predictions_file := outputs.predictions_file) is not None:
+        jobs.append(lambda: write_predictions(predictions_file, result.ranked()))
+    if (pairs_file := outputs.pairs_file) is not None and (pairs := outputs.pairs) is not None:
+        jobs.append(lambda: write_hloc_pairs(pairs_file, pairs.renamed(result.ranked())))
+    if (report_file := outputs.report_file) is not None:
+        jobs.append(lambda: write_page(report_file, page_of_evaluation(result)))
+    return write_all(jobs)
 
 
 def _read_ranked(path: str) -> tuple[Ranked, ...]:
@@ -150,9 +192,10 @@ def _compare(
     quiet: bool,
 ) -> int:
     """Evaluate each, and print how they differ."""
-    from whence.evaluation.benchmarks import evaluate, evaluate_predictions
+    from whence.evaluation.benchmarks import evaluate
     from whence.evaluation.comparison import compare
     from whence.evaluation.comparison_report import as_comparison_records, as_comparison_table, write_comparison
+    from whence.evaluation.foreign import evaluate_predictions
 
     results = []
     for number, name in enumerate(names):
@@ -200,7 +243,7 @@ def _read_set(
     options: ReadOptions,
 ) -> EvaluationSet:
     """The set a person means: a published one, walks with --frames, one collection with --leave-one-out, else as it is laid out."""
-    from whence.evaluation.published import find_set, open_published, open_set, sizes_note
+    from whence.evaluation.published import datasets_folder, find_set, open_published, open_set, sizes_note
 
     path = Path(data)
     name = _published_name(data, protocol)
@@ -209,10 +252,7 @@ def _read_set(
             raise BadOption(
                 f"the protocol {name} says how the set is read: leave out --split, folders, --frames and --leave-one-out"
             )
-        settings = load_settings()
-        root = find_set(
-            name, folder=data if protocol else None, datasets=settings.datasets or os.environ.get("DATASETS_FOLDER", "")
-        )
+        root = find_set(name, folder=data if protocol else None, datasets=datasets_folder())
         found = open_published(name, root, options=options)
         if note := sizes_note(name, found):
             print_note(note)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import typer
 
+from whence.cli import completion
 from whence.cli.output import as_size, print_json, show
+from whence.data.cells import as_text
 from whence.errors import BadOption, MissingExtra, NoPhotos, UnreadableImage
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    model: str = typer.Argument(..., help="Model to export; `whence models` lists them."),
+    model: str = typer.Argument(..., autocompletion=completion.models, help="Model to export; `whence models` lists them."),
     onnx: str = typer.Option(..., "--onnx", help="File to write."),
     int8: bool = typer.Option(False, "--int8", help="Compute in int8; for convolutional networks."),
     bf16: bool = typer.Option(False, "--bf16", help="Keep the weights in bfloat16: half the file."),
@@ -57,7 +59,7 @@ def export(
         print_json({**asdict(report), "model": model, "parities": parities})
         return 0
     sizes = "any height and width" if report.is_size_free else "{} x {} pixels only".format(*report.parities[0].size_px)
-    show(f"{report.path}: {model} in {report.precision}, {as_size(report.size_bytes)}, batches of any size, {sizes}")
+    show(as_text(f"{report.path}: {model} in {report.precision}, {as_size(report.size_bytes)}, batches of any size, {sizes}"))
     for (height, width), cosine, difference in report.parities:
         show(f"at {height} x {width}: cosine to torch at least {cosine:.6f}, largest difference {difference:.2e}")
     return 0

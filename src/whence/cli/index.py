@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from whence.cli.output import as_size, print_json, print_note, report_remarks, report_skipped, show
+from whence.cli import completion
+from whence.cli.output import as_size, print_error, print_json, print_note, report_remarks, report_skipped, show
+from whence.data.cells import as_text, printable
 from whence.errors import BadOption, StoreFull
 from whence.settings import BuildOptions, load_settings, parse_options
 
 if TYPE_CHECKING:
-    from whence.localize.build import BuildPlan
+    from whence.localize.build import BuildPlan, BuildReport
 
 
 def register(app: typer.Typer) -> None:
@@ -25,7 +27,9 @@ def register(app: typer.Typer) -> None:
 def index(
     photos: list[str] = typer.Argument(None, help="Folders, photo files, glob patterns, or .txt files that list paths."),
     database: str = typer.Option(None, "--db", help="Database folder. Default: photos.whence, or the setting `database`."),
-    model: str = typer.Option(None, help="Model that describes the photos; `whence models` lists them."),
+    model: str = typer.Option(
+        None, autocompletion=completion.models, help="Model that describes the photos; `whence models` lists them."
+    ),
     option: list[str] = typer.Option([], "--option", help="Model option as name=value, e.g. pca_dim=256. May be repeated."),
     positions: str = typer.Option(None, help="CSV or GeoJSON file with the photos' positions."),
     dtype: str = typer.Option("float32", help="How descriptors are stored: float32 or float16."),
@@ -39,15 +43,29 @@ def index(
     estimate: bool = typer.Option(False, "--estimate", help="Only say how much work and disk it would take."),
     refresh: bool = typer.Option(False, "--refresh", help="Bring the database up to date with the folders it was made from."),
     refit: bool = typer.Option(False, "--refit", help="Fit the vocabulary on all photos again and describe them again."),
+    yes_remove: bool = typer.Option(
+        False, "--yes-remove", help="With --refresh or --refit: remove photos also where their whole folder is empty or gone."
+    ),
+    moved: str = typer.Option(
+        None, "--moved", help="OLD=NEW: the photos of folder OLD lie in NEW now; nothing is described again."
+    ),
     remove: list[str] = typer.Option([], "--remove", help="Photo to take out of the database. May be repeated."),
     merge: str = typer.Option(None, "--merge", help="Another database to take over; same model and vocabulary."),
     export_npy: str = typer.Option(
         None, "--export-npy", help="Write descriptors.npy, photos.csv and the fitted state to this folder."
     ),
     import_npy: str = typer.Option(None, "--import-npy", help="Make a database from a folder written by --export-npy."),
-    prepare_for: str = typer.Option(None, "--prepare-for", help="Keep what this pair scorer needs of the photos, e.g. geowarp."),
+    prepare_for: str = typer.Option(
+        None,
+        "--prepare-for",
+        autocompletion=completion.scorers,
+        help="Keep what this pair scorer needs of the photos, e.g. geowarp.",
+    ),
     scorer_option: list[str] = typer.Option([], "--scorer-option", help="With --prepare-for: name=value. May be repeated."),
     check: bool = typer.Option(False, "--check", help="Look through the whole database for damage."),
+    no_calibrate: bool = typer.Option(
+        False, "--no-calibrate", help="Fit no calibration on the photos where the model comes without one."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of text."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar."),
 ) -> int:
@@ -56,19 +74,23 @@ def index(
 
     path = load_settings(flags={"database": database}).database
     progress = False if quiet or as_json else None
-    named = [merge, export_npy, import_npy, prepare_for]
+    named = [merge, export_npy, import_npy, prepare_for, moved]
     jobs = [bool(photos), refresh, refit, bool(remove), check, *(name is not None for name in named)]
     if sum(jobs) != 1:
         raise BadOption(
-            "give photos to index, or one of --refresh, --refit, --remove, --merge, --export-npy, --import-npy, --prepare-for, "
-            "--check"
+            "give photos to index, or one of --refresh, --refit, --moved, --remove, --merge, --export-npy, --import-npy, "
+            "--prepare-for, --check"
         )
+    if yes_remove and not (refresh or refit):
+        raise BadOption("--yes-remove goes with --refresh or --refit")
     if prepare_for is not None:
         return _prepare(path, prepare_for, parse_options(scorer_option), show_progress=progress, as_json=as_json)
     if check:
         return _check(path, as_json)
     if remove:
-        return _say(as_json, {"removed": maintain.remove_photos(path, remove), "database": path}, "photos removed from")
+        return _remove(path, remove, as_json)
+    if moved is not None:
+        return _move(path, moved, as_json)
     if merge is not None:
         return _say(as_json, {"added": maintain.merge_databases(path, merge), "database": path}, "photos taken over into")
     if export_npy is not None:
@@ -81,7 +103,8 @@ def index(
         )
     if refresh or refit:
         job = maintain.refresh_database if refresh else maintain.refit_database
-        return _print_report(job(path, show_progress=progress), as_json)
+        report = job(path, removes_missing=yes_remove, show_progress=progress)
+        return _finish(report, as_json, is_calibrated=not no_calibrate, show_progress=progress)
     given = {"model": model, "dtype": dtype, "engine": engine, "model_options": parse_options(option) or None}
     given |= {"keep_local": keep_local or None, "allow_null_island": allow_null_island or None}
     before = build.stored_options(path) or BuildOptions(model=load_settings().model)
@@ -97,12 +120,37 @@ def index(
             )
 
     report = build.build_database(photos, path=path, options=options, positions=positions, show_progress=progress, on_plan=announce)
-    return _print_report(report, as_json)
+    return _finish(report, as_json, is_calibrated=not no_calibrate, show_progress=progress)
+
+
+def _finish(report: BuildReport, as_json: bool, *, is_calibrated: bool, show_progress: bool | None) -> int:
+    """Print what was done; before, where nothing calibrated answers of this model, fit a calibration on the photos themselves."""
+    remark = _calibrate(report, show_progress=show_progress) if is_calibrated and report.num_described else ""
+    _print_report(report, as_json, calibration=remark)
+    return 0
+
+
+def _calibrate(report: BuildReport, *, show_progress: bool | None) -> str:
+    """What came of it, in words; the calibration is kept in the database."""
+    from whence.evaluation.confidence import SHARE_OF_DESCRIBING, calibrate_sample
+    from whence.index.store import Store
+    from whence.localize.localizer import Localizer
+    from whence.localize.verify import store_calibration
+
+    with Localizer.open(report.path) as localizer:
+        own = calibrate_sample(localizer, max_seconds=SHARE_OF_DESCRIBING * report.seconds, show_progress=show_progress)
+    if own.is_new and own.calibration is not None:
+        with Store.open(report.path, writable=True) as store:
+            store_calibration(store, own.calibration)
+        return f"calibrated on {own.reason}"
+    if own.calibration is None:
+        return f"answers will not be verified: {own.reason}"
+    return ""
 
 
 def _prepare(path: str, scorer: str, options: dict[str, Any], *, show_progress: bool | None, as_json: bool) -> int:
     from whence.localize.prepare import prepare_photos
-    from whence.localize.rerank import RerankOptions
+    from whence.localize.rerank_options import RerankOptions
 
     report = prepare_photos(path, options=RerankOptions(scorer, scorer_options=options), show_progress=show_progress)
     if as_json:
@@ -114,6 +162,43 @@ def _prepare(path: str, scorer: str, options: dict[str, Any], *, show_progress: 
         f"the database takes {as_size(report.size_bytes)}"
     )
     return 0
+
+
+def _remove(path: str, photos: list[str], as_json: bool) -> int:
+    """Take photos out; exit code 1 where one of them was not in there."""
+    from whence.localize import maintain
+
+    unknown = maintain.unknown_photos(path, photos)
+    record = {"removed": maintain.remove_photos(path, photos), "database": path}
+    if as_json:
+        print_json({**record, "not_there": unknown})
+    else:
+        _say(False, record, "photos removed from")
+        for name in unknown:
+            print_error(f"{path} has no photo {name!r}")
+    return 1 if unknown else 0
+
+
+def _move(path: str, moved: str, as_json: bool) -> int:
+    from whence.localize import maintain
+
+    done = maintain.move_photos(path, *_split_moved(moved))
+    if as_json:
+        print_json({"moved": done.num_photos, "there": done.num_there, "database": path})
+    else:
+        show(as_text(f"{done.num_photos} photos of {path} lie elsewhere now, {done.num_there} of them were found there"))
+    return 0
+
+
+def _split_moved(moved: str) -> tuple[str, str]:
+    """The two folders of OLD=NEW; of several "=" the first behind which there is something."""
+    places = [at for at, letter in enumerate(moved) if letter == "="]
+    if not places:
+        raise BadOption(f"--moved takes OLD=NEW, two folders, not {moved!r}")
+    at = next((at for at in places if Path(moved[at + 1 :]).exists()), places[0])
+    if not moved[:at] or not moved[at + 1 :]:
+        raise BadOption(f"--moved takes OLD=NEW, two folders, not {moved!r}")
+    return moved[:at], moved[at + 1 :]
 
 
 def _check_space(path: str, size_bytes: int) -> None:
@@ -133,7 +218,7 @@ def _check(path: str, as_json: bool) -> int:
     if as_json:
         print_json({"database": path, "problems": problems})
     else:
-        show("\n".join(problems) if problems else f"{path} is sound")
+        show("\n".join(map(printable, problems or [f"{path} is sound"])))
     return 1 if problems else 0
 
 
@@ -142,7 +227,7 @@ def _say(as_json: bool, record: dict[str, object], what: str) -> int:
         print_json(record)
     else:
         number, path = record.values()
-        show(f"{number} {what} {path}")
+        show(as_text(f"{number} {what} {path}"))
     return 0
 
 
@@ -156,19 +241,24 @@ def _print_plan(plan: object, as_json: bool) -> int:
     return 0
 
 
-def _print_report(report: object, as_json: bool) -> int:
-    record = asdict(report)  # type: ignore[call-overload]
+def _print_report(report: BuildReport, as_json: bool, *, calibration: str) -> None:
+    from whence.localize.maintain import HOW_TO_GO_ON
+
+    record = asdict(report)
     if as_json:
         record["skipped"] = [{"photo": path, "reason": reason} for path, reason in record["skipped"]]
-        print_json(record)
-        return 0
-    report_skipped(report.skipped)  # type: ignore[attr-defined]
-    report_remarks(report.remarks)  # type: ignore[attr-defined]
+        print_json({**record, "calibration": calibration})
+        return
+    report_skipped(report.skipped)
+    report_remarks(report.remarks)
+    for missing in report.missing:
+        print_note(f"{missing}; its photos are kept. {HOW_TO_GO_ON}")
     changes = ", ".join(f"{record[f'num_{what}']} {what}" for what in ("added", "updated", "removed") if record[f"num_{what}"])
     show(
-        f"{record['path']}: {record['num_photos']} photos, {record['num_with_point']} with coordinates, "
+        f"{printable(record['path'])}: {record['num_photos']} photos, {record['num_with_point']} with coordinates, "
         f"{record['num_descriptors']} descriptors of {record['model']} (vocabulary {record['vocabulary']}), "
         f"{as_size(record['size_bytes'])}\n"
         f"{changes or 'nothing changed'}; {record['num_described']} described in {record['seconds']:.1f} s"
     )
-    return 0
+    if calibration:
+        print_note(calibration)

@@ -4,29 +4,44 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
-from whence.cli.output import from_here, print_json, print_note, report_remarks, report_skipped, show
+from whence.cli import completion
+from whence.cli.output import EXIT_UNKNOWN, from_here, print_json, print_note, report_remarks, report_skipped, show, write_all
+from whence.data.cells import as_text, safe_cells
 from whence.data.photos import Photos
-from whence.errors import BadOption, NoPhotos
+from whence.errors import BadOption, NoPhotos, Stopped
 from whence.localize.localizer import RETRIEVE_ONLY, Localizer, LocateOptions
-from whence.localize.rerank import rerank_options
+from whence.localize.maintain import HOW_TO_GO_ON
+from whence.localize.rerank_options import rerank_options
 from whence.localize.retrieve import Around
+from whence.localize.sources import missing_folders, source_files
 from whence.models.views import parse_views
-from whence.runtime import atomic_write
+from whence.runtime import atomic_write, check_place
 from whence.settings import NO_OPTIONS, load_settings, parse_options
-from whence.types import GeoPoint, PairScorer, Position
+from whence.types import GeoPoint, PairScorer, Position, SkippedPhoto
 
-EXIT_UNKNOWN = 3
 NUM_SHOWN = 5
-_COLUMNS = ("query", "status", "lat", "lon", "radius_m", "heading_deg", "confidence", "best_photo", "similarity", "reason")
+_COLUMNS = (
+    "query",
+    "status",
+    "lat",
+    "lon",
+    "radius_m",
+    "heading_deg",
+    "confidence",
+    "is_verified",
+    "best_photo",
+    "similarity",
+    "reason",
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -41,7 +56,9 @@ def locate(
     near: str = typer.Option(None, "--near", help="Search only around this place: LAT,LON in degrees."),
     within: float = typer.Option(None, "--within", help="Radius of --near in metres."),
     rerank: str = typer.Option(
-        None, help="Pair scorer that compares the candidates with the photo (default inliers), or chain: geowarp:100,inliers:10."
+        None,
+        autocompletion=completion.scorers,
+        help="Pair scorer that compares the candidates with the photo (default inliers), or chain: geowarp:100,inliers:10.",
     ),
     rerank_option: list[str] = typer.Option([], "--rerank-option", help="Scorer option as name=value. May be repeated."),
     rerank_candidates: int = typer.Option(20, help="Candidates that are compared."),
@@ -111,35 +128,80 @@ def locate(
     if write is not None or copies_to is not None or include_unverified or yes or allow_null_island:
         raise BadOption("--write, --copies-to, --include-unverified, --yes and --allow-null-island go with --missing")
     around = parse_around(near, within)
+    files_wanted = [file for file in (report, csv_file, gpx_file, geojson_file) if file is not None]
+    for file in files_wanted:
+        check_place(file)
     files, skipped = query_files(queries)
     with Localizer.open(load_settings(flags={"database": database}).database) as localizer:
-        if len(files) == 1 and not skipped:
-            positions = [localizer.locate(files[0], k=k, around=around, options=options)]
-        else:
-            report_skipped(skipped)
-            show_progress = False if quiet or as_json else None
-            positions = list(localizer.locate_many(files, k=k, around=around, options=options, show_progress=show_progress))
+        for folder in missing_folders(
+            localizer.photos, source_files(localizer.store.options.get("sources", []), localizer.store.path)
+        ):
+            print_note(f"{folder}: candidates cannot be compared with the photo. {HOW_TO_GO_ON}")
+        report_skipped(skipped)
+        positions: list[Position] = []
+        is_read = True
+        stopped: KeyboardInterrupt | None = None
+        try:
+            for position in _answers(localizer, files, skipped, k=k, around=around, options=options, is_quiet=quiet or as_json):
+                positions.append(position)
+                if as_json and is_read:
+                    # Each as soon as it is known: who stops this keeps what was answered.
+                    is_read = _print_while_read(position, has_files=any(files_wanted))
+        except KeyboardInterrupt as stop:
+            stopped = stop
         database_photos = localizer.photos
         scorer = None if options.rerank is None else localizer.prepared(options.rerank).scorer
-    photo_root = database_photos.root
-    if report is not None:
-        write_report(report, positions, database_photos, scorer=scorer, is_quiet=quiet or as_json)
-    if csv_file is not None:
-        write_csv(csv_file, positions)
-    if gpx_file is not None:
-        from whence.data.geotags import Waypoint, write_gpx
+    if not as_json and len(files) == 1 and positions:
+        _show_one(positions[0], database_photos.root)
+    elif not as_json and positions:
+        show(_many_table(positions, database_photos.root))
+    outputs = {
+        report: lambda file: write_report(file, positions, database_photos, scorer=scorer, is_quiet=quiet or as_json),
+        csv_file: lambda file: write_csv(file, positions),
+        gpx_file: lambda file: _write_places(file, positions),
+        geojson_file: lambda file: write_geojson(file, positions),
+    }
+    code = write_all([partial(job, file) for file, job in outputs.items() if file is not None])
+    if stopped is not None:
+        raise Stopped(
+            f"{len(positions)} of {len(files)} photos were answered, and those answers are kept; ask for the others again"
+        ) from stopped
+    return code or (EXIT_UNKNOWN if len(positions) == 1 and positions[0].status == "unknown" else 0)
 
-        write_gpx(gpx_file, [Waypoint(one.query, one.point) for one in positions if one.point and one.status == "located"])
-    if geojson_file is not None:
-        write_geojson(geojson_file, positions)
-    for position in positions:
-        if as_json:
-            print_json(as_record(position))
-        elif len(positions) == 1:
-            _show_one(position, photo_root)
-    if not as_json and len(positions) > 1:
-        show(_many_table(positions, photo_root))
-    return EXIT_UNKNOWN if len(positions) == 1 and positions[0].status == "unknown" else 0
+
+def _answers(
+    localizer: Localizer,
+    files: Sequence[Path],
+    skipped: Sequence[SkippedPhoto],
+    *,
+    k: int,
+    around: Around | None,
+    options: LocateOptions,
+    is_quiet: bool,
+) -> Iterator[Position]:
+    """One answer after the other; a single photo that cannot be read is an error."""
+    if len(files) == 1 and not skipped:
+        yield localizer.locate(files[0], k=k, around=around, options=options)
+    else:
+        show_progress = False if is_quiet else None
+        yield from localizer.locate_many(files, k=k, around=around, options=options, show_progress=show_progress)
+
+
+def _print_while_read(position: Position, *, has_files: bool) -> bool:
+    """Print an answer; whether anybody reads them. Nobody ends the program, unless there are files to write for all the same."""
+    try:
+        print_json(position.to_dict())
+    except SystemExit:
+        if not has_files:
+            raise
+        return False
+    return True
+
+
+def _write_places(file: str, positions: Sequence[Position]) -> None:
+    from whence.data.geotags import Waypoint, write_gpx
+
+    write_gpx(file, [Waypoint(one.query, one.point) for one in positions if one.point and one.status == "located"])
 
 
 def locate_options(
@@ -200,47 +262,6 @@ def query_files(queries: list[str]) -> tuple[list[Path], tuple[Any, ...]]:
     return [Path(from_here(photos.file(row))) for row in range(len(photos))], photos.skipped
 
 
-def as_record(position: Position) -> dict[str, Any]:
-    """One answer as the JSON object that `--json` prints."""
-    guess = None
-    if position.best_guess is not None:
-        at = position.best_guess.point
-        guess = {
-            "photo": position.best_guess.photo,
-            "lat": None if at is None else at.lat,
-            "lon": None if at is None else at.lon,
-            "radius_m": position.best_guess.radius_m,
-            "confidence": position.best_guess.confidence,
-        }
-    place = None
-    if position.point is not None:
-        place = {"lat": position.point.lat, "lon": position.point.lon, "radius_m": position.radius_m}
-        place["heading_deg"] = position.heading_deg
-    return {
-        "query": position.query,
-        "status": position.status,
-        "confidence": position.confidence,
-        "is_verified": position.is_verified,
-        "position": place,
-        "best_guess": guess,
-        "candidates": [
-            {
-                "photo": candidate.photo,
-                "rank": candidate.rank,
-                "similarity": candidate.similarity,
-                "retrieved_rank": candidate.retrieved_rank,
-                "num_inliers": candidate.num_inliers,
-                "confidence": candidate.confidence,
-                "lat": None if candidate.point is None else candidate.point.lat,
-                "lon": None if candidate.point is None else candidate.point.lon,
-            }
-            for candidate in position.candidates
-        ],
-        "seconds": {stage: round(spent, 4) for stage, spent in position.seconds.items()},
-        "reason": position.reason,
-    }
-
-
 def write_csv(path: str, positions: Iterable[Position]) -> None:
     """Answers as a table, one line per query."""
     with atomic_write(path, "w") as file:
@@ -249,8 +270,9 @@ def write_csv(path: str, positions: Iterable[Position]) -> None:
         for one in positions:
             where = (one.point.lat, one.point.lon) if one.point else ("", "")
             best = (one.candidates[0].photo, one.candidates[0].similarity) if one.candidates else ("", "")
-            row = (one.query, one.status, *where, one.radius_m, one.heading_deg, one.confidence, *best, one.reason)
-            table.writerow(["" if value is None else value for value in row])
+            sure = (one.confidence, str(one.is_verified).lower())
+            row = (one.query, one.status, *where, one.radius_m, one.heading_deg, *sure, *best, one.reason)
+            table.writerow(safe_cells(row))
 
 
 def write_geojson(path: str, positions: Iterable[Position]) -> None:
@@ -259,7 +281,7 @@ def write_geojson(path: str, positions: Iterable[Position]) -> None:
         {
             "type": "Feature",
             "geometry": {"type": "Point", "coordinates": [one.point.lon, one.point.lat]},
-            "properties": {key: value for key, value in as_record(one).items() if key not in ("position", "candidates")},
+            "properties": {key: value for key, value in one.to_dict().items() if key not in ("position", "candidates")},
         }
         for one in positions
         if one.point is not None
@@ -271,10 +293,13 @@ def write_geojson(path: str, positions: Iterable[Position]) -> None:
 def write_report(path: str, positions: list[Position], database: Photos, *, scorer: PairScorer | None, is_quiet: bool) -> None:
     """Answers as one HTML page that opens offline."""
     from whence.evaluation.html import write_page
-    from whence.evaluation.page import draw_pairs, page_of_positions
+    from whence.evaluation.page import draw_pairs, page_of_positions, without_own
 
-    pictures = draw_pairs(positions, database=database, scorer=scorer, show_progress=False if is_quiet else None)
-    write_page(path, page_of_positions(positions, database=database, match_pictures=pictures))
+    others, num_own = without_own(positions, database)
+    pictures = draw_pairs(others, database=database, scorer=scorer, show_progress=False if is_quiet else None)
+    write_page(path, page_of_positions(others, database=database, match_pictures=pictures, num_own=num_own))
+    if num_own:
+        print_note(f"{num_own} of the photos are the database's own files and are left out of {path}")
 
 
 def _place_text(position: Position, photo_root: Path) -> str:
@@ -289,14 +314,29 @@ def _place_text(position: Position, photo_root: Path) -> str:
     return position.reason
 
 
+def _status_text(position: Position) -> str:
+    is_answer = position.status != "unknown"
+    return f"{position.status} (not verified)" if is_answer and not position.is_verified else position.status
+
+
+def _guess_text(position: Position, photo_root: Path) -> str:
+    """Where an unknown photo would be if its best candidate were right; empty where there is none."""
+    guess = position.best_guess
+    if guess is None:
+        return ""
+    at = guess.point
+    where = from_here(photo_root / guess.photo) if at is None else f"{at.lat:.6f}, {at.lon:.6f}"
+    sure = "" if guess.confidence is None else f" (confidence {guess.confidence:.2f})"
+    return f"best guess, not an answer: {where}{sure}"
+
+
 def _show_one(position: Position, photo_root: Path) -> None:
     sure = "" if position.confidence is None else f" (confidence {position.confidence:.2f})"
-    show(Text(f"{position.query}: {position.status}: {_place_text(position, photo_root)}{sure}", style="bold"))
+    show(as_text(f"{position.query}: {_status_text(position)}: {_place_text(position, photo_root)}{sure}", style="bold"))
     if not position.candidates:
         return
-    if position.best_guess is not None and position.best_guess.point is not None:
-        at = position.best_guess.point
-        show(Text(f"best guess, not an answer: {at.lat:.6f}, {at.lon:.6f}"))
+    if guess := _guess_text(position, photo_root):
+        show(as_text(guess))
     table = Table(show_edge=False, pad_edge=False)
     for name in ("rank", "similarity", "inliers", "lat", "lon"):
         table.add_column(name, justify="right")
@@ -306,10 +346,10 @@ def _show_one(position: Position, photo_root: Path) -> None:
         where = ("-", "-") if point is None else (f"{point.lat:.6f}", f"{point.lon:.6f}")
         inliers = "-" if candidate.num_inliers is None else str(candidate.num_inliers)
         row = (str(candidate.rank), f"{candidate.similarity:.3f}", inliers, *where, from_here(photo_root / candidate.photo))
-        table.add_row(*map(Text, row))
+        table.add_row(*map(as_text, row))
     show(table)
     if not position.is_verified:
-        print_note("not verified: the best match is shown, whether or not it is the place")
+        print_note(position.reason or "not verified: the best match is shown, whether or not it is the place")
 
 
 def _many_table(positions: list[Position], photo_root: Path) -> Table:
@@ -319,5 +359,6 @@ def _many_table(positions: list[Position], photo_root: Path) -> Table:
     for one in positions:
         similarity = f"{one.candidates[0].similarity:.3f}" if one.candidates else ""
         sure = "" if one.confidence is None else f"{one.confidence:.2f}"
-        table.add_row(*map(Text, (one.query, one.status, _place_text(one, photo_root), similarity, sure)))
+        place = " ".join(part for part in (_place_text(one, photo_root), _guess_text(one, photo_root)) if part)
+        table.add_row(*map(as_text, (one.query, _status_text(one), place, similarity, sure)))
     return table

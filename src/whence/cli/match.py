@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import typer
 
-from whence.cli.output import print_json, print_note, show
+from whence.cli import completion
+from whence.cli.output import EXIT_UNKNOWN, print_json, print_note, show
+from whence.data.pictures import WarpedPair, WarpScorer
 from whence.errors import BadOption
 from whence.settings import parse_options
-from whence.types import Match, WarpedPair
+from whence.types import Match
 
 if TYPE_CHECKING:
-    from whence.localize.rerank import PreparedPhotos
+    from whence.localize.prepared_photos import PreparedPhotos
 
 
 def register(app: typer.Typer) -> None:
@@ -27,22 +29,35 @@ def register(app: typer.Typer) -> None:
 def match(
     photo0: str = typer.Argument(..., metavar="A", help="First photo."),
     photo1: str = typer.Argument(..., metavar="B", help="Second photo."),
-    matcher: str = typer.Option("rootsift-mnn", help="What pairs points: rootsift-mnn, orb-mnn, aliked-lightglue, loftr, ..."),
+    matcher: str = typer.Option(
+        "rootsift-mnn",
+        autocompletion=completion.matchers,
+        help="What pairs points: rootsift-mnn, orb-mnn, aliked-lightglue, loftr, ...",
+    ),
     weights: str = typer.Option("", help="File with the matcher's weights, or folder with all of them. Default: the cache."),
     geometry: str = typer.Option("homography", help="What points must agree on: homography, affine, similarity or fundamental."),
     method: str = typer.Option("magsac", help="Robust estimator: magsac, ransac, accurate, or poselib."),
     long_side: int = typer.Option(640, help="Larger photos are matched at this long side, in pixels."),
     max_keypoints: int = typer.Option(2000, help="Keypoints per photo."),
     ratio: float = typer.Option(None, help="Ratio test: how much nearer the nearest neighbour must be than the second."),
-    scorer: str = typer.Option("inliers", help="How: inliers, geowarp, ransac, rapid, patches, or a chain: rapid:1,inliers:1."),
+    scorer: str = typer.Option(
+        "inliers",
+        autocompletion=completion.scorers,
+        help="How: inliers, geowarp, ransac, rapid, patches, or a chain: rapid:1,inliers:1.",
+    ),
     scorer_option: list[str] = typer.Option(
         [], "--scorer-option", help="Option of another scorer than inliers as name=value. May be repeated."
     ),
-    turned: bool = typer.Option(False, "--turned", help="The photos may be turned against each other."),
+    turned: bool = typer.Option(
+        None, "--turned/--upright", help="The photos may be turned against each other, or are both upright. Default: try both."
+    ),
     picture: str = typer.Option(None, help="Write both photos with what was found to this file (.png or .jpg)."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of text."),
 ) -> int:
-    """Match two photos; points and geometry are in pixels of the photos as they are. geowarp's corners are from -1 to 1."""
+    """Match two photos; points and geometry are in pixels of the photos as they are. geowarp's corners are from -1 to 1.
+
+    Photos whose matches agree no better than chance gives are no match, and the exit code is 3.
+    """
     if scorer != "inliers":
         return _score(photo0, photo1, scorer, parse_options(scorer_option), picture=picture, as_json=as_json)
     if scorer_option:
@@ -55,7 +70,7 @@ def match(
         long_side_px=long_side,
         max_keypoints=max_keypoints,
         ratio=ratio,
-        is_upright=not turned,
+        is_upright=None if turned is None else not turned,
         matcher=matcher,
         method=method,  # type: ignore[arg-type]
         weights=weights,
@@ -66,15 +81,26 @@ def match(
     if as_json:
         print_json({"photo0": photo0, "photo1": photo1, **as_record(found)})
     else:
-        show(f"{found.num_inliers} inliers of {found.num_matches} matches ({found.model}), coverage {100 * found.coverage:.0f} %")
-        if found.reason:
-            print_note(f"no geometry: {found.reason}")
-    return 0
+        _show_match(found, matcher)
+    return 0 if found.is_match else EXIT_UNKNOWN
+
+
+def _show_match(found: Match, matcher: str) -> None:
+    if not found.is_match:
+        show(f"no match: {found.reason}")
+        return
+    sure = "" if found.confidence is None else f"; the same thing with a probability of {found.confidence:.2f}"
+    counts = f"{found.num_inliers} inliers of {found.num_matches} matches ({found.model})"
+    show(f"{counts}, coverage {100 * found.coverage:.0f} %{sure}")
+    if found.confidence is None:
+        print_note(f"not verified: no probability was fitted for {matcher} with a {found.model}; the match is better than chance")
 
 
 def as_record(found: Match) -> dict[str, Any]:
     """A match as the JSON object that `--json` prints; points of inliers only."""
     return {
+        "is_match": found.is_match,
+        "confidence": found.confidence,
         "num_keypoints": list(found.num_keypoints),
         "num_matches": found.num_matches,
         "num_inliers": found.num_inliers,
@@ -92,8 +118,8 @@ def as_record(found: Match) -> dict[str, Any]:
 def _score(photo0: str, photo1: str, name: str, options: Mapping[str, Any], *, picture: str | None, as_json: bool) -> int:
     """Compare by another scorer: by one that warps, with the parts it finds the same."""
     from whence.data.photos import Photos
-    from whence.localize.rerank import PreparedPhotos, rerank_options
-    from whence.types import WarpScorer
+    from whence.localize.prepared_photos import PreparedPhotos
+    from whence.localize.rerank_options import rerank_options
 
     prepared = PreparedPhotos.for_options(rerank_options(name, scorer_options=options), Photos.of([]))
     if isinstance(prepared.scorer, WarpScorer):

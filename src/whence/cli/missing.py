@@ -9,9 +9,9 @@ from typing import Any
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
 from whence.cli.output import from_here, print_json, print_note, report_remarks, report_skipped, show
+from whence.data.cells import as_text, printable, safe_cells
 from whence.data.geotags import write_gpx
 from whence.data.undo import undo_files
 from whence.errors import BadOption
@@ -89,7 +89,7 @@ def undo(undo_file: str, *, as_json: bool = False) -> int:
         print_json({"removed": [str(path) for path in undone.removed], "gone": [str(path) for path in undone.gone], "kept": kept})
     else:
         gone = f", {len(undone.gone)} were gone already" if undone.gone else ""
-        show(Text(f"{len(undone.removed)} files removed{gone}"))
+        show(as_text(f"{len(undone.removed)} files removed{gone}"))
         for entry in undone.kept:
             print_note(f"kept {entry.path}: {entry.reason}")
     return 1 if undone.kept else 0
@@ -105,7 +105,7 @@ def _write(plan: TagPlan, writing: Writing, outputs: MissingOutputs) -> int:
             print_json({"undo_file": None, "written": [], "skipped": [entry._asdict() for entry in plan.skipped]})
         return 0
     question = f"Write {len(plan.files)} {what}? The photos themselves stay as they are."
-    if not writing.is_confirmed and not typer.confirm(question, err=True):
+    if not writing.is_confirmed and not typer.confirm(printable(question), err=True):
         print_note("nothing was written")
         return 0
     done = write_tags(plan, show_progress=False if outputs.is_quiet or outputs.as_json else None)
@@ -116,9 +116,9 @@ def _write(plan: TagPlan, writing: Writing, outputs: MissingOutputs) -> int:
     else:
         for entry in done.skipped:
             print_note(f"not written: {entry.path}: {entry.reason}")
-        show(Text(f"{len(done.written)} {plan.kind} written", style="bold"))
+        show(as_text(f"{len(done.written)} {plan.kind} written", style="bold"))
         if done.undo_file is not None:
-            show(Text(f"to take them back: whence locate --undo {from_here(done.undo_file)}"))
+            show(as_text(f"to take them back: whence locate --undo {from_here(done.undo_file)}"))
     return 1 if done.skipped else 0
 
 
@@ -197,12 +197,12 @@ def _csv_row(proposal: Proposal) -> list[Any]:
         *((None, None) if hint is None else (hint.before, hint.after)),
         proposal.reason,
     ]
-    return ["" if value is None else value for value in row]
+    return safe_cells(row)
 
 
 def _show(report: MissingReport) -> None:
     num_missing = len(report.proposals)
-    show(Text(f"{report.num_photos} photos, {report.num_geotagged} with a geotag, {num_missing} without", style="bold"))
+    show(as_text(f"{report.num_photos} photos, {report.num_geotagged} with a geotag, {num_missing} without", style="bold"))
     if not num_missing:
         return
     table = Table(show_edge=False, pad_edge=False)
@@ -212,5 +212,5 @@ def _show(report: MissingReport) -> None:
         place = "-" if one.point is None else f"{one.point.lat:.6f}, {one.point.lon:.6f}"
         if one.radius_m is not None:
             place += f" within {one.radius_m:.0f} m"
-        table.add_row(*map(Text, (one.photo, one.placed_by, place, one.reason)))
+        table.add_row(*map(as_text, (one.photo, one.placed_by, place, one.reason)))
     show(table)

@@ -7,9 +7,10 @@ from typing import Any
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
+from whence.cli import completion
 from whence.cli.output import print_json, show
+from whence.data.cells import as_text
 from whence.errors import BadOption, UnknownName
 from whence.registry import MODELS, ModelCard, get_card, list_models
 
@@ -28,7 +29,9 @@ def register(app: typer.Typer) -> None:
 
 
 def models(
-    pattern: str = typer.Argument("*", help="Name, a shell pattern such as *vlad, or a converted file of weights."),
+    pattern: str = typer.Argument(
+        "*", autocompletion=completion.models, help="Name, a shell pattern such as *vlad, or a converted file of weights."
+    ),
     licence: str = typer.Option(
         None, help="Only models with this text in the licence of code or weights; permissive: both allow any use."
     ),
@@ -95,7 +98,7 @@ def _list_table(cards: list[ModelCard]) -> Table:
         table.add_column(title, overflow="fold")
     for card in cards:
         state = _STATES[_state(card)]
-        table.add_row(*map(Text, (card.name, str(card.dim), card.licence, card.weights_licence, state, card.summary)))
+        table.add_row(*map(as_text, (card.name, str(card.dim), card.licence, card.weights_licence, state, card.summary)))
     return table
 
 
@@ -105,13 +108,13 @@ def _card_table(card: ModelCard, *, needs_state: bool) -> Table:
     table.add_column(overflow="fold")
     for field, value in asdict(card).items():
         if value not in ("", (), {}):
-            table.add_row(field.replace("_", " "), Text(_as_text(value)))
+            table.add_row(field.replace("_", " "), as_text(_as_text(value)))
     if needs_state and card.origins:
         from whence.models.downloads import find_weights, how_to_get
 
         found = find_weights(card)
-        table.add_row("state", Text(_STATES[_state(card)]))
-        table.add_row("file" if found else "to do", Text(str(found) if found else how_to_get(card, card.origins)))
+        table.add_row("state", as_text(_STATES[_state(card)]))
+        table.add_row("file" if found else "to do", as_text(str(found) if found else how_to_get(card, card.origins)))
     return table
 
 

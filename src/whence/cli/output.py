@@ -6,27 +6,36 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console, RenderableType
+from rich.segment import Segment, Segments
+from rich.text import Text
 
+from whence.data.cells import as_text, json_printable, printable
+from whence.errors import WhenceError
 from whence.types import SkippedPhoto
 
+EXIT_UNKNOWN = 3
+"""A single question without an answer: an unknown place, two photos that do not match."""
 MAX_SKIPPED_SHOWN = 10
 
 
 def show(renderable: RenderableType) -> None:
-    """Print for people; plain and unwrapped where standard output is not a terminal."""
+    """Print for people; plain and unwrapped where standard output is not a terminal. Texts are never taken as markup."""
     width = None if sys.stdout.isatty() else 200
-    Console(file=sys.stdout, width=width, highlight=False).print(renderable)
+    console = Console(file=sys.stdout, width=width, highlight=False)
+    # Whatever a table was made of, nothing in it acts on the terminal but what is written here.
+    pieces = console.render(Text(renderable) if isinstance(renderable, str) else renderable)
+    console.print(Segments(Segment(printable(text, keep_lines=True), style) for text, style, _ in pieces), end="")
 
 
 def print_json(record: Mapping[str, Any]) -> None:
     """One JSON object on one line; numbers that are not finite become null. Ends the program where nobody reads any more."""
     try:
-        sys.stdout.write(json.dumps(_finite(record), ensure_ascii=False, separators=(", ", ": ")) + "\n")
+        sys.stdout.write(json_printable(json.dumps(_finite(record), ensure_ascii=False, separators=(", ", ": "))) + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader (head, less) has gone; what is still buffered must not raise again at exit.
@@ -36,12 +45,24 @@ def print_json(record: Mapping[str, Any]) -> None:
 
 def print_error(message: str) -> None:
     """An error, on standard error."""
-    Console(file=sys.stderr, highlight=False, soft_wrap=True).print(f"error: {message}", style="red", markup=False)
+    Console(file=sys.stderr, highlight=False, soft_wrap=True).print(as_text(f"error: {message}", "red"))
 
 
 def print_note(message: str) -> None:
     """Something a person should know, on standard error."""
-    Console(file=sys.stderr, highlight=False, soft_wrap=True).print(message, style="yellow", markup=False)
+    Console(file=sys.stderr, highlight=False, soft_wrap=True).print(as_text(message, "yellow"))
+
+
+def write_all(jobs: Iterable[Callable[[], None]]) -> int:
+    """Write files one after the other; one that fails is said, and the others are written. Gives the exit code."""
+    code = 0
+    for job in jobs:
+        try:
+            job()
+        except WhenceError as error:
+            print_error(str(error))
+            code = 1
+    return code
 
 
 def report_skipped(skipped: Iterable[SkippedPhoto]) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
+from whence.cli import completion
 from whence.cli.output import print_json, show
+from whence.data.cells import as_text
 from whence.errors import BadOption
 from whence.settings import parse_options
 
@@ -17,7 +18,9 @@ def register(app: typer.Typer) -> None:
 
 
 def study(
-    name: str = typer.Argument(None, help="Name of the study; without it, the studies and their options are listed."),
+    name: str = typer.Argument(
+        None, autocompletion=completion.studies, help="Name of the study; without it, the studies and their options are listed."
+    ),
     out: str = typer.Option(None, "--out", help="Folder of the study: one file per measured cell, and what they are made from."),
     option: list[str] = typer.Option([], "--option", help="What the study takes, as data=set/ or model=NAME. May be repeated."),
     only: list[str] = typer.Option([], "--only", help="Measure cells whose names hold this (* and ? allowed). May be repeated."),
@@ -69,8 +72,10 @@ def _list_studies(as_json: bool) -> int:
     for title in ("study, option", "what it is", "default"):
         table.add_column(title, overflow="fold")
     for one in found:
-        table.add_row(Text(one.name, style="bold"), Text(one.summary))
+        table.add_row(as_text(one.name, style="bold"), as_text(one.summary))
         for entry in one.options:
-            table.add_row(Text(f"  {entry.name}"), Text(entry.help), Text("needed" if entry.is_needed else str(entry.default)))
+            table.add_row(
+                as_text(f"  {entry.name}"), as_text(entry.help), as_text("needed" if entry.is_needed else str(entry.default))
+            )
     show(table)
     return 0

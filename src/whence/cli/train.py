@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from whence.cli import completion
 from whence.cli.output import print_json, report_skipped, show
 from whence.errors import BadOption, MissingExtra
 
@@ -24,10 +25,17 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    recipe: str = typer.Argument(None, help="Name of the recipe; without it, the recipes are listed."),
+    recipe: str = typer.Argument(
+        None, autocompletion=completion.recipes, help="Name of the recipe; without it, the recipes are listed."
+    ),
     dataset: str = typer.Option(None, "--dataset", help="Folder of training photos with positions and headings."),
     split: str = typer.Option("", "--split", help="Split of it, for recipes that need database and queries."),
-    model: str = typer.Option(None, "--model", help="Network that a regressor is trained for: a name or a safetensors file."),
+    model: str = typer.Option(
+        None,
+        "--model",
+        autocompletion=completion.models,
+        help="Network that a regressor is trained for: a name or a safetensors file.",
+    ),
     val: str = typer.Option(None, "--val", help="Set by which the best weights are chosen: folders database and queries."),
     val_split: str = typer.Option("", "--val-split", help="Split of that set, for example val."),
     out: str = typer.Option(None, "--out", help="Folder of the run: weights, checkpoints, recipe and log."),

@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from whence.cli.output import print_json, show
+from whence.data.cells import as_text, printable
 from whence.errors import BadOption
 
 
@@ -62,11 +63,11 @@ def city(
         print_json({"path": str(summary.path), **counts, "sheet": sheet})
     else:
         show(
-            f"{summary.path}: {summary.num_database} database photos, {summary.num_queries} queries, {summary.num_unknown} queries "
-            f"outside the database; {summary.num_rendered} rendered in {summary.seconds:.1f} s"
+            f"{printable(str(summary.path))}: {summary.num_database} database photos, {summary.num_queries} queries, "
+            f"{summary.num_unknown} queries outside the database; {summary.num_rendered} rendered in {summary.seconds:.1f} s"
         )
         if sheet is not None:
-            show(f"contact sheet: {sheet}")
+            show(as_text(f"contact sheet: {sheet}"))
     return 0
 
 
@@ -77,5 +78,5 @@ def _positions(out: str, num_photos: int, seed: int, progress: bool | None, as_j
     if as_json:
         print_json({"path": out, "num_photos": len(positions), "zone": positions.zone})
     else:
-        show(f"{out}: {len(positions)} positions in UTM zone {positions.zone}")
+        show(as_text(f"{out}: {len(positions)} positions in UTM zone {positions.zone}"))
     return 0

@@ -24,9 +24,11 @@ from whence.data.depths import has_low_range, to_8_bits
 from whence.data.kinds import has_raw_decoder
 from whence.data.raws import RawPicture, holds_raw, is_raw
 from whence.errors import MissingExtra, UnreadableImage
+from whence.settings import Settings, load_settings
 
-MAX_PIXELS = 250_000_000
-"""Pictures that declare more pixels are refused before anything is decoded. The largest phone sensors have 200 million."""
+MAX_PIXELS = Settings().max_pixels
+"""Pictures that declare more pixels are refused before anything is decoded, unless the setting `max_pixels` says otherwise. The
+largest phone sensors have 200 million."""
 MAX_FILE_BYTES = 2_000_000_000
 """Larger files are refused before they are read."""
 
@@ -111,8 +113,11 @@ class OpenPicture:
         return image if turn is None else image.transpose(turn)
 
 
-def open_picture(file: IO[bytes], *, name: str, max_pixels: int = MAX_PIXELS) -> OpenPicture:
-    """Read the header of an open file. Raises `UnreadableImage` for what is no picture, or declares too many pixels."""
+def open_picture(file: IO[bytes], *, name: str, max_pixels: int | None = None) -> OpenPicture:
+    """Read the header of an open file.
+
+    Raises `UnreadableImage` for what is no picture, or declares more pixels than `max_pixels`, by default those of the settings.
+    """
     head = file.read(32)
     file.seek(0)
     with reasons(name):
@@ -123,8 +128,9 @@ def open_picture(file: IO[bytes], *, name: str, max_pixels: int = MAX_PIXELS) ->
         else:
             picture = OpenPicture(_open_usual(file, head, name), name=name)
     width, height = picture.stored_size
-    if width * height > max_pixels:
-        reason = f"it declares {width} x {height} pixels, more than the limit of {max_pixels:,}; raise max_pixels if it is genuine"
+    limit = load_settings().max_pixels if max_pixels is None else max_pixels
+    if width * height > limit:
+        reason = f"it declares {width} x {height} pixels, more than the limit of {limit:,}; raise max_pixels if it is genuine"
         raise UnreadableImage(name, reason)
     if width < 1 or height < 1:
         raise UnreadableImage(name, f"it declares {width} x {height} pixels")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from whence.data.cells import WGS84, to_wgs84
+from whence.data.rows import WGS84, to_wgs84
 from whence.errors import InvalidPoint, UnreadableTable
 
 _WGS84_NAMES = ("CRS84", "EPSG::4326", "EPSG:4326")

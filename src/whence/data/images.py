@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
-from whence.data.decoding import MAX_PIXELS, OpenPicture, open_file, open_picture, read_source, reasons
+from whence.data.decoding import OpenPicture, open_file, open_picture, read_source, reasons, to_rgb
 from whence.errors import BadOption, MissingExtra, UnreadableImage
 from whence.runtime import map_threads
 
@@ -38,7 +38,26 @@ class ImageHeader(NamedTuple):
     format: str
 
 
-def load_image(source: Source, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def as_source(query: Source | np.ndarray | Image.Image) -> Source | np.ndarray:
+    """What can be described: files and bytes as they are, of pixels and pictures of Pillow the upright RGB pixels (H, W, 3) uint8.
+
+    Pixels may be grey (H, W) or carry transparency (H, W, 4). Raises `UnreadableImage` for pictures that have no such pixels, and
+    `BadOption` for what is none of these.
+    """
+    if isinstance(query, np.ndarray):
+        is_picture = query.dtype in (np.uint8, np.uint16) and (query.ndim == 2 or (query.ndim == 3 and query.shape[2] in (1, 4)))
+        if not is_picture or 0 in query.shape:
+            return query
+        query = Image.fromarray(query[..., 0] if query.ndim == 3 and query.shape[2] == 1 else query)
+    if isinstance(query, Image.Image):
+        with reasons("<image>"):
+            return _as_array(to_rgb(ImageOps.exif_transpose(query)))
+    if not isinstance(query, str | Path | bytes):
+        raise BadOption(f"a photo is a file, its bytes, pixels or a picture of Pillow, not {type(query).__name__}")
+    return query
+
+
+def load_image(source: Source, *, max_pixels: int | None = None) -> np.ndarray:
     """Pixels of a photo: uint8 (H, W, 3), RGB, upright.
 
     Reads JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, JPEG 2000, HEIC with the extra `heic` and raw photos with the extra `raw`; of
@@ -57,7 +76,7 @@ def load_resized(
     short_side_px: int | None = None,
     enlarge: bool = False,
     decoder: Decoder = "auto",
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int | None = None,
 ) -> np.ndarray:
     """Pixels of a photo with its longer or shorter side brought to a length: uint8 (H, W, 3), RGB, upright, aspect ratio kept.
 
@@ -104,7 +123,7 @@ def load_many(
     return map_threads(load, sources, num_workers=num_workers)
 
 
-def image_header(source: Source, *, max_pixels: int = MAX_PIXELS) -> ImageHeader:
+def image_header(source: Source, *, max_pixels: int | None = None) -> ImageHeader:
     """Upright width and height and the format, without decoding pixels. Raises `UnreadableImage`."""
     if isinstance(source, bytes):
         data, name = read_source(source)

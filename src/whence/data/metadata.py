@@ -107,6 +107,7 @@ def read_photo(
         height=height,
         size_bytes=status.st_size,
         mtime_ns=status.st_mtime_ns,
+        ctime_ns=status.st_ctime_ns,
     )
     return ReadPhoto(photo, tuple(remarks))
 

@@ -5,6 +5,7 @@ Columns rather than records: a million photos are a few arrays, and the file the
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -36,8 +37,11 @@ COLUMNS: dict[str, type | str] = {
     "height": np.int32,
     "size_bytes": np.int64,
     "mtime_ns": np.int64,
+    "ctime_ns": np.int64,
 }
 """Name -> dtype of every column but the path. Missing numbers are NaN, missing text is empty, missing times `NO_TIME`."""
+LATER_COLUMNS: dict[str, int] = {"ctime_ns": 0}
+"""Columns that older databases and tables lack, and what stands in for them."""
 
 
 class Photos(Sequence[Photo]):
@@ -84,14 +88,22 @@ class Photos(Sequence[Photo]):
 
     @classmethod
     def concatenate(cls, parts: Sequence[Photos], *, root: str | Path | None = None) -> Photos:
-        """One table of several, in order. Their paths are taken as they are."""
+        """One table of several, in order.
+
+        Tables of different roots get the folder that holds them all, and paths below it; with a `root` paths are taken as they are.
+        """
         if not parts:
             return cls.of([], root="." if root is None else root)
         columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in COLUMNS}
-        paths = [path for part in parts for path in part.paths]
+        if root is None and len({part.root for part in parts}) > 1:
+            root = os.path.commonpath([part.root.absolute() for part in parts])
+            before = [f"{part.root.absolute().relative_to(root).as_posix()}/".removeprefix("./") for part in parts]
+        else:
+            root, before = parts[0].root if root is None else root, [""] * len(parts)
+        paths = [folder + path for folder, part in zip(before, parts, strict=True) for path in part.paths]
         skipped = [entry for part in parts for entry in part.skipped]
         remarks = dict.fromkeys(remark for part in parts for remark in part.remarks)
-        return cls(paths, columns, root=parts[0].root if root is None else root, skipped=skipped, remarks=remarks)
+        return cls(paths, columns, root=root, skipped=skipped, remarks=remarks)
 
     @classmethod
     def from_csv(cls, path: str | Path, *, root: str | Path = ".") -> Photos:
@@ -101,16 +113,17 @@ class Photos(Sequence[Photo]):
         """
         rows = read_rows(read_text(path), path=path, delimiter=",")
         header = next(rows, None)
-        if header is None or header.cells != ["path", *COLUMNS]:
+        titles = [] if header is None else header.cells
+        if [*titles, *(name for name in LATER_COLUMNS if name not in titles)] != ["path", *COLUMNS]:
             raise UnreadableTable(path, f"the first line must be path,{','.join(COLUMNS)}", line=1)
         lines = []
         for row in rows:
-            if len(row.cells) != 1 + len(COLUMNS):
-                raise UnreadableTable(path, f"{len(row.cells)} fields instead of {1 + len(COLUMNS)}", line=row.line)
+            if len(row.cells) != len(titles):
+                raise UnreadableTable(path, f"{len(row.cells)} fields instead of {len(titles)}", line=row.line)
             lines.append(row.cells)
         columns = {}
         for i, (name, dtype) in enumerate(COLUMNS.items(), start=1):
-            texts = [line[i] for line in lines]
+            texts = [line[i] if i < len(titles) else str(LATER_COLUMNS[name]) for line in lines]
             try:
                 columns[name] = _as_column(texts, np.dtype(dtype))
             except ValueError as error:
@@ -119,6 +132,10 @@ class Photos(Sequence[Photo]):
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def __repr__(self) -> str:
+        skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
+        return f"<Photos: {len(self)} under {str(self.root)!r}, {int(self.has_point.sum())} with a place{skipped}>"
 
     def __iter__(self) -> Iterator[Photo]:
         return (self.record(i) for i in range(len(self)))
@@ -184,7 +201,21 @@ class Photos(Sequence[Photo]):
             height=int(get["height"]),
             size_bytes=int(get["size_bytes"]),
             mtime_ns=int(get["mtime_ns"]),
+            ctime_ns=int(get["ctime_ns"]),
         )
+
+
+def changed_rows(photos: Photos, before: Photos, *, columns: Iterable[str], is_new: bool = True) -> np.ndarray:
+    """Rows (M,) of `photos` whose `columns` differ from before, and with `is_new` those whose path was not there before."""
+    row_before = {path: row for row, path in enumerate(before.paths)}
+    rows = np.array([row_before.get(path, -1) for path in photos.paths], np.int64)
+    same = (rows >= 0) | (not is_new)
+    for name in columns:
+        if len(before):
+            now, then = photos.columns[name], before.columns[name][rows]
+            differs = (now != then) & ~((now != now) & (then != then))
+            same &= ~(differs & (rows >= 0))
+    return np.flatnonzero(~same)
 
 
 def _as_column(texts: Sequence[str], dtype: np.dtype) -> np.ndarray:
@@ -235,4 +266,5 @@ def _as_row(photo: Photo) -> tuple[object, ...]:
         photo.height,
         photo.size_bytes,
         photo.mtime_ns,
+        photo.ctime_ns,
     )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
 
 from whence.runtime import atomic_write
-from whence.types import Match, WarpedPair
+from whence.types import Match, PairScorer
 
 INLIER_RGB = (30, 200, 60)
 OUTLIER_RGB = (220, 60, 40)
@@ -18,6 +20,32 @@ _GAP_PX = 12
 QUAD_RGB = (30, 200, 60)
 VIEW_RGB = ((60, 120, 240), (245, 150, 30))
 _KEY_PX = 26
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WarpedPair:
+    """What GeoWarp finds on two images. Corners go top left, top right, bottom right, bottom left; x and y from -1 to 1."""
+
+    quad0: np.ndarray
+    """(4, 2) float64: the part of the first image that shows what both show."""
+    quad1: np.ndarray
+    """(4, 2) the same on the second image."""
+    cells: np.ndarray
+    """(h, w) similarity, cell by cell, of the two parts stretched to the whole frame; at most 1."""
+    whole_similarity: float
+    """Sum of the similarities of the cells of the whole images."""
+
+    @property
+    def similarity(self) -> float:
+        """Sum of the similarities of the cells: what candidates are ordered by."""
+        return float(self.cells.sum())
+
+
+@runtime_checkable
+class WarpScorer(PairScorer, Protocol):
+    """A pair scorer that warps, and shows how: `compare` takes two uint8 images (H, W, 3)."""
+
+    def compare(self, image0: np.ndarray, image1: np.ndarray) -> WarpedPair: ...
 
 
 def draw_match(image0: np.ndarray, image1: np.ndarray, match: Match, *, height_px: int = 480) -> np.ndarray:

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from whence.data.cells import parse_cells
 from whence.data.geojson import read_features
 from whence.data.placement import Placement
 from whence.data.remarks import first_few
+from whence.data.rows import parse_cells
 from whence.data.tables import Row, plain_name, read_rows, read_text, sniff_delimiter
 from whence.errors import InvalidPoint, UnreadableTable
 

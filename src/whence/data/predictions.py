@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from whence.data.cells import safe_cells
+from whence.data.formats import EvaluationSet
+from whence.data.photos import Photos
 from whence.data.tables import Row, plain_name, read_rows, read_text, sniff_delimiter
 from whence.errors import InputError, UnreadableTable
 from whence.runtime import atomic_write
@@ -40,14 +45,14 @@ class HasCandidates(Protocol):
 def write_predictions(path: str | Path, ranked: Iterable[HasCandidates]) -> None:
     """Write ranked candidates as CSV."""
     with atomic_write(path, "w") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv.writer(file)
         writer.writerow(_HEADER)
         for one in ranked:
             if not one.candidates:
-                writer.writerow((one.query, "", "", ""))
+                writer.writerow(safe_cells((one.query, "", "", "")))
             for candidate in one.candidates:
                 similarity = "" if math.isnan(candidate.similarity) else repr(float(candidate.similarity))
-                writer.writerow((one.query, candidate.rank, candidate.photo, similarity))
+                writer.writerow(safe_cells((one.query, candidate.rank, candidate.photo, similarity)))
 
 
 def read_predictions(path: str | Path) -> tuple[Ranked, ...]:
@@ -74,15 +79,49 @@ def read_predictions(path: str | Path) -> tuple[Ranked, ...]:
     return tuple(Ranked(query, tuple(candidates)) for query, candidates in found.items())
 
 
+@dataclass(frozen=True, slots=True)
+class PairNames:
+    """What hloc pairs call the photos of a set: from one folder for all, or from the set's own folders."""
+
+    queries: Mapping[str, str]
+    database: Mapping[str, str]
+
+    @classmethod
+    def of(cls, data: EvaluationSet, *, root: str | Path | None = None) -> PairNames:
+        """The names of all photos. Raises `InputError` for one with white space, or one that does not lie under `root`."""
+        return cls(*(_pair_names(photos, root) for photos in (data.queries, data.database)))
+
+    def renamed(self, ranked: Iterable[Ranked]) -> Iterator[Ranked]:
+        """The same answers under these names."""
+        for one in ranked:
+            named = tuple(replace(candidate, photo=self.database[candidate.photo]) for candidate in one.candidates)
+            yield Ranked(self.queries[one.query], named)
+
+
+def _pair_names(photos: Photos, root: str | Path | None) -> dict[str, str]:
+    names = {}
+    for row, path in enumerate(photos.paths):
+        name = path
+        if root is not None:
+            name = os.path.relpath(photos.file(row).absolute(), os.path.abspath(root)).replace(os.sep, "/")
+            if name.startswith("../"):
+                raise InputError(f"{str(photos.file(row))!r} does not lie under {str(root)!r}, which pairs shall name it from")
+        names[path] = _pair_name(name)
+    return names
+
+
+def _pair_name(name: str) -> str:
+    if not name or name.split() != [name]:
+        raise InputError(f"hloc pairs cannot hold the name {name!r}, because a space ends a name there; rename it, or write CSV")
+    return name
+
+
 def write_hloc_pairs(path: str | Path, ranked: Iterable[HasCandidates]) -> None:
     """Write ranked candidates as hloc pairs. Raises `InputError` for names with white space, which the format cannot hold."""
     with atomic_write(path, "w") as file:
         for one in ranked:
             for candidate in one.candidates:
-                for name in (one.query, candidate.photo):
-                    if not name or len(name.split()) != 1 or name != name.strip():
-                        raise InputError(f"{str(path)!r}: hloc pairs cannot hold the name {name!r}; rename it, or write CSV")
-                file.write(f"{one.query} {candidate.photo}\n")
+                file.write(f"{_pair_name(one.query)} {_pair_name(candidate.photo)}\n")
 
 
 def read_hloc_pairs(path: str | Path) -> tuple[Ranked, ...]:

@@ -43,7 +43,7 @@ def scan_photos(
 
     `positions` is a CSV or GeoJSON table (`read_positions`); of its names those that fit several photos are not used. Latitude 0,
     longitude 0 is no position unless `allow_null_island`. `known` is the table of an earlier scan: a file whose path, size and
-    time of change are the same is not read again. Raises `UnreadableTable` for a broken table or list, or for a table of positions
+    times of change are the same is not read again. Raises `UnreadableTable` for a broken table or list, or for a table of positions
     that names none of the photos. No photos at all is an empty table.
     """
     table = positions if positions is None or isinstance(positions, PositionTable) else read_positions(positions)
@@ -177,7 +177,8 @@ class _Reader:
             status = os.stat(path)
         except OSError:
             return None
-        same = (status.st_size, status.st_mtime_ns) == (photo.size_bytes, photo.mtime_ns)
+        now = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        same = now == (photo.size_bytes, photo.mtime_ns, photo.ctime_ns)
         return photo if same else None
 
 
@@ -203,7 +204,7 @@ def _find_files(source: str, found: _Found, *, recursive: bool) -> None:
         matches = sorted(match for match in glob.glob(source, recursive=True) if os.path.isfile(match))
         if not matches and not glob.glob(source, recursive=True):
             found.skipped.append(SkippedPhoto(source, "the pattern matches nothing"))
-        fixed = _fixed_folder(source)
+        fixed = fixed_folder(source)
         for match in matches:
             if not is_photo(match):
                 note_unread(match, found.left_out)
@@ -235,7 +236,7 @@ def read_list(path: str | Path, *, folder: str | Path | None = None) -> list[str
     return [finder.find(line) for line in lines if line.strip()]
 
 
-def _fixed_folder(pattern: str) -> str:
+def fixed_folder(pattern: str) -> str:
     """The part of a glob pattern before its first wildcard, as a folder."""
     while glob.has_magic(pattern):
         pattern = os.path.dirname(pattern)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from whence.data.cells import plain_cell
 from whence.errors import UnreadableTable
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -46,7 +47,10 @@ def sniff_delimiter(text: str, *, delimiters: str = ",;\t") -> str:
 
 
 def read_rows(text: str, *, path: str | Path, delimiter: str) -> Iterator[Row]:
-    """The rows that hold anything, a line "sep=;" before the header left out. Raises `UnreadableTable` for quotes left open."""
+    """The rows that hold anything, their cells as `plain_cell` gives them; a line "sep=;" before the header is left out.
+
+    Raises `UnreadableTable` for quotes left open.
+    """
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     is_first, line = True, 1
     try:
@@ -57,7 +61,7 @@ def read_rows(text: str, *, path: str | Path, delimiter: str) -> Iterator[Row]:
             if is_first and _SEPARATOR_LINE.fullmatch(delimiter.join(cells)):
                 continue
             is_first = False
-            yield Row(start, cells)
+            yield Row(start, [plain_cell(cell) for cell in cells])
     except csv.Error as error:
         raise UnreadableTable(path, str(error), line=line) from None
 

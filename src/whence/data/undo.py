@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from whence.data.images import content_hash
 from whence.errors import UnreadableImage, UnreadableTable, UnwritableFile, WhenceError
-from whence.runtime import atomic_write
+from whence.runtime import atomic_write, told_when_stopped
 from whence.types import SkippedPhoto
 
 FORMAT = "whence-undo"
@@ -82,14 +82,16 @@ def write_files(planned: Sequence[PlannedFile], *, folder: str | Path, advance: 
     folders = _new_folders(list(hashes), top)
     undo_file = _write_undo(top, hashes, folders)
     written = {}
-    for file in planned:
-        if file.path in hashes:
-            reason = _write_one(file, hashes[file.path])
-            if reason:
-                skipped.append(SkippedPhoto(str(file.path), reason))
-            else:
-                written[file.path] = hashes[file.path]
-            advance(1)
+    kept = f"some of {len(hashes)} files may have been written; to take them back: whence locate --undo {undo_file}"
+    with told_when_stopped(kept):
+        for file in planned:
+            if file.path in hashes:
+                reason = _write_one(file, hashes[file.path])
+                if reason:
+                    skipped.append(SkippedPhoto(str(file.path), reason))
+                else:
+                    written[file.path] = hashes[file.path]
+                advance(1)
     with contextlib.suppress(OSError):  # The list written first is still right: it names a few files too many.
         if written:
             _save(undo_file, top, written, folders)

@@ -155,14 +155,8 @@ def _fields(data: bytes, path: str | Path) -> Mapping[str, str]:
 
 def _encoding_by_zeros(start: bytes) -> str | None:
     """The encoding of text without a byte order mark, by the zeros beside its first characters; None for one byte a character."""
-    zeros = tuple(byte == 0 for byte in start)
-    encodings: dict[tuple[bool, ...], str] = {
-        (False, True, False, True): "utf-16-le",
-        (True, False, True, False): "utf-16-be",
-        (False, True, True, True): "utf-32-le",
-        (True, True, True, False): "utf-32-be",
-    }
-    return encodings.get(zeros)
+    known = {"x0x0": "utf-16-le", "0x0x": "utf-16-be", "x000": "utf-32-le", "000x": "utf-32-be"}
+    return known.get("".join("x" if byte else "0" for byte in start))
 
 
 def _ratio(text: str) -> float | None:

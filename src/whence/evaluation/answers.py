@@ -16,7 +16,7 @@ import numpy as np
 from whence.evaluation.benchmarks import Evaluation
 from whence.evaluation.confidence import reliability
 from whence.evaluation.metrics import first_hit_by_distance, first_hit_in_lists
-from whence.evaluation.protocol import has_positives, metric_ground, same_content
+from whence.evaluation.protocol import has_positives, metric_ground
 from whence.geo import distance_m
 from whence.types import GeoPoint, Position
 
@@ -106,8 +106,7 @@ class AnswerSummary:
 def tabulate_answers(result: Evaluation) -> AnswerTable:
     """The verified answers of an evaluation beside the truth, at its deciding threshold; queries of unknown place are left out."""
     data, threshold_m = result.data, deciding_threshold_m(result)
-    excluded = same_content(data.database) if data.queries is data.database else None
-    is_covered = has_positives(data, threshold_m=threshold_m, excluded=excluded)
+    is_covered = has_positives(data, threshold_m=threshold_m, excluded=result.excluded)
     is_first_right = are_positives(result, threshold_m, result.predictions[:, :1]).reshape(-1)
     truths = [data.queries.record(q).point for q in range(len(data.queries))]
     errors = np.array([_error_m(answer, truth) for answer, truth in zip(result.answers, truths, strict=True)])

@@ -1,9 +1,9 @@
-"""`evaluate`: a model, or foreign predictions, on a set, under a protocol that is printed with the numbers."""
+"""`evaluate`: a model on a set, under a protocol that is printed with the numbers."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,28 +11,33 @@ from typing import Any
 import numpy as np
 
 from whence.data.formats import EvaluationSet
-from whence.data.photos import Photos
 from whence.data.predictions import Ranked
 from whence.data.scan import list_photos
-from whence.data.tables import plain_name
-from whence.errors import BadOption, CalibrationMismatch, InputError, NoPhotos
+from whence.errors import BadOption, NoPhotos, Stopped
 from whence.evaluation.cost import EvaluationCost, PeakMemory, measured_cost
 from whence.evaluation.describing import SetDescriber, finite_rows
 from whence.evaluation.metrics import RECALL_AT
-from whence.evaluation.protocol import THRESHOLDS_M, ScoredThreshold, describe_protocol, same_content, score_predictions
-from whence.geo import to_earth_centred
+from whence.evaluation.protocol import (
+    THRESHOLDS_M,
+    LeftOut,
+    ScoredThreshold,
+    describe_protocol,
+    first_lists,
+    first_queries,
+    leave_out_unplaced,
+    same_content,
+    score_predictions,
+)
+from whence.evaluation.published import open_any
+from whence.evaluation.reranking import Reranked, rerank_all
+from whence.geo import NeighborLists, to_earth_centred
 from whence.index.flat import FlatIndex
-from whence.index.store import Store
-from whence.localize.build import is_begun
-from whence.localize.judge import Judge
 from whence.localize.position import estimate_position
-from whence.localize.rerank import PreparedPhotos, RerankOptions
+from whence.localize.rerank_options import RerankOptions
 from whence.localize.retrieve import Retriever, candidate_of, merge_neighbors
-from whence.localize.verify import find_calibration, key_of
 from whence.models.descriptor import DescriptorModel, load_model
 from whence.models.views import QueryViews
-from whence.runtime import progress
-from whence.types import Calibration, Candidate, GeoPoint, Neighbors, PairEvidence, Position, SkippedPhoto
+from whence.types import Candidate, GeoPoint, Neighbors, PairEvidence, Position, SkippedPhoto
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,7 @@ class EvaluationOptions:
             raise BadOption("a calibration is for the evidence of re-ranking: name a scorer")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """What came out: recalls, position errors, and all that is needed to read them."""
 
@@ -98,15 +103,34 @@ class Evaluation:
     """Why there are no answers; empty where there are."""
     cost: EvaluationCost | None = None
     """What it took; None for predictions made elsewhere."""
+    left_out: LeftOut = field(default_factory=LeftOut)
+    """Photos of the set that were not looked at, because their place is not known."""
+    excluded: NeighborLists | None = None
+    """For each query the database rows that are no answer, itself among them, in leave-one-out; else None."""
+
+    def __repr__(self) -> str:
+        counts = f"{len(self.data.queries)} queries, {len(self.data.database)} database photos"
+        scored = next((one for one in self.thresholds if one.threshold_m in (25.0, None)), self.thresholds[0])
+        where = "as listed" if scored.threshold_m is None else f"within {scored.threshold_m:g} m"
+        recalls = ", ".join(f"recall@{one.n} {100 * one.value:.1f} %" for one in scored.all_queries if one.num_queries)
+        return f"<Evaluation of {self.model} on {self.data.name!r}: {counts}; {where} {recalls}>"
 
     def ranked(self) -> tuple[Ranked, ...]:
         """The predictions as named candidates, for writing."""
         return tuple(Ranked(self.data.queries.paths[q], _candidates(self, q)) for q in range(len(self.predictions)))
 
 
+class EvaluationStopped(Stopped):
+    """The user stopped an evaluation: `partial` holds what the first queries gave; None where nothing can be counted yet."""
+
+    def __init__(self, message: str, partial: Evaluation | None) -> None:
+        super().__init__(message)
+        self.partial = partial
+
+
 def evaluate(
     model: str | DescriptorModel,
-    data: EvaluationSet,
+    data: EvaluationSet | str | Path,
     *,
     options: EvaluationOptions | None = None,
     model_options: Mapping[str, Any] | None = None,
@@ -114,16 +138,21 @@ def evaluate(
 ) -> Evaluation:
     """Describe database and queries, search, and count.
 
-    A model that is fitted is fitted on the database alone, or on the photos of another folder. Queries that cannot be read count
-    as failures; database photos that cannot be read are left out; both are listed in `skipped`. With leave-one-out the queries of
-    the set are ignored.
+    `data` is a set, the path of one in any layout that `open_set` knows, or the name of a published set. Photos whose place is not
+    known are left out on both sides and named in `left_out`; raises `InputError` where a side has no other. A model that is fitted
+    is fitted on the database alone, or on the photos of another folder. Queries that cannot be read count as failures; database
+    photos that cannot be read are left out; both are listed in `skipped`. With leave-one-out the queries of the set are ignored.
+    Raises `EvaluationStopped` where the user stops it (Ctrl-C).
     """
     options = options or EvaluationOptions()
+    if not isinstance(data, EvaluationSet):
+        data = open_any(data, is_leave_one_out=options.is_leave_one_out)
     model = load_model(model, options=model_options) if isinstance(model, str) else model
     if options.is_leave_one_out:
         data = EvaluationSet(data.name, data.database, data.database, data.positives)
     if not len(data.database) or not len(data.queries):
         raise NoPhotos(f"{data.name}: nothing to evaluate, {len(data.database)} database photos and {len(data.queries)} queries")
+    data, left_out = leave_out_unplaced(data)
     memory = PeakMemory()
     if options.fit_folder is not None and not model.is_fitted:
         files = list_photos(options.fit_folder)
@@ -132,8 +161,13 @@ def evaluate(
         model.prepare(files)
     run = SetDescriber(model, options.work_folder, show_progress, options.rerank, is_frugal=options.is_frugal)
     database = run.describe(data.database, "database")
+    if run.num_described < len(data.database):
+        what = f"{run.num_described} of {len(data.database)} database photos were described, and nothing can be counted yet"
+        raise EvaluationStopped(f"{what}; a work folder (--work) keeps them for the next run", None)
     is_same = options.is_leave_one_out and options.views is None
     queries = database if is_same else run.describe(data.queries, "queries", views=options.views)
+    num_asked = run.num_described
+    queries = queries[:num_asked]
     started = time.perf_counter()
     is_searchable = finite_rows(database)
     index = FlatIndex.over(database)
@@ -143,12 +177,27 @@ def evaluate(
     predictions, similarities = _search(index, queries, data, options, crops=run.crops)
     run.seconds["search"] = time.perf_counter() - started
     retrieved, retrieved_similarities = predictions.copy(), similarities.copy()
-    done = _Reranked()
-    if options.rerank is not None:
+    done = Reranked()
+    if options.rerank is not None and num_asked == len(data.queries):
         started = time.perf_counter()
-        done = _rerank_all(run, data, predictions, similarities, retriever, options)
+        done = rerank_all(
+            run,
+            data,
+            predictions,
+            similarities,
+            retriever,
+            options.rerank,
+            calibration_file=options.calibration,
+            is_leave_one_out=options.is_leave_one_out,
+        )
         run.seconds["rerank"] = time.perf_counter() - started
-    result = _evaluation(
+    num_done = num_asked if done.num_done is None else done.num_done
+    whole = data
+    if num_done < len(data.queries):
+        predictions, similarities = predictions[:num_done], similarities[:num_done]
+        retrieved, retrieved_similarities = retrieved[:num_done], retrieved_similarities[:num_done]
+        data = first_queries(data, num_done)
+    result = counted_evaluation(
         model.name,
         data,
         predictions,
@@ -160,7 +209,7 @@ def evaluate(
     )
     order = done.order if options.views is None else f"{done.order}, queries by {options.views.mode}"
     cost = measured_cost(model, data, seconds=run.seconds, peak_bytes=memory.peak_bytes(), is_kept=options.work_folder is not None)
-    return replace(
+    result = replace(
         result,
         cost=cost,
         order=order,
@@ -171,32 +220,15 @@ def evaluate(
         retrieved_similarities=retrieved_similarities,
         answers=done.answers,
         unverified_reason=done.unverified_reason,
+        left_out=left_out,
     )
-
-
-def evaluate_predictions(
-    ranked: Sequence[Ranked], data: EvaluationSet, *, name: str, options: EvaluationOptions | None = None
-) -> Evaluation:
-    """Count predictions made elsewhere. Queries without a line count as failures.
-
-    Photos are named by their path within the set; where base names are unique they are enough. Raises `InputError` for a
-    name the set does not have, and in leave-one-out for a query that answers itself.
-    """
-    options = options or EvaluationOptions()
-    if options.is_leave_one_out:
-        data = EvaluationSet(data.name, data.database, data.database, data.positives)
-    query_row, database_row = _rows_by_name(data.queries), _rows_by_name(data.database)
-    k = max(options.k, *options.recall_at)
-    predictions = np.full((len(data.queries), k), -1, np.int64)
-    similarities = np.full((len(data.queries), k), np.nan, np.float32)
-    for one in ranked:
-        q = _find(one.query, query_row, data.queries, f"query of {name}")
-        for column, candidate in enumerate(one.candidates[:k]):
-            predictions[q, column] = _find(candidate.photo, database_row, data.database, f"database photo of {name}")
-            similarities[q, column] = candidate.similarity
-    if options.is_leave_one_out and (same := _answers_itself(predictions, data.database)) is not None:
-        raise InputError(f"{name}: {data.queries.paths[same]!r} is given itself as an answer, which leave-one-out leaves out")
-    return _evaluation(name, data, predictions, similarities, options)
+    if num_done < len(whole.queries):
+        what = (
+            f"{num_done} of {len(whole.queries)} queries were done, and the figures are theirs" if num_done else "no query was done"
+        )
+        what += "; with --work FOLDER the next run goes on where this one stopped"
+        raise EvaluationStopped(what, result if num_done else None)
+    return result
 
 
 def _search(
@@ -232,80 +264,7 @@ def _search(
     return predictions, similarities
 
 
-@dataclass(frozen=True)
-class _Reranked:
-    """What re-ranking and verifying all queries gave."""
-
-    order: str = "similarity of descriptors"
-    evidence: tuple[tuple[PairEvidence | None, ...], ...] = ()
-    answers: tuple[Position, ...] = ()
-    unverified_reason: str = "nothing was re-ranked"
-    num_compared: int = 0
-
-
-def _rerank_all(
-    run: SetDescriber,
-    data: EvaluationSet,
-    predictions: np.ndarray,
-    similarities: np.ndarray,
-    retriever: Retriever,
-    options: EvaluationOptions,
-) -> _Reranked:
-    """Put the rows of predictions and similarities in the order of re-ranking; the order's name, the evidence, and the answers."""
-    assert options.rerank is not None
-    assert run.prepared is not None
-    places = ["database", "database" if options.is_leave_one_out else "queries"]
-    folders = [None if run.work is None else run.work / f"{what}.whence" for what in places]
-    stores = [None if folder is None or not is_begun(folder) else Store.open(folder) for folder in folders]
-    known = [
-        run.prepared.over(photos, store=store, given=run.local)
-        for photos, store in zip((data.database, data.queries), stores, strict=True)
-    ]
-    calibration, reason = _calibration(run.model, known[0], options)
-    first_stage = () if calibration is None else calibration.first_stage
-    judge = Judge(run.model, retriever, options.rerank, known[0], calibration, first_stage=first_stage)
-    search_s = run.seconds["search"] / max(len(predictions), 1)
-    evidence, answers, num_compared = [], [], 0
-    with progress("re-ranking", total=len(predictions), show=run.show_progress) as advance:
-        for q in range(len(predictions)):
-            rows = predictions[q][predictions[q] >= 0].tolist()
-            done: tuple[Candidate, ...] = tuple(
-                candidate_of(data.database, row, rank=rank, similarity=float(similarities[q, rank - 1]))
-                for rank, row in enumerate(rows, start=1)
-            )
-            started = time.perf_counter()
-            asked, sure = known[1].of_row(q) if done else None, None
-            if asked is not None:
-                compared = judge.compare(done, asked)
-                done, sure = compared.candidates, compared.sure
-                num_compared += compared.num_compared
-            seconds = {"search": search_s, "rerank": time.perf_counter() - started}
-            if q < len(spent := run.spent_s.get(places[1], ())) and np.isfinite(spent[q]):
-                seconds = {"describe": float(spent[q]), **seconds}
-            predictions[q, : len(rows)] = [one.row for one in done]
-            similarities[q, : len(rows)] = [one.similarity for one in done]
-            evidence.append(tuple(one.evidence for one in done))
-            if calibration is not None:
-                answers.append(judge.judge(data.queries.paths[q], done, seconds=seconds, sure=sure))
-            advance(1)
-    for store in stores:
-        if store is not None:
-            store.close()
-    order = f"{options.rerank.scorer} among the first {options.rerank.num_candidates}"
-    return _Reranked(order, tuple(evidence), tuple(answers), reason, num_compared)
-
-
-def _calibration(model: DescriptorModel, prepared: PreparedPhotos, options: EvaluationOptions) -> tuple[Calibration | None, str]:
-    """The calibration for these settings, and why there is none. Raises `CalibrationMismatch` for a named one that does not fit."""
-    try:
-        return find_calibration(key_of(model.card.card_id, prepared), file=options.calibration), ""
-    except CalibrationMismatch as error:
-        if options.calibration is not None:
-            raise
-        return None, str(error)
-
-
-def _evaluation(
+def counted_evaluation(
     name: str,
     data: EvaluationSet,
     predictions: np.ndarray,
@@ -316,7 +275,8 @@ def _evaluation(
     skipped: tuple[SkippedPhoto, ...] = (),
     seconds: Mapping[str, float] | None = None,
 ) -> Evaluation:
-    excluded = same_content(data.database) if options.is_leave_one_out else None
+    """The evaluation of predictions and similarities (Q, K): recalls and position errors counted by the options' rules."""
+    excluded = first_lists(same_content(data.database), len(data.queries)) if options.is_leave_one_out else None
     thresholds = score_predictions(
         predictions, data, thresholds_m=options.thresholds_m, recall_at=options.recall_at, excluded=excluded
     )
@@ -331,6 +291,7 @@ def _evaluation(
         vocabulary=vocabulary,
         skipped=skipped,
         seconds=dict(seconds or {}),
+        excluded=excluded,
     )
     result.position_errors_m[:] = _position_errors(result)
     return result
@@ -358,31 +319,3 @@ def _candidates(result: Evaluation, query: int) -> tuple[Candidate, ...]:
     rows = result.predictions[query]
     pairs = zip(rows[rows >= 0].tolist(), result.similarities[query].tolist(), strict=False)
     return tuple(candidate_of(result.data.database, row, rank=i, similarity=s) for i, (row, s) in enumerate(pairs, start=1))
-
-
-def _rows_by_name(photos: Photos) -> dict[str, int]:
-    """Row by path within the set, by path on disk, and by base name where that is unique (-1 where it is not); as `plain_name`."""
-    rows: dict[str, int] = {}
-    paths = [plain_name(path) for path in photos.paths]
-    for row, path in enumerate(paths):
-        base = path.rsplit("/", 1)[-1]
-        rows[base] = -1 if base in rows else row
-    rows |= {plain_name(str(photos.file(row))): row for row in range(len(photos))}
-    return rows | {path: row for row, path in enumerate(paths)}
-
-
-def _find(name: str, rows: Mapping[str, int], photos: Photos, what: str) -> int:
-    plain = plain_name(name)
-    row = rows.get(plain, rows.get(plain.rsplit("/", 1)[-1]))
-    if row is None or row < 0:
-        why = "is not in the set" if row is None else "names several photos of the set; give their paths"
-        raise InputError(f"{what} {name!r} {why}, for example {photos.paths[0]!r}")
-    return row
-
-
-def _answers_itself(predictions: np.ndarray, photos: Photos) -> int | None:
-    own = same_content(photos)
-    for q in range(len(predictions)):
-        if np.isin(predictions[q], own.of(q)).any():
-            return q
-    return None

@@ -16,7 +16,7 @@ from whence.errors import BadOption
 from whence.evaluation.answers import deciding_threshold_m
 from whence.evaluation.benchmarks import Evaluation
 from whence.evaluation.cost import EvaluationCost
-from whence.evaluation.metrics import Recall, first_hit_by_distance, first_hit_in_lists
+from whence.evaluation.metrics import Recall, drawn_labels, first_hit_by_distance, first_hit_in_lists
 from whence.evaluation.protocol import metric_ground
 from whence.runtime import random_stream
 
@@ -88,7 +88,7 @@ def paired_bootstrap(
     if first.shape != second.shape or first.ndim != 1 or not len(first):
         raise BadOption(f"a paired comparison needs the same queries on both sides, not {first.shape} and {second.shape}")
     gaps = first - second
-    labels = np.arange(len(gaps)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    labels = drawn_labels(groups, num=len(gaps))
     sizes = np.bincount(labels)
     kinds, counts = np.unique(np.stack([np.bincount(labels, weights=gaps), sizes], axis=1), axis=0, return_counts=True)
     drawn = random_stream(seed).multinomial(len(sizes), counts / counts.sum(), num_draws)

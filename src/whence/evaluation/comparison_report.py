@@ -10,8 +10,8 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
+from whence.data.cells import as_text
 from whence.errors import BadOption
 from whence.evaluation.comparison import Compared, Comparison
 from whence.evaluation.plots import PlotPoint, draw_points
@@ -63,12 +63,12 @@ def as_comparison_table(found: Comparison) -> RenderableType:
     for header, *rows in (recall_rows(found), difference_rows(found)):
         table = Table(show_edge=False, pad_edge=False)
         for place, title in enumerate(header):
-            table.add_column(title, overflow="fold", justify="right" if place else "left")
+            table.add_column(as_text(title), overflow="fold", justify="right" if place else "left")
         for row in rows:
-            table.add_row(*map(Text, row))
+            table.add_row(*map(as_text, row))
         tables.append(table)
     first, second = header_lines(found)
-    return Group(Text(first, style="bold"), Text(second), *tables)
+    return Group(as_text(first, style="bold"), as_text(second), *tables)
 
 
 def as_comparison_records(found: Comparison) -> dict[str, Any]:

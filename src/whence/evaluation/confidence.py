@@ -1,79 +1,29 @@
-"""Calibration: evidence of pairs whose truth is known, a probability and a radius fitted on it, and how good they are.
-
-Pairs come from the database itself: each photo asks the others. Photos taken nearby are genuine; to see impostors, everything
-within `FAR_M` is left out, so that the best of what remains is wrong. The queries of a test never take part. Where photos with
-known places are at hand beside the database, they may ask too.
-"""
+"""Calibration: a probability and a radius fitted on trials (`whence.evaluation.trials`), and how good they are."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from whence.data.photos import Photos
-from whence.errors import NoPhotos, UnreadableImage
-from whence.geo import distance_m, neighbors_within, to_earth_centred
+from whence.errors import CalibrationMismatch, NoPhotos
+from whence.evaluation.trials import FAR_M, GENUINE_M, Trials, count_askable, trials_of_sample, usable_rows
 from whence.localize.localizer import Localizer
-from whence.localize.position import position_of_accepted, spacing_at
-from whence.localize.rerank import RerankOptions, describe_for_rerank, rerank
-from whence.localize.retrieve import candidate_of
-from whence.localize.unsure import SURE_FEATURES, sure_features
-from whence.localize.verify import FEATURES, NOISE_INLIERS, features_of, key_of, num_inliers
-from whence.runtime import progress
-from whence.types import Calibration, Candidate, GeoPoint
+from whence.localize.rerank_options import RerankOptions
+from whence.localize.verify import find_calibration, key_of
+from whence.types import Calibration
 
-GENUINE_M = 25.0
-"""A candidate within this distance shows the query's place."""
-FAR_M = 100.0
-"""A candidate beyond this distance shows another."""
 MIN_PAIRS = 20
 """Pairs of each kind that a calibration needs."""
 RADIUS_LEVEL = 0.9
 MAX_FALSE_ANSWERS = 0.03
 """Share of the questions at places the photos do not show that may be answered all the same."""
-NOISE_FEATURES = np.array([np.log1p(NOISE_INLIERS - 1), *[0.0] * (len(FEATURES) - 1)])
-"""Features of the most that chance gives."""
+OWN_PHOTOS = 40
+"""Photos of a database that ask one another for a calibration nobody asked for."""
+SHARE_OF_DESCRIBING = 0.2
+"""Part of the time that describing took which such a calibration may take."""
 _RIDGE = 1e-2
 _NUM_STEPS = 100
-
-
-class Trials(NamedTuple):
-    """What asking showed, one row per question; T trials."""
-
-    with_points: np.ndarray
-    """(T, F) features of the best candidate, as where candidates have coordinates."""
-    without_points: np.ndarray
-    """(T, F) the same questions with the coordinates hidden."""
-    has_evidence: np.ndarray
-    """(T,) bool: whether the best candidate has any; without, its features are those of the most that chance gives."""
-    gaps_m: np.ndarray
-    """(T,) distance from the query to the best candidate."""
-    errors_m: np.ndarray
-    """(T,) distance from the query to the estimated position."""
-    scales_m: np.ndarray
-    """(T,) the estimate's own scale."""
-    is_covered: np.ndarray
-    """(T,) bool: whether the photos asked show the query's place at all."""
-    first_features: np.ndarray
-    """(T, F) what is known once retrieval's first candidate is compared (`whence.localize.unsure.SURE_FEATURES`)."""
-    first_gaps_m: np.ndarray
-    """(T,) distance from the query to retrieval's first candidate."""
-
-    @classmethod
-    def joined(cls, parts: Sequence[Trials]) -> Trials:
-        """Several as one."""
-        return cls(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
-
-    def select(self, mask: np.ndarray) -> Trials:
-        """Those in the mask (T,) bool."""
-        return Trials(*(column[mask] for column in self))
-
-    def confidences(self, weights: tuple[float, ...], *, has_points: bool = True) -> np.ndarray:
-        """(T,) probabilities, 0 without evidence."""
-        return np.where(self.has_evidence, logistic(self.with_points if has_points else self.without_points, weights), 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,72 +37,50 @@ class Reliability:
     shares_right: tuple[float, ...]
 
 
-def trials_of_database(
-    localizer: Localizer, *, options: RerankOptions | None = None, max_photos: int = 300, show_progress: bool | None = None
-) -> Trials:
-    """Each of up to `max_photos` photos of the database asks twice: for its neighbours, and with everything near left out.
+@dataclass(frozen=True, slots=True)
+class OwnCalibration:
+    """What came of calibrating a database on a sample of its own photos."""
 
-    Raises `NoPhotos` where fewer than two photos have coordinates.
+    calibration: Calibration | None
+    reason: str
+    """Why there is none, or where it comes from."""
+    is_new: bool = False
+    """Whether it was fitted now."""
+
+
+def calibrate_sample(
+    localizer: Localizer, *, max_seconds: float, options: RerankOptions | None = None, show_progress: bool | None = None
+) -> OwnCalibration:
+    """A calibration fitted on at most `OWN_PHOTOS` photos of the database within `max_seconds`, where it has none that fits.
+
+    Nothing is kept here. Where the photos do not suffice the reason says what they lack.
     """
     options = options or RerankOptions()
-    photos = localizer.photos
-    usable = np.flatnonzero(photos.has_point & (localizer.store.descriptor_rows >= 0))
-    if len(usable) < 2:
-        raise NoPhotos(f"{str(localizer.store.path)!r} holds {len(usable)} photos with coordinates; a calibration needs many")
-    chosen = usable[np.linspace(0, len(usable) - 1, min(max_photos, len(usable))).round().astype(int)]
-    ground = to_earth_centred(photos.columns["lat"][usable], photos.columns["lon"][usable])
-    contents = photos.columns["content"][usable]
-    descriptors = localizer.store.descriptors
-    rows_of = localizer.store.descriptor_rows
-    prepared = localizer.prepared(options)
-    asked: list[_Trial] = []
-    with progress("comparing photos", total=len(chosen), show=show_progress) as advance:
-        for row in chosen.tolist():
-            advance(1)
-            local = prepared.of_row(row)
-            if local is None:
-                continue
-            point = _point(photos, row)
-            here = to_earth_centred(np.array(point.lat), np.array(point.lon))
-            gaps = np.linalg.norm(ground - here, axis=1)
-            similarities = np.asarray(descriptors[rows_of[usable]], np.float32) @ np.asarray(descriptors[rows_of[row]], np.float32)
-            for is_covered, allowed in ((True, contents != photos.columns["content"][row]), (False, gaps > FAR_M)):
-                best = np.flatnonzero(allowed)
-                best = best[np.argsort(-similarities[best], kind="stable")][: options.num_candidates]
-                if is_covered and not (gaps[allowed] <= GENUINE_M).any():
-                    continue
-                candidates = [
-                    candidate_of(photos, int(usable[i]), rank=rank, similarity=float(similarities[i]))
-                    for rank, i in enumerate(best, start=1)
-                ]
-                done = rerank(candidates, query=local, prepared=prepared, options=options).candidates
-                asked.append(_Trial(done, point, is_covered))
-    return _as_trials(asked, photos)
+    try:
+        key = key_of(localizer.model.card.card_id, localizer.prepared(options))
+        return OwnCalibration(find_calibration(key, store=localizer.store), "there already")
+    except CalibrationMismatch:
+        pass
+    try:
+        check_askable(localizer)
+        trials = trials_of_sample(
+            localizer, options=options, num_photos=OWN_PHOTOS, max_seconds=max_seconds, show_progress=show_progress
+        )
+        fitted = fit_calibration(trials, localizer, options=options)
+    except (CalibrationMismatch, NoPhotos) as error:
+        return OwnCalibration(None, str(error))
+    source = f"{len(trials.gaps_m)} questions of the database's own photos"
+    return OwnCalibration(replace(fitted, source=source), source, is_new=True)
 
 
-def trials_of_queries(
-    localizer: Localizer, queries: Photos, *, options: RerankOptions | None = None, show_progress: bool | None = None
-) -> Trials:
-    """Photos with known places ask the database as they are."""
-    options = options or RerankOptions()
-    prepared = localizer.prepared(options)
-    asked: list[_Trial] = []
-    rows = np.flatnonzero(queries.has_point).tolist()
-    known, here = (
-        to_earth_centred(photos.columns["lat"][mask], photos.columns["lon"][mask])
-        for photos, mask in ((localizer.photos, localizer.photos.has_point), (queries, queries.has_point))
-    )
-    is_covered = dict(zip(rows, neighbors_within(known, here, radius_m=GENUINE_M).counts > 0, strict=True))
-    with progress("comparing photos", total=len(rows), show=show_progress) as advance:
-        results = describe_for_rerank(localizer.model, [queries.file(row) for row in rows], prepared)
-        for row, result in zip(rows, results, strict=True):
-            advance(1)
-            if isinstance(result, UnreadableImage):
-                continue
-            candidates = localizer.retriever.retrieve(result.descriptor[None], k=options.num_candidates)[0]
-            done = rerank(candidates, query=result.local or {}, prepared=prepared, options=options).candidates
-            asked.append(_Trial(done, _point(queries, row), bool(is_covered[row])))
-    return _as_trials(asked, localizer.photos)
+def check_askable(localizer: Localizer) -> None:
+    """Raise `NoPhotos` where the photos of a database cannot give enough pairs for a calibration, before any is compared."""
+    num_near, num_far = count_askable(localizer, usable_rows(localizer))
+    if min(num_near, num_far) < MIN_PAIRS:
+        raise NoPhotos(
+            f"{num_near} photos have another within {GENUINE_M:.0f} m and {num_far} have one more than {FAR_M:.0f} m away; at "
+            f"least {MIN_PAIRS} of each are needed to calibrate: add photos with coordinates, near each other at several places"
+        )
 
 
 def fit_calibration(
@@ -259,11 +187,6 @@ def fit_logistic(features: np.ndarray, is_right: np.ndarray, shares: np.ndarray)
     return tuple(round(float(weight), 5) for weight in full)
 
 
-def logistic(features: np.ndarray, weights: tuple[float, ...]) -> np.ndarray:
-    """Probabilities (T,) of features (T, F)."""
-    return 1 / (1 + np.exp(-np.clip(weights[0] + features @ np.array(weights[1:]), -50, 50)))
-
-
 def reliability(confidences: np.ndarray, is_right: np.ndarray, *, num_bins: int = 10) -> Reliability:
     """Expected calibration error (Guo et al., ICML 2017): mean gap between confidence and share right, over bins of equal width."""
     bins = np.clip((confidences * num_bins).astype(int), 0, num_bins - 1)
@@ -273,50 +196,3 @@ def reliability(confidences: np.ndarray, is_right: np.ndarray, *, num_bins: int 
     error = float((counts * np.abs(mean_confidence - share_right)).sum() / max(len(confidences), 1))
     edges = tuple(round(edge, 6) for edge in np.linspace(0, 1, num_bins + 1).tolist())
     return Reliability(error, edges, tuple(counts.tolist()), tuple(mean_confidence.tolist()), tuple(share_right.tolist()))
-
-
-class _Trial(NamedTuple):
-    candidates: tuple[Candidate, ...]
-    truth: GeoPoint
-    is_covered: bool
-
-
-def _as_trials(asked: list[_Trial], photos: Photos) -> Trials:
-    rows = list(_rows(asked, photos))
-    first, hidden = (np.array([row[i] for row in rows], float).reshape(-1, len(FEATURES)) for i in (0, 1))
-    table = np.array([row[2:7] for row in rows], float).reshape(-1, 5)
-    sure = np.array([row[7] for row in rows], float).reshape(-1, len(SURE_FEATURES))
-    gaps = np.array([row[8] for row in rows], float)
-    return Trials(first, hidden, table[:, 0] > 0, table[:, 1], table[:, 2], table[:, 3], table[:, 4] > 0, sure, gaps)
-
-
-_Row = tuple[np.ndarray, np.ndarray, bool, float, float, float, bool, np.ndarray, float]
-
-
-def _rows(asked: list[_Trial], photos: Photos) -> Iterator[_Row]:
-    lat, lon = photos.columns["lat"], photos.columns["lon"]
-    for trial in asked:
-        first = trial.candidates[0] if trial.candidates else None
-        if first is None or first.point is None:
-            continue
-        has_evidence = bool(num_inliers(trial.candidates)[0])
-        if has_evidence:
-            hidden = [_without_point(one) for one in trial.candidates]
-            features, blind = features_of(trial.candidates), features_of(hidden)
-        else:
-            features = blind = NOISE_FEATURES
-        found = position_of_accepted(trial.candidates, spacing_m=spacing_at(first.point, lat, lon))
-        assert found.point is not None, "the first candidate has coordinates"
-        gap, error = distance_m(first.point, trial.truth), distance_m(found.point, trial.truth)
-        retrieved = min(trial.candidates, key=lambda one: one.retrieved_rank or one.rank)
-        sure = sure_features(trial.candidates, retrieved.evidence)
-        first_gap = np.inf if retrieved.point is None else distance_m(retrieved.point, trial.truth)
-        yield features, blind, has_evidence, gap, error, found.scale_m, trial.is_covered, sure, first_gap
-
-
-def _without_point(candidate: Candidate) -> Candidate:
-    return Candidate(candidate.photo, candidate.rank, candidate.similarity, evidence=candidate.evidence)
-
-
-def _point(photos: Photos, row: int) -> GeoPoint:
-    return GeoPoint(float(photos.columns["lat"][row]), float(photos.columns["lon"][row]))

@@ -13,7 +13,8 @@ from whence.data.photos import Photos
 from whence.errors import UnreadableImage
 from whence.index.store import Store
 from whence.localize.build import build_from_photos
-from whence.localize.rerank import PreparedPhotos, RerankOptions
+from whence.localize.prepared_photos import PreparedPhotos
+from whence.localize.rerank_options import RerankOptions
 from whence.models.descriptor import DescriptorModel
 from whence.models.views import QueryViews
 from whence.runtime import progress
@@ -45,6 +46,8 @@ class SetDescriber:
         """(C, D) descriptors of a query's crops by its row, in the query modes that search for each."""
         self.vocabulary = "none"
         self.skipped: list[SkippedPhoto] = []
+        self.num_described = 0
+        """Photos of the last call that were looked at before the user stopped it: all, where nobody did."""
         self.seconds: dict[str, float] = {}
         self.spent_s: dict[str, np.ndarray] = {}
         """Wall-clock seconds of each photo's description, by what was described; NaN where a work folder had it."""
@@ -52,6 +55,7 @@ class SetDescriber:
     def describe(self, photos: Photos, what: str, *, views: QueryViews | None = None) -> np.ndarray:
         """Descriptors (N, D) of the photos, NaN rows where one cannot be read."""
         started = time.perf_counter()
+        self.num_described = len(photos)
         self.skipped += photos.skipped
         if self.work is None or views is not None:
             descriptors = self._in_memory(photos, what, views)
@@ -67,20 +71,24 @@ class SetDescriber:
         descriptors = self._blank(len(photos))
         spent = self.spent_s[what] = np.full(len(photos), np.nan)
         files = (photos.file(i) for i in range(len(photos)))
-        started = time.perf_counter()
-        with progress(f"describing {what}", total=len(photos), show=self.show_progress) as advance:
-            keep_local = self.keep_local and views is None
-            for row, result in enumerate(self.model.describe_each(files, keep_local=keep_local, views=views)):
-                if isinstance(result, UnreadableImage):
-                    self.skipped.append(SkippedPhoto(photos.paths[row], result.reason))
-                else:
-                    descriptors[row] = result.descriptor
-                    if result.crops is not None:
-                        self.crops[row] = result.crops
-                    if result.local is not None:
-                        self.local[photos.columns["content"][row].decode()] = result.local
-                spent[row], started = time.perf_counter() - started, time.perf_counter()
-                advance(1)
+        started, num_done = time.perf_counter(), 0
+        try:
+            with progress(f"describing {what}", total=len(photos), show=self.show_progress) as advance:
+                keep_local = self.keep_local and views is None
+                for row, result in enumerate(self.model.describe_each(files, keep_local=keep_local, views=views)):
+                    if isinstance(result, UnreadableImage):
+                        self.skipped.append(SkippedPhoto(photos.paths[row], result.reason))
+                    else:
+                        descriptors[row] = result.descriptor
+                        if result.crops is not None:
+                            self.crops[row] = result.crops
+                        if result.local is not None:
+                            self.local[photos.columns["content"][row].decode()] = result.local
+                    spent[row], started = time.perf_counter() - started, time.perf_counter()
+                    num_done = row + 1
+                    advance(1)
+        except KeyboardInterrupt:
+            self.num_described = num_done
         return descriptors
 
     def _in_store(self, photos: Photos, path: Path) -> np.ndarray:

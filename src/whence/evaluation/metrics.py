@@ -98,17 +98,24 @@ def wilson_interval(num_right: int, num: int, *, z: float = 1.959964) -> tuple[f
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+def drawn_labels(groups: np.ndarray | None, *, num: int) -> np.ndarray:
+    """(Q,) what a bootstrap of `num` queries draws: numbers of groups (Q,), or of the queries where there are not two groups."""
+    labels = np.arange(num) if groups is None else np.unique(groups, return_inverse=True)[1]
+    return labels if groups is None or labels.max(initial=0) > 0 else np.arange(num)
+
+
 def bootstrap_interval(
     values: np.ndarray, *, groups: np.ndarray | None = None, num_draws: int = 2000, level: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
     """Percentile interval of the mean of `values` (Q,), drawing queries, or whole groups (Q,) of them, with replacement.
 
-    Queries of one street or one drive are not independent: with groups, the interval says so.
+    Queries of one street or one drive are not independent: with groups, the interval says so. One group alone says nothing about
+    others, so then queries are drawn.
     """
     values = np.asarray(values, float)
     if not len(values):
         return 0.0, 1.0
-    labels = np.arange(len(values)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    labels = drawn_labels(groups, num=len(values))
     num_groups = int(labels.max()) + 1
     sums = np.bincount(labels, weights=values, minlength=num_groups)
     sizes = np.bincount(labels, minlength=num_groups)

@@ -12,20 +12,21 @@ from pathlib import Path
 
 import numpy as np
 
-from whence.data.images import load_resized
+from whence.data.images import content_hash, load_resized
 from whence.data.metadata import read_metadata
 from whence.data.photos import Photos
-from whence.data.pictures import draw_match, draw_warped_pair
+from whence.data.pictures import WarpScorer, draw_match, draw_warped_pair
 from whence.errors import InputError
 from whence.evaluation.answers import RIGHT_WITHIN_M, are_positives, deciding_threshold_m, risk_curve, tabulate_answers
 from whence.evaluation.benchmarks import Evaluation
 from whence.evaluation.metrics import Recall
+from whence.evaluation.protocol import own_queries
 from whence.evaluation.report import answer_rows, reliability_rows, risk_rows, uncertainty_rows
 from whence.geo import distance_m
 from whence.localize.position import estimate_position
 from whence.matching.matchers import match_images
 from whence.runtime import progress
-from whence.types import Candidate, GeoPoint, PairScorer, Position, WarpScorer
+from whence.types import Candidate, GeoPoint, PairScorer, Position
 
 MAX_MATCH_PICTURES = 40
 """Queries of a page whose pairs are drawn: each costs as much as describing two photos."""
@@ -90,6 +91,20 @@ class Page:
     curves: tuple[PageCurve, ...] = ()
 
 
+def without_own(positions: Sequence[Position], database: Photos) -> tuple[list[Position], int]:
+    """The answers whose photos are not the database's own files (the same bytes), and how many of those there were."""
+    contents = set(database.content.tolist())
+    others = [one for one in positions if _content(one.query) not in contents]
+    return others, len(positions) - len(others)
+
+
+def _content(query: str) -> bytes:
+    try:
+        return content_hash(query).encode()
+    except InputError:
+        return b""
+
+
 def draw_pairs(
     positions: Sequence[Position],
     *,
@@ -133,10 +148,11 @@ def page_of_positions(
     title: str = "Where were these photos taken?",
     notes: Mapping[str, str] | None = None,
     match_pictures: Mapping[str, np.ndarray] | None = None,
+    num_own: int = 0,
 ) -> Page:
     """A page of answers from a database. Where a query photo carries a position of its own, that is taken as the truth.
 
-    `notes` and `match_pictures` are looked up by the query's name.
+    `num_own` is how many answers were left out by `without_own`. `notes` and `match_pictures` are looked up by the query's name.
     """
     entries = []
     for position in positions:
@@ -159,7 +175,12 @@ def page_of_positions(
             f"Truth is the position a photo itself carries. An answer is right within {RIGHT_WITHIN_M:g} m of it, "
             "and so is a candidate."
         )
-    return Page(title, tuple(entries), (f"Database of {len(database):,} photos.",), rule)
+    lines = (f"Database of {len(database):,} photos.", *((_own_line(num_own),) if num_own else ()))
+    return Page(title, tuple(entries), lines, rule)
+
+
+def _own_line(num_own: int) -> str:
+    return f"Left out: {num_own:,} of the photos asked about are the database's own files; that these are found says nothing."
 
 
 def page_of_evaluation(result: Evaluation) -> Page:
@@ -168,7 +189,10 @@ def page_of_evaluation(result: Evaluation) -> Page:
     threshold = deciding_threshold_m(result)
     is_positive = are_positives(result, threshold, result.predictions)
     entries = []
+    is_own = own_queries(result)
     for q, ranked in enumerate(result.ranked()):
+        if is_own[q]:
+            continue
         positives = tuple(is_positive[q, : len(ranked.candidates)].tolist())
         truth = data.queries.record(q).point
         if result.answers:
@@ -192,6 +216,8 @@ def page_of_evaluation(result: Evaluation) -> Page:
     lines = (
         f"Model {result.model}, vocabulary {result.vocabulary}. {len(data.database):,} database photos.",
         f"Protocol: {result.protocol}; ordered by {result.order}.",
+        *((f"L{str(result.left_out)[1:]}.",) if result.left_out else ()),
+        *((f"{_own_line(int(is_own.sum()))} The tables count them.",) if is_own.any() else ()),
         *((f"{len(result.skipped):,} photos were skipped because they cannot be read.",) if result.skipped else ()),
     )
     unsure = _uncertainty_tables(result) if result.evidence else ()

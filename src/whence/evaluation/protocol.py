@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from whence.data.formats import EvaluationSet
 from whence.data.photos import Photos
-from whence.errors import BadOption
+from whence.errors import BadOption, InputError
 from whence.evaluation.metrics import RECALL_AT, Recall, first_hit_by_distance, first_hit_in_lists, recalls
 from whence.geo import NeighborLists, neighbors_within, to_earth_centred
 
@@ -34,6 +35,16 @@ class ScoredThreshold:
     """Queries without positives are left out."""
 
 
+class HasSet(Protocol):
+    """What was evaluated, and which database rows are no answer for each query; None outside leave-one-out."""
+
+    @property
+    def data(self) -> EvaluationSet: ...
+
+    @property
+    def excluded(self) -> NeighborLists | None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Ground:
     """Metric coordinates of database (N, d) and queries (Q, d), NaN where unknown, and what they are."""
@@ -43,21 +54,93 @@ class Ground:
     description: str
 
 
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Photos of a set that cannot be judged, because their place is not known in the coordinates that distances are measured in."""
+
+    database: tuple[str, ...] = ()
+    queries: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.database or self.queries)
+
+    def __str__(self) -> str:
+        counts = ((len(self.queries), "queries"), (len(self.database), "database photos"))
+        named = " and ".join(f"{num:,} {what}" for num, what in counts if num)
+        return f"left out, because their place is not known: {named}, for example {(*self.queries, *self.database)[0]}"
+
+
 def metric_ground(database: Photos, queries: Photos) -> Ground:
     """The coordinates distances are measured in.
 
-    Where every photo carries plane coordinates of one and the same zone (or none states a zone), those: the field's own way. Else
+    Where every photo with a place carries plane coordinates of one zone (or none states a zone), those: the field's own way. Else
     Earth-centred coordinates of latitudes and longitudes, in which zone edges are nothing special.
     """
-    zones = {*np.unique(database.zone).tolist(), *np.unique(queries.zone).tolist()}
-    if database.has_plane.all() and queries.has_plane.all() and len(zones) == 1 and len(database) and len(queries):
+    sides = (database, queries)
+    zones = {zone for photos in sides for zone in np.unique(photos.zone[photos.has_plane]).tolist()}
+    is_plane = len(zones) == 1 and all(photos.has_plane.any() for photos in sides)
+    if is_plane and not any((photos.has_point & ~photos.has_plane).any() for photos in sides):
         zone = zones.pop().decode()
-        known, asked = (np.stack([photos.east_m, photos.north_m], axis=1) for photos in (database, queries))
+        known, asked = (np.stack([photos.east_m, photos.north_m], axis=1) for photos in sides)
         return Ground(known, asked, f"UTM metres, zone {zone}" if zone else "metres on the plane of the file names, no zone given")
     return Ground(
         to_earth_centred(database.lat, database.lon),
         to_earth_centred(queries.lat, queries.lon),
         "metres between latitudes and longitudes (WGS84)",
+    )
+
+
+def leave_out_unplaced(data: EvaluationSet) -> tuple[EvaluationSet, LeftOut]:
+    """The set without the photos whose place is not known, on both sides, and their names; where positives are listed, all stay.
+
+    Raises `InputError` where one side has no photo left: then nothing could be counted.
+    """
+    if data.positives is not None:
+        return data, LeftOut()
+    ground = metric_ground(data.database, data.queries)
+    sides = {"database photos": data.database, "queries": data.queries}
+    kept = [np.isfinite(side).all(axis=1) for side in (ground.database, ground.queries)]
+    for (what, photos), is_kept in zip(sides.items(), kept, strict=True):
+        if not is_kept.any():
+            raise InputError(f"{data.name}: nothing can be counted: {_why_unplaced(data, photos, what)}")
+    if all(is_kept.all() for is_kept in kept):
+        return data, LeftOut()
+    names = [tuple(photos.paths[row] for row in np.flatnonzero(~mask)) for photos, mask in zip(sides.values(), kept, strict=True)]
+    database = data.database.select(kept[0])
+    # Leave-one-out is known by the two sides being one.
+    queries = database if data.queries is data.database else data.queries.select(kept[1])
+    notes = tuple(data.notes[row] for row in np.flatnonzero(kept[1])) if data.notes else ()
+    return EvaluationSet(data.name, database, queries, notes=notes), LeftOut(*names)
+
+
+def own_queries(result: HasSet) -> np.ndarray:
+    """(Q,) bool: queries with the bytes of a database photo, where that is not left out as in leave-one-out."""
+    data = result.data
+    if result.excluded is not None:
+        return np.zeros(len(data.queries), bool)
+    return np.isin(data.queries.content, data.database.content) & (data.queries.content != b"")
+
+
+def first_queries(data: EvaluationSet, num: int) -> EvaluationSet:
+    """The set with its first `num` queries alone."""
+    positives = None if data.positives is None else first_lists(data.positives, num)
+    return EvaluationSet(data.name, data.database, data.queries.select(np.arange(num)), positives, data.notes[:num])
+
+
+def first_lists(lists: NeighborLists, num: int) -> NeighborLists:
+    """The lists of the first `num` queries."""
+    return NeighborLists(lists.offsets[: num + 1], lists.members[: lists.offsets[num]])
+
+
+def _why_unplaced(data: EvaluationSet, photos: Photos, what: str) -> str:
+    other = data.queries if photos is data.database else data.database
+    if photos.has_plane.any() and other.has_point.any():
+        return f"its {what} have metres on a plane, the others latitudes and longitudes, and no distance lies between these"
+    if photos.has_point.any() and other.has_plane.any():
+        return f"its {what} have latitudes and longitudes, the others metres on a plane, and no distance lies between these"
+    return (
+        f"none of its {len(photos)} {what} has a known place; give them with --positions, in EXIF, in sidecars or in their names, "
+        "or list pairs in a CSV"
     )
 
 

@@ -6,6 +6,7 @@ Geo-localization Benchmark (Berton et al., CVPR 2022), CosPlace (Berton et al., 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,8 +15,9 @@ import numpy as np
 
 from whence.data.drives import list_cities, read_msls_set
 from whence.data.formats import EvaluationSet, read_folders, read_pairs
-from whence.data.scan import ReadOptions
+from whence.data.scan import ReadOptions, scan_photos
 from whence.errors import BadOption, NoPhotos, UnknownName
+from whence.settings import load_settings
 
 _TOOL = "github.com/gmberton/VPR-datasets-downloader"
 MSLS_VAL_CITIES = ("cph", "sf")
@@ -124,6 +126,27 @@ def sizes_note(name: str, data: EvaluationSet) -> str:
     pairs = (("database photos", len(data.database), known.num_database), ("queries", len(data.queries), known.num_queries))
     off = [f"{found} {what} instead of {expected}" for what, found, expected in pairs if expected and found != expected]
     return f"{name} has {' and '.join(off)}: figures do not compare with published ones" if off else ""
+
+
+def open_any(data: str | Path, *, is_leave_one_out: bool = False) -> EvaluationSet:
+    """The evaluation set at a path, or the published one of this name; with leave-one-out the photos of a folder on both sides.
+
+    Published sets are looked for as `whence evaluate NAME` does. Raises `NoPhotos`, and as `open_set` does.
+    """
+    path = Path(data)
+    if is_leave_one_out:
+        photos = scan_photos(path)
+        if not len(photos):
+            raise NoPhotos(f"no readable photos under {str(path)!r}")
+        return EvaluationSet(path.resolve().name, photos, photos)
+    if str(data) in PUBLISHED and not path.exists():
+        return open_published(str(data), find_set(str(data), folder=None, datasets=datasets_folder()))
+    return open_set(path)
+
+
+def datasets_folder() -> str:
+    """The folder that holds published sets by name: the setting `datasets`, else DATASETS_FOLDER; empty where neither is."""
+    return load_settings().datasets or os.environ.get("DATASETS_FOLDER", "")
 
 
 def open_set(

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
+from whence.data.cells import as_text
 from whence.evaluation.answers import (
     COVERAGES,
     RiskCurve,
@@ -22,6 +22,7 @@ from whence.evaluation.answers import (
 from whence.evaluation.benchmarks import Evaluation
 from whence.evaluation.cost import cost_rows
 from whence.evaluation.metrics import Recall, bootstrap_interval, wilson_interval
+from whence.evaluation.protocol import own_queries
 from whence.evaluation.uncertainty import summarize_uncertainty
 
 POSITION_LIMITS_M = (10.0, 25.0, 50.0)
@@ -36,6 +37,9 @@ def as_records(result: Evaluation) -> dict[str, Any]:
         "order": result.order,
         "num_database": len(result.data.database),
         "num_queries": len(result.data.queries),
+        "num_left_out": {"queries": len(result.left_out.queries), "database": len(result.left_out.database)},
+        "left_out": {"queries": result.left_out.queries, "database": result.left_out.database},
+        "num_own_files": int(own_queries(result).sum()),
         "vocabulary": result.vocabulary,
         "recalls": [record for scored in result.thresholds for record in _recall_records(scored)],
         "position": _position_record(result),
@@ -51,9 +55,12 @@ def as_records(result: Evaluation) -> dict[str, Any]:
 def as_table(result: Evaluation) -> RenderableType:
     """What a person reads: protocol, recalls as percentages with counts and 95 % intervals, position errors."""
     parts: list[RenderableType] = [
-        Text(f"{result.data.name}: {len(result.data.queries)} queries, {len(result.data.database)} database photos", style="bold"),
-        Text(f"model {result.model}, vocabulary {result.vocabulary}"),
-        Text(f"protocol: {result.protocol}; ordered by {result.order}"),
+        as_text(
+            f"{result.data.name}: {len(result.data.queries)} queries, {len(result.data.database)} database photos", style="bold"
+        ),
+        as_text(f"model {result.model}, vocabulary {result.vocabulary}"),
+        as_text(f"protocol: {result.protocol}; ordered by {result.order}"),
+        *(as_text(note, style="yellow") for note in notes_on(result)),
         _recall_table(result),
     ]
     position = _position_record(result)
@@ -62,7 +69,7 @@ def as_table(result: Evaluation) -> RenderableType:
             f"{100 * entry['share']:.1f} % within {entry['within_m']:g} m ({entry['num']}/{position['num_queries']})"
             for entry in position["within"]
         )
-        parts.append(Text(f"position of the answer: median error {position['median_error_m']:.1f} m, {within}"))
+        parts.append(as_text(f"position of the answer: median error {position['median_error_m']:.1f} m, {within}"))
     if result.answers:
         answered = Table(show_edge=False, pad_edge=False, show_header=False, title="verified answers", title_justify="left")
         for row in answer_rows(result):
@@ -73,7 +80,7 @@ def as_table(result: Evaluation) -> RenderableType:
             risks.add_row(*share)
         parts += [answered, risks]
     elif result.evidence:
-        parts.append(Text(f"answers are not verified: {result.unverified_reason}", style="yellow"))
+        parts.append(as_text(f"answers are not verified: {result.unverified_reason}", style="yellow"))
     if result.evidence:
         columns, *qualities = uncertainty_rows(result)
         judged = Table(
@@ -84,11 +91,18 @@ def as_table(result: Evaluation) -> RenderableType:
         parts.append(judged)
     if result.skipped:
         first = result.skipped[0]
-        parts.append(Text(f"{len(result.skipped)} photos skipped, the first: {first.path}: {first.reason}", style="yellow"))
+        parts.append(as_text(f"{len(result.skipped)} photos skipped, the first: {first.path}: {first.reason}", style="yellow"))
     if result.cost is not None:
-        parts.append(Text("cost: " + ", ".join(f"{name} {value}" for name, value in cost_rows(result.cost)), style="dim"))
-    parts.append(Text("seconds: " + ", ".join(f"{stage} {spent:.1f}" for stage, spent in result.seconds.items()), style="dim"))
+        parts.append(as_text("cost: " + ", ".join(f"{name} {value}" for name, value in cost_rows(result.cost)), style="dim"))
+    parts.append(as_text("seconds: " + ", ".join(f"{stage} {spent:.1f}" for stage, spent in result.seconds.items()), style="dim"))
     return Group(*parts)
+
+
+def notes_on(result: Evaluation) -> tuple[str, ...]:
+    """Sentences on which photos were looked at: those left out, and questions that are the database's own files."""
+    num_own = int(own_queries(result).sum())
+    own = f"{num_own} of the queries are the database's own files (the same bytes): that these are found says nothing"
+    return (*((str(result.left_out),) if result.left_out else ()), *((own,) if num_own else ()))
 
 
 def answer_rows(result: Evaluation) -> tuple[tuple[str, str], ...]:

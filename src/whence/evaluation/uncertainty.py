@@ -14,8 +14,9 @@ import numpy as np
 
 from whence.evaluation.answers import are_positives, deciding_threshold_m
 from whence.evaluation.benchmarks import Evaluation
-from whence.evaluation.confidence import Reliability, fit_logistic, logistic, reliability
+from whence.evaluation.confidence import Reliability, fit_logistic, reliability
 from whence.evaluation.protocol import metric_ground
+from whence.evaluation.trials import logistic
 from whence.localize.unsure import l2_scores, pa_scores, squared_distances, sue_scores
 from whence.runtime import random_stream
 

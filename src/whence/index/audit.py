@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from whence.data.photos import COLUMNS
+from whence.data.photos import COLUMNS, LATER_COLUMNS
 from whence.errors import StoreError
 from whence.index.files import checksum
 from whence.index.ledger import Ledger
@@ -60,6 +60,8 @@ def fingerprint(store: Store, *, blobs: Mapping[str, str], skip_blobs: Iterable[
     order = np.array(sorted(range(len(photos)), key=photos.paths.__getitem__), dtype=np.int64)
     total.update("\0".join(photos.paths[i] for i in order).encode("utf-8", "surrogateescape"))
     for name in COLUMNS:
+        if name in LATER_COLUMNS:
+            continue
         column = photos.columns[name][order]
         # Not-a-number has many bit patterns; all of them say "missing".
         column = np.where(np.isnan(column), np.array(np.nan, column.dtype), column) if column.dtype.kind == "f" else column

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from whence.data.cells import safe_cells
 from whence.data.photos import COLUMNS, Photos
 from whence.errors import CardMismatch
 from whence.index.caches import Records
@@ -83,7 +84,7 @@ def export_npy(store: Store, folder: Path) -> Exported:
             table.writerow(["path", *COLUMNS])
             columns = [_as_text(photos.columns[name]) for name in COLUMNS]
             names = [path.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for path in photos.paths]
-            table.writerows(zip(names, *columns, strict=True))
+            table.writerows(map(safe_cells, zip(names, *columns, strict=True)))
     return exported
 
 

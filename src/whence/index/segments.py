@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from whence.data.photos import COLUMNS, Photos
+from whence.data.photos import COLUMNS, LATER_COLUMNS, Photos
 from whence.errors import CorruptStore, InputError
 from whence.index.files import map_npy, read_npz, remove_files, write_npy, write_npz
 from whence.index.manifest import SegmentEntry
@@ -47,7 +47,9 @@ class Segment:
         """Removed paths, photo rows, content keys of the descriptors."""
         arrays = read_npz(self.folder, self.entry.photos)
         try:
-            photos = Photos(_split_paths(arrays["paths"], arrays["path_offsets"]), {name: arrays[name] for name in COLUMNS})
+            paths = _split_paths(arrays["paths"], arrays["path_offsets"])
+            later = {name: np.full(len(paths), value) for name, value in LATER_COLUMNS.items()}
+            photos = Photos(paths, {**later, **{name: arrays[name] for name in COLUMNS if name not in later or name in arrays}})
             removed = _split_paths(arrays["removed"], arrays["removed_offsets"])
             contents = arrays["descriptor_contents"].astype(KEY_DTYPE, copy=False)
         except (KeyError, ValueError, TypeError) as error:

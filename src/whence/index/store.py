@@ -210,6 +210,11 @@ class Store:
             self._commit(Changes(present, Photos.of([]), np.empty(0, KEY_DTYPE), []))
         return len(present)
 
+    def replace_photos(self, paths: Sequence[str], photos: Photos) -> None:
+        """Commit at once that rows go and others come; those that come stand at the end. Descriptors stay with their contents."""
+        self._ledger.require_writer()
+        self._commit(Changes(tuple(paths), photos, np.empty(0, KEY_DTYPE), []))
+
     def update_photos(self, photos: Photos) -> None:
         """Commit new metadata of rows that are there; they keep their places. Raises `InputError` for an unknown path."""
         row_of = self._rows().row_of

@@ -1,4 +1,4 @@
-"""What every index checks before it computes: queries, descriptors, ids, k; and the exact similarities of chosen rows.
+"""What an index is, what every one checks before it computes (queries, descriptors, ids, k), and exact similarities of chosen rows.
 
 Similarity is the inner product, for unit vectors the cosine. The exact value of a pair is `numpy.vecdot` of the two rows as
 float32: one row at a time, so that it depends on the two rows alone and equal rows get equal similarities, whatever the batch.
@@ -6,9 +6,33 @@ float32: one row at a time, so that it depends on the two rows alone and equal r
 
 from __future__ import annotations
 
+from typing import Protocol, runtime_checkable
+
 import numpy as np
 
 from whence.errors import BadOption, InputError
+from whence.types import Neighbors
+
+
+@runtime_checkable
+class Index(Protocol):
+    """What finds the most similar descriptors.
+
+    Ids are chosen by the caller, unique, non-negative. Similarity is the inner product. `search` returns
+    K = min(k, number of ids allowed) columns, never an id of -1; `allowed` restricts the search to these ids, exactly.
+    """
+
+    @property
+    def num_vectors(self) -> int: ...
+
+    @property
+    def dim(self) -> int: ...
+
+    def add(self, ids: np.ndarray, descriptors: np.ndarray) -> None: ...
+
+    def remove(self, ids: np.ndarray) -> None: ...
+
+    def search(self, queries: np.ndarray, *, k: int, allowed: np.ndarray | None = None) -> Neighbors: ...
 
 
 def as_vectors(vectors: np.ndarray, *, dim: int | None, what: str) -> np.ndarray:

@@ -6,6 +6,7 @@ running it again goes on where it stopped, with the vocabulary it had begun with
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -15,20 +16,22 @@ from pathlib import Path
 
 import numpy as np
 
-from whence.data.photos import COLUMNS, Photos
+from whence.data.photos import COLUMNS, Photos, changed_rows
 from whence.data.scan import scan_photos
-from whence.errors import CardMismatch, NoPhotos
+from whence.errors import CardMismatch, NoPhotos, Stopped, StoreError
 from whence.index.manifest import MANIFEST_NAME
 from whence.index.store import Store, estimate_bytes
 from whence.localize.engine import check_engine, code_bytes, write_engine
+from whence.localize.sources import MissingFolder, nothing_found, source_names, stored_paths
 from whence.models.descriptor import Described, DescriptorModel, load_model
-from whence.runtime import progress
+from whence.runtime import progress, told_when_stopped
 from whence.settings import BuildOptions
 from whence.types import SkippedPhoto
 
 STATE_BLOB = "descriptor-state"
-_VOLATILE_COLUMNS = {"mtime_ns"}
-"""Columns whose change alone is not worth a commit: a touched file is the same photo."""
+GO_ON = "run the same command again to go on"
+_VOLATILE_COLUMNS = {"mtime_ns", "ctime_ns"}
+"""Columns that tell whether a file has to be read again: where they alone change, it is the same photo, and no news."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,8 @@ class BuildReport:
     seconds: float
     remarks: tuple[str, ...] = ()
     """What a person should know of the photos as a whole: positions not taken, files left out."""
+    missing: tuple[MissingFolder, ...] = ()
+    """Folders that are not there or hold none of their photos any more; these were kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +134,12 @@ def build_database(
     if is_begun(folder):
         with Store.open(folder) as before:
             known = before.photos
-    photos = scan_photos(
-        *sources, positions=positions, known=known, show_progress=show_progress, allow_null_island=options.allow_null_island
-    )
+    with told_when_stopped(f"while photos were being read; {str(folder)!r} is as it was, run the same command again"):
+        photos = scan_photos(
+            *sources, positions=positions, known=known, show_progress=show_progress, allow_null_island=options.allow_null_island
+        )
     if not len(photos):
-        raise NoPhotos(_nothing_found(sources, photos))
+        raise NoPhotos(nothing_found(sources, photos))
     if on_plan is not None:
         on_plan(_plan(photos, folder, options, dim=model.dim))
     with open_or_create(folder, model, options) as store:
@@ -186,18 +192,23 @@ class Build:
         self.show_progress = show_progress
         self.skipped: list[SkippedPhoto] = []
 
-    def run(self, photos: Photos, *, started: float, gone: Sequence[str] = ()) -> BuildReport:
+    def run(
+        self, photos: Photos, *, started: float, gone: Sequence[str] = (), missing: Sequence[MissingFolder] = ()
+    ) -> BuildReport:
         self.skipped = list(photos.skipped)
         remarks = photos.remarks
         photos = Photos(stored_paths(photos, self.store.path), photos.columns, root=self.store.path.parent)
         num_removed = self.store.remove(gone) if gone else 0
         before = self.store.photos
-        changed = _changed_rows(photos, before)
+        changed = changed_rows(photos, before, columns=COLUMNS.keys() - _VOLATILE_COLUMNS)
         files = photos.select(changed)
+        touched = photos.select(changed_rows(photos, before, columns=_VOLATILE_COLUMNS, is_new=False))
         vocabulary = self._make_ready(photos)
         num_described = self._describe(files)
         num_new = len(set(self.store.photos.paths) - set(before.paths))
-        tidy(self.store)
+        with told_when_stopped(f"all photos are described and kept in {str(self.store.path)!r}; {GO_ON}"):
+            self._note_times(touched)
+            tidy(self.store)
         return BuildReport(
             path=str(self.store.path),
             model=self.model.name,
@@ -213,6 +224,7 @@ class Build:
             size_bytes=self.store.size_bytes,
             seconds=time.perf_counter() - started,
             remarks=remarks,
+            missing=tuple(missing),
         )
 
     def _make_ready(self, photos: Photos) -> str:
@@ -234,6 +246,16 @@ class Build:
         self.store.write_blob(STATE_BLOB, self.model.descriptor.state())
         return how
 
+    def _note_times(self, touched: Photos) -> None:
+        """Remember the files' new times, so that the next run need not read them; not those of photos that were skipped."""
+        known = self.store.photos
+        row_of = {path: row for row, path in enumerate(known.paths)}
+        rows = np.array([row_of[path] for path in touched.paths], np.int64)
+        if len(rows):
+            is_same = known.content[rows] == touched.content
+            times = {name: touched.columns[name][is_same] for name in _VOLATILE_COLUMNS}
+            self.store.update_photos(known.select(rows[is_same]).with_columns(**times))
+
     def _describe(self, photos: Photos) -> int:
         """Describe every content that has no descriptor yet, committing its photos with it; how many were described."""
         contents, first_rows, group = np.unique(photos.content, return_index=True, return_inverse=True)
@@ -245,17 +267,24 @@ class Build:
         starts = np.searchsorted(group[order], np.arange(len(contents) + 1))
         pending = np.flatnonzero(~has)[np.argsort(first_rows[~has], kind="stable")]
         batch = _Batch(self, photos)
-        with progress("describing photos", total=len(pending), show=self.show_progress) as advance:
-            files = (photos.file(int(first_rows[i])) for i in pending)
-            results = self.model.describe_each(files, keep_local=self.options.keep_local)
-            for i, result in zip(pending, results, strict=True):
-                rows = order[starts[i] : starts[i + 1]]
-                if isinstance(result, Described):
-                    batch.put(contents[i], result, rows)
-                else:
-                    self.skipped += [SkippedPhoto(photos.paths[row], result.reason) for row in rows]
-                advance(1)
-        batch.commit()
+        try:
+            with progress("describing photos", total=len(pending), show=self.show_progress) as advance:
+                files = (photos.file(int(first_rows[i])) for i in pending)
+                results = self.model.describe_each(files, keep_local=self.options.keep_local)
+                for i, result in zip(pending, results, strict=True):
+                    rows = order[starts[i] : starts[i + 1]]
+                    if isinstance(result, Described):
+                        batch.put(contents[i], result, rows)
+                    else:
+                        self.skipped += [SkippedPhoto(photos.paths[row], result.reason) for row in rows]
+                    advance(1)
+            batch.commit()
+        except KeyboardInterrupt as stop:
+            with contextlib.suppress(StoreError):  # The commit itself was interrupted: the state before or after it stands.
+                batch.commit()
+            num = int(self.store.has_descriptors(contents[pending]).sum())
+            kept = f"{num} of {len(pending)} photos were described and are kept in {str(self.store.path)!r}"
+            raise Stopped(f"{kept}; {GO_ON}") from stop
         return batch.num_committed
 
 
@@ -319,43 +348,3 @@ def _as_settings(options: BuildOptions) -> dict[str, object]:
 
 def _is_same_state(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> bool:
     return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
-
-
-def _changed_rows(photos: Photos, before: Photos) -> np.ndarray:
-    """Rows whose path is new or whose columns differ from before."""
-    row_before = {path: row for row, path in enumerate(before.paths)}
-    rows = np.array([row_before.get(path, -1) for path in photos.paths], np.int64)
-    same = rows >= 0
-    for name in COLUMNS:
-        if name not in _VOLATILE_COLUMNS and len(before):
-            now, then = photos.columns[name], before.columns[name][rows]
-            same &= (now == then) | ((now != now) & (then != then))
-    return np.flatnonzero(~same)
-
-
-def stored_path(file: str, store_path: Path) -> str:
-    """The name of a file inside a database: relative to the folder that holds the database, so that both can move together."""
-    try:
-        return os.path.relpath(file, store_path.absolute().parent).replace(os.sep, "/")
-    except ValueError:  # another drive
-        return file.replace(os.sep, "/")
-
-
-def stored_paths(photos: Photos, store_path: Path) -> list[str]:
-    """The names of a collection's photos inside a database, see `stored_path`."""
-    root = os.path.abspath(photos.root)
-    return [stored_path(os.path.join(root, path), store_path) for path in photos.paths]
-
-
-def source_names(sources: Sequence[str | Path], folder: Path) -> list[str]:
-    """The names of photo folders inside a database, see `stored_path`."""
-    return [stored_path(os.path.abspath(source), folder) for source in sources]
-
-
-def _nothing_found(sources: Sequence[str | Path], photos: Photos) -> str:
-    names = ", ".join(str(source) for source in sources)
-    left_out = "".join(f"; {remark}" for remark in photos.remarks)
-    if not photos.skipped:
-        return f"no photos under {names}{left_out}"
-    first = photos.skipped[0]
-    return f"no readable photo under {names}; {len(photos.skipped)} skipped, the first: {first.path}: {first.reason}{left_out}"

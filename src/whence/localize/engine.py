@@ -7,7 +7,7 @@ import numpy as np
 from whence.index.ann import EXACT_BELOW, AnnIndex, make_codes
 from whence.index.flat import FlatIndex
 from whence.index.store import Store
-from whence.types import Index
+from whence.index.vectors import Index
 
 ENGINE_BLOB = "engine"
 FLAT = "flat"

@@ -9,9 +9,11 @@ from typing import Any
 
 from whence.errors import UnreadableImage
 from whence.localize.position import estimate_position, position_of_accepted, spacing_at
-from whence.localize.rerank import Arrays, PreparedPhotos, Reranked, RerankOptions, describe_for_rerank, rerank
+from whence.localize.prepared_photos import Arrays, PreparedPhotos
+from whence.localize.rerank import Reranked, describe_for_rerank, rerank
+from whence.localize.rerank_options import RerankOptions
 from whence.localize.retrieve import Around, Retriever
-from whence.localize.verify import verify
+from whence.localize.verify import agreements_of, least_confidence, verify
 from whence.models.descriptor import Described, DescriptorModel
 from whence.models.views import QueryViews
 from whence.types import BestGuess, Calibration, Candidate, Position
@@ -29,6 +31,8 @@ class Judge:
     prepared: PreparedPhotos | None = None
     calibration: Calibration | None = None
     """None gives the place of the first candidate, whether or not it is right."""
+    unverified_reason: str = ""
+    """Why there is no calibration although verified answers were asked for."""
     views: QueryViews | None = None
     """How queries are looked at; None as the model's card says."""
     first_stage: tuple[float, ...] = ()
@@ -42,8 +46,21 @@ class Judge:
             else describe_for_rerank(self.model, queries, self.prepared, views=self.views)
         )
 
-    def answer(self, query: str, described: Described, *, k: int, around: Around | None, seconds: dict[str, float]) -> Position:
-        """The answer for one query; `seconds` is extended by stage."""
+    def answer(
+        self,
+        query: str,
+        described: Described,
+        *,
+        k: int,
+        around: Around | None,
+        seconds: dict[str, float],
+        content: str = "",
+    ) -> Position:
+        """The answer for one query; `seconds` is extended by stage.
+
+        A photo of the database with the very same bytes, whose hash is `content`, is what it shows, also where nothing can be
+        matched: a blank wall, a dark corridor.
+        """
         started = time.perf_counter()
         if described.crops is not None and self.views is not None:
             weight = self.views.vote_weight
@@ -57,7 +74,15 @@ class Judge:
             reranked = self.compare(candidates, described.local or {})
             candidates, reason, sure = reranked.candidates, reranked.reason, reranked.sure
             seconds["rerank"] = time.perf_counter() - started
-        return self.judge(query, candidates, seconds=seconds, reason=reason, sure=sure)
+        same = next((one for one in candidates if content and self._content(one) == content), None)
+        if same is not None:
+            others = (one for one in candidates if one is not same)
+            candidates = tuple(replace(one, rank=rank) for rank, one in enumerate((same, *others), start=1))
+        return self.judge(query, candidates, seconds=seconds, reason=reason, sure=sure, is_same_file=same is not None)
+
+    def _content(self, candidate: Candidate) -> str:
+        found: bytes = self.retriever.photos.columns["content"][candidate.row]
+        return found.decode()
 
     def compare(self, candidates: tuple[Candidate, ...], query: Arrays) -> Reranked:
         """The candidates in the order of what the scorer finds of them, as the options say.
@@ -80,11 +105,12 @@ class Judge:
         seconds: dict[str, float],
         reason: str = "",
         sure: float | None = None,
+        is_same_file: bool = False,
     ) -> Position:
         """The answer that candidates in their final order give.
 
         Where comparing ended early, `sure` is the probability that a candidate is right: the confidence is no larger, because those
-        that were not compared seem to show nothing.
+        that were not compared seem to show nothing. `is_same_file`: the first candidate is the query itself.
         """
         if self.calibration is None:
             plain = estimate_position(candidates)
@@ -95,16 +121,26 @@ class Judge:
                 heading_deg=plain.heading_deg,
                 candidates=candidates,
                 seconds=seconds,
-                reason=reason,
+                reason="; ".join(filter(None, (reason, self.unverified_reason))),
             )
         started = time.perf_counter()
-        judged, verification = verify(candidates, self.calibration, at_most=sure)
+        judged, verification = verify(
+            candidates,
+            self.calibration,
+            at_most=sure,
+            agreements=agreements_of(candidates, self.prepared),
+            is_same_file=is_same_file,
+        )
         seconds["verify"] = time.perf_counter() - started
         if not judged:
             return Position(query, "unknown", seconds=seconds, reason=verification.reason, is_verified=True)
-        found = position_of_accepted(judged, spacing_m=self._spacing(judged[0]))
+        answered = self._placed(judged) if judged[0].point is None else None
+        if answered is None and verification.is_accepted:
+            answered = judged[0]
+        shown = answered or judged[0]
+        found = position_of_accepted((shown, *(one for one in judged if one is not shown)), spacing_m=self._spacing(shown))
         radius = None if found.point is None else self.calibration.radius_factor * found.scale_m
-        if not verification.is_accepted:
+        if answered is None:
             guess = BestGuess(judged[0].photo, found.point, radius, verification.confidence)
             return Position(
                 query,
@@ -122,11 +158,19 @@ class Judge:
             point=found.point,
             radius_m=radius,
             heading_deg=found.heading_deg,
-            confidence=verification.confidence,
+            confidence=answered.confidence,
             candidates=judged,
             seconds=seconds,
             reason=reason,
             is_verified=True,
+        )
+
+    def _placed(self, judged: Sequence[Candidate]) -> Candidate | None:
+        """The first candidate with coordinates that would be accepted by itself: where the best match has none, it says where."""
+        assert self.calibration is not None
+        return next(
+            (one for one in judged if one.point is not None and (one.confidence or 0.0) >= least_confidence(one, self.calibration)),
+            None,
         )
 
     def _spacing(self, first: Candidate) -> float:

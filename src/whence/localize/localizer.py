@@ -10,22 +10,25 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
+from PIL import Image
 
+from whence.data.images import as_source, content_hash
 from whence.data.photos import Photos
-from whence.errors import BadOption, UnreadableImage
+from whence.errors import BadOption, CalibrationMismatch, UnreadableImage
 from whence.index.store import Store
 from whence.localize.build import STATE_BLOB, BuildReport, build_database, finish_refit
 from whence.localize.engine import open_engine
 from whence.localize.judge import Judge
 from whence.localize.maintain import refresh_database
-from whence.localize.rerank import PreparedPhotos, RerankOptions
+from whence.localize.prepared_photos import PreparedPhotos
+from whence.localize.rerank_options import RerankOptions
 from whence.localize.retrieve import Around, Retriever
 from whence.localize.verify import find_calibration, key_of, with_min_confidence
 from whence.models.descriptor import DescriptorModel, load_model
 from whence.models.views import QueryViews
-from whence.runtime import progress
+from whence.runtime import in_batches, progress
 from whence.settings import BuildOptions
-from whence.types import Calibration, Candidate, Position
+from whence.types import Candidate, Position
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,8 @@ class LocateOptions:
     rerank: RerankOptions | None = field(default_factory=RerankOptions)
     """None leaves the candidates as retrieved; then nothing can be verified either."""
     is_verified: bool = True
-    """Whether an answer is given only where the first candidate is the place with a calibrated probability."""
+    """Whether an answer is given only where the first candidate is the place with a calibrated probability. Where nothing
+    calibrated the evidence the best match is given all the same, as not verified."""
     calibration: Path | None = None
     """A calibration file instead of the database's own or the packaged one."""
     min_confidence: float | None = None
@@ -46,6 +50,12 @@ class LocateOptions:
     def __post_init__(self) -> None:
         if self.is_verified and self.rerank is None:
             raise BadOption("verification needs the evidence of re-ranking: name a scorer, or do not verify")
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether something was asked for that only a calibration can give."""
+        is_early = self.rerank is not None and self.rerank.when_unsure is not None
+        return is_early or self.calibration is not None or self.min_confidence is not None
 
 
 RETRIEVE_ONLY = LocateOptions(rerank=None, is_verified=False)
@@ -110,25 +120,29 @@ class Localizer:
 
     def locate(
         self,
-        query: str | Path | bytes | np.ndarray,
+        query: str | Path | bytes | np.ndarray | Image.Image,
         *,
         k: int = 20,
         around: Around | None = None,
         options: LocateOptions | None = None,
     ) -> Position:
-        """Where the photo was taken, with the `k` best candidates. `query` is a file, its bytes, or RGB pixels (H, W, 3) uint8.
+        """Where the photo was taken, with the `k` best candidates. `query` is a file, its bytes, pixels uint8 (RGB, RGBA or
+        grey), or a picture of Pillow.
 
         By default the candidates are compared with the query and the answer is `unknown` unless the best one is the place with a
         calibrated probability; `RETRIEVE_ONLY` takes the best match as it is. Raises `UnreadableImage` for a file that cannot be
-        read, and `CalibrationMismatch` where nothing can be verified.
+        read, and `CalibrationMismatch` as `judge` does.
         """
         judge = self.judge(options)
         started = time.perf_counter()
-        result = next(judge.describe([query]))
+        source = as_source(query)
+        result = next(judge.describe([source]))
         if isinstance(result, UnreadableImage):
             raise result
         name = str(query) if isinstance(query, str | Path) else "<image>"
-        return judge.answer(name, result, k=k, around=around, seconds={"describe": time.perf_counter() - started})
+        content = "" if isinstance(source, np.ndarray) else content_hash(source)
+        seconds = {"describe": time.perf_counter() - started}
+        return judge.answer(name, result, k=k, around=around, seconds=seconds, content=content)
 
     def locate_many(
         self,
@@ -142,15 +156,18 @@ class Localizer:
         """One position per query file, in order; a file that cannot be read gives status `unknown` and the reason."""
         judge = self.judge(options)
         with progress("locating photos", total=len(queries), show=show_progress) as advance:
-            started = time.perf_counter()
-            for query, result in zip(queries, judge.describe(queries), strict=True):
-                seconds = {"describe": time.perf_counter() - started}
-                if isinstance(result, UnreadableImage):
-                    yield Position(str(query), "unknown", reason=str(result))
-                else:
-                    yield judge.answer(str(query), result, k=k, around=around, seconds=seconds)
-                advance(1)
+            for batch in in_batches(queries, self.model.batch_size):
                 started = time.perf_counter()
+                described = list(judge.describe(batch))
+                # Photos of a batch are described together: each is said to have taken its share.
+                share = (time.perf_counter() - started) / len(batch)
+                for query, result in zip(batch, described, strict=True):
+                    if isinstance(result, UnreadableImage):
+                        yield Position(str(query), "unknown", reason=str(result))
+                    else:
+                        content = content_hash(query)
+                        yield judge.answer(str(query), result, k=k, around=around, seconds={"describe": share}, content=content)
+                    advance(1)
 
     def prepared(self, options: RerankOptions) -> PreparedPhotos:
         """What the scorer of the options needs of the database's photos."""
@@ -162,17 +179,38 @@ class Localizer:
         return made
 
     def judge(self, options: LocateOptions | None = None) -> Judge:
-        """The stages after description, as `locate` runs them. Raises `CalibrationMismatch` where nothing can be verified."""
+        """The stages after description, as `locate` runs them.
+
+        Where nothing calibrated the evidence the answers are not verified, and say why. Raises `CalibrationMismatch` for a
+        calibration file of other settings, for a least confidence without a calibration, and where comparing is to end early
+        without one.
+        """
         options = options or LocateOptions()
-        prepared = None if options.rerank is None else self.prepared(options.rerank)
-        calibration: Calibration | None = None
-        first_stage: tuple[float, ...] = ()
-        if options.rerank is not None and prepared is not None and (options.is_verified or options.rerank.when_unsure is not None):
-            key = key_of(self.model.card.card_id, prepared)
-            found = find_calibration(key, store=self.store, file=options.calibration)
-            first_stage = found.first_stage
-            calibration = with_min_confidence(found, options.min_confidence) if options.is_verified else None
-        return Judge(self.model, self.retriever, options.rerank, prepared, calibration, options.views, first_stage)
+        if options.rerank is None:
+            return Judge(self.model, self.retriever, views=options.views)
+        prepared, found, reason = self.prepared(options.rerank), None, ""
+        if options.is_verified or options.rerank.when_unsure is not None:
+            try:
+                key = key_of(self.model.card.card_id, prepared)
+                found = find_calibration(key, store=self.store, file=options.calibration)
+            except CalibrationMismatch as error:
+                if options.needs_calibration:
+                    raise
+                reason = f"not verified: {error}"
+        calibration = with_min_confidence(found, options.min_confidence) if found is not None and options.is_verified else None
+        return Judge(
+            self.model,
+            self.retriever,
+            options.rerank,
+            prepared,
+            calibration,
+            reason,
+            options.views,
+            () if found is None else found.first_stage,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Localizer of {str(self.store.path)!r}: {len(self.photos)} photos, described by {self.model.name}>"
 
     def close(self) -> None:
         self.store.close()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,48 +23,125 @@ from whence.localize.build import (
     aside_of,
     finish_refit,
     open_or_create,
-    source_names,
-    stored_path,
     tidy,
 )
+from whence.localize.sources import MissingFolder, is_there, is_under, missing_folders, source_files, source_names, stored_path
 from whence.models.descriptor import load_model
 from whence.runtime import atomic_write
 from whence.settings import BuildOptions
 from whence.types import SkippedPhoto
 
+HOW_TO_GO_ON = (
+    "If they were moved, say where to: whence index --moved OLD=NEW. If they are gone: whence index --refresh --yes-remove."
+)
+
+
+class Moved(NamedTuple):
+    """What `move_photos` did."""
+
+    num_photos: int
+    """Photos that lie elsewhere now."""
+    num_there: int
+    """Those of them that were found there."""
+
+
 STATE_FILE = "descriptor-state.npz"
 SETTINGS_FILE = "database.json"
 
 
-def refresh_database(path: str | Path, *, show_progress: bool | None = None) -> BuildReport:
+def refresh_database(path: str | Path, *, removes_missing: bool = False, show_progress: bool | None = None) -> BuildReport:
     """Bring a database up to date with the folders it was made from: new and changed photos are described, vanished ones go.
 
-    A photo that is there but can no longer be read keeps its row and is reported. Raises `NoPhotos` where no source is left.
+    A photo that is there but can no longer be read keeps its row and is reported. The photos of a folder that is not there, or
+    holds none of them any more (a disk that is not mounted), are kept and the folder is reported, unless `removes_missing`. Raises
+    `NoPhotos` where every folder is so.
     """
     started = time.perf_counter()
     folder = Path(path)
     with Store.open(folder, writable=True) as store:
-        sources = [str(store.path.parent / name) for name in store.options.get("sources", [])]
-        present = [source for source in sources if os.path.lexists(source)]
-        if not present:
-            raise NoPhotos(f"none of the folders {str(folder)!r} was made from is there any more: {', '.join(sources) or 'none'}")
+        before = store.photos
+        sources = source_files(store.options.get("sources", []), store.path)
+        present = [source for source in sources if is_there(source)]
         options = BuildOptions(**store.options["build"])
-        photos = scan_photos(*present, known=store.photos, show_progress=show_progress, allow_null_island=options.allow_null_island)
+        photos = scan_photos(*present, known=before, show_progress=show_progress, allow_null_island=options.allow_null_island)
+        missing = [] if removes_missing else missing_folders(before, sources, found=photos)
+        files = [os.path.normpath(store.path.absolute().parent / name) for name in before.paths]
+        is_gone = np.array([not os.path.lexists(file) for file in files], bool)
+        is_renamed = bool(set(before.content.tolist()).intersection(photos.content.tolist()))
+        if not removes_missing and (not present or (len(before) and is_gone.all() and not is_renamed)):
+            raise NoPhotos(_nothing_left(folder, missing or sources))
+        if removes_missing and len(present) < len(sources):
+            store.set_options({**store.options, "sources": source_names(present, store.path)})
         model = load_model(options.model, options=options.model_options)
-        gone = [name for name in store.photos.paths if not os.path.lexists(store.path.parent / name)]
-        return Build(store, model, options, show_progress=show_progress).run(photos, started=started, gone=gone)
+        is_kept = is_under(files, [one.folder for one in missing])
+        gone = [before.paths[row] for row in np.flatnonzero(is_gone & ~is_kept)]
+        build = Build(store, model, options, show_progress=show_progress)
+        return build.run(photos, started=started, gone=gone, missing=missing)
 
 
-def refit_database(path: str | Path, *, show_progress: bool | None = None) -> BuildReport:
+def _nothing_left(folder: Path, missing: Sequence[MissingFolder | str]) -> str:
+    what = "; ".join(map(str, missing)) or "it names no folder"
+    return (
+        f"photos that {str(folder)!r} was made from are not there any more ({what}); everything is kept. Is a disk not mounted? "
+        f"{HOW_TO_GO_ON}"
+    )
+
+
+def move_photos(path: str | Path, old: str | Path, new: str | Path) -> Moved:
+    """Tell a database that the folder `old`, or the file, lies at `new` now. Nothing is described again; how many photos it had.
+
+    `old` is a path on this machine, or as the database names it. Raises `NoPhotos` where the database has no photos under `old`, or
+    none of them is under `new`.
+    """
+    with Store.open(path, writable=True) as store:
+        before, top = store.photos, store.path.absolute().parent
+        old_file, new_file = (os.path.normpath(top / str(old)), os.path.abspath(new))
+        if not _rows_under(before, old_file):
+            old_file = os.path.abspath(old)
+        rows = _rows_under(before, old_file)
+        if not rows:
+            raise NoPhotos(
+                f"{str(path)!r} has no photos under {str(old)!r}; its photos are like {before.paths[0] if len(before) else ''!r}"
+            )
+        files = [new_file + os.path.normpath(before.file(row).absolute())[len(old_file) :] for row in rows]
+        num_there = sum(map(os.path.lexists, files))
+        if not num_there:
+            raise NoPhotos(
+                f"none of the {len(rows)} photos of {old_file!r} is under {new_file!r}, for example {files[0]!r}; "
+                "nothing was changed"
+            )
+        names = [stored_path(file, store.path) for file in files]
+        moved = before.select(np.array(rows))
+        store.replace_photos([before.paths[row] for row in rows], Photos(names, moved.columns, root=before.root))
+        sources = source_files(store.options.get("sources", []), store.path)
+        kept = [
+            new_file + source[len(old_file) :] if (source + os.sep).startswith(old_file + os.sep) else source for source in sources
+        ]
+        if not is_under(files, kept).all():
+            kept.append(new_file)
+        store.set_options({**store.options, "sources": sorted(dict.fromkeys(source_names(kept, store.path)))})
+        tidy(store)
+        return Moved(len(rows), num_there)
+
+
+def _rows_under(photos: Photos, folder: str) -> list[int]:
+    files = [os.path.normpath(photos.file(row).absolute()) for row in range(len(photos))]
+    return [row for row, file in enumerate(files) if file == folder or file.startswith(folder.rstrip(os.sep) + os.sep)]
+
+
+def refit_database(path: str | Path, *, removes_missing: bool = False, show_progress: bool | None = None) -> BuildReport:
     """Fit the descriptor again on all photos of the database and describe all of them again.
 
     The new database is made beside the old one (resumable: run it again) and takes its place at the end; photos whose files
-    are gone are left out and reported.
+    are gone are left out and reported. Raises `NoPhotos` where a whole folder is missing, unless `removes_missing`.
     """
     started = time.perf_counter()
     folder = Path(path)
     with Store.open(folder) as old:
         photos, settings = old.photos, old.options
+        lost = [] if removes_missing else missing_folders(photos, source_files(settings.get("sources", []), old.path))
+    if lost:
+        raise NoPhotos(_nothing_left(folder, lost))
     options = BuildOptions(**settings["build"])
     model = load_model(options.model, options=options.model_options)
     there = np.array([os.path.lexists(photos.file(i)) for i in range(len(photos))], bool)
@@ -84,12 +162,23 @@ def refit_database(path: str | Path, *, show_progress: bool | None = None) -> Bu
 def remove_photos(path: str | Path, photos: Iterable[str | Path]) -> int:
     """Take photos out of a database, by their path on disk or as the database names them; how many were there."""
     with Store.open(path, writable=True) as store:
-        named = set(store.photos.paths)
-        wanted = [str(name) if str(name) in named else stored_path(os.path.abspath(name), store.path) for name in photos]
-        num_removed = store.remove(wanted)
+        num_removed = store.remove(list(_stored_names(store, photos)))
         if num_removed:
             tidy(store)
         return num_removed
+
+
+def unknown_photos(path: str | Path, photos: Iterable[str | Path]) -> tuple[str, ...]:
+    """Those of the photos, named as for `remove_photos`, that the database does not have."""
+    with Store.open(path) as store:
+        known = set(store.photos.paths)
+        return tuple(str(given) for name, given in _stored_names(store, photos).items() if name not in known)
+
+
+def _stored_names(store: Store, photos: Iterable[str | Path]) -> dict[str, str | Path]:
+    """What the database calls photos, and how each was named."""
+    known = set(store.photos.paths)
+    return {str(name) if str(name) in known else stored_path(os.path.abspath(name), store.path): name for name in photos}
 
 
 def merge_databases(path: str | Path, other: str | Path) -> int:

@@ -13,9 +13,10 @@ from whence.data.photos import Photos
 from whence.errors import UnreadableImage
 from whence.index.store import Store
 from whence.localize.localizer import Localizer
-from whence.localize.rerank import Arrays, PreparedPhotos, RerankOptions
+from whence.localize.prepared_photos import Arrays, PreparedPhotos
+from whence.localize.rerank_options import RerankOptions
 from whence.models.descriptor import read_as
-from whence.runtime import in_batches, map_threads, progress
+from whence.runtime import in_batches, map_threads, progress, told_when_stopped
 from whence.types import SkippedPhoto
 
 COMMIT_PHOTOS = 64
@@ -58,7 +59,11 @@ def prepare_photos(path: str | Path, *, options: RerankOptions, show_progress: b
     with Store.open(path, writable=True) as store:
         is_known = np.any([store.has_cache(name, keys) for name in prepared.cache_ids], axis=0)
         pending = np.flatnonzero(~is_known).tolist()
-        with progress(f"preparing photos for {options.scorer}", total=len(pending), show=show_progress) as advance:
+        kept = f"photos prepared until now are kept in {str(path)!r}; run the same command again to go on"
+        with (
+            told_when_stopped(kept),
+            progress(f"preparing photos for {options.scorer}", total=len(pending), show=show_progress) as advance,
+        ):
             for batch in in_batches(pending, COMMIT_PHOTOS):
                 done: dict[str, Arrays] = {}
                 for i, result in zip(batch, _prepare_each(prepared, [int(rows[i]) for i in batch]), strict=True):

@@ -1,88 +1,25 @@
 """Re-ranking: candidates in the order of what a pair scorer finds, within a budget.
 
 The database's side of each pair comes from the arrays the database keeps, else it is made from the photo when needed; a few are
-remembered between queries.
+remembered between queries (`whence.localize.prepared_photos`).
 """
 
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
-from types import MappingProxyType
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from whence.data.photos import Photos
-from whence.errors import BadOption, CalibrationMismatch, UnreadableImage
-from whence.index.store import Store
+from whence.errors import CalibrationMismatch, UnreadableImage
+from whence.localize.prepared_photos import Arrays, PreparedPhotos
+from whence.localize.rerank_options import RerankOptions
 from whence.localize.unsure import sure_features, sure_probability
-from whence.matching.chain import ChainScorer, StagedArrays, check_chain_options, options_of
-from whence.models.descriptor import Described, DescriptorModel, Source, read_as
+from whence.models.descriptor import Described, DescriptorModel
 from whence.models.views import QueryViews
-from whence.models.vlad import Vlad
-from whence.registry import ModelCard, build, get_card
-from whence.settings import NO_OPTIONS, is_chain, parse_stages
-from whence.types import Candidate, PairEvidence, PairScorer
-
-Arrays = Mapping[str, np.ndarray]
-REMEMBERED_BYTES = 256_000_000
-"""What prepared photos that the database does not keep may take in memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class RerankOptions:
-    """How, how many, how long."""
-
-    scorer: str = "inliers"
-    """A registered scorer, or a chain: "geowarp:100,inliers:10"."""
-    num_candidates: int = 20
-    """Candidates that are compared with the query; those after them keep their order."""
-    max_seconds: float | None = None
-    """Seconds per query after which no further candidate is compared; None for no limit."""
-    scorer_options: Mapping[str, Any] = field(default_factory=dict)
-    """The scorer's own settings; those of a chain begin with the scorer's name and a dot."""
-    when_unsure: float | None = None
-    """Candidates are compared one by one until one is right with this probability; None to compare all."""
-
-    def __post_init__(self) -> None:
-        get_card(self.scorer, kind="scorer")
-        if self.num_candidates < 1:
-            raise BadOption(f"re-ranking compares at least 1 candidate, not {self.num_candidates}")
-        if self.max_seconds is not None and not self.max_seconds > 0:
-            raise BadOption(f"re-ranking needs more than {self.max_seconds} seconds")
-        if self.when_unsure is not None and not 0 < self.when_unsure < 1:
-            raise BadOption(f"a probability lies between 0 and 1, not {self.when_unsure}")
-
-    @property
-    def stages(self) -> tuple[RerankOptions, ...]:
-        """One record per stage of a chain; empty where there is a single scorer."""
-        if not is_chain(self.scorer):
-            return ()
-        return tuple(
-            RerankOptions(stage.scorer, stage.num_candidates, stage.max_seconds, options_of(stage, self.scorer_options))
-            for stage in parse_stages(self.scorer)
-        )
-
-
-def rerank_options(
-    scorer: str,
-    *,
-    num_candidates: int = 20,
-    max_seconds: float | None = None,
-    scorer_options: Mapping[str, Any] = NO_OPTIONS,
-    when_unsure: float | None = None,
-) -> RerankOptions:
-    """The options that a person states; of a chain the first stage says how many candidates there are."""
-    if is_chain(scorer):
-        if max_seconds is not None:
-            raise BadOption("the seconds of a chain stand with its stages, as in inliers:10:0.5s")
-        num_candidates = parse_stages(scorer)[0].num_candidates
-        check_chain_options(parse_stages(scorer), scorer_options)
-    return RerankOptions(scorer, num_candidates, max_seconds, scorer_options, when_unsure)
+from whence.types import Candidate, PairEvidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,137 +31,6 @@ class Reranked:
     reason: str = ""
     sure: float | None = None
     """Probability that a candidate is right, where it was so large that those after it were not compared."""
-
-
-class PreparedPhotos:
-    """A scorer, and what it prepares of the photos of one collection: kept in the database, remembered, or made now."""
-
-    def __init__(
-        self,
-        scorer: PairScorer,
-        card: ModelCard,
-        photos: Photos,
-        *,
-        store: Store | None = None,
-        given: Mapping[str, Arrays] = MappingProxyType({}),
-    ) -> None:
-        self.scorer, self.card, self.photos, self.store, self.given = scorer, card, photos, store, given
-        self.is_shared = False
-        """Whether a model's own local descriptors are what the scorer prepares."""
-        self.cache_ids: tuple[str, ...] = (cache_id(card, scorer),)
-        self.stages: tuple[PreparedPhotos, ...] = ()
-        """Of a chain, each stage's own."""
-        self.like: PreparedPhotos | None = None
-        """An earlier stage of the chain that prepares the very same."""
-        self._remembered: OrderedDict[bytes, Arrays | None] = OrderedDict()
-        self._num_remembered_bytes = 0
-
-    @classmethod
-    def for_model(
-        cls, options: RerankOptions, model: DescriptorModel, photos: Photos, *, store: Store | None = None
-    ) -> PreparedPhotos:
-        """For the scorer of the options; the model's own local descriptors are used where they are what it would prepare."""
-        prepared = cls.for_options(options, photos, store=store)
-        for one in prepared.stages or (prepared,):
-            one.is_shared = shares_local(model, one.scorer, one.card)
-            if one.is_shared:
-                one.cache_ids = (f"{model.card.card_id}.local", *one.cache_ids)
-        return prepared
-
-    @classmethod
-    def for_options(cls, options: RerankOptions, photos: Photos, *, store: Store | None = None) -> PreparedPhotos:
-        """For the scorer of the options, whatever found the candidates."""
-        stages = tuple(cls.for_options(stage, photos, store=store) for stage in options.stages)
-        if stages:
-            scorer: PairScorer = ChainScorer(parse_stages(options.scorer), tuple(stage.scorer for stage in stages))
-        else:
-            scorer = build("scorer", options.scorer, options=options.scorer_options)
-        prepared = cls(scorer, get_card(options.scorer, kind="scorer"), photos, store=store)
-        prepared.stages = _linked(stages)
-        return prepared
-
-    def over(
-        self, photos: Photos, *, store: Store | None = None, given: Mapping[str, Arrays] = MappingProxyType({})
-    ) -> PreparedPhotos:
-        """The same scorer for another collection. `given`: arrays that are there already, by content."""
-        other = PreparedPhotos(self.scorer, self.card, photos, store=store, given=given)
-        other.is_shared, other.cache_ids = self.is_shared, self.cache_ids
-        stages = (stage.over(photos, store=store, given=given if stage.is_shared else {}) for stage in self.stages)
-        other.stages = _linked(tuple(stages))
-        return other
-
-    def of_image(self, source: Source) -> Arrays:
-        """What the scorer prepares of a photo or of pixels. Raises `UnreadableImage`."""
-        if self.like is not None:
-            return self.like.of_image(source)
-        if self.stages:
-            return dict(StagedArrays([partial(stage.of_image, source) for stage in self.stages]))
-        return self.scorer.prepare(read_as(source, self.card.preprocessing))
-
-    def of_row(self, row: int) -> Arrays | None:
-        """What the scorer prepares of a photo of the collection; None where it cannot be read.
-
-        Of a chain each stage's arrays are made when it asks for them.
-        """
-        if self.like is not None:
-            return self.like.of_row(row)
-        if self.stages:
-            staged = StagedArrays([partial(stage.of_row, row) for stage in self.stages])
-            return None if staged.part(0) is None else staged
-        content = self.photos.columns["content"][row]
-        if content in self._remembered:
-            self._remembered.move_to_end(content)
-            return self._remembered[content]
-        arrays = self._kept(content.decode())
-        if arrays is None:
-            arrays = self._make(row)
-            self._remember(content, arrays)
-        return arrays
-
-    def _remember(self, content: bytes, arrays: Arrays | None) -> None:
-        self._remembered[content] = arrays
-        self._num_remembered_bytes += _num_bytes(arrays)
-        while self._num_remembered_bytes > REMEMBERED_BYTES and len(self._remembered) > 1:
-            self._num_remembered_bytes -= _num_bytes(self._remembered.popitem(last=False)[1])
-
-    def _kept(self, content: str) -> Arrays | None:
-        if content in self.given or self.store is None:
-            return self.given.get(content)
-        found = (self.store.read_cache(name, content) for name in self.cache_ids)
-        return next((arrays for arrays in found if arrays is not None), None)
-
-    def _make(self, row: int) -> Arrays | None:
-        try:
-            return self.of_image(self.photos.file(row))
-        except UnreadableImage:
-            return None
-
-
-def _linked(stages: tuple[PreparedPhotos, ...]) -> tuple[PreparedPhotos, ...]:
-    """The stages, each that prepares the same as an earlier one pointing to it."""
-
-    def kind(stage: PreparedPhotos) -> tuple[object, ...]:
-        return stage.scorer.key.split("/")[0], stage.card.preprocessing
-
-    for place, stage in enumerate(stages):
-        stage.like = next((earlier for earlier in stages[:place] if kind(earlier) == kind(stage)), None)
-    return stages
-
-
-def _num_bytes(arrays: Arrays | None) -> int:
-    return 0 if arrays is None else sum(array.nbytes for array in arrays.values())
-
-
-def cache_id(card: ModelCard, scorer: PairScorer) -> str:
-    """The name under which a database keeps what a scorer prepares."""
-    return f"{card.card_id}.{scorer.key.split('/')[0]}"
-
-
-def shares_local(model: DescriptorModel, scorer: PairScorer, card: ModelCard) -> bool:
-    """Whether the model's own local descriptors are what the scorer would prepare: same extractor, same size of the image."""
-    if not isinstance(model.descriptor, Vlad) or model.card.preprocessing != card.preprocessing:
-        return False
-    return getattr(scorer, "extractor", None) == model.descriptor.extractor
 
 
 def rerank(

@@ -9,8 +9,9 @@ import numpy as np
 from whence.data.photos import Photos
 from whence.errors import BadOption
 from whence.geo import to_earth_centred
+from whence.index.vectors import Index
 from whence.models.views import merge_crops
-from whence.types import Candidate, GeoPoint, Index, Neighbors
+from whence.types import Candidate, GeoPoint, Neighbors
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,23 +114,23 @@ def fit_geometry(
 
 
 def reject_reason(matrix: np.ndarray, points0: np.ndarray, model: GeometryModel) -> str:
-    """Why a 3 x 3 model that fits points (M, 2) of the first image is refused; empty where it is not."""
+    """Why a 3 x 3 model that fits points (M, 2) of the first image is refused; empty where it is not.
+
+    A homography keeps the sense of rotation at a point where det(H) / w^3 is positive, w being the third homogeneous coordinate of
+    the point's image (Hartley and Zisserman, Multiple View Geometry, 2nd edition, section 21.1). It has to hold wherever something
+    was found; beyond, an oblique wall has a horizon, and what lies behind it does not count.
+    """
     if not np.isfinite(matrix).all():
         return "the model is not finite"
     if model == "fundamental":
         return "" if np.linalg.matrix_rank(matrix, tol=1e-12) >= 2 else "the fundamental matrix is degenerate"
-    if np.linalg.det(matrix[:2, :2]) <= 0:
-        return "the model mirrors the image"
-    low, high = points0.min(axis=0), points0.max(axis=0)
-    corners = np.array([low, [high[0], low[1]], high, [low[0], high[1]], (low + high) / 2])
-    depths = corners @ matrix[2, :2] + matrix[2, 2]
-    if (depths <= 0).any() and (depths >= 0).any():
+    depths = points0 @ matrix[2, :2] + matrix[2, 2]
+    if not ((depths > 0).all() or (depths < 0).all()):
         return "the model folds the image"
-    for corner in corners:
-        stretch = np.linalg.svd(jacobian(matrix, corner), compute_uv=False)
-        # At the rim an oblique wall may be stretched more than in the middle; there only the sense of rotation counts.
-        if np.linalg.det(jacobian(matrix, corner)) <= 0:
-            return "the model mirrors a part of the image"
+    if np.linalg.det(matrix) * np.sign(depths[0]) <= 0:
+        return "the model mirrors the image"
+    # The points lie on one side of the horizon, and so does their mean.
+    stretch = np.linalg.svd(jacobian(matrix, points0.mean(axis=0)), compute_uv=False)
     if stretch[0] > MAX_ANISOTROPY * stretch[1]:
         return "the model stretches the image too much one way"
     if not 1 / MAX_ZOOM < np.sqrt(stretch[0] * stretch[1]) < MAX_ZOOM:

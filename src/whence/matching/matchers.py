@@ -16,7 +16,16 @@ import numpy as np
 
 from whence.data.images import image_header, load_resized, shrink_smoothly
 from whence.errors import BadOption
+from whence.matching.evidence import (
+    LEAST_CONFIDENCE,
+    LEAST_SURPRISE,
+    NOISE_INLIERS,
+    PairCalibration,
+    find_pair_calibration,
+    surprise_of,
+)
 from whence.matching.geometry import (
+    Geometry,
     GeometryMethod,
     GeometryModel,
     GeometrySettings,
@@ -50,9 +59,11 @@ class Pairs(NamedTuple):
 def match_descriptors(descriptors0: np.ndarray, descriptors1: np.ndarray, *, ratio: float = DEFAULT_RATIO) -> Pairs:
     """Mutual nearest neighbours of unit vectors (N0, D) and (N1, D) that pass the ratio test on Euclidean distances.
 
-    The second nearest is looked for among the second image's descriptors; with fewer than two of them nothing passes.
+    Of descriptors that are equally near the first counts. The second nearest is looked for among the second image's descriptors;
+    with fewer than two of them nothing passes. A ratio of 1 is no test: every mutual pair passes.
     """
-    if len(descriptors0) == 0 or len(descriptors1) < 2:
+    is_tested = ratio < 1
+    if len(descriptors0) == 0 or len(descriptors1) < (2 if is_tested else 1):
         return Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64))
     columns = np.ascontiguousarray(descriptors1.T)
     kept0, kept1, values = [], [], []
@@ -63,10 +74,12 @@ def match_descriptors(descriptors0: np.ndarray, descriptors1: np.ndarray, *, rat
         rows = np.arange(len(products))
         nearest = products.argmax(axis=1)
         first = products[rows, nearest]
-        products[rows, nearest] = -np.inf
-        second = products.max(axis=1)
-        # Squared distance of unit vectors is 2 - 2 s.
-        passed = np.flatnonzero(1 - first < ratio * ratio * (1 - second))
+        passed = rows
+        if is_tested:
+            products[rows, nearest] = -np.inf
+            second = products.max(axis=1)
+            # Squared distance of unit vectors is 2 - 2 s.
+            passed = np.flatnonzero(1 - first < ratio * ratio * (1 - second))
         kept0.append(start + passed)
         kept1.append(nearest[passed])
         values.append(first[passed])
@@ -146,8 +159,9 @@ class MatchOptions:
     ratio: float | None = None
     """None for the matcher's usual one."""
     geometry: GeometryModel = "homography"
-    is_upright: bool = True
-    """Whether both images are held upright; False also finds images turned against each other. For RootSIFT."""
+    is_upright: bool | None = None
+    """Whether both images are held upright (True), or may be turned against each other (False); None tries both and takes what is
+    less likely chance: oblique walls need the one, steep ones the other. For RootSIFT."""
     matcher: str = "rootsift-mnn"
     method: GeometryMethod = "magsac"
     """The robust estimator."""
@@ -162,33 +176,58 @@ class MatchOptions:
         if self.long_side_px < 16 or self.max_keypoints < 1:
             raise BadOption("images are matched at a long side of at least 16 pixels, with at least one keypoint")
 
-    def open_matcher(self) -> Matcher:
-        """The matcher of these options, with its weights. Raises `BadOption` for an option it does not have."""
+    def open_matchers(self) -> tuple[Matcher, ...]:
+        """The matcher of these options, with its weights; RootSIFT both ways where nothing says how the images are held.
+
+        Raises `BadOption` for an option that the matcher does not have.
+        """
         usual = MatchOptions()
         given = {name: getattr(self, name) for name in ("max_keypoints", "ratio", "is_upright", "weights")}
         chosen = {name: value for name, value in given.items() if value != getattr(usual, name)}
-        matcher: Matcher = build("matcher", self.matcher, options=chosen)
-        return matcher
+        if self.matcher != "rootsift-mnn" or self.is_upright is not None:
+            return (build("matcher", self.matcher, options=chosen),)
+        return tuple(build("matcher", self.matcher, options={**chosen, "is_upright": way}) for way in (True, False))
 
 
 def match_images(image0: Source, image1: Source, *, options: MatchOptions | None = None, matcher: Matcher | None = None) -> Match:
-    """Which points of two images belong together, in pixels of the originals.
+    """Which points of two images belong together, in pixels of the originals, and how probably both show the same thing.
 
-    Images are files, bytes or RGB pixels (H, W, 3) uint8. A `matcher` that is open already serves in place of the options'.
-    Raises `UnreadableImage`, `BadOption`, and what opening the matcher raises.
+    Images are files, bytes or RGB pixels (H, W, 3) uint8. A `matcher` that is open already serves in place of the options'; what it
+    finds has no calibrated probability. Raises `UnreadableImage`, `BadOption`, and what opening the matcher raises.
     """
     options = options or MatchOptions()
-    matcher = matcher or options.open_matcher()
+    matchers = options.open_matchers() if matcher is None else (matcher,)
     (shown0, size0), (shown1, size1) = (_read(image, options.long_side_px) for image in (image0, image1))
-    pairs = next(matcher.match(matcher.prepare(shown0), [matcher.prepare(shown1)]))
-    assert pairs is not None, "the second image was prepared"
     settings = GeometrySettings(model=options.geometry, method=options.method)
-    return as_match(pairs, size0_px=size0, size1_px=size1, settings=settings)
+    calibration = find_pair_calibration(options.matcher, options.geometry) if matcher is None else None
+    found = []
+    for one in matchers:
+        pairs = next(one.match(one.prepare(shown0), [one.prepare(shown1)]))
+        assert pairs is not None, "the second image was prepared"
+        found.append(as_match(pairs, size0_px=size0, size1_px=size1, settings=settings, calibration=calibration))
+    return max(found, key=lambda match: (match.is_match, match.surprise, match.num_matches))
 
 
-def as_match(pairs: PointPairs, *, size0_px: tuple[int, int], size1_px: tuple[int, int], settings: GeometrySettings) -> Match:
-    """Pairs with the geometry they agree on, in pixels of the originals, whose width and height are given."""
+def as_match(
+    pairs: PointPairs,
+    *,
+    size0_px: tuple[int, int],
+    size1_px: tuple[int, int],
+    settings: GeometrySettings,
+    calibration: PairCalibration | None = None,
+) -> Match:
+    """Pairs with the geometry they agree on, in pixels of the originals, whose width and height are given.
+
+    There is none where chance gives as much. Without a calibration its confidence is None.
+    """
     found = fit_geometry(pairs.points0, pairs.points1, size0_px=pairs.size0_px, size1_px=pairs.size1_px, settings=settings)
+    surprise = surprise_of(pairs, found.is_inlier, settings)
+    covered = smaller_coverage(pairs, found.is_inlier)
+    confidence = None if calibration is None else calibration.confidence(surprise, covered)
+    if found.matrix is not None:
+        found, confidence = _unless_chance(found, surprise, confidence)
+    elif confidence is not None:
+        confidence = 0.0
     return Match(
         points0=rescale_points(pairs.points0, scale=np.array(size0_px) / pairs.size0_px),
         points1=rescale_points(pairs.points1, scale=np.array(size1_px) / pairs.size1_px),
@@ -198,9 +237,25 @@ def as_match(pairs: PointPairs, *, size0_px: tuple[int, int], size1_px: tuple[in
         size0_px=size0_px,
         size1_px=size1_px,
         num_keypoints=pairs.num_keypoints,
-        coverage=smaller_coverage(pairs, found.is_inlier),
+        coverage=covered if found.matrix is not None else 0.0,
         reason=found.reason,
+        confidence=confidence,
+        surprise=surprise,
     )
+
+
+def _unless_chance(found: Geometry, surprise: float, confidence: float | None) -> tuple[Geometry, float | None]:
+    """The geometry and its confidence, where it says something; else none, and why."""
+    agreeing = f"{found.num_inliers} of {len(found.is_inlier)} matches agree"
+    nothing = np.zeros_like(found.is_inlier)
+    if found.num_inliers < NOISE_INLIERS:
+        return Geometry(None, nothing, f"{agreeing}, as of any two photos"), None if confidence is None else 0.0
+    if surprise < LEAST_SURPRISE:
+        return Geometry(None, nothing, f"{agreeing}, as chance may give"), None if confidence is None else min(confidence, 0.5)
+    if confidence is not None and confidence < LEAST_CONFIDENCE:
+        reason = f"{agreeing}: the same thing with a probability of {confidence:.2f} only, {LEAST_CONFIDENCE:.2g} is asked for"
+        return Geometry(None, nothing, reason), confidence
+    return found, confidence
 
 
 def smaller_coverage(pairs: PointPairs, is_inlier: np.ndarray) -> float:

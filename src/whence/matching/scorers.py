@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol, get_args
 import numpy as np
 
 from whence.errors import BadOption
+from whence.matching.evidence import NOISE_INLIERS, surprise_of
 from whence.matching.geometry import GeometryMethod, GeometryModel, GeometrySettings, fit_geometry
 from whence.matching.matchers import Arrays, MutualNearest, smaller_coverage
 from whence.matching.spatial import LevelPoints, SpatialScore, levels_score, rapid_score
@@ -38,7 +39,7 @@ class InlierScorer:
 
     matcher: Matcher = field(default_factory=MutualNearest)
     geometry: GeometrySettings = field(default_factory=GeometrySettings)
-    noise_inliers: int = 8
+    noise_inliers: int = NOISE_INLIERS
     """Fewer inliers than this any two photos may share: they say nothing and change no order."""
     stop_share: float = 0.25
     """A candidate with fewer matches than this share of the best one's inliers is not looked at further: it cannot win."""
@@ -67,15 +68,19 @@ class InlierScorer:
 
     def _judge(self, pairs: PointPairs, best: int) -> PairEvidence:
         num_matches, num_keypoints = len(pairs.points0), min(pairs.num_keypoints)
-        if num_matches < max(self.noise_inliers, self.stop_share * best):
-            return PairEvidence(0.0, num_matches, num_keypoints=num_keypoints, is_stopped=num_matches >= self.noise_inliers)
+        if num_matches < self.noise_inliers:
+            return PairEvidence(0.0, num_matches, num_keypoints=num_keypoints)
+        if num_matches < self.stop_share * best:
+            return PairEvidence(0.0, num_matches, num_inliers=None, num_keypoints=num_keypoints, is_stopped=True)
         found = fit_geometry(pairs.points0, pairs.points1, size0_px=pairs.size0_px, size1_px=pairs.size1_px, settings=self.geometry)
+        is_evidence = found.num_inliers >= self.noise_inliers
         return PairEvidence(
-            similarity=float(found.num_inliers) if found.num_inliers >= self.noise_inliers else 0.0,
+            similarity=float(found.num_inliers) if is_evidence else 0.0,
             num_matches=num_matches,
             num_inliers=found.num_inliers,
             coverage=smaller_coverage(pairs, found.is_inlier),
             num_keypoints=num_keypoints,
+            surprise=surprise_of(pairs, found.is_inlier, self.geometry) if is_evidence else None,
         )
 
 
@@ -177,7 +182,7 @@ def open_inliers(
     method: GeometryMethod = "magsac",
     threshold_px: float | None = None,
     max_iterations: int = 2000,
-    noise_inliers: int = 8,
+    noise_inliers: int = NOISE_INLIERS,
     stop_share: float = 0.25,
 ) -> InlierScorer:
     """The inlier scorer over a registered matcher. Raises `UnknownName`, `BadOption`, and what opening the matcher raises."""

@@ -53,6 +53,9 @@ class DescriptorModel:
         self.descriptor = descriptor
         self._options = dict(options or {})
 
+    def __repr__(self) -> str:
+        return f"<DescriptorModel {self.name}: {self.dim} dimensions{'' if self.is_fitted else ', not fitted yet'}>"
+
     @property
     def options(self) -> dict[str, Any]:
         """The options in force, for a database to remember: those given, and what a network chose by itself."""
@@ -75,6 +78,11 @@ class DescriptorModel:
     @property
     def is_fitted(self) -> bool:
         return self.descriptor.is_fitted
+
+    @property
+    def batch_size(self) -> int:
+        """Photos described together."""
+        return getattr(self.descriptor, "batch_size", BATCH_SIZE)
 
     @property
     def min_photos_to_fit(self) -> int:
@@ -141,12 +149,11 @@ class DescriptorModel:
             raise BadOption(f"{self.name} has no local descriptors to keep" + (" in a query mode" if views else ""))
         if views is not None and views.mode != "hard_resize" and self.preprocessing != self.card.preprocessing:
             raise BadOption(f"upstream_order goes with the query mode hard_resize, not {views.mode}")
-        batch_size = getattr(self.descriptor, "batch_size", BATCH_SIZE)
         read = self._read_or_error if views is None else partial(self._views_or_error, views=views)
         photos: list[tuple[np.ndarray, ...] | UnreadableImage] = []
         for photo in map_threads(read, sources):
             photos.append((photo,) if isinstance(photo, np.ndarray) else photo)
-            if len(photos) == batch_size:
+            if len(photos) == self.batch_size:
                 yield from self._describe_batch(photos, keep_local=keep_local, is_merged=views is not None and views.is_merged)
                 photos = []
         yield from self._describe_batch(photos, keep_local=keep_local, is_merged=views is not None and views.is_merged)

@@ -102,7 +102,10 @@ def _download_first(card: ModelCard, origins: tuple[Origin, ...], *, show_progre
     if not reachable or load_settings().offline:
         why = ", and offline is set" if reachable else ""
         raise MissingWeights(f"the weights of {card.name} are not on this machine{why}: {how_to_get(card, origins)}")
-    return _download_origin(reachable[0], show_progress=show_progress)
+    try:
+        return _download_origin(reachable[0], show_progress=show_progress)
+    except DownloadFailed as error:
+        raise DownloadFailed(error.address, f"{error.reason}. By hand: {how_to_get(card, origins)}") from None
 
 
 def weights_status(card: ModelCard) -> Status:

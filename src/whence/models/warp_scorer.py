@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from whence.data.images import shrink_smoothly
+from whence.data.pictures import WarpedPair
 from whence.errors import BadOption
 from whence.models.downloads import get_weights
 from whence.models.networks import normalise
@@ -31,7 +32,7 @@ from whence.models.warp_geometry import Sampling, frame, homography_to, into_qua
 from whence.models.warp_readouts import DenseMap, Storage, as_tensor, cells_of_images, cells_of_maps, dense_maps
 from whence.models.zoo import named_network
 from whence.registry import get_card
-from whence.types import PairEvidence, WarpedPair
+from whence.types import PairEvidence
 
 Readout = Literal["exact", "half", "features", "hybrid"]
 Computing = Literal["float32", "bfloat16"]

@@ -10,13 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
+from whence.data.cells import safe_cells
 from whence.data.photos import Photos
 from whence.data.pictures import write_picture
 from whence.errors import BadOption, UnreadableTable
 from whence.evaluation.confidence import reliability
 from whence.evaluation.metrics import bootstrap_interval
 from whence.evaluation.uncertainty import area_under_precision_recall, cross_weights, probabilities_by
-from whence.localize.rerank import PreparedPhotos, RerankOptions, rerank, rerank_options
+from whence.localize.prepared_photos import PreparedPhotos
+from whence.localize.rerank import rerank
+from whence.localize.rerank_options import RerankOptions, rerank_options
 from whence.localize.retrieve import candidate_of
 from whence.localize.unsure import SURE_FEATURES, sure_features
 from whence.runtime import atomic_write, progress
@@ -173,7 +176,7 @@ def _write_changes(path: Path, lists: Shortlists, features: np.ndarray, order: n
         for query in changed:
             paths = [database.paths[rows[query, 0]] for rows in (lists.found, order)]
             change = "helped" if is_right[query] else "hurt"
-            table.writerow((queries.paths[query], change, *paths, f"{features[query, 0]:.2f}"))
+            table.writerow(safe_cells((queries.paths[query], change, *paths, f"{features[query, 0]:.2f}")))
     shown = [query for wanted in (False, True) for query in [one for one in changed if is_right[one] == wanted][:NUM_SHOWN]]
     lines = [
         Change(

@@ -12,13 +12,16 @@ from typing import Any
 
 import numpy as np
 
+from whence.data.cells import plain_cell
 from whence.data.formats import EvaluationSet, read_frames
 from whence.evaluation.describing import SetDescriber
 from whence.evaluation.metrics import bootstrap_interval, first_hit_by_distance, first_hit_in_lists
 from whence.evaluation.protocol import THRESHOLDS_M, metric_ground
 from whence.evaluation.published import open_set
 from whence.index.flat import FlatIndex
-from whence.localize.rerank import PreparedPhotos, RerankOptions, rerank
+from whence.localize.prepared_photos import PreparedPhotos
+from whence.localize.rerank import rerank
+from whence.localize.rerank_options import RerankOptions
 from whence.localize.retrieve import candidate_of
 from whence.models.descriptor import DescriptorModel, load_model
 from whence.registry import build, get_card
@@ -156,4 +159,4 @@ def rows_beside(photo: Path) -> dict[str, dict[str, str]]:
     if table is None:
         return {}
     with open(table, newline="", encoding="utf-8") as file:
-        return {str((table.parent / row["path"]).resolve()): row for row in csv.DictReader(file)}
+        return {str((table.parent / plain_cell(row["path"])).resolve()): row for row in csv.DictReader(file)}

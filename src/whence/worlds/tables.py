@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from whence.data.cells import safe_cells
 from whence.data.names import parse_name
 from whence.runtime import atomic_write
 from whence.worlds.capture import Shot
@@ -39,7 +40,7 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
             file.write(first_line + "\n")
         writer = csv.writer(file)
         writer.writerow(header)
-        writer.writerows(rows)
+        writer.writerows(map(safe_cells, rows))
 
 
 def write_image_lists(out: Path, paths: Sequence[str]) -> None:

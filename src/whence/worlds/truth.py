@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from whence.data.cells import safe_cells
 from whence.data.names import format_name
 from whence.geo import from_utm, from_utm_arrays, heading_to
 from whence.runtime import atomic_write
@@ -101,7 +102,7 @@ def write_cameras(path: Path, rows: Iterable[Sequence[object]]) -> None:
     with atomic_write(path, "w") as file:
         writer = csv.writer(file)
         writer.writerow(CAMERA_COLUMNS)
-        writer.writerows(rows)
+        writer.writerows(map(safe_cells, rows))
 
 
 def cameras_of(named: Sequence[NamedShot], plan: CityPlan, city: str, *, options: CaptureOptions) -> list[list[object]]:
