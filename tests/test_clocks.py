@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from tagged import at, exif_of, picture_bytes, save_photo
+from whence.cli import run
 from whence.data.clocks import Clocks, parse_exif_time
 from whence.data.exif import clocks_from_exif, placement_from_exif
 from whence.data.metadata import read_clocks
@@ -176,3 +178,14 @@ def test_a_folder_is_placed_by_time_whatever_the_receiver_says(tmp_path: Path, d
     (proposal,) = place_missing(tmp_path, show_progress=False).proposals
     assert proposal.hint is not None
     assert (proposal.hint.before, proposal.hint.after) == ("0.jpg", "2.jpg")
+
+
+def test_the_verb_says_what_it_inferred(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for minute, point in ((0, HERE), (2, THERE), (30, HERE)):
+        gps = {**at(point.lat, point.lon), 7: (8.0, float(minute), 0.0), 29: "2023:05:01"}
+        save_photo(tmp_path / f"{minute}.jpg", gps, {ORIGINAL: "2023:05:01 10:30:04"} if minute == 30 else {})
+    save_photo(tmp_path / "asked.jpg", {}, {ORIGINAL: "2023:05:01 10:01:00"})
+    assert run(["locate", "--missing", str(tmp_path), "-q", "--json"]) == 0
+    shown = capsys.readouterr()
+    assert "2 times in UTC are compared with 1 on the camera's clock, taken as UTC+02:00 by 1 photo" in shown.err
+    assert json.loads(shown.out)["time"]["gap_s"] == 120

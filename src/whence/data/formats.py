@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from whence.data.folders import LeftOut
 from whence.data.photos import Photos
 from whence.data.positions import PositionTable, read_positions
 from whence.data.scan import ReadOptions, check_matched, list_photos, read_files, read_list, scan_photos
@@ -59,7 +60,7 @@ def read_folders(
     database_path, queries_path = _two_folders(root, split, database_folder, queries_folder)
     table = _position_table(root, positions)
     if table is not None:
-        table = table.fitted_to([*_folder_files(database_path), *_folder_files(queries_path)])
+        table = table.fitted_to([*_folder_files(database_path, LeftOut()), *_folder_files(queries_path, LeftOut())])
     database = _read_folder(database_path, table, options)
     queries = _read_folder(queries_path, table, options)
     if table is not None:
@@ -180,17 +181,18 @@ def _one_folder(root: Path, parent: Path, given: str | Path | None, usual: Seque
     return next((parent / name for name in usual if (parent / name).is_dir()), None)
 
 
-def _folder_files(folder: Path) -> list[str]:
+def _folder_files(folder: Path, left_out: LeftOut) -> list[str]:
     listing = folder.with_name(f"{folder.name}_images_paths.txt")
-    return read_list(listing, folder=folder) if listing.is_file() else list_photos(folder)
+    return read_list(listing, folder=folder) if listing.is_file() else list_photos(folder, left_out=left_out)
 
 
 def _read_folder(folder: Path, table: PositionTable | None, options: ReadOptions) -> Photos:
-    photos = read_files(_folder_files(folder), root=folder, positions=table, options=options)
+    left_out = LeftOut()
+    photos = read_files(_folder_files(folder, left_out), root=folder, positions=table, options=options)
     if not len(photos):
         reason = f"; {len(photos.skipped)} files cannot be read, the first: {photos.skipped[0]}" if photos.skipped else ""
-        raise NoPhotos(f"no photos in {str(folder)!r}{reason}")
-    return photos
+        raise NoPhotos("; ".join([f"no photos in {str(folder)!r}{reason}", *left_out.remarks()]))
+    return photos.with_remarks(left_out.remarks())
 
 
 def _position_table(root: Path, positions: str | Path | PositionTable | None) -> PositionTable | None:

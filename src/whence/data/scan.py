@@ -215,10 +215,13 @@ def _find_files(source: str, found: _Found, *, recursive: bool) -> None:
         found.skipped.append(SkippedPhoto(source, "no such file or folder"))
 
 
-def list_photos(folder: str | Path) -> list[str]:
-    """Absolute paths of the photo files under a folder, known by their endings, sorted by their paths inside it."""
+def list_photos(folder: str | Path, *, left_out: LeftOut | None = None) -> list[str]:
+    """Absolute paths of the photo files under a folder, known by their endings, sorted by their paths inside it.
+
+    What is passed over is counted in `left_out`.
+    """
     top = os.path.abspath(folder)
-    return sorted(walk_photos(top, left_out=LeftOut()), key=lambda path: _name(path, top))
+    return sorted(walk_photos(top, left_out=left_out or LeftOut()), key=lambda path: _name(path, top))
 
 
 def read_list(path: str | Path, *, folder: str | Path | None = None) -> list[str]:
