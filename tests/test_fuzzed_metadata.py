@@ -248,7 +248,8 @@ def test_names(place: Coordinates, form: str, note: str) -> None:
     (lat, lon), (east, north, number, band) = place, utm_of(place)
     beside = f"{lat:.6f}@{lon:.6f}"
     metres = f"{east:010.2f}@{north:010.2f}"
-    other_band = "E" if lat > 0 else "W"
+    # A band far from the northing, in the same hemisphere; of the other one it would be a statement of its own.
+    other_band = ("Q" if lat > 30 else "W") if lat > 0 else ("K" if lat < -50 else "D")
     other_zone = (number + 29) % 60 + 1
     start = {
         "band": f"{metres}@{number}@{band}@@",
@@ -300,7 +301,7 @@ def cells_of(place: Coordinates, form: str) -> dict[str, str]:
         "beyond": {"lat": f"{lat}", "lon": "181.5"},
         "not finite": {"lat": "nan", "lon": "inf"},
         "no zone": metres,
-        "other hemisphere": {**metres, "zone": f"{number}{band}", "hemisphere": "NS"[lat > 0]},
+        "other hemisphere": {**metres, "zone": f"{number}", "hemisphere": "NS"[lat > 0], **plain},
         "both contradict": {**metres, "zone": f"{number}{band}", "lat": f"{-lat}", "lon": f"{lon}"},
     }[form]
 

@@ -140,6 +140,9 @@ def test_a_letter_that_contradicts_the_northing_is_a_hemisphere() -> None:
     assert fields is not None
     assert fields.point is not None
     assert distance_m(fields.point, SYDNEY) < 30
+    together = parse_name("@334897.00@6252270.00@56S@@@@p@.jpg")
+    assert together is not None
+    assert together.point == fields.point
     (north,) = [one.point for one in [parse_name("@0543256.96@4178906.70@10@S@@@.jpg")] if one is not None]
     assert north is not None
     assert 37 < north.lat < 38, "where the northing lies in band S, the letter is the band"

@@ -14,7 +14,9 @@ from conftest import draw_place, view_of, write_photo
 from tagged import at, picture_bytes, raw_photo, save_photo, takeout, with_packet, xmp, xmp_at
 from whence.cli import run
 from whence.data import kinds
+from whence.data.exif_gps import block_with_gps
 from whence.data.formats import read_folders
+from whence.data.geotags import Geotag
 from whence.data.images import image_header, load_image
 from whence.data.metadata import read_metadata
 from whence.data.scan import ReadOptions, scan_photos
@@ -108,6 +110,12 @@ def test_the_verbs_take_zeros_when_asked(tmp_path: Path, capsys: pytest.CaptureF
     assert json.loads(capsys.readouterr().out)["num_with_point"] == 2, "the database remembers what was asked"
     report = place_missing(tmp_path / "p", options=MissingOptions(allow_null_island=True), show_progress=False)
     assert report.num_geotagged == 2
+    assert run(["locate", "--missing", str(tmp_path / "p"), "--allow-null-island", "-q"]) == 0
+    assert "2 photos, 2 with a geotag, 0 without" in capsys.readouterr().out
+    assert run(["evaluate", str(tmp_path / "p"), "--leave-one-out", "--allow-null-island", "-q"]) == 0
+    shown = capsys.readouterr()
+    assert "2 queries, 2 database photos" in shown.out
+    assert "no fix" not in shown.err
     assert run(["locate", str(tmp_path / "p" / "0.jpg"), "--allow-null-island", *database]) == 1
     assert "--missing" in capsys.readouterr().err
 
@@ -173,7 +181,9 @@ def test_nothing_is_written_into_folders_of_systems(storage: Path) -> None:
 def test_evaluation_folders_leave_out_the_same(storage: Path, tmp_path: Path) -> None:
     shutil.copytree(storage, tmp_path / "set" / "database")
     shutil.copytree(storage, tmp_path / "set" / "queries")
-    assert len(read_folders(tmp_path / "set").database) == len(KEPT)
+    made = read_folders(tmp_path / "set")
+    assert len(made.database) == len(made.queries) == len(KEPT)
+    assert "@eaDir (3)" in made.database.remarks[0]
 
 
 # ---- formats ------------------------------------------------------------------------------------------------------------------
@@ -231,9 +241,19 @@ def test_raw_photos_are_read(tmp_path: Path, name: str) -> None:
     image = load_image(path)
     assert image.shape == (64, 96, 3)
     assert image[:, :40].mean() > image[:, 56:].mean() + 50
+    path.write_bytes(block_with_gps(path.read_bytes(), Geotag(GeoPoint(-12.5, 18.07))))
+    record = read_metadata(path)
+    assert record.point is not None
+    assert record.point_source == "exif"
+    assert (record.point.lat, record.point.lon) == pytest.approx((-12.5, 18.07), abs=1e-8)
     (tmp_path / "a.xmp").write_text(xmp_at("59,19.5N", "18,4.2E"))
     photos = scan_photos(tmp_path, show_progress=False)
     assert (photos.paths, photos[0].point) == ((name,), GeoPoint(59.325, 18.07))
+
+
+def test_a_usual_picture_under_the_name_of_a_raw_one(tmp_path: Path) -> None:
+    save_photo(tmp_path / "a.dng", at(59.3, 18.0))
+    assert read_metadata(tmp_path / "a.dng").point == GeoPoint(59.3, 18.0)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("rawpy") is None, reason="the extra `raw` (rawpy) is not installed")

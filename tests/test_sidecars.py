@@ -245,6 +245,7 @@ LONG = "a_very_long_photo_name_that_exceeds_the_limit_of_46.jpg"
         ("E_3-modifie\u0301.jpg", "E_3.jpg.json"),
         ("E_3-\u7de8\u96c6\u6e08\u307f.jpg", "E_3.jpg.json"),
         ("E_3-edited(1).jpg", "E_3.jpg(1).json"),
+        ("PXL_20230814_101112345.PORTRAIT.ORIGINALSS-edit.jpg", "PXL_20230814_101112345.PORTRAIT.ORIGINALSS.jpg.json"),
         ("Peanut.jpg", "Peanut.supplemental-metadata.json"),
         ("Plain.jpg", "Plain.json"),
         ("Plain(1).jpg", "Plain(1).json"),

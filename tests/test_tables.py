@@ -138,6 +138,8 @@ POINT_WKT = '"POINT ({})"'
         "WKT,file\n" + POINT_WKT.format("18 59.3") + ",a.jpg\n",
         'WKT,file\n"POINT Z (18 59.3 7)",a.jpg\n',
         'WKT,file\n"SRID=4326;POINT(18 59.3)",a.jpg\n',
+        "WKT,file\nMultiPoint ((18 59.3)),a.jpg\n",
+        "photo,directory,altitude,direction,longitude,latitude\n/x/p/a.jpg,/x/p,7,90,18,59.3\n",
         f"file,x,y,crs\na.jpg,{EAST:.2f},{NORTH:.2f},EPSG:3006\n",
         f"file,easting,northing,epsg\na.jpg,{EAST:.2f},{NORTH:.2f},3006\n",
         "file,lat,lon,x,y\na.jpg,59.3,18,1234,567\n",
@@ -150,14 +152,16 @@ POINT_WKT = '"POINT ({})"'
 def test_tables_of_other_programs(tmp_path: Path, text: str | bytes) -> None:
     found = table(tmp_path, text)
     assert found.faults == ()
-    place = point(found, "p/a.jpg")
+    place = point(found, "/x/p/a.jpg")
     assert place is not None
     assert distance_m(place, GeoPoint(59.3, 18.0)) < 1
 
 
 @pytest.mark.parametrize("crs", ["urn:ogc:def:crs:EPSG::3006", "EPSG:3006"])
 def test_geojson_of_another_system(tmp_path: Path, crs: str) -> None:
-    geometry = {"type": "Point", "coordinates": [EAST, NORTH]}
+    geometry = (
+        {"type": "Point", "coordinates": [EAST, NORTH]} if crs[0] == "u" else {"type": "MultiPoint", "coordinates": [[EAST, NORTH]]}
+    )
     record = {
         "type": "FeatureCollection",
         "crs": {"type": "name", "properties": {"name": crs}},
@@ -175,6 +179,7 @@ def test_geojson_of_another_system(tmp_path: Path, crs: str) -> None:
         ("file,x,y,crs\na.jpg,1,2,EPSG:999999\n", "not known"),
         ("file,wkt\na.jpg,LINESTRING(1 2)\n", "not a POINT"),
         ("file,wkt\na.jpg,POINT(1)\n", "two numbers"),
+        ('file,wkt\na.jpg,"MULTIPOINT((1 2), (3 4))"\n', "not a POINT"),
         ("file,lat,lon,lat_ref\na.jpg,-59.3,18,N\n", "with hemisphere 'N'"),
     ],
 )

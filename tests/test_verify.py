@@ -60,9 +60,12 @@ def test_features_with_coordinates() -> None:
 
 
 def test_features_without_coordinates() -> None:
-    candidates = [candidate(count, east_m=None) for count in (50, 40, 20, 3)]
+    candidates = [candidate(count, east_m=None) for count in (50, *[40] * 6, *[20] * 7, *[3] * 6)]
+    # The rival is the middle one of the nineteen others.
     assert features_of(candidates) == pytest.approx([math.log(51), 0.5, math.log(51 / 21), math.log(61 / 31)])
-    assert features_of(candidates[:1]) == pytest.approx([math.log(51), 0.5, math.log(51 / 8), math.log(61 / 8)])
+    # Those that a small database lacks share nothing.
+    for few in (candidates[:1], candidates[:3], candidates[:9]):
+        assert features_of(few) == pytest.approx([math.log(51), 0.5, math.log(51 / 8), math.log(61 / 8)])
 
 
 def test_probability_is_the_logistic_of_the_features() -> None:
@@ -306,9 +309,31 @@ def test_the_databases_own_calibration_comes_first_and_a_foreign_one_is_refused(
             assert find_calibration(key, store=localizer.store) == own
         with Store.open(path, writable=True) as store:
             store_calibration(store, replace(own, key=replace(key, settings="other geometry")))
-        with Localizer.open(path) as localizer, pytest.raises(CalibrationMismatch, match="other geometry"):
-            localizer.locate(view_of(draw_place(8), shift=25, seed=5))
-        assert run(["locate", str(next((town / "photos").iterdir())), "--db", str(path)]) == 1
+        with Localizer.open(path) as localizer:
+            # The packaged one fits; for settings that none fits, the answer says so and is not verified.
+            assert find_calibration(key, store=localizer.store).source.startswith("rendered")
+            with pytest.raises(CalibrationMismatch, match="other geometry"):
+                find_calibration(replace(key, settings="a third one"), store=localizer.store)
+            asked = LocateOptions(rerank=RerankOptions(scorer_options={"ratio": 0.7}))
+            answer = localizer.locate(view_of(draw_place(8), shift=25, seed=5), options=asked)
+            assert (answer.status, answer.is_verified, answer.confidence) == ("located", False, None)
+            assert "other geometry" in answer.reason
+            with pytest.raises(CalibrationMismatch, match="other geometry"):
+                localizer.locate(view_of(draw_place(8), shift=25, seed=5), options=replace(asked, min_confidence=0.5))
+    finally:
+        with Store.open(path, writable=True) as store:
+            store.delete_blob("calibration")
+
+
+def test_a_calibration_of_an_earlier_version_counts_as_none(town: Path) -> None:
+    path = town / "town.whence"
+    earlier = json.dumps({**json.loads(to_json(CALIBRATION)), "format": 1})
+    try:
+        with Store.open(path, writable=True) as store:
+            store.write_blob("calibration", {"json": np.frombuffer(earlier.encode(), np.uint8)})
+        with Localizer.open(path) as localizer:
+            key = key_of(localizer.model.card.card_id, localizer.prepared(RerankOptions()))
+            assert find_calibration(key, store=localizer.store).source.startswith("rendered")
     finally:
         with Store.open(path, writable=True) as store:
             store.delete_blob("calibration")

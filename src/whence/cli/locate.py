@@ -14,7 +14,7 @@ import typer
 from rich.table import Table
 
 from whence.cli import completion
-from whence.cli.output import EXIT_UNKNOWN, from_here, print_json, print_note, report_skipped, show, write_all
+from whence.cli.output import EXIT_UNKNOWN, from_here, print_json, print_note, report_remarks, report_skipped, show, write_all
 from whence.data.cells import as_text, safe_cells
 from whence.data.photos import Photos
 from whence.errors import BadOption, NoPhotos, Stopped
@@ -256,7 +256,9 @@ def query_files(queries: list[str]) -> tuple[list[Path], tuple[Any, ...]]:
     photos = scan_photos(*queries)
     if not len(photos):
         reason = f"; {photos.skipped[0].path}: {photos.skipped[0].reason}" if photos.skipped else ""
-        raise NoPhotos(f"no photos to locate under {', '.join(queries)}{reason}")
+        left_out = "".join(f"; {remark}" for remark in photos.remarks)
+        raise NoPhotos(f"no photos to locate under {', '.join(queries)}{reason}{left_out}")
+    report_remarks(photos.remarks)
     return [Path(from_here(photos.file(row))) for row in range(len(photos))], photos.skipped
 
 

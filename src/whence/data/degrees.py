@@ -18,7 +18,7 @@ class Axis(NamedTuple):
 LATITUDE, LONGITUDE = Axis("N", "S", 90.0), Axis("E", "W", 180.0)
 
 _SIDE = r"(north|south|east|west|[nsew])?"
-_NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)"
+_NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE]-\d+)?"
 _BETWEEN = r"(?:\s*(?:°|º|˚|deg(?:rees)?|['’′:,;])\s*|\s+)"
 _AFTER = r"(?:\s*(?:°|º|˚|deg(?:rees)?|''|['’′\"”″]))?"
 _WRITTEN = re.compile(rf"{_SIDE}\s*([+-]?)\s*({_NUMBER}(?:{_BETWEEN}{_NUMBER}){{0,2}}){_AFTER}\s*{_SIDE}", re.IGNORECASE | re.ASCII)

@@ -55,10 +55,18 @@ def _values(feature: Any, titles: Mapping[str, tuple[str, ...]]) -> dict[str, st
         return "names no photo; give it a property such as path"
     geometry = feature.get("geometry")
     if geometry is not None:
-        coordinates = geometry.get("coordinates") if isinstance(geometry, dict) and geometry.get("type") == "Point" else None
+        coordinates = _coordinates(geometry) if isinstance(geometry, dict) else None
         if not isinstance(coordinates, list) or not 2 <= len(coordinates) <= 4:
             return f"({values['name']}) is not a Point"
         values["x"], values["y"] = str(coordinates[0]), str(coordinates[1])
         if len(coordinates) > 2:
             values["altitude"] = str(coordinates[2])
     return values
+
+
+def _coordinates(geometry: dict[str, Any]) -> Any:
+    """Those of a point, or of several points that are one, as QGIS writes layers; None for anything else."""
+    coordinates = geometry.get("coordinates")
+    if geometry.get("type") == "MultiPoint" and isinstance(coordinates, list) and len(coordinates) == 1:
+        return coordinates[0]
+    return coordinates if geometry.get("type") == "Point" else None

@@ -80,7 +80,7 @@ def _position(fields: list[str], east: float, north: float) -> tuple[PlanePoint 
     """Plane, point, and why there is none."""
     stated = _stated_point(fields)
     zone = fields[2] + fields[3]
-    if not _ZONE.fullmatch(zone) or (not fields[3] and stated is None):
+    if not _ZONE.fullmatch(zone) or (zone.isdigit() and stated is None):
         zone = ""
     if east == north == 0 and (zone or fields[4] or fields[5]):
         return None, stated, ""

@@ -31,7 +31,7 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "lat_ref": ("gpslatituderef", "latituderef", "lat_ref", "latitude_ref"),
     "lon_ref": ("gpslongituderef", "longituderef", "lon_ref", "longitude_ref"),
     "altitude": ("alt", "altitude", "altitude_m", "gpsaltitude"),
-    "heading": ("heading", "heading_deg", "compass", "compass_angle", "bearing", "gpsimgdirection"),
+    "heading": ("heading", "heading_deg", "compass", "compass_angle", "bearing", "gpsimgdirection", "direction"),
     "time": ("time", "timestamp", "datetime", "captured_at", "datetimeoriginal", "capture_time", "date_time", "gpsdatetime"),
     "east": ("easting", "east", "utm_east", "east_m"),
     "north": ("northing", "north", "utm_north", "north_m"),

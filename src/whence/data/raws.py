@@ -13,6 +13,7 @@ from whence.data.kinds import RAW_SUFFIXES
 from whence.errors import MissingExtra
 
 _MAGIC = (b"II*\0\x10\0\0\0CR", b"IIU\0", b"IIRO", b"IIRS", b"MMOR", b"FUJIFILMCCD-RAW", b"FOVb", b"\0MRM")
+_USUAL = (b"\xff\xd8\xff", b"\x89PNG")
 _DNG_VERSION, _NEW_SUBFILE, _SUB_DIRECTORIES = 50706, 254, 330
 _REDUCED = 1
 _LANDSCAPE_TURNED = (5, 6)
@@ -20,6 +21,8 @@ _LANDSCAPE_TURNED = (5, 6)
 
 def is_raw(head: bytes, name: str) -> bool:
     """Whether a file is a raw photo, by its first bytes or by its ending."""
+    if head.startswith(_USUAL):
+        return False
     if os.path.splitext(name)[1].lower() in RAW_SUFFIXES:
         return True
     return head.startswith(_MAGIC) or head[4:12] == b"ftypcrx " or head[6:14] == b"HEAPCCDR"

@@ -23,7 +23,7 @@ from whence.types import GeoPoint, PlanePoint
 WGS84 = "EPSG:4326"
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 _WITH_UNIT = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*m?(?:et(?:re|er)s?)?\s*(above|below)?(?:\s+sea\s+level)?", re.IGNORECASE)
-_WKT = re.compile(r"(?:SRID=(\d+);)?\s*POINT\s*(?:Z|M|ZM)?\s*\(([^()]*)\)", re.IGNORECASE)
+_WKT = re.compile(r"(?:SRID=(\d+);)?\s*(?:MULTI)?POINT\s*(?:Z|M|ZM)?\s*\(\s*\(?([^(),]*)\)?\s*\)", re.IGNORECASE)
 _EPOCH = re.compile(r"(\d{9,17})(?:\.(\d+))?")
 _YEARS = range(1900, 2101)
 

@@ -21,7 +21,7 @@ from whence.errors import InvalidPoint, UnreadableTable
 from whence.types import GeoPoint
 
 _META = ".supplemental-metadata"
-_MAX_STEM = 46
+_MAX_NAME, _MAX_STEM = 51, 46
 _NUMBERED = re.compile(r"(.+)(\([0-9]+\))")
 _EDITED = (
     *("-edited", "-effects", "-smile", "-mix", "-bearbeitet", "-bewerkt", "-modifié", "-modifie", "-modificato", "-editado"),
@@ -91,6 +91,9 @@ def edited_from(photo: str) -> str:
     numbered = _NUMBERED.fullmatch(stem)
     start, number = (numbered[1], numbered[2]) if numbered else (stem, "")
     suffix = next((word for word in _EDITED if start.casefold().endswith(word)), "")
+    if not suffix and len(stem + ending) == _MAX_NAME:
+        cuts = (word[:length] for word in _EDITED for length in range(len(word) - 1, 1, -1))
+        suffix = next((cut for cut in cuts if start.casefold().endswith(cut)), "")
     original = start[: len(start) - len(suffix)] + number
     return original + ending if suffix and original != number else ""
 

@@ -46,8 +46,21 @@ class Judge:
             else describe_for_rerank(self.model, queries, self.prepared, views=self.views)
         )
 
-    def answer(self, query: str, described: Described, *, k: int, around: Around | None, seconds: dict[str, float]) -> Position:
-        """The answer for one query; `seconds` is extended by stage."""
+    def answer(
+        self,
+        query: str,
+        described: Described,
+        *,
+        k: int,
+        around: Around | None,
+        seconds: dict[str, float],
+        content: str = "",
+    ) -> Position:
+        """The answer for one query; `seconds` is extended by stage.
+
+        A photo of the database with the very same bytes, whose hash is `content`, is what it shows, also where nothing can be
+        matched: a blank wall, a dark corridor.
+        """
         started = time.perf_counter()
         if described.crops is not None and self.views is not None:
             weight = self.views.vote_weight
@@ -61,7 +74,15 @@ class Judge:
             reranked = self.compare(candidates, described.local or {})
             candidates, reason, sure = reranked.candidates, reranked.reason, reranked.sure
             seconds["rerank"] = time.perf_counter() - started
-        return self.judge(query, candidates, seconds=seconds, reason=reason, sure=sure)
+        same = next((one for one in candidates if content and self._content(one) == content), None)
+        if same is not None:
+            others = (one for one in candidates if one is not same)
+            candidates = tuple(replace(one, rank=rank) for rank, one in enumerate((same, *others), start=1))
+        return self.judge(query, candidates, seconds=seconds, reason=reason, sure=sure, is_same_file=same is not None)
+
+    def _content(self, candidate: Candidate) -> str:
+        found: bytes = self.retriever.photos.columns["content"][candidate.row]
+        return found.decode()
 
     def compare(self, candidates: tuple[Candidate, ...], query: Arrays) -> Reranked:
         """The candidates in the order of what the scorer finds of them, as the options say.
@@ -84,11 +105,12 @@ class Judge:
         seconds: dict[str, float],
         reason: str = "",
         sure: float | None = None,
+        is_same_file: bool = False,
     ) -> Position:
         """The answer that candidates in their final order give.
 
         Where comparing ended early, `sure` is the probability that a candidate is right: the confidence is no larger, because those
-        that were not compared seem to show nothing.
+        that were not compared seem to show nothing. `is_same_file`: the first candidate is the query itself.
         """
         if self.calibration is None:
             plain = estimate_position(candidates)
@@ -103,7 +125,11 @@ class Judge:
             )
         started = time.perf_counter()
         judged, verification = verify(
-            candidates, self.calibration, at_most=sure, agreements=agreements_of(candidates, self.prepared)
+            candidates,
+            self.calibration,
+            at_most=sure,
+            agreements=agreements_of(candidates, self.prepared),
+            is_same_file=is_same_file,
         )
         seconds["verify"] = time.perf_counter() - started
         if not judged:

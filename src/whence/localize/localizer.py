@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 from PIL import Image
 
-from whence.data.images import as_source
+from whence.data.images import as_source, content_hash
 from whence.data.photos import Photos
 from whence.errors import BadOption, CalibrationMismatch, UnreadableImage
 from whence.index.store import Store
@@ -135,11 +135,14 @@ class Localizer:
         """
         judge = self.judge(options)
         started = time.perf_counter()
-        result = next(judge.describe([as_source(query)]))
+        source = as_source(query)
+        result = next(judge.describe([source]))
         if isinstance(result, UnreadableImage):
             raise result
         name = str(query) if isinstance(query, str | Path) else "<image>"
-        return judge.answer(name, result, k=k, around=around, seconds={"describe": time.perf_counter() - started})
+        content = "" if isinstance(source, np.ndarray) else content_hash(source)
+        seconds = {"describe": time.perf_counter() - started}
+        return judge.answer(name, result, k=k, around=around, seconds=seconds, content=content)
 
     def locate_many(
         self,
@@ -162,7 +165,8 @@ class Localizer:
                     if isinstance(result, UnreadableImage):
                         yield Position(str(query), "unknown", reason=str(result))
                     else:
-                        yield judge.answer(str(query), result, k=k, around=around, seconds={"describe": share})
+                        content = content_hash(query)
+                        yield judge.answer(str(query), result, k=k, around=around, seconds={"describe": share}, content=content)
                     advance(1)
 
     def prepared(self, options: RerankOptions) -> PreparedPhotos:

@@ -32,6 +32,8 @@ true one still shares more. Candidates without coordinates are held against the 
 ELSEWHERE_M = 60.0
 """Candidates farther apart than this show different places, unless they match one another."""
 NOISE_INLIERS = evidence.NOISE_INLIERS
+USUAL_OTHERS = 19
+"""Candidates beside the one in question, as calibrations were fitted."""
 SAME_SCENE_INLIERS = 12
 """Inliers between two database photos from which they show one scene: they are no rivals then, whatever else is known of them."""
 SAME_FROM_AFAR_SHARE = 0.3
@@ -64,9 +66,15 @@ def features_of(candidates: Sequence[Candidate], which: int = 0, agreements: Agr
     margins = []
     for counts in (inliers, matches):
         rivals = counts[is_rival]
-        floor = rivals.max(initial=0) if one.point is not None else np.median(rivals) if len(rivals) else 0
+        floor = rivals.max(initial=0) if one.point is not None else _middle(rivals, num_others=len(candidates) - 1)
         margins.append(np.log1p(counts[which]) - np.log1p(max(floor, NOISE_INLIERS - 1)))
     return np.array([np.log1p(inliers[which]), covered, *margins])
+
+
+def _middle(counts: np.ndarray, *, num_others: int) -> float:
+    """The middle one of the rivals' counts. Where a small database has fewer others than usual, those it lacks share nothing."""
+    padded = np.concatenate([counts, np.zeros(max(USUAL_OTHERS - num_others, 0))])
+    return float(np.median(padded)) if len(padded) else 0.0
 
 
 def num_inliers(candidates: Sequence[Candidate]) -> np.ndarray:
@@ -129,11 +137,13 @@ def verify(
     *,
     at_most: float | None = None,
     agreements: Agreements | None = None,
+    is_same_file: bool = False,
 ) -> tuple[tuple[Candidate, ...], Verification]:
     """The candidates with the first one's confidence, and whether it is accepted as the place.
 
     Other candidates carry the confidence they would have if the place were theirs; one that was passed over has none. `at_most`
-    bounds all of them. `agreements` says which photos show one scene (`agreements_of`).
+    bounds all of them. `agreements` says which photos show one scene (`agreements_of`). `is_same_file`: the first one is the query
+    itself, so nothing can be surer.
     """
     if not candidates:
         return (), Verification(0.0, False, "no photo of the database may be searched")
@@ -144,6 +154,8 @@ def verify(
         else replace(one, confidence=min(confidence_of(candidates, which, calibration, agreements), bound))
         for which, one in enumerate(candidates)
     )
+    if is_same_file:
+        return (replace(judged[0], confidence=1.0), *judged[1:]), Verification(1.0, True)
     confidence, needed = judged[0].confidence or 0.0, least_confidence(judged[0], calibration)
     if confidence >= needed:
         return judged, Verification(confidence, True)
