@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from whence.models import engines
 from whence.models.descriptor import load_model, read_as
 from whence.models.engines import ENGINES, fold_batch_norms, has_bf16, min_cosine, sample_images
 from whence.models.networks import NetworkDescriptor
-from whence.models.preprocessing import normalise, resize_image, target_size
+from whence.models.preprocessing import normalise, resize_image, resize_normalised, target_size
 from whence.registry import Preprocessing
 
 
@@ -157,7 +158,7 @@ def test_options_are_checked_and_remembered(registered: None, tmp_path: Path, mo
         load_model(NAME, options={"engine": "onnxruntime", "onnx": str(tmp_path / "a.onnx"), "onnx_hash": "00"})
     for package in ("onnxruntime", "openvino"):
         monkeypatch.setitem(sys.modules, package, None)
-        with pytest.raises(MissingExtra, match=r"whence\[(onnx|openvino)\]"):
+        with pytest.raises(MissingExtra, match=r"whence-vpr\[(onnx|openvino)\]"):
             _ = load_model(NAME, options={"engine": package}).options
     assert {"auto", "eager", "bf16"} < set(ENGINES)
 
@@ -242,3 +243,62 @@ def test_upstream_order_is_the_published_loader(registered: None, antialias: boo
     usual = descriptor.describe([resize_image(photo, steps) for photo in photos])
     assert (usual * expected).sum(axis=1).min() > 0.9999
     assert not np.allclose(usual, expected, atol=2e-6), "rounding to whole levels leaves a trace"
+
+
+@pytest.mark.parametrize("size", [(150, 210), (155, 218), (70, 84), (300, 140), (13, 50)])
+@pytest.mark.parametrize("upstream_order", [False, True])
+def test_sides_are_cut_to_multiples_where_asked(size: tuple[int, int], upstream_order: bool) -> None:
+    """As AnyLoc's demonstration does: the longer side, then the middle; without it the photo is stretched."""
+    transforms = pytest.importorskip("torchvision.transforms.functional")
+    steps = Preprocessing(long_side_px=200, multiple_of=14, interpolation="bicubic", is_cropped=True)
+    (photo,) = images(1, size=size)
+    whole = resize_image(photo, replace(steps, multiple_of=1, is_cropped=False))
+    height, width = (side // 14 * 14 for side in whole.shape[:2])
+    found = resize_image(photo, steps)
+    if min(height, width) == 0:
+        assert np.array_equal(found, resize_image(photo, replace(steps, is_cropped=False))), "too narrow to be cut"
+        return
+    expected = transforms.center_crop(torch.from_numpy(whole.copy()).permute(2, 0, 1), [height, width]).permute(1, 2, 0).numpy()
+    assert np.array_equal(found, expected)
+    assert target_size(size, steps) == found.shape[:2]
+    if upstream_order:
+        normal = normalise(torch.from_numpy(photo)[None]).contiguous()
+        late = resize_normalised(normal, steps)
+        assert late.shape[2:] == found.shape[:2]
+        # Whole levels are clipped at black and white, where bicubic filters overshoot; a level is 0.0175 here.
+        assert (late - normalise(torch.from_numpy(found)[None])).abs().median() < 0.0175
+
+
+def test_the_crop_is_an_option_that_a_database_remembers(registered: None) -> None:
+    steps = Preprocessing(long_side_px=100, multiple_of=14, interpolation="bicubic")
+    descriptor = NetworkDescriptor(make_network())
+    descriptor.configure(steps, engine="eager", crop=True)
+    assert descriptor.preprocessing == replace(steps, is_cropped=True)
+    assert descriptor.settings == {"engine": "eager", "crop": True}
+    descriptor.configure(steps, engine="eager")
+    assert descriptor.settings == {"engine": "eager"}
+    with pytest.raises(BadOption, match="multiples"):
+        descriptor.configure(Preprocessing(interpolation="bilinear"), crop=True)
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png", "turned", "grey", "transparent"])
+def test_where_upstream_order_is_exact(registered: None, kind: str, tmp_path: Path) -> None:
+    """It begins at Pillow's pixels; what the field's loader makes otherwise of a file is on the page about describing."""
+    transforms = pytest.importorskip("torchvision.transforms")
+    (pixels,) = images(1, size=(150, 210))
+    image = Image.fromarray(pixels)
+    file, exif = tmp_path / ("a.jpg" if kind in ("jpeg", "turned") else "a.png"), Image.Exif()
+    if kind == "turned":
+        exif[0x0112] = 6
+    made = {"grey": image.convert("L"), "transparent": Image.merge("RGBA", (*image.split(), image.convert("L")))}.get(kind, image)
+    made.save(file, exif=exif, **({"quality": 95} if file.suffix == ".jpg" else {}))
+    steps = Preprocessing(size_px=(96, 128), interpolation="bilinear")
+    upstream = transforms.Compose(
+        [transforms.ToTensor(), transforms.Normalize(steps.mean, steps.std), transforms.Resize((96, 128))]
+    )
+    with torch.inference_mode():
+        expected = nn.functional.normalize(make_network()(upstream(Image.open(file).convert("RGB"))[None])).numpy()
+    descriptor = NetworkDescriptor(make_network())
+    descriptor.configure(steps, upstream_order=True)
+    found = descriptor.describe([read_as(file, descriptor.reading)])
+    assert np.allclose(found, expected, atol=2e-6) == (kind not in ("turned", "transparent"))

@@ -132,7 +132,7 @@ def test_bad_requests_are_errors(
 
 def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(MissingExtra, match=r"whence\[onnx\]"):
+    with pytest.raises(MissingExtra, match=r"whence-vpr\[onnx\]"):
         export_onnx(make_network(), tmp_path / "x.onnx", steps=CARD.preprocessing)
 
 

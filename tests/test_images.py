@@ -389,7 +389,7 @@ def test_options_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BadOption):
         load_resized(data, decoder="turbo")
     monkeypatch.setattr(images, "has_fast_decoder", lambda: False)
-    with pytest.raises(MissingExtra, match=r"whence\[fast\]"):
+    with pytest.raises(MissingExtra, match=r"whence-vpr\[fast\]"):
         load_resized(data, decoder="fast")
     assert load_resized(data, long_side_px=80).shape == (53, 80, 3)
 
@@ -455,7 +455,7 @@ def test_warnings_of_threads_stay_inside() -> None:
 def test_heic(monkeypatch: pytest.MonkeyPatch) -> None:
     brand = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    with pytest.raises(MissingExtra, match=r"whence\[heic\]"):
+    with pytest.raises(MissingExtra, match=r"whence-vpr\[heic\]"):
         load_image(brand + bytes(100))
     monkeypatch.undo()
     pillow_heif = pytest.importorskip("pillow_heif", reason="the extra `heic` (pillow-heif) is not installed")

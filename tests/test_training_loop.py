@@ -307,7 +307,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(
 
 def test_without_tensorboard_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(MissingExtra, match=r"whence\[train\]"):
+    with pytest.raises(MissingExtra, match=r"whence-vpr\[train\]"):
         Log(tmp_path / "log.jsonl", start=0, tensorboard=tmp_path)
 
 

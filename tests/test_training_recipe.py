@@ -107,6 +107,9 @@ def test_optimizers_leave_norms_and_biases_without_decay() -> None:
     )
     groups = [(group["full_lr"], group["weight_decay"], len(group["params"])) for group in optimizer.param_groups]
     assert groups == [(1e-3, 0.1, 1), (1e-3, 0.0, 3), (1.0, 0.0, 1)]
+    everything = OptimizerOptions("sgd", lr=1e-3, weight_decay=0.1, decays_all=True)
+    optimizer = make_optimizer(network, loss, options=everything, loss_options=LossOptions(lr=1.0))
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.1, 0.0], "as the published GeoWarp decays"
     network.requires_grad_(False)
     with pytest.raises(BadOption, match="nothing is left"):
         make_optimizer(network, torch.nn.Identity(), options=OptimizerOptions(), loss_options=LossOptions())

@@ -279,6 +279,7 @@ def test_maps_computed_once_are_those_computed_each_time(
         ("losses.self_supervised=0", "losses.consistency=0"),
         ("losses.self_supervised=0", "losses.features=0"),
         ("losses.form=paper", "losses.readout=exact", "loop.accumulate=2"),
+        ("losses.orders=apart", "optimizer.decays_all=true", "optimizer.weight_decay=0.01"),
     ],
 )
 def test_each_loss_alone_moves_the_regressor(
@@ -295,6 +296,30 @@ def test_each_loss_alone_moves_the_regressor(
     training.run()
     assert all(np.isfinite(line["loss"]) for line in read_log(tmp_path / "run" / "log.jsonl"))
     assert not torch.equal(start["linear.bias"], training.geowarp.regressor.state_dict()["linear.bias"])
+
+
+def test_orders_go_through_the_regressor_together_or_apart(model: str, data: EvaluationSet, pixels: Path, tmp_path: Path) -> None:
+    """Apart, batch norms take the statistics of each order alone, and count each: as the published training does."""
+    similarities = torch.rand(4, 225, 15, 15, generator=torch.Generator().manual_seed(0))
+    found = {}
+    for orders in ("together", "apart"):
+        training = run_of(model, data, tmp_path / orders, pixels, f"losses.orders={orders}")
+        training.geowarp.regressor.linear.weight.data.fill_(0.01)
+        training.geowarp.regressor.train()
+        found[orders] = torch.cat(training._regress(similarities, num_batches=2))
+        counts = [
+            norm.num_batches_tracked.item() for norm in training.geowarp.regressor.modules() if hasattr(norm, "num_batches_tracked")
+        ]
+        assert set(counts) == {1 if orders == "together" else 2}
+        if orders == "apart":
+            slow = torch.cat([training.geowarp.regressor(part) for part in (similarities[:2], similarities[2:])])
+            assert torch.allclose(found[orders], slow, atol=1e-6)
+        training.geowarp.regressor.eval()
+        parts = torch.cat(training._regress(similarities, num_batches=2))
+        assert torch.allclose(parts, training.geowarp.regressor(similarities), atol=1e-5), "once trained there is no difference"
+    assert not torch.allclose(found["together"], found["apart"], atol=1e-4)
+    assert get_recipe("geowarp").losses.orders == "apart"
+    assert get_recipe("geowarp").optimizer.decays_all
 
 
 def test_eight_photos_can_be_learned(model: str, data: EvaluationSet, pixels: Path, tmp_path: Path) -> None:

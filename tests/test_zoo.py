@@ -194,7 +194,7 @@ def test_without_torch_a_network_says_which_extra(monkeypatch: pytest.MonkeyPatc
     from whence.models.zoo import load_network
 
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
-    with pytest.raises(MissingExtra, match=r"whence\[torch\]"):
+    with pytest.raises(MissingExtra, match=r"whence-vpr\[torch\]"):
         load_network(find_card("cosplace-resnet18-512"))
 
 

@@ -38,7 +38,9 @@ class Preprocessing:
     short_side_px: int | None = None
     """The shorter side is brought to this length, keeping the aspect ratio."""
     multiple_of: int = 1
-    """Height and width are brought to the nearest multiples of this, at last."""
+    """Height and width are brought to the nearest multiples of this, at last ..."""
+    is_cropped: bool = False
+    """... by cutting off what is over, as much on both sides, rather than by stretching; what is shorter is stretched."""
     antialias: bool = True
     mean: tuple[float, float, float] = IMAGENET_MEAN
     """What is subtracted from each channel in [0, 1] ..."""

@@ -22,7 +22,7 @@ from whence.types import Descriptor
 Source = str | Path | bytes | np.ndarray
 """A photo file, its bytes, or pixels: uint8 (H, W, 3) RGB."""
 
-NETWORK_OPTIONS = ("engine", "onnx", "onnx_hash", "upstream_order")
+NETWORK_OPTIONS = ("engine", "onnx", "onnx_hash", "upstream_order", "crop")
 """Options that every network has beside its own, see `whence.models.networks.NetworkDescriptor.configure`."""
 BATCH_SIZE = 8
 """Photos described together by models that do not say how many they like."""
@@ -148,7 +148,7 @@ class DescriptorModel:
         if keep_local and (views is not None or not isinstance(self.descriptor, Vlad)):
             raise BadOption(f"{self.name} has no local descriptors to keep" + (" in a query mode" if views else ""))
         if views is not None and views.mode != "hard_resize" and self.preprocessing != self.card.preprocessing:
-            raise BadOption(f"upstream_order goes with the query mode hard_resize, not {views.mode}")
+            raise BadOption(f"upstream_order and crop go with the query mode hard_resize, not {views.mode}")
         read = self._read_or_error if views is None else partial(self._views_or_error, views=views)
         photos: list[tuple[np.ndarray, ...] | UnreadableImage] = []
         for photo in map_threads(read, sources):

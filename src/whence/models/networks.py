@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,7 @@ class NetworkDescriptor:
         self.batch_size = batch_size
         self.preprocessing = Preprocessing(interpolation="bilinear")
         self.is_upstream_order = False
+        self._crop: bool | None = None
         self._asked: tuple[str, str | None, str | None] = ("eager", None, None)
         self._engine: Engine | None = None
 
@@ -64,16 +66,23 @@ class NetworkDescriptor:
         onnx: str | None = None,
         onnx_hash: str | None = None,
         upstream_order: bool = False,
+        crop: bool | None = None,
     ) -> None:
         """Preprocess as a card says and run on `engine`, see `whence.models.engines.ENGINES`.
 
         `onnx` is a file that `whence export` wrote of this model, for the engines that run one; with `onnx_hash` it must have that
         content. `upstream_order` resizes after normalising, in float, as the published evaluation code does: for reproducing
-        its numbers to the last digit, at a price. Raises `BadOption`.
+        its numbers to the last digit, at a price. `crop` cuts sides to the card's multiples instead of stretching them. Raises
+        `BadOption`.
         """
+        if crop is not None:
+            if preprocessing.multiple_of == 1:
+                raise BadOption("crop is for models whose photos have sides of certain multiples, and this one takes any")
+            preprocessing = replace(preprocessing, is_cropped=crop)
         if upstream_order and engine not in ("auto", "eager"):
             raise BadOption(f"upstream_order reproduces the published numbers and goes with the engine eager, not {engine}")
         self.preprocessing = preprocessing
+        self._crop = crop
         self.is_upstream_order = upstream_order
         self._asked = resolve_engine("eager" if upstream_order else engine, onnx, onnx_hash)
         self._engine = None
@@ -106,6 +115,8 @@ class NetworkDescriptor:
         chosen: dict[str, Any] = {"engine": self.engine.name}
         if onnx is not None:
             chosen |= {"onnx": onnx, "onnx_hash": onnx_hash}
+        if self._crop is not None:
+            chosen |= {"crop": self._crop}
         return {**chosen, "upstream_order": True} if self.is_upstream_order else chosen
 
     @property

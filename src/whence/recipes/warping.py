@@ -10,7 +10,8 @@ GEOWARP = WarpRecipe(
     summary="the published schedule: 50,000 steps at 480 x 640; needs a GPU",
     width=640,
     height=480,
-    optimizer=OptimizerOptions("sgd", lr=1e-4, weight_decay=1e-3),
+    losses=WarpLossOptions(orders="apart"),
+    optimizer=OptimizerOptions("sgd", lr=1e-4, weight_decay=1e-3, decays_all=True),
     loop=LoopOptions(num_steps=50_000, log_every=100, validate_every=2500, save_every=500),
     validate_on=WarpValidationOptions(readout="exact"),
 )

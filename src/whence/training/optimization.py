@@ -27,7 +27,11 @@ def make_optimizer(
         raise BadOption("nothing is left to learn: freeze_before keeps every parameter as it is")
     groups: list[dict[str, Any]] = [
         {"params": [p for p in learning if p.ndim > 1], "lr": options.lr, "weight_decay": options.weight_decay},
-        {"params": [p for p in learning if p.ndim <= 1], "lr": options.lr, "weight_decay": 0.0},
+        {
+            "params": [p for p in learning if p.ndim <= 1],
+            "lr": options.lr,
+            "weight_decay": options.weight_decay * options.decays_all,
+        },
         {"params": list(loss.parameters()), "lr": loss_options.lr or options.lr, "weight_decay": 0.0},
     ]
     groups = [{**group, "full_lr": group["lr"]} for group in groups if group["params"]]

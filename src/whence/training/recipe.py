@@ -107,7 +107,9 @@ class OptimizerOptions:
     name: str = "adamw"
     lr: float = 1e-3
     weight_decay: float = 0.0
-    """Not applied to parameters of one dimension (norms, biases, exponents)."""
+    """Not applied to parameters of one dimension (norms, biases, exponents), unless ..."""
+    decays_all: bool = False
+    """... this is set."""
     momentum: float = 0.9
     """For SGD."""
     clip_norm: float = 0.0

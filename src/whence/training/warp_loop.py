@@ -210,7 +210,7 @@ class WarpRun(Run[WarpRecipe]):
         with torch.no_grad():
             cells = self._cells(self._map(torch.cat([views.images_a, views.images_b])))
             similarities = match_both_orders(*cells.chunk(2))
-        found = BothOrders(*self.forward(similarities).chunk(2))
+        found = BothOrders(*self._regress(similarities, num_batches=2))
         return self_supervised_loss(found, quads_a=views.quads_a, quads_b=views.quads_b, form=self.recipe.losses.form)
 
     def _on_pairs(self, content: _Images) -> tuple[Tensor, Tensor]:
@@ -226,7 +226,7 @@ class WarpRun(Run[WarpRecipe]):
                     for rows, one in zip(content.rows, images, strict=True)
                 ]
                 similarities.append(match_both_orders(*mirrored))
-        found = self.forward(torch.cat(similarities)).chunk(2 * len(similarities))
+        found = self._regress(torch.cat(similarities), num_batches=2 * len(similarities))
         straight = BothOrders(*found[:2])
         consistency = features = zero
         if losses.consistency:
@@ -237,6 +237,12 @@ class WarpRun(Run[WarpRecipe]):
             cells = self._cut(torch.cat(images), torch.cat(whole), sound_or_frame(quads)).chunk(2)
             features = losses.features * feature_loss(*cells, form=losses.form)
         return consistency, features
+
+    def _regress(self, similarities: Tensor, *, num_batches: int) -> tuple[Tensor, ...]:
+        """Predictions for the parts of a batch; the recipe says whether they go through the regressor together."""
+        if self.recipe.losses.orders == "together":
+            return self.forward(similarities).chunk(num_batches)
+        return tuple(map(self.forward, similarities.chunk(num_batches)))
 
     def _cut(self, images: Tensor, maps: Tensor, quads: Tensor) -> Tensor:
         """Cells of quadrilaterals; gradients flow to these."""

@@ -15,6 +15,7 @@ from whence.training.recipe import AsText, LoopOptions, OptimizerOptions, Schedu
 
 Form = Literal["code", "paper"]
 CellReadout = Literal["exact", "features"]
+Orders = Literal["together", "apart"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,9 @@ class WarpLossOptions:
     self_supervised: float = 1.0
     features: float = 10.0
     consistency: float = 0.1
+    orders: Orders = "together"
+    """Whether the regressor sees both orders of the pairs, and their mirrored photos, in one batch, whose statistics its batch
+    norms take, or, as published, each in a batch of its own. Once it is trained there is no difference."""
     readout: CellReadout = "exact"
     """Cells of the feature-wise loss: through pixels and backbone as published, or out of the maps of the whole photos."""
 
