@@ -19,7 +19,6 @@ import faiss  # noqa: F401  (imported so that its threads are bounded too)
 import side_by_side
 
 from whence.data.formats import EvaluationSet
-from whence.data.photos import Photos
 from whence.data.scan import scan_photos
 from whence.evaluation.answers import RIGHT_WITHIN_M, AnswerSummary, AnswerTable, summarize_answers, tabulate_answers
 from whence.evaluation.benchmarks import EvaluationOptions, evaluate
@@ -34,9 +33,10 @@ def ask_city(root: Path, city: CitySize, *, seed: int) -> AnswerTable:
     render_world(root / "world", seed=seed, options=WorldOptions(cities=(city,)), show_progress=False)
     set_threads(1)
     world = root / "world" / "test"
-    database, *asked = (scan_photos(world / name, show_progress=False) for name in ("database", "queries", "queries_unknown"))
+    database = scan_photos(world / "database", show_progress=False)
+    asked = scan_photos(world / "queries", world / "queries_unknown", show_progress=False)
     options = EvaluationOptions(thresholds_m=(RIGHT_WITHIN_M,), rerank=RerankOptions(), work_folder=root / "work")
-    data = EvaluationSet(city.name, database, Photos.concatenate(asked))
+    data = EvaluationSet(city.name, database, asked)
     return tabulate_answers(evaluate("rootsift-vlad", data, options=options, show_progress=False))
 
 
