@@ -252,3 +252,30 @@ def test_real_pairs_agree_with_their_ground_truth(real_data: Path) -> None:
     assert found.matrix is not None
     ends = cv2.perspectiveTransform(found.points0[found.is_inlier][None], truth)[0]
     assert np.median(np.linalg.norm(ends - found.points1[found.is_inlier], axis=1)) < 3
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_wide_baselines_are_matched_rightly_or_not_at_all(real_data: Path) -> None:
+    """Views that need keypoints by orientation, views that need them upright, and views that nothing here can match."""
+
+    def ends_error(name0: str, name1: str, truth: np.ndarray, points: np.ndarray) -> float | None:
+        found = match_images(real_data / name0, real_data / name1)
+        assert found.confidence is not None
+        if not found.is_match:
+            return None
+        gap = cv2.perspectiveTransform(points[None], truth) - cv2.perspectiveTransform(points[None], found.matrix)
+        return float(np.median(np.linalg.norm(gap[0], axis=1)))
+
+    grid = np.stack(np.meshgrid(np.linspace(200, 600, 5), np.linspace(150, 450, 5)), axis=-1).reshape(-1, 2)
+    for number in (4, 5):
+        truth = np.loadtxt(real_data / "oxford-graf" / f"H1to{number}p")
+        error = ends_error("oxford-graf/img1.png", f"oxford-graf/img{number}.png", truth, grid)
+        assert error is not None
+        assert error < 5
+    for row in json.loads((real_data / "evd" / "gt.json").read_text()):
+        error = ends_error(f"evd/{row['pair']}_1.jpg", f"evd/{row['pair']}_2.jpg", np.array(row["H_1_to_2"]), grid)
+        assert error is None or error < 5
+    for file in sorted((real_data / "wxbs" / "queries").iterdir())[:6]:
+        options = MatchOptions(geometry="fundamental")
+        assert not match_images(file, real_data / "wxbs" / "database" / "WGLBS-church.jpg", options=options).is_match
