@@ -130,6 +130,7 @@ def test_options_named_in_the_docs_exist(capsys: pytest.CaptureFixture[str]) -> 
         for parameter in command.params
         for option in parameter.opts
     }
+    options |= {option for parameter in typer.main.get_command(cli.app).params for option in parameter.opts}
     for page in PAGES:
         for option in re.findall(r"`(--[a-z-]+)", page.read_text(encoding="utf-8")):
             assert option in options, f"{page.name} names {option}"

@@ -174,6 +174,20 @@ def test_any_sequence_of_changes_says_what_a_dictionary_says(tmp_path_factory, d
     store.close()
 
 
+def test_paths_stay_whatever_root_rows_come_with(tmp_path):
+    with Store.create(tmp_path / "a.whence", card_id="c.v1", dim=2) as store:
+        store.add(
+            Photos.of([Photo("b/1.jpg", content="1" * 32)]), contents=np.array(["1" * 32], "S32"), descriptors=np.ones((1, 2))
+        )
+    with Store.open(tmp_path / "a.whence", writable=True) as store:
+        rows = Photos.of([Photo("b/2.jpg", content="2" * 32)], root=tmp_path / "elsewhere")
+        store.add(rows, contents=np.array(["2" * 32], "S32"), descriptors=np.ones((1, 2)))
+        assert store.photos.paths == ("b/1.jpg", "b/2.jpg")
+        assert store.photos.root == tmp_path
+        store.update_photos(store.photos)
+        assert store.photos.paths == ("b/1.jpg", "b/2.jpg")
+
+
 def test_fingerprint_depends_on_what_is_said_and_on_nothing_else(tmp_path):
     with make(tmp_path / "a", range(8), batch=3) as a, make(tmp_path / "b", reversed(range(8)), batch=2) as b:
         a.write_blob("state", {"x": np.arange(3)})

@@ -159,7 +159,8 @@ class RowTable:
         if self._row_of is None and len(self._parts) == 1:
             return self._parts[0]
         rows = np.fromiter(self.row_of.values(), dtype=np.int64, count=len(self.row_of))
-        table = Photos.concatenate(self._parts)
+        # Rows just added come with the root they were read under; in here all paths are relative to the database's folder.
+        table = Photos.concatenate(self._parts, root=self._parts[0].root)
         if len(rows) != len(table) or (rows != np.arange(len(rows))).any():
             table = table.select(rows)
         self._parts, self._num_rows, self._row_of = [table], len(table), None
