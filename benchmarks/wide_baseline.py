@@ -3,8 +3,8 @@
     WHENCE_TEST_DATA=FOLDER python benchmarks/wide_baseline.py [--side PX] [--keypoints N] [--json FILE]
 
 The usual way: OpenCV's SIFT as RootSIFT, ratio 0.8, USAC-MAGSAC with 3 px, at the same size and budget of keypoints; five orders
-of the matches stand for five seeds, and most of them decide. Planar pairs are right where known points are mapped to within 5 px in the
-median, in pixels of the photos; pairs without a plane where clicked points lie within 5 px of their epipolar lines in the median.
+of the matches stand for five seeds, and most of them decide. Planar pairs are right where known points are mapped to within 5 px in
+the median, in pixels of the photos; pairs without a plane where clicked points lie within 5 px of their epipolar lines.
 """
 
 from __future__ import annotations
