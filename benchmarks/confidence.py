@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import faiss  # noqa: F401  (imported so that its threads are bounded too)
+import numpy as np
 import side_by_side
 
 from whence.data.formats import EvaluationSet
@@ -28,8 +29,11 @@ from whence.worlds.city import WorldOptions, render_world
 from whence.worlds.presets import CitySize
 
 
-def ask_city(root: Path, city: CitySize, *, seed: int) -> AnswerTable:
-    """Render a city where it is not there yet, and ask its database for every query, those at uncovered streets among them."""
+def ask_city(root: Path, city: CitySize, *, seed: int) -> tuple[AnswerTable, np.ndarray]:
+    """Render a city where it is not there yet, and ask its database for every query, those at uncovered streets among them.
+
+    Gives the answers and the condition (Q,) under which each query was taken.
+    """
     render_world(root / "world", seed=seed, options=WorldOptions(cities=(city,)), show_progress=False)
     set_threads(1)
     world = root / "world" / "test"
@@ -37,7 +41,9 @@ def ask_city(root: Path, city: CitySize, *, seed: int) -> AnswerTable:
     asked = scan_photos(world / "queries", world / "queries_unknown", show_progress=False)
     options = EvaluationOptions(thresholds_m=(RIGHT_WITHIN_M,), rerank=RerankOptions(), work_folder=root / "work")
     data = EvaluationSet(city.name, database, asked)
-    return tabulate_answers(evaluate("rootsift-vlad", data, options=options, show_progress=False))
+    table = tabulate_answers(evaluate("rootsift-vlad", data, options=options, show_progress=False))
+    # queries/night/city20/@...@.jpg
+    return table, np.array([path.split("/")[1] for path in asked.paths])
 
 
 def show(name: str, summary: AnswerSummary) -> None:
@@ -60,15 +66,20 @@ def main() -> None:
     parser.add_argument("--folder", help="where cities and descriptors are kept; a second run renders and describes nothing")
     arguments = parser.parse_args()
     num_database, num_queries, num_unknown = map(int, ("120,40,12" if arguments.quick else arguments.sizes).split(","))
-    tables = []
+    tables, conditions = [], []
     with tempfile.TemporaryDirectory() as made:
         for number in range(20, 20 + arguments.cities):
             city = CitySize(f"city{number}", "test", num_database, num_queries, num_unknown, True)
             root = Path(arguments.folder or made) / city.name
-            tables.append(ask_city(root, city, seed=arguments.seed))
-            show(city.name, summarize_answers(tables[-1]))
-    total = summarize_answers(AnswerTable.joined(tables))
+            table, taken = ask_city(root, city, seed=arguments.seed)
+            tables.append(table)
+            conditions.append(taken)
+            show(city.name, summarize_answers(table))
+    together, taken = AnswerTable.joined(tables), np.concatenate(conditions)
+    total = summarize_answers(together)
     show("all", total)
+    for condition in sorted(set(taken.tolist())):
+        show(condition, summarize_answers(AnswerTable(*(column[taken == condition] for column in together))))
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(asdict(total), indent=1), encoding="utf-8")
 

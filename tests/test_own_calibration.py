@@ -95,6 +95,10 @@ def test_without_a_calibration_answers_are_given_as_not_verified(
     shown = capsys.readouterr()
     assert "located (not verified)" in shown.out
     assert "whence calibrate" in shown.err
+    assert run(["locate", query, query_of(tmp_path, 9), "--db", database, "-q"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.count("located (not verified)") == 2
+    assert shown.err.count("whence calibrate") == 1
     # What only a calibration can give is an error, with what to do.
     for needed in (["--min-confidence", "0.9"], ["--rerank-when-unsure", "0.8"]):
         assert run(["locate", query, "--db", database, *needed]) == 1

@@ -132,8 +132,10 @@ def test_locate_with_geowarp(
     assert record["candidates"][0]["retrieved_rank"] is not None
     assert record["candidates"][0]["num_inliers"] is None
     assert (tmp_path / "page.html").read_text(encoding="utf-8").count("data:image/jpeg") == 1 + 1 + 5
-    assert run(words) == 1
-    assert "--no-verify" in capsys.readouterr().err
+    assert run(words) == 0
+    unverified = json.loads(capsys.readouterr().out)
+    assert (unverified["is_verified"], unverified["confidence"]) == (False, None)
+    assert "counts no inliers" in unverified["reason"]
     assert run(["calibrate", "--db", str(database), "--scorer", "geowarp"]) == 1
 
 

@@ -155,6 +155,8 @@ def locate(
         _show_one(positions[0], database_photos.root)
     elif not as_json and positions:
         show(_many_table(positions, database_photos.root))
+        for why in dict.fromkeys(one.reason for one in positions if one.reason and one.status != "unknown" and not one.is_verified):
+            print_note(why)
     outputs = {
         report: lambda file: write_report(file, positions, database_photos, scorer=scorer, is_quiet=quiet or as_json),
         csv_file: lambda file: write_csv(file, positions),
