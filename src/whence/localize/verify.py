@@ -201,8 +201,8 @@ def find_calibration(key: CalibrationKey, *, store: Store | None = None, file: s
     if own is not None and store is not None:
         return checked(own, key, f"the database {str(store.path)!r}")
     raise CalibrationMismatch(
-        f"there is no calibration for {key.descriptor} with {key.scorer} ({key.settings}); fit one with  whence calibrate , "
-        "or use --no-verify for answers without confidence"
+        f"there is no calibration for {key.descriptor} with {key.scorer} ({key.settings});  whence calibrate  fits one, "
+        "--no-verify gives answers without confidence"
     )
 
 
@@ -213,7 +213,7 @@ def checked(calibration: Calibration, key: CalibrationKey, where: str) -> Calibr
     had, want = asdict(calibration.key), asdict(key)
     gaps = ", ".join(f"{name} {had[name]!r} instead of {want[name]!r}" for name in had if had[name] != want[name])
     raise CalibrationMismatch(
-        f"the calibration of {where} was fitted with {gaps}: run  whence calibrate  again, or use --no-verify"
+        f"the calibration of {where} was fitted with {gaps};  whence calibrate  fits another, --no-verify gives answers without one"
     )
 
 
