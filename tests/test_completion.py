@@ -51,7 +51,13 @@ def test_other_shells_are_told(shell: str, tmp_path: Path) -> None:
 
 
 def test_completion_is_shown_and_installed(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(SOURCE), "HOME": str(tmp_path)}
+    # The shell is named here: which one started the tests, if any, does not matter.
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(SOURCE),
+        "HOME": str(tmp_path),
+        "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1",
+    }
     for flag in ("--show-completion", "--install-completion"):
         told = subprocess.run(
             [sys.executable, "-m", "whence", flag, "bash"], env=environment, capture_output=True, text=True, timeout=60

@@ -128,7 +128,7 @@ def test_options_named_in_the_docs_exist(capsys: pytest.CaptureFixture[str]) -> 
         for verb in typer.main.get_command(cli.app).commands.values()  # type: ignore[attr-defined]
         for command in (verb, *getattr(verb, "commands", {}).values())
         for parameter in command.params
-        for option in parameter.opts
+        for option in (*parameter.opts, *parameter.secondary_opts)
     }
     options |= {option for parameter in typer.main.get_command(cli.app).params for option in parameter.opts}
     for page in PAGES:

@@ -22,13 +22,13 @@ from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
 from tagged import at, exif_of, picture_bytes, save_photo, takeout, with_packet, xmp
-from whence.data.cells import parse_time
 from whence.data.clocks import parse_exif_time
 from whence.data.degrees import LATITUDE, parse_degrees
 from whence.data.exif import placement_from_exif
 from whence.data.metadata import read_metadata
 from whence.data.names import parse_name
 from whence.data.positions import read_positions
+from whence.data.rows import parse_time
 from whence.data.scan import scan_photos
 from whence.data.sidecars import read_sidecar
 from whence.errors import UnreadableImage, UnreadableTable

@@ -70,12 +70,18 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def running(place: str, *arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
     """The command line in a process that stops for a moment at a place, which it says: a module, or =module.Class.method."""
     command = [sys.executable, "-c", SLOW, place, *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
+    # Started in the background, tests inherit that Ctrl-C is ignored, and so would what they start.
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "preexec_fn": heed_interrupts}
+    with subprocess.Popen(command, text=True, env=environment, **pipes) as process:  # type: ignore[call-overload]
         try:
             yield process
         finally:

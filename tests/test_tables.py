@@ -10,10 +10,10 @@ import pyproj
 import pytest
 
 from tagged import at, picture_bytes, save_photo
-from whence.data.cells import parse_time
 from whence.data.formats import read_folders, read_pairs
 from whence.data.positions import PositionTable, read_positions
 from whence.data.predictions import read_hloc_pairs, read_predictions
+from whence.data.rows import parse_time
 from whence.data.scan import scan_photos
 from whence.errors import UnreadableTable
 from whence.geo import distance_m
