@@ -1,6 +1,6 @@
 """Small databases of real photos: 1, 2, 3 and 10 photos, one place or several, with and without coordinates.
 
-    WHENCE_TEST_DATA=FOLDER python benchmarks/small_databases.py [--quick] [--json FILE]
+    WHENCE_TEST_DATA=FOLDER python benchmarks/small_databases.py [--photos N] [--json FILE]
 
 Each photo of a set makes small databases: with the photos that are known to show the same place (an album or a burst), and with
 photos drawn from the set. Asked are the photo itself (its pixels, not its bytes), other photos of the place, and strangers: photos
@@ -22,6 +22,7 @@ from pathlib import Path
 import faiss  # noqa: F401  (imported so that its threads are bounded too)
 import numpy as np
 
+from whence.data.photos import Photos
 from whence.data.scan import scan_photos
 from whence.geo import distance_m
 from whence.localize.prepared_photos import PreparedPhotos
@@ -72,7 +73,7 @@ class Asker:
     def __init__(self, model: DescriptorModel, calibration: Calibration, sets: Sequence[PhotoSet]) -> None:
         self.calibration = calibration
         self.sets = sets
-        self.prepared = PreparedPhotos.for_options(RerankOptions(), scan_photos(show_progress=False))
+        self.prepared = PreparedPhotos.for_options(RerankOptions(), Photos.of([]))
         self.descriptors = np.concatenate([one.descriptors for one in sets])
         self.local = [arrays for one in sets for arrays in one.local]
         self.points = [point for one in sets for point in one.points]
@@ -186,7 +187,7 @@ def ask_set(asker: Asker, which: int, tallies: dict[tuple[str, str, int], Tally]
 def main() -> int:
     """Describe, ask, print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="20 photos of each set")
+    parser.add_argument("--photos", type=int, default=40, help="photos of each set at most (default 40)")
     parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON")
     given = parser.parse_args()
     root = os.environ.get("WHENCE_TEST_DATA")
@@ -196,12 +197,12 @@ def main() -> int:
     set_threads(1)
     model = load_model("rootsift-vlad")
     model.load_packaged()
-    sets = read_sets(Path(root), at_most=20 if given.quick else 400)
+    sets = read_sets(Path(root), at_most=given.photos)
     for one in sets:
         found = list(model.describe_each(one.files, keep_local=True))
         one.descriptors = np.stack([entry.descriptor for entry in found])  # type: ignore[union-attr]
         one.local = [dict(entry.local) for entry in found]  # type: ignore[union-attr, arg-type]
-    prepared = PreparedPhotos.for_options(RerankOptions(), scan_photos(show_progress=False))
+    prepared = PreparedPhotos.for_options(RerankOptions(), Photos.of([]))
     asker = Asker(model, find_calibration(key_of(model.card.card_id, prepared)), sets)
     tallies: dict[tuple[str, str, int], Tally] = {}
     for which, one in enumerate(sets):

@@ -49,11 +49,17 @@ def test_an_error_in_a_thread_arrives() -> None:
 def test_thread_counts_are_put_back() -> None:
     import cv2
     import faiss
+    from threadpoolctl import threadpool_info
 
-    before = faiss.omp_get_max_threads(), cv2.getNumThreads()
+    def of_products() -> set[int]:
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    before = faiss.omp_get_max_threads(), cv2.getNumThreads(), of_products()
     with runtime.threads(2):
         assert faiss.omp_get_max_threads() == 2
-    assert (faiss.omp_get_max_threads(), cv2.getNumThreads()) == before
+        assert of_products() == {2}
+    assert (faiss.omp_get_max_threads(), cv2.getNumThreads(), of_products()) == before
+    assert before[2] == {1}, "as the tests ask for"
     assert runtime.num_cores() >= 1
 
 

@@ -31,8 +31,8 @@ FLOORS = {
     9: {"cli", "server", "journal"},
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
-GROUND_MAY_IMPORT = {*sys.stdlib_module_names, "numpy", "pyproj", "rich", "whence"}
-"""rich draws the progress bars of `runtime`, imported when one is shown."""
+GROUND_MAY_IMPORT = {*sys.stdlib_module_names, "numpy", "pyproj", "rich", "threadpoolctl", "whence"}
+"""In `runtime` rich draws the progress bars, imported when one is shown, and threadpoolctl bounds the threads of numpy."""
 FORBIDDEN_FILE_NAMES = re.compile(r"utils?|helpers?|commons?|misc|core")
 FORBIDDEN_WORDS = {
     "gallery",

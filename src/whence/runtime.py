@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from whence.errors import Stopped, UnwritableFile, WhenceError
 
@@ -35,10 +36,12 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 def set_threads(num_threads: int) -> None:
     """Give every numerical library the same number of threads: those imported already by call, those to come by environment.
 
-    faiss and torch each keep an OpenMP pool; on few cores they fight unless both are bounded.
+    faiss and torch each keep an OpenMP pool, numpy one for its products; on few cores they fight unless all are bounded. Where
+    several Python threads work at once, one thread for each library is best.
     """
     for name in _THREAD_VARIABLES:
         os.environ[name] = str(num_threads)
+    threadpool_limits(num_threads, user_api="blas")
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(num_threads)
     if "faiss" in sys.modules:
@@ -58,10 +61,12 @@ def threads(num_threads: int) -> Iterator[None]:
         before["faiss"] = (sys.modules["faiss"].omp_set_num_threads, sys.modules["faiss"].omp_get_max_threads())
     if "cv2" in sys.modules:
         before["cv2"] = (sys.modules["cv2"].setNumThreads, sys.modules["cv2"].getNumThreads())
+    products = threadpool_limits(num_threads, user_api="blas")
     set_threads(num_threads)
     try:
         yield
     finally:
+        products.restore_original_limits()
         for put_back, number in before.values():
             put_back(number)
         for name, value in variables.items():

@@ -24,7 +24,7 @@ from whence.evaluation.protocol import own_queries
 from whence.evaluation.report import answer_rows, reliability_rows, risk_rows, uncertainty_rows
 from whence.geo import distance_m
 from whence.localize.position import estimate_position
-from whence.matching.matchers import match_images
+from whence.matching.matchers import MatchOptions, match_images
 from whence.runtime import progress
 from whence.types import Candidate, GeoPoint, PairScorer, Position
 
@@ -137,7 +137,7 @@ def _draw_pair(files: tuple[Path, Path], scorer: PairScorer | None) -> np.ndarra
         return None
     if isinstance(scorer, WarpScorer):
         return draw_warped_pair(images[0], images[1], scorer.compare(images[0], images[1]), height_px=MATCH_HEIGHT_PX)
-    found = match_images(*files)
+    found = match_images(*files, options=MatchOptions(is_upright=True))
     return draw_match(images[0], images[1], found, height_px=MATCH_HEIGHT_PX) if found.num_inliers else None
 
 
