@@ -77,13 +77,13 @@ def _page(inputs: Inputs, folder: Path) -> None:
 
 
 def _csv_of_answers(inputs: Inputs, folder: Path) -> None:
-    from whence.cli.locate import write_csv
+    from whence.cli.answers import write_csv
 
     write_csv(str(folder / "answers.csv"), [_position()] * 50)
 
 
 def _geojson(inputs: Inputs, folder: Path) -> None:
-    from whence.cli.locate import write_geojson
+    from whence.cli.answers import write_geojson
 
     write_geojson(str(folder / "answers.geojson"), [_position()] * 50)
 

@@ -1,0 +1,142 @@
+"""Answers of `whence locate` as files and as text: CSV, GeoJSON, GPX, a page, one answer in full, many as a table."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from whence.cli.output import from_here, print_note, show
+from whence.data.cells import as_text, safe_cells
+from whence.data.photos import Photos
+from whence.runtime import atomic_write
+from whence.types import PairScorer, Position
+
+NUM_SHOWN = 5
+_COLUMNS = (
+    "query",
+    "status",
+    "lat",
+    "lon",
+    "radius_m",
+    "heading_deg",
+    "confidence",
+    "is_verified",
+    "best_photo",
+    "similarity",
+    "reason",
+)
+
+
+def write_places(path: str, positions: Sequence[Position]) -> None:
+    """Located photos as waypoints of a GPX file."""
+    from whence.data.geotags import Waypoint, write_gpx
+
+    write_gpx(path, [Waypoint(one.query, one.point) for one in positions if one.point and one.status == "located"])
+
+
+def write_csv(path: str, positions: Iterable[Position]) -> None:
+    """Answers as a table, one line per query."""
+    with atomic_write(path, "w") as file:
+        table = csv.writer(file)
+        table.writerow(_COLUMNS)
+        for one in positions:
+            where = (one.point.lat, one.point.lon) if one.point else ("", "")
+            best = (one.candidates[0].photo, one.candidates[0].similarity) if one.candidates else ("", "")
+            sure = (one.confidence, str(one.is_verified).lower())
+            row = (one.query, one.status, *where, one.radius_m, one.heading_deg, *sure, *best, one.reason)
+            table.writerow(safe_cells(row))
+
+
+def write_geojson(path: str, positions: Iterable[Position]) -> None:
+    """Answers with coordinates as points of a GeoJSON FeatureCollection; longitude comes first there."""
+    features = [
+        {
+            "type": "Feature",
+            "geometry": {"type": "Point", "coordinates": [one.point.lon, one.point.lat]},
+            "properties": {key: value for key, value in one.to_dict().items() if key not in ("position", "candidates")},
+        }
+        for one in positions
+        if one.point is not None
+    ]
+    with atomic_write(path, "w") as file:
+        json.dump({"type": "FeatureCollection", "features": features}, file, ensure_ascii=False, indent=1)
+
+
+def write_report(path: str, positions: list[Position], database: Photos, *, scorer: PairScorer | None, is_quiet: bool) -> None:
+    """Answers as one HTML page that opens offline."""
+    from whence.evaluation.html import write_page
+    from whence.evaluation.page import draw_pairs, page_of_positions, without_own
+
+    others, num_own = without_own(positions, database)
+    pictures = draw_pairs(others, database=database, scorer=scorer, show_progress=False if is_quiet else None)
+    write_page(path, page_of_positions(others, database=database, match_pictures=pictures, num_own=num_own))
+    if num_own:
+        print_note(f"{num_own} of the photos are the database's own files and are left out of {path}")
+
+
+def _place_text(position: Position, photo_root: Path) -> str:
+    if position.point is not None:
+        heading = "" if position.heading_deg is None else f", looking {position.heading_deg:.0f} deg"
+        radius = "" if position.radius_m is None else f" within {position.radius_m:.0f} m"
+        return f"{position.point.lat:.6f}, {position.point.lon:.6f}{radius}{heading}"
+    if position.status == "unknown":
+        return position.reason
+    if position.candidates:
+        return f"the place of {from_here(photo_root / position.candidates[0].photo)} (no coordinates)"
+    return position.reason
+
+
+def _status_text(position: Position) -> str:
+    is_answer = position.status != "unknown"
+    return f"{position.status} (not verified)" if is_answer and not position.is_verified else position.status
+
+
+def _guess_text(position: Position, photo_root: Path) -> str:
+    """Where an unknown photo would be if its best candidate were right; empty where there is none."""
+    guess = position.best_guess
+    if guess is None:
+        return ""
+    at = guess.point
+    where = from_here(photo_root / guess.photo) if at is None else f"{at.lat:.6f}, {at.lon:.6f}"
+    sure = "" if guess.confidence is None else f" (confidence {guess.confidence:.2f})"
+    return f"best guess, not an answer: {where}{sure}"
+
+
+def show_one(position: Position, photo_root: Path) -> None:
+    """Print one answer with its first candidates."""
+    sure = "" if position.confidence is None else f" (confidence {position.confidence:.2f})"
+    show(as_text(f"{position.query}: {_status_text(position)}: {_place_text(position, photo_root)}{sure}", style="bold"))
+    if not position.candidates:
+        return
+    if guess := _guess_text(position, photo_root):
+        show(as_text(guess))
+    table = Table(show_edge=False, pad_edge=False)
+    for name in ("rank", "similarity", "inliers", "lat", "lon"):
+        table.add_column(name, justify="right")
+    table.add_column("photo", overflow="fold")
+    for candidate in position.candidates[:NUM_SHOWN]:
+        point = candidate.point
+        where = ("-", "-") if point is None else (f"{point.lat:.6f}", f"{point.lon:.6f}")
+        inliers = "-" if candidate.num_inliers is None else str(candidate.num_inliers)
+        row = (str(candidate.rank), f"{candidate.similarity:.3f}", inliers, *where, from_here(photo_root / candidate.photo))
+        table.add_row(*map(as_text, row))
+    show(table)
+    if not position.is_verified:
+        print_note(position.reason or "not verified: the best match is shown, whether or not it is the place")
+
+
+def many_table(positions: list[Position], photo_root: Path) -> Table:
+    """The answers as a table, one line per query."""
+    table = Table(show_edge=False, pad_edge=False)
+    for name in ("query", "status", "place", "similarity", "confidence"):
+        table.add_column(name, overflow="fold")
+    for one in positions:
+        similarity = f"{one.candidates[0].similarity:.3f}" if one.candidates else ""
+        sure = "" if one.confidence is None else f"{one.confidence:.2f}"
+        place = " ".join(part for part in (_place_text(one, photo_root), _guess_text(one, photo_root)) if part)
+        table.add_row(*map(as_text, (one.query, _status_text(one), place, similarity, sure)))
+    return table
