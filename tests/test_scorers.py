@@ -88,6 +88,39 @@ def test_rapid_is_its_formula() -> None:
     assert rapid_score(query, candidate).similarity == pytest.approx(slow)
 
 
+def slow_mutual(query: np.ndarray, candidate: np.ndarray) -> list[tuple[int, int]]:
+    """The definition: each is the other's nearest, and of equals the first counts."""
+    products = query.astype(np.float64) @ candidate.astype(np.float64).T
+    products = np.round(products, 6)
+    return [(i, int(row.argmax())) for i, row in enumerate(products) if products[:, row.argmax()].argmax() == i]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [((0, 1), (0, 1, 0, 1)), ((0, 0, 1, 1), (0, 1)), ((0, 1, 2), (2, 2, 0, 0, 1)), ((0,), (0,))]
+)
+def test_of_equal_descriptors_the_first_counts(first: tuple[int, ...], second: tuple[int, ...]) -> None:
+    kinds = np.eye(4, dtype=np.float32)
+    one, other = (LevelPoints(np.zeros((len(rows), 2)), kinds[list(rows)]) for rows in (first, second))
+    pairs = mutual_pairs(one, other)
+    assert list(zip(pairs.rows0.tolist(), pairs.rows1.tolist(), strict=True)) == slow_mutual(one.descriptors, other.descriptors)
+    assert len(pairs.rows0) == len(set(first) & set(second))
+
+
+def test_repeated_points_and_a_single_descriptor_match() -> None:
+    """What the ratio test would lose: nobody is clearly nearer than his double. Without one every point has its match."""
+    query, _, _ = golden_levels()
+    rows = [0, 3, 8, 11, 14, 17, 20, 23]
+    eight = LevelPoints(query.points[rows], query.descriptors[rows])
+    twice = LevelPoints(np.tile(eight.points, (2, 1)), np.tile(eight.descriptors, (2, 1)))
+    assert ransac_score(eight, twice, threshold_px=24) == (1.0, 8, 8)
+    most = eight.points.max(axis=0)
+    assert rapid_score(eight, twice).similarity == pytest.approx(float((most**2).sum()))
+    single = LevelPoints(eight.points[:1], eight.descriptors[:1])
+    assert ransac_score(eight, single, threshold_px=24) == (1 / 8, 1, 0)
+    assert rapid_score(single, single).num_matches == 1
+    assert len(match_descriptors(eight.descriptors, twice.descriptors, ratio=0.99).rows0) == 0
+
+
 def test_few_and_no_mutual_neighbours() -> None:
     query, candidate, _ = golden_levels()
     none = LevelPoints(np.zeros((0, 2)), np.zeros((0, 32), np.float32))
