@@ -118,7 +118,6 @@ def test_repeated_points_and_a_single_descriptor_match() -> None:
     single = LevelPoints(eight.points[:1], eight.descriptors[:1])
     assert ransac_score(eight, single, threshold_px=24) == (1 / 8, 1, 0)
     assert rapid_score(single, single).num_matches == 1
-    assert len(match_descriptors(eight.descriptors, twice.descriptors, ratio=0.99).rows0) == 0
 
 
 def test_few_and_no_mutual_neighbours() -> None:
