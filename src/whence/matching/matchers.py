@@ -224,10 +224,7 @@ def as_match(
     surprise = surprise_of(pairs, found.is_inlier, settings)
     covered = smaller_coverage(pairs, found.is_inlier)
     confidence = None if calibration is None else calibration.confidence(surprise, covered)
-    if found.matrix is not None:
-        found, confidence = _unless_chance(found, surprise, confidence)
-    elif confidence is not None:
-        confidence = 0.0
+    found, confidence = _unless_chance(found, surprise, confidence)
     return Match(
         points0=rescale_points(pairs.points0, scale=np.array(size0_px) / pairs.size0_px),
         points1=rescale_points(pairs.points1, scale=np.array(size1_px) / pairs.size1_px),
@@ -245,13 +242,16 @@ def as_match(
 
 
 def _unless_chance(found: Geometry, surprise: float, confidence: float | None) -> tuple[Geometry, float | None]:
-    """The geometry and its confidence, where it says something; else none, and why."""
+    """The geometry and its confidence where it says something; else none, and why. What chance gives as well has no confidence."""
+    none_at_all = None if confidence is None else 0.0
+    if found.matrix is None:
+        return found, none_at_all
     agreeing = f"{found.num_inliers} of {len(found.is_inlier)} matches agree"
     nothing = np.zeros_like(found.is_inlier)
     if found.num_inliers < NOISE_INLIERS:
-        return Geometry(None, nothing, f"{agreeing}, as of any two photos"), None if confidence is None else 0.0
+        return Geometry(None, nothing, f"{agreeing}, as of any two photos"), none_at_all
     if surprise < LEAST_SURPRISE:
-        return Geometry(None, nothing, f"{agreeing}, as chance may give"), None if confidence is None else min(confidence, 0.5)
+        return Geometry(None, nothing, f"{agreeing}, as chance may give"), none_at_all
     if confidence is not None and confidence < LEAST_CONFIDENCE:
         reason = f"{agreeing}: the same thing with a probability of {confidence:.2f} only, {LEAST_CONFIDENCE:.2g} is asked for"
         return Geometry(None, nothing, reason), confidence
