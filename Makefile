@@ -25,7 +25,7 @@ bench: $(VENV)/dev
 	for file in $(BENCHMARKS); do $(BIN)/python $$file $(ARGS) || exit; done
 
 docs: $(VENV)/dev
-	$(BIN)/python -m pytest tests/test_docs.py
+	$(BIN)/python -m pytest tests/ground/test_docs.py
 
 clean:
 	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -39,9 +39,10 @@ def network_of(backbone: str) -> Network:
     """A network with random weights whose batch norms have seen pictures."""
     import torch
 
-    from whence.models.aggregators import GeM
+    from whence.models.aggregators.pools import GeM
     from whence.models.backbones import make_backbone
-    from whence.models.networks import Network, normalise
+    from whence.models.networks import Network
+    from whence.models.preprocessing import normalise
 
     torch.manual_seed(0)
     made = make_backbone(backbone)
@@ -58,7 +59,7 @@ def peer_of(network: Network, side: int, batch_size: int) -> Callable[[list[byte
     import torch
     from torchvision import transforms
 
-    from whence.registry import IMAGENET_MEAN, IMAGENET_STD
+    from whence.cards import IMAGENET_MEAN, IMAGENET_STD
 
     load = transforms.Compose(
         [
@@ -80,9 +81,9 @@ def peer_of(network: Network, side: int, batch_size: int) -> Callable[[list[byte
 
 
 def model_of(network: Network, side: int, batch_size: int, *, engine: str, onnx: Path | None = None) -> DescriptorModel:
+    from whence.cards import ModelCard, Preprocessing
     from whence.models.descriptor import DescriptorModel
-    from whence.models.networks import NetworkDescriptor
-    from whence.registry import ModelCard, Preprocessing
+    from whence.models.network_descriptor import NetworkDescriptor
 
     steps = Preprocessing(size_px=(side, side), interpolation="bilinear")
     descriptor = NetworkDescriptor(network, batch_size=batch_size)
@@ -94,8 +95,8 @@ def export(network: Network, folder: Path) -> dict[str, tuple[str, Path]]:
     """Way -> engine and file, for those whose packages are there."""
     if any(importlib.util.find_spec(package) is None for package in ("onnx", "onnxscript", "onnxruntime")):
         return {}
-    from whence.models.export import export_onnx
-    from whence.registry import Preprocessing
+    from whence.cards import Preprocessing
+    from whence.models.engines.export import export_onnx
 
     steps = Preprocessing(size_px=(320, 320), interpolation="bilinear")
     pictures = [street_picture(320, 320, seed=2000 + i) for i in range(16)]

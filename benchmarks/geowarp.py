@@ -33,10 +33,10 @@ from whence.localize.rerank import rerank
 from whence.localize.rerank_options import RerankOptions
 from whence.matching.scorers import InlierScorer
 from whence.models.backbones import make_backbone
-from whence.models.networks import normalise
-from whence.models.warp import GeoWarp, cell_similarities
-from whence.models.warp_geometry import warp
-from whence.models.warp_scorer import GeoWarpScorer, WarpOptions
+from whence.models.preprocessing import normalise
+from whence.models.warp.geometry import warp
+from whence.models.warp.model import GeoWarp, cell_similarities
+from whence.models.warp.scorer import GeoWarpScorer, WarpOptions
 from whence.registry import get_card
 from whence.runtime import set_threads
 from whence.types import Candidate, PairScorer, Photo

@@ -13,8 +13,8 @@ from side_by_side import compare, options, save
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from whence.models.backbones import Features
-from whence.models.netvlad import NetVlad
+from whence.models.aggregators.words import NetVlad
+from whence.models.backbones.base import Features
 from whence.runtime import set_threads
 
 MAPS = {"resnet18conv4": (256, 30, 40), "resnet50conv4": (1024, 30, 40), "dinov2_vitb14 at 322": (768, 23, 23)}

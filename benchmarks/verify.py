@@ -29,7 +29,7 @@ from whence.localize.localizer import RETRIEVE_ONLY, Localizer
 from whence.matching.geometry import GeometrySettings
 from whence.matching.matchers import DEFAULT_RATIO
 from whence.matching.scorers import InlierScorer
-from whence.models.local import LocalDescriptors
+from whence.models.local.sift import LocalDescriptors
 from whence.runtime import set_threads
 from whence.settings import BuildOptions
 from whence.worlds.capture import CaptureOptions

@@ -21,12 +21,12 @@ import cv2
 import faiss  # noqa: F401  (imported so that its threads are bounded too)
 import numpy as np
 
+from whence.cards import Preprocessing
 from whence.data.images import load_image
 from whence.matching.geometry import GeometryModel
 from whence.matching.matchers import MatchOptions, in_originals, match_images
 from whence.models.descriptor import read_as
-from whence.models.local import root_sift
-from whence.registry import Preprocessing
+from whence.models.local.sift import root_sift
 from whence.runtime import set_threads
 
 RIGHT_PX = 5.0

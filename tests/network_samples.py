@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from whence.models.aggregators import GeM
+from whence.cards import Entry, ModelCard, Preprocessing
+from whence.models.aggregators.pools import GeM
 from whence.models.backbones import make_backbone
-from whence.models.networks import Network, NetworkDescriptor
-from whence.registry import Entry, ModelCard, Preprocessing
+from whence.models.network_descriptor import NetworkDescriptor
+from whence.models.networks import Network
 
 NAME = "gem-resnet18conv4-256"
 CARD = ModelCard(

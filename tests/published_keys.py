@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from whence.registry import ModelCard
+from whence.cards import ModelCard
 
 Shape = tuple[int, ...]
 Table = dict[str, Shape]

@@ -174,8 +174,8 @@ def _raw(inputs: Inputs, folder: Path) -> None:
 def _weights(inputs: Inputs, folder: Path) -> None:
     from safetensors.torch import save_file
 
-    from whence.models.cards import CARD_FIELD, card_to_text
-    from whence.models.checkpoints import convert, make_network
+    from whence.models.cards.text import CARD_FIELD, card_to_text
+    from whence.models.checkpoints.networks import convert, make_network
     from whence.models.zoo import find_card
 
     card = find_card("gem-resnet18conv4-256-pitts30k")

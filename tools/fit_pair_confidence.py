@@ -19,6 +19,7 @@ from typing import NamedTuple, get_args
 import numpy as np
 from fit_calibrations import FIT_CITIES, FitCity, render_city
 
+from whence.cards import Preprocessing
 from whence.data.photos import Photos
 from whence.data.scan import scan_photos
 from whence.evaluation.confidence import fit_logistic
@@ -27,7 +28,6 @@ from whence.matching.evidence import LEAST_CONFIDENCE, NOISE_INLIERS, PairCalibr
 from whence.matching.geometry import GeometryModel, GeometrySettings, fit_geometry
 from whence.matching.matchers import MatchOptions, smaller_coverage
 from whence.models.descriptor import read_as
-from whence.registry import Preprocessing
 from whence.runtime import atomic_write, progress, set_threads
 
 MATCHERS = ("rootsift-mnn", "orb-mnn")

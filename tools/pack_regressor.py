@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
-from whence.models.downloads import PACKAGED, packaged_file
-from whence.models.tensors import read_weights
-from whence.models.warp import Regressor
-from whence.models.warp_checkpoints import load_regressor
+from whence.models.checkpoints.files import read_weights
+from whence.models.checkpoints.origins import PACKAGED, packaged_file
+from whence.models.warp.model import Regressor
+from whence.models.warp.scorer import load_regressor
 from whence.registry import get_card
 from whence.runtime import atomic_write
 

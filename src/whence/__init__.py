@@ -14,6 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from whence.cards import ModelCard as ModelCard
     from whence.data.images import load_image as load_image
     from whence.data.photos import Photos as Photos
     from whence.data.scan import scan_photos as scan_photos
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from whence.matching.matchers import match_images as match_images
     from whence.models.descriptor import DescriptorModel as DescriptorModel
     from whence.models.descriptor import load_model as load_model
-    from whence.registry import ModelCard as ModelCard
     from whence.registry import list_models as list_models
     from whence.settings import BuildOptions as BuildOptions
     from whence.types import Candidate as Candidate

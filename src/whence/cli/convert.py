@@ -38,11 +38,12 @@ def convert(
     try:
         import torch
 
-        from whence.models import checkpoints
-        from whence.models.tensors import read_weights
+        from whence.models.checkpoints import networks as checkpoints
+        from whence.models.checkpoints.files import read_weights
     except ImportError:
         raise MissingExtra("reading weights", "torch") from None
-    from whence.models.downloads import converted_file, sha256_of
+    from whence.models.checkpoints.http import sha256_of
+    from whence.models.checkpoints.origins import converted_file
 
     if name is not None:
         card = find_card(name)

@@ -9,9 +9,9 @@ from dataclasses import asdict
 from rich.table import Table
 from rich.text import Text
 
+from whence.cards import ModelCard
 from whence.cli.output import as_size, print_json, show
 from whence.errors import MissingExtra, UnknownName
-from whence.registry import ModelCard
 
 _BACKBONE_COLUMNS = ("backbone", "channels", "stride", "sizes", "image", "map", "parameters", "learning", "GFLOPs")
 _COLUMNS = ("model", "image", "parameters", "GFLOPs", "map", "descriptor", "a million photos")

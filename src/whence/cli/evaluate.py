@@ -95,7 +95,7 @@ def evaluate(
     from whence.evaluation.benchmarks import evaluate as run
     from whence.evaluation.foreign import evaluate_predictions
     from whence.localize.rerank_options import rerank_options
-    from whence.models.views import parse_views
+    from whence.models.asking import parse_views
 
     options = EvaluationOptions(
         thresholds_m=_numbers(thresholds or _usual_thresholds(data, protocol), "--thresholds"),

@@ -43,7 +43,7 @@ def export(
     if not hasattr(loaded.descriptor, "network"):
         raise BadOption(f"{model} is not a network: there is nothing to export")
     try:
-        from whence.models.export import export_onnx
+        from whence.models.engines.export import export_onnx
     except ImportError:
         raise MissingExtra("exporting a network", "torch") from None
     report = export_onnx(
@@ -68,7 +68,7 @@ def export(
 def _calibration_images(model: DescriptorModel, folder: str) -> list[np.ndarray]:
     """A few dozen of the folder's photos, spread over it, as the network takes them. Raises `NoPhotos`."""
     from whence.data.scan import scan_photos
-    from whence.models.export import NUM_CALIBRATION_IMAGES
+    from whence.models.engines.export import NUM_CALIBRATION_IMAGES
     from whence.runtime import map_threads
 
     photos = scan_photos(folder)

@@ -19,7 +19,7 @@ from whence.localize.maintain import HOW_TO_GO_ON
 from whence.localize.rerank_options import rerank_options
 from whence.localize.retrieve import Around
 from whence.localize.sources import missing_folders, source_files
-from whence.models.views import parse_views
+from whence.models.asking import parse_views
 from whence.runtime import check_place
 from whence.settings import NO_OPTIONS, load_settings, parse_options
 from whence.types import GeoPoint, Position, SkippedPhoto

@@ -8,11 +8,12 @@ from typing import Any
 import typer
 from rich.table import Table
 
+from whence.cards import ModelCard
 from whence.cli import completion
 from whence.cli.output import print_json, show
 from whence.data.cells import as_text
 from whence.errors import BadOption, UnknownName
-from whence.registry import MODELS, ModelCard, get_card, list_models
+from whence.registry import MODELS, get_card, list_models
 
 _STATES = {
     "none needed": "ready",
@@ -83,7 +84,7 @@ def _is_wanted(card: ModelCard, licence: str | None, backbone: str | None, max_d
 
 
 def _state(card: ModelCard) -> str:
-    from whence.models.downloads import weights_status
+    from whence.models.checkpoints.origins import weights_status
 
     return weights_status(card)
 
@@ -110,7 +111,7 @@ def _card_table(card: ModelCard, *, needs_state: bool) -> Table:
         if value not in ("", (), {}):
             table.add_row(field.replace("_", " "), as_text(_as_text(value)))
     if needs_state and card.origins:
-        from whence.models.downloads import find_weights, how_to_get
+        from whence.models.checkpoints.origins import find_weights, how_to_get
 
         found = find_weights(card)
         table.add_row("state", as_text(_STATES[_state(card)]))

@@ -29,7 +29,7 @@ def warp(
     try:
         import torch
 
-        from whence.models.warp_pairs import make_view_pairs
+        from whence.models.warp.pairs import make_view_pairs
     except ImportError:
         raise MissingExtra("whence warp", "torch") from None
     image = load_resized(Path(photo), long_side_px=1024)

@@ -35,8 +35,8 @@ from whence.index.flat import FlatIndex
 from whence.localize.position import estimate_position
 from whence.localize.rerank_options import RerankOptions
 from whence.localize.retrieve import Retriever, candidate_of, merge_neighbors
+from whence.models.asking import QueryViews
 from whence.models.descriptor import DescriptorModel, load_model
-from whence.models.views import QueryViews
 from whence.types import Candidate, GeoPoint, Neighbors, PairEvidence, Position, SkippedPhoto
 
 

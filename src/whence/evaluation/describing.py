@@ -15,8 +15,8 @@ from whence.index.store import Store
 from whence.localize.build import build_from_photos
 from whence.localize.prepared_photos import PreparedPhotos
 from whence.localize.rerank_options import RerankOptions
+from whence.models.asking import QueryViews
 from whence.models.descriptor import DescriptorModel
-from whence.models.views import QueryViews
 from whence.runtime import progress
 from whence.settings import BuildOptions
 from whence.types import SkippedPhoto

@@ -14,8 +14,8 @@ from whence.localize.rerank import Reranked, describe_for_rerank, rerank
 from whence.localize.rerank_options import RerankOptions
 from whence.localize.retrieve import Around, Retriever
 from whence.localize.verify import agreements_of, least_confidence, verify
+from whence.models.asking import QueryViews
 from whence.models.descriptor import Described, DescriptorModel
-from whence.models.views import QueryViews
 from whence.types import BestGuess, Calibration, Candidate, Position
 
 NOTHING_SEARCHED = "no photo of the database may be searched"

@@ -24,8 +24,8 @@ from whence.localize.prepared_photos import PreparedPhotos
 from whence.localize.rerank_options import RerankOptions
 from whence.localize.retrieve import Around, Retriever
 from whence.localize.verify import find_calibration, key_of, with_min_confidence
+from whence.models.asking import QueryViews
 from whence.models.descriptor import DescriptorModel, load_model
-from whence.models.views import QueryViews
 from whence.runtime import in_batches, progress
 from whence.settings import BuildOptions
 from whence.types import Candidate, Position

@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from whence.cards import ModelCard
 from whence.data.photos import Photos
 from whence.errors import UnreadableImage
 from whence.index.store import Store
@@ -17,7 +18,7 @@ from whence.localize.rerank_options import RerankOptions
 from whence.matching.chain import ChainScorer, StagedArrays
 from whence.models.descriptor import DescriptorModel, Source, read_as
 from whence.models.vlad import Vlad
-from whence.registry import ModelCard, build, get_card
+from whence.registry import build, get_card
 from whence.settings import parse_stages
 from whence.types import PairEvidence, PairScorer
 

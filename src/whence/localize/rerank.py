@@ -17,8 +17,8 @@ from whence.errors import CalibrationMismatch, UnreadableImage
 from whence.localize.prepared_photos import Arrays, PreparedPhotos
 from whence.localize.rerank_options import RerankOptions
 from whence.localize.unsure import sure_features, sure_probability
+from whence.models.asking import QueryViews
 from whence.models.descriptor import Described, DescriptorModel
-from whence.models.views import QueryViews
 from whence.types import Candidate, PairEvidence
 
 

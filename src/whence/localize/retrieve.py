@@ -10,7 +10,7 @@ from whence.data.photos import Photos
 from whence.errors import BadOption
 from whence.geo import to_earth_centred
 from whence.index.vectors import Index
-from whence.models.views import merge_crops
+from whence.models.asking import merge_crops
 from whence.types import Candidate, GeoPoint, Neighbors
 
 

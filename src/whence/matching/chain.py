@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from whence.cards import Entry, ModelCard
 from whence.errors import BadOption
-from whence.registry import build
-from whence.settings import NO_OPTIONS, Stage, parse_stages
+from whence.registry import build, get_card
+from whence.settings import NO_OPTIONS, Stage, is_chain, parse_stages
 from whence.types import PairEvidence, PairScorer
 
 Arrays = Mapping[str, np.ndarray]
@@ -125,3 +126,21 @@ def open_chain(text: str, *, options: Mapping[str, Any] = NO_OPTIONS) -> ChainSc
     stages = parse_stages(text)
     check_chain_options(stages, options)
     return ChainScorer(stages, tuple(build("scorer", stage.scorer, options=options_of(stage, options)) for stage in stages))
+
+
+def entry_of_chain(name: str) -> Entry | None:
+    """The registry's entry of a chain of scorers; None for any other name. Raises `BadOption`, `UnknownName`."""
+    if not is_chain(name):
+        return None
+    cards = [get_card(stage.scorer, kind="scorer") for stage in parse_stages(name)]
+    card = ModelCard(
+        name=name,
+        summary="each scorer orders the best of the one before it",
+        dim=0,
+        preprocessing=cards[-1].preprocessing,
+        licence=" AND ".join(dict.fromkeys(card.licence for card in cards)),
+        citation="; ".join(card.citation for card in cards),
+        similarity="candidates it comes before, and one",
+        counts_inliers=cards[-1].counts_inliers,
+    )
+    return Entry("whence.matching.chain:open_chain", card, options={"text": name})

@@ -2,7 +2,7 @@
 
 Mutual nearest neighbours are here: descriptors are unit vectors, so that nearest neighbours are the largest entries of one matrix
 product. A match is mutual (each is the other's nearest) and passes the ratio test (Lowe, IJCV 2004): the nearest is clearly nearer
-than the second. LightGlue, LoFTR and Efficient LoFTR are networks and live in `whence.models.pairing`; all are found by name.
+than the second. LightGlue, LoFTR and Efficient LoFTR are networks and live in `whence.models.local.pairing`; all are found by name.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from whence.matching.geometry import (
     rescale_points,
     scaling,
 )
-from whence.models.local import Extractor, LocalDescriptors, Orb, RootSift
+from whence.models.local.sift import Extractor, LocalDescriptors, Orb, RootSift
 from whence.registry import build, get_card
 from whence.types import Match, Matcher, PointPairs
 
@@ -135,7 +135,7 @@ def open_mnn(
     """The matcher by mutual nearest neighbours over an extractor: rootsift, orb, or a learned one with its weights.
 
     Without a ratio the extractor's usual one: 0.8 for RootSIFT, three quarters of the Hamming distance for ORB, none for learned
-    ones. `is_upright` is for RootSIFT. Raises `BadOption`, `MissingExtra`, and as `whence.models.downloads.get_weights`.
+    ones. `is_upright` is for RootSIFT. Raises `BadOption`, `MissingExtra`, and as `whence.models.checkpoints.origins.get_weights`.
     """
     usual = USUAL_RATIOS.get(extractor, 1.0) if ratio is None else ratio
     if extractor in USUAL_RATIOS:
@@ -144,7 +144,7 @@ def open_mnn(
         if max_keypoints < 1:
             raise BadOption(f"at least one keypoint is needed, not {max_keypoints}")
         return MutualNearest(RootSift(max_keypoints, is_upright) if extractor == "rootsift" else Orb(max_keypoints), usual)
-    from whence.models.keypoints import open_extractor
+    from whence.models.local.networks import open_extractor
 
     return MutualNearest(open_extractor(extractor, max_keypoints=max_keypoints, weights=weights, device=device), usual)
 

@@ -16,7 +16,7 @@ from whence.matching.evidence import NOISE_INLIERS, surprise_of
 from whence.matching.geometry import GeometryMethod, GeometryModel, GeometrySettings, fit_geometry
 from whence.matching.matchers import Arrays, MutualNearest, smaller_coverage
 from whence.matching.spatial import LevelPoints, SpatialScore, levels_score, rapid_score
-from whence.models.local import Extractor, LocalDescriptors
+from whence.models.local.sift import Extractor, LocalDescriptors
 from whence.registry import build
 from whence.types import Matcher, PairEvidence, PointPairs
 
@@ -123,7 +123,7 @@ class SpatialScorer:
 
 
 class PatchExtractor(Protocol):
-    """What describes patches of several sizes (`whence.models.patches`)."""
+    """What describes patches of several sizes (`whence.models.local.patches`)."""
 
     @property
     def key(self) -> str: ...
@@ -220,7 +220,7 @@ def open_patches(
 
     Raises as `whence.models.zoo.named_network`.
     """
-    from whence.models.patches import open_patch_extractor
+    from whence.models.local.patches import open_patch_extractor
 
     if spatial not in get_args(Spatial):
         raise BadOption(f"spatial is one of {', '.join(get_args(Spatial))}, not {spatial!r}")

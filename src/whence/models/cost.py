@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from whence.models.aggregators import GeM
-from whence.models.backbones import Backbone, make_backbone
+from whence.cards import ModelCard
+from whence.models.aggregators.pools import GeM
+from whence.models.backbones import make_backbone
+from whence.models.backbones.base import Backbone
 from whence.models.networks import Network
 from whence.models.preprocessing import target_size
 from whence.models.zoo import network_for
-from whence.registry import ModelCard
 
 BENCHMARK_SIZE_PX = (480, 640)
 """Height and width at which the Deep Visual Geo-localization Benchmark counts."""

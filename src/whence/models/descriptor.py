@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from whence.cards import ModelCard, Preprocessing
 from whence.data.images import load_image, load_resized
 from whence.errors import BadOption, MissingExtra, UnreadableImage
+from whence.models.asking import QueryViews, exact
 from whence.models.pca import PCA_OPTIONS, Reduced
-from whence.models.views import QueryViews, exact
 from whence.models.vlad import Vlad
-from whence.registry import ModelCard, Preprocessing, build, get_card
+from whence.registry import build, get_card
 from whence.runtime import map_threads
 from whence.types import Descriptor
 
@@ -23,7 +24,7 @@ Source = str | Path | bytes | np.ndarray
 """A photo file, its bytes, or pixels: uint8 (H, W, 3) RGB."""
 
 NETWORK_OPTIONS = ("engine", "onnx", "onnx_hash", "upstream_order", "crop")
-"""Options that every network has beside its own, see `whence.models.networks.NetworkDescriptor.configure`."""
+"""Options that every network has beside its own, see `whence.models.network_descriptor.NetworkDescriptor.configure`."""
 BATCH_SIZE = 8
 """Photos described together by models that do not say how many they like."""
 NUM_SAMPLE_PHOTOS = 500

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from whence.cards import Preprocessing
 from whence.errors import BadOption, NotFitted
-from whence.registry import Preprocessing
 from whence.runtime import in_batches
 from whence.types import Descriptor
 

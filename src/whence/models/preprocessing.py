@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from whence.cards import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from whence.errors import BadOption
-from whence.registry import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
 FILTERS = ("bilinear", "bicubic")
 

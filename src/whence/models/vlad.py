@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from whence.errors import BadOption, NotFitted
-from whence.models.local import SIFT_DIM, DenseRootSift, LocalDescriptors, RootSift
+from whence.models.local.sift import SIFT_DIM, DenseRootSift, LocalDescriptors, RootSift
 from whence.models.pca import fit_pca
 from whence.runtime import map_threads, random_stream, threads
 

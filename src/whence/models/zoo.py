@@ -12,22 +12,24 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from whence.cards import Entry, ModelCard
 from whence.errors import BadOption, MissingExtra, UnknownName
-from whence.models.cards import read_card
-from whence.models.zoo_benchmark import BENCHMARK_CARDS
-from whence.models.zoo_own import OWN_CARDS
-from whence.models.zoo_places import PLACE_CARDS
-from whence.registry import Entry, ModelCard, build
+from whence.models.cards.benchmark import BENCHMARK_CARDS
+from whence.models.cards.own import OWN_CARDS
+from whence.models.cards.places import PLACE_CARDS
+from whence.models.cards.text import read_card
+from whence.registry import build
 
 if TYPE_CHECKING:
-    from whence.models.networks import Network, NetworkDescriptor
+    from whence.models.network_descriptor import NetworkDescriptor
+    from whence.models.networks import Network
 
 CARDS: dict[str, ModelCard] = {card.name: card for card in (*PLACE_CARDS, *BENCHMARK_CARDS)}
 """The published models."""
 ENTRIES: dict[str, Entry] = {
     card.name: Entry("whence.models.zoo:open_network", card, options={"name": card.name}) for card in (*CARDS.values(), *OWN_CARDS)
 }
-"""What `whence.registry.MODELS` takes over."""
+"""What the registry takes over."""
 
 
 def find_card(name: str) -> ModelCard:
@@ -38,15 +40,20 @@ def find_card(name: str) -> ModelCard:
     return card
 
 
-def entry_of_file(path: str) -> Entry:
-    """The registry's entry of a safetensors file that carries a card. Raises `UnreadableWeights` where it does not."""
+def entry_of_file(path: str) -> Entry | None:
+    """The registry's entry of a safetensors file that carries a card; None for any other name.
+
+    Raises `UnreadableWeights` where the file carries none.
+    """
+    if not path.endswith(".safetensors"):
+        return None
     return Entry("whence.models.zoo:open_network", read_card(path), options={"name": path})
 
 
 def network_for(card: ModelCard) -> Network:
     """The card's network with random weights. Raises `MissingExtra` where torch is not installed."""
     _need_torch(card)
-    from whence.models.checkpoints import make_network
+    from whence.models.checkpoints.networks import make_network
 
     return make_network(card)
 
@@ -57,10 +64,10 @@ def load_network(card: ModelCard, *, weights: str | Path | None = None) -> Netwo
     Raises `MissingWeights`, `DownloadFailed`, `UnreadableWeights`, `WeightsMismatch`, `MissingExtra`.
     """
     _need_torch(card)
-    from whence.models.downloads import get_weights
+    from whence.models.checkpoints.origins import get_weights
 
     files = get_weights(card, weights=weights)
-    from whence.models.checkpoints import load_weights
+    from whence.models.checkpoints.networks import load_weights
 
     return load_weights(files, card)
 
@@ -92,6 +99,6 @@ def open_network(name: str, *, weights: str | None = None) -> NetworkDescriptor:
         network = load_network(find_card(name), weights=weights)
     else:
         network = load_network(read_card(name), weights=weights or name)
-    from whence.models.networks import NetworkDescriptor
+    from whence.models.network_descriptor import NetworkDescriptor
 
     return NetworkDescriptor(network)

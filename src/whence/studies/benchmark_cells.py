@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from whence.cards import ModelCard, Preprocessing
 from whence.errors import BadOption, MissingExtra
 from whence.evaluation.cost import EvaluationCost, PeakMemory, measured_cost
 from whence.evaluation.published import open_set
@@ -17,7 +18,6 @@ from whence.index.flat import FlatIndex
 from whence.models.descriptor import DescriptorModel, load_model
 from whence.models.pca import fit_pca
 from whence.recipes import get_recipe
-from whence.registry import ModelCard, Preprocessing
 from whence.studies.benchmark import AUGMENTATIONS, RETRIEVAL
 from whence.studies.frame import Settings, Value
 from whence.studies.shortlists import NUM_FOUND, Shortlists, read_set
@@ -151,7 +151,7 @@ def _name(changes: Sequence[str]) -> str:
 
 def _as_model(network: Any, name: str, size_px: tuple[int, int]) -> DescriptorModel:
     """A trained network as a model that looks at photos of the size it was trained at."""
-    from whence.models.networks import NetworkDescriptor
+    from whence.models.network_descriptor import NetworkDescriptor
 
     steps = Preprocessing(size_px=size_px, interpolation="bilinear")
     descriptor = NetworkDescriptor(network)

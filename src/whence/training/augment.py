@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from whence.models.networks import normalise
+from whence.models.preprocessing import normalise
 from whence.training.recipe import AugmentOptions
 
 _AUGMENT = 71

@@ -16,9 +16,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from whence.cards import ModelCard
 from whence.errors import InputError
-from whence.models.cards import CARD_FIELD, card_to_text
-from whence.registry import ModelCard
+from whence.models.cards.text import CARD_FIELD, card_to_text
 from whence.runtime import atomic_write
 
 

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from whence.cards import ModelCard, Preprocessing
 from whence.data.formats import EvaluationSet
 from whence.errors import BadOption
 from whence.models.aggregators import make_aggregator
 from whence.models.backbones import make_backbone
 from whence.models.networks import Network
 from whence.models.zoo import named_network
-from whence.registry import ModelCard, Preprocessing
 from whence.training import checkpoints
 from whence.training.augment import Augment
 from whence.training.batches import PlaceBatches, shard

@@ -22,8 +22,8 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from whence.cards import ModelCard
 from whence.errors import BadOption
-from whence.registry import ModelCard
 from whence.runtime import progress
 from whence.training import checkpoints
 from whence.training.optimization import make_optimizer, rate_share

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from whence.data.formats import EvaluationSet
 from whence.errors import BadOption
-from whence.models.netvlad import NetVlad
-from whence.models.networks import Network, normalise
+from whence.models.aggregators.words import NetVlad
+from whence.models.networks import Network
+from whence.models.preprocessing import normalise
 from whence.runtime import progress, random_stream
 from whence.training import checkpoints
 from whence.training.augment import Augment

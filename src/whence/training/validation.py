@@ -11,7 +11,7 @@ from torch import nn
 from whence.data.formats import EvaluationSet
 from whence.evaluation.protocol import score_predictions
 from whence.index.flat import FlatIndex
-from whence.models.networks import normalise
+from whence.models.preprocessing import normalise
 from whence.training.pixels import cached_pixels
 from whence.training.recipe import ValidationOptions
 

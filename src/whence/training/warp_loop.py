@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from whence.data.formats import EvaluationSet
 from whence.errors import BadOption
 from whence.evaluation.protocol import metric_ground
-from whence.models.networks import Network, normalise
-from whence.models.warp import GeoWarp, match_both_orders, pool_cells
-from whence.models.warp_checkpoints import load_regressor
-from whence.models.warp_geometry import sound_or_frame, warp
-from whence.models.warp_pairs import ViewPair, change_colours, make_view_pairs
+from whence.models.networks import Network
+from whence.models.preprocessing import normalise
+from whence.models.warp.geometry import sound_or_frame, warp
+from whence.models.warp.model import GeoWarp, match_both_orders, pool_cells
+from whence.models.warp.pairs import ViewPair, change_colours, make_view_pairs
+from whence.models.warp.scorer import load_regressor
 from whence.models.zoo import named_network
 from whence.registry import get_card
 from whence.runtime import atomic_write

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from whence.models.warp_geometry import mirror_quads
+from whence.models.warp.geometry import mirror_quads
 from whence.training.warp_recipe import Form
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from whence.cards import ModelCard
 from whence.errors import BadOption
-from whence.registry import ModelCard
 from whence.training.recipe import AsText, LoopOptions, OptimizerOptions, ScheduleOptions
 
 Form = Literal["code", "paper"]

@@ -6,15 +6,16 @@ import numpy as np
 import torch
 from torch import nn
 
+from whence.cards import Preprocessing
 from whence.data.formats import EvaluationSet
 from whence.evaluation.metrics import first_hit_by_distance
 from whence.evaluation.protocol import metric_ground
 from whence.index.flat import FlatIndex
 from whence.models.descriptor import read_as
-from whence.models.networks import Network, normalise
-from whence.models.warp import GeoWarp, Regressor
-from whence.models.warp_scorer import GeoWarpScorer, WarpOptions
-from whence.registry import Preprocessing
+from whence.models.networks import Network
+from whence.models.preprocessing import normalise
+from whence.models.warp.model import GeoWarp, Regressor
+from whence.models.warp.scorer import GeoWarpScorer, WarpOptions
 from whence.training.warp_data import spread_rows
 from whence.training.warp_recipe import WarpValidationOptions
 

@@ -1,0 +1,100 @@
+"""Backbones: from normalised images to a map of local descriptors. Cut networks of torchvision and timm behind one seam.
+
+A backbone is made by name without any weights; those are loaded explicitly (`whence.models.checkpoints`, or `load_imagenet` here).
+What pools the map is in `whence.models.aggregators`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from whence.cards import Entry
+from whence.errors import BadOption, UnknownName
+from whence.models.backbones.base import Backbone, Facet
+from whence.models.backbones.convolutional import FeatureLayers, ResNet, load_torchvision
+from whence.registry import KINDS, build
+
+CNN_NAMES = (
+    "alexnet",
+    "vgg16",
+    *(f"resnet{depth}conv{stage}" for depth in (18, 50, 101, 152) for stage in (2, 3, 4, 5)),
+    *(f"efficientnet_b{i}" for i in (0, 5, 7)),
+)
+TRANSFORMER_NAMES = (
+    "vit_b16_224",
+    "vit_b16_384",
+    "cct224",
+    "cct384",
+    *(f"dinov2_vit{size}14{registers}" for size in "sblg" for registers in ("", "_reg")),
+)
+
+
+ENTRIES: dict[str, Entry] = {
+    name: Entry("whence.models.backbones:make_backbone", options={"name": name}) for name in CNN_NAMES + TRANSFORMER_NAMES
+}
+
+
+def list_backbones() -> tuple[str, ...]:
+    """Names that `make_backbone` knows, besides `timm:` and any name of timm."""
+    return tuple(KINDS["backbone"])
+
+
+def make_backbone(
+    name: str,
+    *,
+    num_blocks: int | None = None,
+    has_final_norm: bool = True,
+    facet: Facet | None = None,
+    takes_any_size: bool = False,
+) -> Backbone:
+    """The backbone of this name, its weights random. Raises `UnknownName`, `BadOption`.
+
+    The options are of transformers: `num_blocks` keeps the first blocks only (the benchmark's `trunc_te`); without the final norm
+    its parameters are left out too (BoQ); `facet` takes the query, key or value of the last block kept instead of its output
+    (AnyLoc); `takes_any_size` first resizes images to the nearest multiples of the patch (MegaLoc).
+    """
+    if name in CNN_NAMES or name.startswith("timm:"):
+        if num_blocks is not None or not has_final_norm or facet is not None or takes_any_size:
+            raise BadOption(f"num_blocks, has_final_norm, facet and takes_any_size are options of transformers; {name} takes none")
+        if found := re.fullmatch(r"resnet(\d+)conv(\d)", name):
+            return ResNet(int(found[1]), int(found[2]))
+        if name in CNN_NAMES:
+            return FeatureLayers(name)
+    if name.startswith("timm:"):
+        from whence.models.backbones.of_timm import make_timm
+
+        return make_timm(name)
+    if name.startswith("cct") and name in TRANSFORMER_NAMES:
+        if facet is not None or takes_any_size or not has_final_norm:
+            raise BadOption(f"{name} takes num_blocks only, not has_final_norm, facet or takes_any_size")
+        from whence.models.backbones.compact import CompactTransformer
+
+        return CompactTransformer(name, num_blocks=num_blocks)
+    if name in TRANSFORMER_NAMES:
+        from whence.models.backbones.transformers import VisionTransformer
+
+        return VisionTransformer(
+            name, num_blocks=num_blocks, has_final_norm=has_final_norm, facet=facet, takes_any_size=takes_any_size
+        )
+    if name not in KINDS["backbone"]:
+        raise UnknownName("backbone", name, KINDS["backbone"])
+    made: Backbone = build("backbone", name)
+    return made
+
+
+def load_imagenet(backbone: Backbone, *, weights: Literal["v1", "default"] = "v1") -> None:
+    """Load published pretrained weights into a backbone: torchvision's for CNNs, timm's for transformers, downloaded on first use.
+
+    "v1" are torchvision's first weights, which the publications of 2022 started from; "default" its newest. Transformers know
+    "default" only: ImageNet-21k for ViT-B/16, DINOv2's own for DINOv2. Raises `BadOption` where there are none, `ModelError` where
+    the network is not to be used and the file is not there.
+    """
+    if isinstance(backbone, ResNet | FeatureLayers):
+        load_torchvision(backbone, weights)
+        return
+    from whence.models.backbones.of_timm import load_pretrained
+
+    if weights != "default":
+        raise BadOption(f"{backbone.name} has no weights {weights!r}: ask for weights='default'")
+    load_pretrained(backbone)

@@ -1,0 +1,187 @@
+"""Cards of learned local descriptors and matchers: which files of weights each needs. Data only, no torch.
+
+A part is one file of weights; several matchers share parts. Architectures are kornia's and transformers' own, the weights are the
+authors' releases.
+"""
+
+from __future__ import annotations
+
+from whence.cards import ModelCard, Origin, Preprocessing
+
+_KORNIA = "https://huggingface.co/kornia/{}/resolve/main/{}"
+_AS_IS = Preprocessing()
+
+
+def _part(
+    name: str, file: str, addresses: tuple[str, ...], *, licence: str, weights_licence: str, trained_on: str, citation: str
+) -> ModelCard:
+    return ModelCard(
+        name=name,
+        summary=f"weights of {name}",
+        dim=0,
+        preprocessing=_AS_IS,
+        licence=licence,
+        weights="the authors' release",
+        training_data=trained_on,
+        citation=citation,
+        similarity="none",
+        weights_licence=weights_licence,
+        origins=tuple(Origin("url", address, file) for address in addresses),
+    )
+
+
+_LIGHTGLUE = "Lindenberger, Sarlin, Pollefeys: LightGlue, local feature matching at light speed, ICCV 2023"
+_HARDNET = "Mishchuk, Mishkin, Radenovic, Matas: Working hard to know your neighbor's margins, NeurIPS 2017"
+_DEDODE = "Edstedt, Bokman, Wadenback, Felsberg: DeDoDe, detect, don't describe, 3DV 2024"
+_HOMOGRAPHIES = "homographies of Oxford and Paris photos, then MegaDepth"
+
+
+def _lightglue(name: str, file: str, address: str) -> ModelCard:
+    return _part(
+        f"lightglue-{name}",
+        file,
+        (address,),
+        licence="Apache-2.0",
+        weights_licence="Apache-2.0" if name != "superpoint" else "unknown",
+        trained_on=_HOMOGRAPHIES,
+        citation=_LIGHTGLUE,
+    )
+
+
+_RELEASE = "https://github.com/cvg/LightGlue/releases/download/v0.1_arxiv/{}_lightglue.pth"
+_PARTS = (
+    _part(
+        "disk",
+        "depth-save.pth",
+        (_KORNIA.format("disk", "depth-save.pth"), "https://raw.githubusercontent.com/cvlab-epfl/disk/master/depth-save.pth"),
+        licence="Apache-2.0",
+        weights_licence="Apache-2.0",
+        trained_on="MegaDepth",
+        citation="Tyszkiewicz, Fua, Trulls: DISK, learning local features with policy gradient, NeurIPS 2020",
+    ),
+    _part(
+        "aliked",
+        "aliked-n16.pth",
+        (_KORNIA.format("aliked", "aliked-n16.pth"), "https://github.com/Shiaoming/ALIKED/raw/main/models/aliked-n16.pth"),
+        licence="Apache-2.0",
+        weights_licence="BSD-3-Clause",
+        trained_on="MegaDepth and homographies",
+        citation="Zhao, Wu, Chen, Chen, Xu, Lee: ALIKED, a lighter keypoint and descriptor extraction network, TIM 2023",
+    ),
+    _part(
+        "xfeat",
+        "xfeat.pt",
+        ("https://github.com/verlab/accelerated_features/raw/main/weights/xfeat.pt",),
+        licence="Apache-2.0",
+        weights_licence="Apache-2.0",
+        trained_on="MegaDepth and COCO homographies",
+        citation="Potje, Cadar, Araujo, Martins, Nascimento: XFeat, accelerated features for image matching, CVPR 2024",
+    ),
+    _part(
+        "dedode-detector",
+        "dedode_detector_L_v2.pth",
+        (
+            _KORNIA.format("dedode", "dedode_detector_L_v2.pth"),
+            "https://github.com/Parskatt/DeDoDe/releases/download/v2/dedode_detector_L_v2.pth",
+        ),
+        licence="Apache-2.0",
+        weights_licence="MIT",
+        trained_on="MegaDepth",
+        citation=_DEDODE,
+    ),
+    _part(
+        "dedode-descriptor",
+        "dedode_descriptor_B.pth",
+        (
+            _KORNIA.format("dedode", "dedode_descriptor_B.pth"),
+            "https://github.com/Parskatt/DeDoDe/releases/download/dedode_pretrained_models/dedode_descriptor_B.pth",
+        ),
+        licence="Apache-2.0",
+        weights_licence="MIT",
+        trained_on="MegaDepth",
+        citation=_DEDODE,
+    ),
+    _part(
+        "keynet",
+        "keynet_pytorch.pth",
+        (_KORNIA.format("keynet", "keynet_pytorch.pth"),),
+        licence="Apache-2.0",
+        weights_licence="unknown",
+        trained_on="ImageNet homographies",
+        citation="Barroso-Laguna, Riba, Ponsa, Mikolajczyk: Key.Net, keypoint detection by learned filters, ICCV 2019",
+    ),
+    _part(
+        "affnet",
+        "AffNet.pth",
+        (_KORNIA.format("affnet", "AffNet.pth"), "https://github.com/ducha-aiki/affnet/raw/master/pretrained/AffNet.pth"),
+        licence="Apache-2.0",
+        weights_licence="MIT",
+        trained_on="Brown and HPatches patches",
+        citation="Mishkin, Radenovic, Matas: Repeatability is not enough, learning affine regions via discriminability, ECCV 2018",
+    ),
+    _part(
+        "orinet",
+        "OriNet.pth",
+        (_KORNIA.format("orinet", "OriNet.pth"), "https://github.com/ducha-aiki/affnet/raw/master/pretrained/OriNet.pth"),
+        licence="Apache-2.0",
+        weights_licence="MIT",
+        trained_on="Brown and HPatches patches",
+        citation="Mishkin, Radenovic, Matas: Repeatability is not enough, learning affine regions via discriminability, ECCV 2018",
+    ),
+    _part(
+        "hardnet",
+        "checkpoint_liberty_with_aug.pth",
+        (_KORNIA.format("hardnet", "checkpoint_liberty_with_aug.pth"),),
+        licence="Apache-2.0",
+        weights_licence="MIT",
+        trained_on="Liberty patches",
+        citation=_HARDNET,
+    ),
+    _part(
+        "superpoint",
+        "superpoint.safetensors",
+        ("https://huggingface.co/magic-leap-community/superpoint/resolve/main/model.safetensors",),
+        licence="Apache-2.0",
+        weights_licence="unknown",
+        trained_on="synthetic shapes and COCO",
+        citation="DeTone, Malisiewicz, Rabinovich: SuperPoint, self-supervised interest points, CVPRW 2018",
+    ),
+    _part(
+        "loftr",
+        "loftr_outdoor.ckpt",
+        (_KORNIA.format("loftr", "loftr_outdoor.ckpt"),),
+        licence="Apache-2.0",
+        weights_licence="Apache-2.0",
+        trained_on="MegaDepth",
+        citation="Sun, Shen, Wang, Bao, Zhou: LoFTR, detector-free local feature matching with transformers, CVPR 2021",
+    ),
+    _part(
+        "eloftr",
+        "efficient_loftr.safetensors",
+        ("https://huggingface.co/zju-community/efficient_loftr/resolve/main/model.safetensors",),
+        licence="Apache-2.0",
+        weights_licence="Apache-2.0",
+        trained_on="MegaDepth",
+        citation="Wang, He, Peng, Tan, Zhou: Efficient LoFTR, semi-dense matching with sparse-like speed, CVPR 2024",
+    ),
+    *(_lightglue(name, f"{name}_lightglue.pth", _RELEASE.format(name)) for name in ("disk", "aliked", "sift", "superpoint")),
+    _lightglue("dedode", "dedodeb_lightglue.pth", _KORNIA.format("lightglue", "dedodeb_lightglue.pth")),
+    _lightglue("keynet", "keynet_affnet_hardnet_lightglue.pth", _KORNIA.format("lightglue", "keynet_affnet_hardnet_lightglue.pth")),
+    _lightglue(
+        "xfeat",
+        "xfeat-lighterglue.pt",
+        "https://github.com/verlab/accelerated_features/raw/main/weights/xfeat-lighterglue.pt",
+    ),
+)
+PARTS: dict[str, ModelCard] = {card.name: card for card in _PARTS}
+"""Files of weights by name."""
+
+PARTS_OF: dict[str, tuple[str, ...]] = {
+    "disk": ("disk",),
+    "aliked": ("aliked",),
+    "xfeat": ("xfeat",),
+    "dedode": ("dedode-detector", "dedode-descriptor"),
+    "keynet": ("keynet", "affnet", "orinet", "hardnet"),
+    "superpoint": ("superpoint",),
+}
+"""The parts of each learned extractor."""

@@ -1,0 +1,69 @@
+"""Cards of the GeoWarp scorers: our own regressor, and the six published, each for its network's backbone. Data only, no torch."""
+
+from __future__ import annotations
+
+from whence.cards import Entry, ModelCard, Origin, Preprocessing
+
+_BACKBONES = {"alexnet": ("alexnet", 256), "vgg16": ("vgg16", 512), "resnet50": ("resnet50conv4", 1024)}
+"""The authors' names, ours, and the backbone's channels."""
+
+
+_OWN_NETWORK = "whence-resnet18conv4-gem-256"
+_CITATION = "Berton, Masone, Paolicelli, Caputo: Viewpoint invariant dense matching for visual geolocalization, ICCV 2021"
+_SIMILARITY = "sum over 15 x 15 cells of inner products of unit vectors"
+_OPENER = "whence.models.warp.scorer:open_geowarp"
+_OWN = ModelCard(
+    name="geowarp",
+    summary=f"both photos brought to one viewpoint and compared cell by cell, by the backbone of {_OWN_NETWORK}; comes with Whence",
+    dim=0,
+    preprocessing=Preprocessing(long_side_px=640),
+    licence="MIT",
+    weights=f"random weights, seed 0, trained by `whence train geowarp-small --model {_OWN_NETWORK} --dataset FOLDER/train/train "
+    "--val FOLDER/val --val-split val --out RUN` in 18 minutes on one core; the last step, better on the validation city's 500 "
+    "queries than the one that 200 of them chose; written by `python tools/pack_regressor.py RUN/final.safetensors`",
+    training_data="six rendered cities of 3,000 photos, `python tools/render_training_cities.py FOLDER`; no photo of a camera",
+    citation=_CITATION,
+    similarity=_SIMILARITY,
+    weights_licence="MIT",
+    origins=(Origin("packaged", "whence.models", f"geowarp-{_OWN_NETWORK}.safetensors"),),
+    backbone="resnet18conv4",
+    figures="recall@1 at 25 m on the validation city (500 queries), 5 candidates: 66.2 %; 57.2 without re-ranking, 48.8 without "
+    "warping, 78.0 at most",
+    limits="it has never seen a photo of a camera",
+)
+
+
+def _entry(theirs: str, method: str) -> Entry:
+    backbone, channels = _BACKBONES[theirs]
+    network = f"{method}-{backbone}-{64 * channels if method == 'netvlad' else channels}-geowarp"
+    file = f"trained_homography_regressions/{theirs}_{method}.pth"
+    card = ModelCard(
+        name=f"geowarp-{method}-{backbone}",
+        summary=f"both photos brought to one viewpoint and compared cell by cell, by the backbone of {network}",
+        dim=0,
+        preprocessing=Preprocessing(long_side_px=640),
+        licence="MIT",
+        weights=f"the authors' cloud drive, {file} in one archive, and the weights of {network}",
+        training_data="Pitts30k (Google Street View)",
+        citation=_CITATION,
+        similarity=_SIMILARITY,
+        weights_licence="unknown",
+        origins=(
+            Origin(
+                "drive",
+                "14rEDzPYbLThfIHzT5wlP5le8ILQObqmf",
+                f"geowarp_regression_{theirs}_{method}.pth",
+                source_file=file,
+                archive="geowarp_trained_homography_regressions.archive",
+            ),
+        ),
+        backbone=backbone,
+    )
+    return Entry(_OPENER, card, options={"name": card.name, "made_for": network})
+
+
+_PUBLISHED = tuple(_entry(theirs, method) for theirs in _BACKBONES for method in ("gem", "netvlad"))
+ENTRIES: dict[str, Entry] = {entry.card.name: entry for entry in _PUBLISHED if entry.card is not None}
+ENTRIES["geowarp"] = Entry(
+    _OPENER, _OWN, options={"name": "geowarp", "made_for": _OWN_NETWORK, "sampling": "exact", "long_side_px": 256}
+)

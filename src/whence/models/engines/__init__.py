@@ -1,0 +1,1 @@
+"""How a network is computed: by torch, or by other runtimes after an export."""

@@ -1,0 +1,1 @@
+"""Local descriptors: keypoints, patches, and what pairs them by itself."""

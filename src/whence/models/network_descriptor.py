@@ -1,0 +1,133 @@
+"""A network as a descriptor: preprocessing as its card says, on the engine asked for, to unit vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from whence.cards import Preprocessing
+from whence.errors import BadOption
+from whence.models.engines.parity import Prepare, sample_images
+from whence.models.engines.torch import Engine, make_engine, resolve_engine
+from whence.models.networks import Network
+
+
+class NetworkDescriptor:
+    """A network as a `Descriptor`: uint8 images in, unit vectors out, images of one size together.
+
+    What runs the network is an engine (`whence.models.engines.torch`); it is made when the first image is described, or when
+    `settings` are asked for.
+    """
+
+    def __init__(self, network: Network, *, batch_size: int = 8) -> None:
+        self.network = network.eval()
+        self.batch_size = batch_size
+        self.preprocessing = Preprocessing(interpolation="bilinear")
+        self.is_upstream_order = False
+        self._crop: bool | None = None
+        self._asked: tuple[str, str | None, str | None] = ("eager", None, None)
+        self._engine: Engine | None = None
+
+    def configure(
+        self,
+        preprocessing: Preprocessing,
+        *,
+        engine: str = "auto",
+        onnx: str | None = None,
+        onnx_hash: str | None = None,
+        upstream_order: bool = False,
+        crop: bool | None = None,
+    ) -> None:
+        """Preprocess as a card says and run on `engine`, see `whence.models.engines.torch.ENGINES`.
+
+        `onnx` is a file that `whence export` wrote of this model, for the engines that run one; with `onnx_hash` it must have that
+        content. `upstream_order` resizes after normalising, in float, as the published evaluation code does: for reproducing
+        its numbers to the last digit, at a price. `crop` cuts sides to the card's multiples instead of stretching them. Raises
+        `BadOption`.
+        """
+        if crop is not None:
+            if preprocessing.multiple_of == 1:
+                raise BadOption("crop is for models whose photos have sides of certain multiples, and this one takes any")
+            preprocessing = replace(preprocessing, is_cropped=crop)
+        if upstream_order and engine not in ("auto", "eager"):
+            raise BadOption(f"upstream_order reproduces the published numbers and goes with the engine eager, not {engine}")
+        self.preprocessing = preprocessing
+        self._crop = crop
+        self.is_upstream_order = upstream_order
+        self._asked = resolve_engine("eager" if upstream_order else engine, onnx, onnx_hash)
+        self._engine = None
+
+    @property
+    def reading(self) -> Preprocessing:
+        """What happens to a photo before `describe` gets its pixels."""
+        return Preprocessing() if self.is_upstream_order else self.preprocessing
+
+    @property
+    def engine(self) -> Engine:
+        """What runs the network. Raises `EngineRefused` where its numbers lie too far from the network's own."""
+        if self._engine is None:
+            name, onnx, _ = self._asked
+            self._engine = make_engine(
+                name, self.network, self.prepare, samples=sample_images(self.preprocessing), onnx=onnx, steps=self.preprocessing
+            )
+        return self._engine
+
+    @property
+    def prepare(self) -> Prepare:
+        """From uint8 images to what the network takes."""
+        steps = self.preprocessing
+        return Prepare(steps.mean, steps.std, steps if self.is_upstream_order else None)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the numbers depend on beside the weights, for a database to remember; the engine chosen is among it."""
+        onnx, onnx_hash = self._asked[1:]
+        chosen: dict[str, Any] = {"engine": self.engine.name}
+        if onnx is not None:
+            chosen |= {"onnx": onnx, "onnx_hash": onnx_hash}
+        if self._crop is not None:
+            chosen |= {"crop": self._crop}
+        return {**chosen, "upstream_order": True} if self.is_upstream_order else chosen
+
+    @property
+    def dim(self) -> int:
+        return self.network.dim
+
+    @property
+    def least_side_px(self) -> int:
+        """The shortest side of images that the backbone takes."""
+        return self.network.backbone.size_rule.at_least
+
+    @property
+    def is_fitted(self) -> bool:
+        return True
+
+    def fit(self, images: Sequence[np.ndarray], *, seed: int) -> None:
+        """Nothing to fit: a network comes with its weights."""
+
+    def describe(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Descriptors (N, D) float32 of unit length, in the order of the images; sizes may differ."""
+        descriptors = np.zeros((len(images), self.dim), np.float32)
+        by_shape: dict[tuple[int, ...], list[int]] = {}
+        for i, image in enumerate(images):
+            by_shape.setdefault(image.shape, []).append(i)
+        for rows in by_shape.values():
+            for start in range(0, len(rows), self.batch_size):
+                batch = rows[start : start + self.batch_size]
+                found = self.engine(torch.from_numpy(np.stack([images[i] for i in batch])))
+                descriptors[batch] = nn.functional.normalize(found, dim=1).numpy()
+        return descriptors
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Nothing is kept with a database: the weights have a card of their own."""
+        return {}
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Raises `BadOption` for any state: there is none to load."""
+        if state:
+            raise BadOption(f"this network keeps no state with a database, found {', '.join(state)}")

@@ -1,0 +1,1 @@
+"""GeoWarp: a learned warp of two photos to one viewpoint, and the comparison after it."""
