@@ -70,10 +70,8 @@ class Table(MutableMapping[str, Entry]):
 
 KINDS: dict[str, Table] = {
     "model": Table("whence.models.cards.vlad:ENTRIES", "whence.models.zoo:ENTRIES", resolver="whence.models.zoo:entry_of_file"),
-    "scorer": Table(
-        "whence.matching.cards:SCORERS", "whence.models.cards.warp:ENTRIES", resolver="whence.matching.chain:entry_of_chain"
-    ),
-    "matcher": Table("whence.matching.cards:MATCHERS", "whence.models.cards.local:ENTRIES"),
+    "scorer": Table("whence.matching.cards:SCORERS", resolver="whence.matching.chain:entry_of_chain"),
+    "matcher": Table("whence.matching.cards:MATCHERS"),
     "index": Table("whence.index.engines:ENTRIES"),
     "backbone": Table("whence.models.backbones:ENTRIES"),
     "aggregator": Table("whence.models.aggregators:ENTRIES"),

@@ -188,7 +188,8 @@ MAY_WRITE = {
     "localize/maintain.py": {"os.rename"},
     "cli/output.py": {"os.open"},
     "data/thumbnails.py": {"picture.save"},
-    "models/checkpoints/origins.py": {"open", "file.truncate", "os.replace", "note.write_text", "tarfile.open", "whole.open"},
+    "models/checkpoints/http.py": {"open", "file.truncate", "os.replace", "note.write_text"},
+    "models/checkpoints/origins.py": {"tarfile.open", "whole.open"},
     "models/engines/export.py": {"file.write_bytes"},
     "training/record.py": {"open"},
 }
