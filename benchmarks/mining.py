@@ -19,11 +19,11 @@ from side_by_side import compare, options, save
 from whence.data.formats import EvaluationSet
 from whence.data.photos import Photos
 from whence.evaluation.cost import PeakMemory
-from whence.geo import NeighborLists
+from whence.lists import NeighborLists
 from whence.runtime import set_threads
-from whence.training.mining import Miner
-from whence.training.tuple_recipe import MiningOptions
-from whence.training.tuples import TupleSet
+from whence.training.branches.mining import Miner
+from whence.training.options.tuples import MiningOptions
+from whence.training.branches.tuples import TupleSet
 
 DIM = 512
 NUM_QUERIES = 1000

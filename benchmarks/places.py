@@ -18,7 +18,8 @@ from side_by_side import compare, options, save
 
 from whence.evaluation.cost import PeakMemory
 from whence.runtime import set_threads
-from whence.training.cells import CellOptions, group_rows, make_cells
+from whence.training.branches.cells import CellOptions, make_cells
+from whence.lists import group_rows
 
 OPTIONS = CellOptions()
 MIN_VIEWS = 4

@@ -121,11 +121,22 @@ class Entry:
     factory: str | Callable[..., Any]
     card: ModelCard | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    settings: str | type | None = None
+    """The record of its settings, itself or as text, for parts that a recipe describes."""
 
     def load(self) -> Callable[..., Any]:
         """The factory; its module is imported now."""
-        if not isinstance(self.factory, str):
-            return self.factory
-        module, _, attribute = self.factory.partition(":")
-        factory: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
-        return factory
+        return _loaded(self.factory)
+
+    def load_settings(self) -> type:
+        """The record of the part's settings; its module is imported now."""
+        assert self.settings is not None, "a part of a recipe has settings"
+        kind: type = _loaded(self.settings)
+        return kind
+
+
+def _loaded(part: Any) -> Any:
+    if not isinstance(part, str):
+        return part
+    module, _, attribute = part.partition(":")
+    return getattr(importlib.import_module(module), attribute)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pyproj
 
+from whence.lists import NeighborLists
 from whence.errors import InvalidPoint
 from whence.types import GeoPoint
 
@@ -236,23 +237,6 @@ class Box:
         if wide >= 180:
             return cls(south, -180.0, north, 180.0)
         return cls(south, (point.lon - wide + 180) % 360 - 180, north, (point.lon + wide + 180) % 360 - 180)
-
-
-class NeighborLists(NamedTuple):
-    """For each of Q queries a run of `members`: query i's are members[offsets[i]:offsets[i + 1]], ascending."""
-
-    offsets: np.ndarray
-    """(Q + 1,) int64."""
-    members: np.ndarray
-    """(M,) int64."""
-
-    def of(self, query: int) -> np.ndarray:
-        return self.members[self.offsets[query] : self.offsets[query + 1]]
-
-    @property
-    def counts(self) -> np.ndarray:
-        """(Q,) number of neighbours."""
-        return np.diff(self.offsets)
 
 
 def neighbors_within(points: np.ndarray, queries: np.ndarray, *, radius_m: float) -> NeighborLists:

@@ -75,6 +75,11 @@ KINDS: dict[str, Table] = {
     "index": Table("whence.index.engines:ENTRIES"),
     "backbone": Table("whence.models.backbones:ENTRIES"),
     "aggregator": Table("whence.models.aggregators:ENTRIES"),
+    "loss": Table("whence.training.losses.by_label:ENTRIES"),
+    "learner": Table("whence.training.parts:LEARNERS"),
+    "branch": Table("whence.training.parts:BRANCHES"),
+    "probe": Table("whence.training.parts:PROBES"),
+    "recipe": Table("whence.recipes:ENTRIES"),
 }
 MODELS, SCORERS, MATCHERS, INDEXES = (KINDS[kind] for kind in ("model", "scorer", "matcher", "index"))
 
@@ -86,18 +91,21 @@ def register(
     *,
     card: ModelCard | None = None,
     options: Mapping[str, Any] = NO_OPTIONS,
+    settings: str | type | None = None,
 ) -> None:
     """Add a part of one's own under a name, as good as those that come along; `docs/adding.md` shows one of each kind.
 
     `factory` is what makes it, itself or as "module:callable", imported when it is first asked for. A "model", "scorer" and
-    "matcher" needs a card. Raises `UnknownName` for a kind that does not exist, and `BadOption` for a name that is taken.
+    "matcher" needs a card, a "learner", "branch" and "probe" the record of its `settings`, which a recipe then holds. Raises `UnknownName` for a kind that does not exist, and `BadOption` for a name that is taken.
     """
     table = _table(kind)
     if name in table._own():
         raise BadOption(f"there is a {kind} {name!r} already; choose another name")
     if card is None and kind in ("model", "scorer", "matcher"):
         raise BadOption(f"a {kind} needs a card: register(..., card=ModelCard({name!r}, ...))")
-    table[name] = Entry(factory, card, options)
+    if settings is None and kind in ("learner", "branch", "probe"):
+        raise BadOption(f"a {kind} needs the record of its settings: register(..., settings=OPTIONS)")
+    table[name] = Entry(factory, card, options, settings)
 
 
 def list_models(pattern: str = "*") -> tuple[str, ...]:

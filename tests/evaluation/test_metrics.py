@@ -17,7 +17,8 @@ from whence.evaluation.metrics import (
     recalls,
     wilson_interval,
 )
-from whence.geo import NeighborLists, neighbors_within
+from whence.lists import NeighborLists
+from whence.geo import neighbors_within
 
 
 def slow_first_hit(predictions: np.ndarray, positives: list[set[int]]) -> list[int]:

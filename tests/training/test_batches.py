@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from whence.data.photos import Photos
 from whence.errors import BadOption, NoPhotos
-from whence.geo import NeighborLists
-from whence.training.batches import Batch, PlaceBatches, shard
-from whence.training.places import Places, make_places
-from whence.training.recipe import BatchOptions, PlaceOptions
+from whence.lists import NeighborLists
+from whence.training.branches.places import Batch, PlaceBatches, shard
+from whence.training.branches.places import Places, make_places
+from whence.training.options.places import BatchOptions, PlaceOptions
 from whence.types import Photo, PlanePoint
 
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whence.geo import NeighborLists
+from whence.lists import NeighborLists
 
 torch = pytest.importorskip("torch")
-from whence.training.distances import Pairs, without_repeats
+from whence.training.branches.distances import Pairs, without_repeats
 
 DIM = 8
 

@@ -16,8 +16,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("pytorch_metric_learning")
 
 from whence.errors import BadOption, UnknownName
-from whence.training.losses import CLASS_LOSSES, MARGIN_SOFTMAXES, MINERS, PAIR_LOSSES, make_group_loss, make_loss
-from whence.training.recipe import LossOptions
+from whence.training.losses.by_label import CLASS_LOSSES, MARGIN_SOFTMAXES, MINERS, PAIR_LOSSES, make_group_loss, make_loss
+from whence.training.options.places import LossOptions
 
 LABELS = [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
 N, DIM, NUM_CLASSES = len(LABELS), 8, 4

@@ -38,15 +38,17 @@ from whence.recipes import get_recipe, list_recipes
 from whence.runtime import atomic_write
 from whence.training import checkpoints
 from whence.training.augment import Augment
-from whence.training.batches import PlaceBatches
+from whence.training.branches.places import PlaceBatches
 from whence.training.checkpoints import checkpoint_file, read_checkpoint, tensors_below
-from whence.training.loop import make_network, network_card, train
-from whence.training.losses import make_loss
+from whence.training.learners import make_network, network_card
+from whence.training.train import train
+from whence.training.losses.by_label import make_loss
 from whence.training.pixels import cached_pixels
-from whence.training.places import Places, make_places
+from whence.training.branches.places import Places, make_places
 from whence.training.recipe import Recipe, override
 from whence.training.record import Log, read_log
-from whence.training.run import BEST, FINAL, gather
+from whence.training.loop import BEST, FINAL
+from whence.training.task import gather
 
 SMALL = (
     "augment.width=64", "augment.height=48", "augment.stored_width=0", "augment.stored_height=0", "augment.small_steps=0",
@@ -333,8 +335,8 @@ def test_fp16_needs_a_gpu(world: Path, pixels: Path, tmp_path: Path) -> None:
 
 def test_validation_is_the_evaluation(world: Path, pixels: Path, data: EvaluationSet) -> None:
     """Recall while training is what `evaluate` counts for the same weights and photos of their own size."""
-    from whence.training.recipe import ValidationOptions
-    from whence.training.validation import Validation
+    from whence.training.options.validation import RecallOptions
+    from whence.training.probes import RecallProbe
 
     network = make_network(override(get_recipe("tiny"), SMALL))
     validation = Validation(data, options=ValidationOptions(n=5, radius_m=25.0, width=64, height=48), folder=pixels)

@@ -11,8 +11,9 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("pytorch_metric_learning")
 
 from whence.errors import BadOption, UnknownName
-from whence.training.losses import CLASS_LOSSES, MINERS, PAIR_LOSSES, list_losses, make_loss, sare_ind, sare_joint, triplet_sum
-from whence.training.recipe import LossOptions
+from whence.training.losses.by_label import CLASS_LOSSES, MINERS, PAIR_LOSSES, list_losses, make_loss
+from whence.training.losses.tuples import sare_ind, sare_joint, triplet_sum
+from whence.training.options.places import LossOptions
 
 
 def hashed(n: int, k: int) -> np.ndarray:

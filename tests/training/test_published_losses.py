@@ -12,8 +12,9 @@ from torch import Tensor
 from fills import fill, image_of, squares
 from whence.models.aggregators import make_aggregator
 from whence.models.backbones.base import Features
-from whence.training.losses import make_loss, sare_ind, sare_joint, triplet_sum
-from whence.training.recipe import LossOptions
+from whence.training.losses.by_label import make_loss
+from whence.training.losses.tuples import sare_ind, sare_joint, triplet_sum
+from whence.training.options.places import LossOptions
 
 
 @pytest.mark.parametrize(("scale", "expected"), [(30.0, 19.37136), (100.0, 63.75355)])

@@ -11,7 +11,8 @@ import pytest
 from whence.cli import run
 from whence.errors import BadOption, UnknownName
 from whence.recipes import RECIPES, get_recipe, list_recipes
-from whence.training.recipe import OptimizerOptions, ScheduleOptions, field_names, override
+from whence.training.options.loop import OptimizerOptions, ScheduleOptions
+from whence.training.recipe import field_names, override
 
 
 def test_fields_are_replaced_by_name() -> None:
@@ -98,7 +99,7 @@ def test_rates_are_their_formulas() -> None:
 def test_optimizers_leave_norms_and_biases_without_decay() -> None:
     torch = pytest.importorskip("torch")
     from whence.training.optimization import make_optimizer
-    from whence.training.recipe import LossOptions
+    from whence.training.options.places import LossOptions
 
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
     loss = torch.nn.Linear(4, 5, bias=False)

@@ -17,8 +17,8 @@ from whence.recipes import get_recipe, list_recipes
 from whence.training.checkpoints import checkpoint_file, read_checkpoint
 from whence.training.recipe import field_names
 from whence.training.record import read_log
-from whence.training.run import FINAL
-from whence.training.warp_recipe import WarpRecipe
+from whence.training.loop import FINAL
+from whence.training.options.warps import WarpRecipe
 
 SMALL = (
     "width=64", "height=48", "augment.width=64", "augment.height=48", "augment.stored_width=0", "augment.stored_height=0",

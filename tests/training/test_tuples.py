@@ -22,19 +22,21 @@ from whence.data.formats import EvaluationSet, read_folders
 from whence.data.names import format_name
 from whence.data.photos import Photos
 from whence.errors import BadOption, NoPhotos, UnknownName
-from whence.geo import NeighborLists
+from whence.lists import NeighborLists
 from whence.models.aggregators.words import NetVlad
 from whence.recipes import get_recipe
-from whence.training.cells import select_runs
+from whence.lists import select_runs
 from whence.training.checkpoints import newest_checkpoint, read_checkpoint
-from whence.training.losses import tuple_loss
-from whence.training.mining import Drawn, Miner
+from whence.training.losses.tuples import tuple_loss
+from whence.training.branches.mining import Drawn, Miner
 from whence.training.recipe import override
 from whence.training.record import read_log
-from whence.training.run import FINAL
-from whence.training.tuple_loop import TupleRun, make_tuple_network, train_tuples
-from whence.training.tuple_recipe import MiningOptions, TupleRecipe
-from whence.training.tuples import TupleSet, make_tuple_set, msls_weights
+from whence.training.loop import FINAL
+from whence.training.branches.mined import TupleRun
+from whence.training.learners import make_network
+from whence.training.train import train
+from whence.training.options.tuples import MiningOptions, TupleRecipe
+from whence.training.branches.tuples import TupleSet, make_tuple_set, msls_weights
 from whence.types import Photo, PlanePoint
 
 MININGS = ("random", "partial", "full", "msls_weighted")

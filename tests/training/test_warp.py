@@ -28,17 +28,20 @@ from whence.models.warp.model import GeoWarp, Regressor
 from whence.models.warp.pairs import change_colours
 from whence.models.zoo import named_network, network_for
 from whence.recipes import RECIPES, get_recipe
-from whence.training import warp_loop
+from whence.training.branches import warps as warp_loop
 from whence.training.checkpoints import read_checkpoint
 from whence.training.pixels import cached_pixels
 from whence.training.recipe import override
 from whence.training.record import read_log
-from whence.training.run import BEST, FINAL
-from whence.training.warp_data import WarpBatches, mine_pairs, nearest_by_distance, spread_rows
-from whence.training.warp_loop import WarpRun, train_warp
-from whence.training.warp_losses import BothOrders, consistency_loss, feature_loss, self_supervised_loss
-from whence.training.warp_recipe import WarpPairOptions, WarpRecipe, WarpValidationOptions
-from whence.training.warp_validation import WarpValidation
+from whence.training.loop import BEST, FINAL
+from whence.training.branches.warps import WarpBatches, mine_pairs, nearest_by_distance
+from whence.training.pixels import spread_rows
+from whence.training.branches.warps import WarpRun
+from whence.training.train import train
+from whence.training.losses.warps import BothOrders, consistency_loss, feature_loss, self_supervised_loss
+from whence.training.options.warps import WarpPairOptions, WarpRecipe
+from whence.training.options.validation import RerankedOptions
+from whence.training.probes import RerankedProbe
 
 WARP_RECIPES = sorted(name for name, recipe in RECIPES.items() if isinstance(recipe, WarpRecipe))
 SMALL = (

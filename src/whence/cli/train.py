@@ -49,8 +49,8 @@ def train(
     """Prints what the training came to: recall of the best weights, images per second, share of time spent waiting for data."""
     from whence.recipes import get_recipe
     from whence.training.recipe import override
-    from whence.training.tuple_recipe import TupleRecipe
-    from whence.training.warp_recipe import WarpRecipe
+    from whence.training.options.tuples import TupleRecipe
+    from whence.training.options.warps import WarpRecipe
 
     if recipe is None:
         return _list_recipes(as_json)
@@ -83,17 +83,17 @@ def train(
         "show_progress": progress,
     }
     if isinstance(resolved, WarpRecipe):
-        from whence.training.warp_loop import train_warp
+        from whence.training.train import train
 
         done = train_warp(resolved, _read_set(dataset, split, progress), **given)
     elif isinstance(resolved, TupleRecipe):
-        from whence.training.tuple_loop import train_tuples
+        from whence.training.train import train
 
         done = train_tuples(resolved, _read_set(dataset, split, progress), **given)
     else:
         from whence.data.scan import scan_photos
-        from whence.training.loop import train as train_places
-        from whence.training.places import make_places
+        from whence.training.train import train as train_places
+        from whence.training.branches.places import make_places
 
         photos = scan_photos(dataset, show_progress=progress)
         report_skipped(photos.skipped)
@@ -128,8 +128,8 @@ def _describe(resolved: AnyRecipe, dataset: str | None, split: str, as_json: boo
     record = {"recipe": json.loads(resolved.to_json())}
     if dataset is not None and isinstance(resolved, Recipe):
         from whence.data.scan import scan_photos
-        from whence.training.batches import PlaceBatches
-        from whence.training.places import make_places
+        from whence.training.branches.places import PlaceBatches
+        from whence.training.branches.places import make_places
 
         places = make_places(scan_photos(dataset, show_progress=progress), options=resolved.places)
         batches = PlaceBatches(places, options=resolved.batches, seed=resolved.loop.seed)
@@ -146,7 +146,7 @@ def _describe(resolved: AnyRecipe, dataset: str | None, split: str, as_json: boo
 
 def _list_recipes(as_json: bool) -> int:
     from whence.recipes import get_recipe, list_recipes
-    from whence.training.warp_recipe import WarpRecipe
+    from whence.training.options.warps import WarpRecipe
 
     recipes = [get_recipe(name) for name in list_recipes()]
     if as_json:

@@ -20,7 +20,7 @@ from whence.data.positions import PositionTable, read_positions
 from whence.data.scan import ReadOptions, check_matched, list_photos, read_files, read_list, scan_photos
 from whence.data.tables import FileFinder, Row, read_rows, read_text, sniff_delimiter
 from whence.errors import BadOption, NoPhotos, UnreadableTable
-from whence.geo import NeighborLists
+from whence.lists import NeighborLists
 
 DATABASE_FOLDERS = ("database", "gallery", "reference", "ref")
 QUERIES_FOLDERS = ("queries", "query")

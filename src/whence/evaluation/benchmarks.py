@@ -30,7 +30,8 @@ from whence.evaluation.protocol import (
 )
 from whence.evaluation.published import open_any
 from whence.evaluation.reranking import Reranked, rerank_all
-from whence.geo import NeighborLists, to_earth_centred
+from whence.lists import NeighborLists
+from whence.geo import to_earth_centred
 from whence.index.flat import FlatIndex
 from whence.localize.position import estimate_position
 from whence.localize.rerank_options import RerankOptions

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from whence.geo import NeighborLists
+from whence.lists import NeighborLists
 from whence.runtime import random_stream
 
 RECALL_AT = (1, 5, 10, 20)

@@ -14,7 +14,7 @@ from whence.cards import Preprocessing
 from whence.errors import BadOption
 from whence.models.engines.parity import Prepare, sample_images
 from whence.models.engines.torch import Engine, make_engine, resolve_engine
-from whence.models.networks import Network
+from whence.models.networks import Network, describe_pixels
 
 
 class NetworkDescriptor:
@@ -117,10 +117,10 @@ class NetworkDescriptor:
         for i, image in enumerate(images):
             by_shape.setdefault(image.shape, []).append(i)
         for rows in by_shape.values():
-            for start in range(0, len(rows), self.batch_size):
-                batch = rows[start : start + self.batch_size]
-                found = self.engine(torch.from_numpy(np.stack([images[i] for i in batch])))
-                descriptors[batch] = nn.functional.normalize(found, dim=1).numpy()
+            found = describe_pixels(
+                self.engine, rows, batch_size=self.batch_size, read=lambda batch: np.stack([images[i] for i in batch])
+            )
+            descriptors[rows] = nn.functional.normalize(found, dim=1).numpy()
         return descriptors
 
     def state(self) -> dict[str, np.ndarray]:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 from whence.models.aggregators.pools import Aggregator
 from whence.models.backbones.base import Backbone, Features
+from whence.models.preprocessing import normalise
 
 
 class Network(nn.Module):
@@ -28,3 +34,32 @@ class Network(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         descriptors: Tensor = self.aggregator(self.backbone(images))
         return descriptors
+
+
+def describe_pixels(
+    describe: Callable[[Tensor], Tensor], photos: Any, *, batch_size: int, read: Callable[[Any], np.ndarray] = np.array
+) -> Tensor:
+    """Descriptors (N, D) float32 on the CPU of N photos, so many at a time: what `describe` makes of uint8 (b, H, W, 3).
+
+    `photos` is what can be cut into runs (pixels, rows of a table, a list of paths); `read` makes pixels of a run.
+    """
+    with torch.inference_mode():
+        batches = (read(photos[start : start + batch_size]) for start in range(0, len(photos), batch_size))
+        return torch.cat([describe(torch.from_numpy(batch)).float().cpu() for batch in batches])
+
+
+def describing(
+    network: nn.Module, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None, is_channels_last: bool = False
+) -> Callable[[Tensor], Tensor]:
+    """What a network, as it stands, makes of uint8 photos (B, H, W, 3), for `describe_pixels`; `dtype` is autocast's."""
+    kind = torch.device(device).type
+
+    def describe(photos: Tensor) -> Tensor:
+        images = normalise(photos.to(device))
+        if is_channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(kind, dtype=dtype, enabled=dtype is not None):
+            descriptors: Tensor = network(images)
+        return descriptors
+
+    return describe

@@ -5,8 +5,8 @@ from __future__ import annotations
 from whence.errors import UnknownName
 from whence.recipes import compact, retrieval, tuples, warping
 from whence.training.recipe import Recipe
-from whence.training.tuple_recipe import TupleRecipe
-from whence.training.warp_recipe import WarpRecipe
+from whence.training.options.tuples import TupleRecipe
+from whence.training.options.warps import WarpRecipe
 
 AnyRecipe = Recipe | WarpRecipe | TupleRecipe
 RECIPES: dict[str, AnyRecipe] = {

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from whence.training.recipe import (
-    AggregatorOptions,
-    AugmentOptions,
-    BatchOptions,
-    LoopOptions,
-    LossOptions,
-    OptimizerOptions,
-    PlaceOptions,
-    Recipe,
-    ScheduleOptions,
-)
+from whence.training.options.learners import AggregatorOptions
+from whence.training.options.augment import AugmentOptions
+from whence.training.options.places import BatchOptions, LossOptions, PlaceOptions
+from whence.training.options.loop import LoopOptions, OptimizerOptions, ScheduleOptions
+from whence.training.recipe import Recipe
 
 COMPACT = Recipe(
     name="whence-resnet18conv4-gem-256",

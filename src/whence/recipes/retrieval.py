@@ -7,15 +7,11 @@ often. It draws three of RandAugment's operations a photo, which are not here: c
 
 from __future__ import annotations
 
-from whence.training.recipe import (
-    AggregatorOptions,
-    AugmentOptions,
-    BatchOptions,
-    LoopOptions,
-    LossOptions,
-    OptimizerOptions,
-    Recipe,
-)
+from whence.training.options.learners import AggregatorOptions
+from whence.training.options.augment import AugmentOptions
+from whence.training.options.places import BatchOptions, LossOptions
+from whence.training.options.loop import LoopOptions, OptimizerOptions
+from whence.training.recipe import Recipe
 
 _EPOCH = 100_000
 """Images."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from whence.training.recipe import AggregatorOptions, AugmentOptions, LoopOptions, OptimizerOptions, ValidationOptions
-from whence.training.tuple_recipe import MiningOptions, TupleRecipe, WordOptions
+from whence.training.options.learners import AggregatorOptions
+from whence.training.options.augment import AugmentOptions
+from whence.training.options.loop import LoopOptions, OptimizerOptions
+from whence.training.options.validation import RecallOptions
+from whence.training.options.tuples import MiningOptions, TupleRecipe, WordOptions
 
 _SCHEDULE = LoopOptions(num_steps=1_250_000, log_every=50, validate_every=1250, save_every=250, patience=3)
 """At most 1,000 epochs of 5,000 queries, four a batch; three epochs without a better recall@5 end it."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from whence.training.recipe import LoopOptions, OptimizerOptions, ScheduleOptions
-from whence.training.warp_recipe import WarpLossOptions, WarpPairOptions, WarpRecipe, WarpValidationOptions
+from whence.training.options.loop import LoopOptions, OptimizerOptions, ScheduleOptions
+from whence.training.options.warps import WarpLossOptions, WarpPairOptions, WarpRecipe
+from whence.training.options.validation import RerankedOptions
 
 GEOWARP = WarpRecipe(
     name="geowarp",

@@ -22,7 +22,7 @@ from whence.studies.benchmark import AUGMENTATIONS, RETRIEVAL
 from whence.studies.frame import Settings, Value
 from whence.studies.shortlists import NUM_FOUND, Shortlists, read_set
 from whence.training.recipe import Recipe, override
-from whence.training.tuple_recipe import TupleRecipe
+from whence.training.options.tuples import TupleRecipe
 
 
 def measure_mining(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
@@ -46,8 +46,9 @@ def measure_retrieval(cell: Settings, options: Settings, work: Path) -> dict[str
     recipe = override(recipe, [*_common(options), *changes])
     out = work / "trainings" / _name(changes)
     try:
-        from whence.training.loop import make_network, train
-        from whence.training.places import make_places
+        from whence.training.learners import make_network
+        from whence.training.train import train
+        from whence.training.branches.places import make_places
     except ModuleNotFoundError:
         raise MissingExtra("training", "torch,train") from None
     training = open_set(str(options["train"]), split=str(options["train_split"]))
@@ -106,7 +107,8 @@ def _after_tuples(options: Settings, work: Path, changes: list[str]) -> dict[str
     if is_other:
         recipe = replace(recipe, aggregator=replace(recipe.aggregator, options={}))
     try:
-        from whence.training.tuple_loop import make_tuple_network, train_tuples
+        from whence.training.learners import make_network
+        from whence.training.train import train
     except ModuleNotFoundError:
         raise MissingExtra("training", "torch,train") from None
     out = work / "trainings" / _name(changes)
@@ -140,7 +142,7 @@ def _given(options: Settings, out: Path, work: Path) -> dict[str, Any]:
 
 
 def _weights(options: Settings, out: Path) -> Path:
-    from whence.training.run import BEST, FINAL
+    from whence.training.loop import BEST, FINAL
 
     return out / (BEST if options["val"] else FINAL)
 

@@ -17,7 +17,8 @@ from whence.studies.frame import Settings, Value
 from whence.studies.geowarp import EXACT, SEARCHED_AGAIN
 from whence.studies.shortlists import NUM_FOUND, Ordered, Shortlists, read_set
 from whence.training.recipe import override
-from whence.training.warp_recipe import WarpRecipe, image_size
+from whence.training.options.warps import WarpRecipe
+from whence.training.learners import image_size
 from whence.types import Neighbors
 
 _LOSSES = {"self_supervised": "self_supervised", "feature_wise": "features", "consistency": "consistency"}
@@ -112,8 +113,8 @@ def _after_training(lists: Shortlists, options: Settings, work: Path, changes: l
     """Train a regressor into the work folder, or go on where that was stopped, and re-rank with it."""
     recipe = _recipe(options, changes)
     try:
-        from whence.training.run import BEST, FINAL
-        from whence.training.warp_loop import train_warp
+        from whence.training.loop import BEST, FINAL
+        from whence.training.train import train
     except ModuleNotFoundError:
         raise MissingExtra("training", "torch,train") from None
     out = work / "trainings" / ",".join(changes)

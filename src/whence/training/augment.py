@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from whence.models.preprocessing import normalise
-from whence.training.recipe import AugmentOptions
+from whence.training.options.augment import AugmentOptions
 
 _AUGMENT = 71
 _GREY = [124.0, 116.0, 104.0]

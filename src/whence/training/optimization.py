@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from whence.errors import BadOption, UnknownName
-from whence.training.recipe import LossOptions, OptimizerOptions, ScheduleOptions
+from whence.training.options.places import LossOptions
+from whence.training.options.loop import OptimizerOptions, ScheduleOptions
 
 OPTIMIZERS: Mapping[str, Any] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 SCHEDULES = ("constant", "linear", "cosine")

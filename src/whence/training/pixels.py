@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
+from whence.data.formats import EvaluationSet
 from whence.data.images import load_resized
 from whence.data.photos import Photos
 from whence.runtime import atomic_write, map_threads, progress
+from whence.training.options.augment import AugmentOptions
+from whence.training.task import Given
 
 
 def cached_pixels(photos: Photos, *, width: int, height: int, folder: str | Path, show_progress: bool | None = None) -> np.ndarray:
@@ -34,6 +38,40 @@ def cached_pixels(photos: Photos, *, width: int, height: int, folder: str | Path
                 advance(1)
     pixels: np.ndarray = np.load(file, mmap_mode="r")
     return pixels
+
+
+def stored_size(seen: AugmentOptions) -> tuple[int, int]:
+    """Width and height at which photos are kept decoded."""
+    return seen.stored_width or seen.width, seen.stored_height or seen.height
+
+
+def cached_set(data: EvaluationSet, *, size_px: tuple[int, int], given: Given) -> SetPixels:
+    """The photos of a set at a width and height, decoded once."""
+    width, height = size_px
+    size: dict[str, Any] = {"width": width, "height": height, "folder": given.pixels_folder, "show_progress": given.show_progress}
+    return SetPixels(*(cached_pixels(photos, **size) for photos in (data.database, data.queries)))
+
+
+def spread_rows(num: int, most: int) -> np.ndarray:
+    """Of `num` rows at most `most`, evenly spread; all of them where that is 0."""
+    return np.unique(np.linspace(0, num - 1, min(num, most or num)).round().astype(np.int64))
+
+
+class SetPixels:
+    """The photos of a set as rows of uint8 pixels: the database's first, then the queries'."""
+
+    def __init__(self, database: np.ndarray, queries: np.ndarray) -> None:
+        self.database, self.queries = database, queries
+
+    def __len__(self) -> int:
+        return len(self.database) + len(self.queries)
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """(n, H, W, 3) uint8 photos of rows (n,)."""
+        first = len(self.database)
+        if not len(rows):
+            return np.empty((0, *self.database.shape[1:]), np.uint8)
+        return np.stack([self.database[row] if row < first else self.queries[row - first] for row in rows])
 
 
 def _resized(file: Path, width: int, height: int) -> np.ndarray:

@@ -7,15 +7,12 @@ code. All is done over columns: tens of millions of photos take seconds.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
 from whence.errors import BadOption, NoPhotos
-from whence.geo import NeighborLists
+from whence.lists import BLOCK_ROWS, Groups, NeighborLists, group_in_place
 
-BLOCK_ROWS = 1 << 15
-"""Photos whose cells are computed together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +42,6 @@ class Cells:
 
     def __len__(self) -> int:
         return len(self.corners)
-
-
-class Groups(NamedTuple):
-    """Rows that have the same key, key by key."""
-
-    keys: np.ndarray
-    """(G,) ascending."""
-    rows: NeighborLists
 
 
 def make_cells(
@@ -89,7 +78,7 @@ def make_cells(
             heading = np.mod(heading, 360)
         places = (_whole(east_m[here], options.cell_m) - low_east) * span + (_whole(north_m[here], options.cell_m) - low_north)
         keys[here] = places * num_bins + _whole(heading, options.heading_bin_deg)
-    found = _grouped(keys)
+    found = group_in_place(keys)
     if found.keys[0] < 0:
         num_left_out = int(found.rows.offsets[1])
         lists = NeighborLists(found.rows.offsets[1:] - num_left_out, found.rows.members[num_left_out:])
@@ -107,40 +96,6 @@ def make_cells(
         cells * np.array([options.cell_m, options.cell_m, options.heading_bin_deg]),
         NeighborLists(of_groups.offsets, kept[of_groups.members]),
     )
-
-
-def group_rows(keys: np.ndarray) -> Groups:
-    """Rows (N,) of equal keys (N,) int64 together, rows ascending: one sort, of key and row as one number where both fit."""
-    return _grouped(np.array(keys, np.int64))
-
-
-def _grouped(keys: np.ndarray) -> Groups:
-    """As `group_rows`, of keys that may be written over."""
-    if not len(keys):
-        return Groups(keys, NeighborLists(np.zeros(1, np.int64), np.empty(0, np.int64)))
-    bits = int(len(keys) - 1).bit_length()
-    low, high = int(keys.min()), int(keys.max())
-    if high - low < 1 << (62 - bits):
-        keys -= low
-        keys <<= bits
-        for start in range(0, len(keys), BLOCK_ROWS):
-            keys[start : start + BLOCK_ROWS] += np.arange(start, min(start + BLOCK_ROWS, len(keys)))
-        keys.sort()
-        rows = keys & ((1 << bits) - 1)
-        keys >>= bits
-    else:
-        rows = np.argsort(keys, kind="stable")
-        keys, low = keys[rows], 0
-    firsts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
-    return Groups(keys[firsts] + low, NeighborLists(np.append(firsts, len(keys)), rows))
-
-
-def select_runs(lists: NeighborLists, chosen: np.ndarray) -> NeighborLists:
-    """Some of the lists, in the order asked for."""
-    counts = lists.counts[chosen]
-    offsets = np.concatenate([[0], np.cumsum(counts)])
-    # Where each list begins, less where it will: adding the place in the whole gives the place it comes from.
-    return NeighborLists(offsets, lists.members[np.arange(offsets[-1]) + np.repeat(lists.offsets[chosen] - offsets[:-1], counts)])
 
 
 def _whole(values: np.ndarray, side: float) -> np.ndarray:

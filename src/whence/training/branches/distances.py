@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whence.geo import NeighborLists
+from whence.lists import NeighborLists
 
 
 class Pool:

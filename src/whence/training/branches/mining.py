@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whence.geo import NeighborLists
+from whence.lists import NeighborLists
 from whence.runtime import random_stream
-from whence.training.cells import select_runs
-from whence.training.distances import Pairs, Pool, is_among, without_repeats
-from whence.training.tuple_recipe import MiningOptions
-from whence.training.tuples import TupleSet
+from whence.lists import select_runs
+from whence.training.branches.distances import Pairs, Pool, is_among, without_repeats
+from whence.training.options.tuples import MiningOptions
+from whence.training.branches.tuples import TupleSet
 
 _QUERIES, _CANDIDATES = 91, 92
 Describe = Callable[[np.ndarray], Tensor]

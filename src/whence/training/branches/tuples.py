@@ -10,9 +10,10 @@ from whence.data.formats import EvaluationSet
 from whence.data.names import parse_name
 from whence.errors import BadOption, NoPhotos
 from whence.evaluation.protocol import metric_ground
-from whence.geo import NeighborLists, neighbors_within
-from whence.training.cells import select_runs
-from whence.training.tuple_recipe import MiningOptions
+from whence.lists import NeighborLists
+from whence.geo import neighbors_within
+from whence.lists import select_runs
+from whence.training.options.tuples import MiningOptions
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from whence.models.warp.geometry import mirror_quads
-from whence.training.warp_recipe import Form
+from whence.training.options.warps import Form
 
 
 class BothOrders(NamedTuple):

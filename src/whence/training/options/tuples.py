@@ -1,23 +1,16 @@
-"""`TupleRecipe`: everything a training on mined tuples follows from, as typed values. Nothing here needs torch.
+"""The branch that learns from mined tuples: a query, its best positive and its negatives.
 
-A tuple is a query, its best positive and its negatives. After the Deep Visual Geo-localization Benchmark (Berton et al., CVPR 2022)
-and the training of NetVLAD (Arandjelovic et al., CVPR 2016).
+After the Deep Visual Geo-localization Benchmark (Berton et al., CVPR 2022) and the training of NetVLAD (Arandjelovic et al., CVPR
+2016).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
-from whence.training.recipe import (
-    AggregatorOptions,
-    AsText,
-    AugmentOptions,
-    LoopOptions,
-    OptimizerOptions,
-    ScheduleOptions,
-    ValidationOptions,
-)
+from whence.training.options.augment import AugmentOptions
+from whence.training.options.branch import BranchOptions
 
 MiningName = Literal["random", "partial", "full", "msls_weighted"]
 TupleLossName = Literal["triplet", "triplet_squared", "sare_joint", "sare_ind"]
@@ -56,7 +49,7 @@ class WordOptions:
 
 @dataclass(frozen=True, slots=True)
 class TupleLossOptions:
-    """The loss over tuples (`whence.training.losses.TUPLE_LOSSES`)."""
+    """The loss over tuples (`whence.training.losses.by_label.tuples`)."""
 
     name: TupleLossName = "triplet"
     margin: float = 0.1
@@ -64,27 +57,14 @@ class TupleLossOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class TupleRecipe(AsText):
-    """One training on tuples."""
+class TuplesOptions(BranchOptions):
+    """Tuples mined with the network as it stands, all learned from before the next are mined."""
 
-    name: str
-    backbone: str
-    summary: str = ""
-    start_from: str = ""
-    """Safetensors file with the weights to begin with, or the name of a model; empty for random ones."""
-    start_with: Literal["all", "backbone"] = "all"
-    """What is taken of those weights. With the backbone alone the aggregator begins anew, visual words by k-means."""
-    freeze_before: str = ""
-    """Stage of the backbone before which nothing learns; empty to learn everything."""
-    aggregator: AggregatorOptions = field(default_factory=AggregatorOptions)
+    kind: Literal["tuples"] = "tuples"
     words: WordOptions = WordOptions()
     mining: MiningOptions = MiningOptions()
     batch_queries: int = 4
     """Tuples of a batch."""
-    augment: AugmentOptions = field(default_factory=AugmentOptions)
+    augment: AugmentOptions = AugmentOptions()
     """How queries are changed; positives and negatives are brought to size, and mirrored with the whole batch."""
     loss: TupleLossOptions = TupleLossOptions()
-    optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
-    schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
-    loop: LoopOptions = field(default_factory=LoopOptions)
-    validate_on: ValidationOptions = field(default_factory=ValidationOptions)

@@ -1,0 +1,154 @@
+"""The branch of mined tuples. An epoch is a refresh: tuples are mined with the learner as it stands, then all are learned from, once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from whence.errors import BadOption
+from whence.models.aggregators.words import NetVlad
+from whence.models.networks import Network
+from whence.models.preprocessing import normalise
+from whence.runtime import progress, random_stream
+from whence.training.augment import Augment
+from whence.training.branches.mining import Miner
+from whence.training.branches.tuples import make_tuple_set
+from whence.training.losses.tuples import tuple_loss
+from whence.training.options.augment import AugmentOptions
+from whence.training.options.tuples import TuplesOptions, WordOptions
+from whence.training.pixels import cached_set, stored_size
+from whence.training.task import BatchPlace, Branch, Describe, Draw, Given, Losses, Read, Share
+
+_WORDS = 93
+
+
+def sample_locations(network: Network, photos: np.ndarray, *, options: WordOptions, device: torch.device, seed: int) -> Tensor:
+    """Local descriptors (M, C) of unit length at random locations of photos (N, H, W, 3) uint8."""
+    random = random_stream(seed, _WORDS, 1)
+    found = []
+    with torch.inference_mode():
+        for photo in photos:
+            map = network.features(normalise(torch.from_numpy(np.array(photo[None])).to(device))).map[0].flatten(1)
+            chosen = random.choice(map.shape[1], min(options.num_locations, map.shape[1]), replace=False)
+            found.append(nn.functional.normalize(map[:, torch.from_numpy(chosen).to(device)].T.float(), dim=1).cpu())
+    return torch.cat(found)
+
+
+class _Tuples(NamedTuple):
+    """This process's tuples of a batch."""
+
+    queries: Tensor
+    """(b, H, W, 3) uint8."""
+    others: Tensor
+    """(b * (1 + N), H, W, 3) uint8: each query's positive and its negatives."""
+    first: int
+    """Number of the first query in the whole batch."""
+
+
+class TupleBranch(Branch):
+    """Queries, their positives and their negatives."""
+
+    is_mined = True
+
+    def __init__(self, options: TuplesOptions, given: Given) -> None:
+        """Raises `BadOption`, `NoPhotos` and `UnknownName`."""
+        super().__init__(options.name or options.kind)
+        self.options, self.given, self.weight = options, given, options.weight
+        self.tuples = make_tuple_set(given.data.set, options=options.mining)
+        self.miner = Miner(self.tuples, options=options.mining, seed=given.seed)
+        self.mined = np.empty((0, 2 + options.mining.num_negatives), np.int64)
+        if not 1 <= options.batch_queries <= self.miner.num_tuples:
+            raise BadOption(
+                f"a batch of {options.batch_queries} tuples is not possible with {self.miner.num_tuples} a refresh; "
+                "change batch_queries or mining.num_queries"
+            )
+        if options.batch_queries % given.share.num_ranks:
+            raise BadOption(f"{options.batch_queries} tuples cannot be shared evenly by {given.share.num_ranks} processes")
+        seen = options.augment
+        plain = AugmentOptions(width=seen.width, height=seen.height, flip_share=seen.flip_share)
+        self.augment, self.resize = Augment(seen, seed=given.seed), Augment(plain, seed=given.seed)
+
+    def describe_data(self) -> dict[str, Any]:
+        data = self.tuples.data
+        sizes = {"num_database": len(data.database), "num_queries": len(data.queries)}
+        return {**sizes, "num_queries_with_positives": len(self.tuples.queries)}
+
+    def open(self) -> None:
+        self.pixels = cached_set(self.tuples.data, size_px=stored_size(self.options.augment), given=self.given)
+
+    def start(self, learner: nn.Module, device: torch.device) -> None:
+        """Let visual words begin at the k-means of local descriptors of training photos, where they are in no weights to start from."""
+        holders = [part for part in learner.modules() if isinstance(part, NetVlad)]
+        if not holders or not self.given.learner.begins_anew or not isinstance(learner, Network):
+            return
+        seed, total = self.given.seed, len(self.pixels)
+        random = random_stream(seed, _WORDS, 0)
+        chosen = random.choice(total, min(self.options.words.num_photos, total), replace=False)
+        learner.eval()
+        sample = sample_locations(learner, self._resized(chosen), options=self.options.words, device=device, seed=seed)
+        for holder in holders:
+            holder.fit(sample, seed=seed)
+        learner.train()
+
+    def num_batches(self, epoch: int) -> int:
+        return self.miner.num_tuples // self.options.batch_queries
+
+    def refresh(self, epoch: int, describe: Describe) -> None:
+        """Mine the tuples of a refresh; the main process does and tells the others."""
+        if describe.share.rank == 0:
+            asked = partial(describe, read=self._resized, batch_size=self.options.mining.batch_size)
+            with progress("mining", total=None, show=self.given.show_progress):
+                mined = self.miner.mine(epoch, asked)
+        else:
+            mined = np.zeros((self.miner.num_tuples, self.mined.shape[1]), np.int64)
+        self.mined = describe.broadcast(mined)
+
+    def _resized(self, rows: np.ndarray) -> np.ndarray:
+        """Photos (n, H, W, 3) uint8 at the size that is learned from, unchanged otherwise."""
+        photos, seen = self.pixels[rows], self.options.augment
+        if photos.shape[1:3] == (seen.height, seen.width):
+            return photos
+        return np.stack([cv2.resize(photo, (seen.width, seen.height), interpolation=cv2.INTER_AREA) for photo in photos])
+
+    def read(self, place: BatchPlace, share: Share) -> Read:
+        size = self.options.batch_queries // share.num_ranks
+        first = share.rank * size
+        start = place.number * self.options.batch_queries + first
+        mine = self.mined[start : start + size]
+        queries, others = (self.pixels[rows] for rows in (self.tuples.num_database + mine[:, 0], mine[:, 1:].ravel()))
+        return Read(_Tuples(torch.from_numpy(queries), torch.from_numpy(others), first), len(queries) + len(others))
+
+    def change(self, content: _Tuples, draw: Draw) -> Tensor:
+        """The images, normalised: the queries, then the others. All are mirrored, or none."""
+        found = []
+        for augment, photos, first in (
+            (self.augment, content.queries, content.first),
+            (self.resize, content.others, self.options.batch_queries),
+        ):
+            found.append(augment(photos.to(draw.device), step=draw.step, batch=draw.batch, first=first))
+        return draw.arranged(torch.cat(found))
+
+    def learn(self, learner: nn.Module, content: Tensor, draw: Draw) -> Losses:
+        num_others = 1 + self.options.mining.num_negatives
+        num_queries = len(content) // (1 + num_others)
+        draw.seed_torch(draw.share.rank)
+        with draw.autocast():
+            descriptors = learner(content)
+        queries, others = descriptors.float().split([num_queries, num_queries * num_others])
+        others = others.reshape(num_queries, num_others, -1)
+        options = self.options.loss
+        return Losses(tuple_loss(options.name, queries, others[:, 0], others[:, 1:], margin=options.margin))
+
+    def state(self) -> dict[str, Tensor]:
+        """The tuples being learned from, and what full mining remembers."""
+        return {"tuples": torch.from_numpy(self.mined), "hardest": torch.from_numpy(self.miner.hardest)}
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on with what `state` gave."""
+        self.mined, self.miner.hardest = tensors["tuples"].numpy(), tensors["hardest"].numpy()

@@ -1,0 +1,75 @@
+"""What a training learns from: a folder, or photos that are open already, opened once however many branches read them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from whence.data.formats import EvaluationSet
+from whence.data.photos import Photos
+from whence.data.scan import ReadOptions, scan_photos
+from whence.errors import BadOption, NoPhotos
+from whence.evaluation.published import open_set
+from whence.types import SkippedPhoto
+
+Source = str | Path | Photos | EvaluationSet
+
+
+class Dataset:
+    """One data set: all its photos, or its database and its queries."""
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        split: str = "",
+        show_progress: bool | None = None,
+        report: Callable[[Sequence[SkippedPhoto]], None] | None = None,
+    ) -> None:
+        """`report` is told which photos were skipped."""
+        self.source, self.split, self.show_progress = source, split, show_progress
+        self._report = report or (lambda skipped: None)
+
+    @cached_property
+    def photos(self) -> Photos:
+        """All photos: of a folder, whatever folders it has; of a set, its database. Raises as `scan_photos`."""
+        if isinstance(self.source, Photos):
+            return self.source
+        if isinstance(self.source, EvaluationSet):
+            return self.source.database
+        found = scan_photos(self.source, show_progress=self.show_progress)
+        self._report(found.skipped)
+        return found
+
+    @cached_property
+    def set(self) -> EvaluationSet:
+        """Database and queries. Raises as `open_set`, and `NoPhotos` for photos that are no set."""
+        if isinstance(self.source, Photos):
+            raise NoPhotos("these are photos alone; give a set with a database and queries")
+        if isinstance(self.source, EvaluationSet):
+            return self.source
+        found = open_set(self.source, split=self.split, options=ReadOptions(show_progress=self.show_progress))
+        self._report((*found.database.skipped, *found.queries.skipped))
+        return found
+
+
+def as_datasets(data: Source | Dataset | Mapping[str, Source | Dataset], *, split: str, show_progress: bool | None) -> dict[str, Dataset]:
+    """Data sets by name; one that is given alone has the name ""."""
+    named = data if isinstance(data, Mapping) else {"": data}
+    return {
+        name: source if isinstance(source, Dataset) else Dataset(source, split=split, show_progress=show_progress)
+        for name, source in named.items()
+    }
+
+
+def choose(datasets: Mapping[str, Dataset], *, asked: str, branch: str) -> Dataset:
+    """The data set that a branch asks for, else the only one, else the one of the branch's name. Raises `BadOption`."""
+    if asked and asked in datasets:
+        return datasets[asked]
+    if not asked and len(datasets) == 1:
+        return next(iter(datasets.values()))
+    if not asked and branch in datasets:
+        return datasets[branch]
+    known = ", ".join(sorted(filter(None, datasets))) or "one without a name"
+    raise BadOption(f"the branch {branch} learns from a dataset {asked or branch!r}; given: {known}. Give --dataset {asked or branch}=FOLDER")

@@ -1,0 +1,144 @@
+"""What learns: networks, regressors on top of one, with the weights they start from; and the card of what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from whence.cards import ModelCard, Preprocessing
+from whence.errors import BadOption
+from whence.models.aggregators import make_aggregator
+from whence.models.backbones import make_backbone
+from whence.models.checkpoints.files import weights_digest
+from whence.models.descriptor import read_as
+from whence.models.networks import Network, describe_pixels, describing
+from whence.models.warp.model import GeoWarp
+from whence.models.warp.scorer import load_regressor
+from whence.models.zoo import named_network
+from whence.registry import get_card
+from whence.training import checkpoints
+from whence.training.options.learners import NetworkOptions, RegressorOptions
+
+_BATCH = 32
+"""Photos that a network below a regressor describes together."""
+
+
+def read_start(start_from: str) -> dict[str, Tensor]:
+    """Weights to start from: of a safetensors file, or of a registered model by name. Raises `InputError`, `UnknownName`."""
+    if "/" in start_from or start_from.endswith(".safetensors"):
+        found = checkpoints.read_checkpoint(start_from).tensors
+    else:
+        found = dict(named_network(start_from).state_dict())
+    return {name: value.float() if value.is_floating_point() else value for name, value in found.items()}
+
+
+def make_network(options: NetworkOptions, *, seed: int = 0) -> Network:
+    """The network, with the weights it starts from. Raises `UnknownName`, `BadOption` and `InputError`."""
+    torch.manual_seed(seed)
+    backbone = make_backbone(options.backbone)
+    network = Network(backbone, make_aggregator(options.aggregator.name, backbone.channels, options=options.aggregator.options))
+    if options.start_from:
+        found, what = read_start(options.start_from), "other weights than this network's"
+        filled: nn.Module = network
+        if options.start_with == "backbone":
+            found = {name.removeprefix("backbone."): value for name, value in found.items() if name.startswith("backbone.")}
+            filled, what = network.backbone, f"another backbone than {options.backbone}"
+        try:
+            filled.load_state_dict(found)
+        except RuntimeError as error:
+            raise BadOption(f"{options.start_from!r} holds {what}: {error}") from None
+    if options.freeze_before:
+        backbone.freeze_before(options.freeze_before)
+    return network
+
+
+def network_card(options: NetworkOptions, network: nn.Module, *, recipe: str, size_px: tuple[int, int]) -> ModelCard:
+    """The card of a network trained by a recipe: it describes photos as they were validated, at that width and height.
+
+    Its name ends in a digest of the weights, so that databases tell two trainings by one recipe apart.
+    """
+    assert isinstance(network, Network)
+    return ModelCard(
+        name=f"{recipe}-{weights_digest(network)}",
+        summary=f"trained by the recipe {recipe}",
+        dim=network.dim,
+        preprocessing=Preprocessing(size_px=(size_px[1], size_px[0]), interpolation="bilinear"),
+        licence="MIT",
+        weights="trained with `whence train`; recipe.json beside the file says how",
+        training_data="the photos given to `whence train`",
+        weights_licence="unknown",
+        backbone=options.backbone,
+        aggregator=options.aggregator.name,
+        aggregator_options=dict(options.aggregator.options),
+        keys="whence",
+        is_unit_length=False,
+    )
+
+
+class NetworkLearner:
+    """A network that learns as a whole."""
+
+    def __init__(self, options: NetworkOptions, *, recipe: str, seed: int, size_px: tuple[int, int], device: torch.device) -> None:
+        self.options, self._recipe, self._size_px = options, recipe, size_px
+        self.module = make_network(options, seed=seed)
+        self.begins_anew = not options.start_from or options.start_with == "backbone"
+        """Whether the aggregator's weights come from nowhere."""
+
+    @property
+    def card(self) -> Callable[[nn.Module], ModelCard]:
+        """What makes the card of the network as it stands."""
+        return lambda network: network_card(self.options, network, recipe=self._recipe, size_px=self._size_px)
+
+    def describe_data(self) -> dict[str, Any]:
+        """Nothing that the recipe does not say."""
+        return {}
+
+
+class RegressorLearner:
+    """GeoWarp's regressor, and the network below it, which stays as it is."""
+
+    card = None
+    """A regressor is no model by itself."""
+
+    def __init__(self, options: RegressorOptions, *, recipe: str, seed: int, size_px: tuple[int, int], device: torch.device) -> None:
+        if not options.model:
+            raise BadOption("say which network the regressor is for: --model NAME")
+        self.model_card = get_card(options.model)
+        self.size_px = image_size(options, self.model_card)
+        """Width and height of training photos."""
+        self.network: Network = named_network(options.model).to(device).eval()
+        self.network.requires_grad_(False)
+        torch.manual_seed(seed)
+        self.geowarp = GeoWarp(self.network.backbone)
+        self.module: nn.Module = self.geowarp.regressor
+        if options.start_from:
+            load_regressor(self.geowarp.regressor, Path(options.start_from))
+
+    def describe(self, photos: np.ndarray) -> np.ndarray:
+        """Descriptors (N, D) float32 of unit length of uint8 photos (N, H, W, 3), which are brought to the network's size."""
+        reading = self.model_card.preprocessing
+        describe = describing(self.network, device=next(self.network.parameters()).device, is_channels_last=True)
+        found = describe_pixels(
+            describe, photos, batch_size=_BATCH, read=lambda part: np.stack([read_as(np.array(photo), reading) for photo in part])
+        ).numpy()
+        unit: np.ndarray = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
+        return unit
+
+    def describe_data(self) -> dict[str, Any]:
+        """The network below."""
+        return {"model": self.model_card.card_id}
+
+
+def image_size(options: RegressorOptions, card: ModelCard) -> tuple[int, int]:
+    """Width and height of training photos: the recipe's, else those of the model's card. Raises `BadOption` where neither says."""
+    if options.width and options.height:
+        return options.width, options.height
+    if card.preprocessing.size_px is None:
+        raise BadOption(f"{card.name} takes photos of any size: say at which to train, with width and height")
+    height, width = card.preprocessing.size_px
+    return width, height

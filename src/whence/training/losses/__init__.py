@@ -1,0 +1,1 @@
+"""Losses: over descriptors and labels, over tuples, and GeoWarp's."""

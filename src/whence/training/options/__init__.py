@@ -1,0 +1,1 @@
+"""Options of trainings: frozen values, one file a branch. Nothing here computes; nothing here needs torch."""

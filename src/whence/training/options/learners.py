@@ -1,0 +1,44 @@
+"""What learns: a network, or a regressor on top of one that stays as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class AggregatorOptions:
+    """The aggregator by name, and its own settings."""
+
+    name: str = "gem"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkOptions:
+    """A backbone and an aggregator, from weights to start with."""
+
+    backbone: str
+    kind: Literal["network"] = "network"
+    start_from: str = ""
+    """Safetensors file with the weights to begin with, or the name of a model; empty for random ones."""
+    start_with: Literal["all", "backbone"] = "all"
+    """What is taken of those weights. With the backbone alone the aggregator begins anew, visual words by k-means."""
+    freeze_before: str = ""
+    """Stage of the backbone before which nothing learns; empty to learn everything."""
+    aggregator: AggregatorOptions = AggregatorOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class RegressorOptions:
+    """GeoWarp's regressor on top of a network that stays as it is."""
+
+    kind: Literal["regressor"] = "regressor"
+    model: str = ""
+    """The network: a name of the zoo, or a safetensors file with a card."""
+    width: int = 0
+    """Pixels of the photos; 0 takes what the model's card says."""
+    height: int = 0
+    start_from: str = ""
+    """File with a regressor to begin with; empty for one that finds both photos whole."""

@@ -1,0 +1,61 @@
+"""How long a training goes on, how exactly, at which rate, and how often what is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Precision = Literal["no", "bf16", "fp16"]
+Gradients = Literal["apart", "joint"]
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizerOptions:
+    """Adam, AdamW or SGD."""
+
+    name: str = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    """Not applied to parameters of one dimension (norms, biases, exponents), unless ..."""
+    decays_all: bool = False
+    """... this is set."""
+    momentum: float = 0.9
+    """For SGD."""
+    clip_norm: float = 0.0
+    """Gradients longer than this are shortened to it; 0 leaves them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleOptions:
+    """How the learning rate goes: up over the first steps, then constant, linear or along a cosine to a share of itself."""
+
+    name: str = "constant"
+    warmup_steps: int = 0
+    final_share: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LoopOptions:
+    """How long, how exactly, and how often what is done."""
+
+    num_steps: int = 1000
+    """Updates of the weights."""
+    accumulate: int = 1
+    """Batches whose gradients are averaged for one update. A loss over pairs sees pairs within each batch alone."""
+    precision: Precision = "no"
+    """Autocast of the network; losses are always computed in float32."""
+    ema_decay: float = 0.0
+    """Where above 0, what is validated and kept is a moving average of the weights with this decay."""
+    gradients: Gradients = "apart"
+    """Whether the gradients of several branches are taken one after the other, which needs the memory of the largest alone, or
+    all at once from the sum of their losses. The sum of the gradients is the same."""
+    seed: int = 0
+    log_every: int = 10
+    validate_every: int = 200
+    save_every: int = 100
+    patience: int = 0
+    """Stop after so many validations without a better recall; 0 never."""
+    is_channels_last: bool = False
+    is_compiled: bool = False
+    """Let torch.compile fuse the network: faster by half on a CPU, minutes to begin with."""
+    has_tensorboard: bool = False

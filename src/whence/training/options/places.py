@@ -1,0 +1,62 @@
+"""The branch that learns from places: photos near one point, in about one direction, belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from whence.training.options.augment import AugmentOptions
+from whence.training.options.branch import BranchOptions
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceOptions:
+    """What a place is: photos taken near one point in about one direction."""
+
+    cell_m: float = 10.0
+    """One place for each occupied cell of this side and each heading bin."""
+    heading_bin_deg: float = 60.0
+    """Width of the heading bins; 360 leaves headings out of it."""
+    radius_m: float = 12.0
+    """Photos within this distance of the place's own photo show it ..."""
+    max_turn_deg: float = 40.0
+    """... if they look in its direction, give or take this. Photos without a heading count as turned by 0."""
+    min_photos: int = 4
+    """Places with fewer photos are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOptions:
+    """Places x views, after GSV-Cities (Ali-bey et al., Neurocomputing 2022)."""
+
+    num_places: int = 32
+    num_views: int = 4
+    min_apart_m: float = 30.0
+    """Two places of a batch are at least this far apart, so that no view of one is a view of the other."""
+    has_own: bool = False
+    """Whether a place's own photo is always among its views. Two others may differ twice as much from each other as from it."""
+
+
+@dataclass(frozen=True, slots=True)
+class LossOptions:
+    """The loss by name (`whence.training.losses.by_label.by_label`), its own settings, and a miner before it or none."""
+
+    name: str = "multi_similarity"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the loss by the names of pytorch-metric-learning; what is not named keeps that library's value."""
+    miner: str = ""
+    miner_options: Mapping[str, Any] = field(default_factory=dict)
+    lr: float = 0.0
+    """Learning rate of the loss's own weights (classification losses); 0 takes the network's."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlacesOptions(BranchOptions):
+    """Batches of places x views, and a loss over descriptors and the places they belong to."""
+
+    kind: Literal["places"] = "places"
+    places: PlaceOptions = PlaceOptions()
+    batches: BatchOptions = BatchOptions()
+    augment: AugmentOptions = AugmentOptions()
+    loss: LossOptions = LossOptions()

@@ -1,0 +1,21 @@
+"""What trainings are put together from, by name: learners, branches, probes. Data only; no torch."""
+
+from __future__ import annotations
+
+from whence.cards import Entry
+
+_ROOM = "whence.training"
+LEARNERS: dict[str, Entry] = {
+    "network": Entry(f"{_ROOM}.learners:NetworkLearner", settings=f"{_ROOM}.options.learners:NetworkOptions"),
+    "regressor": Entry(f"{_ROOM}.learners:RegressorLearner", settings=f"{_ROOM}.options.learners:RegressorOptions"),
+}
+BRANCHES: dict[str, Entry] = {
+    "places": Entry(f"{_ROOM}.branches.places:PlaceBranch", settings=f"{_ROOM}.options.places:PlacesOptions"),
+    "tuples": Entry(f"{_ROOM}.branches.mined:TupleBranch", settings=f"{_ROOM}.options.tuples:TuplesOptions"),
+    "views": Entry(f"{_ROOM}.branches.warps:ViewBranch", settings=f"{_ROOM}.options.warps:ViewsOptions"),
+    "pairs": Entry(f"{_ROOM}.branches.warps:PairBranch", settings=f"{_ROOM}.options.warps:FoundPairsOptions"),
+}
+PROBES: dict[str, Entry] = {
+    "recall": Entry(f"{_ROOM}.probes:RecallProbe", settings=f"{_ROOM}.options.validation:RecallOptions"),
+    "reranked": Entry(f"{_ROOM}.probes:RerankedProbe", settings=f"{_ROOM}.options.validation:RerankedOptions"),
+}

@@ -1,0 +1,100 @@
+"""What the best weights are chosen by: recall of the network as it stands, or after re-ranking with the regressor as it stands.
+
+Photos are decoded once; a probe is then asked again and again.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+from torch import nn
+
+from whence.evaluation.metrics import first_hit_by_distance
+from whence.evaluation.protocol import metric_ground, score_predictions
+from whence.index.flat import FlatIndex
+from whence.models.networks import describe_pixels, describing
+from whence.models.warp.model import GeoWarp, Regressor
+from whence.models.warp.scorer import GeoWarpScorer, WarpOptions
+from whence.training.learners import RegressorLearner
+from whence.training.options.validation import RecallOptions, RerankedOptions
+from whence.training.pixels import cached_set, spread_rows
+from whence.training.task import Given, Probe
+
+
+class RecallProbe(Probe):
+    """Recall@n within a radius of a network's descriptors."""
+
+    def __init__(self, options: RecallOptions, given: Given) -> None:
+        self.options, self.given = options, given
+
+    def open(self) -> None:
+        width, height = self.given.size_px
+        size_px = self.options.width or width, self.options.height or height
+        self.pixels = cached_set(self.given.data.set, size_px=size_px, given=self.given)
+
+    def measure(self, learner: nn.Module) -> dict[str, float]:
+        """Recall@n within the radius, in [0, 1], the network in evaluation mode."""
+        was_training = learner.training
+        learner.eval()
+        describe = describing(learner, device=self.given.device, dtype=self.given.dtype)
+        try:
+            stored, asked = (
+                nn.functional.normalize(describe_pixels(describe, part, batch_size=self.options.batch_size), dim=1).numpy()
+                for part in (self.pixels.database, self.pixels.queries)
+            )
+        finally:
+            learner.train(was_training)
+        found = FlatIndex.over(stored).search(asked, k=self.options.n).ids
+        scored = score_predictions(
+            found, self.given.data.set, thresholds_m=[self.options.radius_m], recall_at=[self.options.n]
+        )
+        return {"recall": scored[0].all_queries[0].value}
+
+
+class RerankedProbe(Probe):
+    """Recall@1 after re-ranking a few candidates, which are found and prepared once."""
+
+    def __init__(self, options: RerankedOptions, given: Given) -> None:
+        self.options, self.given = options, given
+
+    def open(self) -> None:
+        learner: RegressorLearner = self.given.learner
+        data, options = self.given.data.set, self.options
+        pixels = cached_set(data, size_px=learner.size_px, given=self.given)
+        asked = spread_rows(len(pixels.queries), options.num_queries)
+        stored, wanted = (learner.describe(part) for part in (pixels.database, pixels.queries[asked]))
+        found = FlatIndex.over(stored).search(wanted, k=options.num_candidates)
+        ground = metric_ground(data.database, data.queries)
+        gap = ground.queries[asked][:, None] - ground.database[found.ids]
+        self.is_right = np.einsum("qkd,qkd->qk", gap, gap) <= options.radius_m**2
+        """(Q, K) which candidates show the place."""
+        first = first_hit_by_distance(found.ids, ground.database, ground.queries[asked], thresholds_m=[options.radius_m])[0]
+        self.before = {"recall_before": float((first == 0).mean()), "recall_bound": float((first < found.ids.shape[1]).mean())}
+        # The long side is that of the photos, so that none is resized again.
+        self.reading = WarpOptions(options.readout, long_side_px=max(64, *learner.size_px))
+        self.network = learner.network
+        scorer = self._scorer(unmoved := GeoWarp(learner.network.backbone).regressor)
+        self.candidates = found.ids
+        self.known = {row: scorer.prepare(np.array(pixels.database[row])) for row in np.unique(found.ids).tolist()}
+        self.queries = [scorer.prepare(np.array(pixels.queries[row])) for row in asked]
+        self.before["recall_unwarped"] = self.measure(unmoved)["recall"]
+
+    def measure(self, learner: nn.Module) -> dict[str, float]:
+        """Recall@1 after re-ranking, before it, the most it could be, and without warping; mean similarity of candidates."""
+        scorer = self._scorer(learner)
+        similarities = np.array([
+            [one.similarity for one in scorer.score(query, [self.known[row] for row in rows]) if one is not None]
+            for query, rows in zip(self.queries, self.candidates.tolist(), strict=True)
+        ])  # fmt: skip
+        best = similarities.argmax(axis=1)
+        recall = float(self.is_right[np.arange(len(best)), best].mean())
+        right, wrong = (similarities[which].mean() if which.any() else 0.0 for which in (self.is_right, ~self.is_right))
+        return {"recall": recall, **self.before, "similarity_right": float(right), "similarity_wrong": float(wrong)}
+
+    def _scorer(self, regressor: nn.Module) -> GeoWarpScorer:
+        """A scorer with a copy: it lays the regressor out in memory in its own way, and rounding would follow from when it looked."""
+        model = GeoWarp(self.network.backbone)
+        assert isinstance(regressor, Regressor)
+        model.regressor = copy.deepcopy(regressor)
+        return GeoWarpScorer(model, options=self.reading)
