@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from whence.errors import BadOption, UnknownName, UnreadableTable
+from whence.records import with_values
 
+T = TypeVar("T")
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -144,7 +146,7 @@ def _as_type(name: str, value: Any, kind: type) -> Any:
         raise BadOption(f"{name} should be a {kind.__name__}, not {value!r}") from None
 
 
-def parse_options(assignments: tuple[str, ...] | list[str]) -> dict[str, Any]:
+def parse_options(assignments: Sequence[str]) -> dict[str, Any]:
     """Options from texts "name=value", values read as TOML where they are (256, true, [1, 2]), else as text."""
     options: dict[str, Any] = {}
     for text in assignments:
@@ -156,3 +158,11 @@ def parse_options(assignments: tuple[str, ...] | list[str]) -> dict[str, Any]:
         except tomllib.TOMLDecodeError:
             options[name.strip()] = value.strip()
     return options
+
+
+def override(record: T, assignments: Sequence[str], *, what: str = "field") -> T:
+    """The record with fields replaced by texts such as "optimizer.lr=1e-4" or "branches.0.loss.name=triplet".
+
+    Raises `UnknownName`, `what` being what the names are names of, and `BadOption`.
+    """
+    return with_values(record, parse_options(assignments), what=what)

@@ -19,7 +19,7 @@ from whence.cli import app
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "whence"
 FLOORS = {
-    0: {"errors", "types", "geo", "settings", "runtime", "cards", "registry"},
+    0: {"errors", "types", "geo", "records", "settings", "runtime", "cards", "registry"},
     1: {"data"},
     2: {"models"},
     3: {"index", "matching"},
@@ -31,8 +31,9 @@ FLOORS = {
     9: {"cli", "server", "journal"},
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
-GROUND_MAY_IMPORT = {*sys.stdlib_module_names, "numpy", "pyproj", "rich", "threadpoolctl", "whence"}
-"""In `runtime` rich draws the progress bars, imported when one is shown, and threadpoolctl bounds the threads of numpy."""
+GROUND_MAY_IMPORT = {*sys.stdlib_module_names, "numpy", "pyproj", "pydantic", "rich", "threadpoolctl", "whence"}
+"""In `records` pydantic checks values, imported with the first that needs it. In `runtime` rich draws the progress bars, imported
+when one is shown, and threadpoolctl bounds the threads of numpy."""
 FORBIDDEN_FILE_NAMES = re.compile(r"utils?|helpers?|commons?|misc|core")
 FORBIDDEN_WORDS = {
     "gallery",
@@ -175,7 +176,7 @@ def test_versions_agree() -> None:
 def test_importing_the_package_is_cheap() -> None:
     code = "import whence, sys, json; print(json.dumps(sorted(m for m in sys.modules if '.' not in m)))"
     loaded = json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
-    assert not {"numpy", "cv2", "faiss", "PIL", "torch", "typer", "rich"} & set(loaded)
+    assert not {"numpy", "cv2", "faiss", "PIL", "torch", "typer", "rich", "pydantic"} & set(loaded)
 
 
 MAY_WRITE = {
