@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import pyproj
 
-from whence.lists import NeighborLists
 from whence.errors import InvalidPoint
+from whence.lists import NeighborLists
 from whence.types import GeoPoint
 
 EARTH_RADIUS_M = 6_371_008.8

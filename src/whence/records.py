@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union
@@ -141,10 +141,16 @@ def _members(hint: Any) -> tuple[type, ...]:
 
 
 def _member(members: tuple[type, ...], value: Any, name: str, entry: Field[Any] | None) -> type:
-    """The member of a union that a table is meant for: the one with its tag, or that of the field's default."""
-    if len(members) == 1 or not isinstance(value, Mapping):
+    """The member of a union that a table is meant for: the one with its tag, or that of the field's default.
+
+    A single record that has `of_kind` stands for all that it finds by their tags.
+    """
+    find: Callable[[str], type] | None = getattr(members[0], "of_kind", None)
+    if not isinstance(value, Mapping) or (len(members) == 1 and find is None):
         return members[0]
-    tags = {tag: member for member in members for tag in typing.get_args(_hints(member)[TAG])}
+    if find is not None and TAG in value:
+        return find(str(value[TAG]))
+    tags = {} if find is not None else {tag: member for member in members for tag in typing.get_args(_hints(member)[TAG])}
     if TAG in value:
         tag = str(value[TAG])
         if tag not in tags:
@@ -154,7 +160,7 @@ def _member(members: tuple[type, ...], value: Any, name: str, entry: Field[Any] 
         default = entry.default_factory() if entry.default_factory is not MISSING else entry.default
         if isinstance(default, members):
             return type(default)
-    raise BadOption(f"{name} needs a {TAG}: {' or '.join(map(repr, tags))}")
+    raise BadOption(f"{name} needs a {TAG}{': ' if tags else ''}{' or '.join(map(repr, tags))}")
 
 
 def _takes_tuples(hint: Any) -> bool:

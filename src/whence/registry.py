@@ -96,7 +96,8 @@ def register(
     """Add a part of one's own under a name, as good as those that come along; `docs/adding.md` shows one of each kind.
 
     `factory` is what makes it, itself or as "module:callable", imported when it is first asked for. A "model", "scorer" and
-    "matcher" needs a card, a "learner", "branch" and "probe" the record of its `settings`, which a recipe then holds. Raises `UnknownName` for a kind that does not exist, and `BadOption` for a name that is taken.
+    "matcher" needs a card, a "learner", "branch" and "probe" the record of its `settings`, which a recipe then holds. Raises
+    `UnknownName` for a kind that does not exist, and `BadOption` for a name that is taken.
     """
     table = _table(kind)
     if name in table._own():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 from rich.table import Table
@@ -12,11 +15,11 @@ from rich.text import Text
 
 from whence.cli import completion
 from whence.cli.output import print_json, report_skipped, show
-from whence.errors import BadOption, MissingExtra
+from whence.errors import BadOption, MissingExtra, UnknownName
 
 if TYPE_CHECKING:
-    from whence.data.formats import EvaluationSet
-    from whence.recipes import AnyRecipe
+    from whence.training.datasets import Dataset
+    from whence.training.recipe import Recipe
 
 
 def register(app: typer.Typer) -> None:
@@ -28,7 +31,11 @@ def train(
     recipe: str = typer.Argument(
         None, autocompletion=completion.recipes, help="Name of the recipe; without it, the recipes are listed."
     ),
-    dataset: str = typer.Option(None, "--dataset", help="Folder of training photos with positions and headings."),
+    dataset: list[str] = typer.Option(
+        [],
+        "--dataset",
+        help="Folder of training photos with positions and headings. May be repeated, as NAME=FOLDER, for several branches.",
+    ),
     split: str = typer.Option("", "--split", help="Split of it, for recipes that need database and queries."),
     model: str = typer.Option(
         None,
@@ -49,55 +56,34 @@ def train(
     """Prints what the training came to: recall of the best weights, images per second, share of time spent waiting for data."""
     from whence.recipes import get_recipe
     from whence.training.recipe import override
-    from whence.training.options.tuples import TupleRecipe
-    from whence.training.options.warps import WarpRecipe
 
     if recipe is None:
         return _list_recipes(as_json)
     resolved = override(get_recipe(recipe), assignments)
     if model is not None:
-        if not isinstance(resolved, WarpRecipe):
-            raise BadOption(
-                f"the recipe {recipe} trains a network of its own; --model is for recipes of regressors, as geowarp-small"
-            )
-        resolved = replace(resolved, model=model)
-    if dataset is None and not dry_run:
+        resolved = _for_model(resolved, model)
+    if not dataset and not dry_run:
         raise BadOption("give the training photos with --dataset FOLDER")
     if out is None and not dry_run:
         raise BadOption("give the folder of the run with --out FOLDER")
     progress = False if quiet or as_json else None
-    if dry_run:
-        return _describe(resolved, dataset, split, as_json, progress)
     try:
-        import whence.training.run  # noqa: F401
+        from whence.training.train import train as train_recipe
     except ModuleNotFoundError:
-        raise MissingExtra("training", "torch,train") from None
-
-    assert dataset is not None
-    assert out is not None
-    given: dict[str, Any] = {
-        "out": out,
-        "validation": None if val is None else _read_set(val, val_split, progress),
-        "pixels_folder": Path(cache) if cache is not None else Path(out).resolve().parent / "pixels",
-        "is_resumed": resume,
-        "show_progress": progress,
-    }
-    if isinstance(resolved, WarpRecipe):
-        from whence.training.train import train
-
-        done = train_warp(resolved, _read_set(dataset, split, progress), **given)
-    elif isinstance(resolved, TupleRecipe):
-        from whence.training.train import train
-
-        done = train_tuples(resolved, _read_set(dataset, split, progress), **given)
-    else:
-        from whence.data.scan import scan_photos
-        from whence.training.train import train as train_places
-        from whence.training.branches.places import make_places
-
-        photos = scan_photos(dataset, show_progress=progress)
-        report_skipped(photos.skipped)
-        done = train_places(resolved, make_places(photos, options=resolved.places), **given)
+        if not dry_run:
+            raise MissingExtra("training", "torch,train") from None
+    datasets = _datasets(dataset, split, progress) if dataset else {}
+    if dry_run:
+        return _describe(resolved, datasets, as_json)
+    done = train_recipe(
+        resolved,
+        datasets,
+        out=out,
+        validation=None if val is None else _datasets([val], val_split, progress)[""],
+        pixels_folder=Path(cache) if cache is not None else None,
+        is_resumed=resume,
+        show_progress=progress,
+    )
     if as_json:
         print_json({**asdict(done), "path": str(done.path)})
         return 0
@@ -111,32 +97,44 @@ def train(
     return 0
 
 
-def _read_set(folder: str, split: str, progress: bool | None) -> EvaluationSet:
-    from whence.data.scan import ReadOptions
-    from whence.evaluation.published import open_set
+def _for_model(recipe: Recipe, model: str) -> Recipe:
+    from whence.training.recipe import override
 
-    found = open_set(folder, split=split, options=ReadOptions(show_progress=progress))
-    report_skipped((*found.database.skipped, *found.queries.skipped))
+    try:
+        return override(recipe, [f"learner.model={json.dumps(model)}"])
+    except UnknownName:
+        raise BadOption(
+            f"the recipe {recipe.name} trains a network of its own; --model is for recipes of regressors, as geowarp-small"
+        ) from None
+
+
+def _datasets(given: Sequence[str], split: str, progress: bool | None) -> dict[str, Dataset]:
+    """The data sets by name, from FOLDER or NAME=FOLDER. Raises `BadOption` where names are missing or stand twice."""
+    from whence.training.datasets import Dataset
+
+    found: dict[str, Dataset] = {}
+    for text in given:
+        name, equals, folder = text.partition("=")
+        if not equals or Path(text).exists() or not re.fullmatch(r"[\w.-]+", name):
+            name, folder = "", text
+        if name in found:
+            raise BadOption(f"--dataset {text}: give each a name of its own, as --dataset NAME=FOLDER")
+        found[name] = Dataset(folder, split=split, show_progress=progress, report=report_skipped)
     return found
 
 
-def _describe(resolved: AnyRecipe, dataset: str | None, split: str, as_json: bool, progress: bool | None) -> int:
-    import json
+def _describe(recipe: Recipe, datasets: dict[str, Dataset], as_json: bool) -> int:
+    from whence.training.datasets import choose
 
-    from whence.training.recipe import Recipe
-
-    record = {"recipe": json.loads(resolved.to_json())}
-    if dataset is not None and isinstance(resolved, Recipe):
-        from whence.data.scan import scan_photos
-        from whence.training.branches.places import PlaceBatches
-        from whence.training.branches.places import make_places
-
-        places = make_places(scan_photos(dataset, show_progress=progress), options=resolved.places)
-        batches = PlaceBatches(places, options=resolved.batches, seed=resolved.loop.seed)
-        record["data"] = {"num_photos": len(places.photos), "num_places": len(places), "num_batches": batches.num_batches(0)}
-    elif dataset is not None:
-        found = _read_set(dataset, split, progress)
-        record["data"] = {"num_database": len(found.database), "num_queries": len(found.queries)}
+    record: dict[str, object] = {"recipe": json.loads(recipe.to_json())}
+    if datasets:
+        said = {
+            name: options.sizes(choose(datasets, asked=options.dataset, branch=name), seed=recipe.loop.seed)
+            for options in recipe.branches
+            for name in [options.name or options.kind]
+        }
+        first = next(iter(said.values()))
+        record["data"] = first if all(one == first for one in said.values()) else said
     if as_json:
         print_json(record)
     else:
@@ -146,18 +144,18 @@ def _describe(resolved: AnyRecipe, dataset: str | None, split: str, as_json: boo
 
 def _list_recipes(as_json: bool) -> int:
     from whence.recipes import get_recipe, list_recipes
-    from whence.training.options.warps import WarpRecipe
 
     recipes = [get_recipe(name) for name in list_recipes()]
     if as_json:
         for found in recipes:
-            print_json(asdict(found))
+            print_json(json.loads(found.to_json()))
         return 0
     table = Table(show_edge=False, pad_edge=False)
     for title in ("recipe", "backbone", "loss", "what it is"):
         table.add_column(title, overflow="fold")
     for found in recipes:
-        of_network = ("of --model", "geowarp") if isinstance(found, WarpRecipe) else (found.backbone, found.loss.name)
-        table.add_row(*map(Text, (found.name, *of_network, found.summary)))
+        backbone = getattr(found.learner, "backbone", "of --model")
+        losses = ", ".join(branch.loss_name for branch in found.branches)
+        table.add_row(*map(Text, (found.name, backbone, losses, found.summary)))
     show(table)
     return 0

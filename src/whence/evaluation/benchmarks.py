@@ -30,9 +30,9 @@ from whence.evaluation.protocol import (
 )
 from whence.evaluation.published import open_any
 from whence.evaluation.reranking import Reranked, rerank_all
-from whence.lists import NeighborLists
 from whence.geo import to_earth_centred
 from whence.index.flat import FlatIndex
+from whence.lists import NeighborLists
 from whence.localize.position import estimate_position
 from whence.localize.rerank_options import RerankOptions
 from whence.localize.retrieve import Retriever, candidate_of, merge_neighbors

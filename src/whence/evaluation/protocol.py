@@ -16,8 +16,8 @@ from whence.data.formats import EvaluationSet
 from whence.data.photos import Photos
 from whence.errors import BadOption, InputError
 from whence.evaluation.metrics import RECALL_AT, Recall, first_hit_by_distance, first_hit_in_lists, recalls
-from whence.lists import NeighborLists
 from whence.geo import neighbors_within, to_earth_centred
+from whence.lists import NeighborLists
 
 THRESHOLDS_M = (10.0, 25.0, 50.0)
 

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from whence.errors import UnknownName
+from whence.cards import Entry
 from whence.recipes import compact, retrieval, tuples, warping
+from whence.registry import KINDS, build
 from whence.training.recipe import Recipe
-from whence.training.options.tuples import TupleRecipe
-from whence.training.options.warps import WarpRecipe
 
-AnyRecipe = Recipe | WarpRecipe | TupleRecipe
-RECIPES: dict[str, AnyRecipe] = {
+RECIPES: dict[str, Recipe] = {
     recipe.name: recipe for recipe in (*compact.RECIPES, *retrieval.RECIPES, *warping.RECIPES, *tuples.RECIPES)
 }
 
 
+def _own(name: str) -> Recipe:
+    return RECIPES[name]
+
+
+ENTRIES: dict[str, Entry] = {name: Entry(_own, options={"name": name}) for name in RECIPES}
+"""What the registry takes over."""
+
+
 def list_recipes() -> tuple[str, ...]:
     """Names of the recipes, sorted."""
-    return tuple(sorted(RECIPES))
+    return tuple(sorted(KINDS["recipe"]))
 
 
-def get_recipe(name: str) -> AnyRecipe:
+def get_recipe(name: str) -> Recipe:
     """The recipe of this name. Raises `UnknownName` with the nearest names."""
-    if name not in RECIPES:
-        raise UnknownName("recipe", name, RECIPES)
-    return RECIPES[name]
+    recipe: Recipe = build("recipe", name)
+    return recipe

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from whence.training.options.learners import AggregatorOptions
 from whence.training.options.augment import AugmentOptions
-from whence.training.options.places import BatchOptions, LossOptions, PlaceOptions
+from whence.training.options.learners import AggregatorOptions, NetworkOptions
 from whence.training.options.loop import LoopOptions, OptimizerOptions, ScheduleOptions
+from whence.training.options.placed import PlacesOptions
+from whence.training.options.places import BatchOptions, LossOptions, PlaceOptions
 from whence.training.recipe import Recipe
 
 COMPACT = Recipe(
     name="whence-resnet18conv4-gem-256",
-    backbone="resnet18conv4",
     summary="ResNet-18 to conv4 with GeM, from random weights, on rendered cities: about an hour on two cores",
-    aggregator=AggregatorOptions("gem", {"l2": "none"}),
-    places=PlaceOptions(radius_m=10.0, max_turn_deg=35.0, min_photos=3),
-    batches=BatchOptions(num_places=48, num_views=2, has_own=True),
-    augment=AugmentOptions(
-        width=128,
-        height=96,
-        stored_width=160,
-        stored_height=120,
-        small_width=96,
-        small_height=72,
-        small_steps=1800,
-        brightness=0.25,
-        contrast=0.25,
-        saturation=0.25,
-        crop=0.2,
-        flip_share=0.5,
+    learner=NetworkOptions(backbone="resnet18conv4", aggregator=AggregatorOptions("gem", {"l2": "none"})),
+    branches=(
+        PlacesOptions(
+            places=PlaceOptions(radius_m=10.0, max_turn_deg=35.0, min_photos=3),
+            batches=BatchOptions(num_places=48, num_views=2, has_own=True),
+            augment=AugmentOptions(
+                width=128,
+                height=96,
+                stored_width=160,
+                stored_height=120,
+                small_width=96,
+                small_height=72,
+                small_steps=1800,
+                brightness=0.25,
+                contrast=0.25,
+                saturation=0.25,
+                crop=0.2,
+                flip_share=0.5,
+            ),
+            loss=LossOptions("nt_xent", {"temperature": 0.07}),
+        ),
     ),
-    loss=LossOptions("nt_xent", {"temperature": 0.07}),
     optimizer=OptimizerOptions("adamw", lr=2e-3, weight_decay=1e-2),
     schedule=ScheduleOptions("cosine", warmup_steps=50, final_share=0.01),
     loop=LoopOptions(
@@ -38,12 +42,16 @@ COMPACT = Recipe(
 )
 TINY = Recipe(
     name="tiny",
-    backbone="resnet18conv2",
     summary="a few steps on few photos, to see that everything runs",
-    places=PlaceOptions(radius_m=15.0, max_turn_deg=60.0, min_photos=2),
-    batches=BatchOptions(num_places=4, num_views=2, min_apart_m=10.0),
-    augment=AugmentOptions(width=64, height=48),
-    loss=LossOptions("multi_similarity", miner="multi_similarity"),
+    learner=NetworkOptions(backbone="resnet18conv2"),
+    branches=(
+        PlacesOptions(
+            places=PlaceOptions(radius_m=15.0, max_turn_deg=60.0, min_photos=2),
+            batches=BatchOptions(num_places=4, num_views=2, min_apart_m=10.0),
+            augment=AugmentOptions(width=64, height=48),
+            loss=LossOptions("multi_similarity", miner="multi_similarity"),
+        ),
+    ),
     loop=LoopOptions(num_steps=6, log_every=2, validate_every=3, save_every=3),
 )
 RECIPES = (COMPACT, TINY)

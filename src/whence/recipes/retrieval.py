@@ -7,10 +7,11 @@ often. It draws three of RandAugment's operations a photo, which are not here: c
 
 from __future__ import annotations
 
-from whence.training.options.learners import AggregatorOptions
 from whence.training.options.augment import AugmentOptions
-from whence.training.options.places import BatchOptions, LossOptions
+from whence.training.options.learners import AggregatorOptions, NetworkOptions
 from whence.training.options.loop import LoopOptions, OptimizerOptions
+from whence.training.options.placed import PlacesOptions
+from whence.training.options.places import BatchOptions, LossOptions
 from whence.training.recipe import Recipe
 
 _EPOCH = 100_000
@@ -25,23 +26,25 @@ def _loop(batch_size: int) -> LoopOptions:
 
 HIGH_VRAM = Recipe(
     name="image-retrieval-high-vram",
-    backbone="dinov2_vitb14",
     summary="fine-tuning with batches of 256 or more: pairs, 4 views a place; needs a large GPU and weights to start from",
-    aggregator=AggregatorOptions("cls"),
-    batches=BatchOptions(num_places=64, num_views=4),
-    augment=_AUGMENT,
-    loss=LossOptions("multi_similarity", miner="multi_similarity"),
+    learner=NetworkOptions(backbone="dinov2_vitb14", aggregator=AggregatorOptions("cls")),
+    branches=(
+        PlacesOptions(
+            batches=BatchOptions(num_places=64, num_views=4),
+            augment=_AUGMENT,
+            loss=LossOptions("multi_similarity", miner="multi_similarity"),
+        ),
+    ),
     optimizer=OptimizerOptions("adam", lr=1e-6),
     loop=_loop(256),
 )
 LOW_VRAM = Recipe(
     name="image-retrieval-low-vram",
-    backbone="dinov2_vitb14",
     summary="fine-tuning with smaller batches: classes, 1 view a place; needs a GPU and weights to start from",
-    aggregator=AggregatorOptions("cls"),
-    batches=BatchOptions(num_places=128, num_views=1),
-    augment=_AUGMENT,
-    loss=LossOptions("cosface", lr=1.0),
+    learner=NetworkOptions(backbone="dinov2_vitb14", aggregator=AggregatorOptions("cls")),
+    branches=(
+        PlacesOptions(batches=BatchOptions(num_places=128, num_views=1), augment=_AUGMENT, loss=LossOptions("cosface", lr=1.0)),
+    ),
     optimizer=OptimizerOptions("adam", lr=1e-6),
     loop=_loop(128),
 )

@@ -2,46 +2,48 @@
 
 from __future__ import annotations
 
-from whence.training.options.learners import AggregatorOptions
 from whence.training.options.augment import AugmentOptions
+from whence.training.options.learners import AggregatorOptions, NetworkOptions
 from whence.training.options.loop import LoopOptions, OptimizerOptions
+from whence.training.options.tuples import MiningOptions, TuplesOptions, WordOptions
 from whence.training.options.validation import RecallOptions
-from whence.training.options.tuples import MiningOptions, TupleRecipe, WordOptions
+from whence.training.recipe import Recipe
 
 _SCHEDULE = LoopOptions(num_steps=1_250_000, log_every=50, validate_every=1250, save_every=250, patience=3)
 """At most 1,000 epochs of 5,000 queries, four a batch; three epochs without a better recall@5 end it."""
 
-GEM = TupleRecipe(
+GEM = Recipe(
     name="vg-benchmark-resnet18conv4-gem",
-    backbone="resnet18conv4",
     summary="the benchmark's default schedule: 480 x 640, partial mining, ten negatives; needs a GPU and weights to start from",
-    freeze_before="layer3",
-    augment=AugmentOptions(width=640, height=480),
+    learner=NetworkOptions(backbone="resnet18conv4", freeze_before="layer3"),
+    branches=(TuplesOptions(augment=AugmentOptions(width=640, height=480)),),
     optimizer=OptimizerOptions("adam", lr=1e-5),
     loop=_SCHEDULE,
-    validate_on=ValidationOptions(n=5),
+    validate_on=RecallOptions(n=5),
 )
-NETVLAD = TupleRecipe(
+NETVLAD = Recipe(
     name="vg-benchmark-resnet18conv4-netvlad",
-    backbone="resnet18conv4",
     summary="the same with NetVLAD, whose words begin at the k-means of the backbone's local descriptors",
-    start_with="backbone",
-    freeze_before="layer3",
-    aggregator=AggregatorOptions("netvlad"),
-    augment=AugmentOptions(width=640, height=480),
+    learner=NetworkOptions(
+        backbone="resnet18conv4", start_with="backbone", freeze_before="layer3", aggregator=AggregatorOptions("netvlad")
+    ),
+    branches=(TuplesOptions(augment=AugmentOptions(width=640, height=480)),),
     optimizer=OptimizerOptions("adam", lr=1e-5),
     loop=_SCHEDULE,
-    validate_on=ValidationOptions(n=5),
+    validate_on=RecallOptions(n=5),
 )
-TINY_TUPLES = TupleRecipe(
+TINY_TUPLES = Recipe(
     name="tiny-tuples",
-    backbone="resnet18conv2",
     summary="a few steps on few photos, to see that everything runs",
-    aggregator=AggregatorOptions("gem", {"l2": "after_pool"}),
-    words=WordOptions(num_photos=20),
-    mining=MiningOptions(num_queries=8, num_negatives=3, num_candidates=20, positive_m=15.0),
-    batch_queries=2,
-    augment=AugmentOptions(width=64, height=48),
+    learner=NetworkOptions(backbone="resnet18conv2", aggregator=AggregatorOptions("gem", {"l2": "after_pool"})),
+    branches=(
+        TuplesOptions(
+            words=WordOptions(num_photos=20),
+            mining=MiningOptions(num_queries=8, num_negatives=3, num_candidates=20, positive_m=15.0),
+            batch_queries=2,
+            augment=AugmentOptions(width=64, height=48),
+        ),
+    ),
     loop=LoopOptions(num_steps=6, log_every=2, validate_every=3, save_every=3),
 )
 RECIPES = (GEM, NETVLAD, TINY_TUPLES)

@@ -2,39 +2,53 @@
 
 from __future__ import annotations
 
+from whence.training.options.learners import RegressorOptions
 from whence.training.options.loop import LoopOptions, OptimizerOptions, ScheduleOptions
-from whence.training.options.warps import WarpLossOptions, WarpPairOptions, WarpRecipe
 from whence.training.options.validation import RerankedOptions
+from whence.training.options.warps import (
+    FoundPairLossOptions,
+    FoundPairOptions,
+    FoundPairsOptions,
+    ViewLossOptions,
+    ViewPairOptions,
+    ViewsOptions,
+)
+from whence.training.recipe import Recipe
 
-GEOWARP = WarpRecipe(
+GEOWARP = Recipe(
     name="geowarp",
     summary="the published schedule: 50,000 steps at 480 x 640; needs a GPU",
-    width=640,
-    height=480,
-    losses=WarpLossOptions(orders="apart"),
+    learner=RegressorOptions(width=640, height=480),
+    branches=(
+        ViewsOptions(losses=ViewLossOptions(orders="apart")),
+        FoundPairsOptions(losses=FoundPairLossOptions(orders="apart")),
+    ),
     optimizer=OptimizerOptions("sgd", lr=1e-4, weight_decay=1e-3, decays_all=True),
     loop=LoopOptions(num_steps=50_000, log_every=100, validate_every=2500, save_every=500),
-    validate_on=WarpValidationOptions(readout="exact"),
+    validate_on=RerankedOptions(readout="exact"),
 )
-GEOWARP_SMALL = WarpRecipe(
+GEOWARP_SMALL = Recipe(
     name="geowarp-small",
     summary="a short schedule at 192 x 256: half an hour on one core for a small network",
-    width=256,
-    height=192,
-    pairs=WarpPairOptions(num_pairs=8, max_queries=600),
-    losses=WarpLossOptions(readout="features"),
+    learner=RegressorOptions(width=256, height=192),
+    branches=(
+        ViewsOptions(),
+        FoundPairsOptions(pairs=FoundPairOptions(num_pairs=8, max_queries=600), losses=FoundPairLossOptions(readout="features")),
+    ),
     optimizer=OptimizerOptions("adamw", lr=2e-3, weight_decay=1e-3),
     schedule=ScheduleOptions("cosine", warmup_steps=20, final_share=0.02),
     loop=LoopOptions(num_steps=900, precision="bf16", ema_decay=0.99, log_every=20, validate_every=100, save_every=100),
-    validate_on=WarpValidationOptions(num_queries=500),
+    validate_on=RerankedOptions(num_queries=500),
 )
-GEOWARP_TINY = WarpRecipe(
+GEOWARP_TINY = Recipe(
     name="geowarp-tiny",
     summary="a few steps on few photos, to see that everything runs",
-    width=64,
-    height=48,
-    pairs=WarpPairOptions(num_views=2, num_pairs=2),
-    losses=WarpLossOptions(readout="features"),
+    learner=RegressorOptions(width=64, height=48),
+    branches=(
+        ViewsOptions(pairs=ViewPairOptions(num_views=2)),
+        FoundPairsOptions(pairs=FoundPairOptions(num_pairs=2), losses=FoundPairLossOptions(readout="features")),
+    ),
     loop=LoopOptions(num_steps=4, log_every=2, validate_every=2, save_every=2),
+    validate_on=RerankedOptions(),
 )
 RECIPES = (GEOWARP, GEOWARP_SMALL, GEOWARP_TINY)

@@ -21,8 +21,8 @@ from whence.recipes import get_recipe
 from whence.studies.benchmark import AUGMENTATIONS, RETRIEVAL
 from whence.studies.frame import Settings, Value
 from whence.studies.shortlists import NUM_FOUND, Shortlists, read_set
-from whence.training.recipe import Recipe, override
-from whence.training.options.tuples import TupleRecipe
+from whence.training.options.learners import NetworkOptions
+from whence.training.recipe import Recipe, override, size_px
 
 
 def measure_mining(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
@@ -39,28 +39,8 @@ def measure_augmentation(cell: Settings, options: Settings, work: Path) -> dict[
 
 def measure_retrieval(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """Recalls after a training on places with one thing changed."""
-    recipe = get_recipe(str(options["recipe"]))
-    if not isinstance(recipe, Recipe):
-        raise BadOption(f"the recipe {recipe.name} does not train on places; name another with recipe=NAME")
     changes = list(RETRIEVAL[str(cell["factor"])][str(cell["value"])])
-    recipe = override(recipe, [*_common(options), *changes])
-    out = work / "trainings" / _name(changes)
-    try:
-        from whence.training.learners import make_network
-        from whence.training.train import train
-        from whence.training.branches.places import make_places
-    except ModuleNotFoundError:
-        raise MissingExtra("training", "torch,train") from None
-    training = open_set(str(options["train"]), split=str(options["train_split"]))
-    started = time.perf_counter()
-    done = train(recipe, make_places(training.database, options=recipe.places), **_given(options, out, work))
-    seconds = time.perf_counter() - started
-    network = make_network(replace(recipe, start_from=str(_weights(options, out)), freeze_before=""))
-    size = (recipe.augment.height, recipe.augment.width)
-    return _evaluated(_as_model(network, out.name, size), options) | {
-        "training": Value(seconds),
-        "mining": Value(done.mining_share),
-    }
+    return _after_training(_recipe(options, "places"), options, work, changes)
 
 
 def measure_size(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
@@ -95,17 +75,26 @@ def measure_published(cell: Settings, options: Settings, work: Path) -> dict[str
 
 
 def _after_tuples(options: Settings, work: Path, changes: list[str]) -> dict[str, Value]:
-    """Train on tuples into the work folder, or go on where that was stopped, and evaluate."""
+    """Recalls after a training on tuples."""
+    recipe = _recipe(options, "tuples")
+    own = f"aggregator.name={recipe.learner.aggregator.name}"  # type: ignore[attr-defined]
+    if any(change.startswith("aggregator.name=") and change != own for change in changes):
+        # What belongs to the recipe's own aggregator is no option of another.
+        recipe = override(recipe, ["learner.aggregator.options={}"])
+    return _after_training(recipe, options, work, changes)
+
+
+def _recipe(options: Settings, kind: str) -> Recipe:
+    """The study's recipe, whose branches are of this kind. Raises `BadOption`."""
     recipe = get_recipe(str(options["recipe"]))
-    if not isinstance(recipe, TupleRecipe):
-        raise BadOption(f"the recipe {recipe.name} does not train on tuples; name another with recipe=NAME")
-    # What belongs to the recipe's own aggregator is no option of another.
-    is_other = any(
-        change.startswith("aggregator.name=") and change != f"aggregator.name={recipe.aggregator.name}" for change in changes
-    )
+    if {branch.kind for branch in recipe.branches} != {kind}:
+        raise BadOption(f"the recipe {recipe.name} does not train on {kind}; name another with recipe=NAME")
+    return recipe
+
+
+def _after_training(recipe: Recipe, options: Settings, work: Path, changes: list[str]) -> dict[str, Value]:
+    """Train into the work folder, or go on where that was stopped, and evaluate."""
     recipe = override(recipe, [*_common(options), *changes])
-    if is_other:
-        recipe = replace(recipe, aggregator=replace(recipe.aggregator, options={}))
     try:
         from whence.training.learners import make_network
         from whence.training.train import train
@@ -114,11 +103,12 @@ def _after_tuples(options: Settings, work: Path, changes: list[str]) -> dict[str
     out = work / "trainings" / _name(changes)
     training = open_set(str(options["train"]), split=str(options["train_split"]))
     started = time.perf_counter()
-    done = train_tuples(recipe, training, **_given(options, out, work))
+    done = train(recipe, training, **_given(options, out, work))
     seconds = time.perf_counter() - started
-    network = make_tuple_network(replace(recipe, start_from=str(_weights(options, out)), start_with="all", freeze_before=""))
-    size = (recipe.augment.height, recipe.augment.width)
-    return _evaluated(_as_model(network, out.name, size), options) | {
+    trained = override(recipe, [f"start_from={_weights(options, out)}", "start_with=all", "freeze_before="]).learner
+    assert isinstance(trained, NetworkOptions)
+    width, height = size_px(recipe)
+    return _evaluated(_as_model(make_network(trained), out.name, (height, width)), options) | {
         "training": Value(seconds),
         "mining": Value(done.mining_share),
     }

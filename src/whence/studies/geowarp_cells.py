@@ -16,9 +16,8 @@ from whence.runtime import atomic_write
 from whence.studies.frame import Settings, Value
 from whence.studies.geowarp import EXACT, SEARCHED_AGAIN
 from whence.studies.shortlists import NUM_FOUND, Ordered, Shortlists, read_set
-from whence.training.recipe import override
-from whence.training.options.warps import WarpRecipe
-from whence.training.learners import image_size
+from whence.training.options.learners import RegressorOptions
+from whence.training.recipe import Recipe, override
 from whence.types import Neighbors
 
 _LOSSES = {"self_supervised": "self_supervised", "feature_wise": "features", "consistency": "consistency"}
@@ -34,7 +33,7 @@ def measure_losses(cell: Settings, options: Settings, work: Path) -> dict[str, V
     if cell["features"] == "global":
         return lists.recalls(lists.found)
     if not any(cell[axis] for axis in _LOSSES):
-        width, height = image_size(_recipe(options, []), lists.model.card)
+        width, height = _size(_recipe(options, []), lists)
         return _recalls_with(lists, options, {"sides": "none", "long_side_px": max(width, height)})
     changes = [f"losses.{name}={cell[axis]}" for axis, name in _LOSSES.items()]
     return _after_training(lists, options, work, [*changes, f"loop.seed={cell['seed']}"])
@@ -119,7 +118,7 @@ def _after_training(lists: Shortlists, options: Settings, work: Path, changes: l
         raise MissingExtra("training", "torch,train") from None
     out = work / "trainings" / ",".join(changes)
     validation = _set_of(options, "val") if options["val"] else None
-    train_warp(
+    train(
         recipe,
         _set_of(options, "train"),
         out=out,
@@ -128,16 +127,24 @@ def _after_training(lists: Shortlists, options: Settings, work: Path, changes: l
         is_resumed=(out / "recipe.json").is_file(),
         show_progress=False,
     )
-    width, height = image_size(recipe, lists.model.card)
+    width, height = _size(recipe, lists)
     weights = str(out / (FINAL if validation is None else BEST))
     return _recalls_with(lists, options, {"weights": weights, "long_side_px": max(width, height)})
 
 
-def _recipe(options: Settings, changes: list[str]) -> WarpRecipe:
+def _recipe(options: Settings, changes: list[str]) -> Recipe:
     recipe = get_recipe(str(options["recipe"]))
-    if not isinstance(recipe, WarpRecipe):
+    if recipe.learner.kind != "regressor":
         raise BadOption(f"the recipe {recipe.name} trains no regressor; name another with recipe=NAME")
     return override(recipe, [f"model={options['model']}", *str(options["changes"]).split(), *changes])
+
+
+def _size(recipe: Recipe, lists: Shortlists) -> tuple[int, int]:
+    """Width and height of the training's photos."""
+    from whence.training.learners import image_size
+
+    assert isinstance(recipe.learner, RegressorOptions)
+    return image_size(recipe.learner, lists.model.card)
 
 
 def _recalls_with(lists: Shortlists, options: Settings, chosen: dict[str, Any]) -> dict[str, Value]:

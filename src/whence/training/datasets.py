@@ -54,7 +54,9 @@ class Dataset:
         return found
 
 
-def as_datasets(data: Source | Dataset | Mapping[str, Source | Dataset], *, split: str, show_progress: bool | None) -> dict[str, Dataset]:
+def as_datasets(
+    data: Source | Dataset | Mapping[str, Source | Dataset], *, split: str, show_progress: bool | None
+) -> dict[str, Dataset]:
     """Data sets by name; one that is given alone has the name ""."""
     named = data if isinstance(data, Mapping) else {"": data}
     return {
@@ -72,4 +74,6 @@ def choose(datasets: Mapping[str, Dataset], *, asked: str, branch: str) -> Datas
     if not asked and branch in datasets:
         return datasets[branch]
     known = ", ".join(sorted(filter(None, datasets))) or "one without a name"
-    raise BadOption(f"the branch {branch} learns from a dataset {asked or branch!r}; given: {known}. Give --dataset {asked or branch}=FOLDER")
+    raise BadOption(
+        f"the branch {branch} learns from a dataset {asked or branch!r}; given: {known}. Give --dataset {asked or branch}=FOLDER"
+    )

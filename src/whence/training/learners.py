@@ -105,7 +105,9 @@ class RegressorLearner:
     card = None
     """A regressor is no model by itself."""
 
-    def __init__(self, options: RegressorOptions, *, recipe: str, seed: int, size_px: tuple[int, int], device: torch.device) -> None:
+    def __init__(
+        self, options: RegressorOptions, *, recipe: str, seed: int, size_px: tuple[int, int], device: torch.device
+    ) -> None:
         if not options.model:
             raise BadOption("say which network the regressor is for: --model NAME")
         self.model_card = get_card(options.model)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
 from whence.errors import BadOption, UnknownName
-from whence.training.options.places import LossOptions
 from whence.training.options.loop import OptimizerOptions, ScheduleOptions
 
 OPTIMIZERS: Mapping[str, Any] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
@@ -18,12 +17,15 @@ SCHEDULES = ("constant", "linear", "cosine")
 
 
 def make_optimizer(
-    network: nn.Module, loss: nn.Module, *, options: OptimizerOptions, loss_options: LossOptions
+    module: nn.Module, losses: Sequence[tuple[nn.Module, float]] = (), *, options: OptimizerOptions
 ) -> torch.optim.Optimizer:
-    """The optimizer over all parameters that learn. Each group remembers its full rate as "full_lr". Raises `UnknownName`."""
+    """The optimizer over all parameters that learn, those of the losses at rates of their own; 0 takes the module's.
+
+    Each group remembers its full rate as "full_lr". Raises `UnknownName`, and `BadOption` where nothing is left to learn.
+    """
     if options.name not in OPTIMIZERS:
         raise UnknownName("optimizer", options.name, OPTIMIZERS)
-    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
     if not learning:
         raise BadOption("nothing is left to learn: freeze_before keeps every parameter as it is")
     groups: list[dict[str, Any]] = [
@@ -33,7 +35,7 @@ def make_optimizer(
             "lr": options.lr,
             "weight_decay": options.weight_decay * options.decays_all,
         },
-        {"params": list(loss.parameters()), "lr": loss_options.lr or options.lr, "weight_decay": 0.0},
+        *({"params": list(loss.parameters()), "lr": lr or options.lr, "weight_decay": 0.0} for loss, lr in losses),
     ]
     groups = [{**group, "full_lr": group["lr"]} for group in groups if group["params"]]
     more = {"momentum": options.momentum} if options.name == "sgd" else {}

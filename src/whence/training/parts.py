@@ -10,7 +10,7 @@ LEARNERS: dict[str, Entry] = {
     "regressor": Entry(f"{_ROOM}.learners:RegressorLearner", settings=f"{_ROOM}.options.learners:RegressorOptions"),
 }
 BRANCHES: dict[str, Entry] = {
-    "places": Entry(f"{_ROOM}.branches.places:PlaceBranch", settings=f"{_ROOM}.options.places:PlacesOptions"),
+    "places": Entry(f"{_ROOM}.branches.placed:PlaceBranch", settings=f"{_ROOM}.options.placed:PlacesOptions"),
     "tuples": Entry(f"{_ROOM}.branches.mined:TupleBranch", settings=f"{_ROOM}.options.tuples:TuplesOptions"),
     "views": Entry(f"{_ROOM}.branches.warps:ViewBranch", settings=f"{_ROOM}.options.warps:ViewsOptions"),
     "pairs": Entry(f"{_ROOM}.branches.warps:PairBranch", settings=f"{_ROOM}.options.warps:FoundPairsOptions"),

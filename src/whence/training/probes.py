@@ -46,9 +46,7 @@ class RecallProbe(Probe):
         finally:
             learner.train(was_training)
         found = FlatIndex.over(stored).search(asked, k=self.options.n).ids
-        scored = score_predictions(
-            found, self.given.data.set, thresholds_m=[self.options.radius_m], recall_at=[self.options.n]
-        )
+        scored = score_predictions(found, self.given.data.set, thresholds_m=[self.options.radius_m], recall_at=[self.options.n])
         return {"recall": scored[0].all_queries[0].value}
 
 
@@ -93,7 +91,7 @@ class RerankedProbe(Probe):
         return {"recall": recall, **self.before, "similarity_right": float(right), "similarity_wrong": float(wrong)}
 
     def _scorer(self, regressor: nn.Module) -> GeoWarpScorer:
-        """A scorer with a copy: it lays the regressor out in memory in its own way, and rounding would follow from when it looked."""
+        """A scorer with a copy: it lays the regressor out in memory in a way of its own, which changes how training rounds."""
         model = GeoWarp(self.network.backbone)
         assert isinstance(regressor, Regressor)
         model.regressor = copy.deepcopy(regressor)

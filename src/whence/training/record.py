@@ -13,12 +13,12 @@ from typing import Any
 import whence
 from whence.errors import BadOption, InputError, MissingExtra
 from whence.runtime import atomic_write
-from whence.training.recipe import TrainingRecipe
+from whence.training.recipe import Recipe
 
 PACKAGES = ("torch", "torchvision", "pytorch-metric-learning", "accelerate", "numpy", "opencv-python-headless", "safetensors")
 
 
-def claim_run(out: Path, recipe: TrainingRecipe, *, data: Mapping[str, Any], is_resumed: bool) -> None:
+def claim_run(out: Path, recipe: Recipe, *, data: Mapping[str, Any], is_resumed: bool) -> None:
     """Make `out` the folder of this training, or check that it is, where it goes on. Raises `InputError` and `BadOption`."""
     file = out / "recipe.json"
     if not file.is_file():
@@ -31,7 +31,7 @@ def claim_run(out: Path, recipe: TrainingRecipe, *, data: Mapping[str, Any], is_
         return
     if not is_resumed:
         raise InputError(f"{str(out)!r} holds a training already; go on with --resume, or choose another folder")
-    found = type(recipe).from_json(json.dumps(json.loads(file.read_text(encoding="utf-8"))["recipe"]))
+    found = Recipe.from_json(json.dumps(json.loads(file.read_text(encoding="utf-8"))["recipe"]))
     if found != recipe:
         raise BadOption(f"{str(file)!r} says other values than asked for; give the same recipe and --set, or choose another folder")
 

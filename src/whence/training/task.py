@@ -96,7 +96,10 @@ class Describe(Protocol):
 
 
 class Branch(ABC):
-    """One source of a training. Made from its options and `Given`; `loss` may have weights that learn too."""
+    """One source of a training. Made from its options and `Given`; `loss` may have weights that learn too.
+
+    Only `num_batches`, `read` and `learn` must be said; what else there is does nothing unless it is written.
+    """
 
     is_mined = False
     """Whether the batches of an epoch are known only once it begins: nothing of it is read before."""
@@ -115,17 +118,17 @@ class Branch(ABC):
         """What is written beside the recipe about the data."""
         return {}
 
-    def open(self) -> None:
+    def open(self) -> None:  # noqa: B027
         """Get photos ready. The main process comes first and writes what the others then find."""
 
-    def start(self, learner: nn.Module, device: torch.device) -> None:
+    def start(self, learner: nn.Module, device: torch.device) -> None:  # noqa: B027
         """Called once, before the first step of a training that begins."""
 
     @abstractmethod
     def num_batches(self, epoch: int) -> int:
         """Batches of an epoch."""
 
-    def refresh(self, epoch: int, describe: Describe) -> None:
+    def refresh(self, epoch: int, describe: Describe) -> None:  # noqa: B027
         """Get ready for an epoch with the learner as it stands: mine, cluster, choose. Called where `is_mined`."""
 
     @abstractmethod
@@ -144,14 +147,14 @@ class Branch(ABC):
         """What else a resumed training needs."""
         return {}
 
-    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:  # noqa: B027
         """Put back what `state` gave."""
 
 
 class Probe(ABC):
     """What the best weights are chosen by."""
 
-    def open(self) -> None:
+    def open(self) -> None:  # noqa: B027
         """Get photos ready. The main process comes first."""
 
     @abstractmethod
@@ -199,8 +202,8 @@ class Optimized:
     module: nn.Module
     losses: tuple[tuple[nn.Module, float], ...] = ()
     """Losses with weights of their own, and their learning rates; 0 takes the module's."""
-    options: OptimizerOptions = OptimizerOptions()
-    schedule: ScheduleOptions = ScheduleOptions()
+    options: OptimizerOptions = field(default_factory=OptimizerOptions)
+    schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
 
     def parameters(self) -> list[nn.Parameter]:
         """All that this optimizer moves."""

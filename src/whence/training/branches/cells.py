@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from whence.errors import BadOption, NoPhotos
-from whence.lists import BLOCK_ROWS, Groups, NeighborLists, group_in_place
-
+from whence.lists import BLOCK_ROWS, Groups, NeighborLists, group_in_place, group_rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,7 @@
-"""The branch of mined tuples. An epoch is a refresh: tuples are mined with the learner as it stands, then all are learned from, once."""
+"""The branch of mined tuples.
+
+An epoch is a refresh: tuples are mined with the learner as it stands, then all are learned from, once.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +86,7 @@ class TupleBranch(Branch):
         self.pixels = cached_set(self.tuples.data, size_px=stored_size(self.options.augment), given=self.given)
 
     def start(self, learner: nn.Module, device: torch.device) -> None:
-        """Let visual words begin at the k-means of local descriptors of training photos, where they are in no weights to start from."""
+        """Let visual words that are in no weights to start from begin at the k-means of local descriptors of training photos."""
         holders = [part for part in learner.modules() if isinstance(part, NetVlad)]
         if not holders or not self.given.learner.begins_anew or not isinstance(learner, Network):
             return

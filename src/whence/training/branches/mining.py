@@ -14,12 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whence.lists import NeighborLists
+from whence.lists import NeighborLists, select_runs
 from whence.runtime import random_stream
-from whence.lists import select_runs
 from whence.training.branches.distances import Pairs, Pool, is_among, without_repeats
-from whence.training.options.tuples import MiningOptions
 from whence.training.branches.tuples import TupleSet
+from whence.training.options.tuples import MiningOptions
 
 _QUERIES, _CANDIDATES = 91, 92
 Describe = Callable[[np.ndarray], Tensor]

@@ -10,9 +10,8 @@ from whence.data.formats import EvaluationSet
 from whence.data.names import parse_name
 from whence.errors import BadOption, NoPhotos
 from whence.evaluation.protocol import metric_ground
-from whence.lists import NeighborLists
 from whence.geo import neighbors_within
-from whence.lists import select_runs
+from whence.lists import NeighborLists, select_runs
 from whence.training.options.tuples import MiningOptions
 
 

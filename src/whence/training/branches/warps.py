@@ -24,7 +24,7 @@ from whence.models.warp.pairs import ViewPair, change_colours, make_view_pairs
 from whence.runtime import atomic_write, random_stream
 from whence.training.learners import RegressorLearner
 from whence.training.losses.warps import BothOrders, consistency_loss, feature_loss, self_supervised_loss
-from whence.training.options.warps import FoundPairOptions, FoundPairsOptions, Orders, ViewsOptions
+from whence.training.options.warps import FoundPairOptions, FoundPairsOptions, ViewsOptions
 from whence.training.pixels import SetPixels, cached_set, spread_rows
 from whence.training.task import BatchPlace, Branch, Draw, Given, Losses, Read, Share
 

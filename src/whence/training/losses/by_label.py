@@ -13,11 +13,12 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from pytorch_metric_learning import losses, miners
 from torch import Tensor, nn
 
+from whence.cards import Entry
 from whence.errors import BadOption, UnknownName
+from whence.registry import KINDS, get_entry
 from whence.training.options.places import LossOptions
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from whence.training.options.kinds import LearnerOptions
+
 
 @dataclass(frozen=True, slots=True)
 class AggregatorOptions:
@@ -16,11 +18,11 @@ class AggregatorOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class NetworkOptions:
+class NetworkOptions(LearnerOptions):
     """A backbone and an aggregator, from weights to start with."""
 
-    backbone: str
     kind: Literal["network"] = "network"
+    backbone: str = "resnet18conv4"
     start_from: str = ""
     """Safetensors file with the weights to begin with, or the name of a model; empty for random ones."""
     start_with: Literal["all", "backbone"] = "all"
@@ -31,7 +33,7 @@ class NetworkOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class RegressorOptions:
+class RegressorOptions(LearnerOptions):
     """GeoWarp's regressor on top of a network that stays as it is."""
 
     kind: Literal["regressor"] = "regressor"

@@ -1,13 +1,10 @@
-"""The branch that learns from places: photos near one point, in about one direction, belong together."""
+"""What a place is, which of them share a batch, and a loss over descriptors and places."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
-
-from whence.training.options.augment import AugmentOptions
-from whence.training.options.branch import BranchOptions
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +46,3 @@ class LossOptions:
     miner_options: Mapping[str, Any] = field(default_factory=dict)
     lr: float = 0.0
     """Learning rate of the loss's own weights (classification losses); 0 takes the network's."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlacesOptions(BranchOptions):
-    """Batches of places x views, and a loss over descriptors and the places they belong to."""
-
-    kind: Literal["places"] = "places"
-    places: PlaceOptions = PlaceOptions()
-    batches: BatchOptions = BatchOptions()
-    augment: AugmentOptions = AugmentOptions()
-    loss: LossOptions = LossOptions()

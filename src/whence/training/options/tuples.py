@@ -6,11 +6,11 @@ After the Deep Visual Geo-localization Benchmark (Berton et al., CVPR 2022) and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from whence.training.options.augment import AugmentOptions
-from whence.training.options.branch import BranchOptions
+from whence.training.options.kinds import BranchOptions
 
 MiningName = Literal["random", "partial", "full", "msls_weighted"]
 TupleLossName = Literal["triplet", "triplet_squared", "sare_joint", "sare_ind"]
@@ -65,6 +65,6 @@ class TuplesOptions(BranchOptions):
     mining: MiningOptions = MiningOptions()
     batch_queries: int = 4
     """Tuples of a batch."""
-    augment: AugmentOptions = AugmentOptions()
+    augment: AugmentOptions = field(default_factory=AugmentOptions)
     """How queries are changed; positives and negatives are brought to size, and mirrored with the whole batch."""
     loss: TupleLossOptions = TupleLossOptions()

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from whence.training.options.kinds import ProbeOptions
+
 
 @dataclass(frozen=True, slots=True)
-class RecallOptions:
+class RecallOptions(ProbeOptions):
     """What the best weights are chosen by: recall@n within a radius."""
 
     kind: Literal["recall"] = "recall"
@@ -20,7 +22,7 @@ class RecallOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class RerankedOptions:
+class RerankedOptions(ProbeOptions):
     """What the best regressor is chosen by: recall@1 within a radius after re-ranking a few candidates."""
 
     kind: Literal["reranked"] = "reranked"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from whence.training.options.branch import BranchOptions
+from whence.training.options.kinds import BranchOptions
 
 Form = Literal["code", "paper"]
 CellReadout = Literal["exact", "features"]
