@@ -18,8 +18,8 @@ from whence.evaluation.benchmarks import EvaluationOptions, evaluate
 from whence.evaluation.foreign import evaluate_predictions
 from whence.evaluation.protocol import metric_ground, num_not_excluded, same_content, score_predictions
 from whence.evaluation.report import as_records, as_table
-from whence.lists import NeighborLists
 from whence.geo import from_local_metres, neighbors_within
+from whence.lists import NeighborLists
 from whence.types import Candidate, GeoPoint, Photo, PlanePoint
 
 

@@ -17,8 +17,8 @@ from whence.evaluation.metrics import (
     recalls,
     wilson_interval,
 )
-from whence.lists import NeighborLists
 from whence.geo import neighbors_within
+from whence.lists import NeighborLists
 
 
 def slow_first_hit(predictions: np.ndarray, positives: list[set[int]]) -> list[int]:

@@ -13,8 +13,8 @@ torch = pytest.importorskip("torch")
 from whence.data.scan import scan_photos
 from whence.models.preprocessing import normalise
 from whence.training.augment import Augment, transforms_of
-from whence.training.pixels import cached_pixels
 from whence.training.options.augment import AugmentOptions
+from whence.training.pixels import cached_pixels
 
 ALL = AugmentOptions(
     width=64, height=48, brightness=0.3, contrast=0.3, saturation=0.3, hue=0.1, perspective=0.3, crop=0.4, rotation_deg=10.0,

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from whence.data.photos import Photos
 from whence.errors import BadOption, NoPhotos
 from whence.lists import NeighborLists
-from whence.training.branches.places import Batch, PlaceBatches, shard
-from whence.training.branches.places import Places, make_places
+from whence.training.branches.places import Batch, PlaceBatches, Places, make_places, shard
 from whence.training.options.places import BatchOptions, PlaceOptions
 from whence.types import Photo, PlanePoint
 

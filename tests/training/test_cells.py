@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whence.errors import BadOption, NoPhotos
-from whence.training.branches.cells import CellOptions, make_cells
 from whence.lists import group_rows
+from whence.training.branches.cells import CellOptions, make_cells
 from whence.training.branches.places import _nearest_to_middle
 
 ALL = CellOptions(min_photos=1)

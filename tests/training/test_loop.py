@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,32 +22,35 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("accelerate")
 pytest.importorskip("pytorch_metric_learning")
 
+from training_samples import given
 from two_processes import Calm, environment, run_in_two
 from whence.cards import ModelCard, Preprocessing
 from whence.cli import run
 from whence.data.formats import EvaluationSet, read_folders
 from whence.data.images import load_image
+from whence.data.photos import Photos
 from whence.data.scan import scan_photos
 from whence.errors import BadOption, InputError, MissingExtra, UnwritableFile
 from whence.evaluation.benchmarks import EvaluationOptions, evaluate
 from whence.models.descriptor import DescriptorModel, load_model
 from whence.models.network_descriptor import NetworkDescriptor
+from whence.models.networks import Network
 from whence.models.preprocessing import normalise
 from whence.recipes import get_recipe, list_recipes
 from whence.runtime import atomic_write
 from whence.training import checkpoints
 from whence.training.augment import Augment
-from whence.training.branches.places import PlaceBatches
+from whence.training.branches.places import PlaceBatches, Places, make_places
 from whence.training.checkpoints import checkpoint_file, read_checkpoint, tensors_below
 from whence.training.learners import make_network, network_card
-from whence.training.train import train
+from whence.training.loop import BEST, FINAL
 from whence.training.losses.by_label import make_loss
+from whence.training.options.placed import PlacesOptions
 from whence.training.pixels import cached_pixels
-from whence.training.branches.places import Places, make_places
 from whence.training.recipe import Recipe, override
 from whence.training.record import Log, read_log
-from whence.training.loop import BEST, FINAL
 from whence.training.task import gather
+from whence.training.train import train
 
 SMALL = (
     "augment.width=64", "augment.height=48", "augment.stored_width=0", "augment.stored_height=0", "augment.small_steps=0",
@@ -67,8 +69,17 @@ def data(world: Path) -> EvaluationSet:
     return read_folders(world)
 
 
-def places_of(world: Path, recipe: Recipe) -> Places:
-    return make_places(scan_photos(world / "database", world / "queries"), options=recipe.places)
+@pytest.fixture(scope="session")
+def photos(world: Path) -> Photos:
+    return scan_photos(world / "database", world / "queries")
+
+
+def places_of(photos: Photos, recipe: Recipe) -> Places:
+    return make_places(photos, options=recipe.branches[0].places)  # type: ignore[attr-defined]
+
+
+def network_of(recipe: Recipe) -> Network:
+    return make_network(recipe.learner, seed=recipe.loop.seed)  # type: ignore[arg-type]
 
 
 def weights(folder: Path, name: str = FINAL) -> dict[str, torch.Tensor]:
@@ -81,8 +92,10 @@ def assert_equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]
         assert torch.equal(value, second[name]), name
 
 
-@pytest.mark.parametrize("name", [name for name in list_recipes() if isinstance(get_recipe(name), Recipe)])
-def test_check_recipe(name: str, world: Path, pixels: Path, data: EvaluationSet, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name", [name for name in list_recipes() if {branch.kind for branch in get_recipe(name).branches} == {"places"}]
+)
+def test_check_recipe(name: str, photos: Photos, pixels: Path, data: EvaluationSet, tmp_path: Path) -> None:
     """Every recipe for places builds, lowers its loss on few photos, and resumes to the same numbers."""
     recipe = override(
         get_recipe(name), [*SMALL, "loop.num_steps=10", "loop.log_every=1", "loop.save_every=5", "loop.validate_every=5"]
@@ -91,9 +104,8 @@ def test_check_recipe(name: str, world: Path, pixels: Path, data: EvaluationSet,
         # Too large for a small machine, and its rate is one for weights that were trained before.
         recipe = override(recipe, ["backbone=dinov2_vits14", "augment.width=70", "augment.height=42", "optimizer.lr=1e-4"])
     assert Recipe.from_json(recipe.to_json()) == recipe
-    places = places_of(world, recipe)
     out = tmp_path / "run"
-    done = train(recipe, places, out=out, validation=data, pixels_folder=pixels)
+    done = train(recipe, photos, out=out, validation=data, pixels_folder=pixels)
     whole, best, log = weights(out), weights(out, BEST), read_log(out / "log.jsonl")
     losses = [line["loss"] for line in log if "loss" in line]
     assert len(losses) == 10
@@ -104,7 +116,7 @@ def test_check_recipe(name: str, world: Path, pixels: Path, data: EvaluationSet,
     assert 0 <= done.waiting_share <= 1
     # The same, stopped in the middle: what was made after the checkpoint of step 5 is thrown away.
     checkpoint_file(out / "checkpoints", 10).unlink()
-    again = train(recipe, places, out=out, validation=data, pixels_folder=pixels, is_resumed=True)
+    again = train(recipe, photos, out=out, validation=data, pixels_folder=pixels, is_resumed=True)
     assert again.num_steps == 10
     assert_equal(whole, weights(out))
     assert_equal(best, weights(out, BEST))
@@ -123,29 +135,30 @@ def test_check_recipe(name: str, world: Path, pixels: Path, data: EvaluationSet,
     ],
     ids=lambda changes: changes[0],
 )
-def test_every_state_is_resumed(changes: list[str], world: Path, pixels: Path, tmp_path: Path) -> None:
+def test_every_state_is_resumed(changes: list[str], photos: Photos, pixels: Path, tmp_path: Path) -> None:
     recipe = override(get_recipe("tiny"), [*SMALL, "loop.num_steps=5", "loop.save_every=2", *changes])
-    places = places_of(world, recipe)
     out = tmp_path / "run"
-    train(recipe, places, out=out, pixels_folder=pixels)
+    train(recipe, photos, out=out, pixels_folder=pixels)
     last = checkpoint_file(out / "checkpoints", 5)
     whole, state = weights(out), read_checkpoint(last).tensors
     last.unlink()
-    train(recipe, places, out=out, pixels_folder=pixels, is_resumed=True)
+    train(recipe, photos, out=out, pixels_folder=pixels, is_resumed=True)
     assert_equal(whole, weights(out))
     assert_equal(state, read_checkpoint(last).tensors)
 
 
-def test_one_update_is_its_formula(world: Path, pixels: Path, tmp_path: Path) -> None:
+def test_one_update_is_its_formula(photos: Photos, pixels: Path, tmp_path: Path) -> None:
     """Two batches accumulated, plain SGD: the weights less the rate times the mean gradient, everything else done by hand."""
     changes = ["optimizer.name=sgd", "optimizer.momentum=0", "optimizer.lr=0.1", "loop.accumulate=2", "loop.num_steps=1"]
     recipe = override(get_recipe("tiny"), [*SMALL, *changes, "augment.brightness=0.3"])
-    places = places_of(world, recipe)
-    train(recipe, places, out=tmp_path / "run", pixels_folder=pixels)
-    network = make_network(recipe).train()
-    loss = make_loss(recipe.loss, num_classes=len(places), dim=network.dim)
+    places = places_of(photos, recipe)
+    train(recipe, photos, out=tmp_path / "run", pixels_folder=pixels)
+    network = network_of(recipe).train()
+    branch = recipe.branches[0]
+    assert isinstance(branch, PlacesOptions)
+    loss = make_loss(branch.loss, num_classes=len(places), dim=network.dim)
     decoded = cached_pixels(places.photos, width=64, height=48, folder=pixels)
-    batches, augment = PlaceBatches(places, options=recipe.batches), Augment(recipe.augment)
+    batches, augment = PlaceBatches(places, options=branch.batches), Augment(branch.augment)
     total = torch.zeros(())
     for number in range(2):
         rows, labels = batches.batch(0, number)
@@ -160,9 +173,9 @@ def test_one_update_is_its_formula(world: Path, pixels: Path, tmp_path: Path) ->
     assert read_log(tmp_path / "run" / "log.jsonl")[0]["loss"] == pytest.approx(float(total.detach()), rel=1e-5)
 
 
-def test_what_is_kept_is_the_moving_average(world: Path, pixels: Path, tmp_path: Path) -> None:
+def test_what_is_kept_is_the_moving_average(photos: Photos, pixels: Path, tmp_path: Path) -> None:
     recipe = override(get_recipe("tiny"), [*SMALL, "loop.ema_decay=0.75", "loop.num_steps=2", "loop.save_every=1"])
-    train(recipe, places_of(world, recipe), out=tmp_path / "run", pixels_folder=pixels)
+    train(recipe, photos, out=tmp_path / "run", pixels_folder=pixels)
     files = [checkpoint_file(tmp_path / "run" / "checkpoints", step) for step in (1, 2)]
     first, second = (tensors_below(read_checkpoint(file).tensors, "network") for file in files)
     kept = weights(tmp_path / "run")
@@ -218,7 +231,7 @@ def test_two_processes_do_what_one_does(world: Path, tmp_path: Path, monkeypatch
     run_in_two([*command(world, tmp_path / "two", tmp_path / "pixels", 6)[3:], *more], tmp_path)
     logs = [read_log(tmp_path / name / "log.jsonl") for name in ("one", "two")]
     assert [line["loss"] for line in logs[1]] == pytest.approx([line["loss"] for line in logs[0]], rel=1e-3)
-    start = make_network(override(get_recipe("tiny"), SMALL)).state_dict()
+    start = network_of(override(get_recipe("tiny"), SMALL)).state_dict()
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     moved = max(float((one[name] - start[name]).abs().max()) for name in one)
     apart = max(float((one[name] - two[name]).abs().max()) for name in one)
@@ -231,21 +244,21 @@ def test_gathering_in_one_process_changes_nothing() -> None:
     assert gather(descriptors, 1) is descriptors
 
 
-def test_training_stops_where_validation_gets_no_better(world: Path, pixels: Path, data: EvaluationSet, tmp_path: Path) -> None:
+def test_training_stops_where_validation_gets_no_better(photos: Photos, pixels: Path, data: EvaluationSet, tmp_path: Path) -> None:
     still = ["optimizer.lr=0.0", "loop.num_steps=50", "loop.validate_every=2", "loop.patience=2", "optimizer.name=sgd"]
     # Nothing learns, batch norms take no notice: every validation after the first is no better.
     recipe = override(get_recipe("tiny"), [*SMALL, *still, "freeze_before=layer1", "loop.ema_decay=0.999999"])
-    done = train(recipe, places_of(world, recipe), out=tmp_path / "run", validation=data, pixels_folder=pixels)
+    done = train(recipe, photos, out=tmp_path / "run", validation=data, pixels_folder=pixels)
     assert done.is_stopped_early
     assert done.num_steps < 50
-    again = train(recipe, places_of(world, recipe), out=tmp_path / "run", validation=data, pixels_folder=pixels, is_resumed=True)
+    again = train(recipe, photos, out=tmp_path / "run", validation=data, pixels_folder=pixels, is_resumed=True)
     assert again.num_steps == done.num_steps
 
 
-def test_a_run_says_what_it_was_made_from(world: Path, pixels: Path, tmp_path: Path) -> None:
+def test_a_run_says_what_it_was_made_from(photos: Photos, pixels: Path, tmp_path: Path) -> None:
     recipe = override(get_recipe("tiny"), [*SMALL, "loop.num_steps=2", "loop.has_tensorboard=true"])
-    places = places_of(world, recipe)
-    train(recipe, places, out=tmp_path / "run", pixels_folder=pixels)
+    places = places_of(photos, recipe)
+    train(recipe, photos, out=tmp_path / "run", pixels_folder=pixels)
     record = json.loads((tmp_path / "run" / "recipe.json").read_text())
     assert Recipe.from_json(json.dumps(record["recipe"])) == recipe
     assert torch.__version__.startswith(record["packages"]["torch"])
@@ -253,37 +266,38 @@ def test_a_run_says_what_it_was_made_from(world: Path, pixels: Path, tmp_path: P
     assert set(read_log(tmp_path / "run" / "log.jsonl")[0]) >= {"step", "loss", "lr", "images_per_s", "waiting_share"}
     assert any((tmp_path / "run" / "tensorboard").iterdir())
     with pytest.raises(InputError, match="--resume"):
-        train(recipe, places, out=tmp_path / "run", pixels_folder=pixels)
+        train(recipe, photos, out=tmp_path / "run", pixels_folder=pixels)
     other = override(recipe, ["optimizer.lr=0.5"])
     with pytest.raises(BadOption, match=r"other values"):
-        train(other, places, out=tmp_path / "run", pixels_folder=pixels, is_resumed=True)
+        train(other, photos, out=tmp_path / "run", pixels_folder=pixels, is_resumed=True)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     with pytest.raises(InputError, match="not an empty folder"):
-        train(recipe, places, out=tmp_path / "full", pixels_folder=pixels)
+        train(recipe, photos, out=tmp_path / "full", pixels_folder=pixels)
 
 
-def test_weights_are_a_model_by_their_file_name(world: Path, pixels: Path, tmp_path: Path) -> None:
+def test_weights_are_a_model_by_their_file_name(world: Path, photos: Photos, pixels: Path, tmp_path: Path) -> None:
     recipe = override(get_recipe("tiny"), [*SMALL, "loop.num_steps=1"])
-    train(recipe, places_of(world, recipe), out=tmp_path / "run", pixels_folder=pixels)
+    train(recipe, photos, out=tmp_path / "run", pixels_folder=pixels)
     model = load_model(str(tmp_path / "run" / FINAL), options={"engine": "eager"})
     assert model.card.preprocessing.size_px == (48, 64)
     assert model.card.name.startswith("tiny-")
-    network = make_network(recipe)
+    network = network_of(recipe)
     network.load_state_dict(weights(tmp_path / "run"))
     photo = load_image(sorted((world / "database").iterdir())[0])
     with torch.inference_mode():
         expected = torch.nn.functional.normalize(network.eval()(normalise(torch.from_numpy(photo[None]))), dim=1)
     assert np.allclose(model.describe([photo]), expected.numpy(), atol=1e-5)
-    assert network_card(recipe, network).name == model.card.name
-    assert network_card(recipe, make_network(recipe)).name != model.card.name, "databases tell other weights apart"
+    assert network_card(recipe.learner, network, recipe="tiny", size_px=(64, 48)) == model.card  # type: ignore[arg-type]
+    other = network_card(recipe.learner, network_of(recipe), recipe="tiny", size_px=(64, 48))  # type: ignore[arg-type]
+    assert other.name != model.card.name, "databases tell other weights apart"
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(
-    world: Path, pixels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    photos: Photos, pixels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = override(get_recipe("tiny"), [*SMALL, "loop.num_steps=6", "loop.save_every=2"])
-    places, out = places_of(world, recipe), tmp_path / "run"
+    out = tmp_path / "run"
 
     class FullDisk(io.BytesIO):
         def write(self, data: object, /) -> int:
@@ -301,10 +315,10 @@ def test_a_full_disk_leaves_the_checkpoint_before(
     with monkeypatch.context() as full:
         full.setattr(checkpoints, "atomic_write", no_room)
         with pytest.raises(UnwritableFile, match="step-0000004"):
-            train(recipe, places, out=out, pixels_folder=pixels)
+            train(recipe, photos, out=out, pixels_folder=pixels)
     assert [file.name for file in (out / "checkpoints").iterdir()] == ["step-0000002.safetensors"]
-    train(recipe, places, out=out, pixels_folder=pixels, is_resumed=True)
-    train(recipe, places, out=tmp_path / "whole", pixels_folder=pixels)
+    train(recipe, photos, out=out, pixels_folder=pixels, is_resumed=True)
+    train(recipe, photos, out=tmp_path / "whole", pixels_folder=pixels)
     assert_equal(weights(out), weights(tmp_path / "whole"))
 
 
@@ -314,33 +328,34 @@ def test_without_tensorboard_the_extra_is_named(tmp_path: Path, monkeypatch: pyt
         Log(tmp_path / "log.jsonl", start=0, tensorboard=tmp_path)
 
 
-def test_weights_to_start_from(world: Path, pixels: Path, tmp_path: Path) -> None:
+def test_weights_to_start_from(photos: Photos, pixels: Path, tmp_path: Path) -> None:
     recipe = override(get_recipe("tiny"), [*SMALL, "loop.num_steps=2"])
-    train(recipe, places_of(world, recipe), out=tmp_path / "run", pixels_folder=pixels)
-    start = replace(recipe, start_from=str(tmp_path / "run" / FINAL))
-    assert_equal(dict(make_network(start).state_dict()), weights(tmp_path / "run"))
+    train(recipe, photos, out=tmp_path / "run", pixels_folder=pixels)
+    start = override(recipe, [f"start_from={tmp_path / 'run' / FINAL}"])
+    assert_equal(dict(network_of(start).state_dict()), weights(tmp_path / "run"))
     with pytest.raises(BadOption, match="other weights"):
-        make_network(replace(start, backbone="resnet18conv3"))
+        network_of(override(start, ["backbone=resnet18conv3"]))
     with pytest.raises(InputError, match="cannot read"):
-        make_network(replace(start, start_from=str(tmp_path / "none.safetensors")))
+        network_of(override(start, [f"start_from={tmp_path / 'none.safetensors'}"]))
 
 
-def test_fp16_needs_a_gpu(world: Path, pixels: Path, tmp_path: Path) -> None:
+def test_fp16_needs_a_gpu(photos: Photos, pixels: Path, tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     recipe = override(get_recipe("tiny"), [*SMALL, "loop.precision=fp16"])
     with pytest.raises((BadOption, ValueError), match="fp16"):
-        train(recipe, places_of(world, recipe), out=tmp_path / "run", pixels_folder=pixels)
+        train(recipe, photos, out=tmp_path / "run", pixels_folder=pixels)
 
 
-def test_validation_is_the_evaluation(world: Path, pixels: Path, data: EvaluationSet) -> None:
+def test_validation_is_the_evaluation(photos: Photos, pixels: Path, data: EvaluationSet) -> None:
     """Recall while training is what `evaluate` counts for the same weights and photos of their own size."""
     from whence.training.options.validation import RecallOptions
     from whence.training.probes import RecallProbe
 
-    network = make_network(override(get_recipe("tiny"), SMALL))
-    validation = Validation(data, options=ValidationOptions(n=5, radius_m=25.0, width=64, height=48), folder=pixels)
-    found = validation.recall(network, device=torch.device("cpu"))
+    network = network_of(override(get_recipe("tiny"), SMALL))
+    probe = RecallProbe(RecallOptions(n=5, radius_m=25.0, width=64, height=48), given(data, pixels))
+    probe.open()
+    found = probe.measure(network)["recall"]
     card = ModelCard("made", "", network.dim, Preprocessing(), "MIT")
     result = evaluate(
         DescriptorModel(card, NetworkDescriptor(network)), data, options=EvaluationOptions(thresholds_m=(25.0,), recall_at=(5,))

@@ -28,8 +28,8 @@ def test_fields_are_replaced_by_name() -> None:
     )
     assert recipe.optimizer == OptimizerOptions(lr=1e-4, weight_decay=0.0)
     assert isinstance(recipe.optimizer.weight_decay, float)
-    assert recipe.batches.num_views == 3
-    assert recipe.loss.options == {"alpha": 1}
+    assert recipe.branches[0].batches.num_views == 3
+    assert recipe.branches[0].loss.options == {"alpha": 1}
     assert recipe.loop.is_channels_last
     assert get_recipe("tiny").optimizer.lr == 1e-3, "the recipe itself stays"
 
@@ -99,23 +99,20 @@ def test_rates_are_their_formulas() -> None:
 def test_optimizers_leave_norms_and_biases_without_decay() -> None:
     torch = pytest.importorskip("torch")
     from whence.training.optimization import make_optimizer
-    from whence.training.options.places import LossOptions
 
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
     loss = torch.nn.Linear(4, 5, bias=False)
-    optimizer = make_optimizer(
-        network, loss, options=OptimizerOptions("adamw", lr=1e-3, weight_decay=0.1), loss_options=LossOptions(lr=1.0)
-    )
+    optimizer = make_optimizer(network, [(loss, 1.0)], options=OptimizerOptions("adamw", lr=1e-3, weight_decay=0.1))
     groups = [(group["full_lr"], group["weight_decay"], len(group["params"])) for group in optimizer.param_groups]
     assert groups == [(1e-3, 0.1, 1), (1e-3, 0.0, 3), (1.0, 0.0, 1)]
     everything = OptimizerOptions("sgd", lr=1e-3, weight_decay=0.1, decays_all=True)
-    optimizer = make_optimizer(network, loss, options=everything, loss_options=LossOptions(lr=1.0))
+    optimizer = make_optimizer(network, [(loss, 1.0)], options=everything)
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.1, 0.0], "as the published GeoWarp decays"
     network.requires_grad_(False)
     with pytest.raises(BadOption, match="nothing is left"):
-        make_optimizer(network, torch.nn.Identity(), options=OptimizerOptions(), loss_options=LossOptions())
+        make_optimizer(network, options=OptimizerOptions())
     with pytest.raises(UnknownName, match="adamw"):
-        make_optimizer(loss, network, options=OptimizerOptions("adamv"), loss_options=LossOptions())
+        make_optimizer(loss, options=OptimizerOptions("adamv"))
 
 
 def test_the_verb_lists_and_resolves(capsys: pytest.CaptureFixture[str], street: Path) -> None:
@@ -126,7 +123,7 @@ def test_the_verb_lists_and_resolves(capsys: pytest.CaptureFixture[str], street:
     places = ["--set", "places.radius_m=100", "--set", "batches.min_apart_m=0"]
     assert run(["train", "tiny", "--dry-run", "--json", "--dataset", str(street), "--set", "augment.crop=0.25", *places]) == 0
     record = json.loads(capsys.readouterr().out)
-    assert record["recipe"]["augment"]["crop"] == 0.25
+    assert record["recipe"]["branches"][0]["augment"]["crop"] == 0.25
     assert record["data"]["num_photos"] == 48
     assert record["data"]["num_places"] > 0
     assert run(["train", "tiny", "--dry-run"]) == 0

@@ -22,21 +22,21 @@ from whence.data.formats import EvaluationSet, read_folders
 from whence.data.names import format_name
 from whence.data.photos import Photos
 from whence.errors import BadOption, NoPhotos, UnknownName
-from whence.lists import NeighborLists
+from whence.lists import NeighborLists, select_runs
 from whence.models.aggregators.words import NetVlad
+from whence.models.networks import Network
 from whence.recipes import get_recipe
-from whence.lists import select_runs
-from whence.training.checkpoints import newest_checkpoint, read_checkpoint
-from whence.training.losses.tuples import tuple_loss
 from whence.training.branches.mining import Drawn, Miner
-from whence.training.recipe import override
-from whence.training.record import read_log
-from whence.training.loop import FINAL
-from whence.training.branches.mined import TupleRun
-from whence.training.learners import make_network
-from whence.training.train import train
-from whence.training.options.tuples import MiningOptions, TupleRecipe
 from whence.training.branches.tuples import TupleSet, make_tuple_set, msls_weights
+from whence.training.checkpoints import newest_checkpoint, read_checkpoint
+from whence.training.learners import make_network
+from whence.training.loop import FINAL
+from whence.training.losses.tuples import tuple_loss
+from whence.training.options.tuples import MiningOptions
+from whence.training.recipe import Recipe, override
+from whence.training.record import read_log
+from whence.training.step import Step
+from whence.training.train import make_task, train
 from whence.types import Photo, PlanePoint
 
 MININGS = ("random", "partial", "full", "msls_weighted")
@@ -254,24 +254,24 @@ def test_tuples_are_learned_from_and_resumed(changes: list[str], world: Path, tm
     more = ["loop.num_steps=7", "loop.save_every=3", "loop.log_every=1", "optimizer.lr=0.01"]
     aggregator = {"aggregator.name=netvlad"} & set(changes)
     recipe = get_recipe("tiny-tuples")
-    assert isinstance(recipe, TupleRecipe)
+    assert recipe.branches[0].kind == "tuples"
     if aggregator:
-        recipe = replace(recipe, aggregator=replace(recipe.aggregator, options={"num_words": 4}))
+        more.append("aggregator.options={num_words = 4}")
     recipe = override(recipe, [*changes, *more])
-    assert TupleRecipe.from_json(recipe.to_json()) == recipe
+    assert Recipe.from_json(recipe.to_json()) == recipe
     data = read_folders(world)
     for name in ("whole", "parts"):
-        done = train_tuples(recipe, data, out=tmp_path / name, validation=data, pixels_folder=tmp_path / "pixels")
+        done = train(recipe, data, out=tmp_path / name, validation=data, pixels_folder=tmp_path / "pixels")
     assert done.num_steps == 7
     assert done.mining_share > 0
     assert done.best_recall is not None
     (tmp_path / "parts" / "checkpoints" / "step-0000007.safetensors").unlink()
-    train_tuples(recipe, data, out=tmp_path / "parts", validation=data, pixels_folder=tmp_path / "pixels", is_resumed=True)
+    train(recipe, data, out=tmp_path / "parts", validation=data, pixels_folder=tmp_path / "pixels", is_resumed=True)
     whole, parts = tensors(tmp_path / "whole"), tensors(tmp_path / "parts")
     assert whole.keys() == parts.keys()
     for name, value in whole.items():
         assert torch.equal(value, parts[name]), name
-    assert len(whole["state.tuples"]) == 8
+    assert len(whole["branches.0.state.tuples"]) == 8
     losses = [[line["loss"] for line in read_log(tmp_path / part / "log.jsonl") if "loss" in line] for part in ("whole", "parts")]
     assert losses[0] == losses[1]
     assert len(losses[0]) == 7
@@ -289,11 +289,11 @@ def test_two_processes_share_the_tuples(world: Path, tmp_path: Path, monkeypatch
     (tmp_path / "two" / "checkpoints" / "step-0000006.safetensors").unlink()
     run_in_two([*shared, "--out", str(tmp_path / "two"), "--resume"], tmp_path)
     one, two = tensors(tmp_path / "one"), tensors(tmp_path / "two")
-    assert torch.equal(one["state.tuples"], two["state.tuples"])
+    assert torch.equal(one["branches.0.state.tuples"], two["branches.0.state.tuples"])
     losses = [[line["loss"] for line in read_log(tmp_path / name / "log.jsonl") if "loss" in line] for name in ("one", "two")]
     assert len(losses[0]) == 6
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
-    start = make_tuple_network(override(get_recipe("tiny-tuples"), list(changes))).state_dict()
+    start = make_network(override(get_recipe("tiny-tuples"), list(changes)).learner).state_dict()
     ends = [read_checkpoint(tmp_path / name / FINAL).tensors for name in ("one", "two")]
     moved = max(float((value - start[name]).abs().max()) for name, value in ends[0].items())
     apart = max(float((value - ends[1][name]).abs().max()) for name, value in ends[0].items())
@@ -304,7 +304,7 @@ def test_two_processes_share_the_tuples(world: Path, tmp_path: Path, monkeypatch
 def test_a_training_on_tuples_lowers_its_loss(world: Path, tmp_path: Path) -> None:
     changes = ["mining.name=random", "mining.num_queries=4", "batch_queries=4", "loop.num_steps=16", "loop.log_every=1"]
     recipe = override(get_recipe("tiny-tuples"), [*changes, "optimizer.lr=0.003"])
-    train_tuples(recipe, read_folders(world), out=tmp_path / "run", pixels_folder=tmp_path / "pixels")
+    train(recipe, read_folders(world), out=tmp_path / "run", pixels_folder=tmp_path / "pixels")
     losses = [line["loss"] for line in read_log(tmp_path / "run" / "log.jsonl")]
     assert np.mean(losses[-5:]) < np.mean(losses[:5])
 
@@ -313,15 +313,18 @@ def test_netvlad_begins_at_the_words_of_a_gem_checkpoint(world: Path, tmp_path: 
     """The backbone is the checkpoint's, the words are the k-means of its local descriptors, assigned as sharply as these allow."""
     data = read_folders(world)
     gem = override(get_recipe("tiny-tuples"), ["loop.num_steps=2"])
-    train_tuples(gem, data, out=tmp_path / "gem", pixels_folder=tmp_path / "pixels")
+    train(gem, data, out=tmp_path / "gem", pixels_folder=tmp_path / "pixels")
     start = str(tmp_path / "gem" / "final.safetensors")
     recipe = override(get_recipe("tiny-tuples"), ["aggregator.name=netvlad", f"start_from={start}", "start_with=backbone"])
-    recipe = replace(recipe, aggregator=replace(recipe.aggregator, options={"num_words": 4}))
-    run = TupleRun(recipe, data, tmp_path / "run", None, tmp_path / "pixels", is_resumed=False, show_progress=False)
+    recipe = override(recipe, ["aggregator.options={num_words = 4}"])
+    step = Step(make_task(recipe, data, pixels_folder=tmp_path / "pixels", show_progress=False), options=recipe.loop)
+    step.open()
+    network = step.learner
+    assert isinstance(network, Network)
     held = read_checkpoint(start).tensors
-    for name, value in run.network.backbone.state_dict().items():
+    for name, value in network.backbone.state_dict().items():
         assert torch.equal(value, held[f"backbone.{name}"])
-    words = run.network.aggregator
+    words = network.aggregator
     assert isinstance(words, NetVlad)
     directions = torch.nn.functional.normalize(words.centroids.detach(), dim=1)
     weights = words.conv.weight.detach()[:, :, 0, 0]
@@ -330,7 +333,7 @@ def test_netvlad_begins_at_the_words_of_a_gem_checkpoint(world: Path, tmp_path: 
     assert torch.allclose(sharpness, sharpness[:1].expand(4), rtol=1e-4)
     assert float(words.centroids.detach().norm(dim=1).max()) <= 1 + 1e-5
     with pytest.raises(BadOption, match="another backbone"):
-        make_tuple_network(replace(recipe, backbone="resnet18conv3"))
+        make_network(override(recipe, ["backbone=resnet18conv3"]).learner)
 
 
 def test_the_command_trains_on_tuples(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +17,13 @@ pytest.importorskip("pytorch_metric_learning")
 from safetensors.torch import save_file
 
 from fills import hashed
+from training_samples import draw, given
 from whence.cards import ModelCard, Preprocessing
 from whence.cli import run
 from whence.data.formats import EvaluationSet, read_folders
 from whence.errors import BadOption, NoPhotos
 from whence.evaluation.benchmarks import EvaluationOptions, evaluate
+from whence.index.flat import FlatIndex
 from whence.localize.rerank_options import RerankOptions
 from whence.models.cards.text import CARD_FIELD, card_to_text
 from whence.models.warp.geometry import frame
@@ -28,22 +31,24 @@ from whence.models.warp.model import GeoWarp, Regressor
 from whence.models.warp.pairs import change_colours
 from whence.models.zoo import named_network, network_for
 from whence.recipes import RECIPES, get_recipe
-from whence.training.branches import warps as warp_loop
+from whence.training.branches import warps
+from whence.training.branches.warps import Laps, mine_pairs
 from whence.training.checkpoints import read_checkpoint
-from whence.training.pixels import cached_pixels
-from whence.training.recipe import override
-from whence.training.record import read_log
-from whence.training.loop import BEST, FINAL
-from whence.training.branches.warps import WarpBatches, mine_pairs, nearest_by_distance
-from whence.training.pixels import spread_rows
-from whence.training.branches.warps import WarpRun
-from whence.training.train import train
+from whence.training.learners import RegressorLearner
+from whence.training.loop import BEST, FINAL, Run
 from whence.training.losses.warps import BothOrders, consistency_loss, feature_loss, self_supervised_loss
-from whence.training.options.warps import WarpPairOptions, WarpRecipe
+from whence.training.options.learners import RegressorOptions
 from whence.training.options.validation import RerankedOptions
+from whence.training.options.warps import FoundPairOptions
+from whence.training.pixels import spread_rows
 from whence.training.probes import RerankedProbe
+from whence.training.recipe import Recipe, override
+from whence.training.record import claim_run, read_log
+from whence.training.step import Step
+from whence.training.task import BatchPlace, Share
+from whence.training.train import make_task, train
 
-WARP_RECIPES = sorted(name for name, recipe in RECIPES.items() if isinstance(recipe, WarpRecipe))
+WARP_RECIPES = sorted(name for name, recipe in RECIPES.items() if recipe.learner.kind == "regressor")
 SMALL = (
     "width=64", "height=48", "pairs.num_views=4", "pairs.num_pairs=3", "loop.precision=no", "schedule.warmup_steps=0",
     "schedule.name=constant", "optimizer.name=adamw", "optimizer.lr=0.002", "loop.log_every=1", "validate_on.num_queries=4",
@@ -77,9 +82,9 @@ def write_model(folder: Path, backbone: str, size_px: tuple[int, int] | None = N
     return str(file)
 
 
-def recipe_of(model: str, *changes: str, name: str = "geowarp-tiny") -> WarpRecipe:
+def recipe_of(model: str, *changes: str, name: str = "geowarp-tiny") -> Recipe:
     recipe = get_recipe(name)
-    assert isinstance(recipe, WarpRecipe)
+    assert recipe.learner.kind == "regressor"
     return override(recipe, [*SMALL, f"model={model}", *changes])
 
 
@@ -157,19 +162,20 @@ def test_pairs_are_those_of_the_slow_way() -> None:
     stored, asked = random.normal(size=(60, 4)), random.normal(size=(30, 4))
     stored, asked = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (stored, asked))
     places, asking = random.uniform(0, 40, (60, 2)), random.uniform(0, 40, (30, 2))
-    options = WarpPairOptions(num_retrieved=12, radius_m=10.0, max_squared_distance=0.9)
-    found = nearest_by_distance(stored.astype(np.float32), asked.astype(np.float32), k=options.num_retrieved)
+    options = FoundPairOptions(num_retrieved=12, radius_m=10.0, max_squared_distance=0.9)
+    near = FlatIndex.over(stored.astype(np.float32)).search(asked.astype(np.float32), k=options.num_retrieved)
+    found = near.ids, 2 - 2 * near.similarities
     slow = set()
     for query in range(30):
         distances = ((stored - asked[query]) ** 2).sum(axis=1)
         for row in np.argsort(distances)[:12]:
             if np.hypot(*(places[row] - asking[query])) <= 10 and distances[row] < 0.9:
                 slow.add((query, int(row)))
-    mined = mine_pairs(found, database_m=places, queries_m=asking, options=options)
+    mined = mine_pairs(*found, database_m=places, queries_m=asking, options=options)
     assert set(map(tuple, mined.tolist())) == slow
     assert len(mined) == len(slow) > 20
     with pytest.raises(NoPhotos, match="radius_m"):
-        mine_pairs(found, database_m=places + 1000, queries_m=asking, options=options)
+        mine_pairs(*found, database_m=places + 1000, queries_m=asking, options=options)
 
 
 def test_rows_are_spread() -> None:
@@ -180,21 +186,27 @@ def test_rows_are_spread() -> None:
 
 
 def test_batches_go_through_all_photos_before_any_comes_again() -> None:
-    options = WarpPairOptions(num_views=4, num_pairs=2)
-    one = WarpBatches(num_photos=22, num_pairs=7, options=options, seed=1)
-    first = np.concatenate([one.photos(number) for number in range(5)])
-    assert len(set(first.tolist())) == 20
-    assert len(set(np.concatenate([one.pairs(number) for number in range(3)]).tolist())) == 6
-    assert sorted(np.concatenate([one.photos(number) for number in range(5, 10)]).tolist()) != sorted(first.tolist())
-    assert one.photos(2).tolist() == first[8:12].tolist(), "a batch follows from its number alone"
-    two = WarpBatches(num_photos=22, num_pairs=7, options=options, seed=1, num_ranks=2)
-    shared = np.concatenate([two.photos(number, rank=rank) for number in range(2) for rank in range(2)])
-    assert shared.tolist() == first[:16].tolist()
-    assert one.photos(0).tolist() != WarpBatches(num_photos=22, num_pairs=7, options=options, seed=2).photos(0).tolist()
+    def batches(laps: Laps, numbers: range, *, rank: int = 0) -> list[list[int]]:
+        return [laps.batch(BatchPlace(*divmod(number, laps.num_batches)), rank=rank).tolist() for number in numbers]
+
+    def rows(laps: Laps, numbers: range) -> list[int]:
+        return [row for batch in batches(laps, numbers) for row in batch]
+
+    one = Laps("photos", 22, size=4, seed=1, stream=81)
+    first = rows(one, range(5))
+    assert len(set(first)) == 20
+    pairs = Laps("pairs", 7, size=2, seed=1, stream=82)
+    assert len(set(rows(pairs, range(3)))) == 6
+    assert sorted(rows(one, range(5, 10))) != sorted(first)
+    assert batches(one, range(2, 3))[0] == first[8:12], "a batch follows from its number alone"
+    two = Laps("photos", 22, size=4, seed=1, stream=81, num_ranks=2)
+    shared = [row for number in range(2) for rank in range(2) for row in batches(two, range(number, number + 1), rank=rank)[0]]
+    assert shared == first[:16]
+    assert batches(one, range(1)) != batches(Laps("photos", 22, size=4, seed=2, stream=81), range(1))
     with pytest.raises(BadOption, match="do not fill"):
-        WarpBatches(num_photos=3, num_pairs=7, options=options, seed=1)
+        Laps("photos", 3, size=4, seed=1, stream=81)
     with pytest.raises(BadOption, match="batch norm"):
-        WarpBatches(num_photos=9, num_pairs=7, options=WarpPairOptions(num_views=4, num_pairs=1), seed=1)
+        Laps("pairs", 7, size=1, seed=1, stream=82)
 
 
 def test_colours_change_but_not_what_is_seen() -> None:
@@ -215,9 +227,9 @@ def test_colours_change_but_not_what_is_seen() -> None:
 def test_check_recipe(name: str, model: str, pixels: Path, data: EvaluationSet, tmp_path: Path) -> None:
     """Every recipe builds, lowers its loss on few photos, and resumes to the same numbers."""
     recipe = recipe_of(model, "loop.num_steps=12", "loop.save_every=6", "loop.validate_every=6", "loop.ema_decay=0.9", name=name)
-    assert WarpRecipe.from_json(recipe.to_json()) == recipe
+    assert Recipe.from_json(recipe.to_json()) == recipe
     given = {"validation": data, "pixels_folder": pixels, "show_progress": False}
-    done = train_warp(recipe, data, out=tmp_path / "whole", **given)
+    done = train(recipe, data, out=tmp_path / "whole", **given)
     lines = read_log(tmp_path / "whole" / "log.jsonl")
     losses = [line["self_supervised"] for line in lines if "loss" in line]
     assert len(losses) == 12
@@ -226,28 +238,44 @@ def test_check_recipe(name: str, model: str, pixels: Path, data: EvaluationSet, 
     measured = [line for line in lines if "recall" in line]
     assert [line["step"] for line in measured] == [6, 12]
     assert all(0 <= line["recall"] <= line["recall_bound"] <= 1 for line in measured)
-    train_warp(recipe, data, out=tmp_path / "parts", **given)
+    train(recipe, data, out=tmp_path / "parts", **given)
     (tmp_path / "parts" / "checkpoints" / "step-0000012.safetensors").unlink()
-    again = train_warp(recipe, data, out=tmp_path / "parts", is_resumed=True, **given)
+    again = train(recipe, data, out=tmp_path / "parts", is_resumed=True, **given)
     assert again.num_steps == 12
     for file in (FINAL, BEST):
         assert is_equal(weights(tmp_path / "whole", file), weights(tmp_path / "parts", file))
 
 
-def run_of(model: str, data: EvaluationSet, out: Path, pixels: Path, *changes: str) -> WarpRun:
-    return WarpRun(recipe_of(model, *changes), data, out, None, pixels, is_resumed=False, show_progress=False)
+def run_of(model: str, data: EvaluationSet, out: Path, pixels: Path, *changes: str) -> Run:
+    recipe = recipe_of(model, *changes)
+    task = make_task(recipe, data, pixels_folder=pixels, out=out, show_progress=False)
+    step = Step(task, options=recipe.loop)
+    step.open(first=lambda: claim_run(out, recipe, data=task.data, is_resumed=False))
+    return Run(step, recipe=recipe.name, out=out, show_progress=False)
+
+
+def branch_of(run: Run, kind: str) -> Any:
+    return {branch.name: branch for branch in run.step.task.branches}[kind]
+
+
+def regressor_of(run: Run) -> Regressor:
+    assert isinstance(run.step.learner, Regressor)
+    return run.step.learner
 
 
 def test_the_backbone_stays_as_it_is(model: str, data: EvaluationSet, pixels: Path, tmp_path: Path) -> None:
     training = run_of(model, data, tmp_path / "run", pixels, "losses.readout=exact", "loop.num_steps=3")
-    start = {name: value.clone() for name, value in training.geowarp.regressor.state_dict().items()}
+    start = {name: value.clone() for name, value in regressor_of(training).state_dict().items()}
     training.run()
     kept = named_network(model).state_dict()
-    assert is_equal(dict(training.retrieval.state_dict()), dict(kept)), "batch norms too"
-    assert all(weight.grad is None and not weight.requires_grad for weight in training.retrieval.parameters())
-    assert not is_equal(start, dict(training.geowarp.regressor.state_dict()))
-    learning = {id(weight) for group in training.optimizer.param_groups for weight in group["params"]}
-    assert learning == {id(weight) for weight in training.geowarp.regressor.parameters()}
+    network = branch_of(training, "views").warping.network
+    assert is_equal(dict(network.state_dict()), dict(kept)), "batch norms too"
+    assert all(weight.grad is None and not weight.requires_grad for weight in network.parameters())
+    assert not is_equal(start, dict(regressor_of(training).state_dict()))
+    learning = {
+        id(weight) for optimizer in training.step.optimizers for group in optimizer.param_groups for weight in group["params"]
+    }
+    assert learning == {id(weight) for weight in regressor_of(training).parameters()}
 
 
 def test_maps_computed_once_are_those_computed_each_time(
@@ -262,14 +290,15 @@ def test_maps_computed_once_are_those_computed_each_time(
     )
     once = run_of(model, data, tmp_path / "once", pixels, *changes)
     computed = []
-    compute = once._map
-    monkeypatch.setattr(once, "_map", lambda images: computed.append(len(images)) or compute(images))
+    pairs = branch_of(once, "pairs")
+    compute = pairs.map
+    monkeypatch.setattr(pairs, "map", lambda images, draw: computed.append(len(images)) or compute(images, draw))
     once.run()
     mined = np.load(tmp_path / "once" / "pairs.npy")
     assert len(set(mined[:, 0].tolist())) <= 5
     photos = len(set(mined[:, 0].tolist())) + len(set(mined[:, 1].tolist()))
     assert sum(computed) <= 2 * photos, "each photo and its mirror image at most once"
-    monkeypatch.setattr(warp_loop, "REMEMBERED_BYTES", 0)
+    monkeypatch.setattr(warps, "REMEMBERED_BYTES", 0)
     each = run_of(model, data, tmp_path / "each", pixels, *changes)
     each.run()
     assert is_equal(weights(tmp_path / "once"), weights(tmp_path / "each"))
@@ -294,11 +323,11 @@ def test_each_loss_alone_moves_the_regressor(
     torch.nn.init.normal_(moved.linear.weight, std=0.05)
     save_file(moved.state_dict(), tmp_path / "moved.safetensors")
     changes = (*changes, f"start_from={tmp_path / 'moved.safetensors'}")
-    start = dict(run_of(model, data, tmp_path / "start", pixels, *changes).geowarp.regressor.state_dict())
+    start = dict(regressor_of(run_of(model, data, tmp_path / "start", pixels, *changes)).state_dict())
     training = run_of(model, data, tmp_path / "run", pixels, *changes, "loop.num_steps=3")
     training.run()
     assert all(np.isfinite(line["loss"]) for line in read_log(tmp_path / "run" / "log.jsonl"))
-    assert not torch.equal(start["linear.bias"], training.geowarp.regressor.state_dict()["linear.bias"])
+    assert not torch.equal(start["linear.bias"], regressor_of(training).state_dict()["linear.bias"])
 
 
 def test_orders_go_through_the_regressor_together_or_apart(model: str, data: EvaluationSet, pixels: Path, tmp_path: Path) -> None:
@@ -307,21 +336,22 @@ def test_orders_go_through_the_regressor_together_or_apart(model: str, data: Eva
     found = {}
     for orders in ("together", "apart"):
         training = run_of(model, data, tmp_path / orders, pixels, f"losses.orders={orders}")
-        training.geowarp.regressor.linear.weight.data.fill_(0.01)
-        training.geowarp.regressor.train()
-        found[orders] = torch.cat(training._regress(similarities, num_batches=2))
+        views = branch_of(training, "views")
+        regressor_of(training).linear.weight.data.fill_(0.01)
+        regressor_of(training).train()
+        found[orders] = torch.cat(views.regress(regressor_of(training), similarities, num_batches=2))
         counts = [
-            norm.num_batches_tracked.item() for norm in training.geowarp.regressor.modules() if hasattr(norm, "num_batches_tracked")
+            norm.num_batches_tracked.item() for norm in regressor_of(training).modules() if hasattr(norm, "num_batches_tracked")
         ]
         assert set(counts) == {1 if orders == "together" else 2}
         if orders == "apart":
-            slow = torch.cat([training.geowarp.regressor(part) for part in (similarities[:2], similarities[2:])])
+            slow = torch.cat([regressor_of(training)(part) for part in (similarities[:2], similarities[2:])])
             assert torch.allclose(found[orders], slow, atol=1e-6)
-        training.geowarp.regressor.eval()
-        parts = torch.cat(training._regress(similarities, num_batches=2))
-        assert torch.allclose(parts, training.geowarp.regressor(similarities), atol=1e-5), "once trained there is no difference"
+        regressor_of(training).eval()
+        parts = torch.cat(views.regress(regressor_of(training), similarities, num_batches=2))
+        assert torch.allclose(parts, regressor_of(training)(similarities), atol=1e-5), "once trained there is no difference"
     assert not torch.allclose(found["together"], found["apart"], atol=1e-4)
-    assert get_recipe("geowarp").losses.orders == "apart"
+    assert all(branch.losses.orders == "apart" for branch in get_recipe("geowarp").branches)  # type: ignore[attr-defined]
     assert get_recipe("geowarp").optimizer.decays_all
 
 
@@ -329,11 +359,11 @@ def test_eight_photos_can_be_learned(model: str, data: EvaluationSet, pixels: Pa
     """The loop itself, on the same two views of each of eight photos at every step: the loss falls to a fifth."""
     changes = ("losses.features=0", "losses.consistency=0", "pairs.num_views=8", "loop.num_steps=120")
     training = run_of(model, data, tmp_path / "run", pixels, *changes)
-    place, change = training.read, training.change
-    batch = place(training.place)
-    views = change(batch.content, 0)
-    training.read = lambda _: batch  # type: ignore[method-assign]
-    training.change = lambda content, number: views  # type: ignore[method-assign]
+    branch = branch_of(training, "views")
+    batch = branch.read(BatchPlace(0, 0), Share())
+    views = branch.change(batch.content, draw())
+    branch.read = lambda place, share: batch
+    branch.change = lambda content, draw: views
     training.run()
     losses = [line["self_supervised"] for line in read_log(tmp_path / "run" / "log.jsonl")]
     assert np.mean(losses[-10:]) < np.mean(losses[:3]) / 5
@@ -347,12 +377,10 @@ def test_validation_is_the_evaluation(data: EvaluationSet, pixels: Path, tmp_pat
     regressor = GeoWarp(network.backbone).regressor
     torch.nn.init.normal_(regressor.linear.weight, std=0.05)
     save_file(regressor.state_dict(), tmp_path / "regressor.safetensors")
-    size = {"width": 64, "height": 48, "folder": pixels}
-    photos = (cached_pixels(data.database, **size), cached_pixels(data.queries, **size))
-    options = WarpValidationOptions(num_candidates=4, radius_m=25.0)
-    validation = WarpValidation(
-        data, network, options=options, pixels=photos, reading=Preprocessing(size_px=(24, 32), interpolation="bilinear")
-    )
+    options = RegressorOptions(model=model, width=64, height=48)
+    learner = RegressorLearner(options, recipe="made", seed=0, size_px=(0, 0), device=torch.device("cpu"))
+    validation = RerankedProbe(RerankedOptions(num_candidates=4, radius_m=25.0), given(data, pixels, learner=learner))
+    validation.open()
     found = validation.measure(regressor)
     chosen = {"model": model, "long_side_px": 64}
     for weights_of, name in (({"weights": str(tmp_path / "regressor.safetensors")}, "recall"), (None, "recall_before")):
@@ -373,7 +401,7 @@ def test_any_backbone_with_one_command(
     assert run([*arguments, *sizes]) == 0
     assert json.loads(capsys.readouterr().out)["num_steps"] == 2
     record = json.loads((tmp_path / "run" / "recipe.json").read_text())
-    assert record["recipe"]["model"] == model
+    assert record["recipe"]["learner"]["model"] == model
     pair = sorted(str(file) for file in (world / "database").rglob("*.jpg"))[:2]
     options = [f"weights={tmp_path / 'run' / FINAL}", f"model={model}", "long_side_px=64"]
     flags = [word for option in options for word in ("--scorer-option", option)]
@@ -394,11 +422,11 @@ def test_what_cannot_be_trained_is_said(
     assert "--model" in capsys.readouterr().err
     assert run(["train", "geowarp-small", "--model", model, "--dataset", str(world), "--dry-run", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
-    assert record["recipe"]["model"] == model
+    assert record["recipe"]["learner"]["model"] == model
     assert record["data"]["num_queries"] == len(data.queries)
 
 
 def test_a_regressor_to_start_from(model: str, data: EvaluationSet, pixels: Path, tmp_path: Path) -> None:
     run_of(model, data, tmp_path / "first", pixels, "loop.num_steps=2").run()
     second = run_of(model, data, tmp_path / "second", pixels, f"start_from={tmp_path / 'first' / FINAL}")
-    assert is_equal(weights(tmp_path / "first"), dict(second.geowarp.regressor.state_dict()))
+    assert is_equal(weights(tmp_path / "first"), dict(regressor_of(second).state_dict()))

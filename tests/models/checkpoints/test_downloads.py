@@ -22,6 +22,7 @@ import pytest
 from whence import cli
 from whence.cards import ModelCard, Origin
 from whence.errors import DownloadFailed, MissingWeights, UnreadableWeights, UnwritableFile
+from whence.models.checkpoints import http
 from whence.models.checkpoints import origins as downloads
 from whence.models.checkpoints.http import download, sha256_of
 from whence.models.checkpoints.origins import find_weights, get_weights, weights_folder, weights_status
@@ -203,7 +204,7 @@ def test_a_disk_too_small_is_told_before(server: tuple[Behaviour, str], cache: P
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of file size are tested where the system has them")
 def test_a_disk_that_fills_up_keeps_what_came(server: tuple[Behaviour, str], cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole_copy = downloads._copy
+    whole_copy = http._copy
 
     class Full(io.FileIO):
         def write(self, data: object) -> int:
@@ -215,10 +216,10 @@ def test_a_disk_that_fills_up_keeps_what_came(server: tuple[Behaviour, str], cac
         with Full(file.name, "ab") as full:
             whole_copy(response, full, **options)
 
-    monkeypatch.setattr(downloads, "_copy", copy_to_full)
+    monkeypatch.setattr(http, "_copy", copy_to_full)
     with pytest.raises(UnwritableFile, match="make room"):
         download(server[1], cache / "a.pth")
-    monkeypatch.setattr(downloads, "_copy", whole_copy)
+    monkeypatch.setattr(http, "_copy", whole_copy)
     download(server[1], cache / "a.pth", sha256=SHA256)
     assert server[0].ranges[-1] == f"bytes={1 << 20}-"
 

@@ -1,0 +1,35 @@
+"""Recipes that learn from several sources in one step."""
+
+from __future__ import annotations
+
+from whence.training.options.augment import AugmentOptions
+from whence.training.options.learners import NetworkOptions
+from whence.training.options.loop import LoopOptions
+from whence.training.options.placed import PlacesOptions
+from whence.training.options.places import BatchOptions, LossOptions, PlaceOptions
+from whence.training.options.tuples import MiningOptions, TuplesOptions, WordOptions
+from whence.training.recipe import Recipe
+
+_SEEN = AugmentOptions(width=64, height=48)
+TINY_JOINT = Recipe(
+    name="tiny-joint",
+    summary="a few steps on few photos of two sets, places of one and tuples of the other, to see that everything runs",
+    learner=NetworkOptions(backbone="resnet18conv2"),
+    branches=(
+        PlacesOptions(
+            places=PlaceOptions(radius_m=15.0, max_turn_deg=60.0, min_photos=2),
+            batches=BatchOptions(num_places=4, num_views=2, min_apart_m=8.0),
+            augment=_SEEN,
+            loss=LossOptions("multi_similarity", miner="multi_similarity"),
+        ),
+        TuplesOptions(
+            weight=0.5,
+            words=WordOptions(num_photos=20),
+            mining=MiningOptions(num_queries=8, num_negatives=3, num_candidates=20, positive_m=15.0),
+            batch_queries=2,
+            augment=_SEEN,
+        ),
+    ),
+    loop=LoopOptions(num_steps=6, log_every=2, validate_every=3, save_every=3),
+)
+RECIPES = (TINY_JOINT,)
