@@ -106,6 +106,8 @@ def test_flags_over_environment_over_file_over_defaults(tmp_path: Path, monkeypa
     found = load_settings(flags={"database": "flag.whence", "model": None}, environ=environ)
     assert found == Settings(database="flag.whence", model="densevlad", threads=5, offline=True)
     assert load_settings(environ={"WHENCE_OFFLINE": "0"}).offline is False
+    (tmp_path / "whence.toml").write_text('threads = "4"\noffline = 1\n')
+    assert load_settings(environ={}) == Settings(threads=4, offline=True), "what the environment may say, the file may"
 
 
 @pytest.mark.parametrize(
@@ -115,6 +117,10 @@ def test_flags_over_environment_over_file_over_defaults(tmp_path: Path, monkeypa
         ("database = ", UnreadableTable),
         ('threads = "many"', BadOption),
         ('offline = "maybe"', BadOption),
+        ("threads = 2.5", BadOption),
+        ("threads = true", BadOption),
+        ("database = 3", BadOption),
+        ("offline = 2", BadOption),
     ],
 )
 def test_broken_settings_files(tmp_path: Path, text: str, error: type[WhenceError]) -> None:

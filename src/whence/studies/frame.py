@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from whence.errors import BadOption, InputError, UnknownName, WhenceError
+from whence.records import check
 from whence.runtime import atomic_write, progress
 from whence.training.record import versions
 
@@ -142,10 +143,10 @@ def resolve_options(study: Study, given: Settings) -> dict[str, Setting]:
         if name not in known:
             raise UnknownName(f"option of the study {study.name}", name, known)
         kind = type(known[name].default)
-        if kind in (int, float) and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise BadOption(f"{name} is a number, not {value!r}")
-        if kind is str and not isinstance(value, str):
+        if kind is str:
             given = {**given, name: str(value)}
+        else:
+            check(float if kind is int else kind, value, name)
     options = {name: given.get(name, option.default) for name, option in known.items()}
     for name, option in known.items():
         if option.is_needed and options[name] == "":
