@@ -7,6 +7,7 @@ field may hold is what its annotation says, checked strictly by pydantic, which 
 from __future__ import annotations
 
 import functools
+import math
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -52,6 +53,17 @@ def as_values(record: Any) -> dict[str, Any]:
     """The table that `fill` makes the record of again; what lies in mappings and tuples stays as it is, unless it is a record."""
     table: dict[str, Any] = _as_table(record)
     return table
+
+
+def finite_values(value: Any, *, digits: int | None = None) -> Any:
+    """The value without numbers that JSON does not know: nothing in place of infinite ones and NaN; others rounded to `digits`."""
+    if isinstance(value, Mapping):
+        return {str(key): finite_values(inner, digits=digits) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite_values(inner, digits=digits) for inner in value]
+    if not isinstance(value, float):
+        return value
+    return None if not math.isfinite(value) else value if digits is None else round(value, digits)
 
 
 def field_names(record: Any, prefix: str = "") -> tuple[str, ...]:
