@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from torch import Tensor, nn
 
 from whence.errors import BadOption
@@ -14,7 +16,7 @@ from whence.models.networks import Network
 class ModuleBackbone(Backbone):
     """A module from normalised images (B, 3, H, W) to maps (B, C, h, w) as a backbone.
 
-    `stages` names its parts from the input on, where training is to freeze some of them.
+    `stages` names parts of the module from the input on, where training is to freeze some of them.
     """
 
     def __init__(
@@ -30,7 +32,7 @@ class ModuleBackbone(Backbone):
         super().__init__()
         self.module = module
         self.name, self.channels, self.stride = name or type(module).__name__, channels, stride
-        self.size_rule, self.stages = size_rule, tuple(f"module.{stage}" for stage in stages)
+        self.size_rule, self.stages = size_rule, stages
 
     def forward(self, images: Tensor) -> Features:
         self.size_rule.check(images.shape[2], images.shape[3])
@@ -38,6 +40,10 @@ class ModuleBackbone(Backbone):
         if not isinstance(found, Tensor) or found.ndim != 4 or found.shape[1] != self.channels:
             raise BadOption(f"{self.name} should give maps (B, {self.channels}, h, w), not {_form(found)}")
         return Features(found)
+
+    def stage_parameters(self, stage: str) -> Iterator[nn.Parameter]:
+        """The parameters of one stage, a part of the module."""
+        return self.module.get_submodule(stage).parameters()
 
 
 class ModuleDescriptor(NetworkDescriptor):
