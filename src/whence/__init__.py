@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from whence.models.descriptor import DescriptorModel as DescriptorModel
     from whence.models.descriptor import load_model as load_model
     from whence.registry import list_models as list_models
+    from whence.registry import register as register
     from whence.settings import BuildOptions as BuildOptions
     from whence.types import Candidate as Candidate
     from whence.types import GeoPoint as GeoPoint
@@ -43,7 +44,7 @@ _HOMES = {
     "GeoPoint": "whence.types",
     "Localizer": "whence.localize.localizer",
     "Match": "whence.types",
-    "ModelCard": "whence.registry",
+    "ModelCard": "whence.cards",
     "Photos": "whence.data.photos",
     "Position": "whence.types",
     "WhenceError": "whence.errors",
@@ -52,6 +53,7 @@ _HOMES = {
     "load_image": "whence.data.images",
     "load_model": "whence.models.descriptor",
     "match_images": "whence.matching.matchers",
+    "register": "whence.registry",
     "render_world": "whence.worlds.city",
     "scan_photos": "whence.data.scan",
 }

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import warnings
 
 EXIT_STOPPED = 130
 
@@ -15,7 +16,9 @@ def main() -> None:
     code = EXIT_STOPPED
     try:
         from whence.cli import run
+        from whence.cli.output import show_warning
 
+        warnings.showwarning = show_warning
         code = run(sys.argv[1:])
     except KeyboardInterrupt:
         sys.stderr.write("error: stopped before anything was done; run the same command again\n")

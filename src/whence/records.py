@@ -7,6 +7,7 @@ field may hold is what its annotation says, checked strictly by pydantic, which 
 from __future__ import annotations
 
 import functools
+import math
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -54,6 +55,17 @@ def as_values(record: Any) -> dict[str, Any]:
     return table
 
 
+def finite_values(value: Any, *, digits: int | None = None) -> Any:
+    """The value without numbers that JSON does not know: nothing in place of infinite ones and NaN; others rounded to `digits`."""
+    if isinstance(value, Mapping):
+        return {str(key): finite_values(inner, digits=digits) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite_values(inner, digits=digits) for inner in value]
+    if not isinstance(value, float):
+        return value
+    return None if not math.isfinite(value) else value if digits is None else round(value, digits)
+
+
 def field_names(record: Any, prefix: str = "") -> tuple[str, ...]:
     """All fields that can be replaced, by dotted name; records in tuples are counted from 0."""
     names: list[str] = []
@@ -95,20 +107,23 @@ def _value(hint: Any, value: Any, name: str, what: str, entry: Field[Any] | None
         return value
     if members:
         return _record(_member(members, value, name, entry), value, f"{name}.", what)
-    origin, parts = typing.get_origin(hint), typing.get_args(hint)
-    if origin is tuple and isinstance(value, list | tuple) and any(map(_members, parts)):
-        kinds = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
-        if len(kinds) != len(value):
-            raise _refusal(hint, value, name)
-        return tuple(_value(kinds[i], value[i], f"{name}.{i}", what, None) for i in range(len(value)))
-    if isinstance(value, Mapping) and len(parts) == 2 and _members(parts[1]):
-        return {key: _value(parts[1], inner, f"{name}.{key}", what, None) for key, inner in value.items()}
-    return _plain(hint, value, name)
+    if not _speaks_of_records(hint):
+        return _plain(hint, value, name)
+    for one in _alternatives(hint):
+        origin, parts = typing.get_origin(one) or one, typing.get_args(one)
+        if origin is NoneType and value is None:
+            return None
+        if origin is tuple and isinstance(value, list | tuple) and (parts[-1] is Ellipsis or len(parts) == len(value)):
+            kinds = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
+            return tuple(_value(kinds[i], value[i], f"{name}.{i}", what, None) for i in range(len(value)))
+        if origin is not tuple and isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+            return {key: _value(parts[1], inner, f"{name}.{key}", what, None) for key, inner in value.items()}
+    raise _refusal(hint, value, name)
 
 
 def _plain(hint: Any, value: Any, name: str) -> Any:
-    """A value that holds no records."""
-    if type(value) is hint:
+    """A value that holds no records. What is plainly right is not shown to pydantic, whose import would cost every command."""
+    if type(value) is hint or (hint == Mapping[str, Any] and type(value) is dict and all(isinstance(key, str) for key in value)):
         return value
     from pydantic import ValidationError
 
@@ -161,6 +176,11 @@ def _member(members: tuple[type, ...], value: Any, name: str, entry: Field[Any] 
         if isinstance(default, members):
             return type(default)
     raise BadOption(f"{name} needs a {TAG}{': ' if tags else ''}{' or '.join(map(repr, tags))}")
+
+
+@functools.cache
+def _speaks_of_records(hint: Any) -> bool:
+    return bool(_members(hint)) or any(map(_speaks_of_records, typing.get_args(hint)))
 
 
 def _takes_tuples(hint: Any) -> bool:

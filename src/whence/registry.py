@@ -73,6 +73,7 @@ KINDS: dict[str, Table] = {
     "scorer": Table("whence.matching.cards:SCORERS", resolver="whence.matching.chain:entry_of_chain"),
     "matcher": Table("whence.matching.cards:MATCHERS"),
     "index": Table("whence.index.engines:ENTRIES"),
+    "layout": Table("whence.data.evaluation_sets:ENTRIES"),
     "backbone": Table("whence.models.backbones:ENTRIES"),
     "aggregator": Table("whence.models.aggregators:ENTRIES"),
     "loss": Table("whence.training.losses.by_label:ENTRIES"),
@@ -141,7 +142,7 @@ def build(kind: str, name: str, *, options: Mapping[str, Any] = NO_OPTIONS, give
     entry = get_entry(kind, name)
     chosen = {**entry.options, **options}
     try:
-        factory = entry.load()
+        factory = _factory(kind, name, entry)
         known = inspect.signature(factory).parameters
         for option in chosen:
             if option not in known:
@@ -151,6 +152,15 @@ def build(kind: str, name: str, *, options: Mapping[str, Any] = NO_OPTIONS, give
         if error.name not in EXTRA_OF:
             raise
         raise MissingExtra(name, EXTRA_OF[error.name]) from None
+
+
+def _factory(kind: str, name: str, entry: Entry) -> Callable[..., Any]:
+    try:
+        return entry.load()
+    except (ImportError, AttributeError) as error:
+        if isinstance(error, ImportError) and error.name in EXTRA_OF:
+            raise
+        raise BadOption(f"{kind} {name} cannot be made: {entry.factory} cannot be imported ({error})") from error
 
 
 def _table(kind: str) -> Table:
@@ -176,5 +186,5 @@ def _load_plugins() -> None:
         try:
             point.load()
             _LOADED.append(point.name)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             warnings.warn(f"the plug-in {point.name!r} ({point.value}) cannot be loaded: {error}", stacklevel=2)

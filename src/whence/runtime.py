@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
+import json
 import os
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -19,7 +21,7 @@ from typing import IO, Any, TypeVar
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from whence.errors import Stopped, UnwritableFile, WhenceError
+from whence.errors import InputError, Stopped, UnwritableFile, WhenceError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -170,6 +172,36 @@ def atomic_write(path: str | Path, mode: str = "wb", *, is_flushed: bool = True,
         sync_folder(target.parent)
 
 
+def claim_folder(
+    folder: Path,
+    record: Mapping[str, Any],
+    *,
+    name: str,
+    beside: Callable[[], Mapping[str, Any]] = dict,
+) -> Mapping[str, Any] | None:
+    """What a folder's own record says, the file `name` in it; None where the folder is new or empty and was given this record now.
+
+    Whether the record that is found means the same as `record` is the caller's to judge. `beside` gives what is written with a new
+    record and is nothing to compare, such as versions. Raises `InputError` where the folder holds other things but no such file, or
+    where the file cannot be read, and `UnwritableFile`.
+    """
+    file = folder / name
+    if file.is_file():
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise InputError(f"cannot read {str(file)!r}: {error}") from None
+        if not isinstance(found, dict):
+            raise InputError(f"cannot read {str(file)!r}: it holds no record; choose another folder")
+        return found
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{str(folder)!r} is not an empty folder and holds no {name}; choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_write(file, "w") as text:
+        text.write(json.dumps({**record, **beside()}, indent=1))
+    return None
+
+
 def check_place(path: str | Path) -> None:
     """Raise `UnwritableFile` where a file could not be made at `path`, as far as can be told before the work is done."""
     target = Path(path)
@@ -219,3 +251,10 @@ def in_batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """Consecutive slices of at most `size` items."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def in_chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Consecutive lists of at most `size` items, each read only when it is asked for."""
+    iterator = iter(items)
+    while chunk := list(itertools.islice(iterator, size)):
+        yield chunk

@@ -6,6 +6,7 @@ option's name in capitals. Unknown names in the file are refused with the neares
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from whence.errors import BadOption, UnknownName, UnreadableTable
-from whence.records import with_values
+from whence.records import fill, with_values
 
 T = TypeVar("T")
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
@@ -112,11 +113,7 @@ def load_settings(
     values: dict[str, Any] = dict(_read_file(file if file is not None else environ.get("WHENCE_CONFIG"), known))
     values |= {name: environ[f"WHENCE_{name.upper()}"] for name in known if environ.get(f"WHENCE_{name.upper()}")}
     values |= {name: value for name, value in flags.items() if value is not None}
-    for name in values:
-        if name not in known:
-            raise UnknownName("setting", name, known)
-    defaults = Settings()
-    return Settings(**{name: _as_type(name, value, type(getattr(defaults, name))) for name, value in values.items()})
+    return fill(Settings, {name: _out_of_text(name, value) for name, value in values.items()}, what="setting")
 
 
 def _read_file(file: str | Path | None, known: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -133,17 +130,18 @@ def _read_file(file: str | Path | None, known: Mapping[str, Any]) -> Mapping[str
     return table
 
 
-def _as_type(name: str, value: Any, kind: type) -> Any:
-    if kind is bool and isinstance(value, str):
-        if value.lower() in ("1", "true", "yes", "on"):
-            return True
-        if value.lower() in ("0", "false", "no", "off"):
-            return False
-        raise BadOption(f"{name} is true or false, not {value!r}")
-    try:
-        return kind(value)
-    except (TypeError, ValueError):
-        raise BadOption(f"{name} should be a {kind.__name__}, not {value!r}") from None
+_TRUTHS = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)
+
+
+def _out_of_text(name: str, value: Any) -> Any:
+    """The value of a setting that is none of text but may have been given as one: in the environment everything is text."""
+    kind = type(getattr(Settings(), name, ""))
+    if kind is bool:
+        return _TRUTHS.get(str(value).lower(), value)
+    if isinstance(value, str) and kind is int:
+        with contextlib.suppress(ValueError):
+            return int(value)
+    return value
 
 
 def parse_options(assignments: Sequence[str]) -> dict[str, Any]:

@@ -11,12 +11,19 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from whence.errors import InvalidPoint
 
+Arrays = Mapping[str, np.ndarray]
+"""Arrays by name: what is kept of a photo, a state, an index."""
+EncodedPhoto = str | Path | bytes
+"""A photo as a file, or as the bytes of one."""
+PhotoSource = EncodedPhoto | np.ndarray
+"""The same, or its pixels, uint8 (H, W, 3)."""
 PositionStatus = Literal["located", "matched", "unknown"]
 
 

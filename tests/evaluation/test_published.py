@@ -11,6 +11,7 @@ import pytest
 
 from whence import cli
 from whence.data.drives import list_cities
+from whence.data.evaluation_sets import open_set, recognise
 from whence.data.formats import EvaluationSet
 from whence.errors import BadOption, NoPhotos, UnknownName
 from whence.evaluation.protocol import has_positives
@@ -20,8 +21,6 @@ from whence.evaluation.published import (
     find_set,
     get_published,
     open_published,
-    open_set,
-    recognise,
     sizes_note,
 )
 from whence.worlds.capture import CaptureOptions

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whence.errors import BadOption, UnknownName
-from whence.records import as_values, check, field_names, fill, with_values
+from whence.records import as_values, check, field_names, fill, finite_values, with_values
 from whence.settings import NO_OPTIONS, override
 
 
@@ -301,3 +301,10 @@ def test_plain_values_need_no_pydantic() -> None:
         "assert 'pydantic' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_values_for_json_are_finite() -> None:
+    value = {"a": [math.nan, (1.23456789, -math.inf)], 3: {"b": True, "c": None, "d": 7, "e": "x"}}
+    assert finite_values(value) == {"a": [None, [1.23456789, None]], "3": {"b": True, "c": None, "d": 7, "e": "x"}}
+    assert finite_values(value, digits=3)["a"] == [None, [1.235, None]]
+    json.dumps(finite_values(value), allow_nan=False)

@@ -13,6 +13,7 @@ import pytest
 from whence import registry, runtime
 from whence.errors import (
     BadOption,
+    InputError,
     MissingExtra,
     StoreFull,
     UnknownName,
@@ -82,6 +83,42 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     assert caught.value.errno == 2
 
 
+def test_a_folder_is_claimed_once_and_says_whose_it_is(tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "run"
+    record = {"recipe": {"lr": 0.1}, "names": ["a"]}
+    assert runtime.claim_folder(folder, record, name="recipe.json", beside=lambda: {"versions": 1}) is None
+    assert [file.name for file in folder.iterdir()] == ["recipe.json"]
+    assert runtime.claim_folder(folder, {"recipe": 2}, name="recipe.json") == {**record, "versions": 1}, "the first record stays"
+    (tmp_path / "empty").mkdir()
+    assert runtime.claim_folder(tmp_path / "empty", record, name="recipe.json") is None
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "3", "null", "[" * 5000, b"\xff\xfe"])
+def test_a_folders_record_that_is_none_is_named(tmp_path: Path, content: str | bytes) -> None:
+    (tmp_path / "study.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match=r"cannot read .*study\.json"):
+        runtime.claim_folder(tmp_path, {}, name="study.json")
+
+
+def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("mine")
+    for place in (tmp_path, tmp_path / "letter.txt"):
+        with pytest.raises(InputError, match=r"is not an empty folder and holds no world\.json; choose another folder"):
+            runtime.claim_folder(place, {}, name="world.json")
+    assert os.listdir(tmp_path) == ["letter.txt"]
+    (tmp_path / "world.json").mkdir()
+    with pytest.raises(InputError, match="choose another folder"):
+        runtime.claim_folder(tmp_path, {}, name="world.json")
+
+
+def test_chunks_are_read_as_they_are_asked_for() -> None:
+    numbers = iter(range(7))
+    chunks = runtime.in_chunks(numbers, 3)
+    assert next(chunks) == [0, 1, 2]
+    assert next(numbers) == 3
+    assert list(chunks) == [[4, 5, 6]]
+
+
 def test_progress_on_and_off(capsys: pytest.CaptureFixture[str]) -> None:
     with runtime.progress("counting", total=3, show=False) as advance:
         advance(1)
@@ -106,6 +143,8 @@ def test_flags_over_environment_over_file_over_defaults(tmp_path: Path, monkeypa
     found = load_settings(flags={"database": "flag.whence", "model": None}, environ=environ)
     assert found == Settings(database="flag.whence", model="densevlad", threads=5, offline=True)
     assert load_settings(environ={"WHENCE_OFFLINE": "0"}).offline is False
+    (tmp_path / "whence.toml").write_text('threads = "4"\noffline = 1\n')
+    assert load_settings(environ={}) == Settings(threads=4, offline=True), "what the environment may say, the file may"
 
 
 @pytest.mark.parametrize(
@@ -115,6 +154,10 @@ def test_flags_over_environment_over_file_over_defaults(tmp_path: Path, monkeypa
         ("database = ", UnreadableTable),
         ('threads = "many"', BadOption),
         ('offline = "maybe"', BadOption),
+        ("threads = 2.5", BadOption),
+        ("threads = true", BadOption),
+        ("database = 3", BadOption),
+        ("offline = 2", BadOption),
     ],
 )
 def test_broken_settings_files(tmp_path: Path, text: str, error: type[WhenceError]) -> None:

@@ -66,6 +66,7 @@ PUBLIC_NAMES = {
     "load_image",
     "load_model",
     "match_images",
+    "register",
     "render_world",
     "scan_photos",
 }

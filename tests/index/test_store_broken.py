@@ -205,6 +205,33 @@ def test_broken_databases_say_what_is_broken(tmp_path, how, error, words):
         assert str(folder) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"dim": "6"}, "dim is a whole number"),
+        ({"dim": True}, "dim is a whole number"),
+        ({"dim": 0}, "descriptors of 0 float32"),
+        ({"dtype": "int8"}, "descriptors of 6 int8"),
+        ({"segments": {}}, "segments is a list"),
+        ({"segments": [3]}, "segments.0 is a table"),
+        ({"segments": [{}]}, "segments.0.photos is missing"),
+        ({"segments": None}, "segments is a list"),
+        ({"blobs": {"b": {"file": {}, "digest": ""}}}, "blobs.b.file.name is missing"),
+        ({"blobs": {"b": {"file": {"name": "/etc/passwd", "size_bytes": 1, "checksum": ""}, "digest": ""}}}, "passwd"),
+        ({"caches": {"c": [{"index": 1}]}}, "caches.c.0"),
+        ({"options": []}, "options is a table"),
+        ({"next_numbr": 3}, "next_number"),
+    ],
+)
+def test_manifests_with_values_of_another_kind_say_which(tmp_path, change, words):
+    folder = tmp_path / "s"
+    make(folder, range(5)).close()
+    rewrite_manifest(folder, lambda body: body.update(change))
+    with pytest.raises(CorruptStore, match=words) as caught:
+        Store.open(folder)
+    assert str(folder) in str(caught.value)
+
+
 def test_what_is_no_folder_is_no_database(tmp_path):
     (tmp_path / "file").touch()
     for name, words in (("nothing", "no such folder"), ("file", "not a folder"), (".", "no manifest.json")):

@@ -124,6 +124,23 @@ def test_broken_calibrations_are_named(broken: str, tmp_path: Path) -> None:
         from_json(json.dumps({**values, "with_points": [1.0, 2.0]}), where="x")
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"prior": "0.8"}, "prior is a number"),
+        ({"num_genuine": 2.5}, "num_genuine is a whole number"),
+        ({"with_points": [1, 2, 3, 4, "5"]}, "with_points is a list of values, each a number"),
+        ({"with_points": [1, 2, 3, 4, math.inf]}, "weights are needed"),
+        ({"key": {"descriptor": "a"}}, "key.scorer is missing"),
+        ({"priors": 1}, "'prior'"),
+    ],
+)
+def test_calibrations_with_values_of_another_kind_say_which(change: dict[str, object], words: str) -> None:
+    values = json.loads(to_json(CALIBRATION))
+    with pytest.raises(UnreadableTable, match=words):
+        from_json(json.dumps({**values, **change}), where="own.json")
+
+
 def test_packaged_calibrations_fit_the_models_and_are_sane() -> None:
     cards = {get_card(name).card_id for name in list_models()}
     packaged = packaged_calibrations()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -167,3 +168,17 @@ def test_the_record_of_a_world_reads_back():
     assert again == spec
     # The order of the conditions decides which run is which.
     assert list(again.capture.conditions) == list(spec.capture.conditions)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"seed": 1.5}, "seed is a whole number"),
+        ({"cities": [{}]}, r"cities\.0\.name"),
+        ({"capture": {"widht": 3}}, "capture.width"),
+    ],
+)
+def test_records_of_worlds_that_are_none_are_named(change, words):
+    values = json.loads(WorldSpec(seed=3, cities=PRESETS["tiny"]).to_json())
+    with pytest.raises(InputError, match=words):
+        WorldSpec.from_json(json.dumps({**values, **change}))

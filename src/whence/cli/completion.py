@@ -34,6 +34,13 @@ def published_sets(incomplete: str) -> list[str]:
     return _beginning(incomplete, PUBLISHED)
 
 
+def layouts(incomplete: str) -> list[str]:
+    """Layouts that begin so."""
+    from whence.registry import KINDS
+
+    return _beginning(incomplete, KINDS["layout"])
+
+
 def studies(incomplete: str) -> list[str]:
     """Studies that begin so."""
     from whence.studies import list_studies

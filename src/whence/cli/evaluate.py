@@ -41,6 +41,9 @@ def evaluate(
         autocompletion=completion.published_sets,
         help="Published set that the folder holds: pitts30k, msls-val, tokyo247, ...",
     ),
+    layout: str = typer.Option(
+        None, "--layout", autocompletion=completion.layouts, help="How the files lie, by name. Default: as it is recognised."
+    ),
     split: str = typer.Option("", help="Split folder inside the set: train, val or test; of MSLS also cities: cph,sf."),
     database_folder: str = typer.Option(None, help="Folder of the database photos, if not named as usual."),
     queries_folder: str = typer.Option(None, help="Folder of the queries, if not named as usual."),
@@ -118,7 +121,7 @@ def evaluate(
     )
     folders = (database_folder, queries_folder)
     reading = ReadOptions(allow_null_island=allow_null_island)
-    chosen = _read_set(data, protocol, split, folders, frames, leave_one_out, positions, reading)
+    chosen = _read_set(data, protocol, layout, split, folders, frames, leave_one_out, positions, reading)
     report_remarks(dict.fromkeys((*chosen.database.remarks, *chosen.queries.remarks)))
     if pairs_root is not None and save_pairs is None:
         raise BadOption("--pairs-root goes with --save-pairs")
@@ -235,6 +238,7 @@ def _published_name(data: str, protocol: str | None) -> str | None:
 def _read_set(
     data: str,
     protocol: str | None,
+    layout: str | None,
     split: str,
     folders: tuple[str | None, str | None],
     frames: int | None,
@@ -243,20 +247,23 @@ def _read_set(
     options: ReadOptions,
 ) -> EvaluationSet:
     """The set a person means: a published one, walks with --frames, one collection with --leave-one-out, else as it is laid out."""
-    from whence.evaluation.published import datasets_folder, find_set, open_published, open_set, sizes_note
+    from whence.data.evaluation_sets import open_set
+    from whence.evaluation.published import datasets_folder, find_set, open_published, sizes_note
 
     path = Path(data)
     name = _published_name(data, protocol)
     if name is not None:
-        if leave_one_out or frames is not None or split or folders != (None, None):
+        if leave_one_out or frames is not None or split or folders != (None, None) or layout is not None:
             raise BadOption(
-                f"the protocol {name} says how the set is read: leave out --split, folders, --frames and --leave-one-out"
+                f"the protocol {name} says how the set is read: leave out --layout, --split, folders, --frames and --leave-one-out"
             )
         root = find_set(name, folder=data if protocol else None, datasets=datasets_folder())
         found = open_published(name, root, options=options)
         if note := sizes_note(name, found):
             print_note(note)
         return found
+    if layout is not None and (leave_one_out or frames is not None):
+        raise BadOption("--layout is for sets of database and queries: leave out --frames and --leave-one-out")
     if leave_one_out:
         if frames is not None:
             raise BadOption("--leave-one-out and --frames exclude each other")
@@ -266,7 +273,15 @@ def _read_set(
         return EvaluationSet(path.resolve().name, photos, photos)
     if frames is not None:
         return read_frames(path, tolerance_frames=frames, database_folder=folders[0], queries_folder=folders[1], options=options)
-    return open_set(path, split=split, database_folder=folders[0], queries_folder=folders[1], positions=positions, options=options)
+    return open_set(
+        path,
+        layout=layout or "",
+        split=split,
+        database_folder=folders[0],
+        queries_folder=folders[1],
+        positions=positions,
+        options=options,
+    )
 
 
 def _numbers(text: str, flag: str) -> tuple[float, ...]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console, RenderableType
 from rich.segment import Segment, Segments
@@ -16,6 +15,7 @@ from rich.text import Text
 
 from whence.data.cells import as_text, json_printable, printable
 from whence.errors import WhenceError
+from whence.records import finite_values
 from whence.types import SkippedPhoto
 
 EXIT_UNKNOWN = 3
@@ -35,7 +35,7 @@ def show(renderable: RenderableType) -> None:
 def print_json(record: Mapping[str, Any]) -> None:
     """One JSON object on one line; numbers that are not finite become null. Ends the program where nobody reads any more."""
     try:
-        sys.stdout.write(json_printable(json.dumps(_finite(record), ensure_ascii=False, separators=(", ", ": "))) + "\n")
+        sys.stdout.write(json_printable(json.dumps(finite_values(record), ensure_ascii=False, separators=(", ", ": "))) + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader (head, less) has gone; what is still buffered must not raise again at exit.
@@ -51,6 +51,13 @@ def print_error(message: str) -> None:
 def print_note(message: str) -> None:
     """Something a person should know, on standard error."""
     Console(file=sys.stderr, highlight=False, soft_wrap=True).print(as_text(message, "yellow"))
+
+
+def show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None, line: str | None = None
+) -> None:
+    """A warning as one line; which line of code gave it helps nobody who uses the command."""
+    print_note(f"warning: {message}")
 
 
 def write_all(jobs: Iterable[Callable[[], None]]) -> int:
@@ -97,13 +104,3 @@ def from_here(path: str | Path) -> str:
     except ValueError:
         return str(path)
     return str(path) if relative.startswith(os.path.join("..", "..", "..")) else relative
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

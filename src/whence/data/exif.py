@@ -5,7 +5,6 @@ Source of the tags: Exif 2.32 / 3.0 (CIPA DC-008), attributes of the GPS and Exi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from PIL import Image
 from whence.data.clocks import Clocks, clocks_of
 from whence.data.decoding import quiet
 from whence.data.degrees import LATITUDE, LONGITUDE, join_degrees
+from whence.data.numbers import finite_number
 from whence.data.placement import Placement
 from whence.errors import InvalidPoint
 from whence.types import GeoPoint
@@ -83,13 +83,7 @@ def _number(value: Any) -> float | None:
     """A finite number; None for 0/0, text and anything else."""
     if isinstance(value, (tuple, list)):
         value = value[0] if len(value) == 1 else None
-    if value is None or isinstance(value, (str, bytes)):
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
+    return None if isinstance(value, (str, bytes)) else finite_number(value)
 
 
 def _numbers(value: Any) -> list[float] | None:

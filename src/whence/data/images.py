@@ -20,8 +20,8 @@ from PIL import Image, ImageOps
 from whence.data.decoding import OpenPicture, open_file, open_picture, read_source, reasons, to_rgb
 from whence.errors import BadOption, MissingExtra, UnreadableImage
 from whence.runtime import map_threads
+from whence.types import EncodedPhoto, PhotoSource
 
-Source = str | Path | bytes
 """A photo: the path of its file, or the file's bytes."""
 Decoder = Literal["auto", "fast", "pillow"]
 
@@ -38,7 +38,7 @@ class ImageHeader(NamedTuple):
     format: str
 
 
-def as_source(query: Source | np.ndarray | Image.Image) -> Source | np.ndarray:
+def as_source(query: PhotoSource | Image.Image) -> PhotoSource:
     """What can be described: files and bytes as they are, of pixels and pictures of Pillow the upright RGB pixels (H, W, 3) uint8.
 
     Pixels may be grey (H, W) or carry transparency (H, W, 4). Raises `UnreadableImage` for pictures that have no such pixels, and
@@ -57,7 +57,7 @@ def as_source(query: Source | np.ndarray | Image.Image) -> Source | np.ndarray:
     return query
 
 
-def load_image(source: Source, *, max_pixels: int | None = None) -> np.ndarray:
+def load_image(source: EncodedPhoto, *, max_pixels: int | None = None) -> np.ndarray:
     """Pixels of a photo: uint8 (H, W, 3), RGB, upright.
 
     Reads JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, JPEG 2000, HEIC with the extra `heic` and raw photos with the extra `raw`; of
@@ -70,7 +70,7 @@ def load_image(source: Source, *, max_pixels: int | None = None) -> np.ndarray:
 
 
 def load_resized(
-    source: Source,
+    source: EncodedPhoto,
     *,
     long_side_px: int | None = None,
     short_side_px: int | None = None,
@@ -101,7 +101,7 @@ def load_resized(
 
 
 def load_many(
-    sources: Sequence[Source],
+    sources: Sequence[EncodedPhoto],
     *,
     long_side_px: int | None = None,
     short_side_px: int | None = None,
@@ -114,7 +114,7 @@ def load_many(
     A photo that cannot be read yields its `UnreadableImage` instead of raising it. Only a few pictures are held at a time.
     """
 
-    def load(source: Source) -> np.ndarray | UnreadableImage:
+    def load(source: EncodedPhoto) -> np.ndarray | UnreadableImage:
         try:
             return load_resized(source, long_side_px=long_side_px, short_side_px=short_side_px, enlarge=enlarge, decoder=decoder)
         except UnreadableImage as error:
@@ -123,7 +123,7 @@ def load_many(
     return map_threads(load, sources, num_workers=num_workers)
 
 
-def image_header(source: Source, *, max_pixels: int | None = None) -> ImageHeader:
+def image_header(source: EncodedPhoto, *, max_pixels: int | None = None) -> ImageHeader:
     """Upright width and height and the format, without decoding pixels. Raises `UnreadableImage`."""
     if isinstance(source, bytes):
         data, name = read_source(source)
@@ -134,7 +134,7 @@ def image_header(source: Source, *, max_pixels: int | None = None) -> ImageHeade
         return ImageHeader(*picture.upright_size, picture.format)
 
 
-def content_hash(source: Source) -> str:
+def content_hash(source: EncodedPhoto) -> str:
     """BLAKE2b-128 of a file's bytes, 32 hex digits. Files are read in pieces. Raises `UnreadableImage`."""
     if isinstance(source, bytes):
         return hashlib.blake2b(source, digest_size=16).hexdigest()

@@ -9,12 +9,12 @@ Format: the Deep Visual Geo-localization Benchmark (Berton et al., CVPR 2022) an
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
 
+from whence.data.numbers import finite_number
 from whence.data.zones import BANDS, looks_like_degrees, place_in_zone
 from whence.errors import InvalidPoint
 from whence.geo import to_utm
@@ -55,11 +55,11 @@ def parse_name(path: str) -> NameFields | None:
     parts = PurePosixPath(path.replace("\\", "/")).name.split("@")
     if len(parts) < 4:
         return None
-    east, north = _number(parts[1]), _number(parts[2])
+    east, north = finite_number(parts[1]), finite_number(parts[2])
     if east is None or north is None:
         return None
     fields = parts[1:-1] + [""] * 14
-    heading = _number(fields[8])
+    heading = finite_number(fields[8])
     plane, point, doubt = _position(fields, east, north)
     return NameFields(
         plane=plane,
@@ -68,9 +68,9 @@ def parse_name(path: str) -> NameFields | None:
         pano_id=fields[6],
         tile_num=fields[7],
         heading_deg=None if heading is None else heading % 360,
-        pitch_deg=_number(fields[9]),
-        roll_deg=_number(fields[10]),
-        height_m=_number(fields[11]),
+        pitch_deg=finite_number(fields[9]),
+        roll_deg=finite_number(fields[10]),
+        height_m=finite_number(fields[11]),
         time=parse_timestamp(fields[12]),
         note=fields[13],
     )
@@ -98,7 +98,7 @@ def _position(fields: list[str], east: float, north: float) -> tuple[PlanePoint 
 
 
 def _stated_point(fields: list[str]) -> GeoPoint | None:
-    lat, lon = _number(fields[4]), _number(fields[5])
+    lat, lon = finite_number(fields[4]), finite_number(fields[5])
     if lat is None or lon is None or abs(lon) > 180:
         return None
     try:
@@ -165,11 +165,3 @@ def parse_timestamp(text: str) -> datetime | None:
         return datetime(year or 1, month or 1, day or 1, hour or 0, minute or 0, second or 0)
     except ValueError:
         return None
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None

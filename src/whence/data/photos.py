@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from whence.data.numbers import finite_number
 from whence.data.tables import read_rows, read_text
 from whence.errors import UnreadableTable
 from whence.types import GeoPoint, Photo, PlanePoint, SkippedPhoto
@@ -183,7 +184,9 @@ class Photos(Sequence[Photo]):
     def record(self, row: int) -> Photo:
         """One row as a record."""
         get = {name: column[row] for name, column in self.columns.items()}
-        point = GeoPoint(float(get["lat"]), float(get["lon"]), _number(get["altitude_m"])) if np.isfinite(get["lat"]) else None
+        point = (
+            GeoPoint(float(get["lat"]), float(get["lon"]), finite_number(get["altitude_m"])) if np.isfinite(get["lat"]) else None
+        )
         plane = None
         if np.isfinite(get["east_m"]):
             plane = PlanePoint(float(get["east_m"]), float(get["north_m"]), get["zone"].decode())
@@ -193,9 +196,9 @@ class Photos(Sequence[Photo]):
             point=point,
             plane=plane,
             point_source=get["point_source"].decode(),
-            heading_deg=_number(get["heading_deg"]),
+            heading_deg=finite_number(get["heading_deg"]),
             heading_is_magnetic=bool(get["heading_is_magnetic"]),
-            error_m=_number(get["error_m"]),
+            error_m=finite_number(get["error_m"]),
             time=_time(int(get["time_us"]), int(get["time_zone_min"])),
             width=int(get["width"]),
             height=int(get["height"]),
@@ -224,10 +227,6 @@ def _as_column(texts: Sequence[str], dtype: np.dtype) -> np.ndarray:
     if dtype.kind == "f":
         return np.array([float(text) if text else np.nan for text in texts], dtype)
     return np.array([int(text) for text in texts], np.int64).astype(dtype)
-
-
-def _number(value: np.floating) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def _time(microseconds: int, zone_minutes: int) -> datetime | None:

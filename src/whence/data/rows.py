@@ -14,6 +14,7 @@ import pyproj
 from whence.data.clocks import parse_exif_time
 from whence.data.degrees import LATITUDE, LONGITUDE, Axis, parse_degrees
 from whence.data.names import parse_timestamp
+from whence.data.numbers import finite_number
 from whence.data.placement import Placement
 from whence.data.zones import SELF_AGREE_M, place_in_zone
 from whence.errors import InvalidPoint
@@ -175,11 +176,8 @@ def _number(values: Mapping[str, str], field: str) -> float | None:
     text = values.get(field, "")
     if not text:
         return None
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
+    number = finite_number(text)
+    if number is None:
         raise ValueError(f"{field} is {text!r}, not a number")
     return number
 

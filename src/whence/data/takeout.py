@@ -7,7 +7,6 @@ photo's own ending, edited copies have no file of their own, and the photo's end
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import unicodedata
@@ -16,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from whence.data.numbers import finite_number
 from whence.data.placement import Placement
 from whence.errors import InvalidPoint, UnreadableTable
 from whence.types import GeoPoint
@@ -37,7 +37,7 @@ def placement_from_takeout(data: bytes, *, path: Path) -> Placement:
     record = read_record(data, path=path)
     points = (_takeout_point(record.get(key)) for key in ("geoData", "geoDataExif"))
     taken = record.get("photoTakenTime")
-    seconds = _number(taken.get("timestamp")) if isinstance(taken, dict) else None
+    seconds = finite_number(taken.get("timestamp")) if isinstance(taken, dict) else None
     try:
         time = None if seconds is None else datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError):
@@ -106,21 +106,11 @@ def is_takeout(record: dict[str, Any]) -> bool:
 def _takeout_point(data: Any) -> GeoPoint | None:
     if not isinstance(data, dict):
         return None
-    lat, lon = _number(data.get("latitude")), _number(data.get("longitude"))
+    lat, lon = finite_number(data.get("latitude")), finite_number(data.get("longitude"))
     # Takeout writes zeros, altitude included, for photos without a position.
     if lat is None or lon is None or (lat == 0 and lon == 0) or abs(lon) > 180:
         return None
     try:
-        return GeoPoint(lat, lon, _number(data.get("altitude")))
+        return GeoPoint(lat, lon, finite_number(data.get("altitude")))
     except InvalidPoint:
         return None
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None

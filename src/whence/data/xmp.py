@@ -8,7 +8,6 @@ cannot expand and nothing outside is read. Sources: ISO 16684-1, Exif 2.32 metad
 from __future__ import annotations
 
 import codecs
-import math
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -16,6 +15,7 @@ from pathlib import Path
 from xml.parsers import expat
 
 from whence.data.degrees import LATITUDE, LONGITUDE, parse_degrees
+from whence.data.numbers import finite_number
 from whence.data.placement import Placement
 from whence.errors import InvalidPoint, UnreadableTable
 from whence.types import GeoPoint
@@ -162,16 +162,8 @@ def _encoding_by_zeros(start: bytes) -> str | None:
 def _ratio(text: str) -> float | None:
     """A number written "12.5" or "125/10"; None for 0/0 and anything else."""
     above, slash, below = text.partition("/")
-    numerator, denominator = _number(above), _number(below) if slash else 1.0
+    numerator, denominator = finite_number(above), finite_number(below) if slash else 1.0
     return None if numerator is None or not denominator else numerator / denominator
-
-
-def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
 
 
 def _iso_time(text: str) -> datetime | None:

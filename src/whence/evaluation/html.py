@@ -10,7 +10,6 @@ import base64
 import hashlib
 import html
 import json
-import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from typing import Any
 from whence.data.thumbnails import thumbnail_uri
 from whence.evaluation.page import Page, PageEntry
 from whence.geo import distance_m
+from whence.records import finite_values
 from whence.runtime import atomic_write, map_threads
 from whence.types import Candidate, GeoPoint
 
@@ -189,20 +189,10 @@ def _pair(point: GeoPoint | None) -> tuple[float, float] | None:
 
 def _as_json(value: Any) -> str:
     """JSON that may stand inside a script element: no "<", no "&", no line separators, no NaN."""
-    text = json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(finite_values(value, digits=7), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
-    if isinstance(value, float):
-        return round(value, 7) if math.isfinite(value) else None
-    return value
 
 
 def _asset(name: str) -> str:

@@ -1,6 +1,6 @@
 """The published evaluation sets by name: where each comes from, how its files lie, and what counts as right.
 
-`open_set` reads a folder as one of them, or finds out by itself how a folder is laid out. Sizes and splits after the Deep Visual
+How the files of a folder lie is found out in `whence.data.evaluation_sets`. Sizes and splits after the Deep Visual
 Geo-localization Benchmark (Berton et al., CVPR 2022), CosPlace (Berton et al., CVPR 2022) and their public data tools.
 """
 
@@ -13,14 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from whence.data.drives import list_cities, read_msls_set
-from whence.data.formats import EvaluationSet, read_folders, read_pairs
+from whence.data.evaluation_sets import open_set
+from whence.data.formats import EvaluationSet
 from whence.data.scan import ReadOptions, scan_photos
-from whence.errors import BadOption, NoPhotos, UnknownName
+from whence.errors import NoPhotos, UnknownName
 from whence.settings import load_settings
 
 _TOOL = "github.com/gmberton/VPR-datasets-downloader"
-MSLS_VAL_CITIES = ("cph", "sf")
 OFFICIAL_QUERIES = "official_queries.txt"
 """Keys of the 740 official validation queries of MSLS, one a line, in the set's folder."""
 
@@ -147,69 +146,6 @@ def open_any(data: str | Path, *, is_leave_one_out: bool = False) -> EvaluationS
 def datasets_folder() -> str:
     """The folder that holds published sets by name: the setting `datasets`, else DATASETS_FOLDER; empty where neither is."""
     return load_settings().datasets or os.environ.get("DATASETS_FOLDER", "")
-
-
-def open_set(
-    root: str | Path,
-    *,
-    split: str = "",
-    database_folder: str | None = None,
-    queries_folder: str | None = None,
-    positions: str | None = None,
-    options: ReadOptions = ReadOptions(),  # noqa: B008 (an immutable record)
-) -> EvaluationSet:
-    """The evaluation set in a folder or file, whichever of the field's layouts it has.
-
-    A table of pairs; Mapillary's cities (the split train or val chooses cities, any other text names them, separated by commas);
-    SF-XL's processed splits; else two folders, see `whence.data.formats.read_folders`. Raises `NoPhotos` and `BadOption`.
-    """
-    path = Path(root)
-    layout = recognise(path)
-    if layout == "pairs":
-        return read_pairs(path, database_folder=database_folder, options=options)
-    if layout == "msls" and database_folder is None and queries_folder is None:
-        return read_msls_set(path, cities=_msls_cities(path, split), options=options)
-    if layout == "gsv_cities":
-        raise BadOption(f"{str(path)!r} is laid out as GSV-Cities: places to train on, without queries to evaluate")
-    if layout == "sf_xl":
-        split = split or "test"
-        queries_folder = queries_folder or ("queries_v1" if split == "test" else None)
-        found = path / "processed" / split
-        if queries_folder and not (found / queries_folder).is_dir():
-            raise NoPhotos(f"no folder {str(found / queries_folder)!r}")
-        split, path = "", found
-    return read_folders(
-        path,
-        split=split,
-        database_folder=database_folder,
-        queries_folder=queries_folder,
-        positions=positions,
-        options=options,
-    )
-
-
-def recognise(path: Path) -> str:
-    """How files lie: pairs, msls, sf_xl, gsv_cities, or folders where nothing says otherwise."""
-    if path.is_file():
-        return "pairs"
-    if list_cities(path):
-        return "msls"
-    if (path / "processed").is_dir() or (path / "raw" / "train").is_dir():
-        return "sf_xl"
-    return "gsv_cities" if (path / "Dataframes").is_dir() and (path / "Images").is_dir() else "folders"
-
-
-def _msls_cities(root: Path, split: str) -> tuple[str, ...]:
-    """The cities of a split, or those named; all of them where none of the official validation cities is there."""
-    known = list_cities(root)
-    if split in ("train", "val"):
-        chosen = tuple(city for city in known if (city in MSLS_VAL_CITIES) == (split == "val"))
-        return chosen if set(known) & set(MSLS_VAL_CITIES) else known
-    named = tuple(city for city in split.split(",") if city and city != "test")
-    for city in named:
-        if city not in known:
-            raise UnknownName(f"city in {str(root)!r}", city, known)
-    return named or known
 
 
 def _official(data: EvaluationSet, root: Path) -> EvaluationSet:

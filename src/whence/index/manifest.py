@@ -8,12 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from whence.errors import CorruptStore, NotAStore, StoreError, StoreVersion
+from whence.errors import BadOption, CorruptStore, InputError, NotAStore, StoreError, StoreVersion
 from whence.index.files import FileEntry, disk_errors, is_data_name
+from whence.records import fill
 from whence.runtime import atomic_write
 
 MANIFEST_NAME = "manifest.json"
@@ -130,7 +131,7 @@ def read_manifest(folder: Path) -> Manifest:
         )
     try:
         return _parse(body)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except InputError as error:
         raise CorruptStore(folder, f"{MANIFEST_NAME} is incomplete ({error}); rebuild the database") from error
 
 
@@ -138,43 +139,15 @@ def _checksum(body: Mapping[str, Any]) -> str:
     return hashlib.blake2b(json.dumps(body, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
-def _file(entry: Mapping[str, Any]) -> FileEntry:
-    # Listed files are opened and deleted by name: a name that leads out of the folder must never be believed.
-    if not is_data_name(entry["name"]):
-        raise ValueError(f"{entry['name']!r} is not the name of a data file")
-    return FileEntry(entry["name"], int(entry["size_bytes"]), str(entry["checksum"]))
-
-
 def _parse(body: Mapping[str, Any]) -> Manifest:
-    segments = tuple(
-        SegmentEntry(
-            photos=_file(entry["photos"]),
-            descriptors=None if entry["descriptors"] is None else _file(entry["descriptors"]),
-            num_photos=int(entry["num_photos"]),
-            num_removed=int(entry["num_removed"]),
-            num_descriptors=int(entry["num_descriptors"]),
-            level=int(entry["level"]),
-        )
-        for entry in body["segments"]
-    )
-    caches = {
-        str(card_id): tuple(
-            ShardEntry(_file(entry["index"]), _file(entry["data"]), int(entry["num_records"]), int(entry["level"]))
-            for entry in shards
-        )
-        for card_id, shards in body["caches"].items()
-    }
-    blobs = {str(name): BlobEntry(_file(entry["file"]), str(entry["digest"])) for name, entry in body["blobs"].items()}
-    if body["dtype"] not in ("float32", "float16") or int(body["dim"]) < 1:
-        raise ValueError(f"descriptors of {body['dim']} {body['dtype']}")
-    return Manifest(
-        card_id=str(body["card_id"]),
-        dim=int(body["dim"]),
-        dtype=str(body["dtype"]),
-        options=dict(body["options"]),
-        next_number=int(body["next_number"]),
-        rows_id=str(body["rows_id"]),
-        segments=segments,
-        blobs=blobs,
-        caches=caches,
-    )
+    values = {name: value for name, value in body.items() if name not in ("format", "version")}
+    if missing := {entry.name for entry in fields(Manifest)} - set(values):
+        raise BadOption(f"it lacks {', '.join(sorted(missing))}")
+    manifest = fill(Manifest, values, what="field of a manifest")
+    for file in manifest.files():
+        # Listed files are opened and deleted by name: a name that leads out of the folder must never be believed.
+        if not is_data_name(file.name):
+            raise BadOption(f"{file.name!r} is not the name of a data file")
+    if manifest.dtype not in ("float32", "float16") or manifest.dim < 1:
+        raise BadOption(f"descriptors of {manifest.dim} {manifest.dtype}")
+    return manifest

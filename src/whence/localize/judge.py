@@ -9,14 +9,14 @@ from typing import Any
 
 from whence.errors import UnreadableImage
 from whence.localize.position import estimate_position, position_of_accepted, spacing_at
-from whence.localize.prepared_photos import Arrays, PreparedPhotos
+from whence.localize.prepared_photos import PreparedPhotos
 from whence.localize.rerank import Reranked, describe_for_rerank, rerank
 from whence.localize.rerank_options import RerankOptions
 from whence.localize.retrieve import Around, Retriever
 from whence.localize.verify import agreements_of, least_confidence, verify
 from whence.models.asking import QueryViews
 from whence.models.descriptor import Described, DescriptorModel
-from whence.types import BestGuess, Calibration, Candidate, Position
+from whence.types import Arrays, BestGuess, Calibration, Candidate, Position
 
 NOTHING_SEARCHED = "no photo of the database may be searched"
 

@@ -13,11 +13,11 @@ from whence.data.photos import Photos
 from whence.errors import UnreadableImage
 from whence.index.store import Store
 from whence.localize.localizer import Localizer
-from whence.localize.prepared_photos import Arrays, PreparedPhotos
+from whence.localize.prepared_photos import PreparedPhotos
 from whence.localize.rerank_options import RerankOptions
 from whence.models.descriptor import read_as
 from whence.runtime import in_batches, map_threads, progress, told_when_stopped
-from whence.types import SkippedPhoto
+from whence.types import Arrays, SkippedPhoto
 
 COMMIT_PHOTOS = 64
 """Photos prepared between two commits: what a killed run loses."""

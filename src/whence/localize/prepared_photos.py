@@ -8,21 +8,18 @@ from functools import partial
 from threading import Lock
 from types import MappingProxyType
 
-import numpy as np
-
 from whence.cards import ModelCard
 from whence.data.photos import Photos
 from whence.errors import UnreadableImage
 from whence.index.store import Store
 from whence.localize.rerank_options import RerankOptions
 from whence.matching.chain import ChainScorer, StagedArrays
-from whence.models.descriptor import DescriptorModel, Source, read_as
+from whence.models.descriptor import DescriptorModel, read_as
 from whence.models.vlad import Vlad
 from whence.registry import build, get_card
 from whence.settings import parse_stages
-from whence.types import PairEvidence, PairScorer
+from whence.types import Arrays, PairEvidence, PairScorer, PhotoSource
 
-Arrays = Mapping[str, np.ndarray]
 REMEMBERED_BYTES = 256_000_000
 """What prepared photos that the database does not keep may take in memory."""
 REMEMBERED_PAIRS = 100_000
@@ -90,7 +87,7 @@ class PreparedPhotos:
         other.stages = _linked(tuple(stages))
         return other
 
-    def of_image(self, source: Source) -> Arrays:
+    def of_image(self, source: PhotoSource) -> Arrays:
         """What the scorer prepares of a photo or of pixels. Raises `UnreadableImage`."""
         if self.like is not None:
             return self.like.of_image(source)

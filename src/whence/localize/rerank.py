@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from whence.errors import CalibrationMismatch, UnreadableImage
-from whence.localize.prepared_photos import Arrays, PreparedPhotos
+from whence.localize.prepared_photos import PreparedPhotos
 from whence.localize.rerank_options import RerankOptions
 from whence.localize.unsure import sure_features, sure_probability
 from whence.models.asking import QueryViews
 from whence.models.descriptor import Described, DescriptorModel
-from whence.types import Candidate, PairEvidence
+from whence.types import Arrays, Candidate, PairEvidence
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from whence.errors import BadOption, CalibrationMismatch, UnreadableTable
+from whence.errors import BadOption, CalibrationMismatch, UnknownName, UnreadableTable
 from whence.geo import to_earth_centred
 from whence.index.store import Store
 from whence.localize.prepared_photos import PreparedPhotos
 from whence.localize.unsure import SURE_FEATURES
 from whence.matching import evidence
+from whence.records import fill
 from whence.runtime import atomic_write
 from whence.types import Calibration, CalibrationKey, Candidate, PairEvidence, Verification
 
@@ -266,16 +267,15 @@ def from_json(text: str, *, where: str) -> Calibration:
         values: dict[str, Any] = json.loads(text)
         if values.pop("format") != _FORMAT or tuple(values.pop("features")) != FEATURES:
             raise UnreadableTable(where, "a calibration of another version of Whence; fit it again with  whence calibrate")
-        values["key"] = CalibrationKey(**values["key"])
-        calibration = Calibration(**values)
-        weights = [tuple(float(w) for w in values[name]) for name in ("with_points", "without_points")]
-        if any(len(row) != 1 + len(FEATURES) or not np.isfinite(row).all() for row in weights):
-            raise ValueError(f"a bias and {len(FEATURES)} weights are needed")
-        first_stage = tuple(float(w) for w in calibration.first_stage)
+        calibration = fill(Calibration, values, what="field of a calibration")
+        for weights in (calibration.with_points, calibration.without_points):
+            if len(weights) != 1 + len(FEATURES) or not np.isfinite(weights).all():
+                raise ValueError(f"a bias and {len(FEATURES)} weights are needed")
+        first_stage = calibration.first_stage
         if len(first_stage) not in (0, 1 + len(SURE_FEATURES)) or not np.isfinite(first_stage).all():
             raise ValueError(f"first_stage holds a bias and {len(SURE_FEATURES)} weights, or nothing")
-        return replace(calibration, with_points=weights[0], without_points=weights[1], first_stage=first_stage)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return calibration
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, BadOption, UnknownName) as error:
         raise UnreadableTable(where, f"not a calibration ({error})") from None
 
 

@@ -14,9 +14,7 @@ from whence.cards import Entry, ModelCard
 from whence.errors import BadOption
 from whence.registry import build, get_card
 from whence.settings import NO_OPTIONS, Stage, is_chain, parse_stages
-from whence.types import PairEvidence, PairScorer
-
-Arrays = Mapping[str, np.ndarray]
+from whence.types import Arrays, PairEvidence, PairScorer
 
 
 class StagedArrays(Mapping[str, np.ndarray]):

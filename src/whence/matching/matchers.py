@@ -7,9 +7,8 @@ than the second. LightGlue, LoFTR and Efficient LoFTR are networks and live in `
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -36,10 +35,7 @@ from whence.matching.geometry import (
 )
 from whence.models.local.sift import Extractor, LocalDescriptors, Orb, RootSift
 from whence.registry import build, get_card
-from whence.types import Match, Matcher, PointPairs
-
-Source = str | Path | bytes | np.ndarray
-Arrays = Mapping[str, np.ndarray]
+from whence.types import Arrays, Match, Matcher, PhotoSource, PointPairs
 
 DEFAULT_KEYPOINTS = 2000
 DEFAULT_RATIO = 0.8
@@ -189,7 +185,9 @@ class MatchOptions:
         return tuple(build("matcher", self.matcher, options={**chosen, "is_upright": way}) for way in (True, False))
 
 
-def match_images(image0: Source, image1: Source, *, options: MatchOptions | None = None, matcher: Matcher | None = None) -> Match:
+def match_images(
+    image0: PhotoSource, image1: PhotoSource, *, options: MatchOptions | None = None, matcher: Matcher | None = None
+) -> Match:
     """Which points of two images belong together, in pixels of the originals, and how probably both show the same thing.
 
     Images are files, bytes or RGB pixels (H, W, 3) uint8. A `matcher` that is open already serves in place of the options'; what it
@@ -270,7 +268,7 @@ def check_ratio(ratio: float) -> None:
         raise BadOption(f"the ratio test takes a ratio above 0 and up to 1, not {ratio}")
 
 
-def _read(source: Source, long_side_px: int) -> tuple[np.ndarray, tuple[int, int]]:
+def _read(source: PhotoSource, long_side_px: int) -> tuple[np.ndarray, tuple[int, int]]:
     """An image at the long side asked for, and the width and height of the original."""
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or 0 in source.shape:

@@ -14,8 +14,8 @@ import numpy as np
 
 from whence.errors import InputError
 from whence.matching.geometry import rescale_points
-from whence.matching.matchers import Arrays, in_originals, smaller_coverage
-from whence.types import Match, PointPairs
+from whence.matching.matchers import in_originals, smaller_coverage
+from whence.types import Arrays, Match, PointPairs
 
 _NEEDED = ("matched_kpts0", "matched_kpts1")
 

@@ -18,10 +18,7 @@ from whence.models.pca import PCA_OPTIONS, Reduced
 from whence.models.vlad import Vlad
 from whence.registry import build, get_card
 from whence.runtime import map_threads
-from whence.types import Descriptor
-
-Source = str | Path | bytes | np.ndarray
-"""A photo file, its bytes, or pixels: uint8 (H, W, 3) RGB."""
+from whence.types import Descriptor, PhotoSource
 
 NETWORK_OPTIONS = ("engine", "onnx", "onnx_hash", "upstream_order", "crop")
 """Options that every network has beside its own, see `whence.models.network_descriptor.NetworkDescriptor.configure`."""
@@ -90,7 +87,7 @@ class DescriptorModel:
         """Photos below which fitting makes no sense and the packaged state is used; 0 for models that are not fitted."""
         return self.descriptor.min_photos() if hasattr(self.descriptor, "min_photos") else 0
 
-    def read(self, source: Source) -> np.ndarray:
+    def read(self, source: PhotoSource) -> np.ndarray:
         """The photo as the model sees it: uint8 (H, W, 3), upright, resized as the card says.
 
         Raises `UnreadableImage`, also for a photo too small for the network: it costs only itself, as a broken one does.
@@ -103,7 +100,7 @@ class DescriptorModel:
             raise UnreadableImage(name, f"{width} x {height} pixels are too few for {self.name}, which needs {least} on each side")
         return image
 
-    def fit(self, sources: Iterable[Source], *, seed: int = 0) -> None:
+    def fit(self, sources: Iterable[PhotoSource], *, seed: int = 0) -> None:
         """Fit on these photos, read one by one; unreadable ones are passed over. Models that need no fitting do nothing."""
         readable = (image for image in map_threads(self._read_or_error, sources) if isinstance(image, np.ndarray))
         self.descriptor.fit(readable, seed=seed)  # type: ignore[arg-type]
@@ -114,7 +111,7 @@ class DescriptorModel:
             raise BadOption(f"{self.name} has no packaged state")
         self.descriptor.load_packaged()
 
-    def prepare(self, sources: Sequence[Source], *, seed: int = 0) -> str:
+    def prepare(self, sources: Sequence[PhotoSource], *, seed: int = 0) -> str:
         """Make a model that is not fitted yet ready: fit it on a sample of the photos, or use the packaged state for few photos.
 
         Gives "fitted", "packaged" or "ready" (nothing to do).
@@ -129,7 +126,7 @@ class DescriptorModel:
         self.fit((sources[i] for i in chosen), seed=seed)
         return "fitted"
 
-    def describe(self, sources: Sequence[Source]) -> np.ndarray:
+    def describe(self, sources: Sequence[PhotoSource]) -> np.ndarray:
         """Descriptors (N, D) float32 of photos or pixels. Raises `UnreadableImage` for the first that cannot be read."""
         descriptors = np.zeros((len(sources), self.dim), np.float32)
         for i, result in enumerate(self.describe_each(sources)):
@@ -139,7 +136,7 @@ class DescriptorModel:
         return descriptors
 
     def describe_each(
-        self, sources: Iterable[Source], *, keep_local: bool = False, views: QueryViews | None = None
+        self, sources: Iterable[PhotoSource], *, keep_local: bool = False, views: QueryViews | None = None
     ) -> Iterator[Described | UnreadableImage]:
         """For each photo, in order, its descriptor or the error that kept it from being read. Photos decode in parallel.
 
@@ -179,7 +176,7 @@ class DescriptorModel:
             # The mean is not brought to unit length again: its similarity is then the mean of the crops' own.
             yield Described(crops[0] if len(crops) == 1 else crops.mean(axis=0), crops=crops if is_merged else None)
 
-    def _views_or_error(self, source: Source, *, views: QueryViews) -> tuple[np.ndarray, ...] | UnreadableImage:
+    def _views_or_error(self, source: PhotoSource, *, views: QueryViews) -> tuple[np.ndarray, ...] | UnreadableImage:
         try:
             if views.mode == "hard_resize" and views.size_px is None:
                 return (self.read(source),)
@@ -189,14 +186,14 @@ class DescriptorModel:
         except UnreadableImage as error:
             return error
 
-    def _read_or_error(self, source: Source) -> np.ndarray | UnreadableImage:
+    def _read_or_error(self, source: PhotoSource) -> np.ndarray | UnreadableImage:
         try:
             return self.read(source)
         except UnreadableImage as error:
             return error
 
 
-def read_as(source: Source, steps: Preprocessing) -> np.ndarray:
+def read_as(source: PhotoSource, steps: Preprocessing) -> np.ndarray:
     """A photo or pixels as a card asks for: uint8 (H, W, 3), upright, resized.
 
     Raises `UnreadableImage`, `BadOption`, and `MissingExtra` where resizing exactly needs a package that is not there.

@@ -11,12 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from importlib import resources
-from typing import Protocol
 
 import numpy as np
 
 from whence.errors import BadOption, NotFitted
-from whence.models.local.sift import SIFT_DIM, DenseRootSift, LocalDescriptors, RootSift
+from whence.models.local.sift import SIFT_DIM, DenseRootSift, Extractor, LocalDescriptors, RootSift
 from whence.models.pca import fit_pca
 from whence.runtime import map_threads, random_stream, threads
 
@@ -24,12 +23,6 @@ MAX_SAMPLE_DESCRIPTORS = 200_000
 """Local descriptors the vocabulary is fitted on at most (100 MB)."""
 MIN_SAMPLE_DESCRIPTORS_PER_WORD = 39
 """Below this, k-means words are noise (the bound faiss warns at)."""
-
-
-class Extractor(Protocol):
-    """What finds and describes points."""
-
-    def extract(self, image: np.ndarray) -> LocalDescriptors: ...
 
 
 class Vlad:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from whence.cards import ModelCard, Preprocessing
+from whence.data.evaluation_sets import open_set
 from whence.errors import BadOption, MissingExtra
 from whence.evaluation.cost import EvaluationCost, PeakMemory, measured_cost
-from whence.evaluation.published import open_set
 from whence.index.flat import FlatIndex
 from whence.models.descriptor import DescriptorModel, load_model
 from whence.models.pca import fit_pca

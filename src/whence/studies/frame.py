@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
-from whence.errors import BadOption, InputError, UnknownName, WhenceError
-from whence.runtime import atomic_write, progress
+from whence.errors import BadOption, UnknownName, WhenceError
+from whence.records import check
+from whence.runtime import atomic_write, claim_folder, progress
 from whence.training.record import versions
 
 Setting = str | int | float | bool
@@ -142,10 +142,10 @@ def resolve_options(study: Study, given: Settings) -> dict[str, Setting]:
         if name not in known:
             raise UnknownName(f"option of the study {study.name}", name, known)
         kind = type(known[name].default)
-        if kind in (int, float) and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise BadOption(f"{name} is a number, not {value!r}")
-        if kind is str and not isinstance(value, str):
+        if kind is str:
             given = {**given, name: str(value)}
+        else:
+            check(float if kind is int else kind, value, name)
     options = {name: given.get(name, option.default) for name, option in known.items()}
     for name, option in known.items():
         if option.is_needed and options[name] == "":
@@ -219,20 +219,10 @@ def _measure(study: Study, cell: Cell, options: Settings, folder: Path, clock: C
 
 def _claim(folder: Path, study: Study, options: Settings) -> None:
     """Make the folder this study's, or check that it is."""
-    file = folder / "study.json"
-    asked: dict[str, Any] = {"study": study.name, "options": dict(options)}
-    if not file.is_file():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise InputError(f"{str(folder)!r} is not an empty folder and holds no study.json; choose another folder")
-        folder.mkdir(parents=True, exist_ok=True)
-        with atomic_write(file, "w") as text:
-            text.write(json.dumps(asked, indent=1))
-        return
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {str(file)!r}: {error}") from None
-    if found != asked:
-        differing = [name for name in options if (found.get("options") or {}).get(name) != options[name]]
+    asked = {"study": study.name, "options": dict(options)}
+    found = claim_folder(folder, asked, name="study.json")
+    if found is not None and found != asked:
+        others = found.get("options")
+        differing = [name for name in options if not isinstance(others, dict) or others.get(name) != options[name]]
         what = f"with other values of {', '.join(differing)}" if found.get("study") == study.name else f"of {found.get('study')!r}"
         raise BadOption(f"{str(folder)!r} holds a study {what}; give the same options, or choose another folder")

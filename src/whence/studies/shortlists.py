@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from whence.data.cells import plain_cell
+from whence.data.evaluation_sets import open_set
 from whence.data.formats import EvaluationSet, read_frames
 from whence.evaluation.describing import SetDescriber
 from whence.evaluation.metrics import bootstrap_interval, first_hit_by_distance, first_hit_in_lists
 from whence.evaluation.protocol import THRESHOLDS_M, metric_ground
-from whence.evaluation.published import open_set
 from whence.index.flat import FlatIndex
 from whence.localize.prepared_photos import PreparedPhotos
 from whence.localize.rerank import rerank

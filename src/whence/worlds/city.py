@@ -6,6 +6,7 @@ keyed by (seed, city, photo): any number of workers gives the same pixels, and a
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ import cv2
 import numpy as np
 
 from whence.errors import BadOption, InputError, UnknownName, UnwritableFile
-from whence.runtime import atomic_write, num_cores, progress
+from whence.runtime import atomic_write, claim_folder, num_cores, progress
 from whence.worlds.capture import CaptureOptions, CityShots
 from whence.worlds.layouts import get_layout
 from whence.worlds.photographer import Photographer
@@ -93,7 +94,7 @@ def render_world(
     out = Path(out)
     workers = num_cores() if num_workers is None else max(1, num_workers)
     try:
-        claim_folder(out, spec)
+        _claim(out, spec)
         works, num_rendered = _render(out, spec, num_workers=workers, show_progress=show_progress)
     except OSError as error:
         where = error.path if isinstance(error, UnwritableFile) else error.filename or out
@@ -145,18 +146,13 @@ def make_spec(preset: str, *, seed: int, layout: str, options: WorldOptions) -> 
     )
 
 
-def claim_folder(out: Path, spec: WorldSpec) -> None:
+def _claim(out: Path, spec: WorldSpec) -> None:
     """Make `out` the folder of this world, or check that it is."""
-    record = out / "world.json"
-    if record.is_file():
-        if record.read_text(encoding="utf-8") != spec.to_json():
-            raise InputError(f"{str(record)!r} describes another world; choose another folder, or delete this one to render anew")
-        return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{str(out)!r} is not an empty folder and holds no world.json; choose another folder")
-    out.mkdir(parents=True, exist_ok=True)
-    with atomic_write(record, "w") as file:
-        file.write(spec.to_json())
+    found = claim_folder(out, json.loads(spec.to_json()), name="world.json")
+    # Compared as text: the order of the conditions decides which run is which.
+    if found is not None and json.dumps(found, indent=1) != spec.to_json():
+        record = str(out / "world.json")
+        raise InputError(f"{record!r} describes another world; choose another folder, or delete this one to render anew")
 
 
 def city_works(spec: WorldSpec) -> Iterator[CityWork]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 from whence.errors import BadOption, UnknownName
+from whence.records import fill
 from whence.worlds.capture import CaptureOptions
 
 FORMAT = 1
@@ -50,15 +51,11 @@ class WorldSpec:
 
     @classmethod
     def from_json(cls, text: str) -> WorldSpec:
-        """The record that `to_json` wrote."""
+        """The record that `to_json` wrote. Raises `BadOption` and `UnknownName`."""
         values = json.loads(text)
         if values.pop("format", None) != FORMAT:
             raise BadOption("the world was rendered by a version with another renderer; render it into a new folder")
-        values["cities"] = tuple(CitySize(**city) for city in values["cities"])
-        capture = values["capture"]
-        lists = {name: tuple(value) for name, value in capture.items() if isinstance(value, list)}
-        values["capture"] = CaptureOptions(**{**capture, **lists})
-        return cls(**{**values, "truth": tuple(values["truth"])})
+        return fill(cls, values, what="field of a world")
 
 
 def _city_preset() -> tuple[CitySize, ...]:

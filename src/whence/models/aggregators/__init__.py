@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from whence.cards import Entry
-from whence.errors import BadOption, UnknownName
+from whence.errors import BadOption, InputError, UnknownName
 from whence.models.aggregators.pools import Aggregator, LinearHead
+from whence.records import check
 from whence.registry import KINDS, get_entry
 from whence.settings import NO_OPTIONS
 
@@ -59,34 +60,27 @@ def make_aggregator(name: str, channels: int, *, options: Mapping[str, Any] = NO
     Options are the keyword arguments of its class; `fc_dim` puts a linear layer to so many dimensions and unit length after any.
     """
     factory = get_entry("aggregator", name).load()
-    known = {
-        option: kind
-        for option, kind in get_type_hints(factory.__init__ if inspect.isclass(factory) else factory).items()
-        if option not in ("channels", "return")
-    } | {"fc_dim": int}
-    for option, value in options.items():
-        if option not in known:
-            raise UnknownName(f"option of {name}", option, known)
-        _check_type(f"{option} of {name}", value, known[option])
-    own = {option: tuple(value) if isinstance(value, list) else value for option, value in options.items() if option != "fc_dim"}
-    made: Aggregator = factory(channels, **own)
-    return LinearHead(made, options["fc_dim"]) if "fc_dim" in options else made
+    hints = get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
+    _, *own = inspect.signature(factory).parameters
+    known = {option: hints.get(option, Any) for option in own} | {"fc_dim": int}
+    if unknown := [option for option in options if option not in known]:
+        raise UnknownName(f"option of {name}", unknown[0], known)
+    chosen = {option: _checked(f"{option} of {name}", value, known[option]) for option, value in options.items()}
+    fc_dim = chosen.pop("fc_dim", None)
+    made: Aggregator = factory(channels, **chosen)
+    return made if fc_dim is None else LinearHead(made, fc_dim)
 
 
-def _check_type(what: str, value: Any, kind: Any) -> None:
-    """Raises `BadOption` unless the value is of the kind: a count, a number, one of some words, or a tuple of counts."""
-    if get_origin(kind) is Literal:
-        if value not in get_args(kind):
-            raise BadOption(f"{what} is one of {', '.join(map(repr, get_args(kind)))}, not {value!r}")
-    elif get_origin(kind) is tuple:
-        if not isinstance(value, tuple | list) or len(value) != len(get_args(kind)):
-            raise BadOption(f"{what} is {len(get_args(kind))} counts, not {value!r}")
-        for part in value:
-            _check_type(what, part, int)
-    elif kind is int:
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise BadOption(f"{what} is a count of at least 1, not {value!r}")
-        if value > (most := MOST_PARTS if what.startswith(_PARTS) else MOST):
-            raise BadOption(f"{what} is at most {most:,}, not {value!r}")
-    elif not isinstance(value, int | float) or isinstance(value, bool):
-        raise BadOption(f"{what} is a number, not {value!r}")
+def _checked(what: str, value: Any, kind: Any) -> Any:
+    """The value of an option. Raises `BadOption` where it is of another kind, or a count that nothing can have."""
+    kinds = get_args(kind) or (kind,)
+    wanted = "" if {*kinds} != {int} else f"; it is {'a count' if kind is int else f'{len(kinds)} counts'} of at least 1"
+    try:
+        value = check(kind, value, what)
+    except InputError as error:
+        raise BadOption(f"{error}{wanted}") from None
+    most = MOST_PARTS if what.startswith(_PARTS) else MOST
+    for count in (value if isinstance(value, tuple) else (value,)) if wanted else ():
+        if not 1 <= count <= most:
+            raise BadOption(f"{what} is a count of at least 1 and at most {most:,}, not {count}")
+    return value

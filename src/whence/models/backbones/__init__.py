@@ -79,7 +79,9 @@ def make_backbone(
         )
     if name not in KINDS["backbone"]:
         raise UnknownName("backbone", name, KINDS["backbone"])
-    made: Backbone = build("backbone", name)
+    usual = {"num_blocks": None, "has_final_norm": True, "facet": None, "takes_any_size": False}
+    given = {"num_blocks": num_blocks, "has_final_norm": has_final_norm, "facet": facet, "takes_any_size": takes_any_size}
+    made: Backbone = build("backbone", name, options={option: given[option] for option in given if given[option] != usual[option]})
     return made
 
 

@@ -7,11 +7,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from whence.cards import ModelCard, Origin, Preprocessing
-from whence.errors import BadOption, UnreadableWeights
+from whence.cards import ModelCard, Preprocessing
+from whence.errors import BadOption, InputError, UnreadableWeights
+from whence.records import fill
 
 CARD_FIELD = "whence_card"
 """Where the header of a safetensors file keeps the card."""
@@ -29,15 +28,10 @@ def card_to_text(card: ModelCard) -> str:
 def card_from_text(text: str) -> ModelCard:
     """The card that `card_to_text` wrote. Raises `BadOption` where it is none, or has fields this version does not know."""
     try:
-        record = dict(json.loads(text))
-        steps = {name: tuple(value) if isinstance(value, list) else value for name, value in record["preprocessing"].items()}
-        record["preprocessing"] = _made(Preprocessing, steps)
-        for name in ("origins", "backbone_origins"):
-            record[name] = tuple(_made(Origin, origin) for origin in record.get(name, ()))
-        card: ModelCard = _made(ModelCard, record)
+        card = fill(ModelCard, json.loads(text), what="field of a card")
         _check_sizes(card.preprocessing)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise BadOption(f"no card of a model ({type(error).__name__}: {error})") from None
+    except (ValueError, RecursionError, InputError) as error:
+        raise BadOption(f"no card of a model ({error})") from None
     return card
 
 
@@ -66,37 +60,6 @@ def read_header(path: str | Path) -> Mapping[str, str]:
         raise UnreadableWeights(path, error.strerror or str(error)) from None
     except (ValueError, AttributeError, RecursionError):
         raise UnreadableWeights(path, "it is no safetensors file") from None
-
-
-def _made(kind: type, record: Mapping[str, Any]) -> Any:
-    """The record as a dataclass, every field of the type that the class declares. Raises `ValueError`."""
-    hints = get_type_hints(kind)
-    if unknown := set(record) - set(hints):
-        raise ValueError(f"unknown fields {', '.join(sorted(unknown))}")
-    for name, value in record.items():
-        if not _is_a(value, hints[name]):
-            raise ValueError(f"{name} is {value!r:.40}, which is of another kind than it should be")
-    return kind(**record)
-
-
-def _is_a(value: object, hint: Any) -> bool:
-    """Whether a value read from JSON is of the type that a hint names."""
-    origin, parts = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        return value in parts
-    if origin in (Union, UnionType):
-        return any(_is_a(value, part) for part in parts)
-    if origin is tuple and parts[-1] is not Ellipsis:
-        return isinstance(value, tuple) and len(value) == len(parts) and all(map(_is_a, value, parts))
-    if origin is tuple:
-        return isinstance(value, tuple) and all(_is_a(one, parts[0]) for one in value)
-    if origin is not None:
-        return isinstance(value, Mapping)
-    if hint is NoneType:
-        return value is None
-    if hint in (int, float):
-        return isinstance(value, int | hint) and not isinstance(value, bool)
-    return isinstance(value, hint)
 
 
 def _check_sizes(steps: Preprocessing) -> None:

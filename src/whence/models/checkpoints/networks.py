@@ -9,6 +9,7 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import get_type_hints
 
 import torch
 from safetensors.torch import save
@@ -23,6 +24,7 @@ from whence.models.checkpoints.files import WeightFile, read_weights
 from whence.models.checkpoints.http import sha256_of
 from whence.models.checkpoints.keys import Translator
 from whence.models.networks import Network
+from whence.records import check
 from whence.runtime import atomic_write
 
 Shapes = Mapping[str, Tensor]
@@ -40,10 +42,12 @@ def make_network(card: ModelCard) -> Network:
 
 def _check_backbone_options(card: ModelCard) -> None:
     """Raises `BadOption` for options that no backbone has: a card may have come with a file."""
-    kinds = {"num_blocks": int, "has_final_norm": bool, "facet": str, "takes_any_size": bool}
+    kinds = {name: kind for name, kind in get_type_hints(make_backbone).items() if name not in ("name", "return")}
     for name, value in card.backbone_options.items():
-        if name not in kinds or type(value) is not kinds[name]:
-            raise BadOption(f"{card.name} asks for {name}={value!r:.40}; backbones have the options {', '.join(kinds)}")
+        try:
+            check(kinds[name], value, name)
+        except (KeyError, InputError):
+            raise BadOption(f"{card.name} asks for {name}={value!r:.40}; backbones have the options {', '.join(kinds)}") from None
 
 
 def load_weights(files: str | Path | Sequence[str | Path], target: ModelCard | Network) -> Network:

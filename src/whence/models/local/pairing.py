@@ -6,9 +6,8 @@ together. Points are pixels of the image that was prepared.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,9 +18,9 @@ from whence.errors import BadOption, MissingExtra
 from whence.models.checkpoints.files import weights_digest
 from whence.models.local.networks import MIN_SIDE_PX, as_pixels, fill_part, open_extractor
 from whence.models.local.sift import Extractor, LocalDescriptors, RootSift, to_grey
-from whence.types import PointPairs
+from whence.runtime import in_chunks
+from whence.types import Arrays, PointPairs
 
-Arrays = Mapping[str, np.ndarray]
 T = TypeVar("T")
 CHUNK = 4
 """Candidates taken together."""
@@ -50,7 +49,7 @@ class LightGluePairing:
     def match(self, query: Arrays, candidates: Iterable[Arrays | None]) -> Iterator[PointPairs | None]:
         """One record per candidate, in order, some at a time."""
         asked = LocalDescriptors.from_arrays(query)
-        for chunk in _in_chunks(candidates):
+        for chunk in in_chunks(candidates, CHUNK):
             others = [None if arrays is None else LocalDescriptors.from_arrays(arrays) for arrays in chunk]
             yield from _by_kind(others, lambda one: len(one.keypoints), lambda same: self._pair(asked, same))
 
@@ -107,7 +106,7 @@ class DensePairing:
 
     def match(self, query: Arrays, candidates: Iterable[Arrays | None]) -> Iterator[PointPairs | None]:
         """One record per candidate, in order, some at a time."""
-        for chunk in _in_chunks(candidates):
+        for chunk in in_chunks(candidates, CHUNK):
             images = [None if arrays is None else arrays["grey"] for arrays in chunk]
             yield from _by_kind(images, lambda image: image.shape, lambda same: self._pair(query["grey"], same))
 
@@ -226,12 +225,6 @@ def _is_on(points: np.ndarray, size_px: tuple[int, int]) -> np.ndarray:
 def _none(size0_px: tuple[int, int], size1_px: tuple[int, int], counts: tuple[int, int]) -> PointPairs:
     nothing = np.zeros((0, 2))
     return PointPairs(nothing, nothing, size0_px, size1_px, counts, np.zeros(0))
-
-
-def _in_chunks(items: Iterable[Arrays | None]) -> Iterator[list[Arrays | None]]:
-    iterator = iter(items)
-    while chunk := list(islice(iterator, CHUNK)):
-        yield chunk
 
 
 def _by_kind(

@@ -181,6 +181,11 @@ class DenseRootSift:
     step_px: int = 8
     sizes_px: tuple[int, ...] = (16, 24, 32, 48)
 
+    @property
+    def key(self) -> str:
+        """The settings as text."""
+        return f"dense-rootsift-{self.step_px}-{'-'.join(map(str, self.sizes_px))}"
+
     def extract(self, image: np.ndarray) -> LocalDescriptors:
         """Descriptors at every grid point whose keypoint lies inside the uint8 image (H, W, 3) or (H, W)."""
         grey = to_grey(image)

@@ -11,8 +11,7 @@ Each photo passes the backbone once, when it is prepared. A pair then costs the 
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,12 +32,12 @@ from whence.models.warp.model import GeoWarp, Quads, Regressor, cell_similaritie
 from whence.models.warp.readouts import DenseMap, Storage, as_tensor, cells_of_images, cells_of_maps, dense_maps
 from whence.models.zoo import named_network
 from whence.registry import get_card
-from whence.types import PairEvidence
+from whence.runtime import in_chunks
+from whence.types import Arrays, PairEvidence
 
 Readout = Literal["exact", "half", "features", "hybrid"]
 Computing = Literal["float32", "bfloat16"]
 Sides = Literal["both", "query", "none"]
-Arrays = Mapping[str, np.ndarray]
 T = TypeVar("T")
 
 CHUNK = 8
@@ -126,7 +125,7 @@ class GeoWarpScorer:
         if self.options.readout == "hybrid":
             yield from self._score_hybrid(asked, list(candidates))
             return
-        for chunk in _in_chunks(candidates):
+        for chunk in in_chunks(candidates, CHUNK):
             yield from self._score_chunk(asked, chunk)
 
     def compare(self, image0: np.ndarray, image1: np.ndarray) -> WarpedPair:
@@ -148,11 +147,11 @@ class GeoWarpScorer:
         return (None if arrays is None else PairEvidence(next(values), num_inliers=None) for arrays in chunk)
 
     def _score_hybrid(self, asked: _Prepared, candidates: Sequence[Arrays | None]) -> Iterator[PairEvidence | None]:
-        found = [one for chunk in _in_chunks(candidates) for one in self._score_chunk(asked, chunk)]
+        found = [one for chunk in in_chunks(candidates, CHUNK) for one in self._score_chunk(asked, chunk)]
         readable = [i for i, one in enumerate(found) if one is not None]
         best = sorted(readable, key=lambda i: -_similarity(found[i]))[: self.options.num_exact]
         head_start = 2.0 * self.model.grid[0] * self.model.grid[1]
-        for rows in _in_chunks(best):
+        for rows in in_chunks(best, CHUNK):
             for i, one in zip(rows, self._score_chunk(asked, [candidates[i] for i in rows], exact=True), strict=True):
                 found[i] = PairEvidence(_similarity(one) + head_start, num_inliers=None)
         yield from found
@@ -252,9 +251,3 @@ def open_geowarp(
 
 def _similarity(evidence: PairEvidence | None) -> float:
     return -np.inf if evidence is None else evidence.similarity
-
-
-def _in_chunks(items: Iterable[T]) -> Iterator[list[T]]:
-    iterator = iter(items)
-    while chunk := list(itertools.islice(iterator, CHUNK)):
-        yield chunk
