@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 
-EXIT_STOPPED = 130
+from whence.errors import EXIT_STOPPED
 
 
 def main() -> None:
