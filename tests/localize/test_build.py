@@ -211,7 +211,7 @@ def test_kept_local_descriptors(place: Path) -> None:
         arrays = store.read_cache(f"{store.card_id}.local", contents[4])
         assert arrays is not None
         kept = LocalDescriptors.from_arrays(arrays)
-        fresh = localizer.model.descriptor.extractor.extract(localizer.model.read(photos.file(4)))
+        fresh = localizer.model.descriptor.local.extract(localizer.model.read(photos.file(4)))
         assert np.array_equal(kept.keypoints, fresh.keypoints)
         assert np.abs(kept.descriptors - fresh.descriptors).max() < 0.01
 

@@ -35,8 +35,9 @@ from whence.matching.geometry import (
     scaling,
 )
 from whence.models.local.sift import Extractor, LocalDescriptors, Orb, RootSift
+from whence.parts import Matcher
 from whence.registry import build, get_card
-from whence.types import Match, Matcher, PointPairs
+from whence.types import Match, PointPairs
 
 Source = str | Path | bytes | np.ndarray
 Arrays = Mapping[str, np.ndarray]

@@ -17,8 +17,9 @@ from whence.matching.geometry import GeometryMethod, GeometryModel, GeometrySett
 from whence.matching.matchers import Arrays, MutualNearest, smaller_coverage
 from whence.matching.spatial import LevelPoints, SpatialScore, levels_score, rapid_score
 from whence.models.local.sift import Extractor, LocalDescriptors
+from whence.parts import Matcher
 from whence.registry import build
-from whence.types import Matcher, PairEvidence, PointPairs
+from whence.types import PairEvidence, PointPairs
 
 Spatial = Literal["ransac", "rapid"]
 SPATIAL_SIDE_PX = 640

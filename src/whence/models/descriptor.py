@@ -15,20 +15,15 @@ from whence.data.images import load_image, load_resized
 from whence.errors import BadOption, MissingExtra, UnreadableImage
 from whence.models.asking import QueryViews, exact
 from whence.models.pca import PCA_OPTIONS, Reduced
-from whence.models.vlad import Vlad
+from whence.parts import Descriptor
 from whence.registry import build, get_card
 from whence.runtime import map_threads
-from whence.types import Descriptor
 
 Source = str | Path | bytes | np.ndarray
 """A photo file, its bytes, or pixels: uint8 (H, W, 3) RGB."""
 
 NETWORK_OPTIONS = ("engine", "onnx", "onnx_hash", "upstream_order", "crop")
 """Options that every network has beside its own, see `whence.models.network_descriptor.NetworkDescriptor.configure`."""
-BATCH_SIZE = 8
-"""Photos described together by models that do not say how many they like."""
-NUM_SAMPLE_PHOTOS = 500
-"""Photos a fitted descriptor looks at when it is fitted on a database."""
 
 
 class Described(NamedTuple):
@@ -60,13 +55,12 @@ class DescriptorModel:
     @property
     def options(self) -> dict[str, Any]:
         """The options in force, for a database to remember: those given, and what a network chose by itself."""
-        return {**self._options, **getattr(self.descriptor, "settings", {})}
+        return {**self._options, **self.descriptor.settings}
 
     @property
     def preprocessing(self) -> Preprocessing:
         """What happens to a photo before the descriptor gets its pixels: as the card says, unless the options say otherwise."""
-        reading: Preprocessing = getattr(self.descriptor, "reading", self.card.preprocessing)
-        return reading
+        return self.descriptor.reading or self.card.preprocessing
 
     @property
     def name(self) -> str:
@@ -83,12 +77,12 @@ class DescriptorModel:
     @property
     def batch_size(self) -> int:
         """Photos described together."""
-        return getattr(self.descriptor, "batch_size", BATCH_SIZE)
+        return self.descriptor.batch_size
 
     @property
     def min_photos_to_fit(self) -> int:
         """Photos below which fitting makes no sense and the packaged state is used; 0 for models that are not fitted."""
-        return self.descriptor.min_photos() if hasattr(self.descriptor, "min_photos") else 0
+        return self.descriptor.min_photos
 
     def read(self, source: Source) -> np.ndarray:
         """The photo as the model sees it: uint8 (H, W, 3), upright, resized as the card says.
@@ -96,7 +90,7 @@ class DescriptorModel:
         Raises `UnreadableImage`, also for a photo too small for the network: it costs only itself, as a broken one does.
         """
         image = read_as(source, self.preprocessing)
-        least = getattr(self.descriptor, "least_side_px", 1)
+        least = self.descriptor.least_side_px
         if min(image.shape[:2]) < least and self.preprocessing == self.card.preprocessing:
             height, width = image.shape[:2]
             name = source if isinstance(source, str | Path) else "photo"
@@ -106,12 +100,10 @@ class DescriptorModel:
     def fit(self, sources: Iterable[Source], *, seed: int = 0) -> None:
         """Fit on these photos, read one by one; unreadable ones are passed over. Models that need no fitting do nothing."""
         readable = (image for image in map_threads(self._read_or_error, sources) if isinstance(image, np.ndarray))
-        self.descriptor.fit(readable, seed=seed)  # type: ignore[arg-type]
+        self.descriptor.fit(readable, seed=seed)
 
     def load_packaged(self) -> None:
         """Use the state that comes with Whence instead of fitting. Raises `BadOption` where there is none."""
-        if not hasattr(self.descriptor, "load_packaged"):
-            raise BadOption(f"{self.name} has no packaged state")
         self.descriptor.load_packaged()
 
     def prepare(self, sources: Sequence[Source], *, seed: int = 0) -> str:
@@ -124,7 +116,7 @@ class DescriptorModel:
         if len(sources) < self.min_photos_to_fit:
             self.load_packaged()
             return "packaged"
-        num_sampled = max(getattr(self.descriptor, "num_sample_photos", NUM_SAMPLE_PHOTOS), self.min_photos_to_fit)
+        num_sampled = max(self.descriptor.num_sample_photos, self.min_photos_to_fit)
         chosen = np.linspace(0, len(sources) - 1, min(num_sampled, len(sources))).round().astype(int)
         self.fit((sources[i] for i in chosen), seed=seed)
         return "fitted"
@@ -146,7 +138,7 @@ class DescriptorModel:
         `keep_local` hands out the local descriptors too; raises `BadOption` for models that have none. `views` looks at the
         photos as a query mode says instead of as the card says.
         """
-        if keep_local and (views is not None or not isinstance(self.descriptor, Vlad)):
+        if keep_local and (views is not None or self.descriptor.local is None):
             raise BadOption(f"{self.name} has no local descriptors to keep" + (" in a query mode" if views else ""))
         if views is not None and views.mode != "hard_resize" and self.preprocessing != self.card.preprocessing:
             raise BadOption(f"upstream_order and crop go with the query mode hard_resize, not {views.mode}")
@@ -163,9 +155,9 @@ class DescriptorModel:
         self, photos: list[tuple[np.ndarray, ...] | UnreadableImage], *, keep_local: bool, is_merged: bool
     ) -> Iterator[Described | UnreadableImage]:
         readable = [image for views in photos if isinstance(views, tuple) for image in views]
-        if keep_local and isinstance(self.descriptor, Vlad):
-            vlad = self.descriptor
-            found = iter([Described(vlad.pool(one), one.to_arrays()) for one in map_threads(vlad.extractor.extract, readable)])
+        if keep_local and (extractor := self.descriptor.local) is not None:
+            pool = self.descriptor.pool
+            found = iter([Described(pool(one), one.to_arrays()) for one in map_threads(extractor.extract, readable)])
             yield from (views if isinstance(views, UnreadableImage) else next(found) for views in photos)
             return
         rows = self.descriptor.describe(readable)
@@ -228,10 +220,11 @@ def load_model(name: str, *, options: Mapping[str, Any] | None = None) -> Descri
     own = {key: value for key, value in options.items() if key not in of_network}
     reduction = {key: own.pop(key) for key in PCA_OPTIONS if key in own} if card.backbone else {}
     descriptor = build("model", name, options=own)
-    if hasattr(descriptor, "configure"):
-        descriptor.configure(card.preprocessing, **of_network)
-    elif of_network:
+    if not isinstance(descriptor, Descriptor):
+        raise BadOption(f"model {name} is made as a {type(descriptor).__name__}; let its class derive from whence.parts.Descriptor")
+    if of_network and descriptor.network is None:
         raise BadOption(f"model {name} has no option {next(iter(of_network))!r}, which is for networks")
+    descriptor.configure(card.preprocessing, **of_network)
     if reduction:
         descriptor = _reduced(descriptor, reduction)
     return DescriptorModel(card, descriptor, options={**own, **reduction})
