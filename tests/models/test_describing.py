@@ -114,10 +114,10 @@ def test_five_crops_are_the_mean_of_their_descriptors() -> None:
     (found,) = model.describe_each([image], views=QueryViews("five_crops"))
     assert isinstance(found, Described)
     assert np.allclose(found.descriptor, expected.mean(axis=0), atol=1e-4)
-    assert found.crops is None
+    assert len(found.question.rows) == 1
     assert np.linalg.norm(found.descriptor) < 1
     (found,) = model.describe_each([image], views=QueryViews("nearest_crop"))
-    assert np.allclose(found.crops, expected, atol=1e-3)
+    assert np.allclose(found.question.rows, expected, atol=1e-3)
     (found,) = model.describe_each([image], views=QueryViews("single_query", (75, 75)))
     assert np.allclose(
         found.descriptor,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from conftest import write_photo
+from descriptor_samples import CARD, NAME, MeanColours
 from network_samples import images, make_network
 from whence import registry
 from whence.cards import Entry, ModelCard, Preprocessing
@@ -20,23 +21,6 @@ from whence.models.pca import Reduced
 from whence.models.vlad import Vlad, rootsift_vlad
 from whence.parts import Descriptor
 from whence.settings import BuildOptions
-
-NAME = "mean-colours"
-CARD = ModelCard(NAME, "mean colours of a grid", 48, Preprocessing(long_side_px=64), "MIT")
-
-
-class MeanColours(Descriptor):
-    """Mean colours of 4 x 4 cells."""
-
-    dim = 48
-
-    def describe(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        rows = []
-        for image in images:
-            cells = [part.mean(axis=(0, 1)) for band in np.array_split(image, 4) for part in np.array_split(band, 4, axis=1)]
-            rows.append(np.concatenate(cells) - image.mean())
-        found = np.array(rows, np.float32).reshape(-1, self.dim)
-        return np.asarray(found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9), np.float32)
 
 
 class Shifted(MeanColours):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,15 +12,12 @@ import numpy as np
 
 from whence.cards import ModelCard, Preprocessing
 from whence.data.images import load_image, load_resized
-from whence.errors import BadOption, MissingExtra, UnreadableImage
-from whence.models.asking import QueryViews, exact
+from whence.errors import BadOption, MissingExtra, NotFitted, UnreadableImage
+from whence.models.asking import QueryViews, Question, Source, Views
 from whence.models.pca import PCA_OPTIONS, Reduced
 from whence.parts import Descriptor
 from whence.registry import build, get_card
 from whence.runtime import map_threads
-
-Source = str | Path | bytes | np.ndarray
-"""A photo file, its bytes, or pixels: uint8 (H, W, 3) RGB."""
 
 NETWORK_OPTIONS = ("engine", "onnx", "onnx_hash", "upstream_order", "crop")
 """Options that every network has beside its own, see `whence.models.network_descriptor.NetworkDescriptor.configure`."""
@@ -31,8 +28,13 @@ class Described(NamedTuple):
 
     descriptor: np.ndarray
     local: dict[str, np.ndarray] | None = None
-    crops: np.ndarray | None = None
-    """(C, D): one descriptor per crop, where each is searched for by itself; `descriptor` is then their mean."""
+    asked: Question | None = None
+    """What a query asks with, where it is looked at in a mode; `descriptor` is then the mean."""
+
+    @property
+    def question(self) -> Question:
+        """What the photo asks with as a query."""
+        return self.asked or Question(self.descriptor[None])
 
 
 class DescriptorModel:
@@ -70,6 +72,24 @@ class DescriptorModel:
     def dim(self) -> int:
         return self.descriptor.dim
 
+    @cached_property
+    def query_model(self) -> DescriptorModel:
+        """What describes queries: the model itself, unless its card names another one whose descriptors are compared with its own.
+
+        Raises `UnknownName`, `BadOption` where that one has other dimensions, and `NotFitted` where it would have to be fitted.
+        """
+        if self.card.query_model in ("", self.name):
+            return self
+        model = load_model(self.card.query_model)
+        if model.dim != self.dim:
+            what = f"{model.name} describes queries with {model.dim} dimensions and {self.name} photos with {self.dim}"
+            raise BadOption(f"{what}; its card must name a query_model of the same dimensions, and a PCA fits neither alone")
+        if not model.is_fitted:
+            raise NotFitted(
+                f"{model.name}, which describes queries for {self.name}, is fitted on photos; name one that comes as it is"
+            )
+        return model
+
     @property
     def is_fitted(self) -> bool:
         return self.descriptor.is_fitted
@@ -89,7 +109,9 @@ class DescriptorModel:
 
         Raises `UnreadableImage`, also for a photo too small for the network: it costs only itself, as a broken one does.
         """
-        image = read_as(source, self.preprocessing)
+        return self._with_size(read_as(source, self.preprocessing), source)
+
+    def _with_size(self, image: np.ndarray, source: Source) -> np.ndarray:
         least = self.descriptor.least_side_px
         if min(image.shape[:2]) < least and self.preprocessing == self.card.preprocessing:
             height, width = image.shape[:2]
@@ -143,41 +165,42 @@ class DescriptorModel:
         if views is not None and views.mode != "hard_resize" and self.preprocessing != self.card.preprocessing:
             raise BadOption(f"upstream_order and crop go with the query mode hard_resize, not {views.mode}")
         read = self._read_or_error if views is None else partial(self._views_or_error, views=views)
-        photos: list[tuple[np.ndarray, ...] | UnreadableImage] = []
+        photos: list[Views | UnreadableImage] = []
         for photo in map_threads(read, sources):
             photos.append((photo,) if isinstance(photo, np.ndarray) else photo)
             if len(photos) == self.batch_size:
-                yield from self._describe_batch(photos, keep_local=keep_local, is_merged=views is not None and views.is_merged)
+                yield from self._describe_batch(photos, keep_local=keep_local, views=views)
                 photos = []
-        yield from self._describe_batch(photos, keep_local=keep_local, is_merged=views is not None and views.is_merged)
+        yield from self._describe_batch(photos, keep_local=keep_local, views=views)
 
     def _describe_batch(
-        self, photos: list[tuple[np.ndarray, ...] | UnreadableImage], *, keep_local: bool, is_merged: bool
+        self, photos: list[Views | UnreadableImage], *, keep_local: bool, views: QueryViews | None
     ) -> Iterator[Described | UnreadableImage]:
-        readable = [image for views in photos if isinstance(views, tuple) for image in views]
+        readable = [image for photo in photos if isinstance(photo, tuple) for image in photo]
         if keep_local and (extractor := self.descriptor.local) is not None:
             pool = self.descriptor.pool
             found = iter([Described(pool(one), one.to_arrays()) for one in map_threads(extractor.extract, readable)])
-            yield from (views if isinstance(views, UnreadableImage) else next(found) for views in photos)
+            yield from (photo if isinstance(photo, UnreadableImage) else next(found) for photo in photos)
             return
         rows = self.descriptor.describe(readable)
         first = 0
-        for views in photos:
-            if isinstance(views, UnreadableImage):
-                yield views
+        for photo in photos:
+            if isinstance(photo, UnreadableImage):
+                yield photo
                 continue
-            crops = rows[first : first + len(views)]
-            first += len(views)
-            # The mean is not brought to unit length again: its similarity is then the mean of the crops' own.
-            yield Described(crops[0] if len(crops) == 1 else crops.mean(axis=0), crops=crops if is_merged else None)
+            of_photo = rows[first : first + len(photo)]
+            first += len(photo)
+            if views is None:
+                yield Described(of_photo[0])
+            else:
+                question = views.question(of_photo)
+                yield Described(question.descriptor, asked=question)
 
-    def _views_or_error(self, source: Source, *, views: QueryViews) -> tuple[np.ndarray, ...] | UnreadableImage:
+    def _views_or_error(self, source: Source, *, views: QueryViews) -> Views | UnreadableImage:
         try:
-            if views.mode == "hard_resize" and views.size_px is None:
+            if views.is_plain:
                 return (self.read(source),)
-            steps = self.card.preprocessing
-            cut = views.cut(read_as(source, views.reading(steps)), steps)
-            return tuple(read_as(view, exact(steps, views.size(steps))) for view in cut) if views.mode == "panorama" else cut
+            return tuple(self._with_size(view, source) for view in views.views(source, self.card.preprocessing, read_as))
         except UnreadableImage as error:
             return error
 
