@@ -37,9 +37,10 @@ from whence.models.preprocessing import normalise
 from whence.models.warp.geometry import warp
 from whence.models.warp.model import GeoWarp, cell_similarities
 from whence.models.warp.scorer import GeoWarpScorer, WarpOptions
+from whence.parts import PairScorer
 from whence.registry import get_card
 from whence.runtime import set_threads
-from whence.types import Candidate, PairScorer, Photo
+from whence.types import Candidate, Photo
 from whence.worlds.capture import CaptureOptions
 from whence.worlds.city import WorldOptions, render_world
 from whence.worlds.presets import CitySize

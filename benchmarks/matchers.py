@@ -28,9 +28,9 @@ from whence.errors import MissingExtra, MissingWeights
 from whence.evaluation.metrics import wilson_interval
 from whence.matching.geometry import GeometryMethod
 from whence.matching.matchers import MatchOptions, match_images
+from whence.parts import Matcher
 from whence.registry import MATCHERS, build
 from whence.runtime import set_threads
-from whence.types import Matcher
 
 LIMITS_PX = (3.0, 5.0)
 

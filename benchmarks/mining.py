@@ -22,8 +22,8 @@ from whence.evaluation.cost import PeakMemory
 from whence.lists import NeighborLists
 from whence.runtime import set_threads
 from whence.training.branches.mining import Miner
-from whence.training.options.tuples import MiningOptions
 from whence.training.branches.tuples import TupleSet
+from whence.training.options.tuples import MiningOptions
 
 DIM = 512
 NUM_QUERIES = 1000

@@ -17,9 +17,9 @@ import numpy as np
 from side_by_side import compare, options, save
 
 from whence.evaluation.cost import PeakMemory
+from whence.lists import group_rows
 from whence.runtime import set_threads
 from whence.training.branches.cells import CellOptions, make_cells
-from whence.lists import group_rows
 
 OPTIONS = CellOptions()
 MIN_VIEWS = 4

@@ -24,11 +24,12 @@ from side_by_side import options as benchmark_options
 from whence.runtime import set_threads
 from whence.worlds.camera import plane_homography
 from whence.worlds.capture import CaptureOptions, shot_camera
-from whence.worlds.city import WorldOptions, city_works, make_spec, render_world
+from whence.worlds.city import WorldOptions, make_spec, render_world
 from whence.worlds.photographer import Photographer
 from whence.worlds.presets import CitySize
 from whence.worlds.raster import PatchInfo, Raster, Texture
 from whence.worlds.scene import FAR_M, Scene
+from whence.worlds.shards import city_works
 
 
 def cpu_of_world(options: WorldOptions, *, seed: int) -> tuple[float, int]:
@@ -172,6 +173,7 @@ def full(folder: Path) -> dict[str, float]:
     for count in (600, 2400, 12000):
         body = f"""
 from whence.worlds.city import *
+from whence.worlds.shards import *
 options = WorldOptions(cities=(CitySize("city00", "", {count}, 0, 0),))
 work = next(city_works(make_spec("small", seed=1, layout="folders", options=options)))
 photographer = Photographer(work.plan, work.shots.runs, options=work.capture, px_per_m=32, cache_bytes=150_000_000)

@@ -20,9 +20,10 @@ from side_by_side import options as benchmark_options
 from whence.geo import heading_difference_deg
 from whence.models.descriptor import load_model
 from whence.worlds.capture import CaptureOptions, shot_camera
-from whence.worlds.city import WorldOptions, city_works, render_world
+from whence.worlds.city import WorldOptions, render_world
 from whence.worlds.photographer import Photographer
 from whence.worlds.presets import CitySize, WorldSpec
+from whence.worlds.shards import city_works
 from whence.worlds.views import visible_fronts
 
 NS, RADII_M = (1, 5, 10, 20), (10, 25, 50)

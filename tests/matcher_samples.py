@@ -7,7 +7,8 @@ import numpy as np
 
 from conftest import draw_place, view_of
 from whence.matching.matchers import MatchOptions, match_images
-from whence.types import Match, Matcher, PairScorer
+from whence.parts import Matcher, PairScorer
+from whence.types import Match
 
 SIZE0, SIZE1 = (471, 313), (339, 257)
 """Width and height, divisible by nothing on purpose."""

@@ -8,7 +8,7 @@ import signal
 import sys
 import warnings
 
-EXIT_STOPPED = 130
+from whence.errors import EXIT_STOPPED
 
 
 def main() -> None:

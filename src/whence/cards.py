@@ -101,6 +101,8 @@ class ModelCard:
     """What was measured with these very weights, and how, for models of the project's own."""
     limits: str = ""
     """What it is not for."""
+    query_model: str = ""
+    """The model that describes queries, where it is another than the one of the database's photos; of the same dimensions."""
 
     @property
     def card_id(self) -> str:

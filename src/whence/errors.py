@@ -40,6 +40,8 @@ from pathlib import Path
 
 DISTRIBUTION = "whence-vpr"
 """What the package index and installers call the package; it is imported, and the command is called, `whence`."""
+EXIT_STOPPED = 130
+"""Exit code of a command that the user stopped."""
 
 
 class WhenceError(Exception):

@@ -1,4 +1,4 @@
-"""The records that travel between the rooms, and the protocols of the parts.
+"""The records that travel between the rooms.
 
 Records are frozen and small. Large collections are columns (`whence.data.photos.Photos`) and matrices, not lists of these.
 Nothing here computes; formulas on coordinates live in `whence.geo`.
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -335,60 +335,3 @@ class Neighbors(NamedTuple):
     """(Q, K) int64."""
     similarities: np.ndarray
     """(Q, K) float32; larger is better."""
-
-
-@runtime_checkable
-class Descriptor(Protocol):
-    """What turns images into global descriptors."""
-
-    @property
-    def dim(self) -> int: ...
-
-    @property
-    def is_fitted(self) -> bool: ...
-
-    def fit(self, images: Sequence[np.ndarray], *, seed: int) -> None: ...
-
-    def describe(self, images: Sequence[np.ndarray]) -> np.ndarray: ...
-
-    def state(self) -> dict[str, np.ndarray]: ...
-
-    def load_state(self, state: Mapping[str, np.ndarray]) -> None: ...
-
-
-@runtime_checkable
-class Matcher(Protocol):
-    """What finds points of two images that belong together.
-
-    `prepare` does once per image what can be done alone; its arrays may be kept. `match` gives one record per candidate, in order,
-    taking candidates from any iterable, some at a time; where one is None the record is None. `key` names all settings, before the
-    first slash those that the kept arrays depend on.
-    """
-
-    @property
-    def key(self) -> str: ...
-
-    def prepare(self, image: np.ndarray) -> dict[str, np.ndarray]: ...
-
-    def match(
-        self, query: Mapping[str, np.ndarray], candidates: Iterable[Mapping[str, np.ndarray] | None]
-    ) -> Iterator[PointPairs | None]: ...
-
-
-@runtime_checkable
-class PairScorer(Protocol):
-    """What compares a query with candidates, pair by pair.
-
-    `prepare` does once per image what can be done alone; its arrays may be kept. `score` gives one record per candidate, in order,
-    taking candidates one by one from any iterable; where one is None (its photo cannot be read) the record is None.
-    `key` names all settings that what was calibrated depends on.
-    """
-
-    @property
-    def key(self) -> str: ...
-
-    def prepare(self, image: np.ndarray) -> dict[str, np.ndarray]: ...
-
-    def score(
-        self, query: Mapping[str, np.ndarray], candidates: Iterable[Mapping[str, np.ndarray] | None]
-    ) -> Iterator[PairEvidence | None]: ...

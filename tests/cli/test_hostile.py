@@ -16,6 +16,7 @@ import pytest
 
 from hostile_inputs import MAKERS, hostile_inputs, write_all
 from whence import cli
+from whence.index.audit import problems
 from whence.index.store import Store
 
 Capture = pytest.CaptureFixture[str]
@@ -51,7 +52,7 @@ def test_a_folder_of_them_is_indexed(tmp_path: Path, street: Path, capsys: Captu
     assert all(reason for reason in skipped.values())
     assert report["num_photos"] == sum(one.is_readable for one in inputs) + 3
     with Store.open(tmp_path / "c.whence") as store:
-        assert store.check() == []
+        assert problems(store) == []
         wrong = {"gps 200 degrees.jpg", "gps without letters.jpg", "gps with odd letters.jpg", "@@@@@@@@@@@@@@@.jpg"}
         assert not any(photo.point for photo in store.photos if Path(photo.path).name in wrong)
 
@@ -143,7 +144,7 @@ def test_a_disk_that_fills_up(
         assert os.strerror(errno.ENOSPC).lower() in captured.err.lower() or "full" in captured.err.lower()
     assert whence("index", tmp_path / "photos", "--db", tmp_path / "c.whence", "-q") == 0
     with Store.open(tmp_path / "c.whence") as store:
-        assert store.check() == []
+        assert problems(store) == []
         assert store.num_photos == 6
 
 
@@ -166,7 +167,7 @@ def test_a_limit_on_file_size(limit: int, tmp_path: Path, street: Path) -> None:
     assert resource.RLIMIT_FSIZE is not None
     assert whence("index", tmp_path / "photos", "--db", tmp_path / "c.whence", "-q") == 0
     with Store.open(tmp_path / "c.whence") as store:
-        assert store.check() == []
+        assert problems(store) == []
         assert store.num_photos == 8
 
 

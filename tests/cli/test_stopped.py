@@ -20,6 +20,7 @@ from whence import cli
 from whence.data import undo
 from whence.data.undo import PlannedFile, undo_files, write_files
 from whence.errors import Stopped
+from whence.index.audit import problems
 from whence.index.store import Store
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
@@ -121,7 +122,7 @@ def test_index_keeps_what_is_described(made: Path, tmp_path: Path) -> None:
         _, err = stop(process, moment=3)
     assert f"3 of {NUM_PLACES} photos were described and are kept in '{path}'; run the same command again to go on" in err
     with Store.open(path) as store:
-        assert (store.num_photos, store.num_descriptors, store.check()) == (3, 3, [])
+        assert (store.num_photos, store.num_descriptors, problems(store)) == (3, 3, [])
     assert cli.run([*map(str, arguments)]) == 0
     with Store.open(path) as store, Store.open(made / "c.whence") as whole:
         assert store.num_descriptors == NUM_PLACES
@@ -146,7 +147,7 @@ def test_index_goes_on_after_any_moment(made: Path, tmp_path: Path, place: str, 
     assert "run the same command again" in err
     assert cli.run([*map(str, arguments)]) == 0
     with Store.open(path) as store:
-        assert (store.num_photos, store.num_descriptors, store.check()) == (NUM_PLACES, NUM_PLACES, [])
+        assert (store.num_photos, store.num_descriptors, problems(store)) == (NUM_PLACES, NUM_PLACES, [])
 
 
 def test_twice_is_once(made: Path, tmp_path: Path) -> None:
@@ -154,7 +155,7 @@ def test_twice_is_once(made: Path, tmp_path: Path) -> None:
         stop(process, moment=2, times=3)
     if (tmp_path / "c.whence" / "manifest.json").exists():
         with Store.open(tmp_path / "c.whence") as store:
-            assert store.check() == []
+            assert problems(store) == []
 
 
 def test_locate_keeps_finished_answers_as_lines(made: Path, tmp_path: Path) -> None:

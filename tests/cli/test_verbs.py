@@ -257,7 +257,7 @@ def test_the_installed_command_and_a_closed_pipe(city: Path, street: Path) -> No
     command = [
         sys.executable,
         "-c",
-        "from whence.cli import main; main()",
+        "from whence.__main__ import main; main()",
         "locate",
         str(street / "queries"),
         "--db",

@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 
 from whence.cli import run
 from whence.data.pictures import WarpedPair, draw_view_pair, draw_warped_pair
+from whence.index.audit import problems
 from whence.index.store import Store
 from whence.localize.localizer import Localizer
 from whence.localize.prepare import prepare_photos
@@ -112,7 +113,7 @@ def test_other_settings_are_kept_beside(database: Path, files: dict[str, str]) -
         report = prepare_photos(database, options=RerankOptions("geowarp", scorer_options={**files, **extra}))
         assert (report.num_prepared, report.num_known) == (6, 0)
     with Store.open(database) as store:
-        assert store.check() == []
+        assert problems(store) == []
 
 
 def test_photos_that_are_gone_are_skipped(database: Path, files: dict[str, str]) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from whence.cli import app
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "whence"
 FLOORS = {
-    0: {"errors", "types", "geo", "records", "settings", "runtime", "cards", "registry", "lists"},
+    0: {"errors", "types", "parts", "geo", "records", "settings", "runtime", "cards", "registry", "lists"},
     1: {"data"},
     2: {"models"},
     3: {"index", "matching"},
@@ -77,16 +79,42 @@ def room_of(file: Path) -> str:
     return file.relative_to(SOURCE).parts[0].removesuffix(".py")
 
 
-def imports_of(file: Path) -> set[str]:
+DOTTED = re.compile(rf"whence\.({'|'.join(FLOOR_OF)})(\.\w+)*(:\w+)?")
+"""A string that is wholly the name of a module, or of something in one: what is imported by it counts as an import."""
+LISTS_NAMES = "registry.py"
+"""The file whose table `KINDS` lists names of tables above it, by its task."""
+
+
+def imports_in(tree: ast.AST, *, is_listing: bool = False) -> set[str]:
+    """Names of what is imported, by dotted strings too; of a file that lists names, not those in its table `KINDS`."""
+    listed: set[ast.AST] = set()
+    if is_listing:
+        tables = (node for node in ast.walk(tree) if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "KINDS")
+        listed = {part for table in tables for part in ast.walk(table)}
     found = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file}: relative import"
-            names = {f"{node.module}.{alias.name}" for alias in node.names} if node.module == "whence" else {node.module or ""}
-            found |= names
+            assert node.level == 0, "relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and DOTTED.fullmatch(node.value) and node not in listed:
+            found.add(node.value.replace(":", "."))
     return found
+
+
+def imports_of(file: Path) -> set[str]:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    return imports_in(tree, is_listing=file.relative_to(SOURCE).as_posix() == LISTS_NAMES)
+
+
+def goes_up(room: str, name: str) -> bool:
+    """Whether a room of the house must not import this name."""
+    parts = name.split(".")
+    if parts[0] != "whence" or len(parts) < 2 or parts[1] not in FLOOR_OF or parts[1] == room:
+        return False
+    is_ground = FLOOR_OF[parts[1]] == FLOOR_OF[room] == 0
+    return not (FLOOR_OF[parts[1]] < FLOOR_OF[room] or is_ground)
 
 
 @pytest.mark.parametrize("file", MODULES, ids=lambda file: str(file.relative_to(SOURCE)))
@@ -96,23 +124,138 @@ def test_imports_go_down_only(file: Path) -> None:
         return
     assert room in FLOOR_OF, f"{room} is no room of the house"
     for name in imports_of(file):
-        parts = name.split(".")
-        if parts[0] == "whence" and len(parts) > 1 and parts[1] in FLOOR_OF:
-            other = parts[1]
-            is_below = FLOOR_OF[other] < FLOOR_OF[room]
-            is_ground = FLOOR_OF[other] == FLOOR_OF[room] == 0
-            assert is_below or is_ground or other == room, f"{file.name} ({room}) imports {name}"
+        assert not goes_up(room, name), f"{file.name} ({room}) imports {name}"
         if FLOOR_OF[room] == 0:
-            assert parts[0] in GROUND_MAY_IMPORT, f"the ground floor must not import {name}"
+            assert name.split(".")[0] in GROUND_MAY_IMPORT, f"the ground floor must not import {name}"
+
+
+@pytest.mark.parametrize(
+    ("room", "line"),
+    [
+        ("data", "from whence.models.vlad import Vlad"),
+        ("data", "def later():\n    import whence.models"),
+        ("models", 'PART = "whence.matching.cards:SCORERS"'),
+        ("cards", 'importlib.import_module("whence.models.zoo")'),
+        ("index", "from whence.matching import matchers"),
+        ("registry", 'OTHERS = ("whence.index.engines:ENTRIES",)'),
+    ],
+)
+def test_an_arrow_that_goes_up_would_be_found(room: str, line: str) -> None:
+    assert any(goes_up(room, name) for name in imports_in(ast.parse(line), is_listing=room == "registry"))
+
+
+@pytest.mark.parametrize(
+    ("room", "line"),
+    [
+        ("models", "from whence.data.images import load_image"),
+        ("models", 'text = "see whence.matching.cards for more"'),
+        ("models", '"""whence.matching: rooms above."""'),
+        ("registry", 'KINDS: dict[str, Table] = {"index": Table("whence.index.engines:ENTRIES")}'),
+        ("cards", "from whence.errors import BadOption"),
+    ],
+)
+def test_what_goes_down_or_is_prose_is_no_arrow_up(room: str, line: str) -> None:
+    assert not any(goes_up(room, name) for name in imports_in(ast.parse(line), is_listing=room == "registry"))
+
+
+def circles(arrows: dict[str, set[str]]) -> list[list[str]]:
+    """Groups of files of which each leads to each other one."""
+
+    def reached(start: str) -> set[str]:
+        seen, todo = set(), list(arrows[start])
+        while todo:
+            if (name := todo.pop()) not in seen:
+                seen.add(name)
+                todo += arrows.get(name, ())
+        return seen
+
+    ways = {name: reached(name) for name in arrows}
+    groups = {tuple(sorted(other for other in ways[name] if name in ways.get(other, ()))) for name in arrows if name in ways[name]}
+    return [list(group) for group in sorted(groups)]
+
+
+def module_name(file: Path) -> str:
+    return ".".join(["whence", *file.relative_to(SOURCE).with_suffix("").parts]).removesuffix(".__init__")
+
+
+def test_no_circle_among_files() -> None:
+    """Imports inside functions, for types only, and by a dotted string count too."""
+    modules = {module_name(file): file for file in MODULES}
+    arrows = {}
+    for module, file in modules.items():
+        # What is imported is a module, or something in one.
+        targets = {name if name in modules else name.rpartition(".")[0] for name in imports_of(file)}
+        arrows[module] = {target for target in targets if target in modules} - {module}
+    assert circles(arrows) == []
+
+
+def test_a_circle_would_be_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [["b", "c"]]
+    assert circles({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert circles({"a": {"b"}, "b": {"a"}, "c": {"d"}, "d": {"e"}, "e": {"c"}}) == [["a", "b"], ["c", "d", "e"]]
+    by_text = {"whence.a": imports_in(ast.parse('MEASURED_BY = "whence.data.b:measure"')), "whence.data.b": {"whence.a"}}
+    arrows = {module: {name.removesuffix(".measure") for name in names} for module, names in by_text.items()}
+    assert circles(arrows) == [["whence.a", "whence.data.b"]]
+
+
+def twins(files: Iterable[str]) -> list[tuple[str, str]]:
+    """Pairs of files of one name within two floors, or in one room, that no third-level folder tells apart."""
+    named = [Path(file) for file in sorted(files) if Path(file).stem not in ("__init__", "__main__")]
+
+    def floor(file: Path) -> int:
+        return FLOOR_OF[file.parts[0].removesuffix(".py")]
+
+    return [
+        (str(one), str(other))
+        for one, other in itertools.combinations(named, 2)
+        if one.stem == other.stem and abs(floor(one) - floor(other)) <= 2 and max(len(one.parts), len(other.parts)) < 3
+    ]
+
+
+def test_no_file_name_twice_within_two_floors() -> None:
+    found = twins(file.relative_to(SOURCE).as_posix() for file in MODULES)
+    # The first of these goes when training, which is being rebuilt, has its new folders.
+    assert [pair for pair in found if pair != ("recipes/tuples.py", "training/tuples.py")] == []
+
+
+def test_a_file_name_that_is_there_twice_would_be_found() -> None:
+    assert twins(["matching/views.py", "localize/views.py"]) == [("localize/views.py", "matching/views.py")]
+    assert twins(["cards.py", "models/cards.py"]) == [("cards.py", "models/cards.py")]
+    assert twins(["index/answers.py", "evaluation/answers.py"])
+    assert twins(["index/answers.py", "training/answers.py", "index/__init__.py", "models/__init__.py"]) == []
+    assert twins(["models/vlad.py", "models/cards/vlad.py", "matching/local/vlad.py"]) == []
+
+
+MAX_LINES = 350
+
+
+def is_too_long(name: str, num_lines: int) -> bool:
+    """Whether a file has more lines than one may have; in `training`, which is being rebuilt, 50 more are let pass for now."""
+    return num_lines > (400 if name.startswith("training/") else MAX_LINES)
+
+
+def test_a_long_file_would_be_found() -> None:
+    assert is_too_long("index/store.py", 351)
+    assert not is_too_long("index/store.py", 350)
 
 
 @pytest.mark.parametrize("file", MODULES, ids=lambda file: str(file.relative_to(SOURCE)))
 def test_files_are_small_and_documented(file: Path) -> None:
     text = file.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= 400
+    assert not is_too_long(file.relative_to(SOURCE).as_posix(), len(text.splitlines()))
     assert ast.get_docstring(ast.parse(text)), "a module says what it is for"
     assert not FORBIDDEN_FILE_NAMES.fullmatch(file.stem)
-    assert len(file.relative_to(SOURCE).parts) <= 3, "rooms are at most three levels deep"
+    assert not is_too_deep(file.relative_to(SOURCE).as_posix())
+
+
+def is_too_deep(name: str) -> bool:
+    """Whether a file lies deeper than three levels: room, folder, file."""
+    return len(Path(name).parts) > 3
+
+
+def test_a_deep_file_would_be_found() -> None:
+    assert is_too_deep("models/warp/parts/cell.py")
+    assert not is_too_deep("models/warp/cell.py")
 
 
 def defined_names(tree: ast.Module) -> set[str]:
@@ -306,6 +449,7 @@ def test_every_module_that_writes_is_in_the_battery() -> None:
         "studies/rerank_cells.py": "comparisons beside a study, made again where they are not",
         "training/branches/warps.py": "numbers beside a training's recipe, which the battery writes",
         "worlds/mesh.py": "part of a world, whose first file stands for all",
+        "worlds/shards.py": "photos of a world, whose first file stands for all",
     }
     battery = (ROOT / "tests" / "writers.py").read_text(encoding="utf-8")
     for file in MODULES:

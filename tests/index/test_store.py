@@ -16,6 +16,8 @@ from whence.errors import (
     CardMismatch,
     InputError,
 )
+from whence.index.audit import fingerprint, problems
+from whence.index.exchange import export_npy, merge_stores
 from whence.index.ledger import FAN_OUT
 from whence.index.store import Store, estimate_bytes
 from whence.types import GeoPoint, Photo
@@ -27,11 +29,11 @@ def test_what_goes_in_comes_out_before_and_after_compacting_and_opening(tmp_path
         assert list(before) == [f"p/{n:04d}.jpg" for n in range(23)]
         assert before["p/0007.jpg"] == (photos_of([7])[0], vectors_of([7])[0].tobytes())
         assert store.photos.root == tmp_path / "deep"
-        fingerprint = store.fingerprint()
+        said = fingerprint(store)
         store.compact()
         assert says(store) == before
         assert isinstance(store.descriptors, np.memmap)
-        assert store.fingerprint() == fingerprint
+        assert fingerprint(store) == said
     with Store.open(tmp_path / "deep" / "city.whence") as again:
         assert says(again) == before
         assert (again.card_id, again.dim, again.dtype, again.num_photos, again.num_descriptors) == (
@@ -42,8 +44,8 @@ def test_what_goes_in_comes_out_before_and_after_compacting_and_opening(tmp_path
             23,
         )
         assert again.options == {"model": "thing", "px": [320, 240]}
-        assert again.fingerprint() == fingerprint
-        assert again.check() == []
+        assert fingerprint(again) == said
+        assert problems(again) == []
         assert again.contents.tolist() == [key(n).encode() for n in range(23)]
 
 
@@ -54,7 +56,7 @@ def test_an_empty_database_is_one(tmp_path):
         assert store.descriptors.shape == (0, DIM)
         assert store.descriptor_rows.shape == store.contents.shape == (0,)
         store.compact()
-        assert store.check() == []
+        assert problems(store) == []
         assert store.state_id == ""
         assert store.remove(["nothing"]) == 0
 
@@ -134,8 +136,8 @@ def test_many_small_commits_leave_few_files_and_the_same_state(tmp_path):
         many.remove(["p/0003.jpg"])
         one.remove(["p/0003.jpg"])
         assert says(many) == says(one)
-        assert many.fingerprint() == one.fingerprint()
-        assert len(many._ledger.segments) < FAN_OUT
+        assert fingerprint(many) == fingerprint(one)
+        assert len(many.ledger.segments) < FAN_OUT
         assert len(os.listdir(many.path)) < 2 * FAN_OUT + 4
         assert many.contents.tolist() == one.contents.tolist()
     with Store.open(tmp_path / "many") as again:
@@ -170,7 +172,7 @@ def test_any_sequence_of_changes_says_what_a_dictionary_says(tmp_path_factory, d
         assert says(store) == {
             path: (photos_of([n], lat=lat)[0], vectors_of([n])[0].tobytes()) for path, (n, lat) in expected.items()
         }
-    assert store.check() == []
+    assert problems(store) == []
     store.close()
 
 
@@ -192,21 +194,21 @@ def test_fingerprint_depends_on_what_is_said_and_on_nothing_else(tmp_path):
     with make(tmp_path / "a", range(8), batch=3) as a, make(tmp_path / "b", reversed(range(8)), batch=2) as b:
         a.write_blob("state", {"x": np.arange(3)})
         b.write_blob("state", {"x": np.arange(3)})
-        assert a.fingerprint() == b.fingerprint()
-        seen = {a.fingerprint()}
+        assert fingerprint(a) == fingerprint(b)
+        seen = {fingerprint(a)}
         b.write_blob("state", {"x": np.arange(3) + 1})
-        seen.add(b.fingerprint())
-        assert a.fingerprint(skip_blobs=["state"]) == b.fingerprint(skip_blobs=["state"])
+        seen.add(fingerprint(b))
+        assert fingerprint(a, skip_blobs=["state"]) == fingerprint(b, skip_blobs=["state"])
         b.write_blob("state", {"x": np.arange(3)})
         b.update_photos(photos_of([5], lat=1.0))
-        seen.add(b.fingerprint())
+        seen.add(fingerprint(b))
         b.update_photos(photos_of([5]))
         b.set_options({"a": 1})
-        seen.add(b.fingerprint())
+        seen.add(fingerprint(b))
         b.set_options({})
-        assert b.fingerprint() in seen
+        assert fingerprint(b) in seen
         b.remove(["p/0003.jpg"])
-        seen.add(b.fingerprint())
+        seen.add(fingerprint(b))
         assert len(seen) == 5
 
 
@@ -220,8 +222,8 @@ def test_paths_of_any_kind_survive(tmp_path):
             store.add(Photos.of([Photo(path="a\0b")]), contents=[], descriptors=np.empty((0, DIM)))
     with Store.open(tmp_path / "s") as again:
         assert list(again.photos.paths) == names
-        assert len(again.fingerprint()) == 32
-        again.export_npy(tmp_path / "out")
+        assert len(fingerprint(again)) == 32
+        export_npy(again, tmp_path / "out")
 
 
 def test_float16_rows(tmp_path):
@@ -274,10 +276,10 @@ def test_cached_arrays_live_in_few_files(tmp_path):
         store.write_cache("other.v1", [key(1)], [{}])
         assert len(os.listdir(store.path)) < 2 * FAN_OUT + 10
         store.remove(["p/0009.jpg"])
-        assert store.check() == []
+        assert problems(store) == []
         store.compact()
     with Store.open(tmp_path / "s") as again:
-        assert len(list(again._ledger.manifest.files())) == 6
+        assert len(list(again.ledger.manifest.files())) == 6
         assert again.has_cache("sift.v1", [key(n) for n in range(52)]).tolist() == [n not in (9, 50, 51) for n in range(52)]
         for n in (0, 1, 17, 49):
             record = again.read_cache("sift.v1", key(n))
@@ -290,7 +292,7 @@ def test_cached_arrays_live_in_few_files(tmp_path):
         assert again.read_cache("none.v1", key(1)) is None
         with pytest.raises(ValueError, match="read-only"):
             again.read_cache("sift.v1", key(5))["keypoints"][0, 0] = 1
-        assert again.check() == []
+        assert problems(again) == []
 
 
 def test_cached_arrays_that_do_not_fit_are_refused(tmp_path):
@@ -308,13 +310,13 @@ def test_merge_moves_paths_and_keeps_contents_once(tmp_path):
     with make(tmp_path / "one", range(4)) as one, make(tmp_path / "b" / "two", range(2, 8)) as two:
         two.write_cache("sift.v1", [key(5)], records_of([5]))
         two.remove(["p/0007.jpg"])
-        assert one.merge(two) == 5
+        assert merge_stores(one, two) == 5
         assert one.photos.paths == tuple([f"p/{n:04d}.jpg" for n in range(4)] + [f"b/p/{n:04d}.jpg" for n in range(2, 7)])
         assert one.num_descriptors == 7
         assert np.array_equal(one.descriptors[one.descriptor_rows], vectors_of([0, 1, 2, 3, 2, 3, 4, 5, 6]))
         assert one.read_cache("sift.v1", key(5))["size"] == 5
-        assert one.merge(two) == 0
-        two.merge(one)
+        assert merge_stores(one, two) == 0
+        merge_stores(two, one)
         assert "../p/0000.jpg" in two.photos.paths
         assert "p/0003.jpg" in two.photos.paths
 
@@ -325,10 +327,10 @@ def test_merge_refuses_another_model(tmp_path, what):
     with make(tmp_path / "one", range(3)) as one, Store.create(tmp_path / "two", card_id=card, dim=dim) as two:
         if what == "state":
             two.write_blob("descriptor-state", {"x": np.ones(1)})
-        before = one.fingerprint()
+        before = fingerprint(one)
         with pytest.raises(CardMismatch, match="describe its photos again"):
-            one.merge(two)
-        assert one.fingerprint() == before
+            merge_stores(one, two)
+        assert fingerprint(one) == before
 
 
 def test_export_gives_rows_in_the_same_order(tmp_path):
@@ -336,7 +338,7 @@ def test_export_gives_rows_in_the_same_order(tmp_path):
         store.add(photos_of([50]), contents=[], descriptors=np.empty((0, DIM)))
         store.add(photos_of([1], folder="copy"), contents=[], descriptors=np.empty((0, DIM)))
         store.remove(["p/0003.jpg"])
-        exported = store.export_npy(tmp_path / "out")
+        exported = export_npy(store, tmp_path / "out")
     with open(exported.photos, encoding="utf-8", newline="") as file:
         table = list(csv.DictReader(file))
     assert [row["path"] for row in table] == [f"p/{n:04d}.jpg" for n in (0, 1, 2, 4, 5)] + ["copy/0001.jpg"]
@@ -360,5 +362,5 @@ def test_the_estimate_is_close(tmp_path, num):
     photos = photos_of(numbers)
     with Store.create(tmp_path / "s", card_id="x", dim=64) as store:
         store.add(photos, contents=photos.content, descriptors=np.ones((num, 64)))
-        assert store.size_bytes == sum(entry.size_bytes for entry in store._ledger.manifest.files())
+        assert store.size_bytes == sum(entry.size_bytes for entry in store.ledger.manifest.files())
         assert abs(estimate_bytes(num, 64, path_bytes=11) - store.size_bytes) < 8192

@@ -24,6 +24,7 @@ from whence.errors import (
     StoreVersion,
 )
 from whence.index import files, ledger
+from whence.index.audit import fingerprint, problems
 from whence.index.store import Store
 
 
@@ -44,10 +45,10 @@ from whence.index.store import Store
 )
 def test_descriptors_that_do_not_fit_are_refused_and_nothing_changes(tmp_path, contents, descriptors, words):
     with make(tmp_path / "s", range(2)) as store:
-        before = store.fingerprint()
+        before = fingerprint(store)
         with pytest.raises(InputError, match=words):
             store.add(photos_of([5]), contents=contents, descriptors=descriptors)
-        assert store.fingerprint() == before
+        assert fingerprint(store) == before
 
 
 def test_create_refuses_what_it_must(tmp_path):
@@ -243,15 +244,15 @@ def test_what_is_no_folder_is_no_database(tmp_path):
 
 def test_check_finds_changed_bytes_and_numbers_that_are_not_finite(tmp_path):
     with make(tmp_path / "s", range(5)) as store:
-        matrix = tmp_path / "s" / store._ledger.manifest.segments[0].descriptors.name
+        matrix = tmp_path / "s" / store.ledger.manifest.segments[0].descriptors.name
         data = bytearray(matrix.read_bytes())
         data[-4:] = np.float32(np.nan).tobytes()
         matrix.write_bytes(data)
-        assert store.check() == [f"{matrix.name}: its bytes changed since it was written"]
+        assert problems(store) == [f"{matrix.name}: its bytes changed since it was written"]
     sound = files.checksum(matrix)
     rewrite_manifest(tmp_path / "s", lambda body: body["segments"][0]["descriptors"].update(checksum=sound))
     with Store.open(tmp_path / "s") as store:
-        assert store.check() == [f"{matrix.name}: row 4 is not finite"]
+        assert problems(store) == [f"{matrix.name}: row 4 is not finite"]
 
 
 class _Failing:
@@ -281,7 +282,7 @@ def test_any_failing_system_call_leaves_the_earlier_state(tmp_path, monkeypatch,
         }
         for name, change in changes.items():
             for at in range(1, 12):
-                before = store.fingerprint()
+                before = fingerprint(store)
                 listed = sorted(os.listdir(store.path))
                 target = (files, "open") if call == "open" else (os, call)
                 failing = _Failing(getattr(*target, open), at=at, code=code)
@@ -298,11 +299,11 @@ def test_any_failing_system_call_leaves_the_earlier_state(tmp_path, monkeypatch,
                     break
                 assert "earlier state is intact" in failed or "cannot be read" in failed, name
                 if name != "compact":
-                    assert store.fingerprint() == before
+                    assert fingerprint(store) == before
                     assert sorted(os.listdir(store.path)) == listed
-                assert store.check() == []
+                assert problems(store) == []
                 with Store.open(store.path) as reader:
-                    assert reader.fingerprint() == store.fingerprint()
+                    assert fingerprint(reader) == fingerprint(store)
         assert store.num_photos == 6
         assert store.has_cache("sift.v1", [key(2)]).all()
 
@@ -313,6 +314,7 @@ import resource, sys
 import numpy as np
 from whence.data.photos import Photos
 from whence.errors import StoreFull
+from whence.index.audit import fingerprint, problems
 from whence.index.store import Store
 from whence.types import Photo
 with Store.create(sys.argv[1], card_id="x", dim=64) as store:
@@ -320,12 +322,12 @@ with Store.create(sys.argv[1], card_id="x", dim=64) as store:
         photos = Photos.of([Photo(path=str(n), content=str(n)) for n in numbers])
         store.add(photos, contents=photos.content, descriptors=np.ones((len(numbers), 64)))
     put(range(10))
-    before = store.fingerprint()
+    before = fingerprint(store)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
     try:
         put(range(10, 400))
     except StoreFull as error:
-        assert store.fingerprint() == before and store.check() == []
+        assert fingerprint(store) == before and problems(store) == []
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         put(range(10, 400))
         print(store.num_photos, error)
@@ -353,7 +355,7 @@ def test_an_interrupt_after_the_rename_is_noticed(tmp_path, monkeypatch):
             put(store, [8])
     with Store.open(tmp_path / "s", writable=True) as again:
         assert again.num_photos == 4
-        assert again.check() == []
+        assert problems(again) == []
 
 
 def test_a_reader_that_meets_a_compacting_writer_reads_the_newer_state(tmp_path, monkeypatch):
@@ -371,7 +373,7 @@ def test_a_reader_that_meets_a_compacting_writer_reads_the_newer_state(tmp_path,
         with Store.open(tmp_path / "s") as reader:
             assert len(calls) == 2
             assert reader.num_photos == 9
-            assert reader.fingerprint() == store.fingerprint()
+            assert fingerprint(reader) == fingerprint(store)
 
 
 def test_files_that_vanish_or_change_while_a_database_is_open(tmp_path):
@@ -380,7 +382,7 @@ def test_files_that_vanish_or_change_while_a_database_is_open(tmp_path):
         store.write_cache("sift.v1", [key(1)], [{"x": np.ones(100)}])
         store.write_cache("sift.v2", [key(1)], [{"x": np.ones(100)}])
     with Store.open(tmp_path / "s") as reader:
-        manifest = reader._ledger.manifest
+        manifest = reader.ledger.manifest
         blob = tmp_path / "s" / manifest.blobs["b"].file.name
         blob.write_bytes(b"PK\3\4".ljust(blob.stat().st_size, b"x"))
         with pytest.raises(CorruptStore, match=f"{blob.name} is damaged"):
@@ -392,6 +394,6 @@ def test_files_that_vanish_or_change_while_a_database_is_open(tmp_path):
         index.unlink()
         with pytest.raises(CorruptStore, match=r"cache\.npz is missing"):
             reader.read_cache("sift.v2", key(1))
-        problems = reader.check()
-        assert [problem.partition(":")[0] for problem in problems] == sorted(problem.partition(":")[0] for problem in problems)
-        assert len(problems) == 3
+        found = problems(reader)
+        assert [problem.partition(":")[0] for problem in found] == sorted(problem.partition(":")[0] for problem in found)
+        assert len(found) == 3

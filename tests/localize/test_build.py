@@ -12,6 +12,7 @@ import pytest
 from conftest import draw_place, view_of, write_photo, write_street
 from whence.errors import BadOption, CardMismatch, NoPhotos, NotAStore, NotFitted, UnknownName, UnreadableImage, UnreadableTable
 from whence.geo import GeoPoint, distance_m
+from whence.index.audit import fingerprint
 from whence.index.store import Store
 from whence.localize import build, maintain
 from whence.localize.localizer import Localizer
@@ -33,7 +34,7 @@ def place(tmp_path: Path, street: Path) -> Path:
 
 def content_of(path: Path) -> str:
     with Store.open(path) as store:
-        return store.fingerprint()
+        return fingerprint(store)
 
 
 def test_a_folder_becomes_a_database_that_answers(place: Path, street: Path) -> None:
@@ -210,7 +211,7 @@ def test_kept_local_descriptors(place: Path) -> None:
         arrays = store.read_cache(f"{store.card_id}.local", contents[4])
         assert arrays is not None
         kept = LocalDescriptors.from_arrays(arrays)
-        fresh = localizer.model.descriptor.extractor.extract(localizer.model.read(photos.file(4)))
+        fresh = localizer.model.descriptor.local.extract(localizer.model.read(photos.file(4)))
         assert np.array_equal(kept.keypoints, fresh.keypoints)
         assert np.abs(kept.descriptors - fresh.descriptors).max() < 0.01
 

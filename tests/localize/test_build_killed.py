@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from conftest import write_street
+from whence.index.audit import fingerprint, problems
 from whence.index.store import Store
 from whence.localize.localizer import Localizer
 
@@ -83,7 +84,7 @@ def whole(photos: Path) -> dict:
     assert said["code"] == 0
     with Store.open(photos / "city.whence") as store:
         assert store.num_photos == NUM_PHOTOS
-        said["fingerprint"] = store.fingerprint(skip_blobs=["engine"])
+        said["fingerprint"] = fingerprint(store, skip_blobs=["engine"])
     return said
 
 
@@ -110,7 +111,7 @@ def test_killed_and_run_again(tmp_path: Path, photos: Path, whole: dict, call: s
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     if (root / "city.whence" / "manifest.json").exists():
         with Store.open(root / "city.whence") as store:
-            assert store.check() == []
+            assert problems(store) == []
             half = store.num_photos
         assert half <= NUM_PHOTOS
     again = child(root)
@@ -118,9 +119,9 @@ def test_killed_and_run_again(tmp_path: Path, photos: Path, whole: dict, call: s
     report = json.loads(again.stdout.splitlines()[-2])
     assert report["num_photos"] == NUM_PHOTOS
     with Store.open(root / "city.whence") as store:
-        assert store.check() == []
+        assert problems(store) == []
         assert len(set(store.photos.paths)) == len(store.photos) == NUM_PHOTOS
-        assert store.fingerprint(skip_blobs=["engine"]) == whole["fingerprint"]
+        assert fingerprint(store, skip_blobs=["engine"]) == whole["fingerprint"]
     with Localizer.open(root / "city.whence") as localizer:
         first = localizer.photos.file(0)
         assert localizer.locate(first).candidates[0].photo == localizer.photos.paths[0]

@@ -18,8 +18,8 @@ from whence.errors import BadOption, UnknownName, UnreadableImage
 from whence.matching.evidence import LEAST_CONFIDENCE
 from whence.matching.matchers import MatchOptions, MutualNearest, match_descriptors, match_images
 from whence.matching.scorers import InlierScorer
+from whence.parts import PairScorer
 from whence.registry import build, get_card
-from whence.types import PairScorer
 
 
 def unit_rows(num: int, seed: int, dim: int = 16) -> np.ndarray:

@@ -24,9 +24,10 @@ from whence.matching.scorers import InlierScorer, PatchScorer, SpatialScorer
 from whence.matching.spatial import LevelPoints, levels_score, mutual_pairs, ransac_score, rapid_score
 from whence.matching.vismatch import VismatchMatcher, match_of_vismatch, pairs_of_vismatch
 from whence.models.local.sift import LocalDescriptors, Orb, RootSift
+from whence.parts import PairScorer
 from whence.registry import build, get_card
 from whence.settings import Stage, parse_stages
-from whence.types import Candidate, PairEvidence, PairScorer, Photo
+from whence.types import Candidate, PairEvidence, Photo
 
 
 def fill(num: int, k: int) -> np.ndarray:

@@ -22,11 +22,12 @@ from whence.localize.build import build_database, stored_options
 from whence.localize.localizer import RETRIEVE_ONLY, Localizer
 from whence.models.asking import QueryViews
 from whence.models.cards.text import CARD_FIELD, card_to_text
-from whence.models.descriptor import BATCH_SIZE, Described, DescriptorModel, load_model
+from whence.models.descriptor import Described, DescriptorModel, load_model
 from whence.models.engines.torch import has_bf16
 from whence.models.network_descriptor import NetworkDescriptor
 from whence.models.preprocessing import resize_image
 from whence.models.zoo import network_for
+from whence.parts import Descriptor
 from whence.runtime import num_cores
 from whence.settings import BuildOptions
 
@@ -101,7 +102,7 @@ def test_few_photos_are_held_at_a_time() -> None:
     for _ in load_model(NAME).describe_each(sources()):
         held -= 1
     assert held == 0
-    assert most <= BATCH_SIZE + 3 * num_cores()
+    assert most <= Descriptor.batch_size + 3 * num_cores()
 
 
 def test_five_crops_are_the_mean_of_their_descriptors() -> None:
@@ -113,10 +114,10 @@ def test_five_crops_are_the_mean_of_their_descriptors() -> None:
     (found,) = model.describe_each([image], views=QueryViews("five_crops"))
     assert isinstance(found, Described)
     assert np.allclose(found.descriptor, expected.mean(axis=0), atol=1e-4)
-    assert found.crops is None
+    assert len(found.question.rows) == 1
     assert np.linalg.norm(found.descriptor) < 1
     (found,) = model.describe_each([image], views=QueryViews("nearest_crop"))
-    assert np.allclose(found.crops, expected, atol=1e-3)
+    assert np.allclose(found.question.rows, expected, atol=1e-3)
     (found,) = model.describe_each([image], views=QueryViews("single_query", (75, 75)))
     assert np.allclose(
         found.descriptor,

@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from whence.cards import Preprocessing
 from whence.errors import BadOption, NotFitted
 from whence.models.pca import Reduced, fit_pca
+from whence.parts import Descriptor
 
 
-class Means:
+class Means(Descriptor):
     """Stands in for a network: a random projection of the mean colours of a photo's rows."""
 
-    dim, is_fitted, batch_size, reading = 12, True, 4, Preprocessing()
+    dim, batch_size = 12, 4
 
-    def fit(self, images: Sequence[np.ndarray], *, seed: int) -> None:
+    def fit(self, images: Iterable[np.ndarray], *, seed: int) -> None:
         raise AssertionError("nothing to fit")
 
     def describe(self, images: Sequence[np.ndarray]) -> np.ndarray:
         flat = np.stack([image.mean(axis=1).ravel()[:12] for image in images]).astype(np.float32)
         return np.asarray(flat / np.linalg.norm(flat, axis=1, keepdims=True), np.float32)
-
-    def state(self) -> dict[str, np.ndarray]:
-        return {}
-
-    def load_state(self, state: dict[str, np.ndarray]) -> None:
-        assert not state
 
 
 def images(num: int, seed: int = 0) -> list[np.ndarray]:
@@ -53,7 +47,7 @@ def test_pca_is_that_of_scikit_learn(shape: tuple[int, int], is_whitened: bool) 
 
 def test_a_reduced_descriptor_keeps_its_state() -> None:
     reduced = Reduced(Means(), pca_dim=4)
-    assert (reduced.dim, reduced.is_fitted, reduced.min_photos(), reduced.num_sample_photos) == (4, False, 8, 32)
+    assert (reduced.dim, reduced.is_fitted, reduced.min_photos, reduced.num_sample_photos) == (4, False, 8, 32)
     with pytest.raises(NotFitted):
         reduced.describe(images(2))
     with pytest.raises(NotFitted, match="at least 8 photos"):

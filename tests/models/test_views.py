@@ -16,8 +16,7 @@ from whence.cards import Preprocessing
 from whence.errors import BadOption, UnknownName
 from whence.evaluation.benchmarks import EvaluationOptions, evaluate
 from whence.index.flat import FlatIndex
-from whence.localize.retrieve import merge_neighbors
-from whence.models.asking import QUERY_MODES, QueryViews, central_crop, cut_five, cut_panorama, merge_crops, parse_views
+from whence.models.asking import QUERY_MODES, QueryViews, ask, central_crop, cut_five, cut_panorama, merge_crops, parse_views
 
 STEPS = Preprocessing(size_px=(48, 64), interpolation="bilinear")
 
@@ -86,7 +85,7 @@ def test_merged_similarities_are_those_of_the_best_crop() -> None:
         rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (random.normal(size=(30, 8)), random.normal(size=(5, 8)))
     )
     found = FlatIndex.over(database.astype(np.float32)).search(crops.astype(np.float32), k=10)
-    merged = merge_neighbors(found, k=10)
+    merged = ask(crops, "best").merge(found, k=10)
     best = (database @ crops.T).max(axis=1)
     order = np.argsort(-best)[:10]
     assert merged.ids[0].tolist() == order.tolist()

@@ -13,7 +13,7 @@ from whence.evaluation.benchmarks import EvaluationOptions, evaluate
 from whence.localize.rerank_options import RerankOptions
 from whence.studies import get_study
 from whence.studies.frame import Budget, StudyResult, run_study
-from whence.studies.geowarp import SEARCHED_AGAIN
+from whence.studies.methods import SEARCHED_AGAIN
 from whence.studies.shortlists import Ordered, Shortlists
 from whence.worlds.capture import CaptureOptions
 from whence.worlds.city import WorldOptions, render_world

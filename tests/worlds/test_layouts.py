@@ -214,8 +214,9 @@ def test_mesh_renders_pair_with_photos_of_the_same_view(worlds):
 
 
 def test_the_mesh_is_the_city(worlds):
-    from whence.worlds.city import city_works, make_spec
+    from whence.worlds.city import make_spec
     from whence.worlds.scene import Scene
+    from whence.worlds.shards import city_works
 
     root, _ = worlds["mesh"]
     mesh = read_mesh(root / "mesh" / "city00.obj")

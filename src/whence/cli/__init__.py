@@ -11,11 +11,9 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from whence.__main__ import EXIT_STOPPED
-from whence.__main__ import main as main
 from whence.cli import calibrate, convert, demo, doctor, evaluate, export, index, locate, match, models, study, train, warp, world
 from whence.cli.output import print_error
-from whence.errors import Stopped, WhenceError
+from whence.errors import EXIT_STOPPED, Stopped, WhenceError
 from whence.runtime import set_threads
 from whence.settings import load_settings
 

@@ -12,8 +12,9 @@ from rich.table import Table
 from whence.cli.output import from_here, print_note, show
 from whence.data.cells import as_text, safe_cells
 from whence.data.photos import Photos
+from whence.parts import PairScorer
 from whence.runtime import atomic_write
-from whence.types import PairScorer, Position
+from whence.types import Position
 
 NUM_SHOWN = 5
 _COLUMNS = (

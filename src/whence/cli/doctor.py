@@ -128,18 +128,19 @@ def _database(named: str | None) -> list[Finding]:
     path = load_settings(flags={"database": named}).database
     if named is None and not Path(path).exists():
         return []
+    from whence.index.audit import problems
     from whence.index.store import Store
     from whence.localize.maintain import HOW_TO_GO_ON
     from whence.localize.sources import missing_folders, source_files
 
     try:
         with Store.open(path) as store:
-            problems = store.check()
+            found = problems(store)
             detail = (
                 f"{store.num_photos} photos, {store.num_descriptors} descriptors of {store.card_id}, {as_size(store.size_bytes)}"
             )
             lost = missing_folders(store.photos, source_files(store.options.get("sources", []), store.path))
     except WhenceError as error:
         return [(f"database {path}", False, str(error))]
-    findings: list[Finding] = [(f"database {path}", not problems, "; ".join([detail, *problems]))]
+    findings: list[Finding] = [(f"database {path}", not found, "; ".join([detail, *found]))]
     return [*findings, *((f"photos of {path}", False, f"{one}. {HOW_TO_GO_ON}") for one in lost)]

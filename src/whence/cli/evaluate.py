@@ -75,7 +75,9 @@ def evaluate(
         help="Compare candidates only until one is right with this probability (verified answers: with the least they need).",
     ),
     calibration: str = typer.Option(None, help="With --rerank: verify with this calibration file instead of the packaged one."),
-    query_mode: str = typer.Option(None, help="How queries are looked at: hard_resize, five_crops, maj_voting, panorama, ..."),
+    query_mode: str = typer.Option(
+        None, help="How queries are looked at: hard_resize, five_crops, maj_voting, panorama, rotations, ..."
+    ),
     query_size: str = typer.Option(None, help="Height and width for --query-mode, as 480x640. Default: the model's own."),
     allow_null_island: bool = typer.Option(
         False, "--allow-null-island", help="Take latitude 0, longitude 0 for a place instead of a missing fix."

@@ -40,7 +40,7 @@ def export(
     if (calibration is not None) != int8:
         raise BadOption("--int8 needs photos to take its ranges from, and only --int8 does: --int8 --calibration FOLDER")
     loaded = load_model(model)
-    if not hasattr(loaded.descriptor, "network"):
+    if loaded.descriptor.network is None:
         raise BadOption(f"{model} is not a network: there is nothing to export")
     try:
         from whence.models.engines.export import export_onnx

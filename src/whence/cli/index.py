@@ -211,15 +211,16 @@ def _check_space(path: str, size_bytes: int) -> None:
 
 
 def _check(path: str, as_json: bool) -> int:
+    from whence.index.audit import problems
     from whence.index.store import Store
 
     with Store.open(path) as store:
-        problems = store.check()
+        found = problems(store)
     if as_json:
-        print_json({"database": path, "problems": problems})
+        print_json({"database": path, "problems": found})
     else:
-        show("\n".join(map(printable, problems or [f"{path} is sound"])))
-    return 1 if problems else 0
+        show("\n".join(map(printable, found or [f"{path} is sound"])))
+    return 1 if found else 0
 
 
 def _say(as_json: bool, record: dict[str, object], what: str) -> int:

@@ -48,7 +48,9 @@ def locate(
         None,
         help="Compare candidates only until one is right with this probability (verified answers: with the least they need).",
     ),
-    query_mode: str = typer.Option(None, help="How queries are looked at: hard_resize, five_crops, maj_voting, panorama, ..."),
+    query_mode: str = typer.Option(
+        None, help="How queries are looked at: hard_resize, five_crops, maj_voting, panorama, rotations, ..."
+    ),
     query_size: str = typer.Option(None, help="Height and width for --query-mode, as 480x640. Default: the model's own."),
     no_verify: bool = typer.Option(False, "--no-verify", help="Give the best match, whether or not it is the place."),
     min_confidence: float = typer.Option(None, help="Probability from which an answer is given instead of `unknown`."),

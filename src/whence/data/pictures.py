@@ -10,8 +10,9 @@ from typing import Protocol, runtime_checkable
 import cv2
 import numpy as np
 
+from whence.parts import PairScorer
 from whence.runtime import atomic_write
-from whence.types import Match, PairScorer
+from whence.types import Match
 
 INLIER_RGB = (30, 200, 60)
 OUTLIER_RGB = (220, 60, 40)

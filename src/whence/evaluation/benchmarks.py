@@ -35,8 +35,8 @@ from whence.index.flat import FlatIndex
 from whence.lists import NeighborLists
 from whence.localize.position import estimate_position
 from whence.localize.rerank_options import RerankOptions
-from whence.localize.retrieve import Retriever, candidate_of, merge_neighbors
-from whence.models.asking import QueryViews
+from whence.localize.retrieve import Retriever, candidate_of
+from whence.models.asking import QueryViews, Question
 from whence.models.descriptor import DescriptorModel, load_model
 from whence.types import Candidate, GeoPoint, Neighbors, PairEvidence, Position, SkippedPhoto
 
@@ -165,8 +165,8 @@ def evaluate(
     if run.num_described < len(data.database):
         what = f"{run.num_described} of {len(data.database)} database photos were described, and nothing can be counted yet"
         raise EvaluationStopped(f"{what}; a work folder (--work) keeps them for the next run", None)
-    is_same = options.is_leave_one_out and options.views is None
-    queries = database if is_same else run.describe(data.queries, "queries", views=options.views)
+    is_same = options.is_leave_one_out and options.views is None and model.query_model is model
+    queries = database if is_same else run.ask(data.queries, views=options.views)
     num_asked = run.num_described
     queries = queries[:num_asked]
     started = time.perf_counter()
@@ -175,7 +175,7 @@ def evaluate(
     if not is_searchable.all():
         index.remove(np.flatnonzero(~is_searchable))
     retriever = Retriever(data.database, np.where(is_searchable, np.arange(len(database)), -1), index)
-    predictions, similarities = _search(index, queries, data, options, crops=run.crops)
+    predictions, similarities = _search(index, queries, data, options, questions=run.questions)
     run.seconds["search"] = time.perf_counter() - started
     retrieved, retrieved_similarities = predictions.copy(), similarities.copy()
     done = Reranked()
@@ -238,9 +238,9 @@ def _search(
     data: EvaluationSet,
     options: EvaluationOptions,
     *,
-    crops: Mapping[int, np.ndarray],
+    questions: Mapping[int, Question],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Predictions and similarities (Q, K), -1 and NaN where there are fewer; queries in `crops` (C, D) are searched by those."""
+    """Predictions and similarities (Q, K), -1 and NaN where there are fewer; queries ask as `questions` say."""
     k = max(options.k, *options.recall_at, 0 if options.rerank is None else options.rerank.num_candidates)
     askable = np.flatnonzero(finite_rows(queries))
     predictions = np.full((len(queries), k), -1, np.int64)
@@ -249,13 +249,12 @@ def _search(
         return predictions, similarities
     own = same_content(data.database) if options.is_leave_one_out else None
     extra = 0 if own is None else int(own.counts.max(initial=0))
-    asked = [crops.get(int(q), queries[q][None]) for q in askable]
-    ends = np.cumsum([len(rows) for rows in asked])
-    found = index.search(np.concatenate(asked), k=k + extra)
-    for q, rows, end in zip(askable, asked, ends, strict=True):
-        of_query = Neighbors(found.ids[end - len(rows) : end], found.similarities[end - len(rows) : end])
-        if int(q) in crops and options.views is not None:
-            of_query = merge_neighbors(of_query, k=k + extra, majority_weight=options.views.vote_weight)
+    asked = [questions.get(int(q)) or Question(queries[q][None]) for q in askable]
+    ends = np.cumsum([len(question.rows) for question in asked])
+    found = index.search(np.concatenate([question.rows for question in asked]), k=k + extra)
+    for q, question, end in zip(askable, asked, ends, strict=True):
+        start = end - len(question.rows)
+        of_query = question.merge(Neighbors(found.ids[start:end], found.similarities[start:end]), k=k + extra)
         ids, values = of_query.ids[0], of_query.similarities[0]
         if own is not None:
             kept = ~np.isin(ids, own.of(int(q)))

@@ -15,7 +15,7 @@ from whence.index.store import Store
 from whence.localize.build import build_from_photos
 from whence.localize.prepared_photos import PreparedPhotos
 from whence.localize.rerank_options import RerankOptions
-from whence.models.asking import QueryViews
+from whence.models.asking import QueryViews, Question
 from whence.models.descriptor import DescriptorModel
 from whence.runtime import progress
 from whence.settings import BuildOptions
@@ -42,8 +42,8 @@ class SetDescriber:
         self.keep_local = self.prepared is not None and self.prepared.is_shared
         self.local: dict[str, Mapping[str, np.ndarray]] = {}
         """Local descriptors by content, where re-ranking wants them and no work folder keeps them."""
-        self.crops: dict[int, np.ndarray] = {}
-        """(C, D) descriptors of a query's crops by its row, in the query modes that search for each."""
+        self.questions: dict[int, Question] = {}
+        """What queries ask with, by their rows; those that are not in it ask with their descriptor."""
         self.vocabulary = "none"
         self.skipped: list[SkippedPhoto] = []
         self.num_described = 0
@@ -52,36 +52,43 @@ class SetDescriber:
         self.spent_s: dict[str, np.ndarray] = {}
         """Wall-clock seconds of each photo's description, by what was described; NaN where a work folder had it."""
 
-    def describe(self, photos: Photos, what: str, *, views: QueryViews | None = None) -> np.ndarray:
-        """Descriptors (N, D) of the photos, NaN rows where one cannot be read."""
+    def describe(self, photos: Photos, what: str) -> np.ndarray:
+        """Descriptors (N, D) of database photos, NaN rows where one cannot be read."""
+        return self._describe(photos, what, self.model, None)
+
+    def ask(self, photos: Photos, *, views: QueryViews | None = None) -> np.ndarray:
+        """Descriptors (N, D) of queries, as `describe`; what each asks with is in `questions` where it is more than that."""
+        return self._describe(photos, "queries", self.model.query_model, views)
+
+    def _describe(self, photos: Photos, what: str, model: DescriptorModel, views: QueryViews | None) -> np.ndarray:
         started = time.perf_counter()
         self.num_described = len(photos)
         self.skipped += photos.skipped
         if self.work is None or views is not None:
-            descriptors = self._in_memory(photos, what, views)
+            descriptors = self._in_memory(photos, what, model, views)
         else:
-            descriptors = self._in_store(photos, self.work / f"{what}.whence")
+            descriptors = self._in_store(photos, self.work / f"{what}.whence", model)
         self.seconds[f"describe {what}"] = time.perf_counter() - started
         return descriptors
 
-    def _in_memory(self, photos: Photos, what: str, views: QueryViews | None) -> np.ndarray:
-        if not self.model.is_fitted:
+    def _in_memory(self, photos: Photos, what: str, model: DescriptorModel, views: QueryViews | None) -> np.ndarray:
+        if not model.is_fitted:
             _, rows = np.unique(photos.content, return_index=True)
-            self.vocabulary = self.model.prepare([photos.file(int(row)) for row in rows])
+            self.vocabulary = model.prepare([photos.file(int(row)) for row in rows])
         descriptors = self._blank(len(photos))
         spent = self.spent_s[what] = np.full(len(photos), np.nan)
         files = (photos.file(i) for i in range(len(photos)))
         started, num_done = time.perf_counter(), 0
         try:
             with progress(f"describing {what}", total=len(photos), show=self.show_progress) as advance:
-                keep_local = self.keep_local and views is None
-                for row, result in enumerate(self.model.describe_each(files, keep_local=keep_local, views=views)):
+                keep_local = self.keep_local and views is None and model is self.model
+                for row, result in enumerate(model.describe_each(files, keep_local=keep_local, views=views)):
                     if isinstance(result, UnreadableImage):
                         self.skipped.append(SkippedPhoto(photos.paths[row], result.reason))
                     else:
                         descriptors[row] = result.descriptor
-                        if result.crops is not None:
-                            self.crops[row] = result.crops
+                        if result.asked is not None:
+                            self.questions[row] = result.asked
                         if result.local is not None:
                             self.local[photos.columns["content"][row].decode()] = result.local
                     spent[row], started = time.perf_counter() - started, time.perf_counter()
@@ -91,9 +98,9 @@ class SetDescriber:
             self.num_described = num_done
         return descriptors
 
-    def _in_store(self, photos: Photos, path: Path) -> np.ndarray:
-        options = BuildOptions(keep_local=self.keep_local)
-        report = build_from_photos(photos, path=path, model=self.model, options=options, show_progress=self.show_progress)
+    def _in_store(self, photos: Photos, path: Path, model: DescriptorModel) -> np.ndarray:
+        options = BuildOptions(keep_local=self.keep_local and model is self.model)
+        report = build_from_photos(photos, path=path, model=model, options=options, show_progress=self.show_progress)
         self.vocabulary = self.vocabulary if report.vocabulary == "given" else report.vocabulary
         self.skipped += [entry for entry in report.skipped if entry not in self.skipped]
         descriptors = self._blank(len(photos))

@@ -25,8 +25,9 @@ from whence.evaluation.report import answer_rows, reliability_rows, risk_rows, u
 from whence.geo import distance_m
 from whence.localize.position import estimate_position
 from whence.matching.matchers import MatchOptions, match_images
+from whence.parts import PairScorer
 from whence.runtime import progress
-from whence.types import Candidate, GeoPoint, PairScorer, Position
+from whence.types import Candidate, GeoPoint, Position
 
 MAX_MATCH_PICTURES = 40
 """Queries of a page whose pairs are drawn: each costs as much as describing two photos."""

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 import numpy as np
 
 from whence.data.photos import COLUMNS, LATER_COLUMNS
 from whence.errors import StoreError
 from whence.index.files import checksum
-from whence.index.ledger import Ledger
 from whence.index.segments import BLOCK_ROWS
-
-if TYPE_CHECKING:
-    from whence.index.store import Store
+from whence.index.store import Store
 
 
-def problems(ledger: Ledger) -> list[str]:
-    """One sentence for everything that is wrong, naming the file."""
-    found = []
+def problems(store: Store) -> list[str]:
+    """Sentences, one for everything that a thorough look finds, naming the file: checksums, shapes, numbers that are not finite."""
+    ledger, found = store.ledger, []
     for entry in ledger.manifest.files():
         try:
             if checksum(ledger.folder / entry.name) != entry.checksum:
@@ -50,11 +46,14 @@ def problems(ledger: Ledger) -> list[str]:
     return found
 
 
-def fingerprint(store: Store, *, blobs: Mapping[str, str], skip_blobs: Iterable[str]) -> str:
-    """Hash over card, options, digests of blobs, and all rows in order of path with the bytes of their descriptors."""
+def fingerprint(store: Store, *, skip_blobs: Iterable[str] = ()) -> str:
+    """Hash of what the database says, not of segments, order or cached arrays.
+
+    It is over card, options, digests of blobs, and all rows in order of path with the bytes of their descriptors.
+    """
     total = hashlib.blake2b(digest_size=16)
     skipped = set(skip_blobs)
-    kept = {name: digest for name, digest in sorted(blobs.items()) if name not in skipped}
+    kept = {name: entry.digest for name, entry in sorted(store.ledger.manifest.blobs.items()) if name not in skipped}
     total.update(json.dumps([store.card_id, store.dim, str(store.dtype), store.options, kept], sort_keys=True).encode())
     photos, rows, descriptors = store.photos, store.descriptor_rows, store.descriptors
     order = np.array(sorted(range(len(photos)), key=photos.paths.__getitem__), dtype=np.int64)

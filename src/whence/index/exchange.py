@@ -6,7 +6,7 @@ import csv
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,10 +16,8 @@ from whence.errors import CardMismatch
 from whence.index.caches import Records
 from whence.index.files import disk_errors
 from whence.index.segments import BLOCK_ROWS, Changes
+from whence.index.store import Store
 from whence.runtime import atomic_write
-
-if TYPE_CHECKING:
-    from whence.index.store import Store
 
 
 class Exported(NamedTuple):
@@ -30,9 +28,13 @@ class Exported(NamedTuple):
     photos: Path
 
 
-def merge_stores(store: Store, other: Store) -> None:
-    """Commit the rows, descriptors and cached arrays of `other` in `store`. Raises `CardMismatch`."""
-    store._ledger.require_writer()
+def merge_stores(store: Store, other: Store) -> int:
+    """Commit the rows, descriptors and cached arrays of `other` in `store`; how many rows are new. Paths both have are replaced.
+
+    Raises `CardMismatch` unless card, dimension and fitted state are the same.
+    """
+    store.ledger.require_writer()
+    before = store.num_photos
     for what, mine, theirs in (
         ("model card", store.card_id, other.card_id),
         ("dimension", store.dim, other.dim),
@@ -45,10 +47,11 @@ def merge_stores(store: Store, other: Store) -> None:
     moved = Photos(_moved(photos, to=store.path.parent), photos.columns)
     rows = other.referenced_rows
     rows = rows[~store.has_descriptors(other.contents[rows])]
-    store._commit(Changes((), moved, other.contents[rows], _blocks(other.descriptors, rows)))
-    for card_id, shards in other._ledger.shards.items():
+    store.commit(Changes((), moved, other.contents[rows], _blocks(other.descriptors, rows)))
+    for card_id, shards in other.ledger.shards.items():
         for shard in shards:
             store.write_cache(card_id, [key.decode() for key in shard.contents.tolist()], Records(shard))
+    return store.num_photos - before
 
 
 def _moved(photos: Photos, *, to: Path) -> list[str]:
@@ -67,8 +70,9 @@ def _blocks(matrix: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
         yield matrix[rows[start : start + BLOCK_ROWS]]
 
 
-def export_npy(store: Store, folder: Path) -> Exported:
-    """Write descriptors.npy and photos.csv; row i of one belongs to row i of the other."""
+def export_npy(store: Store, folder: str | Path) -> Exported:
+    """Write descriptors.npy (n, D) and photos.csv with n rows in the same order; photos without a descriptor are left out."""
+    folder = Path(folder)
     photos, rows = store.photos, store.descriptor_rows
     photos, rows = photos.select(rows >= 0), rows[rows >= 0]
     exported = Exported(len(rows), folder / "descriptors.npy", folder / "photos.csv")

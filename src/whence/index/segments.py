@@ -165,3 +165,25 @@ class RowTable:
             table = table.select(rows)
         self._parts, self._num_rows, self._row_of = [table], len(table), None
         return table
+
+
+def as_keys(contents: np.ndarray | Sequence[str]) -> np.ndarray:
+    """Content keys as (m,) S32. Raises `InputError` for empty keys and for more than 32 bytes."""
+    try:
+        keys = np.asarray(contents, dtype="S") if len(contents) else np.empty(0, KEY_DTYPE)
+    except (UnicodeEncodeError, ValueError) as error:
+        raise InputError(f"content keys are up to 32 ASCII characters ({error})") from error
+    if keys.ndim != 1 or (np.char.str_len(keys) > KEY_DTYPE.itemsize).any() or (keys == b"").any():
+        raise InputError("content keys are a column (m,) of 1 to 32 ASCII characters each")
+    return keys.astype(KEY_DTYPE, copy=False)
+
+
+def rows_of(contents: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Row in `contents` (unique keys) of each wanted key, -1 where there is none."""
+    if len(contents) == len(wanted) and (contents == wanted).all():
+        return np.arange(len(wanted), dtype=np.int64)
+    if len(contents) == 0:
+        return np.full(len(wanted), -1, np.int64)
+    order = np.argsort(contents)
+    places = order[np.minimum(np.searchsorted(contents, wanted, sorter=order), len(contents) - 1)]
+    return np.where(contents[places] == wanted, places, -1).astype(np.int64)

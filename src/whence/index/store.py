@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -19,12 +19,10 @@ import numpy as np
 
 from whence.data.photos import COLUMNS, Photos
 from whence.errors import BadOption, InputError, StoreError
-from whence.index.audit import fingerprint, problems
-from whence.index.exchange import Exported, export_npy, merge_stores
 from whence.index.files import LOCK_NAME, WriterLock, disk_errors, left_overs
 from whence.index.ledger import Ledger
 from whence.index.manifest import MANIFEST_NAME, Manifest, write_manifest
-from whence.index.segments import KEY_DTYPE, Changes, RowTable
+from whence.index.segments import KEY_DTYPE, Changes, RowTable, as_keys, rows_of
 
 DTYPES = ("float32", "float16")
 
@@ -33,7 +31,8 @@ class Store:
     """A database folder, open for reading or for writing; also a context manager. Made by `create` and `open`."""
 
     def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+        self.ledger = ledger
+        """The files and the manifest behind it."""
         self.path: Path = ledger.folder
         self._table: RowTable | None = None
         self._known: set[bytes] | None = None
@@ -88,7 +87,7 @@ class Store:
 
     def close(self) -> None:
         """Give back the right to write. What was committed stays; reading goes on working."""
-        self._ledger.close()
+        self.ledger.close()
 
     def __enter__(self) -> Self:
         return self
@@ -99,34 +98,34 @@ class Store:
     @property
     def card_id(self) -> str:
         """The card of the model that made the descriptors."""
-        return self._ledger.manifest.card_id
+        return self.ledger.manifest.card_id
 
     @property
     def dim(self) -> int:
-        return self._ledger.manifest.dim
+        return self.ledger.manifest.dim
 
     @property
     def dtype(self) -> np.dtype:
-        return self._ledger.dtype
+        return self.ledger.dtype
 
     @property
     def options(self) -> dict[str, Any]:
         """The owner's own JSON values; change them with `set_options`."""
-        return _as_json(self._ledger.manifest.options)
+        return _as_json(self.ledger.manifest.options)
 
     @property
     def state_id(self) -> str:
         """Hash of the arrays in the blob "descriptor-state"; empty where there is none."""
-        return self._ledger.manifest.state_id
+        return self.ledger.manifest.state_id
 
     @property
     def rows_id(self) -> str:
         """Changes whenever a row of `descriptors` is added, goes or moves: the key for indexes built over those rows."""
-        return self._ledger.manifest.rows_id
+        return self.ledger.manifest.rows_id
 
     @property
     def is_writable(self) -> bool:
-        return self._ledger.lock is not None
+        return self.ledger.lock is not None
 
     @property
     def num_photos(self) -> int:
@@ -135,12 +134,12 @@ class Store:
     @property
     def num_descriptors(self) -> int:
         """Rows of `descriptors`; after removals some may belong to no photo until `compact`."""
-        return self._ledger.manifest.num_descriptors
+        return self.ledger.manifest.num_descriptors
 
     @property
     def size_bytes(self) -> int:
         """What the data files take on disk."""
-        return sum(entry.size_bytes for entry in self._ledger.manifest.files())
+        return sum(entry.size_bytes for entry in self.ledger.manifest.files())
 
     @property
     def photos(self) -> Photos:
@@ -152,7 +151,7 @@ class Store:
     def contents(self) -> np.ndarray:
         """(M,) S32 content key of every descriptor row, also of those that no photo refers to any more."""
         if self._contents is None:
-            self._contents = self._ledger.contents()
+            self._contents = self.ledger.contents()
         return self._contents
 
     @property
@@ -162,14 +161,14 @@ class Store:
         Rows that no photo refers to any more stay until `compact`: search only `referenced_rows`.
         """
         if self._descriptors is None:
-            self._descriptors = self._ledger.descriptors()
+            self._descriptors = self.ledger.descriptors()
         return self._descriptors
 
     @property
     def descriptor_rows(self) -> np.ndarray:
         """(N,) int64 row of each photo's descriptor in `descriptors`, -1 where its content has none yet."""
         if self._descriptor_rows is None:
-            self._descriptor_rows = _rows_of(self.contents, self._rows().photos().content)
+            self._descriptor_rows = rows_of(self.contents, self._rows().photos().content)
         return self._descriptor_rows
 
     @property
@@ -190,7 +189,7 @@ class Store:
         within one call the last row and the first descriptor count. Photos may come before their descriptors. Raises `InputError`
         for shapes, dtypes or numbers that do not fit.
         """
-        self._ledger.require_writer()
+        self.ledger.require_writer()
         keys, matrix = as_keys(contents), self._as_matrix(descriptors, num_rows=len(contents))
         first = np.zeros(len(keys), bool)
         first[np.unique(keys, return_index=True)[1]] = True
@@ -199,21 +198,29 @@ class Store:
         if len(row_of) < len(photos):
             photos = photos.select(np.fromiter(row_of.values(), np.int64, len(row_of)))
         if len(photos) or fresh.any():
-            self._commit(Changes((), photos, keys[fresh], [matrix if fresh.all() else matrix[fresh]]))
+            self.commit(Changes((), photos, keys[fresh], [matrix if fresh.all() else matrix[fresh]]))
 
     def remove(self, paths: Sequence[str]) -> int:
         """Commit the removal of rows; how many were there. Their descriptors go from the disk at the next `compact`."""
-        self._ledger.require_writer()
+        self.ledger.require_writer()
         row_of = self._rows().row_of
         present = tuple(path for path in dict.fromkeys(paths) if path in row_of)
         if present:
-            self._commit(Changes(present, Photos.of([]), np.empty(0, KEY_DTYPE), []))
+            self.commit(Changes(present, Photos.of([]), np.empty(0, KEY_DTYPE), []))
         return len(present)
+
+    def commit(self, changes: Changes) -> None:
+        """Commit rows and descriptors as they are, unchecked: the descriptors' keys are new. `add` and merging end in it."""
+        table, known = self._rows(), self._keys()
+        self.ledger.add_segment(changes)
+        table.apply(changes.removed, changes.photos)
+        known.update(changes.contents.tolist())
+        self._forget()
 
     def replace_photos(self, paths: Sequence[str], photos: Photos) -> None:
         """Commit at once that rows go and others come; those that come stand at the end. Descriptors stay with their contents."""
-        self._ledger.require_writer()
-        self._commit(Changes(tuple(paths), photos, np.empty(0, KEY_DTYPE), []))
+        self.ledger.require_writer()
+        self.commit(Changes(tuple(paths), photos, np.empty(0, KEY_DTYPE), []))
 
     def update_photos(self, photos: Photos) -> None:
         """Commit new metadata of rows that are there; they keep their places. Raises `InputError` for an unknown path."""
@@ -225,47 +232,38 @@ class Store:
 
     def compact(self) -> None:
         """Merge everything into one segment and one shard per card, drop descriptors that no photo refers to."""
-        self._ledger.require_writer()
+        self.ledger.require_writer()
         live = np.zeros(len(self.contents), bool)
         live[self.referenced_rows] = True
-        self._ledger.compact(contents=self.contents, live=live)
+        self.ledger.compact(contents=self.contents, live=live)
         self._forget()
         self._known = None
 
-    def merge(self, other: Store) -> int:
-        """Commit the rows, descriptors and cached arrays of another database; how many rows are new. Paths both have are replaced.
-
-        Raises `CardMismatch` unless card, dimension and fitted state are the same.
-        """
-        before = self.num_photos
-        merge_stores(self, other)
-        return self.num_photos - before
-
     def set_options(self, options: Mapping[str, Any]) -> None:
         """Commit the owner's JSON values, replacing all earlier ones."""
-        self._ledger.commit(replace(self._ledger.manifest, options=_as_json(options)))
+        self.ledger.commit(replace(self.ledger.manifest, options=_as_json(options)))
 
     @property
     def blob_names(self) -> tuple[str, ...]:
         """Names of the owner's arrays, sorted."""
-        return tuple(sorted(self._ledger.manifest.blobs))
+        return tuple(sorted(self.ledger.manifest.blobs))
 
     def write_blob(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Commit named arrays as a whole, replacing those of the same name. Raises `InputError` for arrays of objects."""
         for key, array in arrays.items():
             if np.asarray(array).dtype.hasobject:
                 raise InputError(f"array {key!r} of {name!r} holds Python objects; give plain numbers or text")
-        self._ledger.write_blob(name, arrays)
+        self.ledger.write_blob(name, arrays)
 
     def read_blob(self, name: str) -> dict[str, np.ndarray] | None:
         """The arrays of a name, None where there are none."""
-        return self._ledger.blob(name)
+        return self.ledger.blob(name)
 
     def delete_blob(self, name: str) -> bool:
         """Commit the removal of named arrays; whether they were there."""
-        is_there = name in self._ledger.manifest.blobs
+        is_there = name in self.ledger.manifest.blobs
         if is_there:
-            self._ledger.delete_blob(name)
+            self.ledger.delete_blob(name)
         return is_there
 
     def write_cache(self, card_id: str, contents: Sequence[str], records: Sequence[Mapping[str, np.ndarray]]) -> None:
@@ -277,12 +275,12 @@ class Store:
         first[np.unique(keys, return_index=True)[1]] = True
         fresh = [i for i, key in enumerate(keys.tolist()) if first[i] and not self._is_cached(card_id, key)]
         if fresh:
-            self._ledger.write_cache(card_id, keys[fresh], [records[i] for i in fresh])
+            self.ledger.write_cache(card_id, keys[fresh], [records[i] for i in fresh])
 
     def read_cache(self, card_id: str, content: str) -> dict[str, np.ndarray] | None:
         """The cached arrays of one content key as read-only views, None where there are none."""
         key = content.encode()
-        for shard in reversed(self._ledger.shards.get(card_id, [])):
+        for shard in reversed(self.ledger.shards.get(card_id, [])):
             if key in shard.position_of:
                 return shard.record(shard.position_of[key])
         return None
@@ -291,26 +289,13 @@ class Store:
         """(m,) bool: which content keys have cached arrays."""
         return np.array([self._is_cached(card_id, key) for key in as_keys(contents).tolist()], dtype=bool)
 
-    def check(self) -> list[str]:
-        """Every problem a thorough look finds: checksums, shapes, numbers that are not finite, contents twice."""
-        return problems(self._ledger)
-
-    def fingerprint(self, *, skip_blobs: Iterable[str] = ()) -> str:
-        """Hash of what the database says (card, options, rows with descriptors, blobs), not of segments, order or cached arrays."""
-        blobs = {name: entry.digest for name, entry in self._ledger.manifest.blobs.items()}
-        return fingerprint(self, blobs=blobs, skip_blobs=skip_blobs)
-
-    def export_npy(self, folder: str | Path) -> Exported:
-        """Write descriptors.npy (n, D) and photos.csv with n rows in the same order; photos without a descriptor are left out."""
-        return export_npy(self, Path(folder))
-
     def _is_cached(self, card_id: str, key: bytes) -> bool:
-        return any(key in shard.position_of for shard in self._ledger.shards.get(card_id, ()))
+        return any(key in shard.position_of for shard in self.ledger.shards.get(card_id, ()))
 
     def _rows(self) -> RowTable:
         if self._table is None:
             table = RowTable()
-            for segment in self._ledger.segments:
+            for segment in self.ledger.segments:
                 table.apply(segment.rows[0], segment.rows[1])
             self._table = table
         return self._table
@@ -319,13 +304,6 @@ class Store:
         if self._known is None:
             self._known = set(self.contents.tolist())
         return self._known
-
-    def _commit(self, changes: Changes) -> None:
-        table, known = self._rows(), self._keys()
-        self._ledger.add_segment(changes)
-        table.apply(changes.removed, changes.photos)
-        known.update(changes.contents.tolist())
-        self._forget()
 
     def _forget(self) -> None:
         self._contents = self._descriptors = self._descriptor_rows = None
@@ -346,28 +324,6 @@ class Store:
                 f"descriptor {row} holds NaN or a number too large for {self.dtype}; {self.path.name} takes finite ones"
             )
         return stored
-
-
-def as_keys(contents: np.ndarray | Sequence[str]) -> np.ndarray:
-    """Content keys as (m,) S32. Raises `InputError` for empty keys and for more than 32 bytes."""
-    try:
-        keys = np.asarray(contents, dtype="S") if len(contents) else np.empty(0, KEY_DTYPE)
-    except (UnicodeEncodeError, ValueError) as error:
-        raise InputError(f"content keys are up to 32 ASCII characters ({error})") from error
-    if keys.ndim != 1 or (np.char.str_len(keys) > KEY_DTYPE.itemsize).any() or (keys == b"").any():
-        raise InputError("content keys are a column (m,) of 1 to 32 ASCII characters each")
-    return keys.astype(KEY_DTYPE, copy=False)
-
-
-def _rows_of(contents: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Row in `contents` (unique keys) of each wanted key, -1 where there is none."""
-    if len(contents) == len(wanted) and (contents == wanted).all():
-        return np.arange(len(wanted), dtype=np.int64)
-    if len(contents) == 0:
-        return np.full(len(wanted), -1, np.int64)
-    order = np.argsort(contents)
-    places = order[np.minimum(np.searchsorted(contents, wanted, sorter=order), len(contents) - 1)]
-    return np.where(contents[places] == wanted, places, -1).astype(np.int64)
 
 
 def _as_json(options: Mapping[str, Any]) -> dict[str, Any]:

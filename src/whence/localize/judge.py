@@ -41,7 +41,7 @@ class Judge:
     def describe(self, queries: Sequence[Any]) -> Iterator[Described | UnreadableImage]:
         """Descriptors of queries, with what the scorer needs of them."""
         return (
-            self.model.describe_each(queries, views=self.views)
+            self.model.query_model.describe_each(queries, views=self.views)
             if self.prepared is None
             else describe_for_rerank(self.model, queries, self.prepared, views=self.views)
         )
@@ -62,11 +62,7 @@ class Judge:
         matched: a blank wall, a dark corridor.
         """
         started = time.perf_counter()
-        if described.crops is not None and self.views is not None:
-            weight = self.views.vote_weight
-            candidates = self.retriever.retrieve_merged(described.crops, k=k, around=around, majority_weight=weight)
-        else:
-            candidates = self.retriever.retrieve(described.descriptor[None], k=k, around=around)[0]
+        candidates = self.retriever.ask(described.question, k=k, around=around)
         seconds["search"] = time.perf_counter() - started
         reason, sure = "" if candidates else NOTHING_SEARCHED, None
         if self.rerank is not None and self.prepared is not None and candidates:

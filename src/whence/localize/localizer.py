@@ -24,8 +24,8 @@ from whence.localize.prepared_photos import PreparedPhotos
 from whence.localize.rerank_options import RerankOptions
 from whence.localize.retrieve import Around, Retriever
 from whence.localize.verify import find_calibration, key_of, with_min_confidence
-from whence.models.asking import QueryViews
-from whence.models.descriptor import DescriptorModel, load_model
+from whence.models.asking import QueryViews, Rule, ask_as_one
+from whence.models.descriptor import Described, DescriptorModel, load_model
 from whence.runtime import in_batches, progress
 from whence.settings import BuildOptions
 from whence.types import Candidate, Position
@@ -143,6 +143,35 @@ class Localizer:
         content = "" if isinstance(source, np.ndarray) else content_hash(source)
         seconds = {"describe": time.perf_counter() - started}
         return judge.answer(name, result, k=k, around=around, seconds=seconds, content=content)
+
+    def locate_frames(
+        self,
+        frames: Sequence[str | Path | bytes | np.ndarray | Image.Image],
+        *,
+        k: int = 20,
+        around: Around | None = None,
+        options: LocateOptions | None = None,
+        rule: Rule = "unit mean",
+    ) -> Position:
+        """Where several photos of one place were taken that ask as one, as the frames of a sequence; as `locate` otherwise.
+
+        `rule`: "unit mean" asks with the mean of their descriptors, brought to unit length, "best" with all of them, and the best
+        similarity of a database photo counts. The frame in the middle stands for them where candidates are compared, and names the
+        answer. Frames that cannot be read are passed over. Raises `UnreadableImage` where none can, `BadOption` for no frames.
+        """
+        judge = self.judge(options)
+        started = time.perf_counter()
+        results = list(judge.describe([as_source(frame) for frame in frames]))
+        readable = [i for i, result in enumerate(results) if not isinstance(result, UnreadableImage)]
+        if results and not readable:
+            raise next(result for result in results if isinstance(result, UnreadableImage))
+        described = [result for result in results if not isinstance(result, UnreadableImage)]
+        question = ask_as_one([one.question for one in described], rule)
+        middle = len(readable) // 2
+        asked = Described(question.descriptor, described[middle].local, question)
+        frame = frames[readable[middle]]
+        seconds = {"describe": time.perf_counter() - started}
+        return judge.answer(str(frame) if isinstance(frame, str | Path) else "<frames>", asked, k=k, around=around, seconds=seconds)
 
     def locate_many(
         self,

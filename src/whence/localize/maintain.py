@@ -15,6 +15,7 @@ import numpy as np
 from whence.data.photos import Photos
 from whence.data.scan import scan_photos
 from whence.errors import NoPhotos, UnreadableTable
+from whence.index.exchange import export_npy, merge_stores
 from whence.index.store import Store
 from whence.localize.build import (
     STATE_BLOB,
@@ -187,7 +188,7 @@ def merge_databases(path: str | Path, other: str | Path) -> int:
     Raises `CardMismatch` otherwise: index the other database's photos into this one instead.
     """
     with Store.open(path, writable=True) as store, Store.open(other) as source:
-        num_new = store.merge(source)
+        num_new = merge_stores(store, source)
         theirs = [source.path.parent / name for name in source.options.get("sources", [])]
         names = {*store.options.get("sources", []), *source_names(theirs, store.path)}
         store.set_options({**store.options, "sources": sorted(names)})
@@ -201,7 +202,7 @@ def export_database(path: str | Path, folder: str | Path) -> int:
     `import_database` reads them back; other programs need only the first two.
     """
     with Store.open(path) as store:
-        exported = store.export_npy(folder)
+        exported = export_npy(store, folder)
         state = store.read_blob(STATE_BLOB)
         settings = {"card_id": store.card_id, "dim": store.dim, "dtype": store.dtype.name, "options": store.options}
     if state is not None:

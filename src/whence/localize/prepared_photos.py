@@ -15,10 +15,10 @@ from whence.index.store import Store
 from whence.localize.rerank_options import RerankOptions
 from whence.matching.chain import ChainScorer, StagedArrays
 from whence.models.descriptor import DescriptorModel, read_as
-from whence.models.vlad import Vlad
+from whence.parts import PairScorer
 from whence.registry import build, get_card
 from whence.settings import parse_stages
-from whence.types import Arrays, PairEvidence, PairScorer, PhotoSource
+from whence.types import Arrays, PairEvidence, PhotoSource
 
 REMEMBERED_BYTES = 256_000_000
 """What prepared photos that the database does not keep may take in memory."""
@@ -182,6 +182,6 @@ def cache_id(card: ModelCard, scorer: PairScorer) -> str:
 
 def shares_local(model: DescriptorModel, scorer: PairScorer, card: ModelCard) -> bool:
     """Whether the model's own local descriptors are what the scorer would prepare: same extractor, same size of the image."""
-    if not isinstance(model.descriptor, Vlad) or model.card.preprocessing != card.preprocessing:
+    if model.descriptor.local is None or model.card.preprocessing != card.preprocessing:
         return False
-    return getattr(scorer, "extractor", None) == model.descriptor.extractor
+    return getattr(scorer, "extractor", None) == model.descriptor.local

@@ -130,8 +130,9 @@ def describe_for_rerank(
     model: DescriptorModel, sources: Sequence[Any], prepared: PreparedPhotos, *, views: QueryViews | None = None
 ) -> Iterator[Described | UnreadableImage]:
     """Descriptors of queries with what the scorer prepares of them as `local`, each photo read once where the two share it."""
-    if prepared.is_shared and views is None:
+    asking = model.query_model
+    if prepared.is_shared and views is None and asking is model:
         yield from model.describe_each(sources, keep_local=True)
         return
-    for source, result in zip(sources, model.describe_each(sources, views=views), strict=True):
+    for source, result in zip(sources, asking.describe_each(sources, views=views), strict=True):
         yield result if isinstance(result, UnreadableImage) else result._replace(local=dict(prepared.of_image(source)))

@@ -10,8 +10,8 @@ from whence.data.photos import Photos
 from whence.errors import BadOption
 from whence.geo import to_earth_centred
 from whence.index.vectors import Index
-from whence.models.asking import merge_crops
-from whence.types import Candidate, GeoPoint, Neighbors
+from whence.models.asking import Question
+from whence.types import Candidate, GeoPoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +47,14 @@ class Retriever:
 
     def retrieve(self, descriptors: np.ndarray, *, k: int, around: Around | None = None) -> tuple[tuple[Candidate, ...], ...]:
         """For each query descriptor (Q, D) up to `k` candidates, best first; photos with one content share their similarity."""
-        return self._retrieve(descriptors, k=k, around=around)
+        return self._retrieve(descriptors, k=k, around=around, question=None)
 
-    def retrieve_merged(
-        self, crops: np.ndarray, *, k: int, around: Around | None = None, majority_weight: float | None = None
-    ) -> tuple[Candidate, ...]:
-        """Up to `k` candidates for one query of which several crops (C, D) are searched for; see `merge_crops`."""
-        return self._retrieve(crops, k=k, around=around, merge=True, majority_weight=majority_weight)[0]
+    def ask(self, question: Question, *, k: int, around: Around | None = None) -> tuple[Candidate, ...]:
+        """Up to `k` candidates for one query, best first, whatever it asks with."""
+        return self._retrieve(question.rows, k=k, around=around, question=question)[0]
 
     def _retrieve(
-        self,
-        descriptors: np.ndarray,
-        *,
-        k: int,
-        around: Around | None,
-        merge: bool = False,
-        majority_weight: float | None = None,
+        self, descriptors: np.ndarray, *, k: int, around: Around | None, question: Question | None
     ) -> tuple[tuple[Candidate, ...], ...]:
         if k < 1:
             raise BadOption(f"k must be at least 1, not {k}")
@@ -73,8 +65,8 @@ class Retriever:
             searched = np.unique(descriptor_rows)
         is_whole = len(searched) == self.index.num_vectors
         found = self.index.search(descriptors, k=k, allowed=None if is_whole else searched)
-        if merge:
-            found = merge_neighbors(found, k=k, majority_weight=majority_weight)
+        if question is not None:
+            found = question.merge(found, k=k)
         first = np.searchsorted(descriptor_rows, found.ids, side="left")
         last = np.searchsorted(descriptor_rows, found.ids, side="right")
         return tuple(self._candidates(photo_rows, first[q], last[q], found.similarities[q], k=k) for q in range(len(found.ids)))
@@ -86,13 +78,6 @@ class Retriever:
         return tuple(
             candidate_of(self.photos, int(row), rank=rank, similarity=float(s)) for rank, (row, s) in enumerate(rows, start=1)
         )
-
-
-def merge_neighbors(found: Neighbors, *, k: int, majority_weight: float | None = None) -> Neighbors:
-    """What the crops of one query found (C, K) as one row, best first; similarities become distances and back."""
-    ids, distances = merge_crops(found.ids[None], 2 - 2 * found.similarities[None], k=k, majority_weight=majority_weight)
-    is_found = ids[0] >= 0
-    return Neighbors(ids[:, is_found], (1 - distances[:, is_found] / 2).astype(np.float32))
 
 
 def candidate_of(photos: Photos, row: int, *, rank: int, similarity: float) -> Candidate:

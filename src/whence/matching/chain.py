@@ -12,9 +12,10 @@ import numpy as np
 
 from whence.cards import Entry, ModelCard
 from whence.errors import BadOption
+from whence.parts import PairScorer
 from whence.registry import build, get_card
 from whence.settings import NO_OPTIONS, Stage, is_chain, parse_stages
-from whence.types import Arrays, PairEvidence, PairScorer
+from whence.types import Arrays, PairEvidence
 
 
 class StagedArrays(Mapping[str, np.ndarray]):

@@ -33,9 +33,10 @@ from whence.matching.geometry import (
     rescale_points,
     scaling,
 )
-from whence.models.local.sift import Extractor, LocalDescriptors, Orb, RootSift
+from whence.models.local.sift import LocalDescriptors, Orb, RootSift
+from whence.parts import Extractor, Matcher
 from whence.registry import build, get_card
-from whence.types import Arrays, Match, Matcher, PhotoSource, PointPairs
+from whence.types import Arrays, Match, PhotoSource, PointPairs
 
 DEFAULT_KEYPOINTS = 2000
 DEFAULT_RATIO = 0.8

@@ -16,9 +16,10 @@ from whence.matching.evidence import NOISE_INLIERS, surprise_of
 from whence.matching.geometry import GeometryMethod, GeometryModel, GeometrySettings, fit_geometry
 from whence.matching.matchers import MutualNearest, smaller_coverage
 from whence.matching.spatial import LevelPoints, SpatialScore, levels_score, rapid_score
-from whence.models.local.sift import Extractor, LocalDescriptors
+from whence.models.local.sift import LocalDescriptors
+from whence.parts import Extractor, Matcher
 from whence.registry import build
-from whence.types import Arrays, Matcher, PairEvidence, PointPairs
+from whence.types import Arrays, PairEvidence, PointPairs
 
 Spatial = Literal["ransac", "rapid"]
 SPATIAL_SIDE_PX = 640

@@ -1,33 +1,96 @@
-"""Query modes: which parts of a query photo are described, and how several descriptors or several searches become one answer.
+"""How a query asks: what is described of it, and how several descriptors or several searches become one answer.
 
-The modes of the Deep Visual Geo-localization Benchmark (Berton et al., CVPR 2022), and crops of wide panoramas. Database photos are
-always described as the model's card says.
+A query is looked at in one of the modes of the Deep Visual Geo-localization Benchmark (Berton et al., CVPR 2022), as crops of a
+wide panorama, or turned by quarters; several photos of one sequence may ask as one. Database photos are always described as the
+model's card says. Which model describes queries is `DescriptorModel.query_model`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
 from whence.cards import Preprocessing
 from whence.errors import BadOption, UnknownName
+from whence.types import Neighbors, PhotoSource
 
-QUERY_MODES = (
-    "hard_resize",
-    "single_query",
-    "central_crop",
-    "five_crops",
-    "nearest_crop",
-    "maj_voting",
-    "panorama",
-)
-MERGED_MODES = frozenset({"nearest_crop", "maj_voting", "panorama"})
-"""Modes that search once per crop and merge what is found."""
+Rule = Literal["mean", "unit mean", "best", "votes"]
+"""How several descriptors of one query become one answer: their mean asks; their mean at unit length asks; each asks, and the best
+similarity of a database photo counts; each asks, and they vote before (`merge_crops`)."""
+RULE_OF_MODE: dict[str, Rule] = {
+    "hard_resize": "mean",
+    "single_query": "mean",
+    "central_crop": "mean",
+    "five_crops": "mean",
+    "nearest_crop": "best",
+    "maj_voting": "votes",
+    "panorama": "best",
+    "rotations": "best",
+}
+QUERY_MODES = tuple(RULE_OF_MODE)
+FRAME_RULES: tuple[Rule, ...] = ("unit mean", "best")
+"""How frames of a sequence may ask as one."""
 VOTED_RANKS = (1, 5, 10)
 """In the first so many columns crops vote for what they have in common."""
 WIDE = 1.25
 """A photo this much wider than what the model takes is cut as a panorama."""
+
+
+Views = tuple[np.ndarray, ...]
+
+
+class Question(NamedTuple):
+    """What one query asks with, and how what is found becomes one answer."""
+
+    rows: np.ndarray
+    """(C, D) descriptors, each searched for by itself."""
+    rule: Rule = "mean"
+    """"best" or "votes" where what several find is merged; else `rows` is one, and what it finds is the answer."""
+    majority_weight: float = 0.0
+
+    @property
+    def descriptor(self) -> np.ndarray:
+        """(D,) one descriptor that stands for the query: the mean, whose similarity is the mean of the rows' own."""
+        return self.rows[0] if len(self.rows) == 1 else self.rows.mean(axis=0)
+
+    def merge(self, found: Neighbors, *, k: int) -> Neighbors:
+        """What the rows found (C, K) as one row, best first; similarities become squared distances and back."""
+        if self.rule not in ("best", "votes"):
+            return found
+        weight = self.majority_weight if self.rule == "votes" else None
+        ids, distances = merge_crops(found.ids[None], 2 - 2 * found.similarities[None], k=k, majority_weight=weight)
+        is_found = ids[0] >= 0
+        return Neighbors(ids[:, is_found], (1 - distances[:, is_found] / 2).astype(np.float32))
+
+
+def ask(rows: np.ndarray, rule: Rule, *, majority_weight: float = 0.0) -> Question:
+    """What descriptors (C, D) of one query ask with by a rule. Raises `UnknownName`."""
+    if rule not in get_args(Rule):
+        raise UnknownName("rule of asking", rule, get_args(Rule))
+    if rule in ("best", "votes"):
+        return Question(rows, rule, majority_weight)
+    # The mean is not brought to unit length again: its similarity is then the mean of the views' own.
+    mean = rows[0] if len(rows) == 1 else rows.mean(axis=0)
+    if rule == "unit mean":
+        mean = mean / max(float(np.linalg.norm(mean)), 1e-12)
+    return Question(np.asarray(mean, np.float32)[None], rule)
+
+
+def ask_as_one(questions: Sequence[Question], rule: Rule = "unit mean") -> Question:
+    """The question of several photos of one place, as the frames of a sequence, each with its own question.
+
+    "unit mean": the mean of their descriptors at unit length asks; "best": all ask, and the best similarity of a database photo
+    counts. Raises `BadOption` for no photos, and for another rule.
+    """
+    if rule not in FRAME_RULES:
+        raise BadOption(f"frames ask as one by {' or '.join(map(repr, FRAME_RULES))}, not by {rule!r}")
+    if not questions:
+        raise BadOption("no frames to ask with; give at least one photo")
+    rows = [question.rows if rule == "best" else question.descriptor[None] for question in questions]
+    return ask(np.concatenate(rows), rule)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +111,22 @@ class QueryViews:
             raise BadOption(f"a query size is height and width of at least 1 pixel, not {self.size_px}")
 
     @property
-    def is_merged(self) -> bool:
-        """Whether each crop is searched for by itself."""
-        return self.mode in MERGED_MODES
+    def is_plain(self) -> bool:
+        """Whether queries are looked at as database photos are."""
+        return self.mode == "hard_resize" and self.size_px is None
 
-    @property
-    def vote_weight(self) -> float | None:
-        """`majority_weight` where crops vote, else None."""
-        return self.majority_weight if self.mode == "maj_voting" else None
+    def question(self, rows: np.ndarray) -> Question:
+        """What the query asks with, of the descriptors (C, D) of its views."""
+        return ask(rows, RULE_OF_MODE[self.mode], majority_weight=self.majority_weight)
+
+    def views(self, source: PhotoSource, steps: Preprocessing, read: Callable[[PhotoSource, Preprocessing], np.ndarray]) -> Views:
+        """The views of a photo in the size that a model with this card takes; `read` reads a photo or pixels."""
+        cut = self.cut(read(source, self.reading(steps)), steps)
+        if self.mode == "panorama":
+            return tuple(read(view, exact(steps, self.size(steps))) for view in cut)
+        if self.mode == "rotations":
+            return tuple(read(view, steps if self.size_px is None else exact(steps, self.size(steps))) for view in cut)
+        return cut
 
     def size(self, steps: Preprocessing) -> tuple[int, int]:
         """Height and width for a model with this card. Raises `BadOption` where neither names one."""
@@ -70,16 +141,18 @@ class QueryViews:
         """What happens to a query photo before `cut`, for a model with this card."""
         if self.mode == "hard_resize":
             return steps if self.size_px is None else exact(steps, self.size(steps))
-        if self.mode in ("central_crop", "panorama"):
+        if self.mode in ("central_crop", "panorama", "rotations"):
             return Preprocessing()
         side = min(self.size(steps))
         multiple = steps.multiple_of if self.mode == "single_query" else 1
         return replace(exact(steps, None), short_side_px=side, enlarge=True, multiple_of=multiple)
 
     def cut(self, image: np.ndarray, steps: Preprocessing) -> tuple[np.ndarray, ...]:
-        """The views of a photo that was read as `reading` says. Those of a panorama are still to be brought to `size`."""
+        """The views of a photo that was read as `reading` says. Those of a panorama, and turned ones, are still to be resized."""
         if self.mode in ("hard_resize", "single_query"):
             return (image,)
+        if self.mode == "rotations":
+            return tuple(np.ascontiguousarray(np.rot90(image, turns)) for turns in range(4))
         height, width = self.size(steps)
         if self.mode == "central_crop":
             return (central_crop(image, (height, width), fill=steps.mean),)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,20 +12,16 @@ import numpy as np
 
 from whence.cards import ModelCard, Preprocessing
 from whence.data.images import load_image, load_resized
-from whence.errors import BadOption, MissingExtra, UnreadableImage
-from whence.models.asking import QueryViews, exact
+from whence.errors import BadOption, MissingExtra, NotFitted, UnreadableImage
+from whence.models.asking import QueryViews, Question, Views
 from whence.models.pca import PCA_OPTIONS, Reduced
-from whence.models.vlad import Vlad
+from whence.parts import Descriptor
 from whence.registry import build, get_card
 from whence.runtime import map_threads
-from whence.types import Descriptor, PhotoSource
+from whence.types import PhotoSource
 
 NETWORK_OPTIONS = ("engine", "onnx", "onnx_hash", "upstream_order", "crop")
 """Options that every network has beside its own, see `whence.models.network_descriptor.NetworkDescriptor.configure`."""
-BATCH_SIZE = 8
-"""Photos described together by models that do not say how many they like."""
-NUM_SAMPLE_PHOTOS = 500
-"""Photos a fitted descriptor looks at when it is fitted on a database."""
 
 
 class Described(NamedTuple):
@@ -33,8 +29,13 @@ class Described(NamedTuple):
 
     descriptor: np.ndarray
     local: dict[str, np.ndarray] | None = None
-    crops: np.ndarray | None = None
-    """(C, D): one descriptor per crop, where each is searched for by itself; `descriptor` is then their mean."""
+    asked: Question | None = None
+    """What a query asks with, where it is looked at in a mode; `descriptor` is then the mean."""
+
+    @property
+    def question(self) -> Question:
+        """What the photo asks with as a query."""
+        return self.asked or Question(self.descriptor[None])
 
 
 class DescriptorModel:
@@ -57,13 +58,12 @@ class DescriptorModel:
     @property
     def options(self) -> dict[str, Any]:
         """The options in force, for a database to remember: those given, and what a network chose by itself."""
-        return {**self._options, **getattr(self.descriptor, "settings", {})}
+        return {**self._options, **self.descriptor.settings}
 
     @property
     def preprocessing(self) -> Preprocessing:
         """What happens to a photo before the descriptor gets its pixels: as the card says, unless the options say otherwise."""
-        reading: Preprocessing = getattr(self.descriptor, "reading", self.card.preprocessing)
-        return reading
+        return self.descriptor.reading or self.card.preprocessing
 
     @property
     def name(self) -> str:
@@ -73,6 +73,24 @@ class DescriptorModel:
     def dim(self) -> int:
         return self.descriptor.dim
 
+    @cached_property
+    def query_model(self) -> DescriptorModel:
+        """What describes queries: the model itself, unless its card names another one whose descriptors are compared with its own.
+
+        Raises `UnknownName`, `BadOption` where that one has other dimensions, and `NotFitted` where it would have to be fitted.
+        """
+        if self.card.query_model in ("", self.name):
+            return self
+        model = load_model(self.card.query_model)
+        if model.dim != self.dim:
+            what = f"{model.name} describes queries with {model.dim} dimensions and {self.name} photos with {self.dim}"
+            raise BadOption(f"{what}; its card must name a query_model of the same dimensions, and a PCA fits neither alone")
+        if not model.is_fitted:
+            raise NotFitted(
+                f"{model.name}, which describes queries for {self.name}, is fitted on photos; name one that comes as it is"
+            )
+        return model
+
     @property
     def is_fitted(self) -> bool:
         return self.descriptor.is_fitted
@@ -80,20 +98,22 @@ class DescriptorModel:
     @property
     def batch_size(self) -> int:
         """Photos described together."""
-        return getattr(self.descriptor, "batch_size", BATCH_SIZE)
+        return self.descriptor.batch_size
 
     @property
     def min_photos_to_fit(self) -> int:
         """Photos below which fitting makes no sense and the packaged state is used; 0 for models that are not fitted."""
-        return self.descriptor.min_photos() if hasattr(self.descriptor, "min_photos") else 0
+        return self.descriptor.min_photos
 
     def read(self, source: PhotoSource) -> np.ndarray:
         """The photo as the model sees it: uint8 (H, W, 3), upright, resized as the card says.
 
         Raises `UnreadableImage`, also for a photo too small for the network: it costs only itself, as a broken one does.
         """
-        image = read_as(source, self.preprocessing)
-        least = getattr(self.descriptor, "least_side_px", 1)
+        return self._with_size(read_as(source, self.preprocessing), source)
+
+    def _with_size(self, image: np.ndarray, source: PhotoSource) -> np.ndarray:
+        least = self.descriptor.least_side_px
         if min(image.shape[:2]) < least and self.preprocessing == self.card.preprocessing:
             height, width = image.shape[:2]
             name = source if isinstance(source, str | Path) else "photo"
@@ -103,12 +123,10 @@ class DescriptorModel:
     def fit(self, sources: Iterable[PhotoSource], *, seed: int = 0) -> None:
         """Fit on these photos, read one by one; unreadable ones are passed over. Models that need no fitting do nothing."""
         readable = (image for image in map_threads(self._read_or_error, sources) if isinstance(image, np.ndarray))
-        self.descriptor.fit(readable, seed=seed)  # type: ignore[arg-type]
+        self.descriptor.fit(readable, seed=seed)
 
     def load_packaged(self) -> None:
         """Use the state that comes with Whence instead of fitting. Raises `BadOption` where there is none."""
-        if not hasattr(self.descriptor, "load_packaged"):
-            raise BadOption(f"{self.name} has no packaged state")
         self.descriptor.load_packaged()
 
     def prepare(self, sources: Sequence[PhotoSource], *, seed: int = 0) -> str:
@@ -121,7 +139,7 @@ class DescriptorModel:
         if len(sources) < self.min_photos_to_fit:
             self.load_packaged()
             return "packaged"
-        num_sampled = max(getattr(self.descriptor, "num_sample_photos", NUM_SAMPLE_PHOTOS), self.min_photos_to_fit)
+        num_sampled = max(self.descriptor.num_sample_photos, self.min_photos_to_fit)
         chosen = np.linspace(0, len(sources) - 1, min(num_sampled, len(sources))).round().astype(int)
         self.fit((sources[i] for i in chosen), seed=seed)
         return "fitted"
@@ -143,46 +161,47 @@ class DescriptorModel:
         `keep_local` hands out the local descriptors too; raises `BadOption` for models that have none. `views` looks at the
         photos as a query mode says instead of as the card says.
         """
-        if keep_local and (views is not None or not isinstance(self.descriptor, Vlad)):
+        if keep_local and (views is not None or self.descriptor.local is None):
             raise BadOption(f"{self.name} has no local descriptors to keep" + (" in a query mode" if views else ""))
         if views is not None and views.mode != "hard_resize" and self.preprocessing != self.card.preprocessing:
             raise BadOption(f"upstream_order and crop go with the query mode hard_resize, not {views.mode}")
         read = self._read_or_error if views is None else partial(self._views_or_error, views=views)
-        photos: list[tuple[np.ndarray, ...] | UnreadableImage] = []
+        photos: list[Views | UnreadableImage] = []
         for photo in map_threads(read, sources):
             photos.append((photo,) if isinstance(photo, np.ndarray) else photo)
             if len(photos) == self.batch_size:
-                yield from self._describe_batch(photos, keep_local=keep_local, is_merged=views is not None and views.is_merged)
+                yield from self._describe_batch(photos, keep_local=keep_local, views=views)
                 photos = []
-        yield from self._describe_batch(photos, keep_local=keep_local, is_merged=views is not None and views.is_merged)
+        yield from self._describe_batch(photos, keep_local=keep_local, views=views)
 
     def _describe_batch(
-        self, photos: list[tuple[np.ndarray, ...] | UnreadableImage], *, keep_local: bool, is_merged: bool
+        self, photos: list[Views | UnreadableImage], *, keep_local: bool, views: QueryViews | None
     ) -> Iterator[Described | UnreadableImage]:
-        readable = [image for views in photos if isinstance(views, tuple) for image in views]
-        if keep_local and isinstance(self.descriptor, Vlad):
-            vlad = self.descriptor
-            found = iter([Described(vlad.pool(one), one.to_arrays()) for one in map_threads(vlad.extractor.extract, readable)])
-            yield from (views if isinstance(views, UnreadableImage) else next(found) for views in photos)
+        readable = [image for photo in photos if isinstance(photo, tuple) for image in photo]
+        if keep_local and (extractor := self.descriptor.local) is not None:
+            pool = self.descriptor.pool
+            found = iter([Described(pool(one), one.to_arrays()) for one in map_threads(extractor.extract, readable)])
+            yield from (photo if isinstance(photo, UnreadableImage) else next(found) for photo in photos)
             return
         rows = self.descriptor.describe(readable)
         first = 0
-        for views in photos:
-            if isinstance(views, UnreadableImage):
-                yield views
+        for photo in photos:
+            if isinstance(photo, UnreadableImage):
+                yield photo
                 continue
-            crops = rows[first : first + len(views)]
-            first += len(views)
-            # The mean is not brought to unit length again: its similarity is then the mean of the crops' own.
-            yield Described(crops[0] if len(crops) == 1 else crops.mean(axis=0), crops=crops if is_merged else None)
+            of_photo = rows[first : first + len(photo)]
+            first += len(photo)
+            if views is None:
+                yield Described(of_photo[0])
+            else:
+                question = views.question(of_photo)
+                yield Described(question.descriptor, asked=question)
 
-    def _views_or_error(self, source: PhotoSource, *, views: QueryViews) -> tuple[np.ndarray, ...] | UnreadableImage:
+    def _views_or_error(self, source: PhotoSource, *, views: QueryViews) -> Views | UnreadableImage:
         try:
-            if views.mode == "hard_resize" and views.size_px is None:
+            if views.is_plain:
                 return (self.read(source),)
-            steps = self.card.preprocessing
-            cut = views.cut(read_as(source, views.reading(steps)), steps)
-            return tuple(read_as(view, exact(steps, views.size(steps))) for view in cut) if views.mode == "panorama" else cut
+            return tuple(self._with_size(view, source) for view in views.views(source, self.card.preprocessing, read_as))
         except UnreadableImage as error:
             return error
 
@@ -225,10 +244,11 @@ def load_model(name: str, *, options: Mapping[str, Any] | None = None) -> Descri
     own = {key: value for key, value in options.items() if key not in of_network}
     reduction = {key: own.pop(key) for key in PCA_OPTIONS if key in own} if card.backbone else {}
     descriptor = build("model", name, options=own)
-    if hasattr(descriptor, "configure"):
-        descriptor.configure(card.preprocessing, **of_network)
-    elif of_network:
+    if not isinstance(descriptor, Descriptor):
+        raise BadOption(f"model {name} is made as a {type(descriptor).__name__}; let its class derive from whence.parts.Descriptor")
+    if of_network and descriptor.network is None:
         raise BadOption(f"model {name} has no option {next(iter(of_network))!r}, which is for networks")
+    descriptor.configure(card.preprocessing, **of_network)
     if reduction:
         descriptor = _reduced(descriptor, reduction)
     return DescriptorModel(card, descriptor, options={**own, **reduction})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,9 +14,10 @@ from whence.errors import BadOption
 from whence.models.engines.parity import Prepare, sample_images
 from whence.models.engines.torch import Engine, make_engine, resolve_engine
 from whence.models.networks import Network, describe_pixels
+from whence.parts import Descriptor
 
 
-class NetworkDescriptor:
+class NetworkDescriptor(Descriptor):
     """A network as a `Descriptor`: uint8 images in, unit vectors out, images of one size together.
 
     What runs the network is an engine (`whence.models.engines.torch`); it is made when the first image is described, or when
@@ -26,6 +27,7 @@ class NetworkDescriptor:
     def __init__(self, network: Network, *, batch_size: int = 8) -> None:
         self.network = network.eval()
         self.batch_size = batch_size
+        self.dim, self.least_side_px = network.dim, network.backbone.size_rule.at_least
         self.preprocessing = Preprocessing(interpolation="bilinear")
         self.is_upstream_order = False
         self._crop: bool | None = None
@@ -93,22 +95,6 @@ class NetworkDescriptor:
             chosen |= {"crop": self._crop}
         return {**chosen, "upstream_order": True} if self.is_upstream_order else chosen
 
-    @property
-    def dim(self) -> int:
-        return self.network.dim
-
-    @property
-    def least_side_px(self) -> int:
-        """The shortest side of images that the backbone takes."""
-        return self.network.backbone.size_rule.at_least
-
-    @property
-    def is_fitted(self) -> bool:
-        return True
-
-    def fit(self, images: Sequence[np.ndarray], *, seed: int) -> None:
-        """Nothing to fit: a network comes with its weights."""
-
     def describe(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Descriptors (N, D) float32 of unit length, in the order of the images; sizes may differ."""
         descriptors = np.zeros((len(images), self.dim), np.float32)
@@ -121,12 +107,3 @@ class NetworkDescriptor:
             )
             descriptors[rows] = nn.functional.normalize(found, dim=1).numpy()
         return descriptors
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Nothing is kept with a database: the weights have a card of their own."""
-        return {}
-
-    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Raises `BadOption` for any state: there is none to load."""
-        if state:
-            raise BadOption(f"this network keeps no state with a database, found {', '.join(state)}")

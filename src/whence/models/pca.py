@@ -9,8 +9,8 @@ import numpy as np
 
 from whence.cards import Preprocessing
 from whence.errors import BadOption, NotFitted
+from whence.parts import Descriptor
 from whence.runtime import in_batches
-from whence.types import Descriptor
 
 PCA_OPTIONS = ("pca_dim", "pca_whiten")
 """Options that every network has beside its own."""
@@ -38,7 +38,7 @@ def fit_pca(raw: np.ndarray, dim: int, *, is_whitened: bool = True) -> tuple[np.
     return mean, axes.astype(np.float32)
 
 
-class Reduced:
+class Reduced(Descriptor):
     """A descriptor that needs no fitting itself, and a PCA after it: unit vectors of `pca_dim` dimensions.
 
     The Deep Visual Geo-localization Benchmark (Berton et al., CVPR 2022) leaves vectors after its PCA at their own length and
@@ -50,51 +50,30 @@ class Reduced:
         if not 1 <= pca_dim <= descriptor.dim:
             raise BadOption(f"pca_dim must lie between 1 and {descriptor.dim}, not {pca_dim}")
         self.descriptor, self.pca_dim, self.is_whitened = descriptor, pca_dim, is_whitened
+        self.dim, self.min_photos = pca_dim, 2 * pca_dim
+        self.num_sample_photos = min(MAX_SAMPLE_PHOTOS, 8 * pca_dim)
+        self.batch_size, self.least_side_px, self.network = descriptor.batch_size, descriptor.least_side_px, descriptor.network
         self._pca: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
-    def dim(self) -> int:
-        return self.pca_dim
-
-    @property
-    def is_fitted(self) -> bool:
+    def is_fitted(self) -> bool:  # type: ignore[override]
         return self._pca is not None
 
     @property
-    def batch_size(self) -> int:
-        """Photos that the descriptor likes to see together."""
-        return int(getattr(self.descriptor, "batch_size", 8))
-
-    @property
-    def reading(self) -> Preprocessing:
+    def reading(self) -> Preprocessing | None:
         """What happens to a photo before `describe`: as the descriptor says."""
-        steps: Preprocessing = self.descriptor.reading  # type: ignore[attr-defined]
-        return steps
-
-    @property
-    def network(self) -> Any:
-        """The network underneath. Raises `AttributeError` where there is none."""
-        return self.descriptor.network  # type: ignore[attr-defined]
+        return self.descriptor.reading
 
     @property
     def settings(self) -> dict[str, Any]:
         """What the descriptor's numbers depend on beside its weights."""
-        return dict(getattr(self.descriptor, "settings", {}))
-
-    @property
-    def num_sample_photos(self) -> int:
-        """Photos to fit on, where there are so many."""
-        return min(MAX_SAMPLE_PHOTOS, 8 * self.pca_dim)
-
-    def min_photos(self) -> int:
-        """Photos needed to fit: twice the dimension."""
-        return 2 * self.pca_dim
+        return self.descriptor.settings
 
     def load_packaged(self) -> None:
         """Raises `NotFitted`: no PCA is packaged."""
-        raise NotFitted(f"a PCA to {self.pca_dim} dimensions is fitted on at least {self.min_photos()} photos: lower pca_dim")
+        raise NotFitted(f"a PCA to {self.pca_dim} dimensions is fitted on at least {self.min_photos} photos: lower pca_dim")
 
-    def fit(self, images: Sequence[np.ndarray] | Iterable[np.ndarray], *, seed: int) -> None:
+    def fit(self, images: Iterable[np.ndarray], *, seed: int) -> None:
         """Fit on uint8 images, a batch at a time. Raises `NotFitted` for too few."""
         found, batch = [], []
         for image in images:

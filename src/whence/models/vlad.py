@@ -15,8 +15,9 @@ from importlib import resources
 import numpy as np
 
 from whence.errors import BadOption, NotFitted
-from whence.models.local.sift import SIFT_DIM, DenseRootSift, Extractor, LocalDescriptors, RootSift
+from whence.models.local.sift import SIFT_DIM, DenseRootSift, LocalDescriptors, RootSift
 from whence.models.pca import fit_pca
+from whence.parts import Descriptor, Extractor
 from whence.runtime import map_threads, random_stream, threads
 
 MAX_SAMPLE_DESCRIPTORS = 200_000
@@ -25,7 +26,7 @@ MIN_SAMPLE_DESCRIPTORS_PER_WORD = 39
 """Below this, k-means words are noise (the bound faiss warns at)."""
 
 
-class Vlad:
+class Vlad(Descriptor):
     """VLAD over an extractor's RootSIFT, with an optional PCA whitening to `pca_dim` dimensions.
 
     `has_power_law` replaces every value by its signed root before the last normalisation (Jegou et al., PAMI 2012), which damps the
@@ -33,6 +34,8 @@ class Vlad:
 
     The vocabulary (and the PCA) is fitted on images of the database, or loaded; until then `describe` raises `NotFitted`.
     """
+
+    local: Extractor
 
     def __init__(
         self,
@@ -47,33 +50,28 @@ class Vlad:
             raise BadOption(f"a vocabulary needs at least 2 words, not {num_words}")
         if pca_dim is not None and not 1 <= pca_dim <= num_words * SIFT_DIM:
             raise BadOption(f"pca_dim must lie between 1 and {num_words * SIFT_DIM}, not {pca_dim}")
-        self.extractor = extractor
+        self.local = extractor
         self.num_words = num_words
         self.pca_dim = pca_dim
         self.packaged = packaged
         self.has_power_law = has_power_law
+        self.dim = pca_dim or num_words * SIFT_DIM
+        # Enough for a vocabulary, and for a PCA at least twice its dimension.
+        self.min_photos = max(100, 2 * (pca_dim or 0))
         self._words: np.ndarray | None = None
         self._pca: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
-    def dim(self) -> int:
-        return self.pca_dim or self.num_words * SIFT_DIM
-
-    @property
-    def is_fitted(self) -> bool:
+    def is_fitted(self) -> bool:  # type: ignore[override]
         return self._words is not None and (self.pca_dim is None or self._pca is not None)
 
-    def min_photos(self) -> int:
-        """Photos needed to fit: enough for a vocabulary, and for a PCA at least twice its dimension."""
-        return max(100, 2 * (self.pca_dim or 0))
-
-    def fit(self, images: Sequence[np.ndarray] | Iterable[np.ndarray], *, seed: int) -> None:
+    def fit(self, images: Iterable[np.ndarray], *, seed: int) -> None:
         """Fit vocabulary and PCA on a stream of uint8 images. The same images in the same order give the same state.
 
         Of each image an even share of `MAX_SAMPLE_DESCRIPTORS` is kept, so memory does not grow with the number of images.
         """
         sample, pooled = _Reservoir(MAX_SAMPLE_DESCRIPTORS, seed), []
-        for local in map_threads(self.extractor.extract, images):
+        for local in map_threads(self.local.extract, images):
             sample.add(local.descriptors)
             if self.pca_dim is not None:
                 pooled.append(local.descriptors.astype(np.float16))
@@ -92,7 +90,7 @@ class Vlad:
         """Descriptors (N, D) float32 of uint8 images: unit length, zero where an image has no local descriptors."""
         if not len(images):
             return np.zeros((0, self.dim), np.float32)
-        return np.stack([self.pool(local) for local in map_threads(self.extractor.extract, images)])
+        return np.stack([self.pool(local) for local in map_threads(self.local.extract, images)])
 
     def pool(self, local: LocalDescriptors) -> np.ndarray:
         """The descriptor (D,) of one image's local descriptors."""

@@ -78,7 +78,7 @@ def named_network(name: str, *, weights: str | Path | None = None) -> Network:
     Raises `UnknownName`, `BadOption` for a model that is no network, and as `load_network`.
     """
     descriptor = build("model", name, options={} if weights is None else {"weights": str(weights)})
-    if not hasattr(descriptor, "network"):
+    if descriptor.network is None:
         raise BadOption(f"{name} is no network; `whence models` says which have a backbone")
     network: Network = descriptor.network
     return network

@@ -47,7 +47,7 @@ def measure_size(cell: Settings, options: Settings, work: Path) -> dict[str, Val
     """Recalls and costs with photos of a share of the size that the model's card says."""
     model = load_model(str(options["model"]))
     size = model.card.preprocessing.size_px
-    if size is None or not hasattr(model.descriptor, "configure"):
+    if size is None or model.descriptor.network is None:
         raise BadOption(f"{model.name} takes photos of any size: name a network whose card says one")
     height, width = (max(1, round(side * int(cell["size %"]) / 100)) for side in size)
     smaller = replace(model.card.preprocessing, size_px=(height, width))

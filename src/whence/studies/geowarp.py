@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from whence.studies.frame import Cell, Measure, Plot, Settings, Study, StudyOption
+from whence.studies.methods import PLAIN, READOUTS, SEARCHED_AGAIN
 from whence.studies.shortlists import RECALLS, SET_OPTIONS
 
 _CANDIDATES = StudyOption("candidates", "candidates per query that are put in order", 5)
@@ -27,10 +28,6 @@ LOSSES = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.1), (0.0, 10.0, 0.0), (0.0, 10.0, 0.1),
           (1.0, 0.0, 0.0), (1.0, 0.0, 0.1), (1.0, 10.0, 0.0), (1.0, 10.0, 0.1))  # fmt: skip
 """Weights of the losses self-supervised, feature-wise and consistency, as in the paper's ablation."""
 INWARD = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-SEARCHED_AGAIN = ("query expansion", "database augmentation", "both expanded", "diffusion")
-READOUTS = ("features", "half", "hybrid", "exact")
-EXACT = "GeoWarp exact"
-"""The published way, which the others are compared with."""
 
 
 def _ablation(options: Settings) -> Sequence[Cell]:
@@ -47,7 +44,7 @@ def _inward(options: Settings) -> Sequence[Cell]:
 
 
 def _rivals(options: Settings) -> Sequence[Cell]:
-    methods = ["no re-ranking", "unwarped cells", "one-sided warp", *(f"GeoWarp {readout}" for readout in READOUTS)]
+    methods = [PLAIN, "unwarped cells", "one-sided warp", *(f"GeoWarp {readout}" for readout in READOUTS)]
     return [Cell({"method": method}) for method in (*methods, "SIFT and MAGSAC", *SEARCHED_AGAIN, "DenseVLAD")]
 
 

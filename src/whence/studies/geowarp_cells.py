@@ -14,7 +14,7 @@ from whence.localize.expand import augment_database, diffuse, expand_queries
 from whence.recipes import get_recipe
 from whence.runtime import atomic_write
 from whence.studies.frame import Settings, Value
-from whence.studies.geowarp import EXACT, SEARCHED_AGAIN
+from whence.studies.methods import EXACT, PLAIN, SEARCHED_AGAIN
 from whence.studies.shortlists import NUM_FOUND, Ordered, Shortlists, read_set
 from whence.training.options.learners import RegressorOptions
 from whence.training.recipe import Recipe, override
@@ -75,7 +75,7 @@ def _exact(lists: Shortlists, options: Settings, work: Path) -> Ordered:
 
 def _order(method: str, lists: Shortlists, options: Settings) -> Ordered:
     """The candidates in the order of a method."""
-    if method in ("no re-ranking", "DenseVLAD"):
+    if method in (PLAIN, "DenseVLAD"):
         return Ordered(lists.found)
     if method in SEARCHED_AGAIN:
         return _searched_again(method, lists)

@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from whence.studies.frame import Cell, Measure, Plot, Settings, Study, StudyOption
+from whence.studies.methods import ADAPTIVE, ALL, PLAIN
 from whence.studies.shortlists import SET_OPTIONS
-
-PLAIN = "no re-ranking"
-ADAPTIVE = "when unsure: "
-"""Before a method: candidates are compared only until one is surely right."""
-ALL = "all"
 
 
 def _grid(options: Settings) -> Sequence[Cell]:

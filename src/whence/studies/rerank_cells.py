@@ -24,8 +24,8 @@ from whence.localize.retrieve import candidate_of
 from whence.localize.unsure import SURE_FEATURES, sure_features
 from whence.runtime import atomic_write, progress
 from whence.studies.frame import Settings, Value
+from whence.studies.methods import ADAPTIVE, ALL, PLAIN
 from whence.studies.pictures import Change, draw_changes
-from whence.studies.rerank import ADAPTIVE, ALL, PLAIN
 from whence.studies.shortlists import Shortlists, read_set, rows_beside
 
 NUM_SHOWN = 10

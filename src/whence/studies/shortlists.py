@@ -75,8 +75,7 @@ class Shortlists:
     def descriptors(self) -> tuple[np.ndarray, np.ndarray]:
         """Of database (N, D) and queries (Q, D); photos that cannot be read have zeros, which find nothing and are not found."""
         describer = SetDescriber(self.model, self.work, self.show_progress)
-        database, queries = (describer.describe(photos, what) for photos, what in
-                             ((self.data.database, "database"), (self.data.queries, "queries")))  # fmt: skip
+        database, queries = describer.describe(self.data.database, "database"), describer.ask(self.data.queries)
         return np.nan_to_num(database), np.nan_to_num(queries)
 
     @cached_property

@@ -8,27 +8,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 from whence.errors import BadOption, InputError, UnknownName, UnwritableFile
-from whence.runtime import atomic_write, claim_folder, num_cores, progress
-from whence.worlds.capture import CaptureOptions, CityShots
+from whence.runtime import claim_folder, num_cores, progress
+from whence.worlds.capture import CaptureOptions
 from whence.worlds.layouts import get_layout
-from whence.worlds.photographer import Photographer
-from whence.worlds.plan import CityOptions, CityPlan, choose_place, plan_city
 from whence.worlds.presets import CitySize, WorldSpec, get_preset
-from whence.worlds.truth import TRUTH_PICTURES, NamedShot, cameras_of, name_shots, write_cameras, write_pictures
+from whence.worlds.shards import city_works, render_shard
+from whence.worlds.truth import TRUTH_PICTURES, cameras_of, write_cameras
 from whence.worlds.workers import run_workers
+from whence.worlds.works import CityWork
 
-CITY_APART_M = 12_000.0
-"""Distance between the origins of a world's cities, so that their coordinates never mix."""
-CACHE_BYTES = 500_000_000
-"""Textures a worker keeps."""
 FEW_PHOTOS = 200
 """Fewer missing photos than this are rendered in the calling process: starting others would take longer."""
 
@@ -59,17 +51,6 @@ class WorldSummary:
     num_rendered: int
     """Photos rendered now; the others were there."""
     seconds: float
-
-
-@dataclass(frozen=True)
-class CityWork:
-    """One city, ready to be photographed."""
-
-    size: CitySize
-    plan: CityPlan
-    shots: CityShots
-    capture: CaptureOptions
-    named: tuple[NamedShot, ...]
 
 
 def render_world(
@@ -153,62 +134,3 @@ def _claim(out: Path, spec: WorldSpec) -> None:
     if found is not None and json.dumps(found, indent=1) != spec.to_json():
         record = str(out / "world.json")
         raise InputError(f"{record!r} describes another world; choose another folder, or delete this one to render anew")
-
-
-def city_works(spec: WorldSpec) -> Iterator[CityWork]:
-    """The cities of a world with all their photos named, one after the other."""
-    near = choose_place(spec.seed)
-    layout = get_layout(spec.layout)
-    for number, size in enumerate(spec.cities):
-        capture = layout.capture(size, spec.capture)
-        side = grid_side(round(size.num_database * 6 / len(capture.headings_deg) / capture.num_database_runs))
-        options = CityOptions(num_columns=side, num_rows=side, aliased_share=spec.aliased_share, is_test_city=size.is_test_city)
-        city_seed = spec.seed * 1000 + size.number
-        row, column = divmod(number, 8)
-        plan = plan_city(city_seed, options=options, near=near, offset_m=(CITY_APART_M * (column - 4), CITY_APART_M * row))
-        shots = layout.shots(plan, size, capture)
-        names = name_shots(plan, shots, size.name)
-        named = tuple(
-            NamedShot(layout.path(size, shot, name, shots.runs[shot.run]), name, shot, heading)
-            for shot, (name, heading) in zip(shots.shots, names, strict=True)
-        )
-        yield CityWork(size, plan, shots, capture, named)
-
-
-def grid_side(num_database: int) -> int:
-    """Blocks along a city's side that leave room for this many photos and for streets without any."""
-    stops = num_database / 6
-    side = 3
-    # An inner street holds about ten stops, and a fifth of them stay uncovered.
-    while 2 * side * (side - 1) * 10 * 0.8 < stops:
-        side += 1
-    return side
-
-
-def render_shard(out: Path, spec: WorldSpec, *, shard: int, num_shards: int, advance: Callable[[int], None]) -> None:
-    """Render what is not there yet of one share of every city."""
-    layout = get_layout(spec.layout)
-    for work in city_works(spec):
-        # Street by street, so that a front's textures are needed once and by one worker.
-        ordered = sorted(work.named, key=lambda named: (named.shot.street, named.shot.along_m, named.shot.number))
-        mine = ordered[len(ordered) * shard // num_shards : len(ordered) * (shard + 1) // num_shards]
-        todo = [named for named in mine if not (out / named.path).is_file()]
-        if not todo:
-            continue
-        photographer = Photographer(
-            work.plan, work.shots.runs, options=work.capture, px_per_m=spec.px_per_m, cache_bytes=CACHE_BYTES
-        )
-        for named in todo:
-            photo, raster, quality = photographer.take(named.shot)
-            write_pictures(out, named.path, raster, spec.truth)
-            layout.write_truth(out, named.path, raster, photographer)
-            write_photo(out / named.path, photo, quality=quality)
-            advance(1)
-
-
-def write_photo(path: Path, photo: np.ndarray, *, quality: int) -> None:
-    """Write an RGB photo (H, W, 3) uint8 as JPEG, whole or not at all."""
-    is_done, data = cv2.imencode(".jpg", cv2.cvtColor(photo, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    assert is_done, "a JPEG in memory cannot fail"
-    with atomic_write(path, is_flushed=False) as file:
-        file.write(data.tobytes())

@@ -31,9 +31,9 @@ from whence.worlds.conditions import Run
 from whence.worlds.drives import plan_drives, plan_places, spread, twice, with_mesh, with_panoramas
 from whence.worlds.plan import CityPlan
 from whence.worlds.presets import CitySize
+from whence.worlds.works import CityWork
 
 if TYPE_CHECKING:
-    from whence.worlds.city import CityWork
     from whence.worlds.photographer import Photographer
     from whence.worlds.raster import Raster
 

@@ -10,9 +10,11 @@ import numpy as np
 
 from whence.runtime import atomic_write
 from whence.worlds.capture import Shot
-from whence.worlds.city import CACHE_BYTES, CityWork, WorldOptions, city_works, make_spec
+from whence.worlds.city import WorldOptions, make_spec
 from whence.worlds.photographer import Photographer
 from whence.worlds.plan import Street
+from whence.worlds.shards import CACHE_BYTES, city_works
+from whence.worlds.works import CityWork
 
 _COLUMNS = 6
 _CAPTION_PX = 22

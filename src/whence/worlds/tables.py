@@ -8,7 +8,6 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -20,9 +19,7 @@ from whence.worlds.capture import Shot
 from whence.worlds.presets import CitySize
 from whence.worlds.raster import Raster
 from whence.worlds.scene import LABELS
-
-if TYPE_CHECKING:
-    from whence.worlds.city import CityWork
+from whence.worlds.works import CityWork
 
 IDDA_IDS = {
     "sky": 20, "road": 7, "sidewalk": 8, "building": 1, "vegetation": 9, "terrain": 19, "pole": 5,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -15,10 +14,11 @@ from whence.geo import from_utm, from_utm_arrays, heading_to
 from whence.runtime import atomic_write
 from whence.types import GeoPoint, PlanePoint
 from whence.worlds.camera import Camera
-from whence.worlds.capture import CaptureOptions, CityShots, Shot, shot_camera
+from whence.worlds.capture import CaptureOptions, CityShots, shot_camera
 from whence.worlds.plan import CityPlan
 from whence.worlds.raster import Raster
 from whence.worlds.tables import depth_of, fronts_of, labels_of, write_png
+from whence.worlds.works import NamedShot
 
 CAMERA_COLUMNS = (
     "path", "city", "role", "condition", "run", "street", "is_aliased", "along_m", "lateral_m", "heading_deg",
@@ -28,17 +28,6 @@ CAMERA_COLUMNS = (
 """Columns of cameras.csv. `along_m` and `lateral_m` place the camera on its street, to the right of the axis.
 
 z * (column, row, 1) = K (R X + t) with X = (UTM east - origin, UTM north - origin, height) in metres."""
-
-
-class NamedShot(NamedTuple):
-    """A photo to take and where it goes."""
-
-    path: str
-    """Relative to the world's folder."""
-    name: str
-    """The "@" name, which the layout may have replaced."""
-    shot: Shot
-    heading_deg: float
 
 
 TRUTH_PICTURES = ("depth", "labels", "fronts")

@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import whence
 from whence.errors import WhenceError
 
 _STEP = 4
@@ -21,7 +20,7 @@ _STEP = 4
 
 def run_workers(out: Path, *, num_workers: int, advance: Callable[[int], None]) -> None:
     """Render a claimed world with that many processes. Raises `WhenceError` with what a failed one said."""
-    source = str(Path(whence.__file__).parents[1])
+    source = str(Path(__file__).parents[2])
     paths = os.pathsep.join(part for part in (source, os.environ.get("PYTHONPATH", "")) if part)
     environment = {**os.environ, "PYTHONPATH": paths}
     lock = threading.Lock()
@@ -59,8 +58,8 @@ def run_workers(out: Path, *, num_workers: int, advance: Callable[[int], None]) 
 def main() -> None:
     """Render one share of the world in a folder; prints the number of photos done since the last line."""
     from whence.runtime import set_threads
-    from whence.worlds.city import render_shard
     from whence.worlds.presets import WorldSpec
+    from whence.worlds.shards import render_shard
 
     set_threads(1)
     out, shard, num_shards = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])

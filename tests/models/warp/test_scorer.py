@@ -22,8 +22,9 @@ from whence.models.warp.geometry import FRAME, warp
 from whence.models.warp.model import GeoWarp, Quads, cell_similarities, pool_cells, to_unit
 from whence.models.warp.readouts import DenseMap, cells_of_maps
 from whence.models.warp.scorer import CHUNK, GeoWarpScorer, WarpOptions, sound_pairs
+from whence.parts import PairScorer
 from whence.registry import get_card
-from whence.types import Candidate, PairScorer, Photo
+from whence.types import Candidate, Photo
 
 READOUTS = ("exact", "half", "features", "hybrid")
 

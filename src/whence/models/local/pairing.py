@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from whence.errors import BadOption, MissingExtra
 from whence.models.checkpoints.files import weights_digest
 from whence.models.local.networks import MIN_SIDE_PX, as_pixels, fill_part, open_extractor
-from whence.models.local.sift import Extractor, LocalDescriptors, RootSift, to_grey
+from whence.models.local.sift import LocalDescriptors, RootSift, to_grey
+from whence.parts import Extractor
 from whence.runtime import in_chunks
 from whence.types import Arrays, PointPairs
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -71,15 +71,6 @@ class LocalDescriptors:
         width, height = (int(side) for side in arrays["image_size_px"])
         sizes, angles = arrays["sizes_px"].astype(np.float32), arrays["angles_deg"].astype(np.float32)
         return cls(arrays["keypoints"], descriptors, sizes, angles, (width, height), packing, arrays.get("frames"))
-
-
-class Extractor(Protocol):
-    """What finds keypoints and describes them."""
-
-    @property
-    def key(self) -> str: ...
-
-    def extract(self, image: np.ndarray) -> LocalDescriptors: ...
 
 
 def to_grey(image: np.ndarray) -> np.ndarray:
