@@ -15,6 +15,7 @@ import pytest
 import whence
 from whence import registry
 from whence.cards import ModelCard, Preprocessing
+from whence.cli import run
 from whence.data.evaluation_sets import ENTRIES, Folders, SetOptions, open_set, recognise
 from whence.data.formats import EvaluationSet
 from whence.errors import BadOption, UnknownName
@@ -146,6 +147,27 @@ def test_an_installed_model_is_exported(site: Path, tmp_path: Path) -> None:
     written = call(site, "export", "mine", "--onnx", tmp_path / "mine.onnx", "--json")
     assert written.returncode == 0, written.stderr
     assert (tmp_path / "mine.onnx").stat().st_size > 1000
+
+
+def test_the_database_of_a_laid_out_set_is_indexed(tmp_path: Path, street: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    register("layout", "once", OneSided)
+    shutil.copytree(street / "queries", tmp_path / "set" / "once")
+    (tmp_path / "set" / "other").mkdir()
+    shutil.copy(sorted((street / "database").iterdir())[0], tmp_path / "set" / "other")
+    database = str(tmp_path / "a.whence")
+    made = ["index", str(tmp_path / "set"), "--db", database, "--layout", "once", "-q", "--json", "--no-calibrate"]
+    assert run(made) == 0
+    assert json.loads(capsys.readouterr().out)["num_photos"] == len(list((street / "queries").iterdir()))
+    assert run(["locate", str(sorted((street / "queries").iterdir())[0]), "--db", database, "--json", "--no-verify"]) == 0
+    assert "once" in json.loads(capsys.readouterr().out)["candidates"][0]["photo"]
+    assert run(made) == 0, "the same command again adds nothing"
+    assert json.loads(capsys.readouterr().out)["num_described"] == 0
+    assert run(["index", "--refresh", "--db", database]) == 1
+    assert "knows no folders" in capsys.readouterr().err
+    assert run([*made[:2], "other", *made[2:]]) == 1
+    assert "folder of one set" in capsys.readouterr().err
+    assert run([*made[:-4], "onec"]) == 1
+    assert "once" in capsys.readouterr().err
 
 
 def test_what_may_be_registered_is_checked() -> None:

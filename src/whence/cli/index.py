@@ -32,6 +32,12 @@ def index(
     ),
     option: list[str] = typer.Option([], "--option", help="Model option as name=value, e.g. pca_dim=256. May be repeated."),
     positions: str = typer.Option(None, help="CSV or GeoJSON file with the photos' positions."),
+    layout: str = typer.Option(
+        None,
+        "--layout",
+        autocompletion=completion.layouts,
+        help="Take the database of a set that is laid out so, positions and all; give its folder.",
+    ),
     dtype: str = typer.Option("float32", help="How descriptors are stored: float32 or float16."),
     engine: str = typer.Option(
         "auto", help='Search engine: auto, flat (exact), or a faiss factory string like "IVF1024,PQ64x4fs".'
@@ -109,6 +115,9 @@ def index(
     given |= {"keep_local": keep_local or None, "allow_null_island": allow_null_island or None}
     before = build.stored_options(path) or BuildOptions(model=load_settings().model)
     options = replace(before, **{name: value for name, value in given.items() if value is not None})
+    if layout is not None:
+        report = _index_set(photos, layout, path, options, positions, estimate, show_progress=progress)
+        return _finish(report, as_json, is_calibrated=not no_calibrate, show_progress=progress)
     if estimate:
         return _print_plan(build.plan_build(photos, path=path, options=options, positions=positions), as_json)
 
@@ -121,6 +130,30 @@ def index(
 
     report = build.build_database(photos, path=path, options=options, positions=positions, show_progress=progress, on_plan=announce)
     return _finish(report, as_json, is_calibrated=not no_calibrate, show_progress=progress)
+
+
+def _index_set(
+    sets: list[str],
+    layout: str,
+    path: str,
+    options: BuildOptions,
+    positions: str | None,
+    estimate: bool,
+    *,
+    show_progress: bool | None,
+) -> BuildReport:
+    """What was done with the database photos of one set. Such a database knows no folders to be refreshed from."""
+    from whence.data.evaluation_sets import open_set
+    from whence.data.scan import ReadOptions
+    from whence.localize.build import build_from_photos
+    from whence.models.descriptor import load_model
+
+    if len(sets) != 1 or estimate:
+        raise BadOption("--layout takes the folder of one set, and goes without --estimate")
+    reading = ReadOptions(show_progress=show_progress, allow_null_island=options.allow_null_island)
+    found = open_set(sets[0], layout=layout, positions=positions, options=reading).database
+    model = load_model(options.model, options=options.model_options)
+    return build_from_photos(found, path=path, model=model, options=options, show_progress=show_progress)
 
 
 def _finish(report: BuildReport, as_json: bool, *, is_calibrated: bool, show_progress: bool | None) -> int:

@@ -81,7 +81,9 @@ def refresh_database(path: str | Path, *, removes_missing: bool = False, show_pr
 
 
 def _nothing_left(folder: Path, missing: Sequence[MissingFolder | str]) -> str:
-    what = "; ".join(map(str, missing)) or "it names no folder"
+    if not missing:
+        return f"{str(folder)!r} was made of a set or imported, and knows no folders: index the set, or the photos' folder, again"
+    what = "; ".join(map(str, missing))
     return (
         f"photos that {str(folder)!r} was made from are not there any more ({what}); everything is kept. Is a disk not mounted? "
         f"{HOW_TO_GO_ON}"
