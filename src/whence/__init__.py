@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from whence.registry import list_models as list_models
     from whence.registry import register as register
     from whence.settings import BuildOptions as BuildOptions
+    from whence.training.train import train as train
     from whence.types import Candidate as Candidate
     from whence.types import GeoPoint as GeoPoint
     from whence.types import Match as Match
@@ -56,6 +57,7 @@ _HOMES = {
     "register": "whence.registry",
     "render_world": "whence.worlds.city",
     "scan_photos": "whence.data.scan",
+    "train": "whence.training.train",
 }
 
 __all__ = [*_HOMES]

@@ -71,6 +71,7 @@ PUBLIC_NAMES = {
     "register",
     "render_world",
     "scan_photos",
+    "train",
 }
 MODULES = sorted(SOURCE.rglob("*.py"))
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import whence
-from whence.errors import BadOption, InputError, MissingExtra
-from whence.runtime import atomic_write
+from whence.errors import BadOption, InputError, MissingExtra, UnknownName
+from whence.runtime import atomic_write, claim_folder
 from whence.training.recipe import Recipe
 
 PACKAGES = ("torch", "torchvision", "pytorch-metric-learning", "accelerate", "numpy", "opencv-python-headless", "safetensors")
@@ -20,20 +20,21 @@ PACKAGES = ("torch", "torchvision", "pytorch-metric-learning", "accelerate", "nu
 
 def claim_run(out: Path, recipe: Recipe, *, data: Mapping[str, Any], is_resumed: bool) -> None:
     """Make `out` the folder of this training, or check that it is, where it goes on. Raises `InputError` and `BadOption`."""
-    file = out / "recipe.json"
-    if not file.is_file():
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise InputError(f"{str(out)!r} is not an empty folder and holds no recipe.json; choose another folder")
-        out.mkdir(parents=True, exist_ok=True)
-        resolved = {"recipe": json.loads(recipe.to_json()), "data": dict(data), "packages": versions(), "git": git_state()}
-        with atomic_write(file, "w") as text:
-            text.write(json.dumps(resolved, indent=1))
+    values = {"recipe": json.loads(recipe.to_json())}
+    beside = {"data": dict(data), "packages": versions(), "git": git_state()}
+    found = claim_folder(out, values, name="recipe.json", beside=lambda: beside)
+    if found is None:
         return
     if not is_resumed:
         raise InputError(f"{str(out)!r} holds a training already; go on with --resume, or choose another folder")
-    found = Recipe.from_json(json.dumps(json.loads(file.read_text(encoding="utf-8"))["recipe"]))
-    if found != recipe:
-        raise BadOption(f"{str(file)!r} says other values than asked for; give the same recipe and --set, or choose another folder")
+    try:
+        is_same = Recipe.from_json(json.dumps(found["recipe"])) == recipe
+    except (BadOption, UnknownName, KeyError):
+        # A recipe of another version, or of a part that is not registered here.
+        is_same = False
+    if not is_same:
+        file = str(out / "recipe.json")
+        raise BadOption(f"{file!r} says other values than asked for; give the same recipe and --set, or choose another folder")
 
 
 def versions() -> dict[str, str]:

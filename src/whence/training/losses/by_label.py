@@ -162,7 +162,7 @@ def make_group_loss(options: LossOptions, *, num_classes: Sequence[int], dim: in
 
 def _made(kind: Any, name: str, options: Mapping[str, Any]) -> nn.Module:
     known = set()
-    for base in inspect.getmro(kind):
+    for base in inspect.getmro(kind) if inspect.isclass(kind) else (kind,):
         known |= set(inspect.signature(base).parameters) if base is not object else set()
     known -= {"self", "args", "kwargs"}
     for option in options:
