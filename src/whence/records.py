@@ -102,6 +102,8 @@ def _record(kind: type[T], values: Any, prefix: str, what: str) -> T:
 
 
 def _value(hint: Any, value: Any, name: str, what: str, entry: Field[Any] | None) -> Any:
+    if type(value) is hint:
+        return value
     members = _members(hint)
     if members and (isinstance(value, members) or (value is None and NoneType in typing.get_args(hint))):
         return value
@@ -123,7 +125,7 @@ def _value(hint: Any, value: Any, name: str, what: str, entry: Field[Any] | None
 
 def _plain(hint: Any, value: Any, name: str) -> Any:
     """A value that holds no records. What is plainly right is not shown to pydantic, whose import would cost every command."""
-    if type(value) is hint or (hint == Mapping[str, Any] and type(value) is dict and all(isinstance(key, str) for key in value)):
+    if hint == Mapping[str, Any] and type(value) is dict and all(isinstance(key, str) for key in value):
         return value
     from pydantic import ValidationError
 
@@ -150,6 +152,7 @@ def _alternatives(hint: Any) -> tuple[Any, ...]:
     return typing.get_args(hint) if typing.get_origin(hint) in (Union, UnionType) else (hint,)
 
 
+@functools.cache
 def _members(hint: Any) -> tuple[type, ...]:
     """The kinds of record that a field may hold."""
     return tuple(one for one in _alternatives(hint) if isinstance(one, type) and is_dataclass(one))
