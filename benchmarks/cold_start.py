@@ -50,7 +50,7 @@ def recall_of(folder: Path, queries: np.ndarray, truth: np.ndarray) -> float:
     with Store.open(folder) as store:
         blob = store.read_blob("index")
         assert blob is not None
-        found = AnnIndex.from_bytes(blob["codes"], over=store.descriptors).search(queries, k=K).ids
+        found = AnnIndex.from_kept(blob, store.descriptors).search(queries, k=K).ids
     return float(np.mean([len(np.intersect1d(a, b)) / K for a, b in zip(found, truth, strict=True)]))
 
 
@@ -110,13 +110,13 @@ def main() -> None:
             with Store.open(folder) as store:
                 blob = store.read_blob("index")
                 assert blob is not None
-                return AnnIndex.from_bytes(blob["codes"], over=store.descriptors).search(query, k=K).ids
+                return AnnIndex.from_kept(blob, store.descriptors).search(query, k=K).ids
 
         def ours_with_photos() -> str:
             with Store.open(folder) as store:
                 blob = store.read_blob("index")
                 assert blob is not None
-                best = AnnIndex.from_bytes(blob["codes"], over=store.descriptors).search(query, k=K).ids[0, 0]
+                best = AnnIndex.from_kept(blob, store.descriptors).search(query, k=K).ids[0, 0]
                 return store.photos.paths[np.flatnonzero(store.descriptor_rows == best)[0]]
 
         def ours_exact() -> np.ndarray:

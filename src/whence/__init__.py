@@ -13,6 +13,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from whence.version import VERSION
+
 if TYPE_CHECKING:
     from whence.cards import ModelCard as ModelCard
     from whence.data.images import load_image as load_image
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from whence.types import Position as Position
     from whence.worlds.city import render_world as render_world
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 _HOMES = {
     "Around": "whence.localize.retrieve",

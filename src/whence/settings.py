@@ -47,8 +47,8 @@ class BuildOptions:
     dtype: str = "float32"
     """How descriptors are stored: float32, or float16 at half the size."""
     engine: str = "auto"
-    """Search engine: "flat" (exact), "auto" (exact for small databases, compact codes with rescoring for large ones), or a faiss
-    factory string."""
+    """Search engine: "flat" and "int8" (exact), "auto" (exact for small databases, compact codes with rescoring for large ones), a
+    faiss factory string, or a name that was registered as an "index"."""
     keep_local: bool = False
     """Keep local descriptors beside the global ones, for re-ranking later."""
     commit_photos: int = 256

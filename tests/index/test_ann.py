@@ -119,16 +119,16 @@ def test_codes_travel_through_the_store(tmp_path):
         blob = store.read_blob("index")
         assert blob is not None
         assert str(blob["rows_id"]) == store.rows_id
-        again = AnnIndex.from_bytes(blob["codes"], over=store.descriptors)
+        again = AnnIndex.from_kept(blob, store.descriptors)
         assert not again.is_exact
         after = again.search(queries, k=10)
         assert np.array_equal(after.ids, before.ids)
         assert np.array_equal(after.similarities, before.similarities)
         with pytest.raises(InputError, match="do not belong"):
-            AnnIndex.from_bytes(blob["codes"], over=store.descriptors[1:])
+            AnnIndex.from_kept(blob, store.descriptors[1:])
         for damaged in (blob["codes"][:100], np.zeros(64, np.uint8)):
             with pytest.raises(InputError, match="damaged"):
-                AnnIndex.from_bytes(damaged, over=store.descriptors)
+                AnnIndex.from_kept({"codes": damaged}, store.descriptors)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])

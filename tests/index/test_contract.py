@@ -32,7 +32,7 @@ class Case:
 
 
 def ann(factory: str, **options: object) -> Callable[[], Index]:
-    return partial(registry.build, "index", "ann", options={"factory": factory, "exact_below": 1, **options})
+    return partial(registry.build, "index", "auto", options={"factory": factory, "exact_below": 1, **options})
 
 
 CASES = {name: Case(partial(registry.build, "index", name), 1.0) for name in registry.INDEXES}
@@ -282,7 +282,7 @@ def test_bad_input_is_refused_and_changes_nothing(case, words):
 
 @settings(max_examples=25, deadline=None)
 @given(st.data())
-@pytest.mark.parametrize("name", ["flat", "ann", "ann auto", "ann HNSW16"])
+@pytest.mark.parametrize("name", ["flat", "auto", "ann auto", "ann HNSW16"])
 def test_any_filter_and_any_changes(name, data):
     case = CASES[name]
     rows, present = clustered(300), dict.fromkeys(range(300))

@@ -328,7 +328,7 @@ def test_merge_refuses_another_model(tmp_path, what):
         if what == "state":
             two.write_blob("descriptor-state", {"x": np.ones(1)})
         before = fingerprint(one)
-        with pytest.raises(CardMismatch, match="describe its photos again"):
+        with pytest.raises(CardMismatch, match=r"describe its photos again.*--db DATABASE"):
             merge_stores(one, two)
         assert fingerprint(one) == before
 

@@ -329,9 +329,7 @@ def test_broken_exports_are_named(place: Path, broken: str) -> None:
 def test_compact_codes_answer_like_exact_search(place: Path, monkeypatch: pytest.MonkeyPatch, street: Path) -> None:
     """The engine path of large databases, made small: codes are kept in the database and used."""
     from whence.index import ann
-    from whence.localize import engine
 
-    monkeypatch.setattr(engine, "EXACT_BELOW", 4)
     monkeypatch.setattr(ann, "EXACT_BELOW", 4)
     shutil.copytree(street / "database", place / "all")
     build.build_database([place / "all"], path=place / "c.whence", options=BuildOptions(engine="SQ8"))

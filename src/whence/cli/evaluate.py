@@ -79,6 +79,7 @@ def evaluate(
         None, help="How queries are looked at: hard_resize, five_crops, maj_voting, panorama, rotations, ..."
     ),
     query_size: str = typer.Option(None, help="Height and width for --query-mode, as 480x640. Default: the model's own."),
+    engine: str = typer.Option("flat", help="Search engine, as whence index takes it; flat compares with every photo."),
     allow_null_island: bool = typer.Option(
         False, "--allow-null-island", help="Take latitude 0, longitude 0 for a place instead of a missing fix."
     ),
@@ -118,6 +119,7 @@ def evaluate(
         calibration=None if calibration is None else Path(calibration),
         work_folder=None if work is None else Path(work),
         views=parse_views(query_mode, query_size),
+        engine=engine,
         is_frugal=frugal,
         fit_folder=None if fit_on is None else Path(fit_on),
     )

@@ -40,7 +40,7 @@ def index(
     ),
     dtype: str = typer.Option("float32", help="How descriptors are stored: float32 or float16."),
     engine: str = typer.Option(
-        "auto", help='Search engine: auto, flat (exact), or a faiss factory string like "IVF1024,PQ64x4fs".'
+        "auto", help='Search engine: auto, flat or int8 (exact), or a faiss factory string like "IVF1024,PQ64x4fs".'
     ),
     allow_null_island: bool = typer.Option(
         False, "--allow-null-island", help="Take latitude 0, longitude 0 for a place instead of a missing fix."

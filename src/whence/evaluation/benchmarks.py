@@ -31,8 +31,9 @@ from whence.evaluation.protocol import (
 from whence.evaluation.published import open_any
 from whence.evaluation.reranking import Reranked, rerank_all
 from whence.geo import to_earth_centred
-from whence.index.flat import FlatIndex
+from whence.index.vectors import Index
 from whence.lists import NeighborLists
+from whence.localize.engine import EXACT, check_engine, engine_over
 from whence.localize.position import estimate_position
 from whence.localize.rerank_options import RerankOptions
 from whence.localize.retrieve import Retriever, candidate_of
@@ -58,6 +59,8 @@ class EvaluationOptions:
     """Where descriptors are kept: a run that was stopped goes on there, and a second run describes nothing again."""
     views: QueryViews | None = None
     """How queries are looked at; None as the model's card says. Descriptors of other views are not kept in the work folder."""
+    engine: str = EXACT
+    """The search engine, as a database is made with; "flat" compares with every photo."""
     is_frugal: bool = False
     """Keep descriptors in a file instead of in memory, in the work folder or where temporary files go."""
     fit_folder: Path | None = None
@@ -154,6 +157,7 @@ def evaluate(
     if not len(data.database) or not len(data.queries):
         raise NoPhotos(f"{data.name}: nothing to evaluate, {len(data.database)} database photos and {len(data.queries)} queries")
     data, left_out = leave_out_unplaced(data)
+    check_engine(options.engine, dim=model.dim)
     memory = PeakMemory()
     if options.fit_folder is not None and not model.is_fitted:
         files = list_photos(options.fit_folder)
@@ -171,9 +175,7 @@ def evaluate(
     queries = queries[:num_asked]
     started = time.perf_counter()
     is_searchable = finite_rows(database)
-    index = FlatIndex.over(database)
-    if not is_searchable.all():
-        index.remove(np.flatnonzero(~is_searchable))
+    index = engine_over(database, engine=options.engine, is_searchable=is_searchable)
     retriever = Retriever(data.database, np.where(is_searchable, np.arange(len(database)), -1), index)
     predictions, similarities = _search(index, queries, data, options, questions=run.questions)
     run.seconds["search"] = time.perf_counter() - started
@@ -209,6 +211,7 @@ def evaluate(
         seconds=run.seconds,
     )
     order = done.order if options.views is None else f"{done.order}, queries by {options.views.mode}"
+    order = order if options.engine == EXACT else f"{order}, searched by {options.engine}"
     cost = measured_cost(model, data, seconds=run.seconds, peak_bytes=memory.peak_bytes(), is_kept=options.work_folder is not None)
     result = replace(
         result,
@@ -233,7 +236,7 @@ def evaluate(
 
 
 def _search(
-    index: FlatIndex,
+    index: Index,
     queries: np.ndarray,
     data: EvaluationSet,
     options: EvaluationOptions,

@@ -9,7 +9,7 @@ only partly repairs.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +18,7 @@ import numpy as np
 from whence.errors import BadOption, InputError
 from whence.index.flat import FlatIndex, read_saved
 from whence.index.gather import RowReader
-from whence.index.vectors import as_ids, as_queries, best, exact_similarities
+from whence.index.vectors import Engine, as_ids, as_queries, best, exact_similarities
 from whence.runtime import atomic_write, random_stream
 from whence.types import Neighbors
 
@@ -28,7 +28,7 @@ TRAIN_ROWS = 16_384
 TRAIN_ROWS_PER_LIST = 64
 
 
-class AnnIndex:
+class AnnIndex(Engine):
     """Candidates from compact codes, exact similarities from the original rows; exact altogether while there are few rows.
 
     Filters are exact: nothing outside `allowed` is returned and columns are never missing. Small filters are searched exactly.
@@ -40,15 +40,16 @@ class AnnIndex:
         factory: str = "auto",
         rescore: int | None = None,
         settings: str = "",
-        exact_below: int = EXACT_BELOW,
+        exact_below: int | None = None,
         dim: int | None = None,
     ) -> None:
         """`factory`: a faiss factory string. `rescore`: candidates per query (default `default_rescore`). `settings`: faiss search
-        parameters such as "nprobe=64". Below `exact_below` rows no codes are made. Raises `BadOption`.
+        parameters such as "nprobe=64". Below `exact_below` rows (default `EXACT_BELOW`) no codes are made. Raises `BadOption`.
         """
         if rescore is not None and rescore < 1:
             raise BadOption(f"rescore is {rescore}; give the number of candidates per query, at least 1")
-        self._factory, self._rescore, self._settings, self._exact_below = factory, rescore, settings, exact_below
+        self._factory, self._rescore, self._settings = factory, rescore, settings
+        self._exact_below = EXACT_BELOW if exact_below is None else exact_below
         self._flat = FlatIndex(dim=dim)
         self._ids = np.empty(0, np.int64)
         self._is_there = np.empty(0, bool)
@@ -67,27 +68,39 @@ class AnnIndex:
         factory: str = "auto",
         rescore: int | None = None,
         settings: str = "",
-        exact_below: int = EXACT_BELOW,
+        exact_below: int | None = None,
     ) -> Self:
         """An index over the rows of an array or memory map, which stay where they are; `build` makes the codes."""
         flat = FlatIndex.over(matrix, ids=ids)
-        index = cls(factory=factory, rescore=rescore, settings=settings, exact_below=exact_below, dim=flat.dim)
+        index = cls(factory=factory, rescore=rescore, settings=settings, exact_below=exact_below)
         index._flat = flat
         index._append(flat.ids, matrix)
         return index
 
     @classmethod
-    def from_bytes(
-        cls, codes: np.ndarray, *, over: np.ndarray, ids: np.ndarray | None = None, rescore: int | None = None, settings: str = ""
-    ) -> Self:
-        """The index whose `to_bytes` gave `codes`, over the same rows. Raises `InputError` where they do not belong together."""
-        index = cls.over(over, ids=ids, rescore=rescore, settings=settings)
-        if len(codes):
-            index._codes = _read_codes(codes, num_rows=len(over), dim=index.dim, settings=settings)
+    def from_kept(cls, arrays: Mapping[str, np.ndarray], over: np.ndarray, *, factory: str = "auto") -> Self:
+        """The index whose `kept` gave the codes, over the same rows. Raises `InputError` where they do not belong together."""
+        index = cls.over(over, factory=factory)
+        index._codes = read_codes(arrays["codes"], num_rows=len(over), dim=index.dim)
         return index
 
+    def kept(self) -> dict[str, np.ndarray] | None:
+        """The codes; None while search is exact."""
+        codes = self.to_bytes()
+        return {"codes": codes} if len(codes) else None
+
+    @classmethod
+    def check(cls, *, dim: int, factory: str = "auto") -> None:
+        """Raises `BadOption` for a factory string that faiss does not take for this dimension."""
+        make_codes(factory, dim=dim)
+
+    @classmethod
+    def kept_bytes(cls, num_rows: int, *, dim: int, factory: str = "auto") -> int:
+        """Half a byte per 4 dimensions, as "auto" takes, from `EXACT_BELOW` rows on."""
+        return 0 if num_rows < EXACT_BELOW else dim // 8
+
     def to_bytes(self) -> np.ndarray:
-        """The codes alone as (B,) uint8, for `from_bytes`; empty while search is exact. Rows and ids are the owner's to keep."""
+        """The codes alone as (B,) uint8, for `read_codes`; empty while search is exact. Rows and ids are the owner's to keep."""
         self._drop_removed()
         self.build()
         if self._codes is None:
@@ -189,7 +202,7 @@ class AnnIndex:
         rows, ids = arrays["descriptors"], arrays["ids"]
         index = cls.over(rows, ids=ids, factory=factory, rescore=rescore, settings=settings, exact_below=exact_below)
         if len(arrays["codes"]):
-            index._codes = _read_codes(arrays["codes"], num_rows=len(rows), dim=index.dim, settings=settings)
+            index._codes = read_codes(arrays["codes"], num_rows=len(rows), dim=index.dim, settings=settings)
         return index
 
     def _append(self, ids: np.ndarray, rows: np.ndarray) -> None:
@@ -288,7 +301,8 @@ def _add_codes(codes: Any, rows: np.ndarray) -> None:
         codes.add(np.ascontiguousarray(rows[start : start + ADD_ROWS], dtype=np.float32))
 
 
-def _read_codes(data: np.ndarray, *, num_rows: int, dim: int, settings: str) -> Any:
+def read_codes(data: np.ndarray, *, num_rows: int, dim: int, settings: str = "") -> Any:
+    """The faiss index that was serialised as `data` (B,) uint8. Raises `InputError` where it is not one of such rows."""
     try:
         codes = _faiss().deserialize_index(np.ascontiguousarray(data, dtype=np.uint8))
     except (RuntimeError, AssertionError, ValueError) as error:

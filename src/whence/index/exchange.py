@@ -41,7 +41,7 @@ def merge_stores(store: Store, other: Store) -> int:
         ("fitted descriptor state", store.state_id, other.state_id),
     ):
         if mine != theirs:
-            fix = "describe its photos again with this database's model and state instead: whence index PHOTOS --into DATABASE"
+            fix = "describe its photos again with this database's model and state instead: whence index PHOTOS --db DATABASE"
             raise CardMismatch(store.path, f"{what} is {mine!r}, that of {str(other.path)!r} is {theirs!r}; {fix}")
     photos = other.photos
     moved = Photos(_moved(photos, to=store.path.parent), photos.columns)

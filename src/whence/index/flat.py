@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 
 from whence.errors import InputError
-from whence.index.vectors import as_ids, as_queries, as_vectors, best, exact_similarities, require_finite
+from whence.index.vectors import Engine, as_ids, as_queries, as_vectors, best, exact_similarities, require_finite
 from whence.runtime import atomic_write
 from whence.types import Neighbors
 
@@ -58,7 +58,7 @@ class _Part:
             yield self.ids[rows], np.asarray(self.matrix[rows], dtype=np.float32)
 
 
-class FlatIndex:
+class FlatIndex(Engine):
     """Exact search by inner product. Equal similarities come by ascending id; the answer does not depend on blocks or batches."""
 
     def __init__(self, *, dim: int | None = None) -> None:

@@ -12,15 +12,17 @@ are read. Unit vectors are nearly always proven; rows of very different norms ha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from whence.errors import InputError
+from whence.index.ann import read_codes
 from whence.index.flat import FlatIndex, read_saved
 from whence.index.gather import RowReader
-from whence.index.vectors import as_ids, as_queries, best, exact_similarities
+from whence.index.vectors import Engine, as_ids, as_queries, best, exact_similarities
 from whence.runtime import atomic_write
 from whence.types import Neighbors
 
@@ -33,7 +35,7 @@ LARGEST_DIM = 32_768
 """Integer distances of more dimensions could overflow 32 bits; such rows are searched without codes."""
 
 
-class Int8Index:
+class Int8Index(Engine):
     """Exact search by inner product with 8-bit codes beside the original rows; the same answers as `FlatIndex`."""
 
     def __init__(self, *, dim: int | None = None) -> None:
@@ -58,6 +60,33 @@ class Int8Index:
         index._flat = FlatIndex.over(matrix, ids=ids)
         index._append(index._flat.ids, np.asanyarray(matrix))
         return index
+
+    def kept(self) -> dict[str, np.ndarray] | None:
+        """The codes with what proves answers from them; None where so few rows are searched without codes anyway."""
+        if self._codes is None or len(self._ids) <= FETCHED:
+            return None
+        import faiss
+
+        codes = np.asarray(faiss.serialize_index(self._codes), np.uint8)
+        return {"codes": codes, "bounds": np.array([self._scale, self._error, self._largest])}
+
+    @classmethod
+    def from_kept(cls, arrays: Mapping[str, np.ndarray], over: np.ndarray) -> Self:
+        """The index whose `kept` gave the arrays, over the same rows. Raises `InputError` where they do not belong together."""
+        index = cls()
+        index._flat = FlatIndex.over(over)
+        index._codes = read_codes(arrays["codes"], num_rows=len(over), dim=index.dim)
+        bounds = np.asarray(arrays.get("bounds", ()), np.float64)
+        if bounds.shape != (3,) or not np.isfinite(bounds).all() or bounds.min() < 0 or bounds[0] == 0:
+            raise InputError("the bounds of the codes are damaged; build the index again")
+        index._scale, index._error, index._largest = bounds.tolist()
+        index._know(index._flat.ids, over)
+        return index
+
+    @classmethod
+    def kept_bytes(cls, num_rows: int, *, dim: int) -> int:
+        """A byte per dimension, from so many rows on that codes are of use."""
+        return 0 if num_rows <= FETCHED else dim
 
     @property
     def num_vectors(self) -> int:
@@ -157,6 +186,10 @@ class Int8Index:
             difference = (codes - 128) / np.float32(self._scale) - block
             self._error = max(self._error, float(np.sqrt(np.vecdot(difference, difference).max())) * (1 + ROUNDING))
             self._largest = max(self._largest, float(np.sqrt(np.vecdot(block, block).max())) * (1 + ROUNDING))
+        self._know(ids, rows)
+
+    def _know(self, ids: np.ndarray, rows: np.ndarray) -> None:
+        """Take rows into account whose codes are there."""
         self._ids = np.concatenate([self._ids, ids])
         self._is_there = np.concatenate([self._is_there, np.ones(len(ids), bool)])
         self._parts.append(rows)

@@ -1,4 +1,4 @@
-"""What an index is, what every one checks before it computes (queries, descriptors, ids, k), and exact similarities of chosen rows.
+"""What an index and an engine are, what every one checks before it computes, and exact similarities of chosen rows.
 
 Similarity is the inner product, for unit vectors the cosine. The exact value of a pair is `numpy.vecdot` of the two rows as
 float32: one row at a time, so that it depends on the two rows alone and equal rows get equal similarities, whatever the batch.
@@ -6,7 +6,9 @@ float32: one row at a time, so that it depends on the two rows alone and equal r
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -33,6 +35,60 @@ class Index(Protocol):
     def remove(self, ids: np.ndarray) -> None: ...
 
     def search(self, queries: np.ndarray, *, k: int, allowed: np.ndarray | None = None) -> Neighbors: ...
+
+
+class Engine(ABC):
+    """What searches a database: an index over its rows, and the arrays that the database keeps for it between runs.
+
+    One of your own gives `over`, `num_vectors`, `dim` and `search`; keeping something beside the rows, and growing, are for those
+    that can. All three ways to make one take the options that it was registered with.
+    """
+
+    @classmethod
+    @abstractmethod
+    def over(cls, matrix: np.ndarray) -> Self:
+        """An engine over the rows (N, D) of an array or memory map, which stay where they are; ids are row numbers."""
+
+    def kept(self) -> dict[str, np.ndarray] | None:
+        """Arrays that a database keeps for `from_kept`; None where exact search over the rows alone is as good."""
+        return None
+
+    @classmethod
+    def from_kept(cls, arrays: Mapping[str, np.ndarray], over: np.ndarray) -> Self:
+        """The engine whose `kept` gave the arrays, over the same rows. Raises `InputError` where they do not belong together."""
+        return cls.over(over)
+
+    @classmethod
+    def check(cls, *, dim: int) -> None:
+        """Raises `BadOption` where rows of this dimension cannot be searched with these options; most take every one."""
+        return
+
+    @classmethod
+    def kept_bytes(cls, num_rows: int, *, dim: int) -> int:
+        """Bytes a row that `kept` takes, for estimates."""
+        return 0
+
+    @property
+    @abstractmethod
+    def num_vectors(self) -> int:
+        """How many rows are searched."""
+
+    @property
+    @abstractmethod
+    def dim(self) -> int:
+        """Numbers per row; 0 while empty and not told."""
+
+    @abstractmethod
+    def search(self, queries: np.ndarray, *, k: int, allowed: np.ndarray | None = None) -> Neighbors:
+        """The k most similar rows of every query (Q, D), only ids in `allowed` where given; see `Index`."""
+
+    def add(self, ids: np.ndarray, descriptors: np.ndarray) -> None:
+        """Add rows (n, D) under new ids (n,). Raises `BadOption` for an engine that does not grow."""
+        raise BadOption(f"{type(self).__name__} does not grow; make it over all rows")
+
+    def remove(self, ids: np.ndarray) -> None:
+        """Remove rows; ids that are not there are ignored. Raises `BadOption` as `add` does."""
+        raise BadOption(f"{type(self).__name__} does not shrink; make it over the rows that stay")
 
 
 def as_vectors(vectors: np.ndarray, *, dim: int | None, what: str) -> np.ndarray:

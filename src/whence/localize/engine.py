@@ -1,43 +1,67 @@
-"""Which search engine a database uses, and where its compact codes lie: built after each change, loaded on opening."""
+"""Which search engine a database uses, and where what it keeps lies: made after each change, loaded on opening."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from whence.index.ann import EXACT_BELOW, AnnIndex, make_codes
-from whence.index.flat import FlatIndex
+from whence.errors import BadOption
 from whence.index.store import Store
-from whence.index.vectors import Index
+from whence.index.vectors import Engine, Index
+from whence.registry import get_entry
 
 ENGINE_BLOB = "engine"
-FLAT = "flat"
+EXACT = "flat"
+"""The engine that keeps nothing: the answer where another's arrays are missing or out of date."""
 
 
 def check_engine(engine: str, *, dim: int) -> None:
-    """Raises `BadOption` for a name that is neither "flat" nor "auto" nor a factory string faiss takes."""
-    if engine != FLAT:
-        make_codes(engine, dim=dim)
+    """Raises `UnknownName` for a name that is no engine, and `BadOption` for one that does not take this dimension."""
+    made, options = _engine(engine)
+    made.check(dim=dim, **options)
 
 
 def code_bytes(num_descriptors: int, dim: int, *, engine: str) -> int:
-    """Bytes per photo that the engine's codes take, for estimates: half a byte per 4 dimensions unless search is exact."""
-    return 0 if engine == FLAT or num_descriptors < EXACT_BELOW else dim // 8
+    """Bytes per photo that the engine keeps, for estimates."""
+    made, options = _engine(engine)
+    return made.kept_bytes(num_descriptors, dim=dim, **options)
+
+
+def engine_over(matrix: np.ndarray, *, engine: str, is_searchable: np.ndarray) -> Engine:
+    """The engine over the rows (N, D) of the mask (N,) alone; others, which may be NaN, are not searched."""
+    made, options = _engine(engine)
+    is_whole = bool(is_searchable.all())
+    # Exact search reads rows only when it is asked: they need not be copied.
+    found = made.over(matrix if is_whole or engine == EXACT else np.nan_to_num(matrix), **options)
+    if not is_whole:
+        found.remove(np.flatnonzero(~is_searchable))
+    return found
 
 
 def write_engine(store: Store, *, engine: str) -> None:
-    """Build the compact codes of the database's engine and keep them in it; nothing where search is exact."""
-    codes = np.empty(0, np.uint8)
-    if engine != FLAT and store.num_descriptors >= EXACT_BELOW:
-        codes = AnnIndex.over(store.descriptors, factory=engine, exact_below=EXACT_BELOW).to_bytes()
-    if len(codes):
-        store.write_blob(ENGINE_BLOB, {"rows_id": np.array(store.rows_id), "codes": codes})
+    """Make the database's engine and keep its arrays in the database; nothing where exact search is as good."""
+    made, options = _engine(engine)
+    kept = made.over(store.descriptors, **options).kept()
+    if kept is not None:
+        store.write_blob(ENGINE_BLOB, {"rows_id": np.array(store.rows_id), **kept})
     else:
         store.delete_blob(ENGINE_BLOB)
 
 
 def open_engine(store: Store) -> Index:
-    """The engine of an open database. Codes that are out of date (a killed run) are left aside: search is then exact."""
+    """The engine of an open database. Arrays that are out of date (a killed run) are left aside: search is then exact."""
     kept = store.read_blob(ENGINE_BLOB)
-    if kept is not None and str(kept["rows_id"]) == store.rows_id:
-        return AnnIndex.from_bytes(kept["codes"], over=store.descriptors)
-    return FlatIndex.over(store.descriptors)
+    if kept is None or str(kept["rows_id"]) != store.rows_id:
+        return _engine(EXACT)[0].over(store.descriptors)
+    made, options = _engine(store.options.get("build", {}).get("engine", "auto"))
+    return made.from_kept({name: array for name, array in kept.items() if name != "rows_id"}, store.descriptors, **options)
+
+
+def _engine(name: str) -> tuple[Any, dict[str, Any]]:
+    """The class of an engine and the options that it was registered with. Raises `UnknownName`, `BadOption`."""
+    entry = get_entry("index", name)
+    made = entry.load()
+    if not (isinstance(made, type) and issubclass(made, Engine)):
+        raise BadOption(f"the index {name} is no search engine; let its class derive from whence.index.vectors.Engine")
+    return made, dict(entry.options)

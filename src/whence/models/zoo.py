@@ -18,6 +18,7 @@ from whence.models.cards.benchmark import BENCHMARK_CARDS
 from whence.models.cards.own import OWN_CARDS
 from whence.models.cards.places import PLACE_CARDS
 from whence.models.cards.text import read_card
+from whence.parts import Descriptor
 from whence.registry import build
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def named_network(name: str, *, weights: str | Path | None = None) -> Network:
     Raises `UnknownName`, `BadOption` for a model that is no network, and as `load_network`.
     """
     descriptor = build("model", name, options={} if weights is None else {"weights": str(weights)})
-    if descriptor.network is None:
+    if not isinstance(descriptor, Descriptor) or descriptor.network is None:
         raise BadOption(f"{name} is no network; `whence models` says which have a backbone")
     network: Network = descriptor.network
     return network

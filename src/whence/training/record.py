@@ -10,10 +10,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import whence
 from whence.errors import BadOption, InputError, MissingExtra, UnknownName
 from whence.runtime import atomic_write, claim_folder
 from whence.training.recipe import Recipe
+from whence.version import VERSION
 
 PACKAGES = ("torch", "torchvision", "pytorch-metric-learning", "accelerate", "numpy", "opencv-python-headless", "safetensors")
 
@@ -39,7 +39,7 @@ def claim_run(out: Path, recipe: Recipe, *, data: Mapping[str, Any], is_resumed:
 
 def versions() -> dict[str, str]:
     """Versions of what the numbers depend on."""
-    found = {"whence": whence.__version__, "python": platform.python_version()}
+    found = {"whence": VERSION, "python": platform.python_version()}
     for name in PACKAGES:
         try:
             found[name] = version(name)
