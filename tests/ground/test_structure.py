@@ -214,9 +214,7 @@ def twins(files: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def test_no_file_name_twice_within_two_floors() -> None:
-    found = twins(file.relative_to(SOURCE).as_posix() for file in MODULES)
-    # The first of these goes when training, which is being rebuilt, has its new folders.
-    assert [pair for pair in found if pair != ("recipes/tuples.py", "training/tuples.py")] == []
+    assert twins(file.relative_to(SOURCE).as_posix() for file in MODULES) == []
 
 
 def test_a_file_name_that_is_there_twice_would_be_found() -> None:
@@ -230,20 +228,20 @@ def test_a_file_name_that_is_there_twice_would_be_found() -> None:
 MAX_LINES = 350
 
 
-def is_too_long(name: str, num_lines: int) -> bool:
-    """Whether a file has more lines than one may have; in `training`, which is being rebuilt, 50 more are let pass for now."""
-    return num_lines > (400 if name.startswith("training/") else MAX_LINES)
+def is_too_long(text: str) -> bool:
+    """Whether a file has more lines than one may have."""
+    return len(text.splitlines()) > MAX_LINES
 
 
 def test_a_long_file_would_be_found() -> None:
-    assert is_too_long("index/store.py", 351)
-    assert not is_too_long("index/store.py", 350)
+    assert is_too_long("line\n" * 351)
+    assert not is_too_long("line\n" * 350)
 
 
 @pytest.mark.parametrize("file", MODULES, ids=lambda file: str(file.relative_to(SOURCE)))
 def test_files_are_small_and_documented(file: Path) -> None:
     text = file.read_text(encoding="utf-8")
-    assert not is_too_long(file.relative_to(SOURCE).as_posix(), len(text.splitlines()))
+    assert not is_too_long(text)
     assert ast.get_docstring(ast.parse(text)), "a module says what it is for"
     assert not FORBIDDEN_FILE_NAMES.fullmatch(file.stem)
     assert not is_too_deep(file.relative_to(SOURCE).as_posix())
