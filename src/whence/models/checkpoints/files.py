@@ -89,15 +89,18 @@ def fill_module(
     path: str | Path,
     *,
     what: str,
-    rename: Callable[[str], str] = str,
+    rename: Callable[[str], str | None] = str,
     made_here: tuple[str, ...] = (),
 ) -> None:
     """Fill a module from a file of weights: every tensor, none left over or missing, after an optional `module.`.
 
-    `rename` brings the file's names to the module's; buffers in `made_here` have their values already and may be missing. Raises
-    `UnreadableWeights`, and `WeightsMismatch` that lists what does not fit; `what` names the module in it.
+    `rename` brings the file's names to the module's, None for what the module does without; buffers in `made_here` have their
+    values already and may be missing. Raises `UnreadableWeights`, and `WeightsMismatch` that lists what does not fit; `what` names
+    the module in it.
     """
-    found = {rename(re.sub(r"^(module\.)+", "", name)): tensor for name, tensor in read_weights(path).tensors.items()}
+    tensors = read_weights(path).tensors.items()
+    named = ((rename(re.sub(r"^(module\.)+", "", name)), tensor) for name, tensor in tensors)
+    found = {name: tensor for name, tensor in named if name is not None}
     own = module.state_dict()
     misshapen = [
         f"{name} is {tuple(tensor.shape)}, not {tuple(own[name].shape)}"

@@ -97,6 +97,28 @@ def style_of(keys: str) -> KeyStyle:
     return STYLES[keys]
 
 
+_LITE_PARTS = {
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}
+_FIRST_LITE_PARTS = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+"""The first block expands nothing."""
+
+
+def lite_name(theirs: str) -> str | None:
+    """Our name of a tensor of a released EfficientNet-Lite; None for its head, which no map needs. Others stay as they are."""
+    if re.match(r"(_conv_head|_bn1|_fc)\.", theirs):
+        return None
+    if found := re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", theirs):
+        parts = _FIRST_LITE_PARTS if found[1] == "0" else _LITE_PARTS
+        return f"blocks.{found[1]}.{parts.get(found[2], found[2])}.{found[3]}"
+    return re.sub(r"^_conv_stem\.", "conv_stem.", re.sub(r"^_bn0\.", "bn1.", theirs))
+
+
 class Translator:
     """From an author's names to ours, for one backbone."""
 

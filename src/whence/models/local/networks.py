@@ -7,7 +7,7 @@ are pixels of the image given; pixel centres are whole numbers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -135,17 +135,18 @@ def _describe_disk(networks: nn.ModuleDict, pixels: Tensor, num: int) -> Iterato
         yield Found(one.keypoints, one.descriptors)
 
 
-def _aliked() -> dict[str, nn.Module]:
+def _aliked(name: str, kind: str) -> dict[str, nn.Module]:
     from kornia.feature import ALIKED
 
-    return {"aliked": ALIKED()}
+    return {name: ALIKED(kind)}
 
 
 def _describe_aliked(networks: nn.ModuleDict, pixels: Tensor, num: int) -> Iterator[Found]:
+    (network,) = networks.values()
     # The detector is asked for the strongest points, however weak: photos at dusk have no others.
-    detector: Any = networks["aliked"].dkd
+    detector: Any = network.dkd
     detector.scores_th, detector.top_k, detector.n_limit = 0.0, num, num
-    for one in networks["aliked"](pixels):
+    for one in network(pixels):
         yield Found(one.keypoints, one.descriptors)
 
 
@@ -227,11 +228,21 @@ def _describe_superpoint(networks: nn.ModuleDict, pixels: Tensor, num: int) -> I
         yield Found(own[kept], descriptors[kept])
 
 
+_ALIKED_KINDS = {"aliked": "aliked-n16", **{name: name for name in ("aliked-n16rot", "aliked-n32", "aliked-t16")}}
+"""kornia's own names of the sizes of ALIKED."""
 _GREY = {"keynet", "superpoint"}
-_DIMS = {"disk": 128, "aliked": 128, "xfeat": 64, "dedode": 256, "keynet": 128, "superpoint": 256}
+_DIMS = {
+    "disk": 128,
+    **dict.fromkeys(_ALIKED_KINDS, 128),
+    "aliked-t16": 64,
+    "xfeat": 64,
+    "dedode": 256,
+    "keynet": 128,
+    "superpoint": 256,
+}
 _MAKE: dict[str, Callable[[], dict[str, nn.Module]]] = {
     "disk": _disk,
-    "aliked": _aliked,
+    **{name: partial(_aliked, name, kind) for name, kind in _ALIKED_KINDS.items()},
     "xfeat": _xfeat,
     "dedode": _dedode,
     "keynet": _keynet,
@@ -239,7 +250,7 @@ _MAKE: dict[str, Callable[[], dict[str, nn.Module]]] = {
 }
 _DESCRIBE: dict[str, Callable[[Any, Tensor, int], Iterator[Found]]] = {
     "disk": _describe_disk,
-    "aliked": _describe_aliked,
+    **dict.fromkeys(_ALIKED_KINDS, _describe_aliked),
     "xfeat": _describe_xfeat,
     "dedode": _describe_dedode,
     "keynet": _describe_keynet,
