@@ -69,7 +69,12 @@ class Table(MutableMapping[str, Entry]):
 
 
 KINDS: dict[str, Table] = {
-    "model": Table("whence.models.cards.vlad:ENTRIES", "whence.models.zoo:ENTRIES", resolver="whence.models.zoo:entry_of_file"),
+    "model": Table(
+        "whence.models.cards.vlad:ENTRIES",
+        "whence.models.cards.lite:ENTRIES",
+        "whence.models.zoo:ENTRIES",
+        resolver="whence.models.zoo:entry_of_file",
+    ),
     "scorer": Table("whence.matching.cards:SCORERS", resolver="whence.matching.chain:entry_of_chain"),
     "matcher": Table("whence.matching.cards:MATCHERS"),
     "index": Table("whence.index.engines:ENTRIES", resolver="whence.index.engines:entry_of_factory"),

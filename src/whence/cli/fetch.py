@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from whence.matching.cards import MATCHERS, parts_of_matcher
 from whence.models.cards.backbones import BACKBONES
 from whence.models.cards.local import PARTS
 from whence.models.checkpoints.http import sha256_of
-from whence.models.checkpoints.origins import find_weights, get_weights
+from whence.models.checkpoints.origins import find_weights, get_weights, weights_status
 from whence.models.checkpoints.packages import licence_files
 from whence.registry import MODELS, SCORERS, get_card
+from whence.settings import load_settings
 
 
 def fetch(name: str, *, as_json: bool) -> int:
@@ -31,6 +33,15 @@ def fetch(name: str, *, as_json: bool) -> int:
         else:
             show(_table(record))
     return 0
+
+
+def announce_weights(model: str, options: Mapping[str, Any]) -> None:
+    """Say that a model's weights are about to be fetched, where they are. Raises as `get_card`."""
+    card = get_card(model)
+    is_given = "weights" in options or model.endswith(".safetensors")
+    is_reachable = any(origin.kind != "manual" for origin in card.origins) and not load_settings().offline
+    if not is_given and is_reachable and weights_status(card) == "missing":
+        print_note(f"the weights of {model} ({card.weights_licence}) are fetched now, once")
 
 
 def _cards(name: str) -> list[ModelCard]:

@@ -115,6 +115,10 @@ def index(
     given |= {"keep_local": keep_local or None, "allow_null_island": allow_null_island or None}
     before = build.stored_options(path) or BuildOptions(model=load_settings().model)
     options = replace(before, **{name: value for name, value in given.items() if value is not None})
+    if not (as_json or quiet or estimate):
+        from whence.cli.fetch import announce_weights
+
+        announce_weights(options.model, options.model_options)
     if layout is not None:
         report = _index_set(photos, layout, path, options, positions, estimate, show_progress=progress)
         return _finish(report, as_json, is_calibrated=not no_calibrate, show_progress=progress)

@@ -1,0 +1,204 @@
+"""Descriptors out of EfficientNet-Lite0 as it was trained on ImageNet, nothing trained here: coarse grid, pooled vector, or both.
+
+The maps of blocks 10 and 12 (the first is 0) keep where things are and forget how they are lit. The grid is each map averaged onto
+3 x 4 cells of unit length; the vector is the generalised mean (p 3) of block 12. Both are half whitened: centred on photos of the
+database, turned to their principal axes, each divided by the square root of its singular value. Nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property, lru_cache
+from importlib import resources
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from whence.errors import BadOption, NotFitted, UnreadableWeights
+from whence.models.cards.backbones import BACKBONES
+from whence.models.checkpoints.origins import get_weights
+from whence.models.checkpoints.plain import read_old_weights
+from whence.models.engines.lite_graph import MULTIPLE_PX, Run, lite0_graph, open_maps
+from whence.parts import Descriptor
+from whence.runtime import in_chunks
+
+BLOCKS = (10, 12)
+NUM_ROWS, NUM_COLUMNS = 3, 4
+GRID_DIM, GEM_DIM = 256, 192
+_RAW_DIMS = {"grid": NUM_ROWS * NUM_COLUMNS * (112 + 192), "gem": 192}
+_DIMS = {"grid": GRID_DIM, "gem": GEM_DIM}
+_P = 3.0
+_LEAST_SHARE = 1e-5
+"""Axes whose singular value is a smaller share of the largest are noise."""
+
+Kind = Literal["grid", "gem", "both"]
+State = tuple[np.ndarray, np.ndarray]
+"""Mean (E,) and axes (D, E)."""
+
+
+class LiteDescriptor(Descriptor):
+    """The half-whitened grid (256 numbers), generalised mean (192), or both side by side (448), each of equal weight.
+
+    The weights are read, or fetched, when the first photo is described.
+    """
+
+    num_sample_photos = 2000
+    min_photos = 50
+
+    def __init__(self, kind: Kind, *, weights: str | None = None) -> None:
+        self.parts: tuple[str, ...] = ("grid", "gem") if kind == "both" else (kind,)
+        self.dim = sum(_DIMS[part] for part in self.parts)
+        self._weights = weights
+        self._states: dict[str, State] = {}
+
+    @property
+    def is_fitted(self) -> bool:  # type: ignore[override]
+        return len(self._states) == len(self.parts)
+
+    @cached_property
+    def maps(self) -> Run:
+        """What makes the maps of both blocks. Raises as `get_weights`, and `UnreadableWeights` for another network's file."""
+        file = get_weights(BACKBONES["efficientnet_lite0"], weights=self._weights)[0]
+        try:
+            return open_maps(lite0_graph(read_old_weights(file), BLOCKS), BLOCKS)
+        except KeyError as error:
+            raise UnreadableWeights(file, f"it is no EfficientNet-Lite0: {error} is missing") from None
+
+    def describe(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Descriptors (N, D) float32 of unit length. Raises `NotFitted`, and as `maps`."""
+        if not self.is_fitted:
+            raise NotFitted("this descriptor has not seen photos yet: fit it first, or load the packaged state")
+        raw = self.raw(images)
+        found = np.hstack([half_whitened(raw[part], self._states[part]) for part in self.parts])
+        return np.asarray(found / np.sqrt(len(self.parts)), np.float32)
+
+    def raw(self, images: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """What is whitened then, by part: (N, E) float32 of unit length."""
+        found = {part: np.zeros((len(images), _RAW_DIMS[part]), np.float32) for part in self.parts}
+        by_size: dict[tuple[int, int], list[int]] = {}
+        for i, image in enumerate(images):
+            by_size.setdefault(_network_size(image), []).append(i)
+        for size, rows in by_size.items():
+            maps = self.maps(np.stack([_pixels(images[i], size) for i in rows]))
+            for part in self.parts:
+                found[part][rows] = grid(maps) if part == "grid" else generalised_mean(maps[-1])
+        return found
+
+    def fit(self, images: Iterable[np.ndarray], *, seed: int) -> None:
+        """Fit the whitening on a stream of uint8 images. Raises `NotFitted` for fewer than two."""
+        batches = [self.raw(batch) for batch in in_chunks(images, self.batch_size)]
+        if sum(len(batch[self.parts[0]]) for batch in batches) < 2:
+            raise NotFitted("a whitening is fitted on at least two photos")
+        self._states = {
+            part: fit_half_whitening(np.concatenate([batch[part] for batch in batches]), _DIMS[part]) for part in self.parts
+        }
+
+    def load_packaged(self) -> None:
+        """Take the whitening that comes with Whence, fitted on photos of rendered cities."""
+        self._states = {part: _packaged(part) for part in self.parts}
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What was fitted. Raises `NotFitted`."""
+        if not self.is_fitted:
+            raise NotFitted("this descriptor has not seen photos yet: fit it first")
+        return {f"{part}_{name}": self._states[part][i] for part in self.parts for i, name in enumerate(("mean", "axes"))}
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take over what another instance fitted. Raises `BadOption` where shapes do not fit."""
+        for part in self.parts:
+            for name, shape in (("mean", (_RAW_DIMS[part],)), ("axes", (_DIMS[part], _RAW_DIMS[part]))):
+                found = state.get(f"{part}_{name}")
+                if found is None or found.shape != shape:
+                    had = "nothing" if found is None else f"shape {found.shape}"
+                    raise BadOption(f"the fitted state's '{part}_{name}' should have shape {shape}, found {had}")
+        self._states = {part: _as_state(state[f"{part}_mean"], state[f"{part}_axes"]) for part in self.parts}
+
+
+def open_lite(kind: Kind, *, weights: str | None = None) -> LiteDescriptor:
+    """The descriptor of this kind; `weights` names a file of EfficientNet-Lite0 to take in place of the cache's."""
+    return LiteDescriptor(kind, weights=weights)
+
+
+def grid(maps: Sequence[np.ndarray]) -> np.ndarray:
+    """Maps (N, C, h, w) each averaged onto 3 x 4 cells of unit length, of unit length as a whole, side by side: (N, E)."""
+    rows = [_to_unit_length(_to_unit_length(_averaged(one)).reshape(len(one), -1)) for one in maps]
+    return np.hstack(rows)
+
+
+def generalised_mean(one: np.ndarray) -> np.ndarray:
+    """The mean of a map's (N, C, h, w) cubes, its cube root, of unit length: (N, C)."""
+    return _to_unit_length((np.maximum(one, 1e-6) ** _P).mean(axis=(2, 3)) ** (1 / _P))
+
+
+def fit_half_whitening(raw: np.ndarray, dim: int) -> State:
+    """Mean (E,) and the `dim` principal axes (D, E) of vectors (N, E), each over the square root of its singular value.
+
+    Fewer photos have fewer axes; the rest is zero, so that the numbers of a descriptor are always as many.
+    """
+    mean = raw.mean(axis=0, dtype=np.float64)
+    centred = raw - mean
+    values, vectors = np.linalg.eigh(centred @ centred.T if len(raw) < raw.shape[1] else centred.T @ centred)
+    values, vectors = values[::-1][:dim], vectors.T[::-1][:dim]
+    kept = values > max(values[0], 1e-30) * _LEAST_SHARE**2
+    axes = vectors[kept]
+    if len(raw) < raw.shape[1]:
+        axes = (axes @ centred) / np.sqrt(values[kept])[:, None]
+    whole = np.zeros((dim, raw.shape[1]), np.float32)
+    # Singular values are the roots of these; the axes are divided by roots of them again.
+    whole[: len(axes)] = axes / values[kept, None] ** 0.25
+    return _as_state(mean, whole)
+
+
+def half_whitened(raw: np.ndarray, state: State) -> np.ndarray:
+    """Vectors (N, E) as vectors (N, D) of unit length."""
+    mean, axes = state
+    return _to_unit_length((raw - mean) @ axes.T)
+
+
+def _network_size(image: np.ndarray) -> tuple[int, int]:
+    """Height and width that the network takes nearest to an image's own."""
+    height, width = (MULTIPLE_PX * max(1, round(side / MULTIPLE_PX)) for side in image.shape[:2])
+    return height, width
+
+
+def _pixels(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A uint8 image (H, W, 3) in this size, as the network takes it: (3, H, W) float32, (x - 127) / 128."""
+    if image.shape[:2] != size:
+        image = cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+    return np.ascontiguousarray(((image.astype(np.float32) - 127) / 128).transpose(2, 0, 1))
+
+
+def _averaged(one: np.ndarray) -> np.ndarray:
+    """A map (N, C, h, w) as the means of 3 x 4 cells (N, 12, C); where sides do not divide, neighbouring cells share positions."""
+    height, width = one.shape[2:]
+    cells = [
+        one[
+            :,
+            :,
+            row * height // NUM_ROWS : _end(row, height, NUM_ROWS),
+            column * width // NUM_COLUMNS : _end(column, width, NUM_COLUMNS),
+        ]
+        for row in range(NUM_ROWS)
+        for column in range(NUM_COLUMNS)
+    ]
+    return np.stack([cell.mean(axis=(2, 3)) for cell in cells], axis=1)
+
+
+def _end(index: int, side: int, count: int) -> int:
+    return -(-(index + 1) * side // count)
+
+
+def _to_unit_length(rows: np.ndarray) -> np.ndarray:
+    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
+
+
+def _as_state(mean: np.ndarray, axes: np.ndarray) -> State:
+    return np.asarray(mean, np.float32), np.ascontiguousarray(axes, np.float32)
+
+
+@lru_cache(maxsize=2)
+def _packaged(part: str) -> State:
+    file = resources.files("whence.models").joinpath("vocabularies", f"lite0-{part}.npz")
+    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+        return _as_state(arrays["mean"], arrays["axes"])
