@@ -13,12 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
 from whence.errors import BadOption, UnknownName, UnreadableTable
-from whence.records import fill, with_values
+from whence.records import fill
 
-T = TypeVar("T")
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -156,11 +155,3 @@ def parse_options(assignments: Sequence[str]) -> dict[str, Any]:
         except tomllib.TOMLDecodeError:
             options[name.strip()] = value.strip()
     return options
-
-
-def override(record: T, assignments: Sequence[str], *, what: str = "field") -> T:
-    """The record with fields replaced by texts such as "optimizer.lr=1e-4" or "branches.0.loss.name=triplet".
-
-    Raises `UnknownName`, `what` being what the names are names of, and `BadOption`.
-    """
-    return with_values(record, parse_options(assignments), what=what)

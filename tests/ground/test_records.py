@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from whence.errors import BadOption, UnknownName
 from whence.records import as_values, check, field_names, fill, finite_values, with_values
-from whence.settings import NO_OPTIONS, override
+from whence.settings import NO_OPTIONS, parse_options
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +238,11 @@ def test_every_name_can_be_replaced_by_its_own_value_and_no_other(plan: Plan, da
     assert with_values(plan, {name: found}) == plan
     with pytest.raises(UnknownName):
         with_values(plan, {f"{name}_": found})
+
+
+def override(plan: Plan, assignments: list[str], *, what: str = "field") -> Plan:
+    """As `--set` does it."""
+    return with_values(plan, parse_options(assignments), what=what)
 
 
 def test_texts_replace_fields_by_dotted_name() -> None:
