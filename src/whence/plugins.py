@@ -1,7 +1,7 @@
 """Tables of parts that grow: rows that rooms own, rows that were registered, and those of installed plug-ins.
 
-A plug-in is a package that names a module in the entry point group `whence`. The module registers its parts when it is imported: when
-a name is looked for that stands nowhere else, or when names are listed.
+A plug-in is a package that names a module in the entry point group `whence`. The module registers its parts when it is imported:
+when a name is looked for that stands nowhere else, or when names are listed.
 """
 
 from __future__ import annotations
