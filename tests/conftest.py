@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -25,6 +26,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("large"):
                 item.add_marker(pytest.mark.skip(reason="gigabytes or minutes: WHENCE_TEST_LARGE is not set"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The slowest files, so that what makes the suite long is seen."""
+    seconds: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            seconds[getattr(report, "nodeid", "").partition("::")[0]] += getattr(report, "duration", 0.0)
+    if sum(seconds.values()) > 60:
+        terminalreporter.write_sep("-", f"slowest files of {sum(seconds.values()):.0f} s")
+        for name, spent in seconds.most_common(12):
+            terminalreporter.write_line(f"{spent:6.0f} s  {name}")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,71 +1,26 @@
 """Names of the parts: tables from name to factory and card, and what others add to them. Importing it imports nothing else.
 
-A kind of part names the tables that the rooms above keep, as dotted text, read when a name is first looked for. What is not there
-is looked for among the plug-ins: packages that name a module in the entry point group `whence`, which registers their parts.
+A kind of part names the tables that the rooms above keep, as dotted text, read when a name is first looked for; what is not there
+is looked for among the plug-ins.
 """
 
 from __future__ import annotations
 
 import fnmatch
-import importlib
 import inspect
-import warnings
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from importlib.metadata import entry_points
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from whence.cards import Entry, ModelCard
 from whence.errors import BadOption, MissingExtra, UnknownName
+from whence.plugins import Table
 from whence.settings import NO_OPTIONS
 
-PLUGINS = "whence"
-"""The entry point group of plug-ins."""
 EXTRA_OF = {
     **dict.fromkeys(("torch", "torchvision", "timm", "safetensors"), "torch"),
     **dict.fromkeys(("kornia", "transformers"), "matchers"),
 }
 """Which extra installs a package."""
-
-
-class Table(MutableMapping[str, Entry]):
-    """The parts of one kind by name: rows of the rooms that own them, and what was registered."""
-
-    def __init__(self, *rows: str, resolver: str = "") -> None:
-        """`rows`: tables as "module:attribute"; `resolver`: a function that makes the entry of a name that stands in none."""
-        self._unread, self._resolver = rows, resolver
-        self._rows: dict[str, Entry] = {}
-
-    def find(self, name: str) -> Entry | None:
-        """The entry of a name, a plug-in's if need be, or one made for it; None where there is none."""
-        if name not in self._own() and self._resolver and (made := _attribute(self._resolver)(name)) is not None:
-            found: Entry = made
-            return found
-        return self._own().get(name) or self._whole().get(name)
-
-    def _own(self) -> dict[str, Entry]:
-        unread, self._unread = self._unread, ()
-        for row in reversed(unread):
-            self._rows = {**_attribute(row), **self._rows}
-        return self._rows
-
-    def _whole(self) -> dict[str, Entry]:
-        _load_plugins()
-        return self._own()
-
-    def __getitem__(self, name: str) -> Entry:
-        return self._own()[name] if name in self._own() else self._whole()[name]
-
-    def __setitem__(self, name: str, entry: Entry) -> None:
-        self._own()[name] = entry
-
-    def __delitem__(self, name: str) -> None:
-        del self._own()[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._whole())
-
-    def __len__(self) -> int:
-        return len(self._whole())
 
 
 KINDS: dict[str, Table] = {
@@ -106,7 +61,7 @@ def register(
     `UnknownName` for a kind that does not exist, and `BadOption` for a name that is taken.
     """
     table = _table(kind)
-    if name in table._own():
+    if name in table.own():
         raise BadOption(f"there is a {kind} {name!r} already; choose another name")
     if card is None and kind in ("model", "scorer", "matcher"):
         raise BadOption(f"a {kind} needs a card: register(..., card=ModelCard({name!r}, ...))")
@@ -172,24 +127,3 @@ def _table(kind: str) -> Table:
     if kind not in KINDS:
         raise UnknownName("kind of part", kind, KINDS)
     return KINDS[kind]
-
-
-def _attribute(dotted: str) -> Any:
-    module, _, attribute = dotted.partition(":")
-    return getattr(importlib.import_module(module), attribute)
-
-
-_LOADED: list[str] = []
-
-
-def _load_plugins() -> None:
-    """Import every plug-in's module once; one that cannot be imported is named in a warning and passed over."""
-    if _LOADED:
-        return
-    _LOADED.append(PLUGINS)
-    for point in entry_points(group=PLUGINS):
-        try:
-            point.load()
-            _LOADED.append(point.name)
-        except (Exception, SystemExit) as error:
-            warnings.warn(f"the plug-in {point.name!r} ({point.value}) cannot be loaded: {error}", stacklevel=2)

@@ -230,7 +230,7 @@ class Calibration:
     without_points: tuple[float, ...]
     """The same where they have none."""
     radius_factor: float
-    """The 90 % radius over the candidates' own scale (`whence.localize.position.scale_m`)."""
+    """The 90 % radius over the candidates' own scale (`whence.localize.position`)."""
     min_confidence: float = 0.9
     """Probability from which an answer is given."""
     min_confidence_without_points: float = 0.9

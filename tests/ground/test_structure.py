@@ -21,7 +21,7 @@ from whence.cli import app
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "whence"
 FLOORS = {
-    0: {"errors", "types", "parts", "geo", "records", "settings", "runtime", "cards", "registry", "lists", "version"},
+    0: {"errors", "types", "parts", "geo", "records", "settings", "runtime", "cards", "registry", "lists", "version", "plugins"},
     1: {"data"},
     2: {"models"},
     3: {"index", "matching"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from whence.models.descriptor import DescriptorModel, load_model
 from whence.models.network_descriptor import NetworkDescriptor
 from whence.models.pca import Reduced
 from whence.models.vlad import Vlad, rootsift_vlad
+from whence.models.zoo import named_network
 from whence.parts import Descriptor
 from whence.settings import BuildOptions
 
@@ -82,6 +83,13 @@ def test_a_class_that_is_no_descriptor_is_told_what_to_derive_from(monkeypatch: 
         load_model(NAME)
     with pytest.raises(TypeError, match="abstract"):
         Descriptor()  # type: ignore[abstract]
+
+
+@pytest.mark.parametrize("factory", [MeanColours, lambda: object()], ids=["no network", "no descriptor"])
+def test_what_is_no_network_is_not_taken_for_one(factory: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry.MODELS, NAME, Entry(factory, CARD))
+    with pytest.raises(BadOption, match="no network"):
+        named_network(NAME)
 
 
 def test_a_database_of_its_own(street: Path, tmp_path: Path) -> None:

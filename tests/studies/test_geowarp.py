@@ -158,13 +158,14 @@ def test_the_ablation_and_k_train_what_they_say(world: Path, tmp_path: Path) -> 
     assert [found.reason for found in result.cells].count("") == 3, {found.reason for found in result.cells}
     (trained,) = (out / "work" / "trainings").iterdir()
     recipe = json.loads((trained / "recipe.json").read_text())["recipe"]
-    assert recipe["losses"] | {"self_supervised": 1.0, "features": 10.0, "consistency": 0.1} == recipe["losses"]
+    losses = recipe["branches"][0]["losses"] | recipe["branches"][1]["losses"]
+    assert losses | {"self_supervised": 1.0, "features": 10.0, "consistency": 0.1} == losses
     assert recipe["loop"]["seed"] == 1
     assert recipe["loop"]["num_steps"] == 2
     options["seeds"] = 1
     inward = run_only("geowarp-k", tmp_path / "k", options, "k=0.4")
     assert [found.is_done for found in inward.cells] == [False, False, True, False, False, False]
     (trained,) = (tmp_path / "k" / "work" / "trainings").iterdir()
-    assert json.loads((trained / "recipe.json").read_text())["recipe"]["pairs"]["k"] == 0.4
+    assert json.loads((trained / "recipe.json").read_text())["recipe"]["branches"][0]["pairs"]["k"] == 0.4
     refused = run_only("geowarp-k", tmp_path / "w", {**options, "recipe": "tiny"}, "k=0.4")
     assert "no regressor" in refused.cells[2].reason

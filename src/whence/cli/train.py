@@ -15,7 +15,7 @@ from rich.text import Text
 
 from whence.cli import completion
 from whence.cli.output import print_json, report_skipped, show
-from whence.errors import BadOption, MissingExtra, UnknownName
+from whence.errors import BadOption, UnknownName
 
 if TYPE_CHECKING:
     from whence.training.datasets import Dataset
@@ -56,6 +56,7 @@ def train(
     """Prints what the training came to: recall of the best weights, images per second, share of time spent waiting for data."""
     from whence.recipes import get_recipe
     from whence.training.recipe import override
+    from whence.training.train import train as train_recipe
 
     if recipe is None:
         return _list_recipes(as_json)
@@ -67,11 +68,6 @@ def train(
     if out is None and not dry_run:
         raise BadOption("give the folder of the run with --out FOLDER")
     progress = False if quiet or as_json else None
-    try:
-        from whence.training.train import train as train_recipe
-    except ModuleNotFoundError:
-        if not dry_run:
-            raise MissingExtra("training", "torch,train") from None
     datasets = _datasets(dataset, split, progress) if dataset else {}
     if dry_run:
         return _describe(resolved, datasets, as_json)

@@ -172,6 +172,11 @@ class Step:
         )
 
     def _update(self) -> None:
+        if self.share.num_ranks > 1:
+            # The learner's gradients are averaged as they are taken; an opponent sees its process's share alone.
+            for parameter in (parameter for one in self.task.optimizers[1:] for parameter in one.parameters()):
+                if parameter.grad is not None:
+                    parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
         for updater, one in zip(self._updaters, self.task.optimizers, strict=True):
             if one.options.clip_norm > 0:
                 self.accelerator.clip_grad_norm_(one.parameters(), one.options.clip_norm)

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from whence.errors import BadOption
+from whence.errors import BadOption, MissingExtra
 from whence.registry import get_entry
-from whence.training.checkpoints import newest_checkpoint
 from whence.training.datasets import Dataset, Source, as_datasets, choose
-from whence.training.loop import Run, TrainSummary
 from whence.training.options.kinds import BranchOptions
 from whence.training.recipe import Recipe, size_px
 from whence.training.record import claim_run
-from whence.training.step import DTYPES, Step, make_accelerator
-from whence.training.task import Branch, Given, Optimized, Share, Task
+
+if TYPE_CHECKING:
+    from whence.training.loop import TrainSummary
+    from whence.training.task import Branch, Given, Task
 
 Data = Source | Dataset | Mapping[str, Source | Dataset]
 
@@ -37,8 +37,13 @@ def train(
     `data` is a folder or what is open already, or several of them by name, for recipes whose branches learn from different ones;
     `validation` is the set that the best weights are chosen on. `split` is that of folders that hold several. Photos are kept
     decoded in `pixels_folder`, by default beside `out`. `is_resumed` goes on from the last checkpoint, or begins where there is
-    none. Raises `BadOption`, `UnknownName`, `InputError`, `NoPhotos`.
+    none. Raises `BadOption`, `UnknownName`, `InputError`, `NoPhotos`, and `MissingExtra` where torch is not there.
     """
+    _require_torch()
+    from whence.training.checkpoints import newest_checkpoint
+    from whence.training.loop import Run
+    from whence.training.step import Step
+
     out = Path(out)
     pixels = Path(pixels_folder) if pixels_folder is not None else out.resolve().parent / "pixels"
     task = make_task(recipe, data, validation=validation, split=split, pixels_folder=pixels, out=out, show_progress=show_progress)
@@ -65,6 +70,10 @@ def make_task(
 
     Raises as `train`.
     """
+    _require_torch()
+    from whence.training.step import DTYPES, make_accelerator
+    from whence.training.task import Given, Optimized, Share, Task
+
     accelerator = make_accelerator(recipe.loop.precision)
     share = Share(accelerator.process_index, accelerator.num_processes)
     entry, seen = get_entry("learner", recipe.learner.kind), size_px(recipe)
@@ -106,6 +115,14 @@ def make_task(
         card=learner.card,
         data={**_merged(branches), **learner.describe_data()},
     )
+
+
+def _require_torch() -> None:
+    try:
+        import whence.training.loop
+        import whence.training.losses.by_label  # noqa: F401
+    except ModuleNotFoundError:
+        raise MissingExtra("training", "torch,train") from None
 
 
 def _learning(recipe: Recipe) -> list[tuple[BranchOptions, int]]:

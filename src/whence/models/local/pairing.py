@@ -1,6 +1,6 @@
 """Networks that pair points: LightGlue over any extractor, LoFTR (kornia) and Efficient LoFTR (transformers) without keypoints.
 
-Each is a `whence.types.Matcher`: what can be done of one image alone is kept, candidates of one size go through the network
+Each is a `whence.parts.Matcher`: what can be done of one image alone is kept, candidates of one size go through the network
 together. Points are pixels of the image that was prepared.
 """
 

@@ -37,7 +37,7 @@ class BatchOptions:
 
 @dataclass(frozen=True, slots=True)
 class LossOptions:
-    """The loss by name (`whence.training.losses.by_label.by_label`), its own settings, and a miner before it or none."""
+    """The loss by name (`whence.training.losses.by_label`), its own settings, and a miner before it or none."""
 
     name: str = "multi_similarity"
     options: Mapping[str, Any] = field(default_factory=dict)

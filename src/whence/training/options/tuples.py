@@ -49,7 +49,7 @@ class WordOptions:
 
 @dataclass(frozen=True, slots=True)
 class TupleLossOptions:
-    """The loss over tuples (`whence.training.losses.by_label.tuples`)."""
+    """The loss over tuples (`whence.training.losses.tuples`)."""
 
     name: TupleLossName = "triplet"
     margin: float = 0.1
