@@ -1,6 +1,6 @@
 """Descriptors on small real sets, retrieval alone: recall@1, 5 and 20, and what describing a photo costs on one thread.
 
-    WHENCE_TEST_DATA=FOLDER python benchmarks/sight.py [--models A,B] [--sets A,B] [--packaged]
+    WHENCE_TEST_DATA=FOLDER python benchmarks/sight.py [--models A,B] [--sets A,B] [--packaged] [--opencv]
 
 Each model is fitted on the set's database where it is fitted at all; `--packaged` takes the state that comes with Whence instead.
 Positives are those listed; stromovka and Gardens Point count frames beside (1 and 2), Nordland is every fourth frame and the very
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import os
+import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -122,7 +123,10 @@ def main() -> None:
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--packaged", action="store_true", help="the state that comes with Whence in place of a fitted one")
+    parser.add_argument("--opencv", action="store_true", help="as where onnxruntime is not installed")
     given = parser.parse_args()
+    if given.opencv:
+        sys.modules["onnxruntime"] = None  # type: ignore[assignment]
     set_threads(1)
     data = Path(os.environ["WHENCE_TEST_DATA"])
     for name in given.sets.split(","):
