@@ -21,7 +21,7 @@ from whence.training.branches.tuples import TupleSet
 from whence.training.options.tuples import MiningOptions
 
 _QUERIES, _CANDIDATES = 91, 92
-Describe = Callable[[np.ndarray], Tensor]
+DescribeRows = Callable[[np.ndarray], Tensor]
 """Descriptors (n, D) float32 of photos (n,): database rows, then queries counted on from there."""
 
 
@@ -49,7 +49,7 @@ class Miner:
         """Tuples of a refresh."""
         return min(self.options.num_queries, len(self.tuples.queries))
 
-    def mine(self, refresh: int, describe: Describe) -> np.ndarray:
+    def mine(self, refresh: int, describe: DescribeRows) -> np.ndarray:
         """(T, 2 + num_negatives) int64 tuples: the query's row, its positive's and its negatives' database rows, nearest first."""
         drawn = self.draw(refresh)
         rows = self.tuples.queries[drawn.queries]

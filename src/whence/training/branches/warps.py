@@ -64,8 +64,6 @@ class Laps:
 class WarpBranch(Branch):
     """What both branches need: the photos of a set, the network's maps of them, and the regressor's predictions."""
 
-    learner: RegressorLearner
-
     def __init__(self, options: ViewsOptions | FoundPairsOptions, given: Given) -> None:
         super().__init__(options.name or options.kind)
         self.given, self.weight = given, options.weight
