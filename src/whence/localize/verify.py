@@ -41,6 +41,9 @@ SAME_FROM_AFAR_SHARE = 0.3
 """Share of the keypoints that agree from which two photos said to be taken more than `ELSEWHERE_M` apart show one scene all the
 same: fixes of a phone stray as far, and repeated facades agree less."""
 BLOB = "calibration"
+ANY_DESCRIPTOR = "*"
+"""In the key of a calibration: it serves whatever descriptor found the candidates. Such a one was fitted on what a second look
+sees: queries that the first evidence left unknown, and a shortlist of their candidates."""
 _FORMAT = 2
 
 
@@ -194,10 +197,10 @@ def find_calibration(key: CalibrationKey, *, store: Store | None = None, file: s
     if file is not None:
         return checked(read_calibration(file), key, str(file))
     own = None if store is None else stored_calibration(store)
-    if own is not None and own.key == key:
+    if own is not None and serves(own, key):
         return own
     for calibration in packaged_calibrations():
-        if calibration.key == key:
+        if serves(calibration, key):
             return calibration
     if own is not None and store is not None:
         return checked(own, key, f"the database {str(store.path)!r}")
@@ -207,9 +210,15 @@ def find_calibration(key: CalibrationKey, *, store: Store | None = None, file: s
     )
 
 
+def serves(calibration: Calibration, key: CalibrationKey) -> bool:
+    """Whether a calibration was fitted with these settings: the same key, or `ANY_DESCRIPTOR` in place of the descriptor's card."""
+    own = calibration.key
+    return own == key or (own.descriptor == ANY_DESCRIPTOR and replace(own, descriptor=key.descriptor) == key)
+
+
 def checked(calibration: Calibration, key: CalibrationKey, where: str) -> Calibration:
     """The calibration, if it was fitted with these settings; raises `CalibrationMismatch`."""
-    if calibration.key == key:
+    if serves(calibration, key):
         return calibration
     had, want = asdict(calibration.key), asdict(key)
     gaps = ", ".join(f"{name} {had[name]!r} instead of {want[name]!r}" for name in had if had[name] != want[name])
