@@ -22,7 +22,7 @@ from whence.types import Calibration, Candidate
 AUTO, NONE = "auto", "none"
 AUTO_SCORER = "aliked-lightglue"
 """The scorer that is asked again by itself where all it needs is on this machine."""
-NUM_AGAIN = 8
+NUM_AGAIN = 5
 """Candidates of the shortlist, unless said otherwise."""
 _PACKAGES = ("torch", "kornia")
 

@@ -26,7 +26,7 @@ SPATIAL_SIDE_PX = 640
 """Long side for which the thresholds of the benchmark's scores are stated."""
 RANSAC_THRESHOLD_PX = 24.0
 PATCH_THRESHOLD_PX = 30.0
-LEARNED_KEYPOINTS = 1024
+LEARNED_KEYPOINTS = 512
 
 
 @dataclass(frozen=True, slots=True)
