@@ -58,7 +58,8 @@ FIT_CITIES = (
     *(FitCity(seed, 320) for seed in range(2001, 2006)),
     FitCity(2001, 640, 500, 120, 40),
 )
-SECOND_LOOK_CITIES = (FitCity(1001, 320, 600, 200, 40), FitCity(1002, 320, 600, 200, 40))
+SECOND_LOOK_CITIES = {FitCity(1001, 320, 600, 200, 40): 1, FitCity(1002, 320, 600, 200, 40): 3}
+"""Cities, and of whose queries at covered places every so manyth asks; those at others all do."""
 PRIOR_OF_UNKNOWN = 0.5
 FOLDER = Path(__file__).parents[1] / "src" / "whence" / "localize" / "calibrations"
 
@@ -108,8 +109,9 @@ def second_trials_of_city(work: Path, city: FitCity, *, model: str, scorer: Rera
     localizer = open_city(work, city, model=model)
     kept = work / city.name / f"{model}.{scorer.scorer}.{scorer.num_candidates}.npz"
     if not kept.is_file():
-        folders = [scan_photos(work / city.name / folder, show_progress=False) for folder in ("queries_unknown", "queries")]
-        parts = [trials_of_unknown(localizer, photos, options=scorer, show_progress=False) for photos in folders]
+        others, covered = (scan_photos(work / city.name / name, show_progress=False) for name in ("queries_unknown", "queries"))
+        some = covered.select(np.arange(len(covered)) % SECOND_LOOK_CITIES[city] == 0)
+        parts = [trials_of_unknown(localizer, photos, options=scorer, show_progress=False) for photos in (others, some)]
         write_trials(kept, {"asked": Trials.joined(parts)})
     (asked,) = read_trials(kept, ("asked",))
     num_right = int((asked.has_evidence & (asked.gaps_m <= GENUINE_M)).sum())
@@ -195,7 +197,7 @@ def main() -> None:
     arguments.add_argument("--num-cities", type=int, help="fit on the first cities only")
     arguments.add_argument("--scorer", help="fit the calibration of a second look with this scorer instead")
     given = arguments.parse_args()
-    cities = (FIT_CITIES if given.scorer is None else SECOND_LOOK_CITIES)[: given.num_cities]
+    cities = (FIT_CITIES if given.scorer is None else tuple(SECOND_LOOK_CITIES))[: given.num_cities]
     set_threads(1)
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as made:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -322,6 +323,19 @@ def test_a_calibration_for_any_descriptor(town: Path) -> None:
                 find_calibration(other, store=localizer.store)
     named = replace(found, key=replace(found.key, descriptor="another.v1"))
     assert not serves(named, key)
+
+
+def test_a_database_keeps_a_calibration_for_each_scorer(town: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(town / "town.whence", tmp_path / "copy.whence")
+    with Localizer.open(copy) as localizer:
+        keys = [key_of("rootsift-vlad.v1", localizer.prepared(RerankOptions(name))) for name in ("inliers", "thumbnails")]
+        packaged, by_hand = (find_calibration(key, store=localizer.store) for key in keys)
+    assert packaged.source.startswith("rendered")
+    with Store.open(copy, writable=True) as store:
+        store_calibration(store, replace(packaged, source="own"))
+    with Store.open(copy) as store:
+        assert [find_calibration(key, store=store).source for key in keys] == ["own", "by hand"]
+    assert by_hand.source == "by hand"
 
 
 def test_trials_are_of_what_stays_unknown(town: Path, tmp_path: Path) -> None:
