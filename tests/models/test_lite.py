@@ -18,7 +18,7 @@ from whence.models import lite
 from whence.models.cards.backbones import BACKBONES
 from whence.models.checkpoints import origins
 from whence.models.descriptor import load_model
-from whence.models.engines import lite_graph
+from whence.models.engines import onnx_graph
 from whence.models.engines.lite_graph import lite0_graph, open_maps
 from whence.models.lite import LiteDescriptor, fit_half_whitening, generalised_mean, grid, half_whitened
 
@@ -312,7 +312,7 @@ def test_both_runners_agree(random_network: None, monkeypatch: pytest.MonkeyPatc
 
 
 def test_varints_are_protobufs() -> None:
-    assert [lite_graph._varint(value) for value in (0, 1, 127, 128, 300, 1 << 21)] == [
+    assert [onnx_graph._varint(value) for value in (0, 1, 127, 128, 300, 1 << 21)] == [
         b"\x00",
         b"\x01",
         b"\x7f",

@@ -150,7 +150,7 @@ def _list_recipes(as_json: bool) -> int:
     for title in ("recipe", "backbone", "loss", "what it is"):
         table.add_column(title, overflow="fold")
     for found in recipes:
-        backbone = getattr(found.learner, "backbone", "of --model")
+        backbone = getattr(found.learner, "backbone", "") or "of --model"
         losses = ", ".join(branch.loss_name for branch in found.branches)
         table.add_row(*map(Text, (found.name, backbone, losses, found.summary)))
     show(table)

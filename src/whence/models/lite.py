@@ -20,6 +20,7 @@ from whence.models.cards.backbones import BACKBONES
 from whence.models.checkpoints.origins import get_weights
 from whence.models.checkpoints.plain import read_old_weights
 from whence.models.engines.lite_graph import MULTIPLE_PX, Run, lite0_graph, open_maps
+from whence.models.pca import Whitening, as_whitening, fit_half_whitening, half_whitened, to_unit_length
 from whence.parts import Descriptor
 from whence.runtime import in_chunks
 
@@ -29,12 +30,8 @@ GRID_DIM, GEM_DIM = 256, 192
 _RAW_DIMS = {"grid": NUM_ROWS * NUM_COLUMNS * (112 + 192), "gem": 192}
 _DIMS = {"grid": GRID_DIM, "gem": GEM_DIM}
 _P = 3.0
-_LEAST_SHARE = 1e-5
-"""Axes whose singular value is a smaller share of the largest are noise."""
 
 Kind = Literal["grid", "gem", "both"]
-State = tuple[np.ndarray, np.ndarray]
-"""Mean (E,) and axes (D, E)."""
 
 
 class LiteDescriptor(Descriptor):
@@ -50,7 +47,7 @@ class LiteDescriptor(Descriptor):
         self.parts: tuple[str, ...] = ("grid", "gem") if kind == "both" else (kind,)
         self.dim = sum(_DIMS[part] for part in self.parts)
         self._weights = weights
-        self._states: dict[str, State] = {}
+        self._states: dict[str, Whitening] = {}
 
     @property
     def is_fitted(self) -> bool:  # type: ignore[override]
@@ -112,7 +109,7 @@ class LiteDescriptor(Descriptor):
                 if found is None or found.shape != shape:
                     had = "nothing" if found is None else f"shape {found.shape}"
                     raise BadOption(f"the fitted state's '{part}_{name}' should have shape {shape}, found {had}")
-        self._states = {part: _as_state(state[f"{part}_mean"], state[f"{part}_axes"]) for part in self.parts}
+        self._states = {part: as_whitening(state[f"{part}_mean"], state[f"{part}_axes"]) for part in self.parts}
 
 
 def open_lite(kind: Kind, *, weights: str | None = None) -> LiteDescriptor:
@@ -122,38 +119,13 @@ def open_lite(kind: Kind, *, weights: str | None = None) -> LiteDescriptor:
 
 def grid(maps: Sequence[np.ndarray]) -> np.ndarray:
     """Maps (N, C, h, w) each averaged onto 3 x 4 cells of unit length, of unit length as a whole, side by side: (N, E)."""
-    rows = [_to_unit_length(_to_unit_length(_averaged(one)).reshape(len(one), -1)) for one in maps]
+    rows = [to_unit_length(to_unit_length(_averaged(one)).reshape(len(one), -1)) for one in maps]
     return np.hstack(rows)
 
 
 def generalised_mean(one: np.ndarray) -> np.ndarray:
     """The mean of a map's (N, C, h, w) cubes, its cube root, of unit length: (N, C)."""
-    return _to_unit_length((np.maximum(one, 1e-6) ** _P).mean(axis=(2, 3)) ** (1 / _P))
-
-
-def fit_half_whitening(raw: np.ndarray, dim: int) -> State:
-    """Mean (E,) and the `dim` principal axes (D, E) of vectors (N, E), each over the square root of its singular value.
-
-    Fewer photos have fewer axes; the rest is zero, so that the numbers of a descriptor are always as many.
-    """
-    mean = raw.mean(axis=0, dtype=np.float64)
-    centred = raw - mean
-    values, vectors = np.linalg.eigh(centred @ centred.T if len(raw) < raw.shape[1] else centred.T @ centred)
-    values, vectors = values[::-1][:dim], vectors.T[::-1][:dim]
-    kept = values > max(values[0], 1e-30) * _LEAST_SHARE**2
-    axes = vectors[kept]
-    if len(raw) < raw.shape[1]:
-        axes = (axes @ centred) / np.sqrt(values[kept])[:, None]
-    whole = np.zeros((dim, raw.shape[1]), np.float32)
-    # Singular values are the roots of these; the axes are divided by roots of them again.
-    whole[: len(axes)] = axes / values[kept, None] ** 0.25
-    return _as_state(mean, whole)
-
-
-def half_whitened(raw: np.ndarray, state: State) -> np.ndarray:
-    """Vectors (N, E) as vectors (N, D) of unit length."""
-    mean, axes = state
-    return _to_unit_length((raw - mean) @ axes.T)
+    return to_unit_length((np.maximum(one, 1e-6) ** _P).mean(axis=(2, 3)) ** (1 / _P))
 
 
 def _network_size(image: np.ndarray) -> tuple[int, int]:
@@ -189,16 +161,8 @@ def _end(index: int, side: int, count: int) -> int:
     return -(-(index + 1) * side // count)
 
 
-def _to_unit_length(rows: np.ndarray) -> np.ndarray:
-    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
-
-
-def _as_state(mean: np.ndarray, axes: np.ndarray) -> State:
-    return np.asarray(mean, np.float32), np.ascontiguousarray(axes, np.float32)
-
-
 @lru_cache(maxsize=2)
-def _packaged(part: str) -> State:
+def _packaged(part: str) -> Whitening:
     file = resources.files("whence.models").joinpath("vocabularies", f"lite0-{part}.npz")
     with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-        return _as_state(arrays["mean"], arrays["axes"])
+        return as_whitening(arrays["mean"], arrays["axes"])

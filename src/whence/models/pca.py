@@ -16,6 +16,10 @@ PCA_OPTIONS = ("pca_dim", "pca_whiten")
 """Options that every network has beside its own."""
 MAX_SAMPLE_PHOTOS = 16_384
 """Photos that a PCA is fitted on at most; the benchmark's number."""
+_LEAST_SHARE = 1e-5
+"""Axes whose singular value is a smaller share of the largest are noise."""
+Whitening = tuple[np.ndarray, np.ndarray]
+"""Mean (E,) and axes (D, E)."""
 
 
 def fit_pca(raw: np.ndarray, dim: int, *, is_whitened: bool = True) -> tuple[np.ndarray, np.ndarray]:
@@ -36,6 +40,45 @@ def fit_pca(raw: np.ndarray, dim: int, *, is_whitened: bool = True) -> tuple[np.
         # A tiny floor keeps directions the sample never moved in from being blown up to noise.
         axes = axes / np.maximum(spread, 1e-3 * spread[0])[:, None]
     return mean, axes.astype(np.float32)
+
+
+def fit_half_whitening(raw: np.ndarray, dim: int) -> Whitening:
+    """Mean (E,) and the `dim` principal axes (D, E) of vectors (N, E), each over the square root of its singular value.
+
+    Fewer photos have fewer axes; the rest is zero, so that the numbers of a descriptor are always as many. Rows of zeros, of
+    photos that show nothing, do not count.
+    """
+    raw = raw[raw.any(axis=1)]
+    mean = raw.mean(axis=0, dtype=np.float64) if len(raw) else np.zeros(raw.shape[1])
+    centred = raw - mean
+    whole = np.zeros((dim, raw.shape[1]), np.float32)
+    if len(raw) < 2:
+        return as_whitening(mean, whole)
+    values, vectors = np.linalg.eigh(centred @ centred.T if len(raw) < raw.shape[1] else centred.T @ centred)
+    values, vectors = values[::-1][:dim], vectors.T[::-1][:dim]
+    kept = values > max(values[0], 1e-30) * _LEAST_SHARE**2
+    axes = vectors[kept]
+    if len(raw) < raw.shape[1]:
+        axes = (axes @ centred) / np.sqrt(values[kept])[:, None]
+    # Singular values are the roots of these; the axes are divided by roots of them again.
+    whole[: len(axes)] = axes / values[kept, None] ** 0.25
+    return as_whitening(mean, whole)
+
+
+def half_whitened(raw: np.ndarray, state: Whitening) -> np.ndarray:
+    """Vectors (N, E) as vectors (N, D) of unit length; zero stays zero."""
+    mean, axes = state
+    return np.asarray(to_unit_length((raw - mean) @ axes.T) * raw.any(axis=1, keepdims=True), np.float32)
+
+
+def to_unit_length(rows: np.ndarray) -> np.ndarray:
+    """Rows (..., D) over their lengths; zero stays zero."""
+    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
+
+
+def as_whitening(mean: np.ndarray, axes: np.ndarray) -> Whitening:
+    """A mean (E,) and axes (D, E) as float32."""
+    return np.asarray(mean, np.float32), np.ascontiguousarray(axes, np.float32)
 
 
 class Reduced(Descriptor):

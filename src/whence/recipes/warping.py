@@ -40,6 +40,16 @@ GEOWARP_SMALL = Recipe(
     loop=LoopOptions(num_steps=900, precision="bf16", ema_decay=0.99, log_every=20, validate_every=100, save_every=100),
     validate_on=RerankedOptions(num_queries=500),
 )
+GEOWARP_LITE = Recipe(
+    name="geowarp-lite",
+    summary="a short schedule at 256 x 320 on EfficientNet-Lite0 as it was released: half an hour on one core",
+    learner=RegressorOptions(model="lite0-both-448", backbone="efficientnet_lite0_block10", width=320, height=256),
+    branches=GEOWARP_SMALL.branches,
+    optimizer=GEOWARP_SMALL.optimizer,
+    schedule=GEOWARP_SMALL.schedule,
+    loop=GEOWARP_SMALL.loop,
+    validate_on=GEOWARP_SMALL.validate_on,
+)
 GEOWARP_TINY = Recipe(
     name="geowarp-tiny",
     summary="a few steps on few photos, to see that everything runs",
@@ -51,4 +61,4 @@ GEOWARP_TINY = Recipe(
     loop=LoopOptions(num_steps=4, log_every=2, validate_every=2, save_every=2),
     validate_on=RerankedOptions(),
 )
-RECIPES = (GEOWARP, GEOWARP_SMALL, GEOWARP_TINY)
+RECIPES = (GEOWARP, GEOWARP_SMALL, GEOWARP_LITE, GEOWARP_TINY)

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from whence.cards import ModelCard, Preprocessing
 from whence.errors import BadOption
 from whence.models.aggregators import make_aggregator
-from whence.models.backbones import make_backbone
+from whence.models.backbones import load_imagenet, make_backbone
 from whence.models.checkpoints.files import weights_digest
-from whence.models.descriptor import read_as
+from whence.models.descriptor import load_model, read_as
 from whence.models.networks import Network, describe_pixels, describing
 from whence.models.warp.model import GeoWarp
 from whence.models.warp.scorer import load_regressor
@@ -113,16 +113,28 @@ class RegressorLearner:
         self.model_card = get_card(options.model)
         self.size_px = image_size(options, self.model_card)
         """Width and height of training photos."""
-        self.network: Network = named_network(options.model).to(device).eval()
-        self.network.requires_grad_(False)
+        self.network: Network | None = None
+        """What finds candidates, and has the backbone; None where the options name a backbone of its own."""
+        if options.backbone:
+            backbone = make_backbone(options.backbone)
+            load_imagenet(backbone)
+            self._finder = load_model(options.model)
+            if not self._finder.is_fitted:
+                self._finder.load_packaged()
+        else:
+            self.network = named_network(options.model).to(device).eval()
+            self.network.requires_grad_(False)
+            backbone = self.network.backbone
         torch.manual_seed(seed)
-        self.geowarp = GeoWarp(self.network.backbone)
+        self.geowarp = GeoWarp(backbone.to(device).eval().requires_grad_(False))
         self.module: nn.Module = self.geowarp.regressor
         if options.start_from:
             load_regressor(self.geowarp.regressor, Path(options.start_from))
 
     def describe(self, photos: np.ndarray) -> np.ndarray:
         """Descriptors (N, D) float32 of unit length of uint8 photos (N, H, W, 3), which are brought to the network's size."""
+        if self.network is None:
+            return self._finder.describe(photos)
         reading = self.model_card.preprocessing
         describe = describing(self.network, device=next(self.network.parameters()).device, is_channels_last=True)
         found = describe_pixels(
@@ -133,7 +145,7 @@ class RegressorLearner:
 
     def describe_data(self) -> dict[str, Any]:
         """The network below."""
-        return {"model": self.model_card.card_id}
+        return {"model": self.model_card.card_id, **({"backbone": self.geowarp.backbone.name} if self.network is None else {})}
 
 
 def image_size(options: RegressorOptions, card: ModelCard) -> tuple[int, int]:

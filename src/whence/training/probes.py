@@ -71,8 +71,8 @@ class RerankedProbe(Probe):
         self.before = {"recall_before": float((first == 0).mean()), "recall_bound": float((first < found.ids.shape[1]).mean())}
         # The long side is that of the photos, so that none is resized again.
         self.reading = WarpOptions(options.readout, long_side_px=max(64, *learner.size_px))
-        self.network = learner.network
-        scorer = self._scorer(unmoved := GeoWarp(learner.network.backbone).regressor)
+        self.backbone = learner.geowarp.backbone
+        scorer = self._scorer(unmoved := GeoWarp(self.backbone).regressor)
         self.candidates = found.ids
         self.known = {row: scorer.prepare(np.array(pixels.database[row])) for row in np.unique(found.ids).tolist()}
         self.queries = [scorer.prepare(np.array(pixels.queries[row])) for row in asked]
@@ -92,7 +92,7 @@ class RerankedProbe(Probe):
 
     def _scorer(self, regressor: nn.Module) -> GeoWarpScorer:
         """A scorer with a copy: it lays the regressor out in memory in a way of its own, which changes how training rounds."""
-        model = GeoWarp(self.network.backbone)
+        model = GeoWarp(self.backbone)
         assert isinstance(regressor, Regressor)
         model.regressor = copy.deepcopy(regressor)
         return GeoWarpScorer(model, options=self.reading)

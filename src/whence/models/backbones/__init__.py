@@ -16,7 +16,7 @@ from whence.models.backbones.convolutional import FeatureLayers, ResNet, load_to
 from whence.models.cards.backbones import BACKBONES
 from whence.registry import KINDS, build
 
-LITE_NAMES = tuple(f"efficientnet_lite{i}" for i in range(3))
+LITE_NAMES = (*(f"efficientnet_lite{i}" for i in range(3)), "efficientnet_lite0_block10")
 CNN_NAMES = (
     "alexnet",
     "vgg16",
@@ -101,7 +101,7 @@ def load_imagenet(backbone: Backbone, *, weights: Literal["v1", "default"] = "v1
     of a package of the package index. Raises `BadOption` where there are none, `ModelError` where the network is not to be used
     and the file is not there.
     """
-    if backbone.name in BACKBONES:
+    if backbone.name in BACKBONES or backbone.name in LITE_NAMES:
         from whence.models.backbones.lite import load_packed
 
         load_packed(backbone)

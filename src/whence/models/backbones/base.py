@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from whence.cards import IMAGENET_MEAN, IMAGENET_STD
 from whence.errors import BadOption, UnknownName
 from whence.settings import load_settings
 
@@ -69,6 +70,10 @@ class Backbone(nn.Module):
     stride: int
     """Pixels of the image per position of the map; a side of n pixels gives n / stride positions, one more or fewer at most."""
     size_rule: SizeRule = SizeRule()
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    """What its released weights take pixels less of, from 0 to 1 ..."""
+    std: tuple[float, ...] = IMAGENET_STD
+    """... and over."""
     stages: tuple[str, ...] = ()
     """Names of the parts from the input on, for `freeze_before` and `learn_only`."""
     published: tuple[str, ...] = ()

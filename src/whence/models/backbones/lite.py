@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from typing import Any
 
 import timm
@@ -9,7 +11,7 @@ from torch import Tensor, nn
 
 from whence.errors import BadOption
 from whence.models.backbones.base import Backbone, Features, SizeRule
-from whence.models.cards.backbones import BACKBONES
+from whence.models.cards.backbones import BACKBONES, LITE_STEPS
 from whence.models.checkpoints.files import fill_module
 from whence.models.checkpoints.keys import lite_name
 from whence.models.checkpoints.origins import get_weights
@@ -18,16 +20,22 @@ from whence.models.checkpoints.origins import get_weights
 class LiteBlocks(Backbone):
     """EfficientNet-Lite0 to 2 (Tan and Le, ICML 2019; without squeeze and excitation, ReLU6) up to its last block.
 
-    Padding is TensorFlow's: at the lower right first where a stride of 2 meets an even side.
+    Padding is TensorFlow's: at the lower right first where a stride of 2 meets an even side. A name that ends in "_block10" keeps
+    the blocks up to that one, the first being block 0, and takes multiples of 32, as the graph without torch does.
     """
+
+    mean, std = LITE_STEPS.mean, LITE_STEPS.std
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        whole: Any = timm.create_model(f"tf_{name}", pretrained=False, num_classes=0)
-        self.name, self.channels, self.stride = name, int(whole.feature_info[-1]["num_chs"]), 32
+        of, _, last = name.partition("_block")
+        whole: Any = timm.create_model(f"tf_{of}", pretrained=False, num_classes=0)
         self.conv_stem, self.bn1 = whole.conv_stem, whole.bn1
-        self.blocks = nn.ModuleList(block for stage in whole.blocks for block in stage)
-        self.size_rule = SizeRule(at_least=32)
+        blocks = [block for stage in whole.blocks for block in stage]
+        self.blocks = nn.ModuleList(blocks[: int(last) + 1] if last else blocks)
+        strides = (block.conv_dw.stride[0] for block in self.blocks)
+        self.name, self.channels, self.stride = name, int(_width(self.blocks[-1])), 2 * math.prod(strides)
+        self.size_rule = SizeRule(multiple_of=32 if last else 1, at_least=32)
         self.stages = ("conv_stem", "bn1", *(f"blocks.{i}" for i in range(len(self.blocks))))
 
     def forward(self, images: Tensor) -> Features:
@@ -47,11 +55,24 @@ class LiteBlocks(Backbone):
 
 def load_packed(backbone: Backbone) -> None:
     """Fill a backbone with the weights that its card in `BACKBONES` names. Raises `BadOption`, and as `get_weights`."""
-    if backbone.name not in BACKBONES:
+    card = BACKBONES.get(backbone.name.partition("_block")[0])
+    if card is None:
         raise BadOption(f"no package has weights of {backbone.name}; there are some of {', '.join(BACKBONES)}")
-    file = get_weights(BACKBONES[backbone.name])[0]
-    rename = lite_name if isinstance(backbone, LiteBlocks) else _without_classifier
+    file = get_weights(card)[0]
+    rename = partial(_kept_name, len(backbone.blocks)) if isinstance(backbone, LiteBlocks) else _without_classifier
     fill_module(backbone, file, what=backbone.name, rename=rename)
+
+
+def _kept_name(num_blocks: int, theirs: str) -> str | None:
+    """Our name of a tensor; None also for those of blocks that are not kept."""
+    name = lite_name(theirs)
+    is_later = name is not None and name.startswith("blocks.") and int(name.split(".")[1]) >= num_blocks
+    return None if is_later else name
+
+
+def _width(block: Any) -> int:
+    """Channels of a block's map."""
+    return int((block.conv_pwl if hasattr(block, "conv_pwl") else block.conv_pw).out_channels)
 
 
 def _without_classifier(name: str) -> str | None:

@@ -124,10 +124,16 @@ def cells_of_images(model: GeoWarp, images: Sequence[np.ndarray], quads: Tensor,
         by_shape.setdefault(image.shape, []).append(i)
     parts = []
     for rows in by_shape.values():
-        pixels = normalise(torch.from_numpy(np.stack([images[i] for i in rows])).to(quads.device))
+        pixels = normalised(model, np.stack([images[i] for i in rows]))
         parts.append(pool_cells(dense_maps(model, model.cut(pixels, quads[rows]), is_bfloat16=is_bfloat16), grid=model.grid))
     order = torch.tensor([i for rows in by_shape.values() for i in rows], device=quads.device)
     return torch.cat(parts)[order.argsort()]
+
+
+def normalised(model: GeoWarp, images: np.ndarray) -> Tensor:
+    """uint8 images (B, H, W, 3) as the backbone takes them: (B, 3, H, W), on the model's device."""
+    device = next(model.parameters()).device
+    return normalise(as_tensor(images).to(device), mean=model.backbone.mean, std=model.backbone.std)
 
 
 def dense_maps(model: GeoWarp, images: Tensor, *, is_bfloat16: bool = False) -> Tensor:

@@ -26,10 +26,9 @@ from whence.data.pictures import WarpedPair
 from whence.errors import BadOption
 from whence.models.checkpoints.files import fill_module, weights_digest
 from whence.models.checkpoints.origins import get_weights
-from whence.models.preprocessing import normalise
 from whence.models.warp.geometry import Sampling, frame, homography_to, into_quad, is_sound, map_points
 from whence.models.warp.model import GeoWarp, Quads, Regressor, cell_similarities, pool_cells
-from whence.models.warp.readouts import DenseMap, Storage, as_tensor, cells_of_images, cells_of_maps, dense_maps
+from whence.models.warp.readouts import DenseMap, Storage, cells_of_images, cells_of_maps, dense_maps, normalised
 from whence.models.zoo import named_network
 from whence.registry import get_card
 from whence.runtime import in_chunks
@@ -103,7 +102,7 @@ class GeoWarpScorer:
         """What is kept of a uint8 image (H, W, 3): cells and pixels, or the backbone's map, as the read-out needs."""
         o = self.options
         image = shrink_smoothly(image, self._fitting_size(image, o.long_side_px))
-        pixels = normalise(as_tensor(image)[None].to(self._device))
+        pixels = normalised(self.model, image[None])
         maps = dense_maps(self.model, pixels, is_bfloat16=o.dtype == "bfloat16")
         arrays: dict[str, np.ndarray] = {}
         if o.readout in ("features", "hybrid"):

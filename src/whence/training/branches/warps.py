@@ -78,6 +78,11 @@ class WarpBranch(Branch):
     def open(self) -> None:
         self.pixels = cached_set(self.given.data.set, size_px=self.warping.size_px, given=self.given)
 
+    def normalised(self, photos: Tensor, draw: Draw) -> Tensor:
+        """uint8 photos (B, H, W, 3) as the backbone takes them: (B, 3, H, W)."""
+        backbone = self.warping.geowarp.backbone
+        return normalise(photos.to(draw.device), mean=backbone.mean, std=backbone.std)
+
     def map(self, images: Tensor, draw: Draw) -> Tensor:
         """The backbone's maps, in the precision of the training."""
         with draw.autocast():
@@ -116,7 +121,7 @@ class ViewBranch(WarpBranch):
         return Read(torch.from_numpy(self.pixels[rows]), len(rows))
 
     def change(self, content: Tensor, draw: Draw) -> ViewPair:
-        photos = normalise(content.to(draw.device))
+        photos = self.normalised(content, draw)
         keys = np.random.SeedSequence([draw.seed, draw.step, draw.batch, draw.share.rank])
         generator = torch.Generator().manual_seed(int(keys.generate_state(1)[0]))
         views = make_view_pairs(photos, k=self.options.pairs.k, generator=generator)
@@ -183,7 +188,7 @@ class PairBranch(WarpBranch):
         return Read(_Pairs((queries, positives), rows), 2 * len(pairs))
 
     def change(self, content: _Pairs, draw: Draw) -> _Pairs:
-        queries, positives = (normalise(photos.to(draw.device)) for photos in content.photos)
+        queries, positives = (self.normalised(photos, draw) for photos in content.photos)
         return content._replace(photos=(queries, positives))
 
     def learn(self, learner: nn.Module, content: _Pairs, draw: Draw) -> Losses:

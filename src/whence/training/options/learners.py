@@ -39,6 +39,8 @@ class RegressorOptions(LearnerOptions):
     kind: Literal["regressor"] = "regressor"
     model: str = ""
     """The network: a name of the zoo, or a safetensors file with a card."""
+    backbone: str = ""
+    """A backbone with the weights of its release, in place of the model's own; the model then only finds candidates."""
     width: int = 0
     """Pixels of the photos; 0 takes what the model's card says."""
     height: int = 0
