@@ -255,6 +255,9 @@ def test_by_itself_it_asks_where_all_is_there(town: Path, automatic: Callable[..
     automatic()
     assert second_options("auto", RerankOptions("thumbnails")) is None, "the same evidence is not asked for twice"
     assert second_options("auto", RerankOptions()) == RerankOptions("thumbnails", unknown.NUM_AGAIN)
+    for bounded in (RerankOptions(max_seconds=0.5), RerankOptions("rapid:9:0.5s,inliers:3")):
+        assert second_options("auto", bounded) is None
+        assert second_options("thumbnails:2", bounded) == RerankOptions("thumbnails", 2)
 
 
 def test_by_itself_it_opens_nothing_that_is_not_needed(

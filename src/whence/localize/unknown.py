@@ -62,10 +62,15 @@ class SecondLook:
 def second_options(when_unknown: str, first: RerankOptions) -> RerankOptions | None:
     """What `--when-unknown` asks for: "auto", "none", or SCORER[:N]; None where nothing is asked again.
 
-    Raises `UnknownName` for a scorer there is none of, and `BadOption`.
+    By itself nothing is asked again where the first look was bounded in time. Raises `UnknownName` for a scorer there is none of,
+    and `BadOption`.
     """
-    if when_unknown == NONE or (when_unknown == AUTO and (first.scorer == AUTO_SCORER or automatic_state() != "ready")):
+    if when_unknown == NONE:
         return None
+    if when_unknown == AUTO:
+        is_bounded = any(one.max_seconds is not None for one in (first, *first.stages))
+        if is_bounded or first.scorer == AUTO_SCORER or automatic_state() != "ready":
+            return None
     name, colon, num = (AUTO_SCORER if when_unknown == AUTO else when_unknown).partition(":")
     if "," in when_unknown:
         return rerank_options(when_unknown)
