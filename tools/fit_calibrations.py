@@ -9,7 +9,8 @@ the database ask with everything near them left out. The least confidence is set
 calibration: how each seed fares with a calibration fitted on the others, which is what choices are made by.
 
 With `--scorer` the calibration is that of a second look, for whatever descriptor: queries that the model and inliers leave unknown
-ask again over a shortlist. Half of them are taken to lie where the database has photos, fewer than of all queries.
+ask again over a shortlist. Half of them are taken to lie where the database has photos, fewer than of all queries, and the
+least confidence lies above that of every wrong candidate: who asks twice must not be fooled once.
 """
 
 from __future__ import annotations
@@ -172,7 +173,7 @@ def fit_second_look(work: Path, *, model: str, scorer: str, cities: Sequence[Fit
 
     def fitted(trials: Sequence[Trials], source: str = "") -> Calibration:
         together = Trials.joined(list(trials))
-        one = fit_calibration(together, localizer, options=options, source=source, prior=PRIOR_OF_UNKNOWN)
+        one = fit_calibration(together, localizer, options=options, source=source, prior=PRIOR_OF_UNKNOWN, max_false_answers=0.0)
         return replace(one, key=replace(one.key, descriptor=ANY_DESCRIPTOR), first_stage=())
 
     names = ", ".join(f"{city.seed}, {city.width} px" for city in cities)
