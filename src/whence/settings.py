@@ -49,8 +49,9 @@ class BuildOptions:
     engine: str = "auto"
     """Search engine: "flat" and "int8" (exact), "auto" (exact for small databases, compact codes with rescoring for large ones), a
     faiss factory string, or a name that was registered as an "index"."""
-    keep_local: bool = False
-    """Keep local descriptors beside the global ones, for re-ranking later."""
+    keep_local: bool | None = None
+    """Keep local descriptors beside the global ones, for comparing candidates; None keeps them where the model has them anyway and
+    those of all photos take at most `whence.localize.keeping.MOST_BYTES`."""
     commit_photos: int = 256
     """Photos described between two commits."""
     commit_seconds: float = 20.0
