@@ -14,7 +14,7 @@ from whence.errors import BadOption, CardMismatch, NoPhotos, NotAStore, NotFitte
 from whence.geo import GeoPoint, distance_m
 from whence.index.audit import fingerprint
 from whence.index.store import Store
-from whence.localize import build, maintain
+from whence.localize import build, keeping, maintain
 from whence.localize.localizer import Localizer
 from whence.localize.retrieve import Around
 from whence.models.local.sift import LocalDescriptors
