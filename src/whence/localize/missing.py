@@ -217,7 +217,7 @@ def propose(
             reason += f"; the best guess of the match lies {_distance_text(gap)} away"
         return Proposal(photo, "time", hint.point, position, hint, time, reason)
     if hint is None:
-        reason = "" if position.is_verified else "the best match, which nothing has verified"
+        reason = position.reason if position.is_verified else "the best match, which nothing has verified"
         return Proposal(photo, "match", matched, position, None, time, reason)
     gap = distance_m(matched, hint.point)
     if gap <= max(options.agree_within_m, position.radius_m or 0.0):
