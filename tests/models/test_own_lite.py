@@ -9,9 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from test_lite import random_arrays
 
 from conftest import draw_place, view_of
+from lite_samples import random_arrays
 from whence import cli
 from whence.errors import NotFitted, UnreadableWeights
 from whence.models import joined, lite

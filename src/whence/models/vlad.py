@@ -98,9 +98,11 @@ class Vlad(Descriptor):
 
     def load_packaged(self) -> None:
         """Use the vocabulary that comes with Whence. Raises `BadOption` where none fits these options."""
-        if not self.packaged or self.pca_dim is not None or self.num_words != 64:
+        if not self.packaged or self.num_words != 64 or (self.pca_dim is not None and not self.is_half_whitened):
             raise BadOption("a packaged vocabulary exists for 64 words without PCA; fit on at least 100 photos for anything else")
         self._words = _packaged_words(self.packaged)
+        if self.is_half_whitened:
+            self._pca = self._fit_half(np.zeros((0, self.num_words * SIFT_DIM), np.float32))
 
     def describe(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Descriptors (N, D) float32 of uint8 images: unit length, zero where an image has no local descriptors."""
