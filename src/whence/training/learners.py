@@ -18,7 +18,7 @@ from whence.models.checkpoints.files import weights_digest
 from whence.models.descriptor import load_model, read_as
 from whence.models.networks import Network, describe_pixels, describing
 from whence.models.warp.model import GeoWarp
-from whence.models.warp.scorer import load_regressor
+from whence.models.warp.torch_engine import load_regressor
 from whence.models.zoo import named_network
 from whence.registry import get_card
 from whence.training import checkpoints
@@ -134,7 +134,7 @@ class RegressorLearner:
     def describe(self, photos: np.ndarray) -> np.ndarray:
         """Descriptors (N, D) float32 of unit length of uint8 photos (N, H, W, 3), which are brought to the network's size."""
         if self.network is None:
-            return self._finder.describe(photos)
+            return self._finder.describe(list(photos))
         reading = self.model_card.preprocessing
         describe = describing(self.network, device=next(self.network.parameters()).device, is_channels_last=True)
         found = describe_pixels(

@@ -66,9 +66,7 @@ class Graph:
         self._nodes.append(b"".join(encoded))
         return output
 
-    def convolve(
-        self, x: str, name: str, convolution: Convolution, *, pads: list[int], stride: int = 1, output: str = ""
-    ) -> str:
+    def convolve(self, x: str, name: str, convolution: Convolution, *, pads: list[int], stride: int = 1, output: str = "") -> str:
         """Add a convolution, in depth where its weights have one channel; pads are top, left, bottom, right."""
         weight = convolution.weight
         attributes: Attributes = {
