@@ -22,7 +22,7 @@ from whence.models.warp.torch_engine import load_regressor
 from whence.models.zoo import named_network
 from whence.registry import get_card
 from whence.training import checkpoints
-from whence.training.options.learners import NetworkOptions, RegressorOptions
+from whence.training.options.learners import NetworkOptions, RegressorOptions, image_size
 
 _BATCH = 32
 """Photos that a network below a regressor describes together."""
@@ -146,13 +146,3 @@ class RegressorLearner:
     def describe_data(self) -> dict[str, Any]:
         """The network below."""
         return {"model": self.model_card.card_id, **({"backbone": self.geowarp.backbone.name} if self.network is None else {})}
-
-
-def image_size(options: RegressorOptions, card: ModelCard) -> tuple[int, int]:
-    """Width and height of training photos: the recipe's, else those of the model's card. Raises `BadOption` where neither says."""
-    if options.width and options.height:
-        return options.width, options.height
-    if card.preprocessing.size_px is None:
-        raise BadOption(f"{card.name} takes photos of any size: say at which to train, with width and height")
-    height, width = card.preprocessing.size_px
-    return width, height

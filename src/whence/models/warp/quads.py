@@ -97,4 +97,6 @@ def cut(image: np.ndarray, quad: np.ndarray, *, sampling: Sampling = "exact") ->
     """A sound quadrilateral (4, 2) cut out of a float32 image (H, W, C) and stretched to its size; bilinear, zero outside."""
     height, width = image.shape[:2]
     at = positions(quad, grid_points((height, width), sampling), size=(height, width)).reshape(height, width, 2)
-    return cv2.remap(image, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+    found = cv2.remap(image, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+    # OpenCV leaves a single channel's axis out.
+    return found.reshape(image.shape)
