@@ -15,6 +15,7 @@ from whence.errors import BadOption
 from whence.models.aggregators import make_aggregator
 from whence.models.backbones import load_imagenet, make_backbone
 from whence.models.checkpoints.files import weights_digest
+from whence.models.checkpoints.origins import get_weights
 from whence.models.descriptor import load_model, read_as
 from whence.models.networks import Network, describe_pixels, describing
 from whence.models.warp.model import GeoWarp
@@ -129,7 +130,7 @@ class RegressorLearner:
         self.geowarp = GeoWarp(backbone.to(device).eval().requires_grad_(False))
         self.module: nn.Module = self.geowarp.regressor
         if options.start_from:
-            load_regressor(self.geowarp.regressor, Path(options.start_from))
+            load_regressor(self.geowarp.regressor, _regressor_file(options.start_from))
 
     def describe(self, photos: np.ndarray) -> np.ndarray:
         """Descriptors (N, D) float32 of unit length of uint8 photos (N, H, W, 3), which are brought to the network's size."""
@@ -146,3 +147,10 @@ class RegressorLearner:
     def describe_data(self) -> dict[str, Any]:
         """The network below."""
         return {"model": self.model_card.card_id, **({"backbone": self.geowarp.backbone.name} if self.network is None else {})}
+
+
+def _regressor_file(start_from: str) -> Path:
+    """A file, or the packaged one of a GeoWarp scorer by name. Raises `UnknownName`, and `MissingWeights` where there is none."""
+    if "/" in start_from or Path(start_from).suffix:
+        return Path(start_from)
+    return get_weights(get_card(start_from, kind="scorer"))[0]

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from whence.models.warp.cells import GRID, match_both_orders
 from whence.models.warp.quads import Quads, Sampling, cut
 from whence.models.warp.regressor import open_regressor
 
+Computing = Literal["float32", "bfloat16"]
 LITE_BLOCK = 10
 """The block of EfficientNet-Lite0 whose map is compared: 112 channels, 16 pixels apart."""
 LITE_BACKBONE = f"efficientnet_lite0_block{LITE_BLOCK}"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 from whence.cards import ModelCard
 from whence.errors import BadOption, MissingExtra
 from whence.models.checkpoints.origins import get_weights
 from whence.models.warp.cells import Storage
-from whence.models.warp.engines import LITE_BACKBONE, CoreEngine, WarpEngine, open_lite_maps
+from whence.models.warp.engines import LITE_BACKBONE, Computing, CoreEngine, WarpEngine, open_lite_maps
 from whence.models.warp.quads import Sampling, Sides
 from whence.models.warp.regressor import read_regressor, whole_regressor
 from whence.models.warp.scorer import GeoWarpScorer, Readout, WarpOptions
@@ -18,8 +18,6 @@ from whence.registry import get_card
 
 if TYPE_CHECKING:
     from whence.models.backbones.base import Backbone
-
-Computing = Literal["float32", "bfloat16"]
 
 
 def open_geowarp(

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from whence.models.checkpoints.files import fill_module, weights_digest
+from whence.models.engines.parity import fold_batch_norms
 from whence.models.preprocessing import normalise
+from whence.models.warp.engines import Computing
 from whence.models.warp.model import GeoWarp, Regressor
 from whence.models.warp.quads import Quads
 
-Computing = Literal["float32", "bfloat16"]
+_SAMPLE_PX = 96
+"""Side of the image by which batch norms are found."""
 
 
 class TorchEngine:
-    """A `whence.models.warp.engines.WarpEngine` of a model; its backbone computes in `dtype`."""
+    """A `whence.models.warp.engines.WarpEngine` of a model; its backbone computes in `dtype`.
+
+    What runs is a copy whose batch norms are folded into the convolutions before them.
+    """
 
     def __init__(self, model: GeoWarp, *, dtype: Computing = "float32") -> None:
-        self.model = model.eval().to(memory_format=torch.channels_last)
-        self.dtype = dtype
+        self.model, self.dtype = model.eval(), dtype
         self.device = next(model.parameters()).device
+        self._fast = copy.deepcopy(self.model)
+        height, width = self.nearest(_SAMPLE_PX, _SAMPLE_PX)
+        fold_batch_norms(self._fast.backbone, torch.zeros(1, 3, height, width, device=self.device))
+        cells = self.grid[0] * self.grid[1]
+        fold_batch_norms(self._fast.regressor, torch.zeros(1, cells, *self.grid, device=self.device))
+        self._fast.to(memory_format=torch.channels_last)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -47,11 +58,11 @@ class TorchEngine:
 
     @torch.inference_mode()
     def maps_of_quads(self, images: np.ndarray, quads: np.ndarray) -> np.ndarray:
-        return self._maps_of(self.model.cut(self._normalised(images), torch.from_numpy(quads).to(self.device)))
+        return self._maps_of(self._fast.cut(self._normalised(images), torch.from_numpy(quads).to(self.device)))
 
     @torch.inference_mode()
     def quads(self, first: np.ndarray, others: np.ndarray) -> Quads[np.ndarray]:
-        found = self.model.predict(self._cells(first[None]), self._cells(others))
+        found = self._fast.predict(self._cells(first[None]), self._cells(others))
         return Quads(*(side.cpu().numpy() for side in found))
 
     def _cells(self, rows: np.ndarray) -> Tensor:
@@ -64,7 +75,7 @@ class TorchEngine:
     def _maps_of(self, images: Tensor) -> np.ndarray:
         images = images.contiguous(memory_format=torch.channels_last)
         with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.dtype == "bfloat16"):
-            maps: Tensor = self.model.backbone(images).map
+            maps: Tensor = self._fast.backbone(images).map
         return maps.float().cpu().numpy()
 
 

@@ -47,7 +47,7 @@ class RegressorOptions(LearnerOptions):
     """Pixels of the photos; 0 takes what the model's card says."""
     height: int = 0
     start_from: str = ""
-    """File with a regressor to begin with; empty for one that finds both photos whole."""
+    """File with a regressor to begin with, or the name of a scorer; empty for one that finds both photos whole."""
 
 
 def image_size(options: RegressorOptions, card: ModelCard) -> tuple[int, int]:
