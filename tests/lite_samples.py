@@ -1,4 +1,4 @@
-"""An EfficientNet-Lite0 of random numbers, in tests that need no meaning."""
+"""EfficientNet-Lite0 of random numbers: its arrays under the authors' names, for tests that need no meaning and no download."""
 
 from __future__ import annotations
 

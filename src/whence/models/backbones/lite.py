@@ -35,8 +35,9 @@ class LiteBlocks(Backbone):
         self.conv_stem, self.bn1 = whole.conv_stem, whole.bn1
         blocks = [block for stage in whole.blocks for block in stage]
         self.blocks = nn.ModuleList(blocks[: int(last) + 1] if last else blocks)
-        strides = (block.conv_dw.stride[0] for block in self.blocks)
-        self.name, self.channels, self.stride = name, int(_width(self.blocks[-1])), 2 * math.prod(strides)
+        kept: list[Any] = list(self.blocks)
+        strides = [int(block.conv_dw.stride[0]) for block in kept]
+        self.name, self.channels, self.stride = name, _width(kept[-1]), 2 * math.prod(strides)
         self.size_rule = SizeRule(multiple_of=32 if last else 1, at_least=32)
         self.stages = ("conv_stem", "bn1", *(f"blocks.{i}" for i in range(len(self.blocks))))
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from whence.cards import ModelCard
+from whence.errors import BadOption
 from whence.training.options.kinds import LearnerOptions
 
 RELEASED = "released"
@@ -48,4 +50,14 @@ class RegressorOptions(LearnerOptions):
     """Pixels of the photos; 0 takes what the model's card says."""
     height: int = 0
     start_from: str = ""
-    """File with a regressor to begin with; empty for one that finds both photos whole."""
+    """File with a regressor to begin with, or the name of a scorer; empty for one that finds both photos whole."""
+
+
+def image_size(options: RegressorOptions, card: ModelCard) -> tuple[int, int]:
+    """Width and height of training photos: the recipe's, else those of the model's card. Raises `BadOption` where neither says."""
+    if options.width and options.height:
+        return options.width, options.height
+    if card.preprocessing.size_px is None:
+        raise BadOption(f"{card.name} takes photos of any size: say at which to train, with width and height")
+    height, width = card.preprocessing.size_px
+    return width, height
