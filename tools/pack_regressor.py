@@ -2,7 +2,7 @@
 
     python tools/pack_regressor.py geowarp RUN/final.safetensors
 
-All packaged files together, networks' and regressors', may take 20 MB.
+All packaged files together, networks' and regressors', may take 12 MB.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from whence.models.warp.torch_engine import load_regressor
 from whence.registry import get_card
 from whence.runtime import atomic_write
 
-MAX_BYTES = 20_000_000
+MAX_BYTES = 12_000_000
 
 
 def pack(source: Path, out: Path) -> None:
