@@ -21,8 +21,8 @@ _ON_LITE = ModelCard(
     dim=0,
     preprocessing=Preprocessing(long_side_px=320, mean=LITE_STEPS.mean, std=LITE_STEPS.std),
     licence="MIT",
-    weights="the regressor of geowarp-resnet18conv4 as it is: what it looks at are similarities of cells, whose meaning depends on no "
-    "backbone; `whence train geowarp-lite` goes on from there, whose outcome is not packaged yet",
+    weights="the regressor of geowarp-resnet18conv4 as it is: what it looks at are similarities of cells, whose meaning depends on "
+    "no backbone; `whence train geowarp-lite` goes on from there, whose outcome is not packaged yet",
     training_data="six rendered cities of 3,000 photos, `python tools/render_training_cities.py FOLDER`; below it ImageNet-1k",
     citation=f"{_CITATION}; {BACKBONES['efficientnet_lite0'].citation}",
     similarity=_SIMILARITY,
