@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,7 @@ import pytest
 
 from whence.data.names import format_name
 from whence.geo import from_local_metres
+from whence.localize import unknown
 from whence.runtime import set_threads
 from whence.types import GeoPoint
 from whence.worlds.capture import CaptureOptions
@@ -46,6 +48,14 @@ def one_thread() -> None:
     import faiss  # noqa: F401  (imported so that its pool is bounded too)
 
     set_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_asked_again() -> Iterator[None]:
+    """Unknown photos are not asked again by weights that happen to lie on this machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(unknown, "find_weights", lambda card: None)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -2,29 +2,35 @@
 
     python tools/fit_calibrations.py [--model rootsift-vlad] [--work FOLDER]
     python tools/fit_calibrations.py --model densevlad --num-cities 1
+    python tools/fit_calibrations.py --scorer aliked-lightglue [--work FOLDER]
 
 Rendered photos only, of seeds that no test or benchmark uses. Queries at covered streets and at others ask as they are; photos of
 the database ask with everything near them left out. The least confidence is set on the queries alone. Printed beside the
 calibration: how each seed fares with a calibration fitted on the others, which is what choices are made by.
+
+With `--scorer` the calibration is that of a second look, for whatever descriptor: queries that the model and inliers leave unknown
+ask again over a shortlist. Half of them are taken to lie where the database has photos, fewer than of all queries.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from whence.data.scan import scan_photos
 from whence.evaluation.confidence import fit_calibration, reliability
-from whence.evaluation.trials import GENUINE_M, Trials, trials_of_database, trials_of_queries
+from whence.evaluation.trials import GENUINE_M, Trials, trials_of_database, trials_of_queries, trials_of_unknown
 from whence.localize.localizer import Localizer
 from whence.localize.prepare import prepare_photos
 from whence.localize.rerank_options import RerankOptions
-from whence.localize.verify import FEATURES, to_json, write_calibration
+from whence.localize.unknown import NUM_AGAIN
+from whence.localize.verify import ANY_DESCRIPTOR, FEATURES, to_json, write_calibration
 from whence.runtime import atomic_write, set_threads
 from whence.settings import BuildOptions
 from whence.types import Calibration
@@ -52,6 +58,9 @@ FIT_CITIES = (
     *(FitCity(seed, 320) for seed in range(2001, 2006)),
     FitCity(2001, 640, 500, 120, 40),
 )
+SECOND_LOOK_CITIES = {FitCity(1001, 320, 600, 200, 40): 1, FitCity(1002, 320, 600, 200, 40): 3}
+"""Cities, and of whose queries at covered places every so manyth asks; those at others all do."""
+PRIOR_OF_UNKNOWN = 0.5
 FOLDER = Path(__file__).parents[1] / "src" / "whence" / "localize" / "calibrations"
 
 
@@ -66,30 +75,61 @@ def render_city(work: Path, city: FitCity) -> Path:
     return root
 
 
+def open_city(work: Path, city: FitCity, *, model: str) -> Localizer:
+    """The database of a city, made with what inliers need where it is not there yet."""
+    root = render_city(work, city)
+    path = root / f"{model}.whence"
+    Localizer.build(root / "database", path=path, options=BuildOptions(model=model), show_progress=False).close()
+    prepare_photos(path, options=RerankOptions(), show_progress=False)
+    return Localizer.open(path)
+
+
 def trials_of_city(work: Path, city: FitCity, *, model: str) -> tuple[Trials, Trials, Localizer]:
     """What a rendered city's queries and, with everything near left out, its database photos show when they ask; and its localizer.
 
     City and database are made where they are not there yet.
     """
-    root = render_city(work, city)
-    path = root / f"{model}.whence"
-    Localizer.build(root / "database", path=path, options=BuildOptions(model=model), show_progress=False).close()
-    prepare_photos(path, options=RerankOptions(), show_progress=False)
-    localizer = Localizer.open(path)
+    localizer = open_city(work, city, model=model)
+    root = work / city.name
     kept = root / f"{model}.{'-'.join(FEATURES)}.npz"
     if kept.is_file():
-        with np.load(kept) as arrays:
-            asked, own = (Trials(*(arrays[f"{part}{i}"] for i in range(len(Trials._fields)))) for part in ("asked", "own"))
+        asked, own = read_trials(kept, ("asked", "own"))
         return asked, own, localizer
     own = trials_of_database(localizer, max_photos=100, show_progress=False)
     folders = [scan_photos(root / folder, show_progress=False) for folder in ("queries", "queries_unknown")]
     asked = Trials.joined([trials_of_queries(localizer, photos, show_progress=False) for photos in folders])
     print(f"{root.name}: {len(asked.gaps_m)} queries, {asked.has_evidence.sum()} with evidence", flush=True)
     own = own.select(~own.is_covered)
-    parts = {f"{part}{i}": column for part, trials in (("asked", asked), ("own", own)) for i, column in enumerate(trials)}
-    with atomic_write(kept) as file:
-        np.savez(file, **parts)
+    write_trials(kept, {"asked": asked, "own": own})
     return asked, own, localizer
+
+
+def second_trials_of_city(work: Path, city: FitCity, *, model: str, scorer: RerankOptions) -> tuple[Trials, Localizer]:
+    """What a city's unknown queries show when they ask again; and its localizer."""
+    localizer = open_city(work, city, model=model)
+    kept = work / city.name / f"{model}.{scorer.scorer}.{scorer.num_candidates}.npz"
+    if not kept.is_file():
+        others, covered = (scan_photos(work / city.name / name, show_progress=False) for name in ("queries_unknown", "queries"))
+        some = covered.select(np.arange(len(covered)) % SECOND_LOOK_CITIES[city] == 0)
+        parts = [trials_of_unknown(localizer, photos, options=scorer, show_progress=False) for photos in (others, some)]
+        write_trials(kept, {"asked": Trials.joined(parts)})
+    (asked,) = read_trials(kept, ("asked",))
+    num_right = int((asked.has_evidence & (asked.gaps_m <= GENUINE_M)).sum())
+    print(f"{city.name}: {len(asked.gaps_m)} unknown, {num_right} with evidence for the right place", flush=True)
+    return asked, localizer
+
+
+def write_trials(path: Path, parts: Mapping[str, Trials]) -> None:
+    """Keep trials by name."""
+    arrays: dict[str, Any] = {f"{part}{i}": column for part, trials in parts.items() for i, column in enumerate(trials)}
+    with atomic_write(path) as file:
+        np.savez(file, **arrays)
+
+
+def read_trials(path: Path, names: Sequence[str]) -> list[Trials]:
+    """The trials of these names."""
+    with np.load(path) as arrays:
+        return [Trials(*(arrays[f"{name}{i}"] for i in range(len(Trials._fields)))) for name in names]
 
 
 def show_test(asked: Trials, calibration: Calibration, what: str) -> None:
@@ -122,6 +162,26 @@ def show_held_out(cities: Sequence[FitCity], parts: Sequence[tuple[Trials, Trial
                     show_test(asked, calibration, f"{city.name}, fitted on the other seeds")
 
 
+def fit_second_look(work: Path, *, model: str, scorer: str, cities: Sequence[FitCity]) -> None:
+    """Fit and write the calibration of a second look with a scorer; print how each city fares with the one of the others."""
+    options = RerankOptions(scorer, NUM_AGAIN)
+    found = [second_trials_of_city(work, city, model=model, scorer=options) for city in cities]
+    parts, localizer = [trials for trials, _ in found], found[-1][1]
+
+    def fitted(trials: Sequence[Trials], source: str = "") -> Calibration:
+        together = Trials.joined(list(trials))
+        one = fit_calibration(together, localizer, options=options, source=source, prior=PRIOR_OF_UNKNOWN)
+        return replace(one, key=replace(one.key, descriptor=ANY_DESCRIPTOR), first_stage=())
+
+    names = ", ".join(f"{city.seed}, {city.width} px" for city in cities)
+    calibration = fitted(parts, f"queries that {model} and inliers leave unknown in rendered cities (seed, photo width): {names}")
+    write_calibration(FOLDER / f"{scorer}.second-look.json", calibration)
+    print(to_json(calibration), flush=True)
+    for i, city in enumerate(cities):
+        if others := [part for j, part in enumerate(parts) if j != i]:
+            show_test(parts[i], fitted(others), f"{city.name}, fitted on the other seeds")
+
+
 def fit(parts: Sequence[tuple[Trials, Trials]], localizer: Localizer, *, source: str) -> Calibration:
     """The calibration of cities' queries and database photos."""
     asked = Trials.joined([queries for queries, _ in parts])
@@ -134,12 +194,16 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description="Fit the calibrations that come with Whence, on rendered cities.")
     arguments.add_argument("--model", default="rootsift-vlad")
     arguments.add_argument("--work", help="folder in which cities and databases are kept")
-    arguments.add_argument("--num-cities", type=int, default=len(FIT_CITIES), help="fit on the first cities only")
+    arguments.add_argument("--num-cities", type=int, help="fit on the first cities only")
+    arguments.add_argument("--scorer", help="fit the calibration of a second look with this scorer instead")
     given = arguments.parse_args()
-    cities = FIT_CITIES[: given.num_cities]
+    cities = (FIT_CITIES if given.scorer is None else tuple(SECOND_LOOK_CITIES))[: given.num_cities]
     set_threads(1)
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as made:
+        if given.scorer is not None:
+            fit_second_look(Path(given.work or made), model=given.model, scorer=given.scorer, cities=cities)
+            return
         parts = []
         for city in cities:
             asked, impostors, localizer = trials_of_city(Path(given.work or made), city, model=given.model)

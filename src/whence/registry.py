@@ -111,7 +111,8 @@ def build(kind: str, name: str, *, options: Mapping[str, Any] = NO_OPTIONS, give
     except ImportError as error:
         if error.name not in EXTRA_OF:
             raise
-        raise MissingExtra(name, EXTRA_OF[error.name]) from None
+        # The extra of matchers brings torch along.
+        raise MissingExtra(name, "matchers" if kind == "matcher" else EXTRA_OF[error.name]) from None
 
 
 def _factory(kind: str, name: str, entry: Entry) -> Callable[..., Any]:

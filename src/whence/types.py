@@ -290,6 +290,8 @@ class Position:
     """Where the status is `unknown` although there are candidates: what the best of them would mean."""
     is_verified: bool = False
     """Whether the answer rests on a geometric check with a calibrated confidence."""
+    scorer: str = ""
+    """The scorer whose evidence decided; empty where nothing was verified."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as `whence locate --json` prints them; numbers that are not finite are None."""
@@ -297,7 +299,7 @@ class Position:
         guess = self.best_guess
         about = {} if guess is None else {"photo": guess.photo, **_place(guess.point), **_fields(guess, "radius_m", "confidence")}
         return {
-            **_fields(self, "query", "status", "confidence", "is_verified"),
+            **_fields(self, "query", "status", "confidence", "is_verified", "scorer"),
             "position": None if self.point is None else place,
             "best_guess": about or None,
             "candidates": [candidate.to_dict() for candidate in self.candidates],

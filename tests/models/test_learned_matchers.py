@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,7 +18,7 @@ pytest.importorskip("kornia")
 from conftest import draw_place
 from matcher_samples import check_matcher, warped_pair
 from whence.cards import KNOWN_LICENCES
-from whence.errors import BadOption, MissingWeights, UnknownName, UnreadableWeights, WeightsMismatch
+from whence.errors import BadOption, MissingExtra, MissingWeights, UnknownName, UnreadableWeights, WeightsMismatch
 from whence.matching.cards import parts_of_matcher
 from whence.matching.matchers import MatchOptions, MutualNearest, match_images
 from whence.models.cards.local import PARTS, PARTS_OF
@@ -28,6 +29,8 @@ from whence.models.local.sift import LocalDescriptors
 from whence.registry import MATCHERS, build, get_card
 
 SMALL = ("disk", "aliked", "xfeat", "keynet")
+WEIGHTS = (downloads.weights_folder(), Path(os.environ.get("WHENCE_TEST_WEIGHTS", "/nowhere")))
+"""Where trained weights may lie on this machine, before the tests' own cache hides them."""
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +66,16 @@ def test_large_extractors_with_random_weights(name: str) -> None:
     if name == "superpoint":
         pytest.importorskip("transformers")
     check_matcher(MutualNearest(extractor(name), 1.0), is_trained=False, scale=0.4)
+
+
+def test_adaptive_lightglue_with_random_weights() -> None:
+    torch.manual_seed(0)
+    network = make_lightglue("aliked", is_adaptive=True)
+    assert network.conf.depth_confidence > 0
+    assert make_lightglue("aliked").conf.depth_confidence < 0
+    check_matcher(
+        LightGluePairing("aliked", extractor("aliked", max_keypoints=40), network, is_adaptive=True), is_trained=False, scale=0.5
+    )
 
 
 @pytest.mark.parametrize("name", ["aliked", "xfeat", "keynet"])
@@ -169,6 +182,57 @@ def test_trained_aliked(real_weights: Path) -> None:
     assert found.num_inliers > 40
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["disk-lightglue", "aliked-lightglue", "aliked-n16rot-lightglue", "aliked-n32-lightglue", "aliked-t16-mnn"],
+)
+def test_files_of_the_package_index_fill_the_networks(name: str, tmp_path: Path) -> None:
+    """Every tensor of each released file fits, none is missing, and a warped picture is found again."""
+    for part in parts_of_matcher(name):
+        files = [folder / origin.file for folder in WEIGHTS for origin in part.origins if origin.kind == "package"]
+        there = next((file for file in files if file.is_file()), None)
+        if there is None:
+            pytest.skip(f"{files[0].name} is not on this machine: whence models --fetch {part.name}")
+        (tmp_path / there.name).symlink_to(there)
+    check_matcher(build("matcher", name, options={"weights": str(tmp_path), "max_keypoints": 400}))
+
+
+@pytest.mark.parametrize("name", ["aliked-lightglue", "disk-lightglue"])
+def test_lightglue_as_a_scorer_of_its_own(name: str, tmp_path: Path) -> None:
+    for part in parts_of_matcher(name):
+        module = make_networks(part.name)[part.name] if part.name in PARTS_OF else make_lightglue(name.partition("-")[0])
+        torch.save(module.state_dict(), tmp_path / part.origins[0].file)
+    card = get_card(name, kind="scorer")
+    assert card.counts_inliers
+    assert card.preprocessing.long_side_px == 512
+    assert card.weights_licence == get_card(name, kind="matcher").weights_licence
+    scorer = build("scorer", name, options={"weights": str(tmp_path), "max_keypoints": 60})
+    image0, image1, _ = warped_pair(scale=0.4)
+    query, other = scorer.prepare(image0), scorer.prepare(image1)
+    found = list(scorer.score(query, iter([other, None, other])))
+    assert [one is None for one in found] == [False, True, False]
+    exact = build("scorer", name, options={"weights": str(tmp_path), "max_keypoints": 60, "is_adaptive": False})
+    assert exact.key != scorer.key
+    assert exact.key.split("/")[0] == scorer.key.split("/")[0], "what is kept of a photo is the same"
+    own = {f"{name}.weights": str(tmp_path), f"{name}.max_keypoints": 60}
+    chain = build("scorer", f"inliers:4,{name}:2", options={"options": own})
+    assert chain.scorers[1].key == scorer.key
+
+
+@pytest.mark.parametrize("kind", ["matcher", "scorer"])
+def test_without_weights_or_packages_it_says_what_to_do(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(MissingWeights, match="whence models --fetch aliked "):
+        build(kind, "aliked-lightglue")
+    for package in ("kornia", "torch"):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, package, None)
+            patch.delitem(sys.modules, "kornia.feature", raising=False)
+            patch.delitem(sys.modules, "whence.models.local.pairing", raising=False)
+            patch.delitem(sys.modules, "whence.models.local.networks", raising=False)
+            with pytest.raises(MissingExtra, match=r"whence-vpr\[matchers\]"):
+                build(kind, "aliked-lightglue")
+
+
 @pytest.mark.real
 def test_trained_aliked_on_a_real_pair(real_weights: Path, real_data: Path) -> None:
     """A published pair, 20 degrees apart: the corners of the first image go to within 5 pixels of where they belong."""
@@ -242,10 +306,16 @@ def test_released_names_of_lightglue(tmp_path: Path) -> None:
         assert _as_kornia_names(f"matcher.{theirs}") == name
         if name != "confidence_thresholds":
             old[f"matcher.{theirs}"] = tensor
+    # The released file for DISK holds nine ones that nothing reads.
+    old["log_assignment.0.r"] = torch.ones(1)
     torch.save(old, tmp_path / "xfeat-lighterglue.pt")
     torch.save(make_networks("xfeat")["xfeat"].state_dict(), tmp_path / "xfeat.pt")
-    opened = build("matcher", "xfeat-lightglue", options={"weights": str(tmp_path), "max_keypoints": 50})
+    options = {"weights": str(tmp_path), "max_keypoints": 50}
+    opened = build("matcher", "xfeat-lightglue", options=options)
     assert opened.key.endswith(LightGluePairing("xfeat", opened.extractor, network).key.split("/")[1])
+    torch.save({**old, "log_assignment.0.s": torch.ones(1)}, tmp_path / "xfeat-lighterglue.pt")
+    with pytest.raises(WeightsMismatch, match=r"log_assignment\.0\.s"):
+        build("matcher", "xfeat-lightglue", options=options)
 
 
 def test_cards_are_complete() -> None:

@@ -12,6 +12,8 @@ from rich.table import Table
 from whence.cli.output import from_here, print_note, show
 from whence.data.cells import as_text, safe_cells
 from whence.data.photos import Photos
+from whence.localize.localizer import LocateOptions
+from whence.localize.unknown import AUTO, AUTO_SCORER, automatic_state
 from whence.parts import PairScorer
 from whence.runtime import atomic_write
 from whence.types import Position
@@ -29,6 +31,7 @@ _COLUMNS = (
     "best_photo",
     "similarity",
     "reason",
+    "scorer",
 )
 
 
@@ -48,7 +51,7 @@ def write_csv(path: str, positions: Iterable[Position]) -> None:
             where = (one.point.lat, one.point.lon) if one.point else ("", "")
             best = (one.candidates[0].photo, one.candidates[0].similarity) if one.candidates else ("", "")
             sure = (one.confidence, str(one.is_verified).lower())
-            row = (one.query, one.status, *where, one.radius_m, one.heading_deg, *sure, *best, one.reason)
+            row = (one.query, one.status, *where, one.radius_m, one.heading_deg, *sure, *best, one.reason, one.scorer)
             table.writerow(safe_cells(row))
 
 
@@ -77,6 +80,16 @@ def write_report(path: str, positions: list[Position], database: Photos, *, scor
     write_page(path, page_of_positions(others, database=database, match_pictures=pictures, num_own=num_own))
     if num_own:
         print_note(f"{num_own} of the photos are the database's own files and are left out of {path}")
+
+
+def note_second_look(positions: Sequence[Position], options: LocateOptions) -> None:
+    """Note how unknown photos could be asked again, where nothing but the weights for it is missing."""
+    is_asked = options.is_verified and options.when_unknown == AUTO
+    if is_asked and any(one.status == "unknown" and one.is_verified for one in positions) and automatic_state() == "no weights":
+        print_note(
+            f"photos that stay unknown could be asked again with {AUTO_SCORER}, which knows more by night and across seasons:  "
+            f"whence models --fetch {AUTO_SCORER}  fetches its weights, once"
+        )
 
 
 def _place_text(position: Position, photo_root: Path) -> str:

@@ -20,6 +20,11 @@ def scorers(incomplete: str) -> list[str]:
     return [f"{before}{comma}{name}" for name in _beginning(last, SCORERS)]
 
 
+def second_looks(incomplete: str) -> list[str]:
+    """What may be asked about unknown photos: auto, none, or a scorer."""
+    return _beginning(incomplete, ("auto", "none", *scorers("")))
+
+
 def matchers(incomplete: str) -> list[str]:
     """Matchers that begin so."""
     from whence.registry import MATCHERS

@@ -13,6 +13,7 @@ from rich.table import Table
 from whence.cli import completion
 from whence.cli.output import as_size, print_json, show
 from whence.errors import DISTRIBUTION
+from whence.settings import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from whence.data.formats import EvaluationSet
@@ -36,7 +37,7 @@ def demo(
     folder: str = typer.Argument("demo", help="Where the city and its database are made."),
     preset: str = typer.Option("small", help="Size of the city: tiny or small."),
     seed: int = typer.Option(0, help="Another seed is another city."),
-    model: str = typer.Option("rootsift-vlad", autocompletion=completion.models, help="Model that describes the photos."),
+    model: str = typer.Option(DEFAULT_MODEL, autocompletion=completion.models, help="Model that describes the photos."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of text."),
 ) -> int:
     """The whole way in one command; running it again goes on where it stopped."""

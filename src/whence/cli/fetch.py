@@ -44,6 +44,15 @@ def announce_weights(model: str, options: Mapping[str, Any]) -> None:
         print_note(f"the weights of {model} ({card.weights_licence}) are fetched now, once")
 
 
+def announce_scorer_weights(scorer: str, options: Mapping[str, Any]) -> None:
+    """Say that the weights of a scorer, or of a chain's scorers, are about to be fetched, where they are."""
+    names = [part.strip().partition(":")[0] for part in scorer.split(",")]
+    missing = [part for name in names for part in parts_of_matcher(name) if weights_status(part) == "missing"]
+    if not any(name.rpartition(".")[2] == "weights" for name in options) and not load_settings().offline:
+        for part in dict.fromkeys(missing):
+            print_note(f"the weights {part.name} ({part.weights_licence}) are fetched now, once")
+
+
 def _cards(name: str) -> list[ModelCard]:
     if name in ("*", ""):
         raise BadOption("--fetch goes with the name of one model, matcher, scorer, backbone or part of a matcher")

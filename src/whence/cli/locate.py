@@ -11,7 +11,15 @@ from typing import Any
 import typer
 
 from whence.cli import completion
-from whence.cli.answers import many_table, show_one, write_csv, write_geojson, write_places, write_report
+from whence.cli.answers import (
+    many_table,
+    note_second_look,
+    show_one,
+    write_csv,
+    write_geojson,
+    write_places,
+    write_report,
+)
 from whence.cli.output import EXIT_UNKNOWN, from_here, print_json, print_note, report_remarks, report_skipped, show, write_all
 from whence.errors import BadOption, NoPhotos, Stopped
 from whence.localize.localizer import RETRIEVE_ONLY, Localizer, LocateOptions
@@ -19,6 +27,7 @@ from whence.localize.maintain import HOW_TO_GO_ON
 from whence.localize.rerank_options import rerank_options
 from whence.localize.retrieve import Around
 from whence.localize.sources import missing_folders, source_files
+from whence.localize.unknown import AUTO, NONE
 from whence.models.asking import parse_views
 from whence.runtime import check_place
 from whence.settings import NO_OPTIONS, load_settings, parse_options
@@ -55,6 +64,12 @@ def locate(
     no_verify: bool = typer.Option(False, "--no-verify", help="Give the best match, whether or not it is the place."),
     min_confidence: float = typer.Option(None, help="Probability from which an answer is given instead of `unknown`."),
     calibration: str = typer.Option(None, help="Calibration file instead of the database's own or the packaged one."),
+    when_unknown: str = typer.Option(
+        AUTO,
+        "--when-unknown",
+        autocompletion=completion.second_looks,
+        help="Ask photos that stay unknown again: SCORER[:PHOTOS], none, or auto (aliked-lightglue where its weights are there).",
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object per photo."),
     csv_file: str = typer.Option(None, "--csv", help="Also write the answers to this CSV file."),
     geojson_file: str = typer.Option(None, "--geojson", help="Also write the answers to this GeoJSON file, for a map."),
@@ -84,7 +99,8 @@ def locate(
         min_confidence=min_confidence,
         calibration=calibration,
     )
-    options = replace(options, views=parse_views(query_mode, query_size))
+    options = replace(options, views=parse_views(query_mode, query_size), when_unknown=when_unknown)
+    _announce_weights(options)
     if options.rerank is not None and options.rerank.stages:
         k = max(k, options.rerank.num_candidates)
     if missing is not None or undo is not None:
@@ -140,6 +156,8 @@ def locate(
         show(many_table(positions, database_photos.root))
         for why in dict.fromkeys(one.reason for one in positions if one.reason and one.status != "unknown" and not one.is_verified):
             print_note(why)
+    if not as_json:
+        note_second_look(positions, options)
     outputs = {
         report: lambda file: write_report(file, positions, database_photos, scorer=scorer, is_quiet=quiet or as_json),
         csv_file: lambda file: write_csv(file, positions),
@@ -152,6 +170,17 @@ def locate(
             f"{len(positions)} of {len(files)} photos were answered, and those answers are kept; ask for the others again"
         ) from stopped
     return code or (EXIT_UNKNOWN if len(positions) == 1 and positions[0].status == "unknown" else 0)
+
+
+def _announce_weights(options: LocateOptions) -> None:
+    """Say what is fetched for the scorers that were asked for by name; the usual one needs nothing."""
+    asked = [] if options.rerank is None else [(options.rerank.scorer, options.rerank.scorer_options)]
+    asked += [(options.when_unknown, NO_OPTIONS)] if options.when_unknown not in (AUTO, NONE) else []
+    if any(scorer != "inliers" for scorer, _ in asked):
+        from whence.cli.fetch import announce_scorer_weights
+
+        for scorer, chosen in asked:
+            announce_scorer_weights(scorer, chosen)
 
 
 def _answers(

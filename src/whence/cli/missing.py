@@ -10,6 +10,7 @@ from typing import Any
 import typer
 from rich.table import Table
 
+from whence.cli.answers import note_second_look
 from whence.cli.output import from_here, print_json, print_note, report_remarks, report_skipped, show
 from whence.data.cells import as_text, printable, safe_cells
 from whence.data.geotags import write_gpx
@@ -78,6 +79,7 @@ def locate_missing(
             print_json(_as_record(proposal))
     else:
         _show(report)
+        note_second_look([proposal.position for proposal in report.proposals], locate)
     return 0 if plan is None else _write(plan, writing, outputs)
 
 
@@ -168,6 +170,7 @@ def _as_record(proposal: Proposal) -> dict[str, Any]:
             "photo": None if best is None else best.photo,
             "similarity": None if best is None else best.similarity,
             "num_inliers": None if best is None else best.num_inliers,
+            "scorer": position.scorer,
         },
         "time": None
         if hint is None

@@ -15,6 +15,8 @@ from whence.types import Calibration
 
 MIN_PAIRS = 20
 """Pairs of each kind that a calibration needs."""
+USUAL_PRIOR = 0.8
+"""Share of queries taken to lie where the database has photos."""
 RADIUS_LEVEL = 0.9
 MAX_FALSE_ANSWERS = 0.03
 """Share of the questions at places the photos do not show that may be answered all the same."""
@@ -90,12 +92,13 @@ def fit_calibration(
     asked: Trials | None = None,
     options: RerankOptions | None = None,
     source: str = "",
+    prior: float = USUAL_PRIOR,
 ) -> Calibration:
     """The calibration that trials suggest, for a localizer's settings. Raises `NoPhotos` where they hold too few pairs.
 
     Logistic regression on the evidence features, with weights that may not be negative: more evidence never means less confidence.
     Questions at covered places and at others are weighted to the share of queries that are taken to lie where the database has
-    photos. An answer is given from the probability, at least one half, above which no more than `MAX_FALSE_ANSWERS` of the
+    photos, `prior`. An answer is given from the probability, at least one half, above which no more than `MAX_FALSE_ANSWERS` of the
     questions at other places lie: of those in `asked`, questions as people ask them, where it is given, because photos of one
     database are more alike than photos of another day. The radius factor is the quantile of error over scale among all questions
     that would be answered, wrongly or not.
@@ -112,7 +115,7 @@ def fit_calibration(
             f"{num_genuine} genuine and {num_impostors} impostor pairs; at least {MIN_PAIRS} of each are needed: "
             "a database of more photos with coordinates, some within 25 m of each other and some more than 100 m apart"
         )
-    blank = Calibration(key_of(localizer.model.card.card_id, localizer.prepared(options)), (), (), 1.0)
+    blank = Calibration(key_of(localizer.model.card.card_id, localizer.prepared(options)), (), (), 1.0, prior=prior)
     num_covered = max(int(trials.is_covered.sum()), 1)
     num_others = max(len(trials.is_covered) - num_covered, 1)
     shares = np.where(trials.is_covered, blank.prior / num_covered, (1 - blank.prior) / num_others)
@@ -128,6 +131,7 @@ def fit_calibration(
         blank.key,
         models[0],
         models[1],
+        prior=prior,
         radius_factor=round(weighted_quantile((trials.errors_m / trials.scales_m)[accepted], shares[accepted], RADIUS_LEVEL), 4),
         min_confidence=limits[0],
         min_confidence_without_points=limits[1],

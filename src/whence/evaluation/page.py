@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,8 @@ from whence.evaluation.report import answer_rows, reliability_rows, risk_rows, u
 from whence.geo import distance_m
 from whence.localize.position import estimate_position
 from whence.matching.matchers import MatchOptions, match_images
-from whence.parts import PairScorer
+from whence.parts import Matcher, PairScorer
+from whence.registry import MATCHERS, build
 from whence.runtime import progress
 from whence.types import Candidate, GeoPoint, Position
 
@@ -116,29 +118,36 @@ def draw_pairs(
 ) -> dict[str, np.ndarray]:
     """Photo and best candidate as the scorer saw them, by the query's name, for the first positions.
 
-    A scorer that warps shows the parts it finds the same; else the inliers between both photos are drawn. Photos that cannot be
+    A scorer that warps shows the parts it finds the same; else the inliers between both photos are drawn, as found by the matcher
+    that decided where it is one by name. Photos that cannot be
     read, and pairs no geometry fits, have no picture.
     """
     asked = [position for position in positions if position.candidates][:max_pictures]
     pictures = {}
+    matcher_of = lru_cache(_matcher_of)
     with progress("drawing pairs", total=len(asked), show=show_progress) as advance:
         for position in asked:
             files = Path(position.query), database.file(position.candidates[0].row)
             with contextlib.suppress(InputError):
-                picture = _draw_pair(files, scorer)
+                picture = _draw_pair(files, scorer, matcher_of(position.scorer))
                 if picture is not None:
                     pictures[position.query] = picture
             advance(1)
     return pictures
 
 
-def _draw_pair(files: tuple[Path, Path], scorer: PairScorer | None) -> np.ndarray | None:
+def _matcher_of(scorer: str) -> Matcher | None:
+    """The matcher that a scorer is named after; None for others, whose pairs are drawn with RootSIFT."""
+    return build("matcher", scorer) if scorer in MATCHERS else None
+
+
+def _draw_pair(files: tuple[Path, Path], scorer: PairScorer | None, matcher: Matcher | None) -> np.ndarray | None:
     images = [load_resized(file, long_side_px=MATCH_PHOTO_PX) for file in files]
     if any(max(image.shape[:2]) > MAX_ASPECT * min(image.shape[:2]) for image in images):
         return None
     if isinstance(scorer, WarpScorer):
         return draw_warped_pair(images[0], images[1], scorer.compare(images[0], images[1]), height_px=MATCH_HEIGHT_PX)
-    found = match_images(*files, options=MatchOptions(is_upright=True))
+    found = match_images(*files, options=MatchOptions(is_upright=True), matcher=matcher)
     return draw_match(images[0], images[1], found, height_px=MATCH_HEIGHT_PX) if found.num_inliers else None
 
 

@@ -16,11 +16,12 @@ import numpy as np
 from whence.data.photos import Photos
 from whence.errors import NoPhotos, UnreadableImage
 from whence.geo import distance_m, neighbors_within, to_earth_centred
-from whence.localize.localizer import Localizer
+from whence.localize.localizer import Localizer, LocateOptions
 from whence.localize.position import position_of_accepted, spacing_at
 from whence.localize.rerank import describe_for_rerank, rerank
 from whence.localize.rerank_options import RerankOptions
 from whence.localize.retrieve import candidate_of
+from whence.localize.unknown import NONE, shortlist
 from whence.localize.unsure import SURE_FEATURES, sure_features
 from whence.localize.verify import FEATURES, NOISE_INLIERS, Agreements, agreements_of, features_of, num_inliers
 from whence.runtime import progress
@@ -195,22 +196,45 @@ def trials_of_queries(
     options = options or RerankOptions()
     prepared = localizer.prepared(options)
     asked: list[_Trial] = []
-    rows = np.flatnonzero(queries.has_point).tolist()
-    known, here = (
-        to_earth_centred(photos.columns["lat"][mask], photos.columns["lon"][mask])
-        for photos, mask in ((localizer.photos, localizer.photos.has_point), (queries, queries.has_point))
-    )
-    is_covered = dict(zip(rows, neighbors_within(known, here, radius_m=GENUINE_M).counts > 0, strict=True))
-    with progress("comparing photos", total=len(rows), show=show_progress) as advance:
-        results = describe_for_rerank(localizer.model, [queries.file(row) for row in rows], prepared)
-        for row, result in zip(rows, results, strict=True):
+    is_covered = _covered(localizer.photos, queries)
+    with progress("comparing photos", total=len(is_covered), show=show_progress) as advance:
+        results = describe_for_rerank(localizer.model, [queries.file(row) for row in is_covered], prepared)
+        for row, result in zip(is_covered, results, strict=True):
             advance(1)
             if isinstance(result, UnreadableImage):
                 continue
             candidates = localizer.retriever.retrieve(result.descriptor[None], k=options.num_candidates)[0]
             done = rerank(candidates, query=result.local or {}, prepared=prepared, options=options).candidates
-            asked.append(_Trial(done, _point(queries, row), bool(is_covered[row]), agreements_of(done, prepared)))
+            asked.append(_Trial(done, _point(queries, row), is_covered[row], agreements_of(done, prepared)))
     return _as_trials(asked, localizer.photos)
+
+
+def trials_of_unknown(
+    localizer: Localizer, queries: Photos, *, options: RerankOptions, show_progress: bool | None = None
+) -> Trials:
+    """Photos with known places that the usual evidence leaves unknown ask again with a scorer, as a second look does.
+
+    What a second look is stands in `whence.localize.unknown`; the others are no trials.
+    """
+    prepared, is_covered = localizer.prepared(options), _covered(localizer.photos, queries)
+    files = [queries.file(row) for row in is_covered]
+    answers = localizer.locate_many(files, options=LocateOptions(when_unknown=NONE), show_progress=show_progress)
+    asked: list[_Trial] = []
+    for row, answer in zip(is_covered, answers, strict=True):
+        if answer.status == "unknown" and answer.candidates:
+            chosen = shortlist(answer.candidates, options.num_candidates)
+            done = rerank(chosen, query=prepared.of_image(queries.file(row)), prepared=prepared, options=options).candidates
+            asked.append(_Trial(done, _point(queries, row), is_covered[row], agreements_of(done, prepared)))
+    return _as_trials(asked, localizer.photos)
+
+
+def _covered(photos: Photos, queries: Photos) -> dict[int, bool]:
+    """For each row of the queries that has a place whether a photo of the database was taken there."""
+    known, here = (
+        to_earth_centred(some.columns["lat"][some.has_point], some.columns["lon"][some.has_point]) for some in (photos, queries)
+    )
+    counts = neighbors_within(known, here, radius_m=GENUINE_M).counts
+    return {row: bool(count) for row, count in zip(np.flatnonzero(queries.has_point).tolist(), counts, strict=True)}
 
 
 def logistic(features: np.ndarray, weights: tuple[float, ...]) -> np.ndarray:

@@ -13,10 +13,11 @@ from whence.localize.prepared_photos import PreparedPhotos
 from whence.localize.rerank import Reranked, describe_for_rerank, rerank
 from whence.localize.rerank_options import RerankOptions
 from whence.localize.retrieve import Around, Retriever
+from whence.localize.unknown import SecondLook, blank, shortlist
 from whence.localize.verify import agreements_of, least_confidence, verify
 from whence.models.asking import QueryViews
 from whence.models.descriptor import Described, DescriptorModel
-from whence.types import Arrays, BestGuess, Calibration, Candidate, Position
+from whence.types import Arrays, BestGuess, Calibration, Candidate, PhotoSource, Position
 
 NOTHING_SEARCHED = "no photo of the database may be searched"
 
@@ -37,6 +38,8 @@ class Judge:
     """How queries are looked at; None as the model's card says."""
     first_stage: tuple[float, ...] = ()
     """Weights that say when a candidate is surely right, as a calibration has them."""
+    second: SecondLook | None = None
+    """What is asked about photos that stay unknown."""
 
     def describe(self, queries: Sequence[Any]) -> Iterator[Described | UnreadableImage]:
         """Descriptors of queries, with what the scorer needs of them."""
@@ -55,8 +58,9 @@ class Judge:
         around: Around | None,
         seconds: dict[str, float],
         content: str = "",
+        source: PhotoSource | None = None,
     ) -> Position:
-        """The answer for one query; `seconds` is extended by stage.
+        """The answer for one query; `seconds` is extended by stage. `source`: the photo, for a second look where it stays unknown.
 
         A photo of the database with the very same bytes, whose hash is `content`, is what it shows, also where nothing can be
         matched: a blank wall, a dark corridor.
@@ -74,7 +78,33 @@ class Judge:
         if same is not None:
             others = (one for one in candidates if one is not same)
             candidates = tuple(replace(one, rank=rank) for rank, one in enumerate((same, *others), start=1))
-        return self.judge(query, candidates, seconds=seconds, reason=reason, sure=sure, is_same_file=same is not None)
+        found = self.judge(query, candidates, seconds=seconds, reason=reason, sure=sure, is_same_file=same is not None)
+        is_open = found.status == "unknown" and found.is_verified and bool(found.candidates)
+        return found if self.second is None or source is None or not is_open else self._ask_again(found, source, self.second)
+
+    def _ask_again(self, first: Position, source: PhotoSource, second: SecondLook) -> Position:
+        """The answer of a second look at an unknown photo; the first one, with the reason of both, where that says nothing."""
+        opened, options, started = second.opened, second.options, time.perf_counter()
+        if isinstance(opened, str):
+            return replace(first, reason=f"{first.reason}; not asked again with {options.scorer}: {opened}")
+        chosen = shortlist(first.candidates, options.num_candidates)
+        try:
+            asked = opened.prepared.of_image(source)
+        except UnreadableImage as error:
+            return replace(first, reason=f"{first.reason}; not asked again with {options.scorer}: {error}")
+        found = rerank(chosen, query=asked, prepared=opened.prepared, options=options)
+        retrieved = {one.row: one.retrieved_rank for one in first.candidates}
+        compared = tuple(replace(one, retrieved_rank=retrieved[one.row]) for one in found.candidates)
+        judge = replace(self, rerank=options, prepared=opened.prepared, calibration=opened.calibration, second=None)
+        answer = judge.judge(first.query, compared, seconds={})
+        seconds = {**first.seconds, "again": time.perf_counter() - started}
+        if answer.status == "unknown":
+            told = f"{first.reason}; {options.scorer} over {len(chosen)} of them: {answer.reason}"
+            return replace(first, seconds=seconds, reason=told)
+        others = (blank(one) for one in first.candidates if one.row not in {row.row for row in compared})
+        ranked = (replace(one, rank=rank) for rank, one in enumerate((*answer.candidates, *others), start=1))
+        told = f"asked again with {options.scorer}, because {first.scorer} left it unknown"
+        return replace(answer, candidates=tuple(ranked), seconds=seconds, reason=told)
 
     def _content(self, candidate: Candidate) -> str:
         found: bytes = self.retriever.photos.columns["content"][candidate.row]
@@ -119,7 +149,7 @@ class Judge:
                 seconds=seconds,
                 reason="; ".join(filter(None, (reason, self.unverified_reason))),
             )
-        started = time.perf_counter()
+        started, scorer = time.perf_counter(), "" if self.rerank is None else self.rerank.scorer
         judged, verification = verify(
             candidates,
             self.calibration,
@@ -129,7 +159,7 @@ class Judge:
         )
         seconds["verify"] = time.perf_counter() - started
         if not judged:
-            return Position(query, "unknown", seconds=seconds, reason=verification.reason, is_verified=True)
+            return Position(query, "unknown", seconds=seconds, reason=verification.reason, is_verified=True, scorer=scorer)
         answered = self._placed(judged) if judged[0].point is None else None
         if answered is None and verification.is_accepted:
             answered = judged[0]
@@ -147,6 +177,7 @@ class Judge:
                 reason=verification.reason,
                 best_guess=guess,
                 is_verified=True,
+                scorer=scorer,
             )
         return Position(
             query,
@@ -159,6 +190,7 @@ class Judge:
             seconds=seconds,
             reason=reason,
             is_verified=True,
+            scorer=scorer,
         )
 
     def _placed(self, judged: Sequence[Candidate]) -> Candidate | None:

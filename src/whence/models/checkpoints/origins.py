@@ -89,7 +89,7 @@ def get_weights(card: ModelCard, *, weights: str | Path | None = None, show_prog
 def _download_first(card: ModelCard, origins: tuple[Origin, ...], *, show_progress: bool | None) -> Path:
     reachable = [origin for origin in origins if origin.kind != "manual"]
     if not reachable or load_settings().offline:
-        why = ", and offline is set" if reachable else ""
+        why = f", and offline is set (without it,  whence models --fetch {card.name}  fetches them)" if reachable else ""
         raise MissingWeights(f"the weights of {card.name} are not on this machine{why}: {how_to_get(card, origins)}")
     failed: list[DownloadFailed] = []
     for origin in reachable:

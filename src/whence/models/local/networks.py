@@ -102,7 +102,7 @@ def make_networks(name: str) -> nn.ModuleDict:
     return nn.ModuleDict(parts)
 
 
-def fill_part(module: nn.Module, part: str, *, weights: str = "", rename: Callable[[str], str] = str) -> None:
+def fill_part(module: nn.Module, part: str, *, weights: str = "", rename: Callable[[str], str | None] = str) -> None:
     """Fill a network from the file of a part: `weights` itself, the file of that name in the folder `weights`, or the cache's."""
     card = PARTS[part]
     given: Path | None = Path(weights) if weights else None

@@ -6,6 +6,7 @@ together. Points are pixels of the image that was prepared.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from whence.errors import BadOption, MissingExtra
+from whence.models.cards.local import LIGHTGLUE_OF
 from whence.models.checkpoints.files import weights_digest
 from whence.models.local.networks import MIN_SIDE_PX, as_pixels, fill_part, open_extractor
 from whence.models.local.sift import LocalDescriptors, RootSift, to_grey
@@ -25,6 +27,8 @@ from whence.types import Arrays, PointPairs
 T = TypeVar("T")
 CHUNK = 4
 """Candidates taken together."""
+_EXACT = {"depth_confidence": -1, "width_confidence": -1}
+"""All layers, all points. The library's own settings look no further once the matches are sure, and drop points without partner."""
 _FEATURES = {"dedode": "dedodeb", "keynet": "keynet_affnet_hardnet"}
 """LightGlue's own names of extractors, where they are not ours."""
 _DENSE_MULTIPLE = 32
@@ -34,14 +38,14 @@ _DENSE_MULTIPLE = 32
 class LightGluePairing:
     """Pairs the keypoints of an extractor by LightGlue (Lindenberger, Sarlin, Pollefeys, ICCV 2023)."""
 
-    def __init__(self, name: str, extractor: Extractor, network: nn.Module) -> None:
-        self.name, self.extractor, self.network = name, extractor, network.eval()
+    def __init__(self, name: str, extractor: Extractor, network: nn.Module, *, is_adaptive: bool = False) -> None:
+        self.name, self.extractor, self.network, self.is_adaptive = name, extractor, network.eval(), is_adaptive
         self._device = next(network.parameters()).device
 
     @cached_property
     def key(self) -> str:
         """The settings as text; before the slash what the kept arrays depend on."""
-        return f"{self.extractor.key}/lightglue-{weights_digest(self.network)}"
+        return f"{self.extractor.key}/lightglue-{'adaptive-' if self.is_adaptive else ''}{weights_digest(self.network)}"
 
     def prepare(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """The local descriptors of a uint8 image (H, W, 3), as `LocalDescriptors.to_arrays` packs them."""
@@ -50,7 +54,8 @@ class LightGluePairing:
     def match(self, query: Arrays, candidates: Iterable[Arrays | None]) -> Iterator[PointPairs | None]:
         """One record per candidate, in order, some at a time."""
         asked = LocalDescriptors.from_arrays(query)
-        for chunk in in_chunks(candidates, CHUNK):
+        # Where it stops is the pair's own: pairs that are looked at together would stop together.
+        for chunk in in_chunks(candidates, 1 if self.is_adaptive else CHUNK):
             others = [None if arrays is None else LocalDescriptors.from_arrays(arrays) for arrays in chunk]
             yield from _by_kind(others, lambda one: len(one.keypoints), lambda same: self._pair(asked, same))
 
@@ -135,9 +140,12 @@ class DensePairing:
         return result
 
 
-def open_lightglue(extractor: str, *, max_keypoints: int = 2000, weights: str = "", device: str = "cpu") -> LightGluePairing:
+def open_lightglue(
+    extractor: str, *, max_keypoints: int = 2000, weights: str = "", device: str = "cpu", is_adaptive: bool = False
+) -> LightGluePairing:
     """LightGlue over an extractor, with the weights of both: from the cache, or from the folder `weights`.
 
+    `is_adaptive`: it ends early on pairs that are plain to see, and on those that share nothing; else its output is exact.
     Raises `BadOption`, `MissingExtra`, and as `whence.models.checkpoints.origins.get_weights`.
     """
     found: Extractor = (
@@ -145,19 +153,20 @@ def open_lightglue(extractor: str, *, max_keypoints: int = 2000, weights: str = 
         if extractor == "sift"
         else open_extractor(extractor, max_keypoints=max_keypoints, weights=weights, device=device)
     )
-    network = make_lightglue(extractor)
-    fill_part(network, f"lightglue-{extractor}", weights=weights, rename=_as_kornia_names)
-    return LightGluePairing(extractor, found, network.to(device))
+    network = make_lightglue(extractor, is_adaptive=is_adaptive)
+    fill_part(network, f"lightglue-{LIGHTGLUE_OF.get(extractor, extractor)}", weights=weights, rename=_as_kornia_names)
+    return LightGluePairing(extractor, found, network.to(device), is_adaptive=is_adaptive)
 
 
-def make_lightglue(extractor: str) -> nn.Module:
-    """LightGlue for an extractor, its weights random; it never stops early and drops no points, so that its output is exact."""
+def make_lightglue(extractor: str, *, is_adaptive: bool = False) -> nn.Module:
+    """LightGlue for an extractor, its weights random; unless adaptive it never stops early and drops no points."""
     try:
         from kornia.feature import LightGlue
     except ImportError:
         raise MissingExtra(f"{extractor}-lightglue", "matchers") from None
-    settings: dict[str, Any] = dict(LightGlue.features[_FEATURES.get(extractor, extractor)])
-    settings |= {"weights": None, "depth_confidence": -1, "width_confidence": -1}
+    trained_with = LIGHTGLUE_OF.get(extractor, extractor)
+    settings: dict[str, Any] = dict(LightGlue.features[_FEATURES.get(trained_with, trained_with)])
+    settings |= {"weights": None, **({} if is_adaptive else _EXACT)}
     return LightGlue(features=None, **settings)  # type: ignore[arg-type]
 
 
@@ -184,9 +193,11 @@ def make_dense(name: str) -> nn.Module:
         raise MissingExtra(name, "matchers") from None
 
 
-def _as_kornia_names(name: str) -> str:
-    """kornia's name of a tensor of a released LightGlue."""
+def _as_kornia_names(name: str) -> str | None:
+    """kornia's name of a tensor of a released LightGlue; None for nine ones in DISK's file that no code reads."""
     name = name.removeprefix("matcher.")
+    if re.fullmatch(r"log_assignment\.\d+\.r", name):
+        return None
     for old in ("self_attn", "cross_attn"):
         if name.startswith(f"{old}."):
             _, layer, rest = name.split(".", 2)

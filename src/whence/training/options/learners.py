@@ -10,6 +10,8 @@ from whence.cards import ModelCard
 from whence.errors import BadOption
 from whence.training.options.kinds import LearnerOptions
 
+RELEASED = "released"
+
 
 @dataclass(frozen=True, slots=True)
 class AggregatorOptions:
@@ -26,7 +28,8 @@ class NetworkOptions(LearnerOptions):
     kind: Literal["network"] = "network"
     backbone: str = "resnet18conv4"
     start_from: str = ""
-    """Safetensors file with the weights to begin with, or the name of a model; empty for random ones."""
+    """Safetensors file with the weights to begin with, the name of a model, or "released" for those that the backbone was released
+    with; empty for random ones."""
     start_with: Literal["all", "backbone"] = "all"
     """What is taken of those weights. With the backbone alone the aggregator begins anew, visual words by k-means."""
     freeze_before: str = ""
