@@ -14,13 +14,17 @@ import torch
 from safetensors.torch import save
 
 from whence.models.checkpoints.files import read_weights
-from whence.models.checkpoints.origins import PACKAGED, packaged_file
+from whence.models.checkpoints.origins import PACKAGED
 from whence.models.warp.model import Regressor
 from whence.models.warp.regressor import read_regressor
 from whence.models.warp.torch_engine import load_regressor
-from whence.registry import get_card
 from whence.runtime import atomic_write
 
+FILES = {
+    "geowarp": "geowarp-efficientnet_lite0.safetensors",
+    "geowarp-resnet18conv4": "geowarp-whence-resnet18conv4-gem-256.safetensors",
+}
+"""What each scorer's weights are called; the card of `geowarp` names the other's file until it is given its own."""
 MAX_BYTES = 20_000_000
 
 
@@ -40,11 +44,10 @@ def pack(source: Path, out: Path) -> None:
 def main() -> None:
     """Pack, and say how large all packaged weights are."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("scorer", choices=["geowarp", "geowarp-resnet18conv4"])
+    parser.add_argument("scorer", choices=FILES)
     parser.add_argument("source", type=Path, help="final.safetensors, or best, of a training by geowarp-lite or geowarp-small")
     given = parser.parse_args()
-    out = packaged_file(get_card(given.scorer, kind="scorer"))
-    assert out is not None, "the card names a packaged file"
+    out = PACKAGED / FILES[given.scorer]
     pack(given.source, out)
     total = sum(file.stat().st_size for file in PACKAGED.glob("*.safetensors"))
     print(f"{out}: {out.stat().st_size:,} bytes; all packaged weights {total:,} of {MAX_BYTES:,}")

@@ -26,7 +26,7 @@ from whence.models.checkpoints.keys import lite_name
 from whence.models.checkpoints.plain import read_plain_weights
 from whence.models.engines.lite_graph import lite0_graph, open_maps
 from whence.models.warp.cells import match_both_orders, pool_cells, rows_of
-from whence.models.warp.engines import LITE_BACKBONE, LITE_BLOCK, CoreEngine, MapSource, mean_of_orders
+from whence.models.warp.engines import LITE_BACKBONE, LITE_BLOCK, CoreEngine, MapSource, mean_of_orders, open_lite_maps
 from whence.models.warp.geometry import warp
 from whence.models.warp.model import GeoWarp, Regressor
 from whence.models.warp.quads import FRAME, Quads, cut, grid_points, on_sides
@@ -218,6 +218,19 @@ def test_other_grids(runner: str, grid: tuple[int, int]) -> None:
     assert np.allclose(found, expected, atol=1e-4)
 
 
+def test_another_file_of_maps(tmp_path: Path, runner: str) -> None:
+    arrays, file = random_arrays(), tmp_path / "other.onnx"
+    file.write_bytes(lite0_graph(arrays, (LITE_BLOCK,)))
+    images = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
+    found, own = (CoreEngine(open_lite_maps(weights), whole_regressor()) for weights in (file, None))
+    assert np.array_equal(found.maps(images), CoreEngine(source_of(arrays), whole_regressor()).maps(images))
+    assert own.maps(images).shape == (1, 112, 4, 4)
+    assert own.backbone_key != found.backbone_key
+    file.write_bytes(b"nothing")
+    with pytest.raises(UnreadableWeights, match=r"other\.onnx"):
+        open_lite_maps(file)
+
+
 def test_points_of_grids_are_read_only() -> None:
     with pytest.raises(ValueError, match="read-only"):
         grid_points((3, 4))[0] = 0
@@ -268,34 +281,23 @@ def test_a_broken_file_is_refused(tmp_path: Path, header: dict[str, object]) -> 
 
 NO_TORCH = """
 import sys
-for name in ("torch", "torchvision", "timm", "safetensors", "onnx", *sys.argv[5:]):
+for name in ("torch", "torchvision", "timm", "safetensors", "onnx", *sys.argv[4:]):
     sys.modules[name] = None
 from whence.cli import run
-street, database, picture, weights = sys.argv[1:5]
-own = "model_weights=" + weights
+street, database, picture = sys.argv[1:4]
 photo = next(iter(sorted(__import__("pathlib").Path(street, "queries").iterdir())))
 assert run(["index", street + "/database", "--db", database, "-q"]) == 0
-assert run(["index", "--db", database, "--prepare-for", "geowarp", "--scorer-option", own, "-q"]) == 0
-assert run(["locate", str(photo), "--db", database, "--rerank", "geowarp", "--rerank-option", own, "--no-verify", "--json"]) == 0
-assert run(["match", str(photo), str(photo), "--scorer", "geowarp", "--scorer-option", own, "--picture", picture, "--json"]) == 0
+assert run(["index", "--db", database, "--prepare-for", "geowarp", "-q"]) == 0
+assert run(["locate", str(photo), "--db", database, "--rerank", "geowarp", "--no-verify", "--json"]) == 0
+assert run(["match", str(photo), str(photo), "--scorer", "geowarp", "--picture", picture, "--json"]) == 0
 """
 
 
-@pytest.fixture(scope="module")
-def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache with a file as that of the released network, of random numbers, under a checksum of its own."""
-    weights = tmp_path_factory.mktemp("cache") / "weights"
-    weights.mkdir()
-    tensors = {name: torch.from_numpy(array) for name, array in random_arrays().items()}
-    torch.save(tensors, weights / "lite.pth", _use_new_zipfile_serialization=False)
-    return weights
-
-
 @pytest.mark.parametrize("hidden", [(), ("onnxruntime",)])
-def test_the_whole_way_in_a_core_install(street: Path, tmp_path: Path, released: Path, hidden: tuple[str, ...]) -> None:
-    paths = [street, tmp_path / "c.whence", tmp_path / "p.png", released / "lite.pth"]
+def test_the_whole_way_in_a_core_install(street: Path, tmp_path: Path, hidden: tuple[str, ...]) -> None:
+    paths = [street, tmp_path / "c.whence", tmp_path / "p.png"]
     command = [sys.executable, "-c", NO_TORCH, *map(str, paths), *hidden]
-    environment = {**os.environ, "WHENCE_CACHE": str(released.parent), "WHENCE_OFFLINE": "1"}
+    environment = {**os.environ, "WHENCE_CACHE": str(tmp_path / "cache"), "WHENCE_OFFLINE": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "p.png").is_file()

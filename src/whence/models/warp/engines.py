@@ -6,22 +6,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from whence.errors import UnreadableWeights
-from whence.models.cards.backbones import BACKBONES
 from whence.models.checkpoints.origins import get_weights
-from whence.models.checkpoints.plain import read_old_weights
-from whence.models.engines.lite_graph import MULTIPLE_PX, lite0_graph, open_maps
+from whence.models.engines.lite_graph import MULTIPLE_PX, open_maps
 from whence.models.engines.onnx_graph import Run
+from whence.models.lite import OWN
 from whence.models.warp.cells import GRID, match_both_orders
 from whence.models.warp.quads import Quads, Sampling, cut
 from whence.models.warp.regressor import open_regressor
+from whence.registry import get_card
 
 Computing = Literal["float32", "bfloat16"]
 LITE_BLOCK = 10
@@ -70,33 +69,39 @@ class MapSource(NamedTuple):
 
 
 def open_lite_maps(weights: str | Path | None = None) -> MapSource:
-    """Maps of EfficientNet-Lite0 as it was released, from the file named, else the cache's, else fetched.
+    """Maps of EfficientNet-Lite0 as it was released, out of the packaged network, or of another ONNX file with its block.
 
-    Raises as `get_weights`, and `UnreadableWeights` for another network's file.
+    Raises as `get_weights`, and `UnreadableWeights` for a file that has no such block.
     """
-    card = BACKBONES["efficientnet_lite0"]
+    card = get_card(OWN)
     file = get_weights(card, weights=weights)[0]
-    arrays = read_old_weights(file)
+    model = Path(file).read_bytes()
     try:
-        run = open_maps(lite0_graph(arrays, (LITE_BLOCK,)), (LITE_BLOCK,))
-    except KeyError as error:
-        raise UnreadableWeights(file, f"it is no EfficientNet-Lite0: {error} is missing") from None
+        run = open_maps(model, (LITE_BLOCK,))
+    except Exception as error:  # Both runners have errors of their own.
+        raise UnreadableWeights(file, f"no network of this kind: {str(error)[:200]}") from None
     steps = card.preprocessing
-    return MapSource(run, steps.mean, steps.std, MULTIPLE_PX, f"{LITE_BACKBONE}-{digest_of(arrays)}")
+    return MapSource(
+        run, steps.mean, steps.std, MULTIPLE_PX, f"{LITE_BACKBONE}-{hashlib.blake2b(model, digest_size=6).hexdigest()}"
+    )
 
 
-@dataclass(frozen=True, eq=False)
 class CoreEngine:
     """A `WarpEngine` by onnxruntime where that is installed, else by OpenCV."""
 
-    source: MapSource
-    regressor: Mapping[str, np.ndarray]
-    """Its weights by name, see `whence.models.warp.regressor`."""
-    sampling: Sampling = "exact"
-    grid: tuple[int, int] = GRID
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_regress", open_regressor(self.regressor, grid=self.grid))
+    def __init__(
+        self,
+        source: MapSource,
+        regressor: Mapping[str, np.ndarray],
+        sampling: Sampling = "exact",
+        *,
+        grid: tuple[int, int] = GRID,
+    ) -> None:
+        """`regressor` has its weights by name, as `whence.models.warp.regressor.read_regressor` gives them."""
+        self.source, self.regressor, self.sampling, self.grid = source, regressor, sampling, grid
+        self._regress = open_regressor(regressor, grid=grid)
+        self._scale = np.array([1 / (255 * std) for std in source.std], np.float32)
+        self._shift = np.array([-mean / std for mean, std in zip(source.mean, source.std, strict=True)], np.float32)
 
     @property
     def backbone_key(self) -> str:
@@ -118,11 +123,10 @@ class CoreEngine:
         return self._maps_of(np.stack([cut(image, quad, sampling=self.sampling) for image, quad in pairs]))
 
     def quads(self, first: np.ndarray, others: np.ndarray) -> Quads[np.ndarray]:
-        return mean_of_orders(self._regress(match_both_orders(first, others, grid=self.grid))[0])  # type: ignore[attr-defined]
+        return mean_of_orders(self._regress(match_both_orders(first, others, grid=self.grid))[0])
 
     def _normalised(self, images: np.ndarray) -> np.ndarray:
-        scale, shift = (np.array(values, np.float32) for values in _linear(self.source.mean, self.source.std))
-        normalised: np.ndarray = images * scale + shift
+        normalised: np.ndarray = images * self._scale + self._shift
         return normalised
 
     def _maps_of(self, normalised: np.ndarray) -> np.ndarray:
@@ -142,8 +146,3 @@ def digest_of(arrays: Mapping[str, np.ndarray]) -> str:
         hashed.update(name.encode())
         hashed.update(np.ascontiguousarray(arrays[name]).tobytes())
     return hashed.hexdigest()
-
-
-def _linear(mean: Sequence[float], std: Sequence[float]) -> tuple[list[float], list[float]]:
-    """What pixels from 0 to 255 are multiplied by, and what is then added."""
-    return [1 / (255 * s) for s in std], [-m / s for m, s in zip(mean, std, strict=True)]

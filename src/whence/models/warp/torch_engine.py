@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from whence.models.checkpoints.files import fill_module, weights_digest
 from whence.models.engines.parity import fold_batch_norms
 from whence.models.preprocessing import normalise
-from whence.models.warp.engines import Computing
-from whence.models.warp.model import GeoWarp, Regressor
+from whence.models.warp.engines import Computing, mean_of_orders
+from whence.models.warp.model import GeoWarp, Regressor, match_both_orders
 from whence.models.warp.quads import Quads
 
 _SAMPLE_PX = 96
@@ -24,18 +24,14 @@ _SAMPLE_PX = 96
 class TorchEngine:
     """A `whence.models.warp.engines.WarpEngine` of a model; its backbone computes in `dtype`.
 
-    What runs is a copy whose batch norms are folded into the convolutions before them.
+    What runs are copies whose batch norms are folded into the convolutions before them.
     """
 
     def __init__(self, model: GeoWarp, *, dtype: Computing = "float32") -> None:
         self.model, self.dtype = model.eval(), dtype
         self.device = next(model.parameters()).device
-        self._fast = copy.deepcopy(self.model)
-        height, width = self.nearest(_SAMPLE_PX, _SAMPLE_PX)
-        fold_batch_norms(self._fast.backbone, torch.zeros(1, 3, height, width, device=self.device))
-        cells = self.grid[0] * self.grid[1]
-        fold_batch_norms(self._fast.regressor, torch.zeros(1, cells, *self.grid, device=self.device))
-        self._fast.to(memory_format=torch.channels_last)
+        self._backbone = self._folded(model.backbone, (3, *self.nearest(_SAMPLE_PX, _SAMPLE_PX)))
+        self._regressor = self._folded(model.regressor, (self.grid[0] * self.grid[1], *self.grid))
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -58,12 +54,19 @@ class TorchEngine:
 
     @torch.inference_mode()
     def maps_of_quads(self, images: np.ndarray, quads: np.ndarray) -> np.ndarray:
-        return self._maps_of(self._fast.cut(self._normalised(images), torch.from_numpy(quads).to(self.device)))
+        return self._maps_of(self.model.cut(self._normalised(images), torch.from_numpy(quads).to(self.device)))
 
     @torch.inference_mode()
     def quads(self, first: np.ndarray, others: np.ndarray) -> Quads[np.ndarray]:
-        found = self._fast.predict(self._cells(first[None]), self._cells(others))
-        return Quads(*(side.cpu().numpy() for side in found))
+        found: Tensor = self._regressor(match_both_orders(self._cells(first[None]), self._cells(others)))
+        return mean_of_orders(found.cpu().numpy())
+
+    def _folded(self, module: nn.Module, sample: tuple[int, int, int]) -> nn.Module:
+        """A copy of the module without batch norms; the module itself where it has none."""
+        if any(type(part) is nn.BatchNorm2d for part in module.modules()):
+            module = copy.deepcopy(module)
+            fold_batch_norms(module, torch.zeros(1, *sample, device=self.device))
+        return module.to(memory_format=torch.channels_last)
 
     def _cells(self, rows: np.ndarray) -> Tensor:
         return torch.from_numpy(rows).to(self.device).transpose(1, 2).unflatten(2, self.grid)
@@ -75,7 +78,7 @@ class TorchEngine:
     def _maps_of(self, images: Tensor) -> np.ndarray:
         images = images.contiguous(memory_format=torch.channels_last)
         with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.dtype == "bfloat16"):
-            maps: Tensor = self._fast.backbone(images).map
+            maps: Tensor = self._backbone(images).map
         return maps.float().cpu().numpy()
 
 
