@@ -1,6 +1,7 @@
 """GeoWarp: milliseconds per query for each read-out against the published flow, and what a photo keeps.
 
     python benchmarks/geowarp.py [--side PX] [--candidates N] [--backbone NAME] [--rounds N] [--json FILE] [--quick]
+    ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 python benchmarks/geowarp.py    # torch held to AVX2; onnxruntime cannot be
 
 The published flow reads both photos of a pair from disk and passes four images through the backbone: both originals, both cut out.
 Ours passes each photo once, when it is kept; the query, once per query, is part of our times. All ways run in this process,
@@ -10,12 +11,14 @@ pair) and is marked so. The exact read-out must give the published order, which 
 Weights are random, but of the published sizes: times and bytes depend on nothing else. Batch norms are fitted to the photos, so
 that these differ, and the regressor's quadrilaterals are made to move, so that they are not the whole image. Then SIFT + MAGSAC
 (the scorer `inliers`), for comparison, and the time against the size of the database, whose photos are kept in it. Photos are
-rendered.
+rendered. The scorer `geowarp` on EfficientNet-Lite0, without torch, is asked the same with its own weights (`geowarp: ...`), by
+onnxruntime where that is installed, else by OpenCV.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -34,11 +37,13 @@ from whence.localize.rerank_options import RerankOptions
 from whence.matching.scorers import InlierScorer
 from whence.models.backbones import make_backbone
 from whence.models.preprocessing import normalise
+from whence.models.warp.engines import Computing
 from whence.models.warp.geometry import warp
 from whence.models.warp.model import GeoWarp, cell_similarities
 from whence.models.warp.scorer import GeoWarpScorer, WarpOptions
+from whence.models.warp.torch_engine import TorchEngine
 from whence.parts import PairScorer
-from whence.registry import get_card
+from whence.registry import build, get_card
 from whence.runtime import set_threads
 from whence.types import Candidate, Photo
 from whence.worlds.capture import CaptureOptions
@@ -81,23 +86,26 @@ def moving_model(backbone: str, images: list[np.ndarray]) -> GeoWarp:
 
 def ways_of(backbone: str, images: list[np.ndarray], *, is_bfloat16: bool) -> dict[str, PairScorer]:
     """Our ways, each with a model of its own."""
-    fast = "bfloat16" if is_bfloat16 else "float32"
-    chosen = {
-        "exact, float32": WarpOptions("exact"),
-        f"exact, {fast}": WarpOptions("exact", dtype=fast),
-        f"half size, {fast}": WarpOptions("half", dtype=fast),
-        f"hybrid of 5, {fast}": WarpOptions("hybrid", dtype=fast),
-        f"features, {fast}": WarpOptions("features", dtype=fast),
-        f"features as int8, {fast}": WarpOptions("features", storage="int8", dtype=fast),
-    }
+    fast: Computing = "bfloat16" if is_bfloat16 else "float32"
+    plain, quick = (TorchEngine(moving_model(backbone, images), dtype=dtype) for dtype in ("float32", fast))
     scorers: dict[str, PairScorer] = {
-        name: GeoWarpScorer(moving_model(backbone, images), options=one) for name, one in chosen.items()
+        "exact, float32": GeoWarpScorer(plain, options=WarpOptions("exact")),
+        f"exact, {fast}": GeoWarpScorer(quick, options=WarpOptions("exact")),
+        f"half size, {fast}": GeoWarpScorer(quick, options=WarpOptions("half")),
+        f"hybrid of 5, {fast}": GeoWarpScorer(quick, options=WarpOptions("hybrid")),
+        f"features, {fast}": GeoWarpScorer(quick, options=WarpOptions("features")),
+        f"features as int8, {fast}": GeoWarpScorer(quick, options=WarpOptions("features", storage="int8")),
     }
-    return {**scorers, "SIFT + MAGSAC (inliers)": InlierScorer()}
+    own = {
+        f"geowarp: {readout}": build("scorer", "geowarp", options={"readout": readout}) for readout in ("exact", "half", "features")
+    }
+    return {**scorers, **own, "SIFT + MAGSAC (inliers)": InlierScorer()}
 
 
 def has_bfloat16() -> bool:
-    """Whether the processor computes in bfloat16."""
+    """Whether the processor computes in bfloat16, and torch is not held to AVX2."""
+    if os.environ.get("ONEDNN_MAX_CPU_ISA") == "AVX2":
+        return False
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
@@ -128,7 +136,7 @@ def compare_ways(query: np.ndarray, files: list[Path], given: argparse.Namespace
         print(f"  {name:<32}{sum(array.nbytes for array in arrays[0].values()):>12,}")
     num_peer = given.peer_candidates
     published = published_flow(peer_model, query, files[:num_peer])
-    for name in list(scorers)[:2]:
+    for name in [name for name in scorers if name.startswith("exact")]:
         check_order(published, values_of(scorers[name], query, kept[name][:num_peer]), name)
     tables = {}
     for num in given.candidates:
@@ -152,8 +160,8 @@ def against_database_size(
     query: np.ndarray, images: list[np.ndarray], *, sizes: tuple[int, ...], folder: Path
 ) -> dict[str, list[Timing]]:
     """Re-ranking 20 candidates of databases of several sizes, their photos kept in the database."""
-    scorer = GeoWarpScorer(moving_model("resnet18conv4", images), options=WarpOptions("features", storage="int8"))
-    card, records = get_card("geowarp", kind="scorer"), [scorer.prepare(image) for image in images[:20]]
+    scorer = GeoWarpScorer(TorchEngine(moving_model("resnet18conv4", images)), options=WarpOptions("features", storage="int8"))
+    card, records = get_card("geowarp-resnet18conv4", kind="scorer"), [scorer.prepare(image) for image in images[:20]]
     asked, ways = scorer.prepare(query), {}
     for size in sizes:
         contents = [f"{i:032x}" for i in range(size)]
@@ -165,7 +173,7 @@ def against_database_size(
         rows = np.linspace(0, size - 1, 20).astype(int).tolist()
         candidates = [Candidate(f"{row}.jpg", rank, 1.0, row=row) for rank, row in enumerate(rows, start=1)]
         ways[f"{size:,} photos"] = lambda known=prepared, found=candidates: rerank(
-            found, query=asked, prepared=known, options=RerankOptions("geowarp")
+            found, query=asked, prepared=known, options=RerankOptions("geowarp-resnet18conv4")
         )
     title = "20 candidates, resnet18conv4, features as int8, per query, against the size of the database"
     return {title: compare(title, ways, peer=f"{sizes[0]:,} photos", items=1, rounds=5)}

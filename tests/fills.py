@@ -52,3 +52,31 @@ def fill(module: nn.Module, names: Iterable[str] | None = None) -> None:
         else:
             values = squares(shape, number, scale=0.2) + (1.0 if leaf == "weight" else 0.0)
         tensor.copy_(values)
+
+
+def fill_by_place(backbone: nn.Module) -> None:
+    """GeoWarp's golden item 8: convolutions and biases by `hashed`, seeded by their place."""
+    for seed, value in enumerate(backbone.state_dict().values()):
+        shape = tuple(value.shape)
+        value.copy_(hashed(shape, scale=_fan_in_scale(shape) if value.ndim == 4 else 0.05, seed=seed))
+
+
+def fill_regressor(regressor: nn.Module) -> None:
+    """GeoWarp's golden item 7: every entry of the state dict by its position and kind."""
+    for seed, (name, value) in enumerate(regressor.state_dict().items()):
+        if name in ("linear.bias",) or name.endswith("num_batches_tracked"):
+            continue
+        scale, base = 0.1, 0.0
+        if value.ndim == 4:
+            scale = _fan_in_scale(tuple(value.shape))
+        elif name.endswith("running_var"):
+            scale, base = 0.5, 1.0
+        elif name == "linear.weight":
+            scale = 0.05
+        elif name.endswith("weight"):
+            base = 1.0
+        value.copy_(hashed(tuple(value.shape), scale=scale, offset=base, seed=seed))
+
+
+def _fan_in_scale(shape: tuple[int, ...]) -> float:
+    return math.sqrt(6 / math.prod(shape[1:]))

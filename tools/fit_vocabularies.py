@@ -1,8 +1,8 @@
-"""Fit the vocabularies and half whitenings that come with Whence, on rendered streets of several cities.
+"""Fit the vocabularies that come with Whence, and what its half whitenings begin with, on rendered streets of several cities.
 
     python tools/fit_vocabularies.py [MODEL ...]
 
-The models are rootsift-vlad, densevlad and lite0-both-448, whose weights are fetched; without names all three are fitted. Rendered
+The models are rootsift-vlad, densevlad and whence-lite0-448; without names all three are fitted. Rendered
 photos only: no photo of anybody goes into the package. The same command gives the same on one machine.
 """
 
@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from whence.data.scan import scan_photos
-from whence.models.descriptor import load_model
-from whence.runtime import atomic_write
+from whence.models.descriptor import DescriptorModel, load_model
+from whence.models.lite import LiteDescriptor
+from whence.runtime import atomic_write, in_chunks
 from whence.worlds.city import render_world
 
+NUM_AXES = 256
 SEEDS = (1001, 1002, 1003)
-NUM_PHOTOS_PER_CITY = {"rootsift-vlad": 150, "densevlad": 150, "lite0-both-448": 400}
+NUM_PHOTOS_PER_CITY = {"rootsift-vlad": 150, "densevlad": 150, "whence-lite0-448": 400}
 FOLDER = Path(__file__).parents[1] / "src" / "whence" / "models" / "vocabularies"
 
 
@@ -34,8 +35,7 @@ def main() -> None:
         for name in sys.argv[1:] or NUM_PHOTOS_PER_CITY:
             files = _files(Path(made), NUM_PHOTOS_PER_CITY[name])
             model = load_model(name)
-            model.fit(files, seed=0)
-            for file_name, arrays in _to_keep(name, model.descriptor.state()).items():
+            for file_name, arrays in _fitted(model, files).items():
                 with atomic_write(FOLDER / f"{file_name}.npz") as file:
                     np.savez_compressed(file, **{key: array.astype(np.float16) for key, array in arrays.items()})
             print(f"{name}: from {len(files)} rendered photos of cities {SEEDS}")
@@ -51,11 +51,21 @@ def _files(made: Path, num_per_city: int) -> list[Path]:
     return files
 
 
-def _to_keep(name: str, state: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+def _fitted(model: DescriptorModel, files: list[Path]) -> dict[str, dict[str, np.ndarray]]:
     """The arrays of a fitted model by the file they are kept in."""
-    if not name.startswith("lite0"):
-        return {name: {"words": state["words"]}}
-    return {f"lite0-{part}": {key: state[f"{part}_{key}"] for key in ("mean", "axes")} for part in ("grid", "gem")}
+    if not isinstance(model.descriptor, LiteDescriptor):
+        model.fit(files, seed=0)
+        return {model.name: {"words": model.descriptor.state()["words"]}}
+    images = (model.read(file) for file in files)
+    raws = [model.descriptor.raw(batch) for batch in in_chunks(images, model.batch_size)]
+    return {f"lite0-{part}": _spreads(np.concatenate([raw[part] for raw in raws])) for part in model.descriptor.parts}
+
+
+def _spreads(raw: np.ndarray) -> dict[str, np.ndarray]:
+    """Mean and principal axes of vectors (N, E), each as long as they spread along it."""
+    mean = raw.mean(axis=0, dtype=np.float64)
+    _, values, axes = np.linalg.svd(raw - mean, full_matrices=False)
+    return {"mean": mean, "spreads": (axes * values[:, None] / np.sqrt(len(raw)))[:NUM_AXES]}
 
 
 if __name__ == "__main__":

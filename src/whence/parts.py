@@ -10,6 +10,7 @@ import numpy as np
 
 from whence.cards import Preprocessing
 from whence.errors import BadOption
+from whence.runtime import map_threads
 from whence.types import PairEvidence, PointPairs
 
 
@@ -78,6 +79,11 @@ class Descriptor(ABC):
     def pool(self, local: Any) -> np.ndarray:
         """The descriptor (D,) of what `local` found on one image."""
         raise BadOption(f"{type(self).__name__} makes no descriptor of local ones")
+
+    def describe_with_local(self, images: Sequence[np.ndarray]) -> list[tuple[np.ndarray, Any]]:
+        """For each image its descriptor (D,) and what `local` found on it: by default the one made of the other by `pool`."""
+        assert self.local is not None, "asked of descriptors with local ones alone"
+        return [(self.pool(one), one) for one in map_threads(self.local.extract, images)]
 
 
 @runtime_checkable

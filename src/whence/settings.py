@@ -18,6 +18,8 @@ from typing import Any
 from whence.errors import BadOption, UnknownName, UnreadableTable
 from whence.records import fill
 
+DEFAULT_MODEL = "whence-lite0-words-960"
+"""The model that describes photos where nobody names one."""
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -27,7 +29,7 @@ class Settings:
 
     database: str = "photos.whence"
     """Database folder used where none is named."""
-    model: str = "rootsift-vlad"
+    model: str = DEFAULT_MODEL
     threads: int = 0
     """Threads of the numerical libraries; 0 for all cores."""
     offline: bool = False
@@ -42,15 +44,16 @@ class Settings:
 class BuildOptions:
     """How a database is made."""
 
-    model: str = "rootsift-vlad"
+    model: str = DEFAULT_MODEL
     model_options: Mapping[str, Any] = field(default_factory=dict)
     dtype: str = "float32"
     """How descriptors are stored: float32, or float16 at half the size."""
     engine: str = "auto"
     """Search engine: "flat" and "int8" (exact), "auto" (exact for small databases, compact codes with rescoring for large ones), a
     faiss factory string, or a name that was registered as an "index"."""
-    keep_local: bool = False
-    """Keep local descriptors beside the global ones, for re-ranking later."""
+    keep_local: bool | None = None
+    """Keep local descriptors beside the global ones, for comparing candidates; None keeps them where the model has them anyway and
+    those of all photos take at most `whence.localize.keeping.MOST_BYTES`."""
     commit_photos: int = 256
     """Photos described between two commits."""
     commit_seconds: float = 20.0

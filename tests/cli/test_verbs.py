@@ -241,9 +241,9 @@ def test_demo(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) 
     assert first["num_queries"] > 0
     has_torch = importlib.util.find_spec("torch") is not None
     compared = first["rerank"]
-    assert list(compared["recalls"]) == ["no re-ranking", *(["geowarp"] if has_torch else []), "inliers"]
+    assert list(compared["recalls"]) == ["no re-ranking", *(["geowarp-resnet18conv4"] if has_torch else []), "inliers"]
     assert len({found["recall@5 within 25 m"] for found in compared["recalls"].values()}) == 1, "the first five are the same"
-    assert set(compared["weights"]) == ({compared["model"], "geowarp"} if has_torch else set())
+    assert set(compared["weights"]) == ({compared["model"], "geowarp-resnet18conv4"} if has_torch else set())
     monkeypatch.setitem(sys.modules, "torch", None)
     assert whence("demo", tmp_path / "d", "--preset", "tiny") == 0
     text = capsys.readouterr().out

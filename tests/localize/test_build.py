@@ -14,7 +14,7 @@ from whence.errors import BadOption, CardMismatch, NoPhotos, NotAStore, NotFitte
 from whence.geo import GeoPoint, distance_m
 from whence.index.audit import fingerprint
 from whence.index.store import Store
-from whence.localize import build, maintain
+from whence.localize import build, keeping, maintain
 from whence.localize.localizer import Localizer
 from whence.localize.retrieve import Around
 from whence.models.local.sift import LocalDescriptors
@@ -191,14 +191,34 @@ def test_options_are_remembered(place: Path) -> None:
 
 
 def test_plans_say_what_would_happen(place: Path) -> None:
-    path = place / "city.whence"
-    plan = build.plan_build([place / "photos"], path=path)
+    path, options = place / "city.whence", BuildOptions(keep_local=False)
+    plan = build.plan_build([place / "photos"], path=path, options=options)
     assert (plan.num_photos, plan.num_to_describe) == (12, 12)
     assert not path.exists()
-    report = build.build_database([place / "photos"], path=path)
+    report = build.build_database([place / "photos"], path=path, options=options)
     assert report.size_bytes == pytest.approx(plan.size_bytes, rel=0.3)
     after = build.plan_build([place / "photos", place / "more"], path=path)
     assert (after.num_photos, after.num_to_describe) == (16, 4)
+
+
+@pytest.mark.parametrize(
+    ("model", "most", "is_kept"), [("rootsift-vlad", 12, True), ("rootsift-vlad", 11, False), ("lite0", 12, False)]
+)
+def test_local_descriptors_are_kept_where_there_is_room(
+    place: Path, model: str, most: int, is_kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "MOST_BYTES", most * keeping.BYTES_PER_PHOTO)
+    name = "whence-lite0-448" if model == "lite0" else model
+    plan, other = (
+        build.plan_build([place / "photos"], path=place / "x", options=BuildOptions(name, keep_local=keep))
+        for keep in (None, False)
+    )
+    assert (plan.size_bytes > other.size_bytes) == is_kept
+    report = build.build_database([place / "photos"], path=place / "city.whence", options=BuildOptions(name))
+    assert report.size_bytes <= plan.size_bytes
+    with Localizer.open(place / "city.whence") as localizer:
+        contents = [content.decode() for content in localizer.photos.content]
+        assert localizer.store.has_cache(f"{localizer.store.card_id}.local", contents).all() == is_kept
 
 
 def test_kept_local_descriptors(place: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from conftest import draw_place, view_of
+from lite_samples import CHANNELS, random_arrays
 from whence import cli
 from whence.errors import BadOption, DownloadFailed, MissingWeights, NotFitted, UnreadableWeights
 from whence.models import lite
@@ -20,37 +21,10 @@ from whence.models.checkpoints import origins
 from whence.models.descriptor import load_model
 from whence.models.engines import onnx_graph
 from whence.models.engines.lite_graph import lite0_graph, open_maps
-from whence.models.lite import LiteDescriptor, fit_half_whitening, generalised_mean, grid, half_whitened
+from whence.models.lite import LiteDescriptor, generalised_mean, grid
+from whence.models.pca import PRIOR_PHOTOS, Prior, complete_whitening, fit_half_whitening, half_whitened
 
 NAMES = ("lite0-grid-256", "lite0-gem-192", "lite0-both-448")
-CHANNELS = (16, 24, 24, 40, 40, 80, 80, 80, 112, 112, 112, 192, 192)
-"""Of each block's map."""
-SIDES = (3, 3, 3, 5, 5, 3, 3, 3, 5, 5, 5, 5, 5)
-"""Of each block's depthwise convolution."""
-
-
-def random_arrays(*, seed: int = 3) -> dict[str, np.ndarray]:
-    """Arrays as a released EfficientNet-Lite0 has them, up to block 12, of random numbers."""
-    random = np.random.default_rng(seed)
-    arrays: dict[str, np.ndarray] = {}
-
-    def convolution(name: str, norm: str, shape: tuple[int, ...]) -> None:
-        arrays[f"{name}.weight"] = (random.normal(size=shape) * np.sqrt(2 / np.prod(shape[1:]))).astype(np.float32)
-        arrays[f"{norm}.weight"] = random.uniform(0.5, 1.5, shape[0]).astype(np.float32)
-        arrays[f"{norm}.bias"] = random.normal(0, 0.3, shape[0]).astype(np.float32)
-        arrays[f"{norm}.running_mean"] = random.normal(0, 0.3, shape[0]).astype(np.float32)
-        arrays[f"{norm}.running_var"] = random.uniform(0.5, 1.5, shape[0]).astype(np.float32)
-
-    convolution("_conv_stem", "_bn0", (32, 3, 3, 3))
-    before = 32
-    for number, (channels, side) in enumerate(zip(CHANNELS, SIDES, strict=True)):
-        start, inner = f"_blocks.{number}.", before * (6 if number else 1)
-        if number:
-            convolution(f"{start}_expand_conv", f"{start}_bn0", (inner, before, 1, 1))
-        convolution(f"{start}_depthwise_conv", f"{start}_bn1", (inner, 1, side, side))
-        convolution(f"{start}_project_conv", f"{start}_bn2", (channels, inner, 1, 1))
-        before = channels
-    return arrays
 
 
 @pytest.fixture
@@ -197,10 +171,50 @@ def test_both_is_the_two_side_by_side(random_network: None) -> None:
     assert np.allclose(found[0] * np.sqrt(2), np.hstack(found[1:]), atol=1e-6)
 
 
-@pytest.mark.parametrize("count", [1, 0])
-def test_too_few_photos_to_fit(count: int, random_network: None) -> None:
-    with pytest.raises(NotFitted, match="two photos"):
-        load_model("lite0-gem-192").descriptor.fit(iter(photos(count)), seed=0)
+def test_no_photos_to_fit(random_network: None) -> None:
+    with pytest.raises(NotFitted, match="one photo"):
+        load_model("lite0-gem-192").descriptor.fit(iter([]), seed=0)
+
+
+def test_few_photos_leave_room_for_those_that_come_later(random_network: None) -> None:
+    model, bare = LiteDescriptor("gem"), LiteDescriptor("gem")
+    bare.has_prior = False
+    hits = []
+    for descriptor in (model, bare):
+        descriptor.fit(iter(photos(2)), seed=0)
+        similar = descriptor.describe(photos(12, seed=3)) @ descriptor.describe(photos(12)).T
+        hits.append(int((similar.argmax(axis=1) == np.arange(12)).sum()))
+    assert hits[0] > hits[1] + 2
+    axes = [descriptor.state()["gem_axes"].any(axis=1).sum() for descriptor in (model, bare)]
+    assert axes == [192, 1]
+
+
+def test_a_prior_counts_as_so_many_photos() -> None:
+    random = np.random.default_rng(7)
+    known, raw = random.normal(size=(PRIOR_PHOTOS, 12)), random.normal(size=(20, 12)) + 1
+    centred = known - known.mean(axis=0)
+    _, values, axes = np.linalg.svd(centred, full_matrices=False)
+    prior = Prior(known.mean(axis=0), axes * values[:, None] / np.sqrt(PRIOR_PHOTOS))
+    mean, found = fit_half_whitening(raw, 12, prior=prior)
+    assert np.allclose(mean, np.concatenate([raw, known]).mean(axis=0), atol=1e-6)
+    rows = np.concatenate([raw - mean, centred])
+    _, values, axes = np.linalg.svd(rows, full_matrices=False)
+    assert np.allclose(np.abs(found @ axes.T), np.diag(values**-0.5), atol=1e-4)
+
+
+def test_axes_that_few_photos_lack_are_drawn() -> None:
+    raw = np.random.default_rng(8).normal(size=(6, 400))
+    fitted = fit_half_whitening(raw, 64)
+    mean, axes = complete_whitening(fitted, num_photos=6)
+    assert np.array_equal(axes[:5], fitted[1][:5])
+    assert np.allclose(axes[5:] @ axes[:5].T, 0, atol=1e-5)
+    assert all(np.array_equal(a, b) for a, b in zip(complete_whitening(fitted, num_photos=6), (mean, axes), strict=True))
+    later = np.random.default_rng(9).normal(size=(40, 400))
+    near = later + 0.1 * np.random.default_rng(10).normal(size=later.shape)
+    found = half_whitened(near, (mean, axes)) @ half_whitened(later, (mean, axes)).T
+    assert (found.argmax(axis=1) == np.arange(40)).all()
+    whole = fit_half_whitening(later, 8)
+    assert complete_whitening(whole, num_photos=40) is whole
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 900), (31, 33), (480, 40)])

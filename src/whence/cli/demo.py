@@ -13,6 +13,7 @@ from rich.table import Table
 from whence.cli import completion
 from whence.cli.output import as_size, print_json, show
 from whence.errors import DISTRIBUTION
+from whence.settings import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from whence.data.formats import EvaluationSet
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 NETWORK = "whence-resnet18conv4-gem-256"
 """The model that re-ranking is shown with, where torch is installed."""
 NUM_RERANKED = 5
-RANKINGS = {"no re-ranking": None, "geowarp": "GeoWarp", "inliers": "SIFT and MAGSAC"}
+WARPING = "geowarp-resnet18conv4"
+RANKINGS = {"no re-ranking": None, WARPING: "GeoWarp", "inliers": "SIFT and MAGSAC"}
 """Scorers by name, and what they are called."""
 
 
@@ -35,7 +37,7 @@ def demo(
     folder: str = typer.Argument("demo", help="Where the city and its database are made."),
     preset: str = typer.Option("small", help="Size of the city: tiny or small."),
     seed: int = typer.Option(0, help="Another seed is another city."),
-    model: str = typer.Option("rootsift-vlad", autocompletion=completion.models, help="Model that describes the photos."),
+    model: str = typer.Option(DEFAULT_MODEL, autocompletion=completion.models, help="Model that describes the photos."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of text."),
 ) -> int:
     """The whole way in one command; running it again goes on where it stopped."""
@@ -87,7 +89,7 @@ def _compare(data: EvaluationSet, root: Path, model: str, *, is_quiet: bool) -> 
     # A module set to None is one that the program must not import.
     has_torch = sys.modules.get("torch", "") is not None and importlib.util.find_spec("torch") is not None
     model = NETWORK if has_torch else model
-    names = [name for name in RANKINGS if has_torch or name != "geowarp"]
+    names = [name for name in RANKINGS if has_torch or name != WARPING]
     if not is_quiet:
         show(f"5. candidates found by {model}, the first {NUM_RERANKED} put in order by: {', '.join(names)}")
     lists = Shortlists(data, model=model, work=root, show_progress=False if is_quiet else None)
@@ -100,7 +102,7 @@ def _compare(data: EvaluationSet, root: Path, model: str, *, is_quiet: bool) -> 
         table.add_column(title, justify="left" if title == "put in order by" else "right")
     for name, found in recalls.items():
         table.add_row(RANKINGS[name] or name, *(f"{100 * value:.1f} %" for value in found.values()))
-    used = {name: get_card(name, kind=kind).weights for name, kind in ((model, "model"), ("geowarp", "scorer")) if has_torch}
+    used = {name: get_card(name, kind=kind).weights for name, kind in ((model, "model"), (WARPING, "scorer")) if has_torch}
     if not is_quiet:
         show(table)
         if has_torch:

@@ -15,7 +15,7 @@ from whence.cli.output import as_size, print_json, show
 from whence.data.cells import as_text
 from whence.errors import DISTRIBUTION, WhenceError
 from whence.runtime import num_cores
-from whence.settings import load_settings
+from whence.settings import DEFAULT_MODEL, load_settings
 
 _CORE = ("numpy", "pillow", "opencv-python-headless", "faiss-cpu", "pyproj", "typer", "rich")
 _EXTRAS = {
@@ -110,7 +110,7 @@ def _self_test() -> Finding:
     try:
         random = np.random.default_rng(0)
         images = [np.kron(random.integers(0, 255, (24, 32, 3)), np.ones((10, 10, 1))).astype(np.uint8) for _ in range(2)]
-        model = load_model("rootsift-vlad")
+        model = load_model(DEFAULT_MODEL)
         model.load_packaged()
         descriptors = model.describe(images)
         found = FlatIndex.over(descriptors).search(descriptors, k=1)

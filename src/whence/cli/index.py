@@ -45,7 +45,11 @@ def index(
     allow_null_island: bool = typer.Option(
         False, "--allow-null-island", help="Take latitude 0, longitude 0 for a place instead of a missing fix."
     ),
-    keep_local: bool = typer.Option(False, "--keep-local", help="Keep local descriptors too, for re-ranking."),
+    keep_local: bool = typer.Option(
+        None,
+        "--keep-local/--no-keep-local",
+        help="Keep local descriptors too, for comparing candidates. Default: where the model has them and all take at most 2 GB.",
+    ),
     estimate: bool = typer.Option(False, "--estimate", help="Only say how much work and disk it would take."),
     refresh: bool = typer.Option(False, "--refresh", help="Bring the database up to date with the folders it was made from."),
     refit: bool = typer.Option(False, "--refit", help="Fit the vocabulary on all photos again and describe them again."),
@@ -112,7 +116,7 @@ def index(
         report = job(path, removes_missing=yes_remove, show_progress=progress)
         return _finish(report, as_json, is_calibrated=not no_calibrate, show_progress=progress)
     given = {"model": model, "dtype": dtype, "engine": engine, "model_options": parse_options(option) or None}
-    given |= {"keep_local": keep_local or None, "allow_null_island": allow_null_island or None}
+    given |= {"keep_local": keep_local, "allow_null_island": allow_null_island or None}
     before = build.stored_options(path) or BuildOptions(model=load_settings().model)
     options = replace(before, **{name: value for name, value in given.items() if value is not None})
     if not (as_json or quiet or estimate):

@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +22,10 @@ from whence.errors import CardMismatch, NoPhotos, Stopped, StoreError
 from whence.index.manifest import MANIFEST_NAME
 from whence.index.store import Store, estimate_bytes
 from whence.localize.engine import check_engine, code_bytes, write_engine
+from whence.localize.keeping import bytes_per_photo, keeps_local
 from whence.localize.sources import MissingFolder, nothing_found, source_names, stored_paths
 from whence.models.descriptor import Described, DescriptorModel, load_model
+from whence.records import as_values
 from whence.runtime import progress, told_when_stopped
 from whence.settings import BuildOptions
 from whence.types import SkippedPhoto
@@ -88,12 +90,12 @@ def plan_build(
     """How much work and disk a build would take. Reads the photos' headers and hashes, describes nothing, writes nothing."""
     folder = Path(path)
     options = options or stored_options(folder) or BuildOptions()
-    dim = load_model(options.model, options=options.model_options).dim
+    model = load_model(options.model, options=options.model_options)
     photos = scan_photos(*sources, positions=positions, allow_null_island=options.allow_null_island)
-    return _plan(photos, folder, options, dim=dim)
+    return _plan(photos, folder, options, model)
 
 
-def _plan(photos: Photos, folder: Path, options: BuildOptions, *, dim: int) -> BuildPlan:
+def _plan(photos: Photos, folder: Path, options: BuildOptions, model: DescriptorModel) -> BuildPlan:
     contents = np.unique(photos.content)
     num_known, num_new, num_rows = 0, len(contents), len(photos)
     if is_begun(folder):
@@ -102,8 +104,9 @@ def _plan(photos: Photos, folder: Path, options: BuildOptions, *, dim: int) -> B
             num_new = int((~store.has_descriptors(contents)).sum())
             num_rows = len({*store.photos.paths, *stored_paths(photos, folder)})
     num_descriptors = num_known + num_new
-    index_bytes = code_bytes(num_descriptors, dim, engine=options.engine)
-    size = estimate_bytes(max(num_descriptors, num_rows), dim, options.dtype, index_bytes=index_bytes)
+    bytes_of = {"index_bytes": code_bytes(num_descriptors, model.dim, engine=options.engine)}
+    bytes_of["cache_bytes"] = bytes_per_photo(options, model, num_descriptors)
+    size = estimate_bytes(max(num_descriptors, num_rows), model.dim, options.dtype, **bytes_of)
     return BuildPlan(num_rows, num_new, size, photos.skipped)
 
 
@@ -141,10 +144,10 @@ def build_database(
     if not len(photos):
         raise NoPhotos(nothing_found(sources, photos))
     if on_plan is not None:
-        on_plan(_plan(photos, folder, options, dim=model.dim))
+        on_plan(_plan(photos, folder, options, model))
     with open_or_create(folder, model, options) as store:
         places = sorted({*store.options.get("sources", []), *source_names(sources, folder)})
-        settings = {**store.options, "sources": places, "build": _as_settings(options)}
+        settings = {**store.options, "sources": places, "build": as_values(options)}
         if settings != store.options:
             store.set_options(settings)
         return Build(store, model, options, show_progress=show_progress).run(photos, started=started)
@@ -270,7 +273,7 @@ class Build:
         try:
             with progress("describing photos", total=len(pending), show=self.show_progress) as advance:
                 files = (photos.file(int(first_rows[i])) for i in pending)
-                results = self.model.describe_each(files, keep_local=self.options.keep_local)
+                results = self.model.describe_each(files, keep_local=batch.keeps_local)
                 for i, result in zip(pending, results, strict=True):
                     rows = order[starts[i] : starts[i + 1]]
                     if isinstance(result, Described):
@@ -293,6 +296,7 @@ class _Batch:
 
     def __init__(self, run: Build, photos: Photos) -> None:
         self.store, self.options, self.photos = run.store, run.options, photos
+        self.keeps_local = keeps_local(run.options, run.model, len(np.unique(photos.content)))
         self.contents: list[bytes] = []
         self.described: list[Described] = []
         self.rows: list[np.ndarray] = []
@@ -310,7 +314,7 @@ class _Batch:
     def commit(self) -> None:
         if self.contents:
             # Local descriptors first: a photo that is in the database then has them, wherever the run is killed.
-            if self.options.keep_local:
+            if self.keeps_local:
                 keys = [content.decode() for content in self.contents]
                 self.store.write_cache(f"{self.store.card_id}.local", keys, [one.local or {} for one in self.described])
             photos = self.photos.select(np.concatenate(self.rows))
@@ -330,7 +334,7 @@ def tidy(store: Store) -> None:
 def open_or_create(folder: Path, model: DescriptorModel, options: BuildOptions) -> Store:
     """The database at `folder`, open for writing, new where there is none. Raises `CardMismatch` for one of another model."""
     finish_refit(folder)
-    settings = _as_settings(options)
+    settings = as_values(options)
     if not is_begun(folder):
         made = {"build": settings, "sources": []}
         return Store.create(folder, card_id=model.card.card_id, dim=model.dim, dtype=options.dtype, options=made)
@@ -340,10 +344,6 @@ def open_or_create(folder: Path, model: DescriptorModel, options: BuildOptions) 
         store.close()
         raise CardMismatch(folder, f"made with {made_with}, not {model.card.card_id}; use that model, or another database folder")
     return store
-
-
-def _as_settings(options: BuildOptions) -> dict[str, object]:
-    return {**asdict(options), "model_options": dict(options.model_options)}
 
 
 def _is_same_state(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> bool:

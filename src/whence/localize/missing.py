@@ -27,7 +27,7 @@ from whence.localize.retrieve import Around
 from whence.localize.timeline import Timeline, timeline
 from whence.models.descriptor import load_model
 from whence.runtime import map_threads
-from whence.settings import BuildOptions
+from whence.settings import DEFAULT_MODEL, BuildOptions
 from whence.types import GeoPoint, Position, SkippedPhoto
 
 PlacedBy = Literal["match", "time", "both agree", "disagree", "none"]
@@ -40,7 +40,7 @@ _EVERYWHERE = Around(GeoPoint(0.0, 0.0), 13_000_000.0)
 class MissingOptions:
     """What counts as near in time and as agreement."""
 
-    model: str = "rootsift-vlad"
+    model: str = DEFAULT_MODEL
     """Model of a database that has to be built."""
     k: int = 20
     max_gap_s: float = 600.0

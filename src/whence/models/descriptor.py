@@ -178,9 +178,9 @@ class DescriptorModel:
         self, photos: list[Views | UnreadableImage], *, keep_local: bool, views: QueryViews | None
     ) -> Iterator[Described | UnreadableImage]:
         readable = [image for photo in photos if isinstance(photo, tuple) for image in photo]
-        if keep_local and (extractor := self.descriptor.local) is not None:
-            pool = self.descriptor.pool
-            found = iter([Described(pool(one), one.to_arrays()) for one in map_threads(extractor.extract, readable)])
+        if keep_local:
+            both = self.descriptor.describe_with_local(readable)
+            found = iter([Described(descriptor, local.to_arrays()) for descriptor, local in both])
             yield from (photo if isinstance(photo, UnreadableImage) else next(found) for photo in photos)
             return
         rows = self.descriptor.describe(readable)

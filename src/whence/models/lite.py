@@ -1,16 +1,19 @@
-"""Descriptors out of EfficientNet-Lite0 as it was trained on ImageNet, nothing trained here: coarse grid, pooled vector, or both.
+"""Descriptors out of EfficientNet-Lite0 as it was trained on ImageNet: coarse grid, pooled vector, and what was learned of streets.
 
 The maps of blocks 10 and 12 (the first is 0) keep where things are and forget how they are lit. The grid is each map averaged onto
-3 x 4 cells of unit length; the vector is the generalised mean (p 3) of block 12. Both are half whitened: centred on photos of the
-database, turned to their principal axes, each divided by the square root of its singular value. Nothing here needs torch.
+3 x 4 cells of unit length; the vector is the generalised mean (p 3) of block 12; both are as they come, nothing trained. The
+project's own network adds a third part: a small head that learned on rendered streets what a place looks like from other points.
+Every part is half whitened: centred on photos of the database, turned to their principal axes, each divided by the square root of
+its singular value. Nothing here needs torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from importlib import resources
-from typing import Literal
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -19,33 +22,55 @@ from whence.errors import BadOption, NotFitted, UnreadableWeights
 from whence.models.cards.backbones import BACKBONES
 from whence.models.checkpoints.origins import get_weights
 from whence.models.checkpoints.plain import read_old_weights
-from whence.models.engines.lite_graph import MULTIPLE_PX, Run, lite0_graph, open_maps
-from whence.models.pca import Whitening, as_whitening, fit_half_whitening, half_whitened, to_unit_length
+from whence.models.engines.lite_graph import MULTIPLE_PX, OWN_OUTPUTS, lite0_graph, open_maps
+from whence.models.engines.onnx_graph import Run, open_graph
+from whence.models.pca import Prior, Whitening, as_whitening, fit_half_whitening, half_whitened, to_unit_length
 from whence.parts import Descriptor
+from whence.registry import get_card
 from whence.runtime import in_chunks
 
 BLOCKS = (10, 12)
+OWN = "whence-lite0-448"
 NUM_ROWS, NUM_COLUMNS = 3, 4
-GRID_DIM, GEM_DIM = 256, 192
-_RAW_DIMS = {"grid": NUM_ROWS * NUM_COLUMNS * (112 + 192), "gem": 192}
-_DIMS = {"grid": GRID_DIM, "gem": GEM_DIM}
+RAW_DIMS = {"grid": NUM_ROWS * NUM_COLUMNS * (112 + 192), "gem": 192, "learned": 256}
+"""Numbers of each part before they are whitened."""
 _P = 3.0
 
-Kind = Literal["grid", "gem", "both"]
+Kind = Literal["grid", "gem", "both", "whence"]
+
+
+class Share(NamedTuple):
+    """A part of a descriptor: its numbers, and what its similarity counts."""
+
+    dim: int
+    weight: float = 1.0
+
+
+SHARES: dict[Kind, dict[str, Share]] = {
+    "grid": {"grid": Share(256)},
+    "gem": {"gem": Share(192)},
+    "both": {"grid": Share(256), "gem": Share(192)},
+    "whence": {"grid": Share(160), "gem": Share(96), "learned": Share(192, 1.3)},
+}
 
 
 class LiteDescriptor(Descriptor):
-    """The half-whitened grid (256 numbers), generalised mean (192), or both side by side (448), each of equal weight.
+    """The half-whitened parts of `SHARES` side by side, weighted, of unit length as a whole.
 
     The weights are read, or fetched, when the first photo is described.
     """
 
     num_sample_photos = 2000
-    min_photos = 50
+    min_photos = 1
+    has_prior = True
+    """Whether photos of rendered cities stand beside few photos of the database's own when the whitening is fitted."""
 
     def __init__(self, kind: Kind, *, weights: str | None = None) -> None:
-        self.parts: tuple[str, ...] = ("grid", "gem") if kind == "both" else (kind,)
-        self.dim = sum(_DIMS[part] for part in self.parts)
+        self.kind: Kind = kind
+        self.parts: Mapping[str, Share] = SHARES[kind]
+        self.dim = sum(share.dim for share in self.parts.values())
+        self.length = float(np.sqrt(sum(share.weight**2 for share in self.parts.values())))
+        """Of a descriptor whose parts are each of unit length, before the whole is brought to it."""
         self._weights = weights
         self._states: dict[str, Whitening] = {}
 
@@ -55,7 +80,12 @@ class LiteDescriptor(Descriptor):
 
     @cached_property
     def maps(self) -> Run:
-        """What makes the maps of both blocks. Raises as `get_weights`, and `UnreadableWeights` for another network's file."""
+        """What makes the maps of both blocks, and of the project's own network what it learned.
+
+        Raises as `get_weights`, and `UnreadableWeights` for another network's file.
+        """
+        if self.kind == "whence":
+            return open_own(self._weights)
         file = get_weights(BACKBONES["efficientnet_lite0"], weights=self._weights)[0]
         try:
             return open_maps(lite0_graph(read_old_weights(file), BLOCKS), BLOCKS)
@@ -67,33 +97,44 @@ class LiteDescriptor(Descriptor):
         if not self.is_fitted:
             raise NotFitted("this descriptor has not seen photos yet: fit it first, or load the packaged state")
         raw = self.raw(images)
-        found = np.hstack([half_whitened(raw[part], self._states[part]) for part in self.parts])
-        return np.asarray(found / np.sqrt(len(self.parts)), np.float32)
+        found = np.hstack([share.weight * half_whitened(raw[part], self._states[part]) for part, share in self.parts.items()])
+        return np.asarray(to_unit_length(found), np.float32)
 
     def raw(self, images: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """What is whitened then, by part: (N, E) float32 of unit length."""
-        found = {part: np.zeros((len(images), _RAW_DIMS[part]), np.float32) for part in self.parts}
+        found = {part: np.zeros((len(images), RAW_DIMS[part]), np.float32) for part in self.parts}
         by_size: dict[tuple[int, int], list[int]] = {}
         for i, image in enumerate(images):
             by_size.setdefault(_network_size(image), []).append(i)
         for size, rows in by_size.items():
             maps = self.maps(np.stack([_pixels(images[i], size) for i in rows]))
             for part in self.parts:
-                found[part][rows] = grid(maps) if part == "grid" else generalised_mean(maps[-1])
+                found[part][rows] = _PARTS[part](maps)
         return found
 
     def fit(self, images: Iterable[np.ndarray], *, seed: int) -> None:
         """Fit the whitening on a stream of uint8 images. Raises `NotFitted` for fewer than two."""
-        batches = [self.raw(batch) for batch in in_chunks(images, self.batch_size)]
-        if sum(len(batch[self.parts[0]]) for batch in batches) < 2:
-            raise NotFitted("a whitening is fitted on at least two photos")
+        self.fit_raw([self.raw(batch) for batch in in_chunks(images, self.batch_size)])
+
+    def fit_raw(self, batches: Sequence[Mapping[str, np.ndarray]]) -> None:
+        """Fit the whitening on what `raw` gave, batch by batch. Raises `NotFitted` for no photos."""
+        if not batches:
+            raise NotFitted("a whitening is fitted on at least one photo")
         self._states = {
-            part: fit_half_whitening(np.concatenate([batch[part] for batch in batches]), _DIMS[part]) for part in self.parts
+            part: fit_half_whitening(
+                np.concatenate([batch[part] for batch in batches]),
+                share.dim,
+                prior=packaged_prior(part) if self.has_prior else None,
+            )
+            for part, share in self.parts.items()
         }
 
     def load_packaged(self) -> None:
-        """Take the whitening that comes with Whence, fitted on photos of rendered cities."""
-        self._states = {part: _packaged(part) for part in self.parts}
+        """Take the whitening that comes with Whence, of photos of rendered cities."""
+        self._states = {
+            part: fit_half_whitening(np.zeros((0, RAW_DIMS[part])), share.dim, prior=packaged_prior(part))
+            for part, share in self.parts.items()
+        }
 
     def state(self) -> dict[str, np.ndarray]:
         """What was fitted. Raises `NotFitted`."""
@@ -103,8 +144,8 @@ class LiteDescriptor(Descriptor):
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Take over what another instance fitted. Raises `BadOption` where shapes do not fit."""
-        for part in self.parts:
-            for name, shape in (("mean", (_RAW_DIMS[part],)), ("axes", (_DIMS[part], _RAW_DIMS[part]))):
+        for part, share in self.parts.items():
+            for name, shape in (("mean", (RAW_DIMS[part],)), ("axes", (share.dim, RAW_DIMS[part]))):
                 found = state.get(f"{part}_{name}")
                 if found is None or found.shape != shape:
                     had = "nothing" if found is None else f"shape {found.shape}"
@@ -161,8 +202,28 @@ def _end(index: int, side: int, count: int) -> int:
     return -(-(index + 1) * side // count)
 
 
-@lru_cache(maxsize=2)
-def _packaged(part: str) -> Whitening:
+_PARTS: dict[str, Callable[[Sequence[np.ndarray]], np.ndarray]] = {
+    "grid": lambda maps: grid(maps[:2]),
+    "gem": lambda maps: generalised_mean(maps[1]),
+    "learned": lambda maps: to_unit_length(maps[2].reshape(len(maps[2]), -1)),
+}
+
+
+def open_own(weights: str | Path | None = None) -> Run:
+    """What makes the maps of both blocks and the learned vector (B, 256, 1, 1), out of the network that comes with Whence.
+
+    `weights` is another file of that kind. Raises as `get_weights`, and `UnreadableWeights` for a file that is none.
+    """
+    file = get_weights(get_card(OWN), weights=weights)[0]
+    try:
+        return open_graph(Path(file).read_bytes(), OWN_OUTPUTS)
+    except Exception as error:  # Both engines have errors of their own.
+        raise UnreadableWeights(file, f"no network of this kind: {str(error)[:200]}") from None
+
+
+@lru_cache(maxsize=3)
+def packaged_prior(part: str) -> Prior:
+    """What the photos of rendered cities say of a part."""
     file = resources.files("whence.models").joinpath("vocabularies", f"lite0-{part}.npz")
     with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-        return as_whitening(arrays["mean"], arrays["axes"])
+        return Prior(arrays["mean"].astype(np.float32), arrays["spreads"].astype(np.float32))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from whence.cards import Preprocessing
 from whence.errors import BadOption, NotFitted
 from whence.parts import Descriptor
-from whence.runtime import in_batches
+from whence.runtime import in_batches, random_stream
 
 PCA_OPTIONS = ("pca_dim", "pca_whiten")
 """Options that every network has beside its own."""
@@ -18,8 +18,18 @@ MAX_SAMPLE_PHOTOS = 16_384
 """Photos that a PCA is fitted on at most; the benchmark's number."""
 _LEAST_SHARE = 1e-5
 """Axes whose singular value is a smaller share of the largest are noise."""
+PRIOR_PHOTOS = 30
 Whitening = tuple[np.ndarray, np.ndarray]
 """Mean (E,) and axes (D, E)."""
+
+
+class Prior(NamedTuple):
+    """What is known of photos in general, before a database's own."""
+
+    mean: np.ndarray
+    """(E,)"""
+    spreads: np.ndarray
+    """(R, E) principal axes, each as long as photos spread along it."""
 
 
 def fit_pca(raw: np.ndarray, dim: int, *, is_whitened: bool = True) -> tuple[np.ndarray, np.ndarray]:
@@ -42,27 +52,47 @@ def fit_pca(raw: np.ndarray, dim: int, *, is_whitened: bool = True) -> tuple[np.
     return mean, axes.astype(np.float32)
 
 
-def fit_half_whitening(raw: np.ndarray, dim: int) -> Whitening:
+def fit_half_whitening(raw: np.ndarray, dim: int, *, prior: Prior | None = None) -> Whitening:
     """Mean (E,) and the `dim` principal axes (D, E) of vectors (N, E), each over the square root of its singular value.
 
-    Fewer photos have fewer axes; the rest is zero, so that the numbers of a descriptor are always as many. Rows of zeros, of
+    Fewer photos have fewer axes; the rest is zero, so that the numbers of a descriptor are always as many. A prior counts as
+    `PRIOR_PHOTOS` photos more: few photos then have all axes, and photos that come later find theirs among them. Rows of zeros, of
     photos that show nothing, do not count.
     """
     raw = raw[raw.any(axis=1)]
-    mean = raw.mean(axis=0, dtype=np.float64) if len(raw) else np.zeros(raw.shape[1])
-    centred = raw - mean
     whole = np.zeros((dim, raw.shape[1]), np.float32)
-    if len(raw) < 2:
+    if prior is None:
+        mean = raw.mean(axis=0, dtype=np.float64) if len(raw) else np.zeros(raw.shape[1])
+        rows = raw - mean
+    else:
+        mean = (raw.sum(axis=0, dtype=np.float64) + PRIOR_PHOTOS * prior.mean) / (len(raw) + PRIOR_PHOTOS)
+        rows = np.concatenate([raw - mean, np.sqrt(PRIOR_PHOTOS) * prior.spreads])
+    if len(rows) < 2:
         return as_whitening(mean, whole)
-    values, vectors = np.linalg.eigh(centred @ centred.T if len(raw) < raw.shape[1] else centred.T @ centred)
+    values, vectors = np.linalg.eigh(rows @ rows.T if len(rows) < rows.shape[1] else rows.T @ rows)
     values, vectors = values[::-1][:dim], vectors.T[::-1][:dim]
     kept = values > max(values[0], 1e-30) * _LEAST_SHARE**2
     axes = vectors[kept]
-    if len(raw) < raw.shape[1]:
-        axes = (axes @ centred) / np.sqrt(values[kept])[:, None]
+    if len(rows) < rows.shape[1]:
+        axes = (axes @ rows) / np.sqrt(values[kept])[:, None]
     # Singular values are the roots of these; the axes are divided by roots of them again.
     whole[: len(axes)] = axes / values[kept, None] ** 0.25
     return as_whitening(mean, whole)
+
+
+def complete_whitening(whitening: Whitening, *, num_photos: int, seed: int = 0) -> Whitening:
+    """A half whitening whose zero axes are filled with random ones (Johnson, Lindenstrauss): photos that come later show in them.
+
+    They are at right angles to the axes that were fitted, and as long as those of photos that share nothing with the fitted ones.
+    """
+    mean, axes = whitening
+    num = int(axes.any(axis=1).sum())
+    if num == len(axes):
+        return whitening
+    more = random_stream(seed, 2).normal(size=(len(axes) - num, axes.shape[1])) / np.sqrt(len(axes) - num)
+    own = to_unit_length(axes[:num])
+    more -= (more @ own.T) @ own
+    return as_whitening(mean, np.concatenate([axes[:num], more * (num_photos + 1) ** -0.25]))
 
 
 def half_whitened(raw: np.ndarray, state: Whitening) -> np.ndarray:

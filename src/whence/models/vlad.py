@@ -16,12 +16,14 @@ import numpy as np
 
 from whence.errors import BadOption, NotFitted
 from whence.models.local.sift import SIFT_DIM, DenseRootSift, LocalDescriptors, RootSift
-from whence.models.pca import fit_pca
+from whence.models.pca import Whitening, complete_whitening, fit_half_whitening, fit_pca, half_whitened, to_unit_length
 from whence.parts import Descriptor, Extractor
 from whence.runtime import map_threads, random_stream, threads
 
 MAX_SAMPLE_DESCRIPTORS = 200_000
 """Local descriptors the vocabulary is fitted on at most (100 MB)."""
+MIN_PHOTOS = 100
+"""A vocabulary is fitted on at least so many."""
 MIN_SAMPLE_DESCRIPTORS_PER_WORD = 39
 """Below this, k-means words are noise (the bound faiss warns at)."""
 
@@ -32,7 +34,8 @@ class Vlad(Descriptor):
     `has_power_law` replaces every value by its signed root before the last normalisation (Jegou et al., PAMI 2012), which damps the
     many equal patches of a dense grid.
 
-    The vocabulary (and the PCA) is fitted on images of the database, or loaded; until then `describe` raises `NotFitted`.
+    The vocabulary (and the PCA) is fitted on images of the database, or loaded; until then `describe` raises `NotFitted`. Half
+    whitening (`is_half_whitened`) takes any number of images: what they cannot say comes with Whence, or is drawn.
     """
 
     local: Extractor
@@ -43,6 +46,7 @@ class Vlad(Descriptor):
         extractor: Extractor,
         num_words: int = 64,
         pca_dim: int | None = None,
+        is_half_whitened: bool = False,
         packaged: str = "",
         has_power_law: bool = False,
     ) -> None:
@@ -56,8 +60,9 @@ class Vlad(Descriptor):
         self.packaged = packaged
         self.has_power_law = has_power_law
         self.dim = pca_dim or num_words * SIFT_DIM
-        # Enough for a vocabulary, and for a PCA at least twice its dimension.
-        self.min_photos = max(100, 2 * (pca_dim or 0))
+        self.is_half_whitened = is_half_whitened
+        # Enough for a vocabulary, and for a PCA at least twice its dimension. With half whitening any number will do.
+        self.min_photos = 1 if is_half_whitened else max(MIN_PHOTOS, 2 * (pca_dim or 0))
         self._words: np.ndarray | None = None
         self._pca: tuple[np.ndarray, np.ndarray] | None = None
 
@@ -75,16 +80,29 @@ class Vlad(Descriptor):
             sample.add(local.descriptors)
             if self.pca_dim is not None:
                 pooled.append(local.descriptors.astype(np.float16))
-        self._words = k_means(sample.rows(), self.num_words, seed=seed)
+        self._words = self._words_of(sample.rows(), num_photos=len(pooled), seed=seed)
         if self.pca_dim is not None:
             raw = np.stack([self._pool(descriptors.astype(np.float32)) for descriptors in pooled])
-            self._pca = fit_pca(raw, self.pca_dim)
+            self._pca = self._fit_half(raw) if self.is_half_whitened else fit_pca(raw, self.pca_dim)
+
+    def _words_of(self, rows: np.ndarray, *, num_photos: int, seed: int) -> np.ndarray:
+        """Visual words of a sample; with half whitening those that come with Whence where that is too small."""
+        is_small = num_photos < MIN_PHOTOS or len(rows) < MIN_SAMPLE_DESCRIPTORS_PER_WORD * self.num_words
+        if self.is_half_whitened and self.packaged and is_small:
+            return _packaged_words(self.packaged)
+        return k_means(rows, self.num_words, seed=seed)
+
+    def _fit_half(self, raw: np.ndarray) -> Whitening:
+        assert self.pca_dim is not None
+        return complete_whitening(fit_half_whitening(raw, self.pca_dim), num_photos=len(raw))
 
     def load_packaged(self) -> None:
         """Use the vocabulary that comes with Whence. Raises `BadOption` where none fits these options."""
-        if not self.packaged or self.pca_dim is not None or self.num_words != 64:
+        if not self.packaged or self.num_words != 64 or (self.pca_dim is not None and not self.is_half_whitened):
             raise BadOption("a packaged vocabulary exists for 64 words without PCA; fit on at least 100 photos for anything else")
         self._words = _packaged_words(self.packaged)
+        if self.is_half_whitened:
+            self._pca = self._fit_half(np.zeros((0, self.num_words * SIFT_DIM), np.float32))
 
     def describe(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Descriptors (N, D) float32 of uint8 images: unit length, zero where an image has no local descriptors."""
@@ -128,20 +146,22 @@ class Vlad(Descriptor):
             # One sorted reduction instead of a scattered add: the same sums, ten times faster.
             order = np.argsort(nearest, kind="stable")
             present, starts = np.unique(nearest[order], return_index=True)
-            residuals = _to_unit_length(descriptors[order] - words[nearest[order]])
+            residuals = to_unit_length(descriptors[order] - words[nearest[order]])
             sums[present] = np.add.reduceat(residuals, starts, axis=0)
-        blocks = _to_unit_length(sums)
+        blocks = to_unit_length(sums)
         if self.has_power_law:
             blocks = np.sign(blocks) * np.sqrt(np.abs(blocks))
-        return _to_unit_length(blocks.reshape(1, -1))[0]
+        return to_unit_length(blocks.reshape(1, -1))[0]
 
     def _project(self, raw: np.ndarray) -> np.ndarray:
         if self.pca_dim is None:
             return raw
         if self._pca is None:
             raise NotFitted("this VLAD has no PCA yet: fit it on photos first")
+        if self.is_half_whitened:
+            return half_whitened(raw[None], self._pca)[0]
         mean, axes = self._pca
-        return _to_unit_length((axes @ (raw - mean))[None])[0]
+        return to_unit_length(axes @ (raw - mean))
 
 
 def rootsift_vlad(*, num_words: int = 64, pca_dim: int | None = None, max_keypoints: int = 2000, is_upright: bool = True) -> Vlad:
@@ -201,10 +221,6 @@ def k_means(rows: np.ndarray, num_words: int, *, seed: int, num_iterations: int 
     with threads(1):
         fitted.train(np.ascontiguousarray(rows, np.float32))
     return np.ascontiguousarray(fitted.centroids, np.float32)
-
-
-def _to_unit_length(rows: np.ndarray) -> np.ndarray:
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
 @lru_cache(maxsize=8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from whence.training.options.augment import AugmentOptions
 from whence.training.options.learners import AggregatorOptions, NetworkOptions
 from whence.training.options.loop import LoopOptions, OptimizerOptions, ScheduleOptions
-from whence.training.options.placed import PlacesOptions
+from whence.training.options.placed import KeptPlacesOptions, PlacesOptions
 from whence.training.options.places import BatchOptions, LossOptions, PlaceOptions
 from whence.training.recipe import Recipe
 
@@ -40,6 +40,26 @@ COMPACT = Recipe(
         num_steps=2800, precision="bf16", ema_decay=0.99, log_every=20, validate_every=200, save_every=100, is_channels_last=True
     ),
 )
+LITE = Recipe(
+    name="whence-lite0",
+    summary="a small head on EfficientNet-Lite0 as it was released, on rendered cities: half an hour on two cores",
+    learner=NetworkOptions(
+        backbone="efficientnet_lite0_blocks10_12",
+        start_from="released",
+        aggregator=AggregatorOptions("gem-mixed", {"num_mixed": 256, "dim": 256}),
+    ),
+    branches=(
+        KeptPlacesOptions(
+            places=PlaceOptions(radius_m=12.0, max_turn_deg=40.0, min_photos=2),
+            batches=BatchOptions(num_places=128, num_views=2, has_own=True),
+            augment=AugmentOptions(width=320, height=256),
+            loss=LossOptions("nt_xent", {"temperature": 0.07}),
+        ),
+    ),
+    optimizer=OptimizerOptions("adamw", lr=2e-3, weight_decay=1e-2),
+    schedule=ScheduleOptions("cosine", warmup_steps=75, final_share=0.001),
+    loop=LoopOptions(num_steps=1500, precision="bf16", log_every=50, validate_every=500, save_every=250),
+)
 TINY = Recipe(
     name="tiny",
     summary="a few steps on few photos, to see that everything runs",
@@ -54,4 +74,4 @@ TINY = Recipe(
     ),
     loop=LoopOptions(num_steps=6, log_every=2, validate_every=3, save_every=3),
 )
-RECIPES = (COMPACT, TINY)
+RECIPES = (COMPACT, LITE, TINY)

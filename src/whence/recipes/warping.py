@@ -42,13 +42,22 @@ GEOWARP_SMALL = Recipe(
 )
 GEOWARP_LITE = Recipe(
     name="geowarp-lite",
-    summary="a short schedule at 256 x 320 on EfficientNet-Lite0 as it was released: half an hour on one core",
-    learner=RegressorOptions(model="lite0-both-448", backbone="efficientnet_lite0_block10", width=320, height=256),
-    branches=GEOWARP_SMALL.branches,
-    optimizer=GEOWARP_SMALL.optimizer,
-    schedule=GEOWARP_SMALL.schedule,
-    loop=GEOWARP_SMALL.loop,
-    validate_on=GEOWARP_SMALL.validate_on,
+    summary="on EfficientNet-Lite0 as it was released, at 256 x 320, from another network's regressor on: minutes on one core",
+    learner=RegressorOptions(
+        model="lite0-both-448",
+        backbone="efficientnet_lite0_block10",
+        width=320,
+        height=256,
+        start_from="geowarp-resnet18conv4",
+    ),
+    branches=(
+        ViewsOptions(pairs=ViewPairOptions(num_views=12)),
+        FoundPairsOptions(pairs=FoundPairOptions(num_pairs=4, max_queries=600), losses=FoundPairLossOptions(readout="features")),
+    ),
+    optimizer=OptimizerOptions("adamw", lr=1e-3, weight_decay=1e-3),
+    schedule=ScheduleOptions("cosine", warmup_steps=20, final_share=0.02),
+    loop=LoopOptions(num_steps=160, precision="bf16", ema_decay=0.99, log_every=5, validate_every=80, save_every=20),
+    validate_on=RerankedOptions(num_queries=200),
 )
 GEOWARP_TINY = Recipe(
     name="geowarp-tiny",

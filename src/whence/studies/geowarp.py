@@ -9,13 +9,17 @@ from whence.studies.methods import PLAIN, READOUTS, SEARCHED_AGAIN
 from whence.studies.shortlists import RECALLS, SET_OPTIONS
 
 _CANDIDATES = StudyOption("candidates", "candidates per query that are put in order", 5)
-_MODEL = StudyOption("model", "the network that finds candidates, and whose backbone GeoWarp compares with", is_needed=True)
+_MODEL = StudyOption(
+    "model",
+    "what finds candidates; GeoWarp compares with its backbone, unless recipe or scorer have their own",
+    "lite0-both-448",
+)
 _TRAINING = (
     StudyOption("train", "training set: a folder with database and queries", is_needed=True),
     StudyOption("train_split", "split of it"),
     StudyOption("val", "set the best weights of each training are chosen by; without it, the last ones are taken"),
     StudyOption("val_split", "split of it"),
-    StudyOption("recipe", "recipe of a regressor that the cells change", "geowarp-small"),
+    StudyOption("recipe", "recipe of a regressor that the cells change", "geowarp-lite"),
     StudyOption("changes", "further changes of it, apart by spaces, as loop.num_steps=300"),
     StudyOption("readout", "how trained regressors are read out: features, half, hybrid or exact", "features"),
     StudyOption("seeds", "trainings of each kind, with seeds 0, 1, ...", 1),

@@ -33,8 +33,7 @@ def measure_losses(cell: Settings, options: Settings, work: Path) -> dict[str, V
     if cell["features"] == "global":
         return lists.recalls(lists.found)
     if not any(cell[axis] for axis in _LOSSES):
-        width, height = _size(_recipe(options, []), lists)
-        return _recalls_with(lists, options, {"sides": "none", "long_side_px": max(width, height)})
+        return _recalls_with(lists, options, _recipe(options, []), {"sides": "none"})
     changes = [f"losses.{name}={cell[axis]}" for axis, name in _LOSSES.items()]
     return _after_training(lists, options, work, [*changes, f"loop.seed={cell['seed']}"])
 
@@ -83,7 +82,7 @@ def _order(method: str, lists: Shortlists, options: Settings) -> Ordered:
         return lists.reranked("inliers", {}, num_candidates=int(options["candidates"]))
     chosen: dict[str, Any] = {"sides": _SIDES[method]} if method in _SIDES else {"readout": method.removeprefix("GeoWarp ")}
     if options["weights"]:
-        chosen |= {"weights": options["weights"], "model": options["model"]}
+        chosen |= {"weights": options["weights"], **_network(lists, options)}
     if options["long_side_px"]:
         chosen |= {"long_side_px": options["long_side_px"]}
     return lists.reranked(str(options["scorer"]), chosen, num_candidates=int(options["candidates"]))
@@ -127,9 +126,7 @@ def _after_training(lists: Shortlists, options: Settings, work: Path, changes: l
         is_resumed=(out / "recipe.json").is_file(),
         show_progress=False,
     )
-    width, height = _size(recipe, lists)
-    weights = str(out / (FINAL if validation is None else BEST))
-    return _recalls_with(lists, options, {"weights": weights, "long_side_px": max(width, height)})
+    return _recalls_with(lists, options, recipe, {"weights": str(out / (FINAL if validation is None else BEST))})
 
 
 def _recipe(options: Settings, changes: list[str]) -> Recipe:
@@ -139,19 +136,21 @@ def _recipe(options: Settings, changes: list[str]) -> Recipe:
     return override(recipe, [f"model={options['model']}", *str(options["changes"]).split(), *changes])
 
 
-def _size(recipe: Recipe, lists: Shortlists) -> tuple[int, int]:
-    """Width and height of the training's photos."""
-    from whence.training.learners import image_size
+def _recalls_with(lists: Shortlists, options: Settings, recipe: Recipe, chosen: dict[str, Any]) -> dict[str, Value]:
+    """Recalls with a regressor of a recipe, at the size of its training's photos."""
+    from whence.training.options.learners import image_size
 
     assert isinstance(recipe.learner, RegressorOptions)
-    return image_size(recipe.learner, lists.model.card)
+    side = max(image_size(recipe.learner, lists.model.card))
+    asked = {"readout": options["readout"], "long_side_px": side, **chosen}
+    if not recipe.learner.backbone:
+        asked |= _network(lists, options)
+    return lists.recalls(lists.reranked("geowarp", asked, num_candidates=int(options["candidates"])).predictions)
 
 
-def _recalls_with(lists: Shortlists, options: Settings, chosen: dict[str, Any]) -> dict[str, Value]:
-    ordered = lists.reranked(
-        "geowarp", {"readout": options["readout"], "model": options["model"], **chosen}, num_candidates=int(options["candidates"])
-    )
-    return lists.recalls(ordered.predictions)
+def _network(lists: Shortlists, options: Settings) -> dict[str, str]:
+    """The option that names the network of the shortlists, where it is one: else the scorer's own backbone compares."""
+    return {} if lists.model.descriptor.network is None else {"model": str(options["model"])}
 
 
 def _set_of(options: Settings, which: str) -> EvaluationSet:

@@ -15,14 +15,15 @@ from whence.errors import BadOption
 from whence.models.aggregators import make_aggregator
 from whence.models.backbones import load_imagenet, make_backbone
 from whence.models.checkpoints.files import weights_digest
+from whence.models.checkpoints.origins import get_weights
 from whence.models.descriptor import load_model, read_as
 from whence.models.networks import Network, describe_pixels, describing
 from whence.models.warp.model import GeoWarp
-from whence.models.warp.scorer import load_regressor
+from whence.models.warp.torch_engine import load_regressor
 from whence.models.zoo import named_network
 from whence.registry import get_card
 from whence.training import checkpoints
-from whence.training.options.learners import NetworkOptions, RegressorOptions
+from whence.training.options.learners import RELEASED, NetworkOptions, RegressorOptions, image_size
 
 _BATCH = 32
 """Photos that a network below a regressor describes together."""
@@ -42,7 +43,9 @@ def make_network(options: NetworkOptions, *, seed: int = 0) -> Network:
     torch.manual_seed(seed)
     backbone = make_backbone(options.backbone)
     network = Network(backbone, make_aggregator(options.aggregator.name, backbone.channels, options=options.aggregator.options))
-    if options.start_from:
+    if options.start_from == RELEASED:
+        load_imagenet(backbone)
+    elif options.start_from:
         found, what = read_start(options.start_from), "other weights than this network's"
         filled: nn.Module = network
         if options.start_with == "backbone":
@@ -86,7 +89,7 @@ class NetworkLearner:
     def __init__(self, options: NetworkOptions, *, recipe: str, seed: int, size_px: tuple[int, int], device: torch.device) -> None:
         self.options, self._recipe, self._size_px = options, recipe, size_px
         self.module = make_network(options, seed=seed)
-        self.begins_anew = not options.start_from or options.start_with == "backbone"
+        self.begins_anew = not options.start_from or options.start_with == "backbone" or options.start_from == RELEASED
         """Whether the aggregator's weights come from nowhere."""
 
     @property
@@ -129,12 +132,12 @@ class RegressorLearner:
         self.geowarp = GeoWarp(backbone.to(device).eval().requires_grad_(False))
         self.module: nn.Module = self.geowarp.regressor
         if options.start_from:
-            load_regressor(self.geowarp.regressor, Path(options.start_from))
+            load_regressor(self.geowarp.regressor, _regressor_file(options.start_from))
 
     def describe(self, photos: np.ndarray) -> np.ndarray:
         """Descriptors (N, D) float32 of unit length of uint8 photos (N, H, W, 3), which are brought to the network's size."""
         if self.network is None:
-            return self._finder.describe(photos)
+            return self._finder.describe(list(photos))
         reading = self.model_card.preprocessing
         describe = describing(self.network, device=next(self.network.parameters()).device, is_channels_last=True)
         found = describe_pixels(
@@ -148,11 +151,8 @@ class RegressorLearner:
         return {"model": self.model_card.card_id, **({"backbone": self.geowarp.backbone.name} if self.network is None else {})}
 
 
-def image_size(options: RegressorOptions, card: ModelCard) -> tuple[int, int]:
-    """Width and height of training photos: the recipe's, else those of the model's card. Raises `BadOption` where neither says."""
-    if options.width and options.height:
-        return options.width, options.height
-    if card.preprocessing.size_px is None:
-        raise BadOption(f"{card.name} takes photos of any size: say at which to train, with width and height")
-    height, width = card.preprocessing.size_px
-    return width, height
+def _regressor_file(start_from: str) -> Path:
+    """A file, or the packaged one of a GeoWarp scorer by name. Raises `UnknownName`, and `MissingWeights` where there is none."""
+    if "/" in start_from or Path(start_from).suffix:
+        return Path(start_from)
+    return get_weights(get_card(start_from, kind="scorer"))[0]

@@ -23,10 +23,7 @@ def cached_pixels(photos: Photos, *, width: int, height: int, folder: str | Path
     Kept in `folder` under a key of the photos' contents and the size; a second call reads nothing. The array is mapped, not loaded.
     Raises `UnreadableImage`.
     """
-    key = hashlib.blake2b(digest_size=12)
-    for content in photos.content:
-        key.update(content.ljust(32, b"\0"))
-    file = Path(folder) / f"{key.hexdigest()}-{width}x{height}.npy"
+    file = Path(folder) / f"{key_of(photos)}-{width}x{height}.npy"
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
         shape = (len(photos), height, width, 3)
@@ -38,6 +35,14 @@ def cached_pixels(photos: Photos, *, width: int, height: int, folder: str | Path
                 advance(1)
     pixels: np.ndarray = np.load(file, mmap_mode="r")
     return pixels
+
+
+def key_of(photos: Photos) -> str:
+    """A key of the photos' contents, in their order."""
+    key = hashlib.blake2b(digest_size=12)
+    for content in photos.content:
+        key.update(content.ljust(32, b"\0"))
+    return key.hexdigest()
 
 
 def stored_size(seen: AugmentOptions) -> tuple[int, int]:

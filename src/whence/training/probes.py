@@ -16,6 +16,7 @@ from whence.index.flat import FlatIndex
 from whence.models.networks import describe_pixels, describing
 from whence.models.warp.model import GeoWarp, Regressor
 from whence.models.warp.scorer import GeoWarpScorer, WarpOptions
+from whence.models.warp.torch_engine import TorchEngine
 from whence.training.learners import RegressorLearner
 from whence.training.options.validation import RecallOptions, RerankedOptions
 from whence.training.pixels import cached_set, spread_rows
@@ -95,4 +96,4 @@ class RerankedProbe(Probe):
         model = GeoWarp(self.backbone)
         assert isinstance(regressor, Regressor)
         model.regressor = copy.deepcopy(regressor)
-        return GeoWarpScorer(model, options=self.reading)
+        return GeoWarpScorer(TorchEngine(model), options=self.reading)

@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 from conftest import draw_place, view_of
 from whence.errors import BadOption, MissingWeights, UnknownName, UnreadableWeights, WeightsMismatch
 from whence.models.warp.model import Regressor
-from whence.models.warp.scorer import load_regressor
+from whence.models.warp.torch_engine import load_regressor
 from whence.models.zoo import network_for
 from whence.registry import SCORERS, build, get_card
 
@@ -69,7 +69,7 @@ def test_the_key_lists_are_the_published_ones(backbone: str, num_keys: tuple[int
 
 
 def test_every_published_pair_is_a_scorer() -> None:
-    assert set(PUBLISHED) | {"geowarp"} == {name for name in SCORERS if name.startswith("geowarp")}
+    assert set(PUBLISHED) | {"geowarp", "geowarp-resnet18conv4"} == {name for name in SCORERS if name.startswith("geowarp")}
     for name in PUBLISHED:
         card = get_card(name, kind="scorer")
         network = get_card(SCORERS[name].options["made_for"])
@@ -87,9 +87,9 @@ def test_by_name_from_the_cache(cache: Path) -> None:
     torch.save({f"module.{name}": value for name, value in regressor.state_dict().items()}, file)
     torch.save(published_network("gem-alexnet-256-geowarp"), cache / "geowarp_alexnet_gem.pth")
     scorer = build("scorer", "geowarp-gem-alexnet")
-    assert scorer.model.sampling == "legacy"
-    assert scorer.model.backbone.name == "alexnet"
-    assert weights_digest(scorer.model.regressor) == weights_digest(regressor)
+    assert scorer.engine.model.sampling == "legacy"
+    assert scorer.engine.model.backbone.name == "alexnet"
+    assert weights_digest(scorer.engine.model.regressor) == weights_digest(regressor)
     images = [view_of(draw_place(0), shift=shift, seed=shift, size=(160, 128)) for shift in (0, 10)]
     found = next(scorer.score(scorer.prepare(images[0]), [scorer.prepare(images[1])]))
     assert np.isfinite(found.similarity)
@@ -104,14 +104,16 @@ def test_by_file_with_another_backbone(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "network.pth")
     options = {"weights": str(tmp_path / "mine.pth"), "model": card.name, "model_weights": str(tmp_path / "network.pth")}
     scorer = build("scorer", "geowarp", options={**options, "readout": "exact", "long_side_px": 320})
-    assert scorer.model.sampling == "exact"
+    assert scorer.engine.model.sampling == "exact"
     assert scorer.options.readout == "exact"
-    assert weights_digest(scorer.model.backbone) == weights_digest(network.backbone)
-    assert build("scorer", "geowarp", options={**options, "sampling": "legacy"}).model.sampling == "legacy"
+    assert weights_digest(scorer.engine.model.backbone) == weights_digest(network.backbone)
+    assert build("scorer", "geowarp", options={**options, "sampling": "legacy"}).engine.model.sampling == "legacy"
     with pytest.raises(BadOption, match="weights=FILE"):
         build("scorer", "geowarp", options={"model": card.name})
     with pytest.raises(BadOption, match="legacy"):
         build("scorer", "geowarp", options={**options, "sampling": "other"})
+    with pytest.raises(BadOption, match="dtype"):
+        build("scorer", "geowarp", options={**options, "dtype": "float8"})
     with pytest.raises(BadOption, match="readout"):
         build("scorer", "geowarp", options={**options, "readout": "best"})
 

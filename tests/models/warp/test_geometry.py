@@ -13,17 +13,16 @@ from hypothesis import strategies as st
 
 from whence.errors import BadOption
 from whence.models.warp.geometry import (
-    FRAME,
     frame,
     homography_to,
     into_quad,
-    is_sound,
     map_points,
     mirror_quads,
     sound_or_frame,
     warp,
 )
 from whence.models.warp.pairs import draw_trapezoids, make_view_pairs, shared_trapezoid
+from whence.models.warp.quads import FRAME, is_sound
 
 GOLDEN_QUAD = [[(-0.8, -0.6), (0.9, -0.7), (0.7, 0.5), (-0.5, 0.8)]]
 NUMBERS = torch.arange(24.0).reshape(1, 1, 4, 6)

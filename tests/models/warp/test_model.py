@@ -2,49 +2,27 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from torch import nn
 
-from fills import hashed
+from fills import fill_by_place, fill_regressor, hashed
 from whence.models.aggregators.pools import GeM
 from whence.models.backbones import make_backbone
-from whence.models.warp.geometry import FRAME
 from whence.models.warp.model import (
     GeoWarp,
     Regressor,
     cell_similarities,
-    kernel_sizes,
     match_both_orders,
     match_cells,
     pool_cells,
     to_unit,
 )
 from whence.models.warp.pairs import make_view_pairs
-
-
-def fan_in_scale(shape: torch.Size) -> float:
-    return float(np.sqrt(6 / np.prod(shape[1:])))
-
-
-def fill_regressor(regressor: Regressor) -> None:
-    """Golden item 7: every entry of the state dict by its position and kind."""
-    for seed, (name, value) in enumerate(regressor.state_dict().items()):
-        if name in ("linear.bias",) or name.endswith("num_batches_tracked"):
-            continue
-        scale, base = 0.1, 0.0
-        if value.ndim == 4:
-            scale = fan_in_scale(value.shape)
-        elif name.endswith("running_var"):
-            scale, base = 0.5, 1.0
-        elif name == "linear.weight":
-            scale = 0.05
-        elif name.endswith("weight"):
-            base = 1.0
-        value.copy_(hashed(tuple(value.shape), scale=scale, offset=base, seed=seed))
+from whence.models.warp.quads import FRAME
+from whence.models.warp.regressor import kernel_sizes
 
 
 def test_the_fill_is_the_stated_one() -> None:
@@ -111,8 +89,7 @@ def test_the_regressor_gives_the_published_numbers() -> None:
 
 def test_end_to_end_the_published_numbers() -> None:
     model = GeoWarp(make_backbone("alexnet"), sampling="legacy").eval()
-    for seed, value in enumerate(model.backbone.state_dict().values()):
-        value.copy_(hashed(tuple(value.shape), scale=fan_in_scale(value.shape) if value.ndim == 4 else 0.05, seed=seed))
+    fill_by_place(model.backbone)
     fill_regressor(model.regressor)
     image = hashed((1, 3, 15, 20), scale=1.5, seed=7).repeat_interleave(16, dim=2).repeat_interleave(16, dim=3)
     other = image.roll(32, dims=3) + 0.2 * hashed((1, 3, 240, 320), seed=8)

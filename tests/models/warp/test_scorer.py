@@ -18,10 +18,13 @@ from whence.localize.rerank import rerank
 from whence.localize.rerank_options import RerankOptions
 from whence.models.backbones import make_backbone
 from whence.models.preprocessing import normalise
-from whence.models.warp.geometry import FRAME, warp
-from whence.models.warp.model import GeoWarp, Quads, cell_similarities, pool_cells, to_unit
-from whence.models.warp.readouts import DenseMap, cells_of_maps
-from whence.models.warp.scorer import CHUNK, GeoWarpScorer, WarpOptions, sound_pairs
+from whence.models.warp import cells
+from whence.models.warp.cells import DenseMap, read_cells, rows_of
+from whence.models.warp.geometry import warp
+from whence.models.warp.model import GeoWarp, pool_cells, to_unit
+from whence.models.warp.quads import FRAME, Quads, sound_pairs
+from whence.models.warp.scorer import CHUNK, GeoWarpScorer, WarpOptions
+from whence.models.warp.torch_engine import TorchEngine
 from whence.parts import PairScorer
 from whence.registry import get_card
 from whence.types import Candidate, Photo
@@ -50,8 +53,8 @@ def images() -> list[np.ndarray]:
     return [*seen, *(view_of(draw_place(0), shift=12, seed=20 + i, size=size) for i, size in enumerate([(128, 160), (192, 96)]))]
 
 
-def scored(model: GeoWarp, images: list[np.ndarray], **options: object) -> np.ndarray:
-    scorer = GeoWarpScorer(model, options=WarpOptions(**options))  # type: ignore[arg-type]
+def scored(model: GeoWarp, images: list[np.ndarray], *, dtype: str = "float32", **options: object) -> np.ndarray:
+    scorer = GeoWarpScorer(TorchEngine(model, dtype=dtype), options=WarpOptions(**options))  # type: ignore[arg-type]
     query = scorer.prepare(view_of(draw_place(0), shift=10, seed=9, size=(160, 128)))
     found = scorer.score(query, (scorer.prepare(image) for image in images))
     return np.array([one.similarity for one in found if one is not None])
@@ -104,13 +107,13 @@ def test_hybrid_puts_the_best_few_first_by_their_exact_similarity(model: GeoWarp
 def test_an_image_is_most_like_itself_and_order_of_images_does_not_matter(
     model: GeoWarp, images: list[np.ndarray], readout: str
 ) -> None:
-    scorer = GeoWarpScorer(small_model(is_moving=False), options=WarpOptions(readout=readout))  # type: ignore[arg-type]
+    scorer = GeoWarpScorer(TorchEngine(small_model(is_moving=False)), options=WarpOptions(readout=readout))  # type: ignore[arg-type]
     kept = [scorer.prepare(image) for image in images[:3]]
     own = next(scorer.score(kept[0], [kept[0]]))
     assert own is not None
     most = 225 if readout != "hybrid" else 675
     assert own.similarity == pytest.approx(most, abs=0.2)
-    scorer = GeoWarpScorer(model, options=WarpOptions(readout=readout))  # type: ignore[arg-type]
+    scorer = GeoWarpScorer(TorchEngine(model), options=WarpOptions(readout=readout))  # type: ignore[arg-type]
     kept = [scorer.prepare(image) for image in images[:3]]
     forth, back = next(scorer.score(kept[0], [kept[1]])), next(scorer.score(kept[1], [kept[0]]))
     assert forth is not None
@@ -120,7 +123,7 @@ def test_an_image_is_most_like_itself_and_order_of_images_does_not_matter(
 
 @pytest.mark.parametrize("readout", READOUTS)
 def test_unreadable_candidates_keep_their_place(model: GeoWarp, images: list[np.ndarray], readout: str) -> None:
-    scorer = GeoWarpScorer(model, options=WarpOptions(readout=readout, num_exact=2))  # type: ignore[arg-type]
+    scorer = GeoWarpScorer(TorchEngine(model), options=WarpOptions(readout=readout, num_exact=2))  # type: ignore[arg-type]
     assert isinstance(scorer, PairScorer)
     query, other = scorer.prepare(images[0]), scorer.prepare(images[1])
     found = list(scorer.score(query, [None, other, None, other]))
@@ -131,7 +134,7 @@ def test_unreadable_candidates_keep_their_place(model: GeoWarp, images: list[np.
 
 
 def test_candidates_are_taken_chunk_by_chunk(model: GeoWarp, images: list[np.ndarray]) -> None:
-    scorer = GeoWarpScorer(model)
+    scorer = GeoWarpScorer(TorchEngine(model))
     arrays, taken = scorer.prepare(images[0]), []
 
     def candidates():
@@ -146,42 +149,44 @@ def test_candidates_are_taken_chunk_by_chunk(model: GeoWarp, images: list[np.nda
 def test_maps_of_any_size_are_read_as_pooling_does() -> None:
     """Reading the whole image off a map whose sides are multiples of the samples is plain pooling; warps are those of grids."""
     generator = torch.Generator().manual_seed(0)
-    maps = [torch.rand(5, h, w, generator=generator) for h, w in ((30, 30), (60, 30), (30, 30))]
-    dense = [DenseMap.of(one, storage="float16") for one in maps]
-    frames = torch.tensor(FRAME).expand(3, 4, 2)
-    found = cells_of_maps(dense, torch.tensor([2, 0, 1]), frames, grid=(15, 15))
-    for i, owner in ((0, 2), (1, 0)):
-        assert torch.allclose(found[i], pool_cells(maps[owner][None])[0], atol=2e-3)
-    quads = torch.tensor([[(-0.8, -0.6), (0.9, -0.7), (0.7, 0.5), (-1.4, 0.8)]]).expand(3, 4, 2)
-    found = cells_of_maps(dense, torch.arange(3), quads, grid=(15, 15))
-    for i, one in enumerate(maps):
-        slow = torch.nn.functional.avg_pool2d(warp(one[None], quads[:1], size=(30, 30)), 2)
-        assert torch.allclose(found[i], to_unit(slow)[0], atol=2e-3)
+    whole, quad = np.float32(FRAME), np.float32([(-0.8, -0.6), (0.9, -0.7), (0.7, 0.5), (-1.4, 0.8)])
+    for h, w in ((30, 30), (60, 30), (30, 45)):
+        one = torch.rand(5, h, w, generator=generator)
+        rows = rows_of(one.numpy())
+        pooled = pool_cells(one[None])[0].flatten(1).T.numpy()
+        assert np.allclose(cells.pool_cells(rows, (h, w)), pooled, atol=1e-5)
+        if w % 30 == 0:
+            assert np.allclose(read_cells(rows, (h, w), whole), pooled, atol=1e-5)
+        slow = torch.nn.functional.avg_pool2d(warp(one[None], torch.from_numpy(quad)[None], size=(30, 30)), 2)
+        assert np.allclose(read_cells(rows, (h, w), quad), to_unit(slow)[0].flatten(1).T.numpy(), atol=1e-5)
 
 
-def test_reading_maps_has_gradients() -> None:
-    dense = [DenseMap.of(torch.rand(4, 6, 8), storage="float16")]
-    quads = (torch.tensor([FRAME]) * 0.7).requires_grad_()
-    cells_of_maps(dense, torch.zeros(1, dtype=torch.long), quads, grid=(5, 5)).square()[:, 0].sum().backward()
-    assert torch.isfinite(quads.grad).all()
-    assert quads.grad.abs().max() > 0
+@pytest.mark.parametrize("size", [(1, 1), (7, 4), (14, 19), (31, 16)])
+def test_cells_of_maps_of_any_size_are_pooled_as_torch_does(size: tuple[int, int]) -> None:
+    one = torch.rand(3, *size, generator=torch.Generator().manual_seed(1))
+    expected = pool_cells(one[None])[0].flatten(1).T.numpy()
+    assert np.allclose(cells.pool_cells(rows_of(one.numpy()), size), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("storage", ["float16", "int8"])
 def test_what_is_kept_is_near_what_was_computed(storage: str) -> None:
-    one = torch.randn(16, 7, 9) * torch.logspace(-3, 5, 7)[None, :, None]
-    arrays = DenseMap.of(one, storage=storage).to_arrays("map")  # type: ignore[arg-type]
+    random = np.random.default_rng(0)
+    rows = np.float32(random.normal(size=(63, 16)) * np.logspace(-3, 5, 63)[:, None])
+    arrays = DenseMap.of(rows, (7, 9), storage=storage).to_arrays("map")  # type: ignore[arg-type]
     assert arrays["map"].dtype == np.dtype(storage)
     for array in arrays.values():
         array.flags.writeable = False
-    back = DenseMap.from_arrays(arrays, "map", device=torch.device("cpu")).map[0]
-    assert ((back - one).abs() / one.abs().amax(dim=0)).max() < (1e-3 if storage == "float16" else 1 / 250)
+    kept = DenseMap.from_arrays(arrays, "map")
+    assert kept.size == (7, 9)
+    assert (np.abs(kept.values() - rows) / np.abs(rows).max(axis=1, keepdims=True)).max() < (
+        1e-3 if storage == "float16" else 1 / 250
+    )
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 500), (500, 3), (37, 41)])
 @pytest.mark.parametrize("readout", READOUTS)
 def test_any_size_of_photo_is_taken(model: GeoWarp, size: tuple[int, int], readout: str) -> None:
-    scorer = GeoWarpScorer(model, options=WarpOptions(readout=readout))  # type: ignore[arg-type]
+    scorer = GeoWarpScorer(TorchEngine(model), options=WarpOptions(readout=readout))  # type: ignore[arg-type]
     sealed = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     sealed.flags.writeable = False
     odd = scorer.prepare(sealed)
@@ -192,11 +197,11 @@ def test_any_size_of_photo_is_taken(model: GeoWarp, size: tuple[int, int], reado
 
 
 def test_unsound_quadrilaterals_give_the_whole_images(images: list[np.ndarray]) -> None:
-    whole = torch.tensor(FRAME)
-    quads = Quads(torch.stack([whole * torch.nan, whole * 0.5, whole * 0.5]), torch.stack([whole, whole * 0.0, whole * 0.8]))
+    whole = np.float32(FRAME)
+    quads = Quads(np.stack([whole * np.nan, whole * 0.5, whole * 0.5]), np.stack([whole, whole * 0.0, whole * 0.8]))
     repaired = sound_pairs(quads)
-    assert torch.equal(repaired.first, torch.stack([whole, whole, whole * 0.5]))
-    assert torch.equal(repaired.second, torch.stack([whole, whole, whole * 0.8]))
+    assert np.array_equal(repaired.first, np.stack([whole, whole, whole * 0.5]))
+    assert np.array_equal(repaired.second, np.stack([whole, whole, whole * 0.8]))
     broken = small_model(is_moving=False)
     torch.nn.init.constant_(broken.regressor.linear.bias, float("nan"))
     assert scored(broken, images, readout="exact") == pytest.approx(scored(small_model(is_moving=False), images, readout="exact"))
@@ -204,7 +209,7 @@ def test_unsound_quadrilaterals_give_the_whole_images(images: list[np.ndarray]) 
 
 def test_the_pair_that_is_drawn_has_the_similarity_that_orders(model: GeoWarp, images: list[np.ndarray]) -> None:
     for readout in ("exact", "features"):
-        scorer = GeoWarpScorer(model, options=WarpOptions(readout=readout))  # type: ignore[arg-type]
+        scorer = GeoWarpScorer(TorchEngine(model), options=WarpOptions(readout=readout))  # type: ignore[arg-type]
         pair = scorer.compare(images[0], images[8])
         evidence = next(scorer.score(scorer.prepare(images[0]), [scorer.prepare(images[8])]))
         assert evidence is not None
@@ -216,21 +221,27 @@ def test_the_pair_that_is_drawn_has_the_similarity_that_orders(model: GeoWarp, i
 
 
 def test_what_is_kept_has_its_own_name(model: GeoWarp) -> None:
-    def key(**options: object) -> tuple[str, ...]:
-        return tuple(GeoWarpScorer(model, options=WarpOptions(**options)).key.split("/"))  # type: ignore[arg-type]
+    def key(*, dtype: str = "float32", **options: object) -> tuple[str, ...]:
+        engine = TorchEngine(model, dtype=dtype)  # type: ignore[arg-type]
+        return tuple(GeoWarpScorer(engine, options=WarpOptions(**options)).key.split("/"))  # type: ignore[arg-type]
 
-    keys = [key(readout=readout) for readout in READOUTS] + [key(storage="int8"), key(long_side_px=320), key(dtype="bfloat16")]
+    keys = [key(readout=readout) for readout in READOUTS] + [
+        key(storage="int8"),
+        key(long_side_px=320),
+        key(enlarge=True),
+        key(dtype="bfloat16"),
+    ]
     assert len({kept for kept, _ in keys}) == len(keys)
     other = small_model()
     torch.nn.init.zeros_(other.regressor.linear.weight)
-    kept, used = GeoWarpScorer(other).key.split("/")
+    kept, used = GeoWarpScorer(TorchEngine(other)).key.split("/")
     assert kept == key()[0], "the regressor changes nothing that is kept"
     assert used != key()[1]
-    assert GeoWarpScorer(small_model(backbone="resnet18conv2")).key.split("/")[0] != key()[0]
+    assert GeoWarpScorer(TorchEngine(small_model(backbone="resnet18conv2"))).key.split("/")[0] != key()[0]
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"readout": "pixel"}, {"storage": "int4"}, {"dtype": "float8"}, {"long_side_px": 10}, {"num_exact": 0}]
+    "wrong", [{"readout": "pixel"}, {"storage": "int4"}, {"sides": "neither"}, {"long_side_px": 10}, {"num_exact": 0}]
 )
 def test_impossible_options(wrong: dict[str, object]) -> None:
     with pytest.raises(BadOption):
@@ -256,7 +267,7 @@ def test_candidates_after_the_budget_are_left_alone(
     written: Callable[[], tuple[list[Candidate], Photos]], images: list[np.ndarray]
 ) -> None:
     candidates, photos = written()
-    scorer = GeoWarpScorer(small_model(is_moving=False))
+    scorer = GeoWarpScorer(TorchEngine(small_model(is_moving=False)))
     prepared = PreparedPhotos(scorer, get_card("geowarp", kind="scorer"), photos)
     query = scorer.prepare(images[3])
     done = rerank(candidates, query=query, prepared=prepared, options=RerankOptions("geowarp", num_candidates=5))
@@ -264,7 +275,7 @@ def test_candidates_after_the_budget_are_left_alone(
     assert done.candidates[0].photo == "3.png"
     assert {one.photo for one in done.candidates[:5]} == {f"{i}.png" for i in range(5)}
     assert done.candidates[0].num_inliers is None
-    slow = cell_similarities(*(scorer._unpack(scorer.prepare(image)).local for image in (images[3], images[0]))).sum().item()
+    slow = float(np.prod([scorer._unpack(scorer.prepare(image)).cells for image in (images[3], images[0])], axis=0).sum())
     found = next(one for one in done.candidates if one.photo == "0.png").evidence
     assert found is not None
     assert found.similarity == pytest.approx(slow, rel=0.05)

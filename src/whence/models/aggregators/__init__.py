@@ -36,6 +36,7 @@ ENTRIES: dict[str, Entry] = {
         "seqpool": "pools:SeqPool",
         "convap": "pools:ConvAp",
         "gem-fc": "pools:gem_fc",
+        "gem-mixed": "pools:MixedGeM",
         "cosplace": "pools:cosplace",
         "netvlad": "words:NetVlad",
         "netvlad-fc": "words:netvlad_fc",

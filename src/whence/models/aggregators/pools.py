@@ -163,6 +163,30 @@ class ConvAp(Aggregator):
         return [slice(i * length // self.grid, ((i + 1) * length + self.grid - 1) // self.grid) for i in range(self.grid)]
 
 
+MIXED_LEAST = 1e-3
+"""What the cubes of mixed channels are taken of at least."""
+
+
+class MixedGeM(Aggregator):
+    """Channels brought to one scale and mixed by a 1 x 1 convolution, the mean of their cubes, a linear layer, unit length.
+
+    For maps whose channels have signs and scales of their own, as those of linear bottlenecks: GeM alone loses what is negative.
+    The exponent is 3 and stays so: cubes cost a tenth of powers.
+    """
+
+    def __init__(self, channels: int, *, num_mixed: int = 256, dim: int = 256) -> None:
+        super().__init__()
+        self.dim = dim
+        self.norm = nn.BatchNorm2d(channels, affine=False)
+        self.mix = nn.Conv2d(channels, num_mixed, 1)
+        self.fc = nn.Linear(num_mixed, dim)
+
+    def forward(self, features: Features) -> Tensor:
+        mixed = self.mix(self.norm(features.map)).clamp(min=MIXED_LEAST)
+        pooled = (mixed * mixed * mixed).mean(dim=(2, 3)).pow(1 / 3)
+        return nn.functional.normalize(self.fc(pooled), dim=1)
+
+
 class LinearHead(Aggregator):
     """Another aggregator, a linear layer after it, and unit length."""
 

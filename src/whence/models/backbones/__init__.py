@@ -16,7 +16,7 @@ from whence.models.backbones.convolutional import FeatureLayers, ResNet, load_to
 from whence.models.cards.backbones import BACKBONES
 from whence.registry import KINDS, build
 
-LITE_NAMES = (*(f"efficientnet_lite{i}" for i in range(3)), "efficientnet_lite0_block10")
+LITE_NAMES = (*(f"efficientnet_lite{i}" for i in range(3)), "efficientnet_lite0_block10", "efficientnet_lite0_blocks10_12")
 CNN_NAMES = (
     "alexnet",
     "vgg16",
@@ -64,9 +64,9 @@ def make_backbone(
         if found := re.fullmatch(r"resnet(\d+)conv(\d)", name):
             return ResNet(int(found[1]), int(found[2]))
         if name in LITE_NAMES:
-            from whence.models.backbones.lite import LiteBlocks
+            from whence.models.backbones.lite import LiteBlocks, LiteMaps
 
-            return LiteBlocks(name)
+            return LiteMaps() if name == LITE_NAMES[-1] else LiteBlocks(name)
         if name in CNN_NAMES:
             return FeatureLayers(name)
     if name.startswith("timm:"):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import timm
+import torch
 from torch import Tensor, nn
 
+from whence.cards import IMAGENET_MEAN, IMAGENET_STD
 from whence.errors import BadOption
 from whence.models.backbones.base import Backbone, Features, SizeRule
 from whence.models.cards.backbones import BACKBONES, LITE_STEPS
@@ -33,8 +35,9 @@ class LiteBlocks(Backbone):
         self.conv_stem, self.bn1 = whole.conv_stem, whole.bn1
         blocks = [block for stage in whole.blocks for block in stage]
         self.blocks = nn.ModuleList(blocks[: int(last) + 1] if last else blocks)
-        strides = (block.conv_dw.stride[0] for block in self.blocks)
-        self.name, self.channels, self.stride = name, int(_width(self.blocks[-1])), 2 * math.prod(strides)
+        kept: list[Any] = list(self.blocks)
+        strides = [int(block.conv_dw.stride[0]) for block in kept]
+        self.name, self.channels, self.stride = name, _width(kept[-1]), 2 * math.prod(strides)
         self.size_rule = SizeRule(multiple_of=32 if last else 1, at_least=32)
         self.stages = ("conv_stem", "bn1", *(f"blocks.{i}" for i in range(len(self.blocks))))
 
@@ -51,6 +54,34 @@ class LiteBlocks(Backbone):
             if number in wanted:
                 found[number] = x
         return [found[number] for number in wanted]
+
+
+class LiteMaps(LiteBlocks):
+    """EfficientNet-Lite0 as released, up to block 12: the maps of blocks 10 and 12 on one grid, 304 channels. It never learns.
+
+    Images come normalised as for any other network, with ImageNet's mean and deviation, and are brought to its own here.
+    """
+
+    mean, std = IMAGENET_MEAN, IMAGENET_STD
+
+    def __init__(self) -> None:
+        super().__init__("efficientnet_lite0_block12")
+        self.name, self.channels = "efficientnet_lite0_blocks10_12", 304
+        shift = [(mean - own) / of for mean, own, of in zip(IMAGENET_MEAN, LITE_STEPS.mean, LITE_STEPS.std, strict=True)]
+        scale = [std / of for std, of in zip(IMAGENET_STD, LITE_STEPS.std, strict=True)]
+        self.register_buffer("scale", torch.tensor(scale).view(3, 1, 1), persistent=False)
+        self.register_buffer("shift", torch.tensor(shift).view(3, 1, 1), persistent=False)
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Batch norms stay as they were released, whatever is asked for."""
+        return super().train(False)
+
+    def forward(self, images: Tensor) -> Features:
+        self.size_rule.check(*images.shape[-2:])
+        with torch.no_grad():
+            finer, coarser = self.maps(images * self.get_buffer("scale") + self.get_buffer("shift"), (10, 12))
+            return Features(torch.cat([nn.functional.avg_pool2d(finer, 2), coarser], dim=1))
 
 
 def load_packed(backbone: Backbone) -> None:

@@ -1,8 +1,9 @@
-"""Cards of the GeoWarp scorers: our own regressor, and the six published, each for its network's backbone. Data only, no torch."""
+"""Cards of the GeoWarp scorers: our own two regressors, and the six published, each for its backbone. Data only, no torch."""
 
 from __future__ import annotations
 
 from whence.cards import Entry, ModelCard, Origin, Preprocessing
+from whence.models.cards.backbones import BACKBONES, LITE_STEPS
 
 _BACKBONES = {"alexnet": ("alexnet", 256), "vgg16": ("vgg16", 512), "resnet50": ("resnet50conv4", 1024)}
 """The authors' names, ours, and the backbone's channels."""
@@ -11,9 +12,27 @@ _BACKBONES = {"alexnet": ("alexnet", 256), "vgg16": ("vgg16", 512), "resnet50": 
 _OWN_NETWORK = "whence-resnet18conv4-gem-256"
 _CITATION = "Berton, Masone, Paolicelli, Caputo: Viewpoint invariant dense matching for visual geolocalization, ICCV 2021"
 _SIMILARITY = "sum over 15 x 15 cells of inner products of unit vectors"
-_OPENER = "whence.models.warp.scorer:open_geowarp"
-_OWN = ModelCard(
+_OPENER = "whence.models.warp.opening:open_geowarp"
+_LITE = "efficientnet_lite0_block10"
+_REGRESSOR = Origin("packaged", "whence.models", f"geowarp-{_OWN_NETWORK}.safetensors")
+_ON_LITE = ModelCard(
     name="geowarp",
+    summary="both photos brought to one viewpoint and compared cell by cell, by EfficientNet-Lite0 up to block 10; needs no torch",
+    dim=0,
+    preprocessing=Preprocessing(long_side_px=320, mean=LITE_STEPS.mean, std=LITE_STEPS.std),
+    licence="MIT",
+    weights="the regressor of geowarp-resnet18conv4 as it is: what it looks at are similarities of cells, whose meaning depends on "
+    "no backbone; `whence train geowarp-lite` goes on from there, whose outcome is not packaged yet",
+    training_data="six rendered cities of 3,000 photos, `python tools/render_training_cities.py FOLDER`; below it ImageNet-1k",
+    citation=f"{_CITATION}; {BACKBONES['efficientnet_lite0'].citation}",
+    similarity=_SIMILARITY,
+    weights_licence="MIT AND Apache-2.0",
+    origins=(_REGRESSOR,),
+    backbone=_LITE,
+    limits="the regressor has never seen a photo of a camera, nor maps of this backbone",
+)
+_ON_RESNET = ModelCard(
+    name="geowarp-resnet18conv4",
     summary=f"both photos brought to one viewpoint and compared cell by cell, by the backbone of {_OWN_NETWORK}; comes with Whence",
     dim=0,
     preprocessing=Preprocessing(long_side_px=640),
@@ -25,7 +44,7 @@ _OWN = ModelCard(
     citation=_CITATION,
     similarity=_SIMILARITY,
     weights_licence="MIT",
-    origins=(Origin("packaged", "whence.models", f"geowarp-{_OWN_NETWORK}.safetensors"),),
+    origins=(_REGRESSOR,),
     backbone="resnet18conv4",
     figures="recall@1 at 25 m on the validation city (500 queries), 5 candidates: 66.2 %; 57.2 without re-ranking, 48.8 without "
     "warping, 78.0 at most",
@@ -64,6 +83,11 @@ def _entry(theirs: str, method: str) -> Entry:
 
 _PUBLISHED = tuple(_entry(theirs, method) for theirs in _BACKBONES for method in ("gem", "netvlad"))
 ENTRIES: dict[str, Entry] = {entry.card.name: entry for entry in _PUBLISHED if entry.card is not None}
+ENTRIES["geowarp-resnet18conv4"] = Entry(
+    _OPENER,
+    _ON_RESNET,
+    options={"name": "geowarp-resnet18conv4", "made_for": _OWN_NETWORK, "sampling": "exact", "long_side_px": 256},
+)
 ENTRIES["geowarp"] = Entry(
-    _OPENER, _OWN, options={"name": "geowarp", "made_for": _OWN_NETWORK, "sampling": "exact", "long_side_px": 256}
+    _OPENER, _ON_LITE, options={"name": "geowarp", "made_for": _LITE, "sampling": "exact", "long_side_px": 320}
 )

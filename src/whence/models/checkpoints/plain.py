@@ -1,11 +1,12 @@
-"""Tensors of torch's old files as numpy arrays, where there is no torch: the format that was written before version 1.6.
+"""Tensors as numpy arrays, where there is no torch: of torch's old files, written before version 1.6, and of safetensors files.
 
-Such a file is a few pickles, then the numbers. What its pickles may ask for is a list of six names, each of which stands here for
-something harmless; anything else ends the reading, and nothing is run.
+An old file is a few pickles, then the numbers. What its pickles may ask for is a list of six names, each of which stands here for
+something harmless; anything else ends the reading, and nothing is run. A safetensors file is a header of JSON, then the numbers.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import pickle
 from collections import OrderedDict
@@ -20,6 +21,8 @@ from whence.errors import UnreadableWeights
 _MAGIC = 0x1950A86A20F9469CFC6C
 _VERSION = 1001
 _KINDS = {"FloatStorage": "<f4", "HalfStorage": "<f2", "LongStorage": "<i8"}
+_PLAIN_KINDS = {"F16": "<f2", "F32": "<f4", "I64": "<i8"}
+"""The same of a safetensors file."""
 _MAX_BYTES = 2_000_000_000
 
 
@@ -58,6 +61,38 @@ class _Reader(pickle.Unpickler):
 
 def _described(storage: str, start: int, shape: tuple[int, ...], strides: tuple[int, ...], *_beside: object) -> _Tensor:
     return _Tensor(storage, start, tuple(shape), tuple(strides))
+
+
+def read_plain_weights(path: str | Path) -> dict[str, np.ndarray]:
+    """The tensors by name of a safetensors file, or of an old one of torch, told apart by how they begin. Raises as these."""
+    try:
+        with open(path, "rb") as file:
+            is_plain = file.read(9)[8:] == b"{"
+    except OSError as error:
+        raise UnreadableWeights(path, error.strerror or str(error)) from None
+    return read_safetensors(path) if is_plain else read_old_weights(path)
+
+
+def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
+    """The tensors by name: of float16, float32 and int64. Raises `UnreadableWeights` for any other file."""
+    try:
+        whole = Path(path).read_bytes()
+        start = 8 + int.from_bytes(whole[:8], "little")
+        header = json.loads(whole[8:start].decode("utf-8"))
+        found = {}
+        for name, entry in header.items():
+            if name == "__metadata__":
+                continue
+            first, end = entry["data_offsets"]
+            kind, shape = np.dtype(_PLAIN_KINDS[entry["dtype"]]), [int(side) for side in entry["shape"]]
+            if not 0 <= first <= end <= len(whole) - start or end - first != math.prod(shape) * kind.itemsize:
+                raise ValueError(f"{name} does not fit into the file")
+            found[name] = np.frombuffer(whole, kind, math.prod(shape), start + first).reshape(shape)
+    except OSError as error:
+        raise UnreadableWeights(path, error.strerror or str(error)) from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UnreadableWeights(path, f"broken, cut short or no safetensors file ({str(error)[:200]})") from None
+    return found
 
 
 def read_old_weights(path: str | Path) -> dict[str, np.ndarray]:

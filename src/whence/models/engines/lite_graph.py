@@ -6,10 +6,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from whence.models.engines.onnx_graph import INPUT, Graph, Run, fold_norm, open_graph
+from whence.models.engines.onnx_graph import INPUT, Convolution, Graph, Run, fold_norm, open_graph
 
 MULTIPLE_PX = 32
 """Sides that the graph takes: with them every stride meets an even side, and TensorFlow's padding is the same for all sizes."""
+OWN_OUTPUTS = ("block10", "block12", "learned")
+"""Of the project's own network."""
+MIXED_LEAST = 1e-3
+"""What the cubes of its mixed channels are taken of at least."""
 _EPSILON = 1e-3
 _STRIDED_BLOCKS = (1, 3, 5, 11)
 """First blocks of the stages that halve the map, in Lite0."""
@@ -21,6 +25,36 @@ def lite0_graph(arrays: Mapping[str, np.ndarray], blocks: Sequence[int]) -> byte
     `arrays` are the authors' by name. Raises `KeyError` for one that is missing.
     """
     graph = Graph("lite0", channels=3)
+    _add_blocks(graph, arrays, blocks)
+    return graph.to_model(_outputs(blocks))
+
+
+def own_graph(arrays: Mapping[str, np.ndarray], head: Mapping[str, np.ndarray]) -> bytes:
+    """The ONNX model of the project's own network: the maps of blocks 10 and 12, and the learned vector (B, D, 1, 1).
+
+    `head` has the arrays of `whence.models.aggregators.pools.MixedGeM` by name. Weights are kept as float16. Raises `KeyError`.
+    """
+    graph = Graph("whence-lite0", channels=3, is_half=True)
+    _add_blocks(graph, arrays, (10, 12))
+    halved = graph.add("AveragePool", ["block10"], "halved", {"kernel_shape": [2, 2], "strides": [2, 2]})
+    both = graph.add("Concat", [halved, "block12"], "both", {"axis": 1})
+    scale = 1 / np.sqrt(head["norm.running_var"].astype(np.float64) + 1e-5)
+    weight = head["mix.weight"].astype(np.float64) * scale[None, :, None, None]
+    shift = -(head["mix.weight"].astype(np.float64)[:, :, 0, 0] * scale * head["norm.running_mean"]).sum(axis=1)
+    mixed = Convolution(weight.astype(np.float32), (shift + head["mix.bias"]).astype(np.float32))
+    x = graph.convolve(both, "mix", mixed, pads=[0, 0, 0, 0])
+    bounds = [graph.add_array(name, np.float32(value)) for name, value in (("least", MIXED_LEAST), ("most", 1e6))]
+    x = graph.add("Clip", [x, *bounds], "positive")
+    x = graph.add("Mul", [graph.add("Mul", [x, x], "squares"), x], "cubes")
+    x = graph.add("GlobalAveragePool", [x], "mean")
+    x = graph.add("Pow", [x, graph.add_array("root", np.float32(1 / 3))], "roots")
+    fc = Convolution(head["fc.weight"][:, :, None, None].astype(np.float32), head["fc.bias"].astype(np.float32))
+    graph.convolve(x, "fc", fc, pads=[0, 0, 0, 0], output=OWN_OUTPUTS[-1])
+    return graph.to_model(OWN_OUTPUTS)
+
+
+def _add_blocks(graph: Graph, arrays: Mapping[str, np.ndarray], blocks: Sequence[int]) -> None:
+    """Add EfficientNet-Lite0 up to the last of these blocks, each of them named as an output."""
     graph.add_array("low", np.float32(0))
     graph.add_array("high", np.float32(6))
     x = _convolve(graph, arrays, INPUT, "_conv_stem", "_bn0", stride=2, is_clipped=True)
@@ -36,7 +70,6 @@ def lite0_graph(arrays: Mapping[str, np.ndarray], blocks: Sequence[int]) -> byte
         elif number in blocks:
             graph.add("Identity", [y], f"block{number}")
         x = y
-    return graph.to_model(_outputs(blocks))
 
 
 def open_maps(model: bytes, blocks: Sequence[int]) -> Run:

@@ -36,20 +36,24 @@ def fold_norm(weight: np.ndarray, norm: Sequence[np.ndarray], *, epsilon: float,
 
 
 class Graph:
-    """A model while it is written, over one input of so many channels."""
+    """A model while it is written, over one input of so many channels.
 
-    def __init__(self, name: str, *, channels: int) -> None:
-        self.name, self.channels = name, channels
+    With `is_half` weights are written as float16, and cast to float32 where they are used: half the bytes, the same computation.
+    """
+
+    def __init__(self, name: str, *, channels: int, is_half: bool = False) -> None:
+        self.name, self.channels, self.is_half = name, channels, is_half
         self._nodes: list[bytes] = []
         self._arrays: list[bytes] = []
 
     def add_array(self, name: str, values: np.ndarray | np.float32) -> str:
-        """Add an array, float32; gives its name."""
-        array = np.asarray(values, "<f4")
-        # Sides, type 1, name, raw numbers.
+        """Add an array; gives the name under which it is float32."""
+        is_half = self.is_half and np.ndim(values) > 1
+        array, kept = np.asarray(values, "<f2" if is_half else "<f4"), f"{name}.half" if is_half else name
+        # Sides, type (1 float32, 10 float16), name, raw numbers.
         sides = b"".join(_number(1, side) for side in array.shape)
-        self._arrays.append(sides + _number(2, 1) + _field(8, name.encode()) + _field(9, array.tobytes()))
-        return name
+        self._arrays.append(sides + _number(2, 10 if is_half else 1) + _field(8, kept.encode()) + _field(9, array.tobytes()))
+        return self.add("Cast", [kept], name, {"to": 1}) if is_half else name
 
     def add(self, kind: str, inputs: Sequence[str], output: str, attributes: Attributes | None = None) -> str:
         """Add a node; gives the name of its output."""
@@ -101,11 +105,14 @@ def open_graph(model: bytes, outputs: Sequence[str]) -> Run:
 
 def _by_opencv(model: bytes, outputs: list[str]) -> Run:
     network = cv2.dnn.readNetFromONNX(np.frombuffer(model, np.uint8))
+    # Some versions give all outputs of a model or none.
+    every = list(dict.fromkeys((*network.getUnconnectedOutLayersNames(), *outputs)))
 
     def run(images: np.ndarray) -> list[np.ndarray]:
         network.setInput(images)
+        found = dict(zip(every, network.forward(every), strict=True))
         # OpenCV may use the memory of its outputs again.
-        return [np.array(found) for found in network.forward(outputs)]
+        return [np.array(found[name]) for name in outputs]
 
     return run
 

@@ -1,23 +1,14 @@
-"""Quadrilaterals, homographies and warps, for batches and with gradients: what GeoWarp needs of projective geometry.
+"""Quadrilaterals, homographies and warps as tensors, for batches and with gradients: what GeoWarp learns with.
 
-Coordinates are normalised: x to the right, y down, both from -1 to 1 across the image, its border included. A quadrilateral
-is (4, 2): its corners top left, top right, bottom right, bottom left.
+Coordinates and corners are those of `whence.models.warp.quads`.
 """
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
-from whence.errors import BadOption
-
-Sampling = Literal["exact", "legacy"]
-FRAME = ((-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0))
-"""The whole image as a quadrilateral."""
-MIN_TURN = 1e-3
-"""Twice the least area that two neighbouring edges of a sound quadrilateral span; 4 for the whole image."""
+from whence.models.warp.quads import FRAME, Sampling, grid_points, is_sound
 
 
 def frame(*, like: Tensor) -> Tensor:
@@ -52,30 +43,9 @@ def into_quad(points: Tensor, quads: Tensor) -> Tensor:
     return map_points(torch.linalg.inv(homography_to(quads)), points)
 
 
-def is_sound(quads: Tensor) -> Tensor:
-    """(B,) bool: which quadrilaterals (B, 4, 2) are finite, convex, not mirrored and not flat, so that they can be warped."""
-    edges = quads.roll(-1, dims=1) - quads
-    following = edges.roll(-1, dims=1)
-    turns = edges[..., 0] * following[..., 1] - edges[..., 1] * following[..., 0]
-    return ((turns > MIN_TURN) & turns.isfinite()).all(dim=1)
-
-
 def sound_or_frame(quads: Tensor) -> Tensor:
     """The quadrilaterals (B, 4, 2), the whole image in place of those that are not sound."""
     return torch.where(is_sound(quads)[:, None, None], quads, frame(like=quads))
-
-
-def grid_points(size: tuple[int, int], *, sampling: Sampling, like: Tensor) -> Tensor:
-    """(h w, 2) the positions of an output of `size` (h, w) in its own normalised coordinates, row by row.
-
-    "exact": the pixels' centres. "legacy": from border to border, which the published weights were trained with; there even the
-    whole image does not map onto itself, its rim is blended with black.
-    """
-    if sampling not in ("exact", "legacy"):
-        raise BadOption(f"sampling is exact or legacy, not {sampling!r}")
-    reach = [1 - 1 / side if sampling == "exact" else 1.0 for side in size]
-    y, x = (torch.linspace(-r, r, side, dtype=like.dtype, device=like.device) for r, side in zip(reach, size, strict=True))
-    return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).reshape(-1, 2)
 
 
 def warp(maps: Tensor, quads: Tensor, *, size: tuple[int, int] | None = None, sampling: Sampling = "exact") -> Tensor:
@@ -84,7 +54,8 @@ def warp(maps: Tensor, quads: Tensor, *, size: tuple[int, int] | None = None, sa
     Bilinear, zero outside. Gradients flow to the maps and to the quadrilaterals.
     """
     h, w = size or (maps.shape[2], maps.shape[3])
-    points = grid_points((h, w), sampling=sampling, like=quads).expand(len(quads), -1, -1)
+    on_grid = torch.tensor(grid_points((h, w), sampling), dtype=quads.dtype, device=quads.device)
+    points = on_grid.expand(len(quads), -1, -1)
     positions = map_points(homography_to(quads), points).reshape(-1, h, w, 2)
     return nn.functional.grid_sample(maps, positions.to(maps.dtype), align_corners=False)
 

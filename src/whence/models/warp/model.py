@@ -7,27 +7,17 @@ retrieval network and stays as it is; only the small network learns. `whence.mod
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
 from whence.errors import BadOption
 from whence.models.backbones.base import Backbone
-from whence.models.warp.geometry import Sampling, frame, warp
+from whence.models.warp.cells import GRID
+from whence.models.warp.geometry import frame, warp
+from whence.models.warp.quads import Quads, Sampling
+from whence.models.warp.regressor import NUM_OUTPUTS, WIDTHS, layer_shapes
 
-GRID = (15, 15)
-"""Rows and columns of cells that images are compared in."""
-WIDTHS = (128, 128, 64, 64, 64, 64)
-"""Output channels of the regressor's convolutions."""
 _EPS = 1e-6
-
-
-class Quads(NamedTuple):
-    """For B pairs of images the quadrilaterals (B, 4, 2) on the first and on the second that show the same."""
-
-    first: Tensor
-    second: Tensor
 
 
 def to_unit(vectors: Tensor) -> Tensor:
@@ -64,16 +54,6 @@ def _laid_out(products: Tensor, first: Tensor, second: Tensor) -> Tensor:
     return to_unit(by_columns.unflatten(2, second.shape[2:]).relu())
 
 
-def kernel_sizes(num_cells: int) -> tuple[int, ...]:
-    """Kernel sizes of the convolutions, padded by 1, that bring `num_cells` cells of a side to one: 7, 5, 5, 5, 5, 5 for 15.
-
-    Other sides share the shrinking in the same proportion, what is left over going to the first layers.
-    """
-    shares = [2 if i == 0 else 1 for i in range(len(WIDTHS))]
-    whole, rest = divmod(num_cells - 1, sum(shares))
-    return tuple(3 + whole * share + (i < rest) for i, share in enumerate(shares))
-
-
 class Regressor(nn.Module):
     """From the similarities of all cells (B, h w, h, w) to two quadrilaterals (B, 8, 2), the first image's and the second's.
 
@@ -86,12 +66,10 @@ class Regressor(nn.Module):
         if min(grid) < 1:
             raise BadOption(f"a grid has at least one row and one column, not {grid}")
         layers: list[nn.Module] = []
-        channels = grid[0] * grid[1]
-        for width, *kernel in zip(WIDTHS, *map(kernel_sizes, grid), strict=True):
-            layers += [nn.Conv2d(channels, width, tuple(kernel), padding=1), nn.BatchNorm2d(width), nn.ReLU()]
-            channels = width
+        for width, channels, rows, columns in layer_shapes(grid):
+            layers += [nn.Conv2d(channels, width, (rows, columns), padding=1), nn.BatchNorm2d(width), nn.ReLU()]
         self.conv = nn.Sequential(*layers)
-        self.linear = nn.Linear(channels, 16)
+        self.linear = nn.Linear(WIDTHS[-1], NUM_OUTPUTS)
         nn.init.zeros_(self.linear.weight)
         with torch.no_grad():
             self.linear.bias.copy_(frame(like=self.linear.bias).repeat(2, 1).flatten())
@@ -122,7 +100,7 @@ class GeoWarp(nn.Module):
         found: Tensor = self.regressor(match_cells(first, second))
         return found
 
-    def predict(self, first: Tensor, second: Tensor) -> Quads:
+    def predict(self, first: Tensor, second: Tensor) -> Quads[Tensor]:
         """The quadrilaterals from local descriptors, the mean of both orders: swapping the images swaps the quadrilaterals.
 
         Either side may be one image (1, C, h, w) for all images of the other.

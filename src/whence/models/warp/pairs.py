@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from whence.errors import BadOption
-from whence.models.warp.geometry import Sampling, into_quad, warp
+from whence.models.warp.geometry import into_quad, warp
+from whence.models.warp.quads import Sampling
 
 
 class ViewPair(NamedTuple):

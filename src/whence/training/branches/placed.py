@@ -16,7 +16,7 @@ from whence.training.pixels import cached_pixels, stored_size
 from whence.training.task import BatchPlace, Branch, Draw, Given, Losses, Read, Share
 
 
-class _Photos(NamedTuple):
+class PlacePhotos(NamedTuple):
     """This process's photos of a batch."""
 
     photos: Tensor
@@ -56,9 +56,9 @@ class PlaceBranch(Branch):
         whole = self.batches.batch(place.epoch, place.number)
         mine = shard(whole, rank=share.rank, num_ranks=share.num_ranks)
         photos = torch.from_numpy(np.stack([self.pixels[row] for row in mine.rows]))
-        return Read(_Photos(photos, torch.from_numpy(whole.labels), share.rank * len(mine.rows)), len(photos))
+        return Read(PlacePhotos(photos, torch.from_numpy(whole.labels), share.rank * len(mine.rows)), len(photos))
 
-    def change(self, content: _Photos, draw: Draw) -> tuple[Tensor, Tensor]:
+    def change(self, content: PlacePhotos, draw: Draw) -> tuple[Tensor, Tensor]:
         """The images, normalised, and the labels of the whole batch."""
         images = self.augment(content.photos.to(draw.device), step=draw.step, batch=draw.batch, first=content.first)
         return draw.arranged(images), content.labels
@@ -68,7 +68,12 @@ class PlaceBranch(Branch):
         # Whatever draws random numbers inside the network follows from the step as well.
         draw.seed_torch(1 + draw.share.rank)
         with draw.autocast():
-            descriptors = learner(images)
+            descriptors = self.describe(learner, images)
         # A miner that draws must draw alike in every process, for all to compute one loss.
         draw.seed_torch(0)
         return Losses(self.loss(draw.gather(descriptors.float()), labels.to(draw.device)))
+
+    def describe(self, learner: nn.Module, images: Tensor) -> Tensor:
+        """Descriptors (b, D) of what `change` made."""
+        descriptors: Tensor = learner(images)
+        return descriptors

@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from whence.cards import ModelCard
+from whence.errors import BadOption
 from whence.training.options.kinds import LearnerOptions
+
+RELEASED = "released"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +28,8 @@ class NetworkOptions(LearnerOptions):
     kind: Literal["network"] = "network"
     backbone: str = "resnet18conv4"
     start_from: str = ""
-    """Safetensors file with the weights to begin with, or the name of a model; empty for random ones."""
+    """Safetensors file with the weights to begin with, the name of a model, or "released" for those that the backbone was released
+    with; empty for random ones."""
     start_with: Literal["all", "backbone"] = "all"
     """What is taken of those weights. With the backbone alone the aggregator begins anew, visual words by k-means."""
     freeze_before: str = ""
@@ -45,4 +50,14 @@ class RegressorOptions(LearnerOptions):
     """Pixels of the photos; 0 takes what the model's card says."""
     height: int = 0
     start_from: str = ""
-    """File with a regressor to begin with; empty for one that finds both photos whole."""
+    """File with a regressor to begin with, or the name of a scorer; empty for one that finds both photos whole."""
+
+
+def image_size(options: RegressorOptions, card: ModelCard) -> tuple[int, int]:
+    """Width and height of training photos: the recipe's, else those of the model's card. Raises `BadOption` where neither says."""
+    if options.width and options.height:
+        return options.width, options.height
+    if card.preprocessing.size_px is None:
+        raise BadOption(f"{card.name} takes photos of any size: say at which to train, with width and height")
+    height, width = card.preprocessing.size_px
+    return width, height
