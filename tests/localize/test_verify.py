@@ -310,7 +310,7 @@ def test_a_database_is_calibrated_on_its_own_photos(town: Path, tmp_path: Path, 
     assert record["num_genuine"] >= 20
     assert record["num_impostors"] >= 20
     own = read_calibration(tmp_path / "own.json")
-    assert own.key.descriptor == "rootsift-vlad.v1"
+    assert own.key.descriptor == "whence-lite0-words-960.v1"
     assert min(own.with_points[1:]) >= 0
     with Store.open(path) as store:
         assert "calibration" not in store.blob_names
