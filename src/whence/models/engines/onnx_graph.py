@@ -108,8 +108,9 @@ def _by_opencv(model: bytes, outputs: list[str]) -> Run:
 
     def run(images: np.ndarray) -> list[np.ndarray]:
         network.setInput(images)
-        # OpenCV may use the memory of its outputs again.
-        return [np.array(found) for found in network.forward(outputs)]
+        # It gives one output or all of a model, and may use their memory again.
+        found = [network.forward(outputs[0])] if len(outputs) == 1 else network.forward(outputs)
+        return [np.array(one) for one in found]
 
     return run
 
