@@ -36,7 +36,7 @@ class Joined(Descriptor):
 
     def __init__(self, kind: Kind, *, weights: str | None = None) -> None:
         self.sight = LiteDescriptor(kind, weights=weights)
-        self.local: RootSift = RootSift()
+        self.local: RootSift = RootSift(max_keypoints=2000)
         self.words = Vlad(extractor=self.local, pca_dim=WORDS_DIM, is_half_whitened=True, packaged="rootsift-vlad")
         self.dim = self.sight.dim + WORDS_DIM
 
@@ -46,12 +46,13 @@ class Joined(Descriptor):
 
     def describe(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Descriptors (N, D) float32 of unit length. Raises `NotFitted`, and as the network."""
-        if not len(images):
-            return np.zeros((0, self.dim), np.float32)
-        return np.stack([descriptor for descriptor, _ in self.describe_with_local(images)])
+        rows = [descriptor for descriptor, _ in self.describe_with_local(images)]
+        return np.stack(rows) if rows else np.zeros((0, self.dim), np.float32)
 
     def describe_with_local(self, images: Sequence[np.ndarray]) -> list[tuple[np.ndarray, LocalDescriptors]]:
         """For each image its descriptor (D,) and the local descriptors that are in it."""
+        if not len(images):
+            return []
         found: list[LocalDescriptors] = list(map_threads(self.local.extract, images))
         sight = self.sight.describe([_shrunk(image) for image in images])
         words = np.stack([self.words.pool(one) for one in found])

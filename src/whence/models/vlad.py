@@ -94,7 +94,9 @@ class Vlad(Descriptor):
 
     def _fit_half(self, raw: np.ndarray) -> Whitening:
         assert self.pca_dim is not None
-        return complete_whitening(fit_half_whitening(raw, self.pca_dim), num_photos=len(raw))
+        mean, axes = complete_whitening(fit_half_whitening(raw, self.pca_dim), num_photos=len(raw))
+        # Kept as float16, which halves what a small database takes; used as kept.
+        return mean, axes.astype(np.float16).astype(np.float32)
 
     def load_packaged(self) -> None:
         """Use the vocabulary that comes with Whence. Raises `BadOption` where none fits these options."""
@@ -120,7 +122,8 @@ class Vlad(Descriptor):
             raise NotFitted("this VLAD has no vocabulary yet: fit it on photos first")
         state = {"words": self._words}
         if self._pca is not None:
-            state |= {"pca_mean": self._pca[0], "pca_axes": self._pca[1]}
+            mean, axes = self._pca
+            state |= {"pca_mean": mean, "pca_axes": axes.astype(np.float16) if self.is_half_whitened else axes}
         return state
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:

@@ -105,12 +105,14 @@ def open_graph(model: bytes, outputs: Sequence[str]) -> Run:
 
 def _by_opencv(model: bytes, outputs: list[str]) -> Run:
     network = cv2.dnn.readNetFromONNX(np.frombuffer(model, np.uint8))
+    # Some versions give all outputs of a model or none.
+    every = list(dict.fromkeys((*network.getUnconnectedOutLayersNames(), *outputs)))
 
     def run(images: np.ndarray) -> list[np.ndarray]:
         network.setInput(images)
-        # It gives one output or all of a model, and may use their memory again.
-        found = [network.forward(outputs[0])] if len(outputs) == 1 else network.forward(outputs)
-        return [np.array(one) for one in found]
+        found = dict(zip(every, network.forward(every), strict=True))
+        # OpenCV may use the memory of its outputs again.
+        return [np.array(found[name]) for name in outputs]
 
     return run
 
