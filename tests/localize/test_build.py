@@ -20,7 +20,6 @@ from whence.localize.retrieve import Around
 from whence.models.local.sift import LocalDescriptors
 from whence.settings import BuildOptions
 
-
 WORDS = "rootsift-vlad"
 """Whose words are those that come along, below 100 photos."""
 
