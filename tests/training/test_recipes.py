@@ -41,6 +41,8 @@ def test_every_recipe_trains(name: str, world: Path, tmp_path: Path, capsys: pyt
             "--model",
             "whence-resnet18conv4-gem-256",
             "--set",
+            "learner.backbone=",
+            "--set",
             "losses.readout=features",
             "--set",
             "validate_on.readout=features",
