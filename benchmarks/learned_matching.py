@@ -45,6 +45,7 @@ from whence.types import Candidate, GeoPoint, Position
 
 RIGHT_PX, SHIFT_PX = 5.0, 15.0
 NEAR_M = 25.0
+NUM_STRANGERS = 12
 NUM_OF_A_KIND = 4
 """Pairs of each kind of multimodal-srif."""
 EVERY = {"stromovka": 3, "drone-brighton": 5}
@@ -203,7 +204,7 @@ def leave_one_out(folder: Path) -> Asked:
 
 def strangers(database: list[Path], queries: list[Path]) -> Asked:
     """Photos of somewhere else."""
-    return Asked(database, [Question(file, lambda found: False) for file in queries])
+    return Asked(database, [Question(file, lambda found: False) for file in queries[:: max(1, len(queries) // NUM_STRANGERS)]])
 
 
 def answer_sets(root: Path) -> dict[str, Callable[[], Asked]]:
@@ -220,8 +221,8 @@ def answer_sets(root: Path) -> dict[str, Callable[[], Asked]]:
             [path for path in webcams if path.parent.name != cameras[0]],
             [path for path in webcams if path.parent.name == cameras[0]],
         ),
-        "new-tsukuba strangers": lambda: strangers(walk, tsukuba[::2]),
-        "corridor strangers": lambda: strangers(tsukuba, walk[::2]),
+        "new-tsukuba strangers": lambda: strangers(walk, tsukuba),
+        "corridor strangers": lambda: strangers(tsukuba, walk),
         "stockholm answers": lambda: of_list(town, "positives.csv"),
         "lund strangers": lambda: strangers(photos_in(town / "database"), photos_in(street)),
         "lund answers": lambda: leave_one_out(street),

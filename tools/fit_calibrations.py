@@ -9,7 +9,8 @@ the database ask with everything near them left out. The least confidence is set
 calibration: how each seed fares with a calibration fitted on the others, which is what choices are made by.
 
 With `--scorer` the calibration is that of a second look, for whatever descriptor: queries that the model and inliers leave unknown
-ask again over a shortlist. Half of them are taken to lie where the database has photos, fewer than of all queries.
+ask again over a shortlist. Half of them are taken to lie where the database has photos, fewer than of all queries, and the
+least confidence lies above that of every wrong candidate: who asks twice must not be fooled once.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ FIT_CITIES = (
     *(FitCity(seed, 320) for seed in range(2001, 2006)),
     FitCity(2001, 640, 500, 120, 40),
 )
-SECOND_LOOK_CITIES = {FitCity(1001, 320, 600, 200, 40): 1, FitCity(1002, 320, 600, 200, 40): 3}
-"""Cities, and of whose queries at covered places every so manyth asks; those at others all do."""
+SECOND_LOOK_CITIES = {FitCity(1001, 320, 600, 200, 40): (1, 1), FitCity(1002, 320, 600, 200, 40): (2, 4)}
+"""Cities, and of whose queries at other and at covered places every so manyth asks: a pair takes some tenths of a second."""
 PRIOR_OF_UNKNOWN = 0.5
 FOLDER = Path(__file__).parents[1] / "src" / "whence" / "localize" / "calibrations"
 
@@ -109,9 +110,11 @@ def second_trials_of_city(work: Path, city: FitCity, *, model: str, scorer: Rera
     localizer = open_city(work, city, model=model)
     kept = work / city.name / f"{model}.{scorer.scorer}.{scorer.num_candidates}.npz"
     if not kept.is_file():
-        others, covered = (scan_photos(work / city.name / name, show_progress=False) for name in ("queries_unknown", "queries"))
-        some = covered.select(np.arange(len(covered)) % SECOND_LOOK_CITIES[city] == 0)
-        parts = [trials_of_unknown(localizer, photos, options=scorer, show_progress=False) for photos in (others, some)]
+        parts = []
+        for name, step in zip(("queries_unknown", "queries"), SECOND_LOOK_CITIES[city], strict=True):
+            photos = scan_photos(work / city.name / name, show_progress=False)
+            some = photos.select(np.arange(len(photos)) % step == 0)
+            parts.append(trials_of_unknown(localizer, some, options=scorer, show_progress=False))
         write_trials(kept, {"asked": Trials.joined(parts)})
     (asked,) = read_trials(kept, ("asked",))
     num_right = int((asked.has_evidence & (asked.gaps_m <= GENUINE_M)).sum())
@@ -170,7 +173,7 @@ def fit_second_look(work: Path, *, model: str, scorer: str, cities: Sequence[Fit
 
     def fitted(trials: Sequence[Trials], source: str = "") -> Calibration:
         together = Trials.joined(list(trials))
-        one = fit_calibration(together, localizer, options=options, source=source, prior=PRIOR_OF_UNKNOWN)
+        one = fit_calibration(together, localizer, options=options, source=source, prior=PRIOR_OF_UNKNOWN, max_false_answers=0.0)
         return replace(one, key=replace(one.key, descriptor=ANY_DESCRIPTOR), first_stage=())
 
     names = ", ".join(f"{city.seed}, {city.width} px" for city in cities)

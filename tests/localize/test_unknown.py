@@ -62,24 +62,24 @@ class Thumbnails:
 
 
 CARD = ModelCard("thumbnails", "coarse pixels", 0, Preprocessing(long_side_px=320), "MIT", similarity="x", counts_inliers=True)
-register("scorer", "thumbnails", Thumbnails, card=CARD)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def thumbnails() -> Iterator[None]:
     """The scorer of these tests is one of these tests alone."""
+    register("scorer", "thumbnails", Thumbnails, card=CARD)
     yield
     del SCORERS["thumbnails"]
 
 
 @pytest.fixture(scope="module")
-def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def town(tmp_path_factory: pytest.TempPathFactory, thumbnails: None) -> Path:
     """A database of 24 places, each photographed twice, that holds a calibration of the tests' scorer for any descriptor."""
     root = tmp_path_factory.mktemp("town")
     for number, shift in ((0, 0), (1, 12)):
         write_street(root / "photos", num_places=24, shift=shift, run=number)
     path = root / "town.whence"
-    Localizer.build(root / "photos", path=path, options=BuildOptions(keep_local=True)).close()
+    Localizer.build(root / "photos", path=path, options=BuildOptions(model="rootsift-vlad", keep_local=True)).close()
     with Localizer.open(path) as localizer:
         key = key_of(ANY_DESCRIPTOR, localizer.prepared(RerankOptions("thumbnails")))
     weights = (-14.0, 3.5, 0.0, 3.0, 0.0)
@@ -102,8 +102,11 @@ def blurred_file(folder: Path, place: int) -> str:
     return str(write_photo(folder / f"blurred{place}.jpg", blurred(place)))
 
 
-AGAIN = LocateOptions(when_unknown="thumbnails:6")
 ONCE = LocateOptions(when_unknown="none")
+
+
+def second_look() -> LocateOptions:
+    return LocateOptions(when_unknown="thumbnails:6")
 
 
 def test_an_unknown_photo_is_located_by_the_second_look(town: Path) -> None:
@@ -111,7 +114,7 @@ def test_an_unknown_photo_is_located_by_the_second_look(town: Path) -> None:
         once = localizer.locate(blurred(8), options=ONCE)
         assert (once.status, once.scorer, "again" in once.seconds) == ("unknown", "inliers", False)
         assert ASKED == []
-        found = localizer.locate(blurred(8), options=AGAIN)
+        found = localizer.locate(blurred(8), options=second_look())
         truth = localizer.photos.record(next(i for i, path in enumerate(localizer.photos.paths) if "0008r0" in path)).point
     assert ASKED == [6]
     assert (found.status, found.scorer, found.is_verified) == ("located", "thumbnails", True)
@@ -136,7 +139,7 @@ def test_an_unknown_photo_is_located_by_the_second_look(town: Path) -> None:
 def test_what_stays_unknown_is_as_it_was(town: Path) -> None:
     strange = cv2.GaussianBlur(view_of(draw_place(999), shift=0, seed=5), (0, 0), 5)
     with Localizer.open(town / "town.whence") as localizer:
-        once, again = localizer.locate(strange, options=ONCE), localizer.locate(strange, options=AGAIN)
+        once, again = localizer.locate(strange, options=ONCE), localizer.locate(strange, options=second_look())
     assert ASKED == [6]
     assert (once.status, again.status, again.scorer) == ("unknown", "unknown", "inliers")
     assert again.reason.startswith(once.reason)
@@ -149,7 +152,7 @@ def test_what_is_known_is_never_asked_again(town: Path) -> None:
     own = next((town / "photos").iterdir())
     with Localizer.open(town / "town.whence") as localizer:
         for query in (sharp, own):
-            once, again = localizer.locate(query, options=ONCE), localizer.locate(query, options=AGAIN)
+            once, again = localizer.locate(query, options=ONCE), localizer.locate(query, options=second_look())
             assert once.status == "located"
             assert replace(again, seconds={}) == replace(once, seconds={})
             assert again.scorer == "inliers"
@@ -182,7 +185,7 @@ def test_many_photos_as_json_and_as_a_table(town: Path, tmp_path: Path, capsys: 
 
 def test_missing_goes_the_same_way(town: Path, tmp_path: Path) -> None:
     blurred_file(tmp_path / "trip", 8)
-    for options, placed_by in ((ONCE, "none"), (AGAIN, "match")):
+    for options, placed_by in ((ONCE, "none"), (second_look(), "match")):
         report = place_missing(tmp_path / "trip", database=town / "town.whence", options=MissingOptions(locate=options))
         (proposal,) = report.proposals
         assert (proposal.placed_by, proposal.is_verified) == (placed_by, placed_by == "match")
@@ -219,7 +222,7 @@ def test_it_goes_with_verified_answers_alone(town: Path, tmp_path: Path, capsys:
 def test_a_photo_that_is_gone_when_it_is_asked_again(town: Path, tmp_path: Path) -> None:
     photo = Path(blurred_file(tmp_path, 8))
     with Localizer.open(town / "town.whence") as localizer:
-        judge = localizer.judge(AGAIN)
+        judge = localizer.judge(second_look())
         described = next(judge.describe([photo]))
         assert not isinstance(described, Exception)
         photo.unlink()
@@ -281,7 +284,7 @@ def test_by_itself_it_fails_nobody(town: Path, automatic: Callable[..., None], m
         assert found.status == "unknown"
         assert "they were removed just now" in found.reason
         with pytest.raises(MissingWeights):
-            localizer.judge(AGAIN)
+            localizer.judge(second_look())
 
 
 def test_a_note_where_only_weights_are_missing(town: Path, tmp_path: Path, automatic: Callable[..., None], capsys: Capture) -> None:

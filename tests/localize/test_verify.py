@@ -24,6 +24,7 @@ from whence.localize.position import MAX_SPACING_M, MIN_SCALE_M, position_of_acc
 from whence.localize.rerank import rerank
 from whence.localize.rerank_options import RerankOptions
 from whence.localize.verify import (
+    ANY_DESCRIPTOR,
     confidence_of,
     features_of,
     find_calibration,
@@ -146,8 +147,10 @@ def test_packaged_calibrations_fit_the_models_and_are_sane() -> None:
     packaged = packaged_calibrations()
     assert {"rootsift-vlad.v1", "densevlad.v1"} <= {calibration.key.descriptor for calibration in packaged}
     for calibration in packaged:
-        assert calibration.key.descriptor in cards
-        assert min(calibration.num_genuine, calibration.num_impostors) >= 50
+        assert calibration.key.descriptor in {*cards, ANY_DESCRIPTOR}
+        # Of a second look fewer can be asked: each of its pairs takes some tenths of a second.
+        least = 40 if calibration.key.descriptor == ANY_DESCRIPTOR else 50
+        assert min(calibration.num_genuine, calibration.num_impostors) >= least
         assert 0.3 < calibration.radius_factor < 5
         alone = [candidate(300), candidate(9, east_m=900)]
         assert confidence_of(alone, 0, calibration) > 0.95
@@ -307,7 +310,7 @@ def test_a_database_is_calibrated_on_its_own_photos(town: Path, tmp_path: Path, 
     assert record["num_genuine"] >= 20
     assert record["num_impostors"] >= 20
     own = read_calibration(tmp_path / "own.json")
-    assert own.key.descriptor == "rootsift-vlad.v1"
+    assert own.key.descriptor == "whence-lite0-words-960.v1"
     assert min(own.with_points[1:]) >= 0
     with Store.open(path) as store:
         assert "calibration" not in store.blob_names

@@ -24,6 +24,8 @@ OWN_PHOTOS = 40
 """Photos of a database that ask one another for a calibration nobody asked for."""
 SHARE_OF_DESCRIBING = 0.2
 """Part of the time that describing took which such a calibration may take."""
+_ABOVE = 0.005
+"""How far the least confidence lies above that of every wrong candidate, where no answer may be false."""
 _RIDGE = 1e-2
 _NUM_STEPS = 100
 
@@ -93,15 +95,16 @@ def fit_calibration(
     options: RerankOptions | None = None,
     source: str = "",
     prior: float = USUAL_PRIOR,
+    max_false_answers: float = MAX_FALSE_ANSWERS,
 ) -> Calibration:
     """The calibration that trials suggest, for a localizer's settings. Raises `NoPhotos` where they hold too few pairs.
 
     Logistic regression on the evidence features, with weights that may not be negative: more evidence never means less confidence.
     Questions at covered places and at others are weighted to the share of queries that are taken to lie where the database has
-    photos, `prior`. An answer is given from the probability, at least one half, above which no more than `MAX_FALSE_ANSWERS` of the
+    photos, `prior`. An answer is given from the probability, at least one half, above which no more than `max_false_answers` of the
     questions at other places lie: of those in `asked`, questions as people ask them, where it is given, because photos of one
-    database are more alike than photos of another day. The radius factor is the quantile of error over scale among all questions
-    that would be answered, wrongly or not.
+    database are more alike than photos of another day; with 0 it lies above every wrong candidate's. The radius factor is the
+    quantile of error over scale among all questions that would be answered, wrongly or not.
     """
     options = options or RerankOptions()
     is_right, is_wrong = trials.gaps_m <= GENUINE_M, trials.gaps_m > FAR_M
@@ -121,7 +124,7 @@ def fit_calibration(
     shares = np.where(trials.is_covered, blank.prior / num_covered, (1 - blank.prior) / num_others)
     models = [fit_logistic(table[kept], is_right[kept], shares[kept]) for table in (trials.with_points, trials.without_points)]
     limits = [
-        _least_confidence(asked or trials, model, has_points=has_points)
+        _least_confidence(asked or trials, model, has_points=has_points, max_false=max_false_answers)
         for model, has_points in zip(models, (True, False), strict=True)
     ]
     accepted = trials.confidences(models[0]) >= limits[0]
@@ -157,12 +160,16 @@ def weighted_quantile(values: np.ndarray, shares: np.ndarray, level: float) -> f
     return float(values[order][np.argmax(reached)])
 
 
-def _least_confidence(trials: Trials, weights: tuple[float, ...], *, has_points: bool) -> float:
+def _least_confidence(trials: Trials, weights: tuple[float, ...], *, has_points: bool, max_false: float) -> float:
     """The probability from which answers are given."""
-    others = trials.confidences(weights, has_points=has_points)[~trials.is_covered]
+    confidences = trials.confidences(weights, has_points=has_points)
+    others = confidences[~trials.is_covered]
     if not len(others):
         return 0.9
-    return round(min(max(float(np.quantile(others, 1 - MAX_FALSE_ANSWERS)), 0.5), 0.99), 4)
+    limit = float(np.quantile(others, 1 - max_false))
+    if not max_false:
+        limit = float(confidences[trials.gaps_m > GENUINE_M].max(initial=0.0)) + _ABOVE
+    return round(min(max(limit, 0.5), 0.99), 4)
 
 
 def fit_logistic(features: np.ndarray, is_right: np.ndarray, shares: np.ndarray) -> tuple[float, ...]:

@@ -107,7 +107,7 @@ def _plan(photos: Photos, folder: Path, options: BuildOptions, model: Descriptor
     bytes_of = {"index_bytes": code_bytes(num_descriptors, model.dim, engine=options.engine)}
     bytes_of["cache_bytes"] = bytes_per_photo(options, model, num_descriptors)
     size = estimate_bytes(max(num_descriptors, num_rows), model.dim, options.dtype, **bytes_of)
-    return BuildPlan(num_rows, num_new, size, photos.skipped)
+    return BuildPlan(num_rows, num_new, size + model.descriptor.state_bytes, photos.skipped)
 
 
 def build_database(

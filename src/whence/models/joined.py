@@ -39,6 +39,7 @@ class Joined(Descriptor):
         self.local: RootSift = RootSift(max_keypoints=2000)
         self.words = Vlad(extractor=self.local, pca_dim=WORDS_DIM, is_half_whitened=True, packaged="rootsift-vlad")
         self.dim = self.sight.dim + WORDS_DIM
+        self.state_bytes = self.sight.state_bytes + self.words.state_bytes
 
     @property
     def is_fitted(self) -> bool:  # type: ignore[override]

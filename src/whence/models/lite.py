@@ -71,6 +71,7 @@ class LiteDescriptor(Descriptor):
         self.dim = sum(share.dim for share in self.parts.values())
         self.length = float(np.sqrt(sum(share.weight**2 for share in self.parts.values())))
         """Of a descriptor whose parts are each of unit length, before the whole is brought to it."""
+        self.state_bytes = sum(4 * RAW_DIMS[part] * (share.dim + 1) for part, share in self.parts.items())
         self._weights = weights
         self._states: dict[str, Whitening] = {}
 

@@ -61,6 +61,8 @@ class Vlad(Descriptor):
         self.has_power_law = has_power_law
         self.dim = pca_dim or num_words * SIFT_DIM
         self.is_half_whitened = is_half_whitened
+        raw_dim, size = num_words * SIFT_DIM, 2 if is_half_whitened else 4
+        self.state_bytes = 4 * raw_dim + (0 if pca_dim is None else raw_dim * (size * pca_dim + 4))
         # Enough for a vocabulary, and for a PCA at least twice its dimension. With half whitening any number will do.
         self.min_photos = 1 if is_half_whitened else max(MIN_PHOTOS, 2 * (pca_dim or 0))
         self._words: np.ndarray | None = None
