@@ -46,6 +46,8 @@ def test_every_recipe_trains(
             "--model",
             "whence-resnet18conv4-gem-256",
             "--set",
+            "learner.backbone=",
+            "--set",
             "losses.readout=features",
             "--set",
             "validate_on.readout=features",

@@ -50,7 +50,8 @@ from whence.training.train import make_task, train
 
 WARP_RECIPES = sorted(name for name, recipe in RECIPES.items() if recipe.learner.kind == "regressor")
 SMALL = (
-    "width=64", "height=48", "pairs.num_views=4", "pairs.num_pairs=3", "loop.precision=no", "schedule.warmup_steps=0",
+    "width=64", "height=48", "backbone=", "start_from=", "pairs.num_views=4", "pairs.num_pairs=3", "loop.precision=no",
+    "schedule.warmup_steps=0",
     "schedule.name=constant", "optimizer.name=adamw", "optimizer.lr=0.002", "loop.log_every=1", "validate_on.num_queries=4",
 )  # fmt: skip
 
@@ -382,7 +383,7 @@ def test_validation_is_the_evaluation(data: EvaluationSet, pixels: Path, tmp_pat
     validation = RerankedProbe(RerankedOptions(num_candidates=4, radius_m=25.0), given(data, pixels, learner=learner))
     validation.open()
     found = validation.measure(regressor)
-    chosen = {"model": model, "long_side_px": 64}
+    chosen = {"model": model, "long_side_px": 64, "margin": 0.0}
     for weights_of, name in (({"weights": str(tmp_path / "regressor.safetensors")}, "recall"), (None, "recall_before")):
         rerank = None if weights_of is None else RerankOptions("geowarp", 4, None, {**chosen, **weights_of})
         result = evaluate(model, data, options=EvaluationOptions((25.0,), (1, 4), rerank=rerank), show_progress=False)

@@ -81,6 +81,7 @@ def _order(method: str, lists: Shortlists, options: Settings) -> Ordered:
     if method == "SIFT and MAGSAC":
         return lists.reranked("inliers", {}, num_candidates=int(options["candidates"]))
     chosen: dict[str, Any] = {"sides": _SIDES[method]} if method in _SIDES else {"readout": method.removeprefix("GeoWarp ")}
+    chosen["margin"] = 0.0
     if options["weights"]:
         chosen |= {"weights": options["weights"], **_network(lists, options)}
     if options["long_side_px"]:
@@ -142,7 +143,7 @@ def _recalls_with(lists: Shortlists, options: Settings, recipe: Recipe, chosen: 
 
     assert isinstance(recipe.learner, RegressorOptions)
     side = max(image_size(recipe.learner, lists.model.card))
-    asked = {"readout": options["readout"], "long_side_px": side, **chosen}
+    asked = {"readout": options["readout"], "long_side_px": side, "margin": 0.0, **chosen}
     if not recipe.learner.backbone:
         asked |= _network(lists, options)
     return lists.recalls(lists.reranked("geowarp", asked, num_candidates=int(options["candidates"])).predictions)

@@ -122,6 +122,15 @@ def test_an_image_is_most_like_itself_and_order_of_images_does_not_matter(
 
 
 @pytest.mark.parametrize("readout", READOUTS)
+def test_the_first_candidate_has_a_margin(model: GeoWarp, images: list[np.ndarray], readout: str) -> None:
+    plain, ahead = (scored(model, images[:4], readout=readout, margin=margin) for margin in (0.0, 1.5))
+    assert ahead - plain == pytest.approx([1.5, 0, 0, 0], abs=1e-4)
+    scorer = GeoWarpScorer(TorchEngine(model), options=WarpOptions(readout=readout, margin=1.5))  # type: ignore[arg-type]
+    assert "1.5ahead" in scorer.key.split("/")[1]
+    assert next(scorer.score(scorer.prepare(images[0]), [None])) is None
+
+
+@pytest.mark.parametrize("readout", READOUTS)
 def test_unreadable_candidates_keep_their_place(model: GeoWarp, images: list[np.ndarray], readout: str) -> None:
     scorer = GeoWarpScorer(TorchEngine(model), options=WarpOptions(readout=readout, num_exact=2))  # type: ignore[arg-type]
     assert isinstance(scorer, PairScorer)
@@ -241,7 +250,8 @@ def test_what_is_kept_has_its_own_name(model: GeoWarp) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"readout": "pixel"}, {"storage": "int4"}, {"sides": "neither"}, {"long_side_px": 10}, {"num_exact": 0}]
+    "wrong",
+    [{"readout": "pixel"}, {"storage": "int4"}, {"sides": "neither"}, {"long_side_px": 10}, {"num_exact": 0}, {"margin": -1}],
 )
 def test_impossible_options(wrong: dict[str, object]) -> None:
     with pytest.raises(BadOption):

@@ -35,6 +35,7 @@ def open_geowarp(
     dtype: Computing = "float32",
     sides: Sides = "both",
     enlarge: bool = False,
+    margin: float = 0.0,
     device: str = "cpu",
 ) -> GeoWarpScorer:
     """The scorer of this name, with its own weights or others.
@@ -46,7 +47,7 @@ def open_geowarp(
     EfficientNet-Lite0 needs no torch, unless it is asked for on another device than "cpu" or in "bfloat16". Raises as
     `whence.models.zoo.load_network`.
     """
-    options = WarpOptions(readout, long_side_px, storage, num_exact, sides, enlarge)
+    options = WarpOptions(readout, long_side_px, storage, num_exact, sides, enlarge, margin)
     for option, given, known in (("sampling", sampling, ("", *get_args(Sampling))), ("dtype", dtype, get_args(Computing))):
         if given not in known:
             raise BadOption(f"{option} is one of {', '.join(filter(None, known))}, not {given!r}")

@@ -11,8 +11,9 @@ Each photo passes the backbone once, when it is prepared. A pair then costs the 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -48,13 +49,17 @@ class WarpOptions:
     """What is warped: both photos, the query alone onto the candidate, or neither; the last two are for comparison."""
     enlarge: bool = False
     """Whether smaller photos are enlarged to `long_side_px`, so that thumbnails have as many positions to compare."""
+    margin: float = 0.0
+    """What the first candidate is given on top of its similarity: its place is taken only by one that is more alike by that."""
 
     def __post_init__(self) -> None:
         for name, known in (("readout", Readout), ("storage", Storage), ("sides", Sides)):
             if getattr(self, name) not in get_args(known):
                 raise BadOption(f"{name} is one of {', '.join(get_args(known))}, not {getattr(self, name)!r}")
-        if self.long_side_px < 64 or self.num_exact < 1:
-            raise BadOption("GeoWarp needs photos of at least 64 pixels and at least one candidate for the exact read-out")
+        if self.long_side_px < 64 or self.num_exact < 1 or not 0 <= self.margin < np.inf:
+            raise BadOption(
+                "GeoWarp needs photos of at least 64 pixels, at least one candidate for the exact read-out, and no margin below 0"
+            )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,7 +90,7 @@ class GeoWarpScorer:
         rows, columns = self.engine.grid
         size = f"{o.long_side_px}px{'-enlarged' if o.enlarge else ''}"
         few = f"-{o.num_exact}" if o.readout == "hybrid" else ""
-        sides = "" if o.sides == "both" else f"-{o.sides}"
+        sides = ("" if o.sides == "both" else f"-{o.sides}") + (f"-{o.margin:g}ahead" if o.margin else "")
         arrays = f"{self.engine.backbone_key}-{rows}x{columns}-{size}-{kept}-{o.storage}"
         return f"{arrays}/{self.engine.regressor_key}-{o.readout}{few}{sides}"
 
@@ -110,9 +115,15 @@ class GeoWarpScorer:
     def score(self, query: Arrays, candidates: Iterable[Arrays | None]) -> Iterator[PairEvidence | None]:
         """One record per candidate, in order, made chunk by chunk. Similarities are sums over the cells, at most their number.
 
-        In `hybrid` the few that are read exactly get twice the number of cells on top, so that they stay first.
+        The first candidate has the margin on top. In `hybrid` the few that are read exactly get twice the number of cells on top,
+        so that they stay first.
         """
-        asked = self._unpack(query)
+        found = self._score(self._unpack(query), candidates)
+        for first in itertools.islice(found, 1):
+            yield None if first is None else replace(first, similarity=first.similarity + self.options.margin)
+        yield from found
+
+    def _score(self, asked: _Prepared, candidates: Iterable[Arrays | None]) -> Iterator[PairEvidence | None]:
         if self.options.readout == "hybrid":
             yield from self._score_hybrid(asked, list(candidates))
             return
