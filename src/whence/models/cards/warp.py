@@ -89,5 +89,5 @@ ENTRIES["geowarp-resnet18conv4"] = Entry(
     options={"name": "geowarp-resnet18conv4", "made_for": _OWN_NETWORK, "sampling": "exact", "long_side_px": 256},
 )
 ENTRIES["geowarp"] = Entry(
-    _OPENER, _ON_LITE, options={"name": "geowarp", "made_for": _LITE, "sampling": "exact", "long_side_px": 320, "margin": 2.0}
+    _OPENER, _ON_LITE, options={"name": "geowarp", "made_for": _LITE, "sampling": "exact", "long_side_px": 320}
 )
