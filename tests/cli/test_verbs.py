@@ -48,7 +48,7 @@ def test_index_reports(small: Path, capsys: Capture) -> None:
     (small / "photos" / "bad.jpg").write_text("no picture")
     assert whence("index", small / "photos", "--db", small / "c.whence", "--json") == 0
     report = lines_of(capsys)[0]
-    assert (report["num_photos"], report["num_described"], report["vocabulary"]) == (3, 3, "packaged")
+    assert (report["num_photos"], report["num_described"], report["vocabulary"]) == (3, 3, "fitted")
     assert [entry["photo"].endswith("bad.jpg") for entry in report["skipped"]] == [True]
     assert whence("index", small / "photos", "--db", small / "c.whence") == 0
     captured = capsys.readouterr()

@@ -46,7 +46,7 @@ def result(data: EvaluationSet) -> Evaluation:
 
 def test_the_answers_are_those_of_locate(result: Evaluation, data: EvaluationSet, tmp_path: Path) -> None:
     files = [data.queries.file(q) for q in range(len(data.queries))]
-    options = BuildOptions(keep_local=True)
+    options = BuildOptions("rootsift-vlad", keep_local=True)
     with Localizer.build(data.database.root, path=tmp_path / "a.whence", options=options, show_progress=False) as localizer:
         expected = list(localizer.locate_many(files, show_progress=False))
     assert len(result.answers) == len(expected) == 26

@@ -134,7 +134,7 @@ def test_objects_print_short(database: Path) -> None:
             repr(many): ("q.jpg", "located", "59.3", "12 m", "100 candidates"),
             repr(POSITION.candidates[0]): ("a.jpg", "0.5", "7 inliers"),
             repr(match): ("500 inliers", "homography"),
-            repr(localizer): ("8 photos", "rootsift-vlad"),
+            repr(localizer): ("8 photos", "whence-lite0-words-960"),
             repr(localizer.photos): ("8", "with a place"),
             repr(whence.load_model("rootsift-vlad")): ("rootsift-vlad", "8192"),
         }

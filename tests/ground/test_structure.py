@@ -446,6 +446,7 @@ def test_every_module_that_writes_is_in_the_battery() -> None:
         "training/pixels.py": "decoded photos, made again where they are not",
         "studies/geowarp_cells.py": "numbers beside a study, which the battery writes",
         "studies/rerank_cells.py": "comparisons beside a study, made again where they are not",
+        "training/branches/kept.py": "maps of photos, made again where they are not",
         "training/branches/warps.py": "numbers beside a training's recipe, which the battery writes",
         "worlds/mesh.py": "part of a world, whose first file stands for all",
         "worlds/shards.py": "photos of a world, whose first file stands for all",

@@ -52,7 +52,9 @@ trap(Vlad, "describe")
 set_threads(1)
 # Frequent commits and a small vocabulary, as options a database remembers.
 stored = build.stored_options
-build.stored_options = lambda path: stored(path) or BuildOptions(commit_photos=9, model_options={"num_words": 8})
+build.stored_options = lambda path: stored(path) or BuildOptions(
+    "rootsift-vlad", commit_photos=9, model_options={"num_words": 8}, keep_local=False
+)
 code = run(["index", root + "/photos", "--db", root + "/city.whence", "--json"])
 print(json.dumps({"code": code, "calls": {name: calls.count(name) for name in set(calls)}}))
 """

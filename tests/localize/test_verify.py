@@ -382,7 +382,8 @@ def test_photos_that_are_gone_cannot_verify_anything(street: Path, tmp_path: Pat
     import shutil
 
     shutil.copytree(street / "database", tmp_path / "photos")
-    with Localizer.build(tmp_path / "photos", path=tmp_path / "c.whence") as localizer:
+    options = BuildOptions(keep_local=False)
+    with Localizer.build(tmp_path / "photos", path=tmp_path / "c.whence", options=options) as localizer:
         shutil.rmtree(tmp_path / "photos")
         answer = localizer.locate(sorted((street / "queries").iterdir())[4])
         assert answer.status == "unknown"

@@ -101,7 +101,10 @@ def test_networks_of_the_project_come_with_their_weights(card: ModelCard, tmp_pa
     assert read_card(file) == card, "the file carries the card of the table: write it anew with `whence convert`"
     cards = [entry.card for table in (MODELS, SCORERS) for entry in table.values()]
     packaged = {origin.file for one in cards if one for origin in one.origins if origin.kind == "packaged"}
-    assert {path.name for path in PACKAGED.iterdir()} == packaged
+    notices = {"LICENSE-Apache-2.0.txt", "NOTICE.md"}
+    assert {path.name for path in PACKAGED.iterdir()} == packaged | notices
+    told = (PACKAGED / "NOTICE.md").read_text(encoding="utf-8")
+    assert all(f"| {file} |" in told for file in packaged)
 
 
 def test_files_of_the_cache_do_not_collide() -> None:
@@ -168,7 +171,13 @@ def test_the_command_filters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     assert {record["licence"] for record in records(capsys, "--licence", "gpl")} == {"GPL-3.0"}
     small = records(capsys, "*", "--max-dim", "128", "--backbone", "resnet18")
     assert {record["name"] for record in small} == {f"cosplace-resnet18-{dim}" for dim in (32, 64, 128)}
-    assert {record["name"] for record in records(capsys, "--available")} == {"densevlad", "rootsift-vlad", OWN.name}
+    assert {record["name"] for record in records(capsys, "--available")} == {
+        "densevlad",
+        "rootsift-vlad",
+        "whence-lite0-448",
+        "whence-lite0-words-960",
+        OWN.name,
+    }
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "dino_salad.ckpt").write_bytes(b"x")
     here = records(capsys, "salad*", "--available")
