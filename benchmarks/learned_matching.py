@@ -30,38 +30,26 @@ import matchers
 import numpy as np
 import wide_baseline
 from sight import listed
+from wide_baseline import RIGHT_PX, Pair
 
 from whence.data.metadata import read_metadata
 from whence.geo import distance_m
 from whence.localize.localizer import Localizer, LocateOptions
 from whence.localize.retrieve import Retriever
 from whence.localize.unknown import AUTO_SCORER
-from whence.matching.geometry import GeometryModel
 from whence.matching.matchers import MatchOptions, match_images
 from whence.registry import build
 from whence.runtime import set_threads
 from whence.settings import BuildOptions
 from whence.types import Candidate, GeoPoint, Position
 
-RIGHT_PX, SHIFT_PX = 5.0, 15.0
+SHIFT_PX = 15.0
 NEAR_M = 25.0
 NUM_STRANGERS = 12
 NUM_OF_A_KIND = 4
 """Pairs of each kind of multimodal-srif."""
 EVERY = {"stromovka": 3, "drone-brighton": 5}
 """Of large sets of pairs every so manyth."""
-
-
-class Pair(NamedTuple):
-    """Two photos, points that belong together, the geometry they obey, and how near is near enough."""
-
-    name: str
-    file0: Path
-    file1: Path
-    points0: np.ndarray
-    points1: np.ndarray
-    model: GeometryModel = "homography"
-    limit_px: float = RIGHT_PX
 
 
 def planar(pairs: Iterator[matchers.Pair]) -> Iterator[Pair]:

@@ -34,14 +34,15 @@ NUM_ORDERS = 5
 
 
 class Pair(NamedTuple):
-    """Two photos, points that are known to belong together, and the geometry they obey."""
+    """Two photos, points that are known to belong together, the geometry they obey, and how near is near enough."""
 
     name: str
     file0: Path
     file1: Path
     points0: np.ndarray
     points1: np.ndarray
-    model: GeometryModel
+    model: GeometryModel = "homography"
+    limit_px: float = RIGHT_PX
 
 
 def read_pairs(root: Path) -> Iterator[Pair]:

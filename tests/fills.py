@@ -80,3 +80,13 @@ def fill_regressor(regressor: nn.Module) -> None:
 
 def _fan_in_scale(shape: tuple[int, ...]) -> float:
     return math.sqrt(6 / math.prod(shape[1:]))
+
+
+def misfits(state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Tensors that are none of a GeoWarp regressor's, by a word of what is said of them."""
+    return {
+        "missing": {name: value for name, value in state.items() if name != "linear.bias"},
+        "unknown": {**state, "linear.extra": torch.zeros(3)},
+        "shape": {**state, "linear.bias": torch.zeros(8)},
+        "finite": {**state, "linear.bias": torch.full((16,), torch.nan)},
+    }

@@ -13,6 +13,7 @@ from whence.models.checkpoints.files import weights_digest
 torch = pytest.importorskip("torch")
 
 from conftest import draw_place, view_of
+from fills import misfits
 from whence.errors import BadOption, MissingWeights, UnknownName, UnreadableWeights, WeightsMismatch
 from whence.models.warp.model import Regressor
 from whence.models.warp.torch_engine import load_regressor
@@ -128,13 +129,7 @@ def test_missing_weights_say_where_they_go(cache: Path) -> None:
 
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     state = moved_regressor().state_dict()
-    wrong = {
-        "missing": {name: value for name, value in state.items() if name != "linear.bias"},
-        "unknown": {**state, "linear.extra": torch.zeros(3)},
-        "shape": {**state, "linear.bias": torch.zeros(8)},
-        "finite": {**state, "linear.bias": torch.full((16,), torch.nan)},
-    }
-    for what, tensors in wrong.items():
+    for what, tensors in misfits(state).items():
         file = tmp_path / f"{what}.pth"
         torch.save(tensors, file)
         regressor = Regressor()

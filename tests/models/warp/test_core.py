@@ -17,7 +17,7 @@ timm = pytest.importorskip("timm")
 from safetensors.torch import save_file
 
 from conftest import draw_place, view_of
-from fills import fill_by_place, fill_regressor, hashed
+from fills import fill_by_place, fill_regressor, hashed, misfits
 from lite_samples import random_arrays
 from whence.errors import UnreadableWeights, WeightsMismatch
 from whence.models.backbones import make_backbone
@@ -245,13 +245,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     assert np.allclose(read["linear.weight"], state["linear.weight"].numpy(), atol=1e-3)
     torch.save(state, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     assert np.array_equal(read_regressor(tmp_path / "old.pth")["linear.weight"], state["linear.weight"].numpy())
-    wrong = {
-        "missing": {name: value for name, value in state.items() if name != "linear.bias"},
-        "unknown": {**state, "linear.extra": torch.zeros(3)},
-        "shape": {**state, "linear.bias": torch.zeros(8)},
-        "finite": {**state, "linear.bias": torch.full((16,), torch.nan)},
-    }
-    for what, tensors in wrong.items():
+    for what, tensors in misfits(state).items():
         save_file(tensors, tmp_path / f"{what}.safetensors")
         with pytest.raises((WeightsMismatch, UnreadableWeights), match=what):
             read_regressor(tmp_path / f"{what}.safetensors")
