@@ -16,10 +16,10 @@ from collections import defaultdict
 import numpy as np
 from side_by_side import compare, options, save
 
+from whence.data.partition import CellOptions, make_partition
 from whence.evaluation.cost import PeakMemory
 from whence.lists import group_rows
 from whence.runtime import set_threads
-from whence.training.branches.cells import CellOptions, make_cells
 
 OPTIONS = CellOptions()
 MIN_VIEWS = 4
@@ -71,7 +71,10 @@ def main() -> None:
     east, north, heading = draw_city(num_rows)
     place = np.random.default_rng(1).integers(0, max(1, num_rows // 8), num_rows)
     if given.ours:
-        for what, way in (("classes and groups", lambda: make_cells(east, north, heading)), ("places", lambda: group_rows(place))):
+        for what, way in (
+            ("classes and groups", lambda: make_partition(east, north, heading)),
+            ("places", lambda: group_rows(place)),
+        ):
             memory, started = PeakMemory(), time.process_time()
             held = memory.peak_bytes()
             way()
@@ -86,7 +89,7 @@ def main() -> None:
         sizes["loop"] = sorted(map(len, loop_over_photos(*columns).values()))
 
     def by_column() -> None:
-        sizes["columns"] = sorted(make_cells(east, north, heading).groups.counts.tolist())
+        sizes["columns"] = sorted(make_partition(east, north, heading).groups.counts.tolist())
 
     title = f"classes and groups of {num_rows:,} photos"
     ways = {"loop over photos": by_photo, "columns": by_column}
