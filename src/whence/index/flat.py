@@ -28,11 +28,13 @@ ROUNDING = 2e-5
 class _Part:
     """Rows added together."""
 
-    def __init__(self, ids: np.ndarray, matrix: np.ndarray, rows: np.ndarray | None = None) -> None:
+    def __init__(self, ids: np.ndarray, matrix: np.ndarray, rows: np.ndarray | None = None, *, is_counted: bool = False) -> None:
         self.ids = ids
         self.matrix = matrix
         self.rows = rows
         """Those still there, ascending; None for all."""
+        self.is_counted = is_counted
+        """Whether the ids are the numbers from 0 on: rows are then found without looking at all ids."""
         self.largest_norm: float | None = None
         """Known after the first search in blocks."""
 
@@ -41,6 +43,8 @@ class _Part:
 
     def restricted(self, ids: np.ndarray, *, invert: bool = False) -> _Part:
         """The part with only the rows of these ids, or without them."""
+        if self.is_counted and self.rows is None and not invert and len(ids) < len(self.ids):
+            return _Part(self.ids, self.matrix, np.unique(ids[(ids >= 0) & (ids < len(self.ids))]))
         mask = np.isin(self.present_ids(), ids, invert=invert)
         if mask.all():
             return self
@@ -71,7 +75,8 @@ class FlatIndex(Engine):
         """An index over the rows of an array or memory map, neither copied nor checked. Ids are row numbers by default."""
         rows = as_vectors(matrix, dim=None, what="descriptors")
         index = cls(dim=rows.shape[1])
-        index._parts = [_Part(np.arange(len(rows)) if ids is None else as_ids(ids, num=len(rows)), rows)]
+        is_counted = ids is None
+        index._parts = [_Part(np.arange(len(rows)) if ids is None else as_ids(ids, num=len(rows)), rows, is_counted=is_counted)]
         return index
 
     @property
@@ -139,13 +144,14 @@ class FlatIndex(Engine):
         return cls.over(arrays["descriptors"], ids=arrays["ids"])
 
 
-def read_saved(path: str | Path, *, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Arrays of a saved index. Raises `InputError` naming the file."""
+def read_saved(path: str | Path, *, names: tuple[str, ...], others: str = "", what: str = "index") -> dict[str, np.ndarray]:
+    """Arrays of a saved index, and those whose names begin with `others`. Raises `InputError` naming the file."""
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in names}
+            more = [name for name in archive.files if others and name.startswith(others)]
+            return {name: archive[name] for name in (*names, *more)}
     except Exception as error:  # zipfile and numpy raise a dozen kinds for a damaged archive
-        raise InputError(f"{str(path)!r} is not a saved index ({error}); build it again") from error
+        raise InputError(f"{str(path)!r} is not a saved {what} ({error}); build it again") from error
 
 
 def _search_rows(parts: list[_Part], queries: np.ndarray, *, k: int) -> Neighbors:
