@@ -117,7 +117,7 @@ def test_of_a_partition_s_groups() -> None:
     assert cells.num_photos[row] == (own == own[0]).sum()
     first = CellClassifier.of_groups(partition, weights[:1], model="m")
     assert len(first) == sizes[0]
-    for wrong in (weights[::-1] if sizes[0] != sizes[-1] else weights[:1] + [weights[0][:1]], [weights[0][:-1]], []):
+    for wrong in (weights[::-1] if sizes[0] != sizes[-1] else [*weights[:1], weights[0][:1]], [weights[0][:-1]], []):
         with pytest.raises(InputError, match="do not belong together"):
             CellClassifier.of_groups(partition, wrong, model="m")
 
@@ -196,7 +196,7 @@ def city(*, seed: int = 0, per_cell: int = PER_CELL) -> tuple[np.ndarray, RowPla
 
 
 def test_the_rows_of_cells_and_of_their_neighbours() -> None:
-    rows, places, cell = city()
+    _, places, cell = city()
     table = CellTable.of(places)
     assert len(table) == SIDE * SIDE
     corner, inner = table.numbers[0], table.numbers[SIDE + 1]

@@ -175,7 +175,7 @@ def evaluate(
     queries = queries[:num_asked]
     started = time.perf_counter()
     is_searchable = finite_rows(database)
-    index = engine_over(database, engine=options.engine, is_searchable=is_searchable)
+    index = engine_over(database, engine=options.engine, is_searchable=is_searchable, photos=data.database)
     retriever = Retriever(data.database, np.where(is_searchable, np.arange(len(database)), -1), index)
     predictions, similarities = _search(index, queries, data, options, questions=run.questions)
     run.seconds["search"] = time.perf_counter() - started
