@@ -12,7 +12,7 @@ from whence.data.partition import CellOptions, make_partition
 from whence.data.photos import Photos
 from whence.errors import BadOption, InputError
 from whence.geo import from_utm, to_utm
-from whence.index.cells.classifier import CellClassifier
+from whence.index.cells.classifier import CellClassifier, read_cells
 from whence.index.cells.engine import CellIndex
 from whence.index.cells.table import CellTable, RowPlaces, on_plane
 from whence.index.flat import FlatIndex
@@ -125,7 +125,7 @@ def test_of_a_partition_s_groups() -> None:
 def test_saved_and_opened(tmp_path: Path) -> None:
     for cells in (merged(), merged(groups=None, num_photos=None, bias=np.arange(9).astype(np.float32), zone="")):
         cells.save(tmp_path / "cells.npz")
-        again = CellClassifier.open(tmp_path / "cells.npz")
+        again = read_cells(tmp_path / "cells.npz")
         for name, value in vars_of(cells).items():
             assert np.array_equal(value, vars_of(again)[name]), name
     (tmp_path / "rubbish.npz").write_bytes(b"PK\3\4rubbish")
@@ -133,7 +133,7 @@ def test_saved_and_opened(tmp_path: Path) -> None:
     np.savez(tmp_path / "torn.npz", **{**merged().to_arrays(), "corners_m": np.zeros((8, 2))})
     for name in ("rubbish.npz", "other.npz", "torn.npz", "none.npz"):
         with pytest.raises(InputError, match=name):
-            CellClassifier.open(tmp_path / name)
+            read_cells(tmp_path / name)
 
 
 def vars_of(cells: CellClassifier) -> dict[str, object]:
@@ -263,8 +263,6 @@ def test_without_places_search_is_exact_and_nothing_is_kept() -> None:
     assert np.array_equal(index.search(rows[:3], k=50).ids, FlatIndex.over(rows).search(rows[:3], k=50).ids)
     told = CellIndex.over_places(rows, places, has_means=False)
     assert np.array_equal(told.search(rows[:3], k=50).ids, FlatIndex.over(rows).search(rows[:3], k=50).ids)
-    corners = np.array([[545_000.0, 4_178_000.0]])
-    assert len(told.ids_in(corners)) == 4 * PER_CELL
 
 
 @pytest.mark.parametrize(
@@ -286,6 +284,27 @@ def test_damaged_arrays_are_refused(change: dict[str, np.ndarray]) -> None:
     assert np.array_equal(CellIndex.from_kept(kept, rows).search(rows[:3], k=3).ids[:, 0], [0, 1, 2])
     with pytest.raises(InputError, match="build the index again"):
         CellIndex.from_kept({**kept, **change}, rows)
+
+
+def test_cells_told_by_another_model_s_descriptors_choose_the_rows() -> None:
+    """Of a classifier that knows every second cell only: the others are reached as neighbours alone."""
+    rows, places, cell = city()
+    index = CellIndex.over_places(rows, places, has_means=False, num_cells=1)
+    known = np.arange(0, SIDE * SIDE, 2)
+    assert index.table is not None
+    told = CellClassifier(np.eye(len(known), dtype=np.float32), 20.0 * index.table.numbers[known], 20.0, "10S")
+    asked = np.eye(len(known), dtype=np.float32)[[0, 7 + SIDE // 2]]
+    first, inner = index.ids_for(told, asked)
+    assert {*cell[first].tolist()} == {0, 1, SIDE, SIDE + 1}
+    assert len(inner) == 9 * PER_CELL
+    assert index.ids_for(told, asked, within=np.arange(3))[0].tolist() == [0, 1, 2]
+    # More cells until there are rows enough, or no more cells.
+    assert len(index.ids_for(told, asked, least=5 * PER_CELL)[0]) >= 5 * PER_CELL
+    assert len(index.ids_for(told, asked, least=10**6)[0]) == len(rows)
+    index.remove(first[:5])
+    assert index.ids_for(told, asked)[0].tolist() == first[5:].tolist()
+    index.add(first[:1], rows[:1])
+    assert first[0] in index.ids_for(told, asked)[1]
 
 
 def test_no_cell_cannot_be_searched() -> None:

@@ -193,14 +193,14 @@ class CellClassifier:
         with atomic_write(path) as file:
             np.savez(file, **self.to_arrays())  # type: ignore[arg-type]
 
-    @classmethod
-    def open(cls, path: str | Path) -> Self:
-        """The classifier that `save` wrote. Raises `InputError` naming the file."""
-        arrays = read_saved(path, names=_ARRAYS, what="file of cells")
-        try:
-            return cls.from_arrays(arrays)
-        except InputError as error:
-            raise InputError(f"{str(path)!r}: {error}") from None
+
+def read_cells(path: str | Path) -> CellClassifier:
+    """The classifier that `save` wrote. Raises `InputError` naming the file."""
+    arrays = read_saved(path, names=_ARRAYS, what="file of cells")
+    try:
+        return CellClassifier.from_arrays(arrays)
+    except InputError as error:
+        raise InputError(f"{str(path)!r}: {error}") from None
 
 
 def _column(array: np.ndarray, dtype: type) -> np.ndarray | None:

@@ -18,7 +18,7 @@ from whence.errors import BadOption, InputError
 from whence.index.cells.classifier import CellClassifier
 from whence.index.cells.table import CELL_M, CellTable, RowPlaces
 from whence.index.flat import FlatIndex, read_saved
-from whence.index.vectors import as_ids, as_queries
+from whence.index.vectors import as_ids, as_queries, common_ids
 from whence.lists import BLOCK_ROWS
 from whence.runtime import atomic_write
 from whence.types import Neighbors
@@ -50,7 +50,7 @@ class CellIndex(FlatIndex):
         """Which ids lie in which cell; None where there are no places."""
         self.means: CellClassifier | None = None
         """The mean descriptor of each cell of the table, at unit length; None where others tell the cells."""
-        self._later = np.empty(0, np.int64)
+        self._later = self._gone = np.empty(0, np.int64)
 
     @classmethod
     def over(
@@ -124,6 +124,13 @@ class CellIndex(FlatIndex):
         """Add rows (n, D) under new ids (n,), without places. Raises as `FlatIndex.add` does."""
         super().add(ids, descriptors)
         self._later = np.union1d(self._later, as_ids(ids))
+        self._gone = np.setdiff1d(self._gone, self._later)
+
+    def remove(self, ids: np.ndarray) -> None:
+        """Remove rows; ids that are not there are ignored."""
+        super().remove(ids)
+        self._gone = np.union1d(self._gone, as_ids(ids))
+        self._later = np.setdiff1d(self._later, self._gone)
 
     def search(self, queries: np.ndarray, *, k: int, allowed: np.ndarray | None = None) -> Neighbors:
         """The k most similar rows of every query (Q, D) in its best cells, only ids in `allowed` where given; K = min(k, rows
@@ -134,28 +141,34 @@ class CellIndex(FlatIndex):
         num = self.num_vectors if within is None else sum(len(part.restricted(within)) for part in self._parts)
         if self.means is None or num * SMALL_FILTER < self.num_vectors or not len(asked):
             return super().search(asked, k=k, allowed=within)
-        best = self.means.rank(asked, num=self.num_cells).cells
-        found = [self._search_cells(query, cells, k=k, num=num, within=within) for query, cells in zip(asked, best, strict=True)]
+        chosen = self.ids_for(self.means, asked, least=min(k, num), within=within)
+        found = [super(CellIndex, self).search(one[None], k=k, allowed=ids) for one, ids in zip(asked, chosen, strict=True)]
         return Neighbors(np.concatenate([one.ids for one in found]), np.concatenate([one.similarities for one in found]))
 
-    def ids_in(self, corners_m: np.ndarray) -> np.ndarray:
-        """Ids, ascending, in the cells that begin at these places (T, 2) of the table's plane, in their neighbours, and nowhere."""
+    def ids_for(
+        self, cells: CellClassifier, descriptors: np.ndarray, *, least: int = 1, within: np.ndarray | None = None
+    ) -> list[np.ndarray]:
+        """For each of Q descriptors (Q, C) of a classifier the ids, ascending, in its best cells and around them, and nowhere.
+
+        Only those among the ascending ids `within`. More cells are taken where these hold fewer ids than `least`.
+        """
+        asked = as_queries(descriptors, dim=cells.dim, k=1)
+        best = cells.rank(asked, num=self.num_cells).cells
+        return [self._enough(cells, one, best[q], least, within) for q, one in enumerate(asked)]
+
+    def _enough(
+        self, cells: CellClassifier, descriptor: np.ndarray, chosen: np.ndarray, least: int, within: np.ndarray | None
+    ) -> np.ndarray:
         assert self.table is not None, "asked for where there are places"
-        return self._with_later(self.table.rows_in(self.table.numbers_at(corners_m), has_neighbors=self.has_neighbors))
-
-    def _search_cells(self, query: np.ndarray, cells: np.ndarray, *, k: int, num: int, within: np.ndarray | None) -> Neighbors:
-        """The answer for one query by these of the table's cells, or more where they hold less than is asked for."""
-        assert self.table is not None
-        assert self.means is not None
         while True:
-            ids = self._with_later(self.table.rows_in(self.table.numbers[cells], has_neighbors=self.has_neighbors))
-            found = super().search(query[None], k=k, allowed=ids if within is None else _common(ids, within))
-            if found.ids.shape[1] == min(k, num) or len(cells) == len(self.table):
-                return found
-            cells = self.means.rank(query[None], num=4 * len(cells)).cells[0]
-
-    def _with_later(self, ids: np.ndarray) -> np.ndarray:
-        return np.union1d(ids, self._later) if len(self._later) else ids
+            numbers = self.table.numbers_at(cells.corners_m[chosen])
+            ids = self.table.rows_in(numbers, has_neighbors=self.has_neighbors)
+            ids = np.union1d(ids, self._later) if len(self._later) else ids
+            ids = ids if within is None else common_ids(ids, within)
+            ids = np.setdiff1d(ids, self._gone, assume_unique=True) if len(self._gone) else ids
+            if len(ids) >= least or len(chosen) == len(cells):
+                return ids
+            chosen = cells.rank(descriptor[None], num=4 * len(chosen)).cells[0]
 
     def save(self, path: str | Path) -> None:
         """Write ids, rows, cells and options as one .npz, atomically."""
@@ -168,6 +181,7 @@ class CellIndex(FlatIndex):
                 ids=ids,
                 descriptors=rows,
                 later=self._later,
+                gone=self._gone,
                 search=np.array([self.num_cells, self.has_neighbors]),
                 **{f"cells_{name}": array for name, array in kept.items()},  # type: ignore[arg-type]
             )
@@ -175,7 +189,7 @@ class CellIndex(FlatIndex):
     @classmethod
     def open(cls, path: str | Path) -> Self:
         """The index that `save` wrote. Raises `InputError` naming the file."""
-        arrays = read_saved(path, names=("ids", "descriptors", "later", "search"), others="cells_")
+        arrays = read_saved(path, names=("ids", "descriptors", "later", "gone", "search"), others="cells_")
         num_cells, has_neighbors = int(arrays["search"][0]), bool(arrays["search"][1])
         index = cls(dim=arrays["descriptors"].shape[1] or None, num_cells=num_cells, has_neighbors=has_neighbors)
         if len(arrays["ids"]):
@@ -183,7 +197,7 @@ class CellIndex(FlatIndex):
         kept = {name.removeprefix("cells_"): array for name, array in arrays.items() if name.startswith("cells_")}
         if kept:
             index._take(kept, CellTable.from_arrays(kept))
-        index._later = arrays["later"]
+        index._later, index._gone = arrays["later"], arrays["gone"]
         return index
 
     def _take(self, arrays: Mapping[str, np.ndarray], table: CellTable) -> None:
@@ -193,14 +207,6 @@ class CellIndex(FlatIndex):
             if means.shape != (len(table), self.dim):
                 raise InputError(f"means {means.shape} do not belong to {len(table)} cells; build the index again")
             self.means = CellClassifier(means, table.numbers * table.cell_m, table.cell_m, table.zone)
-
-
-def _common(ids: np.ndarray, within: np.ndarray) -> np.ndarray:
-    """Those of the ids that are among others, both ascending; the time grows with the ids alone."""
-    if not len(within):
-        return within
-    places = np.minimum(np.searchsorted(within, ids), len(within) - 1)
-    return ids[within[places] == ids]
 
 
 def _means(matrix: np.ndarray, table: CellTable) -> CellClassifier:
