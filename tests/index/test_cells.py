@@ -147,6 +147,8 @@ def vars_of(cells: CellClassifier) -> dict[str, object]:
         {"corners_m": np.zeros((9, 3))},
         {"cell_m": 0.0},
         {"groups": np.zeros(3, np.int64)},
+        {"owners": np.arange(9)[::-1]},
+        {"owners": np.zeros(9, np.int64)},
         {"prototypes": np.full((9, 8), np.nan, np.float32)},
     ],
     ids=str,
@@ -246,13 +248,34 @@ def test_a_small_filter_is_searched_whole() -> None:
     assert np.array_equal(index.search(rows[:1], k=10, allowed=allowed).ids, truth.ids)
 
 
-def test_a_row_comes_from_the_means_of_its_cells_whatever_their_numbers() -> None:
-    """A cell with many photos is no better for that: means count at unit length."""
+@pytest.mark.parametrize("has_headings", [False, True])
+def test_means_are_of_photos_that_look_the_same_way_whatever_their_numbers(has_headings: bool) -> None:
+    """One for each quarter of the compass, and one for photos of unknown heading; a cell with many photos is no better for that."""
     rows, places, cell = city()
+    random = np.random.default_rng(4)
+    heading = np.where(random.random(len(rows)) < 0.2, np.nan, random.choice([0.0, 89.9, 90.0, 200.0, 359.9, 360.0], len(rows)))
+    places = replace(places, heading_deg=heading) if has_headings else places
     index = CellIndex.over_places(rows.astype(np.float16), places)
+    quarter = np.nan_to_num(heading % 360 // 90, nan=4) if has_headings else np.zeros(len(rows))
+    slow, owners = [], []
+    for one in range(SIDE * SIDE):
+        for way in range(5):
+            alike = (cell == one) & (quarter == way)
+            if alike.any():
+                slow.append(rows[alike].astype(np.float16).astype(np.float32).mean(axis=0))
+                owners.append(one)
     assert index.means is not None
-    slow = np.stack([rows.astype(np.float16)[cell == one].astype(np.float32).mean(axis=0) for one in range(SIDE * SIDE)])
-    assert index.means.prototypes == pytest.approx(unit(slow), abs=1e-6)
+    assert index.means.owners is not None
+    assert index.means.owners.tolist() == owners
+    assert index.means.prototypes == pytest.approx(unit(np.array(slow)), abs=1e-6)
+    asked = rows[:5]
+    best = np.full((5, SIDE * SIDE), -np.inf)
+    np.maximum.at(best.T, np.array(owners), index.means.prototypes @ asked.T)
+    assert index.means.scores(asked) == pytest.approx(best, abs=1e-6)
+    kept = index.kept()
+    assert kept is not None
+    again = CellIndex.from_kept(kept, rows.astype(np.float16))
+    assert np.array_equal(again.search(asked, k=4).ids, index.search(asked, k=4).ids)
 
 
 def test_without_places_search_is_exact_and_nothing_is_kept() -> None:
@@ -273,6 +296,8 @@ def test_without_places_search_is_exact_and_nothing_is_kept() -> None:
         {"numbers": np.zeros((2, 2), np.int64)},
         {"cell_m": np.array("x")},
         {"means": np.zeros((2, DIM), np.float32)},
+        {"means": np.ones((SIDE * SIDE, DIM + 1), np.float32)},
+        {"owners": np.zeros(SIDE * SIDE, np.int64)},
         {"unplaced": np.array([7])},
     ],
     ids=lambda change: next(iter(change)),

@@ -24,7 +24,7 @@ from whence.runtime import atomic_write
 from whence.types import Arrays, GeoPoint
 
 FORMAT = "whence-cells-1"
-_ARRAYS = ("prototypes", "bias", "corners_m", "groups", "num_photos", "cell_m", "zone", "model", "digest", "format")
+_ARRAYS = ("prototypes", "owners", "bias", "corners_m", "groups", "num_photos", "cell_m", "zone", "model", "digest", "format")
 _BLOCK_QUERIES = 256
 
 
@@ -42,7 +42,7 @@ class CellClassifier:
     """K cells of one side on one plane, and what tells them apart."""
 
     prototypes: np.ndarray
-    """(K, C) float32 one for each cell, group after group, as learned."""
+    """(P, C) float32 one for each cell, group after group, as learned; several for a cell where `owners` says so."""
     corners_m: np.ndarray
     """(K, 2) float64 east and north at which each cell begins."""
     cell_m: float
@@ -56,21 +56,25 @@ class CellClassifier:
     num_photos: np.ndarray | None = None
     """(K,) int64 photos that each cell was learned from; None where it is not known."""
     bias: np.ndarray | None = None
-    """(K,) float32 added to the scores; None for margin classifiers, which have none."""
+    """(P,) float32 added to the scores; None for margin classifiers, which have none."""
     digest: str = ""
     """What the partition was made from; empty where it is not known."""
+    owners: np.ndarray | None = None
+    """(P,) int64 the cell of each prototype, ascending; the best of a cell's prototypes counts. None for one each."""
 
     def __post_init__(self) -> None:
-        num = len(self.prototypes)
-        columns = {"groups": self.groups, "num_photos": self.num_photos, "bias": self.bias}
-        if self.prototypes.ndim != 2 or not self.prototypes.size or self.corners_m.shape != (num, 2) or not self.cell_m > 0:
+        num, num_cells = len(self.prototypes), len(self.corners_m)
+        is_owned = num == num_cells if self.owners is None else _is_owned(self.owners, num, num_cells)
+        is_flat = self.prototypes.ndim == 2 and self.prototypes.size > 0 and self.corners_m.shape == (num_cells, 2)
+        if not is_flat or not is_owned or not self.cell_m > 0:
             raise InputError(
                 f"prototypes {self.prototypes.shape} and corners {self.corners_m.shape} of cells of {self.cell_m} m "
-                "do not belong together: each cell has one of both"
+                "do not belong together: each cell has a corner and a prototype"
             )
-        for name, column in columns.items():
-            if column is not None and column.shape != (num,):
-                raise InputError(f"{name} has the shape {column.shape} for {num} cells")
+        columns = {"groups": (self.groups, num_cells), "num_photos": (self.num_photos, num_cells), "bias": (self.bias, num)}
+        for name, (column, length) in columns.items():
+            if column is not None and column.shape != (length,):
+                raise InputError(f"{name} has the shape {column.shape} for {num_cells} cells")
         require_finite(self.prototypes, what="prototypes")
         require_finite(self.corners_m, what="corners of cells")
 
@@ -100,7 +104,7 @@ class CellClassifier:
         )
 
     def __len__(self) -> int:
-        return len(self.prototypes)
+        return len(self.corners_m)
 
     @property
     def dim(self) -> int:
@@ -123,7 +127,10 @@ class CellClassifier:
         found = asked @ self.prototypes.T
         if is_normalised:
             found /= np.maximum(np.linalg.norm(self.prototypes, axis=1), 1e-12)
-        return found if self.bias is None else found + self.bias
+        found = found if self.bias is None else found + self.bias
+        if self.owners is None:
+            return found
+        return np.asarray(np.maximum.reduceat(found, np.searchsorted(self.owners, np.arange(len(self))), axis=1))
 
     def rank(self, descriptors: np.ndarray, *, num: int, is_normalised: bool = False) -> RankedCells:
         """The `num` best cells of descriptors (Q, C), all where there are fewer; equal scores come in the cells' own order.
@@ -158,6 +165,7 @@ class CellClassifier:
         return {
             "format": np.array(FORMAT),
             "prototypes": self.prototypes,
+            "owners": nothing if self.owners is None else self.owners,
             "bias": np.empty(0, np.float32) if self.bias is None else self.bias,
             "corners_m": self.corners_m,
             "groups": nothing if self.groups is None else self.groups,
@@ -184,6 +192,7 @@ class CellClassifier:
                 _column(arrays["num_photos"], np.int64),
                 _column(arrays["bias"], np.float32),
                 str(arrays["digest"]),
+                _column(arrays["owners"], np.int64),
             )
         except (KeyError, ValueError, TypeError) as error:
             raise InputError(f"these are no cells: {error}") from None
@@ -201,6 +210,11 @@ def read_cells(path: str | Path) -> CellClassifier:
         return CellClassifier.from_arrays(arrays)
     except InputError as error:
         raise InputError(f"{str(path)!r}: {error}") from None
+
+
+def _is_owned(owners: np.ndarray, num: int, num_cells: int) -> bool:
+    """Whether each of the prototypes belongs to a cell, cell after cell, and each cell has one."""
+    return owners.shape == (num,) and np.array_equal(np.unique(owners), np.arange(num_cells)) and bool((np.diff(owners) >= 0).all())
 
 
 def _column(array: np.ndarray, dtype: type) -> np.ndarray | None:

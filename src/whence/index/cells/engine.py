@@ -2,8 +2,8 @@
 
 After Divide&Classify in front of retrieval (Trivigno, Berton, Aragon, Caputo, Masone, ICCV 2023). A query is compared with one
 prototype for each cell; the photos of the best cells are then searched exactly. A database that knows no learned prototypes
-(`CellClassifier`) takes the mean of each cell's own descriptors. Learned ones may be of another model: `whence.localize` asks them,
-and hands over the rows of their best cells as a filter.
+(`CellClassifier`) takes means of each cell's own descriptors, one for each quarter of the compass that its photos look to. Learned
+ones may be of another model: `whence.localize` asks them, and hands over the rows of their best cells as a filter.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from whence.index.cells.classifier import CellClassifier
 from whence.index.cells.table import CELL_M, CellTable, RowPlaces
 from whence.index.flat import FlatIndex, read_saved
 from whence.index.vectors import as_ids, as_queries, common_ids
-from whence.lists import BLOCK_ROWS
+from whence.lists import BLOCK_ROWS, group_rows
 from whence.runtime import atomic_write
 from whence.types import Neighbors
 
@@ -27,8 +27,9 @@ NUM_CELLS = 10
 """Best cells whose photos are searched, unless said otherwise."""
 SMALL_FILTER = 8
 """A filter that leaves less than one row of so many is searched without asking for cells."""
-_PHOTOS_A_CELL = 16
+_PHOTOS_A_MEAN = 8
 """For estimates."""
+_NUM_QUARTERS = 4
 
 
 class CellIndex(FlatIndex):
@@ -49,7 +50,7 @@ class CellIndex(FlatIndex):
         self.table: CellTable | None = None
         """Which ids lie in which cell; None where there are no places."""
         self.means: CellClassifier | None = None
-        """The mean descriptor of each cell of the table, at unit length; None where others tell the cells."""
+        """The mean descriptors of each cell of the table, at unit length; None where others tell the cells."""
         self._later = self._gone = np.empty(0, np.int64)
 
     @classmethod
@@ -86,14 +87,17 @@ class CellIndex(FlatIndex):
         table = CellTable.of(places, cell_m=cell_m)
         if len(table):
             index.table = table
-            index.means = _means(matrix, table) if has_means else None
+            index.means = _means(matrix, table, places.heading_deg) if has_means else None
         return index
 
     def kept(self) -> dict[str, np.ndarray] | None:
         """The table and the means; None where there are no places, and search is exact."""
         if self.table is None:
             return None
-        means = {} if self.means is None else {"means": self.means.prototypes}
+        means = {}
+        if self.means is not None:
+            assert self.means.owners is not None, "as _means makes them"
+            means = {"means": self.means.prototypes, "owners": self.means.owners}
         return {**self.table.to_arrays(), **means}
 
     @classmethod
@@ -117,8 +121,8 @@ class CellIndex(FlatIndex):
 
     @classmethod
     def kept_bytes(cls, num_rows: int, *, dim: int, num_cells: int = NUM_CELLS) -> int:
-        """A row number, and a share of its cell's mean."""
-        return 8 + 4 * dim // _PHOTOS_A_CELL
+        """A row number, and a share of a mean."""
+        return 8 + 4 * dim // _PHOTOS_A_MEAN
 
     def add(self, ids: np.ndarray, descriptors: np.ndarray) -> None:
         """Add rows (n, D) under new ids (n,), without places. Raises as `FlatIndex.add` does."""
@@ -203,19 +207,36 @@ class CellIndex(FlatIndex):
     def _take(self, arrays: Mapping[str, np.ndarray], table: CellTable) -> None:
         self.table = table
         if "means" in arrays:
-            means = np.asarray(arrays["means"], np.float32)
-            if means.shape != (len(table), self.dim):
-                raise InputError(f"means {means.shape} do not belong to {len(table)} cells; build the index again")
-            self.means = CellClassifier(means, table.numbers * table.cell_m, table.cell_m, table.zone)
+            try:
+                means = np.asarray(arrays["means"], np.float32)
+                self.means = _classifier(means, np.asarray(arrays["owners"], np.int64), table)
+            except (InputError, KeyError) as error:
+                raise InputError(f"the means of cells are damaged ({error}); build the index again") from None
+            if self.means.dim != self.dim:
+                raise InputError(f"means of {self.means.dim} numbers are not of these rows of {self.dim}; build the index again")
 
 
-def _means(matrix: np.ndarray, table: CellTable) -> CellClassifier:
-    """The mean of each cell's rows at unit length, so that a cell is as near with many headings as with one."""
-    sums = np.zeros((len(table), matrix.shape[1]), np.float32)
-    owner = np.repeat(np.arange(len(table)), table.rows.counts)
-    for start in range(0, len(owner), BLOCK_ROWS):
+def _means(matrix: np.ndarray, table: CellTable, heading_deg: np.ndarray | None) -> CellClassifier:
+    """Means of each cell's rows that look the same way, at unit length, so that many photos count no more than one.
+
+    A street looks different to each side: one mean of all headings is like none of them.
+    """
+    members, owner = table.rows.members, np.repeat(np.arange(len(table)), table.rows.counts)
+    quarter = np.full(len(members), _NUM_QUARTERS)
+    if heading_deg is not None:
+        heading = heading_deg[members] % 360
+        is_known = np.isfinite(heading)
+        quarter[is_known] = np.minimum(heading[is_known] // (360 / _NUM_QUARTERS), _NUM_QUARTERS - 1).astype(np.int64)
+    alike = group_rows(owner * (_NUM_QUARTERS + 1) + quarter)
+    members, mean_of = members[alike.rows.members], np.repeat(np.arange(len(alike.keys)), alike.rows.counts)
+    sums = np.zeros((len(alike.keys), matrix.shape[1]), np.float32)
+    for start in range(0, len(members), BLOCK_ROWS):
         here = slice(start, start + BLOCK_ROWS)
-        cells, firsts = np.unique(owner[here], return_index=True)
-        sums[cells] += np.add.reduceat(np.asarray(matrix[table.rows.members[here]], np.float32), firsts, axis=0)
+        means, firsts = np.unique(mean_of[here], return_index=True)
+        sums[means] += np.add.reduceat(np.asarray(matrix[members[here]], np.float32), firsts, axis=0)
     sums /= np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
-    return CellClassifier(sums, table.numbers * table.cell_m, table.cell_m, table.zone)
+    return _classifier(sums, alike.keys // (_NUM_QUARTERS + 1), table)
+
+
+def _classifier(means: np.ndarray, owners: np.ndarray, table: CellTable) -> CellClassifier:
+    return CellClassifier(means, table.numbers * table.cell_m, table.cell_m, table.zone, owners=owners)

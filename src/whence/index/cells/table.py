@@ -27,6 +27,8 @@ class RowPlaces:
     """(N,) float64."""
     north_m: np.ndarray
     zone: str = ""
+    heading_deg: np.ndarray | None = None
+    """(N,) where each looks; None where nobody knows of any."""
 
     @classmethod
     def of_photos(cls, photos: Photos, rows: np.ndarray, *, num_rows: int, zone: str = "") -> Self:
@@ -37,10 +39,12 @@ class RowPlaces:
         zone = zone or _usual_zone(photos)
         east, north = on_plane(photos, zone)
         placed = np.flatnonzero((rows >= 0) & np.isfinite(east) & np.isfinite(north))
-        found = cls(np.full(num_rows, np.nan), np.full(num_rows, np.nan), zone)
-        # Written backwards, the first photo of a row is the one that stays.
-        found.east_m[rows[placed[::-1]]], found.north_m[rows[placed[::-1]]] = east[placed[::-1]], north[placed[::-1]]
-        return found
+        columns = []
+        for values in (east, north, photos.columns["heading_deg"].astype(float)):
+            columns.append(np.full(num_rows, np.nan))
+            # Written backwards, the first photo of a row is the one that stays.
+            columns[-1][rows[placed[::-1]]] = values[placed[::-1]]
+        return cls(columns[0], columns[1], zone, columns[2])
 
 
 def on_plane(photos: Photos, zone: str) -> tuple[np.ndarray, np.ndarray]:
