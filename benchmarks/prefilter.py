@@ -4,8 +4,9 @@
 
 Made-up photos along the streets of a grid: a stop every 9 m, twelve headings, two years, so some fifty photos in each occupied cell
 of 20 m. What a photo shows follows from its stop and heading, less from its cell and its neighbourhood, and from its year; queries
-are noisier. Cells are told by the mean descriptor of their photos, as a database without learned cells tells them; learned ones are
-as many. Recalls say how hard this is, not how good a model is. One query at a time, one thread; ways take turns.
+are noisier. Cells are told by one prototype each, as learned ones are (here the mean of their photos, which is worse), or by a
+mean for each quarter of the compass, as a database without learned cells tells them. Recalls say how hard this is, not how good a
+model is. One query at a time, one thread; ways take turns.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import side_by_side
@@ -81,7 +82,8 @@ def make_city(num_photos: int, *, num_years: int = 2) -> City:
         picked = latent[asked[mine] - first]
         queries[mine] = _unit((picked + QUERY_NOISE * draw.standard_normal(picked.shape, dtype=np.float32)) @ basis)
     stops = view // NUM_HEADINGS
-    return City(rows, RowPlaces(545_000 + east[stops], 4_178_000 + north[stops], "10S"), view, queries, asked)
+    heading = (view % NUM_HEADINGS) * (360.0 / NUM_HEADINGS)
+    return City(rows, RowPlaces(545_000 + east[stops], 4_178_000 + north[stops], "10S", heading), view, queries, asked)
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
@@ -100,29 +102,28 @@ def compare(num_photos: int, *, rounds: int) -> dict[str, list[side_by_side.Timi
     """Exact search and search in cells over one city, a few queries at a time of one each."""
     city = make_city(num_photos)
     exact = FlatIndex.over(city.rows)
-    base = CellIndex.over_places(city.rows, city.places)
-    assert base.means is not None
     ways: dict[str, FlatIndex] = {PEER: exact}
-    kept = base.kept() or {}
-    for num_cells, has_neighbors in ((5, True), (10, True), (20, True), (50, True), (10, False)):
-        name = f"{num_cells} cells{'' if has_neighbors else ' without neighbours'}"
-        ways[name] = CellIndex.from_kept(kept, city.rows, num_cells=num_cells, has_neighbors=has_neighbors)
     notes = {PEER: f"{num_photos:,} compared, place found for {found_first(exact, city):.3f}"}
-    for name, index in ways.items():
-        if isinstance(index, CellIndex):
+    for places, told in ((replace(city.places, heading_deg=None), "one prototype each"), (city.places, "a mean a quarter")):
+        kept = CellIndex.over_places(city.rows, places).kept() or {}
+        for num_cells, has_neighbors in ((5, True), (10, True), (20, True), (10, False)):
+            name = f"{num_cells} cells{'' if has_neighbors else ' without neighbours'}, {told}"
+            index = CellIndex.from_kept(kept, city.rows, num_cells=num_cells, has_neighbors=has_neighbors)
             assert index.means is not None
+            num_prototypes = len(index.means.prototypes)
             rows = statistics.fmean(len(ids) for ids in index.ids_for(index.means, city.queries))
-            whole = len(index.means) + rows
+            fewer = num_photos / (num_prototypes + rows)
             notes[name] = (
-                f"{len(index.means):,} prototypes and {rows:,.0f} descriptors compared, {num_photos / whole:.1f} times fewer "
+                f"{num_prototypes:,} prototypes and {rows:,.0f} photos compared, {fewer:.1f} times fewer "
                 f"({num_photos / rows:.0f} without the prototypes), place found for {found_first(index, city):.3f}"
             )
+            ways[name] = index
     asked = city.queries[:10]
     jobs: dict[str, Callable[[], object]] = {
         name: lambda index=index: [index.search(query[None], k=K) for query in asked]  # type: ignore[misc]
         for name, index in ways.items()
     }
-    title = f"{num_photos:,} x {DIM} float32 in {len(base.means):,} cells, one query at a time, k = {K}"
+    title = f"{num_photos:,} x {DIM} float32 in {len(index.means):,} cells, one query at a time, k = {K}"
     return {title: side_by_side.compare(title, jobs, peer=PEER, items=len(asked), rounds=rounds, notes=notes)}
 
 
@@ -132,7 +133,8 @@ def compare_doubled(num_photos: int, *, rounds: int) -> dict[str, list[side_by_s
     sizes = []
     for num_years in (2, 4):
         city = make_city(num_photos * num_years // 2, num_years=num_years)
-        index, exact = CellIndex.over_places(city.rows, city.places), FlatIndex.over(city.rows)
+        one_each = replace(city.places, heading_deg=None)
+        index, exact = CellIndex.over_places(city.rows, one_each), FlatIndex.over(city.rows)
         cells, asked = index.means, city.queries[:10]
         assert cells is not None
         sizes.append(f"{len(cells):,} cells of {len(city.rows):,} photos")
