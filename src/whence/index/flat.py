@@ -20,6 +20,8 @@ from whence.types import Neighbors
 FEW_QUERIES = 4
 BLOCK_ROWS = 4096
 BLOCK_SIMILARITIES = 1 << 17
+SCATTERED_BYTES = 1 << 19
+"""Scattered rows are copied so many bytes at a time: the copy is then compared while it lies in the cache."""
 ROUNDING = 2e-5
 """How far a blocked float32 product may lie from the row-wise one, relative to the product of the norms; some ten times what
 4096 terms accumulate."""
@@ -60,6 +62,19 @@ class _Part:
             if self.rows is not None:
                 rows = self.rows[rows]
             yield self.ids[rows], np.asarray(self.matrix[rows], dtype=np.float32)
+
+    def similarities(self, query: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Ids and exact similarities of the rows to one query (D,), `BLOCK_ROWS` at a time."""
+        if self.rows is None:
+            for ids, rows in self.blocks(BLOCK_ROWS):
+                yield ids, exact_similarities(query, rows)
+            return
+        size = max(1, SCATTERED_BYTES // (4 * len(query)))
+        for start in range(0, len(self.rows), BLOCK_ROWS):
+            chosen = self.rows[start : start + BLOCK_ROWS]
+            pieces = (chosen[first : first + size] for first in range(0, len(chosen), size))
+            values = [exact_similarities(query, np.asarray(self.matrix[piece], np.float32)) for piece in pieces]
+            yield self.ids[chosen], np.concatenate(values)
 
 
 class FlatIndex(Engine):
@@ -160,8 +175,7 @@ def _search_rows(parts: list[_Part], queries: np.ndarray, *, k: int) -> Neighbor
     for i, query in enumerate(queries):
         ids, similarities = np.empty(0, np.int64), np.empty(0, np.float32)
         for part in parts:
-            for block_ids, rows in part.blocks(BLOCK_ROWS):
-                values = exact_similarities(query, rows)
+            for block_ids, values in part.similarities(query):
                 if len(ids) == k:
                     hits = np.flatnonzero(values >= similarities[-1])
                     if len(hits) == 0:
