@@ -8,16 +8,40 @@ notes say that headings grow towards west; its panoramas are cut as if towards e
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
+
+from whence.errors import InputError
 
 ASPECT = 6.5
 CROP_DEG = 360 / ASPECT
 """What a crop shows from its left column to its right."""
+TOP_DEG = 90 - 512 / 1664 * 180
+"""Elevation of a panorama's upper edge: of the whole sphere's 1664 rows the upper 512 and the lower 640 are cut away."""
+MIDDLE_DEG = TOP_DEG - CROP_DEG / 2
+"""Elevation of its middle row."""
 
 
 def is_panorama(width_px: int, height_px: int) -> bool:
     """Whether a picture has a panorama's shape, but for the rounding of odd heights."""
     return height_px > 0 and abs(width_px - ASPECT * height_px) < 1
+
+
+def require_panoramas(sizes_px: Iterable[tuple[int, int]], names: Iterable[str], *, are_wanted: bool = True) -> None:
+    """Raise `InputError` where a picture of this width and height is no panorama; with `are_wanted` false where one is.
+
+    Learning from pictures of the wrong kind runs without an error, and gives a model of nothing.
+    """
+    for (width, height), name in zip(sizes_px, names, strict=True):
+        if is_panorama(width, height) != are_wanted:
+            what = "no panorama" if are_wanted else "a panorama"
+            wanted = (
+                "panoramas, 6.5 times as wide as high, as in raw/train/panoramas"
+                if are_wanted
+                else "crops or photos, not panoramas"
+            )
+            raise InputError(f"{name!r} is {width} x {height} pixels: {what}; give {wanted}")
 
 
 def heading_of_middle(left_heading_deg: np.ndarray) -> np.ndarray:
