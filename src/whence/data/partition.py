@@ -167,7 +167,7 @@ def make_partition(
     if options.cell_m <= 0 or options.heading_bin_deg <= 0 or options.num_apart < 1 or options.num_turned < 1:
         raise BadOption(f"cells need positive sides and at least 1 cell in a row, not {options}")
     digest = partition_digest(east_m, north_m, heading_deg, options=options)
-    east_m, north_m, plane = _on_one_plane(np.asarray(east_m, float), np.asarray(north_m, float), zone)
+    east_m, north_m, plane = on_one_plane(np.asarray(east_m, float), np.asarray(north_m, float), zone)
     heading_deg = heading_deg if options.has_headings else None
     is_usable = np.isfinite(east_m)
     is_usable &= np.isfinite(north_m)
@@ -229,8 +229,8 @@ def partition_digest(east_m: np.ndarray, north_m: np.ndarray, heading_deg: np.nd
     return key.hexdigest()
 
 
-def _on_one_plane(east_m: np.ndarray, north_m: np.ndarray, zone: np.ndarray | str) -> tuple[np.ndarray, np.ndarray, str]:
-    """East and north in the zone of most photos, and that zone. Photos without one are taken to lie in it."""
+def on_one_plane(east_m: np.ndarray, north_m: np.ndarray, zone: np.ndarray | str) -> tuple[np.ndarray, np.ndarray, str]:
+    """East and north (N,) float64 in the zone of most photos, and that zone. Photos without one are taken to lie in it."""
     if isinstance(zone, str):
         return east_m, north_m, zone
     names, inverse, counts = np.unique(zone, return_inverse=True, return_counts=True)

@@ -20,6 +20,7 @@ from whence.data.photos import Photos
 from whence.data.scan import list_photos
 from whence.data.tables import FileFinder
 from whence.errors import NoPhotos, UnreadableTable
+from whence.geo import mean_point, to_utm_arrays, utm_zone
 
 _CHUNK_BYTES = 1 << 19
 _AT, _LINE_END, _DOT, _SLASH = (ord(letter) for letter in "@\n./")
@@ -59,10 +60,19 @@ class PlacedFiles:
 
     @classmethod
     def of_photos(cls, photos: Photos) -> PlacedFiles:
-        """The same of photos that were scanned."""
-        zones = np.unique(photos.zone)
-        zone: np.ndarray | str = zones[0].decode() if len(zones) == 1 else photos.zone
-        return cls(photos.root, photos.east_m, photos.north_m, photos.heading_deg, zone, Names.of_texts(photos.paths))
+        """The same of photos that were scanned; latitudes and longitudes alone are brought to the plane of the other photos."""
+        east, north, zones = photos.east_m, photos.north_m, photos.zone
+        rows = np.flatnonzero(photos.has_point & ~photos.has_plane)
+        if len(rows):
+            stated = zones[photos.has_plane]
+            middle = mean_point(photos.lat[rows], photos.lon[rows])
+            plane = stated[0].decode() if len(stated) and stated[0] else utm_zone(middle.lat, middle.lon)
+            east, north, zones = east.copy(), north.copy(), zones.copy()
+            east[rows], north[rows] = to_utm_arrays(photos.lat[rows], photos.lon[rows], zone=plane)
+            zones[rows] = plane.encode()
+        kinds = np.unique(zones)
+        zone: np.ndarray | str = kinds[0].decode() if len(kinds) == 1 else zones
+        return cls(photos.root, east, north, photos.heading_deg, zone, Names.of_texts(photos.paths))
 
 
 class Names:
