@@ -55,13 +55,13 @@ class Partition:
     corners: np.ndarray
     """(K, 3) float64: east and north in metres and heading in degrees at which each cell begins."""
     means: np.ndarray
-    """(K, 2) float64: mean position of each cell's photos."""
+    """(K, 2) float64: mean position of each cell's photos; (0, 2) where cells have headings."""
     across: np.ndarray
-    """(K, 2) float64: the unit vector across each cell's street, see `focal_points`."""
+    """(K, 2) float64: the unit vector across each cell's street, see `focal_points`; (0, 2) where cells have headings."""
     groups: NeighborLists
     """Cells of each group, ascending; groups without any are left out."""
     digest: str
-    """Of the columns, their source and the options."""
+    """Of the columns and the options."""
     zone: str = ""
     """UTM zone of the plane; empty where none was stated."""
 
@@ -91,8 +91,11 @@ class Partition:
         """(K, 2) what the photos of each cell are to look at: `distance_m` from their mean, across the street or along it.
 
         0 degrees is across, towards its northern side (eastern, for streets that run north); 90 degrees is along it. The street's
-        direction is that in which the photos are spread most; photos at one point count as a street from west to east.
+        direction is that in which the photos are spread most; photos at one point count as a street from west to east. Raises
+        `BadOption` for cells that have headings: their photos look one way already.
         """
+        if self.options.has_headings:
+            raise BadOption("cells that differ by heading have no focal points; set cells.heading_bin_deg=360")
         turn = np.radians(angle_deg)
         rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
         return self.means + distance_m * self.across @ rotation.T
@@ -155,18 +158,16 @@ def make_partition(
     *,
     zone: np.ndarray | str = "",
     options: CellOptions = CellOptions(),
-    source: str = "",
 ) -> Partition:
     """The cells of photos by east, north and heading, (N,) each; rows with NaN belong to none.
 
     `zone` is the UTM zone of all, or of each (N,) text; photos of several are brought into that of most, so that a zone's edge
-    cuts no cell. Headings are taken modulo 360, which the public code leaves out. `source` says what the columns were read from,
-    and goes into the digest. Raises `BadOption` and `NoPhotos`.
+    cuts no cell. Headings are taken modulo 360, which the public code leaves out. Raises `BadOption` and `NoPhotos`.
     """
     if options.cell_m <= 0 or options.heading_bin_deg <= 0 or options.num_apart < 1 or options.num_turned < 1:
         raise BadOption(f"cells need positive sides and at least 1 cell in a row, not {options}")
-    digest = partition_digest(east_m, north_m, heading_deg, options=options, source=source)
-    east_m, north_m, plane = _on_one_plane(np.asarray(east_m, float), np.asarray(north_m, float), zone)
+    digest = partition_digest(east_m, north_m, heading_deg, options=options)
+    east_m, north_m, plane = on_one_plane(np.asarray(east_m, float), np.asarray(north_m, float), zone)
     heading_deg = heading_deg if options.has_headings else None
     is_usable = np.isfinite(east_m)
     is_usable &= np.isfinite(north_m)
@@ -205,7 +206,8 @@ def make_partition(
     group = cells[kept, 0] % options.num_apart * options.num_apart + cells[kept, 1] % options.num_apart
     group = group * options.num_turned + cells[kept, 2] % options.num_turned
     of_groups = group_rows(group).rows
-    means, across = _streets(east_m, north_m, found.rows)
+    nowhere = np.empty((0, 2))
+    means, across = (nowhere, nowhere) if options.has_headings else _streets(east_m, north_m, found.rows)
     return Partition(
         options,
         found.rows,
@@ -218,19 +220,17 @@ def make_partition(
     )
 
 
-def partition_digest(
-    east_m: np.ndarray, north_m: np.ndarray, heading_deg: np.ndarray | None, *, options: CellOptions, source: str = ""
-) -> str:
+def partition_digest(east_m: np.ndarray, north_m: np.ndarray, heading_deg: np.ndarray | None, *, options: CellOptions) -> str:
     """The digest that a partition of these columns carries."""
-    key = hashlib.blake2b(json.dumps([asdict(options), source]).encode(), digest_size=16)
+    key = hashlib.blake2b(json.dumps(asdict(options)).encode(), digest_size=16)
     for column in (east_m, north_m, heading_deg):
         if column is not None:
-            key.update(memoryview(np.ascontiguousarray(column)).cast("B"))
+            key.update(np.ascontiguousarray(column).data)
     return key.hexdigest()
 
 
-def _on_one_plane(east_m: np.ndarray, north_m: np.ndarray, zone: np.ndarray | str) -> tuple[np.ndarray, np.ndarray, str]:
-    """East and north in the zone of most photos, and that zone. Photos without one are taken to lie in it."""
+def on_one_plane(east_m: np.ndarray, north_m: np.ndarray, zone: np.ndarray | str) -> tuple[np.ndarray, np.ndarray, str]:
+    """East and north (N,) float64 in the zone of most photos, and that zone. Photos without one are taken to lie in it."""
     if isinstance(zone, str):
         return east_m, north_m, zone
     names, inverse, counts = np.unique(zone, return_inverse=True, return_counts=True)

@@ -7,7 +7,7 @@ with its data and its loss, make one update together. The loop over them is `whe
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,6 +123,13 @@ class Branch(ABC):
 
     def start(self, learner: nn.Module, device: torch.device) -> None:  # noqa: B027
         """Called once, before the first step of a training that begins."""
+
+    def begin(self, epoch: int, device: torch.device) -> None:  # noqa: B027
+        """Get ready to learn from an epoch: before its first batch, and anew where a stopped training goes on within it."""
+
+    def optimizers(self) -> Sequence[torch.optim.Optimizer]:
+        """Optimizers of the branch's own, of what it learns with now; each takes a step with the learner's."""
+        return ()
 
     @abstractmethod
     def num_batches(self, epoch: int) -> int:

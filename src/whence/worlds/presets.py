@@ -12,6 +12,8 @@ from whence.worlds.capture import CaptureOptions
 
 FORMAT = 1
 """Raised when the same seed gives other pixels than before."""
+LATER_FIELDS: Mapping[str, float] = {"repeated_share": 0.0}
+"""Fields that older records lack, and what they then are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class WorldSpec:
     layout: str = "folders"
     capture: CaptureOptions = field(default_factory=CaptureOptions)
     aliased_share: float = 0.25
+    repeated_share: float = 0.0
     px_per_m: float = 32.0
     truth: tuple[str, ...] = ()
     """Pictures of the truth written beside the photos: depth, labels, facades."""
