@@ -10,10 +10,11 @@ import pytest
 
 from whence.data.partition import CellOptions, make_partition
 from whence.data.photos import Photos
-from whence.errors import BadOption, InputError
+from whence.errors import BadOption, InputError, NoPhotos
 from whence.geo import from_utm, to_utm
 from whence.index.cells.classifier import CellClassifier, read_cells
 from whence.index.cells.engine import CellIndex
+from whence.index.cells.published import published_classes
 from whence.index.cells.table import CellTable, RowPlaces, on_plane
 from whence.index.flat import FlatIndex
 from whence.types import GeoPoint, Photo, PlanePoint
@@ -185,6 +186,22 @@ def test_a_row_of_several_photos_lies_where_the_first_was_taken() -> None:
     assert np.isnan(places.east_m[[0, 2]]).all()
     table = CellTable.of(places)
     assert (table.numbers.tolist(), table.unplaced.tolist()) == ([[27_250, 208_900]], [0, 2])
+
+
+def test_golden_classes_of_published_weights() -> None:
+    """The order of a set of Python's, which is not sorted; of the first 700 names of the list that the partition is stated with."""
+    i = np.arange(700)
+    east, north = 545_000 + 7 * i % 41 + i * i % 97 / 100, 4_178_000 + 13 * i % 47 + 3 * i % 89 / 100
+    found = published_classes(np.round(east, 2), np.round(north, 2))
+    golden = [(0, 0), (0, 40), (0, 20), (20, 20), (20, 40), (20, 0)]
+    assert (found.corners - [545_000, 4_178_000]).tolist() == [list(one) for one in golden]
+    assert found.sizes == [2, 1, 1, 2]
+    photos = np.split(found.num_photos, np.cumsum(found.sizes)[:-1])
+    assert [int(one.sum()) for one in photos] == [224, 119, 170, 170]
+    with pytest.raises(NoPhotos, match="10 photos"):
+        published_classes(east[:20], north[:20])
+    with pytest.raises(NoPhotos):
+        published_classes(np.full(3, np.nan), north[:3])
 
 
 def city(*, seed: int = 0, per_cell: int = PER_CELL) -> tuple[np.ndarray, RowPlaces, np.ndarray]:
