@@ -73,9 +73,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_by_command_from_the_file_to_a_place(weights: Path, listing: Path, street: Path, tmp_path: Path, capsys) -> None:
-    """Converted with the list of the training's photos, given to a database, asked; the keys alone tell the model."""
+    """Converted with the list of the training's photos, given to a database, asked."""
     out = tmp_path / "sf.safetensors"
-    assert cli.run(["convert", str(weights), "--out", str(out), "--cells-of", str(listing), "--json"]) == 0
+    assert cli.run(["convert", str(weights), "--as", NAME, "--out", str(out), "--cells-of", str(listing), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["model"], told["cells"]) == (NAME, str(tmp_path / "sf.cells.npz"))
     cells = read_cells(told["cells"])
