@@ -137,6 +137,12 @@ def _saved_index(kind: str) -> Callable[[Inputs, Path], None]:
     return write
 
 
+def _partition(inputs: Inputs, folder: Path) -> None:
+    from whence.data.partition import CellOptions, make_partition
+
+    make_partition(np.arange(40.0), np.arange(40.0), options=CellOptions(10, 360, 1, 1, 1)).write(folder / "partition.npz")
+
+
 def _world(inputs: Inputs, folder: Path) -> None:
     from whence.worlds.city import WorldOptions, render_world
     from whence.worlds.presets import CitySize
@@ -250,6 +256,7 @@ WRITERS = (
     Writer("flat index", _saved_index("flat"), "index.npz"),
     Writer("approximate index", _saved_index("ann"), "index.npz"),
     Writer("8-bit index", _saved_index("int8"), "index.npz"),
+    Writer("partition", _partition, "partition.npz"),
     Writer("world", _world, "world/world.json", is_replacing=False),
     Writer("virtual positions", _positions, "positions/positions.json", is_replacing=False),
     Writer("cameras", _table_of_truth, "cameras.csv"),

@@ -85,11 +85,11 @@ def step_of(recipe: Recipe, city: Path, tmp_path: Path) -> Step:
 
 def test_groups_take_turns_and_classes_are_drawn_evenly(city: Path) -> None:
     files = Dataset(city).files(are_panoramas=False)
-    grouped = make_grouped(files, options=SMALL)
+    grouped = make_grouped(files, cells=CROPS)
     assert len(grouped.groups) > 2
     assert grouped.counts()["num_classes"] == sum(map(len, grouped.groups))
     for size in (2, 40):
-        batches = ClassBatches(grouped, options=replace(SMALL, batch_size=size, batches_per_turn=30), seed=1)
+        batches = ClassBatches(grouped, batch_size=size, seed=1)
         for epoch in (0, 1, len(grouped.groups)):
             group = batches.group_of(epoch)
             assert group == epoch % len(grouped.groups)
@@ -109,8 +109,8 @@ def test_a_class_with_one_photo_is_drawn_as_often(city: Path, tmp_path: Path) ->
     photos = Photos.of(
         [Photo(f"{k}.jpg", plane=PlanePoint(545000.0 + 10 * (k // 3), 4178000.0, "10S"), heading_deg=5.0) for k in range(7)]
     )
-    options = replace(SMALL, cells=CellOptions(10, 30, 1, 1, 1), batch_size=3)
-    batches = ClassBatches(make_grouped(Dataset(photos).files(are_panoramas=False), options=options), options=options, seed=0)
+    grouped = make_grouped(Dataset(photos).files(are_panoramas=False), cells=CellOptions(10, 30, 1, 1, 1))
+    batches = ClassBatches(grouped, batch_size=3, seed=0)
     drawn = Counter(which for number in range(20) for which in batches.classes(0, number).tolist())
     assert drawn == {0: 20, 1: 20, 2: 20}
     assert batches.rows(0, 0, 0, 2).tolist() == [6]
@@ -121,8 +121,7 @@ def test_a_heading_of_360_is_north(tmp_path: Path) -> None:
     photos = Photos.of(
         [Photo(f"{k}.jpg", plane=PlanePoint(545001.0, 4178001.0, "10S"), heading_deg=h) for k, h in enumerate(headings)]
     )
-    options = replace(SMALL, cells=CellOptions(10, 30, 1, 1, 1))
-    grouped = make_grouped(Dataset(photos).files(are_panoramas=False), options=options)
+    grouped = make_grouped(Dataset(photos).files(are_panoramas=False), cells=CellOptions(10, 30, 1, 1, 1))
     assert [grouped.partition.photos.of(cell).tolist() for cell in range(2)] == [[0, 1, 3], [2]]
     assert grouped.partition.corners[:, 2].tolist() == [0, 330]
 
@@ -135,8 +134,7 @@ def test_photos_with_latitude_and_longitude_alone_have_cells(tmp_path: Path) -> 
     points = [GeoPoint(48.0 + k * 3e-4, 6.0001) for k in range(6)]
     photos = [Photo(f"{k}a.jpg", point=point) for k, point in enumerate(points)]
     photos += [Photo(f"{k}b.jpg", plane=PlanePoint(*to_utm(point, zone="31U"))) for k, point in enumerate(points)]
-    options = replace(SIDE, cells=CellOptions(20, 360, 1, 1, 2))
-    grouped = make_grouped(Dataset(Photos.of(photos)).files(are_panoramas=True), options=options)
+    grouped = make_grouped(Dataset(Photos.of(photos)).files(are_panoramas=True), cells=CellOptions(20, 360, 1, 1, 2))
     assert grouped.partition.zone == "31U"
     assert grouped.partition.photos.counts.tolist() == [2] * 6
 

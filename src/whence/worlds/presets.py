@@ -74,8 +74,8 @@ def _metropolis_preset() -> tuple[CitySize, ...]:
 
 
 def _district_preset() -> tuple[CitySize, ...]:
-    test = [CitySize(f"city{k:02d}", "test", 1200, 400, 0, True) for k in (20, 21)]
-    return (CitySize("city00", "train", 600, 0, 0), *test)
+    test = [CitySize(f"city{k:02d}", "test", 600, 300, 0, True) for k in (20, 21)]
+    return (CitySize("city00", "train", 400, 0, 0), *test)
 
 
 PRESETS: Mapping[str, tuple[CitySize, ...]] = {
