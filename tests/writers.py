@@ -138,6 +138,12 @@ def _saved_index(kind: str) -> Callable[[Inputs, Path], None]:
     return write
 
 
+def _partition(inputs: Inputs, folder: Path) -> None:
+    from whence.data.partition import CellOptions, make_partition
+
+    make_partition(np.arange(40.0), np.arange(40.0), options=CellOptions(10, 360, 1, 1, 1)).write(folder / "partition.npz")
+
+
 def _cells(inputs: Inputs, folder: Path) -> None:
     from whence.index.cells.classifier import CellClassifier, write_cells
 
@@ -257,6 +263,7 @@ WRITERS = (
     Writer("flat index", _saved_index("flat"), "index.npz"),
     Writer("approximate index", _saved_index("ann"), "index.npz"),
     Writer("8-bit index", _saved_index("int8"), "index.npz"),
+    Writer("partition", _partition, "partition.npz"),
     Writer("index by cells", _saved_index("cells"), "index.npz"),
     Writer("cells", _cells, "cells.npz"),
     Writer("world", _world, "world/world.json", is_replacing=False),

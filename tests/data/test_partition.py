@@ -260,7 +260,7 @@ def test_headings_are_needed_only_where_cells_have_them() -> None:
 
 def test_a_partition_is_saved_with_what_it_was_made_from(tmp_path: Path) -> None:
     found = of_names(240, EIGENPLACES)
-    found.save(tmp_path / "p.npz")
+    found.write(tmp_path / "p.npz")
     again = load_partition(tmp_path / "p.npz", digest=found.digest)
     assert (again.options, again.zone, again.digest) == (found.options, "10S", found.digest)
     for one, two in ((again.photos, found.photos), (again.groups, found.groups)):

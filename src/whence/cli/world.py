@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 def city(
     out: str = typer.Argument(..., help="Folder for the photos; an interrupted run goes on there."),
-    preset: str = typer.Option("small", help="How large: tiny, small, city or metropolis."),
+    preset: str = typer.Option("small", help="How large: tiny, small, quarter, district, city or metropolis."),
     seed: int = typer.Option(0, help="Another seed is another city."),
     layout: str = typer.Option(
         "folders",

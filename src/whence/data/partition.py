@@ -117,7 +117,7 @@ class Partition:
         found = np.minimum(np.searchsorted(keys, asked), len(keys) - 1)
         return np.where(is_inside & (keys[found] == asked), found, -1)
 
-    def save(self, path: str | Path) -> None:
+    def write(self, path: str | Path) -> None:
         """Write the partition as one file, whole or not at all."""
         values = {"options": asdict(self.options), "digest": self.digest, "zone": self.zone}
         with atomic_write(path) as file:
@@ -135,7 +135,7 @@ class Partition:
 
 
 def load_partition(path: str | Path, *, digest: str = "") -> Partition:
-    """The partition that `save` wrote. Raises `InputError` where it is none, or was made from something else than `digest` says."""
+    """The partition that `write` wrote. Raises `InputError` where it is none, or of something else than `digest` says."""
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as held:
             values = json.loads(str(held["values"]))

@@ -69,7 +69,7 @@ def render_world(
 ) -> WorldSummary:
     """Render a world into the folder `out` and say what is there.
 
-    `preset`: tiny, small, city or metropolis. `layout`: how the files lie, see `whence.worlds.layouts`. `num_workers`: processes;
+    `preset`: a name in `whence.worlds.presets`. `layout`: how the files lie, see `whence.worlds.layouts`. `num_workers`: processes;
     by default one per core. Photos that `out` already holds are kept. Raises `InputError` where `out` holds another world.
     """
     started = time.perf_counter()

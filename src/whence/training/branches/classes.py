@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from whence.data.images import image_header, load_image
 from whence.data.panoramas import cut_crop, direction_deg, is_panorama, left_column, require_panoramas
-from whence.errors import NoPhotos, UnreadableImage
+from whence.errors import BadOption, NoPhotos, UnreadableImage
 from whence.runtime import map_threads
 from whence.training.augment import Augment
 from whence.training.branches.grouped import ClassBatches, make_grouped
@@ -48,8 +48,11 @@ class ClassBranch(Branch):
         super().__init__(options.name or options.kind)
         self.options, self.given, self.weight = options, given, options.weight
         self.kept = None if given.folder is None else given.folder / f"{self.name}.partition.npz"
-        self.grouped = make_grouped(given.data.files(are_panoramas=options.are_panoramas), options=options, kept=self.kept)
-        self.batches = ClassBatches(self.grouped, options=options, seed=given.seed)
+        if options.batches_per_turn < 1:
+            raise BadOption(f"turns of {options.batches_per_turn} batches are not possible")
+        files = given.data.files(are_panoramas=options.are_panoramas)
+        self.grouped = make_grouped(files, cells=options.cells, num_groups=options.num_groups, kept=self.kept)
+        self.batches = ClassBatches(self.grouped, batch_size=options.batch_size, seed=given.seed)
         self.augment = Augment(options.augment, seed=given.seed)
         num_classes = [len(group) for group in self.grouped.groups]
         self.turns = Turns(
@@ -77,7 +80,7 @@ class ClassBranch(Branch):
                 self._skip(row, error.reason)
         require_panoramas(sizes, names, are_wanted=self.options.are_panoramas)
         if self.kept is not None and not self.kept.is_file():
-            self.grouped.partition.save(self.kept)
+            self.grouped.partition.write(self.kept)
 
     def num_batches(self, epoch: int) -> int:
         return self.options.batches_per_turn

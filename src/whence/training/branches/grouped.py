@@ -10,12 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from whence.data.partition import Partition, load_partition, make_partition, on_one_plane, partition_digest
+from whence.data.partition import CellOptions, Partition, load_partition, make_partition, on_one_plane, partition_digest
 from whence.data.placed_files import PlacedFiles
 from whence.errors import BadOption
 from whence.lists import NeighborLists, select_runs
 from whence.runtime import random_stream
-from whence.training.options.classes import ClassesOptions
 
 _ORDER, _VIEWS = 63, 64
 
@@ -44,24 +43,22 @@ class Grouped:
         }
 
 
-def make_grouped(files: PlacedFiles, *, options: ClassesOptions, kept: Path | None = None) -> Grouped:
-    """The classes and groups of files; the partition is read from the file `kept` where it was made from the same columns.
+def make_grouped(files: PlacedFiles, *, cells: CellOptions, num_groups: int = 0, kept: Path | None = None) -> Grouped:
+    """The classes of files, and the first so many groups, or all; the partition is read from the file `kept` where it is there.
 
     Raises `NoPhotos`, `BadOption`, and `InputError` where the file was made from something else.
     """
     east, north, zone = on_one_plane(files.east_m, files.north_m, files.zone)
     files = replace(files, east_m=east, north_m=north, zone=zone)
     if kept is not None and kept.is_file():
-        digest = partition_digest(files.east_m, files.north_m, files.heading_deg, options=options.cells)
+        digest = partition_digest(files.east_m, files.north_m, files.heading_deg, options=cells)
         partition = load_partition(kept, digest=digest)
     else:
-        partition = make_partition(files.east_m, files.north_m, files.heading_deg, zone=files.zone, options=options.cells)
+        partition = make_partition(files.east_m, files.north_m, files.heading_deg, zone=files.zone, options=cells)
     order = partition.num_in_order
-    if options.num_groups < 0 or options.num_groups > len(order):
-        raise BadOption(
-            f"there are {len(order)} groups with classes of {options.cells.min_photos} photos; lower num_groups to that"
-        )
-    chosen = order[: options.num_groups or len(order)]
+    if not 0 <= num_groups <= len(order):
+        raise BadOption(f"there are {len(order)} groups with classes of {cells.min_photos} photos; lower num_groups to that")
+    chosen = order[: num_groups or len(order)]
     return Grouped(files, partition, tuple(partition.groups.of(int(group)) for group in chosen))
 
 
@@ -72,11 +69,11 @@ class ClassBatches:
     a batch has photos, orders follow one another instead.
     """
 
-    def __init__(self, grouped: Grouped, *, options: ClassesOptions, seed: int) -> None:
+    def __init__(self, grouped: Grouped, *, batch_size: int, seed: int) -> None:
         """Raises `BadOption`."""
-        if options.batch_size < 1 or options.batches_per_turn < 1:
-            raise BadOption(f"turns of {options.batches_per_turn} batches of {options.batch_size} photos are not possible")
-        self.grouped, self.options, self.seed = grouped, options, seed
+        if batch_size < 1:
+            raise BadOption(f"batches of {batch_size} photos are not possible")
+        self.grouped, self.batch_size, self.seed = grouped, batch_size, seed
         self._held: tuple[int, NeighborLists] | None = None
 
     def group_of(self, epoch: int) -> int:
@@ -85,7 +82,7 @@ class ClassBatches:
 
     def classes(self, epoch: int, number: int) -> np.ndarray:
         """(B,) classes of a batch."""
-        num, size = len(self.grouped.groups[self.group_of(epoch)]), self.options.batch_size
+        num, size = len(self.grouped.groups[self.group_of(epoch)]), self.batch_size
         if num >= size:
             turn, place = divmod(number, num // size)
             return self._order(epoch, turn, num)[place * size : (place + 1) * size]

@@ -48,8 +48,8 @@ class EasyArcFace(losses.ArcFaceLoss):  # type: ignore[misc]
     Trivigno, Berton, Aragon, Caputo, Masone, ICCV 2023; the library's ArcFace takes degrees and goes on beyond 90.
     """
 
-    def __init__(self, num_classes: int, embedding_size: int, margin: float = 0.2, scale: float = 100, **given: Any) -> None:
-        super().__init__(num_classes=num_classes, embedding_size=embedding_size, margin=margin, scale=scale, **given)
+    def __init__(self, *sizes: int, margin: float = 0.2, scale: float = 100, **given: Any) -> None:
+        super().__init__(*sizes, margin=margin, scale=scale, **given)
 
     def init_margin(self) -> None:
         """Leave the margin in radians."""
@@ -63,9 +63,9 @@ class EasyArcFace(losses.ArcFaceLoss):  # type: ignore[misc]
 class CrossEntropy(nn.Module):
     """A plain softmax: one linear layer with a bias, as PlaNet classifies (Weyand, Kostrikov, Philbin, ECCV 2016)."""
 
-    def __init__(self, num_classes: int, embedding_size: int) -> None:
+    def __init__(self, num_classes: int, dim: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(embedding_size, num_classes)
+        self.linear = nn.Linear(dim, num_classes)
 
     def forward(self, descriptors: Tensor, labels: Tensor) -> Tensor:
         return nn.functional.cross_entropy(self.get_logits(descriptors), labels)
@@ -156,8 +156,7 @@ def make_loss(options: LossOptions, *, num_classes: int, dim: int) -> PlaceLoss:
     if options.name in CLASS_LOSSES:
         if options.miner:
             raise BadOption(f"the loss {options.name} compares photos with classes, not with each other: it takes no miner")
-        sized = {"num_classes": num_classes, "embedding_size": dim}
-        return PlaceLoss(_made(kind, options.name, {**sized, **options.options}))
+        return PlaceLoss(_made(kind, options.name, {**_sized(kind, num_classes, dim), **options.options}))
     miner = None
     if options.miner:
         if options.miner not in MINERS:
@@ -178,10 +177,11 @@ def make_classifiers(options: LossOptions, *, num_classes: Sequence[int], dim: i
         raise BadOption(f"groups of {list(num_classes)} classes are not possible")
     kind = CLASS_LOSSES[options.name]
     begin = {} if kind is CrossEntropy else {"weight_init_func": nn.init.xavier_uniform_}
-    return [
-        PlaceLoss(_made(kind, options.name, {"num_classes": n, "embedding_size": dim, **begin, **options.options}))
-        for n in num_classes
-    ]
+    return [PlaceLoss(_made(kind, options.name, {**_sized(kind, num, dim), **begin, **options.options})) for num in num_classes]
+
+
+def _sized(kind: Any, num_classes: int, dim: int) -> dict[str, int]:
+    return {"num_classes": num_classes, "dim" if kind is CrossEntropy else "embedding_size": dim}
 
 
 def _made(kind: Any, name: str, options: Mapping[str, Any]) -> nn.Module:

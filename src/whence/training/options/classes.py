@@ -48,4 +48,5 @@ class ClassesOptions(BranchOptions):
         """Photos, classes and groups. Raises `NoPhotos` and `BadOption`."""
         from whence.training.branches.grouped import make_grouped
 
-        return make_grouped(data.files(are_panoramas=self.are_panoramas), options=self).counts()
+        files = data.files(are_panoramas=self.are_panoramas)
+        return make_grouped(files, cells=self.cells, num_groups=self.num_groups).counts()
