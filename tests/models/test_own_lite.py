@@ -173,7 +173,7 @@ def test_a_file_that_is_no_network(tmp_path: Path) -> None:
 
 CORE = """
 import sys
-for name in ("torch", "torchvision", "timm", "onnxruntime", "onnx", "safetensors"):
+for name in ("torch", "torchvision", "timm", "onnxruntime", "onnx"):
     sys.modules[name] = None
 from whence.cli import run
 street, database = sys.argv[1:]
