@@ -142,6 +142,10 @@ def test_learned_cells_choose_the_photos_that_are_searched(
         with Localizer.open(path) as localizer:
             assert isinstance(localizer.retriever.index, CellIndex)
             found = localizer.locate(query, k=1, options=RETRIEVE_ONLY)
+            # A geographic filter is exact whatever the cells say.
+            around = localizer.locate(query, k=1, options=RETRIEVE_ONLY, around=Around(truth_of(query), 100.0))
+        assert "0007r0" in around.candidates[0].photo
+        assert ("cells" in found.seconds, "cells" in around.seconds) == (True, False)
         assert ("0007r0" in found.candidates[0].photo) == is_right
         assert found.point is not None
         gap = abs(distance_m(found.point, truth_of(query)))
