@@ -189,6 +189,17 @@ def test_every_way_to_ask(street: Path, database: Path, learned: Path, tmp_path:
     assert "whence index --engine" in capsys.readouterr().err
 
 
+def test_a_database_of_cells_alone_goes_through_every_verb(
+    learned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "alone.whence"
+    store_cells(path, learned)
+    for verb in (["doctor", "--db", str(path)], ["index", "--db", str(path), "--check"]):
+        assert run(verb) == 0, capsys.readouterr()
+    with Localizer.open(path) as localizer:
+        assert localizer.locate(np.zeros((40, 60, 3), np.uint8), options=RETRIEVE_ONLY).status == "unknown"
+
+
 def test_photos_come_to_cells_that_were_there_first(street: Path, learned: Path, tmp_path: Path) -> None:
     """The database keeps the model and the engine that it was made with, its cells through a refit, and both ways to answer."""
     path, query = tmp_path / "first.whence", queries_of(street)[2]
