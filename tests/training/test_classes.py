@@ -45,9 +45,6 @@ from whence.training.step import Step
 from whence.training.task import BatchPlace, Share
 from whence.training.train import make_task, train
 from whence.types import Photo, PlanePoint, SkippedPhoto
-from whence.worlds.capture import CaptureOptions
-from whence.worlds.city import WorldOptions, render_world
-from whence.worlds.presets import CitySize
 
 SEEN = AugmentOptions(width=32, height=32)
 CROPS = CellOptions(10.0, 60.0, 2, 2, 3)
@@ -65,13 +62,9 @@ CLASSES = Recipe(
 SIDES = replace(CLASSES, branches=(replace(SIDE, name="lateral"), replace(SIDE, name="frontal", view="frontal")))
 
 
-@pytest.fixture(scope="module")
-def city(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A single street of panoramas, crops and queries."""
-    folder = tmp_path_factory.mktemp("classes") / "city"
-    options = WorldOptions(CaptureOptions(width=32, height=32), px_per_m=8, cities=(CitySize("city00", "", 10, 4, 0),))
-    render_world(folder, seed=3, layout="sf_xl", options=options, num_workers=1)
-    return folder
+@pytest.fixture
+def city(sf_xl: Path) -> Path:
+    return sf_xl
 
 
 def branch_of(options: ClassesOptions, source: Path | Photos, tmp_path: Path) -> ClassBranch:
@@ -377,8 +370,12 @@ def test_published_constants() -> None:
     assert (branch.loss, branch.optimizer) == (LossOptions("cosface", {"scale": 30, "margin": 0.4}), OptimizerOptions("adam", 0.01))
     assert branch.augment == AugmentOptions(512, 512, brightness=0.7, contrast=0.7, saturation=0.7, hue=0.5, crop=0.5)
     assert (cosplace.optimizer, cosplace.loop.num_steps) == (OptimizerOptions("adam", lr=1e-5), 500_000)
-    for name, size, start in (("", 32, "cosplace-resnet18-512"), ("-paper", 64, "released")):
-        eigenplaces = get_recipe(f"eigenplaces-resnet18-512{name}")
+    for name, size, start in (
+        ("resnet18-512", 32, "cosplace-resnet18-512"),
+        ("resnet50-2048", 32, "cosplace-resnet50-512"),
+        ("resnet50-2048-paper", 64, "released"),
+    ):
+        eigenplaces = get_recipe(f"eigenplaces-{name}")
         assert [one.view for one in eigenplaces.branches] == ["lateral", "frontal"]  # type: ignore[attr-defined]
         for one in eigenplaces.branches:
             assert isinstance(one, ClassesOptions)
