@@ -28,6 +28,7 @@ from whence.data.partition import CellOptions, load_partition
 from whence.data.photos import Photos
 from whence.errors import BadOption, InputError, NoPhotos
 from whence.geo import heading_difference_deg
+from whence.index.cells.classifier import read_cells
 from whence.recipes import get_recipe
 from whence.training.branches.classes import ClassBranch
 from whence.training.branches.grouped import ClassBatches, make_grouped
@@ -281,6 +282,24 @@ def test_a_run_keeps_its_partition(city: Path, tmp_path: Path) -> None:
     (other / "raw" / "train" / "database_images_paths.txt").write_text("\n".join(names))
     with pytest.raises(InputError, match="other photos"):
         train(recipe, other, out=tmp_path / "run", show_progress=False, is_resumed=True)
+
+
+def test_cells_without_headings_are_left_for_an_engine(city: Path, tmp_path: Path) -> None:
+    """Each row of the file is the prototype that its cell learned, whatever order turns had."""
+    recipe = override(CLASSES, ["loop.num_steps=2", "cells.heading_bin_deg=360", "cells.num_turned=1"])
+    train(recipe, city, out=tmp_path / "run", show_progress=False)
+    found = read_cells(tmp_path / "run" / "classes.cells.npz")
+    partition = load_partition(tmp_path / "run" / "classes.partition.npz")
+    state = read_checkpoint(newest_checkpoint(tmp_path / "run" / "checkpoints") or "").tensors
+    assert len(found) == partition.groups.counts.sum()
+    for turn, group in enumerate(partition.num_in_order.tolist()):
+        learned = state[f"branches.0.state.{turn}.part.loss.W"].T.numpy()
+        for row, cell in enumerate(partition.groups.of(group).tolist()):
+            place = int(np.flatnonzero((found.corners_m == partition.corners[cell, :2]).all(axis=1))[0])
+            np.testing.assert_array_equal(found.prototypes[place], learned[row])
+    assert found.model.endswith(FINAL)
+    train(override(recipe, ["num_groups=1"]), city, out=tmp_path / "part", show_progress=False)
+    assert not (tmp_path / "part" / "classes.cells.npz").exists(), "a part of the map is no map"
 
 
 def test_an_unreadable_photo_is_named_and_another_is_taken(city: Path, tmp_path: Path) -> None:

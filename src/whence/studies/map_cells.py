@@ -12,11 +12,10 @@ from whence.data.evaluation_sets import open_set
 from whence.data.partition import Partition, load_partition
 from whence.data.photos import Photos
 from whence.data.placed_files import PlacedFiles
-from whence.errors import NoPhotos
 from whence.evaluation.describing import SetDescriber
 from whence.evaluation.localization import WITHIN_M, rank_described, rate_cells
 from whence.evaluation.metrics import bootstrap_interval, first_hit_by_distance
-from whence.index.cells.classifier import CellClassifier
+from whence.index.cells.classifier import CellClassifier, read_cells
 from whence.index.cells.table import on_plane
 from whence.studies.contrasts import contrasts, keep_hits
 from whence.studies.frame import Settings, Value
@@ -38,8 +37,9 @@ def measure_divide(cell: Settings, options: Settings, work: Path) -> dict[str, V
     model, out, seconds = trained(recipe, cell, options, work)
     queries = open_set(str(options["data"])).queries
     descriptors = np.nan_to_num(SetDescriber(model, None, False).ask(queries))
-    found = [classifier_of(out, branch.name or branch.kind, number) for number, branch in enumerate(recipe.branches)]
-    values, hits = _rated(*found[0], queries, descriptors) if len(found) == 1 else _combined(found, options, queries, descriptors)
+    names = [branch.name or branch.kind for branch in recipe.branches]
+    found = [(read_cells(out / f"{name}.cells.npz"), load_partition(out / f"{name}.partition.npz")) for name in names]
+    values, hits = _rated(found[0][0], queries, descriptors) if len(found) == 1 else _combined(found, options, queries, descriptors)
     keep_hits(work, cell, hits)
     groups = streets_of(queries, rows_beside(Path(queries.file(0)))) if len(queries) else None
     values["LR@1"] = Value(float(hits.mean()), *bootstrap_interval(hits, groups=groups))
@@ -65,25 +65,7 @@ def divide_recipe(cell: Settings, options: Settings) -> Recipe:
     return override(recipe, [f"loop.seed={cell['seed']}"])
 
 
-def classifier_of(out: Path, name: str, number: int) -> tuple[CellClassifier, Partition]:
-    """The cells that a branch of a finished training tells apart, group after group, and their partition."""
-    from whence.training.checkpoints import newest_checkpoint, read_checkpoint, tensors_below
-
-    partition = load_partition(out / f"{name}.partition.npz")
-    file = newest_checkpoint(out / "checkpoints")
-    if file is None:
-        raise NoPhotos(f"{str(out)!r} holds no checkpoint")
-    state = tensors_below(read_checkpoint(file).tensors, f"branches.{number}.state")
-    place = {int(group): turn for turn, group in enumerate(partition.num_in_order)}
-    parts = [tensors_below(state, f"{place[group]}.part.loss") for group in range(len(place))]
-    prototypes = [part["W"].T.numpy() if "W" in part else part["linear.weight"].numpy() for part in parts]
-    bias = [part["linear.bias"].numpy() for part in parts if "linear.bias" in part]
-    return CellClassifier.of_groups(partition, prototypes, model=out.name, bias=bias), partition
-
-
-def _rated(
-    cells: CellClassifier, partition: Partition, queries: Photos, descriptors: np.ndarray
-) -> tuple[dict[str, Value], np.ndarray]:
+def _rated(cells: CellClassifier, queries: Photos, descriptors: np.ndarray) -> tuple[dict[str, Value], np.ndarray]:
     east, north = on_plane(queries, cells.zone)
     ranked = rank_described(cells, descriptors, num=max(_RATE_AT))
     rates = rate_cells(cells, ranked, east, north, rate_at=_RATE_AT)
