@@ -3,23 +3,26 @@
     python benchmarks/places.py                          # 5 million photos, ours and loops
     python benchmarks/places.py --rows 40000000 --ours   # ours alone, with the memory it takes
 
-Positions are drawn along streets of a city, with headings; nothing is read from disk. The loops are the usual way: a dictionary
-of lists by cell, filled photo by photo, then a dictionary of groups. Places of a training set with place numbers (as GSV-Cities has
-them) are grouped alike.
+Positions are drawn along streets of a city, with headings. The loops are the usual way: a dictionary of lists by cell, filled photo
+by photo, then a dictionary of groups; from names, every name of a list is split at its "@" before. What an epoch needs is the
+classes of its group. Places of a training set with place numbers (as GSV-Cities has them) are grouped alike.
 """
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from side_by_side import compare, options, save
 
+from whence.data.partition import CellOptions, Partition, make_partition
+from whence.data.placed_files import read_placed_files
 from whence.evaluation.cost import PeakMemory
-from whence.lists import group_rows
+from whence.lists import group_rows, select_runs
 from whence.runtime import set_threads
-from whence.training.branches.cells import CellOptions, make_cells
 
 OPTIONS = CellOptions()
 MIN_VIEWS = 4
@@ -52,6 +55,28 @@ def loop_over_photos(east: list[float], north: list[float], heading: list[float]
     return groups
 
 
+def write_names(folder: Path, columns: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Path:
+    """A list of names as SF-XL's, in a folder."""
+    rest = "@037.70098@-122.49646@kPnABhWJ1kA61eMNPLs1vQ@@"
+    path = folder / "database_images_paths.txt"
+    with open(path, "w", encoding="utf-8") as file:
+        for east, north, heading in zip(*(column.tolist() for column in columns), strict=True):
+            file.write(f"@{east:010.2f}@{north:010.2f}@10@S{rest}{int(heading):03d}@@@@201606@@.jpg\n")
+    return path
+
+
+def loop_over_names(path: Path) -> dict[tuple, list[tuple]]:
+    """Classes and groups of the names of a list, split one after another."""
+    fields = [line.split("@") for line in path.read_text(encoding="utf-8").splitlines()]
+    return loop_over_photos(*([float(field[k]) for field in fields] for k in (1, 2, 9)))
+
+
+def columns_of_names(path: Path) -> Partition:
+    """The same by columns."""
+    found = read_placed_files(path.with_name("database"))
+    return make_partition(found.east_m, found.north_m, found.heading_deg, zone=found.zone)
+
+
 def loop_over_places(place: list[int]) -> dict[int, list[int]]:
     """Rows of places with photos enough, one photo after another."""
     held = defaultdict(list)
@@ -71,7 +96,10 @@ def main() -> None:
     east, north, heading = draw_city(num_rows)
     place = np.random.default_rng(1).integers(0, max(1, num_rows // 8), num_rows)
     if given.ours:
-        for what, way in (("classes and groups", lambda: make_cells(east, north, heading)), ("places", lambda: group_rows(place))):
+        for what, way in (
+            ("classes and groups", lambda: make_partition(east, north, heading)),
+            ("places", lambda: group_rows(place)),
+        ):
             memory, started = PeakMemory(), time.process_time()
             held = memory.peak_bytes()
             way()
@@ -86,13 +114,22 @@ def main() -> None:
         sizes["loop"] = sorted(map(len, loop_over_photos(*columns).values()))
 
     def by_column() -> None:
-        sizes["columns"] = sorted(make_cells(east, north, heading).groups.counts.tolist())
+        sizes["columns"] = sorted(make_partition(east, north, heading).groups.counts.tolist())
 
     title = f"classes and groups of {num_rows:,} photos"
     ways = {"loop over photos": by_photo, "columns": by_column}
     tables = {title: compare(title, ways, peer="loop over photos", items=num_rows, rounds=given.rounds)}
     assert sizes["loop"] == sizes["columns"], "the same classes in the same groups"
     print(f"  {sum(sizes['columns']):,} classes in {len(sizes['columns'])} groups")
+    with TemporaryDirectory() as folder:
+        names = write_names(Path(folder), (east, north, heading))
+        title = f"classes and groups of {num_rows:,} names"
+        ways = {"loop over names": lambda: loop_over_names(names), "columns": lambda: columns_of_names(names)}
+        tables[title] = compare(title, ways, peer="loop over names", items=num_rows, rounds=given.rounds)
+        found = columns_of_names(names)
+    started = time.perf_counter()
+    runs = select_runs(found.photos, found.groups.of(0))
+    print(f"  what an epoch needs of its group, {len(runs.counts):,} classes: {1e3 * (time.perf_counter() - started):.2f} ms")
     title = f"places of {num_rows:,} photos by their numbers"
     tables[title] = compare(
         title,

@@ -64,6 +64,30 @@ def named_resnet(backbone: str, prefix: str) -> Table:
     return resnet(int(depth), int(stages) - 1, lambda part: prefix + part)
 
 
+def efficientnet_b0(prefix: str) -> Table:
+    """torchvision's `features`."""
+
+    def convolution(name: str, rows: int, columns: int, side: int) -> Table:
+        return {f"{name}.0.weight": (rows, columns, side, side), **norm(f"{name}.1", rows)}
+
+    table = convolution(f"{prefix}0", 32, 3, 3)
+    width_in = 32
+    stages = ((1, 3, 16, 1), (6, 3, 24, 2), (6, 5, 40, 2), (6, 3, 80, 3), (6, 5, 112, 3), (6, 5, 192, 4), (6, 3, 320, 1))
+    for stage, (expansion, side, width, num_blocks) in enumerate(stages, 1):
+        for i in range(num_blocks):
+            at, wide, part = f"{prefix}{stage}.{i}.block", expansion * width_in, 0
+            if expansion > 1:
+                table |= convolution(f"{at}.0", wide, width_in, 1)
+                part = 1
+            table |= convolution(f"{at}.{part}", wide, 1, side)
+            squeezed = width_in // 4
+            table |= affine(f"{at}.{part + 1}.fc1", squeezed, wide, 1, 1)
+            table |= affine(f"{at}.{part + 1}.fc2", wide, squeezed, 1, 1)
+            table |= convolution(f"{at}.{part + 2}", width, wide, 1)
+            width_in = width
+    return {**table, **convolution(f"{prefix}8", 1280, width_in, 1)}
+
+
 def compact(prefix: str, num_blocks: int) -> Table:
     """CCT-14/7x2 at 384."""
     table: Table = {
@@ -220,6 +244,8 @@ def published(card: ModelCard) -> Table:
         return benchmark(card)
     if method in ("cosplace", "eigenplaces"):
         return cosplace(backbone, channels_of(backbone), dim)
+    if method == "divide":
+        return {**efficientnet_b0("backbone."), **affine("classifier.0", 1280, 1280)}
     if method == "jist":
         return {**{f"model.{key}": shape for key, shape in cosplace(backbone, 512, 512).items()}, "seq_gem.p": (1,)}
     if method == "convap":
@@ -263,6 +289,7 @@ COUNTS = {
     "cosplace-resnet101-512": 627,
     "cosplace-resnet152-512": 933,
     "cosplace-vgg16-512": 29,
+    "divide-and-classify-efficientnet_b0-1280": 360,
     "megaloc-dinov2-8448": 189,
     "earthloc-resnet50-4096": 288,
     "gem-alexnet-256-geowarp": 11,

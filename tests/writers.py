@@ -127,14 +127,27 @@ def _export(inputs: Inputs, folder: Path) -> None:
 def _saved_index(kind: str) -> Callable[[Inputs, Path], None]:
     def write(inputs: Inputs, folder: Path) -> None:
         from whence.index.ann import AnnIndex
+        from whence.index.cells.engine import CellIndex
         from whence.index.flat import FlatIndex
         from whence.index.int8 import Int8Index
 
-        made = {"flat": FlatIndex, "ann": AnnIndex, "int8": Int8Index}[kind](dim=16)
+        made = {"flat": FlatIndex, "ann": AnnIndex, "int8": Int8Index, "cells": CellIndex}[kind](dim=16)
         made.add(np.arange(40), np.eye(16, dtype=np.float32)[np.arange(40) % 16])
         made.save(folder / "index.npz")
 
     return write
+
+
+def _partition(inputs: Inputs, folder: Path) -> None:
+    from whence.data.partition import CellOptions, make_partition
+
+    make_partition(np.arange(40.0), np.arange(40.0), options=CellOptions(10, 360, 1, 1, 1)).write(folder / "partition.npz")
+
+
+def _cells(inputs: Inputs, folder: Path) -> None:
+    from whence.index.cells.classifier import CellClassifier
+
+    CellClassifier(np.eye(3, dtype=np.float32), np.zeros((3, 2)), 20.0).save(folder / "cells.npz")
 
 
 def _world(inputs: Inputs, folder: Path) -> None:
@@ -250,6 +263,9 @@ WRITERS = (
     Writer("flat index", _saved_index("flat"), "index.npz"),
     Writer("approximate index", _saved_index("ann"), "index.npz"),
     Writer("8-bit index", _saved_index("int8"), "index.npz"),
+    Writer("partition", _partition, "partition.npz"),
+    Writer("index by cells", _saved_index("cells"), "index.npz"),
+    Writer("cells", _cells, "cells.npz"),
     Writer("world", _world, "world/world.json", is_replacing=False),
     Writer("virtual positions", _positions, "positions/positions.json", is_replacing=False),
     Writer("cameras", _table_of_truth, "cameras.csv"),

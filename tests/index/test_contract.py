@@ -7,7 +7,7 @@ allowed, exact in value, ordered, and enough.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 
 from whence import registry
 from whence.errors import BadOption, InputError
+from whence.index.cells.engine import CellIndex
+from whence.index.cells.table import RowPlaces
 from whence.index.vectors import Index
 from whence.runtime import set_threads
 from whence.types import Neighbors
@@ -35,6 +37,23 @@ def ann(factory: str, **options: object) -> Callable[[], Index]:
     return partial(registry.build, "index", "auto", options={"factory": factory, "exact_below": 1, **options})
 
 
+class InCells(CellIndex):
+    """Rows that are added first lie in a city, where rows that are alike are neighbours; those that come later lie nowhere."""
+
+    def add(self, ids: np.ndarray, descriptors: np.ndarray) -> None:
+        is_first = not self.num_vectors and self.table is None
+        super().add(ids, descriptors)
+        if is_first and len(ids):
+            rows = np.asarray(descriptors, np.float32)
+            east, north = 40 * rows[:, :2].astype(float).T
+            placed = CellIndex.over_places(rows, RowPlaces(east, north), cell_m=8.0, num_cells=4)
+            assert placed.table is not None
+            self.means, self._later = placed.means, self._later[:0]
+            self.table = replace(
+                placed.table, rows=placed.table.rows._replace(members=np.asarray(ids, np.int64)[placed.table.rows.members])
+            )
+
+
 CASES = {name: Case(partial(registry.build, "index", name), 1.0) for name in registry.INDEXES}
 CASES |= {
     "ann auto": Case(ann("auto", rescore=200), 0.95),
@@ -43,6 +62,7 @@ CASES |= {
     "ann IVF8,Flat": Case(ann("IVF8,Flat", rescore=60, settings="nprobe=4"), 0.7),
     "ann IVF8,PQ4x4fs": Case(ann("IVF8,PQ4x4fs", rescore=200, settings="nprobe=8"), 0.9),
     "ann PCA8,SQ8": Case(ann("PCA8,SQ8", rescore=100), 0.8),
+    "cells of places": Case(partial(InCells, num_cells=4), 0.8),
 }
 
 
@@ -282,7 +302,7 @@ def test_bad_input_is_refused_and_changes_nothing(case, words):
 
 @settings(max_examples=25, deadline=None)
 @given(st.data())
-@pytest.mark.parametrize("name", ["flat", "auto", "ann auto", "ann HNSW16"])
+@pytest.mark.parametrize("name", ["flat", "auto", "ann auto", "ann HNSW16", "cells of places"])
 def test_any_filter_and_any_changes(name, data):
     case = CASES[name]
     rows, present = clustered(300), dict.fromkeys(range(300))

@@ -25,7 +25,7 @@ from whence.index.store import Store
 from whence.index.vectors import Engine
 from whence.localize.engine import check_engine, code_bytes, engine_over, open_engine, write_engine
 from whence.localize.localizer import RETRIEVE_ONLY, Localizer
-from whence.types import Neighbors, Photo
+from whence.types import Neighbors, Photo, PlanePoint
 
 DIM = 32
 NUM_ROWS = 1500
@@ -92,7 +92,9 @@ def rows_of(num: int, seed: int = 0) -> np.ndarray:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    photos = Photos.of([Photo(path=f"{i}.jpg", content=f"{i:032d}") for i in range(NUM_ROWS)])
+    # Pairs of neighbours: an engine that goes by place has places to go by.
+    places = [PlanePoint(20 * (i // 2) + 3.0 + i % 2, 7.0) for i in range(NUM_ROWS)]
+    photos = Photos.of([Photo(path=f"{i}.jpg", content=f"{i:032d}", plane=one) for i, one in enumerate(places)])
     with Store.create(tmp_path / "s.whence", card_id="x", dim=DIM) as made:
         made.add(photos, contents=photos.content, descriptors=rows_of(NUM_ROWS))
         made.compact()
@@ -105,7 +107,7 @@ def test_what_is_kept_gives_the_same_answers(engine: str, store: Store) -> None:
     check_engine(engine, dim=DIM)
     write_engine(store, engine=engine)
     opened = open_engine(store)
-    over = engine_over(store.descriptors, engine=engine, is_searchable=np.ones(NUM_ROWS, bool))
+    over = engine_over(store.descriptors, engine=engine, is_searchable=np.ones(NUM_ROWS, bool), photos=store.photos)
     assert isinstance(over, Engine)
     assert type(opened) is type(over)
     assert (opened.num_vectors, opened.dim) == (NUM_ROWS, DIM)
@@ -213,7 +215,7 @@ def test_opened_codes_of_int8_prove_and_grow_as_those_that_were_made() -> None:
         assert np.array_equal(opened.search(query[None], k=8).ids, truth.search(query[None], k=8).ids)
 
 
-@pytest.mark.parametrize("engine", ["int8", OWN, "SQ8"])
+@pytest.mark.parametrize("engine", ["int8", OWN, "SQ8", "cells"])
 def test_every_verb_takes_it(engine: str, street: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Indexed, located, grown, compacted by a removal, checked, evaluated: by the engine's own arrays each time."""
     path = tmp_path / "c.whence"

@@ -21,6 +21,7 @@ from whence.registry import MODELS, SCORERS, get_card, get_entry, list_models
 FAMILIES = {
     "cosplace": 30,
     "eigenplaces": 13,
+    "divide": 1,
     "convap": 4,
     "mixvpr": 3,
     "salad": 1,

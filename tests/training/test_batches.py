@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from whence.data.photos import Photos
 from whence.errors import BadOption, NoPhotos
 from whence.lists import NeighborLists
-from whence.training.branches.places import Batch, PlaceBatches, Places, make_places, shard
+from whence.training.branches.places import Batch, PlaceBatches, Places, _nearest_to_middle, make_places, shard
 from whence.training.options.places import BatchOptions, PlaceOptions
 from whence.types import Photo, PlanePoint
 
@@ -141,3 +141,14 @@ def test_shards_are_the_batch() -> None:
     assert np.array_equal(np.concatenate([part.labels for part in parts]), batch.labels)
     with pytest.raises(BadOption, match="evenly"):
         shard(batch, rank=0, num_ranks=5)
+
+
+def test_the_photo_nearest_to_the_middle_of_each_cell() -> None:
+    random = np.random.default_rng(4)
+    cell, off = random.integers(-3, 3, (300, 3)), random.integers(0, 4, 300) / 4
+    expected = {}
+    for row in range(300):
+        best = expected.setdefault(tuple(cell[row]), row)
+        if off[row] < off[best]:
+            expected[tuple(cell[row])] = row
+    assert sorted(_nearest_to_middle(cell, off).tolist()) == sorted(expected.values())

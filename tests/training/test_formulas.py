@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("pytorch_metric_learning")
 
 from whence.errors import BadOption, UnknownName
-from whence.training.losses.by_label import CLASS_LOSSES, MARGIN_SOFTMAXES, MINERS, PAIR_LOSSES, make_group_loss, make_loss
+from whence.training.losses.by_label import CLASS_LOSSES, MARGIN_SOFTMAXES, MINERS, PAIR_LOSSES, make_classifiers, make_loss
 from whence.training.options.places import LossOptions
 
 LABELS = [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
@@ -222,6 +222,10 @@ def arc(cosine: float) -> float:
     return math.cos(angle + turn) if angle <= math.pi - turn else cosine - turn * math.sin(turn)
 
 
+def easy_arc(cosine: float) -> float:
+    return math.cos(math.acos(cosine) + 0.2) if cosine > 0 else cosine
+
+
 def fourfold(cosine: float) -> float:
     """cos(4 angle), continued so that it falls all the way."""
     angle = math.acos(cosine)
@@ -238,6 +242,7 @@ def proxy_anchor() -> float:
 CLASS_FORMULAS: dict[str, Callable[[], float]] = {
     "cosface": lambda: cross_entropy(64 * with_own(lambda c: c - 0.35)),
     "arcface": lambda: cross_entropy(64 * with_own(arc)),
+    "arcface_easy": lambda: cross_entropy(100 * with_own(easy_arc)),
     "normalized_softmax": lambda: cross_entropy(COSINE / 0.05),
     "large_margin_softmax": lambda: cross_entropy(with_own(fourfold) * np.linalg.norm(WEIGHTS, axis=0)),
     "sphereface": lambda: cross_entropy(with_own(fourfold)),
@@ -256,7 +261,7 @@ def test_class_losses_are_their_formulas(name: str) -> None:
 
 
 def test_losses_with_several_centres_are_their_formulas() -> None:
-    assert {*CLASS_FORMULAS, "sub_center_arcface", "soft_triple"} == set(CLASS_LOSSES)
+    assert {*CLASS_FORMULAS, "cross_entropy", "sub_center_arcface", "soft_triple"} == set(CLASS_LOSSES)
     for name, per_class in (("sub_center_arcface", 3), ("soft_triple", 10)):
         loss = make_loss(LossOptions(name), num_classes=NUM_CLASSES, dim=DIM)
         centres = np.random.default_rng(5).normal(size=(DIM, NUM_CLASSES * per_class))
@@ -359,28 +364,35 @@ def test_every_miner_is_looked_at() -> None:
     assert looked_at == set(MINERS)
 
 
-def test_margin_softmax_of_groups_is_its_formula() -> None:
+def test_classifiers_of_groups_are_their_formula() -> None:
     """CosPlace: a classifier for each group, scale 30, margin 0.4, Xavier-uniform weights; labels count within the group."""
     torch.manual_seed(0)
-    loss = make_group_loss(LossOptions("cosface", {"scale": 30, "margin": 0.4}), num_classes=[7, NUM_CLASSES, 100], dim=DIM)
-    shapes = [tuple(weights.shape) for weights in loss.parameters()]
-    assert shapes == [(DIM, 7), (DIM, NUM_CLASSES), (DIM, 100)]
-    for weights in loss.parameters():
+    made = make_classifiers(LossOptions("cosface", {"scale": 30, "margin": 0.4}), num_classes=[7, NUM_CLASSES, 100], dim=DIM)
+    held = [weights for one in made for weights in one.parameters()]
+    assert [tuple(weights.shape) for weights in held] == [(DIM, 7), (DIM, NUM_CLASSES), (DIM, 100)]
+    for weights in held:
         bound = math.sqrt(6 / sum(weights.shape))
         assert 0.5 * bound < float(weights.detach().abs().max()) <= bound
-    weights = list(loss.parameters())[1].detach().double().numpy()
-    cosine = UNIT @ (weights / np.linalg.norm(weights, axis=0))
-    value = loss(torch.tensor(3.0 * UNIT), torch.tensor(LABELS), group=1)
+    values = held[1].detach().double().numpy()
+    cosine = UNIT @ (values / np.linalg.norm(values, axis=0))
+    value = made[1](torch.tensor(3.0 * UNIT), torch.tensor(LABELS))
     assert float(value.detach()) == pytest.approx(cross_entropy(30 * with_own(lambda c: c - 0.4, cosine)), rel=2e-4)
     value.backward()
-    assert [weights.grad is not None for weights in loss.parameters()] == [False, True, False], "other groups do not learn"
+    assert [weights.grad is not None for weights in held] == [False, True, False], "other groups do not learn"
     for name in MARGIN_SOFTMAXES:
-        other = make_group_loss(LossOptions(name), num_classes=[NUM_CLASSES], dim=DIM)
-        assert math.isfinite(float(other(torch.tensor(UNIT), torch.tensor(LABELS), group=0).detach()))
+        other = make_classifiers(LossOptions(name), num_classes=[NUM_CLASSES], dim=DIM)[0]
+        assert math.isfinite(float(other(torch.tensor(UNIT), torch.tensor(LABELS)).detach()))
     with pytest.raises(UnknownName, match="cosface"):
-        make_group_loss(LossOptions("cosfase"), num_classes=[3], dim=DIM)
+        make_classifiers(LossOptions("cosfase"), num_classes=[3], dim=DIM)
     with pytest.raises(BadOption, match="not possible"):
-        make_group_loss(LossOptions("cosface"), num_classes=[3, 0], dim=DIM)
+        make_classifiers(LossOptions("cosface"), num_classes=[3, 0], dim=DIM)
+
+
+def test_a_plain_softmax_is_its_formula() -> None:
+    loss = make_loss(LossOptions("cross_entropy"), num_classes=NUM_CLASSES, dim=DIM)
+    weights, bias = (values.detach().double().numpy() for values in loss.parameters())
+    found = float(loss(torch.tensor(UNIT), torch.tensor(LABELS)).detach())
+    assert found == pytest.approx(cross_entropy(UNIT @ weights.T + bias), rel=2e-4)
 
 
 @pytest.mark.parametrize("name", [*PAIR_LOSSES, *CLASS_LOSSES])

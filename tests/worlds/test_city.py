@@ -17,7 +17,7 @@ from whence.errors import BadOption, InputError, UnknownName, UnwritableFile
 from whence.geo import heading_difference_deg, to_utm
 from whence.worlds import city as city_module
 from whence.worlds.capture import CaptureOptions
-from whence.worlds.city import WorldOptions, render_world
+from whence.worlds.city import WorldOptions, _claim, make_spec, render_world
 from whence.worlds.presets import PRESETS, CitySize, WorldSpec
 
 MINI = WorldOptions(capture=CaptureOptions(width=96, height=72), cities=(CitySize("city00", "", 18, 12, 4),), px_per_m=12.0)
@@ -182,3 +182,15 @@ def test_records_of_worlds_that_are_none_are_named(change, words):
     values = json.loads(WorldSpec(seed=3, cities=PRESETS["tiny"]).to_json())
     with pytest.raises(InputError, match=words):
         WorldSpec.from_json(json.dumps({**values, **change}))
+
+
+def test_a_world_of_before_goes_on_without_what_came_later(world, tmp_path):
+    folder, _ = world
+    record = json.loads((folder / "world.json").read_text())
+    assert record.pop("repeated_share") == 0.0
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "world.json").write_text(json.dumps(record))
+    found = make_spec("small", seed=5, layout="folders", options=MINI)
+    _claim(tmp_path / "w", found)
+    with pytest.raises(InputError, match="another world"):
+        _claim(tmp_path / "w", replace(found, repeated_share=0.5))

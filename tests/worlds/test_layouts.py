@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from whence.data.columns import PositionColumns
 from whence.data.drives import read_msls, read_sequences
+from whence.data.evaluation_sets import open_set
 from whence.data.formats import read_folders
 from whence.data.layouts import (
     read_clients,
@@ -19,16 +21,21 @@ from whence.data.layouts import (
     read_mesh_pairs,
     read_sf_xl,
     read_sf_xl_test,
+    sf_xl_folder,
 )
 from whence.data.meshes import read_mesh
 from whence.data.names import parse_name
+from whence.data.partition import CellOptions, make_partition
+from whence.data.placed_files import read_placed_files
 from whence.errors import BadOption, InputError, NoPhotos, UnreadableTable
 from whence.geo import heading_difference_deg
 from whence.worlds.capture import CaptureOptions
-from whence.worlds.city import WorldOptions, render_world
+from whence.worlds.city import WorldOptions, make_spec, render_world
 from whence.worlds.layouts import LAYOUTS
+from whence.worlds.photographer import Photographer
 from whence.worlds.positions import row_name, write_positions
 from whence.worlds.presets import CitySize
+from whence.worlds.shards import city_works
 
 SIZE = CitySize("city00", "", 24, 8, 2)
 
@@ -67,32 +74,81 @@ def test_folders_are_the_standard_set(worlds):
 
 
 def test_sf_xl_has_years_crops_and_panoramas(worlds):
-    root, _ = worlds["sf_xl"]
+    root, rows = worlds["sf_xl"]
     panoramas, crops = read_sf_xl(root, which="panoramas"), read_sf_xl(root)
     assert (panoramas.width == round(48 * 6.5)).all()
     assert (panoramas.height == 48).all()
     assert (crops.width == 48).all()
+    assert len(crops) == 12 * len(panoramas)
     data = read_sf_xl_test(root)
     assert len(data.database) > 0
-    years = {photo.time.year for photo in crops} | {photo.time.year for photo in data.database}
-    assert len(years) >= 2
+    years = [{photo.time.year for photo in photos} for photos in (crops, panoramas, data.database)]
+    assert years[0] == years[1]
+    assert (len(years[0]), len(years[2])) == (3, 1)
+    assert not years[0] & years[2], "the year of the test is no year of the training"
     assert (root / "raw" / "train" / "panoramas_images_paths.txt").is_file()
     with pytest.raises(NoPhotos):
         read_sf_xl(root, which="processed")
-
-
-def test_the_middle_of_a_panorama_looks_along_its_heading(worlds):
-    """The crop of equal heading shows the same as the panorama's middle, and not the same as its edge."""
-    root, _ = worlds["sf_xl"]
-    panoramas = read_sf_xl(root, which="panoramas")
-    data = read_sf_xl_test(root)
-    scores = []
+    # Names say the heading of the left column, the table that of the middle, and so do the readers.
+    true = {row["path"]: float(row["heading_deg"]) for row in rows}
+    for photos, folder in ((crops, "raw/train/database"), (data.database, "processed/test/database")):
+        for photo in photos:
+            assert heading_difference_deg(photo.heading_deg, true[f"{folder}/{photo.path}"]) <= 0.51
+            said = parse_name(photo.path).heading_deg
+            assert heading_difference_deg(said + 360 / 13, photo.heading_deg) < 1e-3
+    assert open_set(root).database.heading_deg.tolist() == data.database.heading_deg.tolist()
     for photo in panoramas:
-        crop = next((row for row in data.database if (row.plane, row.heading_deg) == (photo.plane, photo.heading_deg)), None)
-        if crop is None:
-            continue
-        wide = cv2.imread(str(panoramas.root / photo.path), 0).astype(float)
-        small = cv2.imread(str(data.database.root / crop.path), 0).astype(float)
+        assert heading_difference_deg(photo.heading_deg, true[f"raw/train/panoramas/{photo.path}"]) <= 0.51
+
+
+def test_sf_xl_is_dense_enough_for_classes(worlds):
+    """At least 10 crops in most classes and 5 panoramas in most cells; how many is printed, and is what the lists hold."""
+    root, _ = worlds["sf_xl"]
+    said = LAYOUTS["sf_xl"].remarks(root)
+    for which, options, remark in (("database", CellOptions(), said[0]), ("panoramas", CellOptions(15, 360, 3, 1, 5), said[1])):
+        files = read_placed_files(sf_xl_folder(root, which))
+        assert len(files) == len(read_sf_xl(root, which=which))
+        found = make_partition(files.east_m, files.north_m, files.heading_deg, options=options)
+        kept = found.photos.counts[found.groups.members]
+        assert kept.sum() > 0.75 * len(files)
+        assert f"{len(kept)} of {len(found)} " in remark
+    assert LAYOUTS["folders"].remarks(root) == ()
+
+
+def test_pictures_of_the_wrong_shape_are_refused(worlds, tmp_path):
+    root, _ = worlds["sf_xl"]
+    (tmp_path / "raw" / "train").mkdir(parents=True)
+    for which, other, message in (("panoramas", "database", "no panorama"), ("database", "panoramas", "a panorama")):
+        (tmp_path / "raw" / "train" / which).symlink_to(sf_xl_folder(root, other), target_is_directory=True)
+        with pytest.raises(InputError, match=message):
+            read_sf_xl(tmp_path, which=which)
+
+
+def test_crops_are_cut_out_of_panoramas_where_their_names_say(worlds):
+    """The crop at the heading of its left column, found in the panorama of its stop by looking at pixels alone."""
+    root, _ = worlds["sf_xl"]
+    panoramas, crops = read_sf_xl(root, which="panoramas"), read_sf_xl(root)
+    stops = {parse_name(path).pano_id: row for row, path in enumerate(panoramas.paths)}
+    for row in range(0, len(crops), 41):
+        fields = parse_name(crops.paths[row])
+        whole = stops[fields.pano_id]
+        wide = cv2.imread(str(panoramas.file(whole)), 0).astype(np.float32)
+        small = cv2.imread(str(crops.file(row)), 0).astype(np.float32)
+        around = np.concatenate([wide, wide[:, :48]], axis=1)
+        errors = [np.abs(around[:, left : left + 48] - small).mean() for left in range(wide.shape[1])]
+        seen = panoramas.heading_deg[whole] + (np.argmin(errors) - wide.shape[1] / 2) * 360 / wide.shape[1]
+        assert heading_difference_deg(seen, fields.heading_deg) < 2.5, "within two columns"
+
+
+def test_the_middle_of_a_panorama_looks_along_its_heading():
+    """A photo of equal heading, taken apart, shows the same as the panorama's middle, and not the same as its edge."""
+    capture = CaptureOptions(width=64, height=48)
+    work = next(city_works(make_spec("small", seed=4, layout="sf_xl", options=WorldOptions(capture=capture, cities=(SIZE,)))))
+    photographer = Photographer(work.plan, work.shots.runs, options=work.capture, px_per_m=8, cache_bytes=10**8)
+    scores = []
+    for panorama in [shot for shot in work.shots.shots if shot.is_panorama][::8]:
+        wide = photographer.take(panorama)[0].mean(axis=2)
+        small = photographer.take(replace(panorama, number=panorama.number + 1, is_panorama=False))[0].mean(axis=2)
         # Both show the horizon's band: 20 degrees to each side, 10 up and down.
         per_degree = wide.shape[1] / 360
         rows = (np.array([34.6 - 10, 34.6 + 10]) * per_degree).astype(int)
@@ -108,7 +164,7 @@ def test_the_middle_of_a_panorama_looks_along_its_heading(worlds):
             part = shifted[rows[0] : rows[1], int(middle - 20 * per_degree) : int(middle + 20 * per_degree)]
             found.append(np.corrcoef(cv2.resize(part, small.shape[::-1]).ravel(), small.ravel())[0, 1])
         scores.append(int(np.argmax(found)))
-    assert scores
+    assert len(scores) >= 6
     assert np.mean(np.array(scores) == 0) > 0.7
 
 
@@ -214,9 +270,7 @@ def test_mesh_renders_pair_with_photos_of_the_same_view(worlds):
 
 
 def test_the_mesh_is_the_city(worlds):
-    from whence.worlds.city import make_spec
     from whence.worlds.scene import Scene
-    from whence.worlds.shards import city_works
 
     root, _ = worlds["mesh"]
     mesh = read_mesh(root / "mesh" / "city00.obj")

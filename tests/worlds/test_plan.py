@@ -269,3 +269,17 @@ def test_a_homography_needs_a_lot_of_the_city(plan):
     )
     with pytest.raises(BadOption):
         front_homography(Scene(plan), -1, first=camera, second=camera)
+
+
+def test_fronts_repeat_the_one_beside_them(plan):
+    """As often as asked, in looks, shops and width; without it the plan is the same as ever."""
+    assert not any(one.look == two.look and one.block == two.block for one, two in pairwise(plan.lots))
+    shares = []
+    for share in (0.3, 1.0):
+        repeated = plan_city(8, options=replace(plan.options, repeated_share=share))
+        pairs = [(one, two) for one, two in pairwise(repeated.lots) if (one.block, one.street) == (two.block, two.street)]
+        alike = [one.look == two.look for one, two in pairs]
+        assert alike == [one.instance == two.instance for one, two in pairs]
+        shares.append(np.mean(alike))
+    assert shares[0] == pytest.approx(0.3, abs=0.06)
+    assert shares[1] == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.table import Table
@@ -16,7 +17,7 @@ from whence.localize.localizer import LocateOptions
 from whence.localize.unknown import AUTO, AUTO_SCORER, automatic_state
 from whence.parts import PairScorer
 from whence.runtime import atomic_write
-from whence.types import Position
+from whence.types import Candidate, Position
 
 NUM_SHOWN = 5
 _COLUMNS = (
@@ -75,7 +76,9 @@ def write_report(path: str, positions: list[Position], database: Photos, *, scor
     from whence.evaluation.html import write_page
     from whence.evaluation.page import draw_pairs, page_of_positions, without_own
 
-    others, num_own = without_own(positions, database)
+    # Cells are no photos: an answer by them is a place on the map alone.
+    of_photos = [one if all(found.row >= 0 for found in one.candidates) else replace(one, candidates=()) for one in positions]
+    others, num_own = without_own(of_photos, database)
     pictures = draw_pairs(others, database=database, scorer=scorer, show_progress=False if is_quiet else None)
     write_page(path, page_of_positions(others, database=database, match_pictures=pictures, num_own=num_own))
     if num_own:
@@ -100,8 +103,13 @@ def _place_text(position: Position, photo_root: Path) -> str:
     if position.status == "unknown":
         return position.reason
     if position.candidates:
-        return f"the place of {from_here(photo_root / position.candidates[0].photo)} (no coordinates)"
+        return f"the place of {_named(position.candidates[0], photo_root)} (no coordinates)"
     return position.reason
+
+
+def _named(candidate: Candidate, photo_root: Path) -> str:
+    """The file of a candidate as seen from here; a cell, which is no photo, by its name."""
+    return candidate.photo if candidate.row < 0 else from_here(photo_root / candidate.photo)
 
 
 def _status_text(position: Position) -> str:
@@ -136,7 +144,7 @@ def show_one(position: Position, photo_root: Path) -> None:
         point = candidate.point
         where = ("-", "-") if point is None else (f"{point.lat:.6f}", f"{point.lon:.6f}")
         inliers = "-" if candidate.num_inliers is None else str(candidate.num_inliers)
-        row = (str(candidate.rank), f"{candidate.similarity:.3f}", inliers, *where, from_here(photo_root / candidate.photo))
+        row = (str(candidate.rank), f"{candidate.similarity:.3f}", inliers, *where, _named(candidate, photo_root))
         table.add_row(*map(as_text, row))
     show(table)
     if not position.is_verified:

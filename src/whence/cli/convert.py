@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -11,6 +12,9 @@ from whence.cli import completion
 from whence.cli.output import as_size, from_here, print_json, show
 from whence.data.cells import as_text
 from whence.errors import BadOption, MissingExtra
+
+if TYPE_CHECKING:
+    from whence.index.cells.classifier import CellClassifier
 
 
 def register(app: typer.Typer) -> None:
@@ -29,6 +33,12 @@ def convert(
         help="Model it holds. Default: the one that its keys, or its file name, tell.",
     ),
     out: str = typer.Option(None, help="File to write. Default: the model's place in the cache, where it is found by name."),
+    cells_of: str = typer.Option(
+        None,
+        "--cells-of",
+        help="Of Divide&Classify: the folder of the photos it was trained on, or the sorted list of their paths; writes its cells "
+        "beside the weights, for whence index --cells.",
+    ),
     half: bool = typer.Option(False, "--half", help="Write float16 in place of float32: half the size, three digits."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of text."),
 ) -> int:
@@ -61,10 +71,28 @@ def convert(
     target = Path(out) if out is not None else converted_file(card)
     if out is None:
         target.parent.mkdir(parents=True, exist_ok=True)
+    cells = None if cells_of is None else _read_cells(files[0], cells_of, model=card.name if out is None else target.name)
     checkpoints.convert(files, card=card, out=target, dtype=torch.float16 if half else torch.float32)
+    beside = target.with_suffix(".cells.npz")
+    if cells is not None:
+        cells.save(beside)
     if as_json:
         record = {"model": card.name, "file": str(target), "num_bytes": target.stat().st_size}
-        print_json({**record, "sha256": sha256_of(target), "card": asdict(card)})
-    else:
-        show(as_text(f"{card.name}: {from_here(target)}, {as_size(target.stat().st_size)}"))
+        told = {} if cells is None else {"cells": str(beside), "num_cells": len(cells)}
+        print_json({**record, **told, "sha256": sha256_of(target), "card": asdict(card)})
+        return 0
+    show(as_text(f"{card.name}: {from_here(target)}, {as_size(target.stat().st_size)}"))
+    if cells is not None:
+        show(as_text(f"{len(cells):,} cells of {cells.cell_m:g} m: {from_here(beside)}, {as_size(beside.stat().st_size)}"))
     return 0
+
+
+def _read_cells(file: str, photos: str, *, model: str) -> CellClassifier:
+    """The cells of a published file. Raises as `import_published`."""
+    from whence.data.placed_files import read_placed_files
+    from whence.index.cells.published import import_published
+
+    listing = Path(photos) if Path(photos).is_file() else None
+    return import_published(
+        file, read_placed_files(Path(photos) if listing is None else listing.parent, listing=listing), model=model
+    )

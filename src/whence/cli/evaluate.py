@@ -83,6 +83,11 @@ def evaluate(
     ),
     query_size: str = typer.Option(None, help="Height and width for --query-mode, as 480x640. Default: the model's own."),
     engine: str = typer.Option("flat", help="Search engine, as whence index takes it; flat compares with every photo."),
+    cells: str = typer.Option(
+        None,
+        "--cells",
+        help="File of learned cells: tells places by them alone, and counts these; with --engine cells searches in the best ones.",
+    ),
     allow_null_island: bool = typer.Option(
         False, "--allow-null-island", help="Take latitude 0, longitude 0 for a place instead of a missing fix."
     ),
@@ -103,6 +108,7 @@ def evaluate(
     from whence.evaluation.benchmarks import EvaluationOptions, EvaluationStopped
     from whence.evaluation.benchmarks import evaluate as run
     from whence.evaluation.foreign import evaluate_predictions
+    from whence.localize.engine import EXACT
     from whence.localize.rerank_options import rerank_options
     from whence.models.asking import parse_views
 
@@ -124,6 +130,7 @@ def evaluate(
         work_folder=None if work is None else Path(work),
         views=parse_views(query_mode, query_size),
         engine=engine,
+        cells=None if cells is None or engine == EXACT else Path(cells),
         is_frugal=frugal,
         fit_folder=None if fit_on is None else Path(fit_on),
     )
@@ -131,6 +138,10 @@ def evaluate(
     reading = ReadOptions(allow_null_island=allow_null_island)
     chosen = _read_set(data, protocol, layout, split, folders, frames, leave_one_out, positions, reading)
     report_remarks(dict.fromkeys((*chosen.database.remarks, *chosen.queries.remarks)))
+    if cells is not None and engine == EXACT:
+        if compare or names or predictions or rerank or report or save_predictions or save_pairs or leave_one_out:
+            raise BadOption("--cells without --engine cells counts cells: it takes queries, and prints alone")
+        return _print_cells(cells, chosen, options, model, parse_options(option), as_json, quiet)
     if pairs_root is not None and save_pairs is None:
         raise BadOption("--pairs-root goes with --save-pairs")
     pairs = None if save_pairs is None else PairNames.of(chosen, root=pairs_root)
@@ -156,6 +167,32 @@ def evaluate(
                 _give(stopped.partial, outputs)
             raise
     return _give(result, outputs)
+
+
+def _print_cells(
+    file: str,
+    data: EvaluationSet,
+    options: EvaluationOptions,
+    model: str | None,
+    model_options: Mapping[str, Any],
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Print how often the cells of a file are right; `model` in place of the one they name."""
+    from whence.evaluation.localization import as_cell_records, as_cell_table, evaluate_cells
+    from whence.index.cells.classifier import read_cells
+    from whence.localize.cells import CellLocalizer
+    from whence.models.descriptor import load_model
+
+    beside = None if model is None else load_model(model, options=model_options)
+    told = CellLocalizer.of_classifier(read_cells(file), beside=beside)
+    progress = False if quiet or as_json else None
+    result = evaluate_cells(told.cells, told.model, data, rate_at=options.recall_at, views=options.views, show_progress=progress)
+    if as_json:
+        print_json(as_cell_records(result))
+    else:
+        show(as_cell_table(result))
+    return 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,12 @@ def index(
     ),
     dtype: str = typer.Option("float32", help="How descriptors are stored: float32 or float16."),
     engine: str = typer.Option(
-        "auto", help='Search engine: auto, flat or int8 (exact), or a faiss factory string like "IVF1024,PQ64x4fs".'
+        None,
+        help="Search engine: auto (default), flat or int8 (exact), cells or cells:N (photos of the N likeliest places), or a faiss "
+        'factory string like "IVF1024,PQ64x4fs".',
+    ),
+    cells: str = typer.Option(
+        None, "--cells", help="File of learned cells to tell places by; the database is made where there is none."
     ),
     allow_null_island: bool = typer.Option(
         False, "--allow-null-island", help="Take latitude 0, longitude 0 for a place instead of a missing fix."
@@ -84,12 +89,12 @@ def index(
 
     path = load_settings(flags={"database": database}).database
     progress = False if quiet or as_json else None
-    named = [merge, export_npy, import_npy, prepare_for, moved]
+    named = [merge, export_npy, import_npy, prepare_for, moved, cells]
     jobs = [bool(photos), refresh, refit, bool(remove), check, *(name is not None for name in named)]
     if sum(jobs) != 1:
         raise BadOption(
             "give photos to index, or one of --refresh, --refit, --moved, --remove, --merge, --export-npy, --import-npy, "
-            "--prepare-for, --check"
+            "--prepare-for, --cells, --check"
         )
     if yes_remove and not (refresh or refit):
         raise BadOption("--yes-remove goes with --refresh or --refit")
@@ -99,6 +104,8 @@ def index(
         return _check(path, as_json)
     if remove:
         return _remove(path, remove, as_json)
+    if cells is not None:
+        return _give_cells(path, cells, as_json)
     if moved is not None:
         return _move(path, moved, as_json)
     if merge is not None:
@@ -218,6 +225,17 @@ def _remove(path: str, photos: list[str], as_json: bool) -> int:
         for name in unknown:
             print_error(f"{path} has no photo {name!r}")
     return 1 if unknown else 0
+
+
+def _give_cells(path: str, file: str, as_json: bool) -> int:
+    from whence.localize.cells import store_cells
+
+    given = store_cells(path, file)
+    record = {"cells": len(given), "database": path}
+    if as_json:
+        print_json({**record, "cell_m": given.cell_m, "zone": given.zone, "model": given.model})
+        return 0
+    return _say(False, record, f"cells of {given.cell_m:g} m, told by {given.model or 'its own model'}, given to")
 
 
 def _move(path: str, moved: str, as_json: bool) -> int:

@@ -22,6 +22,7 @@ from whence.cli.answers import (
 )
 from whence.cli.output import EXIT_UNKNOWN, from_here, print_json, print_note, report_remarks, report_skipped, show, write_all
 from whence.errors import BadOption, NoPhotos, Stopped
+from whence.localize.cells import ENGINE, NO_CELLS, CellLocalizer
 from whence.localize.localizer import RETRIEVE_ONLY, Localizer, LocateOptions
 from whence.localize.maintain import HOW_TO_GO_ON
 from whence.localize.rerank_options import rerank_options
@@ -45,6 +46,9 @@ def locate(
     k: int = typer.Option(20, "--k", "-k", help="Candidates per photo."),
     near: str = typer.Option(None, "--near", help="Search only around this place: LAT,LON in degrees."),
     within: float = typer.Option(None, "--within", help="Radius of --near in metres."),
+    engine: str = typer.Option(
+        None, "--engine", help="cells: answer with the middle of the likeliest cell of the database's map, without any photo."
+    ),
     rerank: str = typer.Option(
         None,
         autocompletion=completion.scorers,
@@ -104,6 +108,8 @@ def locate(
         calibration=calibration,
     )
     options = replace(options, views=parse_views(query_mode, query_size), when_unknown=when_unknown)
+    if engine is not None:
+        _check_cells(engine, options, is_missing=missing is not None or undo is not None)
     _announce_weights(options)
     if options.rerank is not None and options.rerank.stages:
         k = max(k, options.rerank.num_candidates)
@@ -141,11 +147,13 @@ def locate(
         ):
             print_note(f"{folder}: candidates cannot be compared with the photo. {HOW_TO_GO_ON}")
         report_skipped(skipped)
+        cells = _cells_of(localizer) if engine is not None or not len(localizer.photos) else None
         positions: list[Position] = []
         is_read = True
         stopped: KeyboardInterrupt | None = None
         try:
-            for position in _answers(localizer, files, skipped, k=k, around=around, options=options, is_quiet=quiet or as_json):
+            ways = {"k": k, "around": around, "options": options, "is_quiet": quiet or as_json, "cells": cells}
+            for position in _answers(localizer, files, skipped, **ways):
                 positions.append(position)
                 if as_json and is_read:
                     # Each as soon as it is known: who stops this keeps what was answered.
@@ -153,7 +161,7 @@ def locate(
         except KeyboardInterrupt as stop:
             stopped = stop
         database_photos = localizer.photos
-        scorer = None if options.rerank is None else localizer.prepared(options.rerank).scorer
+        scorer = None if options.rerank is None or cells is not None else localizer.prepared(options.rerank).scorer
     if not as_json and len(files) == 1 and positions:
         show_one(positions[0], database_photos.root)
     elif not as_json and positions:
@@ -196,13 +204,33 @@ def _answers(
     around: Around | None,
     options: LocateOptions,
     is_quiet: bool,
+    cells: CellLocalizer | None,
 ) -> Iterator[Position]:
-    """One answer after the other; a single photo that cannot be read is an error."""
-    if len(files) == 1 and not skipped:
+    """One answer after the other, by cells where they are given; a single photo that cannot be read is an error."""
+    if cells is not None:
+        if len(files) == 1 and not skipped:
+            cells.model.read(files[0])
+        yield from cells.locate_many(files, k=k, around=around, show_progress=False if is_quiet else None)
+    elif len(files) == 1 and not skipped:
         yield localizer.locate(files[0], k=k, around=around, options=options)
     else:
         show_progress = False if is_quiet else None
         yield from localizer.locate_many(files, k=k, around=around, options=options, show_progress=show_progress)
+
+
+def _check_cells(engine: str, options: LocateOptions, *, is_missing: bool) -> None:
+    """Raises `BadOption` for another engine than cells, and for what compares photos beside it."""
+    if engine != ENGINE:
+        raise BadOption(f"a database is searched by the engine it was made with, see whence index --engine; here {ENGINE!r} alone")
+    if options != LocateOptions() or is_missing:
+        raise BadOption("--engine cells compares no photos: it goes with --near, --k and the outputs alone")
+
+
+def _cells_of(localizer: Localizer) -> CellLocalizer:
+    """What tells places by cells in a database. Raises `BadOption` where nothing does."""
+    if localizer.cells is None:
+        raise BadOption(f"{str(localizer.store.path)!r}: {NO_CELLS}")
+    return localizer.cells
 
 
 def _print_while_read(position: Position, *, has_files: bool) -> bool:

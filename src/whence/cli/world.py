@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 def city(
     out: str = typer.Argument(..., help="Folder for the photos; an interrupted run goes on there."),
-    preset: str = typer.Option("small", help="How large: tiny, small, city or metropolis."),
+    preset: str = typer.Option("small", help="How large: tiny, small, quarter, district, city or metropolis."),
     seed: int = typer.Option(0, help="Another seed is another city."),
     layout: str = typer.Option(
         "folders",
@@ -29,6 +29,9 @@ def city(
     ),
     size: str = typer.Option("320x240", help="Width and height of the photos in pixels."),
     aliased_share: float = typer.Option(0.25, help="Share of streets whose buildings repeat those of another street."),
+    repeated_share: float = typer.Option(
+        0.0, help="Share of building fronts that repeat the one beside them, so that neighbouring cells show the same."
+    ),
     truth: list[str] = typer.Option(
         [], "--truth", help="Pictures of the truth to write too: depth, labels, fronts. May be repeated."
     ),
@@ -50,7 +53,7 @@ def city(
     if not (width.isdigit() and height.isdigit()):
         raise BadOption(f"--size {size!r}: write width and height as 320x240")
     capture = CaptureOptions(width=int(width), height=int(height))
-    options = WorldOptions(capture=capture, aliased_share=aliased_share, truth=tuple(truth))
+    options = WorldOptions(capture=capture, aliased_share=aliased_share, repeated_share=repeated_share, truth=tuple(truth))
     summary = render_world(
         out, preset=preset, seed=seed, layout=layout, options=options, show_progress=progress, num_workers=workers
     )
@@ -60,12 +63,14 @@ def city(
         counts = {
             name: getattr(summary, name) for name in ("num_database", "num_queries", "num_unknown", "num_rendered", "seconds")
         }
-        print_json({"path": str(summary.path), **counts, "sheet": sheet})
+        print_json({"path": str(summary.path), **counts, "remarks": list(summary.remarks), "sheet": sheet})
     else:
         show(
             f"{printable(str(summary.path))}: {summary.num_database} database photos, {summary.num_queries} queries, "
             f"{summary.num_unknown} queries outside the database; {summary.num_rendered} rendered in {summary.seconds:.1f} s"
         )
+        for remark in summary.remarks:
+            show(as_text(remark))
         if sheet is not None:
             show(as_text(f"contact sheet: {sheet}"))
     return 0

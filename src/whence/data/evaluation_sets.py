@@ -13,6 +13,7 @@ from typing import Protocol
 from whence.cards import Entry
 from whence.data.drives import list_cities, read_msls_set
 from whence.data.formats import EvaluationSet, read_folders, read_pairs
+from whence.data.layouts import with_middle_headings
 from whence.data.scan import ReadOptions
 from whence.errors import BadOption, NoPhotos, UnknownName
 from whence.registry import KINDS, build
@@ -96,13 +97,14 @@ class SfXl:
         return (path / "processed").is_dir() or (path / "raw" / "train").is_dir()
 
     def read(self, path: Path, options: SetOptions) -> EvaluationSet:
-        """The set of a split, test by default, whose queries are then queries_v1."""
+        """The set of a split, test by default, then with queries_v1. The database's headings are those of its crops' middle."""
         split = options.split or "test"
         queries_folder = options.queries_folder or ("queries_v1" if split == "test" else None)
         folder = path / "processed" / split
         if queries_folder and not (folder / queries_folder).is_dir():
             raise NoPhotos(f"no folder {str(folder / queries_folder)!r}")
-        return Folders().read(folder, replace(options, split="", queries_folder=queries_folder))
+        found = Folders().read(folder, replace(options, split="", queries_folder=queries_folder))
+        return replace(found, database=with_middle_headings(found.database))
 
 
 class MapillaryCities:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 
 from whence.data.formats import EvaluationSet, read_folders
+from whence.data.panoramas import heading_of_middle, require_panoramas
 from whence.data.photos import Photos
+from whence.data.placed_files import list_of
 from whence.data.scan import ReadOptions, list_photos, read_files, read_list
 from whence.data.tables import read_text
 from whence.errors import NoPhotos, UnreadableTable
@@ -66,24 +68,43 @@ class MeshPairs:
 
 
 def read_sf_xl(root: str | Path, *, which: str = "database", options: ReadOptions = DEFAULT_OPTIONS) -> Photos:
-    """SF-XL's training photos: `which` is database (crops), panoramas, or processed. Headings are as the names say.
+    """SF-XL's training photos: `which` is database (crops), panoramas, or processed (crops). Headings are those of their middle.
 
-    A list beside the folder, `database_images_paths.txt`, is read instead of the folder where there is one. Raises `NoPhotos`.
+    A list beside the folder, `database_images_paths.txt`, is read instead of the folder where there is one. Every file is opened:
+    for millions of them there is `whence.data.placed_files`. Raises `NoPhotos`, and `InputError` for panoramas of another shape
+    and for crops that are panoramas.
     """
-    root = Path(root)
-    folder = root / "processed" / "train" if which == "processed" else root / "raw" / "train" / which
-    listing = folder.with_name(f"{folder.name}_images_paths.txt")
+    folder = sf_xl_folder(root, which)
+    listing = list_of(folder)
     files = read_list(listing, folder=folder) if listing.is_file() else list_photos(folder) if folder.is_dir() else []
-    return require_photos(read_files(files, root=folder, options=options), folder)
+    photos = require_photos(read_files(files, root=folder, options=options), folder)
+    are_panoramas = which == "panoramas"
+    sizes = zip(photos.width.tolist(), photos.height.tolist(), strict=True)
+    require_panoramas(sizes, photos.paths, are_wanted=are_panoramas)
+    return photos if are_panoramas else with_middle_headings(photos)
+
+
+def sf_xl_folder(root: str | Path, which: str) -> Path:
+    """Where SF-XL's training photos lie: `which` is database, panoramas or processed."""
+    return Path(root) / "processed" / "train" if which == "processed" else Path(root) / "raw" / "train" / which
+
+
+def with_middle_headings(crops: Photos) -> Photos:
+    """Crops of SF-XL, whose names carry the heading of the left column, with that in which they look."""
+    return crops.with_columns(heading_deg=heading_of_middle(crops.heading_deg))
 
 
 def read_sf_xl_test(
     root: str | Path, *, split: str = "test", queries: str = "", options: ReadOptions = DEFAULT_OPTIONS
 ) -> EvaluationSet:
-    """SF-XL's evaluation sets: `queries` is the folder's name, queries_v1 by default for the test split."""
+    """SF-XL's evaluation sets: `queries` is the folder's name, queries_v1 by default for the test split.
+
+    Headings of the database, which holds crops, are those of their middle; queries keep what their names say.
+    """
     queries = queries or ("queries_v1" if split == "test" else "queries")
     folder = Path(root) / "processed" / split
-    return read_folders(folder, database_folder="database", queries_folder=queries, options=options)
+    found = read_folders(folder, database_folder="database", queries_folder=queries, options=options)
+    return replace(found, database=with_middle_headings(found.database))
 
 
 def read_gsv_cities(
@@ -232,8 +253,6 @@ def with_placement(
     photo: Photo, point: GeoPoint | None, plane: PlanePoint | None, heading_deg: float | None, time: datetime | None
 ) -> Photo:
     """The photo with a position, heading and time from a table."""
-    from dataclasses import replace
-
     return replace(photo, point=point, plane=plane, point_source="csv", heading_deg=heading_deg, time=time)
 
 

@@ -30,16 +30,17 @@ from whence.evaluation.protocol import (
 )
 from whence.evaluation.published import open_any
 from whence.evaluation.reranking import Reranked, rerank_all
+from whence.evaluation.searching import search_all, told_by_cells
 from whence.geo import to_earth_centred
-from whence.index.vectors import Index
 from whence.lists import NeighborLists
+from whence.localize.cells import ENGINE as CELLS
 from whence.localize.engine import EXACT, check_engine, engine_over
 from whence.localize.position import estimate_position
 from whence.localize.rerank_options import RerankOptions
 from whence.localize.retrieve import Retriever, candidate_of
-from whence.models.asking import QueryViews, Question
+from whence.models.asking import QueryViews
 from whence.models.descriptor import DescriptorModel, load_model
-from whence.types import Candidate, GeoPoint, Neighbors, PairEvidence, Position, SkippedPhoto
+from whence.types import Candidate, GeoPoint, PairEvidence, Position, SkippedPhoto
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,8 @@ class EvaluationOptions:
     """How queries are looked at; None as the model's card says. Descriptors of other views are not kept in the work folder."""
     engine: str = EXACT
     """The search engine, as a database is made with; "flat" compares with every photo."""
+    cells: Path | None = None
+    """With the engine "cells" a file of learned cells, whose best ones are searched; None for the means of the database's own."""
     is_frugal: bool = False
     """Keep descriptors in a file instead of in memory, in the work folder or where temporary files go."""
     fit_folder: Path | None = None
@@ -71,6 +74,8 @@ class EvaluationOptions:
             raise BadOption(f"recall is counted at ranks of 1 and more, not {list(self.recall_at)}")
         if self.calibration is not None and self.rerank is None:
             raise BadOption("a calibration is for the evidence of re-ranking: name a scorer")
+        if self.cells is not None and self.engine.partition(":")[0] != CELLS:
+            raise BadOption(f"learned cells go with the engine {CELLS}, not {self.engine}")
 
 
 @dataclass(frozen=True, repr=False)
@@ -173,11 +178,15 @@ def evaluate(
     queries = database if is_same else run.ask(data.queries, views=options.views)
     num_asked = run.num_described
     queries = queries[:num_asked]
+    told, described = told_by_cells(options.cells, model, data, queries, run, show_progress)
     started = time.perf_counter()
     is_searchable = finite_rows(database)
-    index = engine_over(database, engine=options.engine, is_searchable=is_searchable)
+    cells = None if told is None else told.cells
+    index = engine_over(database, engine=options.engine, is_searchable=is_searchable, photos=data.database, cells=cells)
     retriever = Retriever(data.database, np.where(is_searchable, np.arange(len(database)), -1), index)
-    predictions, similarities = _search(index, queries, data, options, questions=run.questions)
+    k = max(options.k, *options.recall_at, 0 if options.rerank is None else options.rerank.num_candidates)
+    own = same_content(data.database) if options.is_leave_one_out else None
+    predictions, similarities = search_all(index, queries, k=k, own=own, questions=run.questions, cells=cells, described=described)
     run.seconds["search"] = time.perf_counter() - started
     retrieved, retrieved_similarities = predictions.copy(), similarities.copy()
     done = Reranked()
@@ -233,38 +242,6 @@ def evaluate(
         what += "; with --work FOLDER the next run goes on where this one stopped"
         raise EvaluationStopped(what, result if num_done else None)
     return result
-
-
-def _search(
-    index: Index,
-    queries: np.ndarray,
-    data: EvaluationSet,
-    options: EvaluationOptions,
-    *,
-    questions: Mapping[int, Question],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Predictions and similarities (Q, K), -1 and NaN where there are fewer; queries ask as `questions` say."""
-    k = max(options.k, *options.recall_at, 0 if options.rerank is None else options.rerank.num_candidates)
-    askable = np.flatnonzero(finite_rows(queries))
-    predictions = np.full((len(queries), k), -1, np.int64)
-    similarities = np.full((len(queries), k), np.nan, np.float32)
-    if not index.num_vectors or not len(askable):
-        return predictions, similarities
-    own = same_content(data.database) if options.is_leave_one_out else None
-    extra = 0 if own is None else int(own.counts.max(initial=0))
-    asked = [questions.get(int(q)) or Question(queries[q][None]) for q in askable]
-    ends = np.cumsum([len(question.rows) for question in asked])
-    found = index.search(np.concatenate([question.rows for question in asked]), k=k + extra)
-    for q, question, end in zip(askable, asked, ends, strict=True):
-        start = end - len(question.rows)
-        of_query = question.merge(Neighbors(found.ids[start:end], found.similarities[start:end]), k=k + extra)
-        ids, values = of_query.ids[0], of_query.similarities[0]
-        if own is not None:
-            kept = ~np.isin(ids, own.of(int(q)))
-            ids, values = ids[kept], values[kept]
-        predictions[q, : min(k, len(ids))] = ids[:k]
-        similarities[q, : min(k, len(ids))] = values[:k]
-    return predictions, similarities
 
 
 def counted_evaluation(

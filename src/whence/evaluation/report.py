@@ -232,14 +232,17 @@ def _recall_table(result: Evaluation) -> Table:
         num_all = len(result.data.queries)
         if scored.num_without_positives:
             failing = f"all {num_all}, {scored.num_without_positives} without positives fail"
-            table.add_row(name, failing, *map(_cell, scored.all_queries))
-            table.add_row("", f"the {num_all - scored.num_without_positives} with positives", *map(_cell, scored.with_positives))
+            table.add_row(name, failing, *map(recall_text, scored.all_queries))
+            table.add_row(
+                "", f"the {num_all - scored.num_without_positives} with positives", *map(recall_text, scored.with_positives)
+            )
         else:
-            table.add_row(name, f"all {num_all}, each has positives", *map(_cell, scored.all_queries))
+            table.add_row(name, f"all {num_all}, each has positives", *map(recall_text, scored.all_queries))
     return table
 
 
-def _cell(recall: Recall) -> str:
+def recall_text(recall: Recall) -> str:
+    """A share as a person reads it: percent, counts, and its 95 % interval; "-" where nothing was counted."""
     if not recall.num_queries:
         return "-"
     interval = f"[{100 * recall.low:.0f}-{100 * recall.high:.0f}]"

@@ -20,6 +20,8 @@ from whence.types import Neighbors
 FEW_QUERIES = 4
 BLOCK_ROWS = 4096
 BLOCK_SIMILARITIES = 1 << 17
+SCATTERED_BYTES = 1 << 19
+"""Scattered rows are copied so many bytes at a time: the copy is then compared while it lies in the cache."""
 ROUNDING = 2e-5
 """How far a blocked float32 product may lie from the row-wise one, relative to the product of the norms; some ten times what
 4096 terms accumulate."""
@@ -28,11 +30,13 @@ ROUNDING = 2e-5
 class _Part:
     """Rows added together."""
 
-    def __init__(self, ids: np.ndarray, matrix: np.ndarray, rows: np.ndarray | None = None) -> None:
+    def __init__(self, ids: np.ndarray, matrix: np.ndarray, rows: np.ndarray | None = None, *, is_counted: bool = False) -> None:
         self.ids = ids
         self.matrix = matrix
         self.rows = rows
         """Those still there, ascending; None for all."""
+        self.is_counted = is_counted
+        """Whether the ids are the numbers from 0 on: rows are then found without looking at all ids."""
         self.largest_norm: float | None = None
         """Known after the first search in blocks."""
 
@@ -41,6 +45,8 @@ class _Part:
 
     def restricted(self, ids: np.ndarray, *, invert: bool = False) -> _Part:
         """The part with only the rows of these ids, or without them."""
+        if self.is_counted and self.rows is None and not invert and len(ids) < len(self.ids):
+            return _Part(self.ids, self.matrix, np.unique(ids[(ids >= 0) & (ids < len(self.ids))]))
         mask = np.isin(self.present_ids(), ids, invert=invert)
         if mask.all():
             return self
@@ -57,6 +63,19 @@ class _Part:
                 rows = self.rows[rows]
             yield self.ids[rows], np.asarray(self.matrix[rows], dtype=np.float32)
 
+    def similarities(self, query: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Ids and exact similarities of the rows to one query (D,), `BLOCK_ROWS` at a time."""
+        if self.rows is None:
+            for ids, rows in self.blocks(BLOCK_ROWS):
+                yield ids, exact_similarities(query, rows)
+            return
+        size = max(1, SCATTERED_BYTES // (4 * len(query)))
+        for start in range(0, len(self.rows), BLOCK_ROWS):
+            chosen = self.rows[start : start + BLOCK_ROWS]
+            pieces = (chosen[first : first + size] for first in range(0, len(chosen), size))
+            values = [exact_similarities(query, np.asarray(self.matrix[piece], np.float32)) for piece in pieces]
+            yield self.ids[chosen], np.concatenate(values)
+
 
 class FlatIndex(Engine):
     """Exact search by inner product. Equal similarities come by ascending id; the answer does not depend on blocks or batches."""
@@ -71,7 +90,8 @@ class FlatIndex(Engine):
         """An index over the rows of an array or memory map, neither copied nor checked. Ids are row numbers by default."""
         rows = as_vectors(matrix, dim=None, what="descriptors")
         index = cls(dim=rows.shape[1])
-        index._parts = [_Part(np.arange(len(rows)) if ids is None else as_ids(ids, num=len(rows)), rows)]
+        is_counted = ids is None
+        index._parts = [_Part(np.arange(len(rows)) if ids is None else as_ids(ids, num=len(rows)), rows, is_counted=is_counted)]
         return index
 
     @property
@@ -139,13 +159,14 @@ class FlatIndex(Engine):
         return cls.over(arrays["descriptors"], ids=arrays["ids"])
 
 
-def read_saved(path: str | Path, *, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Arrays of a saved index. Raises `InputError` naming the file."""
+def read_saved(path: str | Path, *, names: tuple[str, ...], others: str = "", what: str = "index") -> dict[str, np.ndarray]:
+    """Arrays of a saved index, and those whose names begin with `others`. Raises `InputError` naming the file."""
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in names}
+            more = [name for name in archive.files if others and name.startswith(others)]
+            return {name: archive[name] for name in (*names, *more)}
     except Exception as error:  # zipfile and numpy raise a dozen kinds for a damaged archive
-        raise InputError(f"{str(path)!r} is not a saved index ({error}); build it again") from error
+        raise InputError(f"{str(path)!r} is not a saved {what} ({error}); build it again") from error
 
 
 def _search_rows(parts: list[_Part], queries: np.ndarray, *, k: int) -> Neighbors:
@@ -154,8 +175,7 @@ def _search_rows(parts: list[_Part], queries: np.ndarray, *, k: int) -> Neighbor
     for i, query in enumerate(queries):
         ids, similarities = np.empty(0, np.int64), np.empty(0, np.float32)
         for part in parts:
-            for block_ids, rows in part.blocks(BLOCK_ROWS):
-                values = exact_similarities(query, rows)
+            for block_ids, values in part.similarities(query):
                 if len(ids) == k:
                     hits = np.flatnonzero(values >= similarities[-1])
                     if len(hits) == 0:

@@ -135,6 +135,14 @@ def as_ids(ids: np.ndarray, *, num: int | None = None) -> np.ndarray:
     return array
 
 
+def common_ids(ids: np.ndarray, within: np.ndarray) -> np.ndarray:
+    """Those of the ids (n,) that are among others (m,), both ascending; the time grows with n alone."""
+    if not len(within):
+        return within
+    places = np.minimum(np.searchsorted(within, ids), len(within) - 1)
+    return ids[within[places] == ids]
+
+
 def exact_similarities(query: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """(n,) float32 similarities of one query (D,) and rows (n, D)."""
     return np.vecdot(rows.astype(np.float32, copy=False), query)

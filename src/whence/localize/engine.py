@@ -6,12 +6,18 @@ from typing import Any
 
 import numpy as np
 
+from whence.data.photos import Photos
 from whence.errors import BadOption
+from whence.index.cells.classifier import CellClassifier
+from whence.index.cells.engine import CellIndex
+from whence.index.cells.table import RowPlaces
 from whence.index.store import Store
 from whence.index.vectors import Engine, Index
 from whence.registry import get_entry
 
 ENGINE_BLOB = "engine"
+CELLS_BLOB = "cells"
+"""A classifier of cells that the database was given; `whence.localize.cells` asks it."""
 EXACT = "flat"
 """The engine that keeps nothing: the answer where another's arrays are missing or out of date."""
 
@@ -28,12 +34,24 @@ def code_bytes(num_descriptors: int, dim: int, *, engine: str) -> int:
     return made.kept_bytes(num_descriptors, dim=dim, **options)
 
 
-def engine_over(matrix: np.ndarray, *, engine: str, is_searchable: np.ndarray) -> Engine:
-    """The engine over the rows (N, D) of the mask (N,) alone; others, which may be NaN, are not searched."""
+def engine_over(
+    matrix: np.ndarray,
+    *,
+    engine: str,
+    is_searchable: np.ndarray,
+    photos: Photos | None = None,
+    cells: CellClassifier | None = None,
+) -> Engine:
+    """The engine over the rows (N, D) of the mask (N,) alone; others, which may be NaN, are not searched.
+
+    `photos`: those of the rows, one each, for an engine that goes by place. `cells`: what tells the places of queries, see
+    `whence.localize.cells`; without it such an engine does so itself.
+    """
     made, options = _engine(engine)
     is_whole = bool(is_searchable.all())
     # Exact search reads rows only when it is asked: they need not be copied.
-    found = made.over(matrix if is_whole or engine == EXACT else np.nan_to_num(matrix), **options)
+    rows = matrix if is_whole or engine == EXACT else np.nan_to_num(matrix)
+    found = _made_over(made, options, rows, Photos.of([]) if photos is None else photos, np.arange(len(photos or ())), cells)
     if not is_whole:
         found.remove(np.flatnonzero(~is_searchable))
     return found
@@ -42,11 +60,31 @@ def engine_over(matrix: np.ndarray, *, engine: str, is_searchable: np.ndarray) -
 def write_engine(store: Store, *, engine: str) -> None:
     """Make the database's engine and keep its arrays in the database; nothing where exact search is as good."""
     made, options = _engine(engine)
-    kept = made.over(store.descriptors, **options).kept()
+    cells = stored_cells(store)
+    kept = _made_over(made, options, store.descriptors, store.photos, store.descriptor_rows, cells).kept()
     if kept is not None:
         store.write_blob(ENGINE_BLOB, {"rows_id": np.array(store.rows_id), **kept})
     else:
         store.delete_blob(ENGINE_BLOB)
+
+
+def stored_cells(store: Store) -> CellClassifier | None:
+    """The classifier of cells that the database was given. Raises `InputError` for a damaged one."""
+    arrays = store.read_blob(CELLS_BLOB)
+    return None if arrays is None else CellClassifier.from_arrays(arrays)
+
+
+def _made_over(
+    made: Any, options: dict[str, Any], matrix: np.ndarray, photos: Photos, rows: np.ndarray, cells: CellClassifier | None
+) -> Engine:
+    """The engine over a matrix, of which photo i has row `rows[i]`."""
+    if not issubclass(made, CellIndex):
+        found: Engine = made.over(matrix, **options)
+        return found
+    places = RowPlaces.of_photos(photos, rows, num_rows=len(matrix), zone="" if cells is None else cells.zone)
+    if cells is None:
+        return made.over_places(matrix, places, **options)
+    return made.over_places(matrix, places, cell_m=cells.cell_m, has_means=False, **options)
 
 
 def open_engine(store: Store) -> Index:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from whence.errors import UnreadableImage
+from whence.index.cells.engine import CellIndex
+from whence.localize.cells import CellLocalizer
 from whence.localize.otherwise import Otherwise, renumbered
 from whence.localize.position import estimate_position, position_of_accepted, spacing_at
 from whence.localize.prepared_photos import PreparedPhotos
@@ -43,6 +45,8 @@ class Judge:
     """What is asked about photos that stay unknown."""
     otherwise: Otherwise | None = None
     """What orders candidates that no matches speak for."""
+    cells: CellLocalizer | None = None
+    """What tells in which cells of a map candidates are looked for; None where all photos are searched, or the engine tells."""
 
     def describe(self, queries: Sequence[Any]) -> Iterator[Described | UnreadableImage]:
         """Descriptors of queries, with what the scorer needs of them."""
@@ -69,7 +73,10 @@ class Judge:
         matched: a blank wall, a dark corridor.
         """
         started = time.perf_counter()
-        candidates = self.retriever.ask(described.question, k=k, around=around)
+        index, within = self.retriever.index, None
+        if self.cells is not None and isinstance(index, CellIndex):
+            within = self.cells.ids_for(index, described, source, least=k)
+        candidates = self.retriever.ask(described.question, k=k, around=around, within=within)
         seconds["search"] = time.perf_counter() - started
         reason, sure, ordered_by = "" if candidates else NOTHING_SEARCHED, None, ""
         if self.rerank is not None and self.prepared is not None and candidates:

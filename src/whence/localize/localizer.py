@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,9 +16,11 @@ from PIL import Image
 from whence.data.images import as_source, content_hash
 from whence.data.photos import Photos
 from whence.errors import BadOption, CalibrationMismatch, UnreadableImage
+from whence.index.cells.engine import CellIndex
 from whence.index.store import Store
 from whence.localize.build import STATE_BLOB, BuildReport, build_database, finish_refit
-from whence.localize.engine import open_engine
+from whence.localize.cells import CellLocalizer
+from whence.localize.engine import CELLS_BLOB, open_engine
 from whence.localize.judge import Judge
 from whence.localize.maintain import refresh_database
 from whence.localize.otherwise import otherwise_of
@@ -209,6 +212,11 @@ class Localizer:
                         yield judge.answer(str(query), result, k=k, around=around, seconds=seconds, content=content, source=query)
                     advance(1)
 
+    @cached_property
+    def cells(self) -> CellLocalizer | None:
+        """What tells places by cells alone: the classifier that the database was given, else its engine's own; None without."""
+        return CellLocalizer.of_database(self.store, self.model, self.retriever.index)
+
     def prepared(self, options: RerankOptions) -> PreparedPhotos:
         """What the scorer of the options needs of the database's photos."""
         for known, prepared in self._prepared:
@@ -226,8 +234,11 @@ class Localizer:
         without one.
         """
         options = options or LocateOptions()
+        # Means of a database's own cells are asked by its engine.
+        has_given = CELLS_BLOB in self.store.blob_names and isinstance(self.retriever.index, CellIndex)
+        cells = self.cells if has_given else None
         if options.rerank is None:
-            return Judge(self.model, self.retriever, views=options.views)
+            return Judge(self.model, self.retriever, views=options.views, cells=cells)
         prepared, found, reason = self.prepared(options.rerank), None, ""
         if options.is_verified or options.rerank.when_unsure is not None:
             try:
@@ -249,6 +260,7 @@ class Localizer:
             () if found is None else found.first_stage,
             None if calibration is None else self._second_look(options),
             otherwise_of(options.rerank, self.prepared),
+            cells,
         )
 
     def _second_look(self, options: LocateOptions) -> SecondLook | None:

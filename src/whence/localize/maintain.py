@@ -26,6 +26,7 @@ from whence.localize.build import (
     open_or_create,
     tidy,
 )
+from whence.localize.engine import CELLS_BLOB
 from whence.localize.sources import MissingFolder, is_there, is_under, missing_folders, source_files, source_names, stored_path
 from whence.models.descriptor import load_model
 from whence.runtime import atomic_write
@@ -141,7 +142,7 @@ def refit_database(path: str | Path, *, removes_missing: bool = False, show_prog
     started = time.perf_counter()
     folder = Path(path)
     with Store.open(folder) as old:
-        photos, settings = old.photos, old.options
+        photos, settings, cells = old.photos, old.options, old.read_blob(CELLS_BLOB)
         lost = [] if removes_missing else missing_folders(photos, source_files(settings.get("sources", []), old.path))
     if lost:
         raise NoPhotos(_nothing_left(folder, lost))
@@ -154,6 +155,8 @@ def refit_database(path: str | Path, *, removes_missing: bool = False, show_prog
     fresh = folder.with_name(folder.name + ".refit")
     with open_or_create(fresh, model, options) as store:
         store.set_options(settings)
+        if cells is not None:
+            store.write_blob(CELLS_BLOB, cells)
         kept = photos.select(there)
         kept = Photos(kept.paths, kept.columns, root=photos.root, skipped=missing)
         report = Build(store, model, options, show_progress=show_progress).run(kept, started=started)

@@ -9,7 +9,7 @@ import numpy as np
 from whence.data.photos import Photos
 from whence.errors import BadOption
 from whence.geo import to_earth_centred
-from whence.index.vectors import Index
+from whence.index.vectors import Index, common_ids
 from whence.models.asking import Question
 from whence.types import Candidate, GeoPoint
 
@@ -27,8 +27,12 @@ class Around:
 
     def allows(self, photos: Photos) -> np.ndarray:
         """Which photos (N,) lie inside, as a mask; those without coordinates do not."""
+        return self.holds(photos.lat, photos.lon)
+
+    def holds(self, lat: np.ndarray, lon: np.ndarray) -> np.ndarray:
+        """Which places (N,) lie inside, as a mask."""
         here = to_earth_centred(np.array(self.near.lat), np.array(self.near.lon))
-        gaps = to_earth_centred(photos.lat, photos.lon) - here
+        gaps = to_earth_centred(lat, lon) - here
         # NaN compares false: no coordinates, not inside.
         return np.sqrt(np.einsum("nd,nd->n", gaps, gaps)) <= self.within_m
 
@@ -49,12 +53,20 @@ class Retriever:
         """For each query descriptor (Q, D) up to `k` candidates, best first; photos with one content share their similarity."""
         return self._retrieve(descriptors, k=k, around=around, question=None)
 
-    def ask(self, question: Question, *, k: int, around: Around | None = None) -> tuple[Candidate, ...]:
-        """Up to `k` candidates for one query, best first, whatever it asks with."""
-        return self._retrieve(question.rows, k=k, around=around, question=question)[0]
+    def ask(
+        self, question: Question, *, k: int, around: Around | None = None, within: np.ndarray | None = None
+    ) -> tuple[Candidate, ...]:
+        """Up to `k` candidates for one query, best first, whatever it asks with; only descriptor rows among `within`, ascending."""
+        return self._retrieve(question.rows, k=k, around=around, question=question, within=within)[0]
 
     def _retrieve(
-        self, descriptors: np.ndarray, *, k: int, around: Around | None, question: Question | None
+        self,
+        descriptors: np.ndarray,
+        *,
+        k: int,
+        around: Around | None,
+        question: Question | None,
+        within: np.ndarray | None = None,
     ) -> tuple[tuple[Candidate, ...], ...]:
         if k < 1:
             raise BadOption(f"k must be at least 1, not {k}")
@@ -63,6 +75,8 @@ class Retriever:
             inside = around.allows(self.photos)[photo_rows]
             photo_rows, descriptor_rows = photo_rows[inside], descriptor_rows[inside]
             searched = np.unique(descriptor_rows)
+        if within is not None:
+            searched = common_ids(within, searched)
         is_whole = len(searched) == self.index.num_vectors
         found = self.index.search(descriptors, k=k, allowed=None if is_whole else searched)
         if question is not None:

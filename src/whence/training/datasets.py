@@ -7,7 +7,9 @@ from functools import cached_property
 from pathlib import Path
 
 from whence.data.formats import EvaluationSet
+from whence.data.layouts import sf_xl_folder
 from whence.data.photos import Photos
+from whence.data.placed_files import PlacedFiles, list_of, read_placed_files
 from whence.data.scan import ReadOptions, scan_photos
 from whence.errors import BadOption, NoPhotos
 from whence.evaluation.published import open_set
@@ -41,6 +43,25 @@ class Dataset:
         found = scan_photos(self.source, show_progress=self.show_progress)
         self._report(found.skipped)
         return found
+
+    def files(self, *, are_panoramas: bool) -> PlacedFiles:
+        """All photos by what their names say, none of them opened where a list of them or SF-XL's own folders are there.
+
+        Raises `NoPhotos`, `UnreadableTable`, and as `scan_photos`.
+        """
+        if isinstance(self.source, str | Path):
+            path = Path(self.source)
+            if (path / "raw" / "train").is_dir():
+                return read_placed_files(sf_xl_folder(path, "panoramas" if are_panoramas else "database"))
+            if (path / "processed" / "train").is_dir() and not are_panoramas:
+                return read_placed_files(sf_xl_folder(path, "processed"))
+            if list_of(path).is_file():
+                return read_placed_files(path)
+        return PlacedFiles.of_photos(self.photos)
+
+    def report(self, skipped: Sequence[SkippedPhoto]) -> None:
+        """Say which photos were skipped."""
+        self._report(skipped)
 
     @cached_property
     def set(self) -> EvaluationSet:

@@ -30,7 +30,7 @@ def cached_pixels(photos: Photos, *, width: int, height: int, folder: str | Path
         header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
         with atomic_write(file) as out, progress("decoding", total=len(photos), show=show_progress) as advance:
             np.lib.format.write_array_header_1_0(out, header)
-            for image in map_threads(lambda row: _resized(photos.file(row), width, height), range(len(photos))):
+            for image in map_threads(lambda row: read_at(photos.file(row), width, height), range(len(photos))):
                 out.write(image.tobytes())
                 advance(1)
     pixels: np.ndarray = np.load(file, mmap_mode="r")
@@ -79,6 +79,11 @@ class SetPixels:
         return np.stack([self.database[row] if row < first else self.queries[row - first] for row in rows])
 
 
-def _resized(file: Path, width: int, height: int) -> np.ndarray:
-    image = load_resized(file, short_side_px=2 * min(width, height))
+def read_at(file: Path, width: int, height: int) -> np.ndarray:
+    """A photo (height, width, 3) uint8, RGB, whatever its shape was. Raises `UnreadableImage`."""
+    return at_size(load_resized(file, short_side_px=2 * min(width, height)), width, height)
+
+
+def at_size(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    """An image (H, W, 3) brought to a width and height, whatever its shape was."""
     return image if image.shape[:2] == (height, width) else cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)

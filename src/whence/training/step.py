@@ -121,6 +121,7 @@ class Step:
             if source.is_due:
                 with self.clock.measure("mining"):
                     self._refresh(source)
+            source.begin(self.device)
             with self.clock.measure("waiting"):
                 batch = source.take()
             self.num_photos += batch.num_photos * self.share.num_ranks
@@ -177,6 +178,11 @@ class Step:
             for parameter in (parameter for one in self.task.optimizers[1:] for parameter in one.parameters()):
                 if parameter.grad is not None:
                     parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
+        for optimizer in (optimizer for branch in self.task.branches for optimizer in branch.optimizers()):
+            # Before the learner's own, after which fp16's scale changes.
+            scaler = self.accelerator.scaler
+            optimizer.step() if scaler is None else scaler.step(optimizer)
+            optimizer.zero_grad()
         for updater, one in zip(self._updaters, self.task.optimizers, strict=True):
             if one.options.clip_norm > 0:
                 self.accelerator.clip_grad_norm_(one.parameters(), one.options.clip_norm)
@@ -248,11 +254,18 @@ class _Source:
         self.branch, self.place = branch, BatchPlace(0, 0)
         self._reader, self._share = reader, share
         self._ahead: Future[Read] | None = None
+        self._begun: int | None = None
 
     @property
     def is_due(self) -> bool:
         """Whether an epoch begins that must be got ready for."""
         return self.branch.is_mined and self.place.number == 0
+
+    def begin(self, device: torch.device) -> None:
+        """Let the branch get ready for the epoch that the next batch is of, once."""
+        if self._begun != self.place.epoch:
+            self.branch.begin(self.place.epoch, device)
+            self._begun = self.place.epoch
 
     def look_ahead(self) -> None:
         """Begin to read the next batch, unless it is not known yet."""

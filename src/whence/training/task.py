@@ -7,7 +7,7 @@ with its data and its loss, make one update together. The loop over them is `whe
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,6 +124,13 @@ class Branch(ABC):
     def start(self, learner: nn.Module, device: torch.device) -> None:  # noqa: B027
         """Called once, before the first step of a training that begins."""
 
+    def begin(self, epoch: int, device: torch.device) -> None:  # noqa: B027
+        """Get ready to learn from an epoch: before its first batch, and anew where a stopped training goes on within it."""
+
+    def optimizers(self) -> Sequence[torch.optim.Optimizer]:
+        """Optimizers of the branch's own, of what it learns with now; each takes a step with the learner's."""
+        return ()
+
     @abstractmethod
     def num_batches(self, epoch: int) -> int:
         """Batches of an epoch."""
@@ -142,6 +149,9 @@ class Branch(ABC):
     @abstractmethod
     def learn(self, learner: nn.Module, content: Any, draw: Draw) -> Losses:
         """The losses of a batch, float32; the loop takes their gradients."""
+
+    def finish(self, weights: Path) -> None:  # noqa: B027
+        """Write what the branch leaves of a training that is over beside the file of its last weights; the main process does."""
 
     def state(self) -> dict[str, Tensor]:
         """What else a resumed training needs."""

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from whence.data.panoramas import MIDDLE_DEG
 from whence.runtime import random_stream
 from whence.worlds.camera import Camera, look_rotation, make_camera
 from whence.worlds.conditions import Run, make_run
@@ -82,6 +83,15 @@ class Shot:
     is_panorama: bool = False
     is_mesh: bool = False
     """Rendered from the coarse mesh instead of photographed."""
+    cut_from: int = -1
+    """Number of the panorama that the photo is a crop of; -1 for a photo of its own."""
+    panorama_deg: float = 0.0
+    """Where the middle of the panorama looks that this is, or is a crop of, clockwise from grid north."""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the photo is a crop of a panorama."""
+        return self.cut_from >= 0
 
 
 class CityShots(NamedTuple):
@@ -238,9 +248,12 @@ def _direction(random: np.random.Generator, plan: CityPlan, street: int, options
 
 
 def shot_camera(shot: Shot, *, seed: int, options: CaptureOptions) -> Camera:
-    """The camera of a shot: the database's is one and level, the queries' differ and tilt."""
+    """The camera of a shot: the database's is one and level, the queries' differ and tilt.
+
+    Of a panorama, or a crop of one, it is the pinhole camera that comes nearest.
+    """
     random = random_stream(seed, _CAMERA, shot.number)
-    field_deg, pitch, roll = options.database_field_deg, 4.0, 0.0
+    field_deg, pitch, roll = options.database_field_deg, MIDDLE_DEG if shot.is_cut or shot.is_panorama else 4.0, 0.0
     if shot.role != "database" and not options.is_clean:
         field_deg = float(random.uniform(*options.queries_field_deg))
         pitch = 5.0 + float(random.normal(0, 3))

@@ -15,7 +15,7 @@ from whence.errors import BadOption, InputError, UnknownName, UnwritableFile
 from whence.runtime import claim_folder, num_cores, progress
 from whence.worlds.capture import CaptureOptions
 from whence.worlds.layouts import get_layout
-from whence.worlds.presets import CitySize, WorldSpec, get_preset
+from whence.worlds.presets import LATER_FIELDS, CitySize, WorldSpec, get_preset
 from whence.worlds.shards import city_works, render_shard
 from whence.worlds.truth import TRUTH_PICTURES, cameras_of, write_cameras
 from whence.worlds.workers import run_workers
@@ -32,6 +32,8 @@ class WorldOptions:
     capture: CaptureOptions = field(default_factory=CaptureOptions)
     aliased_share: float = 0.25
     """Share of streets whose buildings repeat those of another street."""
+    repeated_share: float = 0.0
+    """Share of fronts that repeat the one beside them, so that neighbouring cells of a map show the same."""
     px_per_m: float | None = None
     """Resolution of the nearest textures; by default it grows with the photos' width, 32 at 320 pixels."""
     truth: tuple[str, ...] = ()
@@ -51,6 +53,8 @@ class WorldSummary:
     num_rendered: int
     """Photos rendered now; the others were there."""
     seconds: float
+    remarks: tuple[str, ...] = ()
+    """What the layout has to say of what is there."""
 
 
 def render_world(
@@ -65,7 +69,7 @@ def render_world(
 ) -> WorldSummary:
     """Render a world into the folder `out` and say what is there.
 
-    `preset`: tiny, small, city or metropolis. `layout`: how the files lie, see `whence.worlds.layouts`. `num_workers`: processes;
+    `preset`: a name in `whence.worlds.presets`. `layout`: how the files lie, see `whence.worlds.layouts`. `num_workers`: processes;
     by default one per core. Photos that `out` already holds are kept. Raises `InputError` where `out` holds another world.
     """
     started = time.perf_counter()
@@ -83,7 +87,8 @@ def render_world(
         raise UnwritableFile(where, cause) from error
     shots = [named.shot for work in works for named in work.named if not (named.shot.is_mesh or named.shot.is_panorama)]
     counts = [sum(shot.role == role for shot in shots) for role in ("database", "queries", "queries_unknown")]
-    return WorldSummary(out, counts[0], counts[1], counts[2], num_rendered, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return WorldSummary(out, counts[0], counts[1], counts[2], num_rendered, seconds, get_layout(layout).remarks(out))
 
 
 def _render(out: Path, spec: WorldSpec, *, num_workers: int, show_progress: bool | None) -> tuple[list[CityWork], int]:
@@ -108,8 +113,9 @@ def _render(out: Path, spec: WorldSpec, *, num_workers: int, show_progress: bool
 def make_spec(preset: str, *, seed: int, layout: str, options: WorldOptions) -> WorldSpec:
     """The record of a world."""
     get_layout(layout)
-    if not 0 <= options.aliased_share <= 1:
-        raise BadOption(f"aliased_share {options.aliased_share}: a share lies between 0 and 1")
+    for name, share in (("aliased_share", options.aliased_share), ("repeated_share", options.repeated_share)):
+        if not 0 <= share <= 1:
+            raise BadOption(f"{name} {share}: a share lies between 0 and 1")
     if options.capture.width < 16 or options.capture.height < 16:
         raise BadOption(f"photos of {options.capture.width}x{options.capture.height} pixels: both sides need at least 16")
     for name in options.truth:
@@ -122,6 +128,7 @@ def make_spec(preset: str, *, seed: int, layout: str, options: WorldOptions) -> 
         layout=layout,
         capture=options.capture,
         aliased_share=options.aliased_share,
+        repeated_share=options.repeated_share,
         px_per_m=px_per_m,
         truth=options.truth,
     )
@@ -129,8 +136,12 @@ def make_spec(preset: str, *, seed: int, layout: str, options: WorldOptions) -> 
 
 def _claim(out: Path, spec: WorldSpec) -> None:
     """Make `out` the folder of this world, or check that it is."""
-    found = claim_folder(out, json.loads(spec.to_json()), name="world.json")
-    # Compared as text: the order of the conditions decides which run is which.
-    if found is not None and json.dumps(found, indent=1) != spec.to_json():
+    asked = json.loads(spec.to_json())
+    found = claim_folder(out, asked, name="world.json")
+    if found is None:
+        return
+    # Compared as text: the order of the conditions decides which run is which. Records of before lack what came later.
+    known = {**{name: found.get(name, LATER_FIELDS.get(name)) for name in asked}, **found}
+    if json.dumps(known) != json.dumps(asked):
         record = str(out / "world.json")
         raise InputError(f"{record!r} describes another world; choose another folder, or delete this one to render anew")

@@ -98,17 +98,37 @@ def plan_places(plan: CityPlan, *, num_photos: int, options: CaptureOptions) -> 
 def with_mesh(shots: CityShots) -> CityShots:
     """The same photos, and for every database photo its render from the coarse mesh."""
     renders = [
-        _changed(shot, number=len(shots.shots) + k, is_mesh=True)
+        replace(shot, number=len(shots.shots) + k, is_mesh=True)
         for k, shot in enumerate(shot for shot in shots.shots if shot.role == "database")
     ]
     return shots._replace(shots=(*shots.shots, *renders))
 
 
-def with_panoramas(shots: CityShots) -> CityShots:
-    """The same photos, and for every stop of the database its panorama, centred on its first photo's direction."""
-    firsts = [shot for shot in shots.shots if shot.role == "database" and shot.tile == 0]
-    panoramas = [_changed(shot, number=len(shots.shots) + k, is_panorama=True) for k, shot in enumerate(firsts)]
-    return shots._replace(shots=(*shots.shots, *panoramas))
+def as_crops(shots: CityShots, *, panoramas_of: frozenset[int]) -> CityShots:
+    """The same photos, those of the database as crops of their stops' panoramas, which are centred on a stop's first photo.
+
+    The panoramas of some runs are photos too.
+    """
+    firsts = {shot.stop: shot for shot in shots.shots if shot.role == "database" and shot.tile == 0}
+    numbers = {stop: len(shots.shots) + k for k, stop in enumerate(firsts)}
+    crops = [
+        replace(shot, cut_from=numbers[shot.stop], panorama_deg=firsts[shot.stop].grid_heading_deg)
+        if shot.role == "database"
+        else shot
+        for shot in shots.shots
+    ]
+    panoramas = [
+        replace(shot, number=numbers[stop], is_panorama=True, panorama_deg=shot.grid_heading_deg)
+        for stop, shot in firsts.items()
+        if shot.run in panoramas_of
+    ]
+    return shots._replace(shots=(*crops, *panoramas))
+
+
+def thinned(shots: CityShots, *, run: int, every: int) -> CityShots:
+    """The photos, of one run of the database those of every so many stops alone."""
+    kept = [shot for shot in shots.shots if shot.run != run or shot.role != "database" or shot.stop % every == 0]
+    return shots._replace(shots=tuple(replace(shot, number=number) for number, shot in enumerate(kept)))
 
 
 def twice(shots: CityShots) -> CityShots:
@@ -120,10 +140,6 @@ def twice(shots: CityShots) -> CityShots:
         for shot in database
     ]
     return shots._replace(shots=(*database, *again))
-
-
-def _changed(shot: Shot, *, number: int, is_mesh: bool = False, is_panorama: bool = False) -> Shot:
-    return replace(shot, number=number, is_mesh=is_mesh, is_panorama=is_panorama)
 
 
 def _grid_heading(street: Street) -> float:

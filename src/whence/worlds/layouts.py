@@ -24,11 +24,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from whence.data.names import parse_name
-from whence.errors import UnknownName
+from whence.data.panoramas import CROP_DEG
+from whence.data.partition import CellOptions, Partition, make_partition
+from whence.data.placed_files import read_placed_files
+from whence.errors import NoPhotos, UnknownName
 from whence.worlds import tables
 from whence.worlds.capture import CaptureOptions, CityShots, Shot, plan_shots
 from whence.worlds.conditions import Run
-from whence.worlds.drives import plan_drives, plan_places, spread, twice, with_mesh, with_panoramas
+from whence.worlds.drives import as_crops, plan_drives, plan_places, spread, thinned, twice, with_mesh
 from whence.worlds.plan import CityPlan
 from whence.worlds.presets import CitySize
 from whence.worlds.works import CityWork
@@ -67,6 +70,10 @@ class Folders:
     def write_truth(self, out: Path, path: str, raster: Raster, photographer: Photographer) -> None:
         """Write pictures that belong to a photo, before the photo."""
 
+    def remarks(self, out: Path) -> tuple[str, ...]:
+        """What a person should know of a world that is rendered."""
+        return ()
+
 
 class Benchmark(Folders):
     """The folders of the Deep Visual Geo-localization Benchmark; Pittsburgh, Tokyo, St Lucia, Eynsham and others in its form."""
@@ -90,22 +97,49 @@ class SameFrames(Benchmark):
 
 
 class SfXl(Folders):
-    """San Francisco eXtra Large: training photos and panoramas of several years, evaluation sets with queries by kind.
+    """San Francisco eXtra Large: panoramas of several years and crops of them, evaluation sets with queries by kind.
 
-    Headings are those of the pictures' middle, in the crops too.
+    Crops are cut out of panoramas, 12 of each, and named by the heading of their left column, panoramas by that of their middle.
+    Where is trained, a stop comes every other metre in each of three years: enough crops for classes of 10 m and 30 degrees,
+    and panoramas for cells of 15 m. A world of one city is trained on its later three years and tested on the first.
     """
 
+    SPACING_M = (1.8, 2.2)
+    NUM_CROPS, NUM_YEARS = 12, 3
+    TEST_EVERY = 4
+    """Of the first year's stops, those of a city that is trained on too."""
+
+    def cities(self, cities: tuple[CitySize, ...]) -> tuple[CitySize, ...]:
+        """The same streets as with other layouts, photographed more densely where is trained."""
+        usual = CaptureOptions()
+        per_stop = self.NUM_CROPS / len(usual.headings_deg) * sum(usual.spacing_m) / sum(self.SPACING_M)
+        return tuple(
+            replace(size, num_database=round(size.num_database * per_stop * self._runs(size))) if _is_trained(size) else size
+            for size in cities
+        )
+
     def capture(self, size: CitySize, options: CaptureOptions) -> CaptureOptions:
-        headings = tuple(30.0 * k for k in range(12))
-        return replace(options, width=options.height, headings_deg=headings, database_field_deg=55.4, num_database_runs=3)
+        return replace(
+            options,
+            width=options.height,
+            headings_deg=tuple(360 / self.NUM_CROPS * k for k in range(self.NUM_CROPS)),
+            database_field_deg=CROP_DEG,
+            num_database_runs=self._runs(size),
+            spacing_m=self.SPACING_M if _is_trained(size) else options.spacing_m,
+        )
 
     def shots(self, plan: CityPlan, size: CitySize, options: CaptureOptions) -> CityShots:
         shots = super().shots(plan, size, options)
-        return with_panoramas(shots) if size.split in ("", "train") else shots
+        if not size.split:
+            shots = thinned(shots, run=0, every=self.TEST_EVERY)
+        runs = range(options.num_database_runs) if _is_trained(size) else ()
+        return as_crops(shots, panoramas_of=frozenset(run for run in runs if size.split or run > 0))
+
+    def _runs(self, size: CitySize) -> int:
+        return (self.NUM_YEARS + (not size.split)) if _is_trained(size) else 1
 
     def path(self, size: CitySize, shot: Shot, name: str, run: Run) -> str:
-        # A world of one city is trained on its later years and tested on the first.
-        is_training = size.split == "train" or (not size.split and (shot.run > 0 or shot.is_panorama))
+        is_training = size.split == "train" or (not size.split and shot.run > 0)
         if is_training and shot.role == "database":
             return f"raw/train/{'panoramas' if shot.is_panorama else 'database'}/{name}"
         kind = {"night": "queries_night", "occluded": "queries_occlusion", "overcast": "queries_v2"}.get(
@@ -117,6 +151,20 @@ class SfXl(Folders):
     def write_tables(self, out: Path, works: Sequence[CityWork]) -> None:
         """Lists of the folders' photos, which spare reading large folders."""
         tables.write_image_lists(out, [named.path for work in works for named in work.named])
+
+    def remarks(self, out: Path) -> tuple[str, ...]:
+        """How many classes and cells there is enough of to learn from."""
+        found = []
+        for folder, options, what in (
+            ("database", CellOptions(), "classes of 10 m and 30 degrees"),
+            ("panoramas", CellOptions(15.0, 360.0, 3, 1, 5), "cells of 15 m"),
+        ):
+            try:
+                files = read_placed_files(out / "raw" / "train" / folder)
+                found.append(_kept(make_partition(files.east_m, files.north_m, files.heading_deg, options=options), what))
+            except NoPhotos as error:
+                found.append(f"{folder}: {error}")
+        return tuple(found)
 
 
 class GsvCities(Folders):
@@ -245,6 +293,21 @@ class Mesh(Folders):
         for work in works:
             if not (out / "mesh" / f"{work.size.name}.obj").is_file():
                 write_mesh(out / "mesh" / f"{work.size.name}.obj", Scene(work.plan, px_per_m=5.0, is_coarse=True))
+
+
+def _is_trained(size: CitySize) -> bool:
+    """Whether a city is for training, perhaps among other things."""
+    return size.split in ("", "train")
+
+
+def _kept(found: Partition, what: str) -> str:
+    counts = found.photos.counts
+    kept = counts[found.groups.members]
+    most = f"have at least {found.options.min_photos} photos, {np.median(kept):.0f} at the median"
+    return (
+        f"{len(kept)} of {len(counts)} {what} {most}; "
+        f"they hold {100 * kept.sum() / counts.sum():.0f} % of the photos, in {len(found.groups.counts)} groups"
+    )
 
 
 def _split(size: CitySize) -> str:

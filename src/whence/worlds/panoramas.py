@@ -1,6 +1,6 @@
 """Panoramas as SF-XL cuts them: 360 degrees wide, 6.5 times as wide as high, columns and rows equal steps of angle.
 
-The full sphere's picture is 3328 x 1664; its upper 512 and lower 640 rows are cut away.
+Shape and span are those of `whence.data.panoramas`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,10 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from whence.data.panoramas import ASPECT, TOP_DEG
 from whence.worlds.camera import Camera, look_rotation, make_camera
 from whence.worlds.capture import Shot
 
-ASPECT = 6.5
-TOP_DEG = 90 - 512 / 1664 * 180
-"""Elevation of the upper edge."""
 _VIEW_DEG = 50.0
 _VIEW_PITCH_DEG = 8.0
 

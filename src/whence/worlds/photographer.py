@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 
+from whence.data.panoramas import cut_crop, left_column
 from whence.runtime import random_stream
 from whence.worlds.camera import Camera
 from whence.worlds.capture import CaptureOptions, Shot, shot_camera
@@ -32,6 +34,7 @@ class Photographer:
         self.plan, self.runs, self.options = plan, runs, options
         self.scene = Scene(plan, px_per_m=px_per_m, cache_bytes=cache_bytes)
         self._lights: dict[int, RunLight] = {}
+        self._last: tuple[int, np.ndarray, Raster, int] | None = None
 
     @cached_property
     def coarse(self) -> Scene:
@@ -60,12 +63,25 @@ class Photographer:
             self.coarse.draw(raster, self._mesh_run.epoch, [])
             look = Exposure(blur_px=0.9, noise=0.0, vignette=0.0, jpeg_quality=85)
             return expose(raster, self._mesh_run, self.light(self._mesh_run), look, random), raster, look.jpeg_quality
+        if shot.is_cut or shot.is_panorama:
+            panorama, raster, quality = self._panorama_of(shot)
+            if shot.is_panorama:
+                return panorama, raster, quality
+            turn = shot.grid_heading_deg - shot.panorama_deg
+            return cut_crop(panorama, left_column(turn % 360, heading_deg=0, height_px=len(panorama))), raster, quality
         exposure = _exposure(random, shot, self.options)
-        if shot.is_panorama:
-            return *self._panorama(shot, exposure), exposure.jpeg_quality
         raster = self._fill(shot, camera)
         run = self.runs[shot.run]
         return expose(raster, run, self.light(run), exposure, random), raster, exposure.jpeg_quality
+
+    def _panorama_of(self, shot: Shot) -> tuple[np.ndarray, Raster, int]:
+        """The panorama that a shot is, or is cut from: the last one is kept, as its crops are asked for one after the other."""
+        number = shot.cut_from if shot.is_cut else shot.number
+        if self._last is None or self._last[0] != number:
+            whole = replace(shot, number=number, grid_heading_deg=shot.panorama_deg, tile=0)
+            exposure = _exposure(random_stream(self.plan.seed, _PHOTO, number), whole, self.options)
+            self._last = (number, *self._panorama(whole, exposure), exposure.jpeg_quality)
+        return self._last[1:]
 
     def _panorama(self, shot: Shot, exposure: Exposure) -> tuple[np.ndarray, Raster]:
         """All around at once: eight views brought onto a cylinder of angles."""

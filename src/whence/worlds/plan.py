@@ -19,7 +19,7 @@ LANE, STREET, AVENUE, BOULEVARD = range(4)
 HALF_WIDTH_M = ((6.0, 8.0), (9.0, 11.5), (13.0, 16.0), (20.0, 23.0))
 """Distance from the axis to the building line, by street kind."""
 BUILT, PARK, SQUARE = range(3)
-_PLAN, _LOTS, _LOOKS, _PLACES = range(4)
+_PLAN, _LOTS, _LOOKS, _PLACES, _REPEATS = range(5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,8 @@ class CityOptions:
     num_rows: int = 4
     aliased_share: float = 0.25
     """Share of streets whose buildings repeat those of another street (other signs, other stains)."""
+    repeated_share: float = 0.0
+    """Share of fronts that repeat the one beside them, so that neighbouring cells of a map show the same."""
     is_test_city: bool = False
     """Whether the city may use the style families that are reserved for testing."""
     diagonal_share: float = 0.12
@@ -137,7 +139,9 @@ def plan_city(
     origin = to_utm(point, zone=zone)
     corners = _corner_grid(random, options)
     streets, blocks = _streets_and_blocks(seed, random, options, corners)
-    lots = tuple(lot for number, block in enumerate(blocks) for lot in _lots_of(seed, number, block, streets))
+    lots = tuple(
+        lot for number, block in enumerate(blocks) for lot in _lots_of(seed, number, block, streets, options.repeated_share)
+    )
     east, north = round(origin.east_m, -1) + offset_m[0], round(origin.north_m, -1) + offset_m[1]
     return CityPlan(seed, options, east, north, zone, tuple(streets), tuple(blocks), lots)
 
@@ -243,7 +247,7 @@ def _crossing(p: np.ndarray, d: np.ndarray, q: np.ndarray, e: np.ndarray) -> np.
     return p + step * d
 
 
-def _lots_of(seed: int, number: int, block: Block, streets: list[Street]) -> list[Lot]:
+def _lots_of(seed: int, number: int, block: Block, streets: list[Street], repeated_share: float) -> list[Lot]:
     if block.use != BUILT:
         return []
     lots: list[Lot] = []
@@ -262,8 +266,14 @@ def _lots_of(seed: int, number: int, block: Block, streets: list[Street]) -> lis
         look = random_stream(seed, _LOTS, street.look, is_left)
         base = 4.0 if street.is_aliased else (3.0, 4.0, 5.0, 5.5)[street.kind]
         spans: list[tuple[float, int]] = []
+        # The front whose looks each has: its own, or those of the one before it.
+        models: list[int] = []
+        repeats = random_stream(seed, _REPEATS, number, side)
         while sum(width for width, _ in spans) < length:
-            spans.append((float(look.uniform(9.0, 19.0)), int(np.clip(round(look.normal(base, 1.2)), 2, 8))))
+            span = float(look.uniform(9.0, 19.0)), int(np.clip(round(look.normal(base, 1.2)), 2, 8))
+            is_repeated = bool(spans) and repeats.random() < repeated_share
+            models.append(models[-1] if is_repeated else len(spans))
+            spans.append(spans[-1] if is_repeated else span)
         reached = 0.0
         for k, (width, num_floors) in enumerate(spans):
             width = min(width, length - reached)
@@ -278,8 +288,8 @@ def _lots_of(seed: int, number: int, block: Block, streets: list[Street]) -> lis
                     num_floors,
                     street_number,
                     number,
-                    (seed, _LOTS, street.look, is_left, k + 1),
-                    (seed, _LOTS, number, side, k + 1, 7),
+                    (seed, _LOTS, street.look, is_left, models[k] + 1),
+                    (seed, _LOTS, number, side, models[k] + 1, 7),
                     street.is_aliased,
                 )
             )

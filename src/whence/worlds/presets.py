@@ -12,6 +12,8 @@ from whence.worlds.capture import CaptureOptions
 
 FORMAT = 1
 """Raised when the same seed gives other pixels than before."""
+LATER_FIELDS: Mapping[str, float] = {"repeated_share": 0.0}
+"""Fields that older records lack, and what they then are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class WorldSpec:
     layout: str = "folders"
     capture: CaptureOptions = field(default_factory=CaptureOptions)
     aliased_share: float = 0.25
+    repeated_share: float = 0.0
     px_per_m: float = 32.0
     truth: tuple[str, ...] = ()
     """Pictures of the truth written beside the photos: depth, labels, facades."""
@@ -70,9 +73,16 @@ def _metropolis_preset() -> tuple[CitySize, ...]:
     return (*train, CitySize("city10", "val", 2000, 500, 100), *test)
 
 
+def _district_preset() -> tuple[CitySize, ...]:
+    test = [CitySize(f"city{k:02d}", "test", 600, 300, 0, True) for k in (20, 21)]
+    return (CitySize("city00", "train", 400, 0, 0), *test)
+
+
 PRESETS: Mapping[str, tuple[CitySize, ...]] = {
     "tiny": (CitySize("city00", "", 60, 20, 6),),
     "small": (CitySize("city00", "", 600, 200, 40),),
+    "quarter": (CitySize("city00", "", 600, 600, 0),),
+    "district": _district_preset(),
     "city": _city_preset(),
     "metropolis": _metropolis_preset(),
 }

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from whence.runtime import atomic_write
+from whence.worlds.capture import CaptureOptions
 from whence.worlds.layouts import get_layout
 from whence.worlds.photographer import Photographer
 from whence.worlds.plan import CityOptions, choose_place, plan_city
@@ -28,8 +29,15 @@ def city_works(spec: WorldSpec) -> Iterator[CityWork]:
     layout = get_layout(spec.layout)
     for number, size in enumerate(spec.cities):
         capture = layout.capture(size, spec.capture)
-        side = grid_side(round(size.num_database * 6 / len(capture.headings_deg) / capture.num_database_runs))
-        options = CityOptions(num_columns=side, num_rows=side, aliased_share=spec.aliased_share, is_test_city=size.is_test_city)
+        num_stops = size.num_database / len(capture.headings_deg) / capture.num_database_runs
+        side = grid_side(round(num_stops * 6 * sum(capture.spacing_m) / sum(CaptureOptions().spacing_m)))
+        options = CityOptions(
+            num_columns=side,
+            num_rows=side,
+            aliased_share=spec.aliased_share,
+            repeated_share=spec.repeated_share,
+            is_test_city=size.is_test_city,
+        )
         city_seed = spec.seed * 1000 + size.number
         row, column = divmod(number, 8)
         plan = plan_city(city_seed, options=options, near=near, offset_m=(CITY_APART_M * (column - 4), CITY_APART_M * row))

@@ -14,6 +14,7 @@ import numpy as np
 
 from whence.data.cells import safe_cells
 from whence.data.names import parse_name
+from whence.data.placed_files import list_of
 from whence.runtime import atomic_write
 from whence.worlds.capture import Shot
 from whence.worlds.presets import CitySize
@@ -47,7 +48,7 @@ def write_image_lists(out: Path, paths: Sequence[str]) -> None:
         folder, _, name = path.rpartition("/")
         held[folder].append(name)
     for folder, names in held.items():
-        target = out / f"{folder}_images_paths.txt"
+        target = list_of(out / folder)
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(target, "w") as file:
             file.write("\n".join(sorted(names)) + "\n")

@@ -10,6 +10,7 @@ import numpy as np
 
 from whence.data.cells import safe_cells
 from whence.data.names import format_name
+from whence.data.panoramas import heading_of_left
 from whence.geo import from_utm, from_utm_arrays, heading_to
 from whence.runtime import atomic_write
 from whence.types import GeoPoint, PlanePoint
@@ -64,7 +65,7 @@ def name_shots(plan: CityPlan, shots: CityShots, city: str) -> list[tuple[str, f
             plane=PlanePoint(float(east[k]), float(north[k]), plan.zone),
             pano_id=f"{city}{prefix}{shot.stop:06d}",
             tile_num=shot.tile,
-            heading_deg=heading,
+            heading_deg=float(heading_of_left(np.array(heading))) if shot.is_cut else heading,
             time=shots.runs[shot.run].time(shot.seconds),
             note=shot.condition,
         )

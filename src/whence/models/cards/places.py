@@ -1,4 +1,5 @@
-"""Cards of models trained for place recognition: CosPlace, EigenPlaces, Conv-AP, MixVPR, SALAD, BoQ, MegaLoc, AnyLoc, EarthLoc.
+"""Cards of models trained for place recognition: CosPlace, EigenPlaces, Divide&Classify, Conv-AP, MixVPR, SALAD, BoQ, MegaLoc,
+AnyLoc, EarthLoc.
 
 Licences of weights are those of the repository whose release the file is; files that only lie on a cloud drive have an unknown one.
 """
@@ -76,6 +77,30 @@ def _classified() -> Iterator[ModelCard]:
                     aggregator_options={"dim": dim},
                     keys="cosplace",
                 )
+
+
+def _of_cells() -> Iterator[ModelCard]:
+    """Divide&Classify's network; the cells that its file knows besides are `whence.index.cells.published`'s."""
+    file = "divide_and_classify_efficientnet_b0_aamc.pth"
+    yield ModelCard(
+        name="divide-and-classify-efficientnet_b0-1280",
+        summary="Divide&Classify: tells the cell of a map that a photo was taken in; whence index --cells",
+        dim=1280,
+        preprocessing=Preprocessing(short_side_px=256, enlarge=True, interpolation="bilinear"),
+        licence="unknown",
+        weights="the authors' cloud drive: EfficientNet-B0 with AAMC, cells of 20 m in 2 x 2 groups",
+        training_data=_SF_XL,
+        citation="Trivigno, Berton, Aragon, Caputo, Masone: Divide&Classify, fine-grained classification for city-wide visual "
+        "geo-localization, ICCV 2023",
+        weights_licence="unknown",
+        origins=(Origin("drive", "19XOV8AIHQE05I1rVeedtGZjU4hpiNFh0", file),),
+        backbone="efficientnet_b0",
+        aggregator="spoc",
+        aggregator_options={"l2": "none", "fc_dim": 1280},
+        keys="divide-and-classify",
+        limits="San Francisco, in the cells of its training: elsewhere its cells say nothing, and its descriptors were not made "
+        "for search",
+    )
 
 
 def _convolutional() -> Iterator[ModelCard]:
@@ -283,6 +308,7 @@ def _sequences() -> Iterator[ModelCard]:
 
 PLACE_CARDS: tuple[ModelCard, ...] = (
     *_classified(),
+    *_of_cells(),
     *_convolutional(),
     _boq("boq-resnet50-16384", 16384, 384, "resnet50conv4", has_final_norm=None, channels=512),
     _boq("boq-dinov2-12288", 12288, 322, "dinov2_vitb14", has_final_norm=False, channels=384),

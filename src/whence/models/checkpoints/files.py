@@ -64,6 +64,26 @@ class _Ignored:
 def read_weights(path: str | Path) -> WeightFile:
     """The tensors of a file, of whichever format; nested ones are brought up. Raises `UnreadableWeights` with the reason."""
     path = Path(path)
+    if _start_of(path)[8:9] == b"{":
+        return _read_safetensors(path)
+    return WeightFile(path, _named_tensors(path, read_checkpoint(path)), {})
+
+
+def read_checkpoint(path: str | Path) -> Any:
+    """All that one of torch's own files holds, old or new: tensors, and lists and tables of them. Raises `UnreadableWeights`."""
+    path = Path(path)
+    start = _start_of(path)
+    if start.startswith(b"PK\x03\x04"):
+        return _load_zip(path)
+    if start.startswith(_MAGIC_BEFORE_1_6):
+        return _load_torch(path, is_mapped=False)
+    if start.startswith(b"\x80"):
+        raise UnreadableWeights(path, "it is a pickle that torch did not write; nothing in it was run")
+    raise UnreadableWeights(path, "it is neither a safetensors file nor one of torch")
+
+
+def _start_of(path: Path) -> bytes:
+    """The first bytes of a file that is one. Raises `UnreadableWeights`."""
     if path.exists() and not path.is_file():
         raise UnreadableWeights(path, "it is no file")
     try:
@@ -73,15 +93,7 @@ def read_weights(path: str | Path) -> WeightFile:
         raise UnreadableWeights(path, error.strerror or str(error)) from None
     if not start:
         raise UnreadableWeights(path, "the file is empty")
-    if start.startswith(b"PK\x03\x04"):
-        return WeightFile(path, _named_tensors(path, _load_zip(path)), {})
-    if start[8:9] == b"{":
-        return _read_safetensors(path)
-    if start.startswith(_MAGIC_BEFORE_1_6):
-        return WeightFile(path, _named_tensors(path, _load_torch(path, is_mapped=False)), {})
-    if start.startswith(b"\x80"):
-        raise UnreadableWeights(path, "it is a pickle that torch did not write; nothing in it was run")
-    raise UnreadableWeights(path, "it is neither a safetensors file nor one of torch")
+    return start
 
 
 def fill_module(

@@ -26,6 +26,8 @@ class KeyStyle:
     backbone: str
     """Pattern of what stands before the backbone's own names."""
     others: tuple[Rule, ...]
+    of_efficientnet: str = r"0\."
+    """What stands between that and an EfficientNet's own names: CosPlace wraps it once more."""
     may_lack_counts: bool = False
     """Whether batch norms' `num_batches_tracked` may be absent, as in files of old versions of torch."""
 
@@ -62,6 +64,7 @@ STYLES: dict[str, KeyStyle] = {
             (r"seq_gem\.p", None),
         ),
     ),
+    "divide-and-classify": KeyStyle(r"backbone\.", ((r"classifier\.0\.(weight|bias)", r"aggregator.fc.\1"),), of_efficientnet=""),
     "geowarp": KeyStyle(r"encoder\.", ((r"pool\.1\.p", "aggregator.p"), *_under("pool", _NETVLAD))),
     "seqvlad": KeyStyle(r"encoder\.", _under("aggregator", _NETVLAD)),
     "gsv": KeyStyle(
@@ -125,7 +128,7 @@ class Translator:
     def __init__(self, keys: str, backbone: str) -> None:
         style = style_of(keys)
         self.may_lack_counts = style.may_lack_counts
-        ours = ((r"backbone\.(.+)", r"backbone.\1"),) if keys == "whence" else tuple(_backbone_rules(style.backbone, backbone))
+        ours = ((r"backbone\.(.+)", r"backbone.\1"),) if keys == "whence" else tuple(_backbone_rules(style, backbone))
         self._rules = [(re.compile(pattern), ours) for pattern, ours in (*style.others, *ours)]
 
     def ours(self, theirs: str) -> str | None:
@@ -137,13 +140,14 @@ class Translator:
         raise KeyError(theirs)
 
 
-def _backbone_rules(prefix: str, backbone: str) -> Iterator[Rule]:
+def _backbone_rules(style: KeyStyle, backbone: str) -> Iterator[Rule]:
+    prefix = style.backbone
     if backbone.startswith("resnet"):
         yield rf"{prefix}((?:conv1|bn1|layer\d)\..+)", r"backbone.\1"
         for index, name in _INDEXED_RESNET.items():
             yield rf"{prefix}{index}\.(.+)", rf"backbone.{name}.\1"
     elif backbone.startswith("efficientnet"):
-        yield rf"{prefix}0\.(\d\..+)", r"backbone.features.\1"
+        yield rf"{prefix}{style.of_efficientnet}(\d\..+)", r"backbone.features.\1"
     elif backbone in ("alexnet", "vgg16"):
         yield rf"{prefix}(\d+)\.(weight|bias)", r"backbone.features.\1.\2"
     elif backbone.startswith("cct"):

@@ -9,10 +9,13 @@ shapes for what they are not (version 2.9), `HistogramLoss` picks its pairs in a
 from __future__ import annotations
 
 import inspect
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import torch
 from pytorch_metric_learning import losses, miners
 from torch import Tensor, nn
 
@@ -40,6 +43,40 @@ class DynamicSoftMargin(losses.DynamicSoftMarginLoss):  # type: ignore[misc]
         return found
 
 
+class EasyArcFace(losses.ArcFaceLoss):  # type: ignore[misc]
+    """Divide&Classify's additive angular margin: the margin, in radians, is added where the own class is less than 90 degrees away.
+
+    Trivigno, Berton, Aragon, Caputo, Masone, ICCV 2023; the library's ArcFace takes degrees and goes on beyond 90.
+    """
+
+    def __init__(self, *sizes: int, margin: float = 0.2, scale: float = 100, **given: Any) -> None:
+        super().__init__(*sizes, margin=margin, scale=scale, **given)
+
+    def init_margin(self) -> None:
+        """Leave the margin in radians."""
+
+    def modify_cosine_of_target_classes(self, cosine: Tensor) -> Tensor:
+        """The cosines (B,) of the own classes with the margin."""
+        sine = (1 - cosine.square()).clamp(1e-12, 1).sqrt()
+        return torch.where(cosine > 0, cosine * math.cos(self.margin) - sine * math.sin(self.margin), cosine)
+
+
+class CrossEntropy(nn.Module):
+    """A plain softmax: one linear layer with a bias, as PlaNet classifies (Weyand, Kostrikov, Philbin, ECCV 2016)."""
+
+    def __init__(self, num_classes: int, dim: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(dim, num_classes)
+
+    def forward(self, descriptors: Tensor, labels: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(self.get_logits(descriptors), labels)
+
+    def get_logits(self, descriptors: Tensor) -> Tensor:
+        """Scores (B, classes), named as the library names them."""
+        scores: Tensor = self.linear(descriptors.float())
+        return scores
+
+
 PAIR_LOSSES: Mapping[str, Any] = {
     "multi_similarity": losses.MultiSimilarityLoss,
     "threshold_consistent_margin": losses.ThresholdConsistentMarginLoss,
@@ -65,6 +102,8 @@ PAIR_LOSSES: Mapping[str, Any] = {
 CLASS_LOSSES: Mapping[str, Any] = {
     "cosface": losses.CosFaceLoss,
     "arcface": losses.ArcFaceLoss,
+    "arcface_easy": EasyArcFace,
+    "cross_entropy": CrossEntropy,
     "sub_center_arcface": losses.SubCenterArcFaceLoss,
     "large_margin_softmax": losses.LargeMarginSoftmaxLoss,
     "sphereface": losses.SphereFaceLoss,
@@ -75,7 +114,7 @@ CLASS_LOSSES: Mapping[str, Any] = {
 }
 ENTRIES: dict[str, Entry] = {name: Entry(kind) for name, kind in {**PAIR_LOSSES, **CLASS_LOSSES}.items()}
 """What the registry takes over."""
-MARGIN_SOFTMAXES = ("cosface", "arcface", "sub_center_arcface", "normalized_softmax")
+MARGIN_SOFTMAXES = ("cosface", "arcface", "arcface_easy", "sub_center_arcface", "normalized_softmax", "cross_entropy")
 """Classification losses that work group by group too."""
 MINERS: Mapping[str, Any] = {
     "multi_similarity": miners.MultiSimilarityMiner,
@@ -104,23 +143,6 @@ class PlaceLoss(nn.Module):
         return value
 
 
-class GroupLoss(nn.Module):
-    """One margin softmax for each group of classes; the photos of a batch are all of one group.
-
-    So CosPlace (Berton, Masone, Caputo, CVPR 2022) learns from millions of photos: neighbouring cells, which show the same things,
-    are never told apart, as they are in different groups.
-    """
-
-    def __init__(self, groups: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.groups = nn.ModuleList(groups)
-
-    def forward(self, descriptors: Tensor, labels: Tensor, *, group: int) -> Tensor:
-        """The loss of descriptors (B, D) and classes (B,), which are numbered within the group."""
-        value: Tensor = self.groups[group](descriptors.float(), labels)
-        return value
-
-
 def list_losses() -> tuple[str, ...]:
     """Names that `make_loss` knows."""
     return tuple(sorted(KINDS["loss"]))
@@ -135,8 +157,7 @@ def make_loss(options: LossOptions, *, num_classes: int, dim: int) -> PlaceLoss:
     if options.name in CLASS_LOSSES:
         if options.miner:
             raise BadOption(f"the loss {options.name} compares photos with classes, not with each other: it takes no miner")
-        sized = {"num_classes": num_classes, "embedding_size": dim}
-        return PlaceLoss(_made(kind, options.name, {**sized, **options.options}))
+        return PlaceLoss(_made(kind, options.name, {**_sized(kind, num_classes, dim), **options.options}))
     miner = None
     if options.miner:
         if options.miner not in MINERS:
@@ -145,19 +166,29 @@ def make_loss(options: LossOptions, *, num_classes: int, dim: int) -> PlaceLoss:
     return PlaceLoss(_made(kind, options.name, options.options), miner)
 
 
-def make_group_loss(options: LossOptions, *, num_classes: Sequence[int], dim: int) -> GroupLoss:
-    """A margin softmax for each group, of so many classes; weights (dim, classes) begin as CosPlace's (Xavier, uniform).
+def make_classifiers(options: LossOptions, *, num_classes: Sequence[int], dim: int) -> list[PlaceLoss]:
+    """A classifier for each group, of so many classes, numbered within it; weights begin as CosPlace's (Xavier, uniform).
 
-    CosPlace's own is cosface with a scale of 30 and a margin of 0.4. Raises `UnknownName` and `BadOption`.
+    The photos of a batch are all of one group. CosPlace's own is cosface with a scale of 30 and a margin of 0.4. Raises
+    `UnknownName` and `BadOption`.
     """
     if options.name not in MARGIN_SOFTMAXES:
-        raise UnknownName("margin softmax", options.name, MARGIN_SOFTMAXES)
+        raise UnknownName("classifier", options.name, MARGIN_SOFTMAXES)
     if not num_classes or min(num_classes) < 1:
         raise BadOption(f"groups of {list(num_classes)} classes are not possible")
-    kind, begin = CLASS_LOSSES[options.name], {"weight_init_func": nn.init.xavier_uniform_}
-    return GroupLoss(
-        [_made(kind, options.name, {"num_classes": n, "embedding_size": dim, **begin, **options.options}) for n in num_classes]
-    )
+    kind = CLASS_LOSSES[options.name]
+    begin = {} if kind is CrossEntropy else {"weight_init_func": nn.init.xavier_uniform_}
+    return [PlaceLoss(_made(kind, options.name, {**_sized(kind, num, dim), **begin, **options.options})) for num in num_classes]
+
+
+def prototypes_of(classifier: PlaceLoss) -> tuple[np.ndarray, np.ndarray | None]:
+    """What a classifier compares descriptors with (classes, dim), as learned, and what it adds (classes,), float32 or nothing."""
+    held = {name: value.detach().float().cpu().numpy() for name, value in classifier.loss.state_dict().items()}
+    return (held["linear.weight"], held["linear.bias"]) if "linear.weight" in held else (held["W"].T, None)
+
+
+def _sized(kind: Any, num_classes: int, dim: int) -> dict[str, int]:
+    return {"num_classes": num_classes, "dim" if kind is CrossEntropy else "embedding_size": dim}
 
 
 def _made(kind: Any, name: str, options: Mapping[str, Any]) -> nn.Module:

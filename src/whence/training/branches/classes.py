@@ -1,0 +1,163 @@
+"""The branch of classes: groups in turn, a classifier and its optimizer a group, and crops towards focal points."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from whence.data.images import image_header, load_image
+from whence.data.panoramas import cut_crop, direction_deg, is_panorama, left_column, require_panoramas
+from whence.errors import BadOption, NoPhotos, UnreadableImage
+from whence.index.cells.classifier import CellClassifier
+from whence.runtime import map_threads
+from whence.training.augment import Augment
+from whence.training.branches.grouped import ClassBatches, make_grouped
+from whence.training.branches.places import Batch, shard
+from whence.training.losses.by_label import make_classifiers, prototypes_of
+from whence.training.options.classes import ClassesOptions
+from whence.training.pixels import at_size, read_at, spread_rows, stored_size
+from whence.training.task import BatchPlace, Branch, Draw, Given, Losses, Read, Share
+from whence.training.turns import Turns
+from whence.types import SkippedPhoto
+
+_ANGLES_DEG = {"lateral": 0.0, "frontal": 90.0}
+_NUM_LOOKED_AT = 16
+"""Photos whose shape is looked at before anything is learned."""
+
+
+class ClassPhotos(NamedTuple):
+    """This process's photos of a batch."""
+
+    photos: Tensor
+    """(b, H, W, 3) uint8."""
+    labels: Tensor
+    """(B,) classes of the whole batch, numbered within its group."""
+    first: int
+    """Number of the first photo in the whole batch."""
+
+
+class ClassBranch(Branch):
+    """Photos of the classes of one group, and its classifier; a photo that cannot be read is named, and another takes its place."""
+
+    def __init__(self, options: ClassesOptions, given: Given) -> None:
+        """Raises `NoPhotos`, `BadOption`, `UnknownName`, and `InputError` where the run's partition is another's."""
+        super().__init__(options.name or options.kind)
+        self.options, self.given, self.weight = options, given, options.weight
+        self.kept = None if given.folder is None else given.folder / f"{self.name}.partition.npz"
+        if options.batches_per_turn < 1:
+            raise BadOption(f"turns of {options.batches_per_turn} batches are not possible")
+        files = given.data.files(are_panoramas=options.are_panoramas)
+        self.grouped = make_grouped(files, cells=options.cells, num_groups=options.num_groups, kept=self.kept)
+        self.batches = ClassBatches(self.grouped, batch_size=options.batch_size, seed=given.seed)
+        self.augment = Augment(options.augment, seed=given.seed)
+        num_classes = [len(group) for group in self.grouped.groups]
+        self.turns = Turns(
+            make_classifiers(options.loss, num_classes=num_classes, dim=given.learner.module.dim), options=options.optimizer
+        )
+        self._unread: dict[int, str] = {}
+        self._focal = np.empty((0, 2))
+        if options.are_panoramas:
+            angle = _ANGLES_DEG[options.view]
+            self._focal = self.grouped.partition.focal_points(distance_m=options.focal_m, angle_deg=angle)
+
+    def describe_data(self) -> dict[str, Any]:
+        return {**self.grouped.counts(), "partition": self.grouped.partition.digest}
+
+    def open(self) -> None:
+        """Look at the shape of some photos, and keep the partition beside the run. Raises `InputError`."""
+        files = self.grouped.files
+        sizes, names = [], []
+        for row in spread_rows(len(files), _NUM_LOOKED_AT).tolist():
+            try:
+                header = image_header(files.file(row))
+                sizes.append((header.width, header.height))
+                names.append(files.names.of(row))
+            except UnreadableImage as error:
+                self._skip(row, error.reason)
+        require_panoramas(sizes, names, are_wanted=self.options.are_panoramas)
+        if self.kept is not None and not self.kept.is_file():
+            self.grouped.partition.write(self.kept)
+
+    def finish(self, weights: Path) -> None:
+        """Write the cells that the classifiers tell apart, for `whence index --cells`: cells without headings, all of a map."""
+        partition = self.grouped.partition
+        if partition.options.has_headings or len(self.grouped.groups) < len(partition.groups.counts):
+            return
+        # The classifier's groups stand in the partition's own order, turns in that of the photos.
+        parts = [self.turns.parts[turn] for turn in np.argsort(partition.num_in_order)]
+        found = [prototypes_of(part) for part in parts]
+        bias = [one[1] for one in found if one[1] is not None]
+        cells = CellClassifier.of_groups(partition, [one[0] for one in found], model=str(weights.absolute()), bias=bias)
+        cells.save(weights.with_name(f"{self.name}.cells.npz"))
+
+    def num_batches(self, epoch: int) -> int:
+        return self.options.batches_per_turn
+
+    def begin(self, epoch: int, device: torch.device) -> None:
+        self.turns.begin(self.batches.group_of(epoch), device)
+
+    def optimizers(self) -> Sequence[torch.optim.Optimizer]:
+        return (self.turns.optimizer,)
+
+    def read(self, place: BatchPlace, share: Share) -> Read:
+        classes = self.batches.classes(place.epoch, place.number)
+        mine = shard(Batch(np.arange(len(classes)), classes), rank=share.rank, num_ranks=share.num_ranks)
+
+        def photo(number: int) -> np.ndarray:
+            return self._photo(place, number, int(classes[number]))
+
+        photos = torch.from_numpy(np.stack(list(map_threads(photo, mine.rows.tolist()))))
+        return Read(ClassPhotos(photos, torch.from_numpy(classes), int(mine.rows[0])), len(photos))
+
+    def _photo(self, place: BatchPlace, number: int, which: int) -> np.ndarray:
+        """The first photo of a class, in the order drawn, that can be read, as it is kept decoded."""
+        rows = self.batches.rows(place.epoch, place.number, number, which)
+        cell = int(self.grouped.groups[self.batches.group_of(place.epoch)][which])
+        for row in rows.tolist():
+            if row not in self._unread:
+                try:
+                    return self._seen(self.grouped.files.file(row), row, cell)
+                except UnreadableImage as error:
+                    self._skip(row, error.reason)
+        first = int(rows[0])
+        raise NoPhotos(f"no photo of a class can be read; one is {str(self.grouped.files.file(first))!r}: {self._unread[first]}")
+
+    def _seen(self, file: Path, row: int, cell: int) -> np.ndarray:
+        width, height = stored_size(self.options.augment)
+        if not self.options.are_panoramas:
+            return read_at(file, width, height)
+        panorama = load_image(file)
+        if not is_panorama(panorama.shape[1], panorama.shape[0]):
+            raise UnreadableImage(file, f"{panorama.shape[1]} x {panorama.shape[0]} pixels: no panorama")
+        files = self.grouped.files
+        looking = float(direction_deg(np.array([files.east_m[row], files.north_m[row]]), self._focal[cell]))
+        left = left_column(looking, heading_deg=float(files.heading_deg[row]), height_px=len(panorama))
+        return at_size(np.ascontiguousarray(cut_crop(panorama, left)), width, height)
+
+    def _skip(self, row: int, reason: str) -> None:
+        if row not in self._unread:
+            self._unread[row] = reason
+            self.given.data.report((SkippedPhoto(self.grouped.files.names.of(row), reason),))
+
+    def change(self, content: ClassPhotos, draw: Draw) -> tuple[Tensor, Tensor]:
+        """The images, normalised, and the classes of the whole batch."""
+        images = self.augment(content.photos.to(draw.device), step=draw.step, batch=draw.batch, first=content.first)
+        return draw.arranged(images), content.labels
+
+    def learn(self, learner: nn.Module, content: tuple[Tensor, Tensor], draw: Draw) -> Losses:
+        images, labels = content
+        draw.seed_torch(1 + draw.share.rank)
+        with draw.autocast():
+            descriptors = learner(images)
+        return Losses(self.turns.part(draw.gather(descriptors.float()), labels.to(draw.device)))
+
+    def state(self) -> dict[str, Tensor]:
+        return self.turns.state()
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        self.turns.load_state(tensors)
