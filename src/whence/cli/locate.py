@@ -147,7 +147,8 @@ def locate(
         ):
             print_note(f"{folder}: candidates cannot be compared with the photo. {HOW_TO_GO_ON}")
         report_skipped(skipped)
-        cells = _cells_of(localizer) if engine is not None or not len(localizer.photos) else None
+        # A database of cells alone can answer in no other way.
+        cells = _cells_of(localizer) if engine is not None else None if len(localizer.photos) else localizer.cells
         positions: list[Position] = []
         is_read = True
         stopped: KeyboardInterrupt | None = None

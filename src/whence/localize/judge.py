@@ -74,8 +74,11 @@ class Judge:
         """
         started = time.perf_counter()
         index, within = self.retriever.index, None
-        if self.cells is not None and isinstance(index, CellIndex):
+        # What lies around a place is told by that place: such a filter stays exact.
+        if self.cells is not None and around is None and isinstance(index, CellIndex):
             within = self.cells.ids_for(index, described, source, least=k)
+            seconds["cells"] = time.perf_counter() - started
+            started = time.perf_counter()
         candidates = self.retriever.ask(described.question, k=k, around=around, within=within)
         seconds["search"] = time.perf_counter() - started
         reason, sure, ordered_by = "" if candidates else NOTHING_SEARCHED, None, ""
