@@ -18,6 +18,7 @@ from whence.runtime import set_threads
 from whence.types import GeoPoint
 from whence.worlds.capture import CaptureOptions
 from whence.worlds.city import WorldOptions, render_world
+from whence.worlds.presets import CitySize
 
 ORIGIN = GeoPoint(59.32, 18.07)
 
@@ -120,6 +121,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny city of small photos. Tests must not change it."""
     folder = tmp_path_factory.mktemp("world") / "city"
     render_world(folder, preset="tiny", options=WorldOptions(capture=CaptureOptions(width=64, height=48)), num_workers=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sf_xl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A street of panoramas, crops and a few queries in the layout of SF-XL. Tests must not change it."""
+    folder = tmp_path_factory.mktemp("sf_xl") / "city"
+    options = WorldOptions(CaptureOptions(width=32, height=32), px_per_m=8, cities=(CitySize("city00", "", 10, 4, 0),))
+    render_world(folder, seed=3, layout="sf_xl", options=options, num_workers=1)
     return folder
 
 

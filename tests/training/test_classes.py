@@ -28,6 +28,7 @@ from whence.data.partition import CellOptions, load_partition
 from whence.data.photos import Photos
 from whence.errors import BadOption, InputError, NoPhotos
 from whence.geo import heading_difference_deg
+from whence.index.cells.classifier import read_cells
 from whence.recipes import get_recipe
 from whence.training.branches.classes import ClassBranch
 from whence.training.branches.grouped import ClassBatches, make_grouped
@@ -45,9 +46,6 @@ from whence.training.step import Step
 from whence.training.task import BatchPlace, Share
 from whence.training.train import make_task, train
 from whence.types import Photo, PlanePoint, SkippedPhoto
-from whence.worlds.capture import CaptureOptions
-from whence.worlds.city import WorldOptions, render_world
-from whence.worlds.presets import CitySize
 
 SEEN = AugmentOptions(width=32, height=32)
 CROPS = CellOptions(10.0, 60.0, 2, 2, 3)
@@ -65,13 +63,9 @@ CLASSES = Recipe(
 SIDES = replace(CLASSES, branches=(replace(SIDE, name="lateral"), replace(SIDE, name="frontal", view="frontal")))
 
 
-@pytest.fixture(scope="module")
-def city(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A single street of panoramas, crops and queries."""
-    folder = tmp_path_factory.mktemp("classes") / "city"
-    options = WorldOptions(CaptureOptions(width=32, height=32), px_per_m=8, cities=(CitySize("city00", "", 10, 4, 0),))
-    render_world(folder, seed=3, layout="sf_xl", options=options, num_workers=1)
-    return folder
+@pytest.fixture
+def city(sf_xl: Path) -> Path:
+    return sf_xl
 
 
 def branch_of(options: ClassesOptions, source: Path | Photos, tmp_path: Path) -> ClassBranch:
@@ -290,6 +284,24 @@ def test_a_run_keeps_its_partition(city: Path, tmp_path: Path) -> None:
         train(recipe, other, out=tmp_path / "run", show_progress=False, is_resumed=True)
 
 
+def test_cells_without_headings_are_left_for_an_engine(city: Path, tmp_path: Path) -> None:
+    """Each row of the file is the prototype that its cell learned, whatever order turns had."""
+    recipe = override(CLASSES, ["loop.num_steps=2", "cells.heading_bin_deg=360", "cells.num_turned=1"])
+    train(recipe, city, out=tmp_path / "run", show_progress=False)
+    found = read_cells(tmp_path / "run" / "classes.cells.npz")
+    partition = load_partition(tmp_path / "run" / "classes.partition.npz")
+    state = read_checkpoint(newest_checkpoint(tmp_path / "run" / "checkpoints") or "").tensors
+    assert len(found) == partition.groups.counts.sum()
+    for turn, group in enumerate(partition.num_in_order.tolist()):
+        learned = state[f"branches.0.state.{turn}.part.loss.W"].T.numpy()
+        for row, cell in enumerate(partition.groups.of(group).tolist()):
+            place = int(np.flatnonzero((found.corners_m == partition.corners[cell, :2]).all(axis=1))[0])
+            np.testing.assert_array_equal(found.prototypes[place], learned[row])
+    assert found.model.endswith(FINAL)
+    train(override(recipe, ["num_groups=1"]), city, out=tmp_path / "part", show_progress=False)
+    assert not (tmp_path / "part" / "classes.cells.npz").exists(), "a part of the map is no map"
+
+
 def test_an_unreadable_photo_is_named_and_another_is_taken(city: Path, tmp_path: Path) -> None:
     broken = tmp_path / "city"
     folder = broken / "raw" / "train" / "database"
@@ -377,8 +389,12 @@ def test_published_constants() -> None:
     assert (branch.loss, branch.optimizer) == (LossOptions("cosface", {"scale": 30, "margin": 0.4}), OptimizerOptions("adam", 0.01))
     assert branch.augment == AugmentOptions(512, 512, brightness=0.7, contrast=0.7, saturation=0.7, hue=0.5, crop=0.5)
     assert (cosplace.optimizer, cosplace.loop.num_steps) == (OptimizerOptions("adam", lr=1e-5), 500_000)
-    for name, size, start in (("", 32, "cosplace-resnet18-512"), ("-paper", 64, "released")):
-        eigenplaces = get_recipe(f"eigenplaces-resnet18-512{name}")
+    for name, size, start in (
+        ("resnet18-512", 32, "cosplace-resnet18-512"),
+        ("resnet50-2048", 32, "cosplace-resnet50-512"),
+        ("resnet50-2048-paper", 64, "released"),
+    ):
+        eigenplaces = get_recipe(f"eigenplaces-{name}")
         assert [one.view for one in eigenplaces.branches] == ["lateral", "frontal"]  # type: ignore[attr-defined]
         for one in eigenplaces.branches:
             assert isinstance(one, ClassesOptions)

@@ -47,6 +47,7 @@ def study(
         options=parse_options(option),
         budget=Budget(tuple(only), max_seconds, is_measuring=not no_run),
         show_progress=False if quiet or as_json else None,
+        announce=(lambda text: None) if quiet or as_json else show,
     )
     if markdown is not None:
         write_text(markdown, as_markdown(result))

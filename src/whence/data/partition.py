@@ -38,6 +38,8 @@ class CellOptions:
     """The same for headings."""
     min_photos: int = 10
     """Cells with fewer photos are left out."""
+    offset_m: float = 0.0
+    """How far the whole pattern is moved, east and north: patterns that overlap answer together, as CPlaNet's."""
 
     @property
     def has_headings(self) -> bool:
@@ -85,6 +87,7 @@ class Partition:
         east, north, heading = self.corners[self.groups.members[self.groups.offsets[group]]]
         m, n, turned = self.options.cell_m, self.options.num_apart, self.options.num_turned
         bins = round(heading / self.options.heading_bin_deg)
+        east, north = east - self.options.offset_m, north - self.options.offset_m
         return int(round(east / m) % n), int(round(north / m) % n), int(bins % turned)
 
     def focal_points(self, *, distance_m: float, angle_deg: float) -> np.ndarray:
@@ -103,12 +106,13 @@ class Partition:
     def cell_of(self, east_m: np.ndarray, north_m: np.ndarray, heading_deg: np.ndarray | None = None) -> np.ndarray:
         """(N,) int64 the cell that each photo lies in, -1 for none."""
         size = np.array([self.options.cell_m, self.options.cell_m, self.options.heading_bin_deg])
+        offset = np.array([self.options.offset_m, self.options.offset_m, 0.0])
         bins = np.zeros(np.shape(east_m))
         if self.options.has_headings:
             bins = np.full(np.shape(east_m), np.nan) if heading_deg is None else np.mod(heading_deg, 360)
         with np.errstate(invalid="ignore"):
-            places = np.floor(np.stack([east_m, north_m, bins], axis=-1) / size)
-        known = np.rint(self.corners / size)
+            places = np.floor((np.stack([east_m, north_m, bins], axis=-1) - offset) / size)
+        known = np.rint((self.corners - offset) / size)
         low, high = known.min(axis=0), known.max(axis=0)
         is_inside = np.isfinite(places).all(axis=-1) & (places >= low).all(axis=-1) & (places <= high).all(axis=-1)
         spans = (high - low + 1).astype(np.int64)
@@ -179,7 +183,8 @@ def make_partition(
         raise NoPhotos(f"no photo has a position on a plane{' and a heading' if options.has_headings else ''}")
     num_bins = int(np.ceil(360 / options.heading_bin_deg)) if options.has_headings else 1
     known = (east_m, north_m) if is_usable.all() else (east_m[is_usable], north_m[is_usable])
-    sides = [_whole(np.array([side_m.min(), side_m.max()]), options.cell_m).tolist() for side_m in known]
+    offset_m = options.offset_m
+    sides = [_whole(np.array([side_m.min(), side_m.max()]) - offset_m, options.cell_m).tolist() for side_m in known]
     (low_east, _), (low_north, high_north) = sides
     span = high_north - low_north + 1
     keys = np.full(len(east_m), -1, np.int64)
@@ -188,7 +193,8 @@ def make_partition(
         here: slice | np.ndarray = slice(start, start + BLOCK_ROWS)
         if not is_usable[here].all():
             here = start + np.flatnonzero(is_usable[here])
-        places = (_whole(east_m[here], options.cell_m) - low_east) * span + (_whole(north_m[here], options.cell_m) - low_north)
+        places = (_whole(east_m[here] - offset_m, options.cell_m) - low_east) * span
+        places += _whole(north_m[here] - offset_m, options.cell_m) - low_north
         if heading_deg is not None:
             places = places * num_bins + _bins(heading_deg[here], options.heading_bin_deg)
         keys[here] = places
@@ -211,7 +217,7 @@ def make_partition(
     return Partition(
         options,
         found.rows,
-        cells * np.array([options.cell_m, options.cell_m, options.heading_bin_deg]),
+        cells * np.array([options.cell_m, options.cell_m, options.heading_bin_deg]) + np.array([offset_m, offset_m, 0.0]),
         means,
         across,
         NeighborLists(of_groups.offsets, kept[of_groups.members]),

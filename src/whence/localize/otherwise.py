@@ -67,10 +67,11 @@ def renumbered(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
 def otherwise_of(options: RerankOptions, open_prepared: Callable[[RerankOptions], PreparedPhotos]) -> Otherwise | None:
     """What is asked where the scorer of the options finds nothing; None where that is not wanted.
 
-    A scorer that counts no inliers always says something, and what was bounded in time is not prolonged.
+    A scorer that counts no inliers always says something, and what was bounded in time is not prolonged. No more candidates are
+    ordered than the first scorer compares.
     """
     chosen = options.otherwise_options
     is_bounded = any(one.max_seconds is not None for one in (options, *options.stages))
     if chosen is None or is_bounded or not get_card(options.scorer, kind="scorer").counts_inliers:
         return None
-    return Otherwise(chosen, open_prepared)
+    return Otherwise(replace(chosen, num_candidates=min(chosen.num_candidates, options.num_candidates)), open_prepared)

@@ -80,8 +80,9 @@ def _as_in_the_paper(recipe: Recipe) -> Recipe:
     )
 
 
-EIGENPLACES = tuple(
-    _eigenplaces(*found) for found in (("resnet18", "resnet18conv5", 512, "layer3"), ("resnet50", "resnet50conv5", 2048, "layer3"))
+EIGENPLACES, EIGENPLACES_LARGE = (
+    _eigenplaces("resnet18", "resnet18conv5", 512, "layer3"),
+    _eigenplaces("resnet50", "resnet50conv5", 2048, "layer3"),
 )
 DIVIDE_AND_CLASSIFY = Recipe(
     name="divide-and-classify-efficientnet-b0",
@@ -90,7 +91,7 @@ DIVIDE_AND_CLASSIFY = Recipe(
         backbone="efficientnet_b0",
         start_from="released",
         freeze_before="features.5",
-        aggregator=AggregatorOptions("spoc-fc", {"dim": 1280}),
+        aggregator=AggregatorOptions("spoc", {"l2": "none", "fc_dim": 1280}),
     ),
     branches=(
         ClassesOptions(
@@ -115,7 +116,11 @@ COSPLACE_SMALL = Recipe(
     name="cosplace-small",
     summary="CosPlace's head on EfficientNet-Lite0 as it was released, at 96 x 128: ten minutes on one core",
     learner=_LITE,
-    branches=(ClassesOptions(num_groups=8, batches_per_turn=25, augment=_SEEN, loss=LossOptions("cosface", _COSFACE)),),
+    branches=(
+        ClassesOptions(
+            cells=CellOptions(num_apart=2), num_groups=0, batches_per_turn=25, augment=_SEEN, loss=LossOptions("cosface", _COSFACE)
+        ),
+    ),
     optimizer=OptimizerOptions("adam", lr=1e-3),
     loop=_SMALL_LOOP,
 )
@@ -125,7 +130,7 @@ EIGENPLACES_SMALL = Recipe(
     learner=_LITE,
     branches=_sides(
         ClassesOptions(
-            cells=_EIGENPLACES_CELLS,
+            cells=replace(_EIGENPLACES_CELLS, num_apart=2),
             num_groups=0,
             batch_size=16,
             batches_per_turn=25,
@@ -156,9 +161,9 @@ DIVIDE_AND_CLASSIFY_SMALL = Recipe(
 RECIPES = (
     _cosplace("resnet18", "resnet18conv5", 512, "layer3"),
     _cosplace("resnet50", "resnet50conv5", 2048, "layer3"),
-    _cosplace("vgg16", "vgg16", 512, "features.24"),
-    *EIGENPLACES,
-    *map(_as_in_the_paper, EIGENPLACES),
+    EIGENPLACES,
+    EIGENPLACES_LARGE,
+    _as_in_the_paper(EIGENPLACES_LARGE),
     DIVIDE_AND_CLASSIFY,
     COSPLACE_SMALL,
     EIGENPLACES_SMALL,

@@ -105,10 +105,10 @@ def _after_training(recipe: Recipe, options: Settings, work: Path, changes: list
     started = time.perf_counter()
     done = train(recipe, training, **_given(options, out, work))
     seconds = time.perf_counter() - started
-    trained = override(recipe, [f"start_from={_weights(options, out)}", "start_with=all", "freeze_before="]).learner
+    trained = override(recipe, [f"start_from={trained_weights(options, out)}", "start_with=all", "freeze_before="]).learner
     assert isinstance(trained, NetworkOptions)
     width, height = size_px(recipe)
-    return _evaluated(_as_model(make_network(trained), out.name, (height, width)), options) | {
+    return _evaluated(as_model(make_network(trained), out.name, (height, width)), options) | {
         "training": Value(seconds),
         "mining": Value(done.mining_share),
     }
@@ -131,7 +131,8 @@ def _given(options: Settings, out: Path, work: Path) -> dict[str, Any]:
     }
 
 
-def _weights(options: Settings, out: Path) -> Path:
+def trained_weights(options: Settings, out: Path) -> Path:
+    """The file of a training's weights: the best by the study's validation set, the last without one."""
     from whence.training.loop import BEST, FINAL
 
     return out / (BEST if options["val"] else FINAL)
@@ -141,7 +142,7 @@ def _name(changes: Sequence[str]) -> str:
     return ",".join(changes) or "plain"
 
 
-def _as_model(network: Any, name: str, size_px: tuple[int, int]) -> DescriptorModel:
+def as_model(network: Any, name: str, size_px: tuple[int, int]) -> DescriptorModel:
     """A trained network as a model that looks at photos of the size it was trained at."""
     from whence.models.network_descriptor import NetworkDescriptor
 

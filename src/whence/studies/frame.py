@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from whence.errors import BadOption, UnknownName, WhenceError
 from whence.records import check
@@ -88,6 +89,9 @@ class Study:
     """"module:function" that takes a cell's settings, the options and a work folder, and gives values by the measures' names."""
     measures: tuple[Measure, ...]
     plot: Plot
+    predicted_by: str = ""
+    """"module:function" that takes the settings of missing cells, the options and a work folder, and gives the seconds they will
+    take; empty where nobody knows before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +165,12 @@ def run_study(
     budget: Budget = Budget(),
     show_progress: bool | None = None,
     clock: Callable[[], float] = time.perf_counter,
+    announce: Callable[[str], None] = lambda text: None,
 ) -> StudyResult:
     """Measure what is missing of a study in the folder `out`, within a budget; gives all cells, missing ones too.
 
-    A cell that raises a `WhenceError` stays missing, with the error as its reason, and the others go on. Raises `InputError` and
+    `announce` is told how long the missing cells will take, where the study can predict it. A cell that raises a `WhenceError`
+    stays missing, with the error as its reason, and the others go on. Raises `InputError` and
     `BadOption` where the folder holds something else.
     """
     folder = Path(out)
@@ -173,6 +179,8 @@ def run_study(
     cells = tuple(study.grid(resolved))
     results = {cell.key: read_cell(folder, cell) for cell in cells}
     wanted = [cell for cell in cells if not results[cell.key].is_done and budget.wants(cell)]
+    if study.predicted_by and wanted:
+        announce(_predicted(study, wanted, resolved, folder))
     started = clock()
     with progress(study.name, total=len(wanted), show=show_progress) as advance:
         for cell in wanted:
@@ -195,11 +203,24 @@ def read_cell(folder: Path, cell: Cell) -> CellResult:
         return CellResult(cell)
 
 
+def _predicted(study: Study, wanted: Sequence[Cell], options: Settings, folder: Path) -> str:
+    try:
+        seconds: float = _function(study.predicted_by)([cell.settings for cell in wanted], options, folder / "work")
+    except WhenceError as error:
+        return f"{len(wanted)} cells; how long they take cannot be said: {error}"
+    return f"{len(wanted)} cells, about {seconds / 60:.0f} minutes on this machine as it is now"
+
+
+def _function(dotted: str) -> Callable[..., Any]:
+    module, _, name = dotted.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return found
+
+
 def _measure(study: Study, cell: Cell, options: Settings, folder: Path, clock: Callable[[], float]) -> CellResult:
-    module, _, name = study.measured_by.partition(":")
     started = clock()
     try:
-        values: Mapping[str, Value] = getattr(importlib.import_module(module), name)(cell.settings, options, folder / "work")
+        values: Mapping[str, Value] = _function(study.measured_by)(cell.settings, options, folder / "work")
     except WhenceError as error:
         return CellResult(cell, reason=str(error))
     seconds = clock() - started

@@ -15,6 +15,7 @@ import numpy as np
 from whence.data.cells import plain_cell
 from whence.data.evaluation_sets import open_set
 from whence.data.formats import EvaluationSet, read_frames
+from whence.data.photos import Photos
 from whence.evaluation.describing import SetDescriber
 from whence.evaluation.metrics import bootstrap_interval, first_hit_by_distance, first_hit_in_lists
 from whence.evaluation.protocol import THRESHOLDS_M, metric_ground
@@ -146,10 +147,15 @@ class Shortlists:
     @cached_property
     def groups(self) -> np.ndarray | None:
         """(Q,) the street of each query, where a rendered world's table says; else every query stands for itself."""
-        files = [str(self.data.queries.file(row).resolve()) for row in range(len(self.data.queries))]
-        rows = rows_beside(Path(files[0])) if files else {}
-        streets = {file: f"{row['city']} {row['street']}" for file, row in rows.items()}
-        return np.array([streets[file] for file in files]) if all(file in streets for file in files) else None
+        queries = self.data.queries
+        return streets_of(queries, rows_beside(Path(queries.file(0))) if len(queries) else {})
+
+
+def streets_of(queries: Photos, rows: Mapping[str, Mapping[str, str]]) -> np.ndarray | None:
+    """(Q,) the street of each query, by the lines of a world's table; None where it does not say."""
+    files = [str(queries.file(row).resolve()) for row in range(len(queries))]
+    streets = {file: f"{row['city']} {row['street']}" for file, row in rows.items()}
+    return np.array([streets[file] for file in files]) if all(file in streets for file in files) else None
 
 
 def rows_beside(photo: Path) -> dict[str, dict[str, str]]:

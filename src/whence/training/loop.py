@@ -84,6 +84,8 @@ class Run:
                     self._save()
         if log is not None:
             self._write_weights(self.out / FINAL)
+            for branch in step.task.branches:
+                branch.finish(self.out / FINAL)
             log.close()
         step.accelerator.wait_for_everyone()
         shares = clock.shares()

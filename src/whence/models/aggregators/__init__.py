@@ -38,7 +38,6 @@ ENTRIES: dict[str, Entry] = {
         "gem-fc": "pools:gem_fc",
         "gem-mixed": "pools:MixedGeM",
         "cosplace": "pools:cosplace",
-        "spoc-fc": "pools:spoc_fc",
         "netvlad": "words:NetVlad",
         "netvlad-fc": "words:netvlad_fc",
         "crn": "words:Crn",

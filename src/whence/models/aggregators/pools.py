@@ -209,11 +209,6 @@ def cosplace(channels: int, *, dim: int = 512) -> LinearHead:
     return LinearHead(GeM(channels), dim)
 
 
-def spoc_fc(channels: int, *, dim: int = 1280) -> LinearHead:
-    """The head of Divide&Classify (Trivigno et al., ICCV 2023): the mean of each channel, linear, unit length."""
-    return LinearHead(Spoc(channels, l2="none"), dim)
-
-
 def class_token(features: Features, name: str) -> Tensor:
     """The class token. Raises `BadOption` naming the aggregator that needs it, where the backbone has none."""
     if features.cls is None:

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from whence.data.images import image_header, load_image
 from whence.data.panoramas import cut_crop, direction_deg, is_panorama, left_column, require_panoramas
 from whence.errors import BadOption, NoPhotos, UnreadableImage
+from whence.index.cells.classifier import CellClassifier
 from whence.runtime import map_threads
 from whence.training.augment import Augment
 from whence.training.branches.grouped import ClassBatches, make_grouped
 from whence.training.branches.places import Batch, shard
-from whence.training.losses.by_label import make_classifiers
+from whence.training.losses.by_label import make_classifiers, prototypes_of
 from whence.training.options.classes import ClassesOptions
 from whence.training.pixels import at_size, read_at, spread_rows, stored_size
 from whence.training.task import BatchPlace, Branch, Draw, Given, Losses, Read, Share
@@ -81,6 +82,18 @@ class ClassBranch(Branch):
         require_panoramas(sizes, names, are_wanted=self.options.are_panoramas)
         if self.kept is not None and not self.kept.is_file():
             self.grouped.partition.write(self.kept)
+
+    def finish(self, weights: Path) -> None:
+        """Write the cells that the classifiers tell apart, for `whence index --cells`: cells without headings, all of a map."""
+        partition = self.grouped.partition
+        if partition.options.has_headings or len(self.grouped.groups) < len(partition.groups.counts):
+            return
+        # The classifier's groups stand in the partition's own order, turns in that of the photos.
+        parts = [self.turns.parts[turn] for turn in np.argsort(partition.num_in_order)]
+        found = [prototypes_of(part) for part in parts]
+        bias = [one[1] for one in found if one[1] is not None]
+        cells = CellClassifier.of_groups(partition, [one[0] for one in found], model=str(weights.absolute()), bias=bias)
+        cells.save(weights.with_name(f"{self.name}.cells.npz"))
 
     def num_batches(self, epoch: int) -> int:
         return self.options.batches_per_turn

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from pytorch_metric_learning import losses, miners
 from torch import Tensor, nn
@@ -178,6 +179,12 @@ def make_classifiers(options: LossOptions, *, num_classes: Sequence[int], dim: i
     kind = CLASS_LOSSES[options.name]
     begin = {} if kind is CrossEntropy else {"weight_init_func": nn.init.xavier_uniform_}
     return [PlaceLoss(_made(kind, options.name, {**_sized(kind, num, dim), **begin, **options.options})) for num in num_classes]
+
+
+def prototypes_of(classifier: PlaceLoss) -> tuple[np.ndarray, np.ndarray | None]:
+    """What a classifier compares descriptors with (classes, dim), as learned, and what it adds (classes,), float32 or nothing."""
+    held = {name: value.detach().float().cpu().numpy() for name, value in classifier.loss.state_dict().items()}
+    return (held["linear.weight"], held["linear.bias"]) if "linear.weight" in held else (held["W"].T, None)
 
 
 def _sized(kind: Any, num_classes: int, dim: int) -> dict[str, int]:
