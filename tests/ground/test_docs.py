@@ -35,13 +35,14 @@ def commands(page: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def place(street: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(street: Path, sf_xl: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folders and files the pages speak of."""
     root = tmp_path_factory.mktemp("docs")
     shutil.copytree(street / "database", root / "photos")
     shutil.copytree(street / "queries", root / "holiday")
     shutil.copytree(street, root / "set")
     shutil.copytree(street, root / "set" / "val")
+    shutil.copytree(sf_xl, root / "sfxl")
     shutil.copytree(street / "queries", root / "more")
     shutil.copy(sorted((street / "queries").iterdir())[2], root / "where.jpg")
     shutil.copy(sorted((street / "database").iterdir())[2], root / "other.jpg")

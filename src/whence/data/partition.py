@@ -193,10 +193,15 @@ def make_partition(
         here: slice | np.ndarray = slice(start, start + BLOCK_ROWS)
         if not is_usable[here].all():
             here = start + np.flatnonzero(is_usable[here])
-        places = (_whole(east_m[here] - offset_m, options.cell_m) - low_east) * span
-        places += _whole(north_m[here] - offset_m, options.cell_m) - low_north
+        parts = (east_m[here], north_m[here])
+        along, up = (_whole(part - offset_m if offset_m else part, options.cell_m) for part in parts)
+        along -= low_east
+        along *= span
+        up -= low_north
+        places = np.add(along, up, out=along)
         if heading_deg is not None:
-            places = places * num_bins + _bins(heading_deg[here], options.heading_bin_deg)
+            places *= num_bins
+            places += _bins(heading_deg[here], options.heading_bin_deg)
         keys[here] = places
     found = group_in_place(keys)
     if found.keys[0] < 0:
@@ -228,11 +233,12 @@ def make_partition(
 
 def partition_digest(east_m: np.ndarray, north_m: np.ndarray, heading_deg: np.ndarray | None, *, options: CellOptions) -> str:
     """The digest that a partition of these columns carries."""
-    key = hashlib.blake2b(json.dumps(asdict(options)).encode(), digest_size=16)
+    # Of the library's hashes the one that processors have instructions for.
+    key = hashlib.sha256(json.dumps(asdict(options)).encode())
     for column in (east_m, north_m, heading_deg):
         if column is not None:
             key.update(np.ascontiguousarray(column).data)
-    return key.hexdigest()
+    return key.hexdigest()[:32]
 
 
 def on_one_plane(east_m: np.ndarray, north_m: np.ndarray, zone: np.ndarray | str) -> tuple[np.ndarray, np.ndarray, str]:
