@@ -217,6 +217,25 @@ def test_photos_come_to_cells_that_were_there_first(street: Path, learned: Path,
         assert "cells" in store.blob_names
 
 
+@pytest.mark.parametrize("model", [None, OTHER])
+def test_photos_and_cells_come_in_one_command(model: str | None, street: Path, learned: Path, tmp_path: Path) -> None:
+    """A new database takes the cells' model and searches in their cells; with a model of its own it is told by both."""
+    path, query = tmp_path / "one.whence", queries_of(street)[4]
+    named = [] if model is None else ["--model", model]
+    asked = ["index", str(street / "database"), "--cells", str(learned), "--db", str(path), "-q", "--no-calibrate", *named]
+    assert run([*asked, "--estimate"]) == 0
+    assert not path.exists()
+    assert run(asked) == 0
+    with Localizer.open(path) as localizer:
+        assert localizer.model.name == (model or NAME)
+        assert isinstance(localizer.retriever.index, CellIndex)
+        assert localizer.cells is not None
+        assert localizer.cells.model.name == NAME
+        found = localizer.locate(query, options=RETRIEVE_ONLY)
+    assert "0004r0" in found.candidates[0].photo
+    assert "cells" in found.seconds
+
+
 def test_cells_beside_another_engine_answer_and_leave_the_search_alone(street: Path, learned: Path, tmp_path: Path) -> None:
     path, query = tmp_path / "flat.whence", queries_of(street)[2]
     build_database([street / "database"], path=path, options=BuildOptions(model=NAME, engine="flat"))
