@@ -1,6 +1,6 @@
 """The project's own network against the descriptors that need no training, retrieval alone: on test cities, and on small real sets.
 
-    WHENCE_TEST_DATA=FOLDER python benchmarks/descriptors.py --seed 0 --cities 3 [--folder FOLDER] [--models A,B]
+    WHENCE_TEST_DATA=FOLDER python benchmarks/descriptors.py --seed 0 --cities 3 [--folder FOLDER] [--models A,B] [--only night]
 
 Rendered: the cities of `world_quality.py`, each searched on its own, every query counts; a query is found at N where one of its
 first N photos was taken within the radius, whatever its heading. Intervals (95 %) draw streets anew; differences are paired, query
@@ -26,6 +26,7 @@ from whence.evaluation.benchmarks import evaluate
 from whence.evaluation.metrics import bootstrap_interval
 from whence.registry import get_card
 from whence.runtime import atomic_write, set_threads
+from whence.worlds.capture import CaptureOptions
 from whence.worlds.city import WorldOptions, render_world
 
 MODELS = ("whence-resnet18conv4-gem-256", "rootsift-vlad", "densevlad")
@@ -115,20 +116,23 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cities", type=int, default=3, help="test cities (default 3, as in the preset `city`)")
     parser.add_argument("--models", default=",".join(MODELS), help="names, joined by commas; the first is compared with the others")
+    parser.add_argument("--only", metavar="CONDITION", help="every query is taken under it: night, fog, snow, ...")
     parser.add_argument("--folder", help="keep the photos here (and use those that are there)")
     args = parser.parse_args()
     set_threads(1)
     models = args.models.split(",")
     with tempfile.TemporaryDirectory() as temporary:
-        out = Path(args.folder or temporary) / "test"
-        render_world(out, seed=args.seed, options=WorldOptions(cities=list_test_cities(args.cities, is_quick=args.quick)))
+        out = Path(args.folder or temporary) / (f"test-{args.only}" if args.only else "test")
+        capture = CaptureOptions(conditions={args.only: 1.0}) if args.only else CaptureOptions()
+        cities = list_test_cities(args.cities, is_quick=args.quick)
+        render_world(out, seed=args.seed, options=WorldOptions(cities=cities, capture=capture))
         print(f"\n=== rendered ===\n\n{'model':<32}{'radius':>8}" + "".join(f"{f'R@{n}':>8}" for n in NS) + "   R@1 95 %")
         found, recalls = {}, {}
         for name in models:
             found[name] = found_or_search(out, model_name=name)
             recalls[name] = show_recalls(name, found[name])
         results: dict[str, object] = {"rendered": recalls, "bins": show_bins(found)}
-    if real := os.environ.get("WHENCE_TEST_DATA"):
+    if (real := os.environ.get("WHENCE_TEST_DATA")) and not args.only:
         results["real"] = measure_real(Path(real), models)
     if args.json:
         Path(args.json).write_text(json.dumps(results, indent=1))

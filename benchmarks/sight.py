@@ -158,13 +158,18 @@ def measure(name: str, model_name: str, real: RealSet, *, is_packaged: bool) -> 
     return found
 
 
-def print_gain(name: str, model_name: str, against: str, found: np.ndarray, other: np.ndarray) -> list[float]:
-    """Print and give the difference in recall@1, in percent of the queries, and the ends of its interval."""
-    gains = (found == 1).astype(float) - (other == 1)
+def gain_of(right: np.ndarray, other: np.ndarray) -> list[float]:
+    """By how many percent of the queries (Q,) more are right than another way has it, and the ends of the 95 % interval."""
+    gains = right.astype(float) - other
     draws = np.random.default_rng(0).integers(0, len(gains), (NUM_DRAWS, len(gains)))
     low, high = np.percentile(gains[draws].mean(axis=1), [2.5, 97.5])
-    figures = [round(100 * float(value), 1) for value in (gains.mean(), low, high)]
-    print("{:<22}{:>5} queries: {} against {}: {:+.1f} [{:+.1f}, {:+.1f}]".format(name, len(gains), model_name, against, *figures))
+    return [round(100 * float(value), 1) for value in (gains.mean(), low, high)]
+
+
+def print_gain(name: str, model_name: str, against: str, found: np.ndarray, other: np.ndarray) -> list[float]:
+    """Print and give the difference in recall@1 of ranks (Q,), in percent of the queries, and the ends of its interval."""
+    figures = gain_of(found == 1, other == 1)
+    print("{:<22}{:>5} queries: {} against {}: {:+.1f} [{:+.1f}, {:+.1f}]".format(name, len(found), model_name, against, *figures))
     return figures
 
 

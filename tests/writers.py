@@ -145,9 +145,9 @@ def _partition(inputs: Inputs, folder: Path) -> None:
 
 
 def _cells(inputs: Inputs, folder: Path) -> None:
-    from whence.index.cells.classifier import CellClassifier
+    from whence.index.cells.classifier import CellClassifier, write_cells
 
-    CellClassifier(np.eye(3, dtype=np.float32), np.zeros((3, 2)), 20.0).save(folder / "cells.npz")
+    write_cells(folder / "cells.npz", CellClassifier(np.eye(3, dtype=np.float32), np.zeros((3, 2)), 20.0))
 
 
 def _world(inputs: Inputs, folder: Path) -> None:

@@ -24,7 +24,7 @@ FILES = {
     "geowarp": "geowarp-efficientnet_lite0.safetensors",
     "geowarp-resnet18conv4": "geowarp-whence-resnet18conv4-gem-256.safetensors",
 }
-"""What each scorer's weights are called; the card of `geowarp` names the other's file until it is given its own."""
+"""What each scorer's weights are called."""
 MAX_BYTES = 20_000_000
 
 

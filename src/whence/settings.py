@@ -20,6 +20,9 @@ from whence.records import fill
 
 DEFAULT_MODEL = "whence-lite0-words-960"
 """The model that describes photos where nobody names one."""
+NONE = "none"
+OTHERWISE = "geowarp:10"
+"""What orders candidates that no matches speak for, where nobody says: a scorer, and how many of them."""
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 

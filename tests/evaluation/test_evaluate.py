@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from conftest import draw_place, view_of, write_photo
+from whence.cards import Preprocessing
 from whence.data.formats import EvaluationSet, read_folders, read_frames, read_pairs
 from whence.data.photos import Photos
 from whence.data.predictions import Ranked, read_hloc_pairs, read_predictions, write_hloc_pairs, write_predictions
@@ -16,10 +17,12 @@ from whence.data.scan import scan_photos
 from whence.errors import BadOption, CardMismatch, InputError, NoPhotos
 from whence.evaluation.benchmarks import EvaluationOptions, evaluate
 from whence.evaluation.foreign import evaluate_predictions
-from whence.evaluation.protocol import metric_ground, num_not_excluded, same_content, score_predictions
+from whence.evaluation.protocol import describe_photos, metric_ground, num_not_excluded, same_content, score_predictions
 from whence.evaluation.report import as_records, as_table
 from whence.geo import from_local_metres, neighbors_within
 from whence.lists import NeighborLists
+from whence.models.asking import QueryViews
+from whence.registry import get_card
 from whence.types import Candidate, GeoPoint, Photo, PlanePoint
 
 
@@ -197,3 +200,36 @@ def test_impossible_evaluations(street: Path) -> None:
         score_predictions(np.zeros((24, 1), int), data, thresholds_m=[0])
     with pytest.raises(BadOption):
         score_predictions(np.full((24, 1), 99), data)
+
+
+@pytest.mark.parametrize(
+    ("database", "queries", "views", "words"),
+    [
+        (Preprocessing(), Preprocessing(), None, "photos in their own size"),
+        (get_card("cosplace-resnet18-512").preprocessing, None, None, "photos with a short side of 512 pixels at most"),
+        (get_card("eigenplaces-vgg16-512").preprocessing, None, None, "photos with a short side of 512 pixels at most"),
+        (
+            get_card("divide-and-classify-efficientnet_b0-1280").preprocessing,
+            None,
+            None,
+            "photos with a short side of 256 pixels",
+        ),
+        (Preprocessing(size_px=(480, 640)), None, None, "photos at 480 x 640 pixels"),
+        (
+            Preprocessing(long_side_px=320, multiple_of=14),
+            Preprocessing(),
+            None,
+            "database photos with a long side of 320 pixels at most, sides multiples of 14, queries in their own size",
+        ),
+        (
+            Preprocessing(size_px=(480, 640)),
+            None,
+            QueryViews("five_crops", (300, 400)),
+            "database photos at 480 x 640 pixels, queries in the mode five_crops at 300 x 400 pixels",
+        ),
+    ],
+)
+def test_the_protocol_says_how_photos_of_both_sides_are_brought(
+    database: Preprocessing, queries: Preprocessing | None, views: QueryViews | None, words: str
+) -> None:
+    assert describe_photos(database, queries or database, views) == words

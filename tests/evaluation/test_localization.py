@@ -20,7 +20,7 @@ from whence.data.photos import Photos
 from whence.errors import BadOption, InputError
 from whence.evaluation.benchmarks import EvaluationOptions, evaluate
 from whence.evaluation.localization import evaluate_cells, rate_cells
-from whence.index.cells.classifier import CellClassifier
+from whence.index.cells.classifier import CellClassifier, write_cells
 from whence.models.descriptor import load_model
 from whence.types import GeoPoint, Photo
 
@@ -103,7 +103,7 @@ def learned(street: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         told = load_model(name).describe([photos.file(row) for row in range(len(photos))])
         cells = CellClassifier(told, corners, 20.0, photos.zone[0].decode(), name, num_photos=np.arange(len(photos)) + 1)
         found[name] = folder / f"{name}.npz"
-        cells.save(found[name])
+        write_cells(found[name], cells)
     return found
 
 

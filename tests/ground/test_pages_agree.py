@@ -64,9 +64,13 @@ def test_what_the_readme_says_of_answers_is_measured() -> None:
 
 
 def test_what_the_readme_says_of_geowarp_is_measured() -> None:
-    before, after = (re.match(r"[\d.]+", row_of(name)[2])[0] for name in ("no re-ranking | 43", "GeoWarp, all three losses: as"))  # type: ignore[index]
-    most = re.match(r"[\d.]+", row_of("the most that re-ranking five can reach")[2])[0]  # type: ignore[index]
-    assert f"from {before} to {after} % where {most} % could be reached" in README
+    cells = row_of("stromovka, autumn to snow (51)")
+    before, matches, after = (round(float(re.match(r"[\d.]+", cells[i])[0])) for i in (1, 2, 5))  # type: ignore[index]
+    assert before == matches
+    counts = re.search(r"retrieval has (\d+) right \((\d+) %\).*?GeoWarp's order (\d+) are \((\d+) %\)", " ".join(README.split()))
+    assert counts is not None
+    shares = [round(100 * int(counts[i]) / 51) for i in (1, 3)]
+    assert shares == [before, after] == [int(counts[2]), int(counts[4])]
 
 
 def variables_in(text: str) -> set[str]:
@@ -98,10 +102,10 @@ def test_every_setting_and_variable_is_on_the_page_of_settings() -> None:
 
 
 def test_pages_say_which_weights_come_along() -> None:
-    names = {file.stem for file in PACKAGED.glob("*.safetensors")}
-    assert len(names) == 2
-    assert "No weights come with Whence" not in TEXTS["checkpoints.md"]
-    assert "Two files of weights come with Whence" in TEXTS["checkpoints.md"]
+    names = {file.name for kind in ("safetensors", "onnx") for file in PACKAGED.glob(f"*.{kind}")}
+    assert len(names) == 4
+    assert "Four files of weights come with Whence" in TEXTS["checkpoints.md"]
+    assert all(name in (PACKAGED / "NOTICE.md").read_text(encoding="utf-8") for name in names)
 
 
 def test_the_page_on_security_says_what_uses_the_network() -> None:

@@ -18,7 +18,7 @@ from whence.cli import run
 from whence.data.metadata import read_metadata
 from whence.errors import BadOption, CardMismatch, InputError, NotFitted, UnknownName
 from whence.geo import distance_m
-from whence.index.cells.classifier import read_cells
+from whence.index.cells.classifier import read_cells, write_cells
 from whence.index.cells.engine import CellIndex
 from whence.index.flat import FlatIndex
 from whence.index.store import Store
@@ -66,7 +66,7 @@ def learned(database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert localizer.cells is not None
         means = localizer.cells.cells
     path = tmp_path_factory.mktemp("learned") / "street.cells.npz"
-    replace(means, model=NAME, num_photos=np.ones(len(means), np.int64)).save(path)
+    write_cells(path, replace(means, model=NAME, num_photos=np.ones(len(means), np.int64)))
     return path
 
 
@@ -133,15 +133,19 @@ def test_learned_cells_choose_the_photos_that_are_searched(
     # Told wrongly on purpose: a cell far from the place is the best one for every query.
     wrong = int(np.argmax(cells.corners_m[:, 0]))
     pushed = replace(cells, bias=np.where(np.arange(len(cells)) == wrong, 9, 0).astype(np.float32))
-    pushed.save(tmp_path / "pushed.npz")
+    write_cells(tmp_path / "pushed.npz", pushed)
     for file, is_right in ((learned, True), (tmp_path / "pushed.npz", False)):
         if model == OTHER and is_right:
-            cells.save(tmp_path / "other.npz")
+            write_cells(tmp_path / "other.npz", cells)
             file = tmp_path / "other.npz"
         store_cells(path, file)
         with Localizer.open(path) as localizer:
             assert isinstance(localizer.retriever.index, CellIndex)
             found = localizer.locate(query, k=1, options=RETRIEVE_ONLY)
+            # A geographic filter is exact whatever the cells say.
+            around = localizer.locate(query, k=1, options=RETRIEVE_ONLY, around=Around(truth_of(query), 100.0))
+        assert "0007r0" in around.candidates[0].photo
+        assert ("cells" in found.seconds, "cells" in around.seconds) == (True, False)
         assert ("0007r0" in found.candidates[0].photo) == is_right
         assert found.point is not None
         gap = abs(distance_m(found.point, truth_of(query)))
@@ -185,6 +189,17 @@ def test_every_way_to_ask(street: Path, database: Path, learned: Path, tmp_path:
     assert "whence index --engine" in capsys.readouterr().err
 
 
+def test_a_database_of_cells_alone_goes_through_every_verb(
+    learned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "alone.whence"
+    store_cells(path, learned)
+    for verb in (["doctor", "--db", str(path)], ["index", "--db", str(path), "--check"]):
+        assert run(verb) == 0, capsys.readouterr()
+    with Localizer.open(path) as localizer:
+        assert localizer.locate(np.zeros((40, 60, 3), np.uint8), options=RETRIEVE_ONLY).status == "unknown"
+
+
 def test_photos_come_to_cells_that_were_there_first(street: Path, learned: Path, tmp_path: Path) -> None:
     """The database keeps the model and the engine that it was made with, its cells through a refit, and both ways to answer."""
     path, query = tmp_path / "first.whence", queries_of(street)[2]
@@ -224,11 +239,11 @@ def test_cells_that_do_not_fit_are_refused_with_the_reason(learned: Path, street
         ({"model": ""}, InputError, "do not say which model"),
         ({"model": "rootsift-vlad"}, NotFitted, "rootsift-vlad"),
     ):
-        replace(cells, **change).save(tmp_path / "wrong.npz")
+        write_cells(tmp_path / "wrong.npz", replace(cells, **change))
         with pytest.raises(error, match=words):
             store_cells(path, tmp_path / "wrong.npz")
         assert not path.exists()
-    replace(cells, prototypes=cells.prototypes[:, :7]).save(tmp_path / "short.npz")
+    write_cells(tmp_path / "short.npz", replace(cells, prototypes=cells.prototypes[:, :7]))
     store_cells(path, tmp_path / "short.npz")
     with Localizer.open(path) as localizer, pytest.raises(CardMismatch, match="7 numbers"):
         _ = localizer.cells
@@ -240,7 +255,7 @@ def test_cells_that_do_not_fit_are_refused_with_the_reason(learned: Path, street
 def test_a_model_beside_the_file_is_found_there(learned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A training names its weights by their file alone; the folder may lie anywhere, and is asked for by its path."""
     (tmp_path / "weights.safetensors").write_bytes(b"weights")
-    replace(read_cells(learned), model="weights.safetensors").save(tmp_path / "cells.npz")
+    write_cells(tmp_path / "cells.npz", replace(read_cells(learned), model="weights.safetensors"))
     asked: list[str] = []
 
     def load(name: str, *, options: object = None) -> object:

@@ -114,7 +114,7 @@ def test_evaluation_with_reranking(street: Path, tmp_path: Path, work: bool, cap
     arguments += ["--work", str(tmp_path / "work")] if work else []
     assert run(arguments) == 0
     record = json.loads(capsys.readouterr().out)
-    assert record["order"] == "inliers among the first 5"
+    assert record["order"] == "inliers among the first 5, geowarp among the first 5 where that says nothing"
     assert record["recalls"][0]["num_right"] == 24
     assert "rerank" in record["seconds"]
     if not work:

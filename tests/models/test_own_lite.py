@@ -18,6 +18,7 @@ from whence.models import joined, lite
 from whence.models.descriptor import load_model
 from whence.models.engines.lite_graph import OWN_OUTPUTS, own_graph
 from whence.models.engines.onnx_graph import open_graph
+from whence.models.local.sift import RootSift
 
 NAMES = ("whence-lite0-448", "whence-lite0-words-960")
 
@@ -133,6 +134,24 @@ def test_joined_similarities_are_the_sum_of_both() -> None:
         assert len(kept.local["keypoints"])
 
 
+def test_photos_it_was_fitted_on_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_model("whence-lite0-words-960")
+    images = [*photos(9), photos(1)[0]]
+    model.fit(images)
+    again = load_model("whence-lite0-words-960")
+    again.descriptor.load_state(model.descriptor.state())
+    expected = again.descriptor.describe_with_local(images)
+    looked = []
+    extract = RootSift.extract
+    monkeypatch.setattr(RootSift, "extract", lambda self, image: looked.append(1) or extract(self, image))
+    found = model.descriptor.describe_with_local([*images, *photos(2, seed=8)])
+    # One image is there twice, and what is remembered serves once.
+    assert len(looked) == 3
+    for (row, local), (other, plain) in zip(found, expected, strict=False):
+        assert np.array_equal(row, other)
+        assert all(np.array_equal(a, b) for a, b in zip(local.to_arrays().values(), plain.to_arrays().values(), strict=True))
+
+
 def test_a_photo_without_keypoints_is_known_by_the_network_alone() -> None:
     model = load_model("whence-lite0-words-960")
     model.fit(photos(12))
@@ -154,7 +173,7 @@ def test_a_file_that_is_no_network(tmp_path: Path) -> None:
 
 CORE = """
 import sys
-for name in ("torch", "torchvision", "timm", "onnxruntime", "onnx", "safetensors"):
+for name in ("torch", "torchvision", "timm", "onnxruntime", "onnx"):
     sys.modules[name] = None
 from whence.cli import run
 street, database = sys.argv[1:]

@@ -71,11 +71,13 @@ def convert(
     target = Path(out) if out is not None else converted_file(card)
     if out is None:
         target.parent.mkdir(parents=True, exist_ok=True)
+    from whence.index.cells.classifier import write_cells
+
     cells = None if cells_of is None else _read_cells(files[0], cells_of, model=card.name if out is None else target.name)
     checkpoints.convert(files, card=card, out=target, dtype=torch.float16 if half else torch.float32)
     beside = target.with_suffix(".cells.npz")
     if cells is not None:
-        cells.save(beside)
+        write_cells(beside, cells)
     if as_json:
         record = {"model": card.name, "file": str(target), "num_bytes": target.stat().st_size}
         told = {} if cells is None else {"cells": str(beside), "num_cells": len(cells)}

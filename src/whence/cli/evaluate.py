@@ -16,7 +16,7 @@ from whence.data.predictions import PairNames, Ranked, read_hloc_pairs, read_pre
 from whence.data.scan import ReadOptions, scan_photos
 from whence.errors import BadOption, NoPhotos
 from whence.runtime import check_place
-from whence.settings import load_settings, parse_options
+from whence.settings import OTHERWISE, load_settings, parse_options
 
 if TYPE_CHECKING:
     from whence.evaluation.benchmarks import Evaluation, EvaluationOptions
@@ -74,6 +74,9 @@ def evaluate(
         "--rerank-when-unsure",
         help="Compare candidates only until one is right with this probability (verified answers: with the least they need).",
     ),
+    rerank_otherwise: str = typer.Option(
+        OTHERWISE, "--rerank-otherwise", help="Orders the first candidates where matches speak for none: SCORER:PHOTOS, or none."
+    ),
     calibration: str = typer.Option(None, help="With --rerank: verify with this calibration file instead of the packaged one."),
     query_mode: str = typer.Option(
         None, help="How queries are looked at: hard_resize, five_crops, maj_voting, panorama, rotations, ..."
@@ -121,6 +124,7 @@ def evaluate(
             max_seconds=rerank_seconds,
             scorer_options=parse_options(rerank_option),
             when_unsure=rerank_when_unsure,
+            otherwise=rerank_otherwise,
         ),
         calibration=None if calibration is None else Path(calibration),
         work_folder=None if work is None else Path(work),

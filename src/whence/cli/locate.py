@@ -31,7 +31,7 @@ from whence.localize.sources import missing_folders, source_files
 from whence.localize.unknown import AUTO, NONE
 from whence.models.asking import parse_views
 from whence.runtime import check_place
-from whence.settings import NO_OPTIONS, load_settings, parse_options
+from whence.settings import NO_OPTIONS, OTHERWISE, load_settings, parse_options
 from whence.types import GeoPoint, Position, SkippedPhoto
 
 
@@ -60,6 +60,9 @@ def locate(
     rerank_when_unsure: float = typer.Option(
         None,
         help="Compare candidates only until one is right with this probability (verified answers: with the least they need).",
+    ),
+    rerank_otherwise: str = typer.Option(
+        OTHERWISE, "--rerank-otherwise", help="Orders the first candidates where matches speak for none: SCORER:PHOTOS, or none."
     ),
     query_mode: str = typer.Option(
         None, help="How queries are looked at: hard_resize, five_crops, maj_voting, panorama, rotations, ..."
@@ -99,6 +102,7 @@ def locate(
         num_candidates=rerank_candidates,
         max_seconds=rerank_seconds,
         when_unsure=rerank_when_unsure,
+        otherwise=rerank_otherwise,
         is_verified=not no_verify,
         min_confidence=min_confidence,
         calibration=calibration,
@@ -143,7 +147,8 @@ def locate(
         ):
             print_note(f"{folder}: candidates cannot be compared with the photo. {HOW_TO_GO_ON}")
         report_skipped(skipped)
-        cells = _cells_of(localizer) if engine is not None or not len(localizer.photos) else None
+        # A database of cells alone can answer in no other way.
+        cells = _cells_of(localizer) if engine is not None else None if len(localizer.photos) else localizer.cells
         positions: list[Position] = []
         is_read = True
         stopped: KeyboardInterrupt | None = None
@@ -247,6 +252,7 @@ def locate_options(
     num_candidates: int = 20,
     max_seconds: float | None = None,
     when_unsure: float | None = None,
+    otherwise: str = OTHERWISE,
     is_verified: bool = True,
     min_confidence: float | None = None,
     calibration: str | None = None,
@@ -263,6 +269,7 @@ def locate_options(
             max_seconds=max_seconds,
             scorer_options=scorer_options,
             when_unsure=when_unsure,
+            otherwise=otherwise,
         ),
         is_verified=is_verified,
         calibration=None if calibration is None else Path(calibration),

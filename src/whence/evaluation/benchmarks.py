@@ -21,6 +21,7 @@ from whence.evaluation.protocol import (
     THRESHOLDS_M,
     LeftOut,
     ScoredThreshold,
+    describe_photos,
     describe_protocol,
     first_lists,
     first_queries,
@@ -95,6 +96,8 @@ class Evaluation:
     vocabulary: str = "none"
     skipped: tuple[SkippedPhoto, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+    photos: str = ""
+    """How photos were brought to the model; empty for predictions made elsewhere."""
     order: str = "similarity of descriptors"
     """What the predictions are ordered by."""
     evidence: tuple[tuple[PairEvidence | None, ...], ...] = ()
@@ -225,6 +228,7 @@ def evaluate(
     result = replace(
         result,
         cost=cost,
+        photos=describe_photos(model.preprocessing, model.query_model.preprocessing, options.views),
         order=order,
         evidence=done.evidence,
         scorer="" if options.rerank is None else options.rerank.scorer,

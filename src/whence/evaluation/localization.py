@@ -21,6 +21,7 @@ from whence.data.formats import EvaluationSet
 from whence.errors import InputError
 from whence.evaluation.describing import SetDescriber, finite_rows
 from whence.evaluation.metrics import RECALL_AT, Recall, first_hit_by_distance, recalls
+from whence.evaluation.protocol import describe_photos
 from whence.evaluation.report import recall_text
 from whence.geo import neighbors_within
 from whence.index.cells.classifier import CellClassifier
@@ -59,6 +60,8 @@ class CellEvaluation:
 
     name: str
     model: str
+    photos: str
+    """How queries were brought to the model."""
     rates: CellRates
     left_out: tuple[str, ...]
     """Queries whose place is not known."""
@@ -136,7 +139,8 @@ def evaluate_cells(
     run.seconds["rank"] = time.perf_counter() - started
     rates = rate_cells(cells, ranked, east[is_placed], north[is_placed], rate_at=rate_at)
     left_out = tuple(data.queries.paths[row] for row in np.flatnonzero(~is_placed))
-    return CellEvaluation(data.name, model.name, rates, left_out, tuple(run.skipped), run.seconds)
+    photos = describe_photos(model.preprocessing, model.preprocessing, views)
+    return CellEvaluation(data.name, model.name, photos, rates, left_out, tuple(run.skipped), run.seconds)
 
 
 def rank_described(cells: CellClassifier, descriptors: np.ndarray, *, num: int, is_normalised: bool = False) -> np.ndarray:
@@ -155,6 +159,7 @@ def as_cell_records(result: CellEvaluation) -> dict[str, Any]:
     return {
         "set": result.name,
         "model": result.model,
+        "photos": result.photos,
         "num_cells": rates.num_cells,
         "num_queries": rates.num_queries,
         "localization_rates": [_record(one) for one in rates.rates],
@@ -189,7 +194,7 @@ def as_cell_table(result: CellEvaluation) -> RenderableType:
     notes += [f"{len(result.skipped):,} queries cannot be read, and fail"] if result.skipped else []
     return Group(
         as_text(f"{result.name}: {rates.num_queries:,} queries, {rates.num_cells:,} cells", style="bold"),
-        as_text(f"model {result.model}; no database photo is looked at"),
+        as_text(f"model {result.model}, {result.photos}; no database photo is looked at"),
         as_text(f"protocol: a cell is right where its middle lies within {WITHIN_M:g} m of the query; all queries count"),
         *(as_text(note, style="yellow") for note in notes),
         table,

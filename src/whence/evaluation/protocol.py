@@ -12,12 +12,14 @@ from typing import Protocol
 
 import numpy as np
 
+from whence.cards import Preprocessing
 from whence.data.formats import EvaluationSet
 from whence.data.photos import Photos
 from whence.errors import BadOption, InputError
 from whence.evaluation.metrics import RECALL_AT, Recall, first_hit_by_distance, first_hit_in_lists, recalls
 from whence.geo import neighbors_within, to_earth_centred
 from whence.lists import NeighborLists
+from whence.models.asking import QueryViews
 
 THRESHOLDS_M = (10.0, 25.0, 50.0)
 
@@ -215,6 +217,24 @@ def describe_protocol(data: EvaluationSet, *, is_leave_one_out: bool) -> str:
     if is_leave_one_out:
         rule += "; leave-one-out: every photo asks the others, photos of the same content left out"
     return rule
+
+
+def describe_photos(database: Preprocessing, queries: Preprocessing, views: QueryViews | None = None) -> str:
+    """How photos of both sides are brought to the model, in words: published figures hold for one way alone."""
+    asked = _sized(queries)
+    if views is not None and not views.is_plain:
+        height, width = views.size_px or (0, 0)
+        asked = f"in the mode {views.mode}{f' at {height} x {width} pixels' if height else ''}"
+    kept = _sized(database)
+    return f"photos {kept}" if kept == asked else f"database photos {kept}, queries {asked}"
+
+
+def _sized(steps: Preprocessing) -> str:
+    if steps.size_px is not None:
+        return f"at {steps.size_px[0]} x {steps.size_px[1]} pixels"
+    side, name = (steps.short_side_px, "short") if steps.short_side_px is not None else (steps.long_side_px, "long")
+    found = f"with a {name} side of {side} pixels{'' if steps.enlarge else ' at most'}" if side is not None else "in their own size"
+    return found if steps.multiple_of == 1 else f"{found}, sides multiples of {steps.multiple_of}"
 
 
 def _scored(threshold: float | None, first: np.ndarray, has_positive: np.ndarray, recall_at: Sequence[int]) -> ScoredThreshold:

@@ -34,6 +34,7 @@ def as_records(result: Evaluation) -> dict[str, Any]:
         "set": result.data.name,
         "model": result.model,
         "protocol": result.protocol,
+        "photos": result.photos,
         "order": result.order,
         "num_database": len(result.data.database),
         "num_queries": len(result.data.queries),
@@ -58,7 +59,7 @@ def as_table(result: Evaluation) -> RenderableType:
         as_text(
             f"{result.data.name}: {len(result.data.queries)} queries, {len(result.data.database)} database photos", style="bold"
         ),
-        as_text(f"model {result.model}, vocabulary {result.vocabulary}"),
+        as_text(", ".join(filter(None, (f"model {result.model}", f"vocabulary {result.vocabulary}", result.photos)))),
         as_text(f"protocol: {result.protocol}; ordered by {result.order}"),
         *(as_text(note, style="yellow") for note in notes_on(result)),
         _recall_table(result),

@@ -14,6 +14,7 @@ from whence.evaluation.describing import SetDescriber
 from whence.index.store import Store
 from whence.localize.build import is_begun
 from whence.localize.judge import Judge
+from whence.localize.otherwise import otherwise_of
 from whence.localize.rerank import PreparedPhotos, RerankOptions
 from whence.localize.retrieve import Retriever, candidate_of
 from whence.localize.verify import find_calibration, key_of
@@ -60,7 +61,8 @@ def rerank_all(
     ]
     calibration, reason = _calibration(run.model, known[0], calibration_file)
     first_stage = () if calibration is None else calibration.first_stage
-    judge = Judge(run.model, retriever, options, known[0], calibration, first_stage=first_stage)
+    otherwise = otherwise_of(options, lambda chosen: PreparedPhotos.for_options(chosen, data.database))
+    judge = Judge(run.model, retriever, options, known[0], calibration, first_stage=first_stage, otherwise=otherwise)
     search_s = run.seconds["search"] / max(len(predictions), 1)
     evidence, answers, num_compared = [], [], 0
     num_done = None
@@ -75,7 +77,7 @@ def rerank_all(
                 started = time.perf_counter()
                 asked, sure = known[1].of_row(q) if done else None, None
                 if asked is not None:
-                    compared = judge.compare(done, asked)
+                    compared = judge.compare(done, asked, source=data.queries.file(q))
                     done, sure = compared.candidates, compared.sure
                     num_compared += compared.num_compared
                 seconds = {"search": search_s, "rerank": time.perf_counter() - started}
@@ -94,6 +96,8 @@ def rerank_all(
         if store is not None:
             store.close()
     order = f"{options.scorer} among the first {options.num_candidates}"
+    if otherwise is not None:
+        order += f", {otherwise.options.scorer} among the first {otherwise.options.num_candidates} where that says nothing"
     return Reranked(order, tuple(evidence), tuple(answers), reason, num_compared, num_done)
 
 

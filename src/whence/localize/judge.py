@@ -10,6 +10,7 @@ from typing import Any
 from whence.errors import UnreadableImage
 from whence.index.cells.engine import CellIndex
 from whence.localize.cells import CellLocalizer
+from whence.localize.otherwise import Otherwise, renumbered
 from whence.localize.position import estimate_position, position_of_accepted, spacing_at
 from whence.localize.prepared_photos import PreparedPhotos
 from whence.localize.rerank import Reranked, describe_for_rerank, rerank
@@ -42,6 +43,8 @@ class Judge:
     """Weights that say when a candidate is surely right, as a calibration has them."""
     second: SecondLook | None = None
     """What is asked about photos that stay unknown."""
+    otherwise: Otherwise | None = None
+    """What orders candidates that no matches speak for."""
     cells: CellLocalizer | None = None
     """What tells in which cells of a map candidates are looked for; None where all photos are searched, or the engine tells."""
 
@@ -71,21 +74,27 @@ class Judge:
         """
         started = time.perf_counter()
         index, within = self.retriever.index, None
-        if self.cells is not None and isinstance(index, CellIndex):
+        # What lies around a place is told by that place: such a filter stays exact.
+        if self.cells is not None and around is None and isinstance(index, CellIndex):
             within = self.cells.ids_for(index, described, source, least=k)
+            seconds["cells"] = time.perf_counter() - started
+            started = time.perf_counter()
         candidates = self.retriever.ask(described.question, k=k, around=around, within=within)
         seconds["search"] = time.perf_counter() - started
-        reason, sure = "" if candidates else NOTHING_SEARCHED, None
+        reason, sure, ordered_by = "" if candidates else NOTHING_SEARCHED, None, ""
         if self.rerank is not None and self.prepared is not None and candidates:
             started = time.perf_counter()
-            reranked = self.compare(candidates, described.local or {})
+            reranked = self.compare(candidates, described.local or {}, source=source)
             candidates, reason, sure = reranked.candidates, reranked.reason, reranked.sure
+            ordered_by = reranked.ordered_by
             seconds["rerank"] = time.perf_counter() - started
         same = next((one for one in candidates if content and self._content(one) == content), None)
         if same is not None:
             others = (one for one in candidates if one is not same)
-            candidates = tuple(replace(one, rank=rank) for rank, one in enumerate((same, *others), start=1))
+            candidates = renumbered((same, *others))
         found = self.judge(query, candidates, seconds=seconds, reason=reason, sure=sure, is_same_file=same is not None)
+        if ordered_by and found.status == "unknown" and found.is_verified:
+            found = replace(found, reason=f"{found.reason}; {ordered_by} says which come first")
         is_open = found.status == "unknown" and found.is_verified and bool(found.candidates)
         return found if self.second is None or source is None or not is_open else self._ask_again(found, source, self.second)
 
@@ -109,16 +118,16 @@ class Judge:
             told = f"{first.reason}; {options.scorer} over {len(chosen)} of them: {answer.reason}"
             return replace(first, seconds=seconds, reason=told)
         others = (blank(one) for one in first.candidates if one.row not in {row.row for row in compared})
-        ranked = (replace(one, rank=rank) for rank, one in enumerate((*answer.candidates, *others), start=1))
+        ranked = renumbered((*answer.candidates, *others))
         told = f"asked again with {options.scorer}, because {first.scorer} left it unknown"
-        return replace(answer, candidates=tuple(ranked), seconds=seconds, reason=told)
+        return replace(answer, candidates=ranked, seconds=seconds, reason=told)
 
     def _content(self, candidate: Candidate) -> str:
         found: bytes = self.retriever.photos.columns["content"][candidate.row]
         return found.decode()
 
-    def compare(self, candidates: tuple[Candidate, ...], query: Arrays) -> Reranked:
-        """The candidates in the order of what the scorer finds of them, as the options say.
+    def compare(self, candidates: tuple[Candidate, ...], query: Arrays, *, source: PhotoSource | None = None) -> Reranked:
+        """The candidates in the order of what the scorer finds of them, as the options say, or of the photo where it finds nothing.
 
         Where answers are verified, comparing ends early only from their least confidence on: one found sooner would not be given.
         """
@@ -128,7 +137,8 @@ class Judge:
         if calibration is not None and options.when_unsure is not None:
             least = max(options.when_unsure, calibration.min_confidence, calibration.min_confidence_without_points)
             options = replace(options, when_unsure=min(least, 1 - 1e-9))
-        return rerank(candidates, query=query, prepared=self.prepared, options=options, first_stage=self.first_stage)
+        found = rerank(candidates, query=query, prepared=self.prepared, options=options, first_stage=self.first_stage)
+        return found if self.otherwise is None or source is None else self.otherwise.order(found, source)
 
     def judge(
         self,

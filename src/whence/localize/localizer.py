@@ -23,6 +23,7 @@ from whence.localize.cells import CellLocalizer
 from whence.localize.engine import CELLS_BLOB, open_engine
 from whence.localize.judge import Judge
 from whence.localize.maintain import refresh_database
+from whence.localize.otherwise import otherwise_of
 from whence.localize.prepared_photos import PreparedPhotos
 from whence.localize.rerank_options import RerankOptions
 from whence.localize.retrieve import Around, Retriever
@@ -258,6 +259,7 @@ class Localizer:
             options.views,
             () if found is None else found.first_stage,
             None if calibration is None else self._second_look(options),
+            otherwise_of(options.rerank, self.prepared),
             cells,
         )
 

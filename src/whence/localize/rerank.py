@@ -31,6 +31,8 @@ class Reranked:
     reason: str = ""
     sure: float | None = None
     """Probability that a candidate is right, where it was so large that those after it were not compared."""
+    ordered_by: str = ""
+    """The scorer that was asked for an order because the first one found nothing; empty where it was not."""
 
 
 def rerank(

@@ -9,7 +9,7 @@ from typing import Any
 from whence.errors import BadOption
 from whence.matching.chain import check_chain_options, options_of
 from whence.registry import get_card
-from whence.settings import NO_OPTIONS, is_chain, parse_stages
+from whence.settings import NO_OPTIONS, NONE, OTHERWISE, is_chain, parse_stages
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,8 @@ class RerankOptions:
     """The scorer's own settings; those of a chain begin with the scorer's name and a dot."""
     when_unsure: float | None = None
     """Candidates are compared one by one until one is right with this probability; None to compare all."""
+    otherwise: str = OTHERWISE
+    """Where matches speak for no candidate, what orders the first few: SCORER:N, or "none"."""
 
     def __post_init__(self) -> None:
         get_card(self.scorer, kind="scorer")
@@ -35,6 +37,18 @@ class RerankOptions:
             raise BadOption(f"re-ranking needs more than {self.max_seconds} seconds")
         if self.when_unsure is not None and not 0 < self.when_unsure < 1:
             raise BadOption(f"a probability lies between 0 and 1, not {self.when_unsure}")
+        if self.otherwise not in (OTHERWISE, NONE):
+            self.otherwise_options  # noqa: B018 (raises)
+
+    @property
+    def otherwise_options(self) -> RerankOptions | None:
+        """The scorer that is asked where this one finds nothing; None for none. Raises `BadOption` and `UnknownName`."""
+        if self.otherwise == NONE:
+            return None
+        name, _, num = self.otherwise.partition(":")
+        if not (num.isascii() and num.isdecimal()):
+            raise BadOption(f"what is asked otherwise is none, or SCORER:PHOTOS, for example {OTHERWISE}; not {self.otherwise!r}")
+        return RerankOptions(name, int(num), otherwise=NONE)
 
     @property
     def stages(self) -> tuple[RerankOptions, ...]:
@@ -54,6 +68,7 @@ def rerank_options(
     max_seconds: float | None = None,
     scorer_options: Mapping[str, Any] = NO_OPTIONS,
     when_unsure: float | None = None,
+    otherwise: str = OTHERWISE,
 ) -> RerankOptions:
     """The options that a person states; of a chain the first stage says how many candidates there are."""
     if is_chain(scorer):
@@ -61,4 +76,4 @@ def rerank_options(
             raise BadOption("the seconds of a chain stand with its stages, as in inliers:10:0.5s")
         num_candidates = parse_stages(scorer)[0].num_candidates
         check_chain_options(parse_stages(scorer), scorer_options)
-    return RerankOptions(scorer, num_candidates, max_seconds, scorer_options, when_unsure)
+    return RerankOptions(scorer, num_candidates, max_seconds, scorer_options, when_unsure, otherwise)

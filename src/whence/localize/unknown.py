@@ -17,9 +17,10 @@ from whence.localize.prepared_photos import PreparedPhotos
 from whence.localize.rerank_options import RerankOptions, rerank_options
 from whence.matching.cards import parts_of_matcher
 from whence.models.checkpoints.origins import find_weights
+from whence.settings import NONE
 from whence.types import Calibration, Candidate
 
-AUTO, NONE = "auto", "none"
+AUTO = "auto"
 AUTO_SCORER = "aliked-lightglue"
 """The scorer that is asked again by itself where all it needs is on this machine."""
 NUM_AGAIN = 5

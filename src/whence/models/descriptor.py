@@ -20,7 +20,7 @@ from whence.registry import build, get_card
 from whence.runtime import map_threads
 from whence.types import PhotoSource
 
-NETWORK_OPTIONS = ("engine", "onnx", "onnx_hash", "upstream_order", "crop")
+NETWORK_OPTIONS = ("engine", "onnx", "onnx_hash", "upstream_order", "crop", "resize")
 """Options that every network has beside its own, see `whence.models.network_descriptor.NetworkDescriptor.configure`."""
 
 
@@ -164,7 +164,7 @@ class DescriptorModel:
         if keep_local and (views is not None or self.descriptor.local is None):
             raise BadOption(f"{self.name} has no local descriptors to keep" + (" in a query mode" if views else ""))
         if views is not None and views.mode != "hard_resize" and self.preprocessing != self.card.preprocessing:
-            raise BadOption(f"upstream_order and crop go with the query mode hard_resize, not {views.mode}")
+            raise BadOption(f"upstream_order, crop and resize go with the query mode hard_resize, not {views.mode}")
         read = self._read_or_error if views is None else partial(self._views_or_error, views=views)
         photos: list[Views | UnreadableImage] = []
         for photo in map_threads(read, sources):

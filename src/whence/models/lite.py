@@ -95,9 +95,12 @@ class LiteDescriptor(Descriptor):
 
     def describe(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Descriptors (N, D) float32 of unit length. Raises `NotFitted`, and as `maps`."""
+        return self.whitened(self.raw(images))
+
+    def whitened(self, raw: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Descriptors (N, D) float32 of what `raw` gave. Raises `NotFitted`."""
         if not self.is_fitted:
             raise NotFitted("this descriptor has not seen photos yet: fit it first, or load the packaged state")
-        raw = self.raw(images)
         found = np.hstack([share.weight * half_whitened(raw[part], self._states[part]) for part, share in self.parts.items()])
         return np.asarray(to_unit_length(found), np.float32)
 

@@ -31,6 +31,7 @@ class NetworkDescriptor(Descriptor):
         self.preprocessing = Preprocessing(interpolation="bilinear")
         self.is_upstream_order = False
         self._crop: bool | None = None
+        self._is_resized = True
         self._asked: tuple[str, str | None, str | None] = ("eager", None, None)
         self._engine: Engine | None = None
 
@@ -43,14 +44,19 @@ class NetworkDescriptor(Descriptor):
         onnx_hash: str | None = None,
         upstream_order: bool = False,
         crop: bool | None = None,
+        resize: bool = True,
     ) -> None:
         """Preprocess as a card says and run on `engine`, see `whence.models.engines.torch.ENGINES`.
 
         `onnx` is a file that `whence export` wrote of this model, for the engines that run one; with `onnx_hash` it must have that
         content. `upstream_order` resizes after normalising, in float, as the published evaluation code does: for reproducing
-        its numbers to the last digit, at a price. `crop` cuts sides to the card's multiples instead of stretching them. Raises
-        `BadOption`.
+        its numbers to the last digit, at a price. `crop` cuts sides to the card's multiples instead of stretching them. Without
+        `resize` photos keep their own size, of models that keep their shape anyway. Raises `BadOption`.
         """
+        if not resize:
+            if preprocessing.size_px is not None:
+                raise BadOption("resize=false is for models that keep a photo's shape, and this one takes one size")
+            preprocessing = replace(preprocessing, short_side_px=None, long_side_px=None)
         if crop is not None:
             if preprocessing.multiple_of == 1:
                 raise BadOption("crop is for models whose photos have sides of certain multiples, and this one takes any")
@@ -58,7 +64,7 @@ class NetworkDescriptor(Descriptor):
         if upstream_order and engine not in ("auto", "eager"):
             raise BadOption(f"upstream_order reproduces the published numbers and goes with the engine eager, not {engine}")
         self.preprocessing = preprocessing
-        self._crop = crop
+        self._crop, self._is_resized = crop, resize
         self.is_upstream_order = upstream_order
         self._asked = resolve_engine("eager" if upstream_order else engine, onnx, onnx_hash)
         self._engine = None
@@ -93,6 +99,8 @@ class NetworkDescriptor(Descriptor):
             chosen |= {"onnx": onnx, "onnx_hash": onnx_hash}
         if self._crop is not None:
             chosen |= {"crop": self._crop}
+        if not self._is_resized:
+            chosen |= {"resize": False}
         return {**chosen, "upstream_order": True} if self.is_upstream_order else chosen
 
     def describe(self, images: Sequence[np.ndarray]) -> np.ndarray:

@@ -77,14 +77,18 @@ class Vlad(Descriptor):
 
         Of each image an even share of `MAX_SAMPLE_DESCRIPTORS` is kept, so memory does not grow with the number of images.
         """
+        self.fit_local(map_threads(self.local.extract, images), seed=seed)
+
+    def fit_local(self, found: Iterable[LocalDescriptors], *, seed: int) -> None:
+        """The same from what the extractor found on each image."""
         sample, pooled = _Reservoir(MAX_SAMPLE_DESCRIPTORS, seed), []
-        for local in map_threads(self.local.extract, images):
+        for local in found:
             sample.add(local.descriptors)
             if self.pca_dim is not None:
-                pooled.append(local.descriptors.astype(np.float16))
+                pooled.append(local.without_descriptors())
         self._words = self._words_of(sample.rows(), num_photos=len(pooled), seed=seed)
         if self.pca_dim is not None:
-            raw = np.stack([self._pool(descriptors.astype(np.float32)) for descriptors in pooled])
+            raw = np.stack([self._pool(local.with_descriptors().descriptors) for local in pooled])
             self._pca = self._fit_half(raw) if self.is_half_whitened else fit_pca(raw, self.pca_dim)
 
     def _words_of(self, rows: np.ndarray, *, num_photos: int, seed: int) -> np.ndarray:

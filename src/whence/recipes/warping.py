@@ -52,11 +52,15 @@ GEOWARP_LITE = Recipe(
     ),
     branches=(
         ViewsOptions(pairs=ViewPairOptions(num_views=12)),
-        FoundPairsOptions(pairs=FoundPairOptions(num_pairs=4, max_queries=600), losses=FoundPairLossOptions(readout="features")),
+        # Half-whitened descriptors of one place lie farther apart than the published ones.
+        FoundPairsOptions(
+            pairs=FoundPairOptions(num_pairs=4, max_queries=600, max_squared_distance=1.6),
+            losses=FoundPairLossOptions(readout="features"),
+        ),
     ),
     optimizer=OptimizerOptions("adamw", lr=1e-3, weight_decay=1e-3),
     schedule=ScheduleOptions("cosine", warmup_steps=20, final_share=0.02),
-    loop=LoopOptions(num_steps=160, precision="bf16", ema_decay=0.99, log_every=5, validate_every=80, save_every=20),
+    loop=LoopOptions(num_steps=240, precision="bf16", ema_decay=0.99, log_every=5, validate_every=120, save_every=20),
     validate_on=RerankedOptions(num_queries=200),
 )
 GEOWARP_TINY = Recipe(

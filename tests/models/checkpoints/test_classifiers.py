@@ -23,6 +23,9 @@ from whence.index.cells.classifier import read_cells
 from whence.index.cells.published import import_published
 from whence.localize.localizer import Localizer
 from whence.models.checkpoints.classifiers import read_classifiers
+from whence.models.checkpoints.files import read_weights
+from whence.models.checkpoints.networks import propose_cards
+from whence.models.zoo import CARDS
 from whence.types import PlanePoint
 
 NAME = "divide-and-classify-efficientnet_b0-1280"
@@ -73,7 +76,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_by_command_from_the_file_to_a_place(weights: Path, listing: Path, street: Path, tmp_path: Path, capsys) -> None:
-    """Converted with the list of the training's photos, given to a database, asked."""
+    """Converted with the list of the training's photos, given to a database, asked; the keys tell the model."""
+    few = [CARDS[name] for name in (NAME, "cosplace-resnet18-512", "eigenplaces-vgg16-512")]
+    assert [card.name for card in propose_cards(read_weights(weights), few)] == [NAME]
     out = tmp_path / "sf.safetensors"
     assert cli.run(["convert", str(weights), "--as", NAME, "--out", str(out), "--cells-of", str(listing), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)

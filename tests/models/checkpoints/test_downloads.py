@@ -158,6 +158,7 @@ def test_a_server_that_refuses_is_named(server: tuple[Behaviour, str], cache: Pa
     with pytest.raises(DownloadFailed, match=f"{address}: the server answered 404"):
         download(address, cache / "a.pth")
     assert behaviour.ranges == [None], "what is not there is not asked for again"
+    assert os.listdir(cache) == [], "nothing is left of nothing"
 
 
 def test_a_web_page_is_no_file(server: tuple[Behaviour, str], cache: Path) -> None:
@@ -165,7 +166,7 @@ def test_a_web_page_is_no_file(server: tuple[Behaviour, str], cache: Path) -> No
     behaviour.kind = "text/html; charset=utf-8"
     with pytest.raises(DownloadFailed, match="web page"):
         download(address, cache / "a.pth")
-    assert not (cache / "a.pth").exists()
+    assert os.listdir(cache) == []
 
 
 @pytest.mark.parametrize("kind", ["url", "drive", "hub"])

@@ -19,6 +19,7 @@ from network_samples import CARD, ENTRY, NAME, images, make_network, open_sample
 from whence import registry
 from whence.cards import Preprocessing
 from whence.errors import BadOption, EngineRefused, MissingExtra, UnknownName
+from whence.models.asking import QueryViews
 from whence.models.descriptor import load_model, read_as
 from whence.models.engines import torch as engines
 from whence.models.engines.parity import fold_batch_norms, min_cosine, sample_images
@@ -139,6 +140,8 @@ def test_options_are_checked_and_remembered(registered: None, tmp_path: Path, mo
     automatic = load_model(NAME).options
     assert automatic == {"engine": "cuda" if torch.cuda.is_available() else "bf16" if has_bf16() else "folded"}
     assert load_model(NAME, options={"upstream_order": True}).options == {"engine": "eager", "upstream_order": True}
+    with pytest.raises(BadOption, match="takes one size"):
+        load_model(NAME, options={"resize": False})
     with pytest.raises(UnknownName, match="folded"):
         load_model(NAME, options={"engine": "fold"})
     with pytest.raises(BadOption, match="has no option 'depth'"):
@@ -244,6 +247,21 @@ def test_upstream_order_is_the_published_loader(registered: None, antialias: boo
     usual = descriptor.describe([resize_image(photo, steps) for photo in photos])
     assert (usual * expected).sum(axis=1).min() > 0.9999
     assert not np.allclose(usual, expected, atol=2e-6), "rounding to whole levels leaves a trace"
+
+
+def test_photos_keep_their_own_size_where_asked(registered: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the authors of CosPlace and EigenPlaces evaluate: photos of any sizes, as they are, of database and queries alike."""
+    steps = Preprocessing(short_side_px=64, interpolation="bilinear")
+    monkeypatch.setitem(registry.MODELS, NAME, replace(ENTRY, card=replace(CARD, preprocessing=steps)))
+    photos = [*images(1, size=(96, 128)), *images(1, size=(70, 200), seed=1)]
+    whole = load_model(NAME, options={"resize": False, "engine": "eager"})
+    assert whole.options == {"engine": "eager", "resize": False}
+    assert np.allclose(whole.describe(photos), open_sample().describe(photos), atol=2e-6)
+    usual = load_model(NAME, options={"engine": "eager"})
+    assert usual.read(photos[0]).shape == (64, 85, 3)
+    assert not np.allclose(usual.describe(photos), whole.describe(photos), atol=1e-3)
+    with pytest.raises(BadOption, match="resize"):
+        list(whole.describe_each(photos, views=QueryViews("five_crops")))
 
 
 @pytest.mark.parametrize("size", [(150, 210), (155, 218), (70, 84), (300, 140), (13, 50)])

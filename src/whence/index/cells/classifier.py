@@ -197,14 +197,15 @@ class CellClassifier:
         except (KeyError, ValueError, TypeError) as error:
             raise InputError(f"these are no cells: {error}") from None
 
-    def save(self, path: str | Path) -> None:
-        """Write all of it as one .npz, whole or not at all."""
-        with atomic_write(path) as file:
-            np.savez(file, **self.to_arrays())  # type: ignore[arg-type]
+
+def write_cells(path: str | Path, cells: CellClassifier) -> None:
+    """Write a classifier as one .npz, whole or not at all."""
+    with atomic_write(path) as file:
+        np.savez(file, **cells.to_arrays())  # type: ignore[arg-type]
 
 
 def read_cells(path: str | Path) -> CellClassifier:
-    """The classifier that `save` wrote. Raises `InputError` naming the file."""
+    """The classifier that `write_cells` wrote. Raises `InputError` naming the file."""
     arrays = read_saved(path, names=_ARRAYS, what="file of cells")
     try:
         return CellClassifier.from_arrays(arrays)

@@ -19,7 +19,7 @@ from whence.index.cells.classifier import CellClassifier
 from whence.index.cells.table import CELL_M, CellTable, RowPlaces
 from whence.index.flat import FlatIndex, read_saved
 from whence.index.vectors import as_ids, as_queries, common_ids
-from whence.lists import BLOCK_ROWS, group_rows
+from whence.lists import group_rows
 from whence.runtime import atomic_write
 from whence.types import Neighbors
 
@@ -30,6 +30,8 @@ SMALL_FILTER = 8
 _PHOTOS_A_MEAN = 8
 """For estimates."""
 _NUM_QUARTERS = 4
+_MEAN_BYTES = 1 << 26
+"""Rows are read so many bytes at a time."""
 
 
 class CellIndex(FlatIndex):
@@ -230,8 +232,9 @@ def _means(matrix: np.ndarray, table: CellTable, heading_deg: np.ndarray | None)
     alike = group_rows(owner * (_NUM_QUARTERS + 1) + quarter)
     members, mean_of = members[alike.rows.members], np.repeat(np.arange(len(alike.keys)), alike.rows.counts)
     sums = np.zeros((len(alike.keys), matrix.shape[1]), np.float32)
-    for start in range(0, len(members), BLOCK_ROWS):
-        here = slice(start, start + BLOCK_ROWS)
+    size = max(1, _MEAN_BYTES // (4 * matrix.shape[1]))
+    for start in range(0, len(members), size):
+        here = slice(start, start + size)
         means, firsts = np.unique(mean_of[here], return_index=True)
         sums[means] += np.add.reduceat(np.asarray(matrix[members[here]], np.float32), firsts, axis=0)
     sums /= np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)

@@ -45,7 +45,12 @@ def download(address: str, target: Path, *, sha256: str | None = None, show_prog
         target.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "ab") as file:
             with _alone(file, address):
-                _fetch(address, file, show_progress=show_progress)
+                try:
+                    _fetch(address, file, show_progress=show_progress)
+                except DownloadFailed:
+                    if not file.tell():
+                        _forget(part)
+                    raise
             file.flush()
             os.fsync(file.fileno())
             if sha256 is not None and (found := sha256_of(part)) != sha256:

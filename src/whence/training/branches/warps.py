@@ -8,6 +8,7 @@ code takes GeM's as they are.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,8 +26,9 @@ from whence.runtime import atomic_write, random_stream
 from whence.training.learners import RegressorLearner
 from whence.training.losses.warps import BothOrders, consistency_loss, feature_loss, self_supervised_loss
 from whence.training.options.warps import FoundPairOptions, FoundPairsOptions, ViewsOptions
-from whence.training.pixels import SetPixels, cached_set, spread_rows
+from whence.training.pixels import SetPixels, cached_set, key_of, spread_rows
 from whence.training.task import BatchPlace, Branch, Draw, Given, Losses, Read, Share
+from whence.types import Neighbors
 
 REMEMBERED_BYTES = 1_000_000_000
 """What maps of whole photos may take in memory."""
@@ -240,13 +242,29 @@ class PairBranch(WarpBranch):
 def find_pairs(pixels: SetPixels, learner: RegressorLearner, given: Given, *, options: FoundPairOptions) -> np.ndarray:
     """(P, 2) int64 pairs of a query's row and a database row, found by the network. Raises `NoPhotos` where there is none."""
     rows = spread_rows(len(pixels.queries), options.max_queries)
-    stored, asked = (learner.describe(part) for part in (pixels.database, pixels.queries[rows]))
-    found = FlatIndex.over(stored).search(asked, k=options.num_retrieved)
+    found = _found(pixels, rows, learner, given, num=options.num_retrieved)
     ground = metric_ground(given.data.set.database, given.data.set.queries)
     distances = np.maximum(2 - 2 * found.similarities, 0).astype(np.float32)
     pairs = mine_pairs(found.ids, distances, database_m=ground.database, queries_m=ground.queries[rows], options=options)
     pairs[:, 0] = rows[pairs[:, 0]]
     return pairs
+
+
+def _found(pixels: SetPixels, rows: np.ndarray, learner: RegressorLearner, given: Given, *, num: int) -> Neighbors:
+    """Candidates of some queries; kept beside the decoded photos, since trainings on one set all ask for the same."""
+    data, size = given.data.set, "x".join(map(str, learner.size_px))
+    asked = hashlib.blake2b(np.array([num, *rows], np.int64).tobytes(), digest_size=6).hexdigest()
+    name = f"{key_of(data.database)}-{key_of(data.queries)}-{size}-{learner.model_card.card_id}-{asked}.npz"
+    file = given.pixels_folder / name
+    if file.is_file():
+        with np.load(file) as kept:
+            return Neighbors(kept["ids"], kept["similarities"])
+    stored, queries = (learner.describe(part) for part in (pixels.database, pixels.queries[rows]))
+    found = FlatIndex.over(stored).search(queries, k=num)
+    if given.share.rank == 0:
+        with atomic_write(file) as out:
+            np.savez(out, ids=found.ids, similarities=found.similarities)
+    return found
 
 
 def mine_pairs(

@@ -1,0 +1,77 @@
+"""What orders candidates that no matches speak for: where the first scorer finds no evidence on any of them, another is asked.
+
+Keypoints say nothing of small, dark or strongly changed photos, where the scorer of whole views still tells candidates apart. It
+counts no inliers, so the photo stays unknown: what changes is which candidate comes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from whence.errors import ModelError, UnreadableImage
+from whence.localize.prepared_photos import PreparedPhotos
+from whence.localize.rerank import Reranked, rerank
+from whence.localize.rerank_options import RerankOptions
+from whence.localize.verify import num_inliers
+from whence.registry import get_card
+from whence.types import Candidate, PhotoSource
+
+
+@dataclass(frozen=True)
+class Otherwise:
+    """The scorer that is asked then, opened when the first photo needs it."""
+
+    options: RerankOptions
+    open_prepared: Callable[[RerankOptions], PreparedPhotos]
+
+    @cached_property
+    def prepared(self) -> PreparedPhotos | str:
+        """What the scorer needs of the database's photos, or why it cannot be used: the order then stays."""
+        try:
+            return self.open_prepared(self.options)
+        except ModelError as error:
+            return str(error)
+
+    def order(self, found: Reranked, source: PhotoSource) -> Reranked:
+        """What re-ranking found with the first few retrieved candidates in this scorer's order, where nothing speaks for any.
+
+        Each candidate keeps what the first scorer found of it.
+        """
+        if not found.num_compared or num_inliers(found.candidates).any():
+            return found
+        retrieved = sorted(found.candidates, key=lambda one: one.retrieved_rank or one.rank)
+        few = retrieved[: self.options.num_candidates]
+        if len(few) < 2 or isinstance(self.prepared, str):
+            return found
+        try:
+            asked = self.prepared.of_image(source)
+        except UnreadableImage:
+            return found
+        ordered = rerank(few, query=asked, prepared=self.prepared, options=self.options)
+        if ordered.reason:
+            return found
+        of_row = {one.row: one for one in few}
+        chosen = [of_row[one.row] for one in ordered.candidates]
+        scorer = self.options.scorer
+        reason = f"no candidate fits the query geometrically, so {scorer} says which come first"
+        return replace(found, candidates=renumbered([*chosen, *retrieved[len(few) :]]), reason=reason, ordered_by=scorer)
+
+
+def renumbered(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """Candidates in this order, ranked from 1."""
+    return tuple(replace(one, rank=rank) for rank, one in enumerate(candidates, start=1))
+
+
+def otherwise_of(options: RerankOptions, open_prepared: Callable[[RerankOptions], PreparedPhotos]) -> Otherwise | None:
+    """What is asked where the scorer of the options finds nothing; None where that is not wanted.
+
+    A scorer that counts no inliers always says something, and what was bounded in time is not prolonged. No more candidates are
+    ordered than the first scorer compares.
+    """
+    chosen = options.otherwise_options
+    is_bounded = any(one.max_seconds is not None for one in (options, *options.stages))
+    if chosen is None or is_bounded or not get_card(options.scorer, kind="scorer").counts_inliers:
+        return None
+    return Otherwise(replace(chosen, num_candidates=min(chosen.num_candidates, options.num_candidates)), open_prepared)
