@@ -148,6 +148,8 @@ def vars_of(cells: CellClassifier) -> dict[str, object]:
         {"prototypes": np.zeros((8, 8), np.float32)},
         {"corners_m": np.zeros((9, 3))},
         {"cell_m": 0.0},
+        {"corners_m": np.full((9, 2), 1e300)},
+        {"corners_m": np.full((9, 2), np.inf)},
         {"groups": np.zeros(3, np.int64)},
         {"owners": np.arange(9)[::-1]},
         {"owners": np.zeros(9, np.int64)},

@@ -26,6 +26,7 @@ from whence.types import Arrays, GeoPoint
 FORMAT = "whence-cells-1"
 _ARRAYS = ("prototypes", "owners", "bias", "corners_m", "groups", "num_photos", "cell_m", "zone", "model", "digest", "format")
 _BLOCK_QUERIES = 256
+_FARTHEST_M = 1e8
 
 
 class RankedCells(NamedTuple):
@@ -77,6 +78,10 @@ class CellClassifier:
                 raise InputError(f"{name} has the shape {column.shape} for {num_cells} cells")
         require_finite(self.prototypes, what="prototypes")
         require_finite(self.corners_m, what="corners of cells")
+        if np.abs(self.corners_m).max() > _FARTHEST_M:
+            raise InputError(
+                f"a corner of a cell lies {np.abs(self.corners_m).max():g} m from the plane's origin: no place on Earth does"
+            )
 
     @classmethod
     def of_groups(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from whence.data.images import image_header, load_image
 from whence.data.panoramas import cut_crop, direction_deg, is_panorama, left_column, require_panoramas
 from whence.errors import BadOption, NoPhotos, UnreadableImage
-from whence.index.cells.classifier import CellClassifier
+from whence.index.cells.classifier import CellClassifier, write_cells
 from whence.runtime import map_threads
 from whence.training.augment import Augment
 from whence.training.branches.grouped import ClassBatches, make_grouped
@@ -93,7 +93,7 @@ class ClassBranch(Branch):
         found = [prototypes_of(part) for part in parts]
         bias = [one[1] for one in found if one[1] is not None]
         cells = CellClassifier.of_groups(partition, [one[0] for one in found], model=str(weights.absolute()), bias=bias)
-        cells.save(weights.with_name(f"{self.name}.cells.npz"))
+        write_cells(weights.with_name(f"{self.name}.cells.npz"), cells)
 
     def num_batches(self, epoch: int) -> int:
         return self.options.batches_per_turn
