@@ -2,6 +2,7 @@
 
     python benchmarks/places.py                          # 5 million photos, ours and loops
     python benchmarks/places.py --rows 40000000 --ours   # ours alone, with the memory it takes
+    python benchmarks/places.py --rows 40000000 --names  # the same from a list of names
 
 Positions are drawn along streets of a city, with headings. The loops are the usual way: a dictionary of lists by cell, filled photo
 by photo, then a dictionary of groups; from names, every name of a list is split at its "@" before. What an epoch needs is the
@@ -55,14 +56,28 @@ def loop_over_photos(east: list[float], north: list[float], heading: list[float]
     return groups
 
 
-def write_names(folder: Path, columns: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Path:
-    """A list of names as SF-XL's, in a folder."""
+def write_names(folder: Path, columns: tuple[np.ndarray, np.ndarray, np.ndarray], *, times: int = 1) -> Path:
+    """A list of names as SF-XL's, in a folder; so many times one after the other."""
     rest = "@037.70098@-122.49646@kPnABhWJ1kA61eMNPLs1vQ@@"
     path = folder / "database_images_paths.txt"
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    lines = "".join(
+        f"@{east:010.2f}@{north:010.2f}@10@S{rest}{int(heading):03d}@@@@201606@@.jpg\n" for east, north, heading in rows
+    )
     with open(path, "w", encoding="utf-8") as file:
-        for east, north, heading in zip(*(column.tolist() for column in columns), strict=True):
-            file.write(f"@{east:010.2f}@{north:010.2f}@10@S{rest}{int(heading):03d}@@@@201606@@.jpg\n")
+        for _ in range(times):
+            file.write(lines)
     return path
+
+
+def show_names(num_rows: int) -> None:
+    """Time and memory of reading and cutting a list of so many names: a million of them, again and again."""
+    with TemporaryDirectory() as folder:
+        path = write_names(Path(folder), draw_city(1_000_000), times=max(1, num_rows // 1_000_000))
+        memory, started = PeakMemory(), time.process_time()
+        columns_of_names(path)
+        spent, most = time.process_time() - started, memory.peak_bytes()
+        print(f"names: {num_rows:,} in {spent:.2f} CPU s, {most / 1e9:.2f} GB at most in all")
 
 
 def loop_over_names(path: Path) -> dict[tuple, list[tuple]]:
@@ -89,10 +104,14 @@ def main() -> None:
     """Compare, or measure ours alone."""
     parser = options("Classes, groups and places against loops")
     parser.add_argument("--rows", type=int, default=5_000_000, help="photos (default 5 million)")
+    parser.add_argument("--names", action="store_true", help="ours alone, once, from a list of names, with time and memory")
     parser.add_argument("--ours", action="store_true", help="ours alone, once, with time and memory")
     given = parser.parse_args()
     num_rows = 50_000 if given.quick else given.rows
     set_threads(1)
+    if given.names:
+        show_names(num_rows)
+        return
     east, north, heading = draw_city(num_rows)
     place = np.random.default_rng(1).integers(0, max(1, num_rows // 8), num_rows)
     if given.ours:

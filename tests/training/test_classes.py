@@ -269,6 +269,22 @@ def test_only_the_group_whose_turn_it_is_learns(city: Path, tmp_path: Path) -> N
             assert moved == [group <= turn for group in range(len(moved))]
 
 
+def test_gradients_that_are_scaled_move_as_those_that_are_not(city: Path, tmp_path: Path) -> None:
+    """As fp16 does it: classifiers and network take their steps from gradients that are brought back to size."""
+    found = []
+    for is_scaled in (False, True):
+        step = step_of(SIDES, city, tmp_path)
+        if is_scaled:
+            step.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=256.0)
+        with step:
+            step.open()
+            for _ in range(3):
+                step.take()
+        found.append([*step.learner.parameters(), *step.task.branches[0].turns.parts[0].parameters()])  # type: ignore[attr-defined]
+    assert len(found[0]) == len(found[1])
+    assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(*found, strict=True))
+
+
 def test_a_run_keeps_its_partition(city: Path, tmp_path: Path) -> None:
     recipe = override(CLASSES, ["loop.num_steps=2"])
     train(recipe, city, out=tmp_path / "run", show_progress=False)

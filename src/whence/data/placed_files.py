@@ -162,6 +162,8 @@ def _chunks(pieces: Iterator[bytes]) -> Iterator[tuple[int, bytes]]:
 def _parse(chunk: tuple[int, bytes]) -> _Parsed:
     at, data = chunk
     padded = np.frombuffer(data + bytes(8), np.uint8)
+    if (alike := _parse_alike(data, padded, at)) is not None:
+        return alike
     text = padded[:-8]
     starts, ends, rows, signs = _fields(data, text)
     if b"/" in data:
@@ -179,8 +181,6 @@ def _parse(chunk: tuple[int, bytes]) -> _Parsed:
     fields[2][is_turned] %= 360
     zone, is_zoned = _zones(text, signs)
     is_good = is_zoned & ~np.isinf(fields[2]) & np.isfinite(fields[0] + fields[1]) & (fields[0] > 0)
-    if len(rows) == len(starts) and is_good.all():
-        return _Parsed(fields[0], fields[1], fields[2].astype(np.float32), zone, starts + at, b"\0" in data)
     columns = np.full((3, len(starts)), np.nan)
     zones, good = np.zeros(len(starts), np.int32), rows[is_good]
     columns[:, good], zones[good] = np.stack(fields)[:, is_good], zone[is_good]
@@ -196,23 +196,64 @@ def _parse(chunk: tuple[int, bytes]) -> _Parsed:
     return _Parsed(columns[0], columns[1], columns[2].astype(np.float32), zones, starts + at, b"\0" in data)
 
 
+def _parse_alike(data: bytes, padded: np.ndarray, at: int) -> _Parsed | None:
+    """The columns of lines of one length with the same signs in the same places, as they mostly are; None for others."""
+    width = data.find(b"\n") + 1
+    num, rest = divmod(len(data), width)
+    first = data[: width - 1].split(b"@")
+    if rest or len(first) != _NUM_SIGNS + 1 or first[0] or b"/" in data or b"\r" in data or data.count(b"\n") != num:
+        return None
+    table = padded[: len(data)].reshape(num, width)
+    signs = table == _AT
+    if not (signs == signs[0]).all() or not (table[:, -1] == _LINE_END).all():
+        return None
+    begins = np.cumsum([0, *(len(field) + 1 for field in first)])[1:]
+    zone = slice(int(begins[_NUMBER]), int(begins[_LETTER + 1]) - 1)
+    name = first[_NUMBER + 1] + first[_LETTER + 1]
+    if not (table[:, zone] == table[0, zone]).all() or len(name) != 3 or not _ZONE.fullmatch(name.decode("latin-1")):
+        return None
+    columns = []
+    for k in (_EAST, _NORTH, _HEADING):
+        whole, dot, parts = first[k + 1].partition(b".")
+        start = int(begins[k])
+        column, is_number = _strided_figures(padded, start, width, num, len(whole))
+        if dot:
+            decimals, is_whole = _strided_figures(padded, start + len(whole) + 1, width, num, len(parts))
+            is_number = is_number and is_whole and bool((table[:, start + len(whole)] == _DOT).all())
+            column = _decimal(column, decimals, len(parts))
+        if not is_number:
+            return None
+        columns.append(column)
+    if columns[0].min() <= 0 or columns[2].max() >= 360:
+        return None
+    zones = np.full(num, _code(name.decode("latin-1")), np.int32)
+    starts = np.arange(at, at + len(data), width)
+    return _Parsed(columns[0], columns[1], columns[2].astype(np.float32), zones, starts, b"\0" in data)
+
+
+def _strided_figures(text: np.ndarray, start: int, width: int, num_rows: int, num: int) -> tuple[np.ndarray, bool]:
+    """Whole numbers (n,) that stand at one place of lines of one width, and whether all are."""
+    if not 0 < num <= _MOST_FIGURES:
+        return np.empty(0), False
+    words = np.ndarray((num_rows,), "<u8", buffer=text, offset=start, strides=(width,)).copy()
+    found, is_figure = _figures(words, num)
+    return found, bool(is_figure.all())
+
+
+def _decimal(whole: np.ndarray, parts: np.ndarray, num: int) -> np.ndarray:
+    """Numbers (n,) of what stands before the point, and `num` figures behind it.
+
+    A whole number below 2^53, divided by a power of ten, is rounded as `float` rounds the text.
+    """
+    return np.asarray((whole * 10.0**num + parts) / 10.0**num)
+
+
 def _fields(data: bytes, text: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Where the lines that hold anything begin and end (n,), which of them have fifteen signs (m,), and where those are (m, 15)."""
-    width = data.find(b"\n") + 1
-    is_sign = text == _AT
-    has_returns = b"\r" in data
-    if width and not len(text) % width and not has_returns:
-        # Lines of one length with their signs in the same places, as they mostly are, need no further search.
-        table, places = text.reshape(-1, width), np.flatnonzero(is_sign[:width])
-        num = len(table)
-        is_alike = len(places) == _NUM_SIGNS and np.count_nonzero(is_sign) == num * _NUM_SIGNS and data.count(b"\n") == num
-        if is_alike and (table[:, -1] == _LINE_END).all() and (table[:, places] == _AT).all():
-            starts = np.arange(num) * width
-            return starts, starts + (width - 1), np.arange(num), starts[:, None] + places
-    signs = np.flatnonzero(is_sign)
+    signs = np.flatnonzero(text == _AT)
     ends = np.flatnonzero(text == _LINE_END)
     starts = np.concatenate([[0], ends[:-1] + 1])
-    if has_returns:
+    if b"\r" in data:
         ends = ends - (text[ends - 1] == ord("\r"))
     is_line = ends > starts
     starts, ends = starts[is_line], ends[is_line]
@@ -238,19 +279,18 @@ def _numbers(text: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarr
         before, dot, after = first.partition(b".")
         if not 0 < len(before) <= _MOST_FIGURES or (dot and not 0 < len(after) <= _MOST_FIGURES):
             continue
-        whole, is_number = _figures(text, begins, len(before))
+        every = np.ndarray((len(text) - 7,), "<u8", buffer=text, strides=(1,))
+        whole, is_number = _figures(every[begins], len(before))
         if dot:
-            parts, is_whole = _figures(text, begins + len(before) + 1, len(after))
+            parts, is_whole = _figures(every[begins + len(before) + 1], len(after))
             is_number &= is_whole & (text[begins + len(before)] == _DOT)
-            # A whole number below 2^53, divided by a power of ten, is rounded as `float` rounds the text.
-            whole = (whole * 10.0 ** len(after) + parts) / 10.0 ** len(after)
+            whole = _decimal(whole, parts, len(after))
         found[rows] = np.where(is_number, whole, np.inf)
     return found
 
 
-def _figures(text: np.ndarray, starts: np.ndarray, num: int) -> tuple[np.ndarray, np.ndarray]:
-    """Whole numbers (n,) of `num` figures, at most eight, and whether they are figures (n,): eight bytes at once, by shifts."""
-    words = np.ndarray((len(text) - 7,), "<u8", buffer=text, strides=(1,))[starts]
+def _figures(words: np.ndarray, num: int) -> tuple[np.ndarray, np.ndarray]:
+    """Whole numbers (n,) of the first `num` bytes of words of eight, written over, and whether they are figures (n,): by shifts."""
     words <<= np.uint64(8 * (8 - num))
     words |= np.uint64(0x3030303030303030 >> 8 * num if num < 8 else 0)
     high = np.uint64(0xF0F0F0F0F0F0F0F0)
