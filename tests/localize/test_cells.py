@@ -271,6 +271,29 @@ def test_cells_that_do_not_fit_are_refused_with_the_reason(learned: Path, street
         store_cells(path, tmp_path / "rubbish.npz")
 
 
+@pytest.mark.parametrize("kind", ["none", "empty", "torn", "objects", "folder", "another"])
+def test_files_that_are_no_cells_end_in_one_line(
+    kind: str, street: Path, learned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever wrote them: nothing in them is run, no database is made, and the file is named."""
+    file = tmp_path / "some.npz"
+    whole = learned.read_bytes()
+    if kind == "folder":
+        file.mkdir()
+    elif kind == "objects":
+        np.savez(file, **{**read_cells(learned).to_arrays(), "model": np.array([{}], object)})
+    elif kind == "another":
+        np.savez(file, ids=np.arange(3))
+    elif kind != "none":
+        file.write_bytes(b"" if kind == "empty" else whole[: len(whole) // 2])
+    for asked in (["index", "--db", str(tmp_path / "x.whence")], ["evaluate", str(street)]):
+        assert run([*asked, "--cells", str(file)]) == 1
+        told = capsys.readouterr().err
+        assert len(told.strip().splitlines()) == 1
+        assert "some.npz" in told
+    assert not (tmp_path / "x.whence").exists()
+
+
 def test_a_model_beside_the_file_is_found_there(learned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A training names its weights by their file alone; the folder may lie anywhere, and is asked for by its path."""
     (tmp_path / "weights.safetensors").write_bytes(b"weights")
