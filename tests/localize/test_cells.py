@@ -217,6 +217,25 @@ def test_photos_come_to_cells_that_were_there_first(street: Path, learned: Path,
         assert "cells" in store.blob_names
 
 
+@pytest.mark.parametrize("model", [None, OTHER])
+def test_photos_and_cells_come_in_one_command(model: str | None, street: Path, learned: Path, tmp_path: Path) -> None:
+    """A new database takes the cells' model and searches in their cells; with a model of its own it is told by both."""
+    path, query = tmp_path / "one.whence", queries_of(street)[4]
+    named = [] if model is None else ["--model", model]
+    asked = ["index", str(street / "database"), "--cells", str(learned), "--db", str(path), "-q", "--no-calibrate", *named]
+    assert run([*asked, "--estimate"]) == 0
+    assert not path.exists()
+    assert run(asked) == 0
+    with Localizer.open(path) as localizer:
+        assert localizer.model.name == (model or NAME)
+        assert isinstance(localizer.retriever.index, CellIndex)
+        assert localizer.cells is not None
+        assert localizer.cells.model.name == NAME
+        found = localizer.locate(query, options=RETRIEVE_ONLY)
+    assert "0004r0" in found.candidates[0].photo
+    assert "cells" in found.seconds
+
+
 def test_cells_beside_another_engine_answer_and_leave_the_search_alone(street: Path, learned: Path, tmp_path: Path) -> None:
     path, query = tmp_path / "flat.whence", queries_of(street)[2]
     build_database([street / "database"], path=path, options=BuildOptions(model=NAME, engine="flat"))
@@ -250,6 +269,29 @@ def test_cells_that_do_not_fit_are_refused_with_the_reason(learned: Path, street
     (tmp_path / "rubbish.npz").write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"rubbish\.npz"):
         store_cells(path, tmp_path / "rubbish.npz")
+
+
+@pytest.mark.parametrize("kind", ["none", "empty", "torn", "objects", "folder", "another"])
+def test_files_that_are_no_cells_end_in_one_line(
+    kind: str, street: Path, learned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever wrote them: nothing in them is run, no database is made, and the file is named."""
+    file = tmp_path / "some.npz"
+    whole = learned.read_bytes()
+    if kind == "folder":
+        file.mkdir()
+    elif kind == "objects":
+        np.savez(file, **{**read_cells(learned).to_arrays(), "model": np.array([{}], object)})
+    elif kind == "another":
+        np.savez(file, ids=np.arange(3))
+    elif kind != "none":
+        file.write_bytes(b"" if kind == "empty" else whole[: len(whole) // 2])
+    for asked in (["index", "--db", str(tmp_path / "x.whence")], ["evaluate", str(street)]):
+        assert run([*asked, "--cells", str(file)]) == 1
+        told = capsys.readouterr().err
+        assert len(told.strip().splitlines()) == 1
+        assert "some.npz" in told
+    assert not (tmp_path / "x.whence").exists()
 
 
 def test_a_model_beside_the_file_is_found_there(learned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

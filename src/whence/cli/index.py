@@ -45,7 +45,9 @@ def index(
         'factory string like "IVF1024,PQ64x4fs".',
     ),
     cells: str = typer.Option(
-        None, "--cells", help="File of learned cells to tell places by; the database is made where there is none."
+        None,
+        "--cells",
+        help="File of learned cells to tell places by, with or without photos; makes the database where there is none.",
     ),
     allow_null_island: bool = typer.Option(
         False, "--allow-null-island", help="Take latitude 0, longitude 0 for a place instead of a missing fix."
@@ -86,10 +88,11 @@ def index(
 ) -> int:
     """Describe photos and keep them in a database. Run it again to go on after an interruption or to add photos."""
     from whence.localize import build, maintain
+    from whence.localize.cells import ENGINE, store_cells
 
     path = load_settings(flags={"database": database}).database
     progress = False if quiet or as_json else None
-    named = [merge, export_npy, import_npy, prepare_for, moved, cells]
+    named = [merge, export_npy, import_npy, prepare_for, moved, None if photos else cells]
     jobs = [bool(photos), refresh, refit, bool(remove), check, *(name is not None for name in named)]
     if sum(jobs) != 1:
         raise BadOption(
@@ -104,7 +107,7 @@ def index(
         return _check(path, as_json)
     if remove:
         return _remove(path, remove, as_json)
-    if cells is not None:
+    if cells is not None and not photos:
         return _give_cells(path, cells, as_json)
     if moved is not None:
         return _move(path, moved, as_json)
@@ -122,6 +125,11 @@ def index(
         job = maintain.refresh_database if refresh else maintain.refit_database
         report = job(path, removes_missing=yes_remove, show_progress=progress)
         return _finish(report, as_json, is_calibrated=not no_calibrate, show_progress=progress)
+    # Of a new database with another model than the cells have, the photos come first: they say which model it is.
+    is_told_late = cells is not None and not estimate and model is not None and not build.is_begun(Path(path))
+    if cells is not None and not estimate and not is_told_late:
+        store_cells(path, cells)
+    engine = ENGINE if is_told_late and engine is None else engine
     given = {"model": model, "dtype": dtype, "engine": engine, "model_options": parse_options(option) or None}
     given |= {"keep_local": keep_local, "allow_null_island": allow_null_island or None}
     before = build.stored_options(path) or BuildOptions(model=load_settings().model)
@@ -132,6 +140,8 @@ def index(
         announce_weights(options.model, options.model_options)
     if layout is not None:
         report = _index_set(photos, layout, path, options, positions, estimate, show_progress=progress)
+        if is_told_late:
+            store_cells(path, str(cells))
         return _finish(report, as_json, is_calibrated=not no_calibrate, show_progress=progress)
     if estimate:
         return _print_plan(build.plan_build(photos, path=path, options=options, positions=positions), as_json)
@@ -144,6 +154,8 @@ def index(
             )
 
     report = build.build_database(photos, path=path, options=options, positions=positions, show_progress=progress, on_plan=announce)
+    if is_told_late:
+        store_cells(path, str(cells))
     return _finish(report, as_json, is_calibrated=not no_calibrate, show_progress=progress)
 
 
