@@ -18,6 +18,7 @@ from whence.index.cells.engine import CellIndex
 from whence.index.cells.published import published_classes
 from whence.index.cells.table import CellTable, RowPlaces, on_plane
 from whence.index.flat import FlatIndex
+from whence.lists import distinct
 from whence.types import GeoPoint, Photo, PlanePoint
 
 DIM, PER_CELL, SIDE = 24, 6, 12
@@ -107,6 +108,12 @@ def test_of_several_prototypes_those_of_likely_cells_are_compared() -> None:
     assert single.num_compared(5) == 600
     assert np.array_equal(single.rank(asked, num=5).cells, replace(single, owners=None).rank(asked, num=5).cells)
     assert np.array_equal(cells.rank(asked, num=5, is_normalised=True).cells[:, 0], whole.argmax(axis=1))
+
+
+@pytest.mark.parametrize("values", [[], [3], [2, 2, 2], [5, 1, 5, -2, 1], range(40)])
+def test_distinct_values_are_those_of_numpy(values: list[int]) -> None:
+    given = np.array(values, np.int64)
+    assert np.array_equal(distinct(given), np.unique(given))
 
 
 def test_a_bias_counts() -> None:

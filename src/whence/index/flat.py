@@ -23,6 +23,7 @@ from whence.index.vectors import (
     require_finite,
     scattered_similarities,
 )
+from whence.lists import distinct
 from whence.runtime import atomic_write
 from whence.types import Neighbors
 
@@ -53,7 +54,7 @@ class _Part:
     def restricted(self, ids: np.ndarray, *, invert: bool = False) -> _Part:
         """The part with only the rows of these ids, or without them."""
         if self.is_counted and self.rows is None and not invert and len(ids) < len(self.ids):
-            return _Part(self.ids, self.matrix, np.unique(ids[(ids >= 0) & (ids < len(self.ids))]))
+            return _Part(self.ids, self.matrix, distinct(ids[(ids >= 0) & (ids < len(self.ids))]))
         mask = np.isin(self.present_ids(), ids, invert=invert)
         if mask.all():
             return self
