@@ -14,7 +14,7 @@ pytest.importorskip("pytorch_metric_learning")
 from whence.cli import run
 from whence.errors import BadOption
 from whence.studies import get_study, place_cells
-from whence.studies.class_arms import COSPLACE, DIVIDE, EIGENPLACES, MAIN
+from whence.studies.arms import COSPLACE, DIVIDE, EIGENPLACES, MAIN
 from whence.studies.contrasts import contrasts, keep_hits
 from whence.studies.frame import Budget, Settings, resolve_options, run_study
 from whence.studies.map_cells import divide_recipe

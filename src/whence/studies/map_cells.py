@@ -17,7 +17,7 @@ from whence.evaluation.localization import WITHIN_M, rank_described, rate_cells
 from whence.evaluation.metrics import bootstrap_interval, first_hit_by_distance
 from whence.index.cells.classifier import CellClassifier, read_cells
 from whence.index.cells.table import on_plane
-from whence.studies.class_arms import DIVIDE, MAIN, NUM_SEEDS
+from whence.studies.arms import DIVIDE, MAIN, NUM_SEEDS
 from whence.studies.contrasts import contrasts, keep_hits
 from whence.studies.frame import Settings, Value
 from whence.studies.place_cells import class_recipe, predicted_s, trained

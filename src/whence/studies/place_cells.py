@@ -18,8 +18,8 @@ from whence.evaluation.metrics import bootstrap_interval
 from whence.geo import heading_difference_deg
 from whence.models.descriptor import DescriptorModel
 from whence.recipes import get_recipe
+from whence.studies.arms import COSPLACE, EIGENPLACES, MAIN, NUM_SEEDS, SHIFTS_M, TRIPLETS, TURNS_DEG, bin_name
 from whence.studies.benchmark_cells import as_model, trained_weights
-from whence.studies.class_arms import COSPLACE, EIGENPLACES, MAIN, NUM_SEEDS, SHIFTS_M, TRIPLETS, TURNS_DEG, bin_name
 from whence.studies.contrasts import contrasts, keep_hits
 from whence.studies.frame import Cell, Settings, Value
 from whence.studies.shortlists import Shortlists, read_set, rows_beside

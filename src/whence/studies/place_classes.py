@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from whence.studies.class_arms import COSPLACE, DIVIDE, EIGENPLACES, MAIN, NUM_SEEDS, SHIFTS_M, TURNS_DEG, bin_name
+from whence.studies.arms import COSPLACE, DIVIDE, EIGENPLACES, MAIN, NUM_SEEDS, SHIFTS_M, TURNS_DEG, bin_name
 from whence.studies.frame import Cell, Measure, Plot, Settings, Study, StudyOption
 from whence.studies.shortlists import RECALLS, SET_OPTIONS
 
