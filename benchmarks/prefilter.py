@@ -110,7 +110,7 @@ def compare(num_photos: int, *, rounds: int) -> dict[str, list[side_by_side.Timi
             name = f"{num_cells} cells{'' if has_neighbors else ' without neighbours'}, {told}"
             index = CellIndex.from_kept(kept, city.rows, num_cells=num_cells, has_neighbors=has_neighbors)
             assert index.means is not None
-            num_prototypes = len(index.means.prototypes)
+            num_prototypes = index.means.num_compared(num_cells)
             rows = statistics.fmean(len(ids) for ids in index.ids_for(index.means, city.queries))
             fewer = num_photos / (num_prototypes + rows)
             notes[name] = (

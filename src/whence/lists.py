@@ -67,3 +67,9 @@ def select_runs(lists: NeighborLists, chosen: np.ndarray) -> NeighborLists:
     offsets = np.concatenate([[0], np.cumsum(counts)])
     # Where each list begins, less where it will: adding the place in the whole gives the place it comes from.
     return NeighborLists(offsets, lists.members[np.arange(offsets[-1]) + np.repeat(lists.offsets[chosen] - offsets[:-1], counts)])
+
+
+def distinct(values: np.ndarray) -> np.ndarray:
+    """The values (n,) ascending, each once: by a sort, which for a few thousand is several times faster than `numpy.unique`."""
+    found = np.sort(values)
+    return found[np.append(True, found[1:] != found[:-1])] if len(found) else found

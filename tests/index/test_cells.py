@@ -18,6 +18,7 @@ from whence.index.cells.engine import CellIndex
 from whence.index.cells.published import published_classes
 from whence.index.cells.table import CellTable, RowPlaces, on_plane
 from whence.index.flat import FlatIndex
+from whence.lists import distinct
 from whence.types import GeoPoint, Photo, PlanePoint
 
 DIM, PER_CELL, SIDE = 24, 6, 12
@@ -83,6 +84,36 @@ def test_equal_scores_come_in_the_cells_own_order_however_many_are_asked_for() -
     cells = CellClassifier(np.ones((100, 2), np.float32), np.zeros((100, 2)), 20.0)
     for num in (3, 99):
         assert cells.rank(np.ones((2, 2)), num=num).cells.tolist() == [list(range(num))] * 2
+
+
+def test_of_several_prototypes_those_of_likely_cells_are_compared() -> None:
+    """Few cells of many are asked for: what comes back are true scores, in order, and the best cell is hardly ever missed."""
+    random = np.random.default_rng(0)
+    owners = np.sort(np.concatenate([np.arange(600), random.integers(0, 600, 1200)]))
+    middles = random.normal(size=(600, DIM))
+    several = unit(middles[owners] + 0.7 * random.normal(size=(1800, DIM)))
+    cells = CellClassifier(several, np.zeros((600, 2)), 20.0, owners=owners)
+    asked = unit(several[::17] + 0.1 * random.normal(size=several[::17].shape))
+    whole = cells.scores(asked)
+    few, many = cells.rank(asked, num=5), cells.rank(asked, num=600)
+    assert (cells.num_compared(5), cells.num_compared(600)) == (600 + 150, 1800)
+    assert few.scores == pytest.approx(np.take_along_axis(whole, few.cells, axis=1), abs=1e-6)
+    assert (np.diff(few.scores, axis=1) <= 0).all()
+    assert all(len(set(row)) == 5 for row in few.cells.tolist())
+    assert (few.cells[:, 0] == whole.argmax(axis=1)).mean() > 0.95
+    assert (few.cells == many.cells[:, :5]).mean() > 0.8
+    # One prototype each, a bias, or unit prototypes: all are compared.
+    assert replace(cells, bias=np.zeros(1800, np.float32)).num_compared(5) == 1800
+    single = CellClassifier(several[:600], np.zeros((600, 2)), 20.0, owners=np.arange(600))
+    assert single.num_compared(5) == 600
+    assert np.array_equal(single.rank(asked, num=5).cells, replace(single, owners=None).rank(asked, num=5).cells)
+    assert np.array_equal(cells.rank(asked, num=5, is_normalised=True).cells[:, 0], whole.argmax(axis=1))
+
+
+@pytest.mark.parametrize("values", [[], [3], [2, 2, 2], [5, 1, 5, -2, 1], range(40)])
+def test_distinct_values_are_those_of_numpy(values: list[int]) -> None:
+    given = np.array(values, np.int64)
+    assert np.array_equal(distinct(given), np.unique(given))
 
 
 def test_a_bias_counts() -> None:

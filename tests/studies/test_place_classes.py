@@ -14,11 +14,12 @@ pytest.importorskip("pytorch_metric_learning")
 from whence.cli import run
 from whence.errors import BadOption
 from whence.studies import get_study, place_cells
+from whence.studies.arms import COSPLACE, DIVIDE, EIGENPLACES, MAIN
 from whence.studies.contrasts import contrasts, keep_hits
 from whence.studies.frame import Budget, Settings, resolve_options, run_study
 from whence.studies.map_cells import divide_recipe
 from whence.studies.place_cells import cosplace_recipe, eigenplaces_recipe, viewpoints
-from whence.studies.place_classes import COSPLACE, DIVIDE, EIGENPLACES, MAIN, STUDIES
+from whence.studies.place_classes import STUDIES
 from whence.studies.shortlists import read_set
 from whence.training.options.classes import ClassesOptions
 from whence.training.options.tuples import TuplesOptions

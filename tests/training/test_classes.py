@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -35,10 +36,11 @@ from whence.training.branches.grouped import ClassBatches, make_grouped
 from whence.training.checkpoints import newest_checkpoint, read_checkpoint
 from whence.training.datasets import Dataset
 from whence.training.loop import FINAL
+from whence.training.optimization import Plateau
 from whence.training.options.augment import AugmentOptions
 from whence.training.options.classes import ClassesOptions
 from whence.training.options.learners import AggregatorOptions, NetworkOptions
-from whence.training.options.loop import LoopOptions, OptimizerOptions
+from whence.training.options.loop import LoopOptions, OptimizerOptions, ScheduleOptions
 from whence.training.options.places import LossOptions
 from whence.training.recipe import Recipe, override
 from whence.training.record import read_log
@@ -427,6 +429,39 @@ def test_published_constants() -> None:
     assert branch.loss == LossOptions("arcface_easy", {"scale": 100, "margin": 0.2})
     assert branch.augment == AugmentOptions(224, 224, crop=0.34)
     assert divide.optimizer == OptimizerOptions("adam", lr=1e-4)
+    assert divide.schedule == ScheduleOptions("plateau", epoch_steps=2000, patience=10, factor=0.1, least_lr=1e-6)
+
+
+def test_a_plateau_is_that_of_torch() -> None:
+    """Mean losses of epochs of three steps through both; and the state goes on."""
+    random = np.random.default_rng(2)
+    means = np.concatenate([np.linspace(5, 1, 20), 1 + random.random(40), [0.9, 0.89999, 0.8], 2 + random.random(30)])
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    oracle = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=4)
+    options = ScheduleOptions("plateau", epoch_steps=3, patience=4, factor=0.5)
+    found = Plateau(options)
+    shares = []
+    for number, mean in enumerate(means.tolist()):
+        for part in (-0.25, 0.0, 0.25):
+            found.add(mean + part)
+        oracle.step(mean)
+        shares.append(found.share)
+        assert found.share == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12)
+        if number % 7 == 0:
+            again = Plateau(options)
+            again.load(json.loads(json.dumps(found.values())))
+            found = again
+    assert shares[0] == 1 > shares[-1]
+
+
+def test_a_training_ends_below_its_least_rate(city: Path, tmp_path: Path) -> None:
+    plateau = ["name=plateau", "epoch_steps=1", "patience=0", "factor=0.01", "least_lr=1e-4"]
+    recipe = override(CLASSES, [f"schedule.{change}" for change in plateau] + ["optimizer.lr=1e-3"])
+    done = train(recipe, city, out=tmp_path / "run", show_progress=False)
+    assert done.num_steps < recipe.loop.num_steps
+    assert done.is_stopped_early
+    again = train(recipe, city, out=tmp_path / "run", show_progress=False, is_resumed=True)
+    assert again.num_steps == done.num_steps
 
 
 def test_names_of_crops_say_their_left_column() -> None:

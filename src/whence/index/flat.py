@@ -13,15 +13,23 @@ from typing import Self
 import numpy as np
 
 from whence.errors import InputError
-from whence.index.vectors import Engine, as_ids, as_queries, as_vectors, best, exact_similarities, require_finite
+from whence.index.vectors import (
+    Engine,
+    as_ids,
+    as_queries,
+    as_vectors,
+    best,
+    exact_similarities,
+    require_finite,
+    scattered_similarities,
+)
+from whence.lists import distinct
 from whence.runtime import atomic_write
 from whence.types import Neighbors
 
 FEW_QUERIES = 4
 BLOCK_ROWS = 4096
 BLOCK_SIMILARITIES = 1 << 17
-SCATTERED_BYTES = 1 << 19
-"""Scattered rows are copied so many bytes at a time: the copy is then compared while it lies in the cache."""
 ROUNDING = 2e-5
 """How far a blocked float32 product may lie from the row-wise one, relative to the product of the norms; some ten times what
 4096 terms accumulate."""
@@ -46,7 +54,7 @@ class _Part:
     def restricted(self, ids: np.ndarray, *, invert: bool = False) -> _Part:
         """The part with only the rows of these ids, or without them."""
         if self.is_counted and self.rows is None and not invert and len(ids) < len(self.ids):
-            return _Part(self.ids, self.matrix, np.unique(ids[(ids >= 0) & (ids < len(self.ids))]))
+            return _Part(self.ids, self.matrix, distinct(ids[(ids >= 0) & (ids < len(self.ids))]))
         mask = np.isin(self.present_ids(), ids, invert=invert)
         if mask.all():
             return self
@@ -69,12 +77,9 @@ class _Part:
             for ids, rows in self.blocks(BLOCK_ROWS):
                 yield ids, exact_similarities(query, rows)
             return
-        size = max(1, SCATTERED_BYTES // (4 * len(query)))
         for start in range(0, len(self.rows), BLOCK_ROWS):
             chosen = self.rows[start : start + BLOCK_ROWS]
-            pieces = (chosen[first : first + size] for first in range(0, len(chosen), size))
-            values = [exact_similarities(query, np.asarray(self.matrix[piece], np.float32)) for piece in pieces]
-            yield self.ids[chosen], np.concatenate(values)
+            yield self.ids[chosen], scattered_similarities(query, self.matrix, chosen)
 
 
 class FlatIndex(Engine):

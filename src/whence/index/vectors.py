@@ -15,6 +15,9 @@ import numpy as np
 from whence.errors import BadOption, InputError
 from whence.types import Neighbors
 
+SCATTERED_BYTES = 1 << 19
+"""Scattered rows are copied so many bytes at a time: the copy is then compared while it lies in the cache."""
+
 
 @runtime_checkable
 class Index(Protocol):
@@ -146,6 +149,14 @@ def common_ids(ids: np.ndarray, within: np.ndarray) -> np.ndarray:
 def exact_similarities(query: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """(n,) float32 similarities of one query (D,) and rows (n, D)."""
     return np.vecdot(rows.astype(np.float32, copy=False), query)
+
+
+def scattered_similarities(query: np.ndarray, matrix: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """(n,) float32 exact similarities of one query (D,) and scattered rows (n,) of a matrix, some copied at a time."""
+    size = max(1, SCATTERED_BYTES // (4 * len(query)))
+    pieces = [rows[first : first + size] for first in range(0, len(rows), size)]
+    found = [exact_similarities(query, np.asarray(matrix[piece], np.float32)) for piece in pieces]
+    return np.concatenate([np.empty(0, np.float32), *found])
 
 
 def best(ids: np.ndarray, similarities: np.ndarray, *, k: int) -> tuple[np.ndarray, np.ndarray]:

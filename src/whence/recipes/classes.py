@@ -11,7 +11,7 @@ from whence.data.partition import CellOptions
 from whence.training.options.augment import AugmentOptions
 from whence.training.options.classes import ClassesOptions
 from whence.training.options.learners import AggregatorOptions, NetworkOptions
-from whence.training.options.loop import LoopOptions, OptimizerOptions
+from whence.training.options.loop import LoopOptions, OptimizerOptions, ScheduleOptions
 from whence.training.options.places import LossOptions
 from whence.training.options.validation import RecallOptions
 from whence.training.recipe import Recipe
@@ -104,6 +104,7 @@ DIVIDE_AND_CLASSIFY = Recipe(
         ),
     ),
     optimizer=OptimizerOptions("adam", lr=1e-4),
+    schedule=ScheduleOptions("plateau", epoch_steps=2000, patience=10, factor=0.1, least_lr=1e-6),
     loop=LoopOptions(num_steps=1_000_000, precision="fp16", log_every=100, validate_every=2000, save_every=1000),
 )
 

@@ -17,10 +17,10 @@ from whence.evaluation.localization import WITHIN_M, rank_described, rate_cells
 from whence.evaluation.metrics import bootstrap_interval, first_hit_by_distance
 from whence.index.cells.classifier import CellClassifier, read_cells
 from whence.index.cells.table import on_plane
+from whence.studies.arms import DIVIDE, MAIN, NUM_SEEDS
 from whence.studies.contrasts import contrasts, keep_hits
 from whence.studies.frame import Settings, Value
 from whence.studies.place_cells import class_recipe, predicted_s, trained
-from whence.studies.place_classes import DIVIDE, MAIN
 from whence.studies.shortlists import rows_beside, streets_of
 from whence.training.datasets import Dataset
 from whence.training.options.classes import ClassesOptions
@@ -44,7 +44,7 @@ def measure_divide(cell: Settings, options: Settings, work: Path) -> dict[str, V
     groups = streets_of(queries, rows_beside(Path(queries.file(0)))) if len(queries) else None
     values["LR@1"] = Value(float(hits.mean()), *bootstrap_interval(hits, groups=groups))
     arms = MAIN["divide-and-classify"]
-    seeds = tuple(range(3)) if cell["arm"] in arms else (0,)
+    seeds = tuple(range(NUM_SEEDS)) if cell["arm"] in arms else (0,)
     return values | contrasts(work, cell, reference=arms[0], seeds=seeds, groups=groups) | {"training": Value(seconds)}
 
 

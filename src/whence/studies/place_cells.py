@@ -18,10 +18,10 @@ from whence.evaluation.metrics import bootstrap_interval
 from whence.geo import heading_difference_deg
 from whence.models.descriptor import DescriptorModel
 from whence.recipes import get_recipe
+from whence.studies.arms import COSPLACE, EIGENPLACES, MAIN, NUM_SEEDS, SHIFTS_M, TRIPLETS, TURNS_DEG, bin_name
 from whence.studies.benchmark_cells import as_model, trained_weights
 from whence.studies.contrasts import contrasts, keep_hits
 from whence.studies.frame import Cell, Settings, Value
-from whence.studies.place_classes import COSPLACE, EIGENPLACES, MAIN, SHIFTS_M, TRIPLETS, TURNS_DEG, bin_name
 from whence.studies.shortlists import Shortlists, read_set, rows_beside
 from whence.training.options.classes import ClassesOptions
 from whence.training.options.learners import NetworkOptions
@@ -157,7 +157,7 @@ def _after_training(recipe: Recipe, cell: Settings, options: Settings, work: Pat
 def _compared(lists: Shortlists, cell: Settings, work: Path, *, name: str) -> dict[str, Value]:
     keep_hits(work, cell, lists.hits(lists.found)[_HIT])
     arms = MAIN[name]
-    seeds = range(3) if cell["arm"] in arms else (0,)
+    seeds = range(NUM_SEEDS) if cell["arm"] in arms else (0,)
     return lists.recalls(lists.found) | contrasts(work, cell, reference=arms[0], seeds=tuple(seeds), groups=lists.groups)
 
 

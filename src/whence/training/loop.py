@@ -64,7 +64,7 @@ class Run:
         step, options = self.step, self.options
         log = Log(self.out / "log.jsonl", start=step.step, tensorboard=self._tensorboard()) if self.is_main else None
         started, first, clock = time.perf_counter(), step.step, step.clock
-        is_stopped = bool(options.patience) and self.num_worse >= options.patience
+        is_stopped = (bool(options.patience) and self.num_worse >= options.patience) or step.is_spent
         shows = self.show_progress if self.is_main else False
         with step, progress("training", total=options.num_steps, show=shows) as advance:
             advance(step.step)
@@ -80,6 +80,7 @@ class Run:
                         log.write(step.step, {**values, "lr": step.rate, **speed})
                 if self.probe is not None and (step.step % options.validate_every == 0 or is_last):
                     is_stopped = self._validate(log)
+                is_stopped = is_stopped or step.is_spent
                 if self.is_main and (step.step % options.save_every == 0 or is_last or is_stopped):
                     self._save()
         if log is not None:

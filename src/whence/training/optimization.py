@@ -13,7 +13,9 @@ from whence.errors import BadOption, UnknownName
 from whence.training.options.loop import OptimizerOptions, ScheduleOptions
 
 OPTIMIZERS: Mapping[str, Any] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
-SCHEDULES = ("constant", "linear", "cosine")
+SCHEDULES = ("constant", "linear", "cosine", "plateau")
+_FALL = 1e-4
+"""A mean loss has fallen where it is less than the least by this share of it."""
 
 
 def make_optimizer(
@@ -49,8 +51,44 @@ def rate_share(step: int, *, options: ScheduleOptions, num_steps: int) -> float:
         raise UnknownName("schedule", options.name, SCHEDULES)
     if step < options.warmup_steps:
         return (step + 1) / options.warmup_steps
-    if options.name == "constant":
+    if options.name in ("constant", "plateau"):
         return 1.0
     done = (step - options.warmup_steps) / max(1, num_steps - options.warmup_steps)
     shape = 1 - done if options.name == "linear" else 0.5 * (1 + math.cos(math.pi * done))
     return options.final_share + (1 - options.final_share) * shape
+
+
+class Plateau:
+    """The share of the learning rate that is left after the loss stopped falling, some times; 1 for every other schedule.
+
+    torch's ReduceLROnPlateau, whose state is plain values here.
+    """
+
+    def __init__(self, options: ScheduleOptions) -> None:
+        self.options = options
+        self.share, self._least, self._num_worse, self._losses = 1.0, math.inf, 0, [0.0, 0.0]
+
+    def add(self, loss: float) -> None:
+        """Take the loss of a step into account."""
+        if self.options.name != "plateau":
+            return
+        total, num = self._losses[0] + loss, self._losses[1] + 1
+        self._losses = [total, num]
+        if num < self.options.epoch_steps:
+            return
+        mean, self._losses = total / num, [0.0, 0.0]
+        if mean < self._least * (1 - _FALL):
+            self._least, self._num_worse = mean, 0
+        else:
+            self._num_worse += 1
+        if self._num_worse > self.options.patience:
+            self.share, self._num_worse = self.share * self.options.factor, 0
+
+    def values(self) -> list[float]:
+        """What a resumed training needs, as JSON takes it."""
+        return [self.share, self._least, self._num_worse, *self._losses]
+
+    def load(self, values: Sequence[float]) -> None:
+        """Put back what `values` gave."""
+        self.share, self._least, self._num_worse = values[0], values[1], int(values[2])
+        self._losses = list(values[3:])

@@ -6,9 +6,7 @@ while the current ones are learned from.
 
 from __future__ import annotations
 
-import contextlib
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
@@ -25,7 +23,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from whence.errors import BadOption
 from whence.models.networks import describe_pixels, describing
 from whence.training.checkpoints import load_optimizer, module_tensors, optimizer_tensors, tensors_below
-from whence.training.optimization import make_optimizer, rate_share
+from whence.training.clock import Clock
+from whence.training.optimization import Plateau, make_optimizer, rate_share
 from whence.training.options.loop import LoopOptions, Precision
 from whence.training.task import BatchPlace, Branch, Draw, Read, Share, Task
 
@@ -57,6 +56,7 @@ class Step:
             self.learner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizers = [make_optimizer(one.module, one.losses, options=one.options) for one in task.optimizers]
         self.averaged: AveragedModel | None = None
+        self._plateau = Plateau(task.optimizers[0].schedule)
         self.step, self.num_photos = 0, 0
         self.clock = Clock()
         self._reader = ThreadPoolExecutor(1)
@@ -102,7 +102,7 @@ class Step:
         if not hasattr(self, "_forward"):
             self.begin()
         for optimizer, one in zip(self.optimizers, self.task.optimizers, strict=True):
-            share = rate_share(self.step, options=one.schedule, num_steps=self.options.num_steps)
+            share = self._plateau.share * rate_share(self.step, options=one.schedule, num_steps=self.options.num_steps)
             for group in optimizer.param_groups:
                 group["lr"] = group["full_lr"] * share
         values: dict[str, float] = {}
@@ -112,6 +112,7 @@ class Step:
         with self.clock.measure("learning"):
             self._update()
         self.step += 1
+        self._plateau.add(values["loss"])
         return values
 
     def _learn(self, number: int) -> dict[str, float]:
@@ -197,6 +198,12 @@ class Step:
         return float(self.optimizers[0].param_groups[0]["lr"])
 
     @property
+    def is_spent(self) -> bool:
+        """Whether the learning rate fell below the schedule's least."""
+        one = self.task.optimizers[0]
+        return self._plateau.share * one.options.lr < one.schedule.least_lr
+
+    @property
     def kept(self) -> nn.Module:
         """What is measured and kept: the learner, or its moving average."""
         return self.learner if self.averaged is None else self.averaged.module
@@ -226,7 +233,12 @@ class Step:
         """The step, where the branches stand, and the state of fp16's scaler, as JSON takes them."""
         scaler = self.accelerator.scaler
         places = [list(source.place) for source in self._sources]
-        return {"step": self.step, "places": places, "scaler": {} if scaler is None else scaler.state_dict()}
+        return {
+            "step": self.step,
+            "places": places,
+            "plateau": self._plateau.values(),
+            "scaler": {} if scaler is None else scaler.state_dict(),
+        }
 
     def load(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Go on from what `tensors` and `values` gave; before `begin`."""
@@ -244,6 +256,7 @@ class Step:
             source.place = BatchPlace(*place)
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(values["scaler"])
+        self._plateau.load(values["plateau"])
         self.step = values["step"]
 
 
@@ -308,29 +321,6 @@ class _Describe:
             return values
         shared: np.ndarray = broadcast(torch.from_numpy(values).to(self.step.device)).cpu().numpy()
         return shared
-
-
-class Clock:
-    """Seconds by what was done in them."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {"waiting": 0.0, "augmenting": 0.0, "mining": 0.0, "learning": 0.0}
-
-    @contextlib.contextmanager
-    def measure(self, what: str) -> Iterator[None]:
-        """Count the time within as spent on this."""
-        started = time.perf_counter()
-        yield
-        self.seconds[what] += time.perf_counter() - started
-
-    @property
-    def total(self) -> float:
-        """All seconds counted; never 0."""
-        return max(sum(self.seconds.values()), 1e-9)
-
-    def shares(self) -> dict[str, float]:
-        """Shares of the time in which was waited, augmented and mined."""
-        return {f"{what}_share": self.seconds[what] / self.total for what in ("waiting", "augmenting", "mining")}
 
 
 def make_accelerator(precision: Precision) -> Accelerator:

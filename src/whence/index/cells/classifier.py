@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -19,7 +20,8 @@ from whence.data.partition import Partition
 from whence.errors import BadOption, InputError
 from whence.geo import from_utm_arrays
 from whence.index.flat import read_saved
-from whence.index.vectors import as_queries, require_finite
+from whence.index.vectors import as_queries, best, require_finite, scattered_similarities
+from whence.lists import NeighborLists, select_runs
 from whence.runtime import atomic_write
 from whence.types import Arrays, GeoPoint
 
@@ -27,6 +29,7 @@ FORMAT = "whence-cells-1"
 _ARRAYS = ("prototypes", "owners", "bias", "corners_m", "groups", "num_photos", "cell_m", "zone", "model", "digest", "format")
 _BLOCK_QUERIES = 256
 _FARTHEST_M = 1e8
+_WIDE, _COARSE_SHARE = 10, 20
 
 
 class RankedCells(NamedTuple):
@@ -135,22 +138,66 @@ class CellClassifier:
         found = found if self.bias is None else found + self.bias
         if self.owners is None:
             return found
-        return np.asarray(np.maximum.reduceat(found, np.searchsorted(self.owners, np.arange(len(self))), axis=1))
+        return np.asarray(np.maximum.reduceat(found, self._firsts, axis=1))
 
     def rank(self, descriptors: np.ndarray, *, num: int, is_normalised: bool = False) -> RankedCells:
         """The `num` best cells of descriptors (Q, C), all where there are fewer; equal scores come in the cells' own order.
 
-        One matrix product: the time depends on the number of cells, and on no photo. Raises `BadOption` and `InputError`.
+        One matrix product: the time depends on the number of cells, and on no photo. Of cells with several prototypes each, these
+        are compared where the mean of them says that a cell is among the `_WIDE` times `num` best, or the best twentieth. Raises
+        `BadOption` and `InputError`.
         """
         if num < 1:
             raise BadOption(f"the number of best cells is at least 1, not {num}")
         num = min(num, len(self))
         cells = np.empty((len(descriptors), num), np.int64)
         values = np.empty((len(descriptors), num), np.float32)
+        wide = self._num_likely(num)
+        is_coarse = wide < len(self) and not is_normalised
         for start in range(0, len(descriptors), _BLOCK_QUERIES):
             here = slice(start, start + _BLOCK_QUERIES)
+            if is_coarse:
+                cells[here], values[here] = self._rank_likely(descriptors[here], num, wide)
+                continue
             cells[here], values[here] = _best_columns(self.scores(descriptors[here], is_normalised=is_normalised), num)
         return RankedCells(cells, values)
+
+    def num_compared(self, num: int) -> int:
+        """How many prototypes a query is compared with for the `num` best cells, means of prototypes among them; on average."""
+        wide = self._num_likely(num)
+        all_of_them = len(self.prototypes)
+        return all_of_them if wide == len(self) else len(self) + round(wide * all_of_them / len(self))
+
+    def _num_likely(self, num: int) -> int:
+        """How many cells' prototypes are compared for the `num` best: all, where there is one each, or few cells."""
+        wide = max(_WIDE * num, len(self) // _COARSE_SHARE)
+        has_several = len(self.prototypes) > len(self) and self.bias is None
+        return wide if has_several and wide < len(self) // 2 else len(self)
+
+    @cached_property
+    def _firsts(self) -> np.ndarray:
+        """(K,) the first prototype of each cell, where cells have several."""
+        assert self.owners is not None, "asked for where there are several"
+        return np.searchsorted(self.owners, np.arange(len(self)))
+
+    @cached_property
+    def _middles(self) -> np.ndarray:
+        """(K, C) the mean of each cell's prototypes, at unit length."""
+        sums = np.add.reduceat(self.prototypes, self._firsts, axis=0)
+        return np.asarray(sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12), np.float32)
+
+    def _rank_likely(self, descriptors: np.ndarray, num: int, wide: int) -> tuple[np.ndarray, np.ndarray]:
+        """The `num` best cells (Q, num) and scores among the `wide` cells whose prototypes' mean is nearest."""
+        asked = as_queries(descriptors, dim=self.dim, k=1)
+        likely = np.sort(np.argpartition(-(asked @ self._middles.T), wide - 1, axis=1)[:, :wide], axis=1)
+        lists = NeighborLists(np.append(self._firsts, len(self.prototypes)), np.arange(len(self.prototypes)))
+        found = []
+        for query, cells in zip(asked, likely, strict=True):
+            runs = select_runs(lists, cells)
+            scores = np.maximum.reduceat(scattered_similarities(query, self.prototypes, runs.members), runs.offsets[:-1])
+            chosen, values = best(cells, scores, k=num)
+            found.append((chosen, values))
+        return np.stack([one for one, _ in found]), np.stack([one for _, one in found])
 
     def points(self, cells: np.ndarray) -> list[GeoPoint] | None:
         """The middle of each of these cells (T,) on Earth; None on a plane without a zone."""

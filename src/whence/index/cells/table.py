@@ -11,7 +11,7 @@ from whence.data.partition import CellOptions, make_partition
 from whence.data.photos import Photos
 from whence.errors import InputError, NoPhotos
 from whence.geo import from_utm_arrays, parse_zone, to_utm_arrays, utm_zone
-from whence.lists import NeighborLists, select_runs
+from whence.lists import NeighborLists, distinct, select_runs
 from whence.types import Arrays
 
 CELL_M = 20.0
@@ -126,7 +126,7 @@ class CellTable:
         """Rows, ascending, of these cells (T, 2) and, with neighbours, of the eight around each; and rows without a place."""
         if has_neighbors:
             numbers = (numbers[:, None] + _AROUND).reshape(-1, 2)
-        cells = np.unique(self.find(numbers))
+        cells = distinct(self.find(numbers))
         found = select_runs(self.rows, cells[cells >= 0]).members
         return np.sort(np.concatenate([found, self.unplaced]))
 

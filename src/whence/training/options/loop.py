@@ -27,11 +27,20 @@ class OptimizerOptions:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleOptions:
-    """How the learning rate goes: up over the first steps, then constant, linear or along a cosine to a share of itself."""
+    """How the learning rate goes: up over the first steps, then constant, linear or along a cosine to a share of itself, or, as
+    `plateau`, lower whenever the loss has stopped falling."""
 
     name: str = "constant"
     warmup_steps: int = 0
     final_share: float = 0.0
+    epoch_steps: int = 1000
+    """For `plateau`: after so many steps their mean loss is looked at ..."""
+    patience: int = 10
+    """... and where it has not fallen for more than so many times, the rate is multiplied ..."""
+    factor: float = 0.1
+    """... by this ..."""
+    least_lr: float = 0.0
+    """... until the training ends, below this rate."""
 
 
 @dataclass(frozen=True, slots=True)

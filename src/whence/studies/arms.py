@@ -1,0 +1,51 @@
+"""Arms that grids of places as classes list and cells train: how each changes its study's recipe, and what is told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+NUM_SEEDS = 3
+"""Trainings of the main contrast; other arms have one."""
+COSPLACE: Mapping[str, tuple[str, ...]] = {
+    "cosplace": (),
+    "triplets, random negatives": ("mining.name=random",),
+    "triplets, hard negatives": ("mining.name=partial",),
+    "all cells in one softmax": ("cells.num_apart=1", "cells.num_turned=1"),
+    "one group alone": ("num_groups=1",),
+    "dimension 128": ("learner.aggregator.options.dim=128",),
+    "dimension 32": ("learner.aggregator.options.dim=32",),
+}
+"""Arms of CosPlace's study, and how they change its recipe."""
+EIGENPLACES: Mapping[str, tuple[str, ...]] = {
+    "eigenplaces": (),
+    "cosplace": (),
+    "lateral alone": ("branches.1.weight=0", "branches.0.batch_size=32"),
+    "frontal alone": ("branches.0.weight=0", "branches.1.batch_size=32"),
+    "focal point at 0 m": ("focal_m=0",),
+    "focal point at 20 m": ("focal_m=20",),
+    "focal point at 50 m": ("focal_m=50",),
+}
+DIVIDE: Mapping[str, tuple[str, ...]] = {
+    "N = 2": (),
+    "margin, one group": ("cells.num_apart=1",),
+    "N = 3": ("cells.num_apart=3",),
+    "cross-entropy, one group": ("cells.num_apart=1", "loss.name=cross_entropy", "loss.options={}"),
+    "cross-entropy, three maps": ("cells.num_apart=1", "loss.name=cross_entropy", "loss.options={}", "batch_size=11"),
+}
+MAIN = {
+    "cosplace": ("cosplace", "triplets, random negatives", "triplets, hard negatives"),
+    "eigenplaces": ("eigenplaces", "cosplace"),
+    "divide-and-classify": ("N = 2", "margin, one group", "cross-entropy, one group"),
+}
+"""Arms of the main contrasts, their reference first."""
+TRIPLETS = ("mining.num_queries=400", "mining.num_candidates=400", "mining.num_negatives=6", "batch_queries=4")
+"""As many photos a step as a batch of classes has: four queries with a positive and six negatives each."""
+SHIFTS_M = ((0, 2), (2, 5), (5, 99))
+"""How far a query stands aside of where the database was taken."""
+TURNS_DEG = ((0, 30), (30, 60), (60, 90))
+"""How far a query looks away from its street's direction: along it, or across."""
+
+
+def bin_name(what: str, low: float, high: float, unit: str) -> str:
+    """What a share of the queries is called."""
+    return f"recall@1, {what} {low:g}-{high:g} {unit}"
