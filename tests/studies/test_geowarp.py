@@ -49,7 +49,7 @@ def test_shortlists_are_what_evaluate_counts(lists: Shortlists) -> None:
     assert {name: value.value for name, value in found.items()} == pytest.approx(recalls_of(lists))
     assert all(value.low is not None and value.low <= value.value <= (value.high or 0) for value in found.values())
     ordered = lists.reranked("inliers", {}, num_candidates=3)
-    expected = recalls_of(lists, RerankOptions("inliers", 3))
+    expected = recalls_of(lists, RerankOptions("inliers", 3, otherwise="none"))
     assert {name: value.value for name, value in lists.recalls(ordered.predictions).items()} == pytest.approx(expected)
     assert (np.sort(ordered.predictions[:, :3], axis=1) == np.sort(lists.found[:, :3], axis=1)).all()
     assert (ordered.predictions[:, 3:] == lists.found[:, 3:]).all()
