@@ -310,7 +310,7 @@ def test_arrays_of_stages_are_made_once() -> None:
 def test_a_chain_orders_an_evaluation(street: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["evaluate", str(street), "--rerank", "rapid:6,inliers:3", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
-    assert record["order"] == "rapid:6,inliers:3 among the first 6"
+    assert record["order"] == "rapid:6,inliers:3 among the first 6, geowarp among the first 6 where that says nothing"
     assert record["recalls"][0]["num_right"] == 24
     assert record["answers"] is None
     assert run(["evaluate", str(street), "--rerank", "rapid:6,inliers:9"]) == 1

@@ -38,6 +38,7 @@ LARGE_FAMILIES = (
     "megaloc-dinov2-8448",
     "seqvlad-cct384-24576",
     "jist-resnet18-512",
+    "divide-and-classify-efficientnet_b0-1280",
     "earthloc-resnet50-4096",
     "radenovic-resnet50-2048-sfm",
     "apgem-resnet50-2048",

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
 from whence.cli.output import from_here, print_note, show
 from whence.data.cells import as_text, safe_cells
@@ -159,6 +160,7 @@ def many_table(positions: list[Position], photo_root: Path) -> Table:
     for one in positions:
         similarity = f"{one.candidates[0].similarity:.3f}" if one.candidates else ""
         sure = "" if one.confidence is None else f"{one.confidence:.2f}"
-        place = " ".join(part for part in (_place_text(one, photo_root), _guess_text(one, photo_root)) if part)
-        table.add_row(*map(as_text, (one.query, _status_text(one), place, similarity, sure)))
+        lines = [as_text(part) for part in (_place_text(one, photo_root), _guess_text(one, photo_root)) if part]
+        query, status, similar, confidence = map(as_text, (one.query, _status_text(one), similarity, sure))
+        table.add_row(query, status, Text("\n").join(lines), similar, confidence)
     return table
