@@ -118,6 +118,15 @@ def test_the_packaged_state_does_without_photos(name: str) -> None:
     assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", [*NAMES, "lite0-both-448"])
+def test_what_is_not_fitted_says_so_before_it_asks_for_weights(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WHENCE_CACHE", str(tmp_path))
+    monkeypatch.setenv("WHENCE_OFFLINE", "1")
+    monkeypatch.setattr(RootSift, "extract", lambda self, image: pytest.fail("a photo was looked at"))
+    with pytest.raises(NotFitted):
+        load_model(name).describe(photos(1))
+
+
 def test_joined_similarities_are_the_sum_of_both() -> None:
     model = load_model("whence-lite0-words-960")
     model.fit(photos(12))

@@ -66,6 +66,7 @@ class Joined(Descriptor):
         """For each image its descriptor (D,) and the local descriptors that are in it."""
         if not len(images):
             return []
+        self.sight.require_fitted()
         seen = self._look(images)
         raw = {part: np.concatenate([one.raw[part] for one in seen]) for part in self.sight.parts}
         sight = self.sight.whitened(raw)

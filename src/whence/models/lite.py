@@ -95,12 +95,16 @@ class LiteDescriptor(Descriptor):
 
     def describe(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Descriptors (N, D) float32 of unit length. Raises `NotFitted`, and as `maps`."""
+        self.require_fitted()
         return self.whitened(self.raw(images))
 
-    def whitened(self, raw: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Descriptors (N, D) float32 of what `raw` gave. Raises `NotFitted`."""
+    def require_fitted(self) -> None:
+        """Raises `NotFitted`, before a photo is looked at or weights are fetched in vain."""
         if not self.is_fitted:
             raise NotFitted("this descriptor has not seen photos yet: fit it first, or load the packaged state")
+
+    def whitened(self, raw: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Descriptors (N, D) float32 of what `raw` gave, once it is fitted."""
         found = np.hstack([share.weight * half_whitened(raw[part], self._states[part]) for part, share in self.parts.items()])
         return np.asarray(to_unit_length(found), np.float32)
 
