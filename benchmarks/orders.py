@@ -21,7 +21,7 @@ import numpy as np
 from sight import CHOICE, SETS, RealSet, gain_of, open_set
 
 from whence.data.photos import Photos
-from whence.localize.otherwise import Otherwise
+from whence.localize.otherwise import otherwise_of
 from whence.localize.prepared_photos import PreparedPhotos
 from whence.localize.rerank import Reranked, rerank
 from whence.localize.rerank_options import RerankOptions
@@ -49,7 +49,8 @@ def first_rows(real: RealSet, *, model_name: str) -> tuple[dict[str, np.ndarray]
     photos = Photos.of([Photo(path=str(file), content=f"{row:032x}") for row, file in enumerate(real.database)])
     prepared = {name: PreparedPhotos.for_options(options, photos) for name, options in WAYS.items()}
     geowarp = prepared["geowarp:20"]
-    otherwise = Otherwise(RerankOptions("geowarp", 10), lambda _: geowarp)
+    otherwise = otherwise_of(WAYS[BOTH], lambda _: geowarp)
+    assert otherwise is not None, "what the default asks"
     firsts = {name: np.zeros(len(queries), np.int64) for name in ("retrieval", *WAYS)}
     spent = dict.fromkeys(WAYS, 0.0)
     for query, similarities in enumerate(queries @ database.T):

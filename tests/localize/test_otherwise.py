@@ -111,6 +111,15 @@ def test_words_that_name_no_scorer_with_a_number(text: str) -> None:
         RerankOptions(otherwise=text)
 
 
+def test_what_is_asked_for_by_name_fails_at_once() -> None:
+    def fails(options: RerankOptions) -> PreparedPhotos:
+        raise MissingExtra(options.scorer, "torch")
+
+    assert otherwise_of(RerankOptions(), fails) is not None
+    with pytest.raises(MissingExtra, match="rapid"):
+        otherwise_of(RerankOptions(otherwise="rapid:5"), fails)
+
+
 def test_when_it_is_not_asked_at_all() -> None:
     def never(options: RerankOptions) -> PreparedPhotos:
         raise AssertionError

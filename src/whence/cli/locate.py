@@ -188,6 +188,8 @@ def locate(
 def _announce_weights(options: LocateOptions) -> None:
     """Say what is fetched for the scorers that were asked for by name; the usual one needs nothing."""
     asked = [] if options.rerank is None else [(options.rerank.scorer, options.rerank.scorer_options)]
+    if options.rerank is not None and options.rerank.otherwise not in (OTHERWISE, NONE):
+        asked.append((options.rerank.otherwise, NO_OPTIONS))
     asked += [(options.when_unknown, NO_OPTIONS)] if options.when_unknown not in (AUTO, NONE) else []
     if any(scorer != "inliers" for scorer, _ in asked):
         from whence.cli.fetch import announce_scorer_weights

@@ -16,6 +16,7 @@ from whence.localize.rerank import Reranked, rerank
 from whence.localize.rerank_options import RerankOptions
 from whence.localize.verify import num_inliers
 from whence.registry import get_card
+from whence.settings import OTHERWISE
 from whence.types import Candidate, PhotoSource
 
 
@@ -27,12 +28,12 @@ class Otherwise:
     open_prepared: Callable[[RerankOptions], PreparedPhotos]
 
     @cached_property
-    def prepared(self) -> PreparedPhotos | str:
-        """What the scorer needs of the database's photos, or why it cannot be used: the order then stays."""
+    def prepared(self) -> PreparedPhotos | None:
+        """What the scorer needs of the database's photos; None where it cannot be used: nobody asked for it, so the order stays."""
         try:
             return self.open_prepared(self.options)
-        except ModelError as error:
-            return str(error)
+        except ModelError:
+            return None
 
     def order(self, found: Reranked, source: PhotoSource) -> Reranked:
         """What re-ranking found with the first few retrieved candidates in this scorer's order, where nothing speaks for any.
@@ -43,7 +44,7 @@ class Otherwise:
             return found
         retrieved = sorted(found.candidates, key=lambda one: one.retrieved_rank or one.rank)
         few = retrieved[: self.options.num_candidates]
-        if len(few) < 2 or isinstance(self.prepared, str):
+        if len(few) < 2 or self.prepared is None:
             return found
         try:
             asked = self.prepared.of_image(source)
@@ -68,10 +69,13 @@ def otherwise_of(options: RerankOptions, open_prepared: Callable[[RerankOptions]
     """What is asked where the scorer of the options finds nothing; None where that is not wanted.
 
     A scorer that counts no inliers always says something, and what was bounded in time is not prolonged. No more candidates are
-    ordered than the first scorer compares.
+    ordered than the first scorer compares. A scorer that was asked for by name is opened now, so that it fails now; raises what
+    opening it raises.
     """
     chosen = options.otherwise_options
     is_bounded = any(one.max_seconds is not None for one in (options, *options.stages))
     if chosen is None or is_bounded or not get_card(options.scorer, kind="scorer").counts_inliers:
         return None
+    if options.otherwise != OTHERWISE:
+        open_prepared(chosen)
     return Otherwise(replace(chosen, num_candidates=min(chosen.num_candidates, options.num_candidates)), open_prepared)
