@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from whence.index.cells.classifier import CellClassifier, write_cells
 from whence.runtime import map_threads
 from whence.training.augment import Augment
 from whence.training.branches.grouped import ClassBatches, make_grouped
+from whence.training.branches.placed import PlacePhotos
 from whence.training.branches.places import Batch, shard
 from whence.training.losses.by_label import make_classifiers, prototypes_of
 from whence.training.options.classes import ClassesOptions
@@ -28,17 +29,6 @@ from whence.types import SkippedPhoto
 _ANGLES_DEG = {"lateral": 0.0, "frontal": 90.0}
 _NUM_LOOKED_AT = 16
 """Photos whose shape is looked at before anything is learned."""
-
-
-class ClassPhotos(NamedTuple):
-    """This process's photos of a batch."""
-
-    photos: Tensor
-    """(b, H, W, 3) uint8."""
-    labels: Tensor
-    """(B,) classes of the whole batch, numbered within its group."""
-    first: int
-    """Number of the first photo in the whole batch."""
 
 
 class ClassBranch(Branch):
@@ -112,7 +102,7 @@ class ClassBranch(Branch):
             return self._photo(place, number, int(classes[number]))
 
         photos = torch.from_numpy(np.stack(list(map_threads(photo, mine.rows.tolist()))))
-        return Read(ClassPhotos(photos, torch.from_numpy(classes), int(mine.rows[0])), len(photos))
+        return Read(PlacePhotos(photos, torch.from_numpy(classes), int(mine.rows[0])), len(photos))
 
     def _photo(self, place: BatchPlace, number: int, which: int) -> np.ndarray:
         """The first photo of a class, in the order drawn, that can be read, as it is kept decoded."""
@@ -144,7 +134,7 @@ class ClassBranch(Branch):
             self._unread[row] = reason
             self.given.data.report((SkippedPhoto(self.grouped.files.names.of(row), reason),))
 
-    def change(self, content: ClassPhotos, draw: Draw) -> tuple[Tensor, Tensor]:
+    def change(self, content: PlacePhotos, draw: Draw) -> tuple[Tensor, Tensor]:
         """The images, normalised, and the classes of the whole batch."""
         images = self.augment(content.photos.to(draw.device), step=draw.step, batch=draw.batch, first=content.first)
         return draw.arranged(images), content.labels

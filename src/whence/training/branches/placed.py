@@ -22,7 +22,7 @@ class PlacePhotos(NamedTuple):
     photos: Tensor
     """(b, H, W, 3) uint8."""
     labels: Tensor
-    """(B,) of the whole batch."""
+    """(B,) places or classes of the whole batch."""
     first: int
     """Number of the first photo in the whole batch."""
 
