@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -452,6 +453,24 @@ def test_a_plateau_is_that_of_torch() -> None:
             again.load(json.loads(json.dumps(found.values())))
             found = again
     assert shares[0] == 1 > shares[-1]
+
+
+def test_all_processes_watch_one_loss(city: Path, tmp_path: Path) -> None:
+    """Else one would lower its rate, or end, before the others."""
+    for name, expected in (("plateau", 2.5), ("constant", 1.0)):
+        recipe = override(CLASSES, [f"schedule.name={name}"])
+        with Step(make_task(recipe, city, pixels_folder=tmp_path, show_progress=False), options=recipe.loop) as step:
+            step.share = Share(0, 2)
+            step.accelerator = SimpleNamespace(reduce=lambda loss, how: (loss + 4.0) / 2)
+            assert step._loss_of_all(1.0) == expected
+
+
+def test_a_training_of_before_the_schedule_goes_on(city: Path, tmp_path: Path) -> None:
+    recipe = override(CLASSES, ["loop.num_steps=1"])
+    with Step(make_task(recipe, city, pixels_folder=tmp_path, show_progress=False), options=recipe.loop) as step:
+        values = {name: value for name, value in step.values().items() if name != "plateau"}
+        step.load(step.tensors(), values)
+        assert step.step == 0
 
 
 def test_a_training_ends_below_its_least_rate(city: Path, tmp_path: Path) -> None:

@@ -68,9 +68,14 @@ class Plateau:
         self.options = options
         self.share, self._least, self._num_worse, self._losses = 1.0, math.inf, 0, [0.0, 0.0]
 
+    @property
+    def is_watching(self) -> bool:
+        """Whether losses matter to it."""
+        return self.options.name == "plateau"
+
     def add(self, loss: float) -> None:
         """Take the loss of a step into account."""
-        if self.options.name != "plateau":
+        if not self.is_watching:
             return
         total, num = self._losses[0] + loss, self._losses[1] + 1
         self._losses = [total, num]

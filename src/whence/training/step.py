@@ -112,8 +112,14 @@ class Step:
         with self.clock.measure("learning"):
             self._update()
         self.step += 1
-        self._plateau.add(values["loss"])
+        self._plateau.add(self._loss_of_all(values["loss"]))
         return values
+
+    def _loss_of_all(self, loss: float) -> float:
+        """The mean loss of all processes: the rate falls, and the training ends, in all of them at once."""
+        if self.share.num_ranks == 1 or not self._plateau.is_watching:
+            return loss
+        return float(self.accelerator.reduce(torch.tensor(loss, device=self.device), "mean"))
 
     def _learn(self, number: int) -> dict[str, float]:
         """Add the gradients of a batch of every branch."""
@@ -256,7 +262,8 @@ class Step:
             source.place = BatchPlace(*place)
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(values["scaler"])
-        self._plateau.load(values["plateau"])
+        if "plateau" in values:  # Trainings of before this schedule lack it.
+            self._plateau.load(values["plateau"])
         self.step = values["step"]
 
 
