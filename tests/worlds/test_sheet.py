@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import cv2
@@ -20,6 +21,15 @@ def test_a_contact_sheet_has_rows_of_six(tmp_path):
     assert sheet.shape[1] == 6 * 64
     assert sheet.shape[0] > 6 * 48
     assert sheet.std() > 20
+
+
+def test_days_and_viewpoints_differ_where_photos_are_cut_out_of_panoramas(tmp_path):
+    options = WorldOptions(capture=CaptureOptions(width=64, height=64), cities=(CitySize("city00", "", 60, 4, 0),))
+    sheet = cv2.imread(str(contact_sheet(tmp_path / "sheet.png", seed=2, options=options, layout="sf_xl")))
+    # Under its caption of 22 pixels each of the first two rows has six tiles, the row of days a second line.
+    for top in (22, 22 + 2 * 64 + 22):
+        tiles = [sheet[top : top + 64, 64 * k : 64 * (k + 1)].astype(float) for k in range(1, 6)]
+        assert min(abs(a - b).mean() for a, b in itertools.combinations(tiles, 2)) > 2
 
 
 def test_the_verb_renders_and_says_so(tmp_path, capsys):

@@ -41,15 +41,17 @@ def _rows(work: CityWork) -> list[_Row]:
     database = [shot for shot in work.shots.shots if shot.role == "database"]
     queries = [shot for shot in work.shots.shots if shot.role == "queries"]
     one = next((shot for shot in database if shot.tile == 1 and shot.stop % 7 == 3), database[0])
+    # What is moved, or taken on another day, is a photo of its own and no crop of the panorama that this one may be cut from.
+    alone = replace(one, cut_from=-1)
     street = work.plan.streets[one.street]
     aside = np.array([street.direction[1], -street.direction[0]])
 
     def moved(shift_m: float, turn_deg: float) -> Shot:
         x, y = np.array([one.x_m, one.y_m]) + aside * shift_m
-        return replace(one, x_m=float(x), y_m=float(y), grid_heading_deg=one.grid_heading_deg + turn_deg)
+        return replace(alone, x_m=float(x), y_m=float(y), grid_heading_deg=one.grid_heading_deg + turn_deg)
 
     days = [
-        replace(one, role="queries", condition=run.condition.name, run=number, number=900_000 + number)
+        replace(alone, role="queries", condition=run.condition.name, run=number, number=900_000 + number)
         for number, run in work.shots.runs.items()
         if number and list(work.capture.conditions)[number - work.capture.num_database_runs] not in ("occluded", "rotated")
     ]
@@ -64,7 +66,7 @@ def _rows(work: CityWork) -> list[_Row]:
         ("the same place from shifted and turned viewpoints", shifts),
         ("neighbours along the street", neighbours),
         ("all directions of one stop: both sides of the street", sides[:_COLUMNS]),
-        ("streets that look alike (pairs)", _doubles(work, one)),
+        ("streets that look alike (pairs)", _doubles(work, alone)),
         ("queries", queries[:: max(1, len(queries) // (2 * _COLUMNS))][: 2 * _COLUMNS]),
         ("occluded, rotated", hard[:_COLUMNS]),
     ]
