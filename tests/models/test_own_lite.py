@@ -143,6 +143,21 @@ def test_joined_similarities_are_the_sum_of_both() -> None:
         assert len(kept.local["keypoints"])
 
 
+def test_the_network_alone_looks_at_them_once_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_model("whence-lite0-448")
+    images = [*photos(9), photos(1)[0]]
+    model.fit(images)
+    again = load_model("whence-lite0-448")
+    again.descriptor.load_state(model.descriptor.state())
+    expected = again.describe([*photos(2, seed=8), *images])
+    looked = []
+    raw = lite.LiteDescriptor.raw
+    monkeypatch.setattr(lite.LiteDescriptor, "raw", lambda self, images: looked.append(len(images)) or raw(self, images))
+    assert np.array_equal(model.describe([*photos(2, seed=8), *images]), expected)
+    # Two are new, one is there twice, and what is remembered serves once.
+    assert sum(looked) == 3
+
+
 def test_photos_it_was_fitted_on_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_model("whence-lite0-words-960")
     images = [*photos(9), photos(1)[0]]

@@ -6,7 +6,6 @@ different photos: light and season change keypoints, another point of view chang
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ from whence.data.images import shrink_smoothly
 from whence.models.lite import Kind, LiteDescriptor
 from whence.models.local.sift import LocalDescriptors, RootSift
 from whence.models.pca import to_unit_length
+from whence.models.remembered import Remembered
 from whence.models.vlad import Vlad
 from whence.parts import Descriptor
 from whence.runtime import in_chunks, map_threads
@@ -51,7 +51,7 @@ class Joined(Descriptor):
         self.words = Vlad(extractor=self.local, pca_dim=WORDS_DIM, is_half_whitened=True, packaged="rootsift-vlad")
         self.dim = self.sight.dim + WORDS_DIM
         self.state_bytes = self.sight.state_bytes + self.words.state_bytes
-        self._remembered: dict[bytes, _Seen] = {}
+        self._remembered: Remembered[_Seen] = Remembered()
 
     @property
     def is_fitted(self) -> bool:  # type: ignore[override]
@@ -77,7 +77,7 @@ class Joined(Descriptor):
 
     def _look(self, images: Sequence[np.ndarray]) -> list[_Seen]:
         """What is found on each image; what was remembered of one is forgotten with that."""
-        found = [self._remembered.pop(_key_of(image), None) if self._remembered else None for image in images]
+        found = [self._remembered.take(image) for image in images]
         new = [image for image, one in zip(images, found, strict=True) if one is None]
         raw = self.sight.raw([_shrunk(image) for image in new])
         fresh = (
@@ -88,7 +88,7 @@ class Joined(Descriptor):
 
     def fit(self, images: Iterable[np.ndarray], *, seed: int) -> None:
         """Fit words and whitenings on a stream of uint8 images, in one pass. Raises `NotFitted` for none."""
-        self._remembered = {}
+        self._remembered.clear()
         raws: list[dict[str, np.ndarray]] = []
 
         def found() -> Iterator[LocalDescriptors]:
@@ -96,14 +96,14 @@ class Joined(Descriptor):
                 for image, one in zip(batch, self._look(batch), strict=True):
                     raws.append(one.raw)
                     yield one.local
-                    self._remembered[_key_of(image)] = one._replace(local=one.local.without_descriptors())
+                    self._remembered.put(image, one._replace(local=one.local.without_descriptors()))
 
         self.words.fit_local(found(), seed=seed)
         self.sight.fit_raw(raws)
 
     def load_packaged(self) -> None:
         """Take words and whitening that come with Whence."""
-        self._remembered = {}
+        self._remembered.clear()
         self.sight.load_packaged()
         self.words.load_packaged()
 
@@ -113,7 +113,7 @@ class Joined(Descriptor):
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Take over what another instance fitted. Raises `BadOption` where shapes do not fit."""
-        self._remembered = {}
+        self._remembered.clear()
         of_words = {name.removeprefix("words_"): array for name, array in state.items() if name.startswith("words_")}
         self.words.load_state(of_words)
         self.sight.load_state({name: array for name, array in state.items() if not name.startswith("words_")})
@@ -122,11 +122,6 @@ class Joined(Descriptor):
 def open_joined(kind: Kind, *, weights: str | None = None) -> Joined:
     """The descriptor that joins the network's of this kind with words; `weights` names a file of the network."""
     return Joined(kind, weights=weights)
-
-
-def _key_of(image: np.ndarray) -> bytes:
-    """A digest of an image's pixels."""
-    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
 
 
 def _shrunk(image: np.ndarray) -> np.ndarray:

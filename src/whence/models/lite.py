@@ -25,6 +25,7 @@ from whence.models.checkpoints.plain import read_old_weights
 from whence.models.engines.lite_graph import MULTIPLE_PX, OWN_OUTPUTS, lite0_graph, open_maps
 from whence.models.engines.onnx_graph import Run, open_graph
 from whence.models.pca import Prior, Whitening, as_whitening, fit_half_whitening, half_whitened, to_unit_length
+from whence.models.remembered import Remembered
 from whence.parts import Descriptor
 from whence.registry import get_card
 from whence.runtime import in_chunks
@@ -57,7 +58,8 @@ SHARES: dict[Kind, dict[str, Share]] = {
 class LiteDescriptor(Descriptor):
     """The half-whitened parts of `SHARES` side by side, weighted, of unit length as a whole.
 
-    The weights are read, or fetched, when the first photo is described.
+    The weights are read, or fetched, when the first photo is described. What was found on the photos it is fitted on is remembered,
+    16 kB of each, until they are described.
     """
 
     num_sample_photos = 2000
@@ -74,6 +76,7 @@ class LiteDescriptor(Descriptor):
         self.state_bytes = sum(4 * RAW_DIMS[part] * (share.dim + 1) for part, share in self.parts.items())
         self._weights = weights
         self._states: dict[str, Whitening] = {}
+        self._remembered: Remembered[dict[str, np.ndarray]] = Remembered()
 
     @property
     def is_fitted(self) -> bool:  # type: ignore[override]
@@ -96,7 +99,15 @@ class LiteDescriptor(Descriptor):
     def describe(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Descriptors (N, D) float32 of unit length. Raises `NotFitted`, and as `maps`."""
         self.require_fitted()
-        return self.whitened(self.raw(images))
+        known = [self._remembered.take(image) for image in images]
+        new = [i for i, one in enumerate(known) if one is None]
+        raw = {part: np.zeros((len(images), RAW_DIMS[part]), np.float32) for part in self.parts}
+        for part, rows in self.raw([images[i] for i in new]).items():
+            raw[part][new] = rows
+            for i, one in enumerate(known):
+                if one is not None:
+                    raw[part][i] = one[part]
+        return self.whitened(raw)
 
     def require_fitted(self) -> None:
         """Raises `NotFitted`, before a photo is looked at or weights are fetched in vain."""
@@ -121,8 +132,14 @@ class LiteDescriptor(Descriptor):
         return found
 
     def fit(self, images: Iterable[np.ndarray], *, seed: int) -> None:
-        """Fit the whitening on a stream of uint8 images. Raises `NotFitted` for fewer than two."""
-        self.fit_raw([self.raw(batch) for batch in in_chunks(images, self.batch_size)])
+        """Fit the whitening on a stream of uint8 images. Raises `NotFitted` for no photos."""
+        self._remembered.clear()
+        raws = []
+        for batch in in_chunks(images, self.batch_size):
+            raws.append(self.raw(batch))
+            for i, image in enumerate(batch):
+                self._remembered.put(image, {part: rows[i] for part, rows in raws[-1].items()})
+        self.fit_raw(raws)
 
     def fit_raw(self, batches: Sequence[Mapping[str, np.ndarray]]) -> None:
         """Fit the whitening on what `raw` gave, batch by batch. Raises `NotFitted` for no photos."""
@@ -139,6 +156,7 @@ class LiteDescriptor(Descriptor):
 
     def load_packaged(self) -> None:
         """Take the whitening that comes with Whence, of photos of rendered cities."""
+        self._remembered.clear()
         self._states = {
             part: fit_half_whitening(np.zeros((0, RAW_DIMS[part])), share.dim, prior=packaged_prior(part))
             for part, share in self.parts.items()
@@ -152,6 +170,7 @@ class LiteDescriptor(Descriptor):
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Take over what another instance fitted. Raises `BadOption` where shapes do not fit."""
+        self._remembered.clear()
         for part, share in self.parts.items():
             for name, shape in (("mean", (RAW_DIMS[part],)), ("axes", (share.dim, RAW_DIMS[part]))):
                 found = state.get(f"{part}_{name}")

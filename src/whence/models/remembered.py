@@ -1,0 +1,33 @@
+"""What was found on the images that a descriptor is fitted on, until they are described: it need not be found twice."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Generic, TypeVar
+
+import numpy as np
+
+Found = TypeVar("Found")
+
+
+class Remembered(Generic[Found]):
+    """What was found on images, by their pixels. Each is forgotten when it is taken, so memory falls as images are described."""
+
+    def __init__(self) -> None:
+        self._found: dict[bytes, Found] = {}
+
+    def put(self, image: np.ndarray, found: Found) -> None:
+        """Remember what was found on an image."""
+        self._found[_key_of(image)] = found
+
+    def take(self, image: np.ndarray) -> Found | None:
+        """What was found on an image, and forget it; None where nothing is known of it."""
+        return self._found.pop(_key_of(image), None) if self._found else None
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._found.clear()
+
+
+def _key_of(image: np.ndarray) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
