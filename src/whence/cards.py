@@ -96,6 +96,12 @@ class ModelCard:
     backbone_options: Mapping[str, Any] = field(default_factory=dict)
     aggregator: str = ""
     aggregator_options: Mapping[str, Any] = field(default_factory=dict)
+    sequence: str = ""
+    """How frames of a sequence become one descriptor: a sequence pool; empty for models of single photos. Asked for a photo, such
+    a model describes the one frame."""
+    sequence_length: int = 1
+    """Frames it was trained with."""
+    sequence_options: Mapping[str, Any] = field(default_factory=dict)
     keys: str = ""
     """How the authors name the parameters: a row of `whence.models.checkpoints.keys`."""
     is_unit_length: bool = True

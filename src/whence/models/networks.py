@@ -1,4 +1,4 @@
-"""Networks: a backbone and an aggregator as one module."""
+"""Networks: a backbone and an aggregator as one module, and a pool over the frames of a sequence where it has one."""
 
 from __future__ import annotations
 
@@ -9,29 +9,57 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from whence.errors import BadOption
 from whence.models.aggregators.pools import Aggregator
+from whence.models.aggregators.sequence import SequencePool
 from whence.models.backbones.base import Backbone, Features
 from whence.models.preprocessing import normalise
 
 
 class Network(nn.Module):
-    """Normalised images (B, 3, H, W) to global descriptors (B, D)."""
+    """Normalised images (B, 3, H, W) to global descriptors (B, D); with a sequence pool also sequences (B, S, 3, H, W)."""
 
-    def __init__(self, backbone: Backbone, aggregator: Aggregator) -> None:
+    def __init__(self, backbone: Backbone, aggregator: Aggregator, sequence: SequencePool | None = None) -> None:
+        """Raises `BadOption` for early fusion on a backbone that sees one image at a time."""
         super().__init__()
+        if sequence is not None and sequence.is_early and not backbone.sees_sequences:
+            raise BadOption(f"early fusion needs a backbone that sees sequences, timesformer, not {backbone.name}")
         self.backbone = backbone
         self.aggregator = aggregator
+        self.sequence = sequence
 
     @property
     def dim(self) -> int:
         return self.aggregator.dim
+
+    @property
+    def pool(self) -> SequencePool:
+        """The sequence pool. Raises `BadOption` for a network of single images."""
+        if self.sequence is None:
+            raise BadOption("this network has no sequence pool; it describes single images")
+        return self.sequence
 
     def features(self, images: Tensor) -> Features:
         """The backbone's features of normalised images."""
         features: Features = self.backbone(images)
         return features
 
+    def describe_frames(self, images: Tensor) -> Tensor:
+        """(N, ...) what the sequence pool keeps of each of N normalised frames."""
+        return self.pool.describe(self.aggregator, self.backbone(images))
+
+    def describe_sequences(self, frames: Tensor) -> Tensor:
+        """(B, D) of normalised frames (B, S, 3, H, W) in their order."""
+        if self.pool.is_early:
+            descriptors: Tensor = self.aggregator(self.backbone.of_sequences(frames))
+            return self.pool.brought(descriptors)
+        kept = self.describe_frames(frames.flatten(0, 1))
+        pooled: Tensor = self.pool(kept.unflatten(0, frames.shape[:2]))
+        return pooled
+
     def forward(self, images: Tensor) -> Tensor:
+        if images.ndim == 5:
+            return self.describe_sequences(images)
         descriptors: Tensor = self.aggregator(self.backbone(images))
         return descriptors
 
@@ -41,7 +69,8 @@ def describe_pixels(
 ) -> Tensor:
     """Descriptors (N, D) float32 on the CPU of N photos, so many at a time: what `describe` makes of uint8 (b, H, W, 3).
 
-    `photos` is what can be cut into runs (pixels, rows of a table, a list of paths); `read` makes pixels of a run.
+    `photos` is what can be cut into runs (pixels, rows of a table, a list of paths); `read` makes pixels of a run. Sequences are
+    uint8 (b, S, H, W, 3).
     """
     with torch.inference_mode():
         batches = (read(photos[start : start + batch_size]) for start in range(0, len(photos), batch_size))
@@ -49,15 +78,24 @@ def describe_pixels(
 
 
 def describing(
-    network: nn.Module, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None, is_channels_last: bool = False
+    network: Callable[[Tensor], Tensor],
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    is_channels_last: bool = False,
 ) -> Callable[[Tensor], Tensor]:
-    """What a network, as it stands, makes of uint8 photos (B, H, W, 3), for `describe_pixels`; `dtype` is autocast's."""
+    """What a network, as it stands, makes of uint8 photos (B, H, W, 3), for `describe_pixels`; `dtype` is autocast's.
+
+    Of sequences (B, S, H, W, 3) it makes one descriptor each.
+    """
     kind = torch.device(device).type
 
     def describe(photos: Tensor) -> Tensor:
-        images = normalise(photos.to(device))
+        images = normalise(photos.to(device).flatten(0, -4))
         if is_channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
+        if photos.ndim == 5:
+            images = images.unflatten(0, photos.shape[:2])
         with torch.autocast(kind, dtype=dtype, enabled=dtype is not None):
             descriptors: Tensor = network(images)
         return descriptors

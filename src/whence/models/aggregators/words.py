@@ -27,11 +27,15 @@ def inverse_norms(x: Tensor) -> Tensor:
 
 
 def residual_sums(x: Tensor, scale: Tensor, shares: Tensor, words: Tensor) -> Tensor:
-    """(B, K * C) of unit length: per word the sum of shares times residuals, each word's brought to unit length first.
+    """(B, K, C): per word the sum of shares times residuals, before anything is brought to unit length.
 
     x (B, C, n), its scale to unit length (B, 1, n), shares (B, K, n), words (K, C). One product for all words instead of a loop.
     """
-    sums = (shares * scale) @ x.transpose(1, 2) - shares.sum(dim=2, keepdim=True) * words
+    return (shares * scale) @ x.transpose(1, 2) - shares.sum(dim=2, keepdim=True) * words
+
+
+def unit_words(sums: Tensor) -> Tensor:
+    """(B, K * C) of unit length, of sums (B, K, C) of residuals, each word's brought to unit length first."""
     return nn.functional.normalize(nn.functional.normalize(sums, dim=2).flatten(1), dim=1)
 
 
@@ -48,6 +52,10 @@ class NetVlad(Aggregator):
         self.conv = nn.Conv2d(channels, num_words, 1, bias=False)
 
     def forward(self, features: Features) -> Tensor:
+        return unit_words(self.sums(features))
+
+    def sums(self, features: Features) -> Tensor:
+        """(B, K, C) sums of residuals, which add up over the frames of a sequence."""
         x = features.map.flatten(2)
         scale = inverse_norms(x)
         shares = torch.softmax((self.conv.weight.flatten(1) @ x) * scale, dim=1)
@@ -147,7 +155,7 @@ class HardVlad(Aggregator):
         x = features.map.flatten(2)
         nearest = (nn.functional.normalize(self.words, dim=1) @ x).argmax(dim=1)
         shares = nn.functional.one_hot(nearest, len(self.words)).transpose(1, 2).to(x.dtype)
-        return residual_sums(x, inverse_norms(x), shares, self.words)
+        return unit_words(residual_sums(x, inverse_norms(x), shares, self.words))
 
     def fit(self, descriptors: Tensor, *, seed: int) -> None:
         """Take as words the k-means by cosine of local descriptors (M, C). Raises `NotFitted` for fewer than 39 per word."""

@@ -30,6 +30,7 @@ TRANSFORMER_NAMES = (
     "vit_b16_384",
     "cct224",
     "cct384",
+    "timesformer",
     *(f"dinov2_vit{size}14{registers}" for size in "sblg" for registers in ("", "_reg")),
 )
 
@@ -51,13 +52,23 @@ def make_backbone(
     has_final_norm: bool = True,
     facet: Facet | None = None,
     takes_any_size: bool = False,
+    num_frames: int | None = None,
 ) -> Backbone:
     """The backbone of this name, its weights random. Raises `UnknownName`, `BadOption`.
 
     The options are of transformers: `num_blocks` keeps the first blocks only (the benchmark's `trunc_te`); without the final norm
     its parameters are left out too (BoQ); `facet` takes the query, key or value of the last block kept instead of its output
-    (AnyLoc); `takes_any_size` first resizes images to the nearest multiples of the patch (MegaLoc).
+    (AnyLoc); `takes_any_size` first resizes images to the nearest multiples of the patch (MegaLoc). `num_frames` is of TimeSformer
+    alone: the frames it has positions in time for.
     """
+    if num_frames is not None and name != "timesformer":
+        raise BadOption(f"num_frames is an option of timesformer, which sees sequences; {name} sees one image at a time")
+    if name == "timesformer":
+        if facet is not None or takes_any_size or not has_final_norm:
+            raise BadOption(f"{name} takes num_blocks and num_frames only, not has_final_norm, facet or takes_any_size")
+        from whence.models.backbones.timesformer import TimeSformer
+
+        return TimeSformer(num_frames=5 if num_frames is None else num_frames, num_blocks=num_blocks)
     if name in CNN_NAMES or name.startswith("timm:"):
         if num_blocks is not None or not has_final_norm or facet is not None or takes_any_size:
             raise BadOption(f"num_blocks, has_final_norm, facet and takes_any_size are options of transformers; {name} takes none")

@@ -78,9 +78,15 @@ class Backbone(nn.Module):
     """Names of the parts from the input on, for `freeze_before` and `learn_only`."""
     published: tuple[str, ...] = ()
     """The stages that the published trainings let learn; empty where there is none."""
+    sees_sequences = False
+    """Whether it sees the frames of a sequence together, by `of_sequences`."""
 
     def forward(self, images: Tensor) -> Features:
         raise NotImplementedError
+
+    def of_sequences(self, frames: Tensor) -> Features:
+        """`Features` of sequences (B, S, 3, H, W), the maps of their frames below one another."""
+        raise BadOption(f"{self.name} sees one image at a time")
 
     def stage_parameters(self, stage: str) -> Iterator[nn.Parameter]:
         """The parameters of one stage."""

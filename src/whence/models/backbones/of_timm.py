@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import timm
@@ -13,6 +14,7 @@ from whence.models.backbones.base import Backbone, Features, SizeRule, is_offlin
 
 TIMM_TAGS = {
     "vit_b16_224": "vit_base_patch16_224.orig_in21k",
+    "timesformer": "vit_base_patch16_224.orig_in21k_ft_in1k",
     "vit_b16_384": "vit_base_patch16_384.orig_in21k_ft_in1k",
     **{
         f"dinov2_vit{short}14{registers}": f"vit_{long}_patch14_{'reg4_' if registers else ''}dinov2.lvd142m"
@@ -137,6 +139,12 @@ def _from_timm(state: dict[str, Tensor], backbone: Backbone) -> dict[str, Tensor
         # timm adds the class token's position to the token itself.
         state["register_tokens"] = state.pop("reg_token")
         state["pos_embed"] = torch.cat([torch.zeros_like(state["cls_token"]), state["pos_embed"]], dim=1)
+    if backbone.name == "timesformer":
+        state |= {"time_embed": backbone.get_parameter("time_embed").detach()}
+        for name in list(backbone.state_dict()):
+            # What looks over time begins as what looks over space, and adds nothing yet.
+            plain = re.sub(r"temporal_(attn|norm1)\.", r"\1.", name)
+            state[name] = torch.zeros_like(backbone.get_parameter(name)) if "temporal_fc" in name else state[plain]
     if "vitg14" in backbone.name:
         state = {key.replace("mlp.fc1", "mlp.w12").replace("mlp.fc2", "mlp.w3"): value for key, value in state.items()}
     return {key: state[key] for key in backbone.state_dict()}

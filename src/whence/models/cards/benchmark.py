@@ -118,7 +118,7 @@ def _geowarp() -> Iterator[ModelCard]:
 def _seqvlad() -> Iterator[ModelCard]:
     yield ModelCard(
         name="seqvlad-cct384-24576",
-        summary="SeqVLAD's frame model: the NetVLAD that a sequence of one photo is",
+        summary="SeqVLAD: NetVLAD over all tokens of a sequence's frames; of one photo it is NetVLAD",
         dim=24576,
         preprocessing=Preprocessing(size_px=(384, 384), interpolation="bilinear"),
         licence="MIT",
@@ -131,6 +131,8 @@ def _seqvlad() -> Iterator[ModelCard]:
         backbone="cct384",
         backbone_options={"num_blocks": 8},
         aggregator="netvlad",
+        sequence="seqvlad",
+        sequence_length=5,
         keys="seqvlad",
     )
 

@@ -287,7 +287,7 @@ def _from_space() -> Iterator[ModelCard]:
 def _sequences() -> Iterator[ModelCard]:
     yield ModelCard(
         name="jist-resnet18-512",
-        summary="JIST's frame model: CosPlace trained on images and sequences together",
+        summary="JIST: CosPlace trained on images and sequences together, frames pooled by SeqGeM",
         dim=512,
         preprocessing=_SHORT_512,
         licence="unknown",
@@ -302,7 +302,9 @@ def _sequences() -> Iterator[ModelCard]:
         backbone="resnet18conv5",
         aggregator="cosplace",
         aggregator_options={"dim": 512},
-        keys="cosplace",
+        sequence="seqgem",
+        sequence_length=5,
+        keys="jist",
     )
 
 

@@ -37,6 +37,13 @@ _NETVLAD: tuple[Rule, ...] = (
     (r"AGG\.conv\.weight", "aggregator.conv.weight"),
     (r"AGG\.crn\.(filter_3_3|filter_5_5|filter_7_7|acc_w)\.(weight|bias)", r"aggregator.crn.\1.\2"),
 )
+_SEQUENCES: tuple[Rule, ...] = (
+    (r"pooling\.1\.p", "aggregator.p"),
+    (r"pooling\.centroids", "aggregator.centroids"),
+    (r"pooling\.conv\.weight", "aggregator.conv.weight"),
+    (r"aggregator\.1\.(weight|bias)", r"sequence.fc.\1"),
+)
+"""SeqVLAD's code: what pools each frame, and its FC."""
 _MIXER = r"mix\.\d+\.mix\.\d\.(?:weight|bias)|(?:channel|row)_proj\.(?:weight|bias)"
 
 
@@ -45,7 +52,7 @@ def _under(prefix: str, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
 
 
 STYLES: dict[str, KeyStyle] = {
-    "whence": KeyStyle(r"backbone\.", ((r"aggregator\.(.+)", r"aggregator.\1"),)),
+    "whence": KeyStyle(r"backbone\.", ((r"(aggregator|sequence)\.(.+)", r"\1.\2"),)),
     "benchmark": KeyStyle(
         r"backbone\.(?:vit_model\.)?",
         (
@@ -57,16 +64,25 @@ STYLES: dict[str, KeyStyle] = {
         ),
     ),
     "cosplace": KeyStyle(
-        r"(?:model\.)?backbone\.",
+        r"backbone\.",
+        ((r"aggregation\.1\.p", "aggregator.pool.p"), (r"aggregation\.3\.(weight|bias)", r"aggregator.fc.\1")),
+    ),
+    "jist": KeyStyle(
+        r"model\.backbone\.",
         (
-            (r"(?:model\.)?aggregation\.1\.p", "aggregator.pool.p"),
-            (r"(?:model\.)?aggregation\.3\.(weight|bias)", r"aggregator.fc.\1"),
-            (r"seq_gem\.p", None),
+            (r"model\.aggregation\.1\.p", "aggregator.pool.p"),
+            (r"model\.aggregation\.3\.(weight|bias)", r"aggregator.fc.\1"),
+            (r"seq_gem\.p", "sequence.p"),
+            (r"conv1d\.(weight|bias)", r"sequence.conv.\1"),
+            (r"final_fc\.weight", "sequence.fc.weight"),
         ),
     ),
     "divide-and-classify": KeyStyle(r"backbone\.", ((r"classifier\.0\.(weight|bias)", r"aggregator.fc.\1"),), of_efficientnet=""),
     "geowarp": KeyStyle(r"encoder\.", ((r"pool\.1\.p", "aggregator.p"), *_under("pool", _NETVLAD))),
-    "seqvlad": KeyStyle(r"encoder\.", _under("aggregator", _NETVLAD)),
+    "seqvlad": KeyStyle(r"encoder\.", (*_under("aggregator", _NETVLAD), *_SEQUENCES)),
+    "seqvlad-pooled": KeyStyle(
+        r"encoder\.", ((r"encoder\.classifier\.(attention_pool\.(?:weight|bias))", r"aggregator.\1"), *_SEQUENCES)
+    ),
     "gsv": KeyStyle(
         r"backbone\.model\.",
         (
@@ -154,6 +170,8 @@ def _backbone_rules(style: KeyStyle, backbone: str) -> Iterator[Rule]:
         yield from _compact_rules(prefix)
     elif backbone.startswith("vit"):
         yield from _transformers_rules(prefix)
+    elif backbone == "timesformer":
+        yield rf"{prefix}model\.((?:cls_token|pos_embed|time_embed|patch_embed\.|blocks\.\d+\.|norm\.).*)", r"backbone.\1"
     elif backbone.startswith("dinov2"):
         yield from _dinov2_rules(prefix, backbone)
 
@@ -162,7 +180,7 @@ def _compact_rules(prefix: str) -> Iterator[Rule]:
     yield rf"{prefix}tokenizer\.conv_layers\.([01])\.0\.weight", r"backbone.tokenizer.\1.weight"
     yield rf"{prefix}classifier\.positional_emb", "backbone.pos_embed"
     yield rf"{prefix}classifier\.((?:blocks\.\d+|norm)\..+)", r"backbone.\1"
-    # In every file; used by sequence pooling only, which no published model has.
+    # In every file; used by sequence pooling only, whose way of naming takes it before.
     yield rf"{prefix}classifier\.attention_pool\.(?:weight|bias)", None
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from whence.cards import ModelCard
 from whence.errors import BadOption, InputError, UnreadableWeights, WeightsMismatch
 from whence.models.aggregators import make_aggregator
+from whence.models.aggregators.sequence import make_sequence_pool
 from whence.models.backbones import make_backbone
 from whence.models.cards.text import CARD_FIELD, card_to_text, read_card
 from whence.models.checkpoints.files import WeightFile, read_weights
@@ -37,7 +38,11 @@ def make_network(card: ModelCard) -> Network:
         raise BadOption(f"{card.name} is no network")
     _check_backbone_options(card)
     backbone = make_backbone(card.backbone, **card.backbone_options)
-    return Network(backbone, make_aggregator(card.aggregator, backbone.channels, options=card.aggregator_options))
+    aggregator = make_aggregator(card.aggregator, backbone.channels, options=card.aggregator_options)
+    if not card.sequence:
+        return Network(backbone, aggregator)
+    pool = make_sequence_pool(card.sequence, aggregator, length=card.sequence_length, options=card.sequence_options)
+    return Network(backbone, aggregator, pool)
 
 
 def _check_backbone_options(card: ModelCard) -> None:
@@ -119,11 +124,13 @@ def expected_tensors(card: ModelCard) -> Shapes:
     _check_backbone_options(card)
     backbone = _backbone_tensors(card.backbone, tuple(sorted(card.backbone_options.items())))
     options = tuple((name, tuple(v) if isinstance(v, list) else v) for name, v in sorted(card.aggregator_options.items()))
+    of_pool = tuple(sorted(card.sequence_options.items()))
     try:
-        hash(options)
+        hash((options, of_pool))
     except TypeError:
-        raise BadOption(f"{card.name} asks for options that no aggregator has: {dict(options)!r:.100}") from None
-    return {**backbone[1], **_aggregator_tensors(card.aggregator, backbone[0], options)}
+        raise BadOption(f"{card.name} asks for options that no aggregator has: {dict(options + of_pool)!r:.100}") from None
+    head = _head_tensors(card.aggregator, backbone[0], options, (card.sequence, card.sequence_length, of_pool))
+    return {**backbone[1], **head}
 
 
 @functools.lru_cache(maxsize=16)
@@ -134,10 +141,20 @@ def _backbone_tensors(name: str, options: tuple[tuple[str, object], ...]) -> tup
 
 
 @functools.lru_cache(maxsize=64)
-def _aggregator_tensors(name: str, channels: int, options: tuple[tuple[str, object], ...]) -> Shapes:
+def _head_tensors(
+    name: str,
+    channels: int,
+    options: tuple[tuple[str, object], ...],
+    sequence: tuple[str, int, tuple[tuple[str, object], ...]],
+) -> Shapes:
+    """Those of the aggregator, and of the sequence pool where one is named, with its length and options."""
     with torch.device("meta"):
         aggregator = make_aggregator(name, channels, options=dict(options))
-    return {f"aggregator.{key}": tensor for key, tensor in aggregator.state_dict().items()}
+        tensors = {f"aggregator.{key}": tensor for key, tensor in aggregator.state_dict().items()}
+        if sequence[0]:
+            pool = make_sequence_pool(sequence[0], aggregator, length=sequence[1], options=dict(sequence[2]))
+            tensors |= {f"sequence.{key}": tensor for key, tensor in pool.state_dict().items()}
+    return tensors
 
 
 def _translator(card: ModelCard, weights: WeightFile) -> Translator:
