@@ -73,3 +73,21 @@ def distinct(values: np.ndarray) -> np.ndarray:
     """The values (n,) ascending, each once: by a sort, which for a few thousand is several times faster than `numpy.unique`."""
     found = np.sort(values)
     return found[np.append(True, found[1:] != found[:-1])] if len(found) else found
+
+
+def union_runs(lists: NeighborLists, groups: NeighborLists) -> NeighborLists:
+    """For each group of lists, by their numbers, the union of their members, ascending; a block of groups at a time."""
+    num_members = int(lists.members.max(initial=0)) + 1
+    sizes = np.concatenate([[0], np.cumsum(lists.counts[groups.members])])[groups.offsets]
+    counts, members = np.zeros(len(groups.counts), np.int64), [np.empty(0, np.int64)]
+    start = 0
+    while start < len(counts):
+        # As many groups as have about so many members together, and one at least.
+        end = max(start + 1, int(np.searchsorted(sizes, sizes[start] + 8 * BLOCK_ROWS, side="right")) - 1)
+        chosen = select_runs(lists, groups.members[groups.offsets[start] : groups.offsets[end]])
+        owners = np.repeat(np.arange(end - start), np.diff(sizes[start : end + 1]))
+        keys = distinct(owners * num_members + chosen.members)
+        counts[start:end] = np.bincount(keys // num_members, minlength=end - start)
+        members.append(keys % num_members)
+        start = end
+    return NeighborLists(np.concatenate([[0], np.cumsum(counts)]), np.concatenate(members))
