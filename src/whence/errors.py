@@ -3,6 +3,7 @@
     WhenceError
     ├── InputError               what was given cannot be used
     │   ├── UnreadableImage      a photo's pixels cannot be decoded (names the path)
+    │   ├── UnreadableVideo      a video cannot be opened (names the path)
     │   ├── UnreadableTable      a CSV, GeoJSON, sidecar or list file is broken (names file and line)
     │   ├── InvalidPoint         a coordinate that is not on Earth
     │   ├── NoPhotos             nothing to work on
@@ -61,6 +62,15 @@ class UnreadableImage(InputError):
 
     def __init__(self, path: str | Path, reason: str) -> None:
         super().__init__(f"cannot read image {str(path)!r}: {reason}")
+        self.path = str(path)
+        self.reason = reason
+
+
+class UnreadableVideo(InputError):
+    """A video cannot be opened, or none of its frames decoded; carries `path` and `reason`."""
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        super().__init__(f"cannot read video {str(path)!r}: {reason}")
         self.path = str(path)
         self.reason = reason
 

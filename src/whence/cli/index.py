@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from whence.cli import completion
+from whence.cli.drives import with_frames
 from whence.cli.output import as_size, print_error, print_json, print_note, report_remarks, report_skipped, show
 from whence.data.cells import as_text, printable
 from whence.errors import BadOption, StoreFull
@@ -25,13 +26,15 @@ def register(app: typer.Typer) -> None:
 
 
 def index(
-    photos: list[str] = typer.Argument(None, help="Folders, photo files, glob patterns, or .txt files that list paths."),
+    photos: list[str] = typer.Argument(None, help="Folders, photo files, glob patterns, videos, or .txt files that list paths."),
     database: str = typer.Option(None, "--db", help="Database folder. Default: photos.whence, or the setting `database`."),
     model: str = typer.Option(
         None, autocompletion=completion.models, help="Model that describes the photos; `whence models` lists them."
     ),
     option: list[str] = typer.Option([], "--option", help="Model option as name=value, e.g. pca_dim=256. May be repeated."),
     positions: str = typer.Option(None, help="CSV or GeoJSON file with the photos' positions."),
+    every: str = typer.Option(None, "--every", help="Frames taken of a video: 1s, 2m (metres of --track) or change. Default: 1s."),
+    track: str = typer.Option(None, "--track", help="GPX file that says where a video was, matched by time."),
     layout: str = typer.Option(
         None,
         "--layout",
@@ -130,6 +133,7 @@ def index(
     if cells is not None and not estimate and not is_told_late:
         store_cells(path, cells)
     engine = ENGINE if is_told_late and engine is None else engine
+    photos = with_frames(photos, path, every=every, track=track)
     given = {"model": model, "dtype": dtype, "engine": engine, "model_options": parse_options(option) or None}
     given |= {"keep_local": keep_local, "allow_null_island": allow_null_island or None}
     before = build.stored_options(path) or BuildOptions(model=load_settings().model)
