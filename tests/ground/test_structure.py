@@ -334,13 +334,14 @@ MAY_WRITE = {
     "cli/output.py": {"os.open"},
     "data/placed_files.py": {"np.memmap"},
     "data/thumbnails.py": {"picture.save"},
+    "data/videos.py": {"av.open"},
     "models/checkpoints/http.py": {"open", "file.truncate", "os.replace", "note.write_text"},
     "models/checkpoints/origins.py": {"tarfile.open", "whole.open"},
     "models/engines/export.py": {"file.write_bytes"},
     "training/record.py": {"open"},
 }
 """Files that may write otherwise than through `runtime.atomic_write`, and how: the one itself, the store's data files and lock,
-whole database folders, maps that are opened for reading or have no name, the null device, a picture in memory, downloads that go
+whole database folders, maps and videos that are opened for reading or have no name, the null device, a picture in memory, downloads that go
 on where they broke off, a file to try before it is written, a log that grows by lines, and a counter of the system that is set
 to zero."""
 WRITING_METHODS = {"write_text", "write_bytes", "imwrite", "save", "savez", "savez_compressed", "savetxt", "tofile", "touch"}
@@ -444,6 +445,7 @@ def test_every_module_that_writes_is_in_the_battery() -> None:
         "cli/missing.py": "in the battery as a command",
         "models/checkpoints/origins.py": "test_downloads, whose disk is full while a server answers",
         "models/engines/export.py": "test_export, after what must be computed first",
+        "data/video_frames.py": "frames of a video, taken again where they are not",
         "training/pixels.py": "decoded photos, made again where they are not",
         "studies/geowarp_cells.py": "numbers beside a study, which the battery writes",
         "studies/contrasts.py": "what an arm got right, measured again where it is not",
