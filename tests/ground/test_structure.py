@@ -341,9 +341,9 @@ MAY_WRITE = {
     "training/record.py": {"open"},
 }
 """Files that may write otherwise than through `runtime.atomic_write`, and how: the one itself, the store's data files and lock,
-whole database folders, maps and videos that are opened for reading or have no name, the null device, a picture in memory, downloads that go
-on where they broke off, a file to try before it is written, a log that grows by lines, and a counter of the system that is set
-to zero."""
+whole database folders, maps and videos that are opened for reading or have no name, the null device, a picture in memory,
+downloads that go on where they broke off, a file to try before it is written, a log that grows by lines, and a counter of the
+system that is set to zero."""
 WRITING_METHODS = {"write_text", "write_bytes", "imwrite", "save", "savez", "savez_compressed", "savetxt", "tofile", "touch"}
 WRITING_METHODS |= {
     "to_csv",

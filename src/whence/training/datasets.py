@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
+from whence.data.drives import SequenceSet
 from whence.data.formats import EvaluationSet
+from whence.data.frame_folders import open_sequences
 from whence.data.layouts import sf_xl_folder
 from whence.data.photos import Photos
 from whence.data.placed_files import PlacedFiles, list_of, read_placed_files
@@ -15,7 +17,7 @@ from whence.errors import BadOption, NoPhotos
 from whence.evaluation.published import open_set
 from whence.types import SkippedPhoto
 
-Source = str | Path | Photos | EvaluationSet
+Source = str | Path | Photos | EvaluationSet | SequenceSet
 
 
 class Dataset:
@@ -40,6 +42,8 @@ class Dataset:
             return self.source
         if isinstance(self.source, EvaluationSet):
             return self.source.database
+        if isinstance(self.source, SequenceSet):
+            return self.source.database.photos
         found = scan_photos(self.source, show_progress=self.show_progress)
         self._report(found.skipped)
         return found
@@ -70,8 +74,21 @@ class Dataset:
             raise NoPhotos("these are photos alone; give a set with a database and queries")
         if isinstance(self.source, EvaluationSet):
             return self.source
+        if isinstance(self.source, SequenceSet):
+            return EvaluationSet(self.source.name, self.source.database.photos, self.source.queries.photos)
         found = open_set(self.source, split=self.split, options=ReadOptions(show_progress=self.show_progress))
         self._report((*found.database.skipped, *found.queries.skipped))
+        return found
+
+    @cached_property
+    def sequences(self) -> SequenceSet:
+        """Database and queries as drives. Raises as `open_sequences`, and `NoPhotos` for photos that are no drives."""
+        if isinstance(self.source, SequenceSet):
+            return self.source
+        if not isinstance(self.source, str | Path):
+            raise NoPhotos("these are photos without an order; give a folder with drives of a database and of queries")
+        found = open_sequences(self.source, split=self.split, options=ReadOptions(show_progress=self.show_progress))
+        self._report((*found.database.photos.skipped, *found.queries.photos.skipped))
         return found
 
 

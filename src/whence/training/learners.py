@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from whence.cards import ModelCard, Preprocessing
 from whence.errors import BadOption
 from whence.models.aggregators import make_aggregator
+from whence.models.aggregators.sequence import make_sequence_pool
 from whence.models.backbones import load_imagenet, make_backbone
 from whence.models.checkpoints.files import weights_digest
 from whence.models.checkpoints.origins import get_weights
@@ -41,8 +42,14 @@ def read_start(start_from: str) -> dict[str, Tensor]:
 def make_network(options: NetworkOptions, *, seed: int = 0) -> Network:
     """The network, with the weights it starts from. Raises `UnknownName`, `BadOption` and `InputError`."""
     torch.manual_seed(seed)
-    backbone = make_backbone(options.backbone)
-    network = Network(backbone, make_aggregator(options.aggregator.name, backbone.channels, options=options.aggregator.options))
+    backbone = make_backbone(options.backbone, **_backbone_options(options))
+    aggregator = make_aggregator(options.aggregator.name, backbone.channels, options=options.aggregator.options)
+    pool = options.sequence
+    network = Network(
+        backbone,
+        aggregator,
+        make_sequence_pool(pool.name, aggregator, length=pool.length, options=pool.options) if pool.name else None,
+    )
     if options.start_from == RELEASED:
         load_imagenet(backbone)
     elif options.start_from:
@@ -51,13 +58,34 @@ def make_network(options: NetworkOptions, *, seed: int = 0) -> Network:
         if options.start_with == "backbone":
             found = {name.removeprefix("backbone."): value for name, value in found.items() if name.startswith("backbone.")}
             filled, what = network.backbone, f"another backbone than {options.backbone}"
+        own = filled.state_dict()
+        # A network of single photos is one to begin with: its pool begins anew.
+        found = {**{name: value for name, value in own.items() if name.startswith("sequence.")}, **found}
         try:
             filled.load_state_dict(found)
         except RuntimeError as error:
             raise BadOption(f"{options.start_from!r} holds {what}: {error}") from None
-    if options.freeze_before:
-        backbone.freeze_before(options.freeze_before)
+    _freeze(network, options)
     return network
+
+
+def _backbone_options(options: NetworkOptions) -> dict[str, Any]:
+    """What the backbone is made with beside its name."""
+    found: dict[str, Any] = {"num_blocks": options.num_blocks} if options.num_blocks else {}
+    return found | ({"num_frames": options.sequence.length} if options.sequence.name == "early" else {})
+
+
+def _freeze(network: Network, options: NetworkOptions) -> None:
+    """Keep from learning what the options say. Raises `BadOption` where nothing would be left."""
+    if options.freeze_before:
+        network.backbone.freeze_before(options.freeze_before)
+    if options.learning == "as published":
+        network.backbone.freeze_as_published()
+    elif options.learning == "sequence":
+        network.requires_grad_(False)
+        network.pool.requires_grad_(True)
+        if not list(network.pool.parameters()):
+            raise BadOption(f"the sequence pool {options.sequence.name} has no weights: nothing would learn")
 
 
 def network_card(options: NetworkOptions, network: nn.Module, *, recipe: str, size_px: tuple[int, int]) -> ModelCard:
@@ -76,8 +104,12 @@ def network_card(options: NetworkOptions, network: nn.Module, *, recipe: str, si
         training_data="the photos given to `whence train`",
         weights_licence="unknown",
         backbone=options.backbone,
+        backbone_options=_backbone_options(options),
         aggregator=options.aggregator.name,
         aggregator_options=dict(options.aggregator.options),
+        sequence=options.sequence.name,
+        sequence_length=options.sequence.length if options.sequence.name else 1,
+        sequence_options=dict(options.sequence.options),
         keys="whence",
         is_unit_length=False,
     )

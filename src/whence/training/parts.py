@@ -14,10 +14,12 @@ BRANCHES: dict[str, Entry] = {
     "kept places": Entry(f"{_ROOM}.branches.kept:KeptPlaceBranch", settings=f"{_ROOM}.options.placed:KeptPlacesOptions"),
     "classes": Entry(f"{_ROOM}.branches.classes:ClassBranch", settings=f"{_ROOM}.options.classes:ClassesOptions"),
     "tuples": Entry(f"{_ROOM}.branches.mined:TupleBranch", settings=f"{_ROOM}.options.tuples:TuplesOptions"),
+    "sequences": Entry(f"{_ROOM}.branches.windowed:SequenceBranch", settings=f"{_ROOM}.options.sequences:SequencesOptions"),
     "views": Entry(f"{_ROOM}.branches.warps:ViewBranch", settings=f"{_ROOM}.options.warps:ViewsOptions"),
     "pairs": Entry(f"{_ROOM}.branches.warps:PairBranch", settings=f"{_ROOM}.options.warps:FoundPairsOptions"),
 }
 PROBES: dict[str, Entry] = {
     "recall": Entry(f"{_ROOM}.probes:RecallProbe", settings=f"{_ROOM}.options.validation:RecallOptions"),
+    "sequences": Entry(f"{_ROOM}.sequence_probe:SequenceProbe", settings=f"{_ROOM}.options.sequences:SequenceRecallOptions"),
     "reranked": Entry(f"{_ROOM}.probes:RerankedProbe", settings=f"{_ROOM}.options.validation:RerankedOptions"),
 }

@@ -21,9 +21,10 @@ from whence.models.preprocessing import normalise
 from whence.runtime import progress, random_stream
 from whence.training.augment import Augment
 from whence.training.branches.mining import Miner
-from whence.training.branches.tuples import make_tuple_set
+from whence.training.branches.tuples import TupleSet, make_tuple_set
 from whence.training.losses.tuples import tuple_loss
 from whence.training.options.augment import AugmentOptions
+from whence.training.options.sequences import SequencesOptions
 from whence.training.options.tuples import TuplesOptions, WordOptions
 from whence.training.pixels import cached_set, stored_size
 from whence.training.task import BatchPlace, Branch, Describe, Draw, Given, Losses, Read, Share
@@ -43,7 +44,7 @@ def sample_locations(network: Network, photos: np.ndarray, *, options: WordOptio
     return torch.cat(found)
 
 
-class _Tuples(NamedTuple):
+class Tuples(NamedTuple):
     """This process's tuples of a batch."""
 
     queries: Tensor
@@ -59,11 +60,11 @@ class TupleBranch(Branch):
 
     is_mined = True
 
-    def __init__(self, options: TuplesOptions, given: Given) -> None:
+    def __init__(self, options: TuplesOptions | SequencesOptions, given: Given) -> None:
         """Raises `BadOption`, `NoPhotos` and `UnknownName`."""
         super().__init__(options.name or options.kind)
         self.options, self.given, self.weight = options, given, options.weight
-        self.tuples = make_tuple_set(given.data.set, options=options.mining)
+        self.tuples = self._tuple_set()
         self.miner = Miner(self.tuples, options=options.mining, seed=given.seed)
         self.mined = np.empty((0, 2 + options.mining.num_negatives), np.int64)
         if not 1 <= options.batch_queries <= self.miner.num_tuples:
@@ -76,6 +77,9 @@ class TupleBranch(Branch):
         seen = options.augment
         plain = AugmentOptions(width=seen.width, height=seen.height, flip_share=seen.flip_share)
         self.augment, self.resize = Augment(seen, seed=given.seed), Augment(plain, seed=given.seed)
+
+    def _tuple_set(self) -> TupleSet:
+        return make_tuple_set(self.given.data.set, options=self.options.mining)
 
     def describe_data(self) -> dict[str, Any]:
         data = self.tuples.data
@@ -94,10 +98,14 @@ class TupleBranch(Branch):
         random = random_stream(seed, _WORDS, 0)
         chosen = random.choice(total, min(self.options.words.num_photos, total), replace=False)
         learner.eval()
-        sample = sample_locations(learner, self._resized(chosen), options=self.options.words, device=device, seed=seed)
+        sample = sample_locations(learner, self._sampled(chosen), options=self.options.words, device=device, seed=seed)
         for holder in holders:
             holder.fit(sample, seed=seed)
         learner.train()
+
+    def _sampled(self, rows: np.ndarray) -> np.ndarray:
+        """Photos (n, H, W, 3) uint8 whose local descriptors visual words begin from."""
+        return self._resized(rows)
 
     def num_batches(self, epoch: int) -> int:
         return self.miner.num_tuples // self.options.batch_queries
@@ -113,11 +121,16 @@ class TupleBranch(Branch):
         self.mined = describe.broadcast(mined)
 
     def _resized(self, rows: np.ndarray) -> np.ndarray:
-        """Photos (n, H, W, 3) uint8 at the size that is learned from, unchanged otherwise."""
-        photos, seen = self.pixels[rows], self.options.augment
-        if photos.shape[1:3] == (seen.height, seen.width):
+        return self._at_size(self.pixels[rows])
+
+    def _at_size(self, photos: np.ndarray) -> np.ndarray:
+        """Photos (..., H, W, 3) uint8 at the size that is learned from, unchanged otherwise."""
+        seen = self.options.augment
+        if photos.shape[-3:-1] == (seen.height, seen.width):
             return photos
-        return np.stack([cv2.resize(photo, (seen.width, seen.height), interpolation=cv2.INTER_AREA) for photo in photos])
+        flat = photos.reshape(-1, *photos.shape[-3:])
+        resized = [cv2.resize(photo, (seen.width, seen.height), interpolation=cv2.INTER_AREA) for photo in flat]
+        return np.stack(resized).reshape(*photos.shape[:-3], seen.height, seen.width, 3)
 
     def read(self, place: BatchPlace, share: Share) -> Read:
         size = self.options.batch_queries // share.num_ranks
@@ -125,9 +138,9 @@ class TupleBranch(Branch):
         start = place.number * self.options.batch_queries + first
         mine = self.mined[start : start + size]
         queries, others = (self.pixels[rows] for rows in (self.tuples.num_database + mine[:, 0], mine[:, 1:].ravel()))
-        return Read(_Tuples(torch.from_numpy(queries), torch.from_numpy(others), first), len(queries) + len(others))
+        return Read(Tuples(torch.from_numpy(queries), torch.from_numpy(others), first), len(queries) + len(others))
 
-    def change(self, content: _Tuples, draw: Draw) -> Tensor:
+    def change(self, content: Tuples, draw: Draw) -> Tensor:
         """The images, normalised: the queries, then the others. All are mirrored, or none."""
         found = []
         for augment, photos, first in (

@@ -47,19 +47,26 @@ def make_tuple_set(data: EvaluationSet, *, options: MiningOptions) -> TupleSet:
             neighbors_within(ground.database, ground.queries, radius_m=radius_m)
             for radius_m in (options.positive_m, max(options.positive_m, options.excluded_m))
         )
+    notes = data.notes or tuple(fields.note if (fields := parse_name(path)) else "" for path in data.queries.paths)
+    found = chosen_queries(data.name, positives, excluded, num_database=len(data.database), options=options)
+    is_night, is_sideways = (np.array([word in notes[q].lower().split("_") for q in found[0]]) for word in ("night", "sideways"))
+    return TupleSet(data, *found, msls_weights(is_night=is_night, is_sideways=is_sideways))
+
+
+def chosen_queries(
+    name: str, positives: NeighborLists, excluded: NeighborLists, *, num_database: int, options: MiningOptions
+) -> tuple[np.ndarray, NeighborLists, NeighborLists]:
+    """The queries that have positives, and the two lists of each of them. Raises `NoPhotos` and `BadOption` as `make_tuple_set`."""
     queries = np.flatnonzero(positives.counts > 0)
     if not len(queries):
-        raise NoPhotos(f"{data.name}: no query has a database photo within {options.positive_m:g} m; raise mining.positive_m")
+        raise NoPhotos(f"{name}: no query has a database photo within {options.positive_m:g} m; raise mining.positive_m")
     largest = int(excluded.counts[queries].max())
-    if options.num_negatives < 1 or len(data.database) - largest < options.num_negatives:
+    if options.num_negatives < 1 or num_database - largest < options.num_negatives:
         raise BadOption(
-            f"{data.name}: a query has {largest} of {len(data.database)} database photos within {options.excluded_m:g} m, "
+            f"{name}: a query has {largest} of {num_database} database photos within {options.excluded_m:g} m, "
             f"which leaves no {options.num_negatives} negatives; lower mining.num_negatives or mining.excluded_m"
         )
-    notes = data.notes or tuple(fields.note if (fields := parse_name(path)) else "" for path in data.queries.paths)
-    is_night, is_sideways = (np.array([word in notes[q].lower().split("_") for q in queries]) for word in ("night", "sideways"))
-    weights = msls_weights(is_night=is_night, is_sideways=is_sideways)
-    return TupleSet(data, queries, select_runs(positives, queries), select_runs(excluded, queries), weights)
+    return queries, select_runs(positives, queries), select_runs(excluded, queries)
 
 
 def msls_weights(*, is_night: np.ndarray, is_sideways: np.ndarray) -> np.ndarray:

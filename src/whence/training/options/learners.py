@@ -22,6 +22,17 @@ class AggregatorOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class SequencePoolOptions:
+    """How frames of a sequence become one descriptor, by name, and the pool's own settings."""
+
+    name: str = ""
+    """Empty for a network of single photos."""
+    length: int = 5
+    """Frames of a sequence."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class NetworkOptions(LearnerOptions):
     """A backbone and an aggregator, from weights to start with."""
 
@@ -34,7 +45,13 @@ class NetworkOptions(LearnerOptions):
     """What is taken of those weights. With the backbone alone the aggregator begins anew, visual words by k-means."""
     freeze_before: str = ""
     """Stage of the backbone before which nothing learns; empty to learn everything."""
+    num_blocks: int = 0
+    """Blocks of a transformer that are kept; 0 keeps all."""
+    learning: Literal["all", "as published", "sequence"] = "all"
+    """What learns: all but what is frozen before a stage; of the backbone what the published training lets learn; or the sequence
+    pool alone."""
     aggregator: AggregatorOptions = AggregatorOptions()
+    sequence: SequencePoolOptions = SequencePoolOptions()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,145 @@
+"""The branch of sequences: windows of frames, mined and learned from as tuples of photos are.
+
+A window's frames are read where they lie among the decoded photos: overlapping windows take no memory of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from whence.data.drives import SequenceSet
+from whence.data.formats import EvaluationSet
+from whence.data.windows import cut_windows, positives_of_windows, require_windows
+from whence.errors import BadOption
+from whence.evaluation.protocol import metric_ground
+from whence.geo import neighbors_within
+from whence.lists import NeighborLists
+from whence.models.networks import Network
+from whence.training.augment import Augment
+from whence.training.branches.mined import TupleBranch, Tuples
+from whence.training.branches.tuples import TupleSet, chosen_queries
+from whence.training.options.sequences import SequencesOptions
+from whence.training.options.tuples import MiningOptions
+from whence.training.pixels import SetPixels, cached_set, stored_size
+from whence.training.task import BatchPlace, Draw, Given, Read, Share
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of S frames of both sides, as rows of its photos."""
+
+    data: EvaluationSet
+    database: np.ndarray
+    """(W, S) int64."""
+    queries: np.ndarray
+    """(Q, S) int64."""
+
+    def near(self, radius_m: float) -> NeighborLists:
+        """For each query window the database windows with any frame within the radius of any of its own."""
+        ground = metric_ground(self.data.database, self.data.queries)
+        frames = neighbors_within(ground.database, ground.queries, radius_m=radius_m)
+        return positives_of_windows(frames, self.database, self.queries, num_frames=len(self.data.database))
+
+
+def cut_both(found: SequenceSet, *, length: int) -> Windows:
+    """The windows of a set's database and of its queries. Raises `NoPhotos` where a side has none."""
+    cut = [
+        require_windows(
+            cut_windows(side.sequence, side.frame, length=length), num_frames=len(side.photos), what=f"{found.name}, {which}"
+        )
+        for which, side in (("database", found.database), ("queries", found.queries))
+    ]
+    return Windows(EvaluationSet(found.name, found.database.photos, found.queries.photos), *cut)
+
+
+@dataclass(frozen=True)
+class WindowTuples(TupleSet):
+    """Query windows that have positives, over the windows of a database; `queries` and the lists are of windows."""
+
+    windows: Windows
+
+    @property
+    def num_database(self) -> int:
+        return len(self.windows.database)
+
+
+def make_window_tuples(found: SequenceSet, *, length: int, options: MiningOptions) -> WindowTuples:
+    """The windows of a set that tuples are mined from. Raises `NoPhotos` and `BadOption` as `make_tuple_set`."""
+    windows = cut_both(found, length=length)
+    positives, excluded = (windows.near(radius) for radius in (options.positive_m, max(options.positive_m, options.excluded_m)))
+    chosen = chosen_queries(found.name, positives, excluded, num_database=len(windows.database), options=options)
+    return WindowTuples(windows.data, *chosen, np.full(len(chosen[0]), 1 / len(chosen[0])), windows)
+
+
+class WindowPixels:
+    """Windows of decoded frames: the database's first, then the queries'."""
+
+    def __init__(self, frames: SetPixels, windows: Windows) -> None:
+        self.frames = frames
+        self._rows = np.concatenate([windows.database, len(frames.database) + windows.queries])
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """(n, S, H, W, 3) uint8 windows (n,)."""
+        chosen = self._rows[rows]
+        found = self.frames[chosen.ravel()]
+        return found.reshape(*chosen.shape, *found.shape[1:])
+
+    def first_frames(self, rows: np.ndarray) -> np.ndarray:
+        """(n, H, W, 3) uint8 first frames of windows (n,)."""
+        return self.frames[self._rows[rows, 0]]
+
+
+class SequenceBranch(TupleBranch):
+    """Query windows, their positives and their negatives."""
+
+    def __init__(self, options: SequencesOptions, given: Given) -> None:
+        """Raises `BadOption` for a learner that describes single photos, and as `TupleBranch`."""
+        network = given.learner.module
+        if not isinstance(network, Network) or network.sequence is None:
+            raise BadOption("the branch of sequences needs a network that pools them: set sequence.name, for example to seqgem")
+        self.length = network.sequence.length
+        super().__init__(options, given)
+
+    def _tuple_set(self) -> WindowTuples:
+        return make_window_tuples(self.given.data.sequences, length=self.length, options=self.options.mining)
+
+    def describe_data(self) -> dict[str, Any]:
+        assert isinstance(self.tuples, WindowTuples), "made here"
+        windows = self.tuples.windows
+        sizes = {"num_database": len(windows.data.database), "num_queries": len(windows.data.queries)}
+        sizes |= {"num_windows": len(windows.database), "num_query_windows": len(windows.queries)}
+        return {**sizes, "num_queries_with_positives": len(self.tuples.queries)}
+
+    def open(self) -> None:
+        assert isinstance(self.tuples, WindowTuples), "made here"
+        frames = cached_set(self.tuples.data, size_px=stored_size(self.options.augment), given=self.given)
+        self.pixels: Any = WindowPixels(frames, self.tuples.windows)
+
+    def _sampled(self, rows: np.ndarray) -> np.ndarray:
+        """The first frame of each window, as published."""
+        return self._at_size(self.pixels.first_frames(rows))
+
+    def read(self, place: BatchPlace, share: Share) -> Read:
+        found = super().read(place, share)
+        return found._replace(num_photos=found.num_photos * self.length)
+
+    def change(self, content: Tuples, draw: Draw) -> Tensor:
+        """The frames of the queries, then of the others, normalised: (n, S, 3, H, W). All are mirrored, or none."""
+        parts = (
+            (self.augment, content.queries, content.first),
+            (self.resize, content.others, self.options.batch_queries),
+        )
+        changed = torch.cat([self._changed(*part, draw) for part in parts])
+        return draw.arranged(changed).unflatten(0, (-1, self.length))
+
+    def _changed(self, augment: Augment, windows: Tensor, first: int, draw: Draw) -> Tensor:
+        frames = windows.to(draw.device).flatten(0, 1)
+        return augment(frames, step=draw.step, batch=draw.batch, first=first * self.length)
