@@ -13,6 +13,8 @@ pytest.importorskip("accelerate")
 pytest.importorskip("pytorch_metric_learning")
 
 from whence.cli import run
+from whence.models.backbones.timesformer import TimeSformer
+from whence.models.backbones.transformers import VitShape
 from whence.recipes import get_recipe, list_recipes
 from whence.training import learners
 from whence.training.checkpoints import checkpoint_file, read_checkpoint
@@ -62,6 +64,28 @@ def test_every_recipe_trains(
         small = ("cells.min_photos=2", "num_groups=0", "batches_per_turn=1", "batch_size=4", "loop.precision=no")
         other = ("learner.backbone=resnet18conv2", "learner.start_from=", "learner.freeze_before=")
         words += [word for change in (*small, *other) for word in ("--set", change)]
+    if getattr(recipe.learner, "sequence", None) and recipe.learner.sequence.name:
+        # Another, smaller network but for early fusion, and windows of two frames; what is said of sequences is the recipe's own.
+        other = ["learner.start_from=", "learner.freeze_before=", "learner.num_blocks=0", "sequence.length=2", "loop.precision=no"]
+        other += ["validate_on.batch_size=64", "mining.num_negatives=2", "mining.positive_m=4", "mining.excluded_m=4"]
+        if recipe.learner.sequence.name == "early":
+            tiny = VitShape(24, 1, 3, patch_px=16, image_px=32, is_dinov2=False)
+            monkeypatch.setattr(learners, "make_backbone", lambda _name, **_options: TimeSformer(num_frames=2, shape=tiny))
+            other += ["augment.width=32", "augment.height=32"]
+        else:
+            other += ["learner.backbone=resnet18conv2"]
+        if recipe.learner.learning == "as published":
+            other += ["learner.learning=all"]
+        if recipe.learner.sequence.name == "seqnet":
+            other += [
+                "sequence.options.dim=8",
+                "sequence.options.width=2",
+                "aggregator.options.dim=8",
+                "aggregator.options.num_words=4",
+            ]
+        if len(recipe.branches) > 1:
+            other += ["cells.min_photos=2", "cells.num_apart=1", "num_groups=0", "branches.1.batch_size=2"]
+        words += [word for change in other for word in ("--set", change)]
     if name.startswith("image-retrieval"):
         words += ["--set", "backbone=dinov2_vits14", "--set", "augment.width=70", "--set", "augment.height=42"]
     out = tmp_path / "run"

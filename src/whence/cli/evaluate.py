@@ -48,6 +48,12 @@ def evaluate(
     database_folder: str = typer.Option(None, help="Folder of the database photos, if not named as usual."),
     queries_folder: str = typer.Option(None, help="Folder of the queries, if not named as usual."),
     frames: int = typer.Option(None, "--frames", help="Two walks of the same frames: frames that far apart show the same place."),
+    sequence: int = typer.Option(None, "--sequence", help="Count windows of so many frames of drives instead of single photos."),
+    pool: str = typer.Option(
+        "", "--pool", help="With --sequence: own, mean, max, cat, delta, seqgem, or matching and aligned, which compare frames."
+    ),
+    reverse: bool = typer.Option(False, "--reverse", help="With --sequence: take the database's frames in the other order."),
+    speed: int = typer.Option(1, "--speed", help="With --sequence: query drives at so many times the database's speed."),
     leave_one_out: bool = typer.Option(
         False, "--leave-one-out", help="Each photo asks all others (those of the same content left out)."
     ),
@@ -112,6 +118,13 @@ def evaluate(
     from whence.localize.rerank_options import rerank_options
     from whence.models.asking import parse_views
 
+    if sequence is not None:
+        from whence.cli.sequence_evaluation import print_sequences, sequence_rules
+
+        rules = sequence_rules(
+            sequence, pool, reverse=reverse, speed=speed, frames=frames, thresholds=thresholds, recall_at=recall_at
+        )
+        return print_sequences(data, split, model, parse_options(option), rules, as_json=as_json, quiet=quiet)
     options = EvaluationOptions(
         thresholds_m=_numbers(thresholds or _usual_thresholds(data, protocol), "--thresholds"),
         recall_at=tuple(int(n) for n in _numbers(recall_at, "--recall-at")),

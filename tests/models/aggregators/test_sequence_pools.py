@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+pytest.importorskip("pytorch_metric_learning")
 
 from torch import Tensor
 
@@ -20,7 +21,9 @@ from whence.models.aggregators.sequence import POOLS, SeqGem, SequencePool, make
 from whence.models.aggregators.words import Crn, NetVlad
 from whence.models.backbones.base import Features
 from whence.models.sequence_rules import ORDER_FREE, RULES, pool_frames
+from whence.training.losses.by_label import make_classifiers
 from whence.training.losses.tuples import tuple_loss
+from whence.training.options.places import LossOptions
 
 
 def sines(*shape: int, function: Any = torch.sin, factor: float = 1.0) -> Tensor:
@@ -140,12 +143,12 @@ def test_jists_joint_loss_gives_the_published_numbers_and_gradients() -> None:
     assert torch.allclose(sequences[0], torch.tensor(aggregate), atol=1e-5)
     of_queries = sequences.reshape(2, 4, 8)
     triplet = tuple_loss("triplet", of_queries[:, 0], of_queries[:, 1], of_queries[:, 2:], margin=0.1)
-    classifier = squares((5, 8), 0, scale=math.sqrt(24 / 8)).requires_grad_()
-    labels = torch.tensor([3, 1, 0, 4])
-    unit = torch.nn.functional.normalize(head(Features(image_of((4, 16, 5, 7)))), dim=1)
-    cosines = unit @ torch.nn.functional.normalize(classifier, dim=1).T
-    margins = 0.4 * torch.nn.functional.one_hot(labels, 5)
-    image = torch.nn.functional.cross_entropy(30 * (cosines - margins), labels)
+    options = LossOptions("cosface", {"scale": 30.0, "margin": 0.4})
+    (cosface,) = make_classifiers(options, num_classes=[5], dim=8)
+    classifier = cosface.loss.get_parameter("W")
+    with torch.no_grad():
+        classifier.copy_(squares((5, 8), 0, scale=math.sqrt(24 / 8)).T)
+    image = cosface(head(Features(image_of((4, 16, 5, 7)))), torch.tensor([3, 1, 0, 4]))
     assert triplet.item() == pytest.approx(0.109506, abs=2e-6)
     assert image.item() == pytest.approx(15.772844, abs=2e-4)
     assert (1e4 * triplet + 100 * image).item() == pytest.approx(2672.341, abs=2e-2)
