@@ -91,6 +91,13 @@ def _geojson(inputs: Inputs, folder: Path) -> None:
     write_geojson(str(folder / "answers.geojson"), [_position()] * 50)
 
 
+def _track(inputs: Inputs, folder: Path) -> None:
+    from whence.cli.tracks import write_line
+    from whence.localize.tracking import TrackPoint
+
+    write_line(str(folder / "track.geojson"), [TrackPoint(number, float(number), _position(), ORIGIN) for number in range(50)])
+
+
 def _sheet(inputs: Inputs, folder: Path) -> None:
     from whence.worlds.sheets import contact_sheet
 
@@ -251,6 +258,7 @@ WRITERS = (
     Writer("page", _page, "page.html"),
     Writer("answers as CSV", _csv_of_answers, "answers.csv"),
     Writer("answers as GeoJSON", _geojson, "answers.geojson"),
+    Writer("track as GeoJSON", _track, "track.geojson"),
     Writer("predictions", lambda inputs, folder: write_predictions(folder / "p.csv", _ranked()), "p.csv"),
     Writer("hloc pairs", lambda inputs, folder: write_hloc_pairs(folder / "p.txt", _ranked()), "p.txt"),
     Writer("picture", lambda inputs, folder: write_picture(folder / "m.png", draw_place(3)), "m.png"),

@@ -82,6 +82,11 @@ def locate(
     geojson_file: str = typer.Option(None, "--geojson", help="Also write the answers to this GeoJSON file, for a map."),
     report: str = typer.Option(None, "--report", help="Also write a page with map, photos and candidates to this HTML file."),
     gpx_file: str = typer.Option(None, "--gpx", help="Also write the places to this GPX file."),
+    sequence: int = typer.Option(
+        None, "--sequence", help="Track a video, or a folder of frames in order, of which so many at a time ask together."
+    ),
+    every: str = typer.Option(None, "--every", help="With --sequence: frames taken of a video: 1s or change. Default: 1s."),
+    no_smooth: bool = typer.Option(False, "--no-smooth", help="With --sequence: leave out the motion model."),
     missing: str = typer.Option(
         None, "--missing", help="Place the photos of this folder that lack a geotag; lists, writes nothing."
     ),
@@ -137,6 +142,18 @@ def locate(
     if write is not None or copies_to is not None or include_unverified or yes or allow_null_island:
         raise BadOption("--write, --copies-to, --include-unverified, --yes and --allow-null-island go with --missing")
     around = parse_around(near, within)
+    if sequence is not None:
+        from whence.cli.tracks import TrackOutputs, locate_drives
+
+        if report is not None or engine is not None:
+            raise BadOption(
+                "--sequence gives a track: it goes with --json, --csv, --gpx and --geojson, not with --report or --engine"
+            )
+        given = TrackOutputs(as_json, csv_file, gpx_file, geojson_file, quiet)
+        ways = {"length": sequence, "k": k, "around": around, "options": options}
+        return locate_drives(queries, database, given, every=every, is_smoothed=not no_smooth, ways=ways)
+    if every is not None or no_smooth:
+        raise BadOption("--every and --no-smooth go with --sequence")
     files_wanted = [file for file in (report, csv_file, gpx_file, geojson_file) if file is not None]
     for file in files_wanted:
         check_place(file)

@@ -6,7 +6,7 @@ XMP: ISO 16684-1, with the exif name space of the Exif 2.32 metadata for XMP. GP
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,14 +73,23 @@ def xmp_sidecar(geotag: Geotag) -> bytes:
     return text.encode()
 
 
-def gpx_document(waypoints: Iterable[Waypoint]) -> str:
-    """Waypoints as a GPX 1.1 document."""
+def gpx_document(waypoints: Iterable[Waypoint], *, track: Iterable[Sequence[Waypoint]] = ()) -> str:
+    """Waypoints, and a track in pieces, as a GPX 1.1 document."""
     lines = [
         '<?xml version="1.0" encoding="UTF-8"?>',
         '<gpx version="1.1" creator="Whence" xmlns="http://www.topografix.com/GPX/1/1">',
+        *_gpx_points("wpt", waypoints),
     ]
-    for one in waypoints:
-        lines.append(f' <wpt lat="{one.point.lat:.7f}" lon="{_gpx_lon(one.point.lon):.7f}">')
+    pieces = [f" <trkseg>\n{chr(10).join(_gpx_points('trkpt', piece))}\n </trkseg>" for piece in track if len(piece)]
+    if pieces:
+        lines += ["<trk>", *pieces, "</trk>"]
+    return "\n".join([*lines, "</gpx>", ""])
+
+
+def _gpx_points(kind: str, points: Iterable[Waypoint]) -> list[str]:
+    lines = []
+    for one in points:
+        lines.append(f' <{kind} lat="{one.point.lat:.7f}" lon="{_gpx_lon(one.point.lon):.7f}">')
         if one.point.altitude_m is not None:
             lines.append(f"  <ele>{one.point.altitude_m:.3f}</ele>")
         if one.time is not None and one.time.utcoffset() is not None:
@@ -88,14 +97,14 @@ def gpx_document(waypoints: Iterable[Waypoint]) -> str:
         lines.append(f"  <name>{_xml_text(one.name)}</name>")
         if one.description:
             lines.append(f"  <desc>{_xml_text(one.description)}</desc>")
-        lines.append(" </wpt>")
-    return "\n".join([*lines, "</gpx>", ""])
+        lines.append(f" </{kind}>")
+    return lines
 
 
-def write_gpx(path: str | Path, waypoints: Iterable[Waypoint]) -> None:
-    """Write waypoints as GPX 1.1, whole or not at all. Raises `UnwritableFile`."""
+def write_gpx(path: str | Path, waypoints: Iterable[Waypoint], *, track: Iterable[Sequence[Waypoint]] = ()) -> None:
+    """Write waypoints, and a track in pieces, as GPX 1.1, whole or not at all. Raises `UnwritableFile`."""
     with atomic_write(path) as file:
-        file.write(gpx_document(waypoints).encode())
+        file.write(gpx_document(waypoints, track=track).encode())
 
 
 def _xmp_degrees(value: float, *, letters: str) -> str:

@@ -23,10 +23,12 @@ from whence.localize.cells import CellLocalizer
 from whence.localize.engine import CELLS_BLOB, open_engine
 from whence.localize.judge import Judge
 from whence.localize.maintain import refresh_database
+from whence.localize.motion import Motion
 from whence.localize.otherwise import otherwise_of
 from whence.localize.prepared_photos import PreparedPhotos
 from whence.localize.rerank_options import RerankOptions
 from whence.localize.retrieve import Around, Retriever
+from whence.localize.tracking import Tracker
 from whence.localize.unknown import AUTO, NONE, SecondLook, second_options
 from whence.localize.verify import find_calibration, key_of, with_min_confidence
 from whence.models.asking import QueryViews, Rule, ask_as_one
@@ -186,6 +188,22 @@ class Localizer:
         seconds, source = {"describe": time.perf_counter() - started}, as_source(frame)
         name = str(frame) if isinstance(frame, str | Path) else "<frames>"
         return judge.answer(name, asked, k=k, around=around, seconds=seconds, source=source)
+
+    def track(
+        self,
+        *,
+        length: int = 5,
+        ahead: int | None = None,
+        k: int = 20,
+        around: Around | None = None,
+        options: LocateOptions | None = None,
+        motion: Motion | None = Motion(),  # noqa: B008 (an immutable record)
+    ) -> Tracker:
+        """What takes the frames of a drive one by one and says where each was taken, at bounded memory; see `Tracker`.
+
+        For live use `ahead=0` waits for no later frame.
+        """
+        return Tracker(self.judge(options), length=length, ahead=ahead, k=k, around=around, motion=motion)
 
     def locate_many(
         self,
