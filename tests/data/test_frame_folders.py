@@ -40,6 +40,16 @@ def test_frames_are_numbered_by_their_names_and_a_gap_is_a_gap(tmp_path: Path) -
         read_frame_folder(tmp_path / "nowhere")
 
 
+def test_every_tenth_frame_of_a_film_follows_the_one_before(tmp_path: Path) -> None:
+    for number in (100, 110, 120, 150):
+        put(tmp_path / "summer" / f"images-{number:05d}.png")
+        put(tmp_path / "winter" / f"images-{number + 10:05d}.png")
+    found = open_sequences(tmp_path, database_folder="summer", queries_folder="winter")
+    assert found.database.frame.tolist() == [10, 11, 12, 15]
+    assert found.queries.frame.tolist() == [11, 12, 13, 16]
+    assert len(cut_windows(found.database.sequence, found.database.frame, length=3)) == 1
+
+
 def test_photos_of_other_sizes_are_frames_too(tmp_path: Path) -> None:
     put(tmp_path / "a" / "1.jpg", size=(12, 16))
     put(tmp_path / "a" / "2.jpg", size=(40, 30))

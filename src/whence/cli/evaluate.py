@@ -124,7 +124,8 @@ def evaluate(
         rules = sequence_rules(
             sequence, pool, reverse=reverse, speed=speed, frames=frames, thresholds=thresholds, recall_at=recall_at
         )
-        return print_sequences(data, split, model, parse_options(option), rules, as_json=as_json, quiet=quiet)
+        folders = (database_folder, queries_folder)
+        return print_sequences(data, split, model, parse_options(option), rules, folders, as_json=as_json, quiet=quiet)
     options = EvaluationOptions(
         thresholds_m=_numbers(thresholds or _usual_thresholds(data, protocol), "--thresholds"),
         recall_at=tuple(int(n) for n in _numbers(recall_at, "--recall-at")),

@@ -38,6 +38,7 @@ def print_sequences(
     model: str | None,
     model_options: dict[str, Any],
     rules: SequenceRules,
+    folders: tuple[str | None, str | None],
     *,
     as_json: bool,
     quiet: bool,
@@ -48,7 +49,8 @@ def print_sequences(
     from whence.models.descriptor import load_model
 
     show_progress = False if quiet or as_json else None
-    found = open_sequences(data, split=split, options=ReadOptions(show_progress=show_progress))
+    reading = ReadOptions(show_progress=show_progress)
+    found = open_sequences(data, split=split, database_folder=folders[0], queries_folder=folders[1], options=reading)
     opened = load_model(model or load_settings().model, options=model_options)
     result = evaluate_sequences(opened, found, rules=rules, show_progress=show_progress)
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -30,13 +31,16 @@ class _Name(NamedTuple):
     sequence: str
     frame: int | None
     file: str
+    is_counted: bool = False
+    """Whether the name is of a layout that counts its frames one by one."""
 
 
 def read_frame_folder(folder: str | Path, *, options: ReadOptions = DEFAULT_OPTIONS) -> Frames:
     """The photos of a folder as frames: each folder that holds photos is a drive, and the last number in a name is the frame's.
 
-    Where a name has no number, or two of one folder have the same, the frames of that folder are counted in natural order of
-    names. RobotCar's "@" names (north first) and those of MSLS reformatted say themselves. Raises `NoPhotos`.
+    Numbers that all grow by multiples of one step, as of every tenth frame of a film, are counted in such steps. Where a name
+    has no number, or two of one folder have the same, the frames of that folder are counted in natural order of names.
+    RobotCar's "@" names (north first) and those of MSLS reformatted say themselves. Raises `NoPhotos`.
     """
     top = Path(folder)
     files = list_photos(top) if top.is_dir() else []
@@ -57,14 +61,22 @@ def read_frame_folder(folder: str | Path, *, options: ReadOptions = DEFAULT_OPTI
     )
 
 
-def open_sequences(root: str | Path, *, split: str = "", options: ReadOptions = DEFAULT_OPTIONS) -> SequenceSet:
+def open_sequences(
+    root: str | Path,
+    *,
+    split: str = "",
+    database_folder: str | None = None,
+    queries_folder: str | None = None,
+    options: ReadOptions = DEFAULT_OPTIONS,
+) -> SequenceSet:
     """Database and queries as drives, in whichever layout they lie: MSLS as published (`split` chooses cities: train, val, or
-    names with commas between), as SeqVLAD reformats it, RobotCar, or any two folders of folders of frames.
+    names with commas between), as SeqVLAD reformats it, RobotCar, or any two folders of folders of frames, which may be named.
 
     One joint database over all cities. Raises `NoPhotos` and `UnreadableTable`.
     """
     path = Path(root)
-    if cities := list_cities(path):
+    named = (database_folder, queries_folder)
+    if named == (None, None) and (cities := list_cities(path)):
         if split in ("train", "val"):
             chosen = [city for city in cities if (city in MSLS_VAL_CITIES) == (split == "val")]
             cities = tuple(chosen) if set(cities) & set(MSLS_VAL_CITIES) else cities
@@ -72,10 +84,11 @@ def open_sequences(root: str | Path, *, split: str = "", options: ReadOptions = 
             cities = tuple(city for city in split.split(",") if city)
         return read_msls(path, cities=cities, options=options)
     base = path / split
-    if _is_reformatted(base):
+    if named == (None, None) and _is_reformatted(base):
         return read_sequences(path, split=split, options=options)
     sides = []
-    for names in (DATABASE_FOLDERS, QUERIES_FOLDERS):
+    for given, usual in zip(named, (DATABASE_FOLDERS, QUERIES_FOLDERS), strict=True):
+        names = usual if given is None else (given,)
         folder = next((base / name for name in names if (base / name).is_dir()), None)
         if folder is None:
             raise NoPhotos(f"no folder {' or '.join(names[:2])} of drives in {str(base)!r}")
@@ -99,7 +112,7 @@ def _name_of(file: str, top: Path) -> _Name:
     sequence = path.parent.relative_to(top.absolute()).as_posix()
     fields = path.name.split("@")
     if _num_fields(file) in (NUM_ROBOTCAR_FIELDS, _MANY_FIELDS) and fields[4].isdecimal():
-        return _Name(sequence, int(fields[4]), file)
+        return _Name(sequence, int(fields[4]), file, is_counted=True)
     # In the field's standard name the frame stands in the note, or nowhere; a number of a position is none.
     numbers = _DIGITS.findall(fields[-2] if len(fields) > 3 else path.stem)
     return _Name(sequence, int(numbers[-1]) if numbers else None, file)
@@ -114,6 +127,8 @@ def _numbered(names: list[_Name]) -> list[_Name]:
         if len(set(numbers)) < len(own):
             own = sorted(own, key=lambda one: natural_key(Path(one.file).stem))
             own = [one._replace(frame=number) for number, one in enumerate(own)]
+        elif not all(one.is_counted for one in own) and (step := math.gcd(*np.diff(sorted(numbers)).tolist())) > 1:
+            own = [one._replace(frame=_by_frame(one) // step) for one in own]
         found += sorted(own, key=_by_frame)
     return found
 

@@ -59,6 +59,8 @@ class SequenceRules:
     """Frames of a query drive that go by between two of a window: 2 is a drive at twice the database's speed."""
     speeds: tuple[float, ...] = SPEEDS
     """Speeds that sequence matching tries."""
+    contrast_radius: int = 0
+    """Frames on both sides that matching sets a distance off against, as SeqSLAM does with differences of pixels; 0 leaves it."""
     recall_at: tuple[int, ...] = (1, 5, 10)
 
 
@@ -211,8 +213,9 @@ def _match(
     if rules.is_reversed:
         order, breaks = order[::-1], np.append(True, breaks[1:][::-1])
     runs = np.cumsum(breaks)
-    enhanced = enhance_contrast(distances[:, order])
-    found = match_sequences(enhanced, wanted, runs, speeds=rules.speeds, k=min(len(order), 2 * k)).ids
+    along = distances[:, order]
+    compared = enhance_contrast(along, radius=rules.contrast_radius) if rules.contrast_radius else along
+    found = match_sequences(compared, wanted, runs, speeds=rules.speeds, k=min(len(order), 2 * k)).ids
     around = np.full(len(order), -1, np.int64)
     around[windows[:, (rules.length - 1) // 2]] = np.arange(len(windows))
     ids = around[order[found]]
