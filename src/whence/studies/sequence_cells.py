@@ -1,0 +1,122 @@
+"""How the cells of the study of sequences are measured."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from whence.data.drives import SequenceSet
+from whence.data.frame_folders import open_sequences
+from whence.errors import MissingExtra
+from whence.evaluation.metrics import bootstrap_interval
+from whence.evaluation.sequence_recall import MATCHING, SequenceEvaluation, SequenceRules, evaluate_sequences
+from whence.index.alignment import match_sequences, search_by_distance
+from whence.models.descriptor import DescriptorModel, load_model
+from whence.recipes import get_recipe
+from whence.runtime import random_stream
+from whence.studies.benchmark_cells import trained_weights
+from whence.studies.frame import Cell, Settings, Value
+from whence.studies.sequence_grid import ARMS, JOINT, ONE
+from whence.training.recipe import Recipe, override
+
+_FACTORS = (4, 16)
+_NUM_TIMED = 20
+_SHARES = 61
+
+
+def measure_sequences(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+    """Recalls of a method at a length, what it takes, and how its search grows."""
+    method, length = str(cell["method"]), int(cell["length"])
+    is_trained, seconds = method in ARMS or method in JOINT, None
+    if is_trained:
+        model, seconds = trained(cell, options, work)
+    else:
+        model = load_model(str(options["model"]))
+    frames = int(options["frames"])
+    rules = SequenceRules(
+        length=length,
+        pool="own" if is_trained else "mean" if method == ONE else method,
+        radius_m=float(options["radius"]),
+        tolerance_frames=None if frames < 0 else frames,
+        is_reversed=cell["drive"] == "reversed",
+        speed=2 if cell["drive"] == "double speed" else 1,
+        recall_at=(1, 5),
+    )
+    data = open_sequences(
+        str(options["data"]),
+        database_folder=str(options["database_folder"]) or None,
+        queries_folder=str(options["queries_folder"]) or None,
+    )
+    found = evaluate_sequences(model, data, rules=rules, show_progress=False)
+    values = _recalls(found) | {"size": Value(float(found.descriptor_bytes)), "time": Value(found.ms_per_query)}
+    for factor in _FACTORS:
+        values[f"search in {factor} times"] = Value(_search_ms(found, factor=factor))
+    return values if seconds is None else values | {"training": Value(seconds)}
+
+
+def _recalls(found: SequenceEvaluation) -> dict[str, Value]:
+    counted = found.has_positives
+    values = {"queries": Value(float(counted.sum()))}
+    for n in (1, 5):
+        hits = (found.first_hit[counted] < n).astype(float)
+        values[f"recall@{n}"] = Value(float(hits.mean()), *bootstrap_interval(hits, groups=found.drive[counted]))
+    return values
+
+
+def _search_ms(found: SequenceEvaluation, *, factor: int) -> float:
+    """Milliseconds a query of a search in so many times the database, of random numbers of the same size."""
+    random, num, length = random_stream(0, factor), factor * found.num_database, found.rules.length
+    if found.rules.pool == MATCHING:
+        distances = random.random((_NUM_TIMED + length, num), np.float32)
+        windows = np.arange(_NUM_TIMED)[:, None] + np.arange(length)
+        started = time.perf_counter()
+        match_sequences(distances, windows, np.zeros(num), speeds=found.rules.speeds, k=5)
+    else:
+        dim = found.descriptor_bytes // 4
+        stored, asked = random.random((num, dim), np.float32), random.random((_NUM_TIMED, dim), np.float32)
+        started = time.perf_counter()
+        search_by_distance(stored, asked, k=5)
+    return 1e3 * (time.perf_counter() - started) / _NUM_TIMED
+
+
+def sequence_recipe(cell: Settings, options: Settings) -> Recipe:
+    """What trains an arm; without images, the joint recipe's branch of classes is idle."""
+    method = str(cell["method"])
+    changes = [*str(options["changes"]).split(), f"sequence.length={options['trained_length']}"]
+    if method in JOINT:
+        recipe = override(get_recipe(str(options["joint_recipe"])), changes)
+        branches = recipe.branches if method == JOINT[1] else tuple(one for one in recipe.branches if one.kind == "sequences")
+        return replace(recipe, branches=branches)
+    return override(get_recipe(str(options["recipe"])), [*changes, *ARMS[method]])
+
+
+def drives_to_train_on(found: SequenceSet, *, share: int) -> SequenceSet:
+    """The set with so many per cent of its query drives, at least one, drawn; a larger share holds the smaller ones."""
+    keys = np.unique(found.queries.sequence)
+    order = random_stream(_SHARES).permutation(len(keys))
+    chosen = keys[order[: max(1, round(len(keys) * share / 100))]]
+    return replace(found, queries=found.queries.select(np.flatnonzero(np.isin(found.queries.sequence, chosen))))
+
+
+def trained(cell: Settings, options: Settings, work: Path) -> tuple[DescriptorModel, float]:
+    """The model of a training in the work folder, which goes on where it was stopped, and seconds of this process."""
+    try:
+        from whence.training.train import train
+    except ModuleNotFoundError:
+        raise MissingExtra("training", "torch,train") from None
+    recipe = sequence_recipe(cell, options)
+    out = work / "trainings" / Cell({"method": cell["method"], "share": cell["share"]}).key
+    drives = drives_to_train_on(open_sequences(str(options["train"])), share=int(cell["share"]))
+    images = str(options["images"]) or drives.database.photos
+    done = train(
+        recipe,
+        {"sequences": drives, "classes": images},
+        out=out,
+        pixels_folder=work / "pixels",
+        is_resumed=(out / "recipe.json").is_file(),
+        show_progress=False,
+    )
+    return load_model(str(trained_weights({"val": ""}, out))), done.seconds

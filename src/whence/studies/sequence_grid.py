@@ -1,0 +1,92 @@
+"""Sequences: descriptors of the taxonomy and sequence matching, by length, order, speed and share of the training's drives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from whence.studies.frame import Cell, Measure, Plot, Settings, Study, StudyOption
+
+ONE, PLAIN = "one frame", "as built"
+OTHER_DRIVES = ("reversed", "double speed")
+RULES = ("mean", "max", "cat", "delta", "seqgem", "aligned", "matching")
+"""Without training, over the frames' descriptors of one model."""
+ARMS: dict[str, tuple[str, ...]] = {
+    "gem, seqgem": ("aggregator.name=gem", "aggregator.options={}", "sequence.name=seqgem"),
+    "gem, cat": ("aggregator.name=gem", "aggregator.options={}", "sequence.name=cat"),
+    "gem, fc": ("aggregator.name=gem", "aggregator.options={}", "sequence.name=fc", "sequence.options={dim=256}"),
+    "gem, seqnet": ("aggregator.name=gem", "aggregator.options={}", "sequence.name=seqnet", "sequence.options={dim=256,width=3}"),
+    "seqvlad": (),
+    "resnet, seqvlad": ("backbone=resnet18conv4", "start_from=", "start_with=all"),
+    "cct, seqvlad": ("backbone=cct224", "num_blocks=4", "start_from=", "start_with=all", "augment.width=224", "augment.height=224"),
+    "timesformer": (
+        *("backbone=timesformer", "num_blocks=4", "start_from=", "start_with=all", "augment.width=224", "augment.height=224"),
+        *("aggregator.name=cls", "aggregator.options={}", "sequence.name=early", "sequence.options={}"),
+    ),
+}
+"""What each training changes of the recipe; the same steps, drives and mining."""
+FIXED_LENGTH = ("gem, fc",)
+JOINT = ("sequences alone", "sequences and images")
+SHARES = (5, 20, 100)
+"""Per cent of the query drives that are trained on."""
+
+
+def _grid(options: Settings) -> Sequence[Cell]:
+    lengths = [int(text) for text in str(options["lengths"]).split()]
+    cells = [Cell({"method": ONE, "length": 1, "drive": PLAIN, "share": 0})]
+    for method in RULES:
+        cells += [Cell({"method": method, "length": length, "drive": PLAIN, "share": 0}) for length in lengths]
+        cells += [
+            Cell({"method": method, "length": lengths[0], "drive": drive, "share": 0}) for drive in ("reversed", "double speed")
+        ]
+    if not options["train"]:
+        return cells
+    trained = int(options["trained_length"])
+    for arm in ARMS:
+        tested = [trained] if arm in FIXED_LENGTH else sorted({1, trained, *lengths})
+        tested = [length for length in tested if "seqnet" not in arm or length >= trained]
+        cells += [Cell({"method": arm, "length": length, "drive": PLAIN, "share": 100}) for length in tested]
+        cells += [Cell({"method": arm, "length": trained, "drive": drive, "share": 100}) for drive in OTHER_DRIVES]
+    cells += [Cell({"method": arm, "length": trained, "drive": PLAIN, "share": share}) for arm in JOINT for share in SHARES]
+    return cells
+
+
+SEQUENCES = Study(
+    name="sequences",
+    summary="descriptors of sequences, sequence matching, and trainings of them, by length, order, speed and share of drives",
+    protocol=(
+        "{data}: windows of a query drive against windows of the database, right where any frame lies within {radius} m of any "
+        "other, or within {frames} frame numbers where those are given; queries without a positive are left out. Methods without "
+        "training pool the descriptors of {model}. Trainings: {train} by {recipe} {changes}, windows of {trained_length}. Times: "
+        "one thread, a query beside the description of its frames, and its search alone in 4 and 16 times the database, of random "
+        "numbers. 95 % intervals in brackets: by drive where there are several, else by window, which overlap"
+    ),
+    options=(
+        StudyOption("data", "a folder of drives, database and queries", is_needed=True),
+        StudyOption("database_folder", "folder of its database, if not named as usual"),
+        StudyOption("queries_folder", "folder of its queries"),
+        StudyOption("radius", "metres within which a frame shows the place", 25.0),
+        StudyOption("frames", "frame numbers that far apart show one place; -1 to go by metres", -1),
+        StudyOption("model", "the model whose frames are pooled without training", "whence-lite0-words-960"),
+        StudyOption("lengths", "frames of a window, apart by spaces", "5 3 9"),
+        StudyOption("train", "a folder of drives to train on; empty leaves trainings out"),
+        StudyOption("images", "a folder of single photos for the joint trainings; empty takes those of the drives"),
+        StudyOption("recipe", "recipe of sequences", "seqvlad-small"),
+        StudyOption("joint_recipe", "recipe of sequences and classes", "jist-small"),
+        StudyOption("trained_length", "frames of a window in training", 3),
+        StudyOption("changes", "changes of every recipe, apart by spaces, as loop.num_steps=300"),
+    ),
+    grid=_grid,
+    measured_by="whence.studies.sequence_cells:measure_sequences",
+    measures=(
+        Measure("recall@1", "%"),
+        Measure("recall@5", "%"),
+        Measure("queries"),
+        Measure("size", "bytes"),
+        Measure("time", "ms"),
+        Measure("search in 4 times", "ms"),
+        Measure("search in 16 times", "ms"),
+        Measure("training", "s"),
+    ),
+    plot=Plot(x="length", y=("recall@1",), by=("method",)),
+)
+STUDIES = (SEQUENCES,)

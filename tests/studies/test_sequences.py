@@ -1,0 +1,81 @@
+"""The study of sequences: its grid, a cell without training, and one that trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from whence.studies import get_study
+from whence.studies.frame import Budget, resolve_options, run_study
+from whence.studies.sequence_cells import drives_to_train_on, sequence_recipe
+from whence.studies.sequence_grid import ARMS, JOINT, RULES, SHARES
+from writers_of_frames import write_drive, write_drives
+
+TINY = (
+    "loop.num_steps=1 loop.precision=no learner.backbone=resnet18conv2 learner.start_from= learner.start_with=all augment.width=32 "
+    "augment.height=24 aggregator.options.num_words=2 words.num_photos=10 mining.num_queries=4 mining.num_negatives=2 "
+    "mining.num_candidates=8 mining.positive_m=6 mining.excluded_m=8 batch_queries=2"
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("drives")
+    write_drives(root, num=12, size=(96, 128))
+    return root
+
+
+def test_the_grid_has_every_method_length_order_speed_and_share() -> None:
+    study = get_study("sequences")
+    plain = [cell.settings for cell in study.grid(resolve_options(study, {"data": "x"}))]
+    assert {cell["method"] for cell in plain} == {"one frame", *RULES}
+    whole = [cell.settings for cell in study.grid(resolve_options(study, {"data": "x", "train": "y"}))]
+    assert {cell["method"] for cell in whole} == {"one frame", *RULES, *ARMS, *JOINT}
+    assert {cell["drive"] for cell in whole} == {"as built", "reversed", "double speed"}
+    assert {cell["share"] for cell in whole if cell["method"] in JOINT} == set(SHARES)
+    assert {cell["length"] for cell in whole if cell["method"] == "gem, fc"} == {3}
+    assert 1 in {cell["length"] for cell in whole if cell["method"] == "seqvlad"}
+
+
+def test_a_cell_is_measured(folder: Path, tmp_path: Path) -> None:
+    options = {"data": str(folder), "radius": 6.0, "model": "rootsift-vlad", "lengths": "3"}
+    budget = Budget(only=("method=cat,length=3,drive=as_built", "method=matching,length=3,drive=double"))
+    found = run_study(get_study("sequences"), out=tmp_path / "out", options=options, budget=budget, show_progress=False)
+    done = [one for one in found.cells if one.is_done]
+    assert len(done) == 2
+    for one in done:
+        assert {"recall@1", "recall@5", "size", "time", "search in 4 times", "search in 16 times", "queries"} <= set(one.values)
+        assert 0 <= one.values["recall@1"].value <= 1
+
+
+def test_a_training_is_one_of_the_cells(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("accelerate")
+    options = {"data": str(folder), "train": str(folder), "radius": 6.0, "lengths": "3", "changes": TINY}
+    budget = Budget(only=("method=seqvlad,length=3,drive=as_built",))
+    found = run_study(get_study("sequences"), out=tmp_path / "out", options=options, budget=budget, show_progress=False)
+    (done,) = [one for one in found.cells if one.is_done]
+    assert done.values["size"].value == 2 * 64 * 4
+    study = get_study("sequences")
+    resolved = resolve_options(study, {**options, "changes": ""})
+    for arm in (*ARMS, *JOINT):
+        recipe = sequence_recipe({"method": arm, "length": 3, "share": 5}, resolved)
+        assert recipe.learner.sequence.length == 3  # type: ignore[union-attr]
+        assert len(recipe.branches) == (2 if arm == JOINT[1] else 1)
+
+
+def test_a_larger_share_of_drives_holds_the_smaller_one(tmp_path: Path) -> None:
+    drives = write_drives(tmp_path)
+    for number in range(9):
+        write_drive(
+            tmp_path / "queries" / f"more{number}", list(range(3)), frames=list(range(3)), seed=number, aside_m=1, size=(24, 32)
+        )
+    from whence.data.frame_folders import open_sequences
+
+    whole = open_sequences(tmp_path)
+    chosen = [set(drives_to_train_on(whole, share=share).queries.sequence.tolist()) for share in SHARES]
+    assert [len(one) for one in chosen] == [1, 2, 10]
+    assert chosen[0] < chosen[1] < chosen[2]
+    assert len(np.unique(drives.queries.sequence)) == 1
