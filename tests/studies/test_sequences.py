@@ -9,8 +9,8 @@ import pytest
 
 from whence.studies import get_study
 from whence.studies.frame import Budget, resolve_options, run_study
+from whence.studies.sequence_arms import ARMS, JOINT, RULES, SHARES
 from whence.studies.sequence_cells import drives_to_train_on, sequence_recipe
-from whence.studies.sequence_grid import ARMS, JOINT, RULES, SHARES
 from writers_of_frames import write_drive, write_drives
 
 TINY = (

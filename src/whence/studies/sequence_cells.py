@@ -19,7 +19,7 @@ from whence.recipes import get_recipe
 from whence.runtime import random_stream
 from whence.studies.benchmark_cells import trained_weights
 from whence.studies.frame import Cell, Settings, Value
-from whence.studies.sequence_grid import ARMS, JOINT, ONE
+from whence.studies.sequence_arms import ARMS, JOINT, ONE
 from whence.training.recipe import Recipe, override
 
 _FACTORS = (4, 16)

@@ -1,0 +1,26 @@
+"""The arms of the study of sequences: what is pooled without training, and what each training changes of the recipe."""
+
+from __future__ import annotations
+
+ONE, PLAIN = "one frame", "as built"
+OTHER_DRIVES = ("reversed", "double speed")
+RULES = ("mean", "max", "cat", "delta", "seqgem", "aligned", "matching")
+"""Without training, over the frames' descriptors of one model."""
+ARMS: dict[str, tuple[str, ...]] = {
+    "gem, seqgem": ("aggregator.name=gem", "aggregator.options={}", "sequence.name=seqgem"),
+    "gem, cat": ("aggregator.name=gem", "aggregator.options={}", "sequence.name=cat"),
+    "gem, fc": ("aggregator.name=gem", "aggregator.options={}", "sequence.name=fc", "sequence.options={dim=256}"),
+    "gem, seqnet": ("aggregator.name=gem", "aggregator.options={}", "sequence.name=seqnet", "sequence.options={dim=256,width=3}"),
+    "seqvlad": (),
+    "resnet, seqvlad": ("backbone=resnet18conv4", "start_from=", "start_with=all"),
+    "cct, seqvlad": ("backbone=cct224", "num_blocks=4", "start_from=", "start_with=all", "augment.width=224", "augment.height=224"),
+    "timesformer": (
+        *("backbone=timesformer", "num_blocks=4", "start_from=", "start_with=all", "augment.width=224", "augment.height=224"),
+        *("aggregator.name=cls", "aggregator.options={}", "sequence.name=early", "sequence.options={}"),
+    ),
+}
+"""What each training changes of the recipe; the same steps, drives and mining."""
+FIXED_LENGTH = ("gem, fc",)
+JOINT = ("sequences alone", "sequences and images")
+SHARES = (5, 20, 100)
+"""Per cent of the query drives that are trained on."""
