@@ -28,13 +28,3 @@ class PlacesOptions(BranchOptions):
         places = make_places(data.photos, options=self.places)
         batches = PlaceBatches(places, options=self.batches, seed=seed)
         return {"num_photos": len(places.photos), "num_places": len(places), "num_batches": batches.num_batches(0)}
-
-
-@dataclass(frozen=True, slots=True)
-class KeptPlacesOptions(PlacesOptions):
-    """The same over a backbone that never learns, whose maps of the photos are made once: a step costs the aggregator alone.
-
-    Photos are seen as they are, or mirrored: `augment` says at which size and how often; anything else it may not ask for.
-    """
-
-    kind: Literal["kept places"] = "kept places"  # type: ignore[assignment]
