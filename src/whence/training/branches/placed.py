@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,5 +77,5 @@ class PlaceBranch(Branch):
         draw.seed_torch(0)
         return Losses(self.loss(draw.gather(descriptors.float()), labels.to(draw.device)))
 
-    def finish(self, weights: Path) -> None:
-        self.ways.finish()
+    def keep(self) -> None:
+        self.ways.keep()
