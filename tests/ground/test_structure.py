@@ -451,6 +451,7 @@ def test_every_module_that_writes_is_in_the_battery() -> None:
         "training/branches/kept.py": "maps of photos, made again where they are not",
         "training/branches/warps.py": "numbers beside a training's recipe, which the battery writes",
         "worlds/mesh.py": "part of a world, whose first file stands for all",
+        "worlds/scene_layouts.py": "part of a world, whose first file stands for all",
         "worlds/shards.py": "photos of a world, whose first file stands for all",
     }
     battery = (ROOT / "tests" / "writers.py").read_text(encoding="utf-8")

@@ -43,7 +43,7 @@ class KeptPlaceBranch(PlaceBranch):
         super().open()
         height, width = self.pixels.shape[1:3]
         digest = weights_digest(self.given.learner.module.backbone)
-        key = f"{key_of(self.places.photos)}-{width}x{height}-{digest}-{self.given.dtype or torch.float32}".replace("torch.", "")
+        key = f"{key_of(self.batches.photos)}-{width}x{height}-{digest}-{self.given.dtype or torch.float32}".replace("torch.", "")
         ways = (False, True) if self.options.augment.flip_share else (False,)
         folder = Path(self.given.pixels_folder)
         self.maps = [
