@@ -448,7 +448,7 @@ def test_every_module_that_writes_is_in_the_battery() -> None:
         "studies/geowarp_cells.py": "numbers beside a study, which the battery writes",
         "studies/contrasts.py": "what an arm got right, measured again where it is not",
         "studies/rerank_cells.py": "comparisons beside a study, made again where they are not",
-        "training/branches/kept.py": "maps of photos, made again where they are not",
+        "training/frozen.py": "maps of photos, made again where they are not",
         "training/branches/warps.py": "numbers beside a training's recipe, which the battery writes",
         "worlds/mesh.py": "part of a world, whose first file stands for all",
         "worlds/scene_layouts.py": "part of a world, whose first file stands for all",

@@ -162,7 +162,7 @@ def test_crops_look_at_the_focal_point(view: str, city: Path, tmp_path: Path, mo
         return np.broadcast_to((turn * 0.7).astype(np.uint8)[None, :, None], (32, 208, 3)).copy()
 
     monkeypatch.setattr("whence.training.branches.classes.load_image", coded)
-    photos = branch.read(BatchPlace(0, 0), Share()).content.photos
+    photos = branch.read(BatchPlace(0, 0), Share()).content.photos.photos
     for photo, expected in zip(photos, crop_directions(branch, 0), strict=True):
         seen = float(photo[16, 16, 0]) / 0.7
         assert heading_difference_deg(np.array(seen), np.array(expected)) < 4.5, "columns are 1.7 degrees, codes 1.4"
@@ -172,9 +172,9 @@ def test_processes_share_a_batch(city: Path, tmp_path: Path) -> None:
     branch = branch_of(SMALL, city, tmp_path)
     whole = branch.read(BatchPlace(1, 1), Share()).content
     parts = [branch.read(BatchPlace(1, 1), Share(rank, 2)).content for rank in (0, 1)]
-    assert torch.equal(torch.cat([part.photos for part in parts]), whole.photos)
+    assert torch.equal(torch.cat([part.photos.photos for part in parts]), whole.photos.photos)
     assert all(torch.equal(part.labels, whole.labels) for part in parts)
-    assert [part.first for part in parts] == [0, 3]
+    assert [part.photos.first for part in parts] == [0, 3]
     images, _ = branch.change(whole, draw(step=2))
     halves = [branch.change(part, draw(step=2))[0] for part in parts]
     assert torch.equal(torch.cat(halves), images)

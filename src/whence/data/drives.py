@@ -32,7 +32,7 @@ class Frames:
     view_direction: np.ndarray
     """(N,) text: Forward, Backward, Sideways, or empty."""
     cell: np.ndarray
-    """(N,) text: key of the set's own group of photos near one another, unlike that of any other city's; empty where it has none."""
+    """(N,) text: key of the set's own group of photos near one another, with the city's name; empty where it has none."""
 
     def select(self, rows: np.ndarray) -> Frames:
         """Some rows, in the given order."""

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from whence.cards import ModelCard
+from whence.models.backbones.base import Features
 from whence.training.datasets import Dataset
 from whence.training.options.loop import OptimizerOptions, ScheduleOptions
 
@@ -88,8 +89,9 @@ class Describe(Protocol):
     @property
     def share(self) -> Share: ...
 
-    def __call__(self, rows: np.ndarray, read: Callable[[np.ndarray], np.ndarray], *, batch_size: int) -> Tensor:
-        """Descriptors (n, D) float32 on the CPU of rows (n,), which `read` turns into uint8 photos (b, H, W, 3)."""
+    def __call__(self, rows: np.ndarray, read: Callable[[np.ndarray], np.ndarray | Features], *, batch_size: int) -> Tensor:
+        """Descriptors (n, D) float32 on the CPU of rows (n,), which `read` turns into uint8 photos (b, H, W, 3), or
+        into what the learner's backbone made of them."""
 
     def broadcast(self, values: np.ndarray) -> np.ndarray:
         """The main process's values in every process; all give an array of one shape and type."""

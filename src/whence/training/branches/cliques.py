@@ -19,7 +19,7 @@ from whence.runtime import random_stream
 from whence.training.branches.places import Batch, Batches, metric_points
 from whence.training.options.places import BatchOptions, PlaceOptions
 
-_MINED, _OF_CELL = 68, 69
+_MINED, _OF_CELL = 105, 106
 _CELL_M = 20.0
 _NUM_TRIES = 50
 """Neighbourhoods drawn for one batch at most, for each of its places."""

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from whence.models.backbones.base import Features
 from whence.runtime import progress
-from whence.training.augment import Augment
 from whence.training.branches.places import shard
 from whence.training.branches.sources import make_batches
 from whence.training.losses.by_label import make_loss
 from whence.training.options.placed import PlacesOptions
-from whence.training.pixels import at_size, cached_pixels, stored_size
+from whence.training.pixels import at_size, cached_pixels, key_of, stored_size
 from whence.training.task import BatchPlace, Branch, Describe, Draw, Given, Losses, Read, Share
+from whence.training.ways import IsKept, SeenPhotos, Ways
 
 _BATCH = 16
 """Photos described at once while mining."""
@@ -25,12 +27,9 @@ _BATCH = 16
 class PlacePhotos(NamedTuple):
     """This process's photos of a batch."""
 
-    photos: Tensor
-    """(b, H, W, 3) uint8."""
+    photos: SeenPhotos
     labels: Tensor
     """(B,) places or classes of the whole batch."""
-    first: int
-    """Number of the first photo in the whole batch."""
 
 
 class PlaceBranch(Branch):
@@ -43,7 +42,7 @@ class PlaceBranch(Branch):
         self.loss_lr = options.loss.lr
         self.batches = make_batches(given.data, places=options.places, options=options.batches, seed=given.seed)
         self.is_mined = self.batches.is_mined
-        self.augment = Augment(options.augment, seed=given.seed)
+        self.ways = Ways(options.augment, given, of=key_of(self.batches.photos))
         self.loss = make_loss(options.loss, num_classes=self.batches.num_places, dim=given.learner.module.dim)
 
     def describe_data(self) -> dict[str, Any]:
@@ -54,6 +53,7 @@ class PlaceBranch(Branch):
         self.pixels = cached_pixels(
             self.batches.photos, width=width, height=height, folder=given.pixels_folder, show_progress=given.show_progress
         )
+        self.ways.open()
 
     def num_batches(self, epoch: int) -> int:
         return self.batches.num_batches(epoch)
@@ -62,10 +62,10 @@ class PlaceBranch(Branch):
         """Mine the epoch's places with the learner as it stands; the main process does and tells the others."""
         if describe.share.rank == 0:
             with progress("mining", total=None, show=self.given.show_progress):
-                self.batches.refresh(epoch, lambda rows: describe(rows, self._resized, batch_size=_BATCH).numpy())
+                self.batches.refresh(epoch, lambda rows: _unit(describe(rows, self._resized, batch_size=_BATCH)))
         else:
             size = self.options.batches.num_places * self.options.batches.num_views
-            self.batches.take_over(np.zeros((self.options.places.num_batches, size), np.int64))
+            self.batches.take_over(np.zeros((self.batches.num_batches(epoch), size), np.int64))
         self.batches.take_over(describe.broadcast(self.batches.found()))
 
     def _resized(self, rows: np.ndarray) -> np.ndarray:
@@ -75,28 +75,31 @@ class PlaceBranch(Branch):
     def read(self, place: BatchPlace, share: Share) -> Read:
         whole = self.batches.batch(place.epoch, place.number)
         mine = shard(whole, rank=share.rank, num_ranks=share.num_ranks)
-        photos = torch.from_numpy(np.stack([self.pixels[row] for row in mine.rows]))
-        return Read(PlacePhotos(photos, torch.from_numpy(whole.labels), share.rank * len(mine.rows)), len(photos))
+        rows = mine.rows
 
-    def change(self, content: PlacePhotos, draw: Draw) -> tuple[Tensor, Tensor]:
-        """The images, normalised, and the labels of the whole batch."""
-        images = self.augment(content.photos.to(draw.device), step=draw.step, batch=draw.batch, first=content.first)
-        return draw.arranged(images), content.labels
+        def photo(number: int, is_kept: IsKept) -> tuple[str, np.ndarray | None]:
+            name = str(rows[number])
+            return name, None if is_kept(name) else self.pixels[rows[number]]
 
-    def learn(self, learner: nn.Module, content: tuple[Tensor, Tensor], draw: Draw) -> Losses:
+        photos = self.ways.read(place, len(rows), photo, first=share.rank * len(rows))
+        return Read(PlacePhotos(photos, torch.from_numpy(whole.labels)), len(rows))
+
+    def change(self, content: PlacePhotos, draw: Draw) -> tuple[Tensor | Features, Tensor]:
+        """What the network is given, and the labels of the whole batch."""
+        return self.ways.change(content.photos, draw), content.labels
+
+    def learn(self, learner: nn.Module, content: tuple[Tensor | Features, Tensor], draw: Draw) -> Losses:
         images, labels = content
         # Whatever draws random numbers inside the network follows from the step as well.
         draw.seed_torch(1 + draw.share.rank)
         with draw.autocast():
-            descriptors = self.describe(learner, images)
+            descriptors = learner(images)
         # A miner that draws must draw alike in every process, for all to compute one loss.
         draw.seed_torch(0)
         return Losses(self.loss(draw.gather(descriptors.float()), labels.to(draw.device)))
 
-    def describe(self, learner: nn.Module, images: Tensor) -> Tensor:
-        """Descriptors (b, D) of what `change` made."""
-        descriptors: Tensor = learner(images)
-        return descriptors
+    def finish(self, weights: Path) -> None:
+        self.ways.finish()
 
     def state(self) -> dict[str, Tensor]:
         """The places that are learned from now, where they are mined."""
@@ -106,3 +109,7 @@ class PlaceBranch(Branch):
         """Go on with what `state` gave."""
         if self.is_mined:
             self.batches.take_over(tensors["mined"].numpy())
+
+
+def _unit(descriptors: Tensor) -> np.ndarray:
+    return nn.functional.normalize(descriptors, dim=1).numpy()

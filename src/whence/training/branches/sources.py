@@ -19,7 +19,7 @@ from whence.training.branches.places import Batch, Batches, PlaceBatches, make_p
 from whence.training.datasets import Dataset
 from whence.training.options.places import BatchOptions, PlaceOptions
 
-_CITY, _VIEWS, _SCENES, _CLIQUE = 64, 65, 66, 67
+_CITY, _VIEWS, _SCENES, _CLIQUE = 101, 102, 103, 104
 _NUM_TRIES = 8
 
 

@@ -27,13 +27,3 @@ class PlacesOptions(BranchOptions):
 
         batches = make_batches(data, places=self.places, options=self.batches, seed=seed)
         return {**batches.counts(), "num_batches": batches.num_batches(0)}
-
-
-@dataclass(frozen=True, slots=True)
-class KeptPlacesOptions(PlacesOptions):
-    """The same over a backbone that never learns, whose maps of the photos are made once: a step costs the aggregator alone.
-
-    Photos are seen as they are, or mirrored: `augment` says at which size and how often; anything else it may not ask for.
-    """
-
-    kind: Literal["kept places"] = "kept places"  # type: ignore[assignment]

@@ -1,8 +1,8 @@
 """What a place is, which of them share a batch, and a loss over descriptors and places.
 
 Places may be found by position, be listed by the data set (GSV-Cities, Ali-bey et al., Neurocomputing 2022), be photos of a scene
-that show the same (as MegaLoc, Berton and Masone, CVPR workshops 2025, draws from MegaScenes and ScanNet), or be mined as cliques of
-near photos (CliqueMining, Izquierdo and Civera, ECCV 2024).
+that show the same (as MegaLoc, Berton and Masone, CVPR workshops 2025, draws from MegaScenes and ScanNet), or be mined as cliques
+of near photos (CliqueMining, Izquierdo and Civera, ECCV 2024).
 """
 
 from __future__ import annotations
