@@ -14,6 +14,7 @@ BRANCHES: dict[str, Entry] = {
     "classes": Entry(f"{_ROOM}.branches.classes:ClassBranch", settings=f"{_ROOM}.options.classes:ClassesOptions"),
     "cell views": Entry(f"{_ROOM}.branches.cell_views:CellViewBranch", settings=f"{_ROOM}.options.classes:CellViewsOptions"),
     "tuples": Entry(f"{_ROOM}.branches.mined:TupleBranch", settings=f"{_ROOM}.options.tuples:TuplesOptions"),
+    "vocabulary": Entry(f"{_ROOM}.branches.vocabulary:VocabularyBranch", settings=f"{_ROOM}.options.tuples:VocabularyOptions"),
     "views": Entry(f"{_ROOM}.branches.warps:ViewBranch", settings=f"{_ROOM}.options.warps:ViewsOptions"),
     "pairs": Entry(f"{_ROOM}.branches.warps:PairBranch", settings=f"{_ROOM}.options.warps:FoundPairsOptions"),
 }
