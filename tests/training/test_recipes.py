@@ -30,8 +30,10 @@ SMALL = (
 """Whatever the recipe has of these is made small; all else is its own."""
 
 
-SAID = {name for name in list_recipes() if "listed" in get_recipe(name).to_json() or name == "anyloc-vocabulary"}
-"""Those whose data say what belongs together: `test_sources` trains them."""
+SAID = {
+    name for name in list_recipes() if "listed" in get_recipe(name).to_json() or name in ("anyloc-vocabulary", "distilled-small")
+}
+"""Those whose data say what belongs together: `test_sources` and `test_distilled` train them."""
 
 
 @pytest.mark.parametrize("name", sorted({*list_recipes()} - SAID))

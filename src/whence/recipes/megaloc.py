@@ -2,7 +2,7 @@
 
 After Berton and Masone, CVPR workshops 2025. Published: the sources and how their quadruplets are drawn, 32 of each a step, one
 multi-similarity loss for each sub-batch, whose gradients are taken one after the other, RandAugment at 224, AdamW, 40,000 steps,
-the last four blocks of DINOv2 ViT-B learning. Neither the paper nor any stored copy says the rate, the weight decay, the schedule or
+the last four blocks of DINOv2 ViT-B learning. Neither the paper nor any stored copy says the rate, the decay, the schedule or the
 the constants of the loss: those here are SALAD's, our choice. So is every 20th frame of ScanNet's thirty a second, and mining MSLS
 anew every 2,000 steps with the network that learns.
 """

@@ -15,6 +15,7 @@ BRANCHES: dict[str, Entry] = {
     "cell views": Entry(f"{_ROOM}.branches.cell_views:CellViewBranch", settings=f"{_ROOM}.options.classes:CellViewsOptions"),
     "tuples": Entry(f"{_ROOM}.branches.mined:TupleBranch", settings=f"{_ROOM}.options.tuples:TuplesOptions"),
     "vocabulary": Entry(f"{_ROOM}.branches.vocabulary:VocabularyBranch", settings=f"{_ROOM}.options.tuples:VocabularyOptions"),
+    "distilled": Entry(f"{_ROOM}.branches.distilled:DistilledBranch", settings=f"{_ROOM}.options.distilled:DistilledOptions"),
     "views": Entry(f"{_ROOM}.branches.warps:ViewBranch", settings=f"{_ROOM}.options.warps:ViewsOptions"),
     "pairs": Entry(f"{_ROOM}.branches.warps:PairBranch", settings=f"{_ROOM}.options.warps:FoundPairsOptions"),
 }
