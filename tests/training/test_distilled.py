@@ -25,6 +25,7 @@ from whence.training.branches.distilled import DistilledBranch
 from whence.training.loop import FINAL
 from whence.training.options.augment import AugmentOptions
 from whence.training.options.distilled import DistilledOptions
+from whence.training.record import read_log
 from whence.training.task import BatchPlace, Share
 
 TEACHER = "mean-of-tiles"
@@ -108,7 +109,8 @@ def test_a_student_asks_in_its_teachers_database(
     monkeypatch.setattr(learners, "load_imagenet", lambda _backbone, **_which: None)
     changes = [
         f"teacher={TEACHER}", "learner.backbone=resnet18conv2", "learner.start_from=", "aggregator.options.dim=12", "batch_size=16",
-        "augment.width=32", "augment.height=32", "loop.num_steps=14", "loop.log_every=1", "loop.precision=no", "schedule.warmup_steps=0",
+        "augment.width=32", "augment.height=32", "loop.num_steps=14", "loop.log_every=1",
+        "loop.precision=no", "schedule.warmup_steps=0",
         "augment.num_views=0", "optimizer.lr=1e-3",
     ]  # fmt: skip
     words = [word for change in changes for word in ("--set", change)]

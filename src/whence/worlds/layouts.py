@@ -11,6 +11,7 @@ sequences   [split/]{database,queries}/sequence/@east@north@sequence@frame@key@c
 federated   as folders, many small cities that differ in camera and weather, and clients.csv
 labelled    images/town/{gallery, queries_weather}/front_rear/{front,rear}/..., label and depth pictures beside
 megascenes  images/ABC/DEF/... and reconstruct/ABC/DEF/colmap/0/{cameras,images,points3D}.bin, landmarks by several cameras
+revisited   jpg/NAME.jpg and gnd_world.json, landmarks and queries with easy, hard and junk photos of them
 scannet     scans/sceneRRRR_SS/{color,depth,pose,intrinsic}, rooms and corridors, each gone through twice
 mesh        [split/]{real_database, synt_database, queries}, renders of a coarse mesh, and the mesh as OBJ
 """
@@ -36,7 +37,7 @@ from whence.worlds.conditions import Run
 from whence.worlds.drives import as_crops, plan_drives, plan_places, spread, thinned, twice, with_mesh
 from whence.worlds.plan import CityPlan
 from whence.worlds.presets import CitySize
-from whence.worlds.scene_layouts import MegaScenes, ScanNet
+from whence.worlds.scene_layouts import MegaScenes, Revisited, ScanNet
 from whence.worlds.standard import Folders, split_folder
 from whence.worlds.works import CityWork
 
@@ -294,6 +295,7 @@ LAYOUTS: Mapping[str, Folders] = {
     "mesh": Mesh(),
     "megascenes": MegaScenes(),
     "scannet": ScanNet(),
+    "revisited": Revisited(),
 }
 
 

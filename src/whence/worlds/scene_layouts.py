@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from whence.data.colmap import ModelImage, as_quaternion, write_model
 from whence.runtime import atomic_write
 from whence.worlds.capture import CaptureOptions, CityShots, Shot, shot_camera
 from whence.worlds.conditions import Run
-from whence.worlds.landmarks import number_points, plan_landmarks, seen_points
+from whence.worlds.landmarks import POINT_M, number_points, plan_landmarks, seen_points
 from whence.worlds.plan import CityPlan
 from whence.worlds.presets import CitySize
 from whence.worlds.rooms import RoomPhotographer, make_room, plan_scans
@@ -69,6 +70,53 @@ class MegaScenes(Folders):
                 write_model(out / "reconstruct" / landmark / "colmap" / "0", images, cameras=cameras, points=points)
 
 
+class Revisited(MegaScenes):
+    """Landmarks as the revisited Oxford and Paris sets hold them: jpg/NAME.jpg and gnd_world.json.
+
+    How well a photo shows a query's landmark follows from the points of it that both see: easy from `EASY` of the query's points
+    on, by a light that is not the night's; junk below `JUNK`; hard between.
+    """
+
+    EASY, JUNK = 0.4, 0.08
+
+    def shots(self, plan: CityPlan, size: CitySize, options: CaptureOptions) -> CityShots:
+        return plan_landmarks(plan, num_photos=size.num_database, num_queries=size.num_queries, options=options)
+
+    def path(self, size: CitySize, shot: Shot, name: str, run: Run) -> str:
+        return f"jpg/{_landmark(size, shot).replace('/', '')}_{shot.number:06d}.jpg"
+
+    def write_last(self, out: Path, works: Sequence[CityWork]) -> None:
+        """The ground truth of all cities."""
+        shown = [(work.size, named) for work in works for named in work.named]
+        database = [one for one in shown if one[1].shot.role == "database"]
+        queries = [one for one in shown if one[1].shot.role != "database"]
+        seen = {named.path: np.load(_seen_file(out, named.path)).astype(float) for _, named in shown}
+        graded = []
+        for size, query in queries:
+            grades: dict[str, list[int]] = {"easy": [], "hard": [], "junk": []}
+            own = _cubes(seen[query.path])
+            for row, (other, named) in enumerate(database):
+                if _landmark(size, query.shot) == _landmark(other, named.shot):
+                    share = len(own & _cubes(seen[named.path])) / max(1, len(own))
+                    is_dark = "night" in (named.shot.condition, query.shot.condition)
+                    grade = "junk" if share < self.JUNK else "easy" if share >= self.EASY and not is_dark else "hard"
+                    grades[grade].append(row)
+            pixels = seen[query.path][:, :2]
+            box = [*pixels.min(axis=0), *pixels.max(axis=0) + 1] if len(pixels) > 1 else []
+            graded.append({**grades, "bbx": [float(value) for value in box]})
+        truth = {
+            "imlist": [Path(named.path).stem for _, named in database],
+            "qimlist": [Path(named.path).stem for _, named in queries],
+            "gnd": graded,
+        }
+        with atomic_write(out / "gnd_world.json", "w") as file:
+            json.dump(truth, file)
+
+
+def _cubes(seen: np.ndarray) -> set[tuple[int, ...]]:
+    return set(map(tuple, np.floor(seen[:, 2:] / POINT_M).astype(int).tolist()))
+
+
 class ScanNet(Folders):
     """Rooms and corridors that a camera was carried through, with depth and poses; some of them a second time, in another light."""
 
@@ -120,7 +168,7 @@ def _picture(shot: Shot) -> str:
 
 
 def _seen_file(out: Path, path: str) -> Path:
-    return (out / "seen" / path.removeprefix("images/")).with_suffix(".npy")
+    return (out / "seen" / path.removeprefix("images/").removeprefix("jpg/")).with_suffix(".npy")
 
 
 def _write_matrix(path: Path, matrix: np.ndarray) -> None:
