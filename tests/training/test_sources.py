@@ -47,28 +47,9 @@ from whence.training.step import Step
 from whence.training.task import BatchPlace, Branch, Draw, Losses, Optimized, Read, Share, Task
 from whence.training.train import make_task
 from whence.types import Photo, PlanePoint
-from whence.worlds.capture import CaptureOptions
-from whence.worlds.city import WorldOptions, render_world
-from whence.worlds.presets import CitySize
 
 PAIRS = get_recipe("megaloc").branches[0].loss  # type: ignore[attr-defined]
 TWO = BatchOptions(num_places=2, num_views=4)
-SIZES = {
-    "gsv_cities": (CitySize("city00", "", 8, 0, 0), CitySize("city01", "", 8, 0, 0)),
-    "msls": (CitySize("city00", "", 12, 4, 0), CitySize("city01", "", 12, 4, 0)),
-    "megascenes": (CitySize("city00", "", 16, 0, 0),),
-    "scannet": (CitySize("city00", "", 60, 12, 0),),
-}
-
-
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory, sf_xl: Path) -> dict[str, Path]:
-    """A small world in the layout of each source."""
-    root = tmp_path_factory.mktemp("sources")
-    for layout, cities in SIZES.items():
-        options = WorldOptions(CaptureOptions(width=48, height=32), px_per_m=8, cities=cities)
-        render_world(root / layout, seed=3, layout=layout, options=options, num_workers=1)
-    return {**{layout: root / layout for layout in SIZES}, "sf_xl": sf_xl}
 
 
 def test_any_two_views_of_a_landmark_share_points(sources: dict[str, Path]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from whence.data.formats import EvaluationSet
 from whence.data.images import load_image
 from whence.data.layouts import DEFAULT_OPTIONS, existing_photos, require_photos
 from whence.data.photos import Photos
@@ -50,6 +51,11 @@ class RevisitedSet:
         right, lower = np.ceil(box[2:]).astype(int)
         cut = image[upper:lower, left:right]
         return cut if cut.size else image
+
+    def as_set(self) -> EvaluationSet:
+        """Easy and hard photos as what is right for each query, its whole photo asking."""
+        rows = [np.union1d(self.easy.of(query), self.hard.of(query)) for query in range(len(self.queries))]
+        return EvaluationSet(self.name, self.database, self.queries, positives=_lists(rows))
 
 
 def read_revisited(root: str | Path, *, options: ReadOptions = DEFAULT_OPTIONS) -> RevisitedSet:

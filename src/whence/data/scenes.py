@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from whence.data.colmap import has_model, read_model, shared_shares
+from whence.data.formats import EvaluationSet
 from whence.data.layouts import DEFAULT_OPTIONS, existing_photos, require_photos
 from whence.data.photos import Photos
 from whence.data.scan import ReadOptions
@@ -143,6 +144,29 @@ def read_scannet(root: str | Path, *, every: int = 1, options: ReadOptions = DEF
         np.array(poses)[kept],
         np.array([numbers[scans[k]] for k in kept], np.int64),
     )
+
+
+def rooms_as_set(scans: Scans, *, rules: SceneRules = SceneRules()) -> EvaluationSet:
+    """The first scan of every room as database, the others as queries; right is what a room's poses say shows the same.
+
+    For sets whose scans of a room share one frame, as rendered ones do. Raises `NoPhotos` where no room was scanned twice.
+    """
+    first = {int(scans.scan[scans.rows.of(room)].min()) for room in range(len(scans))}
+    is_database = np.isin(scans.scan, list(first))
+    database, queries = np.flatnonzero(is_database), np.flatnonzero(~is_database)
+    if not len(queries):
+        raise NoPhotos("no room was scanned twice: there is nothing to ask with")
+    one = replace(scans, scan=np.zeros(len(scans.scan), np.int64))
+    found: list[np.ndarray] = [np.empty(0, np.int64)] * len(queries)
+    place = {int(row): number for number, row in enumerate(queries)}
+    for room in range(len(scans)):
+        rows, together = scans.rows.of(room), one.together(room, rules=rules)
+        for k in np.flatnonzero(~is_database[rows]).tolist():
+            near = rows[together[k] & is_database[rows]]
+            found[place[int(rows[k])]] = np.searchsorted(database, near)
+    offsets = np.concatenate([[0], np.cumsum([len(part) for part in found])]).astype(np.int64)
+    positives = NeighborLists(offsets, np.concatenate([*found, np.empty(0, np.int64)]))
+    return EvaluationSet("rooms", scans.photos.select(database), scans.photos.select(queries), positives=positives)
 
 
 def read_scenes(root: str | Path, *, every: int = 1, options: ReadOptions = DEFAULT_OPTIONS) -> Scenes:

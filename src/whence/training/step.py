@@ -70,6 +70,8 @@ class Step:
         for source in self._sources:
             source.cancel()
         self._reader.shutdown()
+        for branch in self.task.branches:
+            branch.keep()
 
     def open(self, *, first: Callable[[], None] | None = None, is_begun: bool = False) -> None:
         """Get photos ready, the main process first, so that files are written once and then found by the others.

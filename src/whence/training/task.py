@@ -152,6 +152,9 @@ class Branch(ABC):
     def learn(self, learner: nn.Module, content: Any, draw: Draw) -> Losses:
         """The losses of a batch, float32; the loop takes their gradients."""
 
+    def keep(self) -> None:  # noqa: B027
+        """Write what was made of photos and is worth keeping for other trainings: when the steps end, in every process."""
+
     def finish(self, weights: Path) -> None:  # noqa: B027
         """Write what the branch leaves of a training that is over beside the file of its last weights; the main process does."""
 

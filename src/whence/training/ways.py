@@ -118,7 +118,7 @@ class Ways:
         images = normalise(torch.from_numpy(read(missing)).to(self.given.device)) if len(missing) else None
         return self.maps.features(keys, images)
 
-    def finish(self) -> None:
+    def keep(self) -> None:
         """Write the maps that are not on disk yet."""
         if self.maps is not None:
             self.maps.keep()

@@ -65,7 +65,7 @@ class CellViewBranch(ClassBranch):
         return ()
 
     def finish(self, weights: Path) -> None:
-        self.ways.finish()
+        """Nothing tells cells apart by itself."""
 
     def learn(self, learner: nn.Module, content: tuple[Tensor | Features, Tensor], draw: Draw) -> Losses:
         images, labels = content

@@ -83,9 +83,11 @@ class ClassBranch(Branch):
             self.grouped.partition.write(self.kept)
         self.ways.open()
 
+    def keep(self) -> None:
+        self.ways.keep()
+
     def finish(self, weights: Path) -> None:
         """Write the cells that the classifiers tell apart, for `whence index --cells`: cells without headings, all of a map."""
-        self.ways.finish()
         partition = self.grouped.partition
         if partition.options.has_headings or len(self.grouped.groups) < len(partition.groups.counts):
             return

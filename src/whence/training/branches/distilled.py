@@ -118,8 +118,8 @@ class DistilledBranch(Branch):
         unit = nn.functional.normalize(descriptors.float(), dim=1)
         return Losses((unit - taught).square().sum(dim=1).mean())
 
-    def finish(self, weights: Path) -> None:
-        self.ways.finish()
+    def keep(self) -> None:
+        self.ways.keep()
 
 
 def load_teacher(options: DistilledOptions) -> DescriptorModel:

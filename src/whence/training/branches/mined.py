@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
@@ -88,9 +87,9 @@ class TupleBranch(Branch):
         self.ways.open()
         self.plain.open()
 
-    def finish(self, weights: Path) -> None:
-        self.ways.finish()
-        self.plain.finish()
+    def keep(self) -> None:
+        self.ways.keep()
+        self.plain.keep()
 
     def start(self, learner: nn.Module, device: torch.device) -> None:
         """Let visual words that are in no weights to start from begin at the k-means of local descriptors of training photos."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -98,8 +97,8 @@ class PlaceBranch(Branch):
         draw.seed_torch(0)
         return Losses(self.loss(draw.gather(descriptors.float()), labels.to(draw.device)))
 
-    def finish(self, weights: Path) -> None:
-        self.ways.finish()
+    def keep(self) -> None:
+        self.ways.keep()
 
     def state(self) -> dict[str, Tensor]:
         """The places that are learned from now, where they are mined."""
