@@ -1,6 +1,6 @@
 """Rows that take less: PCA, half precision and int8 against float32: bytes a photo, recall against float32, time a query.
 
-    python benchmarks/small_rows.py [--rows 100000] [--dim 8448] [--kept 512] [--queries 50] [--json]
+    python benchmarks/small_rows.py [--form both|int8|pca] [--rows 100000] [--dim 8448] [--kept 512] [--queries 50] [--json]
     python benchmarks/small_rows.py --set FOLDER --model NAME [--kept 128]      # photos of a set: recall@1 within 25 m too
 
 Rows are made block by block from a seed and never stored in float32: unit vectors around a few thousand places in a space of 256
@@ -15,6 +15,7 @@ import json
 import resource
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from whence.index.flat import FlatIndex
 from whence.models.pca import fit_pca, to_unit_length
 from whence.runtime import random_stream, set_threads
 
-BLOCK, LATENT, NEAREST, SAMPLE = 2_000, 256, 10, 4_096
+BLOCK, LATENT, NEAREST, SAMPLE, PART_ROWS = 2_000, 256, 10, 4_096, 50_000
 
 
 def blocks(num: int, dim: int) -> Iterator[np.ndarray]:
@@ -53,7 +54,7 @@ class Best:
         self.values, self.rows = (np.take_along_axis(part, chosen, axis=1) for part in (values, rows))
 
 
-def synthetic(num: int, dim: int, kept: int, num_queries: int) -> list[dict[str, object]]:
+def synthetic(num: int, dim: int, kept: int, num_queries: int, forms: str) -> list[dict[str, object]]:
     """One row of figures for each form."""
     import faiss
 
@@ -69,21 +70,29 @@ def synthetic(num: int, dim: int, kept: int, num_queries: int) -> list[dict[str,
     del sample, asked
     small_queries = to_unit_length((queries - mean) @ axes.T).astype(np.float32)
     codes = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_8bit_uniform, faiss.METRIC_INNER_PRODUCT)
-    halves = np.empty((num, kept), np.float16)
+    parts: list[Any] = []
+    halves = np.empty((num if forms != "int8" else 1, kept), np.float16)
     exact, first = Best(num_queries), 0
     for block in blocks(num, dim):
         exact.add(queries @ block.T, first)
-        if not codes.is_trained:
-            codes.train(block)
-        codes.add(block)
-        halves[first : first + len(block)] = to_unit_length((block - mean) @ axes.T)
+        if forms != "pca":
+            if not codes.is_trained:
+                codes.train(block)
+            # In parts: as one grows it takes twice its room for a moment.
+            if first // PART_ROWS == len(parts):
+                parts.append(faiss.clone_index(codes))
+            parts[-1].add(block)
+        if forms != "int8":
+            halves[first : first + len(block)] = to_unit_length((block - mean) @ axes.T)
         first += len(block)
     small = FlatIndex.over(halves)
     found: list[dict[str, object]] = [{"form": "float32", "bytes_per_photo": 4 * dim, "recall@1": 1.0, "recall@10": 1.0}]
     for form, size, search in (
-        ("int8", dim, lambda: codes.search(queries, NEAREST)[1]),
+        ("int8", dim, lambda: _in_parts(parts, queries)),
         (f"PCA {kept}, half", 2 * kept, lambda: small.search(small_queries, k=NEAREST).ids),
     ):
+        if forms != "both" and (form == "int8") != (forms == "int8"):
+            continue
         started = time.perf_counter()
         rows = search()
         seconds = (time.perf_counter() - started) / num_queries
@@ -94,6 +103,14 @@ def synthetic(num: int, dim: int, kept: int, num_queries: int) -> list[dict[str,
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     found.append({"rows": num, "dim": dim, "queries": num_queries, "peak_gb": peak / 1e9})
     return found
+
+
+def _in_parts(parts: list[Any], queries: np.ndarray) -> np.ndarray:
+    """(Q, NEAREST) rows nearest to queries, of all parts."""
+    found = [part.search(queries, NEAREST) for part in parts]
+    values = np.concatenate([one[0] for one in found], axis=1)
+    rows = np.concatenate([one[1] + PART_ROWS * number for number, one in enumerate(found)], axis=1)
+    return np.take_along_axis(rows, np.argsort(-values, axis=1, kind="stable")[:, :NEAREST], axis=1)
 
 
 def of_set(folder: str, name: str, kept: int) -> list[dict[str, object]]:
@@ -133,6 +150,7 @@ def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--form", choices=("both", "int8", "pca"), default="both")
     parser.add_argument("--dim", type=int, default=8_448)
     parser.add_argument("--kept", type=int, default=512, help="dimensions of the PCA")
     parser.add_argument("--queries", type=int, default=50)
@@ -141,7 +159,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     given = parser.parse_args()
     set_threads(1)
-    found = of_set(given.set, given.model, given.kept) if given.set else synthetic(given.rows, given.dim, given.kept, given.queries)
+    made = (given.rows, given.dim, given.kept, given.queries, given.form)
+    found = of_set(given.set, given.model, given.kept) if given.set else synthetic(*made)
     for row in found:
         said = {name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()}
         print(json.dumps(said) if given.json else "  ".join(f"{name} {value}" for name, value in said.items()))

@@ -13,10 +13,10 @@ pytest.importorskip("pytorch_metric_learning")
 
 from whence.data.scenes import SceneRules, read_scannet, rooms_as_set
 from whence.recipes import get_recipe
-from whence.studies import get_study, megaloc_cells
+from whence.studies import get_study
 from whence.studies.frame import Budget, resolve_options, run_study
 from whence.studies.megaloc import ALL, BUDGETS, SOURCES, TESTS, loss_to_all
-from whence.studies.megaloc_cells import arm_recipe, measure_megaloc, read_tests
+from whence.studies.megaloc_cells import arm_recipe, compared, keep_hits
 
 TINY = (
     "loop.num_steps=2 loop.precision=no learner.backbone=resnet18conv2 learner.start_from= learner.aggregator.name=gem "
@@ -71,9 +71,7 @@ def test_rooms_are_asked_for_by_their_second_scan(sources: dict[str, Path]) -> N
         assert set(data.positives.of(query).tolist()) == right
 
 
-def test_a_cell_is_trained_measured_and_paired(
-    sources: dict[str, Path], world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cell_is_trained_measured_and_paired(sources: dict[str, Path], world: Path, tmp_path: Path) -> None:
     study = get_study("megaloc")
     only = ("arm=all_sources,budget=same_images,seed=0", "arm=gsv_cities,budget=same_steps")
     result = run_study(study, out=tmp_path, options=given(sources, world), budget=Budget(only), show_progress=False)
@@ -83,25 +81,23 @@ def test_a_cell_is_trained_measured_and_paired(
     assert all(set(found.values) <= names for found in done)
     assert {f"recall@1, {test}" for test in TESTS} <= set(done[0].values)
     assert {loss_to_all(test) for test in TESTS} | {"claim"} <= set(done[1].values)
-    hits = {file.stem: np.load(file) for file in (tmp_path / "hits").iterdir()}
-    for test in TESTS:
-        both = [next(value for name, value in hits.items() if arm in name and name.endswith(test)) for arm in ("all", "gsv")]
-        expected = both[1].astype(float).mean() - both[0].astype(float).mean()
-        assert done[1].values[loss_to_all(test)].value == pytest.approx(expected)
-    # A source that is better than all of them, and surely so, refutes the claim.
-    options = resolve_options(study, given(sources, world))
-    cell = {"arm": "msls", "budget": BUDGETS[1], "seed": 0}
-    for is_better, claim in ((True, -1.0), (False, 1.0)):
-        monkeypatch.setattr(megaloc_cells, "_trained", lambda *_given: (None, 0.0))
-        monkeypatch.setattr(
-            megaloc_cells, "hits_of", lambda _model, data, is_better=is_better: np.full(len(reference(data)), is_better)
-        )
-        sets = read_tests(options)
-        wrong = {test: np.zeros(len(data.queries), bool) for test, data in sets.items()}
 
-        def reference(data: object, sets: dict = sets, wrong: dict = wrong) -> np.ndarray:  # type: ignore[type-arg]
-            return next(wrong[test] for test, one in sets.items() if one.name == data.name)  # type: ignore[attr-defined]
 
-        for test, rows in wrong.items():
-            np.save(next(file for file in (tmp_path / "hits").glob(f"*all*{test}.npy")), rows)
-        assert measure_megaloc(cell, options, tmp_path)["claim"].value == claim
+def test_a_claim_falls_where_one_source_is_surely_better(tmp_path: Path) -> None:
+    """By more than three points beyond the interval, on any test."""
+    random = np.random.default_rng(0)
+    whole, alone = ({"arm": arm, "budget": budget, "seed": 0} for arm, budget in ((ALL, BUDGETS[0]), ("msls", BUDGETS[1])))
+    assert compared(alone, tmp_path) == {}
+    hits = {test: random.random(400) < 0.5 for test in TESTS}
+    for test, row in hits.items():
+        keep_hits(tmp_path, whole, test, row)
+        keep_hits(tmp_path, alone, test, row)
+    assert compared(whole, tmp_path) == {}
+    assert compared(alone, tmp_path)["claim"].value == 1.0
+    for share, claim in ((0.01, 1.0), (0.5, -1.0)):
+        more = hits["indoor"] | (random.random(400) < share)
+        keep_hits(tmp_path, alone, "indoor", more)
+        found = compared(alone, tmp_path)
+        assert found["claim"].value == claim
+        assert found[loss_to_all("indoor")].value == pytest.approx(more.mean() - hits["indoor"].mean())
+        assert found[loss_to_all("street")].value == 0

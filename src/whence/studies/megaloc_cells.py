@@ -34,12 +34,16 @@ _ALLOWED = 0.03
 
 def measure_megaloc(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """Recalls on every test after a training, and what they are less those of all sources."""
-    recipe = arm_recipe(cell, options)
-    values = _measured(recipe, cell, options, work)
-    reference = Cell({"arm": ALL, "budget": BUDGETS[0], "seed": 0}).key
+    values = _measured(arm_recipe(cell, options), cell, options, work)
+    return values | compared(cell, work)
+
+
+def compared(cell: Settings, work: Path) -> dict[str, Value]:
+    """What an arm's hits are less those of all sources, test by test, and the claim; nothing where hits of either are missing."""
     if cell["arm"] == ALL:
-        return values
-    lows = []
+        return {}
+    reference = Cell({"arm": ALL, "budget": BUDGETS[0], "seed": 0}).key
+    values, lows = dict[str, Value](), []
     for test in TESTS:
         files = [_hits_file(work, key, test) for key in (Cell(cell).key, reference)]
         if all(file.is_file() for file in files):
@@ -108,10 +112,7 @@ def _measured(recipe: Recipe, cell: Settings, options: Settings, work: Path, *, 
     for test, data in read_tests(options).items():
         hits = hits_of(model, data)
         num += len(data.database) + len(data.queries)
-        file = _hits_file(work, Cell(cell).key, test)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(file) as out:
-            np.save(out, hits)
+        keep_hits(work, cell, test, hits)
         values[f"recall@1, {test}"] = Value(float(hits.mean()), *bootstrap_interval(hits.astype(float)))
     if has_costs:
         values["dimensions"] = Value(float(model.dim))
@@ -140,6 +141,14 @@ def _trained(recipe: Recipe, cell: Settings, options: Settings, work: Path) -> t
     assert isinstance(learner, NetworkOptions)
     width, height = size_px(recipe)
     return as_model(make_network(learner), out.name, (height, width)), done.seconds
+
+
+def keep_hits(work: Path, cell: Settings, test: str, hits: np.ndarray) -> None:
+    """Write which queries (Q,) of a test an arm got right."""
+    file = _hits_file(work, Cell(cell).key, test)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(file) as out:
+        np.save(out, np.asarray(hits, bool))
 
 
 def _hits_file(work: Path, key: str, test: str) -> Path:
