@@ -14,7 +14,7 @@ from whence.cli import run
 from whence.data.photos import Photos
 from whence.data.revisited import RevisitedSet, read_revisited
 from whence.errors import InputError, NoPhotos
-from whence.evaluation.landmarks import LEVELS, average_precision, score_rankings
+from whence.evaluation.revisited import LEVELS, average_precision, score_rankings
 from whence.lists import NeighborLists
 from whence.types import Photo
 

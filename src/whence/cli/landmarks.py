@@ -15,7 +15,7 @@ from whence.cli.output import print_json, report_skipped, show
 def evaluate_landmarks(folder: str, model: str, options: Mapping[str, Any], *, as_json: bool) -> int:
     """Print mAP and mP@1, 5, 10, easy, medium and hard."""
     from whence.data.revisited import read_revisited
-    from whence.evaluation.landmarks import AT, rank_landmarks, score_rankings
+    from whence.evaluation.revisited import AT, rank_landmarks, score_rankings
     from whence.models.descriptor import load_model
 
     data = read_revisited(folder)

@@ -4,27 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from whence.studies.arms import ALL_SOURCES, BUDGETS, NUM_SEEDS, SOURCES, TESTS, loss_to_all
 from whence.studies.frame import Cell, Measure, Plot, Settings, Study, StudyOption
 
-ALL = "all sources"
-SOURCES = ("sf_xl", "gsv_cities", "msls", "megascenes", "scannet")
-TESTS = ("street", "landmarks", "indoor")
-BUDGETS = ("same images", "same steps")
-"""A network of one source sees as many images as that of all sources, or as many of its source."""
-NUM_SEEDS = 3
 HEADS = ("salad-small", "mixvpr-small", "boq-small")
-
-
-def loss_to_all(test: str) -> str:
-    """What the difference of an arm to the network of all sources is called."""
-    return f"less all sources, {test}"
 
 
 def _grid(options: Settings) -> Sequence[Cell]:
     """The network of all sources, those of one source, then its further seeds."""
-    cells = [Cell({"arm": ALL, "budget": BUDGETS[0], "seed": 0})]
+    cells = [Cell({"arm": ALL_SOURCES, "budget": BUDGETS[0], "seed": 0})]
     cells += [Cell({"arm": source, "budget": budget, "seed": 0}) for budget in BUDGETS for source in SOURCES]
-    return [*cells, *(Cell({"arm": ALL, "budget": BUDGETS[0], "seed": seed}) for seed in range(1, NUM_SEEDS))]
+    return [*cells, *(Cell({"arm": ALL_SOURCES, "budget": BUDGETS[0], "seed": seed}) for seed in range(1, NUM_SEEDS))]
 
 
 def _heads(options: Settings) -> Sequence[Cell]:
@@ -54,7 +44,7 @@ STUDIES = (
             StudyOption("recipe", "recipe of six branches", "megaloc-small"),
         ),
         grid=_grid,
-        measured_by="whence.studies.megaloc_cells:measure_megaloc",
+        measured_by="whence.studies.many_sources_cells:measure_megaloc",
         measures=(
             *_RECALLS,
             *(Measure(loss_to_all(test), "%") for test in TESTS),
@@ -69,7 +59,7 @@ STUDIES = (
         protocol="Every row is a training by the recipe of its name {changes} on {gsv_cities}. 95 % intervals in brackets",
         options=(StudyOption("gsv_cities", "training data in the layout gsv_cities", is_needed=True), *_TESTED),
         grid=_heads,
-        measured_by="whence.studies.megaloc_cells:measure_head",
+        measured_by="whence.studies.many_sources_cells:measure_head",
         measures=(*_RECALLS, Measure("dimensions"), Measure("describing", "ms"), Measure("training", "s")),
         plot=Plot("arm", tuple(measure.name for measure in _RECALLS)),
     ),

@@ -14,9 +14,9 @@ pytest.importorskip("pytorch_metric_learning")
 from whence.data.scenes import SceneRules, read_scannet, rooms_as_set
 from whence.recipes import get_recipe
 from whence.studies import get_study
+from whence.studies.arms import ALL_SOURCES, BUDGETS, SOURCES, TESTS, loss_to_all
 from whence.studies.frame import Budget, resolve_options, run_study
-from whence.studies.megaloc import ALL, BUDGETS, SOURCES, TESTS, loss_to_all
-from whence.studies.megaloc_cells import arm_recipe, compared, keep_hits
+from whence.studies.many_sources_cells import arm_recipe, compared, keep_hits
 
 TINY = (
     "loop.num_steps=2 loop.precision=no learner.backbone=resnet18conv2 learner.start_from= learner.aggregator.name=gem "
@@ -33,7 +33,7 @@ def given(sources: dict[str, Path], world: Path) -> dict[str, str | int | float 
 def test_arms_see_as_many_images_or_take_as_many_steps(sources: dict[str, Path], world: Path) -> None:
     options = resolve_options(get_study("megaloc"), given(sources, world))
     cells = [dict(cell.settings) for cell in get_study("megaloc").grid({})]
-    assert [cell["arm"] for cell in cells[:6]] == [ALL, *SOURCES]
+    assert [cell["arm"] for cell in cells[:6]] == [ALL_SOURCES, *SOURCES]
     whole = arm_recipe(cells[0], options)
     photos = sum(branch.batches.num_places for branch in whole.branches)  # type: ignore[attr-defined]
     for cell in cells:
@@ -86,7 +86,7 @@ def test_a_cell_is_trained_measured_and_paired(sources: dict[str, Path], world: 
 def test_a_claim_falls_where_one_source_is_surely_better(tmp_path: Path) -> None:
     """By more than three points beyond the interval, on any test."""
     random = np.random.default_rng(0)
-    whole, alone = ({"arm": arm, "budget": budget, "seed": 0} for arm, budget in ((ALL, BUDGETS[0]), ("msls", BUDGETS[1])))
+    whole, alone = ({"arm": arm, "budget": budget, "seed": 0} for arm, budget in ((ALL_SOURCES, BUDGETS[0]), ("msls", BUDGETS[1])))
     assert compared(alone, tmp_path) == {}
     hits = {test: random.random(400) < 0.5 for test in TESTS}
     for test, row in hits.items():

@@ -20,9 +20,9 @@ from whence.geo import neighbors_within
 from whence.models.descriptor import DescriptorModel
 from whence.recipes import get_recipe
 from whence.runtime import atomic_write
+from whence.studies.arms import ALL_SOURCES, BUDGETS, SOURCES, TESTS, loss_to_all
 from whence.studies.benchmark_cells import as_model, trained_weights
 from whence.studies.frame import Cell, Settings, Value
-from whence.studies.megaloc import ALL, BUDGETS, SOURCES, TESTS, loss_to_all
 from whence.training.options.kinds import BranchOptions
 from whence.training.options.learners import NetworkOptions
 from whence.training.recipe import Recipe, override, size_px
@@ -40,9 +40,9 @@ def measure_megaloc(cell: Settings, options: Settings, work: Path) -> dict[str, 
 
 def compared(cell: Settings, work: Path) -> dict[str, Value]:
     """What an arm's hits are less those of all sources, test by test, and the claim; nothing where hits of either are missing."""
-    if cell["arm"] == ALL:
+    if cell["arm"] == ALL_SOURCES:
         return {}
-    reference = Cell({"arm": ALL, "budget": BUDGETS[0], "seed": 0}).key
+    reference = Cell({"arm": ALL_SOURCES, "budget": BUDGETS[0], "seed": 0}).key
     values, lows = dict[str, Value](), []
     for test in TESTS:
         files = [_hits_file(work, key, test) for key in (Cell(cell).key, reference)]
@@ -69,7 +69,7 @@ def arm_recipe(cell: Settings, options: Settings) -> Recipe:
     """
     recipe = override(get_recipe(str(options["recipe"])), [*str(options["changes"]).split(), f"loop.seed={cell['seed']}"])
     arm = str(cell["arm"])
-    if arm == ALL:
+    if arm == ALL_SOURCES:
         return recipe
     chosen = tuple(branch for branch in recipe.branches if (branch.dataset or branch.name) == arm)
     if not chosen:
