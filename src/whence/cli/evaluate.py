@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from whence.cli import completion
+from whence.cli.landmarks import evaluate_landmarks
 from whence.cli.output import print_json, print_note, report_remarks, show, write_all
 from whence.data.formats import EvaluationSet, read_frames
 from whence.data.predictions import PairNames, Ranked, read_hloc_pairs, read_predictions, write_hloc_pairs, write_predictions
 from whence.data.scan import ReadOptions, scan_photos
 from whence.errors import BadOption, NoPhotos
 from whence.runtime import check_place
-from whence.settings import OTHERWISE, load_settings, parse_options
+from whence.settings import DEFAULT_MODEL, OTHERWISE, load_settings, parse_options
 
 if TYPE_CHECKING:
     from whence.evaluation.benchmarks import Evaluation, EvaluationOptions
@@ -39,7 +40,7 @@ def evaluate(
         None,
         "--protocol",
         autocompletion=completion.published_sets,
-        help="Published set that the folder holds: pitts30k, msls-val, tokyo247, ...",
+        help="Published set that the folder holds: pitts30k, msls-val, tokyo247, ...; revisited for Oxford's and Paris' landmarks.",
     ),
     layout: str = typer.Option(
         None, "--layout", autocompletion=completion.layouts, help="How the files lie, by name. Default: as it is recognised."
@@ -112,6 +113,8 @@ def evaluate(
     from whence.localize.rerank_options import rerank_options
     from whence.models.asking import parse_views
 
+    if protocol == "revisited":
+        return evaluate_landmarks(data, model or DEFAULT_MODEL, parse_options(option), as_json=as_json)
     options = EvaluationOptions(
         thresholds_m=_numbers(thresholds or _usual_thresholds(data, protocol), "--thresholds"),
         recall_at=tuple(int(n) for n in _numbers(recall_at, "--recall-at")),

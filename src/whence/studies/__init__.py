@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from whence.errors import UnknownName
-from whence.studies import benchmark, geowarp, place_classes, rerank
+from whence.studies import benchmark, geowarp, many_sources, place_classes, rerank
 from whence.studies.frame import Study
 
 STUDIES: dict[str, Study] = {
-    study.name: study for study in (*geowarp.STUDIES, *benchmark.STUDIES, *rerank.STUDIES, *place_classes.STUDIES)
+    study.name: study for room in (geowarp, benchmark, rerank, place_classes, many_sources) for study in room.STUDIES
 }
 
 

@@ -75,6 +75,9 @@ def transforms_of(options: AugmentOptions) -> list[v2.Transform]:
     if options.rotation_deg:
         steps.append(v2.RandomRotation(options.rotation_deg, interpolation=v2.InterpolationMode.BILINEAR))
     steps.append(v2.Resize(size, antialias=True))
+    if options.num_ops:
+        bilinear = v2.InterpolationMode.BILINEAR
+        steps.append(v2.RandAugment(options.num_ops, magnitude=options.magnitude, interpolation=bilinear))
     if options.blur_share:
         steps.append(v2.RandomApply([v2.GaussianBlur(5, sigma=(0.3, 1.5))], p=options.blur_share))
     if options.erase_share:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from whence.cards import ModelCard, Preprocessing
 from whence.errors import BadOption
 from whence.models.aggregators import make_aggregator
-from whence.models.backbones import load_imagenet, make_backbone
+from whence.models.backbones import TRANSFORMER_NAMES, load_imagenet, make_backbone
 from whence.models.checkpoints.files import weights_digest
 from whence.models.checkpoints.origins import get_weights
 from whence.models.descriptor import load_model, read_as
@@ -41,10 +41,10 @@ def read_start(start_from: str) -> dict[str, Tensor]:
 def make_network(options: NetworkOptions, *, seed: int = 0) -> Network:
     """The network, with the weights it starts from. Raises `UnknownName`, `BadOption` and `InputError`."""
     torch.manual_seed(seed)
-    backbone = make_backbone(options.backbone)
+    backbone = make_backbone(options.backbone, **options.backbone_options)
     network = Network(backbone, make_aggregator(options.aggregator.name, backbone.channels, options=options.aggregator.options))
     if options.start_from == RELEASED:
-        load_imagenet(backbone)
+        load_imagenet(backbone, weights="default" if options.backbone in TRANSFORMER_NAMES else "v1")
     elif options.start_from:
         found, what = read_start(options.start_from), "other weights than this network's"
         filled: nn.Module = network
@@ -73,9 +73,10 @@ def network_card(options: NetworkOptions, network: nn.Module, *, recipe: str, si
         preprocessing=Preprocessing(size_px=(size_px[1], size_px[0]), interpolation="bilinear"),
         licence="MIT",
         weights="trained with `whence train`; recipe.json beside the file says how",
-        training_data="the photos given to `whence train`",
+        training_data=f"the photos given to `whence train`{f', of the domain {options.domain}' if options.domain else ''}",
         weights_licence="unknown",
         backbone=options.backbone,
+        backbone_options=dict(options.backbone_options),
         aggregator=options.aggregator.name,
         aggregator_options=dict(options.aggregator.options),
         keys="whence",

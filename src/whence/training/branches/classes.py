@@ -43,17 +43,26 @@ class ClassBranch(Branch):
             raise BadOption(f"turns of {options.batches_per_turn} batches are not possible")
         files = given.data.files(are_panoramas=options.are_panoramas)
         self.grouped = make_grouped(files, cells=options.cells, num_groups=options.num_groups, kept=self.kept)
-        self.batches = ClassBatches(self.grouped, batch_size=options.batch_size, seed=given.seed)
+        self.batches = self.make_batches(options)
         self.ways = Ways(options.augment, given)
-        num_classes = [len(group) for group in self.grouped.groups]
-        self.turns = Turns(
-            make_classifiers(options.loss, num_classes=num_classes, dim=given.learner.module.dim), options=options.optimizer
-        )
         self._unread: dict[int, str] = {}
         self._focal = np.empty((0, 2))
         if options.are_panoramas:
             angle = _ANGLES_DEG[options.view]
             self._focal = self.grouped.partition.focal_points(distance_m=options.focal_m, angle_deg=angle)
+
+        self.make_loss(options)
+
+    def make_batches(self, options: ClassesOptions) -> ClassBatches:
+        """What batches hold. Raises `BadOption`."""
+        return ClassBatches(self.grouped, batch_size=options.batch_size, seed=self.given.seed)
+
+    def make_loss(self, options: ClassesOptions) -> None:
+        """Get what is learned by ready. Raises `BadOption` and `UnknownName`."""
+        num_classes = [len(group) for group in self.grouped.groups]
+        self.turns = Turns(
+            make_classifiers(options.loss, num_classes=num_classes, dim=self.given.learner.module.dim), options=options.optimizer
+        )
 
     def describe_data(self) -> dict[str, Any]:
         return {**self.grouped.counts(), "partition": self.grouped.partition.digest}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,12 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from whence.models.backbones.base import Features
-from whence.training.branches.places import PlaceBatches, make_places, shard
+from whence.runtime import progress
+from whence.training.branches.places import shard
+from whence.training.branches.sources import make_batches
 from whence.training.losses.by_label import make_loss
 from whence.training.options.placed import PlacesOptions
-from whence.training.pixels import cached_pixels, key_of, stored_size
-from whence.training.task import BatchPlace, Branch, Draw, Given, Losses, Read, Share
+from whence.training.pixels import at_size, cached_pixels, key_of, stored_size
+from whence.training.task import BatchPlace, Branch, Describe, Draw, Given, Losses, Read, Share
 from whence.training.ways import IsKept, SeenPhotos, Ways
+
+_BATCH = 16
+"""Photos described at once while mining."""
 
 
 class PlacePhotos(NamedTuple):
@@ -33,23 +39,37 @@ class PlaceBranch(Branch):
         super().__init__(options.name or options.kind)
         self.options, self.given, self.weight = options, given, options.weight
         self.loss_lr = options.loss.lr
-        self.places = make_places(given.data.photos, options=options.places)
-        self.batches = PlaceBatches(self.places, options=options.batches, seed=given.seed)
-        self.ways = Ways(options.augment, given, of=key_of(self.places.photos))
-        self.loss = make_loss(options.loss, num_classes=len(self.places), dim=given.learner.module.dim)
+        self.batches = make_batches(given.data, places=options.places, options=options.batches, seed=given.seed)
+        self.is_mined = self.batches.is_mined
+        self.ways = Ways(options.augment, given, of=key_of(self.batches.photos))
+        self.loss = make_loss(options.loss, num_classes=self.batches.num_places, dim=given.learner.module.dim)
 
     def describe_data(self) -> dict[str, Any]:
-        return {"num_photos": len(self.places.photos), "num_places": len(self.places)}
+        return self.batches.counts()
 
     def open(self) -> None:
         (width, height), given = stored_size(self.options.augment), self.given
         self.pixels = cached_pixels(
-            self.places.photos, width=width, height=height, folder=given.pixels_folder, show_progress=given.show_progress
+            self.batches.photos, width=width, height=height, folder=given.pixels_folder, show_progress=given.show_progress
         )
         self.ways.open()
 
     def num_batches(self, epoch: int) -> int:
         return self.batches.num_batches(epoch)
+
+    def refresh(self, epoch: int, describe: Describe) -> None:
+        """Mine the epoch's places with the learner as it stands; the main process does and tells the others."""
+        if describe.share.rank == 0:
+            with progress("mining", total=None, show=self.given.show_progress):
+                self.batches.refresh(epoch, lambda rows: _unit(describe(rows, self._resized, batch_size=_BATCH)))
+        else:
+            size = self.options.batches.num_places * self.options.batches.num_views
+            self.batches.take_over(np.zeros((self.batches.num_batches(epoch), size), np.int64))
+        self.batches.take_over(describe.broadcast(self.batches.found()))
+
+    def _resized(self, rows: np.ndarray) -> np.ndarray:
+        seen = self.options.augment
+        return np.stack([at_size(np.array(self.pixels[row]), seen.width, seen.height) for row in rows])
 
     def read(self, place: BatchPlace, share: Share) -> Read:
         whole = self.batches.batch(place.epoch, place.number)
@@ -79,3 +99,16 @@ class PlaceBranch(Branch):
 
     def keep(self) -> None:
         self.ways.keep()
+
+    def state(self) -> dict[str, Tensor]:
+        """The places that are learned from now, where they are mined."""
+        return {"mined": torch.from_numpy(self.batches.found())} if self.is_mined else {}
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on with what `state` gave."""
+        if self.is_mined:
+            self.batches.take_over(tensors["mined"].numpy())
+
+
+def _unit(descriptors: Tensor) -> np.ndarray:
+    return nn.functional.normalize(descriptors, dim=1).numpy()

@@ -27,6 +27,8 @@ class NetworkOptions(LearnerOptions):
 
     kind: Literal["network"] = "network"
     backbone: str = "resnet18conv4"
+    backbone_options: Mapping[str, Any] = field(default_factory=dict)
+    """Of transformers, as `whence.models.backbones.make_backbone` takes them."""
     start_from: str = ""
     """Safetensors file with the weights to begin with, the name of a model, or "released" for those that the backbone was released
     with; empty for random ones."""
@@ -35,6 +37,8 @@ class NetworkOptions(LearnerOptions):
     freeze_before: str = ""
     """Stage of the backbone before which nothing learns; empty to learn everything."""
     aggregator: AggregatorOptions = AggregatorOptions()
+    domain: str = ""
+    """What kind of place the photos show, in a word, as the card is to say: urban, indoor, aerial."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,7 @@ class PlacesOptions(BranchOptions):
 
     def sizes(self, data: Dataset, *, seed: int) -> dict[str, int]:
         """Photos, places, and batches of the first epoch. Raises `NoPhotos` and `BadOption`."""
-        from whence.training.branches.places import PlaceBatches, make_places
+        from whence.training.branches.sources import make_batches
 
-        places = make_places(data.photos, options=self.places)
-        batches = PlaceBatches(places, options=self.batches, seed=seed)
-        return {"num_photos": len(places.photos), "num_places": len(places), "num_batches": batches.num_batches(0)}
+        batches = make_batches(data, places=self.places, options=self.batches, seed=seed)
+        return {**batches.counts(), "num_batches": batches.num_batches(0)}
