@@ -21,6 +21,14 @@ from whence.worlds.city import WorldOptions, render_world
 from whence.worlds.presets import CitySize
 
 ORIGIN = GeoPoint(59.32, 18.07)
+SOURCES = {
+    "gsv_cities": (CitySize("city00", "", 8, 0, 0), CitySize("city01", "", 8, 0, 0)),
+    "msls": (CitySize("city00", "", 12, 4, 0), CitySize("city01", "", 12, 4, 0)),
+    "megascenes": (CitySize("city00", "", 16, 0, 0),),
+    "scannet": (CitySize("city00", "", 60, 12, 0),),
+    "revisited": (CitySize("city00", "", 16, 4, 0),),
+}
+"""Cities of the sources of MegaLoc, by layout."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -131,6 +139,16 @@ def sf_xl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = WorldOptions(CaptureOptions(width=32, height=32), px_per_m=8, cities=(CitySize("city00", "", 10, 4, 0),))
     render_world(folder, seed=3, layout="sf_xl", options=options, num_workers=1)
     return folder
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory: pytest.TempPathFactory, sf_xl: Path) -> dict[str, Path]:
+    """A small world in the layout of each source of MegaLoc, by its name, and one of landmarks. Tests must not change them."""
+    root = tmp_path_factory.mktemp("sources")
+    for layout, cities in SOURCES.items():
+        options = WorldOptions(CaptureOptions(width=48, height=32), px_per_m=8, cities=cities)
+        render_world(root / layout, seed=3, layout=layout, options=options, num_workers=1)
+    return {**{layout: root / layout for layout in SOURCES}, "sf_xl": sf_xl}
 
 
 @pytest.fixture

@@ -183,6 +183,13 @@ def _png_of_truth(inputs: Inputs, folder: Path) -> None:
     write_png(folder / "depth.png", np.arange(4000, dtype=np.uint16).reshape(40, 100))
 
 
+def _model_of_points(inputs: Inputs, folder: Path) -> None:
+    from whence.data.colmap import ModelImage, write_model
+
+    image = ModelImage("a.jpg", np.array([1.0, 0, 0, 0]), np.zeros(3), 1, *np.zeros((2, 40)), np.arange(40))
+    write_model(folder, [image], cameras=[(4, 3, np.ones(4))], points=np.zeros((40, 3)))
+
+
 def _list_of_images(inputs: Inputs, folder: Path) -> None:
     from whence.worlds.tables import write_image_lists
 
@@ -282,6 +289,7 @@ WRITERS = (
     Writer("study", _study, "study.json", is_replacing=False),
     Writer("table of a study", _table_of_a_study, "table.md"),
     Writer("file of a package", _out_of_a_package, "a.pth"),
+    Writer("model of points", _model_of_points, "images.bin"),
     Writer("list of images", _list_of_images, "database_images_paths.txt"),
 )
 if importlib.util.find_spec("torch") is not None:

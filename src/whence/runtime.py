@@ -15,6 +15,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -194,7 +195,8 @@ def claim_folder(
         if not isinstance(found, dict):
             raise InputError(f"cannot read {str(file)!r}: it holds no record; choose another folder")
         return found
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    # A process killed while it wrote the record leaves its unfinished file.
+    if folder.exists() and (not folder.is_dir() or not all(fnmatch(other.name, f".{name}.*.part") for other in folder.iterdir())):
         raise InputError(f"{str(folder)!r} is not an empty folder and holds no {name}; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(file, "w") as text:

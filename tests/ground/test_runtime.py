@@ -91,6 +91,11 @@ def test_a_folder_is_claimed_once_and_says_whose_it_is(tmp_path: Path) -> None:
     assert runtime.claim_folder(folder, {"recipe": 2}, name="recipe.json") == {**record, "versions": 1}, "the first record stays"
     (tmp_path / "empty").mkdir()
     assert runtime.claim_folder(tmp_path / "empty", record, name="recipe.json") is None
+    (tmp_path / "killed").mkdir()
+    (tmp_path / "killed" / ".recipe.json.x1y2.part").touch()
+    assert runtime.claim_folder(tmp_path / "killed", record, name="recipe.json") is None, (
+        "what a killed process left is no other thing"
+    )
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "3", "null", "[" * 5000, b"\xff\xfe"])

@@ -10,13 +10,14 @@ import pytest
 
 from whence.data.partition import CellOptions, make_partition
 from whence.data.photos import Photos
+from whence.data.planes import photos_on_plane
 from whence.errors import BadOption, InputError, NoPhotos
 from whence.geo import from_utm, to_utm
 from whence.index.cells import engine
 from whence.index.cells.classifier import CellClassifier, read_cells, write_cells
 from whence.index.cells.engine import CellIndex
 from whence.index.cells.published import published_classes
-from whence.index.cells.table import CellTable, RowPlaces, on_plane
+from whence.index.cells.table import CellTable, RowPlaces
 from whence.index.flat import FlatIndex
 from whence.lists import distinct
 from whence.types import GeoPoint, Photo, PlanePoint
@@ -200,7 +201,7 @@ def test_photos_on_both_sides_of_a_zone_s_edge_lie_in_one_table() -> None:
     photos += [replace(photos[0], path="p.jpg", plane=None), replace(photos[1], path="q.jpg", point=None)]
     table = Photos.of(photos)
     assert len({photo.plane.zone for photo in photos if photo.plane}) == 2
-    east, north = on_plane(table, "10S")
+    east, north, _ = photos_on_plane(table, "10S")
     gaps = np.diff(east[:7])
     assert gaps == pytest.approx(np.full(6, gaps[0]), abs=0.01)
     assert (east[7:], north[7:]) == (pytest.approx(east[:2], abs=0.01), pytest.approx(north[:2], abs=0.01))

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -162,7 +166,7 @@ def test_crops_look_at_the_focal_point(view: str, city: Path, tmp_path: Path, mo
         return np.broadcast_to((turn * 0.7).astype(np.uint8)[None, :, None], (32, 208, 3)).copy()
 
     monkeypatch.setattr("whence.training.branches.classes.load_image", coded)
-    photos = branch.read(BatchPlace(0, 0), Share()).content.photos
+    photos = branch.read(BatchPlace(0, 0), Share()).content.photos.photos
     for photo, expected in zip(photos, crop_directions(branch, 0), strict=True):
         seen = float(photo[16, 16, 0]) / 0.7
         assert heading_difference_deg(np.array(seen), np.array(expected)) < 4.5, "columns are 1.7 degrees, codes 1.4"
@@ -172,9 +176,9 @@ def test_processes_share_a_batch(city: Path, tmp_path: Path) -> None:
     branch = branch_of(SMALL, city, tmp_path)
     whole = branch.read(BatchPlace(1, 1), Share()).content
     parts = [branch.read(BatchPlace(1, 1), Share(rank, 2)).content for rank in (0, 1)]
-    assert torch.equal(torch.cat([part.photos for part in parts]), whole.photos)
+    assert torch.equal(torch.cat([part.photos.photos for part in parts]), whole.photos.photos)
     assert all(torch.equal(part.labels, whole.labels) for part in parts)
-    assert [part.first for part in parts] == [0, 3]
+    assert [part.photos.first for part in parts] == [0, 3]
     images, _ = branch.change(whole, draw(step=2))
     halves = [branch.change(part, draw(step=2))[0] for part in parts]
     assert torch.equal(torch.cat(halves), images)
@@ -216,42 +220,70 @@ def all_tensors(folder: Path) -> dict[str, Tensor]:
     return read_checkpoint(newest_checkpoint(folder / "checkpoints") or "").tensors | read_checkpoint(folder / FINAL).tensors
 
 
-class Killed(BaseException):
-    """What ends a training in the middle."""
+LIVES = """
+import json, os, signal, sys
+from pathlib import Path
+from whence.runtime import set_threads
+from whence.training.recipe import Recipe
+from whence.training.step import Step
+from whence.training.train import train
+
+city, out, moments = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+recipe = Recipe.from_json(Path(sys.argv[4]).read_text(encoding="utf-8"))
+set_threads(1)
+# Once in this process too: lives that begin with all modules loaded are short.
+train(recipe, city, out=out + "-whole", show_progress=False)
 
 
-def test_a_training_killed_at_ten_moments_goes_on_bit_by_bit(city: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two branches; within turns, between them, before and after a checkpoint: the end is that of one that was not killed."""
+def trap(owner, name, moment):
+    real, calls = getattr(owner, name), []
+
+    def trapped(*args, **kwargs):
+        calls.append(name)
+        is_now = moment[:2] == [name, len(calls)]
+        if is_now and moment[2] == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = real(*args, **kwargs)
+        if is_now and moment[2] == "after":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(owner, name, trapped)
+
+
+ends = []
+for life, moment in enumerate([*moments, ["", 0, ""]]):
+    child = os.fork()
+    if not child:
+        trap(os, "replace", moment)
+        trap(Step, "take", moment)
+        train(recipe, city, out=out, show_progress=False, is_resumed=life > 0)
+        os._exit(0)
+    ends.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(json.dumps(ends))
+"""
+
+
+def test_a_training_killed_at_ten_moments_goes_on_bit_by_bit(city: Path, tmp_path: Path) -> None:
+    """Two branches; within turns and between them, around updates and the renames of checkpoints, by SIGKILL."""
     recipe = override(SIDES, ["loop.save_every=2"])
-    train(recipe, city, out=tmp_path / "whole", show_progress=False)
-    taken, take = [0], Step.take
-    left = [2, 1, 3, 1, 2, 1, 1, 4, 1, 2]
-    """Updates after which it is killed, one number for each life; the last checkpoint may lie one update before."""
-
-    def dying(step: Step) -> dict[str, float]:
-        if left and taken[0] >= left[0]:
-            raise Killed
-        taken[0] += 1
-        return take(step)
-
-    monkeypatch.setattr(Step, "take", dying)
-    lives = 0
-    while True:
-        taken[0] = 0
-        lives += 1
-        try:
-            train(recipe, city, out=tmp_path / "parts", show_progress=False, is_resumed=lives > 1)
-            break
-        except Killed:
-            left.pop(0)
-            monkeypatch.setattr(Step, "take", dying if left else take)
-    assert lives == 11
-    whole, parts = all_tensors(tmp_path / "whole"), all_tensors(tmp_path / "parts")
+    (tmp_path / "recipe.json").write_text(recipe.to_json(), encoding="utf-8")
+    moments = [
+        ("replace", 1, "before"), ("take", 3, "before"), ("take", 1, "after"), ("replace", 1, "before"), ("take", 3, "after"),
+        ("replace", 2, "after"), ("take", 2, "before"), ("replace", 1, "after"), ("take", 5, "after"), ("take", 1, "before"),
+    ]  # fmt: skip
+    command = [sys.executable, "-c", LIVES, str(city), str(tmp_path / "parts"), json.dumps(moments), str(tmp_path / "recipe.json")]
+    found = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout) == [-signal.SIGKILL] * 10 + [0]
+    whole, parts = all_tensors(tmp_path / "parts-whole"), all_tensors(tmp_path / "parts")
     assert whole.keys() == parts.keys()
     assert any("state.1.optimizer" in name for name in whole)
     for name, value in whole.items():
         assert torch.equal(value, parts[name]), name
-    logs = [[line["loss"] for line in read_log(tmp_path / name / "log.jsonl") if "loss" in line] for name in ("whole", "parts")]
+    logs = [
+        [line["loss"] for line in read_log(tmp_path / name / "log.jsonl") if "loss" in line] for name in ("parts-whole", "parts")
+    ]
     assert logs[0] == logs[1]
     assert all(map(math.isfinite, logs[0]))
 

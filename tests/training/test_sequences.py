@@ -89,7 +89,7 @@ def test_windows_are_cut_mined_and_learned_from(drives: SequenceSet, tmp_path: P
     content = branch.change(read.content, draw())
     assert content.shape == (8, 3, 3, 24, 32)
     window = tuples.windows.queries[branch.mined[0, 0]]
-    assert np.array_equal(read.content.queries[0].numpy(), branch.pixels.frames[15 + window])
+    assert np.array_equal(read.content.queries.photos[:3].numpy(), branch.pixels.frames[15 + window])
     found = branch.learn(network, content, draw()).total
     with torch.no_grad():
         every = network(content)
@@ -133,6 +133,11 @@ def test_cards_and_starts_keep_the_pool(tmp_path: Path) -> None:
 def test_what_cannot_be_learned_from_is_said(drives: SequenceSet, tmp_path: Path) -> None:
     with pytest.raises(BadOption, match=r"sequence\.name"):
         opened(drives, tmp_path, NetworkOptions(backbone="resnet18conv2"))
+    with pytest.raises(BadOption, match="num_views"):
+        SequenceBranch(
+            SequencesOptions(mining=MINING, augment=replace(SEEN, num_views=2)),
+            given(drives, tmp_path, learner=learner_of(POOLED)),
+        )
     with pytest.raises(NoPhotos, match="15 frames hold no 12"):
         opened(drives, tmp_path, replace(POOLED, sequence=SequencePoolOptions("seqgem", 12)))
     far = replace(drives, queries=replace_east(drives.queries, 1e5))

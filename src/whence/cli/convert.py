@@ -39,12 +39,18 @@ def convert(
         help="Of Divide&Classify: the folder of the photos it was trained on, or the sorted list of their paths; writes its cells "
         "beside the weights, for whence index --cells.",
     ),
+    pca_dim: int = typer.Option(
+        None, "--pca-dim", help="Keep so many dimensions, by a PCA of --pca-photos, in the file: the same for every database."
+    ),
+    pca_photos: str = typer.Option(None, "--pca-photos", help="Folder of photos that the PCA is fitted on; FILE is then a model."),
     half: bool = typer.Option(False, "--half", help="Write float16 in place of float32: half the size, three digits."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of text."),
 ) -> int:
     """Read strictly, without running anything in the file, and write what the network needs under Whence's names."""
     from whence.models.zoo import CARDS, find_card
 
+    if pca_dim is not None or pca_photos is not None:
+        return _keep_pca(files, pca_dim, pca_photos, out, half=half, as_json=as_json)
     try:
         import torch
 
@@ -86,6 +92,29 @@ def convert(
     show(as_text(f"{card.name}: {from_here(target)}, {as_size(target.stat().st_size)}"))
     if cells is not None:
         show(as_text(f"{len(cells):,} cells of {cells.cell_m:g} m: {from_here(beside)}, {as_size(beside.stat().st_size)}"))
+    return 0
+
+
+def _keep_pca(files: list[str], dim: int | None, photos: str | None, out: str | None, *, half: bool, as_json: bool) -> int:
+    from whence.data.scan import scan_photos
+    from whence.models.descriptor import load_model
+
+    if dim is None or photos is None or out is None or len(files) != 1:
+        raise BadOption("a PCA is kept by: whence convert MODEL --pca-dim N --pca-photos FOLDER --out FILE.safetensors")
+    model = load_model(files[0])
+    if model.descriptor.network is None:
+        raise BadOption(f"{files[0]} is no network with weights of its own: give --option pca_dim={dim} to the database instead")
+    from whence.models.reduction import keep_pca
+
+    found = scan_photos(photos)
+    sources = [found.file(row) for row in range(len(found))]
+    card = keep_pca(model, sources, dim=dim, out=out, dtype="float16" if half else "float32")
+    size = Path(out).stat().st_size
+    if as_json:
+        print_json({"model": card.name, "file": out, "num_bytes": size, "dim": card.dim, "of": model.dim, "card": asdict(card)})
+        return 0
+    said = f"{card.dim} of {model.dim} dimensions, {as_size(4 * card.dim)} a photo instead of {as_size(4 * model.dim)}"
+    show(as_text(f"{card.name}: {from_here(Path(out))}, {as_size(size)}; {said}"))
     return 0
 
 

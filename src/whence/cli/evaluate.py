@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from whence.cli import completion
+from whence.cli.landmarks import evaluate_landmarks
 from whence.cli.output import print_json, print_note, report_remarks, show, write_all
 from whence.data.formats import EvaluationSet, read_frames
 from whence.data.predictions import PairNames, Ranked, read_hloc_pairs, read_predictions, write_hloc_pairs, write_predictions
 from whence.data.scan import ReadOptions, scan_photos
 from whence.errors import BadOption, NoPhotos
 from whence.runtime import check_place
-from whence.settings import OTHERWISE, load_settings, parse_options
+from whence.settings import DEFAULT_MODEL, OTHERWISE, load_settings, parse_options
 
 if TYPE_CHECKING:
     from whence.evaluation.benchmarks import Evaluation, EvaluationOptions
@@ -39,7 +40,7 @@ def evaluate(
         None,
         "--protocol",
         autocompletion=completion.published_sets,
-        help="Published set that the folder holds: pitts30k, msls-val, tokyo247, ...",
+        help="Published set that the folder holds: pitts30k, msls-val, tokyo247, ...; revisited for Oxford's and Paris' landmarks.",
     ),
     layout: str = typer.Option(
         None, "--layout", autocompletion=completion.layouts, help="How the files lie, by name. Default: as it is recognised."
@@ -52,8 +53,8 @@ def evaluate(
     pool: str = typer.Option(
         "", "--pool", help="With --sequence: own, mean, max, cat, delta, seqgem, or matching and aligned, which compare frames."
     ),
-    reverse: bool = typer.Option(False, "--reverse", help="With --sequence: take the database's frames in the other order."),
-    speed: int = typer.Option(1, "--speed", help="With --sequence: query drives at so many times the database's speed."),
+    reverse: bool = typer.Option(False, "--reverse", help="With --sequence: the database's frames in the other order."),
+    speed: int = typer.Option(1, "--speed", help="With --sequence: query drives at so many times the speed."),
     leave_one_out: bool = typer.Option(
         False, "--leave-one-out", help="Each photo asks all others (those of the same content left out)."
     ),
@@ -111,6 +112,7 @@ def evaluate(
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar."),
 ) -> int:
     """Print recall@N with counts, 95 % intervals and protocol, position errors, and with --rerank the worth of answers."""
+    from whence.cli.sequence_evaluation import print_sequences, sequence_rules
     from whence.evaluation.benchmarks import EvaluationOptions, EvaluationStopped
     from whence.evaluation.benchmarks import evaluate as run
     from whence.evaluation.foreign import evaluate_predictions
@@ -119,13 +121,11 @@ def evaluate(
     from whence.models.asking import parse_views
 
     if sequence is not None:
-        from whence.cli.sequence_evaluation import print_sequences, sequence_rules
-
-        rules = sequence_rules(
-            sequence, pool, reverse=reverse, speed=speed, frames=frames, thresholds=thresholds, recall_at=recall_at
-        )
-        folders = (database_folder, queries_folder)
-        return print_sequences(data, split, model, parse_options(option), rules, folders, as_json=as_json, quiet=quiet)
+        rules = sequence_rules(sequence, pool, (reverse, speed), frames=frames, thresholds=thresholds, recall_at=recall_at)
+        where = (data, split, database_folder, queries_folder)
+        return print_sequences(where, model, parse_options(option), rules, as_json=as_json, quiet=quiet)
+    if protocol == "revisited":
+        return evaluate_landmarks(data, model or DEFAULT_MODEL, parse_options(option), as_json=as_json)
     options = EvaluationOptions(
         thresholds_m=_numbers(thresholds or _usual_thresholds(data, protocol), "--thresholds"),
         recall_at=tuple(int(n) for n in _numbers(recall_at, "--recall-at")),

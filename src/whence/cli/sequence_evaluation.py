@@ -17,9 +17,10 @@ from whence.settings import load_settings
 
 
 def sequence_rules(
-    length: int, pool: str, *, reverse: bool, speed: int, frames: int | None, thresholds: str | None, recall_at: str
+    length: int, pool: str, ways: tuple[bool, int], *, frames: int | None, thresholds: str | None, recall_at: str
 ) -> SequenceRules:
-    """The rules that the flags ask for. Raises `BadOption`."""
+    """The rules that the flags ask for; `ways` are whether the database is reversed, and the speed. Raises `BadOption`."""
+    reverse, speed = ways
     try:
         radius_m = 25.0 if thresholds is None else float(thresholds)
         ranks = tuple(int(part) for part in recall_at.split(","))
@@ -33,24 +34,23 @@ def sequence_rules(
 
 
 def print_sequences(
-    data: str,
-    split: str,
+    where: tuple[str, str, str | None, str | None],
     model: str | None,
     model_options: dict[str, Any],
     rules: SequenceRules,
-    folders: tuple[str | None, str | None],
     *,
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """Print recall of a folder of drives."""
+    """Print recall of a folder of drives: `where` is its path, the split, and the folders of both sides where they are named."""
     from whence.data.frame_folders import open_sequences
     from whence.data.scan import ReadOptions
     from whence.models.descriptor import load_model
 
     show_progress = False if quiet or as_json else None
     reading = ReadOptions(show_progress=show_progress)
-    found = open_sequences(data, split=split, database_folder=folders[0], queries_folder=folders[1], options=reading)
+    data, split, database_folder, queries_folder = where
+    found = open_sequences(data, split=split, database_folder=database_folder, queries_folder=queries_folder, options=reading)
     opened = load_model(model or load_settings().model, options=model_options)
     result = evaluate_sequences(opened, found, rules=rules, show_progress=show_progress)
     if as_json:

@@ -24,8 +24,8 @@ def city(
     seed: int = typer.Option(0, help="Another seed is another city."),
     layout: str = typer.Option(
         "folders",
-        help="folders, benchmark, nordland, pairs, sf_xl, gsv_cities, msls, sequences, federated, labelled, mesh, or positions "
-        "(no pixels).",
+        help="folders, benchmark, nordland, pairs, sf_xl, gsv_cities, msls, sequences, federated, labelled, mesh, megascenes, "
+        "scannet, revisited, or positions (no pixels).",
     ),
     size: str = typer.Option("320x240", help="Width and height of the photos in pixels."),
     aliased_share: float = typer.Option(0.25, help="Share of streets whose buildings repeat those of another street."),

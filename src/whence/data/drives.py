@@ -31,11 +31,14 @@ class Frames:
     """(N,) bool; False where the set does not say."""
     view_direction: np.ndarray
     """(N,) text: Forward, Backward, Sideways, or empty."""
+    cell: np.ndarray
+    """(N,) text: key of the set's own group of photos near one another, with the city's name; empty where it has none."""
 
     def select(self, rows: np.ndarray) -> Frames:
         """Some rows, in the given order."""
         return Frames(
-            self.photos.select(rows), *(column[rows] for column in (self.sequence, self.frame, self.is_night, self.view_direction))
+            self.photos.select(rows),
+            *(column[rows] for column in (self.sequence, self.frame, self.is_night, self.view_direction, self.cell)),
         )
 
 
@@ -101,7 +104,9 @@ def read_sequences(root: str | Path, *, split: str = "", options: ReadOptions = 
 
 def _frames(photos: Photos, sequence: Sequence[str], frame: Sequence[int]) -> Frames:
     count = len(photos)
-    return Frames(photos, np.array(sequence), np.array(frame, np.int64), np.zeros(count, bool), np.full(count, ""))
+    return Frames(
+        photos, np.array(sequence), np.array(frame, np.int64), np.zeros(count, bool), np.full(count, ""), np.full(count, "")
+    )
 
 
 def _msls_side(folder: Path, options: ReadOptions) -> Frames | None:
@@ -127,6 +132,7 @@ def _msls_side(folder: Path, options: ReadOptions) -> Frames | None:
         np.array([int(info[key]["frame_number"]) for key in keys], np.int64),
         np.array([post.get(key, {}).get("night", "False") == "True" for key in keys], bool),
         np.array([post.get(key, {}).get("view_direction", "") for key in keys]),
+        np.array([f"{folder.parent.name}/{cell}" if (cell := post.get(key, {}).get("unique_cluster", "")) else "" for key in keys]),
     )
 
 
@@ -158,7 +164,6 @@ def _join(parts: Sequence[Frames | None], folder: Path) -> Frames:
 
         records += [replace(photo, path=(prefix / photo.path).as_posix()) for photo in part.photos]
     skipped = [entry for part in held for entry in part.photos.skipped]
-    columns = [
-        np.concatenate([getattr(part, name) for part in held]) for name in ("sequence", "frame", "is_night", "view_direction")
-    ]
+    names = ("sequence", "frame", "is_night", "view_direction", "cell")
+    columns = [np.concatenate([getattr(part, name) for part in held]) for name in names]
     return Frames(Photos.of(records, root=folder, skipped=skipped), *columns)

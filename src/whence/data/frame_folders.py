@@ -58,6 +58,7 @@ def read_frame_folder(folder: str | Path, *, options: ReadOptions = DEFAULT_OPTI
         np.array([one.frame for one in kept], np.int64),
         np.zeros(count, bool),
         np.full(count, ""),
+        np.full(count, ""),
     )
 
 

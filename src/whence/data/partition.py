@@ -16,8 +16,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from whence.data.planes import on_one_plane
 from whence.errors import BadOption, InputError, NoPhotos
-from whence.geo import from_utm_arrays, parse_zone, to_utm_arrays
 from whence.lists import BLOCK_ROWS, Groups, NeighborLists, group_in_place, group_rows
 from whence.records import fill
 from whence.runtime import atomic_write
@@ -239,26 +239,6 @@ def partition_digest(east_m: np.ndarray, north_m: np.ndarray, heading_deg: np.nd
         if column is not None:
             key.update(np.ascontiguousarray(column).data)
     return key.hexdigest()[:32]
-
-
-def on_one_plane(east_m: np.ndarray, north_m: np.ndarray, zone: np.ndarray | str) -> tuple[np.ndarray, np.ndarray, str]:
-    """East and north (N,) float64 in the zone of most photos, and that zone. Photos without one are taken to lie in it."""
-    if isinstance(zone, str):
-        return east_m, north_m, zone
-    names, inverse, counts = np.unique(zone, return_inverse=True, return_counts=True)
-    texts = [name.decode() if isinstance(name, bytes) else str(name) for name in names]
-    stated = [k for k in range(len(texts)) if texts[k]]
-    if not stated:
-        return east_m, north_m, ""
-    plane = texts[max(stated, key=lambda k: counts[k])]
-    others = [k for k in stated if parse_zone(texts[k]) != parse_zone(plane)]
-    if others:
-        east_m, north_m = east_m.copy(), north_m.copy()
-    for k in others:
-        rows = np.flatnonzero((inverse == k) & np.isfinite(east_m) & np.isfinite(north_m))
-        lat, lon = from_utm_arrays(east_m[rows], north_m[rows], zone=texts[k])
-        east_m[rows], north_m[rows] = to_utm_arrays(lat, lon, zone=plane)
-    return east_m, north_m, plane
 
 
 def _streets(east_m: np.ndarray, north_m: np.ndarray, photos: NeighborLists) -> tuple[np.ndarray, np.ndarray]:

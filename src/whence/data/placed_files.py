@@ -17,10 +17,10 @@ import numpy as np
 
 from whence.data.names import parse_name
 from whence.data.photos import Photos
+from whence.data.planes import photos_on_plane
 from whence.data.scan import list_photos
 from whence.data.tables import FileFinder
 from whence.errors import NoPhotos, UnreadableTable
-from whence.geo import mean_point, to_utm_arrays, utm_zone
 
 _CHUNK_BYTES = 1 << 19
 _AT, _LINE_END, _DOT, _SLASH = (ord(letter) for letter in "@\n./")
@@ -60,18 +60,8 @@ class PlacedFiles:
 
     @classmethod
     def of_photos(cls, photos: Photos) -> PlacedFiles:
-        """The same of photos that were scanned; latitudes and longitudes alone are brought to the plane of the other photos."""
-        east, north, zones = photos.east_m, photos.north_m, photos.zone
-        rows = np.flatnonzero(photos.has_point & ~photos.has_plane)
-        if len(rows):
-            stated = zones[photos.has_plane]
-            middle = mean_point(photos.lat[rows], photos.lon[rows])
-            plane = stated[0].decode() if len(stated) and stated[0] else utm_zone(middle.lat, middle.lon)
-            east, north, zones = east.copy(), north.copy(), zones.copy()
-            east[rows], north[rows] = to_utm_arrays(photos.lat[rows], photos.lon[rows], zone=plane)
-            zones[rows] = plane.encode()
-        kinds = np.unique(zones)
-        zone: np.ndarray | str = kinds[0].decode() if len(kinds) == 1 else zones
+        """The same of photos that were scanned, on one plane."""
+        east, north, zone = photos_on_plane(photos)
         return cls(photos.root, east, north, photos.heading_deg, zone, Names.of_texts(photos.paths))
 
 

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from whence.data.cells import as_text
 from whence.data.formats import EvaluationSet
+from whence.data.planes import photos_on_plane
 from whence.errors import InputError
 from whence.evaluation.describing import SetDescriber, finite_rows
 from whence.evaluation.metrics import RECALL_AT, Recall, first_hit_by_distance, recalls
@@ -25,7 +26,7 @@ from whence.evaluation.protocol import describe_photos
 from whence.evaluation.report import recall_text
 from whence.geo import neighbors_within
 from whence.index.cells.classifier import CellClassifier
-from whence.index.cells.table import CellTable, RowPlaces, on_plane
+from whence.index.cells.table import CellTable, RowPlaces
 from whence.models.asking import QueryViews
 from whence.models.descriptor import DescriptorModel
 from whence.types import SkippedPhoto
@@ -127,7 +128,7 @@ def evaluate_cells(
     Queries whose place is not known are left out and named; those that cannot be read fail. Raises `InputError` where none has a
     place on the cells' plane.
     """
-    east, north = on_plane(data.queries, cells.zone)
+    east, north, _ = photos_on_plane(data.queries, cells.zone)
     is_placed = np.isfinite(east) & np.isfinite(north)
     if not is_placed.any():
         raise InputError(f"{data.name}: no query has a place on the plane of the cells ({cells.zone or 'without a zone'})")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -236,12 +237,14 @@ def load_model(name: str, *, options: Mapping[str, Any] | None = None) -> Descri
     """The model of this name, ready to describe, or to be fitted where its card says so.
 
     `options` are the model's own settings, for example {"pca_dim": 256}; for networks also {"pca_whiten": True}, {"engine": "bf16"}
-    and the other `NETWORK_OPTIONS`. Raises `UnknownName` with the nearest names, and `BadOption` for settings the model has not.
+    and the other `NETWORK_OPTIONS`; for all of them {"query_model": NAME}, the model that describes queries instead of the card's.
+    Raises `UnknownName` with the nearest names, and `BadOption` for settings the model has not.
     """
     card = get_card(name)
     options = dict(options or {})
     of_network = {key: value for key, value in options.items() if key in NETWORK_OPTIONS}
-    own = {key: value for key, value in options.items() if key not in of_network}
+    asking = options.get("query_model")
+    own = {key: value for key, value in options.items() if key not in of_network and key != "query_model"}
     reduction = {key: own.pop(key) for key in PCA_OPTIONS if key in own} if card.backbone else {}
     descriptor = build("model", name, options=own)
     if not isinstance(descriptor, Descriptor):
@@ -251,7 +254,10 @@ def load_model(name: str, *, options: Mapping[str, Any] | None = None) -> Descri
     descriptor.configure(card.preprocessing, **of_network)
     if reduction:
         descriptor = _reduced(descriptor, reduction)
-    return DescriptorModel(card, descriptor, options={**own, **reduction})
+    if asking is None:
+        return DescriptorModel(card, descriptor, options={**own, **reduction})
+    card = replace(card, query_model=str(asking))
+    return DescriptorModel(card, descriptor, options={**own, **reduction, "query_model": card.query_model})
 
 
 def _reduced(descriptor: Descriptor, reduction: Mapping[str, Any]) -> Reduced:

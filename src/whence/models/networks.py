@@ -17,7 +17,10 @@ from whence.models.preprocessing import normalise
 
 
 class Network(nn.Module):
-    """Normalised images (B, 3, H, W) to global descriptors (B, D); with a sequence pool also sequences (B, S, 3, H, W)."""
+    """Normalised images (B, 3, H, W), or what the backbone made of them, to global descriptors (B, D).
+
+    With a sequence pool also sequences (B, S, 3, H, W).
+    """
 
     def __init__(self, backbone: Backbone, aggregator: Aggregator, sequence: SequencePool | None = None) -> None:
         """Raises `BadOption` for early fusion on a backbone that sees one image at a time."""
@@ -57,44 +60,42 @@ class Network(nn.Module):
         pooled: Tensor = self.pool(kept.unflatten(0, frames.shape[:2]))
         return pooled
 
-    def forward(self, images: Tensor) -> Tensor:
-        if images.ndim == 5:
+    def forward(self, images: Tensor | Features) -> Tensor:
+        if isinstance(images, Tensor) and images.ndim == 5:
             return self.describe_sequences(images)
-        descriptors: Tensor = self.aggregator(self.backbone(images))
+        features = images if isinstance(images, Features) else self.backbone(images)
+        descriptors: Tensor = self.aggregator(features)
         return descriptors
 
 
 def describe_pixels(
-    describe: Callable[[Tensor], Tensor], photos: Any, *, batch_size: int, read: Callable[[Any], np.ndarray] = np.array
+    describe: Callable[[Any], Tensor], photos: Any, *, batch_size: int, read: Callable[[Any], np.ndarray | Features] = np.array
 ) -> Tensor:
     """Descriptors (N, D) float32 on the CPU of N photos, so many at a time: what `describe` makes of uint8 (b, H, W, 3).
 
-    `photos` is what can be cut into runs (pixels, rows of a table, a list of paths); `read` makes pixels of a run. Sequences are
-    uint8 (b, S, H, W, 3).
+    `photos` is what can be cut into runs (pixels, rows of a table, a list of paths); `read` makes pixels of a run, or what a
+    backbone made of them. Sequences are uint8 (b, S, H, W, 3).
     """
     with torch.inference_mode():
         batches = (read(photos[start : start + batch_size]) for start in range(0, len(photos), batch_size))
-        return torch.cat([describe(torch.from_numpy(batch)).float().cpu() for batch in batches])
+        known = (batch if isinstance(batch, Features) else torch.from_numpy(batch) for batch in batches)
+        return torch.cat([describe(batch).float().cpu() for batch in known])
 
 
 def describing(
-    network: Callable[[Tensor], Tensor],
-    *,
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype | None = None,
-    is_channels_last: bool = False,
-) -> Callable[[Tensor], Tensor]:
+    network: nn.Module, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None, is_channels_last: bool = False
+) -> Callable[[Tensor | Features], Tensor]:
     """What a network, as it stands, makes of uint8 photos (B, H, W, 3), for `describe_pixels`; `dtype` is autocast's.
 
     Of sequences (B, S, H, W, 3) it makes one descriptor each.
     """
     kind = torch.device(device).type
 
-    def describe(photos: Tensor) -> Tensor:
-        images = normalise(photos.to(device).flatten(0, -4))
-        if is_channels_last:
+    def describe(photos: Tensor | Features) -> Tensor:
+        images = photos if isinstance(photos, Features) else normalise(photos.to(device).flatten(0, -4))
+        if is_channels_last and isinstance(images, Tensor):
             images = images.contiguous(memory_format=torch.channels_last)
-        if photos.ndim == 5:
+        if isinstance(photos, Tensor) and isinstance(images, Tensor) and photos.ndim == 5:
             images = images.unflatten(0, photos.shape[:2])
         with torch.autocast(kind, dtype=dtype, enabled=dtype is not None):
             descriptors: Tensor = network(images)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from whence.cards import Entry
-from whence.recipes import classes, compact, joint, retrieval, sequences, tuples, warping
+from whence.recipes import classes, compact, gsv_cities, joint, megaloc, retrieval, sequences, tuples, warping
 from whence.registry import KINDS, build
 from whence.training.recipe import Recipe
 
 RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe for room in (compact, retrieval, warping, tuples, joint, classes, sequences) for recipe in room.RECIPES
+    recipe.name: recipe
+    for room in (compact, retrieval, warping, tuples, joint, classes, gsv_cities, megaloc, sequences)
+    for recipe in room.RECIPES
 }
 
 

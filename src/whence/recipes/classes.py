@@ -108,14 +108,14 @@ DIVIDE_AND_CLASSIFY = Recipe(
     loop=LoopOptions(num_steps=1_000_000, precision="fp16", log_every=100, validate_every=2000, save_every=1000),
 )
 
-_SEEN = AugmentOptions(width=128, height=96, brightness=0.3, contrast=0.3, saturation=0.3, hue=0.1, crop=0.3)
+_SEEN = AugmentOptions(width=128, height=96, num_views=4, brightness=0.3, contrast=0.3, saturation=0.3, hue=0.1, crop=0.3)
 _SMALL_LOOP = LoopOptions(num_steps=2000, precision="bf16", log_every=50, validate_every=500, save_every=250, is_channels_last=True)
 _LITE = NetworkOptions(
     backbone="efficientnet_lite0_blocks10_12", start_from="released", aggregator=AggregatorOptions("cosplace", {"dim": 512})
 )
 COSPLACE_SMALL = Recipe(
     name="cosplace-small",
-    summary="CosPlace's head on EfficientNet-Lite0 as it was released, at 96 x 128: ten minutes on one core",
+    summary="CosPlace's head on EfficientNet-Lite0 as it was released, at 96 x 128: minutes on one core",
     learner=_LITE,
     branches=(
         ClassesOptions(
@@ -127,7 +127,7 @@ COSPLACE_SMALL = Recipe(
 )
 EIGENPLACES_SMALL = Recipe(
     name="eigenplaces-small",
-    summary="EigenPlaces' head on EfficientNet-Lite0 as it was released, at 96 x 128: ten minutes on one core",
+    summary="EigenPlaces' head on EfficientNet-Lite0 as it was released, at 96 x 128: minutes on one core",
     learner=_LITE,
     branches=_sides(
         ClassesOptions(
@@ -144,7 +144,7 @@ EIGENPLACES_SMALL = Recipe(
 )
 DIVIDE_AND_CLASSIFY_SMALL = Recipe(
     name="divide-and-classify-small",
-    summary="Divide&Classify's head on EfficientNet-Lite0 as it was released, at 96 x 128: ten minutes on one core",
+    summary="Divide&Classify's head on EfficientNet-Lite0 as it was released, at 96 x 128: minutes on one core",
     learner=_LITE,
     branches=(
         ClassesOptions(

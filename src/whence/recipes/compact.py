@@ -5,7 +5,7 @@ from __future__ import annotations
 from whence.training.options.augment import AugmentOptions
 from whence.training.options.learners import AggregatorOptions, NetworkOptions
 from whence.training.options.loop import LoopOptions, OptimizerOptions, ScheduleOptions
-from whence.training.options.placed import KeptPlacesOptions, PlacesOptions
+from whence.training.options.placed import PlacesOptions
 from whence.training.options.places import BatchOptions, LossOptions, PlaceOptions
 from whence.training.recipe import Recipe
 
@@ -49,10 +49,10 @@ LITE = Recipe(
         aggregator=AggregatorOptions("gem-mixed", {"num_mixed": 256, "dim": 256}),
     ),
     branches=(
-        KeptPlacesOptions(
+        PlacesOptions(
             places=PlaceOptions(radius_m=12.0, max_turn_deg=40.0, min_photos=2),
             batches=BatchOptions(num_places=128, num_views=2, has_own=True),
-            augment=AugmentOptions(width=320, height=256),
+            augment=AugmentOptions(width=320, height=256, num_views=1),
             loss=LossOptions("nt_xent", {"temperature": 0.07}),
         ),
     ),

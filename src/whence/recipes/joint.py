@@ -1,10 +1,11 @@
-"""Recipes that learn from several sources in one step."""
+"""Recipes that learn from several sources in one step, or from another model."""
 
 from __future__ import annotations
 
 from whence.training.options.augment import AugmentOptions
-from whence.training.options.learners import NetworkOptions
-from whence.training.options.loop import LoopOptions
+from whence.training.options.distilled import DistilledOptions
+from whence.training.options.learners import AggregatorOptions, NetworkOptions
+from whence.training.options.loop import LoopOptions, OptimizerOptions, ScheduleOptions
 from whence.training.options.placed import PlacesOptions
 from whence.training.options.places import BatchOptions, LossOptions, PlaceOptions
 from whence.training.options.tuples import MiningOptions, TuplesOptions, WordOptions
@@ -32,4 +33,20 @@ TINY_JOINT = Recipe(
     ),
     loop=LoopOptions(num_steps=6, log_every=2, validate_every=3, save_every=3),
 )
-RECIPES = (TINY_JOINT,)
+DISTILLED_SMALL = Recipe(
+    name="distilled-small",
+    summary="a head on EfficientNet-Lite0 at 128 x 160 that learns the descriptors of a larger model (teacher), to ask for it",
+    learner=NetworkOptions(
+        backbone="efficientnet_lite0_blocks10_12", start_from="released", aggregator=AggregatorOptions("cosplace", {"dim": 256})
+    ),
+    branches=(
+        DistilledOptions(
+            teacher="whence-resnet18conv4-gem-256",
+            augment=AugmentOptions(width=160, height=128, brightness=0.2, contrast=0.2, crop=0.1, num_views=2),
+        ),
+    ),
+    optimizer=OptimizerOptions("adamw", lr=2e-3, weight_decay=1e-4),
+    schedule=ScheduleOptions("cosine", warmup_steps=50, final_share=0.01),
+    loop=LoopOptions(num_steps=2000, precision="bf16", log_every=50, validate_every=500, save_every=250),
+)
+RECIPES = (TINY_JOINT, DISTILLED_SMALL)

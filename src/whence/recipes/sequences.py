@@ -51,7 +51,7 @@ _PUBLISHED = (
         "CCT-14 cut to 8 blocks, the first two and all around them frozen, NetVLAD over all tokens; name weights to begin with",
         NetworkOptions(
             backbone="cct384",
-            num_blocks=8,
+            backbone_options={"num_blocks": 8},
             start_with="backbone",
             learning="as published",
             aggregator=AggregatorOptions("netvlad"),

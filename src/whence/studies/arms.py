@@ -49,3 +49,16 @@ TURNS_DEG = ((0, 30), (30, 60), (60, 90))
 def bin_name(what: str, low: float, high: float, unit: str) -> str:
     """What a share of the queries is called."""
     return f"recall@1, {what} {low:g}-{high:g} {unit}"
+
+
+ALL_SOURCES = "all sources"
+SOURCES = ("sf_xl", "gsv_cities", "msls", "megascenes", "scannet")
+"""Of MegaLoc, by the names of their data sets."""
+TESTS = ("street", "landmarks", "indoor")
+BUDGETS = ("same images", "same steps")
+"""A network of one source sees as many images as that of all sources, or as many of its source."""
+
+
+def loss_to_all(test: str) -> str:
+    """What the difference of an arm to the network of all sources is called."""
+    return f"less all sources, {test}"

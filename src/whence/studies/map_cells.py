@@ -12,11 +12,11 @@ from whence.data.evaluation_sets import open_set
 from whence.data.partition import Partition, load_partition
 from whence.data.photos import Photos
 from whence.data.placed_files import PlacedFiles
+from whence.data.planes import photos_on_plane
 from whence.evaluation.describing import SetDescriber
 from whence.evaluation.localization import WITHIN_M, rank_described, rate_cells
 from whence.evaluation.metrics import bootstrap_interval, first_hit_by_distance
 from whence.index.cells.classifier import CellClassifier, read_cells
-from whence.index.cells.table import on_plane
 from whence.studies.arms import DIVIDE, MAIN, NUM_SEEDS
 from whence.studies.contrasts import contrasts, keep_hits
 from whence.studies.frame import Settings, Value
@@ -66,7 +66,7 @@ def divide_recipe(cell: Settings, options: Settings) -> Recipe:
 
 
 def _rated(cells: CellClassifier, queries: Photos, descriptors: np.ndarray) -> tuple[dict[str, Value], np.ndarray]:
-    east, north = on_plane(queries, cells.zone)
+    east, north, _ = photos_on_plane(queries, cells.zone)
     ranked = rank_described(cells, descriptors, num=max(_RATE_AT))
     rates = rate_cells(cells, ranked, east, north, rate_at=_RATE_AT)
     hits = first_hit_by_distance(ranked, cells.centres_m, np.stack([east, north], axis=1), thresholds_m=(WITHIN_M,))[0] < 1
@@ -94,7 +94,7 @@ def _combined(
         rows = row_of[partition.cell_of(*pieces.T)]
         scores += np.where(rows >= 0, chances[:, np.maximum(rows, 0)], 0)
     ranked = np.argsort(-scores, axis=1, kind="stable")[:, : max(_RATE_AT)]
-    asked = np.stack(on_plane(queries, found[0][0].zone), axis=1)
+    asked = np.stack(photos_on_plane(queries, found[0][0].zone)[:2], axis=1)
     first = first_hit_by_distance(ranked, pieces, asked, thresholds_m=(WITHIN_M,))[0]
     low, high = bootstrap_interval(first < _RATE_AT[1])
     return {"LR@5": Value(float((first < _RATE_AT[1]).mean()), low, high)}, first < 1

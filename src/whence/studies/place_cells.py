@@ -23,6 +23,7 @@ from whence.studies.benchmark_cells import as_model, trained_weights
 from whence.studies.contrasts import contrasts, keep_hits
 from whence.studies.frame import Cell, Settings, Value
 from whence.studies.shortlists import Shortlists, read_set, rows_beside
+from whence.training.datasets import Dataset
 from whence.training.options.classes import ClassesOptions
 from whence.training.options.learners import NetworkOptions
 from whence.training.options.tuples import TuplesOptions
@@ -130,22 +131,37 @@ def trained(recipe: Recipe, cell: Settings, options: Settings, work: Path) -> tu
 
 
 def predicted_s(recipes: Sequence[Recipe], options: Settings, work: Path) -> float:
-    """Seconds of trainings that see as many photos a step, by a few steps of the study's own recipe, and of asking the set."""
+    """Seconds of trainings that see as many photos a step, by a few steps of the study's own recipe, and of asking the set.
+
+    Steps are taken twice: maps that a frozen backbone makes of photos are there at the second time. Each is made once for all.
+    """
+    timed = class_recipe(options)
+    first_s, step_s = (_step_s(timed, options, work) for _ in range(2))
+    (branch, *_), num_photos = timed.branches, 0
+    assert isinstance(branch, ClassesOptions)
+    steps = [recipe.loop.num_steps for recipe in recipes]
+    if branch.augment.num_views:
+        num_photos = branch.sizes(Dataset(str(options["train"])), seed=0)["num_photos"]
+    num_first = min(sum(steps), num_photos * branch.augment.num_views // branch.batch_size)
+    return sum(step_s * num + _EVALUATION_S for num in steps) + num_first * max(0.0, first_s - step_s)
+
+
+def _step_s(recipe: Recipe, options: Settings, work: Path) -> float:
+    """Seconds of one of the first steps."""
     try:
         from whence.training.step import Step
         from whence.training.train import make_task
     except ModuleNotFoundError:
         raise MissingExtra("training", "torch,train") from None
-    timed = class_recipe(options)
-    task = make_task(timed, str(options["train"]), pixels_folder=work / "pixels", show_progress=False)
-    with Step(task, options=timed.loop) as step:
+    task = make_task(recipe, str(options["train"]), pixels_folder=work / "pixels", show_progress=False)
+    with Step(task, options=recipe.loop) as step:
         step.open()
         step.take()
         started = time.perf_counter()
         for _ in range(_TIMED_STEPS):
             step.take()
-        step_s = (time.perf_counter() - started) / _TIMED_STEPS
-    return sum(step_s * recipe.loop.num_steps + _EVALUATION_S for recipe in recipes)
+        seconds = time.perf_counter() - started
+    return seconds / _TIMED_STEPS
 
 
 def _after_training(recipe: Recipe, cell: Settings, options: Settings, work: Path) -> tuple[Shortlists, dict[str, Value]]:

@@ -6,6 +6,7 @@ ONE, PLAIN = "one frame", "as built"
 OTHER_DRIVES = ("reversed", "double speed")
 RULES = ("mean", "max", "cat", "delta", "seqgem", "aligned", "matching")
 """Without training, over the frames' descriptors of one model."""
+_LARGE = ("backbone_options={num_blocks=4}", "start_from=", "start_with=all", "augment.width=224", "augment.height=224")
 ARMS: dict[str, tuple[str, ...]] = {
     "gem, seqgem": ("aggregator.name=gem", "aggregator.options={}", "sequence.name=seqgem"),
     "gem, cat": ("aggregator.name=gem", "aggregator.options={}", "sequence.name=cat"),
@@ -13,9 +14,9 @@ ARMS: dict[str, tuple[str, ...]] = {
     "gem, seqnet": ("aggregator.name=gem", "aggregator.options={}", "sequence.name=seqnet", "sequence.options={dim=256,width=3}"),
     "seqvlad": (),
     "resnet, seqvlad": ("backbone=resnet18conv4", "start_from=", "start_with=all"),
-    "cct, seqvlad": ("backbone=cct224", "num_blocks=4", "start_from=", "start_with=all", "augment.width=224", "augment.height=224"),
+    "cct, seqvlad": ("backbone=cct224", *_LARGE),
     "timesformer": (
-        *("backbone=timesformer", "num_blocks=4", "start_from=", "start_with=all", "augment.width=224", "augment.height=224"),
+        *("backbone=timesformer", *_LARGE),
         *("aggregator.name=cls", "aggregator.options={}", "sequence.name=early", "sequence.options={}"),
     ),
 }

@@ -7,7 +7,7 @@ changed alike however many processes share the batch, and after a resume.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -38,15 +38,25 @@ class Augment:
     def __call__(self, photos: Tensor, *, step: int, batch: int = 0, first: int = 0) -> Tensor:
         """The photos of a step's batch (several are accumulated); `first` is the number of the first photo in the whole batch."""
         transforms = self.small if step < self.options.small_steps else self.transforms
-        with torch.random.fork_rng(devices=[]), _one_thread(photos.device):
-            changed = []
-            for number, photo in enumerate(photos.permute(0, 3, 1, 2), start=first):
-                torch.manual_seed(_number(self.seed, step, batch, number + 1))
-                changed.append(transforms(photo))
+        seeds = [_number(self.seed, step, batch, number + 1) for number in range(first, first + len(photos))]
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_number(self.seed, step, batch, 0))
-            is_flipped = float(torch.rand(())) < self.options.flip_share
-        images = torch.stack(changed).permute(0, 2, 3, 1)
-        return normalise(images.flip(2) if is_flipped else images)
+            is_mirrored = float(torch.rand(())) < self.options.flip_share
+        return _changed(photos, transforms, seeds, is_mirrored=is_mirrored)
+
+    def fixed(self, photos: Tensor, seeds: Sequence[int], *, is_mirrored: bool) -> Tensor:
+        """The photos, each changed as its seed says; none of their changes follows from the step."""
+        return _changed(photos, self.transforms, seeds, is_mirrored=is_mirrored)
+
+
+def _changed(photos: Tensor, transforms: v2.Transform, seeds: Sequence[int], *, is_mirrored: bool) -> Tensor:
+    with torch.random.fork_rng(devices=[]), _one_thread(photos.device):
+        changed = []
+        for photo, seed in zip(photos.permute(0, 3, 1, 2), seeds, strict=True):
+            torch.manual_seed(seed)
+            changed.append(transforms(photo))
+    images = torch.stack(changed).permute(0, 2, 3, 1)
+    return normalise(images.flip(2) if is_mirrored else images)
 
 
 def transforms_of(options: AugmentOptions) -> list[v2.Transform]:
@@ -65,6 +75,9 @@ def transforms_of(options: AugmentOptions) -> list[v2.Transform]:
     if options.rotation_deg:
         steps.append(v2.RandomRotation(options.rotation_deg, interpolation=v2.InterpolationMode.BILINEAR))
     steps.append(v2.Resize(size, antialias=True))
+    if options.num_ops:
+        bilinear = v2.InterpolationMode.BILINEAR
+        steps.append(v2.RandAugment(options.num_ops, magnitude=options.magnitude, interpolation=bilinear))
     if options.blur_share:
         steps.append(v2.RandomApply([v2.GaussianBlur(5, sigma=(0.3, 1.5))], p=options.blur_share))
     if options.erase_share:

@@ -48,6 +48,12 @@ class Dataset:
         self._report(found.skipped)
         return found
 
+    def folder(self, what: str) -> Path:
+        """Where the data lie as files. Raises `BadOption` for photos that are open already; `what` says who needs a folder."""
+        if not isinstance(self.source, str | Path):
+            raise BadOption(f"{what} are read from a folder: give its path instead of photos that are open already")
+        return Path(self.source)
+
     def files(self, *, are_panoramas: bool) -> PlacedFiles:
         """All photos by what their names say, none of them opened where a list of them or SF-XL's own folders are there.
 

@@ -14,7 +14,7 @@ from whence.cards import ModelCard, Preprocessing
 from whence.errors import BadOption
 from whence.models.aggregators import make_aggregator
 from whence.models.aggregators.sequence import make_sequence_pool
-from whence.models.backbones import load_imagenet, make_backbone
+from whence.models.backbones import TRANSFORMER_NAMES, load_imagenet, make_backbone
 from whence.models.checkpoints.files import weights_digest
 from whence.models.checkpoints.origins import get_weights
 from whence.models.descriptor import load_model, read_as
@@ -51,7 +51,7 @@ def make_network(options: NetworkOptions, *, seed: int = 0) -> Network:
         make_sequence_pool(pool.name, aggregator, length=pool.length, options=pool.options) if pool.name else None,
     )
     if options.start_from == RELEASED:
-        load_imagenet(backbone)
+        load_imagenet(backbone, weights="default" if options.backbone in TRANSFORMER_NAMES else "v1")
     elif options.start_from:
         found, what = read_start(options.start_from), "other weights than this network's"
         filled: nn.Module = network
@@ -71,8 +71,8 @@ def make_network(options: NetworkOptions, *, seed: int = 0) -> Network:
 
 def _backbone_options(options: NetworkOptions) -> dict[str, Any]:
     """What the backbone is made with beside its name."""
-    found: dict[str, Any] = {"num_blocks": options.num_blocks} if options.num_blocks else {}
-    return found | ({"num_frames": options.sequence.length} if options.sequence.name == "early" else {})
+    frames = {"num_frames": options.sequence.length} if options.sequence.name == "early" else {}
+    return {**frames, **options.backbone_options}
 
 
 def _freeze(network: Network, options: NetworkOptions) -> None:
@@ -101,7 +101,7 @@ def network_card(options: NetworkOptions, network: nn.Module, *, recipe: str, si
         preprocessing=Preprocessing(size_px=(size_px[1], size_px[0]), interpolation="bilinear"),
         licence="MIT",
         weights="trained with `whence train`; recipe.json beside the file says how",
-        training_data="the photos given to `whence train`",
+        training_data=f"the photos given to `whence train`{f', of the domain {options.domain}' if options.domain else ''}",
         weights_licence="unknown",
         backbone=options.backbone,
         backbone_options=_backbone_options(options),

@@ -13,7 +13,7 @@ from whence.errors import BadOption, UnknownName
 from whence.training.options.loop import OptimizerOptions, ScheduleOptions
 
 OPTIMIZERS: Mapping[str, Any] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
-SCHEDULES = ("constant", "linear", "cosine", "plateau")
+SCHEDULES = ("constant", "linear", "cosine", "steps", "plateau")
 _FALL = 1e-4
 """A mean loss has fallen where it is less than the least by this share of it."""
 
@@ -49,10 +49,11 @@ def rate_share(step: int, *, options: ScheduleOptions, num_steps: int) -> float:
     """The share of the full learning rate at a step from 0. Raises `UnknownName`."""
     if options.name not in SCHEDULES:
         raise UnknownName("schedule", options.name, SCHEDULES)
+    lower = options.factor ** sum(step >= milestone for milestone in options.milestones) if options.name == "steps" else 1.0
     if step < options.warmup_steps:
-        return (step + 1) / options.warmup_steps
-    if options.name in ("constant", "plateau"):
-        return 1.0
+        return lower * (step + 1) / options.warmup_steps
+    if options.name in ("constant", "steps", "plateau"):
+        return lower
     done = (step - options.warmup_steps) / max(1, num_steps - options.warmup_steps)
     shape = 1 - done if options.name == "linear" else 0.5 * (1 + math.cos(math.pi * done))
     return options.final_share + (1 - options.final_share) * shape

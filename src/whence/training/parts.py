@@ -11,10 +11,12 @@ LEARNERS: dict[str, Entry] = {
 }
 BRANCHES: dict[str, Entry] = {
     "places": Entry(f"{_ROOM}.branches.placed:PlaceBranch", settings=f"{_ROOM}.options.placed:PlacesOptions"),
-    "kept places": Entry(f"{_ROOM}.branches.kept:KeptPlaceBranch", settings=f"{_ROOM}.options.placed:KeptPlacesOptions"),
     "classes": Entry(f"{_ROOM}.branches.classes:ClassBranch", settings=f"{_ROOM}.options.classes:ClassesOptions"),
+    "cell views": Entry(f"{_ROOM}.branches.cell_views:CellViewBranch", settings=f"{_ROOM}.options.classes:CellViewsOptions"),
     "tuples": Entry(f"{_ROOM}.branches.mined:TupleBranch", settings=f"{_ROOM}.options.tuples:TuplesOptions"),
     "sequences": Entry(f"{_ROOM}.branches.windowed:SequenceBranch", settings=f"{_ROOM}.options.sequences:SequencesOptions"),
+    "vocabulary": Entry(f"{_ROOM}.branches.vocabulary:VocabularyBranch", settings=f"{_ROOM}.options.tuples:VocabularyOptions"),
+    "distilled": Entry(f"{_ROOM}.branches.distilled:DistilledBranch", settings=f"{_ROOM}.options.distilled:DistilledOptions"),
     "views": Entry(f"{_ROOM}.branches.warps:ViewBranch", settings=f"{_ROOM}.options.warps:ViewsOptions"),
     "pairs": Entry(f"{_ROOM}.branches.warps:PairBranch", settings=f"{_ROOM}.options.warps:FoundPairsOptions"),
 }

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from whence.errors import BadOption
+from whence.models.backbones.base import Features
 from whence.models.networks import describe_pixels, describing
 from whence.training.checkpoints import load_optimizer, module_tensors, optimizer_tensors, tensors_below
 from whence.training.clock import Clock
@@ -69,6 +70,8 @@ class Step:
         for source in self._sources:
             source.cancel()
         self._reader.shutdown()
+        for branch in self.task.branches:
+            branch.keep()
 
     def open(self, *, first: Callable[[], None] | None = None, is_begun: bool = False) -> None:
         """Get photos ready, the main process first, so that files are written once and then found by the others.
@@ -319,7 +322,7 @@ class _Describe:
     def share(self) -> Share:
         return self.step.share
 
-    def __call__(self, rows: np.ndarray, read: Callable[[np.ndarray], np.ndarray], *, batch_size: int) -> Tensor:
+    def __call__(self, rows: np.ndarray, read: Callable[[np.ndarray], np.ndarray | Features], *, batch_size: int) -> Tensor:
         describe = describing(self.step.learner, device=self.step.device, dtype=self.step.dtype)
         return describe_pixels(describe, rows, batch_size=batch_size, read=read)
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from whence.cards import ModelCard
+from whence.models.backbones.base import Features
 from whence.training.datasets import Dataset
 from whence.training.options.loop import OptimizerOptions, ScheduleOptions
 
@@ -88,8 +89,9 @@ class Describe(Protocol):
     @property
     def share(self) -> Share: ...
 
-    def __call__(self, rows: np.ndarray, read: Callable[[np.ndarray], np.ndarray], *, batch_size: int) -> Tensor:
-        """Descriptors (n, D) float32 on the CPU of rows (n,), which `read` turns into uint8 photos (b, H, W, 3)."""
+    def __call__(self, rows: np.ndarray, read: Callable[[np.ndarray], np.ndarray | Features], *, batch_size: int) -> Tensor:
+        """Descriptors (n, D) float32 on the CPU of rows (n,), which `read` turns into uint8 photos (b, H, W, 3), or
+        into what the learner's backbone made of them."""
 
     def broadcast(self, values: np.ndarray) -> np.ndarray:
         """The main process's values in every process; all give an array of one shape and type."""
@@ -149,6 +151,9 @@ class Branch(ABC):
     @abstractmethod
     def learn(self, learner: nn.Module, content: Any, draw: Draw) -> Losses:
         """The losses of a batch, float32; the loop takes their gradients."""
+
+    def keep(self) -> None:  # noqa: B027
+        """Write what was made of photos and is worth keeping for other trainings: when the steps end, in every process."""
 
     def finish(self, weights: Path) -> None:  # noqa: B027
         """Write what the branch leaves of a training that is over beside the file of its last weights; the main process does."""

@@ -107,6 +107,7 @@ def _render(out: Path, spec: WorldSpec, *, num_workers: int, show_progress: bool
             render_shard(out, spec, shard=0, num_shards=1, advance=advance)
         elif missing:
             run_workers(out, num_workers=num_workers, advance=advance)
+    get_layout(spec.layout).write_last(out, works)
     return works, len(missing)
 
 

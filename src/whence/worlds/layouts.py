@@ -10,6 +10,9 @@ msls        {train_val,test}/city/{query,database}/{images/key.jpg, raw.csv, pos
 sequences   [split/]{database,queries}/sequence/@east@north@sequence@frame@key@city@date@.jpg
 federated   as folders, many small cities that differ in camera and weather, and clients.csv
 labelled    images/town/{gallery, queries_weather}/front_rear/{front,rear}/..., label and depth pictures beside
+megascenes  images/ABC/DEF/... and reconstruct/ABC/DEF/colmap/0/{cameras,images,points3D}.bin, landmarks by several cameras
+revisited   jpg/NAME.jpg and gnd_world.json, landmarks and queries with easy, hard and junk photos of them
+scannet     scans/sceneRRRR_SS/{color,depth,pose,intrinsic}, rooms and corridors, each gone through twice
 mesh        [split/]{real_database, synt_database, queries}, renders of a coarse mesh, and the mesh as OBJ
 """
 
@@ -29,50 +32,18 @@ from whence.data.partition import CellOptions, Partition, make_partition
 from whence.data.placed_files import read_placed_files
 from whence.errors import NoPhotos, UnknownName
 from whence.worlds import tables
-from whence.worlds.capture import CaptureOptions, CityShots, Shot, plan_shots
+from whence.worlds.capture import CaptureOptions, CityShots, Shot
 from whence.worlds.conditions import Run
 from whence.worlds.drives import as_crops, plan_drives, plan_places, spread, thinned, twice, with_mesh
 from whence.worlds.plan import CityPlan
 from whence.worlds.presets import CitySize
+from whence.worlds.scene_layouts import MegaScenes, Revisited, ScanNet
+from whence.worlds.standard import Folders, split_folder
 from whence.worlds.works import CityWork
 
 if TYPE_CHECKING:
     from whence.worlds.photographer import Photographer
     from whence.worlds.raster import Raster
-
-
-class Folders:
-    """The field's standard folders with "@" names; what the other layouts differ from."""
-
-    def cities(self, cities: tuple[CitySize, ...]) -> tuple[CitySize, ...]:
-        """The cities to render instead of a preset's."""
-        return cities
-
-    def capture(self, size: CitySize, options: CaptureOptions) -> CaptureOptions:
-        """How one city is photographed."""
-        return options
-
-    def shots(self, plan: CityPlan, size: CitySize, options: CaptureOptions) -> CityShots:
-        """The photos of one city."""
-        return plan_shots(
-            plan, num_database=size.num_database, num_queries=size.num_queries, num_unknown=size.num_unknown, options=options
-        )
-
-    def path(self, size: CitySize, shot: Shot, name: str, run: Run) -> str:
-        """Where a photo goes, relative to the world's folder."""
-        condition = "" if shot.role == "database" else f"{shot.condition}/"
-        city = f"{size.name}/" if size.split else ""
-        return f"{_split(size)}{shot.role}/{condition}{city}{name}"
-
-    def write_tables(self, out: Path, works: Sequence[CityWork]) -> None:
-        """Write the layout's own files; here the names say everything."""
-
-    def write_truth(self, out: Path, path: str, raster: Raster, photographer: Photographer) -> None:
-        """Write pictures that belong to a photo, before the photo."""
-
-    def remarks(self, out: Path) -> tuple[str, ...]:
-        """What a person should know of a world that is rendered."""
-        return ()
 
 
 class Benchmark(Folders):
@@ -208,7 +179,7 @@ class Sequences(Msls):
         # Two decimals cut, not rounded, as the field's converter does.
         east, north = (f"{np.floor(value * 100) / 100:010.2f}" for value in (plane.east_m, plane.north_m))
         file = f"@{east}@{north}@{shot.sequence}@{shot.frame}@{key}@{size.name}@{day:%Y%m%d}@.jpg"
-        return f"{_split(size)}{shot.role}/{shot.sequence}/{file}"
+        return f"{split_folder(size)}{shot.role}/{shot.sequence}/{file}"
 
     def write_tables(self, out: Path, works: Sequence[CityWork]) -> None:
         """The names say everything."""
@@ -241,7 +212,7 @@ class Federated(Folders):
 
     def path(self, size: CitySize, shot: Shot, name: str, run: Run) -> str:
         condition = "" if shot.role == "database" else f"{shot.condition}/"
-        return f"{_split(size)}{shot.role}/{condition}{size.name}/{name}"
+        return f"{split_folder(size)}{shot.role}/{condition}{size.name}/{name}"
 
     def write_tables(self, out: Path, works: Sequence[CityWork]) -> None:
         tables.write_clients(out, works)
@@ -279,11 +250,11 @@ class Mesh(Folders):
 
     def path(self, size: CitySize, shot: Shot, name: str, run: Run) -> str:
         if shot.role != "database":
-            return f"{_split(size)}{shot.role}/{shot.condition}/{name}"
+            return f"{split_folder(size)}{shot.role}/{shot.condition}/{name}"
         if not shot.is_mesh:
-            return f"{_split(size)}real_database/{name}"
+            return f"{split_folder(size)}real_database/{name}"
         head, _, _ = name.rpartition(f"@{shot.condition}@")
-        return f"{_split(size)}synt_database/{head}@art_prob_0.0000@.jpg"
+        return f"{split_folder(size)}synt_database/{head}@art_prob_0.0000@.jpg"
 
     def write_tables(self, out: Path, works: Sequence[CityWork]) -> None:
         from whence.worlds.mesh import write_mesh
@@ -310,10 +281,6 @@ def _kept(found: Partition, what: str) -> str:
     )
 
 
-def _split(size: CitySize) -> str:
-    return f"{size.split}/" if size.split else ""
-
-
 LAYOUTS: Mapping[str, Folders] = {
     "folders": Folders(),
     "benchmark": Benchmark(),
@@ -326,6 +293,9 @@ LAYOUTS: Mapping[str, Folders] = {
     "federated": Federated(),
     "labelled": Labelled(),
     "mesh": Mesh(),
+    "megascenes": MegaScenes(),
+    "scannet": ScanNet(),
+    "revisited": Revisited(),
 }
 
 

@@ -11,7 +11,6 @@ import numpy as np
 from whence.runtime import atomic_write
 from whence.worlds.capture import CaptureOptions
 from whence.worlds.layouts import get_layout
-from whence.worlds.photographer import Photographer
 from whence.worlds.plan import CityOptions, choose_place, plan_city
 from whence.worlds.presets import WorldSpec
 from whence.worlds.truth import name_shots, write_pictures
@@ -70,9 +69,7 @@ def render_shard(out: Path, spec: WorldSpec, *, shard: int, num_shards: int, adv
         todo = [named for named in mine if not (out / named.path).is_file()]
         if not todo:
             continue
-        photographer = Photographer(
-            work.plan, work.shots.runs, options=work.capture, px_per_m=spec.px_per_m, cache_bytes=CACHE_BYTES
-        )
+        photographer = layout.photographer(work, px_per_m=spec.px_per_m, cache_bytes=CACHE_BYTES)
         for named in todo:
             photo, raster, quality = photographer.take(named.shot)
             write_pictures(out, named.path, raster, spec.truth)

@@ -9,8 +9,8 @@ import numpy as np
 
 from whence.data.partition import CellOptions, make_partition
 from whence.data.photos import Photos
+from whence.data.planes import photos_on_plane
 from whence.errors import InputError, NoPhotos
-from whence.geo import from_utm_arrays, parse_zone, to_utm_arrays, utm_zone
 from whence.lists import NeighborLists, distinct, select_runs
 from whence.types import Arrays
 
@@ -36,8 +36,7 @@ class RowPlaces:
 
         On the plane of `zone`; without one on that of most photos.
         """
-        zone = zone or _usual_zone(photos)
-        east, north = on_plane(photos, zone)
+        east, north, zone = photos_on_plane(photos, zone or None)
         placed = np.flatnonzero((rows >= 0) & np.isfinite(east) & np.isfinite(north))
         columns = []
         for values in (east, north, photos.columns["heading_deg"].astype(float)):
@@ -45,39 +44,6 @@ class RowPlaces:
             # Written backwards, the first photo of a row is the one that stays.
             columns[-1][rows[placed[::-1]]] = values[placed[::-1]]
         return cls(columns[0], columns[1], zone, columns[2])
-
-
-def on_plane(photos: Photos, zone: str) -> tuple[np.ndarray, np.ndarray]:
-    """East and north (N,) float64 of photos in one UTM zone, NaN where unknown; metres without a zone are taken to lie in it.
-
-    With an empty `zone` those on a free plane, as they are.
-    """
-    east, north = (np.array(photos.columns[name], float) for name in ("east_m", "north_m"))
-    zones = photos.columns["zone"]
-    by_point = photos.has_point & (~photos.has_plane | (zones == b"")) if zone else np.zeros(len(photos), bool)
-    if by_point.any():
-        east[by_point], north[by_point] = to_utm_arrays(photos.lat[by_point], photos.lon[by_point], zone=zone)
-    for name in np.unique(zones[photos.has_plane]).tolist():
-        is_of_it = photos.has_plane & (zones == name)
-        if zone and name and parse_zone(name.decode()) != parse_zone(zone):
-            lat, lon = from_utm_arrays(east[is_of_it], north[is_of_it], zone=name.decode())
-            east[is_of_it], north[is_of_it] = to_utm_arrays(lat, lon, zone=zone)
-        elif name and not zone:
-            east[is_of_it] = north[is_of_it] = np.nan
-    return east, north
-
-
-def _usual_zone(photos: Photos) -> str:
-    """The zone of most photos with metres, else that of the first with a latitude and longitude; empty on a free plane."""
-    stated = photos.columns["zone"][photos.has_plane]
-    names, counts = np.unique(stated[stated != b""], return_counts=True)
-    if len(names):
-        zone: str = names[counts.argmax()].decode()
-        return zone
-    if len(stated) or not photos.has_point.any():
-        return ""
-    first = int(photos.has_point.argmax())
-    return utm_zone(float(photos.lat[first]), float(photos.lon[first]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from typing import Any, get_args, get_type_hints
 
 from whence.cards import Entry
 from whence.errors import BadOption, InputError, UnknownName
-from whence.models.aggregators.pools import Aggregator, LinearHead
+from whence.models.aggregators.pools import Aggregator, LinearHead, ProjectedHead
 from whence.records import check
 from whence.registry import KINDS, get_entry
 from whence.settings import NO_OPTIONS
@@ -58,18 +58,20 @@ def list_aggregators() -> tuple[str, ...]:
 def make_aggregator(name: str, channels: int, *, options: Mapping[str, Any] = NO_OPTIONS) -> Aggregator:
     """The aggregator of this name for maps of C channels, its weights random. Raises `UnknownName`, `BadOption`.
 
-    Options are the keyword arguments of its class; `fc_dim` puts a linear layer to so many dimensions and unit length after any.
+    Options are the keyword arguments of its class; `fc_dim` puts a linear layer to so many dimensions and unit length after any,
+    and `pca_dim` a PCA after that.
     """
     factory = get_entry("aggregator", name).load()
     hints = get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
     _, *own = inspect.signature(factory).parameters
-    known = {option: hints.get(option, Any) for option in own} | {"fc_dim": int}
+    known = {option: hints.get(option, Any) for option in own} | {"fc_dim": int, "pca_dim": int}
     if unknown := [option for option in options if option not in known]:
         raise UnknownName(f"option of {name}", unknown[0], known)
     chosen = {option: _checked(f"{option} of {name}", value, known[option]) for option, value in options.items()}
-    fc_dim = chosen.pop("fc_dim", None)
+    fc_dim, pca_dim = chosen.pop("fc_dim", None), chosen.pop("pca_dim", None)
     made: Aggregator = factory(channels, **chosen)
-    return made if fc_dim is None else LinearHead(made, fc_dim)
+    whole = made if fc_dim is None else LinearHead(made, fc_dim)
+    return whole if pca_dim is None else ProjectedHead(whole, pca_dim)
 
 
 def _checked(what: str, value: Any, kind: Any) -> Any:

@@ -103,17 +103,20 @@ class Salad(Aggregator):
         token_dim: int = 256,
         hidden: int = 512,
         dropout: float = 0.3,
+        has_token: bool = True,
     ) -> None:
+        """Without a token the words stand alone, for backbones that have no class token."""
         super().__init__()
-        self.dim = token_dim + num_words * word_dim
+        self.dim = token_dim * has_token + num_words * word_dim
         self.num_words = num_words
         self.dust_bin = nn.Parameter(torch.tensor(1.0))
-        self.token_features = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, token_dim))
+        self.token_features = (
+            nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, token_dim)) if has_token else None
+        )
         self.cluster_features = _two_convolutions(channels, hidden, word_dim, dropout)
         self.score = _two_convolutions(channels, hidden, num_words, dropout)
 
     def forward(self, features: Features) -> Tensor:
-        cls = class_token(features, "salad")
         num_positions = features.map.shape[2] * features.map.shape[3]
         if not torch.compiler.is_compiling() and num_positions <= self.num_words:
             raise BadOption(
@@ -123,7 +126,9 @@ class Salad(Aggregator):
         local = self.cluster_features(features.map).flatten(2)
         shares = transport(self.score(features.map).flatten(2), self.dust_bin)[:, :-1].exp().to(local.dtype)
         words = nn.functional.normalize(local @ shares.transpose(1, 2), dim=1)
-        token = nn.functional.normalize(self.token_features(cls), dim=1)
+        if self.token_features is None:
+            return nn.functional.normalize(words.flatten(1), dim=1)
+        token = nn.functional.normalize(self.token_features(class_token(features, "salad")), dim=1)
         return nn.functional.normalize(torch.cat([token, words.flatten(1)], dim=1), dim=1)
 
 

@@ -199,6 +199,19 @@ class LinearHead(Aggregator):
         return nn.functional.normalize(self.fc(self.pool(features)), dim=1)
 
 
+class ProjectedHead(Aggregator):
+    """Another aggregator at unit length, and a PCA of it that was fitted before (`whence.models.reduction`), at unit length."""
+
+    def __init__(self, pool: Aggregator, dim: int) -> None:
+        super().__init__()
+        self.dim, self.pool = dim, pool
+        self.fc = nn.Linear(pool.dim, dim)
+
+    def forward(self, features: Features) -> Tensor:
+        unit = nn.functional.normalize(self.pool(features), dim=1)
+        return nn.functional.normalize(self.fc(unit), dim=1)
+
+
 def gem_fc(channels: int, *, dim: int = 2048, l2: L2Placement = "before_pool") -> LinearHead:
     """GeM and a linear layer: the benchmark's `--fc_output_dim`, and the landmark models' learned whitening."""
     return LinearHead(GeM(channels, l2=l2), dim)

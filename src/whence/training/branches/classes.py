@@ -14,8 +14,7 @@ from whence.data.images import image_header, load_image
 from whence.data.panoramas import cut_crop, direction_deg, is_panorama, left_column, require_panoramas
 from whence.errors import BadOption, NoPhotos, UnreadableImage
 from whence.index.cells.classifier import CellClassifier, write_cells
-from whence.runtime import map_threads
-from whence.training.augment import Augment
+from whence.models.backbones.base import Features
 from whence.training.branches.grouped import ClassBatches, make_grouped
 from whence.training.branches.placed import PlacePhotos
 from whence.training.branches.places import Batch, shard
@@ -24,6 +23,7 @@ from whence.training.options.classes import ClassesOptions
 from whence.training.pixels import at_size, read_at, spread_rows, stored_size
 from whence.training.task import BatchPlace, Branch, Draw, Given, Losses, Read, Share
 from whence.training.turns import Turns
+from whence.training.ways import IsKept, Ways
 from whence.types import SkippedPhoto
 
 _ANGLES_DEG = {"lateral": 0.0, "frontal": 90.0}
@@ -43,17 +43,26 @@ class ClassBranch(Branch):
             raise BadOption(f"turns of {options.batches_per_turn} batches are not possible")
         files = given.data.files(are_panoramas=options.are_panoramas)
         self.grouped = make_grouped(files, cells=options.cells, num_groups=options.num_groups, kept=self.kept)
-        self.batches = ClassBatches(self.grouped, batch_size=options.batch_size, seed=given.seed)
-        self.augment = Augment(options.augment, seed=given.seed)
-        num_classes = [len(group) for group in self.grouped.groups]
-        self.turns = Turns(
-            make_classifiers(options.loss, num_classes=num_classes, dim=given.learner.module.dim), options=options.optimizer
-        )
+        self.batches = self.make_batches(options)
+        self.ways = Ways(options.augment, given)
         self._unread: dict[int, str] = {}
         self._focal = np.empty((0, 2))
         if options.are_panoramas:
             angle = _ANGLES_DEG[options.view]
             self._focal = self.grouped.partition.focal_points(distance_m=options.focal_m, angle_deg=angle)
+
+        self.make_loss(options)
+
+    def make_batches(self, options: ClassesOptions) -> ClassBatches:
+        """What batches hold. Raises `BadOption`."""
+        return ClassBatches(self.grouped, batch_size=options.batch_size, seed=self.given.seed)
+
+    def make_loss(self, options: ClassesOptions) -> None:
+        """Get what is learned by ready. Raises `BadOption` and `UnknownName`."""
+        num_classes = [len(group) for group in self.grouped.groups]
+        self.turns = Turns(
+            make_classifiers(options.loss, num_classes=num_classes, dim=self.given.learner.module.dim), options=options.optimizer
+        )
 
     def describe_data(self) -> dict[str, Any]:
         return {**self.grouped.counts(), "partition": self.grouped.partition.digest}
@@ -72,6 +81,10 @@ class ClassBranch(Branch):
         require_panoramas(sizes, names, are_wanted=self.options.are_panoramas)
         if self.kept is not None and not self.kept.is_file():
             self.grouped.partition.write(self.kept)
+        self.ways.open()
+
+    def keep(self) -> None:
+        self.ways.keep()
 
     def finish(self, weights: Path) -> None:
         """Write the cells that the classifiers tell apart, for `whence index --cells`: cells without headings, all of a map."""
@@ -98,48 +111,53 @@ class ClassBranch(Branch):
         classes = self.batches.classes(place.epoch, place.number)
         mine = shard(Batch(np.arange(len(classes)), classes), rank=share.rank, num_ranks=share.num_ranks)
 
-        def photo(number: int) -> np.ndarray:
-            return self._photo(place, number, int(classes[number]))
+        def photo(number: int, is_kept: IsKept) -> tuple[str, np.ndarray | None]:
+            number = int(mine.rows[number])
+            return self._photo(place, number, int(classes[number]), is_kept)
 
-        photos = torch.from_numpy(np.stack(list(map_threads(photo, mine.rows.tolist()))))
-        return Read(PlacePhotos(photos, torch.from_numpy(classes), int(mine.rows[0])), len(photos))
+        photos = self.ways.read(place, len(mine.rows), photo, first=int(mine.rows[0]))
+        return Read(PlacePhotos(photos, torch.from_numpy(classes)), len(mine.rows))
 
-    def _photo(self, place: BatchPlace, number: int, which: int) -> np.ndarray:
-        """The first photo of a class, in the order drawn, that can be read, as it is kept decoded."""
+    def _photo(self, place: BatchPlace, number: int, which: int, is_kept: IsKept) -> tuple[str, np.ndarray | None]:
+        """The first photo of a class, in the order drawn, that can be read: its name, and its pixels as they are kept decoded."""
         rows = self.batches.rows(place.epoch, place.number, number, which)
         cell = int(self.grouped.groups[self.batches.group_of(place.epoch)][which])
         for row in rows.tolist():
             if row not in self._unread:
                 try:
-                    return self._seen(self.grouped.files.file(row), row, cell)
+                    return self._seen(self.grouped.files.file(row), row, cell, is_kept)
                 except UnreadableImage as error:
                     self._skip(row, error.reason)
         first = int(rows[0])
         raise NoPhotos(f"no photo of a class can be read; one is {str(self.grouped.files.file(first))!r}: {self._unread[first]}")
 
-    def _seen(self, file: Path, row: int, cell: int) -> np.ndarray:
+    def _seen(self, file: Path, row: int, cell: int, is_kept: IsKept) -> tuple[str, np.ndarray | None]:
         width, height = stored_size(self.options.augment)
-        if not self.options.are_panoramas:
-            return read_at(file, width, height)
+        looking = None
+        if self.options.are_panoramas:
+            files = self.grouped.files
+            looking = float(direction_deg(np.array([files.east_m[row], files.north_m[row]]), self._focal[cell]))
+        name = _name_of(file, looking) if self.options.augment.num_views else ""
+        if is_kept(name):
+            return name, None
+        if looking is None:
+            return name, read_at(file, width, height)
         panorama = load_image(file)
         if not is_panorama(panorama.shape[1], panorama.shape[0]):
             raise UnreadableImage(file, f"{panorama.shape[1]} x {panorama.shape[0]} pixels: no panorama")
-        files = self.grouped.files
-        looking = float(direction_deg(np.array([files.east_m[row], files.north_m[row]]), self._focal[cell]))
         left = left_column(looking, heading_deg=float(files.heading_deg[row]), height_px=len(panorama))
-        return at_size(np.ascontiguousarray(cut_crop(panorama, left)), width, height)
+        return name, at_size(np.ascontiguousarray(cut_crop(panorama, left)), width, height)
 
     def _skip(self, row: int, reason: str) -> None:
         if row not in self._unread:
             self._unread[row] = reason
             self.given.data.report((SkippedPhoto(self.grouped.files.names.of(row), reason),))
 
-    def change(self, content: PlacePhotos, draw: Draw) -> tuple[Tensor, Tensor]:
-        """The images, normalised, and the classes of the whole batch."""
-        images = self.augment(content.photos.to(draw.device), step=draw.step, batch=draw.batch, first=content.first)
-        return draw.arranged(images), content.labels
+    def change(self, content: PlacePhotos, draw: Draw) -> tuple[Tensor | Features, Tensor]:
+        """What the network is given, and the classes of the whole batch."""
+        return self.ways.change(content.photos, draw), content.labels
 
-    def learn(self, learner: nn.Module, content: tuple[Tensor, Tensor], draw: Draw) -> Losses:
+    def learn(self, learner: nn.Module, content: tuple[Tensor | Features, Tensor], draw: Draw) -> Losses:
         images, labels = content
         draw.seed_torch(1 + draw.share.rank)
         with draw.autocast():
@@ -151,3 +169,12 @@ class ClassBranch(Branch):
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         self.turns.load_state(tensors)
+
+
+def _name_of(file: Path, looking_deg: float | None) -> str:
+    """What stands for a photo as it is now, and for the crop of it. Raises `UnreadableImage`."""
+    try:
+        found = file.stat()
+    except OSError as error:
+        raise UnreadableImage(file, error.strerror or str(error)) from None
+    return f"{file}|{found.st_size}|{found.st_mtime_ns}|{looking_deg}"

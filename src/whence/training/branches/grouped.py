@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from whence.data.partition import CellOptions, Partition, load_partition, make_partition, on_one_plane, partition_digest
+from whence.data.partition import CellOptions, Partition, load_partition, make_partition, partition_digest
 from whence.data.placed_files import PlacedFiles
+from whence.data.planes import on_one_plane
 from whence.errors import BadOption
 from whence.lists import NeighborLists, select_runs
 from whence.runtime import random_stream

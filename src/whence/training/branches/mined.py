@@ -16,18 +16,19 @@ from torch import Tensor, nn
 
 from whence.errors import BadOption
 from whence.models.aggregators.words import NetVlad
+from whence.models.backbones.base import Features
 from whence.models.networks import Network
 from whence.models.preprocessing import normalise
 from whence.runtime import progress, random_stream
-from whence.training.augment import Augment
 from whence.training.branches.mining import Miner
 from whence.training.branches.tuples import TupleSet, make_tuple_set
 from whence.training.losses.tuples import tuple_loss
 from whence.training.options.augment import AugmentOptions
 from whence.training.options.sequences import SequencesOptions
 from whence.training.options.tuples import TuplesOptions, WordOptions
-from whence.training.pixels import cached_set, stored_size
+from whence.training.pixels import cached_set, key_of, stored_size
 from whence.training.task import BatchPlace, Branch, Describe, Draw, Given, Losses, Read, Share
+from whence.training.ways import IsKept, ReadPhoto, SeenPhotos, Ways
 
 _WORDS = 93
 
@@ -47,12 +48,9 @@ def sample_locations(network: Network, photos: np.ndarray, *, options: WordOptio
 class Tuples(NamedTuple):
     """This process's tuples of a batch."""
 
-    queries: Tensor
-    """(b, H, W, 3) uint8."""
-    others: Tensor
-    """(b * (1 + N), H, W, 3) uint8: each query's positive and its negatives."""
-    first: int
-    """Number of the first query in the whole batch."""
+    queries: SeenPhotos
+    others: SeenPhotos
+    """Each query's positive and its negatives."""
 
 
 class TupleBranch(Branch):
@@ -75,8 +73,10 @@ class TupleBranch(Branch):
         if options.batch_queries % given.share.num_ranks:
             raise BadOption(f"{options.batch_queries} tuples cannot be shared evenly by {given.share.num_ranks} processes")
         seen = options.augment
-        plain = AugmentOptions(width=seen.width, height=seen.height, flip_share=seen.flip_share)
-        self.augment, self.resize = Augment(seen, seed=given.seed), Augment(plain, seed=given.seed)
+        plain = AugmentOptions(width=seen.width, height=seen.height, flip_share=seen.flip_share, num_views=min(1, seen.num_views))
+        data = self.tuples.data
+        of = f"{key_of(data.database)}-{key_of(data.queries)}"
+        self.ways, self.plain = Ways(seen, given, of=of), Ways(plain, given, of=of)
 
     def _tuple_set(self) -> TupleSet:
         return make_tuple_set(self.given.data.set, options=self.options.mining)
@@ -88,6 +88,12 @@ class TupleBranch(Branch):
 
     def open(self) -> None:
         self.pixels = cached_set(self.tuples.data, size_px=stored_size(self.options.augment), given=self.given)
+        self.ways.open()
+        self.plain.open()
+
+    def keep(self) -> None:
+        self.ways.keep()
+        self.plain.keep()
 
     def start(self, learner: nn.Module, device: torch.device) -> None:
         """Let visual words that are in no weights to start from begin at the k-means of local descriptors of training photos."""
@@ -113,12 +119,18 @@ class TupleBranch(Branch):
     def refresh(self, epoch: int, describe: Describe) -> None:
         """Mine the tuples of a refresh; the main process does and tells the others."""
         if describe.share.rank == 0:
-            asked = partial(describe, read=self._resized, batch_size=self.options.mining.batch_size)
+            asked = partial(describe, read=self._looked_at, batch_size=self.options.mining.batch_size)
             with progress("mining", total=None, show=self.given.show_progress):
                 mined = self.miner.mine(epoch, asked)
         else:
             mined = np.zeros((self.miner.num_tuples, self.mined.shape[1]), np.int64)
         self.mined = describe.broadcast(mined)
+
+    def _looked_at(self, rows: np.ndarray) -> np.ndarray | Features:
+        """Photos to be described, or what the backbone made of them."""
+        if self.plain.maps is None:
+            return self._resized(rows)
+        return self.plain.plain([str(row) for row in rows], lambda missing: self._resized(rows[missing]))
 
     def _resized(self, rows: np.ndarray) -> np.ndarray:
         return self._at_size(self.pixels[rows])
@@ -137,25 +149,36 @@ class TupleBranch(Branch):
         first = share.rank * size
         start = place.number * self.options.batch_queries + first
         mine = self.mined[start : start + size]
-        queries, others = (self.pixels[rows] for rows in (self.tuples.num_database + mine[:, 0], mine[:, 1:].ravel()))
-        return Read(Tuples(torch.from_numpy(queries), torch.from_numpy(others), first), len(queries) + len(others))
+        queries, others = self.tuples.num_database + mine[:, 0], mine[:, 1:].ravel()
+        read = Tuples(
+            self.ways.read(place, len(queries), self._photos(queries), first=first),
+            self.plain.read(place, len(others), self._photos(others), first=self.options.batch_queries),
+        )
+        return Read(read, len(queries) + len(others))
 
-    def change(self, content: Tuples, draw: Draw) -> Tensor:
-        """The images, normalised: the queries, then the others. All are mirrored, or none."""
-        found = []
-        for augment, photos, first in (
-            (self.augment, content.queries, content.first),
-            (self.resize, content.others, self.options.batch_queries),
-        ):
-            found.append(augment(photos.to(draw.device), step=draw.step, batch=draw.batch, first=first))
-        return draw.arranged(torch.cat(found))
+    def _photos(self, rows: np.ndarray) -> ReadPhoto:
+        def photo(number: int, is_kept: IsKept) -> tuple[str, np.ndarray | None]:
+            name = str(rows[number])
+            return name, None if is_kept(name) else self.pixels[rows[number : number + 1]][0]
 
-    def learn(self, learner: nn.Module, content: Tensor, draw: Draw) -> Losses:
+        return photo
+
+    def change(self, content: Tuples, draw: Draw) -> Tensor | Features:
+        """What the network is given: the queries, then the others. All are mirrored, or none."""
+        queries, others = self.ways.change(content.queries, draw), self.plain.change(content.others, draw)
+        if isinstance(queries, Tensor) and isinstance(others, Tensor):
+            return draw.arranged(torch.cat([queries, others]))
+        assert isinstance(queries, Features)
+        assert isinstance(others, Features)
+        tokens = None if queries.cls is None or others.cls is None else torch.cat([queries.cls, others.cls])
+        return Features(torch.cat([queries.map, others.map]), tokens)
+
+    def learn(self, learner: nn.Module, content: Tensor | Features, draw: Draw) -> Losses:
         num_others = 1 + self.options.mining.num_negatives
-        num_queries = len(content) // (1 + num_others)
         draw.seed_torch(draw.share.rank)
         with draw.autocast():
             descriptors = learner(content)
+        num_queries = len(descriptors) // (1 + num_others)
         queries, others = descriptors.float().split([num_queries, num_queries * num_others])
         others = others.reshape(num_queries, num_others, -1)
         options = self.options.loss

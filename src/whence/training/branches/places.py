@@ -1,11 +1,13 @@
-"""Places: which photos show the same thing, by position and heading or as the data set itself lists them.
+"""Places: which photos show the same thing, by position and heading. What a data set itself says is in `sources`.
 
 A batch follows from the seed, the epoch and its number alone.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -94,7 +96,42 @@ class Batch(NamedTuple):
     """(B,) int64 what belongs together, as numbers that hold for the whole data set."""
 
 
-class PlaceBatches:
+class Batches(ABC):
+    """Batches of places x views over a table of photos, epoch by epoch."""
+
+    is_mined = False
+    """Whether an epoch is looked for with the learner as it stands: `refresh` is then called before it."""
+
+    def __init__(self, photos: Photos, *, num_places: int, options: BatchOptions, seed: int) -> None:
+        """`num_places` is how many places there are. Raises `BadOption` for batches that nobody can make."""
+        if options.num_places < 1 or options.num_views < 1:
+            raise BadOption(f"a batch of {options.num_places} places and {options.num_views} views is not possible")
+        self.photos, self.num_places, self.options, self.seed = photos, num_places, options, seed
+
+    def counts(self) -> dict[str, int]:
+        """How much there is."""
+        return {"num_photos": len(self.photos), "num_places": self.num_places}
+
+    @abstractmethod
+    def num_batches(self, epoch: int) -> int:
+        """Batches of the epoch."""
+
+    @abstractmethod
+    def batch(self, epoch: int, number: int) -> Batch:
+        """One batch: rows and places (num_places * num_views,), place by place."""
+
+    def refresh(self, epoch: int, describe: Callable[[np.ndarray], np.ndarray]) -> None:  # noqa: B027
+        """Look for the epoch's batches; `describe` gives descriptors (n, D) of unit length of rows (n,)."""
+
+    def found(self) -> np.ndarray:
+        """What the last `refresh` found: (batches, num_places * num_views) int64 rows."""
+        return np.empty((0, self.options.num_places * self.options.num_views), np.int64)
+
+    def take_over(self, found: np.ndarray) -> None:  # noqa: B027
+        """Go on with what another `refresh` found."""
+
+
+class PlaceBatches(Batches):
     """`num_places` places with `num_views` photos each, place by place.
 
     In an epoch every place comes at most once; places nearer to each other than `min_apart_m` never share a batch, and those that
@@ -103,9 +140,8 @@ class PlaceBatches:
     """
 
     def __init__(self, places: Places, *, options: BatchOptions = BatchOptions(), seed: int = 0) -> None:  # noqa: B008
-        if options.num_places < 1 or options.num_views < 1:
-            raise BadOption(f"a batch of {options.num_places} places and {options.num_views} views is not possible")
-        self.places, self.options, self.seed = places, options, seed
+        super().__init__(places.photos, num_places=len(places), options=options, seed=seed)
+        self.places = places
         self._epoch = -1
         self._plan = np.empty((0, options.num_places), np.int64)
         if not self.num_batches(0):
@@ -115,11 +151,9 @@ class PlaceBatches:
             )
 
     def num_batches(self, epoch: int) -> int:
-        """Batches of the epoch."""
         return len(self._places_of(epoch))
 
     def batch(self, epoch: int, number: int) -> Batch:
-        """One batch: rows and places (num_places * num_views,)."""
         labels = self._places_of(epoch)[number]
         rows = np.concatenate([self._views(epoch, int(place)) for place in labels])
         return Batch(rows, np.repeat(labels, self.options.num_views))

@@ -20,13 +20,13 @@ from whence.evaluation.protocol import metric_ground
 from whence.geo import neighbors_within
 from whence.lists import NeighborLists
 from whence.models.networks import Network
-from whence.training.augment import Augment
 from whence.training.branches.mined import TupleBranch, Tuples
 from whence.training.branches.tuples import TupleSet, chosen_queries
 from whence.training.options.sequences import SequencesOptions
 from whence.training.options.tuples import MiningOptions
 from whence.training.pixels import SetPixels, cached_set, stored_size
 from whence.training.task import BatchPlace, Draw, Given, Read, Share
+from whence.training.ways import IsKept, ReadPhoto
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,10 @@ class WindowPixels:
         found = self.frames[chosen.ravel()]
         return found.reshape(*chosen.shape, *found.shape[1:])
 
+    def frame_rows(self, rows: np.ndarray) -> np.ndarray:
+        """(n * S,) rows of the frames of windows (n,), window by window."""
+        return self._rows[rows].ravel()
+
     def first_frames(self, rows: np.ndarray) -> np.ndarray:
         """(n, H, W, 3) uint8 first frames of windows (n,)."""
         return self.frames[self._rows[rows, 0]]
@@ -105,6 +109,8 @@ class SequenceBranch(TupleBranch):
         network = given.learner.module
         if not isinstance(network, Network) or network.sequence is None:
             raise BadOption("the branch of sequences needs a network that pools them: set sequence.name, for example to seqgem")
+        if options.augment.num_views:
+            raise BadOption("no maps are kept of frames in sequences: set augment.num_views=0")
         self.length = network.sequence.length
         super().__init__(options, given)
 
@@ -128,18 +134,26 @@ class SequenceBranch(TupleBranch):
         return self._at_size(self.pixels.first_frames(rows))
 
     def read(self, place: BatchPlace, share: Share) -> Read:
-        found = super().read(place, share)
-        return found._replace(num_photos=found.num_photos * self.length)
+        size = self.options.batch_queries // share.num_ranks
+        first = share.rank * size
+        start = place.number * self.options.batch_queries + first
+        mine = self.mined[start : start + size]
+        queries, others = (self.pixels.frame_rows(rows) for rows in (self.tuples.num_database + mine[:, 0], mine[:, 1:].ravel()))
+        read = Tuples(
+            self.ways.read(place, len(queries), self._frames(queries), first=first * self.length),
+            self.plain.read(place, len(others), self._frames(others), first=self.options.batch_queries * self.length),
+        )
+        return Read(read, len(queries) + len(others))
+
+    def _frames(self, rows: np.ndarray) -> ReadPhoto:
+        def photo(number: int, is_kept: IsKept) -> tuple[str, np.ndarray | None]:
+            return str(rows[number]), self.pixels.frames[rows[number : number + 1]][0]
+
+        return photo
 
     def change(self, content: Tuples, draw: Draw) -> Tensor:
         """The frames of the queries, then of the others, normalised: (n, S, 3, H, W). All are mirrored, or none."""
-        parts = (
-            (self.augment, content.queries, content.first),
-            (self.resize, content.others, self.options.batch_queries),
-        )
-        changed = torch.cat([self._changed(*part, draw) for part in parts])
-        return draw.arranged(changed).unflatten(0, (-1, self.length))
-
-    def _changed(self, augment: Augment, windows: Tensor, first: int, draw: Draw) -> Tensor:
-        frames = windows.to(draw.device).flatten(0, 1)
-        return augment(frames, step=draw.step, batch=draw.batch, first=first * self.length)
+        queries, others = self.ways.change(content.queries, draw), self.plain.change(content.others, draw)
+        assert isinstance(queries, Tensor), "no maps of frames are kept"
+        assert isinstance(others, Tensor), "no maps of frames are kept"
+        return draw.arranged(torch.cat([queries, others])).unflatten(0, (-1, self.length))

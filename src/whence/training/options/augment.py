@@ -34,5 +34,12 @@ class AugmentOptions:
     """Share of the photos that are blurred."""
     erase_share: float = 0.0
     """Share of the photos that lose a rectangle, as behind a van."""
+    num_ops: int = 0
+    """Operations that RandAugment (Cubuk et al., 2020) draws for each photo, after it was brought to its size ..."""
+    magnitude: int = 9
+    """... and how strong they are, from 0 to 30."""
+    num_views: int = 0
+    """Ways in which each photo is seen, drawn once for all trainings; 0 changes it anew every time. Where the backbone never
+    learns, its maps of photos in all these ways are kept beside the decoded photos, and a step costs the aggregator alone."""
     flip_share: float = 0.0
     """Share of the batches that are mirrored whole: mirrored streets are other places, seen alike by all their views."""

@@ -14,7 +14,7 @@ from whence.training.datasets import Dataset
 from whence.training.options.augment import AugmentOptions
 from whence.training.options.kinds import BranchOptions
 from whence.training.options.loop import OptimizerOptions
-from whence.training.options.places import LossOptions
+from whence.training.options.places import BatchOptions, LossOptions
 
 View = Literal["photo", "lateral", "frontal"]
 
@@ -50,3 +50,15 @@ class ClassesOptions(BranchOptions):
 
         files = data.files(are_panoramas=self.are_panoramas)
         return make_grouped(files, cells=self.cells, num_groups=self.num_groups).counts()
+
+
+@dataclass(frozen=True, slots=True)
+class CellViewsOptions(ClassesOptions):
+    """Places x views drawn from the classes of one group, and a loss over pairs: as MegaLoc learns from EigenPlaces' cells.
+
+    Cells of one group are far apart, so that no two places of a batch show the same. `batch_size` is what both numbers give.
+    """
+
+    kind: Literal["cell views"] = "cell views"  # type: ignore[assignment]
+    batches: BatchOptions = field(default_factory=BatchOptions)
+    """Of these, how many places and views a batch has."""

@@ -38,6 +38,8 @@ class NetworkOptions(LearnerOptions):
 
     kind: Literal["network"] = "network"
     backbone: str = "resnet18conv4"
+    backbone_options: Mapping[str, Any] = field(default_factory=dict)
+    """Of transformers, as `whence.models.backbones.make_backbone` takes them."""
     start_from: str = ""
     """Safetensors file with the weights to begin with, the name of a model, or "released" for those that the backbone was released
     with; empty for random ones."""
@@ -45,13 +47,13 @@ class NetworkOptions(LearnerOptions):
     """What is taken of those weights. With the backbone alone the aggregator begins anew, visual words by k-means."""
     freeze_before: str = ""
     """Stage of the backbone before which nothing learns; empty to learn everything."""
-    num_blocks: int = 0
-    """Blocks of a transformer that are kept; 0 keeps all."""
     learning: Literal["all", "as published", "sequence"] = "all"
     """What learns: all but what is frozen before a stage; of the backbone what the published training lets learn; or the sequence
     pool alone."""
     aggregator: AggregatorOptions = AggregatorOptions()
     sequence: SequencePoolOptions = SequencePoolOptions()
+    domain: str = ""
+    """What kind of place the photos show, in a word, as the card is to say: urban, indoor, aerial."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,12 +27,14 @@ class OptimizerOptions:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleOptions:
-    """How the learning rate goes: up over the first steps, then constant, linear or along a cosine to a share of itself, or, as
-    `plateau`, lower whenever the loss has stopped falling."""
+    """How the learning rate goes: up over the first steps, then constant, linear or along a cosine to a share of itself, lower from
+    some steps on, or, as `plateau`, lower whenever the loss has stopped falling."""
 
     name: str = "constant"
     warmup_steps: int = 0
     final_share: float = 0.0
+    milestones: tuple[int, ...] = ()
+    """For `steps`: from each of these steps on, counted from the first, the rate is multiplied by `factor`."""
     epoch_steps: int = 1000
     """For `plateau`: after so many steps their mean loss is looked at ..."""
     patience: int = 10

@@ -23,18 +23,7 @@ class PlacesOptions(BranchOptions):
 
     def sizes(self, data: Dataset, *, seed: int) -> dict[str, int]:
         """Photos, places, and batches of the first epoch. Raises `NoPhotos` and `BadOption`."""
-        from whence.training.branches.places import PlaceBatches, make_places
+        from whence.training.branches.sources import make_batches
 
-        places = make_places(data.photos, options=self.places)
-        batches = PlaceBatches(places, options=self.batches, seed=seed)
-        return {"num_photos": len(places.photos), "num_places": len(places), "num_batches": batches.num_batches(0)}
-
-
-@dataclass(frozen=True, slots=True)
-class KeptPlacesOptions(PlacesOptions):
-    """The same over a backbone that never learns, whose maps of the photos are made once: a step costs the aggregator alone.
-
-    Photos are seen as they are, or mirrored: `augment` says at which size and how often; anything else it may not ask for.
-    """
-
-    kind: Literal["kept places"] = "kept places"  # type: ignore[assignment]
+        batches = make_batches(data, places=self.places, options=self.batches, seed=seed)
+        return {**batches.counts(), "num_batches": batches.num_batches(0)}

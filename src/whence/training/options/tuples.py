@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from whence.training.datasets import Dataset
 from whence.training.options.augment import AugmentOptions
 from whence.training.options.kinds import BranchOptions
 
@@ -45,6 +46,20 @@ class WordOptions:
     num_photos: int = 500
     num_locations: int = 100
     """Local descriptors taken of each photo."""
+
+
+@dataclass(frozen=True, slots=True)
+class VocabularyOptions(BranchOptions):
+    """Visual words found by k-means in local descriptors of the photos, before the first step; nothing else is learned."""
+
+    kind: Literal["vocabulary"] = "vocabulary"
+    words: WordOptions = WordOptions()
+    augment: AugmentOptions = field(default_factory=AugmentOptions)
+    """At which size photos are looked at; nothing else is done to them."""
+
+    def sizes(self, data: Dataset, *, seed: int) -> dict[str, int]:
+        """Photos, and how many of them are looked at."""
+        return {"num_photos": len(data.photos), "num_looked_at": min(len(data.photos), self.words.num_photos)}
 
 
 @dataclass(frozen=True, slots=True)

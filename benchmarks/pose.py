@@ -1,0 +1,83 @@
+"""Localization by pose with only the retrieval model changed: shortlist, local matches, PnP with the world's depth.
+
+    whence world city FOLDER --preset small --truth depth
+    python benchmarks/pose.py FOLDER [--models whence-lite0-448 rootsift-vlad] [--shortlist 5] [--queries 60] [--json]
+
+Prints the share of queries within 0.25 m and 2 degrees, 0.5 m and 5, 5 m and 10, and that of a shortlist by the true nearest
+cameras, which no retrieval exceeds by much.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from whence.data.formats import read_folders
+from whence.evaluation.poses import THRESHOLDS, KnownView, estimate_pose, pose_errors, shares_within
+from whence.matching.matchers import MatchOptions, match_images
+from whence.models.descriptor import load_model
+from whence.runtime import set_threads
+
+
+def cameras(folder: Path) -> dict[str, dict[str, Any]]:
+    """K, R, t of every photo by its path."""
+    found = {}
+    with open(folder / "cameras.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            k = np.array([[float(row["fx"]), 0, float(row["cx"])], [0, float(row["fy"]), float(row["cy"])], [0, 0, 1]])
+            rotation = np.array([float(row[f"r{i}{j}"]) for i in range(3) for j in range(3)]).reshape(3, 3)
+            found[row["path"]] = {"k": k, "r": rotation, "t": np.array([float(row[f"t{i}"]) for i in range(3)])}
+    return found
+
+
+def main() -> None:
+    """Print one line for each way to make the shortlist."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--models", nargs="+", default=["whence-lite0-448", "rootsift-vlad"])
+    parser.add_argument("--shortlist", type=int, default=5)
+    parser.add_argument("--queries", type=int, default=60, help="at most so many, evenly spread")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    given = parser.parse_args()
+    set_threads(1)
+    data, known = read_folders(given.folder), cameras(given.folder)
+    rows = np.unique(np.linspace(0, len(data.queries) - 1, given.queries).round().astype(int))
+    database = [f"database/{path}" for path in data.database.paths]
+    queries = [f"queries/{data.queries.paths[row]}" for row in rows]
+    centres = [np.array([-known[path]["r"].T @ known[path]["t"] for path in paths]) for paths in (database, queries)]
+    shortlists = {"true nearest": np.linalg.norm(centres[1][:, None] - centres[0], axis=2).argsort(axis=1, kind="stable")}
+    for name in given.models:
+        model, files = load_model(name), [given.folder / path for path in database]
+        model.prepare(files)
+        similarity = model.query_model.describe([given.folder / path for path in queries]) @ model.describe(files).T
+        shortlists[name] = (-similarity).argsort(axis=1, kind="stable")
+    (matcher, *_) = MatchOptions().open_matchers()
+    for name, order in shortlists.items():
+        started, errors = time.perf_counter(), []
+        for path, candidates in zip(queries, order[:, : given.shortlist], strict=True):
+            matches = []
+            for candidate in candidates:
+                other = database[candidate]
+                depth = cv2.imread(str((given.folder / "depth" / other).with_suffix(".png")), cv2.IMREAD_UNCHANGED)
+                view = KnownView(depth / 100, known[other]["k"], known[other]["r"], known[other]["t"])
+                found = match_images(given.folder / path, given.folder / other, matcher=matcher)
+                matches.append((found.points0, found.points1, view))
+            pose = estimate_pose(matches, known[path]["k"])
+            errors.append(None if pose is None else pose_errors(pose, known[path]["r"], known[path]["t"]))
+        shares, seconds = shares_within(errors), (time.perf_counter() - started) / len(queries)
+        if given.json:
+            print(json.dumps({"shortlist": name, "within": shares, "seconds_per_query": round(seconds, 3)}))
+        else:
+            said = "  ".join(f"{m:g} m {d:g} deg {100 * s:.1f} %" for (m, d), s in zip(THRESHOLDS, shares, strict=True))
+            print(f"{name:<32}{said}  {seconds:.2f} s a query, {len(queries)} queries")
+
+
+if __name__ == "__main__":
+    main()
