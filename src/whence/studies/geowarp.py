@@ -22,6 +22,7 @@ _TRAINING = (
     StudyOption("recipe", "recipe of a regressor that the cells change", "geowarp-lite"),
     StudyOption("changes", "further changes of it, apart by spaces, as loop.num_steps=300"),
     StudyOption("readout", "how trained regressors are read out: features, half, hybrid or exact", "features"),
+    StudyOption("trainings", "folder of the trainings, which studies on other sets may share; without it, the study's own"),
     StudyOption("seeds", "trainings of each kind, with seeds 0, 1, ...", 1),
 )
 _PROTOCOL = (

@@ -109,21 +109,22 @@ def _searched_again(method: str, lists: Shortlists) -> Ordered:
 
 
 def _after_training(lists: Shortlists, options: Settings, work: Path, changes: list[str]) -> dict[str, Value]:
-    """Train a regressor into the work folder, or go on where that was stopped, and re-rank with it."""
+    """Train a regressor into the folder of trainings, or go on where that was stopped, and re-rank with it."""
     recipe = _recipe(options, changes)
     try:
         from whence.training.loop import BEST, FINAL
         from whence.training.train import train
     except ModuleNotFoundError:
         raise MissingExtra("training", "torch,train") from None
-    out = work / "trainings" / ",".join(changes)
+    folder = Path(str(options["trainings"])) if options["trainings"] else work / "trainings"
+    out = folder / ",".join(changes)
     validation = _set_of(options, "val") if options["val"] else None
     train(
         recipe,
         _set_of(options, "train"),
         out=out,
         validation=validation,
-        pixels_folder=work / "pixels",
+        pixels_folder=folder.with_name("pixels"),
         is_resumed=(out / "recipe.json").is_file(),
         show_progress=False,
     )
