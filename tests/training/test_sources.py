@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -47,6 +48,9 @@ from whence.training.step import Step
 from whence.training.task import BatchPlace, Branch, Draw, Losses, Optimized, Read, Share, Task
 from whence.training.train import make_task
 from whence.types import Photo, PlanePoint
+from whence.worlds.presets import WorldSpec
+from whence.worlds.rooms import make_room
+from whence.worlds.shards import city_works
 
 PAIRS = get_recipe("megaloc").branches[0].loss  # type: ignore[attr-defined]
 TWO = BatchOptions(num_places=2, num_views=4)
@@ -97,6 +101,27 @@ def test_views_of_a_room_look_the_same_way(sources: dict[str, Path]) -> None:
                 turn = math.degrees(math.acos(min(1, (np.trace(a[:3, :3].T @ b[:3, :3]) - 1) / 2)))
                 assert turn <= 40.001
                 assert np.linalg.norm(a[:3, 3] - b[:3, 3]) <= 2.5001
+
+
+def test_depth_and_pose_of_a_room_agree(sources: dict[str, Path]) -> None:
+    """What a frame sees, lifted by its depth and moved by its pose, lies on the walls, floor and ceiling of its room, or inside."""
+    city = next(city_works(WorldSpec.from_json((sources["scannet"] / "world.json").read_text())))
+    for scan in ("scene0000_00", "scene0001_00"):
+        folder = sources["scannet"] / "scans" / scan
+        room = make_room(city.plan.seed, int(scan[5:9]))
+        inverse = np.linalg.inv(np.loadtxt(folder / "intrinsic" / "intrinsic_depth.txt")[:3, :3])
+        lifted = []
+        for file in sorted((folder / "depth").iterdir()):
+            depth = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)[::4, ::4] / 1000
+            rows, columns = (values[::4, ::4].ravel() for values in np.mgrid[:32, :48])
+            rays = np.stack([columns, rows, np.ones_like(rows)]).astype(float)
+            pose = np.loadtxt(folder / "pose" / f"{file.stem}.txt")
+            lifted.append((pose[:3, :3] @ (inverse @ rays * depth.ravel()) + pose[:3, 3:]).T)
+        points = np.concatenate(lifted)
+        assert (points > -0.05).all()
+        assert (points < room.size + 0.05).all()
+        at_edge = (np.abs(points) < 0.05) | (np.abs(points - room.size) < 0.05)
+        assert at_edge.any(axis=1).mean() > 0.5
 
 
 def test_a_frame_whose_pose_was_lost_is_left_out(sources: dict[str, Path], tmp_path: Path) -> None:

@@ -51,7 +51,10 @@ def make_network(options: NetworkOptions, *, seed: int = 0) -> Network:
         make_sequence_pool(pool.name, aggregator, length=pool.length, options=pool.options) if pool.name else None,
     )
     if options.start_from == RELEASED:
-        load_imagenet(backbone, weights="default" if options.backbone in TRANSFORMER_NAMES else "v1")
+        if options.backbone in TRANSFORMER_NAMES:
+            load_imagenet(backbone, weights="default")
+        else:
+            load_imagenet(backbone)
     elif options.start_from:
         found, what = read_start(options.start_from), "other weights than this network's"
         filled: nn.Module = network
