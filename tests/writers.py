@@ -187,7 +187,7 @@ def _model_of_points(inputs: Inputs, folder: Path) -> None:
     from whence.data.colmap import ModelImage, write_model
 
     image = ModelImage("a.jpg", np.array([1.0, 0, 0, 0]), np.zeros(3), 1, *np.zeros((2, 40)), np.arange(40))
-    write_model(folder, [image], cameras=[(4, 3, np.ones(4))], points=np.zeros((40, 3)))
+    write_model(folder, [image], cameras=[(4, 3, np.ones(4))] * 3, points=np.zeros((40, 3)))
 
 
 def _list_of_images(inputs: Inputs, folder: Path) -> None:
