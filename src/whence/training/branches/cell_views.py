@@ -14,6 +14,7 @@ from whence.models.backbones.base import Features
 from whence.runtime import random_stream
 from whence.training.branches.classes import ClassBranch
 from whence.training.branches.grouped import ClassBatches, Grouped
+from whence.training.branches.placed import pair_losses
 from whence.training.losses.by_label import CLASS_LOSSES, make_loss
 from whence.training.options.classes import CellViewsOptions, ClassesOptions
 from whence.training.options.places import BatchOptions
@@ -68,12 +69,7 @@ class CellViewBranch(ClassBranch):
         """Nothing tells cells apart by itself."""
 
     def learn(self, learner: nn.Module, content: tuple[Tensor | Features, Tensor], draw: Draw) -> Losses:
-        images, labels = content
-        draw.seed_torch(1 + draw.share.rank)
-        with draw.autocast():
-            descriptors = learner(images)
-        draw.seed_torch(0)
-        return Losses(self.loss(draw.gather(descriptors.float()), labels.to(draw.device)))
+        return pair_losses(self.loss, learner, content, draw)
 
     def state(self) -> dict[str, Tensor]:
         return {}

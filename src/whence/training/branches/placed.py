@@ -88,14 +88,7 @@ class PlaceBranch(Branch):
         return self.ways.change(content.photos, draw), content.labels
 
     def learn(self, learner: nn.Module, content: tuple[Tensor | Features, Tensor], draw: Draw) -> Losses:
-        images, labels = content
-        # Whatever draws random numbers inside the network follows from the step as well.
-        draw.seed_torch(1 + draw.share.rank)
-        with draw.autocast():
-            descriptors = learner(images)
-        # A miner that draws must draw alike in every process, for all to compute one loss.
-        draw.seed_torch(0)
-        return Losses(self.loss(draw.gather(descriptors.float()), labels.to(draw.device)))
+        return pair_losses(self.loss, learner, content, draw)
 
     def keep(self) -> None:
         self.ways.keep()
@@ -112,3 +105,15 @@ class PlaceBranch(Branch):
 
 def _unit(descriptors: Tensor) -> np.ndarray:
     return nn.functional.normalize(descriptors, dim=1).numpy()
+
+
+def pair_losses(loss: nn.Module, learner: nn.Module, content: tuple[Tensor | Features, Tensor], draw: Draw) -> Losses:
+    """The loss over descriptors and labels of a whole batch, of what the network is given of this process's share of it."""
+    images, labels = content
+    # Whatever draws random numbers inside the network follows from the step as well.
+    draw.seed_torch(1 + draw.share.rank)
+    with draw.autocast():
+        descriptors = learner(images)
+    # A miner that draws must draw alike in every process, for all to compute one loss.
+    draw.seed_torch(0)
+    return Losses(loss(draw.gather(descriptors.float()), labels.to(draw.device)))
