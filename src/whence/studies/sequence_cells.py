@@ -19,7 +19,7 @@ from whence.recipes import get_recipe
 from whence.runtime import random_stream
 from whence.studies.benchmark_cells import trained_weights
 from whence.studies.frame import Cell, Settings, Value
-from whence.studies.sequence_arms import ARMS, JOINT, ONE
+from whence.studies.sequence_arms import ARMS, ASIDE, GAP_EVERY, JOINT, ONE
 from whence.training.recipe import Recipe, override
 
 _FACTORS = (4, 16)
@@ -46,10 +46,12 @@ def measure_sequences(cell: Settings, options: Settings, work: Path) -> dict[str
         recall_at=(1, 5),
     )
     data = open_sequences(
-        str(options["data"]),
+        str(options["aside" if cell["drive"] == ASIDE else "data"]),
         database_folder=str(options["database_folder"]) or None,
         queries_folder=str(options["queries_folder"]) or None,
     )
+    if cell["drive"] == "gaps":
+        data = with_gaps(data)
     found = evaluate_sequences(model, data, rules=rules, show_progress=False)
     values = _recalls(found) | {"size": Value(float(found.descriptor_bytes)), "time": Value(found.ms_per_query)}
     for factor in _FACTORS:
@@ -91,6 +93,11 @@ def sequence_recipe(cell: Settings, options: Settings) -> Recipe:
         branches = recipe.branches if method == JOINT[1] else tuple(one for one in recipe.branches if one.kind == "sequences")
         return replace(recipe, branches=branches)
     return override(get_recipe(str(options["recipe"])), [*changes, *ARMS[method]])
+
+
+def with_gaps(found: SequenceSet) -> SequenceSet:
+    """The set without every so-many-th frame of its query drives."""
+    return replace(found, queries=found.queries.select(np.flatnonzero(found.queries.frame % GAP_EVERY != GAP_EVERY // 2)))
 
 
 def drives_to_train_on(found: SequenceSet, *, share: int) -> SequenceSet:
