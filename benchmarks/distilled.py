@@ -2,10 +2,10 @@
 
     python benchmarks/distilled.py TRAINING SET [--teacher whence-resnet18conv4-gem-256] [--steps 500] [--work FOLDER] [--json]
 
-TRAINING is a folder of photos without need of positions, SET one of database and queries with them. The student is trained by the
-recipe distilled-small (kept in --work, where a stopped run goes on). Printed for the teacher, for the student asking in the
-teacher's database, and for the student on both sides: recall@1 within 25 m with its 95 % interval, what that is less the teacher's query by
-query, and milliseconds to describe a query on one thread, decoding included.
+TRAINING is a folder of photos without need of positions, SET one of database and queries with them. The student is trained by
+the recipe distilled-small (kept in --work, where a stopped run goes on). Printed for the teacher, for the student asking in the
+teacher's database, and for the student on both sides: recall@1 within 25 m with its 95 % interval, what that is less the
+teacher's query by query, and milliseconds to describe a query on one thread, decoding included.
 """
 
 from __future__ import annotations
