@@ -198,8 +198,8 @@ def calibrate_report(report: BuildReport, *, show_progress: bool | None) -> str:
     """What came of it, in words; the calibration is kept in the database."""
     from whence.evaluation.confidence import SHARE_OF_DESCRIBING, calibrate_sample
     from whence.index.store import Store
+    from whence.localize.calibration_files import store_calibration
     from whence.localize.localizer import Localizer
-    from whence.localize.verify import store_calibration
 
     with Localizer.open(report.path) as localizer:
         own = calibrate_sample(localizer, max_seconds=SHARE_OF_DESCRIBING * report.seconds, show_progress=show_progress)
