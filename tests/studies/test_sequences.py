@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from whence.data.frame_folders import open_sequences
 from whence.data.windows import cut_windows
 from whence.studies import get_study
 from whence.studies.frame import Budget, resolve_options, run_study
 from whence.studies.sequence_arms import ARMS, JOINT, RULES, SHARES
-from whence.studies.sequence_cells import drives_to_train_on, sequence_recipe, with_gaps
+from whence.studies.sequence_cells import KeptModel, drives_to_train_on, sequence_recipe, with_gaps
 from writers_of_frames import write_drive, write_drives
 
 TINY = (
@@ -77,6 +78,20 @@ def test_a_training_is_one_of_the_cells(folder: Path, tmp_path: Path) -> None:
         assert len(recipe.branches) == (2 if arm == JOINT[1] else 1)
 
 
+def test_frames_are_described_once_for_all_cells(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fitted and described by the first cell; another set, or a frame more, is described anew."""
+    drives = open_sequences(folder)
+    files = [drives.queries.photos.file(row) for row in range(len(drives.queries.photos))]
+    first = KeptModel("rootsift-vlad", drives, tmp_path)
+    rows = first.describe(files)
+    with monkeypatch.context() as patched:
+        patched.setattr(type(first.descriptor), "fit", lambda *_given, **_named: pytest.fail("fitted twice"))
+        patched.setattr(type(first.descriptor), "describe", lambda *_given: pytest.fail("described twice"))
+        again = KeptModel("rootsift-vlad", drives, tmp_path)
+        assert np.array_equal(again.describe(files), rows)
+    assert np.array_equal(again.describe(files[:2]), rows[:2])
+
+
 def test_a_gap_takes_every_window_across_it(tmp_path: Path) -> None:
     drives = write_drives(tmp_path, num=15)
     gapped = with_gaps(drives)
@@ -93,8 +108,6 @@ def test_a_larger_share_of_drives_holds_the_smaller_one(tmp_path: Path) -> None:
         write_drive(
             tmp_path / "queries" / f"more{number}", list(range(3)), frames=list(range(3)), seed=number, aside_m=1, size=(24, 32)
         )
-    from whence.data.frame_folders import open_sequences
-
     whole = open_sequences(tmp_path)
     chosen = [set(drives_to_train_on(whole, share=share).queries.sequence.tolist()) for share in SHARES]
     assert [len(one) for one in chosen] == [1, 2, 10]
