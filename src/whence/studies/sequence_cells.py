@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -73,6 +71,7 @@ class KeptModel(DescriptorModel):
         made = load_model(name)
         super().__init__(made.card, made.descriptor, options=made.options)
         self._folder = work / "frames"
+        self._folder.mkdir(parents=True, exist_ok=True)
         files = [data.database.photos.file(row) for row in range(len(data.database.photos))]
         state = self._file("state", files).with_suffix(".npz")
         if not self.is_fitted and state.is_file():
@@ -80,7 +79,7 @@ class KeptModel(DescriptorModel):
                 self.descriptor.load_state(dict(arrays))
         elif not self.is_fitted:
             self.prepare(files)
-            with _written(state) as out:
+            with atomic_write(state) as out:
                 np.savez(out, **self.descriptor.state())  # type: ignore[arg-type]
 
     def _file(self, what: str, sources: Sequence[PhotoSource]) -> Path:
@@ -96,15 +95,10 @@ class KeptModel(DescriptorModel):
         if keep_local or views is not None or not file.is_file():
             found = list(super().describe_each(sources, keep_local=keep_local, views=views))
             if views is None and all(isinstance(one, Described) for one in found):
-                with _written(file) as out:
+                with atomic_write(file) as out:
                     np.save(out, np.stack([one.descriptor for one in found if isinstance(one, Described)]))
             return iter(found)
         return (Described(row) for row in np.load(file))
-
-
-def _written(file: Path) -> AbstractContextManager[IO[bytes]]:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    return atomic_write(file)
 
 
 def _recalls(found: SequenceEvaluation) -> dict[str, Value]:
