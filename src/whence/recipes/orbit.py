@@ -34,7 +34,7 @@ EARTHLOC_SMALL = Recipe(
     learner=NetworkOptions(
         backbone="efficientnet_lite0_blocks10_12",
         start_from="released",
-        aggregator=AggregatorOptions("mixvpr", {"channels_out": 128, "rows": 4, "fc_dim": 512, "grid": [8, 8]}),
+        aggregator=AggregatorOptions("mixvpr", {"channels_out": 128, "rows": 4, "fc_dim": 512, "grid": [4, 4]}),
         domain="aerial",
     ),
     branches=(SMALL_TILES,),
