@@ -165,6 +165,14 @@ def _world(inputs: Inputs, folder: Path) -> None:
     render_world(folder / "world", options=options, num_workers=1, show_progress=False)
 
 
+def _earth(inputs: Inputs, folder: Path) -> None:
+    from whence.worlds.earth.plan import EarthSpec, RegionSize
+    from whence.worlds.earth.world import render_earth
+
+    spec = EarthSpec(1, (RegionSize("region00", "", 4, 1, (2021,)),), tile_px=16, photo_px=16)
+    render_earth(folder / "earth", spec, num_workers=1, show_progress=False)
+
+
 def _positions(inputs: Inputs, folder: Path) -> None:
     from whence.worlds.positions import write_positions
 
@@ -282,6 +290,7 @@ WRITERS = (
     Writer("index by cells", _saved_index("cells"), "index.npz"),
     Writer("cells", _cells, "cells.npz"),
     Writer("world", _world, "world/world.json", is_replacing=False),
+    Writer("earth", _earth, "earth/world.json", is_replacing=False),
     Writer("virtual positions", _positions, "positions/positions.json", is_replacing=False),
     Writer("cameras", _table_of_truth, "cameras.csv"),
     Writer("picture of the truth", _png_of_truth, "depth.png", is_flushed=False),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,13 @@ class NeighborLists(NamedTuple):
     def counts(self) -> np.ndarray:
         """(Q,) number of neighbours."""
         return np.diff(self.offsets)
+
+
+def lists_of(members: Sequence[np.ndarray]) -> NeighborLists:
+    """The lists with these members, one array for each query."""
+    counts = np.array([len(rows) for rows in members], np.int64)
+    joined = np.concatenate(members) if len(members) else np.empty(0, np.int64)
+    return NeighborLists(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), joined.astype(np.int64))
 
 
 class Groups(NamedTuple):

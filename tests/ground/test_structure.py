@@ -333,6 +333,7 @@ MAY_WRITE = {
     "localize/maintain.py": {"os.rename"},
     "cli/output.py": {"os.open"},
     "data/placed_files.py": {"np.memmap"},
+    "data/rasters.py": {"rasterio.open"},
     "data/thumbnails.py": {"picture.save"},
     "data/videos.py": {"av.open"},
     "models/checkpoints/http.py": {"open", "file.truncate", "os.replace", "note.write_text"},
@@ -341,7 +342,7 @@ MAY_WRITE = {
     "training/record.py": {"open"},
 }
 """Files that may write otherwise than through `runtime.atomic_write`, and how: the one itself, the store's data files and lock,
-whole database folders, maps and videos that are opened for reading or have no name, the null device, a picture in memory,
+whole database folders, maps, rasters and videos that are opened for reading or have no name, the null device, a picture in memory,
 downloads that go on where they broke off, a file to try before it is written, a log that grows by lines, and a counter of the
 system that is set to zero."""
 WRITING_METHODS = {"write_text", "write_bytes", "imwrite", "save", "savez", "savez_compressed", "savetxt", "tofile", "touch"}
@@ -445,10 +446,12 @@ def test_every_module_that_writes_is_in_the_battery() -> None:
         "cli/missing.py": "in the battery as a command",
         "models/checkpoints/origins.py": "test_downloads, whose disk is full while a server answers",
         "models/engines/export.py": "test_export, after what must be computed first",
+        "data/maps.py": "tiles of a map, cut again where they are not",
         "data/video_frames.py": "frames of a video, taken again where they are not",
         "training/pixels.py": "decoded photos, made again where they are not",
         "studies/geowarp_cells.py": "numbers beside a study, which the battery writes",
         "studies/contrasts.py": "what an arm got right, measured again where it is not",
+        "studies/earth_cells.py": "what an arm got right, measured again where it is not",
         "studies/rerank_cells.py": "comparisons beside a study, made again where they are not",
         "training/frozen.py": "maps of photos, made again where they are not",
         "studies/sequence_cells.py": "frames of a set as they were described, described again where they are not",

@@ -33,9 +33,13 @@ SMALL = (
 
 
 SAID = {
-    name for name in list_recipes() if "listed" in get_recipe(name).to_json() or name in ("anyloc-vocabulary", "distilled-small")
+    name
+    for name in list_recipes()
+    if "listed" in get_recipe(name).to_json()
+    or name in ("anyloc-vocabulary", "distilled-small")
+    or "tiles" in {branch.kind for branch in get_recipe(name).branches}
 }
-"""Those whose data say what belongs together: `test_sources` and `test_distilled` train them."""
+"""Those whose data say what belongs together: `test_sources`, `test_distilled` and `test_tiles` train them."""
 
 
 @pytest.mark.parametrize("name", sorted({*list_recipes()} - SAID))

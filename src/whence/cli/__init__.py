@@ -11,7 +11,23 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from whence.cli import calibrate, convert, demo, doctor, evaluate, export, index, locate, match, models, study, train, warp, world
+from whence.cli import (
+    calibrate,
+    convert,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    index,
+    locate,
+    match,
+    models,
+    study,
+    tiles,
+    train,
+    warp,
+    world,
+)
 from whence.cli.output import print_error
 from whence.errors import EXIT_STOPPED, Stopped, WhenceError
 from whence.runtime import set_threads
@@ -38,7 +54,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for _verb in (index, locate, match, warp, evaluate, calibrate, models, convert, export, train, study, world, demo, doctor):
+for _verb in (index, locate, match, warp, evaluate, calibrate, models, convert, export, train, study, world, tiles, demo, doctor):
     _verb.register(app)
 
 

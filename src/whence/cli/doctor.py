@@ -22,6 +22,7 @@ _EXTRAS = {
     "fast": ("simplejpeg", "fast JPEG decoding"),
     "heic": ("pillow-heif", "HEIC photos"),
     "raw": ("rawpy", "raw photos"),
+    "earth": ("rasterio", "georeferenced rasters"),
     "torch": ("torch", "networks"),
 }
 

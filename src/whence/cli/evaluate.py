@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from whence.cli import completion
-from whence.cli.landmarks import evaluate_landmarks
 from whence.cli.output import print_json, print_note, report_remarks, show, write_all
+from whence.cli.protocols import PROTOCOLS
 from whence.data.formats import EvaluationSet, read_frames
 from whence.data.predictions import PairNames, Ranked, read_hloc_pairs, read_predictions, write_hloc_pairs, write_predictions
 from whence.data.scan import ReadOptions, scan_photos
@@ -40,7 +40,7 @@ def evaluate(
         None,
         "--protocol",
         autocompletion=completion.published_sets,
-        help="Published set that the folder holds: pitts30k, msls-val, tokyo247, ...; revisited for Oxford's and Paris' landmarks.",
+        help="Published set that the folder holds: pitts30k, msls-val, ...; revisited: landmarks; earthloc: photos from orbit.",
     ),
     layout: str = typer.Option(
         None, "--layout", autocompletion=completion.layouts, help="How the files lie, by name. Default: as it is recognised."
@@ -124,8 +124,8 @@ def evaluate(
         rules = sequence_rules(sequence, pool, (reverse, speed), frames=frames, thresholds=thresholds, recall_at=recall_at)
         where = (data, split, database_folder, queries_folder)
         return print_sequences(where, model, parse_options(option), rules, as_json=as_json, quiet=quiet)
-    if protocol == "revisited":
-        return evaluate_landmarks(data, model or DEFAULT_MODEL, parse_options(option), as_json=as_json)
+    if protocol in PROTOCOLS:
+        return PROTOCOLS[protocol](data, model or DEFAULT_MODEL, parse_options(option), as_json=as_json)
     options = EvaluationOptions(
         thresholds_m=_numbers(thresholds or _usual_thresholds(data, protocol), "--thresholds"),
         recall_at=tuple(int(n) for n in _numbers(recall_at, "--recall-at")),

@@ -20,9 +20,11 @@ from whence.cli.answers import (
     write_places,
     write_report,
 )
+from whence.cli.footprints import FootprintOutputs, locate_from_orbit
 from whence.cli.output import EXIT_UNKNOWN, from_here, print_json, print_note, report_remarks, report_skipped, show, write_all
 from whence.errors import BadOption, NoPhotos, Stopped
 from whence.localize.cells import ENGINE, NO_CELLS, CellLocalizer
+from whence.localize.from_orbit import holds_tiles
 from whence.localize.localizer import RETRIEVE_ONLY, Localizer, LocateOptions
 from whence.localize.maintain import HOW_TO_GO_ON
 from whence.localize.rerank_options import rerank_options
@@ -98,6 +100,9 @@ def locate(
         False, "--allow-null-island", help="With --missing: take latitude 0, longitude 0 for a place instead of a missing fix."
     ),
     undo: str = typer.Option(None, "--undo", help="Remove what the --write that made this undo file wrote, if unchanged."),
+    georeference: str = typer.Option(
+        None, "--georeference", help="With a database of tiles: write GeoTIFF, polygon, world file and points to this folder."
+    ),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar."),
 ) -> int:
     """Answer each photo with a position, or with the database photo that shows the place. A single photo without answer exits 3."""
@@ -164,6 +169,12 @@ def locate(
         ):
             print_note(f"{folder}: candidates cannot be compared with the photo. {HOW_TO_GO_ON}")
         report_skipped(skipped)
+        if holds_tiles(localizer.photos) and not no_verify:
+            given = FootprintOutputs(as_json, geojson_file, georeference, quiet)
+            chosen = parse_options(rerank_option)
+            return locate_from_orbit(localizer, files, given, num_candidates=rerank_candidates, options=chosen)
+        if georeference is not None:
+            raise BadOption("--georeference goes with a database of tiles, and not with --no-verify")
         # A database of cells alone can answer in no other way.
         cells = _cells_of(localizer) if engine is not None else None if len(localizer.photos) else localizer.cells
         positions: list[Position] = []

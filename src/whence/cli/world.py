@@ -13,8 +13,13 @@ from whence.errors import BadOption
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    worlds = typer.Typer(help="Render data with exact truth: city (street photos).", no_args_is_help=True)
+    worlds = typer.Typer(
+        help="Render data with exact truth: city (street photos), earth (photos from orbit).", no_args_is_help=True
+    )
     worlds.command("city", help="Render a city of street photos in a layout of the field.")(city)
+    worlds.command("earth", help="Render map tiles of four years and photos of them from orbit, laid out as EarthLoc's data.")(
+        earth
+    )
     app.add_typer(worlds, name="world")
 
 
@@ -76,6 +81,40 @@ def city(
             show(as_text(remark))
         if sheet is not None:
             show(as_text(f"contact sheet: {sheet}"))
+    return 0
+
+
+def earth(
+    out: str = typer.Argument(..., help="Folder for tiles and photos; an interrupted run goes on there."),
+    preset: str = typer.Option("small", help="How large: tiny, small, missions (three kinds of camera), orbit or planet."),
+    seed: int = typer.Option(0, help="Another seed is another Earth."),
+    tile_px: int = typer.Option(256, help="Pixels along a tile's side."),
+    photo_px: int = typer.Option(256, help="Pixels along a photo's side; photos are squeezed to squares."),
+    sar: bool = typer.Option(False, "--sar", help="Also write what a radar sees of every tile of the last year."),
+    sheet: str = typer.Option(None, "--sheet", help="Also draw photos and the ground that they show to this PNG file."),
+    workers: int = typer.Option(None, help="Processes. Default: one for each core."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of text."),
+    quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar."),
+) -> int:
+    """Tiles, photos, photos.csv (the truth of each) and world.json (what they follow from)."""
+    from whence.worlds.earth.plan import EarthSpec, get_preset
+    from whence.worlds.earth.world import earth_sheet, render_earth
+
+    spec = EarthSpec(seed, get_preset(preset), tile_px, photo_px, sar)
+    summary = render_earth(out, spec, show_progress=False if quiet or as_json else None, num_workers=workers)
+    if sheet is not None:
+        earth_sheet(sheet, spec)
+    if as_json:
+        counts = {name: getattr(summary, name) for name in ("num_tiles", "num_photos", "num_rendered", "seconds")}
+        print_json({"path": str(summary.path), **counts, "sheet": sheet})
+        return 0
+    speed = summary.num_rendered / max(summary.seconds, 1e-9)
+    show(
+        f"{printable(str(summary.path))}: {summary.num_tiles} tiles, {summary.num_photos} photos; "
+        f"{summary.num_rendered} rendered in {summary.seconds:.1f} s, {speed:.1f} a second"
+    )
+    if sheet is not None:
+        show(as_text(f"contact sheet: {sheet}"))
     return 0
 
 

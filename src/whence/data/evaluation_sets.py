@@ -6,32 +6,19 @@ A layout is a part like any other (kind "layout" of `whence.registry`): one of o
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from whence.cards import Entry
 from whence.data.drives import list_cities, read_msls_set
-from whence.data.formats import EvaluationSet, read_folders, read_pairs
+from whence.data.formats import EvaluationSet, SetOptions, read_folders, read_pairs
 from whence.data.layouts import with_middle_headings
 from whence.data.scan import ReadOptions
 from whence.errors import BadOption, NoPhotos, UnknownName
 from whence.registry import KINDS, build
 
 MSLS_VAL_CITIES = ("cph", "sf")
-
-
-@dataclass(frozen=True, slots=True)
-class SetOptions:
-    """What may be said about a set beside its path; a layout looks at what it knows."""
-
-    split: str = ""
-    """Folder of a split, or Mapillary's train, val or cities with commas between them."""
-    database_folder: str | None = None
-    queries_folder: str | None = None
-    positions: str | None = None
-    """Table of positions."""
-    reading: ReadOptions = field(default_factory=ReadOptions)
 
 
 class Layout(Protocol):
@@ -130,6 +117,10 @@ ENTRIES: dict[str, Entry] = {
         "msls": "MapillaryCities",
         "pairs": "Pairs",
     }.items()
+}
+ENTRIES |= {
+    "xyz": Entry("whence.data.orbital_sets:MapCells"),
+    "earthloc": Entry("whence.data.orbital_sets:EarthLoc"),
 }
 """The most general first: layouts are asked from the last on, those that were registered before all of these."""
 

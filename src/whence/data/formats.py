@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from whence.data.positions import PositionTable, read_positions
 from whence.data.scan import ReadOptions, check_matched, list_photos, read_files, read_list, scan_photos
 from whence.data.tables import FileFinder, Row, read_rows, read_text, sniff_delimiter
 from whence.errors import BadOption, NoPhotos, UnreadableTable
-from whence.lists import NeighborLists
+from whence.lists import NeighborLists, lists_of
 
 DATABASE_FOLDERS = ("database", "gallery", "reference", "ref")
 QUERIES_FOLDERS = ("queries", "query")
@@ -38,6 +38,19 @@ class EvaluationSet:
     positives: NeighborLists | None = None
     notes: tuple[str, ...] = ()
     """For each query what the set says of it, words joined by "_" (night, sideways); empty where file names say it or nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetOptions:
+    """What may be said about a set beside its path; a layout looks at what it knows."""
+
+    split: str = ""
+    """Folder of a split, or Mapillary's train, val or cities with commas between them."""
+    database_folder: str | None = None
+    queries_folder: str | None = None
+    positions: str | None = None
+    """Table of positions."""
+    reading: ReadOptions = field(default_factory=ReadOptions)
 
 
 def read_folders(
@@ -103,7 +116,7 @@ def read_pairs(
             reason = f"the positive {missing!r} is not a readable photo of the database"
             raise UnreadableTable(path, reason, line=lines[query, missing])
         positives.append(np.unique(np.array([row_of[file] for file in files], np.int64)))
-    return EvaluationSet(path.parent.resolve().name, database, queries, _as_lists(positives))
+    return EvaluationSet(path.parent.resolve().name, database, queries, lists_of(positives))
 
 
 def read_frames(
@@ -129,7 +142,7 @@ def read_frames(
     first = np.maximum(frames - tolerance_frames, 0)
     last = np.minimum(frames + tolerance_frames, len(database) - 1)
     positives = [np.arange(low, high + 1) for low, high in zip(first, last, strict=True)]
-    return EvaluationSet(_set_name(root, ""), database, queries, _as_lists(positives))
+    return EvaluationSet(_set_name(root, ""), database, queries, lists_of(positives))
 
 
 def read_positive_rows(path: str | Path, *, num_database: int) -> NeighborLists:
@@ -150,7 +163,7 @@ def read_positive_rows(path: str | Path, *, num_database: int) -> NeighborLists:
         raise UnreadableTable(path, "not an integer matrix with one row for each query")
     if rows.size and (rows.max() >= num_database or rows.min() < -1):
         raise UnreadableTable(path, f"it holds rows outside 0 to {num_database - 1}, the rows of the database")
-    return _as_lists([np.unique(row[row >= 0]).astype(np.int64) for row in rows])
+    return lists_of([np.unique(row[row >= 0]).astype(np.int64) for row in rows])
 
 
 def natural_key(path: str) -> tuple[tuple[int, int, str], ...]:
@@ -271,9 +284,3 @@ def _frames(database: Photos, queries: Photos, root: Path) -> np.ndarray:
         reason = f"the walks have {len(database)} and {len(queries)} frames, and {strange!r} has no namesake in the database"
         raise UnreadableTable(root, f"{reason}; frames cannot be told to correspond")
     return np.arange(len(queries), dtype=np.int64)
-
-
-def _as_lists(members: Sequence[np.ndarray]) -> NeighborLists:
-    counts = np.array([len(rows) for rows in members], np.int64)
-    joined = np.concatenate(members) if len(members) else np.empty(0, np.int64)
-    return NeighborLists(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), joined.astype(np.int64))

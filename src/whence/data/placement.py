@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from whence.data.names import parse_name
+from whence.data.tiles import parse_footprint_name
 from whence.geo import distance_m
 from whence.types import GeoPoint, PlanePoint
 
@@ -54,7 +55,10 @@ def contradiction_m(placed: Placement, exif: Placement) -> float | None:
 
 
 def placement_from_name(path: str) -> Placement:
-    """What an "@" file name says; an empty placement for other names."""
+    """What an "@" file name says, of EarthLoc's the middle of its corners; an empty placement for other names."""
+    footprint = parse_footprint_name(path)
+    if footprint is not None:
+        return Placement("name", GeoPoint(*footprint.centre), time=footprint.time)
     fields = parse_name(path)
     if fields is None:
         return Placement("name")

@@ -63,3 +63,14 @@ BUDGETS = ("same images", "same steps")
 def loss_to_all(test: str) -> str:
     """What the difference of an arm to the network of all sources is called."""
     return f"less all sources, {test}"
+
+
+EARTHLOC: Mapping[str, tuple[str, ...]] = {
+    "earthloc": (),
+    "each image changed for itself": ("augment.per=image",),
+    "overlaps count as wrong": ("is_neutral_aware=false",),
+    "random groups": ("grouping=random",),
+    "not trained": ("loop.num_steps=1",),
+}
+"""Of EarthLoc, its parts left out one at a time."""
+EARTHLOC_MAIN = ("earthloc", "each image changed for itself", "overlaps count as wrong", "random groups")

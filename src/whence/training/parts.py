@@ -18,6 +18,7 @@ BRANCHES: dict[str, Entry] = {
     "sequences": Entry(f"{_ROOM}.branches.windowed:SequenceBranch", settings=f"{_ROOM}.options.sequences:SequencesOptions"),
     "vocabulary": Entry(f"{_ROOM}.branches.vocabulary:VocabularyBranch", settings=f"{_ROOM}.options.tuples:VocabularyOptions"),
     "distilled": Entry(f"{_ROOM}.branches.distilled:DistilledBranch", settings=f"{_ROOM}.options.distilled:DistilledOptions"),
+    "tiles": Entry(f"{_ROOM}.branches.tiles:TileBranch", settings=f"{_ROOM}.options.tiles:TilesOptions"),
     "views": Entry(f"{_ROOM}.branches.warps:ViewBranch", settings=f"{_ROOM}.options.warps:ViewsOptions"),
     "pairs": Entry(f"{_ROOM}.branches.warps:PairBranch", settings=f"{_ROOM}.options.warps:FoundPairsOptions"),
 }

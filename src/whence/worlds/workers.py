@@ -5,6 +5,7 @@ Fresh interpreters rather than forks: they inherit no locks of threads, and the 
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -58,12 +59,15 @@ def run_workers(out: Path, *, num_workers: int, advance: Callable[[int], None]) 
 def main() -> None:
     """Render one share of the world in a folder; prints the number of photos done since the last line."""
     from whence.runtime import set_threads
+    from whence.worlds.earth.plan import EarthSpec
+    from whence.worlds.earth.shards import render_share
     from whence.worlds.presets import WorldSpec
     from whence.worlds.shards import render_shard
 
     set_threads(1)
     out, shard, num_shards = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    spec = WorldSpec.from_json((out / "world.json").read_text(encoding="utf-8"))
+    text = (out / "world.json").read_text(encoding="utf-8")
+    record = json.loads(text)
     done = 0
 
     def advance(n: int) -> None:
@@ -73,7 +77,10 @@ def main() -> None:
             print(done, flush=True)
             done = 0
 
-    render_shard(out, spec, shard=shard, num_shards=num_shards, advance=advance)
+    if record.get("kind") == "earth":
+        render_share(out, EarthSpec.from_record(record), shard=shard, num_shards=num_shards, advance=advance)
+    else:
+        render_shard(out, WorldSpec.from_json(text), shard=shard, num_shards=num_shards, advance=advance)
     print(done, flush=True)
 
 

@@ -1,0 +1,10 @@
+"""Protocols of `whence evaluate` that are a way of their own: by name, what evaluates a folder with a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from whence.cli.landmarks import evaluate_landmarks
+from whence.cli.orbital import evaluate_photos_from_orbit
+
+PROTOCOLS: Mapping[str, Callable[..., int]] = {"revisited": evaluate_landmarks, "earthloc": evaluate_photos_from_orbit}

@@ -1,0 +1,178 @@
+"""Photos from orbit located in a database of tiles: retrieved at four rotations, then refined to a footprint, or unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from whence.data.footprints import centre_of
+from whence.data.images import load_resized
+from whence.data.photos import Photos
+from whence.data.tiles import CELLS, Tile, parse_footprint_name, tile_boxes
+from whence.errors import BadOption, UnreadableImage
+from whence.localize.coregister import AROUND, CoregisterOptions, Coregistration, Find, coregister, finder
+from whence.localize.georeference import as_feature, roll_deg
+from whence.localize.localizer import Localizer
+from whence.models.asking import QueryViews
+from whence.parts import Matcher
+
+MIN_INLIERS = 12
+"""From so many inliers of the last round on a candidate is taken for right: of SIFT on rendered ground no wrong one had as many."""
+_TURNED = QueryViews("rotations")
+
+
+@dataclass(frozen=True)
+class TileCandidate:
+    """A tile that was compared with the photo."""
+
+    photo: str
+    similarity: float
+    turns: int
+    """Quarters, counter-clockwise, by which the photo was turned to look like it."""
+    num_inliers: int = 0
+    reason: str = ""
+    """Why it is no match."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        found = {"photo": self.photo, "similarity": self.similarity, "rotation_deg": 90 * self.turns}
+        return {**found, "num_inliers": self.num_inliers, "reason": self.reason}
+
+
+@dataclass(frozen=True)
+class OrbitAnswer:
+    """Where a photo from orbit was taken."""
+
+    query: str
+    candidates: tuple[TileCandidate, ...]
+    """In the order in which they were compared."""
+    reason: str = ""
+    """Why it is unknown; empty where it is located."""
+    footprint: np.ndarray | None = None
+    """(4, 2) latitude and longitude of lower left, upper left, upper right and lower right corner."""
+    tile: str = ""
+    """The tile that it was refined in."""
+    num_inliers: int = 0
+    rms_px: float = 0.0
+
+    @property
+    def status(self) -> str:
+        """located or unknown."""
+        return "unknown" if self.footprint is None else "located"
+
+    def feature(self) -> dict[str, Any]:
+        """The answer as a GeoJSON feature, without a geometry where it is unknown."""
+        said = {"query": self.query, "status": self.status, "reason": self.reason}
+        if self.footprint is None:
+            return {"type": "Feature", "geometry": None, "properties": said}
+        about = {"tile": self.tile, "num_inliers": self.num_inliers, "rms_px": round(self.rms_px, 3)}
+        return as_feature(self.footprint, **said, **about)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        found: dict[str, Any] = {"query": self.query, "status": self.status, "reason": self.reason, "position": None}
+        if self.footprint is not None:
+            lat, lon = centre_of(self.footprint)
+            found["position"] = {"lat": lat, "lon": lon}
+            found |= {"roll_deg": roll_deg(self.footprint), "footprint": self.footprint.tolist(), "tile": self.tile}
+            found |= {"num_inliers": self.num_inliers, "rms_px": self.rms_px}
+        return {**found, "candidates": [one.to_dict() for one in self.candidates]}
+
+
+def holds_tiles(photos: Photos) -> bool:
+    """Whether a database is one of tiles, by its first photo's name."""
+    named = parse_footprint_name(photos.paths[0]) if len(photos) else None
+    return named is not None and named.tile is not None
+
+
+class OrbitLocalizer:
+    """Locates photos from orbit in a database of tiles."""
+
+    def __init__(
+        self,
+        localizer: Localizer,
+        matcher: Matcher,
+        *,
+        options: CoregisterOptions = CoregisterOptions(),  # noqa: B008 (an immutable record)
+        num_candidates: int = 10,
+        min_inliers: int = MIN_INLIERS,
+    ) -> None:
+        """Raises `BadOption` for a database whose photos are no tiles."""
+        if not holds_tiles(localizer.photos):
+            raise BadOption(
+                f"{str(localizer.store.path)!r} holds no tiles: their names carry footprints, as `whence tiles` writes them"
+            )
+        if num_candidates < 1 or min_inliers < 1:
+            raise BadOption("at least one candidate and one inlier are needed")
+        self.localizer, self.matcher, self.options = localizer, matcher, options
+        self.num_candidates, self.min_inliers = num_candidates, min_inliers
+        named = [parse_footprint_name(path) for path in localizer.photos.paths]
+        self._tile_of = {row: one.tile for row, one in enumerate(named) if one is not None and one.tile is not None}
+        # Of several years the last one's tiles are looked at.
+        self._row_of = {tile: row for row, tile in self._tile_of.items()}
+        self._read = lru_cache(maxsize=64)(self._pixels)
+
+    def locate_many(self, queries: Sequence[str | Path]) -> Iterator[OrbitAnswer]:
+        """One answer after the other; a photo that cannot be read is unknown, and says why."""
+        for query in queries:
+            try:
+                yield self.locate(query)
+            except UnreadableImage as error:
+                yield OrbitAnswer(str(query), (), error.reason)
+
+    def locate(self, query: str | Path) -> OrbitAnswer:
+        """The answer for one photo: the first candidate with inliers enough, else unknown. Raises `UnreadableImage`."""
+        photo = load_resized(query, short_side_px=2 * self.options.side_px)
+        compared: list[TileCandidate] = []
+        find = finder(self.matcher)
+        for row, similarity, turns in self._retrieved(query):
+            found = self._refined(photo, row, turns, find)
+            name = self.localizer.photos.paths[row]
+            compared.append(TileCandidate(name, similarity, turns, found.num_inliers, found.reason))
+            if found.is_match and found.num_inliers >= self.min_inliers:
+                return OrbitAnswer(str(query), tuple(compared), "", found.footprint, name, found.num_inliers, found.rms_px)
+        best = max((one.num_inliers for one in compared), default=0)
+        reason = f"none of {len(compared)} tiles matches: at most {best} points agree, {self.min_inliers} are asked for"
+        return OrbitAnswer(str(query), tuple(compared), reason)
+
+    def surroundings(self, row: int) -> np.ndarray:
+        """(3 S, 3 S, 3) uint8 a tile with what the database has around it; black where it has nothing."""
+        side, tile = self.options.side_px, self._tile_of[row]
+        around = np.zeros((AROUND * side, AROUND * side, 3), np.uint8)
+        for down in range(AROUND):
+            for across in range(AROUND):
+                column = (tile.column + (across - 1) * CELLS) % 2**tile.zoom
+                beside = self._row_of.get(Tile(tile.zoom, tile.row + (down - 1) * CELLS, column))
+                if beside is not None:
+                    around[down * side : (down + 1) * side, across * side : (across + 1) * side] = self._read(beside)
+        return around
+
+    def _refined(self, photo: np.ndarray, row: int, turns: int, find: Find) -> Coregistration:
+        box = tile_boxes(np.array([self._tile_of[row]]))[0]
+        return coregister(photo, self.surroundings(row), box, find, turns=turns, options=self.options)
+
+    def _pixels(self, row: int) -> np.ndarray:
+        side = self.options.side_px
+        image = load_resized(self.localizer.photos.file(row), short_side_px=side)
+        found: np.ndarray = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+        return found
+
+    def _retrieved(self, query: str | Path) -> list[tuple[int, float, int]]:
+        """Rows of the nearest tiles, each once, with similarity and the quarters by which the photo is turned."""
+        described = next(iter(self.localizer.model.query_model.describe_each([query], views=_TURNED)))
+        if isinstance(described, UnreadableImage):
+            raise described
+        best: dict[int, tuple[float, int]] = {}
+        found = self.localizer.retriever.retrieve(described.question.rows, k=self.num_candidates)
+        for turns, candidates in enumerate(found):
+            for one in candidates:
+                if one.row in self._tile_of and (one.row not in best or one.similarity > best[one.row][0]):
+                    best[one.row] = (one.similarity, turns)
+        ranked = sorted(best.items(), key=lambda one: -one[1][0])[: self.num_candidates]
+        return [(row, similarity, turns) for row, (similarity, turns) in ranked]

@@ -1,0 +1,82 @@
+"""How the cells of EarthLoc's study are measured: trainings on tiles, asked photos of other regions at four rotations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from whence.data.evaluation_sets import open_set
+from whence.errors import BadOption, MissingExtra
+from whence.evaluation.metrics import bootstrap_interval
+from whence.evaluation.orbital import AT, describe_turned, score_orbital
+from whence.models.descriptor import DescriptorModel
+from whence.recipes import get_recipe
+from whence.runtime import atomic_write
+from whence.studies.arms import EARTHLOC, EARTHLOC_MAIN
+from whence.studies.benchmark_cells import as_model, trained_weights
+from whence.studies.frame import Cell, Settings, Value
+from whence.training.options.learners import NetworkOptions
+from whence.training.options.tiles import TilesOptions
+from whence.training.recipe import Recipe, override, size_px
+
+
+def measure_earthloc(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+    """Recalls by rotations after a training, and what is lost to the whole method."""
+    model, seconds = _trained(earthloc_recipe(cell, options), cell, options, work)
+    data = open_set(str(options["data"]), layout="earthloc")
+    assert data.positives is not None, "the layout gives footprints"
+    tiles, asked = (describe_turned(model, photos, show_progress=False).rows for photos in (data.database, data.queries))
+    scores = {one.way: one for one in score_orbital(tiles, asked, data.positives)}
+    stored = scores["stored"]
+    found = {f"recall@{n}, stored": Value(stored.recall_at[AT.index(n)], *stored.intervals[AT.index(n)]) for n in (1, 5, 10, 100)}
+    for way in ("merged", "asked", "none"):
+        found[f"recall@1, {way}"] = Value(scores[way].recall_at[0], *scores[way].intervals[0])
+    found["lost without rotations"] = _difference(stored.hits, scores["none"].hits)
+    file = _kept(work, cell)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(file) as out:
+        np.save(out, stored.hits)
+    reference = _kept(work, {**cell, "arm": EARTHLOC_MAIN[0]})
+    if cell["arm"] != EARTHLOC_MAIN[0] and reference.is_file():
+        lost = _difference(stored.hits, np.load(reference))
+        found["difference"] = lost
+        assert lost.low is not None
+        assert lost.high is not None
+        found["claim"] = Value(1.0 if lost.high < 0 else -1.0 if lost.low > 0 else 0.0)
+    return found | {"training": Value(seconds)}
+
+
+def earthloc_recipe(cell: Settings, options: Settings) -> Recipe:
+    """What trains an arm. Raises `BadOption` where the recipe does not learn from tiles."""
+    recipe = override(get_recipe(str(options["recipe"])), str(options["changes"]).split())
+    if not all(isinstance(branch, TilesOptions) for branch in recipe.branches):
+        raise BadOption(f"the recipe {recipe.name} does not learn from tiles; name another with recipe=NAME")
+    return override(recipe, [*EARTHLOC[str(cell["arm"])], f"loop.seed={cell['seed']}"])
+
+
+def _trained(recipe: Recipe, cell: Settings, options: Settings, work: Path) -> tuple[DescriptorModel, float]:
+    """The model of a training in the work folder, which goes on where it was stopped, and seconds of this process."""
+    try:
+        from whence.training.learners import make_network
+        from whence.training.train import train
+    except ModuleNotFoundError:
+        raise MissingExtra("training", "torch,train") from None
+    out = work / "trainings" / Cell(cell).key
+    is_resumed = (out / "recipe.json").is_file()
+    done = train(recipe, str(options["train"]), out=out, pixels_folder=work / "pixels", is_resumed=is_resumed, show_progress=False)
+    weights = trained_weights({"val": ""}, out)
+    learner = override(recipe, [f"start_from={weights}", "start_with=all", "freeze_before="]).learner
+    assert isinstance(learner, NetworkOptions)
+    width, height = size_px(recipe)
+    return as_model(make_network(learner), out.name, (height, width)), done.seconds
+
+
+def _difference(own: np.ndarray, other: np.ndarray) -> Value:
+    """Recall less that of the other way on the same queries."""
+    values = own.astype(float) - other.astype(float)
+    return Value(float(values.mean()), *bootstrap_interval(values))
+
+
+def _kept(work: Path, cell: Settings) -> Path:
+    return work / "hits" / f"{Cell(cell).key}.npy"

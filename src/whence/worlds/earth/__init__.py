@@ -1,0 +1,1 @@
+"""The Earth world: ground with terrain, water, fields and towns, map tiles of four years, and photos from orbit."""
