@@ -165,6 +165,12 @@ def _world(inputs: Inputs, folder: Path) -> None:
     render_world(folder / "world", options=options, num_workers=1, show_progress=False)
 
 
+def _world_file(inputs: Inputs, folder: Path) -> None:
+    from whence.localize.georeference import write_world_file
+
+    write_world_file(folder / "a.wld", np.array([[45.0, 7.0], [46.0, 7.0], [46.0, 8.0], [45.0, 8.0]]), (300, 200))
+
+
 def _earth(inputs: Inputs, folder: Path) -> None:
     from whence.worlds.earth.plan import EarthSpec, RegionSize
     from whence.worlds.earth.world import render_earth
@@ -290,6 +296,7 @@ WRITERS = (
     Writer("index by cells", _saved_index("cells"), "index.npz"),
     Writer("cells", _cells, "cells.npz"),
     Writer("world", _world, "world/world.json", is_replacing=False),
+    Writer("world file", _world_file, "a.wld"),
     Writer("earth", _earth, "earth/world.json", is_replacing=False),
     Writer("virtual positions", _positions, "positions/positions.json", is_replacing=False),
     Writer("cameras", _table_of_truth, "cameras.csv"),
