@@ -175,6 +175,31 @@ def test_a_head_in_the_graph_is_the_head_that_learned() -> None:
         Adapted(plain.descriptor).set_head({**head, "fc.w": head["fc.w"][:5]})
 
 
+@pytest.mark.parametrize("name", [MODEL.model, "whence-lite0-words-960"])
+def test_with_the_head_that_came_nothing_is_another(name: str) -> None:
+    """Beside words too, whose keypoints are found as ever."""
+    plain, adapted = (load_model(name, options=options).descriptor for options in ({}, {"adapted": True}))
+    plain.load_packaged()
+    assert isinstance(adapted, Adapted)
+    own = read_arrays(network_bytes())
+    head = {f"adapted_{part}": own[part] for part in HEAD}
+    adapted.load_state({**plain.state(), **head})
+    image = np.random.default_rng(0).integers(0, 255, (96, 128, 3)).astype(np.uint8)
+    expected = plain.describe([image])
+    assert np.allclose(adapted.describe([image]), expected, atol=1e-6)
+    assert adapted.state().keys() == plain.state().keys() | head.keys()
+    assert (adapted.local is None) == (plain.local is None)
+    if adapted.local is not None:
+        ((row, found),) = adapted.describe_with_local([image])
+        assert np.allclose(row, expected[0], atol=1e-6)
+        assert len(found.keypoints) == len(plain.describe_with_local([image])[0][1].keypoints)
+    adapted.load_state({**plain.state(), **head, "adapted_fc.b": own["fc.b"] + 0.5})
+    changed = adapted.describe([image])[0] - expected[0]
+    columns = learned_columns(plain)
+    assert np.abs(changed[columns]).max() > 1e-3
+    assert np.abs(np.delete(changed, columns)).max() < 1e-6
+
+
 @pytest.fixture(scope="module")
 def photos(world: Path) -> Photos:
     """Those of a tiny city, every fifth without a position."""
