@@ -25,10 +25,11 @@ import numpy as np
 from whence.data.photos import Photos
 from whence.data.scan import scan_photos
 from whence.geo import distance_m
+from whence.localize.calibration_files import find_calibration, key_of
 from whence.localize.prepared_photos import PreparedPhotos
 from whence.localize.rerank import rerank
 from whence.localize.rerank_options import RerankOptions
-from whence.localize.verify import agreements_of, find_calibration, key_of, verify
+from whence.localize.verify import agreements_of, verify
 from whence.models.descriptor import DescriptorModel, load_model
 from whence.runtime import progress, set_threads
 from whence.types import Calibration, Candidate, GeoPoint

@@ -5,7 +5,8 @@
 
 Rows are made block by block from a seed and never stored in float32: unit vectors around a few thousand places in a space of 256
 dimensions, as descriptors lie near few dimensions, and a query is a row seen again with noise. What float32 finds is found in the
-same pass. 1,000,000 rows of 8,448 take 8.4 GB as int8 and 1 GB as 512 half numbers; float32 would take 34 GB.
+same pass. 1,000,000 rows of 8,448 take 8.4 GB as int8 and 1 GB as 512 half numbers; float32 would take 34 GB. One form
+at a time (`--form`), either answers within 9 GB.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ import argparse
 import json
 import resource
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -23,19 +23,21 @@ from whence.index.flat import FlatIndex
 from whence.models.pca import fit_pca, to_unit_length
 from whence.runtime import random_stream, set_threads
 
-BLOCK, LATENT, NEAREST, SAMPLE, PART_ROWS = 2_000, 256, 10, 4_096, 50_000
+BLOCK, LATENT, NEAREST, SAMPLE = 1_000, 256, 10, 4_096
+DRAWN_BLOCKS = 16
+"""Blocks that queries and the sample of the PCA are drawn from: each is like all others."""
 
 
-def blocks(num: int, dim: int) -> Iterator[np.ndarray]:
-    """Rows (b, dim) float32 of unit length, the same every time."""
+def blocks(num: int, dim: int, *, only: Sequence[int] | None = None) -> Iterator[tuple[int, np.ndarray]]:
+    """The number of the first row, and rows (b, dim) float32 of unit length, the same every time; of some blocks or of all."""
     basis = random_stream(0, 1).standard_normal((LATENT, dim), dtype=np.float32) / np.sqrt(LATENT)
     places = random_stream(0, 2).standard_normal((max(1, num // 20), LATENT), dtype=np.float32)
     spread = (0.97 ** np.arange(LATENT)).astype(np.float32)
-    for start in range(0, num, BLOCK):
+    for start in range(0, num, BLOCK) if only is None else [number * BLOCK for number in only]:
         random = random_stream(0, 3, start)
         count = min(BLOCK, num - start)
         near = places[random.integers(len(places), size=count)] + 0.5 * random.standard_normal((count, LATENT), dtype=np.float32)
-        yield to_unit_length((near * spread) @ basis + 0.02 * random.standard_normal((count, dim), dtype=np.float32))
+        yield start, to_unit_length((near * spread) @ basis + 0.02 * random.standard_normal((count, dim), dtype=np.float32))
 
 
 class Best:
@@ -54,47 +56,51 @@ class Best:
         self.values, self.rows = (np.take_along_axis(part, chosen, axis=1) for part in (values, rows))
 
 
+class Codes:
+    """Rows as one byte a dimension, one step for all; compared block by block, each a moment in float32."""
+
+    def __init__(self, num: int, dim: int) -> None:
+        self.rows, self.scale = np.empty((num, dim), np.int8), 0.0
+
+    def add(self, block: np.ndarray, first: int) -> None:
+        """Rows (b, dim) from `first` on; the first of them say how long a step is."""
+        self.scale = self.scale or float(np.abs(block).max()) / 127
+        self.rows[first : first + len(block)] = np.clip(np.rint(block / self.scale), -127, 127)
+
+    def search(self, queries: np.ndarray) -> np.ndarray:
+        """(Q, NEAREST) rows nearest to queries."""
+        best = Best(len(queries))
+        for first in range(0, len(self.rows), BLOCK):
+            best.add(queries @ self.rows[first : first + BLOCK].astype(np.float32).T, first)
+        return best.rows
+
+
 def synthetic(num: int, dim: int, kept: int, num_queries: int, forms: str) -> list[dict[str, object]]:
     """One row of figures for each form."""
-    import faiss
-
-    chosen = np.sort(random_stream(0, 4).choice(num, num_queries, replace=False))
-    asked, sample = [], []
-    for number, block in enumerate(blocks(num, dim)):
-        first = number * BLOCK
-        asked.append(block[chosen[(chosen >= first) & (chosen < first + len(block))] - first])
-        sample.append(block[:: max(1, -(-num // SAMPLE))].copy())
+    drawn = np.unique(np.linspace(0, (num - 1) // BLOCK, DRAWN_BLOCKS).astype(int)).tolist()
+    sample = np.concatenate([block for _, block in blocks(num, dim, only=drawn)])
+    chosen = random_stream(0, 4).choice(len(sample), num_queries, replace=False)
     noise = random_stream(0, 5).standard_normal((num_queries, dim), dtype=np.float32) / np.sqrt(dim)
-    queries = to_unit_length(np.concatenate(asked) + 0.5 * noise).astype(np.float32)
-    mean, axes = fit_pca(np.concatenate(sample)[:SAMPLE], kept, is_whitened=False)
-    del sample, asked
-    small_queries = to_unit_length((queries - mean) @ axes.T).astype(np.float32)
-    codes = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_8bit_uniform, faiss.METRIC_INNER_PRODUCT)
-    parts: list[Any] = []
-    halves = np.empty((num if forms != "int8" else 1, kept), np.float16)
-    exact, first = Best(num_queries), 0
-    for block in blocks(num, dim):
+    queries = to_unit_length(sample[chosen] + 0.5 * noise).astype(np.float32)
+    has_codes, has_pca = forms != "pca", forms != "int8"
+    if has_pca:
+        mean, axes = fit_pca(sample[:: max(1, -(-len(sample) // SAMPLE))], kept, is_whitened=False)
+        small_queries = to_unit_length((queries - mean) @ axes.T).astype(np.float32)
+    del sample
+    codes, halves = Codes(num if has_codes else 1, dim), np.empty((num if has_pca else 1, kept), np.float16)
+    exact = Best(num_queries)
+    for first, block in blocks(num, dim):
         exact.add(queries @ block.T, first)
-        if forms != "pca":
-            if not codes.is_trained:
-                codes.train(block)
-            # In parts: as one grows it takes twice its room for a moment.
-            if first // PART_ROWS == len(parts):
-                parts.append(faiss.clone_index(codes))
-            parts[-1].add(block)
-        if forms != "int8":
+        if has_codes:
+            codes.add(block, first)
+        if has_pca:
             halves[first : first + len(block)] = to_unit_length((block - mean) @ axes.T)
-        first += len(block)
-    small = FlatIndex.over(halves)
     found: list[dict[str, object]] = [{"form": "float32", "bytes_per_photo": 4 * dim, "recall@1": 1.0, "recall@10": 1.0}]
-    for form, size, search in (
-        ("int8", dim, lambda: _in_parts(parts, queries)),
-        (f"PCA {kept}, half", 2 * kept, lambda: small.search(small_queries, k=NEAREST).ids),
-    ):
-        if forms != "both" and (form == "int8") != (forms == "int8"):
+    for form, size, is_asked in (("int8", dim, has_codes), (f"PCA {kept}, half", 2 * kept, has_pca)):
+        if not is_asked:
             continue
         started = time.perf_counter()
-        rows = search()
+        rows = codes.search(queries) if form == "int8" else FlatIndex.over(halves).search(small_queries, k=NEAREST).ids
         seconds = (time.perf_counter() - started) / num_queries
         first_hit = float((rows[:, 0] == exact.rows[:, 0]).mean())
         shared = float(np.mean([len(set(a) & set(b)) / NEAREST for a, b in zip(rows.tolist(), exact.rows.tolist(), strict=True)]))
@@ -103,14 +109,6 @@ def synthetic(num: int, dim: int, kept: int, num_queries: int, forms: str) -> li
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     found.append({"rows": num, "dim": dim, "queries": num_queries, "peak_gb": peak / 1e9})
     return found
-
-
-def _in_parts(parts: list[Any], queries: np.ndarray) -> np.ndarray:
-    """(Q, NEAREST) rows nearest to queries, of all parts."""
-    found = [part.search(queries, NEAREST) for part in parts]
-    values = np.concatenate([one[0] for one in found], axis=1)
-    rows = np.concatenate([one[1] + PART_ROWS * number for number, one in enumerate(found)], axis=1)
-    return np.take_along_axis(rows, np.argsort(-values, axis=1, kind="stable")[:, :NEAREST], axis=1)
 
 
 def of_set(folder: str, name: str, kept: int) -> list[dict[str, object]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from whence.data.names import format_name
 from whence.geo import from_local_metres
@@ -29,6 +30,9 @@ SOURCES = {
     "revisited": (CitySize("city00", "", 16, 4, 0),),
 }
 """Cities of the sources of MegaLoc, by layout."""
+
+settings.register_profile("suite", max_examples=50, deadline=None)
+settings.load_profile("suite")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -120,7 +120,7 @@ def _copy(inputs: Inputs, folder: Path) -> None:
 
 
 def _calibration(inputs: Inputs, folder: Path) -> None:
-    from whence.localize.verify import packaged_calibrations, write_calibration
+    from whence.localize.calibration_files import packaged_calibrations, write_calibration
 
     write_calibration(folder / "calibration.json", packaged_calibrations()[0])
 

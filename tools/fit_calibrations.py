@@ -27,11 +27,12 @@ import numpy as np
 from whence.data.scan import scan_photos
 from whence.evaluation.confidence import fit_calibration, reliability
 from whence.evaluation.trials import GENUINE_M, Trials, trials_of_database, trials_of_queries, trials_of_unknown
+from whence.localize.calibration_files import ANY_DESCRIPTOR, to_json, write_calibration
 from whence.localize.localizer import Localizer
 from whence.localize.prepare import prepare_photos
 from whence.localize.rerank_options import RerankOptions
 from whence.localize.unknown import NUM_AGAIN
-from whence.localize.verify import ANY_DESCRIPTOR, FEATURES, to_json, write_calibration
+from whence.localize.verify import FEATURES
 from whence.runtime import atomic_write, set_threads
 from whence.settings import BuildOptions
 from whence.types import Calibration
@@ -174,7 +175,7 @@ def fit_second_look(work: Path, *, model: str, scorer: str, cities: Sequence[Fit
     def fitted(trials: Sequence[Trials], source: str = "") -> Calibration:
         together = Trials.joined(list(trials))
         one = fit_calibration(together, localizer, options=options, source=source, prior=PRIOR_OF_UNKNOWN, max_false_answers=0.0)
-        return replace(one, key=replace(one.key, descriptor=ANY_DESCRIPTOR), first_stage=())
+        return replace(one, key=replace(one.key, descriptor=ANY_DESCRIPTOR))
 
     names = ", ".join(f"{city.seed}, {city.width} px" for city in cities)
     calibration = fitted(parts, f"queries that {model} and inliers leave unknown in rendered cities (seed, photo width): {names}")

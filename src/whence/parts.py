@@ -78,6 +78,9 @@ class Descriptor(ABC):
         if state:
             raise BadOption(f"{type(self).__name__} keeps no state with a database, found {', '.join(state)}")
 
+    def begin_from(self, state: Mapping[str, np.ndarray]) -> None:  # noqa: B027 (as above)
+        """Take over what stays of a database's state when it is fitted anew: by default nothing."""
+
     def pool(self, local: Any) -> np.ndarray:
         """The descriptor (D,) of what `local` found on one image."""
         raise BadOption(f"{type(self).__name__} makes no descriptor of local ones")

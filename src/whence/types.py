@@ -241,9 +241,6 @@ class Calibration:
     num_impostors: int = 0
     source: str = ""
     """What it was fitted on."""
-    first_stage: tuple[float, ...] = ()
-    """Bias, then one weight per feature (`whence.localize.unsure.SURE_FEATURES`): the probability that retrieval's first candidate
-    is right, from its comparison alone; empty where it was not fitted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,9 @@ from whence.evaluation.benchmarks import Evaluation, EvaluationOptions, evaluate
 from whence.evaluation.html import build_page
 from whence.evaluation.page import page_of_evaluation
 from whence.evaluation.report import as_records, risk_rows
+from whence.localize.calibration_files import packaged_calibrations, to_json
 from whence.localize.localizer import Localizer
 from whence.localize.rerank_options import RerankOptions
-from whence.localize.verify import packaged_calibrations, to_json
 from whence.settings import BuildOptions
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,8 +25,10 @@ from whence.evaluation.uncertainty import (
     judge_score,
     recall_at_full_precision,
 )
+from whence.localize.calibration_files import from_json, packaged_calibrations, to_json
 from whence.localize.rerank import rerank
 from whence.localize.rerank_options import RerankOptions
+from whence.localize.unseen import MATCH_SHARES, unseen_rivals
 from whence.localize.unsure import (
     SURE_FEATURES,
     l2_scores,
@@ -35,8 +38,8 @@ from whence.localize.unsure import (
     sure_features,
     sure_probability,
 )
-from whence.localize.verify import ANY_DESCRIPTOR, from_json, packaged_calibrations, to_json
-from whence.types import GeoPoint
+from whence.localize.verify import confidence_of, confidence_so_far
+from whence.types import Candidate, GeoPoint, PairEvidence
 
 LABELS = np.array([1, 1, 1, 0, 1, 0, 0, 1], bool)
 VARIANCES = [3428.2243, 848.8904, 199.6752, 1938.6311, 36.6266, 36.9535, 1246.1588, 775.1908]
@@ -159,13 +162,17 @@ def test_the_combination_is_fitted_on_other_queries() -> None:
 # Re-ranking only where retrieval is unsure.
 
 WEIGHTS = (-4.0, 2.0, 0.0, 0.0, 0.0)
-"""Half sure at about 6.4 inliers of the first candidate."""
+
+
+def sure(candidates: Sequence[Candidate]) -> float:
+    """Half sure at about 6.4 inliers of the best candidate."""
+    return max(1 / (1 + np.exp(4 - 2 * np.log1p(one.num_inliers or 0))) for one in candidates if one.evidence is not None)
 
 
 def test_a_sure_first_candidate_is_kept_and_nothing_else_compared() -> None:
     candidates, prepared = stated([60, 90, 5])
     options = RerankOptions(when_unsure=0.9)
-    done = rerank(candidates, query={}, prepared=prepared, options=options, first_stage=WEIGHTS)
+    done = rerank(candidates, query={}, prepared=prepared, options=options, sure=sure)
     assert names(done.candidates) == ["0.jpg", "1.jpg", "2.jpg"]
     assert done.num_compared == 1
     assert done.sure is not None
@@ -178,21 +185,21 @@ def test_a_sure_first_candidate_is_kept_and_nothing_else_compared() -> None:
 @pytest.mark.parametrize("first", [3, None])
 def test_an_unsure_first_candidate_is_compared_with_the_others(first: float | None) -> None:
     candidates, prepared = stated([first, 90, 5])
-    done = rerank(candidates, query={}, prepared=prepared, options=RerankOptions(when_unsure=0.9), first_stage=WEIGHTS)
+    done = rerank(candidates, query={}, prepared=prepared, options=RerankOptions(when_unsure=0.9), sure=sure)
     assert names(done.candidates) == ["1.jpg", "0.jpg", "2.jpg"]
     assert [one.num_inliers for one in done.candidates] == [90, first, None]
     assert done.num_compared == (1 if first is None else 2)
     assert done.sure is not None
     assert done.sure > 0.9
     never, _ = candidates, prepared
-    done = rerank(never, query={}, prepared=stated([3, 4, 5])[1], options=RerankOptions(when_unsure=0.9), first_stage=WEIGHTS)
+    done = rerank(never, query={}, prepared=stated([3, 4, 5])[1], options=RerankOptions(when_unsure=0.9), sure=sure)
     assert done == rerank(never, query={}, prepared=stated([3, 4, 5])[1], options=RerankOptions())
     assert done.sure is None
 
 
-def test_without_weights_nothing_says_when_retrieval_is_sure() -> None:
+def test_without_a_calibration_nothing_says_when_a_candidate_is_right() -> None:
     candidates, prepared = stated([60, 90])
-    with pytest.raises(CalibrationMismatch, match="whence calibrate"):
+    with pytest.raises(CalibrationMismatch, match="compare all"):
         rerank(candidates, query={}, prepared=prepared, options=RerankOptions(when_unsure=0.9))
     for value in (0.0, 1.0, 2.0):
         with pytest.raises(BadOption):
@@ -217,12 +224,49 @@ def test_the_features() -> None:
     assert sure_probability(features, WEIGHTS) == pytest.approx(float(logistic(features[None], WEIGHTS)[0]))
 
 
-def test_a_calibration_carries_the_weights() -> None:
+def test_a_calibration_of_earlier_versions_had_a_fit_of_its_own_for_ending_early() -> None:
     plain = packaged_calibrations()[0]
-    made = replace(plain, first_stage=WEIGHTS)
-    assert from_json(to_json(made), where="x") == made
-    with pytest.raises(Exception, match="first_stage"):
-        from_json(to_json(replace(plain, first_stage=(1.0, 2.0))), where="x")
+    assert from_json(json.dumps({**json.loads(to_json(plain)), "first_stage": WEIGHTS}), where="x") == plain
+
+
+def found(inliers: int, matches: int) -> PairEvidence:
+    return PairEvidence(float(inliers), matches, num_inliers=inliers, num_keypoints=1000)
+
+
+def elsewhere(rank: int, evidence: PairEvidence | None, *, is_placed: bool = True) -> Candidate:
+    point = GeoPoint(59.0, 18.0 + 0.01 * rank) if is_placed else None
+    return Candidate(f"{rank}.jpg", rank, 0.5, point=point, evidence=evidence, row=rank)
+
+
+@pytest.mark.parametrize("is_placed", [True, False])
+def test_what_was_not_compared_counts_against_the_best_so_far(is_placed: bool) -> None:
+    weights = (-3.0, 0.2, 0.0, 1.0, 2.0)
+    calibration = replace(packaged_calibrations()[0], with_points=weights, without_points=weights)
+    strong, weak = found(60, 120), found(8, 30)
+
+    def so_far(num: int, others: int = 19) -> float:
+        first = elsewhere(1, strong, is_placed=is_placed)
+        rest = [elsewhere(rank, weak if rank <= num else None, is_placed=is_placed) for rank in range(2, others + 2)]
+        return confidence_so_far([first, *rest], calibration)
+
+    grows = [so_far(num) for num in (1, 5, 10, 15, 20)]
+    assert (np.diff(grows) > -1e-12).all()
+    assert grows[0] < grows[-1]
+    assert so_far(1, others=5) >= so_far(1, others=19), "fewer that may show something leave less doubt"
+    many = [elsewhere(1, strong, is_placed=is_placed), *(elsewhere(rank, weak, is_placed=is_placed) for rank in range(2, 21))]
+    beyond = [elsewhere(rank, None, is_placed=is_placed) for rank in range(21, 41)]
+    assert confidence_so_far([*many, *beyond], calibration) == pytest.approx(confidence_so_far(many, calibration))
+    unread = [elsewhere(1, None, is_placed=is_placed), *many[1:]]
+    assert confidence_so_far(unread, calibration) == confidence_of(unread, 1, calibration)
+    assert confidence_so_far([elsewhere(1, None)], calibration) == 0
+
+
+def test_the_best_of_fewer_shows_less() -> None:
+    assert unseen_rivals(0, 1000).tolist() == [[0.0, 0.0]]
+    means = [unseen_rivals(num, 1000).mean(axis=0) for num in (1, 5, 20)]
+    assert (np.diff(means, axis=0) >= 0).all()
+    assert np.array_equal(unseen_rivals(20, 1000), unseen_rivals(90, 1000))
+    assert np.allclose(unseen_rivals(20, 1000)[:, 1], 1000 * np.array(MATCH_SHARES))
 
 
 def test_scores_stand_in_the_evaluation(street: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -238,19 +282,11 @@ def test_scores_stand_in_the_evaluation(street: Path, tmp_path: Path, capsys: py
     assert "recall at 100 % precision" in capsys.readouterr().out
 
 
-def test_the_packaged_calibrations_say_when_retrieval_is_sure(
-    street: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for calibration in packaged_calibrations():
-        if calibration.key.descriptor == ANY_DESCRIPTOR:
-            assert calibration.first_stage == (), "likeness means something else for each descriptor"
-            continue
-        assert len(calibration.first_stage) == 1 + len(SURE_FEATURES)
-        assert calibration.first_stage[1] > 0, "inliers speak for the first candidate"
+def test_comparing_ends_with_the_packaged_calibrations(street: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["evaluate", str(street), "--rerank", "inliers", "--rerank-candidates", "5", "--rerank-when-unsure"]
     numbers, recalls = [], []
-    for sure in ("0.05", "0.9999"):
-        assert run([*words, sure, "--json"]) == 0
+    for least in ("0.05", "0.9999"):
+        assert run([*words, least, "--json"]) == 0
         record = json.loads(capsys.readouterr().out)
         numbers.append(record["uncertainty"]["num_compared"])
         recalls.append(next(one["recall"] for one in record["recalls"] if one["n"] == 1))
@@ -266,7 +302,3 @@ def test_the_packaged_calibrations_say_when_retrieval_is_sure(
     assert "1 of 20 candidates compared: one is right" in json.loads(capsys.readouterr().out)["reason"]
     assert run([*asked[:-3], "--calibration", str(tmp_path / "missing.json")]) == 1
     capsys.readouterr()
-    plain = next(one for one in packaged_calibrations() if "rootsift" in one.key.descriptor)
-    (tmp_path / "plain.json").write_text(to_json(replace(plain, first_stage=())))
-    assert run([*words, "0.9", "--calibration", str(tmp_path / "plain.json")]) == 1
-    assert "whence calibrate" in capsys.readouterr().err

@@ -24,14 +24,29 @@ from whence.registry import KINDS, get_entry, register
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 CARD = ModelCard("mine", "a sample", 8, Preprocessing(), licence="MIT")
 PLUGIN = """
+import dataclasses
+
+import cv2
+import numpy as np
+
 import whence
 from whence.cards import Preprocessing
 from whence.data.evaluation_sets import Folders
+from whence.parts import Descriptor
 
 SIZE = Preprocessing(size_px=(60, 80), interpolation="bilinear")
 card = whence.ModelCard("mine", "a sample", dim=48, licence="MIT", preprocessing=SIZE)
-whence.register("model", "mine", "mine_network:open_mine", card=card)
+whence.register("model", "mine", "mine_vpr:Means", card=card)
+whence.register("model", "mine-network", "mine_network:open_mine", card=dataclasses.replace(card, name="mine-network"))
 whence.register("aggregator", "half", "mine_network:Half")
+
+
+class Means(Descriptor):
+    dim = 48
+
+    def describe(self, images):
+        rows = [cv2.resize(image, (4, 4), interpolation=cv2.INTER_AREA).astype(np.float32).ravel() - 120 for image in images]
+        return np.array([row / max(np.linalg.norm(row), 1e-9) for row in rows], np.float32).reshape(-1, 48)
 
 
 class Sides(Folders):
@@ -39,7 +54,6 @@ class Sides(Folders):
         return (path / "left").is_dir()
 
     def read(self, path, options):
-        import dataclasses
         return super().read(path, dataclasses.replace(options, database_folder="left", queries_folder="right"))
 
 
@@ -121,7 +135,6 @@ def test_what_needs_no_plugin_loads_none(site: Path, tmp_path: Path, street: Pat
     assert (found.returncode, found.stderr) == (0, "")
 
 
-@pytest.mark.skipif(not HAS_TORCH, reason="torch is not installed")
 def test_the_command_works_with_an_installed_model(site: Path, tmp_path: Path, street: Path) -> None:
     database = tmp_path / "a.whence"
     made = call(site, "index", street / "database", "--db", database, "--model", "mine", "-q", "--json", "--no-calibrate")
@@ -144,7 +157,7 @@ def test_the_command_works_with_an_installed_model(site: Path, tmp_path: Path, s
 
 @pytest.mark.skipif(not HAS_TORCH or importlib.util.find_spec("onnxscript") is None, reason="onnx is not installed")
 def test_an_installed_model_is_exported(site: Path, tmp_path: Path) -> None:
-    written = call(site, "export", "mine", "--onnx", tmp_path / "mine.onnx", "--json")
+    written = call(site, "export", "mine-network", "--onnx", tmp_path / "mine.onnx", "--json")
     assert written.returncode == 0, written.stderr
     assert (tmp_path / "mine.onnx").stat().st_size > 1000
 

@@ -198,10 +198,14 @@ def test_single_values_are_checked_too() -> None:
 
 
 texts, numbers, whole = st.text(max_size=5), st.floats(allow_nan=False), st.integers(-(2**60), 2**60)
-values = st.recursive(st.none() | st.booleans() | whole | numbers | texts, lambda one: st.lists(one) | st.dictionaries(texts, one))
-losses = st.builds(Loss, st.sampled_from(["triplet", "sare"]), numbers, st.dictionaries(texts, values))
+values = st.recursive(
+    st.none() | st.booleans() | whole | numbers | texts,
+    lambda one: st.lists(one, max_size=2) | st.dictionaries(texts, one, max_size=2),
+    max_leaves=6,
+)
+losses = st.builds(Loss, st.sampled_from(["triplet", "sare"]), numbers, st.dictionaries(texts, values, max_size=3))
 places = st.builds(Places, num_views=whole, size_px=st.none() | st.tuples(whole, whole), loss=losses)
-tuples = st.builds(Tuples, numbers, is_full=st.booleans(), loss=losses, means=st.lists(numbers).map(tuple))
+tuples = st.builds(Tuples, numbers, is_full=st.booleans(), loss=losses, means=st.lists(numbers, max_size=4).map(tuple))
 plans = st.builds(
     Plan,
     name=texts,

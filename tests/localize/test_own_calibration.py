@@ -16,10 +16,10 @@ from whence.evaluation import confidence
 from whence.evaluation.confidence import calibrate_sample, check_askable
 from whence.evaluation.trials import count_askable, trials_of_sample, usable_rows
 from whence.index.store import Store
-from whence.localize import verify
+from whence.localize import calibration_files
+from whence.localize.calibration_files import stored_calibration
 from whence.localize.localizer import Localizer, LocateOptions
 from whence.localize.rerank_options import RerankOptions
-from whence.localize.verify import stored_calibration
 from whence.settings import BuildOptions
 
 Capture = pytest.CaptureFixture[str]
@@ -36,7 +36,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def nothing_packaged(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verify, "packaged_calibrations", tuple)
+    monkeypatch.setattr(calibration_files, "packaged_calibrations", tuple)
 
 
 def query_of(folder: Path, place: int) -> str:

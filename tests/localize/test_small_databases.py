@@ -19,6 +19,7 @@ from whence.cli import run
 from whence.data.names import format_name
 from whence.evaluation.page import page_of_positions
 from whence.geo import move
+from whence.localize.calibration_files import packaged_calibrations
 from whence.localize.judge import Judge
 from whence.localize.localizer import Localizer, LocateOptions
 from whence.localize.rerank_options import RerankOptions
@@ -28,7 +29,6 @@ from whence.localize.verify import (
     Agreements,
     agreements_of,
     confidence_of,
-    packaged_calibrations,
     rivals_of,
     verify,
 )

@@ -22,11 +22,11 @@ from whence.evaluation.trials import trials_of_unknown
 from whence.geo import distance_m
 from whence.index.store import Store
 from whence.localize import unknown
+from whence.localize.calibration_files import ANY_DESCRIPTOR, find_calibration, key_of, serves, store_calibration
 from whence.localize.localizer import RETRIEVE_ONLY, Localizer, LocateOptions
 from whence.localize.missing import MissingOptions, place_missing
 from whence.localize.rerank_options import RerankOptions
 from whence.localize.unknown import automatic_state, second_options, shortlist
-from whence.localize.verify import ANY_DESCRIPTOR, find_calibration, key_of, serves, store_calibration
 from whence.registry import SCORERS, register
 from whence.settings import BuildOptions
 from whence.types import Arrays, Calibration, Candidate, PairEvidence

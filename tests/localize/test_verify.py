@@ -19,14 +19,8 @@ from whence.evaluation.confidence import fit_calibration, fit_logistic, reliabil
 from whence.evaluation.trials import logistic, trials_of_database
 from whence.geo import distance_m, move
 from whence.index.store import Store
-from whence.localize.localizer import RETRIEVE_ONLY, Localizer, LocateOptions
-from whence.localize.position import MAX_SPACING_M, MIN_SCALE_M, position_of_accepted, spacing_at
-from whence.localize.rerank import rerank
-from whence.localize.rerank_options import RerankOptions
-from whence.localize.verify import (
+from whence.localize.calibration_files import (
     ANY_DESCRIPTOR,
-    confidence_of,
-    features_of,
     find_calibration,
     from_json,
     key_of,
@@ -34,9 +28,13 @@ from whence.localize.verify import (
     read_calibration,
     store_calibration,
     to_json,
-    verify,
     with_min_confidence,
 )
+from whence.localize.localizer import RETRIEVE_ONLY, Localizer, LocateOptions
+from whence.localize.position import MAX_SPACING_M, MIN_SCALE_M, position_of_accepted, spacing_at
+from whence.localize.rerank import rerank
+from whence.localize.rerank_options import RerankOptions
+from whence.localize.verify import confidence_of, features_of, verify
 from whence.registry import get_card, list_models
 from whence.settings import BuildOptions
 from whence.types import Calibration, CalibrationKey, Candidate, GeoPoint, PairEvidence

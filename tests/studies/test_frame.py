@@ -84,6 +84,10 @@ def test_a_folder_is_one_study_s(tmp_path: Path) -> None:
     run_sample(tmp_path / "s", Budget(is_measuring=False))
     with pytest.raises(BadOption, match="parts"):
         run_study(SAMPLE, out=tmp_path / "s", options={**OPTIONS, "parts": 6}, show_progress=False)
+    stated = json.loads((tmp_path / "s" / "study.json").read_text())
+    del stated["options"]["parts"]
+    (tmp_path / "s" / "study.json").write_text(json.dumps(stated))
+    run_sample(tmp_path / "s", Budget(is_measuring=False))
     (tmp_path / "s" / "study.json").write_text("{}")
     with pytest.raises(BadOption, match="another folder"):
         run_sample(tmp_path / "s")

@@ -14,7 +14,7 @@ pytest.importorskip("pytorch_metric_learning")
 from whence.data.scenes import SceneRules, read_scannet, rooms_as_set
 from whence.recipes import get_recipe
 from whence.studies import get_study
-from whence.studies.arms import ALL_SOURCES, BUDGETS, SOURCES, TESTS, loss_to_all
+from whence.studies.arms import ALL_SOURCES, BUDGETS, ONE_LOSS, SOURCES, TESTS, loss_to_all
 from whence.studies.frame import Budget, resolve_options, run_study
 from whence.studies.many_sources_cells import arm_recipe, compared, keep_hits
 
@@ -36,6 +36,9 @@ def test_arms_see_as_many_images_or_take_as_many_steps(sources: dict[str, Path],
     assert [cell["arm"] for cell in cells[:6]] == [ALL_SOURCES, *SOURCES]
     whole = arm_recipe(cells[0], options)
     photos = sum(branch.batches.num_places for branch in whole.branches)  # type: ignore[attr-defined]
+    shared = arm_recipe({"arm": ONE_LOSS, "budget": BUDGETS[0], "seed": 0}, options)
+    assert shared.loop.losses == "one"
+    assert shared.branches == whole.branches
     for cell in cells:
         recipe = arm_recipe(cell, options)
         seen = sum(branch.batches.num_places for branch in recipe.branches)  # type: ignore[attr-defined]
@@ -73,14 +76,14 @@ def test_rooms_are_asked_for_by_their_second_scan(sources: dict[str, Path]) -> N
 
 def test_a_cell_is_trained_measured_and_paired(sources: dict[str, Path], world: Path, tmp_path: Path) -> None:
     study = get_study("megaloc")
-    only = ("arm=all_sources,budget=same_images,seed=0", "arm=gsv_cities,budget=same_steps")
+    only = ("arm=all_sources,budget=same_images,seed=0", "arm=all_sources,_one_loss", "arm=gsv_cities,budget=same_steps")
     result = run_study(study, out=tmp_path, options=given(sources, world), budget=Budget(only), show_progress=False)
     done = [found for found in result.cells if found.is_done]
-    assert len(done) == 2, [found.reason for found in result.cells]
+    assert len(done) == 3, [found.reason for found in result.cells]
     names = {measure.name for measure in study.measures}
     assert all(set(found.values) <= names for found in done)
     assert {f"recall@1, {test}" for test in TESTS} <= set(done[0].values)
-    assert {loss_to_all(test) for test in TESTS} | {"claim"} <= set(done[1].values)
+    assert all({loss_to_all(test) for test in TESTS} | {"claim"} <= set(found.values) for found in done[1:])
 
 
 def test_a_claim_falls_where_one_source_is_surely_better(tmp_path: Path) -> None:

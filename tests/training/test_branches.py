@@ -135,6 +135,40 @@ def test_gradients_one_after_the_other_are_those_of_the_sum(accumulate: int, wor
     assert any(float((apart[name] - start[name]).abs().max()) > 1e-4 for name in start)
 
 
+def test_one_loss_compares_the_photos_of_all_branches(world: Path, pixels: Path) -> None:
+    """The loss over both batches side by side, no label of one that of another; and who cannot share one is refused."""
+    one = replace(get_recipe("tiny-joint").branches[0], name="one")
+    changes = ["optimizer.name=sgd", "optimizer.lr=1", "loop.losses=one"]
+    recipe, data = (
+        override(replace(get_recipe("tiny-joint"), branches=(one, replace(one, name="other"))), changes),
+        read_folders(world),
+    )
+    task = make_task(recipe, data, pixels_folder=pixels, show_progress=False)
+    with Step(task, options=recipe.loop) as step:
+        step.open()
+        start = {name: value.clone() for name, value in task.learner.state_dict().items()}
+        draws = [step._draw(0, number) for number in range(2)]
+        contents = [
+            branch.change(branch.read(BatchPlace(0, 0), Share()).content, draw)
+            for branch, draw in zip(task.branches, draws, strict=True)
+        ]
+        task.learner.train()
+        seen = [task.learner(images) for images, _ in contents]
+        labels = [labels + 1000 * number for number, (_, labels) in enumerate(contents)]
+        expected = task.branches[0].loss(torch.cat(seen), torch.cat(labels))
+        gradients = torch.autograd.grad(expected, [value for value in task.learner.parameters() if value.requires_grad])
+        task.learner.load_state_dict(start)
+        assert step.take()["loss"] == pytest.approx(float(expected.detach()), rel=1e-5)
+        moved = [start[name] - value for name, value in task.learner.named_parameters() if value.requires_grad]
+    for gradient, way in zip(gradients, moved, strict=True):
+        assert torch.allclose(gradient, way, atol=1e-5)
+    assert max(float(way.detach().abs().max()) for way in moved) > 1e-4
+    with pytest.raises(BadOption, match="no loss over pairs"):
+        make_task(override(get_recipe("tiny-joint"), ["loop.losses=one"]), data, pixels_folder=pixels)
+    with pytest.raises(BadOption, match="different losses"):
+        make_task(override(recipe, ["branches.1.loss.name=contrastive"]), data, pixels_folder=pixels)
+
+
 def test_updates_without_a_folder_are_those_of_a_run(world: Path, pixels: Path, tmp_path: Path) -> None:
     """As a client of federated rounds takes them: a few updates, the weights out, others in, a few more."""
     recipe, data = get_recipe("tiny-joint"), read_folders(world)

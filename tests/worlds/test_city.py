@@ -188,9 +188,12 @@ def test_a_world_of_before_goes_on_without_what_came_later(world, tmp_path):
     folder, _ = world
     record = json.loads((folder / "world.json").read_text())
     assert record.pop("repeated_share") == 0.0
+    assert record["capture"].pop("queries_aside_m") == 0.0
     (tmp_path / "w").mkdir()
     (tmp_path / "w" / "world.json").write_text(json.dumps(record))
     found = make_spec("small", seed=5, layout="folders", options=MINI)
     _claim(tmp_path / "w", found)
     with pytest.raises(InputError, match="another world"):
         _claim(tmp_path / "w", replace(found, repeated_share=0.5))
+    with pytest.raises(InputError, match="another world"):
+        _claim(tmp_path / "w", replace(found, capture=replace(found.capture, queries_aside_m=2.0)))

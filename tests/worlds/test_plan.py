@@ -13,6 +13,7 @@ from whence.errors import BadOption, UnknownName
 from whence.runtime import random_stream
 from whence.worlds.capture import USUAL_CONDITIONS, CaptureOptions, plan_shots, shot_camera
 from whence.worlds.conditions import CONDITIONS, QUERY_FOLDERS, get_condition, make_run
+from whence.worlds.drives import plan_drives
 from whence.worlds.facades import draw_facade, flatten, look_of
 from whence.worlds.photographer import Photographer
 from whence.worlds.plan import BUILT, CityOptions, plan_city
@@ -283,3 +284,25 @@ def test_fronts_repeat_the_one_beside_them(plan):
         shares.append(np.mean(alike))
     assert shares[0] == pytest.approx(0.3, abs=0.06)
     assert shares[1] == 1
+
+
+def test_drives_of_queries_go_aside(plan):
+    """To the left of their direction, so far, within the street; the database's and all else stay."""
+    plain, aside = (
+        plan_drives(plan, city="c", num_database=120, num_queries=60, options=CaptureOptions(queries_aside_m=metres)).shots
+        for metres in (0.0, 2.5)
+    )
+    assert len(plain) == len(aside)
+    assert {shot.role for shot in plain} == {"database", "queries"}
+    moved = []
+    for one, other in zip(plain, aside, strict=True):
+        assert replace(other, x_m=one.x_m, y_m=one.y_m) == one
+        way = plan.streets[one.street].direction
+        left = np.array([other.x_m - one.x_m, other.y_m - one.y_m]) @ [-way[1], way[0]]
+        assert np.hypot(other.x_m - one.x_m, other.y_m - one.y_m) == pytest.approx(abs(left), abs=1e-9)
+        if one.role == "database":
+            assert left == 0
+        else:
+            moved.append(left)
+            assert 0 < left <= 2.5 + 1e-9
+    assert np.median(moved) == pytest.approx(2.5)

@@ -32,9 +32,9 @@ def calibrate(
     from whence.evaluation.confidence import check_askable, fit_calibration, reliability
     from whence.evaluation.trials import GENUINE_M, trials_of_database
     from whence.index.store import Store
+    from whence.localize.calibration_files import find_calibration, key_of, store_calibration, write_calibration
     from whence.localize.localizer import Localizer
     from whence.localize.rerank_options import RerankOptions
-    from whence.localize.verify import find_calibration, key_of, store_calibration, write_calibration
 
     path = load_settings(flags={"database": database}).database
     if max_photos < 1:
@@ -86,7 +86,6 @@ def _as_table(record: dict[str, object]) -> Table:
         "prior",
         "min_confidence",
         "radius_factor",
-        "first_stage",
     ):
         table.add_row(name, str(record[name]))
     key = record["key"]

@@ -189,17 +189,17 @@ def _index_set(
 
 def _finish(report: BuildReport, as_json: bool, *, is_calibrated: bool, show_progress: bool | None) -> int:
     """Print what was done; before, where nothing calibrated answers of this model, fit a calibration on the photos themselves."""
-    remark = _calibrate(report, show_progress=show_progress) if is_calibrated and report.num_described else ""
+    remark = calibrate_report(report, show_progress=show_progress) if is_calibrated and report.num_described else ""
     _print_report(report, as_json, calibration=remark)
     return 0
 
 
-def _calibrate(report: BuildReport, *, show_progress: bool | None) -> str:
+def calibrate_report(report: BuildReport, *, show_progress: bool | None) -> str:
     """What came of it, in words; the calibration is kept in the database."""
     from whence.evaluation.confidence import SHARE_OF_DESCRIBING, calibrate_sample
     from whence.index.store import Store
+    from whence.localize.calibration_files import store_calibration
     from whence.localize.localizer import Localizer
-    from whence.localize.verify import store_calibration
 
     with Localizer.open(report.path) as localizer:
         own = calibrate_sample(localizer, max_seconds=SHARE_OF_DESCRIBING * report.seconds, show_progress=show_progress)

@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from whence.cli import completion
+from whence.cli import adapt, completion
 from whence.cli.output import print_json, report_skipped, show
 from whence.errors import BadOption, UnknownName
 
@@ -43,6 +43,8 @@ def train(
         autocompletion=completion.models,
         help="Network that a regressor is trained for: a name or a safetensors file.",
     ),
+    db: str = typer.Option(None, "--db", help="Database whose own photos its model learns, with the recipe adapt."),
+    undo: bool = typer.Option(False, "--undo", help="With --db: make the database what it was before it was adapted."),
     val: str = typer.Option(None, "--val", help="Set by which the best weights are chosen: folders database and queries."),
     val_split: str = typer.Option("", "--val-split", help="Split of that set, for example val."),
     out: str = typer.Option(None, "--out", help="Folder of the run: weights, checkpoints, recipe and log."),
@@ -61,13 +63,19 @@ def train(
     if recipe is None:
         return _list_recipes(as_json)
     resolved = override(get_recipe(recipe), assignments)
+    progress = False if quiet or as_json else None
+    if db is not None or undo:
+        if recipe != "adapt" or db is None or dataset or out is not None or dry_run:
+            raise BadOption("--db goes with the recipe adapt and takes no --dataset, --out or --dry-run; --undo goes with --db")
+        if undo:
+            return adapt.undo(db, as_json=as_json, show_progress=progress)
+        return adapt.adapt(db, get_recipe(recipe), assignments, as_json=as_json, show_progress=progress)
     if model is not None:
         resolved = _for_model(resolved, model)
     if not dataset and not dry_run:
         raise BadOption("give the training photos with --dataset FOLDER")
     if out is None and not dry_run:
         raise BadOption("give the folder of the run with --out FOLDER")
-    progress = False if quiet or as_json else None
     datasets = _datasets(dataset, split, progress) if dataset else {}
     if dry_run:
         return _describe(resolved, datasets, as_json)

@@ -37,6 +37,9 @@ def city(
     repeated_share: float = typer.Option(
         0.0, help="Share of building fronts that repeat the one beside them, so that neighbouring cells show the same."
     ),
+    queries_aside: float = typer.Option(
+        0.0, help="For --layout sequences: metres that drives of queries go to the left of their usual lane."
+    ),
     truth: list[str] = typer.Option(
         [], "--truth", help="Pictures of the truth to write too: depth, labels, fronts. May be repeated."
     ),
@@ -57,7 +60,7 @@ def city(
     width, _, height = size.partition("x")
     if not (width.isdigit() and height.isdigit()):
         raise BadOption(f"--size {size!r}: write width and height as 320x240")
-    capture = CaptureOptions(width=int(width), height=int(height))
+    capture = CaptureOptions(width=int(width), height=int(height), queries_aside_m=queries_aside)
     options = WorldOptions(capture=capture, aliased_share=aliased_share, repeated_share=repeated_share, truth=tuple(truth))
     summary = render_world(
         out, preset=preset, seed=seed, layout=layout, options=options, show_progress=progress, num_workers=workers

@@ -8,9 +8,9 @@ import numpy as np
 
 from whence.errors import CalibrationMismatch, NoPhotos
 from whence.evaluation.trials import FAR_M, GENUINE_M, Trials, count_askable, trials_of_sample, usable_rows
+from whence.localize.calibration_files import find_calibration, key_of
 from whence.localize.localizer import Localizer
 from whence.localize.rerank_options import RerankOptions
-from whence.localize.verify import find_calibration, key_of
 from whence.types import Calibration
 
 MIN_PAIRS = 20
@@ -141,16 +141,7 @@ def fit_calibration(
         num_genuine=num_genuine,
         num_impostors=num_impostors,
         source=source,
-        first_stage=_fit_first_stage(trials, shares),
     )
-
-
-def _fit_first_stage(trials: Trials, shares: np.ndarray) -> tuple[float, ...]:
-    """Weights for the probability that retrieval's first candidate is right; empty where too few are right or too few wrong."""
-    is_right = trials.first_gaps_m <= GENUINE_M
-    if min(int(is_right.sum()), int((~is_right).sum())) < MIN_PAIRS:
-        return ()
-    return fit_logistic(trials.first_features, is_right, shares)
 
 
 def weighted_quantile(values: np.ndarray, shares: np.ndarray, level: float) -> float:

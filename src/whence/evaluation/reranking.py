@@ -13,11 +13,11 @@ from whence.errors import CalibrationMismatch
 from whence.evaluation.describing import SetDescriber
 from whence.index.store import Store
 from whence.localize.build import is_begun
+from whence.localize.calibration_files import find_calibration, key_of
 from whence.localize.judge import Judge
 from whence.localize.otherwise import otherwise_of
 from whence.localize.rerank import PreparedPhotos, RerankOptions
 from whence.localize.retrieve import Retriever, candidate_of
-from whence.localize.verify import find_calibration, key_of
 from whence.models.descriptor import DescriptorModel
 from whence.runtime import progress
 from whence.types import Calibration, Candidate, PairEvidence, Position
@@ -60,9 +60,8 @@ def rerank_all(
         for photos, store in zip((data.database, data.queries), stores, strict=True)
     ]
     calibration, reason = _calibration(run.model, known[0], calibration_file)
-    first_stage = () if calibration is None else calibration.first_stage
     otherwise = otherwise_of(options, lambda chosen: PreparedPhotos.for_options(chosen, data.database))
-    judge = Judge(run.model, retriever, options, known[0], calibration, first_stage=first_stage, otherwise=otherwise)
+    judge = Judge(run.model, retriever, options, known[0], calibration, otherwise=otherwise)
     search_s = run.seconds["search"] / max(len(predictions), 1)
     evidence, answers, num_compared = [], [], 0
     num_done = None
@@ -75,10 +74,10 @@ def rerank_all(
                     for rank, row in enumerate(rows, start=1)
                 )
                 started = time.perf_counter()
-                asked, sure = known[1].of_row(q) if done else None, None
+                asked = known[1].of_row(q) if done else None
                 if asked is not None:
                     compared = judge.compare(done, asked, source=data.queries.file(q))
-                    done, sure = compared.candidates, compared.sure
+                    done = compared.candidates
                     num_compared += compared.num_compared
                 seconds = {"search": search_s, "rerank": time.perf_counter() - started}
                 if q < len(spent := run.spent_s.get(places[1], ())) and np.isfinite(spent[q]):
@@ -86,7 +85,7 @@ def rerank_all(
                 predictions[q, : len(rows)] = [one.row for one in done]
                 similarities[q, : len(rows)] = [one.similarity for one in done]
                 if calibration is not None:
-                    answers.append(judge.judge(data.queries.paths[q], done, seconds=seconds, sure=sure))
+                    answers.append(judge.judge(data.queries.paths[q], done, seconds=seconds))
                 evidence.append(tuple(one.evidence for one in done))
                 advance(1)
     except KeyboardInterrupt:

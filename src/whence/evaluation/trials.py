@@ -22,7 +22,6 @@ from whence.localize.rerank import describe_for_rerank, rerank
 from whence.localize.rerank_options import RerankOptions
 from whence.localize.retrieve import candidate_of
 from whence.localize.unknown import NONE, shortlist
-from whence.localize.unsure import SURE_FEATURES, sure_features
 from whence.localize.verify import FEATURES, NOISE_INLIERS, Agreements, agreements_of, features_of, num_inliers
 from whence.runtime import progress
 from whence.types import Candidate, GeoPoint
@@ -52,10 +51,6 @@ class Trials(NamedTuple):
     """(T,) the estimate's own scale."""
     is_covered: np.ndarray
     """(T,) bool: whether the photos asked show the query's place at all."""
-    first_features: np.ndarray
-    """(T, F) what is known once retrieval's first candidate is compared (`whence.localize.unsure.SURE_FEATURES`)."""
-    first_gaps_m: np.ndarray
-    """(T,) distance from the query to retrieval's first candidate."""
 
     @classmethod
     def joined(cls, parts: Sequence[Trials]) -> Trials:
@@ -252,13 +247,11 @@ class _Trial(NamedTuple):
 def _as_trials(asked: list[_Trial], photos: Photos) -> Trials:
     rows = list(_rows(asked, photos))
     first, hidden = (np.array([row[i] for row in rows], float).reshape(-1, len(FEATURES)) for i in (0, 1))
-    table = np.array([row[2:7] for row in rows], float).reshape(-1, 5)
-    sure = np.array([row[7] for row in rows], float).reshape(-1, len(SURE_FEATURES))
-    gaps = np.array([row[8] for row in rows], float)
-    return Trials(first, hidden, table[:, 0] > 0, table[:, 1], table[:, 2], table[:, 3], table[:, 4] > 0, sure, gaps)
+    table = np.array([row[2:] for row in rows], float).reshape(-1, 5)
+    return Trials(first, hidden, table[:, 0] > 0, table[:, 1], table[:, 2], table[:, 3], table[:, 4] > 0)
 
 
-_Row = tuple[np.ndarray, np.ndarray, bool, float, float, float, bool, np.ndarray, float]
+_Row = tuple[np.ndarray, np.ndarray, bool, float, float, float, bool]
 
 
 def _rows(asked: list[_Trial], photos: Photos) -> Iterator[_Row]:
@@ -276,10 +269,7 @@ def _rows(asked: list[_Trial], photos: Photos) -> Iterator[_Row]:
         found = position_of_accepted(trial.candidates, spacing_m=spacing_at(first.point, lat, lon))
         assert found.point is not None, "the first candidate has coordinates"
         gap, error = distance_m(first.point, trial.truth), distance_m(found.point, trial.truth)
-        retrieved = min(trial.candidates, key=lambda one: one.retrieved_rank or one.rank)
-        sure = sure_features(trial.candidates, retrieved.evidence)
-        first_gap = np.inf if retrieved.point is None else distance_m(retrieved.point, trial.truth)
-        yield features, blind, has_evidence, gap, error, found.scale_m, trial.is_covered, sure, first_gap
+        yield features, blind, has_evidence, gap, error, found.scale_m, trial.is_covered
 
 
 def _without_point(candidate: Candidate) -> Candidate:

@@ -208,7 +208,6 @@ class Build:
         touched = photos.select(changed_rows(photos, before, columns=_VOLATILE_COLUMNS, is_new=False))
         vocabulary = self._make_ready(photos)
         num_described = self._describe(files)
-        num_new = len(set(self.store.photos.paths) - set(before.paths))
         with told_when_stopped(f"all photos are described and kept in {str(self.store.path)!r}; {GO_ON}"):
             self._note_times(touched)
             tidy(self.store)
@@ -219,7 +218,7 @@ class Build:
             num_with_point=int(self.store.photos.has_point.sum()),
             num_descriptors=self.store.num_descriptors,
             num_described=num_described,
-            num_added=num_new,
+            num_added=len(set(self.store.photos.paths) - set(before.paths)),
             num_updated=len(set(files.paths) & set(before.paths) - {entry.path for entry in self.skipped}),
             num_removed=num_removed,
             vocabulary=vocabulary,
@@ -235,7 +234,7 @@ class Build:
         state = self.store.read_blob(STATE_BLOB)
         if self.model.is_fitted:
             given = self.model.descriptor.state()
-            if state is not None and not _is_same_state(state, given):
+            if state is not None and not is_same_state(state, given):
                 raise CardMismatch(self.store.path, "begun with a descriptor fitted on other photos; use another folder")
             if state is None and given:
                 self.store.write_blob(STATE_BLOB, given)
@@ -346,5 +345,6 @@ def open_or_create(folder: Path, model: DescriptorModel, options: BuildOptions) 
     return store
 
 
-def _is_same_state(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> bool:
+def is_same_state(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> bool:
+    """Whether two fitted states are the same."""
     return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)

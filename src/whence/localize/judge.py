@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from whence.errors import UnreadableImage
@@ -17,7 +18,7 @@ from whence.localize.rerank import Reranked, describe_for_rerank, rerank
 from whence.localize.rerank_options import RerankOptions
 from whence.localize.retrieve import Around, Retriever
 from whence.localize.unknown import SecondLook, blank, shortlist
-from whence.localize.verify import agreements_of, least_confidence, verify
+from whence.localize.verify import agreements_of, confidence_so_far, least_confidence, verify
 from whence.models.asking import QueryViews
 from whence.models.descriptor import Described, DescriptorModel
 from whence.types import Arrays, BestGuess, Calibration, Candidate, PhotoSource, Position
@@ -39,8 +40,8 @@ class Judge:
     """Why there is no calibration although verified answers were asked for."""
     views: QueryViews | None = None
     """How queries are looked at; None as the model's card says."""
-    first_stage: tuple[float, ...] = ()
-    """Weights that say when a candidate is surely right, as a calibration has them."""
+    stopping: Calibration | None = None
+    """What says when a candidate is surely right, for answers that are not verified; else `calibration` does."""
     second: SecondLook | None = None
     """What is asked about photos that stay unknown."""
     otherwise: Otherwise | None = None
@@ -81,18 +82,18 @@ class Judge:
             started = time.perf_counter()
         candidates = self.retriever.ask(described.question, k=k, around=around, within=within)
         seconds["search"] = time.perf_counter() - started
-        reason, sure, ordered_by = "" if candidates else NOTHING_SEARCHED, None, ""
+        reason, ordered_by = "" if candidates else NOTHING_SEARCHED, ""
         if self.rerank is not None and self.prepared is not None and candidates:
             started = time.perf_counter()
             reranked = self.compare(candidates, described.local or {}, source=source)
-            candidates, reason, sure = reranked.candidates, reranked.reason, reranked.sure
+            candidates, reason = reranked.candidates, reranked.reason
             ordered_by = reranked.ordered_by
             seconds["rerank"] = time.perf_counter() - started
         same = next((one for one in candidates if content and self._content(one) == content), None)
         if same is not None:
             others = (one for one in candidates if one is not same)
             candidates = renumbered((same, *others))
-        found = self.judge(query, candidates, seconds=seconds, reason=reason, sure=sure, is_same_file=same is not None)
+        found = self.judge(query, candidates, seconds=seconds, reason=reason, is_same_file=same is not None)
         if ordered_by and found.status == "unknown" and found.is_verified:
             found = replace(found, reason=f"{found.reason}; {ordered_by} says which come first")
         is_open = found.status == "unknown" and found.is_verified and bool(found.candidates)
@@ -129,15 +130,17 @@ class Judge:
     def compare(self, candidates: tuple[Candidate, ...], query: Arrays, *, source: PhotoSource | None = None) -> Reranked:
         """The candidates in the order of what the scorer finds of them, as the options say, or of the photo where it finds nothing.
 
-        Where answers are verified, comparing ends early only from their least confidence on: one found sooner would not be given.
+        Comparing ends early by the probability that verification gives. Where answers are verified it ends with no more than half
+        of the doubt that an answer may leave: who looks after every comparison is sooner deceived than who looks once.
         """
         assert self.rerank is not None
         assert self.prepared is not None
-        options, calibration = self.rerank, self.calibration
-        if calibration is not None and options.when_unsure is not None:
-            least = max(options.when_unsure, calibration.min_confidence, calibration.min_confidence_without_points)
-            options = replace(options, when_unsure=min(least, 1 - 1e-9))
-        found = rerank(candidates, query=query, prepared=self.prepared, options=options, first_stage=self.first_stage)
+        options, calibration = self.rerank, self.calibration or self.stopping
+        if self.calibration is not None and options.when_unsure is not None:
+            least = max(self.calibration.min_confidence, self.calibration.min_confidence_without_points)
+            options = replace(options, when_unsure=max(options.when_unsure, (1 + least) / 2))
+        sure = None if calibration is None else partial(confidence_so_far, calibration=calibration)
+        found = rerank(candidates, query=query, prepared=self.prepared, options=options, sure=sure)
         return found if self.otherwise is None or source is None else self.otherwise.order(found, source)
 
     def judge(
@@ -147,14 +150,9 @@ class Judge:
         *,
         seconds: dict[str, float],
         reason: str = "",
-        sure: float | None = None,
         is_same_file: bool = False,
     ) -> Position:
-        """The answer that candidates in their final order give.
-
-        Where comparing ended early, `sure` is the probability that a candidate is right: the confidence is no larger, because those
-        that were not compared seem to show nothing. `is_same_file`: the first candidate is the query itself.
-        """
+        """The answer that candidates in their final order give. `is_same_file`: the first candidate is the query itself."""
         if self.calibration is None:
             plain = estimate_position(candidates)
             return Position(
@@ -170,7 +168,6 @@ class Judge:
         judged, verification = verify(
             candidates,
             self.calibration,
-            at_most=sure,
             agreements=agreements_of(candidates, self.prepared),
             is_same_file=is_same_file,
         )

@@ -19,6 +19,7 @@ from whence.errors import BadOption, CalibrationMismatch, UnreadableImage
 from whence.index.cells.engine import CellIndex
 from whence.index.store import Store
 from whence.localize.build import STATE_BLOB, BuildReport, build_database, finish_refit
+from whence.localize.calibration_files import find_calibration, key_of, with_min_confidence
 from whence.localize.cells import CellLocalizer
 from whence.localize.engine import CELLS_BLOB, open_engine
 from whence.localize.judge import Judge
@@ -30,7 +31,6 @@ from whence.localize.rerank_options import RerankOptions
 from whence.localize.retrieve import Around, Retriever
 from whence.localize.tracking import Tracker
 from whence.localize.unknown import AUTO, NONE, SecondLook, second_options
-from whence.localize.verify import find_calibration, key_of, with_min_confidence
 from whence.models.asking import QueryViews, Rule, ask_as_one
 from whence.models.descriptor import Described, DescriptorModel, load_model
 from whence.runtime import in_batches, progress
@@ -275,7 +275,7 @@ class Localizer:
             calibration,
             reason,
             options.views,
-            () if found is None else found.first_stage,
+            found,
             None if calibration is None else self._second_look(options),
             otherwise_of(options.rerank, self.prepared),
             cells,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,7 @@ import numpy as np
 
 from whence.data.photos import Photos
 from whence.data.scan import scan_photos
-from whence.errors import NoPhotos, UnreadableTable
+from whence.errors import BadOption, NoPhotos, UnreadableTable
 from whence.index.exchange import export_npy, merge_stores
 from whence.index.store import Store
 from whence.localize.build import (
@@ -23,12 +24,15 @@ from whence.localize.build import (
     BuildReport,
     aside_of,
     finish_refit,
+    is_begun,
+    is_same_state,
     open_or_create,
     tidy,
 )
 from whence.localize.engine import CELLS_BLOB
 from whence.localize.sources import MissingFolder, is_there, is_under, missing_folders, source_files, source_names, stored_path
-from whence.models.descriptor import load_model
+from whence.models.descriptor import DescriptorModel, load_model
+from whence.records import as_values
 from whence.runtime import atomic_write
 from whence.settings import BuildOptions
 from whence.types import SkippedPhoto
@@ -47,6 +51,8 @@ class Moved(NamedTuple):
     """Those of them that were found there."""
 
 
+BEFORE_BLOB = "state-before-adapting"
+"""The state that an adapted database was made with before."""
 STATE_FILE = "descriptor-state.npz"
 SETTINGS_FILE = "database.json"
 
@@ -133,36 +139,74 @@ def _rows_under(photos: Photos, folder: str) -> list[int]:
     return [row for row, file in enumerate(files) if file == folder or file.startswith(folder.rstrip(os.sep) + os.sep)]
 
 
-def refit_database(path: str | Path, *, removes_missing: bool = False, show_progress: bool | None = None) -> BuildReport:
-    """Fit the descriptor again on all photos of the database and describe all of them again.
+def refit_database(
+    path: str | Path,
+    *,
+    removes_missing: bool = False,
+    model: DescriptorModel | None = None,
+    blobs: Mapping[str, Mapping[str, np.ndarray]] | None = None,
+    show_progress: bool | None = None,
+) -> BuildReport:
+    """Fit the descriptor again on all photos of the database and describe all of them again; or with another fitted `model`.
 
     The new database is made beside the old one (resumable: run it again) and takes its place at the end; photos whose files
-    are gone are left out and reported. Raises `NoPhotos` where a whole folder is missing, unless `removes_missing`.
+    are gone are left out and reported. `blobs` are kept in it; without another model those that say how it was adapted are. Raises
+    `NoPhotos` where a whole folder is missing, unless `removes_missing`.
     """
     started = time.perf_counter()
     folder = Path(path)
     with Store.open(folder) as old:
-        photos, settings, cells = old.photos, old.options, old.read_blob(CELLS_BLOB)
+        photos, settings, state = old.photos, old.options, old.read_blob(STATE_BLOB)
+        kept_names = (CELLS_BLOB, BEFORE_BLOB) if model is None else (CELLS_BLOB,)
+        kept_blobs = {name: old.read_blob(name) for name in kept_names} | dict(blobs or {})
         lost = [] if removes_missing else missing_folders(photos, source_files(settings.get("sources", []), old.path))
     if lost:
         raise NoPhotos(_nothing_left(folder, lost))
     options = BuildOptions(**settings["build"])
-    model = load_model(options.model, options=options.model_options)
+    if model is None:
+        model = load_model(options.model, options=options.model_options)
+        model.descriptor.begin_from(state or {})
+    options = replace(options, model_options=model.options)
     there = np.array([os.path.lexists(photos.file(i)) for i in range(len(photos))], bool)
     missing = tuple(SkippedPhoto(photos.paths[i], "the file is gone") for i in np.flatnonzero(~there))
     if not there.any():
         raise NoPhotos(f"none of the photos of {str(folder)!r} is there any more")
     fresh = folder.with_name(folder.name + ".refit")
+    _drop_other(fresh, model, options)
     with open_or_create(fresh, model, options) as store:
-        store.set_options(settings)
-        if cells is not None:
-            store.write_blob(CELLS_BLOB, cells)
+        store.set_options({**settings, "build": as_values(options)})
+        for name, arrays in kept_blobs.items():
+            if arrays is not None:
+                store.write_blob(name, arrays)
         kept = photos.select(there)
         kept = Photos(kept.paths, kept.columns, root=photos.root, skipped=missing)
         report = Build(store, model, options, show_progress=show_progress).run(kept, started=started)
     os.rename(folder, aside_of(folder))
     finish_refit(folder)
     return replace(report, path=str(folder))
+
+
+def _drop_other(fresh: Path, model: DescriptorModel, options: BuildOptions) -> None:
+    """Drop what another, unfinished run left, where this one cannot go on with it."""
+    if not is_begun(fresh):
+        return
+    with Store.open(fresh) as store:
+        state = store.read_blob(STATE_BLOB)
+        is_same = store.options["build"]["model_options"] == as_values(options)["model_options"]
+    given = model.descriptor.state() if model.is_fitted else {}
+    if not is_same or (state is not None and given and not is_same_state(state, given)):
+        shutil.rmtree(fresh)
+
+
+def undo_adapting(path: str | Path, *, show_progress: bool | None = None) -> BuildReport:
+    """Describe the photos of an adapted database again as before it was. Raises `BadOption` for one that was not adapted."""
+    with Store.open(path) as store:
+        options, state = BuildOptions(**store.options["build"]), store.read_blob(BEFORE_BLOB)
+    if state is None:
+        raise BadOption(f"{str(path)!r} was not adapted: there is nothing to undo")
+    model = load_model(options.model, options={name: value for name, value in options.model_options.items() if name != "adapted"})
+    model.descriptor.load_state(state)
+    return refit_database(path, model=model, show_progress=show_progress)
 
 
 def remove_photos(path: str | Path, photos: Iterable[str | Path]) -> int:

@@ -16,10 +16,12 @@ import numpy as np
 from whence.errors import CalibrationMismatch, UnreadableImage
 from whence.localize.prepared_photos import PreparedPhotos
 from whence.localize.rerank_options import RerankOptions
-from whence.localize.unsure import sure_features, sure_probability
 from whence.models.asking import QueryViews
 from whence.models.descriptor import Described, DescriptorModel
 from whence.types import Arrays, Candidate, PairEvidence
+
+Sure = Callable[[Sequence[Candidate]], float]
+"""From candidates in the order of retrieval, of which the first were compared, to the probability that their best is right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,23 +43,21 @@ def rerank(
     query: Arrays,
     prepared: PreparedPhotos,
     options: RerankOptions,
-    first_stage: Sequence[float] = (),
+    sure: Sure | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Reranked:
     """The candidates by falling evidence, ties in their old order; those not compared come after those that were.
 
     Each compared candidate carries its evidence and the rank it had. Where nothing could be compared, or no candidate has any
     evidence, the order stays and the reason says why. With `when_unsure` no further candidates are compared once one is right with
-    that probability by `first_stage`, the weights of a calibration; raises `CalibrationMismatch` without weights.
+    that probability, which `sure` gives; raises `CalibrationMismatch` without it.
     """
     if not candidates:
         return Reranked((), 0, "no candidates")
-    if options.when_unsure is not None and not first_stage:
-        raise CalibrationMismatch(
-            "the calibration does not say when retrieval is sure: run  whence calibrate  again, or re-rank always"
-        )
+    if options.when_unsure is not None and sure is None:
+        raise CalibrationMismatch("without a calibration nothing says when a candidate is surely right: compare all of them")
     asked = candidates[: options.num_candidates]
-    evidence, sure = _compare(asked, query, prepared=prepared, options=options, first_stage=first_stage, clock=clock)
+    evidence, reached = _compare(asked, query, prepared=prepared, options=options, sure=sure, clock=clock)
     compared = [_with_evidence(*pair) for pair in zip(asked, evidence, strict=False)]
     num_compared = sum(found is not None for found in evidence)
     ordered = sorted(compared, key=lambda one: -np.inf if one.evidence is None else one.evidence.similarity, reverse=True)
@@ -68,10 +68,10 @@ def rerank(
     elif all(found is None or found.similarity == 0 for found in evidence):
         ordered, reason = compared, "no candidate fits the query geometrically, so the order is that of retrieval"
     elif len(evidence) < len(asked):
-        why = f"one is right with a probability of {sure:.2f}" if sure is not None else f"within {options.max_seconds:g} s"
+        why = f"one is right with a probability of {reached:.2f}" if reached is not None else f"within {options.max_seconds:g} s"
         reason = f"{len(evidence)} of {len(asked)} candidates compared: {why}"
     renumbered = (replace(one, rank=rank) for rank, one in enumerate([*ordered, *rest], start=1))
-    return Reranked(tuple(renumbered), num_compared, reason, sure)
+    return Reranked(tuple(renumbered), num_compared, reason, reached)
 
 
 class _Feed:
@@ -97,7 +97,7 @@ def _compare(
     *,
     prepared: PreparedPhotos,
     options: RerankOptions,
-    first_stage: Sequence[float],
+    sure: Sure | None,
     clock: Callable[[], float],
 ) -> tuple[list[PairEvidence | None], float | None]:
     """The evidence of the first candidates, and the probability that one is right where that ended the comparison early.
@@ -108,19 +108,24 @@ def _compare(
     for is_held in (True, False) if enough is not None else (False,):
         feed = _Feed(asked, prepared, is_held=is_held)
         evidence: list[PairEvidence | None] = []
-        surest = 0.0
         for found in prepared.scorer.score(query, feed):
             evidence.append(found)
             feed.is_held = False
             if limit is not None and clock() - started >= limit:
                 return evidence, None
-            if enough is not None and found is not None:
-                surest = max(surest, sure_probability(sure_features(asked, found), first_stage))
-            if enough is not None and surest >= enough and feed.num_taken == len(evidence) < len(asked):
-                return evidence, surest
+            if enough is None or sure is None or found is None or feed.num_taken != len(evidence) or len(evidence) == len(asked):
+                continue
+            reached = sure(so_far(asked, evidence))
+            if reached >= enough:
+                return evidence, reached
         if not feed.is_cut:
             break
     return evidence, None
+
+
+def so_far(asked: Sequence[Candidate], evidence: Sequence[PairEvidence | None]) -> tuple[Candidate, ...]:
+    """The candidates in the order of retrieval, the first of them with what comparing them found."""
+    return (*map(_with_evidence, asked, evidence), *(replace(one, retrieved_rank=one.rank) for one in asked[len(evidence) :]))
 
 
 def _with_evidence(candidate: Candidate, evidence: PairEvidence | None) -> Candidate:

@@ -1,31 +1,21 @@
 """Verification: from what re-ranking found to a calibrated probability, and whether the first candidate is accepted.
 
-A calibration belongs to one descriptor, scorer, image size and geometry; with any other it is refused. The
-database's own comes first, then the packaged ones. They are fitted in `whence.evaluation.confidence`, from the features made here.
+`whence.localize.calibration_files` finds calibrations; `whence.evaluation.confidence` fits them, from the features made here.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
-from functools import lru_cache
-from importlib import resources
-from pathlib import Path
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
-from whence.errors import BadOption, CalibrationMismatch, UnknownName, UnreadableTable
 from whence.geo import to_earth_centred
-from whence.index.store import Store
 from whence.localize.prepared_photos import PreparedPhotos
-from whence.localize.unsure import SURE_FEATURES
+from whence.localize.unseen import unseen_rivals
 from whence.matching import evidence
-from whence.records import fill
-from whence.runtime import atomic_write
-from whence.types import Calibration, CalibrationKey, Candidate, PairEvidence, Verification
+from whence.types import Calibration, Candidate, PairEvidence, Verification
 
 FEATURES = ("log_inliers", "coverage", "margin", "match_margin")
 """Evidence for one candidate: log of one plus its inliers; the share of the image they cover; how far that log stands above
@@ -41,12 +31,6 @@ SAME_SCENE_INLIERS = 12
 SAME_FROM_AFAR_SHARE = 0.3
 """Share of the keypoints that agree from which two photos said to be taken more than `ELSEWHERE_M` apart show one scene all the
 same: fixes of a phone stray as far, and repeated facades agree less."""
-BLOB = "calibration"
-ANY_DESCRIPTOR = "*"
-"""In the key of a calibration: it serves whatever descriptor found the candidates. Such a one was fitted on what a second look
-sees: queries that the first evidence left unknown, and a shortlist of their candidates."""
-_USUAL_SCORER = "inliers.v1"
-_FORMAT = 2
 
 
 class Agreements(NamedTuple):
@@ -64,17 +48,38 @@ class Agreements(NamedTuple):
 
 
 def features_of(candidates: Sequence[Candidate], which: int = 0, agreements: Agreements | None = None) -> np.ndarray:
-    """The evidence features (4,) float64 of one of the compared candidates. `agreements` as `agreements_of` gives them."""
+    """The evidence features (4,) float64 of one of the compared candidates, as if those that were not compared showed nothing.
+
+    `agreements` as `agreements_of` gives them.
+    """
+    features: np.ndarray = _features(candidates, which, agreements, counts_unseen=False)[0]
+    return features
+
+
+def _features(candidates: Sequence[Candidate], which: int, agreements: Agreements | None, *, counts_unseen: bool) -> np.ndarray:
+    """The evidence features (S, 4) of a compared candidate, in each of the cases of what those not compared may show."""
     inliers, one = num_inliers(candidates), candidates[which]
     matches = np.array([0 if other.evidence is None else other.evidence.num_matches for other in candidates], float)
-    covered = 0.0 if one.evidence is None else one.evidence.coverage
-    is_rival = rivals_of(candidates, which, agreements)
+    found = one.evidence or PairEvidence(0.0)
+    is_rival, is_unseen = rivals_of(candidates, which, agreements), np.array([_is_unseen(other) for other in candidates])
+    unseen = unseen_rivals(int((is_rival & is_unseen).sum()) if counts_unseen else 0, found.num_keypoints)
     margins = []
-    for counts in (inliers, matches):
-        rivals = counts[is_rival]
-        floor = rivals.max(initial=0) if one.point is not None else _middle(rivals, num_others=len(candidates) - 1)
-        margins.append(np.log1p(counts[which]) - np.log1p(max(floor, NOISE_INLIERS - 1)))
-    return np.array([np.log1p(inliers[which]), covered, *margins])
+    for counts, may_show in zip((inliers, matches), unseen.T, strict=True):
+        rivals = counts[is_rival & ~is_unseen] if counts_unseen else counts[is_rival]
+        if one.point is not None:
+            floor = np.maximum(rivals.max(initial=0), may_show)
+        elif len(rivals):
+            floor = np.full(len(unseen), _middle(rivals, num_others=len(candidates) - 1))
+        else:
+            floor = may_show
+        margins.append(np.log1p(counts[which]) - np.log1p(np.maximum(floor, NOISE_INLIERS - 1)))
+    alike = np.broadcast_to([np.log1p(inliers[which]), found.coverage], (len(unseen), 2))
+    return np.column_stack([alike, *margins])
+
+
+def _is_unseen(candidate: Candidate) -> bool:
+    """Whether it was not compared although it is among the first, as many as calibrations are fitted on."""
+    return candidate.evidence is None and (candidate.retrieved_rank or candidate.rank) <= USUAL_OTHERS + 1
 
 
 def _middle(counts: np.ndarray, *, num_others: int) -> float:
@@ -129,35 +134,47 @@ def is_elsewhere(candidates: Sequence[Candidate], which: int) -> np.ndarray:
 def confidence_of(
     candidates: Sequence[Candidate], which: int, calibration: Calibration, agreements: Agreements | None = None
 ) -> float:
-    """Probability that one of the compared candidates shows the query's place; 0 where it has no evidence at all."""
+    """Probability that one of the compared candidates shows the query's place; 0 where it has no evidence at all.
+
+    What candidates that were not compared may show (`whence.localize.unseen`) is counted in: the mean over its cases.
+    """
     if num_inliers(candidates)[which] == 0:
         return 0.0
     weights = calibration.without_points if candidates[which].point is None else calibration.with_points
-    logit = weights[0] + float(np.dot(weights[1:], features_of(candidates, which, agreements)))
-    return float(1 / (1 + np.exp(-np.clip(logit, -50, 50))))
+    logits = weights[0] + _features(candidates, which, agreements, counts_unseen=True) @ np.array(weights[1:])
+    return float((1 / (1 + np.exp(-np.clip(logits, -50, 50)))).mean())
+
+
+def confidence_so_far(candidates: Sequence[Candidate], calibration: Calibration) -> float:
+    """Probability that the best of the compared candidates shows the query's place, while others are not compared yet."""
+    compared = [which for which, one in enumerate(candidates) if one.evidence is not None]
+    if not compared:
+        return 0.0
+    return confidence_of(candidates, max(compared, key=lambda which: _similarity(candidates[which])), calibration)
+
+
+def _similarity(candidate: Candidate) -> float:
+    return -np.inf if candidate.evidence is None else candidate.evidence.similarity
 
 
 def verify(
     candidates: Sequence[Candidate],
     calibration: Calibration,
     *,
-    at_most: float | None = None,
     agreements: Agreements | None = None,
     is_same_file: bool = False,
 ) -> tuple[tuple[Candidate, ...], Verification]:
     """The candidates with the first one's confidence, and whether it is accepted as the place.
 
-    Other candidates carry the confidence they would have if the place were theirs; one that was passed over has none. `at_most`
-    bounds all of them. `agreements` says which photos show one scene (`agreements_of`). `is_same_file`: the first one is the query
-    itself, so nothing can be surer.
+    Other candidates carry the confidence they would have if the place were theirs; one that was passed over has none. `agreements`
+    says which photos show one scene (`agreements_of`). `is_same_file`: the first one is the query itself, so nothing can be surer.
     """
     if not candidates:
         return (), Verification(0.0, False, "no photo of the database may be searched")
-    bound = 1.0 if at_most is None else at_most
     judged = tuple(
         one
         if one.evidence is None or one.is_passed_over
-        else replace(one, confidence=min(confidence_of(candidates, which, calibration, agreements), bound))
+        else replace(one, confidence=confidence_of(candidates, which, calibration, agreements))
         for which, one in enumerate(candidates)
     )
     if is_same_file:
@@ -176,141 +193,3 @@ def verify(
 def least_confidence(candidate: Candidate, calibration: Calibration) -> float:
     """The probability from which a candidate is accepted."""
     return calibration.min_confidence if candidate.point is not None else calibration.min_confidence_without_points
-
-
-def key_of(descriptor: str, prepared: PreparedPhotos) -> CalibrationKey:
-    """The key of the settings in use; `descriptor` is the card of the model.
-
-    Raises `CalibrationMismatch` for a scorer that counts no inliers: confidence is learned from them.
-    """
-    if not prepared.card.counts_inliers:
-        raise CalibrationMismatch(
-            f"the scorer {prepared.card.name} counts no inliers, so nothing it orders can be verified: use --no-verify"
-        )
-    side = prepared.card.preprocessing.long_side_px or 0
-    return CalibrationKey(descriptor, prepared.card.card_id, side, prepared.scorer.key)
-
-
-def find_calibration(key: CalibrationKey, *, store: Store | None = None, file: str | Path | None = None) -> Calibration:
-    """The calibration for these settings: from `file` where one is named, else the database's own, else a packaged one.
-
-    Raises `CalibrationMismatch` where the one named was fitted with other settings, or there is none.
-    """
-    if file is not None:
-        return checked(read_calibration(file), key, str(file))
-    own = None if store is None else stored_calibration(store, scorer=key.scorer)
-    if own is not None and serves(own, key):
-        return own
-    for calibration in packaged_calibrations():
-        if serves(calibration, key):
-            return calibration
-    if own is not None and store is not None:
-        return checked(own, key, f"the database {str(store.path)!r}")
-    raise CalibrationMismatch(
-        f"there is no calibration for {key.descriptor} with {key.scorer} ({key.settings});  whence calibrate  fits one, "
-        "--no-verify gives answers without confidence"
-    )
-
-
-def serves(calibration: Calibration, key: CalibrationKey) -> bool:
-    """Whether a calibration was fitted with these settings: the same key, or `ANY_DESCRIPTOR` in place of the descriptor's card."""
-    own = calibration.key
-    return own == key or (own.descriptor == ANY_DESCRIPTOR and replace(own, descriptor=key.descriptor) == key)
-
-
-def checked(calibration: Calibration, key: CalibrationKey, where: str) -> Calibration:
-    """The calibration, if it was fitted with these settings; raises `CalibrationMismatch`."""
-    if serves(calibration, key):
-        return calibration
-    had, want = asdict(calibration.key), asdict(key)
-    gaps = ", ".join(f"{name} {had[name]!r} instead of {want[name]!r}" for name in had if had[name] != want[name])
-    raise CalibrationMismatch(
-        f"the calibration of {where} was fitted with {gaps};  whence calibrate  fits another, --no-verify gives answers without one"
-    )
-
-
-def stored_calibration(store: Store, *, scorer: str = _USUAL_SCORER) -> Calibration | None:
-    """The database's own calibration of a scorer's card, else its usual one.
-
-    None where it has none, or one of an earlier version, whose numbers mean something else.
-    """
-    arrays = store.read_blob(_blob_of(scorer)) or store.read_blob(BLOB)
-    if arrays is None:
-        return None
-    text = arrays["json"].tobytes().decode()
-    return None if is_outdated(text) else from_json(text, where=str(store.path))
-
-
-def is_outdated(text: str) -> bool:
-    """Whether text holds a calibration of an earlier format."""
-    try:
-        found = json.loads(text)["format"]
-    except (ValueError, KeyError, TypeError):
-        return False
-    return isinstance(found, int) and found < _FORMAT
-
-
-def store_calibration(store: Store, calibration: Calibration) -> None:
-    """Keep a calibration in a database that is open for writing: one for inliers, and one beside it for each other scorer."""
-    store.write_blob(_blob_of(calibration.key.scorer), {"json": np.frombuffer(to_json(calibration).encode(), np.uint8)})
-
-
-def _blob_of(scorer: str) -> str:
-    if scorer == _USUAL_SCORER:
-        return BLOB
-    return f"{BLOB}-{hashlib.blake2b(scorer.encode(), digest_size=6).hexdigest()}"
-
-
-def read_calibration(path: str | Path) -> Calibration:
-    """The calibration of a JSON file. Raises `UnreadableTable`."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UnreadableTable(path, str(error)) from None
-    return from_json(text, where=str(path))
-
-
-def write_calibration(path: str | Path, calibration: Calibration) -> None:
-    """Write a calibration as a JSON file, whole or not at all. Raises `UnwritableFile`."""
-    with atomic_write(path, "w") as file:
-        file.write(to_json(calibration) + "\n")
-
-
-def to_json(calibration: Calibration) -> str:
-    """A calibration as text."""
-    return json.dumps({"format": _FORMAT, "features": FEATURES, **asdict(calibration)}, indent=1)
-
-
-def from_json(text: str, *, where: str) -> Calibration:
-    """The calibration that `to_json` wrote. Raises `UnreadableTable`."""
-    try:
-        values: dict[str, Any] = json.loads(text)
-        if values.pop("format") != _FORMAT or tuple(values.pop("features")) != FEATURES:
-            raise UnreadableTable(where, "a calibration of another version of Whence; fit it again with  whence calibrate")
-        calibration = fill(Calibration, values, what="field of a calibration")
-        for weights in (calibration.with_points, calibration.without_points):
-            if len(weights) != 1 + len(FEATURES) or not np.isfinite(weights).all():
-                raise ValueError(f"a bias and {len(FEATURES)} weights are needed")
-        first_stage = calibration.first_stage
-        if len(first_stage) not in (0, 1 + len(SURE_FEATURES)) or not np.isfinite(first_stage).all():
-            raise ValueError(f"first_stage holds a bias and {len(SURE_FEATURES)} weights, or nothing")
-        return calibration
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, BadOption, UnknownName) as error:
-        raise UnreadableTable(where, f"not a calibration ({error})") from None
-
-
-@lru_cache(maxsize=1)
-def packaged_calibrations() -> tuple[Calibration, ...]:
-    """The calibrations that come with Whence."""
-    folder = resources.files("whence.localize").joinpath("calibrations")
-    files = sorted((file for file in folder.iterdir() if file.name.endswith(".json")), key=lambda file: file.name)
-    return tuple(from_json(file.read_text(encoding="utf-8"), where=file.name) for file in files)
-
-
-def with_min_confidence(calibration: Calibration, min_confidence: float | None) -> Calibration:
-    """The calibration with another probability from which answers are given; raises `BadOption` outside (0, 1)."""
-    if min_confidence is None:
-        return calibration
-    if not 0 < min_confidence < 1:
-        raise BadOption(f"a confidence lies between 0 and 1, not {min_confidence}")
-    return replace(calibration, min_confidence=min_confidence, min_confidence_without_points=min_confidence)

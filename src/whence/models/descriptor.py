@@ -237,7 +237,8 @@ def load_model(name: str, *, options: Mapping[str, Any] | None = None) -> Descri
     """The model of this name, ready to describe, or to be fitted where its card says so.
 
     `options` are the model's own settings, for example {"pca_dim": 256}; for networks also {"pca_whiten": True}, {"engine": "bf16"}
-    and the other `NETWORK_OPTIONS`; for all of them {"query_model": NAME}, the model that describes queries instead of the card's.
+    and the other `NETWORK_OPTIONS`; for all of them {"query_model": NAME}, the model that describes queries instead of the card's;
+    {"adapted": True} is of databases that were adapted, for their state to be loaded into.
     Raises `UnknownName` with the nearest names, and `BadOption` for settings the model has not.
     """
     card = get_card(name)
@@ -245,6 +246,7 @@ def load_model(name: str, *, options: Mapping[str, Any] | None = None) -> Descri
     of_network = {key: value for key, value in options.items() if key in NETWORK_OPTIONS}
     asking = options.get("query_model")
     own = {key: value for key, value in options.items() if key not in of_network and key != "query_model"}
+    is_adapted = own.pop("adapted", False)
     reduction = {key: own.pop(key) for key in PCA_OPTIONS if key in own} if card.backbone else {}
     descriptor = build("model", name, options=own)
     if not isinstance(descriptor, Descriptor):
@@ -254,6 +256,10 @@ def load_model(name: str, *, options: Mapping[str, Any] | None = None) -> Descri
     descriptor.configure(card.preprocessing, **of_network)
     if reduction:
         descriptor = _reduced(descriptor, reduction)
+    if is_adapted:
+        from whence.models.adapted import Adapted
+
+        descriptor, own = Adapted(descriptor, weights=own.get("weights")), {**own, "adapted": True}
     if asking is None:
         return DescriptorModel(card, descriptor, options={**own, **reduction})
     card = replace(card, query_model=str(asking))

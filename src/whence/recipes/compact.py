@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from whence.training.options.augment import AugmentOptions
-from whence.training.options.learners import AggregatorOptions, NetworkOptions
+from whence.training.options.learners import AggregatorOptions, NetworkOptions, OwnHeadOptions
 from whence.training.options.loop import LoopOptions, OptimizerOptions, ScheduleOptions
 from whence.training.options.placed import PlacesOptions
 from whence.training.options.places import BatchOptions, LossOptions, PlaceOptions
@@ -60,6 +60,35 @@ LITE = Recipe(
     schedule=ScheduleOptions("cosine", warmup_steps=75, final_share=0.001),
     loop=LoopOptions(num_steps=1500, precision="bf16", log_every=50, validate_every=500, save_every=250),
 )
+ADAPT = Recipe(
+    name="adapt",
+    summary="the head of the network that comes with Whence learns a database's own photos (--db): minutes on one core",
+    learner=OwnHeadOptions(),
+    branches=(
+        PlacesOptions(
+            places=PlaceOptions(by="photo", radius_m=12.0, max_turn_deg=40.0),
+            batches=BatchOptions(num_places=64, num_views=2, min_apart_m=30.0, has_own=True),
+            augment=AugmentOptions(
+                width=320,
+                height=256,
+                brightness=0.5,
+                contrast=0.5,
+                saturation=0.4,
+                hue=0.05,
+                perspective=0.35,
+                crop=0.5,
+                rotation_deg=8.0,
+                grey_share=0.1,
+                blur_share=0.2,
+                num_views=4,
+            ),
+            loss=LossOptions("nt_xent", {"temperature": 0.07}),
+        ),
+    ),
+    optimizer=OptimizerOptions("adamw", lr=3e-4, weight_decay=1e-2),
+    schedule=ScheduleOptions("cosine", warmup_steps=10, final_share=0.01),
+    loop=LoopOptions(num_steps=150, log_every=10, save_every=50),
+)
 TINY = Recipe(
     name="tiny",
     summary="a few steps on few photos, to see that everything runs",
@@ -74,4 +103,4 @@ TINY = Recipe(
     ),
     loop=LoopOptions(num_steps=6, log_every=2, validate_every=3, save_every=3),
 )
-RECIPES = (COMPACT, LITE, TINY)
+RECIPES = (COMPACT, LITE, ADAPT, TINY)

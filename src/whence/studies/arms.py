@@ -52,6 +52,7 @@ def bin_name(what: str, low: float, high: float, unit: str) -> str:
 
 
 ALL_SOURCES = "all sources"
+ONE_LOSS = "all sources, one loss"
 SOURCES = ("sf_xl", "gsv_cities", "msls", "megascenes", "scannet")
 """Of MegaLoc, by the names of their data sets."""
 TESTS = ("street", "landmarks", "indoor")

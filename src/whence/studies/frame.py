@@ -239,11 +239,17 @@ def _measure(study: Study, cell: Cell, options: Settings, folder: Path, clock: C
 
 
 def _claim(folder: Path, study: Study, options: Settings) -> None:
-    """Make the folder this study's, or check that it is."""
-    asked = {"study": study.name, "options": dict(options)}
-    found = claim_folder(folder, asked, name="study.json")
-    if found is not None and found != asked:
-        others = found.get("options")
-        differing = [name for name in options if not isinstance(others, dict) or others.get(name) != options[name]]
-        what = f"with other values of {', '.join(differing)}" if found.get("study") == study.name else f"of {found.get('study')!r}"
-        raise BadOption(f"{str(folder)!r} holds a study {what}; give the same options, or choose another folder")
+    """Make the folder this study's, or check that it is. An option that the study did not have yet had its default."""
+    found = claim_folder(folder, {"study": study.name, "options": dict(options)}, name="study.json")
+    if found is None:
+        return
+    if found.get("study") != study.name:
+        what = f"of {found.get('study')!r}"
+    else:
+        stated = found.get("options")
+        values = {one.name: one.default for one in study.options} | (stated if isinstance(stated, dict) else {})
+        differing = [name for name in sorted({*values, *options}) if values.get(name) != options.get(name)]
+        if not differing:
+            return
+        what = f"with other values of {', '.join(differing)}"
+    raise BadOption(f"{str(folder)!r} holds a study {what}; give the same options, or choose another folder")

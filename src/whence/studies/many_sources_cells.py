@@ -20,7 +20,7 @@ from whence.geo import neighbors_within
 from whence.models.descriptor import DescriptorModel
 from whence.recipes import get_recipe
 from whence.runtime import atomic_write
-from whence.studies.arms import ALL_SOURCES, BUDGETS, SOURCES, TESTS, loss_to_all
+from whence.studies.arms import ALL_SOURCES, BUDGETS, ONE_LOSS, SOURCES, TESTS, loss_to_all
 from whence.studies.benchmark_cells import as_model, trained_weights
 from whence.studies.frame import Cell, Settings, Value
 from whence.training.options.kinds import BranchOptions
@@ -69,8 +69,8 @@ def arm_recipe(cell: Settings, options: Settings) -> Recipe:
     """
     recipe = override(get_recipe(str(options["recipe"])), [*str(options["changes"]).split(), f"loop.seed={cell['seed']}"])
     arm = str(cell["arm"])
-    if arm == ALL_SOURCES:
-        return recipe
+    if arm in (ALL_SOURCES, ONE_LOSS):
+        return recipe if arm == ALL_SOURCES else override(recipe, ["loop.losses=one"])
     chosen = tuple(branch for branch in recipe.branches if (branch.dataset or branch.name) == arm)
     if not chosen:
         raise BadOption(f"the recipe {recipe.name} has no branch that learns from {arm}; name another with recipe=NAME")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +23,13 @@ from whence.localize.prepared_photos import PreparedPhotos
 from whence.localize.rerank import rerank
 from whence.localize.rerank_options import RerankOptions, rerank_options
 from whence.localize.retrieve import candidate_of
-from whence.localize.unsure import SURE_FEATURES, sure_features
+from whence.localize.unsure import SURE_FEATURES, sure_features, sure_probability
 from whence.runtime import atomic_write, progress
 from whence.studies.frame import Settings, Value
 from whence.studies.methods import ADAPTIVE, ALL, PLAIN
 from whence.studies.pictures import Change, draw_changes
 from whence.studies.shortlists import Shortlists, read_set, rows_beside
+from whence.types import Candidate
 
 NUM_SHOWN = 10
 """Queries that were hurt, and as many that were helped, on a method's sheet."""
@@ -158,12 +161,24 @@ def _compare_all(lists: Shortlists, options: RerankOptions, weights: np.ndarray 
                 features = sure_features(candidates[: options.num_candidates], alone)
             else:
                 started = time.process_time()
-                done = rerank(candidates, query=asked, prepared=known, options=options, first_stage=weights[query].tolist())
+                done = rerank(
+                    candidates,
+                    query=asked,
+                    prepared=known,
+                    options=options,
+                    sure=partial(_sure_so_far, weights=weights[query].tolist()),
+                )
                 spent_ms = 1e3 * (time.process_time() - started)
             order[query, : len(candidates)] = [one.row for one in done.candidates]
             rows.append((features, spent_ms, whole_ms, done.num_compared))
     features, spent, whole, num_compared = (np.array([row[column] for row in rows]) for column in range(4))
     return Comparisons(order, features, spent, whole, num_compared, float(np.median(sizes)) if sizes else 0.0)
+
+
+def _sure_so_far(candidates: Sequence[Candidate], weights: Sequence[float]) -> float:
+    """The largest probability that the weights give any compared candidate, were it retrieval's first."""
+    found = [one.evidence for one in candidates if one.evidence is not None]
+    return max((sure_probability(sure_features(candidates, one), weights) for one in found), default=0.0)
 
 
 def _write_changes(path: Path, lists: Shortlists, features: np.ndarray, order: np.ndarray, is_right: np.ndarray) -> None:

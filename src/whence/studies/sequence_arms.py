@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 ONE, PLAIN = "one frame", "as built"
-OTHER_DRIVES = ("reversed", "double speed")
+OTHER_DRIVES = ("reversed", "double speed", "gaps")
+ASIDE = "aside"
+"""Queries of another folder, driven at another lateral offset."""
+GAP_EVERY = 7
+"""With gaps each so-many-th frame of the queries is missing: windows across it are not there."""
 RULES = ("mean", "max", "cat", "delta", "seqgem", "aligned", "matching")
 """Without training, over the frames' descriptors of one model."""
 _LARGE = ("backbone_options={num_blocks=4}", "start_from=", "start_with=all", "augment.width=224", "augment.height=224")
@@ -23,5 +27,7 @@ ARMS: dict[str, tuple[str, ...]] = {
 """What each training changes of the recipe; the same steps, drives and mining."""
 FIXED_LENGTH = ("gem, fc",)
 JOINT = ("sequences alone", "sequences and images")
+JOINT_LENGTHS = (1, 2, 3, 5, 7, 9)
+"""Frames of a window that both are asked with, whatever they were trained with."""
 SHARES = (5, 20, 100)
 """Per cent of the query drives that are trained on."""

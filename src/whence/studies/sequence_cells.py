@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,17 +12,19 @@ import numpy as np
 
 from whence.data.drives import SequenceSet
 from whence.data.frame_folders import open_sequences
-from whence.errors import MissingExtra
+from whence.errors import MissingExtra, UnreadableImage
 from whence.evaluation.metrics import bootstrap_interval
 from whence.evaluation.sequence_recall import MATCHING, SequenceEvaluation, SequenceRules, evaluate_sequences
 from whence.index.alignment import match_sequences, search_by_distance
-from whence.models.descriptor import DescriptorModel, load_model
+from whence.models.asking import QueryViews
+from whence.models.descriptor import Described, DescriptorModel, load_model
 from whence.recipes import get_recipe
-from whence.runtime import random_stream
+from whence.runtime import atomic_write, random_stream
 from whence.studies.benchmark_cells import trained_weights
 from whence.studies.frame import Cell, Settings, Value
-from whence.studies.sequence_arms import ARMS, JOINT, ONE
+from whence.studies.sequence_arms import ARMS, ASIDE, GAP_EVERY, JOINT, ONE
 from whence.training.recipe import Recipe, override
+from whence.types import PhotoSource
 
 _FACTORS = (4, 16)
 _NUM_TIMED = 20
@@ -30,11 +34,16 @@ _SHARES = 61
 def measure_sequences(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """Recalls of a method at a length, what it takes, and how its search grows."""
     method, length = str(cell["method"]), int(cell["length"])
+    data = open_sequences(
+        str(options["aside" if cell["drive"] == ASIDE else "data"]),
+        database_folder=str(options["database_folder"]) or None,
+        queries_folder=str(options["queries_folder"]) or None,
+    )
     is_trained, seconds = method in ARMS or method in JOINT, None
     if is_trained:
         model, seconds = trained(cell, options, work)
     else:
-        model = load_model(str(options["model"]))
+        model = KeptModel(str(options["model"]), data, work)
     frames = int(options["frames"])
     rules = SequenceRules(
         length=length,
@@ -45,16 +54,51 @@ def measure_sequences(cell: Settings, options: Settings, work: Path) -> dict[str
         speed=2 if cell["drive"] == "double speed" else 1,
         recall_at=(1, 5),
     )
-    data = open_sequences(
-        str(options["data"]),
-        database_folder=str(options["database_folder"]) or None,
-        queries_folder=str(options["queries_folder"]) or None,
-    )
+    if cell["drive"] == "gaps":
+        data = with_gaps(data)
     found = evaluate_sequences(model, data, rules=rules, show_progress=False)
     values = _recalls(found) | {"size": Value(float(found.descriptor_bytes)), "time": Value(found.ms_per_query)}
     for factor in _FACTORS:
         values[f"search in {factor} times"] = Value(_search_ms(found, factor=factor))
     return values if seconds is None else values | {"training": Value(seconds)}
+
+
+class KeptModel(DescriptorModel):
+    """A model of photos that is fitted on a set, and describes each of its frames, once for all cells of a study."""
+
+    def __init__(self, name: str, data: SequenceSet, work: Path) -> None:
+        """What is kept lies in the work folder, by the files' names and the model."""
+        made = load_model(name)
+        super().__init__(made.card, made.descriptor, options=made.options)
+        self._folder = work / "frames"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        files = [data.database.photos.file(row) for row in range(len(data.database.photos))]
+        state = self._file("state", files).with_suffix(".npz")
+        if not self.is_fitted and state.is_file():
+            with np.load(state, allow_pickle=False) as arrays:
+                self.descriptor.load_state(dict(arrays))
+        elif not self.is_fitted:
+            self.prepare(files)
+            with atomic_write(state) as out:
+                np.savez(out, **self.descriptor.state())  # type: ignore[arg-type]
+
+    def _file(self, what: str, sources: Sequence[PhotoSource]) -> Path:
+        said = "|".join([self.card.card_id, *map(str, sources)])
+        return self._folder / f"{what}-{hashlib.blake2b(said.encode(), digest_size=8).hexdigest()}.npy"
+
+    def describe_each(
+        self, sources: Iterable[PhotoSource], *, keep_local: bool = False, views: QueryViews | None = None
+    ) -> Iterator[Described | UnreadableImage]:
+        """As of the base; where all of the frames can be read their descriptors are kept."""
+        sources = list(sources)
+        file = self._file("described", sources)
+        if keep_local or views is not None or not file.is_file():
+            found = list(super().describe_each(sources, keep_local=keep_local, views=views))
+            if views is None and all(isinstance(one, Described) for one in found):
+                with atomic_write(file) as out:
+                    np.save(out, np.stack([one.descriptor for one in found if isinstance(one, Described)]))
+            return iter(found)
+        return (Described(row) for row in np.load(file))
 
 
 def _recalls(found: SequenceEvaluation) -> dict[str, Value]:
@@ -91,6 +135,11 @@ def sequence_recipe(cell: Settings, options: Settings) -> Recipe:
         branches = recipe.branches if method == JOINT[1] else tuple(one for one in recipe.branches if one.kind == "sequences")
         return replace(recipe, branches=branches)
     return override(get_recipe(str(options["recipe"])), [*changes, *ARMS[method]])
+
+
+def with_gaps(found: SequenceSet) -> SequenceSet:
+    """The set without every so-many-th frame of its query drives."""
+    return replace(found, queries=found.queries.select(np.flatnonzero(found.queries.frame % GAP_EVERY != GAP_EVERY // 2)))
 
 
 def drives_to_train_on(found: SequenceSet, *, share: int) -> SequenceSet:

@@ -5,17 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from whence.studies.frame import Cell, Measure, Plot, Settings, Study, StudyOption
-from whence.studies.sequence_arms import ARMS, FIXED_LENGTH, JOINT, ONE, OTHER_DRIVES, PLAIN, RULES, SHARES
+from whence.studies.sequence_arms import (
+    ARMS,
+    ASIDE,
+    FIXED_LENGTH,
+    JOINT,
+    JOINT_LENGTHS,
+    ONE,
+    OTHER_DRIVES,
+    PLAIN,
+    RULES,
+    SHARES,
+)
 
 
 def _grid(options: Settings) -> Sequence[Cell]:
     lengths = [int(text) for text in str(options["lengths"]).split()]
+    drives = (*OTHER_DRIVES, ASIDE) if options["aside"] else OTHER_DRIVES
     cells = [Cell({"method": ONE, "length": 1, "drive": PLAIN, "share": 0})]
     for method in RULES:
         cells += [Cell({"method": method, "length": length, "drive": PLAIN, "share": 0}) for length in lengths]
-        cells += [
-            Cell({"method": method, "length": lengths[0], "drive": drive, "share": 0}) for drive in ("reversed", "double speed")
-        ]
+        cells += [Cell({"method": method, "length": lengths[0], "drive": drive, "share": 0}) for drive in drives]
     if not options["train"]:
         return cells
     trained = int(options["trained_length"])
@@ -23,9 +33,10 @@ def _grid(options: Settings) -> Sequence[Cell]:
         tested = [trained] if arm in FIXED_LENGTH else sorted({1, trained, *lengths})
         tested = [length for length in tested if "seqnet" not in arm or length >= trained]
         cells += [Cell({"method": arm, "length": length, "drive": PLAIN, "share": 100}) for length in tested]
-        cells += [Cell({"method": arm, "length": trained, "drive": drive, "share": 100}) for drive in OTHER_DRIVES]
+        cells += [Cell({"method": arm, "length": trained, "drive": drive, "share": 100}) for drive in drives]
     cells += [Cell({"method": arm, "length": trained, "drive": PLAIN, "share": share}) for arm in JOINT for share in SHARES]
-    return cells
+    others = sorted({*JOINT_LENGTHS} - {trained})
+    return [*cells, *(Cell({"method": arm, "length": length, "drive": PLAIN, "share": 100}) for arm in JOINT for length in others)]
 
 
 SEQUENCES = Study(
@@ -42,6 +53,7 @@ SEQUENCES = Study(
         StudyOption("data", "a folder of drives, database and queries", is_needed=True),
         StudyOption("database_folder", "folder of its database, if not named as usual"),
         StudyOption("queries_folder", "folder of its queries"),
+        StudyOption("aside", "the same drives, those of the queries at another lateral offset; empty leaves those rows out"),
         StudyOption("radius", "metres within which a frame shows the place", 25.0),
         StudyOption("frames", "frame numbers that far apart show one place; -1 to go by metres", -1),
         StudyOption("model", "the model whose frames are pooled without training", "whence-lite0-words-960"),

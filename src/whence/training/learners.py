@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,23 @@ from torch import Tensor, nn
 
 from whence.cards import ModelCard, Preprocessing
 from whence.errors import BadOption
+from whence.models.adapted import network_bytes
 from whence.models.aggregators import make_aggregator
+from whence.models.aggregators.pools import MixedGeM
 from whence.models.aggregators.sequence import make_sequence_pool
 from whence.models.backbones import TRANSFORMER_NAMES, load_imagenet, make_backbone
+from whence.models.backbones.lite import OwnMaps
 from whence.models.checkpoints.files import weights_digest
 from whence.models.checkpoints.origins import get_weights
 from whence.models.descriptor import load_model, read_as
+from whence.models.engines.onnx_graph import read_arrays
 from whence.models.networks import Network, describe_pixels, describing
 from whence.models.warp.model import GeoWarp
 from whence.models.warp.torch_engine import load_regressor
 from whence.models.zoo import named_network
 from whence.registry import get_card
 from whence.training import checkpoints
-from whence.training.options.learners import RELEASED, NetworkOptions, RegressorOptions, image_size
+from whence.training.options.learners import RELEASED, NetworkOptions, OwnHeadOptions, RegressorOptions, image_size
 
 _BATCH = 32
 """Photos that a network below a regressor describes together."""
@@ -135,6 +139,40 @@ class NetworkLearner:
     def describe_data(self) -> dict[str, Any]:
         """Nothing that the recipe does not say."""
         return {}
+
+
+class OwnHeadLearner:
+    """The head of the network that comes with Whence, from the weights it comes with."""
+
+    card = None
+    """A head is no model by itself: it goes into the state of a database."""
+    begins_anew = False
+
+    def __init__(self, options: OwnHeadOptions, *, recipe: str, seed: int, size_px: tuple[int, int], device: torch.device) -> None:
+        model = network_bytes(options.weights or None)
+        self.module = Network(OwnMaps(model), head_of(read_arrays(model)))
+
+    def describe_data(self) -> dict[str, Any]:
+        """Nothing that the recipe does not say."""
+        return {}
+
+
+def head_of(arrays: Mapping[str, np.ndarray]) -> MixedGeM:
+    """The head with these weights, as `whence.models.adapted.HEAD` names them; what was normalised is in them."""
+    mixed, dim = len(arrays["mix.w"]), len(arrays["fc.w"])
+    head = MixedGeM(arrays["mix.w"].shape[1], num_mixed=mixed, dim=dim)
+    head.norm = nn.Identity()  # type: ignore[assignment]
+    head.load_state_dict({name: torch.from_numpy(array) for name, array in _as_module(arrays).items()})
+    return head
+
+
+def _as_module(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {
+        "mix.weight": arrays["mix.w"],
+        "mix.bias": arrays["mix.b"],
+        "fc.weight": arrays["fc.w"][:, :, 0, 0],
+        "fc.bias": arrays["fc.b"],
+    }
 
 
 class RegressorLearner:

@@ -7,6 +7,7 @@ from whence.cards import Entry
 _ROOM = "whence.training"
 LEARNERS: dict[str, Entry] = {
     "network": Entry(f"{_ROOM}.learners:NetworkLearner", settings=f"{_ROOM}.options.learners:NetworkOptions"),
+    "own head": Entry(f"{_ROOM}.learners:OwnHeadLearner", settings=f"{_ROOM}.options.learners:OwnHeadOptions"),
     "regressor": Entry(f"{_ROOM}.learners:RegressorLearner", settings=f"{_ROOM}.options.learners:RegressorOptions"),
 }
 BRANCHES: dict[str, Entry] = {

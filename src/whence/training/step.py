@@ -7,7 +7,7 @@ while the current ones are learned from.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -23,11 +23,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from whence.errors import BadOption
 from whence.models.backbones.base import Features
 from whence.models.networks import describe_pixels, describing
+from whence.training.ahead import AheadReader
 from whence.training.checkpoints import load_optimizer, module_tensors, optimizer_tensors, tensors_below
 from whence.training.clock import Clock
 from whence.training.optimization import Plateau, make_optimizer, rate_share
 from whence.training.options.loop import LoopOptions, Precision
-from whence.training.task import BatchPlace, Branch, Draw, Read, Share, Task
+from whence.training.task import BatchPlace, Draw, Share, Task, as_one
 
 DTYPES = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -61,7 +62,7 @@ class Step:
         self.step, self.num_photos = 0, 0
         self.clock = Clock()
         self._reader = ThreadPoolExecutor(1)
-        self._sources = [_Source(branch, self._reader, self.share) for branch in task.branches]
+        self._sources = [AheadReader(branch, self._reader, self.share) for branch in task.branches]
 
     def __enter__(self) -> Self:
         return self
@@ -144,6 +145,12 @@ class Step:
 
     def _add_gradients(self, contents: list[Any], draws: list[Draw]) -> dict[str, float]:
         branches = self.task.branches
+        if self.options.losses == "one":
+            pairs = as_one([branch.pairs(self._forward, *both) for branch, *both in zip(branches, contents, draws, strict=True)])
+            draws[0].seed_torch(0)
+            value = branches[0].loss(pairs.descriptors, pairs.labels) / self.options.accumulate
+            self.accelerator.backward(value)
+            return {"loss": float(value.detach())}
         values: dict[str, float] = {"loss": 0.0}
         whole: list[Tensor] = []
         for branch, content, draw in zip(branches, contents, draws, strict=True):
@@ -165,7 +172,7 @@ class Step:
             self.accelerator.backward(torch.stack(whole).sum())
         return values
 
-    def _refresh(self, source: _Source) -> None:
+    def _refresh(self, source: AheadReader) -> None:
         self.learner.eval()
         source.branch.refresh(source.place.epoch, _Describe(self))
         self.learner.train()
@@ -268,48 +275,6 @@ class Step:
         if "plateau" in values:  # Trainings of before this schedule lack it.
             self._plateau.load(values["plateau"])
         self.step = values["step"]
-
-
-class _Source:
-    """A branch, where it stands, and its next batch, which is being read."""
-
-    def __init__(self, branch: Branch, reader: ThreadPoolExecutor, share: Share) -> None:
-        self.branch, self.place = branch, BatchPlace(0, 0)
-        self._reader, self._share = reader, share
-        self._ahead: Future[Read] | None = None
-        self._begun: int | None = None
-
-    @property
-    def is_due(self) -> bool:
-        """Whether an epoch begins that must be got ready for."""
-        return self.branch.is_mined and self.place.number == 0
-
-    def begin(self, device: torch.device) -> None:
-        """Let the branch get ready for the epoch that the next batch is of, once."""
-        if self._begun != self.place.epoch:
-            self.branch.begin(self.place.epoch, device)
-            self._begun = self.place.epoch
-
-    def look_ahead(self) -> None:
-        """Begin to read the next batch, unless it is not known yet."""
-        self._ahead = None if self.is_due else self._submit()
-
-    def take(self) -> Read:
-        """The next batch; the one after it begins to be read."""
-        batch = (self._ahead or self._submit()).result()
-        epoch, number = self.place
-        is_last = number + 1 == self.branch.num_batches(epoch)
-        self.place = BatchPlace(epoch + 1, 0) if is_last else BatchPlace(epoch, number + 1)
-        self.look_ahead()
-        return batch
-
-    def cancel(self) -> None:
-        """Give up reading ahead."""
-        if self._ahead is not None:
-            self._ahead.cancel()
-
-    def _submit(self) -> Future[Read]:
-        return self._reader.submit(self.branch.read, self.place, self._share)
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,15 @@ class Losses(NamedTuple):
     """Of the branch's opponent alone, which no gradient of the learner's flows into."""
 
 
+class Pairs(NamedTuple):
+    """What a loss over pairs compares."""
+
+    descriptors: Tensor
+    """(B, D) float32 of the whole batch."""
+    labels: Tensor
+    """(B,) what belongs together, on the device of the descriptors."""
+
+
 @dataclass(frozen=True)
 class Draw:
     """One batch of one update: where it is computed, and what its random numbers follow from."""
@@ -103,6 +112,8 @@ class Branch(ABC):
     Only `num_batches`, `read` and `learn` must be said; what else there is does nothing unless it is written.
     """
 
+    has_pairs = False
+    """Whether what is learned is a loss over pairs, so that `pairs` may stand for `learn`."""
     is_mined = False
     """Whether the batches of an epoch are known only once it begins: nothing of it is read before."""
     weight = 1.0
@@ -151,6 +162,10 @@ class Branch(ABC):
     @abstractmethod
     def learn(self, learner: nn.Module, content: Any, draw: Draw) -> Losses:
         """The losses of a batch, float32; the loop takes their gradients."""
+
+    def pairs(self, learner: nn.Module, content: Any, draw: Draw) -> Pairs:
+        """What the loss of a batch compares, for one loss over several branches. Of those that have pairs alone."""
+        raise NotImplementedError
 
     def keep(self) -> None:  # noqa: B027
         """Write what was made of photos and is worth keeping for other trainings: when the steps end, in every process."""
@@ -251,3 +266,13 @@ def gather(descriptors: Tensor, num_ranks: int) -> Tensor:
     from torch.distributed.nn.functional import all_gather
 
     return torch.cat(all_gather(descriptors))
+
+
+def as_one(pairs: Sequence[Pairs]) -> Pairs:
+    """The batches of several branches as one, in which nothing of one branch belongs together with anything of another."""
+    labels, first = [], 0
+    for one in pairs:
+        unique, inverse = one.labels.unique(return_inverse=True)
+        labels.append(inverse + first)
+        first += len(unique)
+    return Pairs(torch.cat([one.descriptors for one in pairs]), torch.cat(labels))

@@ -98,6 +98,8 @@ def make_task(
     for options, seed in _learning(recipe):
         dataset = choose(datasets, asked=options.dataset, branch=options.name or options.kind)
         branches.append(get_entry("branch", options.kind).load()(options, given(dataset, seed)))
+    if recipe.loop.losses == "one":
+        _require_one_loss(recipe, branches)
     probe = None
     if validation is not None:
         asked = validation if isinstance(validation, Dataset) else Dataset(validation, show_progress=show_progress)
@@ -138,6 +140,16 @@ def _learning(recipe: Recipe) -> list[tuple[BranchOptions, int]]:
         found.append((options, recipe.loop.seed + (before[options.kind] << 24)))
         before[options.kind] += 1
     return found
+
+
+def _require_one_loss(recipe: Recipe, branches: list[Branch]) -> None:
+    """Raises `BadOption` where branches cannot share a loss."""
+    without = [branch.name for branch in branches if not branch.has_pairs]
+    if without:
+        raise BadOption(f"the branch {without[0]} has no loss over pairs that others could share; leave loop.losses out")
+    losses = [getattr(options, "loss", None) for options, _ in _learning(recipe)]
+    if any(loss != losses[0] for loss in losses):
+        raise BadOption("branches with different losses cannot share one; leave loop.losses out, or give all of them one loss")
 
 
 def _merged(branches: list[Branch]) -> dict[str, Any]:

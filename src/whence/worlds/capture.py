@@ -55,6 +55,8 @@ class CaptureOptions:
     """How many times, in as many years, the database's streets are driven."""
     is_clean: bool = False
     """Take away traffic, camera faults and weather: the same view looks the same."""
+    queries_aside_m: float = 0.0
+    """How far to the left of its usual lane a drive of queries goes, in the layout `sequences`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from whence.errors import BadOption, InputError, UnknownName, UnwritableFile
 from whence.runtime import claim_folder, num_cores, progress
 from whence.worlds.capture import CaptureOptions
 from whence.worlds.layouts import get_layout
-from whence.worlds.presets import LATER_FIELDS, CitySize, WorldSpec, get_preset
+from whence.worlds.presets import LATER_CAPTURE, LATER_FIELDS, CitySize, WorldSpec, get_preset
 from whence.worlds.shards import city_works, render_shard
 from whence.worlds.truth import TRUTH_PICTURES, cameras_of, write_cameras
 from whence.worlds.workers import run_workers
@@ -143,6 +143,7 @@ def _claim(out: Path, spec: WorldSpec) -> None:
         return
     # Compared as text: the order of the conditions decides which run is which. Records of before lack what came later.
     known = {**{name: found.get(name, LATER_FIELDS.get(name)) for name in asked}, **found}
+    known["capture"] = {**known["capture"], **{name: known["capture"].get(name, value) for name, value in LATER_CAPTURE.items()}}
     if json.dumps(known) != json.dumps(asked):
         record = str(out / "world.json")
         raise InputError(f"{record!r} describes another world; choose another folder, or delete this one to render anew")

@@ -36,17 +36,18 @@ def plan_drives(plan: CityPlan, *, city: str, num_database: int, num_queries: in
         condition = int(random.choice(len(names), p=weights / weights.sum()))
         street = covered[number % len(covered)]
         key = ("queries", names[condition], options.num_database_runs + condition, f"{city}q{number:04d}")
-        shots += _drive(plan, street, len(shots), key)[: num_shot + num_queries - len(shots)]
+        drive = _drive(plan, street, len(shots), key, aside_m=options.queries_aside_m)
+        shots += drive[: num_shot + num_queries - len(shots)]
         number += 1
     return CityShots(tuple(shots), runs, frozenset(covered))
 
 
-def _drive(plan: CityPlan, number: int, first: int, key: tuple[str, str, int, str]) -> list[Shot]:
-    """The frames of one drive along a street, at a speed that varies, in the lane of its direction."""
+def _drive(plan: CityPlan, number: int, first: int, key: tuple[str, str, int, str], *, aside_m: float = 0.0) -> list[Shot]:
+    """The frames of one drive along a street, at a speed that varies, in the lane of its direction or so far left of it."""
     role, condition, run, sequence = key
     street = plan.streets[number]
     random = random_stream(plan.seed, _DRIVE, 2, number, first)
-    lane = min(2.0, 0.25 * street.half_width_m) + float(random.normal(0, 0.4))
+    lane = max(min(2.0, 0.25 * street.half_width_m) + float(random.normal(0, 0.4)) - aside_m, -0.7 * street.half_width_m)
     speed = float(random.uniform(4, 9))
     along, seconds, frame = 4.0, 0.0, 0
     shots = []

@@ -14,6 +14,8 @@ FORMAT = 1
 """Raised when the same seed gives other pixels than before."""
 LATER_FIELDS: Mapping[str, float] = {"repeated_share": 0.0}
 """Fields that older records lack, and what they then are."""
+LATER_CAPTURE: Mapping[str, float] = {"queries_aside_m": 0.0}
+"""Those of how photos are taken."""
 
 
 @dataclass(frozen=True, slots=True)

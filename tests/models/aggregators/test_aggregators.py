@@ -19,7 +19,7 @@ from fills import fill, hashed, image_of, squares
 from whence.errors import BadOption, NotFitted, UnknownName
 from whence.models.aggregators import list_aggregators, make_aggregator
 from whence.models.aggregators.mixing import BagOfQueries, MixVpr, Salad, transport
-from whence.models.aggregators.pools import Aggregator, ConvAp, GeM, LinearHead, Mac, RMac, Rrm, SeqPool, Spoc
+from whence.models.aggregators.pools import Aggregator, CalibratedGeM, ConvAp, GeM, LinearHead, Mac, RMac, Rrm, SeqPool, Spoc
 from whence.models.aggregators.words import Crn, HardVlad, NetVlad
 from whence.models.backbones import make_backbone
 from whence.models.backbones.base import Features
@@ -233,6 +233,20 @@ def test_sequence_pooling_is_a_weighted_sum() -> None:
             shares = [math.exp(score) / sum(map(math.exp, scores)) for score in scores]
             slow = sum(share * token for share, token in zip(shares, tokens[i], strict=True))
             assert torch.allclose(found[i], slow, atol=1e-5)
+
+
+def test_one_mean_says_how_much_each_channel_of_another_counts() -> None:
+    torch.manual_seed(0)
+    pool, x = CalibratedGeM(5, dim=3, num_components=2).eval(), torch.rand(2, 5, 4, 6)
+    with torch.no_grad():
+        found = pool(Features(x))
+    for image, row in zip(x.numpy().astype(float), found.numpy(), strict=True):
+        weight, bias = (value.detach().numpy() for value in (pool.components.weight[:, :, 0, 0], pool.components.bias))
+        directions = np.maximum(np.einsum("oc,chw->ohw", weight, image) + bias[:, None, None], 1e-6)
+        means = [(part**3).mean(axis=(1, 2)) ** (1 / 3) for part in (directions, image)]
+        logits = pool.gates.weight.detach().numpy() @ means[0] + pool.gates.bias.detach().numpy()
+        whole = pool.fc.weight.detach().numpy() @ (means[1] * 2 / (1 + np.exp(-logits))) + pool.fc.bias.detach().numpy()
+        assert np.allclose(row, whole / np.linalg.norm(whole), atol=1e-5)
 
 
 def test_the_class_token_is_left_as_it_is() -> None:

@@ -37,6 +37,7 @@ ENTRIES: dict[str, Entry] = {
         "convap": "pools:ConvAp",
         "gem-fc": "pools:gem_fc",
         "gem-mixed": "pools:MixedGeM",
+        "gem-calibrated": "pools:CalibratedGeM",
         "cosplace": "pools:cosplace",
         "netvlad": "words:NetVlad",
         "netvlad-fc": "words:netvlad_fc",

@@ -187,6 +187,26 @@ class MixedGeM(Aggregator):
         return nn.functional.normalize(self.fc(pooled), dim=1)
 
 
+class CalibratedGeM(Aggregator):
+    """Two generalised means, of which one says how much each channel of the other counts; a linear layer, unit length.
+
+    After SuperPlace (2025), whose abstract says that one GeM learns the principal components of the maps along their channels and
+    calibrates the other. The rest is our choice: so many directions of channels, learned, and gates around one.
+    """
+
+    def __init__(self, channels: int, *, dim: int = 256, num_components: int = 64) -> None:
+        super().__init__()
+        self.dim = dim
+        self.pool, self.component_pool = GeM(channels, l2="none"), GeM(num_components, l2="none")
+        self.components = nn.Conv2d(channels, num_components, 1)
+        self.gates = nn.Linear(num_components, channels)
+        self.fc = nn.Linear(channels, dim)
+
+    def forward(self, features: Features) -> Tensor:
+        gates = 2 * torch.sigmoid(self.gates(self.component_pool.pool(self.components(features.map))))
+        return nn.functional.normalize(self.fc(gates * self.pool.pool(features.map)), dim=1)
+
+
 class LinearHead(Aggregator):
     """Another aggregator, a linear layer after it, and unit length."""
 

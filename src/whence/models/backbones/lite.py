@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from functools import partial
 from typing import Any, Self
@@ -17,6 +18,8 @@ from whence.models.cards.backbones import BACKBONES, LITE_STEPS
 from whence.models.checkpoints.files import fill_module
 from whence.models.checkpoints.keys import lite_name
 from whence.models.checkpoints.origins import get_weights
+from whence.models.engines.lite_graph import OWN_OUTPUTS
+from whence.models.engines.onnx_graph import open_graph
 
 
 class LiteBlocks(Backbone):
@@ -82,6 +85,33 @@ class LiteMaps(LiteBlocks):
         with torch.no_grad():
             finer, coarser = self.maps(images * self.get_buffer("scale") + self.get_buffer("shift"), (10, 12))
             return Features(torch.cat([nn.functional.avg_pool2d(finer, 2), coarser], dim=1))
+
+
+class OwnMaps(Backbone):
+    """The maps of the project's own network, blocks 10 and 12 on one grid, out of its own graph: on a CPU, and without a gradient.
+
+    Images come normalised as for any other network.
+    """
+
+    channels, stride = 304, 32
+    size_rule = SizeRule(multiple_of=32, at_least=32)
+
+    def __init__(self, model: bytes) -> None:
+        """`model` is the graph's ONNX file."""
+        super().__init__()
+        self.name = "whence-lite0_blocks10_12"
+        self._run = open_graph(model, OWN_OUTPUTS[:2])
+        # Kept maps are found by a digest of what a backbone holds.
+        digest = hashlib.blake2b(model, digest_size=8).digest()
+        self.register_buffer("digest", torch.tensor(list(digest), dtype=torch.uint8), persistent=True)
+
+    def forward(self, images: Tensor) -> Features:
+        self.size_rule.check(*images.shape[-2:])
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+        own_mean, own_std = (torch.tensor(values).view(3, 1, 1) for values in (LITE_STEPS.mean, LITE_STEPS.std))
+        pixels = ((images.cpu().float() * std + mean - own_mean) / own_std).numpy()
+        finer, coarser = (torch.from_numpy(found) for found in self._run(pixels))
+        return Features(torch.cat([nn.functional.avg_pool2d(finer, 2), coarser], dim=1).to(images.device))
 
 
 def load_packed(backbone: Backbone) -> None:

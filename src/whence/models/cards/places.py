@@ -289,7 +289,7 @@ def _sequences() -> Iterator[ModelCard]:
         name="jist-resnet18-512",
         summary="JIST: CosPlace trained on images and sequences together, frames pooled by SeqGeM",
         dim=512,
-        preprocessing=_SHORT_512,
+        preprocessing=Preprocessing(size_px=(480, 640), interpolation="bilinear"),
         licence="unknown",
         weights="the authors' file share",
         training_data=f"{_SF_XL}; MSLS (Mapillary)",

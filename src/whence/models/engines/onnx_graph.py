@@ -7,7 +7,7 @@ convolutions, in float64.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -88,6 +88,62 @@ class Graph:
         parts += [*(_field(5, array) for array in self._arrays), _field(11, _value(INPUT, channels=self.channels))]
         body = b"".join([*parts, *(_field(12, _value(name)) for name in outputs)])
         return _number(1, 8) + _field(7, body) + _field(8, _field(1, b"") + _number(2, 13))
+
+
+def read_arrays(model: bytes) -> dict[str, np.ndarray]:
+    """The arrays of a model that `Graph` wrote, float32, by the names they are used under."""
+    return {name: np.frombuffer(model, kind, int(np.prod(shape, dtype=int)), at).reshape(shape).astype(np.float32)
+            for name, (at, kind, shape) in _places(model).items()}  # fmt: skip
+
+
+def with_arrays(model: bytes, arrays: Mapping[str, np.ndarray]) -> bytes:
+    """The model that `Graph` wrote with other numbers in these arrays. Raises `KeyError` and `ValueError` for what does not fit."""
+    found, places = bytearray(model), _places(model)
+    for name, values in arrays.items():
+        at, kind, shape = places[name]
+        if values.shape != shape:
+            raise ValueError(f"{name} has shape {shape}, not {values.shape}")
+        written = np.ascontiguousarray(values, kind).tobytes()
+        found[at : at + len(written)] = written
+    return bytes(found)
+
+
+def _places(model: bytes) -> dict[str, tuple[int, str, tuple[int, ...]]]:
+    """Where the numbers of each array lie, their type and shape."""
+    places = {}
+    for field, start, end in _fields(model, 0, len(model)):
+        arrays = [part[1:] for part in _fields(model, start, end) if part[0] == 5] if field == 7 else []
+        for first, last in arrays:
+            parts = list(_fields(model, first, last))
+            shape = tuple(value for number, value, _ in parts if number == 1)
+            kind = {1: "<f4", 10: "<f2"}[next(value for number, value, _ in parts if number == 2)]
+            name = next(model[at:stop] for number, at, stop in parts if number == 8).decode()
+            at = next(at for number, at, _ in parts if number == 9)
+            places[name.removesuffix(".half")] = (at, kind, shape)
+    return places
+
+
+def _fields(model: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """The fields between two places: number, and where the content begins and ends; of a whole number itself, twice."""
+    while at < end:
+        key, at = _read_varint(model, at)
+        value, at = _read_varint(model, at)
+        if key & 7 == 0:
+            yield key >> 3, value, value
+        else:
+            yield key >> 3, at, at + value
+            at += value
+
+
+def _read_varint(model: bytes, at: int) -> tuple[int, int]:
+    """A whole number, and where it ends."""
+    value = shift = 0
+    while True:
+        byte = model[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return value, at
 
 
 def open_graph(model: bytes, outputs: Sequence[str]) -> Run:

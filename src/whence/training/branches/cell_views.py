@@ -14,11 +14,11 @@ from whence.models.backbones.base import Features
 from whence.runtime import random_stream
 from whence.training.branches.classes import ClassBranch
 from whence.training.branches.grouped import ClassBatches, Grouped
-from whence.training.branches.placed import pair_losses
+from whence.training.branches.placed import described_pairs, pair_losses
 from whence.training.losses.by_label import CLASS_LOSSES, make_loss
 from whence.training.options.classes import CellViewsOptions, ClassesOptions
 from whence.training.options.places import BatchOptions
-from whence.training.task import Draw, Losses
+from whence.training.task import Draw, Losses, Pairs
 
 _VIEWS = 107
 
@@ -50,6 +50,8 @@ class CellBatches(ClassBatches):
 class CellViewBranch(ClassBranch):
     """Crops or photos of the cells of one group, and a loss over descriptors and cells."""
 
+    has_pairs = True
+
     def make_batches(self, options: ClassesOptions) -> ClassBatches:
         assert isinstance(options, CellViewsOptions)
         return CellBatches(self.grouped, options=options.batches, seed=self.given.seed)
@@ -70,6 +72,9 @@ class CellViewBranch(ClassBranch):
 
     def learn(self, learner: nn.Module, content: tuple[Tensor | Features, Tensor], draw: Draw) -> Losses:
         return pair_losses(self.loss, learner, content, draw)
+
+    def pairs(self, learner: nn.Module, content: tuple[Tensor | Features, Tensor], draw: Draw) -> Pairs:
+        return described_pairs(learner, content, draw)
 
     def state(self) -> dict[str, Tensor]:
         return {}

@@ -16,7 +16,7 @@ from whence.training.branches.sources import make_batches
 from whence.training.losses.by_label import make_loss
 from whence.training.options.placed import PlacesOptions
 from whence.training.pixels import at_size, cached_pixels, key_of, stored_size
-from whence.training.task import BatchPlace, Branch, Describe, Draw, Given, Losses, Read, Share
+from whence.training.task import BatchPlace, Branch, Describe, Draw, Given, Losses, Pairs, Read, Share
 from whence.training.ways import IsKept, SeenPhotos, Ways
 
 _BATCH = 16
@@ -33,6 +33,8 @@ class PlacePhotos(NamedTuple):
 
 class PlaceBranch(Branch):
     """Places x views, and a loss over descriptors and the places they belong to."""
+
+    has_pairs = True
 
     def __init__(self, options: PlacesOptions, given: Given) -> None:
         """Raises `NoPhotos`, `BadOption` and `UnknownName`."""
@@ -90,6 +92,9 @@ class PlaceBranch(Branch):
     def learn(self, learner: nn.Module, content: tuple[Tensor | Features, Tensor], draw: Draw) -> Losses:
         return pair_losses(self.loss, learner, content, draw)
 
+    def pairs(self, learner: nn.Module, content: tuple[Tensor | Features, Tensor], draw: Draw) -> Pairs:
+        return described_pairs(learner, content, draw)
+
     def keep(self) -> None:
         self.ways.keep()
 
@@ -109,11 +114,17 @@ def _unit(descriptors: Tensor) -> np.ndarray:
 
 def pair_losses(loss: nn.Module, learner: nn.Module, content: tuple[Tensor | Features, Tensor], draw: Draw) -> Losses:
     """The loss over descriptors and labels of a whole batch, of what the network is given of this process's share of it."""
+    pairs = described_pairs(learner, content, draw)
+    # A miner that draws must draw alike in every process, for all to compute one loss.
+    draw.seed_torch(0)
+    return Losses(loss(pairs.descriptors, pairs.labels))
+
+
+def described_pairs(learner: nn.Module, content: tuple[Tensor | Features, Tensor], draw: Draw) -> Pairs:
+    """Descriptors and labels of a whole batch."""
     images, labels = content
     # Whatever draws random numbers inside the network follows from the step as well.
     draw.seed_torch(1 + draw.share.rank)
     with draw.autocast():
         descriptors = learner(images)
-    # A miner that draws must draw alike in every process, for all to compute one loss.
-    draw.seed_torch(0)
-    return Losses(loss(draw.gather(descriptors.float()), labels.to(draw.device)))
+    return Pairs(draw.gather(descriptors.float()), labels.to(draw.device))

@@ -68,6 +68,25 @@ def make_places(photos: Photos, *, options: PlaceOptions = PlaceOptions()) -> Pl
     return Places(photos, NeighborLists(np.concatenate([[0], np.cumsum(counts[kept])]), members), own[kept], ground[own[kept]])
 
 
+def photo_places(photos: Photos, *, options: PlaceOptions = PlaceOptions()) -> Places:  # noqa: B008
+    """Every photo as a place: it, and the photos near it that look its way; alone where it has no position.
+
+    Its direction counts as being elsewhere: photos of one point that look apart by twice the largest turn are 2.5 radii apart.
+    """
+    ground = metric_points(photos)
+    heading = np.nan_to_num(photos.heading_deg.astype(float))
+    near = neighbors_within(ground, ground, radius_m=options.radius_m)
+    owner = np.repeat(np.arange(len(photos)), near.counts)
+    is_seen = heading_difference_deg(heading[near.members], heading[owner]) <= options.max_turn_deg
+    alone = np.flatnonzero(near.counts == 0)
+    owner, members = np.concatenate([owner[is_seen], alone]), np.concatenate([near.members[is_seen], alone])
+    counts = np.bincount(owner, minlength=len(photos))
+    views = NeighborLists(np.concatenate([[0], np.cumsum(counts)]), members[np.argsort(owner, kind="stable")])
+    reach_m = 2.5 * options.radius_m / (2 * np.sin(np.radians(min(options.max_turn_deg, 90))))
+    turned = reach_m * np.stack([np.cos(np.radians(heading)), np.sin(np.radians(heading))], axis=1)
+    return Places(photos, views, np.arange(len(photos)), np.hstack([ground, turned]))
+
+
 def metric_points(photos: Photos) -> np.ndarray:
     """(N, d) coordinates in metres: the plane's where all photos have one of one zone, else Earth-centred; NaN where unknown."""
     if photos.has_plane.all() and len(np.unique(photos.zone)) == 1:

@@ -15,7 +15,7 @@ from whence.errors import BadOption, NoPhotos
 from whence.lists import group_rows
 from whence.runtime import random_stream
 from whence.training.branches.cliques import CliqueBatches, draw_clique
-from whence.training.branches.places import Batch, Batches, PlaceBatches, make_places
+from whence.training.branches.places import Batch, Batches, PlaceBatches, make_places, photo_places
 from whence.training.datasets import Dataset
 from whence.training.options.places import BatchOptions, PlaceOptions
 
@@ -40,7 +40,8 @@ def make_batches(data: Dataset, *, places: PlaceOptions, options: BatchOptions, 
         found = read_msls(root, cities=list_cities(root))
         data.report((*found.database.photos.skipped, *found.queries.photos.skipped))
         return CliqueBatches((found.database, found.queries), places=places, options=options, seed=seed)
-    return PlaceBatches(make_places(data.photos, options=places), options=options, seed=seed)
+    make = photo_places if places.by == "photo" else make_places
+    return PlaceBatches(make(data.photos, options=places), options=options, seed=seed)
 
 
 class ListedBatches(Batches):

@@ -57,6 +57,15 @@ class NetworkOptions(LearnerOptions):
 
 
 @dataclass(frozen=True, slots=True)
+class OwnHeadOptions(LearnerOptions):
+    """The small head of the network that comes with Whence; the maps below it stay as they are."""
+
+    kind: Literal["own head"] = "own head"
+    weights: str = ""
+    """The network's file; empty for the packaged one."""
+
+
+@dataclass(frozen=True, slots=True)
 class RegressorOptions(LearnerOptions):
     """GeoWarp's regressor on top of a network that stays as it is."""
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 Precision = Literal["no", "bf16", "fp16"]
 Gradients = Literal["apart", "joint"]
+LossesOf = Literal["each", "one"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,9 @@ class LoopOptions:
     gradients: Gradients = "apart"
     """Whether the gradients of several branches are taken one after the other, which needs the memory of the largest alone, or
     all at once from the sum of their losses. The sum of the gradients is the same."""
+    losses: LossesOf = "each"
+    """Whether each branch has a loss over its own batch, or, as `one`, a single loss compares the photos of all branches: those of
+    two branches then never belong together. For branches whose losses over pairs are the same; their weights do not count."""
     seed: int = 0
     log_every: int = 10
     validate_every: int = 200

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-By = Literal["position", "listed", "scene", "clique"]
+By = Literal["position", "photo", "listed", "scene", "clique"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +19,9 @@ class PlaceOptions:
     """What a place is: photos taken near one point in about one direction, or as the data set says."""
 
     by: By = "position"
-    """`position`: as the fields below say; `listed`: as a folder of GSV-Cities lists them; `scene`: photos of a scene of MegaScenes
-    or ScanNet of which any two show the same; `clique`: photos of a folder of MSLS of which any two are near each other."""
+    """`position`: as the fields below say; `photo`: every photo with those near it, alone where it has no position; `listed`: as a
+    folder of GSV-Cities lists them; `scene`: photos of a scene of MegaScenes or ScanNet of which any two show the same; `clique`:
+    photos of a folder of MSLS of which any two are near each other."""
 
     cell_m: float = 10.0
     """One place for each occupied cell of this side and each heading bin."""
