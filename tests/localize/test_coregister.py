@@ -180,7 +180,7 @@ def test_a_photo_lies_where_its_footprint_says():
     north_up = np.array([[45.0, 7.0], [46.0, 7.0], [46.0, 8.0], [45.0, 8.0]])
     assert roll_deg(north_up) == pytest.approx(0, abs=1e-6)
     assert roll_deg(np.roll(north_up, 1, axis=0)) == pytest.approx(270, abs=10)
-    feature = as_feature(FOOTPRINT, query="a.jpg")
+    feature = as_feature(FOOTPRINT, {"query": "a.jpg"})
     assert feature["geometry"]["type"] == "Polygon"
     assert feature["properties"]["query"] == "a.jpg"
     assert (feature["properties"]["lat"], feature["properties"]["lon"]) == pytest.approx(centre_of(FOOTPRINT), abs=1e-5)

@@ -19,14 +19,17 @@ from torchvision.transforms.v2 import functional as change
 
 from fills import image_of, squares
 from training_samples import draw, given
-from whence.data.tiles import Tile, tile_name
+from whence.data.footprints import footprint_of, iou
+from whence.data.tiles import Tile, box_corners, overlap_matrix, tile_name
 from whence.errors import BadOption, NoPhotos
 from whence.recipes import get_recipe
-from whence.training.branches.tile_groups import TileBatches, k_means
+from whence.training.branches.pair_batches import find_pairs, north_up_turns
+from whence.training.branches.tile_groups import TileBatches, k_means, shares_of
 from whence.training.branches.tile_places import read_tiles
 from whence.training.branches.tiles import TileBranch
 from whence.training.datasets import Dataset
 from whence.training.losses.neutral import NeutralAwareLoss, pair_loss
+from whence.training.options.photo_pairs import PhotoPairsOptions
 from whence.training.options.tiles import TilesOptions, YearWiseOptions
 from whence.training.task import BatchPlace, Share
 from whence.training.yearly import YearChange, changed, draw_change
@@ -243,3 +246,88 @@ def test_a_training_on_tiles_groups_them_and_goes_on_from_its_groups(tiles: Path
     branch = TileBranch(recipe.branches[0], given(tiles, tmp_path / "pixels"))  # type: ignore[arg-type]
     branch.load_state(kept)
     assert (branch.batches.groups == kept["groups"].numpy()).all()
+
+
+@pytest.fixture(scope="module")
+def earth(tmp_path_factory) -> Path:
+    from whence.worlds.earth.plan import EarthSpec, RegionSize
+    from whence.worlds.earth.world import render_earth
+
+    out = tmp_path_factory.mktemp("earth") / "world"
+    render_earth(out, EarthSpec(3, (RegionSize("region00", "train", 6, 10, (2020, 2021)),), tile_px=16, photo_px=16), num_workers=1)
+    return out
+
+
+def test_pairs_share_enough_and_pairs_of_a_batch_share_nothing(earth: Path) -> None:
+    found = find_pairs(Dataset(earth), least_iou=0.2)
+    assert set(found.counts()) == {"num_photos", "num_places", "num_pairs"}
+    polygons = box_corners(found.places.boxes)
+    for row, place in found.pairs:
+        assert iou(footprint_of(found.photos.paths[row]), polygons[place]) > 0.2
+    sizes = []
+    for number in range(5):
+        chosen = found.batch(8, seed=0, epoch=0, number=number)
+        sizes.append(len(chosen))
+        near = overlap_matrix(found.boxes[chosen])
+        assert near.sum() == len(chosen)
+    assert max(sizes) >= 2
+    with pytest.raises(NoPhotos, match="least_iou"):
+        find_pairs(Dataset(earth), least_iou=0.999)
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_north_is_brought_nearest_to_the_top(turns: int) -> None:
+    """Corners of a photo begin at its lower left: one that is turned begins at another corner of the ground."""
+    north_up = np.array([[45.0, 7.0], [46.0, 7.1], [46.1, 8.0], [45.1, 7.9]])
+    # The same corners as a picture, lower left first and clockwise: turned with it, they are read again.
+    numbers = np.rot90(np.array([[1, 2], [0, 3]]), turns)
+    order = [numbers[1, 0], numbers[0, 0], numbers[0, 1], numbers[1, 1]]
+    assert north_up_turns(north_up[order]) == (4 - turns) % 4
+
+
+@pytest.mark.parametrize(("counts", "expected"), [([6, 0, 3, 1], [0.6, 0, 0.3, 0.1]), ([0, 0], [0.5, 0.5])])
+def test_groups_are_drawn_as_often_as_photos_fall_into_them(counts: list[int], expected: list[float], tiles: Path) -> None:
+    assert shares_of(np.array(counts)).tolist() == pytest.approx(expected)
+    batches = TileBatches(read_tiles(Dataset(tiles)), options=replace(OPTIONS, num_groups=len(counts)), seed=0)
+    batches.shares = np.array(counts, float)
+    drawn = [set(batches.groups[batches.batch(0, number)].tolist()) for number in range(120)]
+    share = np.bincount([one.pop() for one in drawn], minlength=len(counts)) / 120
+    assert share == pytest.approx(np.array(expected), abs=0.15)
+    assert all(share[group] == 0 for group, count in enumerate(counts) if count == 0 and sum(counts))
+
+
+def test_photos_and_tiles_learn_together(earth: Path, tmp_path: Path) -> None:
+    from whence.training.recipe import override
+    from whence.training.step import Step
+    from whence.training.train import make_task
+
+    small = (
+        "start_from=", "aggregator.options={}", "aggregator.name=gem", "num_places=4", "num_pairs=2", "num_groups=2",
+        "batches_per_epoch=2", "regroup_every=1", "loop.precision=no", "loop.num_steps=3", "augment.width=32", "augment.height=32",
+        "augment.stored_px=48", "augment.crop_px=40", "augment.num_views=2", "least_iou=0.1",
+    )  # fmt: skip
+    recipe = override(get_recipe("astroloc-small"), small)
+    task = make_task(recipe, earth, pixels_folder=tmp_path / "pixels", show_progress=False)
+    pairs, mined = task.branches
+    content = pairs.read(BatchPlace(0, 0), Share()).content
+    rows, _, _ = pairs.seen(pairs.places_of(BatchPlace(0, 0)), BatchPlace(0, 0))  # type: ignore[attr-defined]
+    half = len(rows) // 2
+    assert (rows[:half] < 0).all()
+    assert (rows[half:] >= 0).all()
+    assert content.photos.shape == (len(rows), 48, 48, 3)
+    with Step(task, options=recipe.loop) as step:
+        step.open()
+        losses = [float(step.take()["loss"]) for _ in range(3)]
+    assert np.isfinite(losses).all()
+    # Ten photos fall somewhere.
+    assert mined.state()["shares"].sum() == 10
+
+
+def test_constants_of_the_description() -> None:
+    recipe = get_recipe("astroloc")
+    pairs, mined = recipe.branches
+    assert isinstance(pairs, PhotoPairsOptions)
+    assert isinstance(mined, TilesOptions)
+    assert (pairs.num_pairs, pairs.least_iou, pairs.alpha, pairs.beta, pairs.weight, mined.weight) == (48, 0.2, 1, 50, 1, 1)
+    assert (mined.num_places, mined.num_groups, mined.batches_per_epoch * mined.regroup_every) == (48, 50, 5000)
+    assert (recipe.optimizer.lr, recipe.loop.num_steps, recipe.learner.aggregator.options) == (5e-5, 30_000, {"fc_dim": 2048})  # type: ignore[attr-defined]

@@ -72,7 +72,7 @@ class OrbitAnswer:
         if self.footprint is None:
             return {"type": "Feature", "geometry": None, "properties": said}
         about = {"tile": self.tile, "num_inliers": self.num_inliers, "rms_px": round(self.rms_px, 3)}
-        return as_feature(self.footprint, **said, **about)
+        return as_feature(self.footprint, {**said, **about})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""

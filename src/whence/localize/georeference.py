@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def roll_deg(footprint: np.ndarray) -> float:
     return float(np.degrees(np.arctan2(up[0], up[1])) % 360)
 
 
-def as_feature(footprint: np.ndarray, **about: Any) -> dict[str, Any]:
+def as_feature(footprint: np.ndarray, about: Mapping[str, Any]) -> dict[str, Any]:
     """The footprint as a GeoJSON feature, with its middle, area and roll, and what else is said about it."""
     lat, lon = centre_of(footprint)
     place = {"lat": round(lat, 6), "lon": round(lon, 6)}

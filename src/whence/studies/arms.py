@@ -74,3 +74,12 @@ EARTHLOC: Mapping[str, tuple[str, ...]] = {
 }
 """Of EarthLoc, its parts left out one at a time."""
 EARTHLOC_MAIN = ("earthloc", "each image changed for itself", "overlaps count as wrong", "random groups")
+ASTROLOC: Mapping[str, tuple[str, ...]] = {
+    "both": (),
+    "pairs alone": ("branches.1.weight=0",),
+    "mining alone": ("branches.0.weight=0",),
+    "mining alone, each group alike": ("branches.0.weight=0", "grouping=looks"),
+    "mining alone, random groups": ("branches.0.weight=0", "grouping=random"),
+}
+"""Of AstroLoc, as described: photos with tiles against tiles alone, and how groups of tiles are drawn."""
+ASTROLOC_MAIN = ("both", "pairs alone", "mining alone")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from whence.evaluation.orbital import AT, describe_turned, score_orbital
 from whence.models.descriptor import DescriptorModel
 from whence.recipes import get_recipe
 from whence.runtime import atomic_write
-from whence.studies.arms import EARTHLOC, EARTHLOC_MAIN
+from whence.studies.arms import ASTROLOC, ASTROLOC_MAIN, EARTHLOC, EARTHLOC_MAIN
 from whence.studies.benchmark_cells import as_model, trained_weights
 from whence.studies.frame import Cell, Settings, Value
 from whence.training.options.learners import NetworkOptions
@@ -23,7 +24,18 @@ from whence.training.recipe import Recipe, override, size_px
 
 def measure_earthloc(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """Recalls by rotations after a training, and what is lost to the whole method."""
-    model, seconds = _trained(earthloc_recipe(cell, options), cell, options, work)
+    return _measured(cell, options, work, arms=EARTHLOC, reference=EARTHLOC_MAIN[0])
+
+
+def measure_astroloc(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+    """The same of the parts of AstroLoc."""
+    return _measured(cell, options, work, arms=ASTROLOC, reference=ASTROLOC_MAIN[0])
+
+
+def _measured(
+    cell: Settings, options: Settings, work: Path, *, arms: Mapping[str, tuple[str, ...]], reference: str
+) -> dict[str, Value]:
+    model, seconds = _trained(tile_recipe(cell, options, arms), cell, options, work)
     data = open_set(str(options["data"]), layout="earthloc")
     assert data.positives is not None, "the layout gives footprints"
     tiles, asked = (describe_turned(model, photos, show_progress=False).rows for photos in (data.database, data.queries))
@@ -37,9 +49,9 @@ def measure_earthloc(cell: Settings, options: Settings, work: Path) -> dict[str,
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(file) as out:
         np.save(out, stored.hits)
-    reference = _kept(work, {**cell, "arm": EARTHLOC_MAIN[0]})
-    if cell["arm"] != EARTHLOC_MAIN[0] and reference.is_file():
-        lost = _difference(stored.hits, np.load(reference))
+    other = _kept(work, {**cell, "arm": reference})
+    if cell["arm"] != reference and other.is_file():
+        lost = _difference(stored.hits, np.load(other))
         found["difference"] = lost
         assert lost.low is not None
         assert lost.high is not None
@@ -47,12 +59,12 @@ def measure_earthloc(cell: Settings, options: Settings, work: Path) -> dict[str,
     return found | {"training": Value(seconds)}
 
 
-def earthloc_recipe(cell: Settings, options: Settings) -> Recipe:
+def tile_recipe(cell: Settings, options: Settings, arms: Mapping[str, tuple[str, ...]]) -> Recipe:
     """What trains an arm. Raises `BadOption` where the recipe does not learn from tiles."""
     recipe = override(get_recipe(str(options["recipe"])), str(options["changes"]).split())
-    if not all(isinstance(branch, TilesOptions) for branch in recipe.branches):
+    if not any(isinstance(branch, TilesOptions) for branch in recipe.branches):
         raise BadOption(f"the recipe {recipe.name} does not learn from tiles; name another with recipe=NAME")
-    return override(recipe, [*EARTHLOC[str(cell["arm"])], f"loop.seed={cell['seed']}"])
+    return override(recipe, [*arms[str(cell["arm"])], f"loop.seed={cell['seed']}"])
 
 
 def _trained(recipe: Recipe, cell: Settings, options: Settings, work: Path) -> tuple[DescriptorModel, float]:

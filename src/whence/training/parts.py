@@ -19,6 +19,9 @@ BRANCHES: dict[str, Entry] = {
     "vocabulary": Entry(f"{_ROOM}.branches.vocabulary:VocabularyBranch", settings=f"{_ROOM}.options.tuples:VocabularyOptions"),
     "distilled": Entry(f"{_ROOM}.branches.distilled:DistilledBranch", settings=f"{_ROOM}.options.distilled:DistilledOptions"),
     "tiles": Entry(f"{_ROOM}.branches.tiles:TileBranch", settings=f"{_ROOM}.options.tiles:TilesOptions"),
+    "photo pairs": Entry(
+        f"{_ROOM}.branches.photo_pairs:PhotoPairBranch", settings=f"{_ROOM}.options.photo_pairs:PhotoPairsOptions"
+    ),
     "views": Entry(f"{_ROOM}.branches.warps:ViewBranch", settings=f"{_ROOM}.options.warps:ViewsOptions"),
     "pairs": Entry(f"{_ROOM}.branches.warps:PairBranch", settings=f"{_ROOM}.options.warps:FoundPairsOptions"),
 }

@@ -27,6 +27,8 @@ class TileBatches:
             raise BadOption("at least two places, one group, and one batch and epoch are needed to learn from tiles")
         self.places, self.options, self.seed = places, options, seed
         self.groups = self.random_groups(0)
+        self.shares = np.empty(0)
+        """How often each group is drawn; empty for all alike."""
 
     def random_groups(self, epoch: int) -> np.ndarray:
         """(P,) numbers of groups of nearly equal size."""
@@ -48,7 +50,15 @@ class TileBatches:
 
     def _members(self, random: np.random.Generator) -> np.ndarray:
         there = np.unique(self.groups)
+        if len(self.shares):
+            return np.flatnonzero(self.groups == there[random.choice(len(there), p=shares_of(self.shares[there]))])
         return np.flatnonzero(self.groups == there[random.integers(len(there))])
+
+
+def shares_of(counts: np.ndarray) -> np.ndarray:
+    """How often groups are drawn into which so many photos fall; all alike where none does."""
+    total = counts.sum()
+    return counts / total if total > 0 else np.full(len(counts), 1 / len(counts))
 
 
 def k_means(descriptors: np.ndarray, num_groups: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -36,12 +37,28 @@ class TilePlaces:
         return overlap_matrix(self.boxes[places])
 
 
-def read_tiles(data: Dataset) -> TilePlaces:
-    """The places of a data set in EarthLoc's folders that are there in every year. Raises `NoPhotos`."""
+def read_photos(data: Dataset) -> Photos:
+    """The photos from orbit beside the tiles of a data set. Raises `NoPhotos`."""
+    root = _root(data)
+    folder = root / "queries"
+    if not folder.is_dir():
+        raise NoPhotos(f"{str(root)!r} holds no folder queries: photos are needed to learn from them")
+    photos = read_files(list_photos(folder), root=folder, options=ReadOptions(show_progress=data.show_progress))
+    data.report(photos.skipped)
+    return photos
+
+
+def _root(data: Dataset) -> Path:
     path = data.folder("tiles")
     root = next((folder for folder in (path, path / "train", path / "test") if (folder / "database").is_dir()), None)
     if root is None:
         raise NoPhotos(f"{str(path)!r} holds no tiles of years: expected are folders such as database/2021_09")
+    return root
+
+
+def read_tiles(data: Dataset) -> TilePlaces:
+    """The places of a data set in EarthLoc's folders that are there in every year. Raises `NoPhotos`."""
+    root = _root(data)
     photos = read_files(
         list_photos(root / "database"), root=root / "database", options=ReadOptions(show_progress=data.show_progress)
     )

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from whence.data.photos import Photos
 from whence.errors import BadOption
 from whence.models.backbones.base import Features
 from whence.models.checkpoints.files import weights_digest
@@ -19,7 +20,7 @@ from whence.models.networks import Network
 from whence.models.preprocessing import normalise
 from whence.runtime import map_threads, progress, random_stream
 from whence.training.branches.tile_groups import TileBatches, k_means
-from whence.training.branches.tile_places import read_tiles
+from whence.training.branches.tile_places import read_photos, read_tiles
 from whence.training.frozen import FrozenMaps
 from whence.training.losses.neutral import NeutralAwareLoss
 from whence.training.options.tiles import TilesOptions
@@ -78,7 +79,7 @@ class TileBranch(Branch):
             return
         seen = replace(self.options.augment, num_views=0, per="year")
         what = repr((network.backbone.name, weights_digest(network.backbone), given.dtype, seen))
-        folder = Path(given.pixels_folder) / f"maps-{_digest(what)}"
+        folder = Path(given.pixels_folder) / f"maps-{tile_key(what)}"
         self.maps = FrozenMaps(folder, network.backbone, device=given.device, dtype=given.dtype)
 
     def num_batches(self, epoch: int) -> int:
@@ -86,22 +87,33 @@ class TileBranch(Branch):
 
     def refresh(self, epoch: int, describe: Describe) -> None:
         """Group the places anew where it is time, by the last year's tiles; the main process does and tells the others."""
-        groups = self.batches.groups
+        groups, shares = self.batches.groups, self.batches.shares
         if describe.share.rank == 0:
             if self.batches.is_regrouped(epoch):
                 with progress("grouping", total=None, show=self.given.show_progress):
-                    groups = self.regroup(epoch, describe)
+                    groups, shares = self.regroup(describe)
             elif epoch < self.options.regroup_every or self.options.grouping == "random":
-                groups = self.batches.random_groups(epoch)
+                groups, shares = self.batches.random_groups(epoch), np.empty(0)
         self.batches.groups = describe.broadcast(groups)
+        is_weighted = self.options.grouping == "photos" and epoch >= self.options.regroup_every
+        if is_weighted:
+            known = shares if len(shares) else np.zeros(self.options.num_groups)
+            self.batches.shares = describe.broadcast(known.astype(np.float64))
 
-    def regroup(self, epoch: int, describe: Describe) -> np.ndarray:
-        """(P,) groups by how the network sees the last year's tiles."""
-        found = self._described(self.places.rows[:, -1], describe)
-        return k_means(found, self.options.num_groups, seed=self.given.seed)[1]
+    def regroup(self, describe: Describe) -> tuple[np.ndarray, np.ndarray]:
+        """(P,) groups by how the network sees the last year's tiles, and how many photos fall into each, if that is asked for."""
+        found = self._described(self.places.photos, self.places.rows[:, -1], describe)
+        centres, groups = k_means(found, self.options.num_groups, seed=self.given.seed)
+        counts = np.zeros(self.options.num_groups)
+        if self.options.grouping == "photos":
+            queries = read_photos(self.given.data)
+            seen = self._described(queries, np.arange(len(queries)), describe)
+            gaps = ((seen[:, None] - centres[None]) ** 2).sum(axis=2)
+            counts += np.bincount(gaps.argmin(axis=1), minlength=len(counts))
+        return groups, counts
 
     def read(self, place: BatchPlace, share: Share) -> Read:
-        places = self.batches.batch(*place)
+        places = self.places_of(place)
         rows, changes, keys = self.seen(places, place)
         size = len(rows) // share.num_ranks
         if size * share.num_ranks != len(rows):
@@ -110,10 +122,14 @@ class TileBranch(Branch):
         rows, changes, keys = rows[mine], changes[mine], keys[mine] if self.maps is not None else ()
         numbers = [number for number in range(len(rows)) if self.maps is None or keys[number] not in self.maps]
         side = self.options.augment.stored_px
-        read = list(map_threads(lambda number: read_at(self.places.photos.file(int(rows[number])), side, side), numbers))
+        read = list(map_threads(lambda number: self.pixels(int(rows[number]), side), numbers))
         photos = torch.from_numpy(np.stack(read)) if read else None
-        is_neutral = torch.from_numpy(self.places.overlaps(places))
+        is_neutral = torch.from_numpy(self.neutral(places))
         return Read(TilePhotos(photos, tuple(numbers), changes, keys, is_neutral), len(rows))
+
+    def places_of(self, place: BatchPlace) -> np.ndarray:
+        """The places of a batch."""
+        return self.batches.batch(*place)
 
     def seen(self, places: np.ndarray, place: BatchPlace) -> tuple[np.ndarray, tuple[YearChange, ...], tuple[str, ...]]:
         """(B,) rows of a batch, place by place and year by year, and how each is seen and called."""
@@ -128,8 +144,16 @@ class TileBranch(Branch):
         # Images lie place by place: those of a year repeat its change.
         which = np.tile(np.arange(num), rows.size // num)
         files = [self.places.photos.content[row].decode() for row in rows.ravel()]
-        keys = tuple(_digest(f"{draws[number]}|{name}") for number, name in zip(which, files, strict=True))
+        keys = tuple(tile_key(f"{draws[number]}|{name}") for number, name in zip(which, files, strict=True))
         return rows.ravel(), tuple(changes[number] for number in which), keys
+
+    def pixels(self, row: int, side: int) -> np.ndarray:
+        """The image of a row, brought to a square."""
+        return read_at(self.places.photos.file(row), side, side)
+
+    def neutral(self, places: np.ndarray) -> np.ndarray:
+        """(P, P) bool: which of a batch's places overlap."""
+        return self.places.overlaps(places)
 
     def change(self, content: TilePhotos, draw: Draw) -> tuple[Tensor | Features, Tensor]:
         """What the network is given, and which places overlap."""
@@ -164,23 +188,23 @@ class TileBranch(Branch):
             self.maps.keep()
 
     def state(self) -> dict[str, Tensor]:
-        """The groups that are drawn from now."""
-        return {"groups": torch.from_numpy(self.batches.groups)}
+        """The groups that are drawn from now, and how often each is."""
+        return {"groups": torch.from_numpy(self.batches.groups), "shares": torch.from_numpy(self.batches.shares)}
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on with what `state` gave."""
-        self.batches.groups = tensors["groups"].numpy()
+        self.batches.groups, self.batches.shares = tensors["groups"].numpy(), tensors["shares"].numpy()
 
-    def _described(self, rows: np.ndarray, describe: Describe) -> np.ndarray:
-        """Descriptors (n, D) of tiles as they are."""
-        seen, photos = self.options.augment, self.places.photos
+    def _described(self, photos: Photos, rows: np.ndarray, describe: Describe) -> np.ndarray:
+        """Descriptors (n, D) of rows of photos as they are."""
+        seen = self.options.augment
 
         def pixels(chosen: np.ndarray) -> np.ndarray:
             return np.stack(list(map_threads(lambda row: read_at(photos.file(int(row)), seen.width, seen.height), chosen)))
 
         def features(chosen: np.ndarray) -> Features:
             assert self.maps is not None
-            keys = [_digest(f"plain|{photos.content[row].decode()}") for row in chosen]
+            keys = [tile_key(f"plain|{photos.content[row].decode()}") for row in chosen]
             missing = [row for row, key in zip(chosen, keys, strict=True) if key not in self.maps]
             images = normalise(torch.from_numpy(pixels(np.array(missing)))).to(self.given.device) if missing else None
             return self.maps.features(keys, images)
@@ -189,5 +213,6 @@ class TileBranch(Branch):
         return nn.functional.normalize(found, dim=1).numpy()
 
 
-def _digest(text: str) -> str:
+def tile_key(text: str) -> str:
+    """What the map of an image is kept under."""
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()

@@ -9,7 +9,7 @@ from whence.training.datasets import Dataset
 from whence.training.options.kinds import BranchOptions
 from whence.training.options.places import LossOptions
 
-Grouping = Literal["looks", "random"]
+Grouping = Literal["looks", "photos", "random"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,8 @@ class TilesOptions(BranchOptions):
     num_groups: int = 50
     batches_per_epoch: int = 500
     grouping: Grouping = "looks"
-    """Groups by k-means over the network's descriptors, or at random."""
+    """Groups by k-means over the network's descriptors, each drawn alike; those drawn as often as photos fall into them, as
+    AstroLoc does; or groups at random."""
     regroup_every: int = 4
     """Epochs after which tiles are grouped anew by the network as it stands; before the first time groups are random."""
     is_neutral_aware: bool = True
