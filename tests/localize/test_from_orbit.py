@@ -121,7 +121,10 @@ def test_the_verb_writes_what_a_gis_opens(ground, database, tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["status"] == "located"
     assert len(found["footprint"]) == 4
-    assert {path.name for path in out.iterdir()} == {"photo.tif", "photo.geojson", "photo.wld", "photo.points.csv"}
+    written = {"photo.tif", "photo.geojson", "photo.wld", "photo.points.csv", "photo.overlay.png"}
+    assert {path.name for path in out.iterdir()} == written
+    plain, covered = np.hsplit(cv2.imread(str(out / "photo.overlay.png")).astype(float), 2)
+    assert 0 < np.abs(plain - covered).mean() < 12, "what is laid over the ground shows the same"
     (feature,) = json.loads(table.read_text())["features"]
     assert feature["properties"]["num_inliers"] >= 12
     assert len((out / "photo.points.csv").read_text().splitlines()) == 10

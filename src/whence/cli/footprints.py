@@ -73,9 +73,11 @@ def locate_from_orbit(
 def write_georeferenced(folder: Path, answer: OrbitAnswer, located: OrbitLocalizer) -> None:
     """Write what a geographic information system opens of a located photo. Raises `MissingExtra` and `UnwritableFile`."""
     from whence.data.images import load_image
-    from whence.localize.georeference import control_points, write_geotiff, write_world_file
+    from whence.data.pictures import write_picture
+    from whence.localize.georeference import control_points, draw_overlay, write_geotiff, write_world_file
 
     assert answer.footprint is not None, "only of what was located"
+    assert answer.matrix is not None, "found with the footprint"
     folder.mkdir(parents=True, exist_ok=True)
     photo, name = load_image(answer.query), Path(answer.query).stem
     size = (photo.shape[1], photo.shape[0])
@@ -87,6 +89,8 @@ def write_georeferenced(folder: Path, answer: OrbitAnswer, located: OrbitLocaliz
     with atomic_write(folder / f"{name}.points.csv", "w") as file:
         file.write("\n".join([*lines, ""]))
     write_geotiff(folder / f"{name}.tif", photo, answer.footprint)
+    around = located.surroundings(answer.row)
+    write_picture(folder / f"{name}.overlay.png", draw_overlay(photo, around, answer.matrix, side_px=located.options.side_px))
     print_note(f"{name}: a world file holds no perspective, this one is up to {off_m:.0f} m off; the GeoTIFF is not")
 
 

@@ -60,6 +60,10 @@ class OrbitAnswer:
     """The tile that it was refined in."""
     num_inliers: int = 0
     rms_px: float = 0.0
+    row: int = -1
+    """The tile's row in the database."""
+    matrix: np.ndarray | None = None
+    """(3, 3) from the photo, brought to S x S, to the tile's pixels, its top left corner at 0, 0."""
 
     @property
     def status(self) -> str:
@@ -136,7 +140,8 @@ class OrbitLocalizer:
             name = self.localizer.photos.paths[row]
             compared.append(TileCandidate(name, similarity, turns, found.num_inliers, found.reason))
             if found.is_match and found.num_inliers >= self.min_inliers:
-                return OrbitAnswer(str(query), tuple(compared), "", found.footprint, name, found.num_inliers, found.rms_px)
+                refined = found.footprint, name, found.num_inliers, found.rms_px, row, found.matrix
+                return OrbitAnswer(str(query), tuple(compared), "", *refined)
         best = max((one.num_inliers for one in compared), default=0)
         reason = f"none of {len(compared)} tiles matches: at most {best} points agree, {self.min_inliers} are asked for"
         return OrbitAnswer(str(query), tuple(compared), reason)
