@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -13,13 +14,15 @@ from descriptor_samples import CARD, NAME, MeanColours
 from whence import registry
 from whence.cards import Entry
 from whence.cli import run
-from whence.data.footprints import iou
+from whence.data.footprints import footprint_of, iou
+from whence.data.names import format_name
 from whence.data.tiles import Tile, from_cells, tile_name
 from whence.errors import BadOption
 from whence.localize.coregister import CoregisterOptions
 from whence.localize.from_orbit import OrbitLocalizer, holds_tiles
 from whence.localize.localizer import Localizer
 from whence.matching.matchers import open_mnn
+from whence.types import GeoPoint
 
 CELL_PX, ROW, COLUMN, ZOOM = 32, 720, 960, 11
 WARP = np.array([[1.0, 0.25, 120.0], [-0.2, 1.05, 150.0], [2e-4, 1e-4, 1.0]])
@@ -121,8 +124,11 @@ def test_the_verb_writes_what_a_gis_opens(ground, database, tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["status"] == "located"
     assert len(found["footprint"]) == 4
-    written = {"photo.tif", "photo.geojson", "photo.wld", "photo.points.csv", "photo.overlay.png"}
+    written = {"photo.tif", "photo.geojson", "photo.wld", "photo.points.csv", "photo.overlay.png", "named"}
     assert {path.name for path in out.iterdir()} == written
+    (named,) = (out / "named").iterdir()
+    assert named.read_bytes() == (ground / "photo.png").read_bytes()
+    assert np.allclose(footprint_of(named.name), found["footprint"], atol=1e-4)
     plain, covered = np.hsplit(cv2.imread(str(out / "photo.overlay.png")).astype(float), 2)
     assert 0 < np.abs(plain - covered).mean() < 12, "what is laid over the ground shows the same"
     (feature,) = json.loads(table.read_text())["features"]
@@ -130,6 +136,21 @@ def test_the_verb_writes_what_a_gis_opens(ground, database, tmp_path, capsys):
     assert len((out / "photo.points.csv").read_text().splitlines()) == 10
     assert run(["locate", str(ground / "elsewhere.png"), *ways]) == 3
     assert "unknown" in capsys.readouterr().out
+
+
+def test_candidates_by_the_photo_s_own_place(ground, database, tmp_path, capsys):
+    """A weak label chooses the tiles: some beside it, none of which the photo need look like."""
+    lat, lon = true_footprint().mean(axis=0)
+    photo = tmp_path / format_name(point=GeoPoint(lat + 0.05, lon - 0.05), extension=".png")
+    shutil.copy(ground / "photo.png", photo)
+    ways = ["--db", str(database), "--rerank-option", "side_px=128", "--rerank-option", "by=place", "--json", "-q"]
+    assert run(["locate", str(photo), *ways, "--rerank-candidates", "12"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert iou(np.array(found["footprint"]), true_footprint()) > 0.9
+    assert run(["locate", str(ground / "photo.png"), *ways]) == 3
+    assert "no place of its own" in json.loads(capsys.readouterr().out)["reason"]
+    assert run(["locate", str(photo), *ways, "--rerank-option", "by=name"]) == 1
+    assert "by=place" in capsys.readouterr().err
 
 
 def test_what_cannot_be_is_said(ground, database, tmp_path, capsys):

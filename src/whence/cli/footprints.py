@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,10 +40,12 @@ def locate_from_orbit(
     from whence.localize.from_orbit import MIN_INLIERS, OrbitLocalizer
     from whence.registry import build
 
-    known = {"matcher": "rootsift-mnn", "min_inliers": MIN_INLIERS, "side_px": 512, "num_iterations": 4}
+    known = {"matcher": "rootsift-mnn", "min_inliers": MIN_INLIERS, "side_px": 512, "num_iterations": 4, "by": "sight"}
     for name in set(options) - set(known):
         raise BadOption(f"with a database of tiles --rerank-option takes {', '.join(known)}, not {name!r}")
     chosen = {**known, **options}
+    if chosen["by"] not in ("sight", "place"):
+        raise BadOption(f"candidates are chosen by=sight or by=place, not by={chosen['by']}")
     of_matcher = {"is_upright": False} if chosen["matcher"] == "rootsift-mnn" else {}
     located = OrbitLocalizer(
         localizer,
@@ -50,6 +53,7 @@ def locate_from_orbit(
         options=CoregisterOptions(side_px=int(chosen["side_px"]), num_iterations=int(chosen["num_iterations"])),
         num_candidates=num_candidates,
         min_inliers=int(chosen["min_inliers"]),
+        is_by_place=chosen["by"] == "place",
     )
     answers = []
     for answer in _answers(located, files, is_quiet=outputs.is_quiet or outputs.as_json):
@@ -89,9 +93,24 @@ def write_georeferenced(folder: Path, answer: OrbitAnswer, located: OrbitLocaliz
     with atomic_write(folder / f"{name}.points.csv", "w") as file:
         file.write("\n".join([*lines, ""]))
     write_geotiff(folder / f"{name}.tif", photo, answer.footprint)
+    _keep_named(folder / "named", answer)
     around = located.surroundings(answer.row)
     write_picture(folder / f"{name}.overlay.png", draw_overlay(photo, around, answer.matrix, side_px=located.options.side_px))
     print_note(f"{name}: a world file holds no perspective, this one is up to {off_m:.0f} m off; the GeoTIFF is not")
+
+
+def _keep_named(folder: Path, answer: OrbitAnswer) -> None:
+    """Copy the photo under the name that carries its footprint, which training reads."""
+    from whence.data.footprints import area_km2, centre_of
+    from whence.data.tiles import format_footprint_name
+
+    assert answer.footprint is not None, "only of what was located"
+    middle, area = centre_of(answer.footprint), area_km2(answer.footprint)
+    own = Path(answer.query)
+    named = format_footprint_name(answer.footprint, image_id=own.stem.replace("@", "-"), time="", nadir=middle, area_km2=area)
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_write(folder / f"{named.removesuffix('.jpg')}{own.suffix}") as file, own.open("rb") as photo:
+        shutil.copyfileobj(photo, file)
 
 
 def _answers(located: OrbitLocalizer, files: Sequence[Path], *, is_quiet: bool) -> Iterator[OrbitAnswer]:

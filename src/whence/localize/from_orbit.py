@@ -14,8 +14,10 @@ import numpy as np
 from whence.data.footprints import centre_of
 from whence.data.images import load_resized
 from whence.data.photos import Photos
+from whence.data.scan import scan_photos
 from whence.data.tiles import CELLS, Tile, parse_footprint_name, tile_boxes
 from whence.errors import BadOption, UnreadableImage
+from whence.geo import to_earth_centred
 from whence.localize.coregister import AROUND, CoregisterOptions, Coregistration, Find, coregister, finder
 from whence.localize.georeference import as_feature, roll_deg
 from whence.localize.localizer import Localizer
@@ -106,8 +108,12 @@ class OrbitLocalizer:
         options: CoregisterOptions = CoregisterOptions(),  # noqa: B008 (an immutable record)
         num_candidates: int = 10,
         min_inliers: int = MIN_INLIERS,
+        is_by_place: bool = False,
     ) -> None:
-        """Raises `BadOption` for a database whose photos are no tiles."""
+        """`is_by_place`: candidates are the tiles nearest to where the photo says it was taken, instead of those that look like it.
+
+        Raises `BadOption` for a database whose photos are no tiles.
+        """
         if not holds_tiles(localizer.photos):
             raise BadOption(
                 f"{str(localizer.store.path)!r} holds no tiles: their names carry footprints, as `whence tiles` writes them"
@@ -115,7 +121,7 @@ class OrbitLocalizer:
         if num_candidates < 1 or min_inliers < 1:
             raise BadOption("at least one candidate and one inlier are needed")
         self.localizer, self.matcher, self.options = localizer, matcher, options
-        self.num_candidates, self.min_inliers = num_candidates, min_inliers
+        self.num_candidates, self.min_inliers, self.is_by_place = num_candidates, min_inliers, is_by_place
         named = [parse_footprint_name(path) for path in localizer.photos.paths]
         self._tile_of = {row: one.tile for row, one in enumerate(named) if one is not None and one.tile is not None}
         # Of several years the last one's tiles are looked at.
@@ -135,7 +141,10 @@ class OrbitLocalizer:
         photo = load_resized(query, short_side_px=2 * self.options.side_px)
         compared: list[TileCandidate] = []
         find = finder(self.matcher)
-        for row, similarity, turns in self._retrieved(query):
+        chosen = self._retrieved(query) if not self.is_by_place else self._near(query)
+        if not chosen:
+            return OrbitAnswer(str(query), (), "the photo says no place of its own, by which its candidates are chosen")
+        for row, similarity, turns in chosen:
             found = self._refined(photo, row, turns, find)
             name = self.localizer.photos.paths[row]
             compared.append(TileCandidate(name, similarity, turns, found.num_inliers, found.reason))
@@ -168,13 +177,30 @@ class OrbitLocalizer:
         found: np.ndarray = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
         return found
 
-    def _retrieved(self, query: str | Path) -> list[tuple[int, float, int]]:
-        """Rows of the nearest tiles, each once, with similarity and the quarters by which the photo is turned."""
+    def _turned(self, query: str | Path) -> np.ndarray:
+        """Descriptors (4, D) of the photo at its quarters."""
         described = next(iter(self.localizer.model.query_model.describe_each([query], views=_TURNED)))
         if isinstance(described, UnreadableImage):
             raise described
+        return described.question.rows
+
+    def _near(self, query: str | Path) -> list[tuple[int, float, int]]:
+        """Rows of the tiles nearest to the photo's own place, those that look most like it first; none where it says none."""
+        own = scan_photos(query, show_progress=False)
+        if not own.has_point.any():
+            return []
+        photos, rows = self.localizer.photos, np.array(sorted(self._row_of.values()))
+        place, *tiles = (to_earth_centred(one.columns["lat"], one.columns["lon"]) for one in (own, photos.select(rows)))
+        rows = rows[np.argsort(np.linalg.norm(tiles[0] - place[0], axis=1), kind="stable")[: self.num_candidates]]
+        store = self.localizer.store
+        alike = self._turned(query) @ np.asarray(store.descriptors[store.descriptor_rows[rows]], np.float32).T
+        best = np.argsort(-alike.max(axis=0), kind="stable")
+        return [(int(rows[i]), float(alike[:, i].max()), int(alike[:, i].argmax())) for i in best]
+
+    def _retrieved(self, query: str | Path) -> list[tuple[int, float, int]]:
+        """Rows of the nearest tiles, each once, with similarity and the quarters by which the photo is turned."""
         best: dict[int, tuple[float, int]] = {}
-        found = self.localizer.retriever.retrieve(described.question.rows, k=self.num_candidates)
+        found = self.localizer.retriever.retrieve(self._turned(query), k=self.num_candidates)
         for turns, candidates in enumerate(found):
             for one in candidates:
                 if one.row in self._tile_of and (one.row not in best or one.similarity > best[one.row][0]):
