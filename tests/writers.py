@@ -168,7 +168,7 @@ def _world(inputs: Inputs, folder: Path) -> None:
 def _world_file(inputs: Inputs, folder: Path) -> None:
     from whence.localize.georeference import write_world_file
 
-    write_world_file(folder / "a.wld", np.array([[45.0, 7.0], [46.0, 7.0], [46.0, 8.0], [45.0, 8.0]]), (300, 200))
+    write_world_file(folder / "a.wld", np.array([[45.0, 7.0], [46.0, 7.5], [46.5, 9.0], [45.2, 8.4]]), (3, 2))
 
 
 def _earth(inputs: Inputs, folder: Path) -> None:

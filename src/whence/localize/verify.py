@@ -63,9 +63,10 @@ def _features(candidates: Sequence[Candidate], which: int, agreements: Agreement
     found = one.evidence or PairEvidence(0.0)
     is_rival, is_unseen = rivals_of(candidates, which, agreements), np.array([_is_unseen(other) for other in candidates])
     unseen = unseen_rivals(int((is_rival & is_unseen).sum()) if counts_unseen else 0, found.num_keypoints)
+    is_compared = np.array([other.evidence is not None for other in candidates])
     margins = []
     for counts, may_show in zip((inliers, matches), unseen.T, strict=True):
-        rivals = counts[is_rival & ~is_unseen] if counts_unseen else counts[is_rival]
+        rivals = counts[is_rival & is_compared] if counts_unseen else counts[is_rival]
         if one.point is not None:
             floor = np.maximum(rivals.max(initial=0), may_show)
         elif len(rivals):

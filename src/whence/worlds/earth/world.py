@@ -17,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from whence.data.cells import safe_cells
 from whence.errors import InputError, UnwritableFile
 from whence.runtime import atomic_write, claim_folder, num_cores, progress
 from whence.worlds.earth.ground import Survey
@@ -141,6 +142,7 @@ def _write_photos_table(path: Path, spec: EarthSpec) -> None:
     rows = [truth_of(work, photo) for work, photo in photos_of(spec)]
     if rows:
         with atomic_write(path, "w") as file:
-            table = csv.DictWriter(file, list(rows[0]))
-            table.writeheader()
-            table.writerows(rows)
+            header = list(rows[0])
+            table = csv.writer(file)
+            table.writerow(header)
+            table.writerows(safe_cells(list(row.values())) for row in rows)
