@@ -61,7 +61,7 @@ def locate(
     rerank_seconds: float = typer.Option(None, help="Seconds per photo for comparing."),
     rerank_when_unsure: float = typer.Option(
         None,
-        help="Compare candidates only until one is right with this probability (verified answers: with half the doubt they may leave).",
+        help="Compare candidates only until one is right with this probability (verified: with half the doubt they may leave).",
     ),
     rerank_otherwise: str = typer.Option(
         OTHERWISE, "--rerank-otherwise", help="Orders the first candidates where matches speak for none: SCORER:PHOTOS, or none."
