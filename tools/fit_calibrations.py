@@ -60,7 +60,7 @@ FIT_CITIES = (
     *(FitCity(seed, 320) for seed in range(2001, 2006)),
     FitCity(2001, 640, 500, 120, 40),
 )
-SECOND_LOOK_CITIES = FIT_CITIES[:5]
+SECOND_LOOK_CITIES = FIT_CITIES[:3]
 PRIOR_OF_UNKNOWN = 0.5
 FOLDER = Path(__file__).parents[1] / "src" / "whence" / "localize" / "calibrations"
 
