@@ -339,11 +339,13 @@ MAY_WRITE = {
     "models/checkpoints/http.py": {"open", "file.truncate", "os.replace", "note.write_text"},
     "models/checkpoints/origins.py": {"tarfile.open", "whole.open"},
     "models/engines/export.py": {"file.write_bytes"},
+    "training/federated/processes.py": {"open"},
+    "training/federated/rounds.py": {"open"},
     "training/record.py": {"open"},
 }
 """Files that may write otherwise than through `runtime.atomic_write`, and how: the one itself, the store's data files and lock,
 whole database folders, maps, rasters and videos that are opened for reading or have no name, the null device, a picture in memory,
-downloads that go on where they broke off, a file to try before it is written, a log that grows by lines, and a counter of the
+downloads that go on where they broke off, a file to try before it is written, logs that grow by lines, and a counter of the
 system that is set to zero."""
 WRITING_METHODS = {"write_text", "write_bytes", "imwrite", "save", "savez", "savez_compressed", "savetxt", "tofile", "touch"}
 WRITING_METHODS |= {
@@ -454,6 +456,7 @@ def test_every_module_that_writes_is_in_the_battery() -> None:
         "studies/contrasts.py": "what an arm got right, measured again where it is not",
         "studies/earth_cells.py": "what an arm got right, measured again where it is not",
         "studies/rerank_cells.py": "comparisons beside a study, made again where they are not",
+        "training/federated/processes.py": "what is said to Flower's processes, written anew each time",
         "training/frozen.py": "maps of photos, made again where they are not",
         "studies/sequence_cells.py": "frames of a set as they were described, described again where they are not",
         "studies/many_sources_cells.py": "what an arm got right, measured again where it is not",
