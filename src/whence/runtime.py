@@ -201,7 +201,7 @@ def claim_folder(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UnwritableFile(folder, error.strerror or str(error)) from None
+        raise UnwritableFile(folder, error) from error
     with atomic_write(file, "w") as text:
         text.write(json.dumps({**record, **beside()}, indent=1))
     return None
