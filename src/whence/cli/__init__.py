@@ -22,6 +22,7 @@ from whence.cli import (
     locate,
     match,
     models,
+    register,
     study,
     tiles,
     train,
@@ -54,7 +55,24 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for _verb in (index, locate, match, warp, evaluate, calibrate, models, convert, export, train, study, world, tiles, demo, doctor):
+for _verb in (
+    index,
+    locate,
+    match,
+    register,
+    warp,
+    evaluate,
+    calibrate,
+    models,
+    convert,
+    export,
+    train,
+    study,
+    world,
+    tiles,
+    demo,
+    doctor,
+):
     _verb.register(app)
 
 

@@ -1,10 +1,11 @@
 """A matcher across sensors that needs no weights: orientations of edges, correlated template by template.
 
-A radar and a camera see other brightness at the same place, but edges in the same directions. Each pixel becomes a complex number: the
-doubled direction of its gradient, so that bright on dark and dark on bright are the same, times its strength (orientation correlation,
-Fitch, Kadyrov, Christmas, Kittler, BMVC 2002, with the directions doubled; of nine channels of oriented gradients as in CFOG, Ye,
-Bruzzone, Shan, Bovolo, Zhu, TGRS 2019, it keeps what is left once their mean is taken off, at a seventh of the cost). Templates on a grid
-are looked for around the place where they should lie, by correlation through Fourier transforms; neighbours add to one another.
+A radar and a camera see other brightness at one place, but edges in the same directions. Each pixel becomes a complex number:
+the doubled direction of its gradient, so that bright on dark and dark on bright are the same, times its strength. That is
+orientation correlation (Fitch, Kadyrov, Christmas, Kittler, BMVC 2002) with doubled directions; of nine channels of oriented
+gradients as in CFOG (Ye, Bruzzone, Shan, Bovolo, Zhu, TGRS 2019) it keeps what is left without their mean, at a seventh of the
+cost. Templates on a grid are looked for around the place where they should lie, by correlation through Fourier transforms;
+neighbours add to one another.
 """
 
 from __future__ import annotations
@@ -95,9 +96,9 @@ class OrientationCorrelation:
         if min(*size0, *size1) >= _LEAST_SIDE_PX:
             known = known_pixels(second)
             own = _orientations(first, known_pixels(first))
-            guesses = self._guesses(first, second, known)
+            guesses = self._guesses(first, second, known) if own.values.any() else []
             tried = [self._looked_for(own, second, known, guess) for guess in guesses]
-            found = max(tried, key=lambda one: float(one.likeness.sum()))
+            found = max(tried, key=lambda one: float(one.likeness.sum()), default=_NOTHING)
             if not self.is_upright and len(found.points0) >= 2:
                 closer = _fitted(cv2.estimateAffinePartial2D, found.points1, found.points0)
                 if closer is not None:
@@ -221,10 +222,8 @@ def standing(first: np.ndarray, second: np.ndarray, matrix: np.ndarray) -> float
     return float((here.max() - others.mean()) / spread) if spread > 0 else 0.0
 
 
-def _about_middle(
-    stretch: np.ndarray, shape: tuple[int, ...], size: tuple[int, ...], turn_deg: float, zoom: float
-) -> np.ndarray:
-    """(3, 3) from an image to a frame of this size: stretched, turned about its middle by degrees, zoomed, and put in the middle."""
+def _about_middle(stretch: np.ndarray, shape: tuple[int, ...], size: tuple[int, ...], turn_deg: float, zoom: float) -> np.ndarray:
+    """(3, 3) from an image to a frame of this size: stretched, turned about its middle, zoomed, and put in the middle."""
     angle = np.radians(turn_deg)
     cosine, sine = np.cos(angle) * zoom, np.sin(angle) * zoom
     turn = np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1.0]])
@@ -242,9 +241,7 @@ def _shrunk(image: np.ndarray, scale: float) -> np.ndarray:
     return found
 
 
-def _brought(
-    image: np.ndarray, known: np.ndarray, onto: np.ndarray, size: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
+def _brought(image: np.ndarray, known: np.ndarray, onto: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """An image and what of it is known in another frame; averaged first where it becomes smaller."""
     zoom = float(np.sqrt(abs(np.linalg.det(onto[:2, :2]))))
     if zoom < 0.7:
@@ -304,7 +301,7 @@ def _with_neighbours(surfaces: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _peaks(surfaces: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows (m,) of surfaces whose highest place is not at the edge, where it lies, x and y (m, 2) to a part of a pixel, and how high."""
+    """Rows (m,) of surfaces whose highest place is not at the edge, where that lies (m, 2), finer than pixels, and its height."""
     flat = surfaces.reshape(len(surfaces), -1)
     best = flat.argmax(axis=1)
     down, across = np.unravel_index(best, surfaces.shape[1:])
