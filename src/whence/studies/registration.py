@@ -37,9 +37,10 @@ REGISTRATION = Study(
     summary="tiled registration by matcher and setting of the protocol: error by affine maps and homographies, worst over best",
     protocol=(
         "{data}: pairs with tie points, {normalisation}, residuals up to {threshold} px, the same matches for both geometries "
-        "and all inlier gates. Mean: over pairs, failed ones left out, in pixels as matched; of file: in those of the fixed file; median: "
-        "failed ones infinite; within: of all points, failed pairs missed. Max side 0 is the file's own, tile 0 the whole image. "
-        "Worst over best: largest mean over the smallest, of settings that fail for at most half. Time: CPU of matching, one thread"
+        "and all inlier gates. Mean: over pairs, failed ones left out, in pixels as matched; of file: in those of the fixed "
+        "file; median: failed ones infinite; within: of all points, failed pairs missed. Max side 0 is the file's own, tile 0 "
+        "the whole image. Worst over best: largest mean over the smallest, of settings that fail for at most half. Time: CPU "
+        "of matching, one thread"
     ),
     options=(
         StudyOption("data", "a folder of pairs with tie points, as `whence evaluate --registration` takes it", is_needed=True),
