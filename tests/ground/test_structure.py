@@ -456,6 +456,7 @@ def test_every_module_that_writes_is_in_the_battery() -> None:
         "data/maps.py": "tiles of a map, cut again where they are not",
         "data/video_frames.py": "frames of a video, taken again where they are not",
         "training/pixels.py": "decoded photos, made again where they are not",
+        "studies/earthmatch_cells.py": "trials beside a study, which the battery writes",
         "studies/geowarp_cells.py": "numbers beside a study, which the battery writes",
         "studies/contrasts.py": "what an arm got right, measured again where it is not",
         "studies/earth_cells.py": "what an arm got right, measured again where it is not",
