@@ -53,6 +53,10 @@ def test_settings_share_their_matches(pairs, tmp_path, monkeypatch):
     )
     part = run_study(study, out=tmp_path / "t", options=options, budget=Budget(only=("all_settings",)))
     assert "not measured yet" in part.cells[-1].reason
+    turned = {**options, "matchers": "orientation:turned orientation:around", "tiles": "0"}
+    ways = run_study(study, out=tmp_path / "v", options=turned, budget=Budget(only=("geometry=affine,inliers=4",))).cells
+    assert [cell.is_done for cell in ways if cell.cell.key.endswith("geometry=affine,inliers=4")] == [True, False]
+    assert any("NAME:turned" in cell.reason for cell in ways)
     again = run_study(study, out=tmp_path / "u", options={**options, "kinds": "nothing"}, budget=Budget(only=("affine",)))
     assert "no pairs of the kind" in again.cells[0].reason
 

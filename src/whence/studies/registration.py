@@ -44,7 +44,9 @@ REGISTRATION = Study(
     ),
     options=(
         StudyOption("data", "a folder of pairs with tie points, as `whence evaluate --registration` takes it", is_needed=True),
-        StudyOption("matchers", "matchers, apart by spaces", "orientation rootsift-mnn orb-mnn"),
+        StudyOption(
+            "matchers", "matchers, apart by spaces; NAME:turned for pairs that are turned", "orientation rootsift-mnn orb-mnn"
+        ),
         StudyOption("kinds", "kinds of pairs (their folders or cases), apart by spaces; nothing: all together"),
         StudyOption("sides", "longest sides in pixels, apart by spaces; 0 for the files' own", "1024 2048"),
         StudyOption("tiles", "sides of tiles, apart by spaces; 0 for none", "512"),

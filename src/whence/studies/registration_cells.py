@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from whence.studies.registration import ALL_KINDS, REGISTRATION, SUMMARIES
 from whence.types import PointPairs
 
 _MOST_FAILED = 0.5
+TURNED = "turned"
 
 
 def measure_registration(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
@@ -93,8 +93,13 @@ def _pairs(folder: str) -> tuple[TiePair, ...]:
 
 
 @lru_cache(maxsize=1)
-def _matcher(name: str, weights: str) -> Any:
-    own: Mapping[str, Any] = {"weights": weights} if weights and name not in ("orientation", "rootsift-mnn", "orb-mnn") else {}
+def _matcher(text: str, weights: str) -> Any:
+    name, _, way = text.partition(":")
+    if way not in ("", TURNED):
+        raise BadOption(f"a matcher is NAME, or NAME:{TURNED} for pairs that are turned, not {text!r}")
+    own: dict[str, Any] = {"weights": weights} if weights and name not in ("orientation", "rootsift-mnn", "orb-mnn") else {}
+    if way:
+        own["is_upright"] = False
     return build("matcher", name, options=own)
 
 
