@@ -23,6 +23,7 @@ from whence.cli import (
     locate,
     match,
     models,
+    register,
     study,
     tiles,
     train,
@@ -56,7 +57,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _VERBS = (
-    *(index, locate, match, warp, evaluate, calibrate, models, convert, export, train, federate),
+    *(index, locate, match, register, warp, evaluate, calibrate, models, convert, export, train, federate),
     *(study, world, tiles, demo, doctor),
 )
 for _verb in _VERBS:
