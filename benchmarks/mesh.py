@@ -90,7 +90,8 @@ def main() -> None:
         speeds = ", ".join(f"{row[f'photos_per_core_second_{name}']:.1f} {name}" for name in ("low", "medium", "high"))
         print(
             f"{row['triangles']:>9,.0f} triangles: photos of 320x240 a second and core {speeds}; "
-            f"made ready in {row['prepared_s']:.1f} s; triangles {row['scene_mb']:.0f} MB, at most {row['more_while_rendering_mb']:.0f} MB more while rendering"
+            f"made ready in {row['prepared_s']:.1f} s; triangles {row['scene_mb']:.0f} MB, "
+            f"at most {row['more_while_rendering_mb']:.0f} MB more while rendering"
         )
     if asked.json:
         with open(asked.json, "w", encoding="utf-8") as file:

@@ -145,10 +145,10 @@ def read_mesh(path: str | Path, *, up: str = "") -> TexturedMesh:
         parts = [_part(scene.geometry[name], matrix) for matrix, name in map(scene.graph.get, scene.graph.nodes_geometry)]
     except Exception as error:  # Parsers of foreign files fail in every way.
         raise UnreadableTable(path, f"not a mesh that can be read ({error or type(error).__name__})") from None
-    parts = [part for part in parts if part is not None]
-    if not parts:
+    filled = [part for part in parts if part is not None]
+    if not filled:
         raise UnreadableTable(path, "there are no triangles in it")
-    mesh = _joined(parts)
+    mesh = _joined(filled)
     if not np.isfinite(mesh.points_m).all() or not np.isfinite(mesh.texture_points).all():
         raise UnreadableTable(path, "some of its coordinates are no finite numbers")
     if (up or ("y" if path.suffix.lower() in (".glb", ".gltf") else "z")) == "y":
