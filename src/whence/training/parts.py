@@ -19,6 +19,7 @@ BRANCHES: dict[str, Entry] = {
     "sequences": Entry(f"{_ROOM}.branches.windowed:SequenceBranch", settings=f"{_ROOM}.options.sequences:SequencesOptions"),
     "vocabulary": Entry(f"{_ROOM}.branches.vocabulary:VocabularyBranch", settings=f"{_ROOM}.options.tuples:VocabularyOptions"),
     "distilled": Entry(f"{_ROOM}.branches.distilled:DistilledBranch", settings=f"{_ROOM}.options.distilled:DistilledOptions"),
+    "labelled": Entry(f"{_ROOM}.branches.labelled:LabelledBranch", settings=f"{_ROOM}.options.labelled:LabelledOptions"),
     "aligned": Entry(f"{_ROOM}.branches.aligned:AlignedBranch", settings=f"{_ROOM}.options.aligned:AlignedOptions"),
     "tiles": Entry(f"{_ROOM}.branches.tiles:TileBranch", settings=f"{_ROOM}.options.tiles:TilesOptions"),
     "photo pairs": Entry(
