@@ -468,6 +468,8 @@ def test_every_module_that_writes_is_in_the_battery() -> None:
         "training/frozen.py": "maps of photos, made again where they are not",
         "studies/sequence_cells.py": "frames of a set as they were described, described again where they are not",
         "studies/many_sources_cells.py": "what an arm got right, measured again where it is not",
+        "studies/mesh_cells.py": "what an arm got right, measured again where it is not",
+        "training/branches/aligned.py": "what a model said of photos, made again where it is not",
         "training/branches/distilled.py": "what a teacher said of photos, made again where it is not",
         "training/branches/warps.py": "numbers beside a training's recipe, which the battery writes",
         "models/reduction.py": "test_reduction: what cannot be made leaves no file",
