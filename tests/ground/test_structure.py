@@ -463,6 +463,7 @@ def test_every_module_that_writes_is_in_the_battery() -> None:
         "studies/contrasts.py": "what an arm got right, measured again where it is not",
         "studies/earth_cells.py": "what an arm got right, measured again where it is not",
         "studies/registration_cells.py": "matches beside a study, made again where they are not",
+        "studies/owner_cells.py": "what an arm got right, measured again where it is not",
         "studies/rerank_cells.py": "comparisons beside a study, made again where they are not",
         "training/federated/processes.py": "what is said to Flower's processes, written anew each time",
         "training/frozen.py": "maps of photos, made again where they are not",

@@ -10,6 +10,7 @@ from whence.studies import (
     geowarp,
     many_sources,
     meshes,
+    owners,
     place_classes,
     registration,
     rerank,
@@ -19,7 +20,10 @@ from whence.studies.frame import Study
 
 STUDIES: dict[str, Study] = {
     study.name: study
-    for room in (geowarp, benchmark, rerank, place_classes, many_sources, sequence_grid, earth, earthmatch, registration, meshes)
+    for room in (
+        *(geowarp, benchmark, rerank, place_classes, many_sources, sequence_grid),
+        *(earth, earthmatch, registration, meshes, owners),
+    )
     for study in room.STUDIES
 }
 

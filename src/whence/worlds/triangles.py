@@ -214,8 +214,8 @@ class MeshScene:
             corners = self.in_frame(camera, rows)
             depth, edge = corners[..., 2], corners[..., :2]
             limit = depth[..., None] * (camera.width - 0.5, camera.height - 0.5)
-            reaches: np.ndarray = (depth > NEAR_M).any(axis=1)
-            beside: np.ndarray = (edge < -0.5 * depth[..., None]).all(axis=1) | (edge > limit).all(axis=1)
+            reaches = np.asarray((depth > NEAR_M).any(axis=1))
+            beside = np.asarray((edge < -0.5 * depth[..., None]).all(axis=1) | (edge > limit).all(axis=1))
             reaches &= ~beside.any(axis=1)
             rows, corners = rows[reaches], corners[reaches]
             volumes = edge_planes(corners)[1]

@@ -63,6 +63,8 @@ class Work(NamedTuple):
     num_steps: int = 0
     """0 for one pass over the client's tuples."""
     proximal_mu: float = 0.0
+    is_uneven: bool = False
+    """Whether the client's device does its own number of steps, up to `num_steps`."""
 
 
 def num_learned_from(recipe: Recipe, data: Source) -> int:
