@@ -87,3 +87,15 @@ PHOTOS, MESH = "photos", "mesh"
 """Databases of MeshVPR's study."""
 PLAIN_MODEL, COPY, COPY_TWICE = "as it is", "aligned copy", "aligned copy on both sides"
 """How they are described."""
+SEMANTIC: Mapping[str, tuple[str, ...]] = {
+    "neither": ("aggregator.options.has_attention=false", "segmentation_weight=0"),
+    "attention": ("segmentation_weight=0",),
+    "segmentation": ("aggregator.options.has_attention=false",),
+    "both": (),
+    "both, unguided": ("is_guided=false",),
+}
+"""Of SegVPR, its parts alone and together; unguided, classes are learned of maps that the attention does not weigh."""
+MODES = ("paper", "post_norm", "released")
+"""Where the pool brings vectors to unit length, see `whence.models.aggregators.attention`."""
+WATCHED = ("building", "road", "sidewalk", "vegetation", "sky", "vehicle", "person")
+"""Classes whose attention is told."""
