@@ -1,6 +1,6 @@
 """ALIKED with LightGlue on real photos: pairs with known geometry beside RootSIFT, and queries that stay unknown without it.
 
-    WHENCE_TEST_DATA=FOLDER python benchmarks/learned_matching.py [--sets A,B] [--json FILE]
+    WHENCE_TEST_DATA=FOLDER python benchmarks/learned_matching.py [--sets A,B] [--model NAME] [--json FILE]
 
 Its weights have to be in the cache (`whence models --fetch aliked-lightglue`). Pairs: right where known points are mapped to within
 5 px of where they belong in the median (and what the landmarks' own error adds; 15 px on stromovka, where one shift stands for the
@@ -29,7 +29,7 @@ import faiss  # noqa: F401  (imported so that its threads are bounded too)
 import matchers
 import numpy as np
 import wide_baseline
-from sight import listed
+from sight import RealSet, listed, open_set
 from wide_baseline import RIGHT_PX, Pair
 
 from whence.data.metadata import read_metadata
@@ -143,6 +143,8 @@ class Question(NamedTuple):
 
     file: Path
     is_right: Callable[[Position], bool]
+    passed_over: frozenset[str] = frozenset()
+    """Names of database photos that are no answer, itself among them where it is one."""
 
 
 class Asked(NamedTuple):
@@ -150,17 +152,16 @@ class Asked(NamedTuple):
 
     database: list[Path]
     questions: list[Question]
-    is_leave_one_out: bool = False
 
 
 class Others(Retriever):
-    """All candidates but one."""
+    """All candidates but those that a question passes over."""
 
-    without: Path
+    without: frozenset[str]
 
     def ask(self, *arguments: Any, k: int, **named: Any) -> tuple[Candidate, ...]:
-        found = super().ask(*arguments, k=k + 1, **named)
-        left = [one for one in found if self.photos.file(one.row).name != self.without.name][:k]
+        found = super().ask(*arguments, k=k + len(self.without), **named)
+        left = [one for one in found if self.photos.file(one.row).name not in self.without][:k]
         return tuple(replace(one, rank=rank) for rank, one in enumerate(left, start=1))
 
 
@@ -171,13 +172,19 @@ def photos_in(folder: Path) -> list[Path]:
 
 def of_list(folder: Path, table: str, *, database: str = "", beside: Path | None = None) -> Asked:
     """A set with listed positives."""
-    real = listed(folder, table, database=database, beside=beside)
+    return of_set(listed(folder, table, database=database, beside=beside))
+
+
+def of_set(real: RealSet) -> Asked:
+    """A set of the benchmark of sight."""
     names = [{real.database[row].name for row in rows} for rows in real.right]
 
     def is_right(names: set[str]) -> Callable[[Position], bool]:
         return lambda found: Path(found.candidates[0].photo).name in names
 
-    return Asked(real.database, [Question(file, is_right(some)) for file, some in zip(real.queries, names, strict=True)])
+    out = [frozenset(real.database[row].name for row in rows) for rows in real.passed_over]
+    asked = zip(real.queries, names, out, strict=True)
+    return Asked(real.database, [Question(file, is_right(some), others) for file, some, others in asked])
 
 
 def leave_one_out(folder: Path) -> Asked:
@@ -187,7 +194,7 @@ def leave_one_out(folder: Path) -> Asked:
     def is_right(truth: GeoPoint | None) -> Callable[[Position], bool]:
         return lambda found: truth is not None and found.point is not None and distance_m(found.point, truth) <= NEAR_M
 
-    return Asked(files, [Question(file, is_right(read_metadata(file).point)) for file in files], is_leave_one_out=True)
+    return Asked(files, [Question(file, is_right(read_metadata(file).point), frozenset({file.name})) for file in files])
 
 
 def strangers(database: list[Path], queries: list[Path]) -> Asked:
@@ -215,25 +222,26 @@ def answer_sets(root: Path) -> dict[str, Callable[[], Asked]]:
         "lund strangers": lambda: strangers(photos_in(town / "database"), photos_in(street)),
         "lund answers": lambda: leave_one_out(street),
         "wxbs answers": lambda: of_list(root / "wxbs", "positives.csv", beside=root / "sf-phone-photos"),
+        "sf answers": lambda: of_list(root / "sf-phone-photos", "positives_west.csv", database="database_west.txt"),
+        "gardens answers": lambda: of_set(open_set("gardens-point-thumbs", root)),
         "stromovka answers": lambda: of_list(root / "stromovka-seasons", "positives_pm1.csv"),
     }
 
 
-def compare_answers(name: str, asked: Asked) -> dict[str, Any]:
+def compare_answers(name: str, asked: Asked, *, model: str) -> dict[str, Any]:
     """Answers without and with a second look."""
     counts = dict.fromkeys(("right", "wrong", "unknown", "right again", "wrong again"), 0)
     seconds = []
     with tempfile.TemporaryDirectory() as made:
-        options = BuildOptions(model="rootsift-vlad", keep_local=True)
+        options = BuildOptions(model=model, keep_local=True)
         sources = [str(file) for file in asked.database]
         with Localizer.build(*sources, path=Path(made) / "a.whence", options=options, show_progress=False) as localizer:
             set_threads(1)
             others = Others(localizer.store.photos, localizer.store.descriptor_rows, localizer.retriever.index)
             once, again = (localizer.judge(LocateOptions(when_unknown=how)) for how in ("none", AUTO_SCORER))
-            if asked.is_leave_one_out:
-                once, again = replace(once, retriever=others), replace(again, retriever=others)
+            once, again = replace(once, retriever=others), replace(again, retriever=others)
             for question in asked.questions:
-                others.without = question.file
+                others.without = question.passed_over
                 described = next(once.describe([question.file]))
                 assert not isinstance(described, Exception)
                 found = once.answer("", described, k=20, around=None, seconds={})
@@ -260,6 +268,7 @@ def main() -> int:
     """Match, ask, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", help="names of sets, separated by commas (default all)")
+    parser.add_argument("--model", default=BuildOptions().model, help="of the databases that are asked (default %(default)s)")
     parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON")
     given = parser.parse_args()
     if not os.environ.get("WHENCE_TEST_DATA"):
@@ -270,7 +279,10 @@ def main() -> int:
     pairs, answers = pair_sets(root), answer_sets(root)
     records = []
     for name in given.sets.split(",") if given.sets else [*pairs, *answers]:
-        records.append(compare_pairs(name, pairs[name]()) if name in pairs else compare_answers(name, answers[name]()))
+        is_pairs = name in pairs
+        records.append(
+            compare_pairs(name, pairs[name]()) if is_pairs else compare_answers(name, answers[name](), model=given.model)
+        )
     if given.json:
         Path(given.json).write_text(json.dumps(records, indent=1), encoding="utf-8")
     return 0

@@ -249,7 +249,7 @@ def test_trained_aliked_on_a_real_pair(real_weights: Path, real_data: Path) -> N
 
 
 def test_a_missing_file_says_which_goes_where() -> None:
-    learned = {name: entry for name, entry in MATCHERS.items() if name not in ("rootsift-mnn", "orb-mnn")}
+    learned = {name: entry for name, entry in MATCHERS.items() if name not in ("rootsift-mnn", "orb-mnn", "orientation")}
     assert len(learned) > 10
     for name, entry in learned.items():
         with pytest.raises(MissingWeights) as error:

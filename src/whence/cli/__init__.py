@@ -18,10 +18,12 @@ from whence.cli import (
     doctor,
     evaluate,
     export,
+    federate,
     index,
     locate,
     match,
     models,
+    register,
     study,
     tiles,
     train,
@@ -54,7 +56,11 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for _verb in (index, locate, match, warp, evaluate, calibrate, models, convert, export, train, study, world, tiles, demo, doctor):
+_VERBS = (
+    *(index, locate, match, register, warp, evaluate, calibrate, models, convert, export, train, federate),
+    *(study, world, tiles, demo, doctor),
+)
+for _verb in _VERBS:
     _verb.register(app)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from whence.cli import completion
+from whence.cli.cell_evaluation import print_cells
 from whence.cli.output import print_json, print_note, report_remarks, show, write_all
 from whence.cli.protocols import PROTOCOLS
 from whence.data.formats import EvaluationSet, read_frames
@@ -52,6 +53,9 @@ def evaluate(
     sequence: int = typer.Option(None, "--sequence", help="Count windows of so many frames of drives instead of single photos."),
     pool: str = typer.Option(
         "", "--pool", help="With --sequence: own, mean, max, cat, delta, seqgem, or matching and aligned, which compare frames."
+    ),
+    registration: bool = typer.Option(
+        False, "--registration", help="The data are pairs of images with tie points: how well are they registered?"
     ),
     reverse: bool = typer.Option(False, "--reverse", help="With --sequence: the database's frames in the other order."),
     speed: int = typer.Option(1, "--speed", help="With --sequence: query drives at so many times the speed."),
@@ -124,6 +128,7 @@ def evaluate(
         rules = sequence_rules(sequence, pool, (reverse, speed), frames=frames, thresholds=thresholds, recall_at=recall_at)
         where = (data, split, database_folder, queries_folder)
         return print_sequences(where, model, parse_options(option), rules, as_json=as_json, quiet=quiet)
+    protocol = "registration" if registration else protocol
     if protocol in PROTOCOLS:
         return PROTOCOLS[protocol](data, model or DEFAULT_MODEL, parse_options(option), as_json=as_json)
     options = EvaluationOptions(
@@ -155,7 +160,7 @@ def evaluate(
     if cells is not None and engine == EXACT:
         if compare or names or predictions or rerank or report or save_predictions or save_pairs or leave_one_out:
             raise BadOption("--cells without --engine cells counts cells: it takes queries, and prints alone")
-        return _print_cells(cells, chosen, options, model, parse_options(option), as_json, quiet)
+        return print_cells(cells, chosen, options, model, parse_options(option), as_json, quiet)
     if pairs_root is not None and save_pairs is None:
         raise BadOption("--pairs-root goes with --save-pairs")
     pairs = None if save_pairs is None else PairNames.of(chosen, root=pairs_root)
@@ -181,32 +186,6 @@ def evaluate(
                 _give(stopped.partial, outputs)
             raise
     return _give(result, outputs)
-
-
-def _print_cells(
-    file: str,
-    data: EvaluationSet,
-    options: EvaluationOptions,
-    model: str | None,
-    model_options: Mapping[str, Any],
-    as_json: bool,
-    quiet: bool,
-) -> int:
-    """Print how often the cells of a file are right; `model` in place of the one they name."""
-    from whence.evaluation.localization import as_cell_records, as_cell_table, evaluate_cells
-    from whence.index.cells.classifier import read_cells
-    from whence.localize.cells import CellLocalizer
-    from whence.models.descriptor import load_model
-
-    beside = None if model is None else load_model(model, options=model_options)
-    told = CellLocalizer.of_classifier(read_cells(file), beside=beside)
-    progress = False if quiet or as_json else None
-    result = evaluate_cells(told.cells, told.model, data, rate_at=options.recall_at, views=options.views, show_progress=progress)
-    if as_json:
-        print_json(as_cell_records(result))
-    else:
-        show(as_cell_table(result))
-    return 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,14 @@ from whence.errors import BadOption
 def register(app: typer.Typer) -> None:
     """Add the verb."""
     worlds = typer.Typer(
-        help="Render data with exact truth: city (street photos), earth (photos from orbit), mesh (any city model).",
+        help="Render data with exact truth: city (street photos), earth (photos from orbit), radar (pairs), mesh (any city model).",
         no_args_is_help=True,
     )
     worlds.command("city", help="Render a city of street photos in a layout of the field.")(city)
     worlds.command("earth", help="Render map tiles of four years and photos of them from orbit, laid out as EarthLoc's data.")(
         earth
     )
+    worlds.command("radar", help="Render pairs of a radar's and a camera's view with tie points, in SpaceNet 9's files.")(radar)
     mesh.register(worlds)
     app.add_typer(worlds, name="world")
 
@@ -123,6 +124,27 @@ def earth(
     )
     if sheet is not None:
         show(as_text(f"contact sheet: {sheet}"))
+    return 0
+
+
+def radar(
+    out: str = typer.Argument(..., help="Folder for the pairs; an interrupted run goes on there."),
+    pairs: int = typer.Option(20, help="How many; more of them later keep those that are there."),
+    side: int = typer.Option(512, help="Pixels along a side."),
+    seed: int = typer.Option(0, help="Another seed is other ground."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of text."),
+    quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar."),
+) -> int:
+    """Images, tie points and world.json (what they follow from)."""
+    from whence.worlds.earth.radar import RadarSpec, render_radar
+
+    summary = render_radar(out, RadarSpec(seed, pairs, side), show_progress=False if quiet or as_json else None)
+    if as_json:
+        counts = {name: getattr(summary, name) for name in ("num_pairs", "num_rendered", "seconds")}
+        print_json({"path": str(summary.path), **counts})
+    else:
+        rendered = f"{summary.num_rendered} rendered in {summary.seconds:.1f} s"
+        show(f"{printable(str(summary.path))}: {summary.num_pairs} pairs; {rendered}")
     return 0
 
 

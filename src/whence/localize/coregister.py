@@ -14,6 +14,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from whence.data.mosaics import AROUND
 from whence.data.tiles import from_cells, to_cells
 from whence.errors import BadOption
 from whence.matching.geometry import GeometrySettings, fit_geometry
@@ -21,8 +22,6 @@ from whence.parts import Matcher
 
 MOST_AREA = 9.0
 """In tiles: the whole of the surroundings."""
-AROUND = 3
-"""Tiles along the surroundings' side, the candidate in the middle."""
 _PUBLISHED_THRESHOLD_PX = 3.0
 _PUBLISHED_LEAST_MATCHES = 5
 
@@ -51,6 +50,8 @@ class CoregisterOptions:
     """As the published code: whole pixels, RANSAC, mirror images accepted, latitude linear within the surroundings."""
     stop_px: float = 0.0
     """Stop once no corner moves farther than this; 0 never, as published."""
+    first_inliers: int = 0
+    """Inliers of the first round below which a candidate is given up; 0 gives none up, as published."""
 
     def __post_init__(self) -> None:
         if self.side_px < 16 or self.num_iterations < 1 or self.stop_px < 0:
@@ -124,23 +125,32 @@ def coregister(
         reason = _refusal(whole, used, side, is_published=options.is_published)
         found.append(projected)
         inliers.append(agreed.num_inliers)
+        if not reason and len(found) == 1 and agreed.num_inliers < options.first_inliers:
+            reason = f"{agreed.num_inliers} points agree at first, {options.first_inliers} are asked for to go on"
         if reason:
             return Coregistration(reason, corners=tuple(found), inliers=tuple(inliers))
         if options.stop_px and len(found) > 1 and np.abs(found[-1] - found[-2]).max() < options.stop_px:
             break
     assert whole is not None
-    turned = to_degrees(used, box, side_px=side, is_linear=options.is_published)
-    # Corner i of the photo as given is corner i - turns of the turned one; then lower left first, as names have it.
-    own = turned[(np.arange(4) - turns) % 4]
     return Coregistration(
         "",
         agreed.num_inliers,
         agreed.rms_px,
         whole @ _turning(turns, side),
         tuple(found),
-        own[[3, 0, 1, 2]],
+        footprint_after(used, box, turns=turns, side_px=side, is_linear=options.is_published),
         tuple(inliers),
     )
+
+
+def footprint_after(corners: np.ndarray, box: Sequence[float], *, turns: int, side_px: int, is_linear: bool = False) -> np.ndarray:
+    """(4, 2) latitude and longitude of a photo's own lower left, upper left, upper right and lower right corner.
+
+    `corners` (4, 2) are those of the turned photo in a candidate's pixels, upper left first.
+    """
+    turned = to_degrees(corners, box, side_px=side_px, is_linear=is_linear)
+    # Corner i of the photo as given is corner i - turns of the turned one; then lower left first, as names have it.
+    return turned[(np.arange(4) - turns) % 4][[3, 0, 1, 2]]
 
 
 def finder(matcher: Matcher, *, is_published: bool = False) -> Find:

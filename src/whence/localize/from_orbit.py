@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from whence.data.footprints import centre_of
 from whence.data.images import load_resized
+from whence.data.mosaics import TileMosaic
 from whence.data.photos import Photos
 from whence.data.scan import scan_photos
-from whence.data.tiles import CELLS, Tile, parse_footprint_name, tile_boxes
+from whence.data.tiles import parse_footprint_name, tile_boxes
 from whence.errors import BadOption, UnreadableImage
 from whence.geo import to_earth_centred
-from whence.localize.coregister import AROUND, CoregisterOptions, Coregistration, Find, coregister, finder
+from whence.localize.coregister import CoregisterOptions, Coregistration, Find, coregister, finder
 from whence.localize.georeference import as_feature, roll_deg
 from whence.localize.localizer import Localizer
 from whence.models.asking import QueryViews
@@ -122,11 +121,8 @@ class OrbitLocalizer:
             raise BadOption("at least one candidate and one inlier are needed")
         self.localizer, self.matcher, self.options = localizer, matcher, options
         self.num_candidates, self.min_inliers, self.is_by_place = num_candidates, min_inliers, is_by_place
-        named = [parse_footprint_name(path) for path in localizer.photos.paths]
-        self._tile_of = {row: one.tile for row, one in enumerate(named) if one is not None and one.tile is not None}
-        # Of several years the last one's tiles are looked at.
-        self._row_of = {tile: row for row, tile in self._tile_of.items()}
-        self._read = lru_cache(maxsize=64)(self._pixels)
+        photos = localizer.photos
+        self._mosaic = TileMosaic(photos.paths, lambda row: str(photos.file(row)), side_px=options.side_px)
 
     def locate_many(self, queries: Sequence[str | Path]) -> Iterator[OrbitAnswer]:
         """One answer after the other; a photo that cannot be read is unknown, and says why."""
@@ -157,25 +153,11 @@ class OrbitLocalizer:
 
     def surroundings(self, row: int) -> np.ndarray:
         """(3 S, 3 S, 3) uint8 a tile with what the database has around it; black where it has nothing."""
-        side, tile = self.options.side_px, self._tile_of[row]
-        around = np.zeros((AROUND * side, AROUND * side, 3), np.uint8)
-        for down in range(AROUND):
-            for across in range(AROUND):
-                column = (tile.column + (across - 1) * CELLS) % 2**tile.zoom
-                beside = self._row_of.get(Tile(tile.zoom, tile.row + (down - 1) * CELLS, column))
-                if beside is not None:
-                    around[down * side : (down + 1) * side, across * side : (across + 1) * side] = self._read(beside)
-        return around
+        return self._mosaic.surroundings(row)
 
     def _refined(self, photo: np.ndarray, row: int, turns: int, find: Find) -> Coregistration:
-        box = tile_boxes(np.array([self._tile_of[row]]))[0]
+        box = tile_boxes(np.array([self._mosaic.tile_of[row]]))[0]
         return coregister(photo, self.surroundings(row), box, find, turns=turns, options=self.options)
-
-    def _pixels(self, row: int) -> np.ndarray:
-        side = self.options.side_px
-        image = load_resized(self.localizer.photos.file(row), short_side_px=side)
-        found: np.ndarray = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
-        return found
 
     def _turned(self, query: str | Path) -> np.ndarray:
         """Descriptors (4, D) of the photo at its quarters."""
@@ -189,7 +171,7 @@ class OrbitLocalizer:
         own = scan_photos(query, show_progress=False)
         if not own.has_point.any():
             return []
-        photos, rows = self.localizer.photos, np.array(sorted(self._row_of.values()))
+        photos, rows = self.localizer.photos, np.array(sorted(self._mosaic.row_of.values()))
         place, *tiles = (to_earth_centred(one.columns["lat"], one.columns["lon"]) for one in (own, photos.select(rows)))
         rows = rows[np.argsort(np.linalg.norm(tiles[0] - place[0], axis=1), kind="stable")[: self.num_candidates]]
         store = self.localizer.store
@@ -203,7 +185,7 @@ class OrbitLocalizer:
         found = self.localizer.retriever.retrieve(self._turned(query), k=self.num_candidates)
         for turns, candidates in enumerate(found):
             for one in candidates:
-                if one.row in self._tile_of and (one.row not in best or one.similarity > best[one.row][0]):
+                if one.row in self._mosaic.tile_of and (one.row not in best or one.similarity > best[one.row][0]):
                     best[one.row] = (one.similarity, turns)
         ranked = sorted(best.items(), key=lambda one: -one[1][0])[: self.num_candidates]
         return [(row, similarity, turns) for row, (similarity, turns) in ranked]

@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from whence.data.cogs import RasterLayout, write_cog
 from whence.data.footprints import area_km2, as_geojson, centre_of
 from whence.data.rasters import MERCATOR, open_rasterio
 from whence.data.tiles import to_cells, unwrap_deg
@@ -97,29 +98,18 @@ def warped(photo: np.ndarray, footprint: np.ndarray) -> tuple[np.ndarray, tuple[
 
 
 def write_geotiff(path: str | Path, photo: np.ndarray, footprint: np.ndarray) -> None:
-    """Write a photo (h, w, 3) uint8, warped to Web-Mercator, as a tiled, compressed GeoTIFF with transparency.
+    """Write a photo (h, w, 3) uint8, warped to Web-Mercator, as a cloud-optimised GeoTIFF with transparency.
 
     Raises `MissingExtra`, `UnwritableFile`, and `BadOption` for a footprint that reaches beyond Web-Mercator.
     """
     rasterio = open_rasterio()
-    from rasterio.io import MemoryFile
-
     if not np.isfinite(in_metres(footprint)).all() or np.abs(np.asarray(footprint)[:, 0]).max() > 85.05:
         raise BadOption("the footprint reaches beyond 85 degrees, where Web-Mercator ends; write GeoJSON instead")
     pixels, (left, top, step) = warped(photo, footprint)
     onto = rasterio.Affine(step, 0, left, 0, -step, top)
     height, width = pixels.shape[:2]
-    is_large = min(height, width) >= 256
-    ways = {"tiled": True, "blockxsize": 256, "blockysize": 256} if is_large else {}
-    with MemoryFile() as memory:
-        with memory.open(
-            driver="GTiff", width=width, height=height, count=4, dtype="uint8", crs=MERCATOR, transform=onto, compress="deflate",
-            photometric="RGB", alpha="YES", **ways,
-        ) as file:  # fmt: skip
-            file.write(pixels.transpose(2, 0, 1))
-        data = memory.read()
-    with atomic_write(path) as out:
-        out.write(data)
+    layout = RasterLayout((width, height), 4, "uint8", crs=MERCATOR, transform=onto, has_alpha=True)
+    write_cog(path, layout, [((0, 0), pixels.transpose(2, 0, 1))])
 
 
 def draw_overlay(photo: np.ndarray, around: np.ndarray, matrix: np.ndarray, *, side_px: int) -> np.ndarray:

@@ -64,6 +64,19 @@ MATCHERS: dict[str, Entry] = {
         "ORB keypoints, mutual nearest neighbours that pass the ratio test",
         "Rublee, Rabaud, Konolige, Bradski: ORB, an efficient alternative to SIFT or SURF, ICCV 2011",
     ),
+    "orientation": Entry(
+        "whence.matching.orientation:open_orientation",
+        ModelCard(
+            name="orientation",
+            summary="orientations of edges, correlated template by template: across sensors, as radar and camera; no keypoints",
+            dim=0,
+            preprocessing=Preprocessing(),
+            licence="MIT",
+            citation="Fitch, Kadyrov, Christmas, Kittler: Orientation correlation, BMVC 2002; "
+            "Ye, Bruzzone, Shan, Bovolo, Zhu: Fast and robust matching for multimodal remote sensing images, TGRS 2019",
+            similarity="none",
+        ),
+    ),
     **{
         f"{name}-mnn": _entry(
             f"{name}-mnn", f"{name} keypoints, {_MNN}", parts, "whence.matching.matchers:open_mnn", {"extractor": name}

@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 from whence.errors import UnknownName
-from whence.studies import benchmark, earth, geowarp, many_sources, meshes, place_classes, rerank, semantic, sequence_grid
+from whence.studies import (
+    benchmark,
+    earth,
+    earthmatch,
+    geowarp,
+    many_sources,
+    meshes,
+    place_classes,
+    registration,
+    rerank,
+    semantic,
+    sequence_grid,
+)
 from whence.studies.frame import Study
 
 STUDIES: dict[str, Study] = {
     study.name: study
-    for room in (geowarp, benchmark, rerank, place_classes, many_sources, sequence_grid, earth, meshes, semantic)
+    for room in (
+        geowarp,
+        benchmark,
+        rerank,
+        place_classes,
+        many_sources,
+        sequence_grid,
+        earth,
+        earthmatch,
+        registration,
+        meshes,
+        semantic,
+    )  # fmt: skip
     for study in room.STUDIES
 }
 

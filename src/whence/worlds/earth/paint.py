@@ -94,12 +94,17 @@ def backscatter(survey: Survey, *, looks: int = 4) -> np.ndarray:
     number, _, _ = survey.fields
     rough = rough + 0.3 * survey.farms * (hashed(survey.region.seed, _FALLOW, number) - 0.5)
     energy = np.clip(rough * (1 + 2.4 * east / np.sqrt(1 + east**2 + south**2)), 0.02, 2) * (1 - 0.93 * survey.water)
-    shift = (0.55 * 4 * np.clip(survey.height, 0, 1.2) / survey.window.km_per_px).astype(np.float32)
+    shift = displacement_px(survey)
     rows, columns = np.mgrid[: energy.shape[0], : energy.shape[1]].astype(np.float32)
     moved = cv2.remap(energy.astype(np.float32), columns + shift, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     keys = (round(axis * 1000) for axis in (survey.window.left_km + 50_000, survey.window.top_km + 50_000))
     speckle = random_stream(survey.region.seed, _SPECKLE, *keys).gamma(looks, 1 / looks, moved.shape)
     return np.asarray(np.clip(0.75 * np.sqrt(moved * speckle), 0, 1), np.float32)
+
+
+def displacement_px(survey: Survey) -> np.ndarray:
+    """(H, W) float32: how far east of where a radar from the west shows it a place really lies, in pixels, by its height."""
+    return np.asarray(0.55 * 4 * np.clip(survey.height, 0, 1.2) / survey.window.km_per_px, np.float32)
 
 
 def _stops(value: np.ndarray, places: tuple[float, ...], colours: tuple[np.ndarray, ...]) -> np.ndarray:

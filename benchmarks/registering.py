@@ -1,0 +1,101 @@
+"""Registration of a raster larger than one likes to hold: tiles a second, and the most memory that the process took.
+
+    python benchmarks/registering.py [--side 10000] [--matcher orientation] [--max-tiles 60] [--whole]
+
+A made-up raster of SIDE x SIDE pixels is written as a GeoTIFF, and registered to itself moved by a few pixels, window by window.
+Without `--whole` only the first tiles are matched, and the warped raster is written by what these say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from whence.data.cogs import RasterLayout, write_cog
+from whence.data.raster_windows import RasterWindows
+from whence.data.rasters import open_rasterio
+from whence.localize.onto_grid import write_warped
+from whence.localize.register import RegisterOptions, match_tiles, register
+from whence.registry import build
+from whence.runtime import set_threads
+
+SHIFT_PX = (7, 4)
+TILE = 1024
+
+
+class Enough(Exception):
+    """So many tiles are enough."""
+
+
+def ground(x: int, y: int, side: int) -> np.ndarray:
+    """(side, side) uint8 of a texture that is the same wherever it is asked for."""
+    rows, columns = np.mgrid[y : y + side, x : x + side].astype(np.float32)
+    waves = sum(
+        np.sin(columns / a + 3 * np.sin(rows / b)) * np.cos(rows / c - 2 * np.sin(columns / d))
+        for a, b, c, d in ((7, 31, 9, 53), (23, 101, 17, 71), (61, 211, 47, 173), (149, 499, 127, 389))
+    )
+    blocks = ((columns // 37).astype(int) * 7919 + (rows // 29).astype(int) * 104729) % 97
+    return np.clip(128 + 20 * waves + blocks - 48, 0, 255).astype(np.uint8)
+
+
+def write(path: Path, side: int, shift: tuple[int, int]) -> None:
+    affine = open_rasterio().Affine(10, 0, 500_000, 0, -10, 5_000_000)
+    blocks = (
+        ((x, y), ground(x + shift[0], y + shift[1], TILE)[None, : min(TILE, side - y), : min(TILE, side - x)])
+        for y in range(0, side, TILE)
+        for x in range(0, side, TILE)
+    )
+    write_cog(path, RasterLayout((side, side), 1, "uint8", crs="EPSG:32633", transform=affine), blocks)
+
+
+def most_memory_gb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--side", type=int, default=10_000)
+    parser.add_argument("--matcher", default="orientation")
+    parser.add_argument("--max-tiles", type=int, default=60)
+    parser.add_argument("--whole", action="store_true")
+    given = parser.parse_args()
+    set_threads(1)
+    cv2.setNumThreads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / name for name in ("moving.tif", "fixed.tif")]
+        for file, shift in zip(files, ((0, 0), SHIFT_PX), strict=True):
+            write(file, given.side, shift)
+        print(f"{given.side} x {given.side} pixels written; {most_memory_gb():.2f} GB at most so far", flush=True)
+        options = RegisterOptions()
+        with RasterWindows(files[0]) as moving, RasterWindows(files[1]) as fixed:
+            started, spent = time.perf_counter(), time.process_time()
+            done = [0]
+
+            def advance(num: int) -> None:
+                done[0] += num
+                if not given.whole and done[0] > given.max_tiles:
+                    raise Enough
+
+            matrix = np.array([[1, 0, -SHIFT_PX[0]], [0, 1, -SHIFT_PX[1]], [0, 0, 1.0]])
+            try:
+                found = register(match_tiles(moving, fixed, build("matcher", given.matcher), options, advance=advance), options)
+                assert found.matrix is not None, found.reason
+                print(f"{found.num_inliers} inliers, off {np.abs(found.matrix - matrix)[:2, 2].max():.3f} px")
+            except Enough:
+                pass
+            wall, cpu = time.perf_counter() - started, time.process_time() - spent
+            print(f"{done[0]} tiles: {done[0] / cpu:.2f} a CPU second, {done[0] / wall:.2f} a second", flush=True)
+            print(f"{most_memory_gb():.2f} GB at most while matching", flush=True)
+            spent = time.process_time()
+            write_warped(Path(folder) / "warped.tif", moving, fixed, matrix)
+            print(f"warped and written in {time.process_time() - spent:.1f} CPU seconds; {most_memory_gb():.2f} GB at most")
+
+
+if __name__ == "__main__":
+    main()
