@@ -15,10 +15,10 @@ pytest.importorskip("pytorch_metric_learning")
 from whence.data.labels import IDDA_CLASSES, read_classes, read_labelled_set
 from whence.errors import BadOption
 from whence.studies import get_study
-from whence.studies.arms import COPY, COPY_TWICE, MESH, MODES, PHOTOS, PLAIN_MODEL, SEMANTIC, WATCHED
+from whence.studies.arms import COPY, COPY_TWICE, MESH, MODES, PHOTOS, PLAIN_MODEL, SEMANTIC, WATCHED, other_renders
 from whence.studies.frame import resolve_options
 from whence.studies.mesh_cells import _keep, recovered
-from whence.studies.meshes import other_renders, pair_counts
+from whence.studies.rendered import pair_counts
 from whence.studies.semantic_cells import attention_by_class, semantic_recipe
 from whence.worlds.capture import CaptureOptions
 from whence.worlds.city import WorldOptions, render_world

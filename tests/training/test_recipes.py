@@ -40,7 +40,7 @@ SAID = {
     or name.startswith(("meshvpr", "segvpr"))
     or "tiles" in {branch.kind for branch in get_recipe(name).branches}
 }
-"""Those whose data say what belongs together: `test_sources`, `test_distilled`, `test_aligned`, `test_labelled` and `test_tiles` train them."""
+"""Those whose data say what belongs together; tests of their branches train them: sources, distilled, aligned, labelled, tiles."""
 
 
 @pytest.mark.parametrize("name", sorted({*list_recipes()} - SAID))

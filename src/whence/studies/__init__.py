@@ -8,12 +8,12 @@ from whence.studies import (
     earth,
     earthmatch,
     geowarp,
+    looks,
     many_sources,
-    meshes,
     place_classes,
     registration,
+    rendered,
     rerank,
-    semantic,
     sequence_grid,
 )
 from whence.studies.frame import Study
@@ -30,9 +30,9 @@ STUDIES: dict[str, Study] = {
         earth,
         earthmatch,
         registration,
-        meshes,
-        semantic,
-    )  # fmt: skip
+        rendered,
+        looks,
+    )
     for study in room.STUDIES
 }
 

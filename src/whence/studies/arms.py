@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from whence.errors import BadOption
+
 NUM_SEEDS = 3
 """Trainings of the main contrast; other arms have one."""
 COSPLACE: Mapping[str, tuple[str, ...]] = {
@@ -99,3 +101,14 @@ MODES = ("paper", "post_norm", "released")
 """Where the pool brings vectors to unit length, see `whence.models.aggregators.attention`."""
 WATCHED = ("building", "road", "sidewalk", "vegetation", "sky", "vehicle", "person")
 """Classes whose attention is told."""
+
+
+def other_renders(options: Mapping[str, object]) -> dict[str, str]:
+    """Folders of further renders of the test city's views by name. Raises `BadOption`."""
+    found = {}
+    for part in filter(None, str(options["renders"]).split(",")):
+        name, mark, folder = part.partition("=")
+        if not (name and mark and folder):
+            raise BadOption(f"renders={options['renders']}: write names and folders, as low=FOLDER,high=FOLDER")
+        found[name] = folder
+    return found
