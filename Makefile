@@ -7,13 +7,18 @@ BENCHMARKS = $(filter-out %/side_by_side.py %/place_descriptors.py,$(wildcard be
 # What the demo's network needs. The build for processors is small; where its server cannot be reached, the usual one is taken.
 TORCH = $(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[fast,torch]"
 
-.PHONY: demo test check format bench docs clean
+FEDERATED := .venv-federated
+
+.PHONY: demo test check federated format bench docs clean
 
 demo: $(VENV)/torch
 	$(BIN)/whence demo demo
 
-test: $(VENV)/dev
+test: $(VENV)/dev $(FEDERATED)/made
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term:skip-covered --cov-fail-under=90
+
+# Flower's bounds on other packages fight ours: it lives in an environment of its own.
+federated: $(FEDERATED)/made
 
 check: $(VENV)/dev
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
@@ -28,7 +33,7 @@ docs: $(VENV)/dev
 	$(BIN)/python -m pytest tests/ground/test_docs.py
 
 clean:
-	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(FEDERATED) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 
 $(VENV)/core: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -42,4 +47,11 @@ $(VENV)/torch: $(VENV)/core
 
 $(VENV)/dev: $(VENV)/core
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[fast,raw,torch,train,onnx,openvino,matchers,poselib,video,earth]" --group test --group check
+	touch $@
+
+$(FEDERATED)/made: pyproject.toml
+	[ -x $(VENV)/bin/uv ] || $(MAKE) $(VENV)/core
+	[ -x $(FEDERATED)/bin/python ] || $(BIN)/uv venv --quiet --python $(BIN)/python $(FEDERATED)
+	$(BIN)/uv pip install --quiet --python $(FEDERATED)/bin/python --group federated
+	$(BIN)/uv pip install --quiet --python $(FEDERATED)/bin/python --no-deps --editable .
 	touch $@

@@ -1,6 +1,6 @@
 """ALIKED with LightGlue on real photos: pairs with known geometry beside RootSIFT, and queries that stay unknown without it.
 
-    WHENCE_TEST_DATA=FOLDER python benchmarks/learned_matching.py [--sets A,B] [--json FILE]
+    WHENCE_TEST_DATA=FOLDER python benchmarks/learned_matching.py [--sets A,B] [--model NAME] [--json FILE]
 
 Its weights have to be in the cache (`whence models --fetch aliked-lightglue`). Pairs: right where known points are mapped to within
 5 px of where they belong in the median (and what the landmarks' own error adds; 15 px on stromovka, where one shift stands for the
@@ -219,12 +219,12 @@ def answer_sets(root: Path) -> dict[str, Callable[[], Asked]]:
     }
 
 
-def compare_answers(name: str, asked: Asked) -> dict[str, Any]:
+def compare_answers(name: str, asked: Asked, *, model: str) -> dict[str, Any]:
     """Answers without and with a second look."""
     counts = dict.fromkeys(("right", "wrong", "unknown", "right again", "wrong again"), 0)
     seconds = []
     with tempfile.TemporaryDirectory() as made:
-        options = BuildOptions(model="rootsift-vlad", keep_local=True)
+        options = BuildOptions(model=model, keep_local=True)
         sources = [str(file) for file in asked.database]
         with Localizer.build(*sources, path=Path(made) / "a.whence", options=options, show_progress=False) as localizer:
             set_threads(1)
@@ -260,6 +260,7 @@ def main() -> int:
     """Match, ask, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", help="names of sets, separated by commas (default all)")
+    parser.add_argument("--model", default=BuildOptions().model, help="of the databases that are asked (default %(default)s)")
     parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON")
     given = parser.parse_args()
     if not os.environ.get("WHENCE_TEST_DATA"):
@@ -270,7 +271,10 @@ def main() -> int:
     pairs, answers = pair_sets(root), answer_sets(root)
     records = []
     for name in given.sets.split(",") if given.sets else [*pairs, *answers]:
-        records.append(compare_pairs(name, pairs[name]()) if name in pairs else compare_answers(name, answers[name]()))
+        is_pairs = name in pairs
+        records.append(
+            compare_pairs(name, pairs[name]()) if is_pairs else compare_answers(name, answers[name](), model=given.model)
+        )
     if given.json:
         Path(given.json).write_text(json.dumps(records, indent=1), encoding="utf-8")
     return 0

@@ -60,8 +60,7 @@ FIT_CITIES = (
     *(FitCity(seed, 320) for seed in range(2001, 2006)),
     FitCity(2001, 640, 500, 120, 40),
 )
-SECOND_LOOK_CITIES = {FitCity(1001, 320, 600, 200, 40): (1, 1), FitCity(1002, 320, 600, 200, 40): (2, 4)}
-"""Cities, and of whose queries at other and at covered places every so manyth asks: a pair takes some tenths of a second."""
+SECOND_LOOK_CITIES = FIT_CITIES[:3]
 PRIOR_OF_UNKNOWN = 0.5
 FOLDER = Path(__file__).parents[1] / "src" / "whence" / "localize" / "calibrations"
 
@@ -111,11 +110,8 @@ def second_trials_of_city(work: Path, city: FitCity, *, model: str, scorer: Rera
     localizer = open_city(work, city, model=model)
     kept = work / city.name / f"{model}.{scorer.scorer}.{scorer.num_candidates}.npz"
     if not kept.is_file():
-        parts = []
-        for name, step in zip(("queries_unknown", "queries"), SECOND_LOOK_CITIES[city], strict=True):
-            photos = scan_photos(work / city.name / name, show_progress=False)
-            some = photos.select(np.arange(len(photos)) % step == 0)
-            parts.append(trials_of_unknown(localizer, some, options=scorer, show_progress=False))
+        folders = [scan_photos(work / city.name / name, show_progress=False) for name in ("queries_unknown", "queries")]
+        parts = [trials_of_unknown(localizer, photos, options=scorer, show_progress=False) for photos in folders]
         write_trials(kept, {"asked": Trials.joined(parts)})
     (asked,) = read_trials(kept, ("asked",))
     num_right = int((asked.has_evidence & (asked.gaps_m <= GENUINE_M)).sum())
@@ -196,12 +192,12 @@ def fit(parts: Sequence[tuple[Trials, Trials]], localizer: Localizer, *, source:
 def main() -> None:
     """Render, ask, fit, write, and show how each city does when it is held out."""
     arguments = argparse.ArgumentParser(description="Fit the calibrations that come with Whence, on rendered cities.")
-    arguments.add_argument("--model", default="rootsift-vlad")
+    arguments.add_argument("--model", default=BuildOptions().model)
     arguments.add_argument("--work", help="folder in which cities and databases are kept")
     arguments.add_argument("--num-cities", type=int, help="fit on the first cities only")
     arguments.add_argument("--scorer", help="fit the calibration of a second look with this scorer instead")
     given = arguments.parse_args()
-    cities = (FIT_CITIES if given.scorer is None else tuple(SECOND_LOOK_CITIES))[: given.num_cities]
+    cities = (FIT_CITIES if given.scorer is None else SECOND_LOOK_CITIES)[: given.num_cities]
     set_threads(1)
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as made:

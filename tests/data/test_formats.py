@@ -123,6 +123,18 @@ def test_pairs_with_photos_in_one_folder(pairs: Path) -> None:
     assert made.positives.counts.tolist() == [0]
 
 
+def test_pairs_that_pass_over_photos(pairs: Path) -> None:
+    pairs.write_text(
+        "query,positives,ignore\ndb/0.png,db/1.png,db/3.png;db/1.png; ;q/0.png\ndb/2.png,db/1.png\nq/1.png,db/0.png,\n"
+    )
+    made = read_pairs(pairs)
+    assert made.database.paths == ("0.png", "1.png", "2.png", "3.png"), "a query that can be found stays where it is"
+    assert made.positives is not None
+    assert made.passed_over is not None
+    assert [made.positives.of(i).tolist() for i in range(3)] == [[1], [1], [0]]
+    assert [made.passed_over.of(i).tolist() for i in range(3)] == [[0, 3], [2], []], "itself and what is named, no positive"
+
+
 @pytest.mark.parametrize(
     ("text", "line", "reason"),
     [

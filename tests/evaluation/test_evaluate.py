@@ -20,9 +20,10 @@ from whence.evaluation.foreign import evaluate_predictions
 from whence.evaluation.protocol import describe_photos, metric_ground, num_not_excluded, same_content, score_predictions
 from whence.evaluation.report import as_records, as_table
 from whence.geo import from_local_metres, neighbors_within
-from whence.lists import NeighborLists
+from whence.lists import NeighborLists, lists_of
 from whence.models.asking import QueryViews
 from whence.registry import get_card
+from whence.studies.shortlists import Shortlists
 from whence.types import Candidate, GeoPoint, Photo, PlanePoint
 
 
@@ -187,6 +188,21 @@ def test_foreign_predictions_that_do_not_fit(street: Path) -> None:
         evaluate_predictions(
             [Ranked(photo, (Candidate(photo, 1, 1.0),))], itself, name="p", options=EvaluationOptions(is_leave_one_out=True)
         )
+
+
+def test_what_a_set_passes_over_is_neither_right_nor_wrong(street: Path) -> None:
+    photos = scan_photos(street / "database").select(np.arange(12))
+    plain = evaluate("rootsift-vlad", EvaluationSet("x", photos, photos))
+    assert plain.predictions[:, 0].tolist() == list(range(12)), "every photo finds itself"
+    data = EvaluationSet("x", photos, photos, passed_over=lists_of([np.sort(rows[:3]) for rows in plain.predictions]))
+    result = evaluate("rootsift-vlad", data)
+    assert np.array_equal(result.predictions[:, :5], plain.predictions[:, 3:8])
+    assert "passes over" in result.protocol
+    theirs = evaluate_predictions(plain.ranked(), data, name="p")
+    assert np.array_equal(theirs.predictions[:, :5], plain.predictions[:, 3:8])
+    found = Shortlists(data, model="rootsift-vlad", work=None).found
+    assert found.shape == (12, 9), "as many as every query has"
+    assert np.array_equal(found[:, :5], plain.predictions[:, 3:8])
 
 
 def test_impossible_evaluations(street: Path) -> None:

@@ -18,6 +18,7 @@ from whence.cli import (
     doctor,
     evaluate,
     export,
+    federate,
     index,
     locate,
     match,
@@ -55,24 +56,11 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for _verb in (
-    index,
-    locate,
-    match,
-    register,
-    warp,
-    evaluate,
-    calibrate,
-    models,
-    convert,
-    export,
-    train,
-    study,
-    world,
-    tiles,
-    demo,
-    doctor,
-):
+_VERBS = (
+    *(index, locate, match, register, warp, evaluate, calibrate, models, convert, export, train, federate),
+    *(study, world, tiles, demo, doctor),
+)
+for _verb in _VERBS:
     _verb.register(app)
 
 

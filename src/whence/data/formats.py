@@ -26,6 +26,7 @@ DATABASE_FOLDERS = ("database", "gallery", "reference", "ref")
 QUERIES_FOLDERS = ("queries", "query")
 POSITION_FILES = ("positions.csv", "positions.geojson")
 _PAIR_COLUMNS = ("positives", "positive", "ref", "refs", "reference", "database")
+_IGNORED_COLUMNS = ("ignore", "ignored", "junk")
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class EvaluationSet:
     positives: NeighborLists | None = None
     notes: tuple[str, ...] = ()
     """For each query what the set says of it, words joined by "_" (night, sideways); empty where file names say it or nothing."""
+    passed_over: NeighborLists | None = None
+    """For each query the database rows that are left out of its ranking, neither right nor wrong; None where there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +95,11 @@ def read_pairs(
 
     Paths are relative to the table. The database is every photo of `database_folder`, or of the folders that hold positives,
     queries left out. A query on several lines has the positives of all of them; one without positives keeps its place with
-    none. Raises `UnreadableTable` with the line for a photo that cannot be read, and `NoPhotos`.
+    none. With a third column `ignore` queries stay in the database, for others to find: each passes over itself and what the column
+    lists, positives never. Raises `UnreadableTable` with the line for a photo that cannot be read, and `NoPhotos`.
     """
     path = Path(path)
-    pairs, lines = _read_pair_rows(path)
+    pairs, ignored, lines = _read_pair_rows(path)
     if not pairs:
         raise NoPhotos(f"{str(path)!r} lists no queries")
     folders = {os.path.dirname(file) for positives in pairs.values() for file in positives}
@@ -105,8 +109,8 @@ def read_pairs(
         raise NoPhotos(f"{str(path)!r} lists no positives, so the database folder must be given")
     queries = read_files(list(pairs), root=os.path.commonpath([os.path.dirname(file) for file in pairs]), options=options)
     database = scan_photos(*sorted(folders), **options._asdict())
-    asked = set(pairs)
-    database = database.select(np.array([_file(database, row) not in asked for row in range(len(database))], bool))
+    if ignored is None:
+        database = database.select(np.array([_file(database, row) not in pairs for row in range(len(database))], bool))
     _check_readable(path, pairs, lines, queries)
     row_of = {_file(database, row): row for row in range(len(database))}
     positives = []
@@ -116,7 +120,12 @@ def read_pairs(
             reason = f"the positive {missing!r} is not a readable photo of the database"
             raise UnreadableTable(path, reason, line=lines[query, missing])
         positives.append(np.unique(np.array([row_of[file] for file in files], np.int64)))
-    return EvaluationSet(path.parent.resolve().name, database, queries, lists_of(positives))
+    passed_over = None
+    if ignored is not None:
+        files_out = ([query, *ignored[query]] for query in pairs)
+        rows_out = (np.array([row_of[file] for file in files if file in row_of], np.int64) for files in files_out)
+        passed_over = lists_of([np.setdiff1d(rows, right) for rows, right in zip(rows_out, positives, strict=True)])
+    return EvaluationSet(path.parent.resolve().name, database, queries, lists_of(positives), passed_over=passed_over)
 
 
 def read_frames(
@@ -221,41 +230,52 @@ def _set_name(root: Path, split: str) -> str:
     return f"{name}/{split}" if split else name
 
 
-def _read_pair_rows(path: Path) -> tuple[dict[str, list[str]], dict[tuple[str, str], int]]:
-    """Absolute paths of each query's positives, and the line each query (with "") and each of its positives was first named on."""
+def _read_pair_rows(path: Path) -> tuple[dict[str, list[str]], dict[str, list[str]] | None, dict[tuple[str, str], int]]:
+    """Absolute paths of each query's positives and, where a column names them, of what it passes over; lines by what they name.
+
+    The line is that on which each query (with "") and each of its positives was first named.
+    """
     text = read_text(path)
     # The semicolon separates positives inside a field, so it cannot separate the fields.
     rows = read_rows(text, path=path, delimiter=sniff_delimiter(text, delimiters=",\t"))
     pairs: dict[str, list[str]] = {}
+    ignored: dict[str, list[str]] = {}
     lines: dict[tuple[str, str], int] = {}
     finder = FileFinder(path.parent)
-    columns: tuple[int, int] | None = None
+    columns: tuple[int, int, int | None] | None = None
     for row in rows:
         if columns is None:
             columns = _pair_columns(row, path)
             continue
-        if len(row.cells) <= max(columns):
+        if len(row.cells) <= max(columns[:2]):
             raise UnreadableTable(path, "a line without query or positives", line=row.line)
-        query, positives = (row.cells[column].strip() for column in columns)
+        query, positives = (row.cells[column].strip() for column in columns[:2])
         if not query:
             raise UnreadableTable(path, "a line without a query", line=row.line)
         file = finder.find(query)
         lines.setdefault((file, ""), row.line)
-        named = pairs.setdefault(file, [])
-        for name in positives.split(";"):
-            if name.strip():
-                named.append(finder.find(name.strip()))
-                lines.setdefault((file, named[-1]), row.line)
-    return pairs, lines
+        for named in _named(finder, positives):
+            pairs.setdefault(file, []).append(named)
+            lines.setdefault((file, named), row.line)
+        pairs.setdefault(file, [])
+        third = columns[2]
+        ignored.setdefault(file, []).extend(
+            _named(finder, row.cells[third] if third is not None and third < len(row.cells) else "")
+        )
+    return pairs, None if columns is None or columns[2] is None else ignored, lines
 
 
-def _pair_columns(header: Row, path: Path) -> tuple[int, int]:
+def _named(finder: FileFinder, cell: str) -> list[str]:
+    return [finder.find(name.strip()) for name in cell.split(";") if name.strip()]
+
+
+def _pair_columns(header: Row, path: Path) -> tuple[int, int, int | None]:
     titles = [title.strip().lower() for title in header.cells]
     second = next((titles.index(title) for title in _PAIR_COLUMNS if title in titles), None)
     if "query" not in titles or second is None:
         reason = f"the columns are {', '.join(header.cells)}; needed are query and positives"
         raise UnreadableTable(path, reason, line=header.line)
-    return titles.index("query"), second
+    return titles.index("query"), second, next((titles.index(title) for title in _IGNORED_COLUMNS if title in titles), None)
 
 
 def _check_readable(path: Path, pairs: dict[str, list[str]], lines: dict[tuple[str, str], int], queries: Photos) -> None:

@@ -23,10 +23,9 @@ from whence.evaluation.protocol import (
     ScoredThreshold,
     describe_photos,
     describe_protocol,
-    first_lists,
     first_queries,
     leave_out_unplaced,
-    same_content,
+    no_answers,
     score_predictions,
 )
 from whence.evaluation.published import open_any
@@ -188,7 +187,7 @@ def evaluate(
     index = engine_over(database, engine=options.engine, is_searchable=is_searchable, photos=data.database, cells=cells)
     retriever = Retriever(data.database, np.where(is_searchable, np.arange(len(database)), -1), index)
     k = max(options.k, *options.recall_at, 0 if options.rerank is None else options.rerank.num_candidates)
-    own = same_content(data.database) if options.is_leave_one_out else None
+    own = no_answers(data, is_leave_one_out=options.is_leave_one_out)
     predictions, similarities = search_all(index, queries, k=k, own=own, questions=run.questions, cells=cells, described=described)
     run.seconds["search"] = time.perf_counter() - started
     retrieved, retrieved_similarities = predictions.copy(), similarities.copy()
@@ -260,7 +259,7 @@ def counted_evaluation(
     seconds: Mapping[str, float] | None = None,
 ) -> Evaluation:
     """The evaluation of predictions and similarities (Q, K): recalls and position errors counted by the options' rules."""
-    excluded = first_lists(same_content(data.database), len(data.queries)) if options.is_leave_one_out else None
+    excluded = no_answers(data, is_leave_one_out=options.is_leave_one_out)
     thresholds = score_predictions(
         predictions, data, thresholds_m=options.thresholds_m, recall_at=options.recall_at, excluded=excluded
     )

@@ -22,8 +22,8 @@ def evaluate_predictions(
 ) -> Evaluation:
     """Count predictions made elsewhere. Queries without a line count as failures.
 
-    Photos are named by their path within the set; where base names are unique they are enough. Raises `InputError` for a
-    name the set does not have, and in leave-one-out for a query that answers itself.
+    Photos are named by their path within the set; where base names are unique they are enough. What the set passes over is taken
+    out of the lists. Raises `InputError` for a name the set does not have, and in leave-one-out for a query that answers itself.
     """
     options = options or EvaluationOptions()
     if options.is_leave_one_out:
@@ -38,7 +38,9 @@ def evaluate_predictions(
     for one in ranked:
         q = kept_query[_find(one.query, query_row, whole.queries, f"query of {name}")]
         rows = [_find(photo.photo, database_row, whole.database, f"database photo of {name}") for photo in one.candidates]
-        kept = [(kept_photo[row], photo) for row, photo in zip(rows, one.candidates, strict=True) if kept_photo[row] >= 0]
+        out = () if data.passed_over is None or q < 0 else data.passed_over.of(int(q))
+        counting = [row >= 0 and row not in out for row in (int(kept_photo[row]) for row in rows)]
+        kept = [(kept_photo[row], photo) for row, photo, counts in zip(rows, one.candidates, counting, strict=True) if counts]
         for column, (row, photo) in enumerate(kept[:k] if q >= 0 else ()):
             predictions[q, column], similarities[q, column] = row, photo.similarity
     if options.is_leave_one_out and (same := _answers_itself(predictions, data.database)) is not None:

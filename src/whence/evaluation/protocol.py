@@ -127,7 +127,15 @@ def own_queries(result: HasSet) -> np.ndarray:
 def first_queries(data: EvaluationSet, num: int) -> EvaluationSet:
     """The set with its first `num` queries alone."""
     positives = None if data.positives is None else first_lists(data.positives, num)
-    return EvaluationSet(data.name, data.database, data.queries.select(np.arange(num)), positives, data.notes[:num])
+    passed_over = None if data.passed_over is None else first_lists(data.passed_over, num)
+    return EvaluationSet(data.name, data.database, data.queries.select(np.arange(num)), positives, data.notes[:num], passed_over)
+
+
+def no_answers(data: EvaluationSet, *, is_leave_one_out: bool) -> NeighborLists | None:
+    """For each query the database rows that are no answer: what the set passes over, in leave-one-out all of its content."""
+    if is_leave_one_out:
+        return first_lists(same_content(data.database), len(data.queries))
+    return data.passed_over
 
 
 def first_lists(lists: NeighborLists, num: int) -> NeighborLists:
@@ -214,6 +222,8 @@ def describe_protocol(data: EvaluationSet, *, is_leave_one_out: bool) -> str:
     else:
         ground = metric_ground(data.database, data.queries)
         rule = f"a positive lies within the threshold (inclusive), {ground.description}"
+    if data.passed_over is not None:
+        rule += "; every query passes over itself and the photos that the set leaves out of its ranking"
     if is_leave_one_out:
         rule += "; leave-one-out: every photo asks the others, photos of the same content left out"
     return rule

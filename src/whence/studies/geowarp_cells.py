@@ -15,7 +15,7 @@ from whence.recipes import get_recipe
 from whence.runtime import atomic_write
 from whence.studies.frame import Settings, Value
 from whence.studies.methods import EXACT, PLAIN, SEARCHED_AGAIN
-from whence.studies.shortlists import NUM_FOUND, Ordered, Shortlists, read_set
+from whence.studies.shortlists import Ordered, Shortlists, read_set
 from whence.training.options.learners import RegressorOptions
 from whence.training.recipe import Recipe, override
 from whence.types import Neighbors
@@ -92,11 +92,11 @@ def _order(method: str, lists: Shortlists, options: Settings) -> Ordered:
 def _searched_again(method: str, lists: Shortlists) -> Ordered:
     """What is found with expanded queries, an augmented database, both, or diffusion. The database's own part is not timed."""
     database, queries = lists.descriptors
-    found, width = lists.found, min(NUM_FOUND, len(lists.data.database))
+    found = lists.found
     stored = augment_database(database, num=_AGAIN) if method in ("database augmentation", "both expanded") else database
     started = time.process_time()
     if method == "diffusion":
-        predictions = diffuse(queries, database, k=width).ids
+        predictions = lists.counting(diffuse(queries, database, k=lists.num_asked).ids)
     else:
         asked = queries
         if method != "database augmentation":

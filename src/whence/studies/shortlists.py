@@ -92,8 +92,24 @@ class Shortlists:
 
     def search(self, database: np.ndarray, queries: np.ndarray) -> np.ndarray:
         """(Q, NUM_FOUND) database rows nearest to queries."""
-        ids: np.ndarray = FlatIndex.over(database).search(queries, k=min(NUM_FOUND, len(database))).ids
-        return ids
+        return self.counting(FlatIndex.over(database).search(queries, k=self.num_asked).ids)
+
+    @property
+    def num_asked(self) -> int:
+        """How many have to be found so that `NUM_FOUND` of them, or all, count as answers of every query."""
+        return min(NUM_FOUND + self._num_passed_over, len(self.data.database))
+
+    def counting(self, ids: np.ndarray) -> np.ndarray:
+        """(Q, NUM_FOUND) the first of the found rows (Q, `num_asked`) that the set does not pass over."""
+        out = self.data.passed_over
+        if out is None:
+            return ids
+        width = min(NUM_FOUND, len(self.data.database) - self._num_passed_over)
+        return np.array([row[~np.isin(row, out.of(query))][:width] for query, row in enumerate(ids)])
+
+    @property
+    def _num_passed_over(self) -> int:
+        return 0 if self.data.passed_over is None else int(self.data.passed_over.counts.max(initial=0))
 
     def reranked(self, scorer: str, scorer_options: Mapping[str, Any], *, num_candidates: int) -> Ordered:
         """The first candidates in a scorer's order."""
