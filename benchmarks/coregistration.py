@@ -3,7 +3,7 @@
     python benchmarks/coregistration.py EARTH [--matcher rootsift-mnn] [--photos 6] [--rounds 3]
 
 EARTH is an Earth world (`whence world earth`), or its split test. The published way describes the photo and the candidate in every
-round and follows every candidate to the end. Ours describes the photo once, looks at both at LOOK pixels, and gives up candidates of
+round and follows every candidate to the end. Ours describes the photo once, looks at both at LOOK pixels, and gives up those of
 which fewer than FIRST points agree there. Answers are the same where both locate the photo in the same tile, or neither does; how
 many stands beside the ratio.
 """
