@@ -29,7 +29,7 @@ import faiss  # noqa: F401  (imported so that its threads are bounded too)
 import matchers
 import numpy as np
 import wide_baseline
-from sight import listed
+from sight import RealSet, listed, open_set
 from wide_baseline import RIGHT_PX, Pair
 
 from whence.data.metadata import read_metadata
@@ -143,6 +143,8 @@ class Question(NamedTuple):
 
     file: Path
     is_right: Callable[[Position], bool]
+    passed_over: frozenset[str] = frozenset()
+    """Names of database photos that are no answer, itself among them where it is one."""
 
 
 class Asked(NamedTuple):
@@ -150,17 +152,16 @@ class Asked(NamedTuple):
 
     database: list[Path]
     questions: list[Question]
-    is_leave_one_out: bool = False
 
 
 class Others(Retriever):
-    """All candidates but one."""
+    """All candidates but those that a question passes over."""
 
-    without: Path
+    without: frozenset[str]
 
     def ask(self, *arguments: Any, k: int, **named: Any) -> tuple[Candidate, ...]:
-        found = super().ask(*arguments, k=k + 1, **named)
-        left = [one for one in found if self.photos.file(one.row).name != self.without.name][:k]
+        found = super().ask(*arguments, k=k + len(self.without), **named)
+        left = [one for one in found if self.photos.file(one.row).name not in self.without][:k]
         return tuple(replace(one, rank=rank) for rank, one in enumerate(left, start=1))
 
 
@@ -171,13 +172,19 @@ def photos_in(folder: Path) -> list[Path]:
 
 def of_list(folder: Path, table: str, *, database: str = "", beside: Path | None = None) -> Asked:
     """A set with listed positives."""
-    real = listed(folder, table, database=database, beside=beside)
+    return of_set(listed(folder, table, database=database, beside=beside))
+
+
+def of_set(real: RealSet) -> Asked:
+    """A set of the benchmark of sight."""
     names = [{real.database[row].name for row in rows} for rows in real.right]
 
     def is_right(names: set[str]) -> Callable[[Position], bool]:
         return lambda found: Path(found.candidates[0].photo).name in names
 
-    return Asked(real.database, [Question(file, is_right(some)) for file, some in zip(real.queries, names, strict=True)])
+    out = [frozenset(real.database[row].name for row in rows) for rows in real.passed_over]
+    asked = zip(real.queries, names, out, strict=True)
+    return Asked(real.database, [Question(file, is_right(some), others) for file, some, others in asked])
 
 
 def leave_one_out(folder: Path) -> Asked:
@@ -187,7 +194,7 @@ def leave_one_out(folder: Path) -> Asked:
     def is_right(truth: GeoPoint | None) -> Callable[[Position], bool]:
         return lambda found: truth is not None and found.point is not None and distance_m(found.point, truth) <= NEAR_M
 
-    return Asked(files, [Question(file, is_right(read_metadata(file).point)) for file in files], is_leave_one_out=True)
+    return Asked(files, [Question(file, is_right(read_metadata(file).point), frozenset({file.name})) for file in files])
 
 
 def strangers(database: list[Path], queries: list[Path]) -> Asked:
@@ -215,6 +222,8 @@ def answer_sets(root: Path) -> dict[str, Callable[[], Asked]]:
         "lund strangers": lambda: strangers(photos_in(town / "database"), photos_in(street)),
         "lund answers": lambda: leave_one_out(street),
         "wxbs answers": lambda: of_list(root / "wxbs", "positives.csv", beside=root / "sf-phone-photos"),
+        "sf answers": lambda: of_list(root / "sf-phone-photos", "positives_west.csv", database="database_west.txt"),
+        "gardens answers": lambda: of_set(open_set("gardens-point-thumbs", root)),
         "stromovka answers": lambda: of_list(root / "stromovka-seasons", "positives_pm1.csv"),
     }
 
@@ -230,10 +239,9 @@ def compare_answers(name: str, asked: Asked, *, model: str) -> dict[str, Any]:
             set_threads(1)
             others = Others(localizer.store.photos, localizer.store.descriptor_rows, localizer.retriever.index)
             once, again = (localizer.judge(LocateOptions(when_unknown=how)) for how in ("none", AUTO_SCORER))
-            if asked.is_leave_one_out:
-                once, again = replace(once, retriever=others), replace(again, retriever=others)
+            once, again = replace(once, retriever=others), replace(again, retriever=others)
             for question in asked.questions:
-                others.without = question.file
+                others.without = question.passed_over
                 described = next(once.describe([question.file]))
                 assert not isinstance(described, Exception)
                 found = once.answer("", described, k=20, around=None, seconds={})

@@ -260,7 +260,8 @@ def published(card: ModelCard) -> Table:
             return {**indexed_cnn("resnet50conv4", "backbone.net."), **queries(1024, 512)}
         return {**dinov2("backbone.dino."), **queries(768, 384)}
     if method in ("salad", "cliquemining"):
-        return {**dinov2("backbone.model."), **salad("aggregator.")}
+        theirs = {**dinov2("backbone.model."), **salad("aggregator.")}
+        return {f"model.{name}": shape for name, shape in theirs.items()} if card.name.endswith("-mesh") else theirs
     if method == "megaloc":
         return megaloc()
     if method == "anyloc":

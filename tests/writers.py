@@ -244,6 +244,23 @@ def _recipe(inputs: Inputs, folder: Path) -> None:
     claim_run(folder, get_recipe("tiny"), data={}, is_resumed=False)
 
 
+def _clients(inputs: Inputs, folder: Path) -> None:
+    from whence.data.formats import read_folders
+    from whence.training.federated.options import SplitOptions
+    from whence.training.federated.splits import split, write_clients
+
+    options = SplitOptions(num_clients=1, min_queries=0, num_negatives=0)
+    write_clients(folder / "clients.csv", split(read_folders(inputs.street), options=options))
+
+
+def _federation(inputs: Inputs, folder: Path) -> None:
+    from whence.recipes import get_recipe
+    from whence.training.federated.options import FederatedOptions
+    from whence.training.federated.plans import Federation
+
+    Federation(get_recipe("tiny-tuples"), FederatedOptions(), folder / "run").write()
+
+
 def _comparison(inputs: Inputs, folder: Path) -> None:
     from whence.evaluation.comparison import Compared, Comparison
     from whence.evaluation.comparison_report import write_comparison
@@ -303,6 +320,8 @@ WRITERS = (
     Writer("picture of the truth", _png_of_truth, "depth.png", is_flushed=False),
     Writer("comparison", _comparison, "comparison.html"),
     Writer("study", _study, "study.json", is_replacing=False),
+    Writer("clients of a split", _clients, "clients.csv"),
+    Writer("federated training", _federation, "run/federated.json", is_replacing=False),
     Writer("table of a study", _table_of_a_study, "table.md"),
     Writer("file of a package", _out_of_a_package, "a.pth"),
     Writer("model of points", _model_of_points, "images.bin"),

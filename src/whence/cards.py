@@ -112,6 +112,8 @@ class ModelCard:
     """What it is not for."""
     query_model: str = ""
     """The model that describes queries, where it is another than the one of the database's photos; of the same dimensions."""
+    query_weights: str = ""
+    """A digest of that model's weights where this one was aligned with them: other weights of its name are refused."""
 
     @property
     def card_id(self) -> str:

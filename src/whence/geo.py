@@ -179,6 +179,12 @@ def _earth_centred_transform() -> pyproj.Transformer:
     return pyproj.Transformer.from_crs(4978, 4979, always_xy=True)
 
 
+def grid_north_deg(east_m: float, north_m: float, *, zone: str) -> float:
+    """Direction of the UTM grid's north at a place, clockwise from true north, -180 to 180."""
+    angle = heading_to(from_utm(east_m, north_m, zone=zone), from_utm(east_m, north_m + 1000, zone=zone))
+    return angle - 360 if angle > 180 else angle
+
+
 def mean_point(lat: np.ndarray, lon: np.ndarray, weights: np.ndarray | None = None) -> GeoPoint:
     """Weighted centre of points (N,), right across the antimeridian and at the poles."""
     centre = np.average(to_earth_centred(lat, lon), axis=0, weights=weights)

@@ -198,7 +198,10 @@ def claim_folder(
     # A process killed while it wrote the record leaves its unfinished file.
     if folder.exists() and (not folder.is_dir() or not all(fnmatch(other.name, f".{name}.*.part") for other in folder.iterdir())):
         raise InputError(f"{str(folder)!r} is not an empty folder and holds no {name}; choose another folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UnwritableFile(folder, error) from error
     with atomic_write(file, "w") as text:
         text.write(json.dumps({**record, **beside()}, indent=1))
     return None

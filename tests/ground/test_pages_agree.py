@@ -122,7 +122,8 @@ def test_the_page_on_security_says_what_uses_the_network() -> None:
             re.MULTILINE,
         )
     }
-    assert users == {"models/checkpoints/http.py", "models/checkpoints/origins.py"}
+    assert users == {"models/checkpoints/http.py", "models/checkpoints/origins.py", "training/federated/processes.py"}
+    assert "whence federate" in text
 
 
 def test_contributing_names_targets_and_files_that_are_there() -> None:

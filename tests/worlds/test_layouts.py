@@ -23,7 +23,7 @@ from whence.data.layouts import (
     read_sf_xl_test,
     sf_xl_folder,
 )
-from whence.data.meshes import read_mesh
+from whence.data.meshes import read_mesh, read_place
 from whence.data.names import parse_name
 from whence.data.partition import CellOptions, make_partition
 from whence.data.placed_files import read_placed_files
@@ -32,6 +32,7 @@ from whence.geo import heading_difference_deg
 from whence.worlds.capture import CaptureOptions
 from whence.worlds.city import WorldOptions, make_spec, render_world
 from whence.worlds.layouts import LAYOUTS
+from whence.worlds.mesh_photos import render_mesh
 from whence.worlds.photographer import Photographer
 from whence.worlds.positions import row_name, write_positions
 from whence.worlds.presets import CitySize
@@ -270,6 +271,7 @@ def test_mesh_renders_pair_with_photos_of_the_same_view(worlds):
 
 
 def test_the_mesh_is_the_city(worlds):
+    pytest.importorskip("trimesh")
     from whence.worlds.scene import Scene
 
     root, _ = worlds["mesh"]
@@ -284,18 +286,32 @@ def test_the_mesh_is_the_city(worlds):
     expected = np.linalg.norm(np.cross(scene.fronts.across, scene.fronts.down), axis=1).sum()
     upright = np.abs(area[:, 2]) < 1e-6
     assert np.linalg.norm(area[upright], axis=1).sum() / 2 >= expected * 0.999
-    assert all(sheet.is_file() for sheet in mesh.sheets)
+    assert all(sheet.shape == (2048, 2048, 3) for sheet in mesh.sheets)
     assert mesh.texture_points.min() >= 0
     assert mesh.texture_points.max() <= 1
+    place = read_place(root / "mesh" / "city00.obj")
+    east, north, zone = place.on_plane(np.zeros((1, 2)))
+    assert (east[0], north[0], zone) == pytest.approx((work.plan.origin_east_m, work.plan.origin_north_m, work.plan.zone), abs=0.01)
 
 
-def test_a_broken_mesh_is_named_with_its_line(tmp_path):
-    (tmp_path / "a.obj").write_text("v 0 0 0\nv 1 x 0\n")
-    with pytest.raises(UnreadableTable, match="line 2"):
-        read_mesh(tmp_path / "a.obj")
-    (tmp_path / "a.obj").write_text("v 0 0 0\nvt 0 0\nf 1/1 2/1 3/1\n")
-    with pytest.raises(UnreadableTable, match="not there"):
-        read_mesh(tmp_path / "a.obj")
+def test_triangles_show_what_the_planes_of_the_city_show(worlds, tmp_path):
+    """Views of the world's database, rendered from the mesh that it wrote, beside its own renders of the same city."""
+    pytest.importorskip("trimesh")
+    root, _ = worlds["mesh"]
+    mesh = root / "mesh" / "city00.obj"
+    found = render_mesh(mesh, tmp_path, place=read_place(mesh), poses=root / "cameras.csv", show_progress=False)
+    assert found.num_photos == 24
+    (tmp_path / "real_database").symlink_to(root / "real_database")
+    pairs, own = read_mesh_pairs(tmp_path), read_mesh_pairs(root)
+    assert len(pairs.real) == 24
+    alike, other = [], []
+    pictures = [[cv2.imread(str(part.root / path), 0) for path in part.paths] for part in (pairs.rendered, own.rendered)]
+    for k, (here, there) in enumerate(zip(*pictures, strict=True)):
+        assert here.shape == there.shape
+        alike.append(np.corrcoef(cv2.blur(here, (5, 5)).ravel(), cv2.blur(there, (5, 5)).ravel())[0, 1])
+        other.append(np.corrcoef(cv2.blur(here, (5, 5)).ravel(), cv2.blur(pictures[1][k - 5], (5, 5)).ravel())[0, 1])
+    assert np.median(alike) > 0.85
+    assert np.median(alike) > np.median(other) + 0.3
 
 
 def test_positions_alone(tmp_path, monkeypatch):

@@ -23,6 +23,7 @@ _EXTRAS = {
     "heic": ("pillow-heif", "HEIC photos"),
     "raw": ("rawpy", "raw photos"),
     "earth": ("rasterio", "georeferenced rasters"),
+    "mesh": ("trimesh", "city meshes"),
     "torch": ("torch", "networks"),
 }
 

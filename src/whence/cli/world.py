@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from whence.cli import mesh
 from whence.cli.output import print_json, show
 from whence.data.cells import as_text, printable
 from whence.errors import BadOption
@@ -14,19 +15,21 @@ from whence.errors import BadOption
 def register(app: typer.Typer) -> None:
     """Add the verb."""
     worlds = typer.Typer(
-        help="Render data with exact truth: city (street photos), earth (photos from orbit), radar (pairs).", no_args_is_help=True
+        help="Render data with exact truth: city (street photos), earth (photos from orbit), radar (pairs), mesh (any city model).",
+        no_args_is_help=True,
     )
     worlds.command("city", help="Render a city of street photos in a layout of the field.")(city)
     worlds.command("earth", help="Render map tiles of four years and photos of them from orbit, laid out as EarthLoc's data.")(
         earth
     )
     worlds.command("radar", help="Render pairs of a radar's and a camera's view with tie points, in SpaceNet 9's files.")(radar)
+    mesh.register(worlds)
     app.add_typer(worlds, name="world")
 
 
 def city(
     out: str = typer.Argument(..., help="Folder for the photos; an interrupted run goes on there."),
-    preset: str = typer.Option("small", help="How large: tiny, small, quarter, district, city or metropolis."),
+    preset: str = typer.Option("small", help="How large: tiny, small, quarter, district, borough, city or metropolis."),
     seed: int = typer.Option(0, help="Another seed is another city."),
     layout: str = typer.Option(
         "folders",
@@ -46,13 +49,14 @@ def city(
     ),
     num_photos: int = typer.Option(100_000, help="For --layout positions: how many virtual photos."),
     sheet: str = typer.Option(None, "--sheet", help="Also draw a contact sheet to this PNG file."),
+    mesh_file: str = typer.Option(None, "--mesh", help="Also write the first city as a textured mesh to this file, .glb or .obj."),
     workers: int = typer.Option(None, help="Processes. Default: one for each core."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of text."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar."),
 ) -> int:
     """Photos, cameras.csv (K, R, t of each) and world.json (what they follow from)."""
     from whence.worlds.capture import CaptureOptions
-    from whence.worlds.city import WorldOptions, render_world
+    from whence.worlds.city import WorldOptions, render_world, write_city_mesh
     from whence.worlds.sheets import contact_sheet
 
     progress = False if quiet or as_json else None
@@ -68,11 +72,13 @@ def city(
     )
     if sheet is not None:
         contact_sheet(sheet, preset=preset, seed=seed, options=options, layout=layout)
+    if mesh_file is not None:
+        write_city_mesh(mesh_file, preset=preset, seed=seed, options=options, layout=layout)
     if as_json:
         counts = {
             name: getattr(summary, name) for name in ("num_database", "num_queries", "num_unknown", "num_rendered", "seconds")
         }
-        print_json({"path": str(summary.path), **counts, "remarks": list(summary.remarks), "sheet": sheet})
+        print_json({"path": str(summary.path), **counts, "remarks": list(summary.remarks), "sheet": sheet, "mesh": mesh_file})
     else:
         show(
             f"{printable(str(summary.path))}: {summary.num_database} database photos, {summary.num_queries} queries, "
@@ -82,6 +88,8 @@ def city(
             show(as_text(remark))
         if sheet is not None:
             show(as_text(f"contact sheet: {sheet}"))
+        if mesh_file is not None:
+            show(as_text(f"mesh: {mesh_file}"))
     return 0
 
 

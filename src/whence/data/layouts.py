@@ -267,6 +267,11 @@ def _same(file: str | Path, folder: Path, other: Path) -> Path:
     return other / Path(file).resolve().relative_to(folder.resolve()).with_suffix(".png")
 
 
+def labels_beside(file: str | Path, folder: Path) -> Path:
+    """The picture of classes of a photo in one of IDDA's folders of a town: gallery, queries_rain, ..."""
+    return _same(file, folder, folder.with_name(_beside(folder.name, "labels")))
+
+
 def _without_note(name: str) -> str:
     """A file name without its note field, by which renders find their photos."""
     parts = name.split("@")

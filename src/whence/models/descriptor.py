@@ -86,6 +86,10 @@ class DescriptorModel:
         if model.dim != self.dim:
             what = f"{model.name} describes queries with {model.dim} dimensions and {self.name} photos with {self.dim}"
             raise BadOption(f"{what}; its card must name a query_model of the same dimensions, and a PCA fits neither alone")
+        if self.card.query_weights and self.card.query_weights != model.weights_digest:
+            raise BadOption(
+                f"{self.name} was aligned with other weights of {model.name} than these; use those, or align a copy of these anew"
+            )
         if not model.is_fitted:
             raise NotFitted(
                 f"{model.name}, which describes queries for {self.name}, is fitted on photos; name one that comes as it is"
@@ -95,6 +99,15 @@ class DescriptorModel:
     @property
     def is_fitted(self) -> bool:
         return self.descriptor.is_fitted
+
+    @property
+    def weights_digest(self) -> str:
+        """Digits that stand for a network's weights; empty for what is none."""
+        if self.descriptor.network is None:
+            return ""
+        from whence.models.checkpoints.files import weights_digest
+
+        return weights_digest(self.descriptor.network)
 
     @property
     def batch_size(self) -> int:

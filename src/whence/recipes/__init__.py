@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from whence.cards import Entry
-from whence.recipes import classes, compact, gsv_cities, joint, megaloc, orbit, retrieval, sequences, tuples, warping
+from whence.recipes import (
+    classes,
+    compact,
+    gsv_cities,
+    joint,
+    megaloc,
+    meshes,
+    orbit,
+    retrieval,
+    semantic,
+    sequences,
+    tuples,
+    warping,
+)
 from whence.registry import KINDS, build
 from whence.training.recipe import Recipe
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
-    for room in (compact, retrieval, warping, tuples, joint, classes, orbit, gsv_cities, megaloc, sequences)
+    for room in (compact, retrieval, warping, tuples, joint, classes, orbit, meshes, semantic, gsv_cities, megaloc, sequences)
     for recipe in room.RECIPES
 }
 

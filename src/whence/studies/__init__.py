@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from whence.errors import UnknownName
-from whence.studies import benchmark, earth, earthmatch, geowarp, many_sources, place_classes, registration, rerank, sequence_grid
+from whence.studies import (
+    benchmark,
+    earth,
+    earthmatch,
+    geowarp,
+    many_sources,
+    meshes,
+    owners,
+    place_classes,
+    registration,
+    rerank,
+    sequence_grid,
+)
 from whence.studies.frame import Study
 
 STUDIES: dict[str, Study] = {
     study.name: study
-    for room in (geowarp, benchmark, rerank, place_classes, many_sources, sequence_grid, earth, earthmatch, registration)
+    for room in (
+        *(geowarp, benchmark, rerank, place_classes, many_sources, sequence_grid),
+        *(earth, earthmatch, registration, meshes, owners),
+    )
     for study in room.STUDIES
 }
 

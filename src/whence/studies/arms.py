@@ -83,3 +83,7 @@ ASTROLOC: Mapping[str, tuple[str, ...]] = {
 }
 """Of AstroLoc, as described: photos with tiles against tiles alone, and how groups of tiles are drawn."""
 ASTROLOC_MAIN = ("both", "pairs alone", "mining alone")
+PHOTOS, MESH = "photos", "mesh"
+"""Databases of MeshVPR's study."""
+PLAIN_MODEL, COPY, COPY_TWICE = "as it is", "aligned copy", "aligned copy on both sides"
+"""How they are described."""

@@ -9,7 +9,8 @@ from pathlib import Path
 from whence.data.drives import SequenceSet
 from whence.data.formats import EvaluationSet
 from whence.data.frame_folders import open_sequences
-from whence.data.layouts import sf_xl_folder
+from whence.data.labels import LabelledSet, read_labelled_set
+from whence.data.layouts import MeshPairs, read_mesh_pairs, sf_xl_folder
 from whence.data.photos import Photos
 from whence.data.placed_files import PlacedFiles, list_of, read_placed_files
 from whence.data.scan import ReadOptions, scan_photos
@@ -85,6 +86,15 @@ class Dataset:
         found = open_set(self.source, split=self.split, options=ReadOptions(show_progress=self.show_progress))
         self._report((*found.database.skipped, *found.queries.skipped))
         return found
+
+    @cached_property
+    def mesh_pairs(self) -> MeshPairs:
+        """Photos and renders of the same views. Raises as `read_mesh_pairs`, and `BadOption` for photos that are open already."""
+        return read_mesh_pairs(self.folder("pairs of photo and render"), split=self.split)
+
+    def labelled(self, town: str = "") -> LabelledSet:
+        """Photos with pictures of classes, of one town or of the first. Raises as `read_labelled_set`, and as `folder`."""
+        return read_labelled_set(self.folder("photos with pictures of classes"), town=town)
 
     @cached_property
     def sequences(self) -> SequenceSet:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from whence.models.warp.torch_engine import load_regressor
 from whence.models.zoo import named_network
 from whence.registry import get_card
 from whence.training import checkpoints
+from whence.training.options.aligned import AlignedCopyOptions
 from whence.training.options.learners import RELEASED, NetworkOptions, OwnHeadOptions, RegressorOptions, image_size
 
 _BATCH = 32
@@ -139,6 +141,47 @@ class NetworkLearner:
     def describe_data(self) -> dict[str, Any]:
         """Nothing that the recipe does not say."""
         return {}
+
+
+class AlignedCopyLearner:
+    """A copy of a model, which comes to describe another kind of photos; the model goes on describing queries."""
+
+    begins_anew = False
+
+    def __init__(
+        self, options: AlignedCopyOptions, *, recipe: str, seed: int, size_px: tuple[int, int], device: torch.device
+    ) -> None:
+        """Raises `BadOption`, `UnknownName`, and as `named_network`."""
+        if not options.model:
+            raise BadOption("say which model is copied: --set learner.model=NAME, or a safetensors file with a card")
+        self.model_card = get_card(options.model)
+        self._model = options.model
+        network = named_network(options.model)
+        self._digest = weights_digest(network)
+        self.module = network.requires_grad_(True)
+        if options.freeze_before:
+            self.module.backbone.freeze_before(options.freeze_before)
+
+    @property
+    def card(self) -> Callable[[nn.Module], ModelCard]:
+        """What makes the card of the copy as it stands; it names the model that describes queries, and its weights."""
+        return lambda network: replace(
+            self.model_card,
+            name=f"{self.model_card.name}-mesh-{weights_digest(network)}",
+            summary=f"a copy of {self.model_card.name} for renders, aligned with it: queries are described by the model itself",
+            weights=f"those of {self.model_card.name}, aligned by `whence train`; recipe.json beside the file says how",
+            training_data=f"pairs of photo and render given to `whence train`, on top of: {self.model_card.training_data}",
+            weights_licence="unknown",
+            origins=(),
+            keys="whence",
+            figures="",
+            query_model=self._model,
+            query_weights=self._digest,
+        )
+
+    def describe_data(self) -> dict[str, Any]:
+        """The model that was copied."""
+        return {"model": self.model_card.card_id, "weights": self._digest}
 
 
 class OwnHeadLearner:

@@ -13,7 +13,7 @@ from whence.errors import BadOption, UnknownName
 from whence.training.options.loop import OptimizerOptions, ScheduleOptions
 
 OPTIMIZERS: Mapping[str, Any] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
-SCHEDULES = ("constant", "linear", "cosine", "steps", "plateau")
+SCHEDULES = ("constant", "linear", "cosine", "poly", "steps", "plateau")
 _FALL = 1e-4
 """A mean loss has fallen where it is less than the least by this share of it."""
 
@@ -40,7 +40,7 @@ def make_optimizer(
         *({"params": list(loss.parameters()), "lr": lr or options.lr, "weight_decay": 0.0} for loss, lr in losses),
     ]
     groups = [{**group, "full_lr": group["lr"]} for group in groups if group["params"]]
-    more = {"momentum": options.momentum} if options.name == "sgd" else {}
+    more: dict[str, Any] = {"momentum": options.momentum} if options.name == "sgd" else {"betas": (0.9, options.beta2)}
     optimizer: torch.optim.Optimizer = OPTIMIZERS[options.name](groups, lr=options.lr, **more)
     return optimizer
 
@@ -54,6 +54,8 @@ def rate_share(step: int, *, options: ScheduleOptions, num_steps: int) -> float:
         return lower * (step + 1) / options.warmup_steps
     if options.name in ("constant", "steps", "plateau"):
         return lower
+    if options.name == "poly":
+        return max(0.0, 1 - step / (options.of_steps or num_steps)) ** options.power
     done = (step - options.warmup_steps) / max(1, num_steps - options.warmup_steps)
     shape = 1 - done if options.name == "linear" else 0.5 * (1 + math.cos(math.pi * done))
     return options.final_share + (1 - options.final_share) * shape

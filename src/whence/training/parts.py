@@ -8,6 +8,7 @@ _ROOM = "whence.training"
 LEARNERS: dict[str, Entry] = {
     "network": Entry(f"{_ROOM}.learners:NetworkLearner", settings=f"{_ROOM}.options.learners:NetworkOptions"),
     "own head": Entry(f"{_ROOM}.learners:OwnHeadLearner", settings=f"{_ROOM}.options.learners:OwnHeadOptions"),
+    "aligned copy": Entry(f"{_ROOM}.learners:AlignedCopyLearner", settings=f"{_ROOM}.options.aligned:AlignedCopyOptions"),
     "regressor": Entry(f"{_ROOM}.learners:RegressorLearner", settings=f"{_ROOM}.options.learners:RegressorOptions"),
 }
 BRANCHES: dict[str, Entry] = {
@@ -18,6 +19,8 @@ BRANCHES: dict[str, Entry] = {
     "sequences": Entry(f"{_ROOM}.branches.windowed:SequenceBranch", settings=f"{_ROOM}.options.sequences:SequencesOptions"),
     "vocabulary": Entry(f"{_ROOM}.branches.vocabulary:VocabularyBranch", settings=f"{_ROOM}.options.tuples:VocabularyOptions"),
     "distilled": Entry(f"{_ROOM}.branches.distilled:DistilledBranch", settings=f"{_ROOM}.options.distilled:DistilledOptions"),
+    "labelled": Entry(f"{_ROOM}.branches.labelled:LabelledBranch", settings=f"{_ROOM}.options.labelled:LabelledOptions"),
+    "aligned": Entry(f"{_ROOM}.branches.aligned:AlignedBranch", settings=f"{_ROOM}.options.aligned:AlignedOptions"),
     "tiles": Entry(f"{_ROOM}.branches.tiles:TileBranch", settings=f"{_ROOM}.options.tiles:TilesOptions"),
     "photo pairs": Entry(
         f"{_ROOM}.branches.photo_pairs:PhotoPairBranch", settings=f"{_ROOM}.options.photo_pairs:PhotoPairsOptions"
@@ -28,5 +31,6 @@ BRANCHES: dict[str, Entry] = {
 PROBES: dict[str, Entry] = {
     "recall": Entry(f"{_ROOM}.probes:RecallProbe", settings=f"{_ROOM}.options.validation:RecallOptions"),
     "sequences": Entry(f"{_ROOM}.sequence_probe:SequenceProbe", settings=f"{_ROOM}.options.sequences:SequenceRecallOptions"),
+    "aligned recall": Entry(f"{_ROOM}.probes:AlignedRecallProbe", settings=f"{_ROOM}.options.aligned:AlignedRecallOptions"),
     "reranked": Entry(f"{_ROOM}.probes:RerankedProbe", settings=f"{_ROOM}.options.validation:RerankedOptions"),
 }

@@ -18,6 +18,7 @@ from whence.models.warp.model import GeoWarp, Regressor
 from whence.models.warp.scorer import GeoWarpScorer, WarpOptions
 from whence.models.warp.torch_engine import TorchEngine
 from whence.training.learners import RegressorLearner
+from whence.training.options.aligned import AlignedRecallOptions
 from whence.training.options.validation import RecallOptions, RerankedOptions
 from whence.training.pixels import cached_set, spread_rows
 from whence.training.task import Given, Probe
@@ -26,7 +27,7 @@ from whence.training.task import Given, Probe
 class RecallProbe(Probe):
     """Recall@n within a radius of a network's descriptors."""
 
-    def __init__(self, options: RecallOptions, given: Given) -> None:
+    def __init__(self, options: RecallOptions | AlignedRecallOptions, given: Given) -> None:
         self.options, self.given = options, given
 
     def open(self) -> None:
@@ -38,17 +39,41 @@ class RecallProbe(Probe):
         """Recall@n within the radius, in [0, 1], the network in evaluation mode."""
         was_training = learner.training
         learner.eval()
-        describe = describing(learner, device=self.given.device, dtype=self.given.dtype)
         try:
             stored, asked = (
-                nn.functional.normalize(describe_pixels(describe, part, batch_size=self.options.batch_size), dim=1).numpy()
-                for part in (self.pixels.database, self.pixels.queries)
+                self._described(module, part)
+                for module, part in ((learner, self.pixels.database), (self.asking(learner), self.pixels.queries))
             )
         finally:
             learner.train(was_training)
         found = FlatIndex.over(stored).search(asked, k=self.options.n).ids
         scored = score_predictions(found, self.given.data.set, thresholds_m=[self.options.radius_m], recall_at=[self.options.n])
         return {"recall": scored[0].all_queries[0].value}
+
+    def asking(self, learner: nn.Module) -> nn.Module:
+        """What describes queries: the learner."""
+        return learner
+
+    def _described(self, module: nn.Module, photos: np.ndarray) -> np.ndarray:
+        describe = describing(module, device=self.given.device, dtype=self.given.dtype)
+        rows = describe_pixels(describe, photos, batch_size=self.options.batch_size)
+        return np.asarray(nn.functional.normalize(rows, dim=1).numpy())
+
+
+class AlignedRecallProbe(RecallProbe):
+    """The same of a copy that describes the database alone: queries are described by the model as it was before the training."""
+
+    def __init__(self, options: AlignedRecallOptions, given: Given) -> None:
+        super().__init__(options, given)
+        self.model = copy.deepcopy(given.learner.module).eval().requires_grad_(False)
+
+    def open(self) -> None:
+        super().open()
+        self.model.to(self.given.device)
+
+    def asking(self, learner: nn.Module) -> nn.Module:
+        """What describes queries: the model that the learner was copied from."""
+        return self.model
 
 
 class RerankedProbe(Probe):

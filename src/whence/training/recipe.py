@@ -78,7 +78,7 @@ def size_px(recipe: Recipe) -> tuple[int, int]:
 
     0 where the recipe does not say.
     """
-    seen: list[Any] = [recipe.validate_on, *(getattr(branch, "augment", None) for branch in recipe.branches)]
+    seen: list[Any] = [recipe.validate_on, *(getattr(branch, "augment", None) for branch in recipe.branches), *recipe.branches]
     sizes = [(getattr(part, "width", 0), getattr(part, "height", 0)) for part in seen]
     widths, heights = ([size[side] for size in sizes if size[side]] for side in (0, 1))
     return (widths or [0])[0], (heights or [0])[0]

@@ -15,7 +15,9 @@ from whence.errors import BadOption, InputError, UnknownName, UnwritableFile
 from whence.runtime import claim_folder, num_cores, progress
 from whence.worlds.capture import CaptureOptions
 from whence.worlds.layouts import get_layout
+from whence.worlds.mesh import PX_PER_M, write_mesh
 from whence.worlds.presets import LATER_CAPTURE, LATER_FIELDS, CitySize, WorldSpec, get_preset
+from whence.worlds.scene import Scene
 from whence.worlds.shards import city_works, render_shard
 from whence.worlds.truth import TRUTH_PICTURES, cameras_of, write_cameras
 from whence.worlds.workers import run_workers
@@ -147,3 +149,12 @@ def _claim(out: Path, spec: WorldSpec) -> None:
     if json.dumps(known) != json.dumps(asked):
         record = str(out / "world.json")
         raise InputError(f"{record!r} describes another world; choose another folder, or delete this one to render anew")
+
+
+def write_city_mesh(path: str | Path, *, preset: str, seed: int, options: WorldOptions, layout: str = "folders") -> int:
+    """Write the first city of a world as a textured mesh; gives the number of triangles.
+
+    Raises as `whence.worlds.mesh.write_mesh` and `make_spec`.
+    """
+    work = next(city_works(make_spec(preset, seed=seed, layout=layout, options=options)))
+    return write_mesh(Path(path), Scene(work.plan, px_per_m=PX_PER_M, is_coarse=True))

@@ -80,11 +80,17 @@ def _district_preset() -> tuple[CitySize, ...]:
     return (CitySize("city00", "train", 400, 0, 0), *test)
 
 
+def _borough_preset() -> tuple[CitySize, ...]:
+    test = [CitySize(f"city{k:02d}", "test", 600, 300, 0, True) for k in (20, 21)]
+    return (CitySize("city00", "train", 10_000, 0, 0), *test)
+
+
 PRESETS: Mapping[str, tuple[CitySize, ...]] = {
     "tiny": (CitySize("city00", "", 60, 20, 6),),
     "small": (CitySize("city00", "", 600, 200, 40),),
     "quarter": (CitySize("city00", "", 600, 600, 0),),
     "district": _district_preset(),
+    "borough": _borough_preset(),
     "city": _city_preset(),
     "metropolis": _metropolis_preset(),
 }

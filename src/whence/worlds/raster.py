@@ -174,7 +174,7 @@ class Raster:
         ]
 
     def _clipped_outline(self, corners: np.ndarray) -> Outline | None:
-        corners = _clip_near(corners)
+        corners = clip_near(corners)
         if len(corners) < 3:
             return None
         return self._boxed(np.clip(corners[None, :, :2] / corners[None, :, 2:], -20000, 20000))[0]
@@ -278,7 +278,7 @@ def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.stack([a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0], axis=1)
 
 
-def _clip_near(corners: np.ndarray) -> np.ndarray:
+def clip_near(corners: np.ndarray) -> np.ndarray:
     """The part of a polygon (n, 3) with depth over NEAR_M (Sutherland and Hodgman 1974)."""
     kept = []
     for k in range(len(corners)):

@@ -11,7 +11,7 @@ import numpy as np
 from whence.data.cells import safe_cells
 from whence.data.names import format_name
 from whence.data.panoramas import heading_of_left
-from whence.geo import from_utm, from_utm_arrays, heading_to
+from whence.geo import from_utm_arrays, grid_north_deg
 from whence.runtime import atomic_write
 from whence.types import GeoPoint, PlanePoint
 from whence.worlds.camera import Camera
@@ -42,17 +42,9 @@ def write_pictures(out: Path, path: str, raster: Raster, which: Sequence[str]) -
         write_png(out / name / (path.removesuffix(".jpg") + ".png"), makers[name](raster))
 
 
-def grid_north_deg(plan: CityPlan) -> float:
-    """Direction of the UTM grid's north at the city, clockwise from true north."""
-    here = from_utm(plan.origin_east_m, plan.origin_north_m, zone=plan.zone)
-    there = from_utm(plan.origin_east_m, plan.origin_north_m + 1000, zone=plan.zone)
-    angle = heading_to(here, there)
-    return angle - 360 if angle > 180 else angle
-
-
 def name_shots(plan: CityPlan, shots: CityShots, city: str) -> list[tuple[str, float]]:
     """The "@" file name and the true heading of every shot of a city."""
-    turn = grid_north_deg(plan)
+    turn = grid_north_deg(plan.origin_east_m, plan.origin_north_m, zone=plan.zone)
     east = np.array([plan.origin_east_m + shot.x_m for shot in shots.shots])
     north = np.array([plan.origin_north_m + shot.y_m for shot in shots.shots])
     lat, lon = from_utm_arrays(east, north, zone=plan.zone)

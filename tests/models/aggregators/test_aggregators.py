@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -18,6 +18,7 @@ from torch.nn.functional import normalize
 from fills import fill, hashed, image_of, squares
 from whence.errors import BadOption, NotFitted, UnknownName
 from whence.models.aggregators import list_aggregators, make_aggregator
+from whence.models.aggregators.attention import AttentionPool, MultiScaleAttention, resized
 from whence.models.aggregators.mixing import BagOfQueries, MixVpr, Salad, transport
 from whence.models.aggregators.pools import Aggregator, CalibratedGeM, ConvAp, GeM, LinearHead, Mac, RMac, Rrm, SeqPool, Spoc
 from whence.models.aggregators.words import Crn, HardVlad, NetVlad
@@ -40,7 +41,21 @@ SMALL: dict[str, dict[str, Any]] = {
     "gem-fc": {"dim": 24},
     "cosplace": {"dim": 24},
 }
-UNIT = {"rrm", "convap", "gem-fc", "cosplace", "netvlad", "netvlad-fc", "crn", "vlad", "mixvpr", "salad", "megaloc", "boq"}
+UNIT = {
+    "rrm",
+    "convap",
+    "gem-fc",
+    "cosplace",
+    "netvlad",
+    "netvlad-fc",
+    "crn",
+    "vlad",
+    "mixvpr",
+    "salad",
+    "megaloc",
+    "boq",
+    "attention",
+}
 FIXED_MAP = {"rmac", "mixvpr"}
 """Whose graph is bound to one size of map."""
 
@@ -57,7 +72,9 @@ def map_size(name: str) -> tuple[int, int]:
 def features_of(name: str, *, seed: int = 0, batch: int = 3) -> Features:
     random = torch.Generator().manual_seed(seed)
     shape = (batch, CHANNELS, *map_size(name))
-    return Features(torch.randn(shape, generator=random), torch.randn(batch, CHANNELS, generator=random))
+    map, cls = torch.randn(shape, generator=random), torch.randn(batch, CHANNELS, generator=random)
+    # What backbones of two scales make too; other aggregators leave the finer map alone.
+    return Features(map, cls, torch.randn(batch, CHANNELS // 2, 2 * shape[2], 2 * shape[3], generator=random))
 
 
 def check_aggregator(name: str, aggregator: Aggregator) -> None:
@@ -69,16 +86,16 @@ def check_aggregator(name: str, aggregator: Aggregator) -> None:
         assert torch.isfinite(descriptors).all()
         assert torch.equal(aggregator(features), descriptors)
         for i in range(3):
-            alone = aggregator(Features(features.map[i : i + 1], features.cls[i : i + 1]))
+            alone = aggregator(Features(*(part[i : i + 1] for part in features)))
             assert torch.allclose(alone[0], descriptors[i], atol=1e-5)
-        zero = aggregator(Features(torch.zeros_like(features.map), torch.zeros_like(features.cls)))
+        zero = aggregator(Features(*map(torch.zeros_like, features)))
         assert torch.isfinite(zero).all()
         if name in UNIT:
             assert torch.allclose(descriptors.norm(dim=1), torch.ones(3), atol=1e-5)
-        strided = Features(features.map.contiguous(memory_format=torch.channels_last), features.cls)
+        strided = features._replace(map=features.map.contiguous(memory_format=torch.channels_last))
         assert torch.allclose(aggregator(strided), descriptors, atol=1e-5)
     for scale in (0.0, 1.0):
-        leaf = Features((scale * features.map).requires_grad_(), (scale * features.cls).requires_grad_())
+        leaf = Features(*((scale * part).requires_grad_() for part in features))
         aggregator.zero_grad()
         aggregator(leaf).square().sum().backward()
         gradients = [leaf.map.grad, leaf.cls.grad, *(p.grad for p in aggregator.parameters())]
@@ -141,7 +158,7 @@ def check_exported(names: list[str], session: Any, sizes: list[tuple[int, int]])
 
 
 def test_aggregators_export_with_free_height_and_width(tmp_path: Path) -> None:
-    names = [name for name in list_aggregators() if name not in FIXED_MAP]
+    names = [name for name in list_aggregators() if name not in FIXED_MAP and name != "attention"]
     session = export(names, tmp_path / "free.onnx", is_map_free=True)
     check_exported(names, session, [(9, 10), (8, 13), (15, 11)])
 
@@ -584,3 +601,54 @@ def test_names_and_options_are_checked() -> None:
     assert make_aggregator("mixvpr", 8, options={"grid": [3, 4]}).grid == (3, 4)
     assert make_aggregator("gem", 8, options={"p": 2}).p.item() == 2
     assert set(squares((4,), 0).shape) == {4}
+
+
+def test_golden_attention_over_scales() -> None:
+    """SegVPR's attention, and that the released pooling cancels it."""
+    attention = MultiScaleAttention(2)
+    for number, value in enumerate(attention.state_dict().values()):
+        value.copy_(0.1 * torch.sin(torch.arange(1, value.numel() + 1) + 10.0 * number).reshape(value.shape))
+    x = sines(1, 2, 9, 10)
+    with torch.no_grad():
+        weights = attention(x)
+    assert weights.shape == (1, 1, 7, 8)
+    assert weights[0, 0, 0, :4].tolist() == pytest.approx([0.915857, 0.878029, 0.925308, 1.047793], abs=2e-5)
+    assert float(weights.sum()) == pytest.approx(56.005363, abs=1e-3)
+    large = resized(weights, x)
+    assert large[0, 0, 0, :4].tolist() == pytest.approx([0.915857, 0.886435, 0.904295, 0.966137], abs=2e-5)
+    assert float(large.sum()) == pytest.approx(90.022270, abs=1e-3)
+    pool = AttentionPool(4, mode="released", has_attention=False)
+    for maps, expected in ((x, [0.604585, 0.590113]), (large * x, [0.604585, 0.590113]), (sines(1, 4, 2, 3), [0.435528, 0.395150])):
+        with torch.no_grad():
+            assert pool._pool(maps, None)[0, :2].tolist() == pytest.approx(expected, abs=2e-5)
+    assert sum(parameter.numel() for parameter in MultiScaleAttention(1024).parameters()) == 5_439_873
+
+
+GOLDEN_POOLS = {
+    "released": [0.385373, 0.457299, 0.437217, 0.470011, 0.455412, 0.420560, 0.285758],
+    "paper": [0.179924, 0.209498, 0.200826, 0.219499, 0.207556, 0.185942, 0.216940],
+    "post_norm": [0.214833, 0.269501, 0.248720, 0.291556, 0.260832, 0.237657, 0.173663],
+}
+
+
+@pytest.mark.parametrize("mode", GOLDEN_POOLS)
+def test_golden_pools_of_two_scales(mode: Literal["paper", "released", "post_norm"]) -> None:
+    """In the released mode the attention leaves the descriptor as it is; in the two others it does not."""
+    features = Features(image_of((2, 16, 6, 7), 1001).clamp(min=0), finer=image_of((2, 8, 12, 14)).clamp(min=0))
+    pool = AttentionPool(16, mode=mode)
+    fill(pool.attention)  # type: ignore[arg-type]
+    with torch.no_grad():
+        weights = pool.weights(features)
+        found = pool(features)
+        plain = AttentionPool(16, mode=mode, has_attention=False)(features)
+    assert weights is not None
+    assert weights.shape == (2, 1, 10, 12)
+    assert weights[0, 0, 0, :4].tolist() == pytest.approx([0.600540, 0.673620, 0.610848, 0.412651], abs=2e-5)
+    spread = [float(part) for part in (weights.mean(), weights.min(), weights.max())]
+    assert spread == pytest.approx([0.535565, 0.254739, 1.022425], abs=2e-5)
+    assert [*found[0, :6].tolist(), float(found[0, -1])] == pytest.approx(GOLDEN_POOLS[mode], abs=2e-5)
+    assert mode != "released" or float(found[0].norm()) == pytest.approx(1.728209, abs=1e-4)
+    change = float((found - plain).abs().max())
+    assert change < 2e-6 if mode == "released" else change > 1e-3
+    with pytest.raises(BadOption, match="two scales"):
+        pool(Features(features.map))

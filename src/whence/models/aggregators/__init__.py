@@ -1,8 +1,9 @@
 """Aggregators: from a backbone's features to one vector per image. Here is the table of all of them.
 
-The base, pools that take a statistic of each channel, and small heads are in `pools`, sums of residuals to visual words in `words`,
-MixVPR, SALAD and BoQ in `mixing`. Published quirks are kept: which results are of unit length is said at each class, and
-`whence.models.network_descriptor.NetworkDescriptor` brings all of them to it.
+The base, pools that take a statistic of each channel, and small heads are in `pools`, sums of residuals to visual words in
+`words`, MixVPR, SALAD and BoQ in `mixing`, SegVPR's attention over two scales in `attention`. Published quirks are kept: which
+results are of unit length is said at each class, and `whence.models.network_descriptor.NetworkDescriptor` brings all of them to
+it.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ ENTRIES: dict[str, Entry] = {
         "mixvpr": "mixing:MixVpr",
         "salad": "mixing:Salad",
         "megaloc": "mixing:megaloc",
+        "attention": "attention:AttentionPool",
         "boq": "mixing:BagOfQueries",
     }.items()
 }

@@ -21,6 +21,8 @@ CNN_NAMES = (
     "alexnet",
     "vgg16",
     *(f"resnet{depth}conv{stage}" for depth in (18, 50, 101, 152) for stage in (2, 3, 4, 5)),
+    "resnet18conv3_4",
+    *(f"resnet{depth}conv4_5" for depth in (18, 50, 101)),
     *(f"efficientnet_b{i}" for i in (0, 5, 7)),
     *LITE_NAMES,
     "mobilenet_v2",
@@ -72,8 +74,8 @@ def make_backbone(
     if name in CNN_NAMES or name.startswith("timm:"):
         if num_blocks is not None or not has_final_norm or facet is not None or takes_any_size:
             raise BadOption(f"num_blocks, has_final_norm, facet and takes_any_size are options of transformers; {name} takes none")
-        if found := re.fullmatch(r"resnet(\d+)conv(\d)", name):
-            return ResNet(int(found[1]), int(found[2]))
+        if found := re.fullmatch(r"resnet(\d+)conv(\d_)?(\d)", name):
+            return ResNet(int(found[1]), int(found[3]), has_two_scales=found[2] is not None)
         if name in LITE_NAMES:
             from whence.models.backbones.lite import LiteBlocks, LiteMaps
 

@@ -23,6 +23,8 @@ class Features(NamedTuple):
     """(B, C, h, w): one local descriptor per position."""
     cls: Tensor | None = None
     """(B, C) class token; None for backbones without one."""
+    finer: Tensor | None = None
+    """(B, C', h', w') of the stage before, of backbones of two scales."""
 
 
 @dataclass(frozen=True, slots=True)

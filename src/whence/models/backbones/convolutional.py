@@ -19,23 +19,29 @@ class ResNet(Backbone):
     The Deep Visual Geo-localization Benchmark, CosPlace, EigenPlaces and MixVPR train layer3 and layer4 only.
     """
 
-    def __init__(self, depth: int, last_stage: int) -> None:
+    def __init__(self, depth: int, last_stage: int, *, has_two_scales: bool = False) -> None:
+        """With two scales, what the stage before the last makes is given too."""
         super().__init__()
         whole = getattr(torchvision.models, f"resnet{depth}")(weights=None)
-        self.name = f"resnet{depth}conv{last_stage}"
+        self.has_two_scales = has_two_scales
+        self.name = f"resnet{depth}conv{f'{last_stage - 1}_' if has_two_scales else ''}{last_stage}"
         self.stages = ("conv1", "bn1", *(f"layer{i}" for i in range(1, last_stage)))
         self.published = self.stages[4:]
         for stage in self.stages:
             setattr(self, stage, getattr(whole, stage))
         self.channels = (64 if depth < 50 else 256) * 2 ** (last_stage - 2)
         self.stride = 2**last_stage
+        if has_two_scales:
+            # The attention over the finer map has windows of seven positions.
+            self.size_rule = SizeRule(at_least=6 * self.stride // 2 + 1)
 
     def forward(self, images: Tensor) -> Features:
         x = torch.relu(self.get_submodule("bn1")(self.get_submodule("conv1")(images)))
         x = nn.functional.max_pool2d(x, 3, stride=2, padding=1)
+        before = x
         for stage in self.stages[2:]:
-            x = self.get_submodule(stage)(x)
-        return Features(x)
+            before, x = x, self.get_submodule(stage)(x)
+        return Features(x, finer=before if self.has_two_scales else None)
 
 
 class FeatureLayers(Backbone):
@@ -66,7 +72,7 @@ class FeatureLayers(Backbone):
 
 def load_torchvision(backbone: Backbone, weights: str) -> None:
     """Fill a backbone with torchvision's weights, "v1" or "default"; they are downloaded where they are not there yet."""
-    known = torchvision.models.get_model_weights(re.sub(r"conv\d$", "", backbone.name))
+    known = torchvision.models.get_model_weights(re.sub(r"conv[\d_]+$", "", backbone.name))
     if weights not in ("v1", "default"):
         raise UnknownName("weights", weights, ("v1", "default"))
     entry = known["IMAGENET1K_V1"] if weights == "v1" else known["DEFAULT"]

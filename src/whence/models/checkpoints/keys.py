@@ -93,7 +93,7 @@ STYLES: dict[str, KeyStyle] = {
     "earthloc": KeyStyle(
         r"backbone\.model\.", ((rf"aggregator\.({_MIXER})", r"aggregator.pool.\1"), (r"fc\.(weight|bias)", r"aggregator.fc.\1"))
     ),
-    "salad": KeyStyle(r"backbone\.model\.", ((r"aggregator\.(.+)", r"aggregator.\1"),)),
+    "salad": KeyStyle(r"(?:model\.)?backbone\.model\.", ((r"(?:model\.)?aggregator\.(.+)", r"aggregator.\1"),)),
     "megaloc": KeyStyle(
         r"backbone\.(?:model\.)?",
         ((r"aggregator\.agg\.(.+)", r"aggregator.pool.\1"), (r"aggregator\.linear\.(weight|bias)", r"aggregator.fc.\1")),

@@ -25,7 +25,7 @@ from whence.training.step import Step, make_accelerator
 from whence.training.task import BatchPlace, Branch, Task
 from whence.training.train import make_task
 
-_TINTS, _SEEDS = 72, 1 << 20
+_TINTS, _SPEEDS, _SEEDS = 72, 74, 1 << 20
 RANGES = (0.7, 0.7, 0.7, 0.5)
 """Of a client's own brightness, contrast, saturation and hue, at strength 1: those that CosPlace and JIST draw from."""
 
@@ -130,6 +130,8 @@ class LocalWork:
         """The work of a round. Raises `BadOption` for tensors of another network, and as the branches do."""
         task, passes = self.task, [branch.num_batches(0) for branch in self.task.branches]
         steps = work.num_steps or max(passes)
+        if work.is_uneven:
+            steps = 1 + int(random_stream(self.number, _SPEEDS).integers(steps))
         options = replace(self.recipe.loop, num_steps=work.num_rounds * steps)
         losses = []
         with LocalStep(task, options=options) as step:

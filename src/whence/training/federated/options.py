@@ -57,6 +57,8 @@ class FederatedOptions:
     clients_per_round: int = 4
     num_steps: int = 0
     """Local steps of a round; 0 takes one pass over the client's queries. Of `fedvc` always a number."""
+    is_uneven: bool = False
+    """Devices of unequal speed: each client does between one and `num_steps` steps, always as many."""
     server_lr: float = 0.0
     """Of `fedavgm` and `fedadam`; 0 takes 1 and 0.001."""
     server_momentum: float = 0.9
@@ -84,6 +86,8 @@ class FederatedOptions:
             raise BadOption("rounds, clients of a round and the least answers are 1 or more")
         if self.strategy == "fedvc" and self.num_steps < 1:
             raise BadOption("fedvc gives every client the same number of steps; say how many with num_steps=N")
+        if self.is_uneven and (self.num_steps < 1 or self.strategy == "fedvc"):
+            raise BadOption("unequal devices do up to num_steps=N steps, and fedvc gives all the same number")
         if self.noise and not self.clip_norm:
             raise BadOption("noise is measured against clip_norm; give both")
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 from whence import records
 from whence.errors import BadOption, InputError
-from whence.runtime import atomic_write
+from whence.runtime import claim_folder
 from whence.training.datasets import Dataset, Source
 from whence.training.federated.options import FederatedOptions
 from whence.training.recipe import Recipe
@@ -26,15 +26,11 @@ class Federation:
     out: Path
 
     def write(self) -> None:
-        """Make the folder, or see that it is of the same training. Raises `BadOption`."""
-        self.out.mkdir(parents=True, exist_ok=True)
-        file, plan = self.out / PLAN, {"recipe": json.loads(self.recipe.to_json()), "options": json.loads(self.options.to_json())}
-        if file.is_file():
-            if json.loads(file.read_text(encoding="utf-8")) != plan:
-                raise BadOption(f"{str(self.out)!r} holds another federated training; choose another folder with --out")
-            return
-        with atomic_write(file, "w") as opened:
-            json.dump(plan, opened, indent=1)
+        """Make the folder, or see that it is of the same training. Raises `BadOption` and `InputError`."""
+        plan = {"recipe": json.loads(self.recipe.to_json()), "options": json.loads(self.options.to_json())}
+        found = claim_folder(self.out, plan, name=PLAN)
+        if found is not None and {name: found.get(name) for name in plan} != plan:
+            raise BadOption(f"{str(self.out)!r} holds another federated training; choose another folder with --out")
 
     @classmethod
     def read(cls, out: str | Path) -> Federation:
@@ -67,6 +63,8 @@ class Work(NamedTuple):
     num_steps: int = 0
     """0 for one pass over the client's tuples."""
     proximal_mu: float = 0.0
+    is_uneven: bool = False
+    """Whether the client's device does its own number of steps, up to `num_steps`."""
 
 
 def num_learned_from(recipe: Recipe, data: Source) -> int:

@@ -80,6 +80,7 @@ class Rounds:
         for name, value in {**self.sent, "round": number, "num-rounds": self.options.num_rounds}.items():
             config[name] = value
         config["num-steps"] = self.options.num_steps
+        config["is-uneven"] = self.options.is_uneven
         chosen: Any = _Chosen(grid, self.asked)
         random.seed(number)
         messages: Iterable[Message] = super().configure_train(server_round, arrays, config, chosen)  # type: ignore[misc]
@@ -261,6 +262,7 @@ def answer(message: Message, work: LocalWork, *, name: str) -> Message:
         num_rounds=int(config["num-rounds"]),  # type: ignore[arg-type]
         num_steps=int(config["num-steps"]),  # type: ignore[arg-type]
         proximal_mu=float(config.get("proximal-mu", 0.0)),  # type: ignore[arg-type]
+        is_uneven=bool(config["is-uneven"]),
     )
     done = work.learn(as_tensors(message.content.array_records["arrays"]), asked)
     said = {WEIGHT: done.num_queries, "one": 1, "num-steps": done.num_steps, "loss": float(np.mean(done.losses))}

@@ -22,20 +22,26 @@ class OptimizerOptions:
     """... this is set."""
     momentum: float = 0.9
     """For SGD."""
+    beta2: float = 0.999
+    """How slowly Adam forgets squares of gradients."""
     clip_norm: float = 0.0
     """Gradients longer than this are shortened to it; 0 leaves them."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduleOptions:
-    """How the learning rate goes: up over the first steps, then constant, linear or along a cosine to a share of itself, lower from
-    some steps on, or, as `plateau`, lower whenever the loss has stopped falling."""
+    """How the learning rate goes: up over the first steps, then constant, linear or along a cosine to a share of itself, along a
+    power of what is left (`poly`), lower from some steps on, or, as `plateau`, lower whenever the loss has stopped falling."""
 
     name: str = "constant"
     warmup_steps: int = 0
     final_share: float = 0.0
     milestones: tuple[int, ...] = ()
     """For `steps`: from each of these steps on, counted from the first, the rate is multiplied by `factor`."""
+    power: float = 0.9
+    """For `poly`: the rate is multiplied by this power of the share of steps that is left ..."""
+    of_steps: int = 0
+    """... of so many, which may be more than are taken; 0 for those that are."""
     epoch_steps: int = 1000
     """For `plateau`: after so many steps their mean loss is looked at ..."""
     patience: int = 10
