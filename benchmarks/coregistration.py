@@ -3,9 +3,9 @@
     python benchmarks/coregistration.py EARTH [--matcher rootsift-mnn] [--photos 6] [--rounds 3]
 
 EARTH is an Earth world (`whence world earth`), or its split test. The published way describes the photo and the candidate in every
-round and follows every candidate to the end. Ours describes the photo once and gives up candidates of which fewer than FIRST points
-agree in the first round. Answers are the same where both locate the photo in the same tile, or neither does; how many stands beside
-the ratio.
+round and follows every candidate to the end. Ours describes the photo once, looks at both at LOOK pixels, and gives up those of
+which fewer than FIRST points agree there. Answers are the same where both locate the photo in the same tile, or neither does; how
+many stands beside the ratio.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--side", type=int, default=512)
-    parser.add_argument("--first", type=int, default=8)
+    parser.add_argument("--first", type=int, default=6)
+    parser.add_argument("--look", type=int, default=256)
     given = parser.parse_args()
     set_threads(1)
     data = open_set(str(given.earth), layout="earthloc")
@@ -69,7 +70,7 @@ def main() -> None:
     corners = box_corners(boxes)
     own = {"is_upright": False} if given.matcher == "rootsift-mnn" else {}
     plain = CoregisterOptions(side_px=given.side)
-    hasty = CoregisterOptions(side_px=given.side, first_inliers=given.first)
+    hasty = CoregisterOptions(side_px=given.side, first_inliers=given.first, look_px=given.look)
     shortlists = []
     for photo in range(min(given.photos, len(data.queries))):
         truth = footprint_of(data.queries.paths[photo])

@@ -27,27 +27,31 @@ from whence.runtime import set_threads
 
 SHIFT_PX = (7, 4)
 TILE = 1024
+PATCH = 2048
 
 
 class Enough(Exception):
     """So many tiles are enough."""
 
 
-def ground(x: int, y: int, side: int) -> np.ndarray:
-    """(side, side) uint8 of a texture that is the same wherever it is asked for."""
-    rows, columns = np.mgrid[y : y + side, x : x + side].astype(np.float32)
-    waves = sum(
-        np.sin(columns / a + 3 * np.sin(rows / b)) * np.cos(rows / c - 2 * np.sin(columns / d))
-        for a, b, c, d in ((7, 31, 9, 53), (23, 101, 17, 71), (61, 211, 47, 173), (149, 499, 127, 389))
-    )
-    blocks = ((columns // 37).astype(int) * 7919 + (rows // 29).astype(int) * 104729) % 97
-    return np.clip(128 + 20 * waves + blocks - 48, 0, 255).astype(np.uint8)
+def make_ground() -> np.ndarray:
+    """(PATCH, PATCH) uint8 of a texture that goes on at its edges."""
+    random = np.random.default_rng(0)
+    layers = [random.uniform(0, 1, (PATCH // step, PATCH // step)).repeat(step, 0).repeat(step, 1) for step in (4, 16, 64)]
+    return (255 * (0.3 * layers[0] + 0.3 * layers[1] + 0.4 * layers[2])).astype(np.uint8)
+
+
+def ground(patch: np.ndarray, x: int, y: int, side: int) -> np.ndarray:
+    """(side, side) of the texture, repeated."""
+    rows, columns = ((np.arange(side) + start) % PATCH for start in (y, x))
+    return patch[rows[:, None], columns[None]]
 
 
 def write(path: Path, side: int, shift: tuple[int, int]) -> None:
     affine = open_rasterio().Affine(10, 0, 500_000, 0, -10, 5_000_000)
+    patch = make_ground()
     blocks = (
-        ((x, y), ground(x + shift[0], y + shift[1], TILE)[None, : min(TILE, side - y), : min(TILE, side - x)])
+        ((x, y), ground(patch, x + shift[0], y + shift[1], TILE)[None, : min(TILE, side - y), : min(TILE, side - x)])
         for y in range(0, side, TILE)
         for x in range(0, side, TILE)
     )

@@ -69,6 +69,13 @@ def test_photos_against_right_and_wrong_tiles(earth):
         assert all(one.inliers[-1] < best.inliers[-1] for one in others[-2:] if one.is_match)
     # Given up after a round that few points agree in.
     hasty = CoregisterOptions(side_px=SIDE, num_iterations=2, first_inliers=10**6)
+    look = CoregisterOptions(side_px=SIDE, num_iterations=2, first_inliers=5, look_px=64)
+    (same, *_), _ = run_trials(data, open_mnn("rootsift"), options=look, num_overlapping=1, num_wrong=0)
+    assert same.inliers == tried[0][0].inliers
+    blind = CoregisterOptions(side_px=SIDE, first_inliers=10**6, look_px=64)
+    (unseen, *_), _ = run_trials(data, open_mnn("rootsift"), options=blind, num_overlapping=1, num_wrong=0)
+    assert "first look" in unseen.reason
+    assert unseen.inliers == ()
     (given_up, *_), _ = run_trials(data, open_mnn("rootsift"), options=hasty, num_overlapping=1, num_wrong=0)
     assert "asked for to go on" in given_up.reason
     assert len(given_up.inliers) == 1

@@ -9,7 +9,7 @@ from whence.errors import BadOption
 from whence.evaluation import tie_points
 from whence.studies import get_study
 from whence.studies.frame import Budget, resolve_options, run_study
-from whence.studies.registration import SUMMARIES
+from whence.studies.registration_settings import SUMMARIES
 from whence.worlds.earth.radar import RadarSpec, render_pair, render_radar
 
 

@@ -52,9 +52,11 @@ class CoregisterOptions:
     """Stop once no corner moves farther than this; 0 never, as published."""
     first_inliers: int = 0
     """Inliers of the first round below which a candidate is given up; 0 gives none up, as published."""
+    look_px: int = 0
+    """Side at which photo and candidate are looked at before the first round, which then decides by `first_inliers`; 0 not."""
 
     def __post_init__(self) -> None:
-        if self.side_px < 16 or self.num_iterations < 1 or self.stop_px < 0:
+        if self.side_px < 16 or self.num_iterations < 1 or self.stop_px < 0 or 0 < self.look_px < 16:
             raise BadOption("co-registration needs a side of at least 16 pixels and one iteration")
 
 
@@ -107,6 +109,11 @@ def coregister(
     found: list[np.ndarray] = []
     inliers: list[int] = []
     agreed = Agreement(0, None)
+    if options.look_px:
+        small = options.look_px
+        seen = find(_to_side(photo, small), _to_side(_middle(around, np.eye(3), side, shift), small), np.eye(3)).num_inliers
+        if seen < options.first_inliers:
+            return Coregistration(f"at a first look {seen} points agree, {options.first_inliers} are asked for")
     for _ in range(options.num_iterations):
         # Whole corners are no longer those of the estimate: the warp is then by them.
         onto: np.ndarray = np.eye(3)
@@ -125,7 +132,7 @@ def coregister(
         reason = _refusal(whole, used, side, is_published=options.is_published)
         found.append(projected)
         inliers.append(agreed.num_inliers)
-        if not reason and len(found) == 1 and agreed.num_inliers < options.first_inliers:
+        if not reason and not options.look_px and len(found) == 1 and agreed.num_inliers < options.first_inliers:
             reason = f"{agreed.num_inliers} points agree at first, {options.first_inliers} are asked for to go on"
         if reason:
             return Coregistration(reason, corners=tuple(found), inliers=tuple(inliers))
@@ -159,9 +166,9 @@ def finder(matcher: Matcher, *, is_published: bool = False) -> Find:
     settings = GeometrySettings(method="ransac" if is_published else "magsac")
 
     def find(photo: np.ndarray, middle: np.ndarray, onto: np.ndarray) -> Agreement:
-        known = prepared.get(0)
+        known = prepared.get(len(photo))
         if known is None or (known[0] is not photo and not np.array_equal(known[0], photo)):
-            prepared[0] = known = (photo, matcher.prepare(photo))
+            prepared[len(photo)] = known = (photo, matcher.prepare(photo))
         pairs = next(iter(matcher.match(known[1], [matcher.prepare(middle)])))
         if pairs is None or len(pairs.points0) < _PUBLISHED_LEAST_MATCHES:
             return Agreement(0, None)

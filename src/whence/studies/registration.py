@@ -2,35 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from whence.studies.frame import Cell, Measure, Plot, Settings, Study, StudyOption
-
-SUMMARIES = ("mean of affine", "mean of homography", "all settings")
-"""In place of a geometry: what the settings of one matcher and kind come to together."""
-ALL_KINDS = "all"
-
-
-def _grid(options: Settings) -> Sequence[Cell]:
-    def numbers(name: str) -> list[int]:
-        return [int(text) for text in str(options[name]).split()]
-
-    cells = []
-    for matcher in str(options["matchers"]).split():
-        for kind in str(options["kinds"]).split() or [ALL_KINDS]:
-            for side in numbers("sides"):
-                for tile in numbers("tiles"):
-                    for overlap in numbers("overlaps") if tile else [0]:
-                        if overlap >= tile > 0:
-                            continue
-                        for geometry in ("affine", "homography"):
-                            for least in numbers("inliers"):
-                                about = {"max side": side, "tile": tile, "overlap": overlap, "geometry": geometry}
-                                cells.append(Cell({"matcher": matcher, "kind": kind, **about, "inliers": least}))
-            for summary in SUMMARIES:
-                cells.append(Cell({"matcher": matcher, "kind": kind, "geometry": summary}))
-    return cells
-
+from whence.studies.frame import Measure, Plot, Study, StudyOption
+from whence.studies.registration_settings import list_settings
 
 REGISTRATION = Study(
     name="registration",
@@ -57,7 +30,7 @@ REGISTRATION = Study(
         StudyOption("pairs", "pairs of each kind that are looked at, the first ones; 0 for all", 0),
         StudyOption("weights", "folder of the weights that matchers need"),
     ),
-    grid=_grid,
+    grid=list_settings,
     measured_by="whence.studies.registration_cells:measure_registration",
     measures=(
         Measure("mean", "px"),

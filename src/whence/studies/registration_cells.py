@@ -17,7 +17,7 @@ from whence.localize.register import Box, MatchedTiles, RegisterOptions, TileMat
 from whence.registry import build
 from whence.runtime import atomic_write, threads
 from whence.studies.frame import Cell, Settings, Value, read_cell
-from whence.studies.registration import ALL_KINDS, REGISTRATION, SUMMARIES
+from whence.studies.registration_settings import ALL_KINDS, SUMMARIES, list_settings
 from whence.types import PointPairs
 
 _MOST_FAILED = 0.5
@@ -67,7 +67,7 @@ def _together(cell: Settings, options: Settings, work: Path) -> dict[str, Value]
     of_geometry = str(cell["geometry"]).removeprefix("mean of ")
     found = [
         read_cell(work.parent, one).values
-        for one in REGISTRATION.grid(options)
+        for one in list_settings(options)
         if (one.settings["matcher"], one.settings["kind"]) == (cell["matcher"], cell["kind"])
         and one.settings["geometry"] not in SUMMARIES
         and cell["geometry"] in (SUMMARIES[-1], f"mean of {one.settings['geometry']}")
