@@ -11,8 +11,9 @@ pytest.importorskip("torch")
 from whence.errors import ModelError
 from whence.studies import get_study
 from whence.studies.frame import Budget, run_study
+from whence.studies.owner_arms import ARMS, CENTRAL, MAIN
 from whence.studies.owner_cells import arm_recipe, rounds_of, split_of
-from whence.studies.owners import ARMS, CENTRAL, MAIN, OWNERS
+from whence.studies.owners import OWNERS
 from whence.training.federated.processes import Flower
 from whence.worlds.capture import CaptureOptions
 from whence.worlds.city import WorldOptions, render_world

@@ -15,7 +15,7 @@ from whence.recipes import get_recipe
 from whence.runtime import atomic_write
 from whence.settings import parse_options
 from whence.studies.frame import Cell, Settings, Value
-from whence.studies.owners import ARMS, CENTRAL, Arm
+from whence.studies.owner_arms import ARMS, CENTRAL, Arm
 from whence.training.federated.options import FederatedOptions, SplitOptions
 from whence.training.federated.plans import FINAL, Federation, SimulationPlan
 from whence.training.federated.processes import Flower
