@@ -232,6 +232,27 @@ def benchmark(card: ModelCard) -> Table:
     return {**indexed_cnn(backbone, "backbone."), **heads[card.aggregator]}
 
 
+def segvpr(backbone: str, head: str) -> Table:
+    """SegVPR's checkpoint: encoder, head, attention, pooling, and the opponent."""
+    table = {**named_resnet(backbone.replace("conv4_5", "conv5"), "sem_branch.encoder."), "vpr_pooling.p": (1,)}
+    if head == "deeplab":
+        for number in range(4):
+            table |= affine(f"sem_branch.cls.conv2d_list.{number}", 17, 2048, 3, 3)
+    else:
+        for number in range(4):
+            table |= {f"sem_branch.ppm.features.{number}.1.weight": (512, 2048, 1, 1)}
+            table |= norm(f"sem_branch.ppm.features.{number}.2", 512)
+        table |= {"sem_branch.cls.0.weight": (512, 4096, 3, 3), **norm("sem_branch.cls.1", 512)}
+        table |= affine("sem_branch.cls.4", 17, 512, 1, 1)
+    for number, side in ((1, 3), (2, 5), (3, 7)):
+        table |= affine(f"attention_layers.layer{number}", 64, 1024, side, side)
+    table |= affine("attention_layers.final_conv", 1, 192, 1, 1)
+    widths = (17, 64, 128, 256, 512)
+    for number in range(4):
+        table |= affine(f"DA.conv{number + 1}", widths[number + 1], widths[number], 4, 4)
+    return {**table, **affine("DA.classifier", 1, 512, 4, 4)}
+
+
 def published(card: ModelCard) -> Table:
     """Names and shapes in the card's published file."""
     method = card.name.split("-")[0]
@@ -262,6 +283,8 @@ def published(card: ModelCard) -> Table:
     if method in ("salad", "cliquemining"):
         theirs = {**dinov2("backbone.model."), **salad("aggregator.")}
         return {f"model.{name}": shape for name, shape in theirs.items()} if card.name.endswith("-mesh") else theirs
+    if method == "segvpr":
+        return segvpr(backbone, card.name.split("-")[2])
     if method == "megaloc":
         return megaloc()
     if method == "anyloc":
@@ -292,6 +315,8 @@ COUNTS = {
     "cosplace-vgg16-512": 29,
     "divide-and-classify-efficientnet_b0-1280": 360,
     "megaloc-dinov2-8448": 189,
+    "segvpr-resnet50-deeplab-3072": 345,
+    "segvpr-resnet50-psp-3072": 369,
     "earthloc-resnet50-4096": 288,
     "gem-alexnet-256-geowarp": 11,
     "netvlad-alexnet-16384-geowarp": 12,

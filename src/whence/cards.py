@@ -28,6 +28,7 @@ class Preprocessing:
     """Whether images smaller than `long_side_px` or `short_side_px` are enlarged."""
     interpolation: str = "area"
     colour: str = "rgb"
+    """In which order the model takes colours: rgb, or bgr."""
     size_px: tuple[int, int] | None = None
     """Height and width the image is brought to, whatever its aspect ratio."""
     short_side_px: int | None = None

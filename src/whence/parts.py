@@ -49,6 +49,10 @@ class Descriptor(ABC):
     def describe(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Descriptors (N, D) float32 of unit length of uint8 images (H, W, 3), whose sizes may differ."""
 
+    def attention(self, image: np.ndarray) -> np.ndarray | None:
+        """What each pixel of a uint8 image (H, W, 3) counts in its descriptor, (H, W) above 0; None for what has no attention."""
+        return None
+
     @property
     def reading(self) -> Preprocessing | None:
         """What happens to a photo before `describe` gets its pixels; None for what the card says."""

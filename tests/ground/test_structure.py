@@ -470,6 +470,8 @@ def test_every_module_that_writes_is_in_the_battery() -> None:
         "studies/sequence_cells.py": "frames of a set as they were described, described again where they are not",
         "studies/many_sources_cells.py": "what an arm got right, measured again where it is not",
         "studies/mesh_cells.py": "what an arm got right, measured again where it is not",
+        "studies/semantic_cells.py": "what an arm got right, measured again where it is not",
+        "training/branches/labelled.py": "classes of photos, made again where they are not",
         "training/branches/aligned.py": "what a model said of photos, made again where it is not",
         "training/branches/distilled.py": "what a teacher said of photos, made again where it is not",
         "training/branches/warps.py": "numbers beside a training's recipe, which the battery writes",

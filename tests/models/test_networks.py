@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from whence.cards import IMAGENET_MEAN, IMAGENET_STD
-from whence.errors import UnknownName
+from whence.cards import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from whence.errors import BadOption, UnknownName
 from whence.models.aggregators.pools import GeM
 from whence.models.backbones import make_backbone
 from whence.models.backbones.base import Features
+from whence.models.descriptor import read_as
 from whence.models.network_descriptor import NetworkDescriptor
 from whence.models.networks import Network
 from whence.models.preprocessing import normalise
+from whence.models.zoo import CARDS
 
 
 def test_parameters_are_those_the_benchmark_counts() -> None:
@@ -63,3 +67,22 @@ def test_mixed_sizes_keep_their_order() -> None:
     alone = np.concatenate([descriptor.describe([image]) for image in images])
     assert np.allclose(together, alone, atol=1e-5)
     assert np.allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
+
+
+def test_a_card_may_ask_for_blue_first() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    for steps in (
+        Preprocessing(),
+        Preprocessing(interpolation="bilinear"),
+        Preprocessing(interpolation="bilinear", short_side_px=20),
+    ):
+        plain, turned = read_as(image, steps), read_as(image, replace(steps, colour="bgr"))
+        assert np.array_equal(turned, plain[..., ::-1])
+    with pytest.raises(BadOption, match="bgr"):
+        read_as(image, Preprocessing(colour="brg"))
+    card = CARDS["segvpr-resnet50-deeplab-3072"]
+    pixels = torch.from_numpy(read_as(image, card.preprocessing)[None].copy())
+    found = normalise(pixels, mean=card.preprocessing.mean, std=card.preprocessing.std)[0].numpy()
+    # The authors' own: blue, green, red from 0 to 255 less (0.485, 0.456, 0.406).
+    expected = image[..., ::-1].astype(np.float32).transpose(2, 0, 1) - np.array(IMAGENET_MEAN, np.float32)[:, None, None]
+    assert np.allclose(found, expected, atol=1e-3)

@@ -18,8 +18,7 @@ from training_samples import draw, given
 from whence.cli import run
 from whence.data.names import format_name, parse_name
 from whence.errors import BadOption, NoPhotos
-from whence.localize.judge import RETRIEVE_ONLY
-from whence.localize.localizer import Localizer
+from whence.localize.localizer import RETRIEVE_ONLY, Localizer
 from whence.models.aggregators.pools import cosplace
 from whence.models.backbones.base import Features
 from whence.models.descriptor import DescriptorModel, load_model

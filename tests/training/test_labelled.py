@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -216,3 +217,16 @@ def test_the_recipe_trains_with_an_opponent_and_goes_on(town: Path, tmp_path: Pa
     model = load_model(str(out / "final.safetensors"))
     assert model.dim == 384
     assert np.allclose(np.linalg.norm(model.describe([np.zeros((72, 96, 3), np.uint8)]), axis=1), 1)
+    photos = [str(path) for path in sorted((town / "images" / "city00" / "gallery").rglob("*.jpg"))[:2]]
+    picture, plain = tmp_path / "looked.png", tmp_path / "plain.png"
+    looked = ["match", *photos, "--picture", str(picture), "--attention", str(out / "final.safetensors")]
+    assert run(looked) in (0, 3)
+    assert run(["match", *photos, "--picture", str(plain)]) in (0, 3)
+    pictures = [cv2.imread(str(file)).astype(int) for file in (picture, plain)]
+    assert np.abs(pictures[0] - pictures[1]).mean() > 10
+    weights = model.attention(photos[0])
+    assert weights is not None
+    assert weights.shape == (72, 96)
+    assert weights.min() > 0
+    assert run([*looked[:-1], "rootsift-vlad"]) == 1
+    assert run(looked[:3] + looked[5:]) == 1

@@ -37,10 +37,10 @@ SAID = {
     for name in list_recipes()
     if "listed" in get_recipe(name).to_json()
     or name in ("anyloc-vocabulary", "distilled-small")
-    or name.startswith("meshvpr")
+    or name.startswith(("meshvpr", "segvpr"))
     or "tiles" in {branch.kind for branch in get_recipe(name).branches}
 }
-"""Those whose data say what belongs together: `test_sources`, `test_distilled`, `test_aligned` and `test_tiles` train them."""
+"""Those whose data say what belongs together; tests of their branches train them: sources, distilled, aligned, labelled, tiles."""
 
 
 @pytest.mark.parametrize("name", sorted({*list_recipes()} - SAID))

@@ -52,12 +52,19 @@ def match(
         None, "--turned/--upright", help="The photos may be turned against each other, or are both upright. Default: try both."
     ),
     picture: str = typer.Option(None, help="Write both photos with what was found to this file (.png or .jpg)."),
+    attention: str = typer.Option(
+        None,
+        autocompletion=completion.models,
+        help="With --picture: lay over both photos what this model's attention looks at; a name, or a file with a card.",
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of text."),
 ) -> int:
     """Match two photos; points and geometry are in pixels of the photos as they are. geowarp's corners are from -1 to 1.
 
     Photos whose matches agree no better than chance gives are no match, and the exit code is 3.
     """
+    if attention is not None and (picture is None or scorer != "inliers"):
+        raise BadOption("--attention is drawn with the matches: give --picture FILE, and no --scorer")
     if scorer != "inliers":
         return _score(photo0, photo1, scorer, parse_options(scorer_option), picture=picture, as_json=as_json)
     if scorer_option:
@@ -77,7 +84,8 @@ def match(
     )
     found = match_images(Path(photo0), Path(photo1), options=options)
     if picture is not None:
-        _write_picture(picture, photo0, photo1, lambda image0, image1: draw_match(image0, image1, found))
+        looked = (lambda image: image) if attention is None else _looking(attention)
+        _write_picture(picture, photo0, photo1, lambda image0, image1: draw_match(looked(image0), looked(image1), found))
     if as_json:
         print_json({"photo0": photo0, "photo1": photo1, **as_record(found)})
     else:
@@ -159,6 +167,22 @@ def _warp(photo0: str, photo1: str, name: str, prepared: PreparedPhotos, *, pict
         most = found.cells.size
         show(f"similarity {found.similarity:.2f} of {most} from one viewpoint; of the whole photos {found.whole_similarity:.2f}")
     return 0
+
+
+def _looking(name: str) -> Callable[[np.ndarray], np.ndarray]:
+    """What draws over a photo where a model's attention looks. Raises `BadOption` for a model without attention."""
+    from whence.data.pictures import draw_attention
+    from whence.models.descriptor import load_model
+
+    model = load_model(name)
+
+    def draw(image: np.ndarray) -> np.ndarray:
+        weights = model.attention(image)
+        if weights is None:
+            raise BadOption(f"{name} has no attention to draw; networks with the aggregator attention have one")
+        return draw_attention(image, weights)
+
+    return draw
 
 
 def _write_picture(path: str, photo0: str, photo1: str, draw: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:

@@ -49,6 +49,15 @@ class WarpScorer(PairScorer, Protocol):
     def compare(self, image0: np.ndarray, image1: np.ndarray) -> WarpedPair: ...
 
 
+def draw_attention(image: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """An image (H, W, 3) uint8 RGB with weights (h, w) above 0 laid over it: blue where little counts, red where much does."""
+    large = cv2.resize(np.asarray(weights, np.float32), image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    low, high = np.percentile(large, (2, 98))
+    scaled = np.clip((large - low) / max(high - low, 1e-9) * 255, 0, 255).astype(np.uint8)
+    heat = cv2.cvtColor(cv2.applyColorMap(scaled, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
+    return np.asarray(cv2.addWeighted(image, 0.5, heat, 0.5, 0))
+
+
 def draw_match(image0: np.ndarray, image1: np.ndarray, match: Match, *, height_px: int = 480) -> np.ndarray:
     """Two images (H, W, 3) side by side, uint8 RGB: inliers joined by green lines, other matches as red dots.
 

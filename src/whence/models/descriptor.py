@@ -25,6 +25,10 @@ NETWORK_OPTIONS = ("engine", "onnx", "onnx_hash", "upstream_order", "crop", "res
 """Options that every network has beside its own, see `whence.models.network_descriptor.NetworkDescriptor.configure`."""
 
 
+COLOURS = ("rgb", "bgr")
+"""In which order a network takes colours."""
+
+
 class Described(NamedTuple):
     """One photo's descriptor (D,) and, where asked for, its local descriptors as arrays to be kept."""
 
@@ -134,6 +138,10 @@ class DescriptorModel:
             raise UnreadableImage(name, f"{width} x {height} pixels are too few for {self.name}, which needs {least} on each side")
         return image
 
+    def attention(self, source: PhotoSource) -> np.ndarray | None:
+        """What each pixel of a photo counts as the model sees it, (H, W) float32; None for models without attention."""
+        return self.descriptor.attention(self.read(source))
+
     def fit(self, sources: Iterable[PhotoSource], *, seed: int = 0) -> None:
         """Fit on these photos, read one by one; unreadable ones are passed over. Models that need no fitting do nothing."""
         readable = (image for image in map_threads(self._read_or_error, sources) if isinstance(image, np.ndarray))
@@ -227,10 +235,17 @@ class DescriptorModel:
 
 
 def read_as(source: PhotoSource, steps: Preprocessing) -> np.ndarray:
-    """A photo or pixels as a card asks for: uint8 (H, W, 3), upright, resized.
+    """A photo or pixels as a card asks for: uint8 (H, W, 3), upright, resized, its colours in the order that the card says.
 
     Raises `UnreadableImage`, `BadOption`, and `MissingExtra` where resizing exactly needs a package that is not there.
     """
+    image = _read_resized(source, steps)
+    if steps.colour not in COLOURS:
+        raise BadOption(f"colour is {' or '.join(COLOURS)}, not {steps.colour!r}")
+    return np.ascontiguousarray(image[..., ::-1]) if steps.colour == "bgr" else image
+
+
+def _read_resized(source: PhotoSource, steps: Preprocessing) -> np.ndarray:
     if isinstance(source, np.ndarray) and (
         source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or 0 in source.shape
     ):

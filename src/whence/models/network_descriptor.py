@@ -7,10 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from whence.cards import Preprocessing
 from whence.errors import BadOption
+from whence.models.aggregators.attention import AttentionPool
 from whence.models.engines.parity import Prepare, sample_images
 from whence.models.engines.torch import Engine, make_engine, resolve_engine
 from whence.models.networks import Network, describe_pixels
@@ -72,7 +74,7 @@ class NetworkDescriptor(Descriptor):
     @property
     def reading(self) -> Preprocessing:
         """What happens to a photo before `describe` gets its pixels."""
-        return Preprocessing() if self.is_upstream_order else self.preprocessing
+        return Preprocessing(colour=self.preprocessing.colour) if self.is_upstream_order else self.preprocessing
 
     @property
     def engine(self) -> Engine:
@@ -102,6 +104,18 @@ class NetworkDescriptor(Descriptor):
         if not self._is_resized:
             chosen |= {"resize": False}
         return {**chosen, "upstream_order": True} if self.is_upstream_order else chosen
+
+    def attention(self, image: np.ndarray) -> np.ndarray | None:
+        """What each pixel of an image (H, W, 3) uint8 counts in its descriptor, (H, W) float32 above 0; None without attention."""
+        pool = self.network.aggregator
+        if not isinstance(pool, AttentionPool):
+            return None
+        with torch.inference_mode():
+            weights = pool.weights(self.network.features(self.prepare(torch.from_numpy(np.array(image[None])))))
+            if weights is None:
+                return None
+            large = nn.functional.interpolate(weights.float(), size=image.shape[:2], mode="bilinear", align_corners=True)
+        return np.asarray(large[0, 0].numpy())
 
     def describe(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Descriptors (N, D) float32 of unit length, in the order of the images; sizes may differ."""

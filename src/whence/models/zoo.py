@@ -18,6 +18,7 @@ from whence.models.cards.benchmark import BENCHMARK_CARDS
 from whence.models.cards.meshes import mesh_cards
 from whence.models.cards.own import OWN_CARDS
 from whence.models.cards.places import PLACE_CARDS
+from whence.models.cards.semantic import SEMANTIC_CARDS
 from whence.models.cards.text import read_card
 from whence.parts import Descriptor
 from whence.registry import build
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from whence.models.network_descriptor import NetworkDescriptor
     from whence.models.networks import Network
 
-CARDS: dict[str, ModelCard] = {card.name: card for card in (*PLACE_CARDS, *BENCHMARK_CARDS, *mesh_cards(PLACE_CARDS))}
+CARDS: dict[str, ModelCard] = {
+    card.name: card for card in (*PLACE_CARDS, *BENCHMARK_CARDS, *mesh_cards(PLACE_CARDS), *SEMANTIC_CARDS)
+}
 """The published models."""
 ENTRIES: dict[str, Entry] = {
     card.name: Entry("whence.models.zoo:open_network", card, options={"name": card.name}) for card in (*CARDS.values(), *OWN_CARDS)

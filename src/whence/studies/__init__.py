@@ -8,11 +8,12 @@ from whence.studies import (
     earth,
     earthmatch,
     geowarp,
+    looks,
     many_sources,
-    meshes,
     owners,
     place_classes,
     registration,
+    rendered,
     rerank,
     sequence_grid,
 )
@@ -22,7 +23,7 @@ STUDIES: dict[str, Study] = {
     study.name: study
     for room in (
         *(geowarp, benchmark, rerank, place_classes, many_sources, sequence_grid),
-        *(earth, earthmatch, registration, meshes, owners),
+        *(earth, earthmatch, registration, rendered, looks, owners),
     )
     for study in room.STUDIES
 }

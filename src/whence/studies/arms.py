@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from whence.errors import BadOption
+
 NUM_SEEDS = 3
 """Trainings of the main contrast; other arms have one."""
 COSPLACE: Mapping[str, tuple[str, ...]] = {
@@ -87,3 +89,26 @@ PHOTOS, MESH = "photos", "mesh"
 """Databases of MeshVPR's study."""
 PLAIN_MODEL, COPY, COPY_TWICE = "as it is", "aligned copy", "aligned copy on both sides"
 """How they are described."""
+SEMANTIC: Mapping[str, tuple[str, ...]] = {
+    "neither": ("aggregator.options.has_attention=false", "segmentation_weight=0"),
+    "attention": ("segmentation_weight=0",),
+    "segmentation": ("aggregator.options.has_attention=false",),
+    "both": (),
+    "both, unguided": ("is_guided=false",),
+}
+"""Of SegVPR, its parts alone and together; unguided, classes are learned of maps that the attention does not weigh."""
+MODES = ("paper", "post_norm", "released")
+"""Where the pool brings vectors to unit length, see `whence.models.aggregators.attention`."""
+WATCHED = ("building", "road", "sidewalk", "vegetation", "sky", "vehicle", "person")
+"""Classes whose attention is told."""
+
+
+def other_renders(options: Mapping[str, object]) -> dict[str, str]:
+    """Folders of further renders of the test city's views by name. Raises `BadOption`."""
+    found = {}
+    for part in filter(None, str(options["renders"]).split(",")):
+        name, mark, folder = part.partition("=")
+        if not (name and mark and folder):
+            raise BadOption(f"renders={options['renders']}: write names and folders, as low=FOLDER,high=FOLDER")
+        found[name] = folder
+    return found

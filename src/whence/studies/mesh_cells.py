@@ -15,9 +15,8 @@ from whence.evaluation.protocol import metric_ground
 from whence.models.descriptor import DescriptorModel, load_model
 from whence.recipes import get_recipe
 from whence.runtime import atomic_write
-from whence.studies.arms import COPY, COPY_TWICE, MESH, PHOTOS, PLAIN_MODEL
+from whence.studies.arms import COPY, COPY_TWICE, MESH, PHOTOS, PLAIN_MODEL, other_renders
 from whence.studies.frame import Cell, Settings, Value
-from whence.studies.meshes import other_renders
 from whence.training.options.aligned import AlignedCopyOptions
 from whence.training.recipe import Recipe, override
 

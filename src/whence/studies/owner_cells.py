@@ -27,6 +27,7 @@ def measure_owners(cell: Settings, options: Settings, work: Path) -> dict[str, V
     """Recall@1 of the network that an arm's clients learned, and what it took."""
     arm, seed = ARMS[str(cell["arm"])], int(cell["seed"])
     out = work / "trainings" / Cell(cell).key
+    out.parent.mkdir(parents=True, exist_ok=True)
     recipe = arm_recipe(arm, options, seed=seed)
     federation = Federation(recipe, rounds_of(arm, options, seed=seed), out)
     values, clients = {"clients": Value(1.0), "lost queries": Value(0.0)}, ""
@@ -48,7 +49,7 @@ def measure_owners(cell: Settings, options: Settings, work: Path) -> dict[str, V
     hits = _hits(out / FINAL, options)
     values["recall@1"] = Value(float(hits.mean()), *bootstrap_interval(hits))
     kept = work / "hits"
-    kept.mkdir(exist_ok=True)
+    kept.mkdir(parents=True, exist_ok=True)
     with atomic_write(kept / f"{Cell(cell).key}.npy") as file:
         np.save(file, hits)
     central = kept / f"{Cell({**cell, 'arm': CENTRAL}).key}.npy"

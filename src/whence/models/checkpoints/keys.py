@@ -99,6 +99,15 @@ STYLES: dict[str, KeyStyle] = {
         ((r"aggregator\.agg\.(.+)", r"aggregator.pool.\1"), (r"aggregator\.linear\.(weight|bias)", r"aggregator.fc.\1")),
     ),
     "boq": KeyStyle(r"backbone\.(?:net|dino)\.", ((r"aggregator\.(.+)", r"aggregator.\1"),)),
+    "segvpr": KeyStyle(
+        r"sem_branch\.encoder\.",
+        (
+            (r"vpr_pooling\.p", "aggregator.p"),
+            (r"attention_layers\.((?:layer[123]|final_conv)\.(?:weight|bias))", r"aggregator.attention.\1"),
+            # Heads of pixels and the opponent were for training alone.
+            (r"(?:sem_branch\.(?:cls|ppm)|DA)\..+", None),
+        ),
+    ),
     "anyloc": KeyStyle("", (("", "aggregator.words"),)),
     "landmark": KeyStyle(
         r"(?:features\.|backbone\.)?",

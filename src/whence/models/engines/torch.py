@@ -79,7 +79,8 @@ class LowPrecision(Backbone):
         else:
             with torch.autocast(self.device, dtype=self.dtype):
                 found = self.backbone(images)
-        return Features(found.map.float(), None if found.cls is None else found.cls.float())
+        cls, finer = (None if part is None else part.float() for part in found[1:])
+        return Features(found.map.float(), cls, finer)
 
 
 def resolve_engine(name: str, onnx: str | None, onnx_hash: str | None) -> tuple[str, str | None, str | None]:

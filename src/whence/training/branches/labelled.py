@@ -26,6 +26,7 @@ from whence.training.branches.tuples import TupleSet, chosen_queries, msls_weigh
 from whence.training.losses.tuples import tuple_loss
 from whence.training.options.augment import AugmentOptions
 from whence.training.options.labelled import LabelledOptions
+from whence.training.options.loop import OptimizerOptions
 from whence.training.options.tuples import TuplesOptions
 from whence.training.pixels import cached_pixels, key_of
 from whence.training.segmentation import Opponent, fooling_loss, make_head, opponent_loss, segmentation_loss
@@ -77,7 +78,7 @@ class LabelledBranch(TupleBranch):
             self.loss = make_head(options.head, network.backbone.channels, len(IDDA_CLASSES))
             if options.target and options.adversary_weight:
                 self.opponent = Opponent(len(IDDA_CLASSES), options.opponent_width)
-                self.opponent_optimizer = options.opponent
+                self.opponent_optimizer = OptimizerOptions("adam", lr=options.opponent_lr, beta2=options.opponent_beta2)
 
     def _tuple_set(self) -> TupleSet:
         found, mining = self.labelled, self.own.mining

@@ -7,12 +7,10 @@ from typing import Literal
 
 from whence.training.datasets import Dataset
 from whence.training.options.kinds import BranchOptions
-from whence.training.options.loop import OptimizerOptions
 from whence.training.options.tuples import MiningOptions, TupleLossOptions
 
 _MINING = MiningOptions(name="full", num_queries=1000, num_negatives=1, num_candidates=1000, positive_m=3.0, excluded_m=25.0)
 _LOSS = TupleLossOptions(margin=0.1**0.5)
-_OPPONENT = OptimizerOptions("adam", lr=4e-4, beta2=0.99)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +50,10 @@ class LabelledOptions(BranchOptions):
     target_height: int = 432
     opponent_width: int = 64
     """Channels of the opponent's first layer."""
-    opponent: OptimizerOptions = _OPPONENT
-    """What moves it."""
+    opponent_lr: float = 4e-4
+    """Learning rate of the opponent, which Adam moves ..."""
+    opponent_beta2: float = 0.99
+    """... forgetting squares of gradients faster than it usually does."""
     freezes_norms: bool = True
     """Whether scales and shifts of batch norms, but those on shortcuts, and the pool's exponent stay as they are, as published."""
 

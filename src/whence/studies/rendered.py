@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from whence.errors import BadOption
-from whence.studies.arms import COPY, COPY_TWICE, MESH, NUM_SEEDS, PHOTOS, PLAIN_MODEL
+from whence.studies.arms import COPY, COPY_TWICE, MESH, NUM_SEEDS, PHOTOS, PLAIN_MODEL, other_renders
 from whence.studies.frame import Cell, Measure, Plot, Settings, Study, StudyOption
 
 
@@ -30,17 +30,6 @@ def pair_counts(options: Settings) -> list[int]:
         found = []
     if not found or found[0] < 1:
         raise BadOption(f"pairs={options['pairs']}: write counts with commas between them, as 100,1000,10000")
-    return found
-
-
-def other_renders(options: Settings) -> dict[str, str]:
-    """Folders of further renders of the test city's views by name. Raises `BadOption`."""
-    found = {}
-    for part in filter(None, str(options["renders"]).split(",")):
-        name, mark, folder = part.partition("=")
-        if not (name and mark and folder):
-            raise BadOption(f"renders={options['renders']}: write names and folders, as low=FOLDER,high=FOLDER")
-        found[name] = folder
     return found
 
 
