@@ -82,7 +82,7 @@ def test_photos_against_right_and_wrong_tiles(earth):
 
 
 def trial(photo: int, inliers: int, *, is_right: bool, reason: str = "") -> Trial:
-    return Trial(photo, "t", 0.0, (inliers,), (0.0,), (1.0,), reason, is_right, 0.1)
+    return Trial(photo, "t", 0.5 * is_right, (inliers,), (0.0,), (1.0,), reason, is_right, 0.1)
 
 
 def test_each_photo_is_judged_by_a_threshold_fitted_without_it():

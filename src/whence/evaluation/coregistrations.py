@@ -60,10 +60,11 @@ class Comparison:
     num_right: int
     """Located ones whose best candidate is right."""
     wrong_accepted: int
-    """Wrong candidates at or above the threshold."""
+    """Candidates at or above the threshold of which something wrong was found."""
     wrong_unchecked: int
-    """Wrong candidates that are a match where no threshold is asked for."""
+    """The same where no threshold is asked for."""
     num_wrong: int
+    """Candidates that the photo does not overlap."""
 
 
 def run_trials(
@@ -150,7 +151,5 @@ def compare_trials(trials: Sequence[Trial], *, num_folds: int = NUM_FOLDS) -> Co
             if passed:
                 located += 1
                 right += max(passed, key=lambda one: one.inliers[-1]).is_right
-    wrong = [one for one in trials if not one.is_right]
-    return Comparison(
-        float(np.median(thresholds)), len(photos), located, right, accepted, sum(one.is_match for one in wrong), len(wrong)
-    )
+    unchecked, wrong = sum(not one.is_right for one in matched), sum(one.overlap == 0 for one in trials)
+    return Comparison(float(np.median(thresholds)), len(photos), located, right, accepted, unchecked, wrong)

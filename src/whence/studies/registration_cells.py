@@ -77,7 +77,11 @@ def _together(cell: Settings, options: Settings, work: Path) -> dict[str, Value]
         raise BadOption(f"{len(found) - len(done)} settings of {of_geometry} are not measured yet")
     means = np.array([values["mean"].value for values in done if values["failed"].value <= _MOST_FAILED])
     names = ("of file", "failed", "within 5", "within 10")
-    about = {name: Value(float(np.mean([values[name].value for values in done]))) for name in names}
+    columns = {name: np.array([values[name].value for values in done]) for name in names}
+    # Where all pairs of a setting failed it has no error.
+    about = {
+        name: Value(float(column[np.isfinite(column)].mean())) for name, column in columns.items() if np.isfinite(column).any()
+    }
     if not len(means):
         return about
     return {
