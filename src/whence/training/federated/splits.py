@@ -20,7 +20,6 @@ from whence.geo import neighbors_within
 from whence.runtime import atomic_write, random_stream
 from whence.training.branches.tile_groups import k_means
 from whence.training.federated.options import SplitOptions
-from whence.training.pixels import key_of
 
 _SPLITS = 71
 COLUMNS = ("photo", "role", "client")
@@ -220,4 +219,6 @@ def _span_m(places: np.ndarray) -> float:
 
 
 def _key(data: EvaluationSet) -> str:
+    from whence.training.pixels import key_of  # Beside what needs torch.
+
     return f"{key_of(data.database)}-{key_of(data.queries)}"
