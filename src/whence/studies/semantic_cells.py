@@ -11,7 +11,6 @@ from whence.errors import BadOption, MissingExtra
 from whence.evaluation.metrics import bootstrap_interval, first_hit_by_distance
 from whence.evaluation.protocol import metric_ground
 from whence.models.descriptor import DescriptorModel
-from whence.models.network_descriptor import NetworkDescriptor
 from whence.recipes import get_recipe
 from whence.runtime import atomic_write
 from whence.studies.arms import SEMANTIC, WATCHED
@@ -64,6 +63,8 @@ def semantic_recipe(cell: Settings, options: Settings) -> Recipe:
 def attention_by_class(model: DescriptorModel, data: LabelledSet) -> dict[str, float]:
     """What the pixels of each class count, over the mean of their photo, in database photos; nothing without attention."""
     descriptor = model.descriptor
+    from whence.models.network_descriptor import NetworkDescriptor
+
     assert isinstance(descriptor, NetworkDescriptor)
     totals, counts = np.zeros(len(IDDA_CLASSES)), np.zeros(len(IDDA_CLASSES))
     rows = np.linspace(0, len(data.database_labels) - 1, min(_NUM_SEEN, len(data.database_labels))).astype(int)
