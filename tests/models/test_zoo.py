@@ -19,12 +19,12 @@ from whence.models.zoo import CARDS, ENTRIES, find_card
 from whence.registry import MODELS, SCORERS, get_card, get_entry, list_models
 
 FAMILIES = {
-    "cosplace": 30,
+    "cosplace": 31,
     "eigenplaces": 13,
     "divide": 1,
     "convap": 4,
     "mixvpr": 3,
-    "salad": 1,
+    "salad": 2,
     "cliquemining": 1,
     "boq": 2,
     "megaloc": 1,
@@ -32,10 +32,11 @@ FAMILIES = {
     "seqvlad": 1,
     "jist": 1,
     "earthloc": 1,
+    "segvpr": 4,
     "radenovic": 6,
     "apgem": 2,
 }
-"""Published models of each family; the benchmark's zoo and GeoWarp's baselines are counted below."""
+"""Published models of each family, the copies for meshes of two among them; the benchmark's zoo and GeoWarp's baselines are counted below."""
 OWN = OWN_CARDS[0]
 Capture = pytest.CaptureFixture[str]
 
@@ -53,7 +54,7 @@ def check_card(card: ModelCard) -> None:
     assert all(32 <= side <= 2048 for side in sizes)
     assert sum(size is not None for size in (steps.size_px, steps.short_side_px, steps.long_side_px)) <= 1
     assert steps.interpolation in ("area", "bilinear", "bicubic")
-    assert steps.colour == "rgb"
+    assert steps.colour == ("bgr" if card.keys == "segvpr" else "rgb")
     assert steps.multiple_of >= 1
     assert all(0 < value < 1 for value in (*steps.mean, *steps.std))
     module, _, attribute = get_entry("model", card.name).factory.partition(":")
