@@ -36,7 +36,7 @@ FAMILIES = {
     "radenovic": 6,
     "apgem": 2,
 }
-"""Published models of each family, the copies for meshes of two among them; the benchmark's zoo and GeoWarp's baselines are counted below."""
+"""Published models of each family, with copies for meshes of two; the benchmark's zoo and GeoWarp's baselines are counted below."""
 OWN = OWN_CARDS[0]
 Capture = pytest.CaptureFixture[str]
 
