@@ -23,6 +23,7 @@ FAMILIES = (
 )
 """Cards with small files and small images: the others take the same way, and `test_every_card` loads theirs."""
 LARGE_FAMILIES = (
+    "segvpr-resnet50-deeplab-3072",
     "eigenplaces-resnet18-256",
     "gem-resnet18conv4-256-pitts30k",
     "gemfc-resnet50conv4-2048-msls",

@@ -50,9 +50,9 @@ def test_an_arm_is_measured(tmp_path: Path) -> None:
         **{"train": str(world), "data": str(world), "changes": changes, "clients": 2, "min_queries": 3},
         **{"rounds": 1, "clients_per_round": 2, "steps": 1},
     }
-    budget = Budget(("arm=fedavg,_random",), is_measuring=True)
+    budget = Budget(("arm=fedavg,_random,seed=0",), is_measuring=True)
     result = run_study(get_study("federated"), out=tmp_path / "study", options=options, budget=budget, show_progress=False)
-    (values,) = [cell.values for cell in result.cells if cell.values]
+    values = next(cell.values for cell in result.cells if cell.cell.key == "arm=fedavg,_random,seed=0")
     assert values["local steps"].value == values["clients"].value == 2
     assert 0 <= values["recall@1"].value <= 1
     assert values["sent"].value > 1

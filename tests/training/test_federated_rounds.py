@@ -165,7 +165,7 @@ def test_a_simulation_ends_in_a_model(simulated: Federation, town: Path) -> None
     assert all(line["bytes_up"] == line["bytes_down"] > 0 for line in lines)
     model = load_model(str(simulated.out / FINAL))
     assert "1 rounds of fedavg with 2 clients" in model.card.training_data
-    assert np.isfinite(model.describe(read_folders(town).database.file(0))).all()
+    assert np.isfinite(model.describe([read_folders(town).database.file(0)])).all()
 
 
 def test_the_command_reads_its_options(flower: Flower, town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -178,7 +178,12 @@ def test_the_command_reads_its_options(flower: Flower, town: Path, tmp_path: Pat
     assert "strategy" in capsys.readouterr().err
     assert cli.run(["federate", "simulate", *shared, "--dataset", str(town), "--flower", str(tmp_path)]) == 1
     assert "make federated" in capsys.readouterr().err
-    assert cli.run(["federate", "split", str(town), "--out", str(tmp_path / "c.csv"), "--set", "min_queries=50", "--json"]) == 1
+    assert (
+        cli.run(
+            ["federate", "split", str(town), "--out", str(tmp_path / "c.csv"), "--set", "num_clients=2", "--set", "min_queries=50"]
+        )
+        == 1
+    )
     assert "a client needs 50" in capsys.readouterr().err
     more = ["--set", "min_queries=3", "--set", "num_negatives=3", "--set", "positive_m=15", "--set", "num_clients=2", "--json"]
     assert cli.run(["federate", "split", str(town), "--out", str(tmp_path / "c.csv"), *more]) == 0
