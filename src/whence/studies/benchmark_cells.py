@@ -19,7 +19,7 @@ from whence.models.descriptor import DescriptorModel, load_model
 from whence.models.pca import fit_pca
 from whence.recipes import get_recipe
 from whence.studies.benchmark import AUGMENTATIONS, RETRIEVAL
-from whence.studies.frame import Settings, Value
+from whence.studies.frame import Cell, Settings, Value
 from whence.studies.shortlists import NUM_FOUND, Shortlists, read_set
 from whence.training.options.learners import NetworkOptions
 from whence.training.recipe import Recipe, override, size_px
@@ -140,6 +140,23 @@ def trained_weights(options: Settings, out: Path) -> Path:
 
 def _name(changes: Sequence[str]) -> str:
     return ",".join(changes) or "plain"
+
+
+def trained_model(recipe: Recipe, cell: Settings, options: Settings, work: Path) -> tuple[DescriptorModel, float]:
+    """The model of a training in the work folder, which goes on where it was stopped, and seconds of this process."""
+    try:
+        from whence.training.learners import make_network
+        from whence.training.train import train
+    except ModuleNotFoundError:
+        raise MissingExtra("training", "torch,train") from None
+    out = work / "trainings" / Cell(cell).key
+    is_resumed = (out / "recipe.json").is_file()
+    done = train(recipe, str(options["train"]), out=out, pixels_folder=work / "pixels", is_resumed=is_resumed, show_progress=False)
+    weights = trained_weights({"val": ""}, out)
+    learner = override(recipe, [f"start_from={weights}", "start_with=all", "freeze_before="]).learner
+    assert isinstance(learner, NetworkOptions)
+    width, height = size_px(recipe)
+    return as_model(make_network(learner), out.name, (height, width)), done.seconds
 
 
 def as_model(network: Any, name: str, size_px: tuple[int, int]) -> DescriptorModel:

@@ -8,18 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from whence.data.evaluation_sets import open_set
-from whence.errors import BadOption, MissingExtra
+from whence.errors import BadOption
 from whence.evaluation.metrics import bootstrap_interval
 from whence.evaluation.orbital import AT, describe_turned, score_orbital
-from whence.models.descriptor import DescriptorModel
 from whence.recipes import get_recipe
 from whence.runtime import atomic_write
 from whence.studies.arms import ASTROLOC, ASTROLOC_MAIN, EARTHLOC, EARTHLOC_MAIN
-from whence.studies.benchmark_cells import as_model, trained_weights
+from whence.studies.benchmark_cells import trained_model
 from whence.studies.frame import Cell, Settings, Value
-from whence.training.options.learners import NetworkOptions
 from whence.training.options.tiles import TilesOptions
-from whence.training.recipe import Recipe, override, size_px
+from whence.training.recipe import Recipe, override
 
 
 def measure_earthloc(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
@@ -35,7 +33,7 @@ def measure_astroloc(cell: Settings, options: Settings, work: Path) -> dict[str,
 def _measured(
     cell: Settings, options: Settings, work: Path, *, arms: Mapping[str, tuple[str, ...]], reference: str
 ) -> dict[str, Value]:
-    model, seconds = _trained(tile_recipe(cell, options, arms), cell, options, work)
+    model, seconds = trained_model(tile_recipe(cell, options, arms), cell, options, work)
     data = open_set(str(options["data"]), layout="earthloc")
     assert data.positives is not None, "the layout gives footprints"
     tiles, asked = (describe_turned(model, photos, show_progress=False).rows for photos in (data.database, data.queries))
@@ -65,23 +63,6 @@ def tile_recipe(cell: Settings, options: Settings, arms: Mapping[str, tuple[str,
     if not any(isinstance(branch, TilesOptions) for branch in recipe.branches):
         raise BadOption(f"the recipe {recipe.name} does not learn from tiles; name another with recipe=NAME")
     return override(recipe, [*arms[str(cell["arm"])], f"loop.seed={cell['seed']}"])
-
-
-def _trained(recipe: Recipe, cell: Settings, options: Settings, work: Path) -> tuple[DescriptorModel, float]:
-    """The model of a training in the work folder, which goes on where it was stopped, and seconds of this process."""
-    try:
-        from whence.training.learners import make_network
-        from whence.training.train import train
-    except ModuleNotFoundError:
-        raise MissingExtra("training", "torch,train") from None
-    out = work / "trainings" / Cell(cell).key
-    is_resumed = (out / "recipe.json").is_file()
-    done = train(recipe, str(options["train"]), out=out, pixels_folder=work / "pixels", is_resumed=is_resumed, show_progress=False)
-    weights = trained_weights({"val": ""}, out)
-    learner = override(recipe, [f"start_from={weights}", "start_with=all", "freeze_before="]).learner
-    assert isinstance(learner, NetworkOptions)
-    width, height = size_px(recipe)
-    return as_model(make_network(learner), out.name, (height, width)), done.seconds
 
 
 def _difference(own: np.ndarray, other: np.ndarray) -> Value:

@@ -7,18 +7,17 @@ from pathlib import Path
 import numpy as np
 
 from whence.data.labels import IDDA_CLASSES, LabelledSet, read_classes, read_labelled_set
-from whence.errors import BadOption, MissingExtra
+from whence.errors import BadOption
 from whence.evaluation.metrics import bootstrap_interval, first_hit_by_distance
 from whence.evaluation.protocol import metric_ground
 from whence.models.descriptor import DescriptorModel
 from whence.recipes import get_recipe
 from whence.runtime import atomic_write
 from whence.studies.arms import SEMANTIC, WATCHED
-from whence.studies.benchmark_cells import as_model, trained_weights
+from whence.studies.benchmark_cells import trained_model
 from whence.studies.frame import Cell, Settings, Value
 from whence.training.options.labelled import LabelledOptions
-from whence.training.options.learners import NetworkOptions
-from whence.training.recipe import Recipe, override, size_px
+from whence.training.recipe import Recipe, override
 
 _RADIUS_M = 25.0
 _NUM_SEEN = 100
@@ -28,7 +27,7 @@ _NUM_SEEN = 100
 def measure_semantic(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """Recalls across weathers after a training, and what its attention looks at."""
     recipe = semantic_recipe(cell, options)
-    model, seconds = _trained(recipe, cell, options, work)
+    model, seconds = trained_model(recipe, cell, options, work)
     data = read_labelled_set(str(options["test"]))
     hits = _hits(model, data)
     weathers = np.array([Path(path).parts[0] for path in data.set.queries.paths])
@@ -79,23 +78,6 @@ def attention_by_class(model: DescriptorModel, data: LabelledSet) -> dict[str, f
             totals[number] += (weights[inside] / weights.mean()).sum()
             counts[number] += inside.sum()
     return {name: float(totals[k] / counts[k]) for k, name in enumerate(IDDA_CLASSES) if counts[k]}
-
-
-def _trained(recipe: Recipe, cell: Settings, options: Settings, work: Path) -> tuple[DescriptorModel, float]:
-    """The model of a training in the work folder, which goes on where it was stopped, and seconds of this process."""
-    try:
-        from whence.training.learners import make_network
-        from whence.training.train import train
-    except ModuleNotFoundError:
-        raise MissingExtra("training", "torch,train") from None
-    out = work / "trainings" / Cell(cell).key
-    is_resumed = (out / "recipe.json").is_file()
-    done = train(recipe, str(options["train"]), out=out, pixels_folder=work / "pixels", is_resumed=is_resumed, show_progress=False)
-    weights = trained_weights({"val": ""}, out)
-    learner = override(recipe, [f"start_from={weights}", "start_with=all", "freeze_before="]).learner
-    assert isinstance(learner, NetworkOptions)
-    width, height = size_px(recipe)
-    return as_model(make_network(learner), out.name, (height, width)), done.seconds
 
 
 def _hits(model: DescriptorModel, data: LabelledSet) -> np.ndarray:
