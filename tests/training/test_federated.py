@@ -99,6 +99,20 @@ def test_small_clients_join_the_nearest(town: EvaluationSet) -> None:
         split(town, options=SplitOptions("random", 5000))
 
 
+def test_cities_are_folders_that_both_sides_have() -> None:
+    """Folders of weathers hold queries of several cities and are no clients."""
+    places = np.array([[0.0, 0.0], [60.0, 0.0], [120.0, 0.0], [5000.0, 0.0], [5060.0, 0.0], [5120.0, 0.0]])
+    sides = []
+    for number, folders in enumerate(([""], ["night/", "snow/"])):
+        names = [f"{folders[row % len(folders)]}city{row // 3}/{row}.jpg" for row in range(6)]
+        points = [GeoPoint(48 + north / 111_000, 11 + east / 74_000) for east, north in places]
+        photos = [Photo(path=name, content=f"{number}{row}", point=points[row]) for row, name in enumerate(names)]
+        sides.append(Photos.of(photos))
+    made = split(EvaluationSet("cities", *sides), options=SplitOptions("city", min_queries=1, num_negatives=1))
+    assert made.num == 2
+    assert made.database.tolist() == made.queries.tolist() == [0, 0, 0, 1, 1, 1]
+
+
 def test_a_split_is_read_as_it_was_written(town: EvaluationSet, tmp_path: Path) -> None:
     made = split(town, options=SplitOptions("proximity", 3, min_queries=5))
     write_clients(tmp_path / "clients.csv", made)

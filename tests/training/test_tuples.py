@@ -188,6 +188,30 @@ def test_full_mining_gets_no_easier() -> None:
     assert len(before) == len(tuples.queries)
 
 
+@pytest.mark.parametrize("scope_m", [30.0, 60.0, 1e6])
+def test_negatives_lie_within_the_scope(scope_m: float) -> None:
+    """Or are the nearest ones of queries that have too few there."""
+    data = made_set(4)
+    options = MiningOptions("partial", num_negatives=4, num_candidates=40, positive_m=20, excluded_m=25, scope_m=scope_m)
+    tuples = make_tuple_set(data, options=options)
+    plain = make_tuple_set(data, options=replace(options, scope_m=0))
+    assert np.array_equal(tuples.queries, plain.queries)
+    assert np.array_equal(tuples.positives.members, plain.positives.members)
+    database, queries = (np.stack([side.east_m, side.north_m], axis=1) for side in (data.database, data.queries))
+    for number, query in enumerate(tuples.queries):
+        apart = np.linalg.norm(database - queries[query], axis=1)
+        free = np.setdiff1d(np.arange(40), tuples.excluded.of(number))
+        others = sorted(row for row in range(40) if row not in plain.excluded.of(number))
+        inside = [row for row in others if apart[row] <= scope_m]
+        expected = inside if len(inside) >= 4 else sorted(sorted(others, key=lambda row: apart[row])[:4])
+        assert free.tolist() == expected
+    listed = EvaluationSet("listed", data.database, data.queries, positives=plain.positives)
+    with pytest.raises(BadOption, match="lists its positives"):
+        make_tuple_set(listed, options=options)
+    with pytest.raises(BadOption, match="there are no negatives"):
+        MiningOptions(scope_m=25)
+
+
 def test_weights_of_rare_queries() -> None:
     """1 + Q / #night by night + Q / #sideways to the side, divided by the sum: 6 queries, 2 by night, 3 sideways."""
     is_night = np.array([True, True, False, False, False, False])

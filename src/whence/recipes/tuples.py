@@ -32,6 +32,24 @@ NETVLAD = Recipe(
     loop=_SCHEDULE,
     validate_on=RecallOptions(n=5),
 )
+SMALL = Recipe(
+    name="vg-benchmark-small",
+    summary="the benchmark's tuples for a small head on EfficientNet-Lite0 as it was released, at 160 x 128: minutes on one core",
+    learner=NetworkOptions(
+        backbone="efficientnet_lite0_blocks10_12",
+        start_from="released",
+        aggregator=AggregatorOptions("gem-mixed", {"num_mixed": 256, "dim": 256}),
+    ),
+    branches=(
+        TuplesOptions(
+            mining=MiningOptions(num_queries=100, num_negatives=5, num_candidates=300),
+            augment=AugmentOptions(width=160, height=128),
+        ),
+    ),
+    optimizer=OptimizerOptions("adam", lr=1e-3),
+    loop=LoopOptions(num_steps=400, precision="no", log_every=50, validate_every=200, save_every=100),
+    validate_on=RecallOptions(n=5),
+)
 TINY_TUPLES = Recipe(
     name="tiny-tuples",
     summary="a few steps on few photos, to see that everything runs",
@@ -46,4 +64,4 @@ TINY_TUPLES = Recipe(
     ),
     loop=LoopOptions(num_steps=6, log_every=2, validate_every=3, save_every=3),
 )
-RECIPES = (GEM, NETVLAD, TINY_TUPLES)
+RECIPES = (GEM, NETVLAD, SMALL, TINY_TUPLES)

@@ -28,7 +28,7 @@ OWNERS = Study(
         StudyOption("train_split", "its split"),
         StudyOption("data", "a set of other streets with database and queries", is_needed=True),
         StudyOption("split", "its split"),
-        StudyOption("recipe", "recipe of mined tuples", "tiny-tuples"),
+        StudyOption("recipe", "recipe of mined tuples", "vg-benchmark-small"),
         StudyOption("changes", "changes of the recipe, apart by spaces"),
         StudyOption("clients", "clients of a split", 8),
         StudyOption("min_queries", "queries that a client needs", 10),

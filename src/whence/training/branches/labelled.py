@@ -22,7 +22,7 @@ from whence.models.networks import Network
 from whence.models.preprocessing import normalise
 from whence.runtime import atomic_write, random_stream
 from whence.training.branches.mined import TupleBranch
-from whence.training.branches.tuples import TupleSet, chosen_queries, msls_weights
+from whence.training.branches.tuples import TupleSet, chosen_queries, msls_weights, refuse_scope
 from whence.training.losses.tuples import tuple_loss
 from whence.training.options.augment import AugmentOptions
 from whence.training.options.labelled import LabelledOptions
@@ -82,6 +82,7 @@ class LabelledBranch(TupleBranch):
 
     def _tuple_set(self) -> TupleSet:
         found, mining = self.labelled, self.own.mining
+        refuse_scope(mining)
         ground = metric_ground(found.set.database, found.set.queries)
         positives, excluded = (
             neighbors_within(ground.database, ground.queries, radius_m=radius_m)

@@ -9,9 +9,9 @@ import numpy as np
 from whence.data.formats import EvaluationSet
 from whence.data.names import parse_name
 from whence.errors import BadOption, NoPhotos
-from whence.evaluation.protocol import metric_ground
+from whence.evaluation.protocol import Ground, metric_ground
 from whence.geo import neighbors_within
-from whence.lists import NeighborLists, select_runs
+from whence.lists import NeighborLists, lists_of, select_runs
 from whence.training.options.tuples import MiningOptions
 
 
@@ -40,6 +40,8 @@ def make_tuple_set(data: EvaluationSet, *, options: MiningOptions) -> TupleSet:
     Raises `NoPhotos` where none has, and `BadOption` where a query leaves too few database photos for its negatives.
     """
     if data.positives is not None:
+        if options.scope_m:
+            raise BadOption(f"{data.name} lists its positives and has no places: leave mining.scope_m out")
         positives = excluded = data.positives
     else:
         ground = metric_ground(data.database, data.queries)
@@ -47,10 +49,24 @@ def make_tuple_set(data: EvaluationSet, *, options: MiningOptions) -> TupleSet:
             neighbors_within(ground.database, ground.queries, radius_m=radius_m)
             for radius_m in (options.positive_m, max(options.positive_m, options.excluded_m))
         )
+        if options.scope_m:
+            excluded = _with_those_beyond(ground, excluded, options)
     notes = data.notes or tuple(fields.note if (fields := parse_name(path)) else "" for path in data.queries.paths)
     found = chosen_queries(data.name, positives, excluded, num_database=len(data.database), options=options)
     is_night, is_sideways = (np.array([word in notes[q].lower().split("_") for q in found[0]]) for word in ("night", "sideways"))
     return TupleSet(data, *found, msls_weights(is_night=is_night, is_sideways=is_sideways))
+
+
+def _with_those_beyond(ground: Ground, excluded: NeighborLists, options: MiningOptions) -> NeighborLists:
+    """The excluded rows of each query and all that lie beyond the scope, but for as many of the nearest as it has negatives."""
+    lists = []
+    for query, place in enumerate(ground.queries):
+        apart_m = np.linalg.norm(ground.database - place, axis=1)
+        apart_m[excluded.of(query)] = -1
+        others = np.sort(apart_m[apart_m >= 0])[: options.num_negatives]
+        reach_m = max(options.scope_m, float(others[-1])) if len(others) else options.scope_m
+        lists.append(np.flatnonzero((apart_m < 0) | (apart_m > reach_m)))
+    return lists_of(lists)
 
 
 def chosen_queries(
@@ -67,6 +83,12 @@ def chosen_queries(
             f"which leaves no {options.num_negatives} negatives; lower mining.num_negatives or mining.excluded_m"
         )
     return queries, select_runs(positives, queries), select_runs(excluded, queries)
+
+
+def refuse_scope(options: MiningOptions) -> None:
+    """Raises `BadOption` for a scope where negatives are not mined by place alone."""
+    if options.scope_m:
+        raise BadOption("mining.scope_m goes with branches of tuples; windows and labelled photos take negatives from anywhere")
 
 
 def msls_weights(*, is_night: np.ndarray, is_sideways: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ from whence.geo import neighbors_within
 from whence.lists import NeighborLists
 from whence.models.networks import Network
 from whence.training.branches.mined import TupleBranch, Tuples
-from whence.training.branches.tuples import TupleSet, chosen_queries
+from whence.training.branches.tuples import TupleSet, chosen_queries, refuse_scope
 from whence.training.options.sequences import SequencesOptions
 from whence.training.options.tuples import MiningOptions
 from whence.training.pixels import SetPixels, cached_set, stored_size
@@ -70,6 +70,7 @@ class WindowTuples(TupleSet):
 
 def make_window_tuples(found: SequenceSet, *, length: int, options: MiningOptions) -> WindowTuples:
     """The windows of a set that tuples are mined from. Raises `NoPhotos` and `BadOption` as `make_tuple_set`."""
+    refuse_scope(options)
     windows = cut_both(found, length=length)
     positives, excluded = (windows.near(radius) for radius in (options.positive_m, max(options.positive_m, options.excluded_m)))
     chosen = chosen_queries(found.name, positives, excluded, num_database=len(windows.database), options=options)

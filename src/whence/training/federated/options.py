@@ -21,7 +21,7 @@ class SplitOptions:
 
     name: SplitName = "random"
     """`random`: cells are drawn; `clustering`: k-means of the cells' places; `proximity`: the cells nearest to drawn places;
-    `city`: one client for each folder that the photos' paths begin with. Names are FedVPR's, what they do is our reading."""
+    `city`: one client for each first folder that database and queries share. Names are FedVPR's, what they do is our reading."""
     num_clients: int = 8
     cell_m: float = 25.0
     """Side of a cell."""

@@ -87,7 +87,7 @@ def split(data: EvaluationSet, *, options: SplitOptions) -> Clients:
     sizes = np.bincount(cell_of).astype(float)
     middles = np.stack([np.bincount(cell_of, column) / sizes for column in places.T], axis=1)
     if options.name == "city":
-        owners = _by_folder([*data.database.paths, *data.queries.paths])
+        owners = _by_folder(data.database.paths, data.queries.paths)
     else:
         if options.num_clients > len(cells):
             raise BadOption(f"{data.name}: {len(cells)} cells cannot be shared by {options.num_clients} clients")
@@ -117,9 +117,12 @@ def _owners(middles: np.ndarray, sizes: np.ndarray, options: SplitOptions) -> np
     return owners
 
 
-def _by_folder(paths: Sequence[str]) -> np.ndarray:
-    firsts = [path.replace("\\", "/").split("/")[0] if "/" in path.replace("\\", "/") else "" for path in paths]
-    return np.unique(firsts, return_inverse=True)[1]
+def _by_folder(database: Sequence[str], queries: Sequence[str]) -> np.ndarray:
+    """(N + Q,) number of the first folder of each path that both sides have: not one of weathers that queries alone have."""
+    sides = [[path.replace("\\", "/").split("/")[:-1] for path in paths] for paths in (database, queries)]
+    shared = set.intersection(*({folder for folders in side for folder in folders} for side in sides))
+    names = [next((folder for folder in folders if folder in shared), "") for side in sides for folders in side]
+    return np.unique(names, return_inverse=True)[1]
 
 
 def _large_enough(

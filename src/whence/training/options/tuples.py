@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from whence.errors import BadOption
 from whence.training.datasets import Dataset
 from whence.training.options.augment import AugmentOptions
 from whence.training.options.kinds import BranchOptions
@@ -33,10 +34,18 @@ class MiningOptions:
     """Database photos within this distance of a query are its positives ..."""
     excluded_m: float = 25.0
     """... and those within this distance are never its negatives."""
+    scope_m: float = 0.0
+    """Negatives lie within this distance of their query, or are the nearest ones where too few do; 0 takes them from anywhere."""
     batch_size: int = 16
     """Photos described at once while mining."""
     max_bytes: int = 16_777_216
     """What descriptors of database photos may take in memory at once."""
+
+    def __post_init__(self) -> None:
+        if self.scope_m and self.scope_m <= max(self.positive_m, self.excluded_m):
+            raise BadOption(
+                f"within {self.scope_m:g} m of a query there are no negatives; raise mining.scope_m or lower excluded_m"
+            )
 
 
 @dataclass(frozen=True, slots=True)
