@@ -12,7 +12,7 @@ from whence.data.evaluation_sets import open_set
 from whence.data.footprints import area_km2
 from whence.data.tiles import Tile, format_footprint_name, from_cells, tile_name
 from whence.errors import BadOption
-from whence.evaluation.coregistrations import Trial, compare_trials, run_trials
+from whence.evaluation.coregistrations import Trial, after_rounds, by_first_overlap, compare_trials, run_trials
 from whence.localize.coregister import CoregisterOptions
 from whence.matching.matchers import open_mnn
 from whence.studies import get_study
@@ -100,6 +100,19 @@ def test_each_photo_is_judged_by_a_threshold_fitted_without_it():
     assert worse.wrong_unchecked == 11
 
 
+def test_rounds_and_first_overlaps_of_right_candidates():
+    """Means over those that went on; what is wrong, no match or shares nothing is left out of them."""
+    wrong = Trial(0, "t", 0.5, (9,), (7.0,), (0.1,), "", False, 0.1)
+    none = Trial(0, "t", 0.1, (2,), (8.0,), (0.1,), "no match", False, 0.1)
+    stranger = Trial(0, "t", 0.0, (9,), (9.0,), (0.1,), "", True, 0.1)
+    short = Trial(1, "t", 0.25, (50,), (0.4,), (0.6,), "", True, 0.1)
+    long = Trial(2, "t", 1.0, (50, 60), (0.2, 0.1), (0.8, 0.9), "", True, 0.1)
+    after = after_rounds([wrong, none, stranger, short, long])
+    assert np.allclose(after, [(0.3, 0.7), (0.1, 0.9)])
+    assert by_first_overlap([wrong, none, stranger, short, long], (0.0, 0.25, 0.6, 1.0)) == [(1, 0), (2, 1), (1, 1)]
+    assert after_rounds([none]) == []
+
+
 def test_the_study_of_matchers(earth, tmp_path):
     options = {"data": str(earth), "matchers": "rootsift-mnn", "loops": "ours theirs", "side": SIDE, "rounds": 2, "photos": 1}
     found = run_study(get_study("earthmatch"), out=tmp_path / "s", options=options)
@@ -107,6 +120,7 @@ def test_the_study_of_matchers(earth, tmp_path):
     assert ours.is_done, ours.reason
     assert ours.values["located and right"].value == 1
     assert ours.values["photos"].value == 1
+    assert ours.values["corners off, round 2"].value == ours.values["corners off"].value
     assert "published" in theirs.reason
     assert len((tmp_path / "s" / "work" / "trials" / "matcher=rootsift-mnn,loop=ours.json").read_text().splitlines()) >= 3
     with pytest.raises(BadOption, match="data"):

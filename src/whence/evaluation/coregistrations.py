@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -153,3 +155,32 @@ def compare_trials(trials: Sequence[Trial], *, num_folds: int = NUM_FOLDS) -> Co
                 right += max(passed, key=lambda one: one.inliers[-1]).is_right
     unchecked, wrong = sum(not one.is_right for one in matched), sum(one.overlap == 0 for one in trials)
     return Comparison(float(np.median(thresholds)), len(photos), located, right, accepted, unchecked, wrong)
+
+
+class Round(NamedTuple):
+    """Where candidates that came out right stood after a round, means."""
+
+    error: float
+    """Distance of the corners from the truth, as a share of the photo's side."""
+    overlap: float
+    """Share of footprint and truth that both cover."""
+
+
+def after_rounds(trials: Sequence[Trial]) -> list[Round]:
+    """Where the right candidates that the photo overlaps stood after each round, of as many as went on; empty where none is."""
+    right = [one for one in trials if one.is_match and one.is_right and one.overlap > 0]
+    found = []
+    for number in range(max((len(one.errors) for one in right), default=0)):
+        own = [(one.errors[number], one.overlaps[number]) for one in right if len(one.errors) > number]
+        found.append(Round(*(float(value) for value in np.mean(own, axis=0))))
+    return found
+
+
+def by_first_overlap(trials: Sequence[Trial], edges: Sequence[float]) -> list[tuple[int, int]]:
+    """Between each two edges of the overlap at first: candidates, and those that came out right. The last edge is within."""
+    shared = [one for one in trials if one.overlap > 0]
+    found = []
+    for low, high in pairwise(edges):
+        own = [one for one in shared if low <= one.overlap and (one.overlap < high or high == edges[-1])]
+        found.append((len(own), sum(one.is_match and one.is_right for one in own)))
+    return found

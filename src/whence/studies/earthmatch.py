@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from whence.studies.frame import Cell, Measure, Plot, Settings, Study, StudyOption
+
+ROUNDS = (1, 2, 3, 4)
+"""Rounds after which it is told where right candidates stood; of those that went on."""
+OVERLAPS = (0.0, 0.2, 0.4, 0.6, 1.0)
+"""Edges of the overlap of photo and candidate at first."""
 
 
 def _grid(options: Settings) -> Sequence[Cell]:
@@ -48,6 +54,8 @@ EARTHMATCH = Study(
         Measure("overlap", "%"),
         Measure("time", "ms"),
         Measure("photos"),
+        *(Measure(f"{what}, round {number}", "%") for what in ("corners off", "overlap") for number in ROUNDS),
+        *(Measure(f"right, first overlap {low:g} to {high:g}", "%") for low, high in pairwise(OVERLAPS)),
     ),
     plot=Plot("time", ("located and right",), by=("loop",)),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import numpy as np
 
 from whence.data.evaluation_sets import open_set
 from whence.errors import BadOption
-from whence.evaluation.coregistrations import Trial, compare_trials, run_trials
+from whence.evaluation.coregistrations import Trial, after_rounds, by_first_overlap, compare_trials, run_trials
 from whence.evaluation.metrics import wilson_interval
 from whence.localize.coregister import CoregisterOptions
 from whence.registry import build
 from whence.runtime import atomic_write, threads
+from whence.studies.earthmatch import OVERLAPS, ROUNDS
 from whence.studies.frame import Cell, Settings, Value
 
 LOOPS = ("ours", "published")
@@ -43,6 +45,19 @@ def measure_earthmatch(cell: Settings, options: Settings, work: Path) -> dict[st
     found = compare_trials(trials)
     right = [one for one in trials if one.is_match and one.is_right and one.overlap > 0]
     located, num = found.num_located, found.num_photos
+    rounds = {
+        name: value
+        for number, after in enumerate(after_rounds(trials)[: len(ROUNDS)], start=1)
+        for name, value in (
+            (f"corners off, round {number}", Value(after.error)),
+            (f"overlap, round {number}", Value(after.overlap)),
+        )
+    }
+    shared = {
+        f"right, first overlap {low:g} to {high:g}": Value(good / of, *wilson_interval(good, of))
+        for (low, high), (of, good) in zip(pairwise(OVERLAPS), by_first_overlap(trials, OVERLAPS), strict=True)
+        if of
+    }
     return {
         "threshold": Value(found.threshold),
         "located": Value(located / num, *wilson_interval(located, num)),
@@ -54,6 +69,8 @@ def measure_earthmatch(cell: Settings, options: Settings, work: Path) -> dict[st
         "overlap": Value(float(np.mean([one.overlaps[-1] for one in right])) if right else float("nan")),
         "time": Value(1000 * float(np.mean([one.seconds for one in trials]))),
         "photos": Value(float(num)),
+        **rounds,
+        **shared,
     }
 
 
