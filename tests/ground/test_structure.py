@@ -449,7 +449,6 @@ def test_every_module_that_writes_is_in_the_battery() -> None:
         "index/manifest.py": "test_hostile and test_store_broken",
         "index/exchange.py": "in the battery through export_database",
         "cli/footprints.py": "polygons and points beside an answer, each whole or not at all: test_from_orbit",
-        "cli/missing.py": "in the battery as a command",
         "models/checkpoints/origins.py": "test_downloads, whose disk is full while a server answers",
         "models/engines/export.py": "test_export, after what must be computed first",
         "data/cogs.py": "needs an extra: test_cogs, whose disk is full while a raster is made",
