@@ -23,14 +23,15 @@ SOURCE = ROOT / "src" / "whence"
 FLOORS = {
     0: {"errors", "types", "parts", "geo", "records", "settings", "runtime", "cards", "registry", "lists", "version", "plugins"},
     1: {"data"},
-    2: {"models"},
+    2: {"models", "web"},
     3: {"index", "matching"},
     4: {"localize", "worlds"},
     5: {"evaluation"},
     6: {"training"},
     7: {"recipes"},
     8: {"studies"},
-    9: {"cli", "server", "journal"},
+    9: {"server", "journal"},
+    10: {"cli"},
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 GROUND_MAY_IMPORT = {*sys.stdlib_module_names, "numpy", "pyproj", "pydantic", "rich", "threadpoolctl", "whence"}
