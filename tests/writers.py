@@ -80,13 +80,13 @@ def _page(inputs: Inputs, folder: Path) -> None:
 
 
 def _csv_of_answers(inputs: Inputs, folder: Path) -> None:
-    from whence.cli.answers import write_csv
+    from whence.localize.records import write_csv
 
     write_csv(str(folder / "answers.csv"), [_position()] * 50)
 
 
 def _geojson(inputs: Inputs, folder: Path) -> None:
-    from whence.cli.answers import write_geojson
+    from whence.localize.records import write_geojson
 
     write_geojson(str(folder / "answers.geojson"), [_position()] * 50)
 
@@ -340,14 +340,14 @@ def commands(inputs: Inputs, folder: Path) -> dict[str, tuple[str, list[str]]]:
     """Command lines that write one output each: the file (or folder) the message must name, and the arguments."""
     street, database, query = str(inputs.street), str(inputs.database), str(inputs.query)
     located = ["locate", query, "--db", database, "-q"]
-    missing = ["locate", "--missing", str(inputs.root / "untagged"), "-q", "--yes", "--include-unverified"]
+    missing = ["tag", str(inputs.root / "untagged"), "-q", "--yes", "--include-unverified"]
     return {
         "locate --csv": ("a.csv", [*located, "--csv", str(folder / "a.csv")]),
         "locate --geojson": ("a.geojson", [*located, "--geojson", str(folder / "a.geojson")]),
         "locate --gpx": ("a.gpx", [*located, "--gpx", str(folder / "a.gpx")]),
         "locate --report": ("a.html", [*located, "--report", str(folder / "a.html")]),
-        "locate --missing --csv": ("m.csv", [*missing[:-2], "--csv", str(folder / "m.csv")]),
-        "locate --missing --write copies": ("undo", [*missing, "--write", "copies", "--copies-to", str(folder)]),
+        "tag --csv": ("m.csv", [*missing[:-2], "--csv", str(folder / "m.csv")]),
+        "tag --write copies": ("undo", [*missing, "--write", "copies", "--copies-to", str(folder)]),
         "evaluate --report": ("e.html", ["evaluate", street, "-q", "--report", str(folder / "e.html")]),
         "evaluate --save-predictions": ("e.csv", ["evaluate", street, "-q", "--save-predictions", str(folder / "e.csv")]),
         "match --picture": ("m.png", ["match", query, query, "--picture", str(folder / "m.png")]),

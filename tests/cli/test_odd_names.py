@@ -145,7 +145,7 @@ def test_verbs_print_no_name_raw(odd: Path, tmp_path: Path, capsys: Capture) -> 
         ("match", odd / "queries" / "line\nbreak.jpg", odd / "database" / "bad\x1b[2J.jpg"),
         ("evaluate", odd / "database", "--leave-one-out"),
         ("evaluate", odd / "queries", "--leave-one-out", "--predictions", tmp_path / "no\x1b.csv"),
-        ("locate", "--missing", odd / "queries", "--db", database),
+        ("tag", odd / "queries", "--db", database),
         ("doctor", "--db", database),
         ("models", "no\x1bmodel"),
     )
@@ -164,7 +164,7 @@ def test_tables_hold_no_formulas_and_are_read_back(odd: Path, tmp_path: Path, mo
     database = tmp_path / "c.whence"
     assert cli.run(["index", str(odd / "database"), "--db", str(database), "-q"]) == 0
     cli.run(["locate", *sorted(file.name for file in Path().iterdir()), "--db", str(database), "--csv", str(tmp_path / "a.csv")])
-    cli.run(["locate", "--missing", str(odd / "queries"), "--db", str(database), "--csv", str(tmp_path / "m.csv")])
+    cli.run(["tag", str(odd / "queries"), "--db", str(database), "--csv", str(tmp_path / "m.csv")])
     assert cli.run(["index", "--export-npy", str(tmp_path / "out"), "--db", str(database)]) == 0
     for table in (tmp_path / "a.csv", tmp_path / "m.csv", tmp_path / "out" / "photos.csv"):
         with open(table, encoding="utf-8", newline="") as file:

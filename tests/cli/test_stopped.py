@@ -238,7 +238,7 @@ def test_written_tags_can_be_taken_back(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(undo, "_write_one", stopped_at_third)
     planned = [PlannedFile(tmp_path / f"{number}.xmp", lambda: b"<x/>") for number in range(5)]
-    with pytest.raises(Stopped, match=r"whence locate --undo .*whence-undo"):
+    with pytest.raises(Stopped, match=r"whence undo .*whence-undo"):
         write_files(planned, folder=tmp_path)
     assert len(list(tmp_path.glob("*.xmp"))) == 2
     undo_files(next(tmp_path.glob("whence-undo-*.json")))

@@ -289,7 +289,7 @@ def test_sizes_for_people(size: float, text: str) -> None:
 
 
 def test_around_needs_both_halves() -> None:
-    from whence.cli.locate import parse_around
+    from whence.localize.questions import parse_around
 
     assert parse_around(None, None) is None
     with pytest.raises(BadOption):

@@ -185,7 +185,7 @@ def test_the_verb_says_what_it_inferred(tmp_path: Path, capsys: pytest.CaptureFi
         gps = {**at(point.lat, point.lon), 7: (8.0, float(minute), 0.0), 29: "2023:05:01"}
         save_photo(tmp_path / f"{minute}.jpg", gps, {ORIGINAL: "2023:05:01 10:30:04"} if minute == 30 else {})
     save_photo(tmp_path / "asked.jpg", {}, {ORIGINAL: "2023:05:01 10:01:00"})
-    assert run(["locate", "--missing", str(tmp_path), "-q", "--json"]) == 0
+    assert run(["tag", str(tmp_path), "-q", "--json"]) == 0
     shown = capsys.readouterr()
     assert "2 times in UTC are compared with 1 on the camera's clock, taken as UTC+02:00 by 1 photo" in shown.err
     assert json.loads(shown.out)["time"]["gap_s"] == 120

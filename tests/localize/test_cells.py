@@ -181,8 +181,8 @@ def test_every_way_to_ask(street: Path, database: Path, learned: Path, tmp_path:
     assert "cell 33" in capsys.readouterr().out
     assert run(["locate", str(tmp_path / "torn.jpg"), "--db", str(path)]) == 1
     assert "torn.jpg" in capsys.readouterr().err
-    for wrong in (["--rerank-candidates", "5"], ["--no-verify"], ["--query-mode", "five_crops"], ["--missing", "."]):
-        asked = [] if "--missing" in wrong else [query]
+    for wrong in (["--rerank-candidates", "5"], ["--no-verify"], ["--query-mode", "five_crops"]):
+        asked = [query]
         assert run(["locate", *asked, "--db", str(path), "--engine", "cells", *wrong]) == 1
         assert "compares no photos" in capsys.readouterr().err
     assert run(["locate", query, "--db", str(path), "--engine", "int8"]) == 1

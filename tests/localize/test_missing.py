@@ -335,7 +335,7 @@ def test_the_verb_lists_and_writes_nothing(walk: Path, tmp_path: Path, capsys: p
     before = files_under(walk)
     table, gpx, page = tmp_path / "a.csv", tmp_path / "a.gpx", tmp_path / "a.html"
     outputs = ["--csv", str(table), "--gpx", str(gpx), "--report", str(page)]
-    assert run(["locate", "--missing", str(walk), "--json", *outputs]) == 0
+    assert run(["tag", str(walk), "--json", *outputs]) == 0
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [record["placed_by"] for record in records] == ["both agree", "match", "disagree", "match"]
     assert records[0]["time"]["before"] == "tagged/2.jpg"
@@ -349,7 +349,7 @@ def test_the_verb_lists_and_writes_nothing(walk: Path, tmp_path: Path, capsys: p
     assert "<é>" not in text
     assert "both agree" in text
     assert files_under(walk) == before
-    assert run(["locate", "--missing", str(walk), "--quiet"]) == 0
+    assert run(["tag", str(walk), "--quiet"]) == 0
     shown = capsys.readouterr().out
     assert "12 photos, 8 with a geotag, 4 without" in shown
     assert "both agree" in shown
@@ -359,7 +359,7 @@ def test_the_verb_writes_only_when_told(
     walk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = files_under(walk)
-    common = ["locate", "--missing", str(walk), "--quiet", "--write", "sidecars", "--include-unverified"]
+    common = ["tag", str(walk), "--quiet", "--write", "sidecars", "--include-unverified"]
     assert run(common) == 1  # No terminal to ask on.
     assert "--yes" in capsys.readouterr().err
     assert files_under(walk) == before
@@ -377,16 +377,16 @@ def test_the_verb_writes_only_when_told(
     assert "3 sidecars written" in capsys.readouterr().out
     (undo_file,) = walk.glob("whence-undo-*.json")
     (walk / "b-match.jpg.xmp").write_text("edited by hand")
-    assert run(["locate", "--undo", str(undo_file)]) == 1
+    assert run(["undo", str(undo_file)]) == 1
     shown = capsys.readouterr()
     assert "2 files removed" in shown.out
     assert "changed since" in shown.err
     (walk / "b-match.jpg.xmp").unlink()
-    assert run(["locate", "--undo", str(undo_file), "--json"]) == 0
+    assert run(["undo", str(undo_file), "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["gone"]) == 1
     assert files_under(walk) == before
     copies = tmp_path / "copies"
-    assert run([*common[:4], "--write", "copies", "--copies-to", str(copies), "--yes", "--json"]) == 0
+    assert run([*common[:3], "--write", "copies", "--copies-to", str(copies), "--yes", "--json"]) == 0
     *listed, last = map(json.loads, capsys.readouterr().out.splitlines())
     expected = [one["photo"] for one in listed if one["is_verified"]]
     assert [Path(path).name for path in last["written"]] == expected
@@ -403,28 +403,43 @@ def test_a_folder_that_cannot_be_written(walk: Path, capsys: pytest.CaptureFixtu
     options = ["--write", "sidecars", "--yes", "--include-unverified", "--quiet"]
     made_report = place_missing(walk, show_progress=False)
     monkeypatch.setattr(runtime.tempfile, "mkstemp", refuse)
-    monkeypatch.setattr("whence.cli.missing.place_missing", lambda *_, **__: made_report)
-    assert run(["locate", "--missing", str(walk), *options]) == 1
+    monkeypatch.setattr("whence.cli.tag.place_missing", lambda *_, **__: made_report)
+    assert run(["tag", str(walk), *options]) == 1
     assert "Read-only file system; choose a folder you may write to" in capsys.readouterr().err
     assert files_under(walk) == before
 
 
 @pytest.mark.parametrize(
-    "options",
+    "words",
     [
-        ["a.jpg", "--missing", "."],
-        ["--missing", ".", "--near", "1,2", "--within", "3"],
-        ["--missing", ".", "--undo", "x.json"],
-        ["a.jpg", "--write", "sidecars"],
-        ["--missing", ".", "--yes"],
-        ["--missing", ".", "--write", "originals", "--yes"],
-        ["--undo", "none.json"],
-        ["--missing", "no-such-folder"],
+        ["tag", ".", "--yes"],
+        ["tag", ".", "--include-unverified"],
+        ["tag", ".", "--write", "originals", "--yes"],
+        ["undo", "none.json"],
+        ["tag", "no-such-folder"],
     ],
 )
-def test_options_that_do_not_go_together(options: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert run(["locate", *options]) == 1
+def test_options_that_do_not_go_together(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(words) == 1
     assert "error: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (["--missing", "a b", "--db", "c.whence"], "whence tag 'a b' --db c.whence"),
+        (["--db", "c.whence", "--missing=x", "--write", "sidecars"], "whence tag x --db c.whence --write sidecars"),
+        (["--undo", "u.json", "--json"], "whence undo u.json --json"),
+    ],
+)
+def test_old_spellings_are_answered_with_the_new(old: list[str], new: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["locate", *old]) == 2
+    assert new in capsys.readouterr().err
+
+
+def test_a_photo_named_like_an_old_option_is_no_old_spelling(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["locate", "--db", "none.whence", "--", "--missing"]) == 1
+    assert "spelled" not in capsys.readouterr().err
 
 
 def test_gpx_of_plain_answers(walk: Path, tmp_path: Path) -> None:

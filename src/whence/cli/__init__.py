@@ -25,12 +25,15 @@ from whence.cli import (
     models,
     register,
     study,
+    tag,
     tiles,
     train,
+    undo,
     warp,
     world,
 )
 from whence.cli.output import print_error
+from whence.cli.spellings import new_spelling
 from whence.errors import EXIT_STOPPED, Stopped, WhenceError
 from whence.runtime import set_threads
 from whence.settings import load_settings
@@ -57,7 +60,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _VERBS = (
-    *(index, locate, match, register, warp, evaluate, calibrate, models, convert, export, train, federate),
+    *(index, locate, tag, undo, match, register, warp, evaluate, calibrate, models, convert, export, train, federate),
     *(study, world, tiles, demo, doctor),
 )
 for _verb in _VERBS:
@@ -83,6 +86,9 @@ def run(arguments: list[str]) -> int:
     """Run one command; gives the exit code."""
     # Threads that wait sleep rather than spin: on a busy machine spinning pools keep each other from working.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if spelling := new_spelling(arguments):
+        print_error(f"this is spelled differently now:  {spelling}")
+        return 2
     try:
         if num_threads := load_settings().threads:
             set_threads(num_threads)

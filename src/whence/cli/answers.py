@@ -1,10 +1,8 @@
-"""Answers of `whence locate` as files and as text: CSV, GeoJSON, GPX, a page, one answer in full, many as a table."""
+"""Answers of `whence locate` for people: a page, one answer in full, many as a table; files are `whence.localize.records`."""
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,64 +10,15 @@ from rich.table import Table
 from rich.text import Text
 
 from whence.cli.output import from_here, print_note, show
-from whence.data.cells import as_text, safe_cells
+from whence.data.cells import as_text
 from whence.data.photos import Photos
 from whence.localize.localizer import LocateOptions
-from whence.localize.unknown import AUTO, AUTO_SCORER, automatic_state
+from whence.localize.unknown import AUTO, AUTO_SCORER, NONE, automatic_state
 from whence.parts import PairScorer
-from whence.runtime import atomic_write
+from whence.settings import NO_OPTIONS, OTHERWISE
 from whence.types import Candidate, Position
 
 NUM_SHOWN = 5
-_COLUMNS = (
-    "query",
-    "status",
-    "lat",
-    "lon",
-    "radius_m",
-    "heading_deg",
-    "confidence",
-    "is_verified",
-    "best_photo",
-    "similarity",
-    "reason",
-    "scorer",
-)
-
-
-def write_places(path: str, positions: Sequence[Position]) -> None:
-    """Located photos as waypoints of a GPX file."""
-    from whence.data.geotags import Waypoint, write_gpx
-
-    write_gpx(path, [Waypoint(one.query, one.point) for one in positions if one.point and one.status == "located"])
-
-
-def write_csv(path: str, positions: Iterable[Position]) -> None:
-    """Answers as a table, one line per query."""
-    with atomic_write(path, "w") as file:
-        table = csv.writer(file)
-        table.writerow(_COLUMNS)
-        for one in positions:
-            where = (one.point.lat, one.point.lon) if one.point else ("", "")
-            best = (one.candidates[0].photo, one.candidates[0].similarity) if one.candidates else ("", "")
-            sure = (one.confidence, str(one.is_verified).lower())
-            row = (one.query, one.status, *where, one.radius_m, one.heading_deg, *sure, *best, one.reason, one.scorer)
-            table.writerow(safe_cells(row))
-
-
-def write_geojson(path: str, positions: Iterable[Position]) -> None:
-    """Answers with coordinates as points of a GeoJSON FeatureCollection; longitude comes first there."""
-    features = [
-        {
-            "type": "Feature",
-            "geometry": {"type": "Point", "coordinates": [one.point.lon, one.point.lat]},
-            "properties": {key: value for key, value in one.to_dict().items() if key not in ("position", "candidates")},
-        }
-        for one in positions
-        if one.point is not None
-    ]
-    with atomic_write(path, "w") as file:
-        json.dump({"type": "FeatureCollection", "features": features}, file, ensure_ascii=False, indent=1)
 
 
 def write_report(path: str, positions: list[Position], database: Photos, *, scorer: PairScorer | None, is_quiet: bool) -> None:
@@ -94,6 +43,19 @@ def note_second_look(positions: Sequence[Position], options: LocateOptions) -> N
             f"photos that stay unknown could be asked again with {AUTO_SCORER}, which knows more by night and across seasons:  "
             f"whence models --fetch {AUTO_SCORER}  fetches its weights, once"
         )
+
+
+def announce_weights(options: LocateOptions) -> None:
+    """Say what is fetched for the scorers that were asked for by name; the usual one needs nothing."""
+    asked = [] if options.rerank is None else [(options.rerank.scorer, options.rerank.scorer_options)]
+    if options.rerank is not None and options.rerank.otherwise not in (OTHERWISE, NONE):
+        asked.append((options.rerank.otherwise, NO_OPTIONS))
+    asked += [(options.when_unknown, NO_OPTIONS)] if options.when_unknown not in (AUTO, NONE) else []
+    if any(scorer != "inliers" for scorer, _ in asked):
+        from whence.cli.fetch import announce_scorer_weights
+
+        for scorer, chosen in asked:
+            announce_scorer_weights(scorer, chosen)
 
 
 def _place_text(position: Position, photo_root: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,30 +11,23 @@ from typing import Any
 import typer
 
 from whence.cli import completion
-from whence.cli.answers import (
-    many_table,
-    note_second_look,
-    show_one,
-    write_csv,
-    write_geojson,
-    write_places,
-    write_report,
-)
+from whence.cli.answers import announce_weights, many_table, note_second_look, show_one, write_report
 from whence.cli.footprints import FootprintOutputs, locate_from_orbit
 from whence.cli.output import EXIT_UNKNOWN, from_here, print_json, print_note, report_remarks, report_skipped, show, write_all
 from whence.errors import BadOption, NoPhotos, Stopped
 from whence.localize.cells import ENGINE, NO_CELLS, CellLocalizer
 from whence.localize.from_orbit import holds_tiles
-from whence.localize.localizer import RETRIEVE_ONLY, Localizer, LocateOptions
+from whence.localize.localizer import Localizer, LocateOptions
 from whence.localize.maintain import HOW_TO_GO_ON
-from whence.localize.rerank_options import rerank_options
+from whence.localize.questions import locate_options, parse_around
+from whence.localize.records import write_csv, write_geojson, write_places
 from whence.localize.retrieve import Around
 from whence.localize.sources import missing_folders, source_files
-from whence.localize.unknown import AUTO, NONE
+from whence.localize.unknown import AUTO
 from whence.models.asking import parse_views
 from whence.runtime import check_place
-from whence.settings import NO_OPTIONS, OTHERWISE, load_settings, parse_options
-from whence.types import GeoPoint, Position, SkippedPhoto
+from whence.settings import OTHERWISE, load_settings, parse_options
+from whence.types import Position, SkippedPhoto
 
 
 def register(app: typer.Typer) -> None:
@@ -89,17 +82,6 @@ def locate(
     ),
     every: str = typer.Option(None, "--every", help="With --sequence: frames taken of a video: 1s or change. Default: 1s."),
     no_smooth: bool = typer.Option(False, "--no-smooth", help="With --sequence: leave out the motion model."),
-    missing: str = typer.Option(
-        None, "--missing", help="Place the photos of this folder that lack a geotag; lists, writes nothing."
-    ),
-    write: str = typer.Option(None, "--write", help="With --missing: write 'sidecars' (XMP) or 'copies'. Asks first."),
-    copies_to: str = typer.Option(None, "--copies-to", help="Folder for --write copies."),
-    include_unverified: bool = typer.Option(False, "--include-unverified", help="With --write: matches nothing verified, too."),
-    yes: bool = typer.Option(False, "--yes", help="With --write: do not ask."),
-    allow_null_island: bool = typer.Option(
-        False, "--allow-null-island", help="With --missing: take latitude 0, longitude 0 for a place instead of a missing fix."
-    ),
-    undo: str = typer.Option(None, "--undo", help="Remove what the --write that made this undo file wrote, if unchanged."),
     georeference: str = typer.Option(
         None, "--georeference", help="With a database of tiles: write GeoTIFF, polygon, world file and points to this folder."
     ),
@@ -119,33 +101,12 @@ def locate(
     )
     options = replace(options, views=parse_views(query_mode, query_size), when_unknown=when_unknown)
     if engine is not None:
-        _check_cells(engine, options, is_missing=missing is not None or undo is not None)
-    _announce_weights(options)
+        _check_cells(engine, options)
+    announce_weights(options)
     if options.rerank is not None and options.rerank.stages:
         k = max(k, options.rerank.num_candidates)
-    if missing is not None or undo is not None:
-        if queries or (near, within, geojson_file) != (None, None, None) or None not in (missing, undo):
-            raise BadOption("--missing and --undo take no photos, no --near, no --geojson, and not each other")
-        from whence.cli.missing import MissingOutputs, Writing, locate_missing
-        from whence.cli.missing import undo as undo_written
-
-        if undo is not None:
-            return undo_written(undo, as_json=as_json)
-        outputs = MissingOutputs(as_json, csv_file, gpx_file, report, quiet)
-        writing = Writing(write, copies_to, yes, include_unverified)
-        return locate_missing(
-            missing,
-            database=database,
-            k=k,
-            locate=options,
-            outputs=outputs,
-            writing=writing,
-            allow_null_island=allow_null_island,
-        )
     if not queries:
-        raise typer.BadParameter("name the photos to locate, or a folder with --missing")
-    if write is not None or copies_to is not None or include_unverified or yes or allow_null_island:
-        raise BadOption("--write, --copies-to, --include-unverified, --yes and --allow-null-island go with --missing")
+        raise typer.BadParameter("name the photos to locate; photos of a folder that lack a geotag are placed by whence tag FOLDER")
     around = parse_around(near, within)
     if sequence is not None:
         from whence.cli.tracks import TrackOutputs, locate_drives
@@ -213,19 +174,6 @@ def locate(
     return code or (EXIT_UNKNOWN if len(positions) == 1 and positions[0].status == "unknown" else 0)
 
 
-def _announce_weights(options: LocateOptions) -> None:
-    """Say what is fetched for the scorers that were asked for by name; the usual one needs nothing."""
-    asked = [] if options.rerank is None else [(options.rerank.scorer, options.rerank.scorer_options)]
-    if options.rerank is not None and options.rerank.otherwise not in (OTHERWISE, NONE):
-        asked.append((options.rerank.otherwise, NO_OPTIONS))
-    asked += [(options.when_unknown, NO_OPTIONS)] if options.when_unknown not in (AUTO, NONE) else []
-    if any(scorer != "inliers" for scorer, _ in asked):
-        from whence.cli.fetch import announce_scorer_weights
-
-        for scorer, chosen in asked:
-            announce_scorer_weights(scorer, chosen)
-
-
 def _answers(
     localizer: Localizer,
     files: Sequence[Path],
@@ -249,11 +197,11 @@ def _answers(
         yield from localizer.locate_many(files, k=k, around=around, options=options, show_progress=show_progress)
 
 
-def _check_cells(engine: str, options: LocateOptions, *, is_missing: bool) -> None:
+def _check_cells(engine: str, options: LocateOptions) -> None:
     """Raises `BadOption` for another engine than cells, and for what compares photos beside it."""
     if engine != ENGINE:
         raise BadOption(f"a database is searched by the engine it was made with, see whence index --engine; here {ENGINE!r} alone")
-    if options != LocateOptions() or is_missing:
+    if options != LocateOptions():
         raise BadOption("--engine cells compares no photos: it goes with --near, --k and the outputs alone")
 
 
@@ -273,51 +221,6 @@ def _print_while_read(position: Position, *, has_files: bool) -> bool:
             raise
         return False
     return True
-
-
-def locate_options(
-    rerank: str | None,
-    *,
-    scorer_options: Mapping[str, Any] = NO_OPTIONS,
-    num_candidates: int = 20,
-    max_seconds: float | None = None,
-    when_unsure: float | None = None,
-    otherwise: str = OTHERWISE,
-    is_verified: bool = True,
-    min_confidence: float | None = None,
-    calibration: str | None = None,
-) -> LocateOptions:
-    """The options of the flags: by default re-rank and verify; without verification re-rank only where a scorer is named."""
-    if not is_verified and (min_confidence is not None or (calibration is not None and when_unsure is None)):
-        raise BadOption("--min-confidence and --calibration are for verification, which --no-verify leaves out")
-    if not is_verified and rerank is None and when_unsure is None:
-        return RETRIEVE_ONLY
-    return LocateOptions(
-        rerank=rerank_options(
-            rerank or "inliers",
-            num_candidates=num_candidates,
-            max_seconds=max_seconds,
-            scorer_options=scorer_options,
-            when_unsure=when_unsure,
-            otherwise=otherwise,
-        ),
-        is_verified=is_verified,
-        calibration=None if calibration is None else Path(calibration),
-        min_confidence=min_confidence,
-    )
-
-
-def parse_around(near: str | None, within: float | None) -> Around | None:
-    """The geographic filter of `--near LAT,LON --within M`. Raises `BadOption`."""
-    if near is None and within is None:
-        return None
-    if near is None or within is None:
-        raise BadOption("--near LAT,LON and --within METRES go together")
-    try:
-        lat, lon = (float(part) for part in near.split(","))
-    except ValueError:
-        raise BadOption(f"--near takes LAT,LON in degrees, for example 55.705,13.188; not {near!r}") from None
-    return Around(GeoPoint(lat, lon), within)
 
 
 def query_files(queries: list[str]) -> tuple[list[Path], tuple[Any, ...]]:

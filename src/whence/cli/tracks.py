@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.table import Table
 
-from whence.cli.answers import write_csv
 from whence.cli.output import EXIT_UNKNOWN, print_json, print_note, report_skipped, show, write_all
 from whence.data.cells import as_text
 from whence.data.geotags import Waypoint, write_gpx
@@ -21,6 +20,7 @@ from whence.data.videos import Video, is_video
 from whence.errors import BadOption
 from whence.localize.localizer import Localizer
 from whence.localize.motion import Motion
+from whence.localize.records import write_csv
 from whence.localize.tracking import TrackPoint, located_line, smooth_points
 from whence.runtime import atomic_write, check_place, progress
 from whence.settings import load_settings

@@ -82,7 +82,7 @@ def write_files(planned: Sequence[PlannedFile], *, folder: str | Path, advance: 
     folders = _new_folders(list(hashes), top)
     undo_file = _write_undo(top, hashes, folders)
     written = {}
-    kept = f"some of {len(hashes)} files may have been written; to take them back: whence locate --undo {undo_file}"
+    kept = f"some of {len(hashes)} files may have been written; to take them back: whence undo {undo_file}"
     with told_when_stopped(kept):
         for file in planned:
             if file.path in hashes:
@@ -226,9 +226,7 @@ def _read(undo_file: Path) -> _Listed:
     except (ValueError, RecursionError):
         raise UnreadableTable(undo_file, "it is not JSON, so it is no undo file") from None
     if not isinstance(record, dict) or record.get("format") != FORMAT or record.get("version") != VERSION:
-        raise UnreadableTable(
-            undo_file, f"it is not an undo file of version {VERSION}; `whence locate --write` names the one it made"
-        )
+        raise UnreadableTable(undo_file, f"it is not an undo file of version {VERSION}; `whence tag --write` names the one it made")
     files, folders = record.get("files"), record.get("folders")
     if not isinstance(files, list) or not isinstance(folders, list):
         raise UnreadableTable(undo_file, "it lists no files")

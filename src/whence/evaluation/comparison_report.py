@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 
 from whence.data.cells import as_text
 from whence.errors import BadOption
 from whence.evaluation.comparison import Compared, Comparison
 from whence.evaluation.plots import PlotPoint, draw_points
 from whence.runtime import atomic_write
+from whence.web.tabular import Tabular, page_of_tables
 
-_STYLE = (
-    "body{font:15px/1.5 sans-serif;margin:2em auto;max-width:76em;padding:0 1em}table{border-collapse:collapse}"
-    "td,th{padding:.2em .8em;border-bottom:1px solid #ccc;text-align:right}td:first-child,th:first-child{text-align:left}"
-)
 _PLOTS: Mapping[str, tuple[str, Callable[[Compared], float | None]]] = {
     "dimension": ("dimensions", lambda model: None if model.cost is None else float(model.cost.dim)),
     "time": ("milliseconds to describe a photo", lambda model: None if model.cost is None else model.cost.describe_ms),
@@ -59,16 +54,12 @@ def difference_rows(found: Comparison) -> tuple[tuple[str, ...], ...]:
 
 def as_comparison_table(found: Comparison) -> RenderableType:
     """For the terminal."""
-    tables = []
-    for header, *rows in (recall_rows(found), difference_rows(found)):
-        table = Table(show_edge=False, pad_edge=False)
-        for place, title in enumerate(header):
-            table.add_column(as_text(title), overflow="fold", justify="right" if place else "left")
-        for row in rows:
-            table.add_row(*map(as_text, row))
-        tables.append(table)
     first, second = header_lines(found)
-    return Group(as_text(first, style="bold"), as_text(second), *tables)
+    return Group(as_text(first, style="bold"), as_text(second), *(table.for_terminal() for table in _tables(found)))
+
+
+def _tables(found: Comparison) -> tuple[Tabular, ...]:
+    return tuple(Tabular(header, tuple(rows)) for header, *rows in (recall_rows(found), difference_rows(found)))
 
 
 def as_comparison_records(found: Comparison) -> dict[str, Any]:
@@ -122,25 +113,12 @@ def write_comparison(path: str | Path, found: Comparison) -> None:
 
 
 def _page(found: Comparison) -> str:
-    title = html.escape(f"Comparison on {found.set_name}")
-    body = "".join(f"<p>{html.escape(line)}</p>\n" for line in header_lines(found))
-    for header, *rows in (recall_rows(found), difference_rows(found)):
-        lines = [f"<tr>{''.join(f'<th>{html.escape(title)}</th>' for title in header)}</tr>"]
-        lines += [f"<tr>{''.join(f'<td>{html.escape(text)}</td>' for text in row)}</tr>" for row in rows]
-        body += "<table>" + "\n".join(lines) + "</table>\n"
-    body += "\n".join(plots_of(found).values())
-    policy = "default-src 'none'; style-src 'unsafe-inline'"
-    return (
-        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}">'
-        f"<title>{title}</title><style>{_STYLE}</style>\n<h1>{title}</h1>\n{body}</html>\n"
-    )
+    drawings = tuple(plots_of(found).values())
+    return page_of_tables(f"Comparison on {found.set_name}", _tables(found), lines=header_lines(found), drawings=drawings)
 
 
 def _markdown(found: Comparison, target: Path) -> str:
-    parts = [f"# Comparison on {found.set_name}", *header_lines(found)]
-    for rows in (recall_rows(found), difference_rows(found)):
-        lines = [rows[0], ("---",) * len(rows[0]), *rows[1:]]
-        parts.append("\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines))
+    parts = [f"# Comparison on {found.set_name}", *header_lines(found), *(table.as_markdown() for table in _tables(found))]
     for name, picture in plots_of(found).items():
         beside = target.with_name(f"{target.stem}-{name}.svg")
         with atomic_write(beside, "w") as file:

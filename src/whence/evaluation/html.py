@@ -6,23 +6,17 @@ and texts travel as JSON and are put into the page as text, never as markup.
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import html
-import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from whence.data.thumbnails import thumbnail_uri
 from whence.evaluation.page import Page, PageEntry
 from whence.geo import distance_m
-from whence.records import finite_values
 from whence.runtime import atomic_write, map_threads
 from whence.types import Candidate, GeoPoint
+from whence.web.templates import as_script_json, asset, closed_policy, render
 
 MAX_PAGE_BYTES = 24_000_000
 """Thumbnails are left out, and the page says so, once it would grow beyond this."""
@@ -31,7 +25,6 @@ MAX_PAGE_QUERIES = 5_000
 NUM_PAGE_CANDIDATES = 5
 """Candidates shown per query."""
 MATCH_PICTURE_PX = 800
-_SLOT = re.compile(r"\{\{(\w+)\}\}")
 
 
 def write_page(path: str | Path, page: Page, *, max_bytes: int = MAX_PAGE_BYTES) -> None:
@@ -43,20 +36,14 @@ def write_page(path: str | Path, page: Page, *, max_bytes: int = MAX_PAGE_BYTES)
 
 def build_page(page: Page, *, max_bytes: int = MAX_PAGE_BYTES) -> str:
     """The page as text. Thumbnails stop before it exceeds `max_bytes`; those of wrong and unknown answers are made first."""
-    template, style, page_script, map_script = (_asset(name) for name in ("page.html", "page.css", "page.js", "map.js"))
+    style, page_script, map_script = (asset(name) for name in ("page.css", "page.js", "map.js"))
     script = f'"use strict";\n(() => {{\n{page_script}{map_script}start();\n}})();\n'
     chosen = _chosen(page.entries)
     sheet = _Sheet(chosen)
-    fixed = len(template) + len(style) + len(script) + len(_as_json(_content(page, chosen, sheet)).encode("utf-8", "replace"))
+    values = {"title": page.title, "policy": closed_policy(style=style, script=script), "style": style, "script": script}
+    fixed = len(render("report.html", {**values, "data": as_script_json(_content(page, chosen, sheet))}).encode("utf-8", "replace"))
     sheet.fill(max_bytes - fixed)
-    slots = {
-        "title": html.escape(page.title),
-        "policy": f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; script-src '{_digest(script)}'",
-        "style": style,
-        "data": _as_json(_content(page, chosen, sheet)),
-        "script": script,
-    }
-    return _SLOT.sub(lambda slot: slots[slot[1]], template)
+    return render("report.html", {**values, "data": as_script_json(_content(page, chosen, sheet))})
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,19 +172,3 @@ def _candidate(entry: PageEntry, candidate: Candidate, place: int, sheet: _Sheet
 
 def _pair(point: GeoPoint | None) -> tuple[float, float] | None:
     return None if point is None else (round(point.lat, 7), round(point.lon, 7))
-
-
-def _as_json(value: Any) -> str:
-    """JSON that may stand inside a script element: no "<", no "&", no line separators, no NaN."""
-    text = json.dumps(finite_values(value, digits=7), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
-
-
-def _asset(name: str) -> str:
-    return (files("whence.evaluation") / name).read_text(encoding="utf-8")
-
-
-def _digest(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")

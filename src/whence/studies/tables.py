@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from whence.runtime import atomic_write
 from whence.studies.frame import CellResult, Measure, StudyResult, Value
 from whence.studies.plots import draw_plot
-
-_STYLE = (
-    "body{font:15px/1.5 sans-serif;margin:2em auto;max-width:70em;padding:0 1em}table{border-collapse:collapse}"
-    "td,th{padding:.2em .8em;border-bottom:1px solid #ccc;text-align:left}td.number{text-align:right}"
-    "td.missing{color:#a40}"
-)
+from whence.web.tabular import Tabular, page_of_tables
 
 
 def axes_of(result: StudyResult) -> tuple[str, ...]:
@@ -58,16 +51,14 @@ def _text(value: Value | None, measure: Measure) -> str:
 
 def as_table(result: StudyResult) -> RenderableType:
     """For the terminal."""
+    name = Text(f"{result.study.name}: {result.study.summary}", style="bold")
+    return Group(name, Text(result.protocol), _tabular(result).for_terminal(), Text(_counted(result)))
+
+
+def _tabular(result: StudyResult) -> Tabular:
     header, *rows = rows_of(result)
-    table = Table(show_edge=False, pad_edge=False)
-    num_axes = len(axes_of(result))
-    for place, title in enumerate(header):
-        table.add_column(title, overflow="fold", justify="left" if place < num_axes else "right")
-    for found, row in zip(result.cells, rows, strict=True):
-        table.add_row(*map(Text, row), style=None if found.is_done else "yellow")
-    return Group(
-        Text(f"{result.study.name}: {result.study.summary}", style="bold"), Text(result.protocol), table, Text(_counted(result))
-    )
+    missing = frozenset(number for number, found in enumerate(result.cells) if not found.is_done)
+    return Tabular(header, tuple(rows), num_names=len(axes_of(result)), missing_rows=missing)
 
 
 def as_records(result: StudyResult) -> dict[str, Any]:
@@ -87,27 +78,13 @@ def as_records(result: StudyResult) -> dict[str, Any]:
 
 def as_markdown(result: StudyResult) -> str:
     """As Markdown."""
-    header, *rows = rows_of(result)
-    lines = [header, ("---",) * len(header), *rows]
-    table = "\n".join("| " + " | ".join(text.replace("|", "\\|").replace("\n", " ") for text in line) + " |" for line in lines)
-    return f"{result.study.summary}. {result.protocol}\n\n{table}\n\n{_counted(result)}\n"
+    return f"{result.study.summary}. {result.protocol}\n\n{_tabular(result).as_markdown()}\n\n{_counted(result)}\n"
 
 
 def as_page(result: StudyResult) -> str:
     """As one HTML page with the plot; nothing is loaded from elsewhere."""
-    header, *rows = rows_of(result)
-    num_axes = len(axes_of(result))
-    head = "".join(f"<th>{html.escape(title)}</th>" for title in header)
-    body = ""
-    for found, row in zip(result.cells, rows, strict=True):
-        kinds = [""] * num_axes + [' class="number"' if found.is_done else ' class="missing"'] * (len(row) - num_axes)
-        body += "<tr>" + "".join(f"<td{kind}>{html.escape(text)}</td>" for kind, text in zip(kinds, row, strict=True)) + "</tr>\n"
-    title = html.escape(result.study.name)
-    return (
-        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>\n'
-        f"<h1>{title}</h1><p>{html.escape(result.study.summary)}</p><p>{html.escape(result.protocol)}</p>\n"
-        f"{draw_plot(result)}\n<table><tr>{head}</tr>\n{body}</table><p>{html.escape(_counted(result))}</p></html>\n"
-    )
+    lines, notes = (result.study.summary, result.protocol), (_counted(result),)
+    return page_of_tables(result.study.name, (_tabular(result),), lines=lines, drawings=(draw_plot(result),), notes=notes)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -1,8 +1,7 @@
-"""`whence locate --missing` and `--undo`: places for photos without a geotag, reviewed first, written on demand, taken back."""
+"""`whence tag`: places for photos without a geotag, reviewed first, written on demand; `whence undo` takes them back."""
 
 from __future__ import annotations
 
-import csv
 import sys
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,20 +9,18 @@ from typing import Any
 import typer
 from rich.table import Table
 
-from whence.cli.answers import note_second_look
+from whence.cli import completion
+from whence.cli.answers import announce_weights, note_second_look
 from whence.cli.output import from_here, print_json, print_note, report_remarks, report_skipped, show
-from whence.data.cells import as_text, printable, safe_cells
+from whence.data.cells import as_text, printable
 from whence.data.geotags import write_gpx
-from whence.data.undo import undo_files
 from whence.errors import BadOption
-from whence.localize.localizer import LocateOptions
-from whence.localize.missing import MissingOptions, MissingReport, Proposal, place_missing
+from whence.localize.missing import MissingOptions, MissingReport, place_missing
+from whence.localize.questions import locate_options
+from whence.localize.records import proposal_record, write_proposals
 from whence.localize.tagging import TagPlan, plan_tags, waypoints_of, write_tags
-from whence.runtime import atomic_write
+from whence.localize.unknown import AUTO
 from whence.settings import load_settings
-from whence.types import GeoPoint
-
-_COLUMNS = ("photo", "placed_by", "lat", "lon", "radius_m", "heading_deg", "confidence", "best_photo", "before", "after", "reason")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +44,42 @@ class Writing:
     include_unverified: bool = False
 
 
-def locate_missing(
-    folder: str,
-    *,
-    database: str | None,
-    k: int,
-    locate: LocateOptions,
-    outputs: MissingOutputs,
-    writing: Writing,
-    allow_null_island: bool = False,
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("tag", help="Place the photos of a folder that lack a geotag; list them, and write what is asked for.")(tag)
+
+
+def tag(
+    folder: str = typer.Argument(..., help="Folder of photos, of which some lack a geotag."),
+    database: str = typer.Option(
+        None, "--db", help="Database of photos with places. Default: the folder's own photos that have a geotag."
+    ),
+    k: int = typer.Option(20, "--k", "-k", help="Candidates per photo."),
+    rerank: str = typer.Option(None, autocompletion=completion.scorers, help="Pair scorer or chain, as of whence locate."),
+    no_verify: bool = typer.Option(False, "--no-verify", help="Propose the best match, whether or not it is the place."),
+    min_confidence: float = typer.Option(None, help="Probability from which a match is an answer."),
+    when_unknown: str = typer.Option(AUTO, autocompletion=completion.second_looks, help="As of whence locate."),
+    write: str = typer.Option(None, "--write", help="Write 'sidecars' (XMP) or 'copies'; asks first. Default: list only."),
+    copies_to: str = typer.Option(None, "--copies-to", help="Folder for --write copies."),
+    include_unverified: bool = typer.Option(False, "--include-unverified", help="With --write: matches nothing verified, too."),
+    yes: bool = typer.Option(False, "--yes", help="With --write: do not ask."),
+    allow_null_island: bool = typer.Option(
+        False, "--allow-null-island", help="Take latitude 0, longitude 0 for a place instead of a missing fix."
+    ),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object per photo."),
+    csv_file: str = typer.Option(None, "--csv", help="Also write the list to this CSV file."),
+    gpx_file: str = typer.Option(None, "--gpx", help="Also write the places to this GPX file."),
+    report: str = typer.Option(None, "--report", help="Also write a page with map, photos and candidates to this HTML file."),
+    quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar."),
 ) -> int:
     """List where the folder's photos without a geotag may have been taken; write only what was asked for and confirmed."""
+    locate = locate_options(rerank, is_verified=not no_verify, min_confidence=min_confidence)
+    locate = replace(locate, when_unknown=when_unknown)
+    announce_weights(locate)
+    if locate.rerank is not None and locate.rerank.stages:
+        k = max(k, locate.rerank.num_candidates)
+    outputs = MissingOutputs(as_json, csv_file, gpx_file, report, quiet)
+    writing = Writing(write, copies_to, yes, include_unverified)
     if writing.kind is None and (writing.copies_to or writing.is_confirmed or writing.include_unverified):
         raise BadOption("--copies-to, --yes and --include-unverified go with --write")
     if writing.kind not in (None, "sidecars", "copies"):
@@ -66,35 +88,21 @@ def locate_missing(
         raise BadOption("--write asks before it writes; without a terminal to ask on, give --yes")
     progress = False if outputs.is_quiet or outputs.as_json else None
     options = MissingOptions(model=load_settings().model, k=k, locate=locate, allow_null_island=allow_null_island)
-    report = place_missing(folder, database=database, options=options, show_progress=progress)
+    found = place_missing(folder, database=database, options=options, show_progress=progress)
     plan = None
     if writing.kind is not None:
         kind: Any = writing.kind
-        plan = plan_tags(report, kind=kind, copies_to=writing.copies_to, include_unverified=writing.include_unverified)
-    report_skipped(report.skipped)
-    report_remarks(report.remarks)
-    _write_lists(report, outputs)
+        plan = plan_tags(found, kind=kind, copies_to=writing.copies_to, include_unverified=writing.include_unverified)
+    report_skipped(found.skipped)
+    report_remarks(found.remarks)
+    _write_lists(found, outputs)
     if outputs.as_json:
-        for proposal in report.proposals:
-            print_json(_as_record(proposal))
+        for proposal in found.proposals:
+            print_json(proposal_record(proposal))
     else:
-        _show(report)
-        note_second_look([proposal.position for proposal in report.proposals], locate)
+        _show(found)
+        note_second_look([proposal.position for proposal in found.proposals], locate)
     return 0 if plan is None else _write(plan, writing, outputs)
-
-
-def undo(undo_file: str, *, as_json: bool = False) -> int:
-    """Remove what a `--write` wrote. Exit code 1 where something was changed since and is kept."""
-    undone = undo_files(undo_file)
-    if as_json:
-        kept = [{"path": entry.path, "reason": entry.reason} for entry in undone.kept]
-        print_json({"removed": [str(path) for path in undone.removed], "gone": [str(path) for path in undone.gone], "kept": kept})
-    else:
-        gone = f", {len(undone.gone)} were gone already" if undone.gone else ""
-        show(as_text(f"{len(undone.removed)} files removed{gone}"))
-        for entry in undone.kept:
-            print_note(f"kept {entry.path}: {entry.reason}")
-    return 1 if undone.kept else 0
 
 
 def _write(plan: TagPlan, writing: Writing, outputs: MissingOutputs) -> int:
@@ -120,16 +128,13 @@ def _write(plan: TagPlan, writing: Writing, outputs: MissingOutputs) -> int:
             print_note(f"not written: {entry.path}: {entry.reason}")
         show(as_text(f"{len(done.written)} {plan.kind} written", style="bold"))
         if done.undo_file is not None:
-            show(as_text(f"to take them back: whence locate --undo {from_here(done.undo_file)}"))
+            show(as_text(f"to take them back: whence undo {from_here(done.undo_file)}"))
     return 1 if done.skipped else 0
 
 
 def _write_lists(report: MissingReport, outputs: MissingOutputs) -> None:
     if outputs.csv_file is not None:
-        with atomic_write(outputs.csv_file, "w") as file:
-            table = csv.writer(file)
-            table.writerow(_COLUMNS)
-            table.writerows(_csv_row(proposal) for proposal in report.proposals)
+        write_proposals(outputs.csv_file, report.proposals)
     if outputs.gpx_file is not None:
         write_gpx(outputs.gpx_file, waypoints_of(report.proposals))
     if outputs.report_file is not None:
@@ -153,54 +158,6 @@ def _write_page(path: str, report: MissingReport, *, is_quiet: bool) -> None:
     title = f"Photos without a geotag in {from_here(report.root)}"
     pictures = draw_pairs(positions, database=report.database, show_progress=False if is_quiet else None)
     write_page(path, page_of_positions(positions, database=report.database, title=title, notes=notes, match_pictures=pictures))
-
-
-def _as_record(proposal: Proposal) -> dict[str, Any]:
-    position, hint = proposal.position, proposal.hint
-    best = position.candidates[0] if position.candidates else None
-    return {
-        "photo": proposal.photo,
-        "placed_by": proposal.placed_by,
-        "position": _place(proposal.point, radius_m=proposal.radius_m, heading_deg=proposal.heading_deg),
-        "is_verified": proposal.is_verified,
-        "match": {
-            "status": position.status,
-            "position": _place(position.point, radius_m=position.radius_m, heading_deg=position.heading_deg),
-            "confidence": position.confidence,
-            "photo": None if best is None else best.photo,
-            "similarity": None if best is None else best.similarity,
-            "num_inliers": None if best is None else best.num_inliers,
-            "scorer": position.scorer,
-        },
-        "time": None
-        if hint is None
-        else {
-            "position": _place(hint.point),
-            "before": hint.before or None,
-            "after": hint.after or None,
-            "gap_s": hint.gap_s,
-            "apart_m": hint.apart_m,
-        },
-        "reason": proposal.reason,
-    }
-
-
-def _place(point: GeoPoint | None, *, radius_m: float | None = None, heading_deg: float | None = None) -> dict[str, Any] | None:
-    if point is None:
-        return None
-    return {"lat": point.lat, "lon": point.lon, "radius_m": radius_m, "heading_deg": heading_deg}
-
-
-def _csv_row(proposal: Proposal) -> list[Any]:
-    point, hint, position = proposal.point, proposal.hint, proposal.position
-    row = [
-        *(proposal.photo, proposal.placed_by, None if point is None else point.lat, None if point is None else point.lon),
-        *(proposal.radius_m, proposal.heading_deg, position.confidence),
-        position.candidates[0].photo if position.candidates else None,
-        *((None, None) if hint is None else (hint.before, hint.after)),
-        proposal.reason,
-    ]
-    return safe_cells(row)
 
 
 def _show(report: MissingReport) -> None:

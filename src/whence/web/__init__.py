@@ -1,0 +1,1 @@
+"""Pages: templates, styles and scripts that report, comparison, study and service share; tables as values."""
