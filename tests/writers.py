@@ -253,6 +253,17 @@ def _clients(inputs: Inputs, folder: Path) -> None:
     write_clients(folder / "clients.csv", split(read_folders(inputs.street), options=options))
 
 
+def _journal_rows(inputs: Inputs, folder: Path) -> None:
+    from whence.journal import Journal
+    from whence.journal.files import write_entries
+    from whence.types import Position
+
+    with Journal.open(inputs.root / "writers.journal") as journal:
+        if not len(journal):
+            journal.append(Position(f"{number}.jpg", "unknown", reason="far " * 20) for number in range(60))
+        write_entries(folder / "journal.csv", journal)
+
+
 def _federation(inputs: Inputs, folder: Path) -> None:
     from whence.recipes import get_recipe
     from whence.training.federated.options import FederatedOptions
@@ -296,6 +307,7 @@ WRITERS = (
     Writer("page", _page, "page.html"),
     Writer("answers as CSV", _csv_of_answers, "answers.csv"),
     Writer("answers as GeoJSON", _geojson, "answers.geojson"),
+    Writer("rows of a journal", _journal_rows, "journal.csv"),
     Writer("track as GeoJSON", _track, "track.geojson"),
     Writer("predictions", lambda inputs, folder: write_predictions(folder / "p.csv", _ranked()), "p.csv"),
     Writer("hloc pairs", lambda inputs, folder: write_hloc_pairs(folder / "p.txt", _ranked()), "p.txt"),

@@ -112,6 +112,12 @@ def distance_m(a: GeoPoint, b: GeoPoint) -> float:
     return float(_GEOD.inv(a.lon, a.lat, b.lon, b.lat)[2])
 
 
+def distances_m(lat: np.ndarray, lon: np.ndarray, point: GeoPoint) -> np.ndarray:
+    """Distances (N,) along the WGS84 ellipsoid of points, (N,) each, from one."""
+    num = len(lat)
+    return np.asarray(_GEOD.inv(lon, lat, np.full(num, point.lon), np.full(num, point.lat))[2], float)
+
+
 def move(point: GeoPoint, *, heading_deg: float, distance_m: float) -> GeoPoint:
     """The point reached by going `distance_m` along a geodesic that leaves in direction `heading_deg`."""
     lon, lat, _ = _GEOD.fwd(point.lon, point.lat, heading_deg, distance_m)

@@ -41,6 +41,8 @@ class Settings:
     """Photos that declare more pixels are not decoded: a small file can declare more than memory holds."""
     datasets: str = ""
     """Folder that holds published sets by name; without it, the one that DATASETS_FOLDER names."""
+    journal: str = ""
+    """File that every answer of `whence locate` is written to, see `whence journal`; empty for none."""
 
 
 @dataclass(frozen=True, slots=True)

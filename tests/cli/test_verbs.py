@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from whence import cli
 from whence.cli.output import as_size
 from whence.errors import BadOption
+from whence.journal import Journal
 
 Capture = pytest.CaptureFixture[str]
 
@@ -136,6 +138,24 @@ def test_locate_one(city: Path, street: Path, capsys: Capture) -> None:
     assert whence("locate", query, "--db", city) == 0
     text = capsys.readouterr().out
     assert "0004r0" in text
+
+
+def test_answers_are_kept_in_a_journal(city: Path, street: Path, tmp_path: Path, capsys: Capture) -> None:
+    """By option or by setting; with the photo's own time, a word for the weather, and what answered."""
+    queries, file = sorted((street / "queries").iterdir())[4:6], tmp_path / "log.journal"
+    assert whence("locate", queries[0], "--db", city, "--journal", file, "--weather", "rain", "--no-verify") == 0
+    assert whence("locate", queries[0], "--db", city, "--weather", "rain") == 1
+    assert "--journal" in capsys.readouterr().err
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("WHENCE_JOURNAL", str(file))
+        assert whence("locate", queries[1], "--db", city, "--json", "--no-verify") == 0
+    (answer,) = lines_of(capsys)
+    with Journal.open(file, is_new=False) as journal:
+        first, second = journal
+    assert (first.position.query, first.weather, second.weather) == (str(queries[0]), "rain", "")
+    assert (second.position.point.lat, second.store) == (answer["position"]["lat"], city.name)
+    assert first.model
+    assert abs(second.asked_at - time.time()) < 600
 
 
 def test_locate_a_folder_into_files(city: Path, street: Path, tmp_path: Path, capsys: Capture) -> None:

@@ -399,7 +399,7 @@ def writing_calls(tree: ast.AST) -> set[str]:
         if not isinstance(call.func, ast.Attribute):
             continue
         owner, method = ast.unparse(call.func.value), call.func.attr
-        is_opening = method == "open" and owner not in ("os", "Image", "Store", "Localizer", "cls", "PositionColumns")
+        is_opening = method == "open" and owner not in ("os", "Image", "Store", "Localizer", "Journal", "cls", "PositionColumns")
         is_opening = is_opening and (is_opened_for_writing(call, 0) or is_opened_for_writing(call, 1))
         if is_opening or method in WRITING_METHODS or method in WRITING_MODULES.get(owner, ()):
             found.add(f"{owner}.{method}")

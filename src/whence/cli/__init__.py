@@ -20,6 +20,7 @@ from whence.cli import (
     export,
     federate,
     index,
+    journal,
     locate,
     match,
     models,
@@ -60,7 +61,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _VERBS = (
-    *(index, locate, tag, undo, match, register, warp, evaluate, calibrate, models, convert, export, train, federate),
+    *(index, locate, tag, undo, journal, match, register, warp, evaluate, calibrate, models, convert, export, train, federate),
     *(study, world, tiles, demo, doctor),
 )
 for _verb in _VERBS:

@@ -13,6 +13,7 @@ import typer
 from whence.cli import completion
 from whence.cli.answers import announce_weights, many_table, note_second_look, show_one, write_report
 from whence.cli.footprints import FootprintOutputs, locate_from_orbit
+from whence.cli.journal import opened_log
 from whence.cli.output import EXIT_UNKNOWN, from_here, print_json, print_note, report_remarks, report_skipped, show, write_all
 from whence.errors import BadOption, NoPhotos, Stopped
 from whence.localize.cells import ENGINE, NO_CELLS, CellLocalizer
@@ -85,6 +86,10 @@ def locate(
     georeference: str = typer.Option(
         None, "--georeference", help="With a database of tiles: write GeoTIFF, polygon, world file and points to this folder."
     ),
+    journal: str = typer.Option(
+        None, "--journal", help="Also append every answer to this file, which whence journal answers questions from."
+    ),
+    weather: str = typer.Option("", "--weather", help="With --journal: a word for the weather, as rain or night."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar."),
 ) -> int:
     """Answer each photo with a position, or with the database photo that shows the place. A single photo without answer exits 3."""
@@ -117,14 +122,16 @@ def locate(
             )
         given = TrackOutputs(as_json, csv_file, gpx_file, geojson_file, quiet)
         ways = {"length": sequence, "k": k, "around": around, "options": options}
-        return locate_drives(queries, database, given, every=every, is_smoothed=not no_smooth, ways=ways)
+        with opened_log(journal, weather) as log:
+            return locate_drives(queries, database, given, every=every, is_smoothed=not no_smooth, ways=ways, log=log)
     if every is not None or no_smooth:
         raise BadOption("--every and --no-smooth go with --sequence")
     files_wanted = [file for file in (report, csv_file, gpx_file, geojson_file) if file is not None]
     for file in files_wanted:
         check_place(file)
     files, skipped = query_files(queries)
-    with Localizer.open(load_settings(flags={"database": database}).database) as localizer:
+    chosen_database = load_settings(flags={"database": database}).database
+    with opened_log(journal, weather) as log, Localizer.open(chosen_database) as localizer:
         for folder in missing_folders(
             localizer.photos, source_files(localizer.store.options.get("sources", []), localizer.store.path)
         ):
@@ -145,6 +152,7 @@ def locate(
             ways = {"k": k, "around": around, "options": options, "is_quiet": quiet or as_json, "cells": cells}
             for position in _answers(localizer, files, skipped, **ways):
                 positions.append(position)
+                log.add([position], localizer=localizer)
                 if as_json and is_read:
                     # Each as soon as it is known: who stops this keeps what was answered.
                     is_read = _print_while_read(position, has_files=any(files_wanted))

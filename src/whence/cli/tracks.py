@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.table import Table
 
+from whence.cli.journal import Log
 from whence.cli.output import EXIT_UNKNOWN, print_json, print_note, report_skipped, show, write_all
 from whence.data.cells import as_text
 from whence.data.geotags import Waypoint, write_gpx
@@ -63,6 +64,7 @@ def locate_drives(
     every: str | None,
     is_smoothed: bool,
     ways: Mapping[str, Any],
+    log: Log,
 ) -> int:
     """Print and write the tracks of videos and folders; `ways` are the arguments of `Localizer.track`. 3 without any place."""
     for file in (outputs.csv_file, outputs.gpx_file, outputs.geojson_file):
@@ -83,6 +85,8 @@ def locate_drives(
             points += tracker.finish()
             found = smooth_points(points, Motion()) if is_smoothed else tuple(points)
             tracks.append((drive, found))
+            times = [None if drive.start is None else drive.start.timestamp() + point.seconds for point in found]
+            log.add([point.position for point in found], localizer=localizer, taken_at=times)
             if outputs.as_json:
                 for point in found:
                     print_json({"drive": drive.name, **point.to_dict()})

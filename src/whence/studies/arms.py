@@ -85,6 +85,10 @@ ASTROLOC: Mapping[str, tuple[str, ...]] = {
 }
 """Of AstroLoc, as described: photos with tiles against tiles alone, and how groups of tiles are drawn."""
 ASTROLOC_MAIN = ("both", "pairs alone", "mining alone")
+ROUNDS = (1, 2, 3, 4)
+"""Rounds after which it is told where right candidates stood; of those that went on. Of EarthMatch's study."""
+OVERLAPS = (0.0, 0.2, 0.4, 0.6, 1.0)
+"""Edges of the overlap of photo and candidate at first."""
 PHOTOS, MESH = "photos", "mesh"
 """Databases of MeshVPR's study."""
 PLAIN_MODEL, COPY, COPY_TWICE = "as it is", "aligned copy", "aligned copy on both sides"

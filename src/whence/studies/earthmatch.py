@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+from whence.studies.arms import OVERLAPS, ROUNDS
 from whence.studies.frame import Cell, Measure, Plot, Settings, Study, StudyOption
-
-ROUNDS = (1, 2, 3, 4)
-"""Rounds after which it is told where right candidates stood; of those that went on."""
-OVERLAPS = (0.0, 0.2, 0.4, 0.6, 1.0)
-"""Edges of the overlap of photo and candidate at first."""
 
 
 def _grid(options: Settings) -> Sequence[Cell]:

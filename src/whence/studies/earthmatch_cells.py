@@ -17,7 +17,7 @@ from whence.evaluation.metrics import wilson_interval
 from whence.localize.coregister import CoregisterOptions
 from whence.registry import build
 from whence.runtime import atomic_write, threads
-from whence.studies.earthmatch import OVERLAPS, ROUNDS
+from whence.studies.arms import OVERLAPS, ROUNDS
 from whence.studies.frame import Cell, Settings, Value
 
 LOOPS = ("ours", "published")

@@ -1,0 +1,172 @@
+"""`whence journal`: what the log of answers says, and questions about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import typer
+from rich.table import Table
+
+from whence.cli.output import print_json, show
+from whence.data.cells import as_text
+from whence.data.metadata import read_clocks
+from whence.errors import BadOption, WhenceError
+from whence.settings import load_settings
+
+if TYPE_CHECKING:
+    from whence.journal import Entry, Found, Journal, Question
+    from whence.localize.localizer import Localizer
+    from whence.types import Position
+
+FILE = typer.Argument(..., help="The journal: what --journal of whence locate named.")
+UTC_DAYS = typer.Option(False, "--utc", help="Days and times are UTC. Default: this machine's time.")
+JSON = typer.Option(False, "--json", help="Print JSON: one object for what was found, then one for each answer.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    group = typer.Typer(no_args_is_help=True, help="Ask a log of answers when, where and how sure.")
+    group.command("show", help="List the latest answers of a journal.")(show_journal)
+    group.command("ask", help="Answer a plain question from the rows of a journal.")(ask)
+    group.command("export", help="Write a journal, or what a question finds in it, as CSV, JSON, GeoJSON or GPX.")(export)
+    app.add_typer(group, name="journal")
+
+
+class Log:
+    """Where answers of `whence locate` are kept; nowhere without a journal."""
+
+    def __init__(self, journal: Journal | None, weather: str) -> None:
+        self._journal, self._weather = journal, weather
+
+    def add(self, positions: Sequence[Position], *, localizer: Localizer, taken_at: Sequence[float | None] | None = None) -> None:
+        """Append answers. Times of capture, seconds since 1970, are those of the photos' files where they are not given."""
+        if self._journal is None:
+            return
+        times = [taken_of(one.query) for one in positions] if taken_at is None else taken_at
+        model, store = localizer.model.card.name, localizer.store.path.name
+        self._journal.append(positions, taken_at=times, weather=self._weather, model=model, store=store)
+
+
+@contextmanager
+def opened_log(file: str | None, weather: str) -> Iterator[Log]:
+    """The journal of --journal, else of the setting, else none. Raises `BadOption` for a weather without a journal."""
+    chosen = load_settings(flags={"journal": file}).journal
+    if not chosen:
+        if weather:
+            raise BadOption("--weather goes with --journal FILE")
+        yield Log(None, weather)
+        return
+    from whence.journal import Journal
+
+    with Journal.open(chosen) as journal:
+        yield Log(journal, weather)
+
+
+def taken_of(path: str) -> float | None:
+    """When a photo was taken, seconds since 1970, as its file says; a time without a zone is this machine's."""
+    try:
+        found = read_clocks(path).time
+        return None if found is None else found.timestamp()
+    except (WhenceError, OSError, OverflowError, ValueError):
+        return None
+
+
+def show_journal(
+    file: str = FILE,
+    limit: int = typer.Option(20, "--limit", help="So many of the latest."),
+    utc: bool = UTC_DAYS,
+    as_json: bool = JSON,
+) -> int:
+    """Prints the latest answers, and how many there are."""
+    from whence.journal import Journal, Question
+
+    with Journal.open(file, is_new=False) as journal:
+        return _tell(journal.ask(Question(limit=limit)), Question(limit=limit), is_utc=utc, as_json=as_json)
+
+
+def ask(
+    file: str = FILE,
+    question: str = typer.Argument(..., help="For example: when was I last within 50 m of 59.3293,18.0686"),
+    limit: int = typer.Option(None, "--limit", help="So many answers at most. Default: 20, or 1 for the last or first."),
+    utc: bool = UTC_DAYS,
+    as_json: bool = JSON,
+) -> int:
+    """Prints the rows that answer. The exit code is 3 where there are none."""
+    from whence.journal import Journal
+
+    asked = _asked(question, limit=limit, is_utc=utc)
+    with Journal.open(file, is_new=False) as journal:
+        return _tell(journal.ask(asked), asked, is_utc=utc, as_json=as_json)
+
+
+def export(
+    file: str = FILE,
+    out: str = typer.Argument(..., help="File to write; its ending says how: .csv, .json, .geojson or .gpx."),
+    question: str = typer.Option("", "--question", help="Only what this finds."),
+    utc: bool = UTC_DAYS,
+) -> int:
+    """Writes the rows, oldest first."""
+    from whence.journal import Journal
+    from whence.journal.files import write_entries
+
+    with Journal.open(file, is_new=False) as journal:
+        entries: Iterable[Entry] = journal
+        if question:
+            asked = _asked(question, limit=max(1, len(journal)), is_utc=utc)
+            entries = journal.ask(replace(asked, order="earliest", wants="rows")).entries
+        num = write_entries(out, entries)
+    show(f"{out}: {num} answers")
+    return 0
+
+
+def _asked(question: str, *, limit: int | None, is_utc: bool) -> Question:
+    from whence.journal import parse_question
+
+    found = parse_question(question, now=datetime.now(UTC) if is_utc else datetime.now())
+    return found if limit is None else replace(found, limit=limit)
+
+
+def _tell(found: Found, asked: Question, *, is_utc: bool, as_json: bool) -> int:
+    if as_json:
+        print_json({"total": found.total, "is_counted": found.is_counted})
+        for entry in found.entries:
+            print_json(entry.to_dict())
+        return 0 if found.total else 3
+    if asked.wants == "count":
+        show(str(found.total))
+        return 0 if found.total else 3
+    if not found.total:
+        show("nothing in the journal answers this")
+        return 3
+    table = Table(show_edge=False, pad_edge=False)
+    for title in ("when", "photo", "answer", "place", "radius", "confidence", "rests on", "weather"):
+        table.add_column(title, overflow="fold")
+    for entry in found.entries:
+        table.add_row(*map(as_text, _cells(entry, is_utc=is_utc)))
+    show(table)
+    more = found.total - len(found.entries)
+    if not found.is_counted:
+        show("there may be more; --limit asks for them")
+    elif more:
+        show(f"{more} more; --limit asks for them")
+    return 0
+
+
+def _cells(entry: Entry, *, is_utc: bool) -> list[str]:
+    one = entry.position
+    place = "" if one.point is None else f"{one.point.lat:.6f}, {one.point.lon:.6f}"
+    best = one.candidates[0] if one.candidates else None
+    rests = "" if best is None else best.photo if best.num_inliers is None else f"{best.photo}, {best.num_inliers} points"
+    radius = "" if one.radius_m is None else f"{one.radius_m:.0f} m"
+    sure = "" if one.confidence is None else f"{one.confidence:.2f}"
+    return [as_clock(entry.at, is_utc=is_utc), one.query, one.status, place, radius, sure, rests, entry.weather]
+
+
+def as_clock(at: float, *, is_utc: bool) -> str:
+    """Seconds since 1970 as a date and time."""
+    when = datetime.fromtimestamp(at, UTC if is_utc else None)
+    return f"{when:%Y-%m-%d %H:%M:%S}" + (" UTC" if is_utc else "")
