@@ -24,6 +24,7 @@ from whence.cli import (
     match,
     models,
     register,
+    serve,
     study,
     tag,
     tiles,
@@ -61,7 +62,7 @@ app = typer.Typer(
 )
 _VERBS = (
     *(index, locate, tag, undo, match, register, warp, evaluate, calibrate, models, convert, export, train, federate),
-    *(study, world, tiles, demo, doctor),
+    *(study, serve, world, tiles, demo, doctor),
 )
 for _verb in _VERBS:
     _verb.register(app)
