@@ -22,12 +22,15 @@ STATIC_FILES = {
     "asking.js": "text/javascript",
     "atlas.js": "text/javascript",
     "review.js": "text/javascript",
+    "shared.js": "text/javascript",
     "carried/maplibre-gl.mjs": "text/javascript",
     "carried/maplibre-gl-worker.mjs": "text/javascript",
     "carried/maplibre-gl.css": "text/css",
     "carried/countries-50m.json": "application/json",
     "carried/LICENSES.txt": "text/plain",
 }
+
+SHARED_EXPORTS = b"\nexport { EARTH, base, byId, confidenceInWords, draw, isNumber, make, metres, shapesOf };\n"
 
 
 def page_policy(terms: Terms) -> str:
@@ -55,7 +58,7 @@ async def page(request: Request) -> Response:
         "hasFolders": bool(terms.folders),
         "maxBytes": terms.limits.max_upload_bytes,
     }
-    values = {"title": "Whence", "policy": "", "about": as_script_json(about), "version": VERSION}
+    values = {"title": "Whence", "policy": "", "about": as_script_json(about), "version": VERSION, "tiles": terms.tiles}
     return Response(render("service.html", values), media_type="text/html")
 
 
@@ -69,7 +72,9 @@ async def static(name: str) -> Response:
 
 @cache
 def _file(name: str) -> bytes:
-    return files("whence.web").joinpath(*name.split("/")).read_bytes()
+    data = files("whence.web").joinpath(*name.split("/")).read_bytes()
+    # The report joins this file into its one script, where nothing is exported.
+    return data + SHARED_EXPORTS if name == "shared.js" else data
 
 
 @router.get("/healthz")
