@@ -9,10 +9,15 @@ TORCH = $(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[fast,
 
 FEDERATED := .venv-federated
 
-.PHONY: demo test check federated format bench docs clean
+.PHONY: demo serve test check federated format bench docs clean
 
 demo: $(VENV)/torch
 	$(BIN)/whence demo demo
+
+# The page over the demo's city: its photos to be dropped lie in demo/city/queries.
+serve: $(VENV)/server
+	[ -d demo/database.whence ] || $(BIN)/whence demo demo
+	$(BIN)/whence serve --db city=demo/database.whence --folder city=demo/city/queries --open $(ARGS)
 
 test: $(VENV)/dev $(FEDERATED)/made
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term:skip-covered --cov-fail-under=90
@@ -40,13 +45,17 @@ $(VENV)/core: pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[fast]" "uv>=0.7"
 	touch $@
 
+$(VENV)/server: $(VENV)/core
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[fast,server]"
+	touch $@
+
 $(VENV)/torch: $(VENV)/core
 	@echo "installing torch for the demo's network"
 	@if $(TORCH) --torch-backend cpu 2>/dev/null || $(TORCH); then touch $@; \
 	else echo "torch could not be installed: the demo goes on without the network and GeoWarp"; fi
 
 $(VENV)/dev: $(VENV)/core
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[fast,raw,torch,train,onnx,openvino,matchers,poselib,video,earth,mesh]" --group test --group check
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[fast,raw,torch,train,onnx,openvino,matchers,poselib,video,earth,mesh,server]" --group test --group check
 	touch $@
 
 $(FEDERATED)/made: pyproject.toml

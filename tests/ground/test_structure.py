@@ -342,15 +342,17 @@ MAY_WRITE = {
     "models/checkpoints/http.py": {"open", "file.truncate", "os.replace", "note.write_text"},
     "models/checkpoints/origins.py": {"tarfile.open", "whole.open"},
     "models/engines/export.py": {"file.write_bytes"},
+    "server/client.py": {"self._opener.open"},
+    "server/jobs.py": {"open", "os.open"},
     "training/federated/processes.py": {"open"},
     "training/federated/rounds.py": {"open"},
     "training/record.py": {"open"},
 }
 """Files that may write otherwise than through `runtime.atomic_write`, and how: the one itself, the store's data files and lock,
-whole database folders, maps, rasters and videos that are opened for reading or have no name, a raster that is made in a folder of
-its own before it is copied into the file of `atomic_write`, the null device, a picture in memory,
-downloads that go on where they broke off, a file to try before it is written, logs that grow by lines, and a counter of the
-system that is set to zero."""
+whole database folders, maps, rasters and videos that are opened for reading or have no name, a raster that is made in a folder
+of its own before it is copied into the file of `atomic_write`, the null device, a picture in memory, an address that is asked,
+results of jobs that grow by lines and a lock, downloads that go on where they broke off, a file to try before it is written,
+logs that grow by lines, and a counter of the system that is set to zero."""
 WRITING_METHODS = {"write_text", "write_bytes", "imwrite", "save", "savez", "savez_compressed", "savetxt", "tofile", "touch"}
 WRITING_METHODS |= {
     "to_csv",
@@ -453,6 +455,9 @@ def test_every_module_that_writes_is_in_the_battery() -> None:
         "models/checkpoints/origins.py": "test_downloads, whose disk is full while a server answers",
         "models/engines/export.py": "test_export, after what must be computed first",
         "data/cogs.py": "needs an extra: test_cogs, whose disk is full while a raster is made",
+        "server/jobs.py": "test_service, and killed in test_killed_service",
+        "server/uploads.py": "photos of the service's own folder: test_service",
+        "server/job_routes.py": "an uploaded video, whole or not at all: test_service_live",
         "localize/onto_grid.py": "a table beside a raster, whole or not at all: test_register of the command line",
         "worlds/earth/radar.py": "pairs of a world, rendered again where they are not",
         "data/maps.py": "tiles of a map, cut again where they are not",

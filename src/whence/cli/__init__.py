@@ -25,6 +25,7 @@ from whence.cli import (
     match,
     models,
     register,
+    serve,
     study,
     tag,
     tiles,
@@ -62,7 +63,7 @@ app = typer.Typer(
 )
 _VERBS = (
     *(index, locate, tag, undo, journal, match, register, warp, evaluate, calibrate, models, convert, export, train, federate),
-    *(study, world, tiles, demo, doctor),
+    *(study, serve, world, tiles, demo, doctor),
 )
 for _verb in _VERBS:
     _verb.register(app)

@@ -70,6 +70,7 @@ def match(
     if scorer_option:
         raise BadOption("--scorer-option is for other scorers; inliers has the other options of this verb")
     from whence.data.pictures import draw_match
+    from whence.localize.pairs import match_record
     from whence.matching.matchers import MatchOptions, match_images
 
     options = MatchOptions(
@@ -87,7 +88,7 @@ def match(
         looked = (lambda image: image) if attention is None else _looking(attention)
         _write_picture(picture, photo0, photo1, lambda image0, image1: draw_match(looked(image0), looked(image1), found))
     if as_json:
-        print_json({"photo0": photo0, "photo1": photo1, **as_record(found)})
+        print_json({"photo0": photo0, "photo1": photo1, **match_record(found)})
     else:
         _show_match(found, matcher)
     return 0 if found.is_match else EXIT_UNKNOWN
@@ -102,25 +103,6 @@ def _show_match(found: Match, matcher: str) -> None:
     show(f"{counts}, coverage {100 * found.coverage:.0f} %{sure}")
     if found.confidence is None:
         print_note(f"not verified: no probability was fitted for {matcher} with a {found.model}; the match is better than chance")
-
-
-def as_record(found: Match) -> dict[str, Any]:
-    """A match as the JSON object that `--json` prints; points of inliers only."""
-    return {
-        "is_match": found.is_match,
-        "confidence": found.confidence,
-        "num_keypoints": list(found.num_keypoints),
-        "num_matches": found.num_matches,
-        "num_inliers": found.num_inliers,
-        "coverage": found.coverage,
-        "model": found.model,
-        "matrix": None if found.matrix is None else found.matrix.tolist(),
-        "size0_px": list(found.size0_px),
-        "size1_px": list(found.size1_px),
-        "inliers0": found.points0[found.is_inlier].round(2).tolist(),
-        "inliers1": found.points1[found.is_inlier].round(2).tolist(),
-        "reason": found.reason,
-    }
 
 
 def _score(photo0: str, photo1: str, name: str, options: Mapping[str, Any], *, picture: str | None, as_json: bool) -> int:
@@ -148,21 +130,15 @@ def _score(photo0: str, photo1: str, name: str, options: Mapping[str, Any], *, p
 def _warp(photo0: str, photo1: str, name: str, prepared: PreparedPhotos, *, picture: str | None, as_json: bool) -> int:
     """Compare by a scorer that warps."""
     from whence.data.pictures import draw_warped_pair
+    from whence.localize.pairs import warp_record
     from whence.models.descriptor import read_as
 
     steps = prepared.card.preprocessing
     found: WarpedPair = prepared.scorer.compare(*(read_as(Path(photo), steps) for photo in (photo0, photo1)))  # type: ignore[attr-defined]
     if picture is not None:
         _write_picture(picture, photo0, photo1, lambda image0, image1: draw_warped_pair(image0, image1, found))
-    record = {
-        "similarity": found.similarity,
-        "whole_similarity": found.whole_similarity,
-        "quad0": found.quad0.tolist(),
-        "quad1": found.quad1.tolist(),
-        "cells": found.cells.astype(float).round(4).tolist(),
-    }
     if as_json:
-        print_json({"photo0": photo0, "photo1": photo1, "scorer": name, **record})
+        print_json({"photo0": photo0, "photo1": photo1, "scorer": name, **warp_record(found)})
     else:
         most = found.cells.size
         show(f"similarity {found.similarity:.2f} of {most} from one viewpoint; of the whole photos {found.whole_similarity:.2f}")

@@ -36,8 +36,8 @@ def write_page(path: str | Path, page: Page, *, max_bytes: int = MAX_PAGE_BYTES)
 
 def build_page(page: Page, *, max_bytes: int = MAX_PAGE_BYTES) -> str:
     """The page as text. Thumbnails stop before it exceeds `max_bytes`; those of wrong and unknown answers are made first."""
-    style, page_script, map_script = (asset(name) for name in ("page.css", "page.js", "map.js"))
-    script = f'"use strict";\n(() => {{\n{page_script}{map_script}start();\n}})();\n'
+    style, *scripts = (asset(name) for name in ("page.css", "shared.js", "page.js", "map.js"))
+    script = f'"use strict";\n(() => {{\n{"".join(scripts)}start();\n}})();\n'
     chosen = _chosen(page.entries)
     sheet = _Sheet(chosen)
     values = {"title": page.title, "policy": closed_policy(style=style, script=script), "style": style, "script": script}

@@ -1,37 +1,12 @@
 // The page: summary, cards, filters. It is joined with map.js into one script, which calls start().
 const data = JSON.parse(document.getElementById("data").textContent);
-const byId = (id) => document.getElementById(id);
-const SVG = "http://www.w3.org/2000/svg";
 const CHUNK = 40;
-const EARTH = 6378137;
-
-// Text is only ever set through textContent: what a file name holds stays text.
-function make(tag, options = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [key, value] of Object.entries(options)) {
-    if (key === "text") node.textContent = value;
-    else if (key === "css") node.className = value;
-    else if (key in node && key !== "list") node[key] = value;
-    else node.setAttribute(key, value);
-  }
-  node.append(...children.filter((child) => child !== null));
-  return node;
-}
-function draw(tag, attributes = {}, ...children) {
-  const node = document.createElementNS(SVG, tag);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  node.append(...children);
-  return node;
-}
-const isNumber = (value) => typeof value === "number";
-const metres = (m) => (m < 9.95 ? m.toFixed(1) + " m" : m < 1000 ? Math.round(m) + " m" : m < 1e5 ? (m / 1000).toFixed(1) + " km" : Math.round(m / 1000).toLocaleString("en") + " km");
 const spent = (s) => (s < 0.001 ? "<1 ms" : s < 1 ? Math.round(1000 * s) + " ms" : s.toFixed(2) + " s");
 const sum = (list) => list.reduce((total, value) => total + value, 0);
 function quantile(list, share) {
   const sorted = [...list].sort((a, b) => a - b);
   return sorted[Math.min(sorted.length - 1, Math.max(0, Math.ceil(share * sorted.length) - 1))];
 }
-const base = (name) => name.split(/[\\/]/).pop();
 const folder = (name) => name.slice(0, name.length - base(name).length);
 
 const entries = data.entries;

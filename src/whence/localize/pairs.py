@@ -1,0 +1,52 @@
+"""Two photos compared, as records: the points they share, or the parts that a scorer finds the same from one viewpoint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from whence.data.photos import Photos
+from whence.data.pictures import WarpedPair, WarpScorer
+from whence.errors import BadOption
+from whence.localize.prepared_photos import PreparedPhotos
+from whence.localize.rerank_options import rerank_options
+from whence.models.descriptor import read_as
+from whence.types import EncodedPhoto, Match
+
+
+def match_record(found: Match) -> dict[str, Any]:
+    """Plain values of a match, as `whence match --json` prints them; points of inliers only."""
+    return {
+        "is_match": found.is_match,
+        "confidence": found.confidence,
+        "num_keypoints": list(found.num_keypoints),
+        "num_matches": found.num_matches,
+        "num_inliers": found.num_inliers,
+        "coverage": found.coverage,
+        "model": found.model,
+        "matrix": None if found.matrix is None else found.matrix.tolist(),
+        "size0_px": list(found.size0_px),
+        "size1_px": list(found.size1_px),
+        "inliers0": found.points0[found.is_inlier].round(2).tolist(),
+        "inliers1": found.points1[found.is_inlier].round(2).tolist(),
+        "reason": found.reason,
+    }
+
+
+def warp_record(found: WarpedPair) -> dict[str, Any]:
+    """Plain values of a warped pair; corners go from -1 to 1."""
+    return {
+        "similarity": found.similarity,
+        "whole_similarity": found.whole_similarity,
+        "quad0": found.quad0.tolist(),
+        "quad1": found.quad1.tolist(),
+        "cells": found.cells.astype(float).round(4).tolist(),
+    }
+
+
+def warp_pair(scorer: str, photo0: EncodedPhoto, photo1: EncodedPhoto) -> WarpedPair:
+    """What a scorer that warps finds on two photos. Raises `BadOption` for another scorer, `UnreadableImage`, `ModelError`."""
+    prepared = PreparedPhotos.for_options(rerank_options(scorer), Photos.of([]))
+    if not isinstance(prepared.scorer, WarpScorer):
+        raise BadOption(f"{scorer} finds nothing to show of two photos: ask for inliers, or one that warps, as geowarp")
+    steps = prepared.card.preprocessing
+    return prepared.scorer.compare(*(read_as(photo, steps) for photo in (photo0, photo1)))

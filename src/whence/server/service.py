@@ -1,0 +1,97 @@
+"""What the routes share in one worker: terms, databases, lines, jobs; and how errors become answers."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from whence.errors import BadOption, InputError, ModelError, NoPhotos, StoreError, UnknownName, UnreadableImage, UnwritableFile
+from whence.server.job_kinds import JobKinds
+from whence.server.jobs import JobFolder, Runner
+from whence.server.measures import Measures
+from whence.server.open_databases import OpenDatabases
+from whence.server.terms import Terms
+from whence.server.waiting import RETRY_S, Busy, WaitingLine
+
+log = logging.getLogger("whence.server")
+
+
+class Service:
+    """One worker of a service."""
+
+    def __init__(self, terms: Terms) -> None:
+        self.terms = terms
+        self.measures = Measures()
+        self.databases = OpenDatabases(terms.databases)
+        self.compute = WaitingLine(terms.limits.queue, self.measures)
+        self.reading = WaitingLine(4 * terms.limits.queue, self.measures, num_threads=2, name="reading")
+        self.jobs = JobFolder(terms.state, terms.limits)
+        self.kinds = JobKinds(terms, self.databases, self.jobs)
+        self.runner = Runner(self.jobs, self.kinds.work_of)
+
+    def close(self) -> None:
+        """Finish what computes, keep what is to be done."""
+        self.runner.end()
+        self.compute.close()
+        self.reading.close()
+
+
+def service_of(request: Request) -> Service:
+    """The worker that a request has come to."""
+    service: Service = request.app.state.service
+    return service
+
+
+def add_errors(app: FastAPI) -> None:
+    """Turn errors into answers: a sentence each, and nothing about the machine."""
+
+    def answer(status: int, sentence: str, **headers: str) -> JSONResponse:
+        return JSONResponse({"error": sentence}, status, headers=headers)
+
+    async def busy(request: Request, error: Exception) -> JSONResponse:
+        return answer(503, "many ask at once; come again in a moment", **{"Retry-After": str(RETRY_S)})
+
+    async def invalid(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        wrong = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()[:5]]
+        return answer(422, "; ".join(wrong)[:1000])
+
+    async def http(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        return JSONResponse({"error": str(error.detail)[:500]}, error.status_code, headers=error.headers)
+
+    async def given(request: Request, error: Exception) -> JSONResponse:
+        if isinstance(error, NoPhotos | UnknownName):
+            return answer(404, str(error))
+        return answer(422, str(error) if not isinstance(error, UnreadableImage) else f"cannot read {error.path!r}: {error.reason}")
+
+    async def model(request: Request, error: Exception) -> JSONResponse:
+        # Its message names files of this machine.
+        log.warning("%s", error)
+        return answer(409, "this needs a model, package or calibration that the service has not; its log says which")
+
+    async def store(request: Request, error: Exception) -> JSONResponse:
+        log.error("%s", error)
+        return answer(503, "the database cannot be read now", **{"Retry-After": "10"})
+
+    async def unwritable(request: Request, error: Exception) -> JSONResponse:
+        log.error("%s", error)
+        return answer(507, "the service cannot write to its folder")
+
+    handlers: tuple[tuple[type[Exception], Any], ...] = (
+        (Busy, busy),
+        (RequestValidationError, invalid),
+        (HTTPException, http),
+        (InputError, given),
+        (BadOption, given),
+        (ModelError, model),
+        (StoreError, store),
+        (UnwritableFile, unwritable),
+    )
+    for kind, handler in handlers:
+        app.add_exception_handler(kind, handler)
