@@ -18,12 +18,13 @@ from conftest import ORIGIN, draw_place, view_of, write_photo
 from whence.cli import run
 from whence.data.formats import read_folders
 from whence.data.images import load_image
+from whence.data.photos import Photos
 from whence.data.thumbnails import THUMBNAIL_PX, thumbnail_uri
 from whence.errors import UnwritableFile
 from whence.evaluation import html
 from whence.evaluation.benchmarks import EvaluationOptions, evaluate
 from whence.evaluation.html import build_page, write_page
-from whence.evaluation.page import Page, PageEntry, PageTable, draw_pairs, page_of_evaluation, page_of_positions
+from whence.evaluation.page import Page, PageEntry, PageTable, draw_attentions, draw_pairs, page_of_evaluation, page_of_positions
 from whence.geo import move
 from whence.localize.localizer import Localizer
 from whence.localize.rerank_options import RerankOptions
@@ -130,6 +131,23 @@ def test_what_is_known_is_on_the_page(mixed: Page) -> None:
     assert len(content["thumbnails"]) == 2  # The one photo all entries share, and the picture of inliers.
     assert content["thumbnails"][entries[0]["match"]] != content["thumbnails"][entries[0]["photo"]]
     assert content["limits"] == []
+
+
+def test_where_a_network_looked_is_drawn(mixed: Page, photo: Path) -> None:
+    """Red where much counts; nothing for a model without attention, and none for a photo that is gone."""
+    positions = [Position(str(photo), "unknown"), Position(str(photo.with_name("gone.jpg")), "unknown")]
+    right_half = np.zeros((8, 8), np.float32)
+    right_half[:, 4:] = 1
+    drawn = draw_attentions(positions, lambda image: right_half)
+    (picture,) = drawn.values()
+    side = picture.shape[1] // 4
+    left, right = picture[:, :side].astype(int), picture[:, -side:].astype(int)
+    assert (right - left)[..., 0].mean() > 20 > (right - left)[..., 2].mean()
+    assert draw_attentions(positions, lambda image: None) == {}
+    page = page_of_positions(positions, database=Photos.of([]), attention_pictures=drawn)
+    content = content_of(build_page(page))
+    assert [entry["attention"] >= 0 for entry in content["entries"]] == [True, False]
+    assert content["entries"][0]["attention"] != content["entries"][0]["photo"]
 
 
 def test_an_unknown_place_shows_its_best_guess() -> None:

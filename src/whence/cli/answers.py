@@ -14,6 +14,7 @@ from whence.data.cells import as_text
 from whence.data.photos import Photos
 from whence.localize.localizer import LocateOptions
 from whence.localize.unknown import AUTO, AUTO_SCORER, NONE, automatic_state
+from whence.models.descriptor import DescriptorModel
 from whence.parts import PairScorer
 from whence.settings import NO_OPTIONS, OTHERWISE
 from whence.types import Candidate, Position
@@ -21,16 +22,22 @@ from whence.types import Candidate, Position
 NUM_SHOWN = 5
 
 
-def write_report(path: str, positions: list[Position], database: Photos, *, scorer: PairScorer | None, is_quiet: bool) -> None:
+def write_report(
+    path: str, positions: list[Position], database: Photos, *, scorer: PairScorer | None, model: DescriptorModel, is_quiet: bool
+) -> None:
     """Answers as one HTML page that opens offline."""
     from whence.evaluation.html import write_page
-    from whence.evaluation.page import draw_pairs, page_of_positions, without_own
+    from whence.evaluation.page import draw_attentions, draw_pairs, page_of_positions, without_own
 
     # Cells are no photos: an answer by them is a place on the map alone.
     of_photos = [one if all(found.row >= 0 for found in one.candidates) else replace(one, candidates=()) for one in positions]
     others, num_own = without_own(of_photos, database)
     pictures = draw_pairs(others, database=database, scorer=scorer, show_progress=False if is_quiet else None)
-    write_page(path, page_of_positions(others, database=database, match_pictures=pictures, num_own=num_own))
+    looked = draw_attentions(others, model.attention)
+    write_page(
+        path,
+        page_of_positions(others, database=database, match_pictures=pictures, attention_pictures=looked, num_own=num_own),
+    )
     if num_own:
         print_note(f"{num_own} of the photos are the database's own files and are left out of {path}")
 

@@ -169,7 +169,9 @@ def locate(
     if not as_json:
         note_second_look(positions, options)
     outputs = {
-        report: lambda file: write_report(file, positions, database_photos, scorer=scorer, is_quiet=quiet or as_json),
+        report: lambda file: write_report(
+            file, positions, database_photos, scorer=scorer, model=localizer.model, is_quiet=quiet or as_json
+        ),
         csv_file: lambda file: write_csv(file, positions),
         gpx_file: lambda file: write_places(file, positions),
         geojson_file: lambda file: write_geojson(file, positions),

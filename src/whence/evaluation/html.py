@@ -25,6 +25,7 @@ MAX_PAGE_QUERIES = 5_000
 NUM_PAGE_CANDIDATES = 5
 """Candidates shown per query."""
 MATCH_PICTURE_PX = 800
+ATTENTION_PICTURE_PX = 400
 
 
 def write_page(path: str | Path, page: Page, *, max_bytes: int = MAX_PAGE_BYTES) -> None:
@@ -74,6 +75,8 @@ class _Sheet:
             self._wanted[entry.photo] = _Picture(entry.photo, None)
         if entry.match_picture is not None:
             self._wanted[id(entry.match_picture)] = _Picture(entry.match_picture, MATCH_PICTURE_PX)
+        if entry.attention_picture is not None:
+            self._wanted[id(entry.attention_picture)] = _Picture(entry.attention_picture, ATTENTION_PICTURE_PX)
 
     def fill(self, num_bytes: int) -> None:
         """Make thumbnails until `num_bytes` are used; the rest is counted in `num_left_out`."""
@@ -153,6 +156,7 @@ def _record(entry: PageEntry, sheet: _Sheet) -> dict[str, Any]:
         "seconds": dict(position.seconds),
         "photo": sheet.number(entry.photo),
         "match": -1 if entry.match_picture is None else sheet.number(id(entry.match_picture)),
+        "attention": -1 if entry.attention_picture is None else sheet.number(id(entry.attention_picture)),
         "candidates": [_candidate(entry, candidate, i, sheet) for i, candidate in enumerate(shown)],
     }
 

@@ -6,7 +6,7 @@ A page is made of answers (`page_of_positions`) or of an evaluation (`page_of_ev
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 from whence.data.images import content_hash, load_resized
 from whence.data.metadata import read_metadata
 from whence.data.photos import Photos
-from whence.data.pictures import WarpScorer, draw_match, draw_warped_pair
+from whence.data.pictures import WarpScorer, draw_attention, draw_match, draw_warped_pair
 from whence.errors import InputError
 from whence.evaluation.answers import RIGHT_WITHIN_M, are_positives, deciding_threshold_m, risk_curve, tabulate_answers
 from whence.evaluation.benchmarks import Evaluation
@@ -55,6 +55,8 @@ class PageEntry:
     """For each candidate whether it shows the place; empty where the truth is not known."""
     match_picture: np.ndarray | None = None
     """RGB pixels (H, W, 3) uint8 of photo and best candidate with what the comparison found."""
+    attention_picture: np.ndarray | None = None
+    """The photo, with what its descriptor looked at laid over it; None for a model without attention."""
     note: str = ""
 
 
@@ -136,6 +138,24 @@ def draw_pairs(
     return pictures
 
 
+def draw_attentions(
+    positions: Sequence[Position], attention: Callable[[np.ndarray], np.ndarray | None], *, max_pictures: int = MAX_MATCH_PICTURES
+) -> dict[str, np.ndarray]:
+    """Where a model looked in the first photos that were asked about, by the query's name; none where it has no attention.
+
+    `attention` gives the weight of each pixel of an image (H, W, 3) uint8. Photos that cannot be read have no picture.
+    """
+    pictures: dict[str, np.ndarray] = {}
+    for position in positions[:max_pictures]:
+        with contextlib.suppress(InputError):
+            image = load_resized(Path(position.query), long_side_px=MATCH_PHOTO_PX)
+            weights = attention(image)
+            if weights is None:
+                return {}
+            pictures[position.query] = draw_attention(image, weights)
+    return pictures
+
+
 def _matcher_of(scorer: str) -> Matcher | None:
     """The matcher that a scorer is named after; None for others, whose pairs are drawn with RootSIFT."""
     return build("matcher", scorer) if scorer in MATCHERS else None
@@ -158,11 +178,12 @@ def page_of_positions(
     title: str = "Where were these photos taken?",
     notes: Mapping[str, str] | None = None,
     match_pictures: Mapping[str, np.ndarray] | None = None,
+    attention_pictures: Mapping[str, np.ndarray] | None = None,
     num_own: int = 0,
 ) -> Page:
     """A page of answers from a database. Where a query photo carries a position of its own, that is taken as the truth.
 
-    `num_own` is how many answers were left out by `without_own`. `notes` and `match_pictures` are looked up by the query's name.
+    `num_own` is how many answers were left out by `without_own`. `notes` and pictures are looked up by the query's name.
     """
     entries = []
     for position in positions:
@@ -176,6 +197,7 @@ def page_of_positions(
                 is_right=_is_right(position, truth),
                 are_positives=tuple(_is_near(candidate, truth) for candidate in position.candidates) if truth else (),
                 match_picture=(match_pictures or {}).get(position.query),
+                attention_picture=(attention_pictures or {}).get(position.query),
                 note=(notes or {}).get(position.query, ""),
             )
         )

@@ -146,6 +146,9 @@ function card(entry) {
   if (entry.match >= 0) {
     node.append(make("details", { css: "match" }, make("summary", { text: "Inliers drawn" }), make("img", { src: data.thumbnails[entry.match], alt: "Inliers between photo and candidate" })));
   }
+  if (entry.attention >= 0) {
+    node.append(make("details", { css: "match" }, make("summary", { text: "Where the network looked" }), make("img", { src: data.thumbnails[entry.attention], alt: "The photo, red where the network looked, blue where it did not" })));
+  }
   node.append(footOf(entry));
   node.addEventListener("click", () => select(entry.id, false));
   return node;
