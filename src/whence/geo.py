@@ -6,6 +6,7 @@ space (Earth-centred coordinates), so zone edges, the antimeridian, the equator 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -116,6 +117,19 @@ def distances_m(lat: np.ndarray, lon: np.ndarray, point: GeoPoint) -> np.ndarray
     """Distances (N,) along the WGS84 ellipsoid of points, (N,) each, from one."""
     num = len(lat)
     return np.asarray(_GEOD.inv(lon, lat, np.full(num, point.lon), np.full(num, point.lat))[2], float)
+
+
+def box_around(point: GeoPoint, radius_m: float) -> tuple[float, float, float, float]:
+    """South, west, north and east in degrees of a box that holds all that lies so near; across the date line west is above east."""
+    # A degree of latitude is shortest at the equator.
+    reach = radius_m / 110_574.0 + 1e-6
+    south, north = max(point.lat - reach, -90.0), min(point.lat + reach, 90.0)
+    narrowest = math.cos(math.radians(min(abs(point.lat) + reach, 90.0)))
+    wide = reach / narrowest if narrowest > 1e-6 else 360.0
+    if wide >= 180:
+        return south, -180.0, north, 180.0
+    west, east = ((lon + 180) % 360 - 180 for lon in (point.lon - wide, point.lon + wide))
+    return south, west, north, east
 
 
 def move(point: GeoPoint, *, heading_deg: float, distance_m: float) -> GeoPoint:

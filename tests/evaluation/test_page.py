@@ -23,8 +23,9 @@ from whence.data.thumbnails import THUMBNAIL_PX, thumbnail_uri
 from whence.errors import UnwritableFile
 from whence.evaluation import html
 from whence.evaluation.benchmarks import EvaluationOptions, evaluate
+from whence.evaluation.drawings import draw_attentions, draw_pairs
 from whence.evaluation.html import build_page, write_page
-from whence.evaluation.page import Page, PageEntry, PageTable, draw_attentions, draw_pairs, page_of_evaluation, page_of_positions
+from whence.evaluation.page import Page, PageEntry, PageTable, page_of_evaluation, page_of_positions
 from whence.geo import move
 from whence.localize.localizer import Localizer
 from whence.localize.rerank_options import RerankOptions

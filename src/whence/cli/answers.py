@@ -26,8 +26,9 @@ def write_report(
     path: str, positions: list[Position], database: Photos, *, scorer: PairScorer | None, model: DescriptorModel, is_quiet: bool
 ) -> None:
     """Answers as one HTML page that opens offline."""
+    from whence.evaluation.drawings import draw_attentions, draw_pairs
     from whence.evaluation.html import write_page
-    from whence.evaluation.page import draw_attentions, draw_pairs, page_of_positions, without_own
+    from whence.evaluation.page import page_of_positions, without_own
 
     # Cells are no photos: an answer by them is a place on the map alone.
     of_photos = [one if all(found.row >= 0 for found in one.candidates) else replace(one, candidates=()) for one in positions]

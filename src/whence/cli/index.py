@@ -44,8 +44,8 @@ def index(
     dtype: str = typer.Option("float32", help="How descriptors are stored: float32 or float16."),
     engine: str = typer.Option(
         None,
-        help="Search engine: auto (default), flat or int8 (exact), cells or cells:N (photos of the N likeliest places), or a faiss "
-        'factory string like "IVF1024,PQ64x4fs".',
+        help="Search engine: auto (default), flat or int8 (exact), cells or cells:N (photos of the N likeliest places), a faiss "
+        'factory string like "IVF1024,PQ64x4fs", or a server: milvus://HOST:PORT/COLLECTION, postgresql://USER@HOST/DATABASE.',
     ),
     cells: str = typer.Option(
         None,
@@ -75,6 +75,7 @@ def index(
         None, "--export-npy", help="Write descriptors.npy, photos.csv and the fitted state to this folder."
     ),
     import_npy: str = typer.Option(None, "--import-npy", help="Make a database from a folder written by --export-npy."),
+    copy_to: str = typer.Option(None, "--copy-to", help="Search by this engine from now on: a server's, or the folder's own."),
     prepare_for: str = typer.Option(
         None,
         "--prepare-for",
@@ -95,12 +96,12 @@ def index(
 
     path = load_settings(flags={"database": database}).database
     progress = False if quiet or as_json else None
-    named = [merge, export_npy, import_npy, prepare_for, moved, None if photos else cells]
+    named = [merge, export_npy, import_npy, copy_to, prepare_for, moved, None if photos else cells]
     jobs = [bool(photos), refresh, refit, bool(remove), check, *(name is not None for name in named)]
     if sum(jobs) != 1:
         raise BadOption(
             "give photos to index, or one of --refresh, --refit, --moved, --remove, --merge, --export-npy, --import-npy, "
-            "--prepare-for, --cells, --check"
+            "--copy-to, --prepare-for, --cells, --check"
         )
     if yes_remove and not (refresh or refit):
         raise BadOption("--yes-remove goes with --refresh or --refit")
@@ -124,6 +125,8 @@ def index(
         return _say(
             as_json, {"imported": maintain.import_database(import_npy, path=path), "database": path}, "descriptors imported into"
         )
+    if copy_to is not None:
+        return _say(as_json, {"copied": maintain.change_engine(path, copy_to), "database": path}, f"rows go to {copy_to} from")
     if refresh or refit:
         job = maintain.refresh_database if refresh else maintain.refit_database
         report = job(path, removes_missing=yes_remove, show_progress=progress)

@@ -142,8 +142,9 @@ def _write_lists(report: MissingReport, outputs: MissingOutputs) -> None:
 
 
 def _write_page(path: str, report: MissingReport, *, is_quiet: bool) -> None:
+    from whence.evaluation.drawings import draw_pairs
     from whence.evaluation.html import write_page
-    from whence.evaluation.page import draw_pairs, page_of_positions
+    from whence.evaluation.page import page_of_positions
 
     positions, notes = [], {}
     for proposal in report.proposals:

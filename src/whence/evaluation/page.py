@@ -5,18 +5,15 @@ A page is made of answers (`page_of_positions`) or of an evaluation (`page_of_ev
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from whence.data.images import content_hash, load_resized
+from whence.data.images import content_hash
 from whence.data.metadata import read_metadata
 from whence.data.photos import Photos
-from whence.data.pictures import WarpScorer, draw_attention, draw_match, draw_warped_pair
 from whence.errors import InputError
 from whence.evaluation.answers import RIGHT_WITHIN_M, are_positives, deciding_threshold_m, risk_curve, tabulate_answers
 from whence.evaluation.benchmarks import Evaluation
@@ -25,19 +22,9 @@ from whence.evaluation.protocol import own_queries
 from whence.evaluation.report import answer_rows, reliability_rows, risk_rows, uncertainty_rows
 from whence.geo import distance_m
 from whence.localize.position import estimate_position
-from whence.matching.matchers import MatchOptions, match_images
-from whence.parts import Matcher, PairScorer
-from whence.registry import MATCHERS, build
-from whence.runtime import progress
 from whence.types import Candidate, GeoPoint, Position
 
-MAX_MATCH_PICTURES = 40
-"""Queries of a page whose pairs are drawn: each costs as much as describing two photos."""
 MAX_CURVE_POINTS = 400
-MATCH_PHOTO_PX = 640
-MATCH_HEIGHT_PX = 300
-MAX_ASPECT = 8
-"""Photos that are longer and thinner are not drawn side by side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,67 +95,6 @@ def _content(query: str) -> bytes:
         return content_hash(query).encode()
     except InputError:
         return b""
-
-
-def draw_pairs(
-    positions: Sequence[Position],
-    *,
-    database: Photos,
-    scorer: PairScorer | None = None,
-    max_pictures: int = MAX_MATCH_PICTURES,
-    show_progress: bool | None = None,
-) -> dict[str, np.ndarray]:
-    """Photo and best candidate as the scorer saw them, by the query's name, for the first positions.
-
-    A scorer that warps shows the parts it finds the same; else the inliers between both photos are drawn, as found by the matcher
-    that decided where it is one by name. Photos that cannot be
-    read, and pairs no geometry fits, have no picture.
-    """
-    asked = [position for position in positions if position.candidates][:max_pictures]
-    pictures = {}
-    matcher_of = lru_cache(_matcher_of)
-    with progress("drawing pairs", total=len(asked), show=show_progress) as advance:
-        for position in asked:
-            files = Path(position.query), database.file(position.candidates[0].row)
-            with contextlib.suppress(InputError):
-                picture = _draw_pair(files, scorer, matcher_of(position.scorer))
-                if picture is not None:
-                    pictures[position.query] = picture
-            advance(1)
-    return pictures
-
-
-def draw_attentions(
-    positions: Sequence[Position], attention: Callable[[np.ndarray], np.ndarray | None], *, max_pictures: int = MAX_MATCH_PICTURES
-) -> dict[str, np.ndarray]:
-    """Where a model looked in the first photos that were asked about, by the query's name; none where it has no attention.
-
-    `attention` gives the weight of each pixel of an image (H, W, 3) uint8. Photos that cannot be read have no picture.
-    """
-    pictures: dict[str, np.ndarray] = {}
-    for position in positions[:max_pictures]:
-        with contextlib.suppress(InputError):
-            image = load_resized(Path(position.query), long_side_px=MATCH_PHOTO_PX)
-            weights = attention(image)
-            if weights is None:
-                return {}
-            pictures[position.query] = draw_attention(image, weights)
-    return pictures
-
-
-def _matcher_of(scorer: str) -> Matcher | None:
-    """The matcher that a scorer is named after; None for others, whose pairs are drawn with RootSIFT."""
-    return build("matcher", scorer) if scorer in MATCHERS else None
-
-
-def _draw_pair(files: tuple[Path, Path], scorer: PairScorer | None, matcher: Matcher | None) -> np.ndarray | None:
-    images = [load_resized(file, long_side_px=MATCH_PHOTO_PX) for file in files]
-    if any(max(image.shape[:2]) > MAX_ASPECT * min(image.shape[:2]) for image in images):
-        return None
-    if isinstance(scorer, WarpScorer):
-        return draw_warped_pair(images[0], images[1], scorer.compare(images[0], images[1]), height_px=MATCH_HEIGHT_PX)
-    found = match_images(*files, options=MatchOptions(is_upright=True), matcher=matcher)
-    return draw_match(images[0], images[1], found, height_px=MATCH_HEIGHT_PX) if found.num_inliers else None
 
 
 def page_of_positions(

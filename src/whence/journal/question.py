@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from whence.errors import BadOption
+from whence.geo import box_around
 from whence.types import GeoPoint
 
 CELLS_PER_DEGREE = 1000
 """Rows of the table know in which strip of latitude, about 111 m high, they lie."""
 MOST_STRIPS = 500
 """Around a place as many strips are looked through one by one; farther around, all rows are."""
-_STRIP_SLACK_DEG = 1e-6
-_METRES_PER_DEGREE = 110_574.0
-"""Of latitude, at the equator, where it is shortest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +74,11 @@ def conditions(question: Question) -> Clause:
 
 def boxes(near: GeoPoint, within_m: float) -> Clause | None:
     """Strips of latitude and stretches of longitude that hold all that lies so near; None where strips would be too many."""
-    reach = within_m / _METRES_PER_DEGREE + _STRIP_SLACK_DEG
-    first, last = (math.floor((near.lat + side * reach) * CELLS_PER_DEGREE) for side in (-1, 1))
+    south, west, north, east = box_around(near, within_m)
+    first, last = (math.floor(lat * CELLS_PER_DEGREE) for lat in (south, north))
     if last - first >= MOST_STRIPS:
         return None
     strips = ",".join("?" * (last - first + 1))
     values: tuple[object, ...] = tuple(range(first, last + 1))
-    farthest = min(abs(near.lat) + reach, 90.0)
-    narrowest = math.cos(math.radians(farthest))
-    wide = reach / narrowest if narrowest > 1e-6 else 360.0
-    if wide >= 180:
-        return Clause(f"strip IN ({strips})", values)
-    west, east = near.lon - wide, near.lon + wide
-    if west >= -180 and east <= 180:
-        return Clause(f"strip IN ({strips}) AND lon BETWEEN ? AND ?", (*values, west, east))
-    # Across the date line the stretch is two.
-    west, east = (west + 360, east) if west < -180 else (west, east - 360)
-    return Clause(f"strip IN ({strips}) AND (lon >= ? OR lon <= ?)", (*values, west, east))
+    stretch = "lon BETWEEN ? AND ?" if west <= east else "(lon >= ? OR lon <= ?)"
+    return Clause(f"strip IN ({strips}) AND {stretch}", (*values, west, east))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,17 @@ from whence.errors import BadOption
 from whence.index.cells.classifier import CellClassifier
 from whence.index.cells.engine import CellIndex
 from whence.index.cells.table import RowPlaces
+from whence.index.remote import RemoteIndex
 from whence.index.store import Store
 from whence.index.vectors import Engine, Index
 from whence.registry import get_entry
+from whence.runtime import progress
 
 ENGINE_BLOB = "engine"
 CELLS_BLOB = "cells"
 """A classifier of cells that the database was given; `whence.localize.cells` asks it."""
+OWNER_BLOB = "owner"
+"""By what a server's table knows that it is this database's."""
 EXACT = "flat"
 """The engine that keeps nothing: the answer where another's arrays are missing or out of date."""
 
@@ -60,12 +65,42 @@ def engine_over(
 def write_engine(store: Store, *, engine: str) -> None:
     """Make the database's engine and keep its arrays in the database; nothing where exact search is as good."""
     made, options = _engine(engine)
+    if issubclass(made, RemoteIndex):
+        _write_to_server(store, made, options)
+        return
     cells = stored_cells(store)
     kept = _made_over(made, options, store.descriptors, store.photos, store.descriptor_rows, cells).kept()
     if kept is not None:
         store.write_blob(ENGINE_BLOB, {"rows_id": np.array(store.rows_id), **kept})
     else:
         store.delete_blob(ENGINE_BLOB)
+
+
+def _write_to_server(store: Store, made: type[RemoteIndex], options: dict[str, Any]) -> None:
+    """Write what the server lacks, and keep the reference to it."""
+    known = store.read_blob(OWNER_BLOB)
+    owner = secrets.token_hex(8) if known is None else str(known["owner"])
+    if known is None:
+        store.write_blob(OWNER_BLOB, {"owner": np.array(owner)})
+    places = _places_of_rows(store.photos, store.descriptor_rows, num_rows=len(store.descriptors))
+    with progress("writing rows to the server", total=len(store.descriptors)) as advance:
+        found = made.over_contents(store.descriptors, store.contents, places, owner=owner, on_progress=advance, **options)
+    kept = found.kept()
+    found.close()
+    assert kept is not None
+    store.write_blob(ENGINE_BLOB, {"rows_id": np.array(store.rows_id), **kept})
+
+
+def _places_of_rows(photos: Photos, rows: np.ndarray, *, num_rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Latitudes and longitudes (M,) of a matrix's rows, of which photo i has row `rows[i]`: NaN for none, infinity for several."""
+    lat, lon = np.full(num_rows, np.nan), np.full(num_rows, np.nan)
+    placed = np.flatnonzero((rows >= 0) & photos.has_point)
+    lat[rows[placed]], lon[rows[placed]] = photos.lat[placed], photos.lon[placed]
+    # Another photo with the same bytes may have been written over: those that lie elsewhere show it.
+    is_elsewhere = (lat[rows[placed]] != photos.lat[placed]) | (lon[rows[placed]] != photos.lon[placed])
+    several = rows[placed[is_elsewhere]]
+    lat[several] = lon[several] = np.inf
+    return lat, lon
 
 
 def stored_cells(store: Store) -> CellClassifier | None:

@@ -29,7 +29,7 @@ from whence.localize.build import (
     open_or_create,
     tidy,
 )
-from whence.localize.engine import CELLS_BLOB
+from whence.localize.engine import CELLS_BLOB, ENGINE_BLOB, check_engine, write_engine
 from whence.localize.sources import MissingFolder, is_there, is_under, missing_folders, source_files, source_names, stored_path
 from whence.models.descriptor import DescriptorModel, load_model
 from whence.records import as_values
@@ -243,6 +243,22 @@ def merge_databases(path: str | Path, other: str | Path) -> int:
         store.set_options({**store.options, "sources": sorted(names)})
         tidy(store)
         return num_new
+
+
+def change_engine(path: str | Path, engine: str) -> int:
+    """The number of rows that another engine searches from now on; an engine on a server is given what it lacks of them.
+
+    The table that was used before stays as it is. Raises `UnknownName`, `BadOption`, `StoreError` and as `Store.open` does.
+    """
+    with Store.open(path, writable=True) as store:
+        check_engine(engine, dim=store.dim)
+        store.compact()
+        before = store.options.get("build", {})
+        # Killed between two of these steps, the database is searched exactly, by its own rows.
+        store.delete_blob(ENGINE_BLOB)
+        store.set_options({**store.options, "build": {**before, "engine": engine}})
+        write_engine(store, engine=engine)
+        return store.num_descriptors
 
 
 def export_database(path: str | Path, folder: str | Path) -> int:

@@ -8,7 +8,9 @@ import numpy as np
 
 from whence.data.photos import Photos
 from whence.errors import BadOption
-from whence.geo import to_earth_centred
+from whence.geo import box_around, to_earth_centred
+from whence.index.addresses import Box
+from whence.index.remote import RemoteIndex
 from whence.index.vectors import Index, common_ids
 from whence.models.asking import Question
 from whence.types import Candidate, GeoPoint
@@ -24,6 +26,10 @@ class Around:
     def __post_init__(self) -> None:
         if not self.within_m > 0:
             raise BadOption(f"the radius of a geographic filter must be positive, not {self.within_m}")
+
+    def box(self) -> tuple[float, float, float, float]:
+        """South, west, north and east in degrees around all of it; west is above east across the date line."""
+        return box_around(self.near, self.within_m)
 
     def allows(self, photos: Photos) -> np.ndarray:
         """Which photos (N,) lie inside, as a mask; those without coordinates do not."""
@@ -78,7 +84,12 @@ class Retriever:
         if within is not None:
             searched = common_ids(within, searched)
         is_whole = len(searched) == self.index.num_vectors
-        found = self.index.search(descriptors, k=k, allowed=None if is_whole else searched)
+        allowed = None if is_whole else searched
+        if around is not None and isinstance(self.index, RemoteIndex):
+            box = Box(*around.box())
+            found = self.index.search(descriptors, k=k, allowed=allowed, box=box)
+        else:
+            found = self.index.search(descriptors, k=k, allowed=allowed)
         if question is not None:
             found = question.merge(found, k=k)
         first = np.searchsorted(descriptor_rows, found.ids, side="left")
