@@ -23,6 +23,7 @@ from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from conftest import ORIGIN, draw_place, view_of, write_photo, write_street
+from hostile_inputs import hostile_inputs
 from whence.cli import run
 from whence.errors import BadOption, UnreadableTable
 from whence.geo import distance_m
@@ -279,6 +280,17 @@ def test_too_much_is_refused(client: TestClient, tmp_path: Path) -> None:
     answer = client.post("/v1/locate", files=photos_form(tmp_path / "bomb.png")).json()["answers"][0]
     assert "pixels" in answer["reason"]
     assert client.get("/v1/databases", headers={"X": "x" * 40_000}).status_code == 431
+
+
+def test_hostile_files_are_answered(client: TestClient, street: Path) -> None:
+    good = asked(street)[0]
+    for one in hostile_inputs():
+        answer = client.post("/v1/locate", files=[("photos", (one.name, one.data))], params={"verify": "false"})
+        assert answer.status_code in (200, 413), one.name
+        if answer.status_code == 200 and not one.is_readable:
+            assert answer.json()["answers"][0]["status"] == "unknown", one.name
+        both = [("photo0", (one.name, one.data)), *photos_form(good, name="photo1")]
+        assert client.post("/v1/match", files=both).status_code in (200, 413, 422), one.name
 
 
 @pytest.mark.parametrize(
