@@ -335,6 +335,12 @@ def test_a_link_that_leaves_its_folder_is_refused(street: Path, tmp_path: Path) 
             done = wait(client, job["id"])
             assert done["state"] == "failed"
             assert "link" in done["error"]
+        (folder / "out").unlink()
+        for file in folder.iterdir():
+            file.unlink()
+        done = wait(client, client.post("/v1/jobs/tag", json={"folder": "f"}).json()["id"])
+        assert done["state"] == "failed"
+        assert str(tmp_path) not in done["error"], "what only this machine knows is not told"
 
 
 def test_names_are_never_trusted() -> None:
