@@ -10,6 +10,7 @@ files and counts answers of 500 and above; `slow` holds connections open that ne
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
 import os
@@ -23,7 +24,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 from urllib.request import urlopen
@@ -36,6 +37,7 @@ from whence.data.names import format_name
 from whence.localize.localizer import RETRIEVE_ONLY, Localizer
 from whence.runtime import set_threads
 from whence.server.client import _multipart
+from whence.settings import BuildOptions
 from whence.types import GeoPoint
 from whence.worlds.city import render_world
 
@@ -58,19 +60,32 @@ def main() -> None:
         root = Path(arguments.folder or made)
         asked = make_photos(root, num_photos)
         set_threads(1)
-        Localizer.build(root / "photos", path=root / "city.whence").close()
-        server = Server(root)
-        try:
-            if "load" in parts:
-                load(server, asked, num_requests)
-            if "cost" in parts:
-                cost(server, asked, root / "city.whence")
-            if "odd" in parts:
-                odd(server, asked, num_odd)
-            if "slow" in parts:
-                slow(server, asked, num_open)
-        finally:
-            server.end()
+        if {"load", "cost"} & set(parts):
+            Localizer.build(root / "photos", path=root / "city.whence").close()
+            with serving(root, "city.whence") as server:
+                if "load" in parts:
+                    load(server, asked, num_requests)
+                if "cost" in parts:
+                    cost(server, asked, root / "city.whence")
+        if {"odd", "slow"} & set(parts):
+            # What is decoded and refused is the same for every model: the quickest does.
+            few = sorted((root / "photos").iterdir())[:60]
+            Localizer.build(*few, path=root / "light.whence", options=BuildOptions(model="whence-lite0-448")).close()
+            with serving(root, "light.whence") as server:
+                if "odd" in parts:
+                    odd(server, asked, num_odd)
+                if "slow" in parts:
+                    slow(server, asked, num_open)
+
+
+@contextlib.contextmanager
+def serving(root: Path, database: str) -> Iterator[Server]:
+    """A service over a database, ended after use."""
+    server = Server(root, database)
+    try:
+        yield server
+    finally:
+        server.end()
 
 
 def make_photos(root: Path, num: int) -> list[bytes]:
@@ -102,10 +117,10 @@ def make_photos(root: Path, num: int) -> list[bytes]:
 class Server:
     """A running service with two workers."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, database: str) -> None:
         self.log = root / "serve.log"
         with open(self.log, "wb") as out:
-            words = ["serve", "--db", str(root / "city.whence"), "--port", "0", "--workers", str(WORKERS), "--queue", "64"]
+            words = ["serve", "--db", str(root / database), "--port", "0", "--workers", str(WORKERS), "--queue", "64"]
             command = [sys.executable, "-m", "whence", *words]
             environ = {**os.environ, "OMP_NUM_THREADS": "1"}
             self.process = subprocess.Popen(command, stdout=out, stderr=out, env=environ, start_new_session=True)
