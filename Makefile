@@ -16,8 +16,9 @@ demo: $(VENV)/torch
 
 # The page over the demo's city: its photos to be dropped lie in demo/city/queries.
 serve: $(VENV)/server
-	[ -d demo/database.whence ] || $(BIN)/whence demo demo
-	$(BIN)/whence serve --db city=demo/database.whence --folder city=demo/city/queries --open $(ARGS)
+	[ -f demo/city/world.json ] || $(BIN)/whence world city demo/city --preset small
+	$(BIN)/whence index demo/city/database --db demo/database.whence
+	$(BIN)/whence serve --db city=demo/database.whence --open $(ARGS)
 
 test: $(VENV)/dev $(FEDERATED)/made
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term:skip-covered --cov-fail-under=90

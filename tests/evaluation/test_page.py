@@ -161,6 +161,13 @@ def test_an_unknown_place_shows_its_best_guess() -> None:
     assert shown["error"] == pytest.approx(200, abs=0.5)
 
 
+def test_outlines_of_land_where_answers_lie_far_apart() -> None:
+    near = entry_of(0, status="located", is_right=True, confidence=0.9)
+    far = PageEntry(replace(near.position, point=move(ORIGIN, heading_deg=180, distance_m=900_000)))
+    assert content_of(build_page(Page("near", (near,))))["land"] is None
+    assert content_of(build_page(Page("far", (near, far))))["land"]["objects"]["land"]
+
+
 def test_the_page_stays_under_its_limit_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photos = [write_photo(tmp_path / f"{i}.jpg", view_of(draw_place(i), shift=0, seed=i)) for i in range(8)]
     entries = [entry_of(i, status="located", is_right=i != 6, confidence=0.9, photo=photos[i]) for i in range(8)]
@@ -307,6 +314,15 @@ def test_in_a_browser_filters_work_and_nothing_is_requested(tmp_path: Path, mixe
     page.fill("#search", "no such photo")
     assert page.inner_text("#shown") == "No query is like that."
     assert all(url.startswith(("file:", "data:")) for url in browsed.requests)
+    assert browsed.complaints == []
+
+
+def test_in_a_browser_land_is_drawn(tmp_path: Path, browsed: Browsed) -> None:
+    near = entry_of(0, status="located", is_right=True, confidence=0.9)
+    far = PageEntry(replace(near.position, point=move(ORIGIN, heading_deg=180, distance_m=900_000)))
+    write_page(tmp_path / "page.html", Page("far", (near, far)))
+    browsed.open(tmp_path / "page.html")
+    browsed.until("document.querySelector('#map .coast').getAttribute('d').length > 10000")
     assert browsed.complaints == []
 
 

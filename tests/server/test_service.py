@@ -23,7 +23,10 @@ from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from conftest import ORIGIN, draw_place, view_of, write_photo, write_street
+from hostile_inputs import hostile_inputs
+from video_samples import write_video
 from whence.cli import run
+from whence.data.images import load_image
 from whence.errors import BadOption, UnreadableTable
 from whence.geo import distance_m
 from whence.localize.localizer import Localizer
@@ -281,6 +284,17 @@ def test_too_much_is_refused(client: TestClient, tmp_path: Path) -> None:
     assert client.get("/v1/databases", headers={"X": "x" * 40_000}).status_code == 431
 
 
+def test_hostile_files_are_answered(client: TestClient, street: Path) -> None:
+    good = asked(street)[0]
+    for one in hostile_inputs():
+        answer = client.post("/v1/locate", files=[("photos", (one.name, one.data))], params={"verify": "false"})
+        assert answer.status_code in (200, 413), one.name
+        if answer.status_code == 200 and not one.is_readable:
+            assert answer.json()["answers"][0]["status"] == "unknown", one.name
+        both = [("photo0", (one.name, one.data)), *photos_form(good, name="photo1")]
+        assert client.post("/v1/match", files=both).status_code in (200, 413, 422), one.name
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -323,6 +337,12 @@ def test_a_link_that_leaves_its_folder_is_refused(street: Path, tmp_path: Path) 
             done = wait(client, job["id"])
             assert done["state"] == "failed"
             assert "link" in done["error"]
+        (folder / "out").unlink()
+        for file in folder.iterdir():
+            file.unlink()
+        done = wait(client, client.post("/v1/jobs/tag", json={"folder": "f"}).json()["id"])
+        assert done["state"] == "failed"
+        assert str(tmp_path) not in done["error"], "what only this machine knows is not told"
 
 
 def test_names_are_never_trusted() -> None:
@@ -340,6 +360,37 @@ def test_the_log_holds_no_place_and_no_token(client: TestClient, street: Path, c
     assert re.search(r"POST /v1/locate 200 \d+ bytes in \d+ ms$", caplog.messages[-1])
     assert "55." not in caplog.text
     assert TOKEN not in caplog.text
+
+
+def test_places_are_logged_where_that_was_asked_for(street: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("whence.server").propagate = True
+    app = make_app(terms_of(street, tmp_path, logs_places=True))
+    with TestClient(app, base_url=BASE) as client, caplog.at_level(logging.INFO, logger="whence.server"):
+        client.post("/v1/locate?verify=false", files=photos_form(asked(street)[0]))
+    assert re.search(r" at -?\d+\.\d{6},-?\d+\.\d{6}$", caplog.messages[-1])
+
+
+def test_only_named_tiles_may_be_asked(street: Path, tmp_path: Path) -> None:
+    tiles = "https://tiles.example:8443/{z}/{x}/{y}.png"
+    with TestClient(make_app(terms_of(street, tmp_path, tiles=tiles)), base_url=BASE) as client:
+        policy = client.get("/").headers["content-security-policy"]
+        assert policy.count("https://tiles.example:8443") == 2
+        assert tiles in client.get("/").text
+
+
+def test_a_video_is_tracked(client: TestClient, street: Path, tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="the extra `video` is not installed")
+    pictures = [load_image(file) for file in sorted((street / "photos").rglob("*.jpg"))[:3]]
+    film = write_video(tmp_path / "film.mp4", (0.0, 1.0, 2.0), pictures=pictures)
+    files = [("video", ("film.mp4", film.read_bytes()))]
+    begun = client.post("/v1/jobs/video", files=files, data={"length": "1"}, headers=BEARER)
+    assert begun.status_code == 202
+    done = wait(client, begun.json()["id"])
+    assert (done["state"], done["summary"]["num_frames"]) == ("done", 3)
+    assert client.get(f"/v1/jobs/{done['id']}/results", params={"format": "geojson"}).json()["features"]
+    wrong = client.post("/v1/jobs/video", files=[("video", ("film.mp4", b"junk"))], headers=BEARER)
+    assert wait(client, wrong.json()["id"])["state"] == "failed"
+    assert client.post("/v1/jobs/video", files=[("video", ("film.mp4", b""))], headers=BEARER).status_code == 422
 
 
 def test_answers_carry_the_policy(client: TestClient) -> None:

@@ -236,6 +236,14 @@ def test_the_whole_way_in_a_browser(
     page.click("#tab-review")
     page.click("#find")
     page.locator("#proposals li").nth(1).wait_for(timeout=60_000)
+    pin = page.locator(".marker.on").bounding_box()
+    assert pin is not None
+    page.mouse.move(pin["x"] + 11, pin["y"] + 11)
+    page.mouse.down()
+    page.mouse.move(pin["x"] + 51, pin["y"] + 31, steps=5)
+    page.mouse.up()
+    page.locator("#proposals li", has_text="(moved)").wait_for(timeout=60_000)
+    page.keyboard.press("x")
     page.keyboard.press("a")
     assert page.locator("#write").inner_text() == "Write 1 accepted"
     page.click("#acceptall")

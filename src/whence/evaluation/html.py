@@ -6,6 +6,7 @@ and texts travel as JSON and are put into the page as text, never as markup.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ NUM_PAGE_CANDIDATES = 5
 """Candidates shown per query."""
 MATCH_PICTURE_PX = 800
 ATTENTION_PICTURE_PX = 400
+MIN_LAND_DEG = 1.0
+"""Degrees between answers from which outlines of land are on the map."""
 
 
 def write_page(path: str | Path, page: Page, *, max_bytes: int = MAX_PAGE_BYTES) -> None:
@@ -123,7 +126,15 @@ def _content(page: Page, chosen: Sequence[PageEntry], sheet: _Sheet) -> dict[str
         "limits": list(_limits(page, chosen, sheet)),
         "entries": [_record(entry, sheet) for entry in chosen],
         "thumbnails": sheet.uris,
+        "land": json.loads(asset("carried/land-110m.json")) if _is_wide(chosen) else None,
     }
+
+
+def _is_wide(entries: Sequence[PageEntry]) -> bool:
+    """Whether answers and truths lie so far apart that outlines of land help to read the map."""
+    points = [point for entry in entries for point in (entry.position.point, entry.truth) if point is not None]
+    lats, lons = [point.lat for point in points], [point.lon for point in points]
+    return bool(points) and max(max(lats) - min(lats), max(lons) - min(lons)) > MIN_LAND_DEG
 
 
 def _limits(page: Page, chosen: Sequence[PageEntry], sheet: _Sheet) -> Iterator[str]:

@@ -34,7 +34,7 @@ def make_app(terms: Terms, *, parent: int = 0) -> Guard:
         set_threads(load_settings().threads or max(1, num_cores() // terms.workers))
         if parent:
             threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-        await service.compute.run(service.databases.open_all)
+        await service.compute.run(service.warm)
         service.runner.start()
         yield
         app.state.is_ending = True

@@ -122,7 +122,7 @@ class JobKinds:
                 points += tracker.add(frame.pixels(), name=name, number=number, seconds=frame.seconds)
                 progress.note(len(points))
         points += tracker.finish()
-        self.folder.keep_results(job.id, [{**point.to_dict(), "seconds": point.seconds} for point in points])
+        self.folder.keep_results(job.id, [point.to_dict() for point in points])
         file.unlink(missing_ok=True)
         return {"num_frames": len(points), "num_located": sum(point.position.status == "located" for point in points)}
 

@@ -118,7 +118,11 @@ async def end_job(request: Request, id: str) -> JSONResponse:
     return JSONResponse(job_record(await service.reading.run(partial(service.jobs.cancel, id))))
 
 
-@router.get("/jobs/{id}/results", summary="Results of a job")
+@router.get(
+    "/jobs/{id}/results",
+    summary="Results of a job",
+    responses={200: {"content": {"application/json": {}, "application/geo+json": {}, "application/gpx+xml": {}}}},
+)
 async def results(
     request: Request,
     id: str,

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from whence.errors import BadOption, NoPhotos, WhenceError
+from whence.errors import BadOption, InputError, NoPhotos, WhenceError
 from whence.records import as_values, fill, finite_values
 from whence.runtime import atomic_write
 from whence.server.terms import Limits
@@ -180,8 +180,8 @@ class Progress:
 class Runner:
     """The thread of a worker that does jobs while it holds the folder's lock; the others wait for it."""
 
-    def __init__(self, folder: JobFolder, work_of: Callable[[Job], Work]) -> None:
-        self.folder, self._work_of = folder, work_of
+    def __init__(self, folder: JobFolder, work_of: Callable[[Job], Work], hide: Callable[[str], str] = str) -> None:
+        self.folder, self._work_of, self._hide = folder, work_of, hide
         self._is_ending = threading.Event()
         self._thread = threading.Thread(target=self._live, name="whence-jobs", daemon=True)
 
@@ -235,8 +235,8 @@ class Runner:
         except Stopped:
             is_cancelled = progress.job.state == "cancelled"
             self.folder.keep(replace(progress.job, state="cancelled" if is_cancelled else "queued", tries=job.tries))
-        except WhenceError as error:
-            self.folder.keep(replace(progress.job, state="failed", error=str(error)))
+        except InputError as error:
+            self.folder.keep(replace(progress.job, state="failed", error=self._hide(str(error))))
         except Exception as error:
             log.exception("job %s of kind %s failed", job.id, job.kind)
             self.folder.keep(replace(progress.job, state="failed", error=f"{type(error).__name__}; the service's log says more"))

@@ -116,6 +116,8 @@ def _bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         bound.close()
         raise BadOption(f"cannot serve at {host}:{port}: {error.strerror or error}; choose another --port") from None
+    # From now on who asks waits for the first worker, and is not turned away.
+    bound.listen(_BACKLOG)
     bound.set_inheritable(True)
     return bound
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -10,11 +12,22 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from whence.errors import BadOption, InputError, ModelError, NoPhotos, StoreError, UnknownName, UnreadableImage, UnwritableFile
+from whence.errors import (
+    BadOption,
+    InputError,
+    ModelError,
+    NoPhotos,
+    StoreError,
+    UnknownName,
+    UnreadableImage,
+    UnwritableFile,
+    WhenceError,
+)
 from whence.server.job_kinds import JobKinds
 from whence.server.jobs import JobFolder, Runner
 from whence.server.measures import Measures
 from whence.server.open_databases import OpenDatabases
+from whence.server.questioning import ask_batch
 from whence.server.terms import Terms
 from whence.server.waiting import RETRY_S, Busy, WaitingLine
 
@@ -32,7 +45,15 @@ class Service:
         self.reading = WaitingLine(4 * terms.limits.queue, self.measures, num_threads=2, name="reading")
         self.jobs = JobFolder(terms.state, terms.limits)
         self.kinds = JobKinds(terms, self.databases, self.jobs)
-        self.runner = Runner(self.jobs, self.kinds.work_of)
+        self.runner = Runner(self.jobs, self.kinds.work_of, terms.hide)
+
+    def warm(self) -> None:
+        """Open each database and ask it about a photo of its own, so that the first to ask waits no longer than others."""
+        self.databases.open_all()
+        for one in self.databases.by_name.values():
+            with contextlib.suppress(WhenceError, OSError):
+                photos = one.localizer.photos
+                ask_batch(one, [("", photos.file(0).read_bytes())] if len(photos) else [], {})
 
     def close(self) -> None:
         """Finish what computes, keep what is to be done."""
@@ -66,9 +87,9 @@ def add_errors(app: FastAPI) -> None:
         return JSONResponse({"error": str(error.detail)[:500]}, error.status_code, headers=error.headers)
 
     async def given(request: Request, error: Exception) -> JSONResponse:
-        if isinstance(error, NoPhotos | UnknownName):
-            return answer(404, str(error))
-        return answer(422, str(error) if not isinstance(error, UnreadableImage) else f"cannot read {error.path!r}: {error.reason}")
+        if isinstance(error, UnreadableImage):
+            return answer(422, f"cannot read {Path(error.path).name!r}: {error.reason}")
+        return answer(404 if isinstance(error, NoPhotos | UnknownName) else 422, service_of(request).terms.hide(str(error)))
 
     async def model(request: Request, error: Exception) -> JSONResponse:
         # Its message names files of this machine.

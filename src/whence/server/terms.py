@@ -53,9 +53,9 @@ class Terms:
     port: int = 8600
     names: tuple[str, ...] = ()
     """Other names that requests may call this host by."""
-    tokens: tuple[str, ...] = ()
+    tokens: tuple[str, ...] = field(default=(), repr=False)
     """Any of them lets write, and where the service is not for this machine alone, read."""
-    page_token: str = ""
+    page_token: str = field(default="", repr=False)
     """The page's own token, made at every start; none where the page has to be told one."""
     is_read_only: bool = False
     logs_places: bool = False
@@ -92,6 +92,13 @@ class Terms:
             names |= {"127.0.0.1", "localhost", "::1"}
         shown = {f"[{name}]" if ":" in name else name.lower() for name in names if name not in ("0.0.0.0", "::")}
         return frozenset({f"{name}:{self.port}" for name in shown} | (shown if self.port in (80, 443) or self.names else set()))
+
+    def hide(self, text: str) -> str:
+        """The text with names in the place of the folders that only this machine knows."""
+        known = {**{path: name for name, path in (*self.databases.items(), *self.folders.items())}, self.state: "the service"}
+        for path in sorted(known, key=len, reverse=True):
+            text = text.replace(path, known[path])
+        return text
 
     @property
     def every_token(self) -> tuple[str, ...]:

@@ -62,9 +62,23 @@ function redraw() {
   isDue = true;
   requestAnimationFrame(() => { isDue = false; measure(); map.replaceChildren(...layers()); });
 }
+// Outlines of land, where answers lie so far apart that they help; longitudes that turn around the map's seam break a line.
+const rings = data.land ? shapesOf(data.land, "land").flatMap((shape) => shape.polygons.flat()).map((ring) => ring.map(([lon, lat]) => [lat, lon])) : [];
+function coasts() {
+  const width = 2 * Math.PI * EARTH * view.scale, path = [];
+  for (const ring of rings) {
+    let before = null;
+    for (const place of ring) {
+      const [x, y] = screen(place), isBroken = !before || Math.abs(x - before) > width / 2;
+      path.push((isBroken ? "M" : "L") + Math.round(x) + " " + Math.round(y));
+      before = x;
+    }
+  }
+  return draw("path", { d: path.join(""), class: "coast" });
+}
 const near = ([x, y], margin = 20) => { const [w, h] = size(); return x > -margin && y > -margin && x < w + margin && y < h + margin; };
 function layers() {
-  const parts = [graticule()];
+  const parts = [graticule(), coasts()];
   const list = state.shown;
   const cross = (path, css) => draw("path", { d: path, class: css });
   if (visible.candidates) {
