@@ -37,6 +37,7 @@ class LocalFeatureLearner:
     ) -> None:
         """Raises `UnknownName`, and `BadOption` for weights of another network."""
         self.options, self._recipe = options, recipe
+        self._taught_by: dict[str, str] = {}
         torch.manual_seed(seed)
         self.module = make_dense_network(options.network)
         if options.start_from:
@@ -62,8 +63,13 @@ class LocalFeatureLearner:
             similarity="none",
             weights_licence="unknown",
             backbone=self.options.network,
+            backbone_options=self._taught_by,
             keys="whence",
         )
+
+    def learn_from(self, teacher: str, weights: str) -> None:
+        """Remember, for the card, whose descriptors are learned, by name and digest of the weights: no others can be asked by them."""
+        self._taught_by = {"teacher": teacher, "teacher_weights": weights}
 
     def describe_data(self) -> dict[str, Any]:
         """Nothing that the recipe does not say."""

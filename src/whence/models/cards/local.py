@@ -228,7 +228,28 @@ _PARTS = (
         "https://github.com/verlab/accelerated_features/raw/main/weights/xfeat-lighterglue.pt",
     ),
 )
-PARTS: dict[str, ModelCard] = {card.name: card for card in _PARTS}
+OWN_FEATURES = ModelCard(
+    name="whence-local",
+    summary="The project's own local features: come with Whence, need no download and no torch, learned from ALIKED by day and by night",
+    dim=128,
+    preprocessing=_AS_IS,
+    licence="MIT",
+    weights="random weights, seed 0, trained by `whence train whence-local --dataset FOLDER/train --val FOLDER/val --out RUN`; the last "
+    "step, written by `python tools/pack_local.py RUN/final.safetensors`",
+    training_data="six rendered cities, every view by day and in another light from the same point, and eight photos in the public "
+    "domain or CC0 of the package scikit-image 0.26: `python tools/render_local_photos.py FOLDER --photos skimage/data`",
+    citation=f"{_ALIKED} (the teacher, BSD-3-Clause); Omama, Berton, Foxlin, Kim: AsymLoc, towards asymmetric feature matching for "
+    "efficient visual localization, CVPR 2026",
+    similarity="none",
+    weights_licence="MIT",
+    origins=(Origin("packaged", "whence.models", "whence-local.safetensors"),),
+    backbone="strided",
+    backbone_options={"teacher": "aliked", "teacher_weights": "TEACHER"},
+    keys="whence",
+    figures="FIGURES",
+    limits="LIMITS",
+)
+PARTS: dict[str, ModelCard] = {card.name: card for card in (*_PARTS, OWN_FEATURES)}
 """Files of weights by name."""
 
 PARTS_OF: dict[str, tuple[str, ...]] = {

@@ -11,12 +11,16 @@ students are not published: those here have about their number of weights and mu
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from whence.errors import UnknownName
+from whence.models.cards.text import read_card
+from whence.models.checkpoints.files import fill_module
 
 
 class DenseMaps(NamedTuple):
@@ -158,6 +162,23 @@ def make_dense_network(name: str) -> DenseNetwork:
     if name not in NETWORKS:
         raise UnknownName("network of local features", name, NETWORKS)
     return NETWORKS[name](name)
+
+
+def open_heights(file: str | Path) -> Callable[[np.ndarray], np.ndarray]:
+    """What makes the height map (H, W) float32, in (0, 1), of a grey image (H, W) uint8, from a file that a training wrote.
+
+    Raises as `fill_module`, and `UnreadableWeights` for a file without a card.
+    """
+    network = make_dense_network(read_card(file).backbone)
+    fill_module(network, file, what=network.name)
+    network.eval()
+
+    @torch.inference_mode()
+    def heights(grey: np.ndarray) -> np.ndarray:
+        found = network(torch.from_numpy(np.ascontiguousarray(grey))[None, None].float() / 255)
+        return np.asarray(found.logits[0].sigmoid().numpy())
+
+    return heights
 
 
 def sample_descriptors(maps: DenseMaps, points: Tensor) -> Tensor:

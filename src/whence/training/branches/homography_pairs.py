@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from whence.errors import BadOption
 from whence.models.cards.text import read_card
-from whence.models.checkpoints.files import fill_module
+from whence.models.checkpoints.files import fill_module, weights_digest
 from whence.models.local.dense import DenseMaps, DenseNetwork, make_dense_network, sample_descriptors, sample_logits
 from whence.runtime import random_stream
 from whence.training.branches.homographies import cut_view, draw_beside, draw_matrix, find_same_point
@@ -59,7 +59,7 @@ class HomographyPairsBranch(Branch):
                 else "descriptors, as learner.network=student-m"
             )
             raise BadOption(f"the loss {loss} needs a learner with {needed}")
-        self.teacher = load_teacher(options, learner) if loss in _WITH_TEACHER else None
+        self.teacher = load_teacher(options, given) if loss in _WITH_TEACHER else None
 
     def describe_data(self) -> dict[str, Any]:
         return {"num_photos": len(self.photos), "num_from_one_point": self.same.num_others}
@@ -166,15 +166,17 @@ class HomographyPairsBranch(Branch):
         return named
 
 
-def load_teacher(options: HomographyPairsOptions, learner: DenseNetwork) -> DenseNetwork:
+def load_teacher(options: HomographyPairsOptions, given: Given) -> DenseNetwork:
     """The network that is learned from, as it stays. Raises `BadOption`, `InputError`, and as `fill_module`."""
     if not options.teacher:
         raise BadOption("say which network is learned from: --set teacher=FILE, what a training of local features wrote")
     name = read_network_name(options.teacher)
     teacher = make_dense_network(name)
     fill_module(teacher, options.teacher, what=f"the teacher {name}")
+    learner: DenseNetwork = given.learner.module
     if teacher.dim != learner.dim:
         raise BadOption(f"the teacher {name} gives {teacher.dim} numbers a point, the learner {learner.dim}")
+    given.learner.learn_from(read_card(options.teacher).name, weights_digest(teacher))
     return teacher.eval().requires_grad_(False)
 
 

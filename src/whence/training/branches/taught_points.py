@@ -87,6 +87,7 @@ class TaughtPointsBranch(Branch):
         """What the teacher says, kept on disk."""
         options, num = self.options, self.options.num_points
         teacher = open_extractor(options.teacher, max_keypoints=num, weights=options.teacher_weights)
+        self.given.learner.learn_from(options.teacher, teacher.digest)
         said = repr((key_of(self.photos), self.size_px, teacher.key))
         file = Path(self.given.pixels_folder) / f"points-{hashlib.blake2b(said.encode(), digest_size=12).hexdigest()}.npz"
         if not file.is_file():
