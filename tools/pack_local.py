@@ -1,6 +1,6 @@
-"""Write the local features that come with Whence from a training by `whence-local`: float16, with their card, checked against torch.
+"""Write the local features that come with Whence from a training by `whence-local`: float16, with a card, checked against torch.
 
-    python tools/pack_local.py RUN/final.safetensors
+python tools/pack_local.py RUN/final.safetensors
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
     python tools/render_local_photos.py FOLDER [--photos FOLDER]
 
-Training: six rendered cities of seed 31, 40 to 170 views each, every view by day and, from the same point, in one other light or weather
-(night, snow, dusk, rain, overcast, fog). With `--photos`, the folder skimage/data of the package scikit-image 0.26, also ten crops of
-each of eight photos in it that are in the public domain or CC0. Validation: two more rendered cities. Their seeds are of no test city,
-and no city uses the styles kept for tests.
+Training: six rendered cities of seed 31, 40 to 170 views each, every view by day and, from the same point, in one other light
+or weather (night, snow, dusk, rain, overcast, fog). With `--photos`, the folder skimage/data of the package scikit-image 0.26,
+also ten crops of each of eight photos in it that are in the public domain or CC0. Validation: two more rendered cities. Their
+seeds are of no test city, and no city uses the styles kept for tests.
 """
 
 from __future__ import annotations

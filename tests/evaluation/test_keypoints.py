@@ -52,7 +52,7 @@ def test_the_same_points_are_all_found_again_and_crowded_ones_once() -> None:
     points = np.array([[10.0, 10], [30, 40], [50, 20]])
     size = {"size0_px": (80, 60), "size1_px": (80, 60)}
     assert repeatability(points, points, np.eye(3), **size) == 1
-    crowd = np.repeat(points[:1], 3, axis=0) + [[0.0, 0], [0.5, 0], [0, 0.5]]
+    crowd = np.repeat(points[:1], 3, axis=0) + np.array([[0.0, 0], [0.5, 0], [0, 0.5]])
     assert repeatability(crowd, points[:1], np.eye(3), **size) == 1
     assert repeatability(crowd, crowd[:2] + 0.1, np.eye(3), **size) <= 1
     assert np.isnan(repeatability(points[:0], points, np.eye(3), **size))
@@ -70,7 +70,7 @@ def test_a_resized_image_has_the_homography_of_pixel_centres() -> None:
 def test_matches_and_homographies() -> None:
     points = np.array([[5.0, 5], [20, 30], [60, 10], [40, 50]])
     truth = project(points, MATRIX)
-    moved = truth + [[0, 0], [2.9, 0], [0, 3.1], [9, 9]]
+    moved = truth + np.array([[0, 0], [2.9, 0], [0, 3.1], [9, 9]])
     pairs = PointPairs(points, moved, (80, 60), (70, 66), (4, 4))
     assert matching_accuracy(pairs, MATRIX) == 0.5
     assert matching_accuracy(pairs, MATRIX, within_px=5) == 0.75

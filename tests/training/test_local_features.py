@@ -38,7 +38,8 @@ PLAIN = ViewOptions(width=96, height=72, stored_width=160, stored_height=120, ga
 SMALL = [
     "loop.num_steps=4", "loop.log_every=2", "loop.save_every=2", "loop.validate_every=4", "views.width=64", "views.height=48",
     "views.stored_width=96", "views.stored_height=72", "validate_on.num_pairs=2",
-    "validate_on.views.width=64", "validate_on.views.height=48", "validate_on.views.stored_width=96", "validate_on.views.stored_height=72",
+    "validate_on.views.width=64", "validate_on.views.height=48", "validate_on.views.stored_width=96",
+    "validate_on.views.stored_height=72",
 ]  # fmt: skip
 
 
@@ -107,7 +108,7 @@ def test_photos_of_a_world_from_one_point_are_a_homography_apart(tmp_path: Path)
     assert same.num_others == 4
     assert len(same.rows) == 4
     for row, others in same.others.items():
-        (other, matrix), = others
+        ((other, matrix),) = others
         assert "database" in str(found.file(row))
         assert "queries" in str(found.file(other))
         # Without faults of the camera both look the same way.
@@ -187,7 +188,9 @@ def test_a_student_learns_from_the_file_of_its_teacher(loss: str, photos: Path, 
     teacher = small("asymloc-small-teacher", "num_pairs=2", "num_points=64", "loop.num_steps=2")
     train(teacher, str(photos), out=tmp_path / "teacher", show_progress=False)
     file = tmp_path / "teacher" / "final.safetensors"
-    recipe = small("asymloc-small-student", f"teacher={file}", f"loss.name={loss}", "num_pairs=2", "num_points=64", "loop.num_steps=2")
+    recipe = small(
+        "asymloc-small-student", f"teacher={file}", f"loss.name={loss}", "num_pairs=2", "num_points=64", "loop.num_steps=2"
+    )
     train(recipe, str(photos), out=tmp_path / "student", show_progress=False)
     assert all(np.isfinite(one["loss"]) for one in losses(tmp_path / "student"))
     card = read_card(tmp_path / "student" / "final.safetensors")

@@ -23,7 +23,6 @@ from whence.training.losses.features import (
 )
 from whence.training.losses.heights import both_views, patch_loss, persistence_loss
 
-
 CONFIDENCES = {"teacher a": (0.9, 0.7, 0.5), "student b": (0.8, 0.6, 0.4), "teacher b": (0.85, 0.7, 0.55)}
 DESCRIPTORS = {
     "teacher a": ((1, 0), (0, 1), (1, 1)),

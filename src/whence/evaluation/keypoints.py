@@ -1,7 +1,7 @@
 """How well keypoints and their matches fit a known homography: repeatability, accuracy of matches, error of homographies.
 
-Points are pixels; pixel centres are whole numbers. Definitions as in HPatches' use by SuperPoint and SiLK; repeatability in the form of
-mutual neighbours, in which points that crowd together count once.
+Points are pixels; pixel centres are whole numbers. Definitions as in HPatches' use by SuperPoint and SiLK; repeatability in the
+form of mutual neighbours, in which points that crowd together count once.
 """
 
 from __future__ import annotations

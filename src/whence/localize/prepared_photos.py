@@ -96,7 +96,7 @@ class PreparedPhotos:
         return self.scorer.prepare(read_as(source, self.card.preprocessing))
 
     def of_query(self, source: PhotoSource) -> Arrays:
-        """What the scorer prepares of a query, which may be another thing than of a photo of the collection. Raises as `of_image`."""
+        """What the scorer prepares of a query, which may be other than of the collection's photos. Raises as `of_image`."""
         if self.like is not None:
             return self.like.of_query(source)
         if self.stages:

@@ -1,7 +1,7 @@
 """Queries by a small network, photos of the database by a large one: mutual nearest neighbours across the two.
 
-As AsymLoc (Omama, Berton, Foxlin, Kim, CVPR 2026): the map is made once by whatever finds most, a query costs what the small network
-costs. It works only where the small one learned the very descriptors of the large one, so that is checked.
+As AsymLoc (Omama, Berton, Foxlin, Kim, CVPR 2026): the map is made once by whatever finds most, a query costs what the small
+network costs. It works only where the small one learned the very descriptors of the large one, so that is checked.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def open_asymmetric(
     query_weights: str = "",
     device: str = "cpu",
 ) -> AsymmetricNearest:
-    """The own small network asks in maps of a registered extractor. `weights` are the extractor's, `query_weights` a file of others.
+    """The own small network asks in maps of a registered extractor, whose weights are `weights`; `query_weights` are its own.
 
     Raises `BadOption`, `MissingExtra`, and as `whence.models.checkpoints.origins.get_weights`.
     """

@@ -130,7 +130,7 @@ def open_mnn(
     weights: str = "",
     device: str = "cpu",
 ) -> MutualNearest:
-    """The matcher by mutual nearest neighbours over an extractor: rootsift, orb, the own one, or another learned one with its weights.
+    """The matcher by mutual nearest neighbours over an extractor: rootsift, orb, whence-local, or another learned one.
 
     Without a ratio the extractor's usual one: 0.8 for RootSIFT, three quarters of the Hamming distance for ORB, none for learned
     ones. `is_upright` is for RootSIFT. Raises `BadOption`, `MissingExtra`, and as `whence.models.checkpoints.origins.get_weights`.

@@ -1,4 +1,4 @@
-"""Small local features for large maps (AsymLoc), keypoints that are hills (MorseDet), and those that come with Whence. The grid alone."""
+"""Small local features for large maps (AsymLoc), hills as keypoints (MorseDet), features that come along. The grid alone."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ STUDIES = (
         name="local",
         summary="local features: small students that ask a large teacher's map, hills as keypoints, the features that come along",
         protocol=(
-            "Networks learn from views of {train}, {teacher_steps} steps the teacher, {steps} every student and detector; {pairs} pairs "
-            "of views of {data}, which nothing learned from, 320x240. sizes: multiplications at 224x224; milliseconds of one thread "
+            "Networks learn from views of {train}, the teacher {teacher_steps} steps, the others {steps}; {pairs} pairs "
+            "of views of {data}, which nothing learned from, 320x240. sizes: multiplications at 224x224; ms of one thread "
             "at 320x240 through ONNX. pairings: the first view is the query's, the second the map's; accuracy is the share of "
-            "matches within 3 px, averaged over pairs. detectors: repeatability within 3 px by mutual neighbours, between views and "
+            "matches within 3 px, averaged over pairs. detectors: repeatability within 3 px, mutual neighbours, between views and "
             "between a photo and itself resized. features: mean corner error of the homography; in another light both views "
             "are of photos taken from one point by day and not by day"
         ),

@@ -134,9 +134,7 @@ def _detectors(cell: Settings, options: Settings, work: Path) -> dict[str, Value
         first = detect(pair.first, num)
         size = (pair.first.shape[1], pair.first.shape[0])
         found["spread"].append(spread(first, size_px=size))
-        found["repeated"].append(
-            repeatability(first, detect(pair.second, num), pair.matrix, size0_px=size, size1_px=size)
-        )
+        found["repeated"].append(repeatability(first, detect(pair.second, num), pair.matrix, size0_px=size, size1_px=size))
         for share in (75, 50):
             smaller = (size[0] * share // 100, size[1] * share // 100)
             resized = cv2.resize(pair.first, smaller, interpolation=cv2.INTER_AREA)

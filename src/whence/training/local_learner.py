@@ -68,7 +68,7 @@ class LocalFeatureLearner:
         )
 
     def learn_from(self, teacher: str, weights: str) -> None:
-        """Remember, for the card, whose descriptors are learned, by name and digest of the weights: no others can be asked by them."""
+        """Remembers, for the card, whose descriptors are learned, by name and digest of the weights."""
         self._taught_by = {"teacher": teacher, "teacher_weights": weights}
 
     def describe_data(self) -> dict[str, Any]:

@@ -111,7 +111,9 @@ def test_descriptors_between_pixels_are_the_same_with_and_without_torch() -> Non
     plain = read_between(maps[0], (points[0] + 0.5) / 4 - 0.5)
     np.testing.assert_allclose(found, plain / np.linalg.norm(plain, axis=1, keepdims=True), atol=1e-5)
     # In the middle of a cell stands what the cell says.
-    at = sample_descriptors(DenseMaps(torch.zeros(1, 24, 32), torch.from_numpy(maps), 4), torch.tensor([[[9.5, 5.5]]]))[0, 0].numpy()
+    at = sample_descriptors(DenseMaps(torch.zeros(1, 24, 32), torch.from_numpy(maps), 4), torch.tensor([[[9.5, 5.5]]]))[
+        0, 0
+    ].numpy()
     np.testing.assert_allclose(at, maps[0, :, 1, 2] / np.linalg.norm(maps[0, :, 1, 2]), atol=1e-5)
 
 

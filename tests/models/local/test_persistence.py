@@ -15,6 +15,8 @@ pytest.importorskip("gudhi")
 from whence.errors import BadOption, MissingExtra
 from whence.models.local.persistence import find_hills, find_prominent, persistence
 
+Hill = tuple[float, tuple[int, int], tuple[int, int]]
+"""Persistence, and row and column of top and saddle."""
 FIVE = np.array([
     [0.1, 0.2, 0.1, 0.0, 0.1], [0.2, 0.9, 0.3, 0.2, 0.1], [0.1, 0.3, 0.4, 0.6, 0.2], [0.0, 0.2, 0.5, 0.8, 0.3],
     [0.1, 0.1, 0.2, 0.3, 0.2],
@@ -120,13 +122,13 @@ def test_the_published_small_maps() -> None:
 @pytest.mark.parametrize(
     ("shape", "k", "num", "total", "squares", "largest"),
     [
-        ((12, 15), 3, 13, 1.648365, 0.297326, [(0.247076, (5, 11), (5, 13)), (0.219425, (6, 2), (4, 1)), (0.216749, (8, 7), (11, 8))]),
-        ((20, 20), 5, 39, 4.716749, 0.875664, [(0.415659, (17, 13), (17, 15)), (0.357681, (3, 14), (12, 15)), (0.316650, (4, 5), (5, 4))]),
+        ((12, 15), 3, 13, 1.648365, 0.297326,
+         [(0.247076, (5, 11), (5, 13)), (0.219425, (6, 2), (4, 1)), (0.216749, (8, 7), (11, 8))]),
+        ((20, 20), 5, 39, 4.716749, 0.875664,
+         [(0.415659, (17, 13), (17, 15)), (0.357681, (3, 14), (12, 15)), (0.316650, (4, 5), (5, 4))]),
     ],
 )  # fmt: skip
-def test_golden_values(
-    shape: tuple[int, int], k: int, num: int, total: float, squares: float, largest: list[tuple[float, tuple[int, int], tuple[int, int]]]
-) -> None:  # fmt: skip
+def test_golden_values(shape: tuple[int, int], k: int, num: int, total: float, squares: float, largest: list[Hill]) -> None:
     heights = 0.9 * filled(shape[0] * shape[1], k).reshape(shape) + 0.5
     hills = find_hills(heights)
     values = persistence(heights, hills)

@@ -230,12 +230,12 @@ _PARTS = (
 )
 OWN_FEATURES = ModelCard(
     name="whence-local",
-    summary="The project's own local features: come with Whence, need no download and no torch, learned from ALIKED by day and by night",
+    summary="The project's own local features: come with Whence, need no download and no torch; learned from ALIKED",
     dim=128,
     preprocessing=_AS_IS,
     licence="MIT",
-    weights="random weights, seed 0, trained by `whence train whence-local --dataset FOLDER/train --val FOLDER/val --out RUN`; the last "
-    "step, written by `python tools/pack_local.py RUN/final.safetensors`",
+    weights="random weights, seed 0, trained by `whence train whence-local --dataset FOLDER/train --val FOLDER/val --out RUN`; "
+    "the last step, written by `python tools/pack_local.py RUN/final.safetensors`",
     training_data="six rendered cities, every view by day and in another light from the same point, and eight photos in the public "
     "domain or CC0 of the package scikit-image 0.26: `python tools/render_local_photos.py FOLDER --photos skimage/data`",
     citation=f"{_ALIKED} (the teacher, BSD-3-Clause); Omama, Berton, Foxlin, Kim: AsymLoc, towards asymmetric feature matching for "

@@ -1,6 +1,7 @@
 """Networks of local features as ONNX graphs made from their arrays, without torch.
 
-A graph takes grey images (B, 1, H, W) in [0, 1] and gives logits (B, 1, H, W) and, of networks that describe, descriptors (B, D, h, w).
+A graph takes grey images (B, 1, H, W) in [0, 1] and gives logits (B, 1, H, W) and, of networks that describe, descriptors (B,
+D, h, w).
 """
 
 from __future__ import annotations

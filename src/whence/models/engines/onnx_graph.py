@@ -73,7 +73,7 @@ class Graph:
     def convolve(
         self, x: str, name: str, convolution: Convolution, *, pads: list[int], stride: int = 1, output: str = "", groups: int = 0
     ) -> str:
-        """Add a convolution; pads are top, left, bottom, right. Without `groups` it is one in depth where its weights have one channel."""
+        """Add a convolution; pads are top, left, bottom, right. Without `groups`, in depth where weights have one channel."""
         weight = convolution.weight
         attributes: Attributes = {
             "kernel_shape": list(weight.shape[2:]),

@@ -1,11 +1,13 @@
-"""Networks that look at every pixel: teacher and students after SiLK and AsymLoc, a strided one for slow machines, and height maps.
+"""Networks that look at every pixel: teacher and students after SiLK and AsymLoc, a strided one for slow machines, and height
+maps.
 
-Each takes grey images (B, 1, H, W) in [0, 1] and gives one logit a pixel: how gladly a keypoint stands there. Teacher and students
-describe every pixel, the strided one every fourth, height maps (MorseDet) none. Weights are random here; trainings fill them.
+Each takes grey images (B, 1, H, W) in [0, 1] and gives one logit a pixel: how gladly a keypoint stands there. Teacher and
+students describe every pixel, the strided one every fourth, height maps (MorseDet) none. Weights are random here; trainings
+fill them.
 
-After Gleize, Wang, Feiszli: SiLK, simple learned keypoints, ICCV 2023; Omama, Berton, Foxlin, Kim: AsymLoc, CVPR 2026; Revaud et al.:
-R2D2, NeurIPS 2019 (layers of the height map); Barbarani et al.: Scale-free image keypoints, ICML 2024. Layer lists of AsymLoc's
-students are not published: those here have about their number of weights and multiplications.
+After Gleize, Wang, Feiszli: SiLK, simple learned keypoints, ICCV 2023; Omama, Berton, Foxlin, Kim: AsymLoc, CVPR 2026; Revaud
+et al.: R2D2, NeurIPS 2019 (layers of the height map); Barbarani et al.: Scale-free image keypoints, ICML 2024. Layer lists of
+AsymLoc's students are not published: those here have about their number of weights and multiplications.
 """
 
 from __future__ import annotations
@@ -84,7 +86,7 @@ def _strided(channels: int, out: int, *, stride: int = 1) -> nn.Sequential:
 
 
 class StridedNetwork(DenseNetwork):
-    """Halved four times on the way down; descriptors at a quarter of the sides, logits at half of them and then spread to pixels."""
+    """Halved four times on the way down; descriptors at a quarter of the sides, logits at half of them, then spread to pixels."""
 
     multiple = 16
 
@@ -182,7 +184,7 @@ def open_heights(file: str | Path) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def sample_descriptors(maps: DenseMaps, points: Tensor) -> Tensor:
-    """Unit descriptors (B, N, D) float32 at points (B, N, 2) in pixels, between neighbours bilinearly; at the rim the last one's."""
+    """Unit descriptors (B, N, D) float32 at points (B, N, 2) in pixels, between neighbours bilinearly; beyond the rim the last."""
     assert maps.descriptors is not None, "asked of networks that describe"
     height, width = maps.descriptors.shape[-2:]
     # Pixel centres are whole numbers; the centre of a cell of the map lies half its width into it.

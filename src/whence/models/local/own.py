@@ -1,4 +1,4 @@
-"""Keypoints and descriptors out of a small network that comes with Whence, or of one like it out of a file. Nothing here needs torch."""
+"""Keypoints and descriptors out of a small network that comes with Whence, or of one like it out of a file. No torch here."""
 
 from __future__ import annotations
 

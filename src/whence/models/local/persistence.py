@@ -1,8 +1,9 @@
 """Hills of a map by their persistence: how far one goes down from a top before one can go up to a higher one. No torch.
 
-What a keypoint is in MorseDet (Barbarani et al., ICML 2024): a top and the saddle at which its hill joins a higher one. The sum of all
-of it is the persistent homology, in dimension 1, of the map as a cubical complex whose vertices are pixels; the library gudhi finds it.
-Neighbours are all eight around a pixel. Any map of numbers will do: a network's, or how alike a query is to places on a grid.
+What a keypoint is in MorseDet (Barbarani et al., ICML 2024): a top and the saddle at which its hill joins a higher one. The sum
+of all of it is the persistent homology, in dimension 1, of the map as a cubical complex whose vertices are pixels; the library
+gudhi finds it. Neighbours are all eight around a pixel. Any map of numbers will do: a network's, or how alike a query is to
+places on a grid.
 """
 
 from __future__ import annotations

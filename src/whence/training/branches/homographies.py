@@ -1,8 +1,8 @@
 """Views of photos with the exact homography between them, real or rendered. Nothing here needs torch.
 
-Two views of one photo differ by the homographies that cut them out. Photos of a rendered world that were taken from one point, by day
-and by night, differ by the rotation and the zoom of their cameras, which is a homography too, whatever they show: their cameras stand
-in the world's cameras.csv.
+Two views of one photo differ by the homographies that cut them out. Photos of a rendered world that were taken from one point,
+by day and by night, differ by the rotation and the zoom of their cameras, which is a homography too, whatever they show: their
+cameras stand in the world's cameras.csv.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class SamePoint:
 
 
 def find_same_point(photos: Photos, folder: Path, size_px: tuple[int, int]) -> SamePoint:
-    """Which photos below a folder were taken from one point, by all its tables of cameras. Photos are kept at this width and height.
+    """Which photos below a folder were taken from one point, by all its tables of cameras. Photos are kept at this size.
 
     Of the photos of a world, those of its database are cut first. Raises `UnreadableTable`, and `NoPhotos` where there are none.
     """

@@ -206,14 +206,14 @@ class TaughtPointsBranch(Branch):
 
 
 def both_ways(first: Tensor, second: Tensor, temperature: float) -> Tensor:
-    """The mean cross-entropy of the softmax of similarities of unit vectors (n, D), row i of the one belonging to i of the other."""
+    """The mean cross-entropy of the softmax of similarities of unit vectors (n, D), whose rows i belong together."""
     similarities = first @ second.T / temperature
     right = torch.arange(len(first), device=first.device)
     return (nn.functional.cross_entropy(similarities, right) + nn.functional.cross_entropy(similarities.T, right)) / 2
 
 
 def draw_points(points: np.ndarray, width: int, height: int, *, spread_px: float) -> np.ndarray:
-    """(height, width) float32: bells of this standard deviation and height 1 at points (N, 2); where they meet the higher counts."""
+    """(height, width) float32: bells of this standard deviation and height 1 at points (N, 2); of two the higher counts."""
     drawn = np.zeros((height, width), np.float32)
     reach = int(np.ceil(3 * spread_px))
     inside = points[is_inside(points, width, height)]

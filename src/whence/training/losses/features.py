@@ -27,8 +27,8 @@ class Described(NamedTuple):
 def silk_loss(first: Tensor, second: Tensor, logits: tuple[Tensor, Tensor], *, temperature: float = 0.1) -> dict[str, Tensor]:
     """SiLK's two losses of descriptors (N, D) and the logits (N,) of the two views' points.
 
-    "descriptors": what the softmax of similarities lacks, both ways. "keypoints": the cross-entropy between a point's logit and whether
-    it and its partner are each other's nearest; whether they are has no gradient.
+    "descriptors": what the softmax of similarities lacks, both ways. "keypoints": the cross-entropy between a point's logit and
+    whether it and its partner are each other's nearest; whether they are has no gradient.
     """
     similarities = first @ second.T / temperature
     right = torch.arange(len(first), device=first.device)
@@ -40,7 +40,7 @@ def silk_loss(first: Tensor, second: Tensor, logits: tuple[Tensor, Tensor], *, t
 
 
 def log_mutual_match(teacher: Described, student: Described, *, temperature: float = 0.1) -> Tensor:
-    """(N, N) logarithm of AsymLoc's mutual matching matrix: both confidences times the softmax of similarities along rows and columns.
+    """(N, N) logarithm of AsymLoc's mutual matching matrix: confidences times the softmax of similarities along rows and columns.
 
     Rows are the teacher's points, columns the student's; the other way round it is the transpose.
     """
@@ -75,7 +75,7 @@ def weighted_similarities(
 
 
 def distillation_divergences(target: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
-    """(N,) and (M,) Kullback-Leibler divergences of the softmax of `found` from that of `target`, row by row and column by column."""
+    """(N,) and (M,) Kullback-Leibler divergences of the softmax of `found` from that of `target`, by row and by column."""
     along = []
     for dim in (1, 0):
         log_target = target.detach().log_softmax(dim=dim)

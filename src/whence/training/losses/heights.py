@@ -1,8 +1,8 @@
 """Losses over height maps of two views: MorseDet's, by persistence, and the loss over patches that it is compared with.
 
-The exact form of MorseDet's similarity is not published; this one is rebuilt from what is: prominent hills are rewarded by their
-persistence squared, each as far as it is worth, and what the other view lacks of a hill's two ends is paid for, `alpha` times. After
-Barbarani et al. (ICML 2024); the patches after Revaud et al. (R2D2, NeurIPS 2019).
+The exact form of MorseDet's similarity is not published; this one is rebuilt from what is: prominent hills are rewarded by
+their persistence squared, each as far as it is worth, and what the other view lacks of a hill's two ends is paid for, `alpha`
+times. After Barbarani et al. (ICML 2024); the patches after Revaud et al. (R2D2, NeurIPS 2019).
 """
 
 from __future__ import annotations

@@ -57,8 +57,8 @@ class ViewOptions:
 class TaughtPointsOptions(BranchOptions):
     """Keypoints of an extractor, found on photos as they are: the learner finds and describes them so in every view and light.
 
-    The loss is the cross-entropy of the keypoints' map, what a descriptor lacks in cosine to the extractor's, and a softmax over all
-    points of the batch, both ways: from learner to extractor, and between two views of one photo.
+    The loss is the cross-entropy of the keypoints' map, what a descriptor lacks in cosine to the extractor's, and a softmax over
+    all points of the batch, both ways: from learner to extractor, and between two views of one photo.
     """
 
     kind: Literal["taught points"] = "taught points"
