@@ -56,6 +56,9 @@ def locate(
         autocompletion=completion.scorers,
         help="Pair scorer that compares the candidates with the photo (default inliers), or chain: geowarp:100,inliers:10.",
     ),
+    matcher: str = typer.Option(
+        None, "--matcher", autocompletion=completion.matchers, help="Matcher of the scorer inliers, as whence-local."
+    ),
     rerank_option: list[str] = typer.Option([], "--rerank-option", help="Scorer option as name=value. May be repeated."),
     rerank_candidates: int = typer.Option(20, help="Candidates that are compared."),
     rerank_seconds: float = typer.Option(None, help="Seconds per photo for comparing."),
@@ -108,6 +111,7 @@ def locate(
     """Answer each photo with a position, or with the database photo that shows the place. A single photo without answer exits 3."""
     options = locate_options(
         rerank,
+        matcher=matcher,
         scorer_options=parse_options(rerank_option),
         num_candidates=rerank_candidates,
         max_seconds=rerank_seconds,
@@ -278,6 +282,7 @@ def _print_while_read(position: Position, *, has_files: bool) -> bool:
 def locate_options(
     rerank: str | None,
     *,
+    matcher: str | None = None,
     scorer_options: Mapping[str, Any] = NO_OPTIONS,
     num_candidates: int = 20,
     max_seconds: float | None = None,
@@ -290,11 +295,12 @@ def locate_options(
     """The options of the flags: by default re-rank and verify; without verification re-rank only where a scorer is named."""
     if not is_verified and (min_confidence is not None or (calibration is not None and when_unsure is None)):
         raise BadOption("--min-confidence and --calibration are for verification, which --no-verify leaves out")
-    if not is_verified and rerank is None and when_unsure is None:
+    if not is_verified and rerank is None and when_unsure is None and matcher is None:
         return RETRIEVE_ONLY
     return LocateOptions(
         rerank=rerank_options(
             rerank or "inliers",
+            matcher=matcher,
             num_candidates=num_candidates,
             max_seconds=max_seconds,
             scorer_options=scorer_options,
