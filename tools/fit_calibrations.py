@@ -61,6 +61,7 @@ FIT_CITIES = (
     *(FitCity(seed, 320) for seed in range(2001, 2006)),
     FitCity(2001, 640, 500, 120, 40),
 )
+USUAL = RerankOptions()
 SECOND_LOOK_CITIES = FIT_CITIES[:3]
 PRIOR_OF_UNKNOWN = 0.5
 FOLDER = Path(__file__).parents[1] / "src" / "whence" / "localize" / "calibrations"
@@ -77,7 +78,7 @@ def render_city(work: Path, city: FitCity) -> Path:
     return root
 
 
-def open_city(work: Path, city: FitCity, *, model: str, options: RerankOptions = RerankOptions()) -> Localizer:
+def open_city(work: Path, city: FitCity, *, model: str, options: RerankOptions = USUAL) -> Localizer:
     """The database of a city, made with what the scorer needs where it is not there yet."""
     root = render_city(work, city)
     path = root / f"{model}.whence"
@@ -87,7 +88,7 @@ def open_city(work: Path, city: FitCity, *, model: str, options: RerankOptions =
 
 
 def trials_of_city(
-    work: Path, city: FitCity, *, model: str, options: RerankOptions = RerankOptions(), name: str = ""
+    work: Path, city: FitCity, *, model: str, options: RerankOptions = USUAL, name: str = ""
 ) -> tuple[Trials, Trials, Localizer]:
     """What a rendered city's queries and, with everything near left out, its database photos show when they ask; and its localizer.
 
@@ -158,7 +159,7 @@ def show_held_out(
     cities: Sequence[FitCity],
     parts: Sequence[tuple[Trials, Trials]],
     localizer: Localizer,
-    options: RerankOptions = RerankOptions(),
+    options: RerankOptions = USUAL,
 ) -> None:
     """Print how the queries of each seed fare with a calibration fitted on the cities of the other seeds."""
     for seed in sorted({city.seed for city in cities}):
@@ -191,7 +192,7 @@ def fit_second_look(work: Path, *, model: str, scorer: str, cities: Sequence[Fit
 
 
 def fit(
-    parts: Sequence[tuple[Trials, Trials]], localizer: Localizer, *, source: str, options: RerankOptions = RerankOptions()
+    parts: Sequence[tuple[Trials, Trials]], localizer: Localizer, *, source: str, options: RerankOptions = USUAL
 ) -> Calibration:
     """The calibration of cities' queries and database photos."""
     asked = Trials.joined([queries for queries, _ in parts])

@@ -48,7 +48,7 @@ def test_a_shift_by_whole_cells_moves_the_points_alike() -> None:
     image = draw_place(4, width=256, height=192)
     extractor = open_own_features(max_keypoints=100)
     whole, part = extractor.extract(image), extractor.extract(np.ascontiguousarray(image[16:, 32:]))
-    moved = part.keypoints + [32, 16]
+    moved = part.keypoints + np.array([32, 16])
     gaps = np.linalg.norm(whole.keypoints[:, None] - moved[None], axis=2)
     assert (gaps.min(axis=0) < 1).mean() > 0.6
 
