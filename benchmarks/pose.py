@@ -5,7 +5,7 @@
     WHENCE_TEST_WEIGHTS=FOLDER python benchmarks/pose.py FOLDER --models --matchers rootsift-mnn whence-local aliked-mnn
 
 With `--matchers` what changes is what matches; the milliseconds of describing a query are CPU of one thread. Prints the share of
-queries within 0.25 m and 2 degrees, 0.5 m and 5, 5 m and 10, and that of a shortlist by the true nearest cameras, which no retrieval
+queries within 0.25 m and 2 degrees, 0.5 m and 5, 5 m and 10, and of a shortlist by the true nearest cameras, which no retrieval
 exceeds by much.
 """
 

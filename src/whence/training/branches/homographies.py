@@ -148,7 +148,7 @@ def cut_view(photo: np.ndarray, matrix: np.ndarray, options: ViewOptions, random
 
 def change_light(grey: np.ndarray, options: ViewOptions, random: np.random.Generator) -> np.ndarray:
     """A grey view (H, W) uint8 as another camera would see it in another light."""
-    values = grey.astype(np.float32) / 255
+    values: np.ndarray = grey.astype(np.float32) / 255
     if options.gamma:
         values = values ** float(np.exp(random.uniform(-1, 1) * options.gamma))
     if options.light:

@@ -77,7 +77,7 @@ def patch_loss(first: Tensor, second: Tensor, matrices: Tensor, *, patch_px: int
     seen = ((places >= 0) & (places <= size - 1)).all(dim=-1)[:, None].to(first)
     patches = [nn.functional.unfold(one * seen, patch_px, stride=max(1, patch_px // 2)) for one in (first[:, None], warped)]
     whole = nn.functional.unfold(seen, patch_px, stride=max(1, patch_px // 2)).mean(dim=1) > 0.5
-    cosines = nn.functional.cosine_similarity(*patches, dim=1)
+    cosines = nn.functional.cosine_similarity(patches[0], patches[1], dim=1)
     unlike = 1 - (cosines * whole).sum() / whole.sum().clamp(min=1)
     return unlike + (_flatness(first, patch_px) + _flatness(second, patch_px)) / 2
 
