@@ -155,7 +155,8 @@ def change_light(grey: np.ndarray, options: ViewOptions, random: np.random.Gener
         uneven = random.uniform(1 - options.light, 1 + options.light, (3, 4)).astype(np.float32)
         values *= cv2.resize(uneven, grey.shape[1::-1], interpolation=cv2.INTER_CUBIC)
     if options.gain:
-        values = values * (1 + options.gain * float(random.uniform(-1, 1))) + options.gain / 2 * float(random.uniform(-1, 1))
+        values *= 1 + options.gain * float(random.uniform(-1, 1))
+        values += options.gain / 2 * float(random.uniform(-1, 1))
     if random.random() < options.blur_share:
         if random.random() < 0.5:
             values = cv2.GaussianBlur(values, (0, 0), float(random.uniform(0.5, 1.6)))
