@@ -20,7 +20,7 @@ class Peaks(NamedTuple):
 def find_peaks(
     heights: np.ndarray, *, max_points: int, radius_px: int = 2, border_px: int = 4, least: float = -np.inf, is_refined: bool = True
 ) -> Peaks:
-    """The highest peaks of a map (H, W) float32, none within a distance of another that is higher, nor near the rim.
+    """The highest peaks of a map (H, W) float32, none within a distance of another that is higher, near the rim, or on a level.
 
     `is_refined`: each is moved to the top of the parabola through its neighbours, half a pixel at most.
     """
@@ -30,7 +30,10 @@ def find_peaks(
     side = 2 * radius_px + 1
     highest = cv2.dilate(heights, np.ones((side, side), np.uint8))
     inner = slice(border_px, height - border_px), slice(border_px, width - border_px)
-    rows, columns = np.nonzero((heights[inner] == highest[inner]) & (heights[inner] > least))
+    # Where nothing is to be seen the map is level, and no point is better than another.
+    lowest = cv2.erode(heights, np.ones((3, 3), np.uint8))
+    is_peak = (heights[inner] == highest[inner]) & (heights[inner] > lowest[inner]) & (heights[inner] > least)
+    rows, columns = np.nonzero(is_peak)
     rows, columns = rows + border_px, columns + border_px
     values = heights[rows, columns]
     order = np.argsort(-values, kind="stable")[:max_points]
