@@ -55,7 +55,10 @@ def measured(study: str, views: Path, out: Path, only: tuple[str, ...]) -> dict[
 
 def test_detectors_features_and_sizes(views: Path, tmp_path: Path) -> None:
     found = measured("local", views, tmp_path / "s", ("arm=SIFT,points=50", "arm=rootsift-mnn", "arm=whence-local,"))
-    assert set(found) == {"SIFT any", *(f"{name} {light}" for name in ("rootsift-mnn", "whence-local") for light in ("same", "other"))}
+    assert set(found) == {
+        "SIFT any",
+        *(f"{name} {light}" for name in ("rootsift-mnn", "whence-local") for light in ("same", "other")),
+    }
     assert 0 < found["SIFT any"]["repeated at 75 %"] <= 1
     assert found["whence-local same"]["accuracy"] > 0.3
     assert found["whence-local same"]["within 1 px"] <= found["whence-local same"]["within 5 px"]

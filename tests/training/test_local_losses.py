@@ -58,6 +58,8 @@ def test_the_golden_matching_loss_leaves_out_what_the_teacher_doubts() -> None:
     # Two of three points are sure enough in both views; the golden value is a sum.
     assert matching_loss(*parts) == pytest.approx(2 * 1.578896 / 2, abs=1e-6)
     assert matching_loss(*parts, least_confidence=0.95) == 0
+    # The surest third is the first point alone.
+    assert matching_loss(*parts, least_confidence=0.95, least_share=1 / 3) == pytest.approx(-2 * np.log(0.516736), abs=1e-5)
     one = Described(torch.tensor([0.9]), torch.tensor([[1.0, 0.0]]))
     two = Described(torch.tensor([0.5]), torch.tensor([[0.0, 1.0]]))
     assert matching_loss(one, two, one) == pytest.approx(-2 * np.log(0.9 * 0.5), abs=1e-6)

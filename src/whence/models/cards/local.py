@@ -246,8 +246,12 @@ OWN_FEATURES = ModelCard(
     backbone="strided",
     backbone_options={"teacher": "aliked", "teacher_weights": "dc0f76ed3c70"},
     keys="whence",
-    figures="FIGURES",
-    limits="LIMITS",
+    figures="`python benchmarks/local_features.py`, pairs within 5 px at 640 px, 1,000 keypoints; in brackets RootSIFT and ALIKED "
+    "(n16): webcams by day and night under homographies 36 of 36 (30, 36), wxbs 1 of 16 (1, 6), stromovka in snow 0 of 26 (0, 6), "
+    "evd 0 of 8 (0, 2), homography-pairs 7 of 8 (7, 7), oxford-graf 4 of 5 (3, 3). Two rendered validation cities: 90 % of 60 "
+    "pairs of views within 3 px, some of them in two lights",
+    limits="it learned streets alone, rendered ones, and few photos: woods in snow and very wide viewpoints it matches no better "
+    "than RootSIFT, and far worse than its teacher; views turned by more than 25 degrees it has not seen",
 )
 PARTS: dict[str, ModelCard] = {card.name: card for card in (*_PARTS, OWN_FEATURES)}
 """Files of weights by name."""

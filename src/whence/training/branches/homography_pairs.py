@@ -152,7 +152,12 @@ class HomographyPairsBranch(Branch):
         named = {}
         if loss.name in ("joint", "matching"):
             named["matching"] = matching_loss(
-                teacher_a, student, teacher_b, temperature=rate, least_confidence=loss.least_confidence
+                teacher_a,
+                student,
+                teacher_b,
+                temperature=rate,
+                least_confidence=loss.least_confidence,
+                least_share=loss.least_share,
             )
         if loss.name in ("joint", "distillation"):
             named["distillation"] = loss.distillation * joint_distillation_loss(

@@ -50,12 +50,23 @@ def log_mutual_match(teacher: Described, student: Described, *, temperature: flo
 
 
 def matching_loss(
-    teacher_a: Described, student_b: Described, teacher_b: Described, *, temperature: float = 0.1, least_confidence: float = 0.65
+    teacher_a: Described,
+    student_b: Described,
+    teacher_b: Described,
+    *,
+    temperature: float = 0.1,
+    least_confidence: float = 0.65,
+    least_share: float = 0.0,
 ) -> Tensor:
-    """AsymLoc's geometric matching loss: means over the points of which the teacher is sure in view a, and in view b, added."""
+    """AsymLoc's geometric matching loss: means over the points of which the teacher is sure in view a, and in view b, added.
+
+    Where the teacher is sure of fewer than `least_share` of the points, that share of them counts, the surest.
+    """
     missing = -log_mutual_match(teacher_a, student_b, temperature=temperature).diagonal()
     total = missing.sum() * 0
-    for sure in (teacher_a.confidences > least_confidence, teacher_b.confidences > least_confidence):
+    for confidences in (teacher_a.confidences, teacher_b.confidences):
+        surest = float(confidences.quantile(1 - least_share)) if least_share else least_confidence
+        sure = confidences > min(least_confidence, surest)
         if bool(sure.any()):
             total = total + missing[sure].mean()
     return total

@@ -107,7 +107,9 @@ class LocalLossOptions:
     teacher_temperature: float = 1.0
     """... the teacher's confidences are divided by where they weigh similarities."""
     least_confidence: float = 0.65
-    """Correspondences of which the teacher is surer than this count in the matching loss."""
+    """Correspondences of which the teacher is surer than this count in the matching loss ..."""
+    least_share: float = 0.2
+    """... but this share of them at least, the surest: a teacher of few steps is sure of none."""
     distillation: float = 2.0
     """Weight of the joint distillation beside the matching loss."""
     alpha: float = 10.0
