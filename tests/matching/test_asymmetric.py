@@ -29,7 +29,7 @@ class Small:
     key: str = "small"
 
     def extract(self, image: np.ndarray) -> LocalDescriptors:
-        return RootSift(max_keypoints=300).extract(image)
+        return RootSift(max_keypoints=120).extract(image)
 
 
 def matcher() -> AsymmetricNearest:
@@ -43,14 +43,14 @@ def test_it_is_a_matcher() -> None:
 def test_each_side_is_prepared_by_its_own_extractor() -> None:
     image = draw_place(5)
     asked, kept = matcher().prepare_query(image), matcher().prepare(image)
-    assert len(asked["keypoints"]) <= 300 < len(kept["keypoints"])
+    assert len(asked["keypoints"]) <= 120 < len(kept["keypoints"])
     scorer = InlierScorer(matcher())
     assert isinstance(scorer, QuerySide)
     assert len(scorer.prepare_query(image)["keypoints"]) == len(asked["keypoints"])
     plain = MutualNearest()
     assert len(prepare_query(plain, image)["keypoints"]) == len(plain.prepare(image)["keypoints"])
     found = match_images(image, view_of(image, shift=10, seed=1), options=MatchOptions(), matcher=matcher())
-    assert found.num_keypoints[0] <= 300 < found.num_keypoints[1]
+    assert found.num_keypoints[0] <= 120 < found.num_keypoints[1]
     assert found.is_match
 
 
@@ -61,7 +61,7 @@ def test_what_is_kept_of_the_database_does_not_depend_on_who_asks(tmp_path) -> N
     card = SCORERS["inliers"].card
     assert card is not None
     prepared = PreparedPhotos(InlierScorer(matcher()), card, Photos.of([]))
-    assert len(prepared.of_query(file)["keypoints"]) <= 300 < len(prepared.of_image(file)["keypoints"])
+    assert len(prepared.of_query(file)["keypoints"]) <= 120 < len(prepared.of_image(file)["keypoints"])
 
 
 def test_a_network_asks_only_whom_it_learned_from() -> None:
