@@ -2,6 +2,7 @@
 
     python tools/fit_calibrations.py [--model rootsift-vlad] [--work FOLDER]
     python tools/fit_calibrations.py --model densevlad --num-cities 1
+    python tools/fit_calibrations.py --matcher whence-local --num-cities 2 [--work FOLDER]
     python tools/fit_calibrations.py --scorer aliked-lightglue [--work FOLDER]
 
 Rendered photos only, of seeds that no test or benchmark uses. Queries at covered streets and at others ask as they are; photos of
@@ -60,6 +61,7 @@ FIT_CITIES = (
     *(FitCity(seed, 320) for seed in range(2001, 2006)),
     FitCity(2001, 640, 500, 120, 40),
 )
+USUAL = RerankOptions()
 SECOND_LOOK_CITIES = FIT_CITIES[:3]
 PRIOR_OF_UNKNOWN = 0.5
 FOLDER = Path(__file__).parents[1] / "src" / "whence" / "localize" / "calibrations"
@@ -76,29 +78,31 @@ def render_city(work: Path, city: FitCity) -> Path:
     return root
 
 
-def open_city(work: Path, city: FitCity, *, model: str) -> Localizer:
-    """The database of a city, made with what inliers need where it is not there yet."""
+def open_city(work: Path, city: FitCity, *, model: str, options: RerankOptions = USUAL) -> Localizer:
+    """The database of a city, made with what the scorer needs where it is not there yet."""
     root = render_city(work, city)
     path = root / f"{model}.whence"
     Localizer.build(root / "database", path=path, options=BuildOptions(model=model), show_progress=False).close()
-    prepare_photos(path, options=RerankOptions(), show_progress=False)
+    prepare_photos(path, options=options, show_progress=False)
     return Localizer.open(path)
 
 
-def trials_of_city(work: Path, city: FitCity, *, model: str) -> tuple[Trials, Trials, Localizer]:
+def trials_of_city(
+    work: Path, city: FitCity, *, model: str, options: RerankOptions = USUAL, name: str = ""
+) -> tuple[Trials, Trials, Localizer]:
     """What a rendered city's queries and, with everything near left out, its database photos show when they ask; and its localizer.
 
-    City and database are made where they are not there yet.
+    City and database are made where they are not there yet. `name` tells the trials of other options apart.
     """
-    localizer = open_city(work, city, model=model)
+    localizer = open_city(work, city, model=model, options=options)
     root = work / city.name
-    kept = root / f"{model}.{'-'.join(FEATURES)}.npz"
+    kept = root / f"{model}{name}.{'-'.join(FEATURES)}.npz"
     if kept.is_file():
         asked, own = read_trials(kept, ("asked", "own"))
         return asked, own, localizer
-    own = trials_of_database(localizer, max_photos=100, show_progress=False)
+    own = trials_of_database(localizer, options=options, max_photos=100, show_progress=False)
     folders = [scan_photos(root / folder, show_progress=False) for folder in ("queries", "queries_unknown")]
-    asked = Trials.joined([trials_of_queries(localizer, photos, show_progress=False) for photos in folders])
+    asked = Trials.joined([trials_of_queries(localizer, photos, options=options, show_progress=False) for photos in folders])
     print(f"{root.name}: {len(asked.gaps_m)} queries, {asked.has_evidence.sum()} with evidence", flush=True)
     own = own.select(~own.is_covered)
     write_trials(kept, {"asked": asked, "own": own})
@@ -151,12 +155,17 @@ def show_test(asked: Trials, calibration: Calibration, what: str) -> None:
         )
 
 
-def show_held_out(cities: Sequence[FitCity], parts: Sequence[tuple[Trials, Trials]], localizer: Localizer) -> None:
+def show_held_out(
+    cities: Sequence[FitCity],
+    parts: Sequence[tuple[Trials, Trials]],
+    localizer: Localizer,
+    options: RerankOptions = USUAL,
+) -> None:
     """Print how the queries of each seed fare with a calibration fitted on the cities of the other seeds."""
     for seed in sorted({city.seed for city in cities}):
         others = [part for city, part in zip(cities, parts, strict=True) if city.seed != seed]
         if others:
-            calibration = fit(others, localizer, source="")
+            calibration = fit(others, localizer, source="", options=options)
             for city, (asked, _) in zip(cities, parts, strict=True):
                 if city.seed == seed:
                     show_test(asked, calibration, f"{city.name}, fitted on the other seeds")
@@ -182,11 +191,13 @@ def fit_second_look(work: Path, *, model: str, scorer: str, cities: Sequence[Fit
             show_test(parts[i], fitted(others), f"{city.name}, fitted on the other seeds")
 
 
-def fit(parts: Sequence[tuple[Trials, Trials]], localizer: Localizer, *, source: str) -> Calibration:
+def fit(
+    parts: Sequence[tuple[Trials, Trials]], localizer: Localizer, *, source: str, options: RerankOptions = USUAL
+) -> Calibration:
     """The calibration of cities' queries and database photos."""
     asked = Trials.joined([queries for queries, _ in parts])
     everything = Trials.joined([trials for part in parts for trials in part])
-    return fit_calibration(everything, localizer, asked=asked, source=source)
+    return fit_calibration(everything, localizer, asked=asked, options=options, source=source)
 
 
 def main() -> None:
@@ -196,6 +207,7 @@ def main() -> None:
     arguments.add_argument("--work", help="folder in which cities and databases are kept")
     arguments.add_argument("--num-cities", type=int, help="fit on the first cities only")
     arguments.add_argument("--scorer", help="fit the calibration of a second look with this scorer instead")
+    arguments.add_argument("--matcher", help="fit the calibration of inliers with this matcher, as whence-local")
     given = arguments.parse_args()
     cities = (FIT_CITIES if given.scorer is None else SECOND_LOOK_CITIES)[: given.num_cities]
     set_threads(1)
@@ -205,14 +217,18 @@ def main() -> None:
             fit_second_look(Path(given.work or made), model=given.model, scorer=given.scorer, cities=cities)
             return
         parts = []
+        options = RerankOptions() if given.matcher is None else RerankOptions(scorer_options={"matcher": given.matcher})
+        name = "" if given.matcher is None else f"-{given.matcher}"
         for city in cities:
-            asked, impostors, localizer = trials_of_city(Path(given.work or made), city, model=given.model)
+            asked, impostors, localizer = trials_of_city(
+                Path(given.work or made), city, model=given.model, options=options, name=name
+            )
             parts.append((asked, impostors))
         source = "rendered cities (seed, photo width): " + ", ".join(f"{city.seed}, {city.width} px" for city in cities)
-        calibration = fit(parts, localizer, source=source)
-        write_calibration(FOLDER / f"{given.model}.inliers.json", calibration)
+        calibration = fit(parts, localizer, source=source, options=options)
+        write_calibration(FOLDER / f"{given.model}.inliers{name}.json", calibration)
         print(to_json(calibration), flush=True)
-        show_held_out(cities, parts, localizer)
+        show_held_out(cities, parts, localizer, options)
 
 
 if __name__ == "__main__":

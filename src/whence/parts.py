@@ -115,6 +115,18 @@ class Matcher(Protocol):
 
 
 @runtime_checkable
+class QuerySide(Protocol):
+    """A matcher or scorer that prepares queries otherwise than photos of a database: by a smaller network, for example."""
+
+    def prepare_query(self, image: np.ndarray) -> dict[str, np.ndarray]: ...
+
+
+def prepare_query(part: Matcher | PairScorer, image: np.ndarray) -> dict[str, np.ndarray]:
+    """What a matcher or scorer prepares of a query's uint8 image (H, W, 3): in its own way of queries, where it has one."""
+    return part.prepare_query(image) if isinstance(part, QuerySide) else part.prepare(image)
+
+
+@runtime_checkable
 class PairScorer(Protocol):
     """What compares a query with candidates, pair by pair.
 

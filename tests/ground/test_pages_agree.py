@@ -103,8 +103,8 @@ def test_every_setting_and_variable_is_on_the_page_of_settings() -> None:
 
 def test_pages_say_which_weights_come_along() -> None:
     names = {file.name for kind in ("safetensors", "onnx") for file in PACKAGED.glob(f"*.{kind}")}
-    assert len(names) == 4
-    assert "Four files of weights come with Whence" in TEXTS["checkpoints.md"]
+    assert len(names) == 5
+    assert "Five files of weights come with Whence" in TEXTS["checkpoints.md"]
     assert all(name in (PACKAGED / "NOTICE.md").read_text(encoding="utf-8") for name in names)
 
 

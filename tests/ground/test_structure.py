@@ -479,6 +479,7 @@ def test_every_module_that_writes_is_in_the_battery() -> None:
         "training/branches/labelled.py": "classes of photos, made again where they are not",
         "training/branches/aligned.py": "what a model said of photos, made again where it is not",
         "training/branches/distilled.py": "what a teacher said of photos, made again where it is not",
+        "training/branches/taught_points.py": "what a teacher found on photos, made again where it is not",
         "training/branches/warps.py": "numbers beside a training's recipe, which the battery writes",
         "models/reduction.py": "test_reduction: what cannot be made leaves no file",
         "worlds/mesh.py": "part of a world, whose first file stands for all",

@@ -12,6 +12,7 @@ import pytest
 from whence import cli
 from whence.cards import KNOWN_LICENCES, ModelCard
 from whence.errors import BadOption, MissingExtra, UnknownName, UnreadableWeights
+from whence.models.cards.local import PARTS
 from whence.models.cards.own import OWN_CARDS
 from whence.models.cards.text import card_from_text, card_to_text, read_card
 from whence.models.checkpoints.origins import PACKAGED, find_weights, weights_status
@@ -101,7 +102,7 @@ def test_networks_of_the_project_come_with_their_weights(card: ModelCard, tmp_pa
     assert card.limits
     assert card.figures
     assert read_card(file) == card, "the file carries the card of the table: write it anew with `whence convert`"
-    cards = [entry.card for table in (MODELS, SCORERS) for entry in table.values()]
+    cards = [*(entry.card for table in (MODELS, SCORERS) for entry in table.values()), *PARTS.values()]
     packaged = {origin.file for one in cards if one for origin in one.origins if origin.kind == "packaged"}
     notices = {"LICENSE-Apache-2.0.txt", "NOTICE.md"}
     assert {path.name for path in PACKAGED.iterdir()} == packaged | notices

@@ -77,6 +77,9 @@ def evaluate(
         autocompletion=completion.scorers,
         help="Order the first candidates by this pair scorer, or chain: geowarp:100,inliers:10.",
     ),
+    matcher: str = typer.Option(
+        None, "--matcher", autocompletion=completion.matchers, help="Matcher of the scorer inliers, as whence-local."
+    ),
     rerank_option: list[str] = typer.Option([], "--rerank-option", help="Scorer option as name=value. May be repeated."),
     rerank_candidates: int = typer.Option(20, "--rerank-candidates", help="Candidates per query that --rerank compares."),
     rerank_seconds: float = typer.Option(None, "--rerank-seconds", help="Seconds per query for --rerank."),
@@ -139,6 +142,7 @@ def evaluate(
         if rerank is None
         else rerank_options(
             rerank,
+            matcher=matcher,
             num_candidates=rerank_candidates,
             max_seconds=rerank_seconds,
             scorer_options=parse_options(rerank_option),
@@ -172,6 +176,8 @@ def evaluate(
             raise BadOption("--compare takes models and files of predictions after the data, and writes --report and --json alone")
         return _compare(chosen, names or [], options, parse_options(option), report, as_json, quiet)
     outputs = _Outputs(as_json, save_predictions, save_pairs, pairs, report)
+    if matcher is not None and rerank is None:
+        raise BadOption("--matcher is that of --rerank inliers")
     if predictions is not None and rerank is not None:
         raise BadOption("--rerank orders candidates that Whence finds, not those of --predictions")
     if predictions is not None:

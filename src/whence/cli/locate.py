@@ -50,6 +50,9 @@ def locate(
         autocompletion=completion.scorers,
         help="Pair scorer that compares the candidates with the photo (default inliers), or chain: geowarp:100,inliers:10.",
     ),
+    matcher: str = typer.Option(
+        None, "--matcher", autocompletion=completion.matchers, help="Matcher of the scorer inliers, as whence-local."
+    ),
     rerank_option: list[str] = typer.Option([], "--rerank-option", help="Scorer option as name=value. May be repeated."),
     rerank_candidates: int = typer.Option(20, help="Candidates that are compared."),
     rerank_seconds: float = typer.Option(None, help="Seconds per photo for comparing."),
@@ -95,6 +98,7 @@ def locate(
     """Answer each photo with a position, or with the database photo that shows the place. A single photo without answer exits 3."""
     options = locate_options(
         rerank,
+        matcher=matcher,
         scorer_options=parse_options(rerank_option),
         num_candidates=rerank_candidates,
         max_seconds=rerank_seconds,

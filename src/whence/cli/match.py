@@ -116,7 +116,7 @@ def _score(photo0: str, photo1: str, name: str, options: Mapping[str, Any], *, p
         return _warp(photo0, photo1, name, prepared, picture=picture, as_json=as_json)
     if picture is not None:
         raise BadOption(f"{name} finds nothing to draw: --picture is for inliers and geowarp")
-    query, candidate = (prepared.of_image(Path(photo)) for photo in (photo0, photo1))
+    query, candidate = prepared.of_query(Path(photo0)), prepared.of_image(Path(photo1))
     found = next(iter(prepared.scorer.score(query, [candidate])))
     assert found is not None, "both photos were read"
     if as_json:

@@ -218,7 +218,7 @@ def trials_of_unknown(
     for row, answer in zip(is_covered, answers, strict=True):
         if answer.status == "unknown" and answer.candidates:
             chosen = shortlist(answer.candidates, options.num_candidates)
-            done = rerank(chosen, query=prepared.of_image(queries.file(row)), prepared=prepared, options=options).candidates
+            done = rerank(chosen, query=prepared.of_query(queries.file(row)), prepared=prepared, options=options).candidates
             asked.append(_Trial(done, _point(queries, row), is_covered[row], agreements_of(done, prepared)))
     return _as_trials(asked, localizer.photos)
 

@@ -106,7 +106,7 @@ class Judge:
             return replace(first, reason=f"{first.reason}; not asked again with {options.scorer}: {opened}")
         chosen = shortlist(first.candidates, options.num_candidates)
         try:
-            asked = opened.prepared.of_image(source)
+            asked = opened.prepared.of_query(source)
         except UnreadableImage as error:
             return replace(first, reason=f"{first.reason}; not asked again with {options.scorer}: {error}")
         found = rerank(chosen, query=asked, prepared=opened.prepared, options=options)

@@ -47,7 +47,7 @@ class Otherwise:
         if len(few) < 2 or self.prepared is None:
             return found
         try:
-            asked = self.prepared.of_image(source)
+            asked = self.prepared.of_query(source)
         except UnreadableImage:
             return found
         ordered = rerank(few, query=asked, prepared=self.prepared, options=self.options)

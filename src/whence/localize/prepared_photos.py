@@ -15,7 +15,7 @@ from whence.index.store import Store
 from whence.localize.rerank_options import RerankOptions
 from whence.matching.chain import ChainScorer, StagedArrays
 from whence.models.descriptor import DescriptorModel, read_as
-from whence.parts import PairScorer
+from whence.parts import PairScorer, prepare_query
 from whence.registry import build, get_card
 from whence.settings import parse_stages
 from whence.types import Arrays, PairEvidence, PhotoSource
@@ -94,6 +94,14 @@ class PreparedPhotos:
         if self.stages:
             return dict(StagedArrays([partial(stage.of_image, source) for stage in self.stages]))
         return self.scorer.prepare(read_as(source, self.card.preprocessing))
+
+    def of_query(self, source: PhotoSource) -> Arrays:
+        """What the scorer prepares of a query, which may be other than of the collection's photos. Raises as `of_image`."""
+        if self.like is not None:
+            return self.like.of_query(source)
+        if self.stages:
+            return dict(StagedArrays([partial(stage.of_query, source) for stage in self.stages]))
+        return prepare_query(self.scorer, read_as(source, self.card.preprocessing))
 
     def of_row(self, row: int) -> Arrays | None:
         """What the scorer prepares of a photo of the collection; None where it cannot be read.

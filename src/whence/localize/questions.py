@@ -17,6 +17,7 @@ from whence.types import GeoPoint
 def locate_options(
     rerank: str | None,
     *,
+    matcher: str | None = None,
     scorer_options: Mapping[str, Any] = NO_OPTIONS,
     num_candidates: int = 20,
     max_seconds: float | None = None,
@@ -29,11 +30,12 @@ def locate_options(
     """The options of the flags: by default re-rank and verify; without verification re-rank only where a scorer is named."""
     if not is_verified and (min_confidence is not None or (calibration is not None and when_unsure is None)):
         raise BadOption("--min-confidence and --calibration are for verification, which --no-verify leaves out")
-    if not is_verified and rerank is None and when_unsure is None:
+    if not is_verified and rerank is None and when_unsure is None and matcher is None:
         return RETRIEVE_ONLY
     return LocateOptions(
         rerank=rerank_options(
             rerank or "inliers",
+            matcher=matcher,
             num_candidates=num_candidates,
             max_seconds=max_seconds,
             scorer_options=scorer_options,

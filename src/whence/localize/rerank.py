@@ -142,4 +142,4 @@ def describe_for_rerank(
         yield from model.describe_each(sources, keep_local=True)
         return
     for source, result in zip(sources, asking.describe_each(sources, views=views), strict=True):
-        yield result if isinstance(result, UnreadableImage) else result._replace(local=dict(prepared.of_image(source)))
+        yield result if isinstance(result, UnreadableImage) else result._replace(local=dict(prepared.of_query(source)))

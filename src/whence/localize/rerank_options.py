@@ -69,8 +69,18 @@ def rerank_options(
     scorer_options: Mapping[str, Any] = NO_OPTIONS,
     when_unsure: float | None = None,
     otherwise: str = OTHERWISE,
+    matcher: str | None = None,
 ) -> RerankOptions:
-    """The options that a person states; of a chain the first stage says how many candidates there are."""
+    """The options that a person states; of a chain the first stage says how many candidates there are.
+
+    `matcher` is that of the scorer inliers, alone or in the chain. Raises `BadOption` and `UnknownName`.
+    """
+    if matcher is not None:
+        get_card(matcher, kind="matcher")
+        names = [stage.scorer for stage in parse_stages(scorer)] if is_chain(scorer) else [scorer]
+        if "inliers" not in names:
+            raise BadOption(f"--matcher is that of inliers, alone or in a chain; {scorer} has none to choose")
+        scorer_options = {**scorer_options, ("inliers.matcher" if is_chain(scorer) else "matcher"): matcher}
     if is_chain(scorer):
         if max_seconds is not None:
             raise BadOption("the seconds of a chain stand with its stages, as in inliers:10:0.5s")

@@ -52,6 +52,13 @@ def _learned_scorer(matcher: str) -> Entry:
     return Entry("whence.matching.scorers:open_learned_inliers", card, options={"matcher": matcher})
 
 
+def _own_learned(name: str, summary: str, factory: str, options: dict[str, str], parts: tuple[str, ...]) -> Entry:
+    """Matchers over the project's own network, whose code and weights are under the project's licence."""
+    entry = _entry(name, summary, parts, factory, options)
+    assert entry.card is not None
+    return Entry(factory, replace(entry.card, licence="MIT" if len(parts) == 1 else "MIT AND Apache-2.0"), options=options)
+
+
 _MNN = "mutual nearest neighbours"
 MATCHERS: dict[str, Entry] = {
     "rootsift-mnn": _own_matcher(
@@ -63,6 +70,20 @@ MATCHERS: dict[str, Entry] = {
         "orb-mnn",
         "ORB keypoints, mutual nearest neighbours that pass the ratio test",
         "Rublee, Rabaud, Konolige, Bradski: ORB, an efficient alternative to SIFT or SURF, ICCV 2011",
+    ),
+    "whence-local": _own_learned(
+        "whence-local",
+        f"the project's own learned keypoints, {_MNN}; comes with Whence, runs without torch",
+        "whence.matching.matchers:open_mnn",
+        {"extractor": "whence-local"},
+        ("whence-local",),
+    ),
+    "whence-local-to-aliked": _own_learned(
+        "whence-local-to-aliked",
+        f"queries by the project's own small network, photos of the database by ALIKED, {_MNN} across the two",
+        "whence.matching.asymmetric:open_asymmetric",
+        {"database": "aliked"},
+        ("whence-local", "aliked"),
     ),
     "orientation": Entry(
         "whence.matching.orientation:open_orientation",

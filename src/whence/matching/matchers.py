@@ -33,8 +33,9 @@ from whence.matching.geometry import (
     rescale_points,
     scaling,
 )
+from whence.models.local.own import OWN, open_own_features
 from whence.models.local.sift import LocalDescriptors, Orb, RootSift
-from whence.parts import Extractor, Matcher
+from whence.parts import Extractor, Matcher, prepare_query
 from whence.registry import build, get_card
 from whence.types import Arrays, Match, PhotoSource, PointPairs
 
@@ -129,7 +130,7 @@ def open_mnn(
     weights: str = "",
     device: str = "cpu",
 ) -> MutualNearest:
-    """The matcher by mutual nearest neighbours over an extractor: rootsift, orb, or a learned one with its weights.
+    """The matcher by mutual nearest neighbours over an extractor: rootsift, orb, whence-local, or another learned one.
 
     Without a ratio the extractor's usual one: 0.8 for RootSIFT, three quarters of the Hamming distance for ORB, none for learned
     ones. `is_upright` is for RootSIFT. Raises `BadOption`, `MissingExtra`, and as `whence.models.checkpoints.origins.get_weights`.
@@ -141,6 +142,8 @@ def open_mnn(
         if max_keypoints < 1:
             raise BadOption(f"at least one keypoint is needed, not {max_keypoints}")
         return MutualNearest(RootSift(max_keypoints, is_upright) if extractor == "rootsift" else Orb(max_keypoints), usual)
+    if extractor == OWN:
+        return MutualNearest(open_own_features(max_keypoints=max_keypoints, weights=weights), usual)
     from whence.models.local.networks import open_extractor
 
     return MutualNearest(open_extractor(extractor, max_keypoints=max_keypoints, weights=weights, device=device), usual)
@@ -201,7 +204,7 @@ def match_images(
     calibration = find_pair_calibration(options.matcher, options.geometry) if matcher is None else None
     found = []
     for one in matchers:
-        pairs = next(one.match(one.prepare(shown0), [one.prepare(shown1)]))
+        pairs = next(one.match(prepare_query(one, shown0), [one.prepare(shown1)]))
         assert pairs is not None, "the second image was prepared"
         found.append(as_match(pairs, size0_px=size0, size1_px=size1, settings=settings, calibration=calibration))
     return max(found, key=lambda match: (match.is_match, match.surprise, match.num_matches))

@@ -17,7 +17,7 @@ from whence.matching.geometry import GeometryMethod, GeometryModel, GeometrySett
 from whence.matching.matchers import MutualNearest, smaller_coverage
 from whence.matching.spatial import LevelPoints, SpatialScore, levels_score, rapid_score
 from whence.models.local.sift import LocalDescriptors
-from whence.parts import Extractor, Matcher
+from whence.parts import Extractor, Matcher, prepare_query
 from whence.registry import build
 from whence.types import Arrays, PairEvidence, PointPairs
 
@@ -59,6 +59,10 @@ class InlierScorer:
     def prepare(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """What the matcher keeps of a uint8 image (H, W, 3)."""
         return self.matcher.prepare(image)
+
+    def prepare_query(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        """What the matcher takes of a query's uint8 image (H, W, 3)."""
+        return prepare_query(self.matcher, image)
 
     def score(self, query: Arrays, candidates: Iterable[Arrays | None]) -> Iterator[PairEvidence | None]:
         """One record per candidate, in order, each made when it is asked for."""

@@ -8,6 +8,7 @@ from whence.recipes import (
     compact,
     gsv_cities,
     joint,
+    local,
     megaloc,
     meshes,
     orbit,
@@ -22,7 +23,21 @@ from whence.training.recipe import Recipe
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
-    for room in (compact, retrieval, warping, tuples, joint, classes, orbit, meshes, semantic, gsv_cities, megaloc, sequences)
+    for room in (
+        compact,
+        retrieval,
+        warping,
+        tuples,
+        joint,
+        classes,
+        orbit,
+        meshes,
+        semantic,
+        gsv_cities,
+        megaloc,
+        sequences,
+        local,
+    )
     for recipe in room.RECIPES
 }
 

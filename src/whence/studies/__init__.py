@@ -8,6 +8,7 @@ from whence.studies import (
     earth,
     earthmatch,
     geowarp,
+    local,
     looks,
     many_sources,
     owners,
@@ -23,7 +24,7 @@ STUDIES: dict[str, Study] = {
     study.name: study
     for room in (
         *(geowarp, benchmark, rerank, place_classes, many_sources, sequence_grid),
-        *(earth, earthmatch, registration, rendered, looks, owners),
+        *(earth, earthmatch, registration, rendered, looks, owners, local),
     )
     for study in room.STUDIES
 }

@@ -9,6 +9,7 @@ LEARNERS: dict[str, Entry] = {
     "network": Entry(f"{_ROOM}.learners:NetworkLearner", settings=f"{_ROOM}.options.learners:NetworkOptions"),
     "own head": Entry(f"{_ROOM}.learners:OwnHeadLearner", settings=f"{_ROOM}.options.learners:OwnHeadOptions"),
     "aligned copy": Entry(f"{_ROOM}.learners:AlignedCopyLearner", settings=f"{_ROOM}.options.aligned:AlignedCopyOptions"),
+    "local features": Entry(f"{_ROOM}.local_learner:LocalFeatureLearner", settings=f"{_ROOM}.options.local:LocalFeatureOptions"),
     "regressor": Entry(f"{_ROOM}.learners:RegressorLearner", settings=f"{_ROOM}.options.learners:RegressorOptions"),
 }
 BRANCHES: dict[str, Entry] = {
@@ -25,6 +26,12 @@ BRANCHES: dict[str, Entry] = {
     "photo pairs": Entry(
         f"{_ROOM}.branches.photo_pairs:PhotoPairBranch", settings=f"{_ROOM}.options.photo_pairs:PhotoPairsOptions"
     ),
+    "taught points": Entry(
+        f"{_ROOM}.branches.taught_points:TaughtPointsBranch", settings=f"{_ROOM}.options.local:TaughtPointsOptions"
+    ),
+    "homography pairs": Entry(
+        f"{_ROOM}.branches.homography_pairs:HomographyPairsBranch", settings=f"{_ROOM}.options.local:HomographyPairsOptions"
+    ),
     "views": Entry(f"{_ROOM}.branches.warps:ViewBranch", settings=f"{_ROOM}.options.warps:ViewsOptions"),
     "pairs": Entry(f"{_ROOM}.branches.warps:PairBranch", settings=f"{_ROOM}.options.warps:FoundPairsOptions"),
 }
@@ -32,5 +39,6 @@ PROBES: dict[str, Entry] = {
     "recall": Entry(f"{_ROOM}.probes:RecallProbe", settings=f"{_ROOM}.options.validation:RecallOptions"),
     "sequences": Entry(f"{_ROOM}.sequence_probe:SequenceProbe", settings=f"{_ROOM}.options.sequences:SequenceRecallOptions"),
     "aligned recall": Entry(f"{_ROOM}.probes:AlignedRecallProbe", settings=f"{_ROOM}.options.aligned:AlignedRecallOptions"),
+    "matched share": Entry(f"{_ROOM}.local_learner:MatchedShareProbe", settings=f"{_ROOM}.options.local:MatchedShareOptions"),
     "reranked": Entry(f"{_ROOM}.probes:RerankedProbe", settings=f"{_ROOM}.options.validation:RerankedOptions"),
 }

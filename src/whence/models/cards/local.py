@@ -228,7 +228,32 @@ _PARTS = (
         "https://github.com/verlab/accelerated_features/raw/main/weights/xfeat-lighterglue.pt",
     ),
 )
-PARTS: dict[str, ModelCard] = {card.name: card for card in _PARTS}
+OWN_FEATURES = ModelCard(
+    name="whence-local",
+    summary="The project's own local features: come with Whence, need no download and no torch; learned from ALIKED",
+    dim=128,
+    preprocessing=_AS_IS,
+    licence="MIT",
+    weights="random weights, seed 0, trained by `whence train whence-local --dataset FOLDER/train --val FOLDER/val --out RUN`; "
+    "the last step, written by `python tools/pack_local.py RUN/final.safetensors`",
+    training_data="six rendered cities, every view by day and in another light from the same point, and eight photos in the public "
+    "domain or CC0 of the package scikit-image 0.26: `python tools/render_local_photos.py FOLDER --photos skimage/data`",
+    citation=f"{_ALIKED} (the teacher, BSD-3-Clause); Omama, Berton, Foxlin, Kim: AsymLoc, towards asymmetric feature matching for "
+    "efficient visual localization, CVPR 2026",
+    similarity="none",
+    weights_licence="MIT",
+    origins=(Origin("packaged", "whence.models", "whence-local.safetensors"),),
+    backbone="strided",
+    backbone_options={"teacher": "aliked", "teacher_weights": "dc0f76ed3c70"},
+    keys="whence",
+    figures="`python benchmarks/local_features.py`, pairs within 5 px at 640 px, 1,000 keypoints; in brackets RootSIFT and ALIKED "
+    "(n16): webcams by day and night under homographies 36 of 36 (30, 36), wxbs 1 of 16 (1, 6), stromovka in snow 0 of 26 (0, 6), "
+    "evd 0 of 8 (0, 2), homography-pairs 7 of 8 (7, 7), oxford-graf 4 of 5 (3, 3). Two rendered validation cities: 90 % of 60 "
+    "pairs of views within 3 px, some of them in two lights",
+    limits="it learned streets alone, rendered ones, and few photos: woods in snow and very wide viewpoints it matches no better "
+    "than RootSIFT, and far worse than its teacher; views turned by more than 25 degrees it has not seen",
+)
+PARTS: dict[str, ModelCard] = {card.name: card for card in (*_PARTS, OWN_FEATURES)}
 """Files of weights by name."""
 
 PARTS_OF: dict[str, tuple[str, ...]] = {

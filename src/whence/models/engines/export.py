@@ -207,6 +207,16 @@ def _quantise(file: Path, calibration: Sequence[np.ndarray]) -> Path:
     return quantised
 
 
+def quantised(model: bytes, calibration: Sequence[np.ndarray]) -> bytes:
+    """An ONNX model of one input in int8, with the ranges that inputs (B, C, H, W) need. Raises `MissingExtra` and `BadOption`."""
+    _require_onnx()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "network.onnx"
+        file.write_bytes(model)
+        # What calibrates is given without the batch.
+        return _quantise(file, [image for batch in calibration for image in batch]).read_bytes()
+
+
 def _narrow_weights(model: Any) -> None:
     """Keep the large weights in bfloat16, each with a cast behind it."""
     from onnx import TensorProto, helper, numpy_helper

@@ -70,14 +70,16 @@ class Graph:
         self._nodes.append(b"".join(encoded))
         return output
 
-    def convolve(self, x: str, name: str, convolution: Convolution, *, pads: list[int], stride: int = 1, output: str = "") -> str:
-        """Add a convolution, in depth where its weights have one channel; pads are top, left, bottom, right."""
+    def convolve(
+        self, x: str, name: str, convolution: Convolution, *, pads: list[int], stride: int = 1, output: str = "", groups: int = 0
+    ) -> str:
+        """Add a convolution; pads are top, left, bottom, right. Without `groups`, in depth where weights have one channel."""
         weight = convolution.weight
         attributes: Attributes = {
             "kernel_shape": list(weight.shape[2:]),
             "strides": [stride, stride],
             "pads": pads,
-            "group": len(weight) if weight.shape[1] == 1 else 1,
+            "group": groups or (len(weight) if weight.shape[1] == 1 else 1),
         }
         arrays = [self.add_array(f"{name}.w", weight), self.add_array(f"{name}.b", convolution.bias)]
         return self.add("Conv", [x, *arrays], output or f"{name}.y", attributes)

@@ -45,9 +45,14 @@ class LearnedExtractor:
         self._device = next(networks.parameters()).device
 
     @cached_property
+    def digest(self) -> str:
+        """12 hexadecimal digits that stand for the weights."""
+        return weights_digest(self.networks)
+
+    @property
     def key(self) -> str:
         """The settings as text, the weights' digest among them."""
-        return f"{self.name}-{self.max_keypoints}-{weights_digest(self.networks)}"
+        return f"{self.name}-{self.max_keypoints}-{self.digest}"
 
     def extract(self, image: np.ndarray) -> LocalDescriptors:
         """Keypoints and descriptors of a uint8 image (H, W, 3) or (H, W)."""

@@ -1,0 +1,84 @@
+"""Queries by a small network, photos of the database by a large one: who prepares what, and who may ask whom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from conftest import draw_place, view_of, write_photo
+from matcher_samples import check_matcher
+from whence.data.photos import Photos
+from whence.errors import BadOption
+from whence.localize.prepared_photos import PreparedPhotos
+from whence.matching.asymmetric import AsymmetricNearest, pair_extractors
+from whence.matching.cards import SCORERS
+from whence.matching.matchers import MatchOptions, MutualNearest, match_images
+from whence.matching.scorers import InlierScorer
+from whence.models.local.own import open_own_features
+from whence.models.local.sift import LocalDescriptors, RootSift
+from whence.parts import QuerySide, prepare_query
+from whence.registry import build
+
+
+@dataclass(frozen=True)
+class Small:
+    """RootSIFT with fewer keypoints, by another name."""
+
+    key: str = "small"
+
+    def extract(self, image: np.ndarray) -> LocalDescriptors:
+        return RootSift(max_keypoints=120).extract(image)
+
+
+def matcher() -> AsymmetricNearest:
+    return AsymmetricNearest(RootSift(max_keypoints=2000), Small(), ratio=0.8)
+
+
+def test_it_is_a_matcher() -> None:
+    check_matcher(matcher())
+
+
+def test_each_side_is_prepared_by_its_own_extractor() -> None:
+    image = draw_place(5)
+    asked, kept = matcher().prepare_query(image), matcher().prepare(image)
+    assert len(asked["keypoints"]) <= 120 < len(kept["keypoints"])
+    scorer = InlierScorer(matcher())
+    assert isinstance(scorer, QuerySide)
+    assert len(scorer.prepare_query(image)["keypoints"]) == len(asked["keypoints"])
+    plain = MutualNearest()
+    assert len(prepare_query(plain, image)["keypoints"]) == len(plain.prepare(image)["keypoints"])
+    found = match_images(image, view_of(image, shift=10, seed=1), options=MatchOptions(), matcher=matcher())
+    assert found.num_keypoints[0] <= 120 < found.num_keypoints[1]
+    assert found.is_match
+
+
+def test_what_is_kept_of_the_database_does_not_depend_on_who_asks(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    assert matcher().key.split("/")[0] == MutualNearest(RootSift(max_keypoints=2000)).key.split("/")[0]
+    assert "small" in matcher().key
+    file = write_photo(tmp_path / "a.jpg", draw_place(2))
+    card = SCORERS["inliers"].card
+    assert card is not None
+    prepared = PreparedPhotos(InlierScorer(matcher()), card, Photos.of([]))
+    assert len(prepared.of_query(file)["keypoints"]) <= 120 < len(prepared.of_image(file)["keypoints"])
+
+
+def test_a_network_asks_only_whom_it_learned_from() -> None:
+    small = open_own_features(max_keypoints=100)
+    name, digest = small.taught_by
+    assert name == "aliked"
+    assert pair_extractors(small, RootSift(), name=name, digest=digest).query_extractor is small
+    with pytest.raises(BadOption, match="say nothing beside"):
+        pair_extractors(small, RootSift(), name=name, digest="other")
+    untaught = replace(small, card=replace(small.card, backbone_options={}))
+    with pytest.raises(BadOption, match="learned from no other"):
+        pair_extractors(untaught, RootSift(), name=name, digest=digest)
+
+
+def test_the_shipped_features_are_a_matcher_without_weights_to_fetch() -> None:
+    found = build("matcher", "whence-local", options={"max_keypoints": 800})
+    check_matcher(found)
+    assert found.key.startswith("whence-local-800-")
+    scorer = build("scorer", "inliers", options={"matcher": "whence-local"})
+    assert scorer.key.startswith("whence-local-2000-")
