@@ -87,12 +87,15 @@ def index(
     no_calibrate: bool = typer.Option(
         False, "--no-calibrate", help="Fit no calibration on the photos where the model comes without one."
     ),
+    machines: str = typer.Option(None, "--cluster", help="Describe on a dask cluster: tcp://SCHEDULER:8786, or local:N processes."),
+    send_photos: bool = typer.Option(False, "--send-photos", help="With --cluster: workers do not see these folders."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of text."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar."),
 ) -> int:
     """Describe photos and keep them in a database. Run it again to go on after an interruption or to add photos."""
     from whence.localize import build, maintain
     from whence.localize.cells import ENGINE, store_cells
+    from whence.localize.machines import opened_machines
 
     path = load_settings(flags={"database": database}).database
     progress = False if quiet or as_json else None
@@ -160,7 +163,9 @@ def index(
                 f"{plan.num_photos} photos, {plan.num_to_describe} to describe; the database will take {as_size(plan.size_bytes)}"
             )
 
-    report = build.build_database(photos, path=path, options=options, positions=positions, show_progress=progress, on_plan=announce)
+    given_by = {"path": path, "options": options, "positions": positions, "show_progress": progress, "on_plan": announce}
+    with opened_machines(machines, sends_photos=send_photos) as chosen:
+        report = build.build_database(photos, machines=chosen, **given_by)
     if is_told_late:
         store_cells(path, str(cells))
     return _finish(report, as_json, is_calibrated=not no_calibrate, show_progress=progress)

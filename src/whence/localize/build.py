@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from whence.data.scan import scan_photos
 from whence.errors import CardMismatch, NoPhotos, Stopped, StoreError
 from whence.index.manifest import MANIFEST_NAME
 from whence.index.store import Store, estimate_bytes
+from whence.localize.commits import PhotoBatch
 from whence.localize.engine import check_engine, code_bytes, write_engine
 from whence.localize.keeping import bytes_per_photo, keeps_local
 from whence.localize.sources import MissingFolder, nothing_found, source_names, stored_paths
@@ -29,6 +31,9 @@ from whence.records import as_values
 from whence.runtime import progress, told_when_stopped
 from whence.settings import BuildOptions
 from whence.types import SkippedPhoto
+
+if TYPE_CHECKING:
+    from whence.localize.machines import Machines
 
 STATE_BLOB = "descriptor-state"
 GO_ON = "run the same command again to go on"
@@ -118,12 +123,13 @@ def build_database(
     positions: str | Path | None = None,
     show_progress: bool | None = None,
     on_plan: Callable[[BuildPlan], None] | None = None,
+    machines: Machines | None = None,
 ) -> BuildReport:
     """Make or extend the database at `path` with the photos under `sources`; only what is new or changed is described.
 
     `on_plan` is told what will be done once the photos are scanned; it may stop the build by raising. Without `options` those the
-    database was made with are kept. Unreadable photos are skipped and reported. Raises `NoPhotos` where nothing readable was
-    found, `CardMismatch` where the database was made with another model.
+    database was made with are kept. `machines` describe in the place of this process. Unreadable photos are skipped and reported.
+    Raises `NoPhotos` where nothing readable was found, `CardMismatch` where the database was made with another model.
     """
     started = time.perf_counter()
     folder = Path(path)
@@ -150,7 +156,7 @@ def build_database(
         settings = {**store.options, "sources": places, "build": as_values(options)}
         if settings != store.options:
             store.set_options(settings)
-        return Build(store, model, options, show_progress=show_progress).run(photos, started=started)
+        return Build(store, model, options, show_progress=show_progress, machines=machines).run(photos, started=started)
 
 
 def build_from_photos(
@@ -188,7 +194,16 @@ def aside_of(folder: Path) -> Path:
 class Build:
     """One run over one open store."""
 
-    def __init__(self, store: Store, model: DescriptorModel, options: BuildOptions, *, show_progress: bool | None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        model: DescriptorModel,
+        options: BuildOptions,
+        *,
+        show_progress: bool | None,
+        machines: Machines | None = None,
+    ) -> None:
+        self.machines = machines
         self.store = store
         self.model = model
         self.options = options
@@ -268,11 +283,15 @@ class Build:
         order = np.argsort(group, kind="stable")
         starts = np.searchsorted(group[order], np.arange(len(contents) + 1))
         pending = np.flatnonzero(~has)[np.argsort(first_rows[~has], kind="stable")]
-        batch = _Batch(self, photos)
+        is_kept = keeps_local(self.options, self.model, len(contents))
+        batch = PhotoBatch(self.store, photos, options=self.options, keeps_local=is_kept)
         try:
             with progress("describing photos", total=len(pending), show=self.show_progress) as advance:
                 files = (photos.file(int(first_rows[i])) for i in pending)
-                results = self.model.describe_each(files, keep_local=batch.keeps_local)
+                if self.machines is None:
+                    results = self.model.describe_each(files, keep_local=is_kept)
+                else:
+                    results = self.machines.describe_each(self.model, files, keep_local=is_kept)
                 for i, result in zip(pending, results, strict=True):
                     rows = order[starts[i] : starts[i + 1]]
                     if isinstance(result, Described):
@@ -288,40 +307,6 @@ class Build:
             kept = f"{num} of {len(pending)} photos were described and are kept in {str(self.store.path)!r}"
             raise Stopped(f"{kept}; {GO_ON}") from stop
         return batch.num_committed
-
-
-class _Batch:
-    """Described photos waiting for the next commit."""
-
-    def __init__(self, run: Build, photos: Photos) -> None:
-        self.store, self.options, self.photos = run.store, run.options, photos
-        self.keeps_local = keeps_local(run.options, run.model, len(np.unique(photos.content)))
-        self.contents: list[bytes] = []
-        self.described: list[Described] = []
-        self.rows: list[np.ndarray] = []
-        self.num_committed = 0
-        self.last = time.monotonic()
-
-    def put(self, content: bytes, described: Described, rows: np.ndarray) -> None:
-        self.contents.append(content)
-        self.described.append(described)
-        self.rows.append(rows)
-        is_full = len(self.contents) >= self.options.commit_photos
-        if is_full or time.monotonic() - self.last > self.options.commit_seconds:
-            self.commit()
-
-    def commit(self) -> None:
-        if self.contents:
-            # Local descriptors first: a photo that is in the database then has them, wherever the run is killed.
-            if self.keeps_local:
-                keys = [content.decode() for content in self.contents]
-                self.store.write_cache(f"{self.store.card_id}.local", keys, [one.local or {} for one in self.described])
-            photos = self.photos.select(np.concatenate(self.rows))
-            descriptors = np.stack([one.descriptor for one in self.described])
-            self.store.add(photos, contents=np.array(self.contents, "S32"), descriptors=descriptors)
-        self.num_committed += len(self.contents)
-        self.contents, self.described, self.rows = [], [], []
-        self.last = time.monotonic()
 
 
 def tidy(store: Store) -> None:
