@@ -85,9 +85,8 @@ def main() -> None:
         print(json.dumps(found))
         return
     print(f"{found['photos']} photos: one process {found['one_process_s']:.1f} s, two workers {alone:.1f} s")
-    print(
-        f"a worker killed at {', '.join(f'{moment:.1f} s' for moment in kills)}: {killed:.1f} s, {100 * (killed / alone - 1):.0f} % more"
-    )
+    moments = ", ".join(f"{moment:.1f} s" for moment in kills)
+    print(f"a worker killed at {moments}: {killed:.1f} s, {100 * (killed / alone - 1):.0f} % more")
     print("the databases are the same" if is_same else "THE DATABASES DIFFER")
 
 
