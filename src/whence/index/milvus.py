@@ -1,7 +1,7 @@
 """`MilvusIndex`: rows in a collection of a Milvus server or cluster.
 
 Rows are upserted under their keys; an HNSW graph finds candidates by inner product, scalar fields hold places. Every search asks
-for the consistency that the address names (Strong if it names none): rows that were written are found. Credentials come from
+for the consistency that the address names (Session if it names none: what this program wrote is found). Credentials come from
 WHENCE_MILVUS_TOKEN, as USER:PASSWORD or an API key, or the file that WHENCE_MILVUS_TOKEN_FILE names.
 """
 
@@ -39,7 +39,7 @@ class MilvusTable(ServerTable):
     def __init__(self, address: Address) -> None:
         super().__init__(address)
         self._client: MilvusClient | None = None
-        self._level = address.options.get("consistency", "Strong")
+        self._level = address.options.get("consistency", "Session")
         if self._level not in _LEVELS:
             raise BadOption(f"a consistency of Milvus is one of {', '.join(_LEVELS)}, not {self._level!r}")
 
@@ -118,9 +118,13 @@ class MilvusTable(ServerTable):
             client.delete(self.address.table, ids=list(keys))
 
     def finish(self) -> None:
-        """Sealed segments get their graph; growing ones are searched exactly until then."""
+        """Sealed segments get their graph; growing ones are searched exactly until then.
+
+        Ends with a reading that waits for all that was written, so that later ones, which need not wait, find it too.
+        """
         with self._asking() as client:
             client.flush(self.address.table)
+            client.query(self.address.table, filter='key >= ""', limit=1, output_fields=["key"], consistency_level="Strong")
 
     def nearest(self, query: np.ndarray, num: int, *, keys: Sequence[str] | None = None, box: Box | None = None) -> list[Row]:
         """Named keys are measured one by one, exactly; all else by the graph."""
