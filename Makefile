@@ -7,6 +7,8 @@ BENCHMARKS = $(filter-out %/side_by_side.py %/place_descriptors.py,$(wildcard be
 # What the demo's network needs. The build for processors is small; where its server cannot be reached, the usual one is taken.
 TORCH = $(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[fast,torch]"
 
+PRESET ?= small
+
 FEDERATED := .venv-federated
 
 .PHONY: demo serve test check federated format bench docs clean
@@ -16,7 +18,7 @@ demo: $(VENV)/torch
 
 # The page over the demo's city: its photos to be dropped lie in demo/city/queries.
 serve: $(VENV)/server
-	[ -f demo/city/world.json ] || $(BIN)/whence world city demo/city --preset small
+	[ -f demo/city/world.json ] || $(BIN)/whence world city demo/city --preset $(PRESET)
 	$(BIN)/whence index demo/city/database --db demo/database.whence
 	$(BIN)/whence serve --db city=demo/database.whence --open $(ARGS)
 

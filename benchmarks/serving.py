@@ -50,9 +50,11 @@ def main() -> None:
     """Make the photos, serve them, and run what was asked for."""
     parser = side_by_side.options(__doc__ or "")
     parser.add_argument("--folder", help="where the photos and their database are kept; a second run makes nothing")
+    parser.add_argument("--requests", type=int, help="requests of `load`, a tenth of them verified")
     parser.add_argument("--only", default="load,cost,odd,slow", help="parts to run")
     arguments = parser.parse_args()
     num_photos, num_requests, num_odd, num_open = (200, 100, 200, 100) if arguments.quick else (6000, 2000, 10_000, 1000)
+    num_requests = arguments.requests or num_requests
     parts = arguments.only.split(",")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 8192)), hard))
@@ -144,13 +146,18 @@ class Server:
             ticks += int(fields[11]) + int(fields[12])
         return ticks / os.sysconf("SC_CLK_TCK")
 
-    def memory_bytes(self) -> int:
-        """Of all server processes, each page that several share counted once (PSS)."""
-        total = 0
+    def memory(self) -> tuple[int, int]:
+        """Megabytes of all server processes: their own (anonymous), and pages of the database's files.
+
+        Each page that several share is counted once (PSS).
+        """
+        totals = {"Pss_Anon": 0, "Pss_File": 0}
         for pid in self.pids():
-            found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
-            total += 1024 * int(found[1]) if found else 0
-        return total
+            text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+            for name in totals:
+                found = re.search(rf"^{name}:\s+(\d+) kB", text, re.MULTILINE)
+                totals[name] += int(found[1]) if found else 0
+        return totals["Pss_Anon"] // 1000, totals["Pss_File"] // 1000
 
     def end(self) -> None:
         self.process.terminate()
@@ -209,10 +216,10 @@ def asking(asked: list[bytes], number: int, options: dict[str, str]) -> Callable
 
 def load(server: Server, asked: list[bytes], num_requests: int) -> None:
     """Requests a second at 1, 8 and 32 clients; memory after all of them and the verified ones."""
-    at_start = server.memory_bytes()
+    at_start = server.memory()
     warm = [asking(asked, number, VERIFIED if number % 2 else RETRIEVAL) for number in range(40)]
     hammer(server, 8, warm)
-    after_warm = server.memory_bytes()
+    after_warm = server.memory()
     each = (num_requests - num_requests // 10) // 3
     print(f"{'clients':>8}{'requests':>10}{'a second':>10}{'p50':>9}{'p95':>9}{'p99':>9}  retrieval alone, {WORKERS} workers")
     for num_clients in (1, 8, 32):
@@ -223,10 +230,14 @@ def load(server: Server, asked: list[bytes], num_requests: int) -> None:
     spent, statuses, whole = hammer(server, 8, [asking(asked, number, VERIFIED) for number in range(num_verified)])
     p95 = np.percentile(spent, 95)
     print(f"verified, 8 clients: {num_verified} requests, {num_verified / whole:.1f} a second, p95 {p95:.2f} s, {dict(statuses)}")
-    after = server.memory_bytes()
-    print(f"memory (PSS of all processes): {at_start / 1e6:.0f} MB when ready, {after_warm / 1e6:.0f} MB after 40 requests, "
-          f"{after / 1e6:.0f} MB after {3 * each + num_verified} more: {100 * after / after_warm - 100:+.1f} % of the warm state, "
-          f"{100 * after / at_start - 100:+.1f} % of the start")  # fmt: skip
+    after = server.memory()
+    print("memory of all processes, their own + pages of the database's files, in MB:")
+    for when, (own, mapped) in (
+        ("ready", at_start),
+        ("after 40 requests", after_warm),
+        (f"after {3 * each + num_verified} more", after),
+    ):
+        print(f"  {when:<22}{own:>6} + {mapped}, own {100 * own / at_start[0] - 100:+.1f} % of the start")
 
 
 def cost(server: Server, asked: list[bytes], database: Path) -> None:

@@ -31,6 +31,8 @@ _ID = re.compile(r"[0-9a-f]{24}")
 MOST_TRIES = 3
 """How often a job is begun that ends its process each time."""
 _POLL_S = 0.5
+_LOOK_S = 10.0
+"""Seconds after which a folder that did not change is looked through all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,9 +197,14 @@ class Runner:
 
     def _live(self) -> None:
         while not self._is_ending.is_set():
-            with self._lock() as is_ours:
-                if is_ours:
-                    self._do_all()
+            try:
+                with self._lock() as is_ours:
+                    if is_ours:
+                        self._do_all()
+            except Exception:
+                # A full disk, a folder that was taken away: jobs go on once that is mended.
+                log.exception("jobs cannot be looked after now")
+                self._is_ending.wait(_LOOK_S)
             self._is_ending.wait(_POLL_S)
 
     @contextlib.contextmanager
@@ -217,7 +224,13 @@ class Runner:
             if job.state == "running":
                 # Its process ended without it. We hold the lock, so nobody else works on it.
                 self.folder.keep(replace(job, state="queued"))
+        seen, looked = 0, 0.0
         while not self._is_ending.is_set():
+            changed, now = os.stat(self.folder.folder).st_mtime_ns, time.monotonic()
+            if changed == seen and now - looked < _LOOK_S:
+                self._is_ending.wait(_POLL_S)
+                continue
+            seen, looked = changed, now
             following = next((job for job in self.folder.all() if job.state == "queued"), None)
             if following is None:
                 self._is_ending.wait(_POLL_S)
