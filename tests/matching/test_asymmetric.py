@@ -10,8 +10,10 @@ import pytest
 from conftest import draw_place, view_of, write_photo
 from matcher_samples import check_matcher
 from whence.data.photos import Photos
-from whence.errors import BadOption
+from whence.errors import BadOption, UnknownName
+from whence.localize.calibration_files import find_calibration, key_of
 from whence.localize.prepared_photos import PreparedPhotos
+from whence.localize.rerank_options import RerankOptions, rerank_options
 from whence.matching.asymmetric import AsymmetricNearest, pair_extractors
 from whence.matching.cards import SCORERS
 from whence.matching.matchers import MatchOptions, MutualNearest, match_images
@@ -82,3 +84,20 @@ def test_the_shipped_features_are_a_matcher_without_weights_to_fetch() -> None:
     assert found.key.startswith("whence-local-800-")
     scorer = build("scorer", "inliers", options={"matcher": "whence-local"})
     assert scorer.key.startswith("whence-local-2000-")
+
+
+def test_a_matcher_is_that_of_inliers_alone_or_in_a_chain() -> None:
+    assert rerank_options("inliers", matcher="whence-local").scorer_options == {"matcher": "whence-local"}
+    chain = rerank_options("rapid:20,inliers:5", matcher="orb-mnn")
+    assert [dict(stage.scorer_options) for stage in chain.stages] == [{}, {"matcher": "orb-mnn"}]
+    with pytest.raises(BadOption, match="that of inliers"):
+        rerank_options("geowarp", matcher="whence-local")
+    with pytest.raises(UnknownName, match="whence-local"):
+        rerank_options("inliers", matcher="whence-locl")
+
+
+def test_the_shipped_features_have_a_calibration_with_the_usual_model() -> None:
+    options = RerankOptions(scorer_options={"matcher": "whence-local"})
+    prepared = PreparedPhotos.for_options(options, Photos.of([]))
+    key = key_of("whence-lite0-words-960.v1", prepared)
+    assert find_calibration(key).key == key

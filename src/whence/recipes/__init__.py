@@ -8,7 +8,7 @@ from whence.recipes import (
     compact,
     gsv_cities,
     joint,
-    local,
+    local_features,
     megaloc,
     meshes,
     orbit,
@@ -36,7 +36,7 @@ RECIPES: dict[str, Recipe] = {
         gsv_cities,
         megaloc,
         sequences,
-        local,
+        local_features,
     )
     for recipe in room.RECIPES
 }
