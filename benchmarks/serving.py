@@ -171,9 +171,16 @@ class Caller:
         self.port = port
         self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
 
-    def ask(self, photo: bytes, options: dict[str, str], *, path: str = "/v1/locate", name: str = "photos") -> int:
-        """The status of one request; a connection that was closed is opened anew."""
-        body, kind = _multipart([(name, photo)], [])
+    def ask(self, photo: bytes, options: dict[str, str]) -> int:
+        """The status of one question; a connection that was closed is opened anew."""
+        return self.send("/v1/locate", [("photos", photo)], options)
+
+    def match(self, photo0: bytes, photo1: bytes) -> int:
+        """The status of one comparison."""
+        return self.send("/v1/match", [("photo0", photo0), ("photo1", photo1)], {})
+
+    def send(self, path: str, photos: list[tuple[str, bytes]], options: dict[str, str]) -> int:
+        body, kind = _multipart(photos, [])
         try:
             self.connection.request("POST", f"{path}?{urlencode(options)}", body, {"Content-Type": kind})
             answer = self.connection.getresponse()
@@ -299,10 +306,11 @@ def odd(server: Server, asked: list[bytes], num: int) -> None:
         sources.append(out.getvalue())
     uploads = [mutated(chance.choice(sources), chance) for _ in range(num)]
     jobs = [
-        (lambda caller, data=data: caller.ask(data, {}, path="/v1/match", name="photo0")) if number % 10 == 0
+        (lambda caller, data=data: caller.match(data, asked[0]))
+        if number % 10 == 0
         else (lambda caller, data=data: caller.ask(data, RETRIEVAL))
         for number, data in enumerate(uploads)
-    ]  # fmt: skip
+    ]
     _, statuses, whole = hammer(server, 4, jobs)
     wrong = sum(num for status, num in statuses.items() if status >= 500 or status == 0)
     print(f"{num} odd uploads in {whole:.0f} s: {dict(statuses)}; {wrong} of 500 and above, or without an answer")
