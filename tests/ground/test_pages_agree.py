@@ -122,8 +122,11 @@ def test_the_page_on_security_says_what_uses_the_network() -> None:
             re.MULTILINE,
         )
     }
-    assert users == {"models/checkpoints/http.py", "models/checkpoints/origins.py", "training/federated/processes.py"}
+    fetching = {"models/checkpoints/http.py", "models/checkpoints/origins.py"}
+    assert users == {*fetching, "training/federated/processes.py", "server/client.py", "server/running.py"}
     assert "whence federate" in text
+    assert "whence serve" in text
+    assert "whence.server.client" in text
 
 
 def test_contributing_names_targets_and_files_that_are_there() -> None:
