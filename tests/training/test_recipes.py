@@ -41,7 +41,8 @@ SAID = {
     or get_recipe(name).learner.kind == "local features"
     or "tiles" in {branch.kind for branch in get_recipe(name).branches}
 }
-"""Those whose data say what belongs together; tests of their branches train them: sources, distilled, aligned, labelled, tiles, local features."""
+"""Those whose data say what belongs together; tests of their branches train them: sources, distilled, aligned, labelled, tiles,
+local features."""
 
 
 @pytest.mark.parametrize("name", sorted({*list_recipes()} - SAID))
