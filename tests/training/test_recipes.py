@@ -38,9 +38,11 @@ SAID = {
     if "listed" in get_recipe(name).to_json()
     or name in ("anyloc-vocabulary", "distilled-small")
     or name.startswith(("meshvpr", "segvpr"))
+    or get_recipe(name).learner.kind == "local features"
     or "tiles" in {branch.kind for branch in get_recipe(name).branches}
 }
-"""Those whose data say what belongs together; tests of their branches train them: sources, distilled, aligned, labelled, tiles."""
+"""Those whose data say what belongs together; tests of their branches train them: sources, distilled, aligned, labelled, tiles,
+local features."""
 
 
 @pytest.mark.parametrize("name", sorted({*list_recipes()} - SAID))
