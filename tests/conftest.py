@@ -21,6 +21,8 @@ from whence.worlds.capture import CaptureOptions
 from whence.worlds.city import WorldOptions, render_world
 from whence.worlds.presets import CitySize
 
+# The client of Milvus leaves threads of gRPC behind; tests that fork from the same process are not theirs to look after.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"], os.environ["GRPC_VERBOSITY"] = "0", "NONE"
 ORIGIN = GeoPoint(59.32, 18.07)
 SOURCES = {
     "gsv_cities": (CitySize("city00", "", 8, 0, 0), CitySize("city01", "", 8, 0, 0)),

@@ -254,14 +254,12 @@ def _clients(inputs: Inputs, folder: Path) -> None:
 
 
 def _journal_rows(inputs: Inputs, folder: Path) -> None:
-    from whence.journal import Journal
+    from whence.journal import Entry
     from whence.journal.files import write_entries
     from whence.types import Position
 
-    with Journal.open(inputs.root / "writers.journal") as journal:
-        if not len(journal):
-            journal.append(Position(f"{number}.jpg", "unknown", reason="far " * 20) for number in range(60))
-        write_entries(folder / "journal.csv", journal)
+    positions = [Position(f"{number}.jpg", "unknown", reason="far " * 20) for number in range(60)]
+    write_entries(folder / "journal.csv", [Entry(number, 1.0, 1.0, None, one) for number, one in enumerate(positions)])
 
 
 def _federation(inputs: Inputs, folder: Path) -> None:

@@ -118,7 +118,7 @@ def test_while_it_is_imported(made: Path, tmp_path: Path, module: str) -> None:
 def test_index_keeps_what_is_described(made: Path, tmp_path: Path) -> None:
     path = tmp_path / "c.whence"
     arguments = ("index", made / "database", "--db", path, "-q")
-    with running("=whence.localize.build._Batch.put", *arguments) as process:
+    with running("=whence.localize.commits.PhotoBatch.put", *arguments) as process:
         _, err = stop(process, moment=3)
     assert f"3 of {NUM_PLACES} photos were described and are kept in '{path}'; run the same command again to go on" in err
     with Store.open(path) as store:
@@ -151,7 +151,9 @@ def test_index_goes_on_after_any_moment(made: Path, tmp_path: Path, place: str, 
 
 
 def test_twice_is_once(made: Path, tmp_path: Path) -> None:
-    with running("=whence.localize.build._Batch.put", "index", made / "database", "--db", tmp_path / "c.whence", "-q") as process:
+    with running(
+        "=whence.localize.commits.PhotoBatch.put", "index", made / "database", "--db", tmp_path / "c.whence", "-q"
+    ) as process:
         stop(process, moment=2, times=3)
     if (tmp_path / "c.whence" / "manifest.json").exists():
         with Store.open(tmp_path / "c.whence") as store:
@@ -212,7 +214,7 @@ def test_evaluate_while_queries_are_described(made: Path, tmp_path: Path) -> Non
 def test_evaluate_keeps_its_work_folder(made: Path, tmp_path: Path) -> None:
     arguments = ("evaluate", made, "--json", "-q", "--work", tmp_path / "work")
     (tmp_path / "work").mkdir()
-    with running("=whence.localize.build._Batch.put", *arguments) as process:
+    with running("=whence.localize.commits.PhotoBatch.put", *arguments) as process:
         out, err = stop(process, moment=5)
     assert not out
     assert "5 of 8 photos were described and are kept in" in err

@@ -69,7 +69,7 @@ def test_every_recipe_trains(
             "--set",
             "learner.backbone=",
         ]
-    if name.endswith(("lite", "lite0", "adapt")):
+    if name.endswith(("lite", "lite0", "adapt", "benchmark-small")):
         words += [word for change in changes if change.endswith("height=48") for word in ("--set", change.replace("48", "64"))]
     if {branch.kind for branch in recipe.branches} == {"classes"}:
         # Panoramas and crops, and another network: what the recipe says of classes is its own.

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
 
-from whence.data.cells import safe_cells
+from whence.data.cells import plain_cell, safe_cells
 from whence.data.geotags import Waypoint, gpx_document
 from whence.errors import BadOption
 from whence.journal.log import Entry
@@ -51,18 +51,19 @@ def write_entries(path: str | Path, entries: Iterable[Entry]) -> int:
 
 
 def _with_times(table: str, rows: list[Entry]) -> str:
-    """The table of answers, whose cells are harmless already, behind what the journal knows of each."""
+    """The table of answers, behind what the journal knows of each."""
     header, *lines = csv.reader(StringIO(table, newline=""))
     text = StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow([*_ABOUT, *header])
-    writer.writerows([*_about(entry), *line] for entry, line in zip(rows, lines, strict=True))
+    writer.writerow(safe_cells([*_ABOUT, *header]))
+    plain = ([plain_cell(cell) for cell in line] for line in lines)
+    writer.writerows(safe_cells([*_about(entry), *line]) for entry, line in zip(rows, plain, strict=True))
     return text.getvalue()
 
 
 def _about(entry: Entry) -> list[object]:
     times = (entry.at, entry.taken_at, entry.asked_at)
-    return [entry.number, *map(_as_iso, times), *safe_cells([entry.weather, entry.model, entry.store])]
+    return [entry.number, *map(_as_iso, times), entry.weather, entry.model, entry.store]
 
 
 def _as_iso(at: float | None) -> str | None:

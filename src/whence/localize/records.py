@@ -109,7 +109,7 @@ def _csv_row(one: Position) -> list[Any]:
 def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     text = StringIO(newline="")
     table = csv.writer(text)
-    table.writerow(columns)
+    table.writerow(safe_cells(columns))
     table.writerows(safe_cells(row) for row in rows)
     return text.getvalue()
 
