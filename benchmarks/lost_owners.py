@@ -1,7 +1,8 @@
 """Ten owners train together over gRPC and three of them are killed: does the run end, and does its log say who.
 
     make federated
-    python benchmarks/lost_owners.py [--clients 10] [--killed 3] [--rounds 4] [--seed 0] [--kill-server] [--work FOLDER] [--json]
+    python benchmarks/lost_owners.py [--clients 10] [--killed 3] [--rounds 4] [--seed 0] [--timeout 300] [--kill-server]
+                                     [--work FOLDER] [--json]
 
 A small city is rendered and split; server and clients are processes of this machine. At moments drawn from the seed clients are
 killed with SIGKILL, and with `--kill-server` the server too, once, which is started again and goes on. Printed: the rounds as the
@@ -35,20 +36,19 @@ from whence.worlds.city import WorldOptions, render_world
 from whence.worlds.presets import CitySize
 
 LEARNING = ("optimizer.name=sgd", "optimizer.lr=0.01", "mining.num_queries=4", "mining.num_candidates=12")
-TIMEOUT_S = 90
 _KILLS = 91
 
 
 class Processes:
     """Server and clients, each a process group of its own."""
 
-    def __init__(self, work: Path, *, port: int, num_rounds: int, num_clients: int) -> None:
-        self.work, self.port, self.num_rounds, self.num_clients = work, port, num_rounds, num_clients
+    def __init__(self, work: Path, *, port: int, num_rounds: int, num_clients: int, timeout_s: float) -> None:
+        self.work, self.port, self.num_rounds, self.num_clients, self.timeout_s = work, port, num_rounds, num_clients, timeout_s
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
     def serve(self) -> None:
         """Start the server, or start it again."""
-        rounds = {"num_rounds": self.num_rounds, "clients_per_round": self.num_clients, "num_steps": 1, "timeout_s": TIMEOUT_S}
+        rounds = {"num_rounds": self.num_rounds, "clients_per_round": self.num_clients, "num_steps": 1, "timeout_s": self.timeout_s}
         words = ["server", "tiny-tuples", "--out", str(self.work / "run"), "--insecure", "--host", "127.0.0.1"]
         words += ["--port", str(self.port), *(word for line in LEARNING for word in ("--set", line))]
         words += [word for name, value in rounds.items() for word in ("--rounds", f"{name}={value}")]
@@ -109,6 +109,7 @@ def main() -> None:
     parser.add_argument("--killed", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--timeout", type=float, default=300.0, help="seconds after which a client is left out of a round")
     parser.add_argument("--kill-server", action="store_true", help="kill the server too, once, and start it again")
     parser.add_argument("--limit", type=float, default=1500, help="seconds after which the run counts as hanging")
     parser.add_argument("--work", type=Path, help="folder for everything")
@@ -131,7 +132,7 @@ def measured(given: argparse.Namespace, work: Path) -> dict[str, Any]:
     moments = sorted(random.integers(1, given.rounds, given.killed).tolist())
     due = list(zip(moments, victims, strict=True)) + ([(given.rounds // 2, "server")] if given.kill_server else [])
     processes, killed, ends = (
-        Processes(work, port=port, num_rounds=given.rounds, num_clients=num),
+        Processes(work, port=port, num_rounds=given.rounds, num_clients=num, timeout_s=given.timeout),
         [],
         time.monotonic() + given.limit,
     )
