@@ -92,6 +92,9 @@ class Rounds:
         missing = list(self.asked)
         for reply in replies:
             node = reply.metadata.src_node_id
+            if node not in self.asked:
+                # Flower answers in its own name for a node that is gone, which stays among the missing.
+                continue
             if node in missing:
                 missing.remove(node)
             why = self._fault(reply)
