@@ -15,6 +15,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -115,12 +116,42 @@ def told_when_stopped(kept: str) -> Iterator[None]:
         raise Stopped(kept) from stop
 
 
+Watcher = Callable[[str, int, int | None], None]
+"""Is told the name of some work, how much of it is done, and of how much."""
+_WATCHER: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
+
+
+@contextlib.contextmanager
+def watching(watcher: Watcher) -> Iterator[None]:
+    """Within it, work of this thread tells `watcher` how far it is and draws no bars; what the watcher raises ends the work."""
+    token = _WATCHER.set(watcher)
+    try:
+        yield
+    finally:
+        _WATCHER.reset(token)
+
+
+class _Steps:
+    """Counts the steps of one piece of work for a watcher."""
+
+    def __init__(self, watcher: Watcher, label: str, total: int | None) -> None:
+        self._watcher, self._label, self._total, self._num_done = watcher, label, total, 0
+
+    def advance(self, num: int) -> None:
+        self._num_done += num
+        self._watcher(self._label, self._num_done, self._total)
+
+
 @contextlib.contextmanager
 def progress(label: str, *, total: int | None, show: bool | None = None) -> Iterator[Callable[[int], None]]:
     """A progress bar on standard error; gives a function that advances it by n.
 
-    `show` None means: only on a terminal.
+    `show` None means: only on a terminal. Who asked by `watching` is told instead.
     """
+    watcher = _WATCHER.get()
+    if watcher is not None:
+        yield _Steps(watcher, label, total).advance
+        return
     if not (sys.stderr.isatty() if show is None else show):
         yield lambda n: None
         return

@@ -124,6 +124,25 @@ def test_chunks_are_read_as_they_are_asked_for() -> None:
     assert list(chunks) == [[4, 5, 6]]
 
 
+def test_who_watches_is_told_and_may_end_the_work() -> None:
+    told: list[tuple[str, int, int | None]] = []
+
+    def watcher(label: str, num_done: int, num_total: int | None) -> None:
+        told.append((label, num_done, num_total))
+        if num_done == 3:
+            raise KeyboardInterrupt
+
+    def count() -> None:
+        with runtime.progress("counting", total=9, show=False) as advance:
+            for _ in range(9):
+                advance(1)
+
+    with runtime.watching(watcher), pytest.raises(KeyboardInterrupt):
+        count()
+    count()
+    assert told == [("counting", 1, 9), ("counting", 2, 9), ("counting", 3, 9)], "nobody is told after the watch has ended"
+
+
 def test_progress_on_and_off(capsys: pytest.CaptureFixture[str]) -> None:
     with runtime.progress("counting", total=3, show=False) as advance:
         advance(1)

@@ -33,8 +33,10 @@ from whence.localize.localizer import Localizer
 from whence.localize.records import position_of
 from whence.server.app import make_app
 from whence.server.guard import Guard
-from whence.server.jobs import Job, JobFolder, Progress, Runner
+from whence.server.job_kinds import JobKinds
+from whence.server.jobs import Job, JobFolder, Progress, Runner, Stopped
 from whence.server.measures import Measures
+from whence.server.open_databases import OpenDatabases
 from whence.server.terms import Limits, Terms, named_databases, named_folders, parse_size, read_tokens
 from whence.server.uploads import shown_name
 from whence.types import GeoPoint
@@ -213,6 +215,26 @@ def test_a_review_writes_what_was_accepted_and_takes_it_back(street: Path, tmp_p
         assert client.post(f"{url}/undo").json() == {"num_removed": 1, "kept": [], "can_undo": False}
         assert not sidecar.exists()
         assert client.post(f"{url}/undo").status_code == 422
+
+
+def test_a_review_says_how_far_it_is_and_can_be_ended(street: Path, tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        write_photo(tmp_path / "walk" / f"plain{number}.jpg", view_of(draw_place(number), shift=15, seed=9))
+    terms = terms_of(street, tmp_path / "state", folders={"walk": str(tmp_path / "walk")})
+    jobs, databases, noted = JobFolder(tmp_path / "state"), OpenDatabases(terms.databases), []
+
+    class Noting(Progress):
+        def note(self, num_done: int, num_total: int | None = None) -> None:
+            noted.append((num_done, num_total))
+            super().note(num_done, num_total)
+            if num_done == 2:
+                self.folder.cancel(self.job.id)
+
+    job = jobs.add("tag", database=next(iter(terms.databases)), options={"folder": "walk"})
+    with pytest.raises(Stopped):
+        JobKinds(terms, databases, jobs).work_of(job)(Noting(jobs, job, threading.Event()))
+    assert [one for one in noted if one[0]] == [(1, 3), (2, 3), (3, 3)]
+    assert not jobs.results(job.id)
 
 
 # ---- who may do what ---------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Small JPEG pictures of photos, as data URIs that a page carries inside itself."""
+"""Small JPEG pictures of photos, and data URIs of them that a page carries inside itself."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ THUMBNAIL_PX = 200
 THUMBNAIL_QUALITY = 72
 
 
-def thumbnail_uri(source: str | Path | bytes | np.ndarray, *, long_side_px: int = THUMBNAIL_PX) -> str | None:
-    """A photo as a JPEG data URI with its longer side at most `long_side_px`; None for a photo that cannot be read.
+def thumbnail_jpeg(source: str | Path | bytes | np.ndarray, *, long_side_px: int = THUMBNAIL_PX) -> bytes | None:
+    """The bytes of a photo as a JPEG with its longer side at most `long_side_px`; None for a photo that cannot be read.
 
-    `source` is a file, its bytes, or RGB pixels (H, W, 3) uint8. The URI holds base64 letters only: nothing in it needs escaping.
+    `source` is a file, its bytes, or RGB pixels (H, W, 3) uint8.
     """
     try:
         image = source if isinstance(source, np.ndarray) else load_resized(source, long_side_px=long_side_px)
@@ -30,4 +30,10 @@ def thumbnail_uri(source: str | Path | bytes | np.ndarray, *, long_side_px: int 
     picture.thumbnail((long_side_px, long_side_px), Image.Resampling.BILINEAR)
     buffer = BytesIO()
     picture.save(buffer, "JPEG", quality=THUMBNAIL_QUALITY, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return buffer.getvalue()
+
+
+def thumbnail_uri(source: str | Path | bytes | np.ndarray, *, long_side_px: int = THUMBNAIL_PX) -> str | None:
+    """The same as a data URI, which holds base64 letters only: nothing in it needs escaping."""
+    data = thumbnail_jpeg(source, long_side_px=long_side_px)
+    return None if data is None else "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii")

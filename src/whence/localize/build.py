@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from whence.localize.machines import Machines
 
 STATE_BLOB = "descriptor-state"
+DESCRIBING = "describing photos"
+"""The name of this work on progress bars."""
 GO_ON = "run the same command again to go on"
 _VOLATILE_COLUMNS = {"mtime_ns", "ctime_ns"}
 """Columns that tell whether a file has to be read again: where they alone change, it is the same photo, and no news."""
@@ -286,7 +288,7 @@ class Build:
         is_kept = keeps_local(self.options, self.model, len(contents))
         batch = PhotoBatch(self.store, photos, options=self.options, keeps_local=is_kept)
         try:
-            with progress("describing photos", total=len(pending), show=self.show_progress) as advance:
+            with progress(DESCRIBING, total=len(pending), show=self.show_progress) as advance:
                 files = (photos.file(int(first_rows[i])) for i in pending)
                 if self.machines is None:
                     results = self.model.describe_each(files, keep_local=is_kept)

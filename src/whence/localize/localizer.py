@@ -75,6 +75,8 @@ class LocateOptions:
 
 RETRIEVE_ONLY = LocateOptions(rerank=None, is_verified=False)
 """The best match by descriptors, whether or not it is the place."""
+LOCATING = "locating photos"
+"""The name of this work on progress bars."""
 
 
 class Localizer:
@@ -216,7 +218,7 @@ class Localizer:
     ) -> Iterator[Position]:
         """One position per query file, in order; a file that cannot be read gives status `unknown` and the reason."""
         judge = self.judge(options)
-        with progress("locating photos", total=len(queries), show=show_progress) as advance:
+        with progress(LOCATING, total=len(queries), show=show_progress) as advance:
             for batch in in_batches(queries, self.model.batch_size):
                 started = time.perf_counter()
                 described = list(judge.describe(batch))

@@ -12,14 +12,14 @@ from whence.data.scan import list_photos
 from whence.data.undo import Undone, undo_files
 from whence.data.videos import Video
 from whence.errors import BadOption, NoPhotos, StoreLocked, UnknownName
-from whence.localize.build import build_database
-from whence.localize.localizer import LocateOptions
+from whence.localize.build import DESCRIBING, build_database
+from whence.localize.localizer import LOCATING, LocateOptions
 from whence.localize.maintain import remove_photos
 from whence.localize.missing import MissingOptions, MissingReport, Proposal, place_missing
 from whence.localize.records import proposal_record
 from whence.localize.tagging import plan_tags, write_tags
 from whence.localize.tracking import TrackPoint
-from whence.runtime import in_batches
+from whence.runtime import Watcher, in_batches, watching
 from whence.server.jobs import Job, JobFolder, Progress, Work
 from whence.server.open_databases import OpenDatabase, OpenDatabases
 from whence.server.questioning import ask_batch, options_of
@@ -64,7 +64,8 @@ class JobKinds:
         folder = self.photos_folder(job.database)
         wanted = list(job.options.get("photos", ()))
         progress.note(0, len(wanted))
-        report = _patient(lambda: build_database([folder], path=database.path, show_progress=False), progress)
+        with watching(_noted(progress, DESCRIBING)):
+            report = _patient(lambda: build_database([folder], path=database.path), progress)
         known = set(database.localizer.photos.columns["content"].tolist())
         missing = [one for one in wanted if one.encode() not in known]
         progress.note(len(wanted))
@@ -132,7 +133,8 @@ class JobKinds:
         progress.note(0, len(files))
         database = self.databases.get(job.database).path if job.database else None
         options = MissingOptions(locate=options_of(job.options) or LocateOptions())
-        report = place_missing(root, database=database, options=options, show_progress=False)
+        with watching(_noted(progress, LOCATING)):
+            report = place_missing(root, database=database, options=options)
         self.folder.keep_results(job.id, [proposal_record(proposal) for proposal in report.proposals])
         progress.note(len(files))
         return {"num_photos": report.num_photos, "num_geotagged": report.num_geotagged, "num_missing": len(report.proposals)}
@@ -199,6 +201,18 @@ def _is_inside(path: Path, root: Path) -> bool:
 
 def _asked(database: OpenDatabase, sources: Sequence[tuple[str, Path]], options: Mapping[str, Any]) -> list[dict[str, Any]]:
     return ask_batch(database, [(name, file) for name, file in sources], options)
+
+
+def _noted(progress: Progress, label: str) -> Watcher:
+    """Tells a job of the work of this label how far it is; during other work the job may be ended too."""
+
+    def tell(now: str, num_done: int, num_total: int | None) -> None:
+        if now == label:
+            progress.note(num_done, num_total)
+        else:
+            progress.note(progress.job.num_done)
+
+    return tell
 
 
 def _patient(work: Callable[[], Any], progress: Progress) -> Any:

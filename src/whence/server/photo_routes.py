@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +11,7 @@ from fastapi import APIRouter, File, Form, Query, Request, UploadFile
 from fastapi.responses import JSONResponse, Response
 
 from whence.data.geotags import Geotag, xmp_sidecar
-from whence.data.thumbnails import thumbnail_uri
+from whence.data.thumbnails import thumbnail_jpeg
 from whence.errors import BadOption, NoPhotos
 from whence.geo import to_earth_centred
 from whence.records import finite_values
@@ -104,8 +103,7 @@ def drawn_file(file: Path | None, side: int) -> bytes:
 
 @lru_cache(maxsize=512)
 def _drawn(file: Path, mtime_ns: int, side: int) -> bytes | None:
-    uri = thumbnail_uri(file, long_side_px=side)
-    return None if uri is None else base64.b64decode(uri.partition(",")[2])
+    return thumbnail_jpeg(file, long_side_px=side)
 
 
 @router.post("/photos", response_model=Kept, status_code=202, summary="Add photos to a database")

@@ -22,6 +22,7 @@ from uvicorn.supervisors import Multiprocess
 from whence.errors import BadOption
 from whence.server.app import make_app
 from whence.server.measures import FOLDER_VARIABLE
+from whence.server.memory import share_arenas
 from whence.server.terms import Terms, is_loopback
 
 FINISH_S = 30
@@ -86,6 +87,7 @@ def serve(terms: Terms, *, on_ready: Any = None) -> None:
 def _application(terms: Terms, parent: int) -> Any:
     if parent:
         show_log()
+    share_arenas()
     return make_app(terms, parent=parent)
 
 

@@ -7,11 +7,13 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from whence.data.thumbnails import thumbnail_jpeg
 from whence.errors import (
     BadOption,
     InputError,
@@ -48,12 +50,18 @@ class Service:
         self.runner = Runner(self.jobs, self.kinds.work_of, terms.hide)
 
     def warm(self) -> None:
-        """Open each database and ask it about a photo of its own, so that the first to ask waits no longer than others."""
+        """Open each database and ask it about a photo of its own and about noise, which stays unknown and gets a second look.
+
+        So the first to ask waits no longer than others, and what is held when the service is ready is what it goes on to hold.
+        """
         self.databases.open_all()
+        noise = thumbnail_jpeg(np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8), long_side_px=640)
+        assert noise is not None, "pixels can be read"
         for one in self.databases.by_name.values():
-            with contextlib.suppress(WhenceError, OSError):
-                photos = one.localizer.photos
-                ask_batch(one, [("", photos.file(0).read_bytes())] if len(photos) else [], {})
+            for read in (lambda photos: photos.file(0).read_bytes(), lambda photos: noise):
+                with contextlib.suppress(WhenceError, OSError):
+                    photos = one.localizer.photos
+                    ask_batch(one, [("", read(photos))] if len(photos) else [], {})
 
     def close(self) -> None:
         """Finish what computes, keep what is to be done."""

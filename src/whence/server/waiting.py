@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from whence.server.measures import Measures
+from whence.server.memory import give_back
 
 T = TypeVar("T")
 RETRY_S = 2
+_REST_S = 5.0
+"""Seconds between two times that memory is given back."""
 
 
 class Busy(Exception):
@@ -23,6 +28,7 @@ class WaitingLine:
     def __init__(self, most: int, measures: Measures, *, num_threads: int = 1, name: str = "compute") -> None:
         self.most, self.measures = most, measures
         self.num_waiting = 0
+        self._rested = time.monotonic()
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix=f"whence-{name}")
 
     async def run(self, work: Callable[[], T]) -> T:
@@ -38,6 +44,10 @@ class WaitingLine:
     def _count(self, change: int) -> None:
         self.num_waiting += change
         self.measures.waiting.inc(change)
+        if not self.num_waiting and time.monotonic() - self._rested > _REST_S:
+            self._rested = time.monotonic()
+            with contextlib.suppress(RuntimeError):  # it was closed meanwhile
+                self._pool.submit(give_back)
 
     def close(self) -> None:
         """Wait for what computes; what waits is not begun."""
