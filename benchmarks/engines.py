@@ -2,6 +2,7 @@
 
     python benchmarks/engines.py [--rows 10000 50000] [--dim 256] [--engines flat int8 auto]
                                  [--server milvus://127.0.0.1:19530/bench] [--server "postgresql://me@/db?table=bench"] [--json]
+    python benchmarks/engines.py --rows 10000000 --engines auto --on-disk FOLDER     # rows as half numbers in a mapped file
 
 Rows are made up: unit vectors around places in a city of 20 km, a tenth as many places as rows; a question is a row seen again with
 noise. Asked are 50 questions one by one, 50 at once, 50 within 1 km of their place, and 50 within a circle that holds about a
@@ -17,6 +18,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,25 +35,32 @@ from whence.types import GeoPoint
 
 ORIGIN = GeoPoint(59.33, 18.07)
 SIDE_M, NUM_ASKED, K = 20_000.0, 50, 10
+BLOCK = 65_536
 _MADE = 6
 
 
 class Rows:
     """Made-up rows with places and contents, and questions near some of them."""
 
-    def __init__(self, num: int, dim: int) -> None:
+    def __init__(self, num: int, dim: int, folder: str | None = None) -> None:
         random = random_stream(_MADE, num)
         centres = random.standard_normal((max(1, num // 10), dim), dtype=np.float32)
         place = random.uniform(-SIDE_M / 2, SIDE_M / 2, (len(centres), 2))
         of = random.integers(len(centres), size=num)
-        self.matrix = centres[of] + 0.6 * random.standard_normal((num, dim), dtype=np.float32)
-        self.matrix /= np.linalg.norm(self.matrix, axis=1, keepdims=True)
+        self.matrix: np.ndarray = np.empty((0 if folder else num, dim), np.float32)
+        if folder is not None:
+            file = Path(folder) / f"rows-{num}x{dim}.npy"
+            self.matrix = np.lib.format.open_memmap(file, "w+", np.float16, (num, dim))
+        for first in range(0, num, BLOCK):
+            part = of[first : first + BLOCK]
+            rows = centres[part] + 0.6 * random.standard_normal((len(part), dim), dtype=np.float32)
+            self.matrix[first : first + BLOCK] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
         metres = place[of] + random.normal(0, 10, (num, 2))
         self.lat, self.lon = from_local_metres(*metres.T, origin=ORIGIN)
         self.contents = np.array([f"{number:032x}" for number in range(num)], "S32")
         self.asked = random.choice(num, NUM_ASKED, replace=False)
         noise = 0.3 * random.standard_normal((NUM_ASKED, dim), dtype=np.float32) / np.sqrt(dim)
-        self.queries = self.matrix[self.asked] + noise
+        self.queries = self.matrix[self.asked].astype(np.float32) + noise
 
     def around(self, number: int, radius_m: float) -> tuple[Around, np.ndarray]:
         """The circle about a question's place, and the rows inside."""
@@ -128,6 +137,7 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=256)
     parser.add_argument("--engines", nargs="*", default=["flat", "int8", "auto"])
     parser.add_argument("--server", action="append", default=[], help="address of a table that may be made and taken away")
+    parser.add_argument("--on-disk", help="folder for a file of the rows, which are then not held in memory")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     given = parser.parse_args()
     set_threads(1)
@@ -136,7 +146,7 @@ def main() -> None:
         titles += ("strangers", "grew, MB")
         print("| " + " | ".join(titles) + " |\n" + "|---" * len(titles) + "|")
     for count in given.rows:
-        rows = Rows(count, given.dim)
+        rows = Rows(count, given.dim, given.on_disk)
         for name in (*given.engines, *given.server):
             found = measured(name, rows)
             if given.json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from whence.geo import move
 from whence.index import remote
 from whence.index.addresses import parse_address, secret, told
 from whence.index.flat import FlatIndex
+from whence.index.postgres import PostgresIndex
 from whence.index.remote import RemoteIndex
 from whence.localize.engine import OWNER_BLOB, engine_over
 from whence.localize.localizer import RETRIEVE_ONLY, Localizer
@@ -209,9 +211,13 @@ def test_answers_are_those_of_the_folder(server: Server, street: Path, tmp_path:
         assert shown([there.locate(query, k=8, options=RETRIEVE_ONLY) for query in queries]) == shown(expected)
         assert shown([there.locate(query, k=8, around=somewhere, options=RETRIEVE_ONLY) for query in queries]) == shown(nearby)
         assert there.store.read_blob(OWNER_BLOB) is not None
+        if isinstance(there.retriever.index, PostgresIndex):
+            assert photos_there(there) == photos_here(there)
     gone = expected[0].candidates[0].photo
     remove_photos(database, [gone])
     with Localizer.open(database) as there:
+        if isinstance(there.retriever.index, PostgresIndex):
+            assert photos_there(there) == photos_here(there), "by difference: one is gone"
         assert gone not in [one.photo for one in there.locate(queries[0], k=8, options=RETRIEVE_ONLY).candidates]
     assert change_engine(database, "flat") > 0
     with Localizer.open(database) as back:
@@ -223,6 +229,26 @@ def test_answers_are_those_of_the_folder(server: Server, street: Path, tmp_path:
         table = there.retriever.index.table
         table.erase()
         table.close()
+
+
+def photos_there(localizer: Localizer) -> list[tuple]:
+    """What a team's own SQL finds of a database's photos, with the descriptor that each is joined to."""
+    table = localizer.retriever.index.table  # type: ignore[union-attr]
+    command = (
+        "SELECT path, key, street_photo.place[1], street_photo.place[0], heading_deg, taken_at, width, height, "
+        'vector_dims(descriptor) FROM street_photo LEFT JOIN street USING (key) ORDER BY path COLLATE "C"'
+    )
+    with table._asking() as held:
+        return held.execute(command).fetchall()
+
+
+def photos_here(localizer: Localizer) -> list[tuple]:
+    found = []
+    for one in sorted(localizer.photos, key=lambda one: one.path):
+        when = None if one.time is None else one.time if one.time.tzinfo else one.time.replace(tzinfo=UTC)
+        place = (None, None) if one.point is None else (one.point.lat, one.point.lon)
+        found.append((one.path, one.content, *place, one.heading_deg, when, one.width, one.height, localizer.store.dim))
+    return found
 
 
 def test_addresses_hold_no_secrets() -> None:

@@ -1,7 +1,8 @@
 """`PostgresIndex`: rows in a table of PostgreSQL with pgvector, which a team's own SQL reaches too.
 
     NAME         key, descriptor vector(D), lat, lon, place, is_many        one row a descriptor
-    NAME_owner   whose the table is
+    NAME_photo   path, key, lat, lon, place, heading_deg, ...              one row a photo, see `postgres_photos`
+    NAME_owner   whose the tables are
 
 `is_many` says that photos of several places have these very bytes; `lat`, `lon` and `place` are then empty.
 
@@ -17,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from whence.data.photos import Photos
 from whence.errors import BadOption, MissingExtra
 from whence.index.addresses import Address, Box, parse_address, told
+from whence.index.postgres_photos import write_photos
 from whence.index.remote import RemoteIndex, Row, ServerTable
 
 if TYPE_CHECKING:
@@ -123,6 +126,11 @@ class PostgresTable(ServerTable):
         with self._asking() as held, held.cursor() as cursor:
             cursor.executemany(command, rows)
 
+    def put_photos(self, photos: Photos) -> None:
+        """One transaction."""
+        with self._asking() as held:
+            write_photos(held, photos, table=self.address.table)
+
     def drop(self, keys: Sequence[str]) -> None:
         """One transaction."""
         from psycopg import sql
@@ -172,11 +180,11 @@ class PostgresTable(ServerTable):
         return [_row(one) for one in found]
 
     def erase(self) -> None:
-        """Both tables."""
+        """All tables."""
         from psycopg import sql
 
         with self._asking() as held:
-            held.execute(sql.SQL("DROP TABLE IF EXISTS {table}, {owner}").format(**self._names()))
+            held.execute(sql.SQL("DROP TABLE IF EXISTS {table}, {owner}, {photo}").format(**self._names()))
 
     def close(self) -> None:
         """Close the connection."""
@@ -188,7 +196,7 @@ class PostgresTable(ServerTable):
         from psycopg import sql
 
         name = self.address.table
-        parts = {"table": name, "owner": f"{name}_owner", "by_looks": f"{name}_by_looks", "by_place": f"{name}_by_place"}
+        parts = {one: f"{name}_{one}" for one in ("owner", "photo", "by_looks", "by_place")} | {"table": name}
         return {key: sql.Identifier(value) for key, value in parts.items()}
 
 

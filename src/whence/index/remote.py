@@ -15,6 +15,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
+from whence.data.photos import Photos
 from whence.errors import BadOption, CorruptStore, InputError, StoreError
 from whence.index.addresses import Address, Box
 from whence.index.vectors import Engine, as_ids, as_queries, as_vectors, best, exact_similarities, require_finite
@@ -52,6 +53,9 @@ class ServerTable:
     @abstractmethod
     def put(self, keys: Sequence[str], vectors: np.ndarray, lat: np.ndarray, lon: np.ndarray) -> None:
         """Write rows, in the place of those of the same keys. NaN is no place; infinity is several, which every box may hold."""
+
+    def put_photos(self, photos: Photos) -> None:
+        """Keep a table of the photos too, where the server's users would look for one; by default none."""
 
     @abstractmethod
     def drop(self, keys: Sequence[str]) -> None:
@@ -116,12 +120,13 @@ class RemoteIndex(Engine):
         *,
         address: str,
         owner: str = "",
+        photos: Photos | None = None,
         on_progress: Callable[[int], None] = lambda num: None,
     ) -> Self:
         """The engine over rows (N, D) whose photos have contents (N,) S32 and places, latitudes and longitudes (N,) or NaN.
 
-        What the server lacks is written, what it has beyond that is taken away. `on_progress` is told how many
-        rows were written, each time. Raises `StoreError`.
+        What the server lacks is written, what it has beyond that is taken away. `photos`: all photos of the database, of which
+        several may share a row. `on_progress` is told how many rows were written, each time. Raises `StoreError`.
         """
         table = cls.open_table(address)
         made = cls(table, dim=matrix.shape[1], keys=np.asarray(contents, "S32"), owner=owner or secrets.token_hex(8))
@@ -143,6 +148,8 @@ class RemoteIndex(Engine):
             table.drop(gone[first : first + BATCH_ROWS])
         if new or gone:
             table.finish()
+        if photos is not None:
+            table.put_photos(photos)
         return made
 
     def kept(self) -> dict[str, np.ndarray] | None:

@@ -84,7 +84,9 @@ def _write_to_server(store: Store, made: type[RemoteIndex], options: dict[str, A
         store.write_blob(OWNER_BLOB, {"owner": np.array(owner)})
     places = _places_of_rows(store.photos, store.descriptor_rows, num_rows=len(store.descriptors))
     with progress("writing rows to the server", total=len(store.descriptors)) as advance:
-        found = made.over_contents(store.descriptors, store.contents, places, owner=owner, on_progress=advance, **options)
+        found = made.over_contents(
+            store.descriptors, store.contents, places, owner=owner, photos=store.photos, on_progress=advance, **options
+        )
     kept = found.kept()
     found.close()
     assert kept is not None
