@@ -117,13 +117,13 @@ def test_the_page_on_security_says_what_uses_the_network() -> None:
         file.relative_to(ROOT / "src" / "whence").as_posix()
         for file in (ROOT / "src").rglob("*.py")
         if re.search(
-            r"^\s*(import|from) (urllib\.request|http\.client|socket|requests|httpx|huggingface_hub)\b",
+            r"^\s*(import|from) (urllib\.request|http\.client|socket|requests|httpx|huggingface_hub|fsspec)\b",
             file.read_text(encoding="utf-8"),
             re.MULTILINE,
         )
     }
     fetching = {"models/checkpoints/http.py", "models/checkpoints/origins.py"}
-    assert users == {*fetching, "training/federated/processes.py", "server/client.py", "server/running.py"}
+    assert users == {*fetching, "data/elsewhere.py", "training/federated/processes.py", "server/client.py", "server/running.py"}
     assert "whence federate" in text
     assert "whence serve" in text
     assert "whence.server.client" in text

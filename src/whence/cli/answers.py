@@ -11,6 +11,7 @@ from rich.text import Text
 
 from whence.cli.output import from_here, print_note, show
 from whence.data.cells import as_text
+from whence.data.elsewhere import joined
 from whence.data.photos import Photos
 from whence.localize.localizer import LocateOptions
 from whence.localize.unknown import AUTO, AUTO_SCORER, NONE, automatic_state
@@ -80,7 +81,7 @@ def _place_text(position: Position, photo_root: Path) -> str:
 
 def _named(candidate: Candidate, photo_root: Path) -> str:
     """The file of a candidate as seen from here; a cell, which is no photo, by its name."""
-    return candidate.photo if candidate.row < 0 else from_here(photo_root / candidate.photo)
+    return candidate.photo if candidate.row < 0 else from_here(joined(photo_root, candidate.photo))
 
 
 def _status_text(position: Position) -> str:
@@ -94,7 +95,7 @@ def _guess_text(position: Position, photo_root: Path) -> str:
     if guess is None:
         return ""
     at = guess.point
-    where = from_here(photo_root / guess.photo) if at is None else f"{at.lat:.6f}, {at.lon:.6f}"
+    where = from_here(joined(photo_root, guess.photo)) if at is None else f"{at.lat:.6f}, {at.lon:.6f}"
     sure = "" if guess.confidence is None else f" (confidence {guess.confidence:.2f})"
     return f"best guess, not an answer: {where}{sure}"
 

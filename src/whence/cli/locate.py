@@ -15,6 +15,7 @@ from whence.cli.answers import announce_weights, many_table, note_second_look, s
 from whence.cli.footprints import FootprintOutputs, locate_from_orbit
 from whence.cli.journal import opened_log
 from whence.cli.output import EXIT_UNKNOWN, from_here, print_json, print_note, report_remarks, report_skipped, show, write_all
+from whence.data.elsewhere import is_elsewhere
 from whence.errors import BadOption, NoPhotos, Stopped
 from whence.localize.cells import ENGINE, NO_CELLS, CellLocalizer
 from whence.localize.from_orbit import holds_tiles
@@ -249,4 +250,4 @@ def query_files(queries: list[str]) -> tuple[list[Path], tuple[Any, ...]]:
         left_out = "".join(f"; {remark}" for remark in photos.remarks)
         raise NoPhotos(f"no photos to locate under {', '.join(queries)}{reason}{left_out}")
     report_remarks(photos.remarks)
-    return [Path(from_here(photos.file(row))) for row in range(len(photos))], photos.skipped
+    return [file if is_elsewhere(file) else Path(from_here(file)) for file in map(photos.file, range(len(photos)))], photos.skipped

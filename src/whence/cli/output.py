@@ -14,6 +14,7 @@ from rich.segment import Segment, Segments
 from rich.text import Text
 
 from whence.data.cells import as_text, json_printable, printable
+from whence.data.elsewhere import address_of, is_elsewhere
 from whence.errors import WhenceError
 from whence.records import finite_values
 from whence.types import SkippedPhoto
@@ -98,7 +99,9 @@ def as_size(num_bytes: int) -> str:
 
 
 def from_here(path: str | Path) -> str:
-    """A path as one would type it from the working folder."""
+    """A path as one would type it from the working folder, or an address."""
+    if is_elsewhere(path):
+        return address_of(path)
     try:
         relative = os.path.relpath(path)
     except ValueError:

@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from whence.data.depths import has_low_range, to_8_bits
+from whence.data.elsewhere import is_elsewhere, open_elsewhere
 from whence.data.kinds import has_raw_decoder
 from whence.data.raws import RawPicture, holds_raw, is_raw
 from whence.errors import MissingExtra, UnreadableImage
@@ -157,8 +158,13 @@ def _open_usual(file: IO[bytes], head: bytes, name: str) -> Any:
         raise UnreadableImage(name, _not_a_picture(head)) from None
 
 
-def open_file(path: str | Path) -> BufferedReader:
-    """A photo file, open for reading. Raises `UnreadableImage` for folders, pipes, empty, missing, forbidden and huge files."""
+def open_file(path: str | Path, *, is_whole: bool = True) -> BufferedReader:
+    """A photo file, open for reading. Raises `UnreadableImage` for folders, pipes, empty, missing, forbidden and huge files.
+
+    One that lies elsewhere is fetched, or where not `is_whole` in the pieces that are read.
+    """
+    if is_elsewhere(path):
+        return open_elsewhere(path, is_whole=is_whole)
     try:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):

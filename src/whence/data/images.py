@@ -129,7 +129,7 @@ def image_header(source: EncodedPhoto, *, max_pixels: int | None = None) -> Imag
         data, name = read_source(source)
         picture = open_picture(BytesIO(data), name=name, max_pixels=max_pixels)
         return ImageHeader(*picture.upright_size, picture.format)
-    with open_file(source) as file:
+    with open_file(source, is_whole=False) as file:
         picture = open_picture(file, name=str(source), max_pixels=max_pixels)
         return ImageHeader(*picture.upright_size, picture.format)
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from whence.data.clocks import Clocks
 from whence.data.decoding import OpenPicture, open_file, open_picture, reasons
+from whence.data.elsewhere import plain_name, status_of
 from whence.data.exif import clocks_from_exif, placement_from_exif
 from whence.data.placement import (
     Placement,
@@ -57,7 +58,7 @@ def read_metadata(path: str | Path, *, positions: PositionTable | None = None, a
 def read_clocks(path: str | Path) -> Clocks:
     """What the clocks of a photo show, by its EXIF block; silent for what cannot be read."""
     try:
-        with open_file(path) as file, reasons(str(path)):
+        with open_file(path, is_whole=False) as file, reasons(str(path)):
             return clocks_from_exif(open_picture(file, name=str(path)).exif)
     except (UnreadableImage, MissingExtra):
         return Clocks()
@@ -77,7 +78,8 @@ def read_photo(
     `content` is its hash where known; else the file is read once for it. Raises `UnreadableImage`.
     """
     with open_file(path) as file, reasons(str(path)):
-        status = os.fstat(file.fileno())
+        status = status_of(path, file)
+        file.seek(0)
         if not content:
             content = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
             file.seek(0)
@@ -85,7 +87,9 @@ def read_photo(
         width, height = picture.upright_size
         from_exif = placement_from_exif(picture.exif)
         from_xmp = _placement_inside(picture)
-    stated = [row for row in (table_row, *sidecar_rows, placement_from_name(name), from_exif, from_xmp) if row is not None]
+    stated = [
+        row for row in (table_row, *sidecar_rows, placement_from_name(plain_name(name)), from_exif, from_xmp) if row is not None
+    ]
     rows = stated if allow_null_island else [without_position(row) if is_null_island(row.point) else row for row in stated]
     placed = merge_placements(rows)
     remarks = [Remark("refused", name, row.doubt) for row in rows if row.doubt]
@@ -105,9 +109,9 @@ def read_photo(
         time=placed.time,
         width=width,
         height=height,
-        size_bytes=status.st_size,
-        mtime_ns=status.st_mtime_ns,
-        ctime_ns=status.st_ctime_ns,
+        size_bytes=status.size_bytes,
+        mtime_ns=status.mtime_ns,
+        ctime_ns=status.ctime_ns,
     )
     return ReadPhoto(photo, tuple(remarks))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from whence.data.elsewhere import is_address, path_of
 from whence.data.numbers import finite_number
 from whence.data.tables import read_rows, read_text
 from whence.errors import UnreadableTable
@@ -168,8 +169,9 @@ class Photos(Sequence[Photo]):
         return Photos(self.paths, self.columns, root=self.root, skipped=self.skipped, remarks=(*self.remarks, *remarks))
 
     def file(self, row: int) -> Path:
-        """Where the photo of a row lies on this machine."""
-        return self.root / self.paths[row]
+        """Where the photo of a row lies, on this machine or elsewhere."""
+        name = self.paths[row]
+        return Path(path_of(name)) if is_address(name) else self.root / name
 
     @property
     def has_point(self) -> np.ndarray:

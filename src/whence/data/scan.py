@@ -5,12 +5,23 @@ from __future__ import annotations
 import glob
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
+from whence.data.elsewhere import (
+    Status,
+    address_of,
+    find_elsewhere,
+    is_address,
+    is_elsewhere,
+    joined,
+    path_of,
+    status_elsewhere,
+)
 from whence.data.folders import LeftOut, is_left_out, note_unread, walk_photos
 from whence.data.kinds import is_photo
 from whence.data.metadata import read_photo
@@ -36,7 +47,8 @@ def scan_photos(
 ) -> Photos:
     """The photos under these sources as a table, sorted by path; files that cannot be read are listed in its `skipped`.
 
-    A source is a folder, a photo file, a glob pattern, or a `.txt` file that lists paths, one a line, relative to itself. In
+    A source is a folder, a photo file, a glob pattern, a `.txt` file that lists paths, one a line, relative to itself, or the
+    address of a photo or folder elsewhere (`whence.data.elsewhere`), which a list may hold too. In
     folders and globs files are taken by their ending; hidden ones, `.whence` databases, and what systems keep beside photos
     (thumbnails, deleted files, a photo library's previews) are left out; links are followed, loops cut. The table's root is the
     common folder of the sources, its paths are relative to it, and its `remarks` say what holds for the scan as a whole.
@@ -47,15 +59,15 @@ def scan_photos(
     that names none of the photos. No photos at all is an empty table.
     """
     table = positions if positions is None or isinstance(positions, PositionTable) else read_positions(positions)
-    found = _Found({}, [], [], LeftOut())
-    for source in map(os.path.abspath, map(str, sources)):
+    found = _Found({}, [], [], LeftOut(), {})
+    for source in (os.path.abspath(path_of(str(source))) for source in sources):
         _find_files(source, found, recursive=recursive)
     root = _common_folder(found)
     skipped = [SkippedPhoto(_name(path, root), reason) for path, reason in (*found.skipped, *found.left_out.folders)]
     files = sorted(found.files, key=lambda path: _name(path, root))
     workload = ReadOptions(num_workers, show_progress, known, allow_null_island)
     table = None if table is None else table.fitted_to(files)
-    photos = read_files(files, root=root, positions=table, options=workload)
+    photos = read_files(files, root=root, positions=table, options=workload, elsewhere=found.elsewhere)
     remarks = [*found.left_out.remarks(), *photos.remarks]
     if table is not None:
         check_matched(table, photos)
@@ -79,10 +91,14 @@ def read_files(
     root: str | Path,
     positions: PositionTable | None = None,
     options: ReadOptions = ReadOptions(),  # noqa: B008 (an immutable record)
+    elsewhere: Mapping[str, Status] = MappingProxyType({}),
 ) -> Photos:
-    """The table of these files under `root`, in their order; what cannot be read is in its `skipped`."""
+    """The table of these files under `root`, in their order; what cannot be read is in its `skipped`.
+
+    `elsewhere`: what is known already of files that do not lie on this machine.
+    """
     root = os.path.abspath(root)
-    reader = _Reader(root, positions, options)
+    reader = _Reader(root, positions, options, elsewhere)
     paths = [os.path.abspath(path) for path in files]
     photos: list[Photo] = []
     skipped: list[SkippedPhoto] = []
@@ -98,7 +114,7 @@ def read_files(
 
 def check_matched(table: PositionTable, *collections: Photos) -> None:
     """Raise `UnreadableTable` where a table names none of the photos: it is the wrong one, or names them from another folder."""
-    files = [os.path.abspath(photos.root / path) for photos in collections for path in photos.paths]
+    files = [joined(photos.root, path) for photos in collections for path in photos.paths]
     if files and (table.rows or table.unclear) and all(table.find(file) is None for file in files):
         if table.unclear:
             raise UnreadableTable(table.path, f"its names fit several photos, the first: {table.unclear[0]}; name the folder too")
@@ -107,12 +123,16 @@ def check_matched(table: PositionTable, *collections: Photos) -> None:
 
 
 class _Found(NamedTuple):
-    """Files to read (a dict for its order and uniqueness), the folders they were asked for in, and what was left out."""
+    """Files to read (a dict for its order and uniqueness), the folders they were asked for in, and what was left out.
+
+    Of files elsewhere also what their folder said of them.
+    """
 
     files: dict[str, None]
     folders: list[str]
     skipped: list[SkippedPhoto]
     left_out: LeftOut
+    elsewhere: dict[str, Status]
 
 
 class _Outcome(NamedTuple):
@@ -124,17 +144,18 @@ class _Outcome(NamedTuple):
 class _Reader:
     """Reads one file; called from several threads."""
 
-    def __init__(self, root: str, table: PositionTable | None, options: ReadOptions) -> None:
+    def __init__(self, root: str, table: PositionTable | None, options: ReadOptions, elsewhere: Mapping[str, Status]) -> None:
         self.root = root
         self.table = table
         self.known = _by_file(options.known)
         self.allow_null_island = options.allow_null_island
+        self.elsewhere = elsewhere
         self.sidecars: dict[str, SidecarFolder] = {}
         self.lock = threading.Lock()
 
     def read(self, path: str) -> _Outcome:
         name = _name(path, self.root)
-        if name != os.path.relpath(path, self.root).replace(os.sep, "/"):
+        if name != os.path.relpath(path, self.root).replace(os.sep, "/") and not is_elsewhere(path):
             return _Outcome((), (SkippedPhoto(name, "its name is not valid UTF-8; rename the file"),))
         notes, sidecar_rows = [], []
         sidecars = self._sidecars_of(path)
@@ -173,24 +194,32 @@ class _Reader:
         photo = self.known.get(path)
         if photo is None:
             return None
+        now = self._status(path)
+        before = Status(photo.size_bytes, photo.mtime_ns, photo.ctime_ns)
+        # Without a time or a tag, what lies elsewhere may have changed under its name.
+        return photo if now == before and now is not None and any(now[1:]) else None
+
+    def _status(self, path: str) -> Status | None:
+        if is_elsewhere(path):
+            return self.elsewhere.get(path) or status_elsewhere(path)
         try:
-            status = os.stat(path)
+            found = os.stat(path)
         except OSError:
             return None
-        now = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-        same = now == (photo.size_bytes, photo.mtime_ns, photo.ctime_ns)
-        return photo if same else None
+        return Status(found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 def _by_file(known: Photos | None) -> dict[str, Photo]:
     if known is None:
         return {}
     root = os.path.abspath(known.root)
-    return {os.path.normpath(os.path.join(root, photo.path)): photo for photo in known}
+    return {joined(root, photo.path): photo for photo in known}
 
 
 def _find_files(source: str, found: _Found, *, recursive: bool) -> None:
-    if os.path.isdir(source):
+    if is_elsewhere(source):
+        _find_elsewhere(source, found, recursive=recursive)
+    elif os.path.isdir(source):
         found.folders.append(source)
         for path in walk_photos(source, recursive=recursive, left_out=found.left_out):
             found.files[path] = None
@@ -215,6 +244,22 @@ def _find_files(source: str, found: _Found, *, recursive: bool) -> None:
         found.skipped.append(SkippedPhoto(source, "no such file or folder"))
 
 
+def _find_elsewhere(source: str, found: _Found, *, recursive: bool) -> None:
+    if is_photo(source):
+        found.files[source] = None
+        return
+    for path, status in sorted(find_elsewhere(source, is_recursive=recursive).items()):
+        name = os.path.relpath(path, source)
+        if not is_photo(path):
+            note_unread(path, found.left_out)
+        elif os.path.basename(path).startswith("."):
+            found.left_out.photos["hidden files"] += 1
+        elif not is_left_out(name, found.left_out):
+            found.files[path] = None
+            found.elsewhere[path] = status
+    found.folders.append(source)
+
+
 def list_photos(folder: str | Path, *, left_out: LeftOut | None = None) -> list[str]:
     """Absolute paths of the photo files under a folder, known by their endings, sorted by their paths inside it.
 
@@ -233,7 +278,7 @@ def read_list(path: str | Path, *, folder: str | Path | None = None) -> list[str
     if any("\0" in line for line in lines):
         raise UnreadableTable(path, "it holds zero bytes: it is not a list of paths")
     finder = FileFinder(Path(path).parent if folder is None else folder)
-    return [finder.find(line) for line in lines if line.strip()]
+    return [path_of(line.strip()) if is_address(line.strip()) else finder.find(line) for line in lines if line.strip()]
 
 
 def fixed_folder(pattern: str) -> str:
@@ -245,6 +290,7 @@ def fixed_folder(pattern: str) -> str:
 
 def _common_folder(found: _Found) -> str:
     folders = [*found.folders, *(os.path.dirname(path) for path in found.files)]
+    folders = [folder for folder in folders if not is_elsewhere(folder)]
     try:
         return os.path.commonpath(folders) if folders else os.getcwd()
     except ValueError:  # Windows: the sources lie on several drives.
@@ -252,7 +298,9 @@ def _common_folder(found: _Found) -> str:
 
 
 def _name(path: str, root: str) -> str:
-    """A path relative to the root with "/"; bytes that are not UTF-8 are shown as escapes."""
+    """A path relative to the root with "/", or an address; bytes that are not UTF-8 are shown as escapes."""
+    if is_elsewhere(path):
+        return address_of(path)
     try:
         relative = os.path.relpath(path, root)
     except ValueError:

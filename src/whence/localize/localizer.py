@@ -13,6 +13,7 @@ from typing import Self
 import numpy as np
 from PIL import Image
 
+from whence.data.elsewhere import address_of
 from whence.data.images import as_source, content_hash
 from whence.data.photos import Photos
 from whence.errors import BadOption, CalibrationMismatch, UnreadableImage
@@ -156,7 +157,7 @@ class Localizer:
         result = next(judge.describe([source]))
         if isinstance(result, UnreadableImage):
             raise result
-        name = str(query) if isinstance(query, str | Path) else "<image>"
+        name = address_of(query) if isinstance(query, str | Path) else "<image>"
         content = "" if isinstance(source, np.ndarray) else content_hash(source)
         seconds = {"describe": time.perf_counter() - started}
         return judge.answer(name, result, k=k, around=around, seconds=seconds, content=content, source=source)
@@ -225,11 +226,12 @@ class Localizer:
                 # Photos of a batch are described together: each is said to have taken its share.
                 share = (time.perf_counter() - started) / len(batch)
                 for query, result in zip(batch, described, strict=True):
+                    name = address_of(query)
                     if isinstance(result, UnreadableImage):
-                        yield Position(str(query), "unknown", reason=str(result))
+                        yield Position(name, "unknown", reason=str(result))
                     else:
                         seconds, content = {"describe": share}, content_hash(query)
-                        yield judge.answer(str(query), result, k=k, around=around, seconds=seconds, content=content, source=query)
+                        yield judge.answer(name, result, k=k, around=around, seconds=seconds, content=content, source=query)
                     advance(1)
 
     @cached_property

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from whence.data.elsewhere import are_there, joined, path_of
 from whence.data.photos import Photos
 from whence.data.scan import scan_photos
 from whence.errors import BadOption, NoPhotos, UnreadableTable
@@ -73,15 +74,15 @@ def refresh_database(path: str | Path, *, removes_missing: bool = False, show_pr
         options = BuildOptions(**store.options["build"])
         photos = scan_photos(*present, known=before, show_progress=show_progress, allow_null_island=options.allow_null_island)
         missing = [] if removes_missing else missing_folders(before, sources, found=photos)
-        files = [os.path.normpath(store.path.absolute().parent / name) for name in before.paths]
-        is_gone = np.array([not os.path.lexists(file) for file in files], bool)
+        files = [joined(store.path.absolute().parent, name) for name in before.paths]
+        is_gone = ~np.array(are_there(files), bool)
         is_renamed = bool(set(before.content.tolist()).intersection(photos.content.tolist()))
         if not removes_missing and (not present or (len(before) and is_gone.all() and not is_renamed)):
             raise NoPhotos(_nothing_left(folder, missing or sources))
         if removes_missing and len(present) < len(sources):
             store.set_options({**store.options, "sources": source_names(present, store.path)})
         model = load_model(options.model, options=options.model_options)
-        is_kept = is_under(files, [one.folder for one in missing])
+        is_kept = is_under(files, [path_of(one.folder) for one in missing])
         gone = [before.paths[row] for row in np.flatnonzero(is_gone & ~is_kept)]
         build = Build(store, model, options, show_progress=show_progress)
         return build.run(photos, started=started, gone=gone, missing=missing)
@@ -105,16 +106,16 @@ def move_photos(path: str | Path, old: str | Path, new: str | Path) -> Moved:
     """
     with Store.open(path, writable=True) as store:
         before, top = store.photos, store.path.absolute().parent
-        old_file, new_file = (os.path.normpath(top / str(old)), os.path.abspath(new))
+        old_file, new_file = (joined(top, str(old)), os.path.abspath(path_of(str(new))))
         if not _rows_under(before, old_file):
-            old_file = os.path.abspath(old)
+            old_file = os.path.abspath(path_of(str(old)))
         rows = _rows_under(before, old_file)
         if not rows:
             raise NoPhotos(
                 f"{str(path)!r} has no photos under {str(old)!r}; its photos are like {before.paths[0] if len(before) else ''!r}"
             )
         files = [new_file + os.path.normpath(before.file(row).absolute())[len(old_file) :] for row in rows]
-        num_there = sum(map(os.path.lexists, files))
+        num_there = sum(are_there(files))
         if not num_there:
             raise NoPhotos(
                 f"none of the {len(rows)} photos of {old_file!r} is under {new_file!r}, for example {files[0]!r}; "
@@ -167,7 +168,7 @@ def refit_database(
         model = load_model(options.model, options=options.model_options)
         model.descriptor.begin_from(state or {})
     options = replace(options, model_options=model.options)
-    there = np.array([os.path.lexists(photos.file(i)) for i in range(len(photos))], bool)
+    there = np.array(are_there(str(photos.file(i)) for i in range(len(photos))), bool)
     missing = tuple(SkippedPhoto(photos.paths[i], "the file is gone") for i in np.flatnonzero(~there))
     if not there.any():
         raise NoPhotos(f"none of the photos of {str(folder)!r} is there any more")
@@ -228,7 +229,9 @@ def unknown_photos(path: str | Path, photos: Iterable[str | Path]) -> tuple[str,
 def _stored_names(store: Store, photos: Iterable[str | Path]) -> dict[str, str | Path]:
     """What the database calls photos, and how each was named."""
     known = set(store.photos.paths)
-    return {str(name) if str(name) in known else stored_path(os.path.abspath(name), store.path): name for name in photos}
+    return {
+        str(name) if str(name) in known else stored_path(os.path.abspath(path_of(str(name))), store.path): name for name in photos
+    }
 
 
 def merge_databases(path: str | Path, other: str | Path) -> int:

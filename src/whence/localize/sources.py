@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from whence.data.elsewhere import address_of, are_there, is_elsewhere, joined, path_of
+from whence.data.elsewhere import is_there as exists
 from whence.data.photos import Photos
 from whence.data.scan import fixed_folder, read_list
 from whence.errors import UnreadableTable
@@ -37,7 +39,9 @@ class MissingFolder:
 
 
 def stored_path(file: str, store_path: Path) -> str:
-    """The name of a file inside a database: relative to the folder that holds the database, so that both can move together."""
+    """The name of a file inside a database: its address, or relative to the folder that holds the database, so both can move."""
+    if is_elsewhere(file):
+        return address_of(file)
     try:
         return os.path.relpath(file, store_path.absolute().parent).replace(os.sep, "/")
     except ValueError:  # another drive
@@ -46,23 +50,22 @@ def stored_path(file: str, store_path: Path) -> str:
 
 def stored_paths(photos: Photos, store_path: Path) -> list[str]:
     """The names of a collection's photos inside a database, see `stored_path`."""
-    root = os.path.abspath(photos.root)
-    return [stored_path(os.path.join(root, path), store_path) for path in photos.paths]
+    return [stored_path(joined(photos.root, path), store_path) for path in photos.paths]
 
 
 def source_names(sources: Sequence[str | Path], folder: Path) -> list[str]:
     """The names of photo folders inside a database, see `stored_path`."""
-    return [stored_path(os.path.abspath(source), folder) for source in sources]
+    return [stored_path(os.path.abspath(path_of(str(source))), folder) for source in sources]
 
 
 def source_files(names: Iterable[str], store_path: Path) -> list[str]:
     """Where the sources with these names inside a database lie on this machine."""
-    return [os.path.normpath(store_path.absolute().parent / name) for name in names]
+    return [joined(store_path.absolute().parent, name) for name in names]
 
 
 def folders_of(source: str, files: Sequence[str]) -> tuple[str, ...]:
     """The folders that a source took `files` from: itself, that of a file, those of a list's files, what is fixed of a pattern."""
-    if os.path.isdir(source) or is_under(files, [source]).any():
+    if is_elsewhere(source) or os.path.isdir(source) or is_under(files, [source]).any():
         return (source,)
     if glob.has_magic(source) and not os.path.lexists(source):
         return (fixed_folder(source),)
@@ -76,7 +79,7 @@ def folders_of(source: str, files: Sequence[str]) -> tuple[str, ...]:
 
 def is_there(source: str) -> bool:
     """Whether a source can be looked through: it exists, or it is a pattern whose folder does."""
-    return os.path.lexists(source) or (glob.has_magic(source) and os.path.isdir(fixed_folder(source)))
+    return exists(source) or (glob.has_magic(source) and os.path.isdir(fixed_folder(source)))
 
 
 def missing_folders(photos: Photos, sources: Iterable[str], *, found: Photos | None = None) -> list[MissingFolder]:
@@ -84,19 +87,24 @@ def missing_folders(photos: Photos, sources: Iterable[str], *, found: Photos | N
 
     `found` is what a scan finds there now: a folder whose photos only bear other names is not missing.
     """
-    files = [os.path.normpath(os.path.join(os.path.abspath(photos.root), path)) for path in photos.paths]
+    files = [joined(photos.root, path) for path in photos.paths]
     folders = sorted({folder for source in sources for folder in folders_of(source, files)}, key=len, reverse=True)
     step = max(len(files) // NUM_SAMPLED, 1)
-    if all(map(os.path.isdir, folders)) and all(map(os.path.lexists, files[::step])):
+    if all(map(_is_folder, folders)) and all(are_there(files[::step])):
         return []
     contents = set() if found is None else set(found.content.tolist())
     rows_of = rows_by_folder(files, folders)
     missing = []
     for folder, rows in rows_of.items():
-        is_found = any(os.path.lexists(files[row]) for row in rows) or bool(contents.intersection(photos.content[rows].tolist()))
+        is_found = any(map(exists, (files[row] for row in rows))) or bool(contents.intersection(photos.content[rows].tolist()))
         if rows and not is_found:
-            missing.append(MissingFolder(folder, len(rows), os.path.isdir(folder)))
+            missing.append(MissingFolder(address_of(folder), len(rows), _is_folder(folder)))
     return sorted(missing, key=lambda one: one.folder)
+
+
+def _is_folder(path: str) -> bool:
+    """Whether a folder is there; elsewhere it need only be that something is, or that nobody can be asked."""
+    return exists(path) if is_elsewhere(path) else os.path.isdir(path)
 
 
 def rows_by_folder(files: Sequence[str], folders: Sequence[str]) -> dict[str, list[int]]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, File, Form, Query, Request, UploadFile
 from fastapi.responses import JSONResponse
 
+from whence.data.elsewhere import is_there
 from whence.data.images import load_resized
 from whence.data.pictures import draw_match, draw_warped_pair
 from whence.data.thumbnails import thumbnail_uri
@@ -107,7 +108,7 @@ def _compare(
         one = service.databases.get(known[0])
         photos, row = one.localizer.photos, one.row_of(known[1])
         file = photos.file(row)
-        if not file.is_file():
+        if not is_there(file):
             raise NoPhotos("the file of this photo is not there any more")
         other: Path | bytes = file
         name = photos.paths[row]
