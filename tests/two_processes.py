@@ -27,7 +27,8 @@ from whence.cli import run
 
 # What takes long to import is there once for both.
 other = os.fork()
-os.environ["RANK"] = os.environ["LOCAL_RANK"] = "0" if other else "1"
+os.environ["RANK"] = "0" if other else "1"
+os.environ["LOCAL_RANK"] = os.environ["RANK"] if os.environ["LOCAL_WORLD_SIZE"] == "2" else "0"
 code = run(sys.argv[1:])
 if not other:
     sys.stderr.flush()
@@ -50,13 +51,22 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "WHENCE_THREADS": "1"}
 
 
-def run_in_two(words: Sequence[str], folder: Path) -> None:
-    """Run a command in two processes with `Calm` norms; both must end well. `folder` takes the script."""
+def run_in_two(words: Sequence[str], folder: Path, *, num_nodes: int = 1) -> None:
+    """Run a command in two processes with `Calm` norms; both must end well. `folder` takes the script.
+
+    They are told that they run on one machine, or on two, as torchrun tells it.
+    """
     script = folder / "two.py"
     script.write_text(SCRIPT)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    shared = {**environment(), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    shared = {
+        **environment(),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": str(2 // num_nodes),
+    }
     done = subprocess.run([sys.executable, str(script), *words], env=shared, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 0, done.stderr

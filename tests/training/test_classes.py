@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ pytest.importorskip("pytorch_metric_learning")
 from torch import Tensor, nn
 
 from training_samples import draw, given
+from two_processes import Calm, run_in_two
 from whence.cli import run as run_command
 from whence.data.images import load_image
 from whence.data.layouts import sf_xl_folder
@@ -36,6 +38,7 @@ from whence.errors import BadOption, InputError, NoPhotos
 from whence.geo import heading_difference_deg
 from whence.index.cells.classifier import read_cells
 from whence.recipes import get_recipe
+from whence.training import checkpoints
 from whence.training.branches.classes import ClassBranch
 from whence.training.branches.grouped import ClassBatches, make_grouped
 from whence.training.checkpoints import newest_checkpoint, read_checkpoint
@@ -351,6 +354,51 @@ def test_cells_without_headings_are_left_for_an_engine(city: Path, tmp_path: Pat
     assert found.model.endswith(FINAL)
     train(override(recipe, ["num_groups=1"]), city, out=tmp_path / "part", show_progress=False)
     assert not (tmp_path / "part" / "classes.cells.npz").exists(), "a part of the map is no map"
+
+
+def test_classes_are_shared_by_processes(city: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each holds a share of a group's classes and both learn what one process does, also where they go on from what it left."""
+    changes = ["loop.num_steps=4", "loop.save_every=1", "cells.heading_bin_deg=360", "cells.num_turned=1", "batches_per_turn=1"]
+    changes += ["loop.precision=no", "batch_size=6", "augment.width=32", "augment.height=32", "augment.num_views=0"]
+    changes += ["learner.backbone=resnet18conv2", "learner.start_from=", "learner.aggregator.options.dim=8"]
+    changes += ["cells.cell_m=10", "cells.num_apart=2", "cells.min_photos=3", "is_sharded=true"]
+    words = ["train", "cosplace-small", "--dataset", str(city), "--cache", str(tmp_path / "pixels"), "--quiet"]
+    words += [word for change in changes for word in ("--set", change)]
+    with monkeypatch.context() as patched:
+        patched.setattr(nn, "BatchNorm2d", Calm)
+        patched.setattr(checkpoints, "remove_older", lambda *_, **__: None)
+        assert run_command([*words, "--out", str(tmp_path / "one")]) == 0
+    shutil.copytree(tmp_path / "one", tmp_path / "gone-on")
+    for step in (3, 4):
+        checkpoints.checkpoint_file(tmp_path / "gone-on" / "checkpoints", step).unlink()
+    run_in_two([*words, "--out", str(tmp_path / "two")], tmp_path)
+    run_in_two([*words, "--out", str(tmp_path / "gone-on"), "--resume"], tmp_path, num_nodes=2)
+    one, *others = (
+        read_checkpoint(newest_checkpoint(tmp_path / out / "checkpoints") or "").tensors for out in ("one", "two", "gone-on")
+    )
+    begun = read_checkpoint(checkpoints.checkpoint_file(tmp_path / "one" / "checkpoints", 1)).tensors
+    assert any(name.endswith(".part.loss.W") for name in one)
+    for other in others:
+        assert {name: tensor.shape for name, tensor in one.items()} == {name: tensor.shape for name, tensor in other.items()}
+        for name, tensor in one.items():
+            before = begun.get(name, torch.zeros_like(tensor))
+            moved, apart = (float((tensor.float() - known.float()).abs().max()) for known in (before, other[name]))
+            assert apart <= 0.02 * moved + 1e-6, name
+    found = [read_cells(tmp_path / out / "classes.cells.npz").prototypes for out in ("one", "two")]
+    np.testing.assert_allclose(found[0], found[1], atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [("loss.name=cross_entropy", "cosface"), ("loss.name=sub_center_arcface", "cosface"), ("loop.precision=fp16", "fp16")],
+)
+def test_what_cannot_be_shared_is_said(change: str, said: str, city: Path, tmp_path: Path) -> None:
+    learner = type("Learner", (), {"module": type("Module", (), {"dim": 8})})
+    name, _, value = change.partition("=")
+    options = SMALL if name == "loop.precision" else replace(SMALL, loss=LossOptions(value))
+    made = replace(given(city, tmp_path, learner=learner), share=Share(0, 2), dtype=torch.float16 if said == "fp16" else None)
+    with pytest.raises(BadOption, match=said):
+        ClassBranch(replace(options, is_sharded=True), made)
 
 
 def test_an_unreadable_photo_is_named_and_another_is_taken(city: Path, tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ class Run:
                 if self.probe is not None and (step.step % options.validate_every == 0 or is_last):
                     is_stopped = self._validate(log)
                 is_stopped = is_stopped or step.is_spent
-                if self.is_main and (step.step % options.save_every == 0 or is_last or is_stopped):
+                if step.step % options.save_every == 0 or is_last or is_stopped:
                     self._save()
         if log is not None:
             self._write_weights(self.out / FINAL)
@@ -126,8 +126,13 @@ class Run:
         checkpoints.write_checkpoint(file, kept.state_dict(), values, card=None if card is None else card(kept))
 
     def _save(self) -> None:
+        if not (self.is_main or self.step.is_state_shared):
+            return
+        tensors = self.step.tensors()
+        if not self.is_main:
+            return
         folder = self.out / "checkpoints"
         folder.mkdir(exist_ok=True)
         values = {**self.step.values(), "best": self.best, "best_step": self.best_step, "num_worse": self.num_worse}
-        checkpoints.write_checkpoint(checkpoints.checkpoint_file(folder, self.step.step), self.step.tensors(), values)
+        checkpoints.write_checkpoint(checkpoints.checkpoint_file(folder, self.step.step), tensors, values)
         checkpoints.remove_older(folder, step=self.step.step)

@@ -245,6 +245,11 @@ class Step:
             found |= {f"branches.{number}.state.{name}": tensor for name, tensor in branch.state().items()}
         return found
 
+    @property
+    def is_state_shared(self) -> bool:
+        """Whether `tensors` must be asked for in all processes at once."""
+        return any(branch.is_state_shared for branch in self.task.branches)
+
     def values(self) -> dict[str, Any]:
         """The step, where the branches stand, and the state of fp16's scaler, as JSON takes them."""
         scaler = self.accelerator.scaler

@@ -116,6 +116,8 @@ class Branch(ABC):
     """Whether what is learned is a loss over pairs, so that `pairs` may stand for `learn`."""
     is_mined = False
     """Whether the batches of an epoch are known only once it begins: nothing of it is read before."""
+    is_state_shared = False
+    """Whether every process holds a part of `state`, so that all of them are asked for it at once."""
     weight = 1.0
     loss_lr = 0.0
     """Learning rate of the loss's own weights; 0 takes the learner's."""

@@ -19,6 +19,7 @@ from whence.training.branches.grouped import ClassBatches, make_grouped
 from whence.training.branches.placed import PlacePhotos
 from whence.training.branches.places import Batch, shard
 from whence.training.losses.by_label import make_classifiers, prototypes_of
+from whence.training.losses.sharded import bounds, gathered, share_classifiers
 from whence.training.options.classes import ClassesOptions
 from whence.training.pixels import at_size, read_at, spread_rows, stored_size
 from whence.training.task import BatchPlace, Branch, Draw, Given, Losses, Read, Share
@@ -60,9 +61,14 @@ class ClassBranch(Branch):
     def make_loss(self, options: ClassesOptions) -> None:
         """Get what is learned by ready. Raises `BadOption` and `UnknownName`."""
         num_classes = [len(group) for group in self.grouped.groups]
-        self.turns = Turns(
-            make_classifiers(options.loss, num_classes=num_classes, dim=self.given.learner.module.dim), options=options.optimizer
-        )
+        parts = make_classifiers(options.loss, num_classes=num_classes, dim=self.given.learner.module.dim)
+        self.is_state_shared = options.is_sharded and self.given.share.num_ranks > 1
+        if self.is_state_shared:
+            if self.given.dtype == torch.float16:
+                raise BadOption("is_sharded goes with loop.precision bf16 or no: fp16 skips steps by what one process saw")
+            parts = share_classifiers(parts, self.given.share)
+        self.turns = Turns(parts, options=options.optimizer)
+        self._whole: dict[str, Tensor] = {}
 
     def describe_data(self) -> dict[str, Any]:
         return {**self.grouped.counts(), "partition": self.grouped.partition.digest}
@@ -94,6 +100,9 @@ class ClassBranch(Branch):
         # The classifier's groups stand in the partition's own order, turns in that of the photos.
         parts = [self.turns.parts[turn] for turn in np.argsort(partition.num_in_order)]
         found = [prototypes_of(part) for part in parts]
+        if self.is_state_shared:
+            order = np.argsort(partition.num_in_order).tolist()
+            found = [(self._whole[f"{turn}.part.loss.W"].float().numpy().T, None) for turn in order]
         bias = [one[1] for one in found if one[1] is not None]
         cells = CellClassifier.of_groups(partition, [one[0] for one in found], model=str(weights.absolute()), bias=bias)
         write_cells(weights.with_name(f"{self.name}.cells.npz"), cells)
@@ -165,10 +174,34 @@ class ClassBranch(Branch):
         return Losses(self.turns.part(draw.gather(descriptors.float()), labels.to(draw.device)))
 
     def state(self) -> dict[str, Tensor]:
-        return self.turns.state()
+        """As a single process keeps it, also where classes are shared: a run goes on with any number of processes."""
+        found = self.turns.state()
+        if self.is_state_shared:
+            for number, name in self._shared(found):
+                num_classes = len(self.grouped.groups[number])
+                found[name] = gathered(found[name], num_classes=num_classes, share=self.given.share, device=self.given.device)
+            self._keep_whole(found)
+        return found
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        if self.is_state_shared:
+            self._keep_whole(tensors)
+            tensors = dict(tensors)
+            for number, name in self._shared(tensors):
+                first, last = bounds(len(self.grouped.groups[number]), self.given.share)
+                tensors[name] = tensors[name][:, first:last].clone()
         self.turns.load_state(tensors)
+
+    def _shared(self, tensors: Mapping[str, Tensor]) -> list[tuple[int, str]]:
+        """The groups and names of tensors that go by class: the weights, and what an optimizer keeps of each."""
+        shapes = {f"{number}": tensors[f"{number}.part.loss.W"].shape for number in range(len(self.grouped.groups))}
+        found = ((name.partition(".")[0], name) for name in tensors)
+        return sorted((int(number), name) for number, name in found if tensors[name].shape == shapes[number])
+
+    def _keep_whole(self, tensors: Mapping[str, Tensor]) -> None:
+        """Keep what the classifiers compare with, in the process that writes it when the training is over."""
+        if self.given.share.rank == 0:
+            self._whole = {name: tensor for name, tensor in tensors.items() if name.endswith(".part.loss.W")}
 
 
 def _name_of(file: Path, looking_deg: float | None) -> str:

@@ -38,6 +38,8 @@ class ClassesOptions(BranchOptions):
     loss: LossOptions = field(default_factory=lambda: LossOptions("cosface", {"scale": 30.0, "margin": 0.4}))
     optimizer: OptimizerOptions = field(default_factory=lambda: OptimizerOptions("adam", lr=0.01))
     """Of each group's classifier; its rate is constant."""
+    is_sharded: bool = False
+    """Whether each process of a training holds its share of the classes alone, where one device could not hold all of a group."""
 
     @property
     def are_panoramas(self) -> bool:
