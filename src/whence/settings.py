@@ -9,14 +9,17 @@ from __future__ import annotations
 import contextlib
 import os
 import tomllib
+import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from whence.errors import BadOption, UnknownName, UnreadableTable
-from whence.records import fill
+from whence.records import fill, with_values
+
+T = TypeVar("T")
 
 DEFAULT_MODEL = "whence-lite0-words-960"
 """The model that describes photos where nobody names one."""
@@ -163,3 +166,27 @@ def parse_options(assignments: Sequence[str]) -> dict[str, Any]:
         except tomllib.TOMLDecodeError:
             options[name.strip()] = value.strip()
     return options
+
+
+def with_assignments(record: T, assignments: Sequence[str]) -> T:
+    """The record with fields replaced as texts "field=value" say: for a text the value as it stands, for a list "10,25" too, and
+    for what has names of its own "field.name=value".
+
+    Raises `BadOption` and `UnknownName`, as `fill` does.
+    """
+    hints = typing.get_type_hints(type(record))
+    for text in assignments:
+        ((name, value),) = parse_options([text]).items()
+        first, dot, key = name.partition(".")
+        if dot and typing.get_origin(hints.get(first)) is Mapping:
+            # Names of options may hold dots themselves, as those of a chain's stage.
+            record = with_values(record, {first: {**getattr(record, first), key: value}})
+            continue
+        kinds = typing.get_args(hints.get(name)) or (hints.get(name),)
+        origins = {typing.get_origin(kind) or kind for kind in (hints.get(name), *kinds)}
+        if str in origins and not isinstance(value, str):
+            value = text.partition("=")[2].strip()
+        elif tuple in origins and not isinstance(value, list):
+            value = [parse_options([f"part={part}"])["part"] for part in str(value).split(",")]
+        record = with_values(record, {name: value})
+    return record

@@ -145,7 +145,7 @@ def test_a_calibration_file_is_used_and_a_foreign_one_refused(data: EvaluationSe
 
 
 def test_without_a_calibration_the_report_says_so(street: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["evaluate", str(street), "--rerank", "inliers", "--rerank-candidates", "3", "-q"]
+    arguments = ["evaluate", str(street), "--rerank", "inliers", "--set", "num_candidates=3", "-q"]
     assert run([*arguments, "--option", "max_keypoints=500"]) in (0, 1)
     capsys.readouterr()
     assert run([*arguments, "--json"]) == 0

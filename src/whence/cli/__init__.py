@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 error, 2 usage, 3 unknown place (a single query without an
 from __future__ import annotations
 
 import os
+import shlex
 from typing import Any
 
 import typer
@@ -13,7 +14,9 @@ from typer.core import TyperGroup
 
 from whence.cli import (
     calibrate,
+    compare,
     convert,
+    database,
     demo,
     doctor,
     evaluate,
@@ -34,7 +37,7 @@ from whence.cli import (
     warp,
     world,
 )
-from whence.cli.output import print_error
+from whence.cli.output import print_error, print_note
 from whence.cli.spellings import new_spelling
 from whence.errors import EXIT_STOPPED, Stopped, WhenceError
 from whence.runtime import set_threads
@@ -62,7 +65,25 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _VERBS = (
-    *(index, locate, tag, undo, journal, match, register, warp, evaluate, calibrate, models, convert, export, train, federate),
+    *(
+        index,
+        database,
+        locate,
+        tag,
+        undo,
+        journal,
+        match,
+        register,
+        warp,
+        evaluate,
+        compare,
+        calibrate,
+        models,
+        convert,
+        export,
+        train,
+        federate,
+    ),
     *(study, serve, world, tiles, demo, doctor),
 )
 for _verb in _VERBS:
@@ -88,9 +109,9 @@ def run(arguments: list[str]) -> int:
     """Run one command; gives the exit code."""
     # Threads that wait sleep rather than spin: on a busy machine spinning pools keep each other from working.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    if spelling := new_spelling(arguments):
-        print_error(f"this is spelled differently now:  {spelling}")
-        return 2
+    if (spelled := new_spelling(arguments)) != arguments:
+        print_note(f"this is spelled differently now:  {shlex.join(['whence', *spelled])}")
+        arguments = spelled
     try:
         if num_threads := load_settings().threads:
             set_threads(num_threads)

@@ -24,6 +24,9 @@ from whence.types import Candidate
 
 _HEADER = ("query", "rank", "photo", "similarity")
 
+PAIRS_SUFFIX = ".txt"
+"""The end of the name of a file of hloc pairs; any other one is a CSV file of predictions."""
+
 
 class Ranked(NamedTuple):
     """A query and the database photos returned for it, best first."""
@@ -137,6 +140,11 @@ def read_hloc_pairs(path: str | Path) -> tuple[Ranked, ...]:
         if names:
             found.setdefault(names[0], []).append(names[1])
     return tuple(Ranked(query, _in_order(photos)) for query, photos in found.items())
+
+
+def read_ranked(path: str | Path) -> tuple[Ranked, ...]:
+    """Predictions of a CSV file, or pairs of a file whose name says so. Raises `UnreadableTable`."""
+    return read_hloc_pairs(path) if str(path).endswith(PAIRS_SUFFIX) else read_predictions(path)
 
 
 def _in_order(photos: Sequence[str]) -> tuple[Candidate, ...]:
