@@ -137,5 +137,5 @@ def test_the_verb_prints_counts_and_the_protocol(tmp_path: Path, capsys: pytest.
     assert cli.run([*words, "--set", "is_reversed=true", "-q"]) == 0
     said = capsys.readouterr().out
     assert "database reversed" in said
-    assert cli.run([*words[:-1], "one"]) == 1
+    assert cli.run([*words[:-1], "recall_at=one"]) == 1
     assert "recall_at" in capsys.readouterr().err
