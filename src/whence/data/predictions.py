@@ -92,7 +92,7 @@ class PairNames:
     @classmethod
     def of(cls, data: EvaluationSet, *, root: str | Path | None = None) -> PairNames:
         """The names of all photos. Raises `InputError` for one with white space, or one that does not lie under `root`."""
-        return cls(*(_pair_names(photos, root) for photos in (data.queries, data.database)))
+        return cls(*(photo_names(photos, root) for photos in (data.queries, data.database)))
 
     def renamed(self, ranked: Iterable[Ranked]) -> Iterator[Ranked]:
         """The same answers under these names."""
@@ -101,7 +101,8 @@ class PairNames:
             yield Ranked(self.queries[one.query], named)
 
 
-def _pair_names(photos: Photos, root: str | Path | None) -> dict[str, str]:
+def photo_names(photos: Photos, root: str | Path | None) -> dict[str, str]:
+    """What pairs call the photos: from `root`, or as they are named. Raises `InputError` as `PairNames.of` does."""
     names = {}
     for row, path in enumerate(photos.paths):
         name = path

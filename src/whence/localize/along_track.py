@@ -66,9 +66,9 @@ def find_shift(track: Track, time_us: np.ndarray, lat: np.ndarray, lon: np.ndarr
 
     Found to a tenth of a second; right as far as the places are.
     """
-    rows = np.unique(np.linspace(0, len(time_us) - 1, min(len(time_us), _MOST)).round().astype(int)) if len(time_us) else []
-    if len(rows) < FEWEST or len(track.time_us) < 2:
+    if min(len(time_us), len(track.time_us) - 1) < FEWEST:
         return None
+    rows = np.unique(np.linspace(0, len(time_us) - 1, min(len(time_us), _MOST)).round().astype(int))
     asked = (np.asarray(time_us, np.int64)[rows], np.asarray(lat)[rows], np.asarray(lon)[rows])
     first, last = (track.time_us[0] - asked[0].max()) / 1e6, (track.time_us[-1] - asked[0].min()) / 1e6
     step = _step_s(track)
