@@ -26,6 +26,7 @@ DEFAULT_MODEL = "whence-lite0-words-960"
 NONE = "none"
 OTHERWISE = "geowarp:10"
 """What orders candidates that no matches speak for, where nobody says: a scorer, and how many of them."""
+DEVICES = ("auto", "cpu", "cuda")
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -46,6 +47,18 @@ class Settings:
     """Folder that holds published sets by name; without it, the one that DATASETS_FOLDER names."""
     journal: str = ""
     """File that every answer of `whence locate` is written to, see `whence journal`; empty for none."""
+    device: str = "auto"
+    """What networks run on: cpu, cuda, or auto, which takes a graphics card where there is one."""
+    batch_size: int = 0
+    """Photos that a network describes together; 0 for as many as the model likes."""
+    workers: int = 0
+    """Photos that are read at a time; 0 for one a core."""
+
+    def __post_init__(self) -> None:
+        if self.device not in DEVICES:
+            raise UnknownName("device", self.device, DEVICES)
+        if min(self.batch_size, self.workers) < 0:
+            raise BadOption("batch_size and workers are not negative")
 
 
 @dataclass(frozen=True, slots=True)

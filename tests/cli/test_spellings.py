@@ -15,10 +15,11 @@ from typer.testing import CliRunner
 from whence import cli
 from whence.cli.evaluate import EvaluateFields
 from whence.cli.index import IndexFields
+from whence.cli.machine import taken_out
 from whence.cli.spellings import FIELDS, JOBS, new_spelling
 from whence.errors import BadOption, UnknownName
 from whence.localize.questions import StatedQuestion
-from whence.settings import with_assignments
+from whence.settings import load_settings, with_assignments
 
 ROOT = Path(__file__).parents[2]
 MOST_OPTIONS = 18
@@ -133,3 +134,28 @@ def test_old_spellings_work(street: Path, tmp_path: Path, capsys: pytest.Capture
     assert "--set num_candidates=2 --set min_confidence=0.00001" in capsys.readouterr().err
     assert cli.run(["locate", query, "--db", database, "--set", "num_candidate=2"]) == 1
     assert "num_candidates" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "rest", "given"),
+    [
+        ("--device cpu index a", "index a", {"WHENCE_DEVICE": "cpu"}),
+        ("index a --batch-size=4 --workers 2 -q", "index a -q", {"WHENCE_BATCH_SIZE": "4", "WHENCE_WORKERS": "2"}),
+        ("world city out --workers 2", "world city out --workers 2", {}),
+        ("serve --workers 2 --device cpu", "serve --workers 2", {"WHENCE_DEVICE": "cpu"}),
+        ("locate a -- --device", "locate a -- --device", {}),
+        ("locate a --device", "locate a --device", {}),
+    ],
+)
+def test_what_a_command_runs_on_is_taken_out(words: str, rest: str, given: dict[str, str]) -> None:
+    assert taken_out(shlex.split(words)) == (shlex.split(rest), given)
+
+
+def test_what_a_command_runs_on_holds_for_it_alone(street: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = ["index", str(street / "queries"), "--model", "rootsift-vlad", "--db", str(tmp_path / "a"), "-q", "--no-calibrate"]
+    assert cli.run([*made, "--batch-size", "3", "--workers", "1", "--device", "cpu"]) == 0
+    assert load_settings().batch_size == 0
+    capsys.readouterr()
+    for wrong in (["--device", "tpu"], ["--batch-size", "many"], ["--workers", "-2"]):
+        assert cli.run([*made, *wrong]) == 1
+        assert wrong[0].lstrip("-").replace("-", "_") in capsys.readouterr().err

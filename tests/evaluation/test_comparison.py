@@ -210,3 +210,12 @@ def test_peak_memory_sees_what_is_used() -> None:
     )
     grown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(grown.stdout) >= 0.8 * 40_000_000
+
+
+def test_a_page_of_the_wrong_answers_alone(street: Path, saved: Path, tmp_path: Path) -> None:
+    page = tmp_path / "wrong.html"
+    for name, num_right in (("good", 24), ("bad", 0)):
+        words = ["evaluate", str(street), "--predictions", str(saved / f"{name}.csv"), "--report", str(page), "--only-wrong"]
+        assert cli.run(words) == 0
+        assert f"{num_right} queries whose answer is right are left out here" in page.read_text(encoding="utf-8")
+    assert cli.run(["evaluate", str(street), "--predictions", str(saved / "good.csv"), "--only-wrong"]) == 1

@@ -37,6 +37,7 @@ from whence.cli import (
     warp,
     world,
 )
+from whence.cli.machine import environment, taken_out
 from whence.cli.output import print_error, print_note
 from whence.cli.spellings import new_spelling
 from whence.errors import EXIT_STOPPED, Stopped, WhenceError
@@ -101,12 +102,23 @@ def _print_version(value: bool) -> None:
 @app.callback()
 def _options(
     version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version and stop."),
+    device: str = typer.Option(
+        None, "--device", help="Run networks on cpu, cuda or auto; before a verb that runs models or behind it."
+    ),
+    batch_size: int = typer.Option(None, "--batch-size", help="Photos that a network describes together; the same."),
+    workers: int = typer.Option(None, "--workers", help="Photos that are read at a time; the same."),
 ) -> None:
-    """Options before the verb."""
+    """Options before the verb; `machine` takes them out before they come here."""
 
 
 def run(arguments: list[str]) -> int:
     """Run one command; gives the exit code."""
+    arguments, settings = taken_out(arguments)
+    with environment(settings):
+        return _run(arguments)
+
+
+def _run(arguments: list[str]) -> int:
     # Threads that wait sleep rather than spin: on a busy machine spinning pools keep each other from working.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if (spelled := new_spelling(arguments)) != arguments:

@@ -88,6 +88,7 @@ def evaluate(
         [], "--save-predictions", help="Write the ranked candidates to this file: CSV, or hloc pairs (.txt). May be repeated."
     ),
     report: str = typer.Option(None, "--report", help="Write a page with map, photos and candidates to this HTML file."),
+    only_wrong: bool = typer.Option(False, "--only-wrong", help="With --report: only the queries whose answer is not right."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of a table."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar."),
 ) -> int:
@@ -122,7 +123,9 @@ def evaluate(
     for file in (*save_predictions, report):
         if file is not None:
             check_place(file)
-    outputs = _Outputs(as_json, tuple(save_predictions), pairs, report)
+    if only_wrong and report is None:
+        raise BadOption("--only-wrong goes with --report FILE")
+    outputs = _Outputs(as_json, tuple(save_predictions), pairs, report, only_wrong)
     if predictions is not None and rerank is not None:
         raise BadOption("--rerank orders candidates that Whence finds, not those of --predictions")
     if predictions is not None:
@@ -147,6 +150,7 @@ class _Outputs:
     prediction_files: tuple[str, ...]
     pairs: PairNames | None
     report_file: str | None
+    only_wrong: bool = False
 
 
 def _give(result: Evaluation, outputs: _Outputs) -> int:
@@ -166,5 +170,5 @@ def _give(result: Evaluation, outputs: _Outputs) -> int:
         else:
             jobs.append(partial(write_predictions, file, result.ranked()))
     if (report_file := outputs.report_file) is not None:
-        jobs.append(lambda: write_page(report_file, page_of_evaluation(result)))
+        jobs.append(lambda: write_page(report_file, page_of_evaluation(result, only_wrong=outputs.only_wrong)))
     return write_all(jobs)

@@ -141,12 +141,16 @@ def _own_line(num_own: int) -> str:
     return f"Left out: {num_own:,} of the photos asked about are the database's own files; that these are found says nothing."
 
 
-def page_of_evaluation(result: Evaluation) -> Page:
-    """A page of an evaluation: every query with its candidates, the recalls and their protocol; verified answers if any."""
+def page_of_evaluation(result: Evaluation, *, only_wrong: bool = False) -> Page:
+    """A page of an evaluation: every query with its candidates, the recalls and their protocol; verified answers if any.
+
+    `only_wrong` leaves out the queries whose answer is right.
+    """
     data = result.data
     threshold = deciding_threshold_m(result)
     is_positive = are_positives(result, threshold, result.predictions)
     entries = []
+    num_right = 0
     is_own = own_queries(result)
     for q, ranked in enumerate(result.ranked()):
         if is_own[q]:
@@ -159,6 +163,9 @@ def page_of_evaluation(result: Evaluation) -> Page:
         else:
             position = _estimated(ranked.query, _with_evidence(ranked.candidates, result, q))
             is_right = positives[0] if positives else None
+        if only_wrong and is_right:
+            num_right += 1
+            continue
         entries.append(
             PageEntry(
                 position=position,
@@ -176,6 +183,7 @@ def page_of_evaluation(result: Evaluation) -> Page:
         f"Protocol: {result.protocol}; ordered by {result.order}.",
         *((f"L{str(result.left_out)[1:]}.",) if result.left_out else ()),
         *((f"{_own_line(int(is_own.sum()))} The tables count them.",) if is_own.any() else ()),
+        *((f"{num_right:,} queries whose answer is right are left out here; the tables count them.",) if only_wrong else ()),
         *((f"{len(result.skipped):,} photos were skipped because they cannot be read.",) if result.skipped else ()),
     )
     unsure = _uncertainty_tables(result) if result.evidence else ()
