@@ -11,7 +11,7 @@ PRESET ?= small
 
 FEDERATED := .venv-federated
 
-.PHONY: demo serve test check federated format bench docs clean
+.PHONY: demo serve test check federated format bench docs release clean
 
 demo: $(VENV)/torch
 	$(BIN)/whence demo demo
@@ -39,6 +39,12 @@ bench: $(VENV)/dev
 
 docs: $(VENV)/dev
 	$(BIN)/python -m pytest tests/ground/test_docs.py
+
+# The wheel and the source distribution, built, and each installed where nothing else is and asked where a photo was taken.
+release: $(VENV)/core
+	rm -rf dist
+	$(BIN)/uv build --quiet
+	$(BIN)/python tools/check_release.py dist $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(FEDERATED) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
