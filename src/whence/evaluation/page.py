@@ -18,6 +18,7 @@ from whence.errors import InputError
 from whence.evaluation.answers import RIGHT_WITHIN_M, are_positives, deciding_threshold_m, risk_curve, tabulate_answers
 from whence.evaluation.benchmarks import Evaluation
 from whence.evaluation.metrics import Recall
+from whence.evaluation.plots import PlotPoint, draw_points
 from whence.evaluation.protocol import own_queries
 from whence.evaluation.report import answer_rows, reliability_rows, risk_rows, uncertainty_rows
 from whence.geo import distance_m
@@ -57,16 +58,11 @@ class PageTable:
 
 
 @dataclass(frozen=True, slots=True)
-class PageCurve:
-    """A curve of the summary: shares over shares, both from 0 to 1."""
+class PageDrawing:
+    """A plot of the summary."""
 
     caption: str
-    across: str
-    """What runs across, from left to right."""
-    up: str
-    points: tuple[tuple[float, float], ...]
-    labels: tuple[str, ...] = ()
-    """For each point what a reader sees on pointing at it."""
+    svg: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +76,7 @@ class Page:
     rule: str = ""
     """What right and wrong mean on this page."""
     tables: tuple[PageTable, ...] = ()
-    curves: tuple[PageCurve, ...] = ()
+    drawings: tuple[PageDrawing, ...] = ()
 
 
 def without_own(positions: Sequence[Position], database: Photos) -> tuple[list[Position], int]:
@@ -194,7 +190,7 @@ def page_of_evaluation(result: Evaluation, *, only_wrong: bool = False) -> Page:
     judged = "its first candidate is listed as a positive" if threshold is None else f"it is within {threshold:g} m of the truth"
     rule = f"An answer is right where {judged}; a candidate with a green border is {meaning}."
     answered = (PageTable("Verified answers", ("", ""), answer_rows(result)), _risk_table(result))
-    return Page(f"Evaluation on {data.name}", tuple(entries), lines, rule, (*answered, *tables), (_risk_curve(result),))
+    return Page(f"Evaluation on {data.name}", tuple(entries), lines, rule, (*answered, *tables), _risk_drawings(result))
 
 
 def _own_point(query: str) -> GeoPoint | None:
@@ -251,17 +247,19 @@ def _risk_table(result: Evaluation) -> PageTable:
     return PageTable("Coverage against risk", header, tuple(rows))
 
 
-def _risk_curve(result: Evaluation) -> PageCurve:
+def _risk_drawings(result: Evaluation) -> tuple[PageDrawing, ...]:
+    """The curve of coverage against risk; none where nothing was answered."""
     table = tabulate_answers(result)
     curve = risk_curve(table.confidences, table.is_first_right)
     kept = np.unique(np.linspace(0, len(curve.risks) - 1, min(len(curve.risks), MAX_CURVE_POINTS)).round().astype(int))
-    points = tuple((float(curve.coverages[i]), float(curve.risks[i])) for i in kept)
-    labels = tuple(
-        f"{100 * curve.coverages[i]:.1f} % answered, {100 * curve.risks[i]:.1f} % wrong; confidence {curve.min_confidences[i]:.3f}"
-        for i in kept
-    )
+    points = []
+    for i in kept:
+        across, up = 100 * float(curve.coverages[i]), 100 * float(curve.risks[i])
+        label = f"{across:.1f} % answered, {up:.1f} % wrong; confidence {curve.min_confidences[i]:.3f}"
+        points.append(PlotPoint(across, up, title=label))
+    svg = draw_points({"": points}, caption="share of those wrong, in %, against the share answered, in %")
     caption = "Coverage against risk: what would be wrong if only the surest were answered"
-    return PageCurve(caption, "share answered", "share of those wrong", points, labels)
+    return (PageDrawing(caption, svg),) if svg else ()
 
 
 def _recall_table(result: Evaluation) -> PageTable:
