@@ -257,7 +257,7 @@ def _risk_drawings(result: Evaluation) -> tuple[PageDrawing, ...]:
         across, up = 100 * float(curve.coverages[i]), 100 * float(curve.risks[i])
         label = f"{across:.1f} % answered, {up:.1f} % wrong; confidence {curve.min_confidences[i]:.3f}"
         points.append(PlotPoint(across, up, title=label))
-    svg = draw_points({"": points}, caption="share of those wrong, in %, against the share answered, in %")
+    svg = draw_points({"": points}, caption="share of those wrong, in %, against the share answered, in %", are_shares=True)
     caption = "Coverage against risk: what would be wrong if only the surest were answered"
     return (PageDrawing(caption, svg),) if svg else ()
 

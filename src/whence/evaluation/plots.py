@@ -38,11 +38,11 @@ class PlotPoint(NamedTuple):
     """Shown where a pointer rests on it."""
 
 
-def draw_points(lines: Mapping[str, Sequence[PlotPoint]], *, caption: str, has_log: bool = False) -> str:
+def draw_points(lines: Mapping[str, Sequence[PlotPoint]], *, caption: str, has_log: bool = False, are_shares: bool = False) -> str:
     """The plot of named lines; an empty text where there are no points. With `has_log` numbers across are drawn by their logarithm.
 
     Points over numbers are joined in their order across, points over names are not. Of a single line without a name only the line
-    is shown, its points where a pointer rests on them.
+    is shown, its points where a pointer rests on them. `are_shares` are percentages, of which none lies below 0: both ways from there.
     """
     found = [point for points in lines.values() for point in points]
     if not found:
@@ -59,6 +59,8 @@ def draw_points(lines: Mapping[str, Sequence[PlotPoint]], *, caption: str, has_l
     right = 20 if is_alone else _RIGHT
     across = _Scale.over([number(point.x) for point in found], start=_LEFT + 20, end=WIDTH - right - 20)
     up = _Scale.over(heights, start=HEIGHT - _BOTTOM, end=_TOP)
+    if are_shares:
+        across, up = across._replace(low=0.0, high=100.0), up._replace(low=0.0, high=max(5.0, up.high))
     size = f'viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}"'
     about = f'class="plot" role="img" aria-label="{html.escape(caption)}" font-size="12" font-family="sans-serif"'
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" {size} {about}>']
