@@ -42,7 +42,7 @@ def draw_points(lines: Mapping[str, Sequence[PlotPoint]], *, caption: str, has_l
     """The plot of named lines; an empty text where there are no points. With `has_log` numbers across are drawn by their logarithm.
 
     Points over numbers are joined in their order across, points over names are not. Of a single line without a name only the line
-    is shown, its points where a pointer rests on them. `are_shares` are percentages, of which none lies below 0: both ways from there.
+    is shown, its points where a pointer rests on them. `are_shares` are percentages across and up, of which none lies below 0.
     """
     found = [point for points in lines.values() for point in points]
     if not found:
