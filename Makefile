@@ -4,16 +4,13 @@ BIN := $(VENV)/bin
 # Every file of benchmarks/ that is run by itself; the other two are what they share.
 BENCHMARKS = $(filter-out %/side_by_side.py %/place_descriptors.py,$(wildcard benchmarks/*.py))
 
-# What the demo's network needs. The build for processors is small; where its server cannot be reached, the usual one is taken.
-TORCH = $(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[fast,torch]"
-
 PRESET ?= small
 
 FEDERATED := .venv-federated
 
-.PHONY: demo serve test check federated format bench docs clean
+.PHONY: demo serve test check federated format bench docs site release clean
 
-demo: $(VENV)/torch
+demo: $(VENV)/core
 	$(BIN)/whence demo demo
 
 # The page over the demo's city: its photos to be dropped lie in demo/city/queries.
@@ -40,6 +37,16 @@ bench: $(VENV)/dev
 docs: $(VENV)/dev
 	$(BIN)/python -m pytest tests/ground/test_docs.py
 
+# The documentation as pages to browse, in build/site; a link that leads nowhere ends it.
+site: $(VENV)/dev
+	$(BIN)/mkdocs build --strict --quiet
+
+# The wheel and the source distribution, built, and each installed where nothing else is and asked where a photo was taken.
+release: $(VENV)/core
+	rm -rf dist
+	$(BIN)/uv build --quiet
+	$(BIN)/python tools/check_release.py dist $(ARGS)
+
 clean:
 	rm -rf $(VENV) $(FEDERATED) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 
@@ -52,13 +59,8 @@ $(VENV)/server: $(VENV)/core
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[fast,server]"
 	touch $@
 
-$(VENV)/torch: $(VENV)/core
-	@echo "installing torch for the demo's network"
-	@if $(TORCH) --torch-backend cpu 2>/dev/null || $(TORCH); then touch $@; \
-	else echo "torch could not be installed: the demo goes on without the network and GeoWarp"; fi
-
 $(VENV)/dev: $(VENV)/core
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[fast,raw,torch,train,onnx,openvino,matchers,poselib,video,earth,mesh,topology,server,cloud,cluster,milvus,postgres]" --group test --group check
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[fast,raw,hdf5,torch,train,onnx,openvino,matchers,poselib,video,earth,mesh,topology,server,cloud,cluster,milvus,postgres]" --group test --group check --group docs
 	touch $@
 
 $(FEDERATED)/made: pyproject.toml

@@ -361,7 +361,7 @@ def commands(inputs: Inputs, folder: Path) -> dict[str, tuple[str, list[str]]]:
         "evaluate --report": ("e.html", ["evaluate", street, "-q", "--report", str(folder / "e.html")]),
         "evaluate --save-predictions": ("e.csv", ["evaluate", street, "-q", "--save-predictions", str(folder / "e.csv")]),
         "match --picture": ("m.png", ["match", query, query, "--picture", str(folder / "m.png")]),
-        "index --export": ("descriptors.npy", ["index", "--db", database, "--export-npy", str(folder), "-q"]),
+        "database export": ("descriptors.npy", ["database", "export", str(folder), "--db", database, "-q"]),
         "world city": ("world", ["world", "city", str(folder / "world"), "--preset", "tiny", "--workers", "1", "-q"]),
         "world city --layout positions": (
             "positions",

@@ -9,20 +9,24 @@ from __future__ import annotations
 import contextlib
 import os
 import tomllib
+import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from whence.errors import BadOption, UnknownName, UnreadableTable
-from whence.records import fill
+from whence.records import fill, with_values
+
+T = TypeVar("T")
 
 DEFAULT_MODEL = "whence-lite0-words-960"
 """The model that describes photos where nobody names one."""
 NONE = "none"
 OTHERWISE = "geowarp:10"
 """What orders candidates that no matches speak for, where nobody says: a scorer, and how many of them."""
+DEVICES = ("auto", "cpu", "cuda")
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -43,6 +47,18 @@ class Settings:
     """Folder that holds published sets by name; without it, the one that DATASETS_FOLDER names."""
     journal: str = ""
     """File that every answer of `whence locate` is written to, see `whence journal`; empty for none."""
+    device: str = "auto"
+    """What networks run on: cpu, cuda, or auto, which takes a graphics card where there is one."""
+    batch_size: int = 0
+    """Photos that a network describes together; 0 for as many as the model likes."""
+    workers: int = 0
+    """Photos that are read at a time; 0 for one a core."""
+
+    def __post_init__(self) -> None:
+        if self.device not in DEVICES:
+            raise UnknownName("device", self.device, DEVICES)
+        if min(self.batch_size, self.workers) < 0:
+            raise BadOption("batch_size and workers are not negative")
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,3 +179,27 @@ def parse_options(assignments: Sequence[str]) -> dict[str, Any]:
         except tomllib.TOMLDecodeError:
             options[name.strip()] = value.strip()
     return options
+
+
+def with_assignments(record: T, assignments: Sequence[str]) -> T:
+    """The record with fields replaced as texts "field=value" say: for a text the value as it stands, for a list "10,25" too, and
+    for what has names of its own "field.name=value".
+
+    Raises `BadOption` and `UnknownName`, as `fill` does.
+    """
+    hints = typing.get_type_hints(type(record))
+    for text in assignments:
+        ((name, value),) = parse_options([text]).items()
+        first, dot, key = name.partition(".")
+        if dot and typing.get_origin(hints.get(first)) is Mapping:
+            # Names of options may hold dots themselves, as those of a chain's stage.
+            record = with_values(record, {first: {**getattr(record, first), key: value}})
+            continue
+        kinds = typing.get_args(hints.get(name)) or (hints.get(name),)
+        origins = {typing.get_origin(kind) or kind for kind in (hints.get(name), *kinds)}
+        if str in origins and not isinstance(value, str):
+            value = text.partition("=")[2].strip()
+        elif tuple in origins and not isinstance(value, list):
+            value = [parse_options([f"part={part}"])["part"] for part in str(value).split(",")]
+        record = with_values(record, {name: value})
+    return record

@@ -34,7 +34,7 @@ def completed(words: str, at: int, home: Path, shell: str = "bash") -> list[str]
         ("whence index --model rootsift", 3, {"rootsift-vlad"}),
         ("whence evaluate set --rerank in", 4, {"inliers"}),
         ("whence match --matcher orb", 3, {"orb-mnn"}),
-        ("whence index --mov", 2, {"--moved"}),
+        ("whence database mo", 2, {"move"}),
     ],
 )
 def test_bash_is_told(words: str, at: int, offered: set[str], tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_a_video_is_indexed_and_refreshed_with_the_places_of_its_track(
     found = json.loads(capsys.readouterr().out)
     assert (found["num_photos"], found["num_with_point"]) == (9, 9)
     assert len(list((tmp_path / "street.frames" / "drive").iterdir())) == 9
-    assert cli.run(["index", "--refresh", "--db", str(database), "-q", "--json"]) == 0
+    assert cli.run(["database", "refresh", "--db", str(database), "-q", "--json"]) == 0
     again = json.loads(capsys.readouterr().out)
     assert (again["num_photos"], again["num_with_point"], again["num_described"]) == (9, 9, 0)
     assert cli.run(["index", str(tmp_path), "--every", "2s", *common]) == 1

@@ -136,8 +136,8 @@ def test_verbs_print_no_name_raw(odd: Path, tmp_path: Path, capsys: Capture) -> 
     database = tmp_path / "c\x1b[7m.whence"
     verbs = (
         ("index", odd / "database", "--db", database),
-        ("index", "--remove", "not\x1b[1m there", "--db", database),
-        ("index", "--check", "--db", database),
+        ("database", "remove", "not\x1b[1m there", "--db", database),
+        ("database", "check", "--db", database),
         ("locate", odd / "queries", "--db", database),
         ("locate", odd / "queries" / "line\nbreak.jpg", "--db", database),
         ("locate", odd / "queries" / "\x1b[31mred.jpg", "--db", database, "--json"),
@@ -165,7 +165,7 @@ def test_tables_hold_no_formulas_and_are_read_back(odd: Path, tmp_path: Path, mo
     assert cli.run(["index", str(odd / "database"), "--db", str(database), "-q"]) == 0
     cli.run(["locate", *sorted(file.name for file in Path().iterdir()), "--db", str(database), "--csv", str(tmp_path / "a.csv")])
     cli.run(["tag", str(odd / "queries"), "--db", str(database), "--csv", str(tmp_path / "m.csv")])
-    assert cli.run(["index", "--export-npy", str(tmp_path / "out"), "--db", str(database)]) == 0
+    assert cli.run(["database", "export", str(tmp_path / "out"), "--db", str(database)]) == 0
     for table in (tmp_path / "a.csv", tmp_path / "m.csv", tmp_path / "out" / "photos.csv"):
         with open(table, encoding="utf-8", newline="") as file:
             rows = list(csv.reader(file))

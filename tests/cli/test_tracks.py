@@ -62,7 +62,7 @@ def test_a_folder_of_frames_is_tracked_in_every_form(database: Path, tmp_path: P
     points = ElementTree.parse(out["gpx"]).findall(".//{*}trkpt")
     assert len(points) == 8
     assert len(out["csv"].read_text().splitlines()) == 9
-    assert run("locate", folder, "--sequence", "3", "--db", database, "-q", "--no-smooth") == 0
+    assert run("locate", folder, "--sequence", "3", "--db", database, "-q", "--set", "is_smoothed=false") == 0
     assert "8 frames, 8 with an answer" in capsys.readouterr().out
 
 

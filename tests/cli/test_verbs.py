@@ -71,20 +71,20 @@ def test_index_estimates_before_it_works(small: Path, capsys: Capture) -> None:
 
 def test_index_maintenance(small: Path, street: Path, capsys: Capture) -> None:
     path = small / "c.whence"
-    assert whence("index", small / "photos", "--db", path, "-q", "--dtype", "float16", "--engine", "flat") == 0
+    assert whence("index", small / "photos", "--db", path, "-q", "--set", "dtype=float16", "--engine", "flat") == 0
     shutil.copy(sorted((street / "database").iterdir())[5], small / "photos")
-    assert whence("index", "--refresh", "--db", path, "--json") == 0
+    assert whence("database", "refresh", "--db", path, "--json") == 0
     first = sorted((small / "photos").iterdir())[0]
-    assert whence("index", "--remove", first, "--db", path, "--json") == 0
-    assert whence("index", "--check", "--db", path, "--json") == 0
-    assert whence("index", "--export-npy", small / "out", "--db", path, "--json") == 0
-    assert whence("index", "--import-npy", small / "out", "--db", small / "d.whence", "--json") == 0
-    assert whence("index", "--merge", small / "d.whence", "--db", path, "--json") == 0
-    assert whence("index", "--refit", "--db", path, "--json") == 0
+    assert whence("database", "remove", first, "--db", path, "--json") == 0
+    assert whence("database", "check", "--db", path, "--json") == 0
+    assert whence("database", "export", small / "out", "--db", path, "--json") == 0
+    assert whence("database", "import", small / "out", "--db", small / "d.whence", "--json") == 0
+    assert whence("database", "merge", small / "d.whence", "--db", path, "--json") == 0
+    assert whence("database", "refit", "--db", path, "--json") == 0
     capsys.readouterr()
-    assert whence("index", "--remove", "nothing.jpg", "--db", path) == 1
+    assert whence("database", "remove", "nothing.jpg", "--db", path) == 1
     assert "0 photos removed" in capsys.readouterr().out
-    assert whence("index", "--check", "--db", path) == 0
+    assert whence("database", "check", "--db", path) == 0
     assert "is sound" in capsys.readouterr().out
 
 
@@ -96,13 +96,19 @@ def test_index_finds_damage(small: Path, capsys: Capture) -> None:
     data[-5] ^= 0xFF
     segment.write_bytes(bytes(data))
     capsys.readouterr()
-    assert whence("index", "--check", "--db", path, "--json") == 1
+    assert whence("database", "check", "--db", path, "--json") == 1
     assert segment.name in " ".join(lines_of(capsys)[0]["problems"])
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [("index",), ("index", "photos", "--refresh"), ("index", "nowhere"), ("index", "photos", "--option", "x"), ("locate", "x.jpg")],
+    [
+        ("index",),
+        ("database", "refresh", "--db", "nowhere"),
+        ("index", "nowhere"),
+        ("index", "photos", "--option", "x"),
+        ("locate", "x.jpg"),
+    ],
 )
 def test_errors_exit_with_1_and_a_message(
     arguments: tuple[str, ...], small: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
@@ -209,14 +215,24 @@ def test_locate_where_there_is_nothing(city: Path, tmp_path: Path, capsys: Captu
 
 
 def test_evaluate(street: Path, tmp_path: Path, capsys: Capture) -> None:
-    saved = ("--save-predictions", tmp_path / "p.csv", "--save-pairs", tmp_path / "p.txt")
-    assert whence("evaluate", street, "--json", "--thresholds", "5,25", "--recall-at", "1,3", *saved) == 0
+    saved = ("--save-predictions", tmp_path / "p.csv", "--save-predictions", tmp_path / "p.txt")
+    assert whence("evaluate", street, "--json", "--set", "thresholds_m=5,25", "--set", "recall_at=1,3", *saved) == 0
     first = lines_of(capsys)[0]
     assert first["recalls"][0]["threshold_m"] == 5
     assert {one["n"] for one in first["recalls"]} == {1, 3}
     for file in ("p.csv", "p.txt"):
         assert (
-            whence("evaluate", street, "--predictions", tmp_path / file, "--json", "--thresholds", "5,25", "--recall-at", "1,3")
+            whence(
+                "evaluate",
+                street,
+                "--predictions",
+                tmp_path / file,
+                "--json",
+                "--set",
+                "thresholds_m=5,25",
+                "--set",
+                "recall_at=1,3",
+            )
             == 0
         )
         assert lines_of(capsys)[0]["recalls"] == first["recalls"]
@@ -224,9 +240,9 @@ def test_evaluate(street: Path, tmp_path: Path, capsys: Capture) -> None:
     text = capsys.readouterr().out
     assert "protocol: a positive lies within the threshold" in text
     assert "recall@20" in text
-    assert whence("evaluate", street / "database", "--leave-one-out", "--thresholds", "70", "--json") == 0
-    assert whence("evaluate", street, "--thresholds", "a") == 1
-    assert whence("evaluate", street, "--leave-one-out", "--frames", "2") == 1
+    assert whence("evaluate", street / "database", "--leave-one-out", "--set", "thresholds_m=70", "--json") == 0
+    assert whence("evaluate", street, "--set", "thresholds_m=a") == 1
+    assert whence("evaluate", street, "--leave-one-out", "--set", "frames=2") == 1
     assert whence("evaluate", street / "database") == 1
 
 

@@ -42,6 +42,10 @@ def flags(name: str, options: dict[str, str]) -> list[str]:
     return [word for key, value in options.items() for word in (name, f"{key}={value}")]
 
 
+def stated(options: dict[str, str]) -> dict[str, str]:
+    return {f"scorer_options.{name}": value for name, value in options.items()}
+
+
 @pytest.fixture
 def database(street: Path, tmp_path: Path) -> Path:
     (tmp_path / "photos").mkdir()
@@ -90,7 +94,7 @@ def test_match_with_geowarp(street: Path, tmp_path: Path, files: dict[str, str],
 def test_prepared_photos_are_kept_and_used(
     database: Path, files: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["index", "--prepare-for", "geowarp", "--db", str(database), *flags("--scorer-option", files), "--json"]
+    words = ["database", "prepare", "geowarp", "--db", str(database), *flags("--option", files), "--json"]
     assert run(words) == 0
     first = json.loads(capsys.readouterr().out)
     assert (first["num_prepared"], first["num_known"], first["skipped"]) == (6, 0, [])
@@ -127,7 +131,7 @@ def test_locate_with_geowarp(
     database: Path, street: Path, tmp_path: Path, files: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     query = str(sorted((street / "queries").iterdir())[3])
-    words = ["locate", query, "--db", str(database), "--rerank", "geowarp", *flags("--rerank-option", files), "--json"]
+    words = ["locate", query, "--db", str(database), "--rerank", "geowarp", *flags("--set", stated(files)), "--json"]
     assert run([*words, "--no-verify", "--report", str(tmp_path / "page.html")]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["candidates"][0]["retrieved_rank"] is not None
@@ -141,11 +145,11 @@ def test_locate_with_geowarp(
 
 
 def test_evaluate_with_geowarp(street: Path, files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["evaluate", str(street), "--rerank", "geowarp", *flags("--rerank-option", {**files, "readout": "features"})]
-    assert run([*words, "--rerank-candidates", "3", "--json"]) == 0
+    words = ["evaluate", str(street), "--rerank", "geowarp", *flags("--set", stated({**files, "readout": "features"}))]
+    assert run([*words, "--set", "num_candidates=3", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["order"] == "geowarp among the first 3"
-    assert run([*words, "--rerank-option", "readout=nothing"]) == 1
+    assert run([*words, "--set", "scorer_options.readout=nothing"]) == 1
 
 
 def test_pictures_show_what_they_should() -> None:

@@ -51,7 +51,7 @@ def test_zero_zero_is_no_fix_in_every_source(tmp_path: Path) -> None:
     placed = {photo.path: photo.point for photo in photos if photo.point or photo.plane}
     assert placed == {"equator.jpg": GeoPoint(0.0, 32.5), "greenwich.jpg": GeoPoint(51.48, 0.0)}
     (remark,) = photos.remarks
-    assert "not taken from 7 photos (--allow-null-island" in remark
+    assert "not taken from 7 photos (allow_null_island" in remark
     assert "and 4 more" in remark
     allowed = scan_photos(folder, positions=folder / "t.csv", allow_null_island=True, show_progress=False)
     assert allowed.has_point.all()
@@ -103,16 +103,16 @@ def test_the_verbs_take_zeros_when_asked(tmp_path: Path, capsys: pytest.CaptureF
     assert "0 with coordinates" in shown.out
     assert shown.err.count("means no fix") == 1
     assert "from 2 photos" in shown.err
-    assert run(["index", str(tmp_path / "p"), *database, "--json", "--allow-null-island"]) == 0
+    assert run(["index", str(tmp_path / "p"), *database, "--json", "--set", "allow_null_island=true"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert (report["num_with_point"], report["remarks"]) == (2, [])
-    assert run(["index", "--refresh", *database, "--json"]) == 0
+    assert run(["database", "refresh", *database, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["num_with_point"] == 2, "the database remembers what was asked"
     report = place_missing(tmp_path / "p", options=MissingOptions(allow_null_island=True), show_progress=False)
     assert report.num_geotagged == 2
     assert run(["tag", str(tmp_path / "p"), "--allow-null-island", "-q"]) == 0
     assert "2 photos, 2 with a geotag, 0 without" in capsys.readouterr().out
-    assert run(["evaluate", str(tmp_path / "p"), "--leave-one-out", "--allow-null-island", "-q"]) == 0
+    assert run(["evaluate", str(tmp_path / "p"), "--leave-one-out", "--set", "allow_null_island=true", "-q"]) == 0
     shown = capsys.readouterr()
     assert "2 queries, 2 database photos" in shown.out
     assert "no fix" not in shown.err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -121,8 +122,13 @@ def test_the_page_shows_answers_and_the_curve(result: Evaluation) -> None:
     assert located.position.confidence is not None
     assert located.position.seconds["rerank"] > 0
     assert page.tables[0].caption == "Verified answers"
-    assert len(page.curves[0].points) == len(page.curves[0].labels) > 1
-    assert '"curves":[{"caption":"Coverage against risk' in build_page(page)
+    drawn = ElementTree.fromstring(page.drawings[0].svg)
+    titles = [title.text for title in drawn.iter("{http://www.w3.org/2000/svg}title")]
+    assert len(titles) == len(list(drawn.iter("{http://www.w3.org/2000/svg}circle"))) > 1
+    assert all("% answered" in str(title) for title in titles)
+    text = build_page(page)
+    assert "<summary>Coverage against risk" in text
+    assert page.drawings[0].svg in text
 
 
 def test_a_calibration_file_is_used_and_a_foreign_one_refused(data: EvaluationSet, result: Evaluation, tmp_path: Path) -> None:
@@ -145,7 +151,7 @@ def test_a_calibration_file_is_used_and_a_foreign_one_refused(data: EvaluationSe
 
 
 def test_without_a_calibration_the_report_says_so(street: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["evaluate", str(street), "--rerank", "inliers", "--rerank-candidates", "3", "-q"]
+    arguments = ["evaluate", str(street), "--rerank", "inliers", "--set", "num_candidates=3", "-q"]
     assert run([*arguments, "--option", "max_keypoints=500"]) in (0, 1)
     capsys.readouterr()
     assert run([*arguments, "--json"]) == 0

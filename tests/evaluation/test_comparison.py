@@ -102,7 +102,7 @@ def saved(street: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_models_and_predictions_are_compared(street: Path, saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = [str(saved / "bad.csv"), str(saved / "good.csv"), "rootsift-vlad"]
     report = tmp_path / "report.md"
-    assert cli.run(["evaluate", str(street), *names, "--compare", "--json", "--report", str(report)]) == 0
+    assert cli.run(["compare", str(street), *names, "--json", "--report", str(report)]) == 0
     record = json.loads(capsys.readouterr().out)
     assert [entry["model"] for entry in record["models"]] == names
     recalls = [entry["recalls"][0]["recall"] for entry in record["models"]]
@@ -125,7 +125,7 @@ def test_models_and_predictions_are_compared(street: Path, saved: Path, tmp_path
         assert f"report-{picture}.svg" in text
     assert record["protocol"] in text
     page = tmp_path / "report.html"
-    assert cli.run(["evaluate", str(street), *names, "--compare", "--report", str(page)]) == 0
+    assert cli.run(["compare", str(street), *names, "--report", str(page)]) == 0
     shown = capsys.readouterr().out
     assert "recall@10" in shown
     assert ", p 0.0" in shown
@@ -136,12 +136,10 @@ def test_models_and_predictions_are_compared(street: Path, saved: Path, tmp_path
 def test_what_cannot_be_compared_is_said(street: Path, saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     good = str(saved / "good.csv")
     for words, said in (
-        ([good, "--compare"], "two models"),
-        ([good, good], "--compare"),
-        ([good, good, "--compare", "--model", "densevlad"], "--compare"),
-        ([good, good, "--compare", "--report", str(tmp_path / "a.txt")], ".html or .md"),
+        ([good], "two models"),
+        ([good, good, "--report", str(tmp_path / "a.txt")], ".html or .md"),
     ):
-        assert cli.run(["evaluate", str(street), *words]) == 1
+        assert cli.run(["compare", str(street), *words]) == 1
         assert said in capsys.readouterr().err
     data = read_folders(street)
     result = evaluate_predictions((), data, name="none")
@@ -212,3 +210,12 @@ def test_peak_memory_sees_what_is_used() -> None:
     )
     grown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(grown.stdout) >= 0.8 * 40_000_000
+
+
+def test_a_page_of_the_wrong_answers_alone(street: Path, saved: Path, tmp_path: Path) -> None:
+    page = tmp_path / "wrong.html"
+    for name, num_right in (("good", 24), ("bad", 0)):
+        words = ["evaluate", str(street), "--predictions", str(saved / f"{name}.csv"), "--report", str(page), "--only-wrong"]
+        assert cli.run(words) == 0
+        assert f"{num_right} queries whose answer is right are left out here" in page.read_text(encoding="utf-8")
+    assert cli.run(["evaluate", str(street), "--predictions", str(saved / "good.csv"), "--only-wrong"]) == 1

@@ -191,7 +191,7 @@ def test_a_name_that_pairs_cannot_hold_is_known_before_the_work(
     first = sorted((tmp_path / folder).iterdir())[0]
     first.rename(first.with_name(first.name.replace("@.jpg", "@a b.jpg")))
     monkeypatch.setattr("whence.evaluation.benchmarks.evaluate", lambda *given, **named: pytest.fail("it began to work"))
-    assert cli.run(["evaluate", str(tmp_path), "--save-pairs", str(tmp_path / "p.txt")]) == 1
+    assert cli.run(["evaluate", str(tmp_path), "--save-predictions", str(tmp_path / "p.txt")]) == 1
     assert "a b.jpg" in capsys.readouterr().err
     assert not (tmp_path / "p.txt").exists()
 
@@ -199,15 +199,15 @@ def test_a_name_that_pairs_cannot_hold_is_known_before_the_work(
 def test_pairs_from_one_folder_for_hloc(places: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     root = copies(places, tmp_path / "set", database=("database",), queries=("queries",))
     monkeypatch.chdir(tmp_path)
-    assert cli.run(["evaluate", str(root), "-q", "--save-pairs", "p.txt", "--pairs-root", "set", "--json"]) == 0
+    assert cli.run(["evaluate", str(root), "-q", "--save-predictions", "p.txt", "--set", "pairs_root=set", "--json"]) == 0
     own = recall_at_1(json.loads(capsys.readouterr().out))
     for one in read_hloc_pairs("p.txt"):
         assert (root / one.query).is_file()
         assert all((root / candidate.photo).is_file() for candidate in one.candidates)
     assert cli.run(["evaluate", str(root), "--predictions", "p.txt", "--json"]) == 0
     assert recall_at_1(json.loads(capsys.readouterr().out)) == own
-    assert cli.run(["evaluate", str(root), "--save-pairs", "p.txt", "--pairs-root", str(root / "queries")]) == 1
-    assert cli.run(["evaluate", str(root), "--pairs-root", str(root)]) == 1
+    assert cli.run(["evaluate", str(root), "--save-predictions", "p.txt", "--set", f"pairs_root={root / 'queries'}"]) == 1
+    assert cli.run(["evaluate", str(root), "--set", f"pairs_root={root}"]) == 1
 
 
 def test_predictions_from_windows_are_found(places: Path, tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_a_place_that_cannot_be_written_to_is_known_before_the_work(
 ) -> None:
     (tmp_path / "folder").mkdir()
     monkeypatch.setattr("whence.evaluation.benchmarks.evaluate", lambda *given, **named: pytest.fail("it began to work"))
-    for flag in ("--save-pairs", "--save-predictions", "--report"):
+    for flag in ("--save-predictions", "--report"):
         assert cli.run(["evaluate", str(places), flag, str(tmp_path / place)]) == 1
         assert place in capsys.readouterr().err.replace("\n", "")
 

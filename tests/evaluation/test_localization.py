@@ -119,7 +119,7 @@ def test_the_command_counts_cells_alone(street: Path, learned: dict[str, Path], 
     assert told["own_cell"]["rate"] <= told["coverage"]["rate"]
     assert 0 < told["chance"] < 0.1
     assert {"head", "middle", "tail"} == set(told["by_size"])
-    assert run([*asked, "--recall-at", "1,3", "-q"]) == 0
+    assert run([*asked, "--set", "recall_at=1,3", "-q"]) == 0
     shown = capsys.readouterr().out
     assert "LR@3" in shown
     assert "no database photo is looked at" in shown

@@ -152,5 +152,5 @@ def test_the_command_knows_the_names(
     assert json.loads(capsys.readouterr().out)["set"] == "pitts30k"
     assert cli.run(["evaluate", "tokyo247"]) == 1
     assert "Arandjelovic" in capsys.readouterr().err
-    assert cli.run(["evaluate", "nordland", "--split", "val"]) == 1
-    assert "--split" in capsys.readouterr().err
+    assert cli.run(["evaluate", "nordland", "--set", "split=val"]) == 1
+    assert "split" in capsys.readouterr().err

@@ -95,7 +95,7 @@ def test_drives_without_positions_go_by_their_frames(model: DescriptorModel, tmp
                 target.with_name(f"{int(fields[4]):04d}.jpg").write_bytes(file.read_bytes())
     plain = open_sequences(tmp_path / "plain")
     assert len(plain.database.photos) == len(found.queries.photos) == 8
-    with pytest.raises(NoPhotos, match="--frames"):
+    with pytest.raises(NoPhotos, match="frames=N"):
         evaluate_sequences(model, plain, rules=RULES)
     counted = evaluate_sequences(model, plain, rules=replace(RULES, tolerance_frames=0))
     assert counted.num_without_positives == 0
@@ -117,14 +117,25 @@ def test_a_frame_that_cannot_be_read_takes_its_windows_along(model: DescriptorMo
 
 def test_the_verb_prints_counts_and_the_protocol(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_drives(tmp_path, size=(96, 128))
-    words = ["evaluate", str(tmp_path), "--sequence", "3", "--model", "rootsift-vlad", "--thresholds", "6", "--recall-at", "1,5"]
-    assert cli.run([*words, "--pool", "cat", "--json"]) == 0
+    words = [
+        "evaluate",
+        str(tmp_path),
+        "--sequence",
+        "3",
+        "--model",
+        "rootsift-vlad",
+        "--set",
+        "thresholds_m=6",
+        "--set",
+        "recall_at=1,5",
+    ]
+    assert cli.run([*words, "--set", "pool=cat", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["num_queries"] == 6
     assert [one["n"] for one in found["recall"]["with_positives"]] == [1, 5]
     assert "windows of 3 frames" in found["protocol"]
-    assert cli.run([*words, "--reverse", "-q"]) == 0
+    assert cli.run([*words, "--set", "is_reversed=true", "-q"]) == 0
     said = capsys.readouterr().out
     assert "database reversed" in said
-    assert cli.run([*words[:-1], "one"]) == 1
-    assert "--recall-at" in capsys.readouterr().err
+    assert cli.run([*words[:-1], "recall_at=one"]) == 1
+    assert "recall_at" in capsys.readouterr().err

@@ -138,7 +138,7 @@ def test_every_form_is_read_and_registered(pairs):
 
 def test_the_command(pairs, capsys):
     ways = ["--option", "matcher=rootsift-mnn", "--option", "tile_px=0"]
-    assert run(["evaluate", str(pairs), "--registration", *ways, "--option", "max_keypoints=500", "--json"]) == 0
+    assert run(["evaluate", str(pairs), "--protocol", "registration", *ways, "--option", "max_keypoints=500", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["matcher"], found["tile_px"], found["failed"]) == ("rootsift-mnn", 0, [])
     assert set(found["kinds"]) == {"Optical-SAR", "marks", "case", "table", "all"}
@@ -148,7 +148,7 @@ def test_the_command(pairs, capsys):
     assert run(["evaluate", str(pairs / "marks"), "--protocol", "registration", *ways]) == 0
     assert "mean px" in capsys.readouterr().out
     for wrong, message in (("geometry=thing", "geometry"), ("max_side_px=-1", "max_side_px"), ("nothing=1", "nothing")):
-        assert run(["evaluate", str(pairs), "--registration", "--option", wrong]) == 1
+        assert run(["evaluate", str(pairs), "--protocol", "registration", "--option", wrong]) == 1
         assert message in capsys.readouterr().err
 
 

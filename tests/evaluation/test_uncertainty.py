@@ -271,22 +271,22 @@ def test_the_best_of_fewer_shows_less() -> None:
 
 def test_scores_stand_in_the_evaluation(street: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "page.html"
-    assert run(["evaluate", str(street), "--rerank", "inliers", "--rerank-candidates", "5", "--json", "--report", str(page)]) == 0
+    assert run(["evaluate", str(street), "--rerank", "inliers", "--set", "num_candidates=5", "--json", "--report", str(page)]) == 0
     record = json.loads(capsys.readouterr().out)["uncertainty"]
     assert [one["name"] for one in record["scores"]] == ["L2", "PA", "SUE", "inliers"]
     assert record["scores"][3]["num_queries"] == 24
     assert record["num_compared"] == 24 * 5
     assert record["combined"] is None
     assert "first candidate right" in page.read_text()
-    assert run(["evaluate", str(street), "--rerank", "inliers", "--rerank-candidates", "5"]) == 0
+    assert run(["evaluate", str(street), "--rerank", "inliers", "--set", "num_candidates=5"]) == 0
     assert "recall at 100 % precision" in capsys.readouterr().out
 
 
 def test_comparing_ends_with_the_packaged_calibrations(street: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["evaluate", str(street), "--rerank", "inliers", "--rerank-candidates", "5", "--rerank-when-unsure"]
+    words = ["evaluate", str(street), "--rerank", "inliers", "--set", "num_candidates=5", "--json", "--set"]
     numbers, recalls = [], []
     for least in ("0.05", "0.9999"):
-        assert run([*words, least, "--json"]) == 0
+        assert run([*words, f"when_unsure={least}"]) == 0
         record = json.loads(capsys.readouterr().out)
         numbers.append(record["uncertainty"]["num_compared"])
         recalls.append(next(one["recall"] for one in record["recalls"] if one["n"] == 1))
@@ -297,7 +297,7 @@ def test_comparing_ends_with_the_packaged_calibrations(street: Path, tmp_path: P
     assert run(["index", str(street / "database"), "--db", database, "-q"]) == 0
     capsys.readouterr()
     query = str(min((street / "queries").iterdir()))
-    asked = ["locate", query, "--db", database, "--no-verify", "--rerank-when-unsure", "0.05", "--json"]
+    asked = ["locate", query, "--db", database, "--no-verify", "--set", "when_unsure=0.05", "--json"]
     assert run(asked) == 0
     assert "1 of 20 candidates compared: one is right" in json.loads(capsys.readouterr().out)["reason"]
     assert run([*asked[:-3], "--calibration", str(tmp_path / "missing.json")]) == 1

@@ -175,7 +175,7 @@ def test_the_database_of_a_laid_out_set_is_indexed(tmp_path: Path, street: Path,
     assert "once" in json.loads(capsys.readouterr().out)["candidates"][0]["photo"]
     assert run(made) == 0, "the same command again adds nothing"
     assert json.loads(capsys.readouterr().out)["num_described"] == 0
-    assert run(["index", "--refresh", "--db", database]) == 1
+    assert run(["database", "refresh", "--db", database]) == 1
     assert "knows no folders" in capsys.readouterr().err
     assert run([*made[:2], "other", *made[2:]]) == 1
     assert "folder of one set" in capsys.readouterr().err

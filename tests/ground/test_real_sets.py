@@ -32,7 +32,7 @@ def test_stockholm_buildings(real_data: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_gardens_point_dense(real_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = evaluated(capsys, real_data / "gardens-point-thumbs", "--frames", "2", "--model", "densevlad")
+    result = evaluated(capsys, real_data / "gardens-point-thumbs", "--set", "frames=2", "--model", "densevlad")
     assert result["vocabulary"] == "fitted"
     right, num = num_right(result)
     assert num == 200

@@ -236,9 +236,9 @@ def test_every_verb_takes_it(engine: str, street: Path, tmp_path: Path, capsys: 
     assert run(["index", str(tmp_path / "more"), *shared]) == 0
     assert is_found()
     first = sorted((street / "database").iterdir())[0]
-    assert run(["index", *shared, "--remove", str(first)]) == 0
+    assert run(["database", "remove", str(first), *shared]) == 0
     assert is_found()
-    for verb in (["doctor", "--db", str(path)], ["index", "--db", str(path), "--check"]):
+    for verb in (["doctor", "--db", str(path)], ["database", "check", "--db", str(path)]):
         assert run(verb) == 0, capsys.readouterr()
     capsys.readouterr()
     assert run(["index", str(street / "database"), "--db", str(tmp_path / "other.whence"), "--engine", "int9"]) == 1

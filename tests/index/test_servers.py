@@ -222,7 +222,7 @@ def test_answers_are_those_of_the_folder(server: Server, street: Path, tmp_path:
     assert change_engine(database, "flat") > 0
     with Localizer.open(database) as back:
         assert not isinstance(back.retriever.index, RemoteIndex)
-    assert cli.run(["index", "--db", str(database), "--copy-to", address]) == 0
+    assert cli.run(["database", "copy-to", address, "--db", str(database)]) == 0
     with Localizer.open(database) as there:
         assert isinstance(there.retriever.index, RemoteIndex)
         assert len(there.locate(queries[1], k=8, options=RETRIEVE_ONLY).candidates) == 8

@@ -181,7 +181,7 @@ def test_every_way_to_ask(street: Path, database: Path, learned: Path, tmp_path:
     assert "cell 33" in capsys.readouterr().out
     assert run(["locate", str(tmp_path / "torn.jpg"), "--db", str(path)]) == 1
     assert "torn.jpg" in capsys.readouterr().err
-    for wrong in (["--rerank-candidates", "5"], ["--no-verify"], ["--query-mode", "five_crops"]):
+    for wrong in (["--set", "num_candidates=5"], ["--no-verify"], ["--set", "query_mode=five_crops"]):
         asked = [query]
         assert run(["locate", *asked, "--db", str(path), "--engine", "cells", *wrong]) == 1
         assert "compares no photos" in capsys.readouterr().err
@@ -194,7 +194,7 @@ def test_a_database_of_cells_alone_goes_through_every_verb(
 ) -> None:
     path = tmp_path / "alone.whence"
     store_cells(path, learned)
-    for verb in (["doctor", "--db", str(path)], ["index", "--db", str(path), "--check"]):
+    for verb in (["doctor", "--db", str(path)], ["database", "check", "--db", str(path)]):
         assert run(verb) == 0, capsys.readouterr()
     with Localizer.open(path) as localizer:
         assert localizer.locate(np.zeros((40, 60, 3), np.uint8), options=RETRIEVE_ONLY).status == "unknown"
@@ -205,7 +205,7 @@ def test_photos_come_to_cells_that_were_there_first(street: Path, learned: Path,
     path, query = tmp_path / "first.whence", queries_of(street)[2]
     store_cells(path, learned)
     assert run(["index", str(street / "database"), "--db", str(path), "-q", "--no-calibrate"]) == 0
-    assert run(["index", "--refit", "--db", str(path), "-q", "--no-calibrate"]) == 0
+    assert run(["database", "refit", "--db", str(path), "-q", "--no-calibrate"]) == 0
     with Localizer.open(path) as localizer:
         assert (localizer.model.name, localizer.store.options["build"]["engine"]) == (NAME, "cells")
         assert isinstance(localizer.retriever.index, CellIndex)

@@ -110,10 +110,10 @@ def test_the_verb_writes_what_a_gis_opens(ground, database, tmp_path, capsys):
     ways = [
         "--db",
         str(database),
-        "--rerank-option",
-        "side_px=128",
-        "--rerank-candidates",
-        "4",
+        "--set",
+        "scorer_options.side_px=128",
+        "--set",
+        "num_candidates=4",
         "--georeference",
         str(out),
         "--geojson",
@@ -143,18 +143,18 @@ def test_candidates_by_the_photo_s_own_place(ground, database, tmp_path, capsys)
     lat, lon = true_footprint().mean(axis=0)
     photo = tmp_path / format_name(point=GeoPoint(lat + 0.05, lon - 0.05), extension=".png")
     shutil.copy(ground / "photo.png", photo)
-    ways = ["--db", str(database), "--rerank-option", "side_px=128", "--rerank-option", "by=place", "--json", "-q"]
-    assert run(["locate", str(photo), *ways, "--rerank-candidates", "12"]) == 0
+    ways = ["--db", str(database), "--set", "scorer_options.side_px=128", "--set", "scorer_options.by=place", "--json", "-q"]
+    assert run(["locate", str(photo), *ways, "--set", "num_candidates=12"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert iou(np.array(found["footprint"]), true_footprint()) > 0.9
     assert run(["locate", str(ground / "photo.png"), *ways]) == 3
     assert "no place of its own" in json.loads(capsys.readouterr().out)["reason"]
-    assert run(["locate", str(photo), *ways, "--rerank-option", "by=name"]) == 1
+    assert run(["locate", str(photo), *ways, "--set", "scorer_options.by=name"]) == 1
     assert "by=place" in capsys.readouterr().err
 
 
 def test_what_cannot_be_is_said(ground, database, tmp_path, capsys):
-    assert run(["locate", str(ground / "photo.png"), "--db", str(database), "--rerank-option", "ratio=2"]) == 1
+    assert run(["locate", str(ground / "photo.png"), "--db", str(database), "--set", "scorer_options.ratio=2"]) == 1
     assert "side_px" in capsys.readouterr().err
     with Localizer.open(database) as localizer, pytest.raises(BadOption, match="candidate"):
         OrbitLocalizer(localizer, open_mnn("rootsift"), num_candidates=0)

@@ -104,5 +104,5 @@ def test_what_is_no_cluster_is_said(photos: Path, tmp_path: Path, capsys: pytest
         patched.setattr("whence.localize.machines.ANSWER_S", 1)
         with pytest.raises(InputError, match="does not answer"):
             Machines("tcp://127.0.0.1:9")
-    assert cli.run(["index", str(photos), "--db", str(tmp_path / "a.whence"), "--send-photos"]) == 1
+    assert cli.run(["index", str(photos), "--db", str(tmp_path / "a.whence"), "--set", "sends_photos=true"]) == 1
     assert "--cluster" in capsys.readouterr().err

@@ -424,19 +424,6 @@ def test_options_that_do_not_go_together(words: list[str], capsys: pytest.Captur
     assert "error: " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        (["--missing", "a b", "--db", "c.whence"], "whence tag 'a b' --db c.whence"),
-        (["--db", "c.whence", "--missing=x", "--write", "sidecars"], "whence tag x --db c.whence --write sidecars"),
-        (["--undo", "u.json", "--json"], "whence undo u.json --json"),
-    ],
-)
-def test_old_spellings_are_answered_with_the_new(old: list[str], new: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["locate", *old]) == 2
-    assert new in capsys.readouterr().err
-
-
 def test_a_photo_named_like_an_old_option_is_no_old_spelling(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["locate", "--db", "none.whence", "--", "--missing"]) == 1
     assert "spelled" not in capsys.readouterr().err

@@ -149,16 +149,16 @@ def greys(tmp_path: Path) -> Iterator[Path]:
 def test_from_end_to_end(greys: Path, capsys: Capture) -> None:
     database = str(greys / "walls.whence")
     assert run(["index", str(greys / "walls"), "--db", database, "-q"]) == 0
-    ask = ["locate", str(greys / "queries"), "--db", database, "--json", "--rerank-otherwise"]
+    ask = ["locate", str(greys / "queries"), "--db", database, "--json", "--set"]
     capsys.readouterr()
-    assert run([*ask, "alike:6"]) == 3
+    assert run([*ask, "otherwise=alike:6"]) == 3
     (record,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert record["status"] == "unknown"
     assert record["candidates"][0]["photo"].endswith("120.jpg")
     assert "alike" in record["reason"]
-    run([*ask, "none"])
+    run([*ask, "otherwise=none"])
     assert "alike" not in capsys.readouterr().out
-    assert run([*ask, "alike"]) == 1
+    assert run([*ask, "otherwise=alike"]) == 1
     assert "SCORER:PHOTOS" in capsys.readouterr().err
     with Localizer.open(database) as localizer:
         options = LocateOptions(RerankOptions(otherwise="alike:6"), is_verified=False)

@@ -49,7 +49,7 @@ def test_index_calibrates_a_model_that_comes_without(
 ) -> None:
     monkeypatch.setattr(confidence, "SHARE_OF_DESCRIBING", 100.0)
     database = str(tmp_path / "a.whence")
-    assert run(["index", str(photos), "--db", database, "--keep-local", "--json"]) == 0
+    assert run(["index", str(photos), "--db", database, "--set", "keep_local=true", "--json"]) == 0
     assert "calibrated on" in json.loads(capsys.readouterr().out)["calibration"]
     with Store.open(database) as store:
         own = stored_calibration(store)
@@ -75,7 +75,7 @@ def test_without_a_calibration_answers_are_given_as_not_verified(
 ) -> None:
     monkeypatch.setattr(confidence, "SHARE_OF_DESCRIBING", 0.0)
     database = str(tmp_path / "a.whence")
-    assert run(["index", str(photos), "--db", database, "--keep-local", "--json", *flags]) == 0
+    assert run(["index", str(photos), "--db", database, "--set", "keep_local=true", "--json", *flags]) == 0
     said = json.loads(capsys.readouterr().out)["calibration"]
     assert said == "" if flags else "answers will not be verified" in said
     query, page = query_of(tmp_path, 8), tmp_path / "page.html"
@@ -100,7 +100,7 @@ def test_without_a_calibration_answers_are_given_as_not_verified(
     assert shown.out.count("located (not verified)") == 2
     assert shown.err.count("whence calibrate") == 1
     # What only a calibration can give is an error, with what to do.
-    for needed in (["--min-confidence", "0.9"], ["--rerank-when-unsure", "0.8"]):
+    for needed in (["--set", "min_confidence=0.9"], ["--set", "when_unsure=0.8"]):
         assert run(["locate", query, "--db", database, *needed]) == 1
         assert "whence calibrate" in capsys.readouterr().err
 

@@ -110,7 +110,7 @@ def test_other_models_do_not_share_their_local_descriptors() -> None:
 
 @pytest.mark.parametrize("work", [True, False])
 def test_evaluation_with_reranking(street: Path, tmp_path: Path, work: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["evaluate", str(street), "--rerank", "inliers", "--rerank-candidates", "5", "--json"]
+    arguments = ["evaluate", str(street), "--rerank", "inliers", "--set", "num_candidates=5", "--json"]
     arguments += ["--work", str(tmp_path / "work")] if work else []
     assert run(arguments) == 0
     record = json.loads(capsys.readouterr().out)

@@ -220,7 +220,7 @@ def test_what_was_passed_over_is_not_known(tmp_path: Path, capsys: pytest.Captur
         assert (judged[1].confidence, judged[0].confidence is None) == (None, False)
         page = page_of_positions([localizer.locate(query, options=options)], database=localizer.photos)
         assert page
-    flags = ["--rerank-option", "stop_share=0.9", "--no-verify", "--rerank", "inliers"]
+    flags = ["--set", "scorer_options.stop_share=0.9", "--no-verify", "--rerank", "inliers"]
     assert run(["locate", str(query), "--db", database, "--json", *flags]) == 0
     listed = json.loads(capsys.readouterr().out)["candidates"]
     assert [(one["num_inliers"] is None, one["confidence"], one["is_passed_over"]) for one in listed] == [

@@ -65,7 +65,7 @@ def test_a_disk_that_is_not_mounted_costs_nothing(place: Path, is_removed: bool)
     path, before = place / "c.whence", names_in(place / "c.whence")
     for folder in ("one", "two"):
         shutil.rmtree(place / folder) if is_removed else empty(place / folder)
-    with pytest.raises(NoPhotos, match=r"everything is kept.*--moved.*--yes-remove"):
+    with pytest.raises(NoPhotos, match=r"everything is kept.*move OLD NEW.*--yes-remove"):
         maintain.refresh_database(path)
     with pytest.raises(NoPhotos, match=r"everything is kept"):
         maintain.refit_database(path)
@@ -80,14 +80,14 @@ def test_one_of_two_folders_is_missing(place: Path, is_removed: bool, capsys: Ca
     shutil.rmtree(place / "one") if is_removed else empty(place / "one")
     gone = sorted((place / "two").iterdir())[0]
     gone.unlink()
-    assert cli.run(["index", "--refresh", "--db", str(path), "--json"]) == 0
+    assert cli.run(["database", "refresh", "--db", str(path), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert (report["num_removed"], report["num_photos"]) == (1, 4)
     assert report["missing"] == [{"folder": str(place / "one"), "num_photos": 3, "is_there": not is_removed}]
     assert names_in(path) == before - {f"two/{gone.name}"}
-    assert cli.run(["index", "--refresh", "--db", str(path)]) == 0
+    assert cli.run(["database", "refresh", "--db", str(path)]) == 0
     assert f"'{place / 'one'}'" in capsys.readouterr().err.replace("\n", " ")
-    assert cli.run(["index", "--refresh", "--yes-remove", "--db", str(path), "--json"]) == 0
+    assert cli.run(["database", "refresh", "--yes-remove", "--db", str(path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["num_removed"] == 3
 
 
@@ -131,13 +131,13 @@ def test_a_moved_collection_is_found_again(place: Path, capsys: Capture, monkeyp
     assert f"'{place / 'one'}' with 3 photos is missing" in capsys.readouterr().err.replace("\n", "")
     assert cli.run(["doctor", "--db", str(path), "--json"]) == 1
     assert str(place / "one") in capsys.readouterr().out
-    assert cli.run(["index", "--moved", f"{place}/one={place}/nowhere", "--db", str(path)]) == 1
-    assert cli.run(["index", "--moved", "elsewhere=two", "--db", str(path)]) == 1
-    assert cli.run(["index", "--moved", "one", "--db", str(path)]) == 1
+    assert cli.run(["database", "move", f"{place}/one", f"{place}/nowhere", "--db", str(path)]) == 1
+    assert cli.run(["database", "move", "elsewhere", "two", "--db", str(path)]) == 1
+    assert cli.run(["database", "move", "one", "", "--db", str(path)]) == 1
     capsys.readouterr()
     assert cli.run(["index", "--moved", f"{place}/one={place}/disk = b/one", "--db", str(path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"moved": 3, "there": 3, "database": str(path)}
-    assert cli.run(["index", "--moved", "two=disk = b/two", "--db", str(path)]) == 0
+    assert cli.run(["database", "move", "two", "disk = b/two", "--db", str(path)]) == 0
     with Store.open(path) as store:
         photos = store.photos
         assert all(photos.file(row).is_file() for row in range(5))
@@ -150,13 +150,13 @@ def test_a_moved_collection_is_found_again(place: Path, capsys: Capture, monkeyp
 
 def test_what_is_not_there_cannot_be_removed(place: Path, capsys: Capture) -> None:
     path, first = place / "c.whence", sorted((place / "one").iterdir())[0]
-    assert cli.run(["index", "--remove", str(first), "--remove", "nothing.jpg", "--db", str(path), "--json"]) == 1
+    assert cli.run(["database", "remove", str(first), "nothing.jpg", "--db", str(path), "--json"]) == 1
     assert json.loads(capsys.readouterr().out) == {"removed": 1, "database": str(path), "not_there": ["nothing.jpg"]}
-    assert cli.run(["index", "--remove", "nothing.jpg", "--db", str(path)]) == 1
+    assert cli.run(["database", "remove", "nothing.jpg", "--db", str(path)]) == 1
     assert "nothing.jpg" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("verb", [("index", "--refresh"), ("index", "one", "two")])
+@pytest.mark.parametrize("verb", [("database", "refresh"), ("index", "one", "two")])
 def test_a_geotag_rewritten_with_size_and_time_kept_is_seen(
     place: Path, verb: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:

@@ -166,7 +166,7 @@ def test_many_photos_as_json_and_as_a_table(town: Path, tmp_path: Path, capsys: 
     photos = [blurred_file(tmp_path, place) for place in (3, 8, 999)]
     photos.append(str(write_photo(tmp_path / "sharp.jpg", view_of(draw_place(5), shift=25, seed=5))))
     base = ["locate", *photos, "--db", str(town / "town.whence"), "--quiet", "--csv", str(tmp_path / "a.csv")]
-    assert run([*base, "--when-unknown", "thumbnails", "--json", "--report", str(tmp_path / "a.html")]) == 0
+    assert run([*base, "--set", "when_unknown=thumbnails", "--json", "--report", str(tmp_path / "a.html")]) == 0
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(one["status"], one["scorer"]) for one in found] == [
         ("located", "thumbnails"),
@@ -179,7 +179,7 @@ def test_many_photos_as_json_and_as_a_table(town: Path, tmp_path: Path, capsys: 
     with open(tmp_path / "a.csv", newline="", encoding="utf-8") as file:
         assert [row["scorer"] for row in csv.DictReader(file)] == [one["scorer"] for one in found]
     assert "asked again with thumbnails" in (tmp_path / "a.html").read_text(encoding="utf-8")
-    assert run([*base, "--when-unknown", "none", "--json"]) == 0
+    assert run([*base, "--set", "when_unknown=none", "--json"]) == 0
     assert [json.loads(line)["status"] for line in capsys.readouterr().out.splitlines()] == ["unknown"] * 3 + ["located"]
 
 
@@ -212,7 +212,7 @@ def test_what_cannot_be_asked_fails_before_the_first_photo(town: Path, when_unkn
 
 def test_it_goes_with_verified_answers_alone(town: Path, tmp_path: Path, capsys: Capture) -> None:
     photo = blurred_file(tmp_path, 8)
-    assert run(["locate", photo, "--db", str(town / "town.whence"), "--no-verify", "--when-unknown", "thumbnails"]) == 1
+    assert run(["locate", photo, "--db", str(town / "town.whence"), "--no-verify", "--set", "when_unknown=thumbnails"]) == 1
     assert "verification" in capsys.readouterr().err
     for is_verified, rerank in ((False, RerankOptions()), (False, None)):
         with pytest.raises(BadOption):
@@ -293,7 +293,7 @@ def test_a_note_where_only_weights_are_missing(town: Path, tmp_path: Path, autom
     automatic(has_weights=False)
     assert run(command) == 0
     assert capsys.readouterr().err.count("whence models --fetch") == 1
-    for flags, has_packages in ((["--when-unknown", "none"], True), ([], False), (["--no-verify"], True), (["--json"], True)):
+    for flags, has_packages in ((["--set", "when_unknown=none"], True), ([], False), (["--no-verify"], True), (["--json"], True)):
         automatic(has_packages=has_packages, has_weights=False)
         assert run([*command, *flags]) == 0
         assert "--fetch" not in capsys.readouterr().err

@@ -290,11 +290,11 @@ def test_the_verbs_flags(town: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert record["best_guess"]["lat"] is not None
     assert run([*base, "--no-verify"]) == 0
     assert json.loads(capsys.readouterr().out)["candidates"][0]["num_inliers"] is None
-    assert run([*base, "--no-verify", "--rerank", "inliers", "--rerank-candidates", "3"]) == 0
+    assert run([*base, "--no-verify", "--rerank", "inliers", "--set", "num_candidates=3"]) == 0
     found = json.loads(capsys.readouterr().out)["candidates"]
     assert [one["num_inliers"] is None for one in found[:4]] == [False, False, False, True]
-    assert run([*base, "--min-confidence", "0.00001"]) in (0, 3)
-    assert run([*base, "--no-verify", "--min-confidence", "0.5"]) == 1
+    assert run([*base, "--set", "min_confidence=0.00001"]) in (0, 3)
+    assert run([*base, "--no-verify", "--set", "min_confidence=0.5"]) == 1
     assert run([*base, "--calibration", str(tmp_path / "none.json")]) == 1
     assert "none.json" in capsys.readouterr().err
     assert run(base[:-1]) == 3

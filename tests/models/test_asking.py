@@ -101,7 +101,7 @@ def test_rotations_on_the_command_line(wide: Path, tmp_path: Path, capsys: Captu
     ask_plainly = ["locate", str(turned), "--db", str(tmp_path / "d.whence"), "--no-verify", "--json"]
     capsys.readouterr()
     answers = []
-    for more in ([], ["--query-mode", "rotations"]):
+    for more in ([], ["--set", "query_mode=rotations"]):
         assert run([*ask_plainly, *more]) == 0
         answers.append(json.loads(capsys.readouterr().out)["candidates"][0])
     assert Path(answers[1]["photo"]).name == query.name

@@ -135,7 +135,7 @@ def test_index_locate_and_evaluate_by_name(street: Path, tmp_path: Path, capsys:
     query = str(sorted((street / "queries").iterdir())[4])
     assert cli.run(["locate", query, "--db", database, "--no-verify", "--json"]) == 0
     assert "0004r0" in json.loads(capsys.readouterr().out)["candidates"][0]["photo"]
-    for extra in ([], ["--work", str(tmp_path / "work")], ["--query-mode", "maj_voting"]):
+    for extra in ([], ["--work", str(tmp_path / "work")], ["--set", "query_mode=maj_voting"]):
         assert cli.run(["evaluate", str(street), "--model", NAME, "--json", *extra]) == 0
         record = json.loads(capsys.readouterr().out)
         at_25 = next(one for one in record["recalls"] if one["threshold_m"] == 25 and one["n"] == 1)

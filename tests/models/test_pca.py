@@ -88,7 +88,7 @@ def test_networks_take_a_pca(street: Path, tmp_path: Path, capsys: pytest.Captur
     with pytest.raises(BadOption, match="pca_dim"):
         load_model(name, options={"pca_whiten": True})
     option = ["--model", name, "--option", "pca_dim=8", "-q"]
-    assert cli.run(["evaluate", str(street), *option, "--fit-on", str(street / "queries")]) == 0
+    assert cli.run(["evaluate", str(street), *option, "--set", f"fit_folder={street / 'queries'}"]) == 0
     assert "dimensions 8" in capsys.readouterr().out
     database = str(tmp_path / "city.whence")
     assert cli.run(["index", str(street / "database"), "--db", database, *option]) == 0

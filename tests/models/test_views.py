@@ -142,7 +142,7 @@ def test_sizes_come_from_the_mode_or_the_card() -> None:
     assert QueryViews("single_query").reading(STEPS).short_side_px == 48
     assert QueryViews().reading(STEPS) == STEPS
     assert QueryViews(size_px=(10, 20)).reading(Preprocessing(long_side_px=640)).size_px == (10, 20)
-    with pytest.raises(BadOption, match="--query-size"):
+    with pytest.raises(BadOption, match="query_size"):
         QueryViews("central_crop").size(Preprocessing())
     with pytest.raises(UnknownName, match="five_crops"):
         QueryViews("five_crop")
@@ -173,13 +173,13 @@ def test_modes_on_the_command_line(street: Path, tmp_path: Path, capsys: pytest.
     assert cli.run(["index", str(street / "database"), "--db", str(tmp_path / "c.whence"), "-q"]) == 0
     shared = ["locate", query, "--db", str(tmp_path / "c.whence"), "--no-verify", "--json"]
     capsys.readouterr()
-    assert cli.run([*shared, "--query-mode", "maj_voting", "--query-size", "200x320"]) == 0
+    assert cli.run([*shared, "--set", "query_mode=maj_voting", "--set", "query_size=200x320"]) == 0
     voted = capsys.readouterr().out
     assert cli.run(shared) == 0
     plain = capsys.readouterr().out
     assert "0003r0" in voted.split('"rank": 1,')[0]
     assert voted != plain
-    assert cli.run([*shared, "--query-mode", "maj_voting"]) == 1
-    assert "--query-size" in capsys.readouterr().err
-    assert cli.run([*shared, "--query-mode", "voting"]) == 1
+    assert cli.run([*shared, "--set", "query_mode=maj_voting"]) == 1
+    assert "query_size" in capsys.readouterr().err
+    assert cli.run([*shared, "--set", "query_mode=voting"]) == 1
     assert "maj_voting" in capsys.readouterr().err

@@ -105,7 +105,7 @@ def test_nothing_is_lost_when_the_service_is_killed(city: Path, tmp_path: Path) 
             time.sleep(0.05)
         assert len(one.workers) == 2
         assert victim not in one.workers
-    assert run(["index", "--check", "--db", str(city)]) == 0
+    assert run(["database", "check", "--db", str(city)]) == 0
 
 
 def _is_any_alive(group: int) -> bool:

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 error, 2 usage, 3 unknown place (a single query without an
 from __future__ import annotations
 
 import os
+import shlex
 from typing import Any
 
 import typer
@@ -13,7 +14,9 @@ from typer.core import TyperGroup
 
 from whence.cli import (
     calibrate,
+    compare,
     convert,
+    database,
     demo,
     doctor,
     evaluate,
@@ -34,7 +37,8 @@ from whence.cli import (
     warp,
     world,
 )
-from whence.cli.output import print_error
+from whence.cli.machine import environment, taken_out
+from whence.cli.output import print_error, print_note
 from whence.cli.spellings import new_spelling
 from whence.errors import EXIT_STOPPED, Stopped, WhenceError
 from whence.runtime import set_threads
@@ -62,7 +66,25 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _VERBS = (
-    *(index, locate, tag, undo, journal, match, register, warp, evaluate, calibrate, models, convert, export, train, federate),
+    *(
+        index,
+        database,
+        locate,
+        tag,
+        undo,
+        journal,
+        match,
+        register,
+        warp,
+        evaluate,
+        compare,
+        calibrate,
+        models,
+        convert,
+        export,
+        train,
+        federate,
+    ),
     *(study, serve, world, tiles, demo, doctor),
 )
 for _verb in _VERBS:
@@ -80,17 +102,28 @@ def _print_version(value: bool) -> None:
 @app.callback()
 def _options(
     version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version and stop."),
+    device: str = typer.Option(
+        None, "--device", help="Run networks on cpu, cuda or auto; before a verb that runs models or behind it."
+    ),
+    batch_size: int = typer.Option(None, "--batch-size", help="Photos that a network describes together; the same."),
+    workers: int = typer.Option(None, "--workers", help="Photos that are read at a time; the same."),
 ) -> None:
-    """Options before the verb."""
+    """Options before the verb; `machine` takes them out before they come here."""
 
 
 def run(arguments: list[str]) -> int:
     """Run one command; gives the exit code."""
+    arguments, settings = taken_out(arguments)
+    with environment(settings):
+        return _run(arguments)
+
+
+def _run(arguments: list[str]) -> int:
     # Threads that wait sleep rather than spin: on a busy machine spinning pools keep each other from working.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    if spelling := new_spelling(arguments):
-        print_error(f"this is spelled differently now:  {spelling}")
-        return 2
+    if (spelled := new_spelling(arguments)) != arguments:
+        print_note(f"this is spelled differently now:  {shlex.join(['whence', *spelled])}")
+        arguments = spelled
     try:
         if num_threads := load_settings().threads:
             set_threads(num_threads)

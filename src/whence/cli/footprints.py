@@ -42,7 +42,7 @@ def locate_from_orbit(
 
     known = {"matcher": "rootsift-mnn", "min_inliers": MIN_INLIERS, "side_px": 512, "num_iterations": 4, "by": "sight"}
     for name in set(options) - set(known):
-        raise BadOption(f"with a database of tiles --rerank-option takes {', '.join(known)}, not {name!r}")
+        raise BadOption(f"with a database of tiles scorer_options takes {', '.join(known)}, not {name!r}")
     chosen = {**known, **options}
     if chosen["by"] not in ("sight", "place"):
         raise BadOption(f"candidates are chosen by=sight or by=place, not by={chosen['by']}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,27 +13,38 @@ from whence.cli import completion
 from whence.cli.answers import announce_weights, many_table, note_second_look, show_one, write_report
 from whence.cli.footprints import FootprintOutputs, locate_from_orbit
 from whence.cli.journal import opened_log
-from whence.cli.output import EXIT_UNKNOWN, from_here, print_json, print_note, report_remarks, report_skipped, show, write_all
+from whence.cli.output import (
+    EXIT_UNKNOWN,
+    from_here,
+    print_json,
+    print_note,
+    report_remarks,
+    report_skipped,
+    set_help,
+    show,
+    write_all,
+)
 from whence.data.elsewhere import is_elsewhere
 from whence.errors import BadOption, NoPhotos, Stopped
 from whence.localize.cells import ENGINE, NO_CELLS, CellLocalizer
 from whence.localize.from_orbit import holds_tiles
 from whence.localize.localizer import Localizer, LocateOptions
 from whence.localize.maintain import HOW_TO_GO_ON
-from whence.localize.questions import locate_options, parse_around
+from whence.localize.questions import StatedQuestion, parse_around
 from whence.localize.records import write_csv, write_geojson, write_places
 from whence.localize.retrieve import Around
 from whence.localize.sources import missing_folders, source_files
-from whence.localize.unknown import AUTO
-from whence.models.asking import parse_views
 from whence.runtime import check_place
-from whence.settings import OTHERWISE, load_settings, parse_options
+from whence.settings import load_settings, with_assignments
 from whence.types import Position, SkippedPhoto
 
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
     app.command("locate", help="Say where photos were taken.")(locate)
+
+
+_SET = typer.Option([], "--set", help=set_help(StatedQuestion))
 
 
 def locate(
@@ -51,32 +61,8 @@ def locate(
         autocompletion=completion.scorers,
         help="Pair scorer that compares the candidates with the photo (default inliers), or chain: geowarp:100,inliers:10.",
     ),
-    matcher: str = typer.Option(
-        None, "--matcher", autocompletion=completion.matchers, help="Matcher of the scorer inliers, as whence-local."
-    ),
-    rerank_option: list[str] = typer.Option([], "--rerank-option", help="Scorer option as name=value. May be repeated."),
-    rerank_candidates: int = typer.Option(20, help="Candidates that are compared."),
-    rerank_seconds: float = typer.Option(None, help="Seconds per photo for comparing."),
-    rerank_when_unsure: float = typer.Option(
-        None,
-        help="Compare candidates only until one is right with this probability (verified: with half the doubt they may leave).",
-    ),
-    rerank_otherwise: str = typer.Option(
-        OTHERWISE, "--rerank-otherwise", help="Orders the first candidates where matches speak for none: SCORER:PHOTOS, or none."
-    ),
-    query_mode: str = typer.Option(
-        None, help="How queries are looked at: hard_resize, five_crops, maj_voting, panorama, rotations, ..."
-    ),
-    query_size: str = typer.Option(None, help="Height and width for --query-mode, as 480x640. Default: the model's own."),
     no_verify: bool = typer.Option(False, "--no-verify", help="Give the best match, whether or not it is the place."),
-    min_confidence: float = typer.Option(None, help="Probability from which an answer is given instead of `unknown`."),
-    calibration: str = typer.Option(None, help="Calibration file instead of the database's own or the packaged one."),
-    when_unknown: str = typer.Option(
-        AUTO,
-        "--when-unknown",
-        autocompletion=completion.second_looks,
-        help="Ask photos that stay unknown again: SCORER[:PHOTOS], none, or auto (aliked-lightglue where its weights are there).",
-    ),
+    assignments: list[str] = _SET,
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object per photo."),
     csv_file: str = typer.Option(None, "--csv", help="Also write the answers to this CSV file."),
     geojson_file: str = typer.Option(None, "--geojson", help="Also write the answers to this GeoJSON file, for a map."),
@@ -85,8 +71,6 @@ def locate(
     sequence: int = typer.Option(
         None, "--sequence", help="Track a video, or a folder of frames in order, of which so many at a time ask together."
     ),
-    every: str = typer.Option(None, "--every", help="With --sequence: frames taken of a video: 1s or change. Default: 1s."),
-    no_smooth: bool = typer.Option(False, "--no-smooth", help="With --sequence: leave out the motion model."),
     georeference: str = typer.Option(
         None, "--georeference", help="With a database of tiles: write GeoTIFF, polygon, world file and points to this folder."
     ),
@@ -97,19 +81,8 @@ def locate(
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar."),
 ) -> int:
     """Answer each photo with a position, or with the database photo that shows the place. A single photo without answer exits 3."""
-    options = locate_options(
-        rerank,
-        matcher=matcher,
-        scorer_options=parse_options(rerank_option),
-        num_candidates=rerank_candidates,
-        max_seconds=rerank_seconds,
-        when_unsure=rerank_when_unsure,
-        otherwise=rerank_otherwise,
-        is_verified=not no_verify,
-        min_confidence=min_confidence,
-        calibration=calibration,
-    )
-    options = replace(options, views=parse_views(query_mode, query_size), when_unknown=when_unknown)
+    stated = with_assignments(StatedQuestion(), assignments)
+    options = stated.options(rerank, is_verified=not no_verify)
     if engine is not None:
         _check_cells(engine, options)
     announce_weights(options)
@@ -128,9 +101,9 @@ def locate(
         given = TrackOutputs(as_json, csv_file, gpx_file, geojson_file, quiet)
         ways = {"length": sequence, "k": k, "around": around, "options": options}
         with opened_log(journal, weather) as log:
-            return locate_drives(queries, database, given, every=every, is_smoothed=not no_smooth, ways=ways, log=log)
-    if every is not None or no_smooth:
-        raise BadOption("--every and --no-smooth go with --sequence")
+            return locate_drives(queries, database, given, every=stated.every, is_smoothed=stated.is_smoothed, ways=ways, log=log)
+    if stated.every is not None or not stated.is_smoothed:
+        raise BadOption("every and is_smoothed go with --sequence")
     files_wanted = [file for file in (report, csv_file, gpx_file, geojson_file) if file is not None]
     for file in files_wanted:
         check_place(file)
@@ -144,8 +117,8 @@ def locate(
         report_skipped(skipped)
         if holds_tiles(localizer.photos) and not no_verify:
             given = FootprintOutputs(as_json, geojson_file, georeference, quiet)
-            chosen = parse_options(rerank_option)
-            return locate_from_orbit(localizer, files, given, num_candidates=rerank_candidates, options=chosen)
+            chosen = dict(stated.scorer_options)
+            return locate_from_orbit(localizer, files, given, num_candidates=stated.num_candidates, options=chosen)
         if georeference is not None:
             raise BadOption("--georeference goes with a database of tiles, and not with --no-verify")
         # A database of cells alone can answer in no other way.

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -107,3 +108,9 @@ def from_here(path: str | Path) -> str:
     except ValueError:
         return str(path)
     return str(path) if relative.startswith(os.path.join("..", "..", "..")) else relative
+
+
+def set_help(record: type, *, without: Iterable[str] = ()) -> str:
+    """Help of an option `--set` that replaces fields of a record: their names."""
+    names = [entry.name for entry in fields(record) if entry.name not in without]
+    return f"FIELD=VALUE, may be repeated. Fields: {', '.join(names)}; see docs/settings.md."

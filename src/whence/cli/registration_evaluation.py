@@ -1,4 +1,4 @@
-"""`whence evaluate --registration`: pairs of images with tie points, by the metrics of the SAR-optical benchmark."""
+"""`whence evaluate --protocol registration`: pairs of images with tie points, by the metrics of the SAR-optical benchmark."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from whence.cli.output import print_json, report_skipped, show
+from whence.cli.sets import StatedEvaluation
 from whence.data.cells import as_text
 from whence.errors import BadOption
 from whence.evaluation.metrics import Recall
@@ -16,21 +17,16 @@ from whence.records import finite_values
 from whence.settings import load_settings
 
 
-def sequence_rules(
-    length: int, pool: str, ways: tuple[bool, int], *, frames: int | None, thresholds: str | None, recall_at: str
-) -> SequenceRules:
-    """The rules that the flags ask for; `ways` are whether the database is reversed, and the speed. Raises `BadOption`."""
+def sequence_rules(length: int, pool: str, ways: tuple[bool, int], *, stated: StatedEvaluation) -> SequenceRules:
+    """The rules that the fields ask for; `ways` are whether the database is reversed, and the speed. Raises `BadOption`."""
     reverse, speed = ways
-    try:
-        radius_m = 25.0 if thresholds is None else float(thresholds)
-        ranks = tuple(int(part) for part in recall_at.split(","))
-    except ValueError:
-        raise BadOption(
-            "with --sequence, --thresholds takes one distance and --recall-at whole numbers with commas between"
-        ) from None
+    radii = stated.thresholds_m or (25.0,)
+    if len(radii) != 1:
+        raise BadOption("with --sequence, thresholds_m takes one distance")
+    ranks, frames = stated.recall_at, stated.frames
     if length < 1 or speed < 1 or min(ranks) < 1 or (frames or 0) < 0:
-        raise BadOption("--sequence, --speed and --recall-at take numbers of at least 1, --frames of at least 0")
-    return SequenceRules(length, pool, {}, radius_m, frames, reverse, speed, recall_at=ranks)
+        raise BadOption("--sequence, speed and recall_at take numbers of at least 1, frames of at least 0")
+    return SequenceRules(length, pool, {}, radii[0], frames, reverse, speed, recall_at=ranks)
 
 
 def print_sequences(

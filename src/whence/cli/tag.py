@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -15,7 +17,8 @@ from whence.cli.output import from_here, print_json, print_note, report_remarks,
 from whence.data.cells import as_text, printable
 from whence.data.geotags import write_gpx
 from whence.errors import BadOption
-from whence.localize.missing import MissingOptions, MissingReport, place_missing
+from whence.localize.along_track import TrackOptions
+from whence.localize.missing import MissingOptions, MissingReport, Proposal, place_missing
 from whence.localize.questions import locate_options
 from whence.localize.records import proposal_record, write_proposals
 from whence.localize.tagging import TagPlan, plan_tags, waypoints_of, write_tags
@@ -54,6 +57,10 @@ def tag(
     database: str = typer.Option(
         None, "--db", help="Database of photos with places. Default: the folder's own photos that have a geotag."
     ),
+    track: str = typer.Option(None, "--track", help="GPX file of where the camera was: places photos before anything else."),
+    shift: str = typer.Option(
+        "auto", "--shift", help="With --track: seconds to add to the photos' clocks, or auto, which finds them by known places."
+    ),
     k: int = typer.Option(20, "--k", "-k", help="Candidates per photo."),
     rerank: str = typer.Option(None, autocompletion=completion.scorers, help="Pair scorer or chain, as of whence locate."),
     no_verify: bool = typer.Option(False, "--no-verify", help="Propose the best match, whether or not it is the place."),
@@ -87,7 +94,9 @@ def tag(
     if writing.kind is not None and not writing.is_confirmed and not sys.stdin.isatty():
         raise BadOption("--write asks before it writes; without a terminal to ask on, give --yes")
     progress = False if outputs.is_quiet or outputs.as_json else None
-    options = MissingOptions(model=load_settings().model, k=k, locate=locate, allow_null_island=allow_null_island)
+    options = MissingOptions(
+        model=load_settings().model, k=k, locate=locate, allow_null_island=allow_null_island, track=_track(track, shift)
+    )
     found = place_missing(folder, database=database, options=options, show_progress=progress)
     plan = None
     if writing.kind is not None:
@@ -103,6 +112,23 @@ def tag(
         _show(found)
         note_second_look([proposal.position for proposal in found.proposals], locate)
     return 0 if plan is None else _write(plan, writing, outputs)
+
+
+def _track(file: str | None, shift: str) -> TrackOptions | None:
+    """The track of `--track` and `--shift`. Raises `BadOption`."""
+    if file is None:
+        if shift != AUTO:
+            raise BadOption("--shift goes with --track FILE")
+        return None
+    if shift == AUTO:
+        return TrackOptions(Path(file))
+    try:
+        seconds = float(shift)
+    except ValueError:
+        seconds = math.nan
+    if not abs(seconds) <= 10 * 366 * 86_400:
+        raise BadOption(f"--shift takes auto or seconds, as -433, not {shift!r}")
+    return TrackOptions(Path(file), seconds)
 
 
 def _write(plan: TagPlan, writing: Writing, outputs: MissingOutputs) -> int:
@@ -150,15 +176,20 @@ def _write_page(path: str, report: MissingReport, *, is_quiet: bool) -> None:
     for proposal in report.proposals:
         name = from_here(report.root / proposal.photo)
         shown = replace(proposal.position, query=name, reason="", point=proposal.point)
-        if proposal.placed_by == "time":
+        if proposal.placed_by in ("track", "time"):
             shown = replace(shown, status="located", confidence=None, radius_m=None, heading_deg=None, best_guess=None)
         elif proposal.point is None:
             shown = replace(shown, status="unknown", point=proposal.position.point)
         positions.append(shown)
-        notes[name] = f"Placed by {proposal.placed_by}" + (f": {proposal.reason}" if proposal.reason else "")
+        notes[name] = f"Placed by {_evidence(proposal)}" + (f": {proposal.reason}" if proposal.reason else "")
     title = f"Photos without a geotag in {from_here(report.root)}"
     pictures = draw_pairs(positions, database=report.database, show_progress=False if is_quiet else None)
     write_page(path, page_of_positions(positions, database=report.database, title=title, notes=notes, match_pictures=pictures))
+
+
+def _evidence(proposal: Proposal) -> str:
+    """What speaks for a place, the strongest first; or what became of it."""
+    return ", ".join(proposal.evidence) if proposal.placed_by == "track" else proposal.placed_by
 
 
 def _show(report: MissingReport) -> None:
@@ -173,5 +204,5 @@ def _show(report: MissingReport) -> None:
         place = "-" if one.point is None else f"{one.point.lat:.6f}, {one.point.lon:.6f}"
         if one.radius_m is not None:
             place += f" within {one.radius_m:.0f} m"
-        table.add_row(*map(as_text, (one.photo, one.placed_by, place, one.reason)))
+        table.add_row(*map(as_text, (one.photo, _evidence(one), place, one.reason)))
     show(table)

@@ -24,6 +24,9 @@ from whence.types import Candidate
 
 _HEADER = ("query", "rank", "photo", "similarity")
 
+PAIRS_SUFFIX = ".txt"
+"""The end of the name of a file of hloc pairs; any other one is a CSV file of predictions."""
+
 
 class Ranked(NamedTuple):
     """A query and the database photos returned for it, best first."""
@@ -89,7 +92,7 @@ class PairNames:
     @classmethod
     def of(cls, data: EvaluationSet, *, root: str | Path | None = None) -> PairNames:
         """The names of all photos. Raises `InputError` for one with white space, or one that does not lie under `root`."""
-        return cls(*(_pair_names(photos, root) for photos in (data.queries, data.database)))
+        return cls(*(photo_names(photos, root) for photos in (data.queries, data.database)))
 
     def renamed(self, ranked: Iterable[Ranked]) -> Iterator[Ranked]:
         """The same answers under these names."""
@@ -98,7 +101,8 @@ class PairNames:
             yield Ranked(self.queries[one.query], named)
 
 
-def _pair_names(photos: Photos, root: str | Path | None) -> dict[str, str]:
+def photo_names(photos: Photos, root: str | Path | None) -> dict[str, str]:
+    """What pairs call the photos: from `root`, or as they are named. Raises `InputError` as `PairNames.of` does."""
     names = {}
     for row, path in enumerate(photos.paths):
         name = path
@@ -137,6 +141,11 @@ def read_hloc_pairs(path: str | Path) -> tuple[Ranked, ...]:
         if names:
             found.setdefault(names[0], []).append(names[1])
     return tuple(Ranked(query, _in_order(photos)) for query, photos in found.items())
+
+
+def read_ranked(path: str | Path) -> tuple[Ranked, ...]:
+    """Predictions of a CSV file, or pairs of a file whose name says so. Raises `UnreadableTable`."""
+    return read_hloc_pairs(path) if str(path).endswith(PAIRS_SUFFIX) else read_predictions(path)
 
 
 def _in_order(photos: Sequence[str]) -> tuple[Candidate, ...]:

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 RemarkKind = Literal["no fix", "contradiction", "refused"]
 _MAX_NAMED = 3
 _SENTENCES: dict[RemarkKind, str] = {
-    "no fix": "latitude 0, longitude 0 means no fix and is not taken from {photos} (--allow-null-island takes it): {names}",
+    "no fix": "latitude 0, longitude 0 means no fix and is not taken from {photos} (allow_null_island takes it): {names}",
     "contradiction": "the EXIF position of {photos} contradicts that of a table or name, which is believed: {names}",
     "refused": "a stated position is not taken from {photos}: {names}",
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,13 @@ def build_page(page: Page, *, max_bytes: int = MAX_PAGE_BYTES) -> str:
     script = f'"use strict";\n(() => {{\n{"".join(scripts)}start();\n}})();\n'
     chosen = _chosen(page.entries)
     sheet = _Sheet(chosen)
-    values = {"title": page.title, "policy": closed_policy(style=style, script=script), "style": style, "script": script}
+    values: dict[str, Any] = {
+        "title": page.title,
+        "policy": closed_policy(style=style, script=script),
+        "style": style,
+        "script": script,
+    }
+    values["drawings"] = page.drawings
     fixed = len(render("report.html", {**values, "data": as_script_json(_content(page, chosen, sheet))}).encode("utf-8", "replace"))
     sheet.fill(max_bytes - fixed)
     return render("report.html", {**values, "data": as_script_json(_content(page, chosen, sheet))})
@@ -122,7 +128,6 @@ def _content(page: Page, chosen: Sequence[PageEntry], sheet: _Sheet) -> dict[str
         "title": page.title,
         "lines": [*page.lines, page.rule] if page.rule else list(page.lines),
         "tables": [{"caption": table.caption, "header": table.header, "rows": table.rows} for table in page.tables],
-        "curves": [asdict(curve) for curve in page.curves],
         "limits": list(_limits(page, chosen, sheet)),
         "entries": [_record(entry, sheet) for entry in chosen],
         "thumbnails": sheet.uris,

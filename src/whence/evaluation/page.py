@@ -18,6 +18,7 @@ from whence.errors import InputError
 from whence.evaluation.answers import RIGHT_WITHIN_M, are_positives, deciding_threshold_m, risk_curve, tabulate_answers
 from whence.evaluation.benchmarks import Evaluation
 from whence.evaluation.metrics import Recall
+from whence.evaluation.plots import PlotPoint, draw_points
 from whence.evaluation.protocol import own_queries
 from whence.evaluation.report import answer_rows, reliability_rows, risk_rows, uncertainty_rows
 from whence.geo import distance_m
@@ -57,16 +58,11 @@ class PageTable:
 
 
 @dataclass(frozen=True, slots=True)
-class PageCurve:
-    """A curve of the summary: shares over shares, both from 0 to 1."""
+class PageDrawing:
+    """A plot of the summary."""
 
     caption: str
-    across: str
-    """What runs across, from left to right."""
-    up: str
-    points: tuple[tuple[float, float], ...]
-    labels: tuple[str, ...] = ()
-    """For each point what a reader sees on pointing at it."""
+    svg: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +76,7 @@ class Page:
     rule: str = ""
     """What right and wrong mean on this page."""
     tables: tuple[PageTable, ...] = ()
-    curves: tuple[PageCurve, ...] = ()
+    drawings: tuple[PageDrawing, ...] = ()
 
 
 def without_own(positions: Sequence[Position], database: Photos) -> tuple[list[Position], int]:
@@ -141,12 +137,16 @@ def _own_line(num_own: int) -> str:
     return f"Left out: {num_own:,} of the photos asked about are the database's own files; that these are found says nothing."
 
 
-def page_of_evaluation(result: Evaluation) -> Page:
-    """A page of an evaluation: every query with its candidates, the recalls and their protocol; verified answers if any."""
+def page_of_evaluation(result: Evaluation, *, only_wrong: bool = False) -> Page:
+    """A page of an evaluation: every query with its candidates, the recalls and their protocol; verified answers if any.
+
+    `only_wrong` leaves out the queries whose answer is right.
+    """
     data = result.data
     threshold = deciding_threshold_m(result)
     is_positive = are_positives(result, threshold, result.predictions)
     entries = []
+    num_right = 0
     is_own = own_queries(result)
     for q, ranked in enumerate(result.ranked()):
         if is_own[q]:
@@ -159,6 +159,9 @@ def page_of_evaluation(result: Evaluation) -> Page:
         else:
             position = _estimated(ranked.query, _with_evidence(ranked.candidates, result, q))
             is_right = positives[0] if positives else None
+        if only_wrong and is_right:
+            num_right += 1
+            continue
         entries.append(
             PageEntry(
                 position=position,
@@ -176,6 +179,7 @@ def page_of_evaluation(result: Evaluation) -> Page:
         f"Protocol: {result.protocol}; ordered by {result.order}.",
         *((f"L{str(result.left_out)[1:]}.",) if result.left_out else ()),
         *((f"{_own_line(int(is_own.sum()))} The tables count them.",) if is_own.any() else ()),
+        *((f"{num_right:,} queries whose answer is right are left out here; the tables count them.",) if only_wrong else ()),
         *((f"{len(result.skipped):,} photos were skipped because they cannot be read.",) if result.skipped else ()),
     )
     unsure = _uncertainty_tables(result) if result.evidence else ()
@@ -186,7 +190,7 @@ def page_of_evaluation(result: Evaluation) -> Page:
     judged = "its first candidate is listed as a positive" if threshold is None else f"it is within {threshold:g} m of the truth"
     rule = f"An answer is right where {judged}; a candidate with a green border is {meaning}."
     answered = (PageTable("Verified answers", ("", ""), answer_rows(result)), _risk_table(result))
-    return Page(f"Evaluation on {data.name}", tuple(entries), lines, rule, (*answered, *tables), (_risk_curve(result),))
+    return Page(f"Evaluation on {data.name}", tuple(entries), lines, rule, (*answered, *tables), _risk_drawings(result))
 
 
 def _own_point(query: str) -> GeoPoint | None:
@@ -243,17 +247,19 @@ def _risk_table(result: Evaluation) -> PageTable:
     return PageTable("Coverage against risk", header, tuple(rows))
 
 
-def _risk_curve(result: Evaluation) -> PageCurve:
+def _risk_drawings(result: Evaluation) -> tuple[PageDrawing, ...]:
+    """The curve of coverage against risk; none where nothing was answered."""
     table = tabulate_answers(result)
     curve = risk_curve(table.confidences, table.is_first_right)
     kept = np.unique(np.linspace(0, len(curve.risks) - 1, min(len(curve.risks), MAX_CURVE_POINTS)).round().astype(int))
-    points = tuple((float(curve.coverages[i]), float(curve.risks[i])) for i in kept)
-    labels = tuple(
-        f"{100 * curve.coverages[i]:.1f} % answered, {100 * curve.risks[i]:.1f} % wrong; confidence {curve.min_confidences[i]:.3f}"
-        for i in kept
-    )
+    points = []
+    for i in kept:
+        across, up = 100 * float(curve.coverages[i]), 100 * float(curve.risks[i])
+        label = f"{across:.1f} % answered, {up:.1f} % wrong; confidence {curve.min_confidences[i]:.3f}"
+        points.append(PlotPoint(across, up, title=label))
+    svg = draw_points({"": points}, caption="share of those wrong, in %, against the share answered, in %", are_shares=True)
     caption = "Coverage against risk: what would be wrong if only the surest were answered"
-    return PageCurve(caption, "share answered", "share of those wrong", points, labels)
+    return (PageDrawing(caption, svg),) if svg else ()
 
 
 def _recall_table(result: Evaluation) -> PageTable:

@@ -34,12 +34,15 @@ class PlotPoint(NamedTuple):
     y: float
     low: float | None = None
     high: float | None = None
+    title: str = ""
+    """Shown where a pointer rests on it."""
 
 
-def draw_points(lines: Mapping[str, Sequence[PlotPoint]], *, caption: str, has_log: bool = False) -> str:
+def draw_points(lines: Mapping[str, Sequence[PlotPoint]], *, caption: str, has_log: bool = False, are_shares: bool = False) -> str:
     """The plot of named lines; an empty text where there are no points. With `has_log` numbers across are drawn by their logarithm.
 
-    Points over numbers are joined in their order across, points over names are not.
+    Points over numbers are joined in their order across, points over names are not. Of a single line without a name only the line
+    is shown, its points where a pointer rests on them. `are_shares` are percentages across and up, of which none lies below 0.
     """
     found = [point for points in lines.values() for point in points]
     if not found:
@@ -52,12 +55,17 @@ def draw_points(lines: Mapping[str, Sequence[PlotPoint]], *, caption: str, has_l
         return float(names.index(str(x))) if is_named else math.log10(float(x)) if has_log else float(x)
 
     heights = [bound for point in found for bound in (point.y, point.low, point.high) if bound is not None]
-    across = _Scale.over([number(point.x) for point in found], start=_LEFT + 20, end=WIDTH - _RIGHT - 20)
+    is_alone = list(lines) == [""]
+    right = 20 if is_alone else _RIGHT
+    across = _Scale.over([number(point.x) for point in found], start=_LEFT + 20, end=WIDTH - right - 20)
     up = _Scale.over(heights, start=HEIGHT - _BOTTOM, end=_TOP)
+    if are_shares:
+        across, up = across._replace(low=0.0, high=100.0), up._replace(low=0.0, high=max(5.0, up.high))
     size = f'viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}"'
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-size="12" font-family="sans-serif">']
+    about = f'class="plot" role="img" aria-label="{html.escape(caption)}" font-size="12" font-family="sans-serif"'
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" {size} {about}>']
     for tick in up.ticks():
-        line = f'<path d="M{_LEFT} {up(tick):.1f}H{WIDTH - _RIGHT}" stroke="#ddd"/>'
+        line = f'<path d="M{_LEFT} {up(tick):.1f}H{WIDTH - right}" stroke="#ddd" class="grid"/>'
         parts.append(line + _label(_LEFT - 8, up(tick) + 4, f"{tick:g}", "end"))
     if is_named:
         marks = [(float(place), name) for place, name in enumerate(names)]
@@ -74,7 +82,10 @@ def draw_points(lines: Mapping[str, Sequence[PlotPoint]], *, caption: str, has_l
             up,
             colour=_COLOURS[order % len(_COLOURS)],
             is_joined=not is_named,
+            has_spots=is_alone,
         )
+        if is_alone:
+            continue
         parts.append(
             f'<circle cx="{WIDTH - _RIGHT + 20}" cy="{_TOP + 18 * order}" r="4" fill="{_COLOURS[order % len(_COLOURS)]}"/>'
             + _label(WIDTH - _RIGHT + 30, _TOP + 18 * order + 4, name, "start")
@@ -82,15 +93,17 @@ def draw_points(lines: Mapping[str, Sequence[PlotPoint]], *, caption: str, has_l
     return "".join([*parts, "</svg>"])
 
 
-def _line(places: Sequence[tuple[float, PlotPoint]], up: _Scale, *, colour: str, is_joined: bool) -> list[str]:
+def _line(places: Sequence[tuple[float, PlotPoint]], up: _Scale, *, colour: str, is_joined: bool, has_spots: bool) -> list[str]:
     parts = []
     if is_joined and len(places) > 1:
         path = "L".join(f"{x:.1f} {up(point.y):.1f}" for x, point in sorted(places, key=lambda place: place[0]))
-        parts.append(f'<path d="M{path}" fill="none" stroke="{colour}"/>')
+        parts.append(f'<path d="M{path}" fill="none" stroke="{colour}" class="curve"/>')
+    spot = 'fill-opacity="0" class="spot"' if has_spots and is_joined else ""
     for x, point in places:
         if point.low is not None and point.high is not None:
             parts.append(f'<path d="M{x:.1f} {up(point.low):.1f}V{up(point.high):.1f}" stroke="{colour}"/>')
-        parts.append(f'<circle cx="{x:.1f}" cy="{up(point.y):.1f}" r="4" fill="{colour}"/>')
+        title = f"<title>{html.escape(point.title)}</title>" if point.title else ""
+        parts.append(f'<circle cx="{x:.1f}" cy="{up(point.y):.1f}" r="4" fill="{colour}" {spot}>{title}</circle>')
     return parts
 
 

@@ -52,7 +52,7 @@ def _sets() -> dict[str, PublishedSet]:
     found = (
         PublishedSet("pitts30k", netvlad, num_database=10_000, num_queries=6_816),
         PublishedSet("pitts250k", netvlad, num_database=83_952, num_queries=8_280),
-        PublishedSet("tokyo247", netvlad, num_database=75_984, num_queries=315, note="queries differ in size: name --query-mode"),
+        PublishedSet("tokyo247", netvlad, num_database=75_984, num_queries=315, note="queries differ in size: name a query_mode"),
         PublishedSet("msls-val", mapillary, split="val", num_database=18_871, note="all queries of sf and cph"),
         PublishedSet(
             "msls-val-official",

@@ -182,7 +182,7 @@ def _positives(database: Frames, queries: Frames, windows: np.ndarray, wanted: n
         ground = metric_ground(database.photos, queries.photos)
         points, asked, reach = ground.database, ground.queries, rules.radius_m
         if not (np.isfinite(points).all(axis=1).any() and np.isfinite(asked).all(axis=1).any()):
-            raise NoPhotos("these drives have no positions; where equal frame numbers show equal places, say --frames N")
+            raise NoPhotos("these drives have no positions; where equal frame numbers show equal places, say --set frames=N")
     else:
         points, asked = (np.stack([side.frame, np.zeros(len(side.frame))], axis=1) for side in (database, queries))
         reach = float(rules.tolerance_frames)

@@ -285,7 +285,7 @@ class RemoteIndex(Engine):
     def _whole(self, found: tuple[np.ndarray, np.ndarray], columns: int) -> tuple[np.ndarray, np.ndarray]:
         if len(found[0]) < columns:
             raise CorruptStore(
-                self.table.address.text, "the server lacks rows of this database; whence index --refresh writes what is missing"
+                self.table.address.text, "the server lacks rows of this database; whence database refresh writes what is missing"
             )
         return found
 

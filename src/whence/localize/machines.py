@@ -176,7 +176,7 @@ def opened_machines(address: str | None, *, sends_photos: bool) -> Iterator[Mach
     """The cluster of an address, none without one. Raises as `Machines`, and `BadOption` for photos to send without a cluster."""
     if address is None:
         if sends_photos:
-            raise BadOption("--send-photos goes with --cluster")
+            raise BadOption("sends_photos goes with --cluster")
         yield None
         return
     with Machines(address, sends_photos=sends_photos) as found:

@@ -39,7 +39,7 @@ from whence.settings import BuildOptions
 from whence.types import SkippedPhoto
 
 HOW_TO_GO_ON = (
-    "If they were moved, say where to: whence index --moved OLD=NEW. If they are gone: whence index --refresh --yes-remove."
+    "If they were moved, say where to: whence database move OLD NEW. If they are gone: whence database refresh --yes-remove."
 )
 
 

@@ -21,6 +21,7 @@ from whence.data.photos import NO_TIME, Photos
 from whence.data.scan import scan_photos
 from whence.errors import BadOption, NoPhotos
 from whence.geo import distance_m, mean_point
+from whence.localize.along_track import TrackHint, TrackOptions, track_hints
 from whence.localize.build import build_from_photos
 from whence.localize.localizer import Localizer, LocateOptions
 from whence.localize.retrieve import Around
@@ -30,7 +31,7 @@ from whence.runtime import map_threads
 from whence.settings import DEFAULT_MODEL, BuildOptions
 from whence.types import GeoPoint, Position, SkippedPhoto
 
-PlacedBy = Literal["match", "time", "both agree", "disagree", "none"]
+PlacedBy = Literal["track", "match", "time", "both agree", "disagree", "none"]
 
 _EVERYWHERE = Around(GeoPoint(0.0, 0.0), 13_000_000.0)
 """Every photo with coordinates: no two places are farther apart through the Earth. Photos without coordinates place nothing."""
@@ -55,6 +56,8 @@ class MissingOptions:
     """Metres between match and time hint within which they agree (or the match's own radius, if that is larger)."""
     allow_null_island: bool = False
     """Whether latitude 0, longitude 0 is a place."""
+    track: TrackOptions | None = None
+    """A GPX track that photos are placed by, before anything else."""
 
     def __post_init__(self) -> None:
         if min(self.max_gap_s, self.max_end_gap_s, self.max_apart_m, self.agree_within_m) < 0:
@@ -94,11 +97,14 @@ class Proposal:
     hint: TimeHint | None
     time: datetime | None
     reason: str
+    track: TrackHint | None = None
+    evidence: tuple[str, ...] = ()
+    """What speaks for the place, the strongest first: "track", "match" and "time"."""
 
     @property
     def is_verified(self) -> bool:
         """Whether more than the look of one photo speaks for the place."""
-        return self.placed_by in ("both agree", "time") or (self.placed_by == "match" and self.position.is_verified)
+        return self.placed_by in ("track", "both agree", "time") or (self.placed_by == "match" and self.position.is_verified)
 
     @property
     def radius_m(self) -> float | None:
@@ -107,8 +113,9 @@ class Proposal:
 
     @property
     def heading_deg(self) -> float | None:
-        """The match's heading where the place is the match's."""
-        return self.position.heading_deg if self.placed_by in ("match", "both agree") else None
+        """The match's heading where the match speaks for the place."""
+        is_seen = self.placed_by in ("match", "both agree") or "match" in self.evidence
+        return self.position.heading_deg if is_seen else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,22 +156,25 @@ def place_missing(
     if not len(missing):
         return MissingReport(photos.root, len(photos), num_geotagged, (), tagged, photos.skipped, photos.remarks)
     if database is None or not Path(database).exists():
-        if not num_geotagged:
+        if not num_geotagged and (options.track is None or database is not None):
             raise NoPhotos(f"none of the {len(photos)} photos under {str(folder)!r} has a geotag; name a database with --db")
-        with tempfile.TemporaryDirectory(prefix="whence-") as aside:
-            path = Path(aside) / "geotagged.whence" if database is None else Path(database)
-            model = load_model(options.model)
-            # Every query is compared with some of them: what that needs is made once.
-            build_from_photos(tagged, path=path, model=model, options=BuildOptions(keep_local=True), show_progress=show_progress)
-            found, known = _match(missing, path, options, show_progress)
+        found, known = _match_own(missing, tagged, database, options, show_progress)
     else:
         found, known = _match(missing, Path(database), options, show_progress)
     times = timeline(photos, [*map_threads(read_clocks, [photos.file(row) for row in range(len(photos))])])
     hints = time_hints(photos, options=options, times=times)
     rows = np.flatnonzero(~has_point).tolist()
-    records = zip(missing, found, rows, strict=True)
-    proposals = tuple(propose(photo.path, one, hints.get(row), time=photo.time, options=options) for photo, one, row in records)
+    tracks: Mapping[int, TrackHint] = {}
     remarks = (*photos.remarks, *times.remarks)
+    if options.track is not None:
+        seen = {row: one.point for row, one in zip(rows, found, strict=True) if one.point is not None and one.is_verified}
+        tracks, said = track_hints(photos, times, options=options.track, seen=seen)
+        remarks = (*remarks, *said)
+    records = zip(missing, found, rows, strict=True)
+    proposals = tuple(
+        propose(photo.path, one, hints.get(row), time=photo.time, track=tracks.get(row), options=options)
+        for photo, one, row in records
+    )
     return MissingReport(photos.root, len(photos), num_geotagged, proposals, known, photos.skipped, remarks)
 
 
@@ -201,11 +211,23 @@ def _hints_on(time_us: np.ndarray, photos: Photos, options: MissingOptions) -> d
 
 
 def propose(
-    photo: str, position: Position, hint: TimeHint | None, *, time: datetime | None = None, options: MissingOptions | None = None
+    photo: str,
+    position: Position,
+    hint: TimeHint | None,
+    *,
+    time: datetime | None = None,
+    track: TrackHint | None = None,
+    options: MissingOptions | None = None,
 ) -> Proposal:
-    """One proposal of a match and a hint. Where both agree the place is the match's; where they contradict there is none."""
+    """One proposal of a track, a match and a hint, the stronger evidence first.
+
+    The place is the track's, unless a verified match contradicts it; else the match's; a hint in time places what nothing else
+    does. Where match and hint contradict each other, there is none.
+    """
     options = options or MissingOptions()
     matched = position.point if position.status == "located" else None
+    if track is not None:
+        return _propose_by_track(photo, position, hint, track, time, options)
     if matched is None and hint is None:
         reason = position.reason or "no match, and no geotagged photo near in time"
         return Proposal(photo, "none", None, position, None, time, reason)
@@ -215,14 +237,37 @@ def propose(
         if position.best_guess is not None and position.best_guess.point is not None:
             gap = distance_m(position.best_guess.point, hint.point)
             reason += f"; the best guess of the match lies {_distance_text(gap)} away"
-        return Proposal(photo, "time", hint.point, position, hint, time, reason)
+        return Proposal(photo, "time", hint.point, position, hint, time, reason, evidence=("time",))
     if hint is None:
         reason = position.reason if position.is_verified else "the best match, which nothing has verified"
-        return Proposal(photo, "match", matched, position, None, time, reason)
+        return Proposal(photo, "match", matched, position, None, time, reason, evidence=("match",))
     gap = distance_m(matched, hint.point)
     if gap <= max(options.agree_within_m, position.radius_m or 0.0):
-        return Proposal(photo, "both agree", matched, position, hint, time, f"{gap:.0f} m from the hint: {_hint_text(hint)}")
+        said = f"{gap:.0f} m from the hint: {_hint_text(hint)}"
+        return Proposal(photo, "both agree", matched, position, hint, time, said, evidence=("match", "time"))
     return Proposal(photo, "disagree", None, position, hint, time, f"match and time are {_distance_text(gap)} apart")
+
+
+def _propose_by_track(
+    photo: str, position: Position, hint: TimeHint | None, track: TrackHint, time: datetime | None, options: MissingOptions
+) -> Proposal:
+    evidence, said = ["track"], [track.source]
+    if position.status == "located" and position.point is not None:
+        gap = distance_m(position.point, track.point)
+        if gap <= max(options.agree_within_m, position.radius_m or 0.0):
+            evidence.append("match")
+            said.append(f"the match lies {gap:.0f} m away")
+        elif position.is_verified:
+            reason = f"match and track are {_distance_text(gap)} apart: {track.source}"
+            return Proposal(photo, "disagree", None, position, hint, time, reason, track)
+        else:
+            said.append(f"the best match, which nothing has verified, lies {_distance_text(gap)} away")
+    if hint is not None:
+        gap = distance_m(hint.point, track.point)
+        if gap <= options.agree_within_m:
+            evidence.append("time")
+        said.append(f"{_distance_text(gap)} from the hint: {_hint_text(hint)}")
+    return Proposal(photo, "track", track.point, position, hint, time, "; ".join(said), track, tuple(evidence))
 
 
 def _match(
@@ -234,6 +279,21 @@ def _match(
         found = tuple(answers)
         known = _named_from(localizer.photos, missing.root)
     return tuple(_renamed(position, known) for position in found), known
+
+
+def _match_own(
+    missing: Photos, tagged: Photos, database: str | Path | None, options: MissingOptions, show_progress: bool | None
+) -> tuple[tuple[Position, ...], Photos]:
+    """Matches in a database of the folder's own geotagged photos, made for that; where there are none, nothing is recognised."""
+    if not len(tagged):
+        reason = "no photo of the folder has a geotag, and no database is named"
+        return tuple(Position(photo.path, "unknown", reason=reason) for photo in missing), tagged
+    with tempfile.TemporaryDirectory(prefix="whence-") as aside:
+        path = Path(aside) / "geotagged.whence" if database is None else Path(database)
+        # Every query is compared with some of them: what that needs is made once.
+        made = BuildOptions(keep_local=True)
+        build_from_photos(tagged, path=path, model=load_model(options.model), options=made, show_progress=show_progress)
+        return _match(missing, path, options, show_progress)
 
 
 def _named_from(photos: Photos, root: Path) -> Photos:

@@ -3,15 +3,86 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from whence.errors import BadOption
 from whence.localize.localizer import RETRIEVE_ONLY, LocateOptions
-from whence.localize.rerank_options import rerank_options
+from whence.localize.rerank_options import RerankOptions, rerank_options
 from whence.localize.retrieve import Around
+from whence.localize.unknown import AUTO
+from whence.models.asking import QueryViews, parse_views
 from whence.settings import NO_OPTIONS, OTHERWISE
 from whence.types import GeoPoint
+
+
+@dataclass(frozen=True, slots=True)
+class StatedComparison:
+    """How queries are looked at and candidates compared, field by field as `--set FIELD=VALUE` takes them."""
+
+    matcher: str | None = None
+    """Matcher of the scorer inliers."""
+    scorer_options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the scorer by name: `scorer_options.ratio=0.7`."""
+    num_candidates: int = 20
+    """Candidates per query that are compared."""
+    max_seconds: float | None = None
+    """Seconds per query for comparing."""
+    when_unsure: float | None = None
+    """Compare candidates only until one is right with this probability."""
+    otherwise: str = OTHERWISE
+    """What orders the first candidates where matches speak for none: SCORER:PHOTOS, or none."""
+    calibration: str | None = None
+    """Calibration file instead of the database's own or the packaged one."""
+    query_mode: str | None = None
+    """How queries are looked at: hard_resize, five_crops, maj_voting, panorama, rotations, ..."""
+    query_size: str | None = None
+    """Height and width for `query_mode`, as 480x640."""
+
+    @property
+    def views(self) -> QueryViews | None:
+        """How queries are looked at; None as the model's card says. Raises `BadOption` and `UnknownName`."""
+        return parse_views(self.query_mode, self.query_size)
+
+    def rerank_options(self, scorer: str | None) -> RerankOptions | None:
+        """How a scorer re-ranks; None without one. Raises `BadOption`, also for fields that need a scorer, and `UnknownName`."""
+        if scorer is None:
+            usual, needed = StatedComparison(), ("matcher", "scorer_options", "num_candidates", "max_seconds", "when_unsure")
+            for name in needed:
+                if getattr(self, name) != getattr(usual, name):
+                    raise BadOption(f"{name} is for comparing candidates: it goes with --rerank")
+            return None
+        return rerank_options(
+            scorer,
+            matcher=self.matcher,
+            num_candidates=self.num_candidates,
+            max_seconds=self.max_seconds,
+            scorer_options=self.scorer_options,
+            when_unsure=self.when_unsure,
+            otherwise=self.otherwise,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StatedQuestion(StatedComparison):
+    """The fields of a question, as `whence locate --set FIELD=VALUE` takes them."""
+
+    min_confidence: float | None = None
+    """Probability from which an answer is given instead of `unknown`."""
+    when_unknown: str = AUTO
+    """What is asked about photos that stay unknown: SCORER[:PHOTOS], none, or auto."""
+    every: str | None = None
+    """Frames taken of a video: 1s or change."""
+    is_smoothed: bool = True
+    """Whether a track is smoothed by the motion model."""
+
+    def options(self, rerank: str | None, *, is_verified: bool) -> LocateOptions:
+        """The options they come to. Raises `BadOption` and `UnknownName`."""
+        stated = {entry.name: getattr(self, entry.name) for entry in fields(StatedComparison)}
+        del stated["query_mode"], stated["query_size"]
+        options = locate_options(rerank, **stated, is_verified=is_verified, min_confidence=self.min_confidence)
+        return replace(options, views=self.views, when_unknown=self.when_unknown)
 
 
 def locate_options(
@@ -29,7 +100,7 @@ def locate_options(
 ) -> LocateOptions:
     """The options of the flags: by default re-rank and verify; without verification re-rank only where a scorer is named."""
     if not is_verified and (min_confidence is not None or (calibration is not None and when_unsure is None)):
-        raise BadOption("--min-confidence and --calibration are for verification, which --no-verify leaves out")
+        raise BadOption("min_confidence and calibration are for verification, which --no-verify leaves out")
     if not is_verified and rerank is None and when_unsure is None and matcher is None:
         return RETRIEVE_ONLY
     return LocateOptions(

@@ -29,7 +29,21 @@ COLUMNS = (
     *("best_photo", "similarity", "reason", "scorer"),
 )
 PROPOSAL_COLUMNS = (
-    *("photo", "placed_by", "lat", "lon", "radius_m", "heading_deg", "confidence", "best_photo", "before", "after", "reason"),
+    *(
+        "photo",
+        "placed_by",
+        "lat",
+        "lon",
+        "radius_m",
+        "heading_deg",
+        "confidence",
+        "best_photo",
+        "before",
+        "after",
+        "evidence",
+        "shift_s",
+        "reason",
+    ),
 )
 _STATUSES = ("located", "matched", "unknown")
 _GPX_SPACE = "{http://www.topografix.com/GPX/1/1}"
@@ -297,6 +311,10 @@ def proposal_record(proposal: Proposal) -> dict[str, Any]:
             "gap_s": hint.gap_s,
             "apart_m": hint.apart_m,
         },
+        "track": None
+        if proposal.track is None
+        else {"position": _place(proposal.track.point), "shift_s": proposal.track.shift_s, "source": proposal.track.source},
+        "evidence": list(proposal.evidence),
         "reason": proposal.reason,
     }
 
@@ -319,5 +337,6 @@ def _proposal_row(proposal: Proposal) -> list[Any]:
         *(proposal.radius_m, proposal.heading_deg, position.confidence),
         position.candidates[0].photo if position.candidates else None,
         *((None, None) if hint is None else (hint.before, hint.after)),
+        *(", ".join(proposal.evidence), None if proposal.track is None else proposal.track.shift_s),
         proposal.reason,
     ]

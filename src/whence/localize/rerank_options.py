@@ -79,7 +79,7 @@ def rerank_options(
         get_card(matcher, kind="matcher")
         names = [stage.scorer for stage in parse_stages(scorer)] if is_chain(scorer) else [scorer]
         if "inliers" not in names:
-            raise BadOption(f"--matcher is that of inliers, alone or in a chain; {scorer} has none to choose")
+            raise BadOption(f"the matcher is that of inliers, alone or in a chain; {scorer} has none to choose")
         scorer_options = {**scorer_options, ("inliers.matcher" if is_chain(scorer) else "matcher"): matcher}
     if is_chain(scorer):
         if max_seconds is not None:

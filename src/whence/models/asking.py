@@ -133,7 +133,7 @@ class QueryViews:
         size = self.size_px or steps.size_px or (steps.short_side_px and (steps.short_side_px, steps.short_side_px))
         if not size:
             raise BadOption(
-                f"the query mode {self.mode} needs a size, which this model's card leaves open: give --query-size 480x640"
+                f"the query mode {self.mode} needs a size, which this model's card leaves open: give query_size=480x640"
             )
         return _multiple(size[0], steps), _multiple(size[1], steps)
 

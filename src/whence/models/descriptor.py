@@ -19,6 +19,7 @@ from whence.models.pca import PCA_OPTIONS, Reduced
 from whence.parts import Descriptor
 from whence.registry import build, get_card
 from whence.runtime import map_threads
+from whence.settings import load_settings
 from whence.types import PhotoSource
 
 NETWORK_OPTIONS = ("engine", "onnx", "onnx_hash", "upstream_order", "crop", "resize")
@@ -189,9 +190,11 @@ class DescriptorModel:
             raise BadOption(f"upstream_order, crop and resize go with the query mode hard_resize, not {views.mode}")
         read = self._read_or_error if views is None else partial(self._views_or_error, views=views)
         photos: list[Views | UnreadableImage] = []
-        for photo in map_threads(read, sources):
+        asked = load_settings()
+        batch_size = asked.batch_size or self.batch_size
+        for photo in map_threads(read, sources, num_workers=asked.workers or None):
             photos.append((photo,) if isinstance(photo, np.ndarray) else photo)
-            if len(photos) == self.batch_size:
+            if len(photos) >= batch_size:
                 yield from self._describe_batch(photos, keep_local=keep_local, views=views)
                 photos = []
         yield from self._describe_batch(photos, keep_local=keep_local, views=views)

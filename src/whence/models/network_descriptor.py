@@ -17,6 +17,7 @@ from whence.models.engines.parity import Prepare, sample_images
 from whence.models.engines.torch import Engine, make_engine, resolve_engine
 from whence.models.networks import Network, describe_pixels
 from whence.parts import Descriptor
+from whence.settings import load_settings
 
 
 class NetworkDescriptor(Descriptor):
@@ -125,7 +126,10 @@ class NetworkDescriptor(Descriptor):
             by_shape.setdefault(image.shape, []).append(i)
         for rows in by_shape.values():
             found = describe_pixels(
-                self.engine, rows, batch_size=self.batch_size, read=lambda batch: np.stack([images[i] for i in batch])
+                self.engine,
+                rows,
+                batch_size=load_settings().batch_size or self.batch_size,
+                read=lambda batch: np.stack([images[i] for i in batch]),
             )
             descriptors[rows] = nn.functional.normalize(found, dim=1).numpy()
         return descriptors

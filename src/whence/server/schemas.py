@@ -155,7 +155,9 @@ class Options:
         verify: Annotated[bool, Query(description="false gives the best match, whether or not it is the place.")] = True,
         min_confidence: Annotated[float | None, Query(gt=0, lt=1, description="Probability from which an answer is given.")] = None,
         when_unknown: Annotated[str, Query(max_length=60, description="auto, none, or SCORER:PHOTOS.")] = "auto",
-        query_mode: Annotated[str | None, Query(max_length=40, description="How photos are looked at, as of --query-mode.")] = None,
+        query_mode: Annotated[
+            str | None, Query(max_length=40, description="How photos are looked at, as query_mode of whence locate --set.")
+        ] = None,
     ) -> None:
         self.database = database
         self.asked: dict[str, Any] = {

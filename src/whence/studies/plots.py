@@ -30,8 +30,8 @@ def _lines(result: StudyResult) -> dict[str, list[PlotPoint]]:
                 line = ", ".join(
                     [*(str(found.cell.settings[axis]) for axis in plot.by), *([name] if len(plot.y) > 1 or not plot.by else [])]
                 )
-                bounds = [None if bound is None else factor * bound for bound in (value.low, value.high)]
-                lines[line].append(PlotPoint(x, factor * value.value, *bounds))
+                low, high = (None if bound is None else factor * bound for bound in (value.low, value.high))
+                lines[line].append(PlotPoint(x, factor * value.value, low, high))
     return lines
 
 

@@ -16,7 +16,9 @@ REGISTRATION = Study(
         "of matching, one thread"
     ),
     options=(
-        StudyOption("data", "a folder of pairs with tie points, as `whence evaluate --registration` takes it", is_needed=True),
+        StudyOption(
+            "data", "a folder of pairs with tie points, as `whence evaluate --protocol registration` takes it", is_needed=True
+        ),
         StudyOption(
             "matchers", "matchers, apart by spaces; NAME:turned for pairs that are turned", "orientation rootsift-mnn orb-mnn"
         ),

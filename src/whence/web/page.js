@@ -52,29 +52,6 @@ function sheet(table, isOpen) {
   const body = make("table", {}, ...(table.header.some((cell) => cell) ? [make("thead", {}, row("th", table.header))] : []), make("tbody", {}, ...table.rows.map((cells) => row("td", cells))));
   byId("tables").append(make("details", { css: "sheet", open: isOpen }, make("summary", { text: table.caption }), body));
 }
-function plot(curve, isOpen) {
-  const [width, height, edge] = [560, 240, 46];
-  const highest = Math.min(1, Math.max(0.05, ...curve.points.map((point) => point[1])) * 1.1);
-  const at = ([x, y]) => [edge + x * (width - edge - 12), height - edge - (y / highest) * (height - edge - 12)];
-  const svg = draw("svg", { class: "plot", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": curve.caption });
-  const words = (x, y, text, anchor) => { const node = draw("text", { x, y, "text-anchor": anchor }); node.textContent = text; return node; };
-  const per = (share) => (100 * share).toFixed(share < 0.0995 && share > 0 ? 1 : 0) + " %";
-  for (const share of [0, 0.25, 0.5, 0.75, 1]) {
-    const [x, low] = at([share, 0]);
-    const [left, y] = at([0, share * highest]);
-    svg.append(draw("path", { class: "grid", d: `M${x} ${low}V12M${left} ${y}H${width - 12}` }));
-    svg.append(words(x, low + 16, per(share), share === 1 ? "end" : "middle"), words(left - 6, y + 4, per(share * highest), "end"));
-  }
-  svg.append(words((edge + width) / 2, height - 8, curve.across, "middle"), words(edge, 9, curve.up, "start"));
-  svg.append(draw("polyline", { class: "curve", points: curve.points.map((point) => at(point).map((value) => value.toFixed(1)).join(",")).join(" ") }));
-  curve.points.forEach((point, i) => {
-    const [cx, cy] = at(point);
-    const title = draw("title");
-    title.textContent = curve.labels[i] ?? "";
-    svg.append(draw("circle", { class: "spot", cx, cy, r: 4 }, title));
-  });
-  byId("tables").append(make("details", { css: "sheet", open: isOpen }, make("summary", { text: curve.caption }), svg));
-}
 function stageTable() {
   const stages = [...new Set(entries.flatMap((entry) => Object.keys(entry.seconds)))];
   if (!stages.length) return;
@@ -205,7 +182,6 @@ function step(by) {
 function start() {
   tiles();
   data.tables.forEach((table, i) => sheet(table, i === 0));
-  data.curves.forEach((curve) => plot(curve, true));
   stageTable();
   for (const [name, text, test] of FILTERS) {
     const isNeeded = name === "matched" || name === "right" ? entries.some(test) : name !== "wrong" || hasTruth;

@@ -10,7 +10,7 @@ const FILTERS = [
   ["accepted", "Accepted", (one) => one.choice === "accept"],
   ["written", "Written", (one) => one.isWritten],
 ];
-const REASONS = { match: "by what it shows", time: "by the photos before and after", "both agree": "by what it shows and when", disagree: "what it shows and when contradict each other", none: "nothing places it" };
+const REASONS = { match: "by what it shows", track: "by a GPX track", time: "by the photos before and after", "both agree": "by what it shows and when", disagree: "what it shows and when contradict each other", none: "nothing places it" };
 
 export function startReview(atlas) {
   let proposals = [], filter = "all", on = null, job = null;
@@ -75,7 +75,7 @@ export function startReview(atlas) {
     const node = make("li", { css: "card proposal" + (one === on ? " on" : ""), "aria-current": String(one === on) });
     const image = picture("/v1/jobs/" + job.id + "/photo?number=" + one.number, "Photo " + base(one.photo));
     const place = one.place ? one.place.lat.toFixed(6) + ", " + one.place.lon.toFixed(6) + (one.isMoved ? " (moved)" : isNumber(one.place.radius_m) ? " within " + metres(one.place.radius_m) : "") : "no place";
-    const sure = isNumber(one.match?.confidence) && one.placed_by !== "time" ? "Confidence: " + confidenceInWords(one.match.confidence) : "";
+    const sure = isNumber(one.match?.confidence) && one.placed_by !== "time" && one.placed_by !== "track" ? "Confidence: " + confidenceInWords(one.match.confidence) : "";
     const choice = make("div", { css: "choice" });
     for (const [name, words] of [["accept", "Accept"], ["skip", "Leave out"]]) {
       const button = make("button", { type: "button", text: words, "aria-pressed": String(one.choice === name), "aria-label": words + " " + base(one.photo), disabled: one.isWritten || (name === "accept" && !one.place) });

@@ -281,7 +281,7 @@ from whence.cli import run
 street, database, picture = sys.argv[1:4]
 photo = next(iter(sorted(__import__("pathlib").Path(street, "queries").iterdir())))
 assert run(["index", street + "/database", "--db", database, "-q"]) == 0
-assert run(["index", "--db", database, "--prepare-for", "geowarp", "-q"]) == 0
+assert run(["database", "prepare", "geowarp", "--db", database, "-q"]) == 0
 assert run(["locate", str(photo), "--db", database, "--rerank", "geowarp", "--no-verify", "--json"]) == 0
 assert run(["match", str(photo), str(photo), "--scorer", "geowarp", "--picture", picture, "--json"]) == 0
 """

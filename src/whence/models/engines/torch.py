@@ -21,6 +21,7 @@ from whence.cards import Preprocessing
 from whence.errors import BadOption, EngineRefused, UnknownName
 from whence.models.backbones.base import Backbone, Features
 from whence.models.engines.parity import MIN_COSINE, Prepare, fold_batch_norms, min_cosine
+from whence.settings import load_settings
 
 if TYPE_CHECKING:
     from whence.models.engines.runtimes import RuntimeEngine
@@ -127,7 +128,10 @@ def make_engine(
 
 
 def _fastest(network: Network, prepare: Prepare, samples: Tensor, expected: Tensor) -> TorchEngine | None:
-    candidates = ["cuda"] if torch.cuda.is_available() else ["bf16"] if has_bf16() else []
+    device = load_settings().device
+    if device == "cuda" and not torch.cuda.is_available():
+        raise BadOption("no graphics card that torch can use is here: leave out --device cuda")
+    candidates = ["cuda"] if device != "cpu" and torch.cuda.is_available() else ["bf16"] if has_bf16() else []
     for name in (*candidates, "folded"):
         made = make_torch_engine(name, network, prepare, samples)
         made.cosine = min_cosine(made(samples), expected)
