@@ -6,6 +6,7 @@ from whence.cards import Entry
 from whence.recipes import (
     classes,
     compact,
+    frame_tokens,
     gsv_cities,
     joint,
     local_features,
@@ -37,6 +38,7 @@ RECIPES: dict[str, Recipe] = {
         megaloc,
         sequences,
         local_features,
+        frame_tokens,
     )
     for recipe in room.RECIPES
 }

@@ -215,7 +215,7 @@ def test_only_the_nearest_forecast_learns() -> None:
     torch.manual_seed(3)
     loss, many = best_of_many(world, tokens, times, num_many=5)
     assert loss.requires_grad
-    assert float(loss) == pytest.approx(float(many.losses.min(dim=-1).values.mean()), abs=1e-6)
+    assert loss.item() == pytest.approx(float(many.losses.min(dim=-1).values.mean()), abs=1e-6)
     loss.backward()
     assert all(parameter.grad is not None for parameter in world.parameters())
     learned = DeltaWorld(WorldShape(dim=64, width=64, num_heads=4, depth=1, is_learned=True))
