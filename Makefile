@@ -58,7 +58,7 @@ $(VENV)/torch: $(VENV)/core
 	else echo "torch could not be installed: the demo goes on without the network and GeoWarp"; fi
 
 $(VENV)/dev: $(VENV)/core
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[fast,raw,torch,train,onnx,openvino,matchers,poselib,video,earth,mesh,topology,server,cluster,milvus,postgres]" --group test --group check
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[fast,raw,torch,train,onnx,openvino,matchers,poselib,video,earth,mesh,topology,language,server,cluster,milvus,postgres]" --group test --group check
 	touch $@
 
 $(FEDERATED)/made: pyproject.toml

@@ -6,6 +6,7 @@ from whence.cards import Entry
 from whence.recipes import (
     classes,
     compact,
+    contexts,
     frame_tokens,
     gsv_cities,
     joint,
@@ -39,6 +40,7 @@ RECIPES: dict[str, Recipe] = {
         sequences,
         local_features,
         frame_tokens,
+        contexts,
     )
     for recipe in room.RECIPES
 }

@@ -23,10 +23,10 @@ DELTA = Study(
     summary="one token a frame beside frame tokens and patches: features made again, forecast 1 and 3 steps on, cost",
     protocol=(
         "Clips of {clips}, 64 px, 0.2 s a frame; features of {features}, frozen, 64 patches of 64 numbers. Tokens learn for "
-        "{steps} steps of 32 pairs, forecasts over tokens {world_steps} and over patches {patch_steps} steps of 16 clips. Errors "
-        "are squared, over those of repeating the last frame seen; best is the nearest of {samples} samples at the last step, mean their "
-        "average. Labels and distances are read by linear readouts learned on true features. Open: clips in which something turns "
-        "left or right by chance. In brackets 95 % intervals, clips drawn anew"
+        "{steps} steps of 32 pairs, forecasts over tokens {world_steps} and over patches {patch_steps} steps of 16 clips. "
+        "Errors are squared, over those of repeating the last frame seen; best is the nearest of {samples} samples at the last "
+        "step, mean their average. Labels and distances are read by linear readouts learned on true features. Open: clips in "
+        "which something turns left or right by chance. In brackets 95 % intervals, clips drawn anew"
     ),
     options=(
         StudyOption("clips", "folder that whence world clips wrote", is_needed=True),

@@ -13,6 +13,8 @@ LEARNERS: dict[str, Entry] = {
     "clip features": Entry(f"{_ROOM}.clip_learners:ClipFeaturesLearner", settings=f"{_ROOM}.options.clips:ClipFeaturesOptions"),
     "frame tokens": Entry(f"{_ROOM}.clip_learners:FrameTokensLearner", settings=f"{_ROOM}.options.clips:FrameTokensOptions"),
     "forecasts": Entry(f"{_ROOM}.clip_learners:ForecastsLearner", settings=f"{_ROOM}.options.clips:ForecastsOptions"),
+    "language model": Entry(f"{_ROOM}.text_learners:LanguageLearner", settings=f"{_ROOM}.options.texts:LanguageOptions"),
+    "compressor": Entry(f"{_ROOM}.text_learners:CompressorLearner", settings=f"{_ROOM}.options.texts:CompressorOptions"),
     "regressor": Entry(f"{_ROOM}.learners:RegressorLearner", settings=f"{_ROOM}.options.learners:RegressorOptions"),
 }
 BRANCHES: dict[str, Entry] = {
@@ -36,6 +38,7 @@ BRANCHES: dict[str, Entry] = {
         f"{_ROOM}.branches.homography_pairs:HomographyPairsBranch", settings=f"{_ROOM}.options.local:HomographyPairsOptions"
     ),
     "clips": Entry(f"{_ROOM}.branches.clips:ClipBranch", settings=f"{_ROOM}.options.clips:ClipsOptions"),
+    "texts": Entry(f"{_ROOM}.branches.texts:TextBranch", settings=f"{_ROOM}.options.texts:TextsOptions"),
     "views": Entry(f"{_ROOM}.branches.warps:ViewBranch", settings=f"{_ROOM}.options.warps:ViewsOptions"),
     "pairs": Entry(f"{_ROOM}.branches.warps:PairBranch", settings=f"{_ROOM}.options.warps:FoundPairsOptions"),
 }
@@ -45,5 +48,6 @@ PROBES: dict[str, Entry] = {
     "aligned recall": Entry(f"{_ROOM}.probes:AlignedRecallProbe", settings=f"{_ROOM}.options.aligned:AlignedRecallOptions"),
     "matched share": Entry(f"{_ROOM}.local_learner:MatchedShareProbe", settings=f"{_ROOM}.options.local:MatchedShareOptions"),
     "reconstruction": Entry(f"{_ROOM}.clip_learners:ReconstructionProbe", settings=f"{_ROOM}.options.clips:ReconstructionOptions"),
+    "answered": Entry(f"{_ROOM}.text_learners:AnsweredProbe", settings=f"{_ROOM}.options.texts:AnsweredOptions"),
     "reranked": Entry(f"{_ROOM}.probes:RerankedProbe", settings=f"{_ROOM}.options.validation:RerankedOptions"),
 }
