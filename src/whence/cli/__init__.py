@@ -29,6 +29,7 @@ from whence.cli import (
     study,
     tag,
     tiles,
+    tokens,
     train,
     undo,
     warp,
@@ -63,7 +64,7 @@ app = typer.Typer(
 )
 _VERBS = (
     *(index, locate, tag, undo, journal, match, register, warp, evaluate, calibrate, models, convert, export, train, federate),
-    *(study, serve, world, tiles, demo, doctor),
+    *(study, serve, world, tiles, tokens, demo, doctor),
 )
 for _verb in _VERBS:
     _verb.register(app)

@@ -11,7 +11,9 @@ import typer
 
 from whence.cli import completion
 from whence.cli.drives import with_frames
+from whence.cli.moved import split_moved
 from whence.cli.output import as_size, print_error, print_json, print_note, report_remarks, report_skipped, show
+from whence.cli.tokens import Thinned
 from whence.data.cells import as_text, printable
 from whence.errors import BadOption, StoreFull
 from whence.settings import BuildOptions, load_settings, parse_options
@@ -35,6 +37,7 @@ def index(
     positions: str = typer.Option(None, help="CSV or GeoJSON file with the photos' positions."),
     every: str = typer.Option(None, "--every", help="Frames taken of a video: 1s, 2m (metres of --track) or change. Default: 1s."),
     track: str = typer.Option(None, "--track", help="GPX file that says where a video was, matched by time."),
+    tokens: str = typer.Option(None, "--tokens", help="Keep one token a frame by this model, and describe key frames alone."),
     layout: str = typer.Option(
         None,
         "--layout",
@@ -139,7 +142,8 @@ def index(
     if cells is not None and not estimate and not is_told_late:
         store_cells(path, cells)
     engine = ENGINE if is_told_late and engine is None else engine
-    photos = with_frames(photos, path, every=every, track=track)
+    drive = Thinned(with_frames(photos, path, every=every, track=track), tokens)
+    photos = drive.sources
     given = {"model": model, "dtype": dtype, "engine": engine, "model_options": parse_options(option) or None}
     given |= {"keep_local": keep_local, "allow_null_island": allow_null_island or None}
     before = build.stored_options(path) or BuildOptions(model=load_settings().model)
@@ -166,6 +170,7 @@ def index(
     given_by = {"path": path, "options": options, "positions": positions, "show_progress": progress, "on_plan": announce}
     with opened_machines(machines, sends_photos=send_photos) as chosen:
         report = build.build_database(photos, machines=chosen, **given_by)
+    drive.keep(path, is_quiet=as_json)
     if is_told_late:
         store_cells(path, str(cells))
     return _finish(report, as_json, is_calibrated=not no_calibrate, show_progress=progress)
@@ -265,23 +270,12 @@ def _give_cells(path: str, file: str, as_json: bool) -> int:
 def _move(path: str, moved: str, as_json: bool) -> int:
     from whence.localize import maintain
 
-    done = maintain.move_photos(path, *_split_moved(moved))
+    done = maintain.move_photos(path, *split_moved(moved))
     if as_json:
         print_json({"moved": done.num_photos, "there": done.num_there, "database": path})
     else:
         show(as_text(f"{done.num_photos} photos of {path} lie elsewhere now, {done.num_there} of them were found there"))
     return 0
-
-
-def _split_moved(moved: str) -> tuple[str, str]:
-    """The two folders of OLD=NEW; of several "=" the first behind which there is something."""
-    places = [at for at, letter in enumerate(moved) if letter == "="]
-    if not places:
-        raise BadOption(f"--moved takes OLD=NEW, two folders, not {moved!r}")
-    at = next((at for at in places if Path(moved[at + 1 :]).exists()), places[0])
-    if not moved[:at] or not moved[at + 1 :]:
-        raise BadOption(f"--moved takes OLD=NEW, two folders, not {moved!r}")
-    return moved[:at], moved[at + 1 :]
 
 
 def _check_space(path: str, size_bytes: int) -> None:

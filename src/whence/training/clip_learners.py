@@ -28,7 +28,7 @@ from whence.training.task import Given, Probe
 
 
 class ShownHeads(nn.Module):
-    """A backbone with a head for what pixels show and one for which ground it is; only the backbone is kept."""
+    """A backbone with heads for what pixels show, how far they are and which ground it is; only the backbone is kept."""
 
     def __init__(self, options: ClipFeaturesOptions) -> None:
         super().__init__()
@@ -36,14 +36,15 @@ class ShownHeads(nn.Module):
         self.model = TokenModel(FrameFeatures(backbone))
         backbone.requires_grad_(True)
         self.shown = nn.Conv2d(backbone.channels, options.num_classes, 1)
+        self.far = nn.Conv2d(backbone.channels, 1, 1)
         self.place = nn.Linear(backbone.channels, options.num_places)
 
-    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (B, classes, h, w) and (B, places) of uint8 frames (B, H, W, 3)."""
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (B, classes, h, w), logarithms of metres (B, 1, h, w) and logits (B, places) of uint8 frames (B, H, W, 3)."""
         features = self.model.features
         images = (frames.permute(0, 3, 1, 2).to(features.mean) / 255 - features.mean) / features.std
         maps = features.backbone(images).map
-        return self.shown(maps), self.place(maps.mean(dim=(2, 3)))
+        return self.shown(maps), self.far(maps), self.place(maps.mean(dim=(2, 3)))
 
 
 class ClipFeaturesLearner:

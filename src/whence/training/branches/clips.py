@@ -38,6 +38,8 @@ class ClipBatch(NamedTuple):
     """(b, T) float32 seconds."""
     labels: Tensor
     """(b, H, W) int64 of the last frame; empty where nobody says."""
+    metres: Tensor
+    """(b, H, W) float32 of the last frame; empty where nobody says."""
     places: Tensor
     """(b,) int64; empty where nobody says."""
     is_after_black: Tensor
@@ -93,33 +95,37 @@ class ClipBranch(Branch):
         whole = order[place.number * size : (place.number + 1) * size]
         rows = shard(Batch(whole, whole), rank=share.rank, num_ranks=share.num_ranks).rows
         found = [self._clip(int(row), random_stream(self.given.seed, _SEEN, *place, int(row))) for row in rows]
-        frames, times, labels, black = (np.stack([one[part] for one in found]) for part in range(4))
+        frames, times, labels, metres, black = (np.stack([one[part] for one in found]) for part in range(5))
         places = np.array([]) if clips.places is None else clips.places[rows]
         content = ClipBatch(
             torch.from_numpy(frames),
             torch.from_numpy(times).float(),
             torch.from_numpy(labels.astype(np.int64)),
+            torch.from_numpy(metres.astype(np.float32)),
             torch.from_numpy(places.astype(np.int64)),
             torch.from_numpy(black) & (loss.name not in ("shown", "best of many")),
         )
         return Read(content, frames.shape[0] * frames.shape[1])
 
-    def _clip(self, row: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Frames, times, labels of the last frame, and whether black goes before, as one clip is seen this time."""
+    def _clip(self, row: int, random: np.random.Generator) -> tuple[np.ndarray, ...]:
+        """Frames, times, labels and metres of the last frame, and whether black goes before, as one clip is seen this time."""
         options, clips = self.options, self.clips
         is_whole = options.loss.name == "best of many"
         last = clips.length - 1 if is_whole else int(random.integers(1, clips.length))
         first = 0 if is_whole else last if options.loss.name == "shown" else last - 1
         rows = clips.rows[row, first : last + 1]
         frames = np.asarray(clips.pixels[rows])
-        labels = np.zeros((0, 0), np.uint8) if clips.labels is None else clips.labels[rows[-1]]
+        shown = [
+            np.zeros((0, 0), np.uint8) if part is None else np.asarray(part[rows[-1]]) for part in (clips.labels, clips.depth_m)
+        ]
         box = _draw_crop(random, frames.shape[1:3], options)
         if box is not None:
-            frames, labels = np.stack([_crop(frame, box) for frame in frames]), _crop(labels, box) if labels.size else labels
+            frames = np.stack([_crop(frame, box) for frame in frames])
+            shown = [_crop(part.astype(np.float32), box) if part.size else part for part in shown]
         if options.has_flips and random.random() < 0.5:
-            frames, labels = frames[:, :, ::-1], labels[:, ::-1]
+            frames, shown = frames[:, :, ::-1], [part[:, ::-1] for part in shown]
         black = np.array(random.random() < options.loss.black_share)
-        return np.ascontiguousarray(frames), clips.times_s[row, first : last + 1], np.ascontiguousarray(labels), black
+        return np.ascontiguousarray(frames), clips.times_s[row, first : last + 1], shown[0], shown[1], black
 
     def change(self, content: ClipBatch, draw: Draw) -> ClipBatch:
         """The batch on the device that learns."""
@@ -149,14 +155,15 @@ class ClipBranch(Branch):
 
     def _shown(self, learner: nn.Module, content: ClipBatch, draw: Draw) -> Losses:
         with draw.autocast():
-            shown, place = learner(content.frames[:, -1])
-        logits = nn.functional.interpolate(shown.float(), size=content.labels.shape[1:], mode="bilinear")
-        pixels = nn.functional.cross_entropy(logits, content.labels)
-        named = {"pixels": pixels.detach()}
-        if not len(content.places):
-            return Losses(pixels, named)
-        grounds = nn.functional.cross_entropy(place.float(), content.places)
-        return Losses(pixels + grounds, {**named, "places": grounds.detach()})
+            shown, far, place = learner(content.frames[:, -1])
+        size = content.labels.shape[1:]
+        logits, metres = (nn.functional.interpolate(part.float(), size=size, mode="bilinear") for part in (shown, far))
+        parts = {"pixels": nn.functional.cross_entropy(logits, content.labels)}
+        if content.metres.numel():
+            parts["metres"] = nn.functional.smooth_l1_loss(metres[:, 0], content.metres.log(), beta=0.1)
+        if len(content.places):
+            parts["places"] = nn.functional.cross_entropy(place.float(), content.places)
+        return Losses(torch.stack(list(parts.values())).sum(), {name: value.detach() for name, value in parts.items()})
 
     def finish(self, weights: Path) -> None:
         """Write the features alone beside what learned with its heads."""

@@ -25,6 +25,8 @@ from whence.training.task import BatchPlace, Branch, Draw, Given, Losses, Read, 
 
 MODEL_FOLDER = "model"
 """Where a training of a language model leaves it, as transformers reads it."""
+_FORMAT = {"record": "$hour: $five_minutes $weather $status ;", "question": "? $question", "num_new": 1}
+"""How rows of a journal are put to a model that learned from made-up logs."""
 _ORDER, _CONTEXT = 182, 183
 _Ids = Callable[[str], list[int]]
 
@@ -208,6 +210,7 @@ def write_language_model(folder: Path, network: Any, words: Any) -> None:
         "model.safetensors": save(tensors, {"format": "pt"}),
         "tokenizer.json": words.backend_tokenizer.to_str().encode(),
         "tokenizer_config.json": json.dumps(about).encode(),
+        "whence.json": json.dumps(_FORMAT, indent=1).encode(),
         "config.json": json.dumps(config, indent=1, default=str).encode(),
     }
     for name, data in files.items():

@@ -5,7 +5,7 @@ After Kerssies, Berton et al.: A frame is worth one token, CVPR 2026, whose pape
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from whence.training.datasets import Dataset
@@ -16,7 +16,7 @@ ClipLoss = Literal["shown", "log-cosh", "squared", "best of many"]
 
 @dataclass(frozen=True, slots=True)
 class ClipFeaturesOptions(LearnerOptions):
-    """A backbone that learns what pixels of clips show and which ground it is, to be frozen then."""
+    """A backbone that learns what pixels of clips show, how far they are and which ground it is, to be frozen then."""
 
     kind: Literal["clip features"] = "clip features"
     backbone: str = "vit_mini8_64"
@@ -122,4 +122,4 @@ class ReconstructionOptions(ProbeOptions):
 def token_values(options: FrameTokensOptions | ForecastsOptions) -> dict[str, Any]:
     """The fields of the options that are sizes of the part that learns."""
     taken = ("kind", "features", "tokens")
-    return {name: getattr(options, name) for name in options.__dataclass_fields__ if name not in taken}
+    return {one.name: getattr(options, one.name) for one in fields(options) if one.name not in taken}
