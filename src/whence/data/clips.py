@@ -59,7 +59,8 @@ def read_clips(folder: str | Path, *, split: str = "train") -> Clips:
     if not file.is_file():
         raise NoPhotos(f"no clips {file.name} in {str(folder)!r}: whence world clips FOLDER renders train, val and test")
     try:
-        with np.load(file, allow_pickle=False) as opened:
+        # Opened here: numpy leaves a file open that it cannot read.
+        with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as opened:
             found = {name: opened[name] for name in _ARRAYS}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UnreadableTable(file, f"no clips, or broken ones ({error})") from None

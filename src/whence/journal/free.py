@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from string import Template
+from typing import NamedTuple
 
 from whence.errors import BadOption, UnreadableTable
 from whence.journal.log import Entry, Journal
@@ -91,9 +92,15 @@ def record_text(entry: Entry, form: LogFormat, *, is_utc: bool = False) -> str:
     )
 
 
-def check_answer(
-    question: str, answer: str, rows: Sequence[tuple[Entry, str]]
-) -> tuple[bool, tuple[Entry, ...], tuple[Entry, ...]]:
+class Checked(NamedTuple):
+    """What the table says of an answer: whether it is so, the rows that say the same, and those that say otherwise."""
+
+    is_confirmed: bool
+    rows: tuple[Entry, ...]
+    others: tuple[Entry, ...]
+
+
+def check_answer(question: str, answer: str, rows: Sequence[tuple[Entry, str]]) -> Checked:
     """Whether rows with their texts say what an answer says of what was asked; those that do, and those that say otherwise.
 
     Compared are numbers and words of the rows. A number that no row has is never confirmed.
@@ -101,11 +108,12 @@ def check_answer(
     terms = [(entry, _terms(text)) for entry, text in rows]
     known = set().union(*(found for _, found in terms)) if terms else set()
     common = set.intersection(*(found for _, found in terms)) if len(terms) > 1 else set()
-    asked, said = (_terms(question) & known) - common, (_terms(answer) & known) - common
-    unknown = {term for term in _terms(answer) - known if _NUMBER.fullmatch(term)}
+    asked, said = ((_terms(one) & known) - common for one in (question, answer))
+    # Other words of an answer are its own; a number is always a claim.
+    said |= {term for term in _terms(answer) - known if _NUMBER.fullmatch(term)}
     same = tuple(entry for entry, found in terms if said and said <= found and asked <= found)
     others = tuple(entry for entry, found in terms if asked and asked <= found and not said <= found)
-    return Checked(bool(same) and not others and not unknown, same, others)
+    return Checked(bool(same) and not others, same, others)
 
 
 def _terms(text: str) -> set[str]:

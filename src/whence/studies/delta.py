@@ -36,6 +36,7 @@ DELTA = Study(
         StudyOption("patch_steps", "steps of a training of forecasts over patches", 200),
         StudyOption("samples", "forecasts that are sampled", 20),
         StudyOption("test_clips", "clips that are measured with", 200),
+        StudyOption("readout_steps", "steps that linear readouts learn for", 300),
         StudyOption("seeds", "trainings of each arm", 1),
     ),
     grid=_grid,

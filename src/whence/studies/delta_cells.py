@@ -94,17 +94,17 @@ def _mean(errors: np.ndarray) -> Value:
 
 
 def _truth(options: Settings) -> Truth:
-    return _truth_of(str(options["clips"]), str(options["features"]), int(options["test_clips"]))
+    return _truth_of(str(options["clips"]), str(options["features"]), int(options["test_clips"]), int(options["readout_steps"]))
 
 
 @lru_cache(maxsize=1)
-def _truth_of(folder: str, features: str, num: int) -> Truth:
+def _truth_of(folder: str, features: str, num: int, steps: int) -> Truth:
     """Clips that are measured with, their features, and the readouts."""
     from whence.models.tokens.opening import open_tokens
     from whence.training.clip_readouts import fit_readouts, read_truth
 
     model = open_tokens(features)
-    readouts = fit_readouts(model, read_clips(folder, split="train"), num_classes=len(CLASSES))
+    readouts = fit_readouts(model, read_clips(folder, split="train"), num_classes=len(CLASSES), num_steps=steps)
     return read_truth(model, _first(read_clips(folder, split="test"), num), readouts)
 
 

@@ -83,7 +83,7 @@ class FrameTokensLearner:
         torch.manual_seed(seed)
         tokens = DeltaTok(TokenShape(dim=features.backbone.channels, **token_values(options)))
         self._recipe = recipe
-        self.module = TokenModel(features, tokens).learn_only(tokens)
+        self.module = TokenModel(features, tokens).learn_only("tokens")
 
     @property
     def card(self) -> Callable[[nn.Module], ModelCard]:
@@ -112,7 +112,7 @@ class ForecastsLearner:
         torch.manual_seed(seed)
         world = DeltaWorld(WorldShape(dim=below.features.backbone.channels, **token_values(options)))
         self._recipe = recipe
-        self.module = TokenModel(below.features, below.tokens, world).learn_only(world)
+        self.module = TokenModel(below.features, below.tokens, world).learn_only("world")
 
     @property
     def card(self) -> Callable[[nn.Module], ModelCard]:

@@ -34,21 +34,21 @@ class TokenModel(nn.Module):
     def __init__(self, features: FrameFeatures, tokens: DeltaTok | None = None, world: DeltaWorld | None = None) -> None:
         super().__init__()
         self.features, self.tokens, self.world = features, tokens, world
-        self.learning: nn.Module | None = None
-        """The one part that learns; None where all stays as it is."""
+        self.learning = ""
+        """Name of the one part that learns; empty where all stays as it is."""
 
-    def learn_only(self, part: nn.Module) -> TokenModel:
-        """The model of which this part alone learns."""
+    def learn_only(self, part: str) -> TokenModel:
+        """The model of which the part of this name alone learns."""
         self.requires_grad_(False)
-        part.requires_grad_(True)
+        self.get_submodule(part).requires_grad_(True)
         self.learning = part
         return self
 
     def train(self, mode: bool = True) -> TokenModel:
         """Only the part that learns leaves its state of use."""
         super().train(False)
-        if self.learning is not None:
-            self.learning.train(mode)
+        if self.learning:
+            self.get_submodule(self.learning).train(mode)
         return self
 
     @property
