@@ -155,11 +155,12 @@ def test_what_does_not_fit_is_said(clips: Path, features: Path, tokens: Path, tm
 
 def test_the_study_measures_each_kind_of_arm(clips: Path, features: Path, tmp_path: Path) -> None:
     options = {"clips": str(clips), "features": str(features), "steps": 1, "world_steps": 1, "patch_steps": 1, "samples": 2}
-    only = ("part=made_again,arm=copy_last", "part=made_again,arm=delta_token,steps", "steps=3,seed=0")
+    only = ("part=made_again,arm=copy_last", "part=made_again,arm=delta_token,steps", "arm=present,steps=3")
+    only = (*only, "arm=DeltaWorld,steps=3", "arm=patches,_one,steps=3")
     changed = {**options, "test_clips": 4, "readout_steps": 2}
     found = run_study(get_study("delta"), out=tmp_path / "study", options=changed, budget=Budget(only), show_progress=False)
     wanted = [cell for cell in found.cells if Budget(only).wants(cell.cell)]
-    assert [cell.reason for cell in wanted] == [""] * 9
+    assert [cell.reason for cell in wanted] == [""] * 5
     done = {(cell.cell.settings["part"], cell.cell.settings["arm"]): cell for cell in found.cells if cell.is_done}
     assert done["made again", "copy last"].values["error"].value == pytest.approx(1)
     assert done["forecast", "present"].values["error"].value == 0

@@ -78,8 +78,8 @@ def test_texts_are_read_back_and_broken_ones_said(logs: Path, tmp_path: Path) ->
 
 
 def test_segments_are_compressed_by_themselves(model: Path, compressor_file: Path) -> None:
-    network = LanguageModel.open(model).network
-    compressor = Compressor.open(compressor_file, network)
+    network = LanguageModel.of_folder(model).network
+    compressor = Compressor.of_file(compressor_file, network)
     ids = np.random.default_rng(0).integers(2, 50, 60).tolist()
     whole = compressor.compress(segment(ids, 20))
     first, second = compressor.compress(segment(ids[:20], 20)), compressor.compress(segment(ids[20:], 20))
@@ -87,15 +87,15 @@ def test_segments_are_compressed_by_themselves(model: Path, compressor_file: Pat
     torch.testing.assert_close(whole, torch.cat([first, second]), atol=1e-5, rtol=1e-5)
     swapped = compressor.compress(segment(ids[20:40] + ids[:20] + ids[40:], 20))
     torch.testing.assert_close(swapped, torch.cat([whole[10:20], whole[:10], whole[20:]]), atol=1e-5, rtol=1e-5)
-    with SegmentCache.open() as cache:
+    with SegmentCache.of_file() as cache:
         kept = [compressor.compress(segment(ids, 20), cache=cache) for _ in range(2)]
         assert (cache.num_found, cache.num_missed) == (3, 3)
     assert torch.equal(kept[0], kept[1])
 
 
 def test_the_model_that_answers_is_the_one_below(model: Path, compressor_file: Path) -> None:
-    plain, other = LanguageModel.open(model), LanguageModel.open(model)
-    compressor = Compressor.open(compressor_file, other.network)
+    plain, other = LanguageModel.of_folder(model), LanguageModel.of_folder(model)
+    compressor = Compressor.of_file(compressor_file, other.network)
     ids = torch.tensor([plain.ids("14: 35 rain located ; ? 14: 35")])
     assert ids.shape == (1, 8)
     with torch.inference_mode(), compressor.answering() as network:
@@ -108,17 +108,17 @@ def test_the_model_that_answers_is_the_one_below(model: Path, compressor_file: P
 
 def test_files_of_something_else_are_refused(model: Path, compressor_file: Path, tmp_path: Path) -> None:
     with pytest.raises(UnreadableWeights, match="no config"):
-        LanguageModel.open(tmp_path)
+        LanguageModel.of_folder(tmp_path)
     (tmp_path / "config.json").write_text("{broken")
     with pytest.raises(UnreadableWeights):
-        LanguageModel.open(tmp_path)
-    network = LanguageModel.open(model).network
+        LanguageModel.of_folder(tmp_path)
+    network = LanguageModel.of_folder(model).network
     with torch.no_grad():
         network.lm_head.weight.add_(1)
     with pytest.raises(UnreadableWeights, match="another language model"):
-        Compressor.open(compressor_file, network)
+        Compressor.of_file(compressor_file, network)
     with pytest.raises(UnreadableWeights, match="no compressor"):
-        Compressor.open(model / "model.safetensors", network)
+        Compressor.of_file(model / "model.safetensors", network)
     with pytest.raises(BadOption, match=r"learner\.model"):
         train(get_recipe("compllm-small"), str(tmp_path), out=tmp_path / "run")
 
@@ -130,7 +130,7 @@ def test_counts() -> None:
 
 
 def test_bytes_that_are_kept(model: Path) -> None:
-    network = LanguageModel.open(model).network
+    network = LanguageModel.of_folder(model).network
     assert kept_bytes(network, 10) == 2 * 2 * 32 * 4 * 10
 
 

@@ -142,7 +142,7 @@ def index(
     if cells is not None and not estimate and not is_told_late:
         store_cells(path, cells)
     engine = ENGINE if is_told_late and engine is None else engine
-    drive = Thinned(with_frames(photos, path, every=every, track=track), tokens)
+    drive = Thinned(with_frames(photos, path, every=every, track=track), tokens, positions)
     photos = drive.sources
     given = {"model": model, "dtype": dtype, "engine": engine, "model_options": parse_options(option) or None}
     given |= {"keep_local": keep_local, "allow_null_island": allow_null_island or None}

@@ -28,14 +28,14 @@ def register(app: typer.Typer) -> None:
 class Thinned:
     """A drive whose key frames alone are described; nothing where no tokens are asked for."""
 
-    def __init__(self, sources: Sequence[str], model_file: str | None) -> None:
+    def __init__(self, sources: Sequence[str], model_file: str | None, positions: str | None) -> None:
         """Reads the frames. Raises as `read_drive`."""
-        self.sources, self.drive = list(sources), None
+        self.sources = list(sources)
         self.drive: DriveTokens | None = None
         if model_file is not None:
             from whence.localize.drive_tokens import read_drive
 
-            self.drive = read_drive(self.sources, model_file)
+            self.drive = read_drive(self.sources, model_file, positions=positions)
             self.sources = list(self.drive.key_frames)
 
     def keep(self, path: str, *, is_quiet: bool) -> None:

@@ -140,7 +140,7 @@ def ask_model(
     from whence.models.tokens.segments import SegmentCache, segment_records
 
     form = LogFormat.of_folder(folder)
-    model = LanguageModel.open(folder)
+    model = LanguageModel.of_folder(folder)
     entries = journal.ask(Question(limit=limit)).entries
     rows = [(entry, record_text(entry, form, is_utc=is_utc)) for entry in entries]
     records = [model.ids(text) for _, text in reversed(rows)]
@@ -149,9 +149,9 @@ def ask_model(
     file = Path(folder) / COMPRESSOR
     num_cached = 0
     if file.is_file():
-        compressor = Compressor.open(file, model.network)
+        compressor = Compressor.of_file(file, model.network)
         table = compressor.table()
-        with SegmentCache.open(cache) as kept:
+        with SegmentCache.of_file(cache) as kept:
             context = compressor.compress(segment_records(records, compressor.compression.segment), cache=kept)
             num_cached = kept.num_found
         with compressor.answering() as network:

@@ -59,15 +59,20 @@ class DriveTokens:
         return int(self.tokens.nbytes)
 
 
-def read_drive(frames: Sequence[str], model_file: str | Path, *, most_error: float = MOST_ERROR) -> DriveTokens:
-    """The tokens and key frames of a drive's frames, in their order. Raises `NoPhotos`, `BadOption`, and as `open_tokens`."""
+def read_drive(
+    frames: Sequence[str], model_file: str | Path, *, most_error: float = MOST_ERROR, positions: str | Path | None = None
+) -> DriveTokens:
+    """The tokens and key frames of a drive's frames, in the order of their names; `positions` is a table of where they were.
+
+    Raises `NoPhotos`, `BadOption`, and as `open_tokens`.
+    """
     from whence.models.cards.text import read_card
     from whence.models.tokens.opening import open_tokens
 
     if most_error <= 0:
         raise BadOption(f"frames are made again with some error, more than {most_error:g}")
     model = open_tokens(model_file)
-    photos = scan_photos(*frames, show_progress=False)
+    photos = scan_photos(*frames, positions=positions, show_progress=False)
     if not len(photos):
         raise NoPhotos("the drive has no frames")
     files = [str(photos.file(row)) for row in range(len(photos))]
@@ -155,9 +160,9 @@ class Changes:
 
 
 def changes_between(first: str | Path, second: str | Path, model_file: str | Path, *, within_m: float = 10.0) -> Changes:
-    """What is another in a second database's drive than in the first's, both made again from their tokens alone.
+    """What is another in a second database's drive than in the first's: key frames as they are, all others made again from tokens.
 
-    Raises `NoPhotos` where they nowhere come so near, and as `stored_drive` and `open_tokens`.
+    Raises `UnreadableImage` for a key frame that is gone, `NoPhotos` where they nowhere come so near, and as `stored_drive` and `open_tokens`.
     """
     from whence.models.tokens.opening import open_tokens
 
@@ -182,19 +187,17 @@ def changes_between(first: str | Path, second: str | Path, model_file: str | Pat
 
 
 def _made_again(model: TokenModel, drive: DriveTokens) -> np.ndarray:
-    """(T, N, D) features of a drive's frames, from its tokens."""
+    """(T, N, D) features of a drive's frames: key frames' from their photos, all others' from their tokens."""
     import torch
 
     assert model.tokens is not None or _refuse(), "asked"
+    keys, places = np.unique(drive.keys, return_inverse=True)
+    pixels = np.stack([_pixels(drive.frames[row], model.size_px) for row in keys])
     with torch.inference_mode():
+        whole = model.features_of(pixels)
+        before = whole[torch.from_numpy(places)]
         tokens = torch.from_numpy(drive.tokens.astype(np.float32))
-        height, width = model.size_px
-        black = model.features.black(torch.zeros((1, height, width, 3), dtype=torch.uint8))
+        found = model.tokens.decode(tokens, before)  # type: ignore[union-attr]
         is_key = torch.from_numpy(drive.keys == np.arange(len(drive.keys)))
-        found = torch.empty(len(tokens), *black.shape[1:])
-        found[is_key] = model.tokens.decode(tokens[is_key], black.expand(int(is_key.sum()), -1, -1))  # type: ignore[union-attr]
-        rest = ~is_key
-        if rest.any():
-            keys = torch.from_numpy(drive.keys)[rest]
-            found[rest] = model.tokens.decode(tokens[rest], found[keys])  # type: ignore[union-attr]
+        found[is_key] = before[is_key]
     return found.numpy()

@@ -91,7 +91,7 @@ def _reading(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
     if arm == PLAIN:
         start = table[torch.tensor(ids[:num])]
     else:
-        with SegmentCache.open() as cache:
+        with SegmentCache.of_file() as cache:
             compressor.compress(segments[:4])
             started = time.process_time()
             compressor.compress(segments, cache=cache)
@@ -121,7 +121,7 @@ def _first_token(network: Any, values: Tensor) -> int:
 def _model(folder: str) -> LanguageModel:
     from whence.models.tokens.context import LanguageModel
 
-    return LanguageModel.open(folder)
+    return LanguageModel.of_folder(folder)
 
 
 @lru_cache(maxsize=1)
@@ -152,4 +152,4 @@ def _compressor(rate: int, options: Settings, work: Path) -> tuple[Compressor, f
         train(recipe, str(options["logs"]), out=file.parent, pixels_folder=work, is_resumed=True, show_progress=False)
         spent = time.process_time() - started
     # LoRA is put into the model it is given: the one that answers plainly stays as it is.
-    return Compressor.open(file, LanguageModel.open(str(options["model"])).network), spent
+    return Compressor.of_file(file, LanguageModel.of_folder(str(options["model"])).network), spent

@@ -76,10 +76,10 @@ class CompressorLearner:
     def __init__(
         self, options: CompressorOptions, *, recipe: str, seed: int, size_px: tuple[int, int], device: torch.device
     ) -> None:
-        """Raises `BadOption`, and as `LanguageModel.open`."""
+        """Raises `BadOption`, and as `LanguageModel.of_folder`."""
         if not options.model:
             raise BadOption("say which language model is compressed for: --set learner.model=FOLDER")
-        self.model = LanguageModel.open(options.model)
+        self.model = LanguageModel.of_folder(options.model)
         torch.manual_seed(seed)
         end = self.model.words.eos_token_id
         if end is None:

@@ -33,10 +33,10 @@ def test_records_stay_whole_where_they_fit(records: list[list[int]], length: int
 
 def test_a_cache_keeps_by_model_and_content(tmp_path: Path) -> None:
     made = {(1, 2): np.arange(6, dtype=np.float32).reshape(2, 3), (3,): np.ones((1, 3), np.float32)}
-    with SegmentCache.open(tmp_path / "segments") as cache:
+    with SegmentCache.of_file(tmp_path / "segments") as cache:
         assert cache.find("a", made) == {}
         cache.keep("a", made)
-    with SegmentCache.open(tmp_path / "segments") as cache:
+    with SegmentCache.of_file(tmp_path / "segments") as cache:
         found = cache.find("a", [(1, 2), (3,), (4,)])
         assert found.keys() == made.keys()
         assert all(np.array_equal(found[one], made[one]) for one in made)
@@ -47,4 +47,4 @@ def test_a_cache_keeps_by_model_and_content(tmp_path: Path) -> None:
 def test_another_file_is_no_cache(tmp_path: Path) -> None:
     (tmp_path / "notes").write_text("not a cache, but notes of a person, and long enough to be read as something else" * 9)
     with pytest.raises(UnreadableTable, match="not a cache"):
-        SegmentCache.open(tmp_path / "notes")
+        SegmentCache.of_file(tmp_path / "notes")

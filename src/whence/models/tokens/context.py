@@ -58,7 +58,7 @@ class LanguageModel:
         self.network, self.words, self.folder = network, words, folder
 
     @classmethod
-    def open(cls, folder: str | Path) -> LanguageModel:
+    def of_folder(cls, folder: str | Path) -> LanguageModel:
         """The model of a local folder as transformers writes them (config.json, model.safetensors, tokenizer.json).
 
         Nothing is fetched, and no code of the folder is run. Raises `MissingExtra`, and `UnreadableWeights` for another folder.
@@ -190,7 +190,7 @@ class Compressor(nn.Module):
         return {"compression": asdict(self.compression), "base": self.base_digest, "end_id": self.end_id}
 
     @classmethod
-    def open(cls, path: str | Path, network: Any) -> Compressor:
+    def of_file(cls, path: str | Path, network: Any) -> Compressor:
         """The compressor of a file, for the model it was learned on. Raises `UnreadableWeights` and `WeightsMismatch`."""
         try:
             said = json.loads(read_metadata(path).get(COMPRESSION_FIELD, ""))

@@ -54,7 +54,7 @@ class SegmentCache:
         """Segments that were there, and that were not."""
 
     @classmethod
-    def open(cls, path: str | Path | None = None) -> SegmentCache:
+    def of_file(cls, path: str | Path | None = None) -> SegmentCache:
         """The cache of a file, made where there is none; in memory without. Raises `UnreadableTable` and `UnwritableFile`."""
         file = None if path is None else Path(path)
         try:
