@@ -156,16 +156,17 @@ def test_what_does_not_fit_is_said(clips: Path, features: Path, tokens: Path, tm
 def test_the_study_measures_each_kind_of_arm(clips: Path, features: Path, tmp_path: Path) -> None:
     options = {"clips": str(clips), "features": str(features), "steps": 1, "world_steps": 1, "patch_steps": 1, "samples": 2}
     only = ("part=made_again,arm=copy_last", "part=made_again,arm=delta_token,steps", "arm=present,steps=3")
-    only = (*only, "arm=DeltaWorld,steps=3", "arm=patches,_one,steps=3")
+    only = (*only, "part=forecast,arm=DeltaWorld,steps=3", "part=candidates,arm=copy_last,steps=1", "arm=patches,_one,steps=3")
     changed = {**options, "test_clips": 4, "readout_steps": 2}
     found = run_study(get_study("delta"), out=tmp_path / "study", options=changed, budget=Budget(only), show_progress=False)
     wanted = [cell for cell in found.cells if Budget(only).wants(cell.cell)]
-    assert [cell.reason for cell in wanted] == [""] * 5
+    assert [cell.reason for cell in wanted] == [""] * 6
     done = {(cell.cell.settings["part"], cell.cell.settings["arm"]): cell for cell in found.cells if cell.is_done}
     assert done["made again", "copy last"].values["error"].value == pytest.approx(1)
     assert done["forecast", "present"].values["error"].value == 0
     assert done["forecast", "DeltaWorld"].values["tokens a frame"].value == 1
     assert done["forecast", "patches, one"].values["tokens a frame"].value == 64
+    assert 0 <= done["candidates", "copy last"].values["fetched"].value <= 1
     for _, one in done.items():
         assert all(math.isfinite(value.value) for value in one.values.values())
     best, mean = (done["forecast", "DeltaWorld"].values[name].value for name in ("error", "error of the mean"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from whence.studies.delta_arms import COPY, FORECASTS, PRESENT, STEPS, TOKENS
+from whence.studies.delta_arms import COPY, FETCHING, FORECASTS, NUM_ASKED, NUM_FETCHED, PRESENT, STEPS, TOKENS
 from whence.studies.frame import Cell, Measure, Plot, Settings, Study, StudyOption
 
 
@@ -15,6 +15,7 @@ def _grid(options: Settings) -> Sequence[Cell]:
     for steps in STEPS:
         cells += [Cell({"part": "forecast", "arm": arm, "steps": steps, "seed": 0}) for arm in (COPY, PRESENT)]
         cells += [Cell({"part": "forecast", "arm": arm, "steps": steps, "seed": seed}) for seed in seeds for arm in FORECASTS]
+        cells += [Cell({"part": "candidates", "arm": arm, "steps": steps, "seed": 0}) for arm in FETCHING]
     return cells
 
 
@@ -26,7 +27,9 @@ DELTA = Study(
         "{steps} steps of 32 pairs, forecasts over tokens {world_steps} and over patches {patch_steps} steps of 16 clips. "
         "Errors are squared, over those of repeating the last frame seen; best is the nearest of {samples} samples at the last "
         "step, mean their average. Labels and distances are read by linear readouts learned on true features. Open: clips in "
-        "which something turns left or right by chance. In brackets 95 % intervals, clips drawn anew"
+        "which something turns left or right by chance. Fetched: of a frame's "
+        f"{NUM_ASKED} nearest frames of 200 other clips by mean features, the share among the {NUM_FETCHED} nearest to its "
+        "forecasts. In brackets 95 % intervals, clips drawn anew"
     ),
     options=(
         StudyOption("clips", "folder that whence world clips wrote", is_needed=True),
@@ -50,6 +53,7 @@ DELTA = Study(
         Measure("labels of the mean", "%"),
         Measure("distance", "m"),
         Measure("distance of the mean", "m"),
+        Measure("fetched", "%"),
         Measure("after a cut"),
         Measure("after 6 in a row"),
         Measure("tokens a frame"),

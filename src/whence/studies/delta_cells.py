@@ -13,12 +13,14 @@ from whence.data.clips import Clips, read_clips
 from whence.evaluation.metrics import bootstrap_interval
 from whence.recipes import get_recipe
 from whence.runtime import threads
-from whence.studies.delta_arms import CONTEXT, COPY, FORECASTS, PRESENT, TOKENS
+from whence.studies.delta_arms import CONTEXT, COPY, FORECASTS, NUM_ASKED, NUM_FETCHED, PRESENT, TOKENS
 from whence.studies.frame import Settings, Value
 from whence.training.recipe import override
 from whence.worlds.clips import CLASSES
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from whence.models.tokens.opening import TokenModel
     from whence.training.clip_readouts import Score, Truth
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 def measure_delta(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """The measures of one arm. Raises what training its parts raises."""
     with threads(1):
-        return (_made_again if cell["part"] == "made again" else _forecast)(cell, options, work)
+        return _PARTS[str(cell["part"])](cell, options, work)
 
 
 def _made_again(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
@@ -83,6 +85,32 @@ def _forecast(cell: Settings, options: Settings, work: Path) -> dict[str, Value]
         "multiplies": Value(multiplies / 1e6),
         "training": Value(spent),
     }
+
+
+def _candidates(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+    """How many candidates of a frame had been fetched by its forecasts."""
+    import torch
+
+    from whence.training.clip_readouts import fetched_share, forecast_samples, pooled
+
+    arm, steps, truth = str(cell["arm"]), int(cell["steps"]), _truth(options)
+    frame = CONTEXT + steps - 1
+    samples = truth.features[:, None, CONTEXT - 1]
+    if arm != COPY:
+        model, _ = _trained_world(arm, options, work, seed=int(cell["seed"]))
+        samples = forecast_samples(model, truth, context=CONTEXT, steps=steps, num_samples=int(options["samples"]))
+    database = torch.cat([pooled(part) for part in _database(str(options["clips"]), str(options["features"]))])
+    shares = fetched_share(truth, samples, database, frame=frame, num_asked=NUM_ASKED, num_fetched=NUM_FETCHED)
+    return {"fetched": _mean(shares)}
+
+
+@lru_cache(maxsize=1)
+def _database(folder: str, features: str) -> list[Tensor]:
+    """Features (T, P, D) of the frames of the first clips that were learned from."""
+    from whence.models.tokens.opening import open_tokens
+
+    clips, model = read_clips(folder, split="train"), open_tokens(features)
+    return [model.features_of(clips.frames(np.array([row]))[0]) for row in range(min(200, len(clips)))]
 
 
 def _values(found: Score) -> dict[str, Value]:
@@ -156,3 +184,6 @@ def _trained(recipe: str, name: str, changes: list[str], options: Settings, work
         train(chosen, data, out=file.parent, pixels_folder=work / "pixels", is_resumed=True, show_progress=False)
         spent = time.process_time() - started
     return open_tokens(file), spent
+
+
+_PARTS = {"made again": _made_again, "forecast": _forecast, "candidates": _candidates}

@@ -152,3 +152,21 @@ def best_sample(truth: Truth, samples: Tensor, *, frame: int) -> Tensor:
     """(N, P, D) of samples (N, S, P, D) those nearest to the true features of a frame."""
     errors = (samples - truth.features[:, frame, None]).square().mean(dim=(2, 3))
     return samples[torch.arange(len(samples)), errors.argmin(dim=1)]
+
+
+def pooled(features: Tensor) -> Tensor:
+    """(..., D) descriptors of unit length of features (..., P, D): their means."""
+    return nn.functional.normalize(features.mean(dim=-2), dim=-1)
+
+
+@torch.inference_mode()
+def fetched_share(truth: Truth, samples: Tensor, database: Tensor, *, frame: int, num_asked: int, num_fetched: int) -> np.ndarray:
+    """(N,) which share of the candidates of a frame had been fetched before it came.
+
+    Its candidates are the `num_asked` most similar descriptors (M, D) of a database; fetched are the `num_fetched` most similar to
+    any of the samples (N, S, P, D) of its features.
+    """
+    asked = (pooled(truth.features[:, frame]) @ database.T).topk(num_asked, dim=1).indices
+    near = (pooled(samples) @ database.T).amax(dim=1).topk(num_fetched, dim=1).indices
+    found: np.ndarray = (asked[:, :, None] == near[:, None]).any(dim=2).float().mean(dim=1).numpy()
+    return found
