@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -86,7 +86,8 @@ def read_drive(
 
 def _walk(model: TokenModel, files: Sequence[str], most_error: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     assert model.tokens is not None or _refuse(), "asked"
-    found, keys, errors = [], [], []
+    found = list[Any]()
+    keys, errors = list[int](), list[float]()
     key: Tensor | None = None
     for row, file in enumerate(files):
         pixels = _pixels(file, model.size_px)[None]
@@ -144,8 +145,8 @@ def stored_drive(path: str | Path) -> DriveTokens:
     if found is None:
         raise NoPhotos(f"{str(path)!r} keeps no tokens: whence index VIDEO --db {path} --tokens FILE does")
     names = json.loads(bytes(np.asarray(found["names"])))
-    arrays = (np.asarray(found[name]) for name in ("tokens", "keys", "errors", "points"))
-    return DriveTokens(tuple(names["frames"]), *arrays, model=names["model"])
+    tokens, keys, errors, points = (np.asarray(found[name]) for name in ("tokens", "keys", "errors", "points"))
+    return DriveTokens(tuple(names["frames"]), tokens, keys, errors, points, str(names["model"]))
 
 
 @dataclass(frozen=True)

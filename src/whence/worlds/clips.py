@@ -10,7 +10,7 @@ import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -201,7 +201,8 @@ def render_clips(out: str | Path, spec: ClipSpec, *, show_progress: bool | None 
                 for number in range(spec.num(split)):
                     clips.append(render_clip(spec, split, number))
                     advance(1)
+                arrays: dict[str, Any] = {name: np.stack([clip[name] for clip in clips]) for name in clips[0]}
                 with atomic_write(file) as stream:
-                    np.savez(stream, **{name: np.stack([clip[name] for clip in clips]) for name in clips[0]})
+                    np.savez(stream, **arrays)
                 rendered += len(clips)
     return ClipSummary(folder, total, rendered, time.perf_counter() - started)

@@ -159,7 +159,7 @@ class Compressor(nn.Module):
         for one in dict.fromkeys(segments):
             if one not in found:
                 by_length[len(one)].append(one)
-        made = {}
+        made: dict[tuple[int, ...], np.ndarray] = {}
         for same in by_length.values():
             for start in range(0, len(same), _BATCH):
                 part = same[start : start + _BATCH]

@@ -60,9 +60,9 @@ def open_clips(options: ClipsOptions | ReconstructionOptions, given: Given, *, s
         show_progress=given.show_progress,
     )
     clock = frames.photos.time_us
-    times = np.where(clock == NO_TIME, 0, clock - clock.min(initial=0, where=clock != NO_TIME)) / 1e6
+    times: np.ndarray = np.where(clock == NO_TIME, 0, clock - clock.min(initial=0, where=clock != NO_TIME)) / 1e6
     if not len(clock) or (clock == NO_TIME).any() or (np.diff(times) == 0).any():
-        times = options.seconds_apart * np.arange(len(pixels))
+        times = np.arange(len(pixels), dtype=np.float64) * options.seconds_apart
     return cut_clips(pixels, frames.sequence, times, length=options.length)
 
 

@@ -58,7 +58,7 @@ def draw_context(
         records = log.records
     else:
         pairs = [_question(records[int(k)], options) for k in random.integers(num, size=options.num_questions)]
-    found, places = [], []
+    found, places = list[int](), list[int]()
     for question, answer in pairs:
         found += ids(question)
         said = ids(answer)
