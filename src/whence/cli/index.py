@@ -111,6 +111,8 @@ def index(
         )
     if yes_remove and not (refresh or refit):
         raise BadOption("--yes-remove goes with --refresh or --refit")
+    if tokens is not None and (not photos or layout is not None or estimate):
+        raise BadOption("--tokens goes with a video or its frames, without --layout and --estimate")
     if prepare_for is not None:
         return _prepare(path, prepare_for, parse_options(scorer_option), show_progress=progress, as_json=as_json)
     if check:

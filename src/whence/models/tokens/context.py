@@ -70,8 +70,9 @@ class LanguageModel:
         if not (path / "config.json").is_file():
             raise UnreadableWeights(path, "no folder of a language model: it has no config.json")
         try:
-            network = auto.AutoModelForCausalLM.from_pretrained(path, local_files_only=True, use_safetensors=True)
-            words = auto.AutoTokenizer.from_pretrained(path, local_files_only=True)
+            safely: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+            network = auto.AutoModelForCausalLM.from_pretrained(path, use_safetensors=True, **safely)
+            words = auto.AutoTokenizer.from_pretrained(path, **safely)
         except Exception as error:
             # A broken folder can make the library fail with anything.
             said = str(error).strip()
