@@ -11,7 +11,7 @@ MEANS, EVERY_SECOND, LAST_HALF = "means of two tokens", "every second token", "l
 """How a log is shortened without learning."""
 ANSWERS = (PLAIN, *COMPRESSED, WHOLE, MEANS, EVERY_SECOND, LAST_HALF)
 LENGTHS = (4, 8, 16, 32, 64, 128)
-"""Records of a log; training saw at most 16."""
+"""Records of a log; training sees at most 16, or what the option records says."""
 ANEW, CACHED = "compressed anew", "compressed before"
 READING = (PLAIN, ANEW, CACHED)
 THOUSANDS = (1, 2, 4, 8, 16, 32)

@@ -148,6 +148,7 @@ def _compressor(rate: int, options: Settings, work: Path) -> tuple[Compressor, f
     if not file.is_file():
         started = time.process_time()
         changes = [f"learner.model={options['model']}", f"learner.rate={rate}", f"loop.num_steps={options['steps']}"]
+        changes.append(f"most_records={options['records']}")
         recipe = override(get_recipe("compllm-small"), changes)
         train(recipe, str(options["logs"]), out=file.parent, pixels_folder=work, is_resumed=True, show_progress=False)
         spent = time.process_time() - started
