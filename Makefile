@@ -60,7 +60,7 @@ $(VENV)/server: $(VENV)/core
 	touch $@
 
 $(VENV)/dev: $(VENV)/core
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[fast,raw,hdf5,torch,train,onnx,openvino,matchers,poselib,video,earth,mesh,topology,server,cloud,cluster,milvus,postgres]" --group test --group check --group docs
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[fast,raw,hdf5,torch,train,onnx,openvino,matchers,poselib,video,earth,mesh,topology,language,server,cloud,cluster,milvus,postgres]" --group test --group check --group docs
 	touch $@
 
 $(FEDERATED)/made: pyproject.toml

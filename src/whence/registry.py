@@ -19,6 +19,7 @@ from whence.settings import NO_OPTIONS
 EXTRA_OF = {
     **dict.fromkeys(("torch", "torchvision", "timm", "safetensors"), "torch"),
     **dict.fromkeys(("kornia", "transformers"), "matchers"),
+    "peft": "language",
 }
 """Which extra installs a package."""
 

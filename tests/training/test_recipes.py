@@ -38,11 +38,12 @@ SAID = {
     if "listed" in get_recipe(name).to_json()
     or name in ("anyloc-vocabulary", "distilled-small")
     or name.startswith(("meshvpr", "segvpr"))
-    or get_recipe(name).learner.kind == "local features"
+    or get_recipe(name).learner.kind in ("local features", "clip features", "frame tokens", "forecasts")
+    or get_recipe(name).learner.kind in ("language model", "compressor")
     or "tiles" in {branch.kind for branch in get_recipe(name).branches}
 }
 """Those whose data say what belongs together; tests of their branches train them: sources, distilled, aligned, labelled, tiles,
-local features."""
+local features, clips, texts."""
 
 
 @pytest.mark.parametrize("name", sorted({*list_recipes()} - SAID))

@@ -32,6 +32,7 @@ from whence.cli import (
     study,
     tag,
     tiles,
+    tokens,
     train,
     undo,
     warp,
@@ -85,7 +86,7 @@ _VERBS = (
         train,
         federate,
     ),
-    *(study, serve, world, tiles, demo, doctor),
+    *(study, serve, world, tiles, tokens, demo, doctor),
 )
 for _verb in _VERBS:
     _verb.register(app)

@@ -12,6 +12,7 @@ import typer
 from whence.cli import completion
 from whence.cli.drives import with_frames
 from whence.cli.output import as_size, print_json, print_note, report_remarks, report_skipped, set_help, show
+from whence.cli.tokens import Thinned
 from whence.data.cells import as_text, printable
 from whence.errors import BadOption, StoreFull
 from whence.settings import BuildOptions, load_settings, parse_options, with_assignments
@@ -64,6 +65,7 @@ def index(
     positions: str = typer.Option(None, help="CSV or GeoJSON file with the photos' positions."),
     every: str = typer.Option(None, "--every", help="Frames taken of a video: 1s, 2m (metres of --track) or change. Default: 1s."),
     track: str = typer.Option(None, "--track", help="GPX file that says where a video was, matched by time."),
+    tokens: str = typer.Option(None, "--tokens", help="Keep one token a frame by this model, and describe key frames alone."),
     layout: str = typer.Option(
         None,
         "--layout",
@@ -100,12 +102,15 @@ def index(
         raise BadOption("give photos to index, or --cells FILE; whence database keeps a database that is there")
     if not photos:
         return _give_cells(path, str(cells), as_json)
+    if tokens is not None and (layout is not None or estimate):
+        raise BadOption("--tokens goes with a video or its frames, without --layout and --estimate")
     # Of a new database with another model than the cells have, the photos come first: they say which model it is.
     is_told_late = cells is not None and not estimate and model is not None and not build.is_begun(Path(path))
     if cells is not None and not estimate and not is_told_late:
         store_cells(path, cells)
     engine = ENGINE if is_told_late and engine is None else engine
-    photos = with_frames(photos, path, every=every, track=track)
+    drive = Thinned(with_frames(photos, path, every=every, track=track), tokens, positions)
+    photos = drive.sources
     given: dict[str, Any] = {"model": model, "engine": engine, "model_options": parse_options(option) or None}
     before = build.stored_options(path) or BuildOptions(model=load_settings().model)
     given = {name: value for name, value in given.items() if value is not None}
@@ -132,6 +137,7 @@ def index(
     given_by = {"path": path, "options": options, "positions": positions, "show_progress": progress, "on_plan": announce}
     with opened_machines(machines, sends_photos=chosen.sends_photos) as opened:
         report = build.build_database(photos, machines=opened, **given_by)
+    drive.keep(path, is_quiet=as_json)
     if is_told_late:
         store_cells(path, str(cells))
     return finish(report, as_json, is_calibrated=not no_calibrate, show_progress=progress)

@@ -19,6 +19,7 @@ from whence.settings import load_settings
 
 if TYPE_CHECKING:
     from whence.journal import Entry, Found, Journal, Question
+    from whence.journal.free import FreeAnswer
     from whence.localize.localizer import Localizer
     from whence.types import Position
 
@@ -92,13 +93,25 @@ def ask(
     file: str = FILE,
     question: str = typer.Argument(..., help="For example: when was I last within 50 m of 59.3293,18.0686"),
     limit: int = typer.Option(None, "--limit", help="So many answers at most. Default: 20, or 1 for the last or first."),
+    model: str = typer.Option(
+        None, "--model", help="Folder of a language model that is asked what these words do not say; its answer is checked."
+    ),
+    cache: str = typer.Option(None, "--cache", help="With --model: file that keeps compressed parts of the log."),
     utc: bool = UTC_DAYS,
     as_json: bool = JSON,
 ) -> int:
-    """Prints the rows that answer. The exit code is 3 where there are none."""
+    """Prints the rows that answer. The exit code is 3 where there are none, or where no row says what a model says."""
     from whence.journal import Journal
 
-    asked = _asked(question, limit=limit, is_utc=utc)
+    try:
+        asked = _asked(question, limit=limit, is_utc=utc)
+    except BadOption:
+        if model is None:
+            raise
+        from whence.journal.free import ask_model
+
+        with Journal.open(file, is_new=False) as journal:
+            return _tell_free(ask_model(journal, question, model, cache=cache, is_utc=utc), limit or 5, is_utc=utc, as_json=as_json)
     with Journal.open(file, is_new=False) as journal:
         return _tell(journal.ask(asked), asked, is_utc=utc, as_json=as_json)
 
@@ -154,6 +167,23 @@ def _tell(found: Found, asked: Question, *, is_utc: bool, as_json: bool) -> int:
     elif more:
         show(f"{more} more; --limit asks for them")
     return 0
+
+
+def _tell_free(found: FreeAnswer, limit: int, *, is_utc: bool, as_json: bool) -> int:
+    """Prints what a model said, and the rows that say the same and otherwise."""
+    if as_json:
+        about = {"is_confirmed": found.is_confirmed, "read": found.num_read, "inputs": found.num_inputs, "cached": found.num_cached}
+        print_json({"answer": found.text, **about, "same": len(found.rows), "otherwise": len(found.others)})
+        for entry in (*found.rows[:limit], *found.others[:limit]):
+            print_json(entry.to_dict())
+        return 0 if found.is_confirmed else 3
+    says = "rows say so" if found.is_confirmed else "NOT confirmed by the rows"
+    show(as_text(f"{found.text or 'no answer'} ({says}: {len(found.rows)} the same, {len(found.others)} otherwise)"))
+    for word, entries in (("same", found.rows), ("otherwise", found.others)):
+        for entry in entries[:limit]:
+            show(as_text(" | ".join([word, *filter(None, _cells(entry, is_utc=is_utc))])))
+    show(f"{found.num_read} rows were read as {found.num_inputs} vectors")
+    return 0 if found.is_confirmed else 3
 
 
 def _cells(entry: Entry, *, is_utc: bool) -> list[str]:

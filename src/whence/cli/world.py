@@ -15,7 +15,8 @@ from whence.errors import BadOption
 def register(app: typer.Typer) -> None:
     """Add the verb."""
     worlds = typer.Typer(
-        help="Render data with exact truth: city (street photos), earth (photos from orbit), radar (pairs), mesh (any city model).",
+        help="Render data with exact truth: city (street photos), earth (photos from orbit), radar (pairs), clips (frames), logs, "
+        "mesh (any city model).",
         no_args_is_help=True,
     )
     worlds.command("city", help="Render a city of street photos in a layout of the field.")(city)
@@ -23,6 +24,8 @@ def register(app: typer.Typer) -> None:
         earth
     )
     worlds.command("radar", help="Render pairs of a radar's and a camera's view with tie points, in SpaceNet 9's files.")(radar)
+    worlds.command("clips", help="Render short clips whose future is open, with what every pixel shows.")(clips)
+    worlds.command("logs", help="Make up logs of answers, to teach a small language model to look things up.")(logs)
     mesh.register(worlds)
     app.add_typer(worlds, name="world")
 
@@ -145,6 +148,42 @@ def radar(
     else:
         rendered = f"{summary.num_rendered} rendered in {summary.seconds:.1f} s"
         show(f"{printable(str(summary.path))}: {summary.num_pairs} pairs; {rendered}")
+    return 0
+
+
+def clips(
+    out: str = typer.Argument(..., help="Folder for the clips; an interrupted run goes on there."),
+    num: int = typer.Option(600, help="Clips to learn from; a tenth as many to choose by, a third to measure with."),
+    seed: int = typer.Option(0, help="Another seed is other clips."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of text."),
+    quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar."),
+) -> int:
+    """train.npz, val.npz and test.npz, and world.json (what they follow from)."""
+    from whence.worlds.clips import ClipSpec, render_clips
+
+    spec = ClipSpec(seed, num, max(1, num // 10), max(1, num // 3))
+    summary = render_clips(out, spec, show_progress=False if quiet or as_json else None)
+    if as_json:
+        print_json({"path": str(summary.path), "num_clips": summary.num_clips, "num_rendered": summary.num_rendered})
+    else:
+        show(as_text(f"{summary.path}: {summary.num_clips} clips; {summary.num_rendered} rendered in {summary.seconds:.1f} s"))
+    return 0
+
+
+def logs(
+    out: str = typer.Argument(..., help="Folder for the logs."),
+    num: int = typer.Option(2000, help="Logs to learn from; a twentieth as many to choose by, a tenth to measure with."),
+    seed: int = typer.Option(0, help="Another seed is other logs."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of text."),
+) -> int:
+    """train.jsonl, val.jsonl and test.jsonl, a log a line, and world.json (what they follow from)."""
+    from whence.worlds.logs import LogSpec, write_logs
+
+    summary = write_logs(out, LogSpec(seed, num, max(1, num // 20), max(1, num // 10)))
+    if as_json:
+        print_json({"path": str(summary.path), "num_logs": summary.num_logs})
+    else:
+        show(as_text(f"{summary.path}: {summary.num_logs} logs"))
     return 0
 
 

@@ -6,6 +6,8 @@ from whence.cards import Entry
 from whence.recipes import (
     classes,
     compact,
+    contexts,
+    frame_tokens,
     gsv_cities,
     joint,
     local_features,
@@ -37,6 +39,8 @@ RECIPES: dict[str, Recipe] = {
         megaloc,
         sequences,
         local_features,
+        frame_tokens,
+        contexts,
     )
     for recipe in room.RECIPES
 }

@@ -5,6 +5,8 @@ from __future__ import annotations
 from whence.errors import UnknownName
 from whence.studies import (
     benchmark,
+    compllm,
+    delta,
     earth,
     earthmatch,
     geowarp,
@@ -24,7 +26,7 @@ STUDIES: dict[str, Study] = {
     study.name: study
     for room in (
         *(geowarp, benchmark, rerank, place_classes, many_sources, sequence_grid),
-        *(earth, earthmatch, registration, rendered, looks, owners, local),
+        *(earth, earthmatch, registration, rendered, looks, owners, local, delta, compllm),
     )
     for study in room.STUDIES
 }

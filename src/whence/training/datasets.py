@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
+from whence.data.clips import Clips, are_clips, read_clips
 from whence.data.drives import SequenceSet
 from whence.data.formats import EvaluationSet
 from whence.data.frame_folders import open_sequences
@@ -95,6 +96,12 @@ class Dataset:
     def labelled(self, town: str = "") -> LabelledSet:
         """Photos with pictures of classes, of one town or of the first. Raises as `read_labelled_set`, and as `folder`."""
         return read_labelled_set(self.folder("photos with pictures of classes"), town=town)
+
+    def rendered_clips(self, split: str) -> Clips | None:
+        """Rendered clips of a split; None where the folder holds something else. Raises as `read_clips`."""
+        if not isinstance(self.source, str | Path) or not are_clips(Path(self.source)):
+            return None
+        return read_clips(self.source, split=split)
 
     @cached_property
     def sequences(self) -> SequenceSet:

@@ -10,6 +10,11 @@ LEARNERS: dict[str, Entry] = {
     "own head": Entry(f"{_ROOM}.learners:OwnHeadLearner", settings=f"{_ROOM}.options.learners:OwnHeadOptions"),
     "aligned copy": Entry(f"{_ROOM}.learners:AlignedCopyLearner", settings=f"{_ROOM}.options.aligned:AlignedCopyOptions"),
     "local features": Entry(f"{_ROOM}.local_learner:LocalFeatureLearner", settings=f"{_ROOM}.options.local:LocalFeatureOptions"),
+    "clip features": Entry(f"{_ROOM}.clip_learners:ClipFeaturesLearner", settings=f"{_ROOM}.options.clips:ClipFeaturesOptions"),
+    "frame tokens": Entry(f"{_ROOM}.clip_learners:FrameTokensLearner", settings=f"{_ROOM}.options.clips:FrameTokensOptions"),
+    "forecasts": Entry(f"{_ROOM}.clip_learners:ForecastsLearner", settings=f"{_ROOM}.options.clips:ForecastsOptions"),
+    "language model": Entry(f"{_ROOM}.text_learners:LanguageLearner", settings=f"{_ROOM}.options.texts:LanguageOptions"),
+    "compressor": Entry(f"{_ROOM}.text_learners:CompressorLearner", settings=f"{_ROOM}.options.texts:CompressorOptions"),
     "regressor": Entry(f"{_ROOM}.learners:RegressorLearner", settings=f"{_ROOM}.options.learners:RegressorOptions"),
 }
 BRANCHES: dict[str, Entry] = {
@@ -32,6 +37,8 @@ BRANCHES: dict[str, Entry] = {
     "homography pairs": Entry(
         f"{_ROOM}.branches.homography_pairs:HomographyPairsBranch", settings=f"{_ROOM}.options.local:HomographyPairsOptions"
     ),
+    "clips": Entry(f"{_ROOM}.branches.clips:ClipBranch", settings=f"{_ROOM}.options.clips:ClipsOptions"),
+    "texts": Entry(f"{_ROOM}.branches.texts:TextBranch", settings=f"{_ROOM}.options.texts:TextsOptions"),
     "views": Entry(f"{_ROOM}.branches.warps:ViewBranch", settings=f"{_ROOM}.options.warps:ViewsOptions"),
     "pairs": Entry(f"{_ROOM}.branches.warps:PairBranch", settings=f"{_ROOM}.options.warps:FoundPairsOptions"),
 }
@@ -40,5 +47,7 @@ PROBES: dict[str, Entry] = {
     "sequences": Entry(f"{_ROOM}.sequence_probe:SequenceProbe", settings=f"{_ROOM}.options.sequences:SequenceRecallOptions"),
     "aligned recall": Entry(f"{_ROOM}.probes:AlignedRecallProbe", settings=f"{_ROOM}.options.aligned:AlignedRecallOptions"),
     "matched share": Entry(f"{_ROOM}.local_learner:MatchedShareProbe", settings=f"{_ROOM}.options.local:MatchedShareOptions"),
+    "reconstruction": Entry(f"{_ROOM}.clip_learners:ReconstructionProbe", settings=f"{_ROOM}.options.clips:ReconstructionOptions"),
+    "answered": Entry(f"{_ROOM}.text_learners:AnsweredProbe", settings=f"{_ROOM}.options.texts:AnsweredOptions"),
     "reranked": Entry(f"{_ROOM}.probes:RerankedProbe", settings=f"{_ROOM}.options.validation:RerankedOptions"),
 }

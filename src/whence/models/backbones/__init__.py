@@ -30,6 +30,7 @@ CNN_NAMES = (
 TRANSFORMER_NAMES = (
     "vit_b16_224",
     "vit_b16_384",
+    "vit_mini8_64",
     "cct224",
     "cct384",
     "timesformer",

@@ -44,6 +44,7 @@ SHAPES = {
     "vitg14": VitShape(1536, 40, 24),
     "b16_224": VitShape(768, 12, 12, patch_px=16, image_px=224, eps=1e-12, is_dinov2=False),
     "b16_384": VitShape(768, 12, 12, patch_px=16, image_px=384, eps=1e-12, is_dinov2=False),
+    "mini8_64": VitShape(64, 4, 4, patch_px=8, image_px=64, is_dinov2=False),
 }
 NUM_REGISTERS = 4
 
