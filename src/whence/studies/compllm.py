@@ -18,11 +18,11 @@ COMPLLM = Study(
     summary="questions to a compressed log: right answers by its length, time to the first token, bytes kept, a second question",
     protocol=(
         "Answers: logs of {logs} (val chooses, test is asked, {test_logs} logs of 8 questions each), records of 5 tokens; the "
-        "language model is {model}; compressors learn from it for {steps} steps on 5 to {records} records, segments of 20 tokens. One "
-        "answer in 16 would be right by chance. Reading: a model of {width} numbers and 4 blocks with random weights, CPU seconds "
-        "of one thread, one run after a warm-up; by the count of multiplications compressing anew pays from 16 times its width on "
-        "at 2 tokens a vector. A second question asks the same log when its segments are cached. Brackets are 95 % intervals, "
-        "logs drawn anew"
+        "language model is {model}; compressors learn from it for {steps} steps on 5 to {records} records, segments of 20 "
+        "tokens. One answer in 16 would be right by chance. Reading: a model of {width} numbers and 4 blocks with random "
+        "weights, CPU seconds of one thread, one run after a warm-up; by the count of multiplications compressing anew pays "
+        "from 16 times its width on at 2 tokens a vector. A second question asks the same log when its segments are cached. "
+        "Brackets are 95 % intervals, logs drawn anew"
     ),
     options=(
         StudyOption("logs", "folder that whence world logs wrote", is_needed=True),
