@@ -204,6 +204,13 @@ def _model_of_points(inputs: Inputs, folder: Path) -> None:
     write_model(folder, [image], cameras=[(4, 3, np.ones(4))] * 3, points=np.zeros((40, 3)))
 
 
+def _keypoints_of_photos(inputs: Inputs, folder: Path) -> None:
+    from whence.data.feature_files import PhotoKeypoints, write_keypoints
+
+    photos = (PhotoKeypoints(f"{i}.jpg", np.ones((40, 2)), np.ones((40, 8)), np.ones(40)) for i in range(4))
+    write_keypoints(folder / "keypoints.h5", photos)
+
+
 def _list_of_images(inputs: Inputs, folder: Path) -> None:
     from whence.worlds.tables import write_image_lists
 
@@ -337,6 +344,8 @@ WRITERS = (
     Writer("model of points", _model_of_points, "images.bin"),
     Writer("list of images", _list_of_images, "database_images_paths.txt"),
 )
+if importlib.util.find_spec("h5py") is not None:
+    WRITERS += (Writer("keypoints of photos", _keypoints_of_photos, "keypoints.h5"),)
 if importlib.util.find_spec("torch") is not None:
     WRITERS += (
         Writer("weights", _weights, "converted.safetensors"),

@@ -468,6 +468,7 @@ def test_every_module_that_writes_is_in_the_battery() -> None:
         "studies/geowarp_cells.py": "numbers beside a study, which the battery writes",
         "studies/contrasts.py": "what an arm got right, measured again where it is not",
         "studies/earth_cells.py": "what an arm got right, measured again where it is not",
+        "localize/hloc.py": "test_hloc: positions beside the files of features, which the battery writes",
         "studies/registration_cells.py": "matches beside a study, made again where they are not",
         "studies/owner_cells.py": "what an arm got right, measured again where it is not",
         "studies/rerank_cells.py": "comparisons beside a study, made again where they are not",
