@@ -71,7 +71,7 @@ def test_a_video_is_indexed_with_tokens(model: Path, tmp_path: Path, capsys: pyt
     assert record["frames"] == 6
     assert record["key_frames"] == len(kept.key_frames) <= 6
     assert record["token_bytes"] == 6 * 128
-    assert run(["index", "--refresh", "--db", database, "--tokens", str(model)]) == 1
+    assert run(["index", str(video), "--estimate", "--db", database, "--tokens", str(model)]) == 1
     assert "--tokens goes with a video" in capsys.readouterr().err
     assert run(["tokens", "show", database]) == 0
     assert "key frames" in capsys.readouterr().out
