@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,9 @@ from whence.index.remote import RemoteIndex
 from whence.index.vectors import Index, common_ids
 from whence.models.asking import Question
 from whence.types import Candidate, GeoPoint
+
+_LEAST_RADIUS_M = 6_356_000.0
+"""Below the earth's radius at the poles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,9 @@ class Around:
 
     def box(self) -> tuple[float, float, float, float]:
         """South, west, north and east in degrees around all of it; west is above east across the date line."""
-        return box_around(self.near, self.within_m)
+        # What lies so near through the earth lies somewhat further along it; the pole's radius makes most of that.
+        along = 2 * _LEAST_RADIUS_M * math.asin(min(self.within_m / (2 * _LEAST_RADIUS_M), 1.0))
+        return box_around(self.near, along)
 
     def allows(self, photos: Photos) -> np.ndarray:
         """Which photos (N,) lie inside, as a mask; those without coordinates do not."""
@@ -37,10 +43,16 @@ class Around:
 
     def holds(self, lat: np.ndarray, lon: np.ndarray) -> np.ndarray:
         """Which places (N,) lie inside, as a mask."""
-        here = to_earth_centred(np.array(self.near.lat), np.array(self.near.lon))
-        gaps = to_earth_centred(lat, lon) - here
+        south, west, north, east = self.box()
         # NaN compares false: no coordinates, not inside.
-        return np.sqrt(np.einsum("nd,nd->n", gaps, gaps)) <= self.within_m
+        inside = (lat >= south) & (lat <= north)
+        inside &= (lon >= west) & (lon <= east) if west <= east else (lon >= west) | (lon <= east)
+        # Of a planet's photos few are in the box, and only they are measured.
+        rows = np.flatnonzero(inside)
+        here = to_earth_centred(np.array(self.near.lat), np.array(self.near.lon))
+        gaps = to_earth_centred(lat[rows], lon[rows]) - here
+        inside[rows] = np.sqrt(np.einsum("nd,nd->n", gaps, gaps)) <= self.within_m
+        return inside
 
 
 class Retriever:
