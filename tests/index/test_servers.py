@@ -162,6 +162,17 @@ def test_places_are_told_to_the_server(server: Server) -> None:
     assert len(index.table.nearest(rows[0], 40)) == 40
 
 
+def test_every_row_is_compared_where_that_is_asked_for(server: Server) -> None:
+    address = server.address("plain")
+    address += "&exact=1" if "?" in address else "?exact=1"
+    rows, nowhere = unit_rows(400, seed=5), np.full(400, np.nan)
+    index = kind_of(address).over_contents(rows, contents_of(400), (nowhere, nowhere), address=address)
+    queries = unit_rows(20, seed=6)
+    assert np.array_equal(index.search(queries, k=10).ids, FlatIndex.over(rows).search(queries, k=10).ids)
+    index.table.erase()
+    index.close()
+
+
 def test_killed_in_the_middle_of_writing(server: Server) -> None:
     """Nothing is lost and nothing is there twice: the next run writes the rest."""
     address, rows, nowhere = server.address("killed"), unit_rows(3000), np.full(3000, np.nan)

@@ -52,6 +52,11 @@ def parse_address(text: str, *, known: Sequence[str]) -> Address:
     return Address(parts.scheme, host, port, unquote(parts.username or ""), database, table, options, text)
 
 
+def is_exact(address: Address) -> bool:
+    """Whether the server is to compare every row, and keep no graph."""
+    return address.options.get("exact") in ("1", "true", "yes")
+
+
 class Box(NamedTuple):
     """Degrees; `west` lies east of `east` where the date line is inside."""
 

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from whence.errors import BadOption, MissingExtra, StoreError
-from whence.index.addresses import Address, Box, parse_address, secret, told
+from whence.index.addresses import Address, Box, is_exact, parse_address, secret, told
 from whence.index.remote import RemoteIndex, Row, ServerTable
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
-OPTIONS = ("consistency", "ef", "ef_construction", "m", "tls")
+OPTIONS = ("consistency", "ef", "ef_construction", "exact", "m", "tls")
 LARGEST_DIM = 32_768
 USUAL_PORT = 19_530
 TIMEOUT_S = 30.0
@@ -77,7 +77,8 @@ class MilvusTable(ServerTable):
             if not client.list_indexes(name):
                 graph = client.prepare_index_params()
                 sizes = {key: int(self.address.options.get(option, usual)) for key, option, usual in _GRAPH}
-                graph.add_index("descriptor", index_type="HNSW", metric_type="IP", params=sizes)
+                kind = {"index_type": "FLAT"} if is_exact(self.address) else {"index_type": "HNSW", "params": sizes}
+                graph.add_index("descriptor", metric_type="IP", **kind)
                 client.create_index(name, graph)
             client.load_collection(name)
         there = next(field["params"]["dim"] for field in found["fields"] if field["name"] == "descriptor")
@@ -147,7 +148,7 @@ class MilvusTable(ServerTable):
                 limit=num,
                 filter=_inside(box),
                 output_fields=["key", "descriptor"],
-                search_params={"metric_type": "IP", "params": {"ef": effort}},
+                search_params={"metric_type": "IP", "params": {} if is_exact(self.address) else {"ef": effort}},
                 consistency_level=self._level,
             )
         return [[_row(hit) for hit in hits] for hits in found]

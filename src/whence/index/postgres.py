@@ -20,14 +20,14 @@ import numpy as np
 
 from whence.data.photos import Photos
 from whence.errors import BadOption, MissingExtra
-from whence.index.addresses import Address, Box, parse_address, told
+from whence.index.addresses import Address, Box, is_exact, parse_address, told
 from whence.index.postgres_photos import write_photos
 from whence.index.remote import RemoteIndex, Row, ServerTable
 
 if TYPE_CHECKING:
     from psycopg import Connection
 
-OPTIONS = ("table", "host", "ef", "ef_construction", "m")
+OPTIONS = ("table", "host", "ef", "ef_construction", "exact", "m")
 LARGEST_DIM = 4000
 """pgvector's graphs take half vectors of so many dimensions at most."""
 _LARGEST_EF = 1000
@@ -146,13 +146,13 @@ class PostgresTable(ServerTable):
             name: sql.Literal(int(self.address.options.get(name, usual)))
             for name, usual in (("m", "16"), ("ef_construction", "100"))
         }
+        by_looks = sql.SQL(
+            "CREATE INDEX IF NOT EXISTS {by_looks} ON {table} USING hnsw ((descriptor::halfvec({dim})) halfvec_ip_ops) "
+            "WITH (m = {m}, ef_construction = {ef_construction})"
+        ).format(**self._names(), dim=sql.Literal(self._dim), **graph)
         with self._asking() as held:
-            held.execute(
-                sql.SQL(
-                    "CREATE INDEX IF NOT EXISTS {by_looks} ON {table} USING hnsw ((descriptor::halfvec({dim})) halfvec_ip_ops) "
-                    "WITH (m = {m}, ef_construction = {ef_construction})"
-                ).format(**self._names(), dim=sql.Literal(self._dim), **graph)
-            )
+            if not is_exact(self.address):
+                held.execute(by_looks)
             held.execute(sql.SQL("CREATE INDEX IF NOT EXISTS {by_place} ON {table} USING gist (place)").format(**self._names()))
             held.execute(sql.SQL("ANALYZE {table}").format(**self._names()))
 
@@ -170,13 +170,17 @@ class PostgresTable(ServerTable):
                 found = held.execute(asked, (list(keys), Vector(query), num)).fetchall()
             return [_row(one) for one in found]
         where, values = _inside(box)
-        asked = sql.SQL(
-            "SELECT key, descriptor FROM {table} WHERE {where} ORDER BY descriptor::halfvec({dim}) <#> %s LIMIT %s"
-        ).format(**names, where=where, dim=sql.Literal(self._dim))
+        # Without the cast no graph of half vectors fits, and every row is compared.
+        halves = sql.SQL("descriptor::halfvec({dim})").format(dim=sql.Literal(self._dim))
+        compared = sql.SQL("descriptor") if is_exact(self.address) else halves
+        value = Vector(query) if is_exact(self.address) else HalfVector(query)
+        asked = sql.SQL("SELECT key, descriptor FROM {table} WHERE {where} ORDER BY {compared} <#> %s LIMIT %s").format(
+            **names, where=where, compared=compared
+        )
         with self._asking() as held:
             held.execute("SET LOCAL hnsw.iterative_scan = strict_order")
             held.execute(sql.SQL("SET LOCAL hnsw.ef_search = {}").format(sql.Literal(min(_LARGEST_EF, max(self._ef, 2 * num)))))
-            found = held.execute(asked, (*values, HalfVector(query), num)).fetchall()
+            found = held.execute(asked, (*values, value, num)).fetchall()
         return [_row(one) for one in found]
 
     def erase(self) -> None:

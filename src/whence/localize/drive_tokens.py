@@ -25,6 +25,7 @@ from whence.types import GeoPoint
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from whence.models.tokens.delta import DeltaTok
     from whence.models.tokens.opening import TokenModel
 
 BLOB = "drive-tokens"
@@ -85,7 +86,7 @@ def read_drive(
 
 
 def _walk(model: TokenModel, files: Sequence[str], most_error: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    assert model.tokens is not None or _refuse(), "asked"
+    maker = _tokens_of(model)
     found = list[Any]()
     keys, errors = list[int](), list[float]()
     key: Tensor | None = None
@@ -93,25 +94,27 @@ def _walk(model: TokenModel, files: Sequence[str], most_error: float) -> tuple[n
         pixels = _pixels(file, model.size_px)[None]
         now = model.features_of(pixels)
         if key is not None:
-            token = model.tokens.encode(key, now)  # type: ignore[union-attr]
-            error = _error(model.tokens.decode(token, key), now)  # type: ignore[union-attr]
+            token = maker.encode(key, now)
+            error = _error(maker.decode(token, key), now)
             if error <= most_error:
                 found.append(token)
                 keys.append(keys[-1])
                 errors.append(error)
                 continue
         black = model.features.black(_as_tensor(pixels))
-        token = model.tokens.encode(black, now)  # type: ignore[union-attr]
+        token = maker.encode(black, now)
         found.append(token)
         keys.append(row)
-        errors.append(_error(model.tokens.decode(token, black), now))  # type: ignore[union-attr]
+        errors.append(_error(maker.decode(token, black), now))
         key = now
     tokens = np.concatenate([one.numpy() for one in found]).astype(np.float16)
     return tokens, np.array(keys, np.int64), np.array(errors, np.float32)
 
 
-def _refuse() -> bool:
-    raise BadOption("this model has no tokens: train them by a recipe of tokens, as deltatok-small")
+def _tokens_of(model: TokenModel) -> DeltaTok:
+    if model.tokens is None:
+        raise BadOption("this model has no tokens: train them by a recipe of tokens, as deltatok-small")
+    return model.tokens
 
 
 def _as_tensor(pixels: np.ndarray) -> Tensor:
@@ -192,14 +195,14 @@ def _made_again(model: TokenModel, drive: DriveTokens) -> np.ndarray:
     """(T, N, D) features of a drive's frames: key frames' from their photos, all others' from their tokens."""
     import torch
 
-    assert model.tokens is not None or _refuse(), "asked"
+    maker = _tokens_of(model)
     keys, places = np.unique(drive.keys, return_inverse=True)
     pixels = np.stack([_pixels(drive.frames[row], model.size_px) for row in keys])
     with torch.inference_mode():
         whole = model.features_of(pixels)
         before = whole[torch.from_numpy(places)]
         tokens = torch.from_numpy(drive.tokens.astype(np.float32))
-        found = model.tokens.decode(tokens, before)  # type: ignore[union-attr]
+        found = maker.decode(tokens, before)
         is_key = torch.from_numpy(drive.keys == np.arange(len(drive.keys)))
         found[is_key] = before[is_key]
     return found.numpy()
