@@ -32,6 +32,12 @@ class Quiet(SimpleHTTPRequestHandler):
         pass
 
 
+@pytest.fixture(autouse=True)
+def online(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that other tests made has told this process to fetch nothing."""
+    monkeypatch.delenv("WHENCE_OFFLINE", raising=False)
+
+
 @pytest.fixture
 def bucket(street: Path) -> Iterator[str]:
     """The photos of the street in the memory of this process, as a storage."""

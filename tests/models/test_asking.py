@@ -107,7 +107,7 @@ def test_rotations_on_the_command_line(wide: Path, tmp_path: Path, capsys: Captu
     assert Path(answers[1]["photo"]).name == query.name
     assert answers[0]["similarity"] < answers[1]["similarity"] == pytest.approx(1, abs=1e-4)
     assert run(["locate", "--help"]) == 0
-    assert "rotations" in capsys.readouterr().out
+    assert "query_mode" in capsys.readouterr().out
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
