@@ -203,7 +203,7 @@ def _store_of(address: str) -> tuple[Any, str]:
     try:
         import fsspec
     except ImportError:
-        raise MissingExtra("photos that lie elsewhere", "cloud") from None
+        raise MissingExtra("reading photos that lie elsewhere", "cloud") from None
     try:
         store, name = fsspec.core.url_to_fs(address)
     except (ImportError, ValueError) as error:
