@@ -119,19 +119,6 @@ def distances_m(lat: np.ndarray, lon: np.ndarray, point: GeoPoint) -> np.ndarray
     return np.asarray(_GEOD.inv(lon, lat, np.full(num, point.lon), np.full(num, point.lat))[2], float)
 
 
-def box_around(point: GeoPoint, radius_m: float) -> tuple[float, float, float, float]:
-    """South, west, north and east in degrees of a box that holds all that lies so near; across the date line west is above east."""
-    # A degree of latitude is shortest at the equator.
-    reach = radius_m / 110_574.0 + 1e-6
-    south, north = max(point.lat - reach, -90.0), min(point.lat + reach, 90.0)
-    narrowest = math.cos(math.radians(min(abs(point.lat) + reach, 90.0)))
-    wide = reach / narrowest if narrowest > 1e-6 else 360.0
-    if wide >= 180:
-        return south, -180.0, north, 180.0
-    west, east = ((lon + 180) % 360 - 180 for lon in (point.lon - wide, point.lon + wide))
-    return south, west, north, east
-
-
 def move(point: GeoPoint, *, heading_deg: float, distance_m: float) -> GeoPoint:
     """The point reached by going `distance_m` along a geodesic that leaves in direction `heading_deg`."""
     lon, lat, _ = _GEOD.fwd(point.lon, point.lat, heading_deg, distance_m)
@@ -252,14 +239,14 @@ class Box:
     def around(cls, point: GeoPoint, *, radius_m: float) -> Box:
         """The smallest box that holds every point within `radius_m` (a little more: the ellipsoid's flattest radius is used)."""
         smallest_radius_m = 6_335_000.0
-        reach = np.degrees(radius_m / smallest_radius_m)
+        reach = math.degrees(radius_m / smallest_radius_m)
         south, north = point.lat - reach, point.lat + reach
         if south <= -90 or north >= 90:
             return cls(max(south, -90.0), -180.0, min(north, 90.0), 180.0)
-        ratio = np.sin(np.radians(reach)) / np.cos(np.radians(point.lat))
+        ratio = math.sin(math.radians(reach)) / math.cos(math.radians(point.lat))
         if reach >= 90 or ratio >= 1:
             return cls(south, -180.0, north, 180.0)
-        wide = float(np.degrees(np.arcsin(ratio)))
+        wide = math.degrees(math.asin(ratio))
         if wide >= 180:
             return cls(south, -180.0, north, 180.0)
         return cls(south, (point.lon - wide + 180) % 360 - 180, north, (point.lon + wide + 180) % 360 - 180)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from whence.errors import BadOption
-from whence.geo import box_around
+from whence.geo import Box
 from whence.types import GeoPoint
 
 CELLS_PER_DEGREE = 1000
@@ -74,7 +74,8 @@ def conditions(question: Question) -> Clause:
 
 def boxes(near: GeoPoint, within_m: float) -> Clause | None:
     """Strips of latitude and stretches of longitude that hold all that lies so near; None where strips would be too many."""
-    south, west, north, east = box_around(near, within_m)
+    box = Box.around(near, radius_m=within_m)
+    south, west, north, east = box.south, box.west, box.north, box.east
     first, last = (math.floor(lat * CELLS_PER_DEGREE) for lat in (south, north))
     if last - first >= MOST_STRIPS:
         return None

@@ -9,7 +9,8 @@ import numpy as np
 
 from whence.data.photos import Photos
 from whence.errors import BadOption
-from whence.geo import box_around, to_earth_centred
+from whence.geo import Box as GeoBox
+from whence.geo import to_earth_centred
 from whence.index.addresses import Box
 from whence.index.remote import RemoteIndex
 from whence.index.vectors import Index, common_ids
@@ -33,9 +34,13 @@ class Around:
 
     def box(self) -> tuple[float, float, float, float]:
         """South, west, north and east in degrees around all of it; west is above east across the date line."""
+        box = self._box()
+        return box.south, box.west, box.north, box.east
+
+    def _box(self) -> GeoBox:
         # What lies so near through the earth lies somewhat further along it; the pole's radius makes most of that.
         along = 2 * _LEAST_RADIUS_M * math.asin(min(self.within_m / (2 * _LEAST_RADIUS_M), 1.0))
-        return box_around(self.near, along)
+        return GeoBox.around(self.near, radius_m=along)
 
     def allows(self, photos: Photos) -> np.ndarray:
         """Which photos (N,) lie inside, as a mask; those without coordinates do not."""
@@ -43,10 +48,8 @@ class Around:
 
     def holds(self, lat: np.ndarray, lon: np.ndarray) -> np.ndarray:
         """Which places (N,) lie inside, as a mask."""
-        south, west, north, east = self.box()
-        # NaN compares false: no coordinates, not inside.
-        inside = (lat >= south) & (lat <= north)
-        inside &= (lon >= west) & (lon <= east) if west <= east else (lon >= west) | (lon <= east)
+        # NaN lies in no box: no coordinates, not inside.
+        inside = self._box().contains(lat, lon)
         # Of a planet's photos few are in the box, and only they are measured.
         rows = np.flatnonzero(inside)
         here = to_earth_centred(np.array(self.near.lat), np.array(self.near.lon))
