@@ -3,11 +3,13 @@
     python benchmarks/engines.py [--rows 10000 50000] [--dim 256] [--engines flat int8 auto]
                                  [--server milvus://127.0.0.1:19530/bench] [--server "postgresql://me@/db?table=bench"] [--json]
     python benchmarks/engines.py --rows 10000000 --engines auto --on-disk FOLDER     # rows as half numbers in a mapped file
+    python benchmarks/engines.py --rows 1000000 --engines --server ADDRESS --out FILE   # may be stopped; goes on where it was
 
 Rows are made up: unit vectors around places in a city of 20 km, a tenth as many places as rows; a question is a row seen again with
 noise. Asked are 50 questions one by one, 50 at once, 50 within 1 km of their place, and 50 within a circle that holds about a
 hundredth of the rows. Recall@10 is against exact search. Medians, one thread; memory is what this process grew by, and its peak,
-pages of mapped files included. Tables of servers are taken away after.
+pages of mapped files included. Tables of servers are taken away once they were asked: a run that is stopped while one fills goes on
+with what is missing, and rows of the table that `--out` holds are not measured again.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from whence.types import GeoPoint
 ORIGIN = GeoPoint(59.33, 18.07)
 SIDE_M, NUM_ASKED, K = 20_000.0, 50, 10
 BLOCK = 65_536
+OWNER = "benchmark"
 _MADE = 6
 
 
@@ -85,7 +88,7 @@ def measured(name: str, rows: Rows) -> dict[str, Any]:
     is_server = "://" in name
     if is_server:
         made: type[RemoteIndex] = get_entry("index", name).load()
-        index: Any = made.over_contents(rows.matrix, rows.contents, (rows.lat, rows.lon), address=name)
+        index: Any = made.over_contents(rows.matrix, rows.contents, (rows.lat, rows.lon), address=name, owner=OWNER)
     else:
         index = engine_over(rows.matrix, engine=name, is_searchable=np.ones(len(rows.matrix), bool))
         # Codes are made with the first question.
@@ -133,6 +136,13 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def measured_before(file: Path | None) -> list[dict[str, Any]]:
+    """The lines of a file that an earlier run wrote."""
+    if file is None or not file.is_file():
+        return []
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
 def main() -> None:
     """Measure each engine at each size."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -141,6 +151,7 @@ def main() -> None:
     parser.add_argument("--engines", nargs="*", default=["flat", "int8", "auto"])
     parser.add_argument("--server", action="append", default=[], help="address of a table that may be made and taken away")
     parser.add_argument("--on-disk", help="folder for a file of the rows, which are then not held in memory")
+    parser.add_argument("--out", type=Path, help="file of JSON lines, to which what is measured is added")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     given = parser.parse_args()
     set_threads(1)
@@ -149,9 +160,16 @@ def main() -> None:
         titles += ("strangers", "grew, MB", "peak, MB")
         print("| " + " | ".join(titles) + " |\n" + "|---" * len(titles) + "|")
     for count in given.rows:
-        rows = Rows(count, given.dim, given.on_disk)
+        done = {(line["engine"], line["rows"]): line for line in measured_before(given.out)}
+        rows: Rows | None = None
         for name in (*given.engines, *given.server):
-            found = measured(name, rows)
+            found = done.get((name.partition("?")[0], count))
+            if found is None:
+                rows = rows or Rows(count, given.dim, given.on_disk)
+                found = measured(name, rows)
+                if given.out:
+                    with open(given.out, "a", encoding="utf-8") as file:
+                        file.write(json.dumps(found) + "\n")
             if given.json:
                 print(json.dumps(found), flush=True)
                 continue

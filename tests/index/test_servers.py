@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -299,3 +300,37 @@ def test_an_engine_on_a_server_is_for_databases() -> None:
         engine_over(np.eye(3), engine="postgresql://host/db", is_searchable=np.ones(3, bool))
     with pytest.raises(BadOption, match="at most 4000"):
         kind_of("postgresql://host/db").check(dim=5000, address="postgresql://host/db")
+
+
+def test_a_graph_is_built_alone_where_workers_cannot_share_its_memory() -> None:
+    pytest.importorskip("pgvector")
+    psycopg = pytest.importorskip("psycopg")
+    from whence.index.postgres import PostgresTable
+
+    class Held:
+        """A connection to a server whose shared memory is small."""
+
+        def __init__(self) -> None:
+            self.said: list[str] = []
+
+        def execute(self, command: object) -> Held:
+            self.said.append(command if isinstance(command, str) else command.as_string(None))  # type: ignore[attr-defined]
+            if self.said[-1] == "CREATE" and "SET LOCAL max_parallel_maintenance_workers = 0" not in self.said:
+                raise psycopg.errors.DiskFull("could not resize shared memory segment")
+            return self
+
+        def fetchone(self) -> tuple[int, int]:
+            return 1_000_000, 64 << 20
+
+        def transaction(self) -> contextlib.AbstractContextManager[None]:
+            return contextlib.nullcontext()
+
+    held, table = Held(), PostgresTable(parse_address("postgresql://host/db", known=()))
+    table._dim = 256
+    table._make_graph(held, psycopg.sql.SQL("CREATE"))  # type: ignore[arg-type]
+    assert held.said[1:] == [
+        "SET LOCAL maintenance_work_mem = '1250000kB'",
+        "CREATE",
+        "SET LOCAL max_parallel_maintenance_workers = 0",
+        "CREATE",
+    ]

@@ -14,6 +14,8 @@ import pytest
 
 pytest.importorskip("distributed")
 
+from distributed.comm import CommClosedError
+
 from whence import cli
 from whence.errors import BadOption, InputError
 from whence.index.store import Store
@@ -95,6 +97,31 @@ def test_workers_that_are_killed_are_replaced(cluster: Machines, photos: Path, a
     assert killed
     assert len(report.skipped) == 1
     assert same(alone, path)
+
+
+def test_a_worker_that_dies_while_all_are_told(
+    cluster: Machines, photos: Path, alone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scheduler then hangs up on who told it."""
+    monkeypatch.setattr("whence.localize.machines.PAUSE_S", 0)
+    cluster.sends_photos = False
+    tell, times = cluster.client.register_plugin, []
+
+    def hung_up(*given: object, **more: object) -> object:
+        times.append(given)
+        if len(times) < 3:
+            raise CommClosedError("Stream is closed")
+        return tell(*given, **more)
+
+    monkeypatch.setattr(cluster.client, "register_plugin", hung_up)
+    path = photos.parent / "hung up.whence"
+    build_database([photos], path=path, options=OPTIONS, show_progress=False, machines=cluster)
+    assert len(times) == 3
+    assert same(alone, path)
+    monkeypatch.setattr("whence.localize.machines.MOST_TRIES", 2)
+    times.clear()
+    with pytest.raises(InputError, match="cannot be told"):
+        build_database([photos], path=photos.parent / "never.whence", options=OPTIONS, show_progress=False, machines=cluster)
 
 
 def test_what_is_no_cluster_is_said(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -140,7 +140,7 @@ class MilvusTable(ServerTable):
 
     def nearest_of_many(self, queries: np.ndarray, num: int, *, box: Box | None = None) -> list[list[Row]]:
         """One request for all queries."""
-        effort = max(int(self.address.options.get("ef", "100")), 2 * num)
+        effort = max(int(self.address.options.get("ef", "400")), 2 * num)
         with self._asking() as client:
             found = client.search(
                 self.address.table,
@@ -186,7 +186,7 @@ class MilvusIndex(RemoteIndex):
             raise BadOption(f"Milvus takes at most {LARGEST_DIM} numbers a row, not {dim}")
 
 
-_GRAPH = (("M", "m", "16"), ("efConstruction", "ef_construction", "100"))
+_GRAPH = (("M", "m", "16"), ("efConstruction", "ef_construction", "200"))
 
 
 def _row(hit: Any) -> Row:

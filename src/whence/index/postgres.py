@@ -31,6 +31,8 @@ OPTIONS = ("table", "host", "ef", "ef_construction", "exact", "m")
 LARGEST_DIM = 4000
 """pgvector's graphs take half vectors of so many dimensions at most."""
 _LARGEST_EF = 1000
+_MOST_GRAPH_BYTES = 2 << 30
+"""Memory that a graph may take on the server while it is built: one that does not fit takes several times as long."""
 
 
 class PostgresTable(ServerTable):
@@ -40,7 +42,7 @@ class PostgresTable(ServerTable):
         super().__init__(address)
         self._held: Connection[Any] | None = None
         self._dim = 0
-        self._ef = int(address.options.get("ef", "100"))
+        self._ef = int(address.options.get("ef", "200"))
 
     @contextmanager
     def _asking(self) -> Iterator[Connection[Any]]:
@@ -152,9 +154,29 @@ class PostgresTable(ServerTable):
         ).format(**self._names(), dim=sql.Literal(self._dim), **graph)
         with self._asking() as held:
             if not is_exact(self.address):
-                held.execute(by_looks)
+                self._make_graph(held, by_looks)
             held.execute(sql.SQL("CREATE INDEX IF NOT EXISTS {by_place} ON {table} USING gist (place)").format(**self._names()))
             held.execute(sql.SQL("ANALYZE {table}").format(**self._names()))
+
+    def _make_graph(self, held: Connection[Any], command: Any) -> None:
+        """Build in memory where the server's usual share is too small for that; alone where workers cannot share as much."""
+        from psycopg import errors, sql
+
+        links = int(self.address.options.get("m", "16"))
+        asked = sql.SQL("SELECT count(*), pg_size_bytes(current_setting('maintenance_work_mem')) FROM {table}").format(
+            **self._names()
+        )
+        num_rows, usual = held.execute(asked).fetchone() or (0, 0)
+        # A half vector and, at the bottom, two links a neighbour and row.
+        needed = min(num_rows * (2 * self._dim + 32 * links + 256), _MOST_GRAPH_BYTES)
+        try:
+            with held.transaction():
+                if needed > usual:
+                    held.execute(sql.SQL("SET LOCAL maintenance_work_mem = {}").format(sql.Literal(f"{needed >> 10}kB")))
+                held.execute(command)
+        except (errors.DiskFull, errors.OutOfMemory):
+            held.execute("SET LOCAL max_parallel_maintenance_workers = 0")
+            held.execute(command)
 
     def nearest(self, query: np.ndarray, num: int, *, keys: Sequence[str] | None = None, box: Box | None = None) -> list[Row]:
         """Named keys are measured one by one, exactly; all else by the graph."""

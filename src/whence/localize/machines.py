@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import re
 import secrets
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ BATCHES_AHEAD = 3
 """Batches that wait for each worker beside the one it describes."""
 ANSWER_S = 30
 MOST_TRIES = 20
+PAUSE_S = 0.5
 """How often a batch whose worker dies is given to another."""
 _LOCAL = re.compile(r"local(?::(\d+))?")
 _specs: dict[str, ModelSpec] = {}
@@ -123,7 +125,7 @@ class Machines:
             if waiting:
                 for one in self._result(waiting.popleft()):
                     yield one if isinstance(one, Described) else UnreadableImage(*one)
-        self.client.unregister_worker_plugin(key)
+        self._despite_deaths(lambda: self.client.unregister_worker_plugin(key))
 
     def _num_ahead(self) -> int:
         workers = self.client.scheduler_info(n_workers=-1)["workers"]
@@ -134,8 +136,22 @@ class Machines:
         from whence.localize.machines_plugin import Sharing
 
         spec = ModelSpec(model.name, model.options, dict(model.descriptor.state()), secrets.token_hex(8))
-        self.client.register_plugin(Sharing(spec), name=spec.key)
+        self._despite_deaths(lambda: self.client.register_plugin(Sharing(spec), name=spec.key))
         return spec.key
+
+    def _despite_deaths(self, tell_all: Callable[[], object]) -> None:
+        """Tell all workers something, again where one dies just then, for which the scheduler hangs up. Raises `InputError`."""
+        for tries in range(MOST_TRIES):
+            try:
+                tell_all()
+            except OSError as error:
+                if tries == MOST_TRIES - 1:
+                    raise InputError(
+                        f"workers of the cluster cannot be told of the model: {error!r}; what was described is kept"
+                    ) from None
+                time.sleep(PAUSE_S)
+            else:
+                return
 
     def _given(self, batch: list[PhotoSource]) -> list[tuple[str, PhotoSource]]:
         given: list[tuple[str, PhotoSource]] = []
