@@ -93,11 +93,15 @@ def rounds_of(work: Path) -> list[dict[str, Any]]:
 
 def make_owners(work: Path, *, num: int) -> int:
     """Photos of a small city cut into clients; gives how many there are."""
-    size = CitySize("city00", "", 30 * num, 15 * num, 0)
+    size = CitySize("city00", "", 30 * num, 30 * num, 0)
     options = WorldOptions(capture=CaptureOptions(width=64, height=48), cities=(size,))
     render_world(work / "city", seed=5, options=options, show_progress=False)
-    chosen = SplitOptions("random", num, min_queries=2, num_negatives=3, positive_m=15)
-    made = split(read_folders(work / "city"), options=chosen)
+    data = read_folders(work / "city")
+    for seed in range(20):
+        made = split(data, options=SplitOptions("random", num, min_queries=2, num_negatives=3, positive_m=15, seed=seed))
+        # Another split where a client came out too small.
+        if made.num == num:
+            break
     write_clients(work / "clients.csv", made)
     return made.num
 

@@ -3,9 +3,11 @@
     python benchmarks/three_stores.py DATABASE QUERIES --server milvus://127.0.0.1:19530/stores
                                       --server "postgresql://me@/db?table=stores" [--num 200] [--json]
 
-The database is copied, its rows go to each server, and each copy is asked about the same photos with the default's options; then
-again with `exact=1` in the address. Printed: the share of candidates of the folder's exact search that each has, answers that
-differ where candidates are the same, and where they are not, and seconds a photo. Tables of servers are taken away after.
+The database is copied, its rows go to each server, and each copy is asked about the same photos
+with the default's options, but no second look at what stays unknown (`--second-look` for that too:
+seconds a photo); then again with `exact=1` in the address. Printed: the share of candidates of the
+folder's exact search that each has, answers that differ where candidates are the same, and where
+they are not, and seconds a photo. Tables of servers are taken away after.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import numpy as np
 
 from whence.data.scan import list_photos
 from whence.index.remote import RemoteIndex
-from whence.localize.localizer import Localizer
+from whence.localize.localizer import Localizer, LocateOptions
 from whence.localize.maintain import change_engine
 from whence.runtime import set_threads
 from whence.types import Position
@@ -29,12 +31,12 @@ from whence.types import Position
 K = 20
 
 
-def asked(path: Path, files: list[Path]) -> tuple[list[Position], float]:
+def asked(path: Path, files: list[Path], options: LocateOptions) -> tuple[list[Position], float]:
     """Answers, and wall seconds a photo."""
     with Localizer.open(path) as localizer:
-        list(localizer.locate_many(files[:4], k=K, show_progress=False))
+        list(localizer.locate_many(files[:4], k=K, options=options, show_progress=False))
         started = time.perf_counter()
-        found = list(localizer.locate_many(files, k=K, show_progress=False))
+        found = list(localizer.locate_many(files, k=K, options=options, show_progress=False))
         spent = (time.perf_counter() - started) / len(files)
         index = localizer.retriever.index
         if isinstance(index, RemoteIndex):
@@ -69,20 +71,22 @@ def main() -> None:
     parser.add_argument("queries", type=Path)
     parser.add_argument("--server", action="append", default=[], help="address of a table that may be made and taken away")
     parser.add_argument("--num", type=int, default=200)
+    parser.add_argument("--second-look", action="store_true", help="ask learned matching about photos that stay unknown")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     given = parser.parse_args()
     set_threads(1)
+    options = LocateOptions() if given.second_look else LocateOptions(when_unknown="none")
     files = [Path(file) for file in list_photos(given.queries)][: given.num]
     # Beside the database: photos are named from the folder that holds it.
     copy = given.database.with_name(f"{given.database.stem}-copy.whence")
     try:
-        here, spent = asked(given.database, files)
+        here, spent = asked(given.database, files, options)
         print(f"the folder: {1000 * spent:.0f} ms a photo, {sum(one.status == 'located' for one in here)} of {len(here)} located")
         for server in given.server:
             for address in (server, f"{server}{'&' if '?' in server else '?'}exact=1"):
                 shutil.copytree(given.database, copy)
                 change_engine(copy, address)
-                there, spent = asked(copy, files)
+                there, spent = asked(copy, files, options)
                 shutil.rmtree(copy)
                 found = {"engine": address.partition("?")[0], "exact": address.endswith("exact=1"), "ms": 1000 * spent}
                 found |= compared(there, here)

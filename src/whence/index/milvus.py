@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ OPTIONS = ("consistency", "ef", "ef_construction", "exact", "m", "tls")
 LARGEST_DIM = 32_768
 USUAL_PORT = 19_530
 TIMEOUT_S = 30.0
+GRAPH_S = 3600.0
+"""How long the end of writing waits for the server to build its graph, which it goes on building after that."""
 TOKEN = "WHENCE_MILVUS_TOKEN"
 _LEVELS = ("Strong", "Bounded", "Session", "Eventually")
 _NOWHERE, _MANY = 999.0, 998.0
@@ -119,12 +122,18 @@ class MilvusTable(ServerTable):
             client.delete(self.address.table, ids=list(keys))
 
     def finish(self) -> None:
-        """Sealed segments get their graph; growing ones are searched exactly until then.
+        """Waits for the graph: until it is there the server searches by a makeshift one that misses a tenth and more.
 
         Ends with a reading that waits for all that was written, so that later ones, which need not wait, find it too.
         """
         with self._asking() as client:
             client.flush(self.address.table)
+            wait_until = time.monotonic() + GRAPH_S
+            while client.describe_index(self.address.table, "descriptor").get("pending_index_rows"):
+                if time.monotonic() > wait_until:
+                    break
+                time.sleep(0.2)
+            client.refresh_load(self.address.table)
             client.query(self.address.table, filter='key >= ""', limit=1, output_fields=["key"], consistency_level="Strong")
 
     def nearest(self, query: np.ndarray, num: int, *, keys: Sequence[str] | None = None, box: Box | None = None) -> list[Row]:
