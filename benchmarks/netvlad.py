@@ -1,9 +1,11 @@
-"""The NetVLAD layer against the loop over words that published code runs, on maps of several backbones at 480 x 640.
+"""The NetVLAD layer against the loop over words that published code runs, on maps of several
+backbones at 480 x 640.
 
     python benchmarks/netvlad.py
 
-One thread, eager float32, K = 64 words, 16 images at once as in the benchmark's inference. The loop is the usual one: per word the
-residuals of all positions, weighted and summed. It gets slower with the batch, as what it writes leaves the processor's cache.
+One thread, eager float32, K = 64 words, 16 images at once as in the benchmark's inference. The loop
+is the usual one: per word the residuals of all positions, weighted and summed. It gets slower with
+the batch, as what it writes leaves the processor's cache.
 """
 
 from __future__ import annotations
@@ -17,7 +19,11 @@ from whence.models.aggregators.words import NetVlad
 from whence.models.backbones.base import Features
 from whence.runtime import set_threads
 
-MAPS = {"resnet18conv4": (256, 30, 40), "resnet50conv4": (1024, 30, 40), "dinov2_vitb14 at 322": (768, 23, 23)}
+MAPS = {
+    "resnet18conv4": (256, 30, 40),
+    "resnet50conv4": (1024, 30, 40),
+    "dinov2_vitb14 at 322": (768, 23, 23),
+}
 
 
 def loop_over_words(layer: NetVlad, x: Tensor) -> Tensor:
@@ -55,7 +61,14 @@ def main() -> None:
                 "one product": lambda layer=layer, x=x: layer(Features(x)),
             }
             notes = {"one product": f"largest difference {difference:.1e}"}
-            tables[title] = compare(title, ways, peer="loop over words", items=given.batch, rounds=given.rounds, notes=notes)
+            tables[title] = compare(
+                title,
+                ways,
+                peer="loop over words",
+                items=given.batch,
+                rounds=given.rounds,
+                notes=notes,
+            )
     save(given.json, tables)
 
 

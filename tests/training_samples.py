@@ -13,7 +13,17 @@ from whence.training.task import Draw, Given, Share
 
 def given(data: Source, pixels: Path, *, learner: Any = None) -> Given:
     """One process, a CPU, float32."""
-    return Given(learner, Dataset(data), 0, pixels, None, Share(), torch.device("cpu"), None, show_progress=False)
+    return Given(
+        learner,
+        Dataset(data),
+        0,
+        pixels,
+        None,
+        Share(),
+        torch.device("cpu"),
+        None,
+        show_progress=False,
+    )
 
 
 def draw(*, step: int = 0, batch: int = 0) -> Draw:

@@ -1,4 +1,5 @@
-"""Names with characters that act on a terminal or in a spreadsheet: they are shown and written so that they do not."""
+"""Names with characters that act on a terminal or in a spreadsheet: they are shown and written so
+that they do not."""
 
 from __future__ import annotations
 
@@ -51,8 +52,13 @@ def acts(text: str, *, but: str = "") -> bool:
 @given(st.text())
 def test_nothing_acts_and_nothing_else_changes(text: str) -> None:
     shown = printable(text)
-    assert not any(ord(char) < 32 or 0x7F <= ord(char) <= 0x9F or 0xD800 <= ord(char) < 0xE000 for char in shown)
-    assert not set(shown) & set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c\u2028\u2029")
+    assert not any(
+        ord(char) < 32 or 0x7F <= ord(char) <= 0x9F or 0xD800 <= ord(char) < 0xE000
+        for char in shown
+    )
+    assert not set(shown) & set(
+        "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c\u2028\u2029"
+    )
     if text.isprintable():
         assert shown == text
     assert printable(shown) == shown
@@ -126,7 +132,9 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for folder in ("database", "queries"):
         (root / folder).mkdir()
         for file, name in zip(sorted((root / "plain").iterdir()), names, strict=True):
-            shutil.copy(file, root / folder / f"{name.removesuffix('.jpg').removesuffix('.exe')}.jpg")
+            shutil.copy(
+                file, root / folder / f"{name.removesuffix('.jpg').removesuffix('.exe')}.jpg"
+            )
     return root
 
 
@@ -159,11 +167,22 @@ def test_verbs_print_no_name_raw(odd: Path, tmp_path: Path, capsys: Capture) -> 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such names there")
-def test_tables_hold_no_formulas_and_are_read_back(odd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_hold_no_formulas_and_are_read_back(
+    odd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(odd / "queries")
     database = tmp_path / "c.whence"
     assert cli.run(["index", str(odd / "database"), "--db", str(database), "-q"]) == 0
-    cli.run(["locate", *sorted(file.name for file in Path().iterdir()), "--db", str(database), "--csv", str(tmp_path / "a.csv")])
+    cli.run(
+        [
+            "locate",
+            *sorted(file.name for file in Path().iterdir()),
+            "--db",
+            str(database),
+            "--csv",
+            str(tmp_path / "a.csv"),
+        ]
+    )
     cli.run(["tag", str(odd / "queries"), "--db", str(database), "--csv", str(tmp_path / "m.csv")])
     assert cli.run(["database", "export", str(tmp_path / "out"), "--db", str(database)]) == 0
     for table in (tmp_path / "a.csv", tmp_path / "m.csv", tmp_path / "out" / "photos.csv"):
@@ -175,31 +194,45 @@ def test_tables_hold_no_formulas_and_are_read_back(odd: Path, tmp_path: Path, mo
     names = {Path(path).name for path in Photos.from_csv(tmp_path / "out" / "photos.csv").paths}
     assert names == {file.name for file in (odd / "database").iterdir()}
     with open(tmp_path / "a.csv", encoding="utf-8", newline="") as file:
-        assert {plain_cell(row["query"]) for row in csv.DictReader(file)} == {file.name for file in Path().iterdir()}
+        assert {plain_cell(row["query"]) for row in csv.DictReader(file)} == {
+            file.name for file in Path().iterdir()
+        }
     places = read_positions(tmp_path / "m.csv")
     assert places.find(odd / "queries" / "=cmd.jpg") is not None
 
 
 @pytest.mark.parametrize("name", [*FORMULAS, "plain.jpg", "it's.jpg", "\x1bx.jpg"])
 def test_predictions_are_read_back(name: str, tmp_path: Path) -> None:
-    ranked = (Ranked(name, (Candidate(f"{name}2", 1, 0.5), Candidate("b.jpg", 2, np.nan))), Ranked(f"{name}3", ()))
+    ranked = (
+        Ranked(name, (Candidate(f"{name}2", 1, 0.5), Candidate("b.jpg", 2, np.nan))),
+        Ranked(f"{name}3", ()),
+    )
     write_predictions(tmp_path / "p.csv", ranked)
     again = read_predictions(tmp_path / "p.csv")
     assert [(one.query, [candidate.photo for candidate in one.candidates]) for one in again] == [
         (one.query, [candidate.photo for candidate in one.candidates]) for one in ranked
     ]
-    for cells in csv.reader(io.StringIO((tmp_path / "p.csv").read_text(encoding="utf-8"), newline="")):
+    for cells in csv.reader(
+        io.StringIO((tmp_path / "p.csv").read_text(encoding="utf-8"), newline="")
+    ):
         assert not any(cell[:1] in ("=", "+", "-", "@", "\t", "\r") for cell in cells)
 
 
 def test_every_table_is_written_with_safe_cells() -> None:
-    """Whoever writes rows of CSV passes them through `safe_cells`; only headers are written as they are."""
+    """Whoever writes rows of CSV passes them through `safe_cells`; only headers are written as they
+    are."""
     for file in SOURCE.rglob("*.py"):
-        for call in (node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)):
+        for call in (
+            node
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Call)
+        ):
             if isinstance(call.func, ast.Attribute) and call.func.attr in ("writerow", "writerows"):
                 written = ast.unparse(call.args[0])
                 is_safe = "safe_cells" in written or "_csv_row" in written
                 is_header = (
-                    written.isupper() or written in ("header", "['path', *COLUMNS]") or written.startswith("('query', 'change'")
+                    written.isupper()
+                    or written in ("header", "['path', *COLUMNS]")
+                    or written.startswith("('query', 'change'")
                 )
                 assert is_safe or is_header, f"{file.name}: {written}"

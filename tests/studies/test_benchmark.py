@@ -1,4 +1,5 @@
-"""The benchmark's studies: every grid is told, cells are measured on a small world, what cannot be measured says why."""
+"""The benchmark's studies: every grid is told, cells are measured on a small world, what cannot be
+measured says why."""
 
 from __future__ import annotations
 
@@ -21,7 +22,13 @@ from whence.studies.frame import Budget, resolve_options, run_study
 @pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.name)
 def test_grids_are_complete_before_anything_is_measured(study, world: Path, tmp_path: Path) -> None:
     needed = {option.name: str(world) for option in study.options if option.is_needed}
-    result = run_study(study, out=tmp_path / "s", options=needed, budget=Budget(is_measuring=False), show_progress=False)
+    result = run_study(
+        study,
+        out=tmp_path / "s",
+        options=needed,
+        budget=Budget(is_measuring=False),
+        show_progress=False,
+    )
     keys = [found.cell.key for found in result.cells]
     assert len(set(keys)) == len(keys) > 2
     assert not any(found.is_done for found in result.cells)
@@ -51,20 +58,29 @@ def test_smaller_photos_cost_less(world: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("aggregation", ["gem", "netvlad"])
 def test_mining_is_studied(aggregation: str, world: Path, tmp_path: Path) -> None:
     study = get_study("vg-mining")
-    given = {"data": str(world), "train": str(world), "recipe": "tiny-tuples", "changes": "loop.num_steps=2 words.num_photos=40"}
+    given = {
+        "data": str(world),
+        "train": str(world),
+        "recipe": "tiny-tuples",
+        "changes": "loop.num_steps=2 words.num_photos=40",
+    }
     options = resolve_options(study, given)
     values = measure_mining({"aggregation": aggregation, "mining": "full"}, options, tmp_path)
     assert values["dimensions"].value == (64 if aggregation == "gem" else 64 * 64)
     assert 0 < values["mining"].value < 1
     assert values["training"].value > 0
     again = measure_mining({"aggregation": aggregation, "mining": "full"}, options, tmp_path)
-    assert again["recall@1 within 25 m"] == values["recall@1 within 25 m"], "a finished training is not made again"
+    assert again["recall@1 within 25 m"] == values["recall@1 within 25 m"], (
+        "a finished training is not made again"
+    )
 
 
 def test_retrieval_training_is_studied(world: Path, tmp_path: Path) -> None:
     study = get_study("retrieval-training")
     changes = "loop.num_steps=2 batches.num_places=4"
-    options = resolve_options(study, {"data": str(world), "train": str(world), "recipe": "tiny", "changes": changes})
+    options = resolve_options(
+        study, {"data": str(world), "train": str(world), "recipe": "tiny", "changes": changes}
+    )
     values = measure_retrieval({"factor": "loss", "value": "cosface"}, options, tmp_path)
     assert values["dimensions"].value == 64
     assert set(RETRIEVAL) == {"loss", "miner", "places", "views", "lr", "layers"}

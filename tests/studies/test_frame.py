@@ -1,4 +1,5 @@
-"""Studies: what is measured is kept, what is not is printed as missing, and nothing is measured twice."""
+"""Studies: what is measured is kept, what is not is printed as missing, and nothing is measured
+twice."""
 
 from __future__ import annotations
 
@@ -29,7 +30,9 @@ def nothing_measured() -> None:
 
 
 def run_sample(out: Path, budget: Budget | None = None) -> StudyResult:
-    return run_study(SAMPLE, out=out, options=OPTIONS, budget=budget or Budget(), show_progress=False)
+    return run_study(
+        SAMPLE, out=out, options=OPTIONS, budget=budget or Budget(), show_progress=False
+    )
 
 
 def text_of(result: StudyResult) -> str:
@@ -49,7 +52,9 @@ def test_cells_are_measured_once_and_failures_are_told(tmp_path: Path) -> None:
     assert "4 of 6 cells measured, 2 missing" in text_of(first)
     MEASURED.clear()
     again = run_sample(tmp_path / "s")
-    assert MEASURED == ["method=impossible,k=1.0", "method=impossible,k=2.5"], "what failed is tried again, nothing else"
+    assert MEASURED == ["method=impossible,k=1.0", "method=impossible,k=2.5"], (
+        "what failed is tried again, nothing else"
+    )
     assert again.cells[:4] == first.cells[:4]
 
 
@@ -63,7 +68,12 @@ def test_a_budget_leaves_cells_missing(tmp_path: Path) -> None:
     assert sum(found.is_done for found in none.cells) == 1
     seconds = iter([0.0, 0.0, 0.0, 4.0, 5.0, 5.0, 9.0, 11.0])
     timed = run_study(
-        SAMPLE, out=tmp_path / "t", options=OPTIONS, budget=Budget(max_seconds=10), show_progress=False, clock=lambda: next(seconds)
+        SAMPLE,
+        out=tmp_path / "t",
+        options=OPTIONS,
+        budget=Budget(max_seconds=10),
+        show_progress=False,
+        clock=lambda: next(seconds),
     )
     assert [found.seconds for found in timed.cells if found.is_done] == [4.0, 4.0]
 
@@ -78,7 +88,9 @@ def test_broken_and_foreign_files_count_as_missing(tmp_path: Path) -> None:
     MEASURED.clear()
     assert run_sample(tmp_path / "s", Budget(only=("plain", "new"))).cells[:4] != ()
     assert len(MEASURED) == 2
-    assert [found.values for found in run_sample(tmp_path / "s").cells] == [found.values for found in result.cells]
+    assert [found.values for found in run_sample(tmp_path / "s").cells] == [
+        found.values for found in result.cells
+    ]
 
 
 def test_a_folder_is_one_study_s(tmp_path: Path) -> None:
@@ -134,7 +146,9 @@ def test_the_plot_has_every_measured_point(tmp_path: Path) -> None:
     drawn = ElementTree.fromstring(draw_plot(run_sample(tmp_path / "s")))
     circles = drawn.findall("{*}circle")
     assert len(circles) == 4 + 2, "points, and the key's two methods"
-    heights = [float(circle.get("cy", "")) for circle in circles if float(circle.get("cx", "")) < 480]
+    heights = [
+        float(circle.get("cy", "")) for circle in circles if float(circle.get("cx", "")) < 480
+    ]
     assert len(set(heights)) == 2, "two values, drawn alike for both methods"
     assert max(heights) - min(heights) > 50
     assert draw_plot(run_sample(tmp_path / "t", Budget(is_measuring=False))) == ""
@@ -146,7 +160,9 @@ def test_names_are_places_too(tmp_path: Path) -> None:
     from whence.studies.frame import Plot
 
     result = run_sample(tmp_path / "s", Budget(only=("plain",)))
-    drawn = draw_plot(replace(result, study=replace(SAMPLE, plot=Plot(x="method", y=("recall@1", "time")))))
+    drawn = draw_plot(
+        replace(result, study=replace(SAMPLE, plot=Plot(x="method", y=("recall@1", "time"))))
+    )
     assert "rotate" in drawn
     assert ">plain<" in drawn
     assert ">time<" in drawn
@@ -156,7 +172,9 @@ def test_every_study_is_a_grid_of_different_cells() -> None:
     assert {"geowarp-ablation", "geowarp-k", "geowarp-rivals"} <= set(list_studies())
     for name in list_studies():
         study = get_study(name)
-        options = resolve_options(study, {option.name: "x" for option in study.options if option.is_needed})
+        options = resolve_options(
+            study, {option.name: "x" for option in study.options if option.is_needed}
+        )
         cells = study.grid(options)
         assert len({cell.key for cell in cells}) == len(cells) > 0
         assert study.protocol.format_map(options)
@@ -172,7 +190,9 @@ def test_keys_are_file_names() -> None:
     assert Cell({"a": "x/y z", "b": 0.5}).key == "a=x_y_z,b=0.5"
 
 
-def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_verb(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(studies.STUDIES, "sample", SAMPLE)
     assert run(["study"]) == 0
     assert "geowarp-rivals" in capsys.readouterr().out
@@ -181,14 +201,37 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatc
     assert run(["study", "sample"]) == 1
     assert "--out" in capsys.readouterr().err
     given = ["study", "sample", "--out", str(tmp_path / "s"), "--option", "data=set", "-q"]
-    assert run([*given, "--only", "plain", "--markdown", str(tmp_path / "t.md"), "--report", str(tmp_path / "t.html")]) == 0
+    assert (
+        run(
+            [
+                *given,
+                "--only",
+                "plain",
+                "--markdown",
+                str(tmp_path / "t.md"),
+                "--report",
+                str(tmp_path / "t.html"),
+            ]
+        )
+        == 0
+    )
     assert "2 of 6 cells" in capsys.readouterr().out
     assert "not run" in (tmp_path / "t.md").read_text()
     assert "<svg" in (tmp_path / "t.html").read_text()
     assert run([*given, "--no-run", "--json"]) == 0
     assert sum(cell["is_done"] for cell in json.loads(capsys.readouterr().out)["cells"]) == 2
     assert len(MEASURED) == 2
-    impossible = ["study", "sample", "--out", str(tmp_path / "i"), "--option", "data=set", "-q", "--only", "impossible"]
+    impossible = [
+        "study",
+        "sample",
+        "--out",
+        str(tmp_path / "i"),
+        "--option",
+        "data=set",
+        "-q",
+        "--only",
+        "impossible",
+    ]
     assert run(impossible) == 1, "nothing could be measured"
     assert run(["study", "sampel", "--out", "x"]) == 1
     assert "sample" in capsys.readouterr().err

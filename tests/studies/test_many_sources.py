@@ -19,18 +19,25 @@ from whence.studies.frame import Budget, resolve_options, run_study
 from whence.studies.many_sources_cells import arm_recipe, compared, keep_hits
 
 TINY = (
-    "loop.num_steps=2 loop.precision=no learner.backbone=resnet18conv2 learner.start_from= learner.aggregator.name=gem "
-    "learner.aggregator.options={} augment.width=48 augment.height=32 batches.num_places=2 batches.num_views=2 places.min_photos=2 "
-    "places.num_batches=2 cells.cell_m=4 cells.num_apart=1 cells.min_photos=2 batches_per_turn=2 places.every=1"
+    "loop.num_steps=2 loop.precision=no learner.backbone=resnet18conv2 learner.start_from= "
+    "learner.aggregator.name=gem learner.aggregator.options={} augment.width=48 augment.height=32 "
+    "batches.num_places=2 batches.num_views=2 places.min_photos=2 places.num_batches=2 "
+    "cells.cell_m=4 cells.num_apart=1 cells.min_photos=2 batches_per_turn=2 places.every=1"
 )
 
 
 def given(sources: dict[str, Path], world: Path) -> dict[str, str | int | float | bool]:
     sets = {"street": world, "landmarks": sources["revisited"], "indoor": sources["scannet"]}
-    return {**{name: str(sources[name]) for name in SOURCES}, **{k: str(v) for k, v in sets.items()}, "changes": TINY}
+    return {
+        **{name: str(sources[name]) for name in SOURCES},
+        **{k: str(v) for k, v in sets.items()},
+        "changes": TINY,
+    }
 
 
-def test_arms_see_as_many_images_or_take_as_many_steps(sources: dict[str, Path], world: Path) -> None:
+def test_arms_see_as_many_images_or_take_as_many_steps(
+    sources: dict[str, Path], world: Path
+) -> None:
     options = resolve_options(get_study("megaloc"), given(sources, world))
     cells = [dict(cell.settings) for cell in get_study("megaloc").grid({})]
     assert [cell["arm"] for cell in cells[:6]] == [ALL_SOURCES, *SOURCES]
@@ -74,22 +81,35 @@ def test_rooms_are_asked_for_by_their_second_scan(sources: dict[str, Path]) -> N
         assert set(data.positives.of(query).tolist()) == right
 
 
-def test_a_cell_is_trained_measured_and_paired(sources: dict[str, Path], world: Path, tmp_path: Path) -> None:
+def test_a_cell_is_trained_measured_and_paired(
+    sources: dict[str, Path], world: Path, tmp_path: Path
+) -> None:
     study = get_study("megaloc")
-    only = ("arm=all_sources,budget=same_images,seed=0", "arm=all_sources,_one_loss", "arm=gsv_cities,budget=same_steps")
-    result = run_study(study, out=tmp_path, options=given(sources, world), budget=Budget(only), show_progress=False)
+    only = (
+        "arm=all_sources,budget=same_images,seed=0",
+        "arm=all_sources,_one_loss",
+        "arm=gsv_cities,budget=same_steps",
+    )
+    result = run_study(
+        study, out=tmp_path, options=given(sources, world), budget=Budget(only), show_progress=False
+    )
     done = [found for found in result.cells if found.is_done]
     assert len(done) == 3, [found.reason for found in result.cells]
     names = {measure.name for measure in study.measures}
     assert all(set(found.values) <= names for found in done)
     assert {f"recall@1, {test}" for test in TESTS} <= set(done[0].values)
-    assert all({loss_to_all(test) for test in TESTS} | {"claim"} <= set(found.values) for found in done[1:])
+    assert all(
+        {loss_to_all(test) for test in TESTS} | {"claim"} <= set(found.values) for found in done[1:]
+    )
 
 
 def test_a_claim_falls_where_one_source_is_surely_better(tmp_path: Path) -> None:
     """By more than three points beyond the interval, on any test."""
     random = np.random.default_rng(0)
-    whole, alone = ({"arm": arm, "budget": budget, "seed": 0} for arm, budget in ((ALL_SOURCES, BUDGETS[0]), ("msls", BUDGETS[1])))
+    whole, alone = (
+        {"arm": arm, "budget": budget, "seed": 0}
+        for arm, budget in ((ALL_SOURCES, BUDGETS[0]), ("msls", BUDGETS[1]))
+    )
     assert compared(alone, tmp_path) == {}
     hits = {test: random.random(400) < 0.5 for test in TESTS}
     for test, row in hits.items():
@@ -102,5 +122,7 @@ def test_a_claim_falls_where_one_source_is_surely_better(tmp_path: Path) -> None
         keep_hits(tmp_path, alone, "indoor", more)
         found = compared(alone, tmp_path)
         assert found["claim"].value == claim
-        assert found[loss_to_all("indoor")].value == pytest.approx(more.mean() - hits["indoor"].mean())
+        assert found[loss_to_all("indoor")].value == pytest.approx(
+            more.mean() - hits["indoor"].mean()
+        )
         assert found[loss_to_all("street")].value == 0

@@ -1,4 +1,5 @@
-"""The studies of meshes and of attention: what their grids hold, what a share of the gap is, and what is looked at."""
+"""The studies of meshes and of attention: what their grids hold, what a share of the gap is, and
+what is looked at."""
 
 from __future__ import annotations
 
@@ -15,7 +16,17 @@ pytest.importorskip("pytorch_metric_learning")
 from whence.data.labels import IDDA_CLASSES, read_classes, read_labelled_set
 from whence.errors import BadOption
 from whence.studies import get_study
-from whence.studies.arms import COPY, COPY_TWICE, MESH, MODES, PHOTOS, PLAIN_MODEL, SEMANTIC, WATCHED, other_renders
+from whence.studies.arms import (
+    COPY,
+    COPY_TWICE,
+    MESH,
+    MODES,
+    PHOTOS,
+    PLAIN_MODEL,
+    SEMANTIC,
+    WATCHED,
+    other_renders,
+)
 from whence.studies.frame import resolve_options
 from whence.studies.mesh_cells import _keep, recovered
 from whence.studies.rendered import pair_counts
@@ -32,7 +43,11 @@ def test_the_grid_of_meshes_has_every_row_of_the_question() -> None:
     assert [row["model"] for row in rows[:2]] == [PLAIN_MODEL] * 2
     assert [row["database"] for row in rows[:2]] == [PHOTOS, MESH]
     assert sorted({row["pairs"] for row in rows if row["model"] == COPY}) == [100, 1000, 10_000]
-    assert {row["seed"] for row in rows if row["pairs"] == 10_000 and row["database"] == MESH} == {0, 1, 2}
+    assert {row["seed"] for row in rows if row["pairs"] == 10_000 and row["database"] == MESH} == {
+        0,
+        1,
+        2,
+    }
     assert [row["model"] for row in rows].count(COPY_TWICE) == 1
     assert {row["database"] for row in rows[-4:]} == {"mesh, low", "mesh, high"}
     assert other_renders(options) == {"low": "a", "high": "b"}
@@ -64,19 +79,40 @@ def test_arms_of_attention_differ_as_they_say() -> None:
     assert [cell["arm"] for cell in cells[:5]] == list(SEMANTIC)
     assert {cell["seed"] for cell in cells if cell["mode"] == "paper"} == {0, 1, 2}
     assert {cell["mode"] for cell in cells} == set(MODES)
-    recipes = {arm: semantic_recipe({"arm": arm, "mode": "paper", "seed": 0}, options) for arm in SEMANTIC}
-    has_attention = {arm: recipe.learner.aggregator.options.get("has_attention", True) for arm, recipe in recipes.items()}  # type: ignore[attr-defined]
+    recipes = {
+        arm: semantic_recipe({"arm": arm, "mode": "paper", "seed": 0}, options) for arm in SEMANTIC
+    }
+    has_attention = {
+        arm: recipe.learner.aggregator.options.get("has_attention", True)
+        for arm, recipe in recipes.items()
+    }  # type: ignore[attr-defined]
     weights = {arm: recipe.branches[0].segmentation_weight for arm, recipe in recipes.items()}  # type: ignore[attr-defined]
-    assert has_attention == {"neither": False, "attention": True, "segmentation": False, "both": True, "both, unguided": True}
-    assert {arm for arm, weight in weights.items() if weight} == {"segmentation", "both", "both, unguided"}
+    assert has_attention == {
+        "neither": False,
+        "attention": True,
+        "segmentation": False,
+        "both": True,
+        "both, unguided": True,
+    }
+    assert {arm for arm, weight in weights.items() if weight} == {
+        "segmentation",
+        "both",
+        "both, unguided",
+    }
     assert len({recipe.loop for recipe in recipes.values()}) == 1, "equal steps"
     with pytest.raises(BadOption, match="recipe=NAME"):
         semantic_recipe({"arm": "both", "mode": "paper", "seed": 0}, {**options, "recipe": "tiny"})
 
 
-def test_attention_of_a_class_is_over_the_mean_of_its_photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    size = WorldOptions(capture=CaptureOptions(width=64, height=48), cities=(CitySize("city00", "", 8, 4, 0),))
-    render_world(tmp_path / "w", seed=4, layout="labelled", options=size, num_workers=1, show_progress=False)
+def test_attention_of_a_class_is_over_the_mean_of_its_photo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = WorldOptions(
+        capture=CaptureOptions(width=64, height=48), cities=(CitySize("city00", "", 8, 4, 0),)
+    )
+    render_world(
+        tmp_path / "w", seed=4, layout="labelled", options=size, num_workers=1, show_progress=False
+    )
     data = read_labelled_set(tmp_path / "w")
     from whence.models.descriptor import load_model
 
@@ -84,7 +120,9 @@ def test_attention_of_a_class_is_over_the_mean_of_its_photo(tmp_path: Path, monk
     assert attention_by_class(model, data) == {}, "a model without attention looks nowhere"
     shown = iter(read_classes(path, size_px=(192, 144)) for path in data.database_labels)
     sky = IDDA_CLASSES.index("sky")
-    monkeypatch.setattr(type(model.descriptor), "attention", lambda self, image: 1.0 + (next(shown) == sky))
+    monkeypatch.setattr(
+        type(model.descriptor), "attention", lambda self, image: 1.0 + (next(shown) == sky)
+    )
     found = attention_by_class(model, replace(data))
     assert found["sky"] > 1 > found["building"] > 0
     assert found["building"] == pytest.approx(found["road"], rel=0.2)

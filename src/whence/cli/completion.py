@@ -1,4 +1,5 @@
-"""What a shell offers for a half-written name: models, scorers, matchers, published sets, studies and recipes."""
+"""What a shell offers for a half-written name: models, scorers, matchers, published sets, studies
+and recipes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A comparison as a table for the terminal, records, Markdown with plots beside it, and one HTML page that opens offline."""
+"""A comparison as a table for the terminal, records, Markdown with plots beside it, and one HTML
+page that opens offline."""
 
 from __future__ import annotations
 
@@ -17,27 +18,53 @@ from whence.runtime import atomic_write
 from whence.web.tabular import Tabular, page_of_tables
 
 _PLOTS: Mapping[str, tuple[str, Callable[[Compared], float | None]]] = {
-    "dimension": ("dimensions", lambda model: None if model.cost is None else float(model.cost.dim)),
-    "time": ("milliseconds to describe a photo", lambda model: None if model.cost is None else model.cost.describe_ms),
-    "memory": ("megabytes of descriptors", lambda model: None if model.cost is None else model.cost.index_bytes / 1e6),
+    "dimension": (
+        "dimensions",
+        lambda model: None if model.cost is None else float(model.cost.dim),
+    ),
+    "time": (
+        "milliseconds to describe a photo",
+        lambda model: None if model.cost is None else model.cost.describe_ms,
+    ),
+    "memory": (
+        "megabytes of descriptors",
+        lambda model: None if model.cost is None else model.cost.index_bytes / 1e6,
+    ),
 }
 
 
 def header_lines(found: Comparison) -> tuple[str, ...]:
     """What every number rests on."""
-    within = "positives as listed" if found.threshold_m is None else f"within {found.threshold_m:g} m"
+    within = (
+        "positives as listed" if found.threshold_m is None else f"within {found.threshold_m:g} m"
+    )
     return (
-        f"{found.set_name}: {found.num_queries} queries, {found.num_database} database photos, {within}",
-        f"protocol: {found.protocol}; all queries count. Intervals of recall are Wilson's, of differences those of the paired "
-        "bootstrap, at 95 %",
+        (
+            f"{found.set_name}: {found.num_queries} queries, {found.num_database} database "
+            f"photos, {within}"
+        ),
+        f"protocol: {found.protocol}; all queries count. Intervals of recall are Wilson's, of "
+        "differences those of the paired bootstrap, at 95 %",
     )
 
 
 def recall_rows(found: Comparison) -> tuple[tuple[str, ...], ...]:
     """Recalls and costs, the header first."""
-    header = ("model", *(f"recall@{recall.n}" for recall in found.models[0].recalls), "dimensions", "descriptors", "parameters",
-              "GFLOPs", "describing", "searching", "peak memory")  # fmt: skip
-    return (header, *((model.name, *map(_share, model.recalls), *_costs(model)) for model in found.models))
+    header = (
+        "model",
+        *(f"recall@{recall.n}" for recall in found.models[0].recalls),
+        "dimensions",
+        "descriptors",
+        "parameters",
+        "GFLOPs",
+        "describing",
+        "searching",
+        "peak memory",
+    )
+    return (
+        header,
+        *((model.name, *map(_share, model.recalls), *_costs(model)) for model in found.models),
+    )
 
 
 def difference_rows(found: Comparison) -> tuple[tuple[str, ...], ...]:
@@ -46,8 +73,15 @@ def difference_rows(found: Comparison) -> tuple[tuple[str, ...], ...]:
     header = (f"less {first.name}", *(f"recall@{recall.n}" for recall in first.recalls))
     rows = []
     for model in found.models[1:]:
-        ours = [one.difference for one in found.differences if (one.first, one.second) == (model.name, first.name)]
-        cells = [f"{100 * d.value:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}], p {d.p:.3f}" for d in ours]
+        ours = [
+            one.difference
+            for one in found.differences
+            if (one.first, one.second) == (model.name, first.name)
+        ]
+        cells = [
+            f"{100 * d.value:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}], p {d.p:.3f}"
+            for d in ours
+        ]
         rows.append((model.name, *cells))
     return (header, *rows)
 
@@ -55,11 +89,18 @@ def difference_rows(found: Comparison) -> tuple[tuple[str, ...], ...]:
 def as_comparison_table(found: Comparison) -> RenderableType:
     """For the terminal."""
     first, second = header_lines(found)
-    return Group(as_text(first, style="bold"), as_text(second), *(table.for_terminal() for table in _tables(found)))
+    return Group(
+        as_text(first, style="bold"),
+        as_text(second),
+        *(table.for_terminal() for table in _tables(found)),
+    )
 
 
 def _tables(found: Comparison) -> tuple[Tabular, ...]:
-    return tuple(Tabular(header, tuple(rows)) for header, *rows in (recall_rows(found), difference_rows(found)))
+    return tuple(
+        Tabular(header, tuple(rows))
+        for header, *rows in (recall_rows(found), difference_rows(found))
+    )
 
 
 def as_comparison_records(found: Comparison) -> dict[str, Any]:
@@ -79,20 +120,24 @@ def as_comparison_records(found: Comparison) -> dict[str, Any]:
             for model in found.models
         ],
         "differences": [
-            {"first": one.first, "second": one.second, "n": one.n, **asdict(one.difference)} for one in found.differences
+            {"first": one.first, "second": one.second, "n": one.n, **asdict(one.difference)}
+            for one in found.differences
         ],
     }
 
 
 def plots_of(found: Comparison) -> dict[str, str]:
-    """Recall at the first N against dimension, time and memory, as SVG by name; plots without figures are left out."""
+    """Recall at the first N against dimension, time and memory, as SVG by name; plots without
+    figures are left out."""
     drawn = {}
     for name, (across, value_of) in _PLOTS.items():
         lines = {}
         for model in found.models:
             x, recall = value_of(model), model.recalls[0]
             if x is not None:
-                lines[model.name] = [PlotPoint(x, 100 * recall.value, 100 * recall.low, 100 * recall.high)]
+                lines[model.name] = [
+                    PlotPoint(x, 100 * recall.value, 100 * recall.low, 100 * recall.high)
+                ]
         caption = f"recall@{found.models[0].recalls[0].n} in % against {across}"
         if picture := draw_points(lines, caption=caption, has_log=True):
             drawn[name] = picture
@@ -100,7 +145,8 @@ def plots_of(found: Comparison) -> dict[str, str]:
 
 
 def write_comparison(path: str | Path, found: Comparison) -> None:
-    """Write a page (.html), or Markdown (.md) with its plots as SVG files beside it. Raises `BadOption` and `UnwritableFile`."""
+    """Write a page (.html), or Markdown (.md) with its plots as SVG files beside it. Raises
+    `BadOption` and `UnwritableFile`."""
     target = Path(path)
     if target.suffix == ".html":
         text = _page(found)
@@ -114,11 +160,20 @@ def write_comparison(path: str | Path, found: Comparison) -> None:
 
 def _page(found: Comparison) -> str:
     drawings = tuple(plots_of(found).values())
-    return page_of_tables(f"Comparison on {found.set_name}", _tables(found), lines=header_lines(found), drawings=drawings)
+    return page_of_tables(
+        f"Comparison on {found.set_name}",
+        _tables(found),
+        lines=header_lines(found),
+        drawings=drawings,
+    )
 
 
 def _markdown(found: Comparison, target: Path) -> str:
-    parts = [f"# Comparison on {found.set_name}", *header_lines(found), *(table.as_markdown() for table in _tables(found))]
+    parts = [
+        f"# Comparison on {found.set_name}",
+        *header_lines(found),
+        *(table.as_markdown() for table in _tables(found)),
+    ]
     for name, picture in plots_of(found).items():
         beside = target.with_name(f"{target.stem}-{name}.svg")
         with atomic_write(beside, "w") as file:

@@ -1,4 +1,5 @@
-"""Looking at a database as a whole: every problem of its files, and a fingerprint of what it says."""
+"""Looking at a database as a whole: every problem of its files, and a fingerprint of what it
+says."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from whence.index.store import Store
 
 
 def problems(store: Store) -> list[str]:
-    """Sentences, one for everything that a thorough look finds, naming the file: checksums, shapes, numbers that are not finite."""
+    """Sentences, one for everything that a thorough look finds, naming the file: checksums, shapes,
+    numbers that are not finite."""
     ledger, found = store.ledger, []
     for entry in ledger.manifest.files():
         try:
@@ -49,12 +51,21 @@ def problems(store: Store) -> list[str]:
 def fingerprint(store: Store, *, skip_blobs: Iterable[str] = ()) -> str:
     """Hash of what the database says, not of segments, order or cached arrays.
 
-    It is over card, options, digests of blobs, and all rows in order of path with the bytes of their descriptors.
+    It is over card, options, digests of blobs, and all rows in order of path with the bytes of
+    their descriptors.
     """
     total = hashlib.blake2b(digest_size=16)
     skipped = set(skip_blobs)
-    kept = {name: entry.digest for name, entry in sorted(store.ledger.manifest.blobs.items()) if name not in skipped}
-    total.update(json.dumps([store.card_id, store.dim, str(store.dtype), store.options, kept], sort_keys=True).encode())
+    kept = {
+        name: entry.digest
+        for name, entry in sorted(store.ledger.manifest.blobs.items())
+        if name not in skipped
+    }
+    total.update(
+        json.dumps(
+            [store.card_id, store.dim, str(store.dtype), store.options, kept], sort_keys=True
+        ).encode()
+    )
     photos, rows, descriptors = store.photos, store.descriptor_rows, store.descriptors
     order = np.array(sorted(range(len(photos)), key=photos.paths.__getitem__), dtype=np.int64)
     total.update("\0".join(photos.paths[i] for i in order).encode("utf-8", "surrogateescape"))
@@ -63,7 +74,11 @@ def fingerprint(store: Store, *, skip_blobs: Iterable[str] = ()) -> str:
             continue
         column = photos.columns[name][order]
         # Not-a-number has many bit patterns; all of them say "missing".
-        column = np.where(np.isnan(column), np.array(np.nan, column.dtype), column) if column.dtype.kind == "f" else column
+        column = (
+            np.where(np.isnan(column), np.array(np.nan, column.dtype), column)
+            if column.dtype.kind == "f"
+            else column
+        )
         total.update(np.ascontiguousarray(column).tobytes())
     rows = rows[order]
     total.update((rows >= 0).tobytes())

@@ -23,7 +23,8 @@ _ABOUT = ("number", "at", "taken_at", "asked_at", "weather", "model", "database"
 def write_entries(path: str | Path, entries: Iterable[Entry]) -> int:
     """The number of rows written, in the form that the file's ending names; whole or not at all.
 
-    Times are ISO 8601, UTC. GPX holds located photos alone. Raises `BadOption` for another ending, and `UnwritableFile`.
+    Times are ISO 8601, UTC. GPX holds located photos alone. Raises `BadOption` for another ending,
+    and `UnwritableFile`.
     """
     out, rows = Path(path), list(entries)
     if out.suffix not in FORMATS:
@@ -57,7 +58,9 @@ def _with_times(table: str, rows: list[Entry]) -> str:
     writer = csv.writer(text)
     writer.writerow(safe_cells([*_ABOUT, *header]))
     plain = ([plain_cell(cell) for cell in line] for line in lines)
-    writer.writerows(safe_cells([*_about(entry), *line]) for entry, line in zip(rows, plain, strict=True))
+    writer.writerows(
+        safe_cells([*_about(entry), *line]) for entry, line in zip(rows, plain, strict=True)
+    )
     return text.getvalue()
 
 
@@ -67,4 +70,6 @@ def _about(entry: Entry) -> list[object]:
 
 
 def _as_iso(at: float | None) -> str | None:
-    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+    return (
+        None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+    )

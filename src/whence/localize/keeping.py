@@ -1,4 +1,5 @@
-"""Whether a database keeps the local descriptors of its photos: comparing candidates then needs no photo to be read again."""
+"""Whether a database keeps the local descriptors of its photos: comparing candidates then needs no
+photo to be read again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Two photos compared, as records: the points they share, or the parts that a scorer finds the same from one viewpoint."""
+"""Two photos compared, as records: the points they share, or the parts that a scorer finds the same
+from one viewpoint."""
 
 from __future__ import annotations
 
@@ -44,9 +45,13 @@ def warp_record(found: WarpedPair) -> dict[str, Any]:
 
 
 def warp_pair(scorer: str, photo0: EncodedPhoto, photo1: EncodedPhoto) -> WarpedPair:
-    """What a scorer that warps finds on two photos. Raises `BadOption` for another scorer, `UnreadableImage`, `ModelError`."""
+    """What a scorer that warps finds on two photos. Raises `BadOption` for another scorer,
+    `UnreadableImage`, `ModelError`."""
     prepared = PreparedPhotos.for_options(rerank_options(scorer), Photos.of([]))
     if not isinstance(prepared.scorer, WarpScorer):
-        raise BadOption(f"{scorer} finds nothing to show of two photos: ask for inliers, or one that warps, as geowarp")
+        raise BadOption(
+            f"{scorer} finds nothing to show of two photos: ask for inliers, or one that warps, "
+            "as geowarp"
+        )
     steps = prepared.card.preprocessing
     return prepared.scorer.compare(*(read_as(photo, steps) for photo in (photo0, photo1)))

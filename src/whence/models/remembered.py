@@ -1,4 +1,5 @@
-"""What was found on the images that a descriptor is fitted on, until they are described: it need not be found twice."""
+"""What was found on the images that a descriptor is fitted on, until they are described: it need
+not be found twice."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ Found = TypeVar("Found")
 
 
 class Remembered(Generic[Found]):
-    """What was found on images, by their pixels. Each is forgotten when it is taken, so memory falls as images are described."""
+    """What was found on images, by their pixels. Each is forgotten when it is taken, so memory
+    falls as images are described."""
 
     def __init__(self) -> None:
         self._found: dict[bytes, Found] = {}

@@ -1,4 +1,5 @@
-"""How the cells of the benchmark's studies are measured: trainings on tuples and on places, sizes, PCA, published networks."""
+"""How the cells of the benchmark's studies are measured: trainings on tuples and on places, sizes,
+PCA, published networks."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ from whence.training.recipe import Recipe, override, size_px
 
 
 def measure_mining(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
-    """Recalls after a training with the cell's mining and aggregation; visual words begin at the backbone's local descriptors."""
+    """Recalls after a training with the cell's mining and aggregation; visual words begin at the
+    backbone's local descriptors."""
     changes = [f"mining.name={cell['mining']}", f"aggregator.name={cell['aggregation']}"]
     start = "backbone" if cell["aggregation"] == "netvlad" else "all"
     return _after_tuples(options, work, [*changes, f"start_with={start}"])
@@ -48,11 +50,15 @@ def measure_size(cell: Settings, options: Settings, work: Path) -> dict[str, Val
     model = load_model(str(options["model"]))
     size = model.card.preprocessing.size_px
     if size is None or model.descriptor.network is None:
-        raise BadOption(f"{model.name} takes photos of any size: name a network whose card says one")
+        raise BadOption(
+            f"{model.name} takes photos of any size: name a network whose card says one"
+        )
     height, width = (max(1, round(side * int(cell["size %"]) / 100)) for side in size)
     smaller = replace(model.card.preprocessing, size_px=(height, width))
     model.descriptor.configure(smaller)
-    return _evaluated(DescriptorModel(replace(model.card, preprocessing=smaller), model.descriptor), options)
+    return _evaluated(
+        DescriptorModel(replace(model.card, preprocessing=smaller), model.descriptor), options
+    )
 
 
 def measure_pca(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
@@ -62,10 +68,18 @@ def measure_pca(cell: Settings, options: Settings, work: Path) -> dict[str, Valu
     if dim := int(cell["PCA"]):
         mean, axes = fit_pca(database, dim, is_whitened=cell["whitened"] == "yes")
         projected = [(rows - mean) @ axes.T for rows in (database, queries)]
-        lengths = [np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12) for rows in projected]
-        database, queries = (np.asarray(rows / length, np.float32) for rows, length in zip(projected, lengths, strict=True))
+        lengths = [
+            np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12) for rows in projected
+        ]
+        database, queries = (
+            np.asarray(rows / length, np.float32)
+            for rows, length in zip(projected, lengths, strict=True)
+        )
     found = FlatIndex.over(database).search(queries, k=min(NUM_FOUND, len(database))).ids
-    sizes = {"dimensions": Value(float(database.shape[1])), "descriptors": Value(database.nbytes / 1e6)}
+    sizes = {
+        "dimensions": Value(float(database.shape[1])),
+        "descriptors": Value(database.nbytes / 1e6),
+    }
     return lists.recalls(found) | sizes
 
 
@@ -88,11 +102,15 @@ def _recipe(options: Settings, kind: str) -> Recipe:
     """The study's recipe, whose branches are of this kind. Raises `BadOption`."""
     recipe = get_recipe(str(options["recipe"]))
     if {branch.kind for branch in recipe.branches} != {kind}:
-        raise BadOption(f"the recipe {recipe.name} does not train on {kind}; name another with recipe=NAME")
+        raise BadOption(
+            f"the recipe {recipe.name} does not train on {kind}; name another with recipe=NAME"
+        )
     return recipe
 
 
-def _after_training(recipe: Recipe, options: Settings, work: Path, changes: list[str]) -> dict[str, Value]:
+def _after_training(
+    recipe: Recipe, options: Settings, work: Path, changes: list[str]
+) -> dict[str, Value]:
     """Train into the work folder, or go on where that was stopped, and evaluate."""
     recipe = override(recipe, [*_common(options), *changes])
     try:
@@ -105,7 +123,9 @@ def _after_training(recipe: Recipe, options: Settings, work: Path, changes: list
     started = time.perf_counter()
     done = train(recipe, training, **_given(options, out, work))
     seconds = time.perf_counter() - started
-    trained = override(recipe, [f"start_from={trained_weights(options, out)}", "start_with=all", "freeze_before="]).learner
+    trained = override(
+        recipe, [f"start_from={trained_weights(options, out)}", "start_with=all", "freeze_before="]
+    ).learner
     assert isinstance(trained, NetworkOptions)
     width, height = size_px(recipe)
     return _evaluated(as_model(make_network(trained), out.name, (height, width)), options) | {
@@ -124,7 +144,9 @@ def _given(options: Settings, out: Path, work: Path) -> dict[str, Any]:
     """What every training is told."""
     return {
         "out": out,
-        "validation": open_set(str(options["val"]), split=str(options["val_split"])) if options["val"] else None,
+        "validation": open_set(str(options["val"]), split=str(options["val_split"]))
+        if options["val"]
+        else None,
         "pixels_folder": work / "pixels",
         "is_resumed": (out / "recipe.json").is_file(),
         "show_progress": False,
@@ -132,7 +154,8 @@ def _given(options: Settings, out: Path, work: Path) -> dict[str, Any]:
 
 
 def trained_weights(options: Settings, out: Path) -> Path:
-    """The file of a training's weights: the best by the study's validation set, the last without one."""
+    """The file of a training's weights: the best by the study's validation set, the last without
+    one."""
     from whence.training.loop import BEST, FINAL
 
     return out / (BEST if options["val"] else FINAL)
@@ -142,8 +165,11 @@ def _name(changes: Sequence[str]) -> str:
     return ",".join(changes) or "plain"
 
 
-def trained_model(recipe: Recipe, cell: Settings, options: Settings, work: Path) -> tuple[DescriptorModel, float]:
-    """The model of a training in the work folder, which goes on where it was stopped, and seconds of this process."""
+def trained_model(
+    recipe: Recipe, cell: Settings, options: Settings, work: Path
+) -> tuple[DescriptorModel, float]:
+    """The model of a training in the work folder, which goes on where it was stopped, and seconds
+    of this process."""
     try:
         from whence.training.learners import make_network
         from whence.training.train import train
@@ -151,9 +177,18 @@ def trained_model(recipe: Recipe, cell: Settings, options: Settings, work: Path)
         raise MissingExtra("training", "torch,train") from None
     out = work / "trainings" / Cell(cell).key
     is_resumed = (out / "recipe.json").is_file()
-    done = train(recipe, str(options["train"]), out=out, pixels_folder=work / "pixels", is_resumed=is_resumed, show_progress=False)
+    done = train(
+        recipe,
+        str(options["train"]),
+        out=out,
+        pixels_folder=work / "pixels",
+        is_resumed=is_resumed,
+        show_progress=False,
+    )
     weights = trained_weights({"val": ""}, out)
-    learner = override(recipe, [f"start_from={weights}", "start_with=all", "freeze_before="]).learner
+    learner = override(
+        recipe, [f"start_from={weights}", "start_with=all", "freeze_before="]
+    ).learner
     assert isinstance(learner, NetworkOptions)
     width, height = size_px(recipe)
     return as_model(make_network(learner), out.name, (height, width)), done.seconds

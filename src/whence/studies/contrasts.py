@@ -1,4 +1,5 @@
-"""Arms of a study compared query by query: what each got right is kept beside the study, and differences are paired."""
+"""Arms of a study compared query by query: what each got right is kept beside the study, and
+differences are paired."""
 
 from __future__ import annotations
 
@@ -20,8 +21,11 @@ def keep_hits(work: Path, cell: Settings, hits: np.ndarray) -> None:
         np.save(out, np.asarray(hits, bool))
 
 
-def contrasts(work: Path, cell: Settings, *, reference: str, seeds: Sequence[int], groups: np.ndarray | None) -> dict[str, Value]:
-    """What an arm loses to the reference, with the same seed and over all seeds that both have, and whether the claim holds.
+def contrasts(
+    work: Path, cell: Settings, *, reference: str, seeds: Sequence[int], groups: np.ndarray | None
+) -> dict[str, Value]:
+    """What an arm loses to the reference, with the same seed and over all seeds that both have, and
+    whether the claim holds.
 
     The claim is that the reference is better. Arms that lack hits give nothing.
     """
@@ -40,11 +44,15 @@ def contrasts(work: Path, cell: Settings, *, reference: str, seeds: Sequence[int
     return found
 
 
-def _differences(work: Path, cell: Settings, reference: str, seeds: Sequence[int]) -> np.ndarray | None:
+def _differences(
+    work: Path, cell: Settings, reference: str, seeds: Sequence[int]
+) -> np.ndarray | None:
     """(Q,) the arm's hits less the reference's, the mean over seeds; None where one is missing."""
     found = []
     for seed in seeds:
-        files = [_file(work, {**cell, "arm": arm, "seed": seed}) for arm in (str(cell["arm"]), reference)]
+        files = [
+            _file(work, {**cell, "arm": arm, "seed": seed}) for arm in (str(cell["arm"]), reference)
+        ]
         if not all(file.is_file() for file in files):
             return None
         own, other = (np.load(file).astype(float) for file in files)

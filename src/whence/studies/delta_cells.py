@@ -13,7 +13,15 @@ from whence.data.clips import Clips, read_clips
 from whence.evaluation.metrics import bootstrap_interval
 from whence.recipes import get_recipe
 from whence.runtime import threads
-from whence.studies.delta_arms import CONTEXT, COPY, FORECASTS, NUM_ASKED, NUM_FETCHED, PRESENT, TOKENS
+from whence.studies.delta_arms import (
+    CONTEXT,
+    COPY,
+    FORECASTS,
+    NUM_ASKED,
+    NUM_FETCHED,
+    PRESENT,
+    TOKENS,
+)
 from whence.studies.frame import Settings, Value
 from whence.training.recipe import override
 from whence.worlds.clips import CLASSES
@@ -42,14 +50,25 @@ def _made_again(cell: Settings, options: Settings, work: Path) -> dict[str, Valu
         made = truth.features[:, frame if arm == PRESENT else frame - 1]
         return _values(score(truth, made, frame=frame, last=frame - 1))
     model, spent = trained_tokens(arm, options, work, seed=int(cell["seed"]))
-    found = _values(score(truth, decode_after(model, truth, frame=frame), frame=frame, last=frame - 1))
+    found = _values(
+        score(truth, decode_after(model, truth, frame=frame), frame=frame, last=frame - 1)
+    )
     assert model.tokens is not None, "trained here"
     cost = token_cost(model.tokens.shape, num_patches=truth.features.shape[2])
     others = {"after a cut": {"is_cut": True}, "after 6 in a row": {"num_steps": 6}}
     for name, asked in others.items():
-        apart = score(truth, decode_after(model, truth, frame=frame, **asked), frame=frame, last=frame - 1)  # type: ignore[arg-type]
+        apart = score(
+            truth,
+            decode_after(model, truth, frame=frame, **asked),  # type: ignore[arg-type]
+            frame=frame,
+            last=frame - 1,
+        )
         found[name] = _mean(apart.error)
-    found |= {"tokens a frame": Value(1.0), "multiplies": Value((cost.encode + cost.decode) / 1e6), "training": Value(spent)}
+    found |= {
+        "tokens a frame": Value(1.0),
+        "multiplies": Value((cost.encode + cost.decode) / 1e6),
+        "training": Value(spent),
+    }
     return found
 
 
@@ -68,7 +87,9 @@ def _forecast(cell: Settings, options: Settings, work: Path) -> dict[str, Value]
         plain = score(truth, made, frame=frame, last=CONTEXT - 1)
         return {**_values(plain), "open: error": _mean(plain.error[is_open])}
     model, spent = _trained_world(arm, options, work, seed=int(cell["seed"]))
-    samples = forecast_samples(model, truth, context=CONTEXT, steps=steps, num_samples=int(options["samples"]))
+    samples = forecast_samples(
+        model, truth, context=CONTEXT, steps=steps, num_samples=int(options["samples"])
+    )
     best = score(truth, best_sample(truth, samples, frame=frame), frame=frame, last=CONTEXT - 1)
     mean = score(truth, samples.mean(dim=1), frame=frame, last=CONTEXT - 1)
     assert model.world is not None, "trained here"
@@ -98,9 +119,15 @@ def _candidates(cell: Settings, options: Settings, work: Path) -> dict[str, Valu
     samples = truth.features[:, None, CONTEXT - 1]
     if arm != COPY:
         model, _ = _trained_world(arm, options, work, seed=int(cell["seed"]))
-        samples = forecast_samples(model, truth, context=CONTEXT, steps=steps, num_samples=int(options["samples"]))
-    database = torch.cat([pooled(part) for part in _database(str(options["clips"]), str(options["features"]))])
-    shares = fetched_share(truth, samples, database, frame=frame, num_asked=NUM_ASKED, num_fetched=NUM_FETCHED)
+        samples = forecast_samples(
+            model, truth, context=CONTEXT, steps=steps, num_samples=int(options["samples"])
+        )
+    database = torch.cat(
+        [pooled(part) for part in _database(str(options["clips"]), str(options["features"]))]
+    )
+    shares = fetched_share(
+        truth, samples, database, frame=frame, num_asked=NUM_ASKED, num_fetched=NUM_FETCHED
+    )
     return {"fetched": _mean(shares)}
 
 
@@ -110,11 +137,17 @@ def _database(folder: str, features: str) -> list[Tensor]:
     from whence.models.tokens.opening import open_tokens
 
     clips, model = read_clips(folder, split="train"), open_tokens(features)
-    return [model.features_of(clips.frames(np.array([row]))[0]) for row in range(min(200, len(clips)))]
+    return [
+        model.features_of(clips.frames(np.array([row]))[0]) for row in range(min(200, len(clips)))
+    ]
 
 
 def _values(found: Score) -> dict[str, Value]:
-    return {"error": _mean(found.error), "labels": Value(found.iou), "distance": Value(found.depth_m)}
+    return {
+        "error": _mean(found.error),
+        "labels": Value(found.iou),
+        "distance": Value(found.depth_m),
+    }
 
 
 def _mean(errors: np.ndarray) -> Value:
@@ -122,7 +155,12 @@ def _mean(errors: np.ndarray) -> Value:
 
 
 def _truth(options: Settings) -> Truth:
-    return _truth_of(str(options["clips"]), str(options["features"]), int(options["test_clips"]), int(options["readout_steps"]))
+    return _truth_of(
+        str(options["clips"]),
+        str(options["features"]),
+        int(options["test_clips"]),
+        int(options["readout_steps"]),
+    )
 
 
 @lru_cache(maxsize=1)
@@ -132,7 +170,9 @@ def _truth_of(folder: str, features: str, num: int, steps: int) -> Truth:
     from whence.training.clip_readouts import fit_readouts, read_truth
 
     model = open_tokens(features)
-    readouts = fit_readouts(model, read_clips(folder, split="train"), num_classes=len(CLASSES), num_steps=steps)
+    readouts = fit_readouts(
+        model, read_clips(folder, split="train"), num_classes=len(CLASSES), num_steps=steps
+    )
     return read_truth(model, _first(read_clips(folder, split="test"), num), readouts)
 
 
@@ -152,27 +192,46 @@ def _first(clips: Clips, num: int) -> Clips:
     )
 
 
-def trained_tokens(arm: str, options: Settings, work: Path, *, seed: int) -> tuple[TokenModel, float]:
-    """The tokens of an arm, trained where they are not there yet, and the seconds of CPU that took; 0 where they were there."""
-    changes = [f"learner.features={options['features']}", f"loop.num_steps={options['steps']}", *TOKENS[arm]]
+def trained_tokens(
+    arm: str, options: Settings, work: Path, *, seed: int
+) -> tuple[TokenModel, float]:
+    """The tokens of an arm, trained where they are not there yet, and the seconds of CPU that took;
+    0 where they were there."""
+    changes = [
+        f"learner.features={options['features']}",
+        f"loop.num_steps={options['steps']}",
+        *TOKENS[arm],
+    ]
     return _trained("deltatok-small", f"{arm} {seed}", changes, options, work, seed=seed)
 
 
-def _trained_world(arm: str, options: Settings, work: Path, *, seed: int) -> tuple[TokenModel, float]:
+def _trained_world(
+    arm: str, options: Settings, work: Path, *, seed: int
+) -> tuple[TokenModel, float]:
     below, changes = FORECASTS[arm]
     if below:
         trained_tokens(below, options, work, seed=seed)
-        start = [f"learner.tokens={_file(f'{below} {seed}', work)}", f"loop.num_steps={options['world_steps']}"]
+        start = [
+            f"learner.tokens={_file(f'{below} {seed}', work)}",
+            f"loop.num_steps={options['world_steps']}",
+        ]
     else:
-        start = [f"learner.features={options['features']}", f"loop.num_steps={options['patch_steps']}"]
-    return _trained("deltaworld-small", f"{arm} {seed}", [*start, *changes], options, work, seed=seed)
+        start = [
+            f"learner.features={options['features']}",
+            f"loop.num_steps={options['patch_steps']}",
+        ]
+    return _trained(
+        "deltaworld-small", f"{arm} {seed}", [*start, *changes], options, work, seed=seed
+    )
 
 
 def _file(name: str, work: Path) -> Path:
     return work / "trainings" / name / "final.safetensors"
 
 
-def _trained(recipe: str, name: str, changes: list[str], options: Settings, work: Path, *, seed: int) -> tuple[TokenModel, float]:
+def _trained(
+    recipe: str, name: str, changes: list[str], options: Settings, work: Path, *, seed: int
+) -> tuple[TokenModel, float]:
     from whence.models.tokens.opening import open_tokens
     from whence.training.train import train
 
@@ -181,7 +240,14 @@ def _trained(recipe: str, name: str, changes: list[str], options: Settings, work
         started = time.process_time()
         chosen = override(get_recipe(recipe), [*changes, f"loop.seed={seed}"])
         data: Any = str(options["clips"])
-        train(chosen, data, out=file.parent, pixels_folder=work / "pixels", is_resumed=True, show_progress=False)
+        train(
+            chosen,
+            data,
+            out=file.parent,
+            pixels_folder=work / "pixels",
+            is_resumed=True,
+            show_progress=False,
+        )
         spent = time.process_time() - started
     return open_tokens(file), spent
 

@@ -1,4 +1,5 @@
-"""How the cells of EarthLoc's study are measured: trainings on tiles, asked photos of other regions at four rotations."""
+"""How the cells of EarthLoc's study are measured: trainings on tiles, asked photos of other regions
+at four rotations."""
 
 from __future__ import annotations
 
@@ -31,15 +32,26 @@ def measure_astroloc(cell: Settings, options: Settings, work: Path) -> dict[str,
 
 
 def _measured(
-    cell: Settings, options: Settings, work: Path, *, arms: Mapping[str, tuple[str, ...]], reference: str
+    cell: Settings,
+    options: Settings,
+    work: Path,
+    *,
+    arms: Mapping[str, tuple[str, ...]],
+    reference: str,
 ) -> dict[str, Value]:
     model, seconds = trained_model(tile_recipe(cell, options, arms), cell, options, work)
     data = open_set(str(options["data"]), layout="earthloc")
     assert data.positives is not None, "the layout gives footprints"
-    tiles, asked = (describe_turned(model, photos, show_progress=False).rows for photos in (data.database, data.queries))
+    tiles, asked = (
+        describe_turned(model, photos, show_progress=False).rows
+        for photos in (data.database, data.queries)
+    )
     scores = {one.way: one for one in score_orbital(tiles, asked, data.positives)}
     stored = scores["stored"]
-    found = {f"recall@{n}, stored": Value(stored.recall_at[AT.index(n)], *stored.intervals[AT.index(n)]) for n in (1, 5, 10, 100)}
+    found = {
+        f"recall@{n}, stored": Value(stored.recall_at[AT.index(n)], *stored.intervals[AT.index(n)])
+        for n in (1, 5, 10, 100)
+    }
     for way in ("merged", "asked", "none"):
         found[f"recall@1, {way}"] = Value(scores[way].recall_at[0], *scores[way].intervals[0])
     found["lost without rotations"] = _difference(stored.hits, scores["none"].hits)
@@ -61,7 +73,9 @@ def tile_recipe(cell: Settings, options: Settings, arms: Mapping[str, tuple[str,
     """What trains an arm. Raises `BadOption` where the recipe does not learn from tiles."""
     recipe = override(get_recipe(str(options["recipe"])), str(options["changes"]).split())
     if not any(isinstance(branch, TilesOptions) for branch in recipe.branches):
-        raise BadOption(f"the recipe {recipe.name} does not learn from tiles; name another with recipe=NAME")
+        raise BadOption(
+            f"the recipe {recipe.name} does not learn from tiles; name another with recipe=NAME"
+        )
     return override(recipe, [*arms[str(cell["arm"])], f"loop.seed={cell['seed']}"])
 
 

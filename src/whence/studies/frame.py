@@ -1,7 +1,8 @@
-"""A study: a named grid of measurements. Each cell's result is a file; what is there is not measured again, the rest is missing.
+"""A study: a named grid of measurements. Each cell's result is a file; what is there is not
+measured again, the rest is missing.
 
-A study says which cells it has, what it takes, and which function measures a cell; the rest (resuming, what failed, the table, the
-plot, the page) is the same for all.
+A study says which cells it has, what it takes, and which function measures a cell; the rest
+(resuming, what failed, the table, the plot, the page) is the same for all.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ Settings = Mapping[str, Setting]
 
 @dataclass(frozen=True, slots=True)
 class StudyOption:
-    """Something a study takes: a set, a model, a number. It counts as given where it differs from nothing."""
+    """Something a study takes: a set, a model, a number. It counts as given where it differs from
+    nothing."""
 
     name: str
     help: str
@@ -45,7 +47,11 @@ class Cell:
     @property
     def key(self) -> str:
         """The name of its file."""
-        return re.sub(r"[^\w=.,+-]+", "_", ",".join(f"{axis}={value}" for axis, value in self.settings.items()))
+        return re.sub(
+            r"[^\w=.,+-]+",
+            "_",
+            ",".join(f"{axis}={value}" for axis, value in self.settings.items()),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +73,8 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """What is drawn: measures against an axis or another measure. Cells that agree on `by` are one line."""
+    """What is drawn: measures against an axis or another measure. Cells that agree on `by` are one
+    line."""
 
     x: str
     y: tuple[str, ...]
@@ -86,12 +93,13 @@ class Study:
     grid: Callable[[Settings], Sequence[Cell]]
     """The cells, from the resolved options."""
     measured_by: str
-    """"module:function" that takes a cell's settings, the options and a work folder, and gives values by the measures' names."""
+    """"module:function" that takes a cell's settings, the options and a work folder, and gives
+    values by the measures' names."""
     measures: tuple[Measure, ...]
     plot: Plot
     predicted_by: str = ""
-    """"module:function" that takes the settings of missing cells, the options and a work folder, and gives the seconds they will
-    take; empty where nobody knows before."""
+    """"module:function" that takes the settings of missing cells, the options and a work folder,
+    and gives the seconds they will take; empty where nobody knows before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +144,9 @@ class Budget:
 
     def wants(self, cell: Cell) -> bool:
         """Whether a cell is one of those asked for."""
-        return self.is_measuring and (not self.only or any(fnmatchcase(cell.key, f"*{pattern}*") for pattern in self.only))
+        return self.is_measuring and (
+            not self.only or any(fnmatchcase(cell.key, f"*{pattern}*") for pattern in self.only)
+        )
 
 
 def resolve_options(study: Study, given: Settings) -> dict[str, Setting]:
@@ -167,11 +177,12 @@ def run_study(
     clock: Callable[[], float] = time.perf_counter,
     announce: Callable[[str], None] = lambda text: None,
 ) -> StudyResult:
-    """Measure what is missing of a study in the folder `out`, within a budget; gives all cells, missing ones too.
+    """Measure what is missing of a study in the folder `out`, within a budget; gives all cells,
+    missing ones too.
 
-    `announce` is told how long the missing cells will take, where the study can predict it. A cell that raises a `WhenceError`
-    stays missing, with the error as its reason, and the others go on. Raises `InputError` and
-    `BadOption` where the folder holds something else.
+    `announce` is told how long the missing cells will take, where the study can predict it. A cell
+    that raises a `WhenceError` stays missing, with the error as its reason, and the others go on.
+    Raises `InputError` and `BadOption` where the folder holds something else.
     """
     folder = Path(out)
     resolved = resolve_options(study, options)
@@ -205,7 +216,9 @@ def read_cell(folder: Path, cell: Cell) -> CellResult:
 
 def _predicted(study: Study, wanted: Sequence[Cell], options: Settings, folder: Path) -> str:
     try:
-        seconds: float = _function(study.predicted_by)([cell.settings for cell in wanted], options, folder / "work")
+        seconds: float = _function(study.predicted_by)(
+            [cell.settings for cell in wanted], options, folder / "work"
+        )
     except WhenceError as error:
         return f"{len(wanted)} cells; how long they take cannot be said: {error}"
     return f"{len(wanted)} cells, about {seconds / 60:.0f} minutes on this machine as it is now"
@@ -217,10 +230,14 @@ def _function(dotted: str) -> Callable[..., Any]:
     return found
 
 
-def _measure(study: Study, cell: Cell, options: Settings, folder: Path, clock: Callable[[], float]) -> CellResult:
+def _measure(
+    study: Study, cell: Cell, options: Settings, folder: Path, clock: Callable[[], float]
+) -> CellResult:
     started = clock()
     try:
-        values: Mapping[str, Value] = _function(study.measured_by)(cell.settings, options, folder / "work")
+        values: Mapping[str, Value] = _function(study.measured_by)(
+            cell.settings, options, folder / "work"
+        )
     except WhenceError as error:
         return CellResult(cell, reason=str(error))
     seconds = clock() - started
@@ -239,7 +256,8 @@ def _measure(study: Study, cell: Cell, options: Settings, folder: Path, clock: C
 
 
 def _claim(folder: Path, study: Study, options: Settings) -> None:
-    """Make the folder this study's, or check that it is. An option that the study did not have yet had its default."""
+    """Make the folder this study's, or check that it is. An option that the study did not have yet
+    had its default."""
     found = claim_folder(folder, {"study": study.name, "options": dict(options)}, name="study.json")
     if found is None:
         return
@@ -247,9 +265,15 @@ def _claim(folder: Path, study: Study, options: Settings) -> None:
         what = f"of {found.get('study')!r}"
     else:
         stated = found.get("options")
-        values = {one.name: one.default for one in study.options} | (stated if isinstance(stated, dict) else {})
-        differing = [name for name in sorted({*values, *options}) if values.get(name) != options.get(name)]
+        values = {one.name: one.default for one in study.options} | (
+            stated if isinstance(stated, dict) else {}
+        )
+        differing = [
+            name for name in sorted({*values, *options}) if values.get(name) != options.get(name)
+        ]
         if not differing:
             return
         what = f"with other values of {', '.join(differing)}"
-    raise BadOption(f"{str(folder)!r} holds a study {what}; give the same options, or choose another folder")
+    raise BadOption(
+        f"{str(folder)!r} holds a study {what}; give the same options, or choose another folder"
+    )

@@ -1,4 +1,5 @@
-"""How the cells of Divide&Classify's study are measured: which cell of the trained city a query of another year lies in."""
+"""How the cells of Divide&Classify's study are measured: which cell of the trained city a query of
+another year lies in."""
 
 from __future__ import annotations
 
@@ -38,14 +39,25 @@ def measure_divide(cell: Settings, options: Settings, work: Path) -> dict[str, V
     queries = open_set(str(options["data"])).queries
     descriptors = np.nan_to_num(SetDescriber(model, None, False).ask(queries))
     names = [branch.name or branch.kind for branch in recipe.branches]
-    found = [(read_cells(out / f"{name}.cells.npz"), load_partition(out / f"{name}.partition.npz")) for name in names]
-    values, hits = _rated(found[0][0], queries, descriptors) if len(found) == 1 else _combined(found, options, queries, descriptors)
+    found = [
+        (read_cells(out / f"{name}.cells.npz"), load_partition(out / f"{name}.partition.npz"))
+        for name in names
+    ]
+    values, hits = (
+        _rated(found[0][0], queries, descriptors)
+        if len(found) == 1
+        else _combined(found, options, queries, descriptors)
+    )
     keep_hits(work, cell, hits)
     groups = streets_of(queries, rows_beside(Path(queries.file(0)))) if len(queries) else None
     values["LR@1"] = Value(float(hits.mean()), *bootstrap_interval(hits, groups=groups))
     arms = MAIN["divide-and-classify"]
     seeds = tuple(range(NUM_SEEDS)) if cell["arm"] in arms else (0,)
-    return values | contrasts(work, cell, reference=arms[0], seeds=seeds, groups=groups) | {"training": Value(seconds)}
+    return (
+        values
+        | contrasts(work, cell, reference=arms[0], seeds=seeds, groups=groups)
+        | {"training": Value(seconds)}
+    )
 
 
 def predict_divide(cells: Sequence[Settings], options: Settings, work: Path) -> float:
@@ -54,22 +66,35 @@ def predict_divide(cells: Sequence[Settings], options: Settings, work: Path) -> 
 
 
 def divide_recipe(cell: Settings, options: Settings) -> Recipe:
-    """What trains an arm. Three maps are three branches, each over cells that are moved by a third of their side."""
+    """What trains an arm. Three maps are three branches, each over cells that are moved by a third
+    of their side."""
     recipe, arm = override(class_recipe(options), DIVIDE[str(cell["arm"])]), str(cell["arm"])
     if arm.endswith("maps"):
         (branch,) = recipe.branches
         assert isinstance(branch, ClassesOptions)
         side = branch.cells.cell_m / _NUM_MAPS
         moved = (replace(branch.cells, offset_m=k * side) for k in range(_NUM_MAPS))
-        recipe = replace(recipe, branches=tuple(replace(branch, name=f"map {k}", cells=cells) for k, cells in enumerate(moved)))
+        recipe = replace(
+            recipe,
+            branches=tuple(
+                replace(branch, name=f"map {k}", cells=cells) for k, cells in enumerate(moved)
+            ),
+        )
     return override(recipe, [f"loop.seed={cell['seed']}"])
 
 
-def _rated(cells: CellClassifier, queries: Photos, descriptors: np.ndarray) -> tuple[dict[str, Value], np.ndarray]:
+def _rated(
+    cells: CellClassifier, queries: Photos, descriptors: np.ndarray
+) -> tuple[dict[str, Value], np.ndarray]:
     east, north, _ = photos_on_plane(queries, cells.zone)
     ranked = rank_described(cells, descriptors, num=max(_RATE_AT))
     rates = rate_cells(cells, ranked, east, north, rate_at=_RATE_AT)
-    hits = first_hit_by_distance(ranked, cells.centres_m, np.stack([east, north], axis=1), thresholds_m=(WITHIN_M,))[0] < 1
+    hits = (
+        first_hit_by_distance(
+            ranked, cells.centres_m, np.stack([east, north], axis=1), thresholds_m=(WITHIN_M,)
+        )[0]
+        < 1
+    )
     return {
         "LR@5": Value(rates.rates[1].value, rates.rates[1].low, rates.rates[1].high),
         "own cell": Value(rates.own_cell.value, rates.own_cell.low, rates.own_cell.high),
@@ -79,9 +104,13 @@ def _rated(cells: CellClassifier, queries: Photos, descriptors: np.ndarray) -> t
 
 
 def _combined(
-    found: Sequence[tuple[CellClassifier, Partition]], options: Settings, queries: Photos, descriptors: np.ndarray
+    found: Sequence[tuple[CellClassifier, Partition]],
+    options: Settings,
+    queries: Photos,
+    descriptors: np.ndarray,
 ) -> tuple[dict[str, Value], np.ndarray]:
-    """CPlaNet's combination (Seo, Weyand, Sim, Han, ECCV 2018): pieces that cells of several maps share add up their chances."""
+    """CPlaNet's combination (Seo, Weyand, Sim, Han, ECCV 2018): pieces that cells of several maps
+    share add up their chances."""
     files = Dataset(str(options["train"])).files(are_panoramas=False)
     pieces = _pieces(files, found[0][1])
     scores = np.zeros((len(queries), len(pieces)))

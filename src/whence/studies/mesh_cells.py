@@ -1,4 +1,5 @@
-"""How the cells of MeshVPR's study are measured: copies aligned on pairs, databases of photos and of renders."""
+"""How the cells of MeshVPR's study are measured: copies aligned on pairs, databases of photos and
+of renders."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ _AT = 5
 
 
 def measure_mesh(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
-    """Recalls of one database and way of describing it, and how much of the gap to photos an aligned copy recovers."""
+    """Recalls of one database and way of describing it, and how much of the gap to photos an
+    aligned copy recovers."""
     recipe = _recipe(cell, options)
     assert isinstance(recipe.learner, AlignedCopyOptions)
     asking = load_model(recipe.learner.model)
@@ -34,7 +36,10 @@ def measure_mesh(cell: Settings, options: Settings, work: Path) -> dict[str, Val
         stored, seconds = _aligned(recipe, cell, options, work)
         asking = stored if cell["model"] == COPY_TWICE else stored.query_model
     data = _set(cell, options)
-    first, cosine = _asked(stored, asking, data), _cosine(stored, load_model(recipe.learner.model), data, options)
+    first, cosine = (
+        _asked(stored, asking, data),
+        _cosine(stored, load_model(recipe.learner.model), data, options),
+    )
     hits = {radius: first[row] == 0 for row, radius in enumerate(_RADII_M)}
     found = {f"recall@1, {radius:.0f} m": _value(right) for radius, right in hits.items()}
     found["recall@5, 100 m"] = _value(first[1] < _AT)
@@ -46,15 +51,23 @@ def measure_mesh(cell: Settings, options: Settings, work: Path) -> dict[str, Val
 
 
 def recovered(cell: Settings, work: Path, hits: dict[float, np.ndarray]) -> dict[str, Value]:
-    """What a copy gains over renders by the model as it is, as a share of the gap to photos too, and whether that is half of it."""
-    files = [_file(work, {**cell, "database": base, "model": PLAIN_MODEL, "pairs": 0, "seed": 0}) for base in _bases(cell)]
+    """What a copy gains over renders by the model as it is, as a share of the gap to photos too,
+    and whether that is half of it."""
+    files = [
+        _file(work, {**cell, "database": base, "model": PLAIN_MODEL, "pairs": 0, "seed": 0})
+        for base in _bases(cell)
+    ]
     if not all(file.is_file() for file in files):
         return {}
     found = {}
     photos, plain = (np.load(file) for file in files)
     for row, radius in enumerate(_RADII_M):
-        better, gap = (right.astype(float) - (plain[row] == 0) for right in (hits[radius], photos[row] == 0))
-        found[f"difference, {radius:.0f} m"] = Value(float(better.mean()), *bootstrap_interval(better))
+        better, gap = (
+            right.astype(float) - (plain[row] == 0) for right in (hits[radius], photos[row] == 0)
+        )
+        found[f"difference, {radius:.0f} m"] = Value(
+            float(better.mean()), *bootstrap_interval(better)
+        )
         if gap.mean() > 0:
             found[f"recovered, {radius:.0f} m"] = Value(float(better.mean() / gap.mean()))
     share = found.get("recovered, 100 m")
@@ -74,8 +87,11 @@ def _recipe(cell: Settings, options: Settings) -> Recipe:
     return override(recipe, [f"num_pairs={cell['pairs']}", f"loop.seed={cell['seed']}"])
 
 
-def _aligned(recipe: Recipe, cell: Settings, options: Settings, work: Path) -> tuple[DescriptorModel, float]:
-    """The copy of a training in the work folder, which goes on where it was stopped, and seconds of this process."""
+def _aligned(
+    recipe: Recipe, cell: Settings, options: Settings, work: Path
+) -> tuple[DescriptorModel, float]:
+    """The copy of a training in the work folder, which goes on where it was stopped, and seconds of
+    this process."""
     try:
         from whence.training.loop import FINAL
         from whence.training.train import train
@@ -117,17 +133,26 @@ def _described(model: DescriptorModel, photos: Photos) -> np.ndarray:
 
 
 def _asked(stored: DescriptorModel, asking: DescriptorModel, data: EvaluationSet) -> np.ndarray:
-    """(2, Q) rank of the first photo within each radius of a query, of the first 20; 20 for none."""
+    """(2, Q) rank of the first photo within each radius of a query, of the first 20; 20 for
+    none."""
     rows, wanted = _described(stored, data.database), _described(asking, data.queries)
     order = np.argsort(-wanted @ rows.T, axis=1, kind="stable")[:, :20]
     ground = metric_ground(data.database, data.queries)
-    return first_hit_by_distance(order, ground.database, ground.queries, thresholds_m=list(_RADII_M))
+    return first_hit_by_distance(
+        order, ground.database, ground.queries, thresholds_m=list(_RADII_M)
+    )
 
 
-def _cosine(stored: DescriptorModel, model: DescriptorModel, data: EvaluationSet, options: Settings) -> float:
-    """Mean cosine of what is said of up to 200 database views, and of the photos of the same views by the model."""
+def _cosine(
+    stored: DescriptorModel, model: DescriptorModel, data: EvaluationSet, options: Settings
+) -> float:
+    """Mean cosine of what is said of up to 200 database views, and of the photos of the same views
+    by the model."""
     photos = _test_set(str(options["data"]), "real_database").database
-    by_place = {(plane, heading): row for row, (plane, heading) in enumerate((one.plane, one.heading_deg) for one in photos)}
+    by_place = {
+        (plane, heading): row
+        for row, (plane, heading) in enumerate((one.plane, one.heading_deg) for one in photos)
+    }
     pairs = [
         (row, by_place[one.plane, one.heading_deg])
         for row, one in enumerate(data.database)
@@ -137,7 +162,8 @@ def _cosine(stored: DescriptorModel, model: DescriptorModel, data: EvaluationSet
         return float("nan")
     chosen = np.array(pairs)[np.linspace(0, len(pairs) - 1, min(200, len(pairs))).astype(int)]
     ours, theirs = (
-        _described(one, part.select(chosen[:, side])) for side, (one, part) in enumerate(((stored, data.database), (model, photos)))
+        _described(one, part.select(chosen[:, side]))
+        for side, (one, part) in enumerate(((stored, data.database), (model, photos)))
     )
     return float((ours * theirs).sum(axis=1).mean())
 

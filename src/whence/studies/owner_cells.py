@@ -1,4 +1,5 @@
-"""How the cells of the study of federated training are measured: a simulation on Flower, then recall of what came out."""
+"""How the cells of the study of federated training are measured: a simulation on Flower, then
+recall of what came out."""
 
 from __future__ import annotations
 
@@ -41,7 +42,13 @@ def measure_owners(cell: Settings, options: Settings, work: Path) -> dict[str, V
         values = {"clients": Value(float(made.num)), "lost queries": Value(float(lost))}
     federation.write()
     if not (out / FINAL).is_file():
-        plan = SimulationPlan(str(options["train"]), str(work / "pixels"), str(options["train_split"]), clients, arm.tint)
+        plan = SimulationPlan(
+            str(options["train"]),
+            str(work / "pixels"),
+            str(options["train_split"]),
+            clients,
+            arm.tint,
+        )
         Flower.find(str(options["flower"]) or None).simulate(out, plan)
     rounds = [line for line in federation.log() if "round" in line]
     values["local steps"] = Value(float(sum(line.get("steps", 0) for line in rounds)))
@@ -70,16 +77,24 @@ def rounds_of(arm: Arm, options: Settings, *, seed: int) -> FederatedOptions:
     steps, at_once = int(options["steps"]), int(options["clients_per_round"])
     if not arm.split:
         steps, at_once = steps * at_once, 1
-    plain = FederatedOptions(num_rounds=int(options["rounds"]), clients_per_round=at_once, num_steps=steps, seed=seed)
+    plain = FederatedOptions(
+        num_rounds=int(options["rounds"]), clients_per_round=at_once, num_steps=steps, seed=seed
+    )
     return records.with_values(plain, parse_options(arm.rounds), what="field of the rounds")
 
 
 def split_of(arm: Arm, options: Settings, recipe: Recipe, *, seed: int) -> SplitOptions:
     """The split of an arm; what is near and far is the recipe's."""
-    plain = SplitOptions(num_clients=int(options["clients"]), min_queries=int(options["min_queries"]), seed=seed)
+    plain = SplitOptions(
+        num_clients=int(options["clients"]), min_queries=int(options["min_queries"]), seed=seed
+    )
     mining = getattr(recipe.branches[0], "mining", None)
     if mining is not None:
-        near = {"positive_m": mining.positive_m, "excluded_m": mining.excluded_m, "num_negatives": mining.num_negatives}
+        near = {
+            "positive_m": mining.positive_m,
+            "excluded_m": mining.excluded_m,
+            "num_negatives": mining.num_negatives,
+        }
         plain = records.with_values(plain, near, what="field of the split")
     return records.with_values(plain, parse_options(arm.split), what="field of the split")
 
@@ -87,7 +102,11 @@ def split_of(arm: Arm, options: Settings, recipe: Recipe, *, seed: int) -> Split
 def _hits(weights: Path, options: Settings) -> np.ndarray:
     """(Q,) whether the first answer of each query that has one lies within 25 m."""
     data = open_set(str(options["data"]), split=str(options["split"]))
-    found = evaluate(str(weights), data, options=EvaluationOptions(k=1, recall_at=(1,)), show_progress=False)
+    found = evaluate(
+        str(weights), data, options=EvaluationOptions(k=1, recall_at=(1,)), show_progress=False
+    )
     ground = metric_ground(found.data.database, found.data.queries)
-    first = first_hit_by_distance(found.predictions, ground.database, ground.queries, thresholds_m=(25.0,))[0]
+    first = first_hit_by_distance(
+        found.predictions, ground.database, ground.queries, thresholds_m=(25.0,)
+    )[0]
     return np.asarray(first < 1, float)

@@ -1,4 +1,5 @@
-"""How the cells of CosPlace's and EigenPlaces' studies are measured: trainings on one world, asked on other cities."""
+"""How the cells of CosPlace's and EigenPlaces' studies are measured: trainings on one world, asked
+on other cities."""
 
 from __future__ import annotations
 
@@ -18,7 +19,16 @@ from whence.evaluation.metrics import bootstrap_interval
 from whence.geo import heading_difference_deg
 from whence.models.descriptor import DescriptorModel
 from whence.recipes import get_recipe
-from whence.studies.arms import COSPLACE, EIGENPLACES, MAIN, NUM_SEEDS, SHIFTS_M, TRIPLETS, TURNS_DEG, bin_name
+from whence.studies.arms import (
+    COSPLACE,
+    EIGENPLACES,
+    MAIN,
+    NUM_SEEDS,
+    SHIFTS_M,
+    TRIPLETS,
+    TURNS_DEG,
+    bin_name,
+)
 from whence.studies.benchmark_cells import as_model, trained_weights
 from whence.studies.contrasts import contrasts, keep_hits
 from whence.studies.frame import Cell, Settings, Value
@@ -42,7 +52,8 @@ def measure_cosplace(cell: Settings, options: Settings, work: Path) -> dict[str,
 
 
 def measure_eigenplaces(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
-    """The same, with recalls of queries by how far they stand aside and how they are turned, and what is lost to EigenPlaces."""
+    """The same, with recalls of queries by how far they stand aside and how they are turned, and
+    what is lost to EigenPlaces."""
     lists, values = _after_training(eigenplaces_recipe(cell, options), cell, options, work)
     return _compared(lists, cell, work, name="eigenplaces") | values | _by_viewpoint(lists)
 
@@ -64,12 +75,15 @@ def cosplace_recipe(cell: Settings, options: Settings) -> Recipe:
     if arm.startswith("triplets"):
         (branch,) = recipe.branches
         assert isinstance(branch, ClassesOptions)
-        recipe = override(replace(recipe, branches=(TuplesOptions(augment=branch.augment),)), TRIPLETS)
+        recipe = override(
+            replace(recipe, branches=(TuplesOptions(augment=branch.augment),)), TRIPLETS
+        )
     return override(recipe, changes)
 
 
 def eigenplaces_recipe(cell: Settings, options: Settings) -> Recipe:
-    """What trains an arm; CosPlace's looks at crops by heading of the same panoramas, as many a step."""
+    """What trains an arm; CosPlace's looks at crops by heading of the same panoramas, as many a
+    step."""
     recipe, arm = class_recipe(options), str(cell["arm"])
     if arm == "cosplace":
         (branch,) = get_recipe("cosplace-small").branches
@@ -79,7 +93,16 @@ def eigenplaces_recipe(cell: Settings, options: Settings) -> Recipe:
         num = sum(one.batch_size for one in recipe.branches if isinstance(one, ClassesOptions))
         turn = first.batches_per_turn
         recipe = replace(
-            recipe, branches=(replace(branch, augment=first.augment, loss=first.loss, batch_size=num, batches_per_turn=turn),)
+            recipe,
+            branches=(
+                replace(
+                    branch,
+                    augment=first.augment,
+                    loss=first.loss,
+                    batch_size=num,
+                    batches_per_turn=turn,
+                ),
+            ),
         )
     return override(recipe, [*EIGENPLACES[arm], f"loop.seed={cell['seed']}"])
 
@@ -88,27 +111,40 @@ def class_recipe(options: Settings) -> Recipe:
     """The study's recipe with its changes. Raises `BadOption` where it does not learn classes."""
     recipe = override(get_recipe(str(options["recipe"])), str(options["changes"]).split())
     if {branch.kind for branch in recipe.branches} != {"classes"}:
-        raise BadOption(f"the recipe {recipe.name} does not train on classes; name another with recipe=NAME")
+        raise BadOption(
+            f"the recipe {recipe.name} does not train on classes; name another with recipe=NAME"
+        )
     return recipe
 
 
 def training_data(recipe: Recipe, options: Settings) -> str | EvaluationSet:
-    """The folder of classes; for tuples its crops, those of the last year as queries and the others as database.
+    """The folder of classes; for tuples its crops, those of the last year as queries and the others
+    as database.
 
     Raises `NoPhotos` where there is a single year.
     """
     if recipe.branches[0].kind != "tuples":
         return str(options["train"])
     photos = read_sf_xl(str(options["train"]))
-    years = np.where(photos.time_us == NO_TIME, 0, photos.time_us.astype("datetime64[us]").astype("datetime64[Y]").astype(int))
+    years = np.where(
+        photos.time_us == NO_TIME,
+        0,
+        photos.time_us.astype("datetime64[us]").astype("datetime64[Y]").astype(int),
+    )
     if len(np.unique(years)) < 2:
-        raise NoPhotos(f"{str(options['train'])!r} holds photos of a single year: triplets need queries of another")
+        raise NoPhotos(
+            f"{str(options['train'])!r} holds photos of a single year: triplets need queries of "
+            "another"
+        )
     is_query = years == years.max()
     return EvaluationSet("years", photos.select(~is_query), photos.select(is_query))
 
 
-def trained(recipe: Recipe, cell: Settings, options: Settings, work: Path) -> tuple[DescriptorModel, Path, float]:
-    """The model of a training in the work folder, which goes on where it was stopped; its folder, and seconds of this process."""
+def trained(
+    recipe: Recipe, cell: Settings, options: Settings, work: Path
+) -> tuple[DescriptorModel, Path, float]:
+    """The model of a training in the work folder, which goes on where it was stopped; its folder,
+    and seconds of this process."""
     try:
         from whence.training.learners import make_network
         from whence.training.train import train
@@ -124,16 +160,20 @@ def trained(recipe: Recipe, cell: Settings, options: Settings, work: Path) -> tu
         show_progress=False,
     )
     weights = trained_weights({"val": ""}, out)
-    learner = override(recipe, [f"start_from={weights}", "start_with=all", "freeze_before="]).learner
+    learner = override(
+        recipe, [f"start_from={weights}", "start_with=all", "freeze_before="]
+    ).learner
     assert isinstance(learner, NetworkOptions)
     width, height = size_px(recipe)
     return as_model(make_network(learner), out.name, (height, width)), out, done.seconds
 
 
 def predicted_s(recipes: Sequence[Recipe], options: Settings, work: Path) -> float:
-    """Seconds of trainings that see as many photos a step, by a few steps of the study's own recipe, and of asking the set.
+    """Seconds of trainings that see as many photos a step, by a few steps of the study's own
+    recipe, and of asking the set.
 
-    Steps are taken twice: maps that a frozen backbone makes of photos are there at the second time. Each is made once for all.
+    Steps are taken twice: maps that a frozen backbone makes of photos are there at the second time.
+    Each is made once for all.
     """
     timed = class_recipe(options)
     first_s, step_s = (_step_s(timed, options, work) for _ in range(2))
@@ -143,7 +183,9 @@ def predicted_s(recipes: Sequence[Recipe], options: Settings, work: Path) -> flo
     if branch.augment.num_views:
         num_photos = branch.sizes(Dataset(str(options["train"])), seed=0)["num_photos"]
     num_first = min(sum(steps), num_photos * branch.augment.num_views // branch.batch_size)
-    return sum(step_s * num + _EVALUATION_S for num in steps) + num_first * max(0.0, first_s - step_s)
+    return sum(step_s * num + _EVALUATION_S for num in steps) + num_first * max(
+        0.0, first_s - step_s
+    )
 
 
 def _step_s(recipe: Recipe, options: Settings, work: Path) -> float:
@@ -153,7 +195,9 @@ def _step_s(recipe: Recipe, options: Settings, work: Path) -> float:
         from whence.training.train import make_task
     except ModuleNotFoundError:
         raise MissingExtra("training", "torch,train") from None
-    task = make_task(recipe, str(options["train"]), pixels_folder=work / "pixels", show_progress=False)
+    task = make_task(
+        recipe, str(options["train"]), pixels_folder=work / "pixels", show_progress=False
+    )
     with Step(task, options=recipe.loop) as step:
         step.open()
         step.take()
@@ -164,7 +208,9 @@ def _step_s(recipe: Recipe, options: Settings, work: Path) -> float:
     return seconds / _TIMED_STEPS
 
 
-def _after_training(recipe: Recipe, cell: Settings, options: Settings, work: Path) -> tuple[Shortlists, dict[str, Value]]:
+def _after_training(
+    recipe: Recipe, cell: Settings, options: Settings, work: Path
+) -> tuple[Shortlists, dict[str, Value]]:
     model, _, seconds = trained(recipe, cell, options, work)
     lists = Shortlists(read_set(options), model=model, work=None)
     return lists, {"training": Value(seconds)}
@@ -174,17 +220,25 @@ def _compared(lists: Shortlists, cell: Settings, work: Path, *, name: str) -> di
     keep_hits(work, cell, lists.hits(lists.found)[_HIT])
     arms = MAIN[name]
     seeds = range(NUM_SEEDS) if cell["arm"] in arms else (0,)
-    return lists.recalls(lists.found) | contrasts(work, cell, reference=arms[0], seeds=tuple(seeds), groups=lists.groups)
+    return lists.recalls(lists.found) | contrasts(
+        work, cell, reference=arms[0], seeds=tuple(seeds), groups=lists.groups
+    )
 
 
 def _by_viewpoint(lists: Shortlists) -> dict[str, Value]:
-    """Recall of queries by their place across the street and their direction along it; nothing where no world says."""
+    """Recall of queries by their place across the street and their direction along it; nothing
+    where no world says."""
     aside, turned = viewpoints(lists.data)
     hits = np.asarray(lists.hits(lists.found)[_HIT], float)
     found = {}
-    for what, bins, unit, values in (("aside", SHIFTS_M, "m", aside), ("turned", TURNS_DEG, "degrees", turned)):
+    for what, bins, unit, values in (
+        ("aside", SHIFTS_M, "m", aside),
+        ("turned", TURNS_DEG, "degrees", turned),
+    ):
         for low, high in bins:
-            rows = np.flatnonzero((values >= low) & ((values < high) | ((high == bins[-1][1]) & (values == high))))
+            rows = np.flatnonzero(
+                (values >= low) & ((values < high) | ((high == bins[-1][1]) & (values == high)))
+            )
             if len(rows):
                 groups = None if lists.groups is None else lists.groups[rows]
                 found[bin_name(what, low, high, unit)] = Value(
@@ -194,7 +248,8 @@ def _by_viewpoint(lists: Shortlists) -> dict[str, Value]:
 
 
 def viewpoints(data: EvaluationSet) -> tuple[np.ndarray, np.ndarray]:
-    """Metres (Q,) that queries stand aside of the database's lane, and degrees (Q,) from 0, along their street, to 90, across.
+    """Metres (Q,) that queries stand aside of the database's lane, and degrees (Q,) from 0, along
+    their street, to 90, across.
 
     NaN where no rendered world says.
     """
@@ -210,7 +265,11 @@ def viewpoints(data: EvaluationSet) -> tuple[np.ndarray, np.ndarray]:
         own = beside.get(str(data.queries.file(number).resolve()))
         lane = None if own is None else lanes.get((own["city"], own["street"]))
         if own is not None and lane:
-            aside[number] = abs(float(own["lateral_m"]) - float(np.median([one[0] for one in lane])))
-            turn = float(heading_difference_deg(np.array(float(own["heading_deg"])), np.array(lane[0][1])))
+            aside[number] = abs(
+                float(own["lateral_m"]) - float(np.median([one[0] for one in lane]))
+            )
+            turn = float(
+                heading_difference_deg(np.array(float(own["heading_deg"])), np.array(lane[0][1]))
+            )
             turned[number] = min(turn, 180 - turn)
     return aside, turned

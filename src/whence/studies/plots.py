@@ -1,4 +1,5 @@
-"""A study's plot: measures against an axis or another measure. How it is drawn is in `whence.evaluation.plots`."""
+"""A study's plot: measures against an axis or another measure. How it is drawn is in
+`whence.evaluation.plots`."""
 
 from __future__ import annotations
 
@@ -28,9 +29,14 @@ def _lines(result: StudyResult) -> dict[str, list[PlotPoint]]:
             if name in found.values:
                 value = found.values[name]
                 line = ", ".join(
-                    [*(str(found.cell.settings[axis]) for axis in plot.by), *([name] if len(plot.y) > 1 or not plot.by else [])]
+                    [
+                        *(str(found.cell.settings[axis]) for axis in plot.by),
+                        *([name] if len(plot.y) > 1 or not plot.by else []),
+                    ]
                 )
-                low, high = (None if bound is None else factor * bound for bound in (value.low, value.high))
+                low, high = (
+                    None if bound is None else factor * bound for bound in (value.low, value.high)
+                )
                 lines[line].append(PlotPoint(x, factor * value.value, low, high))
     return lines
 

@@ -27,8 +27,22 @@ def list_settings(options: Settings) -> Sequence[Cell]:
                             continue
                         for geometry in ("affine", "homography"):
                             for least in numbers("inliers"):
-                                about = {"max side": side, "tile": tile, "overlap": overlap, "geometry": geometry}
-                                cells.append(Cell({"matcher": matcher, "kind": kind, **about, "inliers": least}))
+                                about = {
+                                    "max side": side,
+                                    "tile": tile,
+                                    "overlap": overlap,
+                                    "geometry": geometry,
+                                }
+                                cells.append(
+                                    Cell(
+                                        {
+                                            "matcher": matcher,
+                                            "kind": kind,
+                                            **about,
+                                            "inliers": least,
+                                        }
+                                    )
+                                )
             for summary in SUMMARIES:
                 cells.append(Cell({"matcher": matcher, "kind": kind, "geometry": summary}))
     return cells

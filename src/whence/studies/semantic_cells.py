@@ -1,4 +1,5 @@
-"""How the cells of SegVPR's study are measured: trainings on a labelled town, asked in another, and attention by class."""
+"""How the cells of SegVPR's study are measured: trainings on a labelled town, asked in another, and
+attention by class."""
 
 from __future__ import annotations
 
@@ -41,38 +42,55 @@ def measure_semantic(cell: Settings, options: Settings, work: Path) -> dict[str,
     if cell["arm"] != "neither" and other.is_file():
         found["difference"] = _value(hits.astype(float) - np.load(other))
     shares = attention_by_class(model, data)
-    found |= {f"attention, {name}": Value(share) for name, share in shares.items() if name in WATCHED}
+    found |= {
+        f"attention, {name}": Value(share) for name, share in shares.items() if name in WATCHED
+    }
     if set(WATCHED) <= set(shares):
-        is_so = shares["building"] > 1 and max(shares["sky"], shares["vehicle"], shares["person"]) < 1
+        is_so = (
+            shares["building"] > 1 and max(shares["sky"], shares["vehicle"], shares["person"]) < 1
+        )
         found["claim"] = Value(1.0 if is_so else -1.0)
     return found | {"training": Value(seconds)}
 
 
 def semantic_recipe(cell: Settings, options: Settings) -> Recipe:
-    """What trains an arm. Raises `BadOption` where the recipe does not learn from labelled photos."""
+    """What trains an arm. Raises `BadOption` where the recipe does not learn from labelled
+    photos."""
     recipe = override(get_recipe(str(options["recipe"])), str(options["changes"]).split())
     if not any(isinstance(branch, LabelledOptions) for branch in recipe.branches):
-        raise BadOption(f"the recipe {recipe.name} does not learn from labelled photos; name another with recipe=NAME")
-    changes = [*SEMANTIC[str(cell["arm"])], f"aggregator.options.mode={cell['mode']}", f"loop.seed={cell['seed']}"]
+        raise BadOption(
+            f"the recipe {recipe.name} does not learn from labelled photos; name another with "
+            "recipe=NAME"
+        )
+    changes = [
+        *SEMANTIC[str(cell["arm"])],
+        f"aggregator.options.mode={cell['mode']}",
+        f"loop.seed={cell['seed']}",
+    ]
     if options["target"]:
         changes.append(f"target={options['target']}")
     return override(recipe, changes)
 
 
 def attention_by_class(model: DescriptorModel, data: LabelledSet) -> dict[str, float]:
-    """What the pixels of each class count, over the mean of their photo, in database photos; nothing without attention."""
+    """What the pixels of each class count, over the mean of their photo, in database photos;
+    nothing without attention."""
     descriptor = model.descriptor
     from whence.models.network_descriptor import NetworkDescriptor
 
     assert isinstance(descriptor, NetworkDescriptor)
     totals, counts = np.zeros(len(IDDA_CLASSES)), np.zeros(len(IDDA_CLASSES))
-    rows = np.linspace(0, len(data.database_labels) - 1, min(_NUM_SEEN, len(data.database_labels))).astype(int)
+    rows = np.linspace(
+        0, len(data.database_labels) - 1, min(_NUM_SEEN, len(data.database_labels))
+    ).astype(int)
     for row in rows.tolist():
         photo = model.read(data.set.database.file(row))
         weights = descriptor.attention(photo)
         if weights is None:
             return {}
-        classes = read_classes(data.database_labels[row], size_px=(weights.shape[1], weights.shape[0]))
+        classes = read_classes(
+            data.database_labels[row], size_px=(weights.shape[1], weights.shape[0])
+        )
         for number in range(len(IDDA_CLASSES)):
             inside = classes == number
             totals[number] += (weights[inside] / weights.mean()).sum()
@@ -83,10 +101,16 @@ def attention_by_class(model: DescriptorModel, data: LabelledSet) -> dict[str, f
 def _hits(model: DescriptorModel, data: LabelledSet) -> np.ndarray:
     """(Q,) bool: whether the first answer is right."""
     database, queries = data.set.database, data.set.queries
-    rows, asked = (model.describe([photos.file(row) for row in range(len(photos))]) for photos in (database, queries))
+    rows, asked = (
+        model.describe([photos.file(row) for row in range(len(photos))])
+        for photos in (database, queries)
+    )
     ground = metric_ground(database, queries)
     first = (asked @ rows.T).argmax(axis=1)[:, None]
-    return np.asarray(first_hit_by_distance(first, ground.database, ground.queries, thresholds_m=[_RADIUS_M])[0] == 0)
+    return np.asarray(
+        first_hit_by_distance(first, ground.database, ground.queries, thresholds_m=[_RADIUS_M])[0]
+        == 0
+    )
 
 
 def _value(values: np.ndarray) -> Value:

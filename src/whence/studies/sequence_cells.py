@@ -14,7 +14,12 @@ from whence.data.drives import SequenceSet
 from whence.data.frame_folders import open_sequences
 from whence.errors import MissingExtra, UnreadableImage
 from whence.evaluation.metrics import bootstrap_interval
-from whence.evaluation.sequence_recall import MATCHING, SequenceEvaluation, SequenceRules, evaluate_sequences
+from whence.evaluation.sequence_recall import (
+    MATCHING,
+    SequenceEvaluation,
+    SequenceRules,
+    evaluate_sequences,
+)
 from whence.index.alignment import match_sequences, search_by_distance
 from whence.models.asking import QueryViews
 from whence.models.descriptor import Described, DescriptorModel, load_model
@@ -57,14 +62,18 @@ def measure_sequences(cell: Settings, options: Settings, work: Path) -> dict[str
     if cell["drive"] == "gaps":
         data = with_gaps(data)
     found = evaluate_sequences(model, data, rules=rules, show_progress=False)
-    values = _recalls(found) | {"size": Value(float(found.descriptor_bytes)), "time": Value(found.ms_per_query)}
+    values = _recalls(found) | {
+        "size": Value(float(found.descriptor_bytes)),
+        "time": Value(found.ms_per_query),
+    }
     for factor in _FACTORS:
         values[f"search in {factor} times"] = Value(_search_ms(found, factor=factor))
     return values if seconds is None else values | {"training": Value(seconds)}
 
 
 class KeptModel(DescriptorModel):
-    """A model of photos that is fitted on a set, and describes each of its frames, once for all cells of a study."""
+    """A model of photos that is fitted on a set, and describes each of its frames, once for all
+    cells of a study."""
 
     def __init__(self, name: str, data: SequenceSet, work: Path) -> None:
         """What is kept lies in the work folder, by the files' names and the model."""
@@ -84,10 +93,16 @@ class KeptModel(DescriptorModel):
 
     def _file(self, what: str, sources: Sequence[PhotoSource]) -> Path:
         said = "|".join([self.card.card_id, *map(str, sources)])
-        return self._folder / f"{what}-{hashlib.blake2b(said.encode(), digest_size=8).hexdigest()}.npy"
+        return (
+            self._folder / f"{what}-{hashlib.blake2b(said.encode(), digest_size=8).hexdigest()}.npy"
+        )
 
     def describe_each(
-        self, sources: Iterable[PhotoSource], *, keep_local: bool = False, views: QueryViews | None = None
+        self,
+        sources: Iterable[PhotoSource],
+        *,
+        keep_local: bool = False,
+        views: QueryViews | None = None,
     ) -> Iterator[Described | UnreadableImage]:
         """As of the base; where all of the frames can be read their descriptors are kept."""
         sources = list(sources)
@@ -96,7 +111,10 @@ class KeptModel(DescriptorModel):
             found = list(super().describe_each(sources, keep_local=keep_local, views=views))
             if views is None and all(isinstance(one, Described) for one in found):
                 with atomic_write(file) as out:
-                    np.save(out, np.stack([one.descriptor for one in found if isinstance(one, Described)]))
+                    np.save(
+                        out,
+                        np.stack([one.descriptor for one in found if isinstance(one, Described)]),
+                    )
             return iter(found)
         return (Described(row) for row in np.load(file))
 
@@ -106,12 +124,15 @@ def _recalls(found: SequenceEvaluation) -> dict[str, Value]:
     values = {"queries": Value(float(counted.sum()))}
     for n in (1, 5):
         hits = (found.first_hit[counted] < n).astype(float)
-        values[f"recall@{n}"] = Value(float(hits.mean()), *bootstrap_interval(hits, groups=found.drive[counted]))
+        values[f"recall@{n}"] = Value(
+            float(hits.mean()), *bootstrap_interval(hits, groups=found.drive[counted])
+        )
     return values
 
 
 def _search_ms(found: SequenceEvaluation, *, factor: int) -> float:
-    """Milliseconds a query of a search in so many times the database, of random numbers of the same size."""
+    """Milliseconds a query of a search in so many times the database, of random numbers of the same
+    size."""
     random, num, length = random_stream(0, factor), factor * found.num_database, found.rules.length
     if found.rules.pool == MATCHING:
         distances = random.random((_NUM_TIMED + length, num), np.float32)
@@ -120,7 +141,10 @@ def _search_ms(found: SequenceEvaluation, *, factor: int) -> float:
         match_sequences(distances, windows, np.zeros(num), speeds=found.rules.speeds, k=5)
     else:
         dim = found.descriptor_bytes // 4
-        stored, asked = random.random((num, dim), np.float32), random.random((_NUM_TIMED, dim), np.float32)
+        stored, asked = (
+            random.random((num, dim), np.float32),
+            random.random((_NUM_TIMED, dim), np.float32),
+        )
         started = time.perf_counter()
         search_by_distance(stored, asked, k=5)
     return 1e3 * (time.perf_counter() - started) / _NUM_TIMED
@@ -132,26 +156,39 @@ def sequence_recipe(cell: Settings, options: Settings) -> Recipe:
     changes = [*str(options["changes"]).split(), f"sequence.length={options['trained_length']}"]
     if method in JOINT:
         recipe = override(get_recipe(str(options["joint_recipe"])), changes)
-        branches = recipe.branches if method == JOINT[1] else tuple(one for one in recipe.branches if one.kind == "sequences")
+        branches = (
+            recipe.branches
+            if method == JOINT[1]
+            else tuple(one for one in recipe.branches if one.kind == "sequences")
+        )
         return replace(recipe, branches=branches)
     return override(get_recipe(str(options["recipe"])), [*changes, *ARMS[method]])
 
 
 def with_gaps(found: SequenceSet) -> SequenceSet:
     """The set without every so-many-th frame of its query drives."""
-    return replace(found, queries=found.queries.select(np.flatnonzero(found.queries.frame % GAP_EVERY != GAP_EVERY // 2)))
+    return replace(
+        found,
+        queries=found.queries.select(
+            np.flatnonzero(found.queries.frame % GAP_EVERY != GAP_EVERY // 2)
+        ),
+    )
 
 
 def drives_to_train_on(found: SequenceSet, *, share: int) -> SequenceSet:
-    """The set with so many per cent of its query drives, at least one, drawn; a larger share holds the smaller ones."""
+    """The set with so many per cent of its query drives, at least one, drawn; a larger share holds
+    the smaller ones."""
     keys = np.unique(found.queries.sequence)
     order = random_stream(_SHARES).permutation(len(keys))
     chosen = keys[order[: max(1, round(len(keys) * share / 100))]]
-    return replace(found, queries=found.queries.select(np.flatnonzero(np.isin(found.queries.sequence, chosen))))
+    return replace(
+        found, queries=found.queries.select(np.flatnonzero(np.isin(found.queries.sequence, chosen)))
+    )
 
 
 def trained(cell: Settings, options: Settings, work: Path) -> tuple[DescriptorModel, float]:
-    """The model of a training in the work folder, which goes on where it was stopped, and seconds of this process."""
+    """The model of a training in the work folder, which goes on where it was stopped, and seconds
+    of this process."""
     try:
         from whence.training.train import train
     except ModuleNotFoundError:

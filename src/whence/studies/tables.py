@@ -1,4 +1,5 @@
-"""What a study came to as a table: for the terminal, as records, as Markdown, and as a page with its plot."""
+"""What a study came to as a table: for the terminal, as records, as Markdown, and as a page with
+its plot."""
 
 from __future__ import annotations
 
@@ -21,11 +22,17 @@ def axes_of(result: StudyResult) -> tuple[str, ...]:
 
 
 def rows_of(result: StudyResult) -> tuple[tuple[str, ...], ...]:
-    """The table as texts, its header first; a missing cell says so in its first measure. Measures that no cell has are left out."""
+    """The table as texts, its header first; a missing cell says so in its first measure. Measures
+    that no cell has are left out."""
     axes = axes_of(result)
     measured = {name for found in result.cells for name in found.values}
-    measures = [one for one in result.study.measures if one.name in measured] or result.study.measures[:1]
-    return ((*axes, *(one.name for one in measures)), *(_row(found, axes, measures) for found in result.cells))
+    measures = [
+        one for one in result.study.measures if one.name in measured
+    ] or result.study.measures[:1]
+    return (
+        (*axes, *(one.name for one in measures)),
+        *(_row(found, axes, measures) for found in result.cells),
+    )
 
 
 def _row(found: CellResult, axes: Sequence[str], measures: Sequence[Measure]) -> tuple[str, ...]:
@@ -52,7 +59,9 @@ def _text(value: Value | None, measure: Measure) -> str:
 def as_table(result: StudyResult) -> RenderableType:
     """For the terminal."""
     name = Text(f"{result.study.name}: {result.study.summary}", style="bold")
-    return Group(name, Text(result.protocol), _tabular(result).for_terminal(), Text(_counted(result)))
+    return Group(
+        name, Text(result.protocol), _tabular(result).for_terminal(), Text(_counted(result))
+    )
 
 
 def _tabular(result: StudyResult) -> Tabular:
@@ -69,22 +78,39 @@ def as_records(result: StudyResult) -> dict[str, Any]:
             "is_done": found.is_done,
             "reason": found.reason,
             "seconds": found.seconds,
-            "values": {name: {"value": value.value, "low": value.low, "high": value.high} for name, value in found.values.items()},
+            "values": {
+                name: {"value": value.value, "low": value.low, "high": value.high}
+                for name, value in found.values.items()
+            },
         }
         for found in result.cells
     ]
-    return {"study": result.study.name, "protocol": result.protocol, "options": dict(result.options), "cells": cells}
+    return {
+        "study": result.study.name,
+        "protocol": result.protocol,
+        "options": dict(result.options),
+        "cells": cells,
+    }
 
 
 def as_markdown(result: StudyResult) -> str:
     """As Markdown."""
-    return f"{result.study.summary}. {result.protocol}\n\n{_tabular(result).as_markdown()}\n\n{_counted(result)}\n"
+    return (
+        f"{result.study.summary}. "
+        f"{result.protocol}\n\n{_tabular(result).as_markdown()}\n\n{_counted(result)}\n"
+    )
 
 
 def as_page(result: StudyResult) -> str:
     """As one HTML page with the plot; nothing is loaded from elsewhere."""
     lines, notes = (result.study.summary, result.protocol), (_counted(result),)
-    return page_of_tables(result.study.name, (_tabular(result),), lines=lines, drawings=(draw_plot(result),), notes=notes)
+    return page_of_tables(
+        result.study.name,
+        (_tabular(result),),
+        lines=lines,
+        drawings=(draw_plot(result),),
+        notes=notes,
+    )
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -96,4 +122,6 @@ def write_text(path: str | Path, text: str) -> None:
 def _counted(result: StudyResult) -> str:
     done = sum(found.is_done for found in result.cells)
     missing = len(result.cells) - done
-    return f"{done} of {len(result.cells)} cells measured" + (f", {missing} missing" if missing else "")
+    return f"{done} of {len(result.cells)} cells measured" + (
+        f", {missing} missing" if missing else ""
+    )

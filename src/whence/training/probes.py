@@ -1,4 +1,5 @@
-"""What the best weights are chosen by: recall of the network as it stands, or after re-ranking with the regressor as it stands.
+"""What the best weights are chosen by: recall of the network as it stands, or after re-ranking with
+the regressor as it stands.
 
 Photos are decoded once; a probe is then asked again and again.
 """
@@ -42,12 +43,20 @@ class RecallProbe(Probe):
         try:
             stored, asked = (
                 self._described(module, part)
-                for module, part in ((learner, self.pixels.database), (self.asking(learner), self.pixels.queries))
+                for module, part in (
+                    (learner, self.pixels.database),
+                    (self.asking(learner), self.pixels.queries),
+                )
             )
         finally:
             learner.train(was_training)
         found = FlatIndex.over(stored).search(asked, k=self.options.n).ids
-        scored = score_predictions(found, self.given.data.set, thresholds_m=[self.options.radius_m], recall_at=[self.options.n])
+        scored = score_predictions(
+            found,
+            self.given.data.set,
+            thresholds_m=[self.options.radius_m],
+            recall_at=[self.options.n],
+        )
         return {"recall": scored[0].all_queries[0].value}
 
     def asking(self, learner: nn.Module) -> nn.Module:
@@ -61,7 +70,8 @@ class RecallProbe(Probe):
 
 
 class AlignedRecallProbe(RecallProbe):
-    """The same of a copy that describes the database alone: queries are described by the model as it was before the training."""
+    """The same of a copy that describes the database alone: queries are described by the model as
+    it was before the training."""
 
     def __init__(self, options: AlignedRecallOptions, given: Given) -> None:
         super().__init__(options, given)
@@ -87,37 +97,63 @@ class RerankedProbe(Probe):
         data, options = self.given.data.set, self.options
         pixels = cached_set(data, size_px=learner.size_px, given=self.given)
         asked = spread_rows(len(pixels.queries), options.num_queries)
-        stored, wanted = (learner.describe(part) for part in (pixels.database, pixels.queries[asked]))
+        stored, wanted = (
+            learner.describe(part) for part in (pixels.database, pixels.queries[asked])
+        )
         found = FlatIndex.over(stored).search(wanted, k=options.num_candidates)
         ground = metric_ground(data.database, data.queries)
         gap = ground.queries[asked][:, None] - ground.database[found.ids]
         self.is_right = np.einsum("qkd,qkd->qk", gap, gap) <= options.radius_m**2
         """(Q, K) which candidates show the place."""
-        first = first_hit_by_distance(found.ids, ground.database, ground.queries[asked], thresholds_m=[options.radius_m])[0]
-        self.before = {"recall_before": float((first == 0).mean()), "recall_bound": float((first < found.ids.shape[1]).mean())}
+        first = first_hit_by_distance(
+            found.ids, ground.database, ground.queries[asked], thresholds_m=[options.radius_m]
+        )[0]
+        self.before = {
+            "recall_before": float((first == 0).mean()),
+            "recall_bound": float((first < found.ids.shape[1]).mean()),
+        }
         # The long side is that of the photos, so that none is resized again.
         self.reading = WarpOptions(options.readout, long_side_px=max(64, *learner.size_px))
         self.backbone = learner.geowarp.backbone
         scorer = self._scorer(unmoved := GeoWarp(self.backbone).regressor)
         self.candidates = found.ids
-        self.known = {row: scorer.prepare(np.array(pixels.database[row])) for row in np.unique(found.ids).tolist()}
+        self.known = {
+            row: scorer.prepare(np.array(pixels.database[row]))
+            for row in np.unique(found.ids).tolist()
+        }
         self.queries = [scorer.prepare(np.array(pixels.queries[row])) for row in asked]
         self.before["recall_unwarped"] = self.measure(unmoved)["recall"]
 
     def measure(self, learner: nn.Module) -> dict[str, float]:
-        """Recall@1 after re-ranking, before it, the most it could be, and without warping; mean similarity of candidates."""
+        """Recall@1 after re-ranking, before it, the most it could be, and without warping; mean
+        similarity of candidates."""
         scorer = self._scorer(learner)
-        similarities = np.array([
-            [one.similarity for one in scorer.score(query, [self.known[row] for row in rows]) if one is not None]
-            for query, rows in zip(self.queries, self.candidates.tolist(), strict=True)
-        ])  # fmt: skip
+        similarities = np.array(
+            [
+                [
+                    one.similarity
+                    for one in scorer.score(query, [self.known[row] for row in rows])
+                    if one is not None
+                ]
+                for query, rows in zip(self.queries, self.candidates.tolist(), strict=True)
+            ]
+        )
         best = similarities.argmax(axis=1)
         recall = float(self.is_right[np.arange(len(best)), best].mean())
-        right, wrong = (similarities[which].mean() if which.any() else 0.0 for which in (self.is_right, ~self.is_right))
-        return {"recall": recall, **self.before, "similarity_right": float(right), "similarity_wrong": float(wrong)}
+        right, wrong = (
+            similarities[which].mean() if which.any() else 0.0
+            for which in (self.is_right, ~self.is_right)
+        )
+        return {
+            "recall": recall,
+            **self.before,
+            "similarity_right": float(right),
+            "similarity_wrong": float(wrong),
+        }
 
     def _scorer(self, regressor: nn.Module) -> GeoWarpScorer:
-        """A scorer with a copy: it lays the regressor out in memory in a way of its own, which changes how training rounds."""
+        """A scorer with a copy: it lays the regressor out in memory in a way of its own, which
+        changes how training rounds."""
         model = GeoWarp(self.backbone)
         assert isinstance(regressor, Regressor)
         model.regressor = copy.deepcopy(regressor)

@@ -15,7 +15,8 @@ from whence.training.task import Given, Probe
 
 
 class SequenceProbe(Probe):
-    """Recall@n of windows, by Euclidean distance; query windows without a positive are left out, as published."""
+    """Recall@n of windows, by Euclidean distance; query windows without a positive are left out, as
+    published."""
 
     def __init__(self, options: SequenceRecallOptions, given: Given) -> None:
         self.options, self.given = options, given
@@ -25,7 +26,9 @@ class SequenceProbe(Probe):
         size_px = self.options.width or width, self.options.height or height
         network: Network = self.given.learner.module
         windows = cut_both(self.given.data.sequences, length=network.pool.length)
-        self.pixels = WindowPixels(cached_set(windows.data, size_px=size_px, given=self.given), windows)
+        self.pixels = WindowPixels(
+            cached_set(windows.data, size_px=size_px, given=self.given), windows
+        )
         self.positives = windows.near(self.options.radius_m)
         self._num_database = len(windows.database)
 
@@ -37,10 +40,15 @@ class SequenceProbe(Probe):
         try:
             rows = np.arange(len(self.pixels))
             found = describe_pixels(
-                describe, rows, batch_size=self.options.batch_size, read=lambda part: self.pixels[np.asarray(part)]
+                describe,
+                rows,
+                batch_size=self.options.batch_size,
+                read=lambda part: self.pixels[np.asarray(part)],
             ).numpy()
         finally:
             learner.train(was_training)
-        nearest = search_by_distance(found[: self._num_database], found[self._num_database :], k=self.options.n)
+        nearest = search_by_distance(
+            found[: self._num_database], found[self._num_database :], k=self.options.n
+        )
         first = first_hit_in_lists(nearest.ids, self.positives)[self.positives.counts > 0]
         return {"recall": float((first < self.options.n).mean()) if len(first) else 0.0}

@@ -1,4 +1,5 @@
-"""The branch of MeshVPR (Berton et al., ECCV 2024): a copy of a network is aligned with it, by pairs of photo and render."""
+"""The branch of MeshVPR (Berton et al., ECCV 2024): a copy of a network is aligned with it, by
+pairs of photo and render."""
 
 from __future__ import annotations
 
@@ -30,9 +31,11 @@ _MISSED = "art_prob_"
 
 
 class AlignedBranch(Branch):
-    """All pairs once an epoch, in a random order. The model as it was describes photos, once; the copy learns from renders.
+    """All pairs once an epoch, in a random order. The model as it was describes photos, once; the
+    copy learns from renders.
 
-    Nothing else is changed about photos or renders, and no wrong pairs are looked for: as published.
+    Nothing else is changed about photos or renders, and no wrong pairs are looked for: as
+    published.
     """
 
     def __init__(self, options: AlignedOptions, given: Given) -> None:
@@ -44,7 +47,10 @@ class AlignedBranch(Branch):
         rows = kept[spread_rows(len(kept), options.num_pairs)]
         self.real, self.rendered = pairs.real.select(rows), pairs.rendered.select(rows)
         if not 1 <= options.batch_size <= len(rows):
-            raise BadOption(f"batches of {options.batch_size} pairs of {len(rows)} are not possible; change batch_size")
+            raise BadOption(
+                f"batches of {options.batch_size} pairs of {len(rows)} are not possible; change "
+                "batch_size"
+            )
         self.teacher = copy.deepcopy(given.learner.module).eval().requires_grad_(False)
 
     def describe_data(self) -> dict[str, Any]:
@@ -65,7 +71,9 @@ class AlignedBranch(Branch):
         key = hashlib.blake2b(said.encode(), digest_size=12).hexdigest()
         file = Path(self.given.pixels_folder) / f"real-{key}.npy"
         if not file.is_file():
-            describe = describing(self.teacher.to(self.given.device), device=self.given.device, dtype=self.given.dtype)
+            describe = describing(
+                self.teacher.to(self.given.device), device=self.given.device, dtype=self.given.dtype
+            )
             rows = describe_pixels(describe, real, batch_size=_TAUGHT_BATCH)
             with atomic_write(file) as out:
                 np.save(out, nn.functional.normalize(rows, dim=1).numpy())
@@ -80,13 +88,18 @@ class AlignedBranch(Branch):
         order = random_stream(self.given.seed, _ORDER, place.epoch).permutation(len(self.real))
         whole = order[place.number * size : (place.number + 1) * size]
         rows = shard(Batch(whole, whole), rank=share.rank, num_ranks=share.num_ranks).rows
-        images, taught = (torch.from_numpy(np.stack([part[row] for row in rows])) for part in (self.pixels, self.taught))
+        images, taught = (
+            torch.from_numpy(np.stack([part[row] for row in rows]))
+            for part in (self.pixels, self.taught)
+        )
         return Read((images, taught), len(rows))
 
     def change(self, content: tuple[Tensor, Tensor], draw: Draw) -> tuple[Tensor, Tensor]:
         """Renders as the network takes them (b, 3, H, W), and what it should say (b, D)."""
         images, taught = content
-        return draw.arranged(normalise(images.to(draw.device), mean=IMAGENET_MEAN, std=IMAGENET_STD)), taught.to(draw.device)
+        return draw.arranged(
+            normalise(images.to(draw.device), mean=IMAGENET_MEAN, std=IMAGENET_STD)
+        ), taught.to(draw.device)
 
     def learn(self, learner: nn.Module, content: tuple[Tensor, Tensor], draw: Draw) -> Losses:
         images, taught = content
@@ -95,11 +108,17 @@ class AlignedBranch(Branch):
             found = learner(images)
         unit = nn.functional.normalize(found.float(), dim=1)
         cosines = (unit.detach() * taught).sum(dim=1).mean()
-        return Losses(alignment_loss(unit, taught, loss=self.options.loss, reduction=self.options.reduction), {"cosine": cosines})
+        return Losses(
+            alignment_loss(unit, taught, loss=self.options.loss, reduction=self.options.reduction),
+            {"cosine": cosines},
+        )
 
 
-def alignment_loss(found: Tensor, taught: Tensor, *, loss: str = "mse", reduction: str = "mean") -> Tensor:
-    """The loss between what a copy says of renders (B, D) and what the model says of their photos (B, D), both of unit length."""
+def alignment_loss(
+    found: Tensor, taught: Tensor, *, loss: str = "mse", reduction: str = "mean"
+) -> Tensor:
+    """The loss between what a copy says of renders (B, D) and what the model says of their photos
+    (B, D), both of unit length."""
     if loss == "cosine":
         return 1 - (found * taught).sum(dim=1).mean()
     squared = (found - taught).square()
@@ -112,7 +131,10 @@ def _kept(real: Photos, rendered: Photos, options: AlignedOptions) -> np.ndarray
     lat = np.nan_to_num(np.asarray(real.lat, float), nan=-90.0)
     kept = np.flatnonzero((missed <= options.most_missed) & (lat <= options.most_lat))
     if not len(kept):
-        raise NoPhotos(f"of {len(real)} pairs none is left: all lie farther north than most_lat, or miss more than most_missed")
+        raise NoPhotos(
+            f"of {len(real)} pairs none is left: all lie farther north than most_lat, or miss "
+            "more than most_missed"
+        )
     return kept
 
 

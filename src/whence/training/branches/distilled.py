@@ -1,6 +1,8 @@
-"""The branch of distillation: a small network learns a large one's descriptors, so that it can ask in the large one's database.
+"""The branch of distillation: a small network learns a large one's descriptors, so that it can ask
+in the large one's database.
 
-The teacher describes every photo once; what it said is kept beside the decoded photos, for every training that asks for it.
+The teacher describes every photo once; what it said is kept beside the decoded photos, for every
+training that asks for it.
 """
 
 from __future__ import annotations
@@ -37,21 +39,28 @@ class TaughtPhotos(NamedTuple):
 
 
 class DistilledBranch(Branch):
-    """All photos once an epoch, in a random order; the squared distance between unit vectors, student's and teacher's."""
+    """All photos once an epoch, in a random order; the squared distance between unit vectors,
+    student's and teacher's."""
 
     def __init__(self, options: DistilledOptions, given: Given) -> None:
         """Raises `BadOption`, `NoPhotos`, `UnknownName`, and as `load_teacher`."""
         super().__init__(options.name or options.kind)
         self.options, self.given, self.weight = options, given, options.weight
         if not options.teacher:
-            raise BadOption(f"say which model is learned from: --set {self.name}.teacher=NAME, or teacher=NAME")
+            raise BadOption(
+                f"say which model is learned from: --set {self.name}.teacher=NAME, or teacher=NAME"
+            )
         self.photos = given.data.photos
         if not 1 <= options.batch_size <= len(self.photos):
-            raise BadOption(f"batches of {options.batch_size} photos of {len(self.photos)} are not possible; change batch_size")
+            raise BadOption(
+                f"batches of {options.batch_size} photos of {len(self.photos)} are not possible; "
+                "change batch_size"
+            )
         self.teacher = load_teacher(options)
         if self.teacher.dim != given.learner.module.dim:
             raise BadOption(
-                f"{self.teacher.name} gives {self.teacher.dim} dimensions, the learner {given.learner.module.dim}: for a head that "
+                f"{self.teacher.name} gives {self.teacher.dim} dimensions, the learner "
+                f"{given.learner.module.dim}: for a head that "
                 f"ends in a linear layer set aggregator.options.dim={self.teacher.dim}"
             )
         self.ways = Ways(options.augment, given, of=key_of(self.photos))
@@ -62,17 +71,26 @@ class DistilledBranch(Branch):
     def open(self) -> None:
         (width, height), given = stored_size(self.options.augment), self.given
         self.pixels = cached_pixels(
-            self.photos, width=width, height=height, folder=given.pixels_folder, show_progress=given.show_progress
+            self.photos,
+            width=width,
+            height=height,
+            folder=given.pixels_folder,
+            show_progress=given.show_progress,
         )
         self.taught = self._described()
         self.usable = np.flatnonzero(self.taught.any(axis=1))
         if len(self.usable) < self.options.batch_size:
-            raise NoPhotos(f"{self.teacher.name} describes {len(self.usable)} of {len(self.photos)} photos, too few for a batch")
+            raise NoPhotos(
+                f"{self.teacher.name} describes {len(self.usable)} of {len(self.photos)} photos, "
+                "too few for a batch"
+            )
         self.ways.open()
 
     def _described(self) -> np.ndarray:
         """(N, D) float32 by the teacher, kept on disk; zero for photos that it cannot describe."""
-        said = json.dumps([self.teacher.card.card_id, self.teacher.options], sort_keys=True, default=str)
+        said = json.dumps(
+            [self.teacher.card.card_id, self.teacher.options], sort_keys=True, default=str
+        )
         key = hashlib.blake2b(f"{key_of(self.photos)}|{said}".encode(), digest_size=12).hexdigest()
         file = Path(self.given.pixels_folder) / f"taught-{key}.npy"
         if not file.is_file():
@@ -81,7 +99,9 @@ class DistilledBranch(Branch):
             with progress("teaching", total=len(files), show=self.given.show_progress) as advance:
                 for row, found in enumerate(self.teacher.describe_each(files)):
                     if isinstance(found, UnreadableImage):
-                        self.given.data.report((SkippedPhoto(self.photos.paths[row], found.reason),))
+                        self.given.data.report(
+                            (SkippedPhoto(self.photos.paths[row], found.reason),)
+                        )
                     else:
                         rows[row] = found.descriptor
                     advance(1)
@@ -110,7 +130,9 @@ class DistilledBranch(Branch):
         """What the network is given, and what it should say (b, D)."""
         return self.ways.change(content.photos, draw), content.rows.to(draw.device)
 
-    def learn(self, learner: nn.Module, content: tuple[Tensor | Features, Tensor], draw: Draw) -> Losses:
+    def learn(
+        self, learner: nn.Module, content: tuple[Tensor | Features, Tensor], draw: Draw
+    ) -> Losses:
         images, taught = content
         draw.seed_torch(1 + draw.share.rank)
         with draw.autocast():
@@ -132,5 +154,8 @@ def load_teacher(options: DistilledOptions) -> DescriptorModel:
         try:
             teacher.load_packaged()
         except BadOption as error:
-            raise NotFitted(f"{teacher.name} is fitted on photos, and nothing comes packaged to learn from: {error}") from None
+            raise NotFitted(
+                f"{teacher.name} is fitted on photos, and nothing comes packaged to learn from: "
+                f"{error}"
+            ) from None
     return teacher
