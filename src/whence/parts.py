@@ -55,19 +55,19 @@ class Descriptor(ABC):
         differ."""
 
     def attention(self, image: np.ndarray) -> np.ndarray | None:
-        """What each pixel of a uint8 image (H, W, 3) counts in its descriptor, (H, W) above 0; None
+        """Weights of the pixels of a uint8 image (H, W, 3) in its descriptor, (H, W) above 0; None
         for what has no attention."""
         return None
 
     @property
     def reading(self) -> Preprocessing | None:
-        """What happens to a photo before `describe` gets its pixels; None for what the card
-        says."""
+        """Steps of a photo before `describe` gets its pixels; None for what the card says."""
         return None
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the numbers depend on that it chose by itself, for a database to remember."""
+        """Settings that the numbers depend on and that it chose by itself, for a database to
+        remember."""
         return {}
 
     def configure(self, preprocessing: Preprocessing) -> None:  # noqa: B027 (nothing to do for most)
@@ -81,7 +81,7 @@ class Descriptor(ABC):
         raise BadOption(f"{type(self).__name__} has no packaged state")
 
     def state(self) -> dict[str, np.ndarray]:
-        """What was fitted, as named arrays that a database keeps."""
+        """Arrays of the fitted state, by name, that a database keeps."""
         return {}
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
@@ -135,8 +135,8 @@ class QuerySide(Protocol):
 
 
 def prepare_query(part: Matcher | PairScorer, image: np.ndarray) -> dict[str, np.ndarray]:
-    """What a matcher or scorer prepares of a query's uint8 image (H, W, 3): in its own way of
-    queries, where it has one."""
+    """Arrays that a matcher or scorer prepares of a query's uint8 image (H, W, 3): in its own way
+    of queries, where it has one."""
     return part.prepare_query(image) if isinstance(part, QuerySide) else part.prepare(image)
 
 

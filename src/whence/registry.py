@@ -110,8 +110,8 @@ def get_entry(kind: str, name: str) -> Entry:
 def build(
     kind: str, name: str, *, options: Mapping[str, Any] = NO_OPTIONS, given: tuple[Any, ...] = ()
 ) -> Any:
-    """Make the part: imports its factory now and calls it with what is `given` first, the entry's
-    options, then these.
+    """The part, made: its factory is imported now and called with what is `given` first, the
+    entry's options, then these.
 
     Raises `UnknownName`, `MissingExtra` where it needs torch, and `BadOption` for options the part
     does not have.

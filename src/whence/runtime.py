@@ -244,8 +244,8 @@ def claim_folder(
     name: str,
     beside: Callable[[], Mapping[str, Any]] = dict,
 ) -> Mapping[str, Any] | None:
-    """What a folder's own record says, the file `name` in it; None where the folder is new or empty
-    and was given this record now.
+    """The record of a folder, the file `name` in it; None where the folder is new or empty and was
+    given this record now.
 
     Whether the record that is found means the same as `record` is the caller's to judge. `beside`
     gives what is written with a new record and is nothing to compare, such as versions. Raises

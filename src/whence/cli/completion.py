@@ -22,7 +22,7 @@ def scorers(incomplete: str) -> list[str]:
 
 
 def second_looks(incomplete: str) -> list[str]:
-    """What may be asked about unknown photos: auto, none, or a scorer."""
+    """Ways to ask about unknown photos: auto, none, or a scorer."""
     return _beginning(incomplete, ("auto", "none", *scorers("")))
 
 

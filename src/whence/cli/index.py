@@ -248,7 +248,7 @@ def finish(
 
 
 def calibrate_report(report: BuildReport, *, show_progress: bool | None) -> str:
-    """What came of it, in words; the calibration is kept in the database."""
+    """The outcome in words; the calibration is kept in the database."""
     from whence.evaluation.confidence import SHARE_OF_DESCRIBING, calibrate_sample
     from whence.index.store import Store
     from whence.localize.calibration_files import store_calibration

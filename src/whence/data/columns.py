@@ -40,7 +40,7 @@ class PositionColumns:
 
     @classmethod
     def open(cls, folder: str | Path) -> PositionColumns:
-        """Open a folder of columns. Raises `UnreadableTable`."""
+        """The columns of a folder, opened. Raises `UnreadableTable`."""
         folder = Path(folder)
         described = folder / "positions.json"
         try:

@@ -120,7 +120,7 @@ class OpenPicture:
 
 
 def open_picture(file: IO[bytes], *, name: str, max_pixels: int | None = None) -> OpenPicture:
-    """Read the header of an open file.
+    """The picture of an open file, of which the header alone is read.
 
     Raises `UnreadableImage` for what is no picture, or declares more pixels than `max_pixels`, by
     default those of the settings.

@@ -103,7 +103,7 @@ def open_elsewhere(path: str | os.PathLike[str], *, is_whole: bool = True) -> Bu
 
 
 def status_of(path: str | os.PathLike[str], file: BufferedReader) -> Status:
-    """What an open file is known by: size and times, or its tag."""
+    """Marks that an open file is known by: size and times, or its tag."""
     if is_elsewhere(path):
         return status_elsewhere(os.fspath(path)) or Status(file.seek(0, os.SEEK_END), 0, 0)
     found = os.fstat(file.fileno())

@@ -28,7 +28,7 @@ Tags = Mapping[int, Any]
 
 
 def placement_from_exif(exif: Image.Exif) -> Placement:
-    """What the EXIF block says; silent where it says nothing usable.
+    """The placement that an EXIF block states; silent where it says nothing usable.
 
     A point needs degrees and a hemisphere for both axes: without the reference its sign is unknown.
     The time is the camera's where its offset from UTC is known, else the GPS stamp (UTC), else the
@@ -54,7 +54,7 @@ def placement_from_exif(exif: Image.Exif) -> Placement:
 
 
 def clocks_from_exif(exif: Image.Exif) -> Clocks:
-    """What the camera's and the receiver's clocks show."""
+    """The camera's and the receiver's clocks."""
     return clocks_of(_directory(exif, _GPS_DIRECTORY), _directory(exif, _EXIF_DIRECTORY))
 
 

@@ -72,7 +72,7 @@ def overlap_km2(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def iou(first: np.ndarray, second: np.ndarray) -> float:
-    """What two convex polygons share, as a share of what they cover together."""
+    """The area that two convex polygons share, as a share of the area they cover together."""
     shared = overlap_km2(first, second)
     whole = area_km2(first) + area_km2(second) - shared
     return shared / whole if whole > 0 else 0.0

@@ -222,7 +222,8 @@ def read_positive_rows(path: str | Path, *, num_database: int) -> NeighborLists:
 
 
 def natural_key(path: str) -> tuple[tuple[int, int, str], ...]:
-    """Sorts names with numbers as a person would: frame2 before frame10."""
+    """The key by which names with numbers sort as a person would sort them: frame2 before
+    frame10."""
     pieces = re.findall(r"[0-9]+|[^0-9]+", path)
     return tuple((0, int(piece), piece) if piece.isdecimal() else (1, 0, piece) for piece in pieces)
 

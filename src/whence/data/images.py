@@ -42,8 +42,8 @@ class ImageHeader(NamedTuple):
 
 
 def as_source(query: PhotoSource | Image.Image) -> PhotoSource:
-    """What can be described: files and bytes as they are, of pixels and pictures of Pillow the
-    upright RGB pixels (H, W, 3) uint8.
+    """A source that can be described: files and bytes as they are, of pixels and pictures of Pillow
+    the upright RGB pixels (H, W, 3) uint8.
 
     Pixels may be grey (H, W) or carry transparency (H, W, 4). Raises `UnreadableImage` for pictures
     that have no such pixels, and `BadOption` for what is none of these.

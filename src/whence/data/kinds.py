@@ -87,7 +87,7 @@ def is_photo(path: str) -> bool:
 
 
 def missing_reader(path: str) -> str:
-    """What a picture file lacks to be read: "extra raw", "extra heic", "no reader"; empty for
+    """The reader that a picture file lacks: "extra raw", "extra heic", "no reader"; empty for
     photos and for what is no picture."""
     suffix = os.path.splitext(path)[1].lower()
     if suffix in RAW_SUFFIXES and not has_raw_decoder():

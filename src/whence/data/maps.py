@@ -136,7 +136,7 @@ def cut_tiles(
     least_known: float = LEAST_KNOWN,
     show_progress: bool | None = None,
 ) -> CutTiles:
-    """Write the tiles of a map below `out`; what is there already is kept, so that a stopped run
+    """The tiles of a map, written below `out`; what is there already is kept, so that a stopped run
     goes on.
 
     `side_px` None keeps the map's own pixels. Raises `BadOption`, `NoPhotos` and `UnwritableFile`.

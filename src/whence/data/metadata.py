@@ -61,7 +61,7 @@ def read_metadata(
 
 
 def read_clocks(path: str | Path) -> Clocks:
-    """What the clocks of a photo show, by its EXIF block; silent for what cannot be read."""
+    """The clocks of a photo, by its EXIF block; silent for what cannot be read."""
     try:
         with open_file(path, is_whole=False) as file, reasons(str(path)):
             return clocks_from_exif(open_picture(file, name=str(path)).exif)

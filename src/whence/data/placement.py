@@ -68,8 +68,8 @@ def contradiction_m(placed: Placement, exif: Placement) -> float | None:
 
 
 def placement_from_name(path: str) -> Placement:
-    """What an "@" file name says, of EarthLoc's the middle of its corners; an empty placement for
-    other names."""
+    """The placement of an "@" file name, of EarthLoc's the middle of its corners; an empty
+    placement for other names."""
     footprint = parse_footprint_name(path)
     if footprint is not None:
         return Placement("name", GeoPoint(*footprint.centre), time=footprint.time)

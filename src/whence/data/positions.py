@@ -134,7 +134,7 @@ class PositionTable:
             table = replace(table, rows=rows, unclear=(*table.unclear, *unclear))
 
     def remarks(self) -> tuple[str, ...]:
-        """What a person should know of the table, in a sentence each."""
+        """Sentences that a person should know about the table."""
         said = []
         for is_lost, what in ((True, "rows left out"), (False, "cells not understood")):
             faults = [str(fault) for fault in self.faults if fault.is_lost == is_lost]

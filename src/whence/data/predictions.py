@@ -114,7 +114,7 @@ class PairNames:
 
 
 def photo_names(photos: Photos, root: str | Path | None) -> dict[str, str]:
-    """What pairs call the photos: from `root`, or as they are named. Raises `InputError` as
+    """Names that pairs give the photos: from `root`, or as they are named. Raises `InputError` as
     `PairNames.of` does."""
     names = {}
     for row, path in enumerate(photos.paths):

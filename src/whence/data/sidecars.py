@@ -129,8 +129,8 @@ def find_sidecar(photo: str | Path) -> Path | None:
 
 
 def read_sidecar(path: str | Path) -> Placement:
-    """What a sidecar file says; silent where it holds no position. Raises `UnreadableTable` where
-    it is broken."""
+    """The placement of a sidecar file; silent where it holds no position. Raises `UnreadableTable`
+    where it is broken."""
     path = Path(path)
     data = _read(path)
     if path.suffix.lower() == ".xmp":

@@ -83,8 +83,8 @@ _EDITED = (
 
 
 def placement_from_takeout(data: bytes, *, path: Path) -> Placement:
-    """What a Takeout file says; silent where it holds no position. Raises `UnreadableTable` where
-    it is no JSON."""
+    """The placement of a Takeout file; silent where it holds no position. Raises `UnreadableTable`
+    where it is no JSON."""
     record = read_record(data, path=path)
     points = (_takeout_point(record.get(key)) for key in ("geoData", "geoDataExif"))
     taken = record.get("photoTakenTime")

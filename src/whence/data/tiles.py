@@ -182,7 +182,7 @@ def tile_name(tile: Tile, *, year: int) -> str:
 
 
 def parse_footprint_name(path: str) -> FootprintName | None:
-    """What an EarthLoc file name says; None where the base name is not one. An "@" in a folder's
+    """The parts of an EarthLoc file name; None where the base name is not one. An "@" in a folder's
     name means nothing."""
     parts = PurePosixPath(path.replace("\\", "/")).name.split("@")
     if len(parts) != _PARTS or parts[0] or not all(_DEGREES.fullmatch(part) for part in parts[1:9]):

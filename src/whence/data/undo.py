@@ -67,7 +67,7 @@ def write_files(
     folder: str | Path,
     advance: Callable[[int], None] = lambda n: None,
 ) -> Written:
-    """Write new files under `folder`, never over existing ones, after a file that lists them for
+    """New files, written under `folder`, never over existing ones, after a file that lists them for
     `undo_files`.
 
     What cannot be made or written is skipped with the reason. Raises `UnwritableFile` where the
@@ -115,8 +115,8 @@ def write_files(
 
 
 def undo_files(undo_file: str | Path) -> Undone:
-    """Remove what `write_files` wrote, where it is unchanged since; then the undo file, unless
-    something was kept.
+    """The files of `write_files`, removed where they are unchanged since; then the undo file,
+    unless something was kept.
 
     Raises `UnreadableTable` for what is no undo file.
     """

@@ -153,8 +153,8 @@ class Places:
 def extract_frames(
     video: str | Path, folder: str | Path, *, every: Every, track: Track | None = None
 ) -> Extracted:
-    """Write the frames kept of a video into a folder, which is made, as JPEG photos; of a video cut
-    short those before the cut.
+    """Frames of a video, written into a folder, which is made, as JPEG photos; of a video cut short
+    those before the cut.
 
     Frames that are there already, of the same video, are not written again. Raises
     `UnreadableVideo`, `MissingExtra`, `BadOption`, `NoPhotos` where no frame could be read, and

@@ -108,7 +108,7 @@ class Video:
         self._container.close()
 
     def facts(self) -> VideoFacts:
-        """What it says of itself, in the tags of the file and of its pictures."""
+        """Facts that the video states, in the tags of the file and of its pictures."""
         tags = {**self._stream.metadata, **self._container.metadata}
         points = (parse_iso6709(tags[name]) for name in _POINT_TAGS if name in tags)
         times = (_time(tags[name]) for name in _TIME_TAGS if name in tags)

@@ -34,8 +34,8 @@ _MARKS = (
 
 
 def placement_from_xmp(data: bytes, *, path: str | Path, source: str) -> Placement:
-    """What an XMP packet says; silent where it holds no position. Raises `UnreadableTable` where it
-    is broken.
+    """The placement of an XMP packet; silent where it holds no position. Raises `UnreadableTable`
+    where it is broken.
 
     A drone's own properties (GpsLatitude, GpsLongitude) count where the usual ones are silent.
     """

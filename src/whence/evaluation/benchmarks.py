@@ -166,7 +166,7 @@ def evaluate(
     model_options: Mapping[str, Any] | None = None,
     show_progress: bool | None = None,
 ) -> Evaluation:
-    """Describe database and queries, search, and count.
+    """The recall of a model: database and queries described, searched, and counted.
 
     `data` is a set, the path of one in any layout that `open_set` knows, or the name of a published
     set. Photos whose place is not known are left out on both sides and named in `left_out`; raises

@@ -34,7 +34,7 @@ _PLOTS: Mapping[str, tuple[str, Callable[[Compared], float | None]]] = {
 
 
 def header_lines(found: Comparison) -> tuple[str, ...]:
-    """What every number rests on."""
+    """Lines that say on which protocol every number rests."""
     within = (
         "positives as listed" if found.threshold_m is None else f"within {found.threshold_m:g} m"
     )

@@ -179,7 +179,7 @@ def _try(
 
 
 def compare_trials(trials: Sequence[Trial], *, num_folds: int = NUM_FOLDS) -> Comparison:
-    """What trials come to at the threshold of 99.9 %, fitted on the photos of the other folds."""
+    """Figures of trials at the threshold of 99.9 %, fitted on the photos of the other folds."""
     photos = sorted({one.photo for one in trials})
     matched = [one for one in trials if one.is_match]
     thresholds, located, right, accepted = [], 0, 0, 0

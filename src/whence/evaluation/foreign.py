@@ -24,7 +24,7 @@ def evaluate_predictions(
     name: str,
     options: EvaluationOptions | None = None,
 ) -> Evaluation:
-    """Count predictions made elsewhere. Queries without a line count as failures.
+    """The recall of predictions that were made elsewhere. Queries without a line count as failures.
 
     Photos are named by their path within the set; where base names are unique they are enough. What
     the set passes over is taken out of the lists. Raises `InputError` for a name the set does not

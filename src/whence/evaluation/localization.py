@@ -132,8 +132,8 @@ def evaluate_cells(
     is_normalised: bool = False,
     show_progress: bool | None = None,
 ) -> CellEvaluation:
-    """Describe the queries of a set, rank the cells, count. The set's database photos are not
-    looked at.
+    """Figures of cells: the queries of a set described, the cells ranked, and counted. The set's
+    database photos are not looked at.
 
     Queries whose place is not known are left out and named; those that cannot be read fail. Raises
     `InputError` where none has a place on the cells' plane.
@@ -205,8 +205,8 @@ def _record(rate: Recall) -> dict[str, float | int | None]:
 
 
 def as_cell_table(result: CellEvaluation) -> RenderableType:
-    """What a person reads: the rule, LR@N of all queries and by the size of their cell, own cells,
-    coverage, chance."""
+    """The table that a person reads: the rule, LR@N of all queries and by the size of their cell,
+    own cells, coverage, chance."""
     rates = result.rates
     table = Table(show_edge=False, pad_edge=False)
     table.add_column("queries")

@@ -158,7 +158,8 @@ def open_published(
 
 
 def sizes_note(name: str, data: EvaluationSet) -> str:
-    """What is unlike the published set: a sentence, empty where sizes agree or are not known."""
+    """A sentence on how a set differs from the published one, empty where sizes agree or are not
+    known."""
     known = get_published(name)
     pairs = (
         ("database photos", len(data.database), known.num_database),

@@ -57,8 +57,8 @@ def as_records(result: Evaluation) -> dict[str, Any]:
 
 
 def as_table(result: Evaluation) -> RenderableType:
-    """What a person reads: protocol, recalls as percentages with counts and 95 % intervals,
-    position errors."""
+    """The table that a person reads: protocol, recalls as percentages with counts and 95 %
+    intervals, position errors."""
     parts: list[RenderableType] = [
         as_text(
             (
@@ -161,7 +161,7 @@ def notes_on(result: Evaluation) -> tuple[str, ...]:
 
 
 def answer_rows(result: Evaluation) -> tuple[tuple[str, str], ...]:
-    """What verified answers are worth, as lines of a name and a text."""
+    """Lines of a name and a text on what verified answers are worth."""
     summary = summarize_answers(tabulate_answers(result))
     threshold = deciding_threshold_m(result)
     within = "listed" if threshold is None else f"within {threshold:g} m"

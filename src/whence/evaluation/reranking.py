@@ -47,8 +47,8 @@ def rerank_all(
     calibration_file: Path | None,
     is_leave_one_out: bool,
 ) -> Reranked:
-    """Put the rows of predictions and similarities in the order of re-ranking; the order's name,
-    the evidence, and the answers.
+    """Rows of predictions and similarities in the order of re-ranking; the order's name, the
+    evidence, and the answers.
 
     Stopped by the user, it gives what was done for the first queries.
     """

@@ -84,8 +84,8 @@ def told_by_cells(
     run: SetDescriber,
     show_progress: bool | None,
 ) -> tuple[CellLocalizer | None, np.ndarray]:
-    """What tells the queries' cells, and the queries (Q, C) as it describes them: as they are where
-    it has the same model."""
+    """The localizer that tells the queries' cells, and the queries (Q, C) as it describes them: as
+    they are where it has the same model."""
     if file is None:
         return None, queries
     cells = read_cells(file)

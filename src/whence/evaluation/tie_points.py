@@ -105,7 +105,7 @@ def read_windows(path: Path, *, max_side_px: int) -> tuple[ArrayWindows, tuple[i
 def match_pair(
     pair: TiePair, matcher: Matcher, options: RegisterOptions, *, max_side_px: int = 0
 ) -> MatchedPair:
-    """What is matched of a pair. Raises `UnreadableImage`."""
+    """Matches of a pair. Raises `UnreadableImage`."""
     moving, size0 = read_windows(pair.moving, max_side_px=max_side_px)
     fixed, size1 = read_windows(pair.fixed, max_side_px=max_side_px)
     points0 = rescale_points(pair.ties[:, :2], scale=np.array(moving.size_px) / size0)

@@ -83,8 +83,8 @@ class Box(NamedTuple):
 
 
 def secret(variable: str, environment: Mapping[str, str], read: Callable[[str], str]) -> str:
-    """What an environment variable holds, else the file that VARIABLE_FILE names; empty without
-    either."""
+    """The secret in an environment variable, else in the file that VARIABLE_FILE names; empty
+    without either."""
     if value := environment.get(variable):
         return value
     file = environment.get(f"{variable}_FILE")

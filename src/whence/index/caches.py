@@ -94,8 +94,8 @@ class Records(Sequence[Record]):
 def write_shard(
     folder: Path, contents: np.ndarray, records: Iterable[Record], *, number: int, level: int
 ) -> ShardEntry:
-    """Write the records of these content keys, one after the other, holding one at a time; the
-    caller lists it or deletes it."""
+    """A file of the records of these content keys, written one after the other, holding one at a
+    time; the caller lists it or deletes it."""
     names: dict[str, int] = {}
     dtypes: dict[str, int] = {}
     arrays: list[tuple[int, int, int, int, tuple[int, ...]]] = []

@@ -30,8 +30,8 @@ class Exported(NamedTuple):
 
 
 def merge_stores(store: Store, other: Store) -> int:
-    """Commit the rows, descriptors and cached arrays of `other` in `store`; how many rows are new.
-    Paths both have are replaced.
+    """The number of new rows in `store`, once the rows, descriptors and cached arrays of `other`
+    are committed there. Paths both have are replaced.
 
     Raises `CardMismatch` unless card, dimension and fitted state are the same.
     """
@@ -87,8 +87,8 @@ def _blocks(matrix: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def export_npy(store: Store, folder: str | Path) -> Exported:
-    """Write descriptors.npy (n, D) and photos.csv with n rows in the same order; photos without a
-    descriptor are left out."""
+    """Files descriptors.npy (n, D) and photos.csv, with n rows in the same order, written to a
+    folder; photos without a descriptor are left out."""
     folder = Path(folder)
     photos, rows = store.photos, store.descriptor_rows
     photos, rows = photos.select(rows >= 0), rows[rows >= 0]

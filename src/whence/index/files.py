@@ -84,8 +84,7 @@ class _HashingFile:
 
 
 def write_data_file(folder: Path, name: str, fill: Callable[[_HashingFile], None]) -> FileEntry:
-    """Create a data file, let `fill` write it, sync it to the disk. On any failure the file is
-    deleted again."""
+    """A data file that `fill` wrote, safe on the disk. On any failure the file is deleted again."""
     path = folder / name
     try:
         with open(path, "wb") as file:
@@ -100,7 +99,7 @@ def write_data_file(folder: Path, name: str, fill: Callable[[_HashingFile], None
 
 
 def write_npz(folder: Path, name: str, arrays: Mapping[str, np.ndarray]) -> FileEntry:
-    """Write arrays as an uncompressed .npz whose bytes depend on nothing but the arrays. Object
+    """A file of arrays, an uncompressed .npz whose bytes depend on nothing but the arrays. Object
     arrays are refused."""
 
     def fill(file: _HashingFile) -> None:
@@ -121,7 +120,7 @@ def write_npy(
     dim: int,
     dtype: np.dtype,
 ) -> FileEntry:
-    """Write a matrix (num_rows, dim) as .npy, block by block, without holding it."""
+    """A file of a matrix (num_rows, dim), a .npy written block by block, without holding it."""
 
     def fill(file: _HashingFile) -> None:
         header = io.BytesIO()

@@ -68,7 +68,8 @@ class MilvusTable(ServerTable):
             raise told(error, self.address, secrets_of=(token, *token.split(":"))) from None
 
     def prepare(self, dim: int, owner: str) -> str:
-        """Make the collection with its index, and load it."""
+        """The owner of the collection, which is made with its index where there is none, and
+        loaded."""
         from pymilvus import DataType
 
         name = self.address.table

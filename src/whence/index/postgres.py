@@ -81,7 +81,7 @@ class PostgresTable(ServerTable):
         return held
 
     def prepare(self, dim: int, owner: str) -> str:
-        """Make the tables in one transaction."""
+        """The owner of the tables, which are made in one transaction."""
         from psycopg import sql
 
         self._dim = dim

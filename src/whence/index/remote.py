@@ -56,7 +56,7 @@ class ServerTable:
 
     @abstractmethod
     def prepare(self, dim: int, owner: str) -> str:
-        """Make the table where there is none; gives whose it is."""
+        """The owner of the table, which is made where there is none."""
 
     @abstractmethod
     def stored_keys(self) -> Iterator[list[str]]:

@@ -88,7 +88,7 @@ class Segment:
 def write_segment(
     folder: Path, changes: Changes, *, number: int, level: int, dim: int, dtype: np.dtype
 ) -> SegmentEntry:
-    """Write the files of a segment; the caller lists it in a manifest or deletes it."""
+    """A segment, its files written; the caller lists it in a manifest or deletes it."""
     paths, path_offsets = _join_paths(changes.photos.paths)
     removed, removed_offsets = _join_paths(changes.removed)
     arrays = {
@@ -132,7 +132,7 @@ def _split_paths(blob: np.ndarray, offsets: np.ndarray) -> tuple[str, ...]:
 
 
 def net_changes(segments: Sequence[Segment], *, keep: np.ndarray | None = None) -> Changes:
-    """What consecutive segments do together. `keep`: mask over their descriptors (all by
+    """The changes of consecutive segments together. `keep`: mask over their descriptors (all by
     default)."""
     table = RowTable()
     for segment in segments:

@@ -163,7 +163,7 @@ class Store:
 
     @property
     def size_bytes(self) -> int:
-        """What the data files take on disk."""
+        """Bytes of the data files on disk."""
         return sum(entry.size_bytes for entry in self.ledger.manifest.files())
 
     @property
@@ -233,8 +233,8 @@ class Store:
             )
 
     def remove(self, paths: Sequence[str]) -> int:
-        """Commit the removal of rows; how many were there. Their descriptors go from the disk at
-        the next `compact`."""
+        """The number of rows that were there, once their removal is committed. Their descriptors go
+        from the disk at the next `compact`."""
         self.ledger.require_writer()
         row_of = self._rows().row_of
         present = tuple(path for path in dict.fromkeys(paths) if path in row_of)
@@ -302,7 +302,7 @@ class Store:
         return self.ledger.blob(name)
 
     def delete_blob(self, name: str) -> bool:
-        """Commit the removal of named arrays; whether they were there."""
+        """Whether the named arrays were there; their removal is committed."""
         is_there = name in self.ledger.manifest.blobs
         if is_there:
             self.ledger.delete_blob(name)
@@ -395,8 +395,8 @@ def estimate_bytes(
     index_bytes: int = 0,
     cache_bytes: int = 0,
 ) -> int:
-    """What a compacted database of so many photos takes on disk; `index_bytes` and `cache_bytes`
-    are per photo."""
+    """Bytes on disk of a compacted database of so many photos; `index_bytes` and `cache_bytes` are
+    per photo."""
     columns = sum(np.dtype(kind).itemsize for kind in COLUMNS.values())
     per_photo = (
         dim * np.dtype(dtype).itemsize

@@ -139,7 +139,7 @@ def ask_model(
     cache: str | Path | None = None,
     is_utc: bool = False,
 ) -> FreeAnswer:
-    """What the language model of a folder answers from the latest rows, checked against them.
+    """The answer of a folder's language model from the latest rows, checked against them.
 
     Where the folder holds a compressor, rows are compressed in segments; those in the file `cache`
     are not compressed again. Raises `MissingExtra`, `UnreadableWeights`, and as `Journal.ask`.

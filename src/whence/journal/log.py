@@ -209,7 +209,7 @@ class Journal:
         return len(rows)
 
     def ask(self, question: Question) -> Found:
-        """What a question finds. Raises `UnreadableTable` for a damaged file."""
+        """The entries that a question finds. Raises `UnreadableTable` for a damaged file."""
         try:
             return (
                 self._found_near(question) if question.near is not None else self._found(question)

@@ -57,7 +57,7 @@ class Clause(NamedTuple):
 
 
 def conditions(question: Question) -> Clause:
-    """What a row must meet beside its place."""
+    """Conditions that a row must meet beside its place."""
     parts: list[tuple[str, object]] = []
     if question.since is not None:
         parts.append(("at >= ?", question.since))

@@ -136,8 +136,8 @@ def build_database(
     on_plan: Callable[[BuildPlan], None] | None = None,
     machines: Machines | None = None,
 ) -> BuildReport:
-    """Make or extend the database at `path` with the photos under `sources`; only what is new or
-    changed is described.
+    """A report of the database at `path`, made or extended with the photos under `sources`; only
+    what is new or changed is described.
 
     `on_plan` is told what will be done once the photos are scanned; it may stop the build by
     raising. Without `options` those the database was made with are kept. `machines` describe in the

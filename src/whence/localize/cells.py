@@ -205,8 +205,8 @@ def load_cell_model(cells: CellClassifier) -> DescriptorModel:
 def store_cells(
     path: str | Path, file: str | Path, *, options: BuildOptions | None = None
 ) -> CellClassifier:
-    """Give a database the classifier of a file, in place of one that it had; it is made, of that
-    model, where there is none.
+    """The classifier of a file, given to a database in place of one that it had; it is made, of
+    that model, where there is none.
 
     A database of cells alone places photos without any. Where it has photos and the engine `cells`,
     these are then searched in the classifier's best cells. A model that the file names by a path

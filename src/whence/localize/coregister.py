@@ -108,7 +108,7 @@ def coregister(
     turns: int = 0,
     options: CoregisterOptions = CoregisterOptions(),
 ) -> Coregistration:
-    """Refine where a photo (H, W, 3) uint8 lies in the surroundings (3 tiles along each side) of a
+    """The finer place of a photo (H, W, 3) uint8 in the surroundings (3 tiles along each side) of a
     candidate.
 
     `box` is the candidate's own south, west, north, east. `turns`: quarters, counter-clockwise, by
@@ -204,8 +204,8 @@ def footprint_after(
 
 
 def finder(matcher: Matcher, *, is_published: bool = False) -> Find:
-    """What a matcher of the house finds; the photo is described once, whatever it is compared
-    with."""
+    """A function that finds what a matcher of the house finds; the photo is described once,
+    whatever it is compared with."""
     prepared: dict[int, tuple[np.ndarray, dict[str, np.ndarray]]] = {}
     settings = GeometrySettings(method="ransac" if is_published else "magsac")
 

@@ -192,8 +192,8 @@ class Changes:
 def changes_between(
     first: str | Path, second: str | Path, model_file: str | Path, *, within_m: float = 10.0
 ) -> Changes:
-    """What is another in a second database's drive than in the first's: key frames as they are, all
-    others made again from tokens.
+    """Changes of a second database's drive since the first's: key frames as they are, all others
+    made again from tokens.
 
     Raises `UnreadableImage` for a key frame that is gone, `NoPhotos` where they nowhere come so
     near, and as `stored_drive` and `open_tokens`.

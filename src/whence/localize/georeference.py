@@ -85,8 +85,8 @@ def control_points(
 
 
 def write_world_file(path: str | Path, footprint: np.ndarray, size_px: tuple[int, int]) -> float:
-    """Write the affine map that fits a photo best as the six lines of a world file in metres of
-    Web-Mercator.
+    """The error of the affine map that fits a photo best, written as the six lines of a world file
+    in metres of Web-Mercator.
 
     Gives the farthest that it is off on the photo, in metres: a world file cannot hold perspective.
     Raises `UnwritableFile`.

@@ -57,7 +57,8 @@ def export_hloc(
     root: str | Path | None = None,
     pairs: str | Path | None = None,
 ) -> HlocExport:
-    """Write what a database knows to a folder, photos named from `root` or as in the database.
+    """A report of what a database knows, written to a folder, photos named from `root` or as in the
+    database.
 
     Descriptors, kept keypoints (in pixels of the photos), mutual nearest neighbours of the
     keypoints of `pairs` (a file as hloc writes it), and positions as COLMAP's model aligner takes
@@ -120,7 +121,8 @@ def import_hloc(
     model: str,
     positions: str | Path | None = None,
 ) -> int:
-    """Make the database `path` of hloc's descriptors of the photos under a folder; how many photos.
+    """The number of photos under a folder whose descriptors, in hloc's format, became the database
+    `path`.
 
     `model` is what describes queries: the network that the descriptors are of. Photos that the file
     lacks are left out. Raises `NoPhotos` where it has none of them, `UnreadableTable` for another

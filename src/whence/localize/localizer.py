@@ -110,8 +110,8 @@ class Localizer:
         positions: str | Path | None = None,
         show_progress: bool | None = None,
     ) -> Localizer:
-        """Make or extend the database at `path` with the photos under `sources` and open it; see
-        `build_database`."""
+        """A localizer of the database at `path`, made or extended with the photos under `sources`;
+        see `build_database`."""
         report = build_database(
             sources, path=path, options=options, positions=positions, show_progress=show_progress
         )
@@ -121,8 +121,8 @@ class Localizer:
 
     @classmethod
     def open(cls, path: str | Path) -> Localizer:
-        """Open an existing database. Raises `NotAStore`, `CorruptStore`, `StoreVersion`, and
-        `UnknownName` for its model."""
+        """A localizer of an existing database. Raises `NotAStore`, `CorruptStore`, `StoreVersion`,
+        and `UnknownName` for its model."""
         folder = Path(path)
         finish_refit(folder)
         store = Store.open(folder)
@@ -138,7 +138,7 @@ class Localizer:
 
     @classmethod
     def refresh(cls, path: str | Path, *, show_progress: bool | None = None) -> Localizer:
-        """Bring the database up to date with the folders it was made from and open it; see
+        """A localizer of the database, brought up to date with the folders it was made from; see
         `refresh_database`."""
         report = refresh_database(path, show_progress=show_progress)
         localizer = cls.open(path)
@@ -224,8 +224,8 @@ class Localizer:
         options: LocateOptions | None = None,
         motion: Motion | None = Motion(),  # noqa: B008 (an immutable record)
     ) -> Tracker:
-        """What takes the frames of a drive one by one and says where each was taken, at bounded
-        memory; see `Tracker`.
+        """A tracker that takes the frames of a drive one by one and says where each was taken, at
+        bounded memory; see `Tracker`.
 
         For live use `ahead=0` waits for no later frame.
         """
@@ -270,12 +270,12 @@ class Localizer:
 
     @cached_property
     def cells(self) -> CellLocalizer | None:
-        """What tells places by cells alone: the classifier that the database was given, else its
-        engine's own; None without."""
+        """The localizer that tells places by cells alone: the classifier that the database was
+        given, else its engine's own; None without."""
         return CellLocalizer.of_database(self.store, self.model, self.retriever.index)
 
     def prepared(self, options: RerankOptions) -> PreparedPhotos:
-        """What the scorer of the options needs of the database's photos."""
+        """Prepared photos of the database, for the scorer of the options."""
         for known, prepared in self._prepared:
             if (known.scorer, known.scorer_options) == (options.scorer, options.scorer_options):
                 return prepared

@@ -128,7 +128,8 @@ class Machines:
     def describe_each(
         self, model: DescriptorModel, sources: Iterable[PhotoSource], *, keep_local: bool
     ) -> Iterator[Described | UnreadableImage]:
-        """What `DescriptorModel.describe_each` gives, in the same order and batches.
+        """Photos described, as `DescriptorModel.describe_each` gives them, in the same order and
+        batches.
 
         Raises `InputError` where workers keep dying.
         """

@@ -71,8 +71,8 @@ SETTINGS_FILE = "database.json"
 def refresh_database(
     path: str | Path, *, removes_missing: bool = False, show_progress: bool | None = None
 ) -> BuildReport:
-    """Bring a database up to date with the folders it was made from: new and changed photos are
-    described, vanished ones go.
+    """A report of a database brought up to date with the folders it was made from: new and changed
+    photos are described, vanished ones go.
 
     A photo that is there but can no longer be read keeps its row and is reported. The photos of a
     folder that is not there, or holds none of them any more (a disk that is not mounted), are kept
@@ -123,8 +123,8 @@ def _nothing_left(folder: Path, missing: Sequence[MissingFolder | str]) -> str:
 
 
 def move_photos(path: str | Path, old: str | Path, new: str | Path) -> Moved:
-    """Tell a database that the folder `old`, or the file, lies at `new` now. Nothing is described
-    again; how many photos it had.
+    """Counts of the photos of a database whose folder `old`, or file, lies at `new` now. Nothing is
+    described again.
 
     `old` is a path on this machine, or as the database names it. Raises `NoPhotos` where the
     database has no photos under `old`, or none of them is under `new`.
@@ -188,8 +188,8 @@ def refit_database(
     blobs: Mapping[str, Mapping[str, np.ndarray]] | None = None,
     show_progress: bool | None = None,
 ) -> BuildReport:
-    """Fit the descriptor again on all photos of the database and describe all of them again; or
-    with another fitted `model`.
+    """A report of a database whose descriptor was fitted again on all of its photos, which are
+    described again; or with another fitted `model`.
 
     The new database is made beside the old one (resumable: run it again) and takes its place at the
     end; photos whose files are gone are left out and reported. `blobs` are kept in it; without
@@ -250,8 +250,8 @@ def _drop_other(fresh: Path, model: DescriptorModel, options: BuildOptions) -> N
 
 
 def undo_adapting(path: str | Path, *, show_progress: bool | None = None) -> BuildReport:
-    """Describe the photos of an adapted database again as before it was. Raises `BadOption` for one
-    that was not adapted."""
+    """A report of an adapted database whose photos are described again as before it was. Raises
+    `BadOption` for one that was not adapted."""
     with Store.open(path) as store:
         options, state = BuildOptions(**store.options["build"]), store.read_blob(BEFORE_BLOB)
     if state is None:
@@ -265,8 +265,8 @@ def undo_adapting(path: str | Path, *, show_progress: bool | None = None) -> Bui
 
 
 def remove_photos(path: str | Path, photos: Iterable[str | Path]) -> int:
-    """Take photos out of a database, by their path on disk or as the database names them; how many
-    were there."""
+    """The number of photos taken out of a database, by their path on disk or as the database names
+    them."""
     with Store.open(path, writable=True) as store:
         num_removed = store.remove(list(_stored_names(store, photos)))
         if num_removed:
@@ -295,8 +295,8 @@ def _stored_names(store: Store, photos: Iterable[str | Path]) -> dict[str, str |
 
 
 def merge_databases(path: str | Path, other: str | Path) -> int:
-    """Take over the photos of another database that was made with the same model and vocabulary;
-    how many were new.
+    """The number of new photos taken over from another database, made with the same model and
+    vocabulary.
 
     Raises `CardMismatch` otherwise: index the other database's photos into this one instead.
     """
@@ -328,8 +328,8 @@ def change_engine(path: str | Path, engine: str) -> int:
 
 
 def export_database(path: str | Path, folder: str | Path) -> int:
-    """Write descriptors.npy (n, D), photos.csv, the fitted state and the settings to a folder; how
-    many rows.
+    """The number of rows written to a folder, as descriptors.npy (n, D), photos.csv, the fitted
+    state and the settings.
 
     `import_database` reads them back; other programs need only the first two.
     """
@@ -351,8 +351,8 @@ def export_database(path: str | Path, folder: str | Path) -> int:
 
 
 def import_database(folder: str | Path, *, path: str | Path) -> int:
-    """Make the database `path` of an exported folder; how many photos. Raises `UnreadableTable` for
-    a file that does not fit."""
+    """The number of photos of an exported folder that became the database `path`. Raises
+    `UnreadableTable` for a file that does not fit."""
     folder = Path(folder)
     try:
         settings = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))

@@ -148,7 +148,7 @@ def place_missing(
     options: MissingOptions | None = None,
     show_progress: bool | None = None,
 ) -> MissingReport:
-    """Propose places for the photos under `folder` that lack a geotag.
+    """Proposals of places for the photos under `folder` that lack a geotag.
 
     An existing `database` is asked as it is; one that does not exist yet is built of the folder's
     geotagged photos and kept; without one a temporary database is. Raises `NoPhotos` where there is

@@ -85,8 +85,8 @@ def draw_registered(moving: Windows, fixed: Windows, matrix: np.ndarray) -> np.n
 def write_points(
     path: str | Path, tiles: Sequence[FittedTile], moving: Windows, fixed: Windows
 ) -> int:
-    """Write a grid of the moving image's points with where they lie on the fixed one, blended of
-    tiles, as a table; their number.
+    """The number of points of the moving image, in a grid, written with where they lie on the fixed
+    one, blended of tiles, as a table.
 
     A placed fixed raster gives them coordinates too. Raises `UnwritableFile`.
     """

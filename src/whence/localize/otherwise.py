@@ -31,7 +31,7 @@ class Otherwise:
 
     @cached_property
     def prepared(self) -> PreparedPhotos | None:
-        """What the scorer needs of the database's photos; None where it cannot be used: nobody
+        """Prepared photos of the database, for the scorer; None where it cannot be used: nobody
         asked for it, so the order stays."""
         try:
             return self.open_prepared(self.options)
@@ -39,7 +39,7 @@ class Otherwise:
             return None
 
     def order(self, found: Reranked, source: PhotoSource) -> Reranked:
-        """What re-ranking found with the first few retrieved candidates in this scorer's order,
+        """The outcome of re-ranking with the first few retrieved candidates in this scorer's order,
         where nothing speaks for any.
 
         Each candidate keeps what the first scorer found of it.
@@ -77,7 +77,8 @@ def renumbered(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
 def otherwise_of(
     options: RerankOptions, open_prepared: Callable[[RerankOptions], PreparedPhotos]
 ) -> Otherwise | None:
-    """What is asked where the scorer of the options finds nothing; None where that is not wanted.
+    """The second question, where the scorer of the options finds nothing; None where that is not
+    wanted.
 
     A scorer that counts no inliers always says something, and what was bounded in time is not
     prolonged. No more candidates are ordered than the first scorer compares. A scorer that was

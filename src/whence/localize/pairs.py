@@ -45,8 +45,8 @@ def warp_record(found: WarpedPair) -> dict[str, Any]:
 
 
 def warp_pair(scorer: str, photo0: EncodedPhoto, photo1: EncodedPhoto) -> WarpedPair:
-    """What a scorer that warps finds on two photos. Raises `BadOption` for another scorer,
-    `UnreadableImage`, `ModelError`."""
+    """The parts that a scorer that warps finds on two photos. Raises `BadOption` for another
+    scorer, `UnreadableImage`, `ModelError`."""
     prepared = PreparedPhotos.for_options(rerank_options(scorer), Photos.of([]))
     if not isinstance(prepared.scorer, WarpScorer):
         raise BadOption(

@@ -42,8 +42,8 @@ class PrepareReport:
 def prepare_photos(
     path: str | Path, *, options: RerankOptions, show_progress: bool | None = None
 ) -> PrepareReport:
-    """Prepare every photo of a database for the scorer of the options and keep the arrays there. A
-    stopped run goes on.
+    """A report of a database's photos, each prepared for the scorer of the options and kept there.
+    A stopped run goes on.
 
     Photos that cannot be read are skipped. Raises as `Localizer.open`, and what making the scorer
     raises.

@@ -114,7 +114,7 @@ class PreparedPhotos:
         return other
 
     def of_image(self, source: PhotoSource) -> Arrays:
-        """What the scorer prepares of a photo or of pixels. Raises `UnreadableImage`."""
+        """Arrays that the scorer prepares of a photo or of pixels. Raises `UnreadableImage`."""
         if self.like is not None:
             return self.like.of_image(source)
         if self.stages:
@@ -122,8 +122,8 @@ class PreparedPhotos:
         return self.scorer.prepare(read_as(source, self.card.preprocessing))
 
     def of_query(self, source: PhotoSource) -> Arrays:
-        """What the scorer prepares of a query, which may be other than of the collection's photos.
-        Raises as `of_image`."""
+        """Arrays that the scorer prepares of a query, which may be other than of the collection's
+        photos. Raises as `of_image`."""
         if self.like is not None:
             return self.like.of_query(source)
         if self.stages:
@@ -131,7 +131,8 @@ class PreparedPhotos:
         return prepare_query(self.scorer, read_as(source, self.card.preprocessing))
 
     def of_row(self, row: int) -> Arrays | None:
-        """What the scorer prepares of a photo of the collection; None where it cannot be read.
+        """Arrays that the scorer prepares of a photo of the collection; None where it cannot be
+        read.
 
         Of a chain each stage's arrays are made when it asks for them.
         """
@@ -152,8 +153,8 @@ class PreparedPhotos:
         return arrays
 
     def agreements(self, row: int, rows: Sequence[int]) -> list[PairEvidence]:
-        """What the scorer finds between a photo of the collection and others, pair by pair; nothing
-        where one cannot be read.
+        """Evidence that the scorer finds between a photo of the collection and others, pair by
+        pair; nothing where one cannot be read.
 
         Of a chain the last stage says. What was found once is remembered.
         """

@@ -186,8 +186,8 @@ def match_tiles(
     prior: np.ndarray | None = None,
     advance: Callable[[int], None] = lambda n: None,
 ) -> MatchedTiles:
-    """What is matched of every tile. A tile whose matcher fails is passed over; where memory ran
-    out it is tried once more.
+    """Matches of every tile. A tile whose matcher fails is passed over; where memory ran out it is
+    tried once more.
 
     Without a `prior` both images show the same footprint, held the same way, as published; with
     one, a (3, 3) from the moving to the fixed image, tiles are compared with what it says lies

@@ -70,8 +70,8 @@ def plan_tags(
 
 
 def write_tags(plan: TagPlan, *, show_progress: bool | None = None) -> Written:
-    """Carry out a plan; `whence.data.undo.undo_files` takes it back. Raises `UnwritableFile` where
-    nothing can be written."""
+    """The files of a plan, written; `whence.data.undo.undo_files` takes them back. Raises
+    `UnwritableFile` where nothing can be written."""
     with progress(f"writing {plan.kind}", total=len(plan.files), show=show_progress) as advance:
         return write_files(plan.files, folder=plan.folder, advance=advance)
 

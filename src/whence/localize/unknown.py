@@ -65,8 +65,8 @@ class SecondLook:
 
 
 def second_options(when_unknown: str, first: RerankOptions) -> RerankOptions | None:
-    """What `when_unknown` asks for: "auto", "none", or SCORER[:N]; None where nothing is asked
-    again.
+    """Options of the second look that `when_unknown` asks for: "auto", "none", or SCORER[:N]; None
+    where nothing is asked again.
 
     By itself nothing is asked again where the first look was bounded in time. Raises `UnknownName`
     for a scorer there is none of, and `BadOption`.

@@ -74,7 +74,7 @@ class ChainScorer:
         )
 
     def prepare(self, image: np.ndarray) -> dict[str, np.ndarray]:
-        """What all stages prepare of a uint8 image (H, W, 3)."""
+        """Arrays that all stages prepare of a uint8 image (H, W, 3)."""
         return dict(StagedArrays([partial(scorer.prepare, image) for scorer in self.scorers]))
 
     def score(
@@ -115,7 +115,8 @@ class ChainScorer:
 
 
 def part_of(arrays: Arrays, stage: int) -> Arrays | None:
-    """What a stage prepared of a photo, out of what all did; None where it could not be read."""
+    """Arrays that a stage prepared of a photo, out of what all did; None where it could not be
+    read."""
     if isinstance(arrays, StagedArrays):
         return arrays.part(stage)
     prefix = f"{stage}/"

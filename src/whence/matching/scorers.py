@@ -52,7 +52,7 @@ class InlierScorer:
 
     @property
     def extractor(self) -> Extractor | None:
-        """What finds the keypoints; None where the matcher has none."""
+        """The extractor of the keypoints; None where the matcher has none."""
         return self.matcher.extractor if isinstance(self.matcher, MutualNearest) else None
 
     @property
@@ -61,11 +61,11 @@ class InlierScorer:
         return f"{self.matcher.key}/{self.geometry.key}"
 
     def prepare(self, image: np.ndarray) -> dict[str, np.ndarray]:
-        """What the matcher keeps of a uint8 image (H, W, 3)."""
+        """Arrays that the matcher keeps of a uint8 image (H, W, 3)."""
         return self.matcher.prepare(image)
 
     def prepare_query(self, image: np.ndarray) -> dict[str, np.ndarray]:
-        """What the matcher takes of a query's uint8 image (H, W, 3)."""
+        """Arrays that the matcher takes of a query's uint8 image (H, W, 3)."""
         return prepare_query(self.matcher, image)
 
     def score(
@@ -190,7 +190,7 @@ class PatchScorer:
         )
 
     def prepare(self, image: np.ndarray) -> dict[str, np.ndarray]:
-        """What the patches of a uint8 image (H, W, 3) are made of."""
+        """Arrays that the patches of a uint8 image (H, W, 3) are made of."""
         return self.extractor.prepare(image)
 
     def score(

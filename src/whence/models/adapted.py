@@ -113,7 +113,7 @@ class Adapted(Descriptor):
         )
 
     def state(self) -> dict[str, np.ndarray]:
-        """What was fitted, and the head. Raises `NotFitted`."""
+        """Arrays of the fitted state, and the head. Raises `NotFitted`."""
         self._require_head()
         return {
             **self.descriptor.state(),

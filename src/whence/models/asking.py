@@ -62,8 +62,8 @@ class Question(NamedTuple):
         return self.rows[0] if len(self.rows) == 1 else self.rows.mean(axis=0)
 
     def merge(self, found: Neighbors, *, k: int) -> Neighbors:
-        """What the rows found (C, K) as one row, best first; similarities become squared distances
-        and back."""
+        """Neighbors that rows found (C, K) as one row, best first; similarities become squared
+        distances and back."""
         if self.rule not in ("best", "votes"):
             return found
         weight = self.majority_weight if self.rule == "votes" else None
@@ -75,7 +75,7 @@ class Question(NamedTuple):
 
 
 def ask(rows: np.ndarray, rule: Rule, *, majority_weight: float = 0.0) -> Question:
-    """What descriptors (C, D) of one query ask with by a rule. Raises `UnknownName`."""
+    """The question of one query's descriptors (C, D) by a rule. Raises `UnknownName`."""
     if rule not in get_args(Rule):
         raise UnknownName("rule of asking", rule, get_args(Rule))
     if rule in ("best", "votes"):
@@ -132,7 +132,7 @@ class QueryViews:
         return self.mode == "hard_resize" and self.size_px is None
 
     def question(self, rows: np.ndarray) -> Question:
-        """What the query asks with, of the descriptors (C, D) of its views."""
+        """The question of a query, of the descriptors (C, D) of its views."""
         return ask(rows, RULE_OF_MODE[self.mode], majority_weight=self.majority_weight)
 
     def views(
@@ -169,7 +169,7 @@ class QueryViews:
         return _multiple(size[0], steps), _multiple(size[1], steps)
 
     def reading(self, steps: Preprocessing) -> Preprocessing:
-        """What happens to a query photo before `cut`, for a model with this card."""
+        """Steps of a query photo before `cut`, for a model with this card."""
         if self.mode == "hard_resize":
             return steps if self.size_px is None else exact(steps, self.size(steps))
         if self.mode in ("central_crop", "panorama", "rotations"):
@@ -277,7 +277,7 @@ def cut_panorama(image: np.ndarray, aspect: float) -> tuple[np.ndarray, ...]:
 def merge_crops(
     ids: np.ndarray, distances: np.ndarray, *, k: int, majority_weight: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What the searches of C crops found, (Q, C, K) ids and squared distances each, as one list per
+    """Ids and squared distances that the searches of C crops found, (Q, C, K) each, as one list per
     query: (Q, k) of both.
 
     All are sorted by distance and each id is kept where it comes first. With `majority_weight` ids

@@ -43,7 +43,7 @@ class Described(NamedTuple):
 
     @property
     def question(self) -> Question:
-        """What the photo asks with as a query."""
+        """The question of the photo as a query."""
         return self.asked or Question(self.descriptor[None])
 
 
@@ -77,8 +77,8 @@ class DescriptorModel:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What happens to a photo before the descriptor gets its pixels: as the card says, unless
-        the options say otherwise."""
+        """Steps of a photo before the descriptor gets its pixels: as the card says, unless the
+        options say otherwise."""
         return self.descriptor.reading or self.card.preprocessing
 
     @property
@@ -91,7 +91,7 @@ class DescriptorModel:
 
     @cached_property
     def query_model(self) -> DescriptorModel:
-        """What describes queries: the model itself, unless its card names another one whose
+        """The model that describes queries: itself, unless its card names another one whose
         descriptors are compared with its own.
 
         Raises `UnknownName`, `BadOption` where that one has other dimensions, and `NotFitted` where
@@ -168,8 +168,8 @@ class DescriptorModel:
         return image
 
     def attention(self, source: PhotoSource) -> np.ndarray | None:
-        """What each pixel of a photo counts as the model sees it, (H, W) float32; None for models
-        without attention."""
+        """Weights of a photo's pixels as the model sees it, (H, W) float32; None for models without
+        attention."""
         return self.descriptor.attention(self.read(source))
 
     def fit(self, sources: Iterable[PhotoSource], *, seed: int = 0) -> None:
@@ -188,8 +188,8 @@ class DescriptorModel:
         self.descriptor.load_packaged()
 
     def prepare(self, sources: Sequence[PhotoSource], *, seed: int = 0) -> str:
-        """Make a model that is not fitted yet ready: fit it on a sample of the photos, or use the
-        packaged state for few photos.
+        """A sentence on how a model that is not fitted yet was made ready: fitted on a sample of
+        the photos, or with the packaged state for few photos.
 
         Gives "fitted", "packaged" or "ready" (nothing to do).
         """

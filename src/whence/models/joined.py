@@ -120,7 +120,7 @@ class Joined(Descriptor):
         self.words.load_packaged()
 
     def state(self) -> dict[str, np.ndarray]:
-        """What was fitted. Raises `NotFitted`."""
+        """Arrays of the fitted state. Raises `NotFitted`."""
         return {
             **self.sight.state(),
             **{f"words_{name}": array for name, array in self.words.state().items()},

@@ -97,7 +97,8 @@ class LiteDescriptor(Descriptor):
 
     @cached_property
     def maps(self) -> Run:
-        """What makes the maps of both blocks, and of the project's own network what it learned.
+        """A function that makes the maps of both blocks, and of the project's own network what it
+        learned.
 
         Raises as `get_weights`, and `UnreadableWeights` for another network's file.
         """
@@ -142,7 +143,7 @@ class LiteDescriptor(Descriptor):
         return np.asarray(to_unit_length(found), np.float32)
 
     def raw(self, images: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-        """What is whitened then, by part: (N, E) float32 of unit length."""
+        """Vectors that are whitened then, by part: (N, E) float32 of unit length."""
         found = {part: np.zeros((len(images), RAW_DIMS[part]), np.float32) for part in self.parts}
         by_size: dict[tuple[int, int], list[int]] = {}
         for i, image in enumerate(images):
@@ -188,7 +189,7 @@ class LiteDescriptor(Descriptor):
         }
 
     def state(self) -> dict[str, np.ndarray]:
-        """What was fitted. Raises `NotFitted`."""
+        """Arrays of the fitted state. Raises `NotFitted`."""
         if not self.is_fitted:
             raise NotFitted("this descriptor has not seen photos yet: fit it first")
         return {
@@ -274,8 +275,8 @@ _PARTS: dict[str, Callable[[Sequence[np.ndarray]], np.ndarray]] = {
 
 
 def open_own(weights: str | Path | None = None) -> Run:
-    """What makes the maps of both blocks and the learned vector (B, 256, 1, 1), out of the network
-    that comes with Whence.
+    """A function that makes the maps of both blocks and the learned vector (B, 256, 1, 1), out of
+    the network that comes with Whence.
 
     `weights` is another file of that kind. Raises as `get_weights`, and `UnreadableWeights` for a
     file that is none.
@@ -289,7 +290,7 @@ def open_own(weights: str | Path | None = None) -> Run:
 
 @lru_cache(maxsize=3)
 def packaged_prior(part: str) -> Prior:
-    """What the photos of rendered cities say of a part."""
+    """The statistics of a part on photos of rendered cities."""
     file = resources.files("whence.models").joinpath("vocabularies", f"lite0-{part}.npz")
     with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
         return Prior(arrays["mean"].astype(np.float32), arrays["spreads"].astype(np.float32))

@@ -86,7 +86,7 @@ class NetworkDescriptor(Descriptor):
 
     @property
     def reading(self) -> Preprocessing:
-        """What happens to a photo before `describe` gets its pixels."""
+        """Steps of a photo before `describe` gets its pixels."""
         return (
             Preprocessing(colour=self.preprocessing.colour)
             if self.is_upstream_order
@@ -95,8 +95,8 @@ class NetworkDescriptor(Descriptor):
 
     @property
     def engine(self) -> Engine:
-        """What runs the network. Raises `EngineRefused` where its numbers lie too far from the
-        network's own."""
+        """The engine that runs the network. Raises `EngineRefused` where its numbers lie too far
+        from the network's own."""
         if self._engine is None:
             name, onnx, _ = self._asked
             self._engine = make_engine(
@@ -117,8 +117,8 @@ class NetworkDescriptor(Descriptor):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the numbers depend on beside the weights, for a database to remember; the engine
-        chosen is among it."""
+        """Settings that the numbers depend on beside the weights, for a database to remember; the
+        engine chosen is among it."""
         onnx, onnx_hash = self._asked[1:]
         chosen: dict[str, Any] = {"engine": self.engine.name}
         if onnx is not None:
@@ -130,8 +130,8 @@ class NetworkDescriptor(Descriptor):
         return {**chosen, "upstream_order": True} if self.is_upstream_order else chosen
 
     def attention(self, image: np.ndarray) -> np.ndarray | None:
-        """What each pixel of an image (H, W, 3) uint8 counts in its descriptor, (H, W) float32
-        above 0; None without attention."""
+        """Weights of the pixels of an image (H, W, 3) uint8 in its descriptor, (H, W) float32 above
+        0; None without attention."""
         pool = self.network.aggregator
         if not isinstance(pool, AttentionPool):
             return None

@@ -105,8 +105,8 @@ def describing(
     dtype: torch.dtype | None = None,
     is_channels_last: bool = False,
 ) -> Callable[[Tensor | Features], Tensor]:
-    """What a network, as it stands, makes of uint8 photos (B, H, W, 3), for `describe_pixels`;
-    `dtype` is autocast's.
+    """A function from uint8 photos (B, H, W, 3) to what a network, as it stands, makes of them, for
+    `describe_pixels`; `dtype` is autocast's.
 
     Of sequences (B, S, H, W, 3) it makes one descriptor each.
     """

@@ -157,12 +157,12 @@ class Reduced(Descriptor):
 
     @property
     def reading(self) -> Preprocessing | None:
-        """What happens to a photo before `describe`: as the descriptor says."""
+        """Steps of a photo before `describe`: as the descriptor says."""
         return self.descriptor.reading
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the descriptor's numbers depend on beside its weights."""
+        """Settings that the descriptor's numbers depend on beside its weights."""
         return self.descriptor.settings
 
     def load_packaged(self) -> None:
@@ -199,7 +199,7 @@ class Reduced(Descriptor):
         )
 
     def state(self) -> dict[str, np.ndarray]:
-        """What was fitted, as named arrays. Raises `NotFitted`."""
+        """Arrays of the fitted state, by name. Raises `NotFitted`."""
         if self._pca is None:
             raise NotFitted("this PCA has not seen photos yet: fit it first")
         return {"pca_mean": self._pca[0], "pca_axes": self._pca[1]}

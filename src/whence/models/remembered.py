@@ -23,7 +23,7 @@ class Remembered(Generic[Found]):
         self._found[_key_of(image)] = found
 
     def take(self, image: np.ndarray) -> Found | None:
-        """What was found on an image, and forget it; None where nothing is known of it."""
+        """The findings on an image, which are forgotten then; None where nothing is known of it."""
         return self._found.pop(_key_of(image), None) if self._found else None
 
     def clear(self) -> None:

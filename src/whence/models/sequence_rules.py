@@ -75,8 +75,8 @@ ORDER_FREE = frozenset(("mean", "max", "seqgem"))
 
 
 def pool_frames(frames: Any, rule: str, *, options: Mapping[str, Any] = NO_OPTIONS) -> Any:
-    """What a rule makes of frames (B, S, d). Raises `UnknownName`, and `BadOption` for an option
-    that the rule has not."""
+    """Descriptors that a rule makes of frames (B, S, d). Raises `UnknownName`, and `BadOption` for
+    an option that the rule has not."""
     if rule not in RULES:
         raise UnknownName("rule for sequences", rule, RULES)
     known = list(inspect.signature(RULES[rule]).parameters)[1:]

@@ -34,7 +34,7 @@ class SequenceModel(Protocol):
     def describe_frames(
         self, sources: Iterable[PhotoSource]
     ) -> Iterator[np.ndarray | UnreadableImage]:
-        """What is kept of each frame, in order, or the error that kept it from being read; a few
+        """Arrays kept of each frame, in order, or the error that kept it from being read; a few
         frames in memory at a time."""
 
     def pool(self, frames: np.ndarray) -> np.ndarray:
@@ -91,8 +91,8 @@ class PooledModel:
     def describe_frames(
         self, sources: Iterable[PhotoSource]
     ) -> Iterator[np.ndarray | UnreadableImage]:
-        """What the pool keeps of each frame; uint8 pixels (H, W, 3) where the network must see a
-        sequence together."""
+        """Arrays that the pool keeps of each frame; uint8 pixels (H, W, 3) where the network must
+        see a sequence together."""
         for read in in_chunks(map_threads(self._read, sources), self.model.batch_size):
             pixels = [one for one in read if isinstance(one, np.ndarray)]
             kept = iter(pixels if self.network.pool.is_early else self._described(pixels))

@@ -148,7 +148,7 @@ class Vlad(Descriptor):
         return self._project(self._pool(local.descriptors))
 
     def state(self) -> dict[str, np.ndarray]:
-        """What was fitted, as named arrays."""
+        """Arrays of the fitted state, by name."""
         if self._words is None:
             raise NotFitted("this VLAD has no vocabulary yet: fit it on photos first")
         state = {"words": self._words}

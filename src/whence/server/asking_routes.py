@@ -58,8 +58,8 @@ async def locate(
         Literal["json", "geojson"], Query(description="geojson: located photos as points.")
     ] = "json",
 ) -> JSONResponse:
-    """Answer each photo as `whence locate` does: with a place, with the photo that shows it, or
-    with "unknown"."""
+    """Answers to photos, as of `whence locate`: with a place, with the photo that shows it, or with
+    "unknown"."""
     service = service_of(request)
     database = service.databases.get(options.database)
     uploaded = await read_photos(photos, service.terms.limits)
@@ -109,7 +109,7 @@ async def match(
         bool, Form(description="Add a picture of what was found, as a JPEG data URI.")
     ] = False,
 ) -> JSONResponse:
-    """Compare two photos as `whence match` does: shared points with their geometry, or the parts
+    """Two photos compared, as by `whence match`: shared points with their geometry, or the parts
     that GeoWarp finds the same."""
     service = service_of(request)
     if (photo1 is None) == (id is None):

@@ -81,8 +81,8 @@ class Client:
         *,
         options: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """What two photos share, as `whence match --json` prints it. `options`: scorer, matcher,
-        picture."""
+        """The points that two photos share, as `whence match --json` prints them. `options`:
+        scorer, matcher, picture."""
         fields = [(name, _text(value)) for name, value in (options or {}).items()]
         found: dict[str, Any] = self._ask(
             "POST", "/v1/match", form=[("photo0", photo0), ("photo1", photo1)], fields=fields
@@ -124,7 +124,7 @@ class Client:
         database: str | None = None,
         point: GeoPoint | None = None,
     ) -> dict[str, Any]:
-        """Add photos to a database; the job that describes them is in the answer. Needs the
+        """The answer to photos for a database, with the job that describes them. Needs the
         token."""
         fields = [] if point is None else [("lat", repr(point.lat)), ("lon", repr(point.lon))]
         found: dict[str, Any] = self._ask(
@@ -137,7 +137,7 @@ class Client:
         return found
 
     def remove(self, id: str, *, database: str | None = None) -> str:
-        """Remove a photo from a database; the id of the job that does it. Needs the token."""
+        """The id of the job that removes a photo from a database. Needs the token."""
         return str(
             self._ask("DELETE", f"/v1/photos/{quote(id, safe='')}", {"database": database})["job"]
         )
@@ -150,7 +150,7 @@ class Client:
         database: str | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Begin a job over a folder that was named at the service's start: "folder" places its
+        """A job, begun, over a folder that was named at the service's start: "folder" places its
         photos, "tag" reviews them."""
         body = {
             "folder": folder,

@@ -38,7 +38,7 @@ class JobKinds:
         self.terms, self.databases, self.folder = terms, databases, folder
 
     def work_of(self, job: Job) -> Work:
-        """What does a job. Raises `UnknownName`."""
+        """The work of a job. Raises `UnknownName`."""
         kinds: dict[str, Callable[[Job, Progress], Mapping[str, Any]]] = {
             "add": self._add,
             "remove": self._remove,
@@ -162,7 +162,7 @@ class JobKinds:
     def write_accepted(
         self, job: Job, accepted: Sequence[tuple[str, GeoPoint | None]]
     ) -> Mapping[str, Any]:
-        """Write sidecars for photos of a job's proposals: name, and where a person moved it the
+        """Sidecars for photos of a job's proposals, written: name, and where a person moved it the
         place; `undo` takes them back.
 
         Raises `BadOption` for photos that were not proposed, or have no place.
@@ -216,7 +216,7 @@ class JobKinds:
         return {"num_written": len(done.written), "skipped": skipped, "can_undo": bool(kept)}
 
     def undo(self, job: Job) -> Mapping[str, Any]:
-        """Take back what was written last for a job's review. Raises `BadOption` where nothing
+        """The files written last for a job's review, taken back. Raises `BadOption` where nothing
         was."""
         kept = list(job.summary.get("undo_files", []))
         if not kept:

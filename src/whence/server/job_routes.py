@@ -90,7 +90,7 @@ async def _begin(request: Request, kind: str, question: FolderQuestion) -> JSONR
     summary="Place all photos of a folder",
 )
 async def begin_folder(request: Request, question: FolderQuestion) -> JSONResponse:
-    """Answer every photo of a folder that was named at the service's start."""
+    """A job that answers every photo of a folder that was named at the service's start."""
     return await _begin(request, "folder", question)
 
 
@@ -101,7 +101,8 @@ async def begin_folder(request: Request, question: FolderQuestion) -> JSONRespon
     summary="Propose places for photos without a geotag",
 )
 async def begin_tag(request: Request, question: FolderQuestion) -> JSONResponse:
-    """Propose places as `whence tag` does; nothing is written before it was reviewed."""
+    """A job that proposes places as `whence tag` does; nothing is written before it was
+    reviewed."""
     return await _begin(request, "tag", question)
 
 
@@ -113,8 +114,8 @@ async def begin_video(
     every_s: Annotated[float, Form(gt=0, le=3600, description="Seconds between two frames.")] = 1.0,
     length: Annotated[int, Form(ge=1, le=30, description="Frames that ask together.")] = 5,
 ) -> JSONResponse:
-    """Place the frames of a video, one after the other; the upload is kept until the job has
-    ended."""
+    """A job that places the frames of a video, one after the other; the upload is kept until the
+    job has ended."""
     service = service_of(request)
     one = service.databases.get(database)
     id = new_id()
@@ -145,7 +146,7 @@ async def job(request: Request, id: str) -> JSONResponse:
 
 @router.delete("/jobs/{id}", response_model=JobRecord, summary="End a job")
 async def end_job(request: Request, id: str) -> JSONResponse:
-    """End a job that waits or runs; results so far stay."""
+    """A job that waits or runs, ended; results so far stay."""
     service = service_of(request)
     return JSONResponse(job_record(await service.reading.run(partial(service.jobs.cancel, id))))
 
@@ -234,8 +235,8 @@ async def _events(request: Request, service: Service, id: str) -> AsyncIterator[
 
 @router.post("/jobs/{id}/accepted", summary="Write what was reviewed")
 async def accept(request: Request, id: str, wanted: Acceptances) -> JSONResponse:
-    """Write XMP sidecars beside the photos whose places were accepted; photos themselves are never
-    changed."""
+    """XMP sidecars, written beside the photos whose places were accepted; photos themselves are
+    never changed."""
     service = service_of(request)
     one = await _review(request, id)
     chosen: list[tuple[str, GeoPoint | None]] = []
@@ -255,7 +256,7 @@ async def accept(request: Request, id: str, wanted: Acceptances) -> JSONResponse
 
 @router.post("/jobs/{id}/undo", summary="Take back what was written")
 async def take_back(request: Request, id: str) -> JSONResponse:
-    """Remove the sidecars that the last writing of this review made, where they are unchanged
+    """The sidecars that the last writing of this review made, removed where they are unchanged
     since."""
     service = service_of(request)
     one = await _review(request, id)

@@ -115,7 +115,7 @@ class JobFolder:
         return sorted(found, key=lambda job: (job.created, job.id))
 
     def keep(self, job: Job) -> Job:
-        """Keep a job as it is now."""
+        """The job as it is now, kept."""
         job = replace(job, changed=time.time())
         with atomic_write(self._file(job.id), "w", is_flushed=job.state != "running") as file:
             json.dump(finite_values(as_values(job)), file, ensure_ascii=False)
@@ -147,7 +147,7 @@ class JobFolder:
             lines.write(_line(record))
 
     def cancel(self, id: str) -> Job:
-        """End a job that waits; one that runs ends at its next photo."""
+        """The job, ended where it waits; one that runs ends at its next photo."""
         job = self.get(id)
         return self.keep(replace(job, state="cancelled")) if job.is_open else job
 

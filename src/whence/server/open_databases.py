@@ -110,7 +110,7 @@ class OpenDatabases:
         return self.by_name[name]
 
     def open_all(self) -> dict[str, str]:
-        """Open each; by name why it cannot be opened, empty where all can."""
+        """Reasons, by name, why databases cannot be opened; empty where all can."""
         wrong = {}
         for name, one in self.by_name.items():
             with contextlib.ExitStack():

@@ -36,8 +36,8 @@ SHARED_EXPORTS = (
 
 
 def page_policy(terms: Terms) -> str:
-    """What the page may do: its own files, pictures it made itself, and the tiles that the owner
-    named."""
+    """The content policy of the page: its own files, pictures it made itself, and the tiles that
+    the owner named."""
     tiles = ""
     if terms.tiles:
         scheme, _, rest = terms.tiles.partition("://")

@@ -79,7 +79,7 @@ def _listed(database: OpenDatabase, near: GeoPoint | None, start: int, num: int)
 
 @router.get("/photos/{id}", response_model=PhotoRecord, summary="A photo's place")
 async def photo(request: Request, id: str, database: Database = None) -> JSONResponse:
-    """What the database knows about a photo."""
+    """The facts that the database knows about a photo."""
     service = service_of(request)
     one = service.databases.get(database)
     return JSONResponse(
@@ -144,8 +144,8 @@ async def add_photos(
     ] = None,
     lon: Annotated[float | None, Form(ge=-180, le=180)] = None,
 ) -> JSONResponse:
-    """Keep photos in the service's folder and describe them in the background. They are safe once
-    this is answered."""
+    """The job that describes photos in the background, once they are kept in the service's folder.
+    They are safe once this is answered."""
     service = service_of(request)
     one = service.databases.get(database)
     if (lat is None) != (lon is None):
@@ -181,8 +181,8 @@ def _keep(
 
 @router.delete("/photos/{id}", status_code=202, summary="Remove a photo from a database")
 async def remove_photo(request: Request, id: str, database: Database = None) -> JSONResponse:
-    """Take a photo out of the database; its file goes where the service itself kept it, and stays
-    where it came from a folder."""
+    """The job that takes a photo out of the database; its file goes where the service itself kept
+    it, and stays where it came from a folder."""
     service = service_of(request)
     one = service.databases.get(database)
 

@@ -99,7 +99,7 @@ class Terms:
 
     @property
     def hosts(self) -> frozenset[str]:
-        """What the header Host may say, in lower case, with and without the port."""
+        """Names that the header Host may say, in lower case, with and without the port."""
         names = {self.host, *self.names}
         if self.is_local:
             names |= {"127.0.0.1", "localhost", "::1"}

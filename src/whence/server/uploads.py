@@ -91,8 +91,8 @@ def _checked(name: str, data: bytes, limits: Limits) -> UploadedPhoto | Unreadab
 
 
 def keep_photo(photo: UploadedPhoto, folder: Path, *, sidecar: bytes | None = None) -> Path:
-    """Write a photo under the name of its content, with a sidecar that states its place where one
-    is given; whole or not at all.
+    """The file of a photo, written under the name of its content, with a sidecar that states its
+    place where one is given; whole or not at all.
 
     The sidecar comes first: a photo that is there has its place. Raises `UnwritableFile`.
     """

@@ -34,8 +34,8 @@ class WaitingLine:
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix=f"whence-{name}")
 
     async def run(self, work: Callable[[], T]) -> T:
-        """What the work gives, when its turn has come. Raises `Busy`; work whose asker left before
-        its turn is not begun."""
+        """The result of the work, when its turn has come. Raises `Busy`; work whose asker left
+        before its turn is not begun."""
         if self.num_waiting >= self.most:
             raise Busy
         loop = asyncio.get_running_loop()

@@ -61,7 +61,7 @@ TURNS_DEG = ((0, 30), (30, 60), (60, 90))
 
 
 def bin_name(what: str, low: float, high: float, unit: str) -> str:
-    """What a share of the queries is called."""
+    """The name of a share of the queries."""
     return f"recall@1, {what} {low:g}-{high:g} {unit}"
 
 
@@ -75,7 +75,7 @@ BUDGETS = ("same images", "same steps")
 
 
 def loss_to_all(test: str) -> str:
-    """What the difference of an arm to the network of all sources is called."""
+    """The name of the difference of an arm to the network of all sources."""
     return f"less all sources, {test}"
 
 

@@ -24,8 +24,8 @@ def keep_hits(work: Path, cell: Settings, hits: np.ndarray) -> None:
 def contrasts(
     work: Path, cell: Settings, *, reference: str, seeds: Sequence[int], groups: np.ndarray | None
 ) -> dict[str, Value]:
-    """What an arm loses to the reference, with the same seed and over all seeds that both have, and
-    whether the claim holds.
+    """Figures of what an arm loses to the reference, with the same seed and over all seeds that
+    both have, and whether the claim holds.
 
     The claim is that the reference is better. Arms that lack hits give nothing.
     """

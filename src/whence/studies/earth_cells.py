@@ -70,7 +70,7 @@ def _measured(
 
 
 def tile_recipe(cell: Settings, options: Settings, arms: Mapping[str, tuple[str, ...]]) -> Recipe:
-    """What trains an arm. Raises `BadOption` where the recipe does not learn from tiles."""
+    """The recipe of an arm. Raises `BadOption` where the recipe does not learn from tiles."""
     recipe = override(get_recipe(str(options["recipe"])), str(options["changes"]).split())
     if not any(isinstance(branch, TilesOptions) for branch in recipe.branches):
         raise BadOption(

@@ -37,7 +37,7 @@ _WITHOUT_WEIGHTS = ("rootsift-mnn", "orb-mnn", "orientation")
 
 
 def measure_earthmatch(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
-    """What a matcher's trials come to."""
+    """Figures of a matcher's trials."""
     name, loop = str(cell["matcher"]), str(cell["loop"])
     if loop not in LOOPS:
         raise BadOption(f"loops are {' and '.join(LOOPS)}, not {loop!r}")

@@ -177,8 +177,8 @@ def run_study(
     clock: Callable[[], float] = time.perf_counter,
     announce: Callable[[str], None] = lambda text: None,
 ) -> StudyResult:
-    """Measure what is missing of a study in the folder `out`, within a budget; gives all cells,
-    missing ones too.
+    """All cells of a study in the folder `out`; of those that are missing, as many as a budget
+    allows are measured.
 
     `announce` is told how long the missing cells will take, where the study can predict it. A cell
     that raises a `WhenceError` stays missing, with the error as its reason, and the others go on.
@@ -203,7 +203,7 @@ def run_study(
 
 
 def read_cell(folder: Path, cell: Cell) -> CellResult:
-    """What the folder holds of a cell; a file that is not whole counts as none."""
+    """The result that the folder holds of a cell; a file that is not whole counts as none."""
     try:
         record = json.loads((folder / "cells" / f"{cell.key}.json").read_text(encoding="utf-8"))
         if record["settings"] != dict(cell.settings):

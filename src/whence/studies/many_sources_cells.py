@@ -40,8 +40,8 @@ def measure_megaloc(cell: Settings, options: Settings, work: Path) -> dict[str, 
 
 
 def compared(cell: Settings, work: Path) -> dict[str, Value]:
-    """What an arm's hits are less those of all sources, test by test, and the claim; nothing where
-    hits of either are missing."""
+    """Figures of an arm's hits less those of all sources, test by test, and the claim; nothing
+    where hits of either are missing."""
     if cell["arm"] == ALL_SOURCES:
         return {}
     reference = Cell({"arm": ALL_SOURCES, "budget": BUDGETS[0], "seed": 0}).key
@@ -68,7 +68,7 @@ def measure_head(cell: Settings, options: Settings, work: Path) -> dict[str, Val
 
 
 def arm_recipe(cell: Settings, options: Settings) -> Recipe:
-    """What trains an arm: the study's recipe, or those of its branches that learn from one source.
+    """The recipe of an arm: the study's own, or those of its branches that learn from one source.
 
     Raises `BadOption` where the recipe has no branch for a source.
     """

@@ -66,8 +66,8 @@ def predict_divide(cells: Sequence[Settings], options: Settings, work: Path) -> 
 
 
 def divide_recipe(cell: Settings, options: Settings) -> Recipe:
-    """What trains an arm. Three maps are three branches, each over cells that are moved by a third
-    of their side."""
+    """The recipe of an arm. Three maps are three branches, each over cells that are moved by a
+    third of their side."""
     recipe, arm = override(class_recipe(options), DIVIDE[str(cell["arm"])]), str(cell["arm"])
     if arm.endswith("maps"):
         (branch,) = recipe.branches

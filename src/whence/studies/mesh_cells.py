@@ -51,7 +51,7 @@ def measure_mesh(cell: Settings, options: Settings, work: Path) -> dict[str, Val
 
 
 def recovered(cell: Settings, work: Path, hits: dict[float, np.ndarray]) -> dict[str, Value]:
-    """What a copy gains over renders by the model as it is, as a share of the gap to photos too,
+    """The gain of a copy over renders by the model as it is, as a share of the gap to photos too,
     and whether that is half of it."""
     files = [
         _file(work, {**cell, "database": base, "model": PLAIN_MODEL, "pairs": 0, "seed": 0})

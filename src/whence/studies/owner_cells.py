@@ -67,7 +67,7 @@ def measure_owners(cell: Settings, options: Settings, work: Path) -> dict[str, V
 
 
 def arm_recipe(arm: Arm, options: Settings, *, seed: int) -> Recipe:
-    """What clients learn by. Raises `UnknownName` and `BadOption`."""
+    """The recipe that clients learn by. Raises `UnknownName` and `BadOption`."""
     changes = [*str(options["changes"]).split(), *arm.recipe, f"loop.seed={seed}"]
     return override(get_recipe(str(options["recipe"])), changes)
 

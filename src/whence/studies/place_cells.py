@@ -69,7 +69,7 @@ def predict_eigenplaces(cells: Sequence[Settings], options: Settings, work: Path
 
 
 def cosplace_recipe(cell: Settings, options: Settings) -> Recipe:
-    """What trains an arm."""
+    """The recipe of an arm."""
     recipe, arm = class_recipe(options), str(cell["arm"])
     changes = [*COSPLACE[arm], f"loop.seed={cell['seed']}"]
     if arm.startswith("triplets"):
@@ -82,7 +82,7 @@ def cosplace_recipe(cell: Settings, options: Settings) -> Recipe:
 
 
 def eigenplaces_recipe(cell: Settings, options: Settings) -> Recipe:
-    """What trains an arm; CosPlace's looks at crops by heading of the same panoramas, as many a
+    """The recipe of an arm; CosPlace's looks at crops by heading of the same panoramas, as many a
     step."""
     recipe, arm = class_recipe(options), str(cell["arm"])
     if arm == "cosplace":

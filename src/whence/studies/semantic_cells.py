@@ -54,7 +54,7 @@ def measure_semantic(cell: Settings, options: Settings, work: Path) -> dict[str,
 
 
 def semantic_recipe(cell: Settings, options: Settings) -> Recipe:
-    """What trains an arm. Raises `BadOption` where the recipe does not learn from labelled
+    """The recipe of an arm. Raises `BadOption` where the recipe does not learn from labelled
     photos."""
     recipe = override(get_recipe(str(options["recipe"])), str(options["changes"]).split())
     if not any(isinstance(branch, LabelledOptions) for branch in recipe.branches):
@@ -73,7 +73,7 @@ def semantic_recipe(cell: Settings, options: Settings) -> Recipe:
 
 
 def attention_by_class(model: DescriptorModel, data: LabelledSet) -> dict[str, float]:
-    """What the pixels of each class count, over the mean of their photo, in database photos;
+    """Weights of the pixels of each class, over the mean of their photo, in database photos;
     nothing without attention."""
     descriptor = model.descriptor
     from whence.models.network_descriptor import NetworkDescriptor

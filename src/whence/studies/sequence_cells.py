@@ -151,7 +151,7 @@ def _search_ms(found: SequenceEvaluation, *, factor: int) -> float:
 
 
 def sequence_recipe(cell: Settings, options: Settings) -> Recipe:
-    """What trains an arm; without images, the joint recipe's branch of classes is idle."""
+    """The recipe of an arm; without images, the joint recipe's branch of classes is idle."""
     method = str(cell["method"])
     changes = [*str(options["changes"]).split(), f"sequence.length={options['trained_length']}"]
     if method in JOINT:

@@ -109,8 +109,8 @@ def adapt_database(
     changes: Sequence[str] = (),
     show_progress: bool | None = None,
 ) -> Adaptation:
-    """Adapt a database's model to its own photos and describe them again, or leave all as it is
-    where that makes nothing better.
+    """A trial of a database's model adapted to its own photos, which are described again, or all is
+    left as it is where that makes nothing better.
 
     A run that was stopped goes on when it is called again. `changes` are texts such as
     "loop.num_steps=50". Raises `BadOption` for models that cannot be adapted and databases that

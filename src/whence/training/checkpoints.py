@@ -51,8 +51,8 @@ def write_checkpoint(
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """What `write_checkpoint` wrote, or any safetensors file (then without values). Raises
-    `InputError`."""
+    """The checkpoint that `write_checkpoint` wrote, or any safetensors file (then without values).
+    Raises `InputError`."""
     try:
         with safe_open(str(path), framework="pt") as file:
             values = json.loads((file.metadata() or {}).get("values", "{}"))

@@ -105,7 +105,7 @@ class FrameTokensLearner:
 
     @property
     def card(self) -> Callable[[nn.Module], ModelCard]:
-        """What makes the card of the model as it stands."""
+        """A function that makes the card of the model as it stands."""
         return lambda module: token_card(_as_model(module), recipe=self._recipe)
 
     def describe_data(self) -> dict[str, Any]:
@@ -152,7 +152,7 @@ class ForecastsLearner:
 
     @property
     def card(self) -> Callable[[nn.Module], ModelCard]:
-        """What makes the card of the model as it stands."""
+        """A function that makes the card of the model as it stands."""
         return lambda module: token_card(_as_model(module), recipe=self._recipe)
 
     def describe_data(self) -> dict[str, Any]:

@@ -178,7 +178,7 @@ class NetworkLearner:
 
     @property
     def card(self) -> Callable[[nn.Module], ModelCard]:
-        """What makes the card of the network as it stands."""
+        """A function that makes the card of the network as it stands."""
         return lambda network: network_card(
             self.options, network, recipe=self._recipe, size_px=self._size_px
         )
@@ -219,8 +219,8 @@ class AlignedCopyLearner:
 
     @property
     def card(self) -> Callable[[nn.Module], ModelCard]:
-        """What makes the card of the copy as it stands; it names the model that describes queries,
-        and its weights."""
+        """A function that makes the card of the copy as it stands; it names the model that
+        describes queries, and its weights."""
         return lambda network: replace(
             self.model_card,
             name=f"{self.model_card.name}-mesh-{weights_digest(network)}",

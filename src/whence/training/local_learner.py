@@ -68,7 +68,8 @@ class LocalFeatureLearner:
 
     @property
     def card(self) -> Callable[[nn.Module], ModelCard]:
-        """What makes the card of the network as it stands; its backbone is the network's name."""
+        """A function that makes the card of the network as it stands; its backbone is the network's
+        name."""
         return lambda network: ModelCard(
             name=f"{self._recipe}-{weights_digest(network)}",
             summary=f"local features trained by the recipe {self._recipe}",

@@ -67,7 +67,8 @@ class Run:
             )
 
     def run(self) -> TrainSummary:
-        """Train to the end, or until validation stops getting better."""
+        """A summary of the training, which goes to the end, or until validation stops getting
+        better."""
         step, options = self.step, self.options
         log = (
             Log(self.out / "log.jsonl", start=step.step, tensorboard=self._tensorboard())

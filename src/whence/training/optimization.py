@@ -113,7 +113,7 @@ class Plateau:
             self.share, self._num_worse = self.share * self.options.factor, 0
 
     def values(self) -> list[float]:
-        """What a resumed training needs, as JSON takes it."""
+        """Numbers that a resumed training needs, as JSON takes them."""
         return [self.share, self._least, self._num_worse, *self._losses]
 
     def load(self, values: Sequence[float]) -> None:

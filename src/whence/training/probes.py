@@ -60,7 +60,7 @@ class RecallProbe(Probe):
         return {"recall": scored[0].all_queries[0].value}
 
     def asking(self, learner: nn.Module) -> nn.Module:
-        """What describes queries: the learner."""
+        """The module that describes queries: the learner."""
         return learner
 
     def _described(self, module: nn.Module, photos: np.ndarray) -> np.ndarray:
@@ -82,7 +82,7 @@ class AlignedRecallProbe(RecallProbe):
         self.model.to(self.given.device)
 
     def asking(self, learner: nn.Module) -> nn.Module:
-        """What describes queries: the model that the learner was copied from."""
+        """The module that describes queries: the model that the learner was copied from."""
         return self.model
 
 

@@ -131,15 +131,15 @@ def domain_loss(logits: Tensor, domain: float) -> Tensor:
 
 
 def fooling_loss(opponent: nn.Module, target: Tensor) -> Tensor:
-    """What makes maps of the target domain look like the source's, for the learner alone: the
-    opponent gets no gradient."""
+    """The loss that makes maps of the target domain look like the source's, for the learner alone:
+    the opponent gets no gradient."""
     held = {name: value.detach() for name, value in opponent.state_dict(keep_vars=True).items()}
     return domain_loss(torch.func.functional_call(opponent, held, (target,)), SOURCE)
 
 
 def opponent_loss(opponent: nn.Module, source: Tensor, target: Tensor) -> Tensor:
-    """What the opponent learns to tell apart: half of its mean over both domains, as published; the
-    learner gets no gradient."""
+    """The loss by which the opponent learns to tell the domains apart: half of its mean over both
+    domains, as published; the learner gets no gradient."""
     return 0.25 * (
         domain_loss(opponent(source.detach()), SOURCE)
         + domain_loss(opponent(target.detach()), TARGET)

@@ -259,7 +259,7 @@ class Step:
 
     @property
     def kept(self) -> nn.Module:
-        """What is measured and kept: the learner, or its moving average."""
+        """The module that is measured and kept: the learner, or its moving average."""
         return self.learner if self.averaged is None else self.averaged.module
 
     def averaged_values(self, values: dict[str, float]) -> dict[str, float]:

@@ -148,7 +148,7 @@ class Branch(ABC):
         self.loss: nn.Module = nn.Module()
 
     def describe_data(self) -> dict[str, Any]:
-        """What is written beside the recipe about the data."""
+        """The record of the data that is written beside the recipe."""
         return {}
 
     def open(self) -> None:  # noqa: B027
@@ -187,8 +187,8 @@ class Branch(ABC):
         """The losses of a batch, float32; the loop takes their gradients."""
 
     def pairs(self, learner: nn.Module, content: Any, draw: Draw) -> Pairs:
-        """What the loss of a batch compares, for one loss over several branches. Of those that have
-        pairs alone."""
+        """Pairs that the loss of a batch compares, for one loss over several branches. Of those
+        that have pairs alone."""
         raise NotImplementedError
 
     def keep(self) -> None:  # noqa: B027
@@ -200,7 +200,7 @@ class Branch(ABC):
         weights; the main process does."""
 
     def state(self) -> dict[str, Tensor]:
-        """What else a resumed training needs."""
+        """Tensors that a resumed training needs besides."""
         return {}
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:  # noqa: B027
@@ -215,7 +215,8 @@ class Probe(ABC):
 
     @abstractmethod
     def measure(self, learner: nn.Module) -> dict[str, float]:
-        """What is logged of a validation; the best weights are those of the highest "recall"."""
+        """Figures that are logged of a validation; the best weights are those of the highest
+        "recall"."""
 
 
 class Learner(Protocol):

@@ -32,8 +32,8 @@ def train(
     is_resumed: bool = False,
     show_progress: bool | None = None,
 ) -> TrainSummary:
-    """Train by the recipe into the folder `out`: recipe.json, log.jsonl, checkpoints/,
-    best.safetensors, final.safetensors.
+    """A summary of a training by the recipe in the folder `out`: recipe.json, log.jsonl,
+    checkpoints/, best.safetensors, final.safetensors.
 
     `data` is a folder or what is open already, or several of them by name, for recipes whose
     branches learn from different ones; `validation` is the set that the best weights are chosen on.
@@ -80,8 +80,8 @@ def make_task(
     out: Path | None = None,
     show_progress: bool | None = None,
 ) -> Task:
-    """What the recipe makes of the data: the learner, its branches, the probe where there is a
-    validation. Nothing is decoded yet.
+    """The task that the recipe makes of the data: the learner, its branches, the probe where there
+    is a validation. Nothing is decoded yet.
 
     Raises as `train`.
     """

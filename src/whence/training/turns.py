@@ -50,8 +50,8 @@ class Turns:
 
     @property
     def num_bytes(self) -> int:
-        """What lies on the device: the part, its gradients, and what its optimizer keeps, which
-        Adam keeps twice."""
+        """Bytes on the device: the part, its gradients, and what its optimizer keeps, which Adam
+        keeps twice."""
         held = [
             *self.part.state_dict().values(),
             *(weight.grad for weight in self.part.parameters() if weight.grad is not None),

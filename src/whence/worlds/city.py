@@ -73,7 +73,7 @@ def render_world(
     show_progress: bool | None = None,
     num_workers: int | None = None,
 ) -> WorldSummary:
-    """Render a world into the folder `out` and say what is there.
+    """A summary of a world, rendered into the folder `out`.
 
     `preset`: a name in `whence.worlds.presets`. `layout`: how the files lie, see
     `whence.worlds.layouts`. `num_workers`: processes; by default one per core. Photos that `out`
@@ -192,7 +192,7 @@ def _claim(out: Path, spec: WorldSpec) -> None:
 def write_city_mesh(
     path: str | Path, *, preset: str, seed: int, options: WorldOptions, layout: str = "folders"
 ) -> int:
-    """Write the first city of a world as a textured mesh; gives the number of triangles.
+    """The number of triangles of a world's first city, written as a textured mesh.
 
     Raises as `whence.worlds.mesh.write_mesh` and `make_spec`.
     """

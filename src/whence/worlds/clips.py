@@ -213,7 +213,8 @@ def _outline(thing: _Thing, middle: np.ndarray) -> np.ndarray:
 def render_clips(
     out: str | Path, spec: ClipSpec, *, show_progress: bool | None = None
 ) -> ClipSummary:
-    """Render clips into the folder `out`, one file a split; those that are there already are kept.
+    """A summary of clips, rendered into the folder `out`, one file a split; those that are there
+    already are kept.
 
     Raises `InputError` and `UnwritableFile`.
     """

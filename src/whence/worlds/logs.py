@@ -84,8 +84,8 @@ def make_log(spec: LogSpec, split: str, number: int) -> list[str]:
 
 
 def write_logs(out: str | Path, spec: LogSpec) -> LogSummary:
-    """Write logs into the folder `out`, a JSON object a line, one file a split; those that are
-    there already are kept.
+    """A summary of logs, written into the folder `out`, a JSON object a line, one file a split;
+    those that are there already are kept.
 
     Raises `InputError` and `UnwritableFile`.
     """

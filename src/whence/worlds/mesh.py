@@ -67,7 +67,8 @@ class _Atlas:
         self._x = self._y = self._shelf = ATLAS_PX
 
     def add(self, texture: np.ndarray) -> tuple[int, int, int, int, int]:
-        """Place a texture (h, w, 4); gives its sheet and box x, y, width, height in pixels."""
+        """The sheet and box x, y, width, height in pixels of a texture (h, w, 4), which is
+        placed."""
         height, width = texture.shape[:2]
         most = ATLAS_PX - 2 * _MARGIN_PX
         if max(height, width) > most:

@@ -95,8 +95,8 @@ def render_mesh(
     up: str = "",
     show_progress: bool | None = None,
 ) -> MeshSummary:
-    """Render a database folder from a mesh, on a grid or along the `streets` of a GeoJSON file, and
-    say what is there.
+    """A summary of a database folder, rendered from a mesh, on a grid or along the `streets` of a
+    GeoJSON file.
 
     With `poses`, a world's cameras.csv, its database's views are rendered instead, into
     synt_database under the names by which MeshVPR finds a photo's render. Photos that `out` already

@@ -45,8 +45,8 @@ def write_positions(
     num_headings: int = 12,
     show_progress: bool | None = None,
 ) -> PositionColumns:
-    """Write the positions of a city with this many virtual photos, in a grid of streets as large as
-    they need.
+    """The positions of a city with this many virtual photos, written in a grid of streets as large
+    as they need.
 
     Stops lie 9 m apart with jitter along streets 105 m apart; each has `num_headings` photos of one
     year. An even share of the rows are queries: moved sideways and turned. Raises `BadOption` and

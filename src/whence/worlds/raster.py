@@ -85,7 +85,7 @@ class TextureCache:
 
     @property
     def held_bytes(self) -> int:
-        """What the cache thinks it holds."""
+        """Bytes that the cache thinks it holds."""
         return self._total
 
 
@@ -232,8 +232,8 @@ class Raster:
         *,
         is_ground: bool = False,
     ) -> bool:
-        """Draw a patch where it is nearer than what is there (ground: where nothing is). Returns
-        whether any pixel changed."""
+        """Whether any pixel changed: a patch is drawn where it is nearer than what is there
+        (ground: where nothing is)."""
         tested = self._test(inverse, outline, is_ground=is_ground)
         if tested is None:
             return False

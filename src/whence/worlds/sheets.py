@@ -29,7 +29,7 @@ def contact_sheet(
     options: WorldOptions | None = None,
     layout: str = "folders",
 ) -> Path:
-    """Draw a PNG of a world's first city; gives the file's path.
+    """The path of a PNG, drawn of a world's first city.
 
     One place on different days and from shifted viewpoints, neighbours, streets that look alike,
     both sides of a street, queries.

@@ -65,7 +65,7 @@ class Folders:
         )
 
     def remarks(self, out: Path) -> tuple[str, ...]:
-        """What a person should know of a world that is rendered."""
+        """Sentences that a person should know about a world that is rendered."""
         return ()
 
 

@@ -268,7 +268,7 @@ class CellClassifier:
         ]
 
     def names(self, cells: np.ndarray) -> list[str]:
-        """What each of these cells (T,) is called: its corner, and the zone where there is one."""
+        """Names of these cells (T,): the corner of each, and its zone where there is one."""
         corners = self.corners_m[cells].tolist()
         return [f"cell {east:.0f} E {north:.0f} N {self.zone}".rstrip() for east, north in corners]
 

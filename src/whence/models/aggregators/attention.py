@@ -58,7 +58,7 @@ class AttentionPool(Aggregator):
         self.p = nn.Parameter(torch.full((1,), float(p)))
 
     def weights(self, features: Features) -> Tensor | None:
-        """What each position counts, (B, 1, h, w) above 0; None without attention. Raises
+        """Weights of the positions, (B, 1, h, w) above 0; None without attention. Raises
         `BadOption` for a single scale."""
         finer = _finer(features)
         return None if self.attention is None else self.attention(finer)

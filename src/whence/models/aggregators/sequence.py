@@ -51,7 +51,7 @@ class SequencePool(nn.Module):
         together."""
 
     def describe(self, aggregator: Aggregator, features: Features) -> Tensor:
-        """What is kept of each frame: its descriptor (N, d)."""
+        """Descriptors (N, d) kept of frames."""
         descriptors: Tensor = aggregator(features)
         return descriptors
 

@@ -157,8 +157,8 @@ class Derived:
     def get(
         self, key: object, parameters: list[nn.Parameter], compute: Callable[[], Tensor]
     ) -> Tensor:
-        """What `compute` gives, which is called only if one of the parameters changed or the key is
-        new."""
+        """The tensor of `compute`, which is called only if one of the parameters changed or the key
+        is new."""
         if torch.compiler.is_compiling() or (
             torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
         ):

@@ -138,7 +138,7 @@ def _download_first(
 
 
 def weights_status(card: ModelCard) -> Status:
-    """What is known of the card's file, without reading it."""
+    """The state of the card's file, without reading it."""
     if not card.origins or packaged_file(card) is not None:
         return "none needed"
     found = find_weights(card)

@@ -92,8 +92,8 @@ def export_onnx(
     card: ModelCard | None = None,
     calibration: Iterable[np.ndarray] = (),
 ) -> ExportReport:
-    """Write the network to `path` and say how near it is to torch, at two sizes where sizes are
-    free.
+    """A report of the network, written to `path`, and of how near it is to torch, at two sizes
+    where sizes are free.
 
     "bf16" keeps the weights in bfloat16, half the file; they are widened when it is loaded. "int8"
     computes in int8 what `calibration` images, as the network takes them, give ranges for; it is

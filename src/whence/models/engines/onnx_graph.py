@@ -58,7 +58,7 @@ class Graph:
         self._arrays: list[bytes] = []
 
     def add_array(self, name: str, values: np.ndarray | np.float32) -> str:
-        """Add an array; gives the name under which it is float32."""
+        """The name under which an array, which is added, is float32."""
         is_half = self.is_half and np.ndim(values) > 1
         array, kept = (
             np.asarray(values, "<f2" if is_half else "<f4"),
@@ -77,7 +77,7 @@ class Graph:
     def add(
         self, kind: str, inputs: Sequence[str], output: str, attributes: Attributes | None = None
     ) -> str:
-        """Add a node; gives the name of its output."""
+        """The name of the output of a node, which is added."""
         encoded = [_field(1, name.encode()) for name in inputs]
         encoded += [
             _field(2, output.encode()),
@@ -106,8 +106,8 @@ class Graph:
         output: str = "",
         groups: int = 0,
     ) -> str:
-        """Add a convolution; pads are top, left, bottom, right. Without `groups`, in depth where
-        weights have one channel."""
+        """The output of a convolution, which is added; pads are top, left, bottom, right. Without
+        `groups`, in depth where weights have one channel."""
         weight = convolution.weight
         attributes: Attributes = {
             "kernel_shape": list(weight.shape[2:]),

@@ -62,8 +62,8 @@ def sample_images(steps: Preprocessing) -> Tensor:
 
 
 def fold_batch_norms(network: nn.Module, images: Tensor) -> int:
-    """Merge every batch norm that takes a convolution's output into that convolution; gives how
-    many.
+    """The number of batch norms that take a convolution's output, each merged into that
+    convolution.
 
     Which follows which is seen in one forward of normalised `images`, so it does not matter how a
     network is written.

@@ -216,8 +216,8 @@ def make_dense_network(name: str) -> DenseNetwork:
 
 
 def open_heights(file: str | Path) -> Callable[[np.ndarray], np.ndarray]:
-    """What makes the height map (H, W) float32, in (0, 1), of a grey image (H, W) uint8, from a
-    file that a training wrote.
+    """A function that makes the height map (H, W) float32, in (0, 1), of a grey image (H, W) uint8,
+    from a file that a training wrote.
 
     Raises as `fill_module`, and `UnreadableWeights` for a file without a card.
     """

@@ -118,8 +118,8 @@ def open_own_features(*, max_keypoints: int = 2000, weights: str = "") -> DenseE
 
 
 def run_of(arrays: Mapping[str, np.ndarray], file: str | Path) -> Run:
-    """What computes a network of these arrays, which `file` holds. Raises `UnreadableWeights` for
-    another network's."""
+    """A function that computes a network of these arrays, which `file` holds. Raises
+    `UnreadableWeights` for another network's."""
     try:
         return open_graph(dense_graph(arrays), (LOGITS, DESCRIPTORS))
     except KeyError as error:

@@ -200,8 +200,8 @@ class Compressor(nn.Module):
         return torch.from_numpy(np.concatenate([found[one] for one in segments]))
 
     def digest(self) -> str:
-        """What vectors follow from beside the ids: both models' weights and how segments are
-        compressed."""
+        """A digest of what vectors follow from beside the ids: both models' weights and how
+        segments are compressed."""
         if not hasattr(self, "_digest"):
             hashed = hashlib.blake2b(digest_size=8)
             for name, value in self.learned().items():
@@ -219,7 +219,7 @@ class Compressor(nn.Module):
         }
 
     def header(self) -> dict[str, Any]:
-        """What the file of a compressor says of itself."""
+        """The header of a compressor's file."""
         return {
             "compression": asdict(self.compression),
             "base": self.base_digest,

@@ -145,7 +145,7 @@ class FrameFeatures(nn.Module):
         self.std: Tensor
 
     def train(self, mode: bool = True) -> FrameFeatures:
-        """Stays as it is: what is frozen does not learn."""
+        """Itself, unchanged: what is frozen does not learn."""
         return super().train(False)
 
     @torch.no_grad()

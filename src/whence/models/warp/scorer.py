@@ -109,7 +109,7 @@ class GeoWarpScorer:
         return f"{arrays}/{self.engine.regressor_key}-{o.readout}{few}{sides}"
 
     def prepare(self, image: np.ndarray) -> dict[str, np.ndarray]:
-        """What is kept of a uint8 image (H, W, 3): cells and pixels, or the backbone's map, as the
+        """Arrays kept of a uint8 image (H, W, 3): cells and pixels, or the backbone's map, as the
         read-out needs."""
         o = self.options
         image = shrink_smoothly(image, self._fitting_size(image, o.long_side_px))

@@ -68,7 +68,7 @@ class ClassBranch(Branch):
         self.make_loss(options)
 
     def make_batches(self, options: ClassesOptions) -> ClassBatches:
-        """What batches hold. Raises `BadOption`."""
+        """Batches of classes. Raises `BadOption`."""
         return ClassBatches(self.grouped, batch_size=options.batch_size, seed=self.given.seed)
 
     def make_loss(self, options: ClassesOptions) -> None:
@@ -203,7 +203,7 @@ class ClassBranch(Branch):
             self.given.data.report((SkippedPhoto(self.grouped.files.names.of(row), reason),))
 
     def change(self, content: PlacePhotos, draw: Draw) -> tuple[Tensor | Features, Tensor]:
-        """What the network is given, and the classes of the whole batch."""
+        """The network's input, and the classes of the whole batch."""
         return self.ways.change(content.photos, draw), content.labels
 
     def learn(

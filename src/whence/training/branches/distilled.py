@@ -127,7 +127,7 @@ class DistilledBranch(Branch):
         return Read(TaughtPhotos(photos, torch.from_numpy(np.array(self.taught[rows]))), len(rows))
 
     def change(self, content: TaughtPhotos, draw: Draw) -> tuple[Tensor | Features, Tensor]:
-        """What the network is given, and what it should say (b, D)."""
+        """The network's input, and what it should say (b, D)."""
         return self.ways.change(content.photos, draw), content.rows.to(draw.device)
 
     def learn(

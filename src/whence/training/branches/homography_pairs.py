@@ -268,7 +268,8 @@ def choose_points(
 
 
 def read_points(maps: DenseMaps, row: int, points: Tensor) -> Described:
-    """What the maps of one view, by its number in the batch, say of points (1, n, 2)."""
+    """Descriptors and scores that the maps of one view, by its number in the batch, have at points
+    (1, n, 2)."""
     assert maps.descriptors is not None, "asked of networks that describe"
     one = DenseMaps(maps.logits[row : row + 1], maps.descriptors[row : row + 1], maps.stride)
     confidences = sample_logits(one.logits, points)[0].sigmoid().clamp(1e-6, 1 - 1e-6)

@@ -199,7 +199,7 @@ class TupleBranch(Branch):
         return photo
 
     def change(self, content: Tuples, draw: Draw) -> Tensor | Features:
-        """What the network is given: the queries, then the others. All are mirrored, or none."""
+        """The network's input: the queries, then the others. All are mirrored, or none."""
         queries, others = (
             self.ways.change(content.queries, draw),
             self.plain.change(content.others, draw),

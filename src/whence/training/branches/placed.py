@@ -109,7 +109,7 @@ class PlaceBranch(Branch):
         return Read(PlacePhotos(photos, torch.from_numpy(whole.labels)), len(rows))
 
     def change(self, content: PlacePhotos, draw: Draw) -> tuple[Tensor | Features, Tensor]:
-        """What the network is given, and the labels of the whole batch."""
+        """The network's input, and the labels of the whole batch."""
         return self.ways.change(content.photos, draw), content.labels
 
     def learn(

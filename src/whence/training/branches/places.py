@@ -171,7 +171,7 @@ class Batches(ABC):
         (n,)."""
 
     def found(self) -> np.ndarray:
-        """What the last `refresh` found: (batches, num_places * num_views) int64 rows."""
+        """Rows that the last `refresh` found: (batches, num_places * num_views) int64 rows."""
         return np.empty((0, self.options.num_places * self.options.num_views), np.int64)
 
     def take_over(self, found: np.ndarray) -> None:  # noqa: B027

@@ -73,7 +73,7 @@ class TileBranch(Branch):
         self.maps: FrozenMaps | None = None
 
     def make_batches(self) -> TileBatches:
-        """What is learned from together. Raises `BadOption`."""
+        """Batches of tiles that are learned from together. Raises `BadOption`."""
         return TileBatches(self.places, options=self.options, seed=self.given.seed)
 
     def describe_data(self) -> dict[str, Any]:
@@ -181,7 +181,7 @@ class TileBranch(Branch):
         return self.places.overlaps(places)
 
     def change(self, content: TilePhotos, draw: Draw) -> tuple[Tensor | Features, Tensor]:
-        """What the network is given, and which places overlap."""
+        """The network's input, and which places overlap."""
         photos = None if content.photos is None else content.photos.to(draw.device)
         neutral = content.is_neutral.to(draw.device)
         if self.maps is None:
@@ -265,5 +265,5 @@ class TileBranch(Branch):
 
 
 def tile_key(text: str) -> str:
-    """What the map of an image is kept under."""
+    """The key that the map of an image is kept under."""
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()

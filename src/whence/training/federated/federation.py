@@ -25,8 +25,8 @@ from whence.training.federated.splits import Clients
 
 
 def serve(federation: Federation, grid: Grid) -> Path:
-    """Go through the rounds that are left, and give the file of the network. Raises as making the
-    learner does."""
+    """The file of the network, after the rounds that are left. Raises as making the learner
+    does."""
     learner = make_start(federation.recipe)
     start = {
         name: value.detach().numpy().copy()

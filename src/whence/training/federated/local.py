@@ -43,8 +43,8 @@ class Update(NamedTuple):
 
 
 def travelling(network: nn.Module, *, norms: NormName) -> dict[str, Tensor]:
-    """What clients and server send each other: all that learns and, where norms are averaged, their
-    running statistics.
+    """Tensors that clients and server send each other: all that learns and, where norms are
+    averaged, their running statistics.
 
     What stays as it was is never averaged, so that it does not drift; counters are not numbers that
     have a mean.
@@ -154,7 +154,7 @@ class LocalWork:
 
     @cached_property
     def task(self) -> Task:
-        """What learns from what. Raises as `whence.training.train.make_task`."""
+        """The task: what learns from what. Raises as `whence.training.train.make_task`."""
         data = Dataset(self.data, show_progress=False)
         made = make_task(self.recipe, data, pixels_folder=self.pixels_folder, show_progress=False)
         if self.norms == "kept":

@@ -42,7 +42,7 @@ class Federation:
 
     @classmethod
     def read(cls, out: str | Path) -> Federation:
-        """What `write` wrote. Raises `InputError`."""
+        """The federation that `write` wrote. Raises `InputError`."""
         try:
             plan = json.loads((Path(out) / PLAN).read_text(encoding="utf-8"))
             recipe = Recipe.from_json(json.dumps(plan["recipe"]))

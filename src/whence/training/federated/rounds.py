@@ -283,7 +283,7 @@ def make_strategy(
 
 
 def state_of(strategy: Any, names: Sequence[str]) -> State:
-    """What a strategy remembers from round to round, by name."""
+    """The state of a strategy from round to round, by name."""
     found: State = {}
     if getattr(strategy, "momentum_vector", None) is not None:
         found |= {
@@ -393,7 +393,7 @@ class InProcess(Grid):
         return list(self._clients)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterator[str]:
-        """Let clients answer, and give the numbers of their answers."""
+        """Numbers of the answers of clients, who are let answer."""
         for message in messages:
             self._number += 1
             self._replies[str(self._number)] = self._clients[message.metadata.dst_node_id](message)
@@ -426,7 +426,7 @@ def safely(work: Callable[[], LocalWork], *, name: str) -> Callable[[Message], M
 
 
 def log_to(path: Path) -> Callable[[dict[str, Any]], None]:
-    """What appends a line of JSON to the log."""
+    """A function that appends a line of JSON to the log."""
 
     def note(record: dict[str, Any]) -> None:
         with open(path, "a", encoding="utf-8") as file:

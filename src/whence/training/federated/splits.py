@@ -45,7 +45,7 @@ class Clients:
         return len(self.num_usable)
 
     def of(self, number: int) -> EvaluationSet:
-        """What one client has. Raises `BadOption`."""
+        """The photos of one client. Raises `BadOption`."""
         if not 0 <= number < self.num:
             raise BadOption(f"there are clients 0 to {self.num - 1}, not {number}")
         database, queries = (

@@ -215,8 +215,8 @@ def make_classifiers(
 
 
 def prototypes_of(classifier: PlaceLoss) -> tuple[np.ndarray, np.ndarray | None]:
-    """What a classifier compares descriptors with (classes, dim), as learned, and what it adds
-    (classes,), float32 or nothing."""
+    """Prototypes that a classifier compares descriptors with (classes, dim), as learned, and what
+    it adds (classes,), float32 or nothing."""
     held = {
         name: value.detach().float().cpu().numpy()
         for name, value in classifier.loss.state_dict().items()

@@ -49,7 +49,7 @@ class AlignedOptions(BranchOptions):
 
     @property
     def loss_name(self) -> str:
-        """What is learned by, as lists of recipes show it."""
+        """The name of the loss, as lists of recipes show it."""
         return {"mse": "squared distance", "cosine": "cosine"}[self.loss]
 
     def sizes(self, data: Dataset, *, seed: int) -> dict[str, int]:

@@ -123,7 +123,7 @@ class ReconstructionOptions(ProbeOptions):
 
     @property
     def measured(self) -> str:
-        """What is logged."""
+        """The name of what is logged."""
         return "reconstruction of clips"
 
 

@@ -58,7 +58,7 @@ class BranchOptions(OfKind):
 
     @property
     def loss_name(self) -> str:
-        """What is learned by, as lists of recipes show it."""
+        """The name of the loss, as lists of recipes show it."""
         return str(getattr(getattr(self, "loss", None), "name", self.kind))
 
     def sizes(self, data: Dataset, *, seed: int) -> dict[str, int]:

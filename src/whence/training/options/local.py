@@ -96,7 +96,7 @@ class TaughtPointsOptions(BranchOptions):
 
     @property
     def loss_name(self) -> str:
-        """What is learned by, as lists of recipes show it."""
+        """The name of the loss, as lists of recipes show it."""
         return "taught points"
 
     def sizes(self, data: Dataset, *, seed: int) -> dict[str, int]:
@@ -165,7 +165,7 @@ class MatchedShareOptions(ProbeOptions):
 
     @property
     def measured(self) -> str:
-        """What is logged."""
+        """The name of what is logged."""
         return f"homographies within {self.within_px:g} px"
 
 

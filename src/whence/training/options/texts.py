@@ -80,5 +80,5 @@ class AnsweredOptions(ProbeOptions):
 
     @property
     def measured(self) -> str:
-        """What is logged."""
+        """The name of what is logged."""
         return "questions answered"

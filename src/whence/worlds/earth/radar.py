@@ -119,8 +119,8 @@ def render_pair(spec: RadarSpec, number: int) -> RadarPair:
 def render_radar(
     out: str | Path, spec: RadarSpec, *, show_progress: bool | None = None
 ) -> RadarSummary:
-    """Render pairs into the folder `out`; those that are there already are kept. Raises
-    `InputError` and `UnwritableFile`."""
+    """A summary of pairs, rendered into the folder `out`; those that are there already are kept.
+    Raises `InputError` and `UnwritableFile`."""
     started, folder = time.perf_counter(), Path(out)
     record = {name: value for name, value in asdict(spec).items() if name != "num_pairs"}
     found = claim_folder(folder, record, name="world.json")

@@ -54,8 +54,8 @@ def render_earth(
     show_progress: bool | None = None,
     num_workers: int | None = None,
 ) -> EarthSummary:
-    """Render an Earth world into the folder `out` and say what is there; files that are there
-    already are kept.
+    """A summary of an Earth world, rendered into the folder `out`; files that are there already are
+    kept.
 
     Raises `InputError` where `out` holds another world, and `UnwritableFile`.
     """
