@@ -106,17 +106,17 @@ def main() -> None:
     parser.add_argument("--sets", default=",".join(("corridor", *SETS)))
     parser.add_argument("--worlds", default="", help="folders of rendered sets")
     parser.add_argument("--json", metavar="FILE", help="also write all figures as JSON")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     set_threads(1)
     found = []
-    for name in filter(None, given.sets.split(",")):
+    for name in filter(None, arguments.sets.split(",")):
         found.append(
-            compare(name, given.model, open_set(name, Path(os.environ["WHENCE_TEST_DATA"])))
+            compare(name, arguments.model, open_set(name, Path(os.environ["WHENCE_TEST_DATA"])))
         )
-    for folder in filter(None, given.worlds.split(",")):
-        found.append(compare(Path(folder).name, given.model, world_set(Path(folder))))
-    if given.json:
-        with atomic_write(Path(given.json)) as file:
+    for folder in filter(None, arguments.worlds.split(",")):
+        found.append(compare(Path(folder).name, arguments.model, world_set(Path(folder))))
+    if arguments.json:
+        with atomic_write(Path(arguments.json)) as file:
             file.write(json.dumps(found).encode())
 
 

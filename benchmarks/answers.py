@@ -66,7 +66,7 @@ def main() -> int:
         "--model", default=DEFAULT_MODEL, help="what finds candidates (default: the default)"
     )
     parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     root = os.environ.get("WHENCE_TEST_DATA")
     if not root:
         print("WHENCE_TEST_DATA is not set: there is nothing to measure")
@@ -75,27 +75,27 @@ def main() -> int:
     town = read_pairs(Path(root) / "stockholm-buildings" / "positives.csv")
     street = scan_photos(Path(root) / "geotagged-lund-berlin" / "lund", show_progress=False)
     answers = {}
-    known, num_right = ask(given.model, town)
+    known, num_right = ask(arguments.model, town)
     answers["Stockholm"] = known
     print(
         f"Stockholm: {num_right} of {known.num_queries} right after re-ranking; "
         f"{known.num_located} answered, {known.num_wrong} of them wrongly"
     )
-    num_unknown = ask_strangers(given.model, town, street)
+    num_unknown = ask_strangers(arguments.model, town, street)
     print(f"Lund asked of Stockholm: {num_unknown} of {len(street)} unknown")
-    left, _ = ask(given.model, EvaluationSet("lund", street, street), is_leave_one_out=True)
+    left, _ = ask(arguments.model, EvaluationSet("lund", street, street), is_leave_one_out=True)
     answers["Lund, leave one out"] = left
     print(
         f"Lund, leave one out: {left.num_located} of {left.num_queries} located, "
         f"{left.num_inside} inside the radius, "
         f"median radius {left.median_radius_m:.1f} m, median error {left.median_error_m:.1f} m"
     )
-    if given.json:
+    if arguments.json:
         record = {
             **{name: asdict(one) for name, one in answers.items()},
             "Lund asked of Stockholm, unknown": num_unknown,
         }
-        Path(given.json).write_text(json.dumps(record, indent=1), encoding="utf-8")
+        Path(arguments.json).write_text(json.dumps(record, indent=1), encoding="utf-8")
     return 0
 
 

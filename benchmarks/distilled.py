@@ -65,11 +65,16 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--work", help="folder of the training; by default a temporary one")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     set_threads(1)
-    teacher, data = load_teacher(DistilledOptions(teacher=given.teacher)), open_set(given.set)
+    teacher, data = (
+        load_teacher(DistilledOptions(teacher=arguments.teacher)),
+        open_set(arguments.set),
+    )
     with tempfile.TemporaryDirectory() as folder:
-        student = student_of(teacher, given.training, given.steps, Path(given.work or folder))
+        student = student_of(
+            teacher, arguments.training, arguments.steps, Path(arguments.work or folder)
+        )
     files, asked = (
         [photos.file(row) for row in range(len(photos))] for photos in (data.database, data.queries)
     )
@@ -97,7 +102,7 @@ def main() -> None:
             "ms per query": took[query],
             "number of queries": len(hits),
         }
-        if given.json:
+        if arguments.json:
             print(json.dumps(found))
             continue
         (low, high), (less_low, less_high) = found["interval"], found["its interval"]

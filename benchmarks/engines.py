@@ -110,7 +110,7 @@ def measured(name: str, rows: Rows) -> dict[str, Any]:
             return index.search(rows.queries[[number]], k=K, allowed=inside, **more).ids[0]  # type: ignore[no-any-return]
 
         near, _ = milliseconds(lambda number: within(number, 1000.0))
-        wide, found = milliseconds(lambda number: within(number, SIDE_M / 10 / np.sqrt(np.pi)))
+        wide, ids_within = milliseconds(lambda number: within(number, SIDE_M / 10 / np.sqrt(np.pi)))
         truth = exact.search(rows.queries, k=K).ids
         inside = [
             rows.around(number, SIDE_M / 10 / np.sqrt(np.pi))[1] for number in range(NUM_ASKED)
@@ -133,9 +133,13 @@ def measured(name: str, rows: Rows) -> dict[str, Any]:
         "within_a_hundredth_ms": wide,
         "recall": float(np.mean([np.isin(a, b).mean() for a, b in zip(truth, plain, strict=True)])),
         "filtered_recall": float(
-            np.mean([np.isin(a, b).mean() for a, b in zip(expected, found, strict=True) if len(a)])
+            np.mean(
+                [np.isin(a, b).mean() for a, b in zip(expected, ids_within, strict=True) if len(a)]
+            )
         ),
-        "strangers": int(sum((~np.isin(a, b)).sum() for a, b in zip(found, inside, strict=True))),
+        "strangers": int(
+            sum((~np.isin(a, b)).sum() for a, b in zip(ids_within, inside, strict=True))
+        ),
         "grew_mb": peak_mb() - before,
         "peak_mb": peak_mb(),
     }
@@ -162,9 +166,9 @@ def main() -> None:
         "--on-disk", help="folder for a file of the rows, which are then not held in memory"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     set_threads(1)
-    if not given.json:
+    if not arguments.json:
         titles = (
             "engine",
             "rows",
@@ -178,11 +182,11 @@ def main() -> None:
         )
         titles += ("strangers", "grew, MB", "peak, MB")
         print("| " + " | ".join(titles) + " |\n" + "|---" * len(titles) + "|")
-    for count in given.rows:
-        rows = Rows(count, given.dim, given.on_disk)
-        for name in (*given.engines, *given.server):
+    for count in arguments.rows:
+        rows = Rows(count, arguments.dim, arguments.on_disk)
+        for name in (*arguments.engines, *arguments.server):
             found = measured(name, rows)
-            if given.json:
+            if arguments.json:
                 print(json.dumps(found), flush=True)
                 continue
             values = [

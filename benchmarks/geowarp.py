@@ -262,11 +262,11 @@ def main() -> None:
         default=5,
         help="pairs the published flow is timed on (default 5)",
     )
-    given = parser.parse_args()
-    if given.quick:
-        given.backbone, given.candidates, given.rounds = "resnet18conv4", [5], 1
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.backbone, arguments.candidates, arguments.rounds = "resnet18conv4", [5], 1
     set_threads(1)
-    num, side = max(given.candidates), given.side
+    num, side = max(arguments.candidates), arguments.side
     with tempfile.TemporaryDirectory() as made:
         root = Path(made)
         capture = CaptureOptions(width=side, height=3 * side // 4)
@@ -281,12 +281,12 @@ def main() -> None:
         photos = read_folders(root)
         files = [photos.database.file(row) for row in range(len(photos.database))]
         query = load_resized(photos.queries.file(0), long_side_px=side)
-        tables = compare_ways(query, files[:num], given)
-        sizes = DATABASE_SIZES[:2] if given.quick else DATABASE_SIZES
+        tables = compare_ways(query, files[:num], arguments)
+        sizes = DATABASE_SIZES[:2] if arguments.quick else DATABASE_SIZES
         tables |= against_database_size(
             query, [load_image(file) for file in files[:20]], sizes=sizes, folder=root
         )
-    save(given.json, tables)
+    save(arguments.json, tables)
 
 
 if __name__ == "__main__":

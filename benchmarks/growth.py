@@ -109,15 +109,15 @@ def main() -> None:
     parser.add_argument("--models", default=f"{DEFAULT_MODEL},whence-lite0-448")
     parser.add_argument("--json", metavar="FILE", help="also write all figures as JSON")
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     set_threads(1)
-    sizes = (100, 300) if given.quick else tuple(map(int, given.sizes.split(",")))
+    sizes = (100, 300) if arguments.quick else tuple(map(int, arguments.sizes.split(",")))
     record: dict[str, dict[str, float]] = {}
     print(
         f"{'model':<28}{'photos':>8}{'store':>12}{'engine':>12}{'first':>10}{'query':>10}"
         f"{'found':>8}{'a photo':>12}"
     )
-    for name in given.models.split(","):
+    for name in arguments.models.split(","):
         for size in sizes:
             with tempfile.TemporaryDirectory() as made:
                 one = record[f"{name}, {size}"] = measure(Path(made), size, dim=get_card(name).dim)
@@ -129,8 +129,8 @@ def main() -> None:
                 f"{one['bytes_a_photo']:>10.0f} B",
                 flush=True,
             )
-    if given.json:
-        with atomic_write(Path(given.json), "w") as file:
+    if arguments.json:
+        with atomic_write(Path(arguments.json), "w") as file:
             json.dump(record, file, indent=1)
 
 

@@ -131,11 +131,11 @@ def main() -> None:
     parser.add_argument("--records", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--work", type=Path, help="folder for the journals")
     parser.add_argument("--json", action="store_true", help="one JSON object a size")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        for count in given.records:
-            found = measured((given.work or Path(scratch)) / f"{count}.journal", count)
-            if given.json:
+        for count in arguments.records:
+            found = measured((arguments.work or Path(scratch)) / f"{count}.journal", count)
+            if arguments.json:
                 print(json.dumps(found))
                 continue
             print(f"{count} answers: {found['fill_s']:.1f} s to fill, {found['MB']:.0f} MB")

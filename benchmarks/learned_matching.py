@@ -340,7 +340,7 @@ def main() -> int:
         help="of the databases that are asked (default %(default)s)",
     )
     parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     if not os.environ.get("WHENCE_TEST_DATA"):
         print("WHENCE_TEST_DATA is not set: there is nothing to measure")
         return 1
@@ -348,15 +348,15 @@ def main() -> int:
     set_threads(1)
     pairs, answers = pair_sets(root), answer_sets(root)
     records = []
-    for name in given.sets.split(",") if given.sets else [*pairs, *answers]:
+    for name in arguments.sets.split(",") if arguments.sets else [*pairs, *answers]:
         is_pairs = name in pairs
         records.append(
             compare_pairs(name, pairs[name]())
             if is_pairs
-            else compare_answers(name, answers[name](), model=given.model)
+            else compare_answers(name, answers[name](), model=arguments.model)
         )
-    if given.json:
-        Path(given.json).write_text(json.dumps(records, indent=1), encoding="utf-8")
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(records, indent=1), encoding="utf-8")
     return 0
 
 

@@ -181,14 +181,18 @@ def main() -> int:
         help="names, separated by commas (default %(default)s)",
     )
     parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     if not os.environ.get("WHENCE_TEST_DATA"):
         print("WHENCE_TEST_DATA is not set: there is nothing to measure")
         return 1
     root = Path(os.environ["WHENCE_TEST_DATA"])
     set_threads(1)
-    matchers = open_all(given.matchers.split(","), os.environ.get("WHENCE_TEST_WEIGHTS", ""))
-    names = given.sets.split(",") if given.sets else ["webcams", *learned_matching.pair_sets(root)]
+    matchers = open_all(arguments.matchers.split(","), os.environ.get("WHENCE_TEST_WEIGHTS", ""))
+    names = (
+        arguments.sets.split(",")
+        if arguments.sets
+        else ["webcams", *learned_matching.pair_sets(root)]
+    )
     records = [compare(name, set_of(root, name), matchers) for name in names]
     for record in records:
         if record["set"] in CLAIMED and {"rootsift", "whence-local"} <= set(matchers):
@@ -197,8 +201,8 @@ def main() -> int:
                 f"{record['set']}: more right pairs than RootSIFT: "
                 f"{'holds' if ours > usual else 'FAILS'} ({ours} and {usual})"
             )
-    if given.json:
-        Path(given.json).write_text(json.dumps(records, indent=1), encoding="utf-8")
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(records, indent=1), encoding="utf-8")
     return 0
 
 

@@ -177,10 +177,10 @@ def main() -> None:
     )
     parser.add_argument("--work", type=Path, help="folder for everything")
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        report = measured(given, given.work or Path(scratch))
-    print(json.dumps(report) if given.json else as_text(report))
+        report = measured(arguments, arguments.work or Path(scratch))
+    print(json.dumps(report) if arguments.json else as_text(report))
 
 
 def measured(given: argparse.Namespace, work: Path) -> dict[str, Any]:

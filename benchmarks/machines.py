@@ -70,40 +70,40 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=2)
     parser.add_argument("--work", type=Path, help="folder for the databases")
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     set_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
-        work = given.work or Path(scratch)
+        work = arguments.work or Path(scratch)
         work.mkdir(parents=True, exist_ok=True)
-        found: dict[str, object] = {
-            "one_process_s": build(given.photos, work / "one.whence", given.model, None)
+        figures: dict[str, object] = {
+            "one_process_s": build(arguments.photos, work / "one.whence", arguments.model, None)
         }
         with Machines("local:2") as machines:
-            alone = build(given.photos, work / "two.whence", given.model, machines)
+            alone = build(arguments.photos, work / "two.whence", arguments.model, machines)
             is_over, kills = threading.Event(), list[float]()
             killer = threading.Thread(
-                target=lambda: kills.extend(killing(machines, given.kills, alone, is_over))
+                target=lambda: kills.extend(killing(machines, arguments.kills, alone, is_over))
             )
             killer.start()
-            killed = build(given.photos, work / "killed.whence", given.model, machines)
+            killed = build(arguments.photos, work / "killed.whence", arguments.model, machines)
             is_over.set()
             killer.join()
         (contents, rows), *others = (
             fingerprint(work / f"{name}.whence") for name in ("one", "two", "killed")
         )
         is_same = all(other[0] == contents and np.array_equal(other[1], rows) for other in others)
-        found |= {
+        figures |= {
             "two_workers_s": alone,
             "two_workers_killed_s": killed,
             "killed_at_s": kills,
             "photos": len(contents),
         }
-        found |= {"overhead": killed / alone - 1, "is_same": is_same}
-    if given.json:
-        print(json.dumps(found))
+        figures |= {"overhead": killed / alone - 1, "is_same": is_same}
+    if arguments.json:
+        print(json.dumps(figures))
         return
     print(
-        f"{found['photos']} photos: one process {found['one_process_s']:.1f} s, two workers "
+        f"{figures['photos']} photos: one process {figures['one_process_s']:.1f} s, two workers "
         f"{alone:.1f} s"
     )
     moments = ", ".join(f"{moment:.1f} s" for moment in kills)

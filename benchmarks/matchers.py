@@ -163,7 +163,7 @@ def main() -> int:
     parser.add_argument("--keypoints", type=int, default=2000, help="keypoints per image")
     parser.add_argument("--sets", default="homography,graf,multimodal", help="which sets")
     parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     root = Path(os.environ.get("WHENCE_TEST_DATA", ""))
     if not os.environ.get("WHENCE_TEST_DATA"):
         print("WHENCE_TEST_DATA is not set: there is nothing to measure")
@@ -174,7 +174,7 @@ def main() -> int:
         "graf": lambda: graf_pairs(root / "oxford-graf"),
         "multimodal": lambda: multimodal_pairs(root / "multimodal-pairs"),
     }
-    pairs = [pair for name in given.sets.split(",") for pair in readers[name]()]
+    pairs = [pair for name in arguments.sets.split(",") for pair in readers[name]()]
     for name in dict.fromkeys(pair.set_name for pair in pairs):
         errors = [pair.own_error_px for pair in pairs if pair.set_name == name]
         if max(errors) > 0:
@@ -183,10 +183,10 @@ def main() -> int:
                 f"px, median {np.median(errors):.1f}"
             )
     rows, lacking = [], []
-    for name in given.matchers.split(","):
+    for name in arguments.matchers.split(","):
         weights = os.environ.get("WHENCE_TEST_WEIGHTS", "")
         options: dict[str, Any] = (
-            {} if name in ("loftr", "eloftr") else {"max_keypoints": given.keypoints}
+            {} if name in ("loftr", "eloftr") else {"max_keypoints": arguments.keypoints}
         )
         if weights and name not in ("rootsift-mnn", "orb-mnn"):
             options["weights"] = weights
@@ -195,11 +195,11 @@ def main() -> int:
         except (MissingWeights, MissingExtra) as error:
             lacking.append(f"{name} ({str(error).split(': ')[0]})")
             continue
-        for side in map(int, given.sides.split(",")):
-            rows += run_matcher(name, matcher, pairs, side=side, method=given.method)
+        for side in map(int, arguments.sides.split(",")):
+            rows += run_matcher(name, matcher, pairs, side=side, method=arguments.method)
     print("not run:", "; ".join(lacking) or "none")
-    if given.json:
-        Path(given.json).write_text(
+    if arguments.json:
+        Path(arguments.json).write_text(
             json.dumps([asdict(row) for row in rows], indent=1), encoding="utf-8"
         )
     return 0

@@ -113,11 +113,13 @@ def main() -> None:
         "--growth", action="store_true", help="ours alone at three sizes, once each, with memory"
     )
     parser.add_argument("--sizes", default="", help="database photos, as 10000,100000")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     set_threads(1)
-    num_queries = 50 if given.quick else NUM_QUERIES
-    usual = "10000,100000,1000000" if given.growth else "10000,100000"
-    sizes = [2000] if given.quick else [int(size) for size in (given.sizes or usual).split(",")]
+    num_queries = 50 if arguments.quick else NUM_QUERIES
+    usual = "10000,100000,1000000" if arguments.growth else "10000,100000"
+    sizes = (
+        [2000] if arguments.quick else [int(size) for size in (arguments.sizes or usual).split(",")]
+    )
     tables = {}
     for size in sizes:
         tuples = made_tuples(size, num_queries)
@@ -134,7 +136,7 @@ def main() -> None:
             ) -> np.ndarray:
                 return Miner(tuples, options=mining).mine(0, lambda rows: rows_of(matrix, rows))
 
-            if given.growth:
+            if arguments.growth:
                 memory = PeakMemory()
                 before, started, wall = (
                     memory.peak_bytes(),
@@ -166,9 +168,9 @@ def main() -> None:
                 "all at once": mine,
             }
             tables[title] = compare(
-                title, ways, peer="query by query", items=num_queries, rounds=given.rounds
+                title, ways, peer="query by query", items=num_queries, rounds=arguments.rounds
             )
-    save(given.json, tables)
+    save(arguments.json, tables)
 
 
 if __name__ == "__main__":

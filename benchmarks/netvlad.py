@@ -44,16 +44,18 @@ def main() -> None:
     """Compare on every map."""
     parser = options("The NetVLAD layer against a loop over words")
     parser.add_argument("--batch", type=int, default=16, help="images per call (default 16)")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     set_threads(1)
     torch.manual_seed(0)
     tables = {}
     for name, (channels, rows, columns) in MAPS.items():
-        if given.quick:
+        if arguments.quick:
             rows, columns = rows // 4, columns // 4
         layer = NetVlad(channels).eval()
-        x = torch.randn(given.batch, channels, rows, columns)
-        title = f"NetVLAD, 64 words, {name}: {channels} x {rows} x {columns}, batch {given.batch}"
+        x = torch.randn(arguments.batch, channels, rows, columns)
+        title = (
+            f"NetVLAD, 64 words, {name}: {channels} x {rows} x {columns}, batch {arguments.batch}"
+        )
         with torch.inference_mode():
             difference = (loop_over_words(layer, x) - layer(Features(x))).abs().max().item()
             ways = {
@@ -65,11 +67,11 @@ def main() -> None:
                 title,
                 ways,
                 peer="loop over words",
-                items=given.batch,
-                rounds=given.rounds,
+                items=arguments.batch,
+                rounds=arguments.rounds,
                 notes=notes,
             )
-    save(given.json, tables)
+    save(arguments.json, tables)
 
 
 if __name__ == "__main__":

@@ -97,12 +97,12 @@ def main() -> None:
     parser.add_argument("--model", default=DEFAULT_MODEL, help="what finds candidates")
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--json", metavar="FILE", help="also write all figures as JSON")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     set_threads(1)
     record: dict[str, dict[str, object]] = {}
-    for name in CHOICE if given.sets == "choice" else given.sets.split(","):
+    for name in CHOICE if arguments.sets == "choice" else arguments.sets.split(","):
         real = open_set(name, Path(os.environ["WHENCE_TEST_DATA"]))
-        firsts, seconds = first_rows(real, model_name=given.model)
+        firsts, seconds = first_rows(real, model_name=arguments.model)
         right = {
             way: np.array([row in real.right[q] for q, row in enumerate(rows)])
             for way, rows in firsts.items()
@@ -123,8 +123,8 @@ def main() -> None:
                 "gain": gain,
                 "seconds": seconds.get(way),
             }
-    if given.json:
-        with atomic_write(Path(given.json), "w") as file:
+    if arguments.json:
+        with atomic_write(Path(arguments.json), "w") as file:
             json.dump(record, file, indent=1)
 
 

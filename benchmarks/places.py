@@ -125,15 +125,15 @@ def main() -> None:
     parser.add_argument(
         "--ours", action="store_true", help="ours alone, once, with time and memory"
     )
-    given = parser.parse_args()
-    num_rows = 50_000 if given.quick else given.rows
+    arguments = parser.parse_args()
+    num_rows = 50_000 if arguments.quick else arguments.rows
     set_threads(1)
-    if given.names:
+    if arguments.names:
         show_names(num_rows)
         return
     east, north, heading = draw_city(num_rows)
     place = np.random.default_rng(1).integers(0, max(1, num_rows // 8), num_rows)
-    if given.ours:
+    if arguments.ours:
         for what, way in (
             ("classes and groups", lambda: make_partition(east, north, heading)),
             ("places", lambda: group_rows(place)),
@@ -160,7 +160,9 @@ def main() -> None:
     title = f"classes and groups of {num_rows:,} photos"
     ways = {"loop over photos": by_photo, "columns": by_column}
     tables = {
-        title: compare(title, ways, peer="loop over photos", items=num_rows, rounds=given.rounds)
+        title: compare(
+            title, ways, peer="loop over photos", items=num_rows, rounds=arguments.rounds
+        )
     }
     assert sizes["loop"] == sizes["columns"], "the same classes in the same groups"
     print(f"  {sum(sizes['columns']):,} classes in {len(sizes['columns'])} groups")
@@ -172,7 +174,7 @@ def main() -> None:
             "columns": lambda: columns_of_names(names),
         }
         tables[title] = compare(
-            title, ways, peer="loop over names", items=num_rows, rounds=given.rounds
+            title, ways, peer="loop over names", items=num_rows, rounds=arguments.rounds
         )
         found = columns_of_names(names)
     started = time.perf_counter()
@@ -190,9 +192,9 @@ def main() -> None:
         },
         peer="loop over photos",
         items=num_rows,
-        rounds=given.rounds,
+        rounds=arguments.rounds,
     )
-    save(given.json, tables)
+    save(arguments.json, tables)
 
 
 if __name__ == "__main__":

@@ -82,27 +82,32 @@ def main() -> None:
         "--gb-month", type=float, default=0.10, help="price of a GB of disk a month"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     set_threads(1)
-    found = [describing(given)] if given.folder else []
-    sizes = [Rows(num, given.dim) for num in given.rows]
+    found = [describing(arguments)] if arguments.folder else []
+    sizes = [Rows(num, arguments.dim) for num in arguments.rows]
     found += [
-        on_paper(name, [asked(engine, rows) for rows in sizes], engine, given)
+        on_paper(name, [asked(engine, rows) for rows in sizes], engine, arguments)
         for name, engine in ENGINES.items()
     ]
     found += [
-        server("Milvus, HNSW", 4 * given.dim + LINKS_BYTES, 4 * given.dim + LINKS_BYTES, given)
+        server(
+            "Milvus, HNSW",
+            4 * arguments.dim + LINKS_BYTES,
+            4 * arguments.dim + LINKS_BYTES,
+            arguments,
+        )
     ]
     found += [
         server(
             "PostgreSQL, halfvec HNSW",
-            2 * given.dim + LINKS_BYTES,
-            6 * given.dim + LINKS_BYTES,
-            given,
+            2 * arguments.dim + LINKS_BYTES,
+            6 * arguments.dim + LINKS_BYTES,
+            arguments,
         )
     ]
     for one in found:
-        if given.json:
+        if arguments.json:
             print(json.dumps(one))
         else:
             print(

@@ -82,14 +82,14 @@ def main() -> None:
     parser.add_argument("--shortlist", type=int, default=5)
     parser.add_argument("--queries", type=int, default=60, help="at most so many, evenly spread")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     set_threads(1)
-    data, known = read_folders(given.folder), cameras(given.folder)
-    rows = np.unique(np.linspace(0, len(data.queries) - 1, given.queries).round().astype(int))
+    data, poses = read_folders(arguments.folder), cameras(arguments.folder)
+    rows = np.unique(np.linspace(0, len(data.queries) - 1, arguments.queries).round().astype(int))
     database = [f"database/{path}" for path in data.database.paths]
     queries = [f"queries/{data.queries.paths[row]}" for row in rows]
     centres = [
-        np.array([-known[path]["r"].T @ known[path]["t"] for path in paths])
+        np.array([-poses[path]["r"].T @ poses[path]["t"] for path in paths])
         for paths in (database, queries)
     ]
     shortlists = {
@@ -97,38 +97,41 @@ def main() -> None:
             axis=1, kind="stable"
         )
     }
-    for name in given.models:
-        model, files = load_model(name), [given.folder / path for path in database]
+    for name in arguments.models:
+        model, files = load_model(name), [arguments.folder / path for path in database]
         model.prepare(files)
         similarity = (
-            model.query_model.describe([given.folder / path for path in queries])
+            model.query_model.describe([arguments.folder / path for path in queries])
             @ model.describe(files).T
         )
         shortlists[name] = (-similarity).argsort(axis=1, kind="stable")
-    for (name, order), matched_by in itertools.product(shortlists.items(), given.matchers):
+    for (name, order), matched_by in itertools.product(shortlists.items(), arguments.matchers):
         matcher = open_matcher(matched_by)
         started, errors, spent = time.perf_counter(), [], []
-        for path, candidates in zip(queries, order[:, : given.shortlist], strict=True):
+        for path, candidates in zip(queries, order[:, : arguments.shortlist], strict=True):
             matches = []
-            image, before = load_image(given.folder / path), time.process_time()
+            image, before = load_image(arguments.folder / path), time.process_time()
             prepare_query(matcher, image)
             spent.append(1000 * (time.process_time() - before))
             for candidate in candidates:
                 other = database[candidate]
                 depth = cv2.imread(
-                    str((given.folder / "depth" / other).with_suffix(".png")), cv2.IMREAD_UNCHANGED
+                    str((arguments.folder / "depth" / other).with_suffix(".png")),
+                    cv2.IMREAD_UNCHANGED,
                 )
                 view = KnownView(
-                    depth / 100, known[other]["k"], known[other]["r"], known[other]["t"]
+                    depth / 100, poses[other]["k"], poses[other]["r"], poses[other]["t"]
                 )
-                found = match_images(given.folder / path, given.folder / other, matcher=matcher)
+                found = match_images(
+                    arguments.folder / path, arguments.folder / other, matcher=matcher
+                )
                 matches.append((found.points0, found.points1, view))
-            pose = estimate_pose(matches, known[path]["k"])
+            pose = estimate_pose(matches, poses[path]["k"])
             errors.append(
-                None if pose is None else pose_errors(pose, known[path]["r"], known[path]["t"])
+                None if pose is None else pose_errors(pose, poses[path]["r"], poses[path]["t"])
             )
         shares, seconds = shares_within(errors), (time.perf_counter() - started) / len(queries)
-        if given.json:
+        if arguments.json:
             print(
                 json.dumps(
                     {

@@ -69,7 +69,7 @@ def make_city(num_photos: int, *, num_years: int = 2) -> City:
     )[0].astype(np.float32)
     of_cell = draw.standard_normal((int(cell.max()) + 1, DIM), dtype=np.float32)
     of_quarter = draw.standard_normal((num_stops // 400 + 1, DIM), dtype=np.float32)
-    asked = np.sort(random_stream(0, 2).choice(num_views, NUM_QUERIES, replace=False))
+    query_rows = np.sort(random_stream(0, 2).choice(num_views, NUM_QUERIES, replace=False))
     rows, queries = (
         np.empty((num_views * num_years, DIM), np.float32),
         np.empty((NUM_QUERIES, DIM), np.float32),
@@ -88,8 +88,8 @@ def make_city(num_photos: int, *, num_years: int = 2) -> City:
                 (latent + 0.7 * draw.standard_normal(latent.shape, dtype=np.float32)) @ basis
             )
             view[at] = views
-        mine = slice(*np.searchsorted(asked, [first, first + len(views)]))
-        picked = latent[asked[mine] - first]
+        mine = slice(*np.searchsorted(query_rows, [first, first + len(views)]))
+        picked = latent[query_rows[mine] - first]
         queries[mine] = _unit(
             (picked + QUERY_NOISE * draw.standard_normal(picked.shape, dtype=np.float32)) @ basis
         )
@@ -100,7 +100,7 @@ def make_city(num_photos: int, *, num_years: int = 2) -> City:
         RowPlaces(545_000 + east[stops], 4_178_000 + north[stops], "10S", heading),
         view,
         queries,
-        asked,
+        query_rows,
     )
 
 

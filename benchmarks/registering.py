@@ -83,15 +83,16 @@ def main() -> None:
     parser.add_argument("--matcher", default="orientation")
     parser.add_argument("--max-tiles", type=int, default=60)
     parser.add_argument("--whole", action="store_true")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     set_threads(1)
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / name for name in ("moving.tif", "fixed.tif")]
         for file, shift in zip(files, ((0, 0), SHIFT_PX), strict=True):
-            write(file, given.side, shift)
+            write(file, arguments.side, shift)
         print(
-            f"{given.side} x {given.side} pixels written; {most_memory_gb():.2f} GB at most so far",
+            f"{arguments.side} x {arguments.side} pixels written; "
+            f"{most_memory_gb():.2f} GB at most so far",
             flush=True,
         )
         options = RegisterOptions()
@@ -101,14 +102,14 @@ def main() -> None:
 
             def advance(num: int) -> None:
                 done[0] += num
-                if not given.whole and done[0] > given.max_tiles:
+                if not arguments.whole and done[0] > arguments.max_tiles:
                     raise Enough
 
             matrix = np.array([[1, 0, -SHIFT_PX[0]], [0, 1, -SHIFT_PX[1]], [0, 0, 1.0]])
             try:
                 found = register(
                     match_tiles(
-                        moving, fixed, build("matcher", given.matcher), options, advance=advance
+                        moving, fixed, build("matcher", arguments.matcher), options, advance=advance
                     ),
                     options,
                 )

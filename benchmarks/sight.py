@@ -244,39 +244,42 @@ def main() -> None:
     parser.add_argument(
         "--opencv", action="store_true", help="as where onnxruntime is not installed"
     )
-    given = parser.parse_args()
-    if given.opencv:
+    arguments = parser.parse_args()
+    if arguments.opencv:
         sys.modules["onnxruntime"] = None  # type: ignore[assignment]
     set_threads(1)
     data = Path(os.environ["WHENCE_TEST_DATA"])
-    models = given.models.split(",")
-    models += [given.against] if given.against and given.against not in models else []
+    models = arguments.models.split(",")
+    models += [arguments.against] if arguments.against and arguments.against not in models else []
     kept: dict[str, dict[str, np.ndarray]] = {model: {} for model in models}
-    for name in CHOICE if given.sets == "choice" else given.sets.split(","):
+    for name in CHOICE if arguments.sets == "choice" else arguments.sets.split(","):
         real = open_set(name, data)
         for model in models:
-            kept[model][name] = measure(name, model, real, is_packaged=given.packaged)
+            kept[model][name] = measure(name, model, real, is_packaged=arguments.packaged)
     gains: dict[str, dict[str, list[float]]] = {}
-    for model in models if given.against else ():
-        if model != given.against:
+    for model in models if arguments.against else ():
+        if model != arguments.against:
             pairs = {
-                name: (found, kept[given.against][name]) for name, found in kept[model].items()
+                name: (found, kept[arguments.against][name]) for name, found in kept[model].items()
             }
             pairs["all"] = (
                 np.concatenate([a for a, _ in pairs.values()]),
                 np.concatenate([b for _, b in pairs.values()]),
             )
             gains[model] = {
-                name: print_gain(name, model, given.against, *pair) for name, pair in pairs.items()
+                name: print_gain(name, model, arguments.against, *pair)
+                for name, pair in pairs.items()
             }
-    if given.json:
+    if arguments.json:
         ranks_of = {
             model: {name: found.tolist() for name, found in of.items()}
             for model, of in kept.items()
         }
-        with atomic_write(Path(given.json)) as file:
+        with atomic_write(Path(arguments.json)) as file:
             file.write(
-                json.dumps({"ranks": ranks_of, "gains": gains, "against": given.against}).encode()
+                json.dumps(
+                    {"ranks": ranks_of, "gains": gains, "against": arguments.against}
+                ).encode()
             )
 
 

@@ -251,7 +251,7 @@ def main() -> int:
         "--photos", type=int, default=40, help="photos of each set at most (default 40)"
     )
     parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     root = os.environ.get("WHENCE_TEST_DATA")
     if not root:
         print("WHENCE_TEST_DATA is not set: there is nothing to measure")
@@ -259,7 +259,7 @@ def main() -> int:
     set_threads(1)
     model = load_model("rootsift-vlad")
     model.load_packaged()
-    sets = read_sets(Path(root), at_most=given.photos)
+    sets = read_sets(Path(root), at_most=arguments.photos)
     for one in sets:
         found = list(model.describe_each(one.files, keep_local=True))
         one.descriptors = np.stack([entry.descriptor for entry in found])  # type: ignore[union-attr]
@@ -291,7 +291,7 @@ def main() -> int:
             f"{coordinates:<13}{'all':<16}  "
             + "".join(f"{tally.share(kind):<26}" for kind in kinds)
         )
-    if given.json:
+    if arguments.json:
         rows = [
             {
                 "coordinates": key[0],
@@ -302,7 +302,7 @@ def main() -> int:
             }
             for key, tally in sorted(tallies.items())
         ]
-        Path(given.json).write_text(json.dumps(rows, indent=1), encoding="utf-8")
+        Path(arguments.json).write_text(json.dumps(rows, indent=1), encoding="utf-8")
     return 0
 
 

@@ -118,7 +118,7 @@ def synthetic(
             codes.add(block, first)
         if has_pca:
             halves[first : first + len(block)] = to_unit_length((block - mean) @ axes.T)
-    found: list[dict[str, object]] = [
+    best_ids: list[dict[str, object]] = [
         {"form": "float32", "bytes_per_photo": 4 * dim, "recall@1": 1.0, "recall@10": 1.0}
     ]
     for form, size, is_asked in (
@@ -144,12 +144,12 @@ def synthetic(
             )
         )
         figures = {"recall@1": first_hit, "recall@10": shared, "ms_per_query": 1000 * seconds}
-        found.append(
+        best_ids.append(
             {"form": form, "bytes_per_photo": size, "total_gb": num * size / 1e9, **figures}
         )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    found.append({"rows": num, "dim": dim, "queries": num_queries, "peak_gb": peak / 1e9})
-    return found
+    best_ids.append({"rows": num, "dim": dim, "queries": num_queries, "peak_gb": peak / 1e9})
+    return best_ids
 
 
 def of_set(folder: str, name: str, kept: int) -> list[dict[str, object]]:
@@ -211,10 +211,14 @@ def main() -> None:
     parser.add_argument("--set", help="folder with database and queries, in place of made rows")
     parser.add_argument("--model", default="whence-lite0-448")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     set_threads(1)
-    made = (given.rows, given.dim, given.kept, given.queries, given.form)
-    found = of_set(given.set, given.model, given.kept) if given.set else synthetic(*made)
+    made = (arguments.rows, arguments.dim, arguments.kept, arguments.queries, arguments.form)
+    found = (
+        of_set(arguments.set, arguments.model, arguments.kept)
+        if arguments.set
+        else synthetic(*made)
+    )
     for row in found:
         said = {
             name: round(value, 4) if isinstance(value, float) else value
@@ -222,7 +226,7 @@ def main() -> None:
         }
         print(
             json.dumps(said)
-            if given.json
+            if arguments.json
             else "  ".join(f"{name} {value}" for name, value in said.items())
         )
 

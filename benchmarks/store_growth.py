@@ -65,7 +65,7 @@ def measure(folder: Path, size: int, *, rounds: int) -> dict[str, tuple[float, f
         timed(lambda: np.save(plain, np.concatenate([np.load(plain), rows])[: len(whole)]))
         for _ in range(rounds)
     ]
-    found = {
+    figures = {
         "all commits, per commit": (
             sum(cpu for cpu, _ in filling) / len(filling),
             sum(wall for _, wall in filling) / len(filling),
@@ -77,20 +77,20 @@ def measure(folder: Path, size: int, *, rounds: int) -> dict[str, tuple[float, f
         ),
     }
     with Store.open(path, writable=True) as store:
-        found["compact"] = timed(store.compact)
-    found["open"] = median([timed(lambda: Store.open(path).close()) for _ in range(rounds)])
+        figures["compact"] = timed(store.compact)
+    figures["open"] = median([timed(lambda: Store.open(path).close()) for _ in range(rounds)])
 
     def open_and_read() -> None:
         with Store.open(path) as store:
             assert store.num_photos == len(store.descriptor_rows) > size
 
-    found["open and read all photo rows"] = median([timed(open_and_read) for _ in range(rounds)])
+    figures["open and read all photo rows"] = median([timed(open_and_read) for _ in range(rounds)])
     with Store.open(path, writable=True) as store:
         add(store, 10**7, rows)  # pays once for the dictionary of paths
-        found["one more commit after compacting"] = median(
+        figures["one more commit after compacting"] = median(
             [timed(lambda i=i: add(store, 10**7 + BATCH * (i + 1), rows)) for i in range(rounds)]
         )
-    return found
+    return figures
 
 
 def main() -> None:

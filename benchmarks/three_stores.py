@@ -85,20 +85,20 @@ def main() -> None:
     )
     parser.add_argument("--num", type=int, default=200)
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     set_threads(1)
-    files = [Path(file) for file in list_photos(given.queries)][: given.num]
+    files = [Path(file) for file in list_photos(arguments.queries)][: arguments.num]
     # Beside the database: photos are named from the folder that holds it.
-    copy = given.database.with_name(f"{given.database.stem}-copy.whence")
+    copy = arguments.database.with_name(f"{arguments.database.stem}-copy.whence")
     try:
-        here, spent = asked(given.database, files)
+        here, spent = asked(arguments.database, files)
         print(
             f"the folder: {1000 * spent:.0f} ms a photo, "
             f"{sum(one.status == 'located' for one in here)} of {len(here)} located"
         )
-        for server in given.server:
+        for server in arguments.server:
             for address in (server, f"{server}{'&' if '?' in server else '?'}exact=1"):
-                shutil.copytree(given.database, copy)
+                shutil.copytree(arguments.database, copy)
                 change_engine(copy, address)
                 there, spent = asked(copy, files)
                 shutil.rmtree(copy)
@@ -110,7 +110,7 @@ def main() -> None:
                 found |= compared(there, here)
                 text = (
                     json.dumps(found)
-                    if given.json
+                    if arguments.json
                     else "; ".join(f"{name}: {value}" for name, value in found.items())
                 )
                 print(text, flush=True)

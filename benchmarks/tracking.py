@@ -84,37 +84,39 @@ def main() -> None:
     parser.add_argument("--model", default="whence-lite0-words-960")
     parser.add_argument("--work", type=Path, help="folder in which the database is kept")
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     set_threads(1)
-    data = open_sequences(given.folder)
-    (stored, own), (asked, of_query) = (
-        with_points(side.photos, given.folder) for side in (data.database, data.queries)
+    data = open_sequences(arguments.folder)
+    (stored, own), (frames_asked, of_query) = (
+        with_points(side.photos, arguments.folder) for side in (data.database, data.queries)
     )
     streets = np.unique(own)
-    num_lacking = round(given.lacking * len(streets))
+    num_lacking = round(arguments.lacking * len(streets))
     lacking = random_stream(0, 41).permutation(streets)[:num_lacking]
     points: list[tuple[TrackPoint, Any, bool]] = []
     with tempfile.TemporaryDirectory() as folder:
-        path = (given.work or Path(folder)) / "drives.whence"
+        path = (arguments.work or Path(folder)) / "drives.whence"
         kept = stored.select(np.flatnonzero(~np.isin(own, lacking)))
-        options = BuildOptions(model=given.model)
+        options = BuildOptions(model=arguments.model)
         build_from_photos(
-            kept, path=path, model=load_model(given.model), options=options, show_progress=False
+            kept, path=path, model=load_model(arguments.model), options=options, show_progress=False
         )
         localizer = Localizer.open(path)
         started, number = time.perf_counter(), 0
         for drive in dict.fromkeys(data.queries.sequence.tolist()):
-            rows = np.flatnonzero(data.queries.sequence == drive)[: max(0, given.frames - number)]
-            tracker = localizer.track(length=given.length)
+            rows = np.flatnonzero(data.queries.sequence == drive)[
+                : max(0, arguments.frames - number)
+            ]
+            tracker = localizer.track(length=arguments.length)
             found: list[TrackPoint] = []
             for row in rows.tolist():
                 frame = int(data.queries.frame[row])
                 found += tracker.add(
-                    asked.file(row), number=frame, seconds=SECONDS_PER_FRAME * frame
+                    frames_asked.file(row), number=frame, seconds=SECONDS_PER_FRAME * frame
                 )
             found += tracker.finish()
             points += [
-                (point, asked[row].point, bool(np.isin(of_query[row], lacking)))
+                (point, frames_asked[row].point, bool(np.isin(of_query[row], lacking)))
                 for point, row in zip(found, rows, strict=True)
             ]
             number += len(rows)
@@ -138,7 +140,7 @@ def main() -> None:
         }
     print(
         json.dumps(record)
-        if given.json
+        if arguments.json
         else "\n".join(f"{name}: {value}" for name, value in record.items())
     )
 

@@ -260,12 +260,12 @@ def main() -> None:
         default=2,
         help="queries that are compared with their candidates (default 2)",
     )
-    given = parser.parse_args()
-    num_photos, side = (130, 640) if given.quick else (given.photos, given.side)
+    arguments = parser.parse_args()
+    num_photos, side = (130, 640) if arguments.quick else (arguments.photos, arguments.side)
     set_threads(1)
     with tempfile.TemporaryDirectory() as made:
-        root = Path(given.city or made)
-        if given.city is None:
+        root = Path(arguments.city or made)
+        if arguments.city is None:
             capture = CaptureOptions(width=side, height=3 * side // 4)
             cities = (CitySize("city00", "", num_photos, 40, 0),)
             render_world(
@@ -285,12 +285,12 @@ def main() -> None:
         files = [queries.file(row) for row in range(len(queries))][:40]
         asked = [
             ask(localizer, file, InlierScorer())
-            for file in files[:: max(1, len(files) // given.queries)][: given.queries]
+            for file in files[:: max(1, len(files) // arguments.queries)][: arguments.queries]
         ]
-        tables = compare_pairs(asked, rounds=1 if given.quick else given.rounds)
+        tables = compare_pairs(asked, rounds=1 if arguments.quick else arguments.rounds)
         show_stages(localizer, files)
         localizer.close()
-    save(given.json, tables)
+    save(arguments.json, tables)
 
 
 if __name__ == "__main__":

@@ -178,7 +178,7 @@ def main() -> int:
         "--keypoints", type=int, default=2000, help="keypoints per photo (default 2000)"
     )
     parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     root = os.environ.get("WHENCE_TEST_DATA")
     if not root:
         print("WHENCE_TEST_DATA is not set: there is nothing to measure")
@@ -191,11 +191,11 @@ def main() -> int:
     )
     for pair in read_pairs(Path(root)):
         options = MatchOptions(
-            long_side_px=given.side, max_keypoints=given.keypoints, geometry=pair.model
+            long_side_px=arguments.side, max_keypoints=arguments.keypoints, geometry=pair.model
         )
         match = match_images(pair.file0, pair.file1, options=options)
         error = error_px(match.matrix, pair)
-        theirs = usual_errors(pair, side=given.side, num_keypoints=given.keypoints)
+        theirs = usual_errors(pair, side=arguments.side, num_keypoints=arguments.keypoints)
         row = {
             "pair": pair.name,
             "model": pair.model,
@@ -218,8 +218,8 @@ def main() -> int:
             f"{sum(row['opencv_is_right'] and not row['is_right'] for row in chosen)} of them not "
             "by ours"
         )
-    if given.json:
-        Path(given.json).write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(rows, indent=1), encoding="utf-8")
     return 0
 
 

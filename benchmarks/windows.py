@@ -85,10 +85,10 @@ def main() -> None:
     parser.add_argument(
         "--growth", action="store_true", help="ours alone at two sizes, once each, with memory"
     )
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     set_threads(1)
-    if given.growth:
-        for num in (10_000,) if given.quick else (100_000, 1_000_000):
+    if arguments.growth:
+        for num in (10_000,) if arguments.quick else (100_000, 1_000_000):
             memory, started, wall = PeakMemory(), time.process_time(), time.perf_counter()
             before = memory.peak_bytes()
             found = build(num)
@@ -100,7 +100,7 @@ def main() -> None:
                 f"{(most - before) / 1e6:,.0f} MB above {before / 1e6:,.0f} MB"
             )
         return
-    num = 1000 if given.quick else 4000
+    num = 1000 if arguments.quick else 4000
     ours, theirs = build(num), build_slowly(num)
     assert all(
         np.array_equal(a, b)
@@ -110,8 +110,8 @@ def main() -> None:
     title = f"windows and positives of {num:,} frames"
     ways = {"window by window": lambda: build_slowly(num), "inverted": lambda: build(num)}
     save(
-        given.json,
-        {title: compare(title, ways, peer="window by window", items=num, rounds=given.rounds)},
+        arguments.json,
+        {title: compare(title, ways, peer="window by window", items=num, rounds=arguments.rounds)},
     )
 
 

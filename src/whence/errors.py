@@ -114,18 +114,18 @@ class UnknownName(InputError):
         self.nearest = tuple(near)
 
 
-def _distance(asked: str, known: str) -> tuple[float, int, str]:
+def _distance(name: str, other: str) -> tuple[float, int, str]:
     """How far a known name is from what was asked for; names that hold it, or that it holds, come
     first.
 
     Of names that share as much the one comes first whose other letters and digits are nearer: 5 and
     7 lie nearer to 6 than 2 does.
     """
-    asked, plain = asked.lower(), known.lower()
-    holds = bool(asked) and (asked in plain or plain in asked)
-    alike = difflib.SequenceMatcher(None, asked, plain).ratio()
-    gap = sum(abs(ord(a) - ord(b)) for a, b in zip(asked, plain, strict=False)) if alike else 0
-    return -alike - holds, gap, known
+    name, plain = name.lower(), other.lower()
+    holds = bool(name) and (name in plain or plain in name)
+    alike = difflib.SequenceMatcher(None, name, plain).ratio()
+    gap = sum(abs(ord(a) - ord(b)) for a, b in zip(name, plain, strict=False)) if alike else 0
+    return -alike - holds, gap, other
 
 
 def _listed(names: list[str]) -> str:

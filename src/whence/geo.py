@@ -312,17 +312,17 @@ def neighbors_within(points: np.ndarray, queries: np.ndarray, *, radius_m: float
         np.atleast_2d(np.asarray(queries, float)),
     )
     usable = np.flatnonzero(np.isfinite(points).all(axis=1))
-    asked = np.flatnonzero(np.isfinite(queries).all(axis=1))
+    query_rows = np.flatnonzero(np.isfinite(queries).all(axis=1))
     counts = np.zeros(len(queries), np.int64)
-    if not len(usable) or not len(asked):
+    if not len(usable) or not len(query_rows):
         return NeighborLists(np.zeros(len(queries) + 1, np.int64), np.empty(0, np.int64))
-    low = np.minimum(points[usable].min(axis=0), queries[asked].min(axis=0))
-    extent = np.maximum(points[usable].max(axis=0), queries[asked].max(axis=0)) - low
+    low = np.minimum(points[usable].min(axis=0), queries[query_rows].min(axis=0))
+    extent = np.maximum(points[usable].max(axis=0), queries[query_rows].max(axis=0)) - low
     # Cells may be larger than the radius, never smaller; so large that all of them can be numbered
     # in 63 bits.
     cell = max(radius_m, float(extent.max()) / int(8e18 ** (1 / points.shape[1]) - 4), 1e-9)
     point_cells = np.floor((points[usable] - low) / cell).astype(np.int64) + 1
-    query_cells = np.floor((queries[asked] - low) / cell).astype(np.int64) + 1
+    query_cells = np.floor((queries[query_rows] - low) / cell).astype(np.int64) + 1
     shape = np.maximum(point_cells.max(axis=0), query_cells.max(axis=0)) + 2
     steps = _mixed_radix(shape)
     keys = point_cells @ steps
@@ -335,12 +335,12 @@ def neighbors_within(points: np.ndarray, queries: np.ndarray, *, radius_m: float
         first = np.searchsorted(sorted_keys, middle - 1, side="left")
         last = np.searchsorted(sorted_keys, middle + 1, side="right")
         lengths = last - first
-        which = np.repeat(np.arange(len(asked)), lengths)
+        which = np.repeat(np.arange(len(query_rows)), lengths)
         within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         members = order[np.repeat(first, lengths) + within]
-        gap = points[usable[members]] - queries[asked[which]]
+        gap = points[usable[members]] - queries[query_rows[which]]
         near = np.einsum("nd,nd->n", gap, gap) <= radius_m * radius_m * (1 + 1e-12)
-        found_queries.append(asked[which[near]])
+        found_queries.append(query_rows[which[near]])
         found_points.append(usable[members[near]])
     query_ids, point_ids = np.concatenate(found_queries), np.concatenate(found_points)
     arranged = np.lexsort((point_ids, query_ids))

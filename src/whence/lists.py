@@ -73,16 +73,16 @@ def group_in_place(keys: np.ndarray) -> Groups:
     return Groups(keys[firsts] + low, NeighborLists(np.append(firsts, len(keys)), rows))
 
 
-def select_runs(lists: NeighborLists, chosen: np.ndarray) -> NeighborLists:
+def select_runs(lists: NeighborLists, numbers: np.ndarray) -> NeighborLists:
     """Some of the lists, in the order asked for."""
-    counts = lists.counts[chosen]
+    counts = lists.counts[numbers]
     offsets = np.concatenate([[0], np.cumsum(counts)])
     # Where each list begins, less where it will: adding the place in the whole gives the place it
     # comes from.
     return NeighborLists(
         offsets,
         lists.members[
-            np.arange(offsets[-1]) + np.repeat(lists.offsets[chosen] - offsets[:-1], counts)
+            np.arange(offsets[-1]) + np.repeat(lists.offsets[numbers] - offsets[:-1], counts)
         ],
     )
 

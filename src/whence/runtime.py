@@ -202,8 +202,8 @@ def progress(
 def atomic_write(
     path: str | Path, mode: str = "wb", *, is_flushed: bool = True, is_new: bool = False
 ) -> Iterator[IO[Any]]:
-    """Open a temporary file beside `path`; on success flush it to disk and rename it over `path`,
-    on failure delete it.
+    """A temporary file beside `path`, open for writing; on success it is flushed to disk and
+    renamed over `path`, on failure deleted.
 
     `is_flushed=False` leaves the flushing to the system: for many files that can be made again
     after a power cut. `is_new=True` never replaces: it raises `FileExistsError` where something

@@ -175,7 +175,7 @@ def load_settings(
     )
 
 
-def _read_file(file: str | Path | None, known: Mapping[str, Any]) -> Mapping[str, Any]:
+def _read_file(file: str | Path | None, values: Mapping[str, Any]) -> Mapping[str, Any]:
     path = Path(file) if file is not None else Path("whence.toml")
     if file is None and not path.is_file():
         return {}
@@ -184,8 +184,8 @@ def _read_file(file: str | Path | None, known: Mapping[str, Any]) -> Mapping[str
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UnreadableTable(path, str(error)) from None
     for name in table:
-        if name not in known:
-            raise UnknownName(f"setting in {str(path)!r}", name, known)
+        if name not in values:
+            raise UnknownName(f"setting in {str(path)!r}", name, values)
     return table
 
 

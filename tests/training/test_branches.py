@@ -35,7 +35,7 @@ from whence.training.options.loop import OptimizerOptions
 from whence.training.recipe import Recipe, field_names, override
 from whence.training.record import read_log
 from whence.training.step import Step
-from whence.training.task import BatchPlace, Branch, Draw, Given, Losses, Read, Share
+from whence.training.task import BatchPlace, Branch, Draw, Losses, Read, Setup, Share
 from whence.training.train import make_task, train
 from whence.worlds.capture import CaptureOptions
 from whence.worlds.city import WorldOptions, render_world
@@ -298,7 +298,7 @@ class RivalBranch(Branch):
 
     opponent_optimizer = OptimizerOptions("sgd", lr=0.5, momentum=0.0)
 
-    def __init__(self, options: RivalOptions, given: Given) -> None:
+    def __init__(self, options: RivalOptions, given: Setup) -> None:
         super().__init__(options.name or options.kind)
         self.weight, self.num = options.weight, options.num_photos
         torch.manual_seed(9)

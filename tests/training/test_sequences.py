@@ -71,7 +71,7 @@ def test_windows_are_cut_mined_and_learned_from(drives: SequenceSet, tmp_path: P
         "num_query_windows": 6,
         "num_queries_with_positives": len(tuples.queries),
     }
-    network = branch.given.learner.module.eval()
+    network = branch.setup.learner.module.eval()
 
     class AsItIs:
         share = Share()
@@ -116,7 +116,7 @@ def test_words_begin_from_first_frames_and_frozen_parts_stay(
         sequence=SequencePoolOptions("seqvlad", 3),
     )
     branch = opened(drives, tmp_path, options, words=WordOptions(num_photos=6, num_locations=20))
-    network = branch.given.learner.module
+    network = branch.setup.learner.module
     before = network.aggregator.centroids.detach().clone()
     branch.start(network, torch.device("cpu"))
     assert not torch.equal(before, network.aggregator.centroids)

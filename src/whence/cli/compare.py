@@ -93,7 +93,7 @@ def compare(
     options = stated.options(
         data, rerank, protocol=protocol, engine=engine, work=work, leave_one_out=leave_one_out
     )
-    chosen = read_set(
+    data_set = read_set(
         data,
         stated,
         protocol=protocol,
@@ -101,14 +101,14 @@ def compare(
         positions=positions,
         leave_one_out=leave_one_out,
     )
-    report_remarks(dict.fromkeys((*chosen.database.remarks, *chosen.queries.remarks)))
+    report_remarks(dict.fromkeys((*data_set.database.remarks, *data_set.queries.remarks)))
     if report is not None:
         check_place(report)
     results = []
     for number, name in enumerate(names):
         if Path(name).suffix in (".csv", PAIRS_SUFFIX):
             results.append(
-                evaluate_predictions(read_ranked(name), chosen, name=name, options=options)
+                evaluate_predictions(read_ranked(name), data_set, name=name, options=options)
             )
             continue
         folder = options.work_folder and options.work_folder / f"{number}-{Path(name).stem}"
@@ -119,7 +119,7 @@ def compare(
         results.append(
             evaluate(
                 name,
-                chosen,
+                data_set,
                 options=own,
                 model_options=parse_options(option),
                 show_progress=progress,

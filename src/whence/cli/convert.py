@@ -87,12 +87,12 @@ def convert(
         fitting = checkpoints.propose_cards(read_weights(files[0]), tuple(CARDS.values()))
         if len(fitting) != 1:
             known = ", ".join(card.name for card in fitting)
-            told = (
+            message = (
                 f"it fits several: {known}; choose one with --as"
                 if known
                 else "no model of the zoo has such keys; name one with --as"
             )
-            raise BadOption(f"{files[0]!r} does not tell which model it is: {told}")
+            raise BadOption(f"{files[0]!r} does not tell which model it is: {message}")
         card = fitting[0]
     target = Path(out) if out is not None else converted_file(card)
     if out is None:
@@ -112,8 +112,8 @@ def convert(
         write_cells(beside, cells)
     if as_json:
         record = {"model": card.name, "file": str(target), "num_bytes": target.stat().st_size}
-        told = {} if cells is None else {"cells": str(beside), "num_cells": len(cells)}
-        print_json({**record, **told, "sha256": sha256_of(target), "card": asdict(card)})
+        message = {} if cells is None else {"cells": str(beside), "num_cells": len(cells)}
+        print_json({**record, **message, "sha256": sha256_of(target), "card": asdict(card)})
         return 0
     show(as_text(f"{card.name}: {from_here(target)}, {as_size(target.stat().st_size)}"))
     if cells is not None:

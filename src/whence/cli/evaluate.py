@@ -171,18 +171,18 @@ def evaluate(
         "positions": positions,
         "leave_one_out": leave_one_out,
     }
-    chosen = read_set(data, stated, **reading)
-    report_remarks(dict.fromkeys((*chosen.database.remarks, *chosen.queries.remarks)))
+    data_set = read_set(data, stated, **reading)
+    report_remarks(dict.fromkeys((*data_set.database.remarks, *data_set.queries.remarks)))
     if cells is not None and engine == EXACT:
         if predictions or rerank or report or save_predictions or leave_one_out:
             raise BadOption(
                 "--cells without --engine cells counts cells: it takes queries, and prints alone"
             )
-        return print_cells(cells, chosen, options, model, parse_options(option), as_json, quiet)
+        return print_cells(cells, data_set, options, model, parse_options(option), as_json, quiet)
     has_pairs = any(file.endswith(PAIRS_SUFFIX) for file in save_predictions)
     if stated.pairs_root is not None and not has_pairs:
         raise BadOption("pairs_root goes with --save-predictions FILE.txt")
-    pairs = PairNames.of(chosen, root=stated.pairs_root) if has_pairs else None
+    pairs = PairNames.of(data_set, root=stated.pairs_root) if has_pairs else None
     for file in (*save_predictions, report):
         if file is not None:
             check_place(file)
@@ -193,7 +193,7 @@ def evaluate(
         raise BadOption("--rerank orders candidates that Whence finds, not those of --predictions")
     if predictions is not None:
         result = evaluate_predictions(
-            read_ranked(predictions), chosen, name=predictions, options=options
+            read_ranked(predictions), data_set, name=predictions, options=options
         )
     else:
         name = load_settings(flags={"model": model}).model
@@ -201,7 +201,7 @@ def evaluate(
         try:
             result = run(
                 name,
-                chosen,
+                data_set,
                 options=options,
                 model_options=parse_options(option),
                 show_progress=progress,

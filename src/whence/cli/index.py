@@ -139,7 +139,7 @@ def index(
     from whence.localize.machines import opened_machines
 
     path = load_settings(flags={"database": database}).database
-    chosen = with_assignments(IndexFields(), assignments)
+    index_fields = with_assignments(IndexFields(), assignments)
     progress = False if quiet or as_json else None
     if not photos and cells is None:
         raise BadOption(
@@ -166,7 +166,7 @@ def index(
     }
     before = build.stored_options(path) or BuildOptions(model=load_settings().model)
     given = {name: value for name, value in given.items() if value is not None}
-    options = replace(before, **given, **chosen.build_options())
+    options = replace(before, **given, **index_fields.build_options())
     if not (as_json or quiet or estimate):
         from whence.cli.fetch import announce_weights
 
@@ -198,7 +198,7 @@ def index(
         "show_progress": progress,
         "on_plan": announce,
     }
-    with opened_machines(machines, sends_photos=chosen.sends_photos) as opened:
+    with opened_machines(machines, sends_photos=index_fields.sends_photos) as opened:
         report = build.build_database(photos, machines=opened, **given_by)
     drive.keep(path, is_quiet=as_json)
     if is_told_late:

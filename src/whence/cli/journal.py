@@ -182,16 +182,16 @@ def _asked(question: str, *, limit: int | None, is_utc: bool) -> Question:
     return found if limit is None else replace(found, limit=limit)
 
 
-def _tell(found: Found, asked: Question, *, is_utc: bool, as_json: bool) -> int:
+def _tell(answer: Found, question: Question, *, is_utc: bool, as_json: bool) -> int:
     if as_json:
-        print_json({"total": found.total, "is_counted": found.is_counted})
-        for entry in found.entries:
+        print_json({"total": answer.total, "is_counted": answer.is_counted})
+        for entry in answer.entries:
             print_json(entry.to_dict())
-        return 0 if found.total else 3
-    if asked.wants == "count":
-        show(str(found.total))
-        return 0 if found.total else 3
-    if not found.total:
+        return 0 if answer.total else 3
+    if question.wants == "count":
+        show(str(answer.total))
+        return 0 if answer.total else 3
+    if not answer.total:
         show("nothing in the journal answers this")
         return 3
     table = Table(show_edge=False, pad_edge=False)
@@ -206,44 +206,49 @@ def _tell(found: Found, asked: Question, *, is_utc: bool, as_json: bool) -> int:
         "weather",
     ):
         table.add_column(title, overflow="fold")
-    for entry in found.entries:
+    for entry in answer.entries:
         table.add_row(*map(as_text, _cells(entry, is_utc=is_utc)))
     show(table)
-    more = found.total - len(found.entries)
-    if not found.is_counted:
+    more = answer.total - len(answer.entries)
+    if not answer.is_counted:
         show("there may be more; --limit asks for them")
     elif more:
         show(f"{more} more; --limit asks for them")
     return 0
 
 
-def _tell_free(found: FreeAnswer, limit: int, *, is_utc: bool, as_json: bool) -> int:
+def _tell_free(answer: FreeAnswer, limit: int, *, is_utc: bool, as_json: bool) -> int:
     """Prints what a model said, and the rows that say the same and otherwise."""
     if as_json:
         about = {
-            "is_confirmed": found.is_confirmed,
-            "read": found.num_read,
-            "inputs": found.num_inputs,
-            "cached": found.num_cached,
+            "is_confirmed": answer.is_confirmed,
+            "read": answer.num_read,
+            "inputs": answer.num_inputs,
+            "cached": answer.num_cached,
         }
         print_json(
-            {"answer": found.text, **about, "same": len(found.rows), "otherwise": len(found.others)}
+            {
+                "answer": answer.text,
+                **about,
+                "same": len(answer.rows),
+                "otherwise": len(answer.others),
+            }
         )
-        for entry in (*found.rows[:limit], *found.others[:limit]):
+        for entry in (*answer.rows[:limit], *answer.others[:limit]):
             print_json(entry.to_dict())
-        return 0 if found.is_confirmed else 3
-    says = "rows say so" if found.is_confirmed else "NOT confirmed by the rows"
+        return 0 if answer.is_confirmed else 3
+    says = "rows say so" if answer.is_confirmed else "NOT confirmed by the rows"
     show(
         as_text(
-            f"{found.text or 'no answer'} ({says}: {len(found.rows)} the same, "
-            f"{len(found.others)} otherwise)"
+            f"{answer.text or 'no answer'} ({says}: {len(answer.rows)} the same, "
+            f"{len(answer.others)} otherwise)"
         )
     )
-    for word, entries in (("same", found.rows), ("otherwise", found.others)):
+    for word, entries in (("same", answer.rows), ("otherwise", answer.others)):
         for entry in entries[:limit]:
             show(as_text(" | ".join([word, *filter(None, _cells(entry, is_utc=is_utc))])))
-    show(f"{found.num_read} rows were read as {found.num_inputs} vectors")
-    return 0 if found.is_confirmed else 3
+    show(f"{answer.num_read} rows were read as {answer.num_inputs} vectors")
+    return 0 if answer.is_confirmed else 3
 
 
 def _cells(entry: Entry, *, is_utc: bool) -> list[str]:

@@ -145,13 +145,13 @@ def locate(
                 "--sequence gives a track: it goes with --json, --csv, --gpx and --geojson, not "
                 "with --report or --engine"
             )
-        given = TrackOutputs(as_json, csv_file, gpx_file, geojson_file, quiet)
+        track_outputs = TrackOutputs(as_json, csv_file, gpx_file, geojson_file, quiet)
         ways = {"length": sequence, "k": k, "around": around, "options": options}
         with opened_log(journal, weather) as log:
             return locate_drives(
                 queries,
                 database,
-                given,
+                track_outputs,
                 every=stated.every,
                 is_smoothed=stated.is_smoothed,
                 ways=ways,
@@ -172,10 +172,14 @@ def locate(
             print_note(f"{folder}: candidates cannot be compared with the photo. {HOW_TO_GO_ON}")
         report_skipped(skipped)
         if holds_tiles(localizer.photos) and not no_verify:
-            given = FootprintOutputs(as_json, geojson_file, georeference, quiet)
+            track_outputs = FootprintOutputs(as_json, geojson_file, georeference, quiet)
             chosen = dict(stated.scorer_options)
             return locate_from_orbit(
-                localizer, files, given, num_candidates=stated.num_candidates, options=chosen
+                localizer,
+                files,
+                track_outputs,
+                num_candidates=stated.num_candidates,
+                options=chosen,
             )
         if georeference is not None:
             raise BadOption(

@@ -132,20 +132,20 @@ def match(
     return 0 if found.is_match else EXIT_UNKNOWN
 
 
-def _show_match(found: Match, matcher: str) -> None:
-    if not found.is_match:
-        show(f"no match: {found.reason}")
+def _show_match(result: Match, matcher: str) -> None:
+    if not result.is_match:
+        show(f"no match: {result.reason}")
         return
     sure = (
         ""
-        if found.confidence is None
-        else f"; the same thing with a probability of {found.confidence:.2f}"
+        if result.confidence is None
+        else f"; the same thing with a probability of {result.confidence:.2f}"
     )
-    counts = f"{found.num_inliers} inliers of {found.num_matches} matches ({found.model})"
-    show(f"{counts}, coverage {100 * found.coverage:.0f} %{sure}")
-    if found.confidence is None:
+    counts = f"{result.num_inliers} inliers of {result.num_matches} matches ({result.model})"
+    show(f"{counts}, coverage {100 * result.coverage:.0f} %{sure}")
+    if result.confidence is None:
         print_note(
-            f"not verified: no probability was fitted for {matcher} with a {found.model}; the "
+            f"not verified: no probability was fitted for {matcher} with a {result.model}; the "
             "match is better than chance"
         )
 

@@ -105,33 +105,33 @@ def register_images(
         with progress(
             "matching tiles", total=None, show=False if quiet or as_json else None
         ) as advance:
-            found = _found(
+            registration = _found(
                 windows, matcher, parse_options(option), options, is_turned=turned, advance=advance
             )
         record = {
             "moving": moving,
             "fixed": fixed,
-            "status": found.status,
-            "reason": found.reason,
-            "matrix": None if found.matrix is None else found.matrix.tolist(),
-            "inliers": found.num_inliers,
-            "rms": found.rms_px,
-            "tiles": len(found.tiles),
+            "status": registration.status,
+            "reason": registration.reason,
+            "matrix": None if registration.matrix is None else registration.matrix.tolist(),
+            "inliers": registration.num_inliers,
+            "rms": registration.rms_px,
+            "tiles": len(registration.tiles),
         }
-        if found.matrix is not None:
-            _write(found, windows, out, picture, points)
+        if registration.matrix is not None:
+            _write(registration, windows, out, picture, points)
     if as_json:
         print_json(record)
-    elif found.matrix is None:
-        show(f"{found.status}: {found.reason}")
+    elif registration.matrix is None:
+        show(f"{registration.status}: {registration.reason}")
     else:
-        assert found.rms_px is not None, "with the matrix"
+        assert registration.rms_px is not None, "with the matrix"
         show(
-            f"ok: {found.num_inliers} inliers in {len(found.tiles)} tiles, off by "
-            f"{found.rms_px:.2f} pixels (root mean square)"
+            f"ok: {registration.num_inliers} inliers in {len(registration.tiles)} tiles, off by "
+            f"{registration.rms_px:.2f} pixels (root mean square)"
         )
-        show("\n".join(" ".join(f"{value:14.8g}" for value in row) for row in found.matrix))
-    return 0 if found.matrix is not None else EXIT_UNKNOWN
+        show("\n".join(" ".join(f"{value:14.8g}" for value in row) for row in registration.matrix))
+    return 0 if registration.matrix is not None else EXIT_UNKNOWN
 
 
 def _found(
@@ -182,7 +182,7 @@ def _found(
 
 
 def _write(
-    found: Registration,
+    registration: Registration,
     windows: list[ArrayWindows | RasterWindows],
     out: str | None,
     picture: str | None,
@@ -192,16 +192,16 @@ def _write(
     from whence.data.raster_windows import RasterWindows
     from whence.localize.onto_grid import draw_registered, write_points, write_warped
 
-    assert found.matrix is not None, "written where there is one"
+    assert registration.matrix is not None, "written where there is one"
     moving, fixed = windows
     if out is not None:
-        write_warped(out, moving, fixed, found.matrix)
+        write_warped(out, moving, fixed, registration.matrix)
         if not (isinstance(fixed, RasterWindows) and fixed.is_placed):
             print_note(
                 f"{out} has no place on Earth, because FIXED says none; it lies on the pixels of "
                 "FIXED"
             )
     if picture is not None:
-        write_picture(picture, draw_registered(moving, fixed, found.matrix))
+        write_picture(picture, draw_registered(moving, fixed, registration.matrix))
     if points is not None:
-        write_points(points, found.tiles, moving, fixed)
+        write_points(points, registration.tiles, moving, fixed)

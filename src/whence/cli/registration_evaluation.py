@@ -31,7 +31,7 @@ def evaluate_registration(
     from whence.registry import build
 
     known = {entry.name for entry in fields(RegisterOptions)}
-    chosen = fill(
+    protocol = fill(
         RegisterOptions,
         {name: value for name, value in options.items() if name in known},
         what="option",
@@ -48,13 +48,13 @@ def evaluate_registration(
     scores: list[PairScore] = []
     matcher = build("matcher", name, options=own)
     with progress("registering", total=len(pairs), show=False if as_json else None) as advance:
-        for score in evaluate_pairs(pairs, matcher, chosen, max_side_px=max_side_px):
+        for score in evaluate_pairs(pairs, matcher, protocol, max_side_px=max_side_px):
             scores.append(score)
             advance(1)
-    group = f"{name}|{chosen.normalisation}|{'tiled' if chosen.tile_px else 'full'}"
+    group = f"{name}|{protocol.normalisation}|{'tiled' if protocol.tile_px else 'full'}"
     kinds = _by_kind(scores, group)
     if as_json:
-        stated = {"matcher": name, "max_side_px": max_side_px, **asdict(chosen)}
+        stated = {"matcher": name, "max_side_px": max_side_px, **asdict(protocol)}
         failed = [
             {"pair": one.name, "kind": one.kind, "status": one.status}
             for one in scores
@@ -72,8 +72,8 @@ def evaluate_registration(
     side = f"at most {max_side_px} px" if max_side_px else "whole"
     show(
         Text(
-            f"{name}, {chosen.geometry}, {chosen.normalisation}, tiles {chosen.tile_px} - "
-            f"{chosen.overlap_px}, {side}: errors in pixels as matched, failed pairs left out of "
+            f"{name}, {protocol.geometry}, {protocol.normalisation}, tiles {protocol.tile_px} - "
+            f"{protocol.overlap_px}, {side}: errors in pixels as matched, failed pairs left out of "
             "the mean; @k is the share of points within k px, failed pairs missed"
         )
     )

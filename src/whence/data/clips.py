@@ -69,32 +69,32 @@ def read_clips(folder: str | Path, *, split: str = "train") -> Clips:
     try:
         # Opened here: numpy leaves a file open that it cannot read.
         with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as opened:
-            found = {name: opened[name] for name in _ARRAYS}
+            arrays = {name: opened[name] for name in _ARRAYS}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UnreadableTable(file, f"no clips, or broken ones ({error})") from None
     if (
-        any(found[name].ndim != axes for name, axes in _ARRAYS.items())
-        or found["frames"].dtype != np.uint8
+        any(arrays[name].ndim != axes for name, axes in _ARRAYS.items())
+        or arrays["frames"].dtype != np.uint8
     ):
         raise UnreadableTable(file, "its arrays are none of clips")
-    num, length = found["frames"].shape[:2]
-    if found["times_s"].shape != (num, length) or any(
-        len(array) != num for array in found.values()
+    num, length = arrays["frames"].shape[:2]
+    if arrays["times_s"].shape != (num, length) or any(
+        len(array) != num for array in arrays.values()
     ):
         raise UnreadableTable(file, "its arrays are of different numbers of clips")
     rows = np.arange(num * length).reshape(num, length)
     flat = {
-        name: found[name].reshape(num * length, *found[name].shape[2:])
+        name: arrays[name].reshape(num * length, *arrays[name].shape[2:])
         for name in ("frames", "labels", "depth_m")
     }
     return Clips(
         flat["frames"],
         rows,
-        found["times_s"],
+        arrays["times_s"],
         flat["labels"],
         flat["depth_m"],
-        found["places"],
-        found["is_ambiguous"].astype(bool),
+        arrays["places"],
+        arrays["is_ambiguous"].astype(bool),
     )
 
 

@@ -16,7 +16,7 @@ _TIME_ORIGINAL, _TIME_DIGITIZED = 0x9003, 0x9004
 _OFFSET, _OFFSET_ORIGINAL, _OFFSET_DIGITIZED, _TIME_ZONE_HOURS = 0x9010, 0x9011, 0x9012, 0x882A
 _SUBSECONDS_ORIGINAL, _SUBSECONDS_DIGITIZED = 0x9291, 0x9292
 _GPS_CLOCK, _GPS_DATE = 7, 29
-_WRITTEN = re.compile(
+_FORM = re.compile(
     (
         r"(\d{4})[:/.\- ](\d{1,2})[:/.\- ](\d{1,2})[T "
         r"]+(\d{1,2})[:.](\d{1,2})(?:[:.](\d{1,2})(?:[.,](\d+))?)?\s*(Z|[+-]\d{2}:?\d{2})?"
@@ -67,7 +67,7 @@ def clocks_of(gps: Tags, camera: Tags) -> Clocks:
 def parse_exif_time(text: str) -> datetime | None:
     """A time written "YYYY:MM:DD hh:mm:ss", as EXIF does, or in the ways that come near; with a
     zone where one is written."""
-    match = _WRITTEN.fullmatch(text.strip(" \0"))
+    match = _FORM.fullmatch(text.strip(" \0"))
     if match is None:
         return None
     year, month, day, hour, minute, second = (int(part or 0) for part in match.groups()[:6])

@@ -21,7 +21,7 @@ from whence.runtime import atomic_write
 _POSE = struct.Struct("<I4d3dI")
 """Number, quaternion (w, x, y, z) and translation from world to camera, number of the camera."""
 _COUNT = struct.Struct("<Q")
-_SEEN = np.dtype([("column", "<f8"), ("row", "<f8"), ("point", "<i8")])
+_POINT = np.dtype([("column", "<f8"), ("row", "<f8"), ("point", "<i8")])
 _PINHOLE = 1
 """COLMAP's number of the camera with fx, fy, cx, cy."""
 _MOST_NAME = 4096
@@ -114,7 +114,7 @@ def write_model(
         for number, image in enumerate(images, start=1):
             file.write(_POSE.pack(number, *image.rotation, *image.translation, image.camera))
             file.write(image.name.encode() + b"\0" + _COUNT.pack(len(image.points)))
-            seen = np.empty(len(image.points), _SEEN)
+            seen = np.empty(len(image.points), _POINT)
             seen["column"], seen["row"], seen["point"] = (
                 image.columns + 0.5,
                 image.rows + 0.5,
@@ -155,7 +155,7 @@ def _read_image(data: IO[bytes]) -> ModelImage:
         if len(name) > _MOST_NAME:
             raise ValueError("a name without an end")
     (count,) = _COUNT.unpack(_taken(data, _COUNT.size))
-    seen = np.frombuffer(_taken(data, count * _SEEN.itemsize), _SEEN)
+    seen = np.frombuffer(_taken(data, count * _POINT.itemsize), _POINT)
     return _image(
         name.decode(errors="replace"), pose, camera, seen["column"], seen["row"], seen["point"]
     )

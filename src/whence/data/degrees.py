@@ -21,7 +21,7 @@ _SIDE = r"(north|south|east|west|[nsew])?"
 _NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE]-\d+)?"
 _BETWEEN = r"(?:\s*(?:°|º|˚|deg(?:rees)?|['’′:,;])\s*|\s+)"
 _AFTER = r"(?:\s*(?:°|º|˚|deg(?:rees)?|''|['’′\"”″]))?"
-_WRITTEN = re.compile(
+_FORM = re.compile(
     rf"{_SIDE}\s*([+-]?)\s*({_NUMBER}(?:{_BETWEEN}{_NUMBER}){{0,2}}){_AFTER}\s*{_SIDE}",
     re.IGNORECASE | re.ASCII,
 )
@@ -53,7 +53,7 @@ def parse_degrees(text: str, axis: Axis, *, ref: str = "") -> float | None:
     None where they contradict each other, where the number does not lie on the axis, and for
     minutes without any sign.
     """
-    match = _WRITTEN.fullmatch(text.strip().replace("\u2212", "-").replace("\u2013", "-"))
+    match = _FORM.fullmatch(text.strip().replace("\u2212", "-").replace("\u2013", "-"))
     if match is None:
         return None
     numbers = re.findall(_NUMBER, match[3])

@@ -189,11 +189,11 @@ def find_elsewhere(source: str, *, is_recursive: bool = True) -> dict[str, Statu
     return {_below(str(one), name, source): _status(details) for one, details in found.items()}
 
 
-def _below(found: str, name: str, source: str) -> str:
+def _below(address: str, name: str, source: str) -> str:
     """The path of a file that was found below `name`, which is what the storage calls `source`."""
-    if is_address(found):
-        return path_of(found)
-    below = found.strip("/").removeprefix(name.strip("/")).strip("/")
+    if is_address(address):
+        return path_of(address)
+    below = address.strip("/").removeprefix(name.strip("/")).strip("/")
     return f"{source.rstrip('/')}/{below}" if below else source
 
 

@@ -251,10 +251,10 @@ def _two_folders(
 
 
 def _one_folder(
-    root: Path, parent: Path, given: str | Path | None, usual: Sequence[str]
+    root: Path, parent: Path, folder: str | Path | None, usual: Sequence[str]
 ) -> Path | None:
-    if given is not None:
-        return root / given if (root / given).is_dir() else None
+    if folder is not None:
+        return root / folder if (root / folder).is_dir() else None
     return next((parent / name for name in usual if (parent / name).is_dir()), None)
 
 

@@ -81,7 +81,7 @@ class CellFolder:
 
     def read(self, tile: Tile) -> tuple[np.ndarray, np.ndarray]:
         pixels: np.ndarray | None = None
-        known = np.zeros((CELLS, CELLS), bool)
+        is_covered = np.zeros((CELLS, CELLS), bool)
         side = CELL_PX
         for down in range(CELLS):
             for across in range(CELLS):
@@ -103,10 +103,10 @@ class CellFolder:
                         ),
                     )
                 pixels[down * side : (down + 1) * side, across * side : (across + 1) * side] = cell
-                known[down, across] = True
+                is_covered[down, across] = True
         if pixels is None:
             pixels = np.zeros((CELLS * side, CELLS * side, 3), np.uint8)
-        return pixels, np.kron(known, np.ones((side, side), bool)).astype(bool)
+        return pixels, np.kron(is_covered, np.ones((side, side), bool)).astype(bool)
 
 
 def tiles_over(cells: np.ndarray, zoom: int) -> Iterator[Tile]:

@@ -195,19 +195,19 @@ def need_trimesh(what: str) -> Any:
     return trimesh
 
 
-def _part(found: Any, matrix: np.ndarray) -> TexturedMesh | None:
+def _part(part: Any, matrix: np.ndarray) -> TexturedMesh | None:
     """One part of a scene, brought to where it stands; None for what has no triangles."""
-    if not len(getattr(found, "faces", ())):
+    if not len(getattr(part, "faces", ())):
         return None
-    points = np.asarray(found.vertices, float) @ matrix[:3, :3].T + matrix[:3, 3]
-    uv = getattr(found.visual, "uv", None)
-    image = _image(getattr(found.visual, "material", None))
+    points = np.asarray(part.vertices, float) @ matrix[:3, :3].T + matrix[:3, 3]
+    uv = getattr(part.visual, "uv", None)
+    image = _image(getattr(part.visual, "material", None))
     known = (
         np.zeros((len(points), 2))
         if uv is None or len(uv) != len(points)
         else np.asarray(uv, float)[:, :2]
     )
-    triangles = np.asarray(found.faces, np.int64)
+    triangles = np.asarray(part.faces, np.int64)
     return TexturedMesh(points, known, triangles, np.zeros(len(triangles), np.int64), (image,))
 
 

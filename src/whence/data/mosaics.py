@@ -13,7 +13,7 @@ from whence.data.tiles import CELLS, Tile, parse_footprint_name
 
 AROUND = 3
 """Tiles along the side of a tile's surroundings, the tile itself in the middle."""
-_KEPT = 64
+_NUM_OPEN = 64
 
 
 class TileMosaic:
@@ -30,7 +30,7 @@ class TileMosaic:
         }
         self.row_of = {tile: row for row, tile in self.tile_of.items()}
         self.side_px, self._file = side_px, file
-        self._read = lru_cache(maxsize=_KEPT)(self._pixels)
+        self._read = lru_cache(maxsize=_NUM_OPEN)(self._pixels)
 
     def surroundings(self, row: int) -> np.ndarray:
         """(3 S, 3 S, 3) uint8 a tile with what is there around it; black where nothing is. Raises

@@ -252,39 +252,40 @@ def make_partition(
             places *= num_bins
             places += _bins(heading_deg[here], options.heading_bin_deg)
         keys[here] = places
-    found = group_in_place(keys)
-    if found.keys[0] < 0:
-        num_left_out = int(found.rows.offsets[1])
+    by_cell = group_in_place(keys)
+    if by_cell.keys[0] < 0:
+        num_left_out = int(by_cell.rows.offsets[1])
         lists = NeighborLists(
-            found.rows.offsets[1:] - num_left_out, found.rows.members[num_left_out:]
+            by_cell.rows.offsets[1:] - num_left_out, by_cell.rows.members[num_left_out:]
         )
-        found = Groups(found.keys[1:], lists)
-    kept = np.flatnonzero(found.rows.counts >= options.min_photos)
-    if not len(kept):
+        by_cell = Groups(by_cell.keys[1:], lists)
+    full_enough = np.flatnonzero(by_cell.rows.counts >= options.min_photos)
+    if not len(full_enough):
         turned = f" and {options.heading_bin_deg:g} degrees" if options.has_headings else ""
         raise NoPhotos(
             f"no cell of {options.cell_m:g} m{turned} has {options.min_photos} photos; lower "
             "cells.min_photos"
         )
-    of_position, bins = np.divmod(found.keys, num_bins)
+    of_position, bins = np.divmod(by_cell.keys, num_bins)
     cells = np.stack([of_position // span + low_east, of_position % span + low_north, bins], axis=1)
     group = (
-        cells[kept, 0] % options.num_apart * options.num_apart + cells[kept, 1] % options.num_apart
+        cells[full_enough, 0] % options.num_apart * options.num_apart
+        + cells[full_enough, 1] % options.num_apart
     )
-    group = group * options.num_turned + cells[kept, 2] % options.num_turned
+    group = group * options.num_turned + cells[full_enough, 2] % options.num_turned
     of_groups = group_rows(group).rows
     nowhere = np.empty((0, 2))
     means, across = (
-        (nowhere, nowhere) if options.has_headings else _streets(east_m, north_m, found.rows)
+        (nowhere, nowhere) if options.has_headings else _streets(east_m, north_m, by_cell.rows)
     )
     return Partition(
         options,
-        found.rows,
+        by_cell.rows,
         cells * np.array([options.cell_m, options.cell_m, options.heading_bin_deg])
         + np.array([offset_m, offset_m, 0.0]),
         means,
         across,
-        NeighborLists(of_groups.offsets, kept[of_groups.members]),
+        NeighborLists(of_groups.offsets, full_enough[of_groups.members]),
         digest,
         plane,
     )

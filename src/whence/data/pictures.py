@@ -158,8 +158,8 @@ def _to_height(image: np.ndarray, height_px: int) -> np.ndarray:
     )
 
 
-def _on_canvas(points: np.ndarray, size_px: tuple[int, int], drawn: np.ndarray) -> np.ndarray:
-    scale = np.array([drawn.shape[1] / size_px[0], drawn.shape[0] / size_px[1]])
+def _on_canvas(points: np.ndarray, size_px: tuple[int, int], picture: np.ndarray) -> np.ndarray:
+    scale = np.array([picture.shape[1] / size_px[0], picture.shape[0] / size_px[1]])
     return np.rint((np.asarray(points, float).reshape(-1, 2) + 0.5) * scale - 0.5).astype(int)
 
 

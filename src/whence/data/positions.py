@@ -280,15 +280,15 @@ def _find_columns(header: Row, path: Path) -> dict[str, int]:
     return found
 
 
-def _drop_lesser(found: dict[str, int]) -> None:
+def _drop_lesser(rows: dict[str, int]) -> None:
     """A table's own latitude and longitude say more than a geometry, and that more than x and y,
     which may be anything's."""
-    if {"lat", "lon"} <= found.keys():
+    if {"lat", "lon"} <= rows.keys():
         for name in ("wkt", "x", "y"):
-            found.pop(name, None)
-    if "wkt" in found or {"east", "north"} <= found.keys():
+            rows.pop(name, None)
+    if "wkt" in rows or {"east", "north"} <= rows.keys():
         for name in ("x", "y"):
-            found.pop(name, None)
+            rows.pop(name, None)
 
 
 def _with_point(value: str) -> str:

@@ -133,13 +133,13 @@ class RasterMap:
     def _bands(self) -> list[int]:
         return [1, 2, 3] if self._source.count >= 3 else [1, 1, 1]
 
-    def _as_rgb(self, pixels: np.ndarray, known: np.ndarray) -> np.ndarray:
+    def _as_rgb(self, pixels: np.ndarray, is_known: np.ndarray) -> np.ndarray:
         if self._stretch is not None:
             low, high = self._stretch
             pixels = (
                 255 * (pixels - low[:, None, None]) / np.maximum(high - low, 1e-9)[:, None, None]
             )
-        pixels = np.where(known, np.nan_to_num(pixels), 0)
+        pixels = np.where(is_known, np.nan_to_num(pixels), 0)
         return np.ascontiguousarray(
             np.clip(np.rint(pixels), 0, 255).astype(np.uint8).transpose(1, 2, 0)
         )

@@ -253,50 +253,50 @@ def _by_file(known: Photos | None) -> dict[str, Photo]:
     return {joined(root, photo.path): photo for photo in known}
 
 
-def _find_files(source: str, found: _Found, *, recursive: bool) -> None:
+def _find_files(source: str, files: _Found, *, recursive: bool) -> None:
     if is_elsewhere(source):
-        _find_elsewhere(source, found, recursive=recursive)
+        _find_elsewhere(source, files, recursive=recursive)
     elif os.path.isdir(source):
-        found.folders.append(source)
-        for path in walk_photos(source, recursive=recursive, left_out=found.left_out):
-            found.files[path] = None
+        files.folders.append(source)
+        for path in walk_photos(source, recursive=recursive, left_out=files.left_out):
+            files.files[path] = None
     elif os.path.lexists(source):
         if source.lower().endswith(".txt"):
             for path in read_list(source):
-                found.files[path] = None
+                files.files[path] = None
         else:
-            found.files[source] = None
+            files.files[source] = None
     elif glob.has_magic(source):
         matches = sorted(
             match for match in glob.glob(source, recursive=True) if os.path.isfile(match)
         )
         if not matches and not glob.glob(source, recursive=True):
-            found.skipped.append(SkippedPhoto(source, "the pattern matches nothing"))
+            files.skipped.append(SkippedPhoto(source, "the pattern matches nothing"))
         fixed = fixed_folder(source)
         for match in matches:
             if not is_photo(match):
-                note_unread(match, found.left_out)
-            elif not is_left_out(os.path.relpath(match, fixed), found.left_out):
-                found.files[match] = None
-        found.folders.append(fixed)
+                note_unread(match, files.left_out)
+            elif not is_left_out(os.path.relpath(match, fixed), files.left_out):
+                files.files[match] = None
+        files.folders.append(fixed)
     else:
-        found.skipped.append(SkippedPhoto(source, "no such file or folder"))
+        files.skipped.append(SkippedPhoto(source, "no such file or folder"))
 
 
-def _find_elsewhere(source: str, found: _Found, *, recursive: bool) -> None:
+def _find_elsewhere(source: str, files: _Found, *, recursive: bool) -> None:
     if is_photo(source):
-        found.files[source] = None
+        files.files[source] = None
         return
     for path, status in sorted(find_elsewhere(source, is_recursive=recursive).items()):
         name = os.path.relpath(path, source)
         if not is_photo(path):
-            note_unread(path, found.left_out)
+            note_unread(path, files.left_out)
         elif os.path.basename(path).startswith("."):
-            found.left_out.photos["hidden files"] += 1
-        elif not is_left_out(name, found.left_out):
-            found.files[path] = None
-            found.elsewhere[path] = status
-    found.folders.append(source)
+            files.left_out.photos["hidden files"] += 1
+        elif not is_left_out(name, files.left_out):
+            files.files[path] = None
+            files.elsewhere[path] = status
+    files.folders.append(source)
 
 
 def list_photos(folder: str | Path, *, left_out: LeftOut | None = None) -> list[str]:
@@ -335,8 +335,8 @@ def fixed_folder(pattern: str) -> str:
     return pattern
 
 
-def _common_folder(found: _Found) -> str:
-    folders = [*found.folders, *(os.path.dirname(path) for path in found.files)]
+def _common_folder(files: _Found) -> str:
+    folders = [*files.folders, *(os.path.dirname(path) for path in files.files)]
     folders = [folder for folder in folders if not is_elsewhere(folder)]
     try:
         return os.path.commonpath(folders) if folders else os.getcwd()

@@ -125,7 +125,7 @@ def undo_files(undo_file: str | Path) -> Undone:
     top = undo_file.resolve().parent
     removed: list[Path] = []
     gone: list[Path] = []
-    kept: dict[Path, tuple[str, str]] = {}
+    remaining: dict[Path, tuple[str, str]] = {}
     for name, content in listed.files:
         path = top / name
         reason = _reason_to_keep(path, content, top)
@@ -139,14 +139,14 @@ def undo_files(undo_file: str | Path) -> Undone:
                 continue
         except OSError as error:
             reason = f"it cannot be removed: {error.strerror or error}"
-        kept[path] = (content, reason)
+        remaining[path] = (content, reason)
     _remove_folders(top, listed.folders)
     with contextlib.suppress(OSError):  # What was removed is removed; a stale list does no harm.
-        if kept:
+        if remaining:
             _save(
                 undo_file,
                 top,
-                {path: content for path, (content, _) in kept.items()},
+                {path: content for path, (content, _) in remaining.items()},
                 [top / name for name in listed.folders],
             )
         else:
@@ -154,7 +154,7 @@ def undo_files(undo_file: str | Path) -> Undone:
     return Undone(
         tuple(removed),
         tuple(gone),
-        tuple(SkippedPhoto(str(path), reason) for path, (_, reason) in kept.items()),
+        tuple(SkippedPhoto(str(path), reason) for path, (_, reason) in remaining.items()),
     )
 
 

@@ -195,13 +195,13 @@ def extract_frames(
     return Extracted(folder, num_frames, num_with_point, tuple(remarks))
 
 
-def _frame_name(facts: VideoFacts, kept: Kept) -> str:
-    stem, number = _NOT_IN_NAMES.sub("-", facts.file.stem), f"{kept.number:06d}"
-    if kept.point is None:
+def _frame_name(facts: VideoFacts, frame: Kept) -> str:
+    stem, number = _NOT_IN_NAMES.sub("-", facts.file.stem), f"{frame.number:06d}"
+    if frame.point is None:
         return f"{stem}-{number}.jpg"
-    time = None if facts.start is None else facts.start + timedelta(seconds=kept.frame.seconds)
+    time = None if facts.start is None else facts.start + timedelta(seconds=frame.frame.seconds)
     return format_name(
-        point=replace(kept.point, altitude_m=None), pano_id=stem, time=time, note=f"frame{number}"
+        point=replace(frame.point, altitude_m=None), pano_id=stem, time=time, note=f"frame{number}"
     )
 
 

@@ -233,10 +233,10 @@ def evaluate(
     )
     run.seconds["search"] = time.perf_counter() - started
     retrieved, retrieved_similarities = predictions.copy(), similarities.copy()
-    done = Reranked()
+    reranking = Reranked()
     if options.rerank is not None and num_asked == len(data.queries):
         started = time.perf_counter()
-        done = rerank_all(
+        reranking = rerank_all(
             run,
             data,
             predictions,
@@ -247,7 +247,7 @@ def evaluate(
             is_leave_one_out=options.is_leave_one_out,
         )
         run.seconds["rerank"] = time.perf_counter() - started
-    num_done = num_asked if done.num_done is None else done.num_done
+    num_done = num_asked if reranking.num_done is None else reranking.num_done
     whole = data
     if num_done < len(data.queries):
         predictions, similarities = predictions[:num_done], similarities[:num_done]
@@ -264,7 +264,9 @@ def evaluate(
         seconds=run.seconds,
     )
     order = (
-        done.order if options.views is None else f"{done.order}, queries by {options.views.mode}"
+        reranking.order
+        if options.views is None
+        else f"{reranking.order}, queries by {options.views.mode}"
     )
     order = order if options.engine == EXACT else f"{order}, searched by {options.engine}"
     cost = measured_cost(
@@ -279,13 +281,13 @@ def evaluate(
         cost=cost,
         photos=describe_photos(model.preprocessing, model.query_model.preprocessing, options.views),
         order=order,
-        evidence=done.evidence,
+        evidence=reranking.evidence,
         scorer="" if options.rerank is None else options.rerank.scorer,
-        num_compared=done.num_compared,
+        num_compared=reranking.num_compared,
         retrieved=retrieved,
         retrieved_similarities=retrieved_similarities,
-        answers=done.answers,
-        unverified_reason=done.unverified_reason,
+        answers=reranking.answers,
+        unverified_reason=reranking.unverified_reason,
         left_out=left_out,
     )
     if num_done < len(whole.queries):

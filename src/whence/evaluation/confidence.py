@@ -132,12 +132,15 @@ def fit_calibration(
     """
     options = options or RerankOptions()
     is_right, is_wrong = trials.gaps_m <= GENUINE_M, trials.gaps_m > FAR_M
-    kept = trials.has_evidence & (is_right | is_wrong)
-    if (kept & is_wrong).sum() < MIN_PAIRS:
+    is_usable = trials.has_evidence & (is_right | is_wrong)
+    if (is_usable & is_wrong).sum() < MIN_PAIRS:
         # Chance gives so little here that it is taken at its most: better than to conclude from
         # nothing.
-        kept |= is_wrong & ~trials.is_covered
-    num_genuine, num_impostors = int((kept & is_right).sum()), int((kept & is_wrong).sum())
+        is_usable |= is_wrong & ~trials.is_covered
+    num_genuine, num_impostors = (
+        int((is_usable & is_right).sum()),
+        int((is_usable & is_wrong).sum()),
+    )
     if min(num_genuine, num_impostors) < MIN_PAIRS:
         raise NoPhotos(
             f"{num_genuine} genuine and {num_impostors} impostor pairs; at least {MIN_PAIRS} of "
@@ -151,7 +154,7 @@ def fit_calibration(
     num_others = max(len(trials.is_covered) - num_covered, 1)
     shares = np.where(trials.is_covered, blank.prior / num_covered, (1 - blank.prior) / num_others)
     models = [
-        fit_logistic(table[kept], is_right[kept], shares[kept])
+        fit_logistic(table[is_usable], is_right[is_usable], shares[is_usable])
         for table in (trials.with_points, trials.without_points)
     ]
     limits = [
@@ -162,7 +165,7 @@ def fit_calibration(
     ]
     accepted = trials.confidences(models[0]) >= limits[0]
     if accepted.sum() < MIN_PAIRS:
-        accepted = kept & is_right
+        accepted = is_usable & is_right
     return Calibration(
         blank.key,
         models[0],

@@ -133,7 +133,7 @@ def _chosen(entries: Sequence[PageEntry]) -> list[PageEntry]:
     return [entries[i] for i in kept]
 
 
-def _content(page: Page, chosen: Sequence[PageEntry], sheet: _Sheet) -> dict[str, Any]:
+def _content(page: Page, entries: Sequence[PageEntry], sheet: _Sheet) -> dict[str, Any]:
     return {
         "title": page.title,
         "lines": [*page.lines, page.rule] if page.rule else list(page.lines),
@@ -141,10 +141,10 @@ def _content(page: Page, chosen: Sequence[PageEntry], sheet: _Sheet) -> dict[str
             {"caption": table.caption, "header": table.header, "rows": table.rows}
             for table in page.tables
         ],
-        "limits": list(_limits(page, chosen, sheet)),
-        "entries": [_record(entry, sheet) for entry in chosen],
+        "limits": list(_limits(page, entries, sheet)),
+        "entries": [_record(entry, sheet) for entry in entries],
         "thumbnails": sheet.uris,
-        "land": json.loads(asset("carried/land-110m.json")) if _is_wide(chosen) else None,
+        "land": json.loads(asset("carried/land-110m.json")) if _is_wide(entries) else None,
     }
 
 
@@ -160,11 +160,11 @@ def _is_wide(entries: Sequence[PageEntry]) -> bool:
     return bool(points) and max(max(lats) - min(lats), max(lons) - min(lons)) > MIN_LAND_DEG
 
 
-def _limits(page: Page, chosen: Sequence[PageEntry], sheet: _Sheet) -> Iterator[str]:
-    if len(chosen) < len(page.entries):
+def _limits(page: Page, entries: Sequence[PageEntry], sheet: _Sheet) -> Iterator[str]:
+    if len(entries) < len(page.entries):
         num = len(page.entries)
         yield (
-            f"{num - len(chosen):,} of {num:,} queries are not on this page; wrong and unknown "
+            f"{num - len(entries):,} of {num:,} queries are not on this page; wrong and unknown "
             "ones go first."
         )
     if sheet.num_left_out:
@@ -177,7 +177,7 @@ def _limits(page: Page, chosen: Sequence[PageEntry], sheet: _Sheet) -> Iterator[
 def _record(entry: PageEntry, sheet: _Sheet) -> dict[str, Any]:
     position = entry.position
     is_answered = position.status != "unknown"
-    shown = position.candidates[:NUM_PAGE_CANDIDATES]
+    candidates = position.candidates[:NUM_PAGE_CANDIDATES]
     guess = position.best_guess
     point = position.point if guess is None or is_answered else guess.point
     return {
@@ -205,7 +205,9 @@ def _record(entry: PageEntry, sheet: _Sheet) -> dict[str, Any]:
         "attention": -1
         if entry.attention_picture is None
         else sheet.number(id(entry.attention_picture)),
-        "candidates": [_candidate(entry, candidate, i, sheet) for i, candidate in enumerate(shown)],
+        "candidates": [
+            _candidate(entry, candidate, i, sheet) for i, candidate in enumerate(candidates)
+        ],
     }
 
 

@@ -72,17 +72,17 @@ def matching_accuracy(pairs: PointPairs, matrix: np.ndarray, *, within_px: float
 
 
 def corner_error_px(
-    found: np.ndarray | None, matrix: np.ndarray, *, size_px: tuple[int, int]
+    estimate: np.ndarray | None, matrix: np.ndarray, *, size_px: tuple[int, int]
 ) -> float:
     """How far a homography takes the first image's corners from where another one does, in the
     mean; infinite for none."""
-    if found is None:
+    if estimate is None:
         return float("inf")
     width, height = size_px
     corners = np.array(
         [[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]], np.float64
     )
-    gaps = np.linalg.norm(project(corners, found) - project(corners, matrix), axis=1)
+    gaps = np.linalg.norm(project(corners, estimate) - project(corners, matrix), axis=1)
     return float(gaps.mean()) if np.isfinite(gaps).all() else float("inf")
 
 

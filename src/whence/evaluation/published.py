@@ -54,7 +54,7 @@ def _sets() -> dict[str, PublishedSet]:
     served = f"download it with {_TOOL}"
     sf_xl = "fill in the form at github.com/gmberton/CosPlace"
     mock = "positions are mock ones that put exactly the right photos within 25 m"
-    found = (
+    sets = (
         PublishedSet("pitts30k", netvlad, num_database=10_000, num_queries=6_816),
         PublishedSet("pitts250k", netvlad, num_database=83_952, num_queries=8_280),
         PublishedSet(
@@ -95,7 +95,7 @@ def _sets() -> dict[str, PublishedSet]:
             "sf_xl-test-occlusion", sf_xl, queries_folder="queries_occlusion", num_queries=76
         ),
     )
-    return {one.name: one for one in found}
+    return {one.name: one for one in sets}
 
 
 PUBLISHED: Mapping[str, PublishedSet] = _sets()

@@ -52,12 +52,12 @@ def holds_middle(
     return bool((sides > 0).all() or (sides < 0).all())
 
 
-def corner_errors_km(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def corner_errors_km(estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """(4,) kilometres between the corners (4, 2) of two footprints."""
     around = centre_of(truth)
     return np.asarray(
         np.linalg.norm(
-            on_plane_km(found, around=around) - on_plane_km(truth, around=around), axis=1
+            on_plane_km(estimate, around=around) - on_plane_km(truth, around=around), axis=1
         )
     )
 

@@ -57,7 +57,7 @@ def search_all(
 
 def _found(
     index: Index,
-    asked: Sequence[Question],
+    questions: Sequence[Question],
     k: int,
     cells: CellClassifier | None,
     described: np.ndarray,
@@ -66,12 +66,13 @@ def _found(
     if cells is not None and isinstance(index, CellIndex) and index.table is not None:
         chosen = index.ids_for(cells, described, least=k)
         yield from (
-            index.search(one.rows, k=k, allowed=ids) for one, ids in zip(asked, chosen, strict=True)
+            index.search(one.rows, k=k, allowed=ids)
+            for one, ids in zip(questions, chosen, strict=True)
         )
         return
-    found = index.search(np.concatenate([question.rows for question in asked]), k=k)
+    found = index.search(np.concatenate([question.rows for question in questions]), k=k)
     end = 0
-    for question in asked:
+    for question in questions:
         start, end = end, end + len(question.rows)
         yield Neighbors(found.ids[start:end], found.similarities[start:end])
 

@@ -129,20 +129,26 @@ def evaluate_sequences(
     seconds["describe"] = time.perf_counter() - started
     (database, kept), (queries, asked) = ((one[0], one[1]) for one in described)
     windows = _windows(database, length=rules.length, speed=1, what=f"{data.name}, database")
-    wanted = _windows(queries, length=rules.length, speed=rules.speed, what=f"{data.name}, queries")
-    positives = _positives(database, queries, windows, wanted, rules)
+    query_windows = _windows(
+        queries, length=rules.length, speed=rules.speed, what=f"{data.name}, queries"
+    )
+    positives = _positives(database, queries, windows, query_windows, rules)
     k = min(max(rules.recall_at), len(windows))
     own = windows[:, ::-1] if rules.is_reversed else windows
     if is_matched:
         started = time.perf_counter()
-        found = _match(kept, asked, database, own, wanted, rules, k=k)
+        found = _match(kept, asked, database, own, query_windows, rules, k=k)
         seconds["search"] = time.perf_counter() - started
         size = kept[0].nbytes * rules.length
     else:
         started = time.perf_counter()
-        stored, sought = (_pooled(sequences, *part) for part in ((kept, own), (asked, wanted)))
+        stored, sought = (
+            _pooled(sequences, *part) for part in ((kept, own), (asked, query_windows))
+        )
         seconds["pool"] = (
-            (time.perf_counter() - started) * len(wanted) / (len(wanted) + len(windows))
+            (time.perf_counter() - started)
+            * len(query_windows)
+            / (len(query_windows) + len(windows))
         )
         started = time.perf_counter()
         found = search_by_distance(stored, sought, k=k).ids
@@ -162,7 +168,7 @@ def evaluate_sequences(
         all_queries=recalls(first, recall_at=rules.recall_at),
         first_hit=first,
         has_positives=has,
-        drive=np.unique(queries.sequence[wanted[:, 0]], return_inverse=True)[1],
+        drive=np.unique(queries.sequence[query_windows[:, 0]], return_inverse=True)[1],
         descriptor_bytes=int(size),
         seconds=seconds,
         skipped=tuple(entry for one in described for entry in one[2]),
@@ -199,7 +205,11 @@ def _windows(frames: Frames, *, length: int, speed: int, what: str) -> np.ndarra
 
 
 def _positives(
-    database: Frames, queries: Frames, windows: np.ndarray, wanted: np.ndarray, rules: SequenceRules
+    database: Frames,
+    queries: Frames,
+    windows: np.ndarray,
+    query_windows: np.ndarray,
+    rules: SequenceRules,
 ) -> NeighborLists:
     if rules.tolerance_frames is None:
         ground = metric_ground(database.photos, queries.photos)
@@ -216,24 +226,24 @@ def _positives(
         )
         reach = float(rules.tolerance_frames)
     near = neighbors_within(points, asked, radius_m=reach)
-    return positives_of_windows(near, windows, wanted, num_frames=len(points))
+    return positives_of_windows(near, windows, query_windows, num_frames=len(points))
 
 
 def _match(
-    kept: np.ndarray,
-    asked: np.ndarray,
+    frames: np.ndarray,
+    query_rows: np.ndarray,
     database: Frames,
     windows: np.ndarray,
-    wanted: np.ndarray,
+    query_windows: np.ndarray,
     rules: SequenceRules,
     *,
     k: int,
 ) -> np.ndarray:
     """(Q, k) database windows, best first, by comparing frames; -1 where the window around a frame
     was not kept."""
-    distances = frame_distances(kept, asked)
+    distances = frame_distances(frames, query_rows)
     if rules.pool == ALIGNED:
-        whole = aligned_distances(distances, windows, wanted)
+        whole = aligned_distances(distances, windows, query_windows)
         return np.argsort(whole, axis=1, kind="stable")[:, :k]
     # In the order of drives and numbers, along which diagonals go; a gap in the numbers ends a run.
     order = np.lexsort((database.frame, database.sequence))
@@ -250,7 +260,7 @@ def _match(
         enhance_contrast(along, radius=rules.contrast_radius) if rules.contrast_radius else along
     )
     found = match_sequences(
-        compared, wanted, runs, speeds=rules.speeds, k=min(len(order), 2 * k)
+        compared, query_windows, runs, speeds=rules.speeds, k=min(len(order), 2 * k)
     ).ids
     around = np.full(len(order), -1, np.int64)
     around[windows[:, (rules.length - 1) // 2]] = np.arange(len(windows))
@@ -260,9 +270,9 @@ def _match(
     return np.take_along_axis(ids, moved, axis=1)[:, :k]
 
 
-def _pooled(sequences: SequenceModel, kept: np.ndarray, windows: np.ndarray) -> np.ndarray:
+def _pooled(sequences: SequenceModel, frames: np.ndarray, windows: np.ndarray) -> np.ndarray:
     parts = [
-        sequences.pool(kept[windows[start : start + _TOGETHER]])
+        sequences.pool(frames[windows[start : start + _TOGETHER]])
         for start in range(0, len(windows), _TOGETHER)
     ]
     return np.concatenate(parts)

@@ -184,7 +184,7 @@ def _neighbor_pairs(localizer: Localizer, rows: np.ndarray) -> np.ndarray:
 
 def _ask_own(
     localizer: Localizer,
-    chosen: np.ndarray,
+    photo_rows: np.ndarray,
     among: np.ndarray,
     *,
     options: RerankOptions,
@@ -198,9 +198,9 @@ def _ask_own(
     ground, contents = _ground(photos, among), photos.columns["content"][among]
     descriptors, rows_of = store.descriptors, store.descriptor_rows
     prepared = localizer.prepared(options)
-    asked: list[_Trial] = []
-    with progress("comparing photos", total=len(chosen), show=show_progress) as advance:
-        for row in chosen.tolist():
+    own_trials: list[_Trial] = []
+    with progress("comparing photos", total=len(photo_rows), show=show_progress) as advance:
+        for row in photo_rows.tolist():
             if until is not None and clock() >= until:
                 break
             advance(1)
@@ -232,8 +232,8 @@ def _ask_own(
                 done = rerank(
                     candidates, query=local, prepared=prepared, options=options
                 ).candidates
-                asked.append(_Trial(done, point, is_covered, agreements_of(done, prepared)))
-    return _as_trials(asked, photos)
+                own_trials.append(_Trial(done, point, is_covered, agreements_of(done, prepared)))
+    return _as_trials(own_trials, photos)
 
 
 def trials_of_queries(
@@ -327,8 +327,8 @@ class _Trial(NamedTuple):
     agreements: Agreements
 
 
-def _as_trials(asked: list[_Trial], photos: Photos) -> Trials:
-    rows = list(_rows(asked, photos))
+def _as_trials(trials: list[_Trial], photos: Photos) -> Trials:
+    rows = list(_rows(trials, photos))
     first, hidden = (
         np.array([row[i] for row in rows], float).reshape(-1, len(FEATURES)) for i in (0, 1)
     )
@@ -341,9 +341,9 @@ def _as_trials(asked: list[_Trial], photos: Photos) -> Trials:
 _Row = tuple[np.ndarray, np.ndarray, bool, float, float, float, bool]
 
 
-def _rows(asked: list[_Trial], photos: Photos) -> Iterator[_Row]:
+def _rows(trials: list[_Trial], photos: Photos) -> Iterator[_Row]:
     lat, lon = photos.columns["lat"], photos.columns["lon"]
-    for trial in asked:
+    for trial in trials:
         first = trial.candidates[0] if trial.candidates else None
         if first is None or first.point is None:
             continue

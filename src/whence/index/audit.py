@@ -19,15 +19,15 @@ from whence.index.store import Store
 def problems(store: Store) -> list[str]:
     """Sentences, one for everything that a thorough look finds, naming the file: checksums, shapes,
     numbers that are not finite."""
-    ledger, found = store.ledger, []
+    ledger, faults = store.ledger, []
     for entry in ledger.manifest.files():
         try:
             if checksum(ledger.folder / entry.name) != entry.checksum:
-                found.append(f"{entry.name}: its bytes changed since it was written")
+                faults.append(f"{entry.name}: its bytes changed since it was written")
         except OSError as error:
-            found.append(f"{entry.name}: cannot be read ({error.strerror})")
-    if found:
-        return found
+            faults.append(f"{entry.name}: cannot be read ({error.strerror})")
+    if faults:
+        return faults
     try:
         contents = ledger.contents()
         for segment in ledger.segments:
@@ -35,17 +35,17 @@ def problems(store: Store) -> list[str]:
                 block = segment.descriptors[start : start + BLOCK_ROWS]
                 bad = np.flatnonzero(~np.isfinite(block).all(axis=1))
                 name = "" if segment.entry.descriptors is None else segment.entry.descriptors.name
-                found += [f"{name}: row {start + row} is not finite" for row in bad.tolist()]
+                faults += [f"{name}: row {start + row} is not finite" for row in bad.tolist()]
         for shards in ledger.shards.values():
             for shard in shards:
                 sum(1 for _ in shard.records(range(shard.entry.num_records)))
         for name in ledger.manifest.blobs:
             ledger.blob(name)
     except StoreError as error:
-        return [*found, error.reason]
+        return [*faults, error.reason]
     if len(np.unique(contents)) != len(contents):
-        found.append("a content key has two descriptors")
-    return found
+        faults.append("a content key has two descriptors")
+    return faults
 
 
 def fingerprint(store: Store, *, skip_blobs: Iterable[str] = ()) -> str:

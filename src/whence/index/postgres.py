@@ -282,10 +282,10 @@ class PostgresIndex(RemoteIndex):
             )
 
 
-def _row(found: tuple[str, Any]) -> Row:
-    vector = found[1]
+def _row(row: tuple[str, Any]) -> Row:
+    vector = row[1]
     return Row(
-        found[0],
+        row[0],
         np.asarray(vector.to_numpy() if hasattr(vector, "to_numpy") else vector, np.float32),
     )
 

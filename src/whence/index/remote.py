@@ -163,16 +163,16 @@ class RemoteIndex(Engine):
         rows were written, each time. Raises `StoreError`.
         """
         table = cls.open_table(address)
-        made = cls(
+        engine = cls(
             table,
             dim=matrix.shape[1],
             keys=np.asarray(contents, "S32"),
             owner=owner or secrets.token_hex(8),
         )
         if not len(matrix):
-            return made
-        made._prepare()
-        wanted = [key.decode() for key in made._keys.tolist()]  # type: ignore[union-attr]
+            return engine
+        engine._prepare()
+        wanted = [key.decode() for key in engine._keys.tolist()]  # type: ignore[union-attr]
         there: set[str] = set()
         for some in table.stored_keys():
             there.update(some)
@@ -180,7 +180,7 @@ class RemoteIndex(Engine):
         for first in range(0, len(new), BATCH_ROWS):
             rows = new[first : first + BATCH_ROWS]
             vectors = as_vectors(
-                np.asarray(matrix[rows], np.float32), dim=made.dim, what="descriptors"
+                np.asarray(matrix[rows], np.float32), dim=engine.dim, what="descriptors"
             )
             table.put([wanted[row] for row in rows], vectors, places[0][rows], places[1][rows])
             on_progress(len(rows))
@@ -191,7 +191,7 @@ class RemoteIndex(Engine):
             table.finish()
         if photos is not None:
             table.put_photos(photos)
-        return made
+        return engine
 
     def kept(self) -> dict[str, np.ndarray] | None:
         """A reference: keys of the rows, and who owns the table."""
@@ -368,9 +368,9 @@ class RemoteIndex(Engine):
         return best(ids[is_ours], exact_similarities(query, vectors), k=columns)
 
     def _whole(
-        self, found: tuple[np.ndarray, np.ndarray], columns: int
+        self, answer: tuple[np.ndarray, np.ndarray], columns: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        if len(found[0]) < columns:
+        if len(answer[0]) < columns:
             raise CorruptStore(
                 self.table.address.text,
                 (
@@ -378,7 +378,7 @@ class RemoteIndex(Engine):
                     "is missing"
                 ),
             )
-        return found
+        return answer
 
     def _names(self, ids: np.ndarray) -> list[str]:
         if self._keys is not None:

@@ -221,12 +221,12 @@ def as_keys(contents: np.ndarray | Sequence[str]) -> np.ndarray:
     return keys.astype(KEY_DTYPE, copy=False)
 
 
-def rows_of(contents: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def rows_of(contents: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Row in `contents` (unique keys) of each wanted key, -1 where there is none."""
-    if len(contents) == len(wanted) and (contents == wanted).all():
-        return np.arange(len(wanted), dtype=np.int64)
+    if len(contents) == len(rows) and (contents == rows).all():
+        return np.arange(len(rows), dtype=np.int64)
     if len(contents) == 0:
-        return np.full(len(wanted), -1, np.int64)
+        return np.full(len(rows), -1, np.int64)
     order = np.argsort(contents)
-    places = order[np.minimum(np.searchsorted(contents, wanted, sorter=order), len(contents) - 1)]
-    return np.where(contents[places] == wanted, places, -1).astype(np.int64)
+    places = order[np.minimum(np.searchsorted(contents, rows, sorter=order), len(contents) - 1)]
+    return np.where(contents[places] == rows, places, -1).astype(np.int64)

@@ -144,7 +144,7 @@ class Store:
 
     @property
     def rows_id(self) -> str:
-        """Changes whenever a row of `descriptors` is added, goes or moves: the key for indexes
+        """A key that changes whenever a row of `descriptors` is added, goes or moves, for indexes
         built over those rows."""
         return self.ledger.manifest.rows_id
 

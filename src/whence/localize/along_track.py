@@ -140,7 +140,7 @@ def _shift_of(
     track: Track,
     photos: Photos,
     time_us: np.ndarray,
-    seen: Mapping[int, GeoPoint],
+    points: Mapping[int, GeoPoint],
     given_s: float | None,
     *,
     is_utc: bool,
@@ -148,12 +148,12 @@ def _shift_of(
     """The shift of one clock, and how it is known or why not."""
     if given_s is not None:
         return given_s, f"shifted by {given_s:+g} s as given"
-    shown = np.array([row for row in seen if time_us[row] != NO_TIME], np.int64)
+    timed_rows = np.array([row for row in points if time_us[row] != NO_TIME], np.int64)
     by_sight = find_shift(
         track,
-        time_us[shown],
-        np.array([seen[row].lat for row in shown]),
-        np.array([seen[row].lon for row in shown]),
+        time_us[timed_rows],
+        np.array([points[row].lat for row in timed_rows]),
+        np.array([points[row].lon for row in timed_rows]),
     )
     tagged = np.flatnonzero(photos.has_point & (time_us != NO_TIME))
     by_tags = find_shift(track, time_us[tagged], photos.lat[tagged], photos.lon[tagged])
@@ -177,7 +177,7 @@ def _shift_of(
                 "photos that were recognised"
             ),
         )
-    if is_utc and not len(shown) and not len(tagged):
+    if is_utc and not len(timed_rows) and not len(tagged):
         return 0.0, "taken as they are, as no photo of a known place says how far they are off"
     return (
         None,
@@ -208,12 +208,12 @@ def _gaps(
 
 
 def _costs(
-    track: Track, asked: tuple[np.ndarray, np.ndarray, np.ndarray], shifts: np.ndarray
+    track: Track, times: tuple[np.ndarray, np.ndarray, np.ndarray], shifts: np.ndarray
 ) -> np.ndarray:
     """(S,) summed distances; a photo costs at most twice what is near, so that wrong places cost no
     more than missing ones."""
     parts = [
-        np.minimum(_gaps(track, asked, part), 2 * NEAR_M).sum(axis=1) for part in _parts(shifts)
+        np.minimum(_gaps(track, times, part), 2 * NEAR_M).sum(axis=1) for part in _parts(shifts)
     ]
     return np.concatenate(parts)
 

@@ -121,7 +121,7 @@ def coregister(
     outline = np.array([[0, 0], [side, 0], [side, side], [0, side]], float)
     whole: np.ndarray | None = None
     used = outline
-    found: list[np.ndarray] = []
+    outlines: list[np.ndarray] = []
     inliers: list[int] = []
     agreed = Agreement(0, None)
     if options.look_px:
@@ -145,7 +145,7 @@ def coregister(
         agreed = find(photo, _middle(around, onto, side, shift), onto)
         if agreed.num_inliers == 0 or agreed.matrix is None:
             return Coregistration(
-                "no points agree on a geometry", corners=tuple(found), inliers=tuple(inliers)
+                "no points agree on a geometry", corners=tuple(outlines), inliers=tuple(inliers)
             )
         whole = agreed.matrix if whole is None else whole @ agreed.matrix
         whole = whole / whole[2, 2]
@@ -157,12 +157,12 @@ def coregister(
             else projected
         )
         reason = _refusal(whole, used, side, is_published=options.is_published)
-        found.append(projected)
+        outlines.append(projected)
         inliers.append(agreed.num_inliers)
         if (
             not reason
             and not options.look_px
-            and len(found) == 1
+            and len(outlines) == 1
             and agreed.num_inliers < options.first_inliers
         ):
             reason = (
@@ -170,11 +170,11 @@ def coregister(
                 "for to go on"
             )
         if reason:
-            return Coregistration(reason, corners=tuple(found), inliers=tuple(inliers))
+            return Coregistration(reason, corners=tuple(outlines), inliers=tuple(inliers))
         if (
             options.stop_px
-            and len(found) > 1
-            and np.abs(found[-1] - found[-2]).max() < options.stop_px
+            and len(outlines) > 1
+            and np.abs(outlines[-1] - outlines[-2]).max() < options.stop_px
         ):
             break
     assert whole is not None
@@ -183,7 +183,7 @@ def coregister(
         agreed.num_inliers,
         agreed.rms_px,
         whole @ _turning(turns, side),
-        tuple(found),
+        tuple(outlines),
         footprint_after(used, box, turns=turns, side_px=side, is_linear=options.is_published),
         tuple(inliers),
     )

@@ -134,8 +134,8 @@ def _as_tensor(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(pixels)
 
 
-def _error(made: Tensor, now: Tensor) -> float:
-    return float((made - now).square().sum() / now.square().sum())
+def _error(estimate: Tensor, now: Tensor) -> float:
+    return float((estimate - now).square().sum() / now.square().sum())
 
 
 def _pixels(file: str, size_px: tuple[int, int]) -> np.ndarray:

@@ -89,7 +89,7 @@ def write_engine(store: Store, *, engine: str) -> None:
         store.delete_blob(ENGINE_BLOB)
 
 
-def _write_to_server(store: Store, made: type[RemoteIndex], options: dict[str, Any]) -> None:
+def _write_to_server(store: Store, engine: type[RemoteIndex], options: dict[str, Any]) -> None:
     """Write what the server lacks, and keep the reference to it."""
     known = store.read_blob(OWNER_BLOB)
     owner = secrets.token_hex(8) if known is None else str(known["owner"])
@@ -97,7 +97,7 @@ def _write_to_server(store: Store, made: type[RemoteIndex], options: dict[str, A
         store.write_blob(OWNER_BLOB, {"owner": np.array(owner)})
     places = _places_of_rows(store.photos, store.descriptor_rows, num_rows=len(store.descriptors))
     with progress("writing rows to the server", total=len(store.descriptors)) as advance:
-        found = made.over_contents(
+        found = engine.over_contents(
             store.descriptors,
             store.contents,
             places,
@@ -138,7 +138,7 @@ def stored_cells(store: Store) -> CellClassifier | None:
 
 
 def _made_over(
-    made: Any,
+    engine: Any,
     options: dict[str, Any],
     matrix: np.ndarray,
     photos: Photos,
@@ -146,15 +146,15 @@ def _made_over(
     cells: CellClassifier | None,
 ) -> Engine:
     """The engine over a matrix, of which photo i has row `rows[i]`."""
-    if not issubclass(made, CellIndex):
-        found: Engine = made.over(matrix, **options)
+    if not issubclass(engine, CellIndex):
+        found: Engine = engine.over(matrix, **options)
         return found
     places = RowPlaces.of_photos(
         photos, rows, num_rows=len(matrix), zone="" if cells is None else cells.zone
     )
     if cells is None:
-        return made.over_places(matrix, places, **options)
-    return made.over_places(matrix, places, cell_m=cells.cell_m, has_means=False, **options)
+        return engine.over_places(matrix, places, **options)
+    return engine.over_places(matrix, places, cell_m=cells.cell_m, has_means=False, **options)
 
 
 def open_engine(store: Store) -> Index:

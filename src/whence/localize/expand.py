@@ -18,7 +18,12 @@ _BLOCK = 256
 
 
 def expand_queries(
-    queries: np.ndarray, database: np.ndarray, found: Neighbors, *, num: int = 5, power: float = 3.0
+    queries: np.ndarray,
+    database: np.ndarray,
+    neighbors: Neighbors,
+    *,
+    num: int = 5,
+    power: float = 3.0,
 ) -> np.ndarray:
     """Queries (Q, D) plus their first `num` candidates, each weighted by its similarity to the
     `power`, at unit length.
@@ -27,7 +32,7 @@ def expand_queries(
     (TPAMI 2019).
     """
     _check_num(num)
-    ids, similarities = found.ids[:, :num], found.similarities[:, :num]
+    ids, similarities = neighbors.ids[:, :num], neighbors.similarities[:, :num]
     weights = np.maximum(similarities, 0) ** power
     return _unit(queries + np.einsum("qk,qkd->qd", weights, database[ids]))
 

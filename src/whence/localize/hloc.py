@@ -70,9 +70,9 @@ def export_hloc(
         photos, rows = store.photos, store.descriptor_rows
         photos, rows = photos.select(rows >= 0), rows[rows >= 0]
         names = photo_names(photos, root)
-        named = [names[one] for one in photos.paths]
-        kept = _Kept(store, photos, dict(zip(named, range(len(photos)), strict=True)))
-        wanted = (
+        ordered = [names[one] for one in photos.paths]
+        features = _Kept(store, photos, dict(zip(ordered, range(len(photos)), strict=True)))
+        name_pairs = (
             []
             if pairs is None
             else [
@@ -81,36 +81,37 @@ def export_hloc(
                 for found in one.candidates
             ]
         )
-        for name in dict.fromkeys(name for pair in wanted for name in pair):
-            if name not in kept.rows:
+        for name in dict.fromkeys(name for pair in name_pairs for name in pair):
+            if name not in features.rows:
                 raise BadOption(
                     f"{str(pairs)!r} names {name!r}, which is no photo of the database; its "
-                    f"photos are like {named[0]!r}"
+                    f"photos are like {ordered[0]!r}"
                 )
         folder.mkdir(parents=True, exist_ok=True)
         write_descriptors(
             folder / DESCRIPTORS,
             (
-                PhotoDescriptor(name, store.descriptors[row], kept.size(at))
-                for at, (name, row) in enumerate(zip(named, rows.tolist(), strict=True))
+                PhotoDescriptor(name, store.descriptors[row], features.size(at))
+                for at, (name, row) in enumerate(zip(ordered, rows.tolist(), strict=True))
             ),
         )
-        has_local = [row for row in range(len(photos)) if kept.has(row)]
+        has_local = [row for row in range(len(photos)) if features.has(row)]
         if has_local:
             write_keypoints(
-                folder / KEYPOINTS, (kept.keypoints(named[row], row) for row in has_local)
+                folder / KEYPOINTS,
+                (features.keypoints(ordered[row], row) for row in has_local),
             )
-        if wanted:
-            write_matches(folder / MATCHES, kept.matches(wanted))
+        if name_pairs:
+            write_matches(folder / MATCHES, features.matches(name_pairs))
         with atomic_write(folder / POSITIONS, "w") as file:
             placed = np.flatnonzero(photos.has_point).tolist()
             for row in placed:
                 altitude = float(photos.columns["altitude_m"][row])
                 known = altitude if np.isfinite(altitude) else 0.0
                 file.write(
-                    f"{named[row]} {photos.lat[row]:.9f} {photos.lon[row]:.9f} {known:.3f}\n"
+                    f"{ordered[row]} {photos.lat[row]:.9f} {photos.lon[row]:.9f} {known:.3f}\n"
                 )
-    return HlocExport(len(named), len(has_local), kept.num_matched, len(placed))
+    return HlocExport(len(ordered), len(has_local), features.num_matched, len(placed))
 
 
 def import_hloc(

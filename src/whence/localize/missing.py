@@ -176,9 +176,9 @@ def place_missing(
                 f"none of the {len(photos)} photos under {str(folder)!r} has a geotag; name a "
                 "database with --db"
             )
-        found, known = _match_own(missing, tagged, database, options, show_progress)
+        found, database_photos = _match_own(missing, tagged, database, options, show_progress)
     else:
-        found, known = _match(missing, Path(database), options, show_progress)
+        found, database_photos = _match(missing, Path(database), options, show_progress)
     times = timeline(
         photos, [*map_threads(read_clocks, [photos.file(row) for row in range(len(photos))])]
     )
@@ -202,7 +202,7 @@ def place_missing(
         for photo, one, row in records
     )
     return MissingReport(
-        photos.root, len(photos), num_geotagged, proposals, known, photos.skipped, remarks
+        photos.root, len(photos), num_geotagged, proposals, database_photos, photos.skipped, remarks
     )
 
 

@@ -38,31 +38,31 @@ class Otherwise:
         except ModelError:
             return None
 
-    def order(self, found: Reranked, source: PhotoSource) -> Reranked:
+    def order(self, reranked: Reranked, source: PhotoSource) -> Reranked:
         """The outcome of re-ranking with the first few retrieved candidates in this scorer's order,
         where nothing speaks for any.
 
         Each candidate keeps what the first scorer found of it.
         """
-        if not found.num_compared or num_inliers(found.candidates).any():
-            return found
-        retrieved = sorted(found.candidates, key=lambda one: one.retrieved_rank or one.rank)
+        if not reranked.num_compared or num_inliers(reranked.candidates).any():
+            return reranked
+        retrieved = sorted(reranked.candidates, key=lambda one: one.retrieved_rank or one.rank)
         few = retrieved[: self.options.num_candidates]
         if len(few) < 2 or self.prepared is None:
-            return found
+            return reranked
         try:
             asked = self.prepared.of_query(source)
         except UnreadableImage:
-            return found
+            return reranked
         ordered = rerank(few, query=asked, prepared=self.prepared, options=self.options)
         if ordered.reason:
-            return found
+            return reranked
         of_row = {one.row: one for one in few}
         chosen = [of_row[one.row] for one in ordered.candidates]
         scorer = self.options.scorer
         reason = f"no candidate fits the query geometrically, so {scorer} says which come first"
         return replace(
-            found,
+            reranked,
             candidates=renumbered([*chosen, *retrieved[len(few) :]]),
             reason=reason,
             ordered_by=scorer,

@@ -194,7 +194,7 @@ def match_tiles(
     there. Only a tile and its window are held at a time.
     """
     sizes = (moving.size_px, fixed.size_px)
-    found, num_failed, precision, num = [], 0, "full", 0
+    matches, num_failed, precision, num = [], 0, "full", 0
     for box in tiles_of(sizes[0], tile=options.tile_px, overlap=options.overlap_px):
         num += 1
         advance(1)
@@ -219,10 +219,10 @@ def match_tiles(
             else pairs.points1[kept]
         )
         points0 = pairs.points0[kept] + np.array(box[:2])
-        found.append(
+        matches.append(
             TileMatches(box, fixed_box, PointPairs(points0, points1, *sizes, pairs.num_keypoints))
         )
-    return MatchedTiles(tuple(found), *sizes, num, num_failed, precision)
+    return MatchedTiles(tuple(matches), *sizes, num, num_failed, precision)
 
 
 def fit_tiles(matched: MatchedTiles, options: RegisterOptions) -> tuple[FittedTile, ...]:
@@ -391,16 +391,16 @@ def _shift(by: np.ndarray) -> np.ndarray:
     return np.array([[1, 0, by[0]], [0, 1, by[1]], [0, 0, 1.0]])
 
 
-def _as_bytes(image: np.ndarray, known: np.ndarray, way: str, *, is_sar: bool) -> np.ndarray:
+def _as_bytes(image: np.ndarray, is_known: np.ndarray, way: str, *, is_sar: bool) -> np.ndarray:
     pixels = np.rint(255 * normalise(image, way, is_sar=is_sar)).astype(np.uint8)
-    return np.ascontiguousarray(np.where(known[..., None], pixels, 0))
+    return np.ascontiguousarray(np.where(is_known[..., None], pixels, 0))
 
 
-def _on_known(points: np.ndarray, known: np.ndarray) -> np.ndarray:
+def _on_known(points: np.ndarray, is_known: np.ndarray) -> np.ndarray:
     """(n,) bool: which points lie on a known pixel."""
     column, row = np.rint(points).astype(int).reshape(-1, 2).T
-    height, width = known.shape
-    return np.asarray(known[np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)])
+    height, width = is_known.shape
+    return np.asarray(is_known[np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)])
 
 
 def _matched(matcher: Matcher, image0: np.ndarray, image1: np.ndarray) -> tuple[PointPairs, bool]:

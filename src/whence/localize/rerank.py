@@ -64,11 +64,11 @@ def rerank(
             "without a calibration nothing says when a candidate is surely right: compare all of "
             "them"
         )
-    asked = candidates[: options.num_candidates]
+    shortlist = candidates[: options.num_candidates]
     evidence, reached = _compare(
-        asked, query, prepared=prepared, options=options, sure=sure, clock=clock
+        shortlist, query, prepared=prepared, options=options, sure=sure, clock=clock
     )
-    compared = [_with_evidence(*pair) for pair in zip(asked, evidence, strict=False)]
+    compared = [_with_evidence(*pair) for pair in zip(shortlist, evidence, strict=False)]
     num_compared = sum(found is not None for found in evidence)
     ordered = sorted(
         compared,
@@ -90,13 +90,13 @@ def rerank(
             compared,
             "no candidate fits the query geometrically, so the order is that of retrieval",
         )
-    elif len(evidence) < len(asked):
+    elif len(evidence) < len(shortlist):
         why = (
             f"one is right with a probability of {reached:.2f}"
             if reached is not None
             else f"within {options.max_seconds:g} s"
         )
-        reason = f"{len(evidence)} of {len(asked)} candidates compared: {why}"
+        reason = f"{len(evidence)} of {len(shortlist)} candidates compared: {why}"
     renumbered = (replace(one, rank=rank) for rank, one in enumerate([*ordered, *rest], start=1))
     return Reranked(tuple(renumbered), num_compared, reason, reached)
 
@@ -122,7 +122,7 @@ class _Feed:
 
 
 def _compare(
-    asked: Sequence[Candidate],
+    shortlist: Sequence[Candidate],
     query: Arrays,
     *,
     prepared: PreparedPhotos,
@@ -138,7 +138,7 @@ def _compare(
     """
     started, limit, enough = clock(), options.max_seconds, options.when_unsure
     for is_held in (True, False) if enough is not None else (False,):
-        feed = _Feed(asked, prepared, is_held=is_held)
+        feed = _Feed(shortlist, prepared, is_held=is_held)
         evidence: list[PairEvidence | None] = []
         for found in prepared.scorer.score(query, feed):
             evidence.append(found)
@@ -150,10 +150,10 @@ def _compare(
                 or sure is None
                 or found is None
                 or feed.num_taken != len(evidence)
-                or len(evidence) == len(asked)
+                or len(evidence) == len(shortlist)
             ):
                 continue
-            reached = sure(so_far(asked, evidence))
+            reached = sure(so_far(shortlist, evidence))
             if reached >= enough:
                 return evidence, reached
         if not feed.is_cut:
@@ -162,13 +162,13 @@ def _compare(
 
 
 def so_far(
-    asked: Sequence[Candidate], evidence: Sequence[PairEvidence | None]
+    shortlist: Sequence[Candidate], evidence: Sequence[PairEvidence | None]
 ) -> tuple[Candidate, ...]:
     """The candidates in the order of retrieval, the first of them with what comparing them
     found."""
     return (
-        *map(_with_evidence, asked, evidence),
-        *(replace(one, retrieved_rank=one.rank) for one in asked[len(evidence) :]),
+        *map(_with_evidence, shortlist, evidence),
+        *(replace(one, retrieved_rank=one.rank) for one in shortlist[len(evidence) :]),
     )
 
 

@@ -300,16 +300,16 @@ def as_match(
 
 
 def _unless_chance(
-    found: Geometry, surprise: float, confidence: float | None
+    geometry: Geometry, surprise: float, confidence: float | None
 ) -> tuple[Geometry, float | None]:
     """The geometry and its confidence where it says something; else none, and why. What chance
     gives as well has no confidence."""
     none_at_all = None if confidence is None else 0.0
-    if found.matrix is None:
-        return found, none_at_all
-    agreeing = f"{found.num_inliers} of {len(found.is_inlier)} matches agree"
-    nothing = np.zeros_like(found.is_inlier)
-    if found.num_inliers < NOISE_INLIERS:
+    if geometry.matrix is None:
+        return geometry, none_at_all
+    agreeing = f"{geometry.num_inliers} of {len(geometry.is_inlier)} matches agree"
+    nothing = np.zeros_like(geometry.is_inlier)
+    if geometry.num_inliers < NOISE_INLIERS:
         return Geometry(None, nothing, f"{agreeing}, as of any two photos"), none_at_all
     if surprise < LEAST_SURPRISE:
         return Geometry(None, nothing, f"{agreeing}, as chance may give"), none_at_all
@@ -319,7 +319,7 @@ def _unless_chance(
             f"{LEAST_CONFIDENCE:.2g} is asked for"
         )
         return Geometry(None, nothing, reason), confidence
-    return found, confidence
+    return geometry, confidence
 
 
 def smaller_coverage(pairs: PointPairs, is_inlier: np.ndarray) -> float:

@@ -106,40 +106,40 @@ class OrientationCorrelation:
 
     def _pair(self, first: np.ndarray, second: np.ndarray) -> PointPairs:
         size0, size1 = (first.shape[1], first.shape[0]), (second.shape[1], second.shape[0])
-        found = _NOTHING
+        best = _NOTHING
         if min(*size0, *size1) >= _LEAST_SIDE_PX:
             known = known_pixels(second)
             own = _orientations(first, known_pixels(first))
             guesses = self._guesses(first, second, known) if own.values.any() else []
             tried = [self._looked_for(own, second, known, guess) for guess in guesses]
-            found = max(tried, key=lambda one: float(one.likeness.sum()), default=_NOTHING)
-            if not self.is_upright and len(found.points0) >= 2:
-                closer = _fitted(cv2.estimateAffinePartial2D, found.points1, found.points0)
+            best = max(tried, key=lambda one: float(one.likeness.sum()), default=_NOTHING)
+            if not self.is_upright and len(best.points0) >= 2:
+                closer = _fitted(cv2.estimateAffinePartial2D, best.points1, best.points0)
                 if closer is not None:
-                    found = max(
-                        found,
+                    best = max(
+                        best,
                         self._looked_for(own, second, known, closer),
                         key=lambda one: float(one.likeness.sum()),
                     )
-            if self.least_standing > 0 and not self._stands(first, second, found):
-                found = _NOTHING
-        inside = ((found.points1 >= -0.5) & (found.points1 < np.array(size1) - 0.5)).all(axis=1)
+            if self.least_standing > 0 and not self._stands(first, second, best):
+                best = _NOTHING
+        inside = ((best.points1 >= -0.5) & (best.points1 < np.array(size1) - 0.5)).all(axis=1)
         count = int(inside.sum())
         return PointPairs(
-            found.points0[inside],
-            found.points1[inside],
+            best.points0[inside],
+            best.points1[inside],
             size0,
             size1,
             (count, count),
-            np.clip(found.likeness[inside], 0, 1),
+            np.clip(best.likeness[inside], 0, 1),
         )
 
-    def _stands(self, first: np.ndarray, second: np.ndarray, found: _Found) -> bool:
-        matrix = _fitted(cv2.estimateAffine2D, found.points0, found.points1)
+    def _stands(self, first: np.ndarray, second: np.ndarray, pair: _Found) -> bool:
+        matrix = _fitted(cv2.estimateAffine2D, pair.points0, pair.points1)
         return matrix is not None and standing(first, second, matrix) >= self.least_standing
 
     def _guesses(
-        self, first: np.ndarray, second: np.ndarray, known: np.ndarray
+        self, first: np.ndarray, second: np.ndarray, is_known: np.ndarray
     ) -> list[np.ndarray]:
         """Maps (3, 3) from the second image to the first one that are tried, by how alike both are
         as a whole."""
@@ -147,21 +147,21 @@ class OrientationCorrelation:
         whole = scaling((size1[0], size1[1]), (size0[0], size0[1]))
         if self.is_upright:
             shifted = coarse_guesses(
-                first, second, known, turns_deg=(0.0,), zooms=(1.0,), is_same_footprint=True
+                first, second, is_known, turns_deg=(0.0,), zooms=(1.0,), is_same_footprint=True
             )
             away = np.abs((shifted[0] @ np.linalg.inv(whole))[:2, 2]).max() if shifted else np.inf
             return [shifted[0] if self.reach_px / 2 < away < max(size0) / 4 else whole]
         found = coarse_guesses(
-            first, second, known, turns_deg=tuple(map(float, _TURNS_DEG)), zooms=_ZOOMS
+            first, second, is_known, turns_deg=tuple(map(float, _TURNS_DEG)), zooms=_ZOOMS
         )
         return found[:_NUM_GUESSES] or [whole]
 
     def _looked_for(
-        self, own: _Map, second: np.ndarray, known: np.ndarray, guess: np.ndarray
+        self, own: _Map, second: np.ndarray, is_known: np.ndarray, guess: np.ndarray
     ) -> _Found:
         """What is found of the first image in the second one, brought onto it by a guess."""
         height, width = own.values.shape
-        brought, is_there = _brought(second, known, guess, (width, height))
+        brought, is_there = _brought(second, is_known, guess, (width, height))
         other = _orientations(brought, is_there)
         side = min(self.template_px, min(height, width) // 4 * 2)
         step, reach = min(self.step_px, max(1, side // 2)), min(self.reach_px, side)
@@ -208,7 +208,7 @@ def known_pixels(grey: np.ndarray) -> np.ndarray:
 def coarse_guesses(
     first: np.ndarray,
     second: np.ndarray,
-    known: np.ndarray,
+    is_known: np.ndarray,
     *,
     turns_deg: Sequence[float],
     zooms: Sequence[float],
@@ -232,7 +232,7 @@ def coarse_guesses(
     for zoom in zooms:
         for turn in turns_deg:
             onto = _about_middle(stretch, second.shape, size, turn, zoom)
-            image, is_there = _brought(second, known, onto, (size[0], size[1]))
+            image, is_there = _brought(second, is_known, onto, (size[0], size[1]))
             values = _orientations(image, is_there).values
             energy = float((np.abs(values) ** 2).sum())
             if energy <= 0:
@@ -291,7 +291,7 @@ def _shrunk(image: np.ndarray, scale: float) -> np.ndarray:
 
 
 def _brought(
-    image: np.ndarray, known: np.ndarray, onto: np.ndarray, size: tuple[int, int]
+    image: np.ndarray, is_known: np.ndarray, onto: np.ndarray, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """An image and what of it is known in another frame; averaged first where it becomes
     smaller."""
@@ -299,15 +299,15 @@ def _brought(
     if zoom < 0.7:
         small = _shrunk(image, zoom)
         onto = onto @ scaling((small.shape[1], small.shape[0]), (image.shape[1], image.shape[0]))
-        image, known = (
+        image, is_known = (
             small,
-            cv2.resize(known, (small.shape[1], small.shape[0]), interpolation=cv2.INTER_NEAREST),
+            cv2.resize(is_known, (small.shape[1], small.shape[0]), interpolation=cv2.INTER_NEAREST),
         )
     pixels = cv2.warpPerspective(image, onto, size, flags=cv2.INTER_LINEAR)
-    return pixels, cv2.warpPerspective(known, onto, size, flags=cv2.INTER_NEAREST)
+    return pixels, cv2.warpPerspective(is_known, onto, size, flags=cv2.INTER_NEAREST)
 
 
-def _orientations(grey: np.ndarray, known: np.ndarray) -> _Map:
+def _orientations(grey: np.ndarray, is_known: np.ndarray) -> _Map:
     smooth = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), _SIGMA_PX)
     across, down = (cv2.Sobel(smooth, cv2.CV_32F, *order, ksize=3) for order in ((1, 0), (0, 1)))
     # The square of a direction has it doubled; strengths are squared with it, and then bounded.
@@ -315,7 +315,7 @@ def _orientations(grey: np.ndarray, known: np.ndarray) -> _Map:
     real, imaginary = (cv2.GaussianBlur(part, (0, 0), _SPREAD_PX) for part in doubled)
     rim = 2 * _RIM_PX + 1
     inner = cv2.erode(
-        known, np.ones((rim, rim), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=1
+        is_known, np.ones((rim, rim), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=1
     )
     strength = np.hypot(real, imaginary)
     usual = float(strength[inner > 0].mean()) if inner.any() else 0.0

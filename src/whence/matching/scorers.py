@@ -342,9 +342,9 @@ def _spatial_score(
     return SpatialScore(similarity, sum(one.num_matches for one in found), 0)
 
 
-def _as_evidence(found: SpatialScore, num_keypoints: int) -> PairEvidence:
+def _as_evidence(score: SpatialScore, num_keypoints: int) -> PairEvidence:
     return PairEvidence(
-        found.similarity, found.num_matches, found.num_inliers or None, num_keypoints=num_keypoints
+        score.similarity, score.num_matches, score.num_inliers or None, num_keypoints=num_keypoints
     )
 
 

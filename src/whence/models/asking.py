@@ -61,14 +61,14 @@ class Question(NamedTuple):
         the rows' own."""
         return self.rows[0] if len(self.rows) == 1 else self.rows.mean(axis=0)
 
-    def merge(self, found: Neighbors, *, k: int) -> Neighbors:
+    def merge(self, neighbors: Neighbors, *, k: int) -> Neighbors:
         """Neighbors that rows found (C, K) as one row, best first; similarities become squared
         distances and back."""
         if self.rule not in ("best", "votes"):
-            return found
+            return neighbors
         weight = self.majority_weight if self.rule == "votes" else None
         ids, distances = merge_crops(
-            found.ids[None], 2 - 2 * found.similarities[None], k=k, majority_weight=weight
+            neighbors.ids[None], 2 - 2 * neighbors.similarities[None], k=k, majority_weight=weight
         )
         is_found = ids[0] >= 0
         return Neighbors(ids[:, is_found], (1 - distances[:, is_found] / 2).astype(np.float32))

@@ -107,9 +107,9 @@ class _Only(Aggregator):
         return features.map[:, :, 0, 0]
 
 
-def _form(found: object) -> str:
+def _form(output: object) -> str:
     return (
-        f"({', '.join(map(str, found.shape))})"
-        if isinstance(found, Tensor)
-        else type(found).__name__
+        f"({', '.join(map(str, output.shape))})"
+        if isinstance(output, Tensor)
+        else type(output).__name__
     )

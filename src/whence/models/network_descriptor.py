@@ -36,7 +36,7 @@ class NetworkDescriptor(Descriptor):
         self.is_upstream_order = False
         self._crop: bool | None = None
         self._is_resized = True
-        self._asked: tuple[str, str | None, str | None] = ("eager", None, None)
+        self._engine_choice: tuple[str, str | None, str | None] = ("eager", None, None)
         self._engine: Engine | None = None
 
     def configure(
@@ -81,7 +81,7 @@ class NetworkDescriptor(Descriptor):
         self.preprocessing = preprocessing
         self._crop, self._is_resized = crop, resize
         self.is_upstream_order = upstream_order
-        self._asked = resolve_engine("eager" if upstream_order else engine, onnx, onnx_hash)
+        self._engine_choice = resolve_engine("eager" if upstream_order else engine, onnx, onnx_hash)
         self._engine = None
 
     @property
@@ -98,7 +98,7 @@ class NetworkDescriptor(Descriptor):
         """The engine that runs the network. Raises `EngineRefused` where its numbers lie too far
         from the network's own."""
         if self._engine is None:
-            name, onnx, _ = self._asked
+            name, onnx, _ = self._engine_choice
             self._engine = make_engine(
                 name,
                 self.network,
@@ -119,7 +119,7 @@ class NetworkDescriptor(Descriptor):
     def settings(self) -> dict[str, Any]:
         """Settings that the numbers depend on beside the weights, for a database to remember; the
         engine chosen is among it."""
-        onnx, onnx_hash = self._asked[1:]
+        onnx, onnx_hash = self._engine_choice[1:]
         chosen: dict[str, Any] = {"engine": self.engine.name}
         if onnx is not None:
             chosen |= {"onnx": onnx, "onnx_hash": onnx_hash}

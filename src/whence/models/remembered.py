@@ -16,19 +16,19 @@ class Remembered(Generic[Found]):
     falls as images are described."""
 
     def __init__(self) -> None:
-        self._found: dict[bytes, Found] = {}
+        self._findings: dict[bytes, Found] = {}
 
-    def put(self, image: np.ndarray, found: Found) -> None:
+    def put(self, image: np.ndarray, finding: Found) -> None:
         """Remember what was found on an image."""
-        self._found[_key_of(image)] = found
+        self._findings[_key_of(image)] = finding
 
     def take(self, image: np.ndarray) -> Found | None:
         """The findings on an image, which are forgotten then; None where nothing is known of it."""
-        return self._found.pop(_key_of(image), None) if self._found else None
+        return self._findings.pop(_key_of(image), None) if self._findings else None
 
     def clear(self) -> None:
         """Forget everything."""
-        self._found.clear()
+        self._findings.clear()
 
 
 def _key_of(image: np.ndarray) -> bytes:

@@ -92,10 +92,10 @@ class Vlad(Descriptor):
         """
         self.fit_local(map_threads(self.local.extract, images), seed=seed)
 
-    def fit_local(self, found: Iterable[LocalDescriptors], *, seed: int) -> None:
+    def fit_local(self, photos: Iterable[LocalDescriptors], *, seed: int) -> None:
         """The same from what the extractor found on each image."""
         sample, pooled = _Reservoir(MAX_SAMPLE_DESCRIPTORS, seed), []
-        for local in found:
+        for local in photos:
             sample.add(local.descriptors)
             if self.pca_dim is not None:
                 pooled.append(local.without_descriptors())

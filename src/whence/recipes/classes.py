@@ -129,7 +129,7 @@ DIVIDE_AND_CLASSIFY = Recipe(
     ),
 )
 
-_SEEN = AugmentOptions(
+_VIEWS = AugmentOptions(
     width=128,
     height=96,
     num_views=4,
@@ -163,7 +163,7 @@ COSPLACE_SMALL = Recipe(
             cells=CellOptions(num_apart=2),
             num_groups=0,
             batches_per_turn=25,
-            augment=_SEEN,
+            augment=_VIEWS,
             loss=LossOptions("cosface", _COSFACE),
         ),
     ),
@@ -183,7 +183,7 @@ EIGENPLACES_SMALL = Recipe(
             num_groups=0,
             batch_size=16,
             batches_per_turn=25,
-            augment=_SEEN,
+            augment=_VIEWS,
             loss=LossOptions("cosface", _COSFACE),
         )
     ),
@@ -203,7 +203,7 @@ DIVIDE_AND_CLASSIFY_SMALL = Recipe(
             num_groups=0,
             batches_per_turn=25,
             augment=replace(
-                _SEEN, brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0, crop=0.34
+                _VIEWS, brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0, crop=0.34
             ),
             loss=LossOptions("arcface_easy", {"scale": 30.0, "margin": 0.2}),
         ),

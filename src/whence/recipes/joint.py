@@ -11,7 +11,7 @@ from whence.training.options.places import BatchOptions, LossOptions, PlaceOptio
 from whence.training.options.tuples import MiningOptions, TuplesOptions, WordOptions
 from whence.training.recipe import Recipe
 
-_SEEN = AugmentOptions(width=64, height=48)
+_VIEWS = AugmentOptions(width=64, height=48)
 TINY_JOINT = Recipe(
     name="tiny-joint",
     summary=(
@@ -23,7 +23,7 @@ TINY_JOINT = Recipe(
         PlacesOptions(
             places=PlaceOptions(radius_m=15.0, max_turn_deg=60.0, min_photos=2),
             batches=BatchOptions(num_places=4, num_views=2, min_apart_m=8.0),
-            augment=_SEEN,
+            augment=_VIEWS,
             loss=LossOptions("multi_similarity", miner="multi_similarity"),
         ),
         TuplesOptions(
@@ -33,7 +33,7 @@ TINY_JOINT = Recipe(
                 num_queries=8, num_negatives=3, num_candidates=20, positive_m=15.0
             ),
             batch_queries=2,
-            augment=_SEEN,
+            augment=_VIEWS,
         ),
     ),
     loop=LoopOptions(num_steps=6, log_every=2, validate_every=3, save_every=3),

@@ -78,10 +78,10 @@ async def locate(
 
 
 def _ask_all(
-    database: OpenDatabase, uploaded: list[UploadedPhoto | UnreadableImage], asked: dict[str, Any]
+    database: OpenDatabase, uploaded: list[UploadedPhoto | UnreadableImage], values: dict[str, Any]
 ) -> list[dict[str, Any]]:
     readable = [one for one in uploaded if isinstance(one, UploadedPhoto)]
-    answers = iter(ask_batch(database, [(one.name, one.data) for one in readable], asked))
+    answers = iter(ask_batch(database, [(one.name, one.data) for one in readable], values))
     return [
         next(answers) if isinstance(one, UploadedPhoto) else unreadable(one.path, one)
         for one in uploaded
@@ -136,14 +136,14 @@ def _compare(
     service: Service,
     first: UploadedPhoto,
     second: UploadedPhoto | None,
-    known: tuple[str | None, str],
+    names: tuple[str | None, str],
     scorer: str,
     matcher: str,
     draws: bool,
 ) -> dict[str, Any]:
     if second is None:
-        one = service.databases.get(known[0])
-        photos, row = one.localizer.photos, one.row_of(known[1])
+        one = service.databases.get(names[0])
+        photos, row = one.localizer.photos, one.row_of(names[1])
         file = photos.file(row)
         if not is_there(file):
             raise NoPhotos("the file of this photo is not there any more")

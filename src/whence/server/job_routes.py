@@ -234,13 +234,13 @@ async def _events(request: Request, service: Service, id: str) -> AsyncIterator[
 
 
 @router.post("/jobs/{id}/accepted", summary="Write what was reviewed")
-async def accept(request: Request, id: str, wanted: Acceptances) -> JSONResponse:
+async def accept(request: Request, id: str, acceptances: Acceptances) -> JSONResponse:
     """XMP sidecars, written beside the photos whose places were accepted; photos themselves are
     never changed."""
     service = service_of(request)
     one = await _review(request, id)
     chosen: list[tuple[str, GeoPoint | None]] = []
-    for each in wanted.accepted:
+    for each in acceptances.accepted:
         if (each.lat is None) != (each.lon is None):
             raise BadOption("lat and lon go together")
         chosen.append(

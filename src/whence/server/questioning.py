@@ -35,11 +35,11 @@ OPTION_NAMES = (
 )
 
 
-def options_of(asked: Mapping[str, Any]) -> LocateOptions:
+def options_of(values: Mapping[str, Any]) -> LocateOptions:
     """The options of a request. Raises `BadOption` and `UnknownName`; scorers go by their own
     names, never by a file's."""
-    rerank, when_unknown = asked.get("rerank"), asked.get("when_unknown") or AUTO
-    compared = int(asked.get("rerank_candidates") or 20)
+    rerank, when_unknown = values.get("rerank"), values.get("when_unknown") or AUTO
+    compared = int(values.get("rerank_candidates") or 20)
     scorers = (
         []
         if rerank is None
@@ -64,18 +64,18 @@ def options_of(asked: Mapping[str, Any]) -> LocateOptions:
         rerank,
         num_candidates=compared,
         otherwise=OTHERWISE,
-        is_verified=asked.get("verify", True) is not False,
-        min_confidence=asked.get("min_confidence"),
+        is_verified=values.get("verify", True) is not False,
+        min_confidence=values.get("min_confidence"),
     )
     return replace(
-        options, when_unknown=when_unknown, views=parse_views(asked.get("query_mode"), None)
+        options, when_unknown=when_unknown, views=parse_views(values.get("query_mode"), None)
     )
 
 
-def around_of(asked: Mapping[str, Any]) -> Around | None:
+def around_of(values: Mapping[str, Any]) -> Around | None:
     """The geographic filter of a request, as `near` (LAT,LON) and `within` (metres). Raises
     `BadOption`."""
-    near, within = asked.get("near"), asked.get("within")
+    near, within = values.get("near"), values.get("within")
     if near is None and within is None:
         return None
     if near is None or within is None:
@@ -93,17 +93,17 @@ def point_of(text: str) -> GeoPoint:
 
 
 def ask_batch(
-    database: OpenDatabase, sources: Sequence[tuple[str, bytes | Path]], asked: Mapping[str, Any]
+    database: OpenDatabase, sources: Sequence[tuple[str, bytes | Path]], values: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """Answers for photos, described together, as records; one that cannot be read is `unknown` and
     says why."""
-    k, around = int(asked.get("k") or 20), around_of(asked)
+    k, around = int(values.get("k") or 20), around_of(values)
     if not 1 <= k <= MAX_CANDIDATES:
         raise BadOption(f"from 1 to {MAX_CANDIDATES} candidates are answered, not {k}")
     key = tuple(
-        (name, asked.get(name)) for name in OPTION_NAMES if name not in ("k", "near", "within")
+        (name, values.get(name)) for name in OPTION_NAMES if name not in ("k", "near", "within")
     )
-    judge = database.judge(key, lambda: options_of(asked))
+    judge = database.judge(key, lambda: options_of(values))
     described = judge.describe([source for _, source in sources])
     records = []
     for (name, source), result in zip(sources, described, strict=True):

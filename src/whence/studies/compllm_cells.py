@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from whence.models.tokens.context import Compressor, LanguageModel
     from whence.training.branches.texts import Context
 
-_ASKED, _LOG = 186, 187
+_QUESTIONS, _LOG = 186, 187
 _SEGMENT, _RATE = 20, 2
 _QUESTION = 8
 """Tokens of the question that follows a log whose reading is timed."""
@@ -61,7 +61,7 @@ def _answers(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
         read_texts(str(options["logs"]), split="test")[: int(options["test_logs"])]
     ):
         context = draw_context(
-            log, random_stream(0, _ASKED, number), asked, model.ids, num_records=num
+            log, random_stream(0, _QUESTIONS, number), asked, model.ids, num_records=num
         )
         start = _shortened(arm, context, model, compressor)
         sizes.append(len(start))

@@ -142,11 +142,11 @@ def _database(folder: str, features: str) -> list[Tensor]:
     ]
 
 
-def _values(found: Score) -> dict[str, Value]:
+def _values(score: Score) -> dict[str, Value]:
     return {
-        "error": _mean(found.error),
-        "labels": Value(found.iou),
-        "distance": Value(found.depth_m),
+        "error": _mean(score.error),
+        "labels": Value(score.iou),
+        "distance": Value(score.depth_m),
     }
 
 

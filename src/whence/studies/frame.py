@@ -149,18 +149,18 @@ class Budget:
         )
 
 
-def resolve_options(study: Study, given: Settings) -> dict[str, Setting]:
+def resolve_options(study: Study, settings: Settings) -> dict[str, Setting]:
     """The study's options with defaults filled in. Raises `UnknownName` and `BadOption`."""
     known = {option.name: option for option in study.options}
-    for name, value in given.items():
+    for name, value in settings.items():
         if name not in known:
             raise UnknownName(f"option of the study {study.name}", name, known)
         kind = type(known[name].default)
         if kind is str:
-            given = {**given, name: str(value)}
+            settings = {**settings, name: str(value)}
         else:
             check(float if kind is int else kind, value, name)
-    options = {name: given.get(name, option.default) for name, option in known.items()}
+    options = {name: settings.get(name, option.default) for name, option in known.items()}
     for name, option in known.items():
         if option.is_needed and options[name] == "":
             raise BadOption(f"the study {study.name} needs the option {name}: {option.help}")
@@ -214,14 +214,14 @@ def read_cell(folder: Path, cell: Cell) -> CellResult:
         return CellResult(cell)
 
 
-def _predicted(study: Study, wanted: Sequence[Cell], options: Settings, folder: Path) -> str:
+def _predicted(study: Study, cells: Sequence[Cell], options: Settings, folder: Path) -> str:
     try:
         seconds: float = _function(study.predicted_by)(
-            [cell.settings for cell in wanted], options, folder / "work"
+            [cell.settings for cell in cells], options, folder / "work"
         )
     except WhenceError as error:
-        return f"{len(wanted)} cells; how long they take cannot be said: {error}"
-    return f"{len(wanted)} cells, about {seconds / 60:.0f} minutes on this machine as it is now"
+        return f"{len(cells)} cells; how long they take cannot be said: {error}"
+    return f"{len(cells)} cells, about {seconds / 60:.0f} minutes on this machine as it is now"
 
 
 def _function(dotted: str) -> Callable[..., Any]:

@@ -104,7 +104,7 @@ def _rated(
 
 
 def _combined(
-    found: Sequence[tuple[CellClassifier, Partition]],
+    parts: Sequence[tuple[CellClassifier, Partition]],
     options: Settings,
     queries: Photos,
     descriptors: np.ndarray,
@@ -112,9 +112,9 @@ def _combined(
     """CPlaNet's combination (Seo, Weyand, Sim, Han, ECCV 2018): pieces that cells of several maps
     share add up their chances."""
     files = Dataset(str(options["train"])).files(are_panoramas=False)
-    pieces = _pieces(files, found[0][1])
+    pieces = _pieces(files, parts[0][1])
     scores = np.zeros((len(queries), len(pieces)))
-    for cells, partition in found:
+    for cells, partition in parts:
         logits = cells.scores(descriptors).astype(float)
         chances = np.exp(logits - logits.max(axis=1, keepdims=True))
         chances /= chances.sum(axis=1, keepdims=True)
@@ -123,7 +123,7 @@ def _combined(
         rows = row_of[partition.cell_of(*pieces.T)]
         scores += np.where(rows >= 0, chances[:, np.maximum(rows, 0)], 0)
     ranked = np.argsort(-scores, axis=1, kind="stable")[:, : max(_RATE_AT)]
-    asked = np.stack(photos_on_plane(queries, found[0][0].zone)[:2], axis=1)
+    asked = np.stack(photos_on_plane(queries, parts[0][0].zone)[:2], axis=1)
     first = first_hit_by_distance(ranked, pieces, asked, thresholds_m=(WITHIN_M,))[0]
     low, high = bootstrap_interval(first < _RATE_AT[1])
     return {"LR@5": Value(float((first < _RATE_AT[1]).mean()), low, high)}, first < 1

@@ -41,8 +41,8 @@ def _lines(result: StudyResult) -> dict[str, list[PlotPoint]]:
     return lines
 
 
-def _place(found: CellResult, x: str) -> float | str | None:
-    if x in found.values:
-        return found.values[x].value
-    setting = found.cell.settings.get(x)
+def _place(result: CellResult, x: str) -> float | str | None:
+    if x in result.values:
+        return result.values[x].value
+    setting = result.cell.settings.get(x)
     return setting if setting is None or isinstance(setting, str) else float(setting)

@@ -62,16 +62,19 @@ class Comparisons:
 def measure_order(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """Recall, what changed against retrieval, time and size of one method under one condition."""
     lists = Shortlists(read_set(options), model=str(options["model"]), work=work)
-    method, asked = str(cell["method"]), queries_under(str(cell["condition"]), lists.data.queries)
+    method, query_rows = (
+        str(cell["method"]),
+        queries_under(str(cell["condition"]), lists.data.queries),
+    )
     plain = _right(lists, lists.found)
     if method == PLAIN:
-        return _values(plain, plain, asked, lists)
+        return _values(plain, plain, query_rows, lists)
     every = found = _compared(lists, method.removeprefix(ADAPTIVE), options, work)
     values, weights = {}, cross_weights(every.features, plain)
     if weights is not None:
         probabilities = probabilities_by(weights, every.features)
         values["calibration error"] = Value(
-            reliability(probabilities[asked], plain[asked]).calibration_error
+            reliability(probabilities[query_rows], plain[query_rows]).calibration_error
         )
     if method.startswith(ADAPTIVE):
         if weights is None:
@@ -81,13 +84,15 @@ def measure_order(cell: Settings, options: Settings, work: Path) -> dict[str, Va
     _write_changes(
         work / f"changes {_as_file(method)}.csv", lists, every.features, found.order, is_right
     )
-    values |= _values(is_right, plain, asked, lists)
-    values["AUPRC"] = Value(area_under_precision_recall(every.features[asked, 0], plain[asked]))
-    values["compared"] = Value(float(found.num_compared[asked].mean()))
-    values["time"] = Value(float(np.mean(found.spent_ms[asked])))
+    values |= _values(is_right, plain, query_rows, lists)
+    values["AUPRC"] = Value(
+        area_under_precision_recall(every.features[query_rows, 0], plain[query_rows])
+    )
+    values["compared"] = Value(float(found.num_compared[query_rows].mean()))
+    values["time"] = Value(float(np.mean(found.spent_ms[query_rows])))
     if found is not every:
         values["share of time"] = Value(
-            float(found.spent_ms[asked].sum() / found.whole_ms[asked].sum())
+            float(found.spent_ms[query_rows].sum() / found.whole_ms[query_rows].sum())
         )
     values["size"] = Value(found.photo_bytes)
     return values
@@ -118,15 +123,15 @@ def _right(lists: Shortlists, order: np.ndarray) -> np.ndarray:
 
 
 def _values(
-    is_right: np.ndarray, plain: np.ndarray, asked: np.ndarray, lists: Shortlists
+    is_right: np.ndarray, plain: np.ndarray, query_rows: np.ndarray, lists: Shortlists
 ) -> dict[str, Value]:
-    groups = None if lists.groups is None else lists.groups[asked]
+    groups = None if lists.groups is None else lists.groups[query_rows]
     shares = {"recall@1": is_right, "helped": is_right & ~plain, "hurt": plain & ~is_right}
     values = {}
     for name, column in shares.items():
-        low, high = bootstrap_interval(column[asked].astype(float), groups=groups)
-        values[name] = Value(float(column[asked].mean()), low, high)
-    values["queries"] = Value(float(len(asked)))
+        low, high = bootstrap_interval(column[query_rows].astype(float), groups=groups)
+        values[name] = Value(float(column[query_rows].mean()), low, high)
+    values["queries"] = Value(float(len(query_rows)))
     return values
 
 
@@ -161,7 +166,7 @@ def _compare_all(
 ) -> Comparisons:
     """Compare every query with its first candidates; where all are compared also the first alone,
     for the features."""
-    known, asking = (
+    of_database, of_queries = (
         PreparedPhotos.for_options(options, photos)
         for photos in (lists.data.database, lists.data.queries)
     )
@@ -184,11 +189,11 @@ def _compare_all(
                 if row >= 0
             ]
             for row in ids[: options.num_candidates]:
-                arrays = known.of_row(row) if row >= 0 else None
+                arrays = of_database.of_row(row) if row >= 0 else None
                 if arrays is not None and len(sizes) < 100:
                     sizes.append(sum(array.nbytes for array in arrays.values()))
             asked, features = (
-                asking.of_row(query) if candidates else None,
+                of_queries.of_row(query) if candidates else None,
                 np.zeros(len(SURE_FEATURES)),
             )
             if asked is None:
@@ -196,18 +201,23 @@ def _compare_all(
                 continue
             started = time.process_time()
             done = rerank(
-                candidates, query=asked, prepared=known, options=replace(options, when_unsure=None)
+                candidates,
+                query=asked,
+                prepared=of_database,
+                options=replace(options, when_unsure=None),
             )
             spent_ms = whole_ms = 1e3 * (time.process_time() - started)
             if weights is None:
-                alone = next(iter(known.scorer.score(asked, [known.of_row(candidates[0].row)])))
+                alone = next(
+                    iter(of_database.scorer.score(asked, [of_database.of_row(candidates[0].row)]))
+                )
                 features = sure_features(candidates[: options.num_candidates], alone)
             else:
                 started = time.process_time()
                 done = rerank(
                     candidates,
                     query=asked,
-                    prepared=known,
+                    prepared=of_database,
                     options=options,
                     sure=partial(_sure_so_far, weights=weights[query].tolist()),
                 )

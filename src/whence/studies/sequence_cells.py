@@ -119,28 +119,32 @@ class KeptModel(DescriptorModel):
         return (Described(row) for row in np.load(file))
 
 
-def _recalls(found: SequenceEvaluation) -> dict[str, Value]:
-    counted = found.has_positives
+def _recalls(evaluation: SequenceEvaluation) -> dict[str, Value]:
+    counted = evaluation.has_positives
     values = {"queries": Value(float(counted.sum()))}
     for n in (1, 5):
-        hits = (found.first_hit[counted] < n).astype(float)
+        hits = (evaluation.first_hit[counted] < n).astype(float)
         values[f"recall@{n}"] = Value(
-            float(hits.mean()), *bootstrap_interval(hits, groups=found.drive[counted])
+            float(hits.mean()), *bootstrap_interval(hits, groups=evaluation.drive[counted])
         )
     return values
 
 
-def _search_ms(found: SequenceEvaluation, *, factor: int) -> float:
+def _search_ms(evaluation: SequenceEvaluation, *, factor: int) -> float:
     """Milliseconds a query of a search in so many times the database, of random numbers of the same
     size."""
-    random, num, length = random_stream(0, factor), factor * found.num_database, found.rules.length
-    if found.rules.pool == MATCHING:
+    random, num, length = (
+        random_stream(0, factor),
+        factor * evaluation.num_database,
+        evaluation.rules.length,
+    )
+    if evaluation.rules.pool == MATCHING:
         distances = random.random((_NUM_TIMED + length, num), np.float32)
         windows = np.arange(_NUM_TIMED)[:, None] + np.arange(length)
         started = time.perf_counter()
-        match_sequences(distances, windows, np.zeros(num), speeds=found.rules.speeds, k=5)
+        match_sequences(distances, windows, np.zeros(num), speeds=evaluation.rules.speeds, k=5)
     else:
-        dim = found.descriptor_bytes // 4
+        dim = evaluation.descriptor_bytes // 4
         stored, asked = (
             random.random((num, dim), np.float32),
             random.random((_NUM_TIMED, dim), np.float32),
@@ -165,24 +169,27 @@ def sequence_recipe(cell: Settings, options: Settings) -> Recipe:
     return override(get_recipe(str(options["recipe"])), [*changes, *ARMS[method]])
 
 
-def with_gaps(found: SequenceSet) -> SequenceSet:
+def with_gaps(sequences: SequenceSet) -> SequenceSet:
     """The set without every so-many-th frame of its query drives."""
     return replace(
-        found,
-        queries=found.queries.select(
-            np.flatnonzero(found.queries.frame % GAP_EVERY != GAP_EVERY // 2)
+        sequences,
+        queries=sequences.queries.select(
+            np.flatnonzero(sequences.queries.frame % GAP_EVERY != GAP_EVERY // 2)
         ),
     )
 
 
-def drives_to_train_on(found: SequenceSet, *, share: int) -> SequenceSet:
+def drives_to_train_on(sequences: SequenceSet, *, share: int) -> SequenceSet:
     """The set with so many per cent of its query drives, at least one, drawn; a larger share holds
     the smaller ones."""
-    keys = np.unique(found.queries.sequence)
+    keys = np.unique(sequences.queries.sequence)
     order = random_stream(_SHARES).permutation(len(keys))
     chosen = keys[order[: max(1, round(len(keys) * share / 100))]]
     return replace(
-        found, queries=found.queries.select(np.flatnonzero(np.isin(found.queries.sequence, chosen)))
+        sequences,
+        queries=sequences.queries.select(
+            np.flatnonzero(np.isin(sequences.queries.sequence, chosen))
+        ),
     )
 
 

@@ -35,11 +35,11 @@ def rows_of(result: StudyResult) -> tuple[tuple[str, ...], ...]:
     )
 
 
-def _row(found: CellResult, axes: Sequence[str], measures: Sequence[Measure]) -> tuple[str, ...]:
-    settings = [_plain(found.cell.settings.get(axis, "")) for axis in axes]
-    if not found.is_done:
-        return (*settings, found.reason, *[""] * (len(measures) - 1))
-    return (*settings, *(_text(found.values.get(measure.name), measure) for measure in measures))
+def _row(result: CellResult, axes: Sequence[str], measures: Sequence[Measure]) -> tuple[str, ...]:
+    settings = [_plain(result.cell.settings.get(axis, "")) for axis in axes]
+    if not result.is_done:
+        return (*settings, result.reason, *[""] * (len(measures) - 1))
+    return (*settings, *(_text(result.values.get(measure.name), measure) for measure in measures))
 
 
 def _plain(value: object) -> str:

@@ -171,8 +171,8 @@ def adapt_model(
     `descriptors` (N, D) are the model's own; nothing of them changes.
     """
     started = time.perf_counter()
-    held = held_out(photos)
-    learned = photos.select(np.setdiff1d(np.arange(len(photos)), held))
+    held_rows = held_out(photos)
+    learned = photos.select(np.setdiff1d(np.arange(len(photos)), held_rows))
     recipe = override(fitted_recipe(recipe, learned), changes)
     key = hashlib.blake2b(
         f"{key_of(photos)}|{recipe.to_json()}".encode(), digest_size=6
@@ -205,26 +205,27 @@ def adapt_model(
             map_threads(lambda file: read_as(file, get_card(OWN).preprocessing), files), advance
         )
     changed = [
-        _changed(model.read(files[row]), recipe, number) for number, row in enumerate(held.tolist())
+        _changed(model.read(files[row]), recipe, number)
+        for number, row in enumerate(held_rows.tolist())
     ]
     seen_changed = look(read_as(image, get_card(OWN).preprocessing) for image in changed)
-    asked = np.concatenate([descriptors[held], model.describe(changed)])
-    right, excluded, is_neighbour = _questions(photos, held)
+    queries = np.concatenate([descriptors[held_rows], model.describe(changed)])
+    right, excluded, is_neighbour = _questions(photos, held_rows)
     own_columns = learned_columns(model.descriptor)
     states = [_whitening(rows, own_columns.stop - own_columns.start) for rows in seen]
-    plain = asked @ descriptors.T
-    kept = plain - asked[:, own_columns] @ descriptors[:, own_columns].T
+    plain = queries @ descriptors.T
+    kept = plain - queries[:, own_columns] @ descriptors[:, own_columns].T
     scale = float(np.linalg.norm(descriptors[:, own_columns], axis=1).max()) ** 2
     found = []
     for rows, rows_changed, state in zip(seen, seen_changed, states, strict=True):
-        questions = half_whitened(np.concatenate([rows[held], rows_changed]), state)
+        questions = half_whitened(np.concatenate([rows[held_rows], rows_changed]), state)
         found.append(kept + scale * questions @ half_whitened(rows, state).T)
     hits = [_hits(similarities, right, excluded) for similarities in (plain, *found)]
     best = max(range(len(SHARES)), key=lambda number: int(hits[1 + number][right.counts > 0].sum()))
     counted = right.counts > 0
     trial = Trial(
         num_photos=len(photos),
-        num_held_out=len(held),
+        num_held_out=len(held_rows),
         plain=hits[0][counted],
         adapted=hits[1 + best][counted],
         is_neighbour=is_neighbour[counted],

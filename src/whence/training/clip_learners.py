@@ -25,7 +25,7 @@ from whence.training.options.clips import (
     ReconstructionOptions,
     token_values,
 )
-from whence.training.task import Given, Probe
+from whence.training.task import Probe, Setup
 
 
 class ShownHeads(nn.Module):
@@ -169,12 +169,12 @@ class ReconstructionProbe(Probe):
     """How well features are made again, forecast, or tell what pixels show, on clips of the
     validation."""
 
-    def __init__(self, options: ReconstructionOptions, given: Given) -> None:
-        self.options, self.given = options, given
+    def __init__(self, options: ReconstructionOptions, setup: Setup) -> None:
+        self.options, self.setup = options, setup
 
     def open(self) -> None:
         """Get the clips ready. Raises as `open_clips`."""
-        self.clips = open_clips(self.options, self.given, split="val")
+        self.clips = open_clips(self.options, self.setup, split="val")
         self.rows = np.arange(min(self.options.num_clips, len(self.clips)))
 
     @torch.inference_mode()
@@ -203,7 +203,7 @@ class ReconstructionProbe(Probe):
         found = []
         for start in range(0, len(rows), 64):
             part = np.ascontiguousarray(self.clips.pixels[rows[start : start + 64]])
-            logits = learner(torch.from_numpy(part).to(self.given.device))[0]
+            logits = learner(torch.from_numpy(part).to(self.setup.device))[0]
             found.append(
                 nn.functional.interpolate(logits, size=part.shape[1:3], mode="bilinear")
                 .argmax(dim=1)
@@ -218,7 +218,7 @@ class ReconstructionProbe(Probe):
         apart, still = 0.0, 0.0
         for start in range(0, len(self.rows), 8):
             rows = self.rows[start : start + 8]
-            frames = torch.from_numpy(self.clips.frames(rows)).to(self.given.device)
+            frames = torch.from_numpy(self.clips.frames(rows)).to(self.setup.device)
             features = model.features(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
             if model.world is None:
                 assert model.tokens is not None, "what learns has one of both"
@@ -229,7 +229,7 @@ class ReconstructionProbe(Probe):
                 times = (
                     torch.from_numpy(self.clips.times_s[rows][:, :last])
                     .float()
-                    .to(self.given.device)
+                    .to(self.setup.device)
                 )
                 torch.manual_seed(start)
                 seen = features[:, :context]
@@ -246,11 +246,11 @@ class ReconstructionProbe(Probe):
         return {"recall": 1 / (1 + error), "error": error}
 
 
-def mean_iou(found: np.ndarray, truth: np.ndarray, *, num: int) -> float:
+def mean_iou(labels: np.ndarray, truth: np.ndarray, *, num: int) -> float:
     """The mean over classes of intersection over union, accumulated over all pixels; classes that
     are nowhere do not count."""
     counts = np.bincount(
-        num * truth.ravel().astype(np.int64) + found.ravel(), minlength=num * num
+        num * truth.ravel().astype(np.int64) + labels.ravel(), minlength=num * num
     ).reshape(num, num)
     union = counts.sum(axis=0) + counts.sum(axis=1) - np.diag(counts)
     return float((np.diag(counts)[union > 0] / union[union > 0]).mean())

@@ -101,19 +101,19 @@ def read_truth(model: TokenModel, clips: Clips, readouts: Readouts) -> Truth:
 
 
 @torch.inference_mode()
-def score(truth: Truth, made: Tensor, *, frame: int, last: int) -> Score:
+def score(truth: Truth, estimate: Tensor, *, frame: int, last: int) -> Score:
     """Features (N, P, D) that were made of a frame, against repeating the frame `last`."""
     clips = truth.clips
     assert clips.labels is not None, "rendered clips say it"
     assert clips.depth_m is not None, "rendered clips say it"
     now, before = truth.features[:, frame], truth.features[:, last]
     still = (now - before).square().mean()
-    error = (made - now).square().mean(dim=(1, 2)) / still
+    error = (estimate - now).square().mean(dim=(1, 2)) / still
     rows, num = clips.rows[:, frame], truth.readouts.shown[1].out_channels  # type: ignore[union-attr]
     counts, squared = np.zeros((int(num), int(num)), np.int64), []  # type: ignore[arg-type]
-    for start in range(0, len(made), 64):
+    for start in range(0, len(estimate), 64):
         part = slice(start, start + 64)
-        logits, metres = truth.readouts(made[part], clips.pixels.shape[1])
+        logits, metres = truth.readouts(estimate[part], clips.pixels.shape[1])
         shown = logits.argmax(dim=1).numpy()
         seen = clips.labels[rows[part]].astype(np.int64)
         counts += np.bincount(

@@ -28,7 +28,7 @@ from whence.training.branches.homographies import (
 )
 from whence.training.options.local import LocalFeatureOptions, MatchedShareOptions
 from whence.training.pixels import cached_pixels
-from whence.training.task import Given, Probe
+from whence.training.task import Probe, Setup
 
 _PAIR = 153
 
@@ -98,25 +98,25 @@ class LocalFeatureLearner:
 class MatchedShareProbe(Probe):
     """The share of pairs of views whose homography mutual nearest neighbours find again."""
 
-    def __init__(self, options: MatchedShareOptions, given: Given) -> None:
-        self.options, self.given = options, given
+    def __init__(self, options: MatchedShareOptions, setup: Setup) -> None:
+        self.options, self.setup = options, setup
 
     def open(self) -> None:
         """Cut the pairs. Raises as `find_same_point`."""
-        options, seen, photos = self.options, self.options.views, self.given.data.photos
+        options, seen, photos = self.options, self.options.views, self.setup.data.photos
         size = (seen.stored_width, seen.stored_height)
-        same = find_same_point(photos, self.given.data.folder("photos with their cameras"), size)
+        same = find_same_point(photos, self.setup.data.folder("photos with their cameras"), size)
         pixels = cached_pixels(
             photos,
             width=size[0],
             height=size[1],
-            folder=self.given.pixels_folder,
-            show_progress=self.given.show_progress,
+            folder=self.setup.pixels_folder,
+            show_progress=self.setup.show_progress,
         )
         self.pairs: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         """Two grey views and the homography from the first to the second."""
         for number in range(options.num_pairs):
-            random = random_stream(self.given.seed, _PAIR, number)
+            random = random_stream(self.setup.seed, _PAIR, number)
             row = int(random.choice(same.rows))
             first = draw_matrix(random, seen, size)
             second = draw_beside(random, seen, size, first)
@@ -153,11 +153,11 @@ class MatchedShareProbe(Probe):
         the share of right matches."""
         sides = []
         for grey in (first, second):
-            maps = learner(torch.from_numpy(grey)[None, None].float().to(self.given.device) / 255)
+            maps = learner(torch.from_numpy(grey)[None, None].float().to(self.setup.device) / 255)
             points = find_peaks(
                 maps.logits[0].float().cpu().numpy(), max_points=self.options.max_keypoints
             ).points
-            where = torch.from_numpy(points)[None].to(self.given.device)
+            where = torch.from_numpy(points)[None].to(self.setup.device)
             sides.append((points, sample_descriptors(maps, where)[0].cpu().numpy()))
         pairs = match_descriptors(sides[0][1], sides[1][1], ratio=1.0)
         points0, points1 = sides[0][0][pairs.rows0], sides[1][0][pairs.rows1]

@@ -15,7 +15,7 @@ from whence.data.images import load_resized
 from whence.data.photos import Photos
 from whence.runtime import atomic_write, map_threads, progress
 from whence.training.options.augment import AugmentOptions
-from whence.training.task import Given
+from whence.training.task import Setup
 
 
 def cached_pixels(
@@ -63,19 +63,19 @@ def key_of(photos: Photos) -> str:
     return key.hexdigest()
 
 
-def stored_size(seen: AugmentOptions) -> tuple[int, int]:
+def stored_size(augment: AugmentOptions) -> tuple[int, int]:
     """Width and height at which photos are kept decoded."""
-    return seen.stored_width or seen.width, seen.stored_height or seen.height
+    return augment.stored_width or augment.width, augment.stored_height or augment.height
 
 
-def cached_set(data: EvaluationSet, *, size_px: tuple[int, int], given: Given) -> SetPixels:
+def cached_set(data: EvaluationSet, *, size_px: tuple[int, int], setup: Setup) -> SetPixels:
     """The photos of a set at a width and height, decoded once."""
     width, height = size_px
     size: dict[str, Any] = {
         "width": width,
         "height": height,
-        "folder": given.pixels_folder,
-        "show_progress": given.show_progress,
+        "folder": setup.pixels_folder,
+        "show_progress": setup.show_progress,
     }
     return SetPixels(*(cached_pixels(photos, **size) for photos in (data.database, data.queries)))
 

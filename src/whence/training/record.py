@@ -64,8 +64,8 @@ def versions() -> dict[str, str]:
 
 
 def git_state() -> dict[str, Any]:
-    """Commit of the source tree and whether it has changes that are not committed; empty where it
-    is no checkout."""
+    """The commit of the source tree and whether it has changes that are not committed; empty where
+    it is no checkout."""
     folder = Path(__file__).parent
     try:
         commit = subprocess.run(

@@ -121,7 +121,7 @@ class Describe(Protocol):
 
 
 class Branch(ABC):
-    """One source of a training. Made from its options and `Given`; `loss` may have weights that
+    """One source of a training. Made from its options and `Setup`; `loss` may have weights that
     learn too.
 
     Only `num_batches`, `read` and `learn` must be said; what else there is does nothing unless it
@@ -232,7 +232,7 @@ class Learner(Protocol):
 
 
 @dataclass(frozen=True)
-class Given:
+class Setup:
     """What a branch, or a probe, is made with beside its options."""
 
     learner: Any

@@ -14,10 +14,10 @@ from whence.models.tokens.context import Compression, Compressor, LanguageModel,
 from whence.runtime import random_stream
 from whence.training.branches.texts import Asked, Context, draw_context, embed
 from whence.training.options.texts import AnsweredOptions, CompressorOptions, LanguageOptions
-from whence.training.task import Given, Probe
+from whence.training.task import Probe, Setup
 from whence.worlds.logs import WORDS
 
-_ASKED = 184
+_QUESTIONS = 184
 _END, _UNKNOWN = "<end>", "<unknown>"
 
 
@@ -126,21 +126,25 @@ class AnsweredProbe(Probe):
     """The share of questions about logs of the validation whose answer's first token is the
     likeliest."""
 
-    def __init__(self, options: AnsweredOptions, given: Given) -> None:
-        self.options, self.given = options, given
+    def __init__(self, options: AnsweredOptions, setup: Setup) -> None:
+        self.options, self.setup = options, setup
 
     def open(self) -> None:
         """Read the logs. Raises as `read_texts`."""
         from whence.data.texts import read_texts
 
-        self.logs = read_texts(self.given.data.folder("logs"), split="val")[: self.options.num_logs]
+        self.logs = read_texts(self.setup.data.folder("logs"), split="val")[: self.options.num_logs]
 
     def measure(self, learner: nn.Module) -> dict[str, float]:
         """The share as "recall"."""
-        ids, options = self.given.learner.ids, self.options
+        ids, options = self.setup.learner.ids, self.options
         asked = [
             draw_context(
-                log, random_stream(0, _ASKED, number), options, ids, num_records=options.num_records
+                log,
+                random_stream(0, _QUESTIONS, number),
+                options,
+                ids,
+                num_records=options.num_records,
             )
             for number, log in enumerate(self.logs)
         ]
@@ -160,7 +164,7 @@ def answered(learner: nn.Module, context: Context) -> Tensor:
 
 
 @torch.inference_mode()
-def answered_after(learner: nn.Module, start: Tensor, asked: Asked) -> Tensor:
+def answered_after(learner: nn.Module, start: Tensor, question: Asked) -> Tensor:
     """(n,) bool as `answered`, after inputs (m, d) that stand for the context, compressed or
     not."""
     table = (
@@ -168,15 +172,15 @@ def answered_after(learner: nn.Module, start: Tensor, asked: Asked) -> Tensor:
         if isinstance(learner, Compressor)
         else learner.get_input_embeddings().weight  # type: ignore[operator]
     )
-    values = torch.cat([start, table[torch.tensor(asked.ids, device=start.device)]])[None]
+    values = torch.cat([start, table[torch.tensor(question.ids, device=start.device)]])[None]
     if isinstance(learner, Compressor):
         with learner.answering() as network:
             logits = network(inputs_embeds=values, use_cache=False).logits
     else:
         logits = learner(inputs_embeds=values, use_cache=False).logits
-    places = torch.tensor(asked.places, device=start.device)
+    places = torch.tensor(question.places, device=start.device)
     found: Tensor = (
         logits[0, len(start) + places - 1].argmax(dim=-1).cpu()
-        == torch.tensor(asked.ids)[torch.tensor(asked.places)]
+        == torch.tensor(question.ids)[torch.tensor(question.places)]
     )
     return found

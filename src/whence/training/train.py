@@ -16,7 +16,7 @@ from whence.training.record import claim_run
 
 if TYPE_CHECKING:
     from whence.training.loop import TrainSummary
-    from whence.training.task import Branch, Given, Task
+    from whence.training.task import Branch, Setup, Task
 
 Data = Source | Dataset | Mapping[str, Source | Dataset]
 
@@ -87,7 +87,7 @@ def make_task(
     """
     _require_torch()
     from whence.training.step import DTYPES, make_accelerator
-    from whence.training.task import Given, Optimized, Share, Task
+    from whence.training.task import Optimized, Setup, Share, Task
 
     accelerator = make_accelerator(recipe.loop.precision)
     share = Share(accelerator.process_index, accelerator.num_processes)
@@ -101,8 +101,8 @@ def make_task(
     )
     datasets = as_datasets(data, split=split, show_progress=show_progress)
 
-    def given(dataset: Dataset, seed: int) -> Given:
-        return Given(
+    def setup(dataset: Dataset, seed: int) -> Setup:
+        return Setup(
             learner=learner,
             data=dataset,
             seed=seed,
@@ -118,7 +118,7 @@ def make_task(
     branches: list[Branch] = []
     for options, seed in _learning(recipe):
         dataset = choose(datasets, asked=options.dataset, branch=options.name or options.kind)
-        branches.append(get_entry("branch", options.kind).load()(options, given(dataset, seed)))
+        branches.append(get_entry("branch", options.kind).load()(options, setup(dataset, seed)))
     if recipe.loop.losses == "one":
         _require_one_loss(recipe, branches)
     probe = None
@@ -129,7 +129,7 @@ def make_task(
             else Dataset(validation, show_progress=show_progress)
         )
         probe = get_entry("probe", recipe.validate_on.kind).load()(
-            recipe.validate_on, given(asked, recipe.loop.seed)
+            recipe.validate_on, setup(asked, recipe.loop.seed)
         )
     losses = tuple((branch.loss, branch.loss_lr) for branch in branches)
     opponents = (

@@ -25,7 +25,7 @@ from whence.runtime import map_threads, random_stream
 from whence.training.augment import Augment
 from whence.training.frozen import FrozenMaps
 from whence.training.options.augment import AugmentOptions
-from whence.training.task import BatchPlace, Draw, Given
+from whence.training.task import BatchPlace, Draw, Setup
 
 _WAY = 65
 IsKept = Callable[[str], bool]
@@ -59,7 +59,7 @@ class SeenPhotos(NamedTuple):
 class Ways:
     """The photos of one branch as they are seen."""
 
-    def __init__(self, options: AugmentOptions, given: Given, *, of: str = "") -> None:
+    def __init__(self, options: AugmentOptions, setup: Setup, *, of: str = "") -> None:
         """`of` stands for the photos that names are of, where the names alone do not say. Raises
         `BadOption`."""
         if options.num_views and options.small_steps:
@@ -67,14 +67,14 @@ class Ways:
                 "photos seen in fixed ways have one size: leave augment.small_steps or "
                 "augment.num_views out"
             )
-        self.options, self.given, self.of = options, given, of
-        self.augment = Augment(options, seed=given.seed)
+        self.options, self.setup, self.of = options, setup, of
+        self.augment = Augment(options, seed=setup.seed)
         self.maps: FrozenMaps | None = None
 
     def open(self) -> None:
         """Find the maps that are kept, where there are any to keep; before the first batch is
         read."""
-        network, given = self.given.learner.module, self.given
+        network, setup = self.setup.learner.module, self.setup
         if not self.options.num_views or not isinstance(network, Network):
             return
         if any(parameter.requires_grad for parameter in network.backbone.parameters()):
@@ -83,10 +83,10 @@ class Ways:
         # of them.
         seen = replace(self.options, flip_share=0.0, num_views=0)
         what = repr(
-            (network.backbone.name, weights_digest(network.backbone), given.dtype, self.of, seen)
+            (network.backbone.name, weights_digest(network.backbone), setup.dtype, self.of, seen)
         )
-        folder = Path(given.pixels_folder) / f"maps-{_digest(what)}"
-        self.maps = FrozenMaps(folder, network.backbone, device=given.device, dtype=given.dtype)
+        folder = Path(setup.pixels_folder) / f"maps-{_digest(what)}"
+        self.maps = FrozenMaps(folder, network.backbone, device=setup.device, dtype=setup.dtype)
 
     def read(self, place: BatchPlace, num: int, photo: ReadPhoto, *, first: int = 0) -> SeenPhotos:
         """The `num` photos of a batch from its `first` on, as far as they must be read."""
@@ -95,7 +95,7 @@ class Ways:
         def look(number: int) -> tuple[_Way | None, np.ndarray | None]:
             if not self.options.num_views:
                 return None, photo(number, lambda name: False)[1]
-            random = random_stream(self.given.seed, _WAY, *place, first + number)
+            random = random_stream(self.setup.seed, _WAY, *place, first + number)
             view = int(random.integers(self.options.num_views))
             name, pixels = photo(number, lambda name: self._has(_key(name, view, is_mirrored)))
             return _Way(
@@ -143,7 +143,7 @@ class Ways:
             [number for number, key in enumerate(keys) if key not in self.maps], np.int64
         )
         images = (
-            normalise(torch.from_numpy(read(missing)).to(self.given.device))
+            normalise(torch.from_numpy(read(missing)).to(self.setup.device))
             if len(missing)
             else None
         )
@@ -154,17 +154,17 @@ class Ways:
         if self.maps is not None:
             self.maps.keep()
 
-    def _fixed(self, photos: Tensor | None, seen: SeenPhotos, chosen: Sequence[int]) -> Tensor:
+    def _fixed(self, photos: Tensor | None, seen: SeenPhotos, rows: Sequence[int]) -> Tensor:
         assert photos is not None
-        seeds = [seen.ways[seen.numbers[index]].seed for index in chosen]
-        return self.augment.fixed(photos[list(chosen)], seeds, is_mirrored=seen.is_mirrored)
+        seeds = [seen.ways[seen.numbers[index]].seed for index in rows]
+        return self.augment.fixed(photos[list(rows)], seeds, is_mirrored=seen.is_mirrored)
 
     def _has(self, key: str) -> bool:
         return self.maps is not None and key in self.maps
 
     def _is_mirrored(self, place: BatchPlace) -> bool:
         """Whole batches are mirrored, or none of their photos."""
-        drawn = np.random.default_rng([self.given.seed, place.epoch, place.number]).random()
+        drawn = np.random.default_rng([self.setup.seed, place.epoch, place.number]).random()
         return bool(drawn < self.options.flip_share)
 
 

@@ -270,7 +270,7 @@ def _queries(
     streets = list(stretches)
     low, high = np.array(list(stretches.values())).T
     room = np.maximum(high - low, 0.5)
-    drawn = []
+    plans = []
     for k in range(count):
         random = random_stream(plan.seed, key, k)
         number = int(random.choice(len(streets), p=room / room.sum()))
@@ -283,12 +283,12 @@ def _queries(
         place = street.start + street.direction * along + right * side
         condition = int(random.choice(len(names), p=weights / weights.sum()))
         height = 2.3 if options.is_clean else float(random.uniform(1.5, 1.85))
-        drawn.append(
+        plans.append(
             (condition, streets[number], along, place, height, (base + heading) % 360, tile)
         )
     # In the order of a walk: by run, street and distance. The texture cache profits, and so do the
     # time stamps.
-    drawn.sort(key=lambda row: (row[0], row[1], row[2]))
+    plans.sort(key=lambda row: (row[0], row[1], row[2]))
     return [
         Shot(
             first + k,
@@ -305,7 +305,7 @@ def _queries(
             tile,
             20.0 * k,
         )
-        for k, (condition, street, along, place, height, grid_heading, tile) in enumerate(drawn)
+        for k, (condition, street, along, place, height, grid_heading, tile) in enumerate(plans)
     ]
 
 

@@ -114,7 +114,7 @@ def _openings(lot: Lot, look: Look, built: np.random.Generator) -> list[Opening]
 def _ground_floor(lot: Lot, look: Look, built: np.random.Generator, top: float) -> list[Opening]:
     door_at = float(built.uniform(0.12, 0.8)) * (lot.width_m - 1.4)
     door = Opening(door_at, top + look.ground_m - 2.6, 1.3, 2.6, "door", 0, 0)
-    found = [door]
+    openings = [door]
     if look.ground_use == "shops":
         for left, right in ((0.4, door_at - 0.4), (door_at + 1.7, lot.width_m - 0.4)):
             span = right - left
@@ -122,7 +122,7 @@ def _ground_floor(lot: Lot, look: Look, built: np.random.Generator, top: float) 
             for k in range(parts):
                 width = span / parts - 0.3
                 if width > 1.2:
-                    found.append(
+                    openings.append(
                         Opening(
                             left + k * span / parts,
                             top + 1.15,
@@ -133,7 +133,7 @@ def _ground_floor(lot: Lot, look: Look, built: np.random.Generator, top: float) 
                             0,
                         )
                     )
-        return found
+        return openings
     pitch = look.window_width_m + look.gap_m
     left = 0.6
     while left + look.window_width_m < lot.width_m - 0.4:
@@ -143,11 +143,11 @@ def _ground_floor(lot: Lot, look: Look, built: np.random.Generator, top: float) 
                 and built.random() < 0.3
                 and left + 2.6 < min(lot.width_m - 0.3, door_at - 0.3 if left < door_at else 99)
             ):
-                found.append(Opening(left, top + look.ground_m - 2.5, 2.5, 2.5, "garage", 0, 0))
+                openings.append(Opening(left, top + look.ground_m - 2.5, 2.5, 2.5, "garage", 0, 0))
                 left += 2.6
             else:
                 height = min(look.window_height_m, 1.7)
-                found.append(
+                openings.append(
                     Opening(
                         left,
                         top + look.ground_m - 1.0 - height,
@@ -159,7 +159,7 @@ def _ground_floor(lot: Lot, look: Look, built: np.random.Generator, top: float) 
                     )
                 )
         left += pitch
-    return found
+    return openings
 
 
 def _paint_wall(look: Look, size: tuple[int, int], s: float, repaint: float) -> np.ndarray:
@@ -282,7 +282,7 @@ class _Panes:
         self, look: Look, streams: tuple[np.random.Generator, np.random.Generator], s: float
     ) -> None:
         self._look, self._streams, self._s = look, streams, s
-        self._kept: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
+        self._pieces: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
         # Which window goes where must not depend on the resolution, so it is drawn apart from the
         # windows themselves.
         self._order = streams[0].integers(self.NUM_DIFFERENT, size=512)
@@ -295,9 +295,9 @@ class _Panes:
             return draw_window(kind, size, self._look, self._streams, self._s)
         key = (kind, int(self._order[self._count % len(self._order)]))
         self._count += 1
-        if key not in self._kept:
-            self._kept[key] = draw_window(kind, size, self._look, self._streams, self._s)
-        pane, hole = self._kept[key]
+        if key not in self._pieces:
+            self._pieces[key] = draw_window(kind, size, self._look, self._streams, self._s)
+        pane, hole = self._pieces[key]
         if pane.shape[:2] != (size[1], size[0]):
             pane = cv2.resize(pane, size, interpolation=cv2.INTER_NEAREST)
             hole = cv2.resize(hole.view(np.uint8), size, interpolation=cv2.INTER_NEAREST).astype(

@@ -94,12 +94,12 @@ def seen_points(raster: Raster) -> np.ndarray:
     return np.column_stack([columns, rows, camera.centre + rays * depth[:, None]])
 
 
-def number_points(seen: list[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
+def number_points(views: list[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
     """For each photo the number of every point seen, from 0, and (P, 3) the points: what lies in
     one cube is one point."""
-    whole = np.concatenate(seen)[:, 2:] if seen else np.empty((0, 3))
+    whole = np.concatenate(views)[:, 2:] if views else np.empty((0, 3))
     cubes, numbers = np.unique(
         np.floor(whole / POINT_M).astype(np.int64), axis=0, return_inverse=True
     )
-    parts = np.split(numbers.ravel(), np.cumsum([len(part) for part in seen])[:-1])
+    parts = np.split(numbers.ravel(), np.cumsum([len(part) for part in views])[:-1])
     return parts, (cubes + 0.5) * POINT_M

@@ -326,14 +326,16 @@ def _is_trained(size: CitySize) -> bool:
     return size.split in ("", "train")
 
 
-def _kept(found: Partition, what: str) -> str:
-    counts = found.photos.counts
-    kept = counts[found.groups.members]
-    most = f"have at least {found.options.min_photos} photos, {np.median(kept):.0f} at the median"
+def _kept(partition: Partition, what: str) -> str:
+    counts = partition.photos.counts
+    kept = counts[partition.groups.members]
+    most = (
+        f"have at least {partition.options.min_photos} photos, {np.median(kept):.0f} at the median"
+    )
     return (
         f"{len(kept)} of {len(counts)} {what} {most}; "
         f"they hold {100 * kept.sum() / counts.sum():.0f} % of the photos, in "
-        f"{len(found.groups.counts)} groups"
+        f"{len(partition.groups.counts)} groups"
     )
 
 

@@ -100,8 +100,8 @@ class _Atlas:
 
 
 def write_mesh(path: Path, scene: Scene) -> int:
-    """Write fronts, side walls and ground of a city as GLB or OBJ, by the name's ending; gives the
-    number of triangles.
+    """The number of triangles of a city's fronts, side walls and ground, written as GLB or OBJ, by
+    the name's ending.
 
     Of an OBJ, path.mtl and path_k.jpg lie beside it. OBJ has x east, y north, z up, metres from the
     city's origin; GLB has y up, as all glTF. Where it stands is written beside it, see

@@ -56,30 +56,30 @@ class TextureCache:
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.num_made = 0
-        self._held: OrderedDict[Any, tuple[Any, int]] = OrderedDict()
+        self._num_bytes: OrderedDict[Any, tuple[Any, int]] = OrderedDict()
         self._total = 0
 
     def find(self, key: Any) -> Any:
         """The thing of that key, or None."""
-        held = self._held.get(key)
+        held = self._num_bytes.get(key)
         if held is None:
             return None
-        self._held.move_to_end(key)
+        self._num_bytes.move_to_end(key)
         return held[0]
 
     def get(self, key: Any, make: Callable[[], Any], size_bytes: Callable[[Any], int]) -> Any:
         """The thing of that key, made if need be. Reduced versions are taken to add half of the
         size."""
-        if key in self._held:
-            self._held.move_to_end(key)
-            return self._held[key][0]
+        if key in self._num_bytes:
+            self._num_bytes.move_to_end(key)
+            return self._num_bytes[key][0]
         made = make()
         size = size_bytes(made) * 3 // 2
         self.num_made += 1
-        self._held[key] = (made, size)
+        self._num_bytes[key] = (made, size)
         self._total += size
-        while self._total > self.max_bytes and len(self._held) > 1:
-            _, (_, gone) = self._held.popitem(last=False)
+        while self._total > self.max_bytes and len(self._num_bytes) > 1:
+            _, (_, gone) = self._num_bytes.popitem(last=False)
             self._total -= gone
         return made
 

@@ -36,7 +36,7 @@ def balconies(lot: Lot, look: Look, openings: list[Opening], s: float) -> list[R
     """Railings 0.9 m before the windows that have a balcony, with the slab seen from below."""
     if look.balconies == "none":
         return []
-    found: list[Relief] = []
+    reliefs: list[Relief] = []
     rails: dict[int, np.ndarray] = {}
     under = solid(2, 4, (92, 88, 84))
     depth = 0.45 if look.balconies == "loggia" else 0.9
@@ -58,10 +58,10 @@ def balconies(lot: Lot, look: Look, openings: list[Opening], s: float) -> list[R
             width = right - left
             # Railings of one width are one texture.
             rail = rails.setdefault(round(width * 20), _railing(width, look, s))
-            found.append(
+            reliefs.append(
                 Relief((left, base - 1.0, depth), (width, 0, 0), (0, 1.15, 0), rail, "building")
             )
-            found.append(
+            reliefs.append(
                 Relief(
                     (left, base + 0.15, depth),
                     (width, 0, 0),
@@ -71,7 +71,7 @@ def balconies(lot: Lot, look: Look, openings: list[Opening], s: float) -> list[R
                     True,
                 )
             )
-    return found
+    return reliefs
 
 
 def _railing(width_m: float, look: Look, s: float) -> np.ndarray:
@@ -108,7 +108,7 @@ def bays(
     if not look.has_bays or lot.num_floors < 3:
         return []
     columns = sorted({opening.column for opening in openings if opening.floor})
-    found: list[Relief] = []
+    reliefs: list[Relief] = []
     for column in columns[1 :: max(2, len(columns) // 2)][:2]:
         row = [opening for opening in openings if opening.floor and opening.column == column]
         left, right = row[0].left_m - 0.25, row[0].left_m + row[0].width_m + 0.25
@@ -125,7 +125,7 @@ def bays(
         side = solid(4, 2, tuple(int(c * 0.8) for c in look.trim))  # type: ignore[arg-type]
         under = solid(2, 2, tuple(int(c * 0.5) for c in look.trim))  # type: ignore[arg-type]
         tall = bottom - top
-        found += [
+        reliefs += [
             Relief((left, top, 0.7), (right - left, 0, 0), (0, tall, 0), front, "building"),
             Relief((left, top, 0.0), (0, 0, 0.7), (0, tall, 0), side, "building", True),
             Relief((right, top, 0.7), (0, 0, -0.7), (0, tall, 0), side, "building", True),
@@ -133,7 +133,7 @@ def bays(
                 (left, bottom, 0.7), (right - left, 0, 0), (0, 0, -0.7), under, "building", True
             ),
         ]
-    return found
+    return reliefs
 
 
 def signs(
@@ -141,7 +141,7 @@ def signs(
 ) -> list[Relief]:
     """Over every shop window a board with the shop's name; some have an awning or a sign across the
     pavement."""
-    found: list[Relief] = []
+    reliefs: list[Relief] = []
     ground = facade_height_m(lot, look) - look.ground_m
     for opening in openings:
         if opening.kind != "shop":
@@ -155,7 +155,7 @@ def signs(
             s,
             is_lit=bool(changed.random() < 0.6),
         )
-        found.append(
+        reliefs.append(
             Relief(
                 (opening.left_m, ground + 0.3, 0.14),
                 (opening.width_m, 0, 0),
@@ -167,7 +167,7 @@ def signs(
         draw = changed.random(2)
         if draw[0] < 0.4:
             cloth = _awning(opening.width_m, paint, s)  # type: ignore[arg-type]
-            found.append(
+            reliefs.append(
                 Relief(
                     (opening.left_m, ground + 1.05, 0.05),
                     (opening.width_m, 0, 0),
@@ -182,9 +182,9 @@ def signs(
             blade = draw_sign(trade, (0.95, 0.6), paint[::-1], s, is_lit=True)  # type: ignore[arg-type]
             x, y = opening.left_m + opening.width_m - 0.2, ground - 0.5
             # One plane for each side, so that the name reads left to right from both.
-            found.append(Relief((x - 0.03, y, 0.2), (0, 0, 0.95), (0, 0.6, 0), blade, "sign"))
-            found.append(Relief((x + 0.03, y, 1.15), (0, 0, -0.95), (0, 0.6, 0), blade, "sign"))
-    return found
+            reliefs.append(Relief((x - 0.03, y, 0.2), (0, 0, 0.95), (0, 0.6, 0), blade, "sign"))
+            reliefs.append(Relief((x + 0.03, y, 1.15), (0, 0, -0.95), (0, 0.6, 0), blade, "sign"))
+    return reliefs
 
 
 def draw_sign(

@@ -54,16 +54,18 @@ class MegaScenes(Folders):
         """The models of all landmarks."""
         for work in works:
             held: dict[str, list[NamedShot]] = {}
-            for named in work.named:
-                held.setdefault(_landmark(work.size, named.shot), []).append(named)
+            for named_shot in work.named:
+                held.setdefault(_landmark(work.size, named_shot.shot), []).append(named_shot)
             for landmark, shown in held.items():
-                seen = [np.load(_seen_file(out, named.path)).astype(float) for named in shown]
+                seen = [
+                    np.load(_seen_file(out, named_shot.path)).astype(float) for named_shot in shown
+                ]
                 numbers, points = number_points(seen)
                 images, cameras = [], []
-                for camera_number, (named, rows, own) in enumerate(
+                for camera_number, (named_shot, rows, own) in enumerate(
                     zip(shown, seen, numbers, strict=True), start=1
                 ):
-                    camera = shot_camera(named.shot, seed=work.plan.seed, options=work.capture)
+                    camera = shot_camera(named_shot.shot, seed=work.plan.seed, options=work.capture)
                     k = camera.intrinsics
                     cameras.append(
                         (
@@ -79,7 +81,7 @@ class MegaScenes(Folders):
                         rows[first, 0],
                         rows[first, 1],
                     )
-                    picture = _picture(named.shot)
+                    picture = _picture(named_shot.shot)
                     images.append(
                         ModelImage(
                             picture, turn, camera.translation, camera_number, columns, lines, own
@@ -113,20 +115,21 @@ class Revisited(MegaScenes):
 
     def write_last(self, out: Path, works: Sequence[CityWork]) -> None:
         """The ground truth of all cities."""
-        shown = [(work.size, named) for work in works for named in work.named]
+        shown = [(work.size, named_shot) for work in works for named_shot in work.named]
         database = [one for one in shown if one[1].shot.role == "database"]
         queries = [one for one in shown if one[1].shot.role != "database"]
         seen = {
-            named.path: np.load(_seen_file(out, named.path)).astype(float) for _, named in shown
+            named_shot.path: np.load(_seen_file(out, named_shot.path)).astype(float)
+            for _, named_shot in shown
         }
         graded = []
         for size, query in queries:
             grades: dict[str, list[int]] = {"easy": [], "hard": [], "junk": []}
             own = _cubes(seen[query.path])
-            for row, (other, named) in enumerate(database):
-                if _landmark(size, query.shot) == _landmark(other, named.shot):
-                    share = len(own & _cubes(seen[named.path])) / max(1, len(own))
-                    is_dark = "night" in (named.shot.condition, query.shot.condition)
+            for row, (other, named_shot) in enumerate(database):
+                if _landmark(size, query.shot) == _landmark(other, named_shot.shot):
+                    share = len(own & _cubes(seen[named_shot.path])) / max(1, len(own))
+                    is_dark = "night" in (named_shot.shot.condition, query.shot.condition)
                     grade = (
                         "junk"
                         if share < self.JUNK
@@ -139,8 +142,8 @@ class Revisited(MegaScenes):
             box = [*pixels.min(axis=0), *pixels.max(axis=0) + 1] if len(pixels) > 1 else []
             graded.append({**grades, "bbx": [float(value) for value in box]})
         truth = {
-            "imlist": [Path(named.path).stem for _, named in database],
-            "qimlist": [Path(named.path).stem for _, named in queries],
+            "imlist": [Path(named_shot.path).stem for _, named_shot in database],
+            "qimlist": [Path(named_shot.path).stem for _, named_shot in queries],
             "gnd": graded,
         }
         with atomic_write(out / "gnd_world.json", "w") as file:

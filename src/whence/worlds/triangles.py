@@ -270,9 +270,9 @@ class MeshScene:
                 np.maximum.at(found, part.pixels, keys)
         return found.reshape(camera.height, camera.width)
 
-    def _batches(self, camera: Camera, found: np.ndarray) -> Iterator[np.ndarray]:
+    def _batches(self, camera: Camera, tiles: np.ndarray) -> Iterator[np.ndarray]:
         """Rows of triangles of blocks that may be seen, the nearest first; those behind what was
-        `found` since are left out."""
+        `tiles` since are left out."""
         centres = (self.centres - (camera.centre - self.base_m)) @ camera.rotation.T
         focal, radii = camera.intrinsics[0, 0], self.radii
         ahead = (centres[:, 2] > NEAR_M - radii) & (centres[:, 2] < FAR_M + radii)
@@ -310,7 +310,7 @@ class MeshScene:
             if count >= _TRIANGLES:
                 yield np.concatenate(held)
                 held, count = [], 0
-                farthest = (found >> np.uint64(32)).astype(np.uint32).view(np.float32)
+                farthest = (tiles >> np.uint64(32)).astype(np.uint32).view(np.float32)
         if held:
             yield np.concatenate(held)
 
@@ -324,14 +324,14 @@ class MeshScene:
         pixels = np.flatnonzero(seen)
         if not len(pixels):
             return colours
-        shown, which = np.unique(
+        visible, which = np.unique(
             (seen[pixels] & np.uint64(0xFFFFFFFF)).astype(np.int64), return_inverse=True
         )
-        planes, _ = edge_planes(self.in_frame(camera, shown))
+        planes, _ = edge_planes(self.in_frame(camera, visible))
         # Of each triangle, as planes over the picture: u and v over depth, and 1 / depth.
         lifted = np.concatenate(
             [
-                np.einsum("nki,nkj->nij", self.uv[shown].astype(float), planes),
+                np.einsum("nki,nkj->nij", self.uv[visible].astype(float), planes),
                 planes.sum(axis=1)[:, None],
             ],
             axis=1,
@@ -350,7 +350,7 @@ class MeshScene:
         at, across, down = (
             _divided(here + step) for step in (0.0, coefficients[0::3], coefficients[1::3])
         )
-        colours[pixels] = self._texels.read(self.sheet[shown][which], at, across - at, down - at)
+        colours[pixels] = self._texels.read(self.sheet[visible][which], at, across - at, down - at)
         return colours
 
 

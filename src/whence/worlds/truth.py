@@ -94,10 +94,10 @@ def write_cameras(path: Path, rows: Iterable[Sequence[object]]) -> None:
 
 
 def cameras_of(
-    named: Sequence[NamedShot], plan: CityPlan, city: str, *, options: CaptureOptions
+    shots: Sequence[NamedShot], plan: CityPlan, city: str, *, options: CaptureOptions
 ) -> list[list[object]]:
     """The lines of cameras.csv for a city's photos."""
     return [
         camera_row(row, shot_camera(row.shot, seed=plan.seed, options=options), plan, city)
-        for row in named
+        for row in shots
     ]

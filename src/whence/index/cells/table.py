@@ -125,18 +125,18 @@ class CellTable:
         where it is none."""
         try:
             rows = NeighborLists(arrays["offsets"], arrays["members"])
-            found = cls(
+            table = cls(
                 arrays["numbers"],
                 rows,
                 arrays["unplaced"],
                 float(arrays["cell_m"]),
                 str(arrays["zone"]),
             )
-            held = np.sort(np.concatenate([rows.members, found.unplaced]))
+            held = np.sort(np.concatenate([rows.members, table.unplaced]))
             is_whole = (
-                rows.offsets.shape == (len(found) + 1,)
-                and found.numbers.shape == (len(found), 2)
-                and found.cell_m > 0
+                rows.offsets.shape == (len(table) + 1,)
+                and table.numbers.shape == (len(table), 2)
+                and table.cell_m > 0
             )
             is_whole &= (
                 int(rows.offsets[0]) == 0
@@ -151,4 +151,4 @@ class CellTable:
             raise InputError(
                 "the cells of the index are damaged, or of other rows; build the index again"
             )
-        return found
+        return table

@@ -183,13 +183,13 @@ class QueryBlock(nn.Module):
         self.norm_q = nn.LayerNorm(width)
         self.cross_attn = nn.MultiheadAttention(width, num_heads, batch_first=True)
         self.norm_out = nn.LayerNorm(width)
-        self._asked = Derived()
+        self._derived = Derived()
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The refined positions (B, n, d) and the answers (B, queries, d)."""
         x = self.encoder(x)
         asking = [self.queries, *self.self_attn.parameters(), *self.norm_q.parameters()]
-        q = self._asked.get("q", asking, self._ask).expand(x.shape[0], -1, -1)
+        q = self._derived.get("q", asking, self._ask).expand(x.shape[0], -1, -1)
         answers: Tensor = self.norm_out(self.cross_attn(q, x, x, need_weights=False)[0])
         return x, answers
 

@@ -152,7 +152,7 @@ class Derived:
     """
 
     def __init__(self) -> None:
-        self._kept: dict[object, tuple[tuple[object, ...], Tensor]] = {}
+        self._tensors: dict[object, tuple[tuple[object, ...], Tensor]] = {}
 
     def get(
         self, key: object, parameters: list[nn.Parameter], compute: Callable[[], Tensor]
@@ -167,12 +167,12 @@ class Derived:
             (p.data_ptr(), p.dtype, p.device, -1 if p.is_inference() else p._version)
             for p in parameters
         )
-        kept = self._kept.get(key)
+        kept = self._tensors.get(key)
         if kept is None or kept[0] != state or kept[1].device.type == "meta":
             # Not as an inference tensor: training may use it later.
             with torch.inference_mode(False), torch.no_grad():
                 kept = (state, compute())
-            self._kept[key] = kept
+            self._tensors[key] = kept
         return kept[1]
 
 

@@ -51,15 +51,15 @@ class LiteBlocks(Backbone):
         self.size_rule.check(*images.shape[-2:])
         return Features(self.maps(images, (len(self.blocks) - 1,))[0])
 
-    def maps(self, images: Tensor, wanted: tuple[int, ...]) -> list[Tensor]:
+    def maps(self, images: Tensor, numbers: tuple[int, ...]) -> list[Tensor]:
         """The maps of these blocks, the first being block 0, of normalised images (B, 3, H, W)."""
         x = self.bn1(self.conv_stem(images))
         found: dict[int, Tensor] = {}
-        for number, block in enumerate(self.blocks[: max(wanted) + 1]):
+        for number, block in enumerate(self.blocks[: max(numbers) + 1]):
             x = block(x)
-            if number in wanted:
+            if number in numbers:
                 found[number] = x
-        return [found[number] for number in wanted]
+        return [found[number] for number in numbers]
 
 
 class LiteMaps(LiteBlocks):

@@ -15,9 +15,9 @@ _RELEASED = {
 }
 
 
-def mesh_cards(known: Iterable[ModelCard]) -> tuple[ModelCard, ...]:
+def mesh_cards(cards: Iterable[ModelCard]) -> tuple[ModelCard, ...]:
     """The cards of released copies, made of those of the models they were copied from."""
-    return tuple(_of_copy(card, _RELEASED[card.name]) for card in known if card.name in _RELEASED)
+    return tuple(_of_copy(card, _RELEASED[card.name]) for card in cards if card.name in _RELEASED)
 
 
 def _of_copy(card: ModelCard, file: str) -> ModelCard:

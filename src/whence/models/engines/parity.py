@@ -40,9 +40,9 @@ class Prepare(NamedTuple):
         )
 
 
-def min_cosine(found: Tensor, expected: Tensor) -> float:
+def min_cosine(estimate: Tensor, expected: Tensor) -> float:
     """The smallest cosine between rows; NaN where a row is not finite."""
-    return float(nn.functional.cosine_similarity(found.double(), expected.double()).min())
+    return float(nn.functional.cosine_similarity(estimate.double(), expected.double()).min())
 
 
 def sample_images(steps: Preprocessing) -> Tensor:
@@ -72,12 +72,12 @@ def fold_batch_norms(network: nn.Module, images: Tensor) -> int:
     pairs: list[tuple[str, str]] = []
     names = {module: name for name, module in network.named_modules()}
 
-    def after_convolution(module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
+    def after_convolution(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         outputs[id(output)] = (output, names[module])
 
-    def before_norm(module: nn.Module, given: tuple[Tensor, ...]) -> None:
-        if id(given[0]) in outputs:
-            pairs.append((outputs[id(given[0])][1], names[module]))
+    def before_norm(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if id(inputs[0]) in outputs:
+            pairs.append((outputs[id(inputs[0])][1], names[module]))
 
     with _hooks() as hooks:
         for module in network.modules():

@@ -270,10 +270,10 @@ def count_multiplications(network: DenseNetwork, *, height: int = 224, width: in
     """Multiplications of all convolutions for one image."""
     total = 0
 
-    def count(module: nn.Module, given: tuple[Tensor, ...], found: Tensor) -> None:
+    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal total
         assert isinstance(module, nn.Conv2d)
-        total += module.weight[0].numel() * found[0].numel()
+        total += module.weight[0].numel() * output[0].numel()
 
     hooks = [
         part.register_forward_hook(count)

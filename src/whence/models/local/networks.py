@@ -148,11 +148,11 @@ def fill_part(
     fill_module(module, file, what=part, rename=rename, made_here=made_here)
 
 
-def _as_record(found: Found, size_px: tuple[int, int]) -> LocalDescriptors:
-    points = found.points.cpu().numpy().astype(np.float32)
+def _as_record(features: Found, size_px: tuple[int, int]) -> LocalDescriptors:
+    points = features.points.cpu().numpy().astype(np.float32)
     empty = np.zeros(len(points), np.float32)
-    frames = None if found.frames is None else found.frames.cpu().numpy().astype(np.float32)
-    descriptors = nn.functional.normalize(found.descriptors.float(), dim=1).cpu().numpy()
+    frames = None if features.frames is None else features.frames.cpu().numpy().astype(np.float32)
+    descriptors = nn.functional.normalize(features.descriptors.float(), dim=1).cpu().numpy()
     return LocalDescriptors(points, descriptors, empty, empty, size_px, "float16", frames)
 
 

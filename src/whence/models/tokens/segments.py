@@ -92,11 +92,11 @@ class SegmentCache:
         self.num_missed += len(asked) - len(found)
         return found
 
-    def keep(self, model: str, made: Mapping[tuple[int, ...], np.ndarray]) -> None:
+    def keep(self, model: str, vectors: Mapping[tuple[int, ...], np.ndarray]) -> None:
         """Keep what segments became, all of them or none. Raises `UnwritableFile`."""
         rows = [
             (_key(model, one), array.shape[1], array.astype(np.float32).tobytes())
-            for one, array in made.items()
+            for one, array in vectors.items()
         ]
         try:
             self._rows.execute("BEGIN IMMEDIATE")

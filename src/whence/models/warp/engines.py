@@ -150,10 +150,10 @@ class CoreEngine:
         return self.source.run(np.ascontiguousarray(normalised.transpose(0, 3, 1, 2)))[0]
 
 
-def mean_of_orders(found: np.ndarray) -> Quads[np.ndarray]:
+def mean_of_orders(outputs: np.ndarray) -> Quads[np.ndarray]:
     """The quadrilaterals of B pairs from what a regressor found (2 B, 16) of both orders, as
     `match_both_orders` has them."""
-    forth, back = found.reshape(2, -1, 2, 4, 2)
+    forth, back = outputs.reshape(2, -1, 2, 4, 2)
     return Quads((forth[:, 0] + back[:, 1]) / 2, (forth[:, 1] + back[:, 0]) / 2)
 
 

@@ -150,13 +150,13 @@ class GeoWarpScorer:
         yield from found
 
     def _score(
-        self, asked: _Prepared, candidates: Iterable[Arrays | None]
+        self, query: _Prepared, candidates: Iterable[Arrays | None]
     ) -> Iterator[PairEvidence | None]:
         if self.options.readout == "hybrid":
-            yield from self._score_hybrid(asked, list(candidates))
+            yield from self._score_hybrid(query, list(candidates))
             return
         for chunk in in_chunks(candidates, CHUNK):
-            yield from self._score_chunk(asked, chunk)
+            yield from self._score_chunk(query, chunk)
 
     def compare(self, image0: np.ndarray, image1: np.ndarray) -> WarpedPair:
         """The quadrilaterals and the similar cells of two uint8 images (H, W, 3), for looking
@@ -168,12 +168,12 @@ class GeoWarpScorer:
         return WarpedPair(quad0, quad1, cells[0].reshape(self.engine.grid), whole)
 
     def _score_chunk(
-        self, asked: _Prepared, chunk: Sequence[Arrays | None], *, exact: bool | None = None
+        self, query: _Prepared, chunk: Sequence[Arrays | None], *, exact: bool | None = None
     ) -> Iterator[PairEvidence | None]:
         exact = self.options.readout in ("exact", "half") if exact is None else exact
         known = [self._unpack(arrays) for arrays in chunk if arrays is not None]
         values = iter(
-            self._compare(asked, known, exact=exact)[1].sum(axis=1).tolist() if known else ()
+            self._compare(query, known, exact=exact)[1].sum(axis=1).tolist() if known else ()
         )
         return (
             None if arrays is None else PairEvidence(next(values), num_inliers=None)
@@ -181,10 +181,10 @@ class GeoWarpScorer:
         )
 
     def _score_hybrid(
-        self, asked: _Prepared, candidates: Sequence[Arrays | None]
+        self, query: _Prepared, candidates: Sequence[Arrays | None]
     ) -> Iterator[PairEvidence | None]:
         found = [
-            one for chunk in in_chunks(candidates, CHUNK) for one in self._score_chunk(asked, chunk)
+            one for chunk in in_chunks(candidates, CHUNK) for one in self._score_chunk(query, chunk)
         ]
         readable = [i for i, one in enumerate(found) if one is not None]
         best = sorted(readable, key=lambda i: -_similarity(found[i]))[: self.options.num_exact]
@@ -192,19 +192,19 @@ class GeoWarpScorer:
         for rows in in_chunks(best, CHUNK):
             for i, one in zip(
                 rows,
-                self._score_chunk(asked, [candidates[i] for i in rows], exact=True),
+                self._score_chunk(query, [candidates[i] for i in rows], exact=True),
                 strict=True,
             ):
                 found[i] = PairEvidence(_similarity(one) + head_start, num_inliers=None)
         yield from found
 
     def _compare(
-        self, asked: _Prepared, others: Sequence[_Prepared], *, exact: bool
+        self, query: _Prepared, others: Sequence[_Prepared], *, exact: bool
     ) -> tuple[Quads[np.ndarray], np.ndarray]:
         """Quadrilaterals, and the similarities of cells (B, h w), of one image with others."""
-        found = self.engine.quads(asked.cells, np.stack([one.cells for one in others]))
+        found = self.engine.quads(query.cells, np.stack([one.cells for one in others]))
         quads = sound_pairs(on_sides(found, self.options.sides))
-        shown = [(asked, quad) for quad in quads.first] + list(
+        shown = [(query, quad) for quad in quads.first] + list(
             zip(others, quads.second, strict=True)
         )
         cells = (

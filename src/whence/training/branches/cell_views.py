@@ -59,7 +59,7 @@ class CellViewBranch(ClassBranch):
 
     def make_batches(self, options: ClassesOptions) -> ClassBatches:
         assert isinstance(options, CellViewsOptions)
-        return CellBatches(self.grouped, options=options.batches, seed=self.given.seed)
+        return CellBatches(self.grouped, options=options.batches, seed=self.setup.seed)
 
     def make_loss(self, options: ClassesOptions) -> None:
         if options.loss.name in CLASS_LOSSES:
@@ -67,7 +67,7 @@ class CellViewBranch(ClassBranch):
                 f"{options.loss.name} compares photos with classes; views of cells are learned by "
                 "a loss over pairs"
             )
-        self.loss = make_loss(options.loss, num_classes=1, dim=self.given.learner.module.dim)
+        self.loss = make_loss(options.loss, num_classes=1, dim=self.setup.learner.module.dim)
 
     def begin(self, epoch: int, device: torch.device) -> None:
         """Nothing is a group's own."""

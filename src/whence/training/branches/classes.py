@@ -29,7 +29,7 @@ from whence.training.losses.by_label import make_classifiers, prototypes_of
 from whence.training.losses.sharded import bounds, gathered, share_classifiers
 from whence.training.options.classes import ClassesOptions
 from whence.training.pixels import at_size, read_at, spread_rows, stored_size
-from whence.training.task import BatchPlace, Branch, Draw, Given, Losses, Read, Share
+from whence.training.task import BatchPlace, Branch, Draw, Losses, Read, Setup, Share
 from whence.training.turns import Turns
 from whence.training.ways import IsKept, Ways
 from whence.types import SkippedPhoto
@@ -43,20 +43,20 @@ class ClassBranch(Branch):
     """Photos of the classes of one group, and its classifier; a photo that cannot be read is named,
     and another takes its place."""
 
-    def __init__(self, options: ClassesOptions, given: Given) -> None:
+    def __init__(self, options: ClassesOptions, setup: Setup) -> None:
         """Raises `NoPhotos`, `BadOption`, `UnknownName`, and `InputError` where the run's partition
         is another's."""
         super().__init__(options.name or options.kind)
-        self.options, self.given, self.weight = options, given, options.weight
-        self.kept = None if given.folder is None else given.folder / f"{self.name}.partition.npz"
+        self.options, self.setup, self.weight = options, setup, options.weight
+        self.kept = None if setup.folder is None else setup.folder / f"{self.name}.partition.npz"
         if options.batches_per_turn < 1:
             raise BadOption(f"turns of {options.batches_per_turn} batches are not possible")
-        files = given.data.files(are_panoramas=options.are_panoramas)
+        files = setup.data.files(are_panoramas=options.are_panoramas)
         self.grouped = make_grouped(
             files, cells=options.cells, num_groups=options.num_groups, kept=self.kept
         )
         self.batches = self.make_batches(options)
-        self.ways = Ways(options.augment, given)
+        self.ways = Ways(options.augment, setup)
         self._unread: dict[int, str] = {}
         self._focal = np.empty((0, 2))
         if options.are_panoramas:
@@ -69,22 +69,22 @@ class ClassBranch(Branch):
 
     def make_batches(self, options: ClassesOptions) -> ClassBatches:
         """Batches of classes. Raises `BadOption`."""
-        return ClassBatches(self.grouped, batch_size=options.batch_size, seed=self.given.seed)
+        return ClassBatches(self.grouped, batch_size=options.batch_size, seed=self.setup.seed)
 
     def make_loss(self, options: ClassesOptions) -> None:
         """Get what is learned by ready. Raises `BadOption` and `UnknownName`."""
         num_classes = [len(group) for group in self.grouped.groups]
         parts = make_classifiers(
-            options.loss, num_classes=num_classes, dim=self.given.learner.module.dim
+            options.loss, num_classes=num_classes, dim=self.setup.learner.module.dim
         )
-        self.is_state_shared = options.is_sharded and self.given.share.num_ranks > 1
+        self.is_state_shared = options.is_sharded and self.setup.share.num_ranks > 1
         if self.is_state_shared:
-            if self.given.dtype == torch.float16:
+            if self.setup.dtype == torch.float16:
                 raise BadOption(
                     "is_sharded goes with loop.precision bf16 or no: fp16 skips steps by what one "
                     "process saw"
                 )
-            parts = share_classifiers(parts, self.given.share)
+            parts = share_classifiers(parts, self.setup.share)
         self.turns = Turns(parts, options=options.optimizer)
         self._whole: dict[str, Tensor] = {}
 
@@ -200,7 +200,7 @@ class ClassBranch(Branch):
     def _skip(self, row: int, reason: str) -> None:
         if row not in self._unread:
             self._unread[row] = reason
-            self.given.data.report((SkippedPhoto(self.grouped.files.names.of(row), reason),))
+            self.setup.data.report((SkippedPhoto(self.grouped.files.names.of(row), reason),))
 
     def change(self, content: PlacePhotos, draw: Draw) -> tuple[Tensor | Features, Tensor]:
         """The network's input, and the classes of the whole batch."""
@@ -225,8 +225,8 @@ class ClassBranch(Branch):
                 found[name] = gathered(
                     found[name],
                     num_classes=num_classes,
-                    share=self.given.share,
-                    device=self.given.device,
+                    share=self.setup.share,
+                    device=self.setup.device,
                 )
             self._keep_whole(found)
         return found
@@ -236,7 +236,7 @@ class ClassBranch(Branch):
             self._keep_whole(tensors)
             tensors = dict(tensors)
             for number, name in self._shared(tensors):
-                first, last = bounds(len(self.grouped.groups[number]), self.given.share)
+                first, last = bounds(len(self.grouped.groups[number]), self.setup.share)
                 tensors[name] = tensors[name][:, first:last].clone()
         self.turns.load_state(tensors)
 
@@ -255,7 +255,7 @@ class ClassBranch(Branch):
     def _keep_whole(self, tensors: Mapping[str, Tensor]) -> None:
         """Keep what the classifiers compare with, in the process that writes it when the training
         is over."""
-        if self.given.share.rank == 0:
+        if self.setup.share.rank == 0:
             self._whole = {
                 name: tensor for name, tensor in tensors.items() if name.endswith(".part.loss.W")
             }

@@ -23,11 +23,11 @@ from whence.training.checkpoints import write_checkpoint
 from whence.training.losses.clips import feature_loss
 from whence.training.options.clips import ClipsOptions, ReconstructionOptions
 from whence.training.pixels import cached_pixels
-from whence.training.task import BatchPlace, Branch, Draw, Given, Losses, Read, Share
+from whence.training.task import BatchPlace, Branch, Draw, Losses, Read, Setup, Share
 
 FEATURES = "features.safetensors"
 """What a training of features leaves: the backbone alone, with its card."""
-_ORDER, _SEEN = 173, 174
+_ORDER, _VIEWS = 173, 174
 
 
 class ClipBatch(NamedTuple):
@@ -47,19 +47,19 @@ class ClipBatch(NamedTuple):
     """(b,) bool whether the pair's first frame is to be black."""
 
 
-def open_clips(options: ClipsOptions | ReconstructionOptions, given: Given, *, split: str) -> Clips:
+def open_clips(options: ClipsOptions | ReconstructionOptions, setup: Setup, *, split: str) -> Clips:
     """Rendered clips of a split, else windows of the drives of a set's database. Raises `NoPhotos`,
     and as `Dataset.sequences`."""
-    found = given.data.rendered_clips(split)
+    found = setup.data.rendered_clips(split)
     if found is not None:
         return found
-    frames = given.data.sequences.database
+    frames = setup.data.sequences.database
     pixels = cached_pixels(
         frames.photos,
         width=options.width,
         height=options.height,
-        folder=given.pixels_folder,
-        show_progress=given.show_progress,
+        folder=setup.pixels_folder,
+        show_progress=setup.show_progress,
     )
     clock = frames.photos.time_us
     times: np.ndarray = (
@@ -73,11 +73,11 @@ def open_clips(options: ClipsOptions | ReconstructionOptions, given: Given, *, s
 class ClipBranch(Branch):
     """All clips once an epoch, in a random order."""
 
-    def __init__(self, options: ClipsOptions, given: Given) -> None:
+    def __init__(self, options: ClipsOptions, setup: Setup) -> None:
         """Raises `BadOption` for a learner that does not learn by this loss."""
         super().__init__(options.name or options.kind)
-        self.options, self.given, self.weight = options, given, options.weight
-        module, name = given.learner.module, options.loss.name
+        self.options, self.setup, self.weight = options, setup, options.weight
+        module, name = setup.learner.module, options.loss.name
         learns = (
             "shown"
             if not isinstance(module, TokenModel)
@@ -91,7 +91,7 @@ class ClipBranch(Branch):
     def open(self) -> None:
         """Get the clips ready. Raises as `open_clips`, and `BadOption` for fewer than a batch, or
         without labels."""
-        self.clips = open_clips(self.options, self.given, split="train")
+        self.clips = open_clips(self.options, self.setup, split="train")
         if self.options.loss.name == "shown" and self.clips.labels is None:
             raise BadOption(
                 "features learn from clips that say what pixels show: whence world clips FOLDER "
@@ -108,11 +108,11 @@ class ClipBranch(Branch):
 
     def read(self, place: BatchPlace, share: Share) -> Read:
         size, clips, loss = self.options.batch_size, self.clips, self.options.loss
-        order = random_stream(self.given.seed, _ORDER, place.epoch).permutation(len(clips))
+        order = random_stream(self.setup.seed, _ORDER, place.epoch).permutation(len(clips))
         whole = order[place.number * size : (place.number + 1) * size]
         rows = shard(Batch(whole, whole), rank=share.rank, num_ranks=share.num_ranks).rows
         found = [
-            self._clip(int(row), random_stream(self.given.seed, _SEEN, *place, int(row)))
+            self._clip(int(row), random_stream(self.setup.seed, _VIEWS, *place, int(row)))
             for row in rows
         ]
         frames, times, labels, metres, black = (
@@ -217,7 +217,7 @@ class ClipBranch(Branch):
 
     def finish(self, weights: Path) -> None:
         """Write the features alone beside what learned with its heads."""
-        module: Any = self.given.learner.module
+        module: Any = self.setup.learner.module
         if self.options.loss.name == "shown":
             card = token_card(module.model, recipe="clip-features")
             write_checkpoint(weights.parent / FEATURES, module.model.state_dict(), {}, card=card)

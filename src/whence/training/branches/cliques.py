@@ -50,7 +50,7 @@ class CliqueBatches(Batches):
         super().__init__(photos, num_places=options.num_places, options=options, seed=seed)
         if places.num_batches < 1 or places.num_near < 1:
             raise BadOption("places.num_batches and places.num_near are at least 1")
-        self.places, self._found = places, super().found()
+        self.places, self._rows = places, super().found()
         is_plane = bool(photos.has_plane.all())
         self._points = (
             np.stack([photos.east_m, photos.north_m], axis=1) if is_plane else metric_points(photos)
@@ -79,7 +79,7 @@ class CliqueBatches(Batches):
 
     def batch(self, epoch: int, number: int) -> Batch:
         return Batch(
-            self._found[number],
+            self._rows[number],
             np.repeat(np.arange(self.options.num_places), self.options.num_views),
         )
 
@@ -92,7 +92,7 @@ class CliqueBatches(Batches):
             self.cells.offsets[:-1] + (random.random(len(counts)) * counts).astype(np.int64)
         ]
         unit = describe(shown)
-        self._found = np.stack(
+        self._rows = np.stack(
             [
                 self._mined(unit, random_stream(self.seed, _MINED, epoch, number))
                 for number in range(self.places.num_batches)
@@ -100,10 +100,10 @@ class CliqueBatches(Batches):
         )
 
     def found(self) -> np.ndarray:
-        return self._found
+        return self._rows
 
-    def take_over(self, found: np.ndarray) -> None:
-        self._found = found
+    def take_over(self, rows: np.ndarray) -> None:
+        self._rows = rows
 
     def _mined(self, unit: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """(num_places * num_views,) rows of one batch: cities by how many groups they have, each

@@ -30,12 +30,14 @@ class Pool:
         """(T,) candidates of each query."""
         self._squared = torch.empty((len(self.counts), len(rows)))
 
-    def measure(self, rows: np.ndarray, stored: Tensor, norms: Tensor, asked: Tensor) -> None:
+    def measure(self, rows: np.ndarray, stored: Tensor, norms: Tensor, queries: Tensor) -> None:
         """Distances of the queries' descriptors (T, D) to these database photos (n,), ascending, by
         theirs (n, D)."""
         first, last = np.searchsorted(self.rows, [rows[0], rows[-1] + 1])
         places = torch.from_numpy(np.searchsorted(rows, self.rows[first:last]))
-        self._squared[:, first:last] = torch.addmm(norms[places], asked, stored[places].T, alpha=-2)
+        self._squared[:, first:last] = torch.addmm(
+            norms[places], queries, stored[places].T, alpha=-2
+        )
 
     def nearest(self, k: int) -> np.ndarray:
         """(T, k) database rows of each query's k nearest, nearest first."""
@@ -101,7 +103,7 @@ class Pairs:
             np.concatenate([[0], np.cumsum(self.counts)]), self.rows[self._by_query()]
         )
 
-    def measure(self, rows: np.ndarray, stored: Tensor, norms: Tensor, asked: Tensor) -> None:
+    def measure(self, rows: np.ndarray, stored: Tensor, norms: Tensor, queries: Tensor) -> None:
         """Distances of the pairs with these database photos (n,), ascending, by their descriptors
         (n, D), to queries (T, D)."""
         starts = np.searchsorted(
@@ -117,11 +119,11 @@ class Pairs:
                 torch.from_numpy(starts - starts[0]),
                 torch.from_numpy(owners),
                 torch.zeros(len(owners)),
-                size=(len(rows), len(asked)),
+                size=(len(rows), len(queries)),
                 check_invariants=False,
             )
             products = (
-                torch.sparse.sampled_addmm(places, stored, asked.T, beta=0.0, alpha=-2)
+                torch.sparse.sampled_addmm(places, stored, queries.T, beta=0.0, alpha=-2)
                 .values()
                 .numpy()
             )
@@ -161,11 +163,13 @@ def owners_of(lists: NeighborLists) -> np.ndarray:
     return np.repeat(np.arange(len(lists.counts)), lists.counts)
 
 
-def is_among(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+def is_among(values: np.ndarray, places: np.ndarray) -> np.ndarray:
     """Which of the values are among those known, which are ascending."""
-    if not len(known):
+    if not len(places):
         return np.zeros(values.shape, bool)
-    return np.asarray(known[np.minimum(np.searchsorted(known, values), len(known) - 1)] == values)
+    return np.asarray(
+        places[np.minimum(np.searchsorted(places, values), len(places) - 1)] == values
+    )
 
 
 def without_repeats(values: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ from whence.runtime import atomic_write, progress, random_stream
 from whence.training.branches.places import Batch, shard
 from whence.training.options.distilled import DistilledOptions
 from whence.training.pixels import cached_pixels, key_of, stored_size
-from whence.training.task import BatchPlace, Branch, Draw, Given, Losses, Read, Share
+from whence.training.task import BatchPlace, Branch, Draw, Losses, Read, Setup, Share
 from whence.training.ways import IsKept, SeenPhotos, Ways
 from whence.types import SkippedPhoto
 
@@ -42,40 +42,40 @@ class DistilledBranch(Branch):
     """All photos once an epoch, in a random order; the squared distance between unit vectors,
     student's and teacher's."""
 
-    def __init__(self, options: DistilledOptions, given: Given) -> None:
+    def __init__(self, options: DistilledOptions, setup: Setup) -> None:
         """Raises `BadOption`, `NoPhotos`, `UnknownName`, and as `load_teacher`."""
         super().__init__(options.name or options.kind)
-        self.options, self.given, self.weight = options, given, options.weight
+        self.options, self.setup, self.weight = options, setup, options.weight
         if not options.teacher:
             raise BadOption(
                 f"say which model is learned from: --set {self.name}.teacher=NAME, or teacher=NAME"
             )
-        self.photos = given.data.photos
+        self.photos = setup.data.photos
         if not 1 <= options.batch_size <= len(self.photos):
             raise BadOption(
                 f"batches of {options.batch_size} photos of {len(self.photos)} are not possible; "
                 "change batch_size"
             )
         self.teacher = load_teacher(options)
-        if self.teacher.dim != given.learner.module.dim:
+        if self.teacher.dim != setup.learner.module.dim:
             raise BadOption(
                 f"{self.teacher.name} gives {self.teacher.dim} dimensions, the learner "
-                f"{given.learner.module.dim}: for a head that "
+                f"{setup.learner.module.dim}: for a head that "
                 f"ends in a linear layer set aggregator.options.dim={self.teacher.dim}"
             )
-        self.ways = Ways(options.augment, given, of=key_of(self.photos))
+        self.ways = Ways(options.augment, setup, of=key_of(self.photos))
 
     def describe_data(self) -> dict[str, Any]:
         return {"num_photos": len(self.photos), "teacher": self.teacher.card.card_id}
 
     def open(self) -> None:
-        (width, height), given = stored_size(self.options.augment), self.given
+        (width, height), setup = stored_size(self.options.augment), self.setup
         self.pixels = cached_pixels(
             self.photos,
             width=width,
             height=height,
-            folder=given.pixels_folder,
-            show_progress=given.show_progress,
+            folder=setup.pixels_folder,
+            show_progress=setup.show_progress,
         )
         self.taught = self._described()
         self.usable = np.flatnonzero(self.taught.any(axis=1))
@@ -92,14 +92,14 @@ class DistilledBranch(Branch):
             [self.teacher.card.card_id, self.teacher.options], sort_keys=True, default=str
         )
         key = hashlib.blake2b(f"{key_of(self.photos)}|{said}".encode(), digest_size=12).hexdigest()
-        file = Path(self.given.pixels_folder) / f"taught-{key}.npy"
+        file = Path(self.setup.pixels_folder) / f"taught-{key}.npy"
         if not file.is_file():
             rows = np.zeros((len(self.photos), self.teacher.dim), np.float32)
             files = [self.photos.file(row) for row in range(len(self.photos))]
-            with progress("teaching", total=len(files), show=self.given.show_progress) as advance:
+            with progress("teaching", total=len(files), show=self.setup.show_progress) as advance:
                 for row, found in enumerate(self.teacher.describe_each(files)):
                     if isinstance(found, UnreadableImage):
-                        self.given.data.report(
+                        self.setup.data.report(
                             (SkippedPhoto(self.photos.paths[row], found.reason),)
                         )
                     else:
@@ -115,7 +115,7 @@ class DistilledBranch(Branch):
 
     def read(self, place: BatchPlace, share: Share) -> Read:
         size = self.options.batch_size
-        order = random_stream(self.given.seed, _ORDER, place.epoch).permutation(self.usable)
+        order = random_stream(self.setup.seed, _ORDER, place.epoch).permutation(self.usable)
         whole = order[place.number * size : (place.number + 1) * size]
         rows = shard(Batch(whole, whole), rank=share.rank, num_ranks=share.num_ranks).rows
 

@@ -91,7 +91,7 @@ class ClassBatches:
         if batch_size < 1:
             raise BadOption(f"batches of {batch_size} photos are not possible")
         self.grouped, self.batch_size, self.seed = grouped, batch_size, seed
-        self._held: tuple[int, NeighborLists] | None = None
+        self._group: tuple[int, NeighborLists] | None = None
 
     def group_of(self, epoch: int) -> int:
         """The group whose turn it is."""
@@ -117,7 +117,7 @@ class ClassBatches:
         return random_stream(self.seed, _ORDER, epoch, turn).permutation(num)
 
     def _rows_of(self, epoch: int) -> NeighborLists:
-        group, held = self.group_of(epoch), self._held
+        group, held = self.group_of(epoch), self._group
         if held is None or held[0] != group:
-            held = self._held = (group, self.grouped.rows_of(group))
+            held = self._group = (group, self.grouped.rows_of(group))
         return held[1]

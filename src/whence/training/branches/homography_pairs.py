@@ -37,7 +37,7 @@ from whence.training.losses.features import (
 from whence.training.losses.heights import both_views, patch_loss
 from whence.training.options.local import HomographyPairsOptions
 from whence.training.pixels import cached_pixels
-from whence.training.task import BatchPlace, Branch, Draw, Given, Losses, Read, Share
+from whence.training.task import BatchPlace, Branch, Draw, Losses, Read, Setup, Share
 
 _ORDER, _VIEW = 154, 155
 _WITH_TEACHER = ("joint", "matching", "distillation", "naive")
@@ -57,22 +57,22 @@ class ViewPairs(NamedTuple):
 class HomographyPairsBranch(Branch):
     """All photos once an epoch, in a random order, cut out anew every time."""
 
-    def __init__(self, options: HomographyPairsOptions, given: Given) -> None:
+    def __init__(self, options: HomographyPairsOptions, setup: Setup) -> None:
         """Raises `BadOption`, `NoPhotos`, and as `load_teacher`."""
         super().__init__(options.name or options.kind)
-        self.options, self.given, self.weight = options, given, options.weight
-        self.photos = given.data.photos
+        self.options, self.setup, self.weight = options, setup, options.weight
+        self.photos = setup.data.photos
         seen, loss = options.views, options.loss.name
         self.size_px = (seen.stored_width, seen.stored_height)
         self.same = find_same_point(
-            self.photos, given.data.folder("photos with their cameras"), self.size_px
+            self.photos, setup.data.folder("photos with their cameras"), self.size_px
         )
         if not 1 <= options.num_pairs <= len(self.same.rows):
             raise BadOption(
                 f"batches of {options.num_pairs} pairs of {len(self.same.rows)} photos are not "
                 "possible; change num_pairs"
             )
-        learner = given.learner.module
+        learner = setup.learner.module
         if not isinstance(learner, DenseNetwork) or bool(learner.dim) == (loss in _OF_HEIGHTS):
             needed = (
                 "a height map, as learner.network=morse-small"
@@ -80,29 +80,29 @@ class HomographyPairsBranch(Branch):
                 else "descriptors, as learner.network=student-m"
             )
             raise BadOption(f"the loss {loss} needs a learner with {needed}")
-        self.teacher = load_teacher(options, given) if loss in _WITH_TEACHER else None
+        self.teacher = load_teacher(options, setup) if loss in _WITH_TEACHER else None
 
     def describe_data(self) -> dict[str, Any]:
         return {"num_photos": len(self.photos), "num_from_one_point": self.same.num_others}
 
     def open(self) -> None:
-        (width, height), given = self.size_px, self.given
+        (width, height), setup = self.size_px, self.setup
         self.pixels = cached_pixels(
             self.photos,
             width=width,
             height=height,
-            folder=given.pixels_folder,
-            show_progress=given.show_progress,
+            folder=setup.pixels_folder,
+            show_progress=setup.show_progress,
         )
         if self.teacher is not None:
-            self.teacher.to(given.device)
+            self.teacher.to(setup.device)
 
     def num_batches(self, epoch: int) -> int:
         return len(self.same.rows) // self.options.num_pairs
 
     def read(self, place: BatchPlace, share: Share) -> Read:
         size = self.options.num_pairs
-        order = random_stream(self.given.seed, _ORDER, place.epoch).permutation(self.same.rows)
+        order = random_stream(self.setup.seed, _ORDER, place.epoch).permutation(self.same.rows)
         whole = order[place.number * size : (place.number + 1) * size]
         rows = shard(Batch(whole, whole), rank=share.rank, num_ranks=share.num_ranks).rows
         pairs = [self._pair(int(row), place) for row in rows]
@@ -115,7 +115,7 @@ class HomographyPairsBranch(Branch):
         )
 
     def _pair(self, row: int, place: BatchPlace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        random = random_stream(self.given.seed, _VIEW, *place, row)
+        random = random_stream(self.setup.seed, _VIEW, *place, row)
         seen = self.options.views
         first = draw_matrix(random, seen, self.size_px)
         second = draw_beside(random, seen, self.size_px, first)
@@ -163,7 +163,7 @@ class HomographyPairsBranch(Branch):
         )
 
     def _compared(
-        self, seen: DenseMaps, taught: DenseMaps | None, number: int, content: ViewPairs
+        self, maps: DenseMaps, taught: DenseMaps | None, number: int, content: ViewPairs
     ) -> dict[str, Tensor]:
         """The losses of one pair; none where its views show too little of the same."""
         num, options, half = len(content.first), self.options, self.options.num_points // 2
@@ -178,11 +178,11 @@ class HomographyPairsBranch(Branch):
         loss, rate = options.loss, options.loss.temperature
         if taught is None:
             ends = [
-                read_points(seen, row, where)
+                read_points(maps, row, where)
                 for row, where in ((number, at[0]), (num + number, at[1]))
             ]
             logits = [
-                sample_logits(seen.logits[row : row + 1], where)[0]
+                sample_logits(maps.logits[row : row + 1], where)[0]
                 for row, where in ((number, at[0]), (num + number, at[1]))
             ]
             return silk_loss(
@@ -192,7 +192,7 @@ class HomographyPairsBranch(Branch):
             read_points(taught, number, at[0]),
             read_points(taught, num + number, at[1]),
         )
-        student = read_points(seen, number, at[1])
+        student = read_points(maps, number, at[1])
         if loss.name == "naive":
             return {"naive": naive_loss(student, teacher_b)}
         named = {}
@@ -217,7 +217,7 @@ class HomographyPairsBranch(Branch):
         return named
 
 
-def load_teacher(options: HomographyPairsOptions, given: Given) -> DenseNetwork:
+def load_teacher(options: HomographyPairsOptions, setup: Setup) -> DenseNetwork:
     """The network that is learned from, as it stays. Raises `BadOption`, `InputError`, and as
     `fill_module`."""
     if not options.teacher:
@@ -228,12 +228,12 @@ def load_teacher(options: HomographyPairsOptions, given: Given) -> DenseNetwork:
     name = read_network_name(options.teacher)
     teacher = make_dense_network(name)
     fill_module(teacher, options.teacher, what=f"the teacher {name}")
-    learner: DenseNetwork = given.learner.module
+    learner: DenseNetwork = setup.learner.module
     if teacher.dim != learner.dim:
         raise BadOption(
             f"the teacher {name} gives {teacher.dim} numbers a point, the learner {learner.dim}"
         )
-    given.learner.learn_from(read_card(options.teacher).name, weights_digest(teacher))
+    setup.learner.learn_from(read_card(options.teacher).name, weights_digest(teacher))
     return teacher.eval().requires_grad_(False)
 
 

@@ -37,7 +37,7 @@ from whence.training.segmentation import (
     opponent_loss,
     segmentation_loss,
 )
-from whence.training.task import BatchPlace, Draw, Given, Losses, Read, Share
+from whence.training.task import BatchPlace, Draw, Losses, Read, Setup, Share
 
 _WINDOW, _TARGET = 151, 152
 _NORMS = re.compile(r"backbone\.(?:.*\.)?bn\d\.(?:weight|bias)|aggregator\.p")
@@ -59,9 +59,9 @@ class LabelledBranch(TupleBranch):
     """Tuples as others are mined; a head says what each pixel shows, an opponent which domain its
     maps are of."""
 
-    def __init__(self, options: LabelledOptions, given: Given) -> None:
+    def __init__(self, options: LabelledOptions, setup: Setup) -> None:
         """Raises `BadOption`, `NoPhotos` and `UnknownName`."""
-        self.labelled: LabelledSet = given.data.labelled(options.town)
+        self.labelled: LabelledSet = setup.data.labelled(options.town)
         self.own = options
         if options.width > options.stored_width or options.height > options.stored_height:
             raise BadOption(
@@ -78,8 +78,8 @@ class LabelledBranch(TupleBranch):
             name=options.name or options.kind, weight=options.weight, mining=options.mining,
             batch_queries=options.batch_queries, augment=seen, loss=options.loss,
         )  # fmt: skip
-        super().__init__(as_tuples, given)
-        network = given.learner.module
+        super().__init__(as_tuples, setup)
+        network = setup.learner.module
         if not isinstance(network, Network):
             raise BadOption(
                 "what pixels show is learned with a network: a backbone and an aggregator"
@@ -90,7 +90,7 @@ class LabelledBranch(TupleBranch):
                     parameter.requires_grad_(False)
         self.loss_lr = options.head_lr
         if options.segmentation_weight:
-            torch.manual_seed(given.seed)
+            torch.manual_seed(setup.seed)
             self.loss = make_head(options.head, network.backbone.channels, len(IDDA_CLASSES))
             if options.target and options.adversary_weight:
                 self.opponent = Opponent(len(IDDA_CLASSES), options.opponent_width)
@@ -125,13 +125,13 @@ class LabelledBranch(TupleBranch):
             photos = scan_photos(self.own.target, show_progress=False)
             self.target = cached_pixels(
                 photos, width=self.own.target_width, height=self.own.target_height,
-                folder=self.given.pixels_folder, show_progress=self.given.show_progress,
+                folder=self.setup.pixels_folder, show_progress=self.setup.show_progress,
             )  # fmt: skip
 
     def _cached_classes(
         self, files: tuple[Path, ...], key: str, size: tuple[int, int]
     ) -> np.ndarray:
-        file = Path(self.given.pixels_folder) / f"classes-{key}-{size[0]}x{size[1]}.npy"
+        file = Path(self.setup.pixels_folder) / f"classes-{key}-{size[0]}x{size[1]}.npy"
         if not file.is_file():
             with atomic_write(file) as out:
                 np.save(out, np.stack([read_classes(path, size_px=size) for path in files]))
@@ -147,7 +147,7 @@ class LabelledBranch(TupleBranch):
         photos, classes = list[np.ndarray](), list[np.ndarray]()
         for number, rows in enumerate(tuples):
             window, is_mirrored = self._window(
-                random_stream(self.given.seed, _WINDOW, *place, first + number)
+                random_stream(self.setup.seed, _WINDOW, *place, first + number)
             )
             for seen, held in (
                 (self.pixels[rows], photos),
@@ -160,7 +160,7 @@ class LabelledBranch(TupleBranch):
         of_classes = [part[:1] for part in classes] + [part[1:] for part in classes]
         target = None
         if self.target is not None:
-            chosen = random_stream(self.given.seed, _TARGET, *place, share.rank).integers(
+            chosen = random_stream(self.setup.seed, _TARGET, *place, share.rank).integers(
                 len(self.target), size=self.own.batch_target
             )
             target = torch.from_numpy(np.stack([self.target[row] for row in chosen]))
@@ -191,7 +191,7 @@ class LabelledBranch(TupleBranch):
 
     def learn(self, learner: nn.Module, content: Any, draw: Draw) -> Losses:
         images, classes, target = content
-        network, own = self.given.learner.module, self.own
+        network, own = self.setup.learner.module, self.own
         draw.seed_torch(draw.share.rank)
         with draw.autocast():
             features = network.features(images)

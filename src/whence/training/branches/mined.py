@@ -28,7 +28,7 @@ from whence.training.options.augment import AugmentOptions
 from whence.training.options.sequences import SequencesOptions
 from whence.training.options.tuples import TuplesOptions, WordOptions
 from whence.training.pixels import cached_set, key_of, stored_size
-from whence.training.task import BatchPlace, Branch, Describe, Draw, Given, Losses, Read, Share
+from whence.training.task import BatchPlace, Branch, Describe, Draw, Losses, Read, Setup, Share
 from whence.training.ways import IsKept, ReadPhoto, SeenPhotos, Ways
 
 _WORDS = 93
@@ -71,22 +71,22 @@ class TupleBranch(Branch):
 
     is_mined = True
 
-    def __init__(self, options: TuplesOptions | SequencesOptions, given: Given) -> None:
+    def __init__(self, options: TuplesOptions | SequencesOptions, setup: Setup) -> None:
         """Raises `BadOption`, `NoPhotos` and `UnknownName`."""
         super().__init__(options.name or options.kind)
-        self.options, self.given, self.weight = options, given, options.weight
+        self.options, self.setup, self.weight = options, setup, options.weight
         self.tuples = self._tuple_set()
-        self.miner = Miner(self.tuples, options=options.mining, seed=given.seed)
+        self.miner = Miner(self.tuples, options=options.mining, seed=setup.seed)
         self.mined = np.empty((0, 2 + options.mining.num_negatives), np.int64)
         if not 1 <= options.batch_queries <= self.miner.num_tuples:
             raise BadOption(
                 f"a batch of {options.batch_queries} tuples is not possible with "
                 f"{self.miner.num_tuples} a refresh; change batch_queries or mining.num_queries"
             )
-        if options.batch_queries % given.share.num_ranks:
+        if options.batch_queries % setup.share.num_ranks:
             raise BadOption(
                 f"{options.batch_queries} tuples cannot be shared evenly by "
-                f"{given.share.num_ranks} processes"
+                f"{setup.share.num_ranks} processes"
             )
         seen = options.augment
         plain = AugmentOptions(
@@ -97,10 +97,10 @@ class TupleBranch(Branch):
         )
         data = self.tuples.data
         of = f"{key_of(data.database)}-{key_of(data.queries)}"
-        self.ways, self.plain = Ways(seen, given, of=of), Ways(plain, given, of=of)
+        self.ways, self.plain = Ways(seen, setup, of=of), Ways(plain, setup, of=of)
 
     def _tuple_set(self) -> TupleSet:
-        return make_tuple_set(self.given.data.set, options=self.options.mining)
+        return make_tuple_set(self.setup.data.set, options=self.options.mining)
 
     def describe_data(self) -> dict[str, Any]:
         data = self.tuples.data
@@ -109,7 +109,7 @@ class TupleBranch(Branch):
 
     def open(self) -> None:
         self.pixels = cached_set(
-            self.tuples.data, size_px=stored_size(self.options.augment), given=self.given
+            self.tuples.data, size_px=stored_size(self.options.augment), setup=self.setup
         )
         self.ways.open()
         self.plain.open()
@@ -122,9 +122,9 @@ class TupleBranch(Branch):
         """Let visual words that are in no weights to start from begin at the k-means of local
         descriptors of training photos."""
         holders = [part for part in learner.modules() if isinstance(part, NetVlad)]
-        if not holders or not self.given.learner.begins_anew or not isinstance(learner, Network):
+        if not holders or not self.setup.learner.begins_anew or not isinstance(learner, Network):
             return
-        seed, total = self.given.seed, len(self.pixels)
+        seed, total = self.setup.seed, len(self.pixels)
         random = random_stream(seed, _WORDS, 0)
         chosen = random.choice(total, min(self.options.words.num_photos, total), replace=False)
         learner.eval()
@@ -148,7 +148,7 @@ class TupleBranch(Branch):
             asked = partial(
                 describe, read=self._looked_at, batch_size=self.options.mining.batch_size
             )
-            with progress("mining", total=None, show=self.given.show_progress):
+            with progress("mining", total=None, show=self.setup.show_progress):
                 mined = self.miner.mine(epoch, asked)
         else:
             mined = np.zeros((self.miner.num_tuples, self.mined.shape[1]), np.int64)

@@ -118,13 +118,13 @@ class Miner:
         return drawn
 
     def _topped_up(
-        self, found: NeighborLists, excluded: NeighborLists, random: np.random.Generator
+        self, negatives: NeighborLists, excluded: NeighborLists, random: np.random.Generator
     ) -> NeighborLists:
         """The lists, those shorter than the negatives filled with others of the database: a small
         pool may be all positives."""
         count, lists = self.options.num_negatives, []
-        for query in range(len(found.counts)):
-            own = found.of(query)
+        for query in range(len(negatives.counts)):
+            own = negatives.of(query)
             if len(own) < count:
                 order = random.permutation(self.tuples.num_database)
                 order = order[~is_among(order, np.sort(np.concatenate([own, excluded.of(query)])))]

@@ -18,7 +18,7 @@ from whence.training.losses.neutral import pair_loss
 from whence.training.options.photo_pairs import PhotoPairsOptions
 from whence.training.options.tiles import TilesOptions
 from whence.training.pixels import read_at
-from whence.training.task import BatchPlace, Describe, Draw, Given, Losses
+from whence.training.task import BatchPlace, Describe, Draw, Losses, Setup
 from whence.training.yearly import YearChange, draw_change
 
 _CHANGE, _VIEW, _YEAR = 132, 133, 134
@@ -30,18 +30,18 @@ class PhotoPairBranch(TileBranch):
 
     is_mined = False
 
-    def __init__(self, options: PhotoPairsOptions, given: Given) -> None:
+    def __init__(self, options: PhotoPairsOptions, setup: Setup) -> None:
         """Raises `NoPhotos`, `BadOption` and `UnknownName`."""
         if options.num_pairs < 2:
             raise BadOption("a batch needs at least two pairs")
-        self.found = find_pairs(given.data, least_iou=options.least_iou)
+        self.found = find_pairs(setup.data, least_iou=options.least_iou)
         self.pair_options = options
         as_tiles = TilesOptions(
             name=options.name or options.kind, weight=options.weight,
             batches_per_epoch=options.batches_per_epoch, augment=options.augment, num_places=2,
             num_groups=1,
         )  # fmt: skip
-        super().__init__(as_tiles, given)
+        super().__init__(as_tiles, setup)
         self.loss = nn.Module()
 
     def describe_data(self) -> dict[str, Any]:
@@ -53,7 +53,7 @@ class PhotoPairBranch(TileBranch):
     def places_of(self, place: BatchPlace) -> np.ndarray:
         return self.found.batch(
             self.pair_options.num_pairs,
-            seed=self.given.seed,
+            seed=self.setup.seed,
             epoch=place.epoch,
             number=place.number,
         )
@@ -64,19 +64,19 @@ class PhotoPairBranch(TileBranch):
         """Rows of tiles, from 0 on, and of photos, below 0: photos first, then their tiles."""
         seen = self.options.augment
         photos, tiles = self.found.pairs[places].T
-        years = random_stream(self.given.seed, _YEAR, *place).integers(
+        years = random_stream(self.setup.seed, _YEAR, *place).integers(
             len(self.places.years), size=len(tiles)
         )
         rows = np.concatenate([-1 - photos, self.places.rows[tiles, years]])
         draws = np.arange(len(rows))
         if seen.num_views:
-            draws = random_stream(self.given.seed, _VIEW, *place).integers(
+            draws = random_stream(self.setup.seed, _VIEW, *place).integers(
                 seen.num_views, size=len(rows)
             )
             changes = [draw_change(seen, random_stream(_CHANGE, int(view))) for view in draws]
         else:
             changes = [
-                draw_change(seen, random_stream(self.given.seed, _CHANGE, *place, number))
+                draw_change(seen, random_stream(self.setup.seed, _CHANGE, *place, number))
                 for number in range(len(rows))
             ]
         names = [

@@ -21,10 +21,10 @@ from whence.training.task import (
     Branch,
     Describe,
     Draw,
-    Given,
     Losses,
     Pairs,
     Read,
+    Setup,
     Share,
 )
 from whence.training.ways import IsKept, SeenPhotos, Ways
@@ -46,31 +46,31 @@ class PlaceBranch(Branch):
 
     has_pairs = True
 
-    def __init__(self, options: PlacesOptions, given: Given) -> None:
+    def __init__(self, options: PlacesOptions, setup: Setup) -> None:
         """Raises `NoPhotos`, `BadOption` and `UnknownName`."""
         super().__init__(options.name or options.kind)
-        self.options, self.given, self.weight = options, given, options.weight
+        self.options, self.setup, self.weight = options, setup, options.weight
         self.loss_lr = options.loss.lr
         self.batches = make_batches(
-            given.data, places=options.places, options=options.batches, seed=given.seed
+            setup.data, places=options.places, options=options.batches, seed=setup.seed
         )
         self.is_mined = self.batches.is_mined
-        self.ways = Ways(options.augment, given, of=key_of(self.batches.photos))
+        self.ways = Ways(options.augment, setup, of=key_of(self.batches.photos))
         self.loss = make_loss(
-            options.loss, num_classes=self.batches.num_places, dim=given.learner.module.dim
+            options.loss, num_classes=self.batches.num_places, dim=setup.learner.module.dim
         )
 
     def describe_data(self) -> dict[str, Any]:
         return self.batches.counts()
 
     def open(self) -> None:
-        (width, height), given = stored_size(self.options.augment), self.given
+        (width, height), setup = stored_size(self.options.augment), self.setup
         self.pixels = cached_pixels(
             self.batches.photos,
             width=width,
             height=height,
-            folder=given.pixels_folder,
-            show_progress=given.show_progress,
+            folder=setup.pixels_folder,
+            show_progress=setup.show_progress,
         )
         self.ways.open()
 
@@ -81,7 +81,7 @@ class PlaceBranch(Branch):
         """Mine the epoch's places with the learner as it stands; the main process does and tells
         the others."""
         if describe.share.rank == 0:
-            with progress("mining", total=None, show=self.given.show_progress):
+            with progress("mining", total=None, show=self.setup.show_progress):
                 self.batches.refresh(
                     epoch, lambda rows: _unit(describe(rows, self._resized, batch_size=_BATCH))
                 )

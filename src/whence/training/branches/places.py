@@ -174,7 +174,7 @@ class Batches(ABC):
         """Rows that the last `refresh` found: (batches, num_places * num_views) int64 rows."""
         return np.empty((0, self.options.num_places * self.options.num_views), np.int64)
 
-    def take_over(self, found: np.ndarray) -> None:  # noqa: B027
+    def take_over(self, rows: np.ndarray) -> None:  # noqa: B027
         """Go on with what another `refresh` found."""
 
 

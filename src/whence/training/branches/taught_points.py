@@ -32,7 +32,7 @@ from whence.training.branches.homographies import (
 from whence.training.branches.places import Batch, shard
 from whence.training.options.local import TaughtPointsOptions
 from whence.training.pixels import cached_pixels, key_of
-from whence.training.task import BatchPlace, Branch, Draw, Given, Losses, Read, Share
+from whence.training.task import BatchPlace, Branch, Draw, Losses, Read, Setup, Share
 
 _ORDER, _VIEW = 151, 152
 _RIM_PX = 2.0
@@ -65,22 +65,22 @@ class TaughtViews(NamedTuple):
 class TaughtPointsBranch(Branch):
     """All photos once an epoch, in a random order."""
 
-    def __init__(self, options: TaughtPointsOptions, given: Given) -> None:
+    def __init__(self, options: TaughtPointsOptions, setup: Setup) -> None:
         """Raises `BadOption`, `NoPhotos`, and as `open_extractor`."""
         super().__init__(options.name or options.kind)
-        self.options, self.given, self.weight = options, given, options.weight
-        self.photos = given.data.photos
+        self.options, self.setup, self.weight = options, setup, options.weight
+        self.photos = setup.data.photos
         seen = options.views
         self.size_px = (seen.stored_width, seen.stored_height)
         self.same = find_same_point(
-            self.photos, given.data.folder("photos with their cameras"), self.size_px
+            self.photos, setup.data.folder("photos with their cameras"), self.size_px
         )
         if not 1 <= options.num_photos <= len(self.same.rows):
             raise BadOption(
                 f"batches of {options.num_photos} photos of {len(self.same.rows)} are not "
                 "possible; change num_photos"
             )
-        network = given.learner.module
+        network = setup.learner.module
         if not isinstance(network, DenseNetwork) or not network.dim:
             raise BadOption(
                 f"{self.name} needs a learner that describes points: --set learner.network=strided"
@@ -94,16 +94,16 @@ class TaughtPointsBranch(Branch):
         }
 
     def open(self) -> None:
-        (width, height), given = self.size_px, self.given
+        (width, height), setup = self.size_px, self.setup
         self.pixels = cached_pixels(
             self.photos,
             width=width,
             height=height,
-            folder=given.pixels_folder,
-            show_progress=given.show_progress,
+            folder=setup.pixels_folder,
+            show_progress=setup.show_progress,
         )
         self.taught = self._taught()
-        dim, own = self.taught.descriptors.shape[2], given.learner.module.dim
+        dim, own = self.taught.descriptors.shape[2], setup.learner.module.dim
         if dim != own:
             raise BadOption(
                 f"{self.options.teacher} gives {dim} numbers a point, the learner {own}"
@@ -115,19 +115,19 @@ class TaughtPointsBranch(Branch):
         teacher = open_extractor(
             options.teacher, max_keypoints=num, weights=options.teacher_weights
         )
-        self.given.learner.learn_from(options.teacher, teacher.digest)
+        self.setup.learner.learn_from(options.teacher, teacher.digest)
         said = repr((key_of(self.photos), self.size_px, teacher.key))
         file = (
-            Path(self.given.pixels_folder)
+            Path(self.setup.pixels_folder)
             / f"points-{hashlib.blake2b(said.encode(), digest_size=12).hexdigest()}.npz"
         )
         if not file.is_file():
             points = np.full((len(self.photos), num, 2), np.nan, np.float32)
             descriptors = np.zeros(
-                (len(self.photos), num, self.given.learner.module.dim), np.float16
+                (len(self.photos), num, self.setup.learner.module.dim), np.float16
             )
             rows = self.same.rows.tolist()
-            with progress("teaching", total=len(rows), show=self.given.show_progress) as advance:
+            with progress("teaching", total=len(rows), show=self.setup.show_progress) as advance:
                 for row in rows:
                     found = teacher.extract(np.array(self.pixels[row]))
                     if found.descriptors.shape[1] != descriptors.shape[2]:
@@ -148,7 +148,7 @@ class TaughtPointsBranch(Branch):
 
     def read(self, place: BatchPlace, share: Share) -> Read:
         size = self.options.num_photos
-        order = random_stream(self.given.seed, _ORDER, place.epoch).permutation(self.same.rows)
+        order = random_stream(self.setup.seed, _ORDER, place.epoch).permutation(self.same.rows)
         whole = order[place.number * size : (place.number + 1) * size]
         rows = shard(Batch(whole, whole), rank=share.rank, num_ranks=share.num_ranks).rows
         firsts, seconds = zip(
@@ -175,7 +175,7 @@ class TaughtPointsBranch(Branch):
     def _pair(self, row: int, place: BatchPlace, slot: int) -> tuple[View, View]:
         """Two views of a photo, or of others from its point; their matrices begin at the photo
         itself."""
-        random = random_stream(self.given.seed, _VIEW, *place, row)
+        random = random_stream(self.setup.seed, _VIEW, *place, row)
         seen = self.options.views
         first = draw_matrix(random, seen, self.size_px)
         return (
@@ -229,7 +229,7 @@ class TaughtPointsBranch(Branch):
                 np.isfinite(found[:, 0])
                 & np.logical_and(*(is_inside(one, width, height, margin=_RIM_PX) for one in at))
             )
-            kept = random_stream(self.given.seed, _VIEW, *place, int(row), 1).permutation(both)[
+            kept = random_stream(self.setup.seed, _VIEW, *place, int(row), 1).permutation(both)[
                 :num
             ]
             is_chosen[slot, : len(kept)] = True

@@ -22,7 +22,7 @@ from whence.runtime import atomic_write, random_stream
 from whence.training.branches.places import Batch, shard
 from whence.training.losses.clips import hidden_loss
 from whence.training.options.texts import AnsweredOptions, TextsOptions
-from whence.training.task import BatchPlace, Branch, Draw, Given, Losses, Read, Share
+from whence.training.task import BatchPlace, Branch, Draw, Losses, Read, Setup, Share
 
 MODEL_FOLDER = "model"
 """Where a training of a language model leaves it, as transformers reads it."""
@@ -131,11 +131,11 @@ def compress_all(compressor: Compressor, contexts: list[list[tuple[int, ...]]]) 
 class TextBranch(Branch):
     """All logs once an epoch, in a random order, each cut short anew."""
 
-    def __init__(self, options: TextsOptions, given: Given) -> None:
+    def __init__(self, options: TextsOptions, setup: Setup) -> None:
         """Raises as `read_texts`, and `BadOption` for fewer logs than a batch."""
         super().__init__(options.name or options.kind)
-        self.options, self.given, self.weight = options, given, options.weight
-        self.logs = read_texts(given.data.folder("logs"), split="train")
+        self.options, self.setup, self.weight = options, setup, options.weight
+        self.logs = read_texts(setup.data.folder("logs"), split="train")
         if (
             not 1 <= options.batch_size <= len(self.logs)
             or not 1 <= options.least_records <= options.most_records
@@ -153,7 +153,7 @@ class TextBranch(Branch):
 
     def read(self, place: BatchPlace, share: Share) -> Read:
         size, options = self.options.batch_size, self.options
-        order = random_stream(self.given.seed, _ORDER, place.epoch).permutation(len(self.logs))
+        order = random_stream(self.setup.seed, _ORDER, place.epoch).permutation(len(self.logs))
         whole = order[place.number * size : (place.number + 1) * size]
         rows = shard(Batch(whole, whole), rank=share.rank, num_ranks=share.num_ranks).rows
         step = place.epoch * self.num_batches(place.epoch) + place.number
@@ -161,15 +161,15 @@ class TextBranch(Branch):
         most = round(options.least_records + grown * (options.most_records - options.least_records))
         # One number for the whole batch, so that all contexts are of one length.
         num = int(
-            random_stream(self.given.seed, _CONTEXT, *place).integers(
+            random_stream(self.setup.seed, _CONTEXT, *place).integers(
                 options.least_records, most + 1
             )
         )
-        ids = self.given.learner.ids
+        ids = self.setup.learner.ids
         contexts = [
             draw_context(
                 self.logs[row],
-                random_stream(self.given.seed, _CONTEXT, *place, row),
+                random_stream(self.setup.seed, _CONTEXT, *place, row),
                 options,
                 ids,
                 num_records=num,
@@ -215,9 +215,9 @@ class TextBranch(Branch):
         segments = [
             segment_records(context.records, learner.compression.segment) for context in content
         ]
-        made = compress_all(learner, segments)
+        compressed = compress_all(learner, segments)
         groups = defaultdict(list)
-        for k, (vectors, context) in enumerate(zip(made, content, strict=True)):
+        for k, (vectors, context) in enumerate(zip(compressed, content, strict=True)):
             groups[
                 len(vectors), sum(map(len, context.records)), tuple(context.asked.places)
             ].append(k)
@@ -234,7 +234,7 @@ class TextBranch(Branch):
                 with torch.no_grad():
                     taught = _hidden(network, torch.cat([plain, asked], dim=1))
                 found = _hidden(
-                    network, torch.cat([torch.stack([made[k] for k in rows]), asked], dim=1)
+                    network, torch.cat([torch.stack([compressed[k] for k in rows]), asked], dim=1)
                 )
                 parts += [
                     hidden_loss(
@@ -242,12 +242,12 @@ class TextBranch(Branch):
                     )
                     for k in range(len(rows))
                 ]
-        sizes = torch.cat(made).square().mean().sqrt() / table.square().mean().sqrt()
+        sizes = torch.cat(compressed).square().mean().sqrt() / table.square().mean().sqrt()
         return Losses(torch.stack(parts).mean(), {"size": sizes.detach()})
 
     def finish(self, weights: Path) -> None:
         """Write what answers or compresses beside the last weights: a folder, or a file."""
-        learner: Any = self.given.learner
+        learner: Any = self.setup.learner
         if isinstance(learner.module, Compressor):
             tensors = {
                 name: value.detach().contiguous().cpu()

@@ -26,7 +26,7 @@ from whence.training.frozen import FrozenMaps
 from whence.training.losses.neutral import NeutralAwareLoss
 from whence.training.options.tiles import TilesOptions
 from whence.training.pixels import read_at
-from whence.training.task import BatchPlace, Branch, Describe, Draw, Given, Losses, Read, Share
+from whence.training.task import BatchPlace, Branch, Describe, Draw, Losses, Read, Setup, Share
 from whence.training.yearly import YearChange, change_all, draw_change
 
 _CHANGE, _VIEW = 123, 124
@@ -53,7 +53,7 @@ class TileBranch(Branch):
 
     is_mined = True
 
-    def __init__(self, options: TilesOptions, given: Given) -> None:
+    def __init__(self, options: TilesOptions, setup: Setup) -> None:
         """Raises `NoPhotos`, `BadOption` and `UnknownName`."""
         super().__init__(options.name or options.kind)
         seen = options.augment
@@ -61,34 +61,34 @@ class TileBranch(Branch):
             raise BadOption(
                 f"a crop of {seen.crop_px} pixels out of {seen.stored_px} is not possible"
             )
-        self.options, self.given, self.weight, self.loss_lr = (
+        self.options, self.setup, self.weight, self.loss_lr = (
             options,
-            given,
+            setup,
             options.weight,
             options.loss.lr,
         )
-        self.places = read_tiles(given.data)
+        self.places = read_tiles(setup.data)
         self.batches = self.make_batches()
         self.loss = NeutralAwareLoss(options.loss)
         self.maps: FrozenMaps | None = None
 
     def make_batches(self) -> TileBatches:
         """Batches of tiles that are learned from together. Raises `BadOption`."""
-        return TileBatches(self.places, options=self.options, seed=self.given.seed)
+        return TileBatches(self.places, options=self.options, seed=self.setup.seed)
 
     def describe_data(self) -> dict[str, Any]:
         return self.places.counts()
 
     def open(self) -> None:
-        network, given = self.given.learner.module, self.given
+        network, setup = self.setup.learner.module, self.setup
         if not self.options.augment.num_views or not isinstance(network, Network):
             return
         if any(parameter.requires_grad for parameter in network.backbone.parameters()):
             return
         seen = replace(self.options.augment, num_views=0, per="year")
-        what = repr((network.backbone.name, weights_digest(network.backbone), given.dtype, seen))
-        folder = Path(given.pixels_folder) / f"maps-{tile_key(what)}"
-        self.maps = FrozenMaps(folder, network.backbone, device=given.device, dtype=given.dtype)
+        what = repr((network.backbone.name, weights_digest(network.backbone), setup.dtype, seen))
+        folder = Path(setup.pixels_folder) / f"maps-{tile_key(what)}"
+        self.maps = FrozenMaps(folder, network.backbone, device=setup.device, dtype=setup.dtype)
 
     def num_batches(self, epoch: int) -> int:
         return self.options.batches_per_epoch
@@ -99,7 +99,7 @@ class TileBranch(Branch):
         groups, shares = self.batches.groups, self.batches.shares
         if describe.share.rank == 0:
             if self.batches.is_regrouped(epoch):
-                with progress("grouping", total=None, show=self.given.show_progress):
+                with progress("grouping", total=None, show=self.setup.show_progress):
                     groups, shares = self.regroup(describe)
             elif epoch < self.options.regroup_every or self.options.grouping == "random":
                 groups, shares = self.batches.random_groups(epoch), np.empty(0)
@@ -113,10 +113,10 @@ class TileBranch(Branch):
         """(P,) groups by how the network sees the last year's tiles, and how many photos fall into
         each, if that is asked for."""
         found = self._described(self.places.photos, self.places.rows[:, -1], describe)
-        centres, groups = k_means(found, self.options.num_groups, seed=self.given.seed)
+        centres, groups = k_means(found, self.options.num_groups, seed=self.setup.seed)
         counts = np.zeros(self.options.num_groups)
         if self.options.grouping == "photos":
-            queries = read_photos(self.given.data)
+            queries = read_photos(self.setup.data)
             seen = self._described(queries, np.arange(len(queries)), describe)
             gaps = ((seen[:, None] - centres[None]) ** 2).sum(axis=2)
             counts += np.bincount(gaps.argmin(axis=1), minlength=len(counts))
@@ -157,11 +157,11 @@ class TileBranch(Branch):
         num = rows.shape[1] if seen.per == "year" else rows.size
         draws = np.arange(num)
         if seen.num_views:
-            draws = random_stream(self.given.seed, _VIEW, *place).integers(seen.num_views, size=num)
+            draws = random_stream(self.setup.seed, _VIEW, *place).integers(seen.num_views, size=num)
             changes = [draw_change(seen, random_stream(_CHANGE, int(view))) for view in draws]
         else:
             changes = [
-                draw_change(seen, random_stream(self.given.seed, _CHANGE, *place, number))
+                draw_change(seen, random_stream(self.setup.seed, _CHANGE, *place, number))
                 for number in range(num)
             ]
         # Images lie place by place: those of a year repeat its change.
@@ -240,21 +240,21 @@ class TileBranch(Branch):
         """Descriptors (n, D) of rows of photos as they are."""
         seen = self.options.augment
 
-        def pixels(chosen: np.ndarray) -> np.ndarray:
+        def pixels(rows: np.ndarray) -> np.ndarray:
             return np.stack(
                 list(
                     map_threads(
-                        lambda row: read_at(photos.file(int(row)), seen.width, seen.height), chosen
+                        lambda row: read_at(photos.file(int(row)), seen.width, seen.height), rows
                     )
                 )
             )
 
-        def features(chosen: np.ndarray) -> Features:
+        def features(rows: np.ndarray) -> Features:
             assert self.maps is not None
-            keys = [tile_key(f"plain|{photos.content[row].decode()}") for row in chosen]
-            missing = [row for row, key in zip(chosen, keys, strict=True) if key not in self.maps]
+            keys = [tile_key(f"plain|{photos.content[row].decode()}") for row in rows]
+            missing = [row for row, key in zip(rows, keys, strict=True) if key not in self.maps]
             images = (
-                normalise(torch.from_numpy(pixels(np.array(missing)))).to(self.given.device)
+                normalise(torch.from_numpy(pixels(np.array(missing)))).to(self.setup.device)
                 if missing
                 else None
             )

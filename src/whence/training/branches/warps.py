@@ -34,7 +34,7 @@ from whence.training.losses.warps import (
 )
 from whence.training.options.warps import FoundPairOptions, FoundPairsOptions, ViewsOptions
 from whence.training.pixels import SetPixels, cached_set, key_of, spread_rows
-from whence.training.task import BatchPlace, Branch, Draw, Given, Losses, Read, Share
+from whence.training.task import BatchPlace, Branch, Draw, Losses, Read, Setup, Share
 from whence.types import Neighbors
 
 REMEMBERED_BYTES = 1_000_000_000
@@ -91,22 +91,22 @@ class WarpBranch(Branch):
     """What both branches need: the photos of a set, the network's maps of them, and the regressor's
     predictions."""
 
-    def __init__(self, options: ViewsOptions | FoundPairsOptions, given: Given) -> None:
+    def __init__(self, options: ViewsOptions | FoundPairsOptions, setup: Setup) -> None:
         super().__init__(options.name or options.kind)
-        self.given, self.weight = given, options.weight
-        if not isinstance(given.learner, RegressorLearner):
+        self.setup, self.weight = setup, options.weight
+        if not isinstance(setup.learner, RegressorLearner):
             raise BadOption(
                 f"the branch {self.name} trains a regressor; give the recipe such a learner"
             )
-        self.warping, self.orders = given.learner, options.losses.orders
+        self.warping, self.orders = setup.learner, options.losses.orders
 
     def describe_data(self) -> dict[str, Any]:
-        data = self.given.data.set
+        data = self.setup.data.set
         return {"num_database": len(data.database), "num_queries": len(data.queries)}
 
     def open(self) -> None:
         self.pixels = cached_set(
-            self.given.data.set, size_px=self.warping.size_px, given=self.given
+            self.setup.data.set, size_px=self.warping.size_px, setup=self.setup
         )
 
     def normalised(self, photos: Tensor, draw: Draw) -> Tensor:
@@ -140,16 +140,16 @@ class WarpBranch(Branch):
 class ViewBranch(WarpBranch):
     """Views cut out of all photos of a set."""
 
-    def __init__(self, options: ViewsOptions, given: Given) -> None:
-        super().__init__(options, given)
+    def __init__(self, options: ViewsOptions, setup: Setup) -> None:
+        super().__init__(options, setup)
         self.options = options
 
     def open(self) -> None:
         super().open()
         size, seed, ranks = (
             self.options.pairs.num_views,
-            self.given.seed,
-            self.given.share.num_ranks,
+            self.setup.seed,
+            self.setup.share.num_ranks,
         )
         self.laps = Laps(
             "photos", len(self.pixels), size=size, seed=seed, stream=_VIEWS, num_ranks=ranks
@@ -200,8 +200,8 @@ class _Pairs(NamedTuple):
 class PairBranch(WarpBranch):
     """Pairs of a query and a database photo of its place."""
 
-    def __init__(self, options: FoundPairsOptions, given: Given) -> None:
-        super().__init__(options, given)
+    def __init__(self, options: FoundPairsOptions, setup: Setup) -> None:
+        super().__init__(options, setup)
         self.options = options
         self._maps: dict[tuple[int, bool], Tensor] = {}
         self._num_remembered_bytes = 0
@@ -211,8 +211,8 @@ class PairBranch(WarpBranch):
         self.mined = self._mine()
         size, seed, ranks = (
             self.options.pairs.num_pairs,
-            self.given.seed,
-            self.given.share.num_ranks,
+            self.setup.seed,
+            self.setup.share.num_ranks,
         )
         self.laps = Laps(
             "pairs", len(self.mined), size=size, seed=seed, stream=_PAIRS, num_ranks=ranks
@@ -221,13 +221,13 @@ class PairBranch(WarpBranch):
     def _mine(self) -> np.ndarray:
         """The pairs of the set; kept beside the run, so that a run that goes on does not describe
         the photos again."""
-        folder = self.given.folder
+        folder = self.setup.folder
         file = None if folder is None else folder / f"{self.name}.npy"
         if file is not None and file.is_file():
             pairs: np.ndarray = np.load(file)
             return pairs
-        pairs = find_pairs(self.pixels, self.warping, self.given, options=self.options.pairs)
-        if file is not None and self.given.share.rank == 0:
+        pairs = find_pairs(self.pixels, self.warping, self.setup, options=self.options.pairs)
+        if file is not None and self.setup.share.rank == 0:
             with atomic_write(file) as out:
                 np.save(out, pairs)
         return pairs
@@ -303,13 +303,13 @@ class PairBranch(WarpBranch):
 
 
 def find_pairs(
-    pixels: SetPixels, learner: RegressorLearner, given: Given, *, options: FoundPairOptions
+    pixels: SetPixels, learner: RegressorLearner, setup: Setup, *, options: FoundPairOptions
 ) -> np.ndarray:
     """(P, 2) int64 pairs of a query's row and a database row, found by the network. Raises
     `NoPhotos` where there is none."""
     rows = spread_rows(len(pixels.queries), options.max_queries)
-    found = _found(pixels, rows, learner, given, num=options.num_retrieved)
-    ground = metric_ground(given.data.set.database, given.data.set.queries)
+    found = _found(pixels, rows, learner, setup, num=options.num_retrieved)
+    ground = metric_ground(setup.data.set.database, setup.data.set.queries)
     distances = np.maximum(2 - 2 * found.similarities, 0).astype(np.float32)
     pairs = mine_pairs(
         found.ids,
@@ -323,23 +323,23 @@ def find_pairs(
 
 
 def _found(
-    pixels: SetPixels, rows: np.ndarray, learner: RegressorLearner, given: Given, *, num: int
+    pixels: SetPixels, rows: np.ndarray, learner: RegressorLearner, setup: Setup, *, num: int
 ) -> Neighbors:
     """Candidates of some queries; kept beside the decoded photos, since trainings on one set all
     ask for the same."""
-    data, size = given.data.set, "x".join(map(str, learner.size_px))
+    data, size = setup.data.set, "x".join(map(str, learner.size_px))
     asked = hashlib.blake2b(np.array([num, *rows], np.int64).tobytes(), digest_size=6).hexdigest()
     name = (
         f"{key_of(data.database)}-{key_of(data.queries)}-{size}-{learner.model_card.card_id}-"
         f"{asked}.npz"
     )
-    file = given.pixels_folder / name
+    file = setup.pixels_folder / name
     if file.is_file():
         with np.load(file) as kept:
             return Neighbors(kept["ids"], kept["similarities"])
     stored, queries = (learner.describe(part) for part in (pixels.database, pixels.queries[rows]))
     found = FlatIndex.over(stored).search(queries, k=num)
-    if given.share.rank == 0:
+    if setup.share.rank == 0:
         with atomic_write(file) as out:
             np.savez(out, ids=found.ids, similarities=found.similarities)
     return found

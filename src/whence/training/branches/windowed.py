@@ -26,7 +26,7 @@ from whence.training.branches.tuples import TupleSet, chosen_queries, refuse_sco
 from whence.training.options.sequences import SequencesOptions
 from whence.training.options.tuples import MiningOptions
 from whence.training.pixels import SetPixels, cached_set, stored_size
-from whence.training.task import BatchPlace, Draw, Given, Read, Share
+from whence.training.task import BatchPlace, Draw, Read, Setup, Share
 from whence.training.ways import IsKept, ReadPhoto
 
 
@@ -50,18 +50,20 @@ class Windows:
         )
 
 
-def cut_both(found: SequenceSet, *, length: int) -> Windows:
+def cut_both(sequences: SequenceSet, *, length: int) -> Windows:
     """The windows of a set's database and of its queries. Raises `NoPhotos` where a side has
     none."""
     cut = [
         require_windows(
             cut_windows(side.sequence, side.frame, length=length),
             num_frames=len(side.photos),
-            what=f"{found.name}, {which}",
+            what=f"{sequences.name}, {which}",
         )
-        for which, side in (("database", found.database), ("queries", found.queries))
+        for which, side in (("database", sequences.database), ("queries", sequences.queries))
     ]
-    return Windows(EvaluationSet(found.name, found.database.photos, found.queries.photos), *cut)
+    return Windows(
+        EvaluationSet(sequences.name, sequences.database.photos, sequences.queries.photos), *cut
+    )
 
 
 @dataclass(frozen=True)
@@ -76,17 +78,19 @@ class WindowTuples(TupleSet):
         return len(self.windows.database)
 
 
-def make_window_tuples(found: SequenceSet, *, length: int, options: MiningOptions) -> WindowTuples:
+def make_window_tuples(
+    sequences: SequenceSet, *, length: int, options: MiningOptions
+) -> WindowTuples:
     """The windows of a set that tuples are mined from. Raises `NoPhotos` and `BadOption` as
     `make_tuple_set`."""
     refuse_scope(options)
-    windows = cut_both(found, length=length)
+    windows = cut_both(sequences, length=length)
     positives, excluded = (
         windows.near(radius)
         for radius in (options.positive_m, max(options.positive_m, options.excluded_m))
     )
     chosen = chosen_queries(
-        found.name, positives, excluded, num_database=len(windows.database), options=options
+        sequences.name, positives, excluded, num_database=len(windows.database), options=options
     )
     return WindowTuples(windows.data, *chosen, np.full(len(chosen[0]), 1 / len(chosen[0])), windows)
 
@@ -119,9 +123,9 @@ class WindowPixels:
 class SequenceBranch(TupleBranch):
     """Query windows, their positives and their negatives."""
 
-    def __init__(self, options: SequencesOptions, given: Given) -> None:
+    def __init__(self, options: SequencesOptions, setup: Setup) -> None:
         """Raises `BadOption` for a learner that describes single photos, and as `TupleBranch`."""
-        network = given.learner.module
+        network = setup.learner.module
         if not isinstance(network, Network) or network.sequence is None:
             raise BadOption(
                 "the branch of sequences needs a network that pools them: set sequence.name, for "
@@ -130,11 +134,11 @@ class SequenceBranch(TupleBranch):
         if options.augment.num_views:
             raise BadOption("no maps are kept of frames in sequences: set augment.num_views=0")
         self.length = network.sequence.length
-        super().__init__(options, given)
+        super().__init__(options, setup)
 
     def _tuple_set(self) -> WindowTuples:
         return make_window_tuples(
-            self.given.data.sequences, length=self.length, options=self.options.mining
+            self.setup.data.sequences, length=self.length, options=self.options.mining
         )
 
     def describe_data(self) -> dict[str, Any]:
@@ -150,7 +154,7 @@ class SequenceBranch(TupleBranch):
     def open(self) -> None:
         assert isinstance(self.tuples, WindowTuples), "made here"
         frames = cached_set(
-            self.tuples.data, size_px=stored_size(self.options.augment), given=self.given
+            self.tuples.data, size_px=stored_size(self.options.augment), setup=self.setup
         )
         self.pixels: Any = WindowPixels(frames, self.tuples.windows)
 

@@ -72,13 +72,13 @@ def load_travelling(
         )
     with torch.no_grad():
         for name, value in own.items():
-            given = torch.from_numpy(np.array(tensors[name]))
-            if given.shape != value.shape:
+            setup = torch.from_numpy(np.array(tensors[name]))
+            if setup.shape != value.shape:
                 raise BadOption(
                     f"the other side has another network: {name} has the shape "
-                    f"{tuple(given.shape)} there"
+                    f"{tuple(setup.shape)} there"
                 )
-            value.copy_(given)
+            value.copy_(setup)
 
 
 def keep_norms(network: nn.Module) -> None:

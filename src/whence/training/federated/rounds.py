@@ -45,7 +45,7 @@ from whence.training.federated.plans import Work
 if TYPE_CHECKING:
     from whence.training.federated.local import LocalWork
 
-_DRAWN, _POLL_S = 73, 1.0
+_DRAW, _POLL_S = 73, 1.0
 WEIGHT = "num-queries"
 """What answers are weighted by; all alike in `fedvc` and under differential privacy."""
 CLIENT = "client"
@@ -225,7 +225,7 @@ def draw_clients(sizes: Mapping[int, int], number: int, options: FederatedOption
 
     Sizes are by client, in the order that draws go by.
     """
-    stream, nodes = random_stream(options.seed, _DRAWN, number), list(sizes)
+    stream, nodes = random_stream(options.seed, _DRAW, number), list(sizes)
     if not nodes:
         return []
     if options.strategy == "fedvc":

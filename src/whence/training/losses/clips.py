@@ -19,20 +19,22 @@ def log_cosh(apart: Tensor) -> Tensor:
     return (size + nn.functional.softplus(-2 * size) - math.log(2)).mean()
 
 
-def feature_loss(made: Tensor, came: Tensor, *, name: str) -> Tensor:
+def feature_loss(estimate: Tensor, came: Tensor, *, name: str) -> Tensor:
     """How far features that were made lie from those that came: `log-cosh`, or `squared`, the
     paper's."""
-    apart = made.float() - came.detach().float()
+    apart = estimate.float() - came.detach().float()
     return log_cosh(apart) if name == "log-cosh" else apart.square().mean()
 
 
-def hidden_loss(made: Sequence[Tensor], taught: Sequence[Tensor], *, beta: float = 1.0) -> Tensor:
+def hidden_loss(
+    estimates: Sequence[Tensor], taught: Sequence[Tensor], *, beta: float = 1.0
+) -> Tensor:
     """CompLLM's loss: of each layer's hidden states (A, d) at the answer, made against taught, the
     mean smooth L1 over the standard deviation (unbiased) of what is taught; the sum over layers. In
     float32.
     """
     parts = []
-    for one, other in zip(made, taught, strict=True):
+    for one, other in zip(estimates, taught, strict=True):
         target = other.detach().float()
         spread = target.std().clamp_min(_LEAST_STD)
         parts.append(nn.functional.smooth_l1_loss(one.float(), target, beta=beta) / spread)

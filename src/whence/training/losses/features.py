@@ -106,13 +106,13 @@ def weighted_similarities(
     )
 
 
-def distillation_divergences(target: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
-    """(N,) and (M,) Kullback-Leibler divergences of the softmax of `found` from that of `target`,
+def distillation_divergences(target: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
+    """(N,) and (M,) Kullback-Leibler divergences of the softmax of `output` from that of `target`,
     by row and by column."""
     along = []
     for dim in (1, 0):
         log_target = target.detach().log_softmax(dim=dim)
-        along.append((log_target.exp() * (log_target - found.log_softmax(dim=dim))).sum(dim=dim))
+        along.append((log_target.exp() * (log_target - output.log_softmax(dim=dim))).sum(dim=dim))
     return along[0], along[1]
 
 

@@ -45,15 +45,15 @@ class ShardedSoftmax(nn.Module):
         """The mean loss of descriptors (B, D), the same in every process, and classes (B,),
         numbered through all processes."""
         (whole,) = self._whole
-        given = _Multiplied.apply(descriptors, self.num_ranks)
-        cosine = whole.distance(given, self.W.t())
+        setup = _Multiplied.apply(descriptors, self.num_ranks)
+        cosine = whole.distance(setup, self.W.t())
         own = labels - self.first
         rows = ((own >= 0) & (own < cosine.shape[1])).nonzero()[:, 0]
         target = cosine[rows, own[rows]]
         with_margin = cosine.index_put(
             (rows, own[rows]), whole.modify_cosine_of_target_classes(target)
         )
-        loss: Tensor = _SharedCrossEntropy.apply(whole.scale_logits(with_margin, given), own)
+        loss: Tensor = _SharedCrossEntropy.apply(whole.scale_logits(with_margin, setup), own)
         return loss
 
 

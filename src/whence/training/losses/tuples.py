@@ -67,8 +67,8 @@ def tuple_loss(
     `UnknownName`."""
     if name not in TUPLE_LOSSES:
         raise UnknownName("loss over tuples", name, TUPLE_LOSSES)
-    given = {"margin": margin} if name.startswith("triplet") else {}
-    value: Tensor = TUPLE_LOSSES[name](query, positive, negatives, **given)
+    setup = {"margin": margin} if name.startswith("triplet") else {}
+    value: Tensor = TUPLE_LOSSES[name](query, positive, negatives, **setup)
     return value
 
 

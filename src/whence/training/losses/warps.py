@@ -26,7 +26,7 @@ class BothOrders(NamedTuple):
 
 
 def self_supervised_loss(
-    found: BothOrders, *, quads_a: Tensor, quads_b: Tensor, form: Form = "code"
+    output: BothOrders, *, quads_a: Tensor, quads_b: Tensor, form: Form = "code"
 ) -> Tensor:
     """How far predictions are from the known quadrilaterals (B, 4, 2) of generated pairs.
 
@@ -34,8 +34,8 @@ def self_supervised_loss(
     norm over all corners, one order (equation 13).
     """
     if form == "paper":
-        return _squared_norm(found.forth - torch.cat([quads_a, quads_b], dim=1))
-    forth, back = found
+        return _squared_norm(output.forth - torch.cat([quads_a, quads_b], dim=1))
+    forth, back = output
     terms = (
         (forth[:, :4], quads_a),
         (forth[:, 4:], quads_b),
@@ -45,7 +45,7 @@ def self_supervised_loss(
     return torch.stack([nn.functional.mse_loss(quad, target) for quad, target in terms]).sum()
 
 
-def consistency_loss(found: BothOrders, *, mirrored: BothOrders, form: Form = "code") -> Tensor:
+def consistency_loss(output: BothOrders, *, mirrored: BothOrders, form: Form = "code") -> Tensor:
     """How far apart are the predictions for a pair, for the pair swapped, and for both with all
     images mirrored.
 
@@ -55,7 +55,7 @@ def consistency_loss(found: BothOrders, *, mirrored: BothOrders, form: Form = "c
     """
     views = [
         in_first_order
-        for orders in (found, BothOrders(*map(mirror_quads, mirrored)))
+        for orders in (output, BothOrders(*map(mirror_quads, mirrored)))
         for in_first_order in _aligned(orders)
     ]
     target = torch.stack(views).mean(dim=0).detach()
