@@ -247,7 +247,7 @@ def test_a_time_that_is_not_understood_costs_itself(tmp_path: Path) -> None:
     assert (other.time, other.heading_deg) == (STAMP, 90.0)
     (remark,) = found.remarks()
     assert (
-        "cells not understood: 2; line 2: a.jpg: heading is 'north', not a number; line 2: "
+        "fields not understood: 2; line 2: a.jpg: heading is 'north', not a number; line 2: "
         "a.jpg: time 'yesterday'"
     ) in remark
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from whence.cli.index import calibrate_report
 from whence.cli.output import print_json, print_note, report_skipped, show
-from whence.data.cells import as_text, printable
+from whence.data.fields import as_text, printable
 
 if TYPE_CHECKING:
     from whence.training.adapting import Trial

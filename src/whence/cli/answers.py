@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from whence.cli.output import from_here, print_note, show
-from whence.data.cells import as_text
 from whence.data.elsewhere import joined
+from whence.data.fields import as_text
 from whence.data.photos import Photos
 from whence.localize.localizer import LocateOptions
 from whence.localize.unknown import AUTO, AUTO_SCORER, NONE, automatic_state

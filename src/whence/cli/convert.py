@@ -11,7 +11,7 @@ import typer
 
 from whence.cli import completion
 from whence.cli.output import as_size, from_here, print_json, show
-from whence.data.cells import as_text
+from whence.data.fields import as_text
 from whence.errors import BadOption, MissingExtra
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from whence.cli.output import as_size, print_json, show
-from whence.data.cells import as_text
+from whence.data.fields import as_text
 from whence.errors import DISTRIBUTION, WhenceError
 from whence.runtime import num_cores
 from whence.settings import DEFAULT_MODEL, load_settings

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from whence.cards import ModelCard, Origin
 from whence.cli.output import as_size, print_json, print_note, show
-from whence.data.cells import as_text
+from whence.data.fields import as_text
 from whence.errors import BadOption, UnknownName
 from whence.matching.cards import MATCHERS, parts_of_matcher
 from whence.models.cards.backbones import BACKBONES

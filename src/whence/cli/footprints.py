@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from whence.cli.output import EXIT_UNKNOWN, print_json, print_note, show
-from whence.data.cells import as_text
+from whence.data.fields import as_text
 from whence.errors import BadOption
 from whence.runtime import atomic_write, progress
 

@@ -21,7 +21,7 @@ from whence.cli.output import (
     show,
 )
 from whence.cli.tokens import Thinned
-from whence.data.cells import as_text, printable
+from whence.data.fields import as_text, printable
 from whence.errors import BadOption, StoreFull
 from whence.settings import BuildOptions, load_settings, parse_options, with_assignments
 

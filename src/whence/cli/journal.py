@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from whence.cli.output import print_json, show
-from whence.data.cells import as_text
+from whence.data.fields import as_text
 from whence.data.metadata import read_clocks
 from whence.errors import BadOption, WhenceError
 from whence.settings import load_settings

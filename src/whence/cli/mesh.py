@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from whence.cli.output import print_json, show
-from whence.data.cells import printable
+from whence.data.fields import printable
 from whence.errors import BadOption
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from rich.table import Table
 from whence.cards import ModelCard
 from whence.cli import completion
 from whence.cli.output import print_json, show
-from whence.data.cells import as_text
+from whence.data.fields import as_text
 from whence.errors import BadOption, UnknownName
 from whence.registry import MODELS, get_card, list_models
 

@@ -15,8 +15,8 @@ from rich.console import Console, RenderableType
 from rich.segment import Segment, Segments
 from rich.text import Text
 
-from whence.data.cells import as_text, json_printable, printable
 from whence.data.elsewhere import address_of, is_elsewhere
+from whence.data.fields import as_text, json_printable, printable
 from whence.errors import WhenceError
 from whence.records import finite_values
 from whence.types import SkippedPhoto

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from whence.cli.output import print_json, print_note, show
-from whence.data.cells import as_text
+from whence.data.fields import as_text
 from whence.errors import BadOption
 from whence.records import fill
 from whence.runtime import progress

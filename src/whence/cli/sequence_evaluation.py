@@ -9,7 +9,7 @@ from rich.table import Table
 
 from whence.cli.output import print_json, report_skipped, show
 from whence.cli.sets import StatedEvaluation
-from whence.data.cells import as_text
+from whence.data.fields import as_text
 from whence.errors import BadOption
 from whence.evaluation.metrics import Recall
 from whence.evaluation.sequence_recall import SequenceEvaluation, SequenceRules, evaluate_sequences

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from whence.cli import completion
 from whence.cli.output import print_json, show
-from whence.data.cells import as_text
+from whence.data.fields import as_text
 from whence.errors import BadOption
 from whence.settings import parse_options
 

@@ -22,7 +22,7 @@ from whence.cli.output import (
     report_skipped,
     show,
 )
-from whence.data.cells import as_text, printable
+from whence.data.fields import as_text, printable
 from whence.data.geotags import write_gpx
 from whence.errors import BadOption
 from whence.localize.along_track import TrackOptions

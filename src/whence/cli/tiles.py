@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from whence.cli.output import print_json, report_skipped, show
-from whence.data.cells import as_text
+from whence.data.fields import as_text
 from whence.errors import BadOption, UnreadableImage
 from whence.types import SkippedPhoto
 

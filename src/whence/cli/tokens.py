@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from whence.cli.output import as_size, print_json, print_note, show
-from whence.data.cells import as_text
+from whence.data.fields import as_text
 
 if TYPE_CHECKING:
     from whence.localize.drive_tokens import DriveTokens

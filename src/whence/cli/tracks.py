@@ -15,7 +15,7 @@ from rich.table import Table
 
 from whence.cli.journal import Log
 from whence.cli.output import EXIT_UNKNOWN, print_json, print_note, report_skipped, show, write_all
-from whence.data.cells import as_text
+from whence.data.fields import as_text
 from whence.data.geotags import Waypoint, write_gpx
 from whence.data.photos import NO_TIME, NO_ZONE
 from whence.data.videos import Video, is_video

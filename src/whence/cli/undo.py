@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from whence.cli.output import print_json, print_note, show
-from whence.data.cells import as_text
+from whence.data.fields import as_text
 from whence.data.undo import undo_files
 
 

@@ -8,7 +8,7 @@ import typer
 
 from whence.cli import mesh
 from whence.cli.output import print_json, show
-from whence.data.cells import as_text, printable
+from whence.data.fields import as_text, printable
 from whence.errors import BadOption
 
 

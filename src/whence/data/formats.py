@@ -317,9 +317,9 @@ def _read_pair_rows(
         if columns is None:
             columns = _pair_columns(row, path)
             continue
-        if len(row.cells) <= max(columns[:2]):
+        if len(row.fields) <= max(columns[:2]):
             raise UnreadableTable(path, "a line without query or positives", line=row.line)
-        query, positives = (row.cells[column].strip() for column in columns[:2])
+        query, positives = (row.fields[column].strip() for column in columns[:2])
         if not query:
             raise UnreadableTable(path, "a line without a query", line=row.line)
         file = finder.find(query)
@@ -330,20 +330,22 @@ def _read_pair_rows(
         pairs.setdefault(file, [])
         third = columns[2]
         ignored.setdefault(file, []).extend(
-            _named(finder, row.cells[third] if third is not None and third < len(row.cells) else "")
+            _named(
+                finder, row.fields[third] if third is not None and third < len(row.fields) else ""
+            )
         )
     return pairs, None if columns is None or columns[2] is None else ignored, lines
 
 
-def _named(finder: FileFinder, cell: str) -> list[str]:
-    return [finder.find(name.strip()) for name in cell.split(";") if name.strip()]
+def _named(finder: FileFinder, text: str) -> list[str]:
+    return [finder.find(name.strip()) for name in text.split(";") if name.strip()]
 
 
 def _pair_columns(header: Row, path: Path) -> tuple[int, int, int | None]:
-    titles = [title.strip().lower() for title in header.cells]
+    titles = [title.strip().lower() for title in header.fields]
     second = next((titles.index(title) for title in _PAIR_COLUMNS if title in titles), None)
     if "query" not in titles or second is None:
-        reason = f"the columns are {', '.join(header.cells)}; needed are query and positives"
+        reason = f"the columns are {', '.join(header.fields)}; needed are query and positives"
         raise UnreadableTable(path, reason, line=header.line)
     return (
         titles.index("query"),

@@ -133,16 +133,16 @@ class Photos(Sequence[Photo]):
         """
         rows = read_rows(read_text(path), path=path, delimiter=",")
         header = next(rows, None)
-        titles = [] if header is None else header.cells
+        titles = [] if header is None else header.fields
         if [*titles, *(name for name in LATER_COLUMNS if name not in titles)] != ["path", *COLUMNS]:
             raise UnreadableTable(path, f"the first line must be path,{','.join(COLUMNS)}", line=1)
         lines = []
         for row in rows:
-            if len(row.cells) != len(titles):
+            if len(row.fields) != len(titles):
                 raise UnreadableTable(
-                    path, f"{len(row.cells)} fields instead of {len(titles)}", line=row.line
+                    path, f"{len(row.fields)} fields instead of {len(titles)}", line=row.line
                 )
-            lines.append(row.cells)
+            lines.append(row.fields)
         columns = {}
         for i, (name, dtype) in enumerate(COLUMNS.items(), start=1):
             texts = [line[i] if i < len(titles) else str(LATER_COLUMNS[name]) for line in lines]

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from whence.data.geojson import read_features
 from whence.data.placement import Placement
 from whence.data.remarks import first_few
-from whence.data.rows import parse_cells
+from whence.data.rows import parse_fields
 from whence.data.tables import Row, plain_name, read_rows, read_text, sniff_delimiter
 from whence.errors import InvalidPoint, UnreadableTable
 
@@ -88,7 +88,7 @@ class Fault(NamedTuple):
     line: int | None
     reason: str
     is_lost: bool = True
-    """Whether the row is left out; else its position is taken, without the cell that is not
+    """Whether the row is left out; else its position is taken, without the field that is not
     understood."""
 
     def __str__(self) -> str:
@@ -103,7 +103,7 @@ class PositionTable:
     path: str
     rows: Mapping[str, Placement]
     faults: tuple[Fault, ...] = ()
-    """Rows and cells that are left out."""
+    """Rows and fields that are left out."""
     unclear: tuple[str, ...] = field(default=())
     """Names that fit several photos, with two of them."""
 
@@ -136,7 +136,7 @@ class PositionTable:
     def remarks(self) -> tuple[str, ...]:
         """Sentences that a person should know about the table."""
         said = []
-        for is_lost, what in ((True, "rows left out"), (False, "cells not understood")):
+        for is_lost, what in ((True, "rows left out"), (False, "fields not understood")):
             faults = [str(fault) for fault in self.faults if fault.is_lost == is_lost]
             if faults:
                 said.append(f"{self.path}, {what}: {len(faults)}; {first_few(faults)}")
@@ -189,7 +189,7 @@ class _Gathered:
         try:
             if not name:
                 raise ValueError("a row without a photo name")
-            cells = parse_cells(values, source=self.source, crs=crs)
+            fields = parse_fields(values, source=self.source, crs=crs)
         except (InvalidPoint, ValueError) as error:
             self.faults.append(
                 Fault(line, f"{where}{name}: {error}" if name else f"{where}{error}")
@@ -198,9 +198,9 @@ class _Gathered:
                 self.first_beyond = self.first_beyond or self.faults[-1]
             return
         self.faults += [
-            Fault(line, f"{where}{name}: {reason}", is_lost=False) for reason in cells.faults
+            Fault(line, f"{where}{name}: {reason}", is_lost=False) for reason in fields.faults
         ]
-        if self.rows.setdefault(name, cells.placement) != cells.placement:
+        if self.rows.setdefault(name, fields.placement) != fields.placement:
             self.twice.add(name)
             self.faults.append(
                 Fault(line, f"{where}{name} stands in the table twice, with different values")
@@ -221,20 +221,20 @@ def _gather_rows(text: str, gathered: _Gathered) -> None:
     width = 0
     for row in read_rows(text, path=gathered.path, delimiter=delimiter):
         if columns is None:
-            if row.cells[0].lstrip().startswith("#"):
+            if row.fields[0].lstrip().startswith("#"):
                 continue
             columns = _find_columns(row, gathered.path)
-            width = len(row.cells)
+            width = len(row.fields)
             continue
-        cells = row.cells[:width] + [""] * (width - len(row.cells))
-        if any(cell.strip() for cell in row.cells[width:]) or len(row.cells) <= columns["name"]:
+        fields = row.fields[:width] + [""] * (width - len(row.fields))
+        if any(field.strip() for field in row.fields[width:]) or len(row.fields) <= columns["name"]:
             reason = (
-                f"{len(row.cells)} fields where the header has {width}; names that hold "
+                f"{len(row.fields)} fields where the header has {width}; names that hold "
                 f"{delimiter!r} need quotes"
             )
             gathered.faults.append(Fault(row.line, reason))
             continue
-        values = {name: cells[column].strip() for name, column in columns.items()}
+        values = {name: fields[column].strip() for name, column in columns.items()}
         if delimiter != ",":
             values = {
                 name: _with_point(value) if name != "name" else value
@@ -258,13 +258,13 @@ def _gather_features(text: str, gathered: _Gathered) -> None:
 
 def _find_columns(header: Row, path: Path) -> dict[str, int]:
     found: dict[str, int] = {}
-    titles = [title.strip().lower() for title in header.cells]
+    titles = [title.strip().lower() for title in header.fields]
     for name, known in _FIELDS.items():
         columns = [column for column, title in enumerate(titles) if title in known]
         if name in _PREFERRED:
             columns = sorted(columns, key=lambda column: known.index(titles[column]))[:1]
         if len(columns) > 1:
-            first, second = (header.cells[column] for column in columns[:2])
+            first, second = (header.fields[column] for column in columns[:2])
             raise UnreadableTable(
                 path, f"two columns for the {name}: {first!r} and {second!r}", line=header.line
             )
@@ -273,7 +273,7 @@ def _find_columns(header: Row, path: Path) -> dict[str, int]:
         wanted = "a name (such as path), and lat with lon or easting with northing and zone"
         raise UnreadableTable(
             path,
-            f"the columns are {', '.join(header.cells)}; needed are {wanted}",
+            f"the columns are {', '.join(header.fields)}; needed are {wanted}",
             line=header.line,
         )
     _drop_lesser(found)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from whence.data.cells import safe_cells
+from whence.data.fields import safe_fields
 from whence.data.formats import EvaluationSet
 from whence.data.photos import Photos
 from whence.data.tables import Row, plain_name, read_rows, read_text, sniff_delimiter
@@ -52,13 +52,13 @@ def write_predictions(path: str | Path, ranked: Iterable[HasCandidates]) -> None
         writer.writerow(_HEADER)
         for one in ranked:
             if not one.candidates:
-                writer.writerow(safe_cells((one.query, "", "", "")))
+                writer.writerow(safe_fields((one.query, "", "", "")))
             for candidate in one.candidates:
                 similarity = (
                     "" if math.isnan(candidate.similarity) else repr(float(candidate.similarity))
                 )
                 writer.writerow(
-                    safe_cells((one.query, candidate.rank, candidate.photo, similarity))
+                    safe_fields((one.query, candidate.rank, candidate.photo, similarity))
                 )
 
 
@@ -72,16 +72,16 @@ def read_predictions(path: str | Path) -> tuple[Ranked, ...]:
     rows = read_rows(text, path=path, delimiter=sniff_delimiter(text))
     found: dict[str, list[Candidate]] = {}
     header = next(rows, Row(1, []))
-    if tuple(title.strip().lower() for title in header.cells) != _HEADER:
+    if tuple(title.strip().lower() for title in header.fields) != _HEADER:
         raise UnreadableTable(path, f"the first line must be {','.join(_HEADER)}", line=header.line)
-    for line, cells in rows:
-        if len(cells) != len(_HEADER) or not cells[0]:
+    for line, fields in rows:
+        if len(fields) != len(_HEADER) or not fields[0]:
             raise UnreadableTable(
                 path, "a line must have query, rank, photo and similarity", line=line
             )
-        candidates = found.setdefault(plain_name(cells[0]), [])
-        if any(cells[1:]):
-            candidates.append(_candidate(cells, path, line))
+        candidates = found.setdefault(plain_name(fields[0]), [])
+        if any(fields[1:]):
+            candidates.append(_candidate(fields, path, line))
     for query, candidates in found.items():
         candidates.sort(key=lambda candidate: candidate.rank)
         if [candidate.rank for candidate in candidates] != list(range(1, len(candidates) + 1)):
@@ -178,13 +178,13 @@ def _in_order(photos: Sequence[str]) -> tuple[Candidate, ...]:
     return tuple(Candidate(photo, rank, math.nan) for rank, photo in enumerate(photos, start=1))
 
 
-def _candidate(cells: Sequence[str], path: str | Path, line: int) -> Candidate:
+def _candidate(fields: Sequence[str], path: str | Path, line: int) -> Candidate:
     try:
-        rank, similarity = int(cells[1]), float(cells[3]) if cells[3] else math.nan
+        rank, similarity = int(fields[1]), float(fields[3]) if fields[3] else math.nan
     except ValueError:
         raise UnreadableTable(
-            path, f"rank {cells[1]!r} and similarity {cells[3]!r} must be numbers", line=line
+            path, f"rank {fields[1]!r} and similarity {fields[3]!r} must be numbers", line=line
         ) from None
-    if rank < 1 or not cells[2]:
+    if rank < 1 or not fields[2]:
         raise UnreadableTable(path, "a candidate needs a rank from 1 and a photo", line=line)
-    return Candidate(plain_name(cells[2]), rank, similarity)
+    return Candidate(plain_name(fields[2]), rank, similarity)

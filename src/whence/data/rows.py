@@ -1,4 +1,4 @@
-"""What the cells of one row of a table say: a position in degrees, in metres or as a geometry, a
+"""What the fields of one row of a table say: a position in degrees, in metres or as a geometry, a
 heading and a time."""
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ _EPOCH = re.compile(r"(\d{9,17})(?:\.(\d+))?")
 _YEARS = range(1900, 2101)
 
 
-class Cells(NamedTuple):
+class Fields(NamedTuple):
     """What a row says, and what of it is not understood though its position is."""
 
     placement: Placement
     faults: tuple[str, ...] = ()
 
 
-def parse_cells(values: Mapping[str, str], *, source: str, crs: str = "") -> Cells:
+def parse_fields(values: Mapping[str, str], *, source: str, crs: str = "") -> Fields:
     """The placement of a row, fields by name; `crs` is the coordinate system of x and y, by default
     latitude and longitude.
 
-    Raises `ValueError` and `InvalidPoint` where the position is wrong; another cell that is not
+    Raises `ValueError` and `InvalidPoint` where the position is wrong; another field that is not
     understood costs itself.
     """
     point = _point(values, crs or values.get("crs", ""))
@@ -60,7 +60,7 @@ def parse_cells(values: Mapping[str, str], *, source: str, crs: str = "") -> Cel
         time = parse_time(values["time"])
         if time is None:
             faults.append(f"time {values['time']!r} is not written like 2024-05-31T14:03:00+02:00")
-    return Cells(
+    return Fields(
         Placement(source, point, plane, None if heading is None else heading % 360, time=time),
         tuple(faults),
     )

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from whence.data.cells import plain_cell
+from whence.data.fields import plain_field
 from whence.errors import UnreadableTable
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -21,10 +21,10 @@ _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 
 
 class Row(NamedTuple):
-    """The cells of one row, and the line it begins on."""
+    """The fields of one row, and the line it begins on."""
 
     line: int
-    cells: list[str]
+    fields: list[str]
 
 
 def read_text(path: str | Path) -> str:
@@ -54,7 +54,7 @@ def sniff_delimiter(text: str, *, delimiters: str = ",;\t") -> str:
 
 
 def read_rows(text: str, *, path: str | Path, delimiter: str) -> Iterator[Row]:
-    """The rows that hold anything, their cells as `plain_cell` gives them; a line "sep=;" before
+    """The rows that hold anything, their fields as `plain_field` gives them; a line "sep=;" before
     the header is left out.
 
     Raises `UnreadableTable` for quotes left open.
@@ -62,14 +62,14 @@ def read_rows(text: str, *, path: str | Path, delimiter: str) -> Iterator[Row]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     is_first, line = True, 1
     try:
-        for cells in reader:
+        for fields in reader:
             start, line = line, reader.line_num + 1
-            if not any(cell.strip() for cell in cells):
+            if not any(field.strip() for field in fields):
                 continue
-            if is_first and _SEPARATOR_LINE.fullmatch(delimiter.join(cells)):
+            if is_first and _SEPARATOR_LINE.fullmatch(delimiter.join(fields)):
                 continue
             is_first = False
-            yield Row(start, [plain_cell(cell) for cell in cells])
+            yield Row(start, [plain_field(field) for field in fields])
     except csv.Error as error:
         raise UnreadableTable(path, str(error), line=line) from None
 

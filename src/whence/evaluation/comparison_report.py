@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 
-from whence.data.cells import as_text
+from whence.data.fields import as_text
 from whence.errors import BadOption
 from whence.evaluation.comparison import Compared, Comparison
 from whence.evaluation.plots import PlotPoint, draw_points

@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from whence.data.cells import as_text
+from whence.data.fields import as_text
 from whence.data.formats import EvaluationSet
 from whence.data.planes import photos_on_plane
 from whence.errors import InputError

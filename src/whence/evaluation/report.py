@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from whence.data.cells import as_text
+from whence.data.fields import as_text
 from whence.evaluation.answers import (
     COVERAGES,
     RiskCurve,

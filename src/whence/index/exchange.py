@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from whence.data.cells import safe_cells
+from whence.data.fields import safe_fields
 from whence.data.photos import COLUMNS, Photos
 from whence.errors import CardMismatch
 from whence.index.caches import Records
@@ -112,7 +112,7 @@ def export_npy(store: Store, folder: str | Path) -> Exported:
                 path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
                 for path in photos.paths
             ]
-            table.writerows(map(safe_cells, zip(names, *columns, strict=True)))
+            table.writerows(map(safe_fields, zip(names, *columns, strict=True)))
     return exported
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
 
-from whence.data.cells import plain_cell, safe_cells
+from whence.data.fields import plain_field, safe_fields
 from whence.data.geotags import Waypoint, gpx_document
 from whence.errors import BadOption
 from whence.journal.log import Entry
@@ -56,10 +56,10 @@ def _with_times(table: str, rows: list[Entry]) -> str:
     header, *lines = csv.reader(StringIO(table, newline=""))
     text = StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow(safe_cells([*_ABOUT, *header]))
-    plain = ([plain_cell(cell) for cell in line] for line in lines)
+    writer.writerow(safe_fields([*_ABOUT, *header]))
+    plain = ([plain_field(field) for field in line] for line in lines)
     writer.writerows(
-        safe_cells([*_about(entry), *line]) for entry, line in zip(rows, plain, strict=True)
+        safe_fields([*_about(entry), *line]) for entry, line in zip(rows, plain, strict=True)
     )
     return text.getvalue()
 

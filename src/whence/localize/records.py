@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from whence.data.cells import plain_cell, safe_cells
+from whence.data.fields import plain_field, safe_fields
 from whence.data.geotags import Geotag, Waypoint, gpx_document, write_gpx, xmp_sidecar
 from whence.data.numbers import finite_number
 from whence.data.xmp import placement_from_xmp
@@ -109,7 +109,7 @@ def _point(record: Mapping[str, Any]) -> GeoPoint | None:
 
 
 def as_csv(positions: Iterable[Position]) -> str:
-    """Answers as a table, the header first, one line per query; cells that spreadsheets would
+    """Answers as a table, the header first, one line per query; fields that spreadsheets would
     compute are made harmless."""
     return _table(COLUMNS, map(_csv_row, positions))
 
@@ -139,8 +139,8 @@ def _csv_row(one: Position) -> list[Any]:
 def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     text = StringIO(newline="")
     table = csv.writer(text)
-    table.writerow(safe_cells(columns))
-    table.writerows(safe_cells(row) for row in rows)
+    table.writerow(safe_fields(columns))
+    table.writerows(safe_fields(row) for row in rows)
     return text.getvalue()
 
 
@@ -153,9 +153,9 @@ def _of_csv(text: str, path: Path) -> tuple[Position, ...]:
     found = []
     for row in rows:
         values = {
-            name: plain_cell(cell or "")
-            for name, cell in row.items()
-            if isinstance(name, str) and not isinstance(cell, list)
+            name: plain_field(field or "")
+            for name, field in row.items()
+            if isinstance(name, str) and not isinstance(field, list)
         }
         numbers = {
             name: finite_number(values.get(name, ""))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fastapi import UploadFile
 
-from whence.data.cells import printable
+from whence.data.fields import printable
 from whence.data.images import content_hash, image_header
 from whence.errors import BadOption, MissingExtra, NoPhotos, UnreadableImage
 from whence.runtime import atomic_write

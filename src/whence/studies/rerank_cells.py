@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from whence.data.cells import safe_cells
+from whence.data.fields import safe_fields
 from whence.data.photos import Photos
 from whence.data.pictures import write_picture
 from whence.errors import BadOption, UnreadableTable
@@ -255,7 +255,7 @@ def _write_changes(
             paths = [database.paths[rows[query, 0]] for rows in (lists.found, order)]
             change = "helped" if is_right[query] else "hurt"
             table.writerow(
-                safe_cells((queries.paths[query], change, *paths, f"{features[query, 0]:.2f}"))
+                safe_fields((queries.paths[query], change, *paths, f"{features[query, 0]:.2f}"))
             )
     shown = [
         query

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from whence.data.cells import plain_cell
 from whence.data.evaluation_sets import open_set
+from whence.data.fields import plain_field
 from whence.data.formats import EvaluationSet, read_frames
 from whence.data.photos import Photos
 from whence.evaluation.describing import SetDescriber
@@ -228,6 +228,6 @@ def rows_beside(photo: Path) -> dict[str, dict[str, str]]:
         return {}
     with open(table, newline="", encoding="utf-8") as file:
         return {
-            str((table.parent / plain_cell(row["path"])).resolve()): row
+            str((table.parent / plain_field(row["path"])).resolve()): row
             for row in csv.DictReader(file)
         }

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from whence.data.cells import as_text
+from whence.data.fields import as_text
 from whence.web.templates import asset, closed_policy, render
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Tabular:
     """Rows whose numbers are not there; they say why."""
 
     def kind_of(self, row: int, column: int) -> str:
-        """How a cell is shown: "name", "number", or "missing"."""
+        """How a field is shown: "name", "number", or "missing"."""
         return (
             "name"
             if column < self.num_names

@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from whence.data.cells import safe_cells
+from whence.data.fields import safe_fields
 from whence.data.names import parse_name
 from whence.data.placed_files import list_of
 from whence.runtime import atomic_write
@@ -41,7 +41,7 @@ def _write_csv(
             file.write(first_line + "\n")
         writer = csv.writer(file)
         writer.writerow(header)
-        writer.writerows(map(safe_cells, rows))
+        writer.writerows(map(safe_fields, rows))
 
 
 def write_image_lists(out: Path, paths: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from whence.data.cells import safe_cells
+from whence.data.fields import safe_fields
 from whence.data.names import format_name
 from whence.data.panoramas import heading_of_left
 from whence.geo import from_utm_arrays, grid_north_deg
@@ -90,7 +90,7 @@ def write_cameras(path: Path, rows: Iterable[Sequence[object]]) -> None:
     with atomic_write(path, "w") as file:
         writer = csv.writer(file)
         writer.writerow(CAMERA_COLUMNS)
-        writer.writerows(map(safe_cells, rows))
+        writer.writerows(map(safe_fields, rows))
 
 
 def cameras_of(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from whence import records
-from whence.data.cells import plain_cell, safe_cells
+from whence.data.fields import plain_field, safe_fields
 from whence.data.formats import EvaluationSet
 from whence.errors import BadOption, InputError, NoPhotos, UnreadableTable
 from whence.evaluation.protocol import Ground, leave_out_unplaced, metric_ground
@@ -251,7 +251,7 @@ def write_clients(path: str | Path, clients: Clients) -> None:
             ("query", data.queries, clients.queries),
         ):
             writer.writerows(
-                safe_cells([name, role, int(owner)])
+                safe_fields([name, role, int(owner)])
                 for name, owner in zip(photos.paths, owners, strict=True)
             )
     header = {
@@ -273,7 +273,7 @@ def read_clients(path: str | Path, data: EvaluationSet) -> Clients:
         options = records.fill(SplitOptions, header["split"], what="field of the split")
         with open(path, newline="", encoding="utf-8") as file:
             rows = [
-                (row["role"], plain_cell(row["photo"]), int(row["client"]))
+                (row["role"], plain_field(row["photo"]), int(row["client"]))
                 for row in csv.DictReader(file)
             ]
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -19,7 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from whence.data.cells import safe_cells
+from whence.data.fields import safe_fields
 from whence.errors import InputError, UnwritableFile
 from whence.runtime import atomic_write, claim_folder, num_cores, progress
 from whence.worlds.earth.ground import Survey
@@ -177,4 +177,4 @@ def _write_photos_table(path: Path, spec: EarthSpec) -> None:
             header = list(rows[0])
             table = csv.writer(file)
             table.writerow(header)
-            table.writerows(safe_cells(list(row.values())) for row in rows)
+            table.writerows(safe_fields(list(row.values())) for row in rows)

@@ -1,9 +1,9 @@
 """Names of files as others will see them: on a terminal, where control characters act, and in
 tables, where formulas do.
 
-Spreadsheets take a cell of a CSV table that begins with =, +, -, @, a tab or a carriage return for
-a formula. Such cells get an apostrophe before them, which spreadsheets hide, and so do those with
-apostrophes before such a character; `plain_cell` takes one away again. Numbers stay numbers.
+Spreadsheets take a field of a CSV table that begins with =, +, -, @, a tab or a carriage return for
+a formula. Such fields get an apostrophe before them, which spreadsheets hide, and so do those with
+apostrophes before such a character; `plain_field` takes one away again. Numbers stay numbers.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def json_printable(text: str) -> str:
     return _ACTING_BUT_LINE_ENDS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-def safe_cells(row: Iterable[Any]) -> list[Any]:
+def safe_fields(row: Iterable[Any]) -> list[Any]:
     """A row for a CSV table: missing values are empty, texts that spreadsheets would take for
     formulas get an apostrophe."""
     return [
@@ -52,8 +52,8 @@ def safe_cells(row: Iterable[Any]) -> list[Any]:
     ]
 
 
-def plain_cell(text: str) -> str:
-    """The text of a cell that `safe_cells` wrote, or that was written without it."""
+def plain_field(text: str) -> str:
+    """The text of a field that `safe_fields` wrote, or that was written without it."""
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
