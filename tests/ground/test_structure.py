@@ -602,26 +602,26 @@ def test_every_module_that_writes_is_in_the_battery() -> None:
         "data/maps.py": "tiles of a map, cut again where they are not",
         "data/video_frames.py": "frames of a video, taken again where they are not",
         "training/pixels.py": "decoded photos, made again where they are not",
-        "studies/earthmatch_cells.py": "trials beside a study, which the battery writes",
-        "studies/geowarp_cells.py": "numbers beside a study, which the battery writes",
+        "studies/earthmatch_runs.py": "trials beside a study, which the battery writes",
+        "studies/geowarp_runs.py": "numbers beside a study, which the battery writes",
         "studies/contrasts.py": "what an arm got right, measured again where it is not",
-        "studies/earth_cells.py": "what an arm got right, measured again where it is not",
+        "studies/earth_runs.py": "what an arm got right, measured again where it is not",
         "localize/hloc.py": (
             "test_hloc: positions beside the files of features, which the battery writes"
         ),
-        "studies/registration_cells.py": "matches beside a study, made again where they are not",
-        "studies/owner_cells.py": "what an arm got right, measured again where it is not",
-        "studies/rerank_cells.py": "comparisons beside a study, made again where they are not",
+        "studies/registration_runs.py": "matches beside a study, made again where they are not",
+        "studies/owner_runs.py": "what an arm got right, measured again where it is not",
+        "studies/rerank_runs.py": "comparisons beside a study, made again where they are not",
         "training/federated/processes.py": (
             "what is said to Flower's processes, written anew each time"
         ),
         "training/frozen.py": "maps of photos, made again where they are not",
-        "studies/sequence_cells.py": (
+        "studies/sequence_runs.py": (
             "frames of a set as they were described, described again where they are not"
         ),
-        "studies/many_sources_cells.py": "what an arm got right, measured again where it is not",
-        "studies/mesh_cells.py": "what an arm got right, measured again where it is not",
-        "studies/semantic_cells.py": "what an arm got right, measured again where it is not",
+        "studies/many_sources_runs.py": "what an arm got right, measured again where it is not",
+        "studies/mesh_runs.py": "what an arm got right, measured again where it is not",
+        "studies/semantic_runs.py": "what an arm got right, measured again where it is not",
         "training/branches/labelled.py": "classes of photos, made again where they are not",
         "training/branches/aligned.py": "what a model said of photos, made again where it is not",
         "training/branches/distilled.py": (

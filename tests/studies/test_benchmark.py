@@ -1,4 +1,4 @@
-"""The benchmark's studies: every grid is told, cells are measured on a small world, what cannot be
+"""The benchmark's studies: every grid is told, runs are measured on a small world, what cannot be
 measured says why."""
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ pytest.importorskip("pytorch_metric_learning")
 from whence import cli
 from whence.studies import get_study
 from whence.studies.benchmark import RETRIEVAL, STUDIES
-from whence.studies.benchmark_cells import measure_mining, measure_retrieval, measure_size
+from whence.studies.benchmark_runs import measure_mining, measure_retrieval, measure_size
 from whence.studies.frame import Budget, resolve_options, run_study
 
 
@@ -29,17 +29,17 @@ def test_grids_are_complete_before_anything_is_measured(study, world: Path, tmp_
         budget=Budget(is_measuring=False),
         show_progress=False,
     )
-    keys = [found.cell.key for found in result.cells]
+    keys = [found.run.key for found in result.runs]
     assert len(set(keys)) == len(keys) > 2
-    assert not any(found.is_done for found in result.cells)
+    assert not any(found.is_done for found in result.runs)
     assert str(world) in result.protocol
 
 
 def test_dimensions_by_pca(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["study", "vg-pca", "--option", f"data={world}", "--out", str(tmp_path / "s"), "--json"]
     assert cli.run(words) == 0
-    cells = json.loads(capsys.readouterr().out)["cells"]
-    done = {(cell["settings"]["PCA"], cell["settings"]["whitened"]): cell for cell in cells}
+    runs = json.loads(capsys.readouterr().out)["cells"]
+    done = {(run["settings"]["PCA"], run["settings"]["whitened"]): run for run in runs}
     assert done[0, "no"]["values"]["dimensions"]["value"] == 256
     assert done[16, "yes"]["values"]["descriptors"]["value"] == pytest.approx(60 * 16 * 4 / 1e6)
     assert "needs at least 256 photos" in done[128, "no"]["reason"]

@@ -1,4 +1,4 @@
-"""GeoWarp's studies on a tiny city: every cell is measured by what it says, and shortlists are
+"""GeoWarp's studies on a tiny city: every run is measured by what it says, and shortlists are
 those of `evaluate`."""
 
 from __future__ import annotations
@@ -104,13 +104,13 @@ def test_rivals_without_a_network(world: Path, tmp_path: Path, lists: Shortlists
     result = run_only(
         "geowarp-rivals", tmp_path / "s", options, *(name.replace(" ", "_") for name in names)
     )
-    done = {str(found.cell.settings["method"]): found for found in result.cells if found.is_done}
+    done = {str(found.run.settings["method"]): found for found in result.runs if found.is_done}
     assert set(done) == set(names)
     plain = {name: value.value for name, value in done["no re-ranking"].values.items()}
     assert plain == pytest.approx(recalls_of(lists))
     assert done["SIFT and MAGSAC"].values["ms per query"].value > 0
     assert all(0 <= found.values["recall@1 within 25 m"].value <= 1 for found in done.values())
-    missing = [found.reason for found in result.cells if not found.is_done]
+    missing = [found.reason for found in result.runs if not found.is_done]
     assert missing == ["not run"] * 6
 
 
@@ -127,7 +127,7 @@ def test_a_study_of_listed_positives(street: Path, tmp_path: Path) -> None:
         {"data": str(table), "model": "rootsift-vlad"},
         "no_re-ranking",
     )
-    assert set(result.cells[0].values) == {"recall@1 as listed", "recall@5 as listed"}
+    assert set(result.runs[0].values) == {"recall@1 as listed", "recall@5 as listed"}
 
 
 def made_network(folder: Path) -> str:
@@ -177,11 +177,11 @@ def test_every_read_out_of_geowarp(world: Path, tmp_path: Path) -> None:
     )
     assert [
         found.reason
-        for found in result.cells
-        if "GeoWarp" in found.cell.key or "warp" in found.cell.key
+        for found in result.runs
+        if "GeoWarp" in found.run.key or "warp" in found.run.key
     ] == [""] * 6
     by_name = {
-        str(found.cell.settings["method"]): found.values for found in result.cells if found.is_done
+        str(found.run.settings["method"]): found.values for found in result.runs if found.is_done
     }
     exact = by_name["GeoWarp exact"]
     assert exact["lost to exact within 25 m"].value == 0
@@ -220,9 +220,9 @@ def test_the_ablation_and_k_train_what_they_say(world: Path, tmp_path: Path) -> 
         "self_supervised=1.0,feature_wise=10.0,consistency=0.1,seed=1",
         "self_supervised=0.0,feature_wise=0.0,consistency=0.0",
     )
-    assert len(result.cells) == 1 + 1 + 7 * 2
-    assert [found.reason for found in result.cells].count("") == 3, {
-        found.reason for found in result.cells
+    assert len(result.runs) == 1 + 1 + 7 * 2
+    assert [found.reason for found in result.runs].count("") == 3, {
+        found.reason for found in result.runs
     }
     (trained,) = (out / "work" / "trainings").iterdir()
     recipe = json.loads((trained / "recipe.json").read_text())["recipe"]
@@ -232,11 +232,11 @@ def test_the_ablation_and_k_train_what_they_say(world: Path, tmp_path: Path) -> 
     assert recipe["loop"]["num_steps"] == 2
     options["seeds"] = 1
     inward = run_only("geowarp-k", tmp_path / "k", options, "k=0.4")
-    assert [found.is_done for found in inward.cells] == [False, False, True, False, False, False]
+    assert [found.is_done for found in inward.runs] == [False, False, True, False, False, False]
     (trained,) = (tmp_path / "k" / "work" / "trainings").iterdir()
     assert (
         json.loads((trained / "recipe.json").read_text())["recipe"]["branches"][0]["pairs"]["k"]
         == 0.4
     )
     refused = run_only("geowarp-k", tmp_path / "w", {**options, "recipe": "tiny"}, "k=0.4")
-    assert "no regressor" in refused.cells[2].reason
+    assert "no regressor" in refused.runs[2].reason

@@ -1,4 +1,4 @@
-"""The study of local features: its grid, cells that train nothing, and one pairing on a few
+"""The study of local features: its grid, runs that train nothing, and one pairing on a few
 photos."""
 
 from __future__ import annotations
@@ -35,16 +35,14 @@ def given(views: Path) -> dict[str, str | int]:
     return {"train": str(views), "data": str(views), "pairs": 2, "steps": 2, "teacher_steps": 2}
 
 
-def test_every_pairing_and_detector_has_its_cells() -> None:
+def test_every_pairing_and_detector_has_its_runs() -> None:
     study = get_study("local")
-    cells = [
-        cell.settings for cell in study.grid(resolve_options(study, {"train": "a", "data": "b"}))
-    ]
-    assert [cell["arm"] for cell in cells if cell["part"] == "pairings"] == list(PAIRINGS)
-    detectors = {(cell["arm"], cell["points"]) for cell in cells if cell["part"] == "detectors"}
+    runs = [run.settings for run in study.grid(resolve_options(study, {"train": "a", "data": "b"}))]
+    assert [run["arm"] for run in runs if run["part"] == "pairings"] == list(PAIRINGS)
+    detectors = {(run["arm"], run["points"]) for run in runs if run["part"] == "detectors"}
     assert len(detectors) == 2 * (3 + 4 + 1 + 2)
-    assert {cell["light"] for cell in cells if cell["part"] == "features"} == {"same", "other"}
-    assert len({tuple(cell.items()) for cell in cells}) == len(cells)
+    assert {run["light"] for run in runs if run["part"] == "features"} == {"same", "other"}
+    assert len({tuple(run.items()) for run in runs}) == len(runs)
 
 
 def measured(
@@ -53,13 +51,13 @@ def measured(
     result = run_study(
         get_study(study), out=out, options=given(views), budget=Budget(only), show_progress=False
     )
-    failed = [one.reason for one in result.cells if not one.is_done and one.reason != "not run"]
+    failed = [one.reason for one in result.runs if not one.is_done and one.reason != "not run"]
     assert failed == []
     return {
-        f"{one.cell.settings['arm']} {one.cell.settings['light']}": {
+        f"{one.run.settings['arm']} {one.run.settings['light']}": {
             name: value.value for name, value in one.values.items()
         }
-        for one in result.cells
+        for one in result.runs
         if one.is_done
     }
 

@@ -16,7 +16,7 @@ from whence.recipes import get_recipe
 from whence.studies import get_study
 from whence.studies.arms import ALL_SOURCES, BUDGETS, ONE_LOSS, SOURCES, TESTS, loss_to_all
 from whence.studies.frame import Budget, resolve_options, run_study
-from whence.studies.many_sources_cells import arm_recipe, compared, keep_hits
+from whence.studies.many_sources_runs import arm_recipe, compared, keep_hits
 
 TINY = (
     "loop.num_steps=2 loop.precision=no learner.backbone=resnet18conv2 learner.start_from= "
@@ -39,25 +39,25 @@ def test_arms_see_as_many_images_or_take_as_many_steps(
     sources: dict[str, Path], world: Path
 ) -> None:
     options = resolve_options(get_study("megaloc"), given(sources, world))
-    cells = [dict(cell.settings) for cell in get_study("megaloc").grid({})]
-    assert [cell["arm"] for cell in cells[:6]] == [ALL_SOURCES, *SOURCES]
-    whole = arm_recipe(cells[0], options)
+    runs = [dict(run.settings) for run in get_study("megaloc").grid({})]
+    assert [run["arm"] for run in runs[:6]] == [ALL_SOURCES, *SOURCES]
+    whole = arm_recipe(runs[0], options)
     photos = sum(branch.batches.num_places for branch in whole.branches)  # type: ignore[attr-defined]
     shared = arm_recipe({"arm": ONE_LOSS, "budget": BUDGETS[0], "seed": 0}, options)
     assert shared.loop.losses == "one"
     assert shared.branches == whole.branches
-    for cell in cells:
-        recipe = arm_recipe(cell, options)
+    for run in runs:
+        recipe = arm_recipe(run, options)
         seen = sum(branch.batches.num_places for branch in recipe.branches)  # type: ignore[attr-defined]
         assert recipe.loop.num_steps == whole.loop.num_steps
-        if cell["budget"] == BUDGETS[0]:
+        if run["budget"] == BUDGETS[0]:
             assert seen == photos
         else:
-            assert seen == photos * (2 if cell["arm"] == "sf_xl" else 1) / 6
-    heads = [dict(cell.settings) for cell in get_study("heads").grid({})]
-    loops = {get_recipe(str(cell["arm"])).loop for cell in heads}
+            assert seen == photos * (2 if run["arm"] == "sf_xl" else 1) / 6
+    heads = [dict(run.settings) for run in get_study("heads").grid({})]
+    loops = {get_recipe(str(run["arm"])).loop for run in heads}
     assert len(loops) == 1, "equal steps"
-    assert len({get_recipe(str(cell["arm"])).learner.backbone for cell in heads}) == 1  # type: ignore[attr-defined]
+    assert len({get_recipe(str(run["arm"])).learner.backbone for run in heads}) == 1  # type: ignore[attr-defined]
 
 
 def test_rooms_are_asked_for_by_their_second_scan(sources: dict[str, Path]) -> None:
@@ -81,7 +81,7 @@ def test_rooms_are_asked_for_by_their_second_scan(sources: dict[str, Path]) -> N
         assert set(data.positives.of(query).tolist()) == right
 
 
-def test_a_cell_is_trained_measured_and_paired(
+def test_a_run_is_trained_measured_and_paired(
     sources: dict[str, Path], world: Path, tmp_path: Path
 ) -> None:
     study = get_study("megaloc")
@@ -93,8 +93,8 @@ def test_a_cell_is_trained_measured_and_paired(
     result = run_study(
         study, out=tmp_path, options=given(sources, world), budget=Budget(only), show_progress=False
     )
-    done = [found for found in result.cells if found.is_done]
-    assert len(done) == 3, [found.reason for found in result.cells]
+    done = [found for found in result.runs if found.is_done]
+    assert len(done) == 3, [found.reason for found in result.runs]
     names = {measure.name for measure in study.measures}
     assert all(set(found.values) <= names for found in done)
     assert {f"recall@1, {test}" for test in TESTS} <= set(done[0].values)

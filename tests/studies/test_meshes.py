@@ -28,9 +28,9 @@ from whence.studies.arms import (
     other_renders,
 )
 from whence.studies.frame import resolve_options
-from whence.studies.mesh_cells import _keep, recovered
+from whence.studies.mesh_runs import _keep, recovered
 from whence.studies.rendered import pair_counts
-from whence.studies.semantic_cells import attention_by_class, semantic_recipe
+from whence.studies.semantic_runs import attention_by_class, semantic_recipe
 from whence.worlds.capture import CaptureOptions
 from whence.worlds.city import WorldOptions, render_world
 from whence.worlds.presets import CitySize
@@ -39,7 +39,7 @@ from whence.worlds.presets import CitySize
 def test_the_grid_of_meshes_has_every_row_of_the_question() -> None:
     study = get_study("mesh")
     options = resolve_options(study, {"data": "d", "renders": "low=a,high=b"})
-    rows = [dict(cell.settings) for cell in study.grid(options)]
+    rows = [dict(run.settings) for run in study.grid(options)]
     assert [row["model"] for row in rows[:2]] == [PLAIN_MODEL] * 2
     assert [row["database"] for row in rows[:2]] == [PHOTOS, MESH]
     assert sorted({row["pairs"] for row in rows if row["model"] == COPY}) == [100, 1000, 10_000]
@@ -59,26 +59,26 @@ def test_the_grid_of_meshes_has_every_row_of_the_question() -> None:
 def test_what_is_recovered_is_a_share_of_the_gap(tmp_path: Path) -> None:
     photos, plain = np.zeros((2, 10), int), np.zeros((2, 10), int)
     plain[:, :8] = 20
-    cell = {"database": MESH, "model": COPY, "pairs": 100, "seed": 0}
+    run = {"database": MESH, "model": COPY, "pairs": 100, "seed": 0}
     hits = {25.0: np.arange(10) >= 4, 100.0: np.arange(10) >= 6}
-    assert recovered(cell, tmp_path, hits) == {}, "nothing to compare with yet"
+    assert recovered(run, tmp_path, hits) == {}, "nothing to compare with yet"
     for database, first in ((PHOTOS, photos), (MESH, plain)):
         _keep(tmp_path, {"database": database, "model": PLAIN_MODEL, "pairs": 0, "seed": 0}, first)
-    found = recovered(cell, tmp_path, hits)
+    found = recovered(run, tmp_path, hits)
     assert found["difference, 25 m"].value == pytest.approx(0.4)
     assert found["recovered, 25 m"].value == pytest.approx(0.5)
     assert found["recovered, 100 m"].value == pytest.approx(0.25)
     assert found["claim"].value == -1
-    assert "claim" not in recovered({**cell, "model": COPY_TWICE}, tmp_path, hits)
+    assert "claim" not in recovered({**run, "model": COPY_TWICE}, tmp_path, hits)
 
 
 def test_arms_of_attention_differ_as_they_say() -> None:
     study = get_study("semantic")
     options = resolve_options(study, {"train": "a", "test": "b", "target": "c"})
-    cells = [dict(cell.settings) for cell in study.grid(options)]
-    assert [cell["arm"] for cell in cells[:5]] == list(SEMANTIC)
-    assert {cell["seed"] for cell in cells if cell["mode"] == "paper"} == {0, 1, 2}
-    assert {cell["mode"] for cell in cells} == set(MODES)
+    runs = [dict(run.settings) for run in study.grid(options)]
+    assert [run["arm"] for run in runs[:5]] == list(SEMANTIC)
+    assert {run["seed"] for run in runs if run["mode"] == "paper"} == {0, 1, 2}
+    assert {run["mode"] for run in runs} == set(MODES)
     recipes = {
         arm: semantic_recipe({"arm": arm, "mode": "paper", "seed": 0}, options) for arm in SEMANTIC
     }

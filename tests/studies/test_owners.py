@@ -12,7 +12,7 @@ from whence.errors import ModelError
 from whence.studies import get_study
 from whence.studies.frame import Budget, run_study
 from whence.studies.owner_arms import ARMS, CENTRAL, MAIN
-from whence.studies.owner_cells import arm_recipe, rounds_of, split_of
+from whence.studies.owner_runs import arm_recipe, rounds_of, split_of
 from whence.studies.owners import OWNERS
 from whence.training.federated.processes import Flower
 from whence.worlds.capture import CaptureOptions
@@ -22,7 +22,7 @@ OPTIONS = {option.name: option.default for option in OWNERS.options}
 
 
 def test_arms_change_what_they_say() -> None:
-    assert {cell.settings["arm"] for cell in OWNERS.grid(OPTIONS)} == set(ARMS)
+    assert {run.settings["arm"] for run in OWNERS.grid(OPTIONS)} == set(ARMS)
     assert len(OWNERS.grid(OPTIONS)) == len(ARMS) + 2 * len(MAIN)
     made = {}
     for name, arm in ARMS.items():
@@ -73,9 +73,7 @@ def test_an_arm_is_measured(tmp_path: Path) -> None:
         budget=budget,
         show_progress=False,
     )
-    values = next(
-        cell.values for cell in result.cells if cell.cell.key == "arm=fedavg,_random,seed=0"
-    )
+    values = next(run.values for run in result.runs if run.run.key == "arm=fedavg,_random,seed=0")
     assert values["local steps"].value == values["clients"].value == 2
     assert 0 <= values["recall@1"].value <= 1
     assert values["sent"].value > 1

@@ -14,13 +14,13 @@ pytest.importorskip("pytorch_metric_learning")
 
 from whence.cli import run
 from whence.errors import BadOption
-from whence.studies import get_study, place_cells
+from whence.studies import get_study, place_runs
 from whence.studies.arms import COSPLACE, DIVIDE, EIGENPLACES, MAIN
 from whence.studies.contrasts import contrasts, keep_hits
 from whence.studies.frame import Budget, Settings, resolve_options, run_study
-from whence.studies.map_cells import divide_recipe
-from whence.studies.place_cells import cosplace_recipe, eigenplaces_recipe, viewpoints
+from whence.studies.map_runs import divide_recipe
 from whence.studies.place_classes import STUDIES
+from whence.studies.place_runs import cosplace_recipe, eigenplaces_recipe, viewpoints
 from whence.studies.shortlists import read_set
 from whence.training.options.classes import ClassesOptions
 from whence.training.options.tuples import TuplesOptions
@@ -39,12 +39,12 @@ def options_of(name: str, world: Path, **more: str) -> dict[str, str | int | flo
 
 def test_grids_begin_with_the_main_contrast() -> None:
     for study, arms in zip(STUDIES, (COSPLACE, EIGENPLACES, DIVIDE), strict=True):
-        cells = [dict(cell.settings) for cell in study.grid({})]
+        runs = [dict(run.settings) for run in study.grid({})]
         main = MAIN[study.name]
-        assert [cell["arm"] for cell in cells[: len(main)]] == list(main)
-        assert {cell["arm"] for cell in cells} == set(arms)
+        assert [run["arm"] for run in runs[: len(main)]] == list(main)
+        assert {run["arm"] for run in runs} == set(arms)
         for arm in arms:
-            seeds = [cell["seed"] for cell in cells if cell["arm"] == arm]
+            seeds = [run["seed"] for run in runs if run["arm"] == arm]
             assert seeds == ([0, 1, 2] if arm in main else [0])
         assert study.predicted_by
 
@@ -100,7 +100,7 @@ def test_arms_are_trained_and_measured(
 ) -> None:
     few = ("num_queries=4", "num_candidates=20", "num_negatives=3", "positive_m=3", "excluded_m=4")
     monkeypatch.setattr(
-        place_cells, "TRIPLETS", (*(f"mining.{change}" for change in few), "batch_queries=2")
+        place_runs, "TRIPLETS", (*(f"mining.{change}" for change in few), "batch_queries=2")
     )
     said: list[str] = []
     given = {"data": str(sf_xl), "train": str(sf_xl), "changes": TINY}
@@ -108,12 +108,12 @@ def test_arms_are_trained_and_measured(
     result = run_study(
         study, out=tmp_path, options=given, budget=budget, show_progress=False, announce=said.append
     )
-    done = [found for found in result.cells if found.is_done]
-    assert [found.reason for found in result.cells if not found.is_done] == ["not run"] * (
-        len(result.cells) - len(only)
+    done = [found for found in result.runs if found.is_done]
+    assert [found.reason for found in result.runs if not found.is_done] == ["not run"] * (
+        len(result.runs) - len(only)
     )
     assert len(said) == 1
-    assert said[0].startswith(f"{len(only)} cells, about ")
+    assert said[0].startswith(f"{len(only)} runs, about ")
     for found in done[1:]:
         assert {"difference within 25 m", "claim"} <= set(found.values)
         assert found.values["claim"].value in (-1, 0, 1)
@@ -122,7 +122,7 @@ def test_arms_are_trained_and_measured(
     again = run_study(
         study, out=tmp_path, options=given, budget=budget, show_progress=False, announce=said.append
     )
-    assert [found.values for found in again.cells] == [found.values for found in result.cells]
+    assert [found.values for found in again.runs] == [found.values for found in result.runs]
     assert len(said) == 1, "nothing is missing, nothing is predicted"
     if name == "divide-and-classify":
         assert done[0].values["own cell"].value <= done[0].values["coverage"].value
@@ -133,9 +133,9 @@ def test_differences_are_paired_and_pooled(tmp_path: Path) -> None:
     best, other = random.random((3, 400)) < 0.7, random.random((3, 400)) < 0.3
     for seed in range(3):
         keep_hits(tmp_path, {"arm": "a", "seed": seed}, best[seed])
-    cell: Settings = {"arm": "b", "seed": 0}
-    keep_hits(tmp_path, cell, other[0])
-    found = contrasts(tmp_path, cell, reference="a", seeds=(0, 1, 2), groups=None)
+    run: Settings = {"arm": "b", "seed": 0}
+    keep_hits(tmp_path, run, other[0])
+    found = contrasts(tmp_path, run, reference="a", seeds=(0, 1, 2), groups=None)
     assert set(found) == {"difference within 25 m", "claim"}
     assert found["difference within 25 m"].value == pytest.approx(other[0].mean() - best[0].mean())
     assert found["claim"].value == 1

@@ -1,4 +1,4 @@
-"""The study of re-ranking: what each cell counts, that comparisons are made once, and what it says
+"""The study of re-ranking: what each run counts, that comparisons are made once, and what it says
 where it cannot measure."""
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from whence.cli import run
 from whence.data.images import load_image
 from whence.errors import BadOption, UnreadableTable
 from whence.localize.unsure import SURE_FEATURES
-from whence.studies import get_study, rerank_cells
+from whence.studies import get_study, rerank_runs
 from whence.studies.frame import resolve_options
 from whence.studies.pictures import GREEN, RED, TILE_PX, Change, draw_changes
-from whence.studies.rerank_cells import Comparisons, measure_order, queries_under
+from whence.studies.rerank_runs import Comparisons, measure_order, queries_under
 from whence.studies.shortlists import Shortlists, read_set
 
 METHOD = {"method": "inliers", "condition": "all"}
@@ -69,7 +69,7 @@ def test_comparisons_are_made_once(
     measured: tuple[Path, dict[str, object]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work, options = measured
-    monkeypatch.setattr(rerank_cells, "_compare_all", lambda *a: pytest.fail("compared again"))
+    monkeypatch.setattr(rerank_runs, "_compare_all", lambda *a: pytest.fail("compared again"))
     found = measure_order(METHOD, options, work)
     assert found["recall@1"].value == 0.5
     assert found["compared"].value == 4
@@ -106,7 +106,7 @@ def stated(
 def test_what_a_method_changed_is_counted_and_shown(swapped: Path, tmp_path: Path) -> None:
     options = options_for(swapped)
     lists = Shortlists(read_set(options), model="rootsift-vlad", work=tmp_path)  # type: ignore[arg-type]
-    is_right = rerank_cells._right(lists, lists.found)
+    is_right = rerank_runs._right(lists, lists.found)
     assert is_right.sum() == 12
     # Re-ranking finds half of the wrong ones, and loses two that were right.
     order = lists.found.copy()
@@ -149,7 +149,7 @@ def test_candidates_are_compared_until_one_is_sure(swapped: Path, tmp_path: Path
         work.mkdir()
         options = options_for(swapped, sure=sure)
         lists = Shortlists(read_set(options), model="rootsift-vlad", work=work)  # type: ignore[arg-type]
-        is_right = rerank_cells._right(lists, lists.found)
+        is_right = rerank_runs._right(lists, lists.found)
         stated(
             work,
             options,
@@ -198,11 +198,11 @@ def test_the_verb(street: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
         "candidates=2",
     ]
     assert run([*arguments, "--option", "methods=rapid", "--json"]) == 0
-    cells = json.loads(capsys.readouterr().out)["cells"]
-    assert [cell["settings"]["method"] for cell in cells] == [
+    runs = json.loads(capsys.readouterr().out)["cells"]
+    assert [run["settings"]["method"] for run in runs] == [
         "no re-ranking",
         "rapid",
         "when unsure: rapid",
     ]
-    assert [cell["is_done"] for cell in cells] == [True, True, False]
-    assert "too few" in cells[2]["reason"]
+    assert [run["is_done"] for run in runs] == [True, True, False]
+    assert "too few" in runs[2]["reason"]

@@ -32,16 +32,16 @@ def study(
     out: str = typer.Option(
         None,
         "--out",
-        help="Folder of the study: one file per measured cell, and what they are made from.",
+        help="Folder of the study: one file per measured run, and what they are made from.",
     ),
     option: list[str] = typer.Option(
         [], "--option", help="What the study takes, as data=set/ or model=NAME. May be repeated."
     ),
     only: list[str] = typer.Option(
-        [], "--only", help="Measure cells whose names hold this (* and ? allowed). May be repeated."
+        [], "--only", help="Measure runs whose names hold this (* and ? allowed). May be repeated."
     ),
     max_seconds: float = typer.Option(
-        None, "--max-seconds", help="Begin no further cell after so many seconds."
+        None, "--max-seconds", help="Begin no further run after so many seconds."
     ),
     no_run: bool = typer.Option(False, "--no-run", help="Measure nothing: print what is there."),
     markdown: str = typer.Option(
@@ -53,7 +53,7 @@ def study(
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of a table."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar."),
 ) -> int:
-    """Prints the table; missing cells say why. The exit code is 1 where something was to be
+    """Prints the table; missing runs say why. The exit code is 1 where something was to be
     measured and nothing could be."""
     from whence.studies import get_study
     from whence.studies.frame import Budget, run_study
@@ -81,7 +81,7 @@ def study(
     else:
         show(as_table(result))
     return (
-        1 if result.cells and not no_run and not any(found.is_done for found in result.cells) else 0
+        1 if result.runs and not no_run and not any(found.is_done for found in result.runs) else 0
     )
 
 

@@ -1,4 +1,4 @@
-"""Arms that grids of places as classes list and cells train: how each changes its study's recipe,
+"""Arms that grids of places as classes list and runs train: how each changes its study's recipe,
 and what is told apart."""
 
 from __future__ import annotations

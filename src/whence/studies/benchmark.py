@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from whence.models.zoo import CARDS
-from whence.studies.frame import Cell, Measure, Plot, Settings, Study, StudyOption
+from whence.studies.frame import Measure, Plot, Run, Settings, Study, StudyOption
 from whence.studies.shortlists import RECALLS, SET_OPTIONS
 
 _MODEL = StudyOption("model", "the model that is looked at", "whence-resnet18conv4-gem-256")
@@ -41,8 +41,8 @@ _PROTOCOL = (
     "{data}: every query counts. 95 % intervals in brackets, by street where the set names "
     "streets. Times are wall-clock"
 )
-_TRAINED = _PROTOCOL + ". Every cell is a training on {train} from {start}, seed {seed}, {changes}"
-_ON_CELLS = "whence.studies.benchmark_cells:"
+_TRAINED = _PROTOCOL + ". Every run is a training on {train} from {start}, seed {seed}, {changes}"
+_ON_CELLS = "whence.studies.benchmark_runs:"
 
 MINING = ("random", "partial", "full")
 AGGREGATIONS = ("gem", "netvlad")
@@ -85,32 +85,32 @@ RETRIEVAL: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 """What the retrieval study changes, one thing at a time."""
 
 
-def _mining(options: Settings) -> Sequence[Cell]:
+def _mining(options: Settings) -> Sequence[Run]:
     return [
-        Cell({"aggregation": aggregation, "mining": mining})
+        Run({"aggregation": aggregation, "mining": mining})
         for aggregation in AGGREGATIONS
         for mining in MINING
     ]
 
 
-def _resize(options: Settings) -> Sequence[Cell]:
-    return [Cell({"size %": scale}) for scale in SCALES]
+def _resize(options: Settings) -> Sequence[Run]:
+    return [Run({"size %": scale}) for scale in SCALES]
 
 
-def _pca(options: Settings) -> Sequence[Cell]:
+def _pca(options: Settings) -> Sequence[Run]:
     reduced = [
-        Cell({"PCA": dim, "whitened": whitened}) for whitened in ("no", "yes") for dim in PCA_DIMS
+        Run({"PCA": dim, "whitened": whitened}) for whitened in ("no", "yes") for dim in PCA_DIMS
     ]
-    return [Cell({"PCA": 0, "whitened": "no"}), *reduced]
+    return [Run({"PCA": 0, "whitened": "no"}), *reduced]
 
 
-def _published(options: Settings) -> Sequence[Cell]:
+def _published(options: Settings) -> Sequence[Run]:
     cards = [
         card
         for card in CARDS.values()
         if card.keys == "benchmark" and card.name.endswith(CONDITIONS)
     ]
-    cells = []
+    runs = []
     for card in cards:
         trained_on = card.name.rpartition("-")[2]
         axes = {
@@ -119,17 +119,17 @@ def _published(options: Settings) -> Sequence[Cell]:
             "trained on": trained_on,
             "model": card.name,
         }
-        cells.append(Cell(axes))
-    return cells
+        runs.append(Run(axes))
+    return runs
 
 
-def _augmentation(options: Settings) -> Sequence[Cell]:
-    return [Cell({"augmentation": name}) for name in AUGMENTATIONS]
+def _augmentation(options: Settings) -> Sequence[Run]:
+    return [Run({"augmentation": name}) for name in AUGMENTATIONS]
 
 
-def _retrieval(options: Settings) -> Sequence[Cell]:
+def _retrieval(options: Settings) -> Sequence[Run]:
     return [
-        Cell({"factor": factor, "value": value})
+        Run({"factor": factor, "value": value})
         for factor, values in RETRIEVAL.items()
         for value in values
     ]

@@ -6,17 +6,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from whence.studies.compllm_arms import ANSWERS, LENGTHS, READING, THOUSANDS
-from whence.studies.frame import Cell, Measure, Plot, Settings, Study, StudyOption
+from whence.studies.frame import Measure, Plot, Run, Settings, Study, StudyOption
 
 
-def _grid(options: Settings) -> Sequence[Cell]:
-    cells = [
-        Cell({"part": "answers", "arm": arm, "records": num}) for num in LENGTHS for arm in ANSWERS
+def _grid(options: Settings) -> Sequence[Run]:
+    runs = [
+        Run({"part": "answers", "arm": arm, "records": num}) for num in LENGTHS for arm in ANSWERS
     ]
     return [
-        *cells,
+        *runs,
         *(
-            Cell({"part": "reading", "arm": arm, "records": num * 200})
+            Run({"part": "reading", "arm": arm, "records": num * 200})
             for num in THOUSANDS
             for arm in READING
         ),
@@ -56,7 +56,7 @@ COMPLLM = Study(
         StudyOption("width", "numbers of the model whose reading is timed", 128),
     ),
     grid=_grid,
-    measured_by="whence.studies.compllm_cells:measure_compllm",
+    measured_by="whence.studies.compllm_runs:measure_compllm",
     measures=(
         Measure("right", "%"),
         Measure("inputs"),

@@ -15,33 +15,33 @@ from whence.studies.delta_arms import (
     STEPS,
     TOKENS,
 )
-from whence.studies.frame import Cell, Measure, Plot, Settings, Study, StudyOption
+from whence.studies.frame import Measure, Plot, Run, Settings, Study, StudyOption
 
 
-def _grid(options: Settings) -> Sequence[Cell]:
+def _grid(options: Settings) -> Sequence[Run]:
     seeds = range(int(options["seeds"]))
-    cells = [
-        Cell({"part": "made again", "arm": arm, "steps": 1, "seed": 0}) for arm in (COPY, PRESENT)
+    runs = [
+        Run({"part": "made again", "arm": arm, "steps": 1, "seed": 0}) for arm in (COPY, PRESENT)
     ]
-    cells += [
-        Cell({"part": "made again", "arm": arm, "steps": 1, "seed": seed})
+    runs += [
+        Run({"part": "made again", "arm": arm, "steps": 1, "seed": seed})
         for seed in seeds
         for arm in TOKENS
     ]
     for steps in STEPS:
-        cells += [
-            Cell({"part": "forecast", "arm": arm, "steps": steps, "seed": 0})
+        runs += [
+            Run({"part": "forecast", "arm": arm, "steps": steps, "seed": 0})
             for arm in (COPY, PRESENT)
         ]
-        cells += [
-            Cell({"part": "forecast", "arm": arm, "steps": steps, "seed": seed})
+        runs += [
+            Run({"part": "forecast", "arm": arm, "steps": steps, "seed": seed})
             for seed in seeds
             for arm in FORECASTS
         ]
-        cells += [
-            Cell({"part": "candidates", "arm": arm, "steps": steps, "seed": 0}) for arm in FETCHING
+        runs += [
+            Run({"part": "candidates", "arm": arm, "steps": steps, "seed": 0}) for arm in FETCHING
         ]
-    return cells
+    return runs
 
 
 DELTA = Study(
@@ -80,7 +80,7 @@ DELTA = Study(
         StudyOption("seeds", "trainings of each arm", 1),
     ),
     grid=_grid,
-    measured_by="whence.studies.delta_cells:measure_delta",
+    measured_by="whence.studies.delta_runs:measure_delta",
     measures=(
         Measure("error"),
         Measure("error of the mean"),

@@ -5,28 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from whence.studies.arms import ASTROLOC, ASTROLOC_MAIN, EARTHLOC, EARTHLOC_MAIN
-from whence.studies.frame import Cell, Measure, Plot, Settings, Study, StudyOption
+from whence.studies.frame import Measure, Plot, Run, Settings, Study, StudyOption
 
 
 def _grid(
     arms: Mapping[str, tuple[str, ...]], main: Sequence[str], options: Settings
-) -> Sequence[Cell]:
-    cells = [Cell({"arm": arm, "seed": 0}) for arm in arms]
+) -> Sequence[Run]:
+    runs = [Run({"arm": arm, "seed": 0}) for arm in arms]
     return [
-        *cells,
+        *runs,
         *(
-            Cell({"arm": arm, "seed": seed})
+            Run({"arm": arm, "seed": seed})
             for seed in range(1, int(options["seeds"]))
             for arm in main
         ),
     ]
 
 
-def _earthloc(options: Settings) -> Sequence[Cell]:
+def _earthloc(options: Settings) -> Sequence[Run]:
     return _grid(EARTHLOC, EARTHLOC_MAIN, options)
 
 
-def _astroloc(options: Settings) -> Sequence[Cell]:
+def _astroloc(options: Settings) -> Sequence[Run]:
     return _grid(ASTROLOC, ASTROLOC_MAIN, options)
 
 
@@ -63,7 +63,7 @@ STUDIES = (
         protocol=_PROTOCOL,
         options=(*_OPTIONS, StudyOption("recipe", "recipe of a branch of tiles", "earthloc-small")),
         grid=_earthloc,
-        measured_by="whence.studies.earth_cells:measure_earthloc",
+        measured_by="whence.studies.earth_runs:measure_earthloc",
         measures=_MEASURES,
         plot=Plot("arm", ("recall@1, stored",)),
     ),
@@ -81,7 +81,7 @@ STUDIES = (
             ),
         ),
         grid=_astroloc,
-        measured_by="whence.studies.earth_cells:measure_astroloc",
+        measured_by="whence.studies.earth_runs:measure_astroloc",
         measures=_MEASURES,
         plot=Plot("arm", ("recall@1, stored",)),
     ),

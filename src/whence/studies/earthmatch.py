@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from whence.studies.arms import OVERLAPS, ROUNDS
-from whence.studies.frame import Cell, Measure, Plot, Settings, Study, StudyOption
+from whence.studies.frame import Measure, Plot, Run, Settings, Study, StudyOption
 
 
-def _grid(options: Settings) -> Sequence[Cell]:
+def _grid(options: Settings) -> Sequence[Run]:
     return [
-        Cell({"matcher": matcher, "loop": loop})
+        Run({"matcher": matcher, "loop": loop})
         for matcher in str(options["matchers"]).split()
         for loop in str(options["loops"]).split()
     ]
@@ -52,7 +52,7 @@ EARTHMATCH = Study(
         StudyOption("weights", "folder of the weights that matchers need"),
     ),
     grid=_grid,
-    measured_by="whence.studies.earthmatch_cells:measure_earthmatch",
+    measured_by="whence.studies.earthmatch_runs:measure_earthmatch",
     measures=(
         Measure("threshold", "inliers"),
         Measure("located", "%"),

@@ -1,7 +1,7 @@
-"""A study: a named grid of measurements. Each cell's result is a file; what is there is not
+"""A study: a named grid of measurements. Each run's result is a file; what is there is not
 measured again, the rest is missing.
 
-A study says which cells it has, what it takes, and which function measures a cell; the rest
+A study says which runs it has, what it takes, and which function measures a run; the rest
 (resuming, what failed, the table, the plot, the page) is the same for all.
 """
 
@@ -39,7 +39,7 @@ class StudyOption:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class Run:
     """One measurement: what it is about, by axis, in the order of the table's columns."""
 
     settings: Settings
@@ -73,7 +73,7 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """What is drawn: measures against an axis or another measure. Cells that agree on `by` are one
+    """What is drawn: measures against an axis or another measure. Runs that agree on `by` are one
     line."""
 
     x: str
@@ -90,23 +90,23 @@ class Study:
     protocol: str
     """What every number rests on; printed beside the table. May name options as {name}."""
     options: tuple[StudyOption, ...]
-    grid: Callable[[Settings], Sequence[Cell]]
-    """The cells, from the resolved options."""
+    grid: Callable[[Settings], Sequence[Run]]
+    """The runs, from the resolved options."""
     measured_by: str
-    """"module:function" that takes a cell's settings, the options and a work folder, and gives
+    """"module:function" that takes a run's settings, the options and a work folder, and gives
     values by the measures' names."""
     measures: tuple[Measure, ...]
     plot: Plot
     predicted_by: str = ""
-    """"module:function" that takes the settings of missing cells, the options and a work folder,
+    """"module:function" that takes the settings of missing runs, the options and a work folder,
     and gives the seconds they will take; empty where nobody knows before."""
 
 
 @dataclass(frozen=True, slots=True)
-class CellResult:
-    """A cell with what was measured, or why nothing was."""
+class RunResult:
+    """A run with what was measured, or why nothing was."""
 
-    cell: Cell
+    run: Run
     values: Mapping[str, Value] = field(default_factory=dict)
     seconds: float = 0.0
     reason: str = "not run"
@@ -119,11 +119,11 @@ class CellResult:
 
 @dataclass(frozen=True, slots=True)
 class StudyResult:
-    """All cells of a study in the order of its grid."""
+    """All runs of a study in the order of its grid."""
 
     study: Study
     options: Settings
-    cells: tuple[CellResult, ...]
+    runs: tuple[RunResult, ...]
 
     @property
     def protocol(self) -> str:
@@ -136,16 +136,16 @@ class Budget:
     """What of a study is measured now."""
 
     only: tuple[str, ...] = ()
-    """Shell patterns of cells' keys; without any, all."""
+    """Shell patterns of runs' keys; without any, all."""
     max_seconds: float | None = None
-    """After so many seconds no further cell is begun."""
+    """After so many seconds no further run is begun."""
     is_measuring: bool = True
-    """Whether missing cells are measured at all."""
+    """Whether missing runs are measured at all."""
 
-    def wants(self, cell: Cell) -> bool:
-        """Whether a cell is one of those asked for."""
+    def wants(self, run: Run) -> bool:
+        """Whether a run is one of those asked for."""
         return self.is_measuring and (
-            not self.only or any(fnmatchcase(cell.key, f"*{pattern}*") for pattern in self.only)
+            not self.only or any(fnmatchcase(run.key, f"*{pattern}*") for pattern in self.only)
         )
 
 
@@ -177,51 +177,51 @@ def run_study(
     clock: Callable[[], float] = time.perf_counter,
     announce: Callable[[str], None] = lambda text: None,
 ) -> StudyResult:
-    """All cells of a study in the folder `out`; of those that are missing, as many as a budget
+    """All runs of a study in the folder `out`; of those that are missing, as many as a budget
     allows are measured.
 
-    `announce` is told how long the missing cells will take, where the study can predict it. A cell
+    `announce` is told how long the missing runs will take, where the study can predict it. A run
     that raises a `WhenceError` stays missing, with the error as its reason, and the others go on.
     Raises `InputError` and `BadOption` where the folder holds something else.
     """
     folder = Path(out)
     resolved = resolve_options(study, options)
     _claim(folder, study, resolved)
-    cells = tuple(study.grid(resolved))
-    results = {cell.key: read_cell(folder, cell) for cell in cells}
-    wanted = [cell for cell in cells if not results[cell.key].is_done and budget.wants(cell)]
+    runs = tuple(study.grid(resolved))
+    results = {run.key: read_run(folder, run) for run in runs}
+    wanted = [run for run in runs if not results[run.key].is_done and budget.wants(run)]
     if study.predicted_by and wanted:
         announce(_predicted(study, wanted, resolved, folder))
     started = clock()
     with progress(study.name, total=len(wanted), show=show_progress) as advance:
-        for cell in wanted:
+        for run in wanted:
             if budget.max_seconds is not None and clock() - started >= budget.max_seconds:
                 break
-            results[cell.key] = _measure(study, cell, resolved, folder, clock)
+            results[run.key] = _measure(study, run, resolved, folder, clock)
             advance(1)
-    return StudyResult(study, resolved, tuple(results[cell.key] for cell in cells))
+    return StudyResult(study, resolved, tuple(results[run.key] for run in runs))
 
 
-def read_cell(folder: Path, cell: Cell) -> CellResult:
-    """The result that the folder holds of a cell; a file that is not whole counts as none."""
+def read_run(folder: Path, run: Run) -> RunResult:
+    """The result that the folder holds of a run; a file that is not whole counts as none."""
     try:
-        record = json.loads((folder / "cells" / f"{cell.key}.json").read_text(encoding="utf-8"))
-        if record["settings"] != dict(cell.settings):
-            return CellResult(cell)
+        record = json.loads((folder / "cells" / f"{run.key}.json").read_text(encoding="utf-8"))
+        if record["settings"] != dict(run.settings):
+            return RunResult(run)
         values = {name: Value(**value) for name, value in record["values"].items()}
-        return CellResult(cell, values, float(record["seconds"]), reason="")
+        return RunResult(run, values, float(record["seconds"]), reason="")
     except (OSError, ValueError, KeyError, TypeError):
-        return CellResult(cell)
+        return RunResult(run)
 
 
-def _predicted(study: Study, cells: Sequence[Cell], options: Settings, folder: Path) -> str:
+def _predicted(study: Study, runs: Sequence[Run], options: Settings, folder: Path) -> str:
     try:
         seconds: float = _function(study.predicted_by)(
-            [cell.settings for cell in cells], options, folder / "work"
+            [run.settings for run in runs], options, folder / "work"
         )
     except WhenceError as error:
-        return f"{len(cells)} cells; how long they take cannot be said: {error}"
-    return f"{len(cells)} cells, about {seconds / 60:.0f} minutes on this machine as it is now"
+        return f"{len(runs)} runs; how long they take cannot be said: {error}"
+    return f"{len(runs)} runs, about {seconds / 60:.0f} minutes on this machine as it is now"
 
 
 def _function(dotted: str) -> Callable[..., Any]:
@@ -231,28 +231,28 @@ def _function(dotted: str) -> Callable[..., Any]:
 
 
 def _measure(
-    study: Study, cell: Cell, options: Settings, folder: Path, clock: Callable[[], float]
-) -> CellResult:
+    study: Study, run: Run, options: Settings, folder: Path, clock: Callable[[], float]
+) -> RunResult:
     started = clock()
     try:
         values: Mapping[str, Value] = _function(study.measured_by)(
-            cell.settings, options, folder / "work"
+            run.settings, options, folder / "work"
         )
     except WhenceError as error:
-        return CellResult(cell, reason=str(error))
+        return RunResult(run, reason=str(error))
     seconds = clock() - started
     record = {
         "study": study.name,
-        "settings": dict(cell.settings),
+        "settings": dict(run.settings),
         "values": {name: asdict(value) for name, value in values.items()},
         "seconds": seconds,
         "packages": versions(),
     }
-    file = folder / "cells" / f"{cell.key}.json"
+    file = folder / "cells" / f"{run.key}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(file, "w") as text:
         text.write(json.dumps(record, indent=1))
-    return CellResult(cell, values, seconds, reason="")
+    return RunResult(run, values, seconds, reason="")
 
 
 def _claim(folder: Path, study: Study, options: Settings) -> None:

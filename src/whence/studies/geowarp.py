@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from whence.studies.frame import Cell, Measure, Plot, Settings, Study, StudyOption
+from whence.studies.frame import Measure, Plot, Run, Settings, Study, StudyOption
 from whence.studies.methods import PLAIN, READOUTS, SEARCHED_AGAIN
 from whence.studies.shortlists import RECALLS, SET_OPTIONS
 
@@ -26,7 +26,7 @@ _TRAINING = (
         "set the best weights of each training are chosen by; without it, the last ones are taken",
     ),
     StudyOption("val_split", "split of it"),
-    StudyOption("recipe", "recipe of a regressor that the cells change", "geowarp-lite"),
+    StudyOption("recipe", "recipe of a regressor that the runs change", "geowarp-lite"),
     StudyOption("changes", "further changes of it, apart by spaces, as loop.num_steps=300"),
     StudyOption(
         "readout",
@@ -53,9 +53,9 @@ ablation."""
 INWARD = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
-def _ablation(options: Settings) -> Sequence[Cell]:
-    cells = [
-        Cell(
+def _ablation(options: Settings) -> Sequence[Run]:
+    runs = [
+        Run(
             {
                 "features": "global",
                 "self_supervised": 0.0,
@@ -70,15 +70,15 @@ def _ablation(options: Settings) -> Sequence[Cell]:
             axes = dict(
                 zip(("self_supervised", "feature_wise", "consistency"), weights, strict=True)
             )
-            cells.append(Cell({"features": "local", **axes, "seed": seed}))
-    return cells
+            runs.append(Run({"features": "local", **axes, "seed": seed}))
+    return runs
 
 
-def _inward(options: Settings) -> Sequence[Cell]:
-    return [Cell({"k": k, "seed": seed}) for k in INWARD for seed in range(int(options["seeds"]))]
+def _inward(options: Settings) -> Sequence[Run]:
+    return [Run({"k": k, "seed": seed}) for k in INWARD for seed in range(int(options["seeds"]))]
 
 
-def _rivals(options: Settings) -> Sequence[Cell]:
+def _rivals(options: Settings) -> Sequence[Run]:
     methods = [
         PLAIN,
         "unwarped cells",
@@ -86,7 +86,7 @@ def _rivals(options: Settings) -> Sequence[Cell]:
         *(f"GeoWarp {readout}" for readout in READOUTS),
     ]
     return [
-        Cell({"method": method})
+        Run({"method": method})
         for method in (*methods, "SIFT and MAGSAC", *SEARCHED_AGAIN, "DenseVLAD")
     ]
 
@@ -94,10 +94,10 @@ def _rivals(options: Settings) -> Sequence[Cell]:
 ABLATION = Study(
     name="geowarp-ablation",
     summary="GeoWarp's losses, one by one",
-    protocol=_PROTOCOL + ". Every cell with a loss is a training by {recipe} {changes}",
+    protocol=_PROTOCOL + ". Every run with a loss is a training by {recipe} {changes}",
     options=(*SET_OPTIONS, _MODEL, *_TRAINING, _CANDIDATES),
     grid=_ablation,
-    measured_by="whence.studies.geowarp_cells:measure_losses",
+    measured_by="whence.studies.geowarp_runs:measure_losses",
     measures=RECALLS,
     plot=Plot(
         x="self_supervised",
@@ -110,10 +110,10 @@ INWARD_STUDY = Study(
     summary=(
         "how far the sides of training views move inward (k), against recall within several radii"
     ),
-    protocol=_PROTOCOL + ". Every cell is a training by {recipe} {changes}",
+    protocol=_PROTOCOL + ". Every run is a training by {recipe} {changes}",
     options=(*SET_OPTIONS, _MODEL, *_TRAINING, _CANDIDATES),
     grid=_inward,
-    measured_by="whence.studies.geowarp_cells:measure_inward",
+    measured_by="whence.studies.geowarp_runs:measure_inward",
     measures=RECALLS,
     plot=Plot(x="k", y=tuple(measure.name for measure in RECALLS[:3])),
 )
@@ -134,7 +134,7 @@ RIVALS = Study(
         _CANDIDATES,
     ),
     grid=_rivals,
-    measured_by="whence.studies.geowarp_cells:measure_rival",
+    measured_by="whence.studies.geowarp_runs:measure_rival",
     measures=(
         *RECALLS,
         Measure("lost to exact within 25 m", "%"),

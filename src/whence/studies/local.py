@@ -5,31 +5,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from whence.studies.frame import Cell, Measure, Plot, Settings, Study, StudyOption
+from whence.studies.frame import Measure, Plot, Run, Settings, Study, StudyOption
 from whence.studies.local_arms import ALPHAS, CLASSIC, FEATURES, LIGHTS, NUM_POINTS, PAIRINGS, TIERS
 
 
-def _grid(options: Settings) -> Sequence[Cell]:
+def _grid(options: Settings) -> Sequence[Run]:
     """Sizes of networks; who asks whom; detectors; features in two lights."""
-    cells = [_cell("sizes", name) for name in TIERS]
-    cells += [_cell("pairings", name, points=500) for name in PAIRINGS]
+    runs = [_run("sizes", name) for name in TIERS]
+    runs += [_run("pairings", name, points=500) for name in PAIRINGS]
     detectors = [*CLASSIC, *(f"alpha {alpha:g}" for alpha in ALPHAS), "patches"]
     detectors += ["alpha 10, by prominence", "patches, by prominence"]
-    cells += [
-        _cell("detectors", name, points=points) for name in detectors for points in NUM_POINTS
-    ]
+    runs += [_run("detectors", name, points=points) for name in detectors for points in NUM_POINTS]
     return [
-        *cells,
-        *(
-            _cell("features", name, points=500, light=light)
-            for name in FEATURES
-            for light in LIGHTS
-        ),
+        *runs,
+        *(_run("features", name, points=500, light=light) for name in FEATURES for light in LIGHTS),
     ]
 
 
-def _cell(part: str, arm: str, *, points: int = 0, light: str = "any") -> Cell:
-    return Cell({"part": part, "arm": arm, "points": points, "light": light})
+def _run(part: str, arm: str, *, points: int = 0, light: str = "any") -> Run:
+    return Run({"part": part, "arm": arm, "points": points, "light": light})
 
 
 STUDIES = (
@@ -62,7 +56,7 @@ STUDIES = (
             StudyOption("weights", "file or folder with ALIKED's weights; empty for the cache's"),
         ),
         grid=_grid,
-        measured_by="whence.studies.local_cells:measure_local",
+        measured_by="whence.studies.local_runs:measure_local",
         measures=(
             Measure("weights"),
             Measure("multiplications", "G"),

@@ -6,18 +6,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from whence.studies.arms import MODES, NUM_SEEDS, SEMANTIC, WATCHED
-from whence.studies.frame import Cell, Measure, Plot, Settings, Study, StudyOption
+from whence.studies.frame import Measure, Plot, Run, Settings, Study, StudyOption
 
 
-def _grid(options: Settings) -> Sequence[Cell]:
+def _grid(options: Settings) -> Sequence[Run]:
     """All arms, seed after seed; then the two with attention in the other modes of pooling."""
-    cells = [
-        Cell({"arm": arm, "mode": MODES[0], "seed": seed})
+    runs = [
+        Run({"arm": arm, "mode": MODES[0], "seed": seed})
         for seed in range(NUM_SEEDS)
         for arm in SEMANTIC
     ]
-    return cells + [
-        Cell({"arm": arm, "mode": mode, "seed": 0})
+    return runs + [
+        Run({"arm": arm, "mode": mode, "seed": 0})
         for mode in MODES[1:]
         for arm in ("neither", "attention", "both")
     ]
@@ -50,7 +50,7 @@ STUDIES = (
             StudyOption("changes", "changes of the recipe, apart by spaces, as loop.num_steps=300"),
         ),
         grid=_grid,
-        measured_by="whence.studies.semantic_cells:measure_semantic",
+        measured_by="whence.studies.semantic_runs:measure_semantic",
         measures=(
             Measure("recall@1", "%"),
             Measure("worst weather", "%"),

@@ -14,32 +14,32 @@ from whence.studies.arms import (
     TESTS,
     loss_to_all,
 )
-from whence.studies.frame import Cell, Measure, Plot, Settings, Study, StudyOption
+from whence.studies.frame import Measure, Plot, Run, Settings, Study, StudyOption
 
 HEADS = ("salad-small", "mixvpr-small", "boq-small")
 
 
-def _grid(options: Settings) -> Sequence[Cell]:
+def _grid(options: Settings) -> Sequence[Run]:
     """The network of all sources, those of one source, that of one loss over all, then further
     seeds of the first."""
-    cells = [Cell({"arm": ALL_SOURCES, "budget": BUDGETS[0], "seed": 0})]
-    cells += [
-        Cell({"arm": source, "budget": budget, "seed": 0})
+    runs = [Run({"arm": ALL_SOURCES, "budget": BUDGETS[0], "seed": 0})]
+    runs += [
+        Run({"arm": source, "budget": budget, "seed": 0})
         for budget in BUDGETS
         for source in SOURCES
     ]
-    cells.append(Cell({"arm": ONE_LOSS, "budget": BUDGETS[0], "seed": 0}))
+    runs.append(Run({"arm": ONE_LOSS, "budget": BUDGETS[0], "seed": 0}))
     return [
-        *cells,
+        *runs,
         *(
-            Cell({"arm": ALL_SOURCES, "budget": BUDGETS[0], "seed": seed})
+            Run({"arm": ALL_SOURCES, "budget": BUDGETS[0], "seed": seed})
             for seed in range(1, NUM_SEEDS)
         ),
     ]
 
 
-def _heads(options: Settings) -> Sequence[Cell]:
-    return [Cell({"arm": head, "seed": seed}) for head in HEADS for seed in range(NUM_SEEDS)]
+def _heads(options: Settings) -> Sequence[Run]:
+    return [Run({"arm": head, "seed": seed}) for head in HEADS for seed in range(NUM_SEEDS)]
 
 
 _RECALLS = tuple(Measure(f"recall@1, {test}", "%") for test in TESTS)
@@ -86,7 +86,7 @@ STUDIES = (
             StudyOption("recipe", "recipe of six branches", "megaloc-small"),
         ),
         grid=_grid,
-        measured_by="whence.studies.many_sources_cells:measure_megaloc",
+        measured_by="whence.studies.many_sources_runs:measure_megaloc",
         measures=(
             *_RECALLS,
             *(Measure(loss_to_all(test), "%") for test in TESTS),
@@ -110,7 +110,7 @@ STUDIES = (
             *_TESTED,
         ),
         grid=_heads,
-        measured_by="whence.studies.many_sources_cells:measure_head",
+        measured_by="whence.studies.many_sources_runs:measure_head",
         measures=(
             *_RECALLS,
             Measure("dimensions"),

@@ -5,16 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from whence.studies.frame import Cell, Measure, Plot, Settings, Study, StudyOption
+from whence.studies.frame import Measure, Plot, Run, Settings, Study, StudyOption
 from whence.studies.owner_arms import ARMS, MAIN
 
 
-def _grid(options: Settings) -> Sequence[Cell]:
-    cells = [Cell({"arm": arm, "seed": 0}) for arm in ARMS]
+def _grid(options: Settings) -> Sequence[Run]:
+    runs = [Run({"arm": arm, "seed": 0}) for arm in ARMS]
     return [
-        *cells,
+        *runs,
         *(
-            Cell({"arm": arm, "seed": seed})
+            Run({"arm": arm, "seed": seed})
             for seed in range(1, int(options["seeds"]))
             for arm in MAIN
         ),
@@ -51,7 +51,7 @@ OWNERS = Study(
         StudyOption("flower", "environment that has Flower; empty for the usual one"),
     ),
     grid=_grid,
-    measured_by="whence.studies.owner_cells:measure_owners",
+    measured_by="whence.studies.owner_runs:measure_owners",
     measures=(
         Measure("recall@1", "%"),
         Measure("difference to central", "%"),

@@ -15,7 +15,7 @@ from whence.studies.arms import (
     TURNS_DEG,
     bin_name,
 )
-from whence.studies.frame import Cell, Measure, Plot, Settings, Study, StudyOption
+from whence.studies.frame import Measure, Plot, Run, Settings, Study, StudyOption
 from whence.studies.shortlists import RECALLS, SET_OPTIONS
 
 _TRAINING = (
@@ -42,31 +42,31 @@ _BINS = tuple(
 )
 
 
-def _grid(name: str, arms: Mapping[str, tuple[str, ...]]) -> Sequence[Cell]:
+def _grid(name: str, arms: Mapping[str, tuple[str, ...]]) -> Sequence[Run]:
     """The main contrast's first seed, the other arms, then its further seeds."""
     main = MAIN[name]
-    cells = [
-        Cell({"arm": arm, "seed": 0}) for arm in (*main, *(arm for arm in arms if arm not in main))
+    runs = [
+        Run({"arm": arm, "seed": 0}) for arm in (*main, *(arm for arm in arms if arm not in main))
     ]
     return [
-        *cells,
-        *(Cell({"arm": arm, "seed": seed}) for seed in range(1, NUM_SEEDS) for arm in main),
+        *runs,
+        *(Run({"arm": arm, "seed": seed}) for seed in range(1, NUM_SEEDS) for arm in main),
     ]
 
 
-def _cosplace(options: Settings) -> Sequence[Cell]:
+def _cosplace(options: Settings) -> Sequence[Run]:
     return _grid("cosplace", COSPLACE)
 
 
-def _eigenplaces(options: Settings) -> Sequence[Cell]:
+def _eigenplaces(options: Settings) -> Sequence[Run]:
     return _grid("eigenplaces", EIGENPLACES)
 
 
-def _divide(options: Settings) -> Sequence[Cell]:
+def _divide(options: Settings) -> Sequence[Run]:
     return _grid("divide-and-classify", DIVIDE)
 
 
-_ON_CELLS = "whence.studies.place_cells:"
+_ON_CELLS = "whence.studies.place_runs:"
 STUDIES = (
     Study(
         name="cosplace",
@@ -115,7 +115,7 @@ STUDIES = (
             ),
         ),
         grid=_divide,
-        measured_by="whence.studies.map_cells:measure_divide",
+        measured_by="whence.studies.map_runs:measure_divide",
         measures=(
             Measure("LR@1", "%"),
             Measure("LR@5", "%"),
@@ -126,6 +126,6 @@ STUDIES = (
             *_COSTS,
         ),
         plot=Plot("arm", ("LR@1",)),
-        predicted_by="whence.studies.map_cells:predict_divide",
+        predicted_by="whence.studies.map_runs:predict_divide",
     ),
 )

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from whence.evaluation.plots import PlotPoint, draw_points
-from whence.studies.frame import CellResult, StudyResult
+from whence.studies.frame import RunResult, StudyResult
 
 
 def draw_plot(result: StudyResult) -> str:
@@ -21,7 +21,7 @@ def _lines(result: StudyResult) -> dict[str, list[PlotPoint]]:
     units = {measure.name: measure.unit for measure in result.study.measures}
     factor = 100 if units.get(plot.y[0]) == "%" else 1
     lines: dict[str, list[PlotPoint]] = defaultdict(list)
-    for found in result.cells:
+    for found in result.runs:
         x = _place(found, plot.x)
         if x is None:
             continue
@@ -30,7 +30,7 @@ def _lines(result: StudyResult) -> dict[str, list[PlotPoint]]:
                 value = found.values[name]
                 line = ", ".join(
                     [
-                        *(str(found.cell.settings[axis]) for axis in plot.by),
+                        *(str(found.run.settings[axis]) for axis in plot.by),
                         *([name] if len(plot.y) > 1 or not plot.by else []),
                     ]
                 )
@@ -41,8 +41,8 @@ def _lines(result: StudyResult) -> dict[str, list[PlotPoint]]:
     return lines
 
 
-def _place(result: CellResult, x: str) -> float | str | None:
+def _place(result: RunResult, x: str) -> float | str | None:
     if x in result.values:
         return result.values[x].value
-    setting = result.cell.settings.get(x)
+    setting = result.run.settings.get(x)
     return setting if setting is None or isinstance(setting, str) else float(setting)

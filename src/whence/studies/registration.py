@@ -50,7 +50,7 @@ REGISTRATION = Study(
         StudyOption("weights", "folder of the weights that matchers need"),
     ),
     grid=list_settings,
-    measured_by="whence.studies.registration_cells:measure_registration",
+    measured_by="whence.studies.registration_runs:measure_registration",
     measures=(
         Measure("mean", "px"),
         Measure("of file", "px"),

@@ -15,31 +15,29 @@ from whence.studies.arms import (
     PLAIN_MODEL,
     other_renders,
 )
-from whence.studies.frame import Cell, Measure, Plot, Settings, Study, StudyOption
+from whence.studies.frame import Measure, Plot, Run, Settings, Study, StudyOption
 
 
-def _grid(options: Settings) -> Sequence[Cell]:
+def _grid(options: Settings) -> Sequence[Run]:
     """A database of photos, one of renders, and that with copies aligned on more and more pairs;
     then other renders."""
     counts = pair_counts(options)
-    cells = [
-        Cell({"database": database, "model": PLAIN_MODEL, "pairs": 0, "seed": 0})
+    runs = [
+        Run({"database": database, "model": PLAIN_MODEL, "pairs": 0, "seed": 0})
         for database in (PHOTOS, MESH)
     ]
-    cells += [
-        Cell({"database": MESH, "model": COPY, "pairs": count, "seed": 0}) for count in counts
-    ]
-    cells += [
-        Cell({"database": MESH, "model": COPY, "pairs": counts[-1], "seed": seed})
+    runs += [Run({"database": MESH, "model": COPY, "pairs": count, "seed": 0}) for count in counts]
+    runs += [
+        Run({"database": MESH, "model": COPY, "pairs": counts[-1], "seed": seed})
         for seed in range(1, NUM_SEEDS)
     ]
-    cells.append(Cell({"database": MESH, "model": COPY_TWICE, "pairs": counts[-1], "seed": 0}))
+    runs.append(Run({"database": MESH, "model": COPY_TWICE, "pairs": counts[-1], "seed": 0}))
     for name in other_renders(options):
         for model, count in ((PLAIN_MODEL, 0), (COPY, counts[-1])):
-            cells.append(
-                Cell({"database": f"{MESH}, {name}", "model": model, "pairs": count, "seed": 0})
+            runs.append(
+                Run({"database": f"{MESH}, {name}", "model": model, "pairs": count, "seed": 0})
             )
-    return cells
+    return runs
 
 
 def pair_counts(options: Settings) -> list[int]:
@@ -89,7 +87,7 @@ STUDIES = (
             ),
         ),
         grid=_grid,
-        measured_by="whence.studies.mesh_cells:measure_mesh",
+        measured_by="whence.studies.mesh_runs:measure_mesh",
         measures=(
             *(Measure(name, "%") for name in _RECALLS),
             *(

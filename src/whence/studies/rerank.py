@@ -5,18 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from whence.studies.frame import Cell, Measure, Plot, Settings, Study, StudyOption
+from whence.studies.frame import Measure, Plot, Run, Settings, Study, StudyOption
 from whence.studies.methods import ADAPTIVE, ALL, PLAIN
 from whence.studies.shortlists import SET_OPTIONS
 
 
-def _grid(options: Settings) -> Sequence[Cell]:
+def _grid(options: Settings) -> Sequence[Run]:
     methods = [PLAIN]
     for method in str(options["methods"]).split():
         methods += [method, ADAPTIVE + method]
     conditions = [ALL, *str(options["conditions"]).split()]
     return [
-        Cell({"method": method, "condition": condition})
+        Run({"method": method, "condition": condition})
         for method in methods
         for condition in conditions
     ]
@@ -52,7 +52,7 @@ RERANK = Study(
         StudyOption("sure", "probability from which no further candidate is compared", 0.75),
     ),
     grid=_grid,
-    measured_by="whence.studies.rerank_cells:measure_order",
+    measured_by="whence.studies.rerank_runs:measure_order",
     measures=(
         Measure("recall@1", "%"),
         Measure("helped", "%"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from whence.studies.frame import Cell, Measure, Plot, Settings, Study, StudyOption
+from whence.studies.frame import Measure, Plot, Run, Settings, Study, StudyOption
 from whence.studies.sequence_arms import (
     ARMS,
     ASIDE,
@@ -20,43 +20,43 @@ from whence.studies.sequence_arms import (
 )
 
 
-def _grid(options: Settings) -> Sequence[Cell]:
+def _grid(options: Settings) -> Sequence[Run]:
     lengths = [int(text) for text in str(options["lengths"]).split()]
     drives = (*OTHER_DRIVES, ASIDE) if options["aside"] else OTHER_DRIVES
-    cells = [Cell({"method": ONE, "length": 1, "drive": PLAIN, "share": 0})]
+    runs = [Run({"method": ONE, "length": 1, "drive": PLAIN, "share": 0})]
     for method in RULES:
-        cells += [
-            Cell({"method": method, "length": length, "drive": PLAIN, "share": 0})
+        runs += [
+            Run({"method": method, "length": length, "drive": PLAIN, "share": 0})
             for length in lengths
         ]
-        cells += [
-            Cell({"method": method, "length": lengths[0], "drive": drive, "share": 0})
+        runs += [
+            Run({"method": method, "length": lengths[0], "drive": drive, "share": 0})
             for drive in drives
         ]
     if not options["train"]:
-        return cells
+        return runs
     trained = int(options["trained_length"])
     for arm in ARMS:
         tested = [trained] if arm in FIXED_LENGTH else sorted({1, trained, *lengths})
         tested = [length for length in tested if "seqnet" not in arm or length >= trained]
-        cells += [
-            Cell({"method": arm, "length": length, "drive": PLAIN, "share": 100})
+        runs += [
+            Run({"method": arm, "length": length, "drive": PLAIN, "share": 100})
             for length in tested
         ]
-        cells += [
-            Cell({"method": arm, "length": trained, "drive": drive, "share": 100})
+        runs += [
+            Run({"method": arm, "length": trained, "drive": drive, "share": 100})
             for drive in drives
         ]
-    cells += [
-        Cell({"method": arm, "length": trained, "drive": PLAIN, "share": share})
+    runs += [
+        Run({"method": arm, "length": trained, "drive": PLAIN, "share": share})
         for arm in JOINT
         for share in SHARES
     ]
     others = sorted({*JOINT_LENGTHS} - {trained})
     return [
-        *cells,
+        *runs,
         *(
-            Cell({"method": arm, "length": length, "drive": PLAIN, "share": 100})
+            Run({"method": arm, "length": length, "drive": PLAIN, "share": 100})
             for arm in JOINT
             for length in others
         ),
@@ -108,7 +108,7 @@ SEQUENCES = Study(
         StudyOption("changes", "changes of every recipe, apart by spaces, as loop.num_steps=300"),
     ),
     grid=_grid,
-    measured_by="whence.studies.sequence_cells:measure_sequences",
+    measured_by="whence.studies.sequence_runs:measure_sequences",
     measures=(
         Measure("recall@1", "%"),
         Measure("recall@5", "%"),

@@ -1,4 +1,4 @@
-"""Candidates of a set's queries, found once for all cells of a study, and what any order of them is
+"""Candidates of a set's queries, found once for all runs of a study, and what any order of them is
 worth."""
 
 from __future__ import annotations

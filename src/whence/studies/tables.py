@@ -11,32 +11,32 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from whence.runtime import atomic_write
-from whence.studies.frame import CellResult, Measure, StudyResult, Value
+from whence.studies.frame import Measure, RunResult, StudyResult, Value
 from whence.studies.plots import draw_plot
 from whence.web.tabular import Tabular, page_of_tables
 
 
 def axes_of(result: StudyResult) -> tuple[str, ...]:
     """The axes of the grid, in the order they first appear."""
-    return tuple(dict.fromkeys(axis for found in result.cells for axis in found.cell.settings))
+    return tuple(dict.fromkeys(axis for found in result.runs for axis in found.run.settings))
 
 
 def rows_of(result: StudyResult) -> tuple[tuple[str, ...], ...]:
-    """The table as texts, its header first; a missing cell says so in its first measure. Measures
-    that no cell has are left out."""
+    """The table as texts, its header first; a missing run says so in its first measure. Measures
+    that no run has are left out."""
     axes = axes_of(result)
-    measured = {name for found in result.cells for name in found.values}
+    measured = {name for found in result.runs for name in found.values}
     measures = [
         one for one in result.study.measures if one.name in measured
     ] or result.study.measures[:1]
     return (
         (*axes, *(one.name for one in measures)),
-        *(_row(found, axes, measures) for found in result.cells),
+        *(_row(found, axes, measures) for found in result.runs),
     )
 
 
-def _row(result: CellResult, axes: Sequence[str], measures: Sequence[Measure]) -> tuple[str, ...]:
-    settings = [_plain(result.cell.settings.get(axis, "")) for axis in axes]
+def _row(result: RunResult, axes: Sequence[str], measures: Sequence[Measure]) -> tuple[str, ...]:
+    settings = [_plain(result.run.settings.get(axis, "")) for axis in axes]
     if not result.is_done:
         return (*settings, result.reason, *[""] * (len(measures) - 1))
     return (*settings, *(_text(result.values.get(measure.name), measure) for measure in measures))
@@ -66,15 +66,15 @@ def as_table(result: StudyResult) -> RenderableType:
 
 def _tabular(result: StudyResult) -> Tabular:
     header, *rows = rows_of(result)
-    missing = frozenset(number for number, found in enumerate(result.cells) if not found.is_done)
+    missing = frozenset(number for number, found in enumerate(result.runs) if not found.is_done)
     return Tabular(header, tuple(rows), num_names=len(axes_of(result)), missing_rows=missing)
 
 
 def as_records(result: StudyResult) -> dict[str, Any]:
     """As values, for JSON."""
-    cells = [
+    runs = [
         {
-            "settings": dict(found.cell.settings),
+            "settings": dict(found.run.settings),
             "is_done": found.is_done,
             "reason": found.reason,
             "seconds": found.seconds,
@@ -83,13 +83,13 @@ def as_records(result: StudyResult) -> dict[str, Any]:
                 for name, value in found.values.items()
             },
         }
-        for found in result.cells
+        for found in result.runs
     ]
     return {
         "study": result.study.name,
         "protocol": result.protocol,
         "options": dict(result.options),
-        "cells": cells,
+        "cells": runs,
     }
 
 
@@ -120,8 +120,8 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def _counted(result: StudyResult) -> str:
-    done = sum(found.is_done for found in result.cells)
-    missing = len(result.cells) - done
-    return f"{done} of {len(result.cells)} cells measured" + (
+    done = sum(found.is_done for found in result.runs)
+    missing = len(result.runs) - done
+    return f"{done} of {len(result.runs)} runs measured" + (
         f", {missing} missing" if missing else ""
     )

@@ -1,4 +1,4 @@
-"""How the cells of the study of re-ranking are measured. A method's comparisons are made once and
+"""How the runs of the study of re-ranking are measured. A method's comparisons are made once and
 serve all conditions."""
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ class Comparisons:
     """What a database photo keeps, the median."""
 
 
-def measure_order(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+def measure_order(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """Recall, what changed against retrieval, time and size of one method under one condition."""
     lists = Shortlists(read_set(options), model=str(options["model"]), work=work)
     method, query_rows = (
-        str(cell["method"]),
-        queries_under(str(cell["condition"]), lists.data.queries),
+        str(run["method"]),
+        queries_under(str(run["condition"]), lists.data.queries),
     )
     plain = _right(lists, lists.found)
     if method == PLAIN:

@@ -1,4 +1,4 @@
-"""How the cells of MeshVPR's study are measured: copies aligned on pairs, databases of photos and
+"""How the runs of MeshVPR's study are measured: copies aligned on pairs, databases of photos and
 of renders."""
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from whence.models.descriptor import DescriptorModel, load_model
 from whence.recipes import get_recipe
 from whence.runtime import atomic_write
 from whence.studies.arms import COPY, COPY_TWICE, MESH, PHOTOS, PLAIN_MODEL, other_renders
-from whence.studies.frame import Cell, Settings, Value
+from whence.studies.frame import Run, Settings, Value
 from whence.training.options.aligned import AlignedCopyOptions
 from whence.training.recipe import Recipe, override
 
@@ -25,17 +25,17 @@ _RADII_M = (25.0, 100.0)
 _AT = 5
 
 
-def measure_mesh(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+def measure_mesh(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """Recalls of one database and way of describing it, and how much of the gap to photos an
     aligned copy recovers."""
-    recipe = _recipe(cell, options)
+    recipe = _recipe(run, options)
     assert isinstance(recipe.learner, AlignedCopyOptions)
     asking = load_model(recipe.learner.model)
     stored, seconds = asking, 0.0
-    if cell["model"] != PLAIN_MODEL:
-        stored, seconds = _aligned(recipe, cell, options, work)
-        asking = stored if cell["model"] == COPY_TWICE else stored.query_model
-    data = _set(cell, options)
+    if run["model"] != PLAIN_MODEL:
+        stored, seconds = _aligned(recipe, run, options, work)
+        asking = stored if run["model"] == COPY_TWICE else stored.query_model
+    data = _set(run, options)
     first, cosine = (
         _asked(stored, asking, data),
         _cosine(stored, load_model(recipe.learner.model), data, options),
@@ -43,19 +43,19 @@ def measure_mesh(cell: Settings, options: Settings, work: Path) -> dict[str, Val
     hits = {radius: first[row] == 0 for row, radius in enumerate(_RADII_M)}
     found = {f"recall@1, {radius:.0f} m": _value(right) for radius, right in hits.items()}
     found["recall@5, 100 m"] = _value(first[1] < _AT)
-    _keep(work, cell, first)
+    _keep(work, run, first)
     found |= {"cosine": Value(cosine), "training": Value(seconds)}
-    if cell["model"] == PLAIN_MODEL:
+    if run["model"] == PLAIN_MODEL:
         return found
-    return found | recovered(cell, work, hits)
+    return found | recovered(run, work, hits)
 
 
-def recovered(cell: Settings, work: Path, hits: dict[float, np.ndarray]) -> dict[str, Value]:
+def recovered(run: Settings, work: Path, hits: dict[float, np.ndarray]) -> dict[str, Value]:
     """The gain of a copy over renders by the model as it is, as a share of the gap to photos too,
     and whether that is half of it."""
     files = [
-        _file(work, {**cell, "database": base, "model": PLAIN_MODEL, "pairs": 0, "seed": 0})
-        for base in _bases(cell)
+        _file(work, {**run, "database": base, "model": PLAIN_MODEL, "pairs": 0, "seed": 0})
+        for base in _bases(run)
     ]
     if not all(file.is_file() for file in files):
         return {}
@@ -71,24 +71,24 @@ def recovered(cell: Settings, work: Path, hits: dict[float, np.ndarray]) -> dict
         if gap.mean() > 0:
             found[f"recovered, {radius:.0f} m"] = Value(float(better.mean() / gap.mean()))
     share = found.get("recovered, 100 m")
-    if share is not None and cell["model"] == COPY:
+    if share is not None and run["model"] == COPY:
         found["claim"] = Value(1.0 if share.value >= 0.5 else -1.0)
     return found
 
 
-def _bases(cell: Settings) -> tuple[str, str]:
-    return PHOTOS, str(cell["database"])
+def _bases(run: Settings) -> tuple[str, str]:
+    return PHOTOS, str(run["database"])
 
 
-def _recipe(cell: Settings, options: Settings) -> Recipe:
+def _recipe(run: Settings, options: Settings) -> Recipe:
     recipe = override(get_recipe(str(options["recipe"])), str(options["changes"]).split())
     if not isinstance(recipe.learner, AlignedCopyOptions):
         raise BadOption(f"the recipe {recipe.name} aligns no copy; name another with recipe=NAME")
-    return override(recipe, [f"num_pairs={cell['pairs']}", f"loop.seed={cell['seed']}"])
+    return override(recipe, [f"num_pairs={run['pairs']}", f"loop.seed={run['seed']}"])
 
 
 def _aligned(
-    recipe: Recipe, cell: Settings, options: Settings, work: Path
+    recipe: Recipe, run: Settings, options: Settings, work: Path
 ) -> tuple[DescriptorModel, float]:
     """The copy of a training in the work folder, which goes on where it was stopped, and seconds of
     this process."""
@@ -97,7 +97,7 @@ def _aligned(
         from whence.training.train import train
     except ModuleNotFoundError:
         raise MissingExtra("training", "torch,train") from None
-    out = work / "trainings" / Cell({"pairs": cell["pairs"], "seed": cell["seed"]}).key
+    out = work / "trainings" / Run({"pairs": run["pairs"], "seed": run["seed"]}).key
     file = out / FINAL
     seconds = 0.0
     if not file.is_file():
@@ -114,9 +114,9 @@ def _aligned(
     return load_model(str(file)), seconds
 
 
-def _set(cell: Settings, options: Settings) -> EvaluationSet:
-    """The test queries, with the database that a cell is about."""
-    root, name = str(options["data"]), str(cell["database"])
+def _set(run: Settings, options: Settings) -> EvaluationSet:
+    """The test queries, with the database that a run is about."""
+    root, name = str(options["data"]), str(run["database"])
     if name in (PHOTOS, MESH):
         return _test_set(root, "real_database" if name == PHOTOS else "synt_database")
     folder = Path(other_renders(options)[name.removeprefix(f"{MESH}, ")])
@@ -172,12 +172,12 @@ def _value(right: np.ndarray) -> Value:
     return Value(float(right.mean()), *bootstrap_interval(right.astype(float)))
 
 
-def _keep(work: Path, cell: Settings, first: np.ndarray) -> None:
-    file = _file(work, cell)
+def _keep(work: Path, run: Settings, first: np.ndarray) -> None:
+    file = _file(work, run)
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(file) as out:
         np.save(out, first)
 
 
-def _file(work: Path, cell: Settings) -> Path:
-    return work / "ranks" / f"{Cell(cell).key}.npy"
+def _file(work: Path, run: Settings) -> Path:
+    return work / "ranks" / f"{Run(run).key}.npy"

@@ -1,4 +1,4 @@
-"""How the cells of Divide&Classify's study are measured: which cell of the trained city a query of
+"""How the runs of Divide&Classify's study are measured: which cell of the trained city a query of
 another year lies in."""
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from whence.index.cells.classifier import CellClassifier, read_cells
 from whence.studies.arms import DIVIDE, MAIN, NUM_SEEDS
 from whence.studies.contrasts import contrasts, keep_hits
 from whence.studies.frame import Settings, Value
-from whence.studies.place_cells import class_recipe, predicted_s, trained
+from whence.studies.place_runs import class_recipe, predicted_s, trained
 from whence.studies.shortlists import rows_beside, streets_of
 from whence.training.datasets import Dataset
 from whence.training.options.classes import ClassesOptions
@@ -32,10 +32,10 @@ _NUM_MAPS = 3
 """Maps of the combination, each moved against the one before by this share of a cell."""
 
 
-def measure_divide(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+def measure_divide(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """LR@N, own cells, coverage and chance after a training, and what is lost to N = 2."""
-    recipe = divide_recipe(cell, options)
-    model, out, seconds = trained(recipe, cell, options, work)
+    recipe = divide_recipe(run, options)
+    model, out, seconds = trained(recipe, run, options, work)
     queries = open_set(str(options["data"])).queries
     descriptors = np.nan_to_num(SetDescriber(model, None, False).ask(queries))
     names = [branch.name or branch.kind for branch in recipe.branches]
@@ -48,27 +48,27 @@ def measure_divide(cell: Settings, options: Settings, work: Path) -> dict[str, V
         if len(found) == 1
         else _combined(found, options, queries, descriptors)
     )
-    keep_hits(work, cell, hits)
+    keep_hits(work, run, hits)
     groups = streets_of(queries, rows_beside(Path(queries.file(0)))) if len(queries) else None
     values["LR@1"] = Value(float(hits.mean()), *bootstrap_interval(hits, groups=groups))
     arms = MAIN["divide-and-classify"]
-    seeds = tuple(range(NUM_SEEDS)) if cell["arm"] in arms else (0,)
+    seeds = tuple(range(NUM_SEEDS)) if run["arm"] in arms else (0,)
     return (
         values
-        | contrasts(work, cell, reference=arms[0], seeds=seeds, groups=groups)
+        | contrasts(work, run, reference=arms[0], seeds=seeds, groups=groups)
         | {"training": Value(seconds)}
     )
 
 
-def predict_divide(cells: Sequence[Settings], options: Settings, work: Path) -> float:
-    """Seconds that these cells take."""
-    return predicted_s([divide_recipe(cell, options) for cell in cells], options, work)
+def predict_divide(runs: Sequence[Settings], options: Settings, work: Path) -> float:
+    """Seconds that these runs take."""
+    return predicted_s([divide_recipe(run, options) for run in runs], options, work)
 
 
-def divide_recipe(cell: Settings, options: Settings) -> Recipe:
+def divide_recipe(run: Settings, options: Settings) -> Recipe:
     """The recipe of an arm. Three maps are three branches, each over cells that are moved by a
     third of their side."""
-    recipe, arm = override(class_recipe(options), DIVIDE[str(cell["arm"])]), str(cell["arm"])
+    recipe, arm = override(class_recipe(options), DIVIDE[str(run["arm"])]), str(run["arm"])
     if arm.endswith("maps"):
         (branch,) = recipe.branches
         assert isinstance(branch, ClassesOptions)
@@ -80,7 +80,7 @@ def divide_recipe(cell: Settings, options: Settings) -> Recipe:
                 replace(branch, name=f"map {k}", cells=cells) for k, cells in enumerate(moved)
             ),
         )
-    return override(recipe, [f"loop.seed={cell['seed']}"])
+    return override(recipe, [f"loop.seed={run['seed']}"])
 
 
 def _rated(

@@ -1,4 +1,4 @@
-"""How the cells of the study of compressed logs are measured."""
+"""How the runs of the study of compressed logs are measured."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ _QUESTION = 8
 """Tokens of the question that follows a log whose reading is timed."""
 
 
-def measure_compllm(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+def measure_compllm(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """The measures of one arm. Raises `MissingExtra`, and what training its parts raises."""
     with threads(1):
-        return (_answers if cell["part"] == "answers" else _reading)(cell, options, work)
+        return (_answers if run["part"] == "answers" else _reading)(run, options, work)
 
 
-def _answers(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+def _answers(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """The share of questions whose answer is the likeliest next token."""
     from whence.training.branches.texts import draw_context
     from whence.training.text_learners import answered_after
 
-    arm, num = str(cell["arm"]), int(cell["records"])
+    arm, num = str(run["arm"]), int(run["records"])
     rate = COMPRESSED.get(arm, _RATE)
     model = _model(str(options["model"]))
     compressor, spent = (
@@ -95,14 +95,14 @@ def _shortened(
     return values[len(values) // 2 :] if arm == LAST_HALF else values
 
 
-def _reading(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+def _reading(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """CPU seconds until the first token of an answer is known."""
     import torch
 
     from whence.models.tokens.context import kept_bytes
     from whence.models.tokens.segments import SegmentCache, segment
 
-    arm, num, width = str(cell["arm"]), 5 * int(cell["records"]), int(options["width"])
+    arm, num, width = str(run["arm"]), 5 * int(run["records"]), int(options["width"])
     compressor = _timed(width)
     ids = (
         random_stream(0, _LOG, num)

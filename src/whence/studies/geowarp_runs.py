@@ -1,4 +1,4 @@
-"""How the cells of GeoWarp's studies are measured: trainings, re-ranking, and searching again."""
+"""How the runs of GeoWarp's studies are measured: trainings, re-ranking, and searching again."""
 
 from __future__ import annotations
 
@@ -31,33 +31,33 @@ _AGAIN = 5
 """Candidates that queries are expanded with, and neighbours that the database is."""
 
 
-def measure_losses(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
-    """Recalls after re-ranking with a regressor trained with the cell's losses; without any, with
+def measure_losses(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
+    """Recalls after re-ranking with a regressor trained with the run's losses; without any, with
     both photos whole."""
     lists = _shortlists(options, work)
-    if cell["features"] == "global":
+    if run["features"] == "global":
         return lists.recalls(lists.found)
-    if not any(cell[axis] for axis in _LOSSES):
+    if not any(run[axis] for axis in _LOSSES):
         return _recalls_with(lists, options, _recipe(options, []), {"sides": "none"})
-    changes = [f"losses.{name}={cell[axis]}" for axis, name in _LOSSES.items()]
-    return _after_training(lists, options, work, [*changes, f"loop.seed={cell['seed']}"])
+    changes = [f"losses.{name}={run[axis]}" for axis, name in _LOSSES.items()]
+    return _after_training(lists, options, work, [*changes, f"loop.seed={run['seed']}"])
 
 
-def measure_inward(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+def measure_inward(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """Recalls after re-ranking with a regressor whose training views moved inward by up to the
-    cell's k."""
+    run's k."""
     return _after_training(
         _shortlists(options, work),
         options,
         work,
-        [f"pairs.k={cell['k']}", f"loop.seed={cell['seed']}"],
+        [f"pairs.k={run['k']}", f"loop.seed={run['seed']}"],
     )
 
 
-def measure_rival(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+def measure_rival(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """Recalls of one method on the same shortlists; of GeoWarp's read-outs also what they lose to
     the exact one."""
-    method, lists = str(cell["method"]), _shortlists(options, work)
+    method, lists = str(run["method"]), _shortlists(options, work)
     if method == "DenseVLAD":
         lists = Shortlists(lists.data, model="densevlad", work=work)
     ordered = _exact(lists, options, work) if method == EXACT else _order(method, lists, options)

@@ -1,4 +1,4 @@
-"""How the cells of the benchmark's studies are measured: trainings on tuples and on places, sizes,
+"""How the runs of the benchmark's studies are measured: trainings on tuples and on places, sizes,
 PCA, published networks."""
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ from whence.models.descriptor import DescriptorModel, load_model
 from whence.models.pca import fit_pca
 from whence.recipes import get_recipe
 from whence.studies.benchmark import AUGMENTATIONS, RETRIEVAL
-from whence.studies.frame import Cell, Settings, Value
+from whence.studies.frame import Run, Settings, Value
 from whence.studies.shortlists import NUM_FOUND, Shortlists, read_set
 from whence.training.options.learners import NetworkOptions
 from whence.training.recipe import Recipe, override, size_px
 
 
-def measure_mining(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
-    """Recalls after a training with the cell's mining and aggregation; visual words begin at the
+def measure_mining(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
+    """Recalls after a training with the run's mining and aggregation; visual words begin at the
     backbone's local descriptors."""
-    changes = [f"mining.name={cell['mining']}", f"aggregator.name={cell['aggregation']}"]
-    start = "backbone" if cell["aggregation"] == "netvlad" else "all"
+    changes = [f"mining.name={run['mining']}", f"aggregator.name={run['aggregation']}"]
+    start = "backbone" if run["aggregation"] == "netvlad" else "all"
     return _after_tuples(options, work, [*changes, f"start_with={start}"])
 
 
-def measure_augmentation(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
-    """Recalls after a training whose queries are augmented as the cell says."""
-    return _after_tuples(options, work, list(AUGMENTATIONS[str(cell["augmentation"])]))
+def measure_augmentation(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
+    """Recalls after a training whose queries are augmented as the run says."""
+    return _after_tuples(options, work, list(AUGMENTATIONS[str(run["augmentation"])]))
 
 
-def measure_retrieval(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+def measure_retrieval(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """Recalls after a training on places with one thing changed."""
-    changes = list(RETRIEVAL[str(cell["factor"])][str(cell["value"])])
+    changes = list(RETRIEVAL[str(run["factor"])][str(run["value"])])
     return _after_training(_recipe(options, "places"), options, work, changes)
 
 
-def measure_size(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+def measure_size(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """Recalls and costs with photos of a share of the size that the model's card says."""
     model = load_model(str(options["model"]))
     size = model.card.preprocessing.size_px
@@ -53,7 +53,7 @@ def measure_size(cell: Settings, options: Settings, work: Path) -> dict[str, Val
         raise BadOption(
             f"{model.name} takes photos of any size: name a network whose card says one"
         )
-    height, width = (max(1, round(side * int(cell["size %"]) / 100)) for side in size)
+    height, width = (max(1, round(side * int(run["size %"]) / 100)) for side in size)
     smaller = replace(model.card.preprocessing, size_px=(height, width))
     model.descriptor.configure(smaller)
     return _evaluated(
@@ -61,12 +61,12 @@ def measure_size(cell: Settings, options: Settings, work: Path) -> dict[str, Val
     )
 
 
-def measure_pca(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+def measure_pca(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """Recalls of descriptors after a PCA that is fitted on those of the database."""
     lists = Shortlists(read_set(options), model=str(options["model"]), work=work)
     database, queries = lists.descriptors
-    if dim := int(cell["PCA"]):
-        mean, axes = fit_pca(database, dim, is_whitened=cell["whitened"] == "yes")
+    if dim := int(run["PCA"]):
+        mean, axes = fit_pca(database, dim, is_whitened=run["whitened"] == "yes")
         projected = [(rows - mean) @ axes.T for rows in (database, queries)]
         lengths = [
             np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12) for rows in projected
@@ -83,9 +83,9 @@ def measure_pca(cell: Settings, options: Settings, work: Path) -> dict[str, Valu
     return lists.recalls(found) | sizes
 
 
-def measure_published(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+def measure_published(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """Recalls and costs of a published network, where its weights are on this machine."""
-    return _evaluated(load_model(str(cell["model"])), options)
+    return _evaluated(load_model(str(run["model"])), options)
 
 
 def _after_tuples(options: Settings, work: Path, changes: list[str]) -> dict[str, Value]:
@@ -166,7 +166,7 @@ def _name(changes: Sequence[str]) -> str:
 
 
 def trained_model(
-    recipe: Recipe, cell: Settings, options: Settings, work: Path
+    recipe: Recipe, run: Settings, options: Settings, work: Path
 ) -> tuple[DescriptorModel, float]:
     """The model of a training in the work folder, which goes on where it was stopped, and seconds
     of this process."""
@@ -175,7 +175,7 @@ def trained_model(
         from whence.training.train import train
     except ModuleNotFoundError:
         raise MissingExtra("training", "torch,train") from None
-    out = work / "trainings" / Cell(cell).key
+    out = work / "trainings" / Run(run).key
     is_resumed = (out / "recipe.json").is_file()
     done = train(
         recipe,

@@ -1,4 +1,4 @@
-"""How the cells of SegVPR's study are measured: trainings on a labelled town, asked in another, and
+"""How the runs of SegVPR's study are measured: trainings on a labelled town, asked in another, and
 attention by class."""
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from whence.models.descriptor import DescriptorModel
 from whence.recipes import get_recipe
 from whence.runtime import atomic_write
 from whence.studies.arms import SEMANTIC, WATCHED
-from whence.studies.benchmark_cells import trained_model
-from whence.studies.frame import Cell, Settings, Value
+from whence.studies.benchmark_runs import trained_model
+from whence.studies.frame import Run, Settings, Value
 from whence.training.options.labelled import LabelledOptions
 from whence.training.recipe import Recipe, override
 
@@ -25,21 +25,21 @@ _NUM_SEEN = 100
 """Photos whose attention is looked at."""
 
 
-def measure_semantic(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+def measure_semantic(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """Recalls across weathers after a training, and what its attention looks at."""
-    recipe = semantic_recipe(cell, options)
-    model, seconds = trained_model(recipe, cell, options, work)
+    recipe = semantic_recipe(run, options)
+    model, seconds = trained_model(recipe, run, options, work)
     data = read_labelled_set(str(options["test"]))
     hits = _hits(model, data)
     weathers = np.array([Path(path).parts[0] for path in data.set.queries.paths])
     by_weather = [float(hits[weathers == one].mean()) for one in np.unique(weathers)]
     found = {"recall@1": _value(hits.astype(float)), "worst weather": Value(min(by_weather))}
-    file = _kept(work, cell)
+    file = _kept(work, run)
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(file) as out:
         np.save(out, hits)
-    other = _kept(work, {**cell, "arm": "neither"})
-    if cell["arm"] != "neither" and other.is_file():
+    other = _kept(work, {**run, "arm": "neither"})
+    if run["arm"] != "neither" and other.is_file():
         found["difference"] = _value(hits.astype(float) - np.load(other))
     shares = attention_by_class(model, data)
     found |= {
@@ -53,7 +53,7 @@ def measure_semantic(cell: Settings, options: Settings, work: Path) -> dict[str,
     return found | {"training": Value(seconds)}
 
 
-def semantic_recipe(cell: Settings, options: Settings) -> Recipe:
+def semantic_recipe(run: Settings, options: Settings) -> Recipe:
     """The recipe of an arm. Raises `BadOption` where the recipe does not learn from labelled
     photos."""
     recipe = override(get_recipe(str(options["recipe"])), str(options["changes"]).split())
@@ -63,9 +63,9 @@ def semantic_recipe(cell: Settings, options: Settings) -> Recipe:
             "recipe=NAME"
         )
     changes = [
-        *SEMANTIC[str(cell["arm"])],
-        f"aggregator.options.mode={cell['mode']}",
-        f"loop.seed={cell['seed']}",
+        *SEMANTIC[str(run["arm"])],
+        f"aggregator.options.mode={run['mode']}",
+        f"loop.seed={run['seed']}",
     ]
     if options["target"]:
         changes.append(f"target={options['target']}")
@@ -117,5 +117,5 @@ def _value(values: np.ndarray) -> Value:
     return Value(float(values.mean()), *bootstrap_interval(values))
 
 
-def _kept(work: Path, cell: Settings) -> Path:
-    return work / "hits" / f"{Cell(cell).key}.npy"
+def _kept(work: Path, run: Settings) -> Path:
+    return work / "hits" / f"{Run(run).key}.npy"

@@ -1,4 +1,4 @@
-"""How the cells of the study of sequences are measured."""
+"""How the runs of the study of sequences are measured."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from whence.models.asking import QueryViews
 from whence.models.descriptor import Described, DescriptorModel, load_model
 from whence.recipes import get_recipe
 from whence.runtime import atomic_write, random_stream
-from whence.studies.benchmark_cells import trained_weights
-from whence.studies.frame import Cell, Settings, Value
+from whence.studies.benchmark_runs import trained_weights
+from whence.studies.frame import Run, Settings, Value
 from whence.studies.sequence_arms import ARMS, ASIDE, GAP_EVERY, JOINT, ONE
 from whence.training.recipe import Recipe, override
 from whence.types import PhotoSource
@@ -36,17 +36,17 @@ _NUM_TIMED = 20
 _SHARES = 61
 
 
-def measure_sequences(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+def measure_sequences(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """Recalls of a method at a length, what it takes, and how its search grows."""
-    method, length = str(cell["method"]), int(cell["length"])
+    method, length = str(run["method"]), int(run["length"])
     data = open_sequences(
-        str(options["aside" if cell["drive"] == ASIDE else "data"]),
+        str(options["aside" if run["drive"] == ASIDE else "data"]),
         database_folder=str(options["database_folder"]) or None,
         queries_folder=str(options["queries_folder"]) or None,
     )
     is_trained, seconds = method in ARMS or method in JOINT, None
     if is_trained:
-        model, seconds = trained(cell, options, work)
+        model, seconds = trained(run, options, work)
     else:
         model = KeptModel(str(options["model"]), data, work)
     frames = int(options["frames"])
@@ -55,11 +55,11 @@ def measure_sequences(cell: Settings, options: Settings, work: Path) -> dict[str
         pool="own" if is_trained else "mean" if method == ONE else method,
         radius_m=float(options["radius"]),
         tolerance_frames=None if frames < 0 else frames,
-        is_reversed=cell["drive"] == "reversed",
-        speed=2 if cell["drive"] == "double speed" else 1,
+        is_reversed=run["drive"] == "reversed",
+        speed=2 if run["drive"] == "double speed" else 1,
         recall_at=(1, 5),
     )
-    if cell["drive"] == "gaps":
+    if run["drive"] == "gaps":
         data = with_gaps(data)
     found = evaluate_sequences(model, data, rules=rules, show_progress=False)
     values = _recalls(found) | {
@@ -73,7 +73,7 @@ def measure_sequences(cell: Settings, options: Settings, work: Path) -> dict[str
 
 class KeptModel(DescriptorModel):
     """A model of photos that is fitted on a set, and describes each of its frames, once for all
-    cells of a study."""
+    runs of a study."""
 
     def __init__(self, name: str, data: SequenceSet, work: Path) -> None:
         """What is kept lies in the work folder, by the files' names and the model."""
@@ -154,9 +154,9 @@ def _search_ms(evaluation: SequenceEvaluation, *, factor: int) -> float:
     return 1e3 * (time.perf_counter() - started) / _NUM_TIMED
 
 
-def sequence_recipe(cell: Settings, options: Settings) -> Recipe:
+def sequence_recipe(run: Settings, options: Settings) -> Recipe:
     """The recipe of an arm; without images, the joint recipe's branch of classes is idle."""
-    method = str(cell["method"])
+    method = str(run["method"])
     changes = [*str(options["changes"]).split(), f"sequence.length={options['trained_length']}"]
     if method in JOINT:
         recipe = override(get_recipe(str(options["joint_recipe"])), changes)
@@ -193,16 +193,16 @@ def drives_to_train_on(sequences: SequenceSet, *, share: int) -> SequenceSet:
     )
 
 
-def trained(cell: Settings, options: Settings, work: Path) -> tuple[DescriptorModel, float]:
+def trained(run: Settings, options: Settings, work: Path) -> tuple[DescriptorModel, float]:
     """The model of a training in the work folder, which goes on where it was stopped, and seconds
     of this process."""
     try:
         from whence.training.train import train
     except ModuleNotFoundError:
         raise MissingExtra("training", "torch,train") from None
-    recipe = sequence_recipe(cell, options)
-    out = work / "trainings" / Cell({"method": cell["method"], "share": cell["share"]}).key
-    drives = drives_to_train_on(open_sequences(str(options["train"])), share=int(cell["share"]))
+    recipe = sequence_recipe(run, options)
+    out = work / "trainings" / Run({"method": run["method"], "share": run["share"]}).key
+    drives = drives_to_train_on(open_sequences(str(options["train"])), share=int(run["share"]))
     images = str(options["images"]) or drives.database.photos
     done = train(
         recipe,

@@ -1,4 +1,4 @@
-"""How the cells of EarthMatch's comparison are measured; what each trial came to is kept beside
+"""How the runs of EarthMatch's comparison are measured; what each trial came to is kept beside
 them."""
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from whence.localize.coregister import CoregisterOptions
 from whence.registry import build
 from whence.runtime import atomic_write, threads
 from whence.studies.arms import OVERLAPS, ROUNDS
-from whence.studies.frame import Cell, Settings, Value
+from whence.studies.frame import Run, Settings, Value
 
 LOOPS = ("ours", "published")
 _OWN: dict[str, dict[str, Any]] = {
@@ -36,9 +36,9 @@ _WITHOUT_KEYPOINTS = ("orientation", "loftr", "eloftr")
 _WITHOUT_WEIGHTS = ("rootsift-mnn", "orb-mnn", "orientation")
 
 
-def measure_earthmatch(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+def measure_earthmatch(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """Figures of a matcher's trials."""
-    name, loop = str(cell["matcher"]), str(cell["loop"])
+    name, loop = str(run["matcher"]), str(run["loop"])
     if loop not in LOOPS:
         raise BadOption(f"loops are {' and '.join(LOOPS)}, not {loop!r}")
     own = dict(_OWN.get(name, {}))
@@ -59,7 +59,7 @@ def measure_earthmatch(cell: Settings, options: Settings, work: Path) -> dict[st
             for photo in run_trials(data, matcher, options=ways, num_photos=int(options["photos"]))
             for one in photo
         ]
-    keep_trials(work / "trials" / f"{Cell(cell).key}.json", trials)
+    keep_trials(work / "trials" / f"{Run(run).key}.json", trials)
     found = compare_trials(trials)
     right = [one for one in trials if one.is_match and one.is_right and one.overlap > 0]
     located, num = found.num_located, found.num_photos

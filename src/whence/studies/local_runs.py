@@ -1,4 +1,4 @@
-"""How the cells of the study of local features are measured."""
+"""How the runs of the study of local features are measured."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from whence.parts import Matcher, prepare_query
 from whence.recipes import get_recipe
 from whence.registry import build
 from whence.runtime import random_stream, threads
-from whence.studies.frame import Cell, Settings, Value
+from whence.studies.frame import Run, Settings, Value
 from whence.studies.local_arms import ALONE, CLASSIC, OTHER, PAIRINGS, SAME, STRANGER, TEACHER
 from whence.training.recipe import Recipe, override
 
@@ -52,16 +52,16 @@ class TestPair(NamedTuple):
     matrix: np.ndarray
 
 
-def measure_local(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+def measure_local(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """The measures of one arm. Raises `BadOption`, `MissingExtra`, and what opening or training its
     parts raises."""
     with threads(1):
-        return _PARTS[str(cell["part"])](cell, options, work)
+        return _PARTS[str(run["part"])](run, options, work)
 
 
-def _sizes(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+def _sizes(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """How large a network is, and how long it takes, in float32 and in int8."""
-    name = str(cell["arm"])
+    name = str(run["arm"])
     grey = random_stream(0, _NOISE).integers(0, 256, (SIZE_PX[1], SIZE_PX[0])).astype(np.uint8)
     if name == "sift":
         photo = next(_views(str(options["data"]), 1, SAME)).first
@@ -83,9 +83,9 @@ def _sizes(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
     }
 
 
-def _pairings(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+def _pairings(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """How well a student's queries match a teacher's map."""
-    arm, points = str(cell["arm"]), int(cell["points"])
+    arm, points = str(run["arm"]), int(run["points"])
     teacher = _opened(
         _trained(
             "asymloc-small-teacher", "teacher", [], int(options["teacher_steps"]), options, work
@@ -120,13 +120,13 @@ def _pairings(cell: Settings, options: Settings, work: Path) -> dict[str, Value]
     return _matched(matcher, student, options)
 
 
-def _features(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+def _features(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """How well registered matchers find the homography of views in the same light, or in
     another."""
-    name, points = str(cell["arm"]), int(cell["points"])
+    name, points = str(run["arm"]), int(run["points"])
     own = {"weights": str(options["weights"])} if "aliked" in name and options["weights"] else {}
     matcher = build("matcher", name, options={"max_keypoints": points, **own})
-    return _matched(matcher, None, options, light=str(cell["light"]))
+    return _matched(matcher, None, options, light=str(run["light"]))
 
 
 def _matched(
@@ -161,9 +161,9 @@ def _matched(
     }
 
 
-def _detectors(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+def _detectors(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """How many keypoints are found again in another view, and at other sizes."""
-    arm, num = str(cell["arm"]), int(cell["points"])
+    arm, num = str(run["arm"]), int(run["points"])
     detect = _detector(arm, options, work)
     found: dict[str, list[float]] = {
         "repeated": [],
@@ -264,7 +264,7 @@ def _trained(
 
 
 def _weights(name: str, work: Path) -> Path:
-    return work / "trainings" / Cell({"network": name}).key / "final.safetensors"
+    return work / "trainings" / Run({"network": name}).key / "final.safetensors"
 
 
 def _opened(file: Path, points: int) -> DenseExtractor:

@@ -1,4 +1,4 @@
-"""How the cells of CosPlace's and EigenPlaces' studies are measured: trainings on one world, asked
+"""How the runs of CosPlace's and EigenPlaces' studies are measured: trainings on one world, asked
 on other cities."""
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from whence.studies.arms import (
     TURNS_DEG,
     bin_name,
 )
-from whence.studies.benchmark_cells import as_model, trained_weights
+from whence.studies.benchmark_runs import as_model, trained_weights
 from whence.studies.contrasts import contrasts, keep_hits
-from whence.studies.frame import Cell, Settings, Value
+from whence.studies.frame import Run, Settings, Value
 from whence.studies.shortlists import Shortlists, read_set, rows_beside
 from whence.training.datasets import Dataset
 from whence.training.options.classes import ClassesOptions
@@ -45,33 +45,33 @@ _EVALUATION_S = 60.0
 """What describing the sets takes beside a training, roughly."""
 
 
-def measure_cosplace(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+def measure_cosplace(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """Recalls on the study's set after a training, and what is lost to CosPlace."""
-    lists, values = _after_training(cosplace_recipe(cell, options), cell, options, work)
-    return _compared(lists, cell, work, name="cosplace") | values
+    lists, values = _after_training(cosplace_recipe(run, options), run, options, work)
+    return _compared(lists, run, work, name="cosplace") | values
 
 
-def measure_eigenplaces(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+def measure_eigenplaces(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """The same, with recalls of queries by how far they stand aside and how they are turned, and
     what is lost to EigenPlaces."""
-    lists, values = _after_training(eigenplaces_recipe(cell, options), cell, options, work)
-    return _compared(lists, cell, work, name="eigenplaces") | values | _by_viewpoint(lists)
+    lists, values = _after_training(eigenplaces_recipe(run, options), run, options, work)
+    return _compared(lists, run, work, name="eigenplaces") | values | _by_viewpoint(lists)
 
 
-def predict_cosplace(cells: Sequence[Settings], options: Settings, work: Path) -> float:
-    """Seconds that these cells take."""
-    return predicted_s([cosplace_recipe(cell, options) for cell in cells], options, work)
+def predict_cosplace(runs: Sequence[Settings], options: Settings, work: Path) -> float:
+    """Seconds that these runs take."""
+    return predicted_s([cosplace_recipe(run, options) for run in runs], options, work)
 
 
-def predict_eigenplaces(cells: Sequence[Settings], options: Settings, work: Path) -> float:
-    """Seconds that these cells take."""
-    return predicted_s([eigenplaces_recipe(cell, options) for cell in cells], options, work)
+def predict_eigenplaces(runs: Sequence[Settings], options: Settings, work: Path) -> float:
+    """Seconds that these runs take."""
+    return predicted_s([eigenplaces_recipe(run, options) for run in runs], options, work)
 
 
-def cosplace_recipe(cell: Settings, options: Settings) -> Recipe:
+def cosplace_recipe(run: Settings, options: Settings) -> Recipe:
     """The recipe of an arm."""
-    recipe, arm = class_recipe(options), str(cell["arm"])
-    changes = [*COSPLACE[arm], f"loop.seed={cell['seed']}"]
+    recipe, arm = class_recipe(options), str(run["arm"])
+    changes = [*COSPLACE[arm], f"loop.seed={run['seed']}"]
     if arm.startswith("triplets"):
         (branch,) = recipe.branches
         assert isinstance(branch, ClassesOptions)
@@ -81,10 +81,10 @@ def cosplace_recipe(cell: Settings, options: Settings) -> Recipe:
     return override(recipe, changes)
 
 
-def eigenplaces_recipe(cell: Settings, options: Settings) -> Recipe:
+def eigenplaces_recipe(run: Settings, options: Settings) -> Recipe:
     """The recipe of an arm; CosPlace's looks at crops by heading of the same panoramas, as many a
     step."""
-    recipe, arm = class_recipe(options), str(cell["arm"])
+    recipe, arm = class_recipe(options), str(run["arm"])
     if arm == "cosplace":
         (branch,) = get_recipe("cosplace-small").branches
         first = recipe.branches[0]
@@ -104,7 +104,7 @@ def eigenplaces_recipe(cell: Settings, options: Settings) -> Recipe:
                 ),
             ),
         )
-    return override(recipe, [*EIGENPLACES[arm], f"loop.seed={cell['seed']}"])
+    return override(recipe, [*EIGENPLACES[arm], f"loop.seed={run['seed']}"])
 
 
 def class_recipe(options: Settings) -> Recipe:
@@ -141,7 +141,7 @@ def training_data(recipe: Recipe, options: Settings) -> str | EvaluationSet:
 
 
 def trained(
-    recipe: Recipe, cell: Settings, options: Settings, work: Path
+    recipe: Recipe, run: Settings, options: Settings, work: Path
 ) -> tuple[DescriptorModel, Path, float]:
     """The model of a training in the work folder, which goes on where it was stopped; its folder,
     and seconds of this process."""
@@ -150,7 +150,7 @@ def trained(
         from whence.training.train import train
     except ModuleNotFoundError:
         raise MissingExtra("training", "torch,train") from None
-    out = work / "trainings" / Cell(cell).key
+    out = work / "trainings" / Run(run).key
     done = train(
         recipe,
         training_data(recipe, options),
@@ -209,19 +209,19 @@ def _step_s(recipe: Recipe, options: Settings, work: Path) -> float:
 
 
 def _after_training(
-    recipe: Recipe, cell: Settings, options: Settings, work: Path
+    recipe: Recipe, run: Settings, options: Settings, work: Path
 ) -> tuple[Shortlists, dict[str, Value]]:
-    model, _, seconds = trained(recipe, cell, options, work)
+    model, _, seconds = trained(recipe, run, options, work)
     lists = Shortlists(read_set(options), model=model, work=None)
     return lists, {"training": Value(seconds)}
 
 
-def _compared(lists: Shortlists, cell: Settings, work: Path, *, name: str) -> dict[str, Value]:
-    keep_hits(work, cell, lists.hits(lists.found)[_HIT])
+def _compared(lists: Shortlists, run: Settings, work: Path, *, name: str) -> dict[str, Value]:
+    keep_hits(work, run, lists.hits(lists.found)[_HIT])
     arms = MAIN[name]
-    seeds = range(NUM_SEEDS) if cell["arm"] in arms else (0,)
+    seeds = range(NUM_SEEDS) if run["arm"] in arms else (0,)
     return lists.recalls(lists.found) | contrasts(
-        work, cell, reference=arms[0], seeds=tuple(seeds), groups=lists.groups
+        work, run, reference=arms[0], seeds=tuple(seeds), groups=lists.groups
     )
 
 

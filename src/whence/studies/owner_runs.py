@@ -1,4 +1,4 @@
-"""How the cells of the study of federated training are measured: a simulation on Flower, then
+"""How the runs of the study of federated training are measured: a simulation on Flower, then
 recall of what came out."""
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from whence.evaluation.protocol import metric_ground
 from whence.recipes import get_recipe
 from whence.runtime import atomic_write
 from whence.settings import parse_options
-from whence.studies.frame import Cell, Settings, Value
+from whence.studies.frame import Run, Settings, Value
 from whence.studies.owner_arms import ARMS, CENTRAL, Arm
 from whence.training.federated.options import FederatedOptions, SplitOptions
 from whence.training.federated.plans import FINAL, Federation, SimulationPlan
@@ -24,10 +24,10 @@ from whence.training.federated.splits import split, usable_queries, write_client
 from whence.training.recipe import Recipe, override
 
 
-def measure_owners(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+def measure_owners(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """Recall@1 of the network that an arm's clients learned, and what it took."""
-    arm, seed = ARMS[str(cell["arm"])], int(cell["seed"])
-    out = work / "trainings" / Cell(cell).key
+    arm, seed = ARMS[str(run["arm"])], int(run["seed"])
+    out = work / "trainings" / Run(run).key
     out.parent.mkdir(parents=True, exist_ok=True)
     recipe = arm_recipe(arm, options, seed=seed)
     federation = Federation(recipe, rounds_of(arm, options, seed=seed), out)
@@ -36,7 +36,7 @@ def measure_owners(cell: Settings, options: Settings, work: Path) -> dict[str, V
         data = open_set(str(options["train"]), split=str(options["train_split"]))
         chosen = split_of(arm, options, recipe, seed=seed)
         made = split(data, options=chosen)
-        clients = str(work / f"clients {Cell(cell).key}.csv")
+        clients = str(work / f"clients {Run(run).key}.csv")
         write_clients(clients, made)
         lost = int(usable_queries(data, chosen).sum() - made.num_usable.sum())
         values = {"clients": Value(float(made.num)), "lost queries": Value(float(lost))}
@@ -57,9 +57,9 @@ def measure_owners(cell: Settings, options: Settings, work: Path) -> dict[str, V
     values["recall@1"] = Value(float(hits.mean()), *bootstrap_interval(hits))
     kept = work / "hits"
     kept.mkdir(parents=True, exist_ok=True)
-    with atomic_write(kept / f"{Cell(cell).key}.npy") as file:
+    with atomic_write(kept / f"{Run(run).key}.npy") as file:
         np.save(file, hits)
-    central = kept / f"{Cell({**cell, 'arm': CENTRAL}).key}.npy"
+    central = kept / f"{Run({**run, 'arm': CENTRAL}).key}.npy"
     if arm.split and central.is_file():
         apart = hits - np.load(central)
         values["difference to central"] = Value(float(apart.mean()), *bootstrap_interval(apart))

@@ -1,4 +1,4 @@
-"""How the cells of the study of tokens are measured."""
+"""How the runs of the study of tokens are measured."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ if TYPE_CHECKING:
     from whence.training.clip_readouts import Score, Truth
 
 
-def measure_delta(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+def measure_delta(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """The measures of one arm. Raises what training its parts raises."""
     with threads(1):
-        return _PARTS[str(cell["part"])](cell, options, work)
+        return _PARTS[str(run["part"])](run, options, work)
 
 
-def _made_again(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+def _made_again(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """Errors of features made again from tokens, frame by frame, after a cut, and in a row."""
     from whence.models.tokens.delta import token_cost
     from whence.training.clip_readouts import decode_after, score
 
-    arm, truth = str(cell["arm"]), _truth(options)
+    arm, truth = str(run["arm"]), _truth(options)
     frame = truth.clips.length - 1
     if arm in (COPY, PRESENT):
         made = truth.features[:, frame if arm == PRESENT else frame - 1]
         return _values(score(truth, made, frame=frame, last=frame - 1))
-    model, spent = trained_tokens(arm, options, work, seed=int(cell["seed"]))
+    model, spent = trained_tokens(arm, options, work, seed=int(run["seed"]))
     found = _values(
         score(truth, decode_after(model, truth, frame=frame), frame=frame, last=frame - 1)
     )
@@ -72,13 +72,13 @@ def _made_again(cell: Settings, options: Settings, work: Path) -> dict[str, Valu
     return found
 
 
-def _forecast(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+def _forecast(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """Errors of the best and the mean of sampled forecasts."""
     from whence.models.tokens.delta import token_cost
     from whence.models.tokens.world import world_multiplies
     from whence.training.clip_readouts import best_sample, forecast_samples, score
 
-    arm, steps, truth = str(cell["arm"]), int(cell["steps"]), _truth(options)
+    arm, steps, truth = str(run["arm"]), int(run["steps"]), _truth(options)
     frame = CONTEXT + steps - 1
     is_open = truth.clips.is_ambiguous
     assert is_open is not None, "rendered clips say it"
@@ -86,7 +86,7 @@ def _forecast(cell: Settings, options: Settings, work: Path) -> dict[str, Value]
         made = truth.features[:, frame if arm == PRESENT else CONTEXT - 1]
         plain = score(truth, made, frame=frame, last=CONTEXT - 1)
         return {**_values(plain), "open: error": _mean(plain.error[is_open])}
-    model, spent = _trained_world(arm, options, work, seed=int(cell["seed"]))
+    model, spent = _trained_world(arm, options, work, seed=int(run["seed"]))
     samples = forecast_samples(
         model, truth, context=CONTEXT, steps=steps, num_samples=int(options["samples"])
     )
@@ -108,17 +108,17 @@ def _forecast(cell: Settings, options: Settings, work: Path) -> dict[str, Value]
     }
 
 
-def _candidates(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+def _candidates(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """How many candidates of a frame had been fetched by its forecasts."""
     import torch
 
     from whence.training.clip_readouts import fetched_share, forecast_samples, pooled
 
-    arm, steps, truth = str(cell["arm"]), int(cell["steps"]), _truth(options)
+    arm, steps, truth = str(run["arm"]), int(run["steps"]), _truth(options)
     frame = CONTEXT + steps - 1
     samples = truth.features[:, None, CONTEXT - 1]
     if arm != COPY:
-        model, _ = _trained_world(arm, options, work, seed=int(cell["seed"]))
+        model, _ = _trained_world(arm, options, work, seed=int(run["seed"]))
         samples = forecast_samples(
             model, truth, context=CONTEXT, steps=steps, num_samples=int(options["samples"])
         )
