@@ -1,10 +1,12 @@
-"""What one step of MegaLoc keeps for its gradients: six sub-batches one after the other against all at once, and one by one.
+"""What one step of MegaLoc keeps for its gradients: six sub-batches one after the other against all
+at once, and one by one.
 
     python benchmarks/branch_memory.py
 
-Counted, not measured on a device, as `benchmarks/class_memory.py` counts: the network runs without numbers (torch's device "meta")
-in training mode, and every tensor that is kept for the gradients counts once. Weights, gradients and Adam's means come once in both
-ways. Blocks before the first that learns keep nothing. The paper says 360 GB and 60 GB, with what it does not break down.
+Counted, not measured on a device, as `benchmarks/class_memory.py` counts: the network runs without
+numbers (torch's device "meta") in training mode, and every tensor that is kept for the gradients
+counts once. Weights, gradients and Adam's means come once in both ways. Blocks before the first
+that learns keep nothing. The paper says 360 GB and 60 GB, with what it does not break down.
 """
 
 from __future__ import annotations
@@ -46,9 +48,18 @@ def count(name: str, changes: list[str]) -> None:
     weights = FLOAT_BYTES * (KEPT_PER_WEIGHT * learning + fixed)
     each = [kept[size] for size in parts.values()]
     apart, joint = weights + max(each), weights + sum(each)
-    print(f"{name}{' ' + ' '.join(changes) if changes else ''}: {', '.join(f'{k} {v[0]} photos' for k, v in parts.items())}")
-    print(f"  weights, gradients and Adam's means {weights / GIGA:.2f} GB; a sub-batch keeps {max(each) / GIGA:.2f} GB at most")
-    print(f"  one after the other {apart / GIGA:.2f} GB, all at once {joint / GIGA:.2f} GB: {joint / apart:.2f} times as much")
+    print(
+        f"{name}{' ' + ' '.join(changes) if changes else ''}: "
+        f"{', '.join(f'{k} {v[0]} photos' for k, v in parts.items())}"
+    )
+    print(
+        f"  weights, gradients and Adam's means {weights / GIGA:.2f} GB; a sub-batch keeps "
+        f"{max(each) / GIGA:.2f} GB at most"
+    )
+    print(
+        f"  one after the other {apart / GIGA:.2f} GB, all at once {joint / GIGA:.2f} GB: "
+        f"{joint / apart:.2f} times as much"
+    )
     print(f"  of what is kept for gradients alone: {sum(each) / max(each):.2f} times")
 
 

@@ -1,9 +1,11 @@
-"""From a database on disk to the first answer: opening a store with codes beside np.load + IndexFlatL2, one thread.
+"""From a database on disk to the first answer: opening a store with codes beside np.load +
+IndexFlatL2, one thread.
 
     python benchmarks/cold_start.py [--rows 500000] [--json FILE]
 
-"cold": the files were dropped from the page cache (posix_fadvise, as far as an ordinary process may); the time of the wall counts.
-"warm": they are in the cache. Both ways read the same matrix. Imports are done before.
+"cold": the files were dropped from the page cache (posix_fadvise, as far as an ordinary process
+may); the time of the wall counts. "warm": they are in the cache. Both ways read the same matrix.
+Imports are done before.
 """
 
 from __future__ import annotations
@@ -43,7 +45,9 @@ def make_store(path: Path, rows: np.ndarray) -> None:
     with Store.create(path, card_id="made-up.v1", dim=rows.shape[1]) as store:
         store.add(photos, contents=photos.content, descriptors=rows)
         store.compact()
-        store.write_blob("index", {"codes": AnnIndex.over(store.descriptors, exact_below=1).to_bytes()})
+        store.write_blob(
+            "index", {"codes": AnnIndex.over(store.descriptors, exact_below=1).to_bytes()}
+        )
 
 
 def recall_of(folder: Path, queries: np.ndarray, truth: np.ndarray) -> float:
@@ -51,7 +55,9 @@ def recall_of(folder: Path, queries: np.ndarray, truth: np.ndarray) -> float:
         blob = store.read_blob("index")
         assert blob is not None
         found = AnnIndex.from_kept(blob, store.descriptors).search(queries, k=K).ids
-    return float(np.mean([len(np.intersect1d(a, b)) / K for a, b in zip(found, truth, strict=True)]))
+    return float(
+        np.mean([len(np.intersect1d(a, b)) / K for a, b in zip(found, truth, strict=True)])
+    )
 
 
 def forget(folder: Path) -> None:
@@ -64,7 +70,9 @@ def forget(folder: Path) -> None:
         os.close(handle)
 
 
-def measure(ways: dict[str, Callable[[], object]], folder: Path, *, rounds: int, is_cold: bool) -> list[side_by_side.Timing]:
+def measure(
+    ways: dict[str, Callable[[], object]], folder: Path, *, rounds: int, is_cold: bool
+) -> list[side_by_side.Timing]:
     cpu: dict[str, list[float]] = {name: [] for name in ways}
     wall: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
@@ -82,7 +90,11 @@ def measure(ways: dict[str, Callable[[], object]], folder: Path, *, rounds: int,
         mine, peer = statistics.median(wall[name]), statistics.median(wall[PEER])
         note = f"{peer / mine:.1f} times faster by the wall"
         spent = statistics.median(cpu[name])
-        table.append(side_by_side.Timing(name, 1e3 * spent, 1e3 * mine, statistics.median(cpu[PEER]) / spent, note))
+        table.append(
+            side_by_side.Timing(
+                name, 1e3 * spent, 1e3 * mine, statistics.median(cpu[PEER]) / spent, note
+            )
+        )
     return table
 
 
@@ -124,7 +136,10 @@ def main() -> None:
                 return FlatIndex.over(store.descriptors).search(query, k=K).ids
 
         recall = recall_of(folder, data.queries, truth)
-        print(f"{num} x {data.database.shape[1]} float32; recall@10 of codes + memory map against exact: {recall:.3f}")
+        print(
+            f"{num} x {data.database.shape[1]} float32; recall@10 of codes + memory map against "
+            f"exact: {recall:.3f}"
+        )
         del data
         ways = {
             PEER: peer,

@@ -1,11 +1,14 @@
-"""Can an answer be believed? Rendered test cities: how many queries are answered, how often the truth lies inside the radius, how
-many photos of streets the database does not cover stay unknown, and how well the confidence is calibrated.
+"""Can an answer be believed? Rendered test cities: how many queries are answered, how often the
+truth lies inside the radius, how many photos of streets the database does not cover stay unknown,
+and how well the confidence is calibrated.
 
-    python benchmarks/confidence.py --seed 0 --cities 3 [--models A,B] [--sizes 2000,500,100] [--folder FOLDER] [--quick]
+    python benchmarks/confidence.py --seed 0 --cities 3 [--models A,B] [--sizes 2000,500,100]
+                                    [--folder FOLDER] [--quick]
 
-Each city: database photos, queries in all conditions, photos of uncovered streets; the packaged calibration was fitted on cities
-of other seeds. Every city is evaluated with each model as `whence evaluate --rerank inliers` does it; its figures are printed when
-it is done, the sum and every condition last. A candidate or an answer is right within 25 m.
+Each city: database photos, queries in all conditions, photos of uncovered streets; the packaged
+calibration was fitted on cities of other seeds. Every city is evaluated with each model as
+`whence evaluate --rerank inliers` does it; its figures are printed when it is done, the sum and
+every condition last. A candidate or an answer is right within 25 m.
 """
 
 from __future__ import annotations
@@ -21,7 +24,13 @@ import side_by_side
 
 from whence.data.formats import EvaluationSet
 from whence.data.scan import scan_photos
-from whence.evaluation.answers import RIGHT_WITHIN_M, AnswerSummary, AnswerTable, summarize_answers, tabulate_answers
+from whence.evaluation.answers import (
+    RIGHT_WITHIN_M,
+    AnswerSummary,
+    AnswerTable,
+    summarize_answers,
+    tabulate_answers,
+)
 from whence.evaluation.benchmarks import EvaluationOptions, evaluate
 from whence.localize.rerank_options import RerankOptions
 from whence.runtime import set_threads
@@ -30,17 +39,24 @@ from whence.worlds.city import WorldOptions, render_world
 from whence.worlds.presets import CitySize
 
 
-def ask_city(root: Path, city: CitySize, *, model: str, seed: int) -> tuple[AnswerTable, np.ndarray]:
-    """Render a city where it is not there yet, and ask its database for every query, those at uncovered streets among them.
+def ask_city(
+    root: Path, city: CitySize, *, model: str, seed: int
+) -> tuple[AnswerTable, np.ndarray]:
+    """Render a city where it is not there yet, and ask its database for every query, those at
+    uncovered streets among them.
 
     Gives the answers and the condition (Q,) under which each query was taken.
     """
-    render_world(root / "world", seed=seed, options=WorldOptions(cities=(city,)), show_progress=False)
+    render_world(
+        root / "world", seed=seed, options=WorldOptions(cities=(city,)), show_progress=False
+    )
     set_threads(1)
     world = root / "world" / "test"
     database = scan_photos(world / "database", show_progress=False)
     asked = scan_photos(world / "queries", world / "queries_unknown", show_progress=False)
-    options = EvaluationOptions(thresholds_m=(RIGHT_WITHIN_M,), rerank=RerankOptions(), work_folder=root / "work" / model)
+    options = EvaluationOptions(
+        thresholds_m=(RIGHT_WITHIN_M,), rerank=RerankOptions(), work_folder=root / "work" / model
+    )
     data = EvaluationSet(city.name, database, asked)
     table = tabulate_answers(evaluate(model, data, options=options, show_progress=False))
     # queries/night/city20/@...@.jpg
@@ -50,10 +66,12 @@ def ask_city(root: Path, city: CitySize, *, model: str, seed: int) -> tuple[Answ
 def show(name: str, summary: AnswerSummary) -> None:
     """Print one line of figures."""
     print(
-        f"{name}: {summary.num_located} of {summary.num_covered} covered queries located, {summary.num_wrong} of them wrongly; "
-        f"{100 * summary.share_inside:.1f} % inside the radius, median radius {summary.median_radius_m:.1f} m; "
-        f"{summary.num_uncovered_unknown} of {summary.num_uncovered} uncovered stay unknown "
-        f"({100 * summary.share_uncovered_unknown:.1f} %); expected calibration error {100 * summary.calibration_error:.1f} %",
+        f"{name}: {summary.num_located} of {summary.num_covered} covered queries located, "
+        f"{summary.num_wrong} of them wrongly; {100 * summary.share_inside:.1f} % inside the "
+        f"radius, median radius {summary.median_radius_m:.1f} m; {summary.num_uncovered_unknown} "
+        f"of {summary.num_uncovered} uncovered stay unknown "
+        f"({100 * summary.share_uncovered_unknown:.1f} %); expected calibration error "
+        f"{100 * summary.calibration_error:.1f} %",
         flush=True,
     )
 
@@ -63,11 +81,22 @@ def main() -> None:
     parser = side_by_side.options(__doc__ or "")
     parser.add_argument("--seed", type=int, default=0, help="seed of the world (default 0)")
     parser.add_argument("--cities", type=int, default=3, help="test cities (default 3)")
-    parser.add_argument("--sizes", default="2000,500,100", help="database photos, queries, and photos of uncovered streets")
-    parser.add_argument("--models", default=f"{DEFAULT_MODEL},rootsift-vlad", help="models, apart by commas")
-    parser.add_argument("--folder", help="where cities and descriptors are kept; a second run renders and describes nothing")
+    parser.add_argument(
+        "--sizes",
+        default="2000,500,100",
+        help="database photos, queries, and photos of uncovered streets",
+    )
+    parser.add_argument(
+        "--models", default=f"{DEFAULT_MODEL},rootsift-vlad", help="models, apart by commas"
+    )
+    parser.add_argument(
+        "--folder",
+        help="where cities and descriptors are kept; a second run renders and describes nothing",
+    )
     arguments = parser.parse_args()
-    num_database, num_queries, num_unknown = map(int, ("120,40,12" if arguments.quick else arguments.sizes).split(","))
+    num_database, num_queries, num_unknown = map(
+        int, ("120,40,12" if arguments.quick else arguments.sizes).split(",")
+    )
     models = arguments.models.split(",")
     tables: dict[str, list[AnswerTable]] = {model: [] for model in models}
     conditions = []
@@ -75,7 +104,12 @@ def main() -> None:
         for number in range(20, 20 + arguments.cities):
             city = CitySize(f"city{number}", "test", num_database, num_queries, num_unknown, True)
             for model in models:
-                table, taken = ask_city(Path(arguments.folder or made) / city.name, city, model=model, seed=arguments.seed)
+                table, taken = ask_city(
+                    Path(arguments.folder or made) / city.name,
+                    city,
+                    model=model,
+                    seed=arguments.seed,
+                )
                 tables[model].append(table)
                 show(f"{model}, {city.name}", summarize_answers(table))
             conditions.append(taken)

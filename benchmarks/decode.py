@@ -1,8 +1,10 @@
-"""Photo files to small pixel arrays: our two decoders against the way of the field's evaluation code.
+"""Photo files to small pixel arrays: our two decoders against the way of the field's evaluation
+code.
 
-The peer is what VPR-methods-evaluation does for each photo: PIL open and convert, torchvision ToTensor, Normalize, Resize with
-antialiasing; it needs torch and torchvision (exit code 2 without). Ours hand out uint8; normalising belongs to the model. The
-pictures are synthetic street-like scenes, JPEG quality 90, 4:2:0, in memory, about as many bytes as real street photos.
+The peer is what VPR-methods-evaluation does for each photo: PIL open and convert, torchvision
+ToTensor, Normalize, Resize with antialiasing; it needs torch and torchvision (exit code 2 without).
+Ours hand out uint8; normalising belongs to the model. The pictures are synthetic street-like
+scenes, JPEG quality 90, 4:2:0, in memory, about as many bytes as real street photos.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def street_picture(width: int, height: int, *, seed: int) -> np.ndarray:
-    """A street-like scene: sky and road gradients, facades with windows, texture at every scale, sensor noise."""
+    """A street-like scene: sky and road gradients, facades with windows, texture at every scale,
+    sensor noise."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width] / height
     scene = np.stack([150 - 60 * y, 160 - 70 * y, 190 - 120 * y], axis=-1)
@@ -42,7 +45,9 @@ def street_picture(width: int, height: int, *, seed: int) -> np.ndarray:
         left += wide
     for octave in range(2, 8):
         grid = rng.normal(0, 30 / octave, (2**octave, 2**octave)).astype(np.float32)
-        scene += np.array(Image.fromarray(grid).resize((width, height), Image.Resampling.BICUBIC))[..., None]
+        scene += np.array(Image.fromarray(grid).resize((width, height), Image.Resampling.BICUBIC))[
+            ..., None
+        ]
     scene += rng.normal(0, 5, (height, width, 1)) + rng.normal(0, 2, (height, width, 3))
     return np.clip(scene, 0, 255).astype(np.uint8)
 
@@ -71,7 +76,11 @@ def measure(title: str, *, num_images: int, rounds: int) -> list[side_by_side.Ti
     width, height, short = SIZES[title]
     files = [as_jpeg(street_picture(width, height, seed=seed)) for seed in range(num_images)]
     upstream = transforms.Compose(
-        [transforms.ToTensor(), transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD), transforms.Resize(short, antialias=True)]
+        [
+            transforms.ToTensor(),
+            transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD),
+            transforms.Resize(short, antialias=True),
+        ]
     )
 
     def peer() -> None:
@@ -83,7 +92,9 @@ def measure(title: str, *, num_images: int, rounds: int) -> list[side_by_side.Ti
             load_resized(data, short_side_px=short, decoder=decoder)
 
     def threaded() -> None:
-        for _ in map_threads(lambda data: load_resized(data, short_side_px=short), files, num_workers=2):
+        for _ in map_threads(
+            lambda data: load_resized(data, short_side_px=short), files, num_workers=2
+        ):
             pass
 
     ways = {"upstream": peer, "whence, pillow": lambda: ours("pillow")}
@@ -99,21 +110,28 @@ def measure(title: str, *, num_images: int, rounds: int) -> list[side_by_side.Ti
         pictures = [load_resized(data, short_side_px=short, decoder=decoder) for data in files]
         gap = np.mean([mean_difference(a, b) for a, b in zip(pictures, references, strict=True)])
         notes[name] = f"mean difference to Pillow {gap:.2f} of 255"
-    return side_by_side.compare(title, ways, peer="upstream", items=num_images, rounds=rounds, notes=notes)
+    return side_by_side.compare(
+        title, ways, peer="upstream", items=num_images, rounds=rounds, notes=notes
+    )
 
 
 def main() -> int:
     arguments = side_by_side.options(__doc__.split("\n", 1)[0]).parse_args()
     missing = [name for name in ("torch", "torchvision") if importlib.util.find_spec(name) is None]
     if missing:
-        print(f"the peer needs {' and '.join(missing)}: pip install 'whence[torch,fast]'", file=sys.stderr)
+        print(
+            f"the peer needs {' and '.join(missing)}: pip install 'whence[torch,fast]'",
+            file=sys.stderr,
+        )
         return 2
     import cv2  # noqa: F401 (so that its threads are bounded too)
     import torch  # noqa: F401
 
     set_threads(1)
     num_images = 2 if arguments.quick else 8
-    results = {title: measure(title, num_images=num_images, rounds=arguments.rounds) for title in SIZES}
+    results = {
+        title: measure(title, num_images=num_images, rounds=arguments.rounds) for title in SIZES
+    }
     side_by_side.save(arguments.json, results)
     return 0
 

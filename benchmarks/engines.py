@@ -1,15 +1,21 @@
-"""Search engines side by side: those of the folder, and tables on servers: filling, milliseconds a question, filters, recall.
+"""Search engines side by side: those of the folder, and tables on servers: filling, milliseconds a
+question, filters, recall.
 
     python benchmarks/engines.py [--rows 10000 50000] [--dim 256] [--engines flat int8 auto]
-                                 [--server milvus://127.0.0.1:19530/bench] [--server "postgresql://me@/db?table=bench"] [--json]
-    python benchmarks/engines.py --rows 10000000 --engines auto --on-disk FOLDER     # rows as half numbers in a mapped file
-    python benchmarks/engines.py --rows 1000000 --engines --server ADDRESS --out FILE   # may be stopped; goes on where it was
+                                 [--server milvus://127.0.0.1:19530/bench]
+                                 [--server "postgresql://me@/db?table=bench"] [--json]
+    # rows as half numbers in a mapped file
+    python benchmarks/engines.py --rows 10000000 --engines auto --on-disk FOLDER
+    # may be stopped, and goes on where it was
+    python benchmarks/engines.py --rows 1000000 --engines --server ADDRESS --out FILE
 
-Rows are made up: unit vectors around places in a city of 20 km, a tenth as many places as rows; a question is a row seen again with
-noise. Asked are 50 questions one by one, 50 at once, 50 within 1 km of their place, and 50 within a circle that holds about a
-hundredth of the rows. Recall@10 is against exact search. Medians, one thread; memory is what this process grew by, and its peak,
-pages of mapped files included. Tables of servers are taken away once they were asked: a run that is stopped while one fills goes on
-with what is missing, and rows of the table that `--out` holds are not measured again.
+Rows are made up: unit vectors around places in a city of 20 km, a tenth as many places as rows; a
+question is a row seen again with noise. Asked are 50 questions one by one, 50 at once, 50 within 1
+km of their place, and 50 within a circle that holds about a hundredth of the rows. Recall@10 is
+against exact search. Medians, one thread; memory is what this process grew by, and its peak, pages
+of mapped files included. Tables of servers are taken away once they were asked: a run that is
+stopped while one fills goes on with what is missing, and what the file of `--out` holds is not
+measured again.
 """
 
 from __future__ import annotations
@@ -88,7 +94,9 @@ def measured(name: str, rows: Rows) -> dict[str, Any]:
     is_server = "://" in name
     if is_server:
         made: type[RemoteIndex] = get_entry("index", name).load()
-        index: Any = made.over_contents(rows.matrix, rows.contents, (rows.lat, rows.lon), address=name, owner=OWNER)
+        index: Any = made.over_contents(
+            rows.matrix, rows.contents, (rows.lat, rows.lon), address=name, owner=OWNER
+        )
     else:
         index = engine_over(rows.matrix, engine=name, is_searchable=np.ones(len(rows.matrix), bool))
         # Codes are made with the first question.
@@ -107,10 +115,15 @@ def measured(name: str, rows: Rows) -> dict[str, Any]:
             return index.search(rows.queries[[number]], k=K, allowed=inside, **more).ids[0]  # type: ignore[no-any-return]
 
         near, _ = milliseconds(lambda number: within(number, 1000.0))
-        wide, found = milliseconds(lambda number: within(number, SIDE_M / 10 / np.sqrt(np.pi)))
+        wide, ids_within = milliseconds(lambda number: within(number, SIDE_M / 10 / np.sqrt(np.pi)))
         truth = exact.search(rows.queries, k=K).ids
-        inside = [rows.around(number, SIDE_M / 10 / np.sqrt(np.pi))[1] for number in range(NUM_ASKED)]
-        expected = [exact.search(rows.queries[[number]], k=K, allowed=inside[number]).ids[0] for number in range(NUM_ASKED)]
+        inside = [
+            rows.around(number, SIDE_M / 10 / np.sqrt(np.pi))[1] for number in range(NUM_ASKED)
+        ]
+        expected = [
+            exact.search(rows.queries[[number]], k=K, allowed=inside[number]).ids[0]
+            for number in range(NUM_ASKED)
+        ]
     finally:
         if is_server:
             index.table.erase()
@@ -124,8 +137,14 @@ def measured(name: str, rows: Rows) -> dict[str, Any]:
         "within_1_km_ms": near,
         "within_a_hundredth_ms": wide,
         "recall": float(np.mean([np.isin(a, b).mean() for a, b in zip(truth, plain, strict=True)])),
-        "filtered_recall": float(np.mean([np.isin(a, b).mean() for a, b in zip(expected, found, strict=True) if len(a)])),
-        "strangers": int(sum((~np.isin(a, b)).sum() for a, b in zip(found, inside, strict=True))),
+        "filtered_recall": float(
+            np.mean(
+                [np.isin(a, b).mean() for a, b in zip(expected, ids_within, strict=True) if len(a)]
+            )
+        ),
+        "strangers": int(
+            sum((~np.isin(a, b)).sum() for a, b in zip(ids_within, inside, strict=True))
+        ),
         "grew_mb": peak_mb() - before,
         "peak_mb": peak_mb(),
     }
@@ -149,31 +168,53 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 50_000])
     parser.add_argument("--dim", type=int, default=256)
     parser.add_argument("--engines", nargs="*", default=["flat", "int8", "auto"])
-    parser.add_argument("--server", action="append", default=[], help="address of a table that may be made and taken away")
-    parser.add_argument("--on-disk", help="folder for a file of the rows, which are then not held in memory")
-    parser.add_argument("--out", type=Path, help="file of JSON lines, to which what is measured is added")
+    parser.add_argument(
+        "--server",
+        action="append",
+        default=[],
+        help="address of a table that may be made and taken away",
+    )
+    parser.add_argument(
+        "--on-disk", help="folder for a file of the rows, which are then not held in memory"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="file of JSON lines, to which what is measured is added"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     set_threads(1)
-    if not given.json:
-        titles = ("engine", "rows", "fill, s", "one, ms", "of a batch, ms", "within 1 km", "a hundredth", "recall@10", "filtered")
+    if not arguments.json:
+        titles = (
+            "engine",
+            "rows",
+            "fill, s",
+            "one, ms",
+            "of a batch, ms",
+            "within 1 km",
+            "a hundredth",
+            "recall@10",
+            "filtered",
+        )
         titles += ("strangers", "grew, MB", "peak, MB")
         print("| " + " | ".join(titles) + " |\n" + "|---" * len(titles) + "|")
-    for count in given.rows:
-        done = {(line["engine"], line["rows"]): line for line in measured_before(given.out)}
+    for count in arguments.rows:
+        done = {(line["engine"], line["rows"]): line for line in measured_before(arguments.out)}
         rows: Rows | None = None
-        for name in (*given.engines, *given.server):
+        for name in (*arguments.engines, *arguments.server):
             found = done.get((name.partition("?")[0], count))
             if found is None:
-                rows = rows or Rows(count, given.dim, given.on_disk)
+                rows = rows or Rows(count, arguments.dim, arguments.on_disk)
                 found = measured(name, rows)
-                if given.out:
-                    with open(given.out, "a", encoding="utf-8") as file:
+                if arguments.out:
+                    with open(arguments.out, "a", encoding="utf-8") as file:
                         file.write(json.dumps(found) + "\n")
-            if given.json:
+            if arguments.json:
                 print(json.dumps(found), flush=True)
                 continue
-            values = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in found.values()]
+            values = [
+                f"{value:.3g}" if isinstance(value, float) else str(value)
+                for value in found.values()
+            ]
             print("| " + " | ".join(values) + " |", flush=True)
 
 

@@ -1,13 +1,17 @@
-"""ALIKED with LightGlue on real photos: pairs with known geometry beside RootSIFT, and queries that stay unknown without it.
+"""ALIKED with LightGlue on real photos: pairs with known geometry beside RootSIFT, and queries that
+stay unknown without it.
 
-    WHENCE_TEST_DATA=FOLDER python benchmarks/learned_matching.py [--sets A,B] [--model NAME] [--json FILE]
+    WHENCE_TEST_DATA=FOLDER python benchmarks/learned_matching.py [--sets A,B] [--model NAME]
+                                                                  [--json FILE]
 
-Its weights have to be in the cache (`whence models --fetch aliked-lightglue`). Pairs: right where known points are mapped to within
-5 px of where they belong in the median (and what the landmarks' own error adds; 15 px on stromovka, where one shift stands for the
-whole photo), wrong where a match is called that is not right. RootSIFT as `whence match` does it, with its probability; the learned
-matcher as the scorer does it, at 512 px with 512 keypoints, only chance ruled out. Seconds are CPU of one thread, describing
-included. Queries: `locate` as it is without a second look, then with one; right where the first candidate is a listed positive, or
-the place is within 25 m. "strangers": photos of places that the database does not show; every answer is wrong.
+Its weights have to be in the cache (`whence models --fetch aliked-lightglue`). Pairs: right where
+known points are mapped to within 5 px of where they belong in the median (and what the landmarks'
+own error adds; 15 px on stromovka, where one shift stands for the whole photo), wrong where a match
+is called that is not right. RootSIFT as `whence match` does it, with its probability; the learned
+matcher as the scorer does it, at 512 px with 512 keypoints, only chance ruled out. Seconds are CPU
+of one thread, describing included. Queries: `locate` as it is without a second look, then with one;
+right where the first candidate is a listed positive, or the place is within 25 m. "strangers":
+photos of places that the database does not show; every answer is wrong.
 """
 
 from __future__ import annotations
@@ -55,7 +59,14 @@ EVERY = {"stromovka": 3, "drone-brighton": 5}
 def planar(pairs: Iterator[matchers.Pair]) -> Iterator[Pair]:
     """Pairs of the benchmark of matchers."""
     for one in pairs:
-        yield Pair(one.name, one.file0, one.file1, one.points0, one.points1, limit_px=RIGHT_PX + one.own_error_px)
+        yield Pair(
+            one.name,
+            one.file0,
+            one.file1,
+            one.points0,
+            one.points1,
+            limit_px=RIGHT_PX + one.own_error_px,
+        )
 
 
 def by_matrix(name: str, file0: Path, file1: Path, matrix: np.ndarray) -> Pair:
@@ -81,19 +92,25 @@ def stromovka_pairs(folder: Path) -> Iterator[Pair]:
 
 def srif_pairs(folder: Path) -> Iterator[Pair]:
     """The first pairs of each kind."""
-    of_kind = itertools.groupby(rows_of(folder / "gt.csv"), key=lambda row: row["image_1"].split("/")[0])
+    of_kind = itertools.groupby(
+        rows_of(folder / "gt.csv"), key=lambda row: row["image_1"].split("/")[0]
+    )
     for _, rows in of_kind:
         there = (row for row in rows if (folder / row["image_1"]).is_file())
         for row in itertools.islice(there, NUM_OF_A_KIND):
             numbers = [float(row[name]) for name in ("a11", "a12", "tx", "a21", "a22", "ty")]
             matrix = np.array([*numbers, 0, 0, 1]).reshape(3, 3)
-            yield by_matrix(row["image_1"], folder / row["image_1"], folder / row["image_2"], matrix)
+            yield by_matrix(
+                row["image_1"], folder / row["image_1"], folder / row["image_2"], matrix
+            )
 
 
 def drone_pairs(folder: Path) -> Iterator[Pair]:
     """Photos straight down, with homographies that SIFT found."""
     for row in rows_of(folder / "pairs.csv"):
-        matrix = np.array([float(row[f"h{i}{j}"]) for i in range(3) for j in range(3)]).reshape(3, 3)
+        matrix = np.array([float(row[f"h{i}{j}"]) for i in range(3) for j in range(3)]).reshape(
+            3, 3
+        )
         yield by_matrix(row["image_a"], folder / row["image_a"], folder / row["image_b"], matrix)
 
 
@@ -128,11 +145,20 @@ def compare_pairs(name: str, pairs: Iterator[Pair]) -> dict[str, Any]:
         for pair in chosen:
             options = MatchOptions(long_side_px=side, geometry=pair.model)
             found = match_images(pair.file0, pair.file1, options=options, matcher=matcher)
-            is_near = wide_baseline.error_px(found.matrix, wide_baseline.Pair(*pair[:6])) <= pair.limit_px
+            is_near = (
+                wide_baseline.error_px(found.matrix, wide_baseline.Pair(*pair[:6])) <= pair.limit_px
+            )
             right, wrong = right + is_near, wrong + (found.is_match and not is_near)
-        record[what] = {"right": right, "wrong": wrong, "seconds": (time.process_time() - started) / max(len(chosen), 1)}
+        record[what] = {
+            "right": right,
+            "wrong": wrong,
+            "seconds": (time.process_time() - started) / max(len(chosen), 1),
+        }
         print(
-            f"{name:<22}{len(chosen):>4} pairs  {what:<18}{right:>4} right{wrong:>4} wrong{record[what]['seconds']:>8.2f} s a pair",
+            (
+                f"{name:<22}{len(chosen):>4} pairs  {what:<18}{right:>4} right{wrong:>4} "
+                f"wrong{record[what]['seconds']:>8.2f} s a pair"
+            ),
             flush=True,
         )
     return record
@@ -167,7 +193,9 @@ class Others(Retriever):
 
 def photos_in(folder: Path) -> list[Path]:
     """The photos of a folder."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    return sorted(
+        path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png")
+    )
 
 
 def of_list(folder: Path, table: str, *, database: str = "", beside: Path | None = None) -> Asked:
@@ -184,7 +212,9 @@ def of_set(real: RealSet) -> Asked:
 
     out = [frozenset(real.database[row].name for row in rows) for rows in real.passed_over]
     asked = zip(real.queries, names, out, strict=True)
-    return Asked(real.database, [Question(file, is_right(some), others) for file, some, others in asked])
+    return Asked(
+        real.database, [Question(file, is_right(some), others) for file, some, others in asked]
+    )
 
 
 def leave_one_out(folder: Path) -> Asked:
@@ -192,14 +222,30 @@ def leave_one_out(folder: Path) -> Asked:
     files = photos_in(folder)
 
     def is_right(truth: GeoPoint | None) -> Callable[[Position], bool]:
-        return lambda found: truth is not None and found.point is not None and distance_m(found.point, truth) <= NEAR_M
+        return lambda found: (
+            truth is not None
+            and found.point is not None
+            and distance_m(found.point, truth) <= NEAR_M
+        )
 
-    return Asked(files, [Question(file, is_right(read_metadata(file).point), frozenset({file.name})) for file in files])
+    return Asked(
+        files,
+        [
+            Question(file, is_right(read_metadata(file).point), frozenset({file.name}))
+            for file in files
+        ],
+    )
 
 
 def strangers(database: list[Path], queries: list[Path]) -> Asked:
     """Photos of somewhere else."""
-    return Asked(database, [Question(file, lambda found: False) for file in queries[:: max(1, len(queries) // NUM_STRANGERS)]])
+    return Asked(
+        database,
+        [
+            Question(file, lambda found: False)
+            for file in queries[:: max(1, len(queries) // NUM_STRANGERS)]
+        ],
+    )
 
 
 def answer_sets(root: Path) -> dict[str, Callable[[], Asked]]:
@@ -221,8 +267,12 @@ def answer_sets(root: Path) -> dict[str, Callable[[], Asked]]:
         "stockholm answers": lambda: of_list(town, "positives.csv"),
         "lund strangers": lambda: strangers(photos_in(town / "database"), photos_in(street)),
         "lund answers": lambda: leave_one_out(street),
-        "wxbs answers": lambda: of_list(root / "wxbs", "positives.csv", beside=root / "sf-phone-photos"),
-        "sf answers": lambda: of_list(root / "sf-phone-photos", "positives_west.csv", database="database_west.txt"),
+        "wxbs answers": lambda: of_list(
+            root / "wxbs", "positives.csv", beside=root / "sf-phone-photos"
+        ),
+        "sf answers": lambda: of_list(
+            root / "sf-phone-photos", "positives_west.csv", database="database_west.txt"
+        ),
         "gardens answers": lambda: of_set(open_set("gardens-point-thumbs", root)),
         "stromovka answers": lambda: of_list(root / "stromovka-seasons", "positives_pm1.csv"),
     }
@@ -235,10 +285,16 @@ def compare_answers(name: str, asked: Asked, *, model: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as made:
         options = BuildOptions(model=model, keep_local=True)
         sources = [str(file) for file in asked.database]
-        with Localizer.build(*sources, path=Path(made) / "a.whence", options=options, show_progress=False) as localizer:
+        with Localizer.build(
+            *sources, path=Path(made) / "a.whence", options=options, show_progress=False
+        ) as localizer:
             set_threads(1)
-            others = Others(localizer.store.photos, localizer.store.descriptor_rows, localizer.retriever.index)
-            once, again = (localizer.judge(LocateOptions(when_unknown=how)) for how in ("none", AUTO_SCORER))
+            others = Others(
+                localizer.store.photos, localizer.store.descriptor_rows, localizer.retriever.index
+            )
+            once, again = (
+                localizer.judge(LocateOptions(when_unknown=how)) for how in ("none", AUTO_SCORER)
+            )
             once, again = replace(once, retriever=others), replace(again, retriever=others)
             for question in asked.questions:
                 others.without = question.passed_over
@@ -250,27 +306,41 @@ def compare_answers(name: str, asked: Asked, *, model: str) -> dict[str, Any]:
                     continue
                 counts["unknown"] += 1
                 started = time.process_time()
-                found = again.answer("", described, k=20, around=None, seconds={}, source=question.file)
+                found = again.answer(
+                    "", described, k=20, around=None, seconds={}, source=question.file
+                )
                 seconds.append(time.process_time() - started)
                 if found.status != "unknown":
                     counts["right again" if question.is_right(found) else "wrong again"] += 1
                     if not question.is_right(found):
                         best = found.candidates[0]
-                        print(f"   wrong: {question.file.name} is {best.photo}, {best.num_inliers} inliers, {found.confidence:.3f}")
+                        print(
+                            f"   wrong: {question.file.name} is {best.photo}, {best.num_inliers} "
+                            f"inliers, {found.confidence:.3f}"
+                        )
     mean = float(np.mean(seconds)) if seconds else 0.0
     answered = f"{counts['right']} right, {counts['wrong']} wrong, {counts['unknown']} unknown"
     then = f"{counts['right again']} right, {counts['wrong again']} wrong; {mean:.1f} s a query"
-    print(f"{name:<22}{len(asked.questions):>4} queries: {answered}; of these asked again {then}", flush=True)
+    print(
+        f"{name:<22}{len(asked.questions):>4} queries: {answered}; of these asked again {then}",
+        flush=True,
+    )
     return {"set": name, "queries": len(asked.questions), **counts, "seconds": mean}
 
 
 def main() -> int:
     """Match, ask, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sets", help="names of sets, separated by commas (default all)")
-    parser.add_argument("--model", default=BuildOptions().model, help="of the databases that are asked (default %(default)s)")
+    parser.add_argument(
+        "--model",
+        default=BuildOptions().model,
+        help="of the databases that are asked (default %(default)s)",
+    )
     parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     if not os.environ.get("WHENCE_TEST_DATA"):
         print("WHENCE_TEST_DATA is not set: there is nothing to measure")
         return 1
@@ -278,13 +348,15 @@ def main() -> int:
     set_threads(1)
     pairs, answers = pair_sets(root), answer_sets(root)
     records = []
-    for name in given.sets.split(",") if given.sets else [*pairs, *answers]:
+    for name in arguments.sets.split(",") if arguments.sets else [*pairs, *answers]:
         is_pairs = name in pairs
         records.append(
-            compare_pairs(name, pairs[name]()) if is_pairs else compare_answers(name, answers[name](), model=given.model)
+            compare_pairs(name, pairs[name]())
+            if is_pairs
+            else compare_answers(name, answers[name](), model=arguments.model)
         )
-    if given.json:
-        Path(given.json).write_text(json.dumps(records, indent=1), encoding="utf-8")
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(records, indent=1), encoding="utf-8")
     return 0
 
 

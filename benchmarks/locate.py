@@ -1,9 +1,11 @@
-"""How long one question takes, and where the time goes: median, 95th percentile and the share of each stage.
+"""How long one question takes, and where the time goes: median, 95th percentile and the share of
+each stage.
 
     python benchmarks/locate.py [--quick] [--folder FOLDER]
 
-A rendered city with 1,000 database photos of 1024x768, local descriptors kept in the database, 20 candidates per query, one thread
-for the numerical libraries. Stages are described where `whence.types.Position.seconds` comes from.
+A rendered city with 1,000 database photos of 1024x768, local descriptors kept in the database, 20
+candidates per query, one thread for the numerical libraries. Stages are described where
+`whence.types.Position.seconds` comes from.
 """
 
 from __future__ import annotations
@@ -27,18 +29,28 @@ from whence.worlds.presets import CitySize
 def main() -> None:
     """Render, index, ask, print."""
     parser = side_by_side.options(__doc__ or "")
-    parser.add_argument("--folder", help="where the city and its database are kept; a second run renders nothing")
+    parser.add_argument(
+        "--folder", help="where the city and its database are kept; a second run renders nothing"
+    )
     arguments = parser.parse_args()
     num_database, num_queries = (60, 10) if arguments.quick else (1_000, 100)
     with tempfile.TemporaryDirectory() as made:
         root = Path(arguments.folder or made)
         size = CitySize("city00", "", num_database, num_queries, 0)
-        render_world(root / "city", options=WorldOptions(capture=CaptureOptions(width=1024, height=768), cities=(size,)))
+        render_world(
+            root / "city",
+            options=WorldOptions(capture=CaptureOptions(width=1024, height=768), cities=(size,)),
+        )
         set_threads(1)
         started = time.perf_counter()
         options = BuildOptions(keep_local=True)
-        with Localizer.build(root / "city" / "database", path=root / "city.whence", options=options) as localizer:
-            print(f"{num_database} photos of 1024x768 in the database, {time.perf_counter() - started:.0f} s to make or find it")
+        with Localizer.build(
+            root / "city" / "database", path=root / "city.whence", options=options
+        ) as localizer:
+            print(
+                f"{num_database} photos of 1024x768 in the database, "
+                f"{time.perf_counter() - started:.0f} s to make or find it"
+            )
             queries = sorted((root / "city" / "queries").rglob("*.jpg"))
             report(localizer, queries, save_as=arguments.json)
 
@@ -53,7 +65,9 @@ def report(localizer: Localizer, queries: list[Path], *, save_as: str | None) ->
         totals.append(time.perf_counter() - started)
         stages.append(position.seconds)
     names = sorted({name for one in stages for name in one})
-    times = {"whole": np.array(totals)} | {name: np.array([one.get(name, 0.0) for one in stages]) for name in names}
+    times = {"whole": np.array(totals)} | {
+        name: np.array([one.get(name, 0.0) for one in stages]) for name in names
+    }
     print(f"{len(queries)} queries, 20 candidates each, milliseconds by the wall")
     print(f"  {'stage':<12}{'median':>10}{'95th percentile':>18}{'share of the whole':>21}")
     rows = {}

@@ -1,12 +1,14 @@
-"""Ten owners train together over gRPC and three of them are killed: does the run end, and does its log say who.
+"""Ten owners train together over gRPC and three of them are killed: does the run end, and does its
+log say who.
 
     make federated
-    python benchmarks/lost_owners.py [--clients 10] [--killed 3] [--rounds 4] [--seed 0] [--timeout 300] [--kill-server]
-                                     [--work FOLDER] [--json]
+    python benchmarks/lost_owners.py [--clients 10] [--killed 3] [--rounds 4] [--seed 0]
+                                     [--timeout 300] [--kill-server] [--work FOLDER] [--json]
 
-A small city is rendered and split; server and clients are processes of this machine. At moments drawn from the seed clients are
-killed with SIGKILL, and with `--kill-server` the server too, once, which is started again and goes on. Printed: the rounds as the
-server logs them, who was killed when, who is named as left out, and whether the trained network describes a photo.
+A small city is rendered and split; server and clients are processes of this machine. At moments
+drawn from the seed clients are killed with SIGKILL, and with `--kill-server` the server too, once,
+which is started again and goes on. Printed: the rounds as the server logs them, who was killed
+when, who is named as left out, and whether the trained network describes a photo.
 """
 
 from __future__ import annotations
@@ -35,37 +37,87 @@ from whence.worlds.capture import CaptureOptions
 from whence.worlds.city import WorldOptions, render_world
 from whence.worlds.presets import CitySize
 
-LEARNING = ("optimizer.name=sgd", "optimizer.lr=0.01", "mining.num_queries=4", "mining.num_candidates=12")
+LEARNING = (
+    "optimizer.name=sgd",
+    "optimizer.lr=0.01",
+    "mining.num_queries=4",
+    "mining.num_candidates=12",
+)
 _KILLS = 91
 
 
 class Processes:
     """Server and clients, each a process group of its own."""
 
-    def __init__(self, work: Path, *, port: int, num_rounds: int, num_clients: int, timeout_s: float) -> None:
-        self.work, self.port, self.num_rounds, self.num_clients, self.timeout_s = work, port, num_rounds, num_clients, timeout_s
+    def __init__(
+        self, work: Path, *, port: int, num_rounds: int, num_clients: int, timeout_s: float
+    ) -> None:
+        self.work, self.port, self.num_rounds, self.num_clients, self.timeout_s = (
+            work,
+            port,
+            num_rounds,
+            num_clients,
+            timeout_s,
+        )
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
     def serve(self) -> None:
         """Start the server, or start it again."""
-        rounds = {"num_rounds": self.num_rounds, "clients_per_round": self.num_clients, "num_steps": 1, "timeout_s": self.timeout_s}
-        words = ["server", "tiny-tuples", "--out", str(self.work / "run"), "--insecure", "--host", "127.0.0.1"]
-        words += ["--port", str(self.port), *(word for line in LEARNING for word in ("--set", line))]
-        words += [word for name, value in rounds.items() for word in ("--rounds", f"{name}={value}")]
+        rounds = {
+            "num_rounds": self.num_rounds,
+            "clients_per_round": self.num_clients,
+            "num_steps": 1,
+            "timeout_s": self.timeout_s,
+        }
+        words = [
+            "server",
+            "tiny-tuples",
+            "--out",
+            str(self.work / "run"),
+            "--insecure",
+            "--host",
+            "127.0.0.1",
+        ]
+        words += [
+            "--port",
+            str(self.port),
+            *(word for line in LEARNING for word in ("--set", line)),
+        ]
+        words += [
+            word for name, value in rounds.items() for word in ("--rounds", f"{name}={value}")
+        ]
         self._start("server", words)
 
     def join(self, number: int) -> None:
         """Start a client."""
         name = f"client {number:03d}"
-        words = ["client", "--dataset", str(self.work / "city"), "--clients", str(self.work / "clients.csv"), "--insecure"]
-        words += ["--number", str(number), "--name", name, "--server", f"127.0.0.1:{self.port}", "--out", str(self.work / name)]
+        words = [
+            "client",
+            "--dataset",
+            str(self.work / "city"),
+            "--clients",
+            str(self.work / "clients.csv"),
+            "--insecure",
+        ]
+        words += [
+            "--number",
+            str(number),
+            "--name",
+            name,
+            "--server",
+            f"127.0.0.1:{self.port}",
+            "--out",
+            str(self.work / name),
+        ]
         self._start(name, words)
 
     def kill(self, name: str) -> None:
         """End a process and what it started, without a word."""
         process = self.running.pop(name)
         # The part of Flower that it started leads a group of its own, and would outlive it.
-        children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+        children = subprocess.run(
+            ["pgrep", "-P", str(process.pid)], capture_output=True, text=True
+        ).stdout.split()
         for number in [process.pid, *map(int, children)]:
             try:
                 os.killpg(number, signal.SIGKILL)
@@ -81,7 +133,9 @@ class Processes:
     def _start(self, name: str, words: list[str]) -> None:
         with open(self.work / f"{name}.log", "a", encoding="utf-8") as log:
             command = [sys.executable, "-m", "whence", "federate", *words]
-            self.running[name] = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            self.running[name] = subprocess.Popen(
+                command, stdout=log, stderr=log, start_new_session=True
+            )
 
 
 def rounds_of(work: Path) -> list[dict[str, Any]]:
@@ -98,7 +152,12 @@ def make_owners(work: Path, *, num: int) -> int:
     render_world(work / "city", seed=5, options=options, show_progress=False)
     data = read_folders(work / "city")
     for seed in range(20):
-        made = split(data, options=SplitOptions("random", num, min_queries=2, num_negatives=3, positive_m=15, seed=seed))
+        made = split(
+            data,
+            options=SplitOptions(
+                "random", num, min_queries=2, num_negatives=3, positive_m=15, seed=seed
+            ),
+        )
         # Another split where a client came out too small.
         if made.num == num:
             break
@@ -113,15 +172,24 @@ def main() -> None:
     parser.add_argument("--killed", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--timeout", type=float, default=300.0, help="seconds after which a client is left out of a round")
-    parser.add_argument("--kill-server", action="store_true", help="kill the server too, once, and start it again")
-    parser.add_argument("--limit", type=float, default=1500, help="seconds after which the run counts as hanging")
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=300.0,
+        help="seconds after which a client is left out of a round",
+    )
+    parser.add_argument(
+        "--kill-server", action="store_true", help="kill the server too, once, and start it again"
+    )
+    parser.add_argument(
+        "--limit", type=float, default=1500, help="seconds after which the run counts as hanging"
+    )
     parser.add_argument("--work", type=Path, help="folder for everything")
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        report = measured(given, given.work or Path(scratch))
-    print(json.dumps(report) if given.json else as_text(report))
+        report = measured(arguments, arguments.work or Path(scratch))
+    print(json.dumps(report) if arguments.json else as_text(report))
 
 
 def measured(given: argparse.Namespace, work: Path) -> dict[str, Any]:
@@ -134,9 +202,13 @@ def measured(given: argparse.Namespace, work: Path) -> dict[str, Any]:
     random = random_stream(given.seed, _KILLS)
     victims = [f"client {number:03d}" for number in random.choice(num, given.killed, replace=False)]
     moments = sorted(random.integers(1, given.rounds, given.killed).tolist())
-    due = list(zip(moments, victims, strict=True)) + ([(given.rounds // 2, "server")] if given.kill_server else [])
+    due = list(zip(moments, victims, strict=True)) + (
+        [(given.rounds // 2, "server")] if given.kill_server else []
+    )
     processes, killed, ends = (
-        Processes(work, port=port, num_rounds=given.rounds, num_clients=num, timeout_s=given.timeout),
+        Processes(
+            work, port=port, num_rounds=given.rounds, num_clients=num, timeout_s=given.timeout
+        ),
         [],
         time.monotonic() + given.limit,
     )
@@ -157,7 +229,11 @@ def measured(given: argparse.Namespace, work: Path) -> dict[str, Any]:
     finally:
         processes.stop()
     lines, final = rounds_of(work), work / "run" / FINAL
-    descriptor = load_model(str(final)).describe([read_folders(work / "city").database.file(0)]) if final.is_file() else None
+    descriptor = (
+        load_model(str(final)).describe([read_folders(work / "city").database.file(0)])
+        if final.is_file()
+        else None
+    )
     named = sorted({one["client"] for line in lines for one in line["left_out"]})
     return {
         "clients": num,
@@ -172,14 +248,23 @@ def measured(given: argparse.Namespace, work: Path) -> dict[str, Any]:
 def as_text(report: dict[str, Any]) -> str:
     """The report to read."""
     lines = [
-        f"{report['clients']} clients; killed: " + ", ".join(f"{k['who']} after {k['after_rounds']}" for k in report["killed"])
+        f"{report['clients']} clients; killed: "
+        + ", ".join(f"{k['who']} after {k['after_rounds']}" for k in report["killed"])
     ]
     for line in report["rounds"]:
         out = "; ".join(f"{one['client']}: {one['why']}" for one in line["left_out"]) or "nobody"
         lines.append(f"round {line['round']}: {len(line['clients'])} answers, left out: {out}")
     ending = "the run ended" if report["is_over"] else "THE RUN DID NOT END"
     usable = "describes photos" if report["is_usable"] else "IS NOT USABLE"
-    return "\n".join([*lines, f"{ending}; its network {usable}; named in the log: {', '.join(report['left_out']) or 'nobody'}"])
+    return "\n".join(
+        [
+            *lines,
+            (
+                f"{ending}; its network {usable}; named in the log: "
+                f"{', '.join(report['left_out']) or 'nobody'}"
+            ),
+        ]
+    )
 
 
 if __name__ == "__main__":

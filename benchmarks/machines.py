@@ -1,9 +1,10 @@
-"""Describing by two workers of which one is killed twice, beside the same two workers left alone, and beside one process.
+"""Describing by two workers of which one is killed twice, beside the same two workers left alone,
+and beside one process.
 
     python benchmarks/machines.py PHOTOS [--model NAME] [--kills 2] [--work FOLDER] [--json]
 
-Each makes a database of the same photos, one after the other. Printed: seconds, what the kills cost over the run without them, and
-whether all three databases hold the same numbers.
+Each makes a database of the same photos, one after the other. Printed: seconds, what the kills cost
+over the run without them, and whether all three databases hold the same numbers.
 """
 
 from __future__ import annotations
@@ -38,7 +39,13 @@ def fingerprint(path: Path) -> tuple[list[bytes], np.ndarray]:
 def build(photos: Path, path: Path, model: str, machines: Machines | None) -> float:
     """Seconds that a database takes."""
     started = time.perf_counter()
-    build_database([photos], path=path, options=BuildOptions(model=model), show_progress=False, machines=machines)
+    build_database(
+        [photos],
+        path=path,
+        options=BuildOptions(model=model),
+        show_progress=False,
+        machines=machines,
+    )
     return time.perf_counter() - started
 
 
@@ -63,28 +70,42 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=2)
     parser.add_argument("--work", type=Path, help="folder for the databases")
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     set_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
-        work = given.work or Path(scratch)
+        work = arguments.work or Path(scratch)
         work.mkdir(parents=True, exist_ok=True)
-        found: dict[str, object] = {"one_process_s": build(given.photos, work / "one.whence", given.model, None)}
+        figures: dict[str, object] = {
+            "one_process_s": build(arguments.photos, work / "one.whence", arguments.model, None)
+        }
         with Machines("local:2") as machines:
-            alone = build(given.photos, work / "two.whence", given.model, machines)
+            alone = build(arguments.photos, work / "two.whence", arguments.model, machines)
             is_over, kills = threading.Event(), list[float]()
-            killer = threading.Thread(target=lambda: kills.extend(killing(machines, given.kills, alone, is_over)))
+            killer = threading.Thread(
+                target=lambda: kills.extend(killing(machines, arguments.kills, alone, is_over))
+            )
             killer.start()
-            killed = build(given.photos, work / "killed.whence", given.model, machines)
+            killed = build(arguments.photos, work / "killed.whence", arguments.model, machines)
             is_over.set()
             killer.join()
-        (contents, rows), *others = (fingerprint(work / f"{name}.whence") for name in ("one", "two", "killed"))
+        (contents, rows), *others = (
+            fingerprint(work / f"{name}.whence") for name in ("one", "two", "killed")
+        )
         is_same = all(other[0] == contents and np.array_equal(other[1], rows) for other in others)
-        found |= {"two_workers_s": alone, "two_workers_killed_s": killed, "killed_at_s": kills, "photos": len(contents)}
-        found |= {"overhead": killed / alone - 1, "is_same": is_same}
-    if given.json:
-        print(json.dumps(found))
+        figures |= {
+            "two_workers_s": alone,
+            "two_workers_killed_s": killed,
+            "killed_at_s": kills,
+            "photos": len(contents),
+        }
+        figures |= {"overhead": killed / alone - 1, "is_same": is_same}
+    if arguments.json:
+        print(json.dumps(figures))
         return
-    print(f"{found['photos']} photos: one process {found['one_process_s']:.1f} s, two workers {alone:.1f} s")
+    print(
+        f"{figures['photos']} photos: one process {figures['one_process_s']:.1f} s, two workers "
+        f"{alone:.1f} s"
+    )
     moments = ", ".join(f"{moment:.1f} s" for moment in kills)
     print(f"a worker killed at {moments}: {killed:.1f} s, {100 * (killed / alone - 1):.0f} % more")
     print("the databases are the same" if is_same else "THE DATABASES DIFFER")

@@ -1,12 +1,14 @@
 """Matchers on small real sets with a known homography: the share of pairs within 3 and 5 pixels.
 
-    WHENCE_TEST_DATA=FOLDER [WHENCE_TEST_WEIGHTS=FOLDER] python benchmarks/matchers.py [--matchers NAMES] [--sides 640,1024]
+    WHENCE_TEST_DATA=FOLDER [WHENCE_TEST_WEIGHTS=FOLDER] python benchmarks/matchers.py
+        [--matchers NAMES] [--sides 640,1024]
 
-A pair counts where the estimated homography takes the known points of the first image, on average, to within so many pixels of
-where they belong, in pixels of the originals. homography-pairs: 8 pairs with strong zoom, viewpoint or blur, about 8 exact points
-each. oxford-graf: image 1 with 2 to 6, a growing angle; points are a grid of the part that both show. multimodal-pairs: SAR, map,
-depth and optical images against optical ones; landmarks have errors of their own, given for each set. Matchers whose weights are
-not in the folder or the cache are listed as not run.
+A pair counts where the estimated homography takes the known points of the first image, on average,
+to within so many pixels of where they belong, in pixels of the originals. homography-pairs: 8 pairs
+with strong zoom, viewpoint or blur, about 8 exact points each. oxford-graf: image 1 with 2 to 6, a
+growing angle; points are a grid of the part that both show. multimodal-pairs: SAR, map, depth and
+optical images against optical ones; landmarks have errors of their own, given for each set.
+Matchers whose weights are not in the folder or the cache are listed as not run.
 """
 
 from __future__ import annotations
@@ -71,11 +73,20 @@ def graf_pairs(folder: Path) -> Iterator[Pair]:
     """Image 1 with each other one, by the published homographies."""
     first = cv2.imread(str(folder / "img1.png"))
     height, width = first.shape[:2]
-    grid = np.stack(np.meshgrid(np.linspace(0, width - 1, 12), np.linspace(0, height - 1, 10)), axis=-1).reshape(-1, 2)
+    grid = np.stack(
+        np.meshgrid(np.linspace(0, width - 1, 12), np.linspace(0, height - 1, 10)), axis=-1
+    ).reshape(-1, 2)
     for k in range(2, 7):
         mapped = cv2.perspectiveTransform(grid[None], np.loadtxt(folder / f"H1to{k}p"))[0]
         seen = ((mapped >= 0) & (mapped <= [width - 1, height - 1])).all(axis=1)
-        yield Pair("oxford-graf", f"1-{k}", folder / "img1.png", folder / f"img{k}.png", grid[seen], mapped[seen])
+        yield Pair(
+            "oxford-graf",
+            f"1-{k}",
+            folder / "img1.png",
+            folder / f"img{k}.png",
+            grid[seen],
+            mapped[seen],
+        )
 
 
 def multimodal_pairs(folder: Path) -> Iterator[Pair]:
@@ -84,19 +95,28 @@ def multimodal_pairs(folder: Path) -> Iterator[Pair]:
         for name, one in json.loads((kind / "gt.json").read_text()).items():
             files = [kind / Path(one["files"][side]).name for side in ("I_move", "I_fix")]
             points = [np.array(one[side], float) for side in ("mov", "fix")]
-            yield Pair(f"multimodal {kind.name}", name, *files, *points, float(one["H_lm_residual_px"]))
+            yield Pair(
+                f"multimodal {kind.name}", name, *files, *points, float(one["H_lm_residual_px"])
+            )
 
 
 def error_px(pair: Pair, matcher: Matcher, *, side: int, method: GeometryMethod) -> float:
     """Mean distance of the mapped points from where they belong; infinite without a homography."""
-    found = match_images(pair.file0, pair.file1, options=MatchOptions(long_side_px=side, method=method), matcher=matcher)
+    found = match_images(
+        pair.file0,
+        pair.file1,
+        options=MatchOptions(long_side_px=side, method=method),
+        matcher=matcher,
+    )
     if found.matrix is None:
         return float("inf")
     mapped = cv2.perspectiveTransform(pair.points0[None], found.matrix)[0]
     return float(np.linalg.norm(mapped - pair.points1, axis=1).mean())
 
 
-def run_matcher(name: str, matcher: Matcher, pairs: list[Pair], *, side: int, method: GeometryMethod) -> list[Row]:
+def run_matcher(
+    name: str, matcher: Matcher, pairs: list[Pair], *, side: int, method: GeometryMethod
+) -> list[Row]:
     """One row per set."""
     rows = []
     for set_name in dict.fromkeys(pair.set_name for pair in pairs):
@@ -105,7 +125,9 @@ def run_matcher(name: str, matcher: Matcher, pairs: list[Pair], *, side: int, me
         errors = np.array([error_px(pair, matcher, side=side, method=method) for pair in chosen])
         spent = (time.process_time() - started) / len(chosen)
         within = tuple(int((errors <= limit).sum()) for limit in LIMITS_PX)
-        rows.append(Row(f"{name} at {side}", set_name, len(chosen), within, float(np.median(errors)), spent))
+        rows.append(
+            Row(f"{name} at {side}", set_name, len(chosen), within, float(np.median(errors)), spent)
+        )
         show(rows[-1])
     return rows
 
@@ -115,10 +137,15 @@ def show(row: Row) -> None:
     shares = []
     for limit, num in zip(LIMITS_PX, row.num_within, strict=True):
         low, high = wilson_interval(num, row.num_pairs)
-        shares.append(f"{num}/{row.num_pairs} within {limit:g} px [{100 * low:.0f}-{100 * high:.0f} %]")
+        shares.append(
+            f"{num}/{row.num_pairs} within {limit:g} px [{100 * low:.0f}-{100 * high:.0f} %]"
+        )
     median = "none" if not np.isfinite(row.median_error_px) else f"{row.median_error_px:.1f} px"
     print(
-        f"{row.matcher:<24}{row.set_name:<26}{', '.join(shares)}; median {median}; {1000 * row.seconds_a_pair:.0f} ms CPU",
+        (
+            f"{row.matcher:<24}{row.set_name:<26}{', '.join(shares)}; median {median}; "
+            f"{1000 * row.seconds_a_pair:.0f} ms CPU"
+        ),
         flush=True,
     )
 
@@ -126,13 +153,17 @@ def show(row: Row) -> None:
 def main() -> int:
     """Match, print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--matchers", default=",".join(MATCHERS), help="names, separated by commas (default all)")
-    parser.add_argument("--sides", default="640,1024", help="long sides at which images are matched")
+    parser.add_argument(
+        "--matchers", default=",".join(MATCHERS), help="names, separated by commas (default all)"
+    )
+    parser.add_argument(
+        "--sides", default="640,1024", help="long sides at which images are matched"
+    )
     parser.add_argument("--method", default="magsac", help="robust estimator")
     parser.add_argument("--keypoints", type=int, default=2000, help="keypoints per image")
     parser.add_argument("--sets", default="homography,graf,multimodal", help="which sets")
     parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     root = Path(os.environ.get("WHENCE_TEST_DATA", ""))
     if not os.environ.get("WHENCE_TEST_DATA"):
         print("WHENCE_TEST_DATA is not set: there is nothing to measure")
@@ -143,17 +174,20 @@ def main() -> int:
         "graf": lambda: graf_pairs(root / "oxford-graf"),
         "multimodal": lambda: multimodal_pairs(root / "multimodal-pairs"),
     }
-    pairs = [pair for name in given.sets.split(",") for pair in readers[name]()]
+    pairs = [pair for name in arguments.sets.split(",") for pair in readers[name]()]
     for name in dict.fromkeys(pair.set_name for pair in pairs):
         errors = [pair.own_error_px for pair in pairs if pair.set_name == name]
         if max(errors) > 0:
             print(
-                f"{name}: the landmarks' own errors are {min(errors):.1f} to {max(errors):.1f} px, median {np.median(errors):.1f}"
+                f"{name}: the landmarks' own errors are {min(errors):.1f} to {max(errors):.1f} "
+                f"px, median {np.median(errors):.1f}"
             )
     rows, lacking = [], []
-    for name in given.matchers.split(","):
+    for name in arguments.matchers.split(","):
         weights = os.environ.get("WHENCE_TEST_WEIGHTS", "")
-        options: dict[str, Any] = {} if name in ("loftr", "eloftr") else {"max_keypoints": given.keypoints}
+        options: dict[str, Any] = (
+            {} if name in ("loftr", "eloftr") else {"max_keypoints": arguments.keypoints}
+        )
         if weights and name not in ("rootsift-mnn", "orb-mnn"):
             options["weights"] = weights
         try:
@@ -161,11 +195,13 @@ def main() -> int:
         except (MissingWeights, MissingExtra) as error:
             lacking.append(f"{name} ({str(error).split(': ')[0]})")
             continue
-        for side in map(int, given.sides.split(",")):
-            rows += run_matcher(name, matcher, pairs, side=side, method=given.method)
+        for side in map(int, arguments.sides.split(",")):
+            rows += run_matcher(name, matcher, pairs, side=side, method=arguments.method)
     print("not run:", "; ".join(lacking) or "none")
-    if given.json:
-        Path(given.json).write_text(json.dumps([asdict(row) for row in rows], indent=1), encoding="utf-8")
+    if arguments.json:
+        Path(arguments.json).write_text(
+            json.dumps([asdict(row) for row in rows], indent=1), encoding="utf-8"
+        )
     return 0
 
 

@@ -1,11 +1,15 @@
-"""A mining step against the usual way, query by query, and the cost of a refresh as the database grows.
+"""A mining step against the usual way, query by query, and the cost of a refresh as the database
+grows.
 
-    python benchmarks/mining.py                  # 1,000 queries, 10,000 and 100,000 database photos, 512 dimensions
-    python benchmarks/mining.py --growth         # ours alone at 1e4, 1e5 and 1e6 database photos, with memory
+    # 1,000 queries, 10,000 and 100,000 database photos, 512 dimensions
+    python benchmarks/mining.py
+    # ours alone at 1e4, 1e5 and 1e6 database photos, with memory
+    python benchmarks/mining.py --growth
 
-Descriptors are given, so that mining alone is measured. The usual way is that of the published benchmark code, written anew from
-its description: descriptors in a list by row; for every query its positives in a small faiss index, its candidates drawn, cleared
-of positives and searched in another. Both are checked to find the same negatives from the same candidates.
+Descriptors are given, so that mining alone is measured. The usual way is that of the published
+benchmark code, written anew from its description: descriptors in a list by row; for every query its
+positives in a small faiss index, its candidates drawn, cleared of positives and searched in
+another. Both are checked to find the same negatives from the same candidates.
 """
 
 from __future__ import annotations
@@ -41,10 +45,13 @@ class Nothing(Photos):
 
 
 def made_tuples(num_database: int, num_queries: int) -> TupleSet:
-    """Queries that lie evenly along the database: positives are the next rows, more of them are excluded."""
+    """Queries that lie evenly along the database: positives are the next rows, more of them are
+    excluded."""
     firsts = np.linspace(0, num_database - NUM_EXCLUDED, num_queries).astype(np.int64)
     lists = [
-        NeighborLists(np.arange(num_queries + 1) * size, (firsts[:, None] + np.arange(size)).ravel())
+        NeighborLists(
+            np.arange(num_queries + 1) * size, (firsts[:, None] + np.arange(size)).ravel()
+        )
         for size in (NUM_POSITIVES, NUM_EXCLUDED)
     ]
     data = EvaluationSet("made", Nothing(num_database), Nothing(num_queries))
@@ -52,12 +59,18 @@ def made_tuples(num_database: int, num_queries: int) -> TupleSet:
 
 
 def rows_of(matrix: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
-    """Some rows, not copied where they follow each other: a network hands out what it made as it is."""
+    """Some rows, not copied where they follow each other: a network hands out what it made as it
+    is."""
     first, last = int(rows[0]), int(rows[-1]) + 1
     return matrix[first:last] if last - first == len(rows) else matrix[torch.from_numpy(rows)]
 
 
-def query_by_query(tuples: TupleSet, descriptors: np.ndarray, chosen: list[np.ndarray] | None, mining: MiningOptions) -> np.ndarray:
+def query_by_query(
+    tuples: TupleSet,
+    descriptors: np.ndarray,
+    chosen: list[np.ndarray] | None,
+    mining: MiningOptions,
+) -> np.ndarray:
     """The usual way; `chosen` are candidates drawn before, for checking."""
     import faiss
 
@@ -66,7 +79,9 @@ def query_by_query(tuples: TupleSet, descriptors: np.ndarray, chosen: list[np.nd
     held: list[np.ndarray | None] = [None] * len(descriptors)
     for row, descriptor in enumerate(descriptors):
         held[row] = descriptor
-    kept = np.tile(random.choice(num_database, mining.num_negatives, replace=False), (num_queries, 1))
+    kept = np.tile(
+        random.choice(num_database, mining.num_negatives, replace=False), (num_queries, 1)
+    )
     pool = random.choice(num_database, mining.num_candidates, replace=False)
     found = []
     for query in range(num_queries):
@@ -94,13 +109,17 @@ def query_by_query(tuples: TupleSet, descriptors: np.ndarray, chosen: list[np.nd
 def main() -> None:
     """Compare at two sizes, or show how ours grows."""
     parser = options("Mining, ours and query by query")
-    parser.add_argument("--growth", action="store_true", help="ours alone at three sizes, once each, with memory")
+    parser.add_argument(
+        "--growth", action="store_true", help="ours alone at three sizes, once each, with memory"
+    )
     parser.add_argument("--sizes", default="", help="database photos, as 10000,100000")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     set_threads(1)
-    num_queries = 50 if given.quick else NUM_QUERIES
-    usual = "10000,100000,1000000" if given.growth else "10000,100000"
-    sizes = [2000] if given.quick else [int(size) for size in (given.sizes or usual).split(",")]
+    num_queries = 50 if arguments.quick else NUM_QUERIES
+    usual = "10000,100000,1000000" if arguments.growth else "10000,100000"
+    sizes = (
+        [2000] if arguments.quick else [int(size) for size in (arguments.sizes or usual).split(",")]
+    )
     tables = {}
     for size in sizes:
         tuples = made_tuples(size, num_queries)
@@ -110,16 +129,27 @@ def main() -> None:
         for name in ("partial", "full"):
             mining = MiningOptions(name)
 
-            def mine(mining: MiningOptions = mining, tuples: TupleSet = tuples, matrix: torch.Tensor = matrix) -> np.ndarray:
+            def mine(
+                mining: MiningOptions = mining,
+                tuples: TupleSet = tuples,
+                matrix: torch.Tensor = matrix,
+            ) -> np.ndarray:
                 return Miner(tuples, options=mining).mine(0, lambda rows: rows_of(matrix, rows))
 
-            if given.growth:
+            if arguments.growth:
                 memory = PeakMemory()
-                before, started, wall = memory.peak_bytes(), time.process_time(), time.perf_counter()
+                before, started, wall = (
+                    memory.peak_bytes(),
+                    time.process_time(),
+                    time.perf_counter(),
+                )
                 mine()
                 spent, most = time.process_time() - started, memory.peak_bytes()
                 took = f"{spent:.2f} CPU s ({time.perf_counter() - wall:.2f} s)"
-                print(f"{name}, {size:,} x {DIM}: {took}, {(most - before) / 1e6:,.0f} MB above the descriptors")
+                print(
+                    f"{name}, {size:,} x {DIM}: {took}, {(most - before) / 1e6:,.0f} MB above the "
+                    "descriptors"
+                )
                 continue
             drawn = Miner(tuples, options=mining).draw(0)
             order = np.argsort(drawn.queries)
@@ -127,16 +157,20 @@ def main() -> None:
             lists = [held.of(int(place)) for place in order]
             ours = mine()[order]
             theirs = query_by_query(tuples, descriptors, lists, mining)
-            assert np.mean(ours == theirs) > 0.999, "the same negatives from the same candidates, but for rounding"
+            assert np.mean(ours == theirs) > 0.999, (
+                "the same negatives from the same candidates, but for rounding"
+            )
             title = f"{name} mining of {num_queries} queries, {size:,} x {DIM} descriptors"
             ways = {
-                "query by query": lambda mining=mining, tuples=tuples, descriptors=descriptors: query_by_query(
-                    tuples, descriptors, None, mining
+                "query by query": lambda mining=mining, tuples=tuples, descriptors=descriptors: (
+                    query_by_query(tuples, descriptors, None, mining)
                 ),
                 "all at once": mine,
             }
-            tables[title] = compare(title, ways, peer="query by query", items=num_queries, rounds=given.rounds)
-    save(given.json, tables)
+            tables[title] = compare(
+                title, ways, peer="query by query", items=num_queries, rounds=arguments.rounds
+            )
+    save(arguments.json, tables)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""The NetVLAD layer against the loop over words that published code runs, on maps of several backbones at 480 x 640.
+"""The NetVLAD layer against the loop over words that published code runs, on maps of several
+backbones at 480 x 640.
 
     python benchmarks/netvlad.py
 
-One thread, eager float32, K = 64 words, 16 images at once as in the benchmark's inference. The loop is the usual one: per word the
-residuals of all positions, weighted and summed. It gets slower with the batch, as what it writes leaves the processor's cache.
+One thread, eager float32, K = 64 words, 16 images at once as in the benchmark's inference. The loop
+is the usual one: per word the residuals of all positions, weighted and summed. It gets slower with
+the batch, as what it writes leaves the processor's cache.
 """
 
 from __future__ import annotations
@@ -17,7 +19,11 @@ from whence.models.aggregators.words import NetVlad
 from whence.models.backbones.base import Features
 from whence.runtime import set_threads
 
-MAPS = {"resnet18conv4": (256, 30, 40), "resnet50conv4": (1024, 30, 40), "dinov2_vitb14 at 322": (768, 23, 23)}
+MAPS = {
+    "resnet18conv4": (256, 30, 40),
+    "resnet50conv4": (1024, 30, 40),
+    "dinov2_vitb14 at 322": (768, 23, 23),
+}
 
 
 def loop_over_words(layer: NetVlad, x: Tensor) -> Tensor:
@@ -38,16 +44,18 @@ def main() -> None:
     """Compare on every map."""
     parser = options("The NetVLAD layer against a loop over words")
     parser.add_argument("--batch", type=int, default=16, help="images per call (default 16)")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     set_threads(1)
     torch.manual_seed(0)
     tables = {}
     for name, (channels, rows, columns) in MAPS.items():
-        if given.quick:
+        if arguments.quick:
             rows, columns = rows // 4, columns // 4
         layer = NetVlad(channels).eval()
-        x = torch.randn(given.batch, channels, rows, columns)
-        title = f"NetVLAD, 64 words, {name}: {channels} x {rows} x {columns}, batch {given.batch}"
+        x = torch.randn(arguments.batch, channels, rows, columns)
+        title = (
+            f"NetVLAD, 64 words, {name}: {channels} x {rows} x {columns}, batch {arguments.batch}"
+        )
         with torch.inference_mode():
             difference = (loop_over_words(layer, x) - layer(Features(x))).abs().max().item()
             ways = {
@@ -55,8 +63,15 @@ def main() -> None:
                 "one product": lambda layer=layer, x=x: layer(Features(x)),
             }
             notes = {"one product": f"largest difference {difference:.1e}"}
-            tables[title] = compare(title, ways, peer="loop over words", items=given.batch, rounds=given.rounds, notes=notes)
-    save(given.json, tables)
+            tables[title] = compare(
+                title,
+                ways,
+                peer="loop over words",
+                items=arguments.batch,
+                rounds=arguments.rounds,
+                notes=notes,
+            )
+    save(arguments.json, tables)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
-"""Which order of the candidates: by retrieval, by matches, by GeoWarp, or by matches and GeoWarp where they say nothing. Real sets.
+"""Which order of the candidates: by retrieval, by matches, by GeoWarp, or by matches and GeoWarp
+where they say nothing. Real sets.
 
     WHENCE_TEST_DATA=FOLDER python benchmarks/orders.py [--model NAME] [--sets A,B] [--json FILE]
 
-The first 20 candidates of the model, which is fitted on the set's database, are put in order by each way; a query is right where
-the first one is. Sets, and what is right, are those of `sight.py`; `--sets choice` are the ones that choices were made on. Beside
-each way how much more of the queries are right than by retrieval, query by query, with the 95 % interval of 2,000 draws, and CPU
-seconds a query on one thread, the database's photos prepared before. `inliers, geowarp` is what `whence locate` does.
+The first 20 candidates of the model, which is fitted on the set's database, are put in order by
+each way; a query is right where the first one is. Sets, and what is right, are those of `sight.py`;
+`--sets choice` are the ones that choices were made on. Beside each way how much more of the queries
+are right than by retrieval, query by query, with the 95 % interval of 2,000 draws, and CPU seconds
+a query on one thread, the database's photos prepared before. `inliers, geowarp` is what
+`whence locate` does.
 """
 
 from __future__ import annotations
@@ -42,11 +45,17 @@ WAYS = {
 
 
 def first_rows(real: RealSet, *, model_name: str) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """For each way the database row (Q,) that it puts first, retrieval among them, and CPU seconds a query."""
+    """For each way the database row (Q,) that it puts first, retrieval among them, and CPU seconds
+    a query."""
     model = load_model(model_name)
     model.prepare(real.database)
-    database, queries = np.nan_to_num(model.describe(real.database)), np.nan_to_num(model.describe(real.queries))
-    photos = Photos.of([Photo(path=str(file), content=f"{row:032x}") for row, file in enumerate(real.database)])
+    database, queries = (
+        np.nan_to_num(model.describe(real.database)),
+        np.nan_to_num(model.describe(real.queries)),
+    )
+    photos = Photos.of(
+        [Photo(path=str(file), content=f"{row:032x}") for row, file in enumerate(real.database)]
+    )
     prepared = {name: PreparedPhotos.for_options(options, photos) for name, options in WAYS.items()}
     geowarp = prepared["geowarp:20"]
     otherwise = otherwise_of(WAYS[BOTH], lambda _: geowarp)
@@ -57,7 +66,8 @@ def first_rows(real: RealSet, *, model_name: str) -> tuple[dict[str, np.ndarray]
         similarities[list(real.passed_over[query])] = -np.inf
         rows = np.argsort(-similarities, kind="stable")[:NUM_CANDIDATES].tolist()
         found = tuple(
-            candidate_of(photos, row, rank=rank, similarity=float(similarities[row])) for rank, row in enumerate(rows, start=1)
+            candidate_of(photos, row, rank=rank, similarity=float(similarities[row]))
+            for rank, row in enumerate(rows, start=1)
         )
         firsts["retrieval"][query] = rows[0]
         for row in rows:
@@ -81,17 +91,22 @@ def _first(done: Reranked, found: Sequence[Candidate]) -> int:
 
 def main() -> None:
     """Measure every set."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default=DEFAULT_MODEL, help="what finds candidates")
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--json", metavar="FILE", help="also write all figures as JSON")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     set_threads(1)
     record: dict[str, dict[str, object]] = {}
-    for name in CHOICE if given.sets == "choice" else given.sets.split(","):
+    for name in CHOICE if arguments.sets == "choice" else arguments.sets.split(","):
         real = open_set(name, Path(os.environ["WHENCE_TEST_DATA"]))
-        firsts, seconds = first_rows(real, model_name=given.model)
-        right = {way: np.array([row in real.right[q] for q, row in enumerate(rows)]) for way, rows in firsts.items()}
+        firsts, seconds = first_rows(real, model_name=arguments.model)
+        right = {
+            way: np.array([row in real.right[q] for q, row in enumerate(rows)])
+            for way, rows in firsts.items()
+        }
         record[name] = {}
         for way, hits in right.items():
             gain = gain_of(hits, right["retrieval"])
@@ -102,9 +117,14 @@ def main() -> None:
                 ),
                 flush=True,
             )
-            record[name][way] = {"right": int(hits.sum()), "queries": len(hits), "gain": gain, "seconds": seconds.get(way)}
-    if given.json:
-        with atomic_write(Path(given.json), "w") as file:
+            record[name][way] = {
+                "right": int(hits.sum()),
+                "queries": len(hits),
+                "gain": gain,
+                "seconds": seconds.get(way),
+            }
+    if arguments.json:
+        with atomic_write(Path(arguments.json), "w") as file:
             json.dump(record, file, indent=1)
 
 

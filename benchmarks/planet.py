@@ -1,14 +1,18 @@
-"""A planet on paper: what 1e9 photos would take, by engine, from slopes that are measured here at some hundred thousand rows.
+"""A planet on paper: what 1e9 photos would take, by engine, from slopes that are measured here at
+some hundred thousand rows.
 
-    python benchmarks/planet.py [--photos 1e9] [--dim 256] [--rows 100000 200000] [--model NAME --folder PHOTOS]
-                                [--cores 16] [--memory-gb 128] [--core-hour 0.04] [--gb-month 0.10] [--json]
+    python benchmarks/planet.py [--photos 1e9] [--dim 256] [--rows 100000 200000]
+                                [--model NAME --folder PHOTOS] [--cores 16] [--memory-gb 128]
+                                [--core-hour 0.04] [--gb-month 0.10] [--json]
 
-Rows are made up, as in `benchmarks/engines.py`. Each engine is filled and asked at two sizes, one thread; bytes a row, seconds a
-row to fill and milliseconds a question for each million rows are the slopes between them, all else is multiplication: machines are
-what holds the searched bytes in memory, a question goes to all of them at once, prices are your own. A model's time is that of 64
-photos of a folder. Graphs on servers grow with the logarithm of their rows; that is not what a line through two points
-says, so servers are given by bytes alone, from what they document: rows in 4 bytes a number (Milvus, HNSW in memory), rows in 4 and
-a graph in 2 bytes a number (PostgreSQL with half vectors), 2 x 16 links of 8 bytes a row each.
+Rows are made up, as in `benchmarks/engines.py`. Each engine is filled and asked at two sizes, one
+thread; bytes a row, seconds a row to fill and milliseconds a question for each million rows are the
+slopes between them, all else is multiplication: machines are what holds the searched bytes in
+memory, a question goes to all of them at once, prices are your own. A model's time is that of 64
+photos of a folder. Graphs on servers grow with the logarithm of their rows; that is not what a line
+through two points says, so servers are given by bytes alone, from what they document: rows in 4
+bytes a number (Milvus, HNSW in memory), rows in 4 and a graph in 2 bytes a number (PostgreSQL with
+half vectors), 2 x 16 links of 8 bytes a row each.
 """
 
 from __future__ import annotations
@@ -48,7 +52,9 @@ def asked(engine: str, rows: Rows) -> dict[str, float]:
         found.append(index.search(query[None], k=10).ids[0])
         spent.append(1000 * (time.process_time() - started))
     truth = exact.search(rows.queries[:NUM_ASKED], k=10).ids
-    recall = float(np.mean([np.isin(one, other).mean() for one, other in zip(truth, found, strict=True)]))
+    recall = float(
+        np.mean([np.isin(one, other).mean() for one, other in zip(truth, found, strict=True)])
+    )
     return {"fill_s": filled, "ms": float(np.median(spent)), "recall": recall}
 
 
@@ -59,30 +65,56 @@ def slope(values: list[float], sizes: list[int]) -> float:
 
 def main() -> None:
     """Measure the slopes, and multiply."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--photos", type=float, default=1e9)
     parser.add_argument("--dim", type=int, default=256)
     parser.add_argument("--rows", type=int, nargs=2, default=[100_000, 200_000])
     parser.add_argument("--model", default="whence-lite0-448")
     parser.add_argument("--folder", help="photos whose description is timed")
     parser.add_argument("--cores", type=int, default=16, help="of each machine")
-    parser.add_argument("--memory-gb", type=float, default=128.0, help="of each machine; three quarters hold rows")
+    parser.add_argument(
+        "--memory-gb", type=float, default=128.0, help="of each machine; three quarters hold rows"
+    )
     parser.add_argument("--core-hour", type=float, default=0.04, help="price of a core's hour")
-    parser.add_argument("--gb-month", type=float, default=0.10, help="price of a GB of disk a month")
+    parser.add_argument(
+        "--gb-month", type=float, default=0.10, help="price of a GB of disk a month"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     set_threads(1)
-    found = [describing(given)] if given.folder else []
-    sizes = [Rows(num, given.dim) for num in given.rows]
-    found += [on_paper(name, [asked(engine, rows) for rows in sizes], engine, given) for name, engine in ENGINES.items()]
-    found += [server("Milvus, HNSW", 4 * given.dim + LINKS_BYTES, 4 * given.dim + LINKS_BYTES, given)]
-    found += [server("PostgreSQL, halfvec HNSW", 2 * given.dim + LINKS_BYTES, 6 * given.dim + LINKS_BYTES, given)]
+    found = [describing(arguments)] if arguments.folder else []
+    sizes = [Rows(num, arguments.dim) for num in arguments.rows]
+    found += [
+        on_paper(name, [asked(engine, rows) for rows in sizes], engine, arguments)
+        for name, engine in ENGINES.items()
+    ]
+    found += [
+        server(
+            "Milvus, HNSW",
+            4 * arguments.dim + LINKS_BYTES,
+            4 * arguments.dim + LINKS_BYTES,
+            arguments,
+        )
+    ]
+    found += [
+        server(
+            "PostgreSQL, halfvec HNSW",
+            2 * arguments.dim + LINKS_BYTES,
+            6 * arguments.dim + LINKS_BYTES,
+            arguments,
+        )
+    ]
     for one in found:
-        if given.json:
+        if arguments.json:
             print(json.dumps(one))
         else:
             print(
-                "; ".join(f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}" for name, value in one.items())
+                "; ".join(
+                    f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}"
+                    for name, value in one.items()
+                )
             )
 
 
@@ -96,15 +128,26 @@ def describing(given: argparse.Namespace) -> dict[str, Any]:
     num = sum(1 for _ in model.describe_each(files))
     each = (time.process_time() - started) / num
     hours = given.photos * each / 3600
-    return {"describing by": given.model, "core ms a photo": 1000 * each, "core hours": hours, "price": hours * given.core_hour}
+    return {
+        "describing by": given.model,
+        "core ms a photo": 1000 * each,
+        "core hours": hours,
+        "price": hours * given.core_hour,
+    }
 
 
-def on_paper(name: str, measured: list[dict[str, float]], engine: str, given: argparse.Namespace) -> dict[str, Any]:
-    """An engine of the folder at the size asked for: its rows lie on disk in half numbers, its codes in memory."""
+def on_paper(
+    name: str, measured: list[dict[str, float]], engine: str, given: argparse.Namespace
+) -> dict[str, Any]:
+    """An engine of the folder at the size asked for: its rows lie on disk in half numbers, its
+    codes in memory."""
     codes = code_bytes(given.rows[-1], given.dim, engine=engine)
     searched = 2 * given.dim if engine == "flat" else codes
     machines = held_by(given.photos * searched, given)
-    ms, fill = (slope([one[what] for one in measured], given.rows) * given.photos for what in ("ms", "fill_s"))
+    ms, fill = (
+        slope([one[what] for one in measured], given.rows) * given.photos
+        for what in ("ms", "fill_s")
+    )
     return {
         "engine": name,
         "recall@10 here": measured[-1]["recall"],

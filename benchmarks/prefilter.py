@@ -1,12 +1,14 @@
-"""Search in the likeliest cells of a map beside exact search: descriptors compared, time, and whether the place is still found.
+"""Search in the likeliest cells of a map beside exact search: descriptors compared, time, and
+whether the place is still found.
 
     python benchmarks/prefilter.py [--sizes 100000 1000000] [--json FILE]
 
-Made-up photos along the streets of a grid: a stop every 9 m, twelve headings, two years, so some fifty photos in each occupied cell
-of 20 m. What a photo shows follows from its stop and heading, less from its cell and its neighbourhood, and from its year; queries
-are noisier. Cells are told by one prototype each, as learned ones are (here the mean of their photos, which is worse), or by a
-mean for each quarter of the compass, as a database without learned cells tells them. Recalls say how hard this is, not how good a
-model is. One query at a time, one thread; ways take turns.
+Made-up photos along the streets of a grid: a stop every 9 m, twelve headings, two years, so some
+fifty photos in each occupied cell of 20 m. What a photo shows follows from its stop and heading,
+less from its cell and its neighbourhood, and from its year; queries are noisier. Cells are told by
+one prototype each, as learned ones are (here the mean of their photos, which is worse), or by a
+mean for each quarter of the compass, as a database without learned cells tells them. Recalls say
+how hard this is, not how good a model is. One query at a time, one thread; ways take turns.
 """
 
 from __future__ import annotations
@@ -62,11 +64,16 @@ def make_city(num_photos: int, *, num_years: int = 2) -> City:
     _, cell = np.unique(np.stack([east, north]) // 20, axis=1, return_inverse=True)
     draw = random_stream(0, 1)
     spectrum = np.arange(1, DIM + 1, dtype=np.float32) ** -0.4
-    basis = (spectrum / np.linalg.norm(spectrum))[:, None] * np.linalg.qr(draw.normal(size=(DIM, DIM)))[0].astype(np.float32)
+    basis = (spectrum / np.linalg.norm(spectrum))[:, None] * np.linalg.qr(
+        draw.normal(size=(DIM, DIM))
+    )[0].astype(np.float32)
     of_cell = draw.standard_normal((int(cell.max()) + 1, DIM), dtype=np.float32)
     of_quarter = draw.standard_normal((num_stops // 400 + 1, DIM), dtype=np.float32)
-    asked = np.sort(random_stream(0, 2).choice(num_views, NUM_QUERIES, replace=False))
-    rows, queries = np.empty((num_views * num_years, DIM), np.float32), np.empty((NUM_QUERIES, DIM), np.float32)
+    query_rows = np.sort(random_stream(0, 2).choice(num_views, NUM_QUERIES, replace=False))
+    rows, queries = (
+        np.empty((num_views * num_years, DIM), np.float32),
+        np.empty((NUM_QUERIES, DIM), np.float32),
+    )
     view = np.empty(len(rows), np.int64)
     for first in range(0, num_views, 16_384):
         views = np.arange(first, min(first + 16_384, num_views))
@@ -74,16 +81,27 @@ def make_city(num_photos: int, *, num_years: int = 2) -> City:
         latent = draw.standard_normal((len(views), DIM), dtype=np.float32)
         latent += 0.5 * of_cell[cell[here]] + 0.5 * of_quarter[here // 400]
         for year in range(num_years):
-            # Photos stand in the order in which they were taken, year by year, not in that of the cells.
+            # Photos stand in the order in which they were taken, year by year, not in that of the
+            # cells.
             at = year * num_views + views
-            rows[at] = _unit((latent + 0.7 * draw.standard_normal(latent.shape, dtype=np.float32)) @ basis)
+            rows[at] = _unit(
+                (latent + 0.7 * draw.standard_normal(latent.shape, dtype=np.float32)) @ basis
+            )
             view[at] = views
-        mine = slice(*np.searchsorted(asked, [first, first + len(views)]))
-        picked = latent[asked[mine] - first]
-        queries[mine] = _unit((picked + QUERY_NOISE * draw.standard_normal(picked.shape, dtype=np.float32)) @ basis)
+        mine = slice(*np.searchsorted(query_rows, [first, first + len(views)]))
+        picked = latent[query_rows[mine] - first]
+        queries[mine] = _unit(
+            (picked + QUERY_NOISE * draw.standard_normal(picked.shape, dtype=np.float32)) @ basis
+        )
     stops = view // NUM_HEADINGS
     heading = (view % NUM_HEADINGS) * (360.0 / NUM_HEADINGS)
-    return City(rows, RowPlaces(545_000 + east[stops], 4_178_000 + north[stops], "10S", heading), view, queries, asked)
+    return City(
+        rows,
+        RowPlaces(545_000 + east[stops], 4_178_000 + north[stops], "10S", heading),
+        view,
+        queries,
+        query_rows,
+    )
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
@@ -104,18 +122,24 @@ def compare(num_photos: int, *, rounds: int) -> dict[str, list[side_by_side.Timi
     exact = FlatIndex.over(city.rows)
     ways: dict[str, FlatIndex] = {PEER: exact}
     notes = {PEER: f"{num_photos:,} compared, place found for {found_first(exact, city):.3f}"}
-    for places, told in ((replace(city.places, heading_deg=None), "one prototype each"), (city.places, "a mean a quarter")):
+    for places, told in (
+        (replace(city.places, heading_deg=None), "one prototype each"),
+        (city.places, "a mean a quarter"),
+    ):
         kept = CellIndex.over_places(city.rows, places).kept() or {}
         for num_cells, has_neighbors in ((5, True), (10, True), (20, True), (10, False)):
             name = f"{num_cells} cells{'' if has_neighbors else ' without neighbours'}, {told}"
-            index = CellIndex.from_kept(kept, city.rows, num_cells=num_cells, has_neighbors=has_neighbors)
+            index = CellIndex.from_kept(
+                kept, city.rows, num_cells=num_cells, has_neighbors=has_neighbors
+            )
             assert index.means is not None
             num_prototypes = index.means.num_compared(num_cells)
             rows = statistics.fmean(len(ids) for ids in index.ids_for(index.means, city.queries))
             fewer = num_photos / (num_prototypes + rows)
             notes[name] = (
-                f"{num_prototypes:,} prototypes and {rows:,.0f} photos compared, {fewer:.1f} times fewer "
-                f"({num_photos / rows:.0f} without the prototypes), place found for {found_first(index, city):.3f}"
+                f"{num_prototypes:,} prototypes and {rows:,.0f} photos compared, {fewer:.1f} times "
+                f"fewer ({num_photos / rows:.0f} without the prototypes), place found for "
+                f"{found_first(index, city):.3f}"
             )
             ways[name] = index
     asked = city.queries[:10]
@@ -123,12 +147,20 @@ def compare(num_photos: int, *, rounds: int) -> dict[str, list[side_by_side.Timi
         name: lambda index=index: [index.search(query[None], k=K) for query in asked]  # type: ignore[misc]
         for name, index in ways.items()
     }
-    title = f"{num_photos:,} x {DIM} float32 in {len(index.means):,} cells, one query at a time, k = {K}"
-    return {title: side_by_side.compare(title, jobs, peer=PEER, items=len(asked), rounds=rounds, notes=notes)}
+    title = (
+        f"{num_photos:,} x {DIM} float32 in {len(index.means):,} cells, one query at a time, k = "
+        f"{K}"
+    )
+    return {
+        title: side_by_side.compare(
+            title, jobs, peer=PEER, items=len(asked), rounds=rounds, notes=notes
+        )
+    }
 
 
 def compare_doubled(num_photos: int, *, rounds: int) -> dict[str, list[side_by_side.Timing]]:
-    """The time of a place without photos, and of exact search, where each cell has twice the photos."""
+    """The time of a place without photos, and of exact search, where each cell has twice the
+    photos."""
     jobs: dict[str, Callable[[], object]] = {}
     sizes = []
     for num_years in (2, 4):
@@ -145,7 +177,9 @@ def compare_doubled(num_photos: int, *, rounds: int) -> dict[str, list[side_by_s
             exact.search(query[None], k=K) for query in asked
         ]
     title = f"Twice the photos in the same cells: {', '.join(sizes)}"
-    return {title: side_by_side.compare(title, jobs, peer=next(iter(jobs)), items=10, rounds=rounds)}
+    return {
+        title: side_by_side.compare(title, jobs, peer=next(iter(jobs)), items=10, rounds=rounds)
+    }
 
 
 def main() -> None:

@@ -1,7 +1,9 @@
-"""recall@N of many queries over a large database: listing all positives and looking for them, against testing the predictions.
+"""recall@N of many queries over a large database: listing all positives and looking for them,
+against testing the predictions.
 
-The usual way is scikit-learn's radius_neighbors and a loop with np.isin over queries and N, as the field's scripts have it.
-Both must give the same recalls; that is checked. Positions only, made up: about 20 positives per query.
+The usual way is scikit-learn's radius_neighbors and a loop with np.isin over queries and N, as the
+field's scripts have it. Both must give the same recalls; that is checked. Positions only, made up:
+about 20 positives per query.
 
     python benchmarks/recall.py [--quick]
 """
@@ -19,7 +21,9 @@ RECALL_AT = (1, 5, 10, 20)
 THRESHOLD_M = 25.0
 
 
-def make(num_queries: int, num_database: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def make(
+    num_queries: int, num_database: int, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Database (N, 2) and queries (Q, 2) in metres, predictions (Q, 20) of which some are near."""
     random = np.random.default_rng(seed)
     side = np.sqrt(num_database / 20 * np.pi * THRESHOLD_M**2)
@@ -64,10 +68,18 @@ def main() -> None:
         data = make(num_queries, num_database)
         ours, theirs = our_way(*data), usual_way(*data)
         assert ours == theirs, f"the recalls differ: {ours} and {theirs}"
-        title = f"recall@{RECALL_AT}, {num_queries} queries, {num_database} database photos, right: {ours}"
-        ways = {"positives listed, np.isin": lambda d=data: usual_way(*d), "predictions tested": lambda d=data: our_way(*d)}
+        title = (
+            f"recall@{RECALL_AT}, {num_queries} queries, {num_database} database photos, right: "
+            f"{ours}"
+        )
+        ways = {
+            "positives listed, np.isin": lambda d=data: usual_way(*d),
+            "predictions tested": lambda d=data: our_way(*d),
+        }
         rounds = min(arguments.rounds, 3) if num_queries > 50_000 else arguments.rounds
-        tables[title] = compare(title, ways, peer="positives listed, np.isin", items=num_queries, rounds=rounds)
+        tables[title] = compare(
+            title, ways, peer="positives listed, np.isin", items=num_queries, rounds=rounds
+        )
     save(arguments.json, tables)
 
 

@@ -1,8 +1,11 @@
-"""Nearest descriptors: our indexes beside faiss IndexFlatL2 as people use it, single queries and batches, one thread.
+"""Nearest descriptors: our indexes beside faiss IndexFlatL2 as people use it, single queries and
+batches, one thread.
 
-    python benchmarks/search.py [--sizes 10000 100000 1000000] [--batches 1 32 128 1000] [--json FILE]
+    python benchmarks/search.py [--sizes 10000 100000 1000000] [--batches 1 32 128 1000]
+                                [--json FILE]
 
-The peer is `IndexFlatL2` with faiss's defaults. Recall is against exact search, on noisy queries (see place_descriptors.py).
+The peer is `IndexFlatL2` with faiss's defaults. Recall is against exact search, on noisy queries
+(see place_descriptors.py).
 """
 
 from __future__ import annotations
@@ -31,7 +34,9 @@ NUM_JUDGED = 500
 
 
 def recall(found: np.ndarray, truth: np.ndarray) -> float:
-    return float(np.mean([len(np.intersect1d(a, b)) / K for a, b in zip(found, truth, strict=True)]))
+    return float(
+        np.mean([len(np.intersect1d(a, b)) / K for a, b in zip(found, truth, strict=True)])
+    )
 
 
 def cpu_s(call: Callable[[], object]) -> float:
@@ -40,18 +45,30 @@ def cpu_s(call: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def tables_for(size: int, *, batches: list[int], rounds: int) -> dict[str, list[side_by_side.Timing]]:
+def tables_for(
+    size: int, *, batches: list[int], rounds: int
+) -> dict[str, list[side_by_side.Timing]]:
     data = place_descriptors.make(size, num_queries=1000)
     peer = faiss.IndexFlatL2(data.database.shape[1])
     peer.add(data.database)
     flat = FlatIndex.over(data.database)
     judged = data.queries[:NUM_JUDGED]
     truth = flat.search(judged, k=K)
-    places = float(np.mean(truth.ids[:, 0] // place_descriptors.VIEWS_PER_PLACE == data.query_place[:NUM_JUDGED]))
-    print(f"\n{size} x {data.database.shape[1]} float32: exact search finds the place first for {places:.3f} of the queries")
+    places = float(
+        np.mean(
+            truth.ids[:, 0] // place_descriptors.VIEWS_PER_PLACE == data.query_place[:NUM_JUDGED]
+        )
+    )
+    print(
+        f"\n{size} x {data.database.shape[1]} float32: exact search finds the place first for "
+        f"{places:.3f} of the queries"
+    )
     indexes: dict[str, FlatIndex | AnnIndex | Int8Index] = {"FlatIndex (exact)": flat}
     int8 = Int8Index.over(data.database[:0])
-    print(f"  codes of Int8Index made in {cpu_s(lambda: int8.add(np.arange(size), data.database)):.1f} s CPU")
+    print(
+        "  codes of Int8Index made in "
+        f"{cpu_s(lambda: int8.add(np.arange(size), data.database)):.1f} s CPU"
+    )
     indexes["Int8Index (exact)"] = int8
     ann = AnnIndex.over(data.database, exact_below=1)
     print(f"  codes of AnnIndex made in {cpu_s(ann.build):.1f} s CPU")
@@ -60,26 +77,38 @@ def tables_for(size: int, *, batches: list[int], rounds: int) -> dict[str, list[
     for name, index in indexes.items():
         batch = np.concatenate([index.search(query[None], k=K).ids for query in judged[:100]])
         notes[name] = (
-            f"recall@10 {recall(index.search(judged, k=K).ids, truth.ids):.4f}, one by one {recall(batch, truth.ids[:100]):.4f}"
+            f"recall@10 {recall(index.search(judged, k=K).ids, truth.ids):.4f}, one by one "
+            f"{recall(batch, truth.ids[:100]):.4f}"
         )
     tables = {}
     for num in batches:
         repeats = 10 if num == 1 else 1
         asked = [data.queries[i * num : (i + 1) * num] for i in range(repeats)]
-        ways: dict[str, Callable[[], object]] = {PEER: lambda asked=asked: [peer.search(batch, K) for batch in asked]}
+        ways: dict[str, Callable[[], object]] = {
+            PEER: lambda asked=asked: [peer.search(batch, K) for batch in asked]
+        }
         for name, index in indexes.items():
             if num > 1 and name.startswith("Int8"):
                 continue
-            ways[name] = lambda asked=asked, index=index: [index.search(batch, k=K) for batch in asked]
-        title = f"{size} x {data.database.shape[1]}, {'one query at a time' if num == 1 else f'batches of {num} queries'}, k = {K}"
-        tables[title] = side_by_side.compare(title, ways, peer=PEER, items=num * repeats, rounds=rounds, notes=notes)
+            ways[name] = lambda asked=asked, index=index: [
+                index.search(batch, k=K) for batch in asked
+            ]
+        title = (
+            f"{size} x {data.database.shape[1]}, "
+            f"{'one query at a time' if num == 1 else f'batches of {num} queries'}, k = {K}"
+        )
+        tables[title] = side_by_side.compare(
+            title, ways, peer=PEER, items=num * repeats, rounds=rounds, notes=notes
+        )
     return tables
 
 
 def main() -> None:
     parser = side_by_side.options("Search: our indexes beside faiss IndexFlatL2")
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 32, 128, 1000], help="queries per call")
+    parser.add_argument(
+        "--batches", type=int, nargs="+", default=[1, 32, 128, 1000], help="queries per call"
+    )
     arguments = parser.parse_args()
     set_threads(1)
     results = {}

@@ -1,11 +1,14 @@
-"""What the service bears, on this machine alone: load, memory, cost against `whence locate`, odd uploads, open connections.
+"""What the service bears, on this machine alone: load, memory, cost against `whence locate`, odd
+uploads, open connections.
 
     python benchmarks/serving.py [--quick] [--folder FOLDER] [--only load,cost,odd,slow]
 
-Photos are crops of a small rendered city, 320x240, in one database; two workers. `load` asks with 1, 8 and 32 clients (retrieval
-alone), then looks at memory after 2,000 requests of which 200 are verified; `cost` compares the CPU seconds of all server processes
-for each request with one warm `Localizer.locate_many` over the same photos with the same options; `odd` sends broken and mutated
-files and counts answers of 500 and above; `slow` holds connections open that never come to an end, and times the others.
+Photos are crops of a small rendered city, 320x240, in one database; two workers. `load` asks with
+1, 8 and 32 clients (retrieval alone), then looks at memory after 2,000 requests of which 200 are
+verified; `cost` compares the CPU seconds of all server processes for each request with one warm
+`Localizer.locate_many` over the same photos with the same options; `odd` sends broken and mutated
+files and counts answers of 500 and above; `slow` holds connections open that never come to an end,
+and times the others.
 """
 
 from __future__ import annotations
@@ -49,11 +52,15 @@ VERIFIED = {"verify": "true", "k": "20"}
 def main() -> None:
     """Make the photos, serve them, and run what was asked for."""
     parser = side_by_side.options(__doc__ or "")
-    parser.add_argument("--folder", help="where the photos and their database are kept; a second run makes nothing")
+    parser.add_argument(
+        "--folder", help="where the photos and their database are kept; a second run makes nothing"
+    )
     parser.add_argument("--requests", type=int, help="requests of `load`, a tenth of them verified")
     parser.add_argument("--only", default="load,cost,odd,slow", help="parts to run")
     arguments = parser.parse_args()
-    num_photos, num_requests, num_odd, num_open = (200, 100, 200, 100) if arguments.quick else (6000, 2000, 10_000, 1000)
+    num_photos, num_requests, num_odd, num_open = (
+        (200, 100, 200, 100) if arguments.quick else (6000, 2000, 10_000, 1000)
+    )
     num_requests = arguments.requests or num_requests
     parts = arguments.only.split(",")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -72,7 +79,9 @@ def main() -> None:
         if {"odd", "slow"} & set(parts):
             # What is decoded and refused is the same for every model: the quickest does.
             few = sorted((root / "photos").iterdir())[:60]
-            Localizer.build(*few, path=root / "light.whence", options=BuildOptions(model="whence-lite0-448")).close()
+            Localizer.build(
+                *few, path=root / "light.whence", options=BuildOptions(model="whence-lite0-448")
+            ).close()
             with serving(root, "light.whence") as server:
                 if "odd" in parts:
                     odd(server, asked, num_odd)
@@ -91,9 +100,13 @@ def serving(root: Path, database: str) -> Iterator[Server]:
 
 
 def make_photos(root: Path, num: int) -> list[bytes]:
-    """The database's photos as files, and 200 others that ask: crops of rendered photos, each another one."""
+    """The database's photos as files, and 200 others that ask: crops of rendered photos, each
+    another one."""
     render_world(root / "city", preset="tiny", num_workers=1)
-    sources = [Image.open(file).convert("RGB") for file in sorted((root / "city" / "database").rglob("*.jpg"))]
+    sources = [
+        Image.open(file).convert("RGB")
+        for file in sorted((root / "city" / "database").rglob("*.jpg"))
+    ]
     random_of = np.random.default_rng(0)
 
     def crop(number: int) -> bytes:
@@ -101,7 +114,9 @@ def make_photos(root: Path, num: int) -> list[bytes]:
         width, height = picture.size
         share = random_of.uniform(0.6, 1.0)
         left, top = random_of.uniform(0, 1 - share, size=2) * (width, height)
-        cut = picture.crop((int(left), int(top), int(left + share * width), int(top + share * height))).resize((320, 240))
+        cut = picture.crop(
+            (int(left), int(top), int(left + share * width), int(top + share * height))
+        ).resize((320, 240))
         out = io.BytesIO()
         cut.save(out, "JPEG", quality=int(random_of.integers(80, 95)))
         return out.getvalue()
@@ -109,7 +124,9 @@ def make_photos(root: Path, num: int) -> list[bytes]:
     (root / "photos").mkdir(parents=True, exist_ok=True)
     for number in range(num):
         lat, lon = 47.7 + (number % 77) * 1e-4, 13.9 + (number // 77) * 1e-4
-        name = format_name(point=GeoPoint(lat, lon), pano_id=f"{number:05d}", heading_deg=float(number % 360))
+        name = format_name(
+            point=GeoPoint(lat, lon), pano_id=f"{number:05d}", heading_deg=float(number % 360)
+        )
         data, file = crop(number), root / "photos" / name
         if not file.exists():
             file.write_bytes(data)
@@ -122,10 +139,22 @@ class Server:
     def __init__(self, root: Path, database: str) -> None:
         self.log = root / "serve.log"
         with open(self.log, "wb") as out:
-            words = ["serve", "--db", str(root / database), "--port", "0", "--workers", str(WORKERS), "--queue", "64"]
+            words = [
+                "serve",
+                "--db",
+                str(root / database),
+                "--port",
+                "0",
+                "--workers",
+                str(WORKERS),
+                "--queue",
+                "64",
+            ]
             command = [sys.executable, "-m", "whence", *words]
             environ = {**os.environ, "OMP_NUM_THREADS": "1"}
-            self.process = subprocess.Popen(command, stdout=out, stderr=out, env=environ, start_new_session=True)
+            self.process = subprocess.Popen(
+                command, stdout=out, stderr=out, env=environ, start_new_session=True
+            )
         while (found := re.search(r"at (http://\S+/)", self.log.read_text())) is None:
             assert self.process.poll() is None, self.log.read_text()
             time.sleep(0.05)
@@ -135,7 +164,9 @@ class Server:
         self.port = urlsplit(self.url).port or 0
 
     def pids(self) -> list[int]:
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        children = (
+            Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        )
         return [self.process.pid, *map(int, children)]
 
     def cpu_seconds(self) -> float:
@@ -147,7 +178,8 @@ class Server:
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def memory(self) -> tuple[int, int]:
-        """Megabytes of all server processes: their own (anonymous), and pages of the database's files.
+        """Megabytes of all server processes: their own (anonymous), and pages of the database's
+        files.
 
         Each page that several share is counted once (PSS).
         """
@@ -182,7 +214,9 @@ class Caller:
     def send(self, path: str, photos: list[tuple[str, bytes]], options: dict[str, str]) -> int:
         body, kind = _multipart(photos, [])
         try:
-            self.connection.request("POST", f"{path}?{urlencode(options)}", body, {"Content-Type": kind})
+            self.connection.request(
+                "POST", f"{path}?{urlencode(options)}", body, {"Content-Type": kind}
+            )
             answer = self.connection.getresponse()
             answer.read()
             return answer.status
@@ -192,9 +226,16 @@ class Caller:
             return 0
 
 
-def hammer(server: Server, num_clients: int, jobs: Sequence[Callable[[Caller], int]]) -> tuple[np.ndarray, Counter[int], float]:
+def hammer(
+    server: Server, num_clients: int, jobs: Sequence[Callable[[Caller], int]]
+) -> tuple[np.ndarray, Counter[int], float]:
     """Seconds of each job, statuses, and seconds of all, with so many clients at once."""
-    todo, spent, statuses, lock = list(enumerate(jobs)), np.zeros(len(jobs)), Counter[int](), threading.Lock()
+    todo, spent, statuses, lock = (
+        list(enumerate(jobs)),
+        np.zeros(len(jobs)),
+        Counter[int](),
+        threading.Lock(),
+    )
 
     def work() -> None:
         caller = Caller(server.port)
@@ -206,7 +247,10 @@ def hammer(server: Server, num_clients: int, jobs: Sequence[Callable[[Caller], i
             started = time.perf_counter()
             status = job(caller)
             with lock:
-                spent[number], statuses[status] = time.perf_counter() - started, statuses[status] + 1
+                spent[number], statuses[status] = (
+                    time.perf_counter() - started,
+                    statuses[status] + 1,
+                )
 
     started = time.perf_counter()
     threads = [threading.Thread(target=work) for _ in range(num_clients)]
@@ -228,15 +272,28 @@ def load(server: Server, asked: list[bytes], num_requests: int) -> None:
     hammer(server, 8, warm)
     after_warm = server.memory()
     each = (num_requests - num_requests // 10) // 3
-    print(f"{'clients':>8}{'requests':>10}{'a second':>10}{'p50':>9}{'p95':>9}{'p99':>9}  retrieval alone, {WORKERS} workers")
+    print(
+        f"{'clients':>8}{'requests':>10}{'a second':>10}{'p50':>9}{'p95':>9}{'p99':>9}  retrieval "
+        f"alone, {WORKERS} workers"
+    )
     for num_clients in (1, 8, 32):
-        spent, statuses, whole = hammer(server, num_clients, [asking(asked, number, RETRIEVAL) for number in range(each)])
+        spent, statuses, whole = hammer(
+            server, num_clients, [asking(asked, number, RETRIEVAL) for number in range(each)]
+        )
         p50, p95, p99 = 1000 * np.percentile(spent, (50, 95, 99))
-        print(f"{num_clients:>8}{each:>10}{each / whole:>10.1f}{p50:>6.0f} ms{p95:>6.0f} ms{p99:>6.0f} ms  {dict(statuses)}")
+        print(
+            f"{num_clients:>8}{each:>10}{each / whole:>10.1f}{p50:>6.0f} ms{p95:>6.0f} "
+            f"ms{p99:>6.0f} ms  {dict(statuses)}"
+        )
     num_verified = num_requests // 10
-    spent, statuses, whole = hammer(server, 8, [asking(asked, number, VERIFIED) for number in range(num_verified)])
+    spent, statuses, whole = hammer(
+        server, 8, [asking(asked, number, VERIFIED) for number in range(num_verified)]
+    )
     p95 = np.percentile(spent, 95)
-    print(f"verified, 8 clients: {num_verified} requests, {num_verified / whole:.1f} a second, p95 {p95:.2f} s, {dict(statuses)}")
+    print(
+        f"verified, 8 clients: {num_verified} requests, {num_verified / whole:.1f} a second, p95 "
+        f"{p95:.2f} s, {dict(statuses)}"
+    )
     after = server.memory()
     print("memory of all processes, their own + pages of the database's files, in MB:")
     for when, (own, mapped) in (
@@ -244,33 +301,48 @@ def load(server: Server, asked: list[bytes], num_requests: int) -> None:
         ("after 40 requests", after_warm),
         (f"after {3 * each + num_verified} more", after),
     ):
-        print(f"  {when:<22}{own:>6} + {mapped}, own {100 * own / at_start[0] - 100:+.1f} % of the start")
+        print(
+            f"  {when:<22}{own:>6} + {mapped}, own {100 * own / at_start[0] - 100:+.1f} % of the "
+            "start"
+        )
 
 
 def cost(server: Server, asked: list[bytes], database: Path) -> None:
-    """CPU seconds a request, of all server processes, against one warm localizer over the same photos with the same options."""
+    """CPU seconds a request, of all server processes, against one warm localizer over the same
+    photos with the same options."""
     with tempfile.TemporaryDirectory() as folder, Localizer.open(database) as localizer:
         files = []
         for number, data in enumerate(asked):
             files.append(Path(folder) / f"{number:03d}.jpg")
             files[-1].write_bytes(data)
-        ways = (("retrieval alone", RETRIEVAL, RETRIEVE_ONLY, 60, 6), ("verified", VERIFIED, None, 15, 4))
+        ways = (
+            ("retrieval alone", RETRIEVAL, RETRIEVE_ONLY, 60, 6),
+            ("verified", VERIFIED, None, 15, 4),
+        )
         for name, options, way, num, num_rounds in ways:
             hammer(server, 2, [asking(asked, number, options) for number in range(20)])
             list(localizer.locate_many(files[:10], k=20, options=way, show_progress=False))
             ratios, ours, theirs = [], [], []
             for _ in range(num_rounds):
                 before = server.cpu_seconds()
-                # One client: two workers at once would slow each other in the caches of few cores, which is no cost of the service.
+                # One client: two workers at once would slow each other in the caches of few cores,
+                # which is no cost of the service.
                 hammer(server, 1, [asking(asked, number, options) for number in range(num)])
                 ours.append((server.cpu_seconds() - before) / num)
                 started = time.process_time()
                 list(localizer.locate_many(files[:num], k=20, options=way, show_progress=False))
                 theirs.append((time.process_time() - started) / num)
                 ratios.append(ours[-1] / theirs[-1])
-            mine, other, more = 1000 * np.median(ours), 1000 * np.median(theirs), 100 * np.median(ratios) - 100
+            mine, other, more = (
+                1000 * np.median(ours),
+                1000 * np.median(theirs),
+                100 * np.median(ratios) - 100,
+            )
             rounds = ", ".join(f"{100 * one - 100:+.1f}" for one in ratios)
-            print(f"{name}: {mine:.1f} ms of CPU a request, {other:.1f} ms by locate_many; {more:+.1f} % (rounds {rounds})")
+            print(
+                f"{name}: {mine:.1f} ms of CPU a request, {other:.1f} ms by locate_many; "
+                f"{more:+.1f} % (rounds {rounds})"
+            )
 
 
 def mutated(source: bytes, chance: random.Random) -> bytes:
@@ -288,11 +360,17 @@ def mutated(source: bytes, chance: random.Random) -> bytes:
         return bytes(data[:place]) + chance.randbytes(chance.randrange(600)) + bytes(data[place:])
     if kind == 4:
         # Another size in the header, up to a bomb.
-        for place in (place for place in range(len(data) - 9) if data[place] == 0xFF and data[place + 1] in (0xC0, 0xC2)):
+        for place in (
+            place
+            for place in range(len(data) - 9)
+            if data[place] == 0xFF and data[place + 1] in (0xC0, 0xC2)
+        ):
             data[place + 5 : place + 9] = chance.randbytes(4)
             break
     for _ in range(chance.randrange(1, 60)):
-        data[chance.randrange(min(len(data), 700) if kind == 5 else len(data))] = chance.randrange(256)
+        data[chance.randrange(min(len(data), 700) if kind == 5 else len(data))] = chance.randrange(
+            256
+        )
     return bytes(data)
 
 
@@ -313,23 +391,32 @@ def odd(server: Server, asked: list[bytes], num: int) -> None:
     ]
     _, statuses, whole = hammer(server, 4, jobs)
     wrong = sum(num for status, num in statuses.items() if status >= 500 or status == 0)
-    print(f"{num} odd uploads in {whole:.0f} s: {dict(statuses)}; {wrong} of 500 and above, or without an answer")
+    print(
+        f"{num} odd uploads in {whole:.0f} s: {dict(statuses)}; {wrong} of 500 and above, or "
+        "without an answer"
+    )
     print(f"  tracebacks in the log: {server.log.read_text(errors='replace').count('Traceback')}")
 
 
 def slow(server: Server, asked: list[bytes], num: int) -> None:
     """Connections that never come to an end, and how long the others wait meanwhile."""
     head = (
-        f"POST /v1/locate HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nContent-Length: 100000\r\nContent-Type: image/jpeg\r\n\r\n"
+        f"POST /v1/locate HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nContent-Length: "
+        "100000\r\nContent-Type: image/jpeg\r\n\r\n"
     )
     held = []
     for number in range(num):
         connection = socket.create_connection(("127.0.0.1", server.port), timeout=30)
         connection.sendall((b"", head.encode()[:20], head.encode())[number % 3])
         held.append(connection)
-    spent, statuses, _ = hammer(server, 4, [asking(asked, number, RETRIEVAL) for number in range(100)])
+    spent, statuses, _ = hammer(
+        server, 4, [asking(asked, number, RETRIEVAL) for number in range(100)]
+    )
     slowest, median = spent.max(), np.median(spent)
-    print(f"{num} connections held open: 100 others answered {dict(statuses)}, slowest {slowest:.2f} s, median {median:.2f} s")
+    print(
+        f"{num} connections held open: 100 others answered {dict(statuses)}, slowest "
+        f"{slowest:.2f} s, median {median:.2f} s"
+    )
     for connection in held:
         connection.close()
 

@@ -1,6 +1,8 @@
-"""Run several ways of doing the same thing side by side: interleaved rounds in shuffled order, process CPU time, medians, ratios.
+"""Run several ways of doing the same thing side by side: interleaved rounds in shuffled order,
+process CPU time, medians, ratios.
 
-Absolute times mean little on a shared machine; ratios of medians taken in one process do. `compare` prints a table and returns it.
+Absolute times mean little on a shared machine; ratios of medians taken in one process do. `compare`
+prints a table and returns it.
 """
 
 from __future__ import annotations
@@ -39,9 +41,11 @@ def compare(
     scale: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> list[Timing]:
-    """Time every way `rounds` times, in shuffled order, after one warm-up each. `items`: how many items one call handles.
+    """Time every way `rounds` times, in shuffled order, after one warm-up each. `items`: how many
+    items one call handles.
 
-    `scale` holds factors for ways that do only a share of the work, where their time is known to be proportional.
+    `scale` holds factors for ways that do only a share of the work, where their time is known to be
+    proportional.
     """
     for way in ways.values():
         way()
@@ -81,16 +85,30 @@ def show(title: str, table: list[Timing], *, peer: str) -> None:
     print(f"  {'way':<{width}}{'CPU ms/item':>13}{'wall ms/item':>14}{'times faster':>14}  note")
     for row in table:
         name = row.name + (" *" if row.name == peer else "")
-        print(f"  {name:<{width}}{row.cpu_ms:>13.4g}{row.wall_ms:>14.4g}{row.ratio:>14.2f}  {row.note}")
+        print(
+            f"  {name:<{width}}{row.cpu_ms:>13.4g}{row.wall_ms:>14.4g}{row.ratio:>14.2f}  "
+            f"{row.note}"
+        )
 
 
 def save(path: str | None, results: Mapping[str, list[Timing]]) -> None:
     """Write all tables as JSON with the date and the machine, where a path is given."""
     if path is None:
         return
-    facts = {"date": date.today().isoformat(), "machine": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+    facts = {
+        "date": date.today().isoformat(),
+        "machine": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+    }
     with open(path, "w", encoding="utf-8") as file:
-        json.dump({**facts, "tables": {title: [asdict(row) for row in rows] for title, rows in results.items()}}, file, indent=1)
+        json.dump(
+            {
+                **facts,
+                "tables": {title: [asdict(row) for row in rows] for title, rows in results.items()},
+            },
+            file,
+            indent=1,
+        )
 
 
 def options(description: str) -> argparse.ArgumentParser:

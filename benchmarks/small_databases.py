@@ -1,11 +1,14 @@
-"""Small databases of real photos: 1, 2, 3 and 10 photos, one place or several, with and without coordinates.
+"""Small databases of real photos: 1, 2, 3 and 10 photos, one place or several, with and without
+coordinates.
 
     WHENCE_TEST_DATA=FOLDER python benchmarks/small_databases.py [--photos N] [--json FILE]
 
-Each photo of a set makes small databases: with the photos that are known to show the same place (an album or a burst), and with
-photos drawn from the set. Asked are the photo itself (its pixels, not its bytes), other photos of the place, and strangers: photos
-of another set or of another building. Other photos are also asked of the whole set without themselves, which is what they are held
-against. Nothing was fitted on these photos. Questions go the way of `locate`: descriptor, candidates, inliers, verification.
+Each photo of a set makes small databases: with the photos that are known to show the same place (an
+album or a burst), and with photos drawn from the set. Asked are the photo itself (its pixels, not
+its bytes), other photos of the place, and strangers: photos of another set or of another building.
+Other photos are also asked of the whole set without themselves, which is what they are held
+against. Nothing was fitted on these photos. Questions go the way of `locate`: descriptor,
+candidates, inliers, verification.
 """
 
 from __future__ import annotations
@@ -65,13 +68,19 @@ class Tally:
 
     def share(self, kind: str) -> str:
         num = self.asked.get(kind, 0)
-        return f"{self.answered.get(kind, 0)}/{num} ({100 * self.answered.get(kind, 0) / num:.1f} %)" if num else "-"
+        return (
+            f"{self.answered.get(kind, 0)}/{num} ({100 * self.answered.get(kind, 0) / num:.1f} %)"
+            if num
+            else "-"
+        )
 
 
 class Asker:
     """Asks databases that are rows of one table of photos."""
 
-    def __init__(self, model: DescriptorModel, calibration: Calibration, sets: Sequence[PhotoSet]) -> None:
+    def __init__(
+        self, model: DescriptorModel, calibration: Calibration, sets: Sequence[PhotoSet]
+    ) -> None:
         self.calibration = calibration
         self.sets = sets
         self.prepared = PreparedPhotos.for_options(RerankOptions(), Photos.of([]))
@@ -87,12 +96,20 @@ class Asker:
         order = np.argsort(-similarities, kind="stable")[:NUM_CANDIDATES]
         candidates = [
             Candidate(
-                str(rows[i]), rank, float(similarities[i]), row=int(rows[i]), point=self.points[rows[i]] if has_points else None
+                str(rows[i]),
+                rank,
+                float(similarities[i]),
+                row=int(rows[i]),
+                point=self.points[rows[i]] if has_points else None,
             )
             for rank, i in enumerate(order, start=1)
         ]
-        done = rerank(candidates, query=self.local[query], prepared=self.prepared, options=RerankOptions()).candidates
-        return verify(done, self.calibration, agreements=agreements_of(done, self.prepared))[1].is_accepted
+        done = rerank(
+            candidates, query=self.local[query], prepared=self.prepared, options=RerankOptions()
+        ).candidates
+        return verify(done, self.calibration, agreements=agreements_of(done, self.prepared))[
+            1
+        ].is_accepted
 
 
 def read_sets(root: Path, *, at_most: int) -> list[PhotoSet]:
@@ -105,10 +122,16 @@ def read_sets(root: Path, *, at_most: int) -> list[PhotoSet]:
         ("corridor-loop", ("images",)),
         ("sf-phone-photos", ("images",)),
     ):
-        files = [file for folder in folders for file in sorted((root / name / folder).glob("*.[jJ][pP]*[gG]"))][:at_most]
+        files = [
+            file
+            for folder in folders
+            for file in sorted((root / name / folder).glob("*.[jJ][pP]*[gG]"))
+        ][:at_most]
         if files:
             points = points_of(root / name, files)
-            sets.append(PhotoSet(name.split("/")[0], files, same_places(root / name, files, points), points))
+            sets.append(
+                PhotoSet(name.split("/")[0], files, same_places(root / name, files, points), points)
+            )
     return sets
 
 
@@ -120,22 +143,32 @@ def points_of(folder: Path, files: Sequence[Path]) -> list[GeoPoint | None]:
             rows = {Path(row["image"]).name: row for row in csv.DictReader(file)}
         if rows and "phone_lat" in next(iter(rows.values())):
             return [
-                GeoPoint(float(row["phone_lat"]), float(row["phone_lon"])) if (row := rows.get(one.name)) else None for one in files
+                GeoPoint(float(row["phone_lat"]), float(row["phone_lon"]))
+                if (row := rows.get(one.name))
+                else None
+                for one in files
             ]
     photos = scan_photos(*files, show_progress=False)
     known = {photos.file(row).name: photos[row].point for row in range(len(photos))}
     return [known.get(one.name) for one in files]
 
 
-def same_places(folder: Path, files: Sequence[Path], points: Sequence[GeoPoint | None]) -> dict[int, set[int]]:
-    """Photos that show the same place: by the set's list, by the names of buildings, else taken within 15 m of each other."""
+def same_places(
+    folder: Path, files: Sequence[Path], points: Sequence[GeoPoint | None]
+) -> dict[int, set[int]]:
+    """Photos that show the same place: by the set's list, by the names of buildings, else taken
+    within 15 m of each other."""
     row_of = {file.name: row for row, file in enumerate(files)}
     same: dict[int, set[int]] = {}
     pairs: list[tuple[str, str]] = []
     for table in folder.glob("positives*.csv"):
         with table.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
-                pairs += [(Path(row["query"]).name, Path(name).name) for name in row["positives"].split(";") if name]
+                pairs += [
+                    (Path(row["query"]).name, Path(name).name)
+                    for name in row["positives"].split(";")
+                    if name
+                ]
     if folder.name == "stockholm-buildings":
         pairs += [(a, b) for a in row_of for b in row_of if a != b and building(a) == building(b)]
     for a, b in pairs:
@@ -145,7 +178,12 @@ def same_places(folder: Path, files: Sequence[Path], points: Sequence[GeoPoint |
     if not pairs:
         for a, point in enumerate(points):
             for b, other in enumerate(points):
-                if a != b and point is not None and other is not None and distance_m(point, other) <= SAME_PLACE_M:
+                if (
+                    a != b
+                    and point is not None
+                    and other is not None
+                    and distance_m(point, other) <= SAME_PLACE_M
+                ):
                     same.setdefault(a, set()).add(b)
     return same
 
@@ -155,7 +193,9 @@ def building(name: str) -> str:
     return name.split("_")[0]
 
 
-def ask_set(asker: Asker, which: int, tallies: dict[tuple[str, str, int], Tally], *, has_points: bool) -> None:
+def ask_set(
+    asker: Asker, which: int, tallies: dict[tuple[str, str, int], Tally], *, has_points: bool
+) -> None:
     """Make the small databases of one set and ask them."""
     one = asker.sets[which]
     start = sum(len(before.files) for before in asker.sets[:which])
@@ -169,28 +209,49 @@ def ask_set(asker: Asker, which: int, tallies: dict[tuple[str, str, int], Tally]
         for row in range(len(own)):
             near = sorted(one.same.get(row, ()), key=lambda other, row=row: abs(other - row))
             for size in SIZES:
-                drawn = random.choice(np.delete(np.arange(len(own)), row), min(size - 1, len(own) - 1), replace=False)
+                drawn = random.choice(
+                    np.delete(np.arange(len(own)), row), min(size - 1, len(own) - 1), replace=False
+                )
                 for what, rest in (("one place", near[: size - 1]), ("several", drawn.tolist())):
                     tally = tallies.setdefault((coordinates, what, size), Tally())
                     database = [row, *rest]
-                    tally.add("own", asker.is_answered(start + row, start + np.array(database), has_points=has_points))
+                    tally.add(
+                        "own",
+                        asker.is_answered(
+                            start + row, start + np.array(database), has_points=has_points
+                        ),
+                    )
                     for other in [other for other in near if other not in database][:2]:
                         if other not in whole:
                             remaining = np.delete(own, other)
-                            whole[other] = asker.is_answered(start + other, remaining, has_points=has_points)
-                        tally.add("other", asker.is_answered(start + other, start + np.array(database), has_points=has_points))
+                            whole[other] = asker.is_answered(
+                                start + other, remaining, has_points=has_points
+                            )
+                        tally.add(
+                            "other",
+                            asker.is_answered(
+                                start + other, start + np.array(database), has_points=has_points
+                            ),
+                        )
                         tally.add("other, of the whole set", whole[other])
                     stranger = int(random.choice(elsewhere))
-                    tally.add("stranger", asker.is_answered(stranger, start + np.array(database), has_points=has_points))
+                    tally.add(
+                        "stranger",
+                        asker.is_answered(
+                            stranger, start + np.array(database), has_points=has_points
+                        ),
+                    )
             advance(1)
 
 
 def main() -> int:
     """Describe, ask, print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--photos", type=int, default=40, help="photos of each set at most (default 40)")
+    parser.add_argument(
+        "--photos", type=int, default=40, help="photos of each set at most (default 40)"
+    )
     parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     root = os.environ.get("WHENCE_TEST_DATA")
     if not root:
         print("WHENCE_TEST_DATA is not set: there is nothing to measure")
@@ -198,7 +259,7 @@ def main() -> int:
     set_threads(1)
     model = load_model("rootsift-vlad")
     model.load_packaged()
-    sets = read_sets(Path(root), at_most=given.photos)
+    sets = read_sets(Path(root), at_most=arguments.photos)
     for one in sets:
         found = list(model.describe_each(one.files, keep_local=True))
         one.descriptors = np.stack([entry.descriptor for entry in found])  # type: ignore[union-attr]
@@ -212,21 +273,36 @@ def main() -> int:
             ask_set(asker, which, tallies, has_points=True)
     kinds = ("own", "other", "other, of the whole set", "stranger")
     pooled: dict[str, Tally] = {}
-    print(f"{'coordinates':<13}{'photos of':<12}{'size':>4}  " + "".join(f"{kind:<26}" for kind in kinds))
+    print(
+        f"{'coordinates':<13}{'photos of':<12}{'size':>4}  "
+        + "".join(f"{kind:<26}" for kind in kinds)
+    )
     for (coordinates, what, size), tally in sorted(tallies.items()):
-        print(f"{coordinates:<13}{what:<12}{size:>4}  " + "".join(f"{tally.share(kind):<26}" for kind in kinds))
+        print(
+            f"{coordinates:<13}{what:<12}{size:>4}  "
+            + "".join(f"{tally.share(kind):<26}" for kind in kinds)
+        )
         total = pooled.setdefault(coordinates, Tally())
         for kind in tally.asked:
             total.asked[kind] = total.asked.get(kind, 0) + tally.asked[kind]
             total.answered[kind] = total.answered.get(kind, 0) + tally.answered[kind]
     for coordinates, tally in pooled.items():
-        print(f"{coordinates:<13}{'all':<16}  " + "".join(f"{tally.share(kind):<26}" for kind in kinds))
-    if given.json:
+        print(
+            f"{coordinates:<13}{'all':<16}  "
+            + "".join(f"{tally.share(kind):<26}" for kind in kinds)
+        )
+    if arguments.json:
         rows = [
-            {"coordinates": key[0], "photos_of": key[1], "size": key[2], "answered": tally.answered, "asked": tally.asked}
+            {
+                "coordinates": key[0],
+                "photos_of": key[1],
+                "size": key[2],
+                "answered": tally.answered,
+                "asked": tally.asked,
+            }
             for key, tally in sorted(tallies.items())
         ]
-        Path(given.json).write_text(json.dumps(rows, indent=1), encoding="utf-8")
+        Path(arguments.json).write_text(json.dumps(rows, indent=1), encoding="utf-8")
     return 0
 
 

@@ -1,9 +1,10 @@
-"""How the cost of a database grows: one commit of 256 photos, opening and compacting, at three sizes.
+"""How the cost of a database grows: one commit of 256 photos, opening and compacting, at three
+sizes.
 
     python benchmarks/store_growth.py [--json FILE]
 
-A commit should cost the same however large the database is; opening should hardly grow; compacting is linear. Beside it the plain
-way of keeping a matrix: read it, append, write it all again.
+A commit should cost the same however large the database is; opening should hardly grow; compacting
+is linear. Beside it the plain way of keeping a matrix: read it, append, write it all again.
 """
 
 from __future__ import annotations
@@ -54,32 +55,42 @@ def measure(folder: Path, size: int, *, rounds: int) -> dict[str, tuple[float, f
     with Store.create(path, card_id="made-up.v1", dim=DIM) as store:
         for first in range(0, size, BATCH):
             filling.append(timed(lambda first=first: add(store, first, rows)))
-        commits = [timed(lambda i=i: add(store, size + BATCH * (i + 1), rows)) for i in range(rounds)]
+        commits = [
+            timed(lambda i=i: add(store, size + BATCH * (i + 1), rows)) for i in range(rounds)
+        ]
         whole = np.asarray(store.descriptors)
     plain = folder / "plain.npy"
     np.save(plain, whole)
-    appended = [timed(lambda: np.save(plain, np.concatenate([np.load(plain), rows])[: len(whole)])) for _ in range(rounds)]
-    found = {
-        "all commits, per commit": (sum(cpu for cpu, _ in filling) / len(filling), sum(wall for _, wall in filling) / len(filling)),
+    appended = [
+        timed(lambda: np.save(plain, np.concatenate([np.load(plain), rows])[: len(whole)]))
+        for _ in range(rounds)
+    ]
+    figures = {
+        "all commits, per commit": (
+            sum(cpu for cpu, _ in filling) / len(filling),
+            sum(wall for _, wall in filling) / len(filling),
+        ),
         "one more commit": median(commits),
         "plain .npy: read, append, write": median(appended),
-        "open, before compacting": median([timed(lambda: Store.open(path).close()) for _ in range(rounds)]),
+        "open, before compacting": median(
+            [timed(lambda: Store.open(path).close()) for _ in range(rounds)]
+        ),
     }
     with Store.open(path, writable=True) as store:
-        found["compact"] = timed(store.compact)
-    found["open"] = median([timed(lambda: Store.open(path).close()) for _ in range(rounds)])
+        figures["compact"] = timed(store.compact)
+    figures["open"] = median([timed(lambda: Store.open(path).close()) for _ in range(rounds)])
 
     def open_and_read() -> None:
         with Store.open(path) as store:
             assert store.num_photos == len(store.descriptor_rows) > size
 
-    found["open and read all photo rows"] = median([timed(open_and_read) for _ in range(rounds)])
+    figures["open and read all photo rows"] = median([timed(open_and_read) for _ in range(rounds)])
     with Store.open(path, writable=True) as store:
         add(store, 10**7, rows)  # pays once for the dictionary of paths
-        found["one more commit after compacting"] = median(
+        figures["one more commit after compacting"] = median(
             [timed(lambda i=i: add(store, 10**7 + BATCH * (i + 1), rows)) for i in range(rounds)]
         )
-    return found
+    return figures
 
 
 def main() -> None:
@@ -91,7 +102,9 @@ def main() -> None:
     for step in found[0]:
         base = found[0][step][0]
         results[step] = [
-            side_by_side.Timing(f"{size} photos", 1e3 * times[step][0], 1e3 * times[step][1], base / times[step][0])
+            side_by_side.Timing(
+                f"{size} photos", 1e3 * times[step][0], 1e3 * times[step][1], base / times[step][0]
+            )
             for size, times in zip(sizes, found, strict=True)
         ]
         side_by_side.show(step, results[step], peer=f"{sizes[0]} photos")

@@ -1,7 +1,9 @@
-"""The same questions to a folder, Milvus and PostgreSQL: whether candidates and answers are the same.
+"""The same questions to a folder, Milvus and PostgreSQL: whether candidates and answers are the
+same.
 
     python benchmarks/three_stores.py DATABASE QUERIES --server milvus://127.0.0.1:19530/stores
-                                      --server "postgresql://me@/db?table=stores" [--num 200] [--json]
+                                      --server "postgresql://me@/db?table=stores" [--num 200]
+                                      [--json]
 
 The database is copied, its rows go to each server, and each copy is asked about the same photos
 with the default's options, but no second look at what stays unknown (`--second-look` for that too:
@@ -52,11 +54,16 @@ def shown(one: Position) -> tuple[Any, ...]:
 
 def compared(there: list[Position], here: list[Position]) -> dict[str, Any]:
     """How a store's answers stand to the folder's."""
-    names = [([c.photo for c in a.candidates], [c.photo for c in b.candidates]) for a, b in zip(there, here, strict=True)]
+    names = [
+        ([c.photo for c in a.candidates], [c.photo for c in b.candidates])
+        for a, b in zip(there, here, strict=True)
+    ]
     is_same = np.array([set(a) == set(b) for a, b in names])
     is_answer_same = np.array([shown(a) == shown(b) for a, b in zip(there, here, strict=True)])
     return {
-        "candidates_shared": float(np.mean([len(set(a) & set(b)) / max(len(b), 1) for a, b in names])),
+        "candidates_shared": float(
+            np.mean([len(set(a) & set(b)) / max(len(b), 1) for a, b in names])
+        ),
         "queries_with_the_same": int(is_same.sum()),
         "answers_differ_there": int((is_same & ~is_answer_same).sum()),
         "answers_differ_elsewhere": int((~is_same & ~is_answer_same).sum()),
@@ -66,31 +73,53 @@ def compared(there: list[Position], here: list[Position]) -> dict[str, Any]:
 
 def main() -> None:
     """Ask all, and compare."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("database", type=Path)
     parser.add_argument("queries", type=Path)
-    parser.add_argument("--server", action="append", default=[], help="address of a table that may be made and taken away")
+    parser.add_argument(
+        "--server",
+        action="append",
+        default=[],
+        help="address of a table that may be made and taken away",
+    )
     parser.add_argument("--num", type=int, default=200)
-    parser.add_argument("--second-look", action="store_true", help="ask learned matching about photos that stay unknown")
+    parser.add_argument(
+        "--second-look",
+        action="store_true",
+        help="ask learned matching about photos that stay unknown",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     set_threads(1)
-    options = LocateOptions() if given.second_look else LocateOptions(when_unknown="none")
-    files = [Path(file) for file in list_photos(given.queries)][: given.num]
+    options = LocateOptions() if arguments.second_look else LocateOptions(when_unknown="none")
+    files = [Path(file) for file in list_photos(arguments.queries)][: arguments.num]
     # Beside the database: photos are named from the folder that holds it.
-    copy = given.database.with_name(f"{given.database.stem}-copy.whence")
+    copy = arguments.database.with_name(f"{arguments.database.stem}-copy.whence")
     try:
-        here, spent = asked(given.database, files, options)
-        print(f"the folder: {1000 * spent:.0f} ms a photo, {sum(one.status == 'located' for one in here)} of {len(here)} located")
-        for server in given.server:
+        here, spent = asked(arguments.database, files, options)
+        print(
+            f"the folder: {1000 * spent:.0f} ms a photo, "
+            f"{sum(one.status == 'located' for one in here)} of {len(here)} located"
+        )
+        for server in arguments.server:
             for address in (server, f"{server}{'&' if '?' in server else '?'}exact=1"):
-                shutil.copytree(given.database, copy)
+                shutil.copytree(arguments.database, copy)
                 change_engine(copy, address)
                 there, spent = asked(copy, files, options)
                 shutil.rmtree(copy)
-                found = {"engine": address.partition("?")[0], "exact": address.endswith("exact=1"), "ms": 1000 * spent}
+                found = {
+                    "engine": address.partition("?")[0],
+                    "exact": address.endswith("exact=1"),
+                    "ms": 1000 * spent,
+                }
                 found |= compared(there, here)
-                text = json.dumps(found) if given.json else "; ".join(f"{name}: {value}" for name, value in found.items())
+                text = (
+                    json.dumps(found)
+                    if arguments.json
+                    else "; ".join(f"{name}: {value}" for name, value in found.items())
+                )
                 print(text, flush=True)
     finally:
         shutil.rmtree(copy, ignore_errors=True)

@@ -1,13 +1,16 @@
-"""A drive tracked frame by frame: frames a second, errors, what the radius holds, and frames of streets that the database lacks.
+"""A drive tracked frame by frame: frames a second, errors, what the radius holds, and frames of
+streets that the database lacks.
 
     whence world city DRIVES --preset small --layout sequences
-    python benchmarks/tracking.py DRIVES [--frames 1000] [--lacking 0.2] [--length 5] [--model NAME] [--work FOLDER] [--json]
+    python benchmarks/tracking.py DRIVES [--frames 1000] [--lacking 0.2] [--length 5]
+                                  [--model NAME] [--work FOLDER] [--json]
 
-Of the streets so large a share is left out of the database, whose frames are then unknown ones. Every query drive is followed
-from its beginning (`Localizer.track`), until so many frames were given; sets with fewer are gone through once. Printed, before and
-after smoothing: the share of frames that were located, the median error of those, and the share of them within their radius (meant:
-90 %); of frames of lacking streets how many were located. Frames a second are of the whole: decoding, describing, searching,
-comparing and smoothing, on one thread.
+Of the streets so large a share is left out of the database, whose frames are then unknown ones.
+Every query drive is followed from its beginning (`Localizer.track`), until so many frames were
+given; sets with fewer are gone through once. Printed, before and after smoothing: the share of
+frames that were located, the median error of those, and the share of them within their radius
+(meant: 90 %); of frames of lacking streets how many were located. Frames a second are of the whole:
+decoding, describing, searching, comparing and smoothing, on one thread.
 """
 
 from __future__ import annotations
@@ -37,7 +40,8 @@ SECONDS_PER_FRAME = 0.5
 
 
 class Drives(NamedTuple):
-    """Photos with latitudes and longitudes, which the names of this layout lack, and the street of each."""
+    """Photos with latitudes and longitudes, which the names of this layout lack, and the street of
+    each."""
 
     photos: Photos
     street: np.ndarray
@@ -54,8 +58,11 @@ def with_points(photos: Photos, folder: Path) -> Drives:
     return Drives(photos.with_columns(**places), np.array([int(row["street"]) for row in rows]))
 
 
-def errors_of(points: list[tuple[TrackPoint, Any, bool]], *, is_smoothed: bool) -> list[tuple[float, float | None]]:
-    """Error and radius in metres of each frame that was located, of streets that the database has."""
+def errors_of(
+    points: list[tuple[TrackPoint, Any, bool]], *, is_smoothed: bool
+) -> list[tuple[float, float | None]]:
+    """Error and radius in metres of each frame that was located, of streets that the database
+    has."""
     found = []
     for point, truth, is_lacking in points:
         place = point.position.point if is_smoothed else point.raw
@@ -70,45 +77,58 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--frames", type=int, default=1000, help="at most so many")
-    parser.add_argument("--lacking", type=float, default=0.2, help="share of the streets that the database lacks")
+    parser.add_argument(
+        "--lacking", type=float, default=0.2, help="share of the streets that the database lacks"
+    )
     parser.add_argument("--length", type=int, default=5, help="frames that ask together")
     parser.add_argument("--model", default="whence-lite0-words-960")
     parser.add_argument("--work", type=Path, help="folder in which the database is kept")
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     set_threads(1)
-    data = open_sequences(given.folder)
-    (stored, own), (asked, of_query) = (with_points(side.photos, given.folder) for side in (data.database, data.queries))
+    data = open_sequences(arguments.folder)
+    (stored, own), (frames_asked, of_query) = (
+        with_points(side.photos, arguments.folder) for side in (data.database, data.queries)
+    )
     streets = np.unique(own)
-    num_lacking = round(given.lacking * len(streets))
+    num_lacking = round(arguments.lacking * len(streets))
     lacking = random_stream(0, 41).permutation(streets)[:num_lacking]
     points: list[tuple[TrackPoint, Any, bool]] = []
     with tempfile.TemporaryDirectory() as folder:
-        path = (given.work or Path(folder)) / "drives.whence"
+        path = (arguments.work or Path(folder)) / "drives.whence"
         kept = stored.select(np.flatnonzero(~np.isin(own, lacking)))
-        options = BuildOptions(model=given.model)
-        build_from_photos(kept, path=path, model=load_model(given.model), options=options, show_progress=False)
+        options = BuildOptions(model=arguments.model)
+        build_from_photos(
+            kept, path=path, model=load_model(arguments.model), options=options, show_progress=False
+        )
         localizer = Localizer.open(path)
         started, number = time.perf_counter(), 0
         for drive in dict.fromkeys(data.queries.sequence.tolist()):
-            rows = np.flatnonzero(data.queries.sequence == drive)[: max(0, given.frames - number)]
-            tracker = localizer.track(length=given.length)
+            rows = np.flatnonzero(data.queries.sequence == drive)[
+                : max(0, arguments.frames - number)
+            ]
+            tracker = localizer.track(length=arguments.length)
             found: list[TrackPoint] = []
             for row in rows.tolist():
                 frame = int(data.queries.frame[row])
-                found += tracker.add(asked.file(row), number=frame, seconds=SECONDS_PER_FRAME * frame)
+                found += tracker.add(
+                    frames_asked.file(row), number=frame, seconds=SECONDS_PER_FRAME * frame
+                )
             found += tracker.finish()
             points += [
-                (point, asked[row].point, bool(np.isin(of_query[row], lacking))) for point, row in zip(found, rows, strict=True)
+                (point, frames_asked[row].point, bool(np.isin(of_query[row], lacking)))
+                for point, row in zip(found, rows, strict=True)
             ]
             number += len(rows)
         seconds = time.perf_counter() - started
         localizer.close()
     unknown = [point for point, _, is_lacking in points if is_lacking]
     record: dict[str, Any] = {
-        "frames": len(points), "frames_per_s": len(points) / seconds, "frames_of_lacking_streets": len(unknown),
+        "frames": len(points),
+        "frames_per_s": len(points) / seconds,
+        "frames_of_lacking_streets": len(unknown),
         "of_these_located": sum(point.position.point is not None for point in unknown),
-    }  # fmt: skip
+    }
     for name, is_smoothed in (("before smoothing", False), ("smoothed", True)):
         errors = errors_of(points, is_smoothed=is_smoothed)
         inside = [apart <= radius for apart, radius in errors if radius is not None]
@@ -118,7 +138,11 @@ def main() -> None:
             "inside_radius": float(np.mean(inside)) if inside else None,
             "beyond_25_m": int(sum(apart > 25 for apart, _ in errors)),
         }
-    print(json.dumps(record) if given.json else "\n".join(f"{name}: {value}" for name, value in record.items()))
+    print(
+        json.dumps(record)
+        if arguments.json
+        else "\n".join(f"{name}: {value}" for name, value in record.items())
+    )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
-"""Wide-baseline pairs of real photos: how many `whence match` maps rightly, and how many it calls a match wrongly, beside OpenCV.
+"""Wide-baseline pairs of real photos: how many `whence match` maps rightly, and how many it calls a
+match wrongly, beside OpenCV.
 
-    WHENCE_TEST_DATA=FOLDER python benchmarks/wide_baseline.py [--side PX] [--keypoints N] [--json FILE]
+    WHENCE_TEST_DATA=FOLDER python benchmarks/wide_baseline.py [--side PX] [--keypoints N]
+                                                               [--json FILE]
 
-The usual way: OpenCV's SIFT as RootSIFT, ratio 0.8, USAC-MAGSAC with 3 px, at the same size and budget of keypoints; five orders
-of the matches stand for five seeds, and most of them decide. Planar pairs are right where known points are mapped to within 5 px in
-the median, in pixels of the photos; pairs without a plane where clicked points lie within 5 px of their epipolar lines.
+The usual way: OpenCV's SIFT as RootSIFT, ratio 0.8, USAC-MAGSAC with 3 px, at the same size and
+budget of keypoints; five orders of the matches stand for five seeds, and most of them decide.
+Planar pairs are right where known points are mapped to within 5 px in the median, in pixels of the
+photos; pairs without a plane where clicked points lie within 5 px of their epipolar lines.
 """
 
 from __future__ import annotations
@@ -34,7 +37,8 @@ NUM_ORDERS = 5
 
 
 class Pair(NamedTuple):
-    """Two photos, points that are known to belong together, the geometry they obey, and how near is near enough."""
+    """Two photos, points that are known to belong together, the geometry they obey, and how near is
+    near enough."""
 
     name: str
     file0: Path
@@ -62,23 +66,38 @@ def read_pairs(root: Path) -> Iterator[Pair]:
     if (folder / "gt.json").is_file():
         for row in json.loads((folder / "gt.json").read_text(encoding="utf-8")):
             files = folder / f"{row['pair']}_1.jpg", folder / f"{row['pair']}_2.jpg"
-            yield Pair(f"evd {row['pair']}", *files, *grid_of(np.array(row["H_1_to_2"]), *files), "homography")
+            yield Pair(
+                f"evd {row['pair']}",
+                *files,
+                *grid_of(np.array(row["H_1_to_2"]), *files),
+                "homography",
+            )
     folder = root / "wxbs"
     if (folder / "points.json").is_file():
         for row in json.loads((folder / "points.json").read_text(encoding="utf-8")):
-            files = folder / "database" / f"{row['pair']}.jpg", folder / "queries" / f"{row['pair']}.jpg"
+            files = (
+                folder / "database" / f"{row['pair']}.jpg",
+                folder / "queries" / f"{row['pair']}.jpg",
+            )
             if all(file.is_file() for file in files):
                 points = np.array(row["points"], float)
                 yield Pair(row["pair"], *files, points[:, :2], points[:, 2:], "fundamental")
 
 
 def grid_of(matrix: np.ndarray, file0: Path, file1: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Points of the first photo on a grid, and where a homography puts them, as far as that is inside the second photo."""
+    """Points of the first photo on a grid, and where a homography puts them, as far as that is
+    inside the second photo."""
     (height0, width0), (height1, width1) = (load_image(file).shape[:2] for file in (file0, file1))
-    grid = np.stack(np.meshgrid(np.linspace(0, width0 - 1, 15), np.linspace(0, height0 - 1, 15)), axis=-1).reshape(-1, 2)
+    grid = np.stack(
+        np.meshgrid(np.linspace(0, width0 - 1, 15), np.linspace(0, height0 - 1, 15)), axis=-1
+    ).reshape(-1, 2)
     depths = grid @ matrix[2, :2] + matrix[2, 2]
     ends = mapped(matrix, grid)
-    kept = (depths * np.sign(np.median(depths)) > 0) & (ends >= 0).all(axis=1) & (ends < [width1, height1]).all(axis=1)
+    kept = (
+        (depths * np.sign(np.median(depths)) > 0)
+        & (ends >= 0).all(axis=1)
+        & (ends < [width1, height1]).all(axis=1)
+    )
     return grid[kept], ends[kept]
 
 
@@ -95,7 +114,9 @@ def error_px(matrix: np.ndarray | None, pair: Pair) -> float:
     if pair.model == "homography":
         return float(np.median(np.linalg.norm(mapped(matrix, pair.points0) - pair.points1, axis=1)))
     lines = np.c_[pair.points0, np.ones(len(pair.points0))] @ matrix.T
-    gaps = np.abs((lines * np.c_[pair.points1, np.ones(len(pair.points1))]).sum(axis=1)) / np.linalg.norm(lines[:, :2], axis=1)
+    gaps = np.abs(
+        (lines * np.c_[pair.points1, np.ones(len(pair.points1))]).sum(axis=1)
+    ) / np.linalg.norm(lines[:, :2], axis=1)
     return float(np.median(gaps))
 
 
@@ -113,18 +134,28 @@ def usual_errors(pair: Pair, *, side: int, num_keypoints: int) -> list[float]:
         sizes.append((whole.shape[1], whole.shape[0]))
         shown.append((image.shape[1], image.shape[0]))
     (points0, descriptors0), (points1, descriptors1) = found
-    pairs = [two for two in cv2.BFMatcher(cv2.NORM_L2).knnMatch(descriptors0, descriptors1, k=2) if len(two) == 2]
+    pairs = [
+        two
+        for two in cv2.BFMatcher(cv2.NORM_L2).knnMatch(descriptors0, descriptors1, k=2)
+        if len(two) == 2
+    ]
     clear = [one for one, other in pairs if one.distance < 0.8 * other.distance]
     ends = points0[[one.queryIdx for one in clear]], points1[[one.trainIdx for one in clear]]
     errors = []
     for seed in range(NUM_ORDERS):
         order = np.random.default_rng(seed).permutation(len(clear))
-        errors.append(error_px(estimate(ends[0][order], ends[1][order], pair.model, sizes, shown), pair))
+        errors.append(
+            error_px(estimate(ends[0][order], ends[1][order], pair.model, sizes, shown), pair)
+        )
     return errors
 
 
 def estimate(
-    points0: np.ndarray, points1: np.ndarray, model: GeometryModel, sizes: list[tuple[int, int]], shown: list[tuple[int, int]]
+    points0: np.ndarray,
+    points1: np.ndarray,
+    model: GeometryModel,
+    sizes: list[tuple[int, int]],
+    shown: list[tuple[int, int]],
 ) -> np.ndarray | None:
     """OpenCV's model between the original photos."""
     if len(points0) < 8:
@@ -140,22 +171,31 @@ def estimate(
 def main() -> int:
     """Match, print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--side", type=int, default=640, help="long side of the photos in pixels (default 640)")
-    parser.add_argument("--keypoints", type=int, default=2000, help="keypoints per photo (default 2000)")
+    parser.add_argument(
+        "--side", type=int, default=640, help="long side of the photos in pixels (default 640)"
+    )
+    parser.add_argument(
+        "--keypoints", type=int, default=2000, help="keypoints per photo (default 2000)"
+    )
     parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     root = os.environ.get("WHENCE_TEST_DATA")
     if not root:
         print("WHENCE_TEST_DATA is not set: there is nothing to measure")
         return 1
     set_threads(1)
     rows = []
-    print(f"{'pair':<20}{'inliers':>9}{'probability':>13}{'error px':>10}{'OpenCV, five orders: error px':>40}")
+    print(
+        f"{'pair':<20}{'inliers':>9}{'probability':>13}{'error px':>10}"
+        f"{'OpenCV, five orders: error px':>40}"
+    )
     for pair in read_pairs(Path(root)):
-        options = MatchOptions(long_side_px=given.side, max_keypoints=given.keypoints, geometry=pair.model)
+        options = MatchOptions(
+            long_side_px=arguments.side, max_keypoints=arguments.keypoints, geometry=pair.model
+        )
         match = match_images(pair.file0, pair.file1, options=options)
         error = error_px(match.matrix, pair)
-        theirs = usual_errors(pair, side=given.side, num_keypoints=given.keypoints)
+        theirs = usual_errors(pair, side=arguments.side, num_keypoints=arguments.keypoints)
         row = {
             "pair": pair.name,
             "model": pair.model,
@@ -173,12 +213,13 @@ def main() -> int:
         chosen = [row for row in rows if row["model"] == model]
         print(
             f"{len(chosen)} {what}: {sum(row['is_right'] for row in chosen)} right, "
-            f"{sum(row['is_match'] and not row['is_right'] for row in chosen)} called a match wrongly; "
-            f"OpenCV {sum(row['opencv_is_right'] for row in chosen)} right, "
-            f"{sum(row['opencv_is_right'] and not row['is_right'] for row in chosen)} of them not by ours"
+            f"{sum(row['is_match'] and not row['is_right'] for row in chosen)} called a match "
+            f"wrongly; OpenCV {sum(row['opencv_is_right'] for row in chosen)} right, "
+            f"{sum(row['opencv_is_right'] and not row['is_right'] for row in chosen)} of them not "
+            "by ours"
         )
-    if given.json:
-        Path(given.json).write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(rows, indent=1), encoding="utf-8")
     return 0
 
 

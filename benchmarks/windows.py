@@ -1,11 +1,13 @@
 """The index of windows and their positives, against the published way, and alone as the set grows.
 
-    python benchmarks/windows.py                 # ours and the usual way at 4,000 frames, checked to be the same
+    # ours and the usual way at 4,000 frames, checked to be the same
+    python benchmarks/windows.py
     python benchmarks/windows.py --growth        # ours alone at 1e5 and 1e6 frames, with memory
 
-Half of the frames are a database's, half queries', in drives of 200 frames about 4 m apart along the same streets; windows have
-five frames; positives lie within 10 m, what is no negative within 25 m. The usual way is the published one, written anew from its
-description: for every query window it asks of each database window whether it holds one of the frames that are near.
+Half of the frames are a database's, half queries', in drives of 200 frames about 4 m apart along
+the same streets; windows have five frames; positives lie within 10 m, what is no negative within 25
+m. The usual way is the published one, written anew from its description: for every query window it
+asks of each database window whether it holds one of the frames that are near.
 """
 
 from __future__ import annotations
@@ -26,11 +28,15 @@ RADII_M = (10.0, 25.0)
 
 
 def drives(num: int, *, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Drive, number and metres (N, 2) of frames; drives lie 100 m apart, and one number in a hundred is missing."""
+    """Drive, number and metres (N, 2) of frames; drives lie 100 m apart, and one number in a
+    hundred is missing."""
     random = np.random.default_rng(seed)
     rows = np.arange(num)
     drive, along = rows // DRIVE, rows % DRIVE
-    metres = np.stack([along * SPACING_M + random.normal(0, 1, num), drive * 100.0 + random.normal(0, 1, num)], axis=1)
+    metres = np.stack(
+        [along * SPACING_M + random.normal(0, 1, num), drive * 100.0 + random.normal(0, 1, num)],
+        axis=1,
+    )
     return drive, along + np.cumsum(random.random(num) < 0.01), metres
 
 
@@ -65,34 +71,48 @@ def build_slowly(num: int) -> list[NeighborLists]:
         for window in windows[1]:
             frames = np.unique(np.concatenate([near.of(row) for row in window]))
             lists.append(np.flatnonzero(np.isin(windows[0], frames).any(axis=1)))
-        found.append(NeighborLists(np.concatenate([[0], np.cumsum([len(one) for one in lists])]), np.concatenate(lists)))
+        found.append(
+            NeighborLists(
+                np.concatenate([[0], np.cumsum([len(one) for one in lists])]), np.concatenate(lists)
+            )
+        )
     return found
 
 
 def main() -> None:
     """Compare, or grow."""
     parser = options("Windows and positives, ours and the published way")
-    parser.add_argument("--growth", action="store_true", help="ours alone at two sizes, once each, with memory")
-    given = parser.parse_args()
+    parser.add_argument(
+        "--growth", action="store_true", help="ours alone at two sizes, once each, with memory"
+    )
+    arguments = parser.parse_args()
     set_threads(1)
-    if given.growth:
-        for num in (10_000,) if given.quick else (100_000, 1_000_000):
+    if arguments.growth:
+        for num in (10_000,) if arguments.quick else (100_000, 1_000_000):
             memory, started, wall = PeakMemory(), time.process_time(), time.perf_counter()
             before = memory.peak_bytes()
             found = build(num)
             spent, most = time.process_time() - started, memory.peak_bytes()
             print(
-                f"{num:,} frames: {len(found[0].counts):,} query windows, {len(found[0].members):,} positives, "
-                f"{len(found[1].members):,} within {RADII_M[1]:g} m: {spent:.1f} CPU s ({time.perf_counter() - wall:.1f} s), "
+                f"{num:,} frames: {len(found[0].counts):,} query windows, "
+                f"{len(found[0].members):,} positives, {len(found[1].members):,} within "
+                f"{RADII_M[1]:g} m: {spent:.1f} CPU s ({time.perf_counter() - wall:.1f} s), "
                 f"{(most - before) / 1e6:,.0f} MB above {before / 1e6:,.0f} MB"
             )
         return
-    num = 1000 if given.quick else 4000
+    num = 1000 if arguments.quick else 4000
     ours, theirs = build(num), build_slowly(num)
-    assert all(np.array_equal(a, b) for one, two in zip(ours, theirs, strict=True) for a, b in zip(one, two, strict=True))
+    assert all(
+        np.array_equal(a, b)
+        for one, two in zip(ours, theirs, strict=True)
+        for a, b in zip(one, two, strict=True)
+    )
     title = f"windows and positives of {num:,} frames"
     ways = {"window by window": lambda: build_slowly(num), "inverted": lambda: build(num)}
-    save(given.json, {title: compare(title, ways, peer="window by window", items=num, rounds=given.rounds)})
+    save(
+        arguments.json,
+        {title: compare(title, ways, peer="window by window", items=num, rounds=arguments.rounds)},
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""Is a world neither trivial nor impossible, and for the right reasons? Renders test cities, searches them, and prints tables.
+"""Is a world neither trivial nor impossible, and for the right reasons? Renders test cities,
+searches them, and prints tables.
 
     python benchmarks/world_quality.py --seed 0 --cities 3
 
-Protocol: RootSIFT-VLAD (64 words, fitted on the city's database), exact search in each city on its own, every query counts. A query
-is found at N where one of the first N photos was taken within the radius of it, whatever its heading.
+Protocol: RootSIFT-VLAD (64 words, fitted on the city's database), exact search in each city on its
+own, every query counts. A query is found at N where one of the first N photos was taken within the
+radius of it, whatever its heading.
 """
 
 from __future__ import annotations
@@ -47,7 +49,9 @@ def read_table(path: Path) -> Table:
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     column = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    rotation = np.array([[[float(row[f"r{i}{j}"]) for j in range(3)] for i in range(3)] for row in rows])
+    rotation = np.array(
+        [[[float(row[f"r{i}{j}"]) for j in range(3)] for i in range(3)] for row in rows]
+    )
     translation = np.array([[float(row[f"t{i}"]) for i in range(3)] for row in rows])
     place = -np.einsum("nji,nj->ni", rotation, translation)[:, :2]
     return Table(
@@ -89,12 +93,20 @@ def search(out: Path, table: Table, *, model_name: str) -> Found:
         distance = np.hypot(gap[..., 0], gap[..., 1])
         sorted_distance = np.take_along_axis(distance, order, axis=1)
         rank = np.stack([_first(sorted_distance <= radius) for radius in RADII_M], axis=1)
-        nearest = np.where(table.street[queries][:, None] == table.street[database][None], distance, np.inf).argmin(axis=1)
+        nearest = np.where(
+            table.street[queries][:, None] == table.street[database][None], distance, np.inf
+        ).argmin(axis=1)
         shift = np.abs(table.lateral_m[queries] - table.lateral_m[database][nearest])
-        turn = heading_difference_deg(table.heading_deg[queries][:, None], table.heading_deg[database][None])
-        yaw = np.where(distance <= np.maximum(12.0, distance.min(axis=1))[:, None], turn, 180).min(axis=1)
+        turn = heading_difference_deg(
+            table.heading_deg[queries][:, None], table.heading_deg[database][None]
+        )
+        yaw = np.where(distance <= np.maximum(12.0, distance.min(axis=1))[:, None], turn, 180).min(
+            axis=1
+        )
         street = np.char.add(city, table.street[queries].astype(str))
-        parts.append(Found(rank, shift, yaw, table.condition[queries], table.is_aliased[queries], street))
+        parts.append(
+            Found(rank, shift, yaw, table.condition[queries], table.is_aliased[queries], street)
+        )
     return Found(*(np.concatenate([part[k] for part in parts]) for k in range(len(Found._fields))))
 
 
@@ -118,7 +130,10 @@ def interval(found: Found, n: int, *, rounds: int = 400) -> float:
 
 
 def show(found: Found) -> dict[str, object]:
-    print(f"\nrecall@N, {len(found.rank)} queries (standard error by street {interval(found, 1):.1f} points at 25 m)")
+    print(
+        f"\nrecall@N, {len(found.rank)} queries (standard error by street "
+        f"{interval(found, 1):.1f} points at 25 m)"
+    )
     print("  radius   " + "".join(f"R@{n:<6}" for n in NS))
     results: dict[str, object] = {}
     for k, radius in enumerate(RADII_M):
@@ -126,9 +141,13 @@ def show(found: Found) -> dict[str, object]:
         results[f"{radius}m"] = values
         print(f"  {radius:>4} m   " + "".join(f"{value:<8.1f}" for value in values))
     by_bins = {
-        "sideways shift (m)": [(f"{a}-{b}", (found.shift_m >= a) & (found.shift_m < b)) for a, b in ((0, 5), (5, 10), (10, 16))],
+        "sideways shift (m)": [
+            (f"{a}-{b}", (found.shift_m >= a) & (found.shift_m < b))
+            for a, b in ((0, 5), (5, 10), (10, 16))
+        ],
         "yaw to the nearest photo (deg)": [
-            (f"{a}-{b}", (found.yaw_deg >= a) & (found.yaw_deg < b)) for a, b in ((0, 15), (15, 30), (30, 41))
+            (f"{a}-{b}", (found.yaw_deg >= a) & (found.yaw_deg < b))
+            for a, b in ((0, 15), (15, 30), (30, 41))
         ],
         "condition": [(name, found.condition == name) for name in sorted(set(found.condition))],
         "street": [("distinct", ~found.is_aliased), ("aliased", found.is_aliased)],
@@ -138,7 +157,9 @@ def show(found: Found) -> dict[str, object]:
         for name, rows in bins:
             values = [recall(found.rank[rows, 1], n) for n in (1, 5, 20)]
             results[f"{title}: {name}"] = [int(rows.sum()), *values]
-            print(f"  {name:<32}{int(rows.sum()):>8}" + "".join(f"{value:>8.1f}" for value in values))
+            print(
+                f"  {name:<32}{int(rows.sum()):>8}" + "".join(f"{value:>8.1f}" for value in values)
+            )
     return results
 
 
@@ -146,45 +167,79 @@ def share_seen(spec: WorldSpec) -> float:
     """Share of queries with a database photo within 10 m that sees one of the same fronts."""
     counted = []
     for work in city_works(spec):
-        scene = Photographer(work.plan, work.shots.runs, options=spec.capture, px_per_m=8, cache_bytes=10**7).scene
+        scene = Photographer(
+            work.plan, work.shots.runs, options=spec.capture, px_per_m=8, cache_bytes=10**7
+        ).scene
         shots = work.shots.shots
         database = [shot for shot in shots if shot.role == "database"]
         place = np.array([(shot.x_m, shot.y_m) for shot in database])
         views: dict[int, set[int]] = {}
         for shot in shots:
             if shot.role == "queries":
-                own = set(visible_fronts(scene, shot_camera(shot, seed=work.plan.seed, options=spec.capture)))
-                near = np.flatnonzero(np.hypot(place[:, 0] - shot.x_m, place[:, 1] - shot.y_m) <= 10)
+                own = set(
+                    visible_fronts(
+                        scene, shot_camera(shot, seed=work.plan.seed, options=spec.capture)
+                    )
+                )
+                near = np.flatnonzero(
+                    np.hypot(place[:, 0] - shot.x_m, place[:, 1] - shot.y_m) <= 10
+                )
                 for k in near:
                     if k not in views:
-                        views[k] = set(visible_fronts(scene, shot_camera(database[k], seed=work.plan.seed, options=spec.capture)))
+                        views[k] = set(
+                            visible_fronts(
+                                scene,
+                                shot_camera(database[k], seed=work.plan.seed, options=spec.capture),
+                            )
+                        )
                 counted.append(any(own & views[k] for k in near))
     return 100 * float(np.mean(counted))
 
 
 def share_off_plane(spec: WorldSpec, *, num_queries: int = 60) -> float:
-    """Median share of a query's pixels that do not lie on its largest plane; the ground is one plane, the sky counts as off."""
+    """Median share of a query's pixels that do not lie on its largest plane; the ground is one
+    plane, the sky counts as off."""
     shares = []
     for work in list(city_works(spec))[:1]:
-        photographer = Photographer(work.plan, work.shots.runs, options=work.capture, px_per_m=spec.px_per_m, cache_bytes=3 * 10**8)
+        photographer = Photographer(
+            work.plan,
+            work.shots.runs,
+            options=work.capture,
+            px_per_m=spec.px_per_m,
+            cache_bytes=3 * 10**8,
+        )
         queries = [shot for shot in work.shots.shots if shot.role == "queries"]
         for shot in queries[:: max(1, len(queries) // num_queries)]:
             raster = photographer.take(shot)[1]
-            planes = np.array([0, *(1 if info.normal == (0.0, 0.0, 1.0) else k + 2 for k, info in enumerate(raster.infos))])
+            planes = np.array(
+                [
+                    0,
+                    *(
+                        1 if info.normal == (0.0, 0.0, 1.0) else k + 2
+                        for k, info in enumerate(raster.infos)
+                    ),
+                ]
+            )
             counts = np.bincount(planes[raster.ids].ravel())[1:]
             shares.append(1 - counts.max() / raster.ids.size)
     low, middle = 100 * np.quantile(shares, (0.1, 0.5))
-    print(f"pixels off the largest plane: median {middle:.0f} %, tenth percentile {low:.0f} % (bar: 30 %)")
+    print(
+        f"pixels off the largest plane: median {middle:.0f} %, tenth percentile {low:.0f} % (bar: "
+        "30 %)"
+    )
     return 100 * float(np.median(shares))
 
 
 def list_test_cities(num: int, *, is_quick: bool) -> tuple[CitySize, ...]:
-    """The cities that descriptors are compared on: 2,000 database photos and 500 queries each, in the styles kept for tests."""
+    """The cities that descriptors are compared on: 2,000 database photos and 500 queries each, in
+    the styles kept for tests."""
     size = (600, 150) if is_quick else (2000, 500)
     return tuple(CitySize(f"city{20 + k:02d}", "test", *size, 0, True) for k in range(num))
 
 
-def measure(name: str, options: WorldOptions, *, folder: Path, seed: int, model_name: str) -> dict[str, object]:
+def measure(
+    name: str, options: WorldOptions, *, folder: Path, seed: int, model_name: str
+) -> dict[str, object]:
     """Render one world, search it, print its tables."""
     out = folder / name
     summary = render_world(out, seed=seed, options=options)
@@ -196,21 +251,40 @@ def measure(name: str, options: WorldOptions, *, folder: Path, seed: int, model_
 def main() -> None:
     parser = benchmark_options(__doc__.split("\n")[0])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--cities", type=int, default=3, help="test cities (default 3, as in the preset `city`)")
+    parser.add_argument(
+        "--cities", type=int, default=3, help="test cities (default 3, as in the preset `city`)"
+    )
     parser.add_argument("--model", default="rootsift-vlad")
     parser.add_argument("--folder", help="keep the photos here (and use those that are there)")
     args = parser.parse_args()
     cities = list_test_cities(args.cities, is_quick=args.quick)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(args.folder or temporary)
-        results = {"test": measure("test", WorldOptions(cities=cities), folder=folder, seed=args.seed, model_name=args.model)}
+        results = {
+            "test": measure(
+                "test",
+                WorldOptions(cities=cities),
+                folder=folder,
+                seed=args.seed,
+                model_name=args.model,
+            )
+        }
         spec = WorldSpec.from_json((folder / "test" / "world.json").read_text())
         results["share_seen"] = {"percent": share_seen(spec)}
-        print(f"\nqueries with a database photo within 10 m that sees the same front: {results['share_seen']['percent']:.1f} %")
+        print(
+            "\nqueries with a database photo within 10 m that sees the same front: "
+            f"{results['share_seen']['percent']:.1f} %"
+        )
         results["share_off_plane"] = {"percent": share_off_plane(spec)}
-        clean = CaptureOptions(conditions={"day": 1.0}, max_shift_share=0.1, max_yaw_deg=5.0, is_clean=True)
+        clean = CaptureOptions(
+            conditions={"day": 1.0}, max_shift_share=0.1, max_yaw_deg=5.0, is_clean=True
+        )
         results["clean"] = measure(
-            "clean", WorldOptions(cities=cities[:1], capture=clean), folder=folder, seed=args.seed, model_name=args.model
+            "clean",
+            WorldOptions(cities=cities[:1], capture=clean),
+            folder=folder,
+            seed=args.seed,
+            model_name=args.model,
         )
     if args.json:
         Path(args.json).write_text(json.dumps(results, indent=1))

@@ -1,11 +1,13 @@
-"""A worldwide index of tiles on paper and by simulation: bytes, build time and milliseconds a query, by precision and rotations.
+"""A worldwide index of tiles on paper and by simulation: bytes, build time and milliseconds a
+query, by precision and rotations.
 
     python benchmarks/worldwide_tiles.py --dim 512 --measured 100000
     python benchmarks/worldwide_tiles.py --real ASTRONAUT_PHOTOS --world EARTH_WORLD
 
-On paper: 1.2 million tiles x 4 rotations x D at float32, float16 and int8. By simulation: made-up unit descriptors of as many tiles
-as are asked for, searched at each precision; time and memory grow with their number. With --real: photos beside their real
-surroundings (folders with query.jpg and surrounding.jpg), hidden among the tiles of a world: the rank of the right one.
+On paper: 1.2 million tiles x 4 rotations x D at float32, float16 and int8. By simulation: made-up
+unit descriptors of as many tiles as are asked for, searched at each precision; time and memory grow
+with their number. With --real: photos beside their real surroundings (folders with query.jpg and
+surrounding.jpg), hidden among the tiles of a world: the rank of the right one.
 """
 
 from __future__ import annotations
@@ -49,7 +51,10 @@ def by_simulation(dim: int, num: int) -> None:
     right = random.integers(num, size=NUM_QUERIES)
     asked[:, 1] = rows[right] + 0.5 * asked[:, 1]
     asked /= np.linalg.norm(asked, axis=2, keepdims=True)
-    print(f"\nmeasured with {num:,} tiles, one core, {NUM_QUERIES} queries turned four ways; scaled to {TILES:,} in brackets")
+    print(
+        f"\nmeasured with {num:,} tiles, one core, {NUM_QUERIES} queries turned four ways; scaled "
+        f"to {TILES:,} in brackets"
+    )
     print(f"{'precision':10} {'build s':>16} {'ms a query':>20} {'recall@1':>9} {'GB':>14}")
     for name in BYTES:
         started = time.perf_counter()
@@ -68,10 +73,14 @@ def by_simulation(dim: int, num: int) -> None:
         spent = 1e3 * (time.perf_counter() - started) / NUM_QUERIES
         scale = TILES / num
         print(
-            f"{name:10} {built:>7.2f} ({built * scale:>6.1f}) {spent:>9.1f} ({spent * scale:>8.0f}) {hits / NUM_QUERIES:>9.2f} "
+            f"{name:10} {built:>7.2f} ({built * scale:>6.1f}) {spent:>9.1f} "
+            f"({spent * scale:>8.0f}) {hits / NUM_QUERIES:>9.2f} "
             f"{size / 1e9:>5.2f} ({size * scale / 1e9:>5.2f})"
         )
-    print(f"peak memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
+    print(
+        "peak memory of this process: "
+        f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB"
+    )
 
 
 def real_photos(folder: Path, world: Path, model_name: str, most: int) -> None:
@@ -83,7 +92,10 @@ def real_photos(folder: Path, world: Path, model_name: str, most: int) -> None:
     found = sorted(path.parent for path in folder.glob("*/query.jpg"))
     surroundings = [load_image(path / "surrounding.jpg") for path in found]
     database = np.concatenate([model.describe(files), model.describe(surroundings)])
-    print(f"\n{len(found)} photos, {len(surroundings)} real surroundings hidden among {len(files)} rendered tiles; {model_name}")
+    print(
+        f"\n{len(found)} photos, {len(surroundings)} real surroundings hidden among {len(files)} "
+        f"rendered tiles; {model_name}"
+    )
     for number, path in enumerate(found):
         photo = load_image(path / "query.jpg")
         asked = model.describe([np.ascontiguousarray(np.rot90(photo, turn)) for turn in range(4)])
@@ -94,7 +106,9 @@ def real_photos(folder: Path, world: Path, model_name: str, most: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--measured", type=int, default=100_000, help="tiles of the simulation")
     parser.add_argument("--real", type=Path, help="folder of photos with their surroundings")

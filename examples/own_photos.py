@@ -1,4 +1,5 @@
-"""Where was this photo taken? A folder of photos whose places are known is asked about another photo.
+"""Where was this photo taken? A folder of photos whose places are known is asked about another
+photo.
 
 python examples/own_photos.py photos/ where.jpg [city.whence]
 """
@@ -14,7 +15,14 @@ answer = localizer.locate(query)
 if answer.point is None:
     print(f"unknown: {answer.reason}")
 else:
-    sure = "not verified" if answer.confidence is None else f"right with probability {answer.confidence:.2f}"
+    sure = (
+        "not verified"
+        if answer.confidence is None
+        else f"right with probability {answer.confidence:.2f}"
+    )
     print(f"{answer.point.lat:.6f}, {answer.point.lon:.6f} ({sure})")
 for candidate in answer.candidates[:3]:
-    print(f"{candidate.rank}. {candidate.photo}: similarity {candidate.similarity:.3f}, {candidate.num_inliers} points in common")
+    print(
+        f"{candidate.rank}. {candidate.photo}: similarity {candidate.similarity:.3f}, "
+        f"{candidate.num_inliers} points in common"
+    )

@@ -1,4 +1,5 @@
-"""A small network learns from photos with places, and describes photos afterwards. Needs the extras torch and train.
+"""A small network learns from photos with places, and describes photos afterwards. Needs the extras
+torch and train.
 
 python examples/training.py photos/ run/ [steps]
 """

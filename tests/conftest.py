@@ -1,4 +1,5 @@
-"""Pictures and folders the tests share. Everything is made from seeds; the real sets are found through WHENCE_TEST_DATA."""
+"""Pictures and folders the tests share. Everything is made from seeds; the real sets are found
+through WHENCE_TEST_DATA."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ from whence.worlds.capture import CaptureOptions
 from whence.worlds.city import WorldOptions, render_world
 from whence.worlds.presets import CitySize
 
-# The client of Milvus leaves threads of gRPC behind; tests that fork from the same process are not theirs to look after.
+# The client of Milvus leaves threads of gRPC behind; tests that fork from the same process are not
+# theirs to look after.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"], os.environ["GRPC_VERBOSITY"] = "0", "NONE"
 ORIGIN = GeoPoint(59.32, 18.07)
 SOURCES = {
@@ -38,11 +40,14 @@ settings.load_profile("suite")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes gigabytes or minutes is passed over, saying so, unless WHENCE_TEST_LARGE is set."""
+    """What takes gigabytes or minutes is passed over, saying so, unless WHENCE_TEST_LARGE is
+    set."""
     if not os.environ.get("WHENCE_TEST_LARGE"):
         for item in items:
             if item.get_closest_marker("large"):
-                item.add_marker(pytest.mark.skip(reason="gigabytes or minutes: WHENCE_TEST_LARGE is not set"))
+                item.add_marker(
+                    pytest.mark.skip(reason="gigabytes or minutes: WHENCE_TEST_LARGE is not set")
+                )
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -50,7 +55,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     seconds: Counter[str] = Counter()
     for reports in terminalreporter.stats.values():
         for report in reports:
-            seconds[getattr(report, "nodeid", "").partition("::")[0]] += getattr(report, "duration", 0.0)
+            seconds[getattr(report, "nodeid", "").partition("::")[0]] += getattr(
+                report, "duration", 0.0
+            )
     if sum(seconds.values()) > 60:
         terminalreporter.write_sep("-", f"slowest files of {sum(seconds.values()):.0f} s")
         for name, spent in seconds.most_common(12):
@@ -59,7 +66,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
-    """Every numerical library works with one thread: pools that spin against each other make tests slow."""
+    """Every numerical library works with one thread: pools that spin against each other make tests
+    slow."""
     import faiss  # noqa: F401  (imported so that its pool is bounded too)
 
     set_threads(1)
@@ -85,7 +93,8 @@ def real_data() -> Path:
 
 
 def draw_place(seed: int, *, width: int = 480, height: int = 240) -> np.ndarray:
-    """A picture with plenty of corners, its own for every seed: overlapping boxes, lines and discs, (H, W, 3) uint8."""
+    """A picture with plenty of corners, its own for every seed: overlapping boxes, lines and discs,
+    (H, W, 3) uint8."""
     random = np.random.default_rng(seed)
     image = np.full((height, width, 3), random.integers(90, 200, 3), np.uint8)
     for _ in range(90):
@@ -102,7 +111,9 @@ def draw_place(seed: int, *, width: int = 480, height: int = 240) -> np.ndarray:
     return image
 
 
-def view_of(place: np.ndarray, *, shift: int, seed: int, size: tuple[int, int] = (320, 200)) -> np.ndarray:
+def view_of(
+    place: np.ndarray, *, shift: int, seed: int, size: tuple[int, int] = (320, 200)
+) -> np.ndarray:
     """A photo of a place: a window moved by `shift` pixels, with its own brightness and noise."""
     random = np.random.default_rng([seed, shift])
     width, height = size
@@ -119,13 +130,18 @@ def write_photo(path: Path, image: np.ndarray) -> Path:
     return path
 
 
-def write_street(folder: Path, *, num_places: int, shift: int, run: int, spacing_m: float = 60.0) -> list[Path]:
-    """One photo per place along a street, with "@" names: places `spacing_m` apart, the run a few metres aside."""
+def write_street(
+    folder: Path, *, num_places: int, shift: int, run: int, spacing_m: float = 60.0
+) -> list[Path]:
+    """One photo per place along a street, with "@" names: places `spacing_m` apart, the run a few
+    metres aside."""
     paths = []
     for place in range(num_places):
         east, north = np.array(place * spacing_m), np.array(3.0 * run)
         lat, lon = from_local_metres(east, north, origin=ORIGIN)
-        name = format_name(point=GeoPoint(float(lat), float(lon)), pano_id=f"{place:04d}r{run}", heading_deg=90.0)
+        name = format_name(
+            point=GeoPoint(float(lat), float(lon)), pano_id=f"{place:04d}r{run}", heading_deg=90.0
+        )
         paths.append(write_photo(folder / name, view_of(draw_place(place), shift=shift, seed=run)))
     return paths
 
@@ -134,22 +150,31 @@ def write_street(folder: Path, *, num_places: int, shift: int, run: int, spacing
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny city of small photos. Tests must not change it."""
     folder = tmp_path_factory.mktemp("world") / "city"
-    render_world(folder, preset="tiny", options=WorldOptions(capture=CaptureOptions(width=64, height=48)), num_workers=1)
+    render_world(
+        folder,
+        preset="tiny",
+        options=WorldOptions(capture=CaptureOptions(width=64, height=48)),
+        num_workers=1,
+    )
     return folder
 
 
 @pytest.fixture(scope="session")
 def sf_xl(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A street of panoramas, crops and a few queries in the layout of SF-XL. Tests must not change it."""
+    """A street of panoramas, crops and a few queries in the layout of SF-XL. Tests must not change
+    it."""
     folder = tmp_path_factory.mktemp("sf_xl") / "city"
-    options = WorldOptions(CaptureOptions(width=32, height=32), px_per_m=8, cities=(CitySize("city00", "", 10, 4, 0),))
+    options = WorldOptions(
+        CaptureOptions(width=32, height=32), px_per_m=8, cities=(CitySize("city00", "", 10, 4, 0),)
+    )
     render_world(folder, seed=3, layout="sf_xl", options=options, num_workers=1)
     return folder
 
 
 @pytest.fixture(scope="session")
 def sources(tmp_path_factory: pytest.TempPathFactory, sf_xl: Path) -> dict[str, Path]:
-    """A small world in the layout of each source of MegaLoc, by its name, and one of landmarks. Tests must not change them."""
+    """A small world in the layout of each source of MegaLoc, by its name, and one of landmarks.
+    Tests must not change them."""
     root = tmp_path_factory.mktemp("sources")
     for layout, cities in SOURCES.items():
         options = WorldOptions(CaptureOptions(width=48, height=32), px_per_m=8, cities=cities)

@@ -21,10 +21,16 @@ class MeanColours(Descriptor):
     def describe(self, images: Sequence[np.ndarray]) -> np.ndarray:
         rows = []
         for image in images:
-            cells = [part.mean(axis=(0, 1)) for band in np.array_split(image, 4) for part in np.array_split(band, 4, axis=1)]
+            cells = [
+                part.mean(axis=(0, 1))
+                for band in np.array_split(image, 4)
+                for part in np.array_split(band, 4, axis=1)
+            ]
             rows.append(np.concatenate(cells) - image.mean())
         found = np.array(rows, np.float32).reshape(-1, self.dim)
-        return np.asarray(found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9), np.float32)
+        return np.asarray(
+            found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9), np.float32
+        )
 
 
 class OfNegatives(MeanColours):

@@ -1,4 +1,5 @@
-"""The fill rules that the golden values of published networks are stated with: tensors made of integers by a formula."""
+"""The fill rules that the golden values of published networks are stated with: tensors made of
+integers by a formula."""
 
 from __future__ import annotations
 
@@ -10,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 
-def hashed(shape: tuple[int, ...], *, scale: float = 1.0, offset: float = 0.0, seed: int = 0) -> Tensor:
+def hashed(
+    shape: tuple[int, ...], *, scale: float = 1.0, offset: float = 0.0, seed: int = 0
+) -> Tensor:
     """Values offset + scale * (-1 ... 1) by an integer hash of position and seed."""
     mask = np.uint64(0xFFFFFFFF)
     x = (np.arange(math.prod(shape), dtype=np.uint64) + np.uint64(1000003 * seed)) & mask
@@ -36,7 +39,8 @@ def image_of(shape: tuple[int, ...], number: int = 1000) -> Tensor:
 
 
 def fill(module: nn.Module, names: Iterable[str] | None = None) -> None:
-    """Fill a module's tensors by `squares`, numbered by their place in `names`, the published order (its own without)."""
+    """Fill a module's tensors by `squares`, numbered by their place in `names`, the published order
+    (its own without)."""
     state = module.state_dict()
     for number, name in enumerate(state if names is None else names):
         if name not in state or not state[name].is_floating_point():
@@ -58,7 +62,9 @@ def fill_by_place(backbone: nn.Module) -> None:
     """GeoWarp's golden item 8: convolutions and biases by `hashed`, seeded by their place."""
     for seed, value in enumerate(backbone.state_dict().values()):
         shape = tuple(value.shape)
-        value.copy_(hashed(shape, scale=_fan_in_scale(shape) if value.ndim == 4 else 0.05, seed=seed))
+        value.copy_(
+            hashed(shape, scale=_fan_in_scale(shape) if value.ndim == 4 else 0.05, seed=seed)
+        )
 
 
 def fill_regressor(regressor: nn.Module) -> None:

@@ -40,7 +40,8 @@ def png_declaring(width: int, height: int) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 100)), (b"IEND", b"")]
     body = b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
     )
     return b"\x89PNG\r\n\x1a\n" + body
 
@@ -96,7 +97,10 @@ MAKERS: dict[str, tuple[Callable[[], bytes], bool]] = {
     "bomb 60000.png": (lambda: png_declaring(60_000, 60_000), False),
     "bomb 2 to the 31.png": (lambda: png_declaring(2**31 - 1, 2**31 - 1), False),
     "no width.png": (lambda: png_declaring(0, 10), False),
-    "declares too much.jpg": (lambda: patched(JPEG, JPEG.index(b"\xff\xc0") + 5, b"\xff\xff\xff\xff"), False),
+    "declares too much.jpg": (
+        lambda: patched(JPEG, JPEG.index(b"\xff\xc0") + 5, b"\xff\xff\xff\xff"),
+        False,
+    ),
     "no height.jpg": (lambda: patched(JPEG, JPEG.index(b"\xff\xc0") + 5, b"\0\0"), False),
     "one pixel.png": (lambda: saved(Image.new("RGB", (1, 1)), "PNG"), True),
     "one row.png": (lambda: saved(Image.new("RGB", (4000, 1)), "PNG"), True),
@@ -106,8 +110,14 @@ MAKERS: dict[str, tuple[Callable[[], bytes], bool]] = {
     "grey.jpg": (lambda: saved(picture("L"), "JPEG"), True),
     "progressive.jpg": (lambda: saved(picture(), "JPEG", progressive=True), True),
     "lab.tif": (lambda: saved(picture().convert("LAB"), "TIFF"), True),
-    "sixteen bits.png": (lambda: saved(Image.fromarray(RGB[..., 0].astype(np.uint16) * 256), "PNG"), True),
-    "sixteen bits.tif": (lambda: saved(Image.fromarray(RGB[..., 0].astype(np.uint16) * 256), "TIFF"), True),
+    "sixteen bits.png": (
+        lambda: saved(Image.fromarray(RGB[..., 0].astype(np.uint16) * 256), "PNG"),
+        True,
+    ),
+    "sixteen bits.tif": (
+        lambda: saved(Image.fromarray(RGB[..., 0].astype(np.uint16) * 256), "TIFF"),
+        True,
+    ),
     "floats.tif": (lambda: saved(Image.fromarray(RGB[..., 0].astype(np.float32)), "TIFF"), False),
     "one bit.png": (lambda: saved(picture("1"), "PNG"), True),
     "palette.png": (lambda: saved(picture().quantize(16), "PNG"), True),
@@ -122,7 +132,10 @@ MAKERS: dict[str, tuple[Callable[[], bytes], bool]] = {
     "jpeg called.png": (lambda: JPEG, True),
     "rubbish after the end.jpg": (lambda: JPEG + b"rubbish" * 1000, True),
     "orientation 99.jpg": (lambda: with_tag(0x0112, 99), True),
-    "gps of nothing.jpg": (lambda: with_gps({1: "N", 2: (0, 0, 0), 3: "E", 4: (0, 0, 0), 5: b"\0"}), True),
+    "gps of nothing.jpg": (
+        lambda: with_gps({1: "N", 2: (0, 0, 0), 3: "E", 4: (0, 0, 0), 5: b"\0"}),
+        True,
+    ),
     "gps 200 degrees.jpg": (lambda: with_gps({1: "N", 2: (200.0, 0.0, 0.0), **LON}), True),
     "gps without letters.jpg": (lambda: with_gps({2: (55.0, 0.0, 0.0), 4: (13.0, 0.0, 0.0)}), True),
     "gps with odd letters.jpg": (lambda: with_gps({1: "Q", 2: (50.0, 0.0, 0.0), **LON}), True),

@@ -1,4 +1,5 @@
-"""EfficientNet-Lite0 of random numbers: its arrays under the authors' names, for tests that need no meaning and no download."""
+"""EfficientNet-Lite0 of random numbers: its arrays under the authors' names, for tests that need no
+meaning and no download."""
 
 from __future__ import annotations
 
@@ -16,7 +17,9 @@ def random_arrays(*, seed: int = 3) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
 
     def convolution(name: str, norm: str, shape: tuple[int, ...]) -> None:
-        arrays[f"{name}.weight"] = (random.normal(size=shape) * np.sqrt(2 / np.prod(shape[1:]))).astype(np.float32)
+        arrays[f"{name}.weight"] = (
+            random.normal(size=shape) * np.sqrt(2 / np.prod(shape[1:]))
+        ).astype(np.float32)
         arrays[f"{norm}.weight"] = random.uniform(0.5, 1.5, shape[0]).astype(np.float32)
         arrays[f"{norm}.bias"] = random.normal(0, 0.3, shape[0]).astype(np.float32)
         arrays[f"{norm}.running_mean"] = random.normal(0, 0.3, shape[0]).astype(np.float32)

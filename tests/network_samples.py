@@ -1,4 +1,5 @@
-"""A small network with random weights under a name of its own, for tests of everything that runs networks."""
+"""A small network with random weights under a name of its own, for tests of everything that runs
+networks."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ CARD = ModelCard(
 
 
 def make_network(backbone: str = "resnet18conv4") -> Network:
-    """The network, the same at every call, its batch norms with statistics that are not those of a fresh one."""
+    """The network, the same at every call, its batch norms with statistics that are not those of a
+    fresh one."""
     torch.manual_seed(0)
     made = make_backbone(backbone)
     for module in made.modules():

@@ -1,5 +1,5 @@
-"""Names and shapes of the tensors in published files of weights, as the specifications state them: tables of their own, in the
-published order, that know nothing of Whence's modules."""
+"""Names and shapes of the tensors in published files of weights, as the specifications state them:
+tables of their own, in the published order, that know nothing of Whence's modules."""
 
 from __future__ import annotations
 
@@ -11,13 +11,39 @@ Shape = tuple[int, ...]
 Table = dict[str, Shape]
 
 BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
-VGG = {0: 64, 2: 64, 5: 128, 7: 128, 10: 256, 12: 256, 14: 256, 17: 512, 19: 512, 21: 512, 24: 512, 26: 512, 28: 512}
-ALEXNET = {0: (64, 3, 11, 11), 3: (192, 64, 5, 5), 6: (384, 192, 3, 3), 8: (256, 384, 3, 3), 10: (256, 256, 3, 3)}
+VGG = {
+    0: 64,
+    2: 64,
+    5: 128,
+    7: 128,
+    10: 256,
+    12: 256,
+    14: 256,
+    17: 512,
+    19: 512,
+    21: 512,
+    24: 512,
+    26: 512,
+    28: 512,
+}
+ALEXNET = {
+    0: (64, 3, 11, 11),
+    3: (192, 64, 5, 5),
+    6: (384, 192, 3, 3),
+    8: (256, 384, 3, 3),
+    10: (256, 256, 3, 3),
+}
 INDEX = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
 
 
 def norm(name: str, width: int) -> Table:
-    sides = {"weight": (width,), "bias": (width,), "running_mean": (width,), "running_var": (width,), "num_batches_tracked": ()}
+    sides = {
+        "weight": (width,),
+        "bias": (width,),
+        "running_mean": (width,),
+        "running_var": (width,),
+        "num_batches_tracked": (),
+    }
     return {f"{name}.{leaf}": shape for leaf, shape in sides.items()}
 
 
@@ -38,17 +64,28 @@ def resnet(depth: int, num_stages: int, name: Callable[[str], str]) -> Table:
             if depth > 18:
                 kernels = ((width, width_in, 1), (width, width, 3), (width_out, width, 1))
             for i, (rows, columns, side) in enumerate(kernels, 1):
-                table |= {f"{at}.conv{i}.weight": (rows, columns, side, side), **norm(f"{at}.bn{i}", rows)}
+                table |= {
+                    f"{at}.conv{i}.weight": (rows, columns, side, side),
+                    **norm(f"{at}.bn{i}", rows),
+                }
             if block == 0 and width_in != width_out:
-                table |= {f"{at}.downsample.0.weight": (width_out, width_in, 1, 1), **norm(f"{at}.downsample.1", width_out)}
+                table |= {
+                    f"{at}.downsample.0.weight": (width_out, width_in, 1, 1),
+                    **norm(f"{at}.downsample.1", width_out),
+                }
             width_in = width_out
     return table
 
 
 def indexed_cnn(backbone: str, prefix: str) -> Table:
-    """The cut network as a plain sequence: AlexNet, VGG16, or a ResNet by the places of its parts."""
+    """The cut network as a plain sequence: AlexNet, VGG16, or a ResNet by the places of its
+    parts."""
     if backbone == "alexnet":
-        return {key: shape for i, sides in ALEXNET.items() for key, shape in affine(f"{prefix}{i}", *sides).items()}
+        return {
+            key: shape
+            for i, sides in ALEXNET.items()
+            for key, shape in affine(f"{prefix}{i}", *sides).items()
+        }
     if backbone == "vgg16":
         table, width_in = {}, 3
         for i, width in VGG.items():
@@ -72,7 +109,15 @@ def efficientnet_b0(prefix: str) -> Table:
 
     table = convolution(f"{prefix}0", 32, 3, 3)
     width_in = 32
-    stages = ((1, 3, 16, 1), (6, 3, 24, 2), (6, 5, 40, 2), (6, 3, 80, 3), (6, 5, 112, 3), (6, 5, 192, 4), (6, 3, 320, 1))
+    stages = (
+        (1, 3, 16, 1),
+        (6, 3, 24, 2),
+        (6, 5, 40, 2),
+        (6, 3, 80, 3),
+        (6, 5, 112, 3),
+        (6, 5, 192, 4),
+        (6, 3, 320, 1),
+    )
     for stage, (expansion, side, width, num_blocks) in enumerate(stages, 1):
         for i in range(num_blocks):
             at, wide, part = f"{prefix}{stage}.{i}.block", expansion * width_in, 0
@@ -119,9 +164,9 @@ def vit(prefix: str, *, version: int = 4, num_blocks: int = 12, side: int = 14) 
     for i in range(num_blocks):
         if version == 4:
             at = f"{prefix}encoder.layer.{i}"
-            attention = [f"{at}.attention.attention.{part}" for part in ("query", "key", "value")] + [
-                f"{at}.attention.output.dense"
-            ]
+            attention = [
+                f"{at}.attention.attention.{part}" for part in ("query", "key", "value")
+            ] + [f"{at}.attention.output.dense"]
             up, down = f"{at}.intermediate.dense", f"{at}.output.dense"
         else:
             at = f"{prefix}layers.{i}"
@@ -131,10 +176,21 @@ def vit(prefix: str, *, version: int = 4, num_blocks: int = 12, side: int = 14) 
             table |= affine(part, 768, 768)
         table |= {**affine(up, 3072, 768), **affine(down, 768, 3072)}
         table |= {**affine(f"{at}.layernorm_before", 768), **affine(f"{at}.layernorm_after", 768)}
-    return {**table, **affine(f"{prefix}layernorm", 768), **affine(f"{prefix}pooler.dense", 768, 768)}
+    return {
+        **table,
+        **affine(f"{prefix}layernorm", 768),
+        **affine(f"{prefix}pooler.dense", 768, 768),
+    }
 
 
-def dinov2(prefix: str, *, width: int = 768, num_blocks: int = 12, has_mask: bool = True, is_giant: bool = False) -> Table:
+def dinov2(
+    prefix: str,
+    *,
+    width: int = 768,
+    num_blocks: int = 12,
+    has_mask: bool = True,
+    is_giant: bool = False,
+) -> Table:
     """The official DINOv2 at patch 14."""
     table: Table = {f"{prefix}cls_token": (1, 1, width), f"{prefix}pos_embed": (1, 1370, width)}
     if has_mask:
@@ -143,11 +199,18 @@ def dinov2(prefix: str, *, width: int = 768, num_blocks: int = 12, has_mask: boo
     for i in range(num_blocks):
         at = f"{prefix}blocks.{i}"
         table |= {**affine(f"{at}.norm1", width), **affine(f"{at}.attn.qkv", 3 * width, width)}
-        table |= {**affine(f"{at}.attn.proj", width, width), f"{at}.ls1.gamma": (width,), **affine(f"{at}.norm2", width)}
+        table |= {
+            **affine(f"{at}.attn.proj", width, width),
+            f"{at}.ls1.gamma": (width,),
+            **affine(f"{at}.norm2", width),
+        }
         if is_giant:
             table |= {**affine(f"{at}.mlp.w12", 8192, width), **affine(f"{at}.mlp.w3", width, 4096)}
         else:
-            table |= {**affine(f"{at}.mlp.fc1", 4 * width, width), **affine(f"{at}.mlp.fc2", width, 4 * width)}
+            table |= {
+                **affine(f"{at}.mlp.fc1", 4 * width, width),
+                **affine(f"{at}.mlp.fc2", width, 4 * width),
+            }
         table[f"{at}.ls2.gamma"] = (width,)
     return {**table, **affine(f"{prefix}norm", width)}
 
@@ -168,18 +231,32 @@ def mixer(channels_out: int, rows: int) -> Table:
     table: Table = {}
     for i in range(4):
         at = f"aggregator.mix.{i}.mix"
-        table |= {**affine(f"{at}.0", 400), **affine(f"{at}.1", 400, 400), **affine(f"{at}.3", 400, 400)}
-    return {**table, **affine("aggregator.channel_proj", channels_out, 1024), **affine("aggregator.row_proj", rows, 400)}
+        table |= {
+            **affine(f"{at}.0", 400),
+            **affine(f"{at}.1", 400, 400),
+            **affine(f"{at}.3", 400, 400),
+        }
+    return {
+        **table,
+        **affine("aggregator.channel_proj", channels_out, 1024),
+        **affine("aggregator.row_proj", rows, 400),
+    }
 
 
 def queries(channels: int, width: int) -> Table:
     """BoQ with 64 queries in each of 2 blocks."""
-    table: Table = {**affine("aggregator.proj_c", width, channels, 3, 3), **affine("aggregator.norm_input", width)}
+    table: Table = {
+        **affine("aggregator.proj_c", width, channels, 3, 3),
+        **affine("aggregator.norm_input", width),
+    }
     for i in range(2):
         at = f"aggregator.boqs.{i}"
         table[f"{at}.queries"] = (1, 64, width)
         table |= attention(f"{at}.encoder.self_attn", width)
-        table |= {**affine(f"{at}.encoder.linear1", 4 * width, width), **affine(f"{at}.encoder.linear2", width, 4 * width)}
+        table |= {
+            **affine(f"{at}.encoder.linear1", 4 * width, width),
+            **affine(f"{at}.encoder.linear2", width, 4 * width),
+        }
         table |= {**affine(f"{at}.encoder.norm1", width), **affine(f"{at}.encoder.norm2", width)}
         table |= {**attention(f"{at}.self_attn", width), **affine(f"{at}.norm_q", width)}
         table |= {**attention(f"{at}.cross_attn", width), **affine(f"{at}.norm_out", width)}
@@ -187,7 +264,10 @@ def queries(channels: int, width: int) -> Table:
 
 
 def attention(name: str, width: int) -> Table:
-    packed: Table = {f"{name}.in_proj_weight": (3 * width, width), f"{name}.in_proj_bias": (3 * width,)}
+    packed: Table = {
+        f"{name}.in_proj_weight": (3 * width, width),
+        f"{name}.in_proj_bias": (3 * width,),
+    }
     return {**packed, **affine(f"{name}.out_proj", width, width)}
 
 
@@ -205,7 +285,11 @@ def reweighting(channels: int) -> Table:
 
 
 def cosplace(backbone: str, channels: int, dim: int) -> Table:
-    return {**indexed_cnn(backbone, "backbone."), "aggregation.1.p": (1,), **affine("aggregation.3", dim, channels)}
+    return {
+        **indexed_cnn(backbone, "backbone."),
+        "aggregation.1.p": (1,),
+        **affine("aggregation.3", dim, channels),
+    }
 
 
 def channels_of(backbone: str) -> int:
@@ -234,7 +318,10 @@ def benchmark(card: ModelCard) -> Table:
 
 def segvpr(backbone: str, head: str) -> Table:
     """SegVPR's checkpoint: encoder, head, attention, pooling, and the opponent."""
-    table = {**named_resnet(backbone.replace("conv4_5", "conv5"), "sem_branch.encoder."), "vpr_pooling.p": (1,)}
+    table = {
+        **named_resnet(backbone.replace("conv4_5", "conv5"), "sem_branch.encoder."),
+        "vpr_pooling.p": (1,),
+    }
     if head == "deeplab":
         for number in range(4):
             table |= affine(f"sem_branch.cls.conv2d_list.{number}", 17, 2048, 3, 3)
@@ -268,21 +355,35 @@ def published(card: ModelCard) -> Table:
     if method == "divide":
         return {**efficientnet_b0("backbone."), **affine("classifier.0", 1280, 1280)}
     if method == "jist":
-        return {**{f"model.{key}": shape for key, shape in cosplace(backbone, 512, 512).items()}, "seq_gem.p": (1,)}
+        return {
+            **{f"model.{key}": shape for key, shape in cosplace(backbone, 512, 512).items()},
+            "seq_gem.p": (1,),
+        }
     if method == "convap":
-        return {**named_resnet("resnet50conv5", "backbone.model."), **affine("aggregator.channel_pool", dim // 4, 2048, 1, 1)}
+        return {
+            **named_resnet("resnet50conv5", "backbone.model."),
+            **affine("aggregator.channel_pool", dim // 4, 2048, 1, 1),
+        }
     if method == "mixvpr":
         channels, rows = {128: (64, 2), 512: (256, 2), 4096: (1024, 4)}[dim]
         return {**named_resnet("resnet50conv4", "backbone.model."), **mixer(channels, rows)}
     if method == "earthloc":
-        return {**named_resnet("resnet50conv4", "backbone.model."), **mixer(1024, 4), **affine("fc", 4096, 4096)}
+        return {
+            **named_resnet("resnet50conv4", "backbone.model."),
+            **mixer(1024, 4),
+            **affine("fc", 4096, 4096),
+        }
     if method == "boq":
         if backbone.startswith("resnet"):
             return {**indexed_cnn("resnet50conv4", "backbone.net."), **queries(1024, 512)}
         return {**dinov2("backbone.dino."), **queries(768, 384)}
     if method in ("salad", "cliquemining"):
         theirs = {**dinov2("backbone.model."), **salad("aggregator.")}
-        return {f"model.{name}": shape for name, shape in theirs.items()} if card.name.endswith("-mesh") else theirs
+        return (
+            {f"model.{name}": shape for name, shape in theirs.items()}
+            if card.name.endswith("-mesh")
+            else theirs
+        )
     if method == "segvpr":
         return segvpr(backbone, card.name.split("-")[2])
     if method == "megaloc":
@@ -292,15 +393,27 @@ def published(card: ModelCard) -> Table:
     if method == "seqvlad":
         return {**compact("encoder.", 8), **netvlad("aggregator", 384, is_tokens=True)}
     if method == "radenovic":
-        return {**indexed_cnn(backbone, "features."), "pool.p": (1,), **affine("whiten", 2048, 2048)}
+        return {
+            **indexed_cnn(backbone, "features."),
+            "pool.p": (1,),
+            **affine("whiten", 2048, 2048),
+        }
     if method == "apgem":
-        return {**named_resnet(backbone, "module."), "module.adpool.p": (1,), **affine("module.fc", 2048, 2048)}
+        return {
+            **named_resnet(backbone, "module."),
+            "module.adpool.p": (1,),
+            **affine("module.fc", 2048, 2048),
+        }
     raise AssertionError(f"no table for {card.name}")
 
 
 def megaloc(*, is_old: bool = False) -> Table:
     backbone = dinov2("backbone.model.") if is_old else dinov2("backbone.", has_mask=False)
-    return {**backbone, **salad("aggregator.agg.", word_dim=256), **affine("aggregator.linear", 8448, 16640)}
+    return {
+        **backbone,
+        **salad("aggregator.agg.", word_dim=256),
+        **affine("aggregator.linear", 8448, 16640),
+    }
 
 
 COUNTS = {

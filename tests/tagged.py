@@ -1,4 +1,5 @@
-"""Photo files with metadata of every kind, made here: EXIF, XMP packets, Takeout files, raw photos."""
+"""Photo files with metadata of every kind, made here: EXIF, XMP packets, Takeout files, raw
+photos."""
 
 from __future__ import annotations
 
@@ -11,11 +12,15 @@ import numpy as np
 from PIL import Image
 
 GPS, CAMERA = 0x8825, 0x8769
-_SPACES = 'xmlns:exif="http://ns.adobe.com/exif/1.0/" xmlns:drone-dji="http://www.dji.com/drone-dji/1.0/"'
+_SPACES = (
+    'xmlns:exif="http://ns.adobe.com/exif/1.0/" xmlns:drone-dji="http://www.dji.com/drone-dji/1.0/"'
+)
 _IPTC = 'xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"'
 
 
-def exif_of(gps: dict[int, object] | None = None, camera: dict[int, object] | None = None) -> Image.Exif:
+def exif_of(
+    gps: dict[int, object] | None = None, camera: dict[int, object] | None = None
+) -> Image.Exif:
     """An EXIF block in memory."""
     exif = Image.Exif()
     exif.get_ifd(GPS).update(gps or {})
@@ -23,11 +28,16 @@ def exif_of(gps: dict[int, object] | None = None, camera: dict[int, object] | No
     return exif
 
 
-def save_photo(path: Path, gps: dict[int, object] | None = None, camera: dict[int, object] | None = None) -> Path:
+def save_photo(
+    path: Path, gps: dict[int, object] | None = None, camera: dict[int, object] | None = None
+) -> Path:
     """A small JPEG with these GPS and Exif directories."""
     path.parent.mkdir(parents=True, exist_ok=True)
     exif = exif_of(gps, camera)
-    for directory in (GPS, CAMERA):  # Older Pillow writes only the directories that are set like this.
+    for directory in (
+        GPS,
+        CAMERA,
+    ):  # Older Pillow writes only the directories that are set like this.
         exif[directory] = dict(exif.get_ifd(directory))
     Image.new("RGB", (30, 20), "gray").save(path, "JPEG", exif=exif)
     return path
@@ -35,14 +45,20 @@ def save_photo(path: Path, gps: dict[int, object] | None = None, camera: dict[in
 
 def at(lat: float, lon: float) -> dict[int, object]:
     """GPS tags of a point, in decimal degrees."""
-    return {1: "N" if lat >= 0 else "S", 2: (abs(lat), 0.0, 0.0), 3: "E" if lon >= 0 else "W", 4: (abs(lon), 0.0, 0.0)}
+    return {
+        1: "N" if lat >= 0 else "S",
+        2: (abs(lat), 0.0, 0.0),
+        3: "E" if lon >= 0 else "W",
+        4: (abs(lon), 0.0, 0.0),
+    }
 
 
 def xmp(attributes: str = "", elements: str = "") -> str:
     """An XMP packet with one description."""
     return (
         '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
-        f'<rdf:Description rdf:about="" {_SPACES} {_IPTC} {attributes}>{elements}</rdf:Description></rdf:RDF></x:xmpmeta>'
+        f'<rdf:Description rdf:about="" {_SPACES} {_IPTC} '
+        f"{attributes}>{elements}</rdf:Description></rdf:RDF></x:xmpmeta>"
     )
 
 
@@ -59,7 +75,9 @@ def with_packet(jpeg: bytes, packet: str) -> bytes:
 
 def takeout(lat: float, lon: float, **more: object) -> str:
     """A Takeout file."""
-    return json.dumps({"title": "a", "geoData": {"latitude": lat, "longitude": lon, "altitude": 3.0}, **more})
+    return json.dumps(
+        {"title": "a", "geoData": {"latitude": lat, "longitude": lon, "altitude": 3.0}, **more}
+    )
 
 
 def picture_bytes(kind: str, **options: object) -> bytes:
@@ -75,10 +93,34 @@ def raw_photo(levels: np.ndarray) -> bytes:
     body = levels.astype("<u2").tobytes()
     identity = [(int(i == j), 1) for i in range(3) for j in range(3)]
     fields: list[tuple[int, int, list]] = [
-        *((254, 4, [0]), (256, 4, [width]), (257, 4, [height]), (258, 3, [16]), (259, 3, [1]), (262, 3, [32803])),
-        *((271, 2, list(b"Test\0")), (272, 2, list(b"Camera\0")), (273, 4, [0]), (274, 3, [1]), (277, 3, [1])),
-        *((278, 4, [height]), (279, 4, [len(body)]), (284, 3, [1]), (33421, 3, [2, 2]), (33422, 1, [0, 1, 1, 2])),
-        *((50706, 1, [1, 4, 0, 0]), (50707, 1, [1, 1, 0, 0]), (50708, 2, list(b"Test Camera\0")), (50717, 4, [4095])),
+        *(
+            (254, 4, [0]),
+            (256, 4, [width]),
+            (257, 4, [height]),
+            (258, 3, [16]),
+            (259, 3, [1]),
+            (262, 3, [32803]),
+        ),
+        *(
+            (271, 2, list(b"Test\0")),
+            (272, 2, list(b"Camera\0")),
+            (273, 4, [0]),
+            (274, 3, [1]),
+            (277, 3, [1]),
+        ),
+        *(
+            (278, 4, [height]),
+            (279, 4, [len(body)]),
+            (284, 3, [1]),
+            (33421, 3, [2, 2]),
+            (33422, 1, [0, 1, 1, 2]),
+        ),
+        *(
+            (50706, 1, [1, 4, 0, 0]),
+            (50707, 1, [1, 1, 0, 0]),
+            (50708, 2, list(b"Test Camera\0")),
+            (50717, 4, [4095]),
+        ),
         *((50721, 10, identity), (50728, 5, [(1, 1)] * 3), (50778, 3, [21])),
     ]
     start = 8 + 2 + 12 * len(fields) + 4
@@ -91,7 +133,10 @@ def raw_photo(levels: np.ndarray) -> bytes:
         if tag == 273:
             strip_at = len(entries) + 8
         if len(value) > 4:
-            value, blob = struct.pack("<I", start + len(blob)), blob + value + b"\0" * (len(value) % 2)
+            value, blob = (
+                struct.pack("<I", start + len(blob)),
+                blob + value + b"\0" * (len(value) % 2),
+            )
         entries += struct.pack("<HHI", tag, kind, len(values)) + value.ljust(4, b"\0")
     entries = entries[:strip_at] + struct.pack("<I", start + len(blob)) + entries[strip_at + 4 :]
     return b"II*\0" + struct.pack("<IH", 8, len(fields)) + entries + bytes(4) + blob + body

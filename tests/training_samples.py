@@ -8,12 +8,22 @@ from typing import Any
 import torch
 
 from whence.training.datasets import Dataset, Source
-from whence.training.task import Draw, Given, Share
+from whence.training.task import Draw, Setup, Share
 
 
-def given(data: Source, pixels: Path, *, learner: Any = None) -> Given:
+def given(data: Source, pixels: Path, *, learner: Any = None) -> Setup:
     """One process, a CPU, float32."""
-    return Given(learner, Dataset(data), 0, pixels, None, Share(), torch.device("cpu"), None, show_progress=False)
+    return Setup(
+        learner,
+        Dataset(data),
+        0,
+        pixels,
+        None,
+        Share(),
+        torch.device("cpu"),
+        None,
+        show_progress=False,
+    )
 
 
 def draw(*, step: int = 0, batch: int = 0) -> Draw:

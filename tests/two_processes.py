@@ -42,17 +42,22 @@ class Calm(torch.nn.BatchNorm2d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalised by the running statistics, which stay."""
-        return torch.nn.functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False)
+        return torch.nn.functional.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, False
+        )
 
 
 def environment() -> dict[str, str]:
     """That of a process which finds this code and uses one thread."""
-    paths = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+    paths = os.pathsep.join(
+        [str(ROOT / "src"), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
+    )
     return {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "WHENCE_THREADS": "1"}
 
 
 def run_in_two(words: Sequence[str], folder: Path, *, num_nodes: int = 1) -> None:
-    """Run a command in two processes with `Calm` norms; both must end well. `folder` takes the script.
+    """Run a command in two processes with `Calm` norms; both must end well. `folder` takes the
+    script.
 
     They are told that they run on one machine, or on two, as torchrun tells it.
     """
@@ -68,5 +73,7 @@ def run_in_two(words: Sequence[str], folder: Path, *, num_nodes: int = 1) -> Non
         "WORLD_SIZE": "2",
         "LOCAL_WORLD_SIZE": str(2 // num_nodes),
     }
-    done = subprocess.run([sys.executable, str(script), *words], env=shared, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        [sys.executable, str(script), *words], env=shared, stderr=subprocess.PIPE, text=True
+    )
     assert done.returncode == 0, done.stderr

@@ -26,7 +26,9 @@ def write_video(
     """A video whose frames are shown at these seconds, with these tags of its file."""
     import av
 
-    images = [picture(number) for number in range(len(seconds))] if pictures is None else list(pictures)
+    images = (
+        [picture(number) for number in range(len(seconds))] if pictures is None else list(pictures)
+    )
     with av.open(str(file), "w", options={"movflags": "use_metadata_tags"}) as container:
         container.metadata.update(tags or {})
         stream: Any = container.add_stream("mpeg4", rate=25)

@@ -1,6 +1,8 @@
-"""Every writer of the project, for `test_writers`: a callable that writes one output, and which file it writes.
+"""Every writer of the project, for `test_writers`: a callable that writes one output, and which
+file it writes.
 
-Inputs are small and made once; each writer gets a folder of its own. Writers of a verb are also given as a command line.
+Inputs are small and made once; each writer gets a folder of its own. Writers of a verb are also
+given as a command line.
 """
 
 from __future__ import annotations
@@ -45,7 +47,10 @@ class Inputs:
         (query,) = write_street(root / "street" / "queries", num_places=1, shift=25, run=1)
         write_street(root / "untagged", num_places=2, shift=0, run=0)
         write_photo(root / "untagged" / "plain.jpg", view_of(draw_place(1), shift=12, seed=3))
-        assert run(["index", str(root / "street" / "database"), "--db", str(root / "c.whence"), "-q"]) == 0
+        assert (
+            run(["index", str(root / "street" / "database"), "--db", str(root / "c.whence"), "-q"])
+            == 0
+        )
         return cls(root, root / "c.whence", query, root / "street")
 
 
@@ -69,7 +74,9 @@ def _ranked() -> tuple[Ranked, ...]:
 
 
 def _position() -> Position:
-    return Position("q.jpg", "located", point=ORIGIN, candidates=(Candidate("a.jpg", 1, 0.5, point=ORIGIN),))
+    return Position(
+        "q.jpg", "located", point=ORIGIN, candidates=(Candidate("a.jpg", 1, 0.5, point=ORIGIN),)
+    )
 
 
 def _page(inputs: Inputs, folder: Path) -> None:
@@ -95,7 +102,10 @@ def _track(inputs: Inputs, folder: Path) -> None:
     from whence.cli.tracks import write_line
     from whence.localize.tracking import TrackPoint
 
-    write_line(str(folder / "track.geojson"), [TrackPoint(number, float(number), _position(), ORIGIN) for number in range(50)])
+    write_line(
+        str(folder / "track.geojson"),
+        [TrackPoint(number, float(number), _position(), ORIGIN) for number in range(50)],
+    )
 
 
 def _sheet(inputs: Inputs, folder: Path) -> None:
@@ -112,11 +122,21 @@ def _written(planned: PlannedFile, folder: Path) -> None:
 
 
 def _sidecar(inputs: Inputs, folder: Path) -> None:
-    _written(PlannedFile(sidecar_of(folder / "photo.jpg"), lambda: xmp_sidecar(Geotag(ORIGIN, 90.0, 12.0))), folder)
+    _written(
+        PlannedFile(
+            sidecar_of(folder / "photo.jpg"), lambda: xmp_sidecar(Geotag(ORIGIN, 90.0, 12.0))
+        ),
+        folder,
+    )
 
 
 def _copy(inputs: Inputs, folder: Path) -> None:
-    _written(PlannedFile(folder / "copy.jpg", lambda: with_gps_tags(inputs.query, Geotag(ORIGIN, 90.0, 12.0))), folder)
+    _written(
+        PlannedFile(
+            folder / "copy.jpg", lambda: with_gps_tags(inputs.query, Geotag(ORIGIN, 90.0, 12.0))
+        ),
+        folder,
+    )
 
 
 def _calibration(inputs: Inputs, folder: Path) -> None:
@@ -138,7 +158,9 @@ def _saved_index(kind: str) -> Callable[[Inputs, Path], None]:
         from whence.index.flat import FlatIndex
         from whence.index.int8 import Int8Index
 
-        made = {"flat": FlatIndex, "ann": AnnIndex, "int8": Int8Index, "cells": CellIndex}[kind](dim=16)
+        made = {"flat": FlatIndex, "ann": AnnIndex, "int8": Int8Index, "cells": CellIndex}[kind](
+            dim=16
+        )
         made.add(np.arange(40), np.eye(16, dtype=np.float32)[np.arange(40) % 16])
         made.save(folder / "index.npz")
 
@@ -148,13 +170,17 @@ def _saved_index(kind: str) -> Callable[[Inputs, Path], None]:
 def _partition(inputs: Inputs, folder: Path) -> None:
     from whence.data.partition import CellOptions, make_partition
 
-    make_partition(np.arange(40.0), np.arange(40.0), options=CellOptions(10, 360, 1, 1, 1)).write(folder / "partition.npz")
+    make_partition(np.arange(40.0), np.arange(40.0), options=CellOptions(10, 360, 1, 1, 1)).write(
+        folder / "partition.npz"
+    )
 
 
 def _cells(inputs: Inputs, folder: Path) -> None:
     from whence.index.cells.classifier import CellClassifier, write_cells
 
-    write_cells(folder / "cells.npz", CellClassifier(np.eye(3, dtype=np.float32), np.zeros((3, 2)), 20.0))
+    write_cells(
+        folder / "cells.npz", CellClassifier(np.eye(3, dtype=np.float32), np.zeros((3, 2)), 20.0)
+    )
 
 
 def _world(inputs: Inputs, folder: Path) -> None:
@@ -168,7 +194,9 @@ def _world(inputs: Inputs, folder: Path) -> None:
 def _world_file(inputs: Inputs, folder: Path) -> None:
     from whence.localize.georeference import write_world_file
 
-    write_world_file(folder / "a.wld", np.array([[45.0, 7.0], [46.0, 7.5], [46.5, 9.0], [45.2, 8.4]]), (3, 2))
+    write_world_file(
+        folder / "a.wld", np.array([[45.0, 7.0], [46.0, 7.5], [46.5, 9.0], [45.2, 8.4]]), (3, 2)
+    )
 
 
 def _earth(inputs: Inputs, folder: Path) -> None:
@@ -200,14 +228,19 @@ def _png_of_truth(inputs: Inputs, folder: Path) -> None:
 def _model_of_points(inputs: Inputs, folder: Path) -> None:
     from whence.data.colmap import ModelImage, write_model
 
-    image = ModelImage("a.jpg", np.array([1.0, 0, 0, 0]), np.zeros(3), 1, *np.zeros((2, 40)), np.arange(40))
+    image = ModelImage(
+        "a.jpg", np.array([1.0, 0, 0, 0]), np.zeros(3), 1, *np.zeros((2, 40)), np.arange(40)
+    )
     write_model(folder, [image], cameras=[(4, 3, np.ones(4))] * 3, points=np.zeros((40, 3)))
 
 
 def _keypoints_of_photos(inputs: Inputs, folder: Path) -> None:
     from whence.data.feature_files import PhotoKeypoints, write_keypoints
 
-    photos = (PhotoKeypoints(f"{i}.jpg", np.ones((40, 2)), np.ones((40, 8)), np.ones(40)) for i in range(4))
+    photos = (
+        PhotoKeypoints(f"{i}.jpg", np.ones((40, 2)), np.ones((40, 8)), np.ones(40))
+        for i in range(4)
+    )
     write_keypoints(folder / "keypoints.h5", photos)
 
 
@@ -266,7 +299,10 @@ def _journal_rows(inputs: Inputs, folder: Path) -> None:
     from whence.types import Position
 
     positions = [Position(f"{number}.jpg", "unknown", reason="far " * 20) for number in range(60)]
-    write_entries(folder / "journal.csv", [Entry(number, 1.0, 1.0, None, one) for number, one in enumerate(positions)])
+    write_entries(
+        folder / "journal.csv",
+        [Entry(number, 1.0, 1.0, None, one) for number, one in enumerate(positions)],
+    )
 
 
 def _federation(inputs: Inputs, folder: Path) -> None:
@@ -284,14 +320,22 @@ def _comparison(inputs: Inputs, folder: Path) -> None:
 
     ranks = np.arange(8)
     models = tuple(Compared(f"model {number} " * 20, recalls(ranks), ranks) for number in range(20))
-    write_comparison(folder / "comparison.html", Comparison("set", "protocol", 25.0, 8, 8, models, ()))
+    write_comparison(
+        folder / "comparison.html", Comparison("set", "protocol", 25.0, 8, 8, models, ())
+    )
 
 
 def _study(inputs: Inputs, folder: Path) -> None:
     from study_samples import SAMPLE
     from whence.studies.frame import Budget, run_study
 
-    run_study(SAMPLE, out=folder, options={"data": "set " * 1000}, budget=Budget(is_measuring=False), show_progress=False)
+    run_study(
+        SAMPLE,
+        out=folder,
+        options={"data": "set " * 1000},
+        budget=Budget(is_measuring=False),
+        show_progress=False,
+    )
 
 
 def _table_of_a_study(inputs: Inputs, folder: Path) -> None:
@@ -301,10 +345,15 @@ def _table_of_a_study(inputs: Inputs, folder: Path) -> None:
 
 
 def _out_of_a_package(inputs: Inputs, folder: Path) -> None:
-    # A folder with a photo stands for the unpacked package: what is in the file does not matter here.
+    # A folder with a photo stands for the unpacked package: what is in the file does not matter
+    # here.
     photo = inputs.query
     checksum = hashlib.sha256(photo.read_bytes()).hexdigest()
-    take_out(photo.parent, Origin("package", "made-up==1", "a.pth", photo.name, sha256=checksum), folder / "a.pth")
+    take_out(
+        photo.parent,
+        Origin("package", "made-up==1", "a.pth", photo.name, sha256=checksum),
+        folder / "a.pth",
+    )
 
 
 WRITERS = (
@@ -314,11 +363,23 @@ WRITERS = (
     Writer("answers as GeoJSON", _geojson, "answers.geojson"),
     Writer("rows of a journal", _journal_rows, "journal.csv"),
     Writer("track as GeoJSON", _track, "track.geojson"),
-    Writer("predictions", lambda inputs, folder: write_predictions(folder / "p.csv", _ranked()), "p.csv"),
-    Writer("hloc pairs", lambda inputs, folder: write_hloc_pairs(folder / "p.txt", _ranked()), "p.txt"),
-    Writer("picture", lambda inputs, folder: write_picture(folder / "m.png", draw_place(3)), "m.png"),
+    Writer(
+        "predictions",
+        lambda inputs, folder: write_predictions(folder / "p.csv", _ranked()),
+        "p.csv",
+    ),
+    Writer(
+        "hloc pairs", lambda inputs, folder: write_hloc_pairs(folder / "p.txt", _ranked()), "p.txt"
+    ),
+    Writer(
+        "picture", lambda inputs, folder: write_picture(folder / "m.png", draw_place(3)), "m.png"
+    ),
     Writer("contact sheet", _sheet, "sheet.png"),
-    Writer("GPX", lambda inputs, folder: write_gpx(folder / "a.gpx", [Waypoint("a", ORIGIN)] * 40), "a.gpx"),
+    Writer(
+        "GPX",
+        lambda inputs, folder: write_gpx(folder / "a.gpx", [Waypoint("a", ORIGIN)] * 40),
+        "a.gpx",
+    ),
     Writer("sidecar and undo file", _sidecar, "photo.jpg.xmp", is_replacing=False),
     Writer("copy and undo file", _copy, "copy.jpg", is_replacing=False),
     Writer("calibration", _calibration, "calibration.json"),
@@ -352,11 +413,13 @@ if importlib.util.find_spec("torch") is not None:
         Writer("checkpoint of a training", _checkpoint, "step.safetensors"),
         Writer("recipe of a training", _recipe, "recipe.json", is_replacing=False),
     )
-"""One line for each writer; `test_structure` sees to it that there are no others than those that go through `atomic_write`."""
+"""One line for each writer; `test_structure` sees to it that there are no others than those that go
+through `atomic_write`."""
 
 
 def commands(inputs: Inputs, folder: Path) -> dict[str, tuple[str, list[str]]]:
-    """Command lines that write one output each: the file (or folder) the message must name, and the arguments."""
+    """Command lines that write one output each: the file (or folder) the message must name, and the
+    arguments."""
     street, database, query = str(inputs.street), str(inputs.database), str(inputs.query)
     located = ["locate", query, "--db", database, "-q"]
     missing = ["tag", str(inputs.root / "untagged"), "-q", "--yes", "--include-unverified"]
@@ -367,13 +430,34 @@ def commands(inputs: Inputs, folder: Path) -> dict[str, tuple[str, list[str]]]:
         "locate --report": ("a.html", [*located, "--report", str(folder / "a.html")]),
         "tag --csv": ("m.csv", [*missing[:-2], "--csv", str(folder / "m.csv")]),
         "tag --write copies": ("undo", [*missing, "--write", "copies", "--copies-to", str(folder)]),
-        "evaluate --report": ("e.html", ["evaluate", street, "-q", "--report", str(folder / "e.html")]),
-        "evaluate --save-predictions": ("e.csv", ["evaluate", street, "-q", "--save-predictions", str(folder / "e.csv")]),
+        "evaluate --report": (
+            "e.html",
+            ["evaluate", street, "-q", "--report", str(folder / "e.html")],
+        ),
+        "evaluate --save-predictions": (
+            "e.csv",
+            ["evaluate", street, "-q", "--save-predictions", str(folder / "e.csv")],
+        ),
         "match --picture": ("m.png", ["match", query, query, "--picture", str(folder / "m.png")]),
-        "database export": ("descriptors.npy", ["database", "export", str(folder), "--db", database, "-q"]),
-        "world city": ("world", ["world", "city", str(folder / "world"), "--preset", "tiny", "--workers", "1", "-q"]),
+        "database export": (
+            "descriptors.npy",
+            ["database", "export", str(folder), "--db", database, "-q"],
+        ),
+        "world city": (
+            "world",
+            ["world", "city", str(folder / "world"), "--preset", "tiny", "--workers", "1", "-q"],
+        ),
         "world city --layout positions": (
             "positions",
-            ["world", "city", str(folder / "positions"), "--layout", "positions", "--num-photos", "200", "-q"],
+            [
+                "world",
+                "city",
+                str(folder / "positions"),
+                "--layout",
+                "positions",
+                "--num-photos",
+                "200",
+                "-q",
+            ],
         ),
     }

@@ -1,10 +1,12 @@
-"""Fit what the best wrong candidate of a shortlist shows, on rendered cities; printed, to be copied to `whence.localize.unseen`.
+"""Fit what the best wrong candidate of a shortlist shows, on rendered cities; printed, to be copied
+to `whence.localize.unseen`.
 
     python tools/fit_unseen.py --work FOLDER [--model whence-lite0-words-960]
 
-Rendered photos only, of the seeds that calibrations are fitted on but the last, which is kept to see what comes of it: how many
-candidates are compared, and what is answered, where comparing ends as soon as one is surely right, and where only the first few are
-compared, beside a comparison of all.
+Rendered photos only, of the seeds that calibrations are fitted on but the last, which is kept to
+see what comes of it: how many candidates are compared, and what is answered, where comparing ends
+as soon as one is surely right, and where only the first few are compared, beside a comparison of
+all.
 """
 
 from __future__ import annotations
@@ -46,14 +48,25 @@ def ask_city(work: Path, city: FitCity, *, model: str) -> tuple[list[Asked], Cal
     prepared = localizer.prepared(options)
     for folder in ("queries", "queries_unknown"):
         photos = scan_photos(work / city.name / folder, show_progress=False)
-        points, files = [photo.point for photo in photos], [photos.file(row) for row in range(len(photos))]
-        for point, described in zip(points, describe_for_rerank(localizer.model, files, prepared), strict=True):
+        points, files = (
+            [photo.point for photo in photos],
+            [photos.file(row) for row in range(len(photos))],
+        )
+        for point, described in zip(
+            points, describe_for_rerank(localizer.model, files, prepared), strict=True
+        ):
             if point is None or isinstance(described, UnreadableImage):
                 continue
             found = localizer.retriever.ask(described.question, k=options.num_candidates)
-            done = rerank(found, query=described.local or {}, prepared=prepared, options=options).candidates
-            asked.append(Asked(point, tuple(sorted(done, key=lambda one: one.retrieved_rank or one.rank))))
-    return asked, find_calibration(key_of(localizer.model.card.card_id, prepared), store=localizer.store)
+            done = rerank(
+                found, query=described.local or {}, prepared=prepared, options=options
+            ).candidates
+            asked.append(
+                Asked(point, tuple(sorted(done, key=lambda one: one.retrieved_rank or one.rank)))
+            )
+    return asked, find_calibration(
+        key_of(localizer.model.card.card_id, prepared), store=localizer.store
+    )
 
 
 def best_wrong(asked: list[Asked]) -> Iterator[tuple[float, float]]:
@@ -63,7 +76,9 @@ def best_wrong(asked: list[Asked]) -> Iterator[tuple[float, float]]:
         wrong = [
             (one.evidence.num_matches / max(one.evidence.num_keypoints, 1), counts[i])
             for i, one in enumerate(query.candidates)
-            if one.evidence is not None and one.point is not None and distance_m(one.point, query.truth) > FAR_M
+            if one.evidence is not None
+            and one.point is not None
+            and distance_m(one.point, query.truth) > FAR_M
         ]
         if wrong:
             yield max(share for share, _ in wrong), max(count for _, count in wrong)
@@ -71,17 +86,33 @@ def best_wrong(asked: list[Asked]) -> Iterator[tuple[float, float]]:
 
 def first_few(candidates: tuple[Candidate, ...], num: int) -> tuple[Candidate, ...]:
     """The candidates as if only the first few had been compared."""
-    return (*candidates[:num], *(replace(one, evidence=None, num_inliers=None) for one in candidates[num:]))
+    return (
+        *candidates[:num],
+        *(replace(one, evidence=None, num_inliers=None) for one in candidates[num:]),
+    )
 
 
 def until_sure(candidates: tuple[Candidate, ...], calibration: Calibration) -> int:
-    """How many are compared where comparing ends with half of the doubt that an answer may leave."""
+    """How many are compared where comparing ends with half of the doubt that an answer may
+    leave."""
     enough = (1 + calibration.min_confidence) / 2
     counts = range(1, len(candidates))
-    return next((num for num in counts if confidence_so_far(first_few(candidates, num), calibration) >= enough), len(candidates))
+    return next(
+        (
+            num
+            for num in counts
+            if confidence_so_far(first_few(candidates, num), calibration) >= enough
+        ),
+        len(candidates),
+    )
 
 
-def show(name: str, asked: list[Asked], calibration: Calibration, num_of: Callable[[tuple[Candidate, ...]], int]) -> None:
+def show(
+    name: str,
+    asked: list[Asked],
+    calibration: Calibration,
+    num_of: Callable[[tuple[Candidate, ...]], int],
+) -> None:
     """Print how many comparisons a way takes, and what it answers."""
     compared, answered, wrong = 0, 0, 0
     for query in asked:
@@ -92,21 +123,43 @@ def show(name: str, asked: list[Asked], calibration: Calibration, num_of: Callab
         if confidence_so_far(some, calibration) >= calibration.min_confidence:
             answered += 1
             wrong += best.point is None or distance_m(best.point, query.truth) > NEAR_M
-    print(f"  {name:<12}{compared / len(asked):6.1f} compared, {answered} of {len(asked)} answered, {wrong} wrong", flush=True)
+    print(
+        (
+            f"  {name:<12}{compared / len(asked):6.1f} compared, {answered} of {len(asked)} "
+            f"answered, {wrong} wrong"
+        ),
+        flush=True,
+    )
 
 
 def main() -> None:
     """Ask, print the quantiles, and show what comes of them."""
-    arguments = argparse.ArgumentParser(description="Fit what the best wrong candidate of a shortlist shows.")
-    arguments.add_argument("--work", required=True, help="folder in which cities and databases are kept")
+    arguments = argparse.ArgumentParser(
+        description="Fit what the best wrong candidate of a shortlist shows."
+    )
+    arguments.add_argument(
+        "--work", required=True, help="folder in which cities and databases are kept"
+    )
     arguments.add_argument("--model", default="whence-lite0-words-960")
     given = arguments.parse_args()
     set_threads(1)
     *cities, kept = [city for city in FIT_CITIES if city.width == FIT_CITIES[0].width]
-    found = [row for city in cities for row in best_wrong(ask_city(Path(given.work), city, model=given.model)[0])]
+    found = [
+        row
+        for city in cities
+        for row in best_wrong(ask_city(Path(given.work), city, model=given.model)[0])
+    ]
     levels = (np.arange(len(INLIERS)) + 0.5) / len(INLIERS)
-    for name, values, digits in zip(("MATCH_SHARES", "INLIERS"), np.array(found).T, (3, 1), strict=True):
-        print(f"{name} = {np.quantile(values, levels).round(digits).tolist()}  # {len(found)} queries", flush=True)
+    for name, values, digits in zip(
+        ("MATCH_SHARES", "INLIERS"), np.array(found).T, (3, 1), strict=True
+    ):
+        print(
+            (
+                f"{name} = {np.quantile(values, levels).round(digits).tolist()}  # {len(found)} "
+                "queries"
+            ),
+            flush=True,
+        )
     asked, calibration = ask_city(Path(given.work), kept, model=given.model)
     print(f"{kept.name}, which took no part:")
     show("all", asked, calibration, len)

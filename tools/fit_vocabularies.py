@@ -1,9 +1,11 @@
-"""Fit the vocabularies that come with Whence, and what its half whitenings begin with, on rendered streets of several cities.
+"""Fit the vocabularies that come with Whence, and what its half whitenings begin with, on rendered
+streets of several cities.
 
     python tools/fit_vocabularies.py [MODEL ...]
 
-The models are rootsift-vlad, densevlad and whence-lite0-448; without names all three are fitted. Rendered
-photos only: no photo of anybody goes into the package. The same command gives the same on one machine.
+The models are rootsift-vlad, densevlad and whence-lite0-448; without names all three are fitted.
+Rendered photos only: no photo of anybody goes into the package. The same command gives the same on
+one machine.
 """
 
 from __future__ import annotations
@@ -37,12 +39,15 @@ def main() -> None:
             model = load_model(name)
             for file_name, arrays in _fitted(model, files).items():
                 with atomic_write(FOLDER / f"{file_name}.npz") as file:
-                    np.savez_compressed(file, **{key: array.astype(np.float16) for key, array in arrays.items()})
+                    np.savez_compressed(
+                        file, **{key: array.astype(np.float16) for key, array in arrays.items()}
+                    )
             print(f"{name}: from {len(files)} rendered photos of cities {SEEDS}")
 
 
 def _files(made: Path, num_per_city: int) -> list[Path]:
-    """Photos of each city, of its database and its queries, so that night, rain and snow have their say."""
+    """Photos of each city, of its database and its queries, so that night, rain and snow have their
+    say."""
     files = []
     for seed in SEEDS:
         photos = scan_photos(made / str(seed))
@@ -58,7 +63,10 @@ def _fitted(model: DescriptorModel, files: list[Path]) -> dict[str, dict[str, np
         return {model.name: {"words": model.descriptor.state()["words"]}}
     images = (model.read(file) for file in files)
     raws = [model.descriptor.raw(batch) for batch in in_chunks(images, model.batch_size)]
-    return {f"lite0-{part}": _spreads(np.concatenate([raw[part] for raw in raws])) for part in model.descriptor.parts}
+    return {
+        f"lite0-{part}": _spreads(np.concatenate([raw[part] for raw in raws]))
+        for part in model.descriptor.parts
+    }
 
 
 def _spreads(raw: np.ndarray) -> dict[str, np.ndarray]:

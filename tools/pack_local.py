@@ -1,4 +1,5 @@
-"""Write the local features that come with Whence from a training by `whence-local`: float16, with a card, checked against torch.
+"""Write the local features that come with Whence from a training by `whence-local`: float16, with a
+card, checked against torch.
 
 python tools/pack_local.py RUN/final.safetensors
 """
@@ -26,9 +27,17 @@ MAX_GAP = 0.05
 
 
 def pack(source: Path, out: Path) -> float:
-    """Write the network; gives how far its logits and unit descriptors are at most from those of torch in float32."""
-    arrays = {name: values for name, values in read_safetensors(source).items() if not name.endswith("num_batches_tracked")}
-    halved = {name: values.astype(np.float16) if values.dtype == np.float32 else values for name, values in arrays.items()}
+    """Write the network; gives how far its logits and unit descriptors are at most from those of
+    torch in float32."""
+    arrays = {
+        name: values
+        for name, values in read_safetensors(source).items()
+        if not name.endswith("num_batches_tracked")
+    }
+    halved = {
+        name: values.astype(np.float16) if values.dtype == np.float32 else values
+        for name, values in arrays.items()
+    }
     with atomic_write(out) as file:
         file.write(save(halved, {CARD_FIELD: card_to_text(OWN_FEATURES)}))
     network = make_dense_network(OWN_FEATURES.backbone)
@@ -39,7 +48,9 @@ def pack(source: Path, out: Path) -> float:
     logits, descriptors = open_own_features(weights=str(out)).maps(grey)
     expected = maps.descriptors[0].numpy()
     unit = [one / np.linalg.norm(one, axis=0) for one in (descriptors, expected)]
-    return float(max(np.abs(logits - maps.logits[0].numpy()).max(), np.abs(unit[0] - unit[1]).max()))
+    return float(
+        max(np.abs(logits - maps.logits[0].numpy()).max(), np.abs(unit[0] - unit[1]).max())
+    )
 
 
 def main() -> None:

@@ -1,4 +1,5 @@
-"""Write the network that comes with Whence from a training by `whence-lite0`: ONNX, float16, checked against torch.
+"""Write the network that comes with Whence from a training by `whence-lite0`: ONNX, float16,
+checked against torch.
 
     python tools/pack_network.py RUN/final.safetensors
 
@@ -31,21 +32,36 @@ MIN_COSINE = 0.99
 
 
 def pack(source: Path, out: Path) -> float:
-    """Write the network; gives the least cosine of its learned vectors with those of torch in float32."""
+    """Write the network; gives the least cosine of its learned vectors with those of torch in
+    float32."""
     tensors = {
-        name.removeprefix("aggregator."): value for name, value in load_file(source).items() if name.startswith("aggregator.")
+        name.removeprefix("aggregator."): value
+        for name, value in load_file(source).items()
+        if name.startswith("aggregator.")
     }
     arrays = read_old_weights(get_weights(BACKBONES["efficientnet_lite0"])[0])
     with atomic_write(out) as file:
-        file.write(own_graph(arrays, {name: value.float().numpy() for name, value in tensors.items()}))
-    network = Network(make_backbone("efficientnet_lite0_blocks10_12"), make_aggregator("gem-mixed", 304))
+        file.write(
+            own_graph(arrays, {name: value.float().numpy() for name, value in tensors.items()})
+        )
+    network = Network(
+        make_backbone("efficientnet_lite0_blocks10_12"), make_aggregator("gem-mixed", 304)
+    )
     load_imagenet(network.backbone)
     network.aggregator.load_state_dict(tensors)
     images = sample_images(get_card(OWN).preprocessing)
     with torch.inference_mode():
         expected = describing(network.eval())(images).numpy()
-    found = open_own(out)(((images.numpy().astype(np.float32) - 127) / 128).transpose(0, 3, 1, 2))[2][:, :, 0, 0]
-    return float(np.min((found * expected).sum(axis=1) / np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1)))
+    found = open_own(out)(((images.numpy().astype(np.float32) - 127) / 128).transpose(0, 3, 1, 2))[
+        2
+    ][:, :, 0, 0]
+    return float(
+        np.min(
+            (found * expected).sum(axis=1)
+            / np.linalg.norm(found, axis=1)
+            / np.linalg.norm(expected, axis=1)
+        )
+    )
 
 
 def main() -> None:
@@ -55,7 +71,10 @@ def main() -> None:
     out = packaged_file(get_card(OWN))
     assert out is not None, "the card names a packaged file"
     cosine, size = pack(parser.parse_args().source, out), out.stat().st_size
-    print(f"{out}: {size:,} bytes of {MAX_BYTES:,}; cosine with torch in float32 at least {cosine:.6f}")
+    print(
+        f"{out}: {size:,} bytes of {MAX_BYTES:,}; cosine with torch in float32 at least "
+        f"{cosine:.6f}"
+    )
     if size > MAX_BYTES or cosine < MIN_COSINE:
         raise SystemExit("too large, or too far from the network that was trained")
 

@@ -1,4 +1,5 @@
-"""Write the packaged weights of a GeoWarp scorer from a training's: float16, every tensor checked by loading them.
+"""Write the packaged weights of a GeoWarp scorer from a training's: float16, every tensor checked
+by loading them.
 
     python tools/pack_regressor.py geowarp RUN/final.safetensors
 
@@ -45,7 +46,11 @@ def main() -> None:
     """Pack, and say how large all packaged weights are."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("scorer", choices=FILES)
-    parser.add_argument("source", type=Path, help="final.safetensors, or best, of a training by geowarp-lite or geowarp-small")
+    parser.add_argument(
+        "source",
+        type=Path,
+        help="final.safetensors, or best, of a training by geowarp-lite or geowarp-small",
+    )
     given = parser.parse_args()
     out = PACKAGED / FILES[given.scorer]
     pack(given.source, out)

@@ -1,11 +1,13 @@
-"""Renders the cities that `whence-resnet18conv4-gem-256` was trained on, and the one it was chosen on.
+"""Renders the cities that `whence-resnet18conv4-gem-256` was trained on, and the one it was chosen
+on.
 
     python tools/render_training_cities.py FOLDER
 
-Six training cities with twice as many queries as database photos, taken in all conditions and more often in the hard ones, so
-that each view has been seen by day and by night, from the side and turned; one validation city as in the preset `city`. Their
-seeds (7000 to 7005, 7030) are not those of the test cities of `benchmarks/world_quality.py` (20 to 22), and no city uses the
-styles kept for tests.
+Six training cities with twice as many queries as database photos, taken in all conditions and more
+often in the hard ones, so that each view has been seen by day and by night, from the side and
+turned; one validation city as in the preset `city`. Their seeds (7000 to 7005, 7030) are not those
+of the test cities of `benchmarks/world_quality.py` (20 to 22), and no city uses the styles kept for
+tests.
 """
 
 from __future__ import annotations
@@ -42,8 +44,13 @@ def main() -> None:
         "val": WorldOptions(cities=val),
         "train": WorldOptions(cities=train, capture=CaptureOptions(conditions=CONDITIONS)),
     }.items():
-        done = render_world(f"{args.folder}/{name}", seed=SEED, options=options, num_workers=args.workers)
-        print(f"{done.path}: {done.num_database} database photos, {done.num_queries} queries, {done.seconds:.0f} s")
+        done = render_world(
+            f"{args.folder}/{name}", seed=SEED, options=options, num_workers=args.workers
+        )
+        print(
+            f"{done.path}: {done.num_database} database photos, {done.num_queries} queries, "
+            f"{done.seconds:.0f} s"
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Pages of the documentation site that are made of what is elsewhere: the README, the pages beside it, the API, the examples.
+"""Pages of the documentation site that are made of what is elsewhere: the README, the pages beside
+it, the API, the examples.
 
 Hooks of mkdocs, named in mkdocs.yml; nothing is written but the site.
 """
@@ -21,7 +22,11 @@ def on_files(files: Any, config: Any) -> Any:
     """The pages of docs/, and those that are made."""
     from mkdocs.structure.files import File
 
-    made = {"index.md": (ROOT / "README.md").read_text(encoding="utf-8"), "api.md": api_page(), "examples.md": examples_page()}
+    made = {
+        "index.md": (ROOT / "README.md").read_text(encoding="utf-8"),
+        "api.md": api_page(),
+        "examples.md": examples_page(),
+    }
     made |= {name: (ROOT / name).read_text(encoding="utf-8") for name in BESIDE}
     for name, text in made.items():
         files.append(File.generated(config, name, content=text))
@@ -36,7 +41,10 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def api_page() -> str:
     """The public names, each with its signature and what it says of itself."""
-    parts = ["# API", "All public names of `import whence`; what a name needs is imported when it is used."]
+    parts = [
+        "# API",
+        "All public names of `import whence`; what a name needs is imported when it is used.",
+    ]
     for name in whence.__all__:
         found = getattr(whence, name)
         parts += [f"## {name}", _described(name, found)]
@@ -71,17 +79,35 @@ def _signature(found: Any) -> str:
     except (TypeError, ValueError):
         return ""
     kinds = [parameter.kind for parameter in asked.parameters.values()]
-    parts = [_parameter(parameter) for parameter in asked.parameters.values() if parameter.name not in ("self", "cls")]
+    parts = [
+        _parameter(parameter)
+        for parameter in asked.parameters.values()
+        if parameter.name not in ("self", "cls")
+    ]
     if inspect.Parameter.KEYWORD_ONLY in kinds and inspect.Parameter.VAR_POSITIONAL not in kinds:
-        first = next(n for n, one in enumerate(asked.parameters.values()) if one.kind is inspect.Parameter.KEYWORD_ONLY)
+        first = next(
+            n
+            for n, one in enumerate(asked.parameters.values())
+            if one.kind is inspect.Parameter.KEYWORD_ONLY
+        )
         parts.insert(first - (len(kinds) - len(parts)), "*")
-    given = "" if asked.return_annotation in (inspect.Signature.empty, None, "None") else f" -> {asked.return_annotation}"
+    given = (
+        ""
+        if asked.return_annotation in (inspect.Signature.empty, None, "None")
+        else f" -> {asked.return_annotation}"
+    )
     line = f"({', '.join(parts)}){given}"
-    return line if len(line) <= 70 else "(" + "".join(f"\n    {part}," for part in parts) + f"\n){given}"
+    return (
+        line
+        if len(line) <= 70
+        else "(" + "".join(f"\n    {part}," for part in parts) + f"\n){given}"
+    )
 
 
 def _parameter(parameter: inspect.Parameter) -> str:
-    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}.get(
+        parameter.kind, ""
+    )
     kind = "" if parameter.annotation is inspect.Parameter.empty else f": {parameter.annotation}"
     default = "" if parameter.default is inspect.Parameter.empty else f" = {parameter.default!r}"
     return f"{stars}{parameter.name}{kind}{default}"

@@ -5,7 +5,8 @@
     localizer = whence.Localizer.build("photos/", path="city.whence")
     position = localizer.locate("where.jpg")
 
-The names below are the whole public surface; each is imported when it is first used, so `import whence` costs little.
+The names below are the whole public surface; each is imported when it is first used, so
+`import whence` costs little.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""`python -m whence` is the command `whence`: both start here, so that a Ctrl-C finds a way out from the start."""
+"""`python -m whence` is the command `whence`: both start here, so that a Ctrl-C finds a way out
+from the start."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from whence.errors import EXIT_STOPPED
 
 
 def main() -> None:
-    """Run the command line and leave with its exit code; 130 where the user stops it, also while it is being imported."""
+    """Run the command line and leave with its exit code; 130 where the user stops it, also while it
+    is being imported."""
     code = EXIT_STOPPED
     try:
         from whence.cli import run
@@ -28,7 +30,8 @@ def main() -> None:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
-        # At once: not after what threads still work at, and with this code also where an interrupt met a library's own start.
+        # At once: not after what threads still work at, and with this code also where an interrupt
+        # met a library's own start.
         os._exit(code)
     sys.exit(code)
 

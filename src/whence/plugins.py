@@ -1,7 +1,9 @@
-"""Tables of parts that grow: rows that rooms own, rows that were registered, and those of installed plug-ins.
+"""Tables of parts that grow: rows that rooms own, rows that were registered, and those of installed
+plug-ins.
 
-A plug-in is a package that names a module in the entry point group `whence`. The module registers its parts when it is imported:
-when a name is looked for that stands nowhere else, or when names are listed.
+A plug-in is a package that names a module in the entry point group `whence`. The module registers
+its parts when it is imported: when a name is looked for that stands nowhere else, or when names are
+listed.
 """
 
 from __future__ import annotations
@@ -22,13 +24,19 @@ class Table(MutableMapping[str, Entry]):
     """The parts of one kind by name: rows of the rooms that own them, and what was registered."""
 
     def __init__(self, *rows: str, resolver: str = "") -> None:
-        """`rows`: tables as "module:attribute"; `resolver`: a function that makes the entry of a name that stands in none."""
+        """`rows`: tables as "module:attribute"; `resolver`: a function that makes the entry of a
+        name that stands in none."""
         self._unread, self._resolver = rows, resolver
         self._rows: dict[str, Entry] = {}
 
     def find(self, name: str) -> Entry | None:
-        """The entry of a name, a plug-in's if need be, or one made for it; None where there is none."""
-        if name not in self.own() and self._resolver and (made := _attribute(self._resolver)(name)) is not None:
+        """The entry of a name, a plug-in's if need be, or one made for it; None where there is
+        none."""
+        if (
+            name not in self.own()
+            and self._resolver
+            and (made := _attribute(self._resolver)(name)) is not None
+        ):
             found: Entry = made
             return found
         return self.own().get(name) or self._whole().get(name)
@@ -69,7 +77,8 @@ _LOADED: list[str] = []
 
 
 def load_plugins() -> None:
-    """Import every plug-in's module once; one that cannot be imported is named in a warning and passed over."""
+    """Import every plug-in's module once; one that cannot be imported is named in a warning and
+    passed over."""
     if _LOADED:
         return
     _LOADED.append(PLUGINS)
@@ -78,4 +87,7 @@ def load_plugins() -> None:
             point.load()
             _LOADED.append(point.name)
         except (Exception, SystemExit) as error:
-            warnings.warn(f"the plug-in {point.name!r} ({point.value}) cannot be loaded: {error}", stacklevel=2)
+            warnings.warn(
+                f"the plug-in {point.name!r} ({point.value}) cannot be loaded: {error}",
+                stacklevel=2,
+            )

@@ -1,7 +1,9 @@
-"""Records out of text and JSON: frozen dataclasses, filled from tables of values by name, and back to tables.
+"""Records out of text and JSON: frozen dataclasses, filled from tables of values by name, and back
+to tables.
 
-The house's values (recipes, settings, cards, options) are standard frozen dataclasses; `fill` is the one way into them. What a
-field may hold is what its annotation says, checked strictly by pydantic, which is imported when the first value needs it.
+The house's values (recipes, settings, cards, options) are standard frozen dataclasses; `fill` is
+the one way into them. What a field may hold is what its annotation says, checked strictly by
+pydantic, which is imported when the first value needs it.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from whence.errors import BadOption, UnknownName
 
 T = TypeVar("T")
 TAG = "kind"
-"""The field that tells the members of a union of records apart; each has it, as `kind: Literal["its name"] = "its name"`."""
+"""The field that tells the members of a union of records apart; each has it, as
+`kind: Literal["its name"] = "its name"`."""
 _WORDS: Mapping[Any, str] = {
     int: "a whole number",
     float: "a number",
@@ -31,12 +34,14 @@ _WORDS: Mapping[Any, str] = {
 
 
 def fill(kind: type[T], values: Mapping[str, Any], *, what: str = "field") -> T:
-    """The record of a kind with these values, from JSON, TOML or Python; fields that are left out keep their defaults.
+    """The record of a kind with these values, from JSON, TOML or Python; fields that are left out
+    keep their defaults.
 
-    Whole numbers may stand for broken ones and lists for tuples; nothing else is converted. Records lie within records as tables,
-    also in tuples and mappings; where a field holds one of several kinds of record, the table's `kind` says which, or, left out,
-    the field's default. Raises `UnknownName` for names that do not exist, `what` being what they are names of, and `BadOption` for
-    values of another kind; both name the field in dots, "branches.0.loss.name".
+    Whole numbers may stand for broken ones and lists for tuples; nothing else is converted. Records
+    lie within records as tables, also in tuples and mappings; where a field holds one of several
+    kinds of record, the table's `kind` says which, or, left out, the field's default. Raises
+    `UnknownName` for names that do not exist, `what` being what they are names of, and `BadOption`
+    for values of another kind; both name the field in dots, "branches.0.loss.name".
     """
     try:
         return _record(kind, values, "", what)
@@ -45,18 +50,21 @@ def fill(kind: type[T], values: Mapping[str, Any], *, what: str = "field") -> T:
 
 
 def check(hint: Any, value: Any, name: str) -> Any:
-    """The value as an annotation wants it, for values that lie in no record. Raises as `fill` does, of the field `name`."""
+    """The value as an annotation wants it, for values that lie in no record. Raises as `fill` does,
+    of the field `name`."""
     return _value(hint, value, name, name, None)
 
 
 def as_values(record: Any) -> dict[str, Any]:
-    """The table that `fill` makes the record of again; what lies in mappings and tuples stays as it is, unless it is a record."""
+    """The table that `fill` makes the record of again; what lies in mappings and tuples stays as it
+    is, unless it is a record."""
     table: dict[str, Any] = _as_table(record)
     return table
 
 
 def finite_values(value: Any, *, digits: int | None = None) -> Any:
-    """The value without numbers that JSON does not know: nothing in place of infinite ones and NaN; others rounded to `digits`."""
+    """The value without numbers that JSON does not know: nothing in place of infinite ones and NaN;
+    others rounded to `digits`."""
     if isinstance(value, Mapping):
         return {str(key): finite_values(inner, digits=digits) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -70,14 +78,17 @@ def field_names(record: Any, prefix: str = "") -> tuple[str, ...]:
     """All fields that can be replaced, by dotted name; records in tuples are counted from 0."""
     names: list[str] = []
     for name, value in _parts(record):
-        names += field_names(value, f"{prefix}{name}.") if _holds_records(value) else [prefix + name]
+        names += (
+            field_names(value, f"{prefix}{name}.") if _holds_records(value) else [prefix + name]
+        )
     return tuple(names)
 
 
 def with_values(record: T, values: Mapping[str, Any], *, what: str = "field") -> T:
     """The record with values replaced by dotted name, one after the other. Raises as `fill` does.
 
-    The last name may be a key of a mapping. A new `kind` makes a record of that kind, with its defaults.
+    The last name may be a key of a mapping. A new `kind` makes a record of that kind, with its
+    defaults.
     """
     for name, value in values.items():
         try:
@@ -98,14 +109,21 @@ def _record(kind: type[T], values: Any, prefix: str, what: str) -> T:
     for name, entry in known.items():
         if name not in values and entry.default is MISSING and entry.default_factory is MISSING:
             raise BadOption(f"{prefix}{name} is missing")
-    return kind(**{name: _value(hints[name], value, prefix + name, what, known[name]) for name, value in values.items()})
+    return kind(
+        **{
+            name: _value(hints[name], value, prefix + name, what, known[name])
+            for name, value in values.items()
+        }
+    )
 
 
 def _value(hint: Any, value: Any, name: str, what: str, entry: Field[Any] | None) -> Any:
     if type(value) is hint:
         return value
     members = _members(hint)
-    if members and (isinstance(value, members) or (value is None and NoneType in typing.get_args(hint))):
+    if members and (
+        isinstance(value, members) or (value is None and NoneType in typing.get_args(hint))
+    ):
         return value
     if members:
         return _record(_member(members, value, name, entry), value, f"{name}.", what)
@@ -115,21 +133,45 @@ def _value(hint: Any, value: Any, name: str, what: str, entry: Field[Any] | None
         origin, parts = typing.get_origin(one) or one, typing.get_args(one)
         if origin is NoneType and value is None:
             return None
-        if origin is tuple and isinstance(value, list | tuple) and (parts[-1] is Ellipsis or len(parts) == len(value)):
+        if (
+            origin is tuple
+            and isinstance(value, list | tuple)
+            and (parts[-1] is Ellipsis or len(parts) == len(value))
+        ):
             kinds = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
-            return tuple(_value(kinds[i], value[i], f"{name}.{i}", what, None) for i in range(len(value)))
-        if origin is not tuple and isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-            return {key: _value(parts[1], inner, f"{name}.{key}", what, None) for key, inner in value.items()}
+            return tuple(
+                _value(kinds[i], value[i], f"{name}.{i}", what, None) for i in range(len(value))
+            )
+        if (
+            origin is not tuple
+            and isinstance(value, Mapping)
+            and all(isinstance(key, str) for key in value)
+        ):
+            return {
+                key: _value(parts[1], inner, f"{name}.{key}", what, None)
+                for key, inner in value.items()
+            }
     raise _refusal(hint, value, name)
 
 
 def _plain(hint: Any, value: Any, name: str) -> Any:
-    """A value that holds no records. What is plainly right is not shown to pydantic, whose import would cost every command."""
-    if hint == Mapping[str, Any] and type(value) is dict and all(isinstance(key, str) for key in value):
+    """A value that holds no records. What is plainly right is not shown to pydantic, whose import
+    would cost every command."""
+    if (
+        hint == Mapping[str, Any]
+        and type(value) is dict
+        and all(isinstance(key, str) for key in value)
+    ):
         return value
     from pydantic import ValidationError
 
-    given = dict(value) if isinstance(value, Mapping) else _as_tuples(value) if _takes_tuples(hint) else value
+    given = (
+        dict(value)
+        if isinstance(value, Mapping)
+        else _as_tuples(value)
+        if _takes_tuples(hint)
+        else value
+    )
     try:
         return _adapter(hint).validate_python(given, strict=True)
     except ValidationError:
@@ -159,7 +201,8 @@ def _members(hint: Any) -> tuple[type, ...]:
 
 
 def _member(members: tuple[type, ...], value: Any, name: str, entry: Field[Any] | None) -> type:
-    """The member of a union that a table is meant for: the one with its tag, or that of the field's default.
+    """The member of a union that a table is meant for: the one with its tag, or that of the field's
+    default.
 
     A single record that has `of_kind` stands for all that it finds by their tags.
     """
@@ -168,7 +211,11 @@ def _member(members: tuple[type, ...], value: Any, name: str, entry: Field[Any] 
         return members[0]
     if find is not None and TAG in value:
         return find(str(value[TAG]))
-    tags = {} if find is not None else {tag: member for member in members for tag in typing.get_args(_hints(member)[TAG])}
+    tags = (
+        {}
+        if find is not None
+        else {tag: member for member in members for tag in typing.get_args(_hints(member)[TAG])}
+    )
     if TAG in value:
         tag = str(value[TAG])
         if tag not in tags:
@@ -196,10 +243,14 @@ def _as_tuples(value: Any) -> Any:
 
 def _refusal(hint: Any, value: Any, name: str) -> UnknownName | BadOption:
     kinds = _alternatives(hint)
-    words = [word for one in kinds if typing.get_origin(one) is Literal for word in typing.get_args(one)]
+    words = [
+        word for one in kinds if typing.get_origin(one) is Literal for word in typing.get_args(one)
+    ]
     if words:
         return UnknownName(f"value of {name}", str(value), map(str, words))
-    return BadOption(f"{name} is {' or '.join(_wanted(one, value) for one in kinds)}, not {_shown(value)}")
+    return BadOption(
+        f"{name} is {' or '.join(_wanted(one, value) for one in kinds)}, not {_shown(value)}"
+    )
 
 
 def _wanted(hint: Any, value: Any) -> str:
@@ -220,7 +271,9 @@ def _parts(record: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(record, tuple):
         yield from ((str(i), row) for i, row in enumerate(record))
     else:
-        yield from ((entry.name, getattr(record, entry.name)) for entry in fields(record) if entry.init)
+        yield from (
+            (entry.name, getattr(record, entry.name)) for entry in fields(record) if entry.init
+        )
 
 
 def _holds_records(value: Any) -> bool:
@@ -236,7 +289,8 @@ def _as_table(value: Any) -> Any:
 
 
 def _with(part: Any, path: list[str], value: Any) -> Any:
-    """The part as a table or a list with the value put at the path. Raises `LookupError` where nothing can be put."""
+    """The part as a table or a list with the value put at the path. Raises `LookupError` where
+    nothing can be put."""
     first, rest = path[0], path[1:]
     if isinstance(part, Mapping) and not rest:
         return {**part, first: value}

@@ -1,7 +1,8 @@
-"""Names of the parts: tables from name to factory and card, and what others add to them. Importing it imports nothing else.
+"""Names of the parts: tables from name to factory and card, and what others add to them. Importing
+it imports nothing else.
 
-A kind of part names the tables that the rooms above keep, as dotted text, read when a name is first looked for; what is not there
-is looked for among the plug-ins.
+A kind of part names the tables that the rooms above keep, as dotted text, read when a name is first
+looked for; what is not there is looked for among the plug-ins.
 """
 
 from __future__ import annotations
@@ -31,9 +32,13 @@ KINDS: dict[str, Table] = {
         "whence.models.zoo:ENTRIES",
         resolver="whence.models.zoo:entry_of_file",
     ),
-    "scorer": Table("whence.matching.cards:SCORERS", resolver="whence.matching.chain:entry_of_chain"),
+    "scorer": Table(
+        "whence.matching.cards:SCORERS", resolver="whence.matching.chain:entry_of_chain"
+    ),
     "matcher": Table("whence.matching.cards:MATCHERS"),
-    "index": Table("whence.index.engines:ENTRIES", resolver="whence.index.engines:entry_of_factory"),
+    "index": Table(
+        "whence.index.engines:ENTRIES", resolver="whence.index.engines:entry_of_factory"
+    ),
     "layout": Table("whence.data.evaluation_sets:ENTRIES"),
     "backbone": Table("whence.models.backbones:ENTRIES"),
     "aggregator": Table("whence.models.aggregators:ENTRIES"),
@@ -43,7 +48,9 @@ KINDS: dict[str, Table] = {
     "probe": Table("whence.training.parts:PROBES"),
     "recipe": Table("whence.recipes:ENTRIES"),
 }
-MODELS, SCORERS, MATCHERS, INDEXES = (KINDS[kind] for kind in ("model", "scorer", "matcher", "index"))
+MODELS, SCORERS, MATCHERS, INDEXES = (
+    KINDS[kind] for kind in ("model", "scorer", "matcher", "index")
+)
 
 
 def register(
@@ -55,11 +62,13 @@ def register(
     options: Mapping[str, Any] = NO_OPTIONS,
     settings: str | type | None = None,
 ) -> None:
-    """Add a part of one's own under a name, as good as those that come along; `docs/adding.md` shows one of each kind.
+    """Add a part of one's own under a name, as good as those that come along; `docs/adding.md`
+    shows one of each kind.
 
-    `factory` is what makes it, itself or as "module:callable", imported when it is first asked for. A "model", "scorer" and
-    "matcher" needs a card, a "learner", "branch" and "probe" the record of its `settings`, which a recipe then holds. Raises
-    `UnknownName` for a kind that does not exist, and `BadOption` for a name that is taken.
+    `factory` is what makes it, itself or as "module:callable", imported when it is first asked for.
+    A "model", "scorer" and "matcher" needs a card, a "learner", "branch" and "probe" the record of
+    its `settings`, which a recipe then holds. Raises `UnknownName` for a kind that does not exist,
+    and `BadOption` for a name that is taken.
     """
     table = _table(kind)
     if name in table.own():
@@ -67,7 +76,9 @@ def register(
     if card is None and kind in ("model", "scorer", "matcher"):
         raise BadOption(f"a {kind} needs a card: register(..., card=ModelCard({name!r}, ...))")
     if settings is None and kind in ("learner", "branch", "probe"):
-        raise BadOption(f"a {kind} needs the record of its settings: register(..., settings=OPTIONS)")
+        raise BadOption(
+            f"a {kind} needs the record of its settings: register(..., settings=OPTIONS)"
+        )
     table[name] = Entry(factory, card, options, settings)
 
 
@@ -86,8 +97,9 @@ def get_card(name: str, *, kind: str = "model") -> ModelCard:
 def get_entry(kind: str, name: str) -> Entry:
     """The table entry of a part. Raises `UnknownName` with the nearest names.
 
-    A model may be named by a safetensors file that carries a card; raises `UnreadableWeights` where it does not. A scorer may be a
-    chain, "geowarp:100,inliers:10"; raises `BadOption` where that is none.
+    A model may be named by a safetensors file that carries a card; raises `UnreadableWeights` where
+    it does not. A scorer may be a chain, "geowarp:100,inliers:10"; raises `BadOption` where that is
+    none.
     """
     found = _table(kind).find(name)
     if found is None:
@@ -95,10 +107,14 @@ def get_entry(kind: str, name: str) -> Entry:
     return found
 
 
-def build(kind: str, name: str, *, options: Mapping[str, Any] = NO_OPTIONS, given: tuple[Any, ...] = ()) -> Any:
-    """Make the part: imports its factory now and calls it with what is `given` first, the entry's options, then these.
+def build(
+    kind: str, name: str, *, options: Mapping[str, Any] = NO_OPTIONS, given: tuple[Any, ...] = ()
+) -> Any:
+    """The part, made: its factory is imported now and called with what is `given` first, the
+    entry's options, then these.
 
-    Raises `UnknownName`, `MissingExtra` where it needs torch, and `BadOption` for options the part does not have.
+    Raises `UnknownName`, `MissingExtra` where it needs torch, and `BadOption` for options the part
+    does not have.
     """
     entry = get_entry(kind, name)
     chosen = {**entry.options, **options}
@@ -107,13 +123,17 @@ def build(kind: str, name: str, *, options: Mapping[str, Any] = NO_OPTIONS, give
         known = inspect.signature(factory).parameters
         for option in chosen:
             if option not in known:
-                raise BadOption(f"{kind} {name} has no option {option!r}; it has {', '.join(known) or 'none'}")
+                raise BadOption(
+                    f"{kind} {name} has no option {option!r}; it has {', '.join(known) or 'none'}"
+                )
         return factory(*given, **chosen)
     except ImportError as error:
         if error.name not in EXTRA_OF:
             raise
         # The extra of matchers brings torch along.
-        raise MissingExtra(name, "matchers" if kind == "matcher" else EXTRA_OF[error.name]) from None
+        raise MissingExtra(
+            name, "matchers" if kind == "matcher" else EXTRA_OF[error.name]
+        ) from None
 
 
 def _factory(kind: str, name: str, entry: Entry) -> Callable[..., Any]:
@@ -122,7 +142,9 @@ def _factory(kind: str, name: str, entry: Entry) -> Callable[..., Any]:
     except (ImportError, AttributeError) as error:
         if isinstance(error, ImportError) and error.name in EXTRA_OF:
             raise
-        raise BadOption(f"{kind} {name} cannot be made: {entry.factory} cannot be imported ({error})") from error
+        raise BadOption(
+            f"{kind} {name} cannot be made: {entry.factory} cannot be imported ({error})"
+        ) from error
 
 
 def _table(kind: str) -> Table:

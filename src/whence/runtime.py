@@ -34,14 +34,21 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENCV_FOR_THREADS_NUM",
+)
 
 
 def set_threads(num_threads: int) -> None:
-    """Give every numerical library the same number of threads: those imported already by call, those to come by environment.
+    """Give every numerical library the same number of threads: those imported already by call,
+    those to come by environment.
 
-    faiss and torch each keep an OpenMP pool, numpy one for its products; on few cores they fight unless all are bounded. Where
-    several Python threads work at once, one thread for each library is best.
+    faiss and torch each keep an OpenMP pool, numpy one for its products; on few cores they fight
+    unless all are bounded. Where several Python threads work at once, one thread for each library
+    is best.
     """
     for name in _THREAD_VARIABLES:
         os.environ[name] = str(num_threads)
@@ -60,9 +67,15 @@ def threads(num_threads: int) -> Iterator[None]:
     before = {}
     variables = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
     if "torch" in sys.modules:
-        before["torch"] = (sys.modules["torch"].set_num_threads, sys.modules["torch"].get_num_threads())
+        before["torch"] = (
+            sys.modules["torch"].set_num_threads,
+            sys.modules["torch"].get_num_threads(),
+        )
     if "faiss" in sys.modules:
-        before["faiss"] = (sys.modules["faiss"].omp_set_num_threads, sys.modules["faiss"].omp_get_max_threads())
+        before["faiss"] = (
+            sys.modules["faiss"].omp_set_num_threads,
+            sys.modules["faiss"].omp_get_max_threads(),
+        )
     if "cv2" in sys.modules:
         before["cv2"] = (sys.modules["cv2"].setNumThreads, sys.modules["cv2"].getNumThreads())
     products = threadpool_limits(num_threads, user_api="blas")
@@ -85,8 +98,11 @@ def random_stream(seed: int, *keys: int) -> np.random.Generator:
     return np.random.default_rng([seed, *keys])
 
 
-def map_threads(function: Callable[[T], R], items: Iterable[T], *, num_workers: int | None = None) -> Iterator[R]:
-    """`function` over `items` on threads, results in order, never more than a few items ahead of the consumer."""
+def map_threads(
+    function: Callable[[T], R], items: Iterable[T], *, num_workers: int | None = None
+) -> Iterator[R]:
+    """`function` over `items` on threads, results in order, never more than a few items ahead of
+    the consumer."""
     workers = num_cores() if num_workers is None else num_workers
     if workers <= 1:
         yield from map(function, items)
@@ -107,7 +123,8 @@ def map_threads(function: Callable[[T], R], items: Iterable[T], *, num_workers: 
 
 @contextlib.contextmanager
 def told_when_stopped(kept: str) -> Iterator[None]:
-    """Turn the user's Ctrl-C inside the block into a `Stopped` that says what is kept, unless it says so already."""
+    """Turn the user's Ctrl-C inside the block into a `Stopped` that says what is kept, unless it
+    says so already."""
     try:
         yield
     except Stopped:
@@ -123,7 +140,8 @@ _WATCHER: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
 
 @contextlib.contextmanager
 def watching(watcher: Watcher) -> Iterator[None]:
-    """Within it, work of this thread tells `watcher` how far it is and draws no bars; what the watcher raises ends the work."""
+    """Within it, work of this thread tells `watcher` how far it is and draws no bars; what the
+    watcher raises ends the work."""
     token = _WATCHER.set(watcher)
     try:
         yield
@@ -143,7 +161,9 @@ class _Steps:
 
 
 @contextlib.contextmanager
-def progress(label: str, *, total: int | None, show: bool | None = None) -> Iterator[Callable[[int], None]]:
+def progress(
+    label: str, *, total: int | None, show: bool | None = None
+) -> Iterator[Callable[[int], None]]:
     """A progress bar on standard error; gives a function that advances it by n.
 
     `show` None means: only on a terminal. Who asked by `watching` is told instead.
@@ -156,7 +176,14 @@ def progress(label: str, *, total: int | None, show: bool | None = None) -> Iter
         yield lambda n: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),
@@ -172,16 +199,22 @@ def progress(label: str, *, total: int | None, show: bool | None = None) -> Iter
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | Path, mode: str = "wb", *, is_flushed: bool = True, is_new: bool = False) -> Iterator[IO[Any]]:
-    """Open a temporary file beside `path`; on success flush it to disk and rename it over `path`, on failure delete it.
+def atomic_write(
+    path: str | Path, mode: str = "wb", *, is_flushed: bool = True, is_new: bool = False
+) -> Iterator[IO[Any]]:
+    """A temporary file beside `path`, open for writing; on success it is flushed to disk and
+    renamed over `path`, on failure deleted.
 
-    `is_flushed=False` leaves the flushing to the system: for many files that can be made again after a power cut. `is_new=True`
-    never replaces: it raises `FileExistsError` where something bears the name already, even if it came there meanwhile.
+    `is_flushed=False` leaves the flushing to the system: for many files that can be made again
+    after a power cut. `is_new=True` never replaces: it raises `FileExistsError` where something
+    bears the name already, even if it came there meanwhile.
     """
     target = Path(path)
     temporary = ""
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+        descriptor, temporary = tempfile.mkstemp(
+            prefix=f".{target.name}.", suffix=".part", dir=target.parent
+        )
         os.close(descriptor)
         text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
         with open(temporary, mode, **text) as file:  # type: ignore[call-overload]
@@ -211,11 +244,13 @@ def claim_folder(
     name: str,
     beside: Callable[[], Mapping[str, Any]] = dict,
 ) -> Mapping[str, Any] | None:
-    """What a folder's own record says, the file `name` in it; None where the folder is new or empty and was given this record now.
+    """The record of a folder, the file `name` in it; None where the folder is new or empty and was
+    given this record now.
 
-    Whether the record that is found means the same as `record` is the caller's to judge. `beside` gives what is written with a new
-    record and is nothing to compare, such as versions. Raises `InputError` where the folder holds other things but no such file, or
-    where the file cannot be read, and `UnwritableFile`.
+    Whether the record that is found means the same as `record` is the caller's to judge. `beside`
+    gives what is written with a new record and is nothing to compare, such as versions. Raises
+    `InputError` where the folder holds other things but no such file, or where the file cannot be
+    read, and `UnwritableFile`.
     """
     file = folder / name
     if file.is_file():
@@ -224,11 +259,18 @@ def claim_folder(
         except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"cannot read {str(file)!r}: {error}") from None
         if not isinstance(found, dict):
-            raise InputError(f"cannot read {str(file)!r}: it holds no record; choose another folder")
+            raise InputError(
+                f"cannot read {str(file)!r}: it holds no record; choose another folder"
+            )
         return found
     # A process killed while it wrote the record leaves its unfinished file.
-    if folder.exists() and (not folder.is_dir() or not all(fnmatch(other.name, f".{name}.*.part") for other in folder.iterdir())):
-        raise InputError(f"{str(folder)!r} is not an empty folder and holds no {name}; choose another folder")
+    if folder.exists() and (
+        not folder.is_dir()
+        or not all(fnmatch(other.name, f".{name}.*.part") for other in folder.iterdir())
+    ):
+        raise InputError(
+            f"{str(folder)!r} is not an empty folder and holds no {name}; choose another folder"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -239,7 +281,8 @@ def claim_folder(
 
 
 def check_place(path: str | Path) -> None:
-    """Raise `UnwritableFile` where a file could not be made at `path`, as far as can be told before the work is done."""
+    """Raise `UnwritableFile` where a file could not be made at `path`, as far as can be told before
+    the work is done."""
     target = Path(path)
     if target.is_dir():
         raise UnwritableFile(target, OSError(errno.EISDIR, "it is a folder"))
@@ -277,7 +320,8 @@ def sync_folder(folder: Path) -> None:
 
 
 def current_umask() -> int:
-    """The process's umask. Reading it means setting it twice; files made in between by other threads get the default."""
+    """The process's umask. Reading it means setting it twice; files made in between by other
+    threads get the default."""
     mask = os.umask(0o022)
     os.umask(mask)
     return mask

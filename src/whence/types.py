@@ -1,7 +1,7 @@
 """The records that travel between the rooms.
 
-Records are frozen and small. Large collections are columns (`whence.data.photos.Photos`) and matrices, not lists of these.
-Nothing here computes; formulas on coordinates live in `whence.geo`.
+Records are frozen and small. Large collections are columns (`whence.data.photos.Photos`) and
+matrices, not lists of these. Nothing here computes; formulas on coordinates live in `whence.geo`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,11 @@ class GeoPoint:
     altitude_m: float | None = None
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.lat) and math.isfinite(self.lon)) or abs(self.lat) > 90 or abs(self.lon) > 540:
+        if (
+            not (math.isfinite(self.lat) and math.isfinite(self.lon))
+            or abs(self.lat) > 90
+            or abs(self.lon) > 540
+        ):
             raise InvalidPoint(f"latitude {self.lat}, longitude {self.lon} is not a place on Earth")
         if abs(self.lon) > 180:
             object.__setattr__(self, "lon", (self.lon + 180) % 360 - 180)
@@ -47,7 +51,8 @@ class GeoPoint:
 
 @dataclass(frozen=True, slots=True)
 class PlanePoint:
-    """Metres on a plane, as "@" file names carry them: a UTM position, or free coordinates where `zone` is empty."""
+    """Metres on a plane, as "@" file names carry them: a UTM position, or free coordinates where
+    `zone` is empty."""
 
     east_m: float
     north_m: float
@@ -67,7 +72,8 @@ class Photo:
     point_source: str = ""
     """Where the position came from: exif, name, csv, geojson, sidecar, or empty."""
     heading_deg: float | None = None
-    """Viewing direction, degrees clockwise from true north (from magnetic north where `heading_is_magnetic`)."""
+    """Viewing direction, degrees clockwise from true north (from magnetic north where
+    `heading_is_magnetic`)."""
     heading_is_magnetic: bool = False
     error_m: float | None = None
     """Horizontal positioning error the camera reported, metres."""
@@ -78,7 +84,8 @@ class Photo:
     size_bytes: int = 0
     mtime_ns: int = 0
     ctime_ns: int = 0
-    """When the file, or what the system keeps about it, last changed; unlike `mtime_ns` nobody can put it back. 0: not known."""
+    """When the file, or what the system keeps about it, last changed; unlike `mtime_ns` nobody can
+    put it back. 0: not known."""
 
 
 class SkippedPhoto(NamedTuple):
@@ -96,20 +103,24 @@ class PairEvidence:
     """What candidates are re-ordered by; larger is better, 0 for nothing."""
     num_matches: int = 0
     num_inliers: int | None = 0
-    """Matches that fit one geometry; None where none was looked for: scorers that match no points, comparisons cut short."""
+    """Matches that fit one geometry; None where none was looked for: scorers that match no points,
+    comparisons cut short."""
     coverage: float = 0.0
     """Share of the query's 4 x 4 cells that hold an inlier; of the two images the smaller share."""
     num_keypoints: int = 0
     """Keypoints of the image that has fewer."""
     is_stopped: bool = False
-    """Whether the comparison was cut short because the candidate could not come first any more; its inliers are not known then."""
+    """Whether the comparison was cut short because the candidate could not come first any more; its
+    inliers are not known then."""
     surprise: float | None = None
-    """Minus log10 of how many geometries as good as this chance would give; None where no geometry was looked for."""
+    """Minus log10 of how many geometries as good as this chance would give; None where no geometry
+    was looked for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Match:
-    """Which points of two images belong together. Points are x, y in pixels of the original images; pixel centres are integers."""
+    """Which points of two images belong together. Points are x, y in pixels of the original images;
+    pixel centres are integers."""
 
     points0: np.ndarray
     """(M, 2) float64 points of the first image."""
@@ -120,7 +131,8 @@ class Match:
     model: str
     """homography, affine, similarity or fundamental."""
     matrix: np.ndarray | None
-    """(3, 3) from the first to the second image, or the fundamental matrix. None where there is none."""
+    """(3, 3) from the first to the second image, or the fundamental matrix. None where there is
+    none."""
     size0_px: tuple[int, int]
     """Width and height of the first image."""
     size1_px: tuple[int, int]
@@ -131,13 +143,15 @@ class Match:
     reason: str = ""
     """Why there is no geometry; empty where there is one."""
     confidence: float | None = None
-    """Probability that both show the same thing, of pairs half of which do; None where nothing calibrated it."""
+    """Probability that both show the same thing, of pairs half of which do; None where nothing
+    calibrated it."""
     surprise: float = 0.0
     """Minus log10 of how many geometries as good as this chance would give: about 0 for chance."""
 
     @property
     def is_match(self) -> bool:
-        """Whether they are taken to show the same thing: there is a geometry that chance does not give."""
+        """Whether they are taken to show the same thing: there is a geometry that chance does not
+        give."""
         return self.matrix is not None
 
     @property
@@ -150,12 +164,14 @@ class Match:
 
     def __repr__(self) -> str:
         return (
-            f"<Match: {self.num_inliers} inliers of {self.num_matches} matches, {self.model}{self.reason and f'; {self.reason}'}>"
+            f"<Match: {self.num_inliers} inliers of {self.num_matches} matches, "
+            f"{self.model}{self.reason and f'; {self.reason}'}>"
         )
 
 
 class PointPairs(NamedTuple):
-    """What a matcher finds on two images, before any geometry. Points are x, y in pixels of the images as they were prepared."""
+    """What a matcher finds on two images, before any geometry. Points are x, y in pixels of the
+    images as they were prepared."""
 
     points0: np.ndarray
     """(M, 2) float64."""
@@ -203,7 +219,10 @@ class Candidate:
 
     def __repr__(self) -> str:
         found = "" if self.num_inliers is None else f", {self.num_inliers} inliers"
-        return f"<Candidate {self.rank}: {self.photo!r}{_at(self.point)}, similarity {self.similarity:.3f}{found}>"
+        return (
+            f"<Candidate {self.rank}: {self.photo!r}{_at(self.point)}, similarity "
+            f"{self.similarity:.3f}{found}>"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,11 +241,13 @@ class CalibrationKey:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How evidence becomes a probability, and the spread of candidates a radius; fitted by `whence.evaluation.confidence`."""
+    """How evidence becomes a probability, and the spread of candidates a radius; fitted by
+    `whence.evaluation.confidence`."""
 
     key: CalibrationKey
     with_points: tuple[float, ...]
-    """Bias, then one weight per evidence feature (`whence.localize.verify.FEATURES`), where candidates have coordinates."""
+    """Bias, then one weight per evidence feature (`whence.localize.verify.FEATURES`), where
+    candidates have coordinates."""
     without_points: tuple[float, ...]
     """The same where they have none."""
     radius_factor: float
@@ -255,7 +276,8 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class BestGuess:
-    """Where the photo would be if the best candidate were right: for an answer `unknown`, apart from it."""
+    """Where the photo would be if the best candidate were right: for an answer `unknown`, apart
+    from it."""
 
     photo: str
     point: GeoPoint | None
@@ -267,8 +289,8 @@ class BestGuess:
 class Position:
     """The answer for one query.
 
-    `located`: a place with coordinates. `matched`: the place is the matched photo, which has no coordinates.
-    `unknown`: no answer is given; `candidates` still hold the best guesses.
+    `located`: a place with coordinates. `matched`: the place is the matched photo, which has no
+    coordinates. `unknown`: no answer is given; `candidates` still hold the best guesses.
     """
 
     query: str
@@ -284,17 +306,27 @@ class Position:
     """Wall-clock seconds by stage."""
     reason: str = ""
     best_guess: BestGuess | None = None
-    """Where the status is `unknown` although there are candidates: what the best of them would mean."""
+    """Where the status is `unknown` although there are candidates: what the best of them would
+    mean."""
     is_verified: bool = False
     """Whether the answer rests on a geometric check with a calibrated confidence."""
     scorer: str = ""
     """The scorer whose evidence decided; empty where nothing was verified."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as `whence locate --json` prints them; numbers that are not finite are None."""
+        """Plain values, as `whence locate --json` prints them; numbers that are not finite are
+        None."""
         place = {**_place(self.point), **_fields(self, "radius_m", "heading_deg")}
         guess = self.best_guess
-        about = {} if guess is None else {"photo": guess.photo, **_place(guess.point), **_fields(guess, "radius_m", "confidence")}
+        about = (
+            {}
+            if guess is None
+            else {
+                "photo": guess.photo,
+                **_place(guess.point),
+                **_fields(guess, "radius_m", "confidence"),
+            }
+        )
         return {
             **_fields(self, "query", "status", "confidence", "is_verified", "scorer"),
             "position": None if self.point is None else place,
@@ -311,7 +343,10 @@ class Position:
     def __repr__(self) -> str:
         radius = "" if self.radius_m is None else f" within {self.radius_m:.0f} m"
         sure = "" if self.confidence is None else f", confidence {self.confidence:.2f}"
-        return f"<Position of {self.query!r}: {self.status}{_at(self.point)}{radius}{sure}, {len(self.candidates)} candidates>"
+        return (
+            f"<Position of {self.query!r}: {self.status}{_at(self.point)}{radius}{sure}, "
+            f"{len(self.candidates)} candidates>"
+        )
 
 
 def _at(point: GeoPoint | None) -> str:
@@ -319,16 +354,23 @@ def _at(point: GeoPoint | None) -> str:
 
 
 def _place(point: GeoPoint | None) -> dict[str, float | None]:
-    return {"lat": None if point is None else point.lat, "lon": None if point is None else point.lon}
+    return {
+        "lat": None if point is None else point.lat,
+        "lon": None if point is None else point.lon,
+    }
 
 
 def _fields(record: object, *names: str) -> dict[str, Any]:
     values = {name: getattr(record, name) for name in names}
-    return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()}
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values.items()
+    }
 
 
 class Neighbors(NamedTuple):
-    """Result of a search: for Q queries the K most similar ids, best first. K is at most the number of ids searched."""
+    """Result of a search: for Q queries the K most similar ids, best first. K is at most the number
+    of ids searched."""
 
     ids: np.ndarray
     """(Q, K) int64."""

@@ -19,9 +19,20 @@ SOURCE = Path(__file__).parents[2] / "src"
 
 def completed(words: str, at: int, home: Path, shell: str = "bash") -> list[str]:
     """What the shell is told for the word `at` of a command line."""
-    environment = {**os.environ, "PYTHONPATH": str(SOURCE), "HOME": str(home), "_WHENCE_COMPLETE": f"complete_{shell}"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(SOURCE),
+        "HOME": str(home),
+        "_WHENCE_COMPLETE": f"complete_{shell}",
+    }
     environment |= {"COMP_WORDS": words, "COMP_CWORD": str(at), "_TYPER_COMPLETE_ARGS": words}
-    told = subprocess.run([sys.executable, "-m", "whence"], env=environment, capture_output=True, text=True, timeout=60)
+    told = subprocess.run(
+        [sys.executable, "-m", "whence"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert told.returncode == 0, told.stderr
     assert not told.stderr
     return told.stdout.split()
@@ -47,7 +58,9 @@ def test_other_shells_are_told(shell: str, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)
-        assert "rootsift-vlad" in " ".join(completed("whence index --model rootsift", 3, tmp_path, shell))
+        assert "rootsift-vlad" in " ".join(
+            completed("whence index --model rootsift", 3, tmp_path, shell)
+        )
 
 
 def test_completion_is_shown_and_installed(tmp_path: Path) -> None:
@@ -60,7 +73,11 @@ def test_completion_is_shown_and_installed(tmp_path: Path) -> None:
     }
     for flag in ("--show-completion", "--install-completion"):
         told = subprocess.run(
-            [sys.executable, "-m", "whence", flag, "bash"], env=environment, capture_output=True, text=True, timeout=60
+            [sys.executable, "-m", "whence", flag, "bash"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
         assert told.returncode == 0, told.stderr
         if flag == "--show-completion":
@@ -115,7 +132,11 @@ def test_names_that_are_like_nothing_still_list_three() -> None:
     ],
 )
 def test_the_command_line_says_what_was_meant(
-    arguments: tuple[str, ...], near: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: tuple[str, ...],
+    near: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert cli.run(list(arguments)) in (1, 2)

@@ -1,4 +1,5 @@
-"""`whence index` of a video: its frames are photos of the database, with places where they are known."""
+"""`whence index` of a video: its frames are photos of the database, with places where they are
+known."""
 
 from __future__ import annotations
 
@@ -18,7 +19,11 @@ GPX = '<gpx xmlns="http://www.topografix.com/GPX/1/1"><trk><trkseg>{}</trkseg></
 
 def write_gpx(file: Path, num: int) -> Path:
     points = "".join(
-        f'<trkpt lat="{48 + n * 5e-5:.6f}" lon="11.5"><time>2026-05-01T10:00:{n:02d}Z</time></trkpt>' for n in range(num)
+        (
+            f'<trkpt lat="{48 + n * 5e-5:.6f}" '
+            f'lon="11.5"><time>2026-05-01T10:00:{n:02d}Z</time></trkpt>'
+        )
+        for n in range(num)
     )
     file.write_text(GPX.format(points))
     return file

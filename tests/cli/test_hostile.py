@@ -1,4 +1,5 @@
-"""Hostile inputs and hostile disks through the command line: no traceback, the right exit code and message, nothing lost."""
+"""Hostile inputs and hostile disks through the command line: no traceback, the right exit code and
+message, nothing lost."""
 
 from __future__ import annotations
 
@@ -53,7 +54,12 @@ def test_a_folder_of_them_is_indexed(tmp_path: Path, street: Path, capsys: Captu
     assert report["num_photos"] == sum(one.is_readable for one in inputs) + 3
     with Store.open(tmp_path / "c.whence") as store:
         assert problems(store) == []
-        wrong = {"gps 200 degrees.jpg", "gps without letters.jpg", "gps with odd letters.jpg", "@@@@@@@@@@@@@@@.jpg"}
+        wrong = {
+            "gps 200 degrees.jpg",
+            "gps without letters.jpg",
+            "gps with odd letters.jpg",
+            "@@@@@@@@@@@@@@@.jpg",
+        }
         assert not any(photo.point for photo in store.photos if Path(photo.path).name in wrong)
 
 
@@ -100,11 +106,26 @@ def as_file(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [corrupt("manifest.json"), corrupt("*.npy"), corrupt("*.npz"), no_manifest, future, missing, as_file, shutil.rmtree]
+    "damage",
+    [
+        corrupt("manifest.json"),
+        corrupt("*.npy"),
+        corrupt("*.npz"),
+        no_manifest,
+        future,
+        missing,
+        as_file,
+        shutil.rmtree,
+    ],
 )
 @pytest.mark.parametrize("verb", ["locate", "doctor"])
 def test_damaged_databases(
-    damage: Callable[[Path], None], verb: str, database: Path, street: Path, tmp_path: Path, capsys: Capture
+    damage: Callable[[Path], None],
+    verb: str,
+    database: Path,
+    street: Path,
+    tmp_path: Path,
+    capsys: Capture,
 ) -> None:
     path = tmp_path / "c.whence"
     shutil.copytree(database, path)
@@ -119,9 +140,15 @@ def test_damaged_databases(
 @pytest.mark.parametrize("at", [1, 2, 3, 4, 6, 8, 11, 15, 20])
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 def test_a_disk_that_fills_up(
-    call: str, at: int, tmp_path: Path, street: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+    call: str,
+    at: int,
+    tmp_path: Path,
+    street: Path,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Every write in turn finds the disk full: one error line, the state before intact, and the run can go on afterwards."""
+    """Every write in turn finds the disk full: one error line, the state before intact, and the run
+    can go on afterwards."""
     (tmp_path / "photos").mkdir()
     for file in sorted((street / "database").iterdir())[:6]:
         shutil.copy(file, tmp_path / "photos")
@@ -141,7 +168,10 @@ def test_a_disk_that_fills_up(
     if len(calls) >= at and code:
         assert code == 1
         assert "c.whence" in captured.err
-        assert os.strerror(errno.ENOSPC).lower() in captured.err.lower() or "full" in captured.err.lower()
+        assert (
+            os.strerror(errno.ENOSPC).lower() in captured.err.lower()
+            or "full" in captured.err.lower()
+        )
     assert whence("index", tmp_path / "photos", "--db", tmp_path / "c.whence", "-q") == 0
     with Store.open(tmp_path / "c.whence") as store:
         assert problems(store) == []
@@ -159,7 +189,17 @@ def test_a_limit_on_file_size(limit: int, tmp_path: Path, street: Path) -> None:
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); "
         "from whence.cli import run; sys.exit(run(sys.argv[1:]))"
     )
-    command = [sys.executable, "-B", "-c", code, "index", str(tmp_path / "photos"), "--db", str(tmp_path / "c.whence"), "-q"]
+    command = [
+        sys.executable,
+        "-B",
+        "-c",
+        code,
+        "index",
+        str(tmp_path / "photos"),
+        "--db",
+        str(tmp_path / "c.whence"),
+        "-q",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
@@ -176,10 +216,15 @@ def test_folders_that_cannot_be_written(street: Path, capsys: Capture) -> None:
     assert "/proc/nowhere" in capsys.readouterr().err
 
 
-def test_outputs_that_cannot_be_written(database: Path, street: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_outputs_that_cannot_be_written(
+    database: Path, street: Path, tmp_path: Path, capsys: Capture
+) -> None:
     query = next((street / "queries").iterdir())
     for flag in ("--csv", "--geojson"):
-        assert whence("locate", query, "--db", database, flag, tmp_path / "no" / "such" / "folder.x") == 1
+        assert (
+            whence("locate", query, "--db", database, flag, tmp_path / "no" / "such" / "folder.x")
+            == 1
+        )
         captured = capsys.readouterr()
         assert "Traceback" not in captured.err
         assert "folder.x" in captured.err

@@ -22,7 +22,9 @@ SAYS = ["--matcher", "rootsift-mnn", "--tile", "0", "--json"]
 TILED = ["--tile", "192", "--overlap", "64"]
 
 
-def write(path: Path, pixels: np.ndarray, *, dtype: str = "uint8", place: bool = True, **profile) -> Path:
+def write(
+    path: Path, pixels: np.ndarray, *, dtype: str = "uint8", place: bool = True, **profile
+) -> Path:
     """Pixels (H, W, 3) as a raster of three bands."""
     where = {"crs": "EPSG:32633", "transform": PLACE} if place else {}
     bands = pixels.transpose(2, 0, 1).astype(dtype)
@@ -50,13 +52,22 @@ def said(capsys) -> dict:
 
 
 def corners_px(matrix: np.ndarray) -> np.ndarray:
-    corners = np.array([[[-0.5, -0.5], [SIDE - 0.5, -0.5], [SIDE - 0.5, SIDE - 0.5], [-0.5, SIDE - 0.5]]])
+    corners = np.array(
+        [[[-0.5, -0.5], [SIDE - 0.5, -0.5], [SIDE - 0.5, SIDE - 0.5], [-0.5, SIDE - 0.5]]]
+    )
     return cv2.perspectiveTransform(corners, matrix)[0]
 
 
 def test_a_raster_is_laid_where_it_belongs(rasters, images, tmp_path, capsys):
     out = tmp_path / "warped.tif"
-    files = ["--out", str(out), "--picture", str(tmp_path / "p.png"), "--points", str(tmp_path / "p.csv")]
+    files = [
+        "--out",
+        str(out),
+        "--picture",
+        str(tmp_path / "p.png"),
+        "--points",
+        str(tmp_path / "p.csv"),
+    ]
     assert run(["register", *rasters, *SAYS, *TILED, *files]) == 0
     found = said(capsys)
     assert (found["status"], found["reason"]) == ("ok", "")
@@ -70,7 +81,10 @@ def test_a_raster_is_laid_where_it_belongs(rasters, images, tmp_path, capsys):
         pixels, known = file.read([1, 2, 3]).transpose(1, 2, 0), file.read(4) > 0
     assert 0.8 < known.mean() < 1
     inner = cv2.erode(known.astype(np.uint8), np.ones((9, 9))) > 0
-    off = [np.abs(np.roll(pixels, by, axis=1)[inner].astype(float) - images[1][inner]).mean() for by in (0, 3)]
+    off = [
+        np.abs(np.roll(pixels, by, axis=1)[inner].astype(float) - images[1][inner]).mean()
+        for by in (0, 3)
+    ]
     assert off[0] < 0.3 * off[1]
     rows = np.loadtxt(tmp_path / "p.csv", delimiter=",", skiprows=1)
     there = cv2.perspectiveTransform(rows[None, :, :2], TRUTH)[0]
@@ -87,7 +101,20 @@ def test_turned_and_smaller(rasters, images, tmp_path, capsys):
     turn = np.array([[0.0, -0.6, 180.0], [0.6, 0.0, 20.0], [0, 0, 1]])
     turned = cv2.warpPerspective(cv2.GaussianBlur(images[0], (0, 0), 0.7), turn, (200, 200))
     cv2.imwrite(str(tmp_path / "t.png"), turned[..., ::-1])
-    assert run(["register", rasters[0], str(tmp_path / "t.png"), *SAYS, "--turned", "--out", str(tmp_path / "w.tif")]) == 0
+    assert (
+        run(
+            [
+                "register",
+                rasters[0],
+                str(tmp_path / "t.png"),
+                *SAYS,
+                "--turned",
+                "--out",
+                str(tmp_path / "w.tif"),
+            ]
+        )
+        == 0
+    )
     answer = capsys.readouterr()
     matrix = np.array(json.loads(answer.out)["matrix"])
     assert np.linalg.norm(corners_px(matrix) - corners_px(turn), axis=1).max() < 1.0
@@ -100,7 +127,20 @@ def test_turned_and_smaller(rasters, images, tmp_path, capsys):
 def test_no_match_is_said_and_nothing_written(rasters, tmp_path, capsys):
     other = write(tmp_path / "other.tif", draw_place(30, width=SIDE, height=SIDE))
     for turned in ([], ["--turned"]):
-        assert run(["register", str(other), rasters[1], *SAYS, *turned, "--out", str(tmp_path / "w.tif")]) == 3
+        assert (
+            run(
+                [
+                    "register",
+                    str(other),
+                    rasters[1],
+                    *SAYS,
+                    *turned,
+                    "--out",
+                    str(tmp_path / "w.tif"),
+                ]
+            )
+            == 3
+        )
         found = said(capsys)
         assert found["status"] in ("no_match", "no_tiles")
         assert (found["matrix"], found["rms"]) == (None, None)
@@ -116,7 +156,19 @@ def test_rasters_of_every_kind(kind, images, tmp_path, capsys):
     out = tmp_path / "w.tif"
     if kind == "thin":
         thin = write(tmp_path / "m.tif", moving[:, :1])
-        assert run(["register", str(thin), str(write(tmp_path / "f.tif", fixed)), *SAYS, "--out", str(out)]) == 3
+        assert (
+            run(
+                [
+                    "register",
+                    str(thin),
+                    str(write(tmp_path / "f.tif", fixed)),
+                    *SAYS,
+                    "--out",
+                    str(out),
+                ]
+            )
+            == 3
+        )
         assert said(capsys)["status"] == "no_tiles"
         return
     values = moving.astype(float)
@@ -128,7 +180,12 @@ def test_rasters_of_every_kind(kind, images, tmp_path, capsys):
     else:
         with pytest.warns(rasterio.errors.NotGeoreferencedWarning):
             file = write(tmp_path / "m.tif", values, place=False)
-    assert run(["register", str(file), str(write(tmp_path / "f.tif", fixed)), *SAYS, "--out", str(out)]) == 0
+    assert (
+        run(
+            ["register", str(file), str(write(tmp_path / "f.tif", fixed)), *SAYS, "--out", str(out)]
+        )
+        == 0
+    )
     matrix = np.array(said(capsys)["matrix"])
     assert np.linalg.norm(corners_px(matrix) - corners_px(TRUTH), axis=1).max() < 0.6
     with rasterio.open(out) as written:
@@ -139,10 +196,17 @@ def test_rasters_of_every_kind(kind, images, tmp_path, capsys):
             assert written.count == 3
             hole = cv2.perspectiveTransform(np.array([[[30.0, 30.0]]]), TRUTH)[0, 0].astype(int)
             assert np.isnan(bands[:, hole[1], hole[0]]).all()
-            assert np.abs(bands[0, 100:200, 100:200] - fixed[100:200, 100:200, 0] / 255).mean() < 0.03
+            assert (
+                np.abs(bands[0, 100:200, 100:200] - fixed[100:200, 100:200, 0] / 255).mean() < 0.03
+            )
         elif kind == "uint16":
             assert written.dtypes[0] == "uint16"
-            assert np.abs(bands[0, 100:200, 100:200] - (1000 + 20.0 * fixed[100:200, 100:200, 0])).mean() < 150
+            assert (
+                np.abs(
+                    bands[0, 100:200, 100:200] - (1000 + 20.0 * fixed[100:200, 100:200, 0])
+                ).mean()
+                < 150
+            )
             assert bands[3].max() == 65535
 
 

@@ -1,4 +1,5 @@
-"""Old spellings work for a release; no verb has many options, and the help of each fits two screens."""
+"""Old spellings work for a release; no verb has many options, and the help of each fits two
+screens."""
 
 from __future__ import annotations
 
@@ -37,10 +38,14 @@ VERBS = dict(commands(typer.main.get_command(cli.app)))
 
 @pytest.mark.parametrize("path", VERBS, ids=" ".join)
 def test_help_fits_two_screens(path: tuple[str, ...]) -> None:
-    options = [parameter for parameter in VERBS[path].params if parameter.param_type_name == "option"]
+    options = [
+        parameter for parameter in VERBS[path].params if parameter.param_type_name == "option"
+    ]
     assert len(options) <= MOST_OPTIONS
     assert not any(option.hidden for option in options)
-    shown = CliRunner().invoke(cli.app, [*path, "--help"], env={"COLUMNS": "100", "TERMINAL_WIDTH": "100"})
+    shown = CliRunner().invoke(
+        cli.app, [*path, "--help"], env={"COLUMNS": "100", "TERMINAL_WIDTH": "100"}
+    )
     assert shown.exit_code == 0
     assert len(shown.output.splitlines()) <= MOST_LINES
 
@@ -49,7 +54,10 @@ def test_help_fits_two_screens(path: tuple[str, ...]) -> None:
     ("old", "new"),
     [
         ("locate --missing 'a b' --db c.whence", "tag 'a b' --db c.whence"),
-        ("locate --db c.whence --missing=x --write sidecars", "tag x --db c.whence --write sidecars"),
+        (
+            "locate --db c.whence --missing=x --write sidecars",
+            "tag x --db c.whence --write sidecars",
+        ),
         ("locate --undo u.json --json", "undo u.json --json"),
         ("index --refresh --yes-remove --db a", "database refresh --yes-remove --db a"),
         ("index --db a --refit -q", "database refit --db a -q"),
@@ -60,11 +68,20 @@ def test_help_fits_two_screens(path: tuple[str, ...]) -> None:
         ("index --db a --export-npy out", "database export out --db a"),
         ("index --import-npy out --db a --json", "database import out --db a --json"),
         ("index --copy-to auto --db a", "database copy-to auto --db a"),
-        ("index --prepare-for geowarp --scorer-option weights=w --db a", "database prepare geowarp --option weights=w --db a"),
+        (
+            "index --prepare-for geowarp --scorer-option weights=w --db a",
+            "database prepare geowarp --option weights=w --db a",
+        ),
         ("index --check", "database check"),
         ("evaluate set a b --compare --report c.md", "compare set a b --report c.md"),
-        ("evaluate set a b --compare --rerank-candidates 5", "compare set a b --set num_candidates=5"),
-        ("evaluate set --registration --option x=1", "evaluate set --protocol registration --option x=1"),
+        (
+            "evaluate set a b --compare --rerank-candidates 5",
+            "compare set a b --set num_candidates=5",
+        ),
+        (
+            "evaluate set --registration --option x=1",
+            "evaluate set --protocol registration --option x=1",
+        ),
         ("evaluate set --save-pairs p.txt", "evaluate set --save-predictions p.txt"),
         ("locate a --rerank-option=ratio=0.7", "locate a --set scorer_options.ratio=0.7"),
         ("locate a -- --matcher", "locate a -- --matcher"),
@@ -78,7 +95,9 @@ def test_old_spellings_say_the_new(old: str, new: str) -> None:
     assert new_spelling(shlex.split(new)) == shlex.split(new)
 
 
-@pytest.mark.parametrize(("verb", "option"), [(verb, option) for verb, options in FIELDS.items() for option in options])
+@pytest.mark.parametrize(
+    ("verb", "option"), [(verb, option) for verb, options in FIELDS.items() for option in options]
+)
 def test_old_options_are_fields_now(verb: str, option: str) -> None:
     template = FIELDS[verb][option]
     value = ["7"] if "{}" in template else []
@@ -89,7 +108,11 @@ def test_old_options_are_fields_now(verb: str, option: str) -> None:
     assert option not in {name for parameter in VERBS[(verb,)].params for name in parameter.opts}
     record = {"index": IndexFields, "locate": StatedQuestion, "evaluate": EvaluateFields}[verb]
     changed = with_assignments(record(), [words[3]])
-    usual = {entry.name for entry in fields(record) if getattr(changed, entry.name) != getattr(record(), entry.name)}
+    usual = {
+        entry.name
+        for entry in fields(record)
+        if getattr(changed, entry.name) != getattr(record(), entry.name)
+    }
     assert usual == {words[3].partition("=")[0].partition(".")[0]}
 
 
@@ -98,7 +121,14 @@ def test_jobs_are_verbs_now() -> None:
 
 
 def test_fields_out_of_texts() -> None:
-    texts = ["thresholds_m=5,25", "recall_at=3", "pool=7", "scorer_options.inliers.ratio=0.7", "split=cph,sf", "is_frugal=true"]
+    texts = [
+        "thresholds_m=5,25",
+        "recall_at=3",
+        "pool=7",
+        "scorer_options.inliers.ratio=0.7",
+        "split=cph,sf",
+        "is_frugal=true",
+    ]
     changed = with_assignments(EvaluateFields(), texts)
     assert changed.thresholds_m == (5, 25)
     assert changed.recall_at == (3,)
@@ -120,9 +150,20 @@ def test_every_field_is_on_the_page_of_settings() -> None:
             assert f"`{entry.name}`" in page or f"`{entry.name}." in page, entry.name
 
 
-def test_old_spellings_work(street: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_old_spellings_work(
+    street: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     database = str(tmp_path / "a.whence")
-    made = ["index", str(street / "database"), "--model", "rootsift-vlad", "--db", database, "-q", "--no-calibrate"]
+    made = [
+        "index",
+        str(street / "database"),
+        "--model",
+        "rootsift-vlad",
+        "--db",
+        database,
+        "-q",
+        "--no-calibrate",
+    ]
     assert cli.run([*made, "--dtype", "float16"]) == 0
     assert "whence index" in capsys.readouterr().err
     assert cli.run(["index", "--check", "--db", database]) == 0
@@ -130,7 +171,18 @@ def test_old_spellings_work(street: Path, tmp_path: Path, capsys: pytest.Capture
     assert f"whence database check --db {database}" in shown.err
     assert "is sound" in shown.out
     query = str(min((street / "queries").iterdir()))
-    assert cli.run(["locate", query, "--db", database, "--rerank-candidates", "2", "--min-confidence", "0.00001"]) in (0, 3)
+    assert cli.run(
+        [
+            "locate",
+            query,
+            "--db",
+            database,
+            "--rerank-candidates",
+            "2",
+            "--min-confidence",
+            "0.00001",
+        ]
+    ) in (0, 3)
     assert "--set num_candidates=2 --set min_confidence=0.00001" in capsys.readouterr().err
     assert cli.run(["locate", query, "--db", database, "--set", "num_candidate=2"]) == 1
     assert "num_candidates" in capsys.readouterr().err
@@ -140,7 +192,11 @@ def test_old_spellings_work(street: Path, tmp_path: Path, capsys: pytest.Capture
     ("words", "rest", "given"),
     [
         ("--device cpu index a", "index a", {"WHENCE_DEVICE": "cpu"}),
-        ("index a --batch-size=4 --workers 2 -q", "index a -q", {"WHENCE_BATCH_SIZE": "4", "WHENCE_WORKERS": "2"}),
+        (
+            "index a --batch-size=4 --workers 2 -q",
+            "index a -q",
+            {"WHENCE_BATCH_SIZE": "4", "WHENCE_WORKERS": "2"},
+        ),
         ("world city out --workers 2", "world city out --workers 2", {}),
         ("serve --workers 2 --device cpu", "serve --workers 2", {"WHENCE_DEVICE": "cpu"}),
         ("locate a -- --device", "locate a -- --device", {}),
@@ -151,8 +207,19 @@ def test_what_a_command_runs_on_is_taken_out(words: str, rest: str, given: dict[
     assert taken_out(shlex.split(words)) == (shlex.split(rest), given)
 
 
-def test_what_a_command_runs_on_holds_for_it_alone(street: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    made = ["index", str(street / "queries"), "--model", "rootsift-vlad", "--db", str(tmp_path / "a"), "-q", "--no-calibrate"]
+def test_what_a_command_runs_on_holds_for_it_alone(
+    street: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = [
+        "index",
+        str(street / "queries"),
+        "--model",
+        "rootsift-vlad",
+        "--db",
+        str(tmp_path / "a"),
+        "-q",
+        "--no-calibrate",
+    ]
     assert cli.run([*made, "--batch-size", "3", "--workers", "1", "--device", "cpu"]) == 0
     assert load_settings().batch_size == 0
     capsys.readouterr()

@@ -1,4 +1,5 @@
-"""Ctrl-C at many moments, to real processes: exit code 130, no traceback, what was done is kept, and how to go on is said."""
+"""Ctrl-C at many moments, to real processes: exit code 130, no traceback, what was done is kept,
+and how to go on is said."""
 
 from __future__ import annotations
 
@@ -63,7 +64,8 @@ main()
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A street of a few places: database/, queries/, and the database c.whence. Tests must not change it."""
+    """A street of a few places: database/, queries/, and the database c.whence. Tests must not
+    change it."""
     root = tmp_path_factory.mktemp("stopped")
     write_street(root / "database", num_places=NUM_PLACES, shift=0, run=0)
     write_street(root / "queries", num_places=NUM_PLACES, shift=25, run=1)
@@ -77,7 +79,8 @@ def heed_interrupts() -> None:
 
 @contextmanager
 def running(place: str, *arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
-    """The command line in a process that stops for a moment at a place, which it says: a module, or =module.Class.method."""
+    """The command line in a process that stops for a moment at a place, which it says: a module, or
+    =module.Class.method."""
     command = [sys.executable, "-c", SLOW, place, *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
     # Started in the background, tests inherit that Ctrl-C is ignored, and so would what they start.
@@ -106,10 +109,22 @@ def stop(process: subprocess.Popen[str], *, moment: int, times: int = 1) -> tupl
 
 
 @pytest.mark.parametrize(
-    "module", ["whence.cli", "typer", "rich", "whence.settings", "numpy", "cv2", "faiss", "whence.localize.build"]
+    "module",
+    [
+        "whence.cli",
+        "typer",
+        "rich",
+        "whence.settings",
+        "numpy",
+        "cv2",
+        "faiss",
+        "whence.localize.build",
+    ],
 )
 def test_while_it_is_imported(made: Path, tmp_path: Path, module: str) -> None:
-    with running(module, "index", made / "database", "--db", tmp_path / "c.whence", "-q") as process:
+    with running(
+        module, "index", made / "database", "--db", tmp_path / "c.whence", "-q"
+    ) as process:
         _, err = stop(process, moment=1)
     assert "run the same command again" in err
     assert not (tmp_path / "c.whence").exists()
@@ -120,7 +135,10 @@ def test_index_keeps_what_is_described(made: Path, tmp_path: Path) -> None:
     arguments = ("index", made / "database", "--db", path, "-q")
     with running("=whence.localize.commits.PhotoBatch.put", *arguments) as process:
         _, err = stop(process, moment=3)
-    assert f"3 of {NUM_PLACES} photos were described and are kept in '{path}'; run the same command again to go on" in err
+    assert (
+        f"3 of {NUM_PLACES} photos were described and are kept in '{path}'; run the same "
+        "command again to go on"
+    ) in err
     with Store.open(path) as store:
         assert (store.num_photos, store.num_descriptors, problems(store)) == (3, 3, [])
     assert cli.run([*map(str, arguments)]) == 0
@@ -139,7 +157,9 @@ def test_index_keeps_what_is_described(made: Path, tmp_path: Path) -> None:
         ("=whence.index.store.Store.compact", 1),
     ],
 )
-def test_index_goes_on_after_any_moment(made: Path, tmp_path: Path, place: str, moment: int) -> None:
+def test_index_goes_on_after_any_moment(
+    made: Path, tmp_path: Path, place: str, moment: int
+) -> None:
     path = tmp_path / "c.whence"
     arguments = ("index", made / "database", "--db", path, "-q")
     with running(place, *arguments) as process:
@@ -147,12 +167,21 @@ def test_index_goes_on_after_any_moment(made: Path, tmp_path: Path, place: str, 
     assert "run the same command again" in err
     assert cli.run([*map(str, arguments)]) == 0
     with Store.open(path) as store:
-        assert (store.num_photos, store.num_descriptors, problems(store)) == (NUM_PLACES, NUM_PLACES, [])
+        assert (store.num_photos, store.num_descriptors, problems(store)) == (
+            NUM_PLACES,
+            NUM_PLACES,
+            [],
+        )
 
 
 def test_twice_is_once(made: Path, tmp_path: Path) -> None:
     with running(
-        "=whence.localize.commits.PhotoBatch.put", "index", made / "database", "--db", tmp_path / "c.whence", "-q"
+        "=whence.localize.commits.PhotoBatch.put",
+        "index",
+        made / "database",
+        "--db",
+        tmp_path / "c.whence",
+        "-q",
     ) as process:
         stop(process, moment=2, times=3)
     if (tmp_path / "c.whence" / "manifest.json").exists():
@@ -162,7 +191,16 @@ def test_twice_is_once(made: Path, tmp_path: Path) -> None:
 
 def test_locate_keeps_finished_answers_as_lines(made: Path, tmp_path: Path) -> None:
     table = tmp_path / "answers.csv"
-    arguments = ("locate", made / "queries", "--db", made / "c.whence", "--no-verify", "--json", "--csv", table)
+    arguments = (
+        "locate",
+        made / "queries",
+        "--db",
+        made / "c.whence",
+        "--no-verify",
+        "--json",
+        "--csv",
+        table,
+    )
     with running("=whence.localize.judge.Judge.answer", *arguments) as process:
         out, err = stop(process, moment=3)
     records = [json.loads(line) for line in out.splitlines()]
@@ -177,7 +215,12 @@ def test_locate_keeps_finished_answers_as_lines(made: Path, tmp_path: Path) -> N
 
 def test_locate_shows_finished_answers_as_a_table(made: Path) -> None:
     with running(
-        "=whence.localize.judge.Judge.answer", "locate", made / "queries", "--db", made / "c.whence", "--no-verify"
+        "=whence.localize.judge.Judge.answer",
+        "locate",
+        made / "queries",
+        "--db",
+        made / "c.whence",
+        "--no-verify",
     ) as process:
         out, err = stop(process, moment=4)
     assert out.count("located") in (3, 4)
@@ -191,14 +234,18 @@ def test_locate_shows_finished_answers_as_a_table(made: Path) -> None:
         ("=whence.localize.judge.Judge.compare", ("--rerank", "inliers", "--leave-one-out")),
     ],
 )
-def test_evaluate_counts_the_queries_that_are_done(made: Path, place: str, options: tuple[str, ...]) -> None:
+def test_evaluate_counts_the_queries_that_are_done(
+    made: Path, place: str, options: tuple[str, ...]
+) -> None:
     data = made / "database" if "--leave-one-out" in options else made
     with running(place, "evaluate", data, "--json", "-q", *options) as process:
         out, err = stop(process, moment=4)
     record = json.loads(out)
     assert record["num_queries"] in (3, 4)
     assert f"{record['num_queries']} of {NUM_PLACES} queries were done" in err
-    assert {one["num_queries"] for one in record["recalls"] if one["counted"] == "all"} == {record["num_queries"]}
+    assert {one["num_queries"] for one in record["recalls"] if one["counted"] == "all"} == {
+        record["num_queries"]
+    }
     assert record["answers"] is None or len(record["answers"]["queries"]) == record["num_queries"]
 
 

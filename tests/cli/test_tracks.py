@@ -24,7 +24,21 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("tracked")
     write_street(root / "street", num_places=8, shift=0, run=0)
     path = root / "street.whence"
-    assert cli.run(["index", str(root / "street"), "--model", "rootsift-vlad", "--db", str(path), "-q", "--no-calibrate"]) == 0
+    assert (
+        cli.run(
+            [
+                "index",
+                str(root / "street"),
+                "--model",
+                "rootsift-vlad",
+                "--db",
+                str(path),
+                "-q",
+                "--no-calibrate",
+            ]
+        )
+        == 0
+    )
     return path
 
 
@@ -34,7 +48,9 @@ def frames_of(folder: Path, database: Path, *, unknown: tuple[int, ...] = ()) ->
     for number, file in enumerate(sorted((database.parent / "street").iterdir())):
         target = folder / f"{number:03d}.jpg"
         if number in unknown:
-            encoded = cv2.imencode(".jpg", view_of(draw_place(900 + number), shift=0, seed=1)[..., ::-1])[1]
+            encoded = cv2.imencode(
+                ".jpg", view_of(draw_place(900 + number), shift=0, seed=1)[..., ::-1]
+            )[1]
             target.write_bytes(encoded.tobytes())
         else:
             shutil.copy(file, target)
@@ -45,7 +61,9 @@ def run(*words: str | Path) -> int:
     return cli.run([str(word) for word in words])
 
 
-def test_a_folder_of_frames_is_tracked_in_every_form(database: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_a_folder_of_frames_is_tracked_in_every_form(
+    database: Path, tmp_path: Path, capsys: Capture
+) -> None:
     folder = frames_of(tmp_path / "walk", database)
     out = {kind: tmp_path / f"track.{kind}" for kind in ("csv", "gpx", "geojson")}
     words = [word for kind, file in out.items() for word in (f"--{kind}", file)]
@@ -62,16 +80,38 @@ def test_a_folder_of_frames_is_tracked_in_every_form(database: Path, tmp_path: P
     points = ElementTree.parse(out["gpx"]).findall(".//{*}trkpt")
     assert len(points) == 8
     assert len(out["csv"].read_text().splitlines()) == 9
-    assert run("locate", folder, "--sequence", "3", "--db", database, "-q", "--set", "is_smoothed=false") == 0
+    assert (
+        run(
+            "locate",
+            folder,
+            "--sequence",
+            "3",
+            "--db",
+            database,
+            "-q",
+            "--set",
+            "is_smoothed=false",
+        )
+        == 0
+    )
     assert "8 frames, 8 with an answer" in capsys.readouterr().out
 
 
-def test_frames_of_an_unknown_street_part_the_line(database: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_frames_of_an_unknown_street_part_the_line(
+    database: Path, tmp_path: Path, capsys: Capture
+) -> None:
     folder = frames_of(tmp_path / "walk", database, unknown=(3, 4))
     line = tmp_path / "line.geojson"
-    assert run("locate", folder, "--sequence", "1", "--db", database, "--json", "-q", "--geojson", line) == 0
+    assert (
+        run(
+            "locate", folder, "--sequence", "1", "--db", database, "--json", "-q", "--geojson", line
+        )
+        == 0
+    )
     lines = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
-    assert [one["status"] == "unknown" for one in lines] == [number in (3, 4) for number in range(8)]
+    assert [one["status"] == "unknown" for one in lines] == [
+        number in (3, 4) for number in range(8)
+    ]
     pieces = json.loads(line.read_text())["features"][0]["geometry"]["coordinates"]
     assert [len(piece) for piece in pieces] == [3, 3]
 
@@ -103,7 +143,9 @@ def test_a_video_is_tracked_with_its_times(database: Path, tmp_path: Path, capsy
         tags={"creation_time": "2026-05-01T10:00:00Z"},
     )
     gpx = tmp_path / "walk.gpx"
-    assert run("locate", video, "--sequence", "3", "--db", database, "--json", "-q", "--gpx", gpx) == 0
+    assert (
+        run("locate", video, "--sequence", "3", "--db", database, "--json", "-q", "--gpx", gpx) == 0
+    )
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["time_s"] for line in lines] == pytest.approx(list(range(8)), abs=0.01)
     track = read_gpx(gpx)

@@ -60,7 +60,9 @@ def test_index_reports(small: Path, capsys: Capture) -> None:
 
 
 def test_index_estimates_before_it_works(small: Path, capsys: Capture) -> None:
-    assert whence("index", small / "photos", "--db", small / "c.whence", "--estimate", "--json") == 0
+    assert (
+        whence("index", small / "photos", "--db", small / "c.whence", "--estimate", "--json") == 0
+    )
     plan = lines_of(capsys)[0]
     assert (plan["num_photos"], plan["num_to_describe"]) == (3, 3)
     assert plan["size_bytes"] > 3 * 8192 * 4
@@ -71,7 +73,20 @@ def test_index_estimates_before_it_works(small: Path, capsys: Capture) -> None:
 
 def test_index_maintenance(small: Path, street: Path, capsys: Capture) -> None:
     path = small / "c.whence"
-    assert whence("index", small / "photos", "--db", path, "-q", "--set", "dtype=float16", "--engine", "flat") == 0
+    assert (
+        whence(
+            "index",
+            small / "photos",
+            "--db",
+            path,
+            "-q",
+            "--set",
+            "dtype=float16",
+            "--engine",
+            "flat",
+        )
+        == 0
+    )
     shutil.copy(sorted((street / "database").iterdir())[5], small / "photos")
     assert whence("database", "refresh", "--db", path, "--json") == 0
     first = sorted((small / "photos").iterdir())[0]
@@ -139,17 +154,40 @@ def test_locate_one(city: Path, street: Path, capsys: Capture) -> None:
     assert answer["query"] == str(query)
     assert set(answer["position"]) >= {"lat", "lon", "radius_m", "heading_deg"}
     assert len(answer["candidates"]) == 7
-    assert set(answer["candidates"][0]) >= {"photo", "rank", "similarity", "num_inliers", "lat", "lon"}
+    assert set(answer["candidates"][0]) >= {
+        "photo",
+        "rank",
+        "similarity",
+        "num_inliers",
+        "lat",
+        "lon",
+    }
     assert [one["rank"] for one in answer["candidates"]] == list(range(1, 8))
     assert whence("locate", query, "--db", city) == 0
     text = capsys.readouterr().out
     assert "0004r0" in text
 
 
-def test_answers_are_kept_in_a_journal(city: Path, street: Path, tmp_path: Path, capsys: Capture) -> None:
-    """By option or by setting; with the photo's own time, a word for the weather, and what answered."""
+def test_answers_are_kept_in_a_journal(
+    city: Path, street: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """By option or by setting; with the photo's own time, a word for the weather, and what
+    answered."""
     queries, file = sorted((street / "queries").iterdir())[4:6], tmp_path / "log.journal"
-    assert whence("locate", queries[0], "--db", city, "--journal", file, "--weather", "rain", "--no-verify") == 0
+    assert (
+        whence(
+            "locate",
+            queries[0],
+            "--db",
+            city,
+            "--journal",
+            file,
+            "--weather",
+            "rain",
+            "--no-verify",
+        )
+        == 0
+    )
     assert whence("locate", queries[0], "--db", city, "--weather", "rain") == 1
     assert "--journal" in capsys.readouterr().err
     with pytest.MonkeyPatch.context() as patched:
@@ -164,7 +202,9 @@ def test_answers_are_kept_in_a_journal(city: Path, street: Path, tmp_path: Path,
     assert abs(second.asked_at - time.time()) < 600
 
 
-def test_locate_a_folder_into_files(city: Path, street: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_locate_a_folder_into_files(
+    city: Path, street: Path, tmp_path: Path, capsys: Capture
+) -> None:
     shutil.copytree(street / "queries", tmp_path / "q")
     (tmp_path / "q" / "broken.jpg").write_bytes(b"")
     out = ("--csv", tmp_path / "a.csv", "--geojson", tmp_path / "a.geojson")
@@ -176,7 +216,10 @@ def test_locate_a_folder_into_files(city: Path, street: Path, tmp_path: Path, ca
     assert len(rows) == 24
     assert float(rows[0]["lat"]) == pytest.approx(answers[0]["position"]["lat"])
     features = json.loads((tmp_path / "a.geojson").read_text(encoding="utf-8"))["features"]
-    assert features[0]["geometry"]["coordinates"] == [answers[0]["position"]["lon"], answers[0]["position"]["lat"]]
+    assert features[0]["geometry"]["coordinates"] == [
+        answers[0]["position"]["lon"],
+        answers[0]["position"]["lat"],
+    ]
     assert whence("locate", tmp_path / "q", "--db", city) == 0
     captured = capsys.readouterr()
     assert captured.out.count("located") == 24
@@ -188,12 +231,20 @@ def test_an_unknown_place_exits_with_3(city: Path, street: Path, capsys: Capture
     assert whence("locate", query, "--db", city, "--near", "0,0", "--within", "100", "--json") == 3
     answer = lines_of(capsys)[0]
     assert (answer["status"], answer["position"], answer["candidates"]) == ("unknown", None, [])
-    assert whence("locate", street / "queries", "--db", city, "--near", "0,0", "--within", "100", "--json") == 0
+    assert (
+        whence(
+            "locate", street / "queries", "--db", city, "--near", "0,0", "--within", "100", "--json"
+        )
+        == 0
+    )
 
 
 def test_the_geographic_filter_takes_effect(city: Path, street: Path, capsys: Capture) -> None:
     query = sorted((street / "queries").iterdir())[0]
-    assert whence("locate", query, "--db", city, "--near", "59.32,18.07", "--within", "130", "--json") == 0
+    assert (
+        whence("locate", query, "--db", city, "--near", "59.32,18.07", "--within", "130", "--json")
+        == 0
+    )
     assert len(lines_of(capsys)[0]["candidates"]) == 3
     for wrong in (
         ("--near", "59.32,18.07"),
@@ -216,7 +267,19 @@ def test_locate_where_there_is_nothing(city: Path, tmp_path: Path, capsys: Captu
 
 def test_evaluate(street: Path, tmp_path: Path, capsys: Capture) -> None:
     saved = ("--save-predictions", tmp_path / "p.csv", "--save-predictions", tmp_path / "p.txt")
-    assert whence("evaluate", street, "--json", "--set", "thresholds_m=5,25", "--set", "recall_at=1,3", *saved) == 0
+    assert (
+        whence(
+            "evaluate",
+            street,
+            "--json",
+            "--set",
+            "thresholds_m=5,25",
+            "--set",
+            "recall_at=1,3",
+            *saved,
+        )
+        == 0
+    )
     first = lines_of(capsys)[0]
     assert first["recalls"][0]["threshold_m"] == 5
     assert {one["n"] for one in first["recalls"]} == {1, 3}
@@ -240,7 +303,12 @@ def test_evaluate(street: Path, tmp_path: Path, capsys: Capture) -> None:
     text = capsys.readouterr().out
     assert "protocol: a positive lies within the threshold" in text
     assert "recall@20" in text
-    assert whence("evaluate", street / "database", "--leave-one-out", "--set", "thresholds_m=70", "--json") == 0
+    assert (
+        whence(
+            "evaluate", street / "database", "--leave-one-out", "--set", "thresholds_m=70", "--json"
+        )
+        == 0
+    )
     assert whence("evaluate", street, "--set", "thresholds_m=a") == 1
     assert whence("evaluate", street, "--leave-one-out", "--set", "frames=2") == 1
     assert whence("evaluate", street / "database") == 1
@@ -277,9 +345,17 @@ def test_demo(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) 
     assert first["num_queries"] > 0
     has_torch = importlib.util.find_spec("torch") is not None
     compared = first["rerank"]
-    assert list(compared["recalls"]) == ["no re-ranking", *(["geowarp-resnet18conv4"] if has_torch else []), "inliers"]
-    assert len({found["recall@5 within 25 m"] for found in compared["recalls"].values()}) == 1, "the first five are the same"
-    assert set(compared["weights"]) == ({compared["model"], "geowarp-resnet18conv4"} if has_torch else set())
+    assert list(compared["recalls"]) == [
+        "no re-ranking",
+        *(["geowarp-resnet18conv4"] if has_torch else []),
+        "inliers",
+    ]
+    assert len({found["recall@5 within 25 m"] for found in compared["recalls"].values()}) == 1, (
+        "the first five are the same"
+    )
+    assert set(compared["weights"]) == (
+        {compared["model"], "geowarp-resnet18conv4"} if has_torch else set()
+    )
     monkeypatch.setitem(sys.modules, "torch", None)
     assert whence("demo", tmp_path / "d", "--preset", "tiny") == 0
     text = capsys.readouterr().out
@@ -319,7 +395,10 @@ def test_an_interruption_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys
     assert "again" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("size", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (123456, "123 kB"), (2.5e9, "2.5 GB")])
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (123456, "123 kB"), (2.5e9, "2.5 GB")],
+)
 def test_sizes_for_people(size: float, text: str) -> None:
     assert as_size(int(size)) == text
 

@@ -1,4 +1,5 @@
-"""GeoWarp on the command line: `warp`, `match`, `index --prepare-for`, `locate` and `evaluate` with it, the report's pictures."""
+"""GeoWarp on the command line: `warp`, `match`, `index --prepare-for`, `locate` and `evaluate` with
+it, the report's pictures."""
 
 from __future__ import annotations
 
@@ -29,13 +30,21 @@ NETWORK = "gem-resnet18conv4-256-pitts30k"
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Scorer options that name files with random weights, the names of parameters as their authors have them."""
+    """Scorer options that name files with random weights, the names of parameters as their authors
+    have them."""
     folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(0)
     state = network_for(get_card(NETWORK)).state_dict()
-    torch.save({name.replace("aggregator.p", "aggregation.1.p"): value for name, value in state.items()}, folder / "network.pth")
+    torch.save(
+        {name.replace("aggregator.p", "aggregation.1.p"): value for name, value in state.items()},
+        folder / "network.pth",
+    )
     torch.save(Regressor().state_dict(), folder / "regressor.pth")
-    return {"weights": str(folder / "regressor.pth"), "model": NETWORK, "model_weights": str(folder / "network.pth")}
+    return {
+        "weights": str(folder / "regressor.pth"),
+        "model": NETWORK,
+        "model_weights": str(folder / "network.pth"),
+    }
 
 
 def flags(name: str, options: dict[str, str]) -> list[str]:
@@ -56,7 +65,10 @@ def database(street: Path, tmp_path: Path) -> Path:
 
 
 def test_warp_draws_the_views(
-    street: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    street: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     photo = str(sorted((street / "database").iterdir())[0])
     monkeypatch.chdir(tmp_path)
@@ -73,9 +85,20 @@ def test_warp_draws_the_views(
     assert run(["warp", photo, "--picture", "no/such/folder.png"]) == 1
 
 
-def test_match_with_geowarp(street: Path, tmp_path: Path, files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_match_with_geowarp(
+    street: Path, tmp_path: Path, files: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
     photo, other = (str(path) for path in sorted((street / "database").iterdir())[:2])
-    words = ["match", photo, photo, "--scorer", "geowarp", *flags("--scorer-option", files), "--picture", str(tmp_path / "p.png")]
+    words = [
+        "match",
+        photo,
+        photo,
+        "--scorer",
+        "geowarp",
+        *flags("--scorer-option", files),
+        "--picture",
+        str(tmp_path / "p.png"),
+    ]
     assert run([*words, "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["similarity"] == pytest.approx(225, abs=0.5)
@@ -88,25 +111,43 @@ def test_match_with_geowarp(street: Path, tmp_path: Path, files: dict[str, str],
     assert run(["match", photo, other, "--scorer", "geowrap"]) == 1
     assert "did you mean 'geowarp'" in capsys.readouterr().err
     assert run(["match", photo, other, "--scorer-option", "readout=exact"]) == 1
-    assert run(["match", photo, other, "--scorer", "geowarp", "--scorer-option", "weights=no.pth"]) == 1
+    assert (
+        run(["match", photo, other, "--scorer", "geowarp", "--scorer-option", "weights=no.pth"])
+        == 1
+    )
 
 
 def test_prepared_photos_are_kept_and_used(
-    database: Path, files: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    database: Path,
+    files: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    words = ["database", "prepare", "geowarp", "--db", str(database), *flags("--option", files), "--json"]
+    words = [
+        "database",
+        "prepare",
+        "geowarp",
+        "--db",
+        str(database),
+        *flags("--option", files),
+        "--json",
+    ]
     assert run(words) == 0
     first = json.loads(capsys.readouterr().out)
     assert (first["num_prepared"], first["num_known"], first["skipped"]) == (6, 0, [])
     assert run(words) == 0
     again = json.loads(capsys.readouterr().out)
     assert (again["num_prepared"], again["num_known"]) == (0, 6)
-    monkeypatch.setattr(PreparedPhotos, "_make", lambda self, row: pytest.fail("a kept photo is made again"))
+    monkeypatch.setattr(
+        PreparedPhotos, "_make", lambda self, row: pytest.fail("a kept photo is made again")
+    )
     with Localizer.open(database) as localizer:
         prepared = localizer.prepared(RerankOptions("geowarp", scorer_options=files))
         arrays = prepared.of_row(2)
         assert arrays is not None
-        fresh = prepared.scorer.prepare(cv2.cvtColor(cv2.imread(str(localizer.photos.file(2))), cv2.COLOR_BGR2RGB))
+        fresh = prepared.scorer.prepare(
+            cv2.cvtColor(cv2.imread(str(localizer.photos.file(2))), cv2.COLOR_BGR2RGB)
+        )
         assert {name: (array.dtype, array.shape) for name, array in arrays.items()} == {
             name: (array.dtype, array.shape) for name, array in fresh.items()
         }
@@ -114,7 +155,9 @@ def test_prepared_photos_are_kept_and_used(
 
 def test_other_settings_are_kept_beside(database: Path, files: dict[str, str]) -> None:
     for extra in ({}, {"storage": "int8"}, {"readout": "exact"}):
-        report = prepare_photos(database, options=RerankOptions("geowarp", scorer_options={**files, **extra}))
+        report = prepare_photos(
+            database, options=RerankOptions("geowarp", scorer_options={**files, **extra})
+        )
         assert (report.num_prepared, report.num_known) == (6, 0)
     with Store.open(database) as store:
         assert problems(store) == []
@@ -128,15 +171,30 @@ def test_photos_that_are_gone_are_skipped(database: Path, files: dict[str, str])
 
 
 def test_locate_with_geowarp(
-    database: Path, street: Path, tmp_path: Path, files: dict[str, str], capsys: pytest.CaptureFixture[str]
+    database: Path,
+    street: Path,
+    tmp_path: Path,
+    files: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     query = str(sorted((street / "queries").iterdir())[3])
-    words = ["locate", query, "--db", str(database), "--rerank", "geowarp", *flags("--set", stated(files)), "--json"]
+    words = [
+        "locate",
+        query,
+        "--db",
+        str(database),
+        "--rerank",
+        "geowarp",
+        *flags("--set", stated(files)),
+        "--json",
+    ]
     assert run([*words, "--no-verify", "--report", str(tmp_path / "page.html")]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["candidates"][0]["retrieved_rank"] is not None
     assert record["candidates"][0]["num_inliers"] is None
-    assert (tmp_path / "page.html").read_text(encoding="utf-8").count("data:image/jpeg") == 1 + 1 + 5
+    assert (tmp_path / "page.html").read_text(encoding="utf-8").count(
+        "data:image/jpeg"
+    ) == 1 + 1 + 5
     assert run(words) == 0
     unverified = json.loads(capsys.readouterr().out)
     assert (unverified["is_verified"], unverified["confidence"]) == (False, None)
@@ -144,8 +202,16 @@ def test_locate_with_geowarp(
     assert run(["calibrate", "--db", str(database), "--scorer", "geowarp"]) == 1
 
 
-def test_evaluate_with_geowarp(street: Path, files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["evaluate", str(street), "--rerank", "geowarp", *flags("--set", stated({**files, "readout": "features"}))]
+def test_evaluate_with_geowarp(
+    street: Path, files: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        "evaluate",
+        str(street),
+        "--rerank",
+        "geowarp",
+        *flags("--set", stated({**files, "readout": "features"})),
+    ]
     assert run([*words, "--set", "num_candidates=3", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["order"] == "geowarp among the first 3"
@@ -153,7 +219,8 @@ def test_evaluate_with_geowarp(street: Path, files: dict[str, str], capsys: pyte
 
 
 def test_pictures_show_what_they_should() -> None:
-    """A red image half blue: the quadrilateral of the blue half, cut out, is blue; cells from dark to yellow."""
+    """A red image half blue: the quadrilateral of the blue half, cut out, is blue; cells from dark
+    to yellow."""
     image = np.zeros((60, 100, 3), np.uint8)
     image[:, :50], image[:, 50:] = (255, 0, 0), (0, 0, 255)
     whole = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)], float)
@@ -166,7 +233,9 @@ def test_pictures_show_what_they_should() -> None:
     assert (below[60, 222:300] == (255, 0, 0)).all()
     dark, bright = below[60, 430], below[60, 600]
     assert bright.astype(int).sum() > dark.astype(int).sum() + 100
-    views = draw_view_pair(image, cuts=(right, whole), quads=(whole, right), shared=right, height_px=120)
+    views = draw_view_pair(
+        image, cuts=(right, whole), quads=(whole, right), shared=right, height_px=120
+    )
     bottom = views[-120:]
     assert (bottom[60, 30:180] == (0, 0, 255)).all()
     assert (bottom[60, 240:390] == (0, 0, 255)).all()

@@ -1,4 +1,5 @@
-"""Cloud-optimised GeoTIFFs and reading by windows: what comes back, what cannot be read or written, and what is left behind."""
+"""Cloud-optimised GeoTIFFs and reading by windows: what comes back, what cannot be read or written,
+and what is left behind."""
 
 from __future__ import annotations
 
@@ -15,14 +16,26 @@ from whence.data.raster_windows import ArrayWindows, RasterWindows, open_windows
 from whence.errors import UnreadableImage, UnwritableFile
 
 rasterio = pytest.importorskip("rasterio")
-PLACE = {"crs": "EPSG:32633", "transform": rasterio.Affine(10.0, 2.0, 500_000.0, 1.5, -10.0, 5_000_000.0)}
+PLACE = {
+    "crs": "EPSG:32633",
+    "transform": rasterio.Affine(10.0, 2.0, 500_000.0, 1.5, -10.0, 5_000_000.0),
+}
 
 
 def write(path: Path, bands: np.ndarray, **profile) -> Path:
     """A raster as anybody might have one."""
     profile = {"crs": "EPSG:32633", "transform": rasterio.Affine(10, 0, 0, 0, -10, 0), **profile}
     count, height, width = bands.shape
-    with rasterio.open(path, "w", driver="GTiff", width=width, height=height, count=count, dtype=bands.dtype, **profile) as file:
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        width=width,
+        height=height,
+        count=count,
+        dtype=bands.dtype,
+        **profile,
+    ) as file:
         file.write(bands)
     return path
 
@@ -31,7 +44,9 @@ def test_blocks_become_one_raster_in_its_place(tmp_path):
     values = np.random.default_rng(0).integers(0, 255, (4, 700, 600), dtype=np.uint8)
     values[3] = np.where(np.arange(700)[:, None] < 300, 255, 0)
     blocks = [((x, y), values[:, y : y + 512, x : x + 512]) for y in (0, 512) for x in (0, 512)]
-    write_cog(tmp_path / "a.tif", RasterLayout((600, 700), 4, "uint8", has_alpha=True, **PLACE), blocks)
+    write_cog(
+        tmp_path / "a.tif", RasterLayout((600, 700), 4, "uint8", has_alpha=True, **PLACE), blocks
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["a.tif"]
     with rasterio.open(tmp_path / "a.tif") as file:
         assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
@@ -49,7 +64,9 @@ def test_blocks_become_one_raster_in_its_place(tmp_path):
         small, _ = windows.read(0, 0, 600, 300, (60, 30))
         assert np.abs(small.mean(axis=(0, 1)) - values[:3, :300].mean(axis=(1, 2))).max() < 2
     if shutil.which("gdalinfo"):
-        said = subprocess.run(["gdalinfo", str(tmp_path / "a.tif")], capture_output=True, text=True, check=True).stdout
+        said = subprocess.run(
+            ["gdalinfo", str(tmp_path / "a.tif")], capture_output=True, text=True, check=True
+        ).stdout
         assert "32633" in said
 
 

@@ -1,4 +1,5 @@
-"""Reconstructions: what is written is read, text and binary say the same, broken files are named."""
+"""Reconstructions: what is written is read, text and binary say the same, broken files are
+named."""
 
 from __future__ import annotations
 
@@ -19,17 +20,33 @@ def sample() -> list[ModelImage]:
         rotation = look_rotation(grid_heading_deg=71.0 * number, pitch_deg=9, roll_deg=-4)
         points = np.sort(random.choice(40, 12 + number, replace=False)).astype(np.int64)
         columns, rows = random.uniform(0, 60, (2, len(points)))
-        images.append(ModelImage(f"a b/{number}.jpg", as_quaternion(rotation), random.normal(size=3), 1, columns, rows, points))
+        images.append(
+            ModelImage(
+                f"a b/{number}.jpg",
+                as_quaternion(rotation),
+                random.normal(size=3),
+                1,
+                columns,
+                rows,
+                points,
+            )
+        )
     return images
 
 
 def write(folder: Path) -> None:
-    write_model(folder, sample(), cameras=[(64, 48, np.array([50.0, 50, 31.5, 23.5]))], points=np.zeros((40, 3)))
+    write_model(
+        folder,
+        sample(),
+        cameras=[(64, 48, np.array([50.0, 50, 31.5, 23.5]))],
+        points=np.zeros((40, 3)),
+    )
 
 
 def same(found: list[ModelImage]) -> bool:
     return len(found) == 5 and all(
-        one.name == two.name and all(np.allclose(a, b) for a, b in zip(one[1:], two[1:], strict=True))
+        one.name == two.name
+        and all(np.allclose(a, b) for a, b in zip(one[1:], two[1:], strict=True))
         for one, two in zip(found, sample(), strict=True)
     )
 
@@ -57,7 +74,9 @@ def test_a_file_that_ends_early_is_named(size: int, tmp_path: Path) -> None:
         read_model(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["1 2 3\n\n", "1 1 0 0 0 0 0 zero 1 a.jpg\n1 2 3\n", "1 1 0 0 0 0 0 0 1 a.jpg\n1 2\n"])
+@pytest.mark.parametrize(
+    "text", ["1 2 3\n\n", "1 1 0 0 0 0 0 zero 1 a.jpg\n1 2 3\n", "1 1 0 0 0 0 0 0 1 a.jpg\n1 2\n"]
+)
 def test_a_broken_text_is_named_with_its_line(text: str, tmp_path: Path) -> None:
     (tmp_path / "images.txt").write_text(text)
     with pytest.raises(UnreadableTable, match=r"images\.txt"):

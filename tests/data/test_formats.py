@@ -11,9 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from whence.data.formats import natural_key, read_folders, read_frames, read_pairs, read_positive_rows
+from whence.data.formats import (
+    natural_key,
+    read_folders,
+    read_frames,
+    read_pairs,
+    read_positive_rows,
+)
 from whence.data.names import format_name
-from whence.data.predictions import Ranked, read_hloc_pairs, read_predictions, write_hloc_pairs, write_predictions
+from whence.data.predictions import (
+    Ranked,
+    read_hloc_pairs,
+    read_predictions,
+    write_hloc_pairs,
+    write_predictions,
+)
 from whence.errors import BadOption, InputError, NoPhotos, UnreadableTable
 from whence.types import Candidate, GeoPoint, Position
 
@@ -38,7 +50,10 @@ def save(*paths: Path) -> None:
 def test_folders(tmp_path: Path, database: str, inside: str, split: str, name: str) -> None:
     root = tmp_path / "city"
     places = [format_name(point=GeoPoint(55.0 + i / 100, 13.0)) for i in range(3)]
-    save(*(root / inside / database / place for place in places), root / inside / "queries" / places[1])
+    save(
+        *(root / inside / database / place for place in places),
+        root / inside / "queries" / places[1],
+    )
     made = read_folders(root, split=split)
     assert made.name == name
     assert made.database.paths == tuple(sorted(places))
@@ -49,13 +64,20 @@ def test_folders(tmp_path: Path, database: str, inside: str, split: str, name: s
 
 
 def test_folders_given_by_name_and_table(tmp_path: Path) -> None:
-    save(tmp_path / "summer" / "1.png", tmp_path / "winter" / "1.png", tmp_path / "winter" / "2.png")
+    save(
+        tmp_path / "summer" / "1.png", tmp_path / "winter" / "1.png", tmp_path / "winter" / "2.png"
+    )
     (tmp_path / "positions.csv").write_text("path,lat,lon\nwinter/1.png,1,2\n")
     made = read_folders(tmp_path, database_folder="summer", queries_folder="winter")
     assert made.queries[0].point == GeoPoint(1.0, 2.0)
     assert not made.database.has_point.any()
     (tmp_path / "other.csv").write_text("path,lat,lon\nsummer/1.png,3,4\n")
-    made = read_folders(tmp_path, database_folder="summer", queries_folder="winter", positions=tmp_path / "other.csv")
+    made = read_folders(
+        tmp_path,
+        database_folder="summer",
+        queries_folder="winter",
+        positions=tmp_path / "other.csv",
+    )
     assert made.database[0].point == GeoPoint(3.0, 4.0)
     (tmp_path / "positions.csv").write_text("path,lat,lon\nelse.png,1,2\n")
     with pytest.raises(UnreadableTable, match="none of the 3 photos"):
@@ -86,12 +108,18 @@ def test_missing_or_empty_folders(tmp_path: Path) -> None:
 
 @pytest.fixture
 def pairs(tmp_path: Path) -> Path:
-    save(*(tmp_path / "db" / f"{i}.png" for i in range(4)), *(tmp_path / "q" / f"{i}.png" for i in range(3)))
+    save(
+        *(tmp_path / "db" / f"{i}.png" for i in range(4)),
+        *(tmp_path / "q" / f"{i}.png" for i in range(3)),
+    )
     return tmp_path / "pairs.csv"
 
 
 def test_pairs(pairs: Path) -> None:
-    pairs.write_text("query,positives\nq/2.png,db/3.png;db/1.png\nq/0.png, db/0.png ;\nq/1.png,\nq/2.png,db/0.png\n")
+    pairs.write_text(
+        "query,positives\nq/2.png,db/3.png;db/1.png\nq/0.png, db/0.png "
+        ";\nq/1.png,\nq/2.png,db/0.png\n"
+    )
     made = read_pairs(pairs)
     assert made.name == pairs.parent.name
     assert made.database.paths == ("0.png", "1.png", "2.png", "3.png")
@@ -104,7 +132,9 @@ def test_pairs(pairs: Path) -> None:
 def test_pairs_headers(pairs: Path, header: str) -> None:
     separator = "\t" if "\t" in header else ","
     before = ["x"] if header.startswith("other") else []
-    pairs.write_text(header + "\n" + separator.join([*before, "q/0.png", "db/1.png"]) + "\n", encoding="utf-8")
+    pairs.write_text(
+        header + "\n" + separator.join([*before, "q/0.png", "db/1.png"]) + "\n", encoding="utf-8"
+    )
     made = read_pairs(pairs)
     assert made.positives is not None
     assert made.positives.of(0).tolist() == [1]
@@ -125,14 +155,19 @@ def test_pairs_with_photos_in_one_folder(pairs: Path) -> None:
 
 def test_pairs_that_pass_over_photos(pairs: Path) -> None:
     pairs.write_text(
-        "query,positives,ignore\ndb/0.png,db/1.png,db/3.png;db/1.png; ;q/0.png\ndb/2.png,db/1.png\nq/1.png,db/0.png,\n"
+        "query,positives,ignore\ndb/0.png,db/1.png,db/3.png;db/1.png; "
+        ";q/0.png\ndb/2.png,db/1.png\nq/1.png,db/0.png,\n"
     )
     made = read_pairs(pairs)
-    assert made.database.paths == ("0.png", "1.png", "2.png", "3.png"), "a query that can be found stays where it is"
+    assert made.database.paths == ("0.png", "1.png", "2.png", "3.png"), (
+        "a query that can be found stays where it is"
+    )
     assert made.positives is not None
     assert made.passed_over is not None
     assert [made.positives.of(i).tolist() for i in range(3)] == [[1], [1], [0]]
-    assert [made.passed_over.of(i).tolist() for i in range(3)] == [[0, 3], [2], []], "itself and what is named, no positive"
+    assert [made.passed_over.of(i).tolist() for i in range(3)] == [[0, 3], [2], []], (
+        "itself and what is named, no positive"
+    )
 
 
 @pytest.mark.parametrize(
@@ -140,7 +175,11 @@ def test_pairs_that_pass_over_photos(pairs: Path) -> None:
     [
         ("a,b\n", 1, "needed are query and positives"),
         ("query;positives\nq/0.png;db/1.png\n", 1, "needed are query and positives"),
-        ("query,positives\nq/0.png,db/0.png\nq/1.png,db/9.png\n", 3, r"9\.png' is not a readable photo of the database"),
+        (
+            "query,positives\nq/0.png,db/0.png\nq/1.png,db/9.png\n",
+            3,
+            r"9\.png' is not a readable photo of the database",
+        ),
         ("query,positives\nq/7.png,db/0.png\n", 2, r"7\.png' is not a readable photo"),
         ("query,positives\nq/0.png\n", 2, "without query or positives"),
         ("query,positives\n,db/0.png\n", 2, "without a query"),
@@ -159,12 +198,17 @@ def test_broken_pairs(pairs: Path, text: str, line: int, reason: str) -> None:
 
 
 def test_frames_by_order(tmp_path: Path) -> None:
-    save(*(tmp_path / "ref" / f"day{i}.png" for i in range(12)), *(tmp_path / "query" / f"night_{i:03d}.png" for i in range(12)))
+    save(
+        *(tmp_path / "ref" / f"day{i}.png" for i in range(12)),
+        *(tmp_path / "query" / f"night_{i:03d}.png" for i in range(12)),
+    )
     made = read_frames(tmp_path, tolerance_frames=2)
     assert made.database.paths[2] == "day2.png"
     assert made.positives is not None
     for query in range(12):
-        assert made.positives.of(query).tolist() == [row for row in range(12) if abs(row - query) <= 2]
+        assert made.positives.of(query).tolist() == [
+            row for row in range(12) if abs(row - query) <= 2
+        ]
     exact = read_frames(tmp_path, tolerance_frames=0)
     assert exact.positives is not None
     assert exact.positives.members.tolist() == list(range(12))
@@ -173,7 +217,11 @@ def test_frames_by_order(tmp_path: Path) -> None:
 
 
 def test_frames_by_name(tmp_path: Path) -> None:
-    save(*(tmp_path / "s" / f"{i}.png" for i in range(0, 100, 10)), tmp_path / "w" / "90.png", tmp_path / "w" / "30.png")
+    save(
+        *(tmp_path / "s" / f"{i}.png" for i in range(0, 100, 10)),
+        tmp_path / "w" / "90.png",
+        tmp_path / "w" / "30.png",
+    )
     made = read_frames(tmp_path, tolerance_frames=1, database_folder="s", queries_folder="w")
     assert made.queries.paths == ("30.png", "90.png")
     assert made.positives is not None
@@ -184,10 +232,14 @@ def test_frames_by_name(tmp_path: Path) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(["a", "b/", "frame"]), st.integers(0, 10**20)), max_size=8))
+@given(
+    st.lists(st.tuples(st.sampled_from(["a", "b/", "frame"]), st.integers(0, 10**20)), max_size=8)
+)
 def test_natural_order_is_by_text_then_number(pieces: list[tuple[str, int]]) -> None:
     names = [f"{text}{number}.png" for text, number in pieces]
-    assert sorted(names, key=natural_key) == [f"{text}{number}.png" for text, number in sorted(pieces)]
+    assert sorted(names, key=natural_key) == [
+        f"{text}{number}.png" for text, number in sorted(pieces)
+    ]
 
 
 def test_natural_order_takes_any_name() -> None:
@@ -227,7 +279,9 @@ def test_predictions(tmp_path: Path) -> None:
     write_predictions(path, RANKED)
     assert read_predictions(path) == RANKED
     assert path.read_text(encoding="utf-8").splitlines()[0] == "query,rank,photo,similarity"
-    write_predictions(path, [Position("q.jpg", "unknown", candidates=(Candidate("d.jpg", 1, math.nan),))])
+    write_predictions(
+        path, [Position("q.jpg", "unknown", candidates=(Candidate("d.jpg", 1, math.nan),))]
+    )
     ((query, (candidate,)),) = read_predictions(path)
     assert (query, candidate.photo) == ("q.jpg", "d.jpg")
     assert math.isnan(candidate.similarity)
@@ -259,11 +313,16 @@ def test_broken_predictions(tmp_path: Path, text: str, line: int | None) -> None
 
 def test_hloc_pairs(tmp_path: Path) -> None:
     path = tmp_path / "pairs.txt"
-    write_hloc_pairs(path, [Ranked("q/1.jpg", (Candidate("d/2.jpg", 1, 0.5), Candidate("d/1.jpg", 2, 0.4)))])
+    write_hloc_pairs(
+        path, [Ranked("q/1.jpg", (Candidate("d/2.jpg", 1, 0.5), Candidate("d/1.jpg", 2, 0.4)))]
+    )
     assert path.read_text() == "q/1.jpg d/2.jpg\nq/1.jpg d/1.jpg\n"
     ((query, candidates),) = read_hloc_pairs(path)
     assert query == "q/1.jpg"
-    assert [(candidate.photo, candidate.rank) for candidate in candidates] == [("d/2.jpg", 1), ("d/1.jpg", 2)]
+    assert [(candidate.photo, candidate.rank) for candidate in candidates] == [
+        ("d/2.jpg", 1),
+        ("d/1.jpg", 2),
+    ]
     before = path.read_bytes()
     for spaced in ("q 1.jpg", "q\u00a01.jpg", ""):
         with pytest.raises(InputError, match="cannot hold"):
@@ -290,7 +349,12 @@ def test_real_sets(real_data: Path) -> None:
     assert gardens.positives is not None
     assert walk.positives is not None
     assert gardens.positives.members.tolist() == walk.positives.members.tolist() == list(range(200))
-    nordland = read_frames(real_data / "nordland-64x32", tolerance_frames=1, database_folder="summer", queries_folder="winter")
+    nordland = read_frames(
+        real_data / "nordland-64x32",
+        tolerance_frames=1,
+        database_folder="summer",
+        queries_folder="winter",
+    )
     assert (len(nordland.database), len(nordland.queries)) == (1788, 1788)
     assert nordland.positives is not None
     assert nordland.positives.of(1000).tolist() == [999, 1000, 1001]

@@ -1,4 +1,5 @@
-"""Drives in folders: numbers out of names, what has none, gaps, RobotCar's order of coordinates, and which layout is which."""
+"""Drives in folders: numbers out of names, what has none, gaps, RobotCar's order of coordinates,
+and which layout is which."""
 
 from __future__ import annotations
 
@@ -31,11 +32,15 @@ def test_frames_are_numbered_by_their_names_and_a_gap_is_a_gap(tmp_path: Path) -
     told = list(zip(found.sequence.tolist(), found.frame.tolist(), strict=True))
     drives = [("drive", n) for n in (1, 2, 3, 4, 10)]
     assert told == [*drives, ("names", 0), ("names", 1), ("names", 2), ("other", 0)]
-    assert [Path(path).name for path in found.photos.paths[5:8]] == ["a.jpg", "b.jpg", "b2.jpg"], "in natural order"
+    assert [Path(path).name for path in found.photos.paths[5:8]] == ["a.jpg", "b.jpg", "b2.jpg"], (
+        "in natural order"
+    )
     assert [entry.path for entry in found.photos.skipped] == ["drive/frame_5.jpg"]
     windows = cut_windows(found.sequence, found.frame, length=3)
     assert windows.tolist() == [[0, 1, 2], [1, 2, 3], [5, 6, 7]]
-    assert len(cut_windows(found.sequence, found.frame, length=1)) == 9, "a folder of one frame is a drive of one"
+    assert len(cut_windows(found.sequence, found.frame, length=1)) == 9, (
+        "a folder of one frame is a drive of one"
+    )
     with pytest.raises(NoPhotos):
         read_frame_folder(tmp_path / "nowhere")
 
@@ -61,7 +66,10 @@ def test_photos_of_other_sizes_are_frames_too(tmp_path: Path) -> None:
 def test_robotcar_puts_north_first(tmp_path: Path) -> None:
     for side in ("database", "queries"):
         for number in range(3):
-            name = f"@{5735000 + number:.2f}@{620000 + 5 * number:.2f}@2014-12-16-09-14-09@{number}@{1418721249 + number}@.jpg"
+            name = (
+                f"@{5735000 + number:.2f}@{620000 + 5 * number:.2f}@2014-12-16-09-14-09@{number}@"
+                f"{1418721249 + number}@.jpg"
+            )
             put(tmp_path / "val" / side / "lap" / name)
     found = open_sequences(tmp_path, split="val")
     assert found.database.photos.east_m.tolist() == [620000, 620005, 620010]
@@ -72,7 +80,13 @@ def test_robotcar_puts_north_first(tmp_path: Path) -> None:
 def test_layouts_are_told_apart(tmp_path: Path) -> None:
     for side in ("database", "queries"):
         for number in (7, 8):
-            put(tmp_path / "msls" / side / "key" / f"@0000012.50@0000100.00@key@{number}@photo{number}{side}@city@20200101@.jpg")
+            put(
+                tmp_path
+                / "msls"
+                / side
+                / "key"
+                / f"@0000012.50@0000100.00@key@{number}@photo{number}{side}@city@20200101@.jpg"
+            )
             put(tmp_path / "plain" / side / "walk" / f"{number}.jpg")
     found = open_sequences(tmp_path / "msls")
     assert found.database.sequence.tolist() == ["key", "key"]

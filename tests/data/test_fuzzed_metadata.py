@@ -1,7 +1,7 @@
 """Hostile and odd files by the hundred: no traceback, and no position that the file does not state.
 
-Every generator knows what it wrote: a statement is either faithful, in one of the forms in use, or spoilt in one way; then there
-must be no position at all, or an error of the tree.
+Every generator knows what it wrote: a statement is either faithful, in one of the forms in use, or
+spoilt in one way; then there must be no position at all, or an error of the tree.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ from whence.data.sidecars import read_sidecar
 from whence.errors import UnreadableImage, UnreadableTable
 from whence.types import GeoPoint
 
-fuzzed = settings(max_examples=120, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+fuzzed = settings(
+    max_examples=120, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
 JPEG = picture_bytes("JPEG")
 Coordinates = tuple[float, float]
 
@@ -43,12 +45,20 @@ def rounded(low: float, high: float) -> st.SearchStrategy[float]:
     return st.floats(low, high).map(lambda value: round(value, 6))
 
 
-PLACES = st.tuples(rounded(-89.9, 89.9), rounded(-179.9, 179.9)).filter(lambda place: max(map(abs, place)) > 1e-3)
-UTM_PLACES = st.tuples(rounded(-79.0, 83.0), rounded(-179.9, 179.9)).filter(lambda place: abs(place[0]) > 0.01)
+PLACES = st.tuples(rounded(-89.9, 89.9), rounded(-179.9, 179.9)).filter(
+    lambda place: max(map(abs, place)) > 1e-3
+)
+UTM_PLACES = st.tuples(rounded(-79.0, 83.0), rounded(-179.9, 179.9)).filter(
+    lambda place: abs(place[0]) > 0.01
+)
 
 
 def is_at(point: GeoPoint | None, place: Coordinates, *, within: float = 2e-6) -> bool:
-    return point is not None and abs(point.lat - place[0]) <= within and abs(point.lon - place[1]) <= within
+    return (
+        point is not None
+        and abs(point.lat - place[0]) <= within
+        and abs(point.lon - place[1]) <= within
+    )
 
 
 @contextlib.contextmanager
@@ -65,7 +75,7 @@ def sexagesimal(value: float) -> tuple[int, int, float]:
     return whole, minutes, round(((size - whole) * 60 - minutes) * 60, 4)
 
 
-# ---- EXIF -----------------------------------------------------------------------------------------------------------------------
+# ---- EXIF ----------------------------------------------------------------------------------------
 
 
 @st.composite
@@ -114,10 +124,15 @@ EXIF_FAULTS = {
 @fuzzed
 @given(st.data(), PLACES, st.none() | st.sampled_from(sorted(EXIF_FAULTS)))
 def test_exif(data: st.DataObject, place: Coordinates, fault: str | None) -> None:
-    (lat_ref, lat), (lon_ref, lon) = data.draw(exif_axis(place[0], "NS")), data.draw(exif_axis(place[1], "EW"))
+    (lat_ref, lat), (lon_ref, lon) = (
+        data.draw(exif_axis(place[0], "NS")),
+        data.draw(exif_axis(place[1], "EW")),
+    )
     tags: dict[int, object] = {1: lat_ref, 2: lat, 3: lon_ref, 4: lon}
     if fault is not None:
-        tags = {tag: value for tag, value in {**tags, **EXIF_FAULTS[fault]}.items() if value is not None}
+        tags = {
+            tag: value for tag, value in {**tags, **EXIF_FAULTS[fault]}.items() if value is not None
+        }
     point = placement_from_exif(exif_of(tags)).point
     assert point is None if fault is not None else is_at(point, place)
 
@@ -145,7 +160,7 @@ def test_senseless_exif_never_fails(tags: dict[int, object], block: bytes) -> No
         assert read_metadata(made / "a.jpg").width == 8
 
 
-# ---- XMP ------------------------------------------------------------------------------------------------------------------------
+# ---- XMP -----------------------------------------------------------------------------------------
 
 
 @st.composite
@@ -180,7 +195,8 @@ XMP_FAULTS = {
     "no number": {"GPSLatitude": "0/0"},
 }
 SHOWN = (
-    "<Iptc4xmpExt:LocationShown><rdf:Bag><rdf:li rdf:parseType='Resource'><exif:GPSLatitude>1,1N</exif:GPSLatitude>"
+    "<Iptc4xmpExt:LocationShown><rdf:Bag><rdf:li "
+    "rdf:parseType='Resource'><exif:GPSLatitude>1,1N</exif:GPSLatitude>"
     "<exif:GPSLongitude>2,2E</exif:GPSLongitude></rdf:li></rdf:Bag></Iptc4xmpExt:LocationShown>"
 )
 
@@ -188,7 +204,10 @@ SHOWN = (
 @st.composite
 def packets(draw: st.DrawFn, place: Coordinates, fault: str | None) -> str:
     """An XMP packet that states a place, or is spoilt."""
-    fields = {**draw(xmp_axis(place[0], "GPSLatitude", "NS")), **draw(xmp_axis(place[1], "GPSLongitude", "EW"))}
+    fields = {
+        **draw(xmp_axis(place[0], "GPSLatitude", "NS")),
+        **draw(xmp_axis(place[1], "GPSLongitude", "EW")),
+    }
     if fault is not None:
         fields |= XMP_FAULTS[fault]
     as_elements = draw(st.booleans())
@@ -207,7 +226,9 @@ def packets(draw: st.DrawFn, place: Coordinates, fault: str | None) -> str:
     st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"]),
     st.sampled_from(["", "inside", "cut", "doctype"]),
 )
-def test_xmp(data: st.DataObject, place: Coordinates, fault: str | None, encoding: str, how: str) -> None:
+def test_xmp(
+    data: st.DataObject, place: Coordinates, fault: str | None, encoding: str, how: str
+) -> None:
     packet = data.draw(packets(place, fault))
     if how == "cut":
         packet = packet[: data.draw(st.integers(0, len(packet) - 1))]
@@ -227,14 +248,16 @@ def test_xmp(data: st.DataObject, place: Coordinates, fault: str | None, encodin
     assert point is None if fault is not None else is_at(point, place)
 
 
-# ---- names ----------------------------------------------------------------------------------------------------------------------
+# ---- names ---------------------------------------------------------------------------------------
 
 
 def utm_of(place: Coordinates) -> tuple[float, float, int, str]:
     """East, north, zone number and band, by PROJ itself."""
     number = int((place[1] + 180) // 6) + 1
     code = (32600 if place[0] >= 0 else 32700) + number
-    east, north = pyproj.Transformer.from_crs(4326, code, always_xy=True).transform(place[1], place[0])
+    east, north = pyproj.Transformer.from_crs(4326, code, always_xy=True).transform(
+        place[1], place[0]
+    )
     return east, north, number, "CDEFGHJKLMNPQRSTUVWX"[min(int((place[0] + 80) // 8), 19)]
 
 
@@ -243,12 +266,15 @@ NAME_FAULTS = ("degrees alone", "other hemisphere", "other zone", "other band")
 
 
 @fuzzed
-@given(UTM_PLACES, st.sampled_from(NAME_FORMS + NAME_FAULTS), st.sampled_from(["", "p", "@", "[x]"]))
+@given(
+    UTM_PLACES, st.sampled_from(NAME_FORMS + NAME_FAULTS), st.sampled_from(["", "p", "@", "[x]"])
+)
 def test_names(place: Coordinates, form: str, note: str) -> None:
     (lat, lon), (east, north, number, band) = place, utm_of(place)
     beside = f"{lat:.6f}@{lon:.6f}"
     metres = f"{east:010.2f}@{north:010.2f}"
-    # A band far from the northing, in the same hemisphere; of the other one it would be a statement of its own.
+    # A band far from the northing, in the same hemisphere; of the other one it would be a statement
+    # of its own.
     other_band = ("Q" if lat > 30 else "W") if lat > 0 else ("K" if lat < -50 else "D")
     other_zone = (number + 29) % 60 + 1
     start = {
@@ -271,11 +297,41 @@ def test_names(place: Coordinates, form: str, note: str) -> None:
         assert is_at(fields.point, place, within=1e-5 / max(math.cos(math.radians(lat)), 0.1))
 
 
-# ---- tables ---------------------------------------------------------------------------------------------------------------------
+# ---- tables --------------------------------------------------------------------------------------
 
-COLUMNS = ("file", "lat", "lon", "GPSLatitudeRef", "GPSLongitudeRef", "easting", "northing", "zone", "hemisphere", "time")
-ROW_FORMS = ("degrees", "signed words", "references", "sexagesimal", "band", "hemisphere", "number", "epsg", "both")
-ROW_FAULTS = ("half", "text", "against reference", "beyond", "not finite", "no zone", "other hemisphere", "both contradict")
+COLUMNS = (
+    "file",
+    "lat",
+    "lon",
+    "GPSLatitudeRef",
+    "GPSLongitudeRef",
+    "easting",
+    "northing",
+    "zone",
+    "hemisphere",
+    "time",
+)
+ROW_FORMS = (
+    "degrees",
+    "signed words",
+    "references",
+    "sexagesimal",
+    "band",
+    "hemisphere",
+    "number",
+    "epsg",
+    "both",
+)
+ROW_FAULTS = (
+    "half",
+    "text",
+    "against reference",
+    "beyond",
+    "not finite",
+    "no zone",
+    "other hemisphere",
+    "both contradict",
+)
 
 
 def cells_of(place: Coordinates, form: str) -> dict[str, str]:
@@ -287,9 +343,20 @@ def cells_of(place: Coordinates, form: str) -> dict[str, str]:
     plain = {"lat": f"{lat}", "lon": f"{lon}"}
     return {
         "degrees": plain,
-        "signed words": {"lat": f"{abs(lat)} {lat_letter}", "lon": f"{lon_letter} {abs(lon)}\u00b0"},
-        "references": {"lat": f"{abs(lat)}", "lon": f"{lon}", "GPSLatitudeRef": lat_letter, "GPSLongitudeRef": lon_letter},
-        "sexagesimal": {"lat": f"{d0} deg {m0}' {s0}\" {lat_letter}", "lon": f"{d1}\u00b0{m1}'{s1}\"{lon_letter}"},
+        "signed words": {
+            "lat": f"{abs(lat)} {lat_letter}",
+            "lon": f"{lon_letter} {abs(lon)}\u00b0",
+        },
+        "references": {
+            "lat": f"{abs(lat)}",
+            "lon": f"{lon}",
+            "GPSLatitudeRef": lat_letter,
+            "GPSLongitudeRef": lon_letter,
+        },
+        "sexagesimal": {
+            "lat": f"{d0} deg {m0}' {s0}\" {lat_letter}",
+            "lon": f"{d1}\u00b0{m1}'{s1}\"{lon_letter}",
+        },
         "band": {**metres, "zone": f"{number}{band}"},
         "hemisphere": {**metres, "zone": f"{number}", "hemisphere": lat_letter},
         "number": {**metres, "zone": f"{number}", **plain},
@@ -308,13 +375,17 @@ def cells_of(place: Coordinates, form: str) -> dict[str, str]:
 
 @fuzzed
 @given(
-    st.lists(st.tuples(UTM_PLACES, st.sampled_from(ROW_FORMS + ROW_FAULTS)), min_size=1, max_size=8),
+    st.lists(
+        st.tuples(UTM_PLACES, st.sampled_from(ROW_FORMS + ROW_FAULTS)), min_size=1, max_size=8
+    ),
     st.sampled_from([",", ";", "\t"]),
     st.sampled_from(["", "sep"]),
     st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
     st.sampled_from(["\n", "\r\n"]),
 )
-def test_csv(rows: list[tuple[Coordinates, str]], delimiter: str, first: str, encoding: str, end: str) -> None:
+def test_csv(
+    rows: list[tuple[Coordinates, str]], delimiter: str, first: str, encoding: str, end: str
+) -> None:
     lines = [f"sep={delimiter}"] if first else []
     lines.append(delimiter.join(COLUMNS))
     for number, (place, form) in enumerate(rows):
@@ -335,11 +406,15 @@ def test_csv(rows: list[tuple[Coordinates, str]], delimiter: str, first: str, en
             assert found is None
         else:
             assert found is not None
-            assert is_at(found.point, place, within=1e-5 / max(math.cos(math.radians(place[0])), 0.1))
-    assert sum(fault.is_lost for fault in table.faults) == sum(form in ROW_FAULTS for _, form in rows)
+            assert is_at(
+                found.point, place, within=1e-5 / max(math.cos(math.radians(place[0])), 0.1)
+            )
+    assert sum(fault.is_lost for fault in table.faults) == sum(
+        form in ROW_FAULTS for _, form in rows
+    )
 
 
-# ---- all together ---------------------------------------------------------------------------------------------------------------
+# ---- all together --------------------------------------------------------------------------------
 
 SOURCES = ("table", "xmp", "second xmp", "takeout", "name", "exif", "inside")
 STATES = st.sampled_from(["states", "zero", "silent", "broken"])
@@ -347,8 +422,11 @@ STATES = st.sampled_from(["states", "zero", "silent", "broken"])
 
 @settings(fuzzed, max_examples=100)
 @given(st.lists(PLACES, min_size=7, max_size=7), st.tuples(*[STATES] * 7))
-def test_the_first_source_that_states_a_position_is_believed(places: list[Coordinates], states: tuple[str, ...]) -> None:
-    """Every source stands in a state of its own; what comes out is the first that states a place, or nothing."""
+def test_the_first_source_that_states_a_position_is_believed(
+    places: list[Coordinates], states: tuple[str, ...]
+) -> None:
+    """Every source stands in a state of its own; what comes out is the first that states a place,
+    or nothing."""
     said = {
         source: (state, (0.0, 0.0) if state == "zero" else place)
         for source, state, place in zip(SOURCES, states, places, strict=True)
@@ -361,7 +439,9 @@ def test_the_first_source_that_states_a_position_is_believed(places: list[Coordi
         return stated.get(state, xmp(f'exif:GPSLatitude="{lat:.8f}" exif:GPSLongitude="{lon:.8f}"'))
 
     state, (lat, lon) = said["name"]
-    name = {"silent": "a.jpg", "broken": "@1.5@2.5@.jpg"}.get(state, f"@0@0@@@{lat:.6f}@{lon:.6f}@@@@@@@@@.jpg")
+    name = {"silent": "a.jpg", "broken": "@1.5@2.5@.jpg"}.get(
+        state, f"@0@0@@@{lat:.6f}@{lon:.6f}@@@@@@@@@.jpg"
+    )
     with folder() as made:
         state, place = said["exif"]
         gps = {"silent": {}, "broken": {**at(*place), 1: "?"}}.get(state, at(*place))
@@ -370,7 +450,9 @@ def test_the_first_source_that_states_a_position_is_believed(places: list[Coordi
         (made / f"{name}.XMP").write_text(packet("xmp"))
         (made / f"{photo.stem}.xmp").write_text(packet("second xmp"))
         state, place = said["takeout"]
-        (made / f"{name}.suppl.json").write_text({"silent": "{}", "broken": "{"}.get(state, takeout(*place)))
+        (made / f"{name}.suppl.json").write_text(
+            {"silent": "{}", "broken": "{"}.get(state, takeout(*place))
+        )
         state, (lat, lon) = said["table"]
         cells = {"silent": ",", "broken": "x,y"}.get(state, f"{lat},{lon}")
         (made / "t.csv").write_text(f"file,lat,lon\n{name},{cells}\nother.jpg,1,1\n")
@@ -380,7 +462,11 @@ def test_the_first_source_that_states_a_position_is_believed(places: list[Coordi
 
 
 @fuzzed
-@given(st.binary(max_size=200), st.text(max_size=80), st.text("0123456789.,-+NSEW'\"\u00b0 degn/e:", max_size=30))
+@given(
+    st.binary(max_size=200),
+    st.text(max_size=80),
+    st.text("0123456789.,-+NSEW'\"\u00b0 degn/e:", max_size=30),
+)
 def test_anything_at_all_is_read_or_refused(data: bytes, text: str, number: str) -> None:
     degrees = parse_degrees(number, LATITUDE)
     assert degrees is None or abs(degrees) <= 90
@@ -388,8 +474,14 @@ def test_anything_at_all_is_read_or_refused(data: bytes, text: str, number: str)
     parse_name(text)
     parse_time(number)
     parse_exif_time(number)
-    table = f"file,lat,lon,time,zone,easting,northing\n{text},{number},{number},{text},{number},{number},{number}\n"
-    feature = {"geometry": {"type": "Point", "coordinates": [number, text]}, "properties": {"path": text, "time": number}}
+    table = (
+        f"file,lat,lon,time,zone,easting,northing\n{text},{number},{number},{text},{number},"
+        f"{number},{number}\n"
+    )
+    feature = {
+        "geometry": {"type": "Point", "coordinates": [number, text]},
+        "properties": {"path": text, "time": number},
+    }
     files: dict[str, bytes] = {
         "a.csv": table.encode("utf-8", "surrogatepass"),
         "b.csv": data,

@@ -37,22 +37,38 @@ POINTS = st.builds(
     st.floats(-180, 180),
     st.none() | st.floats(-400, 9000),
 )
-TAGS = st.builds(Geotag, POINTS, st.none() | st.floats(0, 360, exclude_max=True), st.none() | st.floats(0, 5000))
+TAGS = st.builds(
+    Geotag, POINTS, st.none() | st.floats(0, 360, exclude_max=True), st.none() | st.floats(0, 5000)
+)
 
 
 def save(path: Path, **options: object) -> Path:
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (24, 36, 3)).astype(np.uint8))
+    picture = Image.fromarray(
+        np.random.default_rng(0).integers(0, 255, (24, 36, 3)).astype(np.uint8)
+    )
     picture.save(path, **options)  # type: ignore[arg-type]
     return path
 
 
 def camera_exif() -> bytes:
-    """An EXIF block with a directory of its own, a maker note and a GPS time stamp, as cameras write them."""
+    """An EXIF block with a directory of its own, a maker note and a GPS time stamp, as cameras
+    write them."""
     exif = Image.Exif()
     exif[0x010F] = "A long maker's name"
     exif[0x0112] = 6
-    exif[0x8769] = {0x9003: "2024:05:06 07:08:09", 0x927C: b"maker note with offsets", 0x9286: b"x" * 100}
-    exif[0x8825] = {1: "N", 2: (1.0, 2.0, 3.0), 3: "E", 4: (4.0, 5.0, 6.0), 7: (7.0, 8.0, 9.0), 29: "2024:05:06"}
+    exif[0x8769] = {
+        0x9003: "2024:05:06 07:08:09",
+        0x927C: b"maker note with offsets",
+        0x9286: b"x" * 100,
+    }
+    exif[0x8825] = {
+        1: "N",
+        2: (1.0, 2.0, 3.0),
+        3: "E",
+        4: (4.0, 5.0, 6.0),
+        7: (7.0, 8.0, 9.0),
+        29: "2024:05:06",
+    }
     return exif.tobytes()
 
 
@@ -82,7 +98,9 @@ def test_gps_tags_read_back_in_both_byte_orders(tag: Geotag, block: bytes) -> No
     read = placement_from_exif(exif)
     assert read.point is not None
     assert distance_m(read.point, tag.point) < 0.001
-    assert read.point.altitude_m == (None if tag.point.altitude_m is None else pytest.approx(tag.point.altitude_m, abs=0.001))
+    assert read.point.altitude_m == (
+        None if tag.point.altitude_m is None else pytest.approx(tag.point.altitude_m, abs=0.001)
+    )
     assert read.error_m == (None if tag.error_m is None else pytest.approx(tag.error_m, abs=0.006))
     assert not read.heading_is_magnetic
     again = Image.Exif()
@@ -92,7 +110,9 @@ def test_gps_tags_read_back_in_both_byte_orders(tag: Geotag, block: bytes) -> No
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif"])
 @pytest.mark.parametrize("has_exif", [False, True])
-def test_copies_hold_the_place_and_everything_else(tmp_path: Path, name: str, has_exif: bool) -> None:
+def test_copies_hold_the_place_and_everything_else(
+    tmp_path: Path, name: str, has_exif: bool
+) -> None:
     options = {"exif": camera_exif()} if has_exif else {}
     original = save(tmp_path / name, **options)
     before = original.read_bytes()
@@ -116,7 +136,9 @@ def test_copies_hold_the_place_and_everything_else(tmp_path: Path, name: str, ha
 
 
 def test_further_pages_and_comments_survive(tmp_path: Path) -> None:
-    pages = save(tmp_path / "pages.tif", save_all=True, append_images=[Image.new("RGB", (5, 7), "red")])
+    pages = save(
+        tmp_path / "pages.tif", save_all=True, append_images=[Image.new("RGB", (5, 7), "red")]
+    )
     with Image.open(io.BytesIO(with_gps_tags(pages, TAG))) as picture:
         assert getattr(picture, "n_frames", 1) == 2
         picture.seek(1)
@@ -158,15 +180,29 @@ def test_damaged_files_never_crash(data: st.DataObject) -> None:
 def test_gpx_is_gpx(tmp_path: Path) -> None:
     zone = timezone(timedelta(hours=2))
     waypoints = [
-        Waypoint('a & <b>\x07 "é" \ud800.jpg', GeoPoint(1.5, 180.0, 12.0), datetime(2024, 5, 6, 1, 30, tzinfo=zone), "why & how"),
+        Waypoint(
+            'a & <b>\x07 "é" \ud800.jpg',
+            GeoPoint(1.5, 180.0, 12.0),
+            datetime(2024, 5, 6, 1, 30, tzinfo=zone),
+            "why & how",
+        ),
         Waypoint("naive.jpg", GeoPoint(-89.9999999, -0.25), datetime(2024, 5, 6)),
     ]
     write_gpx(tmp_path / "a.gpx", waypoints)
     space = "{http://www.topografix.com/GPX/1/1}"
     top = ElementTree.parse(tmp_path / "a.gpx").getroot()
-    assert (top.tag, top.attrib["version"], top.attrib["creator"]) == (f"{space}gpx", "1.1", "Whence")
+    assert (top.tag, top.attrib["version"], top.attrib["creator"]) == (
+        f"{space}gpx",
+        "1.1",
+        "Whence",
+    )
     first, second = top
-    assert [child.tag.removeprefix(space) for child in first] == ["ele", "time", "name", "desc"]  # The order the schema demands.
+    assert [child.tag.removeprefix(space) for child in first] == [
+        "ele",
+        "time",
+        "name",
+        "desc",
+    ]  # The order the schema demands.
     assert first.findtext(f"{space}time") == "2024-05-05T23:30:00.000Z"
     assert first.findtext(f"{space}name") == 'a & <b>\ufffd "é" \ufffd.jpg'
     assert -180 <= float(first.attrib["lon"]) < 180
@@ -177,14 +213,17 @@ def test_gpx_is_gpx(tmp_path: Path) -> None:
         write_gpx(tmp_path / "none" / "a.gpx", waypoints)
 
 
-# ---- writing that can be taken back -----------------------------------------------------------------------------------------
+# ---- writing that can be taken back --------------------------------------------------------------
 
 
 def plan(folder: Path, **contents: bytes) -> list[PlannedFile]:
     def maker(data: bytes) -> Callable[[], bytes]:
         return lambda: data
 
-    return [PlannedFile(folder / name.replace("__", "/"), maker(data)) for name, data in contents.items()]
+    return [
+        PlannedFile(folder / name.replace("__", "/"), maker(data))
+        for name, data in contents.items()
+    ]
 
 
 def test_written_files_can_be_taken_back(tmp_path: Path) -> None:
@@ -214,7 +253,10 @@ def test_only_what_is_unchanged_is_removed(tmp_path: Path) -> None:
         "c": "it is a link now, or leads out of the folder",
     }
     assert (tmp_path / "a").read_bytes() == b"mine now"
-    assert [entry["path"] for entry in json.loads(done.undo_file.read_text())["files"]] == ["a", "c"]
+    assert [entry["path"] for entry in json.loads(done.undo_file.read_text())["files"]] == [
+        "a",
+        "c",
+    ]
     (tmp_path / "a").write_bytes(b"1")
     (tmp_path / "c").unlink()
     assert [path.name for path in undo_files(done.undo_file).removed] == ["a"]
@@ -237,7 +279,9 @@ def test_nothing_is_ever_written_over(tmp_path: Path, monkeypatch: pytest.Monkey
     ]
     for has_links in (True, False):
         if not has_links:
-            monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(PermissionError("no hard links")))
+            monkeypatch.setattr(
+                os, "link", lambda *_: (_ for _ in ()).throw(PermissionError("no hard links"))
+            )
             (tmp_path / "b").unlink()
         done = write_files(files, folder=tmp_path)
         assert (done.undo_file, done.written) == (None, ())
@@ -249,7 +293,9 @@ def test_nothing_is_ever_written_over(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (tmp_path / "fresh").read_bytes() == b"1"
 
 
-def test_a_run_that_is_killed_can_be_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_is_killed_can_be_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real, count = undo_room._write_one, []
 
     def dying(file: PlannedFile, content: str) -> str:
@@ -268,7 +314,9 @@ def test_a_run_that_is_killed_can_be_taken_back(tmp_path: Path, monkeypatch: pyt
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_an_undo_file_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_undo_file_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(UnwritableFile):
         write_files(plan(tmp_path / "file", a=b"1"), folder=tmp_path / "file")
@@ -282,12 +330,18 @@ def test_without_an_undo_file_nothing_is_written(tmp_path: Path, monkeypatch: py
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_disk_that_fills_up_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_up_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real, calls = os.fsync, []
 
     def filling(handle: int) -> None:
         calls.append(handle)
-        if len(calls) in (5, 6):  # The undo file and its folder, the first file and its folder, then the second and third file.
+        if (
+            len(calls) in (5, 6)
+            # The undo file and its folder, the first file and its folder, then the second and third
+            # file.
+        ):
             raise OSError(28, "No space left on device")
         real(handle)
 
@@ -295,13 +349,17 @@ def test_a_disk_that_fills_up_loses_nothing(tmp_path: Path, monkeypatch: pytest.
     done = write_files(plan(tmp_path, a=b"1", b=b"2", c=b"3", d=b"4"), folder=tmp_path)
     assert done.undo_file is not None
     assert [path.name for path in done.written] == ["a", "d"]
-    assert {entry.reason for entry in done.skipped} == {"No space left on device; make room there or choose another place"}
+    assert {entry.reason for entry in done.skipped} == {
+        "No space left on device; make room there or choose another place"
+    }
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "d", done.undo_file.name]
     assert [path.name for path in undo_files(done.undo_file).removed] == ["a", "d"]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_hard_links_a_failing_rename_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_hard_links_a_failing_rename_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
@@ -321,9 +379,18 @@ def test_without_hard_links_a_failing_rename_leaves_nothing(tmp_path: Path, monk
         "{}",
         '{"format": "whence-undo", "version": 2, "files": [], "folders": []}',
         '{"format": "whence-undo", "version": 1, "files": {}, "folders": []}',
-        '{"format": "whence-undo", "version": 1, "files": [{"path": "../victim", "content": "HASH"}], "folders": []}',
-        '{"format": "whence-undo", "version": 1, "files": [{"path": "/etc/passwd", "content": "HASH"}], "folders": []}',
-        '{"format": "whence-undo", "version": 1, "files": [{"path": "a", "content": "short"}], "folders": []}',
+        (
+            '{"format": "whence-undo", "version": 1, "files": [{"path": "../victim", "content": '
+            '"HASH"}], "folders": []}'
+        ),
+        (
+            '{"format": "whence-undo", "version": 1, "files": [{"path": "/etc/passwd", "content": '
+            '"HASH"}], "folders": []}'
+        ),
+        (
+            '{"format": "whence-undo", "version": 1, "files": [{"path": "a", "content": '
+            '"short"}], "folders": []}'
+        ),
         '{"format": "whence-undo", "version": 1, "files": [], "folders": ["../other"]}',
         "[" * 100_000,
     ],
@@ -348,7 +415,9 @@ def test_an_undo_file_does_not_follow_links_out(tmp_path: Path) -> None:
     (tmp_path / "top" / "link").symlink_to(tmp_path / "outside", target_is_directory=True)
     record = {"path": "link/victim", "content": undo_room._hash(b"precious")}
     undo_file = tmp_path / "top" / "undo.json"
-    undo_file.write_text(json.dumps({"format": "whence-undo", "version": 1, "files": [record], "folders": ["link"]}))
+    undo_file.write_text(
+        json.dumps({"format": "whence-undo", "version": 1, "files": [record], "folders": ["link"]})
+    )
     assert len(undo_files(undo_file).kept) == 1
     assert (tmp_path / "outside" / "victim").exists()
 

@@ -20,10 +20,19 @@ from PIL import Image
 
 from whence.data import images
 from whence.data.decoding import MAX_PIXELS
-from whence.data.images import content_hash, image_header, load_image, load_many, load_resized, shrink_smoothly
+from whence.data.images import (
+    content_hash,
+    image_header,
+    load_image,
+    load_many,
+    load_resized,
+    shrink_smoothly,
+)
 from whence.errors import BadOption, MissingExtra, UnreadableImage
 
-needs_fast = pytest.mark.skipif(not images.has_fast_decoder(), reason="the extra `fast` (simplejpeg) is not installed")
+needs_fast = pytest.mark.skipif(
+    not images.has_fast_decoder(), reason="the extra `fast` (simplejpeg) is not installed"
+)
 
 
 def scene(width: int = 240, height: int = 160, *, seed: int = 0) -> np.ndarray:
@@ -48,7 +57,8 @@ def with_orientation(value: int) -> Image.Exif:
     return exif
 
 
-# What a viewer must do to the stored pixels, from the definition of the tag (row 0 is ..., column 0 is ...).
+# What a viewer must do to the stored pixels, from the definition of the tag (row 0 is ..., column 0
+# is ...).
 UPRIGHT = {
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
@@ -78,19 +88,30 @@ def test_orientation(kind: str, orientation: int) -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_resized_is_upright(decoder: str, orientation: int) -> None:
     data = encode(scene(240, 160), "JPEG", quality=95, exif=with_orientation(orientation))
-    plain = load_resized(encode(scene(240, 160), "JPEG", quality=95), long_side_px=90, decoder=decoder)
-    assert np.array_equal(load_resized(data, long_side_px=90, decoder=decoder), UPRIGHT[orientation](plain))
+    plain = load_resized(
+        encode(scene(240, 160), "JPEG", quality=95), long_side_px=90, decoder=decoder
+    )
+    assert np.array_equal(
+        load_resized(data, long_side_px=90, decoder=decoder), UPRIGHT[orientation](plain)
+    )
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 77])
 def test_senseless_orientation_means_upright(orientation: int) -> None:
-    assert np.array_equal(load_image(encode(scene(40, 20), "PNG", exif=with_orientation(orientation))), scene(40, 20))
+    assert np.array_equal(
+        load_image(encode(scene(40, 20), "PNG", exif=with_orientation(orientation))), scene(40, 20)
+    )
 
 
 def test_orientation_in_a_late_png_chunk() -> None:
     data = encode(scene(40, 20), "PNG")
     block = with_orientation(6).tobytes()[6:]
-    chunk = struct.pack(">I", len(block)) + b"eXIf" + block + struct.pack(">I", zlib.crc32(b"eXIf" + block))
+    chunk = (
+        struct.pack(">I", len(block))
+        + b"eXIf"
+        + block
+        + struct.pack(">I", zlib.crc32(b"eXIf" + block))
+    )
     end = data.rindex(b"IEND") - 4
     late = data[:end] + chunk + data[end:]
     assert image_header(late) == (20, 40, "PNG")
@@ -113,7 +134,9 @@ def test_formats(kind: str, tmp_path: Path) -> None:
     assert image.flags.c_contiguous
     assert image.flags.writeable
     centre = np.s_[4:28, np.r_[4:18, 30:44]]
-    assert np.abs(image[centre].astype(int) - flat[centre]).max() <= (4 if kind in ("JPEG", "WEBP") else 0)
+    assert np.abs(image[centre].astype(int) - flat[centre]).max() <= (
+        4 if kind in ("JPEG", "WEBP") else 0
+    )
     assert image_header(path) == (48, 32, kind)
 
 
@@ -127,7 +150,9 @@ def test_first_frame_of_animations_and_pages() -> None:
 
 def test_one_bit_and_grey() -> None:
     levels = scene(30, 20)[..., 0]
-    assert np.array_equal(load_image(encode(levels, "PNG")), np.repeat(levels[..., None], 3, axis=2))
+    assert np.array_equal(
+        load_image(encode(levels, "PNG")), np.repeat(levels[..., None], 3, axis=2)
+    )
     bits = levels > 100
     expected = np.repeat((bits * np.uint8(255))[..., None], 3, axis=2)
     for kind in ("PNG", "TIFF", "BMP"):
@@ -150,7 +175,9 @@ def test_sixteen_bit_rgb_is_scaled() -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-@pytest.mark.parametrize(("scale", "offset"), [(16, 0), (4, 0), (64, 0), (1, 0), (1, 30_000), (0.5, 65_000)])
+@pytest.mark.parametrize(
+    ("scale", "offset"), [(16, 0), (4, 0), (64, 0), (1, 0), (1, 30_000), (0.5, 65_000)]
+)
 def test_sixteen_bits_of_low_range_are_stretched(kind: str, scale: float, offset: int) -> None:
     grey = scene(60, 40, seed=3)[..., 0]
     levels = (grey.astype(float) * scale + offset).astype(np.uint16)
@@ -182,20 +209,31 @@ def test_sixteen_bit_colour_of_low_range_is_stretched(kind: str) -> None:
 
 
 def test_sixteen_bits_of_one_value_stay() -> None:
-    assert np.unique(load_image(encode(Image.fromarray(np.full((9, 9), 30_000, np.uint16)), "PNG"))).tolist() == [30_000 // 256]
+    assert np.unique(
+        load_image(encode(Image.fromarray(np.full((9, 9), 30_000, np.uint16)), "PNG"))
+    ).tolist() == [30_000 // 256]
 
 
 def png(width: int, height: int, *, bit_depth: int, colour: int, body: bytes) -> bytes:
     def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        return (
+            struct.pack(">I", len(content))
+            + kind
+            + content
+            + struct.pack(">I", zlib.crc32(kind + content))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, bit_depth, colour, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+    )
 
 
 def test_wide_integers_and_floats_are_refused_not_clipped() -> None:
     fits = np.array([[0, 65535], [256, 511]], np.int32)
-    assert np.array_equal(load_image(encode(Image.fromarray(fits), "TIFF"))[..., 0], [[0, 255], [1, 1]])
+    assert np.array_equal(
+        load_image(encode(Image.fromarray(fits), "TIFF"))[..., 0], [[0, 255], [1, 1]]
+    )
     with pytest.raises(UnreadableImage, match="exceed 16 bits"):
         load_image(encode(Image.fromarray(fits * 2), "TIFF"))
     with pytest.raises(UnreadableImage, match="floating-point"):
@@ -232,14 +270,18 @@ def test_palette_with_transparency() -> None:
 
 def test_colour_key_transparency() -> None:
     image = Image.fromarray(np.array([[[1, 2, 3], [9, 9, 9]]], np.uint8))
-    assert load_image(encode(image, "PNG", transparency=(1, 2, 3))).tolist() == [[[255, 255, 255], [9, 9, 9]]]
+    assert load_image(encode(image, "PNG", transparency=(1, 2, 3))).tolist() == [
+        [[255, 255, 255], [9, 9, 9]]
+    ]
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
 def test_cmyk(kind: str) -> None:
     inks = np.zeros((16, 32, 4), np.uint8)
     inks[:, :16], inks[:, 16:] = (255, 0, 0, 0), (0, 0, 0, 128)
-    image = load_image(encode(Image.fromarray(inks, "CMYK"), kind, **({"quality": 100} if kind == "JPEG" else {})))
+    image = load_image(
+        encode(Image.fromarray(inks, "CMYK"), kind, **({"quality": 100} if kind == "JPEG" else {}))
+    )
     assert np.abs(image[8, 4].astype(int) - (0, 255, 255)).max() <= 3
     assert np.abs(image[8, 28].astype(int) - 127).max() <= 3
 
@@ -247,7 +289,10 @@ def test_cmyk(kind: str) -> None:
 def test_declared_size_is_checked_before_decoding() -> None:
     bomb = png(60_000, 60_000, bit_depth=8, colour=2, body=zlib.compress(b"\0" * 100))
     for read in (load_image, image_header, load_resized):
-        with pytest.raises(UnreadableImage, match=r"declares 60000 x 60000 pixels, more than the limit of 250,000,000"):
+        with pytest.raises(
+            UnreadableImage,
+            match=r"declares 60000 x 60000 pixels, more than the limit of 250,000,000",
+        ):
             read(bomb)
     assert MAX_PIXELS == 250_000_000
     assert load_image(encode(scene(20, 10), "PNG"), max_pixels=200).shape == (10, 20, 3)
@@ -276,12 +321,21 @@ def test_truncated(kind: str, share: float, tmp_path: Path) -> None:
 
 
 def test_what_is_not_a_picture(tmp_path: Path) -> None:
-    text, empty, forbidden = tmp_path / "text.jpg", tmp_path / "empty.jpg", tmp_path / "forbidden.jpg"
+    text, empty, forbidden = (
+        tmp_path / "text.jpg",
+        tmp_path / "empty.jpg",
+        tmp_path / "forbidden.jpg",
+    )
     text.write_text("not a picture at all")
     empty.touch()
     forbidden.write_bytes(encode(scene(), "JPEG"))
     forbidden.chmod(0)
-    cases = {text: "not a JPEG", empty: "is empty", tmp_path: "is a folder", tmp_path / "none.jpg": "no such file"}
+    cases = {
+        text: "not a JPEG",
+        empty: "is empty",
+        tmp_path: "is a folder",
+        tmp_path / "none.jpg": "no such file",
+    }
     if not os.access(forbidden, os.R_OK):
         cases[forbidden] = "no permission"
     for path, reason in cases.items():
@@ -309,7 +363,13 @@ def test_pipes_do_not_hang(tmp_path: Path) -> None:
 def test_flipped_bytes_give_a_picture_or_our_error(which: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     kind = ("JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP")[which]
-    data = bytearray(encode(scene(40, 30), kind, **({"exif": with_orientation(6)} if kind not in ("GIF", "BMP") else {})))
+    data = bytearray(
+        encode(
+            scene(40, 30),
+            kind,
+            **({"exif": with_orientation(6)} if kind not in ("GIF", "BMP") else {}),
+        )
+    )
     for place in rng.integers(0, min(len(data), 400), 4):
         data[place] = rng.integers(256)
     try:
@@ -326,16 +386,27 @@ def reference(data: bytes, size: tuple[int, int]) -> np.ndarray:
 
 @pytest.mark.parametrize("decoder", ["pillow", pytest.param("fast", marks=needs_fast)])
 @pytest.mark.parametrize(
-    ("size", "target"), [((960, 540), 320), ((640, 480), 320), ((1000, 700), 90), ((1203, 801), 100), ((500, 400), 390)]
+    ("size", "target"),
+    [
+        ((960, 540), 320),
+        ((640, 480), 320),
+        ((1000, 700), 90),
+        ((1203, 801), 100),
+        ((500, 400), 390),
+    ],
 )
-def test_resized_agrees_with_full_decode_and_antialias(decoder: str, size: tuple[int, int], target: int) -> None:
+def test_resized_agrees_with_full_decode_and_antialias(
+    decoder: str, size: tuple[int, int], target: int
+) -> None:
     data = encode(scene(*size), "JPEG", quality=90, subsampling="4:2:0")
     ours = load_resized(data, long_side_px=target, decoder=decoder)
     assert max(ours.shape) == target
     gap = np.abs(ours.astype(float) - reference(data, (ours.shape[1], ours.shape[0])))
     assert gap.mean() < 1.2
     # A shift by one pixel, the mistake such code makes, would show.
-    shifted = np.abs(np.roll(ours, 1, axis=1).astype(float) - reference(data, (ours.shape[1], ours.shape[0])))
+    shifted = np.abs(
+        np.roll(ours, 1, axis=1).astype(float) - reference(data, (ours.shape[1], ours.shape[0]))
+    )
     assert gap.mean() < 0.6 * shifted.mean()
 
 
@@ -348,12 +419,18 @@ def test_resized_without_draft_is_pillows_own(kind: str) -> None:
 @needs_fast
 def test_progressive_grey_and_broken_jpeg_through_auto() -> None:
     progressive = encode(scene(), "JPEG", progressive=True)
-    assert np.array_equal(load_resized(progressive, long_side_px=80), load_resized(progressive, long_side_px=80, decoder="pillow"))
+    assert np.array_equal(
+        load_resized(progressive, long_side_px=80),
+        load_resized(progressive, long_side_px=80, decoder="pillow"),
+    )
     grey = load_resized(encode(scene()[..., 0], "JPEG"), long_side_px=80)
     assert grey.shape == (53, 80, 3)
     assert np.array_equal(grey[..., 0], grey[..., 1])
     followed = encode(scene(), "JPEG") + b"trailing bytes of a maker note"
-    assert np.array_equal(load_resized(followed, long_side_px=80), load_resized(encode(scene(), "JPEG"), long_side_px=80))
+    assert np.array_equal(
+        load_resized(followed, long_side_px=80),
+        load_resized(encode(scene(), "JPEG"), long_side_px=80),
+    )
 
 
 @pytest.mark.parametrize("decoder", ["pillow", pytest.param("fast", marks=needs_fast)])
@@ -368,7 +445,10 @@ def test_never_enlarged_unless_asked(decoder: str) -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 2000), st.booleans())
 def test_target_size(width: int, height: int, wanted: int, use_long: bool) -> None:
-    side = {"long_side_px": wanted if use_long else None, "short_side_px": None if use_long else wanted}
+    side = {
+        "long_side_px": wanted if use_long else None,
+        "short_side_px": None if use_long else wanted,
+    }
     new = images._target_size((width, height), **side, enlarge=False)
     pick = max if use_long else min
     if wanted >= pick(width, height):
@@ -398,7 +478,9 @@ def test_options_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_smooth_shrink_is_close_to_the_triangle_filter(shrink: float) -> None:
     image = scene(420, 280)
     size = (round(420 / shrink), round(280 / shrink))
-    expected = np.array(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)).astype(float)
+    expected = np.array(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)).astype(
+        float
+    )
     assert np.abs(shrink_smoothly(image, size) - expected).mean() < 1.2
 
 
@@ -412,11 +494,15 @@ def test_three_taps_have_the_variance_asked_for(variance: float) -> None:
 
 
 def test_many_in_order_with_failures_in_place(tmp_path: Path) -> None:
-    sources: list[object] = [encode(np.full((8, 8, 3), level, np.uint8), "PNG") for level in range(0, 200, 10)]
+    sources: list[object] = [
+        encode(np.full((8, 8, 3), level, np.uint8), "PNG") for level in range(0, 200, 10)
+    ]
     sources[7] = tmp_path / "missing.jpg"
     results = list(load_many(sources, num_workers=3))
     assert isinstance(results[7], UnreadableImage)
-    assert [int(image[0, 0, 0]) for i, image in enumerate(results) if i != 7] == [10 * i for i in range(20) if i != 7]
+    assert [int(image[0, 0, 0]) for i, image in enumerate(results) if i != 7] == [
+        10 * i for i in range(20) if i != 7
+    ]
     assert list(load_many([])) == []
 
 
@@ -458,7 +544,9 @@ def test_heic(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingExtra, match=r"whence-vpr\[heic\]"):
         load_image(brand + bytes(100))
     monkeypatch.undo()
-    pillow_heif = pytest.importorskip("pillow_heif", reason="the extra `heic` (pillow-heif) is not installed")
+    pillow_heif = pytest.importorskip(
+        "pillow_heif", reason="the extra `heic` (pillow-heif) is not installed"
+    )
     file = io.BytesIO()
     flat = Image.new("RGB", (64, 48), (200, 40, 80))
     pillow_heif.from_pillow(flat).save(file, quality=95)

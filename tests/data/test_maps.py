@@ -1,4 +1,5 @@
-"""Maps cut into tiles: folders of a map server, georeferenced rasters with all that can be odd about them, sets of EarthLoc."""
+"""Maps cut into tiles: folders of a map server, georeferenced rasters with all that can be odd
+about them, sets of EarthLoc."""
 
 from __future__ import annotations
 
@@ -26,18 +27,25 @@ def write_picture(path: Path, pixels: np.ndarray) -> None:
 
 @pytest.fixture
 def served(tmp_path):
-    """A folder of 6 x 6 cells of 8 pixels of zoom 9, each of its own colour, one of them missing."""
+    """A folder of 6 x 6 cells of 8 pixels of zoom 9, each of its own colour, one of them
+    missing."""
     for row in range(180, 186):
         for column in range(240, 246):
             if (row, column) != (185, 245):
                 colour = np.array([row - 100, column - 150, 40], np.uint8)
-                write_picture(tmp_path / f"map/9/{column}/{row}.png", np.broadcast_to(colour, (8, 8, 3)))
+                write_picture(
+                    tmp_path / f"map/9/{column}/{row}.png", np.broadcast_to(colour, (8, 8, 3))
+                )
     return tmp_path / "map"
 
 
 def test_a_folder_of_cells_is_cut_into_tiles_that_overlap_by_half(served, tmp_path):
     done = cut_tiles(CellFolder(served), tmp_path / "tiles", zooms=(9,), year=2021)
-    found = {named.tile: path for path in (tmp_path / "tiles").rglob("*.jpg") if (named := parse_footprint_name(str(path)))}
+    found = {
+        named.tile: path
+        for path in (tmp_path / "tiles").rglob("*.jpg")
+        if (named := parse_footprint_name(str(path)))
+    }
     whole = [Tile(9, row, column) for row in (180, 182) for column in (240, 242)]
     assert set(whole) <= set(found)
     assert done.num_written == len(found)
@@ -46,7 +54,9 @@ def test_a_folder_of_cells_is_cut_into_tiles_that_overlap_by_half(served, tmp_pa
     assert picture.shape == (32, 32, 3)
     for down in range(4):
         for across in range(4):
-            middle = picture[8 * down + 2 : 8 * down + 6, 8 * across + 2 : 8 * across + 6].mean(axis=(0, 1))
+            middle = picture[8 * down + 2 : 8 * down + 6, 8 * across + 2 : 8 * across + 6].mean(
+                axis=(0, 1)
+            )
             assert np.abs(middle - [82 + down, 90 + across, 40]).max() < 4
     again = cut_tiles(CellFolder(served), tmp_path / "tiles", zooms=(9,), year=2021)
     assert (again.num_written, again.num_known) == (0, done.num_written)
@@ -88,8 +98,14 @@ def make_set(root: Path) -> list[Tile]:
     tiles = [Tile(9, 180, 240), Tile(9, 182, 242), Tile(10, 372, 500)]
     for year in (2020, 2021):
         for number, tile in enumerate(tiles):
-            write_picture(root / "database" / tile_name(tile, year=year), np.full((8, 8, 3), 10 * number, np.uint8))
-    inside, nowhere = tile_name(Tile(11, 728, 968), year=2019), tile_name(Tile(11, 100, 100), year=2019)
+            write_picture(
+                root / "database" / tile_name(tile, year=year),
+                np.full((8, 8, 3), 10 * number, np.uint8),
+            )
+    inside, nowhere = (
+        tile_name(Tile(11, 728, 968), year=2019),
+        tile_name(Tile(11, 100, 100), year=2019),
+    )
     for name in (inside, nowhere):
         write_picture(root / "queries" / Path(name).name, np.zeros((8, 8, 3), np.uint8))
     return tiles
@@ -114,17 +130,28 @@ def test_a_list_of_right_tiles_is_taken_before_overlaps(tmp_path):
     found = open_set(tmp_path)
     query = Path(found.queries.paths[0]).name
     table = tmp_path / "queries_intersections_with_db_2021.json"
-    table.write_text(json.dumps({query: [f"database/{found.database.paths[2]}", "database/gone.jpg"]}))
+    table.write_text(
+        json.dumps({query: [f"database/{found.database.paths[2]}", "database/gone.jpg"]})
+    )
     assert open_set(tmp_path).positives.of(0).tolist() == [2]
     table.write_text("[")
     with pytest.raises(UnreadableTable):
         open_set(tmp_path)
 
 
-def write_raster(path: Path, values: np.ndarray, *, crs: str | None, transform, nodata: float | None = None) -> None:
+def write_raster(
+    path: Path, values: np.ndarray, *, crs: str | None, transform, nodata: float | None = None
+) -> None:
     rasterio = pytest.importorskip("rasterio")
     bands, height, width = values.shape
-    ways = {"count": bands, "height": height, "width": width, "dtype": values.dtype, "crs": crs, "transform": transform}
+    ways = {
+        "count": bands,
+        "height": height,
+        "width": width,
+        "dtype": values.dtype,
+        "crs": crs,
+        "transform": transform,
+    }
     with rasterio.open(path, "w", driver="GTiff", nodata=nodata, **ways) as file:
         file.write(values)
 
@@ -139,7 +166,9 @@ def test_a_raster_is_cut_where_it_lies(tmp_path):
     pytest.importorskip("rasterio")
     values = np.zeros((3, 256, 256), np.uint8)
     values[0, :, :128], values[1, :128], values[2] = 200, 200, 90
-    write_raster(tmp_path / "map.tif", values, crs="EPSG:4326", transform=square(46.0, 7.0, 3.0, 256))
+    write_raster(
+        tmp_path / "map.tif", values, crs="EPSG:4326", transform=square(46.0, 7.0, 3.0, 256)
+    )
     with RasterMap(tmp_path / "map.tif") as raster:
         assert raster.bounds == pytest.approx((43.0, 7.0, 46.0, 10.0), abs=1e-6)
         done = cut_tiles(raster, tmp_path / "tiles", zooms=(9,), year=2020, side_px=64)
@@ -177,7 +206,9 @@ def test_values_that_are_no_bytes_are_stretched_and_gaps_are_unknown(tmp_path):
     pytest.importorskip("rasterio")
     values = np.linspace(-5, 900, 128 * 128, dtype=np.float32).reshape(1, 128, 128)
     values[:, :, 64:] = np.nan
-    write_raster(tmp_path / "float.tif", values, crs="EPSG:4326", transform=square(46.0, 7.0, 3.0, 128))
+    write_raster(
+        tmp_path / "float.tif", values, crs="EPSG:4326", transform=square(46.0, 7.0, 3.0, 128)
+    )
     with RasterMap(tmp_path / "float.tif") as raster:
         pixels, known = raster.read(Tile(8, 90, 132))
     assert 0.05 < known.mean() < 0.95
@@ -186,11 +217,17 @@ def test_values_that_are_no_bytes_are_stretched_and_gaps_are_unknown(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("crs", "shape", "reason"), [(None, (1, 20, 20), "coordinate system"), ("EPSG:4326", (1, 20, 1), "single pixel")]
+    ("crs", "shape", "reason"),
+    [(None, (1, 20, 20), "coordinate system"), ("EPSG:4326", (1, 20, 1), "single pixel")],
 )
 def test_rasters_that_cover_no_ground_are_named(tmp_path, crs, shape, reason, capsys):
     pytest.importorskip("rasterio")
-    write_raster(tmp_path / "odd.tif", np.ones(shape, np.uint8), crs=crs, transform=square(46.0, 7.0, 3.0, 20))
+    write_raster(
+        tmp_path / "odd.tif",
+        np.ones(shape, np.uint8),
+        crs=crs,
+        transform=square(46.0, 7.0, 3.0, 20),
+    )
     with pytest.raises(UnreadableImage, match=reason):
         RasterMap(tmp_path / "odd.tif")
     assert run(["tiles", str(tmp_path / "odd.tif"), "--out", str(tmp_path / "tiles")]) == 1

@@ -35,7 +35,9 @@ def point_of(gps: dict[int, object]) -> GeoPoint | None:
 
 
 def test_point_through_a_file(tmp_path: Path) -> None:
-    photo = read_metadata(save_photo(tmp_path / "a.jpg", {**LUND, 5: b"\0", 6: 37.5, 16: "T", 17: 271.25, 31: 4.5}))
+    photo = read_metadata(
+        save_photo(tmp_path / "a.jpg", {**LUND, 5: b"\0", 6: 37.5, 16: "T", 17: 271.25, 31: 4.5})
+    )
     assert photo.point is not None
     assert np.isclose(photo.point.lat, LUND_LAT, atol=1e-9)
     assert np.isclose(photo.point.lon, LUND_LON, atol=1e-7)
@@ -48,9 +50,13 @@ def test_point_through_a_file(tmp_path: Path) -> None:
     assert len(photo.content) == 32
 
 
-@pytest.mark.parametrize(("lat_ref", "lon_ref"), [("N", "E"), ("S", "W"), ("s", "w"), ("S\0", "East"), (b"N", b"W")])
+@pytest.mark.parametrize(
+    ("lat_ref", "lon_ref"), [("N", "E"), ("S", "W"), ("s", "w"), ("S\0", "East"), (b"N", b"W")]
+)
 def test_hemispheres(lat_ref: str | bytes, lon_ref: str | bytes) -> None:
-    letters = [(ref.decode() if isinstance(ref, bytes) else ref)[0].upper() for ref in (lat_ref, lon_ref)]
+    letters = [
+        (ref.decode() if isinstance(ref, bytes) else ref)[0].upper() for ref in (lat_ref, lon_ref)
+    ]
     point = point_of({**LUND, 1: lat_ref, 3: lon_ref})
     assert point is not None
     assert np.isclose(point.lat, LUND_LAT if letters[0] == "N" else -LUND_LAT)
@@ -64,7 +70,9 @@ def test_degrees_minutes_seconds_round_trip(lat: float, lon: float) -> None:
         tenths = round(abs(value) * 36_000_000)
         return tenths // 36_000_000, tenths // 600_000 % 60, tenths % 600_000 / 10_000
 
-    point = point_of({1: "N" if lat >= 0 else "S", 2: parts(lat), 3: "E" if lon >= 0 else "W", 4: parts(lon)})
+    point = point_of(
+        {1: "N" if lat >= 0 else "S", 2: parts(lat), 3: "E" if lon >= 0 else "W", 4: parts(lon)}
+    )
     assert point is not None
     assert abs(point.lat - lat) < 1e-7
     assert abs(point.lon - lon) < 1e-7
@@ -99,14 +107,18 @@ def test_senseless_tags_are_no_point(change: dict[int, object]) -> None:
 
 def test_decimal_degrees_and_null_island() -> None:
     assert point_of({1: "N", 2: (55.5,), 3: "E", 4: 13.25}) == GeoPoint(55.5, 13.25)
-    assert point_of({1: "N", 2: (55.0, 42.5), 3: "E", 4: (13.0, 0.0, 0.0)}) == GeoPoint(55 + 42.5 / 60, 13.0)
+    assert point_of({1: "N", 2: (55.0, 42.5), 3: "E", 4: (13.0, 0.0, 0.0)}) == GeoPoint(
+        55 + 42.5 / 60, 13.0
+    )
     assert point_of({1: "S", 2: (-55.5,), 3: "E", 4: (13.25,)}) == GeoPoint(-55.5, 13.25)
     zero = {2: (0.0, 0.0, 0.0), 4: (0.0, 0.0, 0.0)}
     assert point_of(zero) is None
     assert point_of({**zero, 1: "N", 3: "E"}) == GeoPoint(0.0, 0.0)
 
 
-@pytest.mark.parametrize(("ref", "sign"), [(b"\0", 1), (b"\1", -1), (1, -1), (0, 1), (None, 1), (b"\3", -1), (b"\2", 1)])
+@pytest.mark.parametrize(
+    ("ref", "sign"), [(b"\0", 1), (b"\1", -1), (1, -1), (0, 1), (None, 1), (b"\3", -1), (b"\2", 1)]
+)
 def test_altitude_below_sea_level(ref: object, sign: int) -> None:
     tags = {**LUND, 6: 431.0} | ({} if ref is None else {5: ref})
     point = point_of(tags)
@@ -118,7 +130,8 @@ def test_altitude_below_sea_level(ref: object, sign: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "heading"), [(359.9, 359.9), (360.0, 0.0), (-90.0, 270.0), (721.0, None), (IFDRational(0, 0), None)]
+    ("value", "heading"),
+    [(359.9, 359.9), (360.0, 0.0), (-90.0, 270.0), (721.0, None), (IFDRational(0, 0), None)],
 )
 def test_heading(value: object, heading: float | None) -> None:
     placement = placement_from_exif(exif_of({16: "M", 17: value}))
@@ -133,7 +146,9 @@ def test_time_precedence() -> None:
     time_of = lambda *blocks: placement_from_exif(exif_of(*blocks)).time  # noqa: E731
     zoned = time_of(gps, {**original, 0x9291: "25", 0x9011: "+02:00"})
     assert zoned == datetime(2024, 5, 31, 14, 30, 20, 250_000, tzinfo=timezone(timedelta(hours=2)))
-    assert time_of(gps, {**original, 0x9011: "-03:30"}).utcoffset() == -timedelta(hours=3, minutes=30)
+    assert time_of(gps, {**original, 0x9011: "-03:30"}).utcoffset() == -timedelta(
+        hours=3, minutes=30
+    )
     assert time_of(gps, original) == stamp
     assert time_of({}, {**original, 0x9291: "5"}) == datetime(2024, 5, 31, 14, 30, 20, 500_000)
     assert time_of(gps) == stamp
@@ -188,12 +203,26 @@ def test_csv(tmp_path: Path, separator: str, encoding: str) -> None:
         [f'"with{separator}separator.jpg"', "1", "2", "", "", "720.5", ""],
         ["no position.jpg", "", "", "", "", "10", ""],
     ]
-    table = read_positions(write(tmp_path / "t.csv", "\r\n".join(separator.join(row) for row in rows) + "\r\n\r\n", encoding))
-    assert table.find("/photos/a.jpg") == Placement(
-        "csv", GeoPoint(55.5, 13.25, 12.0), None, 270.0, time=datetime(2024, 5, 31, 14, 3, tzinfo=timezone(timedelta(hours=2)))
+    table = read_positions(
+        write(
+            tmp_path / "t.csv",
+            "\r\n".join(separator.join(row) for row in rows) + "\r\n\r\n",
+            encoding,
+        )
     )
-    assert table.find("/photos/sub/ü b.jpg") == Placement("csv", GeoPoint(-33.0, 151.0), time=datetime(2024, 5, 31, 14, 3))
-    assert table.find(f"with{separator}separator.jpg") == Placement("csv", GeoPoint(1.0, 2.0), None, 0.5)
+    assert table.find("/photos/a.jpg") == Placement(
+        "csv",
+        GeoPoint(55.5, 13.25, 12.0),
+        None,
+        270.0,
+        time=datetime(2024, 5, 31, 14, 3, tzinfo=timezone(timedelta(hours=2))),
+    )
+    assert table.find("/photos/sub/ü b.jpg") == Placement(
+        "csv", GeoPoint(-33.0, 151.0), time=datetime(2024, 5, 31, 14, 3)
+    )
+    assert table.find(f"with{separator}separator.jpg") == Placement(
+        "csv", GeoPoint(1.0, 2.0), None, 0.5
+    )
     assert table.find("no position.jpg") == Placement("csv", heading_deg=10.0)
     assert table.find("/photos/other/ü b.jpg") is None
     assert table.find("/photos/xa.jpg") is None
@@ -211,13 +240,17 @@ def test_csv_names_from_any_folder_above(tmp_path: Path) -> None:
 
 
 def test_csv_in_metres_and_with_decimal_commas(tmp_path: Path) -> None:
-    placement = read_positions(write(tmp_path / "m.csv", "name,easting,northing,zone\na,386000.5,6173000,33 u\n")).find("a")
+    placement = read_positions(
+        write(tmp_path / "m.csv", "name,easting,northing,zone\na,386000.5,6173000,33 u\n")
+    ).find("a")
     assert placement is not None
     assert placement.plane == PlanePoint(386000.5, 6173000.0, "33U")
     assert placement.point is not None
     assert abs(placement.point.lat - 55.69) < 0.02
     assert abs(placement.point.lon - 13.19) < 0.02
-    placement = read_positions(write(tmp_path / "c.csv", "name;lat;lon\na,b.jpg;55,5;13,25\n")).find("a,b.jpg")
+    placement = read_positions(
+        write(tmp_path / "c.csv", "name;lat;lon\na,b.jpg;55,5;13,25\n")
+    ).find("a,b.jpg")
     assert placement == Placement("csv", GeoPoint(55.5, 13.25))
 
 
@@ -241,7 +274,9 @@ def test_csv_in_metres_and_with_decimal_commas(tmp_path: Path) -> None:
         ("path,easting,northing,zone\na,1,2,\n", 2, "need a zone"),
     ],
 )
-def test_broken_csv_names_the_line(tmp_path: Path, text: str, line: int | None, reason: str) -> None:
+def test_broken_csv_names_the_line(
+    tmp_path: Path, text: str, line: int | None, reason: str
+) -> None:
     with pytest.raises(UnreadableTable, match=reason) as caught:
         read_positions(write(tmp_path / "t.csv", text))
     assert caught.value.line == line
@@ -255,7 +290,11 @@ def test_tables_that_are_no_tables(tmp_path: Path) -> None:
 
 
 def feature(coordinates: object, kind: str = "Point", **properties: object) -> dict[str, object]:
-    return {"type": "Feature", "geometry": {"type": kind, "coordinates": coordinates}, "properties": properties}
+    return {
+        "type": "Feature",
+        "geometry": {"type": kind, "coordinates": coordinates},
+        "properties": properties,
+    }
 
 
 def test_geojson(tmp_path: Path) -> None:
@@ -264,9 +303,15 @@ def test_geojson(tmp_path: Path) -> None:
         feature([151, -33], photo="b.jpg", name="not this one"),
         {"type": "Feature", "geometry": None, "properties": {"path": "c.jpg", "heading": 10}},
     ]
-    table = read_positions(write(tmp_path / "t.geojson", json.dumps({"type": "FeatureCollection", "features": features})))
+    table = read_positions(
+        write(
+            tmp_path / "t.geojson", json.dumps({"type": "FeatureCollection", "features": features})
+        )
+    )
     stamp = datetime(2024, 5, 31, 14, 3, tzinfo=UTC)
-    assert table.find("x/a.jpg") == Placement("geojson", GeoPoint(55.5, 13.25, 7.0), None, 90.0, time=stamp)
+    assert table.find("x/a.jpg") == Placement(
+        "geojson", GeoPoint(55.5, 13.25, 7.0), None, 90.0, time=stamp
+    )
     assert table.find("c.jpg") == Placement("geojson", heading_deg=10.0)
     assert table.find("not this one") == Placement("geojson", GeoPoint(-33.0, 151.0))
 
@@ -280,7 +325,10 @@ def test_geojson(tmp_path: Path) -> None:
         ({"features": [feature([1, 2])]}, "feature 1 names no photo"),
         ({"features": [feature([[1, 2]], "LineString", path="a")]}, "not a Point"),
         ({"features": [feature(["x", 2], path="a")]}, "not a number"),
-        ({"features": [feature([18, 59], path="a")], "crs": {"type": "name", "properties": {}}}, "WGS84"),
+        (
+            {"features": [feature([18, 59], path="a")], "crs": {"type": "name", "properties": {}}},
+            "WGS84",
+        ),
         ({"features": [feature([13, 95], path="a")]}, "not a place on Earth"),
         ({"features": [3]}, "no properties"),
         ({"features": [], "crs": {"properties": {"name": "EPSG:999999"}}}, "WGS84"),
@@ -292,13 +340,23 @@ def test_broken_geojson(tmp_path: Path, record: object, reason: str) -> None:
         read_positions(write(tmp_path / "t.geojson", text))
 
 
-XMP = """<?xpacket begin="" id="x"?><x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
-<rdf:Description xmlns:exif="http://ns.adobe.com/exif/1.0/" {attributes}>{elements}</rdf:Description></rdf:RDF></x:xmpmeta>"""
+XMP = (
+    '<?xpacket begin="" id="x"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
+    '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">\n'
+    '<rdf:Description xmlns:exif="http://ns.adobe.com/exif/1.0/" {attributes}>{elements}'
+    "</rdf:Description></rdf:RDF></x:xmpmeta>"
+)
 
 
 def test_xmp(tmp_path: Path) -> None:
-    attributes = 'exif:GPSLatitude="55,42.5N" exif:GPSAltitude="4310/10" exif:GPSAltitudeRef="1" exif:GPSImgDirection="1234/10"'
-    elements = "<exif:GPSLongitude>13,11,30W</exif:GPSLongitude><exif:GPSImgDirectionRef>M</exif:GPSImgDirectionRef>"
+    attributes = (
+        'exif:GPSLatitude="55,42.5N" exif:GPSAltitude="4310/10" exif:GPSAltitudeRef="1" '
+        'exif:GPSImgDirection="1234/10"'
+    )
+    elements = (
+        "<exif:GPSLongitude>13,11,30W</exif:GPSLongitude><exif:GPSImgDirectionRef>M</"
+        "exif:GPSImgDirectionRef>"
+    )
     path = write(tmp_path / "a.xmp", XMP.format(attributes=attributes, elements=elements))
     placement = read_sidecar(path)
     assert placement.point is not None
@@ -308,7 +366,12 @@ def test_xmp(tmp_path: Path) -> None:
     assert np.isclose(placement.heading_deg, 123.4)
     assert placement.heading_is_magnetic
     for lat in ("55,60.5N", "55,42.5", "x", "55,42.5E", "0/0", ""):
-        write(path, XMP.format(attributes=f'exif:GPSLatitude="{lat}" exif:GPSLongitude="13,0E"', elements=""))
+        write(
+            path,
+            XMP.format(
+                attributes=f'exif:GPSLatitude="{lat}" exif:GPSLongitude="13,0E"', elements=""
+            ),
+        )
         assert read_sidecar(path).point is None
 
 
@@ -323,13 +386,21 @@ def test_xmp_with_entities_is_refused(tmp_path: Path) -> None:
 
 
 def test_takeout(tmp_path: Path) -> None:
-    placement = read_sidecar(write(tmp_path / "a.json", takeout(55.5, 13.25, photoTakenTime={"timestamp": "1717157000"})))
+    placement = read_sidecar(
+        write(tmp_path / "a.json", takeout(55.5, 13.25, photoTakenTime={"timestamp": "1717157000"}))
+    )
     assert placement.point == GeoPoint(55.5, 13.25, 3.0)
     assert placement.time == datetime.fromtimestamp(1717157000, UTC)
     assert read_sidecar(write(tmp_path / "a.json", takeout(0.0, 0.0))).point is None
     second = takeout(0.0, 0.0, geoDataExif={"latitude": 1.5, "longitude": 2.5})
     assert read_sidecar(write(tmp_path / "a.json", second)).point == GeoPoint(1.5, 2.5)
-    for other in ("[]", "3", '{"geoData": 3}', takeout(95.0, 0.0), '{"geoData": {"latitude": true, "longitude": 1}}'):
+    for other in (
+        "[]",
+        "3",
+        '{"geoData": 3}',
+        takeout(95.0, 0.0),
+        '{"geoData": {"latitude": true, "longitude": 1}}',
+    ):
         assert read_sidecar(write(tmp_path / "a.json", other)) == Placement("sidecar")
     with pytest.raises(UnreadableTable, match="line 2"):
         read_sidecar(write(tmp_path / "a.json", '{\n"geoData": oops}'))
@@ -345,7 +416,9 @@ def test_sidecar_names_and_order(tmp_path: Path) -> None:
 
 def test_precedence_of_sources(tmp_path: Path) -> None:
     name = format_name(point=GeoPoint(20.0, 20.0), heading_deg=200)
-    photo = save_photo(tmp_path / name, {**LUND, 17: 100.0, 31: 5.0}, {0x9003: "2024:05:31 14:30:20"})
+    photo = save_photo(
+        tmp_path / name, {**LUND, 17: 100.0, 31: 5.0}, {0x9003: "2024:05:31 14:30:20"}
+    )
     plain = save_photo(tmp_path / "plain.jpg", {**LUND, 17: 100.0, 31: 5.0})
     assert read_metadata(plain).point_source == "exif"
     record = read_metadata(photo)
@@ -363,14 +436,26 @@ def test_precedence_of_sources(tmp_path: Path) -> None:
     assert record.heading_deg == 200
     table = read_positions(write(tmp_path / "t.csv", f"path,lat,lon,heading\n{name},40,40,\n"))
     record = read_metadata(photo, positions=table)
-    assert (record.point_source, record.point, record.heading_deg) == ("csv", GeoPoint(40.0, 40.0), 200)
+    assert (record.point_source, record.point, record.heading_deg) == (
+        "csv",
+        GeoPoint(40.0, 40.0),
+        200,
+    )
     assert read_metadata(plain, positions=table).point_source == "exif"
 
 
 def test_plane_without_a_point_keeps_the_point_below() -> None:
-    name, exif = Placement("name", plane=PlanePoint(3.0, 4.0)), Placement("exif", GeoPoint(1.0, 2.0), error_m=9.0)
+    name, exif = (
+        Placement("name", plane=PlanePoint(3.0, 4.0)),
+        Placement("exif", GeoPoint(1.0, 2.0), error_m=9.0),
+    )
     merged = merge_placements([name, exif])
-    assert (merged.point, merged.plane, merged.source, merged.error_m) == (exif.point, name.plane, "exif", 9.0)
+    assert (merged.point, merged.plane, merged.source, merged.error_m) == (
+        exif.point,
+        name.plane,
+        "exif",
+        9.0,
+    )
     assert merge_placements([name]) == name
     assert merge_placements([]) == Placement()
 
@@ -389,11 +474,15 @@ def test_real_gps_samples(real_data: Path) -> None:
 
 
 def test_gps_rationals_of_zero_over_zero_in_a_file(tmp_path: Path) -> None:
-    """A block as cameras without a fix write it, built by hand: three rationals 0/0 for each axis."""
+    """A block as cameras without a fix write it, built by hand: three rationals 0/0 for each
+    axis."""
     rationals = struct.pack("<6I", *([0] * 6))
     entries = [(1, 2, 2, b"N\0\0\0"), (2, 5, 3, None), (3, 2, 2, b"E\0\0\0"), (4, 5, 3, None)]
     start = 8 + 2 + 12 + 4 + 2 + 12 * len(entries) + 4
-    body = b"".join(struct.pack("<HHI", *entry[:3]) + (entry[3] or struct.pack("<I", start)) for entry in entries)
+    body = b"".join(
+        struct.pack("<HHI", *entry[:3]) + (entry[3] or struct.pack("<I", start))
+        for entry in entries
+    )
     tiff = b"II*\0\x08\0\0\0" + struct.pack("<HHHII", 1, 0x8825, 4, 1, 26) + bytes(4)
     tiff += struct.pack("<H", len(entries)) + body + bytes(4) + rationals
     file = io.BytesIO()

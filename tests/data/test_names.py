@@ -16,7 +16,10 @@ from whence.errors import InvalidPoint
 from whence.geo import distance_m, parse_zone
 from whence.types import GeoPoint, Photo, PlanePoint
 
-EXAMPLE = "@0543256.96@4178906.70@10@S@037.75645@-122.50891@UnTjaDFQFzZcMK1Sh@04@120@005@-02@1.50@20180712_1425@note@.jpg"
+EXAMPLE = (
+    "@0543256.96@4178906.70@10@S@037.75645@-122.50891@UnTjaDFQFzZcMK1Sh@04@120@005@-02@1.50@"
+    "20180712_1425@note@.jpg"
+)
 
 words = st.text(string.ascii_letters + string.digits + "-_ .", max_size=12)
 
@@ -28,7 +31,12 @@ def test_example() -> None:
     assert fields.point is not None
     assert distance_m(fields.point, GeoPoint(37.75645, -122.50891)) < 2
     assert (fields.pano_id, fields.tile_num, fields.note) == ("UnTjaDFQFzZcMK1Sh", "04", "note")
-    assert (fields.heading_deg, fields.pitch_deg, fields.roll_deg, fields.height_m) == (120, 5, -2, 1.5)
+    assert (fields.heading_deg, fields.pitch_deg, fields.roll_deg, fields.height_m) == (
+        120,
+        5,
+        -2,
+        1.5,
+    )
     assert fields.time == datetime(2018, 7, 12, 14, 25)
 
 
@@ -41,7 +49,9 @@ def test_example() -> None:
     words,
     words,
 )
-def test_round_trip(lat: float, lon: float, heading: int | None, time: datetime | None, pano_id: str, note: str) -> None:
+def test_round_trip(
+    lat: float, lon: float, heading: int | None, time: datetime | None, pano_id: str, note: str
+) -> None:
     point = GeoPoint(lat, lon)
     name = format_name(point=point, heading_deg=heading, time=time, pano_id=pano_id, note=note)
     assert name.count("@") == 15
@@ -72,7 +82,18 @@ def test_headings_round_to_a_direction() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["photo.jpg", "", "@", "@1@.jpg", "a@b.jpg", "@x@2@@@@@@.jpg", "@nan@2@.jpg", "@1@inf@.jpg", "@1@2@/photo.jpg"]
+    "name",
+    [
+        "photo.jpg",
+        "",
+        "@",
+        "@1@.jpg",
+        "a@b.jpg",
+        "@x@2@@@@@@.jpg",
+        "@nan@2@.jpg",
+        "@1@inf@.jpg",
+        "@1@2@/photo.jpg",
+    ],
 )
 def test_other_names(name: str) -> None:
     assert parse_name(name) is None
@@ -99,7 +120,14 @@ def test_short_and_odd_names() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["@59.3293@18.0686@.jpg", "@-33.857@151.215@@@@@pano@.jpg", "@18.07@59.33@.jpg", "@12.5@7@.jpg", "@0.0@32.5@.jpg", "@1@2@.jpg"],
+    [
+        "@59.3293@18.0686@.jpg",
+        "@-33.857@151.215@@@@@pano@.jpg",
+        "@18.07@59.33@.jpg",
+        "@12.5@7@.jpg",
+        "@0.0@32.5@.jpg",
+        "@1@2@.jpg",
+    ],
 )
 def test_degrees_in_the_fields_of_metres_are_refused(name: str) -> None:
     fields = parse_name(name)
@@ -114,7 +142,10 @@ def test_degrees_in_the_fields_of_metres_with_degrees_beside() -> None:
     assert (fields.plane, fields.point, fields.doubt) == (None, GeoPoint(59.3293, 18.0686), "")
 
 
-@pytest.mark.parametrize("name", ["@0000012.50@0000007.00@.jpg", "@0.00@100.00@@@@@@@@@@@@p1@.jpg", "@0@55@.jpg", "@500@7@.jpg"])
+@pytest.mark.parametrize(
+    "name",
+    ["@0000012.50@0000007.00@.jpg", "@0.00@100.00@@@@@@@@@@@@p1@.jpg", "@0@55@.jpg", "@500@7@.jpg"],
+)
 def test_small_metres_in_the_forms_of_the_field_stay_metres(name: str) -> None:
     fields = parse_name(name)
     assert fields is not None
@@ -143,7 +174,9 @@ def test_a_letter_that_contradicts_the_northing_is_a_hemisphere() -> None:
     together = parse_name("@334897.00@6252270.00@56S@@@@p@.jpg")
     assert together is not None
     assert together.point == fields.point
-    (north,) = [one.point for one in [parse_name("@0543256.96@4178906.70@10@S@@@.jpg")] if one is not None]
+    (north,) = [
+        one.point for one in [parse_name("@0543256.96@4178906.70@10@S@@@.jpg")] if one is not None
+    ]
     assert north is not None
     assert 37 < north.lat < 38, "where the northing lies in band S, the letter is the band"
 

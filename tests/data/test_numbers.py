@@ -32,7 +32,21 @@ def test_numbers_and_texts_that_are_some(value: Any, number: float) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [None, "", "x", "nan", "inf", float("nan"), float("-inf"), True, [1], {}, 10**400, IFDRational(0, 0), np.float32("nan")],
+    [
+        None,
+        "",
+        "x",
+        "nan",
+        "inf",
+        float("nan"),
+        float("-inf"),
+        True,
+        [1],
+        {},
+        10**400,
+        IFDRational(0, 0),
+        np.float32("nan"),
+    ],
 )
 def test_anything_else_is_none(value: Any) -> None:
     assert finite_number(value) is None

@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from whence.data.panoramas import CROP_DEG, cut_crop, direction_deg, heading_of_left, heading_of_middle, is_panorama, left_column
+from whence.data.panoramas import (
+    CROP_DEG,
+    cut_crop,
+    direction_deg,
+    heading_of_left,
+    heading_of_middle,
+    is_panorama,
+    left_column,
+)
 
 FOCAL = (545002.0352, 4178013.6805)
 
@@ -22,7 +30,9 @@ FOCAL = (545002.0352, 4178013.6805)
         ((545004, 4178003), 180, (2975, 3230, 3231, 158)),
     ],
 )
-def test_golden_columns(seen_from: tuple[int, int], heading_deg: int, columns: tuple[int, ...]) -> None:
+def test_golden_columns(
+    seen_from: tuple[int, int], heading_deg: int, columns: tuple[int, ...]
+) -> None:
     """A panorama whose pixels are their columns, measured with the published code."""
     panorama = np.broadcast_to(np.arange(3328, dtype=np.int32)[None, :, None], (512, 3328, 3))
     looking = float(direction_deg(np.array(seen_from), np.array(FOCAL)))
@@ -33,7 +43,9 @@ def test_golden_columns(seen_from: tuple[int, int], heading_deg: int, columns: t
 
 def test_golden_directions() -> None:
     seen_from = np.array([(545001, 4178002), (545004, 4178003), (545010, 4178012)])
-    np.testing.assert_allclose(direction_deg(seen_from, np.array(FOCAL)), [5.0648, 349.5765, 281.9141], atol=1e-3)
+    np.testing.assert_allclose(
+        direction_deg(seen_from, np.array(FOCAL)), [5.0648, 349.5765, 281.9141], atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("heading_deg", [0, 17, 90, 181, 270, 359.5, 360])
@@ -47,8 +59,12 @@ def test_a_crop_s_middle_looks_where_it_is_asked_to(heading_deg: float) -> None:
 
 def test_names_carry_the_left_column() -> None:
     assert pytest.approx(55.3846, abs=1e-4) == CROP_DEG
-    assert heading_of_middle(np.array([0.0, 350.0])).tolist() == pytest.approx([27.6923, 17.6923], abs=1e-4)
-    assert heading_of_left(heading_of_middle(np.arange(0, 360, 30.0))) == pytest.approx(np.arange(0, 360, 30.0), abs=1e-9)
+    assert heading_of_middle(np.array([0.0, 350.0])).tolist() == pytest.approx(
+        [27.6923, 17.6923], abs=1e-4
+    )
+    assert heading_of_left(heading_of_middle(np.arange(0, 360, 30.0))) == pytest.approx(
+        np.arange(0, 360, 30.0), abs=1e-9
+    )
 
 
 def test_shapes() -> None:

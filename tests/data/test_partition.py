@@ -1,4 +1,5 @@
-"""Cells, groups and focal points: golden values, a slow oracle, what a group promises, and what is saved."""
+"""Cells, groups and focal points: golden values, a slow oracle, what a group promises, and what is
+saved."""
 
 from __future__ import annotations
 
@@ -33,7 +34,11 @@ def slow_cells(
     groups: dict[tuple, dict[tuple, list[int]]] = defaultdict(dict)
     for corner, rows in held.items():
         if len(rows) >= options.min_photos:
-            group = (corner[0] % (m * n) // m, corner[1] % (m * n) // m, corner[2] % (a * turned) // a)
+            group = (
+                corner[0] % (m * n) // m,
+                corner[1] % (m * n) // m,
+                corner[2] % (a * turned) // a,
+            )
             groups[group][corner] = rows
     return groups
 
@@ -48,16 +53,25 @@ def slow_cells(
         ((545123, 4178456, 360), (545120, 4178450, 0), (2, 0, 0)),
     ],
 )
-def test_golden_cells(photo: tuple[float, ...], corner: tuple[int, ...], group: tuple[int, ...]) -> None:
-    """The specification's worked values; headings are wrapped first, which the public code does not do."""
+def test_golden_cells(
+    photo: tuple[float, ...], corner: tuple[int, ...], group: tuple[int, ...]
+) -> None:
+    """The specification's worked values; headings are wrapped first, which the public code does not
+    do."""
     found = make_partition(*(np.array([value]) for value in photo), options=ALL)
     assert found.corners.tolist() == [list(map(float, corner))]
-    # A second photo in the group's first cell near the origin shows the group's number by its order.
+    # A second photo in the group's first cell near the origin shows the group's number by its
+    # order.
     assert slow_cells(*(np.array([value], float) for value in photo), ALL).keys() == {group}
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 10**6), num=st.integers(1, 400), min_photos=st.integers(1, 3), scale=st.sampled_from([30.0, 300.0]))
+@given(
+    seed=st.integers(0, 10**6),
+    num=st.integers(1, 400),
+    min_photos=st.integers(1, 3),
+    scale=st.sampled_from([30.0, 300.0]),
+)
 def test_cells_are_the_slow_oracle(seed: int, num: int, min_photos: int, scale: float) -> None:
     random = np.random.default_rng(seed)
     east, north = random.normal(0, scale, (2, num))
@@ -74,13 +88,19 @@ def test_cells_are_the_slow_oracle(seed: int, num: int, min_photos: int, scale: 
     assert found.photos.counts.sum() == np.isfinite(heading).sum()
     groups = []
     for g in range(len(found.groups.counts)):
-        groups.append({tuple(found.corners[c]): found.photos.of(int(c)).tolist() for c in found.groups.of(g)})
+        groups.append(
+            {tuple(found.corners[c]): found.photos.of(int(c)).tolist() for c in found.groups.of(g)}
+        )
     assert groups == [expected[number] for number in sorted(expected)]
 
 
 def test_cells_of_a_group_are_apart() -> None:
     random = np.random.default_rng(0)
-    east, north, heading = random.uniform(0, 200, 4000), random.uniform(0, 200, 4000), random.uniform(0, 360, 4000)
+    east, north, heading = (
+        random.uniform(0, 200, 4000),
+        random.uniform(0, 200, 4000),
+        random.uniform(0, 360, 4000),
+    )
     found = make_partition(east, north, heading, options=ALL)
     assert len(found.groups.counts) == 50
     for g in range(50):
@@ -116,7 +136,11 @@ DIVIDE = CellOptions(cell_m=20, heading_bin_deg=360, num_apart=2, num_turned=1, 
 
 
 def of_names(num: int, options: CellOptions) -> Partition:
-    return make_partition(*(np.array(column) for column in columns_of(published_names(num))), zone="10S", options=options)
+    return make_partition(
+        *(np.array(column) for column in columns_of(published_names(num))),
+        zone="10S",
+        options=options,
+    )
 
 
 def images_of(found: Partition, group: int) -> int:
@@ -128,10 +152,37 @@ def test_golden_partition_of_cosplace() -> None:
     assert published_names(2)[1].startswith("@0545007.01@4178013.03@10@S@@@@@037@")
     found = of_names(1800, replace(COSPLACE, min_photos=5))
     assert len(found) == 282
-    assert found.groups.counts.tolist() == [6, 6, 6, 3, 6, 6, 6, 6, 6, 1, *[6] * 9, 2, 6, 4, *[6] * 18]
+    assert found.groups.counts.tolist() == [
+        6,
+        6,
+        6,
+        3,
+        6,
+        6,
+        6,
+        6,
+        6,
+        1,
+        *[6] * 9,
+        2,
+        6,
+        4,
+        *[6] * 18,
+    ]
     assert sum(images_of(found, g) for g in range(40)) == 1710
     order = found.num_in_order[:10].tolist()
-    expected = [(0, 0, 0), (0, 1, 1), (1, 2, 0), (2, 3, 1), (2, 0, 0), (3, 1, 0), (0, 3, 1), (0, 4, 0), (1, 1, 1), (2, 2, 1)]
+    expected = [
+        (0, 0, 0),
+        (0, 1, 1),
+        (1, 2, 0),
+        (2, 3, 1),
+        (2, 0, 0),
+        (3, 1, 0),
+        (0, 3, 1),
+        (0, 4, 0),
+        (1, 1, 1),
+        (2, 2, 1),
+    ]
     assert [found.group_numbers(g) for g in order] == expected
     assert [len(found.groups.of(g)) for g in order] == [6, 3, 6, 6, 6, 6, 6, 6, 6, 6]
     assert [images_of(found, g) for g in order] == [34, 17, 51, 48, 56, 43, 54, 38, 59, 42]
@@ -139,7 +190,10 @@ def test_golden_partition_of_cosplace() -> None:
     assert found.corners[first].tolist() == [[545000, 4178000, a] for a in range(0, 360, 60)]
     assert found.photos.counts[first].tolist() == [7, 6, 5, 5, 5, 6]
     strict = of_names(1800, COSPLACE)
-    assert (strict.groups.counts.sum(), sum(images_of(strict, g) for g in range(len(strict.groups.counts)))) == (32, 336)
+    assert (
+        strict.groups.counts.sum(),
+        sum(images_of(strict, g) for g in range(len(strict.groups.counts))),
+    ) == (32, 336)
 
 
 def test_golden_focal_points_of_eigenplaces() -> None:
@@ -149,7 +203,9 @@ def test_golden_focal_points_of_eigenplaces() -> None:
     assert [found.group_numbers(g)[:2] for g in order] == numbers
     assert [len(found.groups.of(g)) for g in order] == [2, 1, 1, 1, 1, 1, 1, 1, 2]
     assert sum(images_of(found, g) for g in order) == 235
-    lateral, frontal = (found.focal_points(distance_m=10, angle_deg=angle) - (545000, 4178000) for angle in (0, 90))
+    lateral, frontal = (
+        found.focal_points(distance_m=10, angle_deg=angle) - (545000, 4178000) for angle in (0, 90)
+    )
     golden = {
         (544995, 4177995): (9, (2.3392, 10.7227), (-7.4716, 0.5370)),
         (544995, 4178010): (20, (8.7828, 24.5606), (-4.2531, 19.0773)),
@@ -168,13 +224,17 @@ def test_golden_focal_points_of_eigenplaces() -> None:
 @pytest.mark.parametrize(
     ("direction_deg", "across", "along"),
     [
-        (0, (0, 10), (-10, 0)), (10, (-1.7365, 9.8481), (-9.8481, -1.7365)), (45, (-7.0711, 7.0711), (-7.0711, -7.0711)),
-        (80, (-9.8481, 1.7365), (-1.7365, -9.8481)), (90, (10, 0), (0, 10)), (100, (9.8481, 1.7365), (-1.7365, 9.8481)),
+        (0, (0, 10), (-10, 0)), (10, (-1.7365, 9.8481), (-9.8481, -1.7365)),
+        (45, (-7.0711, 7.0711), (-7.0711, -7.0711)), (80, (-9.8481, 1.7365), (-1.7365, -9.8481)),
+        (90, (10, 0), (0, 10)), (100, (9.8481, 1.7365), (-1.7365, 9.8481)),
         (135, (7.0711, 7.0711), (-7.0711, 7.0711)), (170, (1.7365, 9.8481), (-9.8481, 1.7365)),
     ],
 )  # fmt: skip
-def test_golden_directions_of_streets(direction_deg: float, across: tuple[float, ...], along: tuple[float, ...]) -> None:
-    """Nine photos along a street in each direction, a little aside: across is the northern side, along turns at north."""
+def test_golden_directions_of_streets(
+    direction_deg: float, across: tuple[float, ...], along: tuple[float, ...]
+) -> None:
+    """Nine photos along a street in each direction, a little aside: across is the northern side,
+    along turns at north."""
     k = np.arange(-4, 5)
     forward, aside = 1.6 * k, 0.3 * ((7 * k**2) % 5 - 2)
     turn = np.radians(direction_deg)
@@ -183,11 +243,16 @@ def test_golden_directions_of_streets(direction_deg: float, across: tuple[float,
     found = make_partition(east, north, options=CellOptions(1000, 360, 1, 1, 1))
     assert len(found) == 1
     for angle, expected in ((0, across), (90, along)):
-        np.testing.assert_allclose(found.focal_points(distance_m=10, angle_deg=angle)[0] - found.means[0], expected, atol=1e-4)
+        np.testing.assert_allclose(
+            found.focal_points(distance_m=10, angle_deg=angle)[0] - found.means[0],
+            expected,
+            atol=1e-4,
+        )
 
 
 def test_the_spread_of_views_is_that_of_geometry() -> None:
-    """Lateral views of a 15 m stretch, seen from everywhere along it: 2 atan(7.5 / D); far away all look one way."""
+    """Lateral views of a 15 m stretch, seen from everywhere along it: 2 atan(7.5 / D); far away all
+    look one way."""
     east = 544995 + np.linspace(0, 15, 3001)[1:-1]
     found = make_partition(east, np.full(len(east), 4178007.5), options=EIGENPLACES)
     for distance, degrees in ((10, 73.7398), (20, 41.1121), (30, 28.0725), (50, 17.0615)):
@@ -198,13 +263,17 @@ def test_the_spread_of_views_is_that_of_geometry() -> None:
 
 def test_photos_at_one_point_look_across_a_street_from_west_to_east() -> None:
     found = make_partition(np.full(9, 545001.3), np.full(9, 4178001.7), options=EIGENPLACES)
-    np.testing.assert_allclose(found.focal_points(distance_m=10, angle_deg=0), [[545001.3, 4178011.7]])
+    np.testing.assert_allclose(
+        found.focal_points(distance_m=10, angle_deg=0), [[545001.3, 4178011.7]]
+    )
 
 
 def test_golden_partition_of_divide_and_classify() -> None:
     found = of_names(700, DIVIDE)
     assert sorted(images_of(found, g) for g in range(4)) == [119, 170, 170, 224]
-    by_group = {found.group_numbers(g)[:2]: found.corners[found.groups.of(g), :2].tolist() for g in range(4)}
+    by_group = {
+        found.group_numbers(g)[:2]: found.corners[found.groups.of(g), :2].tolist() for g in range(4)
+    }
     assert by_group == {
         (0, 0): [[545000, 4178000], [545000, 4178040]],
         (0, 1): [[545000, 4178020]],
@@ -212,7 +281,10 @@ def test_golden_partition_of_divide_and_classify() -> None:
         (1, 0): [[545020, 4178000], [545020, 4178040]],
     }
     assert found.centres[found.groups.of(0)[0]].tolist() == [545010, 4178010]
-    asked = (np.array([545019.99, 545045, 545001, np.nan]), np.array([4178020.0, 4178061, 4178001, 1]))
+    asked = (
+        np.array([545019.99, 545045, 545001, np.nan]),
+        np.array([4178020.0, 4178061, 4178001, 1]),
+    )
     cells = found.cell_of(*asked)
     assert found.centres[cells[0]].tolist() == [545010, 4178030]
     assert cells.tolist()[1] == cells.tolist()[3] == -1
@@ -223,7 +295,11 @@ def test_golden_partition_of_divide_and_classify() -> None:
 @given(seed=st.integers(0, 10**6))
 def test_every_photo_lies_in_its_cell(seed: int) -> None:
     random = np.random.default_rng(seed)
-    east, north, heading = random.uniform(-60, 60, 200), random.uniform(-60, 60, 200), random.uniform(-400, 800, 200)
+    east, north, heading = (
+        random.uniform(-60, 60, 200),
+        random.uniform(-60, 60, 200),
+        random.uniform(-400, 800, 200),
+    )
     found = make_partition(east, north, heading, options=ALL)
     cells = found.cell_of(east, north, heading)
     for cell in range(len(found)):
@@ -251,7 +327,9 @@ def test_a_zone_edge_through_a_city_cuts_no_cell() -> None:
 def test_headings_are_needed_only_where_cells_have_them() -> None:
     east = np.zeros(5)
     assert make_partition(east, east, options=EIGENPLACES).groups.counts.tolist() == [1]
-    assert make_partition(east, east, np.full(5, np.nan), options=EIGENPLACES).groups.counts.tolist() == [1]
+    assert make_partition(
+        east, east, np.full(5, np.nan), options=EIGENPLACES
+    ).groups.counts.tolist() == [1]
     with pytest.raises(NoPhotos, match="a heading"):
         make_partition(east, east, options=COSPLACE)
     with pytest.raises(BadOption, match="focal points"):
@@ -265,7 +343,9 @@ def test_a_partition_is_saved_with_what_it_was_made_from(tmp_path: Path) -> None
     assert (again.options, again.zone, again.digest) == (found.options, "10S", found.digest)
     for one, two in ((again.photos, found.photos), (again.groups, found.groups)):
         assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
-    assert np.array_equal(again.focal_points(distance_m=3, angle_deg=9), found.focal_points(distance_m=3, angle_deg=9))
+    assert np.array_equal(
+        again.focal_points(distance_m=3, angle_deg=9), found.focal_points(distance_m=3, angle_deg=9)
+    )
     columns = [np.array(column) for column in columns_of(published_names(240))]
     digests = {found.digest}
     for k in range(3):

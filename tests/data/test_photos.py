@@ -21,7 +21,9 @@ FULL = Photo(
     heading_deg=271.5,
     heading_is_magnetic=True,
     error_m=4.5,
-    time=datetime(2024, 5, 31, 14, 3, 1, 250_000, tzinfo=timezone(timedelta(hours=-3, minutes=-30))),
+    time=datetime(
+        2024, 5, 31, 14, 3, 1, 250_000, tzinfo=timezone(timedelta(hours=-3, minutes=-30))
+    ),
     width=4000,
     height=3000,
     size_bytes=5_000_000_000,
@@ -35,16 +37,23 @@ times = st.one_of(
     st.datetimes(
         min_value=datetime(2, 1, 1),
         max_value=datetime(9998, 1, 1),
-        timezones=st.integers(-23 * 60, 23 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes))),
+        timezones=st.integers(-23 * 60, 23 * 60).map(
+            lambda minutes: timezone(timedelta(minutes=minutes))
+        ),
     ),
 )
-points = st.builds(GeoPoint, st.floats(-90, 90), st.floats(-180, 180), st.none() | st.floats(-500, 9000))
+points = st.builds(
+    GeoPoint, st.floats(-90, 90), st.floats(-180, 180), st.none() | st.floats(-500, 9000)
+)
 photos = st.builds(
     Photo,
     path=st.text(min_size=1, max_size=20),
     content=st.sampled_from(["", FULL.content]),
     point=st.none() | points,
-    plane=st.none() | st.builds(PlanePoint, st.floats(-1e7, 1e7), st.floats(-1e7, 1e7), st.sampled_from(["", "33V", "01C"])),
+    plane=st.none()
+    | st.builds(
+        PlanePoint, st.floats(-1e7, 1e7), st.floats(-1e7, 1e7), st.sampled_from(["", "33V", "01C"])
+    ),
     point_source=st.sampled_from(["", "exif", "name", "csv", "geojson", "sidecar"]),
     heading_deg=st.none() | st.floats(0, 360, width=32),
     heading_is_magnetic=st.booleans(),
@@ -112,9 +121,16 @@ def test_select_concatenate_replace() -> None:
 
 
 def test_times_keep_zone_and_instant() -> None:
-    same_instant = [datetime(2024, 1, 1, 12, tzinfo=UTC), datetime(2024, 1, 1, 14, tzinfo=timezone(timedelta(hours=2)))]
+    same_instant = [
+        datetime(2024, 1, 1, 12, tzinfo=UTC),
+        datetime(2024, 1, 1, 14, tzinfo=timezone(timedelta(hours=2))),
+    ]
     table = Photos.of(
-        [Photo("a", time=same_instant[0]), Photo("b", time=same_instant[1]), Photo("c", time=datetime(2024, 1, 1, 12))]
+        [
+            Photo("a", time=same_instant[0]),
+            Photo("b", time=same_instant[1]),
+            Photo("c", time=datetime(2024, 1, 1, 12)),
+        ]
     )
     assert table.time_us[0] == table.time_us[1] == 1_704_110_400_000_000
     assert table[2].time == datetime(2024, 1, 1, 12)

@@ -19,18 +19,26 @@ from whence.types import Photo, PlanePoint
 
 
 def read(folder: Path, lines: list[str], *, ends: str = "\n") -> PlacedFiles:
-    (folder / "database_images_paths.txt").write_text(ends.join(lines) + ends, encoding="utf-8", newline="")
+    (folder / "database_images_paths.txt").write_text(
+        ends.join(lines) + ends, encoding="utf-8", newline=""
+    )
     return read_placed_files(folder / "database")
 
 
 def zones_of(found: PlacedFiles) -> list[str]:
-    return [found.zone] * len(found) if isinstance(found.zone, str) else [one.decode() for one in found.zone]
+    return (
+        [found.zone] * len(found)
+        if isinstance(found.zone, str)
+        else [one.decode() for one in found.zone]
+    )
 
 
 def test_the_published_names_as_published_code_reads_them(tmp_path: Path) -> None:
     names = published_names()
     found = read(tmp_path, names)
-    for column, expected in zip((found.east_m, found.north_m, found.heading_deg), columns_of(names), strict=True):
+    for column, expected in zip(
+        (found.east_m, found.north_m, found.heading_deg), columns_of(names), strict=True
+    ):
         assert column.tolist() == expected
     assert found.zone == "10S"
     assert [found.names.of(row) for row in (0, 7, 1799)] == [names[0], names[7], names[1799]]
@@ -58,9 +66,12 @@ ODD = [
 
 @settings(max_examples=40, deadline=None)
 @given(
-    chosen=st.lists(st.sampled_from([*ODD, *published_names(12)]), min_size=1, max_size=40), ends=st.sampled_from(["\n", "\r\n"])
+    chosen=st.lists(st.sampled_from([*ODD, *published_names(12)]), min_size=1, max_size=40),
+    ends=st.sampled_from(["\n", "\r\n"]),
 )
-def test_odd_names_are_read_as_one_by_one(chosen: list[str], ends: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_odd_names_are_read_as_one_by_one(
+    chosen: list[str], ends: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     found = read(tmp_path_factory.mktemp("names"), chosen, ends=ends)
     assert len(found) == len(chosen)
     for row, (name, zone) in enumerate(zip(chosen, zones_of(found), strict=True)):
@@ -70,7 +81,9 @@ def test_odd_names_are_read_as_one_by_one(chosen: list[str], ends: str, tmp_path
         heading = None if said is None else said.heading_deg
         expected = (np.nan, np.nan) if plane is None else (plane.east_m, plane.north_m)
         np.testing.assert_array_equal([found.east_m[row], found.north_m[row]], expected)
-        np.testing.assert_array_equal(found.heading_deg[row], np.float32(np.nan if heading is None else heading))
+        np.testing.assert_array_equal(
+            found.heading_deg[row], np.float32(np.nan if heading is None else heading)
+        )
         if plane is not None and plane.zone:
             assert zone == plane.zone
 
@@ -102,7 +115,10 @@ def test_a_folder_without_a_list_is_looked_through(tmp_path: Path) -> None:
 
 
 def test_photos_that_were_scanned_are_files_too() -> None:
-    photos = Photos.of([Photo("a/b.jpg", plane=PlanePoint(1.0, 2.0, "10S"), heading_deg=3.0), Photo("c.jpg")], root="/r")
+    photos = Photos.of(
+        [Photo("a/b.jpg", plane=PlanePoint(1.0, 2.0, "10S"), heading_deg=3.0), Photo("c.jpg")],
+        root="/r",
+    )
     found = PlacedFiles.of_photos(photos)
     assert str(found.file(1)).endswith("c.jpg")
     assert found.names.of(0) == "a/b.jpg"

@@ -14,7 +14,8 @@ POINTS = [GeoPoint(37.75, -120.0 + 0.0004 * k) for k in range(-3, 4)]
 
 
 def test_every_kind_of_position_lies_where_its_point_lies() -> None:
-    """Metres of two zones, a point alone, metres without a zone but with a point; on the plane of most, or the one asked for."""
+    """Metres of two zones, a point alone, metres without a zone but with a point; on the plane of
+    most, or the one asked for."""
     photos = [
         Photo("a", plane=PlanePoint(*to_utm(POINTS[0]))),
         Photo("b", plane=PlanePoint(*to_utm(POINTS[1]))),
@@ -37,11 +38,18 @@ def test_a_free_plane_stays_one() -> None:
     assert (plane, east[0], north[0]) == ("", 3.0, 4.0)
     assert np.isnan(east[1])
     other = Photos.of([Photo("a", plane=PlanePoint(*to_utm(POINTS[0])))])
-    assert np.isnan(photos_on_plane(other, "")[0]).all(), "metres of a zone lie nowhere on a free plane"
+    assert np.isnan(photos_on_plane(other, "")[0]).all(), (
+        "metres of a zone lie nowhere on a free plane"
+    )
 
 
 def test_points_alone_lie_in_the_zone_of_their_middle() -> None:
-    assert photos_on_plane(Photos.of([Photo(str(k), point=point) for k, point in enumerate(POINTS[4:])]))[2] == "11S"
+    assert (
+        photos_on_plane(
+            Photos.of([Photo(str(k), point=point) for k, point in enumerate(POINTS[4:])])
+        )[2]
+        == "11S"
+    )
 
 
 def test_columns_of_one_zone_are_left_as_they_are() -> None:

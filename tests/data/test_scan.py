@@ -53,7 +53,11 @@ def test_folder(folder: Path) -> None:
     assert photos.width.tolist() == [12, 9, 8, 11, 10]
     for photo, file in zip(photos, map(photos.file, range(len(photos))), strict=True):
         status = file.stat()
-        assert (photo.size_bytes, photo.mtime_ns, photo.height) == (status.st_size, status.st_mtime_ns, 6)
+        assert (photo.size_bytes, photo.mtime_ns, photo.height) == (
+            status.st_size,
+            status.st_mtime_ns,
+            6,
+        )
         assert photo.content == content_hash(file)
 
 
@@ -80,7 +84,12 @@ def test_broken_files_are_reported_and_the_rest_read(folder: Path) -> None:
     (folder / "b.jpg").write_bytes((folder / "b.jpg").read_bytes()[:100])
     photos = scan_photos(folder)
     assert photos.paths == tuple(path for path in PATHS if path != "b.jpg")
-    assert [entry.path for entry in photos.skipped] == ["b.jpg", "empty.png", "gone.jpg", "text.jpg"]
+    assert [entry.path for entry in photos.skipped] == [
+        "b.jpg",
+        "empty.png",
+        "gone.jpg",
+        "text.jpg",
+    ]
     reasons = {entry.path: entry.reason for entry in photos.skipped}
     assert reasons["empty.png"] == "the file is empty"
     assert reasons["gone.jpg"] == "no such file"
@@ -100,7 +109,9 @@ def test_names_that_are_not_utf8_are_skipped(folder: Path) -> None:
     save(Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.jpg")))
     photos = scan_photos(folder)
     assert photos.paths == PATHS
-    assert [(entry.path, "UTF-8" in entry.reason) for entry in photos.skipped] == [("caf\\xe9.jpg", True)]
+    assert [(entry.path, "UTF-8" in entry.reason) for entry in photos.skipped] == [
+        ("caf\\xe9.jpg", True)
+    ]
 
 
 def test_files_globs_and_lists(folder: Path, tmp_path: Path) -> None:
@@ -126,7 +137,10 @@ def test_several_sources(folder: Path, tmp_path: Path) -> None:
 def test_sources_that_are_not_there(tmp_path: Path) -> None:
     photos = scan_photos(tmp_path / "nowhere", str(tmp_path / "*.jpg"))
     assert len(photos) == 0
-    assert sorted(entry.reason for entry in photos.skipped) == ["no such file or folder", "the pattern matches nothing"]
+    assert sorted(entry.reason for entry in photos.skipped) == [
+        "no such file or folder",
+        "the pattern matches nothing",
+    ]
     (tmp_path / "list.txt").write_bytes(b"caf\xe9.jpg\n")
     with pytest.raises(UnreadableTable, match="UTF-8"):
         scan_photos(tmp_path / "list.txt")
@@ -148,7 +162,9 @@ def test_positions(folder: Path, tmp_path: Path) -> None:
     assert by_path["sub/c.PNG"].point_source == "csv"
     assert photos.has_point.sum() == 2
     table.write_text("path,lat,lon\nother.jpg,1,2\n")
-    with pytest.raises(UnreadableTable, match=r"none of the 5 photos; its first name is 'other\.jpg'"):
+    with pytest.raises(
+        UnreadableTable, match=r"none of the 5 photos; its first name is 'other\.jpg'"
+    ):
         scan_photos(folder, positions=table)
 
 
@@ -161,7 +177,11 @@ def test_broken_sidecar_costs_only_itself(folder: Path) -> None:
 
 def test_known_files_are_not_read_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read, seen = scan.read_photo, []
-    monkeypatch.setattr(scan, "read_photo", lambda path, **given: seen.append(Path(path).name) or read(path, **given))
+    monkeypatch.setattr(
+        scan,
+        "read_photo",
+        lambda path, **given: seen.append(Path(path).name) or read(path, **given),
+    )
     known = scan_photos(folder)
     assert "b.jpg" in seen
     seen.clear()
@@ -171,7 +191,9 @@ def test_known_files_are_not_read_again(folder: Path, monkeypatch: pytest.Monkey
     status = (folder / "b.jpg").stat()
     (folder / "b.jpg").write_bytes(bytes(status.st_size))
     os.utime(folder / "b.jpg", ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert "b.jpg" not in scan_photos(folder, known=known).paths, "size and time are the old ones, and yet it was changed"
+    assert "b.jpg" not in scan_photos(folder, known=known).paths, (
+        "size and time are the old ones, and yet it was changed"
+    )
     save(folder / "b.jpg", size=(30, 20))
     save(folder / "Z.webp", seed=77, kind="WEBP", size=(20, 20))
     (folder / "a b.JPG").unlink()
@@ -198,7 +220,9 @@ def test_known_positions_follow_table_and_sidecar(folder: Path, tmp_path: Path) 
 
 def test_known_from_another_root(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known = scan_photos(folder)
-    monkeypatch.setattr(scan, "read_photo", lambda path, **given: pytest.fail(f"{path} is read again"))
+    monkeypatch.setattr(
+        scan, "read_photo", lambda path, **given: pytest.fail(f"{path} is read again")
+    )
     assert scan_photos(folder / "sub", known=known).paths == ("c.PNG", "deep/ü ñ 写真.jpeg")
 
 
@@ -209,11 +233,17 @@ def test_at_names(tmp_path: Path) -> None:
     photo = scan_photos(tmp_path)[0]
     assert photo.point is not None
     assert abs(photo.point.lat - point.lat) < 1e-6
-    assert (photo.point_source, photo.heading_deg, photo.time) == ("name", 90, datetime(2024, 5, 31))
+    assert (photo.point_source, photo.heading_deg, photo.time) == (
+        "name",
+        90,
+        datetime(2024, 5, 31),
+    )
     assert photo.plane is not None
 
 
-def test_progress_bar_goes_to_standard_error(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_bar_goes_to_standard_error(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     scan_photos(folder, show_progress=True)
     scan_photos(folder, show_progress=False)
     assert capsys.readouterr().out == ""

@@ -1,4 +1,5 @@
-"""What a scan leaves out and says: no fix, what systems keep beside photos, and pictures that nothing here reads."""
+"""What a scan leaves out and says: no fix, what systems keep beside photos, and pictures that
+nothing here reads."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ ZERO = GeoPoint(0.0, 0.0)
 
 
 def without_fix(folder: Path) -> Path:
-    """A photo for every source that can state 0, 0, in a folder of their own; and two whose zeros are real."""
+    """A photo for every source that can state 0, 0, in a folder of their own; and two whose zeros
+    are real."""
     save_photo(folder / "exif.jpg", at(0.0, 0.0))
     save_photo(folder / "altitude.jpg", {**at(0.0, 0.0), 5: b"\0", 6: 0.0})
     save_photo(folder / "xmp.jpg")
@@ -53,7 +55,9 @@ def test_zero_zero_is_no_fix_in_every_source(tmp_path: Path) -> None:
     (remark,) = photos.remarks
     assert "not taken from 7 photos (allow_null_island" in remark
     assert "and 4 more" in remark
-    allowed = scan_photos(folder, positions=folder / "t.csv", allow_null_island=True, show_progress=False)
+    allowed = scan_photos(
+        folder, positions=folder / "t.csv", allow_null_island=True, show_progress=False
+    )
     assert allowed.has_point.all()
     assert [photo.point == ZERO for photo in allowed].count(True) >= 5
     assert not allowed.remarks
@@ -71,10 +75,18 @@ def test_zeros_give_way_to_what_another_source_knows(tmp_path: Path) -> None:
 
 def test_geojson_zeros(tmp_path: Path) -> None:
     save_photo(tmp_path / "a.jpg")
-    feature = {"geometry": {"type": "Point", "coordinates": [0, 0]}, "properties": {"path": "a.jpg"}}
+    feature = {
+        "geometry": {"type": "Point", "coordinates": [0, 0]},
+        "properties": {"path": "a.jpg"},
+    }
     (tmp_path / "t.geojson").write_text(json.dumps({"features": [feature]}))
     for allowed in (False, True):
-        photos = scan_photos(tmp_path, positions=tmp_path / "t.geojson", allow_null_island=allowed, show_progress=False)
+        photos = scan_photos(
+            tmp_path,
+            positions=tmp_path / "t.geojson",
+            allow_null_island=allowed,
+            show_progress=False,
+        )
         assert photos[0].point == (ZERO if allowed else None)
 
 
@@ -83,19 +95,27 @@ def test_zeros_of_an_earlier_scan_are_looked_at_again(tmp_path: Path) -> None:
     known = scan_photos(tmp_path, allow_null_island=True, show_progress=False)
     again = scan_photos(tmp_path, known=known, show_progress=False)
     assert not again.has_point.any()
-    assert scan_photos(tmp_path, known=again, allow_null_island=True, show_progress=False).has_point.all()
+    assert scan_photos(
+        tmp_path, known=again, allow_null_island=True, show_progress=False
+    ).has_point.all()
 
 
 def test_evaluation_sets_read_zeros_when_asked(tmp_path: Path) -> None:
     for role in ("database", "queries"):
         save_photo(tmp_path / role / "a.jpg", at(0.0, 0.0))
     assert not read_folders(tmp_path).database.has_point.any()
-    assert read_folders(tmp_path, options=ReadOptions(allow_null_island=True)).database.has_point.all()
+    assert read_folders(
+        tmp_path, options=ReadOptions(allow_null_island=True)
+    ).database.has_point.all()
 
 
-def test_the_verbs_take_zeros_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verbs_take_zeros_when_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for place in range(2):
-        write_photo(tmp_path / "p" / f"{place}.jpg", view_of(draw_place(place), shift=0, seed=place))
+        write_photo(
+            tmp_path / "p" / f"{place}.jpg", view_of(draw_place(place), shift=0, seed=place)
+        )
         (tmp_path / "p" / f"{place}.xmp").write_text(xmp_at("0,0N", f"0,{place * 0}E"))
     database = ["--db", str(tmp_path / "a.whence"), "-q"]
     assert run(["index", str(tmp_path / "p"), *database]) == 0
@@ -103,16 +123,35 @@ def test_the_verbs_take_zeros_when_asked(tmp_path: Path, capsys: pytest.CaptureF
     assert "0 with coordinates" in shown.out
     assert shown.err.count("means no fix") == 1
     assert "from 2 photos" in shown.err
-    assert run(["index", str(tmp_path / "p"), *database, "--json", "--set", "allow_null_island=true"]) == 0
+    assert (
+        run(["index", str(tmp_path / "p"), *database, "--json", "--set", "allow_null_island=true"])
+        == 0
+    )
     report = json.loads(capsys.readouterr().out)
     assert (report["num_with_point"], report["remarks"]) == (2, [])
     assert run(["database", "refresh", *database, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["num_with_point"] == 2, "the database remembers what was asked"
-    report = place_missing(tmp_path / "p", options=MissingOptions(allow_null_island=True), show_progress=False)
+    assert json.loads(capsys.readouterr().out)["num_with_point"] == 2, (
+        "the database remembers what was asked"
+    )
+    report = place_missing(
+        tmp_path / "p", options=MissingOptions(allow_null_island=True), show_progress=False
+    )
     assert report.num_geotagged == 2
     assert run(["tag", str(tmp_path / "p"), "--allow-null-island", "-q"]) == 0
     assert "2 photos, 2 with a geotag, 0 without" in capsys.readouterr().out
-    assert run(["evaluate", str(tmp_path / "p"), "--leave-one-out", "--set", "allow_null_island=true", "-q"]) == 0
+    assert (
+        run(
+            [
+                "evaluate",
+                str(tmp_path / "p"),
+                "--leave-one-out",
+                "--set",
+                "allow_null_island=true",
+                "-q",
+            ]
+        )
+        == 0
+    )
     shown = capsys.readouterr()
     assert "2 queries, 2 database photos" in shown.out
     assert "no fix" not in shown.err
@@ -120,7 +159,7 @@ def test_the_verbs_take_zeros_when_asked(tmp_path: Path, capsys: pytest.CaptureF
     assert "--allow-null-island" in capsys.readouterr().err
 
 
-# ---- folders of systems and programs -------------------------------------------------------------------------------------------
+# ---- folders of systems and programs -------------------------------------------------------------
 
 SYSTEMS = {
     "@eaDir/photo.jpg/SYNOPHOTO_THUMB_XL.jpg": "@eaDir (3)",
@@ -136,7 +175,13 @@ SYSTEMS = {
     "My Photos Library.photoslibrary/resources/derivatives/A/A1.jpeg": "library resources (1)",
     "My Photos Library.photoslibrary/private/x/A1.jpeg": "library private (1)",
 }
-KEPT = ("My Photos Library.photoslibrary/originals/A/A1.jpeg", "eaDir/c.jpg", "photo.jpg", "recycle/b.jpg", "sub/d.jpg")
+KEPT = (
+    "My Photos Library.photoslibrary/originals/A/A1.jpeg",
+    "eaDir/c.jpg",
+    "photo.jpg",
+    "recycle/b.jpg",
+    "sub/d.jpg",
+)
 
 
 @pytest.fixture
@@ -172,7 +217,9 @@ def test_nothing_is_written_into_folders_of_systems(storage: Path) -> None:
     write_photo(storage / "photo.jpg", view_of(draw_place(1), shift=0, seed=0))
     (storage / "photo.jpg.xmp").write_text(xmp_at("59,19.5N", "18,4.2E"))
     before = {path.relative_to(storage) for path in storage.rglob("*")}
-    assert run(["tag", str(storage), "--write", "sidecars", "--yes", "--include-unverified", "-q"]) in (0, 1)
+    assert run(
+        ["tag", str(storage), "--write", "sidecars", "--yes", "--include-unverified", "-q"]
+    ) in (0, 1)
     new = {path.relative_to(storage) for path in storage.rglob("*")} - before
     allowed = {Path(name).with_name(f"{Path(name).name}.xmp") for name in KEPT}
     assert all(path in allowed or path.name.startswith("whence-undo") for path in new)
@@ -186,10 +233,13 @@ def test_evaluation_folders_leave_out_the_same(storage: Path, tmp_path: Path) ->
     assert "@eaDir (3)" in made.database.remarks[0]
 
 
-# ---- formats ------------------------------------------------------------------------------------------------------------------
+# ---- formats -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("kind", "name"), [("AVIF", "a.avif"), ("JPEG2000", "a.jp2"), ("JPEG2000", "a.J2K"), ("AVIF", "a.jpg")])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("AVIF", "a.avif"), ("JPEG2000", "a.jp2"), ("JPEG2000", "a.J2K"), ("AVIF", "a.jpg")],
+)
 def test_newer_formats_are_read(tmp_path: Path, kind: str, name: str) -> None:
     options = {"exif": exif_bytes()} if kind == "AVIF" else {}
     (tmp_path / name).write_bytes(picture_bytes(kind, **options))
@@ -215,8 +265,8 @@ def test_pictures_nobody_reads_are_counted(tmp_path: Path, monkeypatch: pytest.M
     photos = scan_photos(tmp_path, show_progress=False)
     assert len(photos) == 0
     assert photos.remarks == (
-        "5 files are left out that cannot be read here: 1 .cr3 (extra raw), 2 .dng (extra raw), 1 .heic (extra heic), "
-        "1 .jxl (no reader)",
+        "5 files are left out that cannot be read here: 1 .cr3 (extra raw), 2 .dng (extra raw), 1 "
+        ".heic (extra heic), 1 .jxl (no reader)",
     )
     assert scan_photos(f"{tmp_path}/*", show_progress=False).remarks == photos.remarks
 
@@ -230,7 +280,9 @@ def test_a_folder_of_raw_photos_alone_is_not_an_empty_one(
     assert "1 .dng (extra raw)" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(importlib.util.find_spec("rawpy") is None, reason="the extra `raw` (rawpy) is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("rawpy") is None, reason="the extra `raw` (rawpy) is not installed"
+)
 @pytest.mark.parametrize("name", ["a.DNG", "a.jpg"])
 def test_raw_photos_are_read(tmp_path: Path, name: str) -> None:
     levels = np.full((64, 96), 800, np.uint16)
@@ -256,17 +308,25 @@ def test_a_usual_picture_under_the_name_of_a_raw_one(tmp_path: Path) -> None:
     assert read_metadata(tmp_path / "a.dng").point == GeoPoint(59.3, 18.0)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("rawpy") is None, reason="the extra `raw` (rawpy) is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("rawpy") is None, reason="the extra `raw` (rawpy) is not installed"
+)
 def test_damaged_raw_photos_are_skipped_with_a_reason(tmp_path: Path) -> None:
     whole = raw_photo(np.full((64, 96), 800, np.uint16))
-    for name, data in (("a.dng", whole[:60]), ("b.nef", b"MM\0*" + bytes(500)), ("c.cr3", b"\0\0\0\x18ftypcrx " + bytes(500))):
+    for name, data in (
+        ("a.dng", whole[:60]),
+        ("b.nef", b"MM\0*" + bytes(500)),
+        ("c.cr3", b"\0\0\0\x18ftypcrx " + bytes(500)),
+    ):
         (tmp_path / name).write_bytes(data)
     photos = scan_photos(tmp_path, show_progress=False)
     assert len(photos) == 0
     assert [entry.path for entry in photos.skipped] == ["a.dng", "b.nef", "c.cr3"]
 
 
-def test_raw_photos_without_their_extra_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_raw_photos_without_their_extra_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, "rawpy", None)

@@ -17,7 +17,8 @@ from whence.types import GeoPoint
 
 HERE = GeoPoint(59.325, 18.07)
 SHOWN = (
-    "<Iptc4xmpExt:{kind}><rdf:Bag><rdf:li rdf:parseType='Resource'><exif:GPSLatitude>48,51.5N</exif:GPSLatitude>"
+    "<Iptc4xmpExt:{kind}><rdf:Bag><rdf:li "
+    "rdf:parseType='Resource'><exif:GPSLatitude>48,51.5N</exif:GPSLatitude>"
     "<exif:GPSLongitude>2,17.7E</exif:GPSLongitude></rdf:li></rdf:Bag></Iptc4xmpExt:{kind}>"
 )
 
@@ -80,8 +81,12 @@ def test_degrees_of_a_longitude() -> None:
 
 @pytest.mark.parametrize("order", [0, 1])
 def test_hemispheres_in_properties_of_their_own(tmp_path: Path, order: int) -> None:
-    refs = "<exif:GPSLatitudeRef>S</exif:GPSLatitudeRef><exif:GPSLongitudeRef>W</exif:GPSLongitudeRef>"
-    values = "<exif:GPSLatitude>33.8688</exif:GPSLatitude><exif:GPSLongitude>79.077</exif:GPSLongitude>"
+    refs = (
+        "<exif:GPSLatitudeRef>S</exif:GPSLatitudeRef><exif:GPSLongitudeRef>W</exif:GPSLongitudeRef>"
+    )
+    values = (
+        "<exif:GPSLatitude>33.8688</exif:GPSLatitude><exif:GPSLongitude>79.077</exif:GPSLongitude>"
+    )
     photo = photo_at(tmp_path, "a.jpg")
     (tmp_path / "a.xmp").write_text(xmp(elements=refs + values if order else values + refs))
     assert read_metadata(photo).point == GeoPoint(-33.8688, -79.077)
@@ -90,13 +95,18 @@ def test_hemispheres_in_properties_of_their_own(tmp_path: Path, order: int) -> N
 @pytest.mark.parametrize("kind", ["LocationShown", "LocationCreated"])
 @pytest.mark.parametrize("place", ["before", "after", "alone"])
 def test_places_of_iptc_are_not_the_cameras(tmp_path: Path, kind: str, place: str) -> None:
-    own = "<exif:GPSLatitude>59,19.5N</exif:GPSLatitude><exif:GPSLongitude>18,4.2E</exif:GPSLongitude>"
+    own = (
+        "<exif:GPSLatitude>59,19.5N</exif:GPSLatitude>"
+        "<exif:GPSLongitude>18,4.2E</exif:GPSLongitude>"
+    )
     shown = SHOWN.format(kind=kind)
     elements = {"before": shown + own, "after": own + shown, "alone": shown}[place]
     photo = photo_at(tmp_path, "a.jpg", 12.0)
     (tmp_path / "a.jpg.xmp").write_text(xmp(elements=elements))
     record = read_metadata(photo)
-    assert (record.point, record.point_source) == ((GeoPoint(12.0, 18.0), "exif") if place == "alone" else (HERE, "sidecar"))
+    assert (record.point, record.point_source) == (
+        (GeoPoint(12.0, 18.0), "exif") if place == "alone" else (HERE, "sidecar")
+    )
 
 
 def test_a_nested_description_is_not_the_photos(tmp_path: Path) -> None:
@@ -106,19 +116,26 @@ def test_a_nested_description_is_not_the_photos(tmp_path: Path) -> None:
 
 
 def test_what_contradicts_itself_is_no_position_and_is_said(tmp_path: Path) -> None:
-    attributes = 'exif:GPSLatitude="18,32.7N" exif:GPSLatitudeRef="S" exif:GPSLongitude="70,19.8E" exif:GPSLongitudeRef="E"'
+    attributes = (
+        'exif:GPSLatitude="18,32.7N" exif:GPSLatitudeRef="S" exif:GPSLongitude="70,19.8E" '
+        'exif:GPSLongitudeRef="E"'
+    )
     photo_at(tmp_path, "letters.jpg")
     (tmp_path / "letters.jpg.xmp").write_text(xmp(attributes))
     twice = "<exif:GPSLatitude>1,0N</exif:GPSLatitude><exif:GPSLongitude>1,0E</exif:GPSLongitude>"
     photo_at(tmp_path, "twice.jpg")
-    (tmp_path / "twice.jpg.xmp").write_text(xmp('exif:GPSLatitude="2,0N" exif:GPSLongitude="1,0E"', twice))
+    (tmp_path / "twice.jpg.xmp").write_text(
+        xmp('exif:GPSLatitude="2,0N" exif:GPSLongitude="1,0E"', twice)
+    )
     photos = scan_photos(tmp_path, show_progress=False)
     assert not photos.has_point.any()
     (remark,) = photos.remarks
     assert "letters.jpg (its XMP states a position that is none, or contradicts itself)" in remark
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"]
+)
 @pytest.mark.parametrize("declared", ["", '<?xml version="1.0" encoding="UTF-16"?>\n', "\n\n"])
 def test_encodings(tmp_path: Path, encoding: str, declared: str) -> None:
     if declared.startswith("<?xml") and "16" not in encoding:
@@ -156,12 +173,18 @@ def test_photos_that_differ_by_case_alone_keep_their_own(tmp_path: Path) -> None
     assert [photo.point for photo in scan_photos(tmp_path, show_progress=False)] == [None, HERE]
 
 
-@pytest.mark.parametrize("first", [xmp(), xmp('exif:GPSImgDirection="90/1"'), xmp_at("0,0N", "0,0E"), xmp_at("", "")])
+@pytest.mark.parametrize(
+    "first", [xmp(), xmp('exif:GPSImgDirection="90/1"'), xmp_at("0,0N", "0,0E"), xmp_at("", "")]
+)
 @pytest.mark.parametrize("second", ["a.xmp", "a.jpg.json", "a.jpg.supplemental-metadata.json"])
-def test_a_sidecar_without_a_position_does_not_hide_the_next(tmp_path: Path, first: str, second: str) -> None:
+def test_a_sidecar_without_a_position_does_not_hide_the_next(
+    tmp_path: Path, first: str, second: str
+) -> None:
     photo = photo_at(tmp_path, "a.jpg", 12.0)
     (tmp_path / "a.jpg.xmp").write_text(first)
-    (tmp_path / second).write_text(takeout(59.325, 18.07) if second.endswith("json") else xmp_at("59,19.5N", "18,4.2E"))
+    (tmp_path / second).write_text(
+        takeout(59.325, 18.07) if second.endswith("json") else xmp_at("59,19.5N", "18,4.2E")
+    )
     record = read_metadata(photo)
     assert near(record.point, 59.325, 18.07)
     assert record.heading_deg == (90.0 if "ImgDirection" in first else None)
@@ -176,7 +199,10 @@ def test_a_broken_sidecar_does_not_hide_the_next(tmp_path: Path) -> None:
     assert [entry.path for entry in photos.skipped] == ["a.jpg.xmp"]
 
 
-DRONE = 'drone-dji:GpsLatitude="+44.5135795" drone-dji:{lon}="-64.3007844" drone-dji:AbsoluteAltitude="+120.5"'
+DRONE = (
+    'drone-dji:GpsLatitude="+44.5135795" drone-dji:{lon}="-64.3007844" '
+    'drone-dji:AbsoluteAltitude="+120.5"'
+)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +227,9 @@ def test_packets_inside_photos(tmp_path: Path, packet: str, point: GeoPoint | No
 def test_packets_inside_other_formats(tmp_path: Path, kind: str) -> None:
     packet = xmp_at("59,19.5N", "18,4.2E").encode()
     if kind == "HEIF":
-        pytest.importorskip("pillow_heif", reason="the extra `heic` is not installed").register_heif_opener()
+        pytest.importorskip(
+            "pillow_heif", reason="the extra `heic` is not installed"
+        ).register_heif_opener()
     if kind.endswith("PNG"):
         info = PngImagePlugin.PngInfo()
         info.add_itxt("XML:com.adobe.xmp", packet.decode(), zip=False)
@@ -231,7 +259,10 @@ LONG = "a_very_long_photo_name_that_exceeds_the_limit_of_46.jpg"
     ("photo", "sidecar"),
     [
         *(("IMG_1.jpg", f"IMG_1.jpg{'.supplemental-metadata'[:cut]}.json") for cut in range(22)),
-        ("PXL_20230814_101112345.PORTRAIT.ORIGINAL.jpg", "PXL_20230814_101112345.PORTRAIT.ORIGINAL.jpg.s.json"),
+        (
+            "PXL_20230814_101112345.PORTRAIT.ORIGINAL.jpg",
+            "PXL_20230814_101112345.PORTRAIT.ORIGINAL.jpg.s.json",
+        ),
         ("PXL_20230814_101112345.NIGHT.jpg", "PXL_20230814_101112345.NIGHT.jpg.supplemental-.json"),
         (LONG, LONG[:46] + ".json"),
         ("IMG_1(1).jpg", "IMG_1.jpg.supplemental-metadata(1).json"),
@@ -245,7 +276,10 @@ LONG = "a_very_long_photo_name_that_exceeds_the_limit_of_46.jpg"
         ("E_3-modifie\u0301.jpg", "E_3.jpg.json"),
         ("E_3-\u7de8\u96c6\u6e08\u307f.jpg", "E_3.jpg.json"),
         ("E_3-edited(1).jpg", "E_3.jpg(1).json"),
-        ("PXL_20230814_101112345.PORTRAIT.ORIGINALSS-edit.jpg", "PXL_20230814_101112345.PORTRAIT.ORIGINALSS.jpg.json"),
+        (
+            "PXL_20230814_101112345.PORTRAIT.ORIGINALSS-edit.jpg",
+            "PXL_20230814_101112345.PORTRAIT.ORIGINALSS.jpg.json",
+        ),
         ("Peanut.jpg", "Peanut.supplemental-metadata.json"),
         ("Plain.jpg", "Plain.json"),
         ("Plain(1).jpg", "Plain(1).json"),
@@ -294,8 +328,16 @@ def test_one_name_for_two_photos_goes_by_its_title(tmp_path: Path) -> None:
     assert not scan_photos(tmp_path, show_progress=False).has_point.any()
     (tmp_path / "Plain.json").write_text(takeout(51.0, 8.0, title="Plain.png"))
     (tmp_path / (LONG[:46] + ".json")).write_text(takeout(52.0, 8.0, title=LONG))
-    found = {photo.path: photo.point and photo.point.lat for photo in scan_photos(tmp_path, show_progress=False)}
-    assert found == {"Plain.jpg": None, "Plain.png": 51.0, LONG: 52.0, LONG.replace("46", "47"): None}
+    found = {
+        photo.path: photo.point and photo.point.lat
+        for photo in scan_photos(tmp_path, show_progress=False)
+    }
+    assert found == {
+        "Plain.jpg": None,
+        "Plain.png": 51.0,
+        LONG: 52.0,
+        LONG.replace("46", "47"): None,
+    }
 
 
 def test_json_of_other_programs_is_not_takeouts(tmp_path: Path) -> None:

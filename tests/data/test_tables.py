@@ -1,4 +1,5 @@
-"""Tables of positions and lists as people and programs write them, and what is said of rows that are wrong."""
+"""Tables of positions and lists as people and programs write them, and what is said of rows that
+are wrong."""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ def photos_in(folder: Path, *names: str) -> Path:
     return folder
 
 
-# ---- UTM ----------------------------------------------------------------------------------------------------------------------
+# ---- UTM -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,9 @@ def photos_in(folder: Path, *names: str) -> Path:
     ],
 )
 def test_zones_of_the_south(tmp_path: Path, columns: str, cells: str) -> None:
-    found = table(tmp_path, f"file,easting,northing,{columns}\na.jpg,334897.0,6252270.0,{cells}\n").find("a.jpg")
+    found = table(
+        tmp_path, f"file,easting,northing,{columns}\na.jpg,334897.0,6252270.0,{cells}\n"
+    ).find("a.jpg")
     assert found is not None
     assert found.point is not None
     assert found.plane is not None
@@ -83,7 +86,9 @@ def test_zones_of_the_south(tmp_path: Path, columns: str, cells: str) -> None:
     ],
 )
 def test_zones_of_the_north(tmp_path: Path, columns: str, cells: str) -> None:
-    found = point(table(tmp_path, f"file,easting,northing,{columns}\na.jpg,543256.96,4178906.70,{cells}\n"))
+    found = point(
+        table(tmp_path, f"file,easting,northing,{columns}\na.jpg,543256.96,4178906.70,{cells}\n")
+    )
     assert found is not None
     assert distance_m(found, GeoPoint(37.75645, -122.50891)) < 5
 
@@ -103,7 +108,9 @@ def test_zones_of_the_north(tmp_path: Path, columns: str, cells: str) -> None:
         ("zone,lat,lon", "33S,-33.857,151.215"),
     ],
 )
-def test_rows_that_contradict_themselves_are_refused(tmp_path: Path, columns: str, cells: str) -> None:
+def test_rows_that_contradict_themselves_are_refused(
+    tmp_path: Path, columns: str, cells: str
+) -> None:
     with pytest.raises(UnreadableTable, match="line 2"):
         table(tmp_path, f"file,easting,northing,{columns}\na.jpg,334897.0,6252270.0,{cells}\n")
 
@@ -111,14 +118,18 @@ def test_rows_that_contradict_themselves_are_refused(tmp_path: Path, columns: st
 def test_degrees_are_no_metres_and_zeros_are_placeholders(tmp_path: Path) -> None:
     with pytest.raises(UnreadableTable, match="look like degrees"):
         table(tmp_path, "file,easting,northing,zone\na.jpg,59.33,18.07,33V\n")
-    found = table(tmp_path, "file,easting,northing,zone,lat,lon\na.jpg,0,0,33V,59.33,18.07\n").find("a.jpg")
+    found = table(tmp_path, "file,easting,northing,zone,lat,lon\na.jpg,0,0,33V,59.33,18.07\n").find(
+        "a.jpg"
+    )
     assert found is not None
     assert (found.point, found.plane) == (GeoPoint(59.33, 18.07), None)
 
 
-# ---- shapes -------------------------------------------------------------------------------------------------------------------
+# ---- shapes --------------------------------------------------------------------------------------
 
-EAST, NORTH = pyproj.Transformer.from_crs("EPSG:4326", "EPSG:3006", always_xy=True).transform(18.0, 59.3)
+EAST, NORTH = pyproj.Transformer.from_crs("EPSG:4326", "EPSG:3006", always_xy=True).transform(
+    18.0, 59.3
+)
 POINT_WKT = '"POINT ({})"'
 
 
@@ -126,9 +137,16 @@ POINT_WKT = '"POINT ({})"'
     "text",
     [
         "SourceFile,GPSLatitude,GPSLongitude,GPSImgDirection\n./a.jpg,59.3,18.0,90\n",
-        'SourceFile,GPSLatitude,GPSLongitude\n./a.jpg,"59 deg 18\' 0.00"" N","18 deg 0\' 0.00"" E"\n',
+        (
+            'SourceFile,GPSLatitude,GPSLongitude\n./a.jpg,"59 deg 18\' 0.00"" N","18 deg 0\' '
+            '0.00"" E"\n'
+        ),
         "SourceFile,GPSLatitude,GPSLatitudeRef,GPSLongitude,GPSLongitudeRef\na.jpg,59.3,N,18,E\n",
-        'SourceFile,FileName,Directory,GPSLatitude,GPSLongitude,GPSAltitude\np/a.jpg,a.jpg,p,59.3,18,"7 m Above Sea Level"\n',
+        (
+            "SourceFile,FileName,Directory,GPSLatitude,GPSLongitude,GPSAltitude\np/a.jpg,a.jpg,p,"
+            '59.3,18,"7 '
+            'm Above Sea Level"\n'
+        ),
         "sep=;\r\nfile;lat;lon\r\na.jpg;59,3;18,0\r\n",
         "sep=,\nfile,lat,lon\na.jpg,59.3,18\n",
         '"sep=;"\nfile;lat;lon\na.jpg;59.3;18\n',
@@ -160,12 +178,16 @@ def test_tables_of_other_programs(tmp_path: Path, text: str | bytes) -> None:
 @pytest.mark.parametrize("crs", ["urn:ogc:def:crs:EPSG::3006", "EPSG:3006"])
 def test_geojson_of_another_system(tmp_path: Path, crs: str) -> None:
     geometry = (
-        {"type": "Point", "coordinates": [EAST, NORTH]} if crs[0] == "u" else {"type": "MultiPoint", "coordinates": [[EAST, NORTH]]}
+        {"type": "Point", "coordinates": [EAST, NORTH]}
+        if crs[0] == "u"
+        else {"type": "MultiPoint", "coordinates": [[EAST, NORTH]]}
     )
     record = {
         "type": "FeatureCollection",
         "crs": {"type": "name", "properties": {"name": crs}},
-        "features": [{"type": "Feature", "geometry": geometry, "properties": {"filename": "a.jpg"}}],
+        "features": [
+            {"type": "Feature", "geometry": geometry, "properties": {"filename": "a.jpg"}}
+        ],
     }
     place = point(table(tmp_path, json.dumps(record), "t.geojson"))
     assert place is not None
@@ -188,7 +210,7 @@ def test_geometries_that_are_no_places(tmp_path: Path, text: str, reason: str) -
         table(tmp_path, text)
 
 
-# ---- times --------------------------------------------------------------------------------------------------------------------
+# ---- times ---------------------------------------------------------------------------------------
 
 STAMP = datetime(2023, 7, 22, 4, 26, 40, tzinfo=UTC)
 
@@ -215,30 +237,54 @@ def test_times(text: str, time: datetime | None) -> None:
 
 
 def test_a_time_that_is_not_understood_costs_itself(tmp_path: Path) -> None:
-    found = table(tmp_path, "file,lat,lon,time,heading\na.jpg,59.3,18,yesterday,north\nb.jpg,59.3,18,1690000000000,90\n")
+    found = table(
+        tmp_path,
+        "file,lat,lon,time,heading\na.jpg,59.3,18,yesterday,north\nb.jpg,59.3,18,1690000000000,90\n",
+    )
     assert point(found) == GeoPoint(59.3, 18.0)
     other = found.find("b.jpg")
     assert other is not None
     assert (other.time, other.heading_deg) == (STAMP, 90.0)
     (remark,) = found.remarks()
-    assert "cells not understood: 2; line 2: a.jpg: heading is 'north', not a number; line 2: a.jpg: time 'yesterday'" in remark
+    assert (
+        "fields not understood: 2; line 2: a.jpg: heading is 'north', not a number; line 2: "
+        "a.jpg: time 'yesterday'"
+    ) in remark
 
 
 def test_captured_at_of_geojson(tmp_path: Path) -> None:
     features = [
-        {"type": "Feature", "geometry": {"type": "Point", "coordinates": [18, 59.3]}, "properties": {"path": "a.jpg", **more}}
+        {
+            "type": "Feature",
+            "geometry": {"type": "Point", "coordinates": [18, 59.3]},
+            "properties": {"path": "a.jpg", **more},
+        }
         for more in ({"captured_at": 1690000000000},)
     ]
-    found = table(tmp_path, json.dumps({"type": "FeatureCollection", "features": features}), "captured.geojson").find("a.jpg")
+    found = table(
+        tmp_path,
+        json.dumps({"type": "FeatureCollection", "features": features}),
+        "captured.geojson",
+    ).find("a.jpg")
     assert found is not None
     assert (found.point, found.time) == (GeoPoint(59.3, 18.0), STAMP)
 
 
-# ---- wrong rows ---------------------------------------------------------------------------------------------------------------
+# ---- wrong rows ----------------------------------------------------------------------------------
 
 
 def test_wrong_rows_are_left_out_and_reported(tmp_path: Path) -> None:
-    rows = ["file,lat,lon", "a.jpg,59.3,18", "", "b.jpg,x,2", "c.jpg,95,0", ",1,1", "d.jpg,1,2,3,4", "e.jpg,1,", "f.jpg,2,3"]
+    rows = [
+        "file,lat,lon",
+        "a.jpg,59.3,18",
+        "",
+        "b.jpg,x,2",
+        "c.jpg,95,0",
+        ",1,1",
+        "d.jpg,1,2,3,4",
+        "e.jpg,1,",
+        "f.jpg,2,3",
+    ]
     found = table(tmp_path, "\n".join(rows) + "\n")
     assert set(found.rows) == {"a.jpg", "f.jpg"}
     assert [fault.line for fault in found.faults] == [4, 5, 6, 7, 8]
@@ -254,7 +300,9 @@ def test_wrong_rows_are_left_out_and_reported(tmp_path: Path) -> None:
 def test_names_that_stand_twice_state_nothing(tmp_path: Path) -> None:
     found = table(tmp_path, "file,lat,lon\na.jpg,1,1\nb.jpg,2,2\na.jpg,3,3\nb.jpg,2,2\n")
     assert set(found.rows) == {"b.jpg"}
-    assert [str(fault) for fault in found.faults] == ["line 4: a.jpg stands in the table twice, with different values"]
+    assert [str(fault) for fault in found.faults] == [
+        "line 4: a.jpg stands in the table twice, with different values"
+    ]
 
 
 def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
@@ -272,29 +320,58 @@ def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
 
 
 def test_wrong_features_are_left_out_and_reported(tmp_path: Path) -> None:
-    good = {"geometry": {"type": "Point", "coordinates": [18, 59.3]}, "properties": {"path": "a.jpg"}}
-    bad = [3, {"properties": {}}, {"geometry": {"type": "Point", "coordinates": [18, 95]}, "properties": {"path": "b.jpg"}}]
+    good = {
+        "geometry": {"type": "Point", "coordinates": [18, 59.3]},
+        "properties": {"path": "a.jpg"},
+    }
+    bad = [
+        3,
+        {"properties": {}},
+        {"geometry": {"type": "Point", "coordinates": [18, 95]}, "properties": {"path": "b.jpg"}},
+    ]
     found = table(tmp_path, json.dumps({"features": [*bad, good]}), "t.geojson")
     assert set(found.rows) == {"a.jpg"}
     assert [str(fault)[:9] for fault in found.faults] == ["feature 1", "feature 2", "feature 3"]
 
 
-# ---- names --------------------------------------------------------------------------------------------------------------------
+# ---- names ---------------------------------------------------------------------------------------
 
 
 def test_bare_names_of_two_folders_are_refused(tmp_path: Path) -> None:
-    photos_in(tmp_path, "flight1/1.jpg", "flight1/2.jpg", "flight2/1.jpg", "flight2/2.jpg", "flight1/3.jpg")
+    photos_in(
+        tmp_path,
+        "flight1/1.jpg",
+        "flight1/2.jpg",
+        "flight2/1.jpg",
+        "flight2/2.jpg",
+        "flight1/3.jpg",
+    )
     path = tmp_path / "t.csv"
     path.write_text("file,lat,lon\n1.jpg,1,1\n2.jpg,2,2\n")
-    with pytest.raises(UnreadableTable, match=r"fit several photos.*flight1.1\.jpg, flight2.1\.jpg.*name the folder"):
+    with pytest.raises(
+        UnreadableTable,
+        match=r"fit several photos.*flight1.1\.jpg, flight2.1\.jpg.*name the folder",
+    ):
         scan_photos(tmp_path, positions=path, show_progress=False)
     path.write_text("file,lat,lon\n1.jpg,1,1\nflight1/2.jpg,2,2\nflight2/2.jpg,4,4\n3.jpg,3,3\n")
     photos = scan_photos(tmp_path, positions=path, show_progress=False)
     found = {photo.path: photo.point and photo.point.lat for photo in photos}
-    assert found == {"flight1/1.jpg": None, "flight1/2.jpg": 2, "flight1/3.jpg": 3, "flight2/1.jpg": None, "flight2/2.jpg": 4}
-    assert any("names that fit several photos and are not used: 1; 1.jpg" in remark for remark in photos.remarks)
+    assert found == {
+        "flight1/1.jpg": None,
+        "flight1/2.jpg": 2,
+        "flight1/3.jpg": 3,
+        "flight2/1.jpg": None,
+        "flight2/2.jpg": 4,
+    }
+    assert any(
+        "names that fit several photos and are not used: 1; 1.jpg" in remark
+        for remark in photos.remarks
+    )
     path.write_text("file,lat,lon\n1.jpg,1,1\nflight2/1.jpg,5,5\n")
-    found = {photo.path: photo.point and photo.point.lat for photo in scan_photos(tmp_path, positions=path, show_progress=False)}
+    found = {
+        photo.path: photo.point and photo.point.lat
+        for photo in scan_photos(tmp_path, positions=path, show_progress=False)
+    }
     assert (found["flight1/1.jpg"], found["flight2/1.jpg"]) == (1, 5), "the folder tells them apart"
 
 
@@ -316,14 +393,19 @@ def test_a_name_of_database_and_queries_is_not_used(tmp_path: Path) -> None:
 
 
 def test_composed_and_decomposed_names_are_one(tmp_path: Path) -> None:
-    for photo, name in (("b\u00e4ck.jpg", "ba\u0308ck.jpg"), ("Mu\u0308nchen/1.jpg", "M\u00fcnchen/1.jpg")):
+    for photo, name in (
+        ("b\u00e4ck.jpg", "ba\u0308ck.jpg"),
+        ("Mu\u0308nchen/1.jpg", "M\u00fcnchen/1.jpg"),
+    ):
         photos_in(tmp_path / "p", photo)
         path = tmp_path / "t.csv"
         path.write_text(f"file,lat,lon\n{name},1,2\n", encoding="utf-8")
         photos = scan_photos(tmp_path / "p" / photo, positions=path, show_progress=False)
         assert photos[0].point == GeoPoint(1.0, 2.0)
         (tmp_path / "p" / "list.txt").write_text(name + "\n", encoding="utf-8")
-        assert scan_photos(tmp_path / "p" / "list.txt", show_progress=False).paths == (Path(photo).name,)
+        assert scan_photos(tmp_path / "p" / "list.txt", show_progress=False).paths == (
+            Path(photo).name,
+        )
 
 
 def test_backslashes_are_slashes_everywhere(tmp_path: Path) -> None:
@@ -336,7 +418,10 @@ def test_backslashes_are_slashes_everywhere(tmp_path: Path) -> None:
     assert scan_photos(tmp_path / "list.txt", show_progress=False).paths == ("0.jpg", "1.jpg")
     (tmp_path / "p.csv").write_text("query,rank,photo,similarity\nq\\0.jpg,1,db\\0.jpg,0.9\n")
     (tmp_path / "p.txt").write_text("q\\0.jpg db\\0.jpg\n")
-    for ((query, (candidate,)),) in (read_predictions(tmp_path / "p.csv"), read_hloc_pairs(tmp_path / "p.txt")):
+    for ((query, (candidate,)),) in (
+        read_predictions(tmp_path / "p.csv"),
+        read_hloc_pairs(tmp_path / "p.txt"),
+    ):
         assert (query, candidate.photo) == ("q/0.jpg", "db/0.jpg")
 
 
@@ -354,13 +439,15 @@ def test_a_file_whose_own_name_holds_a_backslash(tmp_path: Path) -> None:
 
 def test_a_missing_positive_names_its_own_line(tmp_path: Path) -> None:
     photos_in(tmp_path, "q/0.jpg", "q/1.jpg", "db/0.jpg")
-    (tmp_path / "pairs.csv").write_text("query,positives\nq/0.jpg,db/0.jpg\nq/1.jpg,db/0.jpg\nq/0.jpg,db/nothere.jpg\n")
+    (tmp_path / "pairs.csv").write_text(
+        "query,positives\nq/0.jpg,db/0.jpg\nq/1.jpg,db/0.jpg\nq/0.jpg,db/nothere.jpg\n"
+    )
     with pytest.raises(UnreadableTable, match="nothere") as caught:
         read_pairs(tmp_path / "pairs.csv")
     assert caught.value.line == 4
 
 
-# ---- contradictions -------------------------------------------------------------------------------------------------------------
+# ---- contradictions ------------------------------------------------------------------------------
 
 
 def test_exif_that_contradicts_a_table_or_name_is_reported(tmp_path: Path) -> None:

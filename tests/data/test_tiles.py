@@ -1,4 +1,5 @@
-"""Map tiles, their names, and footprints: published values, the antimeridian, the poles, what names do not say."""
+"""Map tiles, their names, and footprints: published values, the antimeridian, the poles, what names
+do not say."""
 
 from __future__ import annotations
 
@@ -7,7 +8,16 @@ from datetime import datetime
 import numpy as np
 import pytest
 
-from whence.data.footprints import area_km2, as_geojson, centre_of, footprint_of, iou, on_plane_km, overlap_km2, overlapping
+from whence.data.footprints import (
+    area_km2,
+    as_geojson,
+    centre_of,
+    footprint_of,
+    iou,
+    on_plane_km,
+    overlap_km2,
+    overlapping,
+)
 from whence.data.placement import placement_from_name
 from whence.data.tiles import (
     Tile,
@@ -24,7 +34,16 @@ from whence.data.tiles import (
 )
 
 TILES = np.array(
-    [(9, 180, 240), (9, 180, 242), (9, 180, 244), (9, 182, 242), (10, 360, 480), (10, 364, 484), (10, 368, 480), (11, 720, 960)]
+    [
+        (9, 180, 240),
+        (9, 180, 242),
+        (9, 180, 244),
+        (9, 182, 242),
+        (10, 360, 480),
+        (10, 364, 484),
+        (10, 368, 480),
+        (11, 720, 960),
+    ]
 )
 NAME = tile_name(Tile(9, 180, 240), year=2021)
 
@@ -37,11 +56,22 @@ def test_corners_of_published_tiles():
 
 
 def test_the_published_overlap_matrix():
-    rows = ["11011101", "11110100", "01110000", "11110100", "10001001", "11010100", "00000010", "10001001"]
+    rows = [
+        "11011101",
+        "11110100",
+        "01110000",
+        "11110100",
+        "10001001",
+        "11010100",
+        "00000010",
+        "10001001",
+    ]
     expected = np.array([[letter == "1" for letter in row] for row in rows])
     assert (overlap_matrix(tile_boxes(TILES)) == expected).all()
     corners = box_corners(tile_boxes(TILES))
-    assert (np.array([np.isin(np.arange(8), overlapping(one, corners)) for one in corners]) == expected).all()
+    assert (
+        np.array([np.isin(np.arange(8), overlapping(one, corners)) for one in corners]) == expected
+    ).all()
 
 
 @pytest.mark.parametrize("turn", [0, 90, 170, 179, -181, 358])
@@ -67,7 +97,11 @@ def test_a_tiles_name_says_where_it_is():
     )
     found = parse_footprint_name(f"any@where/{NAME}")
     assert found is not None
-    assert (found.tile, found.time, found.orientation_deg) == (Tile(9, 180, 240), datetime(2021, 1, 1), 0.0)
+    assert (found.tile, found.time, found.orientation_deg) == (
+        Tile(9, 180, 240),
+        datetime(2021, 1, 1),
+        0.0,
+    )
     assert found.area_km2 == pytest.approx(box_area_km2(tile_boxes(TILES[:1]))[0], abs=1)
     placed = placement_from_name(NAME)
     assert placed.point is not None
@@ -77,11 +111,22 @@ def test_a_tiles_name_says_where_it_is():
 def test_a_photos_name_is_read_with_its_day_and_a_turn_within_360():
     corners = np.array([[10.0, 179.0], [11.0, 179.2], [11.1, -179.5], [10.1, -179.7]])
     name = format_footprint_name(
-        corners, image_id="ISS047-E-55412", time="20160412", nadir=(9.5, 178.0), area_km2=16000.4, orientation_deg=-90, decimals=6
+        corners,
+        image_id="ISS047-E-55412",
+        time="20160412",
+        nadir=(9.5, 178.0),
+        area_km2=16000.4,
+        orientation_deg=-90,
+        decimals=6,
     )
     found = parse_footprint_name(name)
     assert found is not None
-    assert (found.tile, found.time, found.orientation_deg, found.area_km2) == (None, datetime(2016, 4, 12), 270.0, 16000.0)
+    assert (found.tile, found.time, found.orientation_deg, found.area_km2) == (
+        None,
+        datetime(2016, 4, 12),
+        270.0,
+        16000.0,
+    )
     assert found.centre == pytest.approx((10.55, 179.75))
     assert np.abs(footprint_of(name) - corners).max() < 1e-6
 
@@ -130,7 +175,9 @@ def test_the_antimeridian_and_the_poles_are_nothing_special():
     assert abs(centre_of(across)[1]) == pytest.approx(180)
     around = np.array([[85.0, 0.0], [85.0, 90.0], [85.0, 180.0], [85.0, -90.0]])
     assert centre_of(around)[0] == pytest.approx(90)
-    assert area_km2(around) == pytest.approx(2 * (6371 * 2 * np.sin(np.radians(2.5))) ** 2, rel=1e-6)
+    assert area_km2(around) == pytest.approx(
+        2 * (6371 * 2 * np.sin(np.radians(2.5))) ** 2, rel=1e-6
+    )
     near = np.array([[88.0, 10.0], [89.0, 10.0], [89.0, 60.0], [88.0, 60.0]])
     assert overlapping(around, near[None]).tolist() == [0]
     assert overlapping(around, near[None] * [-1, 1]).tolist() == []

@@ -1,4 +1,5 @@
-"""Tracks: GPX files, right and wrong, points between fixes, clocks in other zones, and points as phones write them."""
+"""Tracks: GPX files, right and wrong, points between fixes, clocks in other zones, and points as
+phones write them."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ BEGIN = datetime(2026, 5, 1, 10, 0, tzinfo=UTC)
 
 def gpx(times: list[str], *, kind: str = "trkpt", lat: str = "48.{}", extra: str = "") -> str:
     points = "".join(
-        f'<{kind} lat="{lat.format(i)}" lon="11.5"><ele>5{i}0</ele><time>{time}</time></{kind}>' for i, time in enumerate(times)
+        f'<{kind} lat="{lat.format(i)}" lon="11.5"><ele>5{i}0</ele><time>{time}</time></{kind}>'
+        for i, time in enumerate(times)
     )
     inside = f"<trk><trkseg>{points}</trkseg></trk>" if kind == "trkpt" else points
     return f'<?xml version="1.0"?>{extra}<gpx version="1.1" xmlns="http://www.topografix.com/GPX/1/1">{inside}</gpx>'
@@ -32,9 +34,22 @@ def track_of(seconds: list[float], begin: datetime = BEGIN) -> Track:
 
 def test_points_come_in_the_order_of_time_and_broken_ones_are_passed_over(tmp_path: Path) -> None:
     file = tmp_path / "a.gpx"
-    file.write_text(gpx(["2026-05-01T10:00:02Z", "2026-05-01T12:00:01+02:00", "yesterday", "2026-05-01T10:00:03"]))
+    file.write_text(
+        gpx(
+            [
+                "2026-05-01T10:00:02Z",
+                "2026-05-01T12:00:01+02:00",
+                "yesterday",
+                "2026-05-01T10:00:03",
+            ]
+        )
+    )
     track = read_gpx(file)
-    assert (track.time_us - round(BEGIN.timestamp() * 1e6)).tolist() == [1_000_000, 2_000_000, 3_000_000]
+    assert (track.time_us - round(BEGIN.timestamp() * 1e6)).tolist() == [
+        1_000_000,
+        2_000_000,
+        3_000_000,
+    ]
     assert track.lat.tolist() == [48.1, 48.0, 48.3]
     assert track.altitude_m.tolist() == [510, 500, 530]
     file.write_text(gpx(["2026-05-01T10:00:02Z"], kind="wpt"))
@@ -64,9 +79,13 @@ def test_between_fixes_in_proportion_and_nothing_in_holes_or_beyond() -> None:
     track = track_of([0, 10, 100, 110])
     start = track.time_us[0]
     lat, lon = track.at(start + np.array([-1, 0, 5, 10, 50, 100, 105, 110, 111]) * 1_000_000)
-    assert np.allclose(lat, [np.nan, 48, 48.0005, 48.001, np.nan, 48.002, 48.0025, 48.003, np.nan], equal_nan=True)
+    assert np.allclose(
+        lat, [np.nan, 48, 48.0005, 48.001, np.nan, 48.002, 48.0025, 48.003, np.nan], equal_nan=True
+    )
     assert np.isnan(lon[4])
-    far = Track("x", start + np.array([0, 10_000_000]), np.zeros(2), np.array([179.9, -179.9]), np.zeros(2))
+    far = Track(
+        "x", start + np.array([0, 10_000_000]), np.zeros(2), np.array([179.9, -179.9]), np.zeros(2)
+    )
     assert far.at(np.array([start + 5_000_000]))[1][0] == pytest.approx(-180)
     one = track_of([3])
     assert one.at(one.time_us)[0].tolist() == [48.0]

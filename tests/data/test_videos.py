@@ -1,4 +1,5 @@
-"""Videos: what they say of themselves, frames at uneven times, turned ones, a video cut short, and what is kept of one."""
+"""Videos: what they say of themselves, frames at uneven times, turned ones, a video cut short, and
+what is kept of one."""
 
 from __future__ import annotations
 
@@ -19,13 +20,22 @@ from whence.data.videos import Video, VideoFrame, is_video
 from whence.data.windows import cut_windows
 from whence.errors import BadOption, NoPhotos, UnreadableVideo
 
-TAGS = {"creation_time": "2026-05-01T10:00:00Z", "com.apple.quicktime.location.ISO6709": "+48.1370+011.5750+519.000/"}
+TAGS = {
+    "creation_time": "2026-05-01T10:00:00Z",
+    "com.apple.quicktime.location.ISO6709": "+48.1370+011.5750+519.000/",
+}
 BEGIN = round(datetime(2026, 5, 1, 10, tzinfo=UTC).timestamp() * 1e6)
 
 
-def straight(seconds: list[float], *, metres_per_s: float = 5.0, shift: timedelta = timedelta()) -> Track:
+def straight(
+    seconds: list[float], *, metres_per_s: float = 5.0, shift: timedelta = timedelta()
+) -> Track:
     """A way to the north."""
-    times = BEGIN + np.round(np.array(seconds) * 1e6).astype(np.int64) + round(shift.total_seconds() * 1e6)
+    times = (
+        BEGIN
+        + np.round(np.array(seconds) * 1e6).astype(np.int64)
+        + round(shift.total_seconds() * 1e6)
+    )
     lat = 48 + np.array(seconds) * metres_per_s / 111_194
     return Track("way.gpx", times, lat, np.full(len(lat), 11.5), np.full(len(lat), np.nan))
 
@@ -48,7 +58,9 @@ def test_a_video_says_where_and_when_it_began_and_gives_its_frames_in_time(tmp_p
     assert not is_video("drive.jpg")
 
 
-def test_files_that_are_no_videos_are_refused_and_one_cut_short_gives_what_it_has(tmp_path: Path) -> None:
+def test_files_that_are_no_videos_are_refused_and_one_cut_short_gives_what_it_has(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "no.mp4").write_bytes(b"nothing of the kind" * 20)
     with pytest.raises(UnreadableVideo, match=r"no\.mp4"):
         Video(tmp_path / "no.mp4")
@@ -60,7 +72,9 @@ def test_files_that_are_no_videos_are_refused_and_one_cut_short_gives_what_it_ha
     found = extract_frames(tmp_path / "cut.mkv", tmp_path / "frames", every=Every.parse("1s"))
     assert 2 <= found.num_frames < 12
     assert any("cut short" in remark for remark in found.remarks)
-    assert not extract_frames(tmp_path / "whole.mkv", tmp_path / "all", every=Every.parse("1s")).remarks
+    assert not extract_frames(
+        tmp_path / "whole.mkv", tmp_path / "all", every=Every.parse("1s")
+    ).remarks
     assert len(list((tmp_path / "all").iterdir())) == 12
 
 
@@ -78,7 +92,9 @@ def test_frames_every_second_of_uneven_ones_leave_holes_as_holes(tmp_path: Path)
     assert len(cut_windows(frames.sequence, frames.frame, length=3)) == 1
     before = {path: path.stat().st_mtime_ns for path in found.folder.iterdir()}
     assert extract_frames(file, tmp_path / "frames", every=Every.parse("1s")).num_frames == 5
-    assert before == {path: path.stat().st_mtime_ns for path in found.folder.iterdir()}, "nothing is written twice"
+    assert before == {path: path.stat().st_mtime_ns for path in found.folder.iterdir()}, (
+        "nothing is written twice"
+    )
 
 
 @pytest.mark.parametrize("hours", [0, 2])
@@ -87,7 +103,10 @@ def test_frames_every_few_metres_of_a_track_in_any_zone(tmp_path: Path, hours: i
     # Five metres a second, but for a hole after four seconds.
     track = straight([0, 1, 2, 3, 4, 40, 41], shift=timedelta(hours=-hours))
     found = extract_frames(
-        file, tmp_path / "frames", every=Every.parse("2.4m"), track=straight(list(range(10)), shift=timedelta(hours=-hours))
+        file,
+        tmp_path / "frames",
+        every=Every.parse("2.4m"),
+        track=straight(list(range(10)), shift=timedelta(hours=-hours)),
     )
     frames = read_frame_folder(found.folder)
     steps = np.diff(frames.photos.lat) * 111_194
@@ -108,7 +127,12 @@ def test_what_is_not_possible_is_said(tmp_path: Path) -> None:
         extract_frames(file, tmp_path / "frames", every=Every.parse("2m"), track=straight([0, 1]))
     dated = write_video(tmp_path / "dated.mp4", [0, 0.5, 1], tags=TAGS)
     with pytest.raises(BadOption, match="does not lie within"):
-        extract_frames(dated, tmp_path / "frames", every=Every.parse("2m"), track=straight([0, 1], shift=timedelta(minutes=6)))
+        extract_frames(
+            dated,
+            tmp_path / "frames",
+            every=Every.parse("2m"),
+            track=straight([0, 1], shift=timedelta(minutes=6)),
+        )
     with pytest.raises(NoPhotos, match="none of them has a place"):
         extract_frames(dated, tmp_path / "hole", every=Every.parse("2m"), track=straight([-40, 40]))
     for text in ("2", "0s", "m", "-1s", "1h", ""):
@@ -118,7 +142,9 @@ def test_what_is_not_possible_is_said(tmp_path: Path) -> None:
 
 def test_at_a_change_a_still_view_is_kept_once(tmp_path: Path) -> None:
     still, other = np.full((48, 64, 3), 40, np.uint8), np.full((48, 64, 3), 200, np.uint8)
-    file = write_video(tmp_path / "still.mp4", [0.2 * n for n in range(20)], pictures=[still] * 8 + [other] * 12)
+    file = write_video(
+        tmp_path / "still.mp4", [0.2 * n for n in range(20)], pictures=[still] * 8 + [other] * 12
+    )
     found = extract_frames(file, tmp_path / "frames", every=Every.parse("change"))
     assert found.num_frames == 2
     assert read_frame_folder(found.folder).frame.tolist() == [0, 1]

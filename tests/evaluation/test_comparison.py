@@ -1,4 +1,5 @@
-"""Comparisons on the same queries: the paired bootstrap against counting all draws, tables, records, pages; costs and frugality."""
+"""Comparisons on the same queries: the paired bootstrap against counting all draws, tables,
+records, pages; costs and frugality."""
 
 from __future__ import annotations
 
@@ -20,7 +21,12 @@ from whence.data.predictions import write_predictions
 from whence.errors import BadOption
 from whence.evaluation.benchmarks import EvaluationOptions, evaluate
 from whence.evaluation.comparison import compare, paired_bootstrap
-from whence.evaluation.comparison_report import difference_rows, plots_of, recall_rows, write_comparison
+from whence.evaluation.comparison_report import (
+    difference_rows,
+    plots_of,
+    recall_rows,
+    write_comparison,
+)
 from whence.evaluation.foreign import evaluate_predictions
 from whence.evaluation.plots import PlotPoint, draw_points
 from whence.models.descriptor import load_model
@@ -45,15 +51,21 @@ def test_the_paired_bootstrap_is_the_count_of_all_draws(groups: np.ndarray | Non
     assert found.value == pytest.approx(first.mean() - second.mean())
     below, above = (means < -1e-12).mean(), (means > 1e-12).mean()
     at = 1 - below - above
-    assert found.p == pytest.approx(min(1, 2 * (min(below, above) + at / 2)), abs=4 * np.sqrt(0.25 / 40_000) * 2)
-    # Between the quantiles lies what should lie between them, whatever rounding to a draw does at the edges.
+    assert found.p == pytest.approx(
+        min(1, 2 * (min(below, above) + at / 2)), abs=4 * np.sqrt(0.25 / 40_000) * 2
+    )
+    # Between the quantiles lies what should lie between them, whatever rounding to a draw does at
+    # the edges.
     assert ((means >= found.low - 1e-12) & (means <= found.high + 1e-12)).mean() >= 0.95 - 0.01
     assert (means < found.low - 1e-12).mean() <= 0.025 + 0.005
     assert (means > found.high + 1e-12).mean() <= 0.025 + 0.005
 
 
 @settings(max_examples=50, deadline=None)
-@given(pairs=st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=200), seed=st.integers(0, 99))
+@given(
+    pairs=st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=200),
+    seed=st.integers(0, 99),
+)
 def test_properties_of_the_paired_bootstrap(pairs: list[tuple[bool, bool]], seed: int) -> None:
     first, second = (np.array(side) for side in zip(*pairs, strict=True))
     found = paired_bootstrap(first, second, num_draws=500, seed=seed)
@@ -65,7 +77,9 @@ def test_properties_of_the_paired_bootstrap(pairs: list[tuple[bool, bool]], seed
     same = paired_bootstrap(first, first, num_draws=500, seed=seed)
     assert (same.value, same.low, same.high, same.p) == (0, 0, 0, 1)
     order = np.random.default_rng(seed).permutation(len(first))
-    assert paired_bootstrap(first[order], second[order], num_draws=500, seed=seed) == found, "the order of queries means nothing"
+    assert paired_bootstrap(first[order], second[order], num_draws=500, seed=seed) == found, (
+        "the order of queries means nothing"
+    )
     each = paired_bootstrap(first, second, groups=np.arange(len(first)), num_draws=500, seed=seed)
     assert each == found, "groups of one are queries"
 
@@ -78,7 +92,8 @@ def test_a_sure_difference_is_sure() -> None:
 
 
 def test_pairing_is_narrower_than_not() -> None:
-    """Where both models fail on the same queries, the difference is known better than each recall."""
+    """Where both models fail on the same queries, the difference is known better than each
+    recall."""
     random = np.random.default_rng(0)
     first = random.random(400) < 0.5
     second = first.copy()
@@ -99,7 +114,9 @@ def saved(street: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_models_and_predictions_are_compared(street: Path, saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_models_and_predictions_are_compared(
+    street: Path, saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     names = [str(saved / "bad.csv"), str(saved / "good.csv"), "rootsift-vlad"]
     report = tmp_path / "report.md"
     assert cli.run(["compare", str(street), *names, "--json", "--report", str(report)]) == 0
@@ -133,7 +150,9 @@ def test_models_and_predictions_are_compared(street: Path, saved: Path, tmp_path
     assert "http:" not in re.sub(r"http://www.w3.org/2000/svg", "", page.read_text())
 
 
-def test_what_cannot_be_compared_is_said(street: Path, saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_compared_is_said(
+    street: Path, saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     good = str(saved / "good.csv")
     for words, said in (
         ([good], "two models"),
@@ -144,7 +163,9 @@ def test_what_cannot_be_compared_is_said(street: Path, saved: Path, tmp_path: Pa
     data = read_folders(street)
     result = evaluate_predictions((), data, name="none")
     fewer = read_folders(street)
-    other = evaluate_predictions((), type(data)(data.name, fewer.database.select(np.arange(5)), fewer.queries), name="fewer")
+    other = evaluate_predictions(
+        (), type(data)(data.name, fewer.database.select(np.arange(5)), fewer.queries), name="fewer"
+    )
     with pytest.raises(BadOption, match="other photos"):
         compare([result, other])
     twice = compare([result, result])
@@ -158,7 +179,11 @@ def test_what_cannot_be_compared_is_said(street: Path, saved: Path, tmp_path: Pa
 
 def test_plots_hold_names_and_numbers() -> None:
     assert draw_points({}, caption="") == ""
-    numbers = draw_points({"<a>": [PlotPoint(1.0, 2.0, 1.0, 3.0), PlotPoint(100.0, 3.0)]}, caption="c & d", has_log=True)
+    numbers = draw_points(
+        {"<a>": [PlotPoint(1.0, 2.0, 1.0, 3.0), PlotPoint(100.0, 3.0)]},
+        caption="c & d",
+        has_log=True,
+    )
     assert "&lt;a&gt;" in numbers
     assert "c &amp; d" in numbers
     assert numbers.count("<circle") == 3
@@ -173,7 +198,9 @@ def test_frugal_evaluation_gives_the_same(street: Path, tmp_path: Path) -> None:
         frugal = evaluate(model, data, options=EvaluationOptions(is_frugal=True, work_folder=work))
         assert np.array_equal(frugal.predictions, plain.predictions)
         assert np.array_equal(frugal.similarities, plain.similarities)
-    assert not [file for file in tmp_path.iterdir() if file.suffix != ".whence"], "nothing is left behind"
+    assert not [file for file in tmp_path.iterdir() if file.suffix != ".whence"], (
+        "nothing is left behind"
+    )
     assert plain.cost is not None
     assert frugal.cost is not None
     assert plain.cost.describe_ms is not None
@@ -199,7 +226,8 @@ def test_fitted_on_other_photos(street: Path) -> None:
 
 
 def test_peak_memory_sees_what_is_used() -> None:
-    """In a process of its own: in one that has freed much, a new array may lie where memory is in use already."""
+    """In a process of its own: in one that has freed much, a new array may lie where memory is in
+    use already."""
     code = (
         "import numpy as np\n"
         "from whence.evaluation.cost import PeakMemory\n"
@@ -215,7 +243,20 @@ def test_peak_memory_sees_what_is_used() -> None:
 def test_a_page_of_the_wrong_answers_alone(street: Path, saved: Path, tmp_path: Path) -> None:
     page = tmp_path / "wrong.html"
     for name, num_right in (("good", 24), ("bad", 0)):
-        words = ["evaluate", str(street), "--predictions", str(saved / f"{name}.csv"), "--report", str(page), "--only-wrong"]
+        words = [
+            "evaluate",
+            str(street),
+            "--predictions",
+            str(saved / f"{name}.csv"),
+            "--report",
+            str(page),
+            "--only-wrong",
+        ]
         assert cli.run(words) == 0
-        assert f"{num_right} queries whose answer is right are left out here" in page.read_text(encoding="utf-8")
-    assert cli.run(["evaluate", str(street), "--predictions", str(saved / "good.csv"), "--only-wrong"]) == 1
+        assert f"{num_right} queries whose answer is right are left out here" in page.read_text(
+            encoding="utf-8"
+        )
+    assert (
+        cli.run(["evaluate", str(street), "--predictions", str(saved / "good.csv"), "--only-wrong"])
+        == 1
+    )

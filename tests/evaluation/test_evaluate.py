@@ -1,4 +1,5 @@
-"""Evaluations: protocols, both conventions for queries without positives, leave-one-out, foreign predictions, resuming."""
+"""Evaluations: protocols, both conventions for queries without positives, leave-one-out, foreign
+predictions, resuming."""
 
 from __future__ import annotations
 
@@ -12,12 +13,24 @@ from conftest import draw_place, view_of, write_photo
 from whence.cards import Preprocessing
 from whence.data.formats import EvaluationSet, read_folders, read_frames, read_pairs
 from whence.data.photos import Photos
-from whence.data.predictions import Ranked, read_hloc_pairs, read_predictions, write_hloc_pairs, write_predictions
+from whence.data.predictions import (
+    Ranked,
+    read_hloc_pairs,
+    read_predictions,
+    write_hloc_pairs,
+    write_predictions,
+)
 from whence.data.scan import scan_photos
 from whence.errors import BadOption, CardMismatch, InputError, NoPhotos
 from whence.evaluation.benchmarks import EvaluationOptions, evaluate
 from whence.evaluation.foreign import evaluate_predictions
-from whence.evaluation.protocol import describe_photos, metric_ground, num_not_excluded, same_content, score_predictions
+from whence.evaluation.protocol import (
+    describe_photos,
+    metric_ground,
+    num_not_excluded,
+    same_content,
+    score_predictions,
+)
 from whence.evaluation.report import as_records, as_table
 from whence.geo import from_local_metres, neighbors_within
 from whence.lists import NeighborLists, lists_of
@@ -31,7 +44,14 @@ def photos_at(points: list[GeoPoint | None], *, zone: str = "", contents: str = 
     records = []
     for i, point in enumerate(points):
         plane = PlanePoint(10.0 * i, 5.0, zone) if zone else None
-        records.append(Photo(path=f"{i}.jpg", content=f"{contents[i] if contents else i:0>32}", point=point, plane=plane))
+        records.append(
+            Photo(
+                path=f"{i}.jpg",
+                content=f"{contents[i] if contents else i:0>32}",
+                point=point,
+                plane=plane,
+            )
+        )
     return Photos.of(records)
 
 
@@ -59,7 +79,9 @@ def test_both_conventions_for_queries_without_positives() -> None:
     database = photos_at(along_street([0, 100], origin))
     queries = photos_at([*along_street([1, 101, 5000], origin), None])
     predictions = np.array([[0, 1], [0, 1], [0, 1], [1, 0]])
-    scored = score_predictions(predictions, EvaluationSet("x", database, queries), thresholds_m=[25], recall_at=[1, 2])[0]
+    scored = score_predictions(
+        predictions, EvaluationSet("x", database, queries), thresholds_m=[25], recall_at=[1, 2]
+    )[0]
     assert scored.num_without_positives == 2
     assert [(one.num_right, one.num_queries) for one in scored.all_queries] == [(1, 4), (2, 4)]
     assert [(one.num_right, one.num_queries) for one in scored.with_positives] == [(1, 2), (2, 2)]
@@ -67,8 +89,16 @@ def test_both_conventions_for_queries_without_positives() -> None:
 
 def test_positives_are_right_across_a_zone_edge_and_the_antimeridian() -> None:
     for origin in (GeoPoint(50.0, 12.0), GeoPoint(-17.0, 180.0), GeoPoint(0.0, 6.0)):
-        database, queries = photos_at(along_street([-9.0, 300.0], origin)), photos_at(along_street([9.0], origin))
-        scored = score_predictions(np.array([[0]]), EvaluationSet("x", database, queries), thresholds_m=[17.9, 18.1], recall_at=[1])
+        database, queries = (
+            photos_at(along_street([-9.0, 300.0], origin)),
+            photos_at(along_street([9.0], origin)),
+        )
+        scored = score_predictions(
+            np.array([[0]]),
+            EvaluationSet("x", database, queries),
+            thresholds_m=[17.9, 18.1],
+            recall_at=[1],
+        )
         assert [one.all_queries[0].num_right for one in scored] == [0, 1]
 
 
@@ -77,7 +107,10 @@ def test_which_coordinates_count() -> None:
     same = metric_ground(photos_at(here, zone="32U"), photos_at(here, zone="32U"))
     assert "zone 32U" in same.description
     assert same.database.tolist() == [[0, 5], [10, 5]]
-    assert "WGS84" in metric_ground(photos_at(here, zone="32U"), photos_at(here, zone="33U")).description
+    assert (
+        "WGS84"
+        in metric_ground(photos_at(here, zone="32U"), photos_at(here, zone="33U")).description
+    )
     assert "WGS84" in metric_ground(photos_at(here, zone="32U"), photos_at(here)).description
 
 
@@ -95,7 +128,9 @@ def test_leave_one_out_leaves_out_the_same_content() -> None:
     photos = photos_at(along_street([0, 1, 2, 500], GeoPoint(50, 10)), contents="aabc")
     own = same_content(photos)
     assert [own.of(i).tolist() for i in range(4)] == [[0, 1], [0, 1], [2], [3]]
-    near = neighbors_within(metric_ground(photos, photos).database, metric_ground(photos, photos).queries, radius_m=25)
+    near = neighbors_within(
+        metric_ground(photos, photos).database, metric_ground(photos, photos).queries, radius_m=25
+    )
     assert num_not_excluded(near, own).tolist() == [1, 1, 2, 0]
     assert num_not_excluded(near, None).tolist() == [3, 3, 3, 1]
     empty = NeighborLists(np.zeros(5, np.int64), np.empty(0, np.int64))
@@ -115,7 +150,8 @@ def test_leave_one_out_on_photos(street: Path, tmp_path: Path) -> None:
     for q in range(len(photos)):
         assert not np.isin(result.predictions[q], own.of(q)).any()
     scored = result.thresholds[0]
-    # Ten places were seen in both runs: their photos find each other; the other fourteen have only themselves, or their own copy.
+    # Ten places were seen in both runs: their photos find each other; the other fourteen have only
+    # themselves, or their own copy.
     assert len(photos) - scored.num_without_positives == 26
     assert scored.with_positives[0].num_right == scored.with_positives[0].num_queries == 26
     assert "leave-one-out" in result.protocol
@@ -137,9 +173,13 @@ def test_listed_pairs_and_frames(street: Path, tmp_path: Path) -> None:
     assert as_records(walks)["position"] is None
 
 
-def test_unreadable_queries_fail_and_unreadable_database_photos_are_left_out(street: Path, tmp_path: Path) -> None:
+def test_unreadable_queries_fail_and_unreadable_database_photos_are_left_out(
+    street: Path, tmp_path: Path
+) -> None:
     shutil.copytree(street, tmp_path / "s")
-    database, queries = (sorted((tmp_path / "s" / name).iterdir()) for name in ("database", "queries"))
+    database, queries = (
+        sorted((tmp_path / "s" / name).iterdir()) for name in ("database", "queries")
+    )
     for file in (database[0], queries[5]):
         file.write_bytes(file.read_bytes()[:3000])
     result = evaluate("rootsift-vlad", read_folders(tmp_path / "s"))
@@ -186,7 +226,10 @@ def test_foreign_predictions_that_do_not_fit(street: Path) -> None:
     itself = EvaluationSet("x", data.database, data.database)
     with pytest.raises(InputError, match="itself"):
         evaluate_predictions(
-            [Ranked(photo, (Candidate(photo, 1, 1.0),))], itself, name="p", options=EvaluationOptions(is_leave_one_out=True)
+            [Ranked(photo, (Candidate(photo, 1, 1.0),))],
+            itself,
+            name="p",
+            options=EvaluationOptions(is_leave_one_out=True),
         )
 
 
@@ -194,7 +237,9 @@ def test_what_a_set_passes_over_is_neither_right_nor_wrong(street: Path) -> None
     photos = scan_photos(street / "database").select(np.arange(12))
     plain = evaluate("rootsift-vlad", EvaluationSet("x", photos, photos))
     assert plain.predictions[:, 0].tolist() == list(range(12)), "every photo finds itself"
-    data = EvaluationSet("x", photos, photos, passed_over=lists_of([np.sort(rows[:3]) for rows in plain.predictions]))
+    data = EvaluationSet(
+        "x", photos, photos, passed_over=lists_of([np.sort(rows[:3]) for rows in plain.predictions])
+    )
     result = evaluate("rootsift-vlad", data)
     assert np.array_equal(result.predictions[:, :5], plain.predictions[:, 3:8])
     assert "passes over" in result.protocol
@@ -222,8 +267,18 @@ def test_impossible_evaluations(street: Path) -> None:
     ("database", "queries", "views", "words"),
     [
         (Preprocessing(), Preprocessing(), None, "photos in their own size"),
-        (get_card("cosplace-resnet18-512").preprocessing, None, None, "photos with a short side of 512 pixels at most"),
-        (get_card("eigenplaces-vgg16-512").preprocessing, None, None, "photos with a short side of 512 pixels at most"),
+        (
+            get_card("cosplace-resnet18-512").preprocessing,
+            None,
+            None,
+            "photos with a short side of 512 pixels at most",
+        ),
+        (
+            get_card("eigenplaces-vgg16-512").preprocessing,
+            None,
+            None,
+            "photos with a short side of 512 pixels at most",
+        ),
         (
             get_card("divide-and-classify-efficientnet_b0-1280").preprocessing,
             None,
@@ -235,13 +290,19 @@ def test_impossible_evaluations(street: Path) -> None:
             Preprocessing(long_side_px=320, multiple_of=14),
             Preprocessing(),
             None,
-            "database photos with a long side of 320 pixels at most, sides multiples of 14, queries in their own size",
+            (
+                "database photos with a long side of 320 pixels at most, sides multiples of 14, "
+                "queries in their own size"
+            ),
         ),
         (
             Preprocessing(size_px=(480, 640)),
             None,
             QueryViews("five_crops", (300, 400)),
-            "database photos at 480 x 640 pixels, queries in the mode five_crops at 300 x 400 pixels",
+            (
+                "database photos at 480 x 640 pixels, queries in the mode five_crops at 300 x 400 "
+                "pixels"
+            ),
         ),
     ],
 )

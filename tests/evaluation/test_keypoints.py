@@ -22,13 +22,17 @@ MATRIX = np.array([[0.9, 0.1, 4], [-0.05, 1.1, -3], [1e-4, 2e-4, 1]])
 SIZES = {"size0_px": (80, 60), "size1_px": (70, 66)}
 
 
-def slow_repeatability(points0: np.ndarray, points1: np.ndarray, matrix: np.ndarray, within: float) -> float:
+def slow_repeatability(
+    points0: np.ndarray, points1: np.ndarray, matrix: np.ndarray, within: float
+) -> float:
     def on(point: np.ndarray, size: tuple[int, int]) -> bool:
         return -0.5 <= point[0] < size[0] - 0.5 and -0.5 <= point[1] < size[1] - 0.5
 
     mapped = [project(p[None], matrix)[0] for p in points0]
     firsts = [m for m in mapped if on(m, SIZES["size1_px"])]
-    seconds = [p for p in points1 if on(project(p[None], np.linalg.inv(matrix))[0], SIZES["size0_px"])]
+    seconds = [
+        p for p in points1 if on(project(p[None], np.linalg.inv(matrix))[0], SIZES["size0_px"])
+    ]
     found = 0
     for i, m in enumerate(firsts):
         gaps = [float(np.linalg.norm(m - p)) for p in seconds]
@@ -74,7 +78,10 @@ def test_matches_and_homographies() -> None:
     pairs = PointPairs(points, moved, (80, 60), (70, 66), (4, 4))
     assert matching_accuracy(pairs, MATRIX) == 0.5
     assert matching_accuracy(pairs, MATRIX, within_px=5) == 0.75
-    assert matching_accuracy(PointPairs(points[:0], points[:0], (80, 60), (70, 66), (0, 0)), MATRIX) == 0
+    assert (
+        matching_accuracy(PointPairs(points[:0], points[:0], (80, 60), (70, 66), (0, 0)), MATRIX)
+        == 0
+    )
     shift = np.array([[1.0, 0, 3], [0, 1, 4], [0, 0, 1]])
     assert corner_error_px(shift, np.eye(3), size_px=(80, 60)) == pytest.approx(5)
     assert corner_error_px(None, MATRIX, size_px=(80, 60)) == float("inf")
@@ -85,7 +92,9 @@ def test_matches_and_homographies() -> None:
 def test_the_area_is_that_under_the_curve(errors: list[float]) -> None:
     steps = np.linspace(0, 10, 20_001)
     curve = [(np.array(errors) <= step).mean() for step in steps]
-    assert error_area(errors, up_to_px=10) == pytest.approx(np.trapezoid(curve, steps) / 10, abs=2e-3)
+    assert error_area(errors, up_to_px=10) == pytest.approx(
+        np.trapezoid(curve, steps) / 10, abs=2e-3
+    )
 
 
 def test_areas_of_failures_and_of_a_grid() -> None:

@@ -1,4 +1,5 @@
-"""What an evaluation does not count, and says: photos without a place, the database's own files; and what it writes beside it."""
+"""What an evaluation does not count, and says: photos without a place, the database's own files;
+and what it writes beside it."""
 
 from __future__ import annotations
 
@@ -33,12 +34,17 @@ NUM_PLACES = 5
 
 def name_of(place: int, run: int, *, has_point: bool) -> str:
     point = GeoPoint(59.3 + place * 0.01, 18.0 + run * 0.00005)
-    return format_name(point=point, pano_id=f"{place}r{run}") if has_point else f"plain {place} {run}.jpg"
+    return (
+        format_name(point=point, pano_id=f"{place}r{run}")
+        if has_point
+        else f"plain {place} {run}.jpg"
+    )
 
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders database, queries and plain: three views of five places, the last without a position. Tests must not change it."""
+    """Folders database, queries and plain: three views of five places, the last without a position.
+    Tests must not change it."""
     root = tmp_path_factory.mktemp("left out")
     for run, folder in enumerate(("database", "queries", "plain")):
         for place in range(NUM_PLACES):
@@ -56,7 +62,11 @@ def copies(places: Path, root: Path, **folders: tuple[str, ...]) -> Path:
 
 
 def recall_at_1(record: dict) -> tuple[int, int]:
-    first = next(one for one in record["recalls"] if (one["threshold_m"], one["counted"], one["n"]) == (25, "all", 1))
+    first = next(
+        one
+        for one in record["recalls"]
+        if (one["threshold_m"], one["counted"], one["n"]) == (25, "all", 1)
+    )
     return first["num_right"], first["num_queries"]
 
 
@@ -64,12 +74,16 @@ def recall_at_1(record: dict) -> tuple[int, int]:
 def test_photos_without_a_place_are_left_out_on_their_side(
     places: Path, tmp_path: Path, capsys: Capture, untagged: tuple[str, ...]
 ) -> None:
-    folders = {side: (side, "plain") if side in untagged else (side,) for side in ("database", "queries")}
+    folders = {
+        side: (side, "plain") if side in untagged else (side,) for side in ("database", "queries")
+    }
     copies(places, tmp_path, **folders)
     assert cli.run(["evaluate", str(tmp_path), "--json", "-q"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert recall_at_1(record) == (NUM_PLACES, NUM_PLACES)
-    assert record["num_left_out"] == {side: NUM_PLACES if side in untagged else 0 for side in ("queries", "database")}
+    assert record["num_left_out"] == {
+        side: NUM_PLACES if side in untagged else 0 for side in ("queries", "database")
+    }
     assert all("plain" in name for names in record["left_out"].values() for name in names)
     assert (record["num_queries"], record["num_database"]) == (NUM_PLACES, NUM_PLACES)
     assert record["position"]["num_queries"] == NUM_PLACES
@@ -79,7 +93,20 @@ def test_photos_without_a_place_are_left_out_on_their_side(
 
 def test_leave_one_out_leaves_them_out_too(places: Path, tmp_path: Path, capsys: Capture) -> None:
     copies(places, tmp_path, photos=("database", "queries", "plain"))
-    assert cli.run(["evaluate", str(tmp_path / "photos"), "--leave-one-out", "--rerank", "inliers", "--json", "-q"]) == 0
+    assert (
+        cli.run(
+            [
+                "evaluate",
+                str(tmp_path / "photos"),
+                "--leave-one-out",
+                "--rerank",
+                "inliers",
+                "--json",
+                "-q",
+            ]
+        )
+        == 0
+    )
     record = json.loads(capsys.readouterr().out)
     assert recall_at_1(record) == (2 * NUM_PLACES, 2 * NUM_PLACES)
     assert record["num_left_out"] == {"queries": NUM_PLACES, "database": NUM_PLACES}
@@ -90,8 +117,16 @@ def test_leave_one_out_leaves_them_out_too(places: Path, tmp_path: Path, capsys:
 @pytest.mark.parametrize(
     ("folders", "options", "why"),
     [
-        ({"database": ("database",), "queries": ("plain",)}, [], "none of its 5 queries has a known place"),
-        ({"database": ("plain",), "queries": ("queries",)}, [], "none of its 5 database photos has a known place"),
+        (
+            {"database": ("database",), "queries": ("plain",)},
+            [],
+            "none of its 5 queries has a known place",
+        ),
+        (
+            {"database": ("plain",), "queries": ("queries",)},
+            [],
+            "none of its 5 database photos has a known place",
+        ),
         ({"photos": ("plain",)}, ["--leave-one-out"], "has a known place"),
     ],
 )
@@ -110,7 +145,11 @@ def photos_with(*kinds: str) -> Photos:
     records = []
     for number, kind in enumerate(kinds):
         point = GeoPoint(59.3 + number * 0.01, 18.0) if kind in ("degrees", "zoned") else None
-        plane = PlanePoint(number * 1000.0, 5.0, "33V" if kind == "zoned" else "") if kind in ("plane", "zoned") else None
+        plane = (
+            PlanePoint(number * 1000.0, 5.0, "33V" if kind == "zoned" else "")
+            if kind in ("plane", "zoned")
+            else None
+        )
         records.append(Photo(f"{number}.jpg", content=f"{number:032x}", point=point, plane=plane))
     return Photos.of(records)
 
@@ -125,10 +164,17 @@ def photos_with(*kinds: str) -> Photos:
         (["degrees"], ["degrees"], (0, 0)),
     ],
 )
-def test_which_photos_are_left_out(database: list[str], queries: list[str], left_out: tuple[int, int]) -> None:
-    kept, found = leave_out_unplaced(EvaluationSet("x", photos_with(*database), photos_with(*queries)))
+def test_which_photos_are_left_out(
+    database: list[str], queries: list[str], left_out: tuple[int, int]
+) -> None:
+    kept, found = leave_out_unplaced(
+        EvaluationSet("x", photos_with(*database), photos_with(*queries))
+    )
     assert (len(found.database), len(found.queries)) == left_out
-    assert (len(kept.database), len(kept.queries)) == (len(database) - left_out[0], len(queries) - left_out[1])
+    assert (len(kept.database), len(kept.queries)) == (
+        len(database) - left_out[0],
+        len(queries) - left_out[1],
+    )
     ground = metric_ground(kept.database, kept.queries)
     assert np.isfinite(ground.database).all()
     assert np.isfinite(ground.queries).all()
@@ -137,7 +183,9 @@ def test_which_photos_are_left_out(database: list[str], queries: list[str], left
 @pytest.mark.parametrize(("database", "queries"), [("plane", "degrees"), ("degrees", "plane")])
 def test_a_plane_against_degrees_is_an_error(database: str, queries: str) -> None:
     with pytest.raises(InputError, match="metres on a plane"):
-        leave_out_unplaced(EvaluationSet("x", photos_with(database, "none"), photos_with(queries, "none")))
+        leave_out_unplaced(
+            EvaluationSet("x", photos_with(database, "none"), photos_with(queries, "none"))
+        )
 
 
 def test_foreign_predictions_are_counted_alike(places: Path, tmp_path: Path) -> None:
@@ -149,9 +197,22 @@ def test_foreign_predictions_are_counted_alike(places: Path, tmp_path: Path) -> 
     for query in data.queries.paths:
         own = int(query.split("@")[7][0]) if "@" in query else 0
         right = next(path for path in data.database.paths if f"@{own}r0@" in path)
-        ranked.append(Ranked(query, tuple(Candidate(photo, i + 1, 1.0 / (i + 1)) for i, photo in enumerate([database[0], right]))))
-    result = evaluate_predictions(ranked, data, name="theirs", options=EvaluationOptions(recall_at=(1,)))
-    assert (result.thresholds[1].all_queries[0].num_right, result.thresholds[1].all_queries[0].num_queries) == (
+        ranked.append(
+            Ranked(
+                query,
+                tuple(
+                    Candidate(photo, i + 1, 1.0 / (i + 1))
+                    for i, photo in enumerate([database[0], right])
+                ),
+            )
+        )
+    result = evaluate_predictions(
+        ranked, data, name="theirs", options=EvaluationOptions(recall_at=(1,))
+    )
+    assert (
+        result.thresholds[1].all_queries[0].num_right,
+        result.thresholds[1].all_queries[0].num_queries,
+    ) == (
         NUM_PLACES,
         NUM_PLACES,
     )
@@ -177,10 +238,15 @@ def test_evaluate_takes_a_path_or_a_set_and_prints_short(places: Path, tmp_path:
         assert result.data.name == from_set.data.name
     text = repr(from_set)
     assert len(text) < 300
-    assert all(word in text for word in ("rootsift-vlad", "5 queries", "recall@1 100.0 %", "within 25 m"))
+    assert all(
+        word in text for word in ("rootsift-vlad", "5 queries", "recall@1 100.0 %", "within 25 m")
+    )
     copies(places, tmp_path, photos=("database", "queries"))
     options = EvaluationOptions(is_leave_one_out=True)
-    assert len(whence.evaluate("rootsift-vlad", tmp_path / "photos", options=options).data.queries) == 2 * NUM_PLACES
+    assert (
+        len(whence.evaluate("rootsift-vlad", tmp_path / "photos", options=options).data.queries)
+        == 2 * NUM_PLACES
+    )
 
 
 @pytest.mark.parametrize("folder", ["database", "queries"])
@@ -190,23 +256,54 @@ def test_a_name_that_pairs_cannot_hold_is_known_before_the_work(
     copies(places, tmp_path, database=("database",), queries=("queries",))
     first = sorted((tmp_path / folder).iterdir())[0]
     first.rename(first.with_name(first.name.replace("@.jpg", "@a b.jpg")))
-    monkeypatch.setattr("whence.evaluation.benchmarks.evaluate", lambda *given, **named: pytest.fail("it began to work"))
+    monkeypatch.setattr(
+        "whence.evaluation.benchmarks.evaluate",
+        lambda *given, **named: pytest.fail("it began to work"),
+    )
     assert cli.run(["evaluate", str(tmp_path), "--save-predictions", str(tmp_path / "p.txt")]) == 1
     assert "a b.jpg" in capsys.readouterr().err
     assert not (tmp_path / "p.txt").exists()
 
 
-def test_pairs_from_one_folder_for_hloc(places: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pairs_from_one_folder_for_hloc(
+    places: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = copies(places, tmp_path / "set", database=("database",), queries=("queries",))
     monkeypatch.chdir(tmp_path)
-    assert cli.run(["evaluate", str(root), "-q", "--save-predictions", "p.txt", "--set", "pairs_root=set", "--json"]) == 0
+    assert (
+        cli.run(
+            [
+                "evaluate",
+                str(root),
+                "-q",
+                "--save-predictions",
+                "p.txt",
+                "--set",
+                "pairs_root=set",
+                "--json",
+            ]
+        )
+        == 0
+    )
     own = recall_at_1(json.loads(capsys.readouterr().out))
     for one in read_hloc_pairs("p.txt"):
         assert (root / one.query).is_file()
         assert all((root / candidate.photo).is_file() for candidate in one.candidates)
     assert cli.run(["evaluate", str(root), "--predictions", "p.txt", "--json"]) == 0
     assert recall_at_1(json.loads(capsys.readouterr().out)) == own
-    assert cli.run(["evaluate", str(root), "--save-predictions", "p.txt", "--set", f"pairs_root={root / 'queries'}"]) == 1
+    assert (
+        cli.run(
+            [
+                "evaluate",
+                str(root),
+                "--save-predictions",
+                "p.txt",
+                "--set",
+                f"pairs_root={root / 'queries'}",
+            ]
+        )
+        == 1
+    )
     assert cli.run(["evaluate", str(root), "--set", f"pairs_root={root}"]) == 1
 
 
@@ -214,7 +311,10 @@ def test_predictions_from_windows_are_found(places: Path, tmp_path: Path) -> Non
     data = read_folders(places)
     result = evaluate("rootsift-vlad", data)
     theirs = [
-        Ranked(f"queries\\{one.query}", tuple(replace(photo, photo=f"database\\{photo.photo}") for photo in one.candidates))
+        Ranked(
+            f"queries\\{one.query}",
+            tuple(replace(photo, photo=f"database\\{photo.photo}") for photo in one.candidates),
+        )
         for one in result.ranked()
     ]
     again = evaluate_predictions(theirs, data, name="theirs")
@@ -226,7 +326,10 @@ def test_a_place_that_cannot_be_written_to_is_known_before_the_work(
     places: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     (tmp_path / "folder").mkdir()
-    monkeypatch.setattr("whence.evaluation.benchmarks.evaluate", lambda *given, **named: pytest.fail("it began to work"))
+    monkeypatch.setattr(
+        "whence.evaluation.benchmarks.evaluate",
+        lambda *given, **named: pytest.fail("it began to work"),
+    )
     for flag in ("--save-predictions", "--report"):
         assert cli.run(["evaluate", str(places), flag, str(tmp_path / place)]) == 1
         assert place in capsys.readouterr().err.replace("\n", "")
@@ -237,7 +340,14 @@ def test_results_come_before_files_and_one_that_fails_keeps_no_other(
 ) -> None:
     """The disk fills, or somebody takes the folder away, while the evaluation runs."""
     (tmp_path / "gone").mkdir()
-    arguments = ["evaluate", str(places), "-q", "--json", "--save-predictions", str(tmp_path / "gone" / "a.csv")]
+    arguments = [
+        "evaluate",
+        str(places),
+        "-q",
+        "--json",
+        "--save-predictions",
+        str(tmp_path / "gone" / "a.csv"),
+    ]
 
     def run_and_lose(*given: object, **named: object) -> object:
         shutil.rmtree(tmp_path / "gone")
@@ -251,7 +361,9 @@ def test_results_come_before_files_and_one_that_fails_keeps_no_other(
     assert (tmp_path / "b.html").is_file()
 
 
-def test_the_databases_own_files_are_no_questions_of_a_report(places: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_the_databases_own_files_are_no_questions_of_a_report(
+    places: Path, tmp_path: Path, capsys: Capture
+) -> None:
     own = sorted((places / "database").iterdir())[0]
     copies(places, tmp_path, database=("database",), queries=("queries",))
     shutil.copy(own, tmp_path / "queries" / f"renamed{own.name}")
@@ -259,24 +371,50 @@ def test_the_databases_own_files_are_no_questions_of_a_report(places: Path, tmp_
     page = page_of_evaluation(result)
     assert len(page.entries) == NUM_PLACES
     assert not any("renamed" in entry.position.query for entry in page.entries)
-    assert any("1 of the photos asked about are the database's own files" in line for line in page.lines)
+    assert any(
+        "1 of the photos asked about are the database's own files" in line for line in page.lines
+    )
     assert cli.run(["evaluate", str(tmp_path), "-q"]) == 0
-    assert "1 of the queries are the database's own files" in capsys.readouterr().out.replace("\n", " ")
+    assert "1 of the queries are the database's own files" in capsys.readouterr().out.replace(
+        "\n", " "
+    )
     database = scan_photos(places / "database")
-    positions = [Position(str(path), "unknown") for path in (own, sorted((places / "queries").iterdir())[1], tmp_path / "gone.jpg")]
+    positions = [
+        Position(str(path), "unknown")
+        for path in (own, sorted((places / "queries").iterdir())[1], tmp_path / "gone.jpg")
+    ]
     others, num_own = without_own(positions, database)
     assert (others, num_own) == (positions[1:], 1)
     page = page_of_positions(others[:1], database=database, num_own=num_own)
-    assert any("1 of the photos asked about are the database's own files" in line for line in page.lines)
+    assert any(
+        "1 of the photos asked about are the database's own files" in line for line in page.lines
+    )
 
 
-def test_the_report_of_locate_says_what_it_leaves_out(places: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_the_report_of_locate_says_what_it_leaves_out(
+    places: Path, tmp_path: Path, capsys: Capture
+) -> None:
     database = tmp_path / "c.whence"
     assert cli.run(["index", str(places / "database"), "--db", str(database), "-q"]) == 0
     own, other = (sorted((places / folder).iterdir())[0] for folder in ("database", "queries"))
     report = tmp_path / "r.html"
     capsys.readouterr()
-    assert cli.run(["locate", str(own), str(other), "--db", str(database), "--no-verify", "--report", str(report), "--json"]) == 0
+    assert (
+        cli.run(
+            [
+                "locate",
+                str(own),
+                str(other),
+                "--db",
+                str(database),
+                "--no-verify",
+                "--report",
+                str(report),
+                "--json",
+            ]
+        )
+        == 0
+    )
     captured = capsys.readouterr()
     assert len(captured.out.splitlines()) == 2
     assert "1 of the photos are the database's own files" in captured.err.replace("\n", " ")

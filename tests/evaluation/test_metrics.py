@@ -28,16 +28,26 @@ def slow_first_hit(predictions: np.ndarray, positives: list[set[int]]) -> list[i
     return ranks
 
 
-@given(st.integers(1, 12), st.integers(0, 9), st.integers(1, 8), st.integers(0, 50), st.integers(1, 3))
+@given(
+    st.integers(1, 12), st.integers(0, 9), st.integers(1, 8), st.integers(0, 50), st.integers(1, 3)
+)
 @settings(max_examples=80)
-def test_first_hits_equal_the_slow_way(num_database: int, num_queries: int, k: int, seed: int, dim: int) -> None:
+def test_first_hits_equal_the_slow_way(
+    num_database: int, num_queries: int, k: int, seed: int, dim: int
+) -> None:
     random = np.random.default_rng(seed)
-    database, queries = random.uniform(0, 100, (num_database, dim)), random.uniform(0, 100, (num_queries, dim))
+    database, queries = (
+        random.uniform(0, 100, (num_database, dim)),
+        random.uniform(0, 100, (num_queries, dim)),
+    )
     predictions = random.integers(-1, num_database, (num_queries, k))
     thresholds = (5.0, 30.0, 200.0)
     hits = first_hit_by_distance(predictions, database, queries, thresholds_m=thresholds, block=3)
     for row, threshold in zip(hits, thresholds, strict=True):
-        right = [{i for i in range(num_database) if math.dist(database[i], queries[q]) <= threshold} for q in range(num_queries)]
+        right = [
+            {i for i in range(num_database) if math.dist(database[i], queries[q]) <= threshold}
+            for q in range(num_queries)
+        ]
         assert row.tolist() == slow_first_hit(predictions, right)
         lists = neighbors_within(database, queries, radius_m=threshold)
         assert first_hit_in_lists(predictions, lists).tolist() == row.tolist()
@@ -45,10 +55,15 @@ def test_first_hits_equal_the_slow_way(num_database: int, num_queries: int, k: i
 
 def test_missing_coordinates_are_never_right() -> None:
     hits = first_hit_by_distance(
-        np.array([[0, 1]]), np.array([[np.nan, 0.0], [0.0, 0.0]]), np.array([[0.0, 0.0]]), thresholds_m=[25]
+        np.array([[0, 1]]),
+        np.array([[np.nan, 0.0], [0.0, 0.0]]),
+        np.array([[0.0, 0.0]]),
+        thresholds_m=[25],
     )
     assert hits.tolist() == [[1]]
-    hits = first_hit_by_distance(np.array([[0]]), np.array([[0.0, 0.0]]), np.array([[np.nan, 0.0]]), thresholds_m=[25])
+    hits = first_hit_by_distance(
+        np.array([[0]]), np.array([[0.0, 0.0]]), np.array([[np.nan, 0.0]]), thresholds_m=[25]
+    )
     assert hits.tolist() == [[1]]
 
 
@@ -56,7 +71,9 @@ def test_missing_coordinates_are_never_right() -> None:
 def test_recall_is_monotone_and_counts(ranks: list[int]) -> None:
     first = np.array(ranks, np.int64)
     found = recalls(first, recall_at=(1, 5, 10, 20))
-    assert [one.num_right for one in found] == [sum(rank < n for rank in ranks) for n in (1, 5, 10, 20)]
+    assert [one.num_right for one in found] == [
+        sum(rank < n for rank in ranks) for n in (1, 5, 10, 20)
+    ]
     values = [one.num_right for one in found]
     assert values == sorted(values)
     assert all(one.num_queries == len(ranks) for one in found)
@@ -79,7 +96,10 @@ def test_no_positives_at_all() -> None:
     nothing = NeighborLists(np.zeros(3, np.int64), np.empty(0, np.int64))
     assert first_hit_in_lists(np.array([[0, 1], [1, 0]]), nothing).tolist() == [2, 2]
     assert (
-        first_hit_in_lists(np.empty((0, 5), np.int64), NeighborLists(np.zeros(1, np.int64), np.empty(0, np.int64))).tolist() == []
+        first_hit_in_lists(
+            np.empty((0, 5), np.int64), NeighborLists(np.zeros(1, np.int64), np.empty(0, np.int64))
+        ).tolist()
+        == []
     )
 
 

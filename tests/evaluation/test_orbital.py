@@ -1,4 +1,5 @@
-"""EarthLoc's protocol: rotations stored, merged and asked, by descriptors made by hand, and the verb on a small world."""
+"""EarthLoc's protocol: rotations stored, merged and asked, by descriptors made by hand, and the
+verb on a small world."""
 
 from __future__ import annotations
 
@@ -15,7 +16,14 @@ from whence.data.evaluation_sets import open_set
 from whence.data.photos import Photos
 from whence.data.scan import scan_photos
 from whence.errors import NoPhotos
-from whence.evaluation.orbital import TURNS, describe_turned, score_orbital, search_asked, search_merged, search_stored
+from whence.evaluation.orbital import (
+    TURNS,
+    describe_turned,
+    score_orbital,
+    search_asked,
+    search_merged,
+    search_stored,
+)
 from whence.lists import lists_of
 from whence.models.descriptor import load_model
 from whence.worlds.earth.plan import EarthSpec, RegionSize
@@ -75,7 +83,9 @@ def test_scores_count_queries_with_something_to_be_found():
     assert 0 <= low <= 0.5 <= high <= 1
     # Tiles that could not be read are no answers.
     database[0, 3] = np.nan
-    assert {one.way: one for one in score_orbital(database, queries, positives)}["stored"].recall_at[0] == 0
+    assert {one.way: one for one in score_orbital(database, queries, positives)}[
+        "stored"
+    ].recall_at[0] == 0
     with pytest.raises(NoPhotos, match="overlaps"):
         score_orbital(database, queries, lists_of([np.array([], np.int64)] * 4))
 
@@ -83,7 +93,11 @@ def test_scores_count_queries_with_something_to_be_found():
 @pytest.fixture(scope="module")
 def earth(tmp_path_factory):
     out = tmp_path_factory.mktemp("earth") / "world"
-    render_earth(out, EarthSpec(2, (RegionSize("region00", "", 4, 4, (2021,)),), tile_px=32, photo_px=32), num_workers=1)
+    render_earth(
+        out,
+        EarthSpec(2, (RegionSize("region00", "", 4, 4, (2021,)),), tile_px=32, photo_px=32),
+        num_workers=1,
+    )
     return out
 
 
@@ -102,7 +116,9 @@ def test_the_verb_prints_all_ways(earth, capsys, monkeypatch):
         values = [recalls[f"recall@{n}"] for n in (1, 5, 10, 20, 100)]
         assert values == sorted(values)
     # All of 59 tiles, each once, are among the first 100.
-    assert found["rotations"]["merged"]["recall@100"] == found["rotations"]["asked"]["recall@100"] == 1
+    assert (
+        found["rotations"]["merged"]["recall@100"] == found["rotations"]["asked"]["recall@100"] == 1
+    )
     assert run(["evaluate", str(earth), "--protocol", "earthloc", "--model", NAME]) == 0
     assert "four rotations of the query" in capsys.readouterr().out
 
@@ -114,7 +130,9 @@ def test_turning_is_counter_clockwise_and_unreadable_tiles_are_named(earth, tmp_
     found = describe_turned(model, photos, show_progress=False)
     image = model.read(photos.file(5))
     for turn in range(TURNS):
-        assert np.allclose(found.rows[turn, 5], model.descriptor.describe([np.rot90(image, turn)])[0])
+        assert np.allclose(
+            found.rows[turn, 5], model.descriptor.describe([np.rot90(image, turn)])[0]
+        )
     missing = scan_photos(photos.file(0)).with_columns()
     gone = Photos(["gone.jpg"], missing.columns, root=tmp_path)
     found = describe_turned(model, gone, show_progress=False)

@@ -32,7 +32,8 @@ def view(seen: Camera) -> KnownView:
 def matches_of(
     query: Camera, seen: Camera, random: np.random.Generator, *, num: int = 80
 ) -> tuple[np.ndarray, np.ndarray, KnownView]:
-    """Random pixels of a view and where the query sees the same points, with some noise; a third are nonsense."""
+    """Random pixels of a view and where the query sees the same points, with some noise; a third
+    are nonsense."""
     pixels = random.integers((0, 0), (seen.width, seen.height), (num, 2)).astype(float)
     points, _ = lift(pixels, view(seen))
     own = query.project(points)[0] + random.normal(0, 0.3, (num, 2))
@@ -68,9 +69,21 @@ def test_a_pose_is_found_among_wrong_matches() -> None:
     assert found is None or found.num_inliers < 20
     assert estimate_pose([], query.intrinsics) is None
     unknown = view(views[0])._replace(depth_m=np.zeros((120, 160)))
-    assert estimate_pose([(*matches_of(query, views[0], random)[:2], unknown)], query.intrinsics) is None
+    assert (
+        estimate_pose([(*matches_of(query, views[0], random)[:2], unknown)], query.intrinsics)
+        is None
+    )
 
 
 def test_shares_count_both_errors_and_queries_without_a_pose() -> None:
-    errors = [(0.1, 1.0), (0.1, 4.0), (0.4, 1.0), (4.0, 9.0), (4.0, 11.0), None, (6.0, 0.0), (0.25, 2.0)]
+    errors = [
+        (0.1, 1.0),
+        (0.1, 4.0),
+        (0.4, 1.0),
+        (4.0, 9.0),
+        (4.0, 11.0),
+        None,
+        (6.0, 0.0),
+        (0.25, 2.0),
+    ]
     assert shares_within(errors) == pytest.approx((2 / 8, 4 / 8, 5 / 8))

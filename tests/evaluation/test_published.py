@@ -1,4 +1,5 @@
-"""Every published set is read from a world written in its layout; what is missing says where it comes from."""
+"""Every published set is read from a world written in its layout; what is missing says where it
+comes from."""
 
 from __future__ import annotations
 
@@ -28,7 +29,9 @@ from whence.worlds.city import WorldOptions, render_world
 from whence.worlds.presets import CitySize
 
 LAYOUT_OF = {
-    **dict.fromkeys(("pitts30k", "pitts250k", "tokyo247", "st_lucia", "eynsham", "san_francisco"), "benchmark"),
+    **dict.fromkeys(
+        ("pitts30k", "pitts250k", "tokyo247", "st_lucia", "eynsham", "san_francisco"), "benchmark"
+    ),
     **dict.fromkeys(("amstertime", "sped"), "pairs"),
     "nordland": "nordland",
     **dict.fromkeys((name for name in PUBLISHED if name.startswith("msls")), "msls"),
@@ -38,7 +41,8 @@ LAYOUT_OF = {
 
 @pytest.fixture(scope="module")
 def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A small world in each layout; Mapillary's with its two validation cities and one of training."""
+    """A small world in each layout; Mapillary's with its two validation cities and one of
+    training."""
     root = tmp_path_factory.mktemp("published")
     conditions = {"day": 1.0, "overcast": 1.0, "night": 1.0, "occluded": 1.0}
     capture = CaptureOptions(width=64, height=48, conditions=conditions)
@@ -80,7 +84,10 @@ def test_mock_positions_make_the_right_frames_positives(worlds: dict[str, Path])
     """Nordland's are right within 10 frames, pairs only with each other."""
     for name, reach in (("nordland", 10), ("amstertime", 0)):
         data = read(worlds[LAYOUT_OF[name]], name)
-        frames = [np.array([int(Path(path).name.split("@")[7]) for path in side.paths]) for side in (data.database, data.queries)]
+        frames = [
+            np.array([int(Path(path).name.split("@")[7]) for path in side.paths])
+            for side in (data.database, data.queries)
+        ]
         gaps = np.abs(data.database.north_m[:, None] - data.queries.north_m[None])
         assert ((gaps <= 25) == (np.abs(frames[0][:, None] - frames[1][None]) <= reach)).all()
 
@@ -89,7 +96,9 @@ def test_the_conventions_of_msls(worlds: dict[str, Path]) -> None:
     root = worlds["msls"]
     assert recognise(root) == "msls"
     assert list_cities(root) == ("city03", "cph", "sf")
-    whole, official, train = (read(root, name) for name in ("msls-val", "msls-val-official", "msls-train"))
+    whole, official, train = (
+        read(root, name) for name in ("msls-val", "msls-val-official", "msls-train")
+    )
     assert {path.split("/")[0] for path in whole.database.paths} == {"cph", "sf"}
     assert {path.split("/")[0] for path in train.queries.paths} == {"city03"}
     assert len(official.database) == len(whole.database)
@@ -138,7 +147,10 @@ def test_official_queries_need_their_list(worlds: dict[str, Path], tmp_path: Pat
 
 
 def test_the_command_knows_the_names(
-    worlds: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    worlds: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DATASETS_FOLDER", str(worlds["nordland"].parent))

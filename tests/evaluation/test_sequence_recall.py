@@ -1,4 +1,5 @@
-"""Recall of sequences: counts and denominators, order, speed, drives without positions, and frames that cannot be read."""
+"""Recall of sequences: counts and denominators, order, speed, drives without positions, and frames
+that cannot be read."""
 
 from __future__ import annotations
 
@@ -31,7 +32,11 @@ class Means(Descriptor):
         rows = []
         for image in images:
             fields = np.array(
-                [part.mean(axis=(0, 1)) for row in np.array_split(image, 4) for part in np.array_split(row, 5, axis=1)]
+                [
+                    part.mean(axis=(0, 1))
+                    for row in np.array_split(image, 4)
+                    for part in np.array_split(row, 5, axis=1)
+                ]
             )
             row = (fields - fields.mean()).ravel()
             rows.append(row / np.linalg.norm(row))
@@ -49,13 +54,26 @@ def drives(tmp_path_factory: pytest.TempPathFactory) -> SequenceSet:
     root = tmp_path_factory.mktemp("drives")
     write_drives(root)
     # A drive where the database shows nothing.
-    write_drive(root / "queries" / "far", list(range(900, 905)), frames=list(range(5)), seed=1, aside_m=0, size=(24, 32))
+    write_drive(
+        root / "queries" / "far",
+        list(range(900, 905)),
+        frames=list(range(5)),
+        seed=1,
+        aside_m=0,
+        size=(24, 32),
+    )
     return open_sequences(root)
 
 
-def test_right_windows_are_found_and_those_without_positives_are_left_out(model: DescriptorModel, drives: SequenceSet) -> None:
+def test_right_windows_are_found_and_those_without_positives_are_left_out(
+    model: DescriptorModel, drives: SequenceSet
+) -> None:
     found = evaluate_sequences(model, drives, rules=RULES)
-    assert (found.num_database, len(found.first_hit), found.num_without_positives) == (6 + 3, 6 + 3, 3)
+    assert (found.num_database, len(found.first_hit), found.num_without_positives) == (
+        6 + 3,
+        6 + 3,
+        3,
+    )
     published, whole = found.with_positives[0], found.all_queries[0]
     assert (published.num_right, published.num_queries) == (6, 6)
     assert (whole.num_right, whole.num_queries) == (6, 9)
@@ -64,15 +82,20 @@ def test_right_windows_are_found_and_those_without_positives_are_left_out(model:
 
 
 @pytest.mark.parametrize("pool", ["mean", "max", "seqgem", "cat", "delta", "aligned", "matching"])
-def test_a_reversed_database_is_nothing_to_those_without_an_order(model: DescriptorModel, drives: SequenceSet, pool: str) -> None:
+def test_a_reversed_database_is_nothing_to_those_without_an_order(
+    model: DescriptorModel, drives: SequenceSet, pool: str
+) -> None:
     forward, back = (
-        evaluate_sequences(model, drives, rules=replace(RULES, pool=pool, is_reversed=is_reversed, speeds=(1.0,))).first_hit
+        evaluate_sequences(
+            model, drives, rules=replace(RULES, pool=pool, is_reversed=is_reversed, speeds=(1.0,))
+        ).first_hit
         for is_reversed in (False, True)
     )
     if pool in ("mean", "max", "seqgem"):
         assert np.array_equal(forward, back)
     else:
-        # What the order does to descriptors is seen in the tests of the pools; overlapping windows hide it in so small a set.
+        # What the order does to descriptors is seen in the tests of the pools; overlapping windows
+        # hide it in so small a set.
         assert (forward[:6] == 0).all()
         assert len(back) == len(forward)
 
@@ -84,7 +107,9 @@ def test_a_drive_at_twice_the_speed_is_cut_so(model: DescriptorModel, drives: Se
     assert matched.with_positives[0].num_right == 4
 
 
-def test_drives_without_positions_go_by_their_frames(model: DescriptorModel, tmp_path: Path) -> None:
+def test_drives_without_positions_go_by_their_frames(
+    model: DescriptorModel, tmp_path: Path
+) -> None:
     found = write_drives(tmp_path / "placed")
     for side in ("database", "queries"):
         for file in sorted((tmp_path / "placed" / side).rglob("*.jpg")):
@@ -102,7 +127,9 @@ def test_drives_without_positions_go_by_their_frames(model: DescriptorModel, tmp
     assert counted.with_positives[0].value == 1.0
 
 
-def test_a_frame_that_cannot_be_read_takes_its_windows_along(model: DescriptorModel, tmp_path: Path) -> None:
+def test_a_frame_that_cannot_be_read_takes_its_windows_along(
+    model: DescriptorModel, tmp_path: Path
+) -> None:
     write_drives(tmp_path)
     broken = sorted((tmp_path / "queries").rglob("*.jpg"))[4]
     broken.write_bytes(broken.read_bytes()[:200])
@@ -112,10 +139,16 @@ def test_a_frame_that_cannot_be_read_takes_its_windows_along(model: DescriptorMo
     with pytest.raises(NoPhotos, match="follow one another"):
         evaluate_sequences(model, open_sequences(tmp_path), rules=replace(RULES, length=9))
     with pytest.raises(BadOption, match="has no option"):
-        evaluate_sequences(model, open_sequences(tmp_path), rules=replace(RULES, pool="mean", pool_options={"p": 1}))
+        evaluate_sequences(
+            model,
+            open_sequences(tmp_path),
+            rules=replace(RULES, pool="mean", pool_options={"p": 1}),
+        )
 
 
-def test_the_verb_prints_counts_and_the_protocol(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verb_prints_counts_and_the_protocol(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_drives(tmp_path, size=(96, 128))
     words = [
         "evaluate",

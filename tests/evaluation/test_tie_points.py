@@ -1,4 +1,5 @@
-"""Pairs with tie points: how sets are read, the published metrics and intervals, statuses, and the command."""
+"""Pairs with tie points: how sets are read, the published metrics and intervals, statuses, and the
+command."""
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ MATRIX = np.array([[1.0, 0.02, 4.0], [-0.02, 1.0, -3.0], [0, 0, 1]])
 
 
 def test_tie_points_of_an_affine_map():
-    ties = tie_grid(np.array([[1.1, 0.2, -20], [-0.15, 0.95, 30], [0, 0, 1]]), (500, 400), (480, 420))
+    ties = tie_grid(
+        np.array([[1.1, 0.2, -20], [-0.15, 0.95, 30], [0, 0, 1]]), (500, 400), (480, 420)
+    )
     assert len(ties) == 307
     assert ties[0] == pytest.approx([26.263158, 0, 8.889474, 26.060526], abs=1e-5)
     assert ties[-1] == pytest.approx([367.684211, 399, 464.252632, 353.897368], abs=1e-5)
@@ -49,7 +52,9 @@ def test_the_published_intervals(group, seed, mean):
     assert group_seed(group) == seed
     failed = np.array([0, 0, 1, 0, 0, 0, 0.0])
     errors = np.array([2.1, 3.4, np.nan, 1.9, 7.7, 2.8, 3.0])
-    found = bootstrap_by_group([failed, errors, np.array([np.nan, 4.0]), np.array([np.nan])], group=group)
+    found = bootstrap_by_group(
+        [failed, errors, np.array([np.nan, 4.0]), np.array([np.nan])], group=group
+    )
     assert found[0] == pytest.approx((0, 0.428571), abs=1e-6)
     assert found[1] == pytest.approx(mean, abs=1e-6)
     assert found[2] == (4.0, 4.0)
@@ -62,7 +67,9 @@ def test_failed_pairs_stand_beside_the_mean():
     found = summarise([good, failed], group="m|n|tiled")
     assert found.within == pytest.approx((0.4, 0.6, 0.6, 0.8, 0.8))
     assert found.penalised == pytest.approx((0.2, 0.3, 0.3, 0.4, 0.4))
-    assert (found.failure_rate, found.mean_px, found.mean_native_px) == pytest.approx((0.5, 3.8, 7.6))
+    assert (found.failure_rate, found.mean_px, found.mean_native_px) == pytest.approx(
+        (0.5, 3.8, 7.6)
+    )
     assert found.median_px == np.inf
     nothing = summarise([failed], group="m|n|tiled")
     assert np.isnan(nothing.mean_px)
@@ -79,16 +86,26 @@ def test_failed_pairs_stand_beside_the_mean():
     ],
 )
 def test_the_published_statuses(points1, ties, status):
-    grid = np.stack(np.meshgrid(np.arange(10, 110, 20), np.arange(10, 110, 20)), axis=-1).reshape(-1, 2).astype(float)
+    grid = (
+        np.stack(np.meshgrid(np.arange(10, 110, 20), np.arange(10, 110, 20)), axis=-1)
+        .reshape(-1, 2)
+        .astype(float)
+    )
     there = grid + np.array([3, 0])
     if points1 == "tilted":
-        there = cv2.perspectiveTransform(grid[None], np.array([[1, 0, 0], [0, 1, 0], [2e-3, 0, 1.0]]))[0]
+        there = cv2.perspectiveTransform(
+            grid[None], np.array([[1, 0, 0], [0, 1, 0], [2e-3, 0, 1.0]])
+        )[0]
     if points1 == "none":
         grid, there = grid[:0], there[:0]
     size, box = (128, 128), Box(0, 0, 128, 128)
-    matched = MatchedTiles((TileMatches(box, box, PointPairs(grid, there, size, size, (9, 9))),), size, size, 1)
+    matched = MatchedTiles(
+        (TileMatches(box, box, PointPairs(grid, there, size, size, (9, 9))),), size, size, 1
+    )
     pair = TiePair("a", "k", Path("a"), Path("b"), np.array(ties, float))
-    score = score_pair(MatchedPair(pair, matched, pair.ties, 1.0), RegisterOptions("homography", tile_px=0))
+    score = score_pair(
+        MatchedPair(pair, matched, pair.ties, 1.0), RegisterOptions("homography", tile_px=0)
+    )
     assert score.status == status
     assert (len(score.errors_px) > 0) == (status == "ok")
 
@@ -106,14 +123,24 @@ def pairs(tmp_path_factory) -> Path:
     for name, image in (("sar", moving), ("optical", fixed)):
         cv2.imwrite(str(root / "space" / f"case_{name}_train_1.tif"), image[..., ::-1])
     rows = [f"{y:.4f},{x:.4f},{v:.4f},{u:.4f}" for x, y, u, v in ties]
-    (root / "space" / "case_tiepoints_train_1.csv").write_text("\n".join(["sar_row,sar_col,optical_row,optical_col", *rows]))
+    (root / "space" / "case_tiepoints_train_1.csv").write_text(
+        "\n".join(["sar_row,sar_col,optical_row,optical_col", *rows])
+    )
     for number, image in (("1", moving), ("2", fixed)):
         cv2.imwrite(str(root / "Optical-SAR" / f"pair7_{number}.png"), image[..., ::-1])
         cv2.imwrite(str(root / "table" / f"9_{number}.png"), image[..., ::-1])
         cv2.imwrite(str(root / "marks" / f"m{number}.png"), image[..., ::-1])
     (root / "Optical-SAR" / "gt_7.txt").write_text(" ".join(numbers))
-    (root / "table" / "gt.csv").write_text(f"image_1,image_2,a11,a12,tx,a21,a22,ty\n9_1.png,9_2.png,{','.join(numbers)}\n")
-    marks = {"m": {"files": {"I_move": "x/m1.png", "I_fix": "x/m2.png"}, "mov": ties[:, :2].tolist(), "fix": ties[:, 2:].tolist()}}
+    (root / "table" / "gt.csv").write_text(
+        f"image_1,image_2,a11,a12,tx,a21,a22,ty\n9_1.png,9_2.png,{','.join(numbers)}\n"
+    )
+    marks = {
+        "m": {
+            "files": {"I_move": "x/m1.png", "I_fix": "x/m2.png"},
+            "mov": ties[:, :2].tolist(),
+            "fix": ties[:, 2:].tolist(),
+        }
+    }
     (root / "marks" / "gt.json").write_text(json.dumps(marks))
     return root
 
@@ -127,8 +154,11 @@ def test_every_form_is_read_and_registered(pairs):
     assert scores[0].is_ok
     assert scores[0].errors_px.mean() < 1
     assert scores[0].num_tiles > 1
-    # Of the file at half its size errors are half as large in pixels as matched, and as large in those of the file.
-    (small,) = evaluate_pairs(found[2:3], open_mnn("rootsift"), RegisterOptions(tile_px=0), max_side_px=SIDE // 2)
+    # Of the file at half its size errors are half as large in pixels as matched, and as large in
+    # those of the file.
+    (small,) = evaluate_pairs(
+        found[2:3], open_mnn("rootsift"), RegisterOptions(tile_px=0), max_side_px=SIDE // 2
+    )
     assert small.native == 2
     assert small.errors_px.mean() < 1
     three = pairs / "Optical-SAR" / "gt_7.txt"
@@ -138,7 +168,21 @@ def test_every_form_is_read_and_registered(pairs):
 
 def test_the_command(pairs, capsys):
     ways = ["--option", "matcher=rootsift-mnn", "--option", "tile_px=0"]
-    assert run(["evaluate", str(pairs), "--protocol", "registration", *ways, "--option", "max_keypoints=500", "--json"]) == 0
+    assert (
+        run(
+            [
+                "evaluate",
+                str(pairs),
+                "--protocol",
+                "registration",
+                *ways,
+                "--option",
+                "max_keypoints=500",
+                "--json",
+            ]
+        )
+        == 0
+    )
     found = json.loads(capsys.readouterr().out)
     assert (found["matcher"], found["tile_px"], found["failed"]) == ("rootsift-mnn", 0, [])
     assert set(found["kinds"]) == {"Optical-SAR", "marks", "case", "table", "all"}
@@ -147,7 +191,11 @@ def test_the_command(pairs, capsys):
     assert found["kinds"]["all"]["penalised@5"] > 0.9
     assert run(["evaluate", str(pairs / "marks"), "--protocol", "registration", *ways]) == 0
     assert "mean px" in capsys.readouterr().out
-    for wrong, message in (("geometry=thing", "geometry"), ("max_side_px=-1", "max_side_px"), ("nothing=1", "nothing")):
+    for wrong, message in (
+        ("geometry=thing", "geometry"),
+        ("max_side_px=-1", "max_side_px"),
+        ("nothing=1", "nothing"),
+    ):
         assert run(["evaluate", str(pairs), "--protocol", "registration", "--option", wrong]) == 1
         assert message in capsys.readouterr().err
 

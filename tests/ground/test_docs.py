@@ -1,4 +1,5 @@
-"""What README and docs show is run: every `whence` line, every Python block, every make target, every link to a file."""
+"""What README and docs show is run: every `whence` line, every Python block, every make target,
+every link to a file."""
 
 from __future__ import annotations
 
@@ -24,12 +25,18 @@ INLINE = re.compile(r"`(whence [^`]+)`")
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    return [body for kind, body in BLOCK.findall(page.read_text(encoding="utf-8")) if kind == language]
+    return [
+        body for kind, body in BLOCK.findall(page.read_text(encoding="utf-8")) if kind == language
+    ]
 
 
 def commands(page: Path) -> list[str]:
-    lines = [line.split("#")[0].strip() for body in blocks(page, "bash") for line in body.splitlines()]
-    table_rows = [row for row in page.read_text(encoding="utf-8").splitlines() if row.startswith("|")]
+    lines = [
+        line.split("#")[0].strip() for body in blocks(page, "bash") for line in body.splitlines()
+    ]
+    table_rows = [
+        row for row in page.read_text(encoding="utf-8").splitlines() if row.startswith("|")
+    ]
     lines += [command for row in table_rows for command in INLINE.findall(row)]
     return [line for line in lines if line]
 
@@ -56,7 +63,9 @@ def place(street: Path, sf_xl: Path, tmp_path_factory: pytest.TempPathFactory) -
     shutil.copy(root / "pairs.csv", root / "positives.csv")
     shutil.copytree(root / "walks", root / "gardens-point")
     shutil.copytree(root / "photos", root / "lund")
-    write_predictions(root / "theirs.csv", evaluate("rootsift-vlad", read_folders(root / "set")).ranked())
+    write_predictions(
+        root / "theirs.csv", evaluate("rootsift-vlad", read_folders(root / "set")).ranked()
+    )
     if importlib.util.find_spec("torch") is not None:
         write_weights(root)
     return root
@@ -73,13 +82,18 @@ def write_weights(root: Path) -> None:
 
     card = get_card("gem-resnet18conv4-256-pitts30k")
     state = network_for(card).state_dict()
-    torch.save({name.replace("aggregator.p", "aggregation.1.p"): value for name, value in state.items()}, root / "network.pth")
+    torch.save(
+        {name.replace("aggregator.p", "aggregation.1.p"): value for name, value in state.items()},
+        root / "network.pth",
+    )
     convert([root / "network.pth"], card=card, out=root / "network.safetensors")
     torch.save(Regressor().state_dict(), root / "regressor.pth")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_run(page: Path, place: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_commands_run(
+    page: Path, place: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     if page.name in NEED_TORCH:
         pytest.importorskip("torch")
     shutil.copytree(place, tmp_path / "p", dirs_exist_ok=True)
@@ -102,7 +116,9 @@ def test_commands_run(page: Path, place: Path, monkeypatch: pytest.MonkeyPatch, 
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_python_runs(page: Path, place: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_python_runs(
+    page: Path, place: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     shutil.copytree(place, tmp_path / "p")
     monkeypatch.chdir(tmp_path / "p")
     if page.name in NEED_TORCH:
@@ -122,7 +138,19 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_every_verb_is_documented() -> None:
     text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
-    for verb in ("index", "locate", "match", "evaluate", "models", "warp", "world city", "doctor", "demo", "train", "study"):
+    for verb in (
+        "index",
+        "locate",
+        "match",
+        "evaluate",
+        "models",
+        "warp",
+        "world city",
+        "doctor",
+        "demo",
+        "train",
+        "study",
+    ):
         assert f"whence {verb}" in text
 
 
@@ -136,7 +164,9 @@ def test_options_named_in_the_docs_exist(capsys: pytest.CaptureFixture[str]) -> 
         for parameter in command.params
         for option in (*parameter.opts, *parameter.secondary_opts)
     }
-    options |= {option for parameter in typer.main.get_command(cli.app).params for option in parameter.opts}
+    options |= {
+        option for parameter in typer.main.get_command(cli.app).params for option in parameter.opts
+    }
     for page in PAGES:
         for option in re.findall(r"`(--[a-z-]+)", page.read_text(encoding="utf-8")):
             assert option in options, f"{page.name} names {option}"

@@ -30,7 +30,13 @@ def call(name: str, *words: object, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_there_are_five_short_ones_and_the_readme_names_them() -> None:
     files = sorted(EXAMPLES.glob("*.py"))
-    assert [file.stem for file in files] == ["benchmark", "own_model", "own_photos", "service", "training"]
+    assert [file.stem for file in files] == [
+        "benchmark",
+        "own_model",
+        "own_photos",
+        "service",
+        "training",
+    ]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for file in files:
         text = file.read_text(encoding="utf-8")
@@ -41,7 +47,11 @@ def test_there_are_five_short_ones_and_the_readme_names_them() -> None:
 
 @pytest.mark.parametrize("name", ["own_photos", "own_model"])
 def test_a_photo_is_found(
-    name: str, street: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    name: str,
+    street: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     query = min((street / "queries").iterdir())
     more = [tmp_path / "city.whence"] if name == "own_photos" else []
@@ -51,12 +61,18 @@ def test_a_photo_is_found(
     assert "similarity 0." in shown or "similarity 1." in shown
 
 
-def test_models_are_compared(street: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_are_compared(
+    street: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     call("benchmark", street, "rootsift-vlad", "densevlad", monkeypatch=monkeypatch)
-    assert re.search(r"recall@1 of \S+ less that of \S+: [+-]\d+\.\d points", capsys.readouterr().out)
+    assert re.search(
+        r"recall@1 of \S+ less that of \S+: [+-]\d+\.\d points", capsys.readouterr().out
+    )
 
 
-def test_a_network_is_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("pytorch_metric_learning")
     for seen in (0, 1):
@@ -67,11 +83,17 @@ def test_a_network_is_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_a_service_is_asked(
-    street: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    street: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pytest.importorskip("fastapi")
     database = str(tmp_path / "city.whence")
-    assert run(["index", str(street / "database"), "--db", database, "-q", "--model", "rootsift-vlad"]) == 0
+    assert (
+        run(["index", str(street / "database"), "--db", database, "-q", "--model", "rootsift-vlad"])
+        == 0
+    )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     query = min((street / "queries").iterdir())
     with served("--db", database, log=tmp_path / "log.txt") as service:

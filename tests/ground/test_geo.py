@@ -72,7 +72,9 @@ def test_far_out_utm_is_refused() -> None:
 
 @given(LATS, LONS, st.floats(-5000, 5000), st.floats(-5000, 5000))
 @settings(max_examples=60)
-def test_local_metres_come_back_and_agree_with_the_ellipsoid(lat: float, lon: float, east: float, north: float) -> None:
+def test_local_metres_come_back_and_agree_with_the_ellipsoid(
+    lat: float, lon: float, east: float, north: float
+) -> None:
     origin = GeoPoint(lat, lon)
     lats, lons = geo.from_local_metres(np.array(east), np.array(north), origin=origin)
     assert np.allclose(geo.local_metres(lats, lons, origin=origin), [east, north], atol=1e-3)
@@ -81,7 +83,9 @@ def test_local_metres_come_back_and_agree_with_the_ellipsoid(lat: float, lon: fl
 
 
 def test_east_is_right_of_north() -> None:
-    lats, lons = geo.from_local_metres(np.array([100.0, 0.0]), np.array([0.0, 100.0]), origin=GeoPoint(55.0, 13.0))
+    lats, lons = geo.from_local_metres(
+        np.array([100.0, 0.0]), np.array([0.0, 100.0]), origin=GeoPoint(55.0, 13.0)
+    )
     assert lons[0] > 13.0
     assert lats[1] > 55.0
 
@@ -95,15 +99,21 @@ def test_haversine_is_near_the_geodesic(lat0: float, lon0: float, lat1: float, l
 
 @given(LATS, LONS, st.floats(0, 359.9), st.floats(1, 20_000))
 @settings(max_examples=60)
-def test_move_goes_as_far_and_that_way(lat: float, lon: float, heading: float, metres: float) -> None:
+def test_move_goes_as_far_and_that_way(
+    lat: float, lon: float, heading: float, metres: float
+) -> None:
     start = GeoPoint(lat, lon)
     end = geo.move(start, heading_deg=heading, distance_m=metres)
     assert geo.distance_m(start, end) == pytest.approx(metres, rel=1e-6)
-    assert geo.heading_difference_deg(np.array(geo.heading_to(start, end)), np.array(heading)) < 0.01
+    assert (
+        geo.heading_difference_deg(np.array(geo.heading_to(start, end)), np.array(heading)) < 0.01
+    )
 
 
 def test_headings() -> None:
-    assert geo.heading_difference_deg(np.array([350.0, 10.0, 180.0]), np.array([10.0, 350.0, 0.0])).tolist() == [20, 20, 180]
+    assert geo.heading_difference_deg(
+        np.array([350.0, 10.0, 180.0]), np.array([10.0, 350.0, 0.0])
+    ).tolist() == [20, 20, 180]
     assert geo.mean_heading_deg(np.array([350.0, 10.0])) == pytest.approx(0, abs=1e-9)
     assert geo.mean_heading_deg(np.array([0.0, 180.0])) is None
     assert geo.mean_heading_deg(np.array([])) is None
@@ -117,15 +127,25 @@ def test_a_box_around_holds_everything_within_its_radius(
 ) -> None:
     centre = GeoPoint(lat, lon)
     inside = geo.move(centre, heading_deg=heading, distance_m=radius * share)
-    assert geo.Box.around(centre, radius_m=radius).contains(np.array([inside.lat]), np.array([inside.lon])).all()
+    assert (
+        geo.Box.around(centre, radius_m=radius)
+        .contains(np.array([inside.lat]), np.array([inside.lon]))
+        .all()
+    )
 
 
 def test_boxes_across_the_antimeridian() -> None:
     box = geo.Box.around(GeoPoint(-17.0, 179.999), radius_m=5000)
     assert box.crosses_antimeridian
-    inside = box.contains(np.array([-17.0, -17.0, -17.0, np.nan]), np.array([-179.99, 179.97, 0.0, 180.0]))
+    inside = box.contains(
+        np.array([-17.0, -17.0, -17.0, np.nan]), np.array([-179.99, 179.97, 0.0, 180.0])
+    )
     assert inside.tolist() == [True, True, False, False]
-    assert geo.Box.around(GeoPoint(89.99, 0.0), radius_m=5000).contains(np.array([89.995]), np.array([179.0])).all()
+    assert (
+        geo.Box.around(GeoPoint(89.99, 0.0), radius_m=5000)
+        .contains(np.array([89.995]), np.array([179.0]))
+        .all()
+    )
     with pytest.raises(InvalidPoint):
         geo.Box(10, 0, -10, 0)
 
@@ -140,12 +160,21 @@ def test_boxes_across_the_antimeridian() -> None:
         GeoPoint(89.9999, 40.0),
         GeoPoint(-90.0, 0.0),
     ],
-    ids=["zone edge", "Norway's edge", "equator", "antimeridian", "near the north pole", "south pole"],
+    ids=[
+        "zone edge",
+        "Norway's edge",
+        "equator",
+        "antimeridian",
+        "near the north pole",
+        "south pole",
+    ],
 )
 def test_neighbors_are_right_where_maps_break(origin: GeoPoint) -> None:
     """Around each hard place, neighbours within 25 m are those a geodesic finds."""
     random = np.random.default_rng(7)
-    lats, lons = geo.from_local_metres(random.uniform(-60, 60, 120), random.uniform(-60, 60, 120), origin=origin)
+    lats, lons = geo.from_local_metres(
+        random.uniform(-60, 60, 120), random.uniform(-60, 60, 120), origin=origin
+    )
     points = geo.to_earth_centred(lats, lons)
     found = geo.neighbors_within(points, points[:30], radius_m=25.0)
     for query in range(30):
@@ -153,22 +182,37 @@ def test_neighbors_are_right_where_maps_break(origin: GeoPoint) -> None:
         assert found.of(query).tolist() == np.flatnonzero(far <= 25.0).tolist()
 
 
-@given(st.integers(0, 60), st.integers(0, 12), st.sampled_from([2, 3]), st.floats(0.1, 80), st.integers(0, 9))
+@given(
+    st.integers(0, 60),
+    st.integers(0, 12),
+    st.sampled_from([2, 3]),
+    st.floats(0.1, 80),
+    st.integers(0, 9),
+)
 @settings(max_examples=60)
-def test_neighbors_equal_the_full_distance_matrix(num: int, num_queries: int, dim: int, radius: float, seed: int) -> None:
+def test_neighbors_equal_the_full_distance_matrix(
+    num: int, num_queries: int, dim: int, radius: float, seed: int
+) -> None:
     random = np.random.default_rng(seed)
-    points, queries = random.uniform(-100, 100, (num, dim)), random.uniform(-100, 100, (num_queries, dim))
+    points, queries = (
+        random.uniform(-100, 100, (num, dim)),
+        random.uniform(-100, 100, (num_queries, dim)),
+    )
     if num:
         points[0] = np.nan
     found = geo.neighbors_within(points.reshape(-1, dim), queries.reshape(-1, dim), radius_m=radius)
     assert len(found.offsets) == num_queries + 1
     for query in range(num_queries):
-        near = [i for i in range(num) if np.sqrt(((points[i] - queries[query]) ** 2).sum()) <= radius]
+        near = [
+            i for i in range(num) if np.sqrt(((points[i] - queries[query]) ** 2).sum()) <= radius
+        ]
         assert found.of(query).tolist() == near
 
 
 def test_the_radius_is_inclusive() -> None:
-    found = geo.neighbors_within(np.array([[25.0, 0.0], [25.001, 0.0]]), np.array([[0.0, 0.0]]), radius_m=25.0)
+    found = geo.neighbors_within(
+        np.array([[25.0, 0.0], [25.001, 0.0]]), np.array([[0.0, 0.0]]), radius_m=25.0
+    )
     assert found.of(0).tolist() == [0]
     assert found.counts.tolist() == [1]
 

@@ -1,4 +1,5 @@
-"""What the package is called where it is installed from, and that a clash with the other project of its name is told."""
+"""What the package is called where it is installed from, and that a clash with the other project of
+its name is told."""
 
 from __future__ import annotations
 
@@ -33,7 +34,10 @@ def metadata_of(summary: str) -> Message:
 
 
 def findings_of(capsys: pytest.CaptureFixture[str]) -> dict[str, tuple[bool | None, str]]:
-    return {one["what"]: (one["is_fine"], one["detail"]) for one in json.loads(capsys.readouterr().out)["findings"]}
+    return {
+        one["what"]: (one["is_fine"], one["detail"])
+        for one in json.loads(capsys.readouterr().out)["findings"]
+    }
 
 
 def test_the_distribution_and_what_it_installs() -> None:
@@ -52,12 +56,16 @@ def test_no_text_names_the_other_project() -> None:
         text = file.read_text(encoding="utf-8")
         for line in text.splitlines():
             assert not re.search(r"(?<![\w-])whence\[", line), f"{file.name}: {line}"
-            wrong = re.search(r"(pip|uv pip|pipx|conda) install [^`\n]*?(?<![\w./-])whence(?![\w-])", line)
+            wrong = re.search(
+                r"(pip|uv pip|pipx|conda) install [^`\n]*?(?<![\w./-])whence(?![\w-])", line
+            )
             assert not wrong, f"{file.name}: {line}"
 
 
 def test_every_extra_that_a_text_names_is_there() -> None:
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "optional-dependencies"
+    ]
     for file in TEXTS:
         for found in re.findall(r"whence-vpr\[([\w,]+)\]", file.read_text(encoding="utf-8")):
             assert set(found.split(",")) <= set(extras), file.name
@@ -73,7 +81,11 @@ def test_every_extra_that_a_text_names_is_there() -> None:
     ],
 )
 def test_doctor_tells_the_clash(
-    summary: str | None, is_fine: bool | None, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    summary: str | None,
+    is_fine: bool | None,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     known = importlib.metadata.metadata
 

@@ -1,4 +1,5 @@
-"""The library as one uses it in a notebook: pictures as queries, answers as plain values, and objects that print short."""
+"""The library as one uses it in a notebook: pictures as queries, answers as plain values, and
+objects that print short."""
 
 from __future__ import annotations
 
@@ -83,7 +84,9 @@ def test_pictures_are_queries(database: Path, kind: str) -> None:
         (None, BadOption),
     ],
 )
-def test_what_is_no_picture_is_refused(database: Path, query: object, error: type[Exception]) -> None:
+def test_what_is_no_picture_is_refused(
+    database: Path, query: object, error: type[Exception]
+) -> None:
     with Localizer.open(database) as localizer, pytest.raises(error):
         localizer.locate(query)  # type: ignore[arg-type]
 
@@ -92,7 +95,15 @@ POSITION = Position(
     "q.jpg",
     "unknown",
     candidates=(
-        Candidate("a.jpg", 1, 0.5, point=GeoPoint(1.0, 2.0), num_inliers=7, confidence=0.1, retrieved_rank=3),
+        Candidate(
+            "a.jpg",
+            1,
+            0.5,
+            point=GeoPoint(1.0, 2.0),
+            num_inliers=7,
+            confidence=0.1,
+            retrieved_rank=3,
+        ),
         Candidate("b.jpg", 2, float("nan")),
     ),
     seconds={"search": 0.123456},
@@ -104,14 +115,32 @@ POSITION = Position(
 def test_positions_as_plain_values() -> None:
     record = POSITION.to_dict()
     assert record["position"] is None
-    assert record["best_guess"] == {"photo": "a.jpg", "lat": 1.0, "lon": 2.0, "radius_m": 9.0, "confidence": 0.1}
+    assert record["best_guess"] == {
+        "photo": "a.jpg",
+        "lat": 1.0,
+        "lon": 2.0,
+        "radius_m": 9.0,
+        "confidence": 0.1,
+    }
     assert record["candidates"][0] == POSITION.candidates[0].to_dict()
     assert record["candidates"][0]["num_inliers"] == 7
     assert record["candidates"][1]["similarity"] is None, "JSON has no NaN"
     assert json.loads(POSITION.to_json()) == record
     assert "\n" not in POSITION.to_json()
-    located = replace(POSITION, status="located", point=GeoPoint(3.0, 4.0), radius_m=5.0, heading_deg=6.0, best_guess=None)
-    assert located.to_dict()["position"] == {"lat": 3.0, "lon": 4.0, "radius_m": 5.0, "heading_deg": 6.0}
+    located = replace(
+        POSITION,
+        status="located",
+        point=GeoPoint(3.0, 4.0),
+        radius_m=5.0,
+        heading_deg=6.0,
+        best_guess=None,
+    )
+    assert located.to_dict()["position"] == {
+        "lat": 3.0,
+        "lon": 4.0,
+        "radius_m": 5.0,
+        "heading_deg": 6.0,
+    }
     assert located.to_dict()["best_guess"] is None
 
 
@@ -126,7 +155,14 @@ def test_the_command_line_prints_the_same(database: Path, street: Path, capsys: 
 
 
 def test_objects_print_short(database: Path) -> None:
-    many = Position("q.jpg", "located", GeoPoint(59.3, 18.0), 12.0, confidence=0.9, candidates=POSITION.candidates * 50)
+    many = Position(
+        "q.jpg",
+        "located",
+        GeoPoint(59.3, 18.0),
+        12.0,
+        confidence=0.9,
+        candidates=POSITION.candidates * 50,
+    )
     points = np.zeros((500, 2))
     match = Match(points, points, np.ones(500, bool), "homography", np.eye(3), (9, 9), (9, 9))
     with Localizer.open(database) as localizer:
@@ -143,7 +179,9 @@ def test_objects_print_short(database: Path) -> None:
         assert all(word in text for word in words), text
 
 
-def test_unknown_answers_show_the_best_guess(database: Path, street: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_unknown_answers_show_the_best_guess(
+    database: Path, street: Path, tmp_path: Path, capsys: Capture
+) -> None:
     for number in range(2):
         noise = np.random.default_rng(number).integers(0, 255, (60, 80, 3)).astype(np.uint8)
         Image.fromarray(noise).resize((320, 240)).save(tmp_path / f"strange {number}.png")

@@ -1,4 +1,5 @@
-"""The core runs where there is no torch: the main job from end to end, with any import of it made to fail."""
+"""The core runs where there is no torch: the main job from end to end, with any import of it made
+to fail."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ import sys
 
 class NoTorch:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "torchvision", "timm", "kornia", "transformers", "accelerate"):
+        heavy = ("torch", "torchvision", "timm", "kornia", "transformers", "accelerate")
+        if name.split(".")[0] in heavy:
             raise ImportError(f"{name} must not be imported here")
 
 
@@ -56,10 +58,22 @@ def top_imports(file: Path) -> set[str]:
 
 
 def test_only_networks_and_training_import_torch() -> None:
-    """Directly or through another file of the house; everything else reaches them inside functions."""
-    imports = {".".join(file.relative_to(SOURCE.parent).with_suffix("").parts): top_imports(file) for file in SOURCE.rglob("*.py")}
-    heavy = {module for module, names in imports.items() if any(name.split(".")[0] == "torch" for name in names)}
+    """Directly or through another file of the house; everything else reaches them inside
+    functions."""
+    imports = {
+        ".".join(file.relative_to(SOURCE.parent).with_suffix("").parts): top_imports(file)
+        for file in SOURCE.rglob("*.py")
+    }
+    heavy = {
+        module
+        for module, names in imports.items()
+        if any(name.split(".")[0] == "torch" for name in names)
+    }
     while more := {module for module, names in imports.items() if names & heavy} - heavy:
         heavy |= more
     assert {module.split(".")[1] for module in heavy} <= {"models", "training"}, heavy
-    assert not heavy & {"whence.models.descriptor", "whence.models.vlad", "whence.models.local.sift"}
+    assert not heavy & {
+        "whence.models.descriptor",
+        "whence.models.vlad",
+        "whence.models.local.sift",
+    }

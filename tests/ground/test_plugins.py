@@ -1,4 +1,5 @@
-"""Parts of one's own: registered in a program, and by an installed package whose module the entry point group names."""
+"""Parts of one's own: registered in a program, and by an installed package whose module the entry
+point group names."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ from whence.parts import Descriptor
 SIZE = Preprocessing(size_px=(60, 80), interpolation="bilinear")
 card = whence.ModelCard("mine", "a sample", dim=48, licence="MIT", preprocessing=SIZE)
 whence.register("model", "mine", "mine_vpr:Means", card=card)
-whence.register("model", "mine-network", "mine_network:open_mine", card=dataclasses.replace(card, name="mine-network"))
+network_card = dataclasses.replace(card, name="mine-network")
+whence.register("model", "mine-network", "mine_network:open_mine", card=network_card)
 whence.register("aggregator", "half", "mine_network:Half")
 
 
@@ -45,8 +47,10 @@ class Means(Descriptor):
     dim = 48
 
     def describe(self, images):
-        rows = [cv2.resize(image, (4, 4), interpolation=cv2.INTER_AREA).astype(np.float32).ravel() - 120 for image in images]
-        return np.array([row / max(np.linalg.norm(row), 1e-9) for row in rows], np.float32).reshape(-1, 48)
+        small = [cv2.resize(image, (4, 4), interpolation=cv2.INTER_AREA) for image in images]
+        rows = [image.astype(np.float32).ravel() - 120 for image in small]
+        unit = [row / max(np.linalg.norm(row), 1e-9) for row in rows]
+        return np.array(unit, np.float32).reshape(-1, 48)
 
 
 class Sides(Folders):
@@ -54,7 +58,8 @@ class Sides(Folders):
         return (path / "left").is_dir()
 
     def read(self, path, options):
-        return super().read(path, dataclasses.replace(options, database_folder="left", queries_folder="right"))
+        sides = {"database_folder": "left", "queries_folder": "right"}
+        return super().read(path, dataclasses.replace(options, **sides))
 
 
 whence.register("layout", "sides", Sides)
@@ -69,7 +74,9 @@ from whence.models.modules import ModuleDescriptor
 
 def open_mine(seed: int = 0) -> ModuleDescriptor:
     torch.manual_seed(seed)
-    network = nn.Sequential(nn.Conv2d(3, 12, 5, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    network = nn.Sequential(
+        nn.Conv2d(3, 12, 5, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten()
+    )
     return ModuleDescriptor(network, dim=48)
 
 
@@ -105,16 +112,25 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of installed packages: one that works, and three that do not."""
     site = tmp_path_factory.mktemp("site")
     install(site, "mine", {"mine_vpr.py": PLUGIN, "mine_network.py": NETWORK}, "mine = mine_vpr")
-    install(site, "broken", {"broken_vpr.py": "import nothing_of_the_kind\n"}, "broken = broken_vpr")
+    install(
+        site, "broken", {"broken_vpr.py": "import nothing_of_the_kind\n"}, "broken = broken_vpr"
+    )
     install(site, "leaving", {"leaving_vpr.py": "raise SystemExit(7)\n"}, "leaving = leaving_vpr")
-    install(site, "taken", {"taken_vpr.py": "import whence\nwhence.register('index', 'flat', dict)\n"}, "taken = taken_vpr")
+    install(
+        site,
+        "taken",
+        {"taken_vpr.py": "import whence\nwhence.register('index', 'flat', dict)\n"},
+        "taken = taken_vpr",
+    )
     return site
 
 
 def call(site: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-m", "whence", *map(str, arguments)]
-    return subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False
+    )
 
 
 def test_an_installed_package_adds_its_parts_and_broken_ones_are_named(site: Path) -> None:
@@ -123,7 +139,11 @@ def test_an_installed_package_adds_its_parts_and_broken_ones_are_named(site: Pat
     assert json.loads(found.stdout)["dim"] == 48
     lines = found.stderr.splitlines()
     assert len(lines) == 3, "one line for each that cannot be loaded, and no traceback"
-    for name, why in (("broken", "nothing_of_the_kind"), ("leaving", "7"), ("taken", "choose another name")):
+    for name, why in (
+        ("broken", "nothing_of_the_kind"),
+        ("leaving", "7"),
+        ("taken", "choose another name"),
+    ):
         line = next(line for line in lines if f"'{name}'" in line)
         assert line.startswith("warning: the plug-in")
         assert why in line
@@ -131,13 +151,28 @@ def test_an_installed_package_adds_its_parts_and_broken_ones_are_named(site: Pat
 
 
 def test_what_needs_no_plugin_loads_none(site: Path, tmp_path: Path, street: Path) -> None:
-    found = call(site, "index", street / "queries", "--db", tmp_path / "a.whence", "-q", "--no-calibrate")
+    found = call(
+        site, "index", street / "queries", "--db", tmp_path / "a.whence", "-q", "--no-calibrate"
+    )
     assert (found.returncode, found.stderr) == (0, "")
 
 
-def test_the_command_works_with_an_installed_model(site: Path, tmp_path: Path, street: Path) -> None:
+def test_the_command_works_with_an_installed_model(
+    site: Path, tmp_path: Path, street: Path
+) -> None:
     database = tmp_path / "a.whence"
-    made = call(site, "index", street / "database", "--db", database, "--model", "mine", "-q", "--json", "--no-calibrate")
+    made = call(
+        site,
+        "index",
+        street / "database",
+        "--db",
+        database,
+        "--model",
+        "mine",
+        "-q",
+        "--json",
+        "--no-calibrate",
+    )
     assert made.returncode == 0, made.stderr
     query = sorted((street / "queries").iterdir())[0]
     located = call(site, "locate", query, "--db", database, "--json", "--no-verify")
@@ -155,23 +190,51 @@ def test_the_command_works_with_an_installed_model(site: Path, tmp_path: Path, s
     assert "Traceback" not in refused.stderr
 
 
-@pytest.mark.skipif(not HAS_TORCH or importlib.util.find_spec("onnxscript") is None, reason="onnx is not installed")
+@pytest.mark.skipif(
+    not HAS_TORCH or importlib.util.find_spec("onnxscript") is None, reason="onnx is not installed"
+)
 def test_an_installed_model_is_exported(site: Path, tmp_path: Path) -> None:
     written = call(site, "export", "mine-network", "--onnx", tmp_path / "mine.onnx", "--json")
     assert written.returncode == 0, written.stderr
     assert (tmp_path / "mine.onnx").stat().st_size > 1000
 
 
-def test_the_database_of_a_laid_out_set_is_indexed(tmp_path: Path, street: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_database_of_a_laid_out_set_is_indexed(
+    tmp_path: Path, street: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     register("layout", "once", OneSided)
     shutil.copytree(street / "queries", tmp_path / "set" / "once")
     (tmp_path / "set" / "other").mkdir()
     shutil.copy(sorted((street / "database").iterdir())[0], tmp_path / "set" / "other")
     database = str(tmp_path / "a.whence")
-    made = ["index", str(tmp_path / "set"), "--db", database, "--layout", "once", "-q", "--json", "--no-calibrate"]
+    made = [
+        "index",
+        str(tmp_path / "set"),
+        "--db",
+        database,
+        "--layout",
+        "once",
+        "-q",
+        "--json",
+        "--no-calibrate",
+    ]
     assert run(made) == 0
-    assert json.loads(capsys.readouterr().out)["num_photos"] == len(list((street / "queries").iterdir()))
-    assert run(["locate", str(sorted((street / "queries").iterdir())[0]), "--db", database, "--json", "--no-verify"]) == 0
+    assert json.loads(capsys.readouterr().out)["num_photos"] == len(
+        list((street / "queries").iterdir())
+    )
+    assert (
+        run(
+            [
+                "locate",
+                str(sorted((street / "queries").iterdir())[0]),
+                "--db",
+                database,
+                "--json",
+                "--no-verify",
+            ]
+        )
+        == 0
+    )
     assert "once" in json.loads(capsys.readouterr().out)["candidates"][0]["photo"]
     assert run(made) == 0, "the same command again adds nothing"
     assert json.loads(capsys.readouterr().out)["num_described"] == 0
@@ -229,7 +292,9 @@ def test_ones_own_layout_is_asked_first_and_by_name(tmp_path: Path, street: Path
     assert recognise(tmp_path) == "once"
     assert recognise(street) == "folders"
     assert open_set(tmp_path, split="-val").name == "once-val"
-    assert len(open_set(tmp_path, layout="folders").database) == len(list((street / "database").iterdir()))
+    assert len(open_set(tmp_path, layout="folders").database) == len(
+        list((street / "database").iterdir())
+    )
     with pytest.raises(UnknownName, match="once"):
         open_set(tmp_path, layout="onec")
     register("layout", "careless", Careless)

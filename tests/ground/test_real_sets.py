@@ -18,7 +18,11 @@ def evaluated(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> dic
 
 
 def num_right(result: dict, *, n: int = 1, threshold_m: float | None = None) -> tuple[int, int]:
-    found = [one for one in result["recalls"] if one["n"] == n and one["threshold_m"] == threshold_m and one["counted"] == "all"]
+    found = [
+        one
+        for one in result["recalls"]
+        if one["n"] == n and one["threshold_m"] == threshold_m and one["counted"] == "all"
+    ]
     assert len(found) == 1
     return found[0]["num_right"], found[0]["num_queries"]
 
@@ -32,7 +36,9 @@ def test_stockholm_buildings(real_data: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_gardens_point_dense(real_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = evaluated(capsys, real_data / "gardens-point-thumbs", "--set", "frames=2", "--model", "densevlad")
+    result = evaluated(
+        capsys, real_data / "gardens-point-thumbs", "--set", "frames=2", "--model", "densevlad"
+    )
     assert result["vocabulary"] == "fitted"
     right, num = num_right(result)
     assert num == 200
@@ -40,7 +46,9 @@ def test_gardens_point_dense(real_data: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_lund_street_from_exif_alone(real_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = evaluated(capsys, real_data / "geotagged-lund-berlin" / "lund" / "images", "--leave-one-out")
+    result = evaluated(
+        capsys, real_data / "geotagged-lund-berlin" / "lund" / "images", "--leave-one-out"
+    )
     position = result["position"]
     assert position["num_queries"] == 29
     assert next(one for one in position["within"] if one["within_m"] == 25)["share"] >= 0.9

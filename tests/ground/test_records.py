@@ -1,4 +1,5 @@
-"""Records out of tables: nested, in tuples and mappings, tagged unions, strict values, dotted names, and the way back."""
+"""Records out of tables: nested, in tuples and mappings, tagged unions, strict values, dotted
+names, and the way back."""
 
 from __future__ import annotations
 
@@ -91,7 +92,9 @@ def test_tables_become_records() -> None:
     assert type(plan.limit_s) is float
     assert fill(Plan, {"name": "plain"}) == Plan(name="plain")
     assert fill(Plan, {"name": "plain", "rest": None, "limit_s": None}) == Plan(name="plain")
-    assert fill(Plan, {"name": "made", "rest": Loss("sare"), "branches": (Places(),)}).branches == (Places(),)
+    assert fill(Plan, {"name": "made", "rest": Loss("sare"), "branches": (Places(),)}).branches == (
+        Places(),
+    )
     assert fill(Loss, {"options": NO_OPTIONS}) == Loss()
 
 
@@ -106,18 +109,28 @@ def test_a_table_without_its_kind_is_of_the_defaults() -> None:
     [
         ({"naem": "b"}, "naem", "name"),
         ({"first": {"kind": "places", "num_view": 1}}, "first.num_view", "first.num_views"),
-        ({"branches": [{"kind": "places", "loss": {"nam": 1}}]}, "branches.0.loss.nam", "branches.0.loss.name"),
+        (
+            {"branches": [{"kind": "places", "loss": {"nam": 1}}]},
+            "branches.0.loss.nam",
+            "branches.0.loss.name",
+        ),
         ({"branches": [{"kind": "place"}]}, "place", "places"),
         ({"branches": [{"kind": 3}]}, "3", "places"),
         ({"first": {"kind": ["places"]}}, "['places']", "places"),
         ({"branches": [{"kind": None}]}, "None", "places"),
-        ({"branches": [{"kind": "tuples", "radius_m": 1, "num_views": 1}]}, "branches.0.num_views", "branches.0.means"),
+        (
+            {"branches": [{"kind": "tuples", "radius_m": 1, "num_views": 1}]},
+            "branches.0.num_views",
+            "branches.0.means",
+        ),
         ({"ends": [{}, {"nome": 1}]}, "ends.1.nome", "ends.1.name"),
         ({"by_name": {"x": {"name": "sara"}}}, "sara", "sare"),
         ({"rest": {"name": True}}, "True", "sare"),
     ],
 )
-def test_names_that_do_not_exist_are_refused_with_the_nearest(change: Mapping[str, Any], name: str, nearest: str) -> None:
+def test_names_that_do_not_exist_are_refused_with_the_nearest(
+    change: Mapping[str, Any], name: str, nearest: str
+) -> None:
     with pytest.raises(UnknownName) as caught:
         fill(Plan, {"name": "a", **change}, what="field of the plan")
     assert caught.value.name == name
@@ -148,16 +161,25 @@ def test_what_an_unknown_name_is_a_name_of_is_said() -> None:
         ({"rest": []}, "rest is a table, not []"),
         ({"first": {"kind": "tuples"}}, "first.radius_m is missing"),
         ({"first": {"kind": "tuples", "radius_m": "1"}}, "first.radius_m is a number, not '1'"),
-        ({"first": {"kind": "tuples", "radius_m": 1, "is_full": 1}}, "first.is_full is true or false, not 1"),
+        (
+            {"first": {"kind": "tuples", "radius_m": 1, "is_full": 1}},
+            "first.is_full is true or false, not 1",
+        ),
         ({"first": {"kind": "places", "size_px": 3}}, "first.size_px is a list or nothing, not 3"),
         (
             {"first": {"kind": "places", "size_px": [1]}},
             "first.size_px is a list of 2 values, each a whole number or nothing, not [1]",
         ),
-        ({"first": {"kind": "places", "size_px": [1, 2.5]}}, "first.size_px is a list of 2 values, each a whole number"),
+        (
+            {"first": {"kind": "places", "size_px": [1, 2.5]}},
+            "first.size_px is a list of 2 values, each a whole number",
+        ),
         ({"branches": {"kind": "places"}}, "branches is a list, not {'kind': 'places'}"),
         ({"branches": ["places"]}, "branches.0 is a table, not 'places'"),
-        ({"branches": [{"kind": "tuples", "radius_m": 1, "means": [True]}]}, "branches.0.means is a list of values, each a number"),
+        (
+            {"branches": [{"kind": "tuples", "radius_m": 1, "means": [True]}]},
+            "branches.0.means is a list of values, each a number",
+        ),
         ({"ends": [{}]}, "ends is a list of 2 values, each a table, not [{}]"),
         ({"by_name": [1]}, "by_name is a table, not [1]"),
         ({"by_name": {"x": 1}}, "by_name.x is a table, not 1"),
@@ -197,15 +219,29 @@ def test_single_values_are_checked_too() -> None:
         check(Literal["a", "b"], "c", "word")
 
 
-texts, numbers, whole = st.text(max_size=5), st.floats(allow_nan=False), st.integers(-(2**60), 2**60)
+texts, numbers, whole = (
+    st.text(max_size=5),
+    st.floats(allow_nan=False),
+    st.integers(-(2**60), 2**60),
+)
 values = st.recursive(
     st.none() | st.booleans() | whole | numbers | texts,
     lambda one: st.lists(one, max_size=2) | st.dictionaries(texts, one, max_size=2),
     max_leaves=6,
 )
-losses = st.builds(Loss, st.sampled_from(["triplet", "sare"]), numbers, st.dictionaries(texts, values, max_size=3))
-places = st.builds(Places, num_views=whole, size_px=st.none() | st.tuples(whole, whole), loss=losses)
-tuples = st.builds(Tuples, numbers, is_full=st.booleans(), loss=losses, means=st.lists(numbers, max_size=4).map(tuple))
+losses = st.builds(
+    Loss, st.sampled_from(["triplet", "sare"]), numbers, st.dictionaries(texts, values, max_size=3)
+)
+places = st.builds(
+    Places, num_views=whole, size_px=st.none() | st.tuples(whole, whole), loss=losses
+)
+tuples = st.builds(
+    Tuples,
+    numbers,
+    is_full=st.booleans(),
+    loss=losses,
+    means=st.lists(numbers, max_size=4).map(tuple),
+)
 plans = st.builds(
     Plan,
     name=texts,
@@ -233,7 +269,9 @@ def test_values_in_mappings_stay_what_they_are() -> None:
 
 
 @given(plans, st.data())
-def test_every_name_can_be_replaced_by_its_own_value_and_no_other(plan: Plan, data: st.DataObject) -> None:
+def test_every_name_can_be_replaced_by_its_own_value_and_no_other(
+    plan: Plan, data: st.DataObject
+) -> None:
     plan = replace(plan, by_name={})
     name = data.draw(st.sampled_from(field_names(plan)))
     found: Any = plan
@@ -251,7 +289,15 @@ def override(plan: Plan, assignments: list[str], *, what: str = "field") -> Plan
 
 def test_texts_replace_fields_by_dotted_name() -> None:
     plan = fill(Plan, FULL)
-    new = override(plan, ["seed=3", "branches.0.loss.name=triplet", "branches.1.loss.options.alpha=1e-4", "ends.1.margin=5"])
+    new = override(
+        plan,
+        [
+            "seed=3",
+            "branches.0.loss.name=triplet",
+            "branches.1.loss.options.alpha=1e-4",
+            "ends.1.margin=5",
+        ],
+    )
     assert new.seed == 3
     assert isinstance(new.branches[0], Tuples)
     assert new.branches[0] == replace(plan.branches[0], loss=Loss())
@@ -260,12 +306,16 @@ def test_texts_replace_fields_by_dotted_name() -> None:
     assert type(new.ends[1].margin) is float
     assert plan == fill(Plan, FULL), "the record itself stays"
     assert override(plan, ["limit_s=4", "first.size_px=[3, 4]"]).first == Places(size_px=(3, 4))
-    assert override(Plan(name="a"), ["limit_s=4"]).limit_s == 4.0, "a field that holds nothing can be set"
+    assert override(Plan(name="a"), ["limit_s=4"]).limit_s == 4.0, (
+        "a field that holds nothing can be set"
+    )
 
 
 def test_a_new_kind_makes_a_record_of_that_kind() -> None:
     plan = fill(Plan, FULL)
-    assert override(plan, ["branches.0.kind=places", "branches.0.num_views=7"]).branches[0] == Places(num_views=7)
+    assert override(plan, ["branches.0.kind=places", "branches.0.num_views=7"]).branches[
+        0
+    ] == Places(num_views=7)
     assert override(plan, ["first.kind=places"]) == plan, "the same kind changes nothing"
     with pytest.raises(BadOption, match=r"first\.radius_m is missing"):
         override(plan, ["first.kind=tuples"])
@@ -289,7 +339,9 @@ def test_a_new_kind_makes_a_record_of_that_kind() -> None:
         ("branches..loss=1", "branches.0.loss.name"),
     ],
 )
-def test_dotted_names_that_do_not_exist_are_refused_with_the_nearest(assignment: str, nearest: str) -> None:
+def test_dotted_names_that_do_not_exist_are_refused_with_the_nearest(
+    assignment: str, nearest: str
+) -> None:
     with pytest.raises(UnknownName, match=r"^unknown field of the plan") as caught:
         override(fill(Plan, FULL), [assignment], what="field of the plan")
     assert nearest in str(caught.value)
@@ -297,7 +349,14 @@ def test_dotted_names_that_do_not_exist_are_refused_with_the_nearest(assignment:
 
 def test_names_are_dotted_and_counted() -> None:
     names = field_names(fill(Plan, FULL))
-    assert {"name", "first.size_px", "branches.0.loss.name", "branches.1.num_views", "ends.1.margin", "rest.options"} <= set(names)
+    assert {
+        "name",
+        "first.size_px",
+        "branches.0.loss.name",
+        "branches.1.num_views",
+        "ends.1.margin",
+        "rest.options",
+    } <= set(names)
     assert len(names) == len(set(names))
     assert {name.split(".")[0] for name in names} == {entry.name for entry in fields(Plan)}
 
@@ -305,8 +364,10 @@ def test_names_are_dotted_and_counted() -> None:
 def test_plain_values_need_no_pydantic() -> None:
     code = (
         "import sys, whence.settings as s; from whence.records import fill;"
-        "assert fill(s.Settings, {'threads': 2, 'offline': True}) == s.Settings(threads=2, offline=True);"
-        "assert 'pydantic' not in sys.modules; fill(s.Stage, {'scorer': 'a', 'num_candidates': 3, 'max_seconds': 1});"
+        "assert fill(s.Settings, {'threads': 2, 'offline': True}) == s.Settings(threads=2, "
+        "offline=True);"
+        "assert 'pydantic' not in sys.modules; fill(s.Stage, {'scorer': 'a', 'num_candidates': 3, "
+        "'max_seconds': 1});"
         "assert 'pydantic' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -314,6 +375,9 @@ def test_plain_values_need_no_pydantic() -> None:
 
 def test_values_for_json_are_finite() -> None:
     value = {"a": [math.nan, (1.23456789, -math.inf)], 3: {"b": True, "c": None, "d": 7, "e": "x"}}
-    assert finite_values(value) == {"a": [None, [1.23456789, None]], "3": {"b": True, "c": None, "d": 7, "e": "x"}}
+    assert finite_values(value) == {
+        "a": [None, [1.23456789, None]],
+        "3": {"b": True, "c": None, "d": 7, "e": "x"},
+    }
     assert finite_values(value, digits=3)["a"] == [None, [1.235, None]]
     json.dumps(finite_values(value), allow_nan=False)

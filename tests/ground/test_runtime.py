@@ -34,7 +34,9 @@ def test_results_come_in_order_and_work_is_not_far_ahead() -> None:
             taken.append(i)
             yield i
 
-    results = runtime.map_threads(lambda n: (time.sleep(0.002 * (n % 3)), n)[1], numbers(), num_workers=4)
+    results = runtime.map_threads(
+        lambda n: (time.sleep(0.002 * (n % 3)), n)[1], numbers(), num_workers=4
+    )
     assert [next(results) for _ in range(5)] == list(range(5))
     assert len(taken) <= 5 + 3 * 4
     assert list(results) == list(range(5, 40))
@@ -77,7 +79,10 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UnwritableFile, match="nowhere") as caught, runtime.atomic_write(tmp_path / "nowhere" / "x"):
+    with (
+        pytest.raises(UnwritableFile, match="nowhere") as caught,
+        runtime.atomic_write(tmp_path / "nowhere" / "x"),
+    ):
         pass
     assert isinstance(caught.value, OSError)
     assert caught.value.errno == 2
@@ -86,9 +91,15 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_a_folder_is_claimed_once_and_says_whose_it_is(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "run"
     record = {"recipe": {"lr": 0.1}, "names": ["a"]}
-    assert runtime.claim_folder(folder, record, name="recipe.json", beside=lambda: {"versions": 1}) is None
+    assert (
+        runtime.claim_folder(folder, record, name="recipe.json", beside=lambda: {"versions": 1})
+        is None
+    )
     assert [file.name for file in folder.iterdir()] == ["recipe.json"]
-    assert runtime.claim_folder(folder, {"recipe": 2}, name="recipe.json") == {**record, "versions": 1}, "the first record stays"
+    assert runtime.claim_folder(folder, {"recipe": 2}, name="recipe.json") == {
+        **record,
+        "versions": 1,
+    }, "the first record stays"
     (tmp_path / "empty").mkdir()
     assert runtime.claim_folder(tmp_path / "empty", record, name="recipe.json") is None
     (tmp_path / "killed").mkdir()
@@ -100,7 +111,9 @@ def test_a_folder_is_claimed_once_and_says_whose_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "3", "null", "[" * 5000, b"\xff\xfe"])
 def test_a_folders_record_that_is_none_is_named(tmp_path: Path, content: str | bytes) -> None:
-    (tmp_path / "study.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+    (tmp_path / "study.json").write_bytes(
+        content if isinstance(content, bytes) else content.encode()
+    )
     with pytest.raises(InputError, match=r"cannot read .*study\.json"):
         runtime.claim_folder(tmp_path, {}, name="study.json")
 
@@ -108,7 +121,10 @@ def test_a_folders_record_that_is_none_is_named(tmp_path: Path, content: str | b
 def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("mine")
     for place in (tmp_path, tmp_path / "letter.txt"):
-        with pytest.raises(InputError, match=r"is not an empty folder and holds no world\.json; choose another folder"):
+        with pytest.raises(
+            InputError,
+            match=r"is not an empty folder and holds no world\.json; choose another folder",
+        ):
             runtime.claim_folder(place, {}, name="world.json")
     assert os.listdir(tmp_path) == ["letter.txt"]
     (tmp_path / "world.json").mkdir()
@@ -140,7 +156,9 @@ def test_who_watches_is_told_and_may_end_the_work() -> None:
     with runtime.watching(watcher), pytest.raises(KeyboardInterrupt):
         count()
     count()
-    assert told == [("counting", 1, 9), ("counting", 2, 9), ("counting", 3, 9)], "nobody is told after the watch has ended"
+    assert told == [("counting", 1, 9), ("counting", 2, 9), ("counting", 3, 9)], (
+        "nobody is told after the watch has ended"
+    )
 
 
 def test_progress_on_and_off(capsys: pytest.CaptureFixture[str]) -> None:
@@ -153,22 +171,31 @@ def test_progress_on_and_off(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_random_streams_depend_on_all_keys() -> None:
-    draws = {tuple(runtime.random_stream(*keys).integers(0, 10**9, 3)) for keys in [(0,), (1,), (0, 1), (0, 2), (0, 1, 2)]}
+    draws = {
+        tuple(runtime.random_stream(*keys).integers(0, 10**9, 3))
+        for keys in [(0,), (1,), (0, 1), (0, 2), (0, 1, 2)]
+    }
     assert len(draws) == 5
     assert runtime.random_stream(5, 6).random() == runtime.random_stream(5, 6).random()
     assert [len(part) for part in runtime.in_batches(list(range(7)), 3)] == [3, 3, 1]
 
 
-def test_flags_over_environment_over_file_over_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flags_over_environment_over_file_over_defaults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert load_settings(environ={}) == Settings()
-    (tmp_path / "whence.toml").write_text('database = "file.whence"\nthreads = 3\nmodel = "densevlad"\n')
+    (tmp_path / "whence.toml").write_text(
+        'database = "file.whence"\nthreads = 3\nmodel = "densevlad"\n'
+    )
     environ = {"WHENCE_DATABASE": "env.whence", "WHENCE_OFFLINE": "yes", "WHENCE_THREADS": "5"}
     found = load_settings(flags={"database": "flag.whence", "model": None}, environ=environ)
     assert found == Settings(database="flag.whence", model="densevlad", threads=5, offline=True)
     assert load_settings(environ={"WHENCE_OFFLINE": "0"}).offline is False
     (tmp_path / "whence.toml").write_text('threads = "4"\noffline = 1\n')
-    assert load_settings(environ={}) == Settings(threads=4, offline=True), "what the environment may say, the file may"
+    assert load_settings(environ={}) == Settings(threads=4, offline=True), (
+        "what the environment may say, the file may"
+    )
 
 
 @pytest.mark.parametrize(
@@ -217,7 +244,9 @@ def test_options_from_text() -> None:
 def test_the_registry_builds_every_part_and_names_the_nearest() -> None:
     for name in registry.list_models():
         card = registry.get_card(name)
-        if weights_status(card) == "none needed" and (not card.backbone or importlib.util.find_spec("torch")):
+        if weights_status(card) == "none needed" and (
+            not card.backbone or importlib.util.find_spec("torch")
+        ):
             assert registry.build("model", name).dim == card.dim
         assert card.name == name
         assert card.card_id == f"{name}.v{card.version}"
@@ -236,8 +265,16 @@ def test_the_registry_imports_nothing_heavy() -> None:
     import subprocess
 
     heavy = ("cv2", "faiss", "PIL", "rich", "typer")
-    code = f"import whence.registry, whence.types, sys; print([m for m in {heavy} if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    code = (
+        f"import whence.registry, whence.types, sys; print([m for m in {heavy} if m in "
+        "sys.modules])"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )
 
 
 def test_messages_name_file_and_fix() -> None:

@@ -50,7 +50,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_links_and_anchors_lead_somewhere(site: Path) -> None:
-    pages = {file.relative_to(site).as_posix(): Page(file.read_text(encoding="utf-8")) for file in site.rglob("*.html")}
+    pages = {
+        file.relative_to(site).as_posix(): Page(file.read_text(encoding="utf-8"))
+        for file in site.rglob("*.html")
+    }
     assert len(pages) > 25
     for name, page in pages.items():
         if name == "404.html":

@@ -1,7 +1,9 @@
-"""Every writer of the project on a disk that is full, limited, or not writable: a named error, the old file whole, nothing left.
+"""Every writer of the project on a disk that is full, limited, or not writable: a named error, the
+old file whole, nothing left.
 
-Tests run as root, to whom every folder is writable, so a folder that refuses is simulated: making a file in it fails with EACCES.
-A full disk is simulated at the write, the flush to disk and the rename; the limit on file size is the kernel's own, in a child.
+Tests run as root, to whom every folder is writable, so a folder that refuses is simulated: making a
+file in it fails with EACCES. A full disk is simulated at the write, the flush to disk and the
+rename; the limit on file size is the kernel's own, in a child.
 """
 
 from __future__ import annotations
@@ -137,7 +139,11 @@ FAULTS: dict[str, Fault] = {
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def prepared(folder: Path, writer: Writer) -> dict[str, bytes]:
@@ -150,7 +156,9 @@ def prepared(folder: Path, writer: Writer) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("writer", WRITERS, ids=lambda writer: writer.name)
-def test_a_disk_that_refuses(writer: Writer, fault: str, inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_refuses(
+    writer: Writer, fault: str, inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = prepared(tmp_path / "out", writer)
     with monkeypatch.context() as patch:
         met = FAULTS[fault](patch, tmp_path / "out")
@@ -175,12 +183,23 @@ def test_without_a_fault_it_is_written(writer: Writer, inputs: Inputs, tmp_path:
 
 @pytest.mark.parametrize("limit", [1, 100])
 def test_a_limit_on_file_size(limit: int, inputs: Inputs, tmp_path: Path) -> None:
-    """RLIMIT_FSIZE: the kernel refuses the write in the middle of the file; every file here has more than 100 bytes."""
+    """RLIMIT_FSIZE: the kernel refuses the write in the middle of the file; every file here has
+    more than 100 bytes."""
     before = {}
     for number, writer in enumerate(WRITERS):
         before[writer.name] = prepared(tmp_path / str(number), writer)
-    given = {"tests": str(Path(__file__).parents[1]), "inputs": pickle.dumps(inputs).hex(), "top": str(tmp_path), "limit": limit}
-    done = subprocess.run([sys.executable, "-B", "-c", CHILD.format(**given)], capture_output=True, text=True, check=False)
+    given = {
+        "tests": str(Path(__file__).parents[1]),
+        "inputs": pickle.dumps(inputs).hex(),
+        "top": str(tmp_path),
+        "limit": limit,
+    }
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", CHILD.format(**given)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     for number, writer in enumerate(WRITERS):
@@ -196,7 +215,12 @@ COMMANDS = tuple(commands(Inputs(*[Path("x")] * 4), Path("x")))
 @pytest.mark.parametrize("fault", ["write", "replace", "folder"])
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_end_with_one_error_line(
-    command: str, fault: str, inputs: Inputs, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    command: str,
+    fault: str,
+    inputs: Inputs,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "out").mkdir()
     named, arguments = commands(inputs, tmp_path / "out")[command]

@@ -6,23 +6,37 @@ import numpy as np
 import pytest
 
 from whence.errors import BadOption
-from whence.index.alignment import aligned_distances, enhance_contrast, frame_distances, match_sequences, search_by_distance
+from whence.index.alignment import (
+    aligned_distances,
+    enhance_contrast,
+    frame_distances,
+    match_sequences,
+    search_by_distance,
+)
 
 
-def slow_match(distances: np.ndarray, window: np.ndarray, runs: np.ndarray, speeds: tuple[float, ...]) -> np.ndarray:
+def slow_match(
+    distances: np.ndarray, window: np.ndarray, runs: np.ndarray, speeds: tuple[float, ...]
+) -> np.ndarray:
     costs = np.full(distances.shape[1], np.inf)
     middle = (len(window) - 1) // 2
     for n in range(distances.shape[1]):
         for speed in speeds:
             way = [n + int(np.round(speed * (s - middle))) for s in range(len(window))]
             if all(0 <= at < len(runs) and runs[at] == runs[n] for at in way):
-                costs[n] = min(costs[n], np.mean([distances[frame, at] for frame, at in zip(window, way, strict=True)]))
+                costs[n] = min(
+                    costs[n],
+                    np.mean([distances[frame, at] for frame, at in zip(window, way, strict=True)]),
+                )
     return costs
 
 
 def test_search_by_distance_is_the_slow_one_for_any_length_of_vectors() -> None:
     random = np.random.default_rng(0)
-    database, queries = (random.standard_normal((n, 5)).astype(np.float32) * (1 + np.arange(n))[:, None] for n in (40, 7))
+    database, queries = (
+        random.standard_normal((n, 5)).astype(np.float32) * (1 + np.arange(n))[:, None]
+        for n in (40, 7)
+    )
     database[9] = database[3]
     found = search_by_distance(database, queries, k=6)
     slow = np.linalg.norm(queries[:, None] - database, axis=2)
@@ -59,9 +73,17 @@ def test_a_drive_at_another_speed_is_found_at_that_speed_alone(speed: float) -> 
     queries = database[way] + 0.3 * random.standard_normal((9, 16)).astype(np.float32)
     distances = frame_distances(database, queries)
     runs = np.zeros(80, int)
-    cost = {v: -match_sequences(distances, np.arange(9)[None], runs, speeds=(v,), k=1).similarities[0, 0] for v in (0.5, 1, 2, -1)}
+    cost = {
+        v: -match_sequences(distances, np.arange(9)[None], runs, speeds=(v,), k=1).similarities[
+            0, 0
+        ]
+        for v in (0.5, 1, 2, -1)
+    }
     assert min(cost, key=lambda v: cost[v]) == speed
-    assert match_sequences(distances, np.arange(9)[None], runs, speeds=(0.5, 1, 2, -1), k=1).ids[0, 0] == 40
+    assert (
+        match_sequences(distances, np.arange(9)[None], runs, speeds=(0.5, 1, 2, -1), k=1).ids[0, 0]
+        == 40
+    )
 
 
 def test_aligned_distances_are_the_mean_of_pairs_or_the_middle() -> None:
@@ -70,11 +92,17 @@ def test_aligned_distances_are_the_mean_of_pairs_or_the_middle() -> None:
     windows, asked = np.array([[0, 1, 2], [3, 4, 5], [6, 7, 8]]), np.array([[0, 1, 2], [3, 4, 5]])
     distances = frame_distances(database, queries)
     slow = [
-        [np.mean([np.linalg.norm(queries[a] - database[b]) for a, b in zip(q, w, strict=True)]) for w in windows] for q in asked
+        [
+            np.mean([np.linalg.norm(queries[a] - database[b]) for a, b in zip(q, w, strict=True)])
+            for w in windows
+        ]
+        for q in asked
     ]
     assert np.allclose(aligned_distances(distances, windows, asked), slow, atol=1e-5)
     middle = [[np.linalg.norm(queries[q[1]] - database[w[1]]) for w in windows] for q in asked]
-    assert np.allclose(aligned_distances(distances, windows, asked, is_centre=True), middle, atol=1e-6)
+    assert np.allclose(
+        aligned_distances(distances, windows, asked, is_centre=True), middle, atol=1e-6
+    )
     with pytest.raises(BadOption, match="side by side"):
         aligned_distances(distances, windows[:, :2], asked)
 
@@ -85,4 +113,6 @@ def test_contrast_is_what_stands_out_of_its_surroundings() -> None:
     for row in range(3):
         for n in range(25):
             near = distances[row, max(0, n - 4) : n + 5]
-            assert found[row, n] == pytest.approx((distances[row, n] - near.mean()) / near.std(), abs=1e-4)
+            assert found[row, n] == pytest.approx(
+                (distances[row, n] - near.mean()) / near.std(), abs=1e-4
+            )

@@ -29,7 +29,9 @@ def _one_thread():
 
 def views(num: int, *, dim: int = DIM, seed: int = 0) -> np.ndarray:
     random = np.random.default_rng(seed)
-    rows = random.normal(size=(num // 5 + 1, dim)).repeat(5, axis=0)[:num] + 0.5 * random.normal(size=(num, dim))
+    rows = random.normal(size=(num // 5 + 1, dim)).repeat(5, axis=0)[:num] + 0.5 * random.normal(
+        size=(num, dim)
+    )
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
@@ -91,7 +93,9 @@ def test_more_candidates_find_more():
     recalls = []
     for rescore in (40, 200, 1000):
         found = AnnIndex.over(rows, rescore=rescore, exact_below=1).search(queries, k=10).ids
-        recalls.append(np.mean([len(np.intersect1d(a, b)) / 10 for a, b in zip(found, truth, strict=True)]))
+        recalls.append(
+            np.mean([len(np.intersect1d(a, b)) / 10 for a, b in zip(found, truth, strict=True)])
+        )
     assert recalls[0] < recalls[1] <= recalls[2]
     assert recalls[2] > 0.99
 
@@ -153,7 +157,9 @@ def test_flat_does_not_copy_what_it_lies_over(tmp_path):
     mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
     index = FlatIndex.over(mapped)
     assert index.parts[0][1] is mapped
-    assert np.array_equal(index.search(rows[:9], k=4).ids, FlatIndex.over(rows).search(rows[:9], k=4).ids)
+    assert np.array_equal(
+        index.search(rows[:9], k=4).ids, FlatIndex.over(rows).search(rows[:9], k=4).ids
+    )
     own = rows.copy()
     added = FlatIndex()
     added.add(np.arange(500), own)
@@ -168,9 +174,13 @@ def test_the_answer_does_not_depend_on_blocks_batches_or_order(monkeypatch):
     whole = FlatIndex.over(rows).search(queries, k=20)
     single = [FlatIndex.over(rows).search(query[None], k=20) for query in queries]
     assert np.array_equal(np.concatenate([answer.ids for answer in single]), whole.ids)
-    assert np.array_equal(np.concatenate([answer.similarities for answer in single]), whole.similarities)
+    assert np.array_equal(
+        np.concatenate([answer.similarities for answer in single]), whole.similarities
+    )
     order = np.random.default_rng(0).permutation(3000)
-    assert np.array_equal(FlatIndex.over(rows[order], ids=order).search(queries, k=20).ids, whole.ids)
+    assert np.array_equal(
+        FlatIndex.over(rows[order], ids=order).search(queries, k=20).ids, whole.ids
+    )
     monkeypatch.setattr(flat, "BLOCK_ROWS", 64)
     monkeypatch.setattr(flat, "BLOCK_SIMILARITIES", 1)
     assert np.array_equal(FlatIndex.over(rows).search(queries, k=20).ids, whole.ids)
@@ -202,7 +212,9 @@ def test_int8_answers_are_proven_for_unit_vectors_and_discarded_where_they_canno
             assert np.array_equal(answer[1], truth.similarities[i])
     assert num_proven >= 9
     # Rows of very different norms: the nearest by distance are not the most similar.
-    index = Int8Index.over(rows * np.random.default_rng(0).uniform(0.1, 4, size=(20_000, 1)).astype(np.float32))
+    index = Int8Index.over(
+        rows * np.random.default_rng(0).uniform(0.1, 4, size=(20_000, 1)).astype(np.float32)
+    )
     assert index._proven(queries[0], k=5, num_fetched=1000, mask=index._is_there) is None
 
 
@@ -214,7 +226,9 @@ def test_int8_is_exact_however_few_rows_it_fetches(monkeypatch, fetched):
     rows, queries = views(3000), views(30, seed=1)
     truth = FlatIndex.over(rows).search(queries, k=3)
     index = Int8Index.over(rows)
-    index.add(np.arange(3000, 3100), 5 * views(100, seed=2))  # larger values than the scale was made for
+    index.add(
+        np.arange(3000, 3100), 5 * views(100, seed=2)
+    )  # larger values than the scale was made for
     index.remove(np.arange(3000, 3100))
     for i, query in enumerate(queries):
         assert np.array_equal(index.search(query[None], k=3).ids[0], truth.ids[i])

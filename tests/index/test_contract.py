@@ -1,7 +1,7 @@
 """`check_index`: one battery for every registered index and several kinds of codes.
 
-Exact ones give exactly the slow formula's answer. Approximate ones keep every promise but completeness: what they return is
-allowed, exact in value, ordered, and enough.
+Exact ones give exactly the slow formula's answer. Approximate ones keep every promise but
+completeness: what they return is allowed, exact in value, ordered, and enough.
 """
 
 from __future__ import annotations
@@ -34,11 +34,14 @@ class Case:
 
 
 def ann(factory: str, **options: object) -> Callable[[], Index]:
-    return partial(registry.build, "index", "auto", options={"factory": factory, "exact_below": 1, **options})
+    return partial(
+        registry.build, "index", "auto", options={"factory": factory, "exact_below": 1, **options}
+    )
 
 
 class InCells(CellIndex):
-    """Rows that are added first lie in a city, where rows that are alike are neighbours; those that come later lie nowhere."""
+    """Rows that are added first lie in a city, where rows that are alike are neighbours; those that
+    come later lie nowhere."""
 
     def add(self, ids: np.ndarray, descriptors: np.ndarray) -> None:
         is_first = not self.num_vectors and self.table is None
@@ -50,7 +53,10 @@ class InCells(CellIndex):
             assert placed.table is not None
             self.means, self._later = placed.means, self._later[:0]
             self.table = replace(
-                placed.table, rows=placed.table.rows._replace(members=np.asarray(ids, np.int64)[placed.table.rows.members])
+                placed.table,
+                rows=placed.table.rows._replace(
+                    members=np.asarray(ids, np.int64)[placed.table.rows.members]
+                ),
             )
 
 
@@ -84,7 +90,11 @@ def case(request) -> Case:
 
 def clustered(num: int, *, seed: int = 0, dim: int = DIM) -> np.ndarray:
     random = np.random.default_rng(seed)
-    rows = random.normal(size=(max(num // 4, 1), dim)).repeat(4, axis=0)[:num] if num else np.empty((0, dim))
+    rows = (
+        random.normal(size=(max(num // 4, 1), dim)).repeat(4, axis=0)[:num]
+        if num
+        else np.empty((0, dim))
+    )
     rows = rows + 0.4 * random.normal(size=rows.shape)
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
@@ -103,12 +113,16 @@ def slow_search(ids, rows, queries, *, k, allowed=None) -> Neighbors:
         found.append([-similarity for similarity, _ in chosen])
     num = len(found_ids[0]) if found_ids else 0
     shape = (len(found_ids), num)
-    return Neighbors(np.array(found_ids, np.int64).reshape(shape), np.array(found, np.float32).reshape(shape))
+    return Neighbors(
+        np.array(found_ids, np.int64).reshape(shape), np.array(found, np.float32).reshape(shape)
+    )
 
 
 def check_answer(case: Case, index: Index, ids, rows, queries, *, k, allowed=None) -> None:
     """What every answer must be, and all of the definition for exact indexes."""
-    answer = index.search(queries, k=k, allowed=None if allowed is None else np.array(sorted(allowed), np.int64))
+    answer = index.search(
+        queries, k=k, allowed=None if allowed is None else np.array(sorted(allowed), np.int64)
+    )
     truth = slow_search(ids, rows, queries, k=k, allowed=allowed)
     assert (answer.ids.dtype, answer.similarities.dtype) == (np.int64, np.float32)
     assert answer.ids.shape == answer.similarities.shape == truth.ids.shape
@@ -123,7 +137,9 @@ def check_answer(case: Case, index: Index, ids, rows, queries, *, k, allowed=Non
         assert set(mine) <= (set(row_of) if allowed is None else set(row_of) & set(allowed))
         exact = [np.vecdot(row_of[j].astype(np.float32), query) for j in mine]
         assert np.array_equal(answer.similarities[i], np.array(exact, np.float32))
-        assert sorted(zip(-answer.similarities[i], mine, strict=True)) == list(zip(-answer.similarities[i], mine, strict=True))
+        assert sorted(zip(-answer.similarities[i], mine, strict=True)) == list(
+            zip(-answer.similarities[i], mine, strict=True)
+        )
 
 
 def filled(case: Case, num: int = 1200, *, seed: int = 0, dtype=np.float32):
@@ -133,7 +149,9 @@ def filled(case: Case, num: int = 1200, *, seed: int = 0, dtype=np.float32):
     index = case.make()
     index.add(ids[: num // 3], rows[: num // 3])
     index.add(ids[num // 3 :], rows[num // 3 :])
-    queries = rows[random.integers(0, num, 12)].astype(np.float32) + 0.1 * random.normal(size=(12, DIM)).astype(np.float32)
+    queries = rows[random.integers(0, num, 12)].astype(np.float32) + 0.1 * random.normal(
+        size=(12, DIM)
+    ).astype(np.float32)
     return index, ids, rows, queries
 
 
@@ -150,7 +168,9 @@ def test_recall_is_as_stated(case):
     index, ids, rows, queries = filled(case)
     truth = slow_search(ids, rows, queries, k=10)
     answer = index.search(queries, k=10)
-    recall = np.mean([len(np.intersect1d(a, b)) / 10 for a, b in zip(answer.ids, truth.ids, strict=True)])
+    recall = np.mean(
+        [len(np.intersect1d(a, b)) / 10 for a, b in zip(answer.ids, truth.ids, strict=True)]
+    )
     assert recall >= case.min_recall
 
 
@@ -174,9 +194,13 @@ def test_an_empty_index_answers_with_no_columns(case):
 @pytest.mark.parametrize("num_allowed", [0, 1, 5, 100, 700, 1199, 1200])
 def test_a_filter_is_exact(case, num_allowed):
     index, ids, rows, queries = filled(case)
-    allowed = set(np.random.default_rng(num_allowed).choice(ids, size=num_allowed, replace=False).tolist())
+    allowed = set(
+        np.random.default_rng(num_allowed).choice(ids, size=num_allowed, replace=False).tolist()
+    )
     check_answer(case, index, ids, rows, queries, k=10, allowed=allowed)
-    assert index.search(queries, k=10, allowed=np.array(sorted(allowed), np.int64)).ids.shape[1] == min(10, num_allowed)
+    assert index.search(queries, k=10, allowed=np.array(sorted(allowed), np.int64)).ids.shape[
+        1
+    ] == min(10, num_allowed)
 
 
 def test_a_filter_of_all_that_is_far_away_still_gives_k(case):
@@ -189,7 +213,10 @@ def test_a_filter_of_all_that_is_far_away_still_gives_k(case):
 def test_unknown_and_repeated_ids_in_a_filter_mean_nothing(case):
     index, ids, _, queries = filled(case, 200)
     allowed = np.concatenate([ids[:30], ids[:30], [10_000_000]])
-    assert np.array_equal(index.search(queries, k=50, allowed=allowed).ids, index.search(queries, k=50, allowed=ids[:30]).ids)
+    assert np.array_equal(
+        index.search(queries, k=50, allowed=allowed).ids,
+        index.search(queries, k=50, allowed=ids[:30]).ids,
+    )
     assert index.search(queries, k=50, allowed=allowed).ids.shape == (12, 30)
 
 
@@ -215,7 +242,14 @@ def test_adding_after_the_first_search(case):
     index.search(queries, k=3)
     more = clustered(100, seed=9)
     index.add(np.arange(100) + 100_000, more)
-    check_answer(case, index, np.concatenate([ids, np.arange(100) + 100_000]), np.concatenate([rows, more]), more[:5], k=1)
+    check_answer(
+        case,
+        index,
+        np.concatenate([ids, np.arange(100) + 100_000]),
+        np.concatenate([rows, more]),
+        more[:5],
+        k=1,
+    )
     assert np.array_equal(index.search(more[:5], k=1).ids[:, 0], np.arange(5) + 100_000)
 
 
@@ -231,7 +265,9 @@ def test_equal_rows_come_by_rising_id(case):
 
 def test_rows_that_are_not_unit_vectors(case):
     index = case.make()
-    rows = clustered(1200) * np.random.default_rng(0).uniform(0.2, 3.0, size=(1200, 1)).astype(np.float32)
+    rows = clustered(1200) * np.random.default_rng(0).uniform(0.2, 3.0, size=(1200, 1)).astype(
+        np.float32
+    )
     index.add(np.arange(1200), rows)
     check_answer(case, index, np.arange(1200), rows, clustered(8, seed=3), k=10)
 
@@ -317,4 +353,6 @@ def test_any_filter_and_any_changes(name, data):
         allowed = set(data.draw(numbers)) if data.draw(st.booleans()) else None
         ids = np.array(list(present), np.int64)
         queries = rows[data.draw(st.lists(st.integers(0, 299), min_size=1, max_size=7))]
-        check_answer(case, index, ids, rows[ids], queries, k=data.draw(st.integers(1, 12)), allowed=allowed)
+        check_answer(
+            case, index, ids, rows[ids], queries, k=data.draw(st.integers(1, 12)), allowed=allowed
+        )

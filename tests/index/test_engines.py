@@ -1,4 +1,5 @@
-"""`check_engine`: one battery for every search engine by name, faiss strings and one of one's own, as databases use them."""
+"""`check_engine`: one battery for every search engine by name, faiss strings and one of one's own,
+as databases use them."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ EXACT_ONES = ("flat", "int8", OWN)
 
 
 class ByColumns(Engine):
-    """Exact search over a transposed copy that the database keeps: an engine as a user writes one."""
+    """Exact search over a transposed copy that the database keeps: an engine as a user writes
+    one."""
 
     def __init__(self, columns: np.ndarray, *, note: str) -> None:
         self.columns, self.note = columns, note
@@ -48,7 +50,9 @@ class ByColumns(Engine):
         return {"columns": self.columns}
 
     @classmethod
-    def from_kept(cls, arrays: Mapping[str, np.ndarray], over: np.ndarray, *, note: str = "") -> Self:
+    def from_kept(
+        cls, arrays: Mapping[str, np.ndarray], over: np.ndarray, *, note: str = ""
+    ) -> Self:
         if arrays["columns"].shape[::-1] != over.shape:
             raise InputError("columns do not belong together")
         return cls(arrays["columns"], note=note)
@@ -70,7 +74,9 @@ class ByColumns(Engine):
     def dim(self) -> int:
         return self.columns.shape[0]
 
-    def search(self, queries: np.ndarray, *, k: int, allowed: np.ndarray | None = None) -> Neighbors:
+    def search(
+        self, queries: np.ndarray, *, k: int, allowed: np.ndarray | None = None
+    ) -> Neighbors:
         ids = np.arange(self.num_vectors) if allowed is None else np.unique(allowed)
         similarities = np.asarray(queries, np.float32) @ self.columns[:, ids]
         order = np.argsort(-similarities, axis=1, kind="stable")[:, :k]
@@ -94,7 +100,9 @@ def rows_of(num: int, seed: int = 0) -> np.ndarray:
 def store(tmp_path: Path) -> Iterator[Store]:
     # Pairs of neighbours: an engine that goes by place has places to go by.
     places = [PlanePoint(20 * (i // 2) + 3.0 + i % 2, 7.0) for i in range(NUM_ROWS)]
-    photos = Photos.of([Photo(path=f"{i}.jpg", content=f"{i:032d}", plane=one) for i, one in enumerate(places)])
+    photos = Photos.of(
+        [Photo(path=f"{i}.jpg", content=f"{i:032d}", plane=one) for i, one in enumerate(places)]
+    )
     with Store.create(tmp_path / "s.whence", card_id="x", dim=DIM) as made:
         made.add(photos, contents=photos.content, descriptors=rows_of(NUM_ROWS))
         made.compact()
@@ -107,7 +115,9 @@ def test_what_is_kept_gives_the_same_answers(engine: str, store: Store) -> None:
     check_engine(engine, dim=DIM)
     write_engine(store, engine=engine)
     opened = open_engine(store)
-    over = engine_over(store.descriptors, engine=engine, is_searchable=np.ones(NUM_ROWS, bool), photos=store.photos)
+    over = engine_over(
+        store.descriptors, engine=engine, is_searchable=np.ones(NUM_ROWS, bool), photos=store.photos
+    )
     assert isinstance(over, Engine)
     assert type(opened) is type(over)
     assert (opened.num_vectors, opened.dim) == (NUM_ROWS, DIM)
@@ -124,10 +134,14 @@ def test_what_is_kept_gives_the_same_answers(engine: str, store: Store) -> None:
             assert (np.diff(found.similarities, axis=1) <= 0).all()
             if engine in EXACT_ONES:
                 assert np.array_equal(found.ids, truth.ids[: len(some)])
-                assert found.similarities == pytest.approx(truth.similarities[: len(some)], abs=1e-6)
+                assert found.similarities == pytest.approx(
+                    truth.similarities[: len(some)], abs=1e-6
+                )
         assert index.search(store.descriptors[:3], k=1).ids[:, 0].tolist() == [0, 1, 2]
         allowed = np.arange(0, NUM_ROWS, 7)
-        assert set(index.search(queries, k=5, allowed=allowed).ids.ravel().tolist()) <= set(allowed.tolist())
+        assert set(index.search(queries, k=5, allowed=allowed).ids.ravel().tolist()) <= set(
+            allowed.tolist()
+        )
     assert np.array_equal(opened.search(queries, k=10).ids, over.search(queries, k=10).ids)
 
 
@@ -200,24 +214,34 @@ def test_damaged_codes_of_int8_are_refused(change: dict[str, Any]) -> None:
 
 
 def test_opened_codes_of_int8_prove_and_grow_as_those_that_were_made() -> None:
-    """The bounds travel with the codes: rows of any length, rows that came later, and rows that went."""
+    """The bounds travel with the codes: rows of any length, rows that came later, and rows that
+    went."""
     rows = rows_of(400) * np.random.default_rng(0).uniform(0.1, 3, size=(400, 1)).astype(np.float32)
     made = Int8Index.over(rows)
     kept = made.kept()
     assert kept is not None
     opened, more = Int8Index.from_kept(kept, rows), rows_of(60, seed=2) * 5
-    assert (opened._scale, opened._error, opened._largest) == (made._scale, made._error, made._largest)
+    assert (opened._scale, opened._error, opened._largest) == (
+        made._scale,
+        made._error,
+        made._largest,
+    )
     opened.add(np.arange(400, 460), more)
     opened.remove(np.arange(30))
     truth = FlatIndex.over(np.concatenate([rows, more]))
     truth.remove(np.arange(30))
     for query in (*rows_of(5, seed=3), more[:1][0], rows[40]):
-        assert np.array_equal(opened.search(query[None], k=8).ids, truth.search(query[None], k=8).ids)
+        assert np.array_equal(
+            opened.search(query[None], k=8).ids, truth.search(query[None], k=8).ids
+        )
 
 
 @pytest.mark.parametrize("engine", ["int8", OWN, "SQ8", "cells"])
-def test_every_verb_takes_it(engine: str, street: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Indexed, located, grown, compacted by a removal, checked, evaluated: by the engine's own arrays each time."""
+def test_every_verb_takes_it(
+    engine: str, street: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Indexed, located, grown, compacted by a removal, checked, evaluated: by the engine's own
+    arrays each time."""
     path = tmp_path / "c.whence"
     shared = ["--db", str(path), "-q"]
     query = sorted((street / "queries").iterdir())[7]
@@ -231,7 +255,9 @@ def test_every_verb_takes_it(engine: str, street: Path, tmp_path: Path, capsys: 
     assert run(["index", str(street / "database"), *shared, "--engine", engine]) == 0
     assert is_found()
     assert run(["locate", str(query), "--db", str(path), "--json"]) == 0
-    assert "0007r0" in json.loads(capsys.readouterr().out.splitlines()[-1])["candidates"][0]["photo"]
+    assert (
+        "0007r0" in json.loads(capsys.readouterr().out.splitlines()[-1])["candidates"][0]["photo"]
+    )
     write_street(tmp_path / "more", num_places=2, shift=3, run=5)
     assert run(["index", str(tmp_path / "more"), *shared]) == 0
     assert is_found()
@@ -241,14 +267,29 @@ def test_every_verb_takes_it(engine: str, street: Path, tmp_path: Path, capsys: 
     for verb in (["doctor", "--db", str(path)], ["database", "check", "--db", str(path)]):
         assert run(verb) == 0, capsys.readouterr()
     capsys.readouterr()
-    assert run(["index", str(street / "database"), "--db", str(tmp_path / "other.whence"), "--engine", "int9"]) == 1
+    assert (
+        run(
+            [
+                "index",
+                str(street / "database"),
+                "--db",
+                str(tmp_path / "other.whence"),
+                "--engine",
+                "int9",
+            ]
+        )
+        == 1
+    )
     assert "int8" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("engine", ["int8", "auto", "HNSW16"])
 def test_an_evaluation_by_an_engine(engine: str, street: Path) -> None:
     data = read_folders(street)
-    exact, found = (evaluate("rootsift-vlad", data, options=EvaluationOptions(engine=one, k=5)) for one in ("flat", engine))
+    exact, found = (
+        evaluate("rootsift-vlad", data, options=EvaluationOptions(engine=one, k=5))
+        for one in ("flat", engine)
+    )
     assert f"searched by {engine}" in found.order
     assert "searched by" not in exact.order
     assert found.predictions[:, 0].tolist() == exact.predictions[:, 0].tolist()

@@ -1,4 +1,5 @@
-"""Engines on real servers: one battery for PostgreSQL and Milvus, their databases, kills in the middle of writes, and secrets."""
+"""Engines on real servers: one battery for PostgreSQL and Milvus, their databases, kills in the
+middle of writes, and secrets."""
 
 from __future__ import annotations
 
@@ -33,7 +34,9 @@ DIM = 16
 
 
 @pytest.fixture(scope="module", params=["postgres", "milvus"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
     running = open_server(request.param, tmp_path_factory.mktemp(request.param) / "data")
     yield running
     running.kill()
@@ -45,7 +48,9 @@ def kind_of(address: str) -> type[RemoteIndex]:
 
 def unit_rows(num: int, *, seed: int = 0) -> np.ndarray:
     random = np.random.default_rng(seed)
-    rows = random.normal(size=(num // 4 + 1, DIM)).repeat(4, axis=0)[:num] + 0.4 * random.normal(size=(num, DIM))
+    rows = random.normal(size=(num // 4 + 1, DIM)).repeat(4, axis=0)[:num] + 0.4 * random.normal(
+        size=(num, DIM)
+    )
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
@@ -65,16 +70,25 @@ def filled(server: Server) -> tuple[RemoteIndex, FlatIndex, np.ndarray, np.ndarr
     return index, exact, ids, rows[:12] + 0.05
 
 
-def test_plain_questions_find_what_exact_search_finds(filled: tuple[RemoteIndex, FlatIndex, np.ndarray, np.ndarray]) -> None:
+def test_plain_questions_find_what_exact_search_finds(
+    filled: tuple[RemoteIndex, FlatIndex, np.ndarray, np.ndarray],
+) -> None:
     index, exact, _, queries = filled
     assert (index.num_vectors, index.dim) == (1000, DIM)
     for k in (1, 10, 100):
         found, truth = index.search(queries, k=k), exact.search(queries, k=k)
         shares = [np.isin(a, b).mean() for a, b in zip(found.ids, truth.ids, strict=True)]
         assert np.mean(shares) >= 0.99
-        value_of = [dict(zip(ids, values, strict=True)) for ids, values in zip(truth.ids, truth.similarities, strict=True)]
-        for ids, values, known in zip(found.ids.tolist(), found.similarities.tolist(), value_of, strict=True):
-            assert all(known.get(number, value) == value for number, value in zip(ids, values, strict=True)), "values are exact"
+        value_of = [
+            dict(zip(ids, values, strict=True))
+            for ids, values in zip(truth.ids, truth.similarities, strict=True)
+        ]
+        for ids, values, known in zip(
+            found.ids.tolist(), found.similarities.tolist(), value_of, strict=True
+        ):
+            assert all(
+                known.get(number, value) == value for number, value in zip(ids, values, strict=True)
+            ), "values are exact"
             assert values == sorted(values, reverse=True)
     assert index.search(queries, k=5000).ids.shape == (12, 1000)
     assert index.search(np.zeros((0, DIM)), k=5).ids.shape == (0, 5)
@@ -82,16 +96,22 @@ def test_plain_questions_find_what_exact_search_finds(filled: tuple[RemoteIndex,
 
 @pytest.mark.parametrize("num_allowed", [0, 1, 40, 700, 990])
 def test_filters_are_exact(
-    filled: tuple[RemoteIndex, FlatIndex, np.ndarray, np.ndarray], num_allowed: int, monkeypatch: pytest.MonkeyPatch
+    filled: tuple[RemoteIndex, FlatIndex, np.ndarray, np.ndarray],
+    num_allowed: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Few are named to the server; of many, found rows are looked through, and at last all are named in parts."""
+    """Few are named to the server; of many, found rows are looked through, and at last all are
+    named in parts."""
     index, exact, _, queries = filled
     monkeypatch.setattr(remote, "MANY_ALLOWED", 200)
     monkeypatch.setattr(remote, "_LARGEST_FETCH", 100)
     # The farthest of the first query: an approximate search alone would not come to them.
     order = exact.search(queries[:1], k=1000).ids[0]
     allowed = np.sort(order[1000 - num_allowed :])
-    found, truth = index.search(queries, k=10, allowed=allowed), exact.search(queries, k=10, allowed=allowed)
+    found, truth = (
+        index.search(queries, k=10, allowed=allowed),
+        exact.search(queries, k=10, allowed=allowed),
+    )
     assert found.ids.shape == truth.ids.shape == (12, min(10, num_allowed))
     assert np.isin(found.ids, allowed).all()
     if num_allowed <= 200:
@@ -124,7 +144,12 @@ def test_a_database_writes_what_the_server_lacks(server: Server) -> None:
         written.clear()
         places = (nowhere[chosen], nowhere[chosen])
         return made.over_contents(
-            rows[chosen], contents_of(50)[chosen], places, address=address, on_progress=written.append, **more
+            rows[chosen],
+            contents_of(50)[chosen],
+            places,
+            address=address,
+            on_progress=written.append,
+            **more,
         )
 
     first = write(slice(0, 40), owner="one")
@@ -133,7 +158,9 @@ def test_a_database_writes_what_the_server_lacks(server: Server) -> None:
     assert sum(written) == 0
     second = write(slice(10, 50), owner="one")
     assert sum(written) == 10
-    assert sorted(key for some in second.table.stored_keys() for key in some) == [key.decode() for key in contents_of(50)[10:]]
+    assert sorted(key for some in second.table.stored_keys() for key in some) == [
+        key.decode() for key in contents_of(50)[10:]
+    ]
     assert second.search(rows[[12]], k=1).ids.tolist() == [[2]]
     # A folder that knows of rows which are gone says so.
     with pytest.raises(StoreError, match="lacks rows"):
@@ -141,11 +168,18 @@ def test_a_database_writes_what_the_server_lacks(server: Server) -> None:
     with pytest.raises(StoreError, match="another database"):
         write(slice(0, 40), owner="two")
     with pytest.raises(BadOption, match="numbers"):
-        made.over_contents(np.ones((2, 8), np.float32), contents_of(2), (nowhere[:2], nowhere[:2]), address=address, owner="one")
+        made.over_contents(
+            np.ones((2, 8), np.float32),
+            contents_of(2),
+            (nowhere[:2], nowhere[:2]),
+            address=address,
+            owner="one",
+        )
 
 
 def test_places_are_told_to_the_server(server: Server) -> None:
-    """Boxes hold what they should: across the date line, rows of several places in every box, and those of none in no box."""
+    """Boxes hold what they should: across the date line, rows of several places in every box, and
+    those of none in no box."""
     address, rows = server.address("places"), unit_rows(40)
     centre = GeoPoint(-16.5, 179.9999)
     near = [move(centre, heading_deg=9.0 * number, distance_m=40) for number in range(36)]
@@ -167,9 +201,13 @@ def test_every_row_is_compared_where_that_is_asked_for(server: Server) -> None:
     address = server.address("plain")
     address += "&exact=1" if "?" in address else "?exact=1"
     rows, nowhere = unit_rows(400, seed=5), np.full(400, np.nan)
-    index = kind_of(address).over_contents(rows, contents_of(400), (nowhere, nowhere), address=address)
+    index = kind_of(address).over_contents(
+        rows, contents_of(400), (nowhere, nowhere), address=address
+    )
     queries = unit_rows(20, seed=6)
-    assert np.array_equal(index.search(queries, k=10).ids, FlatIndex.over(rows).search(queries, k=10).ids)
+    assert np.array_equal(
+        index.search(queries, k=10).ids, FlatIndex.over(rows).search(queries, k=10).ids
+    )
     index.table.erase()
     index.close()
 
@@ -183,7 +221,12 @@ def test_killed_in_the_middle_of_writing(server: Server) -> None:
     def write() -> None:
         try:
             made.over_contents(
-                rows, contents_of(3000), (nowhere, nowhere), address=address, owner="one", on_progress=lambda num: begun.set()
+                rows,
+                contents_of(3000),
+                (nowhere, nowhere),
+                address=address,
+                owner="one",
+                on_progress=lambda num: begun.set(),
             )
         except StoreError as error:
             failed.append(error)
@@ -195,33 +238,46 @@ def test_killed_in_the_middle_of_writing(server: Server) -> None:
     writing.join(60)
     server.start()
     after = server.address("killed")
-    index = made.over_contents(rows, contents_of(3000), (nowhere, nowhere), address=after, owner="one")
+    index = made.over_contents(
+        rows, contents_of(3000), (nowhere, nowhere), address=after, owner="one"
+    )
     keys = [key for some in index.table.stored_keys() for key in some]
     assert len(keys) == len(set(keys)) == 3000
     exact = FlatIndex.over(rows)
     found, truth = index.search(rows[:20], k=10), exact.search(rows[:20], k=10)
-    assert np.mean([np.isin(a, b).mean() for a, b in zip(found.ids, truth.ids, strict=True)]) >= 0.99
+    assert (
+        np.mean([np.isin(a, b).mean() for a, b in zip(found.ids, truth.ids, strict=True)]) >= 0.99
+    )
     for error in failed:
         assert "the server cannot be used" in str(error)
 
 
 def test_answers_are_those_of_the_folder(server: Server, street: Path, tmp_path: Path) -> None:
-    """From the first photo to the last: made, asked, grown, shrunk, moved to another engine and back."""
+    """From the first photo to the last: made, asked, grown, shrunk, moved to another engine and
+    back."""
     database, address = tmp_path / "city.whence", server.address("street")
     queries = sorted((street / "queries").iterdir())[:6]
     with Localizer.build(street / "database", path=tmp_path / "plain.whence") as plain:
         options = BuildOptions(**{**plain.store.options["build"], "engine": address})
         expected = [plain.locate(query, k=8, options=RETRIEVE_ONLY) for query in queries]
         somewhere = Around(expected[0].point, 150.0)  # type: ignore[arg-type]
-        nearby = [plain.locate(query, k=8, around=somewhere, options=RETRIEVE_ONLY) for query in queries]
+        nearby = [
+            plain.locate(query, k=8, around=somewhere, options=RETRIEVE_ONLY) for query in queries
+        ]
 
     def shown(positions: list) -> list:
-        return [[(one.photo, one.similarity) for one in position.candidates] for position in positions]
+        return [
+            [(one.photo, one.similarity) for one in position.candidates] for position in positions
+        ]
 
     with Localizer.build(street / "database", path=database, options=options) as there:
         assert isinstance(there.retriever.index, RemoteIndex)
-        assert shown([there.locate(query, k=8, options=RETRIEVE_ONLY) for query in queries]) == shown(expected)
-        assert shown([there.locate(query, k=8, around=somewhere, options=RETRIEVE_ONLY) for query in queries]) == shown(nearby)
+        assert shown(
+            [there.locate(query, k=8, options=RETRIEVE_ONLY) for query in queries]
+        ) == shown(expected)
+        assert shown(
+            [there.locate(query, k=8, around=somewhere, options=RETRIEVE_ONLY) for query in queries]
+        ) == shown(nearby)
         assert there.store.read_blob(OWNER_BLOB) is not None
         if isinstance(there.retriever.index, PostgresIndex):
             assert photos_there(there) == photos_here(there)
@@ -230,7 +286,9 @@ def test_answers_are_those_of_the_folder(server: Server, street: Path, tmp_path:
     with Localizer.open(database) as there:
         if isinstance(there.retriever.index, PostgresIndex):
             assert photos_there(there) == photos_here(there), "by difference: one is gone"
-        assert gone not in [one.photo for one in there.locate(queries[0], k=8, options=RETRIEVE_ONLY).candidates]
+        assert gone not in [
+            one.photo for one in there.locate(queries[0], k=8, options=RETRIEVE_ONLY).candidates
+        ]
     assert change_engine(database, "flat") > 0
     with Localizer.open(database) as back:
         assert not isinstance(back.retriever.index, RemoteIndex)
@@ -244,11 +302,14 @@ def test_answers_are_those_of_the_folder(server: Server, street: Path, tmp_path:
 
 
 def photos_there(localizer: Localizer) -> list[tuple]:
-    """What a team's own SQL finds of a database's photos, with the descriptor that each is joined to."""
+    """What a team's own SQL finds of a database's photos, with the descriptor that each is joined
+    to."""
     table = localizer.retriever.index.table  # type: ignore[union-attr]
     command = (
-        "SELECT path, key, street_photo.place[1], street_photo.place[0], heading_deg, taken_at, width, height, "
-        'vector_dims(descriptor) FROM street_photo LEFT JOIN street USING (key) ORDER BY path COLLATE "C"'
+        "SELECT path, key, street_photo.place[1], street_photo.place[0], heading_deg, taken_at, "
+        "width, height, "
+        "vector_dims(descriptor) FROM street_photo LEFT JOIN street USING (key) ORDER BY path "
+        'COLLATE "C"'
     )
     with table._asking() as held:
         return held.execute(command).fetchall()
@@ -257,9 +318,26 @@ def photos_there(localizer: Localizer) -> list[tuple]:
 def photos_here(localizer: Localizer) -> list[tuple]:
     found = []
     for one in sorted(localizer.photos, key=lambda one: one.path):
-        when = None if one.time is None else one.time if one.time.tzinfo else one.time.replace(tzinfo=UTC)
+        when = (
+            None
+            if one.time is None
+            else one.time
+            if one.time.tzinfo
+            else one.time.replace(tzinfo=UTC)
+        )
         place = (None, None) if one.point is None else (one.point.lat, one.point.lon)
-        found.append((one.path, one.content, *place, one.heading_deg, when, one.width, one.height, localizer.store.dim))
+        found.append(
+            (
+                one.path,
+                one.content,
+                *place,
+                one.heading_deg,
+                when,
+                one.width,
+                one.height,
+                localizer.store.dim,
+            )
+        )
     return found
 
 
@@ -273,15 +351,25 @@ def test_addresses_hold_no_secrets() -> None:
     with pytest.raises(BadOption, match="table's name"):
         parse_address('milvus://host/a"b', known=())
     one = parse_address("postgresql://me@host:77/db?table=rows", known=("table",))
-    assert (one.host, one.port, one.user, one.database, one.table) == ("host", 77, "me", "db", "rows")
-    assert "hidden" not in str(told(ValueError("token hidden is wrong\nand more"), one, secrets_of=("hidden",)))
+    assert (one.host, one.port, one.user, one.database, one.table) == (
+        "host",
+        77,
+        "me",
+        "db",
+        "rows",
+    )
+    assert "hidden" not in str(
+        told(ValueError("token hidden is wrong\nand more"), one, secrets_of=("hidden",))
+    )
     assert "and more" not in str(told(ValueError("first\nand more"), one))
     assert secret("A", {"A": "x"}, read=str) == "x"
     assert secret("A", {"A_FILE": "/f"}, read=lambda file: f"in {file}\n") == "in /f"
     assert secret("A", {}, read=str) == ""
 
 
-@pytest.mark.parametrize("address", ["postgresql://nobody@127.0.0.1:9/none?table=t", "milvus://127.0.0.1:9/none"])
+@pytest.mark.parametrize(
+    "address", ["postgresql://nobody@127.0.0.1:9/none?table=t", "milvus://127.0.0.1:9/none"]
+)
 def test_a_server_that_is_not_there_is_said(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pymilvus" if address.startswith("milvus") else "psycopg")
     monkeypatch.setenv("WHENCE_MILVUS_TOKEN", "me:hidden")
@@ -315,7 +403,10 @@ def test_a_graph_is_built_alone_where_workers_cannot_share_its_memory() -> None:
 
         def execute(self, command: object) -> Held:
             self.said.append(command if isinstance(command, str) else command.as_string(None))  # type: ignore[attr-defined]
-            if self.said[-1] == "CREATE" and "SET LOCAL max_parallel_maintenance_workers = 0" not in self.said:
+            if (
+                self.said[-1] == "CREATE"
+                and "SET LOCAL max_parallel_maintenance_workers = 0" not in self.said
+            ):
                 raise psycopg.errors.DiskFull("could not resize shared memory segment")
             return self
 

@@ -1,4 +1,5 @@
-"""The database folder: what goes in comes out, whatever the segments; blobs, caches, merging, export."""
+"""The database folder: what goes in comes out, whatever the segments; blobs, caches, merging,
+export."""
 
 from __future__ import annotations
 
@@ -24,7 +25,9 @@ from whence.types import GeoPoint, Photo
 
 
 def test_what_goes_in_comes_out_before_and_after_compacting_and_opening(tmp_path):
-    with make(tmp_path / "deep" / "city.whence", range(23), options={"model": "thing", "px": [320, 240]}) as store:
+    with make(
+        tmp_path / "deep" / "city.whence", range(23), options={"model": "thing", "px": [320, 240]}
+    ) as store:
         before = says(store)
         assert list(before) == [f"p/{n:04d}.jpg" for n in range(23)]
         assert before["p/0007.jpg"] == (photos_of([7])[0], vectors_of([7])[0].tobytes())
@@ -124,7 +127,9 @@ def test_update_photos_keeps_places_and_refuses_unknown_paths(tmp_path):
 def test_equal_paths_and_contents_in_one_call(tmp_path):
     with make(tmp_path / "s") as store:
         twice = Photos.concatenate([photos_of([1]), photos_of([1], lat=20.0)])
-        store.add(twice, contents=[key(1), key(1)], descriptors=np.stack([np.ones(DIM), np.zeros(DIM)]))
+        store.add(
+            twice, contents=[key(1), key(1)], descriptors=np.stack([np.ones(DIM), np.zeros(DIM)])
+        )
         assert store.num_photos == store.num_descriptors == 1
         assert store.photos[0].point == GeoPoint(20.001, 8.5)
         assert store.descriptors[0].tolist() == [1.0] * DIM
@@ -132,7 +137,10 @@ def test_equal_paths_and_contents_in_one_call(tmp_path):
 
 def test_many_small_commits_leave_few_files_and_the_same_state(tmp_path):
     num = 3 * FAN_OUT + 7
-    with make(tmp_path / "many", range(num), batch=1) as many, make(tmp_path / "one", range(num), batch=num) as one:
+    with (
+        make(tmp_path / "many", range(num), batch=1) as many,
+        make(tmp_path / "one", range(num), batch=num) as one,
+    ):
         many.remove(["p/0003.jpg"])
         one.remove(["p/0003.jpg"])
         assert says(many) == says(one)
@@ -170,7 +178,8 @@ def test_any_sequence_of_changes_says_what_a_dictionary_says(tmp_path_factory, d
             store = Store.open(folder, writable=True)
         assert store.photos.paths == tuple(expected)
         assert says(store) == {
-            path: (photos_of([n], lat=lat)[0], vectors_of([n])[0].tobytes()) for path, (n, lat) in expected.items()
+            path: (photos_of([n], lat=lat)[0], vectors_of([n])[0].tobytes())
+            for path, (n, lat) in expected.items()
         }
     assert problems(store) == []
     store.close()
@@ -179,7 +188,9 @@ def test_any_sequence_of_changes_says_what_a_dictionary_says(tmp_path_factory, d
 def test_paths_stay_whatever_root_rows_come_with(tmp_path):
     with Store.create(tmp_path / "a.whence", card_id="c.v1", dim=2) as store:
         store.add(
-            Photos.of([Photo("b/1.jpg", content="1" * 32)]), contents=np.array(["1" * 32], "S32"), descriptors=np.ones((1, 2))
+            Photos.of([Photo("b/1.jpg", content="1" * 32)]),
+            contents=np.array(["1" * 32], "S32"),
+            descriptors=np.ones((1, 2)),
         )
     with Store.open(tmp_path / "a.whence", writable=True) as store:
         rows = Photos.of([Photo("b/2.jpg", content="2" * 32)], root=tmp_path / "elsewhere")
@@ -191,7 +202,10 @@ def test_paths_stay_whatever_root_rows_come_with(tmp_path):
 
 
 def test_fingerprint_depends_on_what_is_said_and_on_nothing_else(tmp_path):
-    with make(tmp_path / "a", range(8), batch=3) as a, make(tmp_path / "b", reversed(range(8)), batch=2) as b:
+    with (
+        make(tmp_path / "a", range(8), batch=3) as a,
+        make(tmp_path / "b", reversed(range(8)), batch=2) as b,
+    ):
         a.write_blob("state", {"x": np.arange(3)})
         b.write_blob("state", {"x": np.arange(3)})
         assert fingerprint(a) == fingerprint(b)
@@ -236,7 +250,11 @@ def test_float16_rows(tmp_path):
 
 
 def test_blobs(tmp_path):
-    arrays = {"a": np.arange(12.0).reshape(3, 4), "text": np.array("ü"), "none": np.empty((0, 2), np.int8)}
+    arrays = {
+        "a": np.arange(12.0).reshape(3, 4),
+        "text": np.array("ü"),
+        "none": np.empty((0, 2), np.int8),
+    }
     with make(tmp_path / "s", range(2)) as store:
         assert store.read_blob("b") is None
         store.write_blob("b", {"old": np.ones(3)})
@@ -249,9 +267,9 @@ def test_blobs(tmp_path):
     with Store.open(tmp_path / "s", writable=True) as again:
         read = again.read_blob("b")
         assert read is not None
-        assert {name: (array.tolist(), array.dtype, array.shape) for name, array in read.items()} == {
-            name: (array.tolist(), array.dtype, array.shape) for name, array in arrays.items()
-        }
+        assert {
+            name: (array.tolist(), array.dtype, array.shape) for name, array in read.items()
+        } == {name: (array.tolist(), array.dtype, array.shape) for name, array in arrays.items()}
         assert again.blob_names == ("b", "descriptor-state")
         assert again.state_id == state != ""
         again.write_blob("descriptor-state", {"x": np.zeros(2)})
@@ -263,7 +281,11 @@ def test_blobs(tmp_path):
 
 def records_of(numbers) -> list[dict[str, np.ndarray]]:
     return [
-        {"keypoints": np.full((n, 2), n, np.float32), "codes": np.arange(n * 3, dtype=np.uint8).reshape(n, 3), "size": np.array(n)}
+        {
+            "keypoints": np.full((n, 2), n, np.float32),
+            "codes": np.arange(n * 3, dtype=np.uint8).reshape(n, 3),
+            "size": np.array(n),
+        }
         for n in numbers
     ]
 
@@ -280,7 +302,9 @@ def test_cached_arrays_live_in_few_files(tmp_path):
         store.compact()
     with Store.open(tmp_path / "s") as again:
         assert len(list(again.ledger.manifest.files())) == 6
-        assert again.has_cache("sift.v1", [key(n) for n in range(52)]).tolist() == [n not in (9, 50, 51) for n in range(52)]
+        assert again.has_cache("sift.v1", [key(n) for n in range(52)]).tolist() == [
+            n not in (9, 50, 51) for n in range(52)
+        ]
         for n in (0, 1, 17, 49):
             record = again.read_cache("sift.v1", key(n))
             assert record is not None
@@ -311,9 +335,13 @@ def test_merge_moves_paths_and_keeps_contents_once(tmp_path):
         two.write_cache("sift.v1", [key(5)], records_of([5]))
         two.remove(["p/0007.jpg"])
         assert merge_stores(one, two) == 5
-        assert one.photos.paths == tuple([f"p/{n:04d}.jpg" for n in range(4)] + [f"b/p/{n:04d}.jpg" for n in range(2, 7)])
+        assert one.photos.paths == tuple(
+            [f"p/{n:04d}.jpg" for n in range(4)] + [f"b/p/{n:04d}.jpg" for n in range(2, 7)]
+        )
         assert one.num_descriptors == 7
-        assert np.array_equal(one.descriptors[one.descriptor_rows], vectors_of([0, 1, 2, 3, 2, 3, 4, 5, 6]))
+        assert np.array_equal(
+            one.descriptors[one.descriptor_rows], vectors_of([0, 1, 2, 3, 2, 3, 4, 5, 6])
+        )
         assert one.read_cache("sift.v1", key(5))["size"] == 5
         assert merge_stores(one, two) == 0
         merge_stores(two, one)
@@ -324,7 +352,10 @@ def test_merge_moves_paths_and_keeps_contents_once(tmp_path):
 @pytest.mark.parametrize("what", ["card", "dim", "state"])
 def test_merge_refuses_another_model(tmp_path, what):
     card, dim = ("other.v1" if what == "card" else "thing.v1"), (DIM + 1 if what == "dim" else DIM)
-    with make(tmp_path / "one", range(3)) as one, Store.create(tmp_path / "two", card_id=card, dim=dim) as two:
+    with (
+        make(tmp_path / "one", range(3)) as one,
+        Store.create(tmp_path / "two", card_id=card, dim=dim) as two,
+    ):
         if what == "state":
             two.write_blob("descriptor-state", {"x": np.ones(1)})
         before = fingerprint(one)
@@ -341,7 +372,9 @@ def test_export_gives_rows_in_the_same_order(tmp_path):
         exported = export_npy(store, tmp_path / "out")
     with open(exported.photos, encoding="utf-8", newline="") as file:
         table = list(csv.DictReader(file))
-    assert [row["path"] for row in table] == [f"p/{n:04d}.jpg" for n in (0, 1, 2, 4, 5)] + ["copy/0001.jpg"]
+    assert [row["path"] for row in table] == [f"p/{n:04d}.jpg" for n in (0, 1, 2, 4, 5)] + [
+        "copy/0001.jpg"
+    ]
     assert exported.num_rows == 6
     assert np.array_equal(np.load(exported.descriptors), vectors_of([0, 1, 2, 4, 5, 1]))
     assert float(table[1]["lat"]) == 47.001

@@ -43,7 +43,9 @@ from whence.index.store import Store
         (["ü"], np.ones((1, DIM)), "ASCII"),
     ],
 )
-def test_descriptors_that_do_not_fit_are_refused_and_nothing_changes(tmp_path, contents, descriptors, words):
+def test_descriptors_that_do_not_fit_are_refused_and_nothing_changes(
+    tmp_path, contents, descriptors, words
+):
     with make(tmp_path / "s", range(2)) as store:
         before = fingerprint(store)
         with pytest.raises(InputError, match=words):
@@ -56,7 +58,11 @@ def test_create_refuses_what_it_must(tmp_path):
     (tmp_path / "full" / "photo.jpg").touch()
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
-    for name, words in (("full", "not empty"), ("file", "a file of that name"), ("file/below", "failed")):
+    for name, words in (
+        ("full", "not empty"),
+        ("file", "a file of that name"),
+        ("file/below", "failed"),
+    ):
         with pytest.raises(StoreError, match=words):
             Store.create(tmp_path / name, card_id="x", dim=3)
     assert os.listdir(tmp_path / "full") == ["photo.jpg"]
@@ -107,7 +113,10 @@ from whence.index.store import Store
 store = Store.open(sys.argv[1], writable=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
-    assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "s")], check=False).returncode < 0
+    assert (
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / "s")], check=False).returncode
+        < 0
+    )
     Store.open(tmp_path / "s", writable=True).close()
 
 
@@ -153,7 +162,9 @@ def broken(folder: Path, how: str) -> None:
     elif how == "missing field":
         rewrite_manifest(folder, lambda body: body.pop("segments"))
     elif how == "name outside":
-        rewrite_manifest(folder, lambda body: body["segments"][0]["photos"].update(name="../../secret.npz"))
+        rewrite_manifest(
+            folder, lambda body: body["segments"][0]["photos"].update(name="../../secret.npz")
+        )
     elif how == "other counts":
         rewrite_manifest(folder, lambda body: body["segments"][0].update(num_photos=99))
     elif how == "missing rows":
@@ -201,7 +212,10 @@ def test_broken_databases_say_what_is_broken(tmp_path, how, error, words):
     make(folder, range(5)).close()
     broken(folder, how)
     for writable in (False, True):
-        with pytest.raises(error, match=words) as caught, Store.open(folder, writable=writable) as store:
+        with (
+            pytest.raises(error, match=words) as caught,
+            Store.open(folder, writable=writable) as store,
+        ):
             assert len(store.photos)
         assert str(folder) in str(caught.value)
 
@@ -218,7 +232,17 @@ def test_broken_databases_say_what_is_broken(tmp_path, how, error, words):
         ({"segments": [{}]}, "segments.0.photos is missing"),
         ({"segments": None}, "segments is a list"),
         ({"blobs": {"b": {"file": {}, "digest": ""}}}, "blobs.b.file.name is missing"),
-        ({"blobs": {"b": {"file": {"name": "/etc/passwd", "size_bytes": 1, "checksum": ""}, "digest": ""}}}, "passwd"),
+        (
+            {
+                "blobs": {
+                    "b": {
+                        "file": {"name": "/etc/passwd", "size_bytes": 1, "checksum": ""},
+                        "digest": "",
+                    }
+                }
+            },
+            "passwd",
+        ),
         ({"caches": {"c": [{"index": 1}]}}, "caches.c.0"),
         ({"options": []}, "options is a table"),
         ({"next_numbr": 3}, "next_number"),
@@ -235,7 +259,11 @@ def test_manifests_with_values_of_another_kind_say_which(tmp_path, change, words
 
 def test_what_is_no_folder_is_no_database(tmp_path):
     (tmp_path / "file").touch()
-    for name, words in (("nothing", "no such folder"), ("file", "not a folder"), (".", "no manifest.json")):
+    for name, words in (
+        ("nothing", "no such folder"),
+        ("file", "not a folder"),
+        (".", "no manifest.json"),
+    ):
         for writable in (False, True):
             with pytest.raises(NotAStore, match=words):
                 Store.open(tmp_path / name, writable=writable)
@@ -250,7 +278,9 @@ def test_check_finds_changed_bytes_and_numbers_that_are_not_finite(tmp_path):
         matrix.write_bytes(data)
         assert problems(store) == [f"{matrix.name}: its bytes changed since it was written"]
     sound = files.checksum(matrix)
-    rewrite_manifest(tmp_path / "s", lambda body: body["segments"][0]["descriptors"].update(checksum=sound))
+    rewrite_manifest(
+        tmp_path / "s", lambda body: body["segments"][0]["descriptors"].update(checksum=sound)
+    )
     with Store.open(tmp_path / "s") as store:
         assert problems(store) == [f"{matrix.name}: row 4 is not finite"]
 
@@ -295,7 +325,9 @@ def test_any_failing_system_call_leaves_the_earlier_state(tmp_path, monkeypatch,
                     assert isinstance(caught, error) or "cannot be read" in failed  # noqa: PT017 (a loop over many)
                 monkeypatch.undo()
                 if failed is None:
-                    assert failing.calls < at or call == "fsync", f"{name}: call {at} of {call} failed and nobody noticed"
+                    assert failing.calls < at or call == "fsync", (
+                        f"{name}: call {at} of {call} failed and nobody noticed"
+                    )
                     break
                 assert "earlier state is intact" in failed or "cannot be read" in failed, name
                 if name != "compact":
@@ -332,7 +364,12 @@ with Store.create(sys.argv[1], card_id="x", dim=64) as store:
         put(range(10, 400))
         print(store.num_photos, error)
 """
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "s")], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "s")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("400 ")
     assert "no room while writing photos and descriptors" in done.stdout
@@ -395,5 +432,7 @@ def test_files_that_vanish_or_change_while_a_database_is_open(tmp_path):
         with pytest.raises(CorruptStore, match=r"cache\.npz is missing"):
             reader.read_cache("sift.v2", key(1))
         found = problems(reader)
-        assert [problem.partition(":")[0] for problem in found] == sorted(problem.partition(":")[0] for problem in found)
+        assert [problem.partition(":")[0] for problem in found] == sorted(
+            problem.partition(":")[0] for problem in found
+        )
         assert len(found) == 3

@@ -1,5 +1,5 @@
-"""A writer killed at any moment: the database opens, holds the state before or after a commit, and the rest of the work gives the
-same database as a run that nobody killed.
+"""A writer killed at any moment: the database opens, holds the state before or after a commit, and
+the rest of the work gives the same database as a run that nobody killed.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def step(store, number):
         store.remove([f"p/{n}.jpg" for n in range(5, 15)])
     elif number == 6:
         store.write_blob("state", {"x": np.arange(5)})
-        store.write_cache("sift.v1", [f"{n:032x}" for n in range(20, 30)], [{"k": np.full((n, 2), n)} for n in range(20, 30)])
+        keys = [f"{n:032x}" for n in range(20, 30)]
+        store.write_cache("sift.v1", keys, [{"k": np.full((n, 2), n)} for n in range(20, 30)])
     elif number == 9:
         store.compact()
     elif number == 10:
@@ -86,11 +87,14 @@ with Store.open(folder, writable=True) as store:
     for number in range(store.options["done"], 12):
         step(store, number)
         store.set_options({"done": number + 1})
-    print(json.dumps({"fingerprint": fingerprint(store), "calls": {name: calls.count(name) for name in set(calls)}}))
+    counts = {name: calls.count(name) for name in set(calls)}
+    print(json.dumps({"fingerprint": fingerprint(store), "calls": counts}))
 '''
 
 
-def run(folder: Path, call: str = "none", at: int = 0, when: str = "before") -> subprocess.CompletedProcess[str]:
+def run(
+    folder: Path, call: str = "none", at: int = 0, when: str = "before"
+) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", WORKLOAD, str(folder), call, str(at), when]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
@@ -153,7 +157,13 @@ def assert_is_a_prefix(store: Store) -> None:
 
     def after(num: int) -> set[str]:
         gone = set(range(5, 15)) if num > 5 else set()
-        return {f"p/{n}.jpg" for number, numbers in steps.items() if number < num for n in numbers if n not in gone}
+        return {
+            f"p/{n}.jpg"
+            for number, numbers in steps.items()
+            if number < num
+            for n in numbers
+            if n not in gone
+        }
 
     assert set(store.photos.paths) in (after(num_done), after(num_done + 1))
     assert (store.photos.width == [int(path[2:-4]) for path in store.photos.paths]).all()

@@ -1,4 +1,5 @@
-"""The journal: rows against a slow oracle, words as questions, kills while it is written, and files that are none."""
+"""The journal: rows against a slow oracle, words as questions, kills while it is written, and files
+that are none."""
 
 from __future__ import annotations
 
@@ -28,17 +29,30 @@ from whence.journal.files import write_entries
 from whence.journal.log import SURE, is_unsure
 from whence.types import BestGuess, Candidate, GeoPoint, Position
 
-CENTRES = (GeoPoint(59.3293, 18.0686), GeoPoint(-16.5, 179.9999), GeoPoint(89.9999, 10.0), GeoPoint(0.0, 0.0))
+CENTRES = (
+    GeoPoint(59.3293, 18.0686),
+    GeoPoint(-16.5, 179.9999),
+    GeoPoint(89.9999, 10.0),
+    GeoPoint(0.0, 0.0),
+)
 NOW = datetime(2026, 11, 25, 15, 30, tzinfo=UTC)  # a Wednesday
 
 
-def answer(number: int, point: GeoPoint | None, *, confidence: float | None = 0.95, status: str = "") -> Position:
+def answer(
+    number: int, point: GeoPoint | None, *, confidence: float | None = 0.95, status: str = ""
+) -> Position:
     candidates = (Candidate("db/a.jpg", 1, 0.75, num_inliers=40), Candidate("db/b.jpg", 2, 0.5))
     said = status or ("unknown" if point is None else "located")
     return Position(
-        f"photo {number}.jpg", said, point, radius_m=12.0, confidence=confidence, candidates=candidates,  # type: ignore[arg-type]
-        is_verified=number % 3 == 0, scorer="inliers",
-    )  # fmt: skip
+        f"photo {number}.jpg",
+        said,
+        point,
+        radius_m=12.0,
+        confidence=confidence,
+        candidates=candidates,  # type: ignore[arg-type]
+        is_verified=number % 3 == 0,
+        scorer="inliers",
+    )
 
 
 def slow(entries: list[Entry], question: Question) -> list[Entry]:
@@ -47,7 +61,10 @@ def slow(entries: list[Entry], question: Question) -> list[Entry]:
     for entry in entries:
         one = entry.position
         is_meant = [
-            question.near is None or (one.point is not None and distance_m(one.point, question.near) <= question.within_m),
+            question.near is None
+            or (
+                one.point is not None and distance_m(one.point, question.near) <= question.within_m
+            ),
             question.since is None or entry.at >= question.since,
             question.until is None or entry.at < question.until,
             not question.status or one.status == question.status,
@@ -57,20 +74,32 @@ def slow(entries: list[Entry], question: Question) -> list[Entry]:
         ]
         if all(is_meant):
             found.append(entry)
-    return sorted(found, key=lambda entry: (entry.at, entry.number), reverse=question.order == "latest")
+    return sorted(
+        found, key=lambda entry: (entry.at, entry.number), reverse=question.order == "latest"
+    )
 
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Journal:
-    """Six hundred answers around four places, one of them astride the date line, one at the pole."""
+    """Six hundred answers around four places, one of them astride the date line, one at the
+    pole."""
     journal = Journal.open(tmp_path_factory.mktemp("journal") / "log.journal")
     draw = random.Random(3)
     for number in range(600):
         centre = draw.choice(CENTRES)
-        point = move(centre, heading_deg=draw.uniform(0, 360), distance_m=draw.choice([10, 60, 900, 30_000]) * draw.random())
+        point = move(
+            centre,
+            heading_deg=draw.uniform(0, 360),
+            distance_m=draw.choice([10, 60, 900, 30_000]) * draw.random(),
+        )
         sure = draw.choice([None, 0.4, SURE, 0.99])
         given = answer(number, None if number % 7 == 0 else point, confidence=sure)
-        journal.append([given], asked_at=1000.0 * number, taken_at=draw.choice([None, 500.0]), weather=draw.choice(["", "rain"]))
+        journal.append(
+            [given],
+            asked_at=1000.0 * number,
+            taken_at=draw.choice([None, 500.0]),
+            weather=draw.choice(["", "rain"]),
+        )
     return journal
 
 
@@ -92,7 +121,9 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Journal:
     ),
     st.sampled_from([1, 20_000]),
 )
-def test_a_question_finds_what_row_by_row_is_found(many: Journal, question: Question, most: int) -> None:
+def test_a_question_finds_what_row_by_row_is_found(
+    many: Journal, question: Question, most: int
+) -> None:
     """Whether rows around a place are few, or so many that all are gone through by time."""
     expected = slow(list(many), question)
     with pytest.MonkeyPatch.context() as patched:
@@ -103,15 +134,32 @@ def test_a_question_finds_what_row_by_row_is_found(many: Journal, question: Ques
         assert found == ((), len(expected), True)
     else:
         assert list(found.entries) == expected[: question.limit]
-        assert found.total == len(expected) if found.is_counted else question.limit <= found.total <= len(expected)
+        assert (
+            found.total == len(expected)
+            if found.is_counted
+            else question.limit <= found.total <= len(expected)
+        )
 
 
 def test_what_is_kept_of_an_answer(tmp_path: Path) -> None:
-    unknown = Position("q.jpg", "unknown", reason="too far", best_guess=BestGuess("db/x.jpg", GeoPoint(1, 2), 30.0, 0.3))
-    matched = Position("m.jpg", "matched", candidates=(Candidate("db/y.jpg", 1, math.nan),), heading_deg=math.nan)
+    unknown = Position(
+        "q.jpg",
+        "unknown",
+        reason="too far",
+        best_guess=BestGuess("db/x.jpg", GeoPoint(1, 2), 30.0, 0.3),
+    )
+    matched = Position(
+        "m.jpg", "matched", candidates=(Candidate("db/y.jpg", 1, math.nan),), heading_deg=math.nan
+    )
     with Journal.open(tmp_path / "log") as journal:
         assert (
-            journal.append([unknown, matched, answer(3, GeoPoint(1, 2))], asked_at=9.0, taken_at=[None, 5.0, 6.0], model="m") == 3
+            journal.append(
+                [unknown, matched, answer(3, GeoPoint(1, 2))],
+                asked_at=9.0,
+                taken_at=[None, 5.0, 6.0],
+                model="m",
+            )
+            == 3
         )
         assert len(journal) == 3
     with Journal.open(tmp_path / "log", is_new=False) as journal:
@@ -160,7 +208,8 @@ def test_an_append_is_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_a_kill_loses_nothing_that_was_written(tmp_path: Path) -> None:
-    """Killed at ten moments while it appends: what it had said to be written is there, whole, and the file goes on."""
+    """Killed at ten moments while it appends: what it had said to be written is there, whole, and
+    the file goes on."""
     script = """
         import sys
         from whence.journal import Journal
@@ -168,7 +217,8 @@ def test_a_kill_loses_nothing_that_was_written(tmp_path: Path) -> None:
         with Journal.open(sys.argv[1]) as journal:
             number = len(journal)
             while True:
-                journal.append([Position(f"{number}.jpg", "unknown", reason="x" * 3000), Position(f"{number + 1}.jpg", "unknown")])
+                long = Position(f"{number}.jpg", "unknown", reason="x" * 3000)
+                journal.append([long, Position(f"{number + 1}.jpg", "unknown")])
                 number += 2
                 print(number, flush=True)
     """
@@ -181,12 +231,18 @@ def test_a_kill_loses_nothing_that_was_written(tmp_path: Path) -> None:
             said = int(process.stdout.readline())
             time.sleep(draw.uniform(0, 0.03))
             process.send_signal(signal.SIGKILL)
-            rest = [line for line in process.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
+            rest = [
+                line
+                for line in process.stdout.read().splitlines(keepends=True)
+                if line.endswith("\n")
+            ]
             said = int(rest[-1]) if rest else said
         with Journal.open(file, is_new=False) as journal:
             entries = list(journal)
         assert len(entries) in (said, said + 2), "the last pair may be written and not yet said"
-        assert [entry.position.query for entry in entries] == [f"{number}.jpg" for number in range(len(entries))]
+        assert [entry.position.query for entry in entries] == [
+            f"{number}.jpg" for number in range(len(entries))
+        ]
     assert said >= 20
 
 
@@ -201,19 +257,39 @@ def day(text: str) -> float:
             "When was I last within 50 m of 59.3293, 18.0686?",
             Question(near=CENTRES[0], within_m=50, order="latest", limit=1),
         ),
-        ("when was I first within 1.5 km of -16.5,179.9999", Question(near=CENTRES[1], within_m=1500, order="earliest", limit=1)),
-        ("which answers were unsure on tuesday", Question(is_unsure=True, since=day("2026-11-24"), until=day("2026-11-25"))),
-        ("unsure answers last tuesday", Question(is_unsure=True, since=day("2026-11-24"), until=day("2026-11-25"))),
+        (
+            "when was I first within 1.5 km of -16.5,179.9999",
+            Question(near=CENTRES[1], within_m=1500, order="earliest", limit=1),
+        ),
+        (
+            "which answers were unsure on tuesday",
+            Question(is_unsure=True, since=day("2026-11-24"), until=day("2026-11-25")),
+        ),
+        (
+            "unsure answers last tuesday",
+            Question(is_unsure=True, since=day("2026-11-24"), until=day("2026-11-25")),
+        ),
         ("where was I on wednesday", Question(since=day("2026-11-25"), until=day("2026-11-26"))),
-        ("where was I yesterday 14:30", Question(since=day("2026-11-24T14:30"), until=day("2026-11-24T14:31"))),
-        ("how many photos were located since 2026-11-01", Question(status="located", wants="count", since=day("2026-11-01"))),
+        (
+            "where was I yesterday 14:30",
+            Question(since=day("2026-11-24T14:30"), until=day("2026-11-24T14:31")),
+        ),
+        (
+            "how many photos were located since 2026-11-01",
+            Question(status="located", wants="count", since=day("2026-11-01")),
+        ),
         (
             "how often near 0,0 this week",
-            Question(near=CENTRES[3], wants="count", since=day("2026-11-23"), until=day("2026-11-30")),
+            Question(
+                near=CENTRES[3], wants="count", since=day("2026-11-23"), until=day("2026-11-30")
+            ),
         ),
         ("unknown photos after yesterday", Question(status="unknown", since=day("2026-11-25"))),
         ("not verified before 2026-11-20", Question(is_verified=False, until=day("2026-11-20"))),
-        ("verified in rain until 2026-11-20 08:00", Question(is_verified=True, weather="rain", until=day("2026-11-20T08:01"))),
+        (
+            "verified in rain until 2026-11-20 08:00",
+            Question(is_verified=True, weather="rain", until=day("2026-11-20T08:01")),
+        ),
         (
             "list all sure answers between 2026-11-01 and 2026-11-08",
             Question(is_unsure=False, since=day("2026-11-01"), until=day("2026-11-09")),
@@ -221,7 +297,7 @@ def day(text: str) -> float:
         ("show answers last week", Question(since=day("2026-11-16"), until=day("2026-11-23"))),
         ("the last answer", Question(limit=1)),
     ],
-)  # fmt: skip
+)
 def test_words_become_questions(text: str, expected: Question) -> None:
     assert parse_question(text, now=NOW) == expected
 
@@ -271,7 +347,9 @@ def test_rows_are_written_for_other_programs(many: Journal, tmp_path: Path) -> N
         write_entries(tmp_path / "out.pdf", entries)
 
 
-def test_the_command_asks_and_exports(many: Journal, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_asks_and_exports(
+    many: Journal, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = str(many.path)
     assert cli.run(["journal", "show", file, "--limit", "3", "--utc"]) == 0
     shown = capsys.readouterr().out
@@ -284,10 +362,17 @@ def test_the_command_asks_and_exports(many: Journal, tmp_path: Path, capsys: pyt
     assert json.loads(head) == {"total": len(near), "is_counted": True}
     assert json.loads(line)["number"] == near[0].number
     assert cli.run(["journal", "ask", file, "how many were unknown"]) == 0
-    assert capsys.readouterr().out.strip() == str(sum(entry.position.status == "unknown" for entry in many))
+    assert capsys.readouterr().out.strip() == str(
+        sum(entry.position.status == "unknown" for entry in many)
+    )
     assert cli.run(["journal", "ask", file, "answers yesterday"]) == 3
     assert "nothing" in capsys.readouterr().out
-    assert cli.run(["journal", "export", file, str(tmp_path / "a.csv"), "--question", "unknown answers"]) == 0
+    assert (
+        cli.run(
+            ["journal", "export", file, str(tmp_path / "a.csv"), "--question", "unknown answers"]
+        )
+        == 0
+    )
     assert "86 answers" in capsys.readouterr().out
     assert cli.run(["journal", "ask", str(tmp_path / "none"), "answers"]) == 1
     assert "no such journal" in capsys.readouterr().err

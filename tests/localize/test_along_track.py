@@ -1,4 +1,5 @@
-"""Photos placed along a GPX track: the clock's shift found or given, the place at that time, what contradicts it."""
+"""Photos placed along a GPX track: the clock's shift found or given, the place at that time, what
+contradicts it."""
 
 from __future__ import annotations
 
@@ -33,13 +34,18 @@ SPEED_M_S = 1.4
 def walked(seconds: float) -> GeoPoint:
     """Where the walker is: a street east, then one north, with a halt at a corner."""
     done = SPEED_M_S * np.interp(seconds, [0, 600, 690, 1800], [0, 600, 600, 1710])
-    lat, lon = from_local_metres(np.array(min(done, 840.0)), np.array(max(done - 840.0, 0.0)), origin=ORIGIN)
+    lat, lon = from_local_metres(
+        np.array(min(done, 840.0)), np.array(max(done - 840.0, 0.0)), origin=ORIGIN
+    )
     return GeoPoint(float(lat), float(lon))
 
 
 @pytest.fixture
 def track(tmp_path: Path) -> Path:
-    points = [Waypoint("", walked(second), START + timedelta(seconds=second)) for second in range(0, 1801, 5)]
+    points = [
+        Waypoint("", walked(second), START + timedelta(seconds=second))
+        for second in range(0, 1801, 5)
+    ]
     write_gpx(tmp_path / "walk.gpx", (), track=[points])
     return tmp_path / "walk.gpx"
 
@@ -80,8 +86,11 @@ def test_photos_are_placed_within_a_second_though_the_clock_is_off(
         assert record["evidence"][0] == "track"
         assert abs(record["track"]["shift_s"] + OFF_S + ZONE_S) <= 1
         place = GeoPoint(record["position"]["lat"], record["position"]["lon"])
-        # Half a metre is what rounding a degree's digits in EXIF and the track's straight pieces leave.
-        assert min(distance_m(place, walked(seconds + off)) for off in (-1, 0, 1)) <= SPEED_M_S + 0.5
+        # Half a metre is what rounding a degree's digits in EXIF and the track's straight pieces
+        # leave.
+        assert (
+            min(distance_m(place, walked(seconds + off)) for off in (-1, 0, 1)) <= SPEED_M_S + 0.5
+        )
         assert record["is_verified"]
     assert records["late.jpg"]["track"] is None
     assert "found by 5 of 5 geotagged photos" in shown.err
@@ -94,14 +103,21 @@ def test_photos_are_placed_within_a_second_though_the_clock_is_off(
     assert "track" in capsys.readouterr().out
 
 
-def test_a_given_shift_needs_no_known_place(trip: Path, track: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_given_shift_needs_no_known_place(
+    trip: Path, track: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for file in trip.glob("known-*"):
         file.unlink()
     asked = ["tag", str(trip), "--track", str(track), "--json", "-q"]
     assert run([*asked, "--shift", str(-OFF_S - ZONE_S)]) == 0
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [one["placed_by"] for one in records] == ["track"] * 4 + ["none"]
-    assert distance_m(GeoPoint(records[0]["position"]["lat"], records[0]["position"]["lon"]), walked(120)) < 1
+    assert (
+        distance_m(
+            GeoPoint(records[0]["position"]["lat"], records[0]["position"]["lon"]), walked(120)
+        )
+        < 1
+    )
     assert run(asked) == 0
     shown = capsys.readouterr()
     assert "--shift SECONDS gives one" in shown.err
@@ -109,8 +125,12 @@ def test_a_given_shift_needs_no_known_place(trip: Path, track: Path, capsys: pyt
     assert run([*asked[:2], "--json"]) == 1
 
 
-@pytest.mark.parametrize("words", [["--shift", "3"], ["--track", "no.gpx"], ["--track", "TRACK", "--shift", "much"]])
-def test_what_cannot_be_placed_by_is_said(trip: Path, track: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "words", [["--shift", "3"], ["--track", "no.gpx"], ["--track", "TRACK", "--shift", "much"]]
+)
+def test_what_cannot_be_placed_by_is_said(
+    trip: Path, track: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["tag", str(trip), *(word.replace("TRACK", str(track)) for word in words)]) == 1
     assert "error:" in capsys.readouterr().err
 
@@ -127,14 +147,19 @@ def test_a_shift_is_found_as_the_slow_way_finds_it(track: Path) -> None:
     def cost(candidate: float) -> float:
         places = found.at(times + round(candidate * 1e6))
         pairs = zip(*places, points, strict=True)
-        return sum(60.0 if np.isnan(a) else min(60.0, distance_m(GeoPoint(a, b), point)) for a, b, point in pairs)
+        return sum(
+            60.0 if np.isnan(a) else min(60.0, distance_m(GeoPoint(a, b), point))
+            for a, b, point in pairs
+        )
 
     slow = min(np.arange(-900, 300, 1.0), key=cost)
     assert abs(slow + OFF_S) <= 1
     assert abs(shift.seconds - slow) <= 1
     assert (shift.num, shift.num_asked) == (5, 5)
     # Two wrong places of seven are outvoted; too few, or places off the track, say nothing.
-    wrong = find_shift(found, np.append(times, times[:2]), np.append(lat, lat[:2] + 0.01), np.append(lon, lon[:2]))
+    wrong = find_shift(
+        found, np.append(times, times[:2]), np.append(lat, lat[:2] + 0.01), np.append(lon, lon[:2])
+    )
     assert wrong is not None
     assert abs(wrong.seconds + OFF_S) <= 1
     assert find_shift(found, times[:2], lat[:2], lon[:2]) is None
@@ -142,21 +167,38 @@ def test_a_shift_is_found_as_the_slow_way_finds_it(track: Path) -> None:
 
 
 def test_a_walk_there_and_back_leaves_it_open(tmp_path: Path) -> None:
-    there = [Waypoint("", walked(second), START + timedelta(seconds=second)) for second in range(0, 600, 5)]
-    again = [Waypoint("", walked(second), START + timedelta(seconds=second + 3600)) for second in range(0, 600, 5)]
+    there = [
+        Waypoint("", walked(second), START + timedelta(seconds=second))
+        for second in range(0, 600, 5)
+    ]
+    again = [
+        Waypoint("", walked(second), START + timedelta(seconds=second + 3600))
+        for second in range(0, 600, 5)
+    ]
     write_gpx(tmp_path / "twice.gpx", (), track=[[*there, *again]])
     found = read_gpx(tmp_path / "twice.gpx")
     seconds = np.array([50.0, 200.0, 350.0, 500.0])
     points = [walked(one) for one in seconds]
     times = found.time_us[0] + np.round(seconds * 1e6).astype(np.int64)
-    assert find_shift(found, times, np.array([p.lat for p in points]), np.array([p.lon for p in points])) is None
+    assert (
+        find_shift(
+            found, times, np.array([p.lat for p in points]), np.array([p.lon for p in points])
+        )
+        is None
+    )
 
 
 def test_the_stronger_evidence_comes_first() -> None:
     hint = TrackHint(walked(100), -433.0, "walk.gpx, as given")
-    near = Position("a.jpg", "located", walked(110), radius_m=20.0, heading_deg=90.0, is_verified=True)
+    near = Position(
+        "a.jpg", "located", walked(110), radius_m=20.0, heading_deg=90.0, is_verified=True
+    )
     found = propose("a.jpg", near, None, track=hint)
-    assert (found.placed_by, found.evidence, found.point) == ("track", ("track", "match"), hint.point)
+    assert (found.placed_by, found.evidence, found.point) == (
+        "track",
+        ("track", "match"),
+        hint.point,
+    )
     assert found.heading_deg == 90
     assert found.radius_m is None
     far = Position("a.jpg", "located", walked(900), radius_m=20.0, is_verified=True)
@@ -175,8 +217,12 @@ def test_photos_are_recognised_and_that_tells_the_shift(trip: Path, track: Path)
     from whence.types import Photo
 
     seconds = [60.0, 500.0, 800.0, 1200.0, 1700.0]
-    moments = [(START + timedelta(seconds=one + OFF_S + ZONE_S)).replace(tzinfo=None) for one in seconds]
-    photos = Photos.of([Photo(f"{number}.jpg", time=moment) for number, moment in enumerate(moments)])
+    moments = [
+        (START + timedelta(seconds=one + OFF_S + ZONE_S)).replace(tzinfo=None) for one in seconds
+    ]
+    photos = Photos.of(
+        [Photo(f"{number}.jpg", time=moment) for number, moment in enumerate(moments)]
+    )
     seen = {row: walked(seconds[row] + 4) for row in range(4)}
     hints, remarks = track_hints(photos, timeline(photos), options=TrackOptions(track), seen=seen)
     assert set(hints) == set(range(5))

@@ -1,4 +1,5 @@
-"""The geographic filter against its definition: the straight distance of every place, one by one."""
+"""The geographic filter against its definition: the straight distance of every place, one by
+one."""
 
 from __future__ import annotations
 

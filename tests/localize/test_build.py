@@ -1,4 +1,5 @@
-"""Databases made of photo folders: made, extended, refreshed, refitted, merged, exchanged; and what they answer."""
+"""Databases made of photo folders: made, extended, refreshed, refitted, merged, exchanged; and what
+they answer."""
 
 from __future__ import annotations
 
@@ -10,7 +11,16 @@ import numpy as np
 import pytest
 
 from conftest import draw_place, view_of, write_photo, write_street
-from whence.errors import BadOption, CardMismatch, NoPhotos, NotAStore, NotFitted, UnknownName, UnreadableImage, UnreadableTable
+from whence.errors import (
+    BadOption,
+    CardMismatch,
+    NoPhotos,
+    NotAStore,
+    NotFitted,
+    UnknownName,
+    UnreadableImage,
+    UnreadableTable,
+)
 from whence.geo import GeoPoint, distance_m
 from whence.index.audit import fingerprint
 from whence.index.store import Store
@@ -43,7 +53,11 @@ def content_of(path: Path) -> str:
 def test_a_folder_becomes_a_database_that_answers(place: Path, street: Path) -> None:
     localizer = Localizer.build(place / "photos", path=place / "city.whence")
     assert localizer.report is not None
-    assert (localizer.report.num_photos, localizer.report.num_described, localizer.report.vocabulary) == (12, 12, "fitted")
+    assert (
+        localizer.report.num_photos,
+        localizer.report.num_described,
+        localizer.report.vocabulary,
+    ) == (12, 12, "fitted")
     assert localizer.report.num_with_point == 12
     for number, query in enumerate(sorted((street / "queries").iterdir())[:12]):
         position = localizer.locate(query, k=5)
@@ -79,7 +93,12 @@ def test_only_what_is_new_is_described(place: Path) -> None:
     again = build.build_database([place / "photos"], path=path)
     assert (again.num_described, again.num_added, again.num_updated) == (0, 0, 0)
     more = build.build_database([place / "more"], path=path)
-    assert (more.num_described, more.num_added, more.num_photos, more.vocabulary) == (4, 4, 16, "kept")
+    assert (more.num_described, more.num_added, more.num_photos, more.vocabulary) == (
+        4,
+        4,
+        16,
+        "kept",
+    )
     together = build.build_database([place / "photos", place / "more"], path=place / "both.whence")
     assert together.num_described == 16
 
@@ -102,10 +121,18 @@ def test_unreadable_photos_are_reported_and_skipped(place: Path) -> None:
     (place / "photos" / "cut.jpg").write_bytes(good[: len(good) // 2])
     report = build.build_database([place / "photos"], path=place / "city.whence")
     assert report.num_photos == 12
-    assert {Path(entry.path).name for entry in report.skipped} == {"text.jpg", "empty.png", "cut.jpg"}
+    assert {Path(entry.path).name for entry in report.skipped} == {
+        "text.jpg",
+        "empty.png",
+        "cut.jpg",
+    }
     assert all(entry.reason for entry in report.skipped)
     with Localizer.open(place / "city.whence") as localizer:
-        answers = list(localizer.locate_many([place / "photos" / "text.jpg", sorted((place / "photos").iterdir())[0]]))
+        answers = list(
+            localizer.locate_many(
+                [place / "photos" / "text.jpg", sorted((place / "photos").iterdir())[0]]
+            )
+        )
     assert [answer.status for answer in answers] == ["unknown", "located"]
     assert "text.jpg" in answers[0].reason
 
@@ -122,10 +149,17 @@ def test_refresh_follows_the_folders(place: Path) -> None:
     localizer = Localizer.refresh(path)
     report = localizer.report
     assert report is not None
-    assert (report.num_removed, report.num_described, report.num_added, report.num_updated) == (1, 2, 1, 1)
+    assert (report.num_removed, report.num_described, report.num_added, report.num_updated) == (
+        1,
+        2,
+        1,
+        1,
+    )
     assert report.num_photos == 12
     assert [Path(entry.path).name for entry in report.skipped] == [files[3].name]
-    assert Path(localizer.photos.paths[2]).name == files[3].name or files[3].name in {Path(p).name for p in localizer.photos.paths}
+    assert Path(localizer.photos.paths[2]).name == files[3].name or files[3].name in {
+        Path(p).name for p in localizer.photos.paths
+    }
     assert localizer.store.num_descriptors == 12
     localizer.close()
     assert maintain.refresh_database(path).num_described == 0
@@ -134,7 +168,9 @@ def test_refresh_follows_the_folders(place: Path) -> None:
         maintain.refresh_database(path)
 
 
-def test_a_database_and_its_photos_can_move_together(place: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_database_and_its_photos_can_move_together(
+    place: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     build.build_database([place / "photos"], path=place / "city.whence")
     there = tmp_path_factory.mktemp("elsewhere") / "moved"
     shutil.move(place, there)
@@ -157,7 +193,9 @@ def test_removed_photos_are_never_found(place: Path) -> None:
 def test_merging(place: Path, street: Path) -> None:
     build.build_database([place / "photos"], path=place / "a.whence", options=BuildOptions(WORDS))
     (place / "deeper").mkdir()
-    build.build_database([place / "more"], path=place / "deeper" / "b.whence", options=BuildOptions(WORDS))
+    build.build_database(
+        [place / "more"], path=place / "deeper" / "b.whence", options=BuildOptions(WORDS)
+    )
     assert maintain.merge_databases(place / "a.whence", place / "deeper" / "b.whence") == 4
     with Localizer.open(place / "a.whence") as localizer:
         assert localizer.store.num_photos == 16
@@ -165,7 +203,9 @@ def test_merging(place: Path, street: Path) -> None:
         best = localizer.locate(query).candidates[0]
         assert "0013r0" in best.photo
         assert localizer.photos.file(best.row).is_file()
-    build.build_database([place / "more"], path=place / "dense.whence", options=BuildOptions(model="densevlad"))
+    build.build_database(
+        [place / "more"], path=place / "dense.whence", options=BuildOptions(model="densevlad")
+    )
     with pytest.raises(CardMismatch):
         maintain.merge_databases(place / "a.whence", place / "dense.whence")
 
@@ -173,13 +213,23 @@ def test_merging(place: Path, street: Path) -> None:
 def test_another_model_is_refused(place: Path) -> None:
     build.build_database([place / "photos"], path=place / "city.whence")
     with pytest.raises(CardMismatch, match="whence-lite0-words-960"):
-        build.build_database([place / "more"], path=place / "city.whence", options=BuildOptions(model="densevlad"))
+        build.build_database(
+            [place / "more"], path=place / "city.whence", options=BuildOptions(model="densevlad")
+        )
     with pytest.raises(UnknownName, match="rootsift-vlad"):
-        build.build_database([place / "photos"], path=place / "x.whence", options=BuildOptions(model="rootsift-vald"))
+        build.build_database(
+            [place / "photos"], path=place / "x.whence", options=BuildOptions(model="rootsift-vald")
+        )
     with pytest.raises(BadOption):
-        build.build_database([place / "photos"], path=place / "x.whence", options=BuildOptions(engine="nonsense,,"))
+        build.build_database(
+            [place / "photos"], path=place / "x.whence", options=BuildOptions(engine="nonsense,,")
+        )
     with pytest.raises(BadOption):
-        build.build_database([place / "photos"], path=place / "x.whence", options=BuildOptions(model_options={"colour": 1}))
+        build.build_database(
+            [place / "photos"],
+            path=place / "x.whence",
+            options=BuildOptions(model_options={"colour": 1}),
+        )
     assert not (place / "x.whence").exists()
 
 
@@ -205,7 +255,8 @@ def test_plans_say_what_would_happen(place: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "most", "is_kept"), [("rootsift-vlad", 12, True), ("rootsift-vlad", 11, False), ("lite0", 12, False)]
+    ("model", "most", "is_kept"),
+    [("rootsift-vlad", 12, True), ("rootsift-vlad", 11, False), ("lite0", 12, False)],
 )
 def test_local_descriptors_are_kept_where_there_is_room(
     place: Path, model: str, most: int, is_kept: bool, monkeypatch: pytest.MonkeyPatch
@@ -213,15 +264,21 @@ def test_local_descriptors_are_kept_where_there_is_room(
     monkeypatch.setattr(keeping, "MOST_BYTES", most * keeping.BYTES_PER_PHOTO)
     name = "whence-lite0-448" if model == "lite0" else model
     plan, other = (
-        build.plan_build([place / "photos"], path=place / "x", options=BuildOptions(name, keep_local=keep))
+        build.plan_build(
+            [place / "photos"], path=place / "x", options=BuildOptions(name, keep_local=keep)
+        )
         for keep in (None, False)
     )
     assert (plan.size_bytes > other.size_bytes) == is_kept
-    report = build.build_database([place / "photos"], path=place / "city.whence", options=BuildOptions(name))
+    report = build.build_database(
+        [place / "photos"], path=place / "city.whence", options=BuildOptions(name)
+    )
     assert report.size_bytes <= 1.1 * plan.size_bytes
     with Localizer.open(place / "city.whence") as localizer:
         contents = [content.decode() for content in localizer.photos.content]
-        assert localizer.store.has_cache(f"{localizer.store.card_id}.local", contents).all() == is_kept
+        assert (
+            localizer.store.has_cache(f"{localizer.store.card_id}.local", contents).all() == is_kept
+        )
 
 
 def test_kept_local_descriptors(place: Path) -> None:
@@ -253,7 +310,9 @@ def test_nothing_to_index(tmp_path: Path) -> None:
 
 def test_photos_without_coordinates_are_matched(tmp_path: Path) -> None:
     for seed in range(6):
-        write_photo(tmp_path / "photos" / f"place {seed}.png", view_of(draw_place(seed), shift=0, seed=0))
+        write_photo(
+            tmp_path / "photos" / f"place {seed}.png", view_of(draw_place(seed), shift=0, seed=0)
+        )
     query = write_photo(tmp_path / "query.jpg", view_of(draw_place(4), shift=15, seed=2))
     with Localizer.build(tmp_path / "photos", path=tmp_path / "p.whence") as localizer:
         position = localizer.locate(query)
@@ -268,7 +327,9 @@ def test_positions_from_a_table(tmp_path: Path) -> None:
         write_photo(tmp_path / "photos" / f"{seed}.png", view_of(draw_place(seed), shift=0, seed=0))
     lines = ["file,lat,lon"] + [f"{seed}.png,{10 + seed},20" for seed in range(3)]
     (tmp_path / "where.csv").write_text("\n".join(lines))
-    report = build.build_database([tmp_path / "photos"], path=tmp_path / "p.whence", positions=tmp_path / "where.csv")
+    report = build.build_database(
+        [tmp_path / "photos"], path=tmp_path / "p.whence", positions=tmp_path / "where.csv"
+    )
     assert (report.num_photos, report.num_with_point) == (4, 3)
 
 
@@ -321,12 +382,18 @@ def test_a_refit_killed_between_its_renames_is_completed(place: Path) -> None:
     path.rename(place / "city.whence.before-refit")
     with Localizer.open(path) as localizer:
         assert localizer.store.num_photos == 12
-    assert sorted(entry.name for entry in place.iterdir() if "whence" in entry.name) == ["city.whence"]
+    assert sorted(entry.name for entry in place.iterdir() if "whence" in entry.name) == [
+        "city.whence"
+    ]
 
 
 def test_too_few_photos_for_options_without_packaged_vocabulary(place: Path) -> None:
     with pytest.raises((BadOption, NotFitted), match="100 photos"):
-        build.build_database([place / "photos"], path=place / "x.whence", options=BuildOptions(WORDS, model_options=SMALL_WORDS))
+        build.build_database(
+            [place / "photos"],
+            path=place / "x.whence",
+            options=BuildOptions(WORDS, model_options=SMALL_WORDS),
+        )
 
 
 def test_export_and_import(place: Path) -> None:
@@ -340,7 +407,9 @@ def test_export_and_import(place: Path) -> None:
         assert Path(localizer.locate(query).candidates[0].photo).name == query.name
 
 
-@pytest.mark.parametrize("broken", ["database.json", "photos.csv", "descriptors.npy", "descriptor-state.npz"])
+@pytest.mark.parametrize(
+    "broken", ["database.json", "photos.csv", "descriptors.npy", "descriptor-state.npz"]
+)
 def test_broken_exports_are_named(place: Path, broken: str) -> None:
     build.build_database([place / "photos"], path=place / "a.whence")
     maintain.export_database(place / "a.whence", place / "out")
@@ -349,13 +418,17 @@ def test_broken_exports_are_named(place: Path, broken: str) -> None:
         maintain.import_database(place / "out", path=place / "b.whence")
 
 
-def test_compact_codes_answer_like_exact_search(place: Path, monkeypatch: pytest.MonkeyPatch, street: Path) -> None:
+def test_compact_codes_answer_like_exact_search(
+    place: Path, monkeypatch: pytest.MonkeyPatch, street: Path
+) -> None:
     """The engine path of large databases, made small: codes are kept in the database and used."""
     from whence.index import ann
 
     monkeypatch.setattr(ann, "EXACT_BELOW", 4)
     shutil.copytree(street / "database", place / "all")
-    build.build_database([place / "all"], path=place / "c.whence", options=BuildOptions(engine="SQ8"))
+    build.build_database(
+        [place / "all"], path=place / "c.whence", options=BuildOptions(engine="SQ8")
+    )
     with Store.open(place / "c.whence") as store:
         assert "engine" in store.blob_names
     query = sorted((street / "queries").iterdir())[7]

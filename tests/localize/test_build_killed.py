@@ -1,6 +1,8 @@
-"""`whence index` killed at ten moments and run again: the same database by content as a run that nobody killed.
+"""`whence index` killed at ten moments and run again: the same database by content as a run that
+nobody killed.
 
-The child kills itself (SIGKILL) around the n-th rename, sync or described photo; renames include those of the manifest.
+The child kills itself (SIGKILL) around the n-th rename, sync or described photo; renames include
+those of the manifest.
 """
 
 from __future__ import annotations
@@ -67,7 +69,9 @@ def make(root: Path) -> Path:
     return root
 
 
-def child(root: Path, call: str = "none", at: int = 0, when: str = "before") -> subprocess.CompletedProcess[str]:
+def child(
+    root: Path, call: str = "none", at: int = 0, when: str = "before"
+) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", CHILD, str(root), call, str(at), when]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
@@ -105,7 +109,9 @@ MOMENTS = [
 
 
 @pytest.mark.parametrize(("call", "share", "when"), MOMENTS)
-def test_killed_and_run_again(tmp_path: Path, photos: Path, whole: dict, call: str, share: float, when: str) -> None:
+def test_killed_and_run_again(
+    tmp_path: Path, photos: Path, whole: dict, call: str, share: float, when: str
+) -> None:
     root = tmp_path
     (root / "photos").symlink_to(photos / "photos")
     at = 1 + round(share * (whole["calls"][call] - 1))

@@ -1,4 +1,5 @@
-"""Places by the cells of a map: without any photo, and as the photos that are worth a search; by learned cells and by means."""
+"""Places by the cells of a map: without any photo, and as the photos that are worth a search; by
+learned cells and by means."""
 
 from __future__ import annotations
 
@@ -55,7 +56,9 @@ def _models() -> Iterator[None]:
 def database(street: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database of the street by the engine `cells`. Tests must not change it."""
     path = tmp_path_factory.mktemp("cells") / "street.whence"
-    build_database([street / "database"], path=path, options=BuildOptions(model=NAME, engine="cells:2"))
+    build_database(
+        [street / "database"], path=path, options=BuildOptions(model=NAME, engine="cells:2")
+    )
     return path
 
 
@@ -81,7 +84,8 @@ def truth_of(query: Path) -> GeoPoint:
 
 
 def test_a_place_without_any_photo(street: Path, learned: Path, tmp_path: Path) -> None:
-    """A database of cells alone answers with their middles: as one with the photos does, whose own means the cells are."""
+    """A database of cells alone answers with their middles: as one with the photos does, whose own
+    means the cells are."""
     given = store_cells(tmp_path / "cells.whence", learned)
     queries = queries_of(street)
     with Localizer.open(tmp_path / "cells.whence") as localizer:
@@ -89,8 +93,13 @@ def test_a_place_without_any_photo(street: Path, learned: Path, tmp_path: Path) 
         assert localizer.cells is not None
         found = list(localizer.cells.locate_many(queries, k=3, show_progress=False))
     assert len(given) == 24
-    gaps = [distance_m(one.point, truth_of(query)) for one, query in zip(found, queries, strict=True) if one.point]
-    # Photos of a place look alike: the cell is the right one for nearly all, and its middle is near.
+    gaps = [
+        distance_m(one.point, truth_of(query))
+        for one, query in zip(found, queries, strict=True)
+        if one.point
+    ]
+    # Photos of a place look alike: the cell is the right one for nearly all, and its middle is
+    # near.
     assert sum(gap <= 25 for gap in gaps) >= 22
     for one in found:
         assert (one.status, one.is_verified, len(one.candidates)) == ("located", False, 3)
@@ -123,13 +132,18 @@ def test_only_cells_inside_a_geographic_filter(street: Path, database: Path) -> 
 def test_learned_cells_choose_the_photos_that_are_searched(
     model: str, street: Path, learned: Path, database: Path, tmp_path: Path
 ) -> None:
-    """Of the database's own model or of another, whose descriptors of the query then tell the cells."""
+    """Of the database's own model or of another, whose descriptors of the query then tell the
+    cells."""
     path, query = tmp_path / "chosen.whence", queries_of(street)[7]
-    build_database([street / "database"], path=path, options=BuildOptions(model=NAME, engine="cells:1"))
+    build_database(
+        [street / "database"], path=path, options=BuildOptions(model=NAME, engine="cells:1")
+    )
     cells = read_cells(learned)
     if model == OTHER:
         more = np.zeros((len(cells), 1), np.float32)
-        cells = replace(cells, model=OTHER, prototypes=np.concatenate([cells.prototypes[:, ::-1], more], axis=1))
+        cells = replace(
+            cells, model=OTHER, prototypes=np.concatenate([cells.prototypes[:, ::-1], more], axis=1)
+        )
     # Told wrongly on purpose: a cell far from the place is the best one for every query.
     wrong = int(np.argmax(cells.corners_m[:, 0]))
     pushed = replace(cells, bias=np.where(np.arange(len(cells)) == wrong, 9, 0).astype(np.float32))
@@ -143,7 +157,9 @@ def test_learned_cells_choose_the_photos_that_are_searched(
             assert isinstance(localizer.retriever.index, CellIndex)
             found = localizer.locate(query, k=1, options=RETRIEVE_ONLY)
             # A geographic filter is exact whatever the cells say.
-            around = localizer.locate(query, k=1, options=RETRIEVE_ONLY, around=Around(truth_of(query), 100.0))
+            around = localizer.locate(
+                query, k=1, options=RETRIEVE_ONLY, around=Around(truth_of(query), 100.0)
+            )
         assert "0007r0" in around.candidates[0].photo
         assert ("cells" in found.seconds, "cells" in around.seconds) == (True, False)
         assert ("0007r0" in found.candidates[0].photo) == is_right
@@ -155,8 +171,11 @@ def test_learned_cells_choose_the_photos_that_are_searched(
         assert len(localizer.locate(query, k=9, options=RETRIEVE_ONLY).candidates) == 9
 
 
-def test_every_way_to_ask(street: Path, database: Path, learned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """By the command, with its files; a database of cells alone needs no flag; photos that cannot be read are named."""
+def test_every_way_to_ask(
+    street: Path, database: Path, learned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the command, with its files; a database of cells alone needs no flag; photos that cannot
+    be read are named."""
     query, path = str(queries_of(street)[5]), tmp_path / "alone.whence"
     assert run(["index", "--cells", str(learned), "--db", str(path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["cells"] == 24
@@ -170,7 +189,9 @@ def test_every_way_to_ask(street: Path, database: Path, learned: Path, tmp_path:
     (tmp_path / "torn.jpg").write_bytes(b"\xff\xd8nothing")
     files = [str(tmp_path / name) for name in ("a.csv", "a.geojson", "a.html", "a.gpx")]
     outputs = ["--csv", files[0], "--geojson", files[1], "--report", files[2], "--gpx", files[3]]
-    assert run(["locate", query, str(tmp_path / "torn.jpg"), "--db", str(path), "-q", *outputs]) == 0
+    assert (
+        run(["locate", query, str(tmp_path / "torn.jpg"), "--db", str(path), "-q", *outputs]) == 0
+    )
     told = capsys.readouterr()
     assert "cell" in told.out + told.err
     rows = list(csv.DictReader(Path(files[0]).read_text(encoding="utf-8").splitlines()))
@@ -181,7 +202,11 @@ def test_every_way_to_ask(street: Path, database: Path, learned: Path, tmp_path:
     assert "cell 33" in capsys.readouterr().out
     assert run(["locate", str(tmp_path / "torn.jpg"), "--db", str(path)]) == 1
     assert "torn.jpg" in capsys.readouterr().err
-    for wrong in (["--set", "num_candidates=5"], ["--no-verify"], ["--set", "query_mode=five_crops"]):
+    for wrong in (
+        ["--set", "num_candidates=5"],
+        ["--no-verify"],
+        ["--set", "query_mode=five_crops"],
+    ):
         asked = [query]
         assert run(["locate", *asked, "--db", str(path), "--engine", "cells", *wrong]) == 1
         assert "compares no photos" in capsys.readouterr().err
@@ -197,11 +222,17 @@ def test_a_database_of_cells_alone_goes_through_every_verb(
     for verb in (["doctor", "--db", str(path)], ["database", "check", "--db", str(path)]):
         assert run(verb) == 0, capsys.readouterr()
     with Localizer.open(path) as localizer:
-        assert localizer.locate(np.zeros((40, 60, 3), np.uint8), options=RETRIEVE_ONLY).status == "unknown"
+        assert (
+            localizer.locate(np.zeros((40, 60, 3), np.uint8), options=RETRIEVE_ONLY).status
+            == "unknown"
+        )
 
 
-def test_photos_come_to_cells_that_were_there_first(street: Path, learned: Path, tmp_path: Path) -> None:
-    """The database keeps the model and the engine that it was made with, its cells through a refit, and both ways to answer."""
+def test_photos_come_to_cells_that_were_there_first(
+    street: Path, learned: Path, tmp_path: Path
+) -> None:
+    """The database keeps the model and the engine that it was made with, its cells through a refit,
+    and both ways to answer."""
     path, query = tmp_path / "first.whence", queries_of(street)[2]
     store_cells(path, learned)
     assert run(["index", str(street / "database"), "--db", str(path), "-q", "--no-calibrate"]) == 0
@@ -218,11 +249,24 @@ def test_photos_come_to_cells_that_were_there_first(street: Path, learned: Path,
 
 
 @pytest.mark.parametrize("model", [None, OTHER])
-def test_photos_and_cells_come_in_one_command(model: str | None, street: Path, learned: Path, tmp_path: Path) -> None:
-    """A new database takes the cells' model and searches in their cells; with a model of its own it is told by both."""
+def test_photos_and_cells_come_in_one_command(
+    model: str | None, street: Path, learned: Path, tmp_path: Path
+) -> None:
+    """A new database takes the cells' model and searches in their cells; with a model of its own it
+    is told by both."""
     path, query = tmp_path / "one.whence", queries_of(street)[4]
     named = [] if model is None else ["--model", model]
-    asked = ["index", str(street / "database"), "--cells", str(learned), "--db", str(path), "-q", "--no-calibrate", *named]
+    asked = [
+        "index",
+        str(street / "database"),
+        "--cells",
+        str(learned),
+        "--db",
+        str(path),
+        "-q",
+        "--no-calibrate",
+        *named,
+    ]
     assert run([*asked, "--estimate"]) == 0
     assert not path.exists()
     assert run(asked) == 0
@@ -236,9 +280,13 @@ def test_photos_and_cells_come_in_one_command(model: str | None, street: Path, l
     assert "cells" in found.seconds
 
 
-def test_cells_beside_another_engine_answer_and_leave_the_search_alone(street: Path, learned: Path, tmp_path: Path) -> None:
+def test_cells_beside_another_engine_answer_and_leave_the_search_alone(
+    street: Path, learned: Path, tmp_path: Path
+) -> None:
     path, query = tmp_path / "flat.whence", queries_of(street)[2]
-    build_database([street / "database"], path=path, options=BuildOptions(model=NAME, engine="flat"))
+    build_database(
+        [street / "database"], path=path, options=BuildOptions(model=NAME, engine="flat")
+    )
     with Localizer.open(path) as localizer:
         assert localizer.cells is None
         before = localizer.locate(query, options=RETRIEVE_ONLY)
@@ -250,7 +298,9 @@ def test_cells_beside_another_engine_answer_and_leave_the_search_alone(street: P
         assert localizer.cells is not None
 
 
-def test_cells_that_do_not_fit_are_refused_with_the_reason(learned: Path, street: Path, tmp_path: Path) -> None:
+def test_cells_that_do_not_fit_are_refused_with_the_reason(
+    learned: Path, street: Path, tmp_path: Path
+) -> None:
     cells = read_cells(learned)
     path = tmp_path / "x.whence"
     for change, error, words in (
@@ -294,8 +344,11 @@ def test_files_that_are_no_cells_end_in_one_line(
     assert not (tmp_path / "x.whence").exists()
 
 
-def test_a_model_beside_the_file_is_found_there(learned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A training names its weights by their file alone; the folder may lie anywhere, and is asked for by its path."""
+def test_a_model_beside_the_file_is_found_there(
+    learned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training names its weights by their file alone; the folder may lie anywhere, and is asked
+    for by its path."""
     (tmp_path / "weights.safetensors").write_bytes(b"weights")
     write_cells(tmp_path / "cells.npz", replace(read_cells(learned), model="weights.safetensors"))
     asked: list[str] = []

@@ -1,4 +1,5 @@
-"""Co-registration: the published traces by an oracle, what is refused, exact Mercator, thresholds, and files for a GIS."""
+"""Co-registration: the published traces by an oracle, what is refused, exact Mercator, thresholds,
+and files for a GIS."""
 
 from __future__ import annotations
 
@@ -38,13 +39,16 @@ def project(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def oracle(matrix: np.ndarray, *, is_noisy: bool = False):
-    """A grid of 15 x 15 points brought to the candidate by the true homography, and from there by the round's warp."""
+    """A grid of 15 x 15 points brought to the candidate by the true homography, and from there by
+    the round's warp."""
     grid = np.stack(np.meshgrid(*[np.linspace(0, SIDE, 15)] * 2), axis=-1).reshape(-1, 2)
     k = np.arange(225)
     noise = 0.8 * np.stack([(37 * k % 101) / 50 - 1, (53 * k % 97) / 48 - 1], axis=1)
 
     def find(photo: np.ndarray, middle: np.ndarray, onto: np.ndarray) -> Agreement:
-        found, mask = cv2.findHomography(grid, project(onto @ matrix, grid) + is_noisy * noise, cv2.RANSAC, 3.0)
+        found, mask = cv2.findHomography(
+            grid, project(onto @ matrix, grid) + is_noisy * noise, cv2.RANSAC, 3.0
+        )
         return Agreement(int(mask.sum()), found)
 
     return find
@@ -61,8 +65,11 @@ def test_the_published_trace_of_four_rounds():
     assert found.corners[1] == pytest.approx(
         np.array([[-60, 40], [515.719, -10.804], [615.889, 538.443], [18.414, 636.5]]), abs=2e-3
     )
-    # Upper left, upper right, lower right, lower left after the last round; ours begins at the lower left.
-    texts = np.array([(36.45111, 38.13423), (36.45802, 38.23294), (36.38232, 38.25010), (36.36878, 38.14745)])
+    # Upper left, upper right, lower right, lower left after the last round; ours begins at the
+    # lower left.
+    texts = np.array(
+        [(36.45111, 38.13423), (36.45802, 38.23294), (36.38232, 38.25010), (36.36878, 38.14745)]
+    )
     assert found.footprint == pytest.approx(texts[[3, 0, 1, 2]], abs=1.1e-5)
     noisy = coregister(BLANK, AROUND, BOX, oracle(TRUE, is_noisy=True), options=PUBLISHED)
     assert errors(noisy) == pytest.approx([0.1058, 0.9787, 1.0667, 0.9339], abs=2e-3)
@@ -71,7 +78,8 @@ def test_the_published_trace_of_four_rounds():
 def test_corners_that_are_not_cut_stay_where_they_are():
     assert max(errors(coregister(BLANK, AROUND, BOX, oracle(TRUE)))) < 1e-3
     noisy = errors(coregister(BLANK, AROUND, BOX, oracle(TRUE, is_noisy=True)))
-    # Noise of a fixed number of pixels counts for more where the middle was enlarged; it does not grow from round to round.
+    # Noise of a fixed number of pixels counts for more where the middle was enlarged; it does not
+    # grow from round to round.
     assert max(noisy) < 0.14
     assert noisy[3] == pytest.approx(noisy[1], abs=1e-3)
     stopped = coregister(BLANK, AROUND, BOX, oracle(TRUE), options=CoregisterOptions(stop_px=1.0))
@@ -100,7 +108,12 @@ def test_what_is_refused(matrix, published, ours):
 def test_pixels_to_degrees_as_published_and_by_mercator():
     corners = np.trunc(project(TRUE, OUTLINE).astype(np.float32))
     found = to_degrees(corners, BOX, side_px=SIDE, is_linear=True)
-    expected = [(36.451115, 38.134232), (36.458023, 38.232765), (36.382320, 38.250103), (36.368919, 38.147449)]
+    expected = [
+        (36.451115, 38.134232),
+        (36.458023, 38.232765),
+        (36.382320, 38.250103),
+        (36.368919, 38.147449),
+    ]
     assert found == pytest.approx(np.array(expected), abs=2e-6)
     box = tile_boxes(np.array([Tile(9, 180, 240)]))[0]
     edges = np.array([[0, -SIDE], [0, 2 * SIDE], [0, 0], [SIDE, SIDE]], float)
@@ -128,7 +141,14 @@ def test_the_published_thresholds(true, false, expected):
 
 
 def test_a_right_footprint_holds_the_middle_once_enlarged():
-    footprint = np.array([(36.451115, 38.134232), (36.458023, 38.232765), (36.382320, 38.250103), (36.368919, 38.147449)])
+    footprint = np.array(
+        [
+            (36.451115, 38.134232),
+            (36.458023, 38.232765),
+            (36.382320, 38.250103),
+            (36.368919, 38.147449),
+        ]
+    )
     # The published enlargement by three puts its first corner at 36.523973, 38.021552.
     assert holds_middle(footprint, (36.523, 38.0225))
     assert not holds_middle(footprint, (36.5245, 38.0210))
@@ -137,8 +157,13 @@ def test_a_right_footprint_holds_the_middle_once_enlarged():
 
 def textured(side: int, seed: int) -> np.ndarray:
     random = np.random.default_rng(seed)
-    layers = [cv2.resize(random.uniform(0, 1, (n, n, 3)), (side, side), interpolation=cv2.INTER_CUBIC) for n in (8, 24, 70)]
-    return np.clip(255 * (0.3 * layers[0] + 0.3 * layers[1] + 0.4 * layers[2]), 0, 255).astype(np.uint8)
+    layers = [
+        cv2.resize(random.uniform(0, 1, (n, n, 3)), (side, side), interpolation=cv2.INTER_CUBIC)
+        for n in (8, 24, 70)
+    ]
+    return np.clip(255 * (0.3 * layers[0] + 0.3 * layers[1] + 0.4 * layers[2]), 0, 255).astype(
+        np.uint8
+    )
 
 
 @pytest.mark.parametrize("turns", [0, 1])
@@ -147,12 +172,19 @@ def test_a_matcher_of_the_house_finds_a_photo_in_its_surroundings(turns):
     around = textured(3 * side, 0)
     truth = np.array([[1.1, 0.2, -20.0], [-0.15, 0.95, 25.0], [2e-4, -1e-4, 1.0]])
     shift = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
-    from_around = np.linalg.inv(shift) @ np.linalg.inv(truth) @ np.array([[1, 0, -side], [0, 1, -side], [0, 0, 1.0]]) @ shift
+    from_around = (
+        np.linalg.inv(shift)
+        @ np.linalg.inv(truth)
+        @ np.array([[1, 0, -side], [0, 1, -side], [0, 0, 1.0]])
+        @ shift
+    )
     upright = cv2.warpPerspective(around, from_around, (side, side), flags=cv2.INTER_LINEAR)
     # A photo that is to be turned by so many quarters before it is compared.
     photo = np.rot90(upright, -turns)
     find = finder(open_mnn("rootsift", is_upright=True))
-    found = coregister(photo, around, BOX, find, turns=turns, options=CoregisterOptions(side_px=side))
+    found = coregister(
+        photo, around, BOX, find, turns=turns, options=CoregisterOptions(side_px=side)
+    )
     assert found.is_match, found.reason
     outline = np.array([[0, 0], [side, 0], [side, side], [0, side]], float)
     assert np.abs(found.corners[-1] - project(truth, outline)).max() < 1.0
@@ -162,8 +194,12 @@ def test_a_matcher_of_the_house_finds_a_photo_in_its_surroundings(turns):
     own = degrees[(np.arange(4) - turns) % 4][[3, 0, 1, 2]]
     assert iou(found.footprint, own) > 0.97
     assert corner_errors_km(found.footprint, own).max() < 0.1
-    assert project(found.matrix, outline) == pytest.approx(project(truth, outline)[(np.arange(4) - turns) % 4], abs=1.0)
-    other = coregister(textured(side, 5), around, BOX, find, options=CoregisterOptions(side_px=side))
+    assert project(found.matrix, outline) == pytest.approx(
+        project(truth, outline)[(np.arange(4) - turns) % 4], abs=1.0
+    )
+    other = coregister(
+        textured(side, 5), around, BOX, find, options=CoregisterOptions(side_px=side)
+    )
     assert not other.is_match or other.num_inliers < found.num_inliers / 3
 
 
@@ -172,7 +208,9 @@ FOOTPRINT = np.array([[45.0, 7.0], [46.2, 6.8], [46.4, 8.6], [45.1, 8.4]])
 
 def test_a_photo_lies_where_its_footprint_says():
     matrix = to_ground(FOOTPRINT, (300, 200))
-    corners = project(matrix, np.array([[-0.5, 199.5], [-0.5, -0.5], [299.5, -0.5], [299.5, 199.5]]))
+    corners = project(
+        matrix, np.array([[-0.5, 199.5], [-0.5, -0.5], [299.5, -0.5], [299.5, 199.5]])
+    )
     assert np.abs(corners - in_metres(FOOTPRINT)).max() < 1e-3
     points = control_points(FOOTPRINT, (300, 200))
     assert points.shape == (9, 4)
@@ -183,7 +221,9 @@ def test_a_photo_lies_where_its_footprint_says():
     feature = as_feature(FOOTPRINT, {"query": "a.jpg"})
     assert feature["geometry"]["type"] == "Polygon"
     assert feature["properties"]["query"] == "a.jpg"
-    assert (feature["properties"]["lat"], feature["properties"]["lon"]) == pytest.approx(centre_of(FOOTPRINT), abs=1e-5)
+    assert (feature["properties"]["lat"], feature["properties"]["lon"]) == pytest.approx(
+        centre_of(FOOTPRINT), abs=1e-5
+    )
 
 
 def test_a_world_file_says_how_far_it_is_off(tmp_path):
@@ -233,5 +273,7 @@ def test_an_overlay_lays_the_photo_where_it_was_found():
     assert covered[120, 120].tolist() == [0, 0, 0]
     pixels, (left, top, step) = warped(photo, FOOTPRINT)
     assert pixels.shape[2] == 4
-    assert (left, top) == pytest.approx((in_metres(FOOTPRINT)[:, 0].min(), in_metres(FOOTPRINT)[:, 1].max()))
+    assert (left, top) == pytest.approx(
+        (in_metres(FOOTPRINT)[:, 0].min(), in_metres(FOOTPRINT)[:, 1].max())
+    )
     assert step > 0

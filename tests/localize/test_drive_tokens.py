@@ -1,4 +1,5 @@
-"""Drives as one token a frame: key frames where making again errs, what is kept of them, and what changed between two."""
+"""Drives as one token a frame: key frames where making again errs, what is kept of them, and what
+changed between two."""
 
 from __future__ import annotations
 
@@ -57,11 +58,26 @@ def test_a_key_frame_is_opened_where_making_again_errs(model: Path, tmp_path: Pa
         read_drive(drive.frames, model, most_error=0)
 
 
-def test_a_video_is_indexed_with_tokens(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pictures = [render_clip(ClipSpec(), "val", number)["frames"][0] for number in (1, 1, 1, 2, 2, 2)]
+def test_a_video_is_indexed_with_tokens(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = [
+        render_clip(ClipSpec(), "val", number)["frames"][0] for number in (1, 1, 1, 2, 2, 2)
+    ]
     video = write_video(tmp_path / "drive.mp4", [0, 1, 2, 3, 4, 5], pictures=pictures)
     database = str(tmp_path / "street.whence")
-    asked = ["index", str(video), "--db", database, "--model", "rootsift-vlad", "--tokens", str(model), "-q", "--no-calibrate"]
+    asked = [
+        "index",
+        str(video),
+        "--db",
+        database,
+        "--model",
+        "rootsift-vlad",
+        "--tokens",
+        str(model),
+        "-q",
+        "--no-calibrate",
+    ]
     assert run(asked) == 0
     said = capsys.readouterr()
     kept = stored_drive(database)
@@ -77,15 +93,29 @@ def test_a_video_is_indexed_with_tokens(model: Path, tmp_path: Path, capsys: pyt
     assert "key frames" in capsys.readouterr().out
 
 
-def test_changes_are_drawn_over_the_map(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_changes_are_drawn_over_the_map(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     names = []
     for name, numbers in (("before", [1, 2, 3, 4]), ("after", [1, 2, 5, 4])):
         drive_of(tmp_path / name, numbers)
         positions = tmp_path / f"{name}.csv"
         files = sorted(path.name for path in (tmp_path / name).iterdir())
-        positions.write_text("path,lat,lon\n" + "".join(f"{file},{48 + 1e-3 * k},11.5\n" for k, file in enumerate(files)))
+        positions.write_text(
+            "path,lat,lon\n"
+            + "".join(f"{file},{48 + 1e-3 * k},11.5\n" for k, file in enumerate(files))
+        )
         names.append(str(tmp_path / f"{name}.whence"))
-        asked = ["index", str(tmp_path / name), "--db", names[-1], "--model", "rootsift-vlad", "--tokens", str(model)]
+        asked = [
+            "index",
+            str(tmp_path / name),
+            "--db",
+            names[-1],
+            "--model",
+            "rootsift-vlad",
+            "--tokens",
+            str(model),
+        ]
         assert run([*asked, "--positions", str(positions), "-q", "--no-calibrate"]) == 0
     capsys.readouterr()
     out = tmp_path / "changes.svg"
@@ -99,7 +129,21 @@ def test_changes_are_drawn_over_the_map(model: Path, tmp_path: Path, capsys: pyt
     found = changes_between(*names, model)
     assert found.values.argmax() == 2
     plain = str(tmp_path / "plain.whence")
-    assert run(["index", str(tmp_path / "after"), "--db", plain, "--model", "rootsift-vlad", "-q", "--no-calibrate"]) == 0
+    assert (
+        run(
+            [
+                "index",
+                str(tmp_path / "after"),
+                "--db",
+                plain,
+                "--model",
+                "rootsift-vlad",
+                "-q",
+                "--no-calibrate",
+            ]
+        )
+        == 0
+    )
     with pytest.raises(NoPhotos, match="keeps no tokens"):
         stored_drive(plain)
 

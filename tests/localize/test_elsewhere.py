@@ -1,4 +1,5 @@
-"""Photos in object storage and behind a web server: indexed, asked for, brought up to date, moved, and lines that are cut."""
+"""Photos in object storage and behind a web server: indexed, asked for, brought up to date, moved,
+and lines that are cut."""
 
 from __future__ import annotations
 
@@ -14,7 +15,14 @@ fsspec = pytest.importorskip("fsspec", reason="the extra `cloud` is not installe
 pytest.importorskip("aiohttp", reason="the extra `cloud` is not installed")
 
 from whence import cli
-from whence.data.elsewhere import address_of, are_there, find_elsewhere, is_elsewhere, joined, path_of
+from whence.data.elsewhere import (
+    address_of,
+    are_there,
+    find_elsewhere,
+    is_elsewhere,
+    joined,
+    path_of,
+)
 from whence.data.images import image_header, load_image
 from whence.data.scan import scan_photos
 from whence.errors import BadOption, NoPhotos, UnreadableImage
@@ -44,7 +52,9 @@ def bucket(street: Path) -> Iterator[str]:
     store = fsspec.filesystem("memory")
     store.store.clear()
     for file in sorted((street / "database").rglob("*.jpg")):
-        store.pipe(f"/bucket/street/{file.relative_to(street / 'database').as_posix()}", file.read_bytes())
+        store.pipe(
+            f"/bucket/street/{file.relative_to(street / 'database').as_posix()}", file.read_bytes()
+        )
     yield BUCKET
     store.store.clear()
 
@@ -89,21 +99,31 @@ def test_names_are_joined() -> None:
 def test_a_bucket_is_like_a_folder(bucket: str, street: Path, tmp_path: Path) -> None:
     with Localizer.build(street / "database", path=tmp_path / "here.whence") as here:
         expected = [here.locate(file) for file in asked(street)]
-        rows = {one.content: (one.point, one.heading_deg, one.time, one.width) for one in here.photos}
+        rows = {
+            one.content: (one.point, one.heading_deg, one.time, one.width) for one in here.photos
+        }
     report = build_database([bucket], path=tmp_path / "there.whence")
     assert report.num_described == len(rows)
     with Localizer.open(tmp_path / "there.whence") as there:
         assert all(name.startswith(f"{bucket}/") for name in there.photos.paths)
-        assert {one.content: (one.point, one.heading_deg, one.time, one.width) for one in there.photos} == rows
+        assert {
+            one.content: (one.point, one.heading_deg, one.time, one.width) for one in there.photos
+        } == rows
         for file, one in zip(asked(street), expected, strict=True):
             found = there.locate(file)
-            assert (found.status, found.point, found.radius_m) == (one.status, one.point, one.radius_m)
-            assert [there.photos.record(candidate.row).content for candidate in found.candidates] == [
-                here.photos.record(candidate.row).content for candidate in one.candidates
-            ]
+            assert (found.status, found.point, found.radius_m) == (
+                one.status,
+                one.point,
+                one.radius_m,
+            )
+            assert [
+                there.photos.record(candidate.row).content for candidate in found.candidates
+            ] == [here.photos.record(candidate.row).content for candidate in one.candidates]
 
 
-def test_what_changed_there_is_seen(bucket: str, street: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_changed_there_is_seen(
+    bucket: str, street: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     database, store = tmp_path / "there.whence", fsspec.filesystem("memory")
     build_database([bucket], path=database)
     fetched: list[str] = []
@@ -127,7 +147,9 @@ def test_what_changed_there_is_seen(bucket: str, street: Path, tmp_path: Path, m
     assert remove_photos(database, [f"{bucket}/new.jpg"]) == 1
 
 
-def test_a_cut_line_loses_nothing(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cut_line_loses_nothing(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     database, store = tmp_path / "there.whence", fsspec.filesystem("memory")
     num = build_database([bucket], path=database).num_photos
 
@@ -141,7 +163,9 @@ def test_a_cut_line_loses_nothing(bucket: str, tmp_path: Path, monkeypatch: pyte
             refresh_database(database)
         with pytest.raises(UnreadableImage, match="the line is cut"):
             load_image(f"{bucket}/any.jpg")
-        assert all(are_there([path_of(f"{bucket}/any.jpg")])), "what cannot be asked is not taken to be gone"
+        assert all(are_there([path_of(f"{bucket}/any.jpg")])), (
+            "what cannot be asked is not taken to be gone"
+        )
     with Localizer.open(database) as there:
         assert len(there.photos) == num
     store.store.clear()
@@ -161,7 +185,9 @@ def test_photos_move_into_a_bucket(bucket: str, street: Path, tmp_path: Path) ->
         assert all(name.startswith(bucket) for name in there.photos.paths)
 
 
-def test_a_folder_over_http(web: str, street: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_over_http(
+    web: str, street: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     database = tmp_path / "web.whence"
     assert cli.run(["index", f"{web}/database/", "--db", str(database), "--quiet"]) == 0
     with Localizer.open(database) as there:
@@ -199,7 +225,9 @@ def test_a_photo_that_is_not_there_is_named(bucket: str, tmp_path: Path) -> None
     listing = tmp_path / "list.txt"
     listing.write_text(f"{bucket}/gone.jpg\n")
     photos = scan_photos(listing)
-    assert [(one.path, one.reason) for one in photos.skipped] == [(f"{bucket}/gone.jpg", "no such file")]
+    assert [(one.path, one.reason) for one in photos.skipped] == [
+        (f"{bucket}/gone.jpg", "no such file")
+    ]
 
 
 def test_offline_means_offline(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,5 @@
-"""Searching again: query expansion, database augmentation and diffusion against their formulas written out."""
+"""Searching again: query expansion, database augmentation and diffusion against their formulas
+written out."""
 
 from __future__ import annotations
 
@@ -37,13 +38,18 @@ def test_augmented_databases_are_their_formula() -> None:
         similarities = stored @ stored[row]
         similarities[row] = np.inf
         order = np.argsort(-similarities)
-        total = sum(weight * stored[near] for near, weight in zip(order[:4], (1, 0.75, 0.5, 0.25), strict=True))
+        total = sum(
+            weight * stored[near]
+            for near, weight in zip(order[:4], (1, 0.75, 0.5, 0.25), strict=True)
+        )
         assert augmented[row] == pytest.approx(total / np.linalg.norm(total), abs=1e-5)
     alone = stored[:1]
     assert augment_database(alone, num=3) == pytest.approx(alone, abs=1e-6)
 
 
-def slow_diffusion(query: np.ndarray, stored: np.ndarray, *, num_neighbors: int, num_sources: int, alpha: float) -> np.ndarray:
+def slow_diffusion(
+    query: np.ndarray, stored: np.ndarray, *, num_neighbors: int, num_sources: int, alpha: float
+) -> np.ndarray:
     """The linear system as a dense matrix."""
     num = len(stored)
     others = np.where(np.eye(num, dtype=bool), -np.inf, stored @ stored.T)
@@ -56,7 +62,9 @@ def slow_diffusion(query: np.ndarray, stored: np.ndarray, *, num_neighbors: int,
     degrees = affinity.sum(axis=1)
     scale = np.diag([1 / np.sqrt(degree) if degree else 1.0 for degree in degrees])
     similarities = (stored @ query).astype(float)
-    sources = np.where(np.argsort(np.argsort(-similarities)) < num_sources, np.maximum(similarities, 0) ** 3, 0)
+    sources = np.where(
+        np.argsort(np.argsort(-similarities)) < num_sources, np.maximum(similarities, 0) ** 3, 0
+    )
     return np.linalg.solve(np.eye(num) - alpha * scale @ affinity @ scale, sources)
 
 
@@ -74,12 +82,15 @@ def test_diffusion_solves_its_system(seed: int, alpha: float) -> None:
 
 
 def test_diffusion_walks_along_a_chain_that_plain_search_does_not() -> None:
-    """Two arcs of photos: the query lies at the end of one; its far end comes before the other arc, though that is nearer."""
+    """Two arcs of photos: the query lies at the end of one; its far end comes before the other arc,
+    though that is nearer."""
     angles = np.concatenate([np.linspace(0, 2.4, 25), np.linspace(-0.9, -3.0, 22)])
     stored = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     query = stored[:1]
     plain = FlatIndex.over(stored).search(query, k=47).ids[0]
-    spread = diffuse(query, stored, k=47, num_neighbors=4, num_sources=3, alpha=0.99, num_steps=300).ids[0]
+    spread = diffuse(
+        query, stored, k=47, num_neighbors=4, num_sources=3, alpha=0.99, num_steps=300
+    ).ids[0]
     assert (plain[:25] >= 25).any()
     assert set(spread[:25].tolist()) == set(range(25))
     # The other arc is reached by nothing: it follows in the order of the plain search.

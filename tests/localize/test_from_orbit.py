@@ -1,4 +1,5 @@
-"""Photos from orbit in a database of tiles: a footprint with middle, roll and files, or unknown; what is no such database."""
+"""Photos from orbit in a database of tiles: a footprint with middle, roll and files, or unknown;
+what is no such database."""
 
 from __future__ import annotations
 
@@ -36,23 +37,33 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory) -> Path:
-    """Tiles of one piece of ground, a photo of it that is turned by a quarter, and one of other ground."""
+    """Tiles of one piece of ground, a photo of it that is turned by a quarter, and one of other
+    ground."""
     root = tmp_path_factory.mktemp("ground")
     random, side = np.random.default_rng(0), 12 * CELL_PX
 
     def texture() -> np.ndarray:
-        layers = [cv2.resize(random.uniform(0, 1, (n, n, 3)), (side, side), interpolation=cv2.INTER_CUBIC) for n in (6, 24, 90)]
-        return np.clip(255 * (0.4 * layers[0] + 0.3 * layers[1] + 0.3 * layers[2]), 0, 255).astype(np.uint8)
+        layers = [
+            cv2.resize(random.uniform(0, 1, (n, n, 3)), (side, side), interpolation=cv2.INTER_CUBIC)
+            for n in (6, 24, 90)
+        ]
+        return np.clip(255 * (0.4 * layers[0] + 0.3 * layers[1] + 0.3 * layers[2]), 0, 255).astype(
+            np.uint8
+        )
 
     whole, other = texture(), texture()
     for row in range(0, 9, 2):
         for column in range(0, 9, 2):
             path = root / "tiles" / tile_name(Tile(ZOOM, ROW + row, COLUMN + column), year=2021)
             path.parent.mkdir(parents=True, exist_ok=True)
-            piece = whole[row * CELL_PX : (row + 4) * CELL_PX, column * CELL_PX : (column + 4) * CELL_PX]
+            piece = whole[
+                row * CELL_PX : (row + 4) * CELL_PX, column * CELL_PX : (column + 4) * CELL_PX
+            ]
             cv2.imwrite(str(path), piece, [cv2.IMWRITE_JPEG_QUALITY, 98])
     for name, source in (("photo", whole), ("elsewhere", other)):
-        upright = cv2.warpPerspective(source, np.linalg.inv(WARP), (128, 128), flags=cv2.INTER_LINEAR)
+        upright = cv2.warpPerspective(
+            source, np.linalg.inv(WARP), (128, 128), flags=cv2.INTER_LINEAR
+        )
         cv2.imwrite(str(root / f"{name}.png"), np.rot90(upright, -1))
     return root
 
@@ -62,7 +73,21 @@ def database(ground, tmp_path_factory) -> Path:
     registry.MODELS[NAME] = Entry(MeanColours, CARD)
     path = tmp_path_factory.mktemp("database") / "tiles.whence"
     try:
-        assert run(["index", str(ground / "tiles"), "--db", str(path), "--model", NAME, "--no-calibrate", "-q"]) == 0
+        assert (
+            run(
+                [
+                    "index",
+                    str(ground / "tiles"),
+                    "--db",
+                    str(path),
+                    "--model",
+                    NAME,
+                    "--no-calibrate",
+                    "-q",
+                ]
+            )
+            == 0
+        )
     finally:
         del registry.MODELS[NAME]
     return path
@@ -72,14 +97,19 @@ def true_footprint() -> np.ndarray:
     """Of the photo as it is: turned clockwise, its lower left is the upright one's lower right."""
     corners = np.array([[127.5, 127.5], [-0.5, 127.5], [-0.5, -0.5], [127.5, -0.5]])
     there = cv2.perspectiveTransform(corners[None], WARP)[0] + 0.5
-    return np.stack(from_cells(COLUMN + there[:, 0] / CELL_PX, ROW + there[:, 1] / CELL_PX, ZOOM), axis=1)
+    return np.stack(
+        from_cells(COLUMN + there[:, 0] / CELL_PX, ROW + there[:, 1] / CELL_PX, ZOOM), axis=1
+    )
 
 
 def test_a_photo_is_located_with_its_footprint(ground, database):
     with Localizer.open(database) as localizer:
         assert holds_tiles(localizer.photos)
         located = OrbitLocalizer(
-            localizer, open_mnn("rootsift", is_upright=False), options=CoregisterOptions(side_px=128), num_candidates=6
+            localizer,
+            open_mnn("rootsift", is_upright=False),
+            options=CoregisterOptions(side_px=128),
+            num_candidates=6,
         )
         answer = located.locate(ground / "photo.png")
         assert answer.status == "located", answer.reason
@@ -98,7 +128,11 @@ def test_a_photo_is_located_with_its_footprint(ground, database):
         broken = next(located.locate_many([ground / "gone.png"]))
         assert broken.status == "unknown"
         # At the edge of the tiles there is nothing to be seen.
-        corner = next(row for row, path in enumerate(localizer.photos.paths) if f"_{ROW:04d}_{COLUMN:04d}" in path)
+        corner = next(
+            row
+            for row, path in enumerate(localizer.photos.paths)
+            if f"_{ROW:04d}_{COLUMN:04d}" in path
+        )
         around = located.surroundings(corner)
         assert not around[:128].any()
         assert around[128:256, 128:256].any()
@@ -124,7 +158,14 @@ def test_the_verb_writes_what_a_gis_opens(ground, database, tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["status"] == "located"
     assert len(found["footprint"]) == 4
-    written = {"photo.tif", "photo.geojson", "photo.wld", "photo.points.csv", "photo.overlay.png", "named"}
+    written = {
+        "photo.tif",
+        "photo.geojson",
+        "photo.wld",
+        "photo.points.csv",
+        "photo.overlay.png",
+        "named",
+    }
     assert {path.name for path in out.iterdir()} == written
     (named,) = (out / "named").iterdir()
     assert named.read_bytes() == (ground / "photo.png").read_bytes()
@@ -143,7 +184,16 @@ def test_candidates_by_the_photo_s_own_place(ground, database, tmp_path, capsys)
     lat, lon = true_footprint().mean(axis=0)
     photo = tmp_path / format_name(point=GeoPoint(lat + 0.05, lon - 0.05), extension=".png")
     shutil.copy(ground / "photo.png", photo)
-    ways = ["--db", str(database), "--set", "scorer_options.side_px=128", "--set", "scorer_options.by=place", "--json", "-q"]
+    ways = [
+        "--db",
+        str(database),
+        "--set",
+        "scorer_options.side_px=128",
+        "--set",
+        "scorer_options.by=place",
+        "--json",
+        "-q",
+    ]
     assert run(["locate", str(photo), *ways, "--set", "num_candidates=12"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert iou(np.array(found["footprint"]), true_footprint()) > 0.9
@@ -154,7 +204,19 @@ def test_candidates_by_the_photo_s_own_place(ground, database, tmp_path, capsys)
 
 
 def test_what_cannot_be_is_said(ground, database, tmp_path, capsys):
-    assert run(["locate", str(ground / "photo.png"), "--db", str(database), "--set", "scorer_options.ratio=2"]) == 1
+    assert (
+        run(
+            [
+                "locate",
+                str(ground / "photo.png"),
+                "--db",
+                str(database),
+                "--set",
+                "scorer_options.ratio=2",
+            ]
+        )
+        == 1
+    )
     assert "side_px" in capsys.readouterr().err
     with Localizer.open(database) as localizer, pytest.raises(BadOption, match="candidate"):
         OrbitLocalizer(localizer, open_mnn("rootsift"), num_candidates=0)
@@ -162,9 +224,26 @@ def test_what_cannot_be_is_said(ground, database, tmp_path, capsys):
     folder.mkdir()
     for number in range(3):
         cv2.imwrite(str(folder / f"{number}.png"), np.full((40, 40, 3), 60 * number, np.uint8))
-    assert run(["index", str(folder), "--db", str(tmp_path / "p.whence"), "--model", NAME, "--no-calibrate", "-q"]) == 0
+    assert (
+        run(
+            [
+                "index",
+                str(folder),
+                "--db",
+                str(tmp_path / "p.whence"),
+                "--model",
+                NAME,
+                "--no-calibrate",
+                "-q",
+            ]
+        )
+        == 0
+    )
     ways = ["--db", str(tmp_path / "p.whence"), "--georeference", str(tmp_path / "out")]
     assert run(["locate", str(folder / "0.png"), *ways]) == 1
     assert "database of tiles" in capsys.readouterr().err
-    with Localizer.open(tmp_path / "p.whence") as localizer, pytest.raises(BadOption, match="no tiles"):
+    with (
+        Localizer.open(tmp_path / "p.whence") as localizer,
+        pytest.raises(BadOption, match="no tiles"),
+    ):
         OrbitLocalizer(localizer, open_mnn("rootsift"))

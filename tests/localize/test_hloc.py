@@ -55,7 +55,16 @@ def test_a_database_goes_out_and_comes_back(
     names = sorted(file.name for file in (street / "database").iterdir())
     pairs = tmp_path / "pairs.txt"
     pairs.write_text(f"{names[0]} {names[1]}\n{names[1]} {names[0]}\n{names[0]} {names[2]}\n")
-    words = ["database", "export", str(tmp_path / "out"), "--db", str(database), "--for", "hloc", "--json"]
+    words = [
+        "database",
+        "export",
+        str(tmp_path / "out"),
+        "--db",
+        str(database),
+        "--for",
+        "hloc",
+        "--json",
+    ]
     assert run([*words, "--root", str(street / "database"), "--pairs", str(pairs)]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["num_descriptors"] == record["num_positions"] == len(names)
@@ -64,7 +73,9 @@ def test_a_database_goes_out_and_comes_back(
         assert sorted(table) == names
         assert table[names[0]]["global_descriptor"].shape == (CARD.dim,)
         assert table[names[0]]["global_descriptor"].dtype == np.float32
-        assert table[names[0]]["image_size"][()].tolist() == list(image_header(street / "database" / names[0])[:2])
+        assert table[names[0]]["image_size"][()].tolist() == list(
+            image_header(street / "database" / names[0])[:2]
+        )
     lines = (tmp_path / "out" / "positions.txt").read_text().splitlines()
     assert len(lines) == len(names)
     with Localizer.open(database) as localizer:
@@ -74,22 +85,44 @@ def test_a_database_goes_out_and_comes_back(
             point = place[name]
             assert point is not None
             assert (float(lat), float(lon)) == pytest.approx((point.lat, point.lon), abs=1e-8)
-    made = ["database", "import", str(tmp_path / "out" / "global-descriptors.h5"), "--db", str(tmp_path / "b.whence")]
+    made = [
+        "database",
+        "import",
+        str(tmp_path / "out" / "global-descriptors.h5"),
+        "--db",
+        str(tmp_path / "b.whence"),
+    ]
     assert run([*made, "--photos", str(street / "database"), "--model", MODEL, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["imported"] == len(names)
     query = min((street / "queries").iterdir())
     with Localizer.open(database) as first, Localizer.open(tmp_path / "b.whence") as second:
         ours, theirs = (one.locate(query, options=RETRIEVE_ONLY) for one in (first, second))
-        assert [Path(one.photo).name for one in ours.candidates] == [Path(one.photo).name for one in theirs.candidates]
-        assert [one.similarity for one in ours.candidates] == pytest.approx([one.similarity for one in theirs.candidates], abs=1e-5)
+        assert [Path(one.photo).name for one in ours.candidates] == [
+            Path(one.photo).name for one in theirs.candidates
+        ]
+        assert [one.similarity for one in ours.candidates] == pytest.approx(
+            [one.similarity for one in theirs.candidates], abs=1e-5
+        )
         assert second.photos.file(theirs.candidates[0].row).is_file()
 
 
-def test_kept_keypoints_and_their_matches(street: Path, database: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_kept_keypoints_and_their_matches(
+    street: Path, database: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     names = sorted(file.name for file in (street / "database").iterdir())[:2]
     pairs = tmp_path / "pairs.txt"
     pairs.write_text(f"{names[0]} {names[1]}\n")
-    words = ["database", "export", str(tmp_path), "--db", str(database), "--for", "hloc", "--root", str(street / "database")]
+    words = [
+        "database",
+        "export",
+        str(tmp_path),
+        "--db",
+        str(database),
+        "--for",
+        "hloc",
+        "--root",
+        str(street / "database"),
+    ]
     assert run([*words, "--pairs", str(pairs), "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     if not record["num_keypoints"]:
@@ -107,7 +140,9 @@ def test_kept_keypoints_and_their_matches(street: Path, database: Path, tmp_path
     # The slow definition: mutual nearest neighbours of which the second nearest is clearly farther.
     distances = np.linalg.norm(first.descriptors[:, None] - second.descriptors[None], axis=2)
     for row, column in pair.rows.tolist():
-        assert distances[row].argmin() == column or distances[row].min() == pytest.approx(distances[row, column], abs=1e-4)
+        assert distances[row].argmin() == column or distances[row].min() == pytest.approx(
+            distances[row, column], abs=1e-4
+        )
         assert distances[:, column].min() == pytest.approx(distances[row, column], abs=1e-4)
     (turned,) = read_matches(tmp_path / "matches.h5", [(names[1], names[0])])
     assert np.array_equal(turned.rows, pair.rows[:, ::-1])
@@ -146,8 +181,14 @@ def test_files_as_hloc_writes_them(tmp_path: Path) -> None:
     keypoints, descriptors = rng.uniform(0, 640, (7, 2)), rng.normal(size=(5, 7))
     with h5py.File(tmp_path / "feats.h5", "w") as table:
         group = table.create_group("db/a b.jpg")
-        group["keypoints"], group["descriptors"] = keypoints.astype(np.float16), descriptors.astype(np.float16)
-        group["scores"], group["image_size"] = np.linspace(0, 1, 7).astype(np.float16), np.array([640, 480])
+        group["keypoints"], group["descriptors"] = (
+            keypoints.astype(np.float16),
+            descriptors.astype(np.float16),
+        )
+        group["scores"], group["image_size"] = (
+            np.linspace(0, 1, 7).astype(np.float16),
+            np.array([640, 480]),
+        )
         table.create_group("q.jpg")["global_descriptor"] = np.arange(4, dtype=np.float16)
     (one,) = read_keypoints(tmp_path / "feats.h5")
     assert (one.name, one.size_px) == ("db/a b.jpg", (640, 480))
@@ -156,8 +197,13 @@ def test_files_as_hloc_writes_them(tmp_path: Path) -> None:
     assert (other.name, other.descriptor.tolist()) == ("q.jpg", [0, 1, 2, 3])
     with h5py.File(tmp_path / "matches.h5", "w") as table:
         group = table.create_group("db-a.jpg/q.jpg")
-        group["matches0"], group["matching_scores0"] = np.array([-1, 4, -1, 0], np.int16), np.array([0, 0.5, 0, 1], np.float16)
-    found = list(read_matches(tmp_path / "matches.h5", [("q.jpg", "db/a.jpg"), ("q.jpg", "other.jpg")]))
+        group["matches0"], group["matching_scores0"] = (
+            np.array([-1, 4, -1, 0], np.int16),
+            np.array([0, 0.5, 0, 1], np.float16),
+        )
+    found = list(
+        read_matches(tmp_path / "matches.h5", [("q.jpg", "db/a.jpg"), ("q.jpg", "other.jpg")])
+    )
     assert len(found) == 1
     assert found[0].rows.tolist() == [[4, 1], [0, 3]]
     assert found[0].scores.tolist() == [0.5, 1]
@@ -165,7 +211,12 @@ def test_files_as_hloc_writes_them(tmp_path: Path) -> None:
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
-    photos = [PhotoKeypoints(f"f/{n}.jpg", rng.normal(size=(n, 2)), rng.normal(size=(n, 8)), rng.random(n)) for n in (1, 4)]
+    photos = [
+        PhotoKeypoints(
+            f"f/{n}.jpg", rng.normal(size=(n, 2)), rng.normal(size=(n, 8)), rng.random(n)
+        )
+        for n in (1, 4)
+    ]
     write_keypoints(tmp_path / "k.h5", photos)
     for one, before in zip(read_keypoints(tmp_path / "k.h5"), photos, strict=True):
         assert one.name == before.name

@@ -1,4 +1,5 @@
-"""Describing on a cluster: the database of one process, workers that are killed, photos that are sent, and what is refused."""
+"""Describing on a cluster: the database of one process, workers that are killed, photos that are
+sent, and what is refused."""
 
 from __future__ import annotations
 
@@ -45,7 +46,9 @@ def photos(street: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def alone(photos: Path) -> Path:
     """The database that one process makes."""
-    build_database([photos], path=photos.parent / "alone.whence", options=OPTIONS, show_progress=False)
+    build_database(
+        [photos], path=photos.parent / "alone.whence", options=OPTIONS, show_progress=False
+    )
     return photos.parent / "alone.whence"
 
 
@@ -53,10 +56,16 @@ def same(first: Path, second: Path) -> bool:
     """Whether two databases hold the same photos with the same numbers."""
     with Store.open(first) as one, Store.open(second) as other:
         order = [np.argsort(store.contents) for store in (one, other)]
-        descriptors = [store.descriptors[rows] for store, rows in zip((one, other), order, strict=True)]
-        contents = [store.contents[rows].tolist() for store, rows in zip((one, other), order, strict=True)]
+        descriptors = [
+            store.descriptors[rows] for store, rows in zip((one, other), order, strict=True)
+        ]
+        contents = [
+            store.contents[rows].tolist() for store, rows in zip((one, other), order, strict=True)
+        ]
         return (
-            contents[0] == contents[1] and np.array_equal(*descriptors) and sorted(one.photos.paths) == sorted(other.photos.paths)
+            contents[0] == contents[1]
+            and np.array_equal(*descriptors)
+            and sorted(one.photos.paths) == sorted(other.photos.paths)
         )
 
 
@@ -66,15 +75,20 @@ def test_the_database_is_that_of_one_process(
 ) -> None:
     cluster.sends_photos = sends_photos
     path = photos.parent / f"sent {sends_photos}.whence"
-    report = build_database([photos], path=path, options=OPTIONS, show_progress=False, machines=cluster)
+    report = build_database(
+        [photos], path=path, options=OPTIONS, show_progress=False, machines=cluster
+    )
     assert [Path(entry.path).name for entry in report.skipped] == ["broken.jpg"]
     assert same(alone, path)
-    again = build_database([photos], path=path, options=OPTIONS, show_progress=False, machines=cluster)
+    again = build_database(
+        [photos], path=path, options=OPTIONS, show_progress=False, machines=cluster
+    )
     assert again.num_described == 0
 
 
 def test_workers_that_are_killed_are_replaced(cluster: Machines, photos: Path, alone: Path) -> None:
-    """Twice, while batches are out: the nanny starts another, and what it had is given away again."""
+    """Twice, while batches are out: the nanny starts another, and what it had is given away
+    again."""
     cluster.sends_photos = False
     is_over, killed = threading.Event(), []
 
@@ -90,7 +104,9 @@ def test_workers_that_are_killed_are_replaced(cluster: Machines, photos: Path, a
     killer.start()
     try:
         path = photos.parent / "killed.whence"
-        report = build_database([photos], path=path, options=OPTIONS, show_progress=False, machines=cluster)
+        report = build_database(
+            [photos], path=path, options=OPTIONS, show_progress=False, machines=cluster
+        )
     finally:
         is_over.set()
         killer.join(30)
@@ -121,15 +137,28 @@ def test_a_worker_that_dies_while_all_are_told(
     monkeypatch.setattr("whence.localize.machines.MOST_TRIES", 2)
     times.clear()
     with pytest.raises(InputError, match="cannot be told"):
-        build_database([photos], path=photos.parent / "never.whence", options=OPTIONS, show_progress=False, machines=cluster)
+        build_database(
+            [photos],
+            path=photos.parent / "never.whence",
+            options=OPTIONS,
+            show_progress=False,
+            machines=cluster,
+        )
 
 
-def test_what_is_no_cluster_is_said(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_cluster_is_said(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(BadOption, match="tcp://"):
         Machines("nowhere")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("whence.localize.machines.ANSWER_S", 1)
         with pytest.raises(InputError, match="does not answer"):
             Machines("tcp://127.0.0.1:9")
-    assert cli.run(["index", str(photos), "--db", str(tmp_path / "a.whence"), "--set", "sends_photos=true"]) == 1
+    assert (
+        cli.run(
+            ["index", str(photos), "--db", str(tmp_path / "a.whence"), "--set", "sends_photos=true"]
+        )
+        == 1
+    )
     assert "--cluster" in capsys.readouterr().err

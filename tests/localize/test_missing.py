@@ -42,7 +42,14 @@ def along(east_m: float) -> GeoPoint:
     return GeoPoint(float(lat), float(lon))
 
 
-def save(path: Path, place: int, *, shift: int, point: GeoPoint | None = None, time: datetime | None = None) -> Path:
+def save(
+    path: Path,
+    place: int,
+    *,
+    shift: int,
+    point: GeoPoint | None = None,
+    time: datetime | None = None,
+) -> Path:
     """A photo of a place of the street, with or without a geotag and a time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     exif = Image.Exif()
@@ -82,13 +89,20 @@ def walk(made: Path, tmp_path: Path) -> Path:
 
 
 def files_under(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def verified(report: Any) -> Any:
     """The report as it would be with a verified match for each proposal."""
     proposals = [
-        replace(one, position=replace(one.position, confidence=0.9, radius_m=20.0, is_verified=True)) for one in report.proposals
+        replace(
+            one, position=replace(one.position, confidence=0.9, radius_m=20.0, is_verified=True)
+        )
+        for one in report.proposals
     ]
     return replace(report, proposals=tuple(proposals))
 
@@ -96,12 +110,15 @@ def verified(report: Any) -> Any:
 def unverified(report: Any) -> Any:
     """The report as it would be without verification."""
     proposals = [
-        replace(one, position=replace(one.position, confidence=None, radius_m=None, is_verified=False)) for one in report.proposals
+        replace(
+            one, position=replace(one.position, confidence=None, radius_m=None, is_verified=False)
+        )
+        for one in report.proposals
     ]
     return replace(report, proposals=tuple(proposals))
 
 
-# ---- placing ----------------------------------------------------------------------------------------------------------------
+# ---- placing -------------------------------------------------------------------------------------
 
 
 def test_each_photo_is_placed_by_what_speaks_for_it(walk: Path) -> None:
@@ -109,14 +126,23 @@ def test_each_photo_is_placed_by_what_speaks_for_it(walk: Path) -> None:
     report = place_missing(walk, show_progress=False)
     assert (report.num_photos, report.num_geotagged) == (NUM_PLACES + 4, NUM_PLACES)
     by_name = {one.photo: one for one in report.proposals}
-    assert [one.placed_by for one in report.proposals] == ["both agree", "match", "disagree", "match"]
+    assert [one.placed_by for one in report.proposals] == [
+        "both agree",
+        "match",
+        "disagree",
+        "match",
+    ]
     agrees, match = by_name["a-agrees.jpg"], by_name["b-match.jpg"]
     assert agrees.point is not None
     assert match.point is not None
     assert distance_m(agrees.point, along(2 * SPACING_M)) < 30
     assert distance_m(match.point, along(5 * SPACING_M)) < 30
     assert agrees.hint is not None
-    assert (agrees.hint.before, agrees.hint.after, agrees.hint.gap_s) == ("tagged/2.jpg", "tagged/3.jpg", 60)
+    assert (agrees.hint.before, agrees.hint.after, agrees.hint.gap_s) == (
+        "tagged/2.jpg",
+        "tagged/3.jpg",
+        60,
+    )
     assert (agrees.is_verified, match.is_verified) == (True, True)
     assert match.position.confidence is not None
     assert match.position.confidence > 0.9
@@ -138,7 +164,8 @@ def test_a_named_database_is_built_kept_and_asked_again(walk: Path, tmp_path: Pa
     assert [one.point for one in again.proposals] == [one.point for one in first.proposals]
     with Store.open(database) as store:
         assert fingerprint(store) == said
-    # A database that holds the photos themselves, without coordinates: they must not place themselves.
+    # A database that holds the photos themselves, without coordinates: they must not place
+    # themselves.
     assert run(["index", str(walk), "--db", str(tmp_path / "all.whence"), "--quiet"]) == 0
     whole = place_missing(walk, database=tmp_path / "all.whence", show_progress=False)
     assert [one.placed_by for one in whole.proposals] == [one.placed_by for one in first.proposals]
@@ -164,16 +191,25 @@ def test_nothing_to_place_and_nothing_to_place_from(tmp_path: Path, walk: Path) 
 
 def timed(*rows: tuple[str, float | None, GeoPoint | None], zone: bool = False) -> list[Photo]:
     start = NOON.replace(tzinfo=UTC) if zone else NOON
-    times = [None if seconds is None else start + timedelta(seconds=seconds) for _, seconds, _ in rows]
-    return [Photo(name, point=point, time=time) for (name, _, point), time in zip(rows, times, strict=True)]
+    times = [
+        None if seconds is None else start + timedelta(seconds=seconds) for _, seconds, _ in rows
+    ]
+    return [
+        Photo(name, point=point, time=time)
+        for (name, _, point), time in zip(rows, times, strict=True)
+    ]
 
 
 def test_what_cannot_be_verified_is_no_match(walk: Path) -> None:
-    """A place the folder's geotagged photos do not show: no match; and placed by time where the time allows."""
+    """A place the folder's geotagged photos do not show: no match; and placed by time where the
+    time allows."""
     save(walk / "e-elsewhere.jpg", 77, shift=0)
     save(walk / "f-elsewhere.jpg", 78, shift=0, time=NOON + timedelta(minutes=3, seconds=30))
     by_name = {one.photo: one for one in place_missing(walk, show_progress=False).proposals}
-    assert (by_name["e-elsewhere.jpg"].placed_by, by_name["e-elsewhere.jpg"].point) == ("none", None)
+    assert (by_name["e-elsewhere.jpg"].placed_by, by_name["e-elsewhere.jpg"].point) == (
+        "none",
+        None,
+    )
     timed_only = by_name["f-elsewhere.jpg"]
     assert timed_only.placed_by == "time"
     assert timed_only.point is not None
@@ -185,15 +221,34 @@ def test_what_cannot_be_verified_is_no_match(walk: Path) -> None:
 
 
 def test_hints_lie_between_neighbours_in_time() -> None:
-    tagged = [("t0", 0.0, along(0)), ("t100", 100.0, along(200)), ("t900", 900.0, along(300)), ("t1000", 1000.0, along(1200))]
-    asked = [("early", -50.0, None), ("too early", -70.0, None), ("quarter", 25.0, None), ("same", 100.0, None)]
-    asked += [("long gap", 500.0, None), ("far apart", 950.0, None), ("late", 1060.0, None), ("too late", 1061.0, None)]
+    tagged = [
+        ("t0", 0.0, along(0)),
+        ("t100", 100.0, along(200)),
+        ("t900", 900.0, along(300)),
+        ("t1000", 1000.0, along(1200)),
+    ]
+    asked = [
+        ("early", -50.0, None),
+        ("too early", -70.0, None),
+        ("quarter", 25.0, None),
+        ("same", 100.0, None),
+    ]
+    asked += [
+        ("long gap", 500.0, None),
+        ("far apart", 950.0, None),
+        ("late", 1060.0, None),
+        ("too late", 1061.0, None),
+    ]
     asked += [("timeless", None, None)]
     photos = Photos.of(timed(*asked, *tagged))
     hints = {photos.paths[row]: hint for row, hint in time_hints(photos).items()}
     assert set(hints) == {"early", "quarter", "same", "late"}
     assert distance_m(hints["quarter"].point, along(50)) < 0.1
-    assert (hints["quarter"].before, hints["quarter"].after, hints["quarter"].gap_s) == ("t0", "t100", 100)
+    assert (hints["quarter"].before, hints["quarter"].after, hints["quarter"].gap_s) == (
+        "t0",
+        "t100",
+        100,
+    )
     assert hints["quarter"].apart_m == pytest.approx(200, abs=0.5)
     assert distance_m(hints["same"].point, along(200)) < 1e-3
     assert (hints["early"].before, hints["early"].after) == ("", "t0")
@@ -225,18 +280,35 @@ def test_times_with_and_without_a_zone_are_not_compared() -> None:
         ("matched", None, None, "none"),
     ],
 )
-def test_proposals(status: Any, apart_m: float | None, radius_m: float | None, expected: str) -> None:
-    position = Position("q", status, point=None if status == "matched" else along(0), radius_m=radius_m, heading_deg=12.0)
+def test_proposals(
+    status: Any, apart_m: float | None, radius_m: float | None, expected: str
+) -> None:
+    position = Position(
+        "q",
+        status,
+        point=None if status == "matched" else along(0),
+        radius_m=radius_m,
+        heading_deg=12.0,
+    )
     hint = None if apart_m is None else TimeHint(along(apart_m), "a", "b", 10, 20)
     proposal = propose("q.jpg", position, hint)
     assert proposal.placed_by == expected
-    assert proposal.point == {"both agree": along(0), "match": along(0), "time": along(5), "disagree": None, "none": None}[expected]
+    assert (
+        proposal.point
+        == {
+            "both agree": along(0),
+            "match": along(0),
+            "time": along(5),
+            "disagree": None,
+            "none": None,
+        }[expected]
+    )
     assert proposal.heading_deg == (12.0 if expected in ("both agree", "match") else None)
     assert proposal.is_verified == (expected in ("both agree", "time"))
     assert (len(waypoints_of([proposal])) == 1) == (proposal.point is not None)
 
 
-# ---- writing ----------------------------------------------------------------------------------------------------------------
+# ---- writing -------------------------------------------------------------------------------------
 
 
 def test_sidecars_place_the_photos_and_can_be_taken_back(walk: Path) -> None:
@@ -258,7 +330,9 @@ def test_sidecars_place_the_photos_and_can_be_taken_back(walk: Path) -> None:
     assert report.proposals[1].point is not None
     assert distance_m(photo.point, report.proposals[1].point) < 0.002
     assert (photo.point_source, photo.error_m) == ("sidecar", 20)
-    assert [one.photo for one in place_missing(walk, show_progress=False).proposals] == ["c-contradicts.jpg"]
+    assert [one.photo for one in place_missing(walk, show_progress=False).proposals] == [
+        "c-contradicts.jpg"
+    ]
     undo_files(done.undo_file)
     assert files_under(walk) == before
 
@@ -270,10 +344,14 @@ def test_copies_hold_the_place_and_originals_stay(walk: Path, tmp_path: Path) ->
     shutil.copy(walk / "b-match.jpg", nested)
     Image.fromarray(view_of(draw_place(5), shift=12, seed=3)).save(walk / "f.webp", quality=92)
     report = verified(place_missing(walk, show_progress=False))
-    done = write_tags(plan_tags(report, kind="copies", copies_to=tmp_path / "copies"), show_progress=False)
+    done = write_tags(
+        plan_tags(report, kind="copies", copies_to=tmp_path / "copies"), show_progress=False
+    )
     names = {path.relative_to(tmp_path / "copies").as_posix() for path in done.written}
     assert {"a-agrees.jpg", "b-match.jpg", "d <é> & 'quoted'.png", "sub/e.jpg"} <= names
-    assert [Path(entry.path).name for entry in done.skipped if "JPEG, PNG and TIFF" in entry.reason] == ["f.webp"]
+    assert [
+        Path(entry.path).name for entry in done.skipped if "JPEG, PNG and TIFF" in entry.reason
+    ] == ["f.webp"]
     for name in names:
         photo = read_metadata(tmp_path / "copies" / name)
         proposal = next(one for one in report.proposals if one.photo == name)
@@ -305,13 +383,16 @@ def test_sidecars_that_exist_are_left_alone(walk: Path) -> None:
 
 def test_photos_that_vanish_are_skipped(walk: Path, tmp_path: Path) -> None:
     report = verified(place_missing(walk, show_progress=False))
-    sidecars, copies = plan_tags(report, kind="sidecars"), plan_tags(report, kind="copies", copies_to=tmp_path / "copies")
+    sidecars, copies = (
+        plan_tags(report, kind="sidecars"),
+        plan_tags(report, kind="copies", copies_to=tmp_path / "copies"),
+    )
     (walk / "a-agrees.jpg").unlink()
     for plan in (sidecars, copies):
         done = write_tags(plan, show_progress=False)
-        assert [(Path(entry.path).name.removesuffix(".xmp"), entry.reason) for entry in done.skipped] == [
-            ("a-agrees.jpg", "no such file")
-        ]
+        assert [
+            (Path(entry.path).name.removesuffix(".xmp"), entry.reason) for entry in done.skipped
+        ] == [("a-agrees.jpg", "no such file")]
         assert len(done.written) == 2
     assert not (walk / "a-agrees.jpg.xmp").exists()
 
@@ -328,16 +409,23 @@ def test_what_may_not_be_written(walk: Path) -> None:
             plan_tags(report, kind="copies", copies_to=inside)
 
 
-# ---- the verb ---------------------------------------------------------------------------------------------------------------
+# ---- the verb ------------------------------------------------------------------------------------
 
 
-def test_the_verb_lists_and_writes_nothing(walk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verb_lists_and_writes_nothing(
+    walk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = files_under(walk)
     table, gpx, page = tmp_path / "a.csv", tmp_path / "a.gpx", tmp_path / "a.html"
     outputs = ["--csv", str(table), "--gpx", str(gpx), "--report", str(page)]
     assert run(["tag", str(walk), "--json", *outputs]) == 0
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [record["placed_by"] for record in records] == ["both agree", "match", "disagree", "match"]
+    assert [record["placed_by"] for record in records] == [
+        "both agree",
+        "match",
+        "disagree",
+        "match",
+    ]
     assert records[0]["time"]["before"] == "tagged/2.jpg"
     assert records[2]["position"] is None
     assert records[2]["match"]["position"] is not None
@@ -386,7 +474,9 @@ def test_the_verb_writes_only_when_told(
     assert len(json.loads(capsys.readouterr().out)["gone"]) == 1
     assert files_under(walk) == before
     copies = tmp_path / "copies"
-    assert run([*common[:3], "--write", "copies", "--copies-to", str(copies), "--yes", "--json"]) == 0
+    assert (
+        run([*common[:3], "--write", "copies", "--copies-to", str(copies), "--yes", "--json"]) == 0
+    )
     *listed, last = map(json.loads, capsys.readouterr().out.splitlines())
     expected = [one["photo"] for one in listed if one["is_verified"]]
     assert [Path(path).name for path in last["written"]] == expected
@@ -395,7 +485,9 @@ def test_the_verb_writes_only_when_told(
     assert len(last["skipped"]) == 4 - len(expected)
 
 
-def test_a_folder_that_cannot_be_written(walk: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_written(
+    walk: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object, **__: object) -> tuple[int, str]:
         raise PermissionError(30, "Read-only file system")
 
@@ -419,12 +511,16 @@ def test_a_folder_that_cannot_be_written(walk: Path, capsys: pytest.CaptureFixtu
         ["tag", "no-such-folder"],
     ],
 )
-def test_options_that_do_not_go_together(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_that_do_not_go_together(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(words) == 1
     assert "error: " in capsys.readouterr().err
 
 
-def test_a_photo_named_like_an_old_option_is_no_old_spelling(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_photo_named_like_an_old_option_is_no_old_spelling(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert run(["locate", "--db", "none.whence", "--", "--missing"]) == 1
     assert "spelled" not in capsys.readouterr().err
 
@@ -432,6 +528,24 @@ def test_a_photo_named_like_an_old_option_is_no_old_spelling(capsys: pytest.Capt
 def test_gpx_of_plain_answers(walk: Path, tmp_path: Path) -> None:
     database = str(tmp_path / "a.whence")
     assert run(["index", str(walk / "tagged"), "--db", database, "--quiet"]) == 0
-    assert run(["locate", str(walk / "b-match.jpg"), "--db", database, "--gpx", str(tmp_path / "a.gpx")]) == 0
+    assert (
+        run(
+            [
+                "locate",
+                str(walk / "b-match.jpg"),
+                "--db",
+                database,
+                "--gpx",
+                str(tmp_path / "a.gpx"),
+            ]
+        )
+        == 0
+    )
     (waypoint,) = ElementTree.parse(tmp_path / "a.gpx").getroot()
-    assert distance_m(GeoPoint(float(waypoint.attrib["lat"]), float(waypoint.attrib["lon"])), along(5 * SPACING_M)) < 30
+    assert (
+        distance_m(
+            GeoPoint(float(waypoint.attrib["lat"]), float(waypoint.attrib["lon"])),
+            along(5 * SPACING_M),
+        )
+        < 30
+    )

@@ -1,4 +1,5 @@
-"""What orders candidates that matches say nothing of: asked only then, only the first few, and nothing is verified by it."""
+"""What orders candidates that matches say nothing of: asked only then, only the first few, and
+nothing is verified by it."""
 
 from __future__ import annotations
 
@@ -36,9 +37,17 @@ class Alike:
     def prepare(self, image: np.ndarray) -> dict[str, np.ndarray]:
         return {"value": np.float64(image.mean())}
 
-    def score(self, query: Arrays, candidates: Iterable[Arrays | None]) -> Iterator[PairEvidence | None]:
+    def score(
+        self, query: Arrays, candidates: Iterable[Arrays | None]
+    ) -> Iterator[PairEvidence | None]:
         for one in candidates:
-            yield None if one is None else PairEvidence(1000 - abs(float(one["value"] - query["value"])), num_inliers=None)
+            yield (
+                None
+                if one is None
+                else PairEvidence(
+                    1000 - abs(float(one["value"] - query["value"])), num_inliers=None
+                )
+            )
 
 
 def brightness(level: int) -> np.ndarray:
@@ -78,7 +87,12 @@ def test_it_is_not_asked_where_matches_speak(tmp_path: Path) -> None:
     candidates, prepared = stated([0.0, 12.0, 0.0])
     found = rerank(candidates, query={}, prepared=prepared, options=RerankOptions())
     assert otherwise.order(found, brightness(10)) is found
-    assert otherwise.order(rerank([], query={}, prepared=prepared, options=RerankOptions()), brightness(10)).candidates == ()
+    assert (
+        otherwise.order(
+            rerank([], query={}, prepared=prepared, options=RerankOptions()), brightness(10)
+        ).candidates
+        == ()
+    )
     lonely = rerank(candidates[:1], query={}, prepared=prepared, options=RerankOptions())
     assert otherwise.order(lonely, brightness(10)) is lonely
     assert not opened
@@ -88,8 +102,12 @@ def test_few_inliers_that_chance_gives_do_not_count_as_speaking() -> None:
     candidates, prepared = stated([9.0, 0.0])
     found = rerank(candidates, query={}, prepared=prepared, options=RerankOptions())
     assert found.candidates[0].evidence is not None
-    by_chance = replace(found.candidates[0], evidence=replace(found.candidates[0].evidence, surprise=1.0))
-    done = asking([10, 200], 2, opened=[]).order(replace(found, candidates=(by_chance, *found.candidates[1:])), brightness(190))
+    by_chance = replace(
+        found.candidates[0], evidence=replace(found.candidates[0].evidence, surprise=1.0)
+    )
+    done = asking([10, 200], 2, opened=[]).order(
+        replace(found, candidates=(by_chance, *found.candidates[1:])), brightness(190)
+    )
     assert names(done.candidates) == ["1.jpg", "0.jpg"]
 
 

@@ -1,4 +1,5 @@
-"""Models that come without a calibration: one is fitted on the database's own photos where it can be, else answers say so."""
+"""Models that come without a calibration: one is fitted on the database's own photos where it can
+be, else answers say so."""
 
 from __future__ import annotations
 
@@ -40,7 +41,9 @@ def nothing_packaged(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def query_of(folder: Path, place: int) -> str:
-    return str(write_photo(folder / f"query{place}.jpg", view_of(draw_place(place), shift=25, seed=5)))
+    return str(
+        write_photo(folder / f"query{place}.jpg", view_of(draw_place(place), shift=25, seed=5))
+    )
 
 
 @pytest.mark.usefixtures("nothing_packaged")
@@ -75,14 +78,28 @@ def test_without_a_calibration_answers_are_given_as_not_verified(
 ) -> None:
     monkeypatch.setattr(confidence, "SHARE_OF_DESCRIBING", 0.0)
     database = str(tmp_path / "a.whence")
-    assert run(["index", str(photos), "--db", database, "--set", "keep_local=true", "--json", *flags]) == 0
+    assert (
+        run(["index", str(photos), "--db", database, "--set", "keep_local=true", "--json", *flags])
+        == 0
+    )
     said = json.loads(capsys.readouterr().out)["calibration"]
     assert said == "" if flags else "answers will not be verified" in said
     query, page = query_of(tmp_path, 8), tmp_path / "page.html"
-    outputs = ["--report", str(page), "--csv", str(tmp_path / "a.csv"), "--geojson", str(tmp_path / "a.geojson")]
+    outputs = [
+        "--report",
+        str(page),
+        "--csv",
+        str(tmp_path / "a.csv"),
+        "--geojson",
+        str(tmp_path / "a.geojson"),
+    ]
     assert run(["locate", query, "--db", database, "--json", *outputs]) == 0
     answer = json.loads(capsys.readouterr().out)
-    assert (answer["status"], answer["is_verified"], answer["confidence"]) == ("located", False, None)
+    assert (answer["status"], answer["is_verified"], answer["confidence"]) == (
+        "located",
+        False,
+        None,
+    )
     assert "not verified" in answer["reason"]
     assert "whence calibrate" in answer["reason"]
     assert answer["candidates"][0]["num_inliers"] > 20
@@ -106,15 +123,21 @@ def test_without_a_calibration_answers_are_given_as_not_verified(
 
 
 def test_a_scorer_that_counts_no_inliers_is_not_verified(photos: Path, tmp_path: Path) -> None:
-    with Localizer.build(photos, path=tmp_path / "a.whence", options=BuildOptions(keep_local=True)) as localizer:
-        answer = localizer.locate(query_of(tmp_path, 8), options=LocateOptions(rerank=RerankOptions("rapid")))
+    with Localizer.build(
+        photos, path=tmp_path / "a.whence", options=BuildOptions(keep_local=True)
+    ) as localizer:
+        answer = localizer.locate(
+            query_of(tmp_path, 8), options=LocateOptions(rerank=RerankOptions("rapid"))
+        )
     assert (answer.status, answer.is_verified) == ("located", False)
     assert "counts no inliers" in answer.reason
 
 
 def test_a_sample_asks_within_its_time(photos: Path, tmp_path: Path) -> None:
     ticks = iter(range(1000))
-    with Localizer.build(photos, path=tmp_path / "a.whence", options=BuildOptions(keep_local=True)) as localizer:
+    with Localizer.build(
+        photos, path=tmp_path / "a.whence", options=BuildOptions(keep_local=True)
+    ) as localizer:
         whole = trials_of_sample(localizer)
         assert len(whole.gaps_m) == 80
         assert whole.is_covered.sum() == 40
@@ -127,7 +150,9 @@ def test_a_sample_asks_within_its_time(photos: Path, tmp_path: Path) -> None:
         assert not found.is_new
 
 
-def test_what_a_database_lacks_is_said_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+def test_what_a_database_lacks_is_said_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
     write_street(tmp_path / "photos", num_places=30, shift=0, run=0)
     database = str(tmp_path / "a.whence")
     assert run(["index", str(tmp_path / "photos"), "--db", database, "--quiet"]) == 0
@@ -141,7 +166,9 @@ def test_what_a_database_lacks_is_said_before_the_work(tmp_path: Path, monkeypat
 
 
 def test_photos_that_can_ask_are_counted(photos: Path, tmp_path: Path) -> None:
-    with Localizer.build(photos, path=tmp_path / "a.whence", options=BuildOptions(keep_local=True)) as localizer:
+    with Localizer.build(
+        photos, path=tmp_path / "a.whence", options=BuildOptions(keep_local=True)
+    ) as localizer:
         rows = usable_rows(localizer)
         assert count_askable(localizer, rows) == (60, 60)
         lat = localizer.photos.columns["lat"]
@@ -151,8 +178,14 @@ def test_photos_that_can_ask_are_counted(photos: Path, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("nothing_packaged")
 def test_the_library_says_what_it_cannot_verify(photos: Path, tmp_path: Path) -> None:
-    with Localizer.build(photos, path=tmp_path / "a.whence", options=BuildOptions(keep_local=True)) as localizer:
-        answers = list(localizer.locate_many([query_of(tmp_path, 3), query_of(tmp_path, 999)], show_progress=False))
+    with Localizer.build(
+        photos, path=tmp_path / "a.whence", options=BuildOptions(keep_local=True)
+    ) as localizer:
+        answers = list(
+            localizer.locate_many(
+                [query_of(tmp_path, 3), query_of(tmp_path, 999)], show_progress=False
+            )
+        )
         assert [one.is_verified for one in answers] == [False, False]
         assert all("whence calibrate" in one.reason for one in answers)
         with pytest.raises(CalibrationMismatch):

@@ -1,4 +1,5 @@
-"""Answers out to each format and back: what a format holds comes back as it was, and broken files are refused by name."""
+"""Answers out to each format and back: what a format holds comes back as it was, and broken files
+are refused by name."""
 
 from __future__ import annotations
 
@@ -34,8 +35,12 @@ FULL = Position(
     heading_deg=271.25,
     confidence=0.9375,
     candidates=(
-        Candidate("db/a.jpg", 1, 0.75, point=POINT, num_inliers=41, confidence=0.9, retrieved_rank=3),
-        Candidate("db/b.jpg", 2, 0.5, evidence=PairEvidence(0.0, num_inliers=None, is_stopped=True)),
+        Candidate(
+            "db/a.jpg", 1, 0.75, point=POINT, num_inliers=41, confidence=0.9, retrieved_rank=3
+        ),
+        Candidate(
+            "db/b.jpg", 2, 0.5, evidence=PairEvidence(0.0, num_inliers=None, is_stopped=True)
+        ),
     ),
     seconds={"describe": 0.125},
     reason='because, "so"\nand so',
@@ -43,7 +48,11 @@ FULL = Position(
     scorer="inliers",
 )
 GUESS = Position(
-    "b.jpg", "unknown", candidates=FULL.candidates, best_guess=BestGuess("db/a.jpg", POINT, 9.0, 0.25), is_verified=True
+    "b.jpg",
+    "unknown",
+    candidates=FULL.candidates,
+    best_guess=BestGuess("db/a.jpg", POINT, 9.0, 0.25),
+    is_verified=True,
 )
 texts = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=12)
 numbers = st.floats(0, 1e6, allow_nan=False)
@@ -60,7 +69,10 @@ answers = st.builds(
 )
 
 
-@pytest.mark.parametrize("position", [FULL, GUESS, Position("c.jpg", "matched", candidates=(Candidate("x", 1, float("nan")),))])
+@pytest.mark.parametrize(
+    "position",
+    [FULL, GUESS, Position("c.jpg", "matched", candidates=(Candidate("x", 1, float("nan")),))],
+)
 def test_a_record_makes_the_answer_again(position: Position) -> None:
     again = position_of(json.loads(position.to_json()))
     assert again.to_dict() == position.to_dict()
@@ -77,11 +89,26 @@ def test_json_and_geojson_come_back(given_answers: list[Position]) -> None:
 
 
 def test_files_come_back(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_text(FULL.to_json() + "\n\n" + GUESS.to_json() + "\n", encoding="utf-8")
-    assert [one.to_dict() for one in read_answers(tmp_path / "a.jsonl")] == [FULL.to_dict(), GUESS.to_dict()]
+    (tmp_path / "a.jsonl").write_text(
+        FULL.to_json() + "\n\n" + GUESS.to_json() + "\n", encoding="utf-8"
+    )
+    assert [one.to_dict() for one in read_answers(tmp_path / "a.jsonl")] == [
+        FULL.to_dict(),
+        GUESS.to_dict(),
+    ]
     write_csv(tmp_path / "a.csv", [FULL, GUESS])
     first, second = read_answers(tmp_path / "a.csv")
-    same = ("query", "status", "point", "radius_m", "heading_deg", "confidence", "is_verified", "scorer", "reason")
+    same = (
+        "query",
+        "status",
+        "point",
+        "radius_m",
+        "heading_deg",
+        "confidence",
+        "is_verified",
+        "scorer",
+        "reason",
+    )
     assert [getattr(first, name) for name in same] == [getattr(FULL, name) for name in same]
     assert (first.candidates[0].photo, first.candidates[0].similarity) == ("db/a.jpg", 0.75)
     assert (second.status, second.point) == ("unknown", None)
@@ -104,7 +131,10 @@ def test_a_table_holds_no_formula() -> None:
     assert rows[1][0] == "'=cmd|'é.jpg"
 
 
-@pytest.mark.parametrize("record", [{}, {"query": "a", "status": "lost"}, {"query": "a", "status": "located", "candidates": [{}]}])
+@pytest.mark.parametrize(
+    "record",
+    [{}, {"query": "a", "status": "lost"}, {"query": "a", "status": "located", "candidates": [{}]}],
+)
 def test_what_is_no_record_is_refused(record: dict[str, object]) -> None:
     with pytest.raises(BadOption):
         position_of(record)

@@ -1,4 +1,5 @@
-"""Registration tile by tile: the published tiling, normalisations, blending and gates; statuses, failures, one matrix of all."""
+"""Registration tile by tile: the published tiling, normalisations, blending and gates; statuses,
+failures, one matrix of all."""
 
 from __future__ import annotations
 
@@ -55,7 +56,8 @@ def test_tiles_cover_the_image_and_show_the_same_share_of_the_other():
         seen[y : y + height, x : x + width] += 1
     assert seen.min() >= 1
     assert list(tiles_of((700, 300), tile=0, overlap=0)) == [Box(0, 0, 700, 300)]
-    # Half as many pixels: half as large, its middle at the same share, clamped at the edge, and never below 64 pixels.
+    # Half as many pixels: half as large, its middle at the same share, clamped at the edge, and
+    # never below 64 pixels.
     assert same_share(Box(256, 0, 256, 256), (1024, 1024), (512, 512)) == Box(128, 0, 128, 128)
     assert same_share(Box(768, 768, 256, 256), (1024, 1024), (512, 512)) == Box(384, 384, 128, 128)
     assert same_share(Box(0, 500, 64, 64), (1024, 1024), (256, 256)) == Box(0, 101, 64, 64)
@@ -88,10 +90,16 @@ def test_normalisations_of_a_ramp():
 )
 def test_the_nine_normalisations(way, is_sar, value, mean, spread, near):
     j = np.arange(64 * 64)
-    image = np.repeat(((31 * j**2 + 17 * j + 7) % 1009 % 256).astype(np.uint8).reshape(64, 64)[..., None], 3, axis=2)
+    image = np.repeat(
+        ((31 * j**2 + 17 * j + 7) % 1009 % 256).astype(np.uint8).reshape(64, 64)[..., None],
+        3,
+        axis=2,
+    )
     found = normalise(image, way, is_sar=is_sar)
     assert found.dtype == np.float32
-    assert (found[10, 20, 0], found.mean(), found.std()) == pytest.approx((value, mean, spread), abs=near)
+    assert (found[10, 20, 0], found.mean(), found.std()) == pytest.approx(
+        (value, mean, spread), abs=near
+    )
 
 
 @pytest.mark.parametrize("way", NORMALISATIONS)
@@ -118,8 +126,13 @@ def test_other_types_become_bytes():
 
 def test_points_beyond_the_horizon_go_nowhere():
     found = project(PERSPECTIVE, np.array([[100, 200], [512, 512]], float))
-    assert found == pytest.approx(np.array([[128.205128, 182.445759], [564.139282, 461.297860]]), abs=1e-5)
-    behind = project(np.array([[1, 0, 0], [0, 1, 0], [-0.01, 0, 1]]), np.array([[50, 5], [100, 5], [200, 5]], float))
+    assert found == pytest.approx(
+        np.array([[128.205128, 182.445759], [564.139282, 461.297860]]), abs=1e-5
+    )
+    behind = project(
+        np.array([[1, 0, 0], [0, 1, 0], [-0.01, 0, 1]]),
+        np.array([[50, 5], [100, 5], [200, 5]], float),
+    )
     assert np.isfinite(behind).all(axis=1).tolist() == [True, False, False]
 
 
@@ -135,7 +148,9 @@ def test_what_tiles_say_is_blended():
     assert transfer(points, tiles) == pytest.approx(np.array(expected), abs=1e-5)
     assert np.isnan(transfer(points, [])).all()
     # A tile with a horizon says nothing of what lies beyond it; others do.
-    folded = FittedTile(Box(0, 0, 512, 512), np.array([[1, 0, 0], [0, 1, 0], [-0.01, 0, 1]], float), 50, 1.0)
+    folded = FittedTile(
+        Box(0, 0, 512, 512), np.array([[1, 0, 0], [0, 1, 0], [-0.01, 0, 1]], float), 50, 1.0
+    )
     assert transfer(points[1:2], [folded, tiles[0]]) == pytest.approx(np.array([[305, 256]]))
     assert np.isnan(transfer(points[1:2], [folded])).all()
 
@@ -163,7 +178,9 @@ def test_both_models_find_the_affine_map(geometry):
     onto = np.array([[1, 0, 40], [0, 1, 40], [0, 0, 1.0]])
     assert np.abs(tile.matrix / tile.matrix[2, 2] - onto @ truth @ np.linalg.inv(onto)).max() < 1e-3
     assert tile.num_inliers == 48
-    assert not fit_tiles(made_up(400), RegisterOptions(geometry=geometry, tile_px=0, min_inliers=49))
+    assert not fit_tiles(
+        made_up(400), RegisterOptions(geometry=geometry, tile_px=0, min_inliers=49)
+    )
     found = register(made_up(400), RegisterOptions(geometry=geometry, tile_px=0))
     assert (found.status, found.num_inliers) == ("ok", 48)
     assert found.rms_px == pytest.approx(0, abs=1e-3)
@@ -203,7 +220,9 @@ def test_one_matrix_for_both_images():
     found = register(matched, OPTIONS)
     assert found.status == "ok"
     assert found.matrix is not None
-    grid = np.stack(np.meshgrid([20, 160, 300], [20, 160, 300]), axis=-1).reshape(-1, 2).astype(float)
+    grid = (
+        np.stack(np.meshgrid([20, 160, 300], [20, 160, 300]), axis=-1).reshape(-1, 2).astype(float)
+    )
     assert np.linalg.norm(project(found.matrix, grid) - project(AFFINE, grid), axis=1).max() < 0.6
     assert found.rms_px is not None
     assert found.rms_px < 1.5
@@ -211,7 +230,9 @@ def test_one_matrix_for_both_images():
     # Turned and half as large, by what is known before.
     turned = np.array([[0, -0.5, 160], [0.5, 0, 0], [0, 0, 1.0]])
     small = cv2.warpPerspective(cv2.GaussianBlur(moving, (0, 0), 0.8), turned, (160, 160))
-    again = match_tiles(ArrayWindows(moving), ArrayWindows(small), open_mnn("rootsift"), OPTIONS, prior=turned)
+    again = match_tiles(
+        ArrayWindows(moving), ArrayWindows(small), open_mnn("rootsift"), OPTIONS, prior=turned
+    )
     other = register(again, OPTIONS)
     assert other.matrix is not None, other.reason
     assert np.linalg.norm(project(other.matrix, grid) - project(turned, grid), axis=1).max() < 1.0
@@ -225,7 +246,10 @@ def test_what_does_not_match_is_said():
     assert found.matrix is None
     assert found.rms_px is None
     flat = ArrayWindows(np.full((320, 320, 3), 70, np.uint8))
-    assert register(match_tiles(one, flat, open_mnn("rootsift"), OPTIONS), OPTIONS).status == "no_tiles"
+    assert (
+        register(match_tiles(one, flat, open_mnn("rootsift"), OPTIONS), OPTIONS).status
+        == "no_tiles"
+    )
     nothing_known = ArrayWindows(plain(3), np.zeros((320, 320), bool))
     unseen = match_tiles(nothing_known, one, open_mnn("rootsift"), OPTIONS)
     assert unseen.tiles == ()
@@ -236,7 +260,9 @@ def test_points_on_what_is_not_known_do_not_count():
     known = np.zeros((320, 320), bool)
     known[:, :150] = True
     half = ArrayWindows(plain(3), known)
-    matched = match_tiles(half, ArrayWindows(plain(3)), open_mnn("rootsift"), RegisterOptions(tile_px=0))
+    matched = match_tiles(
+        half, ArrayWindows(plain(3)), open_mnn("rootsift"), RegisterOptions(tile_px=0)
+    )
     assert len(matched.tiles[0].pairs.points0) > 10
     assert matched.tiles[0].pairs.points0[:, 0].max() <= 149.5
 
@@ -262,7 +288,13 @@ def test_a_tile_that_fails_is_passed_over_and_one_without_memory_tried_again():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"geometry": "fundamental"}, {"tile_px": 100, "overlap_px": 100}, {"tile_px": 20}, {"threshold_px": 0}, {"sar": "both"}],
+    [
+        {"geometry": "fundamental"},
+        {"tile_px": 100, "overlap_px": 100},
+        {"tile_px": 20},
+        {"threshold_px": 0},
+        {"sar": "both"},
+    ],
 )
 def test_options_that_cannot_be(changes):
     with pytest.raises(BadOption):

@@ -1,4 +1,5 @@
-"""Re-ranking: the order follows evidence, budgets hold, the order stays where nothing can be said."""
+"""Re-ranking: the order follows evidence, budgets hold, the order stays where nothing can be
+said."""
 
 from __future__ import annotations
 
@@ -45,7 +46,13 @@ def test_photos_after_the_budget_keep_their_order() -> None:
 def test_seconds_end_the_comparison() -> None:
     candidates, prepared = stated([1, 2, 90, 80])
     ticks = iter([0.0, 0.4, 0.9, 1.4, 1.9])
-    done = rerank(candidates, query={}, prepared=prepared, options=RerankOptions(max_seconds=1.0), clock=lambda: next(ticks))
+    done = rerank(
+        candidates,
+        query={},
+        prepared=prepared,
+        options=RerankOptions(max_seconds=1.0),
+        clock=lambda: next(ticks),
+    )
     assert done.num_compared == 3
     assert names(done.candidates) == ["2.jpg", "1.jpg", "0.jpg", "3.jpg"]
     assert "3 of 4" in done.reason
@@ -70,17 +77,25 @@ def test_impossible_budgets() -> None:
 
 
 @pytest.mark.parametrize("keep_local", [True, False])
-def test_kept_local_descriptors_are_used(street: Path, tmp_path: Path, keep_local: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kept_local_descriptors_are_used(
+    street: Path, tmp_path: Path, keep_local: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "photos").mkdir()
     for file in sorted((street / "database").iterdir())[:6]:
         shutil.copy(file, tmp_path / "photos")
     options = BuildOptions(keep_local=keep_local)
-    with Localizer.build(tmp_path / "photos", path=tmp_path / "c.whence", options=options) as localizer:
-        prepared = PreparedPhotos.for_model(RerankOptions(), localizer.model, localizer.photos, store=localizer.store)
+    with Localizer.build(
+        tmp_path / "photos", path=tmp_path / "c.whence", options=options
+    ) as localizer:
+        prepared = PreparedPhotos.for_model(
+            RerankOptions(), localizer.model, localizer.photos, store=localizer.store
+        )
         assert prepared.is_shared
         made = []
         real = PreparedPhotos.of_image
-        monkeypatch.setattr(PreparedPhotos, "of_image", lambda self, source: made.append(1) or real(self, source))
+        monkeypatch.setattr(
+            PreparedPhotos, "of_image", lambda self, source: made.append(1) or real(self, source)
+        )
         first, again = prepared.of_row(3), prepared.of_row(3)
         assert first is not None
         assert again is not None
@@ -109,12 +124,25 @@ def test_other_models_do_not_share_their_local_descriptors() -> None:
 
 
 @pytest.mark.parametrize("work", [True, False])
-def test_evaluation_with_reranking(street: Path, tmp_path: Path, work: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["evaluate", str(street), "--rerank", "inliers", "--set", "num_candidates=5", "--json"]
+def test_evaluation_with_reranking(
+    street: Path, tmp_path: Path, work: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [
+        "evaluate",
+        str(street),
+        "--rerank",
+        "inliers",
+        "--set",
+        "num_candidates=5",
+        "--json",
+    ]
     arguments += ["--work", str(tmp_path / "work")] if work else []
     assert run(arguments) == 0
     record = json.loads(capsys.readouterr().out)
-    assert record["order"] == "inliers among the first 5, geowarp among the first 5 where that says nothing"
+    assert (
+        record["order"]
+        == "inliers among the first 5, geowarp among the first 5 where that says nothing"
+    )
     assert record["recalls"][0]["num_right"] == 24
     assert "rerank" in record["seconds"]
     if not work:

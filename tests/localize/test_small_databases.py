@@ -1,4 +1,5 @@
-"""Small databases, albums of one place, bursts: what is a rival, and that they answer. What was not compared is not known."""
+"""Small databases, albums of one place, bursts: what is a rival, and that they answer. What was not
+compared is not known."""
 
 from __future__ import annotations
 
@@ -39,10 +40,24 @@ HERE = GeoPoint(59.32, 18.07)
 ROOTSIFT = next(one for one in packaged_calibrations() if one.key.descriptor == "rootsift-vlad.v1")
 
 
-def candidate(inliers: int | None, *, matches: int | None = None, east_m: float | None = None, coverage: float = 0.5) -> Candidate:
+def candidate(
+    inliers: int | None,
+    *,
+    matches: int | None = None,
+    east_m: float | None = None,
+    coverage: float = 0.5,
+) -> Candidate:
     point = None if east_m is None else move(HERE, heading_deg=90.0, distance_m=east_m)
     found = 0 if inliers is None else inliers
-    evidence = PairEvidence(float(found), found + 30 if matches is None else matches, inliers, coverage, 900, inliers is None, 99.0)
+    evidence = PairEvidence(
+        float(found),
+        found + 30 if matches is None else matches,
+        inliers,
+        coverage,
+        900,
+        inliers is None,
+        99.0,
+    )
     return Candidate("x.jpg", 1, 0.5, point=point, num_inliers=inliers, evidence=evidence)
 
 
@@ -61,22 +76,50 @@ def agreeing(*counts: float, keypoints: int = 900) -> Agreements:
     st.booleans(),
 )
 def test_more_inliers_and_wider_coverage_never_lower_the_probability(
-    inliers: int, outliers: int, coverage: float, others: list[tuple[int, bool]], more: int, wider: float, has_point: bool
+    inliers: int,
+    outliers: int,
+    coverage: float,
+    others: list[tuple[int, bool]],
+    more: int,
+    wider: float,
+    has_point: bool,
 ) -> None:
-    rest = [candidate(count, east_m=(900.0 if is_far else 5.0) if has_point else None) for count, is_far in others]
+    rest = [
+        candidate(count, east_m=(900.0 if is_far else 5.0) if has_point else None)
+        for count, is_far in others
+    ]
     for calibration in packaged_calibrations():
-        few = candidate(inliers, matches=inliers + outliers, coverage=coverage, east_m=0.0 if has_point else None)
-        many = candidate(
-            inliers + more, matches=inliers + outliers + more, coverage=min(coverage + wider, 1), east_m=0.0 if has_point else None
+        few = candidate(
+            inliers,
+            matches=inliers + outliers,
+            coverage=coverage,
+            east_m=0.0 if has_point else None,
         )
-        assert confidence_of([many, *rest], 0, calibration) >= confidence_of([few, *rest], 0, calibration)
+        many = candidate(
+            inliers + more,
+            matches=inliers + outliers + more,
+            coverage=min(coverage + wider, 1),
+            east_m=0.0 if has_point else None,
+        )
+        assert confidence_of([many, *rest], 0, calibration) >= confidence_of(
+            [few, *rest], 0, calibration
+        )
         # More inliers of the same matches, too.
-        exact = candidate(inliers + min(more, outliers), matches=inliers + outliers, coverage=coverage, east_m=few.point and 0.0)
-        assert confidence_of([exact, *rest], 0, calibration) >= confidence_of([few, *rest], 0, calibration)
+        exact = candidate(
+            inliers + min(more, outliers),
+            matches=inliers + outliers,
+            coverage=coverage,
+            east_m=few.point and 0.0,
+        )
+        assert confidence_of([exact, *rest], 0, calibration) >= confidence_of(
+            [few, *rest], 0, calibration
+        )
 
 
 @given(st.lists(st.integers(0, 300), min_size=1, max_size=19), st.data())
-def test_a_database_that_lacks_some_photos_is_never_less_sure(counts: list[int], data: st.DataObject) -> None:
+def test_a_database_that_lacks_some_photos_is_never_less_sure(
+    counts: list[int], data: st.DataObject
+) -> None:
     rest = [candidate(count) for count in counts]
     kept = data.draw(st.lists(st.sampled_from(rest), max_size=len(rest), unique_by=id))
     kept = [one for one in rest if any(one is other for other in kept)]
@@ -95,16 +138,31 @@ def test_photos_of_one_scene_are_no_rivals() -> None:
 
 
 def test_photos_said_to_be_elsewhere_are_rivals_unless_they_are_nearly_the_same() -> None:
-    candidates = [candidate(120, east_m=0.0), candidate(90, east_m=300.0), candidate(80, east_m=20.0), candidate(70)]
+    candidates = [
+        candidate(120, east_m=0.0),
+        candidate(90, east_m=300.0),
+        candidate(80, east_m=20.0),
+        candidate(70),
+    ]
     assert rivals_of(candidates, 0).tolist() == [False, True, False, False]
     least = SAME_FROM_AFAR_SHARE * 900
-    assert rivals_of(candidates, 0, agreeing(least - 1, 0, 0)).tolist() == [False, True, False, False]
+    assert rivals_of(candidates, 0, agreeing(least - 1, 0, 0)).tolist() == [
+        False,
+        True,
+        False,
+        False,
+    ]
     assert rivals_of(candidates, 0, agreeing(least, 0, 0)).tolist() == [False, False, False, False]
 
 
 def test_two_photos_of_a_building_do_not_speak_against_each_other() -> None:
-    """Three photos of one building, asked with one of them: the second photo matches it nearly as well."""
-    candidates = [candidate(1724, coverage=1.0), candidate(671, coverage=0.9), candidate(320, coverage=0.8)]
+    """Three photos of one building, asked with one of them: the second photo matches it nearly as
+    well."""
+    candidates = [
+        candidate(1724, coverage=1.0),
+        candidate(671, coverage=0.9),
+        candidate(320, coverage=0.8),
+    ]
     judged, verdict = verify(candidates, ROOTSIFT, agreements=agreeing(671, 320))
     assert verdict.is_accepted
     assert all((one.confidence or 0) > 0.99 for one in judged)
@@ -118,7 +176,9 @@ def test_agreements_are_looked_for_only_where_there_is_evidence() -> None:
             asked.append((row, list(rows)))
             return [PairEvidence(50.0, 60, 50, 0.5, 500) for _ in rows]
 
-    candidates = [replace(candidate(count), row=row) for row, count in enumerate((100, 7, 30, None, 12))]
+    candidates = [
+        replace(candidate(count), row=row) for row, count in enumerate((100, 7, 30, None, 12))
+    ]
     found = agreements_of(candidates, Prepared())  # type: ignore[arg-type]
     assert asked == [(0, [2, 4])]
     assert found.num_inliers.tolist() == [np.inf, 0, 50, 0, 50]
@@ -137,25 +197,46 @@ def test_inliers_that_chance_gives_are_no_evidence() -> None:
     assert confidence_of([candidate(12)], 0, ROOTSIFT) > 0.1
 
 
-def write_album(folder: Path, places: Sequence[int], *, num_views: int, has_points: bool, first_view: int = 0) -> list[Path]:
+def write_album(
+    folder: Path, places: Sequence[int], *, num_views: int, has_points: bool, first_view: int = 0
+) -> list[Path]:
     """Photos of drawn places, some views of each a few pixels apart; places are 500 m apart."""
     files = []
     for place in places:
         for view in range(first_view, first_view + num_views):
             point = move(HERE, heading_deg=90.0, distance_m=500.0 * place + 2.0 * view)
-            name = format_name(point=point, pano_id=f"p{place}v{view}") if has_points else f"p{place}v{view}.jpg"
-            files.append(write_photo(folder / name, view_of(draw_place(place), shift=7 * view, seed=view)))
+            name = (
+                format_name(point=point, pano_id=f"p{place}v{view}")
+                if has_points
+                else f"p{place}v{view}.jpg"
+            )
+            files.append(
+                write_photo(folder / name, view_of(draw_place(place), shift=7 * view, seed=view))
+            )
     return files
 
 
 @pytest.mark.parametrize("has_points", [True, False])
 @pytest.mark.parametrize(
-    ("places", "num_views"), [((1,), 1), ((1,), 2), ((1,), 3), ((1,), 10), ((1, 2), 1), ((1, 2, 3), 1), (tuple(range(1, 11)), 1)]
+    ("places", "num_views"),
+    [
+        ((1,), 1),
+        ((1,), 2),
+        ((1,), 3),
+        ((1,), 10),
+        ((1, 2), 1),
+        ((1, 2, 3), 1),
+        (tuple(range(1, 11)), 1),
+    ],
 )
-def test_small_databases_answer(places: tuple[int, ...], num_views: int, has_points: bool, tmp_path: Path) -> None:
+def test_small_databases_answer(
+    places: tuple[int, ...], num_views: int, has_points: bool, tmp_path: Path
+) -> None:
     files = write_album(tmp_path / "photos", places, num_views=num_views, has_points=has_points)
     answered = "located" if has_points else "matched"
-    with Localizer.build(tmp_path / "photos", path=tmp_path / "a.whence", options=BuildOptions(keep_local=True)) as localizer:
+    with Localizer.build(
+        tmp_path / "photos", path=tmp_path / "a.whence", options=BuildOptions(keep_local=True)
+    ) as localizer:
         own = [localizer.locate(file) for file in files]
         assert [one.status for one in own] == [answered] * len(files)
         assert all(one.confidence == 1 for one in own), "the very same bytes"
@@ -166,7 +247,9 @@ def test_small_databases_answer(places: tuple[int, ...], num_views: int, has_poi
         assert other.status == answered
         assert "p1v" in other.candidates[0].photo
         for stranger in range(40, 46):
-            assert localizer.locate(view_of(draw_place(stranger), shift=3, seed=2)).status == "unknown"
+            assert (
+                localizer.locate(view_of(draw_place(stranger), shift=3, seed=2)).status == "unknown"
+            )
 
 
 def test_a_blank_photo_is_known_by_its_bytes_only(tmp_path: Path) -> None:
@@ -175,7 +258,11 @@ def test_a_blank_photo_is_known_by_its_bytes_only(tmp_path: Path) -> None:
     write_album(tmp_path / "photos", (1, 2), num_views=1, has_points=False)
     with Localizer.build(tmp_path / "photos", path=tmp_path / "a.whence") as localizer:
         same = localizer.locate(file)
-        assert (same.status, same.confidence, same.candidates[0].photo.endswith("wall.jpg")) == ("matched", 1.0, True)
+        assert (same.status, same.confidence, same.candidates[0].photo.endswith("wall.jpg")) == (
+            "matched",
+            1.0,
+            True,
+        )
         assert [one.rank for one in same.candidates] == [1, 2, 3]
         assert localizer.locate(file.read_bytes()).status == "matched"
         assert localizer.locate(blank).status == "unknown"
@@ -185,13 +272,19 @@ def test_a_second_match_with_coordinates_says_where_the_first_is(tmp_path: Path)
     write_album(tmp_path / "photos", (1,), num_views=1, has_points=False)
     (placed,) = write_album(tmp_path / "photos", (1,), num_views=1, has_points=True, first_view=4)
     write_album(tmp_path / "photos", (2, 3), num_views=2, has_points=True)
-    with Localizer.build(tmp_path / "photos", path=tmp_path / "a.whence", options=BuildOptions(keep_local=True)) as localizer:
+    with Localizer.build(
+        tmp_path / "photos", path=tmp_path / "a.whence", options=BuildOptions(keep_local=True)
+    ) as localizer:
         found = localizer.locate(view_of(draw_place(1), shift=0, seed=9))
         assert found.candidates[0].point is None
         assert found.status == "located"
-        assert found.point == next(photo.point for photo in localizer.photos if photo.path.endswith(placed.name))
+        assert found.point == next(
+            photo.point for photo in localizer.photos if photo.path.endswith(placed.name)
+        )
         assert found.radius_m is not None
-        assert found.confidence == next(one.confidence for one in found.candidates if one.point is not None)
+        assert found.confidence == next(
+            one.confidence for one in found.candidates if one.point is not None
+        )
         # Where the one with coordinates is not sure, the place is that of the photo.
         judge = localizer.judge()
         assert judge.calibration is not None
@@ -200,15 +293,24 @@ def test_a_second_match_with_coordinates_says_where_the_first_is(tmp_path: Path)
         assert strict.judge("x", found.candidates, seconds={}).status == "matched"
 
 
-def test_what_was_passed_over_is_not_known(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_was_passed_over_is_not_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_album(tmp_path / "photos", (1,), num_views=1, has_points=True)
     # A collage shares a part with the query: enough matches to be compared, too few to win.
     half = view_of(draw_place(1), shift=0, seed=3).copy()
     half[:, 60:] = view_of(draw_place(2), shift=0, seed=3)[:, 60:]
-    write_photo(tmp_path / "photos" / format_name(point=move(HERE, heading_deg=0.0, distance_m=900.0), pano_id="half"), half)
+    write_photo(
+        tmp_path
+        / "photos"
+        / format_name(point=move(HERE, heading_deg=0.0, distance_m=900.0), pano_id="half"),
+        half,
+    )
     query = write_photo(tmp_path / "q.jpg", view_of(draw_place(1), shift=0, seed=5))
     database = str(tmp_path / "a.whence")
-    with Localizer.build(tmp_path / "photos", path=database, options=BuildOptions(keep_local=True)) as localizer:
+    with Localizer.build(
+        tmp_path / "photos", path=database, options=BuildOptions(keep_local=True)
+    ) as localizer:
         options = LocateOptions(rerank=RerankOptions(scorer_options={"stop_share": 0.9}))
         found = localizer.locate(query, options=replace(options, is_verified=False)).candidates
         assert [one.is_passed_over for one in found] == [False, True]
@@ -218,12 +320,16 @@ def test_what_was_passed_over_is_not_known(tmp_path: Path, capsys: pytest.Captur
         assert over.evidence.num_matches >= 8
         judged, _ = verify(found, ROOTSIFT)
         assert (judged[1].confidence, judged[0].confidence is None) == (None, False)
-        page = page_of_positions([localizer.locate(query, options=options)], database=localizer.photos)
+        page = page_of_positions(
+            [localizer.locate(query, options=options)], database=localizer.photos
+        )
         assert page
     flags = ["--set", "scorer_options.stop_share=0.9", "--no-verify", "--rerank", "inliers"]
     assert run(["locate", str(query), "--db", database, "--json", *flags]) == 0
     listed = json.loads(capsys.readouterr().out)["candidates"]
-    assert [(one["num_inliers"] is None, one["confidence"], one["is_passed_over"]) for one in listed] == [
+    assert [
+        (one["num_inliers"] is None, one["confidence"], one["is_passed_over"]) for one in listed
+    ] == [
         (False, None, False),
         (True, None, True),
     ]
@@ -236,18 +342,28 @@ def test_what_was_passed_over_is_not_known(tmp_path: Path, capsys: pytest.Captur
 
 def test_seconds_of_a_batch_are_shared(tmp_path: Path) -> None:
     files = write_album(tmp_path / "photos", (1, 2, 3, 4, 5, 6), num_views=1, has_points=True)
-    with Localizer.build(tmp_path / "photos", path=tmp_path / "a.whence", options=BuildOptions(keep_local=True)) as localizer:
+    with Localizer.build(
+        tmp_path / "photos", path=tmp_path / "a.whence", options=BuildOptions(keep_local=True)
+    ) as localizer:
         assert localizer.model.batch_size >= len(files)
-        spent = [one.seconds["describe"] for one in localizer.locate_many(files, show_progress=False)]
+        spent = [
+            one.seconds["describe"] for one in localizer.locate_many(files, show_progress=False)
+        ]
     assert len(set(spent)) == 1
     assert spent[0] > 0
 
 
 def test_threads_that_ask_one_localizer_get_the_same_answers(tmp_path: Path) -> None:
     write_album(tmp_path / "photos", (1, 2, 3), num_views=2, has_points=True)
-    queries = [view_of(draw_place(place), shift=5 + place, seed=place) for place in (1, 2, 3, 4)] * 4
-    # Nothing is kept in the database, so that threads prepare and remember its photos at the same time.
-    with Localizer.build(tmp_path / "photos", path=tmp_path / "a.whence") as localizer, ThreadPoolExecutor(8) as threads:
+    queries = [
+        view_of(draw_place(place), shift=5 + place, seed=place) for place in (1, 2, 3, 4)
+    ] * 4
+    # Nothing is kept in the database, so that threads prepare and remember its photos at the same
+    # time.
+    with (
+        Localizer.build(tmp_path / "photos", path=tmp_path / "a.whence") as localizer,
+        ThreadPoolExecutor(8) as threads,
+    ):
         together = list(threads.map(localizer.locate, queries))
         alone = [localizer.locate(query) for query in queries]
     assert [(one.status, one.point, one.confidence) for one in together] == [
@@ -258,7 +374,8 @@ def test_threads_that_ask_one_localizer_get_the_same_answers(tmp_path: Path) -> 
 @pytest.mark.real
 @pytest.mark.slow
 def test_albums_of_real_buildings(real_data: Path, tmp_path: Path) -> None:
-    """Albums of three photos of one Stockholm building, no coordinates: own pixels and the other photo answered, others unknown."""
+    """Albums of three photos of one Stockholm building, no coordinates: own pixels and the other
+    photo answered, others unknown."""
     root = real_data / "stockholm-buildings"
     with (root / "positives.csv").open(encoding="utf-8", newline="") as file:
         places = {row["query"]: row["positives"].split(";") for row in csv.DictReader(file)}
@@ -270,7 +387,9 @@ def test_albums_of_real_buildings(real_data: Path, tmp_path: Path) -> None:
             target.parent.mkdir(exist_ok=True)
             target.write_bytes((root / photo).read_bytes())
         path = tmp_path / f"{number}.whence"
-        with Localizer.build(tmp_path / f"{number}", path=path, options=BuildOptions(keep_local=True)) as localizer:
+        with Localizer.build(
+            tmp_path / f"{number}", path=path, options=BuildOptions(keep_local=True)
+        ) as localizer:
             image = localizer.model.read(root / places[name][0])
             own += localizer.locate(image).status == "matched"
             other += localizer.locate(root / name).status == "matched"

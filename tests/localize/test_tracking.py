@@ -1,4 +1,5 @@
-"""Tracks: the motion model against the slow way, jumps, streets that nobody knows, gaps, and memory."""
+"""Tracks: the motion model against the slow way, jumps, streets that nobody knows, gaps, and
+memory."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ def test_smoothing_is_the_slow_least_squares_of_the_same_model() -> None:
     seconds = np.array([0.0, 1.0, 2.5, 3.0, 4.2, 6.0])
     sigma = np.array([4.0, 6, 5, 8, 4, 5])
     seen = np.random.default_rng(1).normal(0, 15, (6, 2))
-    # All states together: minimise the squared misfits of places, of steps, and of the first velocity, each by its spread.
+    # All states together: minimise the squared misfits of places, of steps, and of the first
+    # velocity, each by its spread.
     rows, values, weights = [], [], []
     for i in range(6):
         rows.append(np.eye(12)[2 * i][None])
@@ -48,7 +50,9 @@ def test_smoothing_is_the_slow_least_squares_of_the_same_model() -> None:
     for i in range(5):
         span = seconds[i + 1] - seconds[i]
         # A tiny addition makes the step's spread, of rank one, invertible.
-        noise = motion.acceleration_m_s2**2 * np.array([[span**4 / 4, span**3 / 2], [span**3 / 2, span**2]]) + 1e-7 * np.eye(2)
+        noise = motion.acceleration_m_s2**2 * np.array(
+            [[span**4 / 4, span**3 / 2], [span**3 / 2, span**2]]
+        ) + 1e-7 * np.eye(2)
         step = np.zeros((2, 12))
         step[:, 2 * i + 2 : 2 * i + 4] = np.eye(2)
         step[:, 2 * i : 2 * i + 2] -= np.array([[1, span], [0, 1]])
@@ -56,7 +60,9 @@ def test_smoothing_is_the_slow_least_squares_of_the_same_model() -> None:
         values.append(np.zeros((2, 2)))
         weights.append(np.linalg.cholesky(np.linalg.inv(noise)).T)
     design = np.concatenate([w @ r for w, r in zip(weights, rows, strict=True)])
-    slow = np.linalg.lstsq(design, np.concatenate([w @ v for w, v in zip(weights, values, strict=True)]), rcond=None)[0][::2]
+    slow = np.linalg.lstsq(
+        design, np.concatenate([w @ v for w, v in zip(weights, values, strict=True)]), rcond=None
+    )[0][::2]
     found = smooth(seconds, *degrees(seen), sigma, motion=motion)
     assert not found.is_set_aside.any()
     assert np.allclose(local_metres(found.lat, found.lon, origin=ORIGIN), slow, atol=0.05)
@@ -69,7 +75,9 @@ def test_smoothing_brings_a_track_nearer_to_the_truth_and_makes_no_answers() -> 
     found = smooth(np.arange(40.0), lat, lon, np.full(40, 8.0))
     assert np.isnan(found.lat[20:25]).all()
     kept = np.r_[0:20, 25:40]
-    after = np.linalg.norm(local_metres(found.lat[kept], found.lon[kept], origin=ORIGIN) - truth[kept], axis=1)
+    after = np.linalg.norm(
+        local_metres(found.lat[kept], found.lon[kept], origin=ORIGIN) - truth[kept], axis=1
+    )
     before = np.linalg.norm(seen[kept] - truth[kept], axis=1)
     assert np.median(after) < 0.8 * np.median(before)
     nothing = smooth(np.arange(3.0), np.full(3, np.nan), np.full(3, np.nan), np.ones(3))
@@ -84,7 +92,9 @@ def test_a_jump_is_set_aside_and_a_new_way_is_not() -> None:
     assert np.flatnonzero(found.is_set_aside).tolist() == [10, 15, 16]
     seen[20:] += 2000
     moved = smooth(np.arange(30.0), *degrees(seen), np.full(30, 4.0))
-    assert np.flatnonzero(moved.is_set_aside).tolist() == [10, 15, 16], "three that agree are where the camera is"
+    assert np.flatnonzero(moved.is_set_aside).tolist() == [10, 15, 16], (
+        "three that agree are where the camera is"
+    )
     late = np.r_[np.arange(20.0), np.arange(100.0, 110.0)]
     assert not smooth(late, *degrees(seen), np.full(30, 4.0)).is_set_aside[20:].any()
     with pytest.raises(BadOption, match="above 0"):
@@ -93,7 +103,8 @@ def test_a_jump_is_set_aside_and_a_new_way_is_not() -> None:
 
 @dataclass
 class FakeJudge:
-    """Answers with the mean of what frames say: a frame is an image whose first pixel is its metre east; 255 is nowhere."""
+    """Answers with the mean of what frames say: a frame is an image whose first pixel is its metre
+    east; 255 is nowhere."""
 
     asked: list[list[int]] = field(default_factory=list)
 
@@ -110,7 +121,13 @@ class FakeJudge:
         if mean > 200:
             return Position(query, "unknown", reason="nothing like it", is_verified=True)
         lat, lon = degrees(np.array([[float(mean), 0.0]]))
-        return Position(query, "located", GeoPoint(float(lat[0]), float(lon[0])), radius_m=20.0, is_verified=True)
+        return Position(
+            query,
+            "located",
+            GeoPoint(float(lat[0]), float(lon[0])),
+            radius_m=20.0,
+            is_verified=True,
+        )
 
 
 def frame(value: int, rows: int = 2) -> np.ndarray:
@@ -119,7 +136,9 @@ def frame(value: int, rows: int = 2) -> np.ndarray:
 
 def metres(points: list[TrackPoint]) -> list[float | None]:
     return [
-        None if (at := one.position.point) is None else round(float(local_metres(at.lat, at.lon, origin=ORIGIN)[0]), 1)
+        None
+        if (at := one.position.point) is None
+        else round(float(local_metres(at.lat, at.lon, origin=ORIGIN)[0]), 1)
         for one in points
     ]
 
@@ -150,7 +169,12 @@ def test_a_gap_parts_windows_and_an_unread_frame_is_unknown() -> None:
     parted = run(Tracker(FakeJudge(), length=3, motion=None), [10, 20, 120], [0, 1, 5])  # type: ignore[arg-type]
     assert metres(parted)[2] == metres(single)[2]
     tracker = Tracker(FakeJudge(), length=3, motion=None)  # type: ignore[arg-type]
-    found = [*tracker.add(frame(10)), *tracker.add(frame(10, rows=1)), *tracker.add(frame(10)), *tracker.finish()]
+    found = [
+        *tracker.add(frame(10)),
+        *tracker.add(frame(10, rows=1)),
+        *tracker.add(frame(10)),
+        *tracker.finish(),
+    ]
     assert [one.position.status for one in found] == ["located", "unknown", "located"]
     assert "too small" in found[1].position.reason
     tracker.add(frame(1), number=4)
@@ -170,7 +194,9 @@ def test_an_unknown_street_stays_unknown_whatever_lies_around_it() -> None:
     tracker = Tracker(FakeJudge(), length=1)  # type: ignore[arg-type]
     found = run(tracker, [10, 12, 14, 255, 255, 255, 22, 24])
     smoothed = smooth_points(found, Motion())
-    assert [one.position.status for one in smoothed] == ["located"] * 3 + ["unknown"] * 3 + ["located"] * 2
+    assert [one.position.status for one in smoothed] == ["located"] * 3 + ["unknown"] * 3 + [
+        "located"
+    ] * 2
     assert [len(piece) for piece in located_line(smoothed)] == [3, 2]
 
 
@@ -188,7 +214,9 @@ def test_a_localizer_tracks_a_street(street: Path, tmp_path: Path) -> None:
     from whence.localize.localizer import RETRIEVE_ONLY, Localizer
     from whence.settings import BuildOptions
 
-    localizer = Localizer.build(street / "database", path=tmp_path / "s.whence", options=BuildOptions(model="rootsift-vlad"))
+    localizer = Localizer.build(
+        street / "database", path=tmp_path / "s.whence", options=BuildOptions(model="rootsift-vlad")
+    )
     files = sorted((street / "database").iterdir())[:6]
     with localizer:
         tracker = localizer.track(length=3, options=RETRIEVE_ONLY, motion=None)

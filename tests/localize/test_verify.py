@@ -1,4 +1,5 @@
-"""Verification: features, probabilities, refusal of foreign calibrations, positions with a radius."""
+"""Verification: features, probabilities, refusal of foreign calibrations, positions with a
+radius."""
 
 from __future__ import annotations
 
@@ -15,7 +16,12 @@ from hypothesis import strategies as st
 from conftest import draw_place, view_of, write_street
 from whence.cli import run
 from whence.errors import BadOption, CalibrationMismatch, NoPhotos, UnreadableTable
-from whence.evaluation.confidence import fit_calibration, fit_logistic, reliability, weighted_quantile
+from whence.evaluation.confidence import (
+    fit_calibration,
+    fit_logistic,
+    reliability,
+    weighted_quantile,
+)
 from whence.evaluation.trials import logistic, trials_of_database
 from whence.geo import distance_m, move
 from whence.index.store import Store
@@ -41,30 +47,61 @@ from whence.types import Calibration, CalibrationKey, Candidate, GeoPoint, PairE
 
 HERE = GeoPoint(59.32, 18.07)
 KEY = CalibrationKey("rootsift-vlad.v1", "inliers.v1", 640, "settings")
-CALIBRATION = Calibration(KEY, (-4.0, 1.0, 2.0, 1.0, 0.5), (-6.0, 2.0, 2.0, 0.0, 0.0), radius_factor=1.2)
+CALIBRATION = Calibration(
+    KEY, (-4.0, 1.0, 2.0, 1.0, 0.5), (-6.0, 2.0, 2.0, 0.0, 0.0), radius_factor=1.2
+)
 
 
-def candidate(inliers: int, *, east_m: float | None = 0.0, coverage: float = 0.5, heading_deg: float | None = None) -> Candidate:
+def candidate(
+    inliers: int,
+    *,
+    east_m: float | None = 0.0,
+    coverage: float = 0.5,
+    heading_deg: float | None = None,
+) -> Candidate:
     point = None if east_m is None else move(HERE, heading_deg=90.0, distance_m=east_m)
     evidence = PairEvidence(float(inliers), inliers + 10, inliers, coverage, 900)
-    return Candidate("x.jpg", 1, 0.5, point=point, heading_deg=heading_deg, num_inliers=inliers, evidence=evidence)
+    return Candidate(
+        "x.jpg",
+        1,
+        0.5,
+        point=point,
+        heading_deg=heading_deg,
+        num_inliers=inliers,
+        evidence=evidence,
+    )
 
 
 def test_features_with_coordinates() -> None:
-    candidates = [candidate(50), candidate(30, east_m=20), candidate(19, east_m=500), candidate(25, east_m=None)]
+    candidates = [
+        candidate(50),
+        candidate(30, east_m=20),
+        candidate(19, east_m=500),
+        candidate(25, east_m=None),
+    ]
     # The rival is the best one elsewhere: neither the neighbour, nor one whose place is unknown.
-    assert features_of(candidates) == pytest.approx([math.log(51), 0.5, math.log(51 / 20), math.log(61 / 30)])
-    assert features_of(candidates[:2]) == pytest.approx([math.log(51), 0.5, math.log(51 / 8), math.log(61 / 8)])
-    assert features_of(candidates, 2) == pytest.approx([math.log(20), 0.5, math.log(20 / 51), math.log(30 / 61)])
+    assert features_of(candidates) == pytest.approx(
+        [math.log(51), 0.5, math.log(51 / 20), math.log(61 / 30)]
+    )
+    assert features_of(candidates[:2]) == pytest.approx(
+        [math.log(51), 0.5, math.log(51 / 8), math.log(61 / 8)]
+    )
+    assert features_of(candidates, 2) == pytest.approx(
+        [math.log(20), 0.5, math.log(20 / 51), math.log(30 / 61)]
+    )
 
 
 def test_features_without_coordinates() -> None:
     candidates = [candidate(count, east_m=None) for count in (50, *[40] * 6, *[20] * 7, *[3] * 6)]
     # The rival is the middle one of the nineteen others.
-    assert features_of(candidates) == pytest.approx([math.log(51), 0.5, math.log(51 / 21), math.log(61 / 31)])
+    assert features_of(candidates) == pytest.approx(
+        [math.log(51), 0.5, math.log(51 / 21), math.log(61 / 31)]
+    )
     # Those that a small database lacks share nothing.
     for few in (candidates[:1], candidates[:3], candidates[:9]):
-        assert features_of(few) == pytest.approx([math.log(51), 0.5, math.log(51 / 8), math.log(61 / 8)])
+        assert features_of(few) == pytest.approx(
+            [math.log(51), 0.5, math.log(51 / 8), math.log(61 / 8)]
+        )
 
 
 def test_probability_is_the_logistic_of_the_features() -> None:
@@ -72,13 +109,17 @@ def test_probability_is_the_logistic_of_the_features() -> None:
     logit = -4 + math.log(51) + 2 * 0.5 + math.log(51 / 20) + 0.5 * math.log(61 / 30)
     assert confidence_of(candidates, 0, CALIBRATION) == pytest.approx(1 / (1 + math.exp(-logit)))
     hidden = [replace(one, point=None) for one in candidates]
-    assert confidence_of(hidden, 0, CALIBRATION) == pytest.approx(1 / (1 + math.exp(6 - 2 * math.log(51) - 1)))
+    assert confidence_of(hidden, 0, CALIBRATION) == pytest.approx(
+        1 / (1 + math.exp(6 - 2 * math.log(51) - 1))
+    )
     assert confidence_of([candidate(7)], 0, CALIBRATION) == 0
 
 
 @given(st.integers(8, 500), st.integers(0, 300), st.integers(0, 100))
 def test_more_inliers_never_mean_less_confidence(inliers: int, rival: int, more: int) -> None:
-    few, many = ([candidate(count), candidate(rival, east_m=900)] for count in (inliers, inliers + more))
+    few, many = (
+        [candidate(count), candidate(rival, east_m=900)] for count in (inliers, inliers + more)
+    )
     assert confidence_of(many, 0, CALIBRATION) >= confidence_of(few, 0, CALIBRATION)
 
 
@@ -112,7 +153,15 @@ def test_calibrations_survive_as_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "broken", ["", "[]", "{}", "null", '{"format": 9}', '{"format": 1, "features": ["log_inliers", "coverage", "margin"]}']
+    "broken",
+    [
+        "",
+        "[]",
+        "{}",
+        "null",
+        '{"format": 9}',
+        '{"format": 1, "features": ["log_inliers", "coverage", "margin"]}',
+    ],
 )
 def test_broken_calibrations_are_named(broken: str, tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text(broken)
@@ -134,7 +183,9 @@ def test_broken_calibrations_are_named(broken: str, tmp_path: Path) -> None:
         ({"priors": 1}, "'prior'"),
     ],
 )
-def test_calibrations_with_values_of_another_kind_say_which(change: dict[str, object], words: str) -> None:
+def test_calibrations_with_values_of_another_kind_say_which(
+    change: dict[str, object], words: str
+) -> None:
     values = json.loads(to_json(CALIBRATION))
     with pytest.raises(UnreadableTable, match=words):
         from_json(json.dumps({**values, **change}), where="own.json")
@@ -143,7 +194,9 @@ def test_calibrations_with_values_of_another_kind_say_which(change: dict[str, ob
 def test_packaged_calibrations_fit_the_models_and_are_sane() -> None:
     cards = {get_card(name).card_id for name in list_models()}
     packaged = packaged_calibrations()
-    assert {"rootsift-vlad.v1", "densevlad.v1"} <= {calibration.key.descriptor for calibration in packaged}
+    assert {"rootsift-vlad.v1", "densevlad.v1"} <= {
+        calibration.key.descriptor for calibration in packaged
+    }
     for calibration in packaged:
         assert calibration.key.descriptor in {*cards, ANY_DESCRIPTOR}
         # Of a second look fewer can be asked: each of its pairs takes some tenths of a second.
@@ -152,7 +205,10 @@ def test_packaged_calibrations_fit_the_models_and_are_sane() -> None:
         assert 0.3 < calibration.radius_factor < 5
         alone = [candidate(300), candidate(9, east_m=900)]
         assert confidence_of(alone, 0, calibration) > 0.95
-        assert confidence_of([candidate(9, coverage=0.1), candidate(9, east_m=900)], 0, calibration) < 0.9
+        assert (
+            confidence_of([candidate(9, coverage=0.1), candidate(9, east_m=900)], 0, calibration)
+            < 0.9
+        )
 
 
 def test_position_is_weighted_by_the_square_of_the_inliers() -> None:
@@ -178,7 +234,9 @@ def test_one_wrong_candidate_has_no_say() -> None:
 
 
 def test_a_lonely_photo_has_a_wide_radius() -> None:
-    lonely, crowded = (position_of_accepted([candidate(80)], spacing_m=spacing) for spacing in (50.0, 6.0))
+    lonely, crowded = (
+        position_of_accepted([candidate(80)], spacing_m=spacing) for spacing in (50.0, 6.0)
+    )
     assert lonely.scale_m == pytest.approx(math.hypot(MIN_SCALE_M, 25.0))
     assert crowded.scale_m == pytest.approx(math.hypot(MIN_SCALE_M, 3.0))
     nowhere = position_of_accepted([candidate(80, east_m=None, heading_deg=20.0)])
@@ -186,14 +244,18 @@ def test_a_lonely_photo_has_a_wide_radius() -> None:
 
 
 def test_spacing_is_the_distance_to_the_next_place() -> None:
-    points = [move(HERE, heading_deg=60.0, distance_m=gap) for gap in (0.0, 0.5, 31.0, 45.0, 2000.0)]
+    points = [
+        move(HERE, heading_deg=60.0, distance_m=gap) for gap in (0.0, 0.5, 31.0, 45.0, 2000.0)
+    ]
     lat, lon = np.array([point.lat for point in points]), np.array([point.lon for point in points])
     assert spacing_at(HERE, lat, lon) == pytest.approx(31, abs=0.01)
     assert spacing_at(HERE, lat[:2], lon[:2]) == MAX_SPACING_M
     assert spacing_at(HERE, np.full(2, np.nan), np.full(2, np.nan)) == MAX_SPACING_M
     edge = GeoPoint(10.0, 180.0)
     over = move(edge, heading_deg=90.0, distance_m=12.0)
-    assert spacing_at(edge, np.array([over.lat]), np.array([over.lon])) == pytest.approx(12, abs=0.01)
+    assert spacing_at(edge, np.array([over.lat]), np.array([over.lon])) == pytest.approx(
+        12, abs=0.01
+    )
 
 
 def test_logistic_regression_finds_the_true_weights() -> None:
@@ -248,7 +310,9 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("town")
     for run_number, shift in ((0, 0), (1, 12)):
         write_street(root / "photos", num_places=30, shift=shift, run=run_number)
-    Localizer.build(root / "photos", path=root / "town.whence", options=BuildOptions(keep_local=True)).close()
+    Localizer.build(
+        root / "photos", path=root / "town.whence", options=BuildOptions(keep_local=True)
+    ).close()
     return root
 
 
@@ -262,7 +326,9 @@ def test_a_known_place_is_located_and_an_unknown_one_is_not(town: Path) -> None:
         assert known.confidence > 0.9
         assert known.point is not None
         assert known.radius_m is not None
-        truth = localizer.photos.record(next(i for i, path in enumerate(localizer.photos.paths) if "0008r0" in path)).point
+        truth = localizer.photos.record(
+            next(i for i, path in enumerate(localizer.photos.paths) if "0008r0" in path)
+        ).point
         assert truth is not None
         assert distance_m(known.point, truth) <= known.radius_m < 50
         assert known.heading_deg == pytest.approx(90, abs=1)
@@ -301,7 +367,9 @@ def test_the_verbs_flags(town: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "best guess, not an answer" in capsys.readouterr().out
 
 
-def test_a_database_is_calibrated_on_its_own_photos(town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_database_is_calibrated_on_its_own_photos(
+    town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = str(town / "town.whence")
     assert run(["calibrate", "--db", path, "--json", "--to", str(tmp_path / "own.json")]) == 0
     record = json.loads(capsys.readouterr().out)
@@ -328,16 +396,24 @@ def test_the_databases_own_calibration_comes_first_and_a_foreign_one_is_refused(
         with Store.open(path, writable=True) as store:
             store_calibration(store, replace(own, key=replace(key, settings="other geometry")))
         with Localizer.open(path) as localizer:
-            # The packaged one fits; for settings that none fits, the answer says so and is not verified.
+            # The packaged one fits; for settings that none fits, the answer says so and is not
+            # verified.
             assert find_calibration(key, store=localizer.store).source.startswith("rendered")
             with pytest.raises(CalibrationMismatch, match="other geometry"):
                 find_calibration(replace(key, settings="a third one"), store=localizer.store)
             asked = LocateOptions(rerank=RerankOptions(scorer_options={"ratio": 0.7}))
             answer = localizer.locate(view_of(draw_place(8), shift=25, seed=5), options=asked)
-            assert (answer.status, answer.is_verified, answer.confidence) == ("located", False, None)
+            assert (answer.status, answer.is_verified, answer.confidence) == (
+                "located",
+                False,
+                None,
+            )
             assert "other geometry" in answer.reason
             with pytest.raises(CalibrationMismatch, match="other geometry"):
-                localizer.locate(view_of(draw_place(8), shift=25, seed=5), options=replace(asked, min_confidence=0.5))
+                localizer.locate(
+                    view_of(draw_place(8), shift=25, seed=5),
+                    options=replace(asked, min_confidence=0.5),
+                )
     finally:
         with Store.open(path, writable=True) as store:
             store.delete_blob("calibration")
@@ -358,7 +434,9 @@ def test_a_calibration_of_an_earlier_version_counts_as_none(town: Path) -> None:
 
 
 def test_too_few_pairs_to_calibrate(street: Path, tmp_path: Path) -> None:
-    with Localizer.build(street / "database", path=tmp_path / "c.whence", options=BuildOptions(keep_local=True)) as localizer:
+    with Localizer.build(
+        street / "database", path=tmp_path / "c.whence", options=BuildOptions(keep_local=True)
+    ) as localizer:
         trials = trials_of_database(localizer, max_photos=10)
         with pytest.raises(NoPhotos, match="genuine"):
             fit_calibration(trials, localizer)
@@ -381,7 +459,9 @@ def test_photos_that_are_gone_cannot_verify_anything(street: Path, tmp_path: Pat
 
     shutil.copytree(street / "database", tmp_path / "photos")
     options = BuildOptions(keep_local=False)
-    with Localizer.build(tmp_path / "photos", path=tmp_path / "c.whence", options=options) as localizer:
+    with Localizer.build(
+        tmp_path / "photos", path=tmp_path / "c.whence", options=options
+    ) as localizer:
         shutil.rmtree(tmp_path / "photos")
         answer = localizer.locate(sorted((street / "queries").iterdir())[4])
         assert answer.status == "unknown"
@@ -393,15 +473,20 @@ def test_photos_that_are_gone_cannot_verify_anything(street: Path, tmp_path: Pat
 @pytest.mark.real
 @pytest.mark.slow
 def test_photos_of_one_street_are_placed_by_the_others(real_data: Path, tmp_path: Path) -> None:
-    """Lund, leave one out: at least 24 of 29 true places lie inside the radius, which is a useful one."""
+    """Lund, leave one out: at least 24 of 29 true places lie inside the radius, which is a useful
+    one."""
     street = real_data / "geotagged-lund-berlin" / "lund"
     inside, radii = 0, []
-    with Localizer.build(street, path=tmp_path / "l.whence", options=BuildOptions(keep_local=True)) as localizer:
+    with Localizer.build(
+        street, path=tmp_path / "l.whence", options=BuildOptions(keep_local=True)
+    ) as localizer:
         judge, photos, store = localizer.judge(), localizer.photos, localizer.store
         assert judge.prepared is not None
         for row in range(len(photos)):
             descriptor = store.descriptors[store.descriptor_rows[row]][None]
-            found = [one for one in localizer.retriever.retrieve(descriptor, k=21)[0] if one.row != row][:20]
+            found = [
+                one for one in localizer.retriever.retrieve(descriptor, k=21)[0] if one.row != row
+            ][:20]
             asked, truth = judge.prepared.of_row(row), photos.record(row).point
             assert asked is not None
             assert truth is not None
@@ -417,15 +502,22 @@ def test_photos_of_one_street_are_placed_by_the_others(real_data: Path, tmp_path
 @pytest.mark.real
 @pytest.mark.slow
 def test_real_photos_are_located_and_strangers_are_unknown(real_data: Path, tmp_path: Path) -> None:
-    """Stockholm: at least 21 of 25 answered, none wrongly. Lund asked of Stockholm: at least 28 of 29 unknown."""
+    """Stockholm: at least 21 of 25 answered, none wrongly. Lund asked of Stockholm: at least 28 of
+    29 unknown."""
     from whence.data.formats import read_pairs
 
     data = read_pairs(real_data / "stockholm-buildings" / "positives.csv")
     options = BuildOptions(keep_local=True)
-    with Localizer.build(real_data / "stockholm-buildings" / "database", path=tmp_path / "s.whence", options=options) as localizer:
-        answers = list(localizer.locate_many([data.queries.file(i) for i in range(len(data.queries))]))
+    with Localizer.build(
+        real_data / "stockholm-buildings" / "database", path=tmp_path / "s.whence", options=options
+    ) as localizer:
+        answers = list(
+            localizer.locate_many([data.queries.file(i) for i in range(len(data.queries))])
+        )
         answered = [i for i, one in enumerate(answers) if one.status != "unknown"]
-        names = [{Path(data.database.paths[row]).name for row in data.positives.of(i)} for i in range(25)]
+        names = [
+            {Path(data.database.paths[row]).name for row in data.positives.of(i)} for i in range(25)
+        ]
         assert len(answered) >= 21
         assert all(Path(answers[i].candidates[0].photo).name in names[i] for i in answered)
         lund = sorted((real_data / "geotagged-lund-berlin" / "lund").rglob("*.jpg"))

@@ -1,4 +1,5 @@
-"""Queries by a small network, photos of the database by a large one: who prepares what, and who may ask whom."""
+"""Queries by a small network, photos of the database by a large one: who prepares what, and who may
+ask whom."""
 
 from __future__ import annotations
 
@@ -51,19 +52,25 @@ def test_each_side_is_prepared_by_its_own_extractor() -> None:
     assert len(scorer.prepare_query(image)["keypoints"]) == len(asked["keypoints"])
     plain = MutualNearest()
     assert len(prepare_query(plain, image)["keypoints"]) == len(plain.prepare(image)["keypoints"])
-    found = match_images(image, view_of(image, shift=10, seed=1), options=MatchOptions(), matcher=matcher())
+    found = match_images(
+        image, view_of(image, shift=10, seed=1), options=MatchOptions(), matcher=matcher()
+    )
     assert found.num_keypoints[0] <= 120 < found.num_keypoints[1]
     assert found.is_match
 
 
 def test_what_is_kept_of_the_database_does_not_depend_on_who_asks(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    assert matcher().key.split("/")[0] == MutualNearest(RootSift(max_keypoints=2000)).key.split("/")[0]
+    assert (
+        matcher().key.split("/")[0] == MutualNearest(RootSift(max_keypoints=2000)).key.split("/")[0]
+    )
     assert "small" in matcher().key
     file = write_photo(tmp_path / "a.jpg", draw_place(2))
     card = SCORERS["inliers"].card
     assert card is not None
     prepared = PreparedPhotos(InlierScorer(matcher()), card, Photos.of([]))
-    assert len(prepared.of_query(file)["keypoints"]) <= 120 < len(prepared.of_image(file)["keypoints"])
+    assert (
+        len(prepared.of_query(file)["keypoints"]) <= 120 < len(prepared.of_image(file)["keypoints"])
+    )
 
 
 def test_a_network_asks_only_whom_it_learned_from() -> None:
@@ -87,7 +94,9 @@ def test_the_shipped_features_are_a_matcher_without_weights_to_fetch() -> None:
 
 
 def test_a_matcher_is_that_of_inliers_alone_or_in_a_chain() -> None:
-    assert rerank_options("inliers", matcher="whence-local").scorer_options == {"matcher": "whence-local"}
+    assert rerank_options("inliers", matcher="whence-local").scorer_options == {
+        "matcher": "whence-local"
+    }
     chain = rerank_options("rapid:20,inliers:5", matcher="orb-mnn")
     assert [dict(stage.scorer_options) for stage in chain.stages] == [{}, {"matcher": "orb-mnn"}]
     with pytest.raises(BadOption, match="that of inliers"):

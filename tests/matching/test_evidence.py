@@ -1,4 +1,5 @@
-"""Evidence of a pair: how far agreeing matches stand above chance, and the probability fitted on it."""
+"""Evidence of a pair: how far agreeing matches stand above chance, and the probability fitted on
+it."""
 
 from __future__ import annotations
 
@@ -10,7 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whence.matching.evidence import LEAST_SURPRISE, PairCalibration, find_pair_calibration, surprise_of
+from whence.matching.evidence import (
+    LEAST_SURPRISE,
+    PairCalibration,
+    find_pair_calibration,
+    surprise_of,
+)
 from whence.matching.geometry import GeometryModel, GeometrySettings, fit_geometry
 from whence.types import PointPairs
 
@@ -30,7 +36,11 @@ def spread(num: int, seed: int = 0) -> np.ndarray:
 
 def surprise(num_matches: int, num_inliers: int, model: GeometryModel = "homography") -> float:
     mask = np.arange(num_matches) < num_inliers
-    return surprise_of(pairs_of(spread(num_matches, 1), spread(num_matches, 2)), mask, GeometrySettings(model=model))
+    return surprise_of(
+        pairs_of(spread(num_matches, 1), spread(num_matches, 2)),
+        mask,
+        GeometrySettings(model=model),
+    )
 
 
 @pytest.mark.parametrize("model", get_args(GeometryModel))
@@ -40,15 +50,28 @@ def test_surprise_is_the_number_of_false_alarms(model: GeometryModel) -> None:
     area = 2 * threshold * math.hypot(*SIZE) if model == "fundamental" else math.pi * threshold**2
     chance = area / (SIZE[0] * SIZE[1])
     models = 3 if model == "fundamental" else 1
-    alarms = models * (matches - sample) * math.comb(matches, inliers) * math.comb(inliers, sample) * chance ** (inliers - sample)
+    alarms = (
+        models
+        * (matches - sample)
+        * math.comb(matches, inliers)
+        * math.comb(inliers, sample)
+        * chance ** (inliers - sample)
+    )
     assert surprise(matches, inliers, model) == pytest.approx(-math.log10(alarms))
     assert alarms < 1
 
 
 @given(st.integers(4, 60), st.integers(0, 30), st.integers(0, 20))
-def test_more_inliers_say_more_and_more_outliers_less(inliers: int, outliers: int, more: int) -> None:
-    assert surprise(inliers + outliers + more, inliers + more) >= surprise(inliers + outliers, inliers) - 1e-9
-    assert surprise(inliers + outliers + more, inliers) <= surprise(inliers + outliers, inliers) + 1e-9
+def test_more_inliers_say_more_and_more_outliers_less(
+    inliers: int, outliers: int, more: int
+) -> None:
+    assert (
+        surprise(inliers + outliers + more, inliers + more)
+        >= surprise(inliers + outliers, inliers) - 1e-9
+    )
+    assert (
+        surprise(inliers + outliers + more, inliers) <= surprise(inliers + outliers, inliers) + 1e-9
+    )
 
 
 @pytest.mark.parametrize("model", get_args(GeometryModel))
@@ -70,8 +93,16 @@ def test_matches_on_one_spot_count_once() -> None:
     rows = np.r_[np.arange(20), np.repeat(np.arange(10), 3)]
     repeated = pairs_of(points0[rows], points1[rows] + 0.01)
     assert surprise_of(repeated, rows < 10, GeometrySettings()) == pytest.approx(once)
-    assert surprise_of(pairs_of(np.zeros((9, 2)), spread(9)), np.ones(9, bool), GeometrySettings()) == 0
-    assert surprise_of(pairs_of(np.zeros((0, 2)), np.zeros((0, 2))), np.zeros(0, bool), GeometrySettings()) == 0
+    assert (
+        surprise_of(pairs_of(np.zeros((9, 2)), spread(9)), np.ones(9, bool), GeometrySettings())
+        == 0
+    )
+    assert (
+        surprise_of(
+            pairs_of(np.zeros((0, 2)), np.zeros((0, 2))), np.zeros(0, bool), GeometrySettings()
+        )
+        == 0
+    )
 
 
 @pytest.mark.parametrize("matcher", ["rootsift-mnn", "orb-mnn"])
@@ -90,6 +121,10 @@ def test_matchers_without_a_probability_have_none() -> None:
 
 
 @given(st.floats(0, 1e4), st.floats(0, 1), st.floats(0, 100), st.floats(0, 0.5))
-def test_more_evidence_never_means_less_confidence(surprise: float, covered: float, more: float, wider: float) -> None:
+def test_more_evidence_never_means_less_confidence(
+    surprise: float, covered: float, more: float, wider: float
+) -> None:
     calibration = PairCalibration((-5.0, 2.0, 5.0), 1, 1)
-    assert calibration.confidence(surprise + more, covered + wider) >= calibration.confidence(surprise, covered)
+    assert calibration.confidence(surprise + more, covered + wider) >= calibration.confidence(
+        surprise, covered
+    )

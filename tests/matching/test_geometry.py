@@ -39,12 +39,17 @@ def apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     return mapped[:, :2] / mapped[:, 2:]
 
 
-def fit(points0: np.ndarray, points1: np.ndarray, **settings: object) -> tuple[Geometry, np.ndarray]:
-    # A small offset keeps all golden points inside the frame, whose size is the one at which the threshold is 3 px.
+def fit(
+    points0: np.ndarray, points1: np.ndarray, **settings: object
+) -> tuple[Geometry, np.ndarray]:
+    # A small offset keeps all golden points inside the frame, whose size is the one at which the
+    # threshold is 3 px.
     wide = (512, 512)
     shift = np.array([12.0, 12.0])
     options = GeometrySettings(**settings)  # type: ignore[arg-type]
-    return fit_geometry(points0 + shift, points1 + shift, size0_px=wide, size1_px=wide, settings=options), shift
+    return fit_geometry(
+        points0 + shift, points1 + shift, size0_px=wide, size1_px=wide, settings=options
+    ), shift
 
 
 @pytest.mark.parametrize("method", ["magsac", "ransac", "accurate"])
@@ -113,18 +118,26 @@ def test_impossible_models_are_refused(matrix: np.ndarray, word: str) -> None:
 
 
 def wall_camera(random: np.random.Generator) -> np.ndarray:
-    """The 3 x 3 map from a wall (metres) into a 640 x 640 image of a camera tilted up to 70 degrees any way, rolled at will."""
+    """The 3 x 3 map from a wall (metres) into a 640 x 640 image of a camera tilted up to 70 degrees
+    any way, rolled at will."""
     tilt, way, roll = random.uniform([0, 0, 0], [np.radians(70), 2 * np.pi, 2 * np.pi])
-    centre = random.uniform(2, 8) * np.array([np.sin(tilt) * np.cos(way), np.sin(tilt) * np.sin(way), -np.cos(tilt)])
+    centre = random.uniform(2, 8) * np.array(
+        [np.sin(tilt) * np.cos(way), np.sin(tilt) * np.sin(way), -np.cos(tilt)]
+    )
     forward = -centre / np.linalg.norm(centre)
     right = np.cross([0.0, 1.0, 0.0], forward)
     right /= np.linalg.norm(right)
     turn = np.array([[np.cos(roll), -np.sin(roll), 0], [np.sin(roll), np.cos(roll), 0], [0, 0, 1]])
     rotation = turn @ np.array([right, np.cross(forward, right), forward])
-    return np.array([[600.0, 0, 320], [0, 600, 320], [0, 0, 1]]) @ np.c_[rotation[:, :2], -rotation @ centre]
+    return (
+        np.array([[600.0, 0, 320], [0, 600, 320], [0, 0, 1]])
+        @ np.c_[rotation[:, :2], -rotation @ centre]
+    )
 
 
-def views_of_a_wall(random: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def views_of_a_wall(
+    random: np.random.Generator,
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Homographies between two cameras, and points that both show, (M, 2) each."""
     while True:
         first, second = wall_camera(random), wall_camera(random)
@@ -148,13 +161,16 @@ def test_views_of_a_wall_are_never_refused_and_mirrored_ones_always() -> None:
 
 
 def test_oblique_views_keep_their_inliers() -> None:
-    """The upper left block of such a homography mirrors, although nothing is mirrored where the points are."""
+    """The upper left block of such a homography mirrors, although nothing is mirrored where the
+    points are."""
     views = views_of_a_wall(np.random.default_rng(1))
     oblique = (view for view in views if np.linalg.det(view[0][:2, :2] / view[0][2, 2]) < 0)
     for _, points0, points1 in itertools.islice(oblique, 20):
         found = fit_geometry(points0, points1, size0_px=(640, 640), size1_px=(640, 640))
         assert found.num_inliers > 0.9 * len(points0), found.reason
-        mirrored = fit_geometry(points0, points1 * [-1, 1] + [639, 0], size0_px=(640, 640), size1_px=(640, 640))
+        mirrored = fit_geometry(
+            points0, points1 * [-1, 1] + [639, 0], size0_px=(640, 640), size1_px=(640, 640)
+        )
         assert mirrored.matrix is None
 
 
@@ -164,7 +180,10 @@ def test_points_on_both_sides_of_the_horizon_fold() -> None:
     assert reject_reason(matrix, either, "homography") == ""
     assert "fold" in reject_reason(matrix, np.r_[either, [[150.0, 30]]], "homography")
     # Beyond the horizon alone they are seen from behind, as a mirror image is.
-    assert reject_reason(matrix, either + np.array([150, 0]), "homography") == "the model mirrors the image"
+    assert (
+        reject_reason(matrix, either + np.array([150, 0]), "homography")
+        == "the model mirrors the image"
+    )
     assert reject_reason(-matrix, either, "homography") == ""
 
 
@@ -181,7 +200,11 @@ def test_jacobian_is_the_derivative() -> None:
     point, step = np.array([40.0, 70.0]), 1e-5
     numeric = np.stack(
         [
-            (apply(TRUE_H, (point + step * axis)[None]) - apply(TRUE_H, (point - step * axis)[None]))[0] / (2 * step)
+            (
+                apply(TRUE_H, (point + step * axis)[None])
+                - apply(TRUE_H, (point - step * axis)[None])
+            )[0]
+            / (2 * step)
             for axis in np.eye(2)
         ],
         axis=1,
@@ -200,8 +223,16 @@ def test_other_models(model: str) -> None:
         moved = space + np.array([1.0, 0.2, 0.5])
         points1 = moved[:, :2] / moved[:, 2:] * 200 + 220
     points1[:12] = random.uniform(0, 511, (12, 2))
-    found = fit_geometry(points0, points1, size0_px=(512, 512), size1_px=(512, 512), settings=GeometrySettings(model=model))
-    inside = ((points1 > -0.5) & (points1 < 511.5)).all(axis=1) & ((points0 > -0.5) & (points0 < 511.5)).all(axis=1)
+    found = fit_geometry(
+        points0,
+        points1,
+        size0_px=(512, 512),
+        size1_px=(512, 512),
+        settings=GeometrySettings(model=model),
+    )
+    inside = ((points1 > -0.5) & (points1 < 511.5)).all(axis=1) & (
+        (points0 > -0.5) & (points0 < 511.5)
+    ).all(axis=1)
     assert found.is_inlier[12:][inside[12:]].mean() > 0.95
     assert found.is_inlier[:12].sum() <= 4
 
@@ -215,14 +246,22 @@ def test_coverage_counts_cells() -> None:
 
 
 def test_pixel_centres_are_kept_when_an_image_is_enlarged() -> None:
-    # The middle of a 4-pixel row lies between its pixels 1 and 2; in the image twice as large between 3 and 4.
+    # The middle of a 4-pixel row lies between its pixels 1 and 2; in the image twice as large
+    # between 3 and 4.
     assert rescale_points(np.array([[1.5, 0.0]]), scale=2.0).tolist() == [[3.5, 0.5]]
     moved = scaling((4, 4), (8, 8)) @ np.array([1.5, 0.0, 1.0])
     assert moved[:2].tolist() == [3.5, 0.5]
 
 
 @pytest.mark.parametrize(
-    "options", [{"model": "conic"}, {"method": "guess"}, {"threshold_px": 0.0}, {"max_iterations": 0}, {"confidence": 1.0}]
+    "options",
+    [
+        {"model": "conic"},
+        {"method": "guess"},
+        {"threshold_px": 0.0},
+        {"max_iterations": 0},
+        {"confidence": 1.0},
+    ],
 )
 def test_impossible_settings(options: dict[str, object]) -> None:
     with pytest.raises(BadOption):
@@ -254,7 +293,9 @@ def test_poselib_finds_a_fundamental_matrix() -> None:
     points1 = (moved @ camera.T)[:, :2] / moved[:, 2:]
     points1[::6] = random.uniform(0, 512, (20, 2))
     settings = GeometrySettings(model="fundamental", method="poselib")
-    found = fit_geometry(points0, points1, size0_px=(512, 512), size1_px=(512, 512), settings=settings)
+    found = fit_geometry(
+        points0, points1, size0_px=(512, 512), size1_px=(512, 512), settings=settings
+    )
     is_seen = ((points0 >= 0) & (points0 < 511) & (points1 >= 0) & (points1 < 511)).all(axis=1)
     genuine = is_seen & (np.arange(120) % 6 != 0)
     assert found.is_inlier[genuine].mean() > 0.95

@@ -65,7 +65,11 @@ def warped_pair(shift: int = 30) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """An image, another of other size, and the homography between them."""
     image = draw_place(11, width=700, height=500)
     matrix = np.array([[0.9, 0.05, shift], [-0.04, 0.95, 20], [5e-5, 2e-5, 1]])
-    return image, cv2.warpPerspective(image, matrix, (640, 520), borderMode=cv2.BORDER_REFLECT), matrix
+    return (
+        image,
+        cv2.warpPerspective(image, matrix, (640, 520), borderMode=cv2.BORDER_REFLECT),
+        matrix,
+    )
 
 
 @pytest.mark.parametrize("long_side", [320, 512, 2000])
@@ -76,7 +80,9 @@ def test_the_homography_is_in_pixels_of_the_originals(long_side: int) -> None:
     assert found.size0_px == (700, 500)
     assert found.size1_px == (640, 520)
     corners = np.array([[0, 0], [699, 0], [699, 499], [0, 499]], np.float64)[None]
-    gap = cv2.perspectiveTransform(corners, matrix) - cv2.perspectiveTransform(corners, found.matrix)
+    gap = cv2.perspectiveTransform(corners, matrix) - cv2.perspectiveTransform(
+        corners, found.matrix
+    )
     assert np.abs(gap).max() < 0.01 * 700
     ends = cv2.perspectiveTransform(found.points0[None], matrix)[0]
     residuals = np.linalg.norm(ends - found.points1, axis=1)[found.is_inlier]
@@ -88,10 +94,14 @@ def test_the_homography_is_in_pixels_of_the_originals(long_side: int) -> None:
 
 def test_the_fundamental_matrix_is_in_pixels_of_the_originals() -> None:
     image0, image1, _ = warped_pair()
-    found = match_images(image0, image1, options=MatchOptions(geometry="fundamental", long_side_px=400))
+    found = match_images(
+        image0, image1, options=MatchOptions(geometry="fundamental", long_side_px=400)
+    )
     assert found.matrix is not None
     lines = np.c_[found.points0, np.ones(found.num_matches)] @ found.matrix.T
-    gaps = np.abs((lines * np.c_[found.points1, np.ones(found.num_matches)]).sum(axis=1)) / np.linalg.norm(lines[:, :2], axis=1)
+    gaps = np.abs(
+        (lines * np.c_[found.points1, np.ones(found.num_matches)]).sum(axis=1)
+    ) / np.linalg.norm(lines[:, :2], axis=1)
     assert np.median(gaps[found.is_inlier]) < 2.5
 
 
@@ -99,7 +109,10 @@ def test_files_bytes_and_pixels_match_alike(tmp_path: Path) -> None:
     image0, image1, _ = warped_pair()
     first, second = write_photo(tmp_path / "a.png", image0), write_photo(tmp_path / "b.png", image1)
     whole = MatchOptions(long_side_px=1000)
-    from_files, from_pixels = match_images(first, second.read_bytes(), options=whole), match_images(image0, image1, options=whole)
+    from_files, from_pixels = (
+        match_images(first, second.read_bytes(), options=whole),
+        match_images(image0, image1, options=whole),
+    )
     assert np.array_equal(from_files.points0, from_pixels.points0)
     assert np.array_equal(from_files.is_inlier, from_pixels.is_inlier)
     with pytest.raises(UnreadableImage):
@@ -127,7 +140,14 @@ def test_other_places_and_flat_images_do_not_match() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"long_side_px": 4}, {"ratio": 0.0}, {"ratio": 1.5}, {"geometry": "cone"}, {"max_keypoints": 0}]
+    "options",
+    [
+        {"long_side_px": 4},
+        {"ratio": 0.0},
+        {"ratio": 1.5},
+        {"geometry": "cone"},
+        {"max_keypoints": 0},
+    ],
 )
 def test_impossible_options(options: dict[str, object]) -> None:
     with pytest.raises(BadOption):
@@ -139,7 +159,9 @@ def test_the_scorer_finds_the_right_candidate() -> None:
     assert isinstance(scorer, PairScorer)
     assert get_card("inliers", kind="scorer").preprocessing.long_side_px == 640
     query = scorer.prepare(view_of(draw_place(7), shift=20, seed=1))
-    candidates = [scorer.prepare(view_of(draw_place(place), shift=0, seed=0)) for place in (3, 7, 4)]
+    candidates = [
+        scorer.prepare(view_of(draw_place(place), shift=0, seed=0)) for place in (3, 7, 4)
+    ]
     found = list(scorer.score(query, [*candidates[:2], None, candidates[2]]))
     assert found[2] is None
     assert found[1].num_inliers == found[1].similarity > 30
@@ -183,7 +205,11 @@ def test_the_scorer_takes_candidates_one_by_one() -> None:
 
 
 def test_the_key_names_what_counts_depend_on() -> None:
-    keys = {InlierScorer().key, InlierScorer(MutualNearest(ratio=0.7)).key, InlierScorer(noise_inliers=3).key}
+    keys = {
+        InlierScorer().key,
+        InlierScorer(MutualNearest(ratio=0.7)).key,
+        InlierScorer(noise_inliers=3).key,
+    }
     assert len(keys) == 2
     with pytest.raises(UnknownName, match="inliers"):
         build("scorer", "inlierz")
@@ -195,13 +221,21 @@ def test_the_picture_shows_the_matches() -> None:
     picture = draw_match(image0, image1, found, height_px=240)
     assert picture.shape[0] == 240
     assert (picture == INLIER_RGB).all(axis=2).sum() > 100
-    unmatched = draw_match(image0, image1, whence.match_images(image0, np.full((50, 50, 3), 9, np.uint8)), height_px=240)
+    unmatched = draw_match(
+        image0,
+        image1,
+        whence.match_images(image0, np.full((50, 50, 3), 9, np.uint8)),
+        height_px=240,
+    )
     assert not (unmatched == INLIER_RGB).all(axis=2).any()
 
 
 def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     image0, image1, _ = warped_pair()
-    a, b = (str(write_photo(tmp_path / name, image)) for name, image in (("a.png", image0), ("b.png", image1)))
+    a, b = (
+        str(write_photo(tmp_path / name, image))
+        for name, image in (("a.png", image0), ("b.png", image1))
+    )
     assert run(["match", a, b, "--json", "--picture", str(tmp_path / "out.png")]) == 0
     record = json.loads(capsys.readouterr().out)
     assert (record["is_match"], record["confidence"] > 0.99) == (True, True)
@@ -213,7 +247,12 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     strange = str(write_photo(tmp_path / "c.png", draw_place(99, width=640, height=520)))
     assert run(["match", a, strange, "--json"]) == 3
     record = json.loads(capsys.readouterr().out)
-    assert (record["is_match"], record["matrix"], record["num_inliers"], record["inliers0"]) == (False, None, 0, [])
+    assert (record["is_match"], record["matrix"], record["num_inliers"], record["inliers0"]) == (
+        False,
+        None,
+        0,
+        [],
+    )
     assert record["confidence"] < 0.5
     assert run(["match", a, strange]) == 3
     assert "no match" in capsys.readouterr().out
@@ -248,7 +287,9 @@ def test_real_pairs_agree_with_their_ground_truth(real_data: Path) -> None:
     folder = real_data / "oxford-graf"
     files = sorted(file for file in folder.iterdir() if file.suffix in (".ppm", ".png", ".jpg"))
     truth = np.loadtxt(next(iter(sorted(folder.glob("H1to*")))))
-    found = match_images(load_image(files[0]), load_image(files[1]), options=MatchOptions(long_side_px=1000))
+    found = match_images(
+        load_image(files[0]), load_image(files[1]), options=MatchOptions(long_side_px=1000)
+    )
     assert found.matrix is not None
     ends = cv2.perspectiveTransform(found.points0[found.is_inlier][None], truth)[0]
     assert np.median(np.linalg.norm(ends - found.points1[found.is_inlier], axis=1)) < 3
@@ -257,25 +298,34 @@ def test_real_pairs_agree_with_their_ground_truth(real_data: Path) -> None:
 @pytest.mark.real
 @pytest.mark.slow
 def test_wide_baselines_are_matched_rightly_or_not_at_all(real_data: Path) -> None:
-    """Views that need keypoints by orientation, views that need them upright, and views that nothing here can match."""
+    """Views that need keypoints by orientation, views that need them upright, and views that
+    nothing here can match."""
 
     def ends_error(name0: str, name1: str, truth: np.ndarray, points: np.ndarray) -> float | None:
         found = match_images(real_data / name0, real_data / name1)
         assert found.confidence is not None
         if not found.is_match:
             return None
-        gap = cv2.perspectiveTransform(points[None], truth) - cv2.perspectiveTransform(points[None], found.matrix)
+        gap = cv2.perspectiveTransform(points[None], truth) - cv2.perspectiveTransform(
+            points[None], found.matrix
+        )
         return float(np.median(np.linalg.norm(gap[0], axis=1)))
 
-    grid = np.stack(np.meshgrid(np.linspace(200, 600, 5), np.linspace(150, 450, 5)), axis=-1).reshape(-1, 2)
+    grid = np.stack(
+        np.meshgrid(np.linspace(200, 600, 5), np.linspace(150, 450, 5)), axis=-1
+    ).reshape(-1, 2)
     for number in (4, 5):
         truth = np.loadtxt(real_data / "oxford-graf" / f"H1to{number}p")
         error = ends_error("oxford-graf/img1.png", f"oxford-graf/img{number}.png", truth, grid)
         assert error is not None
         assert error < 5
     for row in json.loads((real_data / "evd" / "gt.json").read_text()):
-        error = ends_error(f"evd/{row['pair']}_1.jpg", f"evd/{row['pair']}_2.jpg", np.array(row["H_1_to_2"]), grid)
+        error = ends_error(
+            f"evd/{row['pair']}_1.jpg", f"evd/{row['pair']}_2.jpg", np.array(row["H_1_to_2"]), grid
+        )
         assert error is None or error < 5
     for file in sorted((real_data / "wxbs" / "queries").iterdir())[:6]:
         options = MatchOptions(geometry="fundamental")
-        assert not match_images(file, real_data / "wxbs" / "database" / "WGLBS-church.jpg", options=options).is_match
+        assert not match_images(
+            file, real_data / "wxbs" / "database" / "WGLBS-church.jpg", options=options
+        ).is_match

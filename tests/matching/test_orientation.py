@@ -1,4 +1,5 @@
-"""Matching by orientations of edges: across sensors, turned and scaled, with black around; nothing where it is chance."""
+"""Matching by orientations of edges: across sensors, turned and scaled, with black around; nothing
+where it is chance."""
 
 from __future__ import annotations
 
@@ -11,7 +12,12 @@ from matcher_samples import check_matcher
 from whence.errors import BadOption
 from whence.matching.geometry import fit_geometry
 from whence.matching.matchers import MatchOptions, match_images
-from whence.matching.orientation import OrientationCorrelation, known_pixels, open_orientation, standing
+from whence.matching.orientation import (
+    OrientationCorrelation,
+    known_pixels,
+    open_orientation,
+    standing,
+)
 from whence.registry import build
 from whence.types import PointPairs
 
@@ -19,11 +25,16 @@ SIDE = 256
 
 
 def as_radar(image: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Another sensor's view: brightness that has little to do with the camera's, and speckle that multiplies it."""
+    """Another sensor's view: brightness that has little to do with the camera's, and speckle that
+    multiplies it."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    levels = np.random.default_rng(1).permutation(np.linspace(30, 220, 8)).astype(np.float32)[grey // 32]
+    levels = (
+        np.random.default_rng(1).permutation(np.linspace(30, 220, 8)).astype(np.float32)[grey // 32]
+    )
     speckle = np.random.default_rng(seed).gamma(4, 0.25, grey.shape)
-    return np.repeat(np.clip(levels * np.sqrt(speckle), 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    return np.repeat(
+        np.clip(levels * np.sqrt(speckle), 0, 255).astype(np.uint8)[..., None], 3, axis=2
+    )
 
 
 def paired(matcher: OrientationCorrelation, first: np.ndarray, second: np.ndarray) -> PointPairs:
@@ -39,9 +50,15 @@ def camera() -> np.ndarray:
 
 def worst_px(pairs: PointPairs, truth: np.ndarray) -> float:
     """How far the affine map that matches agree on is off at most, over the middle of the image."""
-    found = fit_geometry(pairs.points0, pairs.points1, size0_px=pairs.size0_px, size1_px=pairs.size1_px)
+    found = fit_geometry(
+        pairs.points0, pairs.points1, size0_px=pairs.size0_px, size1_px=pairs.size1_px
+    )
     assert found.matrix is not None, found.reason
-    grid = np.stack(np.meshgrid([60, 128, 196], [60, 128, 196]), axis=-1).reshape(1, -1, 2).astype(float)
+    grid = (
+        np.stack(np.meshgrid([60, 128, 196], [60, 128, 196]), axis=-1)
+        .reshape(1, -1, 2)
+        .astype(float)
+    )
     gap = cv2.perspectiveTransform(grid, found.matrix) - cv2.perspectiveTransform(grid, truth)
     return float(np.linalg.norm(gap, axis=-1).max())
 
@@ -71,17 +88,26 @@ def test_turned_scaled_and_with_black_around(camera):
     turned = cv2.warpPerspective(camera, truth, (SIDE, SIDE))
     known = known_pixels(cv2.cvtColor(turned, cv2.COLOR_RGB2GRAY))
     assert 0.55 < known.mean() < 0.75
-    assert worst_px(paired(open_orientation(is_upright=False), as_radar(camera), turned), truth) < 3.5
-    assert len(paired(open_orientation(), as_radar(camera), turned).points0) == 0, "upright alone does not find it"
+    assert (
+        worst_px(paired(open_orientation(is_upright=False), as_radar(camera), turned), truth) < 3.5
+    )
+    assert len(paired(open_orientation(), as_radar(camera), turned).points0) == 0, (
+        "upright alone does not find it"
+    )
 
 
 def test_what_has_nothing_in_common_has_no_matches(camera):
-    others = [cv2.GaussianBlur(draw_place(seed, width=SIDE, height=SIDE), (0, 0), 1.0) for seed in (5, 6, 7)]
+    others = [
+        cv2.GaussianBlur(draw_place(seed, width=SIDE, height=SIDE), (0, 0), 1.0)
+        for seed in (5, 6, 7)
+    ]
     for other in others:
         assert len(paired(open_orientation(), as_radar(camera), other).points0) == 0
     found = match_images(as_radar(camera), others[0], options=MatchOptions(matcher="orientation"))
     assert not found.is_match
-    assert match_images(as_radar(camera), camera, options=MatchOptions(matcher="orientation")).is_match
+    assert match_images(
+        as_radar(camera), camera, options=MatchOptions(matcher="orientation")
+    ).is_match
     # Without the gate there are matches that agree on nothing; the right place stands out.
     assert len(paired(open_orientation(least_standing=0), as_radar(camera), others[0]).points0) > 5
     grey, radar = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (camera, as_radar(camera)))
@@ -97,5 +123,8 @@ def test_flat_images_and_options():
         assert len(paired(open_orientation(is_upright=way), flat, flat).points0) == 0
     with pytest.raises(BadOption, match="templates"):
         open_orientation(template_px=4)
-    keys = {build("matcher", "orientation", options=options).key for options in ({}, {"is_upright": False}, {"step_px": 16})}
+    keys = {
+        build("matcher", "orientation", options=options).key
+        for options in ({}, {"is_upright": False}, {"step_px": 16})
+    }
     assert len(keys) == 3

@@ -1,4 +1,5 @@
-"""Scores of the re-ranking benchmark, chains of scorers, ORB, results of vismatch, and what the verb says of them."""
+"""Scores of the re-ranking benchmark, chains of scorers, ORB, results of vismatch, and what the
+verb says of them."""
 
 from __future__ import annotations
 
@@ -19,9 +20,21 @@ from whence.localize.prepared_photos import PreparedPhotos
 from whence.localize.rerank import rerank
 from whence.localize.rerank_options import RerankOptions, rerank_options
 from whence.matching.chain import ChainScorer, StagedArrays, part_of
-from whence.matching.matchers import MatchOptions, MutualNearest, match_descriptors, match_images, open_mnn
+from whence.matching.matchers import (
+    MatchOptions,
+    MutualNearest,
+    match_descriptors,
+    match_images,
+    open_mnn,
+)
 from whence.matching.scorers import InlierScorer, PatchScorer, SpatialScorer
-from whence.matching.spatial import LevelPoints, levels_score, mutual_pairs, ransac_score, rapid_score
+from whence.matching.spatial import (
+    LevelPoints,
+    levels_score,
+    mutual_pairs,
+    ransac_score,
+    rapid_score,
+)
 from whence.matching.vismatch import VismatchMatcher, match_of_vismatch, pairs_of_vismatch
 from whence.models.local.sift import LocalDescriptors, Orb, RootSift
 from whence.parts import PairScorer
@@ -85,7 +98,12 @@ def test_rapid_is_its_formula() -> None:
     mean = sum(moves) / 9
     most_x = max(*query.points[:, 0], *candidate.points[:, 0])
     most_y = max(*query.points[:, 1], *candidate.points[:, 1])
-    slow = sum((most_x - abs(m[0] - mean[0])) ** 2 + (most_y - abs(m[1] - mean[1])) ** 2 for m in moves) / 9
+    slow = (
+        sum(
+            (most_x - abs(m[0] - mean[0])) ** 2 + (most_y - abs(m[1] - mean[1])) ** 2 for m in moves
+        )
+        / 9
+    )
     assert rapid_score(query, candidate).similarity == pytest.approx(slow)
 
 
@@ -93,22 +111,34 @@ def slow_mutual(query: np.ndarray, candidate: np.ndarray) -> list[tuple[int, int
     """The definition: each is the other's nearest, and of equals the first counts."""
     products = query.astype(np.float64) @ candidate.astype(np.float64).T
     products = np.round(products, 6)
-    return [(i, int(row.argmax())) for i, row in enumerate(products) if products[:, row.argmax()].argmax() == i]
+    return [
+        (i, int(row.argmax()))
+        for i, row in enumerate(products)
+        if products[:, row.argmax()].argmax() == i
+    ]
 
 
 @pytest.mark.parametrize(
-    ("first", "second"), [((0, 1), (0, 1, 0, 1)), ((0, 0, 1, 1), (0, 1)), ((0, 1, 2), (2, 2, 0, 0, 1)), ((0,), (0,))]
+    ("first", "second"),
+    [((0, 1), (0, 1, 0, 1)), ((0, 0, 1, 1), (0, 1)), ((0, 1, 2), (2, 2, 0, 0, 1)), ((0,), (0,))],
 )
-def test_of_equal_descriptors_the_first_counts(first: tuple[int, ...], second: tuple[int, ...]) -> None:
+def test_of_equal_descriptors_the_first_counts(
+    first: tuple[int, ...], second: tuple[int, ...]
+) -> None:
     kinds = np.eye(4, dtype=np.float32)
-    one, other = (LevelPoints(np.zeros((len(rows), 2)), kinds[list(rows)]) for rows in (first, second))
+    one, other = (
+        LevelPoints(np.zeros((len(rows), 2)), kinds[list(rows)]) for rows in (first, second)
+    )
     pairs = mutual_pairs(one, other)
-    assert list(zip(pairs.rows0.tolist(), pairs.rows1.tolist(), strict=True)) == slow_mutual(one.descriptors, other.descriptors)
+    assert list(zip(pairs.rows0.tolist(), pairs.rows1.tolist(), strict=True)) == slow_mutual(
+        one.descriptors, other.descriptors
+    )
     assert len(pairs.rows0) == len(set(first) & set(second))
 
 
 def test_repeated_points_and_a_single_descriptor_match() -> None:
-    """What the ratio test would lose: nobody is clearly nearer than his double. Without one every point has its match."""
+    """What the ratio test would lose: nobody is clearly nearer than his double. Without one every
+    point has its match."""
     query, _, _ = golden_levels()
     rows = [0, 3, 8, 11, 14, 17, 20, 23]
     eight = LevelPoints(query.points[rows], query.descriptors[rows])
@@ -129,7 +159,12 @@ def test_few_and_no_mutual_neighbours() -> None:
     opposite = LevelPoints(query.points[:3], -query.descriptors[:3])
     three = LevelPoints(query.points[:3], query.descriptors[:3])
     assert ransac_score(three, three, threshold_px=24) == (1.0, 3, 0)
-    assert ransac_score(LevelPoints(query.points[:1], query.descriptors[:1]), opposite, threshold_px=24).similarity <= 1
+    assert (
+        ransac_score(
+            LevelPoints(query.points[:1], query.descriptors[:1]), opposite, threshold_px=24
+        ).similarity
+        <= 1
+    )
 
 
 @pytest.mark.parametrize("name", ["ransac", "rapid", "rapid:3,inliers:2"])
@@ -168,7 +203,10 @@ def test_patches_are_scored_level_by_level() -> None:
     for one, level in ((query, np.arange(24) % 3), (candidate, p % 3)):
         arrays = {"image_size_px": np.array([640, 480])}
         for k in range(3):
-            arrays |= {f"points{k}": one.points[level == k], f"descriptors{k}": one.descriptors[level == k]}
+            arrays |= {
+                f"points{k}": one.points[level == k],
+                f"descriptors{k}": one.descriptors[level == k],
+            }
         given.append(arrays)
     found = list(PatchScorer(Levels()).score(given[0], [given[1], None]))
     assert found[1] is None
@@ -196,13 +234,31 @@ class StatedScorer:
         for arrays in candidates:
             value = None if arrays is None else float(arrays["value"])
             self.asked.append(value)
-            yield None if value is None else PairEvidence(value, num_inliers=int(value) if self.counts_inliers else None)
+            yield (
+                None
+                if value is None
+                else PairEvidence(value, num_inliers=int(value) if self.counts_inliers else None)
+            )
 
 
-def chain(first: list[float | None], second: list[float], *, num: int, seconds: float | None = None, ticks: Iterator[float]):
+def chain(
+    first: list[float | None],
+    second: list[float],
+    *,
+    num: int,
+    seconds: float | None = None,
+    ticks: Iterator[float],
+):
     scorers = (StatedScorer("cheap"), StatedScorer("dear", counts_inliers=True))
-    made = ChainScorer((Stage("cheap", len(first), None), Stage("dear", num, seconds)), scorers, lambda: next(ticks))
-    given = [None if a is None else {"0/value": np.array(a), "1/value": np.array(b)} for a, b in zip(first, second, strict=True)]
+    made = ChainScorer(
+        (Stage("cheap", len(first), None), Stage("dear", num, seconds)),
+        scorers,
+        lambda: next(ticks),
+    )
+    given = [
+        None if a is None else {"0/value": np.array(a), "1/value": np.array(b)}
+        for a, b in zip(first, second, strict=True)
+    ]
     return list(made.score({"0/value": np.array(0), "1/value": np.array(0)}, given)), scorers
 
 
@@ -212,7 +268,10 @@ def still() -> Iterator[float]:
 
 
 def order(found: list[PairEvidence | None]) -> list[int]:
-    return sorted(range(len(found)), key=lambda row: -(found[row].similarity if found[row] is not None else -1))
+    return sorted(
+        range(len(found)),
+        key=lambda row: -(found[row].similarity if found[row] is not None else -1),
+    )
 
 
 def test_a_chain_asks_the_dear_scorer_for_the_best_only() -> None:
@@ -231,7 +290,9 @@ def test_ties_of_the_last_stage_keep_the_order_of_the_one_before() -> None:
 
 
 def test_seconds_of_a_stage_end_it() -> None:
-    found, (_, dear) = chain([1, 5, 4], [90, 10, 30], num=3, seconds=1.0, ticks=iter([0.0, 0.0, 0.5, 1.5]))
+    found, (_, dear) = chain(
+        [1, 5, 4], [90, 10, 30], num=3, seconds=1.0, ticks=iter([0.0, 0.0, 0.5, 1.5])
+    )
     assert dear.asked == [10, 30]
     assert order(found) == [2, 1, 0]
 
@@ -251,7 +312,10 @@ def test_chains_are_read(text: str, stages: tuple[Stage, ...]) -> None:
     assert [stage.scorer for stage in options.stages] == [stage.scorer for stage in stages]
 
 
-@pytest.mark.parametrize("text", ["inliers:", "inliers:0", "inliers:a", ":5", "rapid:5,inliers:9", "inliers:5:0s", "rapid:5,,"])
+@pytest.mark.parametrize(
+    "text",
+    ["inliers:", "inliers:0", "inliers:a", ":5", "rapid:5,inliers:9", "inliers:5:0s", "rapid:5,,"],
+)
 def test_broken_chains(text: str) -> None:
     with pytest.raises(BadOption):
         parse_stages(text)
@@ -262,7 +326,10 @@ def test_options_of_a_chain() -> None:
     prepared = PreparedPhotos.for_options(options, Photos.of([]))
     assert [stage.card.name for stage in prepared.stages] == ["rapid", "inliers"]
     assert "ratio-0.7" in prepared.scorer.key
-    assert "ratio-0.7" in build("scorer", "rapid:9,inliers:3", options={"options": {"inliers.ratio": 0.7}}).key
+    assert (
+        "ratio-0.7"
+        in build("scorer", "rapid:9,inliers:3", options={"options": {"inliers.ratio": 0.7}}).key
+    )
     for wrong in ({"ratio": 0.7}, {"geowarp.readout": "exact"}):
         with pytest.raises(BadOption, match="inliers"):
             rerank_options("rapid:9,inliers:3", scorer_options=wrong)
@@ -276,7 +343,10 @@ def test_options_of_a_chain() -> None:
 
 
 def test_stages_prepare_only_what_is_asked(tmp_path: Path) -> None:
-    files = [write_photo(tmp_path / f"{i}.png", view_of(draw_place(i), shift=0, seed=0)) for i in range(4)]
+    files = [
+        write_photo(tmp_path / f"{i}.png", view_of(draw_place(i), shift=0, seed=0))
+        for i in range(4)
+    ]
     photos = Photos.of([Photo(path=str(file), content=f"{i:032x}") for i, file in enumerate(files)])
     options = rerank_options("rapid:4,inliers:1")
     prepared = PreparedPhotos.for_options(options, photos)
@@ -284,8 +354,15 @@ def test_stages_prepare_only_what_is_asked(tmp_path: Path) -> None:
     candidates = [Candidate(str(i), i + 1, 1 - 0.1 * i, row=i) for i in range(4)]
     done = rerank(candidates, query=query, prepared=prepared, options=options)
     assert done.candidates[0].photo == "2"
-    assert [one.num_inliers is not None and one.num_inliers > 8 for one in done.candidates] == [True, False, False, False]
-    assert [len(stage._remembered) for stage in prepared.stages] == [4, 0], "both stages need the same keypoints"
+    assert [one.num_inliers is not None and one.num_inliers > 8 for one in done.candidates] == [
+        True,
+        False,
+        False,
+        False,
+    ]
+    assert [len(stage._remembered) for stage in prepared.stages] == [4, 0], (
+        "both stages need the same keypoints"
+    )
     other = rerank_options("rapid:4,inliers:1", scorer_options={"inliers.max_keypoints": 700})
     apart = PreparedPhotos.for_options(other, photos)
     query = apart.of_image(view_of(draw_place(2), shift=15, seed=1))
@@ -297,7 +374,9 @@ def test_stages_prepare_only_what_is_asked(tmp_path: Path) -> None:
 
 def test_arrays_of_stages_are_made_once() -> None:
     made = []
-    staged = StagedArrays([lambda: made.append(0) or {"a": np.zeros(1)}, lambda: made.append(1) or {"a": np.ones(2)}])
+    staged = StagedArrays(
+        [lambda: made.append(0) or {"a": np.zeros(1)}, lambda: made.append(1) or {"a": np.ones(2)}]
+    )
     assert part_of(staged, 1)["a"].tolist() == [1, 1]
     assert made == [1]
     assert sorted(staged) == ["0/a", "1/a"]
@@ -310,7 +389,10 @@ def test_arrays_of_stages_are_made_once() -> None:
 def test_a_chain_orders_an_evaluation(street: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["evaluate", str(street), "--rerank", "rapid:6,inliers:3", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
-    assert record["order"] == "rapid:6,inliers:3 among the first 6, geowarp among the first 6 where that says nothing"
+    assert (
+        record["order"]
+        == "rapid:6,inliers:3 among the first 6, geowarp among the first 6 where that says nothing"
+    )
     assert record["recalls"][0]["num_right"] == 24
     assert record["answers"] is None
     assert run(["evaluate", str(street), "--rerank", "rapid:6,inliers:9"]) == 1
@@ -357,12 +439,21 @@ def test_match_images_by_name() -> None:
 
 
 def test_inliers_over_another_matcher() -> None:
-    scorer = build("scorer", "inliers", options={"matcher": "orb-mnn", "geometry": "affine", "max_keypoints": 900})
+    scorer = build(
+        "scorer",
+        "inliers",
+        options={"matcher": "orb-mnn", "geometry": "affine", "max_keypoints": 900},
+    )
     assert isinstance(scorer, InlierScorer)
     assert scorer.key.startswith("orb-900/ratio-0.866025/affine")
     assert scorer.extractor == Orb(900)
     assert build("scorer", "inliers").key == InlierScorer(MutualNearest()).key
-    for options in ({"noise_inliers": 1}, {"stop_share": 2.0}, {"geometry": "cone"}, {"matcher": "orb-mmn"}):
+    for options in (
+        {"noise_inliers": 1},
+        {"stop_share": 2.0},
+        {"geometry": "cone"},
+        {"matcher": "orb-mmn"},
+    ):
         with pytest.raises((BadOption, UnknownName)):
             build("scorer", "inliers", options=options)
 
@@ -373,7 +464,12 @@ def test_inliers_over_another_matcher() -> None:
 def dummy(points0: np.ndarray, points1: np.ndarray, **more: object) -> dict[str, object]:
     """A result as the library returns it: inliers found by OpenCV with its settings."""
     matrix, mask = cv2.findHomography(
-        points0, points1, method=cv2.USAC_MAGSAC, ransacReprojThreshold=3.0, maxIters=2000, confidence=0.995
+        points0,
+        points1,
+        method=cv2.USAC_MAGSAC,
+        ransacReprojThreshold=3.0,
+        maxIters=2000,
+        confidence=0.995,
     )
     rows = mask.ravel().astype(bool)
     empty = np.zeros((0, 2), np.float32)
@@ -394,7 +490,10 @@ def golden_pairs() -> tuple[np.ndarray, np.ndarray]:
     """60 points and where a homography takes them, every fourth moved."""
     j = np.arange(60)
     points0 = np.stack([(37 * j) % 211, (53 * j) % 197], axis=1).astype(np.float32)
-    mapped = np.c_[points0, np.ones(60)] @ np.array([[1.05, -0.02, 12], [0.03, 0.98, -9], [1e-4, -5e-5, 1]]).T
+    mapped = (
+        np.c_[points0, np.ones(60)]
+        @ np.array([[1.05, -0.02, 12], [0.03, 0.98, -9], [1e-4, -5e-5, 1]]).T
+    )
     points1 = mapped[:, :2] / mapped[:, 2:]
     points1[::4] += np.stack([(17 * j) % 90 + 20, (29 * j) % 70 + 15], axis=1)[::4]
     return points0 + 12, points1.astype(np.float32) + 12
@@ -407,7 +506,13 @@ def test_results_of_vismatch() -> None:
     assert found.num_inliers == 45
     assert (found.num_matches, found.num_keypoints) == (60, (60, 60))
     assert np.allclose(found.matrix, result["H"])
-    larger = match_of_vismatch(result, given0_px=(512, 512), given1_px=(512, 512), size0_px=(1024, 2048), size1_px=(512, 512))
+    larger = match_of_vismatch(
+        result,
+        given0_px=(512, 512),
+        given1_px=(512, 512),
+        size0_px=(1024, 2048),
+        size1_px=(512, 512),
+    )
     assert larger.num_inliers == 45
     mapped = cv2.perspectiveTransform(larger.points0[None], larger.matrix)[0]
     gaps = np.linalg.norm(mapped - larger.points1, axis=1)
@@ -417,7 +522,11 @@ def test_results_of_vismatch() -> None:
     assert pairs.confidences is not None
     assert len(pairs.confidences) == len(pairs.points0)
     empty = np.zeros((0, 2))
-    nothing = match_of_vismatch({"H": None, "matched_kpts0": empty, "matched_kpts1": empty}, given0_px=(9, 9), given1_px=(9, 9))
+    nothing = match_of_vismatch(
+        {"H": None, "matched_kpts0": empty, "matched_kpts1": empty},
+        given0_px=(9, 9),
+        given1_px=(9, 9),
+    )
     assert (nothing.matrix, nothing.num_inliers) == (None, 0)
     assert nothing.reason
 
@@ -429,7 +538,11 @@ def test_results_of_vismatch() -> None:
         {"matched_kpts0": np.zeros((3, 2))},
         {"matched_kpts0": np.zeros((3, 2)), "matched_kpts1": np.zeros((2, 2))},
         {"matched_kpts0": np.ones((3, 3)), "matched_kpts1": np.ones((3, 3))},
-        {"matched_kpts0": np.ones((3, 2)), "matched_kpts1": np.ones((3, 2)), "matched_confidences": np.ones(2)},
+        {
+            "matched_kpts0": np.ones((3, 2)),
+            "matched_kpts1": np.ones((3, 2)),
+            "matched_confidences": np.ones(2),
+        },
     ],
 )
 def test_what_is_no_result_of_vismatch(result: dict[str, np.ndarray]) -> None:
@@ -441,7 +554,9 @@ def test_a_matcher_of_vismatch() -> None:
     own = open_mnn("rootsift")
 
     def call(image0: np.ndarray, image1: np.ndarray) -> dict[str, np.ndarray]:
-        images = [np.rint(image.transpose(1, 2, 0) * 255).astype(np.uint8) for image in (image0, image1)]
+        images = [
+            np.rint(image.transpose(1, 2, 0) * 255).astype(np.uint8) for image in (image0, image1)
+        ]
         pairs = next(own.match(own.prepare(images[0]), [own.prepare(images[1])]))
         assert pairs is not None
         return {"matched_kpts0": pairs.points0, "matched_kpts1": pairs.points1}
@@ -455,7 +570,10 @@ def test_a_matcher_of_vismatch() -> None:
 
 def test_match_by_scorers_and_matchers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     image0, image1, _ = warped_pair()
-    a, b = (str(write_photo(tmp_path / name, image)) for name, image in (("a.png", image0), ("b.png", image1)))
+    a, b = (
+        str(write_photo(tmp_path / name, image))
+        for name, image in (("a.png", image0), ("b.png", image1))
+    )
     for name in ("ransac", "rapid", "rapid:1,inliers:1"):
         assert run(["match", a, b, "--scorer", name, "--json"]) == 0
         record = json.loads(capsys.readouterr().out)
@@ -465,6 +583,10 @@ def test_match_by_scorers_and_matchers(tmp_path: Path, capsys: pytest.CaptureFix
     assert "(ransac)" in capsys.readouterr().out
     assert run(["match", a, b, "--matcher", "orb-mnn", "--geometry", "similarity", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["model"] == "similarity"
-    for wrong in (["--scorer", "ransack"], ["--scorer", "ransac", "--picture", "x.png"], ["--scorer-option", "a=1"]):
+    for wrong in (
+        ["--scorer", "ransack"],
+        ["--scorer", "ransac", "--picture", "x.png"],
+        ["--scorer-option", "a=1"],
+    ):
         assert run(["match", a, b, *wrong]) == 1
     assert run(["match", a, b, "--matcher", "orb-mmn"]) == 1

@@ -37,13 +37,20 @@ TURNED = LocateOptions(rerank=None, is_verified=False, views=QueryViews("rotatio
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, factory, query_model in ((NAME, MeanColours, ""), (ASKING, OfNegatives, ""), (BY_NEGATIVES, MeanColours, ASKING)):
-        monkeypatch.setitem(registry.MODELS, name, Entry(factory, replace(CARD, name=name, query_model=query_model)))
+    for name, factory, query_model in (
+        (NAME, MeanColours, ""),
+        (ASKING, OfNegatives, ""),
+        (BY_NEGATIVES, MeanColours, ASKING),
+    ):
+        monkeypatch.setitem(
+            registry.MODELS, name, Entry(factory, replace(CARD, name=name, query_model=query_model))
+        )
 
 
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Database and queries, which are the same eight blurred pictures: lossless, wider than high."""
+    """Database and queries, which are the same eight blurred pictures: lossless, wider than
+    high."""
     folder = tmp_path_factory.mktemp("wide")
     for number in range(8):
         rough = np.random.default_rng(number).integers(0, 256, (6, 8, 3), dtype=np.uint8)
@@ -56,7 +63,9 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def database_of(folder: Path, path: Path, model: str = NAME) -> Localizer:
-    return Localizer.build(folder / "database", path=path, options=BuildOptions(model=model), show_progress=False)
+    return Localizer.build(
+        folder / "database", path=path, options=BuildOptions(model=model), show_progress=False
+    )
 
 
 def photos_of(folder: Path) -> list[Path]:
@@ -64,7 +73,9 @@ def photos_of(folder: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("turns", range(4))
-def test_a_photo_finds_its_place_however_it_is_turned(turns: int, wide: Path, tmp_path: Path) -> None:
+def test_a_photo_finds_its_place_however_it_is_turned(
+    turns: int, wide: Path, tmp_path: Path
+) -> None:
     with database_of(wide, tmp_path / "d.whence") as localizer:
         for file in photos_of(wide):
             turned = np.ascontiguousarray(np.rot90(load_image(file), turns))
@@ -73,16 +84,23 @@ def test_a_photo_finds_its_place_however_it_is_turned(turns: int, wide: Path, tm
             assert first.similarity == pytest.approx(1, abs=1e-4)
 
 
-def test_of_four_rotations_the_best_similarity_of_each_photo_counts(wide: Path, tmp_path: Path) -> None:
+def test_of_four_rotations_the_best_similarity_of_each_photo_counts(
+    wide: Path, tmp_path: Path
+) -> None:
     with database_of(wide, tmp_path / "d.whence") as localizer:
         image = np.random.default_rng(99).integers(0, 256, (40, 60, 3), dtype=np.uint8)
         found = localizer.locate(image, k=8, options=TURNED).candidates
         model = localizer.model
-        known = {path: model.describe([localizer.photos.file(row)])[0] for row, path in enumerate(localizer.photos.paths)}
+        known = {
+            path: model.describe([localizer.photos.file(row)])[0]
+            for row, path in enumerate(localizer.photos.paths)
+        }
         asked = [model.describe([np.rot90(image, turns).copy()])[0] for turns in range(4)]
     expected = {path: max(float(known[path] @ one) for one in asked) for path in known}
     assert [one.photo for one in found] == sorted(expected, key=lambda path: -expected[path])
-    assert [one.similarity for one in found] == pytest.approx(sorted(expected.values(), reverse=True), abs=1e-5)
+    assert [one.similarity for one in found] == pytest.approx(
+        sorted(expected.values(), reverse=True), abs=1e-5
+    )
 
 
 def test_rotations_with_a_size_and_in_an_evaluation(wide: Path) -> None:
@@ -98,7 +116,14 @@ def test_rotations_on_the_command_line(wide: Path, tmp_path: Path, capsys: Captu
     database_of(wide, tmp_path / "d.whence").close()
     query = photos_of(wide)[3]
     turned = write_photo(tmp_path / "turned.png", np.rot90(load_image(query)).copy())
-    ask_plainly = ["locate", str(turned), "--db", str(tmp_path / "d.whence"), "--no-verify", "--json"]
+    ask_plainly = [
+        "locate",
+        str(turned),
+        "--db",
+        str(tmp_path / "d.whence"),
+        "--no-verify",
+        "--json",
+    ]
     capsys.readouterr()
     answers = []
     for more in ([], ["--set", "query_mode=rotations"]):
@@ -165,14 +190,26 @@ def test_a_sequence_is_located(rule: str, wide: Path, tmp_path: Path) -> None:
     broken.write_text("no picture")
     with database_of(wide, tmp_path / "d.whence") as localizer:
         noise = np.random.default_rng(5)
-        seen = [np.clip(load_image(files[2]) + noise.normal(0, 40, (48, 64, 3)), 0, 255).astype(np.uint8) for _ in range(5)]
-        alone = [localizer.locate(image, options=RETRIEVE_ONLY).candidates[0].similarity for image in seen]
+        seen = [
+            np.clip(load_image(files[2]) + noise.normal(0, 40, (48, 64, 3)), 0, 255).astype(
+                np.uint8
+            )
+            for _ in range(5)
+        ]
+        alone = [
+            localizer.locate(image, options=RETRIEVE_ONLY).candidates[0].similarity
+            for image in seen
+        ]
         found = localizer.locate_frames([*seen, broken], options=RETRIEVE_ONLY, rule=rule)  # type: ignore[arg-type]
         assert Path(found.candidates[0].photo).name == files[2].name
         assert found.point == localizer.locate(files[2], options=RETRIEVE_ONLY).point
         similarity = found.candidates[0].similarity
         # Noise that differs from frame to frame falls out of the mean.
-        assert similarity == pytest.approx(max(alone), abs=1e-5) if rule == "best" else similarity > max(alone)
+        assert (
+            similarity == pytest.approx(max(alone), abs=1e-5)
+            if rule == "best"
+            else similarity > max(alone)
+        )
         named = localizer.locate_frames(files[1:4], options=RETRIEVE_ONLY, rule=rule)  # type: ignore[arg-type]
         assert named.query == str(files[2])
         with pytest.raises(UnreadableImage, match=r"broken\.jpg"):
@@ -182,7 +219,9 @@ def test_a_sequence_is_located(rule: str, wide: Path, tmp_path: Path) -> None:
 
 
 def test_frames_are_verified_by_the_one_in_the_middle(street: Path, tmp_path: Path) -> None:
-    with Localizer.build(street / "database", path=tmp_path / "d.whence", show_progress=False) as localizer:
+    with Localizer.build(
+        street / "database", path=tmp_path / "d.whence", show_progress=False
+    ) as localizer:
         files = sorted((street / "queries").iterdir())
         one, three = localizer.locate(files[4]), localizer.locate_frames([files[4]] * 3)
         assert three.status == one.status == "located"
@@ -204,11 +243,19 @@ def test_queries_are_described_by_the_model_that_the_card_names(wide: Path, tmp_
     assert load_model(BY_NEGATIVES).query_model.name == ASKING
     for model, is_right in ((BY_NEGATIVES, True), (NAME, False)):
         with database_of(wide, tmp_path / f"{model}.whence", model) as localizer:
-            answers = [localizer.locate(file, options=RETRIEVE_ONLY).candidates[0] for file in negatives]
-            many = list(localizer.locate_many(negatives, options=RETRIEVE_ONLY, show_progress=False))
-            turned = localizer.locate(np.rot90(load_image(negatives[0])).copy(), options=TURNED).candidates[0]
+            answers = [
+                localizer.locate(file, options=RETRIEVE_ONLY).candidates[0] for file in negatives
+            ]
+            many = list(
+                localizer.locate_many(negatives, options=RETRIEVE_ONLY, show_progress=False)
+            )
+            turned = localizer.locate(
+                np.rot90(load_image(negatives[0])).copy(), options=TURNED
+            ).candidates[0]
             compared = localizer.locate(negatives[0])
-        hits = [Path(one.photo).name == file.name for one, file in zip(answers, negatives, strict=True)]
+        hits = [
+            Path(one.photo).name == file.name for one, file in zip(answers, negatives, strict=True)
+        ]
         assert all(hits) == is_right
         assert [one.candidates[0].photo for one in many] == [one.photo for one in answers]
         assert (turned.similarity > 0.999) == is_right
@@ -228,7 +275,8 @@ def test_an_evaluation_honours_the_query_model(has_work: bool, wide: Path, tmp_p
 
 
 def test_each_photo_in_turn_is_asked_for_by_the_query_model(wide: Path) -> None:
-    """Leaving one out, the database's own descriptors are no queries where those have a model of their own."""
+    """Leaving one out, the database's own descriptors are no queries where those have a model of
+    their own."""
     data = read_folders(wide)
     options = EvaluationOptions(k=5, is_leave_one_out=True, thresholds_m=(250.0,))
     own, other = (evaluate(model, data, options=options) for model in (NAME, BY_NEGATIVES))
@@ -250,7 +298,11 @@ def small(**more: object) -> Callable[[], Descriptor]:
 
 @pytest.mark.parametrize(
     ("factory", "error", "said"),
-    [(small(), BadOption, "12 dimensions"), (lambda: rootsift_vlad(pca_dim=48), NotFitted, "fitted"), (None, UnknownName, ASKING)],
+    [
+        (small(), BadOption, "12 dimensions"),
+        (lambda: rootsift_vlad(pca_dim=48), NotFitted, "fitted"),
+        (None, UnknownName, ASKING),
+    ],
     ids=["other dimensions", "to be fitted", "unknown"],
 )
 def test_query_models_that_cannot_be(

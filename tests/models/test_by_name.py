@@ -1,4 +1,5 @@
-"""`whence index`, `locate` and `evaluate` by a published model's name: with its file, and without it what to do about that."""
+"""`whence index`, `locate` and `evaluate` by a published model's name: with its file, and without
+it what to do about that."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ FAMILIES = (
     "cosplace-resnet18-32",
     "netvlad-alexnet-16384-geowarp",
 )
-"""Cards with small files and small images: the others take the same way, and `test_every_card` loads theirs."""
+"""Cards with small files and small images: the others take the same way, and `test_every_card`
+loads theirs."""
 LARGE_FAMILIES = (
     "segvpr-resnet50-deeplab-3072",
     "eigenplaces-resnet18-256",
@@ -61,7 +63,8 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def check_by_name(name: str, few: Path, tmp_path: Path, cache: Path, capsys: Capture) -> None:
-    """The three verbs with random weights in the converted file's place; without the file, one more question and its answer."""
+    """The three verbs with random weights in the converted file's place; without the file, one more
+    question and its answer."""
     torch = pytest.importorskip("torch")
     from safetensors.torch import save_file
 
@@ -70,11 +73,27 @@ def check_by_name(name: str, few: Path, tmp_path: Path, cache: Path, capsys: Cap
 
     torch.manual_seed(0)
     cache.mkdir(parents=True)
-    state = {key: tensor.contiguous() for key, tensor in network_for(CARDS[name]).state_dict().items()}
+    state = {
+        key: tensor.contiguous() for key, tensor in network_for(CARDS[name]).state_dict().items()
+    }
     save_file(state, cache / f"{name}.safetensors", {CARD_FIELD: card_to_text(CARDS[name])})
     del state
     database = tmp_path / "c.whence"
-    assert whence("index", few / "database", "--model", name, "--option", "engine=eager", "--db", database, "-q", "--json") == 0
+    assert (
+        whence(
+            "index",
+            few / "database",
+            "--model",
+            name,
+            "--option",
+            "engine=eager",
+            "--db",
+            database,
+            "-q",
+            "--json",
+        )
+        == 0
+    )
     report = json.loads(capsys.readouterr().out)
     assert (report["model"], report["num_descriptors"]) == (name, 4)
     assert whence("locate", few / "same.jpg", "--db", database, "--no-verify", "--json") == 0
@@ -82,14 +101,17 @@ def check_by_name(name: str, few: Path, tmp_path: Path, cache: Path, capsys: Cap
     assert best["photo"].endswith(sorted((few / "database").iterdir())[2].name)
     assert best["similarity"] == pytest.approx(1, abs=1e-4)
     assert whence("evaluate", few, "--model", name, "--option", "engine=eager", "--json") == 0
-    assert {record["num_queries"] for record in json.loads(capsys.readouterr().out)["recalls"]} == {4}
+    assert {record["num_queries"] for record in json.loads(capsys.readouterr().out)["recalls"]} == {
+        4
+    }
     (cache / f"{name}.safetensors").unlink()
     assert whence("locate", few / "same.jpg", "--db", database, "--no-verify") == 1
     check_advice(name, cache, capsys.readouterr().err)
 
 
 def check_advice(name: str, cache: Path, message: str) -> None:
-    """Which model lacks its file, where it comes from, where to put it, and the other way: naming a file."""
+    """Which model lacks its file, where it comes from, where to put it, and the other way: naming a
+    file."""
     message = message.replace("\n", " ")
     assert "Traceback" not in message
     assert f"the weights of {name} are not on this machine" in message
@@ -100,13 +122,17 @@ def check_advice(name: str, cache: Path, message: str) -> None:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_model_whose_file_is_there(name: str, few: Path, tmp_path: Path, cache: Path, capsys: Capture) -> None:
+def test_a_model_whose_file_is_there(
+    name: str, few: Path, tmp_path: Path, cache: Path, capsys: Capture
+) -> None:
     check_by_name(name, few, tmp_path, cache, capsys)
 
 
 @pytest.mark.large
 @pytest.mark.parametrize("name", LARGE_FAMILIES)
-def test_large_models_too(name: str, few: Path, tmp_path: Path, cache: Path, capsys: Capture) -> None:
+def test_large_models_too(
+    name: str, few: Path, tmp_path: Path, cache: Path, capsys: Capture
+) -> None:
     check_by_name(name, few, tmp_path, cache, capsys)
 
 
@@ -117,12 +143,19 @@ def test_every_family_is_among_them() -> None:
 
 
 @pytest.mark.parametrize("name", CARDS)
-def test_without_its_file_a_model_says_what_to_do(name: str, few: Path, tmp_path: Path, cache: Path, capsys: Capture) -> None:
+def test_without_its_file_a_model_says_what_to_do(
+    name: str, few: Path, tmp_path: Path, cache: Path, capsys: Capture
+) -> None:
     pytest.importorskip("torch")
-    assert whence("index", few / "database", "--model", name, "--db", tmp_path / "c.whence", "-q") == 1
+    assert (
+        whence("index", few / "database", "--model", name, "--db", tmp_path / "c.whence", "-q") == 1
+    )
     check_advice(name, cache, capsys.readouterr().err)
     assert whence("evaluate", few, "--model", name, "-q") == 1
     check_advice(name, cache, capsys.readouterr().err)
-    with pytest.raises(MissingWeights, match="offline" if any(o.kind != "manual" for o in CARDS[name].origins) else "get"):
+    with pytest.raises(
+        MissingWeights,
+        match="offline" if any(o.kind != "manual" for o in CARDS[name].origins) else "get",
+    ):
         load_model(name)
     assert not (tmp_path / "c.whence").exists(), "nothing is begun without the model"

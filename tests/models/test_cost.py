@@ -1,4 +1,5 @@
-"""What networks cost: the numbers of the Deep Visual Geo-localization Benchmark, and the slow count."""
+"""What networks cost: the numbers of the Deep Visual Geo-localization Benchmark, and the slow
+count."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ BENCHMARK = {
     "resnet101conv4": (1024, (30, 40), 27.54, 26.09, 85.6),
     "resnet101conv5": (2048, (15, 20), 42.50, 41.06, 95.5),
 }
-"""Channels, map, millions of parameters, of those that learn, GFLOPs; measured with the upstream modules at 480 x 640, GeM."""
+"""Channels, map, millions of parameters, of those that learn, GFLOPs; measured with the upstream
+modules at 480 x 640, GeM."""
 
 
 def test_the_command_counts_what_the_benchmark_counts(capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,7 +53,9 @@ def test_the_command_counts_what_the_benchmark_counts(capsys: pytest.CaptureFixt
         ("gem-resnet101conv4-1024-msls", "resnet101conv4"),
     ],
 )
-def test_published_models_cost_what_the_benchmark_counts(model: str, backbone: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_published_models_cost_what_the_benchmark_counts(
+    model: str, backbone: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     _, _, num_parameters, _, gflops = BENCHMARK[backbone]
     assert cli.run(["models", model, "--cost", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
@@ -110,10 +114,19 @@ def test_measuring_leaves_the_network_alone() -> None:
 
 def test_costs_of_models_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["models", "rootsift-vlad", "--cost", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"model": "rootsift-vlad", "descriptor_bytes": 4 * 8192}
+    assert json.loads(capsys.readouterr().out) == {
+        "model": "rootsift-vlad",
+        "descriptor_bytes": 4 * 8192,
+    }
     assert cli.run(["models", "*-resnet18conv4-*", "--cost", "--json"]) == 0
-    records = {record["model"]: record for record in map(json.loads, capsys.readouterr().out.splitlines())}
-    gem = next(record for name, record in records.items() if "gem" in name and record["size_px"] == [480, 640])
+    records = {
+        record["model"]: record for record in map(json.loads, capsys.readouterr().out.splitlines())
+    }
+    gem = next(
+        record
+        for name, record in records.items()
+        if "gem" in name and record["size_px"] == [480, 640]
+    )
     assert gem["flops"] / 1e9 == pytest.approx(17.2, rel=0.01)
     assert cli.run(["models", "*-resnet18conv4-*", "--cost"]) == 0
     assert "256 x 30 x 40" in capsys.readouterr().out

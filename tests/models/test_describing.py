@@ -1,4 +1,5 @@
-"""A network from photos to answers: batches, mixed sizes, unreadable photos, databases that remember how they were made."""
+"""A network from photos to answers: batches, mixed sizes, unreadable photos, databases that
+remember how they were made."""
 
 from __future__ import annotations
 
@@ -60,7 +61,9 @@ def test_photos_of_mixed_sizes_keep_their_order(tmp_path: Path) -> None:
         model = load_model(name, options={"engine": "eager"})
         together = model.describe(sources)
         steps = registry.get_card(name).preprocessing
-        alone = np.concatenate([open_sample().describe([resize_image(pixel, steps)]) for pixel in pixels])
+        alone = np.concatenate(
+            [open_sample().describe([resize_image(pixel, steps)]) for pixel in pixels]
+        )
         assert np.allclose(together, alone, atol=1e-5)
         assert np.array_equal(together, model.describe(sources))
 
@@ -73,19 +76,27 @@ def test_an_unreadable_photo_costs_only_itself(tmp_path: Path) -> None:
     model = load_model(NAME)
     for views in (None, QueryViews("five_crops"), QueryViews("nearest_crop")):
         results = list(model.describe_each(files, views=views))
-        assert [isinstance(result, UnreadableImage) for result in results] == [i in (3, 7) for i in range(10)]
+        assert [isinstance(result, UnreadableImage) for result in results] == [
+            i in (3, 7) for i in range(10)
+        ]
     with pytest.raises(UnreadableImage, match=r"3\.png"):
         model.describe(files)
 
 
 def test_a_photo_too_small_for_the_network_costs_only_itself(tmp_path: Path) -> None:
-    card = ModelCard("gem-alexnet-256", "random weights", 256, Preprocessing(interpolation="bilinear"), "MIT")
+    card = ModelCard(
+        "gem-alexnet-256", "random weights", 256, Preprocessing(interpolation="bilinear"), "MIT"
+    )
     model = DescriptorModel(card, NetworkDescriptor(make_network("alexnet")))
     sizes = [(64, 96), (20, 300), (64, 96)]
-    files = [write_photo(tmp_path / f"{i}.png", images(1, size=size)[0]) for i, size in enumerate(sizes)]
+    files = [
+        write_photo(tmp_path / f"{i}.png", images(1, size=size)[0]) for i, size in enumerate(sizes)
+    ]
     found = list(model.describe_each(files))
     assert [isinstance(one, UnreadableImage) for one in found] == [False, True, False]
-    assert "300 x 20 pixels are too few for gem-alexnet-256, which needs 32 on each side" in str(found[1])
+    assert "300 x 20 pixels are too few for gem-alexnet-256, which needs 32 on each side" in str(
+        found[1]
+    )
 
 
 def test_few_photos_are_held_at_a_time() -> None:
@@ -121,16 +132,25 @@ def test_five_crops_are_the_mean_of_their_descriptors() -> None:
     (found,) = model.describe_each([image], views=QueryViews("single_query", (75, 75)))
     assert np.allclose(
         found.descriptor,
-        open_sample().describe([resize_image(image, Preprocessing(size_px=(75, 100), interpolation="bilinear"))])[0],
+        open_sample().describe(
+            [resize_image(image, Preprocessing(size_px=(75, 100), interpolation="bilinear"))]
+        )[0],
         atol=1e-4,
     )
     with pytest.raises(BadOption, match="upstream_order"):
-        list(load_model(NAME, options={"upstream_order": True}).describe_each([image], views=QueryViews("five_crops")))
+        list(
+            load_model(NAME, options={"upstream_order": True}).describe_each(
+                [image], views=QueryViews("five_crops")
+            )
+        )
 
 
 def test_index_locate_and_evaluate_by_name(street: Path, tmp_path: Path, capsys: Capture) -> None:
     database = str(tmp_path / "c.whence")
-    assert cli.run(["index", str(street / "database"), "--model", NAME, "--db", database, "--json"]) == 0
+    assert (
+        cli.run(["index", str(street / "database"), "--model", NAME, "--db", database, "--json"])
+        == 0
+    )
     assert json.loads(capsys.readouterr().out)["num_descriptors"] == 24
     query = str(sorted((street / "queries").iterdir())[4])
     assert cli.run(["locate", query, "--db", database, "--no-verify", "--json"]) == 0
@@ -156,7 +176,11 @@ def test_a_database_remembers_the_engine(street: Path, tmp_path: Path) -> None:
     shutil.copy(files[3], photos)
     assert build_database([photos], path=folder).num_added == 1
     with pytest.raises(CardMismatch, match="engine"):
-        build_database([photos], path=folder, options=BuildOptions(model=NAME, model_options={"engine": "eager"}))
+        build_database(
+            [photos],
+            path=folder,
+            options=BuildOptions(model=NAME, model_options={"engine": "eager"}),
+        )
     with Localizer.open(folder) as localizer:
         assert localizer.model.options == {"engine": expected}
         found = localizer.locate(files[3], options=RETRIEVE_ONLY)

@@ -1,7 +1,9 @@
-"""Cards at their full size: a file of exactly the published names and shapes, filled by formula, loads strictly and round-trips.
+"""Cards at their full size: a file of exactly the published names and shapes, filled by formula,
+loads strictly and round-trips.
 
-That names and shapes are those of the network is checked for every card in `test_zoo_networks`, without values. Here are values: of
-one card per structure up to `LARGE` parameters, and of all others where large things are asked for.
+That names and shapes are those of the network is checked for every card in `test_zoo_networks`,
+without values. Here are values: of one card per structure up to `LARGE` parameters, and of all
+others where large things are asked for.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from whence.models.zoo import CARDS
 LARGE = 15_000_000
 """Parameters from which on a card is looked at on request only."""
 TOO_LARGE_TO_KEEP = 500_000_000
-"""Parameters from which on the network is loaded, but not written again: several copies of AnyLoc's fill a machine."""
+"""Parameters from which on the network is loaded, but not written again: several copies of AnyLoc's
+fill a machine."""
 
 
 def num_parameters(card: ModelCard) -> int:
@@ -48,11 +51,14 @@ ALWAYS = is_looked_at_always()
 
 
 def filled(table: Table) -> dict[str, Tensor]:
-    """Every tensor a window of its own into one long row of numbers, so that the file is as small as its largest tensor."""
+    """Every tensor a window of its own into one long row of numbers, so that the file is as small
+    as its largest tensor."""
     longest = max(math.prod(shape) for shape in table.values())
     row = squares((longest + 1009,), 0)
     return {
-        name: torch.tensor(number) if name.endswith("num_batches_tracked") else row[number % 1009 :][: math.prod(shape)].view(shape)
+        name: torch.tensor(number)
+        if name.endswith("num_batches_tracked")
+        else row[number % 1009 :][: math.prod(shape)].view(shape)
         for number, (name, shape) in enumerate(table.items())
     }
 
@@ -66,9 +72,14 @@ def same_values(ours: dict[str, Tensor], theirs: dict[str, Tensor], card: ModelC
         if whole in ours:
             parts.setdefault(whole, {})[part] = tensor
     joined = {
-        name: torch.cat([found[part] for part in sorted(found)]) if len(found) > 1 else found[""] for name, found in parts.items()
+        name: torch.cat([found[part] for part in sorted(found)]) if len(found) > 1 else found[""]
+        for name, found in parts.items()
     }
-    return {name for name, tensor in joined.items() if torch.equal(ours[name].flatten(), tensor.flatten())}
+    return {
+        name
+        for name, tensor in joined.items()
+        if torch.equal(ours[name].flatten(), tensor.flatten())
+    }
 
 
 def marked(card: ModelCard) -> object:
@@ -76,7 +87,9 @@ def marked(card: ModelCard) -> object:
 
 
 @pytest.mark.parametrize("card", [marked(card) for card in CARDS.values()])
-def test_published_names_load_and_round_trip_value_by_value(card: ModelCard, tmp_path: Path) -> None:
+def test_published_names_load_and_round_trip_value_by_value(
+    card: ModelCard, tmp_path: Path
+) -> None:
     theirs = filled(published(card))
     if "" in theirs:
         vocabulary, backbone = tmp_path / "vocabulary.pt", tmp_path / "backbone.pth"

@@ -1,4 +1,5 @@
-"""Learned matchers: the contract with random weights, the libraries' own calls, and how weights are asked for."""
+"""Learned matchers: the contract with random weights, the libraries' own calls, and how weights are
+asked for."""
 
 from __future__ import annotations
 
@@ -18,13 +19,26 @@ pytest.importorskip("kornia")
 from conftest import draw_place
 from matcher_samples import check_matcher, warped_pair
 from whence.cards import KNOWN_LICENCES
-from whence.errors import BadOption, MissingExtra, MissingWeights, UnknownName, UnreadableWeights, WeightsMismatch
+from whence.errors import (
+    BadOption,
+    MissingExtra,
+    MissingWeights,
+    UnknownName,
+    UnreadableWeights,
+    WeightsMismatch,
+)
 from whence.matching.cards import parts_of_matcher
 from whence.matching.matchers import MatchOptions, MutualNearest, match_images
 from whence.models.cards.local import PARTS, PARTS_OF
 from whence.models.checkpoints import origins as downloads
 from whence.models.local.networks import LearnedExtractor, make_networks, open_extractor
-from whence.models.local.pairing import DensePairing, LightGluePairing, _as_kornia_names, make_dense, make_lightglue
+from whence.models.local.pairing import (
+    DensePairing,
+    LightGluePairing,
+    _as_kornia_names,
+    make_dense,
+    make_lightglue,
+)
 from whence.models.local.sift import LocalDescriptors
 from whence.registry import MATCHERS, build, get_card
 
@@ -38,7 +52,9 @@ def real_weights() -> Path:
     """The folder with the shared files of weights."""
     named = os.environ.get("WHENCE_TEST_WEIGHTS")
     if not named or not (Path(named) / "aliked-n16.pth").is_file():
-        pytest.skip("WHENCE_TEST_WEIGHTS names no folder with aliked-n16.pth: trained weights are not tried")
+        pytest.skip(
+            "WHENCE_TEST_WEIGHTS names no folder with aliked-n16.pth: trained weights are not tried"
+        )
     return Path(named)
 
 
@@ -47,7 +63,11 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An empty cache, and no way to fill it."""
     monkeypatch.setenv("WHENCE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("WHENCE_OFFLINE", "true")
-    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *a, **k: pytest.fail("a constructor downloads"))
+    monkeypatch.setattr(
+        torch.hub,
+        "load_state_dict_from_url",
+        lambda *a, **k: pytest.fail("a constructor downloads"),
+    )
 
 
 def extractor(name: str, *, max_keypoints: int = 120) -> LearnedExtractor:
@@ -74,21 +94,33 @@ def test_adaptive_lightglue_with_random_weights() -> None:
     assert network.conf.depth_confidence > 0
     assert make_lightglue("aliked").conf.depth_confidence < 0
     check_matcher(
-        LightGluePairing("aliked", extractor("aliked", max_keypoints=40), network, is_adaptive=True), is_trained=False, scale=0.5
+        LightGluePairing(
+            "aliked", extractor("aliked", max_keypoints=40), network, is_adaptive=True
+        ),
+        is_trained=False,
+        scale=0.5,
     )
 
 
 @pytest.mark.parametrize("name", ["aliked", "xfeat", "keynet"])
 def test_lightglue_with_random_weights(name: str) -> None:
     torch.manual_seed(0)
-    check_matcher(LightGluePairing(name, extractor(name, max_keypoints=40), make_lightglue(name)), is_trained=False, scale=0.5)
+    check_matcher(
+        LightGluePairing(name, extractor(name, max_keypoints=40), make_lightglue(name)),
+        is_trained=False,
+        scale=0.5,
+    )
 
 
 def test_sift_lightglue_with_random_weights() -> None:
     from whence.models.local.sift import RootSift
 
     torch.manual_seed(0)
-    check_matcher(LightGluePairing("sift", RootSift(40, is_upright=False), make_lightglue("sift")), is_trained=False, scale=0.5)
+    check_matcher(
+        LightGluePairing("sift", RootSift(40, is_upright=False), make_lightglue("sift")),
+        is_trained=False,
+        scale=0.5,
+    )
 
 
 def test_loftr_with_random_weights() -> None:
@@ -149,18 +181,28 @@ def test_loftr_is_the_librarys_own() -> None:
     found = next(pairing.match(arrays[0], [arrays[1]]))
     assert found is not None
     with torch.inference_mode():
-        tensors = {f"image{i}": torch.from_numpy(one["grey"])[None, None].float() / 255 for i, one in enumerate(arrays)}
+        tensors = {
+            f"image{i}": torch.from_numpy(one["grey"])[None, None].float() / 255
+            for i, one in enumerate(arrays)
+        }
         theirs = network(tensors)
     kept = ((theirs["keypoints0"] >= -0.5) & (theirs["keypoints1"] >= -0.5)).all(dim=1)
     assert len(found.points0) <= int(kept.sum())
-    rows = {tuple(np.round(row, 4)) for row in torch.cat([theirs["keypoints0"], theirs["keypoints1"]], 1).numpy().tolist()}
+    rows = {
+        tuple(np.round(row, 4))
+        for row in torch.cat([theirs["keypoints0"], theirs["keypoints1"]], 1).numpy().tolist()
+    }
     assert {tuple(np.round(row, 4)) for row in np.c_[found.points0, found.points1].tolist()} <= rows
 
 
 def test_images_of_one_size_are_described_together() -> None:
     one = extractor("disk", max_keypoints=60)
-    images = [draw_place(seed, width=96, height=64) for seed in range(3)] + [draw_place(9, width=64, height=96)]
-    for alone, together in zip((one.extract(image) for image in images), one.extract_each(images), strict=True):
+    images = [draw_place(seed, width=96, height=64) for seed in range(3)] + [
+        draw_place(9, width=64, height=96)
+    ]
+    for alone, together in zip(
+        (one.extract(image) for image in images), one.extract_each(images), strict=True
+    ):
         assert alone.image_size_px == together.image_size_px
         assert np.allclose(alone.keypoints, together.keypoints)
         assert np.allclose(alone.descriptors, together.descriptors, atol=1e-4)
@@ -175,24 +217,44 @@ def test_learned_descriptors_are_kept_as_half_floats() -> None:
 
 
 def test_trained_aliked(real_weights: Path) -> None:
-    matcher = build("matcher", "aliked-mnn", options={"weights": str(real_weights), "max_keypoints": 600})
+    matcher = build(
+        "matcher", "aliked-mnn", options={"weights": str(real_weights), "max_keypoints": 600}
+    )
     check_matcher(matcher)
     image0, image1, _ = warped_pair()
-    found = match_images(image0, image1, options=MatchOptions(matcher="aliked-mnn", weights=str(real_weights / "aliked-n16.pth")))
+    found = match_images(
+        image0,
+        image1,
+        options=MatchOptions(matcher="aliked-mnn", weights=str(real_weights / "aliked-n16.pth")),
+    )
     assert found.num_inliers > 40
 
 
 @pytest.mark.parametrize(
     "name",
-    ["disk-lightglue", "aliked-lightglue", "aliked-n16rot-lightglue", "aliked-n32-lightglue", "aliked-t16-mnn"],
+    [
+        "disk-lightglue",
+        "aliked-lightglue",
+        "aliked-n16rot-lightglue",
+        "aliked-n32-lightglue",
+        "aliked-t16-mnn",
+    ],
 )
 def test_files_of_the_package_index_fill_the_networks(name: str, tmp_path: Path) -> None:
-    """Every tensor of each released file fits, none is missing, and a warped picture is found again."""
+    """Every tensor of each released file fits, none is missing, and a warped picture is found
+    again."""
     for part in parts_of_matcher(name):
-        files = [folder / origin.file for folder in WEIGHTS for origin in part.origins if origin.kind == "package"]
+        files = [
+            folder / origin.file
+            for folder in WEIGHTS
+            for origin in part.origins
+            if origin.kind == "package"
+        ]
         there = next((file for file in files if file.is_file()), None)
         if there is None:
-            pytest.skip(f"{files[0].name} is not on this machine: whence models --fetch {part.name}")
+            pytest.skip(
+                f"{files[0].name} is not on this machine: whence models --fetch {part.name}"
+            )
         (tmp_path / there.name).symlink_to(there)
     check_matcher(build("matcher", name, options={"weights": str(tmp_path), "max_keypoints": 400}))
 
@@ -200,7 +262,11 @@ def test_files_of_the_package_index_fill_the_networks(name: str, tmp_path: Path)
 @pytest.mark.parametrize("name", ["aliked-lightglue", "disk-lightglue"])
 def test_lightglue_as_a_scorer_of_its_own(name: str, tmp_path: Path) -> None:
     for part in parts_of_matcher(name):
-        module = make_networks(part.name)[part.name] if part.name in PARTS_OF else make_lightglue(name.partition("-")[0])
+        module = (
+            make_networks(part.name)[part.name]
+            if part.name in PARTS_OF
+            else make_lightglue(name.partition("-")[0])
+        )
         torch.save(module.state_dict(), tmp_path / part.origins[0].file)
     card = get_card(name, kind="scorer")
     assert card.counts_inliers
@@ -211,16 +277,24 @@ def test_lightglue_as_a_scorer_of_its_own(name: str, tmp_path: Path) -> None:
     query, other = scorer.prepare(image0), scorer.prepare(image1)
     found = list(scorer.score(query, iter([other, None, other])))
     assert [one is None for one in found] == [False, True, False]
-    exact = build("scorer", name, options={"weights": str(tmp_path), "max_keypoints": 60, "is_adaptive": False})
+    exact = build(
+        "scorer",
+        name,
+        options={"weights": str(tmp_path), "max_keypoints": 60, "is_adaptive": False},
+    )
     assert exact.key != scorer.key
-    assert exact.key.split("/")[0] == scorer.key.split("/")[0], "what is kept of a photo is the same"
+    assert exact.key.split("/")[0] == scorer.key.split("/")[0], (
+        "what is kept of a photo is the same"
+    )
     own = {f"{name}.weights": str(tmp_path), f"{name}.max_keypoints": 60}
     chain = build("scorer", f"inliers:4,{name}:2", options={"options": own})
     assert chain.scorers[1].key == scorer.key
 
 
 @pytest.mark.parametrize("kind", ["matcher", "scorer"])
-def test_without_weights_or_packages_it_says_what_to_do(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_weights_or_packages_it_says_what_to_do(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(MissingWeights, match="whence models --fetch aliked "):
         build(kind, "aliked-lightglue")
     for package in ("kornia", "torch"):
@@ -235,15 +309,20 @@ def test_without_weights_or_packages_it_says_what_to_do(kind: str, monkeypatch: 
 
 @pytest.mark.real
 def test_trained_aliked_on_a_real_pair(real_weights: Path, real_data: Path) -> None:
-    """A published pair, 20 degrees apart: the corners of the first image go to within 5 pixels of where they belong."""
+    """A published pair, 20 degrees apart: the corners of the first image go to within 5 pixels of
+    where they belong."""
     folder = real_data / "oxford-graf"
-    options = MatchOptions(matcher="aliked-mnn", weights=str(real_weights), long_side_px=480, max_keypoints=1000)
+    options = MatchOptions(
+        matcher="aliked-mnn", weights=str(real_weights), long_side_px=480, max_keypoints=1000
+    )
     found = match_images(folder / "img1.png", folder / "img2.png", options=options)
     truth = np.loadtxt(folder / "H1to2p")
     assert found.matrix is not None
     assert found.num_inliers > 100
     width, height = found.size0_px
-    grid = np.stack(np.meshgrid(np.linspace(0, width - 1, 8), np.linspace(0, height - 1, 8)), axis=-1).reshape(1, -1, 2)
+    grid = np.stack(
+        np.meshgrid(np.linspace(0, width - 1, 8), np.linspace(0, height - 1, 8)), axis=-1
+    ).reshape(1, -1, 2)
     gap = cv2.perspectiveTransform(grid, truth) - cv2.perspectiveTransform(grid, found.matrix)
     assert np.linalg.norm(gap[0], axis=1).mean() < 5
 
@@ -255,7 +334,9 @@ def test_a_missing_file_says_which_goes_where() -> None:
     for name, entry in learned.items():
         with pytest.raises(MissingWeights) as error:
             build("matcher", name)
-        first = next(part for part in parts_of_matcher(name) if downloads.packaged_file(part) is None)
+        first = next(
+            part for part in parts_of_matcher(name) if downloads.packaged_file(part) is None
+        )
         assert first.origins[0].file in str(error.value)
         assert str(downloads.weights_folder()) in str(error.value)
         assert entry.card is not None
@@ -294,7 +375,9 @@ def as_published(part: str, state: Mapping[str, object]) -> object:
 def test_files_as_published_are_read(name: str, tmp_path: Path) -> None:
     networks = make_networks(name)
     for part in PARTS_OF[name]:
-        torch.save(as_published(part, networks[part].state_dict()), tmp_path / PARTS[part].origins[0].file)
+        torch.save(
+            as_published(part, networks[part].state_dict()), tmp_path / PARTS[part].origins[0].file
+        )
     opened = open_extractor(name, weights=str(tmp_path), max_keypoints=120)
     assert opened.key == LearnedExtractor(name, networks, max_keypoints=120).key
 
@@ -313,7 +396,9 @@ def test_released_names_of_lightglue(tmp_path: Path) -> None:
     torch.save(make_networks("xfeat")["xfeat"].state_dict(), tmp_path / "xfeat.pt")
     options = {"weights": str(tmp_path), "max_keypoints": 50}
     opened = build("matcher", "xfeat-lightglue", options=options)
-    assert opened.key.endswith(LightGluePairing("xfeat", opened.extractor, network).key.split("/")[1])
+    assert opened.key.endswith(
+        LightGluePairing("xfeat", opened.extractor, network).key.split("/")[1]
+    )
     torch.save({**old, "log_assignment.0.s": torch.ones(1)}, tmp_path / "xfeat-lighterglue.pt")
     with pytest.raises(WeightsMismatch, match=r"log_assignment\.0\.s"):
         build("matcher", "xfeat-lightglue", options=options)
@@ -325,7 +410,9 @@ def test_cards_are_complete() -> None:
         assert card.weights_licence in KNOWN_LICENCES
         assert card.citation
         for origin in card.origins:
-            form = {"package": r"[\w-]+==\d", "packaged": r"whence\.models"}.get(origin.kind, r"https://")
+            form = {"package": r"[\w-]+==\d", "packaged": r"whence\.models"}.get(
+                origin.kind, r"https://"
+            )
             assert re.match(form, origin.address)
     for name in MATCHERS:
         card = get_card(name, kind="matcher")

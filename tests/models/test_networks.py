@@ -23,10 +23,17 @@ from whence.models.zoo import CARDS
 
 def test_parameters_are_those_the_benchmark_counts() -> None:
     # Deep Visual Geo-localization Benchmark, 480 x 640, GeM head: 2.78 M and 8.54 M.
-    for name, millions in {"resnet18conv4": 2.78, "resnet18conv5": 11.18, "resnet50conv4": 8.54, "resnet101conv5": 42.50}.items():
+    for name, millions in {
+        "resnet18conv4": 2.78,
+        "resnet18conv5": 11.18,
+        "resnet50conv4": 8.54,
+        "resnet101conv5": 42.50,
+    }.items():
         backbone = make_backbone(name)
         network = Network(backbone, GeM(backbone.channels))
-        assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(millions, abs=0.006)
+        assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(
+            millions, abs=0.006
+        )
 
 
 def test_freezing_keeps_the_first_stages() -> None:
@@ -84,5 +91,8 @@ def test_a_card_may_ask_for_blue_first() -> None:
     pixels = torch.from_numpy(read_as(image, card.preprocessing)[None].copy())
     found = normalise(pixels, mean=card.preprocessing.mean, std=card.preprocessing.std)[0].numpy()
     # The authors' own: blue, green, red from 0 to 255 less (0.485, 0.456, 0.406).
-    expected = image[..., ::-1].astype(np.float32).transpose(2, 0, 1) - np.array(IMAGENET_MEAN, np.float32)[:, None, None]
+    expected = (
+        image[..., ::-1].astype(np.float32).transpose(2, 0, 1)
+        - np.array(IMAGENET_MEAN, np.float32)[:, None, None]
+    )
     assert np.allclose(found, expected, atol=1e-3)

@@ -1,4 +1,5 @@
-"""A descriptor of one's own: `dim` and `describe` are all it needs, from describing to located answers."""
+"""A descriptor of one's own: `dim` and `describe` are all it needs, from describing to located
+answers."""
 
 from __future__ import annotations
 
@@ -50,13 +51,25 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_dim_and_describe_are_enough() -> None:
     model = load_model(NAME)
     descriptor = model.descriptor
-    assert (model.dim, model.batch_size, model.is_fitted, model.min_photos_to_fit) == (48, 8, True, 0)
-    assert (descriptor.network, descriptor.local, descriptor.least_side_px, descriptor.settings) == (None, None, 1, {})
+    assert (model.dim, model.batch_size, model.is_fitted, model.min_photos_to_fit) == (
+        48,
+        8,
+        True,
+        0,
+    )
+    assert (
+        descriptor.network,
+        descriptor.local,
+        descriptor.least_side_px,
+        descriptor.settings,
+    ) == (None, None, 1, {})
     assert model.options == {}
     assert model.preprocessing == CARD.preprocessing
     assert model.prepare([]) == "ready"
     pixels = images(3)
-    assert np.allclose(model.describe(pixels), MeanColours().describe([model.read(pixel) for pixel in pixels]))
+    assert np.allclose(
+        model.describe(pixels), MeanColours().describe([model.read(pixel) for pixel in pixels])
+    )
     assert model.describe([]).shape == (0, 48)
     model.fit(pixels)
     assert descriptor.state() == {}
@@ -71,13 +84,18 @@ def test_dim_and_describe_are_enough() -> None:
         descriptor.pool(None)
 
 
-@pytest.mark.parametrize("options", [{"engine": "eager"}, {"crop": True}, {"onnx": "a.onnx"}, {"pca_dim": 4}, {"colour": 1}])
+@pytest.mark.parametrize(
+    "options",
+    [{"engine": "eager"}, {"crop": True}, {"onnx": "a.onnx"}, {"pca_dim": 4}, {"colour": 1}],
+)
 def test_options_it_does_not_have_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(BadOption, match=next(iter(options))):
         load_model(NAME, options=options)
 
 
-def test_a_class_that_is_no_descriptor_is_told_what_to_derive_from(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_class_that_is_no_descriptor_is_told_what_to_derive_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(registry.MODELS, NAME, Entry(lambda: object(), CARD))
     with pytest.raises(BadOption, match=r"whence\.parts\.Descriptor"):
         load_model(NAME)
@@ -85,8 +103,12 @@ def test_a_class_that_is_no_descriptor_is_told_what_to_derive_from(monkeypatch: 
         Descriptor()  # type: ignore[abstract]
 
 
-@pytest.mark.parametrize("factory", [MeanColours, lambda: object()], ids=["no network", "no descriptor"])
-def test_what_is_no_network_is_not_taken_for_one(factory: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "factory", [MeanColours, lambda: object()], ids=["no network", "no descriptor"]
+)
+def test_what_is_no_network_is_not_taken_for_one(
+    factory: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(registry.MODELS, NAME, Entry(factory, CARD))
     with pytest.raises(BadOption, match="no network"):
         named_network(NAME)
@@ -94,7 +116,9 @@ def test_what_is_no_network_is_not_taken_for_one(factory: Callable[[], object], 
 
 def test_a_database_of_its_own(street: Path, tmp_path: Path) -> None:
     path = tmp_path / "own.whence"
-    built = Localizer.build(street / "database", path=path, options=BuildOptions(model=NAME), show_progress=False)
+    built = Localizer.build(
+        street / "database", path=path, options=BuildOptions(model=NAME), show_progress=False
+    )
     opened = Localizer.open(path)
     files = sorted((street / "database").glob("*.jpg"))[:3]
     for one in (built, opened):
@@ -108,19 +132,28 @@ def test_one_that_is_fitted_is_fitted_on_the_database_and_comes_back(
 ) -> None:
     monkeypatch.setitem(registry.MODELS, NAME, Entry(Shifted, CARD))
     built = Localizer.build(
-        street / "database", path=tmp_path / "own.whence", options=BuildOptions(model=NAME), show_progress=False
+        street / "database",
+        path=tmp_path / "own.whence",
+        options=BuildOptions(model=NAME),
+        show_progress=False,
     )
     opened = Localizer.open(tmp_path / "own.whence")
     assert opened.model.is_fitted
     assert np.abs(opened.model.descriptor.state()["mean"]).max() > 0
-    assert np.array_equal(opened.model.descriptor.state()["mean"], built.model.descriptor.state()["mean"])
+    assert np.array_equal(
+        opened.model.descriptor.state()["mean"], built.model.descriptor.state()["mean"]
+    )
 
 
 def test_every_kind_of_descriptor_has_the_same_base() -> None:
     network = NetworkDescriptor(make_network("alexnet"))
     for descriptor in (network, rootsift_vlad(), Reduced(network, pca_dim=4), MeanColours()):
         assert isinstance(descriptor, Descriptor)
-        assert not [name for name in vars(Descriptor) if not name.startswith("__") and not hasattr(descriptor, name)]
+        assert not [
+            name
+            for name in vars(Descriptor)
+            if not name.startswith("__") and not hasattr(descriptor, name)
+        ]
     vlad = rootsift_vlad(pca_dim=80)
     assert (vlad.dim, vlad.min_photos, vlad.is_fitted) == (80, 160, False)
     assert isinstance(vlad, Vlad)
@@ -132,10 +165,17 @@ def test_a_reduced_network_asks_of_photos_what_the_network_does(tmp_path: Path) 
     """A photo too small for the network costs only itself, also with a PCA after it."""
     network = NetworkDescriptor(make_network("alexnet"), batch_size=3)
     reduced = Reduced(network, pca_dim=4)
-    assert (reduced.least_side_px, reduced.batch_size, reduced.network) == (network.least_side_px, 3, network.network)
+    assert (reduced.least_side_px, reduced.batch_size, reduced.network) == (
+        network.least_side_px,
+        3,
+        network.network,
+    )
     assert reduced.least_side_px > 20
     reduced.fit(images(12, size=(64, 96)), seed=0)
     card = ModelCard("reduced", "random weights", 4, Preprocessing(interpolation="bilinear"), "MIT")
-    files = [write_photo(tmp_path / f"{i}.png", images(1, size=size)[0]) for i, size in enumerate([(64, 96), (20, 300)])]
+    files = [
+        write_photo(tmp_path / f"{i}.png", images(1, size=size)[0])
+        for i, size in enumerate([(64, 96), (20, 300)])
+    ]
     found = list(DescriptorModel(card, reduced).describe_each(files))
     assert [isinstance(one, UnreadableImage) for one in found] == [False, True]

@@ -56,7 +56,9 @@ def test_the_graph_computes_the_head(runner: str, monkeypatch: pytest.MonkeyPatc
     images = np.random.default_rng(1).uniform(-1, 1, (2, 3, 64, 96)).astype(np.float32)
     finer, coarser, found = open_graph(own_graph(random_arrays(), head), OWN_OUTPUTS)(images)
     network = make_aggregator("gem-mixed", 304).eval()
-    network.load_state_dict({name: torch.from_numpy(array) for name, array in head.items()}, strict=False)
+    network.load_state_dict(
+        {name: torch.from_numpy(array) for name, array in head.items()}, strict=False
+    )
     halved = torch.nn.functional.avg_pool2d(torch.from_numpy(finer), 2)
     with torch.inference_mode():
         expected = network(Features(torch.cat([halved, torch.from_numpy(coarser)], dim=1))).numpy()
@@ -119,10 +121,14 @@ def test_the_packaged_state_does_without_photos(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*NAMES, "lite0-both-448"])
-def test_what_is_not_fitted_says_so_before_it_asks_for_weights(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_fitted_says_so_before_it_asks_for_weights(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("WHENCE_CACHE", str(tmp_path))
     monkeypatch.setenv("WHENCE_OFFLINE", "1")
-    monkeypatch.setattr(RootSift, "extract", lambda self, image: pytest.fail("a photo was looked at"))
+    monkeypatch.setattr(
+        RootSift, "extract", lambda self, image: pytest.fail("a photo was looked at")
+    )
     with pytest.raises(NotFitted):
         load_model(name).describe(photos(1))
 
@@ -136,7 +142,9 @@ def test_joined_similarities_are_the_sum_of_both() -> None:
     sight, words = descriptor.sight.describe(images), descriptor.words.describe(images)
     found = model.describe(images)
     whole = descriptor.sight.length**2 + joined.WORDS_WEIGHT**2
-    expected = (descriptor.sight.length**2 * sight @ sight.T + joined.WORDS_WEIGHT**2 * words @ words.T) / whole
+    expected = (
+        descriptor.sight.length**2 * sight @ sight.T + joined.WORDS_WEIGHT**2 * words @ words.T
+    ) / whole
     assert np.allclose(found @ found.T, expected, atol=1e-5)
     for kept, plain in zip(model.describe_each(images, keep_local=True), found, strict=True):
         assert np.allclose(kept.descriptor, plain, atol=1e-6)
@@ -152,7 +160,11 @@ def test_the_network_alone_looks_at_them_once_too(monkeypatch: pytest.MonkeyPatc
     expected = again.describe([*photos(2, seed=8), *images])
     looked = []
     raw = lite.LiteDescriptor.raw
-    monkeypatch.setattr(lite.LiteDescriptor, "raw", lambda self, images: looked.append(len(images)) or raw(self, images))
+    monkeypatch.setattr(
+        lite.LiteDescriptor,
+        "raw",
+        lambda self, images: looked.append(len(images)) or raw(self, images),
+    )
     assert np.array_equal(model.describe([*photos(2, seed=8), *images]), expected)
     # Two are new, one is there twice, and what is remembered serves once.
     assert sum(looked) == 3
@@ -167,19 +179,26 @@ def test_photos_it_was_fitted_on_are_looked_at_once(monkeypatch: pytest.MonkeyPa
     expected = again.descriptor.describe_with_local(images)
     looked = []
     extract = RootSift.extract
-    monkeypatch.setattr(RootSift, "extract", lambda self, image: looked.append(1) or extract(self, image))
+    monkeypatch.setattr(
+        RootSift, "extract", lambda self, image: looked.append(1) or extract(self, image)
+    )
     found = model.descriptor.describe_with_local([*images, *photos(2, seed=8)])
     # One image is there twice, and what is remembered serves once.
     assert len(looked) == 3
     for (row, local), (other, plain) in zip(found, expected, strict=False):
         assert np.array_equal(row, other)
-        assert all(np.array_equal(a, b) for a, b in zip(local.to_arrays().values(), plain.to_arrays().values(), strict=True))
+        assert all(
+            np.array_equal(a, b)
+            for a, b in zip(local.to_arrays().values(), plain.to_arrays().values(), strict=True)
+        )
 
 
 def test_a_photo_without_keypoints_is_known_by_the_network_alone() -> None:
     model = load_model("whence-lite0-words-960")
     model.fit(photos(12))
-    ramp = np.repeat(np.linspace(0, 255, 320).astype(np.uint8)[None, :, None], 240, axis=0).repeat(3, axis=2)
+    ramp = np.repeat(np.linspace(0, 255, 320).astype(np.uint8)[None, :, None], 240, axis=0).repeat(
+        3, axis=2
+    )
     found = model.describe([ramp])
     assert not found[0, 448:].any()
     assert np.isclose(np.linalg.norm(found[0, :448]), 1, atol=1e-5)
@@ -206,7 +225,9 @@ assert run(["locate", street + "/queries", "--db", database, "--json"]) == 0
 """
 
 
-def test_the_default_answers_in_a_core_install_offline(street: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_answers_in_a_core_install_offline(
+    street: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("WHENCE_OFFLINE", "1")
     monkeypatch.setenv("WHENCE_CACHE", str(tmp_path / "empty"))
     command = [sys.executable, "-c", CORE, str(street), str(tmp_path / "c.whence")]
@@ -216,5 +237,13 @@ def test_the_default_answers_in_a_core_install_offline(street: Path, tmp_path: P
 
 
 def test_the_old_default_stays_by_name(street: Path, tmp_path: Path) -> None:
-    arguments = ["index", str(street / "database"), "--db", str(tmp_path / "a.whence"), "--model", "rootsift-vlad", "-q"]
+    arguments = [
+        "index",
+        str(street / "database"),
+        "--db",
+        str(tmp_path / "a.whence"),
+        "--model",
+        "rootsift-vlad",
+        "-q",
+    ]
     assert cli.run(arguments) == 0

@@ -1,4 +1,5 @@
-"""PCA of descriptors: against scikit-learn, its properties, and through databases and evaluations."""
+"""PCA of descriptors: against scikit-learn, its properties, and through databases and
+evaluations."""
 
 from __future__ import annotations
 
@@ -33,7 +34,9 @@ def images(num: int, seed: int = 0) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("is_whitened", [False, True])
-@pytest.mark.parametrize("shape", [(200, 12), (24, 40)], ids=["many", "fewer photos than dimensions"])
+@pytest.mark.parametrize(
+    "shape", [(200, 12), (24, 40)], ids=["many", "fewer photos than dimensions"]
+)
 def test_pca_is_that_of_scikit_learn(shape: tuple[int, int], is_whitened: bool) -> None:
     rows = np.random.default_rng(1).standard_normal(shape) * np.linspace(3, 0.5, shape[1])
     mean, axes = fit_pca(rows, 5, is_whitened=is_whitened)
@@ -47,7 +50,12 @@ def test_pca_is_that_of_scikit_learn(shape: tuple[int, int], is_whitened: bool) 
 
 def test_a_reduced_descriptor_keeps_its_state() -> None:
     reduced = Reduced(Means(), pca_dim=4)
-    assert (reduced.dim, reduced.is_fitted, reduced.min_photos, reduced.num_sample_photos) == (4, False, 8, 32)
+    assert (reduced.dim, reduced.is_fitted, reduced.min_photos, reduced.num_sample_photos) == (
+        4,
+        False,
+        8,
+        32,
+    )
     with pytest.raises(NotFitted):
         reduced.describe(images(2))
     with pytest.raises(NotFitted, match="at least 8 photos"):
@@ -76,8 +84,11 @@ def test_whitening_makes_axes_alike() -> None:
         assert bool(variances.max() / variances.min() < spread) == is_whitened
 
 
-def test_networks_take_a_pca(street: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With the network that comes with Whence: fitted on the database, kept with it, used by queries and evaluations."""
+def test_networks_take_a_pca(
+    street: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the network that comes with Whence: fitted on the database, kept with it, used by
+    queries and evaluations."""
     pytest.importorskip("torch")
     from whence import cli
     from whence.models.descriptor import load_model
@@ -88,7 +99,10 @@ def test_networks_take_a_pca(street: Path, tmp_path: Path, capsys: pytest.Captur
     with pytest.raises(BadOption, match="pca_dim"):
         load_model(name, options={"pca_whiten": True})
     option = ["--model", name, "--option", "pca_dim=8", "-q"]
-    assert cli.run(["evaluate", str(street), *option, "--set", f"fit_folder={street / 'queries'}"]) == 0
+    assert (
+        cli.run(["evaluate", str(street), *option, "--set", f"fit_folder={street / 'queries'}"])
+        == 0
+    )
     assert "dimensions 8" in capsys.readouterr().out
     database = str(tmp_path / "city.whence")
     assert cli.run(["index", str(street / "database"), "--db", database, *option]) == 0

@@ -26,22 +26,33 @@ DIM = 24
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small network whose outputs have no unit length, and 20 photos."""
     root = tmp_path_factory.mktemp("reduction")
-    options = NetworkOptions(backbone="resnet18conv2", aggregator=AggregatorOptions("convap", {"channels_out": DIM // 4}))
+    options = NetworkOptions(
+        backbone="resnet18conv2", aggregator=AggregatorOptions("convap", {"channels_out": DIM // 4})
+    )
     network = make_network(options).eval()
     write_checkpoint(
-        root / "own.safetensors", network.state_dict(), {}, card=network_card(options, network, recipe="own", size_px=(48, 32))
+        root / "own.safetensors",
+        network.state_dict(),
+        {},
+        card=network_card(options, network, recipe="own", size_px=(48, 32)),
     )
     for number in range(20):
         rough = np.random.default_rng(number).integers(0, 256, (4, 6, 3), dtype=np.uint8)
-        write_photo(root / "photos" / f"{number:02d}.png", np.kron(rough, np.ones((8, 8, 1), np.uint8)))
+        write_photo(
+            root / "photos" / f"{number:02d}.png", np.kron(rough, np.ones((8, 8, 1), np.uint8))
+        )
     return root
 
 
 @pytest.mark.parametrize("is_whitened", [False, True])
-def test_what_is_kept_is_the_pca_of_the_descriptors(folder: Path, tmp_path: Path, is_whitened: bool) -> None:
+def test_what_is_kept_is_the_pca_of_the_descriptors(
+    folder: Path, tmp_path: Path, is_whitened: bool
+) -> None:
     whole = load_model(str(folder / "own.safetensors"))
     files = sorted((folder / "photos").iterdir())
-    card = keep_pca(whole, files, dim=6, out=tmp_path / "small.safetensors", is_whitened=is_whitened)
+    card = keep_pca(
+        whole, files, dim=6, out=tmp_path / "small.safetensors", is_whitened=is_whitened
+    )
     small = load_model(str(tmp_path / "small.safetensors"))
     assert (card.dim, small.dim, small.is_fitted, small.card) == (6, 6, True, card)
     raw = whole.describe(files)
@@ -51,15 +62,23 @@ def test_what_is_kept_is_the_pca_of_the_descriptors(folder: Path, tmp_path: Path
     assert np.allclose(small.describe(files), expected, atol=2e-3)
 
 
-def test_the_command_and_what_it_refuses(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_and_what_it_refuses(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     own, photos = str(folder / "own.safetensors"), str(folder / "photos")
     out = tmp_path / "half.safetensors"
-    assert run(["convert", own, "--pca-dim", "5", "--pca-photos", photos, "--out", str(out), "--half"]) == 0
+    assert (
+        run(["convert", own, "--pca-dim", "5", "--pca-photos", photos, "--out", str(out), "--half"])
+        == 0
+    )
     assert "5 of 24 dimensions" in capsys.readouterr().out
     files = sorted((folder / "photos").iterdir())
     keep_pca(load_model(own), files, dim=5, out=tmp_path / "whole.safetensors")
     assert out.stat().st_size < 0.6 * (tmp_path / "whole.safetensors").stat().st_size
-    pairs = [load_model(str(tmp_path / name)).describe(files) for name in ("half.safetensors", "whole.safetensors")]
+    pairs = [
+        load_model(str(tmp_path / name)).describe(files)
+        for name in ("half.safetensors", "whole.safetensors")
+    ]
     assert (pairs[0] * pairs[1]).sum(axis=1).min() > 0.98
     few = ["--pca-dim", "11", "--pca-photos", photos, "--out", str(tmp_path / "not.safetensors")]
     for words, said in ((["--pca-dim", "5"], "--pca-photos"), (few, "22 photos")):

@@ -1,4 +1,5 @@
-"""Networks of sequences: eight whole ones with the published numbers, TimeSformer, and files of weights of SeqVLAD and JIST."""
+"""Networks of sequences: eight whole ones with the published numbers, TimeSformer, and files of
+weights of SeqVLAD and JIST."""
 
 from __future__ import annotations
 
@@ -88,7 +89,9 @@ WHOLE: dict[str, tuple[ModelCard, dict[str, Any], int, tuple[float, ...], float,
         4.15556,
     ),
     "CCT384 + SeqPool + CAT": (
-        replace(SEQVLAD, aggregator="seqpool", sequence="cat", sequence_length=2, keys="seqvlad-pooled"),
+        replace(
+            SEQVLAD, aggregator="seqpool", sequence="cat", sequence_length=2, keys="seqvlad-pooled"
+        ),
         CCT,
         768,
         (-1.258367, -0.120043, -0.367929, -0.805756, -0.630490, -1.822949),
@@ -96,12 +99,23 @@ WHOLE: dict[str, tuple[ModelCard, dict[str, Any], int, tuple[float, ...], float,
         0.10123,
     ),
 }
-NUM_ENTRIES = {"r18l3 + SeqVLAD": 92, "r18l3 + GeM + CAT": 91, "r18l3 + MAC + FC": 92, "r18l3 + NetVLAD + CAT": 92}
-NUM_ENTRIES |= {"r18l3 + RMAC + CAT": 90, "vgg16 + SeqVLAD": 28, "CCT384 + SeqVLAD": 97, "CCT384 + SeqPool + CAT": 95}
+NUM_ENTRIES = {
+    "r18l3 + SeqVLAD": 92,
+    "r18l3 + GeM + CAT": 91,
+    "r18l3 + MAC + FC": 92,
+    "r18l3 + NetVLAD + CAT": 92,
+}
+NUM_ENTRIES |= {
+    "r18l3 + RMAC + CAT": 90,
+    "vgg16 + SeqVLAD": 28,
+    "CCT384 + SeqVLAD": 97,
+    "CCT384 + SeqPool + CAT": 95,
+}
 
 
 def filled(card: ModelCard, table: dict[str, Any]) -> Network:
-    """The card's network, filled by the published rule in the published order, its names brought to ours."""
+    """The card's network, filled by the published rule in the published order, its names brought to
+    ours."""
     names = Translator(card.keys, card.backbone)
     network = make_network(card).eval()
     with torch.inference_mode():
@@ -126,7 +140,9 @@ def test_whole_networks_give_the_published_numbers(name: str) -> None:
         with torch.inference_mode():
             assert torch.allclose(found, network(frames.flip(1)), atol=1e-6)
             photo = frames[0, :1]
-            assert torch.equal(network(photo[:, None]), network(photo)), "of one frame it is NetVLAD"
+            assert torch.equal(network(photo[:, None]), network(photo)), (
+                "of one frame it is NetVLAD"
+            )
     if name == "CCT384 + SeqPool + CAT":
         assert found.norm().item() == pytest.approx(27.658609, abs=1e-3)
         with torch.inference_mode():
@@ -138,40 +154,70 @@ def test_whole_networks_give_the_published_numbers(name: str) -> None:
 
 
 def test_jist_as_a_whole_gives_the_published_numbers() -> None:
-    # Frames of sequences whatever their shape; single images of its other branch are another matter.
-    assert (JIST.preprocessing.size_px, JIST.preprocessing.interpolation) == ((480, 640), "bilinear")
+    # Frames of sequences whatever their shape; single images of its other branch are another
+    # matter.
+    assert (JIST.preprocessing.size_px, JIST.preprocessing.interpolation) == (
+        (480, 640),
+        "bilinear",
+    )
     table = published(JIST)
     assert len(table) == 124
     network = filled(JIST, table)
     with torch.inference_mode():
         kept = network.describe_frames(image_of((6, 3, 96, 128)))
         found = network.pool(kept.reshape(2, 3, 512))
-    assert torch.allclose(kept[0, :6], torch.tensor([-0.037591, 0.031736, -0.002241, 0.024977, 0.037249, -0.042045]), atol=2e-4)
-    assert torch.allclose(found[0, :6], torch.tensor([0.000001, 0.022276, 0.020762, 0.031506, 0.039490, 0.000001]), atol=2e-4)
-    assert torch.allclose(found[1, :6], torch.tensor([0.000001, 0.028458, 0.025620, 0.040316, 0.039307, 0.000001]), atol=2e-4)
+    assert torch.allclose(
+        kept[0, :6],
+        torch.tensor([-0.037591, 0.031736, -0.002241, 0.024977, 0.037249, -0.042045]),
+        atol=2e-4,
+    )
+    assert torch.allclose(
+        found[0, :6],
+        torch.tensor([0.000001, 0.022276, 0.020762, 0.031506, 0.039490, 0.000001]),
+        atol=2e-4,
+    )
+    assert torch.allclose(
+        found[1, :6],
+        torch.tensor([0.000001, 0.028458, 0.025620, 0.040316, 0.039307, 0.000001]),
+        atol=2e-4,
+    )
     assert found[0, -1].item() == pytest.approx(0.028591, abs=2e-4)
     assert found[0].sum().item() == pytest.approx(15.41252, abs=2e-3)
     assert found[0].norm().item() == pytest.approx(0.927014, abs=2e-4)
     network.backbone.learn_only("layer4")
-    counts = [sum(p.numel() for p in network.parameters() if p.requires_grad or is_all) for is_all in (True, False)]
+    counts = [
+        sum(p.numel() for p in network.parameters() if p.requires_grad or is_all)
+        for is_all in (True, False)
+    ]
     assert counts == [11_439_170, 8_656_386]
 
 
-def test_files_of_jist_and_seqvlad_are_read_with_their_pools_and_no_others_are(tmp_path: Path) -> None:
+def test_files_of_jist_and_seqvlad_are_read_with_their_pools_and_no_others_are(
+    tmp_path: Path,
+) -> None:
     table = published(JIST)
-    tensors = {key: torch.zeros((), dtype=torch.int64) if not shape else torch.full(shape, 0.01) for key, shape in table.items()}
+    tensors = {
+        key: torch.zeros((), dtype=torch.int64) if not shape else torch.full(shape, 0.01)
+        for key, shape in table.items()
+    }
     tensors["seq_gem.p"] = torch.tensor([2.5])
     torch.save(tensors, tmp_path / "jist.pth")
     network = load_weights(tmp_path / "jist.pth", JIST)
     assert float(network.state_dict()["sequence.p"]) == 2.5
-    torch.save({name: tensor for name, tensor in tensors.items() if name != "seq_gem.p"}, tmp_path / "frames.pth")
+    torch.save(
+        {name: tensor for name, tensor in tensors.items() if name != "seq_gem.p"},
+        tmp_path / "frames.pth",
+    )
     with pytest.raises(WeightsMismatch, match=r"sequence\.p"):
         load_weights(tmp_path / "frames.pth", JIST)
     with pytest.raises(WeightsMismatch, match=r"124 unknown"):
         load_weights(tmp_path / "jist.pth", CARDS["cosplace-resnet18-512"])
     small = {**compact("encoder.", 1), **netvlad("aggregator", 384, is_tokens=True)}
     wrapped = {f"module.{key}": torch.full(shape, 0.01) for key, shape in small.items()}
-    torch.save({"epoch_num": 3, "model_state_dict": wrapped, "not_improved_num": 0}, tmp_path / "seqvlad.pth")
+    torch.save(
+        {"epoch_num": 3, "model_state_dict": wrapped, "not_improved_num": 0},
+        tmp_path / "seqvlad.pth",
+    )
     read = load_weights(tmp_path / "seqvlad.pth", SEQVLAD)
     assert len(read.backbone.blocks) == 1  # type: ignore[arg-type]
     assert read.pool.length == 5
@@ -182,20 +228,27 @@ def test_timesformer_is_as_large_as_published_and_begins_as_the_same_frame_many_
         whole = make_backbone("timesformer", num_frames=5)
     assert sum(p.numel() for p in whole.parameters()) / 1e6 == pytest.approx(121.26, abs=0.006)
     torch.manual_seed(0)
-    backbone = TimeSformer(num_frames=3, shape=VitShape(24, 2, 3, patch_px=16, image_px=32, is_dinov2=False)).eval()
+    backbone = TimeSformer(
+        num_frames=3, shape=VitShape(24, 2, 3, patch_px=16, image_px=32, is_dinov2=False)
+    ).eval()
     aggregator = make_aggregator("cls", 24)
     network = Network(backbone, aggregator, make_sequence_pool("early", aggregator, length=3))
     frames = torch.randn(2, 3, 3, 32, 32)
     with torch.inference_mode():
         still = frames[:, :1].expand(-1, 3, -1, -1, -1)
-        # Time begins as nothing, so that a frame alone and the same one again and again say the same.
+        # Time begins as nothing, so that a frame alone and the same one again and again say the
+        # same.
         assert torch.allclose(network(still), network(frames[:, 0]), atol=1e-5)
         for block in backbone.blocks:
             torch.nn.init.eye_(block.temporal_fc.weight)  # type: ignore[union-attr, arg-type]
         backbone.time_embed.normal_()
         forward, backward = network(frames), network(frames.flip(1))
         assert not torch.allclose(forward, backward, atol=1e-3), "the order counts"
-        assert network(frames[:, :2]).shape == network(torch.cat([frames, frames], dim=1)).shape == (2, 24)
+        assert (
+            network(frames[:, :2]).shape
+            == network(torch.cat([frames, frames], dim=1)).shape
+            == (2, 24)
+        )
         assert backbone.of_sequences(frames).map.shape == (2, 24, 6, 2)
     with pytest.raises(BadOption, match="sees sequences"):
         Network(make_backbone("resnet18conv2"), aggregator, network.pool)
@@ -204,11 +257,14 @@ def test_timesformer_is_as_large_as_published_and_begins_as_the_same_frame_many_
 
 
 def slow_divided(x: Tensor, block: Any, num_frames: int) -> Tensor:
-    """A block of TimeSformer on tokens (1, 1 + n * S, C), patch by patch and frame by frame, as its authors arrange them."""
+    """A block of TimeSformer on tokens (1, 1 + n * S, C), patch by patch and frame by frame, as its
+    authors arrange them."""
     cls, patches = x[:, :1], x[:, 1:].reshape(1, -1, num_frames, x.shape[-1])
     moved = patches.clone()
     for n in range(patches.shape[1]):
-        moved[:, n] = patches[:, n] + block.temporal_fc(block.temporal_attn(block.temporal_norm1(patches[:, n])))
+        moved[:, n] = patches[:, n] + block.temporal_fc(
+            block.temporal_attn(block.temporal_norm1(patches[:, n]))
+        )
     said, seen = [], moved.clone()
     for s in range(num_frames):
         found = block.attn(block.norm1(torch.cat([cls, moved[:, :, s]], dim=1)))
@@ -220,13 +276,17 @@ def slow_divided(x: Tensor, block: Any, num_frames: int) -> Tensor:
 
 def test_a_divided_block_is_the_slow_one() -> None:
     torch.manual_seed(1)
-    backbone = TimeSformer(num_frames=3, shape=VitShape(12, 1, 2, patch_px=16, image_px=32, is_dinov2=False)).eval()
+    backbone = TimeSformer(
+        num_frames=3, shape=VitShape(12, 1, 2, patch_px=16, image_px=32, is_dinov2=False)
+    ).eval()
     block: Any = backbone.blocks[0]
     torch.nn.init.normal_(block.temporal_fc.weight, std=0.3)
     cls, patches = torch.randn(1, 1, 12), torch.randn(1, 3, 4, 12)
     with torch.inference_mode():
         found_cls, found = block(cls, patches)
-        slow = slow_divided(torch.cat([cls, patches.transpose(1, 2).reshape(1, 12, 12)], dim=1), block, 3)
+        slow = slow_divided(
+            torch.cat([cls, patches.transpose(1, 2).reshape(1, 12, 12)], dim=1), block, 3
+        )
     assert torch.allclose(found_cls, slow[:, :1], atol=1e-5)
     assert torch.allclose(found, slow[:, 1:].reshape(1, 4, 3, 12).transpose(1, 2), atol=1e-5)
 
@@ -241,7 +301,12 @@ def test_models_of_sequences_pool_frames_that_are_described_once(tmp_path: Path)
     from whence.models.sequences import needs_order, sequence_model
 
     torch.manual_seed(0)
-    card = replace(R18, backbone="resnet18conv2", sequence_length=3, preprocessing=replace(R18.preprocessing, size_px=(48, 64)))
+    card = replace(
+        R18,
+        backbone="resnet18conv2",
+        sequence_length=3,
+        preprocessing=replace(R18.preprocessing, size_px=(48, 64)),
+    )
     network = make_network(card).eval()
 
     def opened(of: ModelCard, body: Network) -> DescriptorModel:
@@ -259,20 +324,33 @@ def test_models_of_sequences_pool_frames_that_are_described_once(tmp_path: Path)
     windows = np.stack([read[:3], read[1:]])
     found = own.pool(windows)
     whole = network(
-        torch.stack([own._prepared(np.stack([model.read(frames[i]) for i in rows])) for rows in ((0, 1, 3), (1, 3, 4))])
+        torch.stack(
+            [
+                own._prepared(np.stack([model.read(frames[i]) for i in rows]))
+                for rows in ((0, 1, 3), (1, 3, 4))
+            ]
+        )
     )
     assert np.allclose(found, whole.detach().numpy(), atol=1e-5)
     assert not needs_order(own)
     early_pool = make_sequence_pool("early", make_aggregator("cls", 24), length=2)
-    backbone = TimeSformer(num_frames=2, shape=VitShape(24, 1, 3, patch_px=16, image_px=32, is_dinov2=False))
-    early_card = replace(card, sequence="early", preprocessing=replace(card.preprocessing, size_px=(32, 32)))
-    early = sequence_model(opened(early_card, Network(backbone, make_aggregator("cls", 24), early_pool)))
+    backbone = TimeSformer(
+        num_frames=2, shape=VitShape(24, 1, 3, patch_px=16, image_px=32, is_dinov2=False)
+    )
+    early_card = replace(
+        card, sequence="early", preprocessing=replace(card.preprocessing, size_px=(32, 32))
+    )
+    early = sequence_model(
+        opened(early_card, Network(backbone, make_aggregator("cls", 24), early_pool))
+    )
     pixels = np.stack(list(early.describe_frames(frames[:2])))
     assert pixels.shape == (2, 32, 32, 3)
     assert early.pool(pixels[None]).shape == (1, 24)
     assert needs_order(early)
     by_rule = sequence_model(model, "cat", is_unit=True)
-    assert by_rule.pool(np.stack(list(by_rule.describe_frames(frames[:2])))[None])[0].shape == (2 * network.dim,)
+    assert by_rule.pool(np.stack(list(by_rule.describe_frames(frames[:2])))[None])[0].shape == (
+        2 * network.dim,
+    )
     with pytest.raises(BadOption, match="no sequence pool"):
         sequence_model(load_model("rootsift-vlad"), "own")
     with pytest.raises(BadOption, match="options go with a rule"):
@@ -285,13 +363,19 @@ def test_timesformer_begins_from_a_vit_that_looks_over_space() -> None:
     shape = VitShape(24, 1, 3, patch_px=16, image_px=32, is_dinov2=False)
     torch.manual_seed(3)
     vit = TimeSformer(num_frames=1, shape=shape).state_dict()
-    state = {name: torch.randn_like(value) for name, value in vit.items() if "temporal" not in name and name != "time_embed"}
+    state = {
+        name: torch.randn_like(value)
+        for name, value in vit.items()
+        if "temporal" not in name and name != "time_embed"
+    }
     backbone = TimeSformer(num_frames=4, shape=shape)
     backbone.load_state_dict(_from_timm(state, backbone))
     found = backbone.state_dict()
     for name in state:
         assert torch.equal(found[name], state[name])
-    assert torch.equal(found["blocks.0.temporal_attn.qkv.weight"], state["blocks.0.attn.qkv.weight"])
+    assert torch.equal(
+        found["blocks.0.temporal_attn.qkv.weight"], state["blocks.0.attn.qkv.weight"]
+    )
     assert torch.equal(found["blocks.0.temporal_norm1.bias"], state["blocks.0.norm1.bias"])
     assert not found["blocks.0.temporal_fc.weight"].any()
     assert found["time_embed"].shape == (1, 4, 24)

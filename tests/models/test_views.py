@@ -16,14 +16,27 @@ from whence.cards import Preprocessing
 from whence.errors import BadOption, UnknownName
 from whence.evaluation.benchmarks import EvaluationOptions, evaluate
 from whence.index.flat import FlatIndex
-from whence.models.asking import QUERY_MODES, QueryViews, ask, central_crop, cut_five, cut_panorama, merge_crops, parse_views
+from whence.models.asking import (
+    QUERY_MODES,
+    QueryViews,
+    ask,
+    central_crop,
+    cut_five,
+    cut_panorama,
+    merge_crops,
+    parse_views,
+)
 
 STEPS = Preprocessing(size_px=(48, 64), interpolation="bilinear")
 
 
-def slow_merge(ids: np.ndarray, distances: np.ndarray, weight: float | None, k: int) -> tuple[list[int], list[float]]:
+def slow_merge(
+    ids: np.ndarray, distances: np.ndarray, weight: float | None, k: int
+) -> tuple[list[int], list[float]]:
     """One query's merge, element by element, as the benchmark describes it."""
-    near = {(c, r): float(distances[c, r]) for c in range(ids.shape[0]) for r in range(ids.shape[1])}
+    near = {
+        (c, r): float(distances[c, r]) for c in range(ids.shape[0]) for r in range(ids.shape[1])
+    }
     if weight is not None:
         for n in (1, 5, 10):
             top = [(c, r) for c, r in near if r < n]
@@ -41,9 +54,14 @@ def slow_merge(ids: np.ndarray, distances: np.ndarray, weight: float | None, k: 
 
 
 def voting_example() -> tuple[np.ndarray, np.ndarray]:
-    """First-column ids 1, 1, 3, 2, 9, all distances 1; the crops that do not begin with 1 have it among their first five."""
+    """First-column ids 1, 1, 3, 2, 9, all distances 1; the crops that do not begin with 1 have it
+    among their first five."""
     ids = np.array(
-        [[1, *range(100, 119)], [1, *range(200, 219)], *[[first, 1, *range(300 * first, 300 * first + 18)] for first in (3, 2, 9)]]
+        [
+            [1, *range(100, 119)],
+            [1, *range(200, 219)],
+            *[[first, 1, *range(300 * first, 300 * first + 18)] for first in (3, 2, 9)],
+        ]
     )
     return ids[None], np.ones((1, 5, 20))
 
@@ -64,7 +82,9 @@ def test_the_benchmarks_example_of_voting() -> None:
     arrays(np.float64, (5, 12), elements=st.floats(0, 4, width=16)),
     st.sampled_from([None, 0.01, 0.5]),
 )
-def test_merging_is_the_slow_merge(k: int, ids: np.ndarray, distances: np.ndarray, weight: float | None) -> None:
+def test_merging_is_the_slow_merge(
+    k: int, ids: np.ndarray, distances: np.ndarray, weight: float | None
+) -> None:
     ids = np.array([np.random.default_rng(row).permutation(16)[:12] for row in ids[:, 0]])
     distances = np.sort(distances, axis=1)
     found, values = merge_crops(ids[None], distances[None], k=4 * k, majority_weight=weight)
@@ -74,7 +94,9 @@ def test_merging_is_the_slow_merge(k: int, ids: np.ndarray, distances: np.ndarra
 
 
 def test_nothing_found_is_never_an_answer() -> None:
-    ids, distances = merge_crops(np.array([[[4, -1], [4, 7]]]), np.array([[[0.5, 0.0], [0.4, 0.9]]]), k=3)
+    ids, distances = merge_crops(
+        np.array([[[4, -1], [4, 7]]]), np.array([[[0.5, 0.0], [0.4, 0.9]]]), k=3
+    )
     assert ids.tolist() == [[4, 7, -1]]
     assert distances[0] == pytest.approx([0.4, 0.9, np.inf])
 
@@ -82,7 +104,8 @@ def test_nothing_found_is_never_an_answer() -> None:
 def test_merged_similarities_are_those_of_the_best_crop() -> None:
     random = np.random.default_rng(0)
     database, crops = (
-        rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (random.normal(size=(30, 8)), random.normal(size=(5, 8)))
+        rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        for rows in (random.normal(size=(30, 8)), random.normal(size=(5, 8)))
     )
     found = FlatIndex.over(database.astype(np.float32)).search(crops.astype(np.float32), k=10)
     merged = ask(crops, "best").merge(found, k=10)
@@ -98,7 +121,9 @@ def test_central_crops_are_the_benchmarks(size: tuple[int, int]) -> None:
     transforms = pytest.importorskip("torchvision.transforms.functional")
     image = np.random.default_rng(0).integers(1, 256, (*size, 3), dtype=np.uint8)
     scale = max(480 / size[0], 640 / size[1])
-    scaled = torch.nn.functional.interpolate(torch.from_numpy(image).permute(2, 0, 1)[None].float(), scale_factor=scale)[0]
+    scaled = torch.nn.functional.interpolate(
+        torch.from_numpy(image).permute(2, 0, 1)[None].float(), scale_factor=scale
+    )[0]
     expected = transforms.center_crop(scaled, [480, 640]).permute(1, 2, 0).numpy().astype(np.uint8)
     assert np.array_equal(central_crop(image, (480, 640)), expected)
 
@@ -138,7 +163,9 @@ def test_windows_of_a_panorama_cover_it(height: int, width: int) -> None:
 
 def test_sizes_come_from_the_mode_or_the_card() -> None:
     assert QueryViews("five_crops").size(STEPS) == (48, 64)
-    assert QueryViews("five_crops", (30, 41)).size(Preprocessing(size_px=(9, 9), multiple_of=14)) == (28, 42)
+    assert QueryViews("five_crops", (30, 41)).size(
+        Preprocessing(size_px=(9, 9), multiple_of=14)
+    ) == (28, 42)
     assert QueryViews("single_query").reading(STEPS).short_side_px == 48
     assert QueryViews().reading(STEPS) == STEPS
     assert QueryViews(size_px=(10, 20)).reading(Preprocessing(long_side_px=640)).size_px == (10, 20)
@@ -154,23 +181,32 @@ def test_sizes_come_from_the_mode_or_the_card() -> None:
 
 
 @pytest.mark.parametrize("mode", QUERY_MODES)
-def test_every_mode_answers(mode: str, street: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_mode_answers(
+    mode: str, street: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("torch")
     from whence.data.formats import read_folders
 
     data = read_folders(street)
-    result = evaluate("rootsift-vlad", data, options=EvaluationOptions(views=QueryViews(mode, (200, 320)), k=5))
+    result = evaluate(
+        "rootsift-vlad", data, options=EvaluationOptions(views=QueryViews(mode, (200, 320)), k=5)
+    )
     recall = result.thresholds[1].all_queries[0]
-    # Places are 60 m apart and look different: every mode that sees most of a photo finds most of them.
+    # Places are 60 m apart and look different: every mode that sees most of a photo finds most of
+    # them.
     assert recall.num_right >= 18, recall
     assert f"queries by {mode}" in result.order
     assert (np.diff(result.similarities[:, :5], axis=1) <= 1e-6).all()
 
 
-def test_modes_on_the_command_line(street: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_modes_on_the_command_line(
+    street: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("torch")
     query = str(sorted((street / "queries").iterdir())[3])
-    assert cli.run(["index", str(street / "database"), "--db", str(tmp_path / "c.whence"), "-q"]) == 0
+    assert (
+        cli.run(["index", str(street / "database"), "--db", str(tmp_path / "c.whence"), "-q"]) == 0
+    )
     shared = ["locate", query, "--db", str(tmp_path / "c.whence"), "--no-verify", "--json"]
     capsys.readouterr()
     assert cli.run([*shared, "--set", "query_mode=maj_voting", "--set", "query_size=200x320"]) == 0

@@ -21,7 +21,9 @@ def random_local(num: int, seed: int) -> LocalDescriptors:
 
 def fitted(num_words: int, seed: int = 0) -> Vlad:
     model = rootsift_vlad(num_words=num_words)
-    words = root_sift(np.random.default_rng([seed, 9]).integers(0, 200, (num_words, SIFT_DIM)).astype(np.float32))
+    words = root_sift(
+        np.random.default_rng([seed, 9]).integers(0, 200, (num_words, SIFT_DIM)).astype(np.float32)
+    )
     model.load_state({"words": words})
     return model
 
@@ -33,10 +35,15 @@ def slow_vlad(descriptors: np.ndarray, words: np.ndarray) -> np.ndarray:
         nearest = int(np.argmin(distances))
         residual = descriptor - words[nearest]
         length = np.sqrt((residual**2).sum())
-        blocks[nearest] = [total + value / length for total, value in zip(blocks[nearest], residual, strict=True)]
+        blocks[nearest] = [
+            total + value / length for total, value in zip(blocks[nearest], residual, strict=True)
+        ]
     lengths = [np.sqrt(sum(value * value for value in block)) for block in blocks]
     flat = np.concatenate(
-        [np.array(block) / length if length else np.array(block) for block, length in zip(blocks, lengths, strict=True)]
+        [
+            np.array(block) / length if length else np.array(block)
+            for block, length in zip(blocks, lengths, strict=True)
+        ]
     )
     return flat / max(np.sqrt((flat**2).sum()), 1e-12)
 
@@ -61,7 +68,9 @@ def test_the_power_law_takes_signed_roots() -> None:
 
 def test_the_order_of_local_descriptors_does_not_matter() -> None:
     model, local = fitted(8), random_local(50, seed=1)
-    mixed = LocalDescriptors(local.keypoints, local.descriptors[::-1].copy(), local.sizes_px, local.angles_deg, (10, 10))
+    mixed = LocalDescriptors(
+        local.keypoints, local.descriptors[::-1].copy(), local.sizes_px, local.angles_deg, (10, 10)
+    )
     assert np.allclose(model.pool(local), model.pool(mixed), atol=1e-6)
 
 
@@ -71,7 +80,9 @@ def images() -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("make", [rootsift_vlad, dense_vlad])
-def test_fitting_is_deterministic_and_finds_the_same_place(make: type[Vlad], images: list[np.ndarray]) -> None:
+def test_fitting_is_deterministic_and_finds_the_same_place(
+    make: type[Vlad], images: list[np.ndarray]
+) -> None:
     images = images[:16]
     first, second = make(num_words=16), make(num_words=16)
     first.fit(images, seed=3)
@@ -109,7 +120,9 @@ def test_pca_whitens_and_comes_back(images: list[np.ndarray]) -> None:
     assert np.allclose(again.describe(images), described, atol=1e-6)
 
 
-@pytest.mark.parametrize(("num", "full_dim"), [(60, 8), (30, 200)], ids=["more photos than dimensions", "fewer"])
+@pytest.mark.parametrize(
+    ("num", "full_dim"), [(60, 8), (30, 200)], ids=["more photos than dimensions", "fewer"]
+)
 def test_pca_directions_are_those_of_the_covariance(num: int, full_dim: int) -> None:
     random = np.random.default_rng(0)
     raw = (random.normal(size=(num, full_dim)) * np.linspace(5, 0.5, full_dim)).astype(np.float32)
@@ -148,7 +161,9 @@ def test_foreign_states_are_refused() -> None:
     with pytest.raises(BadOption, match="words"):
         rootsift_vlad().load_state({"words": np.zeros((3, SIFT_DIM), np.float32)})
     with pytest.raises(BadOption, match="pca_mean"):
-        rootsift_vlad(num_words=4, pca_dim=2).load_state({"words": np.zeros((4, SIFT_DIM), np.float32)})
+        rootsift_vlad(num_words=4, pca_dim=2).load_state(
+            {"words": np.zeros((4, SIFT_DIM), np.float32)}
+        )
 
 
 @pytest.mark.parametrize("make", [rootsift_vlad, dense_vlad])
@@ -163,7 +178,9 @@ def test_the_packaged_vocabulary(make: type[Vlad], images: list[np.ndarray]) -> 
         make(num_words=32).load_packaged()
 
 
-def test_a_stream_longer_than_the_sample_keeps_memory_bounded(monkeypatch: pytest.MonkeyPatch, images: list[np.ndarray]) -> None:
+def test_a_stream_longer_than_the_sample_keeps_memory_bounded(
+    monkeypatch: pytest.MonkeyPatch, images: list[np.ndarray]
+) -> None:
     monkeypatch.setattr("whence.models.vlad.MAX_SAMPLE_DESCRIPTORS", 1000)
     model = Vlad(extractor=RootSift(max_keypoints=100), num_words=4)
     model.fit(images, seed=0)

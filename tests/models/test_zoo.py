@@ -37,13 +37,15 @@ FAMILIES = {
     "radenovic": 6,
     "apgem": 2,
 }
-"""Published models of each family, with copies for meshes of two; the benchmark's zoo and GeoWarp's baselines are counted below."""
+"""Published models of each family, with copies for meshes of two; the benchmark's zoo and GeoWarp's
+baselines are counted below."""
 OWN = OWN_CARDS[0]
 Capture = pytest.CaptureFixture[str]
 
 
 def check_card(card: ModelCard) -> None:
-    """The contract of every card: complete, within the known words, sane to use, its factory there."""
+    """The contract of every card: complete, within the known words, sane to use, its factory
+    there."""
     assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9_]+)*", card.name)
     for text in (card.summary, card.weights, card.training_data, card.citation, card.similarity):
         assert text.strip() == text != "", card.name
@@ -51,9 +53,16 @@ def check_card(card: ModelCard) -> None:
     assert card.licence in KNOWN_LICENCES
     assert all(part in KNOWN_LICENCES for part in card.weights_licence.split(" AND "))
     steps = card.preprocessing
-    sizes = [side for side in (*(steps.size_px or ()), steps.short_side_px, steps.long_side_px) if side is not None]
+    sizes = [
+        side
+        for side in (*(steps.size_px or ()), steps.short_side_px, steps.long_side_px)
+        if side is not None
+    ]
     assert all(32 <= side <= 2048 for side in sizes)
-    assert sum(size is not None for size in (steps.size_px, steps.short_side_px, steps.long_side_px)) <= 1
+    assert (
+        sum(size is not None for size in (steps.size_px, steps.short_side_px, steps.long_side_px))
+        <= 1
+    )
     assert steps.interpolation in ("area", "bilinear", "bicubic")
     assert steps.colour == ("bgr" if card.keys == "segvpr" else "rgb")
     assert steps.multiple_of >= 1
@@ -90,7 +99,9 @@ def test_all_published_models_are_there() -> None:
 
 
 @pytest.mark.parametrize("card", OWN_CARDS, ids=lambda card: card.name)
-def test_networks_of_the_project_come_with_their_weights(card: ModelCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_networks_of_the_project_come_with_their_weights(
+    card: ModelCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("WHENCE_CACHE", str(tmp_path))
     monkeypatch.setenv("WHENCE_OFFLINE", "1")
     file = find_weights(card)
@@ -101,9 +112,16 @@ def test_networks_of_the_project_come_with_their_weights(card: ModelCard, tmp_pa
     assert card.is_permissive
     assert card.limits
     assert card.figures
-    assert read_card(file) == card, "the file carries the card of the table: write it anew with `whence convert`"
-    cards = [*(entry.card for table in (MODELS, SCORERS) for entry in table.values()), *PARTS.values()]
-    packaged = {origin.file for one in cards if one for origin in one.origins if origin.kind == "packaged"}
+    assert read_card(file) == card, (
+        "the file carries the card of the table: write it anew with `whence convert`"
+    )
+    cards = [
+        *(entry.card for table in (MODELS, SCORERS) for entry in table.values()),
+        *PARTS.values(),
+    ]
+    packaged = {
+        origin.file for one in cards if one for origin in one.origins if origin.kind == "packaged"
+    }
     notices = {"LICENSE-Apache-2.0.txt", "NOTICE.md"}
     assert {path.name for path in PACKAGED.iterdir()} == packaged | notices
     told = (PACKAGED / "NOTICE.md").read_text(encoding="utf-8")
@@ -114,7 +132,10 @@ def test_files_of_the_cache_do_not_collide() -> None:
     files: dict[str, str] = {}
     for card in CARDS.values():
         for origin in (*card.origins, *card.backbone_origins):
-            assert files.setdefault(origin.file, origin.address + origin.source_file) == origin.address + origin.source_file
+            assert (
+                files.setdefault(origin.file, origin.address + origin.source_file)
+                == origin.address + origin.source_file
+            )
 
 
 def test_the_registry_knows_the_zoo() -> None:
@@ -138,8 +159,18 @@ def test_tables_take_further_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_licences_are_told_apart() -> None:
     cards = [get_card(name) for name in list_models()]
     permissive = {card.name for card in cards if card.is_permissive}
-    assert {"rootsift-vlad", "cosplace-resnet18-512", "megaloc-dinov2-8448", "boq-dinov2-12288"} <= permissive
-    assert not permissive & {"salad-dinov2-8448", "cliquemining-dinov2-8448", "mixvpr-resnet50-4096", "gem-vgg16-512-msls"}
+    assert {
+        "rootsift-vlad",
+        "cosplace-resnet18-512",
+        "megaloc-dinov2-8448",
+        "boq-dinov2-12288",
+    } <= permissive
+    assert not permissive & {
+        "salad-dinov2-8448",
+        "cliquemining-dinov2-8448",
+        "mixvpr-resnet50-4096",
+        "gem-vgg16-512-msls",
+    }
 
 
 @pytest.mark.parametrize(
@@ -165,15 +196,21 @@ def records(capsys: Capture, *arguments: str) -> list[dict]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_the_command_filters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+def test_the_command_filters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
     monkeypatch.setenv("WHENCE_CACHE", str(tmp_path))
     every = records(capsys)
     assert [record["name"] for record in every] == list(list_models())
     permissive = records(capsys, "--licence", "permissive")
-    assert [record["name"] for record in permissive] == [record["name"] for record in every if record["is_permissive"]]
+    assert [record["name"] for record in permissive] == [
+        record["name"] for record in every if record["is_permissive"]
+    ]
     assert {record["licence"] for record in records(capsys, "--licence", "gpl")} == {"GPL-3.0"}
     small = records(capsys, "*", "--max-dim", "128", "--backbone", "resnet18")
-    assert {record["name"] for record in small} == {f"cosplace-resnet18-{dim}" for dim in (32, 64, 128)}
+    assert {record["name"] for record in small} == {
+        f"cosplace-resnet18-{dim}" for dim in (32, 64, 128)
+    }
     assert {record["name"] for record in records(capsys, "--available")} == {
         "densevlad",
         "rootsift-vlad",
@@ -184,12 +221,16 @@ def test_the_command_filters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "dino_salad.ckpt").write_bytes(b"x")
     here = records(capsys, "salad*", "--available")
-    assert [(record["name"], record["state"]) for record in here] == [("salad-dinov2-8448", "unverified")]
+    assert [(record["name"], record["state"]) for record in here] == [
+        ("salad-dinov2-8448", "unverified")
+    ]
     (tmp_path / "weights" / "dinov2_vitg14_l31_value_c32_urban_c_centers.pt").write_bytes(b"x")
     assert records(capsys, "anyloc*", "--available") == [], "the backbone's weights are not there"
 
 
-def test_the_command_shows_one_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+def test_the_command_shows_one_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
     monkeypatch.setenv("WHENCE_CACHE", str(tmp_path))
     assert cli.run(["models", "cosplace-resnet50-512"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
@@ -212,7 +253,14 @@ def test_without_torch_a_network_says_which_extra(monkeypatch: pytest.MonkeyPatc
 
 
 def test_files_without_a_card_are_no_models(tmp_path: Path) -> None:
-    for content in (b"", b"{}", b"\0" * 100, b"\xff" * 100, b"\x02" + b"\0" * 7 + b"{}", b"\x02" + b"\0" * 7 + b"[]"):
+    for content in (
+        b"",
+        b"{}",
+        b"\0" * 100,
+        b"\xff" * 100,
+        b"\x02" + b"\0" * 7 + b"{}",
+        b"\x02" + b"\0" * 7 + b"[]",
+    ):
         path = tmp_path / "a.safetensors"
         path.write_bytes(content)
         with pytest.raises(UnreadableWeights, match=r"a\.safetensors"):

@@ -1,4 +1,5 @@
-"""The zoo's networks: each has exactly the tensors that the specification says its published file holds."""
+"""The zoo's networks: each has exactly the tensors that the specification says its published file
+holds."""
 
 from __future__ import annotations
 
@@ -22,7 +23,10 @@ from whence.registry import get_card
 def file_of(table: dict[str, tuple[int, ...]], name: str = "somewhere.pth") -> WeightFile:
     """A file with these names and shapes that takes no memory."""
     whole = {"num_batches_tracked": torch.zeros((), dtype=torch.int64)}
-    tensors = {key: whole.get(key.rpartition(".")[2], torch.zeros(())).expand(shape) for key, shape in table.items()}
+    tensors = {
+        key: whole.get(key.rpartition(".")[2], torch.zeros(())).expand(shape)
+        for key, shape in table.items()
+    }
     return WeightFile(Path(name), tensors, {})
 
 
@@ -33,13 +37,21 @@ def test_documented_keys_are_exactly_the_networks(card: ModelCard) -> None:
     needed = [
         key
         for key in table
-        if not re.search(r"mask_token|attention_pool|seq_gem|pooler|num_batches_tracked|sem_branch.(?:cls|ppm)|^DA", key)
+        if not re.search(
+            r"mask_token|attention_pool|seq_gem|pooler|num_batches_tracked|sem_branch.(?:cls|ppm)|^DA",
+            key,
+        )
     ]
     for key in (needed[0], needed[len(needed) // 2], needed[-1]):
         if re.search(r"(^|dino\.)norm\.", key):
             continue  # In the file, and left out by BoQ and AnyLoc.
-        assert propose_cards(file_of({k: shape for k, shape in table.items() if k != key}), [card]) == (), f"{key} is not missed"
-        assert propose_cards(file_of({**table, key: (*table[key], 7)}), [card]) == (), f"the shape of {key} is not looked at"
+        assert (
+            propose_cards(file_of({k: shape for k, shape in table.items() if k != key}), [card])
+            == ()
+        ), f"{key} is not missed"
+        assert propose_cards(file_of({**table, key: (*table[key], 7)}), [card]) == (), (
+            f"the shape of {key} is not looked at"
+        )
     assert propose_cards(file_of({**table, "backbone.more": (3,)}), [card]) == ()
 
 
@@ -69,7 +81,8 @@ def test_networks_have_the_cards_dimensions(card: ModelCard) -> None:
 
 @pytest.mark.parametrize("card", CARDS.values(), ids=lambda card: card.name)
 def test_networks_take_the_cards_images(card: ModelCard) -> None:
-    """Of the size that the preprocessing gives; without a size of its own, one that it leaves as it is."""
+    """Of the size that the preprocessing gives; without a size of its own, one that it leaves as it
+    is."""
     with torch.device("meta"):
         network = network_for(card)
     size = card.preprocessing.size_px or (448, 322)

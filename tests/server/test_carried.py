@@ -1,4 +1,5 @@
-"""Files of other projects that come along are what they were released as, each named with its licence."""
+"""Files of other projects that come along are what they were released as, each named with its
+licence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The service through its own application: answers equal the library's, writes are kept, what may not be is refused."""
+"""The service through its own application: answers equal the library's, writes are kept, what may
+not be is refused."""
 
 from __future__ import annotations
 
@@ -37,7 +38,14 @@ from whence.server.job_kinds import JobKinds
 from whence.server.jobs import Job, JobFolder, Progress, Runner, Stopped
 from whence.server.measures import Measures
 from whence.server.open_databases import OpenDatabases
-from whence.server.terms import Limits, Terms, named_databases, named_folders, parse_size, read_tokens
+from whence.server.terms import (
+    Limits,
+    Terms,
+    named_databases,
+    named_folders,
+    parse_size,
+    read_tokens,
+)
 from whence.server.uploads import shown_name
 from whence.types import GeoPoint
 
@@ -70,7 +78,9 @@ def terms_of(street: Path, state: Path, **changes: Any) -> Terms:
 
 @pytest.fixture(scope="module")
 def client(street: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    with TestClient(make_app(terms_of(street, tmp_path_factory.mktemp("state"))), base_url=BASE) as found:
+    with TestClient(
+        make_app(terms_of(street, tmp_path_factory.mktemp("state"))), base_url=BASE
+    ) as found:
         yield found
 
 
@@ -79,7 +89,10 @@ def asked(street: Path) -> list[Path]:
 
 
 def photos_form(*files: Path | bytes, name: str = "photos") -> list[tuple[str, tuple[str, bytes]]]:
-    return [(name, ("a.jpg", one) if isinstance(one, bytes) else (one.name, one.read_bytes())) for one in files]
+    return [
+        (name, ("a.jpg", one) if isinstance(one, bytes) else (one.name, one.read_bytes()))
+        for one in files
+    ]
 
 
 def wait(client: TestClient, job: str) -> dict[str, Any]:
@@ -105,7 +118,9 @@ def test_answers_equal_the_librarys(client: TestClient, street: Path) -> None:
 
 
 def test_one_wrong_photo_among_others(client: TestClient, street: Path) -> None:
-    answer = client.post("/v1/locate", files=photos_form(b"nonsense", asked(street)[0]), params={"verify": "false"})
+    answer = client.post(
+        "/v1/locate", files=photos_form(b"nonsense", asked(street)[0]), params={"verify": "false"}
+    )
     first, second = answer.json()["answers"]
     assert (first["status"], first["is_readable"]) == ("unknown", False)
     assert "not a JPEG" in first["reason"]
@@ -113,11 +128,23 @@ def test_one_wrong_photo_among_others(client: TestClient, street: Path) -> None:
 
 
 def test_geojson_and_filter(client: TestClient, street: Path) -> None:
-    options = {"format": "geojson", "verify": "false", "near": f"{ORIGIN.lat},{ORIGIN.lon}", "within": 5000}
+    options = {
+        "format": "geojson",
+        "verify": "false",
+        "near": f"{ORIGIN.lat},{ORIGIN.lon}",
+        "within": 5000,
+    }
     answer = client.post("/v1/locate", files=photos_form(*asked(street)), params=options)
     assert answer.headers["content-type"] == "application/geo+json"
-    assert [feature["geometry"]["type"] for feature in answer.json()["features"]] == ["Point", "Point"]
-    nowhere = client.post("/v1/locate", files=photos_form(asked(street)[0]), params={**options, "near": "-50,10", "format": "json"})
+    assert [feature["geometry"]["type"] for feature in answer.json()["features"]] == [
+        "Point",
+        "Point",
+    ]
+    nowhere = client.post(
+        "/v1/locate",
+        files=photos_form(asked(street)[0]),
+        params={**options, "near": "-50,10", "format": "json"},
+    )
     assert nowhere.json()["answers"][0]["candidates"] == []
 
 
@@ -125,13 +152,17 @@ def test_two_photos(client: TestClient, street: Path) -> None:
     first = asked(street)[0]
     answer = client.post("/v1/locate", files=photos_form(first)).json()["answers"][0]
     best = answer["candidates"][0]["id"]
-    found = client.post("/v1/match", files=photos_form(first, name="photo0"), data={"id": best, "picture": "true"}).json()
+    found = client.post(
+        "/v1/match", files=photos_form(first, name="photo0"), data={"id": best, "picture": "true"}
+    ).json()
     assert found["is_match"]
     assert len(found["inliers0"]) == found["num_inliers"] > 10
     assert found["picture"].startswith("data:image/jpeg;base64,")
     both = [*photos_form(first, name="photo0"), *photos_form(first, name="photo1")]
     assert client.post("/v1/match", files=both).json()["is_match"]
-    warped = client.post("/v1/match", files=both, data={"scorer": "geowarp", "picture": "true"}).json()
+    warped = client.post(
+        "/v1/match", files=both, data={"scorer": "geowarp", "picture": "true"}
+    ).json()
     assert len(warped["quad0"]) == 4
     assert client.post("/v1/match", files=photos_form(first, name="photo0")).status_code == 422
 
@@ -140,7 +171,9 @@ def test_databases_photos_and_thumbnails(client: TestClient, street: Path) -> No
     (database,) = client.get("/v1/databases").json()
     assert database["name"] == "city"
     assert database["num_photos"] >= 8
-    photos = client.get("/v1/photos", params={"near": f"{ORIGIN.lat},{ORIGIN.lon}", "num": 3}).json()["photos"]
+    photos = client.get(
+        "/v1/photos", params={"near": f"{ORIGIN.lat},{ORIGIN.lon}", "num": 3}
+    ).json()["photos"]
     gaps = [distance_m(ORIGIN, GeoPoint(one["lat"], one["lon"])) for one in photos]
     assert gaps == sorted(gaps)
     one = client.get(f"/v1/photos/{photos[0]['id']}").json()
@@ -160,12 +193,16 @@ def test_photos_are_added_described_and_removed(client: TestClient, street: Path
     photo = write_photo(street / "new.jpg", view_of(draw_place(77), shift=0, seed=1))
     place = {"lat": "55.5", "lon": "13.25"}
     assert client.post("/v1/photos", files=photos_form(photo), data=place).status_code == 401
-    answer = client.post("/v1/photos", files=photos_form(photo, b"junk"), data=place, headers=BEARER)
+    answer = client.post(
+        "/v1/photos", files=photos_form(photo, b"junk"), data=place, headers=BEARER
+    )
     assert answer.status_code == 202
     assert len(answer.json()["refused"]) == 1
     assert wait(client, answer.json()["job"])["summary"]["num_added"] == 1
     (id,) = answer.json()["photos"]
-    assert client.get("/v1/databases").json()[0]["num_photos"] == before + 1, "picked up without a restart"
+    assert client.get("/v1/databases").json()[0]["num_photos"] == before + 1, (
+        "picked up without a restart"
+    )
     known = client.get(f"/v1/photos/{id}").json()
     assert (known["lat"], known["lon"]) == pytest.approx((55.5, 13.25), abs=1e-6)
     asked_again = client.post("/v1/locate", files=photos_form(photo)).json()["answers"][0]
@@ -177,9 +214,15 @@ def test_photos_are_added_described_and_removed(client: TestClient, street: Path
 
 
 def test_a_folder_is_placed_and_followed(client: TestClient, street: Path) -> None:
-    job = client.post("/v1/jobs/folder", json={"folder": "asked", "verify": False}, headers=BEARER).json()
+    job = client.post(
+        "/v1/jobs/folder", json={"folder": "asked", "verify": False}, headers=BEARER
+    ).json()
     with client.stream("GET", f"/v1/jobs/{job['id']}/events") as stream:
-        states = [json.loads(line.removeprefix("data: "))["state"] for line in stream.iter_lines() if line.startswith("data: ")]
+        states = [
+            json.loads(line.removeprefix("data: "))["state"]
+            for line in stream.iter_lines()
+            if line.startswith("data: ")
+        ]
     assert states[-1] == "done"
     assert wait(client, job["id"])["num_done"] == 2
     results = client.get(f"/v1/jobs/{job['id']}/results").json()
@@ -204,7 +247,10 @@ def test_a_review_writes_what_was_accepted_and_takes_it_back(street: Path, tmp_p
         proposals = client.get(f"/v1/jobs/{job['id']}/results").json()["results"]
         assert [one["photo"] for one in proposals] == ["plain1.jpg", "plain2.jpg"]
         url = f"/v1/jobs/{job['id']}"
-        for wrong in ({"photo": "../tagged/1.jpg", "lat": 1, "lon": 2}, {"photo": "/etc/passwd", "lat": 1, "lon": 2}):
+        for wrong in (
+            {"photo": "../tagged/1.jpg", "lat": 1, "lon": 2},
+            {"photo": "/etc/passwd", "lat": 1, "lon": 2},
+        ):
             assert client.post(f"{url}/accepted", json={"accepted": [wrong]}).status_code == 422
         moved = {"photo": "plain2.jpg", "lat": 55.25, "lon": 13.5}
         written = client.post(f"{url}/accepted", json={"accepted": [moved]}).json()
@@ -212,14 +258,20 @@ def test_a_review_writes_what_was_accepted_and_takes_it_back(street: Path, tmp_p
         sidecar = folder / "plain2.jpg.xmp"
         assert "55,15.0000000N" in sidecar.read_text()
         assert client.get(url).json()["summary"]["can_undo"]
-        assert client.post(f"{url}/undo").json() == {"num_removed": 1, "kept": [], "can_undo": False}
+        assert client.post(f"{url}/undo").json() == {
+            "num_removed": 1,
+            "kept": [],
+            "can_undo": False,
+        }
         assert not sidecar.exists()
         assert client.post(f"{url}/undo").status_code == 422
 
 
 def test_a_review_says_how_far_it_is_and_can_be_ended(street: Path, tmp_path: Path) -> None:
     for number in (1, 2, 3):
-        write_photo(tmp_path / "walk" / f"plain{number}.jpg", view_of(draw_place(number), shift=15, seed=9))
+        write_photo(
+            tmp_path / "walk" / f"plain{number}.jpg", view_of(draw_place(number), shift=15, seed=9)
+        )
     terms = terms_of(street, tmp_path / "state", folders={"walk": str(tmp_path / "walk")})
     jobs, databases, noted = JobFolder(tmp_path / "state"), OpenDatabases(terms.databases), []
 
@@ -237,7 +289,7 @@ def test_a_review_says_how_far_it_is_and_can_be_ended(street: Path, tmp_path: Pa
     assert not jobs.results(job.id)
 
 
-# ---- who may do what ---------------------------------------------------------------------------------------------------------
+# ---- who may do what -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -249,7 +301,9 @@ def test_a_review_says_how_far_it_is_and_can_be_ended(street: Path, tmp_path: Pa
         ({"Host": "[::1]:8600"}, 200),
     ],
 )
-def test_only_bound_names_are_answered(client: TestClient, headers: dict[str, str], status: int) -> None:
+def test_only_bound_names_are_answered(
+    client: TestClient, headers: dict[str, str], status: int
+) -> None:
     assert client.get("/v1/databases", headers=headers).status_code == status
 
 
@@ -267,7 +321,9 @@ def test_only_bound_names_are_answered(client: TestClient, headers: dict[str, st
         (BEARER, 404),
     ],
 )
-def test_writing_needs_a_token_and_the_same_origin(client: TestClient, headers: dict[str, str], status: int) -> None:
+def test_writing_needs_a_token_and_the_same_origin(
+    client: TestClient, headers: dict[str, str], status: int
+) -> None:
     assert client.request("DELETE", "/v1/photos/none", headers=headers).status_code == status
 
 
@@ -288,7 +344,11 @@ def test_from_elsewhere_reading_needs_the_token_too(street: Path, tmp_path: Path
 
 
 def test_read_only(street: Path, tmp_path: Path) -> None:
-    with TestClient(make_app(terms_of(street, tmp_path / "state", is_read_only=True)), base_url=BASE, headers=BEARER) as client:
+    with TestClient(
+        make_app(terms_of(street, tmp_path / "state", is_read_only=True)),
+        base_url=BASE,
+        headers=BEARER,
+    ) as client:
         assert client.post("/v1/photos", files=photos_form(b"x")).status_code == 403
         assert client.post("/v1/jobs/folder", json={"folder": "asked"}).status_code == 403
         assert client.post("/v1/locate", files=photos_form(*asked(street)[:1])).status_code == 200
@@ -298,10 +358,14 @@ def test_too_much_is_refused(client: TestClient, tmp_path: Path) -> None:
     assert client.post("/v1/locate", files=photos_form(bytes(2_100_000))).status_code == 413
     pieces = (bytes(100_000) for _ in range(30))
     form = {"Content-Type": "multipart/form-data; boundary=b"}
-    assert client.post("/v1/locate", content=pieces, headers=form).status_code == 413, "counted while it arrives"
+    assert client.post("/v1/locate", content=pieces, headers=form).status_code == 413, (
+        "counted while it arrives"
+    )
     assert client.post("/v1/locate", files=photos_form(*[b"x"] * 6)).status_code == 422
     Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
-    answer = client.post("/v1/locate", files=photos_form(tmp_path / "bomb.png")).json()["answers"][0]
+    answer = client.post("/v1/locate", files=photos_form(tmp_path / "bomb.png")).json()["answers"][
+        0
+    ]
     assert "pixels" in answer["reason"]
     assert client.get("/v1/databases", headers={"X": "x" * 40_000}).status_code == 431
 
@@ -309,7 +373,9 @@ def test_too_much_is_refused(client: TestClient, tmp_path: Path) -> None:
 def test_hostile_files_are_answered(client: TestClient, street: Path) -> None:
     good = asked(street)[0]
     for one in hostile_inputs():
-        answer = client.post("/v1/locate", files=[("photos", (one.name, one.data))], params={"verify": "false"})
+        answer = client.post(
+            "/v1/locate", files=[("photos", (one.name, one.data))], params={"verify": "false"}
+        )
         assert answer.status_code in (200, 413), one.name
         if answer.status_code == 200 and not one.is_readable:
             assert answer.json()["answers"][0]["status"] == "unknown", one.name
@@ -334,13 +400,23 @@ def test_no_path_leads_to_the_disk(client: TestClient, path: str) -> None:
 
 
 ODD_OPTIONS = (
-    *("rerank=/etc/passwd", "rerank=a:1,b:1", "rerank=inliers:500", "near=1", "near=91,0&within=3", "k=0", "k=x"),
+    *(
+        "rerank=/etc/passwd",
+        "rerank=a:1,b:1",
+        "rerank=inliers:500",
+        "near=1",
+        "near=91,0&within=3",
+        "k=0",
+        "k=x",
+    ),
     *("when_unknown=../x:3", "query_mode=no", "database=../city", "min_confidence=2"),
 )
 
 
 @pytest.mark.parametrize("option", ODD_OPTIONS)
-def test_odd_options_are_refused_with_a_sentence(client: TestClient, street: Path, option: str) -> None:
+def test_odd_options_are_refused_with_a_sentence(
+    client: TestClient, street: Path, option: str
+) -> None:
     answer = client.post(f"/v1/locate?{option}", files=photos_form(asked(street)[0]))
     assert answer.status_code in (404, 422)
     assert isinstance(answer.json()["error"], str)
@@ -352,7 +428,9 @@ def test_a_link_that_leaves_its_folder_is_refused(street: Path, tmp_path: Path) 
     write_street(folder, num_places=1, shift=0, run=0)
     os.symlink(street / "photos", folder / "out")
     with TestClient(
-        make_app(terms_of(street, tmp_path / "s", folders={"f": str(folder)})), base_url=BASE, headers=BEARER
+        make_app(terms_of(street, tmp_path / "s", folders={"f": str(folder)})),
+        base_url=BASE,
+        headers=BEARER,
     ) as client:
         for kind in ("folder", "tag"):
             job = client.post(f"/v1/jobs/{kind}", json={"folder": "f"}).json()
@@ -375,19 +453,30 @@ def test_names_are_never_trusted() -> None:
     assert shown_name(None) == "photo"
 
 
-def test_the_log_holds_no_place_and_no_token(client: TestClient, street: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_holds_no_place_and_no_token(
+    client: TestClient, street: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     logging.getLogger("whence.server").propagate = True
     with caplog.at_level(logging.INFO, logger="whence.server"):
-        client.post("/v1/locate?near=55.123456,13.1&within=9", files=photos_form(asked(street)[0]), headers=BEARER)
+        client.post(
+            "/v1/locate?near=55.123456,13.1&within=9",
+            files=photos_form(asked(street)[0]),
+            headers=BEARER,
+        )
     assert re.search(r"POST /v1/locate 200 \d+ bytes in \d+ ms$", caplog.messages[-1])
     assert "55." not in caplog.text
     assert TOKEN not in caplog.text
 
 
-def test_places_are_logged_where_that_was_asked_for(street: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_places_are_logged_where_that_was_asked_for(
+    street: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     logging.getLogger("whence.server").propagate = True
     app = make_app(terms_of(street, tmp_path, logs_places=True))
-    with TestClient(app, base_url=BASE) as client, caplog.at_level(logging.INFO, logger="whence.server"):
+    with (
+        TestClient(app, base_url=BASE) as client,
+        caplog.at_level(logging.INFO, logger="whence.server"),
+    ):
         client.post("/v1/locate?verify=false", files=photos_form(asked(street)[0]))
     assert re.search(r" at -?\d+\.\d{6},-?\d+\.\d{6}$", caplog.messages[-1])
 
@@ -409,10 +498,17 @@ def test_a_video_is_tracked(client: TestClient, street: Path, tmp_path: Path) ->
     assert begun.status_code == 202
     done = wait(client, begun.json()["id"])
     assert (done["state"], done["summary"]["num_frames"]) == ("done", 3)
-    assert client.get(f"/v1/jobs/{done['id']}/results", params={"format": "geojson"}).json()["features"]
+    assert client.get(f"/v1/jobs/{done['id']}/results", params={"format": "geojson"}).json()[
+        "features"
+    ]
     wrong = client.post("/v1/jobs/video", files=[("video", ("film.mp4", b"junk"))], headers=BEARER)
     assert wait(client, wrong.json()["id"])["state"] == "failed"
-    assert client.post("/v1/jobs/video", files=[("video", ("film.mp4", b""))], headers=BEARER).status_code == 422
+    assert (
+        client.post(
+            "/v1/jobs/video", files=[("video", ("film.mp4", b""))], headers=BEARER
+        ).status_code
+        == 422
+    )
 
 
 def test_answers_carry_the_policy(client: TestClient) -> None:
@@ -420,7 +516,9 @@ def test_answers_carry_the_policy(client: TestClient) -> None:
     assert "default-src 'none'" in headers["content-security-policy"]
     assert "unsafe" not in headers["content-security-policy"]
     assert headers["x-content-type-options"] == "nosniff"
-    assert 'whence_requests_total{method="GET",route="/",status="200"}' in client.get("/metrics").text
+    assert (
+        'whence_requests_total{method="GET",route="/",status="200"}' in client.get("/metrics").text
+    )
 
 
 def test_a_full_line_says_come_again(street: Path, tmp_path: Path) -> None:
@@ -443,7 +541,8 @@ def test_a_full_line_says_come_again(street: Path, tmp_path: Path) -> None:
 async def _guarded(
     app: Callable[..., Any], messages: list[dict[str, Any]], terms: Terms, path: str = "/v1/locate"
 ) -> list[dict[str, Any]]:
-    """What a guard around an application sends for a request whose body arrives as these messages, and then no more."""
+    """What a guard around an application sends for a request whose body arrives as these messages,
+    and then no more."""
     sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
@@ -455,12 +554,19 @@ async def _guarded(
     async def send(message: Any) -> None:
         sent.append(dict(message))
 
-    scope = {"type": "http", "method": "POST", "path": path, "headers": [(b"host", b"127.0.0.1:8600")]}
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "headers": [(b"host", b"127.0.0.1:8600")],
+    }
     await Guard(app, terms, Measures(), page_policy="x")(scope, receive, send)
     return sent
 
 
-def test_slow_requests_and_failures_end(street: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_slow_requests_and_failures_end(
+    street: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async def reads(scope: Any, receive: Any, send: Any) -> None:
         await Request(scope, receive).body()
 
@@ -479,7 +585,7 @@ def test_slow_requests_and_failures_end(street: Path, tmp_path: Path, caplog: py
     assert "secret" in caplog.text or not logging.getLogger("whence.server").propagate
 
 
-# ---- terms and jobs ----------------------------------------------------------------------------------------------------------
+# ---- terms and jobs ------------------------------------------------------------------------------
 
 
 def test_terms(tmp_path: Path) -> None:

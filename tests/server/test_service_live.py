@@ -1,4 +1,5 @@
-"""The service as it is started: it ends with its work done, loses nothing when killed, and its page works in a real browser."""
+"""The service as it is started: it ends with its work done, loses nothing when killed, and its page
+works in a real browser."""
 
 from __future__ import annotations
 
@@ -22,9 +23,23 @@ from service_samples import Served, served
 from whence.cli import run
 from whence.server.client import Client, ServiceError
 
-CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+CHROMIUM = next(
+    (
+        found
+        for name in ("chromium", "chromium-browser", "google-chrome")
+        if (found := shutil.which(name))
+    ),
+    None,
+)
 BROWSER_FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *(
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+    ),
     *("--disable-component-update", "--disable-sync"),
 )
 
@@ -47,14 +62,20 @@ def city(street: Path, tmp_path: Path) -> Path:
 
 
 def new_photos(folder: Path, num: int) -> list[Path]:
-    return [write_photo(folder / f"new{i}.jpg", view_of(draw_place(60 + i), shift=0, seed=i)) for i in range(num)]
+    return [
+        write_photo(folder / f"new{i}.jpg", view_of(draw_place(60 + i), shift=0, seed=i))
+        for i in range(num)
+    ]
 
 
 def test_the_client_asks_and_the_end_is_clean(city: Path, street: Path, tmp_path: Path) -> None:
     photo = next((street / "asked").rglob("*.jpg"))
     with served("--db", str(city), log=tmp_path / "log") as one:
         client = one.client()
-        assert [found.status for found in client.locate(photo, photo.read_bytes())] == ["located", "located"]
+        assert [found.status for found in client.locate(photo, photo.read_bytes())] == [
+            "located",
+            "located",
+        ]
         assert client.databases()[0]["num_photos"] == 6
         assert client.match(photo, photo)["is_match"]
         assert len(client.photos(near=ORIGIN, num=2)) == 2
@@ -117,7 +138,8 @@ def _is_any_alive(group: int) -> bool:
 
 
 def _patiently(client: Client, photo: Path) -> dict[str, Any]:
-    """Add a photo; a connection that went down with its worker is begun again, as any client would."""
+    """Add a photo; a connection that went down with its worker is begun again, as any client
+    would."""
     for _ in range(20):
         try:
             return client.add(photo, point=ORIGIN)
@@ -128,13 +150,18 @@ def _patiently(client: Client, photo: Path) -> dict[str, Any]:
     raise AssertionError("the service does not answer")
 
 
-def test_slow_clients_and_open_connections_keep_nobody_out(city: Path, street: Path, tmp_path: Path) -> None:
+def test_slow_clients_and_open_connections_keep_nobody_out(
+    city: Path, street: Path, tmp_path: Path
+) -> None:
     photo = next((street / "asked").rglob("*.jpg"))
     with served("--db", str(city), log=tmp_path / "log") as one:
         client, port = one.client(), urlsplit(one.url).port
         assert port is not None
         held = [socket.create_connection(("127.0.0.1", port)) for _ in range(100)]
-        head = f"POST /v1/locate HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 1000\r\nContent-Type: image/jpeg\r\n\r\n"
+        head = (
+            f"POST /v1/locate HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: "
+            "1000\r\nContent-Type: image/jpeg\r\n\r\n"
+        )
         for number, connection in enumerate(held):
             connection.sendall(head.encode()[: 30 if number % 2 else None])
         assert client.locate(photo)[0].status == "located"
@@ -161,14 +188,20 @@ def test_odd_bytes_on_the_line(city: Path, tmp_path: Path) -> None:
     assert "Traceback" not in (tmp_path / "log").read_text()
 
 
-# ---- the page in a browser ---------------------------------------------------------------------------------------------------
+# ---- the page in a browser -----------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     if CHROMIUM is None:
-        pytest.skip("no Chromium is installed: the page is not opened in a browser (apt-get install chromium)")
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: the page is not opened in a browser")
+        pytest.skip(
+            "no Chromium is installed: the page is not opened in a browser (apt-get install "
+            "chromium)"
+        )
+    api = pytest.importorskip(
+        "playwright.sync_api",
+        reason="playwright is not installed: the page is not opened in a browser",
+    )
     with api.sync_playwright() as tool:
         found = tool.chromium.launch(executable_path=CHROMIUM, args=list(BROWSER_FLAGS))
         yield found
@@ -177,11 +210,21 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def house(street: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, Path]]:
-    """A service with a folder of two photos without a geotag, of which nothing is known otherwise."""
+    """A service with a folder of two photos without a geotag, of which nothing is known
+    otherwise."""
     root = tmp_path_factory.mktemp("house")
     for number in (1, 2):
-        write_photo(root / "walk" / f"plain{number}.jpg", view_of(draw_place(number), shift=15, seed=9))
-    words = ("--db", str(street / "city.whence"), "--state", str(root / "state"), "--folder", f"walk={root / 'walk'}")
+        write_photo(
+            root / "walk" / f"plain{number}.jpg", view_of(draw_place(number), shift=15, seed=9)
+        )
+    words = (
+        "--db",
+        str(street / "city.whence"),
+        "--state",
+        str(root / "state"),
+        "--folder",
+        f"walk={root / 'walk'}",
+    )
     with served(*words, log=root / "log") as one:
         yield one, root / "walk"
 
@@ -189,14 +232,23 @@ def house(street: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tu
 class Visit:
     """A page that was opened, with what it asked and what it complained about."""
 
-    def __init__(self, browser: Any, url: str, *, width: int, height: int, bypass_csp: bool = False) -> None:
-        self.context = browser.new_context(viewport={"width": width, "height": height}, bypass_csp=bypass_csp)
+    def __init__(
+        self, browser: Any, url: str, *, width: int, height: int, bypass_csp: bool = False
+    ) -> None:
+        self.context = browser.new_context(
+            viewport={"width": width, "height": height}, bypass_csp=bypass_csp
+        )
         self.page = self.context.new_page()
         self.asked: list[str] = []
         self.complaints: list[str] = []
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("console", lambda message: self.complaints.append(message.text) if message.type == "error" else None)
+        self.page.on(
+            "console",
+            lambda message: (
+                self.complaints.append(message.text) if message.type == "error" else None
+            ),
+        )
         self.page.goto(url)
         self.page.wait_for_selector("html[data-ready=yes]", timeout=60_000)
 
@@ -210,7 +262,9 @@ def test_the_whole_way_in_a_browser(
     page = visit.page
     photo = next((street / "asked").rglob("*.jpg"))
     pairs = (("a.jpg", photo.read_bytes()), ("<img src=x>.jpg", b"junk"))
-    page.set_input_files("#files", [{"name": name, "mimeType": "image/jpeg", "buffer": data} for name, data in pairs])
+    page.set_input_files(
+        "#files", [{"name": name, "mimeType": "image/jpeg", "buffer": data} for name, data in pairs]
+    )
     page.get_by_text("1 of 2 photos have an answer").wait_for(timeout=60_000)
     assert page.locator("#answers article").count() == 2
     assert page.locator("#answers img[src=x]").count() == 0
@@ -231,7 +285,9 @@ def test_the_whole_way_in_a_browser(
     page.keyboard.press("Escape")
     page.locator("#map canvas").click(position={"x": 60, "y": 60})
     page.locator("#near figure").first.wait_for(timeout=60_000)
-    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), "nothing runs out of the page's width"
+    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), (
+        "nothing runs out of the page's width"
+    )
 
     page.click("#tab-review")
     page.click("#find")
@@ -260,8 +316,12 @@ def test_the_whole_way_in_a_browser(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_screen_readers_find_what_they_need(browser: Any, house: tuple[Served, Path], street: Path, scheme: str) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+def test_screen_readers_find_what_they_need(
+    browser: Any, house: tuple[Served, Path], street: Path, scheme: str
+) -> None:
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed"
+    )
     one, _ = house
     # The page's own policy would not let the checker in.
     visit = Visit(browser, one.url, width=1280, height=900, bypass_csp=True)

@@ -1,4 +1,5 @@
-"""Studies: what is measured is kept, what is not is printed as missing, and nothing is measured twice."""
+"""Studies: what is measured is kept, what is not is printed as missing, and nothing is measured
+twice."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from whence import studies
 from whence.cli import run
 from whence.errors import BadOption, InputError, UnknownName
 from whence.studies import get_study, list_studies
-from whence.studies.frame import Budget, Cell, StudyResult, resolve_options, run_study
+from whence.studies.frame import Budget, Run, StudyResult, resolve_options, run_study
 from whence.studies.plots import draw_plot
 from whence.studies.tables import as_markdown, as_page, as_records, as_table, rows_of
 
@@ -29,7 +30,9 @@ def nothing_measured() -> None:
 
 
 def run_sample(out: Path, budget: Budget | None = None) -> StudyResult:
-    return run_study(SAMPLE, out=out, options=OPTIONS, budget=budget or Budget(), show_progress=False)
+    return run_study(
+        SAMPLE, out=out, options=OPTIONS, budget=budget or Budget(), show_progress=False
+    )
 
 
 def text_of(result: StudyResult) -> str:
@@ -38,34 +41,41 @@ def text_of(result: StudyResult) -> str:
     return console.export_text()
 
 
-def test_cells_are_measured_once_and_failures_are_told(tmp_path: Path) -> None:
+def test_runs_are_measured_once_and_failures_are_told(tmp_path: Path) -> None:
     first = run_sample(tmp_path / "s")
-    assert [found.is_done for found in first.cells] == [True, True, True, True, False, False]
+    assert [found.is_done for found in first.runs] == [True, True, True, True, False, False]
     assert len(MEASURED) == 6
-    assert first.cells[1].values["recall@1"].value == 0.5
-    assert "cannot be done" in first.cells[4].reason
+    assert first.runs[1].values["recall@1"].value == 0.5
+    assert "cannot be done" in first.runs[4].reason
     assert "cannot be done" in text_of(first)
     assert "5 parts of set" in text_of(first)
-    assert "4 of 6 cells measured, 2 missing" in text_of(first)
+    assert "4 of 6 runs measured, 2 missing" in text_of(first)
     MEASURED.clear()
     again = run_sample(tmp_path / "s")
-    assert MEASURED == ["method=impossible,k=1.0", "method=impossible,k=2.5"], "what failed is tried again, nothing else"
-    assert again.cells[:4] == first.cells[:4]
+    assert MEASURED == ["method=impossible,k=1.0", "method=impossible,k=2.5"], (
+        "what failed is tried again, nothing else"
+    )
+    assert again.runs[:4] == first.runs[:4]
 
 
-def test_a_budget_leaves_cells_missing(tmp_path: Path) -> None:
+def test_a_budget_leaves_runs_missing(tmp_path: Path) -> None:
     only = run_sample(tmp_path / "s", Budget(only=("new*k=2",)))
     assert len(MEASURED) == 1
-    assert [found.is_done for found in only.cells] == [False, False, False, True, False, False]
+    assert [found.is_done for found in only.runs] == [False, False, False, True, False, False]
     assert "not run" in text_of(only)
     none = run_sample(tmp_path / "s", Budget(is_measuring=False))
     assert len(MEASURED) == 1
-    assert sum(found.is_done for found in none.cells) == 1
+    assert sum(found.is_done for found in none.runs) == 1
     seconds = iter([0.0, 0.0, 0.0, 4.0, 5.0, 5.0, 9.0, 11.0])
     timed = run_study(
-        SAMPLE, out=tmp_path / "t", options=OPTIONS, budget=Budget(max_seconds=10), show_progress=False, clock=lambda: next(seconds)
+        SAMPLE,
+        out=tmp_path / "t",
+        options=OPTIONS,
+        budget=Budget(max_seconds=10),
+        show_progress=False,
+        clock=lambda: next(seconds),
     )
-    assert [found.seconds for found in timed.cells if found.is_done] == [4.0, 4.0]
+    assert [found.seconds for found in timed.runs if found.is_done] == [4.0, 4.0]
 
 
 def test_broken_and_foreign_files_count_as_missing(tmp_path: Path) -> None:
@@ -76,9 +86,11 @@ def test_broken_and_foreign_files_count_as_missing(tmp_path: Path) -> None:
     record = json.loads(files[1].read_text())
     files[1].write_text(json.dumps({**record, "settings": {**record["settings"], "k": 7}}))
     MEASURED.clear()
-    assert run_sample(tmp_path / "s", Budget(only=("plain", "new"))).cells[:4] != ()
+    assert run_sample(tmp_path / "s", Budget(only=("plain", "new"))).runs[:4] != ()
     assert len(MEASURED) == 2
-    assert [found.values for found in run_sample(tmp_path / "s").cells] == [found.values for found in result.cells]
+    assert [found.values for found in run_sample(tmp_path / "s").runs] == [
+        found.values for found in result.runs
+    ]
 
 
 def test_a_folder_is_one_study_s(tmp_path: Path) -> None:
@@ -113,7 +125,7 @@ def test_options_are_checked() -> None:
 def test_tables_and_pages(tmp_path: Path) -> None:
     result = run_sample(tmp_path / "s")
     header, *rows = rows_of(result)
-    assert header == ("method", "k", "recall@1", "time"), "what no cell has is no column"
+    assert header == ("method", "k", "recall@1", "time"), "what no run has is no column"
     assert rows[0] == ("plain", "1", "20.0 % [10.0, 30.0]", "4 ms")
     assert rows[4] == ("impossible", "1", "it cannot be done | at all", "")
     lines = as_markdown(result).splitlines()
@@ -127,14 +139,16 @@ def test_tables_and_pages(tmp_path: Path) -> None:
     assert "default-src" in outside, "the page has a policy of its own"
     records = as_records(result)
     assert json.loads(json.dumps(records)) == records
-    assert [cell["is_done"] for cell in records["cells"]] == [True] * 4 + [False] * 2
+    assert [run["is_done"] for run in records["cells"]] == [True] * 4 + [False] * 2
 
 
 def test_the_plot_has_every_measured_point(tmp_path: Path) -> None:
     drawn = ElementTree.fromstring(draw_plot(run_sample(tmp_path / "s")))
     circles = drawn.findall("{*}circle")
     assert len(circles) == 4 + 2, "points, and the key's two methods"
-    heights = [float(circle.get("cy", "")) for circle in circles if float(circle.get("cx", "")) < 480]
+    heights = [
+        float(circle.get("cy", "")) for circle in circles if float(circle.get("cx", "")) < 480
+    ]
     assert len(set(heights)) == 2, "two values, drawn alike for both methods"
     assert max(heights) - min(heights) > 50
     assert draw_plot(run_sample(tmp_path / "t", Budget(is_measuring=False))) == ""
@@ -146,22 +160,26 @@ def test_names_are_places_too(tmp_path: Path) -> None:
     from whence.studies.frame import Plot
 
     result = run_sample(tmp_path / "s", Budget(only=("plain",)))
-    drawn = draw_plot(replace(result, study=replace(SAMPLE, plot=Plot(x="method", y=("recall@1", "time")))))
+    drawn = draw_plot(
+        replace(result, study=replace(SAMPLE, plot=Plot(x="method", y=("recall@1", "time"))))
+    )
     assert "rotate" in drawn
     assert ">plain<" in drawn
     assert ">time<" in drawn
 
 
-def test_every_study_is_a_grid_of_different_cells() -> None:
+def test_every_study_is_a_grid_of_different_runs() -> None:
     assert {"geowarp-ablation", "geowarp-k", "geowarp-rivals"} <= set(list_studies())
     for name in list_studies():
         study = get_study(name)
-        options = resolve_options(study, {option.name: "x" for option in study.options if option.is_needed})
-        cells = study.grid(options)
-        assert len({cell.key for cell in cells}) == len(cells) > 0
+        options = resolve_options(
+            study, {option.name: "x" for option in study.options if option.is_needed}
+        )
+        runs = study.grid(options)
+        assert len({run.key for run in runs}) == len(runs) > 0
         assert study.protocol.format_map(options)
         assert set(study.plot.y) <= {measure.name for measure in study.measures}
-        axes = {axis for cell in cells for axis in cell.settings}
+        axes = {axis for run in runs for axis in run.settings}
         assert {study.plot.x} <= axes | {measure.name for measure in study.measures}
         assert all(option.help for option in study.options)
     with pytest.raises(UnknownName, match="geowarp-k"):
@@ -169,10 +187,12 @@ def test_every_study_is_a_grid_of_different_cells() -> None:
 
 
 def test_keys_are_file_names() -> None:
-    assert Cell({"a": "x/y z", "b": 0.5}).key == "a=x_y_z,b=0.5"
+    assert Run({"a": "x/y z", "b": 0.5}).key == "a=x_y_z,b=0.5"
 
 
-def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_verb(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(studies.STUDIES, "sample", SAMPLE)
     assert run(["study"]) == 0
     assert "geowarp-rivals" in capsys.readouterr().out
@@ -181,14 +201,37 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatc
     assert run(["study", "sample"]) == 1
     assert "--out" in capsys.readouterr().err
     given = ["study", "sample", "--out", str(tmp_path / "s"), "--option", "data=set", "-q"]
-    assert run([*given, "--only", "plain", "--markdown", str(tmp_path / "t.md"), "--report", str(tmp_path / "t.html")]) == 0
-    assert "2 of 6 cells" in capsys.readouterr().out
+    assert (
+        run(
+            [
+                *given,
+                "--only",
+                "plain",
+                "--markdown",
+                str(tmp_path / "t.md"),
+                "--report",
+                str(tmp_path / "t.html"),
+            ]
+        )
+        == 0
+    )
+    assert "2 of 6 runs" in capsys.readouterr().out
     assert "not run" in (tmp_path / "t.md").read_text()
     assert "<svg" in (tmp_path / "t.html").read_text()
     assert run([*given, "--no-run", "--json"]) == 0
-    assert sum(cell["is_done"] for cell in json.loads(capsys.readouterr().out)["cells"]) == 2
+    assert sum(run["is_done"] for run in json.loads(capsys.readouterr().out)["cells"]) == 2
     assert len(MEASURED) == 2
-    impossible = ["study", "sample", "--out", str(tmp_path / "i"), "--option", "data=set", "-q", "--only", "impossible"]
+    impossible = [
+        "study",
+        "sample",
+        "--out",
+        str(tmp_path / "i"),
+        "--option",
+        "data=set",
+        "-q",
+        "--only",
+        "impossible",
+    ]
     assert run(impossible) == 1, "nothing could be measured"
     assert run(["study", "sampel", "--out", "x"]) == 1
     assert "sample" in capsys.readouterr().err

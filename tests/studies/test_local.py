@@ -1,4 +1,5 @@
-"""The study of local features: its grid, cells that train nothing, and one pairing on a few photos."""
+"""The study of local features: its grid, runs that train nothing, and one pairing on a few
+photos."""
 
 from __future__ import annotations
 
@@ -24,7 +25,9 @@ def views(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("views")
     capture = CaptureOptions(width=200, height=150, conditions={"overcast": 1.0})
     options = WorldOptions(cities=(CitySize("city03", "", 6, 0, 0),), capture=capture)
-    render_world(folder / "w", seed=9, options=options, layout="pairs", num_workers=1, show_progress=False)
+    render_world(
+        folder / "w", seed=9, options=options, layout="pairs", num_workers=1, show_progress=False
+    )
     return folder
 
 
@@ -32,32 +35,47 @@ def given(views: Path) -> dict[str, str | int]:
     return {"train": str(views), "data": str(views), "pairs": 2, "steps": 2, "teacher_steps": 2}
 
 
-def test_every_pairing_and_detector_has_its_cells() -> None:
+def test_every_pairing_and_detector_has_its_runs() -> None:
     study = get_study("local")
-    cells = [cell.settings for cell in study.grid(resolve_options(study, {"train": "a", "data": "b"}))]
-    assert [cell["arm"] for cell in cells if cell["part"] == "pairings"] == list(PAIRINGS)
-    detectors = {(cell["arm"], cell["points"]) for cell in cells if cell["part"] == "detectors"}
+    runs = [run.settings for run in study.grid(resolve_options(study, {"train": "a", "data": "b"}))]
+    assert [run["arm"] for run in runs if run["part"] == "pairings"] == list(PAIRINGS)
+    detectors = {(run["arm"], run["points"]) for run in runs if run["part"] == "detectors"}
     assert len(detectors) == 2 * (3 + 4 + 1 + 2)
-    assert {cell["light"] for cell in cells if cell["part"] == "features"} == {"same", "other"}
-    assert len({tuple(cell.items()) for cell in cells}) == len(cells)
+    assert {run["light"] for run in runs if run["part"] == "features"} == {"same", "other"}
+    assert len({tuple(run.items()) for run in runs}) == len(runs)
 
 
-def measured(study: str, views: Path, out: Path, only: tuple[str, ...]) -> dict[str, dict[str, float]]:
-    result = run_study(get_study(study), out=out, options=given(views), budget=Budget(only), show_progress=False)
-    failed = [one.reason for one in result.cells if not one.is_done and one.reason != "not run"]
+def measured(
+    study: str, views: Path, out: Path, only: tuple[str, ...]
+) -> dict[str, dict[str, float]]:
+    result = run_study(
+        get_study(study), out=out, options=given(views), budget=Budget(only), show_progress=False
+    )
+    failed = [one.reason for one in result.runs if not one.is_done and one.reason != "not run"]
     assert failed == []
     return {
-        f"{one.cell.settings['arm']} {one.cell.settings['light']}": {name: value.value for name, value in one.values.items()}
-        for one in result.cells
+        f"{one.run.settings['arm']} {one.run.settings['light']}": {
+            name: value.value for name, value in one.values.items()
+        }
+        for one in result.runs
         if one.is_done
     }
 
 
 def test_detectors_features_and_sizes(views: Path, tmp_path: Path) -> None:
-    found = measured("local", views, tmp_path / "s", ("arm=SIFT,points=50", "arm=rootsift-mnn", "arm=whence-local,"))
+    found = measured(
+        "local",
+        views,
+        tmp_path / "s",
+        ("arm=SIFT,points=50", "arm=rootsift-mnn", "arm=whence-local,"),
+    )
     assert set(found) == {
         "SIFT any",
-        *(f"{name} {light}" for name in ("rootsift-mnn", "whence-local") for light in ("same", "other")),
+        *(
+            f"{name} {light}"
+            for name in ("rootsift-mnn", "whence-local")
+            for light in ("same", "other")
+        ),
     }
     assert 0 < found["SIFT any"]["repeated at 75 %"] <= 1
     assert found["whence-local same"]["accuracy"] > 0.3

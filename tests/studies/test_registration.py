@@ -1,4 +1,5 @@
-"""The study of registration: its 16 settings, matches that are made once, and what all settings come to together."""
+"""The study of registration: its 16 settings, matches that are made once, and what all settings
+come to together."""
 
 from __future__ import annotations
 
@@ -24,41 +25,74 @@ def pairs(tmp_path_factory):
 
 def test_there_are_sixteen_settings_for_each_matcher():
     study = get_study("registration")
-    cells = study.grid(resolve_options(study, {"data": "x", "matchers": "orientation orb-mnn"}))
-    plain = [cell for cell in cells if cell.settings["geometry"] not in SUMMARIES]
+    runs = study.grid(resolve_options(study, {"data": "x", "matchers": "orientation orb-mnn"}))
+    plain = [run for run in runs if run.settings["geometry"] not in SUMMARIES]
     assert len(plain) == 2 * 16
-    assert len({cell.key for cell in cells}) == len(cells) == 2 * (16 + len(SUMMARIES))
+    assert len({run.key for run in runs}) == len(runs) == 2 * (16 + len(SUMMARIES))
     # Whole images know no overlap, and tiles do not overlap by themselves.
-    options = resolve_options(study, {"data": "x", "matchers": "orientation", "tiles": "0 256", "sides": "0"})
-    overlaps = [(cell.settings["tile"], cell.settings["overlap"]) for cell in study.grid(options) if "tile" in cell.settings]
+    options = resolve_options(
+        study, {"data": "x", "matchers": "orientation", "tiles": "0 256", "sides": "0"}
+    )
+    overlaps = [
+        (run.settings["tile"], run.settings["overlap"])
+        for run in study.grid(options)
+        if "tile" in run.settings
+    ]
     assert set(overlaps) == {(0, 0), (256, 128)}
 
 
 def test_settings_share_their_matches(pairs, tmp_path, monkeypatch):
-    options = {"data": str(pairs), "matchers": "orientation", "sides": "0", "tiles": "0 128", "overlaps": "32", "inliers": "4 8"}
+    options = {
+        "data": str(pairs),
+        "matchers": "orientation",
+        "sides": "0",
+        "tiles": "0 128",
+        "overlaps": "32",
+        "inliers": "4 8",
+    }
     study, made = get_study("registration"), []
     matched = tie_points.match_tiles
     monkeypatch.setattr(tie_points, "match_tiles", lambda *args: made.append(1) or matched(*args))
     found = run_study(study, out=tmp_path / "s", options=options)
-    assert all(cell.is_done for cell in found.cells), [cell.reason for cell in found.cells]
+    assert all(run.is_done for run in found.runs), [run.reason for run in found.runs]
     assert len(made) == 2 * 2, "two pairs, with tiles and without, for two geometries and two gates"
-    *settings, affine, homography, together = found.cells
+    *settings, affine, homography, together = found.runs
     assert len(settings) == 8
-    means = [cell.values["mean"].value for cell in settings if cell.values["failed"].value <= 0.5]
+    means = [run.values["mean"].value for run in settings if run.values["failed"].value <= 0.5]
     if means:
         assert together.values["worst over best"].value == pytest.approx(max(means) / min(means))
-    assert affine.cell.settings["geometry"] == "mean of affine"
+    assert affine.run.settings["geometry"] == "mean of affine"
     assert homography.values["failed"].value == pytest.approx(
-        sum(cell.values["failed"].value for cell in settings if cell.cell.settings["geometry"] == "homography") / 4
+        sum(
+            run.values["failed"].value
+            for run in settings
+            if run.run.settings["geometry"] == "homography"
+        )
+        / 4
     )
-    part = run_study(study, out=tmp_path / "t", options=options, budget=Budget(only=("all_settings",)))
-    assert "not measured yet" in part.cells[-1].reason
+    part = run_study(
+        study, out=tmp_path / "t", options=options, budget=Budget(only=("all_settings",))
+    )
+    assert "not measured yet" in part.runs[-1].reason
     turned = {**options, "matchers": "orientation:turned orientation:around", "tiles": "0"}
-    ways = run_study(study, out=tmp_path / "v", options=turned, budget=Budget(only=("geometry=affine,inliers=4",))).cells
-    assert [cell.is_done for cell in ways if cell.cell.key.endswith("geometry=affine,inliers=4")] == [True, False]
-    assert any("NAME:turned" in cell.reason for cell in ways)
-    again = run_study(study, out=tmp_path / "u", options={**options, "kinds": "nothing"}, budget=Budget(only=("affine",)))
-    assert "no pairs of the kind" in again.cells[0].reason
+    ways = run_study(
+        study,
+        out=tmp_path / "v",
+        options=turned,
+        budget=Budget(only=("geometry=affine,inliers=4",)),
+    ).runs
+    assert [run.is_done for run in ways if run.run.key.endswith("geometry=affine,inliers=4")] == [
+        True,
+        False,
+    ]
+    assert any("NAME:turned" in run.reason for run in ways)
+    again = run_study(
+        study,
+        out=tmp_path / "u",
+        options={**options, "kinds": "nothing"},
+        budget=Budget(only=("affine",)),
+    )
+    assert "no pairs of the kind" in again.runs[0].reason
 
 
 def test_rendered_tie_points_know_what_heights_displace():

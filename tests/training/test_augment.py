@@ -1,4 +1,5 @@
-"""Augmentation and decoded photos: what no strength changes, what follows from the seed, and the aspect ratio that stays."""
+"""Augmentation and decoded photos: what no strength changes, what follows from the seed, and the
+aspect ratio that stays."""
 
 from __future__ import annotations
 
@@ -17,14 +18,16 @@ from whence.training.options.augment import AugmentOptions
 from whence.training.pixels import cached_pixels
 
 ALL = AugmentOptions(
-    width=64, height=48, brightness=0.3, contrast=0.3, saturation=0.3, hue=0.1, perspective=0.3, crop=0.4, rotation_deg=10.0,
-    grey_share=0.3, blur_share=0.3, erase_share=0.3,
+    width=64, height=48, brightness=0.3, contrast=0.3, saturation=0.3, hue=0.1, perspective=0.3,
+    crop=0.4, rotation_deg=10.0, grey_share=0.3, blur_share=0.3, erase_share=0.3,
 )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def photos() -> torch.Tensor:
-    return torch.randint(0, 256, (5, 48, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return torch.randint(
+        0, 256, (5, 48, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
 
 
 def test_no_strength_is_the_identity(photos: torch.Tensor) -> None:
@@ -46,9 +49,18 @@ def test_a_crop_of_no_strength_keeps_the_aspect_ratio() -> None:
 
 def test_steps_come_in_the_benchmarks_order() -> None:
     names = [
-        type(step).__name__ for step in transforms_of(AugmentOptions(brightness=0.1, perspective=0.1, crop=0.1, rotation_deg=1.0))
+        type(step).__name__
+        for step in transforms_of(
+            AugmentOptions(brightness=0.1, perspective=0.1, crop=0.1, rotation_deg=1.0)
+        )
     ]
-    assert names == ["ColorJitter", "RandomPerspective", "RandomResizedCrop", "RandomRotation", "Resize"]
+    assert names == [
+        "ColorJitter",
+        "RandomPerspective",
+        "RandomResizedCrop",
+        "RandomRotation",
+        "Resize",
+    ]
     assert [type(step).__name__ for step in transforms_of(AugmentOptions())] == ["Resize"]
 
 
@@ -72,13 +84,19 @@ def test_mirroring_is_of_whole_batches(photos: torch.Tensor) -> None:
     plain, mirrored = normalise(photos), normalise(photos.flip(2))
     found = [augment(photos, step=step) for step in range(60)]
     is_plain = [torch.equal(one, plain) for one in found]
-    assert all(torch.equal(one, mirrored) for one, is_same in zip(found, is_plain, strict=True) if not is_same)
+    assert all(
+        torch.equal(one, mirrored)
+        for one, is_same in zip(found, is_plain, strict=True)
+        if not is_same
+    )
     # 60 draws of one half: outside of 12 to 48 once in a million.
     assert 12 <= sum(is_plain) <= 48
 
 
 def test_first_steps_may_be_small(photos: torch.Tensor) -> None:
-    augment = Augment(AugmentOptions(width=64, height=48, small_width=32, small_height=24, small_steps=10))
+    augment = Augment(
+        AugmentOptions(width=64, height=48, small_width=32, small_height=24, small_steps=10)
+    )
     assert augment(photos, step=9).shape == (5, 3, 24, 32)
     assert augment(photos, step=10).shape == (5, 3, 48, 64)
 
@@ -98,4 +116,6 @@ def test_photos_are_decoded_once(street: Path, tmp_path: Path) -> None:
     assert file.stat().st_mtime_ns == stamp
     fewer = photos.select(np.arange(5))
     assert np.array_equal(cached_pixels(fewer, width=64, height=40, folder=tmp_path), pixels[:5])
-    assert len(list(tmp_path.iterdir())) == 2, "other photos and other sizes have files of their own"
+    assert len(list(tmp_path.iterdir())) == 2, (
+        "other photos and other sizes have files of their own"
+    )

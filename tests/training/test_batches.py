@@ -1,4 +1,5 @@
-"""Places and batches: slow oracles of the definitions, and what every batch of every epoch keeps to."""
+"""Places and batches: slow oracles of the definitions, and what every batch of every epoch keeps
+to."""
 
 from __future__ import annotations
 
@@ -12,7 +13,14 @@ from hypothesis import strategies as st
 from whence.data.photos import Photos
 from whence.errors import BadOption, NoPhotos
 from whence.lists import NeighborLists
-from whence.training.branches.places import Batch, PlaceBatches, Places, _nearest_to_middle, make_places, shard
+from whence.training.branches.places import (
+    Batch,
+    PlaceBatches,
+    Places,
+    _nearest_to_middle,
+    make_places,
+    shard,
+)
 from whence.training.options.places import BatchOptions, PlaceOptions
 from whence.types import Photo, PlanePoint
 
@@ -27,7 +35,10 @@ def photos_at(points: np.ndarray, headings: np.ndarray) -> Photos:
 @pytest.fixture(scope="module")
 def street() -> Photos:
     random = np.random.default_rng(3)
-    return photos_at(random.uniform(0, 120, (400, 2)) + np.array([500_000, 5_000_000]), random.uniform(0, 360, 400))
+    return photos_at(
+        random.uniform(0, 120, (400, 2)) + np.array([500_000, 5_000_000]),
+        random.uniform(0, 360, 400),
+    )
 
 
 def test_places_are_their_definition(street: Photos) -> None:
@@ -44,15 +55,21 @@ def test_places_are_their_definition(street: Photos) -> None:
     for own in sorted(row for _, row in best.values()):
         near = []
         for row in range(len(street)):
-            gap = math.hypot(street.east_m[row] - street.east_m[own], street.north_m[row] - street.north_m[own])
-            turn = abs((float(street.heading_deg[row]) - float(street.heading_deg[own]) + 180) % 360 - 180)
+            gap = math.hypot(
+                street.east_m[row] - street.east_m[own], street.north_m[row] - street.north_m[own]
+            )
+            turn = abs(
+                (float(street.heading_deg[row]) - float(street.heading_deg[own]) + 180) % 360 - 180
+            )
             if gap <= 9 and turn <= 35:
                 near.append(row)
         if len(near) >= 3:
             expected[own] = near
     places = make_places(street, options=options)
     assert [places.views.of(k).tolist() for k in range(len(places))] == list(expected.values())
-    assert np.array_equal(places.points, np.stack([street.east_m, street.north_m], axis=1)[list(expected)])
+    assert np.array_equal(
+        places.points, np.stack([street.east_m, street.north_m], axis=1)[list(expected)]
+    )
     assert len(places) > 50
 
 
@@ -68,11 +85,15 @@ def test_photos_with_latitudes_alone_have_places_too(street: Photos) -> None:
     assert places.points.shape[1] == 3
 
 
-def make(points: np.ndarray, num_photos: int, *, options: BatchOptions, seed: int = 0) -> PlaceBatches:
+def make(
+    points: np.ndarray, num_photos: int, *, options: BatchOptions, seed: int = 0
+) -> PlaceBatches:
     counts = np.full(len(points), num_photos)
     views = NeighborLists(np.concatenate([[0], np.cumsum(counts)]), np.arange(counts.sum()))
     return PlaceBatches(
-        Places(photos_at(np.empty((0, 2)), np.empty(0)), views, views.offsets[:-1], points), options=options, seed=seed
+        Places(photos_at(np.empty((0, 2)), np.empty(0)), views, views.offsets[:-1], points),
+        options=options,
+        seed=seed,
     )
 
 
@@ -85,7 +106,9 @@ def make(points: np.ndarray, num_photos: int, *, options: BatchOptions, seed: in
     apart=st.sampled_from([0.0, 5.0, 40.0]),
     seed=st.integers(0, 99),
 )
-def test_every_batch_keeps_the_rules(num_places: int, size: int, views: int, num_photos: int, apart: float, seed: int) -> None:
+def test_every_batch_keeps_the_rules(
+    num_places: int, size: int, views: int, num_photos: int, apart: float, seed: int
+) -> None:
     points = np.random.default_rng(seed).uniform(0, 200, (num_places, 2))
     options = BatchOptions(size, views, apart, has_own=seed % 2 == 0)
     try:
@@ -102,7 +125,9 @@ def test_every_batch_keeps_the_rules(num_places: int, size: int, views: int, num
             used += places[:, 0].tolist()
             assert np.array_equal(rows // num_photos, labels)
             for chosen in rows.reshape(size, views):
-                assert len(set(chosen.tolist())) == (views if num_photos >= views else len(set(chosen.tolist())))
+                assert len(set(chosen.tolist())) == (
+                    views if num_photos >= views else len(set(chosen.tolist()))
+                )
             gap = np.linalg.norm(points[places[:, 0]][:, None] - points[places[:, 0]][None], axis=2)
             assert (gap[~np.eye(size, dtype=bool)] >= apart).all()
         assert len(used) == len(set(used)), "a place comes once in an epoch"
@@ -123,7 +148,9 @@ def test_batches_follow_from_seed_epoch_and_number() -> None:
 
 
 def test_nearly_all_places_come_in_an_epoch() -> None:
-    batches = make(np.random.default_rng(0).uniform(0, 2000, (500, 2)), 4, options=BatchOptions(16, 4, 30.0))
+    batches = make(
+        np.random.default_rng(0).uniform(0, 2000, (500, 2)), 4, options=BatchOptions(16, 4, 30.0)
+    )
     assert batches.num_batches(0) >= 0.95 * 500 // 16
 
 

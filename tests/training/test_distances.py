@@ -15,7 +15,9 @@ from whence.training.branches.distances import Pairs, without_repeats
 DIM = 8
 
 
-def slowly(lists: NeighborLists, stored: np.ndarray, asked: np.ndarray, numbers: dict[int, int], k: int) -> np.ndarray:
+def slowly(
+    lists: NeighborLists, stored: np.ndarray, asked: np.ndarray, numbers: dict[int, int], k: int
+) -> np.ndarray:
     found = []
     for query, descriptor in enumerate(asked):
         rows = lists.of(query)
@@ -33,17 +35,28 @@ def slowly(lists: NeighborLists, stored: np.ndarray, asked: np.ndarray, numbers:
     chunk=st.integers(1, 90),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_nearest_pairs_are_those_of_a_sort(num_queries: int, num_photos: int, k: int, gap: int, chunk: int, seed: int) -> None:
-    """Lists of all lengths from k on, rows far beyond 32 bits, photos measured in chunks of any size."""
+def test_nearest_pairs_are_those_of_a_sort(
+    num_queries: int, num_photos: int, k: int, gap: int, chunk: int, seed: int
+) -> None:
+    """Lists of all lengths from k on, rows far beyond 32 bits, photos measured in chunks of any
+    size."""
     random = np.random.default_rng(seed)
     photos = gap * np.arange(num_photos)
-    stored, asked = random.standard_normal((num_photos, DIM), np.float32), random.standard_normal((num_queries, DIM), np.float32)
-    lists = [np.sort(random.choice(photos, random.integers(k, num_photos + 1), replace=False)) for _ in range(num_queries)]
+    stored, asked = (
+        random.standard_normal((num_photos, DIM), np.float32),
+        random.standard_normal((num_queries, DIM), np.float32),
+    )
+    lists = [
+        np.sort(random.choice(photos, random.integers(k, num_photos + 1), replace=False))
+        for _ in range(num_queries)
+    ]
     held = NeighborLists(np.cumsum([0, *map(len, lists)]), np.concatenate(lists))
     pairs = Pairs.of(held)
     assert pairs.photos.dtype == np.int64
     np.testing.assert_array_equal(pairs.photos, np.unique(held.members))
-    assert [own.tolist() for own in map(pairs.lists().of, range(num_queries))] == [own.tolist() for own in lists]
+    assert [own.tolist() for own in map(pairs.lists().of, range(num_queries))] == [
+        own.tolist() for own in lists
+    ]
     for start in range(0, num_photos, chunk):
         part = torch.from_numpy(stored[start : start + chunk])
         norms = torch.linalg.vector_norm(part, dim=1).square_()

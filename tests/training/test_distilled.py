@@ -40,8 +40,13 @@ class Tiles(Descriptor):
 
     def describe(self, images: Sequence[np.ndarray]) -> np.ndarray:
         Tiles.num_described += len(images)
-        halves = [[tile for rows in np.array_split(image, 2) for tile in np.array_split(rows, 2, axis=1)] for image in images]
-        rows = np.array([[tile.mean(axis=(0, 1)) - 120 for tile in tiles] for tiles in halves], np.float32).reshape(-1, 12)
+        halves = [
+            [tile for rows in np.array_split(image, 2) for tile in np.array_split(rows, 2, axis=1)]
+            for image in images
+        ]
+        rows = np.array(
+            [[tile.mean(axis=(0, 1)) - 120 for tile in tiles] for tiles in halves], np.float32
+        ).reshape(-1, 12)
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
@@ -52,7 +57,9 @@ class Unfitted(Tiles):
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, kind in ((TEACHER, Tiles), ("unfitted", Unfitted)):
-        monkeypatch.setitem(registry.MODELS, name, Entry(kind, ModelCard(name, "", 12, Preprocessing(), "MIT")))
+        monkeypatch.setitem(
+            registry.MODELS, name, Entry(kind, ModelCard(name, "", 12, Preprocessing(), "MIT"))
+        )
 
 
 def learner(dim: int = 12) -> type:
@@ -80,7 +87,11 @@ def test_a_batch_and_its_loss_are_what_the_teacher_says(world: Path, tmp_path: P
         module = torch.nn.Linear(3 * 32 * 32, 12, bias=False)
         with torch.no_grad():
             module.weight.copy_(weights)
-        found = float(branch.learn(torch.nn.Sequential(torch.nn.Flatten(), module), (images, taught), draw()).total.detach())
+        found = float(
+            branch.learn(
+                torch.nn.Sequential(torch.nn.Flatten(), module), (images, taught), draw()
+            ).total.detach()
+        )
         said = images.flatten(1) @ weights.T
         cosines = (said / said.norm(dim=1, keepdim=True) * taught).sum(dim=1)
         assert found == pytest.approx(float((2 - 2 * cosines).mean()), rel=1e-4)
@@ -93,7 +104,12 @@ def test_what_cannot_be_learned_from_is_said(world: Path, tmp_path: Path) -> Non
     photos = scan_photos(world / "database")
     cases: list[tuple[DistilledOptions, int, type[Exception], str]] = [
         (DistilledOptions(), 12, BadOption, "teacher"),
-        (DistilledOptions(teacher=TEACHER, batch_size=8), 5, BadOption, r"aggregator\.options\.dim=12"),
+        (
+            DistilledOptions(teacher=TEACHER, batch_size=8),
+            5,
+            BadOption,
+            r"aggregator\.options\.dim=12",
+        ),
         (DistilledOptions(teacher=TEACHER, batch_size=500), 12, BadOption, "batch_size"),
         (DistilledOptions(teacher="unfitted", batch_size=8), 12, NotFitted, "packaged"),
         (DistilledOptions(teacher="mean-of-tile", batch_size=8), 12, UnknownName, TEACHER),
@@ -108,14 +124,28 @@ def test_a_student_asks_in_its_teachers_database(
 ) -> None:
     monkeypatch.setattr(learners, "load_imagenet", lambda _backbone, **_which: None)
     changes = [
-        f"teacher={TEACHER}", "learner.backbone=resnet18conv2", "learner.start_from=", "aggregator.options.dim=12", "batch_size=16",
-        "augment.width=32", "augment.height=32", "loop.num_steps=14", "loop.log_every=1",
-        "loop.precision=no", "schedule.warmup_steps=0",
+        f"teacher={TEACHER}", "learner.backbone=resnet18conv2", "learner.start_from=",
+        "aggregator.options.dim=12", "batch_size=16", "augment.width=32", "augment.height=32",
+        "loop.num_steps=14", "loop.log_every=1", "loop.precision=no", "schedule.warmup_steps=0",
         "augment.num_views=0", "optimizer.lr=1e-3",
     ]  # fmt: skip
     words = [word for change in changes for word in ("--set", change)]
     out = tmp_path / "run"
-    assert run(["train", "distilled-small", *words, "--dataset", str(world / "database"), "--out", str(out), "-q"]) == 0
+    assert (
+        run(
+            [
+                "train",
+                "distilled-small",
+                *words,
+                "--dataset",
+                str(world / "database"),
+                "--out",
+                str(out),
+                "-q",
+            ]
+        )
+        == 0
+    )
     student = str(out / FINAL)
     photos = scan_photos(world / "database")
     files = [photos.file(row) for row in range(len(photos))]
@@ -125,6 +155,15 @@ def test_a_student_asks_in_its_teachers_database(
     losses = [line["loss"] for line in read_log(out / "log.jsonl") if "loss" in line]
     assert float((2 - 2 * (taught * said).sum(axis=1)).mean()) < 0.6 * losses[0]
     capsys.readouterr()
-    asked = ["evaluate", str(world), "--model", TEACHER, "--option", f"query_model={student}", "--json", "-q"]
+    asked = [
+        "evaluate",
+        str(world),
+        "--model",
+        TEACHER,
+        "--option",
+        f"query_model={student}",
+        "--json",
+        "-q",
+    ]
     assert run(asked) == 0
     assert capsys.readouterr().out != "", "queries by the student, the database by its teacher"

@@ -1,4 +1,5 @@
-"""Clients of a split, and what one of them does in a round. Rounds on Flower: test_federated_rounds."""
+"""Clients of a split, and what one of them does in a round. Rounds on Flower:
+test_federated_rounds."""
 
 from __future__ import annotations
 
@@ -19,10 +20,23 @@ from whence.geo import from_local_metres
 from whence.models.aggregators import make_aggregator
 from whence.models.backbones.base import Features
 from whence.recipes import get_recipe
-from whence.training.federated.local import LocalStep, LocalWork, Tinted, load_travelling, tint_of, travelling
+from whence.training.federated.local import (
+    LocalStep,
+    LocalWork,
+    Tinted,
+    load_travelling,
+    tint_of,
+    travelling,
+)
 from whence.training.federated.options import FederatedOptions, SplitOptions
 from whence.training.federated.plans import ClientPlan, Federation, Work, num_learned_from
-from whence.training.federated.splits import gini, read_clients, split, usable_queries, write_clients
+from whence.training.federated.splits import (
+    gini,
+    read_clients,
+    split,
+    usable_queries,
+    write_clients,
+)
 from whence.training.losses.tuples import tuple_loss
 from whence.training.recipe import Recipe, override
 from whence.training.step import Step
@@ -35,7 +49,10 @@ from whence.worlds.city import WorldOptions, render_world
 def photos_at(places: np.ndarray, *, prefix: str) -> Photos:
     lat, lon = from_local_metres(places[:, 0], places[:, 1], origin=GeoPoint(59.3, 18.0))
     points = [GeoPoint(float(a), float(b)) for a, b in zip(lat, lon, strict=True)]
-    names = [f"{'north' if north > 0 else 'south'}/{prefix}{i:04d}.jpg" for i, (_, north) in enumerate(places)]
+    names = [
+        f"{'north' if north > 0 else 'south'}/{prefix}{i:04d}.jpg"
+        for i, (_, north) in enumerate(places)
+    ]
     return Photos.of(
         [
             Photo(path=name, content=f"{prefix}{i:0>31}", point=point)
@@ -46,10 +63,20 @@ def photos_at(places: np.ndarray, *, prefix: str) -> Photos:
 
 @pytest.fixture(scope="module")
 def town() -> EvaluationSet:
-    """Photos every 8 m along four streets of 400 m, two on either side of the origin, and a query 3 m from every other one."""
+    """Photos every 8 m along four streets of 400 m, two on either side of the origin, and a query 3
+    m from every other one."""
     along = np.arange(0, 400, 8.0)
-    streets = np.concatenate([np.stack([along, np.full(len(along), north)], axis=1) for north in (-400.0, -60.0, 60.0, 400.0)])
-    return EvaluationSet("town", photos_at(streets, prefix="d"), photos_at(streets[::2] + np.array([3.0, 0.0]), prefix="q"))
+    streets = np.concatenate(
+        [
+            np.stack([along, np.full(len(along), north)], axis=1)
+            for north in (-400.0, -60.0, 60.0, 400.0)
+        ]
+    )
+    return EvaluationSet(
+        "town",
+        photos_at(streets, prefix="d"),
+        photos_at(streets[::2] + np.array([3.0, 0.0]), prefix="q"),
+    )
 
 
 @pytest.mark.parametrize("name", ["random", "clustering", "proximity", "city"])
@@ -74,7 +101,8 @@ def test_every_photo_is_one_clients_and_clients_can_learn(town: EvaluationSet, n
 
 
 def test_positives_stay_with_their_queries(town: EvaluationSet) -> None:
-    """Whole cells are given away: single photos at random would leave a sixth of the queries their positive."""
+    """Whole cells are given away: single photos at random would leave a sixth of the queries their
+    positive."""
     made = split(town, options=SplitOptions("random", 6, min_queries=1))
     assert made.report()["lost"]["queries"] < 30
     assert made.report()["lost"]["of"] == 100
@@ -82,7 +110,10 @@ def test_positives_stay_with_their_queries(town: EvaluationSet) -> None:
 
 def test_skew_makes_clients_uneven(town: EvaluationSet) -> None:
     even, skewed = (
-        split(town, options=SplitOptions("random", 6, skew=skew, min_queries=1, num_negatives=1)).report() for skew in (0.0, 1.2)
+        split(
+            town, options=SplitOptions("random", 6, skew=skew, min_queries=1, num_negatives=1)
+        ).report()
+        for skew in (0.0, 1.2)
     )
     assert skewed["photos"]["gini"] > even["photos"]["gini"] + 0.1
     with pytest.raises(BadOption, match="skew"):
@@ -101,14 +132,22 @@ def test_small_clients_join_the_nearest(town: EvaluationSet) -> None:
 
 def test_cities_are_folders_that_both_sides_have() -> None:
     """Folders of weathers hold queries of several cities and are no clients."""
-    places = np.array([[0.0, 0.0], [60.0, 0.0], [120.0, 0.0], [5000.0, 0.0], [5060.0, 0.0], [5120.0, 0.0]])
+    places = np.array(
+        [[0.0, 0.0], [60.0, 0.0], [120.0, 0.0], [5000.0, 0.0], [5060.0, 0.0], [5120.0, 0.0]]
+    )
     sides = []
     for number, folders in enumerate(([""], ["night/", "snow/"])):
         names = [f"{folders[row % len(folders)]}city{row // 3}/{row}.jpg" for row in range(6)]
         points = [GeoPoint(48 + north / 111_000, 11 + east / 74_000) for east, north in places]
-        photos = [Photo(path=name, content=f"{number}{row}", point=points[row]) for row, name in enumerate(names)]
+        photos = [
+            Photo(path=name, content=f"{number}{row}", point=points[row])
+            for row, name in enumerate(names)
+        ]
         sides.append(Photos.of(photos))
-    made = split(EvaluationSet("cities", *sides), options=SplitOptions("city", min_queries=1, num_negatives=1))
+    made = split(
+        EvaluationSet("cities", *sides),
+        options=SplitOptions("city", min_queries=1, num_negatives=1),
+    )
     assert made.num == 2
     assert made.database.tolist() == made.queries.tolist() == [0, 0, 0, 1, 1, 1]
 
@@ -124,7 +163,10 @@ def test_a_split_is_read_as_it_was_written(town: EvaluationSet, tmp_path: Path) 
         rows = list(csv.DictReader(file))
     assert len(rows) == 300
     with pytest.raises(InputError, match="made of other photos"):
-        read_clients(tmp_path / "clients.csv", EvaluationSet("x", town.database.select(np.arange(9)), town.queries))
+        read_clients(
+            tmp_path / "clients.csv",
+            EvaluationSet("x", town.database.select(np.arange(9)), town.queries),
+        )
     with pytest.raises(UnreadableTable, match="not the clients of a split"):
         read_clients(tmp_path / "nothing.csv", town)
     with pytest.raises(BadOption, match="clients 0 to 2"):
@@ -149,13 +191,24 @@ def test_options_that_make_no_sense() -> None:
 
 # What a client does.
 
-CHANGES = ["optimizer.name=adam", "optimizer.lr=0.01", "mining.num_queries=4", "mining.num_candidates=12", "batch_queries=2"]
+CHANGES = [
+    "optimizer.name=adam",
+    "optimizer.lr=0.01",
+    "mining.num_queries=4",
+    "mining.num_candidates=12",
+    "batch_queries=2",
+]
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> EvaluationSet:
     folder = tmp_path_factory.mktemp("world") / "city"
-    render_world(folder, preset="tiny", options=WorldOptions(capture=CaptureOptions(width=64, height=48)), num_workers=1)
+    render_world(
+        folder,
+        preset="tiny",
+        options=WorldOptions(capture=CaptureOptions(width=64, height=48)),
+        num_workers=1,
+    )
     return read_folders(folder)
 
 
@@ -164,10 +217,15 @@ def recipe_of(*more: str) -> Recipe:
 
 
 def tensors_of(work: LocalWork) -> dict[str, np.ndarray]:
-    return {name: value.detach().numpy().copy() for name, value in travelling(work.task.learner, norms=work.norms).items()}
+    return {
+        name: value.detach().numpy().copy()
+        for name, value in travelling(work.task.learner, norms=work.norms).items()
+    }
 
 
-def test_one_client_with_everything_is_a_central_training(world: EvaluationSet, tmp_path: Path) -> None:
+def test_one_client_with_everything_is_a_central_training(
+    world: EvaluationSet, tmp_path: Path
+) -> None:
     """Bit by bit, where the central training's optimizer begins anew when rounds end."""
     recipe = recipe_of("loop.num_steps=6")
     client = LocalWork(recipe, world, pixels_folder=tmp_path, norms="local")
@@ -184,10 +242,16 @@ def test_one_client_with_everything_is_a_central_training(world: EvaluationSet, 
                 fresh = copy.deepcopy(step.optimizers[0].state_dict())
                 step.optimizers[0].load_state_dict({**fresh, "state": {}})
             step.take()
-    central = {name: value.detach().numpy() for name, value in travelling(task.learner, norms="local").items()}
+    central = {
+        name: value.detach().numpy()
+        for name, value in travelling(task.learner, norms="local").items()
+    }
     assert all(np.array_equal(central[name], sent[name]) for name in central)
     plain = make_task(recipe, world, pixels_folder=tmp_path, show_progress=False)
-    assert any(not np.array_equal(value.detach().numpy(), sent[name]) for name, value in plain.learner.named_parameters())
+    assert any(
+        not np.array_equal(value.detach().numpy(), sent[name])
+        for name, value in plain.learner.named_parameters()
+    )
 
 
 def test_a_rounds_work_follows_from_its_number_alone(world: EvaluationSet, tmp_path: Path) -> None:
@@ -200,9 +264,13 @@ def test_a_rounds_work_follows_from_its_number_alone(world: EvaluationSet, tmp_p
     assert there.num_steps == 2
     assert there.num_queries == num_learned_from(recipe, world) == len(world.queries)
     other = LocalWork(recipe, world, number=1, pixels_folder=tmp_path).learn(sent, Work(1, 2))
-    assert any(not np.array_equal(there.tensors[name], other.tensors[name]) for name in sent), "each client draws for itself"
+    assert any(not np.array_equal(there.tensors[name], other.tensors[name]) for name in sent), (
+        "each client draws for itself"
+    )
     still = second.learn(sent, Work(1, 2, proximal_mu=1e3))
-    moved, held = (sum(float(np.abs(one.tensors[n] - sent[n]).sum()) for n in sent) for one in (anew, still))
+    moved, held = (
+        sum(float(np.abs(one.tensors[n] - sent[n]).sum()) for n in sent) for one in (anew, still)
+    )
     assert held < moved
 
 
@@ -220,15 +288,22 @@ def test_the_proximal_gradient() -> None:
 
 def test_what_travels(world: EvaluationSet, tmp_path: Path) -> None:
     recipe = recipe_of("freeze_before=layer1")
-    kept, averaged = (LocalWork(recipe, world, pixels_folder=tmp_path, norms=norms) for norms in ("kept", "averaged"))  # type: ignore[arg-type]
+    kept, averaged = (
+        LocalWork(recipe, world, pixels_folder=tmp_path, norms=norms)
+        for norms in ("kept", "averaged")
+    )  # type: ignore[arg-type]
     names, more = set(tensors_of(kept)), set(tensors_of(averaged))
     assert names < more
     assert all("running" in name for name in more - names)
-    assert not any(name.startswith("backbone.conv1") for name in names), "what does not learn does not travel"
+    assert not any(name.startswith("backbone.conv1") for name in names), (
+        "what does not learn does not travel"
+    )
     before = {name: value.clone() for name, value in kept.task.learner.named_buffers()}
     sent = tensors_of(kept)
     kept.learn(sent, Work(0, 1))
-    assert all(torch.equal(value, before[name]) for name, value in kept.task.learner.named_buffers()), "norms stay as they were"
+    assert all(
+        torch.equal(value, before[name]) for name, value in kept.task.learner.named_buffers()
+    ), "norms stay as they were"
     with pytest.raises(BadOption, match="another network"):
         load_travelling(kept.task.learner, {"x": np.zeros(1)}, norms="kept")
     wrong = {**sent, next(iter(sent)): np.zeros((1, 1))}
@@ -244,7 +319,9 @@ def test_a_colour_cast_is_the_clients_own(world: EvaluationSet, tmp_path: Path) 
     assert np.array_equal(one, Tinted(photos, tint_of(0, strength=1.0))[0])
     work = LocalWork(recipe_of(), world, pixels_folder=tmp_path, tint=1.0)
     update = work.learn(tensors_of(work), Work(0, 1))
-    plain = LocalWork(recipe_of(), world, pixels_folder=tmp_path).learn(tensors_of(work), Work(0, 1))
+    plain = LocalWork(recipe_of(), world, pixels_folder=tmp_path).learn(
+        tensors_of(work), Work(0, 1)
+    )
     assert update.losses != plain.losses
 
 
@@ -259,7 +336,8 @@ def test_a_folder_is_of_one_training(tmp_path: Path) -> None:
         Federation.read(tmp_path)
 
 
-# The note's fixtures: a small head on made-up maps, two clients, one query each with a positive and two negatives.
+# The note's fixtures: a small head on made-up maps, two clients, one query each with a positive and
+# two negatives.
 
 
 def filled(shape: tuple[int, ...], number: int) -> torch.Tensor:
@@ -286,9 +364,13 @@ class Head(torch.nn.Module):
         return found
 
 
-def learned_locally(number: int, optimizer: str, lr: float, steps: int) -> tuple[dict[str, np.ndarray], list[float]]:
+def learned_locally(
+    number: int, optimizer: str, lr: float, steps: int
+) -> tuple[dict[str, np.ndarray], list[float]]:
     model, maps, losses = Head(), 2 * filled((4, 16, 5, 7), number), []
-    moving = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[optimizer](model.parameters(), lr=lr)
+    moving = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[optimizer](
+        model.parameters(), lr=lr
+    )
     for _ in range(steps):
         moving.zero_grad()
         rows = model(maps)
@@ -337,7 +419,12 @@ def learned_locally(number: int, optimizer: str, lr: float, steps: int) -> tuple
     ],
 )
 def test_golden_values_of_local_work(
-    optimizer: str, lr: float, steps: int, losses: tuple[float, ...], averaged: tuple[float, ...], equal: tuple[float, ...]
+    optimizer: str,
+    lr: float,
+    steps: int,
+    losses: tuple[float, ...],
+    averaged: tuple[float, ...],
+    equal: tuple[float, ...],
 ) -> None:
     """Weights 3 : 1 and alike; Flower's own mean of these is in test_federated_rounds."""
     found = [learned_locally(number, optimizer, lr, steps) for number in (1000, 1001)]

@@ -1,4 +1,5 @@
-"""Rounds on Flower, in the environment that `make federated` makes: strategies, faults, kills, and real gRPC with TLS."""
+"""Rounds on Flower, in the environment that `make federated` makes: strategies, faults, kills, and
+real gRPC with TLS."""
 
 from __future__ import annotations
 
@@ -30,7 +31,12 @@ from whence.training.recipe import override
 from whence.worlds.capture import CaptureOptions
 from whence.worlds.city import WorldOptions, render_world
 
-CHANGES = ("optimizer.name=sgd", "optimizer.lr=0.01", "mining.num_queries=4", "mining.num_candidates=12")
+CHANGES = (
+    "optimizer.name=sgd",
+    "optimizer.lr=0.01",
+    "mining.num_queries=4",
+    "mining.num_candidates=12",
+)
 ROUNDS = {"num_rounds": 1, "clients_per_round": 2, "num_steps": 1, "timeout_s": 120.0}
 
 
@@ -61,13 +67,17 @@ def asked(flower: Flower, script: str) -> Any:
                 if isinstance(found, str):
                     return Message(Error(code=0, reason=found), reply_to=message)
                 said = {rounds.WEIGHT: size, "one": 1, "num-steps": 1, "loss": 0.5}
-                return Message(RecordDict({"arrays": rounds.as_record(found), "metrics": MetricRecord(said)}), reply_to=message)
+                content = {"arrays": rounds.as_record(found), "metrics": MetricRecord(said)}
+                return Message(RecordDict(content), reply_to=message)
             return answers
 
         def run(strategy, clients, start, num_rounds=1, state=None, first=0, **more):
-            options = FederatedOptions(strategy, num_rounds=9, num_steps=1, **{"clients_per_round": len(clients), **more})
+            more = {"clients_per_round": len(clients), **more}
+            options = FederatedOptions(strategy, num_rounds=9, num_steps=1, **more)
             lines = []
-            made, stateful = rounds.make_strategy(options, sent={"recipe": ""}, first=first, note=lines.append)
+            made, stateful = rounds.make_strategy(
+                options, sent={"recipe": ""}, first=first, note=lines.append
+            )
             rounds.load_state(stateful, state or {}, ["w"])
             record = rounds.as_record({"w": np.array(start, np.float32)})
             done = made.start(rounds.InProcess(clients), record, num_rounds=num_rounds)
@@ -77,15 +87,25 @@ def asked(flower: Flower, script: str) -> Any:
         def moving(*delta):
             return lambda held: {"w": held["w"] + np.array(delta, np.float32)}
     """
-    environment = {**os.environ, "FLWR_TELEMETRY_ENABLED": "0", "PYTHONPATH": str(Path(cli.__file__).parents[2])}
+    environment = {
+        **os.environ,
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "PYTHONPATH": str(Path(cli.__file__).parents[2]),
+    }
     text = textwrap.dedent(before) + textwrap.dedent(script)
-    done = subprocess.run([str(flower.folder / "bin" / "python"), "-c", text], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [str(flower.folder / "bin" / "python"), "-c", text],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def test_strategies_and_faults(flower: Flower) -> None:
-    """Golden values of the note by Flower's own strategies; whose answers do not count; and what a kill leaves."""
+    """Golden values of the note by Flower's own strategies; whose answers do not count; and what a
+    kill leaves."""
     found = asked(
         flower,
         """
@@ -112,7 +132,8 @@ def test_strategies_and_faults(flower: Flower) -> None:
         out["too few"] = run("fedavg", bad, [1, 2], least_clients=2)[:2]
         options = FederatedOptions("fedvc", clients_per_round=4, num_steps=1)
         drawn = [rounds.draw_clients({1: 90, 2: 5, 3: 5}, number, options) for number in range(200)]
-        out["shares"] = [float(np.mean([row.count(node) for row in drawn])) / 4 for node in (1, 2, 3)]
+        counts = {node: [row.count(node) for row in drawn] for node in (1, 2, 3)}
+        out["shares"] = [float(np.mean(counts[node])) / 4 for node in (1, 2, 3)]
         out["clipped"] = run("fedavg", [fake("a", 1, moving(3, 4))], [0, 0], clip_norm=1.0)[0]
         print(json.dumps(out))
         """,
@@ -120,7 +141,9 @@ def test_strategies_and_faults(flower: Flower) -> None:
     assert found["fedavg"] == found["fedprox"] == pytest.approx([1.25, 3.5])
     assert found["fedavgm"] == pytest.approx([2.9])
     assert found["resumed"] == pytest.approx(found["fedavgm"])
-    assert found["fedvc"] in ([1.5, 3.0], [2.0, 2.0], [1.0, 4.0]), "each draw counts alike, also one that is drawn twice"
+    assert found["fedvc"] in ([1.5, 3.0], [2.0, 2.0], [1.0, 4.0]), (
+        "each draw counts alike, also one that is drawn twice"
+    )
     assert 0 < found["twice"][0] < 1
     assert found["after"] == pytest.approx([5.0, 6.0])
     (line,) = found["lines"]
@@ -140,7 +163,13 @@ def test_strategies_and_faults(flower: Flower) -> None:
 @pytest.fixture(scope="module")
 def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world") / "city"
-    render_world(folder, seed=5, preset="tiny", options=WorldOptions(capture=CaptureOptions(width=64, height=48)), num_workers=1)
+    render_world(
+        folder,
+        seed=5,
+        preset="tiny",
+        options=WorldOptions(capture=CaptureOptions(width=64, height=48)),
+        num_workers=1,
+    )
     options = SplitOptions("random", 2, min_queries=3, num_negatives=3, positive_m=15)
     write_clients(folder.parent / "clients.csv", split(read_folders(folder), options=options))
     return folder
@@ -150,7 +179,12 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def simulated(flower: Flower, town: Path) -> Federation:
     made = federation(town.parent / "simulated")
     made.write()
-    flower.simulate(made.out, SimulationPlan(str(town), str(town.parent / "pixels"), clients=str(town.parent / "clients.csv")))
+    flower.simulate(
+        made.out,
+        SimulationPlan(
+            str(town), str(town.parent / "pixels"), clients=str(town.parent / "clients.csv")
+        ),
+    )
     return made
 
 
@@ -168,24 +202,72 @@ def test_a_simulation_ends_in_a_model(simulated: Federation, town: Path) -> None
     assert np.isfinite(model.describe([read_folders(town).database.file(0)])).all()
 
 
-def test_the_command_reads_its_options(flower: Flower, town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_reads_its_options(
+    flower: Flower, town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shared = ["tiny-tuples", "--out", str(tmp_path / "run")]
     assert cli.run(["federate", "server", *shared]) == 1
     assert "--insecure" in capsys.readouterr().err
-    assert cli.run(["federate", "client", "--dataset", str(town), "--server", "x:1", "--out", str(tmp_path), "--ca", "no.pem"]) == 1
+    assert (
+        cli.run(
+            [
+                "federate",
+                "client",
+                "--dataset",
+                str(town),
+                "--server",
+                "x:1",
+                "--out",
+                str(tmp_path),
+                "--ca",
+                "no.pem",
+            ]
+        )
+        == 1
+    )
     assert "not a file" in capsys.readouterr().err
-    assert cli.run(["federate", "simulate", *shared, "--dataset", str(town), "--rounds", "strategy=best"]) == 1
+    assert (
+        cli.run(
+            ["federate", "simulate", *shared, "--dataset", str(town), "--rounds", "strategy=best"]
+        )
+        == 1
+    )
     assert "strategy" in capsys.readouterr().err
-    assert cli.run(["federate", "simulate", *shared, "--dataset", str(town), "--flower", str(tmp_path)]) == 1
+    assert (
+        cli.run(
+            ["federate", "simulate", *shared, "--dataset", str(town), "--flower", str(tmp_path)]
+        )
+        == 1
+    )
     assert "make federated" in capsys.readouterr().err
     assert (
         cli.run(
-            ["federate", "split", str(town), "--out", str(tmp_path / "c.csv"), "--set", "num_clients=2", "--set", "min_queries=50"]
+            [
+                "federate",
+                "split",
+                str(town),
+                "--out",
+                str(tmp_path / "c.csv"),
+                "--set",
+                "num_clients=2",
+                "--set",
+                "min_queries=50",
+            ]
         )
         == 1
     )
     assert "a client needs 50" in capsys.readouterr().err
-    more = ["--set", "min_queries=3", "--set", "num_negatives=3", "--set", "positive_m=15", "--set", "num_clients=2", "--json"]
+    more = [
+        "--set",
+        "min_queries=3",
+        "--set",
+        "num_negatives=3",
+        "--set",
+        "positive_m=15",
+        "--set",
+        "num_clients=2",
+        "--json",
+    ]
     assert cli.run(["federate", "split", str(town), "--out", str(tmp_path / "c.csv"), *more]) == 0
     assert json.loads(capsys.readouterr().out)["clients"] == 2
 
@@ -196,7 +278,10 @@ def certificates(folder: Path) -> Secured:
     for words in (
         "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=test",
         "req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=localhost",
-        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 2 -extfile ext",
+        (
+            "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem "
+            "-days 2 -extfile ext"
+        ),
     ):
         subprocess.run(["openssl", *words.split()], cwd=folder, check=True, capture_output=True)
     return Secured(*(str(folder / name) for name in ("server.pem", "server.key", "ca.pem")))
@@ -208,9 +293,29 @@ def joined(town: Path, tmp_path: Path) -> Iterator[Any]:
     running = []
 
     def start(plan: ClientPlan, *, server: str, ca: str) -> None:
-        words = ["federate", "client", "--dataset", plan.data, "--clients", plan.clients, "--number", str(plan.number)]
-        words += ["--name", plan.name, "--server", server, "--out", str(tmp_path / plan.name), "--ca", ca]
-        running.append(subprocess.Popen([sys.executable, "-m", "whence", *words], stderr=subprocess.DEVNULL))
+        words = [
+            "federate",
+            "client",
+            "--dataset",
+            plan.data,
+            "--clients",
+            plan.clients,
+            "--number",
+            str(plan.number),
+        ]
+        words += [
+            "--name",
+            plan.name,
+            "--server",
+            server,
+            "--out",
+            str(tmp_path / plan.name),
+            "--ca",
+            ca,
+        ]
+        running.append(
+            subprocess.Popen([sys.executable, "-m", "whence", *words], stderr=subprocess.DEVNULL)
+        )
 
     yield start
     for process in running:
@@ -227,7 +332,13 @@ def test_grpc_with_tls_gives_what_a_simulation_gives(
     made.write()
     port = 19000 + os.getpid() % 900
     for number in (0, 1):
-        plan = ClientPlan(f"client {number:03d}", str(town), "", clients=str(town.parent / "clients.csv"), number=number)
+        plan = ClientPlan(
+            f"client {number:03d}",
+            str(town),
+            "",
+            clients=str(town.parent / "clients.csv"),
+            number=number,
+        )
         joined(plan, server=f"127.0.0.1:{port}", ca=secured.ca)
     flower.serve(made.out, host="127.0.0.1", port=port, secured=secured, on_line=lines.append)
     rounds = [line for line in lines if "round" in line]

@@ -23,7 +23,11 @@ from whence.training.losses.features import (
 )
 from whence.training.losses.heights import both_views, patch_loss, persistence_loss
 
-CONFIDENCES = {"teacher a": (0.9, 0.7, 0.5), "student b": (0.8, 0.6, 0.4), "teacher b": (0.85, 0.7, 0.55)}
+CONFIDENCES = {
+    "teacher a": (0.9, 0.7, 0.5),
+    "student b": (0.8, 0.6, 0.4),
+    "teacher b": (0.85, 0.7, 0.55),
+}
 DESCRIPTORS = {
     "teacher a": ((1, 0), (0, 1), (1, 1)),
     "student b": ((1, 0.2), (-0.1, 1), (1, 0.8)),
@@ -59,15 +63,22 @@ def test_the_golden_matching_loss_leaves_out_what_the_teacher_doubts() -> None:
     assert matching_loss(*parts) == pytest.approx(2 * 1.578896 / 2, abs=1e-6)
     assert matching_loss(*parts, least_confidence=0.95) == 0
     # The surest third is the first point alone.
-    assert matching_loss(*parts, least_confidence=0.95, least_share=1 / 3) == pytest.approx(-2 * np.log(0.516736), abs=1e-5)
+    assert matching_loss(*parts, least_confidence=0.95, least_share=1 / 3) == pytest.approx(
+        -2 * np.log(0.516736), abs=1e-5
+    )
     one = Described(torch.tensor([0.9]), torch.tensor([[1.0, 0.0]]))
     two = Described(torch.tensor([0.5]), torch.tensor([[0.0, 1.0]]))
     assert matching_loss(one, two, one) == pytest.approx(-2 * np.log(0.9 * 0.5), abs=1e-6)
 
 
 def test_the_golden_divergences() -> None:
-    teacher_a, student_b, teacher_b = (described(name) for name in ("teacher a", "student b", "teacher b"))
-    target, found = weighted_similarities(teacher_a, teacher_b), weighted_similarities(teacher_a, student_b)
+    teacher_a, student_b, teacher_b = (
+        described(name) for name in ("teacher a", "student b", "teacher b")
+    )
+    target, found = (
+        weighted_similarities(teacher_a, teacher_b),
+        weighted_similarities(teacher_a, student_b),
+    )
     rows, columns = distillation_divergences(target, found)
     np.testing.assert_allclose(rows, [1.794e-5, 0.0215987, 0.0646567], atol=1e-6)
     np.testing.assert_allclose(columns, [0.003458, 0.000924, 0.031575], atol=1e-6)
@@ -82,7 +93,10 @@ def test_the_golden_divergences() -> None:
 
 def test_the_teacher_gets_no_gradient() -> None:
     teacher, student = (
-        Described(described(name).confidences.requires_grad_(), described(name).descriptors.requires_grad_())
+        Described(
+            described(name).confidences.requires_grad_(),
+            described(name).descriptors.requires_grad_(),
+        )
         for name in ("teacher b", "student b")
     )
     target, found = weighted_similarities(teacher, teacher), weighted_similarities(student, student)
@@ -102,7 +116,9 @@ def test_naive_distillation_is_least_where_student_and_teacher_agree() -> None:
 
 def test_silk_by_its_slow_formula() -> None:
     random = np.random.default_rng(3)
-    first, second = (normalize(torch.from_numpy(random.normal(size=(6, 4))), dim=1) for _ in range(2))
+    first, second = (
+        normalize(torch.from_numpy(random.normal(size=(6, 4))), dim=1) for _ in range(2)
+    )
     logits = tuple(torch.from_numpy(random.normal(size=6)) for _ in range(2))
     found = silk_loss(first, second, logits, temperature=0.1)  # type: ignore[arg-type]
     similar = (first @ second.T / 0.1).numpy()
@@ -122,10 +138,14 @@ def test_the_golden_persistence_loss() -> None:
     second = 0.8 * first + 0.2 * torch.from_numpy(filled(180, 4).reshape(12, 15) + 0.5)
     same = torch.eye(3, dtype=torch.float64)
     for alpha, total in ((0.0, -0.427162), (1.0, -0.369465), (10.0, 0.149807)):
-        ways = [persistence_loss(*way, same, alpha=alpha) for way in ((first, second), (second, first))]
+        ways = [
+            persistence_loss(*way, same, alpha=alpha) for way in ((first, second), (second, first))
+        ]
         assert sum(way.num_hills for way in ways) == 25
         assert sum(float(way.total) for way in ways) == pytest.approx(total, abs=1e-6)
-        assert float(both_views(first[None], second[None], same[None], alpha=alpha)) == pytest.approx(total / 25, abs=1e-7)
+        assert float(
+            both_views(first[None], second[None], same[None], alpha=alpha)
+        ) == pytest.approx(total / 25, abs=1e-7)
 
 
 def test_the_gradient_is_one_at_tops_and_minus_one_at_saddles() -> None:
@@ -143,7 +163,9 @@ def test_the_gradient_is_one_at_tops_and_minus_one_at_saddles() -> None:
     def loss(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         return persistence_loss(first, second, matrix, alpha=10.0).total
 
-    assert torch.autograd.gradcheck(loss, (heights.detach().clone().requires_grad_(), other.requires_grad_()))
+    assert torch.autograd.gradcheck(
+        loss, (heights.detach().clone().requires_grad_(), other.requires_grad_())
+    )
 
 
 def test_hills_that_the_other_view_does_not_show_do_not_count() -> None:

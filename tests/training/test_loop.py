@@ -1,4 +1,5 @@
-"""The loop: recipes learn and resume, a killed run ends as one that was not, several processes do what one does."""
+"""The loop: recipes learn and resume, a killed run ends as one that was not, several processes do
+what one does."""
 
 from __future__ import annotations
 
@@ -53,9 +54,10 @@ from whence.training.task import gather
 from whence.training.train import train
 
 SMALL = (
-    "augment.width=64", "augment.height=48", "augment.stored_width=0", "augment.stored_height=0", "augment.small_steps=0",
-    "batches.num_places=6", "batches.num_views=2", "batches.min_apart_m=8", "places.min_photos=2", "places.radius_m=15",
-    "places.max_turn_deg=60", "loop.precision=no", "schedule.warmup_steps=0", "schedule.name=constant",
+    "augment.width=64", "augment.height=48", "augment.stored_width=0", "augment.stored_height=0",
+    "augment.small_steps=0", "batches.num_places=6", "batches.num_views=2",
+    "batches.min_apart_m=8", "places.min_photos=2", "places.radius_m=15", "places.max_turn_deg=60",
+    "loop.precision=no", "schedule.warmup_steps=0", "schedule.name=constant",
 )  # fmt: skip
 
 
@@ -93,19 +95,43 @@ def assert_equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]
 
 
 def finds_places(recipe: Recipe) -> bool:
-    """Whether it learns from places found by position alone; data sets that list theirs are in test_sources."""
-    return all(isinstance(branch, PlacesOptions) and branch.places.by == "position" for branch in recipe.branches)
+    """Whether it learns from places found by position alone; data sets that list theirs are in
+    test_sources."""
+    return all(
+        isinstance(branch, PlacesOptions) and branch.places.by == "position"
+        for branch in recipe.branches
+    )
 
 
-@pytest.mark.parametrize("name", [name for name in list_recipes() if finds_places(get_recipe(name))])
-def test_check_recipe(name: str, photos: Photos, pixels: Path, data: EvaluationSet, tmp_path: Path) -> None:
-    """Every recipe for places builds, lowers its loss on few photos, and resumes to the same numbers."""
+@pytest.mark.parametrize(
+    "name", [name for name in list_recipes() if finds_places(get_recipe(name))]
+)
+def test_check_recipe(
+    name: str, photos: Photos, pixels: Path, data: EvaluationSet, tmp_path: Path
+) -> None:
+    """Every recipe for places builds, lowers its loss on few photos, and resumes to the same
+    numbers."""
     recipe = override(
-        get_recipe(name), [*SMALL, "loop.num_steps=10", "loop.log_every=1", "loop.save_every=5", "loop.validate_every=5"]
+        get_recipe(name),
+        [
+            *SMALL,
+            "loop.num_steps=10",
+            "loop.log_every=1",
+            "loop.save_every=5",
+            "loop.validate_every=5",
+        ],
     )
     if name.startswith("image-retrieval"):
         # Too large for a small machine, and its rate is one for weights that were trained before.
-        recipe = override(recipe, ["backbone=dinov2_vits14", "augment.width=70", "augment.height=42", "optimizer.lr=1e-4"])
+        recipe = override(
+            recipe,
+            [
+                "backbone=dinov2_vits14",
+                "augment.width=70",
+                "augment.height=42",
+                "optimizer.lr=1e-4",
+            ],
+        )
     if name == "whence-lite0":
         # Its backbone takes multiples of 32 pixels, and its weights come out of a package.
         recipe = override(recipe, ["augment.height=64", "start_from="])
@@ -127,7 +153,8 @@ def test_check_recipe(name: str, photos: Photos, pixels: Path, data: EvaluationS
     assert_equal(whole, weights(out))
     assert_equal(best, weights(out, BEST))
     said = [
-        [(line["step"], line.get("loss"), line.get("recall")) for line in lines] for lines in (log, read_log(out / "log.jsonl"))
+        [(line["step"], line.get("loss"), line.get("recall")) for line in lines]
+        for lines in (log, read_log(out / "log.jsonl"))
     ]
     assert said[0] == said[1]
 
@@ -137,12 +164,22 @@ def test_check_recipe(name: str, photos: Photos, pixels: Path, data: EvaluationS
     [
         ["optimizer.name=sgd", "loop.ema_decay=0.9", "optimizer.clip_norm=0.5"],
         ["loss.name=cosface", "loss.miner=", "loss.lr=0.1", "loop.accumulate=2"],
-        ["loop.precision=bf16", "loop.is_channels_last=true", "augment.crop=0.3", "augment.flip_share=0.5", "augment.hue=0.1"],
+        [
+            "loop.precision=bf16",
+            "loop.is_channels_last=true",
+            "augment.crop=0.3",
+            "augment.flip_share=0.5",
+            "augment.hue=0.1",
+        ],
     ],
     ids=lambda changes: changes[0],
 )
-def test_every_state_is_resumed(changes: list[str], photos: Photos, pixels: Path, tmp_path: Path) -> None:
-    recipe = override(get_recipe("tiny"), [*SMALL, "loop.num_steps=5", "loop.save_every=2", *changes])
+def test_every_state_is_resumed(
+    changes: list[str], photos: Photos, pixels: Path, tmp_path: Path
+) -> None:
+    recipe = override(
+        get_recipe("tiny"), [*SMALL, "loop.num_steps=5", "loop.save_every=2", *changes]
+    )
     out = tmp_path / "run"
     train(recipe, photos, out=out, pixels_folder=pixels)
     last = checkpoint_file(out / "checkpoints", 5)
@@ -154,8 +191,15 @@ def test_every_state_is_resumed(changes: list[str], photos: Photos, pixels: Path
 
 
 def test_one_update_is_its_formula(photos: Photos, pixels: Path, tmp_path: Path) -> None:
-    """Two batches accumulated, plain SGD: the weights less the rate times the mean gradient, everything else done by hand."""
-    changes = ["optimizer.name=sgd", "optimizer.momentum=0", "optimizer.lr=0.1", "loop.accumulate=2", "loop.num_steps=1"]
+    """Two batches accumulated, plain SGD: the weights less the rate times the mean gradient,
+    everything else done by hand."""
+    changes = [
+        "optimizer.name=sgd",
+        "optimizer.momentum=0",
+        "optimizer.lr=0.1",
+        "loop.accumulate=2",
+        "loop.num_steps=1",
+    ]
     recipe = override(get_recipe("tiny"), [*SMALL, *changes, "augment.brightness=0.3"])
     places = places_of(photos, recipe)
     train(recipe, photos, out=tmp_path / "run", pixels_folder=pixels)
@@ -176,11 +220,15 @@ def test_one_update_is_its_formula(photos: Photos, pixels: Path, tmp_path: Path)
         assert parameter.grad is not None
         expected = parameter.detach() - 0.1 * parameter.grad
         assert torch.allclose(after[name], expected, atol=1e-6), name
-    assert read_log(tmp_path / "run" / "log.jsonl")[0]["loss"] == pytest.approx(float(total.detach()), rel=1e-5)
+    assert read_log(tmp_path / "run" / "log.jsonl")[0]["loss"] == pytest.approx(
+        float(total.detach()), rel=1e-5
+    )
 
 
 def test_what_is_kept_is_the_moving_average(photos: Photos, pixels: Path, tmp_path: Path) -> None:
-    recipe = override(get_recipe("tiny"), [*SMALL, "loop.ema_decay=0.75", "loop.num_steps=2", "loop.save_every=1"])
+    recipe = override(
+        get_recipe("tiny"), [*SMALL, "loop.ema_decay=0.75", "loop.num_steps=2", "loop.save_every=1"]
+    )
     train(recipe, photos, out=tmp_path / "run", pixels_folder=pixels)
     files = [checkpoint_file(tmp_path / "run" / "checkpoints", step) for step in (1, 2)]
     first, second = (tensors_below(read_checkpoint(file).tensors, "network") for file in files)
@@ -193,7 +241,13 @@ def test_what_is_kept_is_the_moving_average(photos: Photos, pixels: Path, tmp_pa
 
 
 def command(world: Path, out: Path, cache: Path, num_steps: int, *more: str) -> list[str]:
-    settings = [*SMALL, f"loop.num_steps={num_steps}", "loop.save_every=3", "loop.log_every=1", "loop.ema_decay=0.9"]
+    settings = [
+        *SMALL,
+        f"loop.num_steps={num_steps}",
+        "loop.save_every=3",
+        "loop.log_every=1",
+        "loop.ema_decay=0.9",
+    ]
     assignments = [word for text in settings for word in ("--set", text)]
     places = ["--dataset", str(world / "database"), "--out", str(out), "--cache", str(cache)]
     return [sys.executable, "-m", "whence", "train", "tiny", *places, *assignments, "-q", *more]
@@ -204,7 +258,9 @@ def test_a_killed_run_ends_as_one_that_was_not(world: Path, tmp_path: Path) -> N
     whole = command(world, tmp_path / "whole", tmp_path / "pixels", num_steps)[3:]
     assert run(whole) == 0
     kill_at = random.randint(4, num_steps - 5)
-    running = subprocess.Popen(command(world, tmp_path / "parts", tmp_path / "pixels", num_steps), env=environment())
+    running = subprocess.Popen(
+        command(world, tmp_path / "parts", tmp_path / "pixels", num_steps), env=environment()
+    )
     log = tmp_path / "parts" / "log.jsonl"
     while running.poll() is None and (not log.is_file() or len(read_log(log)) < kill_at):
         time.sleep(0.005)
@@ -212,14 +268,22 @@ def test_a_killed_run_ends_as_one_that_was_not(world: Path, tmp_path: Path) -> N
     running.wait()
     is_cut = not (tmp_path / "parts" / FINAL).is_file()
     assert is_cut, f"the run was over before it could be killed at step {kill_at}"
-    assert run(command(world, tmp_path / "parts", tmp_path / "pixels", num_steps, "--resume")[3:]) == 0
+    assert (
+        run(command(world, tmp_path / "parts", tmp_path / "pixels", num_steps, "--resume")[3:]) == 0
+    )
     assert_equal(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
-    losses = [[line["loss"] for line in read_log(tmp_path / name / "log.jsonl")] for name in ("whole", "parts")]
+    losses = [
+        [line["loss"] for line in read_log(tmp_path / name / "log.jsonl")]
+        for name in ("whole", "parts")
+    ]
     assert losses[0] == losses[1]
 
 
-def test_two_processes_do_what_one_does(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same batches, shared by two processes as torchrun starts them (gloo, CPU): weights within rounding.
+def test_two_processes_do_what_one_does(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same batches, shared by two processes as torchrun starts them (gloo, CPU): weights within
+    rounding.
 
     The miner draws its pairs; batch norms have fixed statistics.
     """
@@ -236,7 +300,9 @@ def test_two_processes_do_what_one_does(world: Path, tmp_path: Path, monkeypatch
         assert run([*command(world, tmp_path / "one", tmp_path / "pixels", 6)[3:], *more]) == 0
     run_in_two([*command(world, tmp_path / "two", tmp_path / "pixels", 6)[3:], *more], tmp_path)
     logs = [read_log(tmp_path / name / "log.jsonl") for name in ("one", "two")]
-    assert [line["loss"] for line in logs[1]] == pytest.approx([line["loss"] for line in logs[0]], rel=1e-3)
+    assert [line["loss"] for line in logs[1]] == pytest.approx(
+        [line["loss"] for line in logs[0]], rel=1e-3
+    )
     start = network_of(override(get_recipe("tiny"), SMALL)).state_dict()
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     moved = max(float((one[name] - start[name]).abs().max()) for name in one)
@@ -250,14 +316,26 @@ def test_gathering_in_one_process_changes_nothing() -> None:
     assert gather(descriptors, 1) is descriptors
 
 
-def test_training_stops_where_validation_gets_no_better(photos: Photos, pixels: Path, data: EvaluationSet, tmp_path: Path) -> None:
-    still = ["optimizer.lr=0.0", "loop.num_steps=50", "loop.validate_every=2", "loop.patience=2", "optimizer.name=sgd"]
+def test_training_stops_where_validation_gets_no_better(
+    photos: Photos, pixels: Path, data: EvaluationSet, tmp_path: Path
+) -> None:
+    still = [
+        "optimizer.lr=0.0",
+        "loop.num_steps=50",
+        "loop.validate_every=2",
+        "loop.patience=2",
+        "optimizer.name=sgd",
+    ]
     # Nothing learns, batch norms take no notice: every validation after the first is no better.
-    recipe = override(get_recipe("tiny"), [*SMALL, *still, "freeze_before=layer1", "loop.ema_decay=0.999999"])
+    recipe = override(
+        get_recipe("tiny"), [*SMALL, *still, "freeze_before=layer1", "loop.ema_decay=0.999999"]
+    )
     done = train(recipe, photos, out=tmp_path / "run", validation=data, pixels_folder=pixels)
     assert done.is_stopped_early
     assert done.num_steps < 50
-    again = train(recipe, photos, out=tmp_path / "run", validation=data, pixels_folder=pixels, is_resumed=True)
+    again = train(
+        recipe, photos, out=tmp_path / "run", validation=data, pixels_folder=pixels, is_resumed=True
+    )
     assert again.num_steps == done.num_steps
 
 
@@ -269,7 +347,13 @@ def test_a_run_says_what_it_was_made_from(photos: Photos, pixels: Path, tmp_path
     assert Recipe.from_json(json.dumps(record["recipe"])) == recipe
     assert torch.__version__.startswith(record["packages"]["torch"])
     assert record["data"] == {"num_photos": len(places.photos), "num_places": len(places)}
-    assert set(read_log(tmp_path / "run" / "log.jsonl")[0]) >= {"step", "loss", "lr", "images_per_s", "waiting_share"}
+    assert set(read_log(tmp_path / "run" / "log.jsonl")[0]) >= {
+        "step",
+        "loss",
+        "lr",
+        "images_per_s",
+        "waiting_share",
+    }
     assert any((tmp_path / "run" / "tensorboard").iterdir())
     with pytest.raises(InputError, match="--resume"):
         train(recipe, photos, out=tmp_path / "run", pixels_folder=pixels)
@@ -282,7 +366,9 @@ def test_a_run_says_what_it_was_made_from(photos: Photos, pixels: Path, tmp_path
         train(recipe, photos, out=tmp_path / "full", pixels_folder=pixels)
 
 
-def test_weights_are_a_model_by_their_file_name(world: Path, photos: Photos, pixels: Path, tmp_path: Path) -> None:
+def test_weights_are_a_model_by_their_file_name(
+    world: Path, photos: Photos, pixels: Path, tmp_path: Path
+) -> None:
     recipe = override(get_recipe("tiny"), [*SMALL, "loop.num_steps=1"])
     train(recipe, photos, out=tmp_path / "run", pixels_folder=pixels)
     model = load_model(str(tmp_path / "run" / FINAL), options={"engine": "eager"})
@@ -292,7 +378,9 @@ def test_weights_are_a_model_by_their_file_name(world: Path, photos: Photos, pix
     network.load_state_dict(weights(tmp_path / "run"))
     photo = load_image(sorted((world / "database").iterdir())[0])
     with torch.inference_mode():
-        expected = torch.nn.functional.normalize(network.eval()(normalise(torch.from_numpy(photo[None]))), dim=1)
+        expected = torch.nn.functional.normalize(
+            network.eval()(normalise(torch.from_numpy(photo[None]))), dim=1
+        )
     assert np.allclose(model.describe([photo]), expected.numpy(), atol=1e-5)
     assert network_card(recipe.learner, network, recipe="tiny", size_px=(64, 48)) == model.card  # type: ignore[arg-type]
     other = network_card(recipe.learner, network_of(recipe), recipe="tiny", size_px=(64, 48))  # type: ignore[arg-type]
@@ -328,7 +416,9 @@ def test_a_full_disk_leaves_the_checkpoint_before(
     assert_equal(weights(out), weights(tmp_path / "whole"))
 
 
-def test_without_tensorboard_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_tensorboard_the_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(MissingExtra, match=r"whence-vpr\[train\]"):
         Log(tmp_path / "log.jsonl", start=0, tensorboard=tmp_path)
@@ -354,7 +444,8 @@ def test_fp16_needs_a_gpu(photos: Photos, pixels: Path, tmp_path: Path) -> None:
 
 
 def test_validation_is_the_evaluation(photos: Photos, pixels: Path, data: EvaluationSet) -> None:
-    """Recall while training is what `evaluate` counts for the same weights and photos of their own size."""
+    """Recall while training is what `evaluate` counts for the same weights and photos of their own
+    size."""
     from whence.training.options.validation import RecallOptions
     from whence.training.probes import RecallProbe
 
@@ -364,6 +455,8 @@ def test_validation_is_the_evaluation(photos: Photos, pixels: Path, data: Evalua
     found = probe.measure(network)["recall"]
     card = ModelCard("made", "", network.dim, Preprocessing(), "MIT")
     result = evaluate(
-        DescriptorModel(card, NetworkDescriptor(network)), data, options=EvaluationOptions(thresholds_m=(25.0,), recall_at=(5,))
+        DescriptorModel(card, NetworkDescriptor(network)),
+        data,
+        options=EvaluationOptions(thresholds_m=(25.0,), recall_at=(5,)),
     )
     assert found == pytest.approx(result.thresholds[0].all_queries[0].value, abs=0.051)

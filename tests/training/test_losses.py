@@ -1,4 +1,5 @@
-"""Losses: golden values of the field's libraries, slow oracles written as formulas, and the triplet forms of the benchmark."""
+"""Losses: golden values of the field's libraries, slow oracles written as formulas, and the triplet
+forms of the benchmark."""
 
 from __future__ import annotations
 
@@ -11,13 +12,20 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("pytorch_metric_learning")
 
 from whence.errors import BadOption, UnknownName
-from whence.training.losses.by_label import CLASS_LOSSES, MINERS, PAIR_LOSSES, list_losses, make_loss
+from whence.training.losses.by_label import (
+    CLASS_LOSSES,
+    MINERS,
+    PAIR_LOSSES,
+    list_losses,
+    make_loss,
+)
 from whence.training.losses.tuples import sare_ind, sare_joint, triplet_sum
 from whence.training.options.places import LossOptions
 
 
 def hashed(n: int, k: int) -> np.ndarray:
-    """The specification's numbers in [-0.5, 0.5]: ((31 j^2 + 17 j + 101 k + 7) mod 1009) / 1009 - 0.5."""
+    """The specification's numbers in [-0.5, 0.5]: ((31 j^2 + 17 j + 101 k + 7) mod 1009) / 1009 -
+    0.5."""
     j = np.arange(n)
     return ((31 * j**2 + 17 * j + 101 * k + 7) % 1009) / 1009 - 0.5
 
@@ -31,7 +39,9 @@ LABELS = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
 
 
 def test_the_input_of_the_golden_values() -> None:
-    assert E[0].tolist() == pytest.approx([-0.7879, -0.6928, -0.4747, -0.1338, 0.3300, 0.9167], abs=5e-5)
+    assert E[0].tolist() == pytest.approx(
+        [-0.7879, -0.6928, -0.4747, -0.1338, 0.3300, 0.9167], abs=5e-5
+    )
 
 
 @pytest.mark.parametrize(
@@ -49,14 +59,21 @@ def test_the_input_of_the_golden_values() -> None:
         ("fast_ap", {}, 0.787963),
     ],
 )
-def test_golden_values_of_pair_losses(name: str, options: dict[str, float], expected: float) -> None:
+def test_golden_values_of_pair_losses(
+    name: str, options: dict[str, float], expected: float
+) -> None:
     loss = make_loss(LossOptions(name, options), num_classes=4, dim=6)
     assert float(loss(E, LABELS)) == pytest.approx(expected, rel=2e-6)
 
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("cosface", 58.753273), ("arcface", 61.770458), ("normalized_softmax", 11.452351), ("proxy_anchor", 37.903412)],
+    [
+        ("cosface", 58.753273),
+        ("arcface", 61.770458),
+        ("normalized_softmax", 11.452351),
+        ("proxy_anchor", 37.903412),
+    ],
 )
 def test_golden_values_of_class_losses(name: str, expected: float) -> None:
     loss = make_loss(LossOptions(name), num_classes=4, dim=6)
@@ -76,8 +93,12 @@ def test_golden_values_of_class_losses(name: str, expected: float) -> None:
         ("pair_margin", {}, (8, 0)),
     ],
 )
-def test_golden_counts_of_miners(name: str, options: dict[str, object], counts: tuple[int, ...]) -> None:
-    loss = make_loss(LossOptions("multi_similarity", miner=name, miner_options=options), num_classes=4, dim=6)
+def test_golden_counts_of_miners(
+    name: str, options: dict[str, object], counts: tuple[int, ...]
+) -> None:
+    loss = make_loss(
+        LossOptions("multi_similarity", miner=name, miner_options=options), num_classes=4, dim=6
+    )
     assert loss.miner is not None
     mined = loss.miner(E, LABELS)
     found = (len(mined[0]), len(mined[2])) if len(mined) == 4 else (len(mined[0]),)
@@ -96,8 +117,12 @@ def test_multi_similarity_is_its_formula() -> None:
     total = 0.0
     for i in range(8):
         total += math.log(1 + sum(math.exp(-2 * (s - 0.5)) for s in similarity[i, positive[i]])) / 2
-        total += math.log(1 + sum(math.exp(50 * (s - 0.5)) for s in similarity[i, negative[i]])) / 50
-    assert float(make_loss(LossOptions(), num_classes=4, dim=6)(E, LABELS)) == pytest.approx(total / 8, rel=1e-5)
+        total += (
+            math.log(1 + sum(math.exp(50 * (s - 0.5)) for s in similarity[i, negative[i]])) / 50
+        )
+    assert float(make_loss(LossOptions(), num_classes=4, dim=6)(E, LABELS)) == pytest.approx(
+        total / 8, rel=1e-5
+    )
 
 
 def test_info_nce_is_its_formula() -> None:
@@ -123,7 +148,10 @@ def test_contrastive_is_its_formula() -> None:
 def test_cosface_is_its_formula() -> None:
     loss = make_loss(LossOptions("cosface"), num_classes=4, dim=6)
     weights = next(loss.parameters()).detach().double()
-    cosine = (torch.nn.functional.normalize(E.double(), dim=1) @ torch.nn.functional.normalize(weights, dim=0)).numpy()
+    cosine = (
+        torch.nn.functional.normalize(E.double(), dim=1)
+        @ torch.nn.functional.normalize(weights, dim=0)
+    ).numpy()
     parts = []
     for i, label in enumerate(LABELS.tolist()):
         logits = 64 * (cosine[i] - 0.35 * (np.arange(4) == label))
@@ -133,7 +161,11 @@ def test_cosface_is_its_formula() -> None:
 
 def noise(*shape: int, seed: int) -> torch.Tensor:
     """The specification's deterministic fill in [-1, 1] (a 32-bit hash of the index)."""
-    h = (np.arange(math.prod(shape), dtype=np.uint64) + np.uint64(1_000_003 * seed)) * np.uint64(2654435761) % np.uint64(2**32)
+    h = (
+        (np.arange(math.prod(shape), dtype=np.uint64) + np.uint64(1_000_003 * seed))
+        * np.uint64(2654435761)
+        % np.uint64(2**32)
+    )
     for shift, factor in ((16, 2246822519), (13, 3266489917)):
         h = (h ^ (h >> np.uint64(shift))) * np.uint64(factor) % np.uint64(2**32)
     h ^= h >> np.uint64(16)
@@ -149,17 +181,28 @@ def benchmark_triplets() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def test_golden_values_of_the_benchmarks_triplet_forms() -> None:
-    # Deep Visual Geo-localization Benchmark: distances, then each loss triplet by triplet (or jointly).
-    assert noise(6, seed=0).tolist() == pytest.approx([-1, -0.746668, -0.455673, 0.371208, -0.991909, 0.577624], abs=1e-6)
+    # Deep Visual Geo-localization Benchmark: distances, then each loss triplet by triplet (or
+    # jointly).
+    assert noise(6, seed=0).tolist() == pytest.approx(
+        [-1, -0.746668, -0.455673, 0.371208, -0.991909, 0.577624], abs=1e-6
+    )
     query, positive, negatives = benchmark_triplets()
     assert float((query - positive).norm()) == pytest.approx(0.563161, abs=1e-5)
-    assert (query - negatives[0]).norm(dim=1).tolist() == pytest.approx([1.032942, 0.428165, 0.230270], abs=1e-5)
-    for k, (triplet, sare) in enumerate([(0.0, 0.386929), (0.234996, 0.762297), (0.432890, 0.833905)]):
+    assert (query - negatives[0]).norm(dim=1).tolist() == pytest.approx(
+        [1.032942, 0.428165, 0.230270], abs=1e-5
+    )
+    for k, (triplet, sare) in enumerate(
+        [(0.0, 0.386929), (0.234996, 0.762297), (0.432890, 0.833905)]
+    ):
         one = negatives[:, k : k + 1]
         assert float(triplet_sum(query, positive, one)) == pytest.approx(triplet, abs=1e-5)
         assert float(sare_ind(query, positive, one)) == pytest.approx(sare, abs=1e-5)
-    assert float(triplet_sum(query, positive, negatives)) == pytest.approx((0.234996 + 0.432890) / 3, abs=1e-5)
-    assert float(sare_ind(query, positive, negatives)) == pytest.approx((0.386929 + 0.762297 + 0.833905) / 3, abs=1e-5)
+    assert float(triplet_sum(query, positive, negatives)) == pytest.approx(
+        (0.234996 + 0.432890) / 3, abs=1e-5
+    )
+    assert float(sare_ind(query, positive, negatives)) == pytest.approx(
+        (0.386929 + 0.762297 + 0.833905) / 3, abs=1e-5
+    )
     assert float(sare_joint(query, positive, negatives)) == pytest.approx(1.365566 / 3, abs=1e-5)
 
 
@@ -179,7 +222,9 @@ def test_triplet_forms_are_their_formulas_over_a_batch() -> None:
 
 @pytest.mark.parametrize("name", sorted([*PAIR_LOSSES, *CLASS_LOSSES]))
 def test_every_loss_has_gradients_and_works_in_half_precision(name: str) -> None:
-    descriptors = torch.nn.functional.normalize(filled(16, 8), dim=1).to(torch.bfloat16).requires_grad_()
+    descriptors = (
+        torch.nn.functional.normalize(filled(16, 8), dim=1).to(torch.bfloat16).requires_grad_()
+    )
     labels = torch.arange(16) // 4
     needed = {"margin": 0.4, "Tn": 1.0} if name == "ranked_list" else {}
     loss = make_loss(LossOptions(name, needed), num_classes=4, dim=8)

@@ -1,4 +1,5 @@
-"""Training on classes, step by step: golden values of CosPlace's, EigenPlaces' and Divide&Classify's own code."""
+"""Training on classes, step by step: golden values of CosPlace's, EigenPlaces' and
+Divide&Classify's own code."""
 
 from __future__ import annotations
 
@@ -54,15 +55,23 @@ def test_golden_steps_of_cosplace() -> None:
         if step == 0:
             assert float(made.pool.p.grad) == pytest.approx(-0.207919, abs=1e-4)
             assert float(made.fc.weight.grad.norm()) == pytest.approx(12.15889, abs=1e-3)
-            assert made.fc.bias.grad[:4].tolist() == pytest.approx([0.931448, -7.342901, 0.109892, -9.553133], abs=1e-3)
+            assert made.fc.bias.grad[:4].tolist() == pytest.approx(
+                [0.931448, -7.342901, 0.109892, -9.553133], abs=1e-3
+            )
             assert float(turns.part.loss.W.grad.norm()) == pytest.approx(9.566461, abs=1e-3)  # type: ignore[union-attr]
         turns.optimizer.step()
         learner.step()
         losses.append(float(loss.detach()))
-    assert losses == pytest.approx([15.772844, 15.347465, 14.982273, 14.658363, 14.381357, 14.175329], abs=1e-4)
+    assert losses == pytest.approx(
+        [15.772844, 15.347465, 14.982273, 14.658363, 14.381357, 14.175329], abs=1e-4
+    )
     assert float(made.pool.p.detach()) == pytest.approx(3.0000601, abs=1e-6)
-    assert made.fc.weight[0, :3].tolist() == pytest.approx([-0.481340, -0.423076, -0.289556], abs=1e-5)
-    assert weights_of(turns)[0, :4].tolist() == pytest.approx([-0.810175, -0.762201, -0.575826, -0.323506], abs=1e-4)
+    assert made.fc.weight[0, :3].tolist() == pytest.approx(
+        [-0.481340, -0.423076, -0.289556], abs=1e-5
+    )
+    assert weights_of(turns)[0, :4].tolist() == pytest.approx(
+        [-0.810175, -0.762201, -0.575826, -0.323506], abs=1e-4
+    )
 
 
 def test_golden_steps_of_eigenplaces() -> None:
@@ -70,8 +79,16 @@ def test_golden_steps_of_eigenplaces() -> None:
     learner = torch.optim.Adam(made.parameters(), lr=1e-5)
     options = {"scale": 100.0, "margin": 0.4}
     sides = [
-        (turn("cosface", options, 5, 0), Features(image_of((4, 16, 5, 7))), torch.tensor([3, 1, 0, 4])),
-        (turn("cosface", options, 6, 1), Features(image_of((4, 16, 5, 7), 1001)), torch.tensor([5, 2, 2, 0])),
+        (
+            turn("cosface", options, 5, 0),
+            Features(image_of((4, 16, 5, 7))),
+            torch.tensor([3, 1, 0, 4]),
+        ),
+        (
+            turn("cosface", options, 6, 1),
+            Features(image_of((4, 16, 5, 7), 1001)),
+            torch.tensor([5, 2, 2, 0]),
+        ),
     ]
     golden = [
         ((51.997845, 54.941689), (43.909901, 53.250370)),
@@ -89,9 +106,15 @@ def test_golden_steps_of_eigenplaces() -> None:
             turns.optimizer.step()
         learner.step()
     assert float(made.pool.p.detach()) == pytest.approx(3.0000300, abs=1e-6)
-    assert made.fc.weight[0, :3].tolist() == pytest.approx([-0.481310, -0.423046, -0.289526], abs=1e-5)
-    assert weights_of(sides[0][0])[0, :3].tolist() == pytest.approx([-0.825604, -0.758582, -0.559234], abs=1e-4)
-    assert weights_of(sides[1][0])[0, :3].tolist() == pytest.approx([-0.710596, -0.628198, -0.439385], abs=1e-4)
+    assert made.fc.weight[0, :3].tolist() == pytest.approx(
+        [-0.481310, -0.423046, -0.289526], abs=1e-5
+    )
+    assert weights_of(sides[0][0])[0, :3].tolist() == pytest.approx(
+        [-0.825604, -0.758582, -0.559234], abs=1e-4
+    )
+    assert weights_of(sides[1][0])[0, :3].tolist() == pytest.approx(
+        [-0.710596, -0.628198, -0.439385], abs=1e-4
+    )
 
 
 @pytest.mark.parametrize(
@@ -112,17 +135,23 @@ def test_golden_steps_of_divide_and_classify(name: str, losses: list[float]) -> 
         loss.backward()
         if step == 0 and name == "arcface_easy":
             assert features.grad is not None
-            assert features.grad[0, :4].tolist() == pytest.approx([10.656275, -4.906307, 7.215759, -11.347898], abs=1e-3)
+            assert features.grad[0, :4].tolist() == pytest.approx(
+                [10.656275, -4.906307, 7.215759, -11.347898], abs=1e-3
+            )
             assert float(features.grad.norm()) == pytest.approx(44.02724, abs=1e-3)
             assert float(turns.part.loss.W.grad.norm()) == pytest.approx(37.51679, abs=1e-3)  # type: ignore[union-attr]
             logits = turns.part.loss.get_logits(features)[0]  # type: ignore[union-attr, operator]
             # The margin is taken off at the label, the fourth.
-            assert logits[[0, 1, 2, 4]].tolist() == pytest.approx([95.191383, 14.242071, 98.955688, 75.985550], abs=1e-3)
+            assert logits[[0, 1, 2, 4]].tolist() == pytest.approx(
+                [95.191383, 14.242071, 98.955688, 75.985550], abs=1e-3
+            )
         turns.optimizer.step()
         found.append(float(loss.detach()))
     assert found == pytest.approx(losses, abs=2e-4)
     if name == "arcface_easy":
-        assert weights_of(turns)[0, :4].tolist() == pytest.approx([-0.893893, -0.811489, -0.622563, -0.247562], abs=1e-4)
+        assert weights_of(turns)[0, :4].tolist() == pytest.approx(
+            [-0.893893, -0.811489, -0.622563, -0.247562], abs=1e-4
+        )
 
 
 @pytest.mark.parametrize(("name", "expected"), [("arcface_easy", 43.65810), ("cosface", 43.75356)])
@@ -135,11 +164,14 @@ def test_golden_margins_of_divide_and_classify(name: str, expected: float) -> No
         ]
     )
     turns = turn(name, {"scale": 100.0, "margin": 0.2}, 5, 0)
-    assert float(turns.part(features, torch.tensor([3, 1])).detach()) == pytest.approx(expected, abs=2e-3)
+    assert float(turns.part(features, torch.tensor([3, 1])).detach()) == pytest.approx(
+        expected, abs=2e-3
+    )
 
 
 def test_memory_is_that_of_one_group_however_many_there_are() -> None:
-    """What lies on the device while a group learns, its optimizer's keepings included: the same for 4, 8 and 50 groups."""
+    """What lies on the device while a group learns, its optimizer's keepings included: the same for
+    4, 8 and 50 groups."""
     sizes = []
     for num_groups in (4, 8, 50):
         made = make_classifiers(LossOptions("cosface"), num_classes=[20] * num_groups, dim=8)

@@ -1,4 +1,5 @@
-"""Losses of CosPlace, EigenPlaces, MegaLoc's kin, EarthLoc and SeqVLAD: golden values of the authors' code."""
+"""Losses of CosPlace, EigenPlaces, MegaLoc's kin, EarthLoc and SeqVLAD: golden values of the
+authors' code."""
 
 from __future__ import annotations
 
@@ -23,14 +24,21 @@ def test_cosplaces_and_eigenplaces_classifier(scale: float, expected: float) -> 
     fill(head, ["pool.p", "fc.weight", "fc.bias"])
     with torch.no_grad():
         descriptors = head(Features(image_of((2, 16, 5, 7))))
-        loss = make_loss(LossOptions("cosface", {"scale": scale, "margin": 0.4}), num_classes=5, dim=8)
+        loss = make_loss(
+            LossOptions("cosface", {"scale": scale, "margin": 0.4}), num_classes=5, dim=8
+        )
         loss.loss.W.copy_(squares((5, 8), 0).T)
-        assert float(loss(descriptors, torch.tensor([3, 1]))) == pytest.approx(expected, abs=scale * 1e-4)
+        assert float(loss(descriptors, torch.tensor([3, 1]))) == pytest.approx(
+            expected, abs=scale * 1e-4
+        )
         logits = loss.loss.get_logits(descriptors)
     if scale == 30:
         # As printed, the margin is taken off at the label.
         printed = torch.tensor(
-            [[5.99476, -0.33458, 0.93114, -11.35834 + 12, 7.02677], [6.93133, -11.37647 + 12, 1.74040, 1.86457, 8.47937]]
+            [
+                [5.99476, -0.33458, 0.93114, -11.35834 + 12, 7.02677],
+                [6.93133, -11.37647 + 12, 1.74040, 1.86457, 8.47937],
+            ]
         )
         assert torch.allclose(logits, printed, atol=1e-3)
 
@@ -61,16 +69,26 @@ def test_earthlocs_loss() -> None:
 
 def of_mined_pairs() -> LossOptions:
     options = {"alpha": 1, "beta": 50, "base": 0.0}
-    return LossOptions("multi_similarity", options, miner="multi_similarity", miner_options={"epsilon": 0.1})
+    return LossOptions(
+        "multi_similarity", options, miner="multi_similarity", miner_options={"epsilon": 0.1}
+    )
 
 
 def test_seqvlads_triplets() -> None:
     def wave(function: object, rows: int, factor: float = 1.0) -> Tensor:
-        return function(factor * (torch.arange(4.0 * rows, dtype=torch.float64) + 1)).reshape(rows, 4)  # type: ignore[operator]
+        return function(factor * (torch.arange(4.0 * rows, dtype=torch.float64) + 1)).reshape(
+            rows, 4
+        )  # type: ignore[operator]
 
-    query, positive, negatives = wave(torch.sin, 1), wave(torch.cos, 1), wave(torch.sin, 2, 3.0)[None]
+    query, positive, negatives = (
+        wave(torch.sin, 1),
+        wave(torch.cos, 1),
+        wave(torch.sin, 2, 3.0)[None],
+    )
     assert float((query - positive).norm()) == pytest.approx(1.771318, abs=1e-5)
-    assert (query - negatives[0]).norm(dim=1).tolist() == pytest.approx([1.423191, 1.816316], abs=1e-5)
+    assert (query - negatives[0]).norm(dim=1).tolist() == pytest.approx(
+        [1.423191, 1.816316], abs=1e-5
+    )
     assert float(triplet_sum(query, positive, negatives)) == pytest.approx(0.251564, abs=1e-5)
     assert 2 * float(triplet_sum(query, positive, negatives)) == pytest.approx(0.503129, abs=1e-5)
     assert 2 * float(sare_joint(query, positive, negatives)) == pytest.approx(1.587525, abs=1e-5)

@@ -1,4 +1,5 @@
-"""Recipes as values: overriding by name, refusing what does not exist, the schedule, and the verb."""
+"""Recipes as values: overriding by name, refusing what does not exist, the schedule, and the
+verb."""
 
 from __future__ import annotations
 
@@ -50,7 +51,14 @@ def test_unknown_fields_are_refused_with_the_nearest(assignment: str, nearest: s
 
 @pytest.mark.parametrize(
     "assignment",
-    ["optimizer.lr=fast", "loop.num_steps=1.5", "loop.num_steps=true", "batches.has_own=1", "name=3", "loss.options=3"],
+    [
+        "optimizer.lr=fast",
+        "loop.num_steps=1.5",
+        "loop.num_steps=true",
+        "batches.has_own=1",
+        "name=3",
+        "loss.options=3",
+    ],
 )
 def test_values_of_another_kind_are_refused(assignment: str) -> None:
     with pytest.raises(BadOption, match=assignment.partition("=")[0]):
@@ -88,9 +96,13 @@ def test_rates_are_their_formulas() -> None:
     shares = [rate_share(step, options=cosine, num_steps=110) for step in range(110)]
     assert shares[:10] == pytest.approx([(k + 1) / 10 for k in range(10)])
     for step in (10, 35, 60, 109):
-        assert shares[step] == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * (step - 10) / 100)))
+        assert shares[step] == pytest.approx(
+            0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * (step - 10) / 100))
+        )
     linear = ScheduleOptions("linear", final_share=0.2)
-    assert [rate_share(step, options=linear, num_steps=4) for step in range(4)] == pytest.approx([1, 0.8, 0.6, 0.4])
+    assert [rate_share(step, options=linear, num_steps=4) for step in range(4)] == pytest.approx(
+        [1, 0.8, 0.6, 0.4]
+    )
     assert rate_share(99, options=ScheduleOptions(), num_steps=100) == 1
     with pytest.raises(UnknownName, match="cosine"):
         rate_share(0, options=ScheduleOptions("cosin"), num_steps=1)
@@ -102,12 +114,19 @@ def test_optimizers_leave_norms_and_biases_without_decay() -> None:
 
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
     loss = torch.nn.Linear(4, 5, bias=False)
-    optimizer = make_optimizer(network, [(loss, 1.0)], options=OptimizerOptions("adamw", lr=1e-3, weight_decay=0.1))
-    groups = [(group["full_lr"], group["weight_decay"], len(group["params"])) for group in optimizer.param_groups]
+    optimizer = make_optimizer(
+        network, [(loss, 1.0)], options=OptimizerOptions("adamw", lr=1e-3, weight_decay=0.1)
+    )
+    groups = [
+        (group["full_lr"], group["weight_decay"], len(group["params"]))
+        for group in optimizer.param_groups
+    ]
     assert groups == [(1e-3, 0.1, 1), (1e-3, 0.0, 3), (1.0, 0.0, 1)]
     everything = OptimizerOptions("sgd", lr=1e-3, weight_decay=0.1, decays_all=True)
     optimizer = make_optimizer(network, [(loss, 1.0)], options=everything)
-    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.1, 0.0], "as the published GeoWarp decays"
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.1, 0.0], (
+        "as the published GeoWarp decays"
+    )
     network.requires_grad_(False)
     with pytest.raises(BadOption, match="nothing is left"):
         make_optimizer(network, options=OptimizerOptions())
@@ -119,9 +138,26 @@ def test_the_verb_lists_and_resolves(capsys: pytest.CaptureFixture[str], street:
     assert run(["train"]) == 0
     assert "tiny" in capsys.readouterr().out
     assert run(["train", "--json"]) == 0
-    assert {json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()} == set(RECIPES)
+    assert {json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()} == set(
+        RECIPES
+    )
     places = ["--set", "places.radius_m=100", "--set", "batches.min_apart_m=0"]
-    assert run(["train", "tiny", "--dry-run", "--json", "--dataset", str(street), "--set", "augment.crop=0.25", *places]) == 0
+    assert (
+        run(
+            [
+                "train",
+                "tiny",
+                "--dry-run",
+                "--json",
+                "--dataset",
+                str(street),
+                "--set",
+                "augment.crop=0.25",
+                *places,
+            ]
+        )
+        == 0
+    )
     record = json.loads(capsys.readouterr().out)
     assert record["recipe"]["branches"][0]["augment"]["crop"] == 0.25
     assert record["data"]["num_photos"] == 48
@@ -130,7 +166,9 @@ def test_the_verb_lists_and_resolves(capsys: pytest.CaptureFixture[str], street:
     assert json.loads(capsys.readouterr().out)["recipe"]["name"] == "tiny"
 
 
-def test_the_verb_says_what_is_wrong(capsys: pytest.CaptureFixture[str], street: Path, tmp_path: Path) -> None:
+def test_the_verb_says_what_is_wrong(
+    capsys: pytest.CaptureFixture[str], street: Path, tmp_path: Path
+) -> None:
     assert run(["train", "tny", "--dry-run"]) == 1
     assert "tiny" in capsys.readouterr().err
     assert run(["train", "tiny", "--set", "optimizer.rl=1", "--dry-run"]) == 1
@@ -139,5 +177,18 @@ def test_the_verb_says_what_is_wrong(capsys: pytest.CaptureFixture[str], street:
     assert "--dataset" in capsys.readouterr().err
     assert run(["train", "tiny", "--dataset", str(street)]) == 1
     assert "--out" in capsys.readouterr().err
-    assert run(["train", "tiny", "--dataset", str(street), "--dry-run", "--set", "places.min_photos=1000"]) == 1
+    assert (
+        run(
+            [
+                "train",
+                "tiny",
+                "--dataset",
+                str(street),
+                "--dry-run",
+                "--set",
+                "places.min_photos=1000",
+            ]
+        )
+        == 1
+    )
     assert "min_photos" in capsys.readouterr().err

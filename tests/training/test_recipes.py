@@ -1,4 +1,5 @@
-"""The battery over every recipe: it trains two tiny steps on a tiny rendered set, says how fast, and goes on where it stopped."""
+"""The battery over every recipe: it trains two tiny steps on a tiny rendered set, says how fast,
+and goes on where it stopped."""
 
 from __future__ import annotations
 
@@ -23,11 +24,13 @@ from whence.training.recipe import field_names
 from whence.training.record import read_log
 
 SMALL = (
-    "width=64", "height=48", "augment.width=64", "augment.height=48", "augment.stored_width=0", "augment.stored_height=0",
-    "augment.small_steps=0", "batches.num_places=4", "batches.num_views=2", "batches.min_apart_m=8", "places.min_photos=2",
-    "places.radius_m=15", "places.max_turn_deg=60", "pairs.num_views=2", "pairs.num_pairs=2", "mining.num_queries=8",
-    "mining.num_negatives=3", "mining.num_candidates=20", "mining.positive_m=15", "words.num_photos=20", "batch_queries=2",
-    "validate_on.num_queries=4", "loop.num_steps=2", "loop.log_every=1", "loop.save_every=1", "loop.validate_every=2",
+    "width=64", "height=48", "augment.width=64", "augment.height=48", "augment.stored_width=0",
+    "augment.stored_height=0", "augment.small_steps=0", "batches.num_places=4",
+    "batches.num_views=2", "batches.min_apart_m=8", "places.min_photos=2", "places.radius_m=15",
+    "places.max_turn_deg=60", "pairs.num_views=2", "pairs.num_pairs=2", "mining.num_queries=8",
+    "mining.num_negatives=3", "mining.num_candidates=20", "mining.positive_m=15",
+    "words.num_photos=20", "batch_queries=2", "validate_on.num_queries=4", "loop.num_steps=2",
+    "loop.log_every=1", "loop.save_every=1", "loop.validate_every=2",
 )  # fmt: skip
 """Whatever the recipe has of these is made small; all else is its own."""
 
@@ -38,17 +41,23 @@ SAID = {
     if "listed" in get_recipe(name).to_json()
     or name in ("anyloc-vocabulary", "distilled-small")
     or name.startswith(("meshvpr", "segvpr"))
-    or get_recipe(name).learner.kind in ("local features", "clip features", "frame tokens", "forecasts")
+    or get_recipe(name).learner.kind
+    in ("local features", "clip features", "frame tokens", "forecasts")
     or get_recipe(name).learner.kind in ("language model", "compressor")
     or "tiles" in {branch.kind for branch in get_recipe(name).branches}
 }
-"""Those whose data say what belongs together; tests of their branches train them: sources, distilled, aligned, labelled, tiles,
-local features, clips, texts."""
+"""Those whose data say what belongs together; tests of their branches train them: sources,
+distilled, aligned, labelled, tiles, local features, clips, texts."""
 
 
 @pytest.mark.parametrize("name", sorted({*list_recipes()} - SAID))
 def test_every_recipe_trains(
-    name: str, world: Path, sf_xl: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    name: str,
+    world: Path,
+    sf_xl: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Random weights do where released ones would have to be fetched.
     monkeypatch.setattr(learners, "load_imagenet", lambda _backbone, **_which: None)
@@ -71,15 +80,27 @@ def test_every_recipe_trains(
             "learner.backbone=",
         ]
     if name.endswith(("lite", "lite0", "adapt", "benchmark-small")):
-        words += [word for change in changes if change.endswith("height=48") for word in ("--set", change.replace("48", "64"))]
+        words += [
+            word
+            for change in changes
+            if change.endswith("height=48")
+            for word in ("--set", change.replace("48", "64"))
+        ]
     if {branch.kind for branch in recipe.branches} == {"classes"}:
         # Panoramas and crops, and another network: what the recipe says of classes is its own.
         world = sf_xl
-        small = ("cells.min_photos=2", "num_groups=0", "batches_per_turn=1", "batch_size=4", "loop.precision=no")
+        small = (
+            "cells.min_photos=2",
+            "num_groups=0",
+            "batches_per_turn=1",
+            "batch_size=4",
+            "loop.precision=no",
+        )
         other = ("learner.backbone=resnet18conv2", "learner.start_from=", "learner.freeze_before=")
         words += [word for change in (*small, *other) for word in ("--set", change)]
     if getattr(recipe.learner, "sequence", None) and recipe.learner.sequence.name:
-        # Another, smaller network but for early fusion, and windows of two frames; what is said of sequences is the recipe's own.
+        # Another, smaller network but for early fusion, and windows of two frames; what is said of
+        # sequences is the recipe's own.
         other = [
             "learner.start_from=",
             "learner.freeze_before=",
@@ -87,10 +108,19 @@ def test_every_recipe_trains(
             "sequence.length=2",
             "loop.precision=no",
         ]
-        other += ["validate_on.batch_size=64", "mining.num_negatives=2", "mining.positive_m=4", "mining.excluded_m=4"]
+        other += [
+            "validate_on.batch_size=64",
+            "mining.num_negatives=2",
+            "mining.positive_m=4",
+            "mining.excluded_m=4",
+        ]
         if recipe.learner.sequence.name == "early":
             tiny = VitShape(24, 1, 3, patch_px=16, image_px=32, is_dinov2=False)
-            monkeypatch.setattr(learners, "make_backbone", lambda _name, **_options: TimeSformer(num_frames=2, shape=tiny))
+            monkeypatch.setattr(
+                learners,
+                "make_backbone",
+                lambda _name, **_options: TimeSformer(num_frames=2, shape=tiny),
+            )
             other += ["augment.width=32", "augment.height=32"]
         else:
             other += ["learner.backbone=resnet18conv2"]
@@ -104,12 +134,35 @@ def test_every_recipe_trains(
                 "aggregator.options.num_words=4",
             ]
         if len(recipe.branches) > 1:
-            other += ["cells.min_photos=2", "cells.num_apart=1", "num_groups=0", "branches.1.batch_size=2"]
+            other += [
+                "cells.min_photos=2",
+                "cells.num_apart=1",
+                "num_groups=0",
+                "branches.1.batch_size=2",
+            ]
         words += [word for change in other for word in ("--set", change)]
     if name.startswith("image-retrieval"):
-        words += ["--set", "backbone=dinov2_vits14", "--set", "augment.width=70", "--set", "augment.height=42"]
+        words += [
+            "--set",
+            "backbone=dinov2_vits14",
+            "--set",
+            "augment.width=70",
+            "--set",
+            "augment.height=42",
+        ]
     out = tmp_path / "run"
-    command = ["train", name, *words, "--dataset", str(world), "--val", str(world), "--out", str(out), "-q"]
+    command = [
+        "train",
+        name,
+        *words,
+        "--dataset",
+        str(world),
+        "--val",
+        str(world),
+        "--out",
+        str(out),
+        "-q",
+    ]
     assert run([*command, "--json"]) == 0
     done = json.loads(capsys.readouterr().out)
     assert done["num_steps"] == 2

@@ -1,4 +1,5 @@
-"""The branch of sequences and its probe: windows as pixels, what is mined and learned from them, freezing, and the joint step."""
+"""The branch of sequences and its probe: windows as pixels, what is mined and learned from them,
+freezing, and the joint step."""
 
 from __future__ import annotations
 
@@ -37,16 +38,21 @@ POOLED = NetworkOptions(backbone="resnet18conv2", sequence=SequencePoolOptions("
 
 
 def learner_of(options: NetworkOptions) -> NetworkLearner:
-    return NetworkLearner(options, recipe="test", seed=0, size_px=(32, 24), device=torch.device("cpu"))
+    return NetworkLearner(
+        options, recipe="test", seed=0, size_px=(32, 24), device=torch.device("cpu")
+    )
 
 
 @pytest.fixture(scope="module")
 def drives(tmp_path_factory: pytest.TempPathFactory) -> SequenceSet:
-    """Two drives of a database, 5 m a frame, one with a hole, and one of queries beside the first."""
+    """Two drives of a database, 5 m a frame, one with a hole, and one of queries beside the
+    first."""
     return write_drives(tmp_path_factory.mktemp("drives"))
 
 
-def opened(drives: SequenceSet, tmp_path: Path, options: NetworkOptions = POOLED, **changes: Any) -> SequenceBranch:
+def opened(
+    drives: SequenceSet, tmp_path: Path, options: NetworkOptions = POOLED, **changes: Any
+) -> SequenceBranch:
     branch = SequenceBranch(
         SequencesOptions(mining=MINING, batch_queries=2, augment=SEEN, **changes),
         given(drives, tmp_path, learner=learner_of(options)),
@@ -65,7 +71,7 @@ def test_windows_are_cut_mined_and_learned_from(drives: SequenceSet, tmp_path: P
         "num_query_windows": 6,
         "num_queries_with_positives": len(tuples.queries),
     }
-    network = branch.given.learner.module.eval()
+    network = branch.setup.learner.module.eval()
 
     class AsItIs:
         share = Share()
@@ -89,22 +95,34 @@ def test_windows_are_cut_mined_and_learned_from(drives: SequenceSet, tmp_path: P
     content = branch.change(read.content, draw())
     assert content.shape == (8, 3, 3, 24, 32)
     window = tuples.windows.queries[branch.mined[0, 0]]
-    assert np.array_equal(read.content.queries.photos[:3].numpy(), branch.pixels.frames[15 + window])
+    assert np.array_equal(
+        read.content.queries.photos[:3].numpy(), branch.pixels.frames[15 + window]
+    )
     found = branch.learn(network, content, draw()).total
     with torch.no_grad():
         every = network(content)
-        slow = tuple_loss("triplet", every[:2], every[[2, 5]], every[[3, 4, 6, 7]].reshape(2, 2, -1), margin=0.1)
+        slow = tuple_loss(
+            "triplet", every[:2], every[[2, 5]], every[[3, 4, 6, 7]].reshape(2, 2, -1), margin=0.1
+        )
     assert found.item() == pytest.approx(slow.item(), abs=1e-6)
 
 
-def test_words_begin_from_first_frames_and_frozen_parts_stay(drives: SequenceSet, tmp_path: Path) -> None:
-    options = replace(POOLED, aggregator=AggregatorOptions("netvlad", {"num_words": 2}), sequence=SequencePoolOptions("seqvlad", 3))
+def test_words_begin_from_first_frames_and_frozen_parts_stay(
+    drives: SequenceSet, tmp_path: Path
+) -> None:
+    options = replace(
+        POOLED,
+        aggregator=AggregatorOptions("netvlad", {"num_words": 2}),
+        sequence=SequencePoolOptions("seqvlad", 3),
+    )
     branch = opened(drives, tmp_path, options, words=WordOptions(num_photos=6, num_locations=20))
-    network = branch.given.learner.module
+    network = branch.setup.learner.module
     before = network.aggregator.centroids.detach().clone()
     branch.start(network, torch.device("cpu"))
     assert not torch.equal(before, network.aggregator.centroids)
-    assert np.array_equal(branch.pixels.first_frames(np.array([0])), branch.pixels[np.array([0])][:, 0])
+    assert np.array_equal(
+        branch.pixels.first_frames(np.array([0])), branch.pixels[np.array([0])][:, 0]
+    )
     frozen = make_network(replace(options, learning="as published", backbone="resnet18conv4"))
     learning = {name.split(".")[1] for name, p in frozen.named_parameters() if p.requires_grad}
     assert learning == {"layer3", "centroids", "conv"}
@@ -113,8 +131,15 @@ def test_words_begin_from_first_frames_and_frozen_parts_stay(drives: SequenceSet
     with pytest.raises(BadOption, match="nothing would learn"):
         make_network(replace(POOLED, learning="sequence", sequence=SequencePoolOptions("mean", 3)))
     with torch.device("meta"):
-        cct = make_network(replace(get_recipe("seqvlad-cct384").learner, aggregator=AggregatorOptions("netvlad", {"num_words": 2})))
-    assert sum(p.numel() for p in cct.backbone.parameters() if p.requires_grad) == 8_917_248 - 49_152
+        cct = make_network(
+            replace(
+                get_recipe("seqvlad-cct384").learner,
+                aggregator=AggregatorOptions("netvlad", {"num_words": 2}),
+            )
+        )
+    assert (
+        sum(p.numel() for p in cct.backbone.parameters() if p.requires_grad) == 8_917_248 - 49_152
+    )
 
 
 def test_cards_and_starts_keep_the_pool(tmp_path: Path) -> None:
@@ -124,7 +149,11 @@ def test_cards_and_starts_keep_the_pool(tmp_path: Path) -> None:
     assert card_from_text(card_to_text(card)) == card
     from safetensors.torch import save_file
 
-    alone = {name: value.contiguous() for name, value in network.state_dict().items() if not name.startswith("sequence.")}
+    alone = {
+        name: value.contiguous()
+        for name, value in network.state_dict().items()
+        if not name.startswith("sequence.")
+    }
     save_file(alone, tmp_path / "frames.safetensors")
     begun = make_network(replace(POOLED, start_from=str(tmp_path / "frames.safetensors")), seed=5)
     assert all(torch.equal(begun.state_dict()[name], value) for name, value in alone.items())
@@ -152,7 +181,10 @@ def replace_east(frames: Frames, shift_m: float) -> Frames:
 
 def test_the_probe_counts_windows_that_have_positives(drives: SequenceSet, tmp_path: Path) -> None:
     learner = learner_of(replace(POOLED, sequence=SequencePoolOptions("mean", 3)))
-    probe = SequenceProbe(SequenceRecallOptions(n=1, radius_m=6, width=32, height=24), given(drives, tmp_path, learner=learner))
+    probe = SequenceProbe(
+        SequenceRecallOptions(n=1, radius_m=6, width=32, height=24),
+        given(drives, tmp_path, learner=learner),
+    )
     probe.open()
     # The same photos on both sides: every window that has a positive finds itself.
     own = SequenceProbe(
@@ -178,4 +210,7 @@ def test_jist_keeps_its_published_constants() -> None:
 def test_photos_alone_are_no_drives(tmp_path: Path) -> None:
     lone = Photos.of([Photo("a.jpg", plane=PlanePoint(0, 0))])
     with pytest.raises(NoPhotos, match="without an order"):
-        SequenceBranch(SequencesOptions(mining=MINING, augment=SEEN), given(lone, tmp_path, learner=learner_of(POOLED)))
+        SequenceBranch(
+            SequencesOptions(mining=MINING, augment=SEEN),
+            given(lone, tmp_path, learner=learner_of(POOLED)),
+        )

@@ -1,4 +1,5 @@
-"""Places that the data say themselves: listed ones, scenes, cliques, cells; and the recipes that learn from them."""
+"""Places that the data say themselves: listed ones, scenes, cliques, cells; and the recipes that
+learn from them."""
 
 from __future__ import annotations
 
@@ -104,7 +105,8 @@ def test_views_of_a_room_look_the_same_way(sources: dict[str, Path]) -> None:
 
 
 def test_depth_and_pose_of_a_room_agree(sources: dict[str, Path]) -> None:
-    """What a frame sees, lifted by its depth and moved by its pose, lies on the walls, floor and ceiling of its room, or inside."""
+    """What a frame sees, lifted by its depth and moved by its pose, lies on the walls, floor and
+    ceiling of its room, or inside."""
     city = next(city_works(WorldSpec.from_json((sources["scannet"] / "world.json").read_text())))
     for scan in ("scene0000_00", "scene0001_00"):
         folder = sources["scannet"] / "scans" / scan
@@ -153,18 +155,24 @@ def test_listed_places_come_city_by_city(sources: dict[str, Path]) -> None:
             assert len(set(batch.rows.tolist())) == 4
         assert [int(listed.place[batch.rows[0]]) // 10**5 for batch in drawn] == [0] * 2 + [1] * 2
     mixed = ListedBatches(listed, options=replace(TWO, num_places=1, is_shuffled=True))
-    cities = {tuple(int(listed.place[mixed.batch(e, k).rows[0]]) // 10**5 for k in range(4)) for e in range(4)}
+    cities = {
+        tuple(int(listed.place[mixed.batch(e, k).rows[0]]) // 10**5 for k in range(4))
+        for e in range(4)
+    }
     assert len(cities) > 1
     with pytest.raises(BadOption, match=r"batches\.num_places"):
         ListedBatches(listed, options=replace(TWO, num_places=5))
 
 
 def drive(num_cities: int, num_stops: int) -> tuple[Frames, np.ndarray]:
-    """Six photos a stop, stops 60 m apart in each of some cities, and descriptors in which three neighbouring stops look alike."""
+    """Six photos a stop, stops 60 m apart in each of some cities, and descriptors in which three
+    neighbouring stops look alike."""
     random = np.random.default_rng(0)
     photos, cells, looks = [], [], []
     for city, stop in itertools.product(range(num_cities), range(num_stops)):
-        look = np.random.default_rng([city, stop // 3]).normal(size=16) + 0.1 * random.normal(size=16)
+        look = np.random.default_rng([city, stop // 3]).normal(size=16) + 0.1 * random.normal(
+            size=16
+        )
         for k in range(6):
             plane = PlanePoint(500000.0 + 60 * stop + 3 * k, 4100000.0 + 9000 * city, "10S")
             photos.append(Photo(f"city{city}/query/images/{stop}_{k}.jpg", plane=plane))
@@ -172,7 +180,14 @@ def drive(num_cities: int, num_stops: int) -> tuple[Frames, np.ndarray]:
             looks.append(look / np.linalg.norm(look))
     num = len(photos)
     texts = np.full(num, "")
-    return Frames(Photos.of(photos), texts, np.zeros(num, np.int64), np.zeros(num, bool), texts, np.array(cells)), np.array(looks)
+    return Frames(
+        Photos.of(photos),
+        texts,
+        np.zeros(num, np.int64),
+        np.zeros(num, bool),
+        texts,
+        np.array(cells),
+    ), np.array(looks)
 
 
 def test_cliques_are_near_and_their_neighbourhoods_alike() -> None:
@@ -208,7 +223,9 @@ def test_cliques_are_near_and_their_neighbourhoods_alike() -> None:
     other_batches.refresh(1, lambda rows: looks[rows])
     assert not np.array_equal(found, other_batches.found())
     with pytest.raises(NoPhotos, match=r"places\.radius_m"):
-        CliqueBatches((frames,), places=replace(places, radius_m=2.0), options=BatchOptions(5, 4)).refresh(0, lambda r: looks[r])
+        CliqueBatches(
+            (frames,), places=replace(places, radius_m=2.0), options=BatchOptions(5, 4)
+        ).refresh(0, lambda r: looks[r])
 
 
 def test_cliques_of_a_graph_are_whole_and_apart() -> None:
@@ -217,21 +234,29 @@ def test_cliques_of_a_graph_are_whole_and_apart() -> None:
         points = random.uniform(0, 60, (30, 2))
         together = np.linalg.norm(points[:, None] - points, axis=2) <= 20
         members = [np.flatnonzero(row) for row in together]
-        near = NeighborLists(np.concatenate([[0], np.cumsum([len(row) for row in members])]), np.concatenate(members))
+        near = NeighborLists(
+            np.concatenate([[0], np.cumsum([len(row) for row in members])]), np.concatenate(members)
+        )
         found = disjoint_cliques(near, 3, random)
         for clique in found:
-            assert all(together[one, two] for one, two in itertools.combinations(clique.tolist(), 2))
+            assert all(
+                together[one, two] for one, two in itertools.combinations(clique.tolist(), 2)
+            )
         for one, two in itertools.combinations(found, 2):
             assert not together[np.ix_(one, two)].any()
-        # Three photos that are all near each other, and near none of those taken, would have been found.
+        # Three photos that are all near each other, and near none of those taken, would have been
+        # found.
         free = [k for k in range(30) if not any(together[k, clique].any() for clique in found)]
         assert not any(
-            all(together[a, b] for a, b in itertools.combinations(three, 2)) for three in itertools.combinations(free, 3)
+            all(together[a, b] for a, b in itertools.combinations(three, 2))
+            for three in itertools.combinations(free, 3)
         )
 
 
 def test_views_of_a_cell_are_of_one_class(sf_xl: Path, tmp_path: Path) -> None:
-    grouped = make_grouped(Dataset(sf_xl).files(are_panoramas=False), cells=CellOptions(10.0, 60.0, 2, 2, 3))
+    grouped = make_grouped(
+        Dataset(sf_xl).files(are_panoramas=False), cells=CellOptions(10.0, 60.0, 2, 2, 3)
+    )
     batches = CellBatches(grouped, options=replace(TWO, num_places=1), seed=0)
     for epoch in range(3):
         classes = batches.classes(epoch, 0)
@@ -245,7 +270,11 @@ def test_views_of_a_cell_are_of_one_class(sf_xl: Path, tmp_path: Path) -> None:
     learner = type("Learner", (), {"module": type("Module", (), {"dim": 8})})
     with pytest.raises(BadOption, match="over pairs"):
         CellViewBranch(
-            CellViewsOptions(cells=CellOptions(10.0, 60.0, 2, 2, 3), num_groups=0, batches=replace(TWO, num_places=1)),
+            CellViewsOptions(
+                cells=CellOptions(10.0, 60.0, 2, 2, 3),
+                num_groups=0,
+                batches=replace(TWO, num_places=1),
+            ),
             given(sf_xl, tmp_path, learner=learner),
         )
 
@@ -265,16 +294,22 @@ class Given(Branch):
         return Read(self.content, 16)
 
     def learn(self, learner: nn.Module, content: Tensor, draw: Draw) -> Losses:
-        return Losses(self.loss(nn.functional.normalize(learner(content), dim=1), torch.arange(16) // 4))
+        return Losses(
+            self.loss(nn.functional.normalize(learner(content), dim=1), torch.arange(16) // 4)
+        )
 
 
 def test_six_losses_and_their_gradients() -> None:
-    """Stated values of six sub-batches; the gradients taken one after the other are those of the sum."""
+    """Stated values of six sub-batches; the gradients taken one after the other are those of the
+    sum."""
     stated = (2.119712, 2.132154, 2.078979, 2.171795, 2.003606, 2.171622)
     mined = ((46, 140), (47, 147), (48, 152), (46, 173), (46, 134), (47, 158))
     for number, pairs in enumerate(mined):
         loss, toy = Given(number).loss, linear()
-        found = loss.miner(nn.functional.normalize(toy(image_of((16, 6), 1000 + number)), dim=1), torch.arange(16) // 4)
+        found = loss.miner(
+            nn.functional.normalize(toy(image_of((16, 6), 1000 + number)), dim=1),
+            torch.arange(16) // 4,
+        )
         assert (len(found[0]), len(found[2])) == pairs
     gradients = {}
     for way in ("apart", "joint"):
@@ -287,15 +322,26 @@ def test_six_losses_and_their_gradients() -> None:
             said = step.take()
         assert [said[f"sub{k}"] for k in range(6)] == pytest.approx(stated, abs=2e-4)
         assert said["loss"] == pytest.approx(12.677867, abs=1e-3)
-        gradients[way] = [old - weight.detach() for old, weight in zip(before, toy.parameters(), strict=True)]
+        gradients[way] = [
+            old - weight.detach() for old, weight in zip(before, toy.parameters(), strict=True)
+        ]
     weight, bias = gradients["apart"]
-    assert weight[0].tolist() == pytest.approx([0.023579, -0.312990, 0.009315, -0.154701, -0.102552, 0.001599], abs=1e-4)
+    assert weight[0].tolist() == pytest.approx(
+        [0.023579, -0.312990, 0.009315, -0.154701, -0.102552, 0.001599], abs=1e-4
+    )
     assert float(weight.norm()) == pytest.approx(0.975518, abs=1e-4)
-    assert bias.tolist() == pytest.approx([0.277798, 0.189301, -0.352168, 0.065688, 0.126465], abs=1e-4)
-    assert all(torch.allclose(one, two, atol=1e-6) for one, two in zip(*gradients.values(), strict=True))
-    # One loss over all 24 places is another thing: places of different sources would be told apart too.
+    assert bias.tolist() == pytest.approx(
+        [0.277798, 0.189301, -0.352168, 0.065688, 0.126465], abs=1e-4
+    )
+    assert all(
+        torch.allclose(one, two, atol=1e-6) for one, two in zip(*gradients.values(), strict=True)
+    )
+    # One loss over all 24 places is another thing: places of different sources would be told apart
+    # too.
     whole = torch.cat([image_of((16, 6), 1000 + k) for k in range(6)])
-    joint = make_loss(PAIRS, num_classes=24, dim=5)(nn.functional.normalize(linear()(whole), dim=1), torch.arange(96) // 4)
+    joint = make_loss(PAIRS, num_classes=24, dim=5)(
+        nn.functional.normalize(linear()(whole), dim=1), torch.arange(96) // 4
+    )
     assert float(joint.detach()) == pytest.approx(2.339888, abs=2e-4)
 
 
@@ -314,23 +360,33 @@ def test_a_rate_that_falls_at_steps() -> None:
 
 
 TINY = (
-    "learner.backbone=resnet18conv2", "learner.backbone_options={}", "learner.freeze_before=", "aggregator.name=gem",
-    "aggregator.options={}", "augment.width=48", "augment.height=32", "batches.num_places=2", "batches.num_views=2",
-    "places.min_photos=2", "places.num_batches=2", "cells.cell_m=4", "cells.num_apart=1", "cells.min_photos=2",
-    "batches_per_turn=2", "loop.num_steps=2", "loop.precision=no", "loop.log_every=1", "loop.save_every=1", "places.every=1",
+    "learner.backbone=resnet18conv2", "learner.backbone_options={}", "learner.freeze_before=",
+    "aggregator.name=gem", "aggregator.options={}", "augment.width=48", "augment.height=32",
+    "batches.num_places=2", "batches.num_views=2", "places.min_photos=2", "places.num_batches=2",
+    "cells.cell_m=4", "cells.num_apart=1", "cells.min_photos=2", "batches_per_turn=2",
+    "loop.num_steps=2", "loop.precision=no", "loop.log_every=1", "loop.save_every=1",
+    "places.every=1",
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [name for name in list_recipes() if "listed" in get_recipe(name).to_json()])
+@pytest.mark.parametrize(
+    "name", [name for name in list_recipes() if "listed" in get_recipe(name).to_json()]
+)
 def test_recipes_learn_from_what_is_said(
     name: str, sources: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(learners, "load_imagenet", lambda _backbone, **_which: None)
     recipe = get_recipe(name)
     assert Recipe.from_json(recipe.to_json()) == recipe
-    small = override(recipe, [change for change in TINY if change.partition("=")[0] in field_names(recipe)])
+    small = override(
+        recipe, [change for change in TINY if change.partition("=")[0] in field_names(recipe)]
+    )
     data = sources if len(recipe.branches) > 1 else sources["gsv_cities"]
-    named = {one: Dataset(folder) for one, folder in data.items()} if isinstance(data, dict) else Dataset(data)
+    named = (
+        {one: Dataset(folder) for one, folder in data.items()}
+        if isinstance(data, dict)
+        else Dataset(data)
+    )
     task = make_task(small, named, pixels_folder=tmp_path, show_progress=False)
     with Step(task, options=small.loop) as step:
         step.open()
@@ -338,17 +394,35 @@ def test_recipes_learn_from_what_is_said(
         said = step.take()
     assert math.isfinite(said["loss"])
     if len(recipe.branches) > 1:
-        assert said["loss"] == pytest.approx(sum(said[branch.name] for branch in recipe.branches), rel=1e-5)
-    assert any(not torch.equal(one, two) for one, two in zip(before, step.learner.parameters(), strict=True))
+        assert said["loss"] == pytest.approx(
+            sum(said[branch.name] for branch in recipe.branches), rel=1e-5
+        )
+    assert any(
+        not torch.equal(one, two)
+        for one, two in zip(before, step.learner.parameters(), strict=True)
+    )
     tensors = step.tensors()
     assert any("mined" in key for key in tensors) == ('"clique"' in recipe.to_json())
 
 
-def test_a_run_on_six_sub_batches_goes_on(sources: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_on_six_sub_batches_goes_on(
+    sources: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(learners, "load_imagenet", lambda _backbone, **_which: None)
     words = [word for change in TINY for word in ("--set", change)]
-    words += [word for name, folder in sources.items() for word in ("--dataset", f"{name}={folder}")]
-    command = ["train", "megaloc-small", *words, "--cache", str(tmp_path / "pixels"), "-q", "--out", str(tmp_path / "run")]
+    words += [
+        word for name, folder in sources.items() for word in ("--dataset", f"{name}={folder}")
+    ]
+    command = [
+        "train",
+        "megaloc-small",
+        *words,
+        "--cache",
+        str(tmp_path / "pixels"),
+        "-q",
+        "--out",
+        str(tmp_path / "run"),
+    ]
     assert run(command) == 0
     whole = read_checkpoint(tmp_path / "run" / FINAL).tensors
     # As if stopped after the first step, in the middle of what was mined.
@@ -360,14 +434,26 @@ def test_a_run_on_six_sub_batches_goes_on(sources: dict[str, Path], tmp_path: Pa
     assert all(torch.equal(value, again[key]) for key, value in whole.items())
 
 
-def test_a_vocabulary_of_ones_own(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_vocabulary_of_ones_own(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     sets = [
-        "learner.backbone=resnet18conv2", "learner.backbone_options={}", "learner.start_from=", "augment.width=64",
-        "augment.height=48", "learner.domain=rendered streets", "aggregator.options.num_words=3", "words.num_photos=20",
+        "learner.backbone=resnet18conv2", "learner.backbone_options={}", "learner.start_from=",
+        "augment.width=64", "augment.height=48", "learner.domain=rendered streets",
+        "aggregator.options.num_words=3", "words.num_photos=20",
     ]  # fmt: skip
     words = [word for change in sets for word in ("--set", change)]
     out = tmp_path / "words"
-    command = ["train", "anyloc-vocabulary", *words, "--dataset", str(world / "database"), "--out", str(out), "-q"]
+    command = [
+        "train",
+        "anyloc-vocabulary",
+        *words,
+        "--dataset",
+        str(world / "database"),
+        "--out",
+        str(out),
+        "-q",
+    ]
     assert run(command) == 0
     model = load_model(str(out / FINAL))
     assert "rendered streets" in model.card.training_data
@@ -376,12 +462,25 @@ def test_a_vocabulary_of_ones_own(world: Path, tmp_path: Path, capsys: pytest.Ca
     assert model.describe([np.full((48, 64, 3), 9, np.uint8)]).shape == (1, 3 * 64)
     capsys.readouterr()
     assert (
-        run([*command[:-2], str(tmp_path / "other"), "-q", "--set", "aggregator.name=gem", "--set", "aggregator.options={}"]) == 1
+        run(
+            [
+                *command[:-2],
+                str(tmp_path / "other"),
+                "-q",
+                "--set",
+                "aggregator.name=gem",
+                "--set",
+                "aggregator.options={}",
+            ]
+        )
+        == 1
     )
     assert "visual words" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("by", "match"), [("listed", "no photos"), ("scene", "MegaScenes"), ("clique", "MSLS")])
+@pytest.mark.parametrize(
+    ("by", "match"), [("listed", "no photos"), ("scene", "MegaScenes"), ("clique", "MSLS")]
+)
 def test_folders_of_another_layout_are_refused(by: str, match: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=match):
         make_batches(Dataset(tmp_path), places=PlaceOptions(by=by), options=TWO, seed=0)  # type: ignore[arg-type]

@@ -1,4 +1,5 @@
-"""Logs, a small language model that learns from them, a compressor over it, and free questions to a journal."""
+"""Logs, a small language model that learns from them, a compressor over it, and free questions to a
+journal."""
 
 from __future__ import annotations
 
@@ -20,7 +21,13 @@ from whence.errors import BadOption, NoPhotos, UnreadableTable, UnreadableWeight
 from whence.journal import Journal
 from whence.journal.free import check_answer, record_text
 from whence.journal.log import Entry
-from whence.models.tokens.context import Compressor, LanguageModel, break_even, continue_text, kept_bytes
+from whence.models.tokens.context import (
+    Compressor,
+    LanguageModel,
+    break_even,
+    continue_text,
+    kept_bytes,
+)
 from whence.models.tokens.segments import SegmentCache, segment
 from whence.recipes import get_recipe
 from whence.studies import get_study
@@ -32,7 +39,13 @@ from whence.types import GeoPoint, Position
 from whence.worlds.logs import LogSpec, make_log, write_logs
 
 SPEC = LogSpec(num_train=16, num_val=2, num_test=3, length=40)
-SMALL = ["loop.num_steps=3", "loop.log_every=1", "loop.validate_every=3", "batch_size=4", "num_questions=2"]
+SMALL = [
+    "loop.num_steps=3",
+    "loop.log_every=1",
+    "loop.validate_every=3",
+    "batch_size=4",
+    "num_questions=2",
+]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +56,10 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model(logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("language") / "run"
-    recipe = override(get_recipe("log-language-small"), [*SMALL, "learner.width=32", "learner.depth=2", "learner.hidden=64"])
+    recipe = override(
+        get_recipe("log-language-small"),
+        [*SMALL, "learner.width=32", "learner.depth=2", "learner.hidden=64"],
+    )
     train(recipe, str(logs), out=out, validation=str(logs), show_progress=False)
     return out / "model"
 
@@ -51,7 +67,9 @@ def model(logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def compressor_file(logs: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("compressor") / "run"
-    recipe = override(get_recipe("compllm-small"), [*SMALL, f"learner.model={model}", "learner.rank=4"])
+    recipe = override(
+        get_recipe("compllm-small"), [*SMALL, f"learner.model={model}", "learner.rank=4"]
+    )
     train(recipe, str(logs), out=out, validation=str(logs), show_progress=False)
     lines = [line for line in read_log(out / "log.jsonl") if "loss" in line]
     assert len(lines) == 3
@@ -70,7 +88,9 @@ def test_texts_are_read_back_and_broken_ones_said(logs: Path, tmp_path: Path) ->
     assert list(read_texts(logs, split="val")[0].records) == make_log(SPEC, "val", 0)
     with pytest.raises(NoPhotos, match=r"other\.jsonl"):
         read_texts(logs, split="other")
-    (tmp_path / "train.jsonl").write_text('{"records": ["a"], "questions": [["who", "me"]]}\n{"records": 3}\n')
+    (tmp_path / "train.jsonl").write_text(
+        '{"records": ["a"], "questions": [["who", "me"]]}\n{"records": 3}\n'
+    )
     with pytest.raises(UnreadableTable, match="line 2"):
         read_texts(tmp_path, split="train")
     (tmp_path / "val.jsonl").write_text('{"records": ["a"], "questions": [["who", "me"]]}\n')
@@ -82,11 +102,16 @@ def test_segments_are_compressed_by_themselves(model: Path, compressor_file: Pat
     compressor = Compressor.of_file(compressor_file, network)
     ids = np.random.default_rng(0).integers(2, 50, 60).tolist()
     whole = compressor.compress(segment(ids, 20))
-    first, second = compressor.compress(segment(ids[:20], 20)), compressor.compress(segment(ids[20:], 20))
+    first, second = (
+        compressor.compress(segment(ids[:20], 20)),
+        compressor.compress(segment(ids[20:], 20)),
+    )
     assert whole.shape == (30, 32)
     torch.testing.assert_close(whole, torch.cat([first, second]), atol=1e-5, rtol=1e-5)
     swapped = compressor.compress(segment(ids[20:40] + ids[:20] + ids[40:], 20))
-    torch.testing.assert_close(swapped, torch.cat([whole[10:20], whole[:10], whole[20:]]), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        swapped, torch.cat([whole[10:20], whole[:10], whole[20:]]), atol=1e-5, rtol=1e-5
+    )
     with SegmentCache.of_file() as cache:
         kept = [compressor.compress(segment(ids, 20), cache=cache) for _ in range(2)]
         assert (cache.num_found, cache.num_missed) == (3, 3)
@@ -106,7 +131,9 @@ def test_the_model_that_answers_is_the_one_below(model: Path, compressor_file: P
     assert found == [] if likeliest == 0 else found[0] == likeliest
 
 
-def test_files_of_something_else_are_refused(model: Path, compressor_file: Path, tmp_path: Path) -> None:
+def test_files_of_something_else_are_refused(
+    model: Path, compressor_file: Path, tmp_path: Path
+) -> None:
     with pytest.raises(UnreadableWeights, match="no config"):
         LanguageModel.of_folder(tmp_path)
     (tmp_path / "config.json").write_text("{broken")
@@ -136,7 +163,10 @@ def test_bytes_that_are_kept(model: Path) -> None:
 
 def entries(*texts: str) -> list[tuple[Entry, str]]:
     return [
-        (Entry(number, float(number), float(number), None, Position("a.jpg", "unknown", None)), text)
+        (
+            Entry(number, float(number), float(number), None, Position("a.jpg", "unknown", None)),
+            text,
+        )
         for number, text in enumerate(texts)
     ]
 
@@ -156,7 +186,11 @@ def entries(*texts: str) -> list[tuple[Entry, str]]:
 def test_answers_are_checked_against_rows(
     question: str, answer: str, is_confirmed: bool, rows: list[int], others: list[int]
 ) -> None:
-    found = check_answer(question, answer, entries("14: 35 rain located ;", "15: 40 snow located ;", "17: 00 fog unknown ;"))
+    found = check_answer(
+        question,
+        answer,
+        entries("14: 35 rain located ;", "15: 40 snow located ;", "17: 00 fog unknown ;"),
+    )
     assert found.is_confirmed == is_confirmed
     assert [entry.number for entry in found.rows] == rows
     assert [entry.number for entry in found.others] == others
@@ -168,7 +202,9 @@ def test_free_questions_of_the_command_line(
     file = tmp_path / "log.journal"
     with Journal.open(file) as journal:
         for hour, weather in enumerate(("rain", "snow", "fog")):
-            answer = Position("q.jpg", "located", GeoPoint(48.0, 11.0), radius_m=10.0, confidence=0.95)
+            answer = Position(
+                "q.jpg", "located", GeoPoint(48.0, 11.0), radius_m=10.0, confidence=0.95
+            )
             journal.append([answer], taken_at=hour * 3600.0 + 5 * 60, weather=weather)
     assert run(["journal", "ask", str(file), "01: 05", "--utc"]) != 0
     capsys.readouterr()
@@ -179,7 +215,17 @@ def test_free_questions_of_the_command_line(
     assert said["is_confirmed"] == (said["answer"] == "snow")
     (model / "compressor.safetensors").write_bytes(compressor_file.read_bytes())
     try:
-        asked = ["journal", "ask", str(file), "01: 05", "--model", str(model), "--cache", str(tmp_path / "segments"), "--utc"]
+        asked = [
+            "journal",
+            "ask",
+            str(file),
+            "01: 05",
+            "--model",
+            str(model),
+            "--cache",
+            str(tmp_path / "segments"),
+            "--utc",
+        ]
         for cached in (0, 1):
             run([*asked, "--json"])
             said = json.loads(capsys.readouterr().out.splitlines()[0])
@@ -189,7 +235,20 @@ def test_free_questions_of_the_command_line(
     finally:
         (model / "compressor.safetensors").unlink()
     # What the journal's own words say is never put to a model.
-    assert run(["journal", "ask", str(file), "how many answers in snow", "--model", str(tmp_path), "--utc"]) == 0
+    assert (
+        run(
+            [
+                "journal",
+                "ask",
+                str(file),
+                "how many answers in snow",
+                "--model",
+                str(tmp_path),
+                "--utc",
+            ]
+        )
+        == 0
+    )
     assert capsys.readouterr().out.strip() == "1"
 
 
@@ -197,17 +256,32 @@ def test_a_row_as_the_usual_text() -> None:
     from whence.journal.free import LogFormat
 
     position = Position("q.jpg", "located", GeoPoint(48.1, 11.5), radius_m=12.0, confidence=0.95)
-    text = record_text(Entry(7, 3600.0, 0.0, None, position, weather="rain"), LogFormat(), is_utc=True)
-    assert text.startswith("row 7: 1970-01-01 01:00, located at 48.10000, 11.50000, radius 12 m, confidence 0.95, weather rain")
+    text = record_text(
+        Entry(7, 3600.0, 0.0, None, position, weather="rain"), LogFormat(), is_utc=True
+    )
+    assert text.startswith(
+        "row 7: 1970-01-01 01:00, located at 48.10000, 11.50000, radius 12 m, confidence 0.95, "
+        "weather rain"
+    )
 
 
 def test_the_study_measures_answers_and_reading(logs: Path, model: Path, tmp_path: Path) -> None:
     options = {"logs": str(logs), "model": str(model), "steps": 1, "test_logs": 2, "width": 32}
     only = ("part=answers*records=4", "records=200")
-    found = run_study(get_study("compllm"), out=tmp_path / "study", options=options, budget=Budget(only), show_progress=False)
+    found = run_study(
+        get_study("compllm"),
+        out=tmp_path / "study",
+        options=options,
+        budget=Budget(only),
+        show_progress=False,
+    )
     wanted = [cell for cell in found.cells if Budget(only).wants(cell.cell)]
     assert [cell.reason for cell in wanted] == [""] * 10
-    done = {(cell.cell.settings["part"], cell.cell.settings["arm"]): cell.values for cell in found.cells if cell.is_done}
+    done = {
+        (cell.cell.settings["part"], cell.cell.settings["arm"]): cell.values
+        for cell in found.cells
+        if cell.is_done
+    }
     assert len(done) == 7 + 3
     assert done["answers", "plain"]["inputs"].value == 20
     assert done["answers", "2 tokens a vector"]["inputs"].value == 10

@@ -1,4 +1,5 @@
-"""Learning from map tiles: the published augmentation, loss, draws and groups, and a training that goes on where it stopped."""
+"""Learning from map tiles: the published augmentation, loss, draws and groups, and a training that
+goes on where it stopped."""
 
 from __future__ import annotations
 
@@ -35,7 +36,9 @@ from whence.training.task import BatchPlace, Share
 from whence.training.yearly import YearChange, changed, draw_change
 
 SMALL = YearWiseOptions(width=32, height=32, stored_px=48, crop_px=40)
-OPTIONS = TilesOptions(num_places=6, num_groups=3, batches_per_epoch=4, regroup_every=2, augment=SMALL)
+OPTIONS = TilesOptions(
+    num_places=6, num_groups=3, batches_per_epoch=4, regroup_every=2, augment=SMALL
+)
 YEARS = (2019, 2020, 2021)
 
 
@@ -47,10 +50,18 @@ def tiles(tmp_path_factory) -> Path:
     for row in range(4):
         for column in range(5):
             for year in YEARS:
-                path = root / "train" / "database" / tile_name(Tile(10, 360 + 2 * row, 480 + 2 * column), year=year)
+                path = (
+                    root
+                    / "train"
+                    / "database"
+                    / tile_name(Tile(10, 360 + 2 * row, 480 + 2 * column), year=year)
+                )
                 path.parent.mkdir(parents=True, exist_ok=True)
                 colour = np.array([60 * row, 40 * column, 120])
-                cv2.imwrite(str(path), np.clip(colour + random.normal(0, 4, (24, 24, 3)), 0, 255).astype(np.uint8))
+                cv2.imwrite(
+                    str(path),
+                    np.clip(colour + random.normal(0, 4, (24, 24, 3)), 0, 255).astype(np.uint8),
+                )
     return root
 
 
@@ -65,20 +76,27 @@ def unnormalised(image: Tensor) -> Tensor:
 
 
 def test_the_published_chain_of_changes() -> None:
-    turned = change.rotate(published_images(), 30.0, interpolation=InterpolationMode.BILINEAR, fill=[0.0])
+    turned = change.rotate(
+        published_images(), 30.0, interpolation=InterpolationMode.BILINEAR, fill=[0.0]
+    )
     assert turned[0, :, 20, 50].tolist() == pytest.approx([0.738522, 0.352690, 0.219558], abs=2e-3)
     options = YearWiseOptions(width=32, height=32, stored_px=80, crop_px=70)
     how = YearChange(30.0, 4, 6, ((9, 5), (60, 11), (66, 57), (3, 62)), ())
     plain = changed(published_images(), how, options)[0]
-    assert unnormalised(plain[:, 0, 0]).tolist() == pytest.approx([0.335867, 0.020894, 0.520735], abs=2e-3)
-    assert unnormalised(plain[:, 16, 9]).tolist() == pytest.approx([0.316456, 0.447728, 0.645270], abs=2e-3)
+    assert unnormalised(plain[:, 0, 0]).tolist() == pytest.approx(
+        [0.335867, 0.020894, 0.520735], abs=2e-3
+    )
+    assert unnormalised(plain[:, 16, 9]).tolist() == pytest.approx(
+        [0.316456, 0.447728, 0.645270], abs=2e-3
+    )
     colours = how._replace(colours=(("brightness", 1.5), ("contrast", 0.6), ("saturation", 0.3)))
     found = changed(published_images(), colours, options)[0, :, 16, 9]
     assert found.tolist() == pytest.approx([0.649727, 0.951925, 1.406966], abs=2e-3)
 
 
 def test_changes_are_drawn_as_published() -> None:
-    """Of a crop of 700 pixels corners move inward by 0 to 175; what is left is a square of 349 to 627, 428 in the median."""
+    """Of a crop of 700 pixels corners move inward by 0 to 175; what is left is a square of 349 to
+    627, 428 in the median."""
     random, sides = np.random.default_rng(0), []
     for _ in range(2000):
         how = draw_change(YearWiseOptions(), random)
@@ -98,15 +116,24 @@ def test_changes_are_drawn_as_published() -> None:
 @pytest.mark.parametrize(
     ("overlap", "loss", "row", "norm"),
     [
-        (False, 2.005688, [-0.034380, 0.040874, 0.021802, -0.021477, 0.076500, -0.018046], 0.314123),
+        (
+            False,
+            2.005688,
+            [-0.034380, 0.040874, 0.021802, -0.021477, 0.076500, -0.018046],
+            0.314123,
+        ),
         (True, 1.932756, [-0.026445, -0.023990, 0.016696, 0.033281, 0.058779, -0.048515], 0.350726),
     ],
 )
-def test_the_published_loss_and_its_gradient(overlap: bool, loss: float, row: list[float], norm: float) -> None:
+def test_the_published_loss_and_its_gradient(
+    overlap: bool, loss: float, row: list[float], norm: float
+) -> None:
     given_rows = image_of((12, 6)).requires_grad_()
     neutral = torch.eye(3, dtype=torch.bool)
     neutral[0, 1] = neutral[1, 0] = overlap
-    found = NeutralAwareLoss(TilesOptions().loss)(torch.nn.functional.normalize(given_rows, dim=1), torch.arange(12) // 4, neutral)
+    found = NeutralAwareLoss(TilesOptions().loss)(
+        torch.nn.functional.normalize(given_rows, dim=1), torch.arange(12) // 4, neutral
+    )
     found.backward()
     assert found.item() == pytest.approx(loss, abs=1e-5)
     assert given_rows.grad is not None
@@ -127,7 +154,9 @@ def test_the_described_loss_over_pairs_and_its_gradient() -> None:
     assert found_tiles.grad[0].tolist() == pytest.approx(expected, abs=1e-5)
     for number, value in enumerate((0.255862, 0.190353, 0.210492, 0.196800)):
         weights = tuple(float(number == one) for one in range(4))
-        assert pair_loss(queries, found_tiles, weights=weights)[1].item() == pytest.approx(value, abs=1e-5)  # type: ignore[arg-type]
+        assert pair_loss(queries, found_tiles, weights=weights)[1].item() == pytest.approx(
+            value, abs=1e-5
+        )  # type: ignore[arg-type]
 
 
 def test_places_are_the_tiles_that_are_there_in_every_year(tiles: Path, tmp_path: Path) -> None:
@@ -138,7 +167,12 @@ def test_places_are_the_tiles_that_are_there_in_every_year(tiles: Path, tmp_path
         assert [name[10] for name in names] == [str(year) for year in YEARS]
         assert len({name[9] for name in names}) == 1
     near = places.overlaps(np.array([0, 1, 0, 19]))
-    assert near.tolist() == [[True, True, True, False], [True, True, True, False], [True, True, True, False], [False] * 3 + [True]]
+    assert near.tolist() == [
+        [True, True, True, False],
+        [True, True, True, False],
+        [True, True, True, False],
+        [False] * 3 + [True],
+    ]
     with pytest.raises(NoPhotos, match="database"):
         read_tiles(Dataset(tmp_path))
 
@@ -155,7 +189,10 @@ def test_batches_are_of_one_group_and_groups_of_any_size_are_drawn_alike(tiles: 
     assert np.bincount([one.pop() for one in groups]) == pytest.approx([100, 100, 100], abs=35)
     # Without repetition where a group has enough places.
     for one in drawn:
-        assert len(set(one.tolist())) == min(6, int((batches.groups == batches.groups[one[0]]).sum())) or batches.groups[one[0]] > 0
+        assert (
+            len(set(one.tolist())) == min(6, int((batches.groups == batches.groups[one[0]]).sum()))
+            or batches.groups[one[0]] > 0
+        )
     assert (batches.batch(0, 7) == drawn[7]).all()
     with pytest.raises(BadOption, match="two places"):
         TileBatches(batches.places, options=replace(OPTIONS, num_places=1), seed=0)
@@ -163,7 +200,9 @@ def test_batches_are_of_one_group_and_groups_of_any_size_are_drawn_alike(tiles: 
 
 def test_groups_are_those_of_like_descriptors() -> None:
     random = np.random.default_rng(0)
-    rows = np.concatenate([random.normal(middle, 0.01, (20, 4)) for middle in (0, 1)]).astype(np.float32)
+    rows = np.concatenate([random.normal(middle, 0.01, (20, 4)) for middle in (0, 1)]).astype(
+        np.float32
+    )
     centres, which = k_means(rows, 2, seed=0)
     assert centres.shape == (2, 4)
     assert [len(set(which[first : first + 20].tolist())) for first in (0, 20)] == [1, 1]
@@ -187,13 +226,19 @@ def test_images_of_a_year_are_changed_alike_and_others_are_not(tiles: Path, tmp_
         assert not (images[0] == images[1]).all()
 
 
-def test_labels_follow_the_years_and_overlaps_are_told_to_the_loss(tiles: Path, tmp_path: Path, monkeypatch: Any) -> None:
+def test_labels_follow_the_years_and_overlaps_are_told_to_the_loss(
+    tiles: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
     for is_aware in (True, False):
         branch = TileBranch(replace(OPTIONS, is_neutral_aware=is_aware), given(tiles, tmp_path))
         place = BatchPlace(0, 1)
         content = branch.read(place, Share()).content
         told: list[Any] = []
-        monkeypatch.setattr(branch.loss, "forward", lambda *values: told.append(values) or torch.zeros(()))  # noqa: B023
+        monkeypatch.setattr(
+            branch.loss,
+            "forward",
+            lambda *values: told.append(values) or torch.zeros(()),  # noqa: B023
+        )
         branch.learn(torch.nn.Flatten(), branch.change(content, draw()), draw())
         _, labels, neutral = told[0]
         assert labels.tolist() == [number // 3 for number in range(18)]
@@ -208,13 +253,29 @@ def test_published_constants() -> None:
     recipe = get_recipe("earthloc")
     (branch,) = recipe.branches
     assert isinstance(branch, TilesOptions)
-    assert (branch.num_places, branch.num_groups, branch.batches_per_epoch, branch.regroup_every) == (96, 50, 500, 4)
+    assert (
+        branch.num_places,
+        branch.num_groups,
+        branch.batches_per_epoch,
+        branch.regroup_every,
+    ) == (96, 50, 500, 4)
     seen = branch.augment
-    assert (seen.stored_px, seen.crop_px, seen.width, seen.rotation_deg, seen.distortion) == (800, 700, 320, 45.0, 0.5)
+    assert (seen.stored_px, seen.crop_px, seen.width, seen.rotation_deg, seen.distortion) == (
+        800,
+        700,
+        320,
+        45.0,
+        0.5,
+    )
     assert (seen.brightness, seen.contrast, seen.saturation, seen.hue) == (0.9, 0.9, 0.9, 0.0)
     assert branch.loss.options == {"alpha": 1.0, "beta": 50.0, "base": 0.0}
     assert branch.loss.miner_options == {"epsilon": 0.1}
-    assert (recipe.optimizer.name, recipe.optimizer.lr, recipe.loop.num_steps, recipe.loop.patience) == ("adam", 1e-4, 10_000, 10)
+    assert (
+        recipe.optimizer.name,
+        recipe.optimizer.lr,
+        recipe.loop.num_steps,
+        recipe.loop.patience,
+    ) == ("adam", 1e-4, 10_000, 10)
 
 
 @pytest.mark.parametrize("epoch", [0, 1, 2, 3, 4])
@@ -225,16 +286,19 @@ def test_the_network_is_asked_at_the_published_epochs(tiles: Path, epoch: int) -
     assert not batches.is_regrouped(epoch)
 
 
-def test_a_training_on_tiles_groups_them_and_goes_on_from_its_groups(tiles: Path, tmp_path: Path) -> None:
+def test_a_training_on_tiles_groups_them_and_goes_on_from_its_groups(
+    tiles: Path, tmp_path: Path
+) -> None:
     """With maps that a frozen backbone keeps: the second training finds all of them."""
     from whence.training.recipe import override
     from whence.training.step import Step
     from whence.training.train import make_task
 
     small = (
-        "start_from=", "aggregator.options={}", "aggregator.name=gem", "num_places=4", "num_groups=2", "batches_per_epoch=2",
-        "regroup_every=1", "loop.precision=no", "loop.num_steps=3", "augment.width=32", "augment.height=32",
-        "augment.stored_px=48", "augment.crop_px=40", "augment.num_views=2",
+        "start_from=", "aggregator.options={}", "aggregator.name=gem", "num_places=4",
+        "num_groups=2", "batches_per_epoch=2", "regroup_every=1", "loop.precision=no",
+        "loop.num_steps=3", "augment.width=32", "augment.height=32", "augment.stored_px=48",
+        "augment.crop_px=40", "augment.num_views=2",
     )  # fmt: skip
     recipe = override(get_recipe("earthloc-small"), small)
     task = make_task(recipe, tiles, pixels_folder=tmp_path / "pixels", show_progress=False)
@@ -254,7 +318,13 @@ def earth(tmp_path_factory) -> Path:
     from whence.worlds.earth.world import render_earth
 
     out = tmp_path_factory.mktemp("earth") / "world"
-    render_earth(out, EarthSpec(3, (RegionSize("region00", "train", 6, 10, (2020, 2021)),), tile_px=16, photo_px=16), num_workers=1)
+    render_earth(
+        out,
+        EarthSpec(
+            3, (RegionSize("region00", "train", 6, 10, (2020, 2021)),), tile_px=16, photo_px=16
+        ),
+        num_workers=1,
+    )
     return out
 
 
@@ -277,23 +347,33 @@ def test_pairs_share_enough_and_pairs_of_a_batch_share_nothing(earth: Path) -> N
 
 @pytest.mark.parametrize("turns", range(4))
 def test_north_is_brought_nearest_to_the_top(turns: int) -> None:
-    """Corners of a photo begin at its lower left: one that is turned begins at another corner of the ground."""
+    """Corners of a photo begin at its lower left: one that is turned begins at another corner of
+    the ground."""
     north_up = np.array([[45.0, 7.0], [46.0, 7.1], [46.1, 8.0], [45.1, 7.9]])
-    # The same corners as a picture, lower left first and clockwise: turned with it, they are read again.
+    # The same corners as a picture, lower left first and clockwise: turned with it, they are read
+    # again.
     numbers = np.rot90(np.array([[1, 2], [0, 3]]), turns)
     order = [numbers[1, 0], numbers[0, 0], numbers[0, 1], numbers[1, 1]]
     assert north_up_turns(north_up[order]) == (4 - turns) % 4
 
 
-@pytest.mark.parametrize(("counts", "expected"), [([6, 0, 3, 1], [0.6, 0, 0.3, 0.1]), ([0, 0], [0.5, 0.5])])
-def test_groups_are_drawn_as_often_as_photos_fall_into_them(counts: list[int], expected: list[float], tiles: Path) -> None:
+@pytest.mark.parametrize(
+    ("counts", "expected"), [([6, 0, 3, 1], [0.6, 0, 0.3, 0.1]), ([0, 0], [0.5, 0.5])]
+)
+def test_groups_are_drawn_as_often_as_photos_fall_into_them(
+    counts: list[int], expected: list[float], tiles: Path
+) -> None:
     assert shares_of(np.array(counts)).tolist() == pytest.approx(expected)
-    batches = TileBatches(read_tiles(Dataset(tiles)), options=replace(OPTIONS, num_groups=len(counts)), seed=0)
+    batches = TileBatches(
+        read_tiles(Dataset(tiles)), options=replace(OPTIONS, num_groups=len(counts)), seed=0
+    )
     batches.shares = np.array(counts, float)
     drawn = [set(batches.groups[batches.batch(0, number)].tolist()) for number in range(120)]
     share = np.bincount([one.pop() for one in drawn], minlength=len(counts)) / 120
     assert share == pytest.approx(np.array(expected), abs=0.15)
-    assert all(share[group] == 0 for group, count in enumerate(counts) if count == 0 and sum(counts))
+    assert all(
+        share[group] == 0 for group, count in enumerate(counts) if count == 0 and sum(counts)
+    )
 
 
 def test_photos_and_tiles_learn_together(earth: Path, tmp_path: Path) -> None:
@@ -302,8 +382,9 @@ def test_photos_and_tiles_learn_together(earth: Path, tmp_path: Path) -> None:
     from whence.training.train import make_task
 
     small = (
-        "start_from=", "aggregator.options={}", "aggregator.name=gem", "num_places=4", "num_pairs=2", "num_groups=2",
-        "batches_per_epoch=2", "regroup_every=1", "loop.precision=no", "loop.num_steps=3", "augment.width=32", "augment.height=32",
+        "start_from=", "aggregator.options={}", "aggregator.name=gem", "num_places=4",
+        "num_pairs=2", "num_groups=2", "batches_per_epoch=2", "regroup_every=1",
+        "loop.precision=no", "loop.num_steps=3", "augment.width=32", "augment.height=32",
         "augment.stored_px=48", "augment.crop_px=40", "augment.num_views=2", "least_iou=0.1",
     )  # fmt: skip
     recipe = override(get_recipe("astroloc-small"), small)
@@ -328,6 +409,21 @@ def test_constants_of_the_description() -> None:
     pairs, mined = recipe.branches
     assert isinstance(pairs, PhotoPairsOptions)
     assert isinstance(mined, TilesOptions)
-    assert (pairs.num_pairs, pairs.least_iou, pairs.alpha, pairs.beta, pairs.weight, mined.weight) == (48, 0.2, 1, 50, 1, 1)
-    assert (mined.num_places, mined.num_groups, mined.batches_per_epoch * mined.regroup_every) == (48, 50, 5000)
-    assert (recipe.optimizer.lr, recipe.loop.num_steps, recipe.learner.aggregator.options) == (5e-5, 30_000, {"fc_dim": 2048})  # type: ignore[attr-defined]
+    assert (
+        pairs.num_pairs,
+        pairs.least_iou,
+        pairs.alpha,
+        pairs.beta,
+        pairs.weight,
+        mined.weight,
+    ) == (48, 0.2, 1, 50, 1, 1)
+    assert (mined.num_places, mined.num_groups, mined.batches_per_epoch * mined.regroup_every) == (
+        48,
+        50,
+        5000,
+    )
+    assert (recipe.optimizer.lr, recipe.loop.num_steps, recipe.learner.aggregator.options) == (
+        5e-5,
+        30_000,
+        {"fc_dim": 2048},
+    )  # type: ignore[attr-defined]

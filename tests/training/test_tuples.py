@@ -1,4 +1,5 @@
-"""Mined tuples: against a slow oracle, by their properties, and learned from by recipes that resume."""
+"""Mined tuples: against a slow oracle, by their properties, and learned from by recipes that
+resume."""
 
 from __future__ import annotations
 
@@ -47,14 +48,27 @@ def photos_at(points: np.ndarray, *, notes: list[str] | None = None) -> Photos:
     for number, (east, north) in enumerate(points):
         plane = PlanePoint(float(east), float(north), "32V")
         note = "" if notes is None else notes[number]
-        records.append(Photo(path=f"{number}" + format_name(plane=plane, note=note), content=f"{number}", plane=plane))
+        records.append(
+            Photo(
+                path=f"{number}" + format_name(plane=plane, note=note),
+                content=f"{number}",
+                plane=plane,
+            )
+        )
     return Photos.of(records)
 
 
-def made_set(seed: int, *, num_database: int = 40, num_queries: int = 15, side_m: float = 120.0) -> EvaluationSet:
+def made_set(
+    seed: int, *, num_database: int = 40, num_queries: int = 15, side_m: float = 120.0
+) -> EvaluationSet:
     random = np.random.default_rng(seed)
-    notes = [["day_forward", "night_sideways", "night", "day_sideways"][k % 4] for k in range(num_queries)]
-    database, queries = (random.uniform(0, side_m, (num, 2)) + 500_000 for num in (num_database, num_queries))
+    notes = [
+        ["day_forward", "night_sideways", "night", "day_sideways"][k % 4]
+        for k in range(num_queries)
+    ]
+    database, queries = (
+        random.uniform(0, side_m, (num, 2)) + 500_000 for num in (num_database, num_queries)
+    )
     return EvaluationSet("made", photos_at(database), photos_at(queries, notes=notes))
 
 
@@ -74,7 +88,10 @@ def candidates_of(drawn: Drawn) -> list[np.ndarray]:
 
 def slow_nearest(descriptors: np.ndarray, asked: int, rows: np.ndarray, k: int) -> list[int]:
     """By distance, one photo after another."""
-    distances = [(float(np.linalg.norm(descriptors[row].astype(float) - descriptors[asked])), int(row)) for row in rows]
+    distances = [
+        (float(np.linalg.norm(descriptors[row].astype(float) - descriptors[asked])), int(row))
+        for row in rows
+    ]
     return [row for _, row in sorted(distances)[:k]]
 
 
@@ -83,7 +100,10 @@ def slow_lists(data: EvaluationSet, radius_m: float) -> list[list[int]]:
     for q in range(len(data.queries)):
         near = []
         for row in range(len(data.database)):
-            gap = np.hypot(data.database.east_m[row] - data.queries.east_m[q], data.database.north_m[row] - data.queries.north_m[q])
+            gap = np.hypot(
+                data.database.east_m[row] - data.queries.east_m[q],
+                data.database.north_m[row] - data.queries.north_m[q],
+            )
             if gap <= radius_m:
                 near.append(row)
         found.append(near)
@@ -93,10 +113,18 @@ def slow_lists(data: EvaluationSet, radius_m: float) -> list[list[int]]:
 @pytest.mark.parametrize("name", MININGS)
 @pytest.mark.parametrize("max_bytes", [1, 10**9])
 def test_mining_is_the_slow_oracle(name: str, max_bytes: int) -> None:
-    """Three refreshes; the candidates are those drawn, everything else is done again in loops. Chunks change nothing."""
+    """Three refreshes; the candidates are those drawn, everything else is done again in loops.
+    Chunks change nothing."""
     data = made_set(3)
     options = MiningOptions(
-        name, num_queries=9, num_negatives=4, num_candidates=12, positive_m=25, excluded_m=40, batch_size=5, max_bytes=max_bytes
+        name,
+        num_queries=9,
+        num_negatives=4,
+        num_candidates=12,
+        positive_m=25,
+        excluded_m=40,
+        batch_size=5,
+        max_bytes=max_bytes,
     )
     tuples = make_tuple_set(data, options=options)
     hard, soft = slow_lists(data, 25), slow_lists(data, 40)
@@ -107,7 +135,9 @@ def test_mining_is_the_slow_oracle(name: str, max_bytes: int) -> None:
         descriptors = described(tuples, seed=refresh)
         asked: list[int] = []
 
-        def describe(rows: np.ndarray, descriptors: np.ndarray = descriptors, asked: list[int] = asked) -> torch.Tensor:
+        def describe(
+            rows: np.ndarray, descriptors: np.ndarray = descriptors, asked: list[int] = asked
+        ) -> torch.Tensor:
             asked.extend(rows.tolist())
             return torch.from_numpy(descriptors[rows])
 
@@ -143,9 +173,12 @@ def test_mining_is_the_slow_oracle(name: str, max_bytes: int) -> None:
 def test_drawn_candidates_are_what_mining_may_take(
     seed: int, name: str, num_queries: int, num_negatives: int, num_candidates: int
 ) -> None:
-    """Whatever the sizes: no query twice, enough candidates, none twice, none excluded; the same again for the same refresh."""
+    """Whatever the sizes: no query twice, enough candidates, none twice, none excluded; the same
+    again for the same refresh."""
     data = made_set(seed)
-    options = MiningOptions(name, num_queries, num_negatives, num_candidates, positive_m=30, excluded_m=45)
+    options = MiningOptions(
+        name, num_queries, num_negatives, num_candidates, positive_m=30, excluded_m=45
+    )
     tuples = make_tuple_set(data, options=options)
     miner = Miner(tuples, options=options, seed=seed)
     descriptors = described(tuples, seed=seed)
@@ -154,7 +187,11 @@ def test_drawn_candidates_are_what_mining_may_take(
         assert np.array_equal(drawn.queries, again.queries)
         lists = candidates_of(drawn)
         assert all(map(np.array_equal, lists, candidates_of(again)))
-        assert len(set(drawn.queries.tolist())) == len(drawn.queries) == min(num_queries, len(tuples.queries))
+        assert (
+            len(set(drawn.queries.tolist()))
+            == len(drawn.queries)
+            == min(num_queries, len(tuples.queries))
+        )
         for number, query in enumerate(drawn.queries):
             rows = lists[number]
             assert len(np.unique(rows)) == len(rows) >= num_negatives
@@ -166,22 +203,31 @@ def test_drawn_candidates_are_what_mining_may_take(
 
 
 def test_partial_mining_shares_one_pool() -> None:
-    options = MiningOptions("partial", num_queries=8, num_negatives=2, num_candidates=10, positive_m=30, excluded_m=40)
+    options = MiningOptions(
+        "partial", num_queries=8, num_negatives=2, num_candidates=10, positive_m=30, excluded_m=40
+    )
     miner = Miner(make_tuple_set(made_set(1), options=options), options=options)
-    first, second = (set(np.concatenate(candidates_of(miner.draw(refresh))).tolist()) for refresh in (0, 1))
+    first, second = (
+        set(np.concatenate(candidates_of(miner.draw(refresh))).tolist()) for refresh in (0, 1)
+    )
     assert len(first) <= 10
     assert first != second
 
 
 def test_full_mining_gets_no_easier() -> None:
-    """With descriptors that stay, the negatives kept and new ones together are never farther than before."""
-    options = MiningOptions("full", num_queries=50, num_negatives=3, num_candidates=5, positive_m=30, excluded_m=40)
+    """With descriptors that stay, the negatives kept and new ones together are never farther than
+    before."""
+    options = MiningOptions(
+        "full", num_queries=50, num_negatives=3, num_candidates=5, positive_m=30, excluded_m=40
+    )
     tuples = make_tuple_set(made_set(2), options=options)
     descriptors = described(tuples, seed=0)
     miner, before = Miner(tuples, options=options), {}
     for refresh in range(6):
         for row in miner.mine(refresh, lambda rows: torch.from_numpy(descriptors[rows])):
-            gaps = np.linalg.norm(descriptors[row[2:]] - descriptors[tuples.num_database + row[0]], axis=1)
+            gaps = np.linalg.norm(
+                descriptors[row[2:]] - descriptors[tuples.num_database + row[0]], axis=1
+            )
             assert (gaps <= before.get(row[0], np.full(3, np.inf)) + 1e-6).all()
             before[row[0]] = gaps
     # After so many draws the nearest of all are found for most.
@@ -192,18 +238,24 @@ def test_full_mining_gets_no_easier() -> None:
 def test_negatives_lie_within_the_scope(scope_m: float) -> None:
     """Or are the nearest ones of queries that have too few there."""
     data = made_set(4)
-    options = MiningOptions("partial", num_negatives=4, num_candidates=40, positive_m=20, excluded_m=25, scope_m=scope_m)
+    options = MiningOptions(
+        "partial", num_negatives=4, num_candidates=40, positive_m=20, excluded_m=25, scope_m=scope_m
+    )
     tuples = make_tuple_set(data, options=options)
     plain = make_tuple_set(data, options=replace(options, scope_m=0))
     assert np.array_equal(tuples.queries, plain.queries)
     assert np.array_equal(tuples.positives.members, plain.positives.members)
-    database, queries = (np.stack([side.east_m, side.north_m], axis=1) for side in (data.database, data.queries))
+    database, queries = (
+        np.stack([side.east_m, side.north_m], axis=1) for side in (data.database, data.queries)
+    )
     for number, query in enumerate(tuples.queries):
         apart = np.linalg.norm(database - queries[query], axis=1)
         free = np.setdiff1d(np.arange(40), tuples.excluded.of(number))
         others = sorted(row for row in range(40) if row not in plain.excluded.of(number))
         inside = [row for row in others if apart[row] <= scope_m]
-        expected = inside if len(inside) >= 4 else sorted(sorted(others, key=lambda row: apart[row])[:4])
+        expected = (
+            inside if len(inside) >= 4 else sorted(sorted(others, key=lambda row: apart[row])[:4])
+        )
         assert free.tolist() == expected
     listed = EvaluationSet("listed", data.database, data.queries, positives=plain.positives)
     with pytest.raises(BadOption, match="lists its positives"):
@@ -213,11 +265,14 @@ def test_negatives_lie_within_the_scope(scope_m: float) -> None:
 
 
 def test_weights_of_rare_queries() -> None:
-    """1 + Q / #night by night + Q / #sideways to the side, divided by the sum: 6 queries, 2 by night, 3 sideways."""
+    """1 + Q / #night by night + Q / #sideways to the side, divided by the sum: 6 queries, 2 by
+    night, 3 sideways."""
     is_night = np.array([True, True, False, False, False, False])
     is_sideways = np.array([True, False, True, True, False, False])
     expected = np.array([1 + 3 + 2, 1 + 3, 1 + 2, 1 + 2, 1, 1])
-    assert msls_weights(is_night=is_night, is_sideways=is_sideways) == pytest.approx(expected / expected.sum())
+    assert msls_weights(is_night=is_night, is_sideways=is_sideways) == pytest.approx(
+        expected / expected.sum()
+    )
     none = np.zeros(4, bool)
     assert msls_weights(is_night=none, is_sideways=none) == pytest.approx(np.full(4, 0.25))
     tuples = make_tuple_set(made_set(3), options=MiningOptions(positive_m=40, excluded_m=40))
@@ -228,7 +283,10 @@ def test_weights_of_rare_queries() -> None:
 def test_listed_positives_and_notes_of_a_set() -> None:
     data = made_set(1, num_queries=3)
     lists = NeighborLists(np.array([0, 2, 2, 3]), np.array([1, 4, 7]))
-    tuples = make_tuple_set(replace(data, positives=lists, notes=("night", "", "")), options=MiningOptions(num_negatives=5))
+    tuples = make_tuple_set(
+        replace(data, positives=lists, notes=("night", "", "")),
+        options=MiningOptions(num_negatives=5),
+    )
     assert tuples.queries.tolist() == [0, 2]
     assert [tuples.positives.of(q).tolist() for q in range(2)] == [[1, 4], [7]]
     assert tuples.weights[0] > tuples.weights[1]
@@ -240,14 +298,18 @@ def test_what_cannot_be_mined_is_said() -> None:
     with pytest.raises(NoPhotos, match="positive_m"):
         make_tuple_set(made_set(1), options=MiningOptions(positive_m=1e-6))
     with pytest.raises(BadOption, match="leaves no 38 negatives"):
-        make_tuple_set(made_set(1), options=MiningOptions(num_negatives=38, positive_m=60, excluded_m=60))
+        make_tuple_set(
+            made_set(1), options=MiningOptions(num_negatives=38, positive_m=60, excluded_m=60)
+        )
     with pytest.raises(UnknownName, match="triplet"):
         tuple_loss("triplets", *[torch.zeros(1, 2)] * 2, torch.zeros(1, 1, 2), margin=0.1)
 
 
 def test_both_forms_of_the_triplet_loss() -> None:
     random = np.random.default_rng(0)
-    q, p, n = (random.standard_normal(shape).astype(np.float32) for shape in ((3, 5), (3, 5), (3, 4, 5)))
+    q, p, n = (
+        random.standard_normal(shape).astype(np.float32) for shape in ((3, 5), (3, 5), (3, 4, 5))
+    )
     plain, squared = [], []
     for i in range(3):
         for j in range(4):
@@ -255,8 +317,12 @@ def test_both_forms_of_the_triplet_loss() -> None:
             plain.append(max(near - far + 0.1, 0))
             squared.append(max(near**2 - far**2 + 0.1, 0))
     given = [torch.from_numpy(part) for part in (q, p, n)]
-    assert float(tuple_loss("triplet", *given, margin=0.1)) == pytest.approx(np.mean(plain), rel=1e-4)
-    assert float(tuple_loss("triplet_squared", *given, margin=0.1)) == pytest.approx(np.mean(squared), rel=1e-5)
+    assert float(tuple_loss("triplet", *given, margin=0.1)) == pytest.approx(
+        np.mean(plain), rel=1e-4
+    )
+    assert float(tuple_loss("triplet_squared", *given, margin=0.1)) == pytest.approx(
+        np.mean(squared), rel=1e-5
+    )
 
 
 def tensors(folder: Path) -> dict[str, torch.Tensor]:
@@ -267,14 +333,22 @@ CHANGES = {
     "partial": ["mining.name=partial", "augment.brightness=0.2", "augment.flip_share=0.5"],
     "full": ["mining.name=full", "loss.name=sare_joint", "loop.ema_decay=0.9"],
     "random": ["mining.name=random", "loss.name=sare_ind", "loop.accumulate=2"],
-    "netvlad": ["mining.name=msls_weighted", "loss.name=triplet_squared", "aggregator.name=netvlad", "augment.stored_width=80",
-                "augment.stored_height=60"],
-}  # fmt: skip
+    "netvlad": [
+        "mining.name=msls_weighted",
+        "loss.name=triplet_squared",
+        "aggregator.name=netvlad",
+        "augment.stored_width=80",
+        "augment.stored_height=60",
+    ],
+}
 
 
 @pytest.mark.parametrize("changes", CHANGES.values(), ids=CHANGES)
-def test_tuples_are_learned_from_and_resumed(changes: list[str], world: Path, tmp_path: Path) -> None:
-    """Stopped in the middle of a refresh, a training goes on with the same tuples and ends with the same weights."""
+def test_tuples_are_learned_from_and_resumed(
+    changes: list[str], world: Path, tmp_path: Path
+) -> None:
+    """Stopped in the middle of a refresh, a training goes on with the same tuples and ends with the
+    same weights."""
     more = ["loop.num_steps=7", "loop.save_every=3", "loop.log_every=1", "optimizer.lr=0.01"]
     aggregator = {"aggregator.name=netvlad"} & set(changes)
     recipe = get_recipe("tiny-tuples")
@@ -285,27 +359,57 @@ def test_tuples_are_learned_from_and_resumed(changes: list[str], world: Path, tm
     assert Recipe.from_json(recipe.to_json()) == recipe
     data = read_folders(world)
     for name in ("whole", "parts"):
-        done = train(recipe, data, out=tmp_path / name, validation=data, pixels_folder=tmp_path / "pixels")
+        done = train(
+            recipe, data, out=tmp_path / name, validation=data, pixels_folder=tmp_path / "pixels"
+        )
     assert done.num_steps == 7
     assert done.mining_share > 0
     assert done.best_recall is not None
     (tmp_path / "parts" / "checkpoints" / "step-0000007.safetensors").unlink()
-    train(recipe, data, out=tmp_path / "parts", validation=data, pixels_folder=tmp_path / "pixels", is_resumed=True)
+    train(
+        recipe,
+        data,
+        out=tmp_path / "parts",
+        validation=data,
+        pixels_folder=tmp_path / "pixels",
+        is_resumed=True,
+    )
     whole, parts = tensors(tmp_path / "whole"), tensors(tmp_path / "parts")
     assert whole.keys() == parts.keys()
     for name, value in whole.items():
         assert torch.equal(value, parts[name]), name
     assert len(whole["branches.0.state.tuples"]) == 8
-    losses = [[line["loss"] for line in read_log(tmp_path / part / "log.jsonl") if "loss" in line] for part in ("whole", "parts")]
+    losses = [
+        [line["loss"] for line in read_log(tmp_path / part / "log.jsonl") if "loss" in line]
+        for part in ("whole", "parts")
+    ]
     assert losses[0] == losses[1]
     assert len(losses[0]) == 7
 
 
-def test_two_processes_share_the_tuples(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The main process mines for both; weights and tuples are those of one process, after a stop within a refresh too."""
-    changes = ("mining.name=full", "optimizer.name=sgd", "optimizer.lr=0.02", "loop.log_every=1", "loop.save_every=3")
+def test_two_processes_share_the_tuples(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The main process mines for both; weights and tuples are those of one process, after a stop
+    within a refresh too."""
+    changes = (
+        "mining.name=full",
+        "optimizer.name=sgd",
+        "optimizer.lr=0.02",
+        "loop.log_every=1",
+        "loop.save_every=3",
+    )
     more = [word for change in changes for word in ("--set", change)]
-    shared = ["train", "tiny-tuples", "--dataset", str(world), "--cache", str(tmp_path / "pixels"), "-q", *more]
+    shared = [
+        "train",
+        "tiny-tuples",
+        "--dataset",
+        str(world),
+        "--cache",
+        str(tmp_path / "pixels"),
+        "-q",
+        *more,
+    ]
     with monkeypatch.context() as patched:
         patched.setattr(torch.nn, "BatchNorm2d", Calm)
         assert cli.run([*shared, "--out", str(tmp_path / "one")]) == 0
@@ -314,7 +418,10 @@ def test_two_processes_share_the_tuples(world: Path, tmp_path: Path, monkeypatch
     run_in_two([*shared, "--out", str(tmp_path / "two"), "--resume"], tmp_path)
     one, two = tensors(tmp_path / "one"), tensors(tmp_path / "two")
     assert torch.equal(one["branches.0.state.tuples"], two["branches.0.state.tuples"])
-    losses = [[line["loss"] for line in read_log(tmp_path / name / "log.jsonl") if "loss" in line] for name in ("one", "two")]
+    losses = [
+        [line["loss"] for line in read_log(tmp_path / name / "log.jsonl") if "loss" in line]
+        for name in ("one", "two")
+    ]
     assert len(losses[0]) == 6
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
     start = make_network(override(get_recipe("tiny-tuples"), list(changes)).learner).state_dict()
@@ -326,7 +433,13 @@ def test_two_processes_share_the_tuples(world: Path, tmp_path: Path, monkeypatch
 
 
 def test_a_training_on_tuples_lowers_its_loss(world: Path, tmp_path: Path) -> None:
-    changes = ["mining.name=random", "mining.num_queries=4", "batch_queries=4", "loop.num_steps=16", "loop.log_every=1"]
+    changes = [
+        "mining.name=random",
+        "mining.num_queries=4",
+        "batch_queries=4",
+        "loop.num_steps=16",
+        "loop.log_every=1",
+    ]
     recipe = override(get_recipe("tiny-tuples"), [*changes, "optimizer.lr=0.003"])
     train(recipe, read_folders(world), out=tmp_path / "run", pixels_folder=tmp_path / "pixels")
     losses = [line["loss"] for line in read_log(tmp_path / "run" / "log.jsonl")]
@@ -334,14 +447,21 @@ def test_a_training_on_tuples_lowers_its_loss(world: Path, tmp_path: Path) -> No
 
 
 def test_netvlad_begins_at_the_words_of_a_gem_checkpoint(world: Path, tmp_path: Path) -> None:
-    """The backbone is the checkpoint's, the words are the k-means of its local descriptors, assigned as sharply as these allow."""
+    """The backbone is the checkpoint's, the words are the k-means of its local descriptors,
+    assigned as sharply as these allow."""
     data = read_folders(world)
     gem = override(get_recipe("tiny-tuples"), ["loop.num_steps=2"])
     train(gem, data, out=tmp_path / "gem", pixels_folder=tmp_path / "pixels")
     start = str(tmp_path / "gem" / "final.safetensors")
-    recipe = override(get_recipe("tiny-tuples"), ["aggregator.name=netvlad", f"start_from={start}", "start_with=backbone"])
+    recipe = override(
+        get_recipe("tiny-tuples"),
+        ["aggregator.name=netvlad", f"start_from={start}", "start_with=backbone"],
+    )
     recipe = override(recipe, ["aggregator.options={num_words = 4}"])
-    step = Step(make_task(recipe, data, pixels_folder=tmp_path / "pixels", show_progress=False), options=recipe.loop)
+    step = Step(
+        make_task(recipe, data, pixels_folder=tmp_path / "pixels", show_progress=False),
+        options=recipe.loop,
+    )
     step.open()
     network = step.learner
     assert isinstance(network, Network)
@@ -360,8 +480,20 @@ def test_netvlad_begins_at_the_words_of_a_gem_checkpoint(world: Path, tmp_path: 
         make_network(override(recipe, ["backbone=resnet18conv3"]).learner)
 
 
-def test_the_command_trains_on_tuples(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["train", "tiny-tuples", "--dataset", str(world), "--out", str(tmp_path / "run"), "--set", "loop.num_steps=2", "--json"]
+def test_the_command_trains_on_tuples(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        "train",
+        "tiny-tuples",
+        "--dataset",
+        str(world),
+        "--out",
+        str(tmp_path / "run"),
+        "--set",
+        "loop.num_steps=2",
+        "--json",
+    ]
     assert cli.run(words) == 0
     assert json.loads(capsys.readouterr().out)["num_steps"] == 2
     assert cli.run(["train", "tiny-tuples", "--dry-run", "--dataset", str(world), "--json"]) == 0

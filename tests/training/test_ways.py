@@ -1,4 +1,5 @@
-"""Photos seen in fixed ways: over a backbone that never learns their maps are computed once, and a step is the one over photos."""
+"""Photos seen in fixed ways: over a backbone that never learns their maps are computed once, and a
+step is the one over photos."""
 
 from __future__ import annotations
 
@@ -30,10 +31,16 @@ from whence.training.step import Step
 from whence.training.train import make_task
 
 SMALL = (
-    "augment.width=64", "augment.height=64", "batches.num_places=4", "batches.min_apart_m=8", "places.radius_m=15",
-    "places.max_turn_deg=60", "loop.num_steps=3", "loop.precision=no", "optimizer.name=sgd", "optimizer.lr=1",
+    "augment.width=64", "augment.height=64", "batches.num_places=4", "batches.min_apart_m=8",
+    "places.radius_m=15", "places.max_turn_deg=60", "loop.num_steps=3", "loop.precision=no",
+    "optimizer.name=sgd", "optimizer.lr=1",
 )  # fmt: skip
-CHANGED = ("augment.num_views=3", "augment.brightness=0.4", "augment.crop=0.3", "augment.flip_share=0.5")
+CHANGED = (
+    "augment.num_views=3",
+    "augment.brightness=0.4",
+    "augment.crop=0.3",
+    "augment.flip_share=0.5",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -55,22 +62,36 @@ def places(*changes: str) -> Recipe:
 
 def tuples(*changes: str) -> Recipe:
     """Mined tuples on the same backbone."""
-    mining = MiningOptions(num_queries=4, num_candidates=12, num_negatives=2, positive_m=15, excluded_m=15)
+    mining = MiningOptions(
+        num_queries=4, num_candidates=12, num_negatives=2, positive_m=15, excluded_m=15
+    )
     branch = TuplesOptions(augment=AugmentOptions(64, 64), mining=mining, batch_queries=2)
-    changes = ("loop.num_steps=3", "loop.precision=no", "optimizer.name=sgd", "optimizer.lr=0.1", *changes)
+    changes = (
+        "loop.num_steps=3",
+        "loop.precision=no",
+        "optimizer.name=sgd",
+        "optimizer.lr=0.1",
+        *changes,
+    )
     return override(replace(get_recipe("whence-lite0"), branches=(branch,)), changes)
 
 
 def sides(*changes: str) -> Recipe:
     """Crops of panoramas towards focal points, in groups."""
     classes = ClassesOptions(
-        cells=CellOptions(8.0, 360.0, 2, 1, 3), num_groups=0, batch_size=3, batches_per_turn=1, augment=AugmentOptions(32, 32)
+        cells=CellOptions(8.0, 360.0, 2, 1, 3),
+        num_groups=0,
+        batch_size=3,
+        batches_per_turn=1,
+        augment=AugmentOptions(32, 32),
     )
     branches = tuple(replace(classes, name=view, view=view) for view in ("lateral", "frontal"))
     return override(replace(places(), branches=branches), changes)
 
 
-def weights_after(recipe: Recipe, source: Any, pixels: Path, monkeypatch: pytest.MonkeyPatch | None = None) -> dict[str, Any]:
+def weights_after(
+    recipe: Recipe, source: Any, pixels: Path, monkeypatch: pytest.MonkeyPatch | None = None
+) -> dict[str, Any]:
     """Weights after the recipe's steps; with `monkeypatch`, maps are not kept."""
     if monkeypatch is not None:
         from whence.training import ways
@@ -85,7 +106,9 @@ def weights_after(recipe: Recipe, source: Any, pixels: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    "recipe", [places(), places(*CHANGED), tuples(*CHANGED), sides(*CHANGED)], ids=["plain", "changed", "tuples", "classes"]
+    "recipe",
+    [places(), places(*CHANGED), tuples(*CHANGED), sides(*CHANGED)],
+    ids=["plain", "changed", "tuples", "classes"],
 )
 def test_a_step_over_kept_maps_is_one_over_photos(
     recipe: Recipe, world: Path, sf_xl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -103,7 +126,9 @@ def test_a_step_over_kept_maps_is_one_over_photos(
             moved = float((value - start[name]).abs().max())
             has_moved |= moved > 1e-5
             assert float((over_maps[name] - value).abs().max()) <= 0.1 * moved + 1e-6, name
-            assert torch.equal(over_maps[name], again[name]), "maps that were kept are those that were computed"
+            assert torch.equal(over_maps[name], again[name]), (
+                "maps that were kept are those that were computed"
+            )
     assert has_moved
 
 
@@ -123,7 +148,9 @@ class Doubling(Backbone):
 
 
 @pytest.mark.parametrize("has_token", [False, True])
-def test_maps_are_computed_once_by_all_trainings_together(has_token: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_maps_are_computed_once_by_all_trainings_together(
+    has_token: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(frozen, "_PART", 4)
     images = torch.arange(7.0).reshape(7, 1, 1, 1).expand(7, 3, 2, 2)
     keys = [f"{number:024}" for number in range(7)]
@@ -149,11 +176,14 @@ def test_maps_are_computed_once_by_all_trainings_together(has_token: bool, tmp_p
     parts = sorted(tmp_path.glob("*.maps.npy"))
     assert len(parts) == 2
     sorted(tmp_path.glob("*.keys.npy"))[0].unlink()
-    assert len(opened()[0]) < 7 or len(np.load(parts[0])) < 7, "a part without its keys was never finished"
+    assert len(opened()[0]) < 7 or len(np.load(parts[0])) < 7, (
+        "a part without its keys was never finished"
+    )
 
 
 def test_ways_are_told_apart(world: Path, tmp_path: Path) -> None:
-    """Each photo has as many as were asked for, whatever the seed; other sizes and strengths have maps of their own."""
+    """Each photo has as many as were asked for, whatever the seed; other sizes and strengths have
+    maps of their own."""
     folders = set()
     for changes in (CHANGED, (*CHANGED, "loop.seed=5"), (*CHANGED, "augment.crop=0.2")):
         weights_after(places(*changes), read_folders(world), tmp_path)
@@ -171,6 +201,8 @@ def test_other_sizes_at_first_are_refused(world: Path, tmp_path: Path) -> None:
 
 
 def test_a_backbone_that_learns_keeps_nothing(world: Path, tmp_path: Path) -> None:
-    recipe = replace(places("augment.num_views=1"), learner=NetworkOptions(backbone="resnet18conv2"))
+    recipe = replace(
+        places("augment.num_views=1"), learner=NetworkOptions(backbone="resnet18conv2")
+    )
     weights_after(override(recipe, ["loop.num_steps=1"]), read_folders(world), tmp_path)
     assert not list(tmp_path.glob("maps-*"))

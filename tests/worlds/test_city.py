@@ -1,4 +1,5 @@
-"""Whole worlds: what is written, that it is the same however it is rendered, and that names say the truth."""
+"""Whole worlds: what is written, that it is the same however it is rendered, and that names say the
+truth."""
 
 from __future__ import annotations
 
@@ -20,11 +21,17 @@ from whence.worlds.capture import CaptureOptions
 from whence.worlds.city import WorldOptions, _claim, make_spec, render_world
 from whence.worlds.presets import PRESETS, CitySize, WorldSpec
 
-MINI = WorldOptions(capture=CaptureOptions(width=96, height=72), cities=(CitySize("city00", "", 18, 12, 4),), px_per_m=12.0)
+MINI = WorldOptions(
+    capture=CaptureOptions(width=96, height=72),
+    cities=(CitySize("city00", "", 18, 12, 4),),
+    px_per_m=12.0,
+)
 
 
 def photos_of(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.jpg"))}
+    return {
+        str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.jpg"))
+    }
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +43,12 @@ def world(tmp_path_factory):
 
 def test_a_world_holds_what_was_asked_for(world):
     out, summary = world
-    assert (summary.num_database, summary.num_queries, summary.num_unknown, summary.num_rendered) == (18, 12, 4, 34)
+    assert (
+        summary.num_database,
+        summary.num_queries,
+        summary.num_unknown,
+        summary.num_rendered,
+    ) == (18, 12, 4, 34)
     assert len(list((out / "database").glob("*.jpg"))) == 18
     assert len(list((out / "queries").glob("*/*.jpg"))) == 12
     assert len(list((out / "queries_unknown").glob("*/*.jpg"))) == 4
@@ -53,7 +65,10 @@ def test_names_carry_position_heading_time_and_condition(world):
         fields = parse_name(row["path"])
         rotation = np.array([[float(row[f"r{i}{j}"]) for j in range(3)] for i in range(3)])
         centre = -rotation.T @ [float(row[f"t{i}"]) for i in range(3)]
-        east, north = float(row["origin_east_m"]) + centre[0], float(row["origin_north_m"]) + centre[1]
+        east, north = (
+            float(row["origin_east_m"]) + centre[0],
+            float(row["origin_north_m"]) + centre[1],
+        )
         assert math.hypot(fields.plane.east_m - east, fields.plane.north_m - north) < 0.02
         assert fields.plane.zone == row["zone"]
         # The fields of latitude and longitude hold five decimals, one metre.
@@ -67,7 +82,8 @@ def test_names_carry_position_heading_time_and_condition(world):
 
 
 def test_heading_is_the_direction_of_the_optical_axis_from_true_north(world):
-    """A point 50 m ahead of the camera, brought to latitude and longitude, lies in the heading's direction."""
+    """A point 50 m ahead of the camera, brought to latitude and longitude, lies in the heading's
+    direction."""
     from whence.geo import from_utm, heading_to
 
     out, _ = world
@@ -77,7 +93,11 @@ def test_heading_is_the_direction_of_the_optical_axis_from_true_north(world):
             centre = -rotation.T @ [float(row[f"t{i}"]) for i in range(3)]
             ahead = centre + 50 * rotation[2]
             points = [
-                from_utm(float(row["origin_east_m"]) + p[0], float(row["origin_north_m"]) + p[1], zone=row["zone"])
+                from_utm(
+                    float(row["origin_east_m"]) + p[0],
+                    float(row["origin_north_m"]) + p[1],
+                    zone=row["zone"],
+                )
                 for p in (centre, ahead)
             ]
             assert heading_difference_deg(heading_to(*points), float(row["heading_deg"])) < 0.01
@@ -115,7 +135,12 @@ def test_an_interrupted_world_goes_on_where_it_stopped(world, tmp_path):
 
 def test_another_seed_gives_another_city(world, tmp_path):
     out, _ = world
-    render_world(tmp_path / "other", seed=6, options=replace(MINI, cities=(CitySize("city00", "", 6, 0, 0),)), num_workers=1)
+    render_world(
+        tmp_path / "other",
+        seed=6,
+        options=replace(MINI, cities=(CitySize("city00", "", 6, 0, 0),)),
+        num_workers=1,
+    )
     assert not set(photos_of(tmp_path / "other")) & set(photos_of(out))
 
 
@@ -148,7 +173,9 @@ def test_wrong_options_are_named(tmp_path):
     with pytest.raises(BadOption, match="seed"):
         render_world(tmp_path / "a", seed=-1)
     with pytest.raises(BadOption, match="pixels"):
-        render_world(tmp_path / "a", options=WorldOptions(capture=CaptureOptions(width=4, height=4)))
+        render_world(
+            tmp_path / "a", options=WorldOptions(capture=CaptureOptions(width=4, height=4))
+        )
     assert not (tmp_path / "a").exists()
 
 
@@ -156,9 +183,17 @@ def test_presets_have_the_sizes_of_the_specification():
     sizes = PRESETS["city"]
     train, test = [s for s in sizes if s.split == "train"], [s for s in sizes if s.split == "test"]
     assert len(train) >= 6
-    assert (sum(s.num_database for s in train), sum(s.num_queries for s in train)) == (12_000, 3_000)
-    assert [(s.num_database, s.num_queries, s.is_test_city) for s in test] == [(2000, 500, True)] * 3
-    assert sum(s.num_database + s.num_queries + s.num_unknown for s in PRESETS["metropolis"]) >= 1e5 * 0.95
+    assert (sum(s.num_database for s in train), sum(s.num_queries for s in train)) == (
+        12_000,
+        3_000,
+    )
+    assert [(s.num_database, s.num_queries, s.is_test_city) for s in test] == [
+        (2000, 500, True)
+    ] * 3
+    assert (
+        sum(s.num_database + s.num_queries + s.num_unknown for s in PRESETS["metropolis"])
+        >= 1e5 * 0.95
+    )
     assert (PRESETS["small"][0].num_database, PRESETS["small"][0].num_queries) == (600, 200)
 
 

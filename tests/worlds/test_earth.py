@@ -1,4 +1,5 @@
-"""The Earth world: what is written, that it is the same however it is rendered, and that its truth is what pixels show."""
+"""The Earth world: what is written, that it is the same however it is rendered, and that its truth
+is what pixels show."""
 
 from __future__ import annotations
 
@@ -17,16 +18,34 @@ from whence.matching.matchers import MatchOptions, match_images
 from whence.worlds.earth import world as world_module
 from whence.worlds.earth.ground import Survey, make_region
 from whence.worlds.earth.noise import Window, fractal
-from whence.worlds.earth.orbit import ALTITUDE_KM, Pose, corners_km, plan_shots, project, take, to_plane
+from whence.worlds.earth.orbit import (
+    ALTITUDE_KM,
+    Pose,
+    corners_km,
+    plan_shots,
+    project,
+    take,
+    to_plane,
+)
 from whence.worlds.earth.paint import Day, backscatter, paint
 from whence.worlds.earth.plan import EarthSpec, RegionSize, RegionWork
 from whence.worlds.earth.world import render_earth
 
-MINI = EarthSpec(4, (RegionSize("region00", "", 4, 3, (2018, 2021), ("photo", "film")),), tile_px=16, photo_px=32, has_sar=True)
+MINI = EarthSpec(
+    4,
+    (RegionSize("region00", "", 4, 3, (2018, 2021), ("photo", "film")),),
+    tile_px=16,
+    photo_px=32,
+    has_sar=True,
+)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +56,8 @@ def earth(tmp_path_factory):
 
 def test_an_earth_holds_the_pyramid_with_half_overlaps_and_the_photos(earth):
     out, summary = earth
-    # Tiles of 4 cells every 2: one of zoom 9, 3 x 3 of zoom 10, 7 x 7 of zoom 11, in two years and as a radar sees them.
+    # Tiles of 4 cells every 2: one of zoom 9, 3 x 3 of zoom 10, 7 x 7 of zoom 11, in two years and
+    # as a radar sees them.
     assert (summary.num_tiles, summary.num_photos, summary.num_rendered) == (59 * 3, 3, 59 * 3 + 3)
     for zoom, num in ((9, 1), (10, 9), (11, 49)):
         for year in (2018, 2021):
@@ -55,7 +75,12 @@ def test_names_of_tiles_say_the_corners_of_their_cells(earth):
         found = parse_footprint_name(str(path))
         assert found is not None
         assert found.tile is not None
-        assert np.abs(np.array(found.corners) - box_corners(tile_boxes(np.array([found.tile])))[0]).max() < 6e-6
+        assert (
+            np.abs(
+                np.array(found.corners) - box_corners(tile_boxes(np.array([found.tile])))[0]
+            ).max()
+            < 6e-6
+        )
         lat, lon = (round(value / 10) * 10 for value in found.nadir)
         assert path.parent.name == f"{lat}_{lon}"
         assert path.parent.parent.name == f"{found.time.year}_{found.tile.zoom:02d}"
@@ -65,7 +90,9 @@ def test_neighbouring_tiles_and_zooms_show_the_same_ground():
     """A cell that two tiles share has the same pixels in both, and in the coarser zoom its mean."""
     work = RegionWork.of(MINI, MINI.regions[0])
     km = work.region.km_per_cell / 4 / 8
-    first, second = (Survey(work.region, Window(left * 16 * km, 5.0, km, 48, 32)) for left in (0, 1))
+    first, second = (
+        Survey(work.region, Window(left * 16 * km, 5.0, km, 48, 32)) for left in (0, 1)
+    )
     one, other = (paint(survey, Day(2021, is_mosaic=False)) for survey in (first, second))
     # Roads of single pixels may be rasterised by another rounding; the rest is equal.
     differing = np.abs(one[:, 16:] - other[:, :32]).max(axis=2) > 0.02
@@ -88,12 +115,16 @@ def test_the_table_says_which_ground_a_photo_shows(earth):
 
 
 def test_the_homography_is_that_of_a_camera_over_the_plane():
-    """Pixels and ground by trigonometry: a ray from the camera, turned by hand, meets the plane where the matrix says."""
-    pose = Pose((10.0, 20.0), (10.0, 20.0 - ALTITUDE_KM * np.tan(np.radians(30))), 30.0, 0.0, 2.5, 1.5)
+    """Pixels and ground by trigonometry: a ray from the camera, turned by hand, meets the plane
+    where the matrix says."""
+    pose = Pose(
+        (10.0, 20.0), (10.0, 20.0 - ALTITUDE_KM * np.tan(np.radians(30))), 30.0, 0.0, 2.5, 1.5
+    )
     matrix = to_plane(pose, side_px=300)
     for x, y in ((149.5, 149.5), (0.0, 149.5), (149.5, 0.0), (37.0, 251.0)):
         aside = (x - 149.5) / 300 / 2.5
-        # The photo's height is two thirds of its width, squeezed to a square; its upper side looks farther north.
+        # The photo's height is two thirds of its width, squeezed to a square; its upper side looks
+        # farther north.
         up = np.arctan(-(y - 149.5) / 300 / 1.5 / 2.5) + np.radians(30)
         north = ALTITUDE_KM * np.tan(up)
         reach = ALTITUDE_KM / np.cos(up) * np.cos(up - np.radians(30))
@@ -104,20 +135,27 @@ def test_the_homography_is_that_of_a_camera_over_the_plane():
 
 
 def test_what_is_seen_is_neither_mirrored_nor_displaced():
-    """Points matched between a photo and the map of its ground follow the homography of the truth."""
+    """Points matched between a photo and the map of its ground follow the homography of the
+    truth."""
     region = make_region(7, side=8)
     (shot,) = plan_shots(region, 1, first=2)
     photo, _ = take(region, shot, side_px=224)
     corners = corners_km(shot.pose)
     low, km = corners.min(axis=0), float(np.ptp(corners, axis=0).max()) / 320
-    tile = (255 * paint(Survey(region, Window(float(low[0]), float(low[1]), km, 320, 320)), Day(2021))).astype(np.uint8)
+    tile = (
+        255 * paint(Survey(region, Window(float(low[0]), float(low[1]), km, 320, 320)), Day(2021))
+    ).astype(np.uint8)
     found = match_images(photo, tile, options=MatchOptions(is_upright=False))
     assert found.is_match, found.reason
-    points = (project(to_plane(shot.pose, side_px=224), found.points0[found.is_inlier]) - low) / km - 0.5
+    points = (
+        project(to_plane(shot.pose, side_px=224), found.points0[found.is_inlier]) - low
+    ) / km - 0.5
     assert np.median(np.linalg.norm(points - found.points1[found.is_inlier], axis=1)) < 1.5
 
 
-def test_the_same_seed_gives_the_same_files_with_any_number_of_workers(earth, tmp_path, monkeypatch):
+def test_the_same_seed_gives_the_same_files_with_any_number_of_workers(
+    earth, tmp_path, monkeypatch
+):
     out, _ = earth
     monkeypatch.setattr(world_module, "FEW_FILES", 0)
     render_earth(tmp_path / "two", MINI, num_workers=2)
@@ -180,7 +218,10 @@ def test_noise_depends_on_the_place_alone():
     whole = fractal(Window(0.0, 0.0, 0.5, 80, 60), 20.0, 5, seed=3, layer=1)
     part = fractal(Window(10.0, 5.0, 0.5, 20, 30), 20.0, 5, seed=3, layer=1)
     assert np.abs(whole[10:40, 20:40] - part).max() < 1e-5
-    assert np.abs(fractal(Window(0.0, 0.0, 0.5, 80, 60), 20.0, 5, seed=4, layer=1) - whole).mean() > 0.1
+    assert (
+        np.abs(fractal(Window(0.0, 0.0, 0.5, 80, 60), 20.0, 5, seed=4, layer=1) - whole).mean()
+        > 0.1
+    )
 
 
 def test_a_radar_sees_water_dark_and_its_speckle_multiplies():

@@ -1,4 +1,5 @@
-"""Every layout a world can write is read back by the project's own readers, with the same photos and the same truth."""
+"""Every layout a world can write is read back by the project's own readers, with the same photos
+and the same truth."""
 
 from __future__ import annotations
 
@@ -49,7 +50,11 @@ def worlds(tmp_path_factory):
     for name in LAYOUTS:
         capture = CaptureOptions(width=64, height=48)
         render_world(
-            root / name, seed=4, layout=name, options=WorldOptions(capture=capture, cities=(SIZE,), px_per_m=8), num_workers=1
+            root / name,
+            seed=4,
+            layout=name,
+            options=WorldOptions(capture=capture, cities=(SIZE,), px_per_m=8),
+            num_workers=1,
         )
         with open(root / name / "cameras.csv", newline="") as file:
             made[name] = (root / name, list(csv.DictReader(file)))
@@ -92,21 +97,31 @@ def test_sf_xl_has_years_crops_and_panoramas(worlds):
         read_sf_xl(root, which="processed")
     # Names say the heading of the left column, the table that of the middle, and so do the readers.
     true = {row["path"]: float(row["heading_deg"]) for row in rows}
-    for photos, folder in ((crops, "raw/train/database"), (data.database, "processed/test/database")):
+    for photos, folder in (
+        (crops, "raw/train/database"),
+        (data.database, "processed/test/database"),
+    ):
         for photo in photos:
             assert heading_difference_deg(photo.heading_deg, true[f"{folder}/{photo.path}"]) <= 0.51
             said = parse_name(photo.path).heading_deg
             assert heading_difference_deg(said + 360 / 13, photo.heading_deg) < 1e-3
     assert open_set(root).database.heading_deg.tolist() == data.database.heading_deg.tolist()
     for photo in panoramas:
-        assert heading_difference_deg(photo.heading_deg, true[f"raw/train/panoramas/{photo.path}"]) <= 0.51
+        assert (
+            heading_difference_deg(photo.heading_deg, true[f"raw/train/panoramas/{photo.path}"])
+            <= 0.51
+        )
 
 
 def test_sf_xl_is_dense_enough_for_classes(worlds):
-    """At least 10 crops in most classes and 5 panoramas in most cells; how many is printed, and is what the lists hold."""
+    """At least 10 crops in most classes and 5 panoramas in most cells; how many is printed, and is
+    what the lists hold."""
     root, _ = worlds["sf_xl"]
     said = LAYOUTS["sf_xl"].remarks(root)
-    for which, options, remark in (("database", CellOptions(), said[0]), ("panoramas", CellOptions(15, 360, 3, 1, 5), said[1])):
+    for which, options, remark in (
+        ("database", CellOptions(), said[0]),
+        ("panoramas", CellOptions(15, 360, 3, 1, 5), said[1]),
+    ):
         files = read_placed_files(sf_xl_folder(root, which))
         assert len(files) == len(read_sf_xl(root, which=which))
         found = make_partition(files.east_m, files.north_m, files.heading_deg, options=options)
@@ -119,14 +134,20 @@ def test_sf_xl_is_dense_enough_for_classes(worlds):
 def test_pictures_of_the_wrong_shape_are_refused(worlds, tmp_path):
     root, _ = worlds["sf_xl"]
     (tmp_path / "raw" / "train").mkdir(parents=True)
-    for which, other, message in (("panoramas", "database", "no panorama"), ("database", "panoramas", "a panorama")):
-        (tmp_path / "raw" / "train" / which).symlink_to(sf_xl_folder(root, other), target_is_directory=True)
+    for which, other, message in (
+        ("panoramas", "database", "no panorama"),
+        ("database", "panoramas", "a panorama"),
+    ):
+        (tmp_path / "raw" / "train" / which).symlink_to(
+            sf_xl_folder(root, other), target_is_directory=True
+        )
         with pytest.raises(InputError, match=message):
             read_sf_xl(tmp_path, which=which)
 
 
 def test_crops_are_cut_out_of_panoramas_where_their_names_say(worlds):
-    """The crop at the heading of its left column, found in the panorama of its stop by looking at pixels alone."""
+    """The crop at the heading of its left column, found in the panorama of its stop by looking at
+    pixels alone."""
     root, _ = worlds["sf_xl"]
     panoramas, crops = read_sf_xl(root, which="panoramas"), read_sf_xl(root)
     stops = {parse_name(path).pano_id: row for row, path in enumerate(panoramas.paths)}
@@ -136,34 +157,58 @@ def test_crops_are_cut_out_of_panoramas_where_their_names_say(worlds):
         wide = cv2.imread(str(panoramas.file(whole)), 0).astype(np.float32)
         small = cv2.imread(str(crops.file(row)), 0).astype(np.float32)
         around = np.concatenate([wide, wide[:, :48]], axis=1)
-        errors = [np.abs(around[:, left : left + 48] - small).mean() for left in range(wide.shape[1])]
-        seen = panoramas.heading_deg[whole] + (np.argmin(errors) - wide.shape[1] / 2) * 360 / wide.shape[1]
+        errors = [
+            np.abs(around[:, left : left + 48] - small).mean() for left in range(wide.shape[1])
+        ]
+        seen = (
+            panoramas.heading_deg[whole]
+            + (np.argmin(errors) - wide.shape[1] / 2) * 360 / wide.shape[1]
+        )
         assert heading_difference_deg(seen, fields.heading_deg) < 2.5, "within two columns"
 
 
 def test_the_middle_of_a_panorama_looks_along_its_heading():
-    """A photo of equal heading, taken apart, shows the same as the panorama's middle, and not the same as its edge."""
+    """A photo of equal heading, taken apart, shows the same as the panorama's middle, and not the
+    same as its edge."""
     capture = CaptureOptions(width=64, height=48)
-    work = next(city_works(make_spec("small", seed=4, layout="sf_xl", options=WorldOptions(capture=capture, cities=(SIZE,)))))
-    photographer = Photographer(work.plan, work.shots.runs, options=work.capture, px_per_m=8, cache_bytes=10**8)
+    work = next(
+        city_works(
+            make_spec(
+                "small",
+                seed=4,
+                layout="sf_xl",
+                options=WorldOptions(capture=capture, cities=(SIZE,)),
+            )
+        )
+    )
+    photographer = Photographer(
+        work.plan, work.shots.runs, options=work.capture, px_per_m=8, cache_bytes=10**8
+    )
     scores = []
     for panorama in [shot for shot in work.shots.shots if shot.is_panorama][::8]:
         wide = photographer.take(panorama)[0].mean(axis=2)
-        small = photographer.take(replace(panorama, number=panorama.number + 1, is_panorama=False))[0].mean(axis=2)
+        small = photographer.take(replace(panorama, number=panorama.number + 1, is_panorama=False))[
+            0
+        ].mean(axis=2)
         # Both show the horizon's band: 20 degrees to each side, 10 up and down.
         per_degree = wide.shape[1] / 360
         rows = (np.array([34.6 - 10, 34.6 + 10]) * per_degree).astype(int)
         focal = 24 / np.tan(np.radians(55.4 / 2))
         centre_row = 24 + focal * np.tan(np.radians(4))
         small = small[
-            int(centre_row - focal * 0.176) : int(centre_row + focal * 0.176), int(24 - focal * 0.364) : int(24 + focal * 0.364)
+            int(centre_row - focal * 0.176) : int(centre_row + focal * 0.176),
+            int(24 - focal * 0.364) : int(24 + focal * 0.364),
         ]
         found = []
         for turn in range(0, 360, 30):
             shifted = np.roll(wide, round(-turn * per_degree), axis=1)
             middle = wide.shape[1] // 2
-            part = shifted[rows[0] : rows[1], int(middle - 20 * per_degree) : int(middle + 20 * per_degree)]
-            found.append(np.corrcoef(cv2.resize(part, small.shape[::-1]).ravel(), small.ravel())[0, 1])
+            part = shifted[
+                rows[0] : rows[1], int(middle - 20 * per_degree) : int(middle + 20 * per_degree)
+            ]
+            found.append(
+                np.corrcoef(cv2.resize(part, small.shape[::-1]).ravel(), small.ravel())[0, 1]
+            )
         scores.append(int(np.argmax(found)))
     assert len(scores) >= 6
     assert np.mean(np.array(scores) == 0) > 0.7
@@ -178,7 +223,12 @@ def test_gsv_cities_have_places_seen_in_several_years(worlds):
         photos = [data.photos[int(k)] for k in members]
         assert len(photos) == 4
         assert len({photo.time.year for photo in photos}) == 4
-        gap = np.hypot(*(np.ptp([getattr(photo.plane, name) for photo in photos]) for name in ("east_m", "north_m")))
+        gap = np.hypot(
+            *(
+                np.ptp([getattr(photo.plane, name) for photo in photos])
+                for name in ("east_m", "north_m")
+            )
+        )
         assert gap < 20
     assert len(read_gsv_cities(root, min_photos=2).photos) == len(rows)
     with pytest.raises(NoPhotos):
@@ -187,7 +237,9 @@ def test_gsv_cities_have_places_seen_in_several_years(worlds):
 
 def test_a_broken_gsv_table_is_named_with_its_line(worlds, tmp_path):
     (tmp_path / "Dataframes").mkdir()
-    (tmp_path / "Dataframes" / "A.csv").write_text("place_id,year,month,northdeg,city_id,lat,lon,panoid\n1,2,3,x,A,1,2,p\n")
+    (tmp_path / "Dataframes" / "A.csv").write_text(
+        "place_id,year,month,northdeg,city_id,lat,lon,panoid\n1,2,3,x,A,1,2,p\n"
+    )
     with pytest.raises(UnreadableTable, match=r"A\.csv.*line 2"):
         read_gsv_cities(tmp_path)
     (tmp_path / "Dataframes" / "A.csv").write_text("place_id,year\n1,2\n")
@@ -206,12 +258,18 @@ def test_drives_come_back_in_order(worlds, layout):
             row = by_path[side.photos.file(k).resolve().relative_to(root.resolve()).as_posix()]
             rotation = np.array([[float(row[f"r{i}{j}"]) for j in range(3)] for i in range(3)])
             centre = -rotation.T @ [float(row[f"t{i}"]) for i in range(3)]
-            assert side.photos.east_m[k] == pytest.approx(float(row["origin_east_m"]) + centre[0], abs=0.02)
+            assert side.photos.east_m[k] == pytest.approx(
+                float(row["origin_east_m"]) + centre[0], abs=0.02
+            )
         for key in np.unique(side.sequence):
             members = np.flatnonzero(side.sequence == key)
             assert (np.diff(members) == 1).all()
-            assert list(side.frame[members]) == list(range(side.frame[members[0]], side.frame[members[0]] + len(members)))
-            steps = np.hypot(np.diff(side.photos.east_m[members]), np.diff(side.photos.north_m[members]))
+            assert list(side.frame[members]) == list(
+                range(side.frame[members[0]], side.frame[members[0]] + len(members))
+            )
+            steps = np.hypot(
+                np.diff(side.photos.east_m[members]), np.diff(side.photos.north_m[members])
+            )
             assert (steps > 0.5).all()
             assert (steps < 8).all()
 
@@ -264,7 +322,12 @@ def test_mesh_renders_pair_with_photos_of_the_same_view(worlds):
         assert (real.plane, real.heading_deg) == (rendered.plane, rendered.heading_deg)
         assert parse_name(rendered.path).note.startswith("art_prob_")
     sharp, blurred = (
-        np.mean([cv2.Laplacian(cv2.imread(str(side.root / path), 0), cv2.CV_64F).var() for path in side.paths])
+        np.mean(
+            [
+                cv2.Laplacian(cv2.imread(str(side.root / path), 0), cv2.CV_64F).var()
+                for path in side.paths
+            ]
+        )
         for side in (pairs.real, pairs.rendered)
     )
     assert blurred < 0.5 * sharp
@@ -276,13 +339,17 @@ def test_the_mesh_is_the_city(worlds):
 
     root, _ = worlds["mesh"]
     mesh = read_mesh(root / "mesh" / "city00.obj")
-    work = next(city_works(make_spec("small", seed=4, layout="mesh", options=WorldOptions(cities=(SIZE,)))))
+    work = next(
+        city_works(make_spec("small", seed=4, layout="mesh", options=WorldOptions(cities=(SIZE,))))
+    )
     scene = Scene(work.plan)
     count = len(work.plan.lots) + len(scene.walls.origin) + len(scene.ground.keys)
     assert mesh.triangles.shape == (2 * count, 3)
     for origin in scene.fronts.origin[::17]:
         assert np.abs(mesh.points_m - origin).max(axis=1).min() < 0.002
-    area = np.cross(*(mesh.points_m[mesh.triangles[:, k]] - mesh.points_m[mesh.triangles[:, 0]] for k in (1, 2)))
+    area = np.cross(
+        *(mesh.points_m[mesh.triangles[:, k]] - mesh.points_m[mesh.triangles[:, 0]] for k in (1, 2))
+    )
     expected = np.linalg.norm(np.cross(scene.fronts.across, scene.fronts.down), axis=1).sum()
     upright = np.abs(area[:, 2]) < 1e-6
     assert np.linalg.norm(area[upright], axis=1).sum() / 2 >= expected * 0.999
@@ -291,25 +358,39 @@ def test_the_mesh_is_the_city(worlds):
     assert mesh.texture_points.max() <= 1
     place = read_place(root / "mesh" / "city00.obj")
     east, north, zone = place.on_plane(np.zeros((1, 2)))
-    assert (east[0], north[0], zone) == pytest.approx((work.plan.origin_east_m, work.plan.origin_north_m, work.plan.zone), abs=0.01)
+    assert (east[0], north[0], zone) == pytest.approx(
+        (work.plan.origin_east_m, work.plan.origin_north_m, work.plan.zone), abs=0.01
+    )
 
 
 def test_triangles_show_what_the_planes_of_the_city_show(worlds, tmp_path):
-    """Views of the world's database, rendered from the mesh that it wrote, beside its own renders of the same city."""
+    """Views of the world's database, rendered from the mesh that it wrote, beside its own renders
+    of the same city."""
     pytest.importorskip("trimesh")
     root, _ = worlds["mesh"]
     mesh = root / "mesh" / "city00.obj"
-    found = render_mesh(mesh, tmp_path, place=read_place(mesh), poses=root / "cameras.csv", show_progress=False)
+    found = render_mesh(
+        mesh, tmp_path, place=read_place(mesh), poses=root / "cameras.csv", show_progress=False
+    )
     assert found.num_photos == 24
     (tmp_path / "real_database").symlink_to(root / "real_database")
     pairs, own = read_mesh_pairs(tmp_path), read_mesh_pairs(root)
     assert len(pairs.real) == 24
     alike, other = [], []
-    pictures = [[cv2.imread(str(part.root / path), 0) for path in part.paths] for part in (pairs.rendered, own.rendered)]
+    pictures = [
+        [cv2.imread(str(part.root / path), 0) for path in part.paths]
+        for part in (pairs.rendered, own.rendered)
+    ]
     for k, (here, there) in enumerate(zip(*pictures, strict=True)):
         assert here.shape == there.shape
-        alike.append(np.corrcoef(cv2.blur(here, (5, 5)).ravel(), cv2.blur(there, (5, 5)).ravel())[0, 1])
-        other.append(np.corrcoef(cv2.blur(here, (5, 5)).ravel(), cv2.blur(pictures[1][k - 5], (5, 5)).ravel())[0, 1])
+        alike.append(
+            np.corrcoef(cv2.blur(here, (5, 5)).ravel(), cv2.blur(there, (5, 5)).ravel())[0, 1]
+        )
+        other.append(
+            np.corrcoef(
+                cv2.blur(here, (5, 5)).ravel(), cv2.blur(pictures[1][k - 5], (5, 5)).ravel()
+            )[0, 1]
+        )
     assert np.median(alike) > 0.85
     assert np.median(alike) > np.median(other) + 0.3
 
@@ -327,7 +408,10 @@ def test_positions_alone(tmp_path, monkeypatch):
     for stop in np.unique(positions.stop)[:50]:
         members = database & (np.asarray(positions.stop) == stop)
         # Photos of one stop, across chunks too, share their place.
-        assert np.ptp(positions.east_m[members]) == np.ptp(positions.north_m[members]) == 0 or members.sum() == 0
+        assert (
+            np.ptp(positions.east_m[members]) == np.ptp(positions.north_m[members]) == 0
+            or members.sum() == 0
+        )
     fields = parse_name(row_name(positions, 7))
     assert fields.plane.east_m == pytest.approx(float(positions.east_m[7]), abs=0.006)
     assert fields.note == "7"

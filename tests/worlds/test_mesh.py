@@ -25,27 +25,42 @@ from whence.worlds.triangles import MeshScene, RenderQuality, get_quality
 PLACE = MeshPlace(52.5, 13.4, 34.0, 20.0)
 
 
-def camera(*, heading: float = 0.0, at: tuple[float, float, float] = (0.0, 0.0, 2.0), size: tuple[int, int] = (32, 24)) -> Camera:
+def camera(
+    *,
+    heading: float = 0.0,
+    at: tuple[float, float, float] = (0.0, 0.0, 2.0),
+    size: tuple[int, int] = (32, 24),
+) -> Camera:
     rotation = look_rotation(grid_heading_deg=heading, pitch_deg=3.0, roll_deg=2.0)
     return make_camera(np.array(at), rotation, size_px=size, field_of_view_deg=70.0)
 
 
-def mesh_of(corners: np.ndarray, *, uv: np.ndarray | None = None, sheets: tuple[np.ndarray, ...] = ()) -> TexturedMesh:
+def mesh_of(
+    corners: np.ndarray, *, uv: np.ndarray | None = None, sheets: tuple[np.ndarray, ...] = ()
+) -> TexturedMesh:
     """Triangles (N, 3, 3) that share nothing."""
     flat = corners.reshape(-1, 3).astype(float)
     known = np.zeros((len(flat), 2)) if uv is None else uv.reshape(-1, 2)
     one = sheets or (np.full((1, 1, 3), 200, np.uint8),)
-    return TexturedMesh(flat, known, np.arange(len(flat)).reshape(-1, 3), np.zeros(len(corners), np.int64), one)
+    return TexturedMesh(
+        flat, known, np.arange(len(flat)).reshape(-1, 3), np.zeros(len(corners), np.int64), one
+    )
 
 
 def street() -> TexturedMesh:
-    """Ground 60 x 60 m with a block of 20 x 20 x 9 m in its middle, and a texture of random texels."""
-    ground = np.array([[[0, 0, 0], [60, 0, 0], [60, 60, 0]], [[0, 0, 0], [60, 60, 0], [0, 60, 0]]], float)
+    """Ground 60 x 60 m with a block of 20 x 20 x 9 m in its middle, and a texture of random
+    texels."""
+    ground = np.array(
+        [[[0, 0, 0], [60, 0, 0], [60, 60, 0]], [[0, 0, 0], [60, 60, 0], [0, 60, 0]]], float
+    )
     low, high, top = 20.0, 40.0, 9.0
     ring = np.array([[low, low], [high, low], [high, high], [low, high]])
     walls = []
     for (x0, y0), (x1, y1) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
-        walls += [[[x0, y0, 0], [x1, y1, 0], [x1, y1, top]], [[x0, y0, 0], [x1, y1, top], [x0, y0, top]]]
+        walls += [
+            [[x0, y0, 0], [x1, y1, 0], [x1, y1, top]],
+            [[x0, y0, 0], [x1, y1, top], [x0, y0, top]],
+        ]
     roof = [[[*ring[a], top] for a in corner] for corner in ((0, 1, 2), (0, 2, 3))]
     corners = np.concatenate([ground, np.array(walls), np.array(roof)])
     texture = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
@@ -59,13 +74,16 @@ def write_obj(path: Path, mesh: TexturedMesh) -> None:
     cv2.imwrite(str(path.with_name("sheet.png")), mesh.sheets[0][..., ::-1])
     path.with_suffix(".mtl").write_text("newmtl sheet\nmap_Kd sheet.png\n")
     lines = [f"mtllib {path.stem}.mtl", "usemtl sheet"]
-    lines += [f"v {x} {y} {z}" for x, y, z in mesh.points_m] + [f"vt {u} {v}" for u, v in mesh.texture_points]
+    lines += [f"v {x} {y} {z}" for x, y, z in mesh.points_m] + [
+        f"vt {u} {v}" for u, v in mesh.texture_points
+    ]
     lines += ["f " + " ".join(f"{k + 1}/{k + 1}" for k in row) for row in mesh.triangles]
     path.write_text("\n".join(lines) + "\n")
 
 
 def seen_by_rays(corners: np.ndarray, view: Camera) -> np.ndarray:
-    """Depth along the axis (H, W) by one ray a pixel against every triangle (Moeller and Trumbore 1997); 0 for nothing."""
+    """Depth along the axis (H, W) by one ray a pixel against every triangle (Moeller and Trumbore
+    1997); 0 for nothing."""
     depth = np.zeros((view.height, view.width))
     for row in range(view.height):
         for column in range(view.width):
@@ -85,7 +103,10 @@ def test_a_pixel_shows_the_triangle_that_its_ray_meets_first() -> None:
     random = np.random.default_rng(3)
     middle = random.uniform([-8, -1, -2], [8, 18, 6], (24, 3))
     # Sizes from less than a pixel to far beyond the picture; some lie across the camera.
-    corners = middle[:, None] + random.normal(0, 1, (24, 3, 3)) * np.geomspace(0.05, 12, 24)[:, None, None]
+    corners = (
+        middle[:, None]
+        + random.normal(0, 1, (24, 3, 3)) * np.geomspace(0.05, 12, 24)[:, None, None]
+    )
     view = camera()
     expected = seen_by_rays(corners, view)
     found = MeshScene(mesh_of(corners)).render(view)[1]
@@ -95,10 +116,14 @@ def test_a_pixel_shows_the_triangle_that_its_ray_meets_first() -> None:
     assert (np.abs(found[both] - expected[both]) < 1e-3 * expected[both]).mean() > 0.99
 
 
-def test_triangles_that_share_edges_leave_no_holes_and_order_counts_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_triangles_that_share_edges_leave_no_holes_and_order_counts_for_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     x, z = np.meshgrid(np.linspace(-40, 40, 41), np.linspace(-40, 40, 41))
     points = np.stack([x, np.full_like(x, 20) + 0.3 * x, z], axis=-1)
-    squares = np.stack([points[:-1, :-1], points[:-1, 1:], points[1:, 1:], points[1:, :-1]], axis=2).reshape(-1, 4, 3)
+    squares = np.stack(
+        [points[:-1, :-1], points[:-1, 1:], points[1:, 1:], points[1:, :-1]], axis=2
+    ).reshape(-1, 4, 3)
     corners = np.concatenate([squares[:, [0, 1, 2]], squares[:, [0, 2, 3]]])
     uv = np.concatenate([corners[..., :1], corners[..., 2:]], axis=2) / 20
     texture = np.random.default_rng(1).integers(0, 255, (32, 32, 3)).astype(np.uint8)
@@ -110,7 +135,11 @@ def test_triangles_that_share_edges_leave_no_holes_and_order_counts_for_nothing(
     monkeypatch.setattr(triangles, "_TRIANGLES", 100)
     monkeypatch.setattr(triangles, "_SAMPLES", 2000)
     monkeypatch.setattr(triangles, "BLOCK_M", 6.0)
-    both = mesh_of(np.concatenate([corners, behind])[order], uv=np.concatenate([uv, uv + 0.3])[order], sheets=(texture,))
+    both = mesh_of(
+        np.concatenate([corners, behind])[order],
+        uv=np.concatenate([uv, uv + 0.3])[order],
+        sheets=(texture,),
+    )
     again, same = MeshScene(both).render(view)
     assert np.array_equal(depth, same), "what lies behind, batches and blocks change nothing"
     assert np.abs(again.astype(int) - picture).max() <= 1
@@ -119,28 +148,48 @@ def test_triangles_that_share_edges_leave_no_holes_and_order_counts_for_nothing(
 def test_textures_are_read_in_perspective_and_by_their_size_on_the_picture() -> None:
     texture = np.zeros((8, 8, 3), np.uint8)
     texture[:4, :, 0], texture[4:, :, 1] = 200, 100
-    wall = np.array([[[-6, 3, -3], [6, 30, -3], [6, 30, 9]], [[-6, 3, -3], [6, 30, 9], [-6, 3, 9]]], float)
+    wall = np.array(
+        [[[-6, 3, -3], [6, 30, -3], [6, 30, 9]], [[-6, 3, -3], [6, 30, 9], [-6, 3, 9]]], float
+    )
     uv = np.array([[[0, 0], [1, 0], [1, 1]], [[0, 0], [1, 1], [0, 1]]], float)
     view = camera(size=(160, 120))
     picture, depth = MeshScene(mesh_of(wall, uv=uv, sheets=(texture,))).render(view)
     rows, columns = np.nonzero(depth)
-    rays = (view.rotation.T @ np.linalg.inv(view.intrinsics) @ np.stack([columns, rows, np.ones_like(rows)])).T
+    rays = (
+        view.rotation.T
+        @ np.linalg.inv(view.intrinsics)
+        @ np.stack([columns, rows, np.ones_like(rows)])
+    ).T
     height = view.centre[2] + depth[rows, columns] * rays[:, 2]
     # Neither where both halves mix nor at the ends, where the texture begins anew.
     clear = (np.abs(height - 3) > 1.0) & (np.abs(height - 3) < 4.5) & (depth[rows, columns] < 20)
     assert clear.sum() > 500
     red = picture[rows, columns, 0] > picture[rows, columns, 1]
-    assert ((height > 3) == red)[clear].all(), "the upper half of the texture is the upper half of the wall, near and far"
+    assert ((height > 3) == red)[clear].all(), (
+        "the upper half of the texture is the upper half of the wall, near and far"
+    )
     fine = np.indices((256, 256)).sum(axis=0) % 2 * 255
-    flat = mesh_of(wall * [1, 8, 1], uv=uv * 30, sheets=(np.repeat(fine[..., None], 3, axis=2).astype(np.uint8),))
+    flat = mesh_of(
+        wall * [1, 8, 1],
+        uv=uv * 30,
+        sheets=(np.repeat(fine[..., None], 3, axis=2).astype(np.uint8),),
+    )
     small, far = MeshScene(flat).render(view)
-    assert np.abs(small[far > 0].astype(int) - 128).mean() < 30, "texels far smaller than a pixel are seen as their mean"
+    assert np.abs(small[far > 0].astype(int) - 128).mean() < 30, (
+        "texels far smaller than a pixel are seen as their mean"
+    )
 
 
 def test_quality_changes_the_picture_alone() -> None:
     view = camera(at=(10.0, 5.0, 2.0), heading=30.0, size=(64, 48))
-    pictures = {name: MeshScene(street(), quality=get_quality(name)).render(view) for name in triangles.QUALITIES}
-    sharp = {name: np.abs(np.diff(picture.astype(float), axis=1)).mean() for name, (picture, _) in pictures.items()}
+    pictures = {
+        name: MeshScene(street(), quality=get_quality(name)).render(view)
+        for name in triangles.QUALITIES
+    }
+    sharp = {
+        name: np.abs(np.diff(picture.astype(float), axis=1)).mean()
+        for name, (picture, _) in pictures.items()
+    }
     assert sharp["low"] < 0.8 * sharp["medium"]
     assert all(picture.shape == (48, 64, 3) for picture, _ in pictures.values())
     depths = [depth for _, depth in pictures.values()]
@@ -153,7 +202,9 @@ def test_quality_changes_the_picture_alone() -> None:
 
 def test_cameras_stand_on_free_ground_alone() -> None:
     heights = HeightMap.of(MeshScene(street()))
-    assert heights.at(np.array([[30.0, 30.0], [5.0, 5.0], [99.0, 5.0]])) == pytest.approx([9, 0, np.nan], abs=1e-4, nan_ok=True)
+    assert heights.at(np.array([[30.0, 30.0], [5.0, 5.0], [99.0, 5.0]])) == pytest.approx(
+        [9, 0, np.nan], abs=1e-4, nan_ok=True
+    )
     ground = heights.ground()
     stands = grid_stands(ground, every_m=4.0, height_m=2.5)
     places = np.array([stand[:3] for stand in stands])
@@ -162,9 +213,14 @@ def test_cameras_stand_on_free_ground_alone() -> None:
     assert not inside.any(), "none within, on or right beside the block"
     assert len(stands) == len({stand[:2] for stand in stands}) > 80
     along = street_stands(
-        ground, [np.array([[10.0, 3.0], [10.0, 57.0]]), np.array([[10.0, 57.0], [10.0, 3.0]])], every_m=9, height_m=2
+        ground,
+        [np.array([[10.0, 3.0], [10.0, 57.0]]), np.array([[10.0, 57.0], [10.0, 3.0]])],
+        every_m=9,
+        height_m=2,
     )
-    assert [round(stand.heading_deg) for stand in along] == [0] * len(along), "the way back finds the places taken"
+    assert [round(stand.heading_deg) for stand in along] == [0] * len(along), (
+        "the way back finds the places taken"
+    )
     assert len(along) == 6
     with pytest.raises(BadOption, match="--up"):
         street_stands(ground, [np.array([[25.0, 30.0], [35.0, 30.0]])], every_m=2, height_m=2)
@@ -175,7 +231,13 @@ def test_cameras_stand_on_free_ground_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "place", [PLACE, MeshPlace(52.5, 13.4, zone="33U"), MeshPlace(zone="33U"), MeshPlace(-33.9, 18.4, heading_deg=250.0)]
+    "place",
+    [
+        PLACE,
+        MeshPlace(52.5, 13.4, zone="33U"),
+        MeshPlace(zone="33U"),
+        MeshPlace(-33.9, 18.4, heading_deg=250.0),
+    ],
 )
 def test_places_and_headings_of_a_mesh_are_those_on_earth(place: MeshPlace) -> None:
     start = np.array([391_000.0, 5_818_000.0]) if place.lat is None else np.zeros(2)
@@ -216,7 +278,9 @@ def test_a_wrong_file_of_where_a_mesh_stands_is_named(tmp_path: Path, text: str,
         read_place(tmp_path / "d.glb")
 
 
-def test_what_reads_meshes_is_asked_for_by_its_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_what_reads_meshes_is_asked_for_by_its_extra(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setitem(sys.modules, "trimesh", None)
     with pytest.raises(MissingExtra, match=r"\[mesh\]"):
         read_mesh(tmp_path / "c.glb")
@@ -260,7 +324,9 @@ def test_a_broken_mesh_is_named(tmp_path: Path, name: str, content: bytes | None
         read_mesh(tmp_path / name)
 
 
-def test_a_database_is_rendered_once_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_is_rendered_once_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("whence.worlds.mesh_photos.read_mesh", lambda path, up: street())
     (tmp_path / "c.glb").write_bytes(b"stands for a mesh")
     options = MeshOptions(every_m=15.0, num_headings=4, width=32, height=24)
@@ -275,20 +341,32 @@ def test_a_database_is_rendered_once_and_goes_on(tmp_path: Path, monkeypatch: py
     assert {file.name: file.read_bytes() for file in out.glob("database/*")} == before
     named = [parse_name(name) for name in sorted(before)]
     assert all(fields is not None and fields.point is not None for fields in named)
-    headings = {round(fields.heading_deg) for fields in named if fields is not None and fields.heading_deg is not None}
+    headings = {
+        round(fields.heading_deg)
+        for fields in named
+        if fields is not None and fields.heading_deg is not None
+    }
     assert headings == {20, 110, 200, 290}, "of the place: the mesh is turned"
     with pytest.raises(InputError, match="another rendering"):
-        render_mesh(tmp_path / "c.glb", out, place=PLACE, options=MeshOptions(), show_progress=False)
+        render_mesh(
+            tmp_path / "c.glb", out, place=PLACE, options=MeshOptions(), show_progress=False
+        )
 
 
 def test_lines_to_go_along_come_from_geojson(tmp_path: Path) -> None:
     lon, lat = (13.4, 13.401), (52.5, 52.5005)
     line = {"type": "LineString", "coordinates": [[lon[0], lat[0]], [lon[1], lat[1], 30.0]]}
     file = tmp_path / "streets.geojson"
-    file.write_text(json.dumps({"type": "FeatureCollection", "features": [{"type": "Feature", "geometry": line}]}))
+    file.write_text(
+        json.dumps(
+            {"type": "FeatureCollection", "features": [{"type": "Feature", "geometry": line}]}
+        )
+    )
     found = read_lines(file, PLACE)[0]
     assert found[0] == pytest.approx([0, 0], abs=1e-3)
-    assert np.hypot(*found[1]) == pytest.approx(distance_m(GeoPoint(lat[0], lon[0]), GeoPoint(lat[1], lon[1])), rel=1e-3)
+    assert np.hypot(*found[1]) == pytest.approx(
+        distance_m(GeoPoint(lat[0], lon[0]), GeoPoint(lat[1], lon[1])), rel=1e-3
+    )
     for text in (
         "{",
         "[]",
@@ -300,7 +378,9 @@ def test_lines_to_go_along_come_from_geojson(tmp_path: Path) -> None:
             read_lines(file, PLACE)
 
 
-def test_the_verb_renders_what_index_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verb_renders_what_index_takes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("trimesh")
     write_obj(tmp_path / "c.obj", street())
     command = [
@@ -320,8 +400,25 @@ def test_the_verb_renders_what_index_takes(tmp_path: Path, capsys: pytest.Captur
     assert run([*command, "--origin", "52.5,13.4,34", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["num_photos"] == told["num_rendered"] == 3 * told["num_places"] > 0
-    assert run(["index", str(tmp_path / "out" / "database"), "--db", str(tmp_path / "c.whence"), "--json"]) == 0
-    for bad in (["--every", "20km"], ["--size", "320"], ["--origin", "here"], ["--quality", "best"], ["--field", "0"]):
+    assert (
+        run(
+            [
+                "index",
+                str(tmp_path / "out" / "database"),
+                "--db",
+                str(tmp_path / "c.whence"),
+                "--json",
+            ]
+        )
+        == 0
+    )
+    for bad in (
+        ["--every", "20km"],
+        ["--size", "320"],
+        ["--origin", "here"],
+        ["--quality", "best"],
+        ["--field", "0"],
+    ):
         assert run([*command, "--origin", "52.5,13.4", *bad]) == 1
     assert "Traceback" not in capsys.readouterr().err
     assert meshes.place_file(tmp_path / "c.obj") == tmp_path / "c.place.json"

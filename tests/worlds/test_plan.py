@@ -19,7 +19,14 @@ from whence.worlds.photographer import Photographer
 from whence.worlds.plan import BUILT, CityOptions, plan_city
 from whence.worlds.raster import Texture, TextureCache
 from whence.worlds.scene import Epoch, Scene
-from whence.worlds.sprites import NUM_CARS, SEASONS, draw_car_end, draw_car_side, draw_person, draw_tree
+from whence.worlds.sprites import (
+    NUM_CARS,
+    SEASONS,
+    draw_car_end,
+    draw_car_side,
+    draw_person,
+    draw_tree,
+)
 from whence.worlds.styles import FAMILIES, NUM_COMMON_FAMILIES, draw_look, shop_name
 from whence.worlds.views import visible_fronts
 
@@ -30,8 +37,14 @@ def plan():
 
 
 def test_blocks_are_of_the_usual_size(plan):
-    built = [block for block in plan.blocks if len(block.corners) == 4 and block.use == BUILT and -1 not in block.streets]
-    sides = [np.hypot(*(block.corners[k] - block.corners[k - 1])) for block in built for k in range(4)]
+    built = [
+        block
+        for block in plan.blocks
+        if len(block.corners) == 4 and block.use == BUILT and -1 not in block.streets
+    ]
+    sides = [
+        np.hypot(*(block.corners[k] - block.corners[k - 1])) for block in built for k in range(4)
+    ]
     assert 50 < np.median(sides) < 110
 
 
@@ -41,7 +54,9 @@ def test_lots_line_the_streets_without_gaps_or_overlaps(plan):
         for street in {lot.street for lot in lots}:
             row = [lot for lot in lots if lot.street == street]
             for lot, after in pairwise(row):
-                np.testing.assert_allclose(lot.origin + lot.along * lot.width_m, after.origin, atol=1e-6)
+                np.testing.assert_allclose(
+                    lot.origin + lot.along * lot.width_m, after.origin, atol=1e-6
+                )
         assert block.use == BUILT or not lots
 
 
@@ -58,7 +73,9 @@ def test_fronts_look_at_their_street(plan):
 
 def test_a_city_follows_from_its_seed(plan):
     again, other = plan_city(8, options=plan.options), plan_city(9, options=plan.options)
-    np.testing.assert_array_equal([lot.origin for lot in plan.lots], [lot.origin for lot in again.lots])
+    np.testing.assert_array_equal(
+        [lot.origin for lot in plan.lots], [lot.origin for lot in again.lots]
+    )
     assert again.lots[5].look == plan.lots[5].look
     assert (other.origin_east_m, other.origin_north_m) != (plan.origin_east_m, plan.origin_north_m)
 
@@ -81,14 +98,18 @@ def test_doubles_have_the_same_windows_and_other_stains():
             pairs.append((seen[lot.look], lot))
         seen.setdefault(lot.look, lot)
     assert pairs
-    first, second = (draw_facade(lot, is_test_city=False, change=0, px_per_m=12) for lot in pairs[0])
+    first, second = (
+        draw_facade(lot, is_test_city=False, change=0, px_per_m=12) for lot in pairs[0]
+    )
     np.testing.assert_array_equal(first.wall[..., 3], second.wall[..., 3])
     assert (first.wall[..., :3] != second.wall[..., :3]).any()
 
 
 def test_neighbours_differ(plan):
     looks = [look_of(lot.look, False) for lot in plan.lots[:60]]
-    walls = {(look.material, look.wall, look.window, round(look.window_width_m, 3)) for look in looks}
+    walls = {
+        (look.material, look.wall, look.window, round(look.window_width_m, 3)) for look in looks
+    }
     assert len(walls) > 40
 
 
@@ -108,7 +129,10 @@ def test_every_resolution_draws_the_same_front(plan):
 
     scores = []
     for lot in plan.lots[:40:4]:
-        fine, coarse = (flatten(draw_facade(lot, is_test_city=True, change=0, px_per_m=s), px_per_m=s) for s in (32, 12))
+        fine, coarse = (
+            flatten(draw_facade(lot, is_test_city=True, change=0, px_per_m=s), px_per_m=s)
+            for s in (32, 12)
+        )
         small = cv2.resize(fine[..., :3], coarse.shape[1::-1], interpolation=cv2.INTER_AREA)
         scores.append(np.corrcoef(small.ravel(), coarse[..., :3].ravel())[0, 1])
     assert np.median(scores) > 0.8
@@ -122,7 +146,9 @@ def test_shops_change_with_the_years_for_a_share_of_the_fronts(plan):
     later = [scene.change_of(k, Epoch(change=3, changed_share=0.3)) for k in range(len(plan.lots))]
     assert all(b >= a for a, b in zip(changes, later, strict=True))
     lot = next(lot for lot in plan.lots if scene.look(lot).ground_use == "shops")
-    one, two = (draw_facade(lot, is_test_city=False, change=change, px_per_m=16) for change in (0, 1))
+    one, two = (
+        draw_facade(lot, is_test_city=False, change=change, px_per_m=16) for change in (0, 1)
+    )
     assert any(
         (a.texture.shape != b.texture.shape) or (a.texture != b.texture).any()
         for a, b in zip(one.reliefs, two.reliefs, strict=False)
@@ -130,7 +156,9 @@ def test_shops_change_with_the_years_for_a_share_of_the_fronts(plan):
 
 
 def test_stops_are_8_to_10_m_apart_with_six_directions(plan):
-    shots = plan_shots(plan, num_database=240, num_queries=0, num_unknown=0, options=CaptureOptions()).shots
+    shots = plan_shots(
+        plan, num_database=240, num_queries=0, num_unknown=0, options=CaptureOptions()
+    ).shots
     assert len(shots) == 240
     stops = {}
     for shot in shots:
@@ -162,7 +190,9 @@ def test_queries_keep_to_their_limits_and_the_unknown_to_uncovered_streets(plan)
         distance = np.hypot(*(database - (shot.x_m, shot.y_m)).T).min()
         if shot.role == "queries":
             assert shot.street in city.covered
-            turn = np.abs((np.array(directions[shot.street]) - shot.grid_heading_deg + 180) % 360 - 180).min()
+            turn = np.abs(
+                (np.array(directions[shot.street]) - shot.grid_heading_deg + 180) % 360 - 180
+            ).min()
             assert turn <= options.max_yaw_deg + 8
         else:
             assert shot.street not in city.covered
@@ -179,7 +209,9 @@ def test_almost_every_query_has_a_near_database_photo_of_the_same_front(plan):
 
     def fronts(shot):
         if shot.number not in views:
-            views[shot.number] = set(visible_fronts(scene, shot_camera(shot, seed=plan.seed, options=options)))
+            views[shot.number] = set(
+                visible_fronts(scene, shot_camera(shot, seed=plan.seed, options=options))
+            )
         return views[shot.number]
 
     database = [shot for shot in city.shots if shot.role == "database"]
@@ -193,12 +225,16 @@ def test_almost_every_query_has_a_near_database_photo_of_the_same_front(plan):
 
 def test_every_condition_looks_its_part(plan):
     """Night is dark and snow is bright on the ground; fog takes the contrast of what is far."""
-    options = CaptureOptions(width=160, height=120, conditions=dict.fromkeys(QUERY_FOLDERS, 1.0), traffic=0.0)
+    options = CaptureOptions(
+        width=160, height=120, conditions=dict.fromkeys(QUERY_FOLDERS, 1.0), traffic=0.0
+    )
     city = plan_shots(plan, num_database=60, num_queries=3, num_unknown=0, options=options)
     photographer = Photographer(plan, city.runs, options=options, px_per_m=12, cache_bytes=10**8)
     base = next(shot for shot in city.shots if shot.tile == 0 and shot.stop == 4)
     taken = {
-        name: photographer.take(replace(base, role="queries", condition=name, run=1 + k, number=5000))
+        name: photographer.take(
+            replace(base, role="queries", condition=name, run=1 + k, number=5000)
+        )
         for k, name in enumerate(QUERY_FOLDERS)
     }
     photos = {name: photo.astype(float) for name, (photo, _, _) in taken.items()}
@@ -242,8 +278,14 @@ def test_sprites_stand_on_their_lower_edge():
 def test_the_texture_cache_is_bounded_and_keeps_what_was_used_last():
     cache = TextureCache(max_bytes=1000)
     for key in range(10):
-        cache.get(key, lambda: Texture(np.zeros((10, 5, 4), np.uint8)), lambda texture: texture.base.nbytes)
-        cache.get(0, lambda: Texture(np.zeros((10, 5, 4), np.uint8)), lambda texture: texture.base.nbytes)
+        cache.get(
+            key,
+            lambda: Texture(np.zeros((10, 5, 4), np.uint8)),
+            lambda texture: texture.base.nbytes,
+        )
+        cache.get(
+            0, lambda: Texture(np.zeros((10, 5, 4), np.uint8)), lambda texture: texture.base.nbytes
+        )
         assert cache.held_bytes <= 1000
     made = cache.num_made
     cache.get(0, lambda: pytest.fail("it is held"), lambda texture: 1)
@@ -264,7 +306,9 @@ def test_a_homography_needs_a_lot_of_the_city(plan):
     from whence.worlds.views import front_homography
 
     camera = shot_camera(
-        plan_shots(plan, num_database=6, num_queries=0, num_unknown=0, options=CaptureOptions()).shots[0],
+        plan_shots(
+            plan, num_database=6, num_queries=0, num_unknown=0, options=CaptureOptions()
+        ).shots[0],
         seed=8,
         options=CaptureOptions(),
     )
@@ -274,11 +318,17 @@ def test_a_homography_needs_a_lot_of_the_city(plan):
 
 def test_fronts_repeat_the_one_beside_them(plan):
     """As often as asked, in looks, shops and width; without it the plan is the same as ever."""
-    assert not any(one.look == two.look and one.block == two.block for one, two in pairwise(plan.lots))
+    assert not any(
+        one.look == two.look and one.block == two.block for one, two in pairwise(plan.lots)
+    )
     shares = []
     for share in (0.3, 1.0):
         repeated = plan_city(8, options=replace(plan.options, repeated_share=share))
-        pairs = [(one, two) for one, two in pairwise(repeated.lots) if (one.block, one.street) == (two.block, two.street)]
+        pairs = [
+            (one, two)
+            for one, two in pairwise(repeated.lots)
+            if (one.block, one.street) == (two.block, two.street)
+        ]
         alike = [one.look == two.look for one, two in pairs]
         assert alike == [one.instance == two.instance for one, two in pairs]
         shares.append(np.mean(alike))
@@ -287,9 +337,16 @@ def test_fronts_repeat_the_one_beside_them(plan):
 
 
 def test_drives_of_queries_go_aside(plan):
-    """To the left of their direction, so far, within the street; the database's and all else stay."""
+    """To the left of their direction, so far, within the street; the database's and all else
+    stay."""
     plain, aside = (
-        plan_drives(plan, city="c", num_database=120, num_queries=60, options=CaptureOptions(queries_aside_m=metres)).shots
+        plan_drives(
+            plan,
+            city="c",
+            num_database=120,
+            num_queries=60,
+            options=CaptureOptions(queries_aside_m=metres),
+        ).shots
         for metres in (0.0, 2.5)
     )
     assert len(plain) == len(aside)
@@ -299,7 +356,9 @@ def test_drives_of_queries_go_aside(plan):
         assert replace(other, x_m=one.x_m, y_m=one.y_m) == one
         way = plan.streets[one.street].direction
         left = np.array([other.x_m - one.x_m, other.y_m - one.y_m]) @ [-way[1], way[0]]
-        assert np.hypot(other.x_m - one.x_m, other.y_m - one.y_m) == pytest.approx(abs(left), abs=1e-9)
+        assert np.hypot(other.x_m - one.x_m, other.y_m - one.y_m) == pytest.approx(
+            abs(left), abs=1e-9
+        )
         if one.role == "database":
             assert left == 0
         else:

@@ -1,4 +1,5 @@
-"""The truth of a world, checked from its pixels: fiducials planted on fronts, signs read back, SIFT matches, depth, labels."""
+"""The truth of a world, checked from its pixels: fiducials planted on fronts, signs read back, SIFT
+matches, depth, labels."""
 
 from __future__ import annotations
 
@@ -33,13 +34,24 @@ def photographer():
     return found
 
 
-def facing(scene: Scene, lot: int, *, back_m: float, aside_m: float = 0.0, turn_deg: float = 0.0, size=(640, 480)):
+def facing(
+    scene: Scene,
+    lot: int,
+    *,
+    back_m: float,
+    aside_m: float = 0.0,
+    turn_deg: float = 0.0,
+    size=(640, 480),
+):
     """A camera in the street that looks at the middle of a front."""
     place = scene.plan.lots[lot]
     foot = place.origin + place.along * (place.width_m / 2 + aside_m) + place.outward * back_m
     grid_heading = np.degrees(np.arctan2(-place.outward[0], -place.outward[1])) + turn_deg
     return make_camera(
-        np.array([*foot, 2.0]), look_rotation(grid_heading_deg=grid_heading, pitch_deg=6), size_px=size, field_of_view_deg=66
+        np.array([*foot, 2.0]),
+        look_rotation(grid_heading_deg=grid_heading, pitch_deg=6),
+        size_px=size,
+        field_of_view_deg=66,
     )
 
 
@@ -47,7 +59,11 @@ def shops_on_both_sides(scene: Scene) -> list[int]:
     """A lot with shops on either side of one street."""
     sides: dict[tuple[int, bool], int] = {}
     for k, lot in enumerate(scene.plan.lots):
-        if scene.look(lot).ground_use == "shops" and scene.plan.streets[lot.street].is_inner and lot.width_m > 9:
+        if (
+            scene.look(lot).ground_use == "shops"
+            and scene.plan.streets[lot.street].is_inner
+            and lot.width_m > 9
+        ):
             sides[lot.street, bool(lot.along @ scene.plan.streets[lot.street].direction > 0)] = k
     street = next(street for street, side in sides if side and (street, False) in sides)
     return [sides[street, True], sides[street, False]]
@@ -68,7 +84,11 @@ def test_fiducials_planted_on_fronts_appear_where_the_camera_table_says(photogra
             at = (round(16 * (a * width - 0.5)), round(16 * (b * height - 0.5)))
             cv2.circle(wall, at, 5 * 16, (0, 255, 0, 128), -1, cv2.LINE_8, 4)
         return front._replace(
-            wall=Texture(wall), textures=(), origins=front.origins[:0], across=front.across[:0], down=front.down[:0]
+            wall=Texture(wall),
+            textures=(),
+            origins=front.origins[:0],
+            across=front.across[:0],
+            down=front.down[:0],
         )
 
     monkeypatch.setattr(Scene, "load_front", planted)
@@ -81,7 +101,9 @@ def test_fiducials_planted_on_fronts_appear_where_the_camera_table_says(photogra
             if share < 0.1:
                 continue
             for a, b in spots:
-                world = np.array([*(place.origin + place.along * a * place.width_m), height_m * (1 - b)])
+                world = np.array(
+                    [*(place.origin + place.along * a * place.width_m), height_m * (1 - b)]
+                )
                 # K (R X + t), as written in cameras.csv.
                 seen = camera.intrinsics @ (camera.rotation @ world + camera.translation)
                 column, row = seen[:2] / seen[2]
@@ -91,7 +113,12 @@ def test_fiducials_planted_on_fronts_appear_where_the_camera_table_says(photogra
                 half = int(7 / 32 * camera.intrinsics[0, 0] / seen[2]) + 3
                 window = (slice(y - half, y + half + 1), slice(x - half, x + half + 1))
                 # Nothing may stand before the fiducial.
-                if min(x, y) < half or x + half > 639 or y + half > 479 or (fronts_of(raster)[window] != lot + 1).any():
+                if (
+                    min(x, y) < half
+                    or x + half > 639
+                    or y + half > 479
+                    or (fronts_of(raster)[window] != lot + 1).any()
+                ):
                     continue
                 box = photo[window].astype(float)
                 steps = np.arange(-half, half + 1)
@@ -108,7 +135,11 @@ def test_signs_read_left_to_right_on_both_sides_of_a_street(photographer):
     scores = []
     for lot in shops_on_both_sides(scene):
         front = scene.load_front(lot, Epoch())
-        boards = [k for k, label in enumerate(front.labels) if label == LABELS.index("sign") and front.across[k][0] > 1.5]
+        boards = [
+            k
+            for k, label in enumerate(front.labels)
+            if label == LABELS.index("sign") and front.across[k][0] > 1.5
+        ]
         for k in boards:
             camera = facing(scene, lot, back_m=9.0)
             raster = Raster(camera)
@@ -124,9 +155,13 @@ def test_signs_read_left_to_right_on_both_sides_of_a_street(photographer):
             seen, _ = camera.project(corners)
             if (seen < 2).any() or (seen[:, 0] > 637).any() or (seen[:, 1] > 477).any():
                 continue
-            target = np.array([(0, 0), (width - 1, 0), (width - 1, height - 1), (0, height - 1)], np.float32)
+            target = np.array(
+                [(0, 0), (width - 1, 0), (width - 1, height - 1), (0, height - 1)], np.float32
+            )
             back = cv2.warpPerspective(
-                raster.albedo[..., :3], cv2.getPerspectiveTransform(seen.astype(np.float32), target), (width, height)
+                raster.albedo[..., :3],
+                cv2.getPerspectiveTransform(seen.astype(np.float32), target),
+                (width, height),
             )
             straight = np.corrcoef(back.ravel(), board[..., :3].ravel())[0, 1]
             mirrored = np.corrcoef(back.ravel(), board[:, ::-1, :3].ravel())[0, 1]
@@ -134,7 +169,11 @@ def test_signs_read_left_to_right_on_both_sides_of_a_street(photographer):
     assert len({lot for lot, _, _ in scores}) == 2
     for lot in {lot for lot, _, _ in scores}:
         assert max(straight for number, straight, _ in scores if number == lot) > 0.8
-        assert all(straight > mirrored for number, straight, mirrored in scores if number == lot and straight > 0.8)
+        assert all(
+            straight > mirrored
+            for number, straight, mirrored in scores
+            if number == lot and straight > 0.8
+        )
 
 
 def test_a_sign_is_drawn_with_its_text():
@@ -148,8 +187,15 @@ def test_a_sign_is_drawn_with_its_text():
 
 def test_sift_matches_between_two_views_follow_the_homography_through_the_front(photographer):
     scene = photographer.scene
-    lot = next(k for k, lot in enumerate(scene.plan.lots) if scene.plan.streets[lot.street].half_width_m > 9 and lot.width_m > 12)
-    views = [facing(scene, lot, back_m=13, aside_m=shift, turn_deg=turn, size=(800, 600)) for shift, turn in ((-2, 6), (2.5, -8))]
+    lot = next(
+        k
+        for k, lot in enumerate(scene.plan.lots)
+        if scene.plan.streets[lot.street].half_width_m > 9 and lot.width_m > 12
+    )
+    views = [
+        facing(scene, lot, back_m=13, aside_m=shift, turn_deg=turn, size=(800, 600))
+        for shift, turn in ((-2, 6), (2.5, -8))
+    ]
     pictures, walls = [], []
     for camera in views:
         raster = Raster(camera)
@@ -158,7 +204,9 @@ def test_sift_matches_between_two_views_follow_the_homography_through_the_front(
         walls.append(fronts_of(raster) == lot + 1)
     homography = front_homography(scene, lot, first=views[0], second=views[1])
     sift = cv2.SIFT_create(3000)
-    (points, descriptors), (others, other_descriptors) = (sift.detectAndCompute(p, None) for p in pictures)
+    (points, descriptors), (others, other_descriptors) = (
+        sift.detectAndCompute(p, None) for p in pictures
+    )
     pairs = cv2.BFMatcher(cv2.NORM_L2, crossCheck=True).match(descriptors, other_descriptors)
     start = np.array([points[m.queryIdx].pt for m in pairs])
     end = np.array([others[m.trainIdx].pt for m in pairs])
@@ -178,10 +226,13 @@ def test_sift_matches_between_two_views_follow_the_homography_through_the_front(
 
 
 def test_relief_moves_against_the_wall(photographer):
-    """Views from two places brought together by the wall's homography agree on the wall and differ at what lies off it."""
+    """Views from two places brought together by the wall's homography agree on the wall and differ
+    at what lies off it."""
     scene = photographer.scene
     lot = next(
-        k for k, lot in enumerate(scene.plan.lots) if scene.look(lot).recess_m > 0.25 and scene.plan.streets[lot.street].is_inner
+        k
+        for k, lot in enumerate(scene.plan.lots)
+        if scene.look(lot).recess_m > 0.25 and scene.plan.streets[lot.street].is_inner
     )
     cameras = [facing(scene, lot, back_m=9, aside_m=shift) for shift in (-2.0, 2.0)]
     rasters = []
@@ -195,12 +246,18 @@ def test_relief_moves_against_the_wall(photographer):
     there = np.column_stack([columns, rows, np.ones(len(rows))]) @ homography.T
     x, y = np.round(there[:, :2] / there[:, 2:]).astype(int).T
     kept = (x >= 0) & (x < 640) & (y >= 0) & (y < 480)
-    planes = [np.array([False, *(info.lot == lot for info in raster.infos)])[raster.ids] for raster in rasters]
+    planes = [
+        np.array([False, *(info.lot == lot for info in raster.infos)])[raster.ids]
+        for raster in rasters
+    ]
     kept[kept] &= planes[1][y[kept], x[kept]]
     plane_of = scene.fronts
     centre = cameras[0].centre
     depth = 1 / rasters[0].inverse_depth[rows[kept], columns[kept]]
-    rays = np.column_stack([columns[kept], rows[kept], np.ones(kept.sum())]) @ np.linalg.inv(cameras[0].projection).T
+    rays = (
+        np.column_stack([columns[kept], rows[kept], np.ones(kept.sum())])
+        @ np.linalg.inv(cameras[0].projection).T
+    )
     off = ((centre + rays * depth[:, None] - plane_of.origin[lot]) @ plane_of.outward[lot]).round(2)
     assert (np.abs(off) < 0.02).mean() > 0.2
     assert (off < -0.1).mean() > 0.05
@@ -210,14 +267,18 @@ def test_relief_moves_against_the_wall(photographer):
 def test_pictures_of_the_truth_are_written(tmp_path):
     size = CitySize("city00", "", 6, 2, 0)
     options = WorldOptions(
-        capture=CaptureOptions(width=96, height=72), cities=(size,), px_per_m=10, truth=("depth", "labels", "fronts")
+        capture=CaptureOptions(width=96, height=72),
+        cities=(size,),
+        px_per_m=10,
+        truth=("depth", "labels", "fronts"),
     )
     render_world(tmp_path / "w", seed=2, options=options, num_workers=1)
     with open(tmp_path / "w" / "cameras.csv", newline="") as file:
         for row in csv.DictReader(file):
             stem = row["path"].removesuffix(".jpg") + ".png"
             depth, labels, fronts = (
-                cv2.imread(str(tmp_path / "w" / name / stem), cv2.IMREAD_UNCHANGED) for name in ("depth", "labels", "fronts")
+                cv2.imread(str(tmp_path / "w" / name / stem), cv2.IMREAD_UNCHANGED)
+                for name in ("depth", "labels", "fronts")
             )
             assert depth.dtype == np.uint16
             assert depth.shape == labels.shape == fronts.shape == (72, 96)

@@ -1,6 +1,8 @@
-"""The command line. One file per verb; this one puts them together and turns errors into exit codes.
+"""The command line. One file per verb; this one puts them together and turns errors into exit
+codes.
 
-Exit codes: 0 done, 1 error, 2 usage, 3 unknown place (a single query without an answer), 130 stopped by the user.
+Exit codes: 0 done, 1 error, 2 usage, 3 unknown place (a single query without an answer), 130
+stopped by the user.
 """
 
 from __future__ import annotations
@@ -102,12 +104,24 @@ def _print_version(value: bool) -> None:
 
 @app.callback()
 def _options(
-    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version and stop."),
-    device: str = typer.Option(
-        None, "--device", help="Run networks on cpu, cuda or auto; before a verb that runs models or behind it."
+    version: bool = typer.Option(
+        False,
+        "--version",
+        callback=_print_version,
+        is_eager=True,
+        help="Print the version and stop.",
     ),
-    batch_size: int = typer.Option(None, "--batch-size", help="Photos that a network describes together; the same."),
-    workers: int = typer.Option(None, "--workers", help="Photos that are read at a time; the same."),
+    device: str = typer.Option(
+        None,
+        "--device",
+        help="Run networks on cpu, cuda or auto; before a verb that runs models or behind it.",
+    ),
+    batch_size: int = typer.Option(
+        None, "--batch-size", help="Photos that a network describes together; the same."
+    ),
+    workers: int = typer.Option(
+        None, "--workers", help="Photos that are read at a time; the same."
+    ),
 ) -> None:
     """Options before the verb; `machine` takes them out before they come here."""
 
@@ -120,7 +134,8 @@ def run(arguments: list[str]) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    # Threads that wait sleep rather than spin: on a busy machine spinning pools keep each other from working.
+    # Threads that wait sleep rather than spin: on a busy machine spinning pools keep each other
+    # from working.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if (spelled := new_spelling(arguments)) != arguments:
         print_note(f"this is spelled differently now:  {shlex.join(['whence', *spelled])}")
@@ -135,7 +150,9 @@ def _run(arguments: list[str]) -> int:
     except typer.Exit as stop:
         return stop.exit_code
     except typer.TyperException as error:
-        print_error(f"{error.format_message()} (whence {' '.join(arguments[:1])} --help lists the options)")
+        print_error(
+            f"{error.format_message()} (whence {' '.join(arguments[:1])} --help lists the options)"
+        )
         return error.exit_code
     except (typer.Abort, KeyboardInterrupt, _Interrupted) as stop:
         told = stop if isinstance(stop, Stopped) else stop.__cause__

@@ -15,24 +15,38 @@ from whence.settings import load_settings
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command("calibrate", help="Fit the confidence and the radius of answers on a database's own photos.")(calibrate)
+    app.command(
+        "calibrate", help="Fit the confidence and the radius of answers on a database's own photos."
+    )(calibrate)
 
 
 def calibrate(
-    database: str = typer.Option(None, "--db", help="Database folder. Default: photos.whence, or the setting `database`."),
-    scorer: str = typer.Option("inliers", autocompletion=completion.scorers, help="Pair scorer the calibration is for."),
+    database: str = typer.Option(
+        None, "--db", help="Database folder. Default: photos.whence, or the setting `database`."
+    ),
+    scorer: str = typer.Option(
+        "inliers", autocompletion=completion.scorers, help="Pair scorer the calibration is for."
+    ),
     max_photos: int = typer.Option(300, help="Photos of the database that ask the others."),
     show_only: bool = typer.Option(False, "--show", help="Only show the calibration in force."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Fit and show, but keep nothing."),
-    to: str = typer.Option(None, "--to", help="Write the calibration to this JSON file instead of into the database."),
+    to: str = typer.Option(
+        None, "--to", help="Write the calibration to this JSON file instead of into the database."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of text."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar."),
 ) -> int:
-    """Compare the database's photos with each other: near ones are genuine, far ones impostors. Fit, show, keep."""
+    """Compare the database's photos with each other: near ones are genuine, far ones impostors.
+    Fit, show, keep."""
     from whence.evaluation.confidence import check_askable, fit_calibration, reliability
     from whence.evaluation.trials import GENUINE_M, trials_of_database
     from whence.index.store import Store
-    from whence.localize.calibration_files import find_calibration, key_of, store_calibration, write_calibration
+    from whence.localize.calibration_files import (
+        find_calibration,
+        key_of,
+        store_calibration,
+        write_calibration,
+    )
     from whence.localize.localizer import Localizer
     from whence.localize.rerank_options import RerankOptions
 
@@ -49,7 +63,9 @@ def calibrate(
             return 0
         check_askable(localizer)
         progress = False if quiet or as_json else None
-        trials = trials_of_database(localizer, options=options, max_photos=max_photos, show_progress=progress)
+        trials = trials_of_database(
+            localizer, options=options, max_photos=max_photos, show_progress=progress
+        )
         source = f"{len(trials.gaps_m)} questions of the database's own photos"
         calibration = replace(fit_calibration(trials, localizer, options=options), source=source)
     fit = reliability(trials.confidences(calibration.with_points), trials.gaps_m <= GENUINE_M)
@@ -66,12 +82,17 @@ def calibrate(
     table = Table(show_edge=False, pad_edge=False)
     for name in ("confidence", "trials", "mean confidence", "share right"):
         table.add_column(name, justify="right")
-    bins = zip(fit.edges, fit.edges[1:], fit.counts, fit.confidences, fit.shares_right, strict=False)
+    bins = zip(
+        fit.edges, fit.edges[1:], fit.counts, fit.confidences, fit.shares_right, strict=False
+    )
     for low, high, count, confidence, share in bins:
         if count:
             table.add_row(f"{low:.1f}-{high:.1f}", str(count), f"{confidence:.3f}", f"{share:.3f}")
     show(table)
-    show("the trials hold more impostors than the share of queries the probabilities are stated for, see `prior`")
+    show(
+        "the trials hold more impostors than the share of queries the probabilities are stated "
+        "for, see `prior`"
+    )
     return 0
 
 

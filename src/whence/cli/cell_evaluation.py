@@ -30,7 +30,14 @@ def print_cells(
     beside = None if model is None else load_model(model, options=model_options)
     told = CellLocalizer.of_classifier(read_cells(file), beside=beside)
     progress = False if quiet or as_json else None
-    result = evaluate_cells(told.cells, told.model, data, rate_at=options.recall_at, views=options.views, show_progress=progress)
+    result = evaluate_cells(
+        told.cells,
+        told.model,
+        data,
+        rate_at=options.recall_at,
+        views=options.views,
+        show_progress=progress,
+    )
     if as_json:
         print_json(as_cell_records(result))
     else:

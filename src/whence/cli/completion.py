@@ -1,4 +1,5 @@
-"""What a shell offers for a half-written name: models, scorers, matchers, published sets, studies and recipes."""
+"""What a shell offers for a half-written name: models, scorers, matchers, published sets, studies
+and recipes."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ def scorers(incomplete: str) -> list[str]:
 
 
 def second_looks(incomplete: str) -> list[str]:
-    """What may be asked about unknown photos: auto, none, or a scorer."""
+    """Ways to ask about unknown photos: auto, none, or a scorer."""
     return _beginning(incomplete, ("auto", "none", *scorers("")))
 
 

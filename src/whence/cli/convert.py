@@ -1,4 +1,5 @@
-"""`whence convert`: from the authors' file of weights to a safetensors file that carries its card."""
+"""`whence convert`: from the authors' file of weights to a safetensors file that carries its
+card."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import typer
 
 from whence.cli import completion
 from whence.cli.output import as_size, from_here, print_json, show
-from whence.data.cells import as_text
+from whence.data.fields import as_text
 from whence.errors import BadOption, MissingExtra
 
 if TYPE_CHECKING:
@@ -19,12 +20,16 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command("convert", help="Write a file of weights as safetensors with the model's card inside.")(convert)
+    app.command(
+        "convert", help="Write a file of weights as safetensors with the model's card inside."
+    )(convert)
 
 
 def convert(
     files: list[str] = typer.Argument(
-        ..., metavar="FILE...", help="The authors' file; for AnyLoc its vocabulary, then the backbone's."
+        ...,
+        metavar="FILE...",
+        help="The authors' file; for AnyLoc its vocabulary, then the backbone's.",
     ),
     name: str = typer.Option(
         None,
@@ -32,21 +37,36 @@ def convert(
         autocompletion=completion.models,
         help="Model it holds. Default: the one that its keys, or its file name, tell.",
     ),
-    out: str = typer.Option(None, help="File to write. Default: the model's place in the cache, where it is found by name."),
+    out: str = typer.Option(
+        None,
+        help="File to write. Default: the model's place in the cache, where it is found by name.",
+    ),
     cells_of: str = typer.Option(
         None,
         "--cells-of",
-        help="Of Divide&Classify: the folder of the photos it was trained on, or the sorted list of their paths; writes its cells "
-        "beside the weights, for whence index --cells.",
+        help="Of Divide&Classify: the folder of the photos it was trained on, or the sorted list "
+        "of their paths; writes its cells beside the weights, for whence index --cells.",
     ),
     pca_dim: int = typer.Option(
-        None, "--pca-dim", help="Keep so many dimensions, by a PCA of --pca-photos, in the file: the same for every database."
+        None,
+        "--pca-dim",
+        help=(
+            "Keep so many dimensions, by a PCA of --pca-photos, in the file: the same for every "
+            "database."
+        ),
     ),
-    pca_photos: str = typer.Option(None, "--pca-photos", help="Folder of photos that the PCA is fitted on; FILE is then a model."),
-    half: bool = typer.Option(False, "--half", help="Write float16 in place of float32: half the size, three digits."),
+    pca_photos: str = typer.Option(
+        None,
+        "--pca-photos",
+        help="Folder of photos that the PCA is fitted on; FILE is then a model.",
+    ),
+    half: bool = typer.Option(
+        False, "--half", help="Write float16 in place of float32: half the size, three digits."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of text."),
 ) -> int:
-    """Read strictly, without running anything in the file, and write what the network needs under Whence's names."""
+    """Read strictly, without running anything in the file, and write what the network needs under
+    Whence's names."""
     from whence.models.zoo import CARDS, find_card
 
     if pca_dim is not None or pca_photos is not None:
@@ -67,43 +87,68 @@ def convert(
         fitting = checkpoints.propose_cards(read_weights(files[0]), tuple(CARDS.values()))
         if len(fitting) != 1:
             known = ", ".join(card.name for card in fitting)
-            told = (
+            message = (
                 f"it fits several: {known}; choose one with --as"
                 if known
                 else "no model of the zoo has such keys; name one with --as"
             )
-            raise BadOption(f"{files[0]!r} does not tell which model it is: {told}")
+            raise BadOption(f"{files[0]!r} does not tell which model it is: {message}")
         card = fitting[0]
     target = Path(out) if out is not None else converted_file(card)
     if out is None:
         target.parent.mkdir(parents=True, exist_ok=True)
     from whence.index.cells.classifier import write_cells
 
-    cells = None if cells_of is None else _read_cells(files[0], cells_of, model=card.name if out is None else target.name)
-    checkpoints.convert(files, card=card, out=target, dtype=torch.float16 if half else torch.float32)
+    cells = (
+        None
+        if cells_of is None
+        else _read_cells(files[0], cells_of, model=card.name if out is None else target.name)
+    )
+    checkpoints.convert(
+        files, card=card, out=target, dtype=torch.float16 if half else torch.float32
+    )
     beside = target.with_suffix(".cells.npz")
     if cells is not None:
         write_cells(beside, cells)
     if as_json:
         record = {"model": card.name, "file": str(target), "num_bytes": target.stat().st_size}
-        told = {} if cells is None else {"cells": str(beside), "num_cells": len(cells)}
-        print_json({**record, **told, "sha256": sha256_of(target), "card": asdict(card)})
+        message = {} if cells is None else {"cells": str(beside), "num_cells": len(cells)}
+        print_json({**record, **message, "sha256": sha256_of(target), "card": asdict(card)})
         return 0
     show(as_text(f"{card.name}: {from_here(target)}, {as_size(target.stat().st_size)}"))
     if cells is not None:
-        show(as_text(f"{len(cells):,} cells of {cells.cell_m:g} m: {from_here(beside)}, {as_size(beside.stat().st_size)}"))
+        show(
+            as_text(
+                f"{len(cells):,} cells of {cells.cell_m:g} m: {from_here(beside)}, "
+                f"{as_size(beside.stat().st_size)}"
+            )
+        )
     return 0
 
 
-def _keep_pca(files: list[str], dim: int | None, photos: str | None, out: str | None, *, half: bool, as_json: bool) -> int:
+def _keep_pca(
+    files: list[str],
+    dim: int | None,
+    photos: str | None,
+    out: str | None,
+    *,
+    half: bool,
+    as_json: bool,
+) -> int:
     from whence.data.scan import scan_photos
     from whence.models.descriptor import load_model
 
     if dim is None or photos is None or out is None or len(files) != 1:
-        raise BadOption("a PCA is kept by: whence convert MODEL --pca-dim N --pca-photos FOLDER --out FILE.safetensors")
+        raise BadOption(
+            "a PCA is kept by: whence convert MODEL --pca-dim N --pca-photos FOLDER --out "
+            "FILE.safetensors"
+        )
     model = load_model(files[0])
     if model.descriptor.network is None:
-        raise BadOption(f"{files[0]} is no network with weights of its own: give --option pca_dim={dim} to the database instead")
+        raise BadOption(
+            f"{files[0]} is no network with weights of its own: give --option pca_dim={dim} to "
+            "the database instead"
+        )
     from whence.models.reduction import keep_pca
 
     found = scan_photos(photos)
@@ -111,9 +156,21 @@ def _keep_pca(files: list[str], dim: int | None, photos: str | None, out: str | 
     card = keep_pca(model, sources, dim=dim, out=out, dtype="float16" if half else "float32")
     size = Path(out).stat().st_size
     if as_json:
-        print_json({"model": card.name, "file": out, "num_bytes": size, "dim": card.dim, "of": model.dim, "card": asdict(card)})
+        print_json(
+            {
+                "model": card.name,
+                "file": out,
+                "num_bytes": size,
+                "dim": card.dim,
+                "of": model.dim,
+                "card": asdict(card),
+            }
+        )
         return 0
-    said = f"{card.dim} of {model.dim} dimensions, {as_size(4 * card.dim)} a photo instead of {as_size(4 * model.dim)}"
+    said = (
+        f"{card.dim} of {model.dim} dimensions, {as_size(4 * card.dim)} a photo instead of "
+        f"{as_size(4 * model.dim)}"
+    )
     show(as_text(f"{card.name}: {from_here(Path(out))}, {as_size(size)}; {said}"))
     return 0
 
@@ -125,5 +182,7 @@ def _read_cells(file: str, photos: str, *, model: str) -> CellClassifier:
 
     listing = Path(photos) if Path(photos).is_file() else None
     return import_published(
-        file, read_placed_files(Path(photos) if listing is None else listing.parent, listing=listing), model=model
+        file,
+        read_placed_files(Path(photos) if listing is None else listing.parent, listing=listing),
+        model=model,
     )

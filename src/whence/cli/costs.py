@@ -1,4 +1,5 @@
-"""`whence models --cost` and `--backbones`: what describing one photo costs, and what backbones there are."""
+"""`whence models --cost` and `--backbones`: what describing one photo costs, and what backbones
+there are."""
 
 from __future__ import annotations
 
@@ -13,12 +14,23 @@ from whence.cards import ModelCard
 from whence.cli.output import as_size, print_json, show
 from whence.errors import MissingExtra, UnknownName
 
-_BACKBONE_COLUMNS = ("backbone", "channels", "stride", "sizes", "image", "map", "parameters", "learning", "GFLOPs")
+_BACKBONE_COLUMNS = (
+    "backbone",
+    "channels",
+    "stride",
+    "sizes",
+    "image",
+    "map",
+    "parameters",
+    "learning",
+    "GFLOPs",
+)
 _COLUMNS = ("model", "image", "parameters", "GFLOPs", "map", "descriptor", "a million photos")
 
 
 def show_costs(cards: Sequence[ModelCard], *, as_json: bool) -> int:
-    """Print the cost of each model's photo of 480 x 640 pixels; models without a network have a descriptor size only."""
+    """Print the cost of each model's photo of 480 x 640 pixels; models without a network have a
+    descriptor size only."""
     try:
         from whence.models.cost import cost_of
     except ImportError:
@@ -28,11 +40,24 @@ def show_costs(cards: Sequence[ModelCard], *, as_json: bool) -> int:
         cost = cost_of(card)
         size = 4 * card.dim
         if as_json:
-            print_json({"model": card.name, "descriptor_bytes": size, **({} if cost is None else asdict(cost))})
+            print_json(
+                {
+                    "model": card.name,
+                    "descriptor_bytes": size,
+                    **({} if cost is None else asdict(cost)),
+                }
+            )
         elif cost is None:
-            table.add_row(*map(Text, (card.name, "", "", "", "", as_size(size), as_size(10**6 * size))))
+            table.add_row(
+                *map(Text, (card.name, "", "", "", "", as_size(size), as_size(10**6 * size)))
+            )
         else:
-            numbers = (_sides(cost.size_px), f"{cost.num_parameters / 1e6:.2f} M", f"{cost.flops / 1e9:.1f}", _sides(cost.map_size))
+            numbers = (
+                _sides(cost.size_px),
+                f"{cost.num_parameters / 1e6:.2f} M",
+                f"{cost.flops / 1e9:.1f}",
+                _sides(cost.map_size),
+            )
             table.add_row(*map(Text, (card.name, *numbers, as_size(size), as_size(10**6 * size))))
     if not as_json:
         show(table)
@@ -40,7 +65,8 @@ def show_costs(cards: Sequence[ModelCard], *, as_json: bool) -> int:
 
 
 def show_backbones(pattern: str, *, as_json: bool) -> int:
-    """Print the backbones that match a shell pattern, or the one of timm named, with what they cost under GeM."""
+    """Print the backbones that match a shell pattern, or the one of timm named, with what they cost
+    under GeM."""
     try:
         from whence.models.backbones import list_backbones
         from whence.models.cost import sketch_backbone
@@ -54,12 +80,30 @@ def show_backbones(pattern: str, *, as_json: bool) -> int:
         backbone, cost = sketch_backbone(name)
         rule = backbone.size_rule
         if as_json:
-            facts = {"backbone": name, "channels": backbone.channels, "stride": backbone.stride, "sizes": asdict(rule)}
+            facts = {
+                "backbone": name,
+                "channels": backbone.channels,
+                "stride": backbone.stride,
+                "sizes": asdict(rule),
+            }
             print_json({**facts, **asdict(cost)})
             continue
-        sizes = _sides(rule.exact) if rule.exact else f"multiples of {rule.multiple_of}" if rule.multiple_of > 1 else "any"
+        sizes = (
+            _sides(rule.exact)
+            if rule.exact
+            else f"multiples of {rule.multiple_of}"
+            if rule.multiple_of > 1
+            else "any"
+        )
         counts = (f"{num / 1e6:.2f} M" for num in (cost.num_parameters, cost.num_trainable))
-        row = (name, str(backbone.channels), str(backbone.stride), sizes, _sides(cost.size_px), _sides(cost.map_size[1:]))
+        row = (
+            name,
+            str(backbone.channels),
+            str(backbone.stride),
+            sizes,
+            _sides(cost.size_px),
+            _sides(cost.map_size[1:]),
+        )
         table.add_row(*map(Text, (*row, *counts, f"{cost.flops / 1e9:.1f}")))
     if not as_json:
         show(table)

@@ -9,28 +9,47 @@ import typer
 from whence.cli import completion
 from whence.cli.index import finish
 from whence.cli.output import as_size, print_error, print_json, report_skipped, show
-from whence.data.cells import as_text, printable
+from whence.data.fields import as_text, printable
 from whence.errors import BadOption
 from whence.settings import load_settings, parse_options
 
-_DATABASE = typer.Option(None, "--db", help="Database folder. Default: photos.whence, or the setting `database`.")
+_DATABASE = typer.Option(
+    None, "--db", help="Database folder. Default: photos.whence, or the setting `database`."
+)
 _JSON = typer.Option(False, "--json", help="Print one JSON object instead of text.")
 _QUIET = typer.Option(False, "--quiet", "-q", help="No progress bar.")
-_YES = typer.Option(False, "--yes-remove", help="Remove photos also where their whole folder is empty or gone.")
-_NO_CALIBRATE = typer.Option(False, "--no-calibrate", help="Fit no calibration on the photos where the model comes without one.")
+_YES = typer.Option(
+    False, "--yes-remove", help="Remove photos also where their whole folder is empty or gone."
+)
+_NO_CALIBRATE = typer.Option(
+    False,
+    "--no-calibrate",
+    help="Fit no calibration on the photos where the model comes without one.",
+)
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs."""
-    group = typer.Typer(help="Keep a database: follow its folders, move, merge, exchange, check it.", no_args_is_help=True)
-    group.command("refresh", help="Bring a database up to date with the folders it was made from.")(refresh)
-    group.command("refit", help="Fit the vocabulary on all photos again, and describe them again.")(refit)
+    group = typer.Typer(
+        help="Keep a database: follow its folders, move, merge, exchange, check it.",
+        no_args_is_help=True,
+    )
+    group.command("refresh", help="Bring a database up to date with the folders it was made from.")(
+        refresh
+    )
+    group.command("refit", help="Fit the vocabulary on all photos again, and describe them again.")(
+        refit
+    )
     group.command("move", help="Say where photos lie now; nothing is described again.")(move)
     group.command("remove", help="Take photos out of a database.")(remove)
     group.command("merge", help="Take over the photos of another database.")(merge)
-    group.command("export", help="Write descriptors, photos and fitted state for other programs.")(export)
+    group.command("export", help="Write descriptors, photos and fitted state for other programs.")(
+        export
+    )
     group.command("import", help="Make a database from a folder that export wrote.")(import_)
-    group.command("copy-to", help="Search by another engine from now on: a server's, or the folder's own.")(copy_to)
+    group.command(
+        "copy-to", help="Search by another engine from now on: a server's, or the folder's own."
+    )(copy_to)
     group.command("prepare", help="Keep what a pair scorer needs of the photos.")(prepare)
     group.command("check", help="Look through a whole database for damage.")(check)
     app.add_typer(group, name="database")
@@ -82,7 +101,12 @@ def move(
     if as_json:
         print_json({"moved": done.num_photos, "there": done.num_there, "database": path})
     else:
-        show(as_text(f"{done.num_photos} photos of {path} lie elsewhere now, {done.num_there} of them were found there"))
+        show(
+            as_text(
+                f"{done.num_photos} photos of {path} lie elsewhere now, {done.num_there} of them "
+                "were found there"
+            )
+        )
     return 0
 
 
@@ -117,17 +141,30 @@ def merge(
     from whence.localize.maintain import merge_databases
 
     path = _path(database)
-    return _say(as_json, {"added": merge_databases(path, other), "database": path}, "photos taken over into")
+    return _say(
+        as_json, {"added": merge_databases(path, other), "database": path}, "photos taken over into"
+    )
 
 
 def export(
-    folder: str = typer.Argument(..., help="Folder for descriptors.npy, photos.csv and the fitted state, or what --for says."),
+    folder: str = typer.Argument(
+        ..., help="Folder for descriptors.npy, photos.csv and the fitted state, or what --for says."
+    ),
     database: str = _DATABASE,
     program: str = typer.Option(
-        None, "--for", help="hloc: HDF5 files of descriptors and kept keypoints, and positions as COLMAP's aligner takes them."
+        None,
+        "--for",
+        help=(
+            "hloc: HDF5 files of descriptors and kept keypoints, and positions as COLMAP's "
+            "aligner takes them."
+        ),
     ),
-    root: str = typer.Option(None, "--root", help="With --for hloc: the folder that photos are named from."),
-    pairs: str = typer.Option(None, "--pairs", help="With --for hloc: pairs (.txt) whose keypoints are matched."),
+    root: str = typer.Option(
+        None, "--root", help="With --for hloc: the folder that photos are named from."
+    ),
+    pairs: str = typer.Option(
+        None, "--pairs", help="With --for hloc: pairs (.txt) whose keypoints are matched."
+    ),
     as_json: bool = _JSON,
     quiet: bool = _QUIET,
 ) -> int:
@@ -138,7 +175,11 @@ def export(
 
         if root is not None or pairs is not None:
             raise BadOption("--root and --pairs go with --for hloc")
-        return _say(as_json, {"exported": export_database(path, folder), "database": path}, "descriptors exported from")
+        return _say(
+            as_json,
+            {"exported": export_database(path, folder), "database": path},
+            "descriptors exported from",
+        )
     if program != "hloc":
         raise BadOption(f"--for takes hloc, not {program!r}")
     from whence.localize.hloc import export_hloc
@@ -147,29 +188,50 @@ def export(
     if as_json:
         print_json({**done._asdict(), "database": path})
     else:
-        what = f"{done.num_descriptors} photos, {done.num_keypoints} of them with keypoints, {done.num_positions} with a place"
+        what = (
+            f"{done.num_descriptors} photos, {done.num_keypoints} of them with keypoints, "
+            f"{done.num_positions} with a place"
+        )
         show(as_text(f"{what}; {done.num_matches} pairs matched: {folder}"))
     return 0
 
 
 def import_(
-    folder: str = typer.Argument(..., help="Folder that whence database export wrote, or hloc's .h5 file of descriptors."),
+    folder: str = typer.Argument(
+        ..., help="Folder that whence database export wrote, or hloc's .h5 file of descriptors."
+    ),
     database: str = _DATABASE,
-    photos: str = typer.Option(None, "--photos", help="Of an .h5 file: the folder that it names photos from."),
-    model: str = typer.Option(None, "--model", autocompletion=completion.models, help="Of an .h5 file: the model that made it."),
-    positions: str = typer.Option(None, "--positions", help="Of an .h5 file: CSV or GeoJSON file with the photos' positions."),
+    photos: str = typer.Option(
+        None, "--photos", help="Of an .h5 file: the folder that it names photos from."
+    ),
+    model: str = typer.Option(
+        None,
+        "--model",
+        autocompletion=completion.models,
+        help="Of an .h5 file: the model that made it.",
+    ),
+    positions: str = typer.Option(
+        None, "--positions", help="Of an .h5 file: CSV or GeoJSON file with the photos' positions."
+    ),
     as_json: bool = _JSON,
     quiet: bool = _QUIET,
 ) -> int:
     """Make a database of descriptors that are there."""
     path = _path(database)
     is_hloc = folder.endswith((".h5", ".hdf5"))
-    if is_hloc != (photos is not None and model is not None) or (positions is not None and not is_hloc):
-        raise BadOption("an .h5 file needs --photos FOLDER and --model NAME, and nothing else takes them or --positions")
+    if is_hloc != (photos is not None and model is not None) or (
+        positions is not None and not is_hloc
+    ):
+        raise BadOption(
+            "an .h5 file needs --photos FOLDER and --model NAME, and nothing else takes them or "
+            "--positions"
+        )
     if is_hloc:
         from whence.localize.hloc import import_hloc
 
-        num = import_hloc(folder, path=path, photos=str(photos), model=str(model), positions=positions)
+        num = import_hloc(
+            folder, path=path, photos=str(photos), model=str(model), positions=positions
+        )
     else:
         from whence.localize.maintain import import_database
 
@@ -178,22 +240,33 @@ def import_(
 
 
 def copy_to(
-    engine: str = typer.Argument(..., help="milvus://HOST:PORT/COLLECTION, postgresql://USER@HOST/DATABASE, auto, flat, ..."),
+    engine: str = typer.Argument(
+        ..., help="milvus://HOST:PORT/COLLECTION, postgresql://USER@HOST/DATABASE, auto, flat, ..."
+    ),
     database: str = _DATABASE,
     as_json: bool = _JSON,
     quiet: bool = _QUIET,
 ) -> int:
-    """Copy the rows to an engine that finds candidates from now on; the table that was used before stays."""
+    """Copy the rows to an engine that finds candidates from now on; the table that was used before
+    stays."""
     from whence.localize.maintain import change_engine
 
     path = _path(database)
-    return _say(as_json, {"copied": change_engine(path, engine), "database": path}, f"rows go to {engine} from")
+    return _say(
+        as_json,
+        {"copied": change_engine(path, engine), "database": path},
+        f"rows go to {engine} from",
+    )
 
 
 def prepare(
-    scorer: str = typer.Argument(..., autocompletion=completion.scorers, help="Pair scorer, as geowarp."),
+    scorer: str = typer.Argument(
+        ..., autocompletion=completion.scorers, help="Pair scorer, as geowarp."
+    ),
     database: str = _DATABASE,
-    option: list[str] = typer.Option([], "--option", help="Scorer option as name=value. May be repeated."),
+    option: list[str] = typer.Option(
+        [], "--option", help="Scorer option as name=value. May be repeated."
+    ),
     as_json: bool = _JSON,
     quiet: bool = _QUIET,
 ) -> int:
@@ -205,12 +278,17 @@ def prepare(
     chosen = RerankOptions(scorer, scorer_options=parse_options(option))
     report = prepare_photos(path, options=chosen, show_progress=False if quiet or as_json else None)
     if as_json:
-        print_json({**asdict(report), "skipped": [{"photo": photo, "reason": reason} for photo, reason in report.skipped]})
+        print_json(
+            {
+                **asdict(report),
+                "skipped": [{"photo": photo, "reason": reason} for photo, reason in report.skipped],
+            }
+        )
         return 0
     report_skipped(report.skipped)
     show(
-        f"{path}: {report.num_prepared} photos prepared for {scorer} in {report.seconds:.1f} s, {report.num_known} known before; "
-        f"the database takes {as_size(report.size_bytes)}"
+        f"{path}: {report.num_prepared} photos prepared for {scorer} in {report.seconds:.1f} s, "
+        f"{report.num_known} known before; the database takes {as_size(report.size_bytes)}"
     )
     return 0
 

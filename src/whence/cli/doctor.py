@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from whence.cli.output import as_size, print_json, show
-from whence.data.cells import as_text
+from whence.data.fields import as_text
 from whence.errors import DISTRIBUTION, WhenceError
 from whence.runtime import num_cores
 from whence.settings import DEFAULT_MODEL, load_settings
@@ -37,18 +37,31 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(
-    database: str = typer.Option(None, "--db", help="Database folder to look at. Default: photos.whence if it is there."),
+    database: str = typer.Option(
+        None, "--db", help="Database folder to look at. Default: photos.whence if it is there."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of a table."),
 ) -> int:
     """Say what is installed and whether the main path works; exit 1 where something is broken."""
     findings = [*_machine(), *_packages(), _self_test(), *_database(database)]
     if as_json:
-        print_json({"findings": [{"what": what, "is_fine": is_fine, "detail": detail} for what, is_fine, detail in findings]})
+        print_json(
+            {
+                "findings": [
+                    {"what": what, "is_fine": is_fine, "detail": detail}
+                    for what, is_fine, detail in findings
+                ]
+            }
+        )
     else:
         table = Table(show_header=False, show_edge=False, pad_edge=False)
         for what, is_fine, detail in findings:
             mark = as_text("ok", style="green") if is_fine else as_text("BROKEN", style="red")
-            table.add_row(mark if is_fine is not None else as_text("-", style="dim"), as_text(what), as_text(detail))
+            table.add_row(
+                mark if is_fine is not None else as_text("-", style="dim"),
+                as_text(what),
+                as_text(detail),
+            )
         show(table)
     return 1 if any(is_fine is False for _, is_fine, _ in findings) else 0
 
@@ -64,7 +77,11 @@ def _machine() -> list[Finding]:
     free = as_size(shutil.disk_usage(Path.cwd()).free)
     return [
         ("whence", True, f"{version} ({DISTRIBUTION})"),
-        ("python", sys.version_info >= (3, 11), f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
+        (
+            "python",
+            sys.version_info >= (3, 11),
+            f"{platform.python_version()} on {platform.system()} {platform.machine()}",
+        ),
         ("machine", True, f"{num_cores()} cores, {free} free here"),
     ]
 
@@ -78,27 +95,54 @@ def _packages() -> list[Finding]:
             findings.append((name, False, f"missing: pip install {name}"))
     for extra, (name, purpose) in _EXTRAS.items():
         try:
-            findings.append((f"extra {extra}", True, f"{purpose}: {name} {importlib.metadata.version(name)}"))
+            findings.append(
+                (f"extra {extra}", True, f"{purpose}: {name} {importlib.metadata.version(name)}")
+            )
         except importlib.metadata.PackageNotFoundError:
-            findings.append((f"extra {extra}", None, f'{purpose}: not installed (pip install "{DISTRIBUTION}[{extra}]")'))
+            findings.append(
+                (
+                    f"extra {extra}",
+                    None,
+                    f'{purpose}: not installed (pip install "{DISTRIBUTION}[{extra}]")',
+                )
+            )
     return [*findings, *_clash()]
 
 
 def _clash() -> list[Finding]:
-    """The package index has another project called `whence`; both are imported by that name, so only one may be installed."""
+    """The package index has another project called `whence`; both are imported by that name, so
+    only one may be installed."""
     import whence
 
     fix = f"pip uninstall whence, then pip install --force-reinstall {DISTRIBUTION}"
     findings: list[Finding] = []
-    if Path(whence.__file__ or "").parent != Path(__file__).parents[1] or "Localizer" not in getattr(whence, "__all__", ()):
-        findings.append(("import whence", False, f"another package of this name is imported, {whence.__file__}: {fix}"))
+    if Path(whence.__file__ or "").parent != Path(__file__).parents[
+        1
+    ] or "Localizer" not in getattr(whence, "__all__", ()):
+        findings.append(
+            (
+                "import whence",
+                False,
+                f"another package of this name is imported, {whence.__file__}: {fix}",
+            )
+        )
     try:
         other = importlib.metadata.metadata("whence")
     except importlib.metadata.PackageNotFoundError:
         return findings
     if (other["Summary"] or "").startswith(_OWN_SUMMARY):
-        return [*findings, ("name", None, f"this project is installed under its old name, whence, too; once: {fix}")]
-    what = f"another project called whence, {other['Version']}, is installed and is imported by the same name: {fix}"
+        return [
+            *findings,
+            (
+                "name",
+                None,
+                f"this project is installed under its old name, whence, too; once: {fix}",
+            ),
+        ]
+    what = (
+        f"another project called whence, {other['Version']}, is installed and is imported by the "
+        f"same name: {fix}"
+    )
     return [*findings, ("another whence", False, what)]
 
 
@@ -111,7 +155,10 @@ def _self_test() -> Finding:
 
     try:
         random = np.random.default_rng(0)
-        images = [np.kron(random.integers(0, 255, (24, 32, 3)), np.ones((10, 10, 1))).astype(np.uint8) for _ in range(2)]
+        images = [
+            np.kron(random.integers(0, 255, (24, 32, 3)), np.ones((10, 10, 1))).astype(np.uint8)
+            for _ in range(2)
+        ]
         model = load_model(DEFAULT_MODEL)
         model.load_packaged()
         descriptors = model.describe(images)
@@ -139,9 +186,12 @@ def _database(named: str | None) -> list[Finding]:
         with Store.open(path) as store:
             found = problems(store)
             detail = (
-                f"{store.num_photos} photos, {store.num_descriptors} descriptors of {store.card_id}, {as_size(store.size_bytes)}"
+                f"{store.num_photos} photos, {store.num_descriptors} descriptors of "
+                f"{store.card_id}, {as_size(store.size_bytes)}"
             )
-            lost = missing_folders(store.photos, source_files(store.options.get("sources", []), store.path))
+            lost = missing_folders(
+                store.photos, source_files(store.options.get("sources", []), store.path)
+            )
     except WhenceError as error:
         return [(f"database {path}", False, str(error))]
     findings: list[Finding] = [(f"database {path}", not found, "; ".join([detail, *found]))]

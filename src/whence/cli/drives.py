@@ -9,7 +9,9 @@ from whence.cli.output import print_note
 from whence.errors import BadOption
 
 
-def with_frames(sources: Sequence[str], database: str, *, every: str | None, track: str | None) -> list[str]:
+def with_frames(
+    sources: Sequence[str], database: str, *, every: str | None, track: str | None
+) -> list[str]:
     """The sources, each video replaced by the folder of its frames, which lies beside the database.
 
     Raises `BadOption` for --every or --track without a video, and as `extract_frames`.
@@ -30,7 +32,10 @@ def with_frames(sources: Sequence[str], database: str, *, every: str | None, tra
             continue
         folder = frames_folder(source, database)
         taken = extract_frames(source, folder, every=way, track=followed)
-        print_note(f"{source}: {taken.num_frames} frames in {str(folder)!r}, {taken.num_with_point} with a place")
+        print_note(
+            f"{source}: {taken.num_frames} frames in {str(folder)!r}, {taken.num_with_point} with "
+            "a place"
+        )
         for remark in taken.remarks:
             print_note(remark)
         found.append(str(folder))

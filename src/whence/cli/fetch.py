@@ -10,7 +10,7 @@ from rich.table import Table
 
 from whence.cards import ModelCard, Origin
 from whence.cli.output import as_size, print_json, print_note, show
-from whence.data.cells import as_text
+from whence.data.fields import as_text
 from whence.errors import BadOption, UnknownName
 from whence.matching.cards import MATCHERS, parts_of_matcher
 from whence.models.cards.backbones import BACKBONES
@@ -23,7 +23,8 @@ from whence.settings import load_settings
 
 
 def fetch(name: str, *, as_json: bool) -> int:
-    """Fetch what a model, matcher, scorer, backbone or part of a matcher needs; gives the exit code. Raises as `get_weights`."""
+    """Fetch what a model, matcher, scorer, backbone or part of a matcher needs; gives the exit
+    code. Raises as `get_weights`."""
     records = [record for card in _cards(name) for record in _fetched(card)]
     if not records:
         print_note(f"{name} needs no file of weights")
@@ -39,23 +40,37 @@ def announce_weights(model: str, options: Mapping[str, Any]) -> None:
     """Say that a model's weights are about to be fetched, where they are. Raises as `get_card`."""
     card = get_card(model)
     is_given = "weights" in options or model.endswith(".safetensors")
-    is_reachable = any(origin.kind != "manual" for origin in card.origins) and not load_settings().offline
+    is_reachable = (
+        any(origin.kind != "manual" for origin in card.origins) and not load_settings().offline
+    )
     if not is_given and is_reachable and weights_status(card) == "missing":
         print_note(f"the weights of {model} ({card.weights_licence}) are fetched now, once")
 
 
 def announce_scorer_weights(scorer: str, options: Mapping[str, Any]) -> None:
-    """Say that the weights of a scorer, or of a chain's scorers, are about to be fetched, where they are."""
+    """Say that the weights of a scorer, or of a chain's scorers, are about to be fetched, where
+    they are."""
     names = [part.strip().partition(":")[0] for part in scorer.split(",")]
-    missing = [part for name in names for part in parts_of_matcher(name) if weights_status(part) == "missing"]
-    if not any(name.rpartition(".")[2] == "weights" for name in options) and not load_settings().offline:
+    missing = [
+        part
+        for name in names
+        for part in parts_of_matcher(name)
+        if weights_status(part) == "missing"
+    ]
+    if (
+        not any(name.rpartition(".")[2] == "weights" for name in options)
+        and not load_settings().offline
+    ):
         for part in dict.fromkeys(missing):
             print_note(f"the weights {part.name} ({part.weights_licence}) are fetched now, once")
 
 
 def _cards(name: str) -> list[ModelCard]:
     if name in ("*", ""):
-        raise BadOption("--fetch goes with the name of one model, matcher, scorer, backbone or part of a matcher")
+        raise BadOption(
+            "--fetch goes with the name of one model, matcher, scorer, backbone or part of a "
+            "matcher"
+        )
     for table in (BACKBONES, PARTS):
         if name in table:
             return [table[name]]
@@ -103,7 +118,11 @@ def _table(record: dict[str, Any]) -> Table:
     table = Table(show_header=False, show_edge=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    shown = {**record, "bytes": as_size(record["bytes"]), "licence_files": ", ".join(record["licence_files"])}
+    shown = {
+        **record,
+        "bytes": as_size(record["bytes"]),
+        "licence_files": ", ".join(record["licence_files"]),
+    }
     for field, value in shown.items():
         if value != "":
             table.add_row(field.replace("_", " "), as_text(str(value)))

@@ -11,9 +11,17 @@ import typer
 
 from whence.cli import completion
 from whence.cli.drives import with_frames
-from whence.cli.output import as_size, print_json, print_note, report_remarks, report_skipped, set_help, show
+from whence.cli.output import (
+    as_size,
+    print_json,
+    print_note,
+    report_remarks,
+    report_skipped,
+    set_help,
+    show,
+)
 from whence.cli.tokens import Thinned
-from whence.data.cells import as_text, printable
+from whence.data.fields import as_text, printable
 from whence.errors import BadOption, StoreFull
 from whence.settings import BuildOptions, load_settings, parse_options, with_assignments
 
@@ -23,12 +31,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class IndexFields:
-    """The fields that `--set FIELD=VALUE` takes: those of `BuildOptions`, None as they stand, and one of the cluster."""
+    """The fields that `--set FIELD=VALUE` takes: those of `BuildOptions`, None as they stand, and
+    one of the cluster."""
 
     dtype: str | None = None
     """How descriptors are stored: float32 or float16."""
     keep_local: bool | None = None
-    """Whether local descriptors are kept for comparing candidates. Default: where the model has them and all take at most 2 GB."""
+    """Whether local descriptors are kept for comparing candidates. Default: where the model has
+    them and all take at most 2 GB."""
     allow_null_island: bool | None = None
     """Whether latitude 0, longitude 0 is a place instead of a missing fix."""
     commit_photos: int | None = None
@@ -48,24 +58,44 @@ class IndexFields:
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command("index", help="Make or extend a database from folders, files, globs or lists of photos.")(index)
+    app.command(
+        "index", help="Make or extend a database from folders, files, globs or lists of photos."
+    )(index)
 
 
 _SET = typer.Option([], "--set", help=set_help(IndexFields))
 
 
 def index(
-    photos: list[str] = typer.Argument(None, help="Folders, photo files, glob patterns, videos, or .txt files that list paths."),
-    database: str = typer.Option(None, "--db", help="Database folder. Default: photos.whence, or the setting `database`."),
-    model: str = typer.Option(
-        None, autocompletion=completion.models, help="Model that describes the photos; `whence models` lists them."
+    photos: list[str] = typer.Argument(
+        None, help="Folders, photo files, glob patterns, videos, or .txt files that list paths."
     ),
-    option: list[str] = typer.Option([], "--option", help="Model option as name=value, e.g. pca_dim=256. May be repeated."),
+    database: str = typer.Option(
+        None, "--db", help="Database folder. Default: photos.whence, or the setting `database`."
+    ),
+    model: str = typer.Option(
+        None,
+        autocompletion=completion.models,
+        help="Model that describes the photos; `whence models` lists them.",
+    ),
+    option: list[str] = typer.Option(
+        [], "--option", help="Model option as name=value, e.g. pca_dim=256. May be repeated."
+    ),
     assignments: list[str] = _SET,
     positions: str = typer.Option(None, help="CSV or GeoJSON file with the photos' positions."),
-    every: str = typer.Option(None, "--every", help="Frames taken of a video: 1s, 2m (metres of --track) or change. Default: 1s."),
-    track: str = typer.Option(None, "--track", help="GPX file that says where a video was, matched by time."),
-    tokens: str = typer.Option(None, "--tokens", help="Keep one token a frame by this model, and describe key frames alone."),
+    every: str = typer.Option(
+        None,
+        "--every",
+        help="Frames taken of a video: 1s, 2m (metres of --track) or change. Default: 1s.",
+    ),
+    track: str = typer.Option(
+        None, "--track", help="GPX file that says where a video was, matched by time."
+    ),
+    tokens: str = typer.Option(
+        None,
+        "--tokens",
+        help="Keep one token a frame by this model, and describe key frames alone.",
+    ),
     layout: str = typer.Option(
         None,
         "--layout",
@@ -74,68 +104,101 @@ def index(
     ),
     engine: str = typer.Option(
         None,
-        help="Search engine: auto (default), flat or int8 (exact), cells or cells:N (photos of the N likeliest places), a faiss "
+        help="Search engine: auto (default), flat or int8 (exact), cells or cells:N (photos of the "
+        "N likeliest places), a faiss "
         'factory string like "IVF1024,PQ64x4fs", or a server: milvus://HOST:PORT/COLLECTION, postgresql://USER@HOST/DATABASE.',
     ),
     cells: str = typer.Option(
         None,
         "--cells",
-        help="File of learned cells to tell places by, with or without photos; makes the database where there is none.",
+        help=(
+            "File of learned cells to tell places by, with or without photos; makes the database "
+            "where there is none."
+        ),
     ),
-    estimate: bool = typer.Option(False, "--estimate", help="Only say how much work and disk it would take."),
+    estimate: bool = typer.Option(
+        False, "--estimate", help="Only say how much work and disk it would take."
+    ),
     no_calibrate: bool = typer.Option(
-        False, "--no-calibrate", help="Fit no calibration on the photos where the model comes without one."
+        False,
+        "--no-calibrate",
+        help="Fit no calibration on the photos where the model comes without one.",
     ),
-    machines: str = typer.Option(None, "--cluster", help="Describe on a dask cluster: tcp://SCHEDULER:8786, or local:N processes."),
+    machines: str = typer.Option(
+        None,
+        "--cluster",
+        help="Describe on a dask cluster: tcp://SCHEDULER:8786, or local:N processes.",
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of text."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar."),
 ) -> int:
-    """Describe photos and keep them in a database. Run it again to go on after an interruption or to add photos."""
+    """Describe photos and keep them in a database. Run it again to go on after an interruption or
+    to add photos."""
     from whence.localize import build
     from whence.localize.cells import ENGINE, store_cells
     from whence.localize.machines import opened_machines
 
     path = load_settings(flags={"database": database}).database
-    chosen = with_assignments(IndexFields(), assignments)
+    index_fields = with_assignments(IndexFields(), assignments)
     progress = False if quiet or as_json else None
     if not photos and cells is None:
-        raise BadOption("give photos to index, or --cells FILE; whence database keeps a database that is there")
+        raise BadOption(
+            "give photos to index, or --cells FILE; whence database keeps a database that is there"
+        )
     if not photos:
         return _give_cells(path, str(cells), as_json)
     if tokens is not None and (layout is not None or estimate):
         raise BadOption("--tokens goes with a video or its frames, without --layout and --estimate")
-    # Of a new database with another model than the cells have, the photos come first: they say which model it is.
-    is_told_late = cells is not None and not estimate and model is not None and not build.is_begun(Path(path))
+    # Of a new database with another model than the cells have, the photos come first: they say
+    # which model it is.
+    is_told_late = (
+        cells is not None and not estimate and model is not None and not build.is_begun(Path(path))
+    )
     if cells is not None and not estimate and not is_told_late:
         store_cells(path, cells)
     engine = ENGINE if is_told_late and engine is None else engine
     drive = Thinned(with_frames(photos, path, every=every, track=track), tokens, positions)
     photos = drive.sources
-    given: dict[str, Any] = {"model": model, "engine": engine, "model_options": parse_options(option) or None}
+    given: dict[str, Any] = {
+        "model": model,
+        "engine": engine,
+        "model_options": parse_options(option) or None,
+    }
     before = build.stored_options(path) or BuildOptions(model=load_settings().model)
     given = {name: value for name, value in given.items() if value is not None}
-    options = replace(before, **given, **chosen.build_options())
+    options = replace(before, **given, **index_fields.build_options())
     if not (as_json or quiet or estimate):
         from whence.cli.fetch import announce_weights
 
         announce_weights(options.model, options.model_options)
     if layout is not None:
-        report = _index_set(photos, layout, path, options, positions, estimate, show_progress=progress)
+        report = _index_set(
+            photos, layout, path, options, positions, estimate, show_progress=progress
+        )
         if is_told_late:
             store_cells(path, str(cells))
         return finish(report, as_json, is_calibrated=not no_calibrate, show_progress=progress)
     if estimate:
-        return _print_plan(build.plan_build(photos, path=path, options=options, positions=positions), as_json)
+        return _print_plan(
+            build.plan_build(photos, path=path, options=options, positions=positions), as_json
+        )
 
     def announce(plan: BuildPlan) -> None:
         _check_space(path, plan.size_bytes)
         if not (as_json or quiet):
             print_note(
-                f"{plan.num_photos} photos, {plan.num_to_describe} to describe; the database will take {as_size(plan.size_bytes)}"
+                f"{plan.num_photos} photos, {plan.num_to_describe} to describe; the database will "
+                f"take {as_size(plan.size_bytes)}"
             )
 
-    given_by = {"path": path, "options": options, "positions": positions, "show_progress": progress, "on_plan": announce}
-    with opened_machines(machines, sends_photos=chosen.sends_photos) as opened:
+    given_by = {
+        "path": path,
+        "options": options,
+        "positions": positions,
+        "show_progress": progress,
+        "on_plan": announce,
+    }
+    with opened_machines(machines, sends_photos=index_fields.sends_photos) as opened:
         report = build.build_database(photos, machines=opened, **given_by)
     drive.keep(path, is_quiet=as_json)
     if is_told_late:
@@ -153,7 +216,8 @@ def _index_set(
     *,
     show_progress: bool | None,
 ) -> BuildReport:
-    """What was done with the database photos of one set. Such a database knows no folders to be refreshed from."""
+    """What was done with the database photos of one set. Such a database knows no folders to be
+    refreshed from."""
     from whence.data.evaluation_sets import open_set
     from whence.data.scan import ReadOptions
     from whence.localize.build import build_from_photos
@@ -164,25 +228,36 @@ def _index_set(
     reading = ReadOptions(show_progress=show_progress, allow_null_island=options.allow_null_island)
     found = open_set(sets[0], layout=layout, positions=positions, options=reading).database
     model = load_model(options.model, options=options.model_options)
-    return build_from_photos(found, path=path, model=model, options=options, show_progress=show_progress)
+    return build_from_photos(
+        found, path=path, model=model, options=options, show_progress=show_progress
+    )
 
 
-def finish(report: BuildReport, as_json: bool, *, is_calibrated: bool, show_progress: bool | None) -> int:
-    """Print what was done; before, where nothing calibrated answers of this model, fit a calibration on the photos themselves."""
-    remark = calibrate_report(report, show_progress=show_progress) if is_calibrated and report.num_described else ""
+def finish(
+    report: BuildReport, as_json: bool, *, is_calibrated: bool, show_progress: bool | None
+) -> int:
+    """Print what was done; before, where nothing calibrated answers of this model, fit a
+    calibration on the photos themselves."""
+    remark = (
+        calibrate_report(report, show_progress=show_progress)
+        if is_calibrated and report.num_described
+        else ""
+    )
     _print_report(report, as_json, calibration=remark)
     return 0
 
 
 def calibrate_report(report: BuildReport, *, show_progress: bool | None) -> str:
-    """What came of it, in words; the calibration is kept in the database."""
+    """The outcome in words; the calibration is kept in the database."""
     from whence.evaluation.confidence import SHARE_OF_DESCRIBING, calibrate_sample
     from whence.index.store import Store
     from whence.localize.calibration_files import store_calibration
     from whence.localize.localizer import Localizer
 
     with Localizer.open(report.path) as localizer:
-        own = calibrate_sample(localizer, max_seconds=SHARE_OF_DESCRIBING * report.seconds, show_progress=show_progress)
+        own = calibrate_sample(
+            localizer, max_seconds=SHARE_OF_DESCRIBING * report.seconds, show_progress=show_progress
+        )
     if own.is_new and own.calibration is not None:
         with Store.open(report.path, writable=True) as store:
             store_calibration(store, own.calibration)
@@ -211,7 +286,9 @@ def _check_space(path: str, size_bytes: int) -> None:
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if size_bytes > free:
-        raise StoreFull(path, f"the database will take {as_size(size_bytes)}, but only {as_size(free)} are free")
+        raise StoreFull(
+            path, f"the database will take {as_size(size_bytes)}, but only {as_size(free)} are free"
+        )
 
 
 def _print_plan(plan: object, as_json: bool) -> int:
@@ -220,7 +297,10 @@ def _print_plan(plan: object, as_json: bool) -> int:
         print_json(record)
     else:
         size = as_size(record["size_bytes"])
-        show(f"{record['num_photos']} photos, {record['num_to_describe']} to describe; the database will take about {size}")
+        show(
+            f"{record['num_photos']} photos, {record['num_to_describe']} to describe; the "
+            f"database will take about {size}"
+        )
     return 0
 
 
@@ -229,19 +309,26 @@ def _print_report(report: BuildReport, as_json: bool, *, calibration: str) -> No
 
     record = asdict(report)
     if as_json:
-        record["skipped"] = [{"photo": path, "reason": reason} for path, reason in record["skipped"]]
+        record["skipped"] = [
+            {"photo": path, "reason": reason} for path, reason in record["skipped"]
+        ]
         print_json({**record, "calibration": calibration})
         return
     report_skipped(report.skipped)
     report_remarks(report.remarks)
     for missing in report.missing:
         print_note(f"{missing}; its photos are kept. {HOW_TO_GO_ON}")
-    changes = ", ".join(f"{record[f'num_{what}']} {what}" for what in ("added", "updated", "removed") if record[f"num_{what}"])
+    changes = ", ".join(
+        f"{record[f'num_{what}']} {what}"
+        for what in ("added", "updated", "removed")
+        if record[f"num_{what}"]
+    )
     show(
-        f"{printable(record['path'])}: {record['num_photos']} photos, {record['num_with_point']} with coordinates, "
-        f"{record['num_descriptors']} descriptors of {record['model']} (vocabulary {record['vocabulary']}), "
-        f"{as_size(record['size_bytes'])}\n"
-        f"{changes or 'nothing changed'}; {record['num_described']} described in {record['seconds']:.1f} s"
+        f"{printable(record['path'])}: {record['num_photos']} photos, {record['num_with_point']} "
+        f"with coordinates, {record['num_descriptors']} descriptors of {record['model']} "
+        f"(vocabulary {record['vocabulary']}), {as_size(record['size_bytes'])}\n"
+        f"{changes or 'nothing changed'}; {record['num_described']} described in "
+        f"{record['seconds']:.1f} s"
     )
     if calibration:
         print_note(calibration)

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from whence.cli.output import print_json, show
-from whence.data.cells import as_text
+from whence.data.fields import as_text
 from whence.data.metadata import read_clocks
 from whence.errors import BadOption, WhenceError
 from whence.settings import load_settings
@@ -24,8 +24,12 @@ if TYPE_CHECKING:
     from whence.types import Position
 
 FILE = typer.Argument(..., help="The journal: what --journal of whence locate named.")
-UTC_DAYS = typer.Option(False, "--utc", help="Days and times are UTC. Default: this machine's time.")
-JSON = typer.Option(False, "--json", help="Print JSON: one object for what was found, then one for each answer.")
+UTC_DAYS = typer.Option(
+    False, "--utc", help="Days and times are UTC. Default: this machine's time."
+)
+JSON = typer.Option(
+    False, "--json", help="Print JSON: one object for what was found, then one for each answer."
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -33,7 +37,10 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(no_args_is_help=True, help="Ask a log of answers when, where and how sure.")
     group.command("show", help="List the latest answers of a journal.")(show_journal)
     group.command("ask", help="Answer a plain question from the rows of a journal.")(ask)
-    group.command("export", help="Write a journal, or what a question finds in it, as CSV, JSON, GeoJSON or GPX.")(export)
+    group.command(
+        "export",
+        help="Write a journal, or what a question finds in it, as CSV, JSON, GeoJSON or GPX.",
+    )(export)
     app.add_typer(group, name="journal")
 
 
@@ -43,18 +50,28 @@ class Log:
     def __init__(self, journal: Journal | None, weather: str) -> None:
         self._journal, self._weather = journal, weather
 
-    def add(self, positions: Sequence[Position], *, localizer: Localizer, taken_at: Sequence[float | None] | None = None) -> None:
-        """Append answers. Times of capture, seconds since 1970, are those of the photos' files where they are not given."""
+    def add(
+        self,
+        positions: Sequence[Position],
+        *,
+        localizer: Localizer,
+        taken_at: Sequence[float | None] | None = None,
+    ) -> None:
+        """Append answers. Times of capture, seconds since 1970, are those of the photos' files
+        where they are not given."""
         if self._journal is None:
             return
         times = [taken_of(one.query) for one in positions] if taken_at is None else taken_at
         model, store = localizer.model.card.name, localizer.store.path.name
-        self._journal.append(positions, taken_at=times, weather=self._weather, model=model, store=store)
+        self._journal.append(
+            positions, taken_at=times, weather=self._weather, model=model, store=store
+        )
 
 
 @contextmanager
 def opened_log(file: str | None, weather: str) -> Iterator[Log]:
-    """The journal of --journal, else of the setting, else none. Raises `BadOption` for a weather without a journal."""
+    """The journal of --journal, else of the setting, else none. Raises `BadOption` for a weather
+    without a journal."""
     chosen = load_settings(flags={"journal": file}).journal
     if not chosen:
         if weather:
@@ -68,7 +85,8 @@ def opened_log(file: str | None, weather: str) -> Iterator[Log]:
 
 
 def taken_of(path: str) -> float | None:
-    """When a photo was taken, seconds since 1970, as its file says; a time without a zone is this machine's."""
+    """When a photo was taken, seconds since 1970, as its file says; a time without a zone is this
+    machine's."""
     try:
         found = read_clocks(path).time
         return None if found is None else found.timestamp()
@@ -86,21 +104,35 @@ def show_journal(
     from whence.journal import Journal, Question
 
     with Journal.open(file, is_new=False) as journal:
-        return _tell(journal.ask(Question(limit=limit)), Question(limit=limit), is_utc=utc, as_json=as_json)
+        return _tell(
+            journal.ask(Question(limit=limit)), Question(limit=limit), is_utc=utc, as_json=as_json
+        )
 
 
 def ask(
     file: str = FILE,
-    question: str = typer.Argument(..., help="For example: when was I last within 50 m of 59.3293,18.0686"),
-    limit: int = typer.Option(None, "--limit", help="So many answers at most. Default: 20, or 1 for the last or first."),
-    model: str = typer.Option(
-        None, "--model", help="Folder of a language model that is asked what these words do not say; its answer is checked."
+    question: str = typer.Argument(
+        ..., help="For example: when was I last within 50 m of 59.3293,18.0686"
     ),
-    cache: str = typer.Option(None, "--cache", help="With --model: file that keeps compressed parts of the log."),
+    limit: int = typer.Option(
+        None, "--limit", help="So many answers at most. Default: 20, or 1 for the last or first."
+    ),
+    model: str = typer.Option(
+        None,
+        "--model",
+        help=(
+            "Folder of a language model that is asked what these words do not say; its answer is "
+            "checked."
+        ),
+    ),
+    cache: str = typer.Option(
+        None, "--cache", help="With --model: file that keeps compressed parts of the log."
+    ),
     utc: bool = UTC_DAYS,
     as_json: bool = JSON,
 ) -> int:
-    """Prints the rows that answer. The exit code is 3 where there are none, or where no row says what a model says."""
+    """Prints the rows that answer. The exit code is 3 where there are none, or where no row says
+    what a model says."""
     from whence.journal import Journal
 
     try:
@@ -111,14 +143,21 @@ def ask(
         from whence.journal.free import ask_model
 
         with Journal.open(file, is_new=False) as journal:
-            return _tell_free(ask_model(journal, question, model, cache=cache, is_utc=utc), limit or 5, is_utc=utc, as_json=as_json)
+            return _tell_free(
+                ask_model(journal, question, model, cache=cache, is_utc=utc),
+                limit or 5,
+                is_utc=utc,
+                as_json=as_json,
+            )
     with Journal.open(file, is_new=False) as journal:
         return _tell(journal.ask(asked), asked, is_utc=utc, as_json=as_json)
 
 
 def export(
     file: str = FILE,
-    out: str = typer.Argument(..., help="File to write; its ending says how: .csv, .json, .geojson or .gpx."),
+    out: str = typer.Argument(
+        ..., help="File to write; its ending says how: .csv, .json, .geojson or .gpx."
+    ),
     question: str = typer.Option("", "--question", help="Only what this finds."),
     utc: bool = UTC_DAYS,
 ) -> int:
@@ -143,57 +182,98 @@ def _asked(question: str, *, limit: int | None, is_utc: bool) -> Question:
     return found if limit is None else replace(found, limit=limit)
 
 
-def _tell(found: Found, asked: Question, *, is_utc: bool, as_json: bool) -> int:
+def _tell(answer: Found, question: Question, *, is_utc: bool, as_json: bool) -> int:
     if as_json:
-        print_json({"total": found.total, "is_counted": found.is_counted})
-        for entry in found.entries:
+        print_json({"total": answer.total, "is_counted": answer.is_counted})
+        for entry in answer.entries:
             print_json(entry.to_dict())
-        return 0 if found.total else 3
-    if asked.wants == "count":
-        show(str(found.total))
-        return 0 if found.total else 3
-    if not found.total:
+        return 0 if answer.total else 3
+    if question.wants == "count":
+        show(str(answer.total))
+        return 0 if answer.total else 3
+    if not answer.total:
         show("nothing in the journal answers this")
         return 3
     table = Table(show_edge=False, pad_edge=False)
-    for title in ("when", "photo", "answer", "place", "radius", "confidence", "rests on", "weather"):
+    for title in (
+        "when",
+        "photo",
+        "answer",
+        "place",
+        "radius",
+        "confidence",
+        "rests on",
+        "weather",
+    ):
         table.add_column(title, overflow="fold")
-    for entry in found.entries:
+    for entry in answer.entries:
         table.add_row(*map(as_text, _cells(entry, is_utc=is_utc)))
     show(table)
-    more = found.total - len(found.entries)
-    if not found.is_counted:
+    more = answer.total - len(answer.entries)
+    if not answer.is_counted:
         show("there may be more; --limit asks for them")
     elif more:
         show(f"{more} more; --limit asks for them")
     return 0
 
 
-def _tell_free(found: FreeAnswer, limit: int, *, is_utc: bool, as_json: bool) -> int:
+def _tell_free(answer: FreeAnswer, limit: int, *, is_utc: bool, as_json: bool) -> int:
     """Prints what a model said, and the rows that say the same and otherwise."""
     if as_json:
-        about = {"is_confirmed": found.is_confirmed, "read": found.num_read, "inputs": found.num_inputs, "cached": found.num_cached}
-        print_json({"answer": found.text, **about, "same": len(found.rows), "otherwise": len(found.others)})
-        for entry in (*found.rows[:limit], *found.others[:limit]):
+        about = {
+            "is_confirmed": answer.is_confirmed,
+            "read": answer.num_read,
+            "inputs": answer.num_inputs,
+            "cached": answer.num_cached,
+        }
+        print_json(
+            {
+                "answer": answer.text,
+                **about,
+                "same": len(answer.rows),
+                "otherwise": len(answer.others),
+            }
+        )
+        for entry in (*answer.rows[:limit], *answer.others[:limit]):
             print_json(entry.to_dict())
-        return 0 if found.is_confirmed else 3
-    says = "rows say so" if found.is_confirmed else "NOT confirmed by the rows"
-    show(as_text(f"{found.text or 'no answer'} ({says}: {len(found.rows)} the same, {len(found.others)} otherwise)"))
-    for word, entries in (("same", found.rows), ("otherwise", found.others)):
+        return 0 if answer.is_confirmed else 3
+    says = "rows say so" if answer.is_confirmed else "NOT confirmed by the rows"
+    show(
+        as_text(
+            f"{answer.text or 'no answer'} ({says}: {len(answer.rows)} the same, "
+            f"{len(answer.others)} otherwise)"
+        )
+    )
+    for word, entries in (("same", answer.rows), ("otherwise", answer.others)):
         for entry in entries[:limit]:
             show(as_text(" | ".join([word, *filter(None, _cells(entry, is_utc=is_utc))])))
-    show(f"{found.num_read} rows were read as {found.num_inputs} vectors")
-    return 0 if found.is_confirmed else 3
+    show(f"{answer.num_read} rows were read as {answer.num_inputs} vectors")
+    return 0 if answer.is_confirmed else 3
 
 
 def _cells(entry: Entry, *, is_utc: bool) -> list[str]:
     one = entry.position
     place = "" if one.point is None else f"{one.point.lat:.6f}, {one.point.lon:.6f}"
     best = one.candidates[0] if one.candidates else None
-    rests = "" if best is None else best.photo if best.num_inliers is None else f"{best.photo}, {best.num_inliers} points"
+    rests = (
+        ""
+        if best is None
+        else best.photo
+        if best.num_inliers is None
+        else f"{best.photo}, {best.num_inliers} points"
+    )
     radius = "" if one.radius_m is None else f"{one.radius_m:.0f} m"
     sure = "" if one.confidence is None else f"{one.confidence:.2f}"
-    return [as_clock(entry.at, is_utc=is_utc), one.query, one.status, place, radius, sure, rests, entry.weather]
+    return [
+        as_clock(entry.at, is_utc=is_utc),
+        one.query,
+        one.status,
+        place,
+        radius,
+        sure,
+        rests,
+        entry.weather,
+    ]
 
 
 def as_clock(at: float, *, is_utc: bool) -> str:

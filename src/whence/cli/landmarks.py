@@ -12,7 +12,9 @@ from rich.text import Text
 from whence.cli.output import print_json, report_skipped, show
 
 
-def evaluate_landmarks(folder: str, model: str, options: Mapping[str, Any], *, as_json: bool) -> int:
+def evaluate_landmarks(
+    folder: str, model: str, options: Mapping[str, Any], *, as_json: bool
+) -> int:
     """Print mAP and mP@1, 5, 10, easy, medium and hard."""
     from whence.data.revisited import read_revisited
     from whence.evaluation.revisited import AT, rank_landmarks, score_rankings
@@ -23,7 +25,14 @@ def evaluate_landmarks(folder: str, model: str, options: Mapping[str, Any], *, a
     scores = score_rankings(rank_landmarks(load_model(model, options=options), data), data)
     if as_json:
         sizes = {"num_database": len(data.database), "num_queries": len(data.queries)}
-        print_json({"set": data.name, "model": model, **sizes, **{level: asdict(score) for level, score in scores.items()}})
+        print_json(
+            {
+                "set": data.name,
+                "model": model,
+                **sizes,
+                **{level: asdict(score) for level, score in scores.items()},
+            }
+        )
         return 0
     show(Text(f"{data.name}: {len(data.queries)} queries, {len(data.database)} photos; {model}"))
     table = Table(show_edge=False, pad_edge=False)

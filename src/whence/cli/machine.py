@@ -1,4 +1,5 @@
-"""What a command runs on: `--device`, `--batch-size` and `--workers`, before a verb or behind it, for all that runs models."""
+"""What a command runs on: `--device`, `--batch-size` and `--workers`, before a verb or behind it,
+for all that runs models."""
 
 from __future__ import annotations
 
@@ -6,7 +7,11 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-OPTIONS = {"--device": "WHENCE_DEVICE", "--batch-size": "WHENCE_BATCH_SIZE", "--workers": "WHENCE_WORKERS"}
+OPTIONS = {
+    "--device": "WHENCE_DEVICE",
+    "--batch-size": "WHENCE_BATCH_SIZE",
+    "--workers": "WHENCE_WORKERS",
+}
 """Options that are settings of one command."""
 OWN = {
     "serve": ("--workers",),
@@ -18,8 +23,11 @@ OWN = {
 
 
 def taken_out(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """The other arguments, and the settings that these options give. An option without a value stays, and is refused later."""
-    verb = next((word for word in arguments if not word.startswith("-") and word not in OPTIONS), "")
+    """The other arguments, and the settings that these options give. An option without a value
+    stays, and is refused later."""
+    verb = next(
+        (word for word in arguments if not word.startswith("-") and word not in OPTIONS), ""
+    )
     place = arguments.index(verb) if verb else 0
     rest: list[str] = []
     given: dict[str, str] = {}
@@ -30,7 +38,11 @@ def taken_out(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         is_behind = len(arguments) - len(words) > place
         if word == "--":
             return [*rest, word, *words], given
-        if name not in OPTIONS or (is_behind and name in OWN.get(verb, ())) or not (equals or words):
+        if (
+            name not in OPTIONS
+            or (is_behind and name in OWN.get(verb, ()))
+            or not (equals or words)
+        ):
             rest.append(word)
             continue
         given[OPTIONS[name]] = value if equals else words.pop(0)

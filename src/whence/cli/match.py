@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command("match", help="Compare two photos: how many points agree on one geometry, or how alike their parts are.")(match)
+    app.command(
+        "match",
+        help=(
+            "Compare two photos: how many points agree on one geometry, or how alike their parts "
+            "are."
+        ),
+    )(match)
 
 
 def match(
@@ -34,41 +40,68 @@ def match(
         autocompletion=completion.matchers,
         help="What pairs points: rootsift-mnn, orb-mnn, aliked-lightglue, loftr, ...",
     ),
-    weights: str = typer.Option("", help="File with the matcher's weights, or folder with all of them. Default: the cache."),
-    geometry: str = typer.Option("homography", help="What points must agree on: homography, affine, similarity or fundamental."),
-    method: str = typer.Option("magsac", help="Robust estimator: magsac, ransac, accurate, or poselib."),
-    long_side: int = typer.Option(640, help="Larger photos are matched at this long side, in pixels."),
+    weights: str = typer.Option(
+        "", help="File with the matcher's weights, or folder with all of them. Default: the cache."
+    ),
+    geometry: str = typer.Option(
+        "homography",
+        help="What points must agree on: homography, affine, similarity or fundamental.",
+    ),
+    method: str = typer.Option(
+        "magsac", help="Robust estimator: magsac, ransac, accurate, or poselib."
+    ),
+    long_side: int = typer.Option(
+        640, help="Larger photos are matched at this long side, in pixels."
+    ),
     max_keypoints: int = typer.Option(2000, help="Keypoints per photo."),
-    ratio: float = typer.Option(None, help="Ratio test: how much nearer the nearest neighbour must be than the second."),
+    ratio: float = typer.Option(
+        None, help="Ratio test: how much nearer the nearest neighbour must be than the second."
+    ),
     scorer: str = typer.Option(
         "inliers",
         autocompletion=completion.scorers,
         help="How: inliers, geowarp, ransac, rapid, patches, or a chain: rapid:1,inliers:1.",
     ),
     scorer_option: list[str] = typer.Option(
-        [], "--scorer-option", help="Option of another scorer than inliers as name=value. May be repeated."
+        [],
+        "--scorer-option",
+        help="Option of another scorer than inliers as name=value. May be repeated.",
     ),
     turned: bool = typer.Option(
-        None, "--turned/--upright", help="The photos may be turned against each other, or are both upright. Default: try both."
+        None,
+        "--turned/--upright",
+        help="The photos may be turned against each other, or are both upright. Default: try both.",
     ),
-    picture: str = typer.Option(None, help="Write both photos with what was found to this file (.png or .jpg)."),
+    picture: str = typer.Option(
+        None, help="Write both photos with what was found to this file (.png or .jpg)."
+    ),
     attention: str = typer.Option(
         None,
         autocompletion=completion.models,
-        help="With --picture: lay over both photos what this model's attention looks at; a name, or a file with a card.",
+        help=(
+            "With --picture: lay over both photos what this model's attention looks at; a name, "
+            "or a file with a card."
+        ),
     ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of text."),
 ) -> int:
-    """Match two photos; points and geometry are in pixels of the photos as they are. geowarp's corners are from -1 to 1.
+    """Match two photos; points and geometry are in pixels of the photos as they are. geowarp's
+    corners are from -1 to 1.
 
     Photos whose matches agree no better than chance gives are no match, and the exit code is 3.
     """
     if attention is not None and (picture is None or scorer != "inliers"):
-        raise BadOption("--attention is drawn with the matches: give --picture FILE, and no --scorer")
+        raise BadOption(
+            "--attention is drawn with the matches: give --picture FILE, and no --scorer"
+        )
     if scorer != "inliers":
-        return _score(photo0, photo1, scorer, parse_options(scorer_option), picture=picture, as_json=as_json)
+        return _score(
+            photo0, photo1, scorer, parse_options(scorer_option), picture=picture, as_json=as_json
+        )
     if scorer_option:
-        raise BadOption("--scorer-option is for other scorers; inliers has the other options of this verb")
+        raise BadOption(
+            "--scorer-option is for other scorers; inliers has the other options of this verb"
+        )
     from whence.data.pictures import draw_match
     from whence.localize.pairs import match_record
     from whence.matching.matchers import MatchOptions, match_images
@@ -86,7 +119,12 @@ def match(
     found = match_images(Path(photo0), Path(photo1), options=options)
     if picture is not None:
         looked = (lambda image: image) if attention is None else _looking(attention)
-        _write_picture(picture, photo0, photo1, lambda image0, image1: draw_match(looked(image0), looked(image1), found))
+        _write_picture(
+            picture,
+            photo0,
+            photo1,
+            lambda image0, image1: draw_match(looked(image0), looked(image1), found),
+        )
     if as_json:
         print_json({"photo0": photo0, "photo1": photo1, **match_record(found)})
     else:
@@ -94,24 +132,41 @@ def match(
     return 0 if found.is_match else EXIT_UNKNOWN
 
 
-def _show_match(found: Match, matcher: str) -> None:
-    if not found.is_match:
-        show(f"no match: {found.reason}")
+def _show_match(result: Match, matcher: str) -> None:
+    if not result.is_match:
+        show(f"no match: {result.reason}")
         return
-    sure = "" if found.confidence is None else f"; the same thing with a probability of {found.confidence:.2f}"
-    counts = f"{found.num_inliers} inliers of {found.num_matches} matches ({found.model})"
-    show(f"{counts}, coverage {100 * found.coverage:.0f} %{sure}")
-    if found.confidence is None:
-        print_note(f"not verified: no probability was fitted for {matcher} with a {found.model}; the match is better than chance")
+    sure = (
+        ""
+        if result.confidence is None
+        else f"; the same thing with a probability of {result.confidence:.2f}"
+    )
+    counts = f"{result.num_inliers} inliers of {result.num_matches} matches ({result.model})"
+    show(f"{counts}, coverage {100 * result.coverage:.0f} %{sure}")
+    if result.confidence is None:
+        print_note(
+            f"not verified: no probability was fitted for {matcher} with a {result.model}; the "
+            "match is better than chance"
+        )
 
 
-def _score(photo0: str, photo1: str, name: str, options: Mapping[str, Any], *, picture: str | None, as_json: bool) -> int:
+def _score(
+    photo0: str,
+    photo1: str,
+    name: str,
+    options: Mapping[str, Any],
+    *,
+    picture: str | None,
+    as_json: bool,
+) -> int:
     """Compare by another scorer: by one that warps, with the parts it finds the same."""
     from whence.data.photos import Photos
     from whence.localize.prepared_photos import PreparedPhotos
     from whence.localize.rerank_options import rerank_options
 
-    prepared = PreparedPhotos.for_options(rerank_options(name, scorer_options=options), Photos.of([]))
+    prepared = PreparedPhotos.for_options(
+        rerank_options(name, scorer_options=options), Photos.of([])
+    )
     if isinstance(prepared.scorer, WarpScorer):
         return _warp(photo0, photo1, name, prepared, picture=picture, as_json=as_json)
     if picture is not None:
@@ -127,26 +182,42 @@ def _score(photo0: str, photo1: str, name: str, options: Mapping[str, Any], *, p
     return 0
 
 
-def _warp(photo0: str, photo1: str, name: str, prepared: PreparedPhotos, *, picture: str | None, as_json: bool) -> int:
+def _warp(
+    photo0: str,
+    photo1: str,
+    name: str,
+    prepared: PreparedPhotos,
+    *,
+    picture: str | None,
+    as_json: bool,
+) -> int:
     """Compare by a scorer that warps."""
     from whence.data.pictures import draw_warped_pair
     from whence.localize.pairs import warp_record
     from whence.models.descriptor import read_as
 
     steps = prepared.card.preprocessing
-    found: WarpedPair = prepared.scorer.compare(*(read_as(Path(photo), steps) for photo in (photo0, photo1)))  # type: ignore[attr-defined]
+    found: WarpedPair = prepared.scorer.compare(  # type: ignore[attr-defined]
+        *(read_as(Path(photo), steps) for photo in (photo0, photo1))
+    )
     if picture is not None:
-        _write_picture(picture, photo0, photo1, lambda image0, image1: draw_warped_pair(image0, image1, found))
+        _write_picture(
+            picture, photo0, photo1, lambda image0, image1: draw_warped_pair(image0, image1, found)
+        )
     if as_json:
         print_json({"photo0": photo0, "photo1": photo1, "scorer": name, **warp_record(found)})
     else:
         most = found.cells.size
-        show(f"similarity {found.similarity:.2f} of {most} from one viewpoint; of the whole photos {found.whole_similarity:.2f}")
+        show(
+            f"similarity {found.similarity:.2f} of {most} from one viewpoint; of the whole photos "
+            f"{found.whole_similarity:.2f}"
+        )
     return 0
 
 
 def _looking(name: str) -> Callable[[np.ndarray], np.ndarray]:
-    """What draws over a photo where a model's attention looks. Raises `BadOption` for a model without attention."""
+    """What draws over a photo where a model's attention looks. Raises `BadOption` for a model
+    without attention."""
     from whence.data.pictures import draw_attention
     from whence.models.descriptor import load_model
 
@@ -155,13 +226,17 @@ def _looking(name: str) -> Callable[[np.ndarray], np.ndarray]:
     def draw(image: np.ndarray) -> np.ndarray:
         weights = model.attention(image)
         if weights is None:
-            raise BadOption(f"{name} has no attention to draw; networks with the aggregator attention have one")
+            raise BadOption(
+                f"{name} has no attention to draw; networks with the aggregator attention have one"
+            )
         return draw_attention(image, weights)
 
     return draw
 
 
-def _write_picture(path: str, photo0: str, photo1: str, draw: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:
+def _write_picture(
+    path: str, photo0: str, photo1: str, draw: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> None:
     from whence.data.images import load_resized
     from whence.data.pictures import write_picture
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from whence.cards import ModelCard
 from whence.cli import completion
 from whence.cli.output import print_json, show
-from whence.data.cells import as_text
+from whence.data.fields import as_text
 from whence.errors import BadOption, UnknownName
 from whence.registry import MODELS, get_card, list_models
 
@@ -31,20 +31,42 @@ def register(app: typer.Typer) -> None:
 
 def models(
     pattern: str = typer.Argument(
-        "*", autocompletion=completion.models, help="Name, a shell pattern such as *vlad, or a converted file of weights."
+        "*",
+        autocompletion=completion.models,
+        help="Name, a shell pattern such as *vlad, or a converted file of weights.",
     ),
     licence: str = typer.Option(
-        None, help="Only models with this text in the licence of code or weights; permissive: both allow any use."
+        None,
+        help=(
+            "Only models with this text in the licence of code or weights; permissive: both allow "
+            "any use."
+        ),
     ),
-    backbone: str = typer.Option(None, help="Only models whose backbone's name contains this text."),
+    backbone: str = typer.Option(
+        None, help="Only models whose backbone's name contains this text."
+    ),
     max_dim: int = typer.Option(None, min=1, help="Only models with at most so many dimensions."),
-    available: bool = typer.Option(False, "--available", help="Only models that need no download any more."),
-    cost: bool = typer.Option(False, "--cost", help="Show what describing one photo costs: parameters, operations, sizes."),
+    available: bool = typer.Option(
+        False, "--available", help="Only models that need no download any more."
+    ),
+    cost: bool = typer.Option(
+        False, "--cost", help="Show what describing one photo costs: parameters, operations, sizes."
+    ),
     backbones: bool = typer.Option(
-        False, "--backbones", help="List backbones, for training, instead of models: sizes they take, parameters, operations."
+        False,
+        "--backbones",
+        help=(
+            "List backbones, for training, instead of models: sizes they take, parameters, "
+            "operations."
+        ),
     ),
     fetch: bool = typer.Option(
-        False, "--fetch", help="Fetch the weights of the model, matcher, scorer or backbone named, and say where they lie."
+        False,
+        "--fetch",
+        help=(
+            "Fetch the weights of the model, matcher, scorer or backbone named, and say where "
+            "they lie."
+        ),
     ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object per model."),
 ) -> int:
@@ -58,7 +80,8 @@ def models(
     if backbones:
         if licence or backbone or max_dim or available:
             raise BadOption(
-                "--backbones lists networks without weights: --licence, --backbone, --max-dim, --available are for models"
+                "--backbones lists networks without weights: --licence, --backbone, --max-dim, "
+                "--available are for models"
             )
         from whence.cli.costs import show_backbones
 
@@ -84,12 +107,19 @@ def models(
     return 0
 
 
-def _is_wanted(card: ModelCard, licence: str | None, backbone: str | None, max_dim: int | None) -> bool:
+def _is_wanted(
+    card: ModelCard, licence: str | None, backbone: str | None, max_dim: int | None
+) -> bool:
     if licence == "permissive" and not card.is_permissive:
         return False
-    if licence not in (None, "permissive") and licence.lower() not in f"{card.licence} {card.weights_licence}".lower():
+    if (
+        licence not in (None, "permissive")
+        and licence.lower() not in f"{card.licence} {card.weights_licence}".lower()
+    ):
         return False
-    return (backbone is None or backbone.lower() in card.backbone) and (max_dim is None or card.dim <= max_dim)
+    return (backbone is None or backbone.lower() in card.backbone) and (
+        max_dim is None or card.dim <= max_dim
+    )
 
 
 def _state(card: ModelCard) -> str:
@@ -99,7 +129,12 @@ def _state(card: ModelCard) -> str:
 
 
 def _as_record(card: ModelCard) -> dict[str, Any]:
-    return {**asdict(card), "card_id": card.card_id, "is_permissive": card.is_permissive, "state": _state(card)}
+    return {
+        **asdict(card),
+        "card_id": card.card_id,
+        "is_permissive": card.is_permissive,
+        "state": _state(card),
+    }
 
 
 def _list_table(cards: list[ModelCard]) -> Table:
@@ -108,7 +143,12 @@ def _list_table(cards: list[ModelCard]) -> Table:
         table.add_column(title, overflow="fold")
     for card in cards:
         state = _STATES[_state(card)]
-        table.add_row(*map(as_text, (card.name, str(card.dim), card.licence, card.weights_licence, state, card.summary)))
+        table.add_row(
+            *map(
+                as_text,
+                (card.name, str(card.dim), card.licence, card.weights_licence, state, card.summary),
+            )
+        )
     return table
 
 
@@ -124,13 +164,18 @@ def _card_table(card: ModelCard, *, needs_state: bool) -> Table:
 
         found = find_weights(card)
         table.add_row("state", as_text(_STATES[_state(card)]))
-        table.add_row("file" if found else "to do", as_text(str(found) if found else how_to_get(card, card.origins)))
+        table.add_row(
+            "file" if found else "to do",
+            as_text(str(found) if found else how_to_get(card, card.origins)),
+        )
     return table
 
 
 def _as_text(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_as_text(entry)}" for key, entry in value.items() if entry not in (None, ""))
+        return ", ".join(
+            f"{key} {_as_text(entry)}" for key, entry in value.items() if entry not in (None, "")
+        )
     if isinstance(value, tuple | list):
         return ("; " if value and isinstance(value[0], dict) else " x ").join(map(_as_text, value))
     return str(value)

@@ -11,28 +11,41 @@ from rich.text import Text
 from whence.cli.output import print_json, report_skipped, show
 
 
-def evaluate_photos_from_orbit(folder: str, model: str, options: Mapping[str, Any], *, as_json: bool) -> int:
-    """Print recall@1, 5, 10, 20 and 100 by the published rule, with rotations stored, merged, asked and without."""
+def evaluate_photos_from_orbit(
+    folder: str, model: str, options: Mapping[str, Any], *, as_json: bool
+) -> int:
+    """Print recall@1, 5, 10, 20 and 100 by the published rule, with rotations stored, merged, asked
+    and without."""
     from whence.data.evaluation_sets import open_set
     from whence.evaluation.orbital import AT, WAYS, evaluate_orbital
     from whence.models.descriptor import load_model
 
     data = open_set(folder, layout="earthloc")
-    scores, skipped = evaluate_orbital(load_model(model, options=options), data, show_progress=False if as_json else None)
+    scores, skipped = evaluate_orbital(
+        load_model(model, options=options), data, show_progress=False if as_json else None
+    )
     report_skipped(skipped)
-    counts = {"num_database": len(data.database), "num_queries": len(data.queries), "num_counted": scores[0].num_queries}
+    counts = {
+        "num_database": len(data.database),
+        "num_queries": len(data.queries),
+        "num_counted": scores[0].num_queries,
+    }
     if as_json:
         found = {
             one.way: {f"recall@{n}": value for n, value in zip(AT, one.recall_at, strict=True)}
-            | {f"interval@{n}": list(interval) for n, interval in zip(AT, one.intervals, strict=True)}
+            | {
+                f"interval@{n}": list(interval)
+                for n, interval in zip(AT, one.intervals, strict=True)
+            }
             for one in scores
         }
         print_json({"set": data.name, "model": model, **counts, "rotations": found})
         return 0
     show(
         Text(
-            f"{data.name}: {counts['num_counted']} of {counts['num_queries']} photos overlap one of "
-            f"{counts['num_database']} tiles; {model}. Right is a tile that overlaps; 95 % intervals of recall@1"
+            f"{data.name}: {counts['num_counted']} of {counts['num_queries']} photos overlap one "
+            f"of {counts['num_database']} tiles; {model}. Right is a tile that overlaps; 95 % "
+            "intervals of recall@1"
         )
     )
     table = Table(show_edge=False, pad_edge=False)

@@ -1,4 +1,5 @@
-"""What the verbs print: text through rich, or `--json` objects one a line, on standard output; notes and errors on the other."""
+"""What the verbs print: text through rich, or `--json` objects one a line, on standard output;
+notes and errors on the other."""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ from rich.console import Console, RenderableType
 from rich.segment import Segment, Segments
 from rich.text import Text
 
-from whence.data.cells import as_text, json_printable, printable
 from whence.data.elsewhere import address_of, is_elsewhere
+from whence.data.fields import as_text, json_printable, printable
 from whence.errors import WhenceError
 from whence.records import finite_values
 from whence.types import SkippedPhoto
@@ -26,18 +27,28 @@ MAX_SKIPPED_SHOWN = 10
 
 
 def show(renderable: RenderableType) -> None:
-    """Print for people; plain and unwrapped where standard output is not a terminal. Texts are never taken as markup."""
+    """Print for people; plain and unwrapped where standard output is not a terminal. Texts are
+    never taken as markup."""
     width = None if sys.stdout.isatty() else 200
     console = Console(file=sys.stdout, width=width, highlight=False)
     # Whatever a table was made of, nothing in it acts on the terminal but what is written here.
     pieces = console.render(Text(renderable) if isinstance(renderable, str) else renderable)
-    console.print(Segments(Segment(printable(text, keep_lines=True), style) for text, style, _ in pieces), end="")
+    console.print(
+        Segments(Segment(printable(text, keep_lines=True), style) for text, style, _ in pieces),
+        end="",
+    )
 
 
 def print_json(record: Mapping[str, Any]) -> None:
-    """One JSON object on one line; numbers that are not finite become null. Ends the program where nobody reads any more."""
+    """One JSON object on one line; numbers that are not finite become null. Ends the program where
+    nobody reads any more."""
     try:
-        sys.stdout.write(json_printable(json.dumps(finite_values(record), ensure_ascii=False, separators=(", ", ": "))) + "\n")
+        sys.stdout.write(
+            json_printable(
+                json.dumps(finite_values(record), ensure_ascii=False, separators=(", ", ": "))
+            )
+            + "\n"
+        )
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader (head, less) has gone; what is still buffered must not raise again at exit.
@@ -47,7 +58,9 @@ def print_json(record: Mapping[str, Any]) -> None:
 
 def print_error(message: str) -> None:
     """An error, on standard error."""
-    Console(file=sys.stderr, highlight=False, soft_wrap=True).print(as_text(f"error: {message}", "red"))
+    Console(file=sys.stderr, highlight=False, soft_wrap=True).print(
+        as_text(f"error: {message}", "red")
+    )
 
 
 def print_note(message: str) -> None:
@@ -56,14 +69,20 @@ def print_note(message: str) -> None:
 
 
 def show_warning(
-    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None, line: str | None = None
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
 ) -> None:
     """A warning as one line; which line of code gave it helps nobody who uses the command."""
     print_note(f"warning: {message}")
 
 
 def write_all(jobs: Iterable[Callable[[], None]]) -> int:
-    """Write files one after the other; one that fails is said, and the others are written. Gives the exit code."""
+    """Write files one after the other; one that fails is said, and the others are written. Gives
+    the exit code."""
     code = 0
     for job in jobs:
         try:
@@ -84,7 +103,8 @@ def report_skipped(skipped: Iterable[SkippedPhoto]) -> None:
 
 
 def report_remarks(remarks: Iterable[str]) -> None:
-    """Say what holds for the photos as a whole: positions that are not taken, files that are left out."""
+    """Say what holds for the photos as a whole: positions that are not taken, files that are left
+    out."""
     for remark in remarks:
         print_note(remark)
 

@@ -1,4 +1,5 @@
-"""Protocols of `whence evaluate` that are a way of their own: by name, what evaluates a folder with a model."""
+"""Protocols of `whence evaluate` that are a way of their own: by name, what evaluates a folder with
+a model."""
 
 from __future__ import annotations
 

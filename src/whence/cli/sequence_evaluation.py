@@ -9,7 +9,7 @@ from rich.table import Table
 
 from whence.cli.output import print_json, report_skipped, show
 from whence.cli.sets import StatedEvaluation
-from whence.data.cells import as_text
+from whence.data.fields import as_text
 from whence.errors import BadOption
 from whence.evaluation.metrics import Recall
 from whence.evaluation.sequence_recall import SequenceEvaluation, SequenceRules, evaluate_sequences
@@ -17,15 +17,20 @@ from whence.records import finite_values
 from whence.settings import load_settings
 
 
-def sequence_rules(length: int, pool: str, ways: tuple[bool, int], *, stated: StatedEvaluation) -> SequenceRules:
-    """The rules that the fields ask for; `ways` are whether the database is reversed, and the speed. Raises `BadOption`."""
+def sequence_rules(
+    length: int, pool: str, ways: tuple[bool, int], *, stated: StatedEvaluation
+) -> SequenceRules:
+    """The rules that the fields ask for; `ways` are whether the database is reversed, and the
+    speed. Raises `BadOption`."""
     reverse, speed = ways
     radii = stated.thresholds_m or (25.0,)
     if len(radii) != 1:
         raise BadOption("with --sequence, thresholds_m takes one distance")
     ranks, frames = stated.recall_at, stated.frames
     if length < 1 or speed < 1 or min(ranks) < 1 or (frames or 0) < 0:
-        raise BadOption("--sequence, speed and recall_at take numbers of at least 1, frames of at least 0")
+        raise BadOption(
+            "--sequence, speed and recall_at take numbers of at least 1, frames of at least 0"
+        )
     return SequenceRules(length, pool, {}, radii[0], frames, reverse, speed, recall_at=ranks)
 
 
@@ -38,7 +43,8 @@ def print_sequences(
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """Print recall of a folder of drives: `where` is its path, the split, and the folders of both sides where they are named."""
+    """Print recall of a folder of drives: `where` is its path, the split, and the folders of both
+    sides where they are named."""
     from whence.data.frame_folders import open_sequences
     from whence.data.scan import ReadOptions
     from whence.models.descriptor import load_model
@@ -46,7 +52,13 @@ def print_sequences(
     show_progress = False if quiet or as_json else None
     reading = ReadOptions(show_progress=show_progress)
     data, split, database_folder, queries_folder = where
-    found = open_sequences(data, split=split, database_folder=database_folder, queries_folder=queries_folder, options=reading)
+    found = open_sequences(
+        data,
+        split=split,
+        database_folder=database_folder,
+        queries_folder=queries_folder,
+        options=reading,
+    )
     opened = load_model(model or load_settings().model, options=model_options)
     result = evaluate_sequences(opened, found, rules=rules, show_progress=show_progress)
     if as_json:
@@ -63,7 +75,10 @@ def as_record(result: SequenceEvaluation) -> dict[str, Any]:
     kinds = {"with_positives": result.with_positives, "all_queries": result.all_queries}
     recall = {kind: [_recall_record(one) for one in found] for kind, found in kinds.items()}
     about = {"num_database": result.num_database, "num_queries": len(result.first_hit)}
-    about |= {"num_without_positives": result.num_without_positives, "descriptor_bytes": result.descriptor_bytes}
+    about |= {
+        "num_without_positives": result.num_without_positives,
+        "descriptor_bytes": result.descriptor_bytes,
+    }
     return {
         "data": result.data,
         "model": result.model,
@@ -84,13 +99,19 @@ def _recall_record(one: Recall) -> dict[str, Any]:
 
 def _protocol(result: SequenceEvaluation) -> str:
     rules = result.rules
-    near = f"{rules.radius_m:g} m" if rules.tolerance_frames is None else f"{rules.tolerance_frames} frames"
+    near = (
+        f"{rules.radius_m:g} m"
+        if rules.tolerance_frames is None
+        else f"{rules.tolerance_frames} frames"
+    )
     turned = ", database reversed" if rules.is_reversed else ""
     fast = f", queries at {rules.speed} times the speed" if rules.speed > 1 else ""
     return (
-        f"windows of {rules.length} frames{turned}{fast}; right where any frame lies within {near} of any of the query's; "
-        f"{result.num_database} database windows, {len(result.first_hit)} queries, {result.num_without_positives} of them "
-        f"without a positive; {result.descriptor_bytes} bytes a sequence, {result.ms_per_query:.2f} ms a query beside describing"
+        f"windows of {rules.length} frames{turned}{fast}; right where any frame lies within {near} "
+        f"of any of the query's; {result.num_database} database windows, {len(result.first_hit)} "
+        f"queries, {result.num_without_positives} of them without a positive; "
+        f"{result.descriptor_bytes} bytes a sequence, {result.ms_per_query:.2f} ms a query beside "
+        "describing"
     )
 
 
@@ -100,7 +121,11 @@ def _table(result: SequenceEvaluation) -> Table:
         table.add_column(title)
     for one, two in zip(result.with_positives, result.all_queries, strict=True):
         texts = (
-            f"{100 * r.value:.1f} % ({r.num_right}/{r.num_queries}; {100 * r.low:.1f} to {100 * r.high:.1f})" for r in (one, two)
+            (
+                f"{100 * r.value:.1f} % ({r.num_right}/{r.num_queries}; {100 * r.low:.1f} to "
+                f"{100 * r.high:.1f})"
+            )
+            for r in (one, two)
         )
         table.add_row(f"@{one.n}", *texts)
     return table

@@ -1,4 +1,5 @@
-"""Sets of `whence evaluate` and `whence compare`: which one a person means, and the fields that both verbs take."""
+"""Sets of `whence evaluate` and `whence compare`: which one a person means, and the fields that
+both verbs take."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StatedEvaluation(StatedComparison):
-    """The fields that `whence compare --set FIELD=VALUE` takes: how a set is read, and what is counted."""
+    """The fields that `whence compare --set FIELD=VALUE` takes: how a set is read, and what is
+    counted."""
 
     split: str = ""
     """Split folder inside the set: train, val or test; of MSLS also cities: cph,sf."""
@@ -40,7 +42,14 @@ class StatedEvaluation(StatedComparison):
     """Whether descriptors lie in a temporary file instead of in memory."""
 
     def options(
-        self, data: str, rerank: str | None, *, protocol: str | None, engine: str, work: str | None, leave_one_out: bool
+        self,
+        data: str,
+        rerank: str | None,
+        *,
+        protocol: str | None,
+        engine: str,
+        work: str | None,
+        leave_one_out: bool,
     ) -> EvaluationOptions:
         """The options they come to. Raises `BadOption` and `UnknownName`."""
         from whence.evaluation.benchmarks import EvaluationOptions
@@ -60,7 +69,8 @@ class StatedEvaluation(StatedComparison):
 
 
 def usual_thresholds(data: str, protocol: str | None) -> tuple[float, ...]:
-    """Metres within which an answer is right where nobody says: the published set's, else 10, 25 and 50."""
+    """Metres within which an answer is right where nobody says: the published set's, else 10, 25
+    and 50."""
     from whence.evaluation.published import get_published
 
     name = _published_name(data, protocol)
@@ -68,7 +78,8 @@ def usual_thresholds(data: str, protocol: str | None) -> tuple[float, ...]:
 
 
 def _published_name(data: str, protocol: str | None) -> str | None:
-    """The published set that is meant: the one named, or what is asked for where there is no such file or folder."""
+    """The published set that is meant: the one named, or what is asked for where there is no such
+    file or folder."""
     from whence.evaluation.published import PUBLISHED
 
     return protocol or (data if data in PUBLISHED and not Path(data).exists() else None)
@@ -83,18 +94,30 @@ def read_set(
     positions: str | None = None,
     leave_one_out: bool = False,
 ) -> EvaluationSet:
-    """The set a person means: a published one, walks with frames, one collection left out one by one, else as it is laid out."""
+    """The set a person means: a published one, walks with frames, one collection left out one by
+    one, else as it is laid out."""
     from whence.data.evaluation_sets import open_set
     from whence.evaluation.published import datasets_folder, find_set, open_published, sizes_note
 
-    folders, frames, split = (stated.database_folder, stated.queries_folder), stated.frames, stated.split
+    folders, frames, split = (
+        (stated.database_folder, stated.queries_folder),
+        stated.frames,
+        stated.split,
+    )
     options = ReadOptions(allow_null_island=stated.allow_null_island)
     path = Path(data)
     name = _published_name(data, protocol)
     if name is not None:
-        if leave_one_out or frames is not None or split or folders != (None, None) or layout is not None:
+        if (
+            leave_one_out
+            or frames is not None
+            or split
+            or folders != (None, None)
+            or layout is not None
+        ):
             raise BadOption(
-                f"the protocol {name} says how the set is read: leave out --layout, --leave-one-out, split, folders and frames"
+                f"the protocol {name} says how the set is read: leave out --layout, "
+                "--leave-one-out, split, folders and frames"
             )
         root = find_set(name, folder=data if protocol else None, datasets=datasets_folder())
         found = open_published(name, root, options=options)
@@ -102,7 +125,9 @@ def read_set(
             print_note(note)
         return found
     if layout is not None and (leave_one_out or frames is not None):
-        raise BadOption("--layout is for sets of database and queries: leave out frames and --leave-one-out")
+        raise BadOption(
+            "--layout is for sets of database and queries: leave out frames and --leave-one-out"
+        )
     if leave_one_out:
         if frames is not None:
             raise BadOption("--leave-one-out and frames exclude each other")
@@ -111,7 +136,13 @@ def read_set(
             raise NoPhotos(f"no readable photos under {data!r}")
         return EvaluationSet(path.resolve().name, photos, photos)
     if frames is not None:
-        return read_frames(path, tolerance_frames=frames, database_folder=folders[0], queries_folder=folders[1], options=options)
+        return read_frames(
+            path,
+            tolerance_frames=frames,
+            database_folder=folders[0],
+            queries_folder=folders[1],
+            options=options,
+        )
     return open_set(
         path,
         layout=layout or "",

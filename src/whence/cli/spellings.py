@@ -1,4 +1,5 @@
-"""Old spellings of the command line: for one release they work, and are answered with the new one."""
+"""Old spellings of the command line: for one release they work, and are answered with the new
+one."""
 
 from __future__ import annotations
 
@@ -50,7 +51,10 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
 }
 """By verb: options that are fields of `--set` today, and how; "{}" is the option's value."""
 WORDS: Mapping[str, Mapping[str, str]] = {
-    "evaluate": {"--registration": "--protocol registration", "--save-pairs": "--save-predictions {}"},
+    "evaluate": {
+        "--registration": "--protocol registration",
+        "--save-pairs": "--save-predictions {}",
+    },
     "database": {"--scorer-option": "--option {}"},
 }
 """Options that other words stand for today."""
@@ -66,13 +70,15 @@ JOBS = {
     "--prepare-for": "prepare",
     "--check": "check",
 }
-"""Options of `whence index` that are verbs of `whence database` today; what follows all but three of them is an argument."""
+"""Options of `whence index` that are verbs of `whence database` today; what follows all but three
+of them is an argument."""
 _WITHOUT_VALUE = ("--refresh", "--refit", "--check")
 _TAKEN_OUT = {"--missing": "tag", "--undo": "undo"}
 
 
 def new_spelling(arguments: Sequence[str]) -> list[str]:
-    """The arguments that say today what `arguments` said in the release before: the same where they are no old spelling."""
+    """The arguments that say today what `arguments` said in the release before: the same where they
+    are no old spelling."""
     verb = arguments[0] if arguments else ""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     parts, rest = list(arguments[1:end]), list(arguments[end:])
@@ -84,10 +90,16 @@ def new_spelling(arguments: Sequence[str]) -> list[str]:
     if verb == "evaluate" and "--compare" in parts:
         parts.remove("--compare")
         named = "compare"
-    return [*([named] if verb else []), *_translated(parts, FIELDS.get(verb, {}), WORDS.get(verb, {})), *rest]
+    return [
+        *([named] if verb else []),
+        *_translated(parts, FIELDS.get(verb, {}), WORDS.get(verb, {})),
+        *rest,
+    ]
 
 
-def _translated(parts: Sequence[str], fields: Mapping[str, str], words: Mapping[str, str]) -> list[str]:
+def _translated(
+    parts: Sequence[str], fields: Mapping[str, str], words: Mapping[str, str]
+) -> list[str]:
     """Options one by one: those that are fields become `--set`."""
     found: list[str] = []
     todo = list(parts)
@@ -95,7 +107,11 @@ def _translated(parts: Sequence[str], fields: Mapping[str, str], words: Mapping[
         part = todo.pop(0)
         name, equals, value = part.partition("=")
         template = fields.get(name) or words.get(name)
-        if template is None or (equals and "{}" not in template) or ("{}" in template and not equals and not todo):
+        if (
+            template is None
+            or (equals and "{}" not in template)
+            or ("{}" in template and not equals and not todo)
+        ):
             found.append(part)
             continue
         if "{}" in template and not equals:
@@ -118,7 +134,8 @@ def _taken_out(parts: Sequence[str]) -> list[str]:
 
 
 def _job(parts: Sequence[str]) -> list[str]:
-    """A verb of `database`, which was an option of `index`; the same option again names a further argument."""
+    """A verb of `database`, which was an option of `index`; the same option again names a further
+    argument."""
     words = _split(parts, JOBS)
     old = next((word for word in words if word in JOBS), None)
     if old is None:
@@ -138,7 +155,11 @@ def _job(parts: Sequence[str]) -> list[str]:
 def _split(parts: Sequence[str], names: Mapping[str, str]) -> list[str]:
     """The parts, with "--name=value" of these names as two."""
     pieces = ((part.partition("="), part) for part in parts)
-    return [word for (name, equals, value), part in pieces for word in ((name, value) if equals and name in names else (part,))]
+    return [
+        word
+        for (name, equals, value), part in pieces
+        for word in ((name, value) if equals and name in names else (part,))
+    ]
 
 
 def _two_folders(text: str) -> tuple[str, ...]:

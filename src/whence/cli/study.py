@@ -7,31 +7,54 @@ from rich.table import Table
 
 from whence.cli import completion
 from whence.cli.output import print_json, show
-from whence.data.cells import as_text
+from whence.data.fields import as_text
 from whence.errors import BadOption
 from whence.settings import parse_options
 
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command("study", help="Measure a named grid of methods and settings; a study that was stopped goes on where it was.")(study)
+    app.command(
+        "study",
+        help=(
+            "Measure a named grid of methods and settings; a study that was stopped goes on where "
+            "it was."
+        ),
+    )(study)
 
 
 def study(
     name: str = typer.Argument(
-        None, autocompletion=completion.studies, help="Name of the study; without it, the studies and their options are listed."
+        None,
+        autocompletion=completion.studies,
+        help="Name of the study; without it, the studies and their options are listed.",
     ),
-    out: str = typer.Option(None, "--out", help="Folder of the study: one file per measured cell, and what they are made from."),
-    option: list[str] = typer.Option([], "--option", help="What the study takes, as data=set/ or model=NAME. May be repeated."),
-    only: list[str] = typer.Option([], "--only", help="Measure cells whose names hold this (* and ? allowed). May be repeated."),
-    max_seconds: float = typer.Option(None, "--max-seconds", help="Begin no further cell after so many seconds."),
+    out: str = typer.Option(
+        None,
+        "--out",
+        help="Folder of the study: one file per measured run, and what they are made from.",
+    ),
+    option: list[str] = typer.Option(
+        [], "--option", help="What the study takes, as data=set/ or model=NAME. May be repeated."
+    ),
+    only: list[str] = typer.Option(
+        [], "--only", help="Measure runs whose names hold this (* and ? allowed). May be repeated."
+    ),
+    max_seconds: float = typer.Option(
+        None, "--max-seconds", help="Begin no further run after so many seconds."
+    ),
     no_run: bool = typer.Option(False, "--no-run", help="Measure nothing: print what is there."),
-    markdown: str = typer.Option(None, "--markdown", help="Write the table as Markdown to this file."),
-    report: str = typer.Option(None, "--report", help="Write a page with table and plot to this HTML file."),
+    markdown: str = typer.Option(
+        None, "--markdown", help="Write the table as Markdown to this file."
+    ),
+    report: str = typer.Option(
+        None, "--report", help="Write a page with table and plot to this HTML file."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of a table."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar."),
 ) -> int:
-    """Prints the table; missing cells say why. The exit code is 1 where something was to be measured and nothing could be."""
+    """Prints the table; missing runs say why. The exit code is 1 where something was to be
+    measured and nothing could be."""
     from whence.studies import get_study
     from whence.studies.frame import Budget, run_study
     from whence.studies.tables import as_markdown, as_page, as_records, as_table, write_text
@@ -57,7 +80,9 @@ def study(
         print_json(as_records(result))
     else:
         show(as_table(result))
-    return 1 if result.cells and not no_run and not any(found.is_done for found in result.cells) else 0
+    return (
+        1 if result.runs and not no_run and not any(found.is_done for found in result.runs) else 0
+    )
 
 
 def _list_studies(as_json: bool) -> int:
@@ -66,7 +91,10 @@ def _list_studies(as_json: bool) -> int:
     found = [get_study(name) for name in list_studies()]
     if as_json:
         for one in found:
-            options = [{"name": entry.name, "help": entry.help, "default": entry.default} for entry in one.options]
+            options = [
+                {"name": entry.name, "help": entry.help, "default": entry.default}
+                for entry in one.options
+            ]
             print_json({"name": one.name, "summary": one.summary, "options": options})
         return 0
     table = Table(show_edge=False, pad_edge=False)
@@ -76,7 +104,9 @@ def _list_studies(as_json: bool) -> int:
         table.add_row(as_text(one.name, style="bold"), as_text(one.summary))
         for entry in one.options:
             table.add_row(
-                as_text(f"  {entry.name}"), as_text(entry.help), as_text("needed" if entry.is_needed else str(entry.default))
+                as_text(f"  {entry.name}"),
+                as_text(entry.help),
+                as_text("needed" if entry.is_needed else str(entry.default)),
             )
     show(table)
     return 0

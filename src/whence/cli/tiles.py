@@ -7,28 +7,46 @@ from pathlib import Path
 import typer
 
 from whence.cli.output import print_json, report_skipped, show
-from whence.data.cells import as_text
+from whence.data.fields import as_text
 from whence.errors import BadOption, UnreadableImage
 from whence.types import SkippedPhoto
 
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command("tiles", help="Cut maps (folders of a map server, GeoTIFF) into tiles for a database of photos from orbit.")(tiles)
+    app.command(
+        "tiles",
+        help=(
+            "Cut maps (folders of a map server, GeoTIFF) into tiles for a database of photos from "
+            "orbit."
+        ),
+    )(tiles)
 
 
 def tiles(
-    sources: list[str] = typer.Argument(..., help="GeoTIFF files, or one folder of ZOOM/COLUMN/ROW.png."),
-    out: str = typer.Option(..., "--out", help="Folder for the tiles; what is there already is kept."),
+    sources: list[str] = typer.Argument(
+        ..., help="GeoTIFF files, or one folder of ZOOM/COLUMN/ROW.png."
+    ),
+    out: str = typer.Option(
+        ..., "--out", help="Folder for the tiles; what is there already is kept."
+    ),
     zoom: str = typer.Option(
-        None, "--zoom", help="Zooms, as 9,10,11. Default: all of a folder; a raster's own, the one before and the next."
+        None,
+        "--zoom",
+        help=(
+            "Zooms, as 9,10,11. Default: all of a folder; a raster's own, the one before and the "
+            "next."
+        ),
     ),
     year: int = typer.Option(2021, help="The year that names state."),
-    tile_px: int = typer.Option(None, "--tile-px", help="Pixels along a tile's side. Default: as the map has them."),
+    tile_px: int = typer.Option(
+        None, "--tile-px", help="Pixels along a tile's side. Default: as the map has them."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of text."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar."),
 ) -> int:
-    """Tiles of 4 x 4 cells, overlapping by half, in EarthLoc's folders and names; a raster that cannot be read is skipped."""
+    """Tiles of 4 x 4 cells, overlapping by half, in EarthLoc's folders and names; a raster that
+    cannot be read is skipped."""
     from whence.data.maps import CellFolder, CutTiles, cut_tiles
     from whence.data.rasters import RasterMap
 
@@ -56,15 +74,18 @@ def tiles(
                 raise
             skipped.append(SkippedPhoto(error.path, error.reason))
     skipped += [entry for one in cut for entry in one.skipped]
-    counts = {name: sum(getattr(one, name) for one in cut) for name in ("num_written", "num_known", "num_left_out")}
+    counts = {
+        name: sum(getattr(one, name) for one in cut)
+        for name in ("num_written", "num_known", "num_left_out")
+    }
     if as_json:
         print_json({"path": out, **counts, "skipped": [entry._asdict() for entry in skipped]})
     else:
         report_skipped(skipped)
         show(
             as_text(
-                f"{out}: {counts['num_written']} tiles written, {counts['num_known']} known before, "
-                f"{counts['num_left_out']} left out because little of them is known"
+                f"{out}: {counts['num_written']} tiles written, {counts['num_known']} known "
+                f"before, {counts['num_left_out']} left out because little of them is known"
             )
         )
     return 1 if skipped and not (counts["num_written"] or counts["num_known"]) else 0

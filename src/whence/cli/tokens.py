@@ -1,4 +1,5 @@
-"""`whence index --tokens` and `whence tokens`: drives as one token a frame, and what changed between two of them."""
+"""`whence index --tokens` and `whence tokens`: drives as one token a frame, and what changed
+between two of them."""
 
 from __future__ import annotations
 
@@ -9,26 +10,35 @@ from typing import TYPE_CHECKING
 import typer
 
 from whence.cli.output import as_size, print_json, print_note, show
-from whence.data.cells import as_text
+from whence.data.fields import as_text
 
 if TYPE_CHECKING:
     from whence.localize.drive_tokens import DriveTokens
 
-MODEL = typer.Option(..., "--model", help="What a training of tokens wrote, the same as for whence index --tokens.")
+MODEL = typer.Option(
+    ..., "--model", help="What a training of tokens wrote, the same as for whence index --tokens."
+)
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs."""
-    group = typer.Typer(no_args_is_help=True, help="Drives that a database keeps as one token a frame.")
+    group = typer.Typer(
+        no_args_is_help=True, help="Drives that a database keeps as one token a frame."
+    )
     group.command("show", help="Say what a drive's tokens and key frames take.")(show_tokens)
-    group.command("changes", help="Draw what changed between two drives as a heat map, north up, to an SVG file.")(changes)
+    group.command(
+        "changes",
+        help="Draw what changed between two drives as a heat map, north up, to an SVG file.",
+    )(changes)
     app.add_typer(group, name="tokens")
 
 
 class Thinned:
     """A drive whose key frames alone are described; nothing where no tokens are asked for."""
 
-    def __init__(self, sources: Sequence[str], model_file: str | None, positions: str | None) -> None:
+    def __init__(
+        self, sources: Sequence[str], model_file: str | None, positions: str | None
+    ) -> None:
         """Reads the frames. Raises as `read_drive`."""
         self.sources = list(sources)
         self.drive: DriveTokens | None = None
@@ -39,7 +49,8 @@ class Thinned:
             self.sources = list(self.drive.key_frames)
 
     def keep(self, path: str, *, is_quiet: bool) -> None:
-        """Keeps the tokens in the database that was made of the sources, and says what they take."""
+        """Keeps the tokens in the database that was made of the sources, and says what they
+        take."""
         if self.drive is not None:
             from whence.localize.drive_tokens import store_drive
 
@@ -55,8 +66,9 @@ def _said(path: str, drive: DriveTokens) -> str:
         each = store.dim * store.dtype.itemsize
     num, keys = len(drive.frames), len(drive.key_frames)
     return (
-        f"{num} frames: {as_size(drive.num_bytes)} of tokens ({drive.num_bytes // num} bytes a frame), "
-        f"{keys} key frames with {as_size(keys * each)} of descriptors; all frames' would take {as_size(num * each)}"
+        f"{num} frames: {as_size(drive.num_bytes)} of tokens ({drive.num_bytes // num} bytes a "
+        f"frame), {keys} key frames with {as_size(keys * each)} of descriptors; all frames' would "
+        f"take {as_size(num * each)}"
     )
 
 
@@ -69,7 +81,11 @@ def show_tokens(
 
     drive = stored_drive(database)
     if as_json:
-        record = {"frames": len(drive.frames), "key_frames": len(drive.key_frames), "token_bytes": drive.num_bytes}
+        record = {
+            "frames": len(drive.frames),
+            "key_frames": len(drive.key_frames),
+            "token_bytes": drive.num_bytes,
+        }
         print_json({**record, "model": drive.model, "mean_error": float(drive.errors.mean())})
     else:
         show(as_text(_said(database, drive)))
@@ -90,7 +106,15 @@ def changes(
 
     found = changes_between(first, second, model, within_m=within)
     caption = f"{Path(second).name} against {Path(first).name}: what is another"
-    write_heat(out, draw_heat(found.points, found.values, caption=caption, titles=[Path(name).name for name in found.frames]))
+    write_heat(
+        out,
+        draw_heat(
+            found.points,
+            found.values,
+            caption=caption,
+            titles=[Path(name).name for name in found.frames],
+        ),
+    )
     order = found.values.argsort()[::-1][:5]
     if as_json:
         most = [{"photo": found.frames[row], "change": float(found.values[row])} for row in order]

@@ -5,24 +5,34 @@ from __future__ import annotations
 import typer
 
 from whence.cli.output import print_json, print_note, show
-from whence.data.cells import as_text
+from whence.data.fields import as_text
 from whence.data.undo import undo_files
 
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command("undo", help="Remove what whence tag --write wrote, where it is unchanged since.")(undo)
+    app.command("undo", help="Remove what whence tag --write wrote, where it is unchanged since.")(
+        undo
+    )
 
 
 def undo(
-    undo_file: str = typer.Argument(..., metavar="FILE", help="The undo file that the writing named: whence-undo-....json."),
+    undo_file: str = typer.Argument(
+        ..., metavar="FILE", help="The undo file that the writing named: whence-undo-....json."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> int:
     """Remove what was written. Exit code 1 where something was changed since and is kept."""
     undone = undo_files(undo_file)
     if as_json:
         kept = [{"path": entry.path, "reason": entry.reason} for entry in undone.kept]
-        print_json({"removed": [str(path) for path in undone.removed], "gone": [str(path) for path in undone.gone], "kept": kept})
+        print_json(
+            {
+                "removed": [str(path) for path in undone.removed],
+                "gone": [str(path) for path in undone.gone],
+                "kept": kept,
+            }
+        )
     else:
         gone = f", {len(undone.gone)} were gone already" if undone.gone else ""
         show(as_text(f"{len(undone.removed)} files removed{gone}"))

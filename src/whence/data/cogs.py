@@ -1,4 +1,5 @@
-"""Cloud-optimised GeoTIFFs: written block by block, so that they may be larger than memory, with overviews; whole or not at all."""
+"""Cloud-optimised GeoTIFFs: written block by block, so that they may be larger than memory, with
+overviews; whole or not at all."""
 
 from __future__ import annotations
 
@@ -28,14 +29,18 @@ class RasterLayout:
     dtype: str
     crs: Any = None
     transform: Any = None
-    """rasterio's affine map from columns and rows to the coordinate system; None leaves the raster without a place."""
+    """rasterio's affine map from columns and rows to the coordinate system; None leaves the raster
+    without a place."""
     has_alpha: bool = False
     """Whether the last band says what is known."""
     nodata: float | None = None
 
 
-def write_cog(path: str | Path, layout: RasterLayout, blocks: Iterable[tuple[tuple[int, int], np.ndarray]]) -> None:
-    """Write blocks, each with the column and row where it begins and its values (bands, h, w), as one cloud-optimised GeoTIFF.
+def write_cog(
+    path: str | Path, layout: RasterLayout, blocks: Iterable[tuple[tuple[int, int], np.ndarray]]
+) -> None:
+    """Write blocks, each with the column and row where it begins and its values (bands, h, w), as
+    one cloud-optimised GeoTIFF.
 
     Raises `MissingExtra` and `UnwritableFile`.
     """
@@ -61,13 +66,31 @@ def write_cog(path: str | Path, layout: RasterLayout, blocks: Iterable[tuple[tup
         try:
             plain, whole = (str(Path(folder) / name) for name in ("plain.tif", "whole.tif"))
             with rasterio.open(
-                plain, "w", driver="GTiff", width=width, height=height, count=layout.num_bands, dtype=layout.dtype,
-                nodata=layout.nodata, tiled=True, blockxsize=BLOCK_PX, blockysize=BLOCK_PX, bigtiff="if_safer", **place,
-            ) as file:  # fmt: skip
+                plain,
+                "w",
+                driver="GTiff",
+                width=width,
+                height=height,
+                count=layout.num_bands,
+                dtype=layout.dtype,
+                nodata=layout.nodata,
+                tiled=True,
+                blockxsize=BLOCK_PX,
+                blockysize=BLOCK_PX,
+                bigtiff="if_safer",
+                **place,
+            ) as file:
                 file.colorinterp = kinds
                 for (column, row), values in blocks:
                     file.write(values, window=Window(column, row, values.shape[2], values.shape[1]))
-            copy(plain, whole, driver="COG", compress="deflate", overview_resampling="average", bigtiff="if_safer")
+            copy(
+                plain,
+                whole,
+                driver="COG",
+                compress="deflate",
+                overview_resampling="average",
+                bigtiff="if_safer",
+            )
         except rasterio.errors.RasterioError as error:
             raise UnwritableFile(target, str(error)) from error
         with open(whole, "rb") as made:

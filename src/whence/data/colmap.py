@@ -1,6 +1,8 @@
-"""Reconstructions as COLMAP writes them: which photos a model has, and which 3-D points each of them sees.
+"""Reconstructions as COLMAP writes them: which photos a model has, and which 3-D points each of
+them sees.
 
-Binary and text models are read; binary ones are written. Numbers are little-endian, as COLMAP documents them.
+Binary and text models are read; binary ones are written. Numbers are little-endian, as COLMAP
+documents them.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from whence.runtime import atomic_write
 _POSE = struct.Struct("<I4d3dI")
 """Number, quaternion (w, x, y, z) and translation from world to camera, number of the camera."""
 _COUNT = struct.Struct("<Q")
-_SEEN = np.dtype([("column", "<f8"), ("row", "<f8"), ("point", "<i8")])
+_POINT = np.dtype([("column", "<f8"), ("row", "<f8"), ("point", "<i8")])
 _PINHOLE = 1
 """COLMAP's number of the camera with fx, fy, cx, cy."""
 _MOST_NAME = 4096
@@ -65,9 +67,12 @@ def read_model(folder: str | Path) -> list[ModelImage]:
 
 
 def shared_shares(images: Sequence[ModelImage]) -> np.ndarray:
-    """(n, n) share of points that two photos have in common, of the points of that one which has more of them; 0 on no points."""
+    """(n, n) share of points that two photos have in common, of the points of that one which has
+    more of them; 0 on no points."""
     sets = [np.unique(image.points) for image in images]
-    numbers, place = np.unique(np.concatenate(sets) if sets else np.empty(0, np.int64), return_inverse=True)
+    numbers, place = np.unique(
+        np.concatenate(sets) if sets else np.empty(0, np.int64), return_inverse=True
+    )
     owner = np.repeat(np.arange(len(images)), [len(points) for points in sets])
     order = np.argsort(place, kind="stable")
     owner, place = owner[order], place[order]
@@ -82,12 +87,17 @@ def shared_shares(images: Sequence[ModelImage]) -> np.ndarray:
 
 
 def write_model(
-    folder: Path, images: Sequence[ModelImage], *, cameras: Sequence[tuple[int, int, np.ndarray]], points: np.ndarray
+    folder: Path,
+    images: Sequence[ModelImage],
+    *,
+    cameras: Sequence[tuple[int, int, np.ndarray]],
+    points: np.ndarray,
 ) -> None:
     """Write cameras.bin, images.bin and points3D.bin, each whole or not at all.
 
-    `cameras` are width, height and fx, fy, cx, cy in pixels, numbered from 1 as the images' `camera` says; `points` (P, 3) are the
-    positions of the points 0 to P - 1, which keep no colours and no errors.
+    `cameras` are width, height and fx, fy, cx, cy in pixels, numbered from 1 as the images'
+    `camera` says; `points` (P, 3) are the positions of the points 0 to P - 1, which keep no colours
+    and no errors.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / "cameras.bin") as file:
@@ -95,15 +105,21 @@ def write_model(
         for number, (width, height, intrinsics) in enumerate(cameras, start=1):
             # COLMAP measures pixels from the corner of the first one.
             fx, fy, cx, cy = intrinsics
-            file.write(struct.pack("<IiQQ4d", number, _PINHOLE, width, height, fx, fy, cx + 0.5, cy + 0.5))
+            file.write(
+                struct.pack("<IiQQ4d", number, _PINHOLE, width, height, fx, fy, cx + 0.5, cy + 0.5)
+            )
     tracks: list[list[tuple[int, int]]] = [[] for _ in points]
     with atomic_write(folder / "images.bin") as file:
         file.write(_COUNT.pack(len(images)))
         for number, image in enumerate(images, start=1):
             file.write(_POSE.pack(number, *image.rotation, *image.translation, image.camera))
             file.write(image.name.encode() + b"\0" + _COUNT.pack(len(image.points)))
-            seen = np.empty(len(image.points), _SEEN)
-            seen["column"], seen["row"], seen["point"] = image.columns + 0.5, image.rows + 0.5, image.points
+            seen = np.empty(len(image.points), _POINT)
+            seen["column"], seen["row"], seen["point"] = (
+                image.columns + 0.5,
+                image.rows + 0.5,
+                image.points,
+            )
             file.write(seen.tobytes())
             for place, point in enumerate(image.points.tolist()):
                 tracks[point].append((number, place))
@@ -115,7 +131,8 @@ def write_model(
 
 
 def as_quaternion(rotation: np.ndarray) -> np.ndarray:
-    """(4,) w, x, y, z of a rotation (3, 3): the eigenvector of Bar-Itzhack's matrix, which no angle makes unsure."""
+    """(4,) w, x, y, z of a rotation (3, 3): the eigenvector of Bar-Itzhack's matrix, which no angle
+    makes unsure."""
     (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = rotation
     matrix = np.array(
         [
@@ -138,20 +155,34 @@ def _read_image(data: IO[bytes]) -> ModelImage:
         if len(name) > _MOST_NAME:
             raise ValueError("a name without an end")
     (count,) = _COUNT.unpack(_taken(data, _COUNT.size))
-    seen = np.frombuffer(_taken(data, count * _SEEN.itemsize), _SEEN)
-    return _image(name.decode(errors="replace"), pose, camera, seen["column"], seen["row"], seen["point"])
+    seen = np.frombuffer(_taken(data, count * _POINT.itemsize), _POINT)
+    return _image(
+        name.decode(errors="replace"), pose, camera, seen["column"], seen["row"], seen["point"]
+    )
 
 
-def _image(name: str, pose: Sequence[float], camera: int, columns: np.ndarray, rows: np.ndarray, points: np.ndarray) -> ModelImage:
+def _image(
+    name: str,
+    pose: Sequence[float],
+    camera: int,
+    columns: np.ndarray,
+    rows: np.ndarray,
+    points: np.ndarray,
+) -> ModelImage:
     is_point = points >= 0
-    columns, rows, points = (values[is_point] for values in (columns - 0.5, rows - 0.5, points.astype(np.int64)))
+    columns, rows, points = (
+        values[is_point] for values in (columns - 0.5, rows - 0.5, points.astype(np.int64))
+    )
     return ModelImage(name, np.array(pose[:4]), np.array(pose[4:]), camera, columns, rows, points)
 
 
 def _read_text_model(file: Path) -> list[ModelImage]:
-    """Two lines a photo: number, quaternion, translation, camera, name; then column, row, point for all it sees."""
+    """Two lines a photo: number, quaternion, translation, camera, name; then column, row, point for
+    all it sees."""
     lines = read_text(file).splitlines()
-    kept = [(number, line) for number, line in enumerate(lines, start=1) if not line.startswith("#")]
+    kept = [
+        (number, line) for number, line in enumerate(lines, start=1) if not line.startswith("#")
+    ]
     while kept and not kept[-1][1].strip() and len(kept) % 2:
         kept.pop()
     images = []
@@ -161,7 +192,16 @@ def _read_text_model(file: Path) -> list[ModelImage]:
             if len(words) < 10:
                 raise ValueError("a photo has a number, a pose of seven, a camera and a name")
             seen = np.array(body.split(), float).reshape(-1, 3)
-            images.append(_image(words[9], [float(w) for w in words[1:8]], int(words[8]), seen[:, 0], seen[:, 1], seen[:, 2]))
+            images.append(
+                _image(
+                    words[9],
+                    [float(w) for w in words[1:8]],
+                    int(words[8]),
+                    seen[:, 0],
+                    seen[:, 1],
+                    seen[:, 2],
+                )
+            )
         except ValueError as error:
             raise UnreadableTable(file, str(error), line=line) from None
     return images

@@ -40,13 +40,15 @@ class PositionColumns:
 
     @classmethod
     def open(cls, folder: str | Path) -> PositionColumns:
-        """Open a folder of columns. Raises `UnreadableTable`."""
+        """The columns of a folder, opened. Raises `UnreadableTable`."""
         folder = Path(folder)
         described = folder / "positions.json"
         try:
             zone = json.loads(described.read_text(encoding="utf-8"))["zone"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UnreadableTable(described, f"not the record of a folder of positions ({error})") from None
+            raise UnreadableTable(
+                described, f"not the record of a folder of positions ({error})"
+            ) from None
         columns = {}
         for name, dtype in POSITION_COLUMNS.items():
             path = folder / f"{name}.npy"
@@ -54,6 +56,12 @@ class PositionColumns:
                 columns[name] = np.load(path, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError, EOFError) as error:
                 raise UnreadableTable(path, f"not a column of positions ({error})") from None
-            if columns[name].dtype != dtype or columns[name].shape != columns["east_m"].shape or columns[name].ndim != 1:
-                raise UnreadableTable(path, f"a column of {np.dtype(dtype)} as long as east_m is expected")
+            if (
+                columns[name].dtype != dtype
+                or columns[name].shape != columns["east_m"].shape
+                or columns[name].ndim != 1
+            ):
+                raise UnreadableTable(
+                    path, f"a column of {np.dtype(dtype)} as long as east_m is expected"
+                )
         return cls(folder, str(zone), **columns)

@@ -1,7 +1,8 @@
-"""Files to pictures: the one place that opens photo files, checks what they declare, and turns every pixel layout into RGB.
+"""Files to pictures: the one place that opens photo files, checks what they declare, and turns
+every pixel layout into RGB.
 
-Pillow reports trouble as warnings and as a dozen kinds of exception; here all of it becomes `UnreadableImage`. Colour profiles
-are not applied: values are taken as they are stored.
+Pillow reports trouble as warnings and as a dozen kinds of exception; here all of it becomes
+`UnreadableImage`. Colour profiles are not applied: values are taken as they are stored.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from whence.errors import MissingExtra, UnreadableImage
 from whence.settings import Settings, load_settings
 
 MAX_PIXELS = Settings().max_pixels
-"""Pictures that declare more pixels are refused before anything is decoded, unless the setting `max_pixels` says otherwise. The
-largest phone sensors have 200 million."""
+"""Pictures that declare more pixels are refused before anything is decoded, unless the setting
+`max_pixels` says otherwise. The largest phone sensors have 200 million."""
 MAX_FILE_BYTES = 2_000_000_000
 """Larger files are refused before they are read."""
 
@@ -56,7 +57,8 @@ _quiet_lock = threading.RLock()
 def quiet() -> Iterator[None]:
     """Keep Pillow's warnings and its own size limit out of the way.
 
-    Both are settings of the whole process, so threads take turns; only header work, which holds the GIL anyway, belongs inside.
+    Both are settings of the whole process, so threads take turns; only header work, which holds the
+    GIL anyway, belongs inside.
     """
     with _quiet_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -68,7 +70,8 @@ def quiet() -> Iterator[None]:
 
 
 class OpenPicture:
-    """A picture whose header has been read: format, upright size, EXIF, XMP packet. Its pixels are decoded by `decode`."""
+    """A picture whose header has been read: format, upright size, EXIF, XMP packet. Its pixels are
+    decoded by `decode`."""
 
     def __init__(self, handle: Any, *, name: str, heic: bool = False) -> None:
         self.handle = handle
@@ -79,7 +82,9 @@ class OpenPicture:
         with quiet():
             self.exif = _read_exif(handle, is_foreign=self.is_foreign)
             # Pillow turns TIFF upright by itself, libheif turns HEIC, LibRaw turns raw photos.
-            stored = 1 if self.format in ("TIFF", "HEIC", "RAW") else self.exif.get(_ORIENTATION_TAG, 1)
+            stored = (
+                1 if self.format in ("TIFF", "HEIC", "RAW") else self.exif.get(_ORIENTATION_TAG, 1)
+            )
             self.xmp = _read_xmp(handle)
         self.orientation: int = stored if isinstance(stored, int) and 1 <= stored <= 8 else 1
 
@@ -115,9 +120,10 @@ class OpenPicture:
 
 
 def open_picture(file: IO[bytes], *, name: str, max_pixels: int | None = None) -> OpenPicture:
-    """Read the header of an open file.
+    """The picture of an open file, of which the header alone is read.
 
-    Raises `UnreadableImage` for what is no picture, or declares more pixels than `max_pixels`, by default those of the settings.
+    Raises `UnreadableImage` for what is no picture, or declares more pixels than `max_pixels`, by
+    default those of the settings.
     """
     head = file.read(32)
     file.seek(0)
@@ -131,7 +137,10 @@ def open_picture(file: IO[bytes], *, name: str, max_pixels: int | None = None) -
     width, height = picture.stored_size
     limit = load_settings().max_pixels if max_pixels is None else max_pixels
     if width * height > limit:
-        reason = f"it declares {width} x {height} pixels, more than the limit of {limit:,}; raise max_pixels if it is genuine"
+        reason = (
+            f"it declares {width} x {height} pixels, more than the limit of {limit:,}; raise "
+            "max_pixels if it is genuine"
+        )
         raise UnreadableImage(name, reason)
     if width < 1 or height < 1:
         raise UnreadableImage(name, f"it declares {width} x {height} pixels")
@@ -139,7 +148,8 @@ def open_picture(file: IO[bytes], *, name: str, max_pixels: int | None = None) -
 
 
 def _open_usual(file: IO[bytes], head: bytes, name: str) -> Any:
-    """What Pillow opens, or the raw photo behind it: some are TIFF files of which Pillow shows a preview, or nothing."""
+    """What Pillow opens, or the raw photo behind it: some are TIFF files of which Pillow shows a
+    preview, or nothing."""
     try:
         with quiet():
             handle = Image.open(file, formats=_FORMATS)
@@ -159,7 +169,8 @@ def _open_usual(file: IO[bytes], head: bytes, name: str) -> Any:
 
 
 def open_file(path: str | Path, *, is_whole: bool = True) -> BufferedReader:
-    """A photo file, open for reading. Raises `UnreadableImage` for folders, pipes, empty, missing, forbidden and huge files.
+    """A photo file, open for reading. Raises `UnreadableImage` for folders, pipes, empty, missing,
+    forbidden and huge files.
 
     One that lies elsewhere is fetched, or where not `is_whole` in the pieces that are read.
     """
@@ -174,7 +185,10 @@ def open_file(path: str | Path, *, is_whole: bool = True) -> BufferedReader:
         if status.st_size == 0:
             raise UnreadableImage(path, "the file is empty")
         if status.st_size > MAX_FILE_BYTES:
-            raise UnreadableImage(path, f"the file has {status.st_size:,} bytes, more than the limit of {MAX_FILE_BYTES:,}")
+            raise UnreadableImage(
+                path,
+                f"the file has {status.st_size:,} bytes, more than the limit of {MAX_FILE_BYTES:,}",
+            )
         return open(path, "rb")
     except FileNotFoundError:
         raise UnreadableImage(path, "no such file") from None
@@ -204,17 +218,22 @@ def reasons(name: str) -> Iterator[None]:
     except MemoryError:
         raise UnreadableImage(name, "there is not enough memory to decode it") from None
     except Exception as error:  # Decoders meet hostile bytes with every kind of exception.
-        raise UnreadableImage(name, f"it is damaged ({str(error) or type(error).__name__})") from error
+        raise UnreadableImage(
+            name, f"it is damaged ({str(error) or type(error).__name__})"
+        ) from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """A decoded picture in mode RGB: transparency over white, 16 bits as `to_8_bits`, the rest as Pillow converts it."""
+    """A decoded picture in mode RGB: transparency over white, 16 bits as `to_8_bits`, the rest as
+    Pillow converts it."""
     if image.mode.startswith("I;16"):
         return Image.fromarray(to_8_bits(np.asarray(image, dtype=np.uint16))).convert("RGB")
     if image.mode == "I":
         levels = np.asarray(image)
         if levels.min() < 0 or levels.max() > 0xFFFF:
-            raise ValueError("its 32-bit values exceed 16 bits; save it with 8 or 16 bits per channel")
+            raise ValueError(
+                "its 32-bit values exceed 16 bits; save it with 8 or 16 bits per channel"
+            )
         return Image.fromarray(to_8_bits(levels.astype(np.uint16))).convert("RGB")
     if image.mode == "F":
         raise ValueError("it has floating-point pixels; save it with 8 or 16 bits per channel")
@@ -228,16 +247,26 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def _has_16_bit_colour(handle: Any) -> bool:
     """Whether Pillow will keep the upper byte alone of a PNG or TIFF in colour."""
-    return handle.mode in ("RGB", "RGBA") and any(";16" in str(tile[3]) for tile in getattr(handle, "tile", ()))
+    return handle.mode in ("RGB", "RGBA") and any(
+        ";16" in str(tile[3]) for tile in getattr(handle, "tile", ())
+    )
 
 
 def _stretched(file: IO[bytes], image: Image.Image) -> Image.Image:
-    """A picture of 16 bits a channel and low range, decoded again with all of its bits; as Pillow has it where that fails."""
+    """A picture of 16 bits a channel and low range, decoded again with all of its bits; as Pillow
+    has it where that fails."""
     import cv2
 
     file.seek(0)
-    levels = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
-    if levels is None or levels.dtype != np.uint16 or levels.ndim != 3 or levels.shape[:2] != (image.height, image.width):
+    levels = cv2.imdecode(
+        np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
+    )
+    if (
+        levels is None
+        or levels.dtype != np.uint16
+        or levels.ndim != 3
+        or levels.shape[:2] != (image.height, image.width)
+    ):
         return to_rgb(image)
     colour = to_8_bits(np.ascontiguousarray(levels[..., 2::-1]))
     return to_rgb(Image.fromarray(np.dstack([colour, np.asarray(image)[..., 3:]])))
@@ -275,7 +304,8 @@ def _read_xmp(handle: Any) -> bytes:
 
 
 def _late_png_chunk(file: IO[bytes], wanted: bytes, *, start: bytes = b"") -> bytes:
-    """A chunk of a PNG file, wherever it stands, without the `start` it must have; empty where there is none."""
+    """A chunk of a PNG file, wherever it stands, without the `start` it must have; empty where
+    there is none."""
     place = file.tell()
     try:
         file.seek(8)
@@ -300,7 +330,14 @@ def _open_heic(file: IO[bytes]) -> Any:
 
 
 def _not_a_picture(head: bytes) -> str:
-    kinds = {b"\xff\xd8": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"RIFF": "WebP"}
+    kinds = {
+        b"\xff\xd8": "JPEG",
+        b"\x89PNG": "PNG",
+        b"GIF8": "GIF",
+        b"II*\0": "TIFF",
+        b"MM\0*": "TIFF",
+        b"RIFF": "WebP",
+    }
     for magic, kind in kinds.items():
         if head.startswith(magic):
             return f"it begins like {kind} but its header is damaged or cut off"

@@ -21,14 +21,19 @@ _SIDE = r"(north|south|east|west|[nsew])?"
 _NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE]-\d+)?"
 _BETWEEN = r"(?:\s*(?:°|º|˚|deg(?:rees)?|['’′:,;])\s*|\s+)"
 _AFTER = r"(?:\s*(?:°|º|˚|deg(?:rees)?|''|['’′\"”″]))?"
-_WRITTEN = re.compile(rf"{_SIDE}\s*([+-]?)\s*({_NUMBER}(?:{_BETWEEN}{_NUMBER}){{0,2}}){_AFTER}\s*{_SIDE}", re.IGNORECASE | re.ASCII)
+_FORM = re.compile(
+    rf"{_SIDE}\s*([+-]?)\s*({_NUMBER}(?:{_BETWEEN}{_NUMBER}){{0,2}}){_AFTER}\s*{_SIDE}",
+    re.IGNORECASE | re.ASCII,
+)
 
 
 def join_degrees(parts: Sequence[float], *, letter: str, axis: Axis) -> float | None:
-    """Signed degrees from degrees, minutes and seconds (the last ones may be missing) and a hemisphere letter.
+    """Signed degrees from degrees, minutes and seconds (the last ones may be missing) and a
+    hemisphere letter.
 
-    Writers that round up leave 60 minutes or seconds: they carry over. A minus beside the southern or western letter is that
-    same half, once; beside the other letter, and anywhere else, it is a contradiction.
+    Writers that round up leave 60 minutes or seconds: they carry over. A minus beside the southern
+    or western letter is that same half, once; beside the other letter, and anywhere else, it is a
+    contradiction.
     """
     if letter not in (axis.positive, axis.negative) or not letter or not 1 <= len(parts) <= 3:
         return None
@@ -42,11 +47,13 @@ def join_degrees(parts: Sequence[float], *, letter: str, axis: Axis) -> float | 
 
 
 def parse_degrees(text: str, axis: Axis, *, ref: str = "") -> float | None:
-    """Signed degrees from "33.8688 S", "-33.8688", "33 deg 52' 7.68\\" S" or "33,52.128S", and a hemisphere stated apart.
+    """Signed degrees from "33.8688 S", "-33.8688", "33 deg 52' 7.68\\" S" or "33,52.128S", and a
+    hemisphere stated apart.
 
-    None where they contradict each other, where the number does not lie on the axis, and for minutes without any sign.
+    None where they contradict each other, where the number does not lie on the axis, and for
+    minutes without any sign.
     """
-    match = _WRITTEN.fullmatch(text.strip().replace("\u2212", "-").replace("\u2013", "-"))
+    match = _FORM.fullmatch(text.strip().replace("\u2212", "-").replace("\u2013", "-"))
     if match is None:
         return None
     numbers = re.findall(_NUMBER, match[3])

@@ -1,8 +1,10 @@
-"""Photos that lie elsewhere: in object storage or behind a web server, reached through fsspec (extra `cloud`).
+"""Photos that lie elsewhere: in object storage or behind a web server, reached through fsspec
+(extra `cloud`).
 
-A person names them by address, `s3://bucket/photos` or `https://host/photo.jpg`, and a database keeps that name. Inside, an address
-is the absolute path `/s3:/bucket/photos`, so that whatever joins, sorts and compares paths works on it as on any other.
-Credentials are those that each storage's own client finds; nothing of them is kept here. Chains of fsspec
+A person names them by address, `s3://bucket/photos` or `https://host/photo.jpg`, and a database
+keeps that name. Inside, an address is the absolute path `/s3:/bucket/photos`, so that whatever
+joins, sorts and compares paths works on it as on any other. Credentials are those that each
+storage's own client finds; nothing of them is kept here. Chains of fsspec
 (`simplecache::s3://bucket/photos`) are addresses too.
 """
 
@@ -33,7 +35,8 @@ class Status(NamedTuple):
     size_bytes: int
     mtime_ns: int
     ctime_ns: int
-    """Of a file elsewhere a number that stands for its tag, which changes with its bytes; 0 where it has none."""
+    """Of a file elsewhere a number that stands for its tag, which changes with its bytes; 0 where
+    it has none."""
 
 
 def is_address(name: str) -> bool:
@@ -46,7 +49,9 @@ def path_of(name: str) -> str:
     found = _ADDRESS.fullmatch(name)
     if found is None:
         return name
-    return f"/{found[2].lstrip('/')}" if found[1] == "file" else f"/{found[1]}:/{found[2].strip('/')}"
+    return (
+        f"/{found[2].lstrip('/')}" if found[1] == "file" else f"/{found[1]}:/{found[2].strip('/')}"
+    )
 
 
 def is_elsewhere(path: str | os.PathLike[str]) -> bool:
@@ -67,18 +72,26 @@ def plain_name(name: str) -> str:
 
 
 def joined(folder: str | os.PathLike[str], name: str) -> str:
-    """The absolute path of a name that a table or database holds: below the folder, or elsewhere."""
-    return path_of(name) if is_address(name) else os.path.normpath(os.path.join(os.path.abspath(folder), name))
+    """The absolute path of a name that a table or database holds: below the folder, or
+    elsewhere."""
+    return (
+        path_of(name)
+        if is_address(name)
+        else os.path.normpath(os.path.join(os.path.abspath(folder), name))
+    )
 
 
 def open_elsewhere(path: str | os.PathLike[str], *, is_whole: bool = True) -> BufferedReader:
-    """The file of a path: fetched, or to be read piece by piece. Raises `UnreadableImage`, `BadOption` and `MissingExtra`."""
+    """The file of a path: fetched, or to be read piece by piece. Raises `UnreadableImage`,
+    `BadOption` and `MissingExtra`."""
     address = address_of(path)
     try:
         store, name = _store_of(address)
         if is_whole:
             return cast(BufferedReader, BytesIO(store.cat_file(name)))
-        return cast(BufferedReader, store.open(name, "rb", cache_type="readahead", block_size=_HEADER_BYTES))
+        return cast(
+            BufferedReader, store.open(name, "rb", cache_type="readahead", block_size=_HEADER_BYTES)
+        )
     except (MissingExtra, BadOption, UnreadableImage):
         raise
     except FileNotFoundError:
@@ -90,7 +103,7 @@ def open_elsewhere(path: str | os.PathLike[str], *, is_whole: bool = True) -> Bu
 
 
 def status_of(path: str | os.PathLike[str], file: BufferedReader) -> Status:
-    """What an open file is known by: size and times, or its tag."""
+    """Marks that an open file is known by: size and times, or its tag."""
     if is_elsewhere(path):
         return status_elsewhere(os.fspath(path)) or Status(file.seek(0, os.SEEK_END), 0, 0)
     found = os.fstat(file.fileno())
@@ -107,7 +120,8 @@ def status_elsewhere(path: str) -> Status | None:
 
 
 def exists_elsewhere(path: str | os.PathLike[str]) -> bool:
-    """Whether something lies there. What cannot be asked now is taken to be there: nothing is forgotten because a line is cut."""
+    """Whether something lies there. What cannot be asked now is taken to be there: nothing is
+    forgotten because a line is cut."""
     try:
         store, name = _store_of(address_of(path))
         store.info(name)
@@ -140,10 +154,14 @@ def are_there(paths: Iterable[str]) -> list[bool]:
 
 
 def _names_in(folder: str) -> set[str] | None:
-    """The names in a folder elsewhere; none where there is no folder, None where it cannot be listed."""
+    """The names in a folder elsewhere; none where there is no folder, None where it cannot be
+    listed."""
     try:
         store, name = _store_of(address_of(folder))
-        return {str(one).rstrip("/").rpartition("/")[2] for one in store.ls(name, detail=False, refresh=True)}
+        return {
+            str(one).rstrip("/").rpartition("/")[2]
+            for one in store.ls(name, detail=False, refresh=True)
+        }
     except FileNotFoundError:
         return set()
     except Exception:
@@ -151,7 +169,8 @@ def _names_in(folder: str) -> set[str] | None:
 
 
 def find_elsewhere(source: str, *, is_recursive: bool = True) -> dict[str, Status]:
-    """All files at or below a path elsewhere, with what is known of them. Raises `NoPhotos`, `BadOption` and `MissingExtra`."""
+    """All files at or below a path elsewhere, with what is known of them. Raises `NoPhotos`,
+    `BadOption` and `MissingExtra`."""
     address = address_of(source)
     try:
         store, name = _store_of(address)
@@ -170,18 +189,22 @@ def find_elsewhere(source: str, *, is_recursive: bool = True) -> dict[str, Statu
     return {_below(str(one), name, source): _status(details) for one, details in found.items()}
 
 
-def _below(found: str, name: str, source: str) -> str:
+def _below(address: str, name: str, source: str) -> str:
     """The path of a file that was found below `name`, which is what the storage calls `source`."""
-    if is_address(found):
-        return path_of(found)
-    below = found.strip("/").removeprefix(name.strip("/")).strip("/")
+    if is_address(address):
+        return path_of(address)
+    below = address.strip("/").removeprefix(name.strip("/")).strip("/")
     return f"{source.rstrip('/')}/{below}" if below else source
 
 
 def _status(details: Any) -> Status:
     when = next((details[name] for name in _TIMES if details.get(name)), None)
     tag = next((details[name] for name in _TAGS if details.get(name)), None)
-    number = 0 if tag is None else int.from_bytes(hashlib.blake2b(str(tag).encode(), digest_size=7).digest())
+    number = (
+        0
+        if tag is None
+        else int.from_bytes(hashlib.blake2b(str(tag).encode(), digest_size=7).digest())
+    )
     return Status(int(details.get("size") or 0), _nanoseconds(when), number)
 
 
@@ -197,7 +220,8 @@ def _nanoseconds(when: Any) -> int:
 
 
 def _store_of(address: str) -> tuple[Any, str]:
-    """The storage of an address, and what it is called there. Raises `MissingExtra` and `BadOption`."""
+    """The storage of an address, and what it is called there. Raises `MissingExtra` and
+    `BadOption`."""
     if load_settings().offline:
         raise UnreadableImage(address, "the settings say offline, and it lies elsewhere")
     try:

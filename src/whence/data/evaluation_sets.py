@@ -1,6 +1,8 @@
-"""Evaluation sets in folders and files: how the photos lie is told by what lies there, or by the name of a layout.
+"""Evaluation sets in folders and files: how the photos lie is told by what lies there, or by the
+name of a layout.
 
-A layout is a part like any other (kind "layout" of `whence.registry`): one of one's own is asked before those that come along.
+A layout is a part like any other (kind "layout" of `whence.registry`): one of one's own is asked
+before those that come along.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ class Layout(Protocol):
     """A way in which the photos of a set lie."""
 
     def fits(self, path: Path) -> bool:
-        """Whether the folder or file is laid out so, as far as a quick look tells; False where none can."""
+        """Whether the folder or file is laid out so, as far as a quick look tells; False where none
+        can."""
         ...
 
     def read(self, path: Path, options: SetOptions) -> EvaluationSet:
@@ -34,7 +37,8 @@ class Layout(Protocol):
 
 
 class Folders:
-    """Two folders, database and queries; see `whence.data.formats.read_folders`. Fits whatever nothing else does."""
+    """Two folders, database and queries; see `whence.data.formats.read_folders`. Fits whatever
+    nothing else does."""
 
     def fits(self, path: Path) -> bool:
         """True for every path."""
@@ -73,7 +77,10 @@ class GsvCities:
 
     def read(self, path: Path, options: SetOptions) -> EvaluationSet:
         """Nothing: raises `BadOption`, as there are no queries."""
-        raise BadOption(f"{str(path)!r} is laid out as GSV-Cities: places to train on, without queries to evaluate")
+        raise BadOption(
+            f"{str(path)!r} is laid out as GSV-Cities: places to train on, without queries to "
+            "evaluate"
+        )
 
 
 class SfXl:
@@ -84,7 +91,8 @@ class SfXl:
         return (path / "processed").is_dir() or (path / "raw" / "train").is_dir()
 
     def read(self, path: Path, options: SetOptions) -> EvaluationSet:
-        """The set of a split, test by default, then with queries_v1. The database's headings are those of its crops' middle."""
+        """The set of a split, test by default, then with queries_v1. The database's headings are
+        those of its crops' middle."""
         split = options.split or "test"
         queries_folder = options.queries_folder or ("queries_v1" if split == "test" else None)
         folder = path / "processed" / split
@@ -102,10 +110,13 @@ class MapillaryCities:
         return bool(list_cities(path))
 
     def read(self, path: Path, options: SetOptions) -> EvaluationSet:
-        """The cities of the split train or val, or those it names with commas between them; all without."""
+        """The cities of the split train or val, or those it names with commas between them; all
+        without."""
         if options.database_folder is not None or options.queries_folder is not None:
             return Folders().read(path, options)
-        return read_msls_set(path, cities=_msls_cities(path, options.split), options=options.reading)
+        return read_msls_set(
+            path, cities=_msls_cities(path, options.split), options=options.reading
+        )
 
 
 ENTRIES: dict[str, Entry] = {
@@ -122,7 +133,8 @@ ENTRIES |= {
     "xyz": Entry("whence.data.orbital_sets:MapCells"),
     "earthloc": Entry("whence.data.orbital_sets:EarthLoc"),
 }
-"""The most general first: layouts are asked from the last on, those that were registered before all of these."""
+"""The most general first: layouts are asked from the last on, those that were registered before all
+of these."""
 
 
 def open_set(
@@ -135,11 +147,13 @@ def open_set(
     positions: str | None = None,
     options: ReadOptions = ReadOptions(),  # noqa: B008 (an immutable record)
 ) -> EvaluationSet:
-    """The evaluation set in a folder or file, in the layout of this name, or the one that fits what lies there.
+    """The evaluation set in a folder or file, in the layout of this name, or the one that fits what
+    lies there.
 
-    Those that come along: a table of pairs; Mapillary's cities (the split train or val chooses cities, any other text names them,
-    separated by commas); SF-XL's processed splits; two folders, see `whence.data.formats.read_folders`. Raises `UnknownName` for
-    a layout that does not exist, `NoPhotos` and `BadOption`.
+    Those that come along: a table of pairs; Mapillary's cities (the split train or val chooses
+    cities, any other text names them, separated by commas); SF-XL's processed splits; two folders,
+    see `whence.data.formats.read_folders`. Raises `UnknownName` for a layout that does not exist,
+    `NoPhotos` and `BadOption`.
     """
     path = Path(root)
     way: Layout = build("layout", layout or recognise(path))
@@ -147,7 +161,8 @@ def open_set(
 
 
 def recognise(path: Path) -> str:
-    """The name of the layout that fits: pairs, msls, sf_xl, gsv_cities, one that was registered, or folders."""
+    """The name of the layout that fits: pairs, msls, sf_xl, gsv_cities, one that was registered, or
+    folders."""
     for name in reversed(tuple(KINDS["layout"])):
         try:
             way: Layout = build("layout", name)
@@ -161,7 +176,8 @@ def recognise(path: Path) -> str:
 
 
 def _msls_cities(root: Path, split: str) -> tuple[str, ...]:
-    """The cities of a split, or those named; all of them where none of the official validation cities is there."""
+    """The cities of a split, or those named; all of them where none of the official validation
+    cities is there."""
     known = list_cities(root)
     if split in ("train", "val"):
         chosen = tuple(city for city in known if (city in MSLS_VAL_CITIES) == (split == "val"))

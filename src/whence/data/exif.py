@@ -1,4 +1,5 @@
-"""Position, heading and time from a photo's EXIF block. A damaged or senseless tag is the same as a missing one.
+"""Position, heading and time from a photo's EXIF block. A damaged or senseless tag is the same as a
+missing one.
 
 Source of the tags: Exif 2.32 / 3.0 (CIPA DC-008), attributes of the GPS and Exif directories.
 """
@@ -27,10 +28,11 @@ Tags = Mapping[int, Any]
 
 
 def placement_from_exif(exif: Image.Exif) -> Placement:
-    """What the EXIF block says; silent where it says nothing usable.
+    """The placement that an EXIF block states; silent where it says nothing usable.
 
-    A point needs degrees and a hemisphere for both axes: without the reference its sign is unknown. The time is the camera's where
-    its offset from UTC is known, else the GPS stamp (UTC), else the camera's without a zone.
+    A point needs degrees and a hemisphere for both axes: without the reference its sign is unknown.
+    The time is the camera's where its offset from UTC is known, else the GPS stamp (UTC), else the
+    camera's without a zone.
     """
     gps, camera = _directory(exif, _GPS_DIRECTORY), _directory(exif, _EXIF_DIRECTORY)
     heading = _number(gps.get(_DIRECTION))
@@ -41,7 +43,9 @@ def placement_from_exif(exif: Image.Exif) -> Placement:
     return Placement(
         source="exif",
         point=point,
-        doubt="its EXIF position lacks a hemisphere or contradicts itself" if is_stated and point is None else "",
+        doubt="its EXIF position lacks a hemisphere or contradicts itself"
+        if is_stated and point is None
+        else "",
         heading_deg=heading % 360 if heading is not None and has_heading else None,
         heading_is_magnetic=has_heading and _letter(gps.get(_DIRECTION_REF)) == "M",
         error_m=error if error is not None and error >= 0 else None,
@@ -50,7 +54,7 @@ def placement_from_exif(exif: Image.Exif) -> Placement:
 
 
 def clocks_from_exif(exif: Image.Exif) -> Clocks:
-    """What the camera's and the receiver's clocks show."""
+    """The camera's and the receiver's clocks."""
     return clocks_of(_directory(exif, _GPS_DIRECTORY), _directory(exif, _EXIF_DIRECTORY))
 
 

@@ -1,7 +1,8 @@
 """GPS tags for copies of photos, without touching pixels or anything else the file holds.
 
-Nothing in the EXIF block is moved: the GPS directory and a first directory that points to it are appended, and the block's header
-is set to them. So offsets inside maker notes and the embedded preview stay valid. Source: TIFF 6.0, Exif 2.32 (CIPA DC-008), PNG 3.
+Nothing in the EXIF block is moved: the GPS directory and a first directory that points to it are
+appended, and the block's header is set to them. So offsets inside maker notes and the embedded
+preview stay valid. Source: TIFF 6.0, Exif 2.32 (CIPA DC-008), PNG 3.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class _Field(NamedTuple):
 
 
 def with_gps_tags(photo: str | Path, geotag: Geotag) -> bytes:
-    """The bytes of a JPEG, PNG or TIFF file with the position in its EXIF block; everything else as it was.
+    """The bytes of a JPEG, PNG or TIFF file with the position in its EXIF block; everything else as
+    it was.
 
     Raises `UnreadableImage` for other formats and for a file whose structure is damaged.
     """
@@ -48,14 +50,19 @@ def with_gps_tags(photo: str | Path, geotag: Geotag) -> bytes:
         if data[:4] in (b"II*\0", b"MM\0*"):
             return block_with_gps(data, geotag)
     except (struct.error, IndexError):
-        raise UnreadableImage(name, "its structure is damaged or cut off; a sidecar can hold the position") from None
+        raise UnreadableImage(
+            name, "its structure is damaged or cut off; a sidecar can hold the position"
+        ) from None
     except ValueError as error:
         raise UnreadableImage(name, f"{error}; a sidecar can hold the position") from None
-    raise UnreadableImage(name, "GPS tags are written into JPEG, PNG and TIFF only; a sidecar can hold the position")
+    raise UnreadableImage(
+        name, "GPS tags are written into JPEG, PNG and TIFF only; a sidecar can hold the position"
+    )
 
 
 def block_with_gps(block: bytes, geotag: Geotag) -> bytes:
-    """An EXIF block (TIFF structure) with the position in it. Raises `ValueError` for a damaged one."""
+    """An EXIF block (TIFF structure) with the position in it. Raises `ValueError` for a damaged
+    one."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(block[:4])
     if order is None:
         raise ValueError("its EXIF block is damaged")
@@ -70,7 +77,9 @@ def block_with_gps(block: bytes, geotag: Geotag) -> bytes:
     gps_at = _append(result, kept, _gps_fields(geotag, order), order, following=0)
     others = [entry for entry in first if struct.unpack_from(order + "H", entry)[0] != _GPS_POINTER]
     pointer = _Field(_GPS_POINTER, _LONG, 1, struct.pack(order + "I", gps_at))
-    struct.pack_into(order + "I", result, 4, _append(result, others, [pointer], order, following=following))
+    struct.pack_into(
+        order + "I", result, 4, _append(result, others, [pointer], order, following=following)
+    )
     return bytes(result)
 
 
@@ -85,8 +94,11 @@ def _directory(block: bytes, start: int, order: str) -> tuple[list[bytes], int]:
     return entries, struct.unpack_from(order + "I", block, end)[0] if end + 4 <= len(block) else 0
 
 
-def _append(result: bytearray, kept: list[bytes], fields: list[_Field], order: str, *, following: int) -> int:
-    """Append a directory of kept and new entries, sorted by tag as TIFF demands; gives its place."""
+def _append(
+    result: bytearray, kept: list[bytes], fields: list[_Field], order: str, *, following: int
+) -> int:
+    """Append a directory of kept and new entries, sorted by tag as TIFF demands; gives its
+    place."""
     entries = list(kept)
     for field in fields:
         value = field.value.ljust(4, b"\0")
@@ -98,13 +110,19 @@ def _append(result: bytearray, kept: list[bytes], fields: list[_Field], order: s
     start = len(result)
     if start > 0xFFFF_FF00:
         raise ValueError("it is too large for TIFF")
-    result += struct.pack(order + "H", len(entries)) + b"".join(entries) + struct.pack(order + "I", following)
+    result += (
+        struct.pack(order + "H", len(entries))
+        + b"".join(entries)
+        + struct.pack(order + "I", following)
+    )
     return start
 
 
 def _gps_fields(geotag: Geotag, order: str) -> list[_Field]:
     def rationals(tag: int, *pairs: tuple[int, int]) -> _Field:
-        return _Field(tag, _RATIONAL, len(pairs), b"".join(struct.pack(order + "II", *pair) for pair in pairs))
+        return _Field(
+            tag, _RATIONAL, len(pairs), b"".join(struct.pack(order + "II", *pair) for pair in pairs)
+        )
 
     def text(tag: int, value: str) -> _Field:
         return _Field(tag, _ASCII, len(value) + 1, value.encode("ascii") + b"\0")
@@ -119,7 +137,10 @@ def _gps_fields(geotag: Geotag, order: str) -> list[_Field]:
         text(18, "WGS-84"),
     ]
     if point.altitude_m is not None:
-        fields += [_Field(5, _BYTE, 1, bytes((point.altitude_m < 0,))), rationals(6, (round(abs(point.altitude_m) * 1000), 1000))]
+        fields += [
+            _Field(5, _BYTE, 1, bytes((point.altitude_m < 0,))),
+            rationals(6, (round(abs(point.altitude_m) * 1000), 1000)),
+        ]
     if geotag.heading_deg is not None:
         fields += [text(16, "T"), rationals(17, (round(geotag.heading_deg * 100) % 36000, 100))]
     if geotag.error_m is not None:
@@ -128,7 +149,8 @@ def _gps_fields(geotag: Geotag, order: str) -> list[_Field]:
 
 
 def _sexagesimal(value: float) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-    """Degrees, minutes and seconds as fractions; rounded before splitting, so minutes and seconds stay under 60."""
+    """Degrees, minutes and seconds as fractions; rounded before splitting, so minutes and seconds
+    stay under 60."""
     scale = 10**6
     whole, rest = divmod(round(abs(value) * 3600 * scale), 3600 * scale)
     minutes, seconds = divmod(rest, 60 * scale)
@@ -141,7 +163,11 @@ def _jpeg_with_gps(data: bytes, geotag: Geotag) -> bytes:
         if marker == 0xE0 and start == 2:
             insert_at = end
         elif marker == 0xE1 and data.startswith(_EXIF_MARK, start + 4):
-            return data[:start] + _exif_segment(block_with_gps(data[start + 10 : end], geotag)) + data[end:]
+            return (
+                data[:start]
+                + _exif_segment(block_with_gps(data[start + 10 : end], geotag))
+                + data[end:]
+            )
     return data[:insert_at] + _exif_segment(block_with_gps(_EMPTY_BLOCK, geotag)) + data[insert_at:]
 
 

@@ -1,4 +1,5 @@
-"""Which files under a folder are the user's photos: by their endings, without what programs and systems keep beside them."""
+"""Which files under a folder are the user's photos: by their endings, without what programs and
+systems keep beside them."""
 
 from __future__ import annotations
 
@@ -14,7 +15,16 @@ STORE_SUFFIX = ".whence"
 """Folders with this ending are databases, not photo folders."""
 _NOT_THE_USERS = frozenset(
     (
-        *("@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "$recycle.bin", "recycler", "recycled"),
+        *(
+            "@eadir",
+            "#recycle",
+            "#snapshot",
+            "@recycle",
+            "@recently-snapshot",
+            "$recycle.bin",
+            "recycler",
+            "recycled",
+        ),
         *("system volume information", "lost+found", "__macosx", "ipod photo cache"),
     )
 )
@@ -26,7 +36,8 @@ _ORIGINALS = frozenset(("originals", "masters"))
 
 @dataclass
 class LeftOut:
-    """What a walk passed over: photos by the folder that hid them, pictures by the ending nobody reads, folders not readable."""
+    """What a walk passed over: photos by the folder that hid them, pictures by the ending nobody
+    reads, folders not readable."""
 
     photos: Counter[str] = field(default_factory=Counter)
     unread: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -38,23 +49,36 @@ class LeftOut:
         said = []
         if self.photos:
             kinds = ", ".join(f"{name} ({num})" for name, num in sorted(self.photos.items()))
-            said.append(f"{_files(self.photos.total())} left out that {_are(self.photos.total())} not the user's photos: {kinds}")
+            said.append(
+                f"{_files(self.photos.total())} left out that {_are(self.photos.total())} not the "
+                f"user's photos: {kinds}"
+            )
         if self.unread:
-            kinds = ", ".join(f"{num} {suffix} ({lacking})" for (suffix, lacking), num in sorted(self.unread.items()))
+            kinds = ", ".join(
+                f"{num} {suffix} ({lacking})"
+                for (suffix, lacking), num in sorted(self.unread.items())
+            )
             said.append(f"{_files(self.unread.total())} left out that cannot be read here: {kinds}")
         return tuple(said)
 
 
 def walk_photos(
-    folder: str, *, left_out: LeftOut, recursive: bool = True, above: tuple[tuple[int, int], ...] = ()
+    folder: str,
+    *,
+    left_out: LeftOut,
+    recursive: bool = True,
+    above: tuple[tuple[int, int], ...] = (),
 ) -> Iterator[str]:
-    """Photo files under a folder. A link to a folder that is already being walked is not followed."""
+    """Photo files under a folder. A link to a folder that is already being walked is not
+    followed."""
     try:
         status = os.stat(folder)
         with os.scandir(folder) as entries:
             listed = sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
-        left_out.folders.append(SkippedPhoto(folder, f"the folder cannot be read: {error.strerror or error}"))
+        left_out.folders.append(
+            SkippedPhoto(folder, f"the folder cannot be read: {error.strerror or error}")
+        )
         return
     identity = (status.st_dev, status.st_ino)
     if identity in above:
@@ -62,7 +86,9 @@ def walk_photos(
     in_library = folder.lower().endswith(_LIBRARIES)
     for entry in listed:
         name = entry.name.lower()
-        if os.path.isdir(entry.path):  # False for a link to itself, where the entry's own method raises.
+        if os.path.isdir(
+            entry.path
+        ):  # False for a link to itself, where the entry's own method raises.
             if not recursive or name.endswith(STORE_SUFFIX):
                 continue
             if reason := _reason(entry.name, in_library=in_library):
@@ -98,7 +124,8 @@ def is_left_out(path: str, left_out: LeftOut) -> bool:
 
 
 def _reason(name: str, *, in_library: bool) -> str:
-    """The name under which photos of a folder are counted as left out; empty for a folder to walk."""
+    """The name under which photos of a folder are counted as left out; empty for a folder to
+    walk."""
     if name.startswith(".") or name.lower() in _NOT_THE_USERS:
         return name
     return f"library {name}" if in_library and name.lower() not in _ORIGINALS else ""

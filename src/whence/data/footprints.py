@@ -1,7 +1,9 @@
-"""Footprints: polygons of latitude and longitude that photos and tiles show, what they share, and how GeoJSON writes them.
+"""Footprints: polygons of latitude and longitude that photos and tiles show, what they share, and
+how GeoJSON writes them.
 
-Areas and overlaps are those on an equal-area plane around the polygons (Lambert), so that the antimeridian and the poles are
-nothing special. Polygons are convex, as those of photos of flat ground are; they must be smaller than a hemisphere.
+Areas and overlaps are those on an equal-area plane around the polygons (Lambert), so that the
+antimeridian and the poles are nothing special. Polygons are convex, as those of photos of flat
+ground are; they must be smaller than a hemisphere.
 """
 
 from __future__ import annotations
@@ -12,7 +14,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from whence.data.tiles import EARTH_RADIUS_KM, box_corners, parse_footprint_name, parse_xyz_path, tile_boxes
+from whence.data.tiles import (
+    EARTH_RADIUS_KM,
+    box_corners,
+    parse_footprint_name,
+    parse_xyz_path,
+    tile_boxes,
+)
 from whence.geo import haversine_m
 
 _LEAST_SHARE = 1e-6
@@ -21,7 +29,8 @@ _TILE_DEG = 1e-6
 
 
 def footprint_of(path: str, *, point: tuple[float, float] | None = None) -> np.ndarray | None:
-    """(4, 2) latitude and longitude of an image's corners by its name: lower left, upper left, upper right, lower right; or None.
+    """(4, 2) latitude and longitude of an image's corners by its name: lower left, upper left,
+    upper right, lower right; or None.
 
     ZOOM/COLUMN/ROW is taken for a tile only where the photo's `point` is the middle of that cell.
     """
@@ -33,12 +42,16 @@ def footprint_of(path: str, *, point: tuple[float, float] | None = None) -> np.n
         return None
     box = tile_boxes(np.array([cell]), cells=1)
     south, west, north, east = box[0]
-    is_there = abs(point[0] - (south + north) / 2) < _TILE_DEG and abs(point[1] - (west + east) / 2) < _TILE_DEG
+    is_there = (
+        abs(point[0] - (south + north) / 2) < _TILE_DEG
+        and abs(point[1] - (west + east) / 2) < _TILE_DEG
+    )
     return box_corners(box)[0] if is_there else None
 
 
 def centre_of(corners: np.ndarray) -> tuple[float, float]:
-    """Latitude and longitude of the middle of a polygon (n, 2), in space: the antimeridian and the poles are not special."""
+    """Latitude and longitude of the middle of a polygon (n, 2), in space: the antimeridian and the
+    poles are not special."""
     mean = _units(corners).mean(axis=0)
     lat = np.degrees(np.arctan2(mean[2], np.hypot(mean[0], mean[1])))
     return float(lat), float(np.degrees(np.arctan2(mean[1], mean[0])))
@@ -59,14 +72,15 @@ def overlap_km2(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def iou(first: np.ndarray, second: np.ndarray) -> float:
-    """What two convex polygons share, as a share of what they cover together."""
+    """The area that two convex polygons share, as a share of the area they cover together."""
     shared = overlap_km2(first, second)
     whole = area_km2(first) + area_km2(second) - shared
     return shared / whole if whole > 0 else 0.0
 
 
 def overlapping(first: np.ndarray, others: np.ndarray, *, least_iou: float = 0.0) -> np.ndarray:
-    """Rows (M,) of the polygons `others` (N, 4, 2) that share an area with `first` (4, 2), or more of it than `least_iou`."""
+    """Rows (M,) of the polygons `others` (N, 4, 2) that share an area with `first` (4, 2), or more
+    of it than `least_iou`."""
     others = np.asarray(others, float)
     centres, reach_m = centres_and_reach(others)
     (own,), (own_reach_m,) = centres_and_reach(np.asarray(first, float)[None])
@@ -76,22 +90,28 @@ def overlapping(first: np.ndarray, others: np.ndarray, *, least_iou: float = 0.0
     kept = []
     for row in rows.tolist():
         shared, other_km2 = overlap_km2(first, others[row]), area_km2(others[row])
-        if shared > _LEAST_SHARE * min(own_km2, other_km2) and shared > least_iou * (own_km2 + other_km2 - shared):
+        if shared > _LEAST_SHARE * min(own_km2, other_km2) and shared > least_iou * (
+            own_km2 + other_km2 - shared
+        ):
             kept.append(row)
     return np.array(kept, np.int64)
 
 
 def centres_and_reach(polygons: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(N, 2) the middles of polygons (N, 4, 2), and (N,) metres from there to the farthest corner."""
+    """(N, 2) the middles of polygons (N, 4, 2), and (N,) metres from there to the farthest
+    corner."""
     mean = _units(polygons.reshape(-1, 2)).reshape(len(polygons), -1, 3).mean(axis=1)
     lat = np.degrees(np.arctan2(mean[:, 2], np.hypot(mean[:, 0], mean[:, 1])))
     lon = np.degrees(np.arctan2(mean[:, 1], mean[:, 0]))
-    far = haversine_m(lat[:, None], lon[:, None], polygons[..., 0], polygons[..., 1]).max(axis=1, initial=0.0)
+    far = haversine_m(lat[:, None], lon[:, None], polygons[..., 0], polygons[..., 1]).max(
+        axis=1, initial=0.0
+    )
     return np.stack([lat, lon], axis=1), np.asarray(far)
 
 
 def on_plane_km(corners: np.ndarray, *, around: tuple[float, float]) -> np.ndarray:
-    """(n, 2) kilometres east and north on Lambert's equal-area plane around a place of corners (n, 2) in degrees."""
+    """(n, 2) kilometres east and north on Lambert's equal-area plane around a place of corners (n,
+    2) in degrees."""
     lat, lon = np.radians(np.asarray(corners, float)).T
     lat0, lon0 = np.radians(around)
     cosine = np.sin(lat0) * np.sin(lat) + np.cos(lat0) * np.cos(lat) * np.cos(lon - lon0)
@@ -115,7 +135,9 @@ def as_geojson(corners: np.ndarray) -> dict[str, Any]:
         pole = 90.0 if lat.mean() > 0 else -90.0
         last = ring[0] - [360 * turns.sum(), 0]
         ring = np.concatenate([ring, [last], [[last[0], pole]], [[ring[0, 0], pole]]])
-    parts = [part for shift in (-360, 0, 360) if len(part := _clipped(ring + np.array([shift, 0]))) >= 3]
+    parts = [
+        part for shift in (-360, 0, 360) if len(part := _clipped(ring + np.array([shift, 0]))) >= 3
+    ]
     rings = [[_ring(part)] for part in parts]
     if len(rings) == 1:
         return {"type": "Polygon", "coordinates": rings[0]}
@@ -132,7 +154,9 @@ def _clipped(ring: np.ndarray) -> np.ndarray:
     for sign, limit in ((1.0, 180.0), (-1.0, 180.0)):
         inside = sign * ring[:, 0] <= limit
         points: list[np.ndarray] = []
-        for this, following, is_in, is_next_in in zip(ring, np.roll(ring, -1, 0), inside, np.roll(inside, -1), strict=True):
+        for this, following, is_in, is_next_in in zip(
+            ring, np.roll(ring, -1, 0), inside, np.roll(inside, -1), strict=True
+        ):
             if is_in:
                 points.append(this)
             if is_in != is_next_in:

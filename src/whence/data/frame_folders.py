@@ -1,4 +1,5 @@
-"""Folders of frames in order: RobotCar's names, any folders of numbered photos, and which of the layouts of drives a folder has."""
+"""Folders of frames in order: RobotCar's names, any folders of numbered photos, and which of the
+layouts of drives a folder has."""
 
 from __future__ import annotations
 
@@ -36,11 +37,13 @@ class _Name(NamedTuple):
 
 
 def read_frame_folder(folder: str | Path, *, options: ReadOptions = DEFAULT_OPTIONS) -> Frames:
-    """The photos of a folder as frames: each folder that holds photos is a drive, and the last number in a name is the frame's.
+    """The photos of a folder as frames: each folder that holds photos is a drive, and the last
+    number in a name is the frame's.
 
-    Numbers that all grow by multiples of one step, as of every tenth frame of a film, are counted in such steps. Where a name
-    has no number, or two of one folder have the same, the frames of that folder are counted in natural order of names.
-    RobotCar's "@" names (north first) and those of MSLS reformatted say themselves. Raises `NoPhotos`.
+    Numbers that all grow by multiples of one step, as of every tenth frame of a film, are counted
+    in such steps. Where a name has no number, or two of one folder have the same, the frames of
+    that folder are counted in natural order of names. RobotCar's "@" names (north first) and those
+    of MSLS reformatted say themselves. Raises `NoPhotos`.
     """
     top = Path(folder)
     files = list_photos(top) if top.is_dir() else []
@@ -70,8 +73,9 @@ def open_sequences(
     queries_folder: str | None = None,
     options: ReadOptions = DEFAULT_OPTIONS,
 ) -> SequenceSet:
-    """Database and queries as drives, in whichever layout they lie: MSLS as published (`split` chooses cities: train, val, or
-    names with commas between), as SeqVLAD reformats it, RobotCar, or any two folders of folders of frames, which may be named.
+    """Database and queries as drives, in whichever layout they lie: MSLS as published (`split`
+    chooses cities: train, val, or names with commas between), as SeqVLAD reformats it, RobotCar, or
+    any two folders of folders of frames, which may be named.
 
     One joint database over all cities. Raises `NoPhotos` and `UnreadableTable`.
     """
@@ -99,7 +103,9 @@ def open_sequences(
 
 def _is_reformatted(base: Path) -> bool:
     """Whether the first photo of the database is named as SeqVLAD names those of MSLS."""
-    first = next((file for file in sorted((base / "database").glob("*/@*@*")) if file.is_file()), None)
+    first = next(
+        (file for file in sorted((base / "database").glob("*/@*@*")) if file.is_file()), None
+    )
     return first is not None and _num_fields(first.name) == _MANY_FIELDS
 
 
@@ -114,13 +120,15 @@ def _name_of(file: str, top: Path) -> _Name:
     fields = path.name.split("@")
     if _num_fields(file) in (NUM_ROBOTCAR_FIELDS, _MANY_FIELDS) and fields[4].isdecimal():
         return _Name(sequence, int(fields[4]), file, is_counted=True)
-    # In the field's standard name the frame stands in the note, or nowhere; a number of a position is none.
+    # In the field's standard name the frame stands in the note, or nowhere; a number of a position
+    # is none.
     numbers = _DIGITS.findall(fields[-2] if len(fields) > 3 else path.stem)
     return _Name(sequence, int(numbers[-1]) if numbers else None, file)
 
 
 def _numbered(names: list[_Name]) -> list[_Name]:
-    """The names in the order of drives and frames, those of a drive whose numbers are not all there and different counted anew."""
+    """The names in the order of drives and frames, those of a drive whose numbers are not all there
+    and different counted anew."""
     found: list[_Name] = []
     for sequence in sorted({one.sequence for one in names}):
         own = [one for one in names if one.sequence == sequence]
@@ -128,7 +136,10 @@ def _numbered(names: list[_Name]) -> list[_Name]:
         if len(set(numbers)) < len(own):
             own = sorted(own, key=lambda one: natural_key(Path(one.file).stem))
             own = [one._replace(frame=number) for number, one in enumerate(own)]
-        elif not all(one.is_counted for one in own) and (step := math.gcd(*np.diff(sorted(numbers)).tolist())) > 1:
+        elif (
+            not all(one.is_counted for one in own)
+            and (step := math.gcd(*np.diff(sorted(numbers)).tolist())) > 1
+        ):
             own = [one._replace(frame=_by_frame(one) // step) for one in own]
         found += sorted(own, key=_by_frame)
     return found

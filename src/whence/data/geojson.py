@@ -1,4 +1,5 @@
-"""Positions from GeoJSON: a FeatureCollection of points, with the photo's name among the properties."""
+"""Positions from GeoJSON: a FeatureCollection of points, with the photo's name among the
+properties."""
 
 from __future__ import annotations
 
@@ -13,21 +14,29 @@ from whence.errors import InvalidPoint, UnreadableTable
 _WGS84_NAMES = ("CRS84", "EPSG::4326", "EPSG:4326")
 
 
-def read_features(text: str, *, path: Path, titles: Mapping[str, tuple[str, ...]]) -> tuple[str, Iterator[dict[str, str] | str]]:
-    """The coordinate system of a FeatureCollection, and what each feature says by field; a text is what is wrong with one.
+def read_features(
+    text: str, *, path: Path, titles: Mapping[str, tuple[str, ...]]
+) -> tuple[str, Iterator[dict[str, str] | str]]:
+    """The coordinate system of a FeatureCollection, and what each feature says by field; a text is
+    what is wrong with one.
 
-    `titles` are the properties of each field, tried in order: "path" says more than "name" where a feature has both. Raises
-    `UnreadableTable` for what is no FeatureCollection, or is in a coordinate system that is not known.
+    `titles` are the properties of each field, tried in order: "path" says more than "name" where a
+    feature has both. Raises `UnreadableTable` for what is no FeatureCollection, or is in a
+    coordinate system that is not known.
     """
     try:
         record = json.loads(text)
     except json.JSONDecodeError as error:
         raise UnreadableTable(path, f"not JSON: {error.msg}", line=error.lineno) from None
     except (RecursionError, ValueError):
-        raise UnreadableTable(path, "not GeoJSON: nested too deeply, or with numbers too long") from None
+        raise UnreadableTable(
+            path, "not GeoJSON: nested too deeply, or with numbers too long"
+        ) from None
     if not isinstance(record, dict) or not isinstance(record.get("features"), list):
         raise UnreadableTable(path, "not a GeoJSON FeatureCollection")
-    return _crs(record.get("crs"), path), (_values(feature, titles) for feature in record["features"])
+    return _crs(record.get("crs"), path), (
+        _values(feature, titles) for feature in record["features"]
+    )
 
 
 def _crs(crs: Any, path: Path) -> str:
@@ -38,7 +47,10 @@ def _crs(crs: Any, path: Path) -> str:
     try:
         to_wgs84(str(name))
     except InvalidPoint:
-        reason = f"its coordinate system is {json.dumps(crs)[:200]}; convert it to WGS84 longitude and latitude"
+        reason = (
+            f"its coordinate system is {json.dumps(crs)[:200]}; convert it to WGS84 longitude and "
+            "latitude"
+        )
         raise UnreadableTable(path, reason) from None
     return str(name)
 
@@ -47,10 +59,16 @@ def _values(feature: Any, titles: Mapping[str, tuple[str, ...]]) -> dict[str, st
     properties = feature.get("properties") if isinstance(feature, dict) else None
     if not isinstance(properties, dict):
         return "no properties"
-    by_title = {str(title).strip().lower(): value for title, value in properties.items() if value is not None}
+    by_title = {
+        str(title).strip().lower(): value
+        for title, value in properties.items()
+        if value is not None
+    }
     values = {}
     for field in ("name", "heading", "time", "altitude"):
-        values[field] = next((str(by_title[title]).strip() for title in titles[field] if title in by_title), "")
+        values[field] = next(
+            (str(by_title[title]).strip() for title in titles[field] if title in by_title), ""
+        )
     if not values["name"]:
         return "names no photo; give it a property such as path"
     geometry = feature.get("geometry")
@@ -65,8 +83,13 @@ def _values(feature: Any, titles: Mapping[str, tuple[str, ...]]) -> dict[str, st
 
 
 def _coordinates(geometry: dict[str, Any]) -> Any:
-    """Those of a point, or of several points that are one, as QGIS writes layers; None for anything else."""
+    """Those of a point, or of several points that are one, as QGIS writes layers; None for anything
+    else."""
     coordinates = geometry.get("coordinates")
-    if geometry.get("type") == "MultiPoint" and isinstance(coordinates, list) and len(coordinates) == 1:
+    if (
+        geometry.get("type") == "MultiPoint"
+        and isinstance(coordinates, list)
+        and len(coordinates) == 1
+    ):
         return coordinates[0]
     return coordinates if geometry.get("type") == "Point" else None

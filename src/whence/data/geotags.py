@@ -1,6 +1,8 @@
-"""Positions out: XMP sidecars, and GPX 1.1 waypoints. GPS tags inside copies of photos are `whence.data.exif_gps`.
+"""Positions out: XMP sidecars, and GPX 1.1 waypoints. GPS tags inside copies of photos are
+`whence.data.exif_gps`.
 
-XMP: ISO 16684-1, with the exif name space of the Exif 2.32 metadata for XMP. GPX: Topografix, GPX 1.1.
+XMP: ISO 16684-1, with the exif name space of the Exif 2.32 metadata for XMP. GPX: Topografix, GPX
+1.1.
 """
 
 from __future__ import annotations
@@ -41,13 +43,15 @@ class Waypoint:
 
 
 def sidecar_of(photo: str | Path) -> Path:
-    """The sidecar that is written for a photo: the name with the photo's own ending, so a.jpg and a.png do not share one."""
+    """The sidecar that is written for a photo: the name with the photo's own ending, so a.jpg and
+    a.png do not share one."""
     photo = Path(photo)
     return photo.with_name(f"{photo.name}.xmp")
 
 
 def xmp_sidecar(geotag: Geotag) -> bytes:
-    """An XMP sidecar that states a position, as `whence.data.sidecars.read_sidecar` and photo managers read it."""
+    """An XMP sidecar that states a position, as `whence.data.sidecars.read_sidecar` and photo
+    managers read it."""
     point = geotag.point
     fields = {
         "GPSVersionID": "2.3.0.0",
@@ -56,9 +60,15 @@ def xmp_sidecar(geotag: Geotag) -> bytes:
         "GPSLongitude": _xmp_degrees(point.lon, letters="EW"),
     }
     if point.altitude_m is not None:
-        fields |= {"GPSAltitude": f"{round(abs(point.altitude_m) * 1000)}/1000", "GPSAltitudeRef": "01"[point.altitude_m < 0]}
+        fields |= {
+            "GPSAltitude": f"{round(abs(point.altitude_m) * 1000)}/1000",
+            "GPSAltitudeRef": "01"[point.altitude_m < 0],
+        }
     if geotag.heading_deg is not None:
-        fields |= {"GPSImgDirection": f"{round(geotag.heading_deg * 100) % 36000}/100", "GPSImgDirectionRef": "T"}
+        fields |= {
+            "GPSImgDirection": f"{round(geotag.heading_deg * 100) % 36000}/100",
+            "GPSImgDirectionRef": "T",
+        }
     if geotag.error_m is not None:
         fields["GPSHPositioningError"] = f"{round(geotag.error_m * 100)}/100"
     attributes = "".join(f'\n    exif:{name}="{value}"' for name, value in fields.items())
@@ -80,7 +90,11 @@ def gpx_document(waypoints: Iterable[Waypoint], *, track: Iterable[Sequence[Wayp
         '<gpx version="1.1" creator="Whence" xmlns="http://www.topografix.com/GPX/1/1">',
         *_gpx_points("wpt", waypoints),
     ]
-    pieces = [f" <trkseg>\n{chr(10).join(_gpx_points('trkpt', piece))}\n </trkseg>" for piece in track if len(piece)]
+    pieces = [
+        f" <trkseg>\n{chr(10).join(_gpx_points('trkpt', piece))}\n </trkseg>"
+        for piece in track
+        if len(piece)
+    ]
     if pieces:
         lines += ["<trk>", *pieces, "</trk>"]
     return "\n".join([*lines, "</gpx>", ""])
@@ -93,7 +107,8 @@ def _gpx_points(kind: str, points: Iterable[Waypoint]) -> list[str]:
         if one.point.altitude_m is not None:
             lines.append(f"  <ele>{one.point.altitude_m:.3f}</ele>")
         if one.time is not None and one.time.utcoffset() is not None:
-            lines.append(f"  <time>{one.time.astimezone(UTC).isoformat(timespec='milliseconds').replace('+00:00', 'Z')}</time>")
+            time = one.time.astimezone(UTC).isoformat(timespec="milliseconds")
+            lines.append(f"  <time>{time.replace('+00:00', 'Z')}</time>")
         lines.append(f"  <name>{_xml_text(one.name)}</name>")
         if one.description:
             lines.append(f"  <desc>{_xml_text(one.description)}</desc>")
@@ -101,14 +116,18 @@ def _gpx_points(kind: str, points: Iterable[Waypoint]) -> list[str]:
     return lines
 
 
-def write_gpx(path: str | Path, waypoints: Iterable[Waypoint], *, track: Iterable[Sequence[Waypoint]] = ()) -> None:
-    """Write waypoints, and a track in pieces, as GPX 1.1, whole or not at all. Raises `UnwritableFile`."""
+def write_gpx(
+    path: str | Path, waypoints: Iterable[Waypoint], *, track: Iterable[Sequence[Waypoint]] = ()
+) -> None:
+    """Write waypoints, and a track in pieces, as GPX 1.1, whole or not at all. Raises
+    `UnwritableFile`."""
     with atomic_write(path) as file:
         file.write(gpx_document(waypoints, track=track).encode())
 
 
 def _xmp_degrees(value: float, *, letters: str) -> str:
-    """Degrees and minutes with a hemisphere letter, "55,42.5000000N"; rounded before splitting, so minutes stay under 60."""
+    """Degrees and minutes with a hemisphere letter, "55,42.5000000N"; rounded before splitting, so
+    minutes stay under 60."""
     whole, rest = divmod(round(abs(value) * 60 * 10**7), 60 * 10**7)
     return f"{whole},{rest // 10**7}.{rest % 10**7:07d}{letters[value < 0]}"
 

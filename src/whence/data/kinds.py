@@ -1,4 +1,5 @@
-"""Endings of picture files: which are read, which with an extra, and which by nothing that Whence knows."""
+"""Endings of picture files: which are read, which with an extra, and which by nothing that Whence
+knows."""
 
 from __future__ import annotations
 
@@ -8,20 +9,63 @@ from importlib.util import find_spec
 
 IMAGE_SUFFIXES = frozenset(
     (
-        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif"),
+        *(
+            ".jpg",
+            ".jpeg",
+            ".jpe",
+            ".jfif",
+            ".png",
+            ".webp",
+            ".tif",
+            ".tiff",
+            ".bmp",
+            ".gif",
+            ".avif",
+        ),
         *(".jp2", ".j2k", ".j2c", ".jpc", ".jpx", ".jpf", ".heic", ".heif", ".hif"),
     )
 )
 """Endings by which a folder scan knows photos, in lower case."""
 RAW_SUFFIXES = frozenset(
     (
-        *(".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".raf", ".orf", ".rw2", ".rwl", ".pef", ".srw"),
-        *(".3fr", ".fff", ".iiq", ".kdc", ".dcr", ".mrw", ".mef", ".mos", ".erf", ".x3f", ".gpr", ".raw"),
+        *(
+            ".dng",
+            ".cr2",
+            ".cr3",
+            ".crw",
+            ".nef",
+            ".nrw",
+            ".arw",
+            ".srf",
+            ".sr2",
+            ".raf",
+            ".orf",
+            ".rw2",
+            ".rwl",
+            ".pef",
+            ".srw",
+        ),
+        *(
+            ".3fr",
+            ".fff",
+            ".iiq",
+            ".kdc",
+            ".dcr",
+            ".mrw",
+            ".mef",
+            ".mos",
+            ".erf",
+            ".x3f",
+            ".gpr",
+            ".raw",
+        ),
     )
 )
 """Endings of raw photos, which the extra `raw` reads."""
 _HEIC_SUFFIXES = frozenset((".heic", ".heif", ".hif"))
-_OTHER_PICTURES = frozenset((".jxl", ".psd", ".psb", ".exr", ".hdr", ".jxr", ".wdp", ".bpg", ".xcf", ".insp"))
+_OTHER_PICTURES = frozenset(
+    (".jxl", ".psd", ".psb", ".exr", ".hdr", ".jxr", ".wdp", ".bpg", ".xcf", ".insp")
+)
 
 
 @lru_cache(maxsize=1)
@@ -43,7 +87,8 @@ def is_photo(path: str) -> bool:
 
 
 def missing_reader(path: str) -> str:
-    """What a picture file lacks to be read: "extra raw", "extra heic", "no reader"; empty for photos and for what is no picture."""
+    """The reader that a picture file lacks: "extra raw", "extra heic", "no reader"; empty for
+    photos and for what is no picture."""
     suffix = os.path.splitext(path)[1].lower()
     if suffix in RAW_SUFFIXES and not has_raw_decoder():
         return "extra raw"

@@ -1,6 +1,8 @@
-"""Data sets for training and for special tasks, as the field lays them out: SF-XL, GSV-Cities, clients, labels, pairs with renders.
+"""Data sets for training and for special tasks, as the field lays them out: SF-XL, GSV-Cities,
+clients, labels, pairs with renders.
 
-Standard folders, lists of pairs and walks with the same frames are in `whence.data.formats`, drives in `whence.data.drives`.
+Standard folders, lists of pairs and walks with the same frames are in `whence.data.formats`, drives
+in `whence.data.drives`.
 """
 
 from __future__ import annotations
@@ -67,16 +69,25 @@ class MeshPairs:
     rendered: Photos
 
 
-def read_sf_xl(root: str | Path, *, which: str = "database", options: ReadOptions = DEFAULT_OPTIONS) -> Photos:
-    """SF-XL's training photos: `which` is database (crops), panoramas, or processed (crops). Headings are those of their middle.
+def read_sf_xl(
+    root: str | Path, *, which: str = "database", options: ReadOptions = DEFAULT_OPTIONS
+) -> Photos:
+    """SF-XL's training photos: `which` is database (crops), panoramas, or processed (crops).
+    Headings are those of their middle.
 
-    A list beside the folder, `database_images_paths.txt`, is read instead of the folder where there is one. Every file is opened:
-    for millions of them there is `whence.data.placed_files`. Raises `NoPhotos`, and `InputError` for panoramas of another shape
-    and for crops that are panoramas.
+    A list beside the folder, `database_images_paths.txt`, is read instead of the folder where there
+    is one. Every file is opened: for millions of them there is `whence.data.placed_files`. Raises
+    `NoPhotos`, and `InputError` for panoramas of another shape and for crops that are panoramas.
     """
     folder = sf_xl_folder(root, which)
     listing = list_of(folder)
-    files = read_list(listing, folder=folder) if listing.is_file() else list_photos(folder) if folder.is_dir() else []
+    files = (
+        read_list(listing, folder=folder)
+        if listing.is_file()
+        else list_photos(folder)
+        if folder.is_dir()
+        else []
+    )
     photos = require_photos(read_files(files, root=folder, options=options), folder)
     are_panoramas = which == "panoramas"
     sizes = zip(photos.width.tolist(), photos.height.tolist(), strict=True)
@@ -86,49 +97,78 @@ def read_sf_xl(root: str | Path, *, which: str = "database", options: ReadOption
 
 def sf_xl_folder(root: str | Path, which: str) -> Path:
     """Where SF-XL's training photos lie: `which` is database, panoramas or processed."""
-    return Path(root) / "processed" / "train" if which == "processed" else Path(root) / "raw" / "train" / which
+    return (
+        Path(root) / "processed" / "train"
+        if which == "processed"
+        else Path(root) / "raw" / "train" / which
+    )
 
 
 def with_middle_headings(crops: Photos) -> Photos:
-    """Crops of SF-XL, whose names carry the heading of the left column, with that in which they look."""
+    """Crops of SF-XL, whose names carry the heading of the left column, with that in which they
+    look."""
     return crops.with_columns(heading_deg=heading_of_middle(crops.heading_deg))
 
 
 def read_sf_xl_test(
-    root: str | Path, *, split: str = "test", queries: str = "", options: ReadOptions = DEFAULT_OPTIONS
+    root: str | Path,
+    *,
+    split: str = "test",
+    queries: str = "",
+    options: ReadOptions = DEFAULT_OPTIONS,
 ) -> EvaluationSet:
-    """SF-XL's evaluation sets: `queries` is the folder's name, queries_v1 by default for the test split.
+    """SF-XL's evaluation sets: `queries` is the folder's name, queries_v1 by default for the test
+    split.
 
-    Headings of the database, which holds crops, are those of their middle; queries keep what their names say.
+    Headings of the database, which holds crops, are those of their middle; queries keep what their
+    names say.
     """
     queries = queries or ("queries_v1" if split == "test" else "queries")
     folder = Path(root) / "processed" / split
-    found = read_folders(folder, database_folder="database", queries_folder=queries, options=options)
+    found = read_folders(
+        folder, database_folder="database", queries_folder=queries, options=options
+    )
     return replace(found, database=with_middle_headings(found.database))
 
 
 def read_gsv_cities(
-    root: str | Path, *, cities: Sequence[str] | None = None, min_photos: int = 4, options: ReadOptions = DEFAULT_OPTIONS
+    root: str | Path,
+    *,
+    cities: Sequence[str] | None = None,
+    min_photos: int = 4,
+    options: ReadOptions = DEFAULT_OPTIONS,
 ) -> PlacePhotos:
-    """GSV-Cities: the photos of every place with at least `min_photos` of them. Places of different cities get different numbers.
+    """GSV-Cities: the photos of every place with at least `min_photos` of them. Places of different
+    cities get different numbers.
 
     Rows whose photo is missing are left out. Raises `UnreadableTable` and `NoPhotos`.
     """
     root = Path(root)
-    names = sorted(path.stem for path in (root / "Dataframes").glob("*.csv")) if cities is None else list(cities)
+    names = (
+        sorted(path.stem for path in (root / "Dataframes").glob("*.csv"))
+        if cities is None
+        else list(cities)
+    )
     files: list[Path] = []
     places: list[int] = []
     positions: list[tuple[float, float, float, int, int]] = []
     for number, city in enumerate(names):
         path = root / "Dataframes" / f"{city}.csv"
-        for line, row in table_rows(path, ("place_id", "year", "month", "northdeg", "city_id", "lat", "lon", "panoid")):
+        for line, row in table_rows(
+            path, ("place_id", "year", "month", "northdeg", "city_id", "lat", "lon", "panoid")
+        ):
             try:
-                place, year, month, north = (int(row[name]) for name in ("place_id", "year", "month", "northdeg"))
+                place, year, month, north = (
+                    int(row[name]) for name in ("place_id", "year", "month", "northdeg")
+                )
                 lat, lon = float(row["lat"]), float(row["lon"])
             except ValueError as error:
                 raise UnreadableTable(path, str(error), line=line) from None
             # The original's names repeat the coordinates as Python writes the parsed numbers.
-            name = f"{row['city_id']}_{place % 10**5:07d}_{year:04d}_{month:02d}_{north:03d}_{lat}_{lon}_{row['panoid']}.jpg"
+            name = (
+                f"{row['city_id']}_{place % 10**5:07d}_{year:04d}_{month:02d}_{north:03d}_{lat}_"
+                f"{lon}_{row['panoid']}.jpg"
+            )
             files.append(root / "Images" / row["city_id"] / name)
             places.append(place % 10**5 + number * 10**5)
             positions.append((lat, lon, float(north), year, month))
@@ -140,8 +180,11 @@ def read_gsv_cities(
     return PlacePhotos(require_photos(photos.select(kept), root), place[kept])
 
 
-def read_clients(root: str | Path, *, table: str = "clients.csv", options: ReadOptions = DEFAULT_OPTIONS) -> ClientPhotos:
-    """A federated split: a table of image_path, client_id, role (db or query), city. Raises `UnreadableTable` and `NoPhotos`."""
+def read_clients(
+    root: str | Path, *, table: str = "clients.csv", options: ReadOptions = DEFAULT_OPTIONS
+) -> ClientPhotos:
+    """A federated split: a table of image_path, client_id, role (db or query), city. Raises
+    `UnreadableTable` and `NoPhotos`."""
     root = Path(root)
     path = root / table
     rows = list(table_rows(path, ("image_path", "client_id", "role", "city")))
@@ -158,10 +201,14 @@ def read_clients(root: str | Path, *, table: str = "clients.csv", options: ReadO
     )
 
 
-def read_labelled(root: str | Path, *, town: str, role: str = "gallery", options: ReadOptions = DEFAULT_OPTIONS) -> LabelledPhotos:
-    """IDDA's tree: images/town/role/.../name.jpg with labels in images/town/role_labels/.../name.png, depth in role_depth.
+def read_labelled(
+    root: str | Path, *, town: str, role: str = "gallery", options: ReadOptions = DEFAULT_OPTIONS
+) -> LabelledPhotos:
+    """IDDA's tree: images/town/role/.../name.jpg with labels in
+    images/town/role_labels/.../name.png, depth in role_depth.
 
-    `role`: gallery, or queries_weather, whose labels lie in queries_labels_weather. Photos without labels are left out.
+    `role`: gallery, or queries_weather, whose labels lie in queries_labels_weather. Photos without
+    labels are left out.
     """
     base = Path(root) / "images" / town
     folder = base / role
@@ -170,7 +217,10 @@ def read_labelled(root: str | Path, *, town: str, role: str = "gallery", options
     files = [file for file in files if _same(file, folder, labels).is_file()]
     photos = require_photos(read_files(files, root=folder, options=options), folder)
     kept = [folder / path for path in photos.paths]
-    views = [next((part for part in Path(path).parts if part in ("front", "rear", "left", "right")), "") for path in photos.paths]
+    views = [
+        next((part for part in Path(path).parts if part in ("front", "rear", "left", "right")), "")
+        for path in photos.paths
+    ]
     return LabelledPhotos(
         photos,
         tuple(_same(file, folder, labels) for file in kept),
@@ -179,13 +229,20 @@ def read_labelled(root: str | Path, *, town: str, role: str = "gallery", options
     )
 
 
-def read_mesh_pairs(root: str | Path, *, split: str = "", options: ReadOptions = DEFAULT_OPTIONS) -> MeshPairs:
-    """MeshVPR's training pairs: photos in real_database, renders in synt_database whose names carry art_prob in the note field.
+def read_mesh_pairs(
+    root: str | Path, *, split: str = "", options: ReadOptions = DEFAULT_OPTIONS
+) -> MeshPairs:
+    """MeshVPR's training pairs: photos in real_database, renders in synt_database whose names carry
+    art_prob in the note field.
 
     Photos without a render, and renders without a photo, are left out.
     """
     base = Path(root) / split
-    real = {Path(file).name: file for file in list_photos(base / "real_database")} if (base / "real_database").is_dir() else {}
+    real = (
+        {Path(file).name: file for file in list_photos(base / "real_database")}
+        if (base / "real_database").is_dir()
+        else {}
+    )
     by_key = {_without_note(name): file for name, file in real.items()}
     pairs = []
     for file in list_photos(base / "synt_database") if (base / "synt_database").is_dir() else []:
@@ -194,7 +251,10 @@ def read_mesh_pairs(root: str | Path, *, split: str = "", options: ReadOptions =
             pairs.append((partner, file))
     photos = read_files([pair[0] for pair in pairs], root=base / "real_database", options=options)
     renders = read_files([pair[1] for pair in pairs], root=base / "synt_database", options=options)
-    both = sorted(set(read_rows(photos, [p[0] for p in pairs])) & set(read_rows(renders, [p[1] for p in pairs])))
+    both = sorted(
+        set(read_rows(photos, [p[0] for p in pairs]))
+        & set(read_rows(renders, [p[1] for p in pairs]))
+    )
     row_of_photo = {k: row for row, k in enumerate(read_rows(photos, [p[0] for p in pairs]))}
     row_of_render = {k: row for row, k in enumerate(read_rows(renders, [p[1] for p in pairs]))}
     rows = np.array([[row_of_photo[k], row_of_render[k]] for k in both], int).reshape(-1, 2)
@@ -202,7 +262,8 @@ def read_mesh_pairs(root: str | Path, *, split: str = "", options: ReadOptions =
 
 
 def table_rows(path: Path, needed: Iterable[str]) -> list[tuple[int, dict[str, str]]]:
-    """Line numbers and rows of a CSV file with a header; lines that start with # before it are passed over."""
+    """Line numbers and rows of a CSV file with a header; lines that start with # before it are
+    passed over."""
     lines = read_text(path).splitlines()
     start = next((k for k, line in enumerate(lines) if not line.startswith("#")), len(lines))
     reader = csv.DictReader(lines[start:])
@@ -212,7 +273,9 @@ def table_rows(path: Path, needed: Iterable[str]) -> list[tuple[int, dict[str, s
     rows = []
     for row in reader:
         if None in row.values():
-            raise UnreadableTable(path, "fewer fields than the header", line=start + reader.line_num)
+            raise UnreadableTable(
+                path, "fewer fields than the header", line=start + reader.line_num
+            )
         rows.append((start + reader.line_num, row))
     return rows
 
@@ -224,7 +287,9 @@ def require_photos(photos: Photos, folder: Path) -> Photos:
     return photos
 
 
-def existing_photos(files: Sequence[Path], root: Path, options: ReadOptions) -> tuple[Photos, np.ndarray]:
+def existing_photos(
+    files: Sequence[Path], root: Path, options: ReadOptions
+) -> tuple[Photos, np.ndarray]:
     """The readable ones of these files, and which they are."""
     here = [k for k, file in enumerate(files) if file.is_file()]
     photos = read_files([str(files[k]) for k in here], root=root, options=options)
@@ -250,10 +315,16 @@ def _placed(photos: Photos, rows: np.ndarray) -> Photos:
 
 
 def with_placement(
-    photo: Photo, point: GeoPoint | None, plane: PlanePoint | None, heading_deg: float | None, time: datetime | None
+    photo: Photo,
+    point: GeoPoint | None,
+    plane: PlanePoint | None,
+    heading_deg: float | None,
+    time: datetime | None,
 ) -> Photo:
     """The photo with a position, heading and time from a table."""
-    return replace(photo, point=point, plane=plane, point_source="csv", heading_deg=heading_deg, time=time)
+    return replace(
+        photo, point=point, plane=plane, point_source="csv", heading_deg=heading_deg, time=time
+    )
 
 
 def _beside(role: str, what: str) -> str:
@@ -268,7 +339,8 @@ def _same(file: str | Path, folder: Path, other: Path) -> Path:
 
 
 def labels_beside(file: str | Path, folder: Path) -> Path:
-    """The picture of classes of a photo in one of IDDA's folders of a town: gallery, queries_rain, ..."""
+    """The picture of classes of a photo in one of IDDA's folders of a town: gallery, queries_rain,
+    ..."""
     return _same(file, folder, folder.with_name(_beside(folder.name, "labels")))
 
 

@@ -1,6 +1,8 @@
-"""Maps cut into tiles: from folders of a map server, or from rasters, into a folder of tiles in EarthLoc's names.
+"""Maps cut into tiles: from folders of a map server, or from rasters, into a folder of tiles in
+EarthLoc's names.
 
-Tiles are 4 x 4 cells, one every two cells, so that they overlap by half; a tile of which too little is known is left out.
+Tiles are 4 x 4 cells, one every two cells, so that they overlap by half; a tile of which too little
+is known is left out.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ class Map(Protocol):
         ...
 
     def read(self, tile: Tile) -> tuple[np.ndarray, np.ndarray]:
-        """Pixels (H, H, 3) uint8 RGB of a tile, and (H, H) bool: which are known. Raises `UnreadableImage`."""
+        """Pixels (H, H, 3) uint8 RGB of a tile, and (H, H) bool: which are known. Raises
+        `UnreadableImage`."""
         ...
 
 
@@ -62,22 +65,29 @@ class CellFolder:
             if cell is not None:
                 self._files[cell] = file
         if not self._files:
-            raise NoPhotos(f"{str(folder)!r} holds no cells of a map: files are looked for as ZOOM/COLUMN/ROW.png")
+            raise NoPhotos(
+                f"{str(folder)!r} holds no cells of a map: files are looked for as "
+                "ZOOM/COLUMN/ROW.png"
+            )
 
     def zooms(self) -> tuple[int, ...]:
         """Zooms that are there."""
         return tuple(sorted({cell.zoom for cell in self._files}))
 
     def cells(self, zoom: int) -> np.ndarray:
-        return np.array(sorted((cell.row, cell.column) for cell in self._files if cell.zoom == zoom), np.int64).reshape(-1, 2)
+        return np.array(
+            sorted((cell.row, cell.column) for cell in self._files if cell.zoom == zoom), np.int64
+        ).reshape(-1, 2)
 
     def read(self, tile: Tile) -> tuple[np.ndarray, np.ndarray]:
         pixels: np.ndarray | None = None
-        known = np.zeros((CELLS, CELLS), bool)
+        is_covered = np.zeros((CELLS, CELLS), bool)
         side = CELL_PX
         for down in range(CELLS):
             for across in range(CELLS):
-                file = self._files.get(Tile(tile.zoom, tile.row + down, (tile.column + across) % 2**tile.zoom))
+                file = self._files.get(
+                    Tile(tile.zoom, tile.row + down, (tile.column + across) % 2**tile.zoom)
+                )
                 if file is None:
                     continue
                 cell = load_image(file)
@@ -86,19 +96,25 @@ class CellFolder:
                     pixels = np.zeros((CELLS * side, CELLS * side, 3), np.uint8)
                 if cell.shape[:2] != (side, side):
                     raise UnreadableImage(
-                        file, f"a cell of {cell.shape[1]} x {cell.shape[0]} pixels beside others of {side} x {side}"
+                        file,
+                        (
+                            f"a cell of {cell.shape[1]} x {cell.shape[0]} pixels beside others of "
+                            f"{side} x {side}"
+                        ),
                     )
                 pixels[down * side : (down + 1) * side, across * side : (across + 1) * side] = cell
-                known[down, across] = True
+                is_covered[down, across] = True
         if pixels is None:
             pixels = np.zeros((CELLS * side, CELLS * side, 3), np.uint8)
-        return pixels, np.kron(known, np.ones((side, side), bool)).astype(bool)
+        return pixels, np.kron(is_covered, np.ones((side, side), bool)).astype(bool)
 
 
 def tiles_over(cells: np.ndarray, zoom: int) -> Iterator[Tile]:
-    """The tiles of a zoom that hold some of the cells (n, 2) of rows and columns, at every second row and column, in order.
+    """The tiles of a zoom that hold some of the cells (n, 2) of rows and columns, at every second
+    row and column, in order.
 
-    Tiles that would reach across the antimeridian or beyond the grid are left out, as EarthLoc does.
+    Tiles that would reach across the antimeridian or beyond the grid are left out, as EarthLoc
+    does.
     """
     found: set[tuple[int, int]] = set()
     for down in range(0, CELLS, STRIDE):
@@ -120,7 +136,8 @@ def cut_tiles(
     least_known: float = LEAST_KNOWN,
     show_progress: bool | None = None,
 ) -> CutTiles:
-    """Write the tiles of a map below `out`; what is there already is kept, so that a stopped run goes on.
+    """The tiles of a map, written below `out`; what is there already is kept, so that a stopped run
+    goes on.
 
     `side_px` None keeps the map's own pixels. Raises `BadOption`, `NoPhotos` and `UnwritableFile`.
     """
@@ -151,7 +168,11 @@ def cut_tiles(
                 way = cv2.INTER_AREA if side_px < pixels.shape[0] else cv2.INTER_LINEAR
                 pixels = cv2.resize(pixels, (side_px, side_px), interpolation=way)
             path.parent.mkdir(parents=True, exist_ok=True)
-            is_done, data = cv2.imencode(".jpg", np.ascontiguousarray(pixels[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+            is_done, data = cv2.imencode(
+                ".jpg",
+                np.ascontiguousarray(pixels[..., ::-1]),
+                [cv2.IMWRITE_JPEG_QUALITY, _QUALITY],
+            )
             assert is_done, "a JPEG in memory cannot fail"
             with atomic_write(path, is_flushed=False) as file:
                 file.write(data.tobytes())

@@ -1,12 +1,15 @@
-"""Textured triangle meshes of cities: glTF, GLB, OBJ and what else trimesh reads, and where on Earth they stand.
+"""Textured triangle meshes of cities: glTF, GLB, OBJ and what else trimesh reads, and where on
+Earth they stand.
 
-A mesh here is x east, y north, z up, in metres of its own frame. glTF files have y up; others are taken as they are, unless `up`
-says otherwise. Where the frame stands says a file beside the mesh, CITY.place.json beside CITY.glb:
+A mesh here is x east, y north, z up, in metres of its own frame. glTF files have y up; others are
+taken as they are, unless `up` says otherwise. Where the frame stands says a file beside the mesh,
+CITY.place.json beside CITY.glb:
 
     {"lat": 52.52, "lon": 13.405, "height_m": 34.0, "heading_deg": 0.0}
 
-the point of the mesh's origin, the height of the mesh's z = 0, and where its y axis looks, clockwise from true north. With
-`"zone": "33U"` the axes are those of that UTM grid instead; without `lat` and `lon` the coordinates are then UTM's own.
+the point of the mesh's origin, the height of the mesh's z = 0, and where its y axis looks,
+clockwise from true north. With `"zone": "33U"` the axes are those of that UTM grid instead; without
+`lat` and `lon` the coordinates are then UTM's own.
 """
 
 from __future__ import annotations
@@ -20,7 +23,15 @@ from typing import Any
 import numpy as np
 
 from whence.errors import BadOption, InvalidPoint, MissingExtra, UnreadableTable
-from whence.geo import from_local_metres, grid_north_deg, local_metres, parse_zone, to_utm, to_utm_arrays, utm_zone
+from whence.geo import (
+    from_local_metres,
+    grid_north_deg,
+    local_metres,
+    parse_zone,
+    to_utm,
+    to_utm_arrays,
+    utm_zone,
+)
 from whence.records import fill
 from whence.types import GeoPoint
 
@@ -60,7 +71,10 @@ class MeshPlace:
     def check(self, what: str) -> None:
         """Raises `BadOption` where the record says no place; `what` is named."""
         if (self.lat is None) != (self.lon is None) or (self.lat is None and not self.zone):
-            raise BadOption(f"{what}: say where the mesh's origin is, with lat and lon, or that its coordinates are of a UTM zone")
+            raise BadOption(
+                f"{what}: say where the mesh's origin is, with lat and lon, or that its "
+                "coordinates are of a UTM zone"
+            )
         try:
             parse_zone(self.zone or "1")
             if self.lat is not None:
@@ -68,7 +82,10 @@ class MeshPlace:
         except InvalidPoint as error:
             raise BadOption(f"{what}: {error}") from None
         if self.zone and self.heading_deg:
-            raise BadOption(f"{what}: the axes of a mesh on a UTM grid have no heading of their own; leave zone or heading_deg out")
+            raise BadOption(
+                f"{what}: the axes of a mesh on a UTM grid have no heading of their own; leave "
+                "zone or heading_deg out"
+            )
 
     def on_plane(self, points_m: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
         """East, north (N,) and zone of points (N, 2) of the mesh's frame in UTM."""
@@ -96,7 +113,9 @@ class MeshPlace:
         if not self.zone:
             return np.asarray((heading_deg + self.heading_deg) % 360)
         east, north, zone = self.on_plane(points_m[:1])
-        return np.asarray((heading_deg + grid_north_deg(float(east[0]), float(north[0]), zone=zone)) % 360)
+        return np.asarray(
+            (heading_deg + grid_north_deg(float(east[0]), float(north[0]), zone=zone)) % 360
+        )
 
     @property
     def _origin(self) -> GeoPoint:
@@ -111,11 +130,13 @@ def place_file(path: str | Path) -> Path:
 
 
 def read_place(path: str | Path) -> MeshPlace:
-    """Where a mesh stands, as the file beside it says. Raises `UnreadableTable` and `BadOption`, also where there is none."""
+    """Where a mesh stands, as the file beside it says. Raises `UnreadableTable` and `BadOption`,
+    also where there is none."""
     file = place_file(path)
     if not file.is_file():
         raise BadOption(
-            f"where does {str(path)!r} stand? give its origin (--origin LAT,LON), or write it into {file.name!r} beside it: "
+            f"where does {str(path)!r} stand? give its origin (--origin LAT,LON), or write it "
+            f"into {file.name!r} beside it: "
             '{"lat": 52.52, "lon": 13.405, "height_m": 34.0, "heading_deg": 0.0}'
         )
     try:
@@ -130,9 +151,11 @@ def read_place(path: str | Path) -> MeshPlace:
 
 
 def read_mesh(path: str | Path, *, up: str = "") -> TexturedMesh:
-    """The mesh of a file, all its parts in one, of any kind that trimesh reads; `up` is the file's axis that points up, y or z.
+    """The mesh of a file, all its parts in one, of any kind that trimesh reads; `up` is the file's
+    axis that points up, y or z.
 
-    Raises `MissingExtra`, `UnreadableTable` for a file that is no mesh or holds no triangles, and `BadOption`.
+    Raises `MissingExtra`, `UnreadableTable` for a file that is no mesh or holds no triangles, and
+    `BadOption`.
     """
     path = Path(path)
     if up not in ("", "y", "z"):
@@ -142,9 +165,14 @@ def read_mesh(path: str | Path, *, up: str = "") -> TexturedMesh:
         raise UnreadableTable(path, "there is no such file")
     try:
         scene = trimesh.load_scene(path, process=False)
-        parts = [_part(scene.geometry[name], matrix) for matrix, name in map(scene.graph.get, scene.graph.nodes_geometry)]
+        parts = [
+            _part(scene.geometry[name], matrix)
+            for matrix, name in map(scene.graph.get, scene.graph.nodes_geometry)
+        ]
     except Exception as error:  # Parsers of foreign files fail in every way.
-        raise UnreadableTable(path, f"not a mesh that can be read ({error or type(error).__name__})") from None
+        raise UnreadableTable(
+            path, f"not a mesh that can be read ({error or type(error).__name__})"
+        ) from None
     filled = [part for part in parts if part is not None]
     if not filled:
         raise UnreadableTable(path, "there are no triangles in it")
@@ -158,7 +186,8 @@ def read_mesh(path: str | Path, *, up: str = "") -> TexturedMesh:
 
 
 def need_trimesh(what: str) -> Any:
-    """The package that reads and writes meshes. Raises `MissingExtra`, `what` being what needs it."""
+    """The package that reads and writes meshes. Raises `MissingExtra`, `what` being what needs
+    it."""
     try:
         import trimesh
     except ImportError:
@@ -166,15 +195,19 @@ def need_trimesh(what: str) -> Any:
     return trimesh
 
 
-def _part(found: Any, matrix: np.ndarray) -> TexturedMesh | None:
+def _part(part: Any, matrix: np.ndarray) -> TexturedMesh | None:
     """One part of a scene, brought to where it stands; None for what has no triangles."""
-    if not len(getattr(found, "faces", ())):
+    if not len(getattr(part, "faces", ())):
         return None
-    points = np.asarray(found.vertices, float) @ matrix[:3, :3].T + matrix[:3, 3]
-    uv = getattr(found.visual, "uv", None)
-    image = _image(getattr(found.visual, "material", None))
-    known = np.zeros((len(points), 2)) if uv is None or len(uv) != len(points) else np.asarray(uv, float)[:, :2]
-    triangles = np.asarray(found.faces, np.int64)
+    points = np.asarray(part.vertices, float) @ matrix[:3, :3].T + matrix[:3, 3]
+    uv = getattr(part.visual, "uv", None)
+    image = _image(getattr(part.visual, "material", None))
+    known = (
+        np.zeros((len(points), 2))
+        if uv is None or len(uv) != len(points)
+        else np.asarray(uv, float)[:, :2]
+    )
+    triangles = np.asarray(part.faces, np.int64)
     return TexturedMesh(points, known, triangles, np.zeros(len(triangles), np.int64), (image,))
 
 
@@ -191,7 +224,10 @@ def _joined(parts: list[TexturedMesh]) -> TexturedMesh:
     first = np.cumsum([0, *(len(part.points_m) for part in parts)])
     sheets: dict[bytes, tuple[int, np.ndarray]] = {}
     # One texture may belong to many parts.
-    numbers = [sheets.setdefault(_content(part.sheets[0]), (len(sheets), part.sheets[0]))[0] for part in parts]
+    numbers = [
+        sheets.setdefault(_content(part.sheets[0]), (len(sheets), part.sheets[0]))[0]
+        for part in parts
+    ]
     return TexturedMesh(
         np.concatenate([part.points_m for part in parts]),
         np.concatenate([part.texture_points for part in parts]),

@@ -1,7 +1,8 @@
-"""What is known about a photo file without decoding its pixels: size, hash, position, heading, time.
+"""What is known about a photo file without decoding its pixels: size, hash, position, heading,
+time.
 
-Sources, the most trusted first: a table given explicitly (CSV, GeoJSON), sidecar files (XMP, Takeout), an "@" file name, EXIF, and
-the XMP packet inside the photo.
+Sources, the most trusted first: a table given explicitly (CSV, GeoJSON), sidecar files (XMP,
+Takeout), an "@" file name, EXIF, and the XMP packet inside the photo.
 """
 
 from __future__ import annotations
@@ -39,11 +40,15 @@ class ReadPhoto(NamedTuple):
     remarks: tuple[Remark, ...] = ()
 
 
-def read_metadata(path: str | Path, *, positions: PositionTable | None = None, allow_null_island: bool = False) -> Photo:
-    """The record of a photo file: size, content hash, and what its sources say about position, heading and time.
+def read_metadata(
+    path: str | Path, *, positions: PositionTable | None = None, allow_null_island: bool = False
+) -> Photo:
+    """The record of a photo file: size, content hash, and what its sources say about position,
+    heading and time.
 
-    A damaged EXIF block or packet inside counts as none, and so does latitude 0, longitude 0, unless `allow_null_island`. Raises
-    `UnreadableImage` for what is no picture and `UnreadableTable` for a broken sidecar.
+    A damaged EXIF block or packet inside counts as none, and so does latitude 0, longitude 0,
+    unless `allow_null_island`. Raises `UnreadableImage` for what is no picture and
+    `UnreadableTable` for a broken sidecar.
     """
     path = Path(path)
     return read_photo(
@@ -56,7 +61,7 @@ def read_metadata(path: str | Path, *, positions: PositionTable | None = None, a
 
 
 def read_clocks(path: str | Path) -> Clocks:
-    """What the clocks of a photo show, by its EXIF block; silent for what cannot be read."""
+    """The clocks of a photo, by its EXIF block; silent for what cannot be read."""
     try:
         with open_file(path, is_whole=False) as file, reasons(str(path)):
             return clocks_from_exif(open_picture(file, name=str(path)).exif)
@@ -73,7 +78,8 @@ def read_photo(
     content: str = "",
     allow_null_island: bool = False,
 ) -> ReadPhoto:
-    """The record of a photo called `name`, merged from the rows given, its name and what is inside the file.
+    """The record of a photo called `name`, merged from the rows given, its name and what is inside
+    the file.
 
     `content` is its hash where known; else the file is read once for it. Raises `UnreadableImage`.
     """
@@ -88,15 +94,31 @@ def read_photo(
         from_exif = placement_from_exif(picture.exif)
         from_xmp = _placement_inside(picture)
     stated = [
-        row for row in (table_row, *sidecar_rows, placement_from_name(plain_name(name)), from_exif, from_xmp) if row is not None
+        row
+        for row in (
+            table_row,
+            *sidecar_rows,
+            placement_from_name(plain_name(name)),
+            from_exif,
+            from_xmp,
+        )
+        if row is not None
     ]
-    rows = stated if allow_null_island else [without_position(row) if is_null_island(row.point) else row for row in stated]
+    rows = (
+        stated
+        if allow_null_island
+        else [without_position(row) if is_null_island(row.point) else row for row in stated]
+    )
     placed = merge_placements(rows)
     remarks = [Remark("refused", name, row.doubt) for row in rows if row.doubt]
     if rows != stated:
         remarks.append(Remark("no fix", name))
     elif (gap := contradiction_m(placed, from_exif)) is not None:
-        remarks.append(Remark("contradiction", name, f"{gap:.0f} m" if gap < 10_000 else f"{gap / 1000:.0f} km"))
+        remarks.append(
+            Remark(
+                "contradiction", name, f"{gap:.0f} m" if gap < 10_000 else f"{gap / 1000:.0f} km"
+            )
+        )
     photo = Photo(
         path=name,
         content=content,
@@ -119,6 +141,10 @@ def read_photo(
 def _placement_inside(picture: OpenPicture) -> Placement:
     """What the XMP packet inside a photo says; nothing where there is none or it is damaged."""
     try:
-        return placement_from_xmp(picture.xmp, path=picture.name, source="xmp") if picture.xmp else Placement("xmp")
+        return (
+            placement_from_xmp(picture.xmp, path=picture.name, source="xmp")
+            if picture.xmp
+            else Placement("xmp")
+        )
     except UnreadableTable:
         return Placement("xmp")

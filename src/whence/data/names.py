@@ -1,10 +1,12 @@
-"""The field's "@" file names: fourteen fields between fifteen "@" signs that carry a photo's position and capture data.
+"""The field's "@" file names: fourteen fields between fifteen "@" signs that carry a photo's
+position and capture data.
 
     @UTM_east@UTM_north@zone_number@zone_letter@latitude@longitude@pano_id@tile_num@heading@pitch@roll@height@timestamp@note@.jpg
 
-Only the first two fields are required. The base name alone is read: an "@" in a folder's name means nothing. East and north of zero
-are placeholders where the name says more; numbers that could be degrees are metres only as the format writes metres.
-Format: the Deep Visual Geo-localization Benchmark (Berton et al., CVPR 2022) and its dataset downloader.
+Only the first two fields are required. The base name alone is read: an "@" in a folder's name means
+nothing. East and north of zero are placeholders where the name says more; numbers that could be
+degrees are metres only as the format writes metres. Format: the Deep Visual Geo-localization
+Benchmark (Berton et al., CVPR 2022) and its dataset downloader.
 """
 
 from __future__ import annotations
@@ -49,8 +51,9 @@ class NameFields:
 def parse_name(path: str) -> NameFields | None:
     """The fields of an "@" file name, or None where the base name is not one.
 
-    The point comes from east, north and zone where a zone makes them meaningful, else from the latitude and longitude fields. A
-    position that contradicts itself, or whose metres look like degrees, is none; `doubt` says why.
+    The point comes from east, north and zone where a zone makes them meaningful, else from the
+    latitude and longitude fields. A position that contradicts itself, or whose metres look like
+    degrees, is none; `doubt` says why.
     """
     parts = PurePosixPath(path.replace("\\", "/")).name.split("@")
     if len(parts) < 4:
@@ -76,7 +79,9 @@ def parse_name(path: str) -> NameFields | None:
     )
 
 
-def _position(fields: list[str], east: float, north: float) -> tuple[PlanePoint | None, GeoPoint | None, str]:
+def _position(
+    fields: list[str], east: float, north: float
+) -> tuple[PlanePoint | None, GeoPoint | None, str]:
     """Plane, point, and why there is none."""
     stated = _stated_point(fields)
     zone = fields[2] + fields[3]
@@ -85,12 +90,24 @@ def _position(fields: list[str], east: float, north: float) -> tuple[PlanePoint 
     if east == north == 0 and (zone or fields[4] or fields[5]):
         return None, stated, ""
     if not zone:
-        if not (fields[2] or fields[3]) and looks_like_degrees(east, north) and not _is_written_in_metres(fields):
-            doubt = "" if stated else "its first two fields look like degrees; latitude and longitude are the fifth and sixth field"
+        if (
+            not (fields[2] or fields[3])
+            and looks_like_degrees(east, north)
+            and not _is_written_in_metres(fields)
+        ):
+            doubt = (
+                ""
+                if stated
+                else (
+                    "its first two fields look like degrees; latitude and longitude are the fifth "
+                    "and sixth field"
+                )
+            )
             return None, stated, doubt
         return PlanePoint(east, north), stated, ""
     try:
-        # Five decimals of a degree are a metre; the metric fields are finer and are used where a zone makes them meaningful.
+        # Five decimals of a degree are a metre; the metric fields are finer and are used where a
+        # zone makes them meaningful.
         zoned = place_in_zone(east, north, zone=zone, point=stated)
     except InvalidPoint as error:
         return None, None, str(error)
@@ -108,10 +125,13 @@ def _stated_point(fields: list[str]) -> GeoPoint | None:
 
 
 def _is_written_in_metres(fields: list[str]) -> bool:
-    """Whether both numbers have the form the field's downloader gives metres, or run along an axis, as tracks do."""
+    """Whether both numbers have the form the field's downloader gives metres, or run along an axis,
+    as tracks do."""
     if all(_PADDED_METRES.fullmatch(text) and len(text) >= 10 for text in fields[:2]):
         return True
-    return 0.0 in (float(fields[0]), float(fields[1])) and all(_METRES.fullmatch(text) for text in fields[:2])
+    return 0.0 in (float(fields[0]), float(fields[1])) and all(
+        _METRES.fullmatch(text) for text in fields[:2]
+    )
 
 
 def format_name(
@@ -128,7 +148,8 @@ def format_name(
     note: str = "",
     extension: str = ".jpg",
 ) -> str:
-    """The "@" file name of a photo, in the widths of the field's downloader. Give a point, a plane position, or both."""
+    """The "@" file name of a photo, in the widths of the field's downloader. Give a point, a plane
+    position, or both."""
     if point is None and plane is None:
         raise InvalidPoint('an "@" file name needs a position')
     if plane is None:
@@ -156,11 +177,14 @@ def format_name(
 
 
 def parse_timestamp(text: str) -> datetime | None:
-    """A time written YYYYMMDD_hhmmss, cut anywhere from the right; missing parts are the earliest."""
+    """A time written YYYYMMDD_hhmmss, cut anywhere from the right; missing parts are the
+    earliest."""
     match = _TIME.fullmatch(text)
     if match is None:
         return None
-    year, month, day, hour, minute, second = (int(part) if part else None for part in match.groups())
+    year, month, day, hour, minute, second = (
+        int(part) if part else None for part in match.groups()
+    )
     try:
         return datetime(year or 1, month or 1, day or 1, hour or 0, minute or 0, second or 0)
     except ValueError:

@@ -7,7 +7,8 @@ from typing import Any
 
 
 def finite_number(value: Any) -> float | None:
-    """A finite number, or that of a text which is one; None for 0/0 of a tag, infinity and whatever else."""
+    """A finite number, or that of a text which is one; None for 0/0 of a tag, infinity and whatever
+    else."""
     if isinstance(value, bool):
         return None
     try:

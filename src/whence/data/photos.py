@@ -1,6 +1,8 @@
-"""`Photos`: a collection of photos as columns. `whence.data.scan.scan_photos` makes one from folders, lists and globs.
+"""`Photos`: a collection of photos as columns. `whence.data.scan.scan_photos` makes one from
+folders, lists and globs.
 
-Columns rather than records: a million photos are a few arrays, and the file the store writes is these arrays.
+Columns rather than records: a million photos are a few arrays, and the file the store writes is
+these arrays.
 """
 
 from __future__ import annotations
@@ -41,16 +43,18 @@ COLUMNS: dict[str, type | str] = {
     "mtime_ns": np.int64,
     "ctime_ns": np.int64,
 }
-"""Name -> dtype of every column but the path. Missing numbers are NaN, missing text is empty, missing times `NO_TIME`."""
+"""Name -> dtype of every column but the path. Missing numbers are NaN, missing text is empty,
+missing times `NO_TIME`."""
 LATER_COLUMNS: dict[str, int] = {"ctime_ns": 0}
 """Columns that older databases and tables lack, and what stands in for them."""
 
 
 class Photos(Sequence[Photo]):
-    """An immutable table of photos under a root folder. `photos[i]` is a `Photo`; `photos.lat` is a column (N,).
+    """An immutable table of photos under a root folder. `photos[i]` is a `Photo`; `photos.lat` is a
+    column (N,).
 
-    `skipped` lists the files that were left out, with the reason, and `remarks` what a person should know of the scan as a whole;
-    selections keep both.
+    `skipped` lists the files that were left out, with the reason, and `remarks` what a person
+    should know of the scan as a whole; selections keep both.
     """
 
     def __init__(
@@ -70,7 +74,9 @@ class Photos(Sequence[Photo]):
         for name, dtype in COLUMNS.items():
             column = np.asarray(columns[name]).astype(dtype, copy=False)
             if column.shape != (len(self.paths),):
-                raise ValueError(f"column {name} has shape {column.shape} for {len(self.paths)} paths")
+                raise ValueError(
+                    f"column {name} has shape {column.shape} for {len(self.paths)} paths"
+                )
             self.columns[name] = column
 
     @classmethod
@@ -85,44 +91,58 @@ class Photos(Sequence[Photo]):
         """The table of these records."""
         records = list(records)
         rows = [_as_row(photo) for photo in records]
-        columns = {name: np.array([row[i] for row in rows], dtype=dtype) for i, (name, dtype) in enumerate(COLUMNS.items())}
-        return cls([photo.path for photo in records], columns, root=root, skipped=skipped, remarks=remarks)
+        columns = {
+            name: np.array([row[i] for row in rows], dtype=dtype)
+            for i, (name, dtype) in enumerate(COLUMNS.items())
+        }
+        return cls(
+            [photo.path for photo in records], columns, root=root, skipped=skipped, remarks=remarks
+        )
 
     @classmethod
     def concatenate(cls, parts: Sequence[Photos], *, root: str | Path | None = None) -> Photos:
         """One table of several, in order.
 
-        Tables of different roots get the folder that holds them all, and paths below it; with a `root` paths are taken as they are.
+        Tables of different roots get the folder that holds them all, and paths below it; with a
+        `root` paths are taken as they are.
         """
         if not parts:
             return cls.of([], root="." if root is None else root)
         columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in COLUMNS}
         if root is None and len({part.root for part in parts}) > 1:
             root = os.path.commonpath([part.root.absolute() for part in parts])
-            before = [f"{part.root.absolute().relative_to(root).as_posix()}/".removeprefix("./") for part in parts]
+            before = [
+                f"{part.root.absolute().relative_to(root).as_posix()}/".removeprefix("./")
+                for part in parts
+            ]
         else:
             root, before = parts[0].root if root is None else root, [""] * len(parts)
-        paths = [folder + path for folder, part in zip(before, parts, strict=True) for path in part.paths]
+        paths = [
+            folder + path for folder, part in zip(before, parts, strict=True) for path in part.paths
+        ]
         skipped = [entry for part in parts for entry in part.skipped]
         remarks = dict.fromkeys(remark for part in parts for remark in part.remarks)
         return cls(paths, columns, root=root, skipped=skipped, remarks=remarks)
 
     @classmethod
     def from_csv(cls, path: str | Path, *, root: str | Path = ".") -> Photos:
-        """The table of a CSV with the header `path` and the names of all columns, as databases export it.
+        """The table of a CSV with the header `path` and the names of all columns, as databases
+        export it.
 
         Raises `UnreadableTable` with the line.
         """
         rows = read_rows(read_text(path), path=path, delimiter=",")
         header = next(rows, None)
-        titles = [] if header is None else header.cells
+        titles = [] if header is None else header.fields
         if [*titles, *(name for name in LATER_COLUMNS if name not in titles)] != ["path", *COLUMNS]:
             raise UnreadableTable(path, f"the first line must be path,{','.join(COLUMNS)}", line=1)
         lines = []
         for row in rows:
-            if len(row.cells) != len(titles):
-                raise UnreadableTable(path, f"{len(row.cells)} fields instead of {len(titles)}", line=row.line)
-            lines.append(row.cells)
+            if len(row.fields) != len(titles):
+                raise UnreadableTable(
+                    path, f"{len(row.fields)} fields instead of {len(titles)}", line=row.line
+                )
+            lines.append(row.fields)
         columns = {}
         for i, (name, dtype) in enumerate(COLUMNS.items(), start=1):
             texts = [line[i] if i < len(titles) else str(LATER_COLUMNS[name]) for line in lines]
@@ -137,7 +157,10 @@ class Photos(Sequence[Photo]):
 
     def __repr__(self) -> str:
         skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
-        return f"<Photos: {len(self)} under {str(self.root)!r}, {int(self.has_point.sum())} with a place{skipped}>"
+        return (
+            f"<Photos: {len(self)} under {str(self.root)!r}, {int(self.has_point.sum())} with a "
+            f"place{skipped}>"
+        )
 
     def __iter__(self) -> Iterator[Photo]:
         return (self.record(i) for i in range(len(self)))
@@ -166,7 +189,13 @@ class Photos(Sequence[Photo]):
 
     def with_remarks(self, remarks: Iterable[str]) -> Photos:
         """The same photos with more to say of them."""
-        return Photos(self.paths, self.columns, root=self.root, skipped=self.skipped, remarks=(*self.remarks, *remarks))
+        return Photos(
+            self.paths,
+            self.columns,
+            root=self.root,
+            skipped=self.skipped,
+            remarks=(*self.remarks, *remarks),
+        )
 
     def file(self, row: int) -> Path:
         """Where the photo of a row lies, on this machine or elsewhere."""
@@ -187,7 +216,9 @@ class Photos(Sequence[Photo]):
         """One row as a record."""
         get = {name: column[row] for name, column in self.columns.items()}
         point = (
-            GeoPoint(float(get["lat"]), float(get["lon"]), finite_number(get["altitude_m"])) if np.isfinite(get["lat"]) else None
+            GeoPoint(float(get["lat"]), float(get["lon"]), finite_number(get["altitude_m"]))
+            if np.isfinite(get["lat"])
+            else None
         )
         plane = None
         if np.isfinite(get["east_m"]):
@@ -210,8 +241,11 @@ class Photos(Sequence[Photo]):
         )
 
 
-def changed_rows(photos: Photos, before: Photos, *, columns: Iterable[str], is_new: bool = True) -> np.ndarray:
-    """Rows (M,) of `photos` whose `columns` differ from before, and with `is_new` those whose path was not there before."""
+def changed_rows(
+    photos: Photos, before: Photos, *, columns: Iterable[str], is_new: bool = True
+) -> np.ndarray:
+    """Rows (M,) of `photos` whose `columns` differ from before, and with `is_new` those whose path
+    was not there before."""
     row_before = {path: row for row, path in enumerate(before.paths)}
     rows = np.array([row_before.get(path, -1) for path in photos.paths], np.int64)
     same = (rows >= 0) | (not is_new)

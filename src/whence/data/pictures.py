@@ -1,4 +1,5 @@
-"""Pictures for people: two photos side by side with the matches between them, or with the parts that GeoWarp finds the same."""
+"""Pictures for people: two photos side by side with the matches between them, or with the parts
+that GeoWarp finds the same."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ _KEY_PX = 26
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WarpedPair:
-    """What GeoWarp finds on two images. Corners go top left, top right, bottom right, bottom left; x and y from -1 to 1."""
+    """What GeoWarp finds on two images. Corners go top left, top right, bottom right, bottom left;
+    x and y from -1 to 1."""
 
     quad0: np.ndarray
     """(4, 2) float64: the part of the first image that shows what both show."""
@@ -50,24 +52,32 @@ class WarpScorer(PairScorer, Protocol):
 
 
 def draw_attention(image: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """An image (H, W, 3) uint8 RGB with weights (h, w) above 0 laid over it: blue where little counts, red where much does."""
-    large = cv2.resize(np.asarray(weights, np.float32), image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    """An image (H, W, 3) uint8 RGB with weights (h, w) above 0 laid over it: blue where little
+    counts, red where much does."""
+    large = cv2.resize(
+        np.asarray(weights, np.float32), image.shape[1::-1], interpolation=cv2.INTER_LINEAR
+    )
     low, high = np.percentile(large, (2, 98))
     scaled = np.clip((large - low) / max(high - low, 1e-9) * 255, 0, 255).astype(np.uint8)
     heat = cv2.cvtColor(cv2.applyColorMap(scaled, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
     return np.asarray(cv2.addWeighted(image, 0.5, heat, 0.5, 0))
 
 
-def draw_match(image0: np.ndarray, image1: np.ndarray, match: Match, *, height_px: int = 480) -> np.ndarray:
-    """Two images (H, W, 3) side by side, uint8 RGB: inliers joined by green lines, other matches as red dots.
+def draw_match(
+    image0: np.ndarray, image1: np.ndarray, match: Match, *, height_px: int = 480
+) -> np.ndarray:
+    """Two images (H, W, 3) side by side, uint8 RGB: inliers joined by green lines, other matches as
+    red dots.
 
-    `image0` and `image1` may be any size: points are brought from the sizes `match` was made for. Of many inliers an even share of
-    `MAX_LINES` is drawn.
+    `image0` and `image1` may be any size: points are brought from the sizes `match` was made for.
+    Of many inliers an even share of `MAX_LINES` is drawn.
     """
     parts = [_to_height(image, height_px) for image in (image0, image1)]
     canvas = _beside(parts)
     first = _on_canvas(match.points0, match.size0_px, parts[0])
-    second = _on_canvas(match.points1, match.size1_px, parts[1]) + np.array([parts[0].shape[1] + _GAP_PX, 0])
+    second = _on_canvas(match.points1, match.size1_px, parts[1]) + np.array(
+        [parts[0].shape[1] + _GAP_PX, 0]
+    )
     for a, b in zip(first[~match.is_inlier], second[~match.is_inlier], strict=True):
         for x, y in (a, b):
             cv2.circle(canvas, (int(x), int(y)), 2, OUTLIER_RGB, -1, cv2.LINE_AA)
@@ -82,8 +92,11 @@ def draw_match(image0: np.ndarray, image1: np.ndarray, match: Match, *, height_p
     return canvas
 
 
-def draw_warped_pair(image0: np.ndarray, image1: np.ndarray, pair: WarpedPair, *, height_px: int = 300) -> np.ndarray:
-    """Two images (H, W, 3) with their quadrilaterals; below, both cut out, and how similar they are cell by cell; uint8 RGB.
+def draw_warped_pair(
+    image0: np.ndarray, image1: np.ndarray, pair: WarpedPair, *, height_px: int = 300
+) -> np.ndarray:
+    """Two images (H, W, 3) with their quadrilaterals; below, both cut out, and how similar they are
+    cell by cell; uint8 RGB.
 
     Cells are coloured from 0 and below (dark) to 1 (yellow) over the first image's part.
     """
@@ -104,16 +117,23 @@ def draw_view_pair(
     shared: np.ndarray,
     height_px: int = 300,
 ) -> np.ndarray:
-    """An image (H, W, 3) with two trapezoids `cuts` and, tinted, the part `shared` by both; below, both views, that part outlined.
+    """An image (H, W, 3) with two trapezoids `cuts` and, tinted, the part `shared` by both; below,
+    both views, that part outlined.
 
-    At the bottom, the shared part cut out of each view. All quadrilaterals are (4, 2), normalised; uint8 RGB.
+    At the bottom, the shared part cut out of each view. All quadrilaterals are (4, 2), normalised;
+    uint8 RGB.
     """
     whole = _to_height(image, height_px)
     views = [_cut_out(whole, cut) for cut in cuts]
     parts = [_cut_out(view, quad) for view, quad in zip(views, quads, strict=True)]
     outlined = [_outlined(view, quad, QUAD_RGB) for view, quad in zip(views, quads, strict=True)]
-    rims = [cv2.copyMakeBorder(one, 4, 4, 4, 4, cv2.BORDER_CONSTANT, value=c) for one, c in zip(outlined, VIEW_RGB, strict=True)]
-    filled = cv2.fillConvexPoly(whole.copy(), np.rint(_corners_px(shared, whole)).astype(np.int32), QUAD_RGB)
+    rims = [
+        cv2.copyMakeBorder(one, 4, 4, 4, 4, cv2.BORDER_CONSTANT, value=c)
+        for one, c in zip(outlined, VIEW_RGB, strict=True)
+    ]
+    filled = cv2.fillConvexPoly(
+        whole.copy(), np.rint(_corners_px(shared, whole)).astype(np.int32), QUAD_RGB
+    )
     whole = cv2.addWeighted(whole, 0.65, filled, 0.35, 0)
     for quad, colour in zip(cuts, VIEW_RGB, strict=True):
         whole = _outlined(whole, quad, colour)
@@ -121,7 +141,8 @@ def draw_view_pair(
 
 
 def write_picture(path: str | Path, image: np.ndarray) -> None:
-    """Write RGB pixels (H, W, 3) uint8 as PNG, or as JPEG where the ending is .jpg or .jpeg; whole or not at all."""
+    """Write RGB pixels (H, W, 3) uint8 as PNG, or as JPEG where the ending is .jpg or .jpeg; whole
+    or not at all."""
     ending = ".jpg" if Path(path).suffix.lower() in (".jpg", ".jpeg") else ".png"
     is_done, data = cv2.imencode(ending, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     assert is_done, "a picture in memory cannot fail"
@@ -132,17 +153,23 @@ def write_picture(path: str | Path, image: np.ndarray) -> None:
 def _to_height(image: np.ndarray, height_px: int) -> np.ndarray:
     height, width = image.shape[:2]
     size = (max(1, round(width * height_px / height)), height_px)
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if height_px < height else cv2.INTER_LINEAR)
+    return cv2.resize(
+        image, size, interpolation=cv2.INTER_AREA if height_px < height else cv2.INTER_LINEAR
+    )
 
 
-def _on_canvas(points: np.ndarray, size_px: tuple[int, int], drawn: np.ndarray) -> np.ndarray:
-    scale = np.array([drawn.shape[1] / size_px[0], drawn.shape[0] / size_px[1]])
+def _on_canvas(points: np.ndarray, size_px: tuple[int, int], picture: np.ndarray) -> np.ndarray:
+    scale = np.array([picture.shape[1] / size_px[0], picture.shape[0] / size_px[1]])
     return np.rint((np.asarray(points, float).reshape(-1, 2) + 0.5) * scale - 0.5).astype(int)
 
 
 def _beside(images: Sequence[np.ndarray]) -> np.ndarray:
     """Images of one height side by side."""
-    canvas = np.full((images[0].shape[0], sum(image.shape[1] + _GAP_PX for image in images) - _GAP_PX, 3), 255, np.uint8)
+    canvas = np.full(
+        (images[0].shape[0], sum(image.shape[1] + _GAP_PX for image in images) - _GAP_PX, 3),
+        255,
+        np.uint8,
+    )
     left = 0
     for image in images:
         canvas[:, left : left + image.shape[1]] = image
@@ -153,7 +180,9 @@ def _beside(images: Sequence[np.ndarray]) -> np.ndarray:
 def _below(rows: Sequence[np.ndarray]) -> np.ndarray:
     """Images one below the other, each in the middle."""
     width = max(row.shape[1] for row in rows)
-    canvas = np.full((sum(row.shape[0] + _GAP_PX for row in rows) - _GAP_PX, width, 3), 255, np.uint8)
+    canvas = np.full(
+        (sum(row.shape[0] + _GAP_PX for row in rows) - _GAP_PX, width, 3), 255, np.uint8
+    )
     top = 0
     for row in rows:
         left = (width - row.shape[1]) // 2
@@ -164,7 +193,9 @@ def _below(rows: Sequence[np.ndarray]) -> np.ndarray:
 
 def _corners_px(quad: np.ndarray, image: np.ndarray) -> np.ndarray:
     """The corners (4, 2) of a normalised quadrilateral in pixels of an image."""
-    return ((np.asarray(quad, float) + 1) / 2 * [image.shape[1], image.shape[0]] - 0.5).astype(np.float32)
+    return ((np.asarray(quad, float) + 1) / 2 * [image.shape[1], image.shape[0]] - 0.5).astype(
+        np.float32
+    )
 
 
 def _outlined(image: np.ndarray, quad: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
@@ -180,7 +211,9 @@ def _cut_out(image: np.ndarray, quad: np.ndarray) -> np.ndarray:
     """A quadrilateral stretched to the image's own size."""
     whole = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)], float)
     matrix = cv2.getPerspectiveTransform(_corners_px(quad, image), _corners_px(whole, image))
-    return cv2.warpPerspective(image, matrix, (image.shape[1], image.shape[0]), flags=cv2.INTER_LINEAR)
+    return cv2.warpPerspective(
+        image, matrix, (image.shape[1], image.shape[0]), flags=cv2.INTER_LINEAR
+    )
 
 
 def _heat(values: np.ndarray, width: int, height: int) -> np.ndarray:

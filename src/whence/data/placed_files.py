@@ -1,7 +1,9 @@
-"""Many files with their positions and headings, read from their "@" names alone, by columns: tens of millions within a few GB.
+"""Many files with their positions and headings, read from their "@" names alone, by columns: tens
+of millions within a few GB.
 
-Nothing of the files themselves is opened, and the names stay on disk. The fields are those of `whence.data.names`; the position is
-taken as its metres and zone say it, without what `parse_name` compares it with.
+Nothing of the files themselves is opened, and the names stay on disk. The fields are those of
+`whence.data.names`; the position is taken as its metres and zone say it, without what `parse_name`
+compares it with.
 """
 
 from __future__ import annotations
@@ -91,10 +93,12 @@ def list_of(folder: Path) -> Path:
 
 
 def read_placed_files(folder: str | Path, *, listing: str | Path | None = None) -> PlacedFiles:
-    """The files of a folder with what their names say, from its list where there is one, else by looking.
+    """The files of a folder with what their names say, from its list where there is one, else by
+    looking.
 
-    A list holds one path a line, relative to the folder; without `listing` it is `folder_images_paths.txt` beside the folder.
-    Raises `UnreadableTable`, and `NoPhotos` where there is nothing.
+    A list holds one path a line, relative to the folder; without `listing` it is
+    `folder_images_paths.txt` beside the folder. Raises `UnreadableTable`, and `NoPhotos` where
+    there is nothing.
     """
     folder = Path(folder)
     path = list_of(folder) if listing is None else Path(listing)
@@ -105,7 +109,9 @@ def read_placed_files(folder: str | Path, *, listing: str | Path | None = None) 
             parsed = list(map(_parse, _chunks(iter(lambda: file.read(_CHUNK_BYTES), b""))))
     elif folder.is_dir():
         top = str(folder.absolute())
-        text = "\n".join(name[len(top) :].lstrip("/\\") for name in list_photos(folder)).encode("utf-8", "surrogateescape")
+        text = "\n".join(name[len(top) :].lstrip("/\\") for name in list_photos(folder)).encode(
+            "utf-8", "surrogateescape"
+        )
         data = np.frombuffer(text, np.uint8)
         parsed = list(map(_parse, _chunks(iter([text]))))
     else:
@@ -114,13 +120,25 @@ def read_placed_files(folder: str | Path, *, listing: str | Path | None = None) 
         raise NoPhotos(f"no photos in {str(folder)!r}, and no list {path.name!r} beside it")
     if any(one.is_binary for one in parsed):
         raise UnreadableTable(path, "it holds zero bytes: it is not a list of paths")
-    east, north, heading = (np.concatenate([getattr(one, name) for one in parsed]) for name in ("east_m", "north_m", "heading_deg"))
+    east, north, heading = (
+        np.concatenate([getattr(one, name) for one in parsed])
+        for name in ("east_m", "north_m", "heading_deg")
+    )
     codes = np.concatenate([one.zone for one in parsed])
     kinds = _kinds(codes)
     zone: np.ndarray | str = "".join(_zone(kind) for kind in kinds)
     if len([kind for kind in kinds if kind]) > 1:
-        zone = np.array([_zone(kind).encode() for kind in kinds], "S3")[np.searchsorted(kinds, codes)]
-    return PlacedFiles(folder, east, north, heading, zone, Names(data, np.concatenate([one.starts for one in parsed])))
+        zone = np.array([_zone(kind).encode() for kind in kinds], "S3")[
+            np.searchsorted(kinds, codes)
+        ]
+    return PlacedFiles(
+        folder,
+        east,
+        north,
+        heading,
+        zone,
+        Names(data, np.concatenate([one.starts for one in parsed])),
+    )
 
 
 class _Parsed(NamedTuple):
@@ -183,15 +201,25 @@ def _parse(chunk: tuple[int, bytes]) -> _Parsed:
             zones[row] = _code(found.plane.zone)
         if found is not None and found.heading_deg is not None:
             columns[2, row] = found.heading_deg
-    return _Parsed(columns[0], columns[1], columns[2].astype(np.float32), zones, starts + at, b"\0" in data)
+    return _Parsed(
+        columns[0], columns[1], columns[2].astype(np.float32), zones, starts + at, b"\0" in data
+    )
 
 
 def _parse_alike(data: bytes, padded: np.ndarray, at: int) -> _Parsed | None:
-    """The columns of lines of one length with the same signs in the same places, as they mostly are; None for others."""
+    """The columns of lines of one length with the same signs in the same places, as they mostly
+    are; None for others."""
     width = data.find(b"\n") + 1
     num, rest = divmod(len(data), width)
     first = data[: width - 1].split(b"@")
-    if rest or len(first) != _NUM_SIGNS + 1 or first[0] or b"/" in data or b"\r" in data or data.count(b"\n") != num:
+    if (
+        rest
+        or len(first) != _NUM_SIGNS + 1
+        or first[0]
+        or b"/" in data
+        or b"\r" in data
+        or data.count(b"\n") != num
+    ):
         return None
     table = padded[: len(data)].reshape(num, width)
     signs = table == _AT
@@ -200,7 +228,11 @@ def _parse_alike(data: bytes, padded: np.ndarray, at: int) -> _Parsed | None:
     begins = np.cumsum([0, *(len(field) + 1 for field in first)])[1:]
     zone = slice(int(begins[_NUMBER]), int(begins[_LETTER + 1]) - 1)
     name = first[_NUMBER + 1] + first[_LETTER + 1]
-    if not (table[:, zone] == table[0, zone]).all() or len(name) != 3 or not _ZONE.fullmatch(name.decode("latin-1")):
+    if (
+        not (table[:, zone] == table[0, zone]).all()
+        or len(name) != 3
+        or not _ZONE.fullmatch(name.decode("latin-1"))
+    ):
         return None
     columns = []
     for k in (_EAST, _NORTH, _HEADING):
@@ -208,8 +240,12 @@ def _parse_alike(data: bytes, padded: np.ndarray, at: int) -> _Parsed | None:
         start = int(begins[k])
         column, is_number = _strided_figures(padded, start, width, num, len(whole))
         if dot:
-            decimals, is_whole = _strided_figures(padded, start + len(whole) + 1, width, num, len(parts))
-            is_number = is_number and is_whole and bool((table[:, start + len(whole)] == _DOT).all())
+            decimals, is_whole = _strided_figures(
+                padded, start + len(whole) + 1, width, num, len(parts)
+            )
+            is_number = (
+                is_number and is_whole and bool((table[:, start + len(whole)] == _DOT).all())
+            )
             column = _decimal(column, decimals, len(parts))
         if not is_number:
             return None
@@ -218,10 +254,14 @@ def _parse_alike(data: bytes, padded: np.ndarray, at: int) -> _Parsed | None:
         return None
     zones = np.full(num, _code(name.decode("latin-1")), np.int32)
     starts = np.arange(at, at + len(data), width)
-    return _Parsed(columns[0], columns[1], columns[2].astype(np.float32), zones, starts, b"\0" in data)
+    return _Parsed(
+        columns[0], columns[1], columns[2].astype(np.float32), zones, starts, b"\0" in data
+    )
 
 
-def _strided_figures(text: np.ndarray, start: int, width: int, num_rows: int, num: int) -> tuple[np.ndarray, bool]:
+def _strided_figures(
+    text: np.ndarray, start: int, width: int, num_rows: int, num: int
+) -> tuple[np.ndarray, bool]:
     """Whole numbers (n,) that stand at one place of lines of one width, and whether all are."""
     if not 0 < num <= _MOST_FIGURES:
         return np.empty(0), False
@@ -239,7 +279,8 @@ def _decimal(whole: np.ndarray, parts: np.ndarray, num: int) -> np.ndarray:
 
 
 def _fields(data: bytes, text: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Where the lines that hold anything begin and end (n,), which of them have fifteen signs (m,), and where those are (m, 15)."""
+    """Where the lines that hold anything begin and end (n,), which of them have fifteen signs (m,),
+    and where those are (m, 15)."""
     signs = np.flatnonzero(text == _AT)
     ends = np.flatnonzero(text == _LINE_END)
     starts = np.concatenate([[0], ends[:-1] + 1])
@@ -253,14 +294,19 @@ def _fields(data: bytes, text: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def _numbers(text: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Plain numbers of the text as float64: NaN for an empty one, infinite for one that is written in another way.
+    """Plain numbers of the text as float64: NaN for an empty one, infinite for one that is written
+    in another way.
 
     `text` goes on for eight bytes behind the last number.
     """
     found = np.full(len(starts), np.inf)
     lengths = ends - starts
     for length in _kinds(lengths):
-        rows = slice(None) if len(lengths) and (lengths == length).all() else np.flatnonzero(lengths == length)
+        rows = (
+            slice(None)
+            if len(lengths) and (lengths == length).all()
+            else np.flatnonzero(lengths == length)
+        )
         if length == 0:
             found[rows] = np.nan
             continue
@@ -280,7 +326,8 @@ def _numbers(text: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarr
 
 
 def _figures(words: np.ndarray, num: int) -> tuple[np.ndarray, np.ndarray]:
-    """Whole numbers (n,) of the first `num` bytes of words of eight, written over, and whether they are figures (n,): by shifts."""
+    """Whole numbers (n,) of the first `num` bytes of words of eight, written over, and whether they
+    are figures (n,): by shifts."""
     words <<= np.uint64(8 * (8 - num))
     words |= np.uint64(0x3030303030303030 >> 8 * num if num < 8 else 0)
     high = np.uint64(0xF0F0F0F0F0F0F0F0)
@@ -301,11 +348,13 @@ _PAIRS = tuple(
         (0x0000FFFF0000FFFF, 42949672960001, 32),
     )
 )
-"""Neighbouring figures, pairs and fours become one number: masks, factors and shifts of eight figures in a word."""
+"""Neighbouring figures, pairs and fours become one number: masks, factors and shifts of eight
+figures in a word."""
 
 
 def _zones(text: np.ndarray, signs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The zone's two figures and letter as one number (n,) int32, and whether they are written so (n,)."""
+    """The zone's two figures and letter as one number (n,) int32, and whether they are written so
+    (n,)."""
     number, letter = signs[:, _NUMBER] + 1, signs[:, _LETTER] + 1
     is_zoned = (signs[:, _NUMBER + 1] - number == 2) & (signs[:, _LETTER + 1] - letter == 1)
     codes = text[number].astype(np.int32)
@@ -322,7 +371,9 @@ def _kinds(codes: np.ndarray) -> list[int]:
     """The numbers that occur, most often one."""
     if not len(codes):
         return []
-    return [int(codes[0])] if (codes == codes[0]).all() else [int(code) for code in np.unique(codes)]
+    return (
+        [int(codes[0])] if (codes == codes[0]).all() else [int(code) for code in np.unique(codes)]
+    )
 
 
 def _zone(code: int) -> str:

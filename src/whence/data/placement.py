@@ -1,4 +1,5 @@
-"""What one source says about where and when a photo was taken, and how several sources become one photo's record."""
+"""What one source says about where and when a photo was taken, and how several sources become one
+photo's record."""
 
 from __future__ import annotations
 
@@ -12,12 +13,14 @@ from whence.geo import distance_m
 from whence.types import GeoPoint, PlanePoint
 
 CONTRADICTION_M = 100.0
-"""Metres between EXIF and a stated position from which they contradict each other, where EXIF states no larger error."""
+"""Metres between EXIF and a stated position from which they contradict each other, where EXIF
+states no larger error."""
 _NULL_ISLAND_DEG = 1e-5
 """Latitude and longitude below this, a metre, are the zeros of a receiver without a fix."""
 
 _YEARS = range(2, 9999)
-"""Times at the ends of the calendar cannot be moved between time zones; cameras write them for "unknown"."""
+"""Times at the ends of the calendar cannot be moved between time zones; cameras write them for
+"unknown"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +36,17 @@ class Placement:
     error_m: float | None = None
     time: datetime | None = None
     doubt: str = ""
-    """Why the position the source states is not taken; empty where it is, or where there is none."""
+    """Why the position the source states is not taken; empty where it is, or where there is
+    none."""
 
 
 def is_null_island(point: GeoPoint | None) -> bool:
     """Whether a point is latitude 0, longitude 0, which cameras and programs write for "no fix"."""
-    return point is not None and abs(point.lat) < _NULL_ISLAND_DEG and abs(point.lon) < _NULL_ISLAND_DEG
+    return (
+        point is not None
+        and abs(point.lat) < _NULL_ISLAND_DEG
+        and abs(point.lon) < _NULL_ISLAND_DEG
+    )
 
 
 def without_position(placement: Placement) -> Placement:
@@ -47,30 +55,39 @@ def without_position(placement: Placement) -> Placement:
 
 
 def contradiction_m(placed: Placement, exif: Placement) -> float | None:
-    """Metres between the position of a table or name and EXIF's; None where they agree within EXIF's error, or one is silent."""
-    if placed.source not in ("csv", "geojson", "name") or placed.point is None or exif.point is None:
+    """Metres between the position of a table or name and EXIF's; None where they agree within
+    EXIF's error, or one is silent."""
+    if (
+        placed.source not in ("csv", "geojson", "name")
+        or placed.point is None
+        or exif.point is None
+    ):
         return None
     gap = distance_m(placed.point, exif.point)
     return gap if gap > max(CONTRADICTION_M, exif.error_m or 0.0) else None
 
 
 def placement_from_name(path: str) -> Placement:
-    """What an "@" file name says, of EarthLoc's the middle of its corners; an empty placement for other names."""
+    """The placement of an "@" file name, of EarthLoc's the middle of its corners; an empty
+    placement for other names."""
     footprint = parse_footprint_name(path)
     if footprint is not None:
         return Placement("name", GeoPoint(*footprint.centre), time=footprint.time)
     fields = parse_name(path)
     if fields is None:
         return Placement("name")
-    return Placement("name", fields.point, fields.plane, fields.heading_deg, time=fields.time, doubt=fields.doubt)
+    return Placement(
+        "name", fields.point, fields.plane, fields.heading_deg, time=fields.time, doubt=fields.doubt
+    )
 
 
 def merge_placements(placements: Iterable[Placement]) -> Placement:
     """One placement of several, the most trusted first.
 
-    Position, heading and time are each taken from the first source that states them, so a table with positions alone keeps the
-    camera's heading. Altitude and positioning error come with the position. Plane coordinates below a stated position
-    would contradict it and are dropped. `source` names where the position came from; it is empty where there is none.
+    Position, heading and time are each taken from the first source that states them, so a table
+    with positions alone keeps the camera's heading. Altitude and positioning error come with the
+    position. Plane coordinates below a stated position would contradict it and are dropped.
+    `source` names where the position came from; it is empty where there is none.
     """
     point, plane, source, error_m = None, None, "", None
     heading: Placement | None = None

@@ -1,4 +1,5 @@
-"""Images that are read window by window, so that they may be larger than memory: rasters through rasterio, and photos."""
+"""Images that are read window by window, so that they may be larger than memory: rasters through
+rasterio, and photos."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ class Windows(Protocol):
     def read(
         self, x: int, y: int, width: int, height: int, size_px: tuple[int, int] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Pixels (h, w, 3) uint8 of a window, and (h, w) bool: which are known; at `size_px` where that is given."""
+        """Pixels (h, w, 3) uint8 of a window, and (h, w) bool: which are known; at `size_px` where
+        that is given."""
         ...
 
 
@@ -50,7 +52,9 @@ class ArrayWindows:
     def read(
         self, x: int, y: int, width: int, height: int, size_px: tuple[int, int] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        pixels, known = (array[y : y + height, x : x + width] for array in (self.pixels, self.known))
+        pixels, known = (
+            array[y : y + height, x : x + width] for array in (self.pixels, self.known)
+        )
         if size_px is None or size_px == (width, height):
             return pixels, known
         way = cv2.INTER_AREA if size_px[0] < width else cv2.INTER_LINEAR
@@ -63,14 +67,19 @@ class ArrayWindows:
         scale = max_side_px / max(width, height)
         if not max_side_px or scale >= 1:
             return self
-        return ArrayWindows(*self.read(0, 0, width, height, (max(1, round(width * scale)), max(1, round(height * scale)))))
+        return ArrayWindows(
+            *self.read(
+                0, 0, width, height, (max(1, round(width * scale)), max(1, round(height * scale)))
+            )
+        )
 
 
 class RasterWindows:
     """A raster of any type and number of bands. Close it, or use it in a `with` block."""
 
     def __init__(self, path: str | Path) -> None:
-        """Raises `MissingExtra`, and `UnreadableImage` for what is no raster, or has no known pixel."""
+        """Raises `MissingExtra`, and `UnreadableImage` for what is no raster, or has no known
+        pixel."""
         self.path = Path(path)
         rasterio = open_rasterio()
         self._open = ExitStack()
@@ -114,9 +123,17 @@ class RasterWindows:
         return np.ascontiguousarray(shown.transpose(1, 2, 0)), known
 
     def read_bands(
-        self, x: int, y: int, width: int, height: int, size_px: tuple[int, int] | None = None, *, bands: list[int] | None = None
+        self,
+        x: int,
+        y: int,
+        width: int,
+        height: int,
+        size_px: tuple[int, int] | None = None,
+        *,
+        bands: list[int] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Values (bands, h, w) of a window as they are in the file, and (h, w) bool: which are known. Raises `UnreadableImage`."""
+        """Values (bands, h, w) of a window as they are in the file, and (h, w) bool: which are
+        known. Raises `UnreadableImage`."""
         from rasterio.enums import Resampling
         from rasterio.windows import Window
 
@@ -127,7 +144,9 @@ class RasterWindows:
                 chosen,
                 window=Window(x, y, width, height),
                 out_shape=(len(chosen), down, across),
-                resampling=Resampling.average if (across, down) != (width, height) else Resampling.nearest,
+                resampling=Resampling.average
+                if (across, down) != (width, height)
+                else Resampling.nearest,
                 masked=True,
             )
         values = np.ma.getdata(found)
@@ -153,7 +172,8 @@ class RasterWindows:
 
 
 def open_windows(path: str | Path) -> ArrayWindows | RasterWindows:
-    """A raster, or any other photo, which is read whole, as rasters are without rasterio. Raises `UnreadableImage`."""
+    """A raster, or any other photo, which is read whole, as rasters are without rasterio. Raises
+    `UnreadableImage`."""
     if Path(path).suffix.lower() in SUFFIXES:
         try:
             return RasterWindows(path)

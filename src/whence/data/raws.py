@@ -12,7 +12,16 @@ from PIL import Image
 from whence.data.kinds import RAW_SUFFIXES
 from whence.errors import MissingExtra
 
-_MAGIC = (b"II*\0\x10\0\0\0CR", b"IIU\0", b"IIRO", b"IIRS", b"MMOR", b"FUJIFILMCCD-RAW", b"FOVb", b"\0MRM")
+_MAGIC = (
+    b"II*\0\x10\0\0\0CR",
+    b"IIU\0",
+    b"IIRO",
+    b"IIRS",
+    b"MMOR",
+    b"FUJIFILMCCD-RAW",
+    b"FOVb",
+    b"\0MRM",
+)
 _USUAL = (b"\xff\xd8\xff", b"\x89PNG")
 _DNG_VERSION, _NEW_SUBFILE, _SUB_DIRECTORIES = 50706, 254, 330
 _REDUCED = 1
@@ -29,13 +38,15 @@ def is_raw(head: bytes, name: str) -> bool:
 
 
 def holds_raw(picture: Any) -> bool:
-    """Whether an opened TIFF is a raw photo of which Pillow shows the preview: a DNG, or a small picture above others."""
+    """Whether an opened TIFF is a raw photo of which Pillow shows the preview: a DNG, or a small
+    picture above others."""
     tags = picture.tag_v2
     return _DNG_VERSION in tags or (tags.get(_NEW_SUBFILE) == _REDUCED and _SUB_DIRECTORIES in tags)
 
 
 class RawPicture:
-    """A raw photo as the pictures of Pillow are handled: size, `info` with its EXIF block, and pixels on demand."""
+    """A raw photo as the pictures of Pillow are handled: size, `info` with its EXIF block, and
+    pixels on demand."""
 
     format = "RAW"
 
@@ -47,7 +58,11 @@ class RawPicture:
         data = file.read()
         self._raw = rawpy.imread(BytesIO(data))
         sizes = self._raw.sizes
-        self.size = (sizes.height, sizes.width) if sizes.flip in _LANDSCAPE_TURNED else (sizes.width, sizes.height)
+        self.size = (
+            (sizes.height, sizes.width)
+            if sizes.flip in _LANDSCAPE_TURNED
+            else (sizes.width, sizes.height)
+        )
         self.info: dict[str, Any] = {}
         exif = b"Exif\0\0" + data if data[:4] in (b"II*\0", b"MM\0*") else self._preview_exif()
         if exif:

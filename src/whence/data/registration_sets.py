@@ -1,4 +1,5 @@
-"""Pairs of images with tie points: SpaceNet 9's files, SRIF's affine maps, a table of such maps, and landmarks in a gt.json."""
+"""Pairs of images with tie points: SpaceNet 9's files, SRIF's affine maps, a table of such maps,
+and landmarks in a gt.json."""
 
 from __future__ import annotations
 
@@ -35,8 +36,11 @@ class TiePair:
     """(n, 4) x and y on the moving image and x and y on the fixed one, in pixels of the files."""
 
 
-def tie_grid(matrix: np.ndarray, size0_px: tuple[int, int], size1_px: tuple[int, int]) -> np.ndarray:
-    """(n, 4) a grid of 20 x 20 points of an image with where a (3, 3) map takes them, of those that stay on the other image."""
+def tie_grid(
+    matrix: np.ndarray, size0_px: tuple[int, int], size1_px: tuple[int, int]
+) -> np.ndarray:
+    """(n, 4) a grid of 20 x 20 points of an image with where a (3, 3) map takes them, of those that
+    stay on the other image."""
     along = [np.linspace(0, side - 1, TIES_ALONG) for side in size0_px]
     grid = np.stack(np.meshgrid(*along), axis=-1).reshape(-1, 2)
     there = np.column_stack([grid, np.ones(len(grid))]) @ np.asarray(matrix, float).T
@@ -46,7 +50,8 @@ def tie_grid(matrix: np.ndarray, size0_px: tuple[int, int], size1_px: tuple[int,
 
 
 def read_registration_set(folder: str | Path) -> list[TiePair]:
-    """All pairs below a folder, in order. Raises `NoPhotos` where there are none, `UnreadableTable` and `UnreadableImage`."""
+    """All pairs below a folder, in order. Raises `NoPhotos` where there are none, `UnreadableTable`
+    and `UnreadableImage`."""
     root = Path(folder)
     pairs: list[TiePair] = []
     for file in sorted(root.rglob("*")) if root.is_dir() else []:
@@ -62,7 +67,8 @@ def read_registration_set(folder: str | Path) -> list[TiePair]:
     chosen = [pair for pair in pairs if len(pair.ties) >= LEAST_TIES]
     if not chosen:
         raise NoPhotos(
-            f"{str(folder)!r} holds no pairs of images with tie points: CASE_tiepoints_PART_NUMBER.csv beside "
+            f"{str(folder)!r} holds no pairs of images with tie points: "
+            "CASE_tiepoints_PART_NUMBER.csv beside "
             "CASE_sar_... and CASE_optical_..., gt_NUMBER.txt, gt.csv or gt.json are looked for"
         )
     return chosen
@@ -72,7 +78,12 @@ def _spacenet_pair(table: Path) -> TiePair:
     rows = list(csv.DictReader(read_text(table).splitlines()))
     if not rows or not set(_TIE_COLUMNS) <= set(rows[0]):
         raise UnreadableTable(table, f"the columns {', '.join(_TIE_COLUMNS)} are needed", line=1)
-    ties = np.array([_numbers(table, [row[column] for column in _TIE_COLUMNS], line) for line, row in enumerate(rows, 2)])
+    ties = np.array(
+        [
+            _numbers(table, [row[column] for column in _TIE_COLUMNS], line)
+            for line, row in enumerate(rows, 2)
+        ]
+    )
     case, _, number = table.stem.partition("_tiepoints_")
     sar, optical = (table.with_name(f"{case}_{kind}_{number}.tif") for kind in ("sar", "optical"))
     return TiePair(f"{case} {number}", case, sar, optical, ties)
@@ -84,7 +95,9 @@ def _srif_pair(file: Path) -> TiePair:
     if len(values) not in (6, 9):
         raise UnreadableTable(file, f"2 x 3 or 3 x 3 numbers are expected, not {len(values)}")
     number = file.stem.removeprefix("gt_")
-    images = [next(iter(sorted(file.parent.glob(f"pair{number}_{side}.*"))), None) for side in (1, 2)]
+    images = [
+        next(iter(sorted(file.parent.glob(f"pair{number}_{side}.*"))), None) for side in (1, 2)
+    ]
     if images[0] is None or images[1] is None:
         raise UnreadableTable(file, f"pair{number}_1 and pair{number}_2 are not beside it")
     return _mapped(number, file.parent.name, images[0], images[1], values)
@@ -93,7 +106,9 @@ def _srif_pair(file: Path) -> TiePair:
 def _mapped_pairs(table: Path) -> Iterator[TiePair]:
     for line, row in enumerate(csv.DictReader(read_text(table).splitlines()), 2):
         if not {"image_1", "image_2", *_MAP_COLUMNS} <= set(row):
-            raise UnreadableTable(table, f"the columns image_1, image_2, {', '.join(_MAP_COLUMNS)} are needed", line=1)
+            raise UnreadableTable(
+                table, f"the columns image_1, image_2, {', '.join(_MAP_COLUMNS)} are needed", line=1
+            )
         values = _numbers(table, [row[column] for column in _MAP_COLUMNS], line)
         images = [table.parent / row[column] for column in ("image_1", "image_2")]
         yield _mapped(row["image_1"], images[0].parent.name, images[0], images[1], values)
@@ -110,10 +125,14 @@ def _landmark_pairs(file: Path) -> Iterator[TiePair]:
         found: Any = json.loads(read_text(file))
         for name, one in found.items():
             images = [file.parent / Path(one["files"][side]).name for side in ("I_move", "I_fix")]
-            ties = np.column_stack([np.array(one[side], float).reshape(-1, 2) for side in ("mov", "fix")])
+            ties = np.column_stack(
+                [np.array(one[side], float).reshape(-1, 2) for side in ("mov", "fix")]
+            )
             yield TiePair(name, file.parent.name, images[0], images[1], ties)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UnreadableTable(file, f"each pair needs files (I_move, I_fix), mov and fix: {error}") from None
+        raise UnreadableTable(
+            file, f"each pair needs files (I_move, I_fix), mov and fix: {error}"
+        ) from None
 
 
 def _numbers(file: Path, texts: list[str], line: int | None) -> list[float]:

@@ -1,4 +1,5 @@
-"""What a scan has to say of its photos as a whole: each kind once, with a count and the first names."""
+"""What a scan has to say of its photos as a whole: each kind once, with a count and the first
+names."""
 
 from __future__ import annotations
 
@@ -8,8 +9,14 @@ from typing import Literal, NamedTuple
 RemarkKind = Literal["no fix", "contradiction", "refused"]
 _MAX_NAMED = 3
 _SENTENCES: dict[RemarkKind, str] = {
-    "no fix": "latitude 0, longitude 0 means no fix and is not taken from {photos} (allow_null_island takes it): {names}",
-    "contradiction": "the EXIF position of {photos} contradicts that of a table or name, which is believed: {names}",
+    "no fix": (
+        "latitude 0, longitude 0 means no fix and is not taken from {photos} (allow_null_island "
+        "takes it): {names}"
+    ),
+    "contradiction": (
+        "the EXIF position of {photos} contradicts that of a table or name, which is believed: "
+        "{names}"
+    ),
     "refused": "a stated position is not taken from {photos}: {names}",
 }
 
@@ -31,7 +38,11 @@ def summarize(remarks: Iterable[Remark]) -> tuple[str, ...]:
         if of_kind:
             num = len({remark.photo for remark in of_kind})
             named = [f"{photo} ({detail})" if detail else photo for _, photo, detail in of_kind]
-            sentences.append(sentence.format(photos="1 photo" if num == 1 else f"{num} photos", names=first_few(named)))
+            sentences.append(
+                sentence.format(
+                    photos="1 photo" if num == 1 else f"{num} photos", names=first_few(named)
+                )
+            )
     return tuple(sentences)
 
 

@@ -1,7 +1,9 @@
-"""The revisited Oxford and Paris sets: landmarks, and for each query which photos show it easily, hardly, or too badly to count.
+"""The revisited Oxford and Paris sets: landmarks, and for each query which photos show it easily,
+hardly, or too badly to count.
 
-After Radenovic, Iscen, Tolias, Avrithis, Chum: Revisiting Oxford and Paris, CVPR 2018. Their ground truth is a pickle, which runs
-what it holds when it is read: it is refused, and a JSON file of the same fields is read instead.
+After Radenovic, Iscen, Tolias, Avrithis, Chum: Revisiting Oxford and Paris, CVPR 2018. Their ground
+truth is a pickle, which runs what it holds when it is read: it is refused, and a JSON file of the
+same fields is read instead.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ class RevisitedSet:
     database: Photos
     queries: Photos
     boxes: np.ndarray
-    """(Q, 4) left, upper, right, lower edge of the landmark in each query, pixels; NaN for the whole photo."""
+    """(Q, 4) left, upper, right, lower edge of the landmark in each query, pixels; NaN for the
+    whole photo."""
     easy: NeighborLists
     """Database rows that show each query's landmark easily, ..."""
     hard: NeighborLists
@@ -43,7 +46,8 @@ class RevisitedSet:
     """... and in a way that neither counts for a method nor against it."""
 
     def query_pixels(self, query: int) -> np.ndarray:
-        """The landmark alone, cut out of the query's photo: uint8 (H, W, 3). Raises `UnreadableImage`."""
+        """The landmark alone, cut out of the query's photo: uint8 (H, W, 3). Raises
+        `UnreadableImage`."""
         image, box = load_image(self.queries.file(query)), self.boxes[query]
         if not np.isfinite(box).all():
             return image
@@ -54,24 +58,34 @@ class RevisitedSet:
 
     def as_set(self) -> EvaluationSet:
         """Easy and hard photos as what is right for each query, its whole photo asking."""
-        rows = [np.union1d(self.easy.of(query), self.hard.of(query)) for query in range(len(self.queries))]
+        rows = [
+            np.union1d(self.easy.of(query), self.hard.of(query))
+            for query in range(len(self.queries))
+        ]
         return EvaluationSet(self.name, self.database, self.queries, positives=_lists(rows))
 
 
 def read_revisited(root: str | Path, *, options: ReadOptions = DEFAULT_OPTIONS) -> RevisitedSet:
-    """A set whose folder has jpg/NAME.jpg and gnd_SET.json, the authors' fields as JSON: imlist, qimlist, gnd.
+    """A set whose folder has jpg/NAME.jpg and gnd_SET.json, the authors' fields as JSON: imlist,
+    qimlist, gnd.
 
-    Each entry of gnd has easy, hard and junk, numbers of imlist, and bbx, the box. Photos that are not there are left out of the
-    lists; queries that are not there, of the set. Raises `UnreadableTable` and `NoPhotos`.
+    Each entry of gnd has easy, hard and junk, numbers of imlist, and bbx, the box. Photos that are
+    not there are left out of the lists; queries that are not there, of the set. Raises
+    `UnreadableTable` and `NoPhotos`.
     """
     root = Path(root)
     file = _ground_truth(root)
     try:
         truth = json.loads(read_text(file))
-        names, asked = [str(name) for name in truth["imlist"]], [str(name) for name in truth["qimlist"]]
+        names, asked = (
+            [str(name) for name in truth["imlist"]],
+            [str(name) for name in truth["qimlist"]],
+        )
         graded = [_entry(entry, len(names)) for entry in truth["gnd"]]
     except (ValueError, KeyError, TypeError) as error:
-        raise UnreadableTable(file, f"not the fields imlist, qimlist, gnd with easy, hard, junk and bbx: {error!r}") from None
+        raise UnreadableTable(
+            file, f"not the fields imlist, qimlist, gnd with easy, hard, junk and bbx: {error!r}"
+        ) from None
     if len(graded) != len(asked):
         raise UnreadableTable(file, f"{len(asked)} queries and {len(graded)} entries of gnd")
     database, kept = existing_photos([_photo(root, name) for name in names], root, options)
@@ -81,7 +95,11 @@ def read_revisited(root: str | Path, *, options: ReadOptions = DEFAULT_OPTIONS) 
     lists = {grade: _lists([row_of[graded[query][0][grade]] for query in here]) for grade in GRADES}
     boxes = np.array([graded[query][1] for query in here]).reshape(-1, 4)
     return RevisitedSet(
-        file.stem.removeprefix("gnd_"), require_photos(database, root), require_photos(queries, root), boxes, **lists
+        file.stem.removeprefix("gnd_"),
+        require_photos(database, root),
+        require_photos(queries, root),
+        boxes,
+        **lists,
     )
 
 
@@ -94,8 +112,10 @@ def _ground_truth(root: Path) -> Path:
         name = pickled[0].name
         raise UnreadableTable(
             pickled[0],
-            "a pickle runs what it holds when it is read, and is not read here. Where you trust its origin, write it as JSON once, "
-            f'in this folder: python -c "import json, pickle; json.dump(pickle.load(open({name!r}, {"rb"!r})), '
+            "a pickle runs what it holds when it is read, and is not read here. Where you trust "
+            "its origin, write it as JSON once, "
+            'in this folder: python -c "import json, pickle; '
+            f"json.dump(pickle.load(open({name!r}, {'rb'!r})), "
             f'open({pickled[0].with_suffix(".json").name!r}, {"w"!r}), default=list)"',
         )
     raise NoPhotos(f"no ground truth gnd_*.json in {str(root)!r}")
@@ -116,7 +136,10 @@ def _entry(entry: Any, num: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
 def _lists(rows: Sequence[np.ndarray]) -> NeighborLists:
     kept = [np.unique(part[part >= 0]) for part in rows]
     counts = [len(part) for part in kept]
-    return NeighborLists(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), np.concatenate([*kept, np.empty(0, np.int64)]))
+    return NeighborLists(
+        np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        np.concatenate([*kept, np.empty(0, np.int64)]),
+    )
 
 
 def _photo(root: Path, name: str) -> Path:

@@ -1,4 +1,5 @@
-"""What the cells of one row of a table say: a position in degrees, in metres or as a geometry, a heading and a time."""
+"""What the fields of one row of a table say: a position in degrees, in metres or as a geometry, a
+heading and a time."""
 
 from __future__ import annotations
 
@@ -23,23 +24,30 @@ from whence.types import GeoPoint, PlanePoint
 
 WGS84 = "EPSG:4326"
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
-_WITH_UNIT = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*m?(?:et(?:re|er)s?)?\s*(above|below)?(?:\s+sea\s+level)?", re.IGNORECASE)
-_WKT = re.compile(r"(?:SRID=(\d+);)?\s*(?:MULTI)?POINT\s*(?:Z|M|ZM)?\s*\(\s*\(?([^(),]*)\)?\s*\)", re.IGNORECASE)
+_WITH_UNIT = re.compile(
+    r"([+-]?\d+(?:\.\d+)?)\s*m?(?:et(?:re|er)s?)?\s*(above|below)?(?:\s+sea\s+level)?",
+    re.IGNORECASE,
+)
+_WKT = re.compile(
+    r"(?:SRID=(\d+);)?\s*(?:MULTI)?POINT\s*(?:Z|M|ZM)?\s*\(\s*\(?([^(),]*)\)?\s*\)", re.IGNORECASE
+)
 _EPOCH = re.compile(r"(\d{9,17})(?:\.(\d+))?")
 _YEARS = range(1900, 2101)
 
 
-class Cells(NamedTuple):
+class Fields(NamedTuple):
     """What a row says, and what of it is not understood though its position is."""
 
     placement: Placement
     faults: tuple[str, ...] = ()
 
 
-def parse_cells(values: Mapping[str, str], *, source: str, crs: str = "") -> Cells:
-    """The placement of a row, fields by name; `crs` is the coordinate system of x and y, by default latitude and longitude.
+def parse_fields(values: Mapping[str, str], *, source: str, crs: str = "") -> Fields:
+    """The placement of a row, fields by name; `crs` is the coordinate system of x and y, by default
+    latitude and longitude.
 
-    Raises `ValueError` and `InvalidPoint` where the position is wrong; another cell that is not understood costs itself.
+    Raises `ValueError` and `InvalidPoint` where the position is wrong; another field that is not
+    understood costs itself.
     """
     point = _point(values, crs or values.get("crs", ""))
     faults: list[str] = []
@@ -52,11 +60,15 @@ def parse_cells(values: Mapping[str, str], *, source: str, crs: str = "") -> Cel
         time = parse_time(values["time"])
         if time is None:
             faults.append(f"time {values['time']!r} is not written like 2024-05-31T14:03:00+02:00")
-    return Cells(Placement(source, point, plane, None if heading is None else heading % 360, time=time), tuple(faults))
+    return Fields(
+        Placement(source, point, plane, None if heading is None else heading % 360, time=time),
+        tuple(faults),
+    )
 
 
 def parse_time(text: str) -> datetime | None:
-    """A time in ISO 8601, as EXIF writes it, as YYYYMMDD_hhmmss, or as seconds, milliseconds or microseconds since 1970 (UTC)."""
+    """A time in ISO 8601, as EXIF writes it, as YYYYMMDD_hhmmss, or as seconds, milliseconds or
+    microseconds since 1970 (UTC)."""
     text = text.strip()
     compact = parse_timestamp(text)
     if compact is not None and compact.year in _YEARS:
@@ -68,7 +80,9 @@ def parse_time(text: str) -> datetime | None:
         seconds, rest = divmod(int(epoch[1]), scale)
         fraction = float(f"0.{epoch[2]}") if epoch[2] else 0.0
         try:
-            moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds + (fraction + rest) / scale)
+            moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(
+                seconds=seconds + (fraction + rest) / scale
+            )
         except OverflowError:
             return None
         return moment if moment.year in _YEARS else None
@@ -93,15 +107,24 @@ def _point(values: Mapping[str, str], crs: str) -> GeoPoint | None:
     return None if lat is None or lon is None else GeoPoint(lat, lon)
 
 
-def _in_metres(values: Mapping[str, str], point: GeoPoint | None) -> tuple[GeoPoint | None, PlanePoint | None]:
-    """The point and plane of a row that has east and north, which must agree with the point it states otherwise."""
-    east, north, zone = _number(values, "east"), _number(values, "north"), values.get("zone", "").strip()
+def _in_metres(
+    values: Mapping[str, str], point: GeoPoint | None
+) -> tuple[GeoPoint | None, PlanePoint | None]:
+    """The point and plane of a row that has east and north, which must agree with the point it
+    states otherwise."""
+    east, north, zone = (
+        _number(values, "east"),
+        _number(values, "north"),
+        values.get("zone", "").strip(),
+    )
     if (east is None) != (north is None):
         raise ValueError("easting and northing must both be given, or both be empty")
     if east is None or north is None or (east == north == 0 and point is not None):
         return point, None
     if zone:
-        zoned = place_in_zone(east, north, zone=zone, hemisphere=values.get("hemisphere", ""), point=point)
+        zoned = place_in_zone(
+            east, north, zone=zone, hemisphere=values.get("hemisphere", ""), point=point
+        )
         return point or zoned.point, zoned.plane
     if values.get("crs"):
         found = _transformed(east, north, None, values["crs"])
@@ -127,13 +150,18 @@ def _from_wkt(text: str, crs: str) -> GeoPoint | None:
     return _transformed(numbers[0], numbers[1], altitude, f"EPSG:{match[1]}" if match[1] else crs)
 
 
-def _transformed(x: float | None, y: float | None, altitude_m: float | None, crs: str) -> GeoPoint | None:
+def _transformed(
+    x: float | None, y: float | None, altitude_m: float | None, crs: str
+) -> GeoPoint | None:
     """The point of x (east, longitude) and y in a coordinate system."""
     if x is None or y is None:
         raise ValueError("x and y must both be given, or both be empty")
     if not crs or crs.strip().upper() in (WGS84, "4326", "WGS84", "OGC:CRS84"):
         if abs(x) > 180:
-            raise ValueError(f"longitude {x} is not between -180 and 180; x and y in metres need a column crs, such as EPSG:3006")
+            raise ValueError(
+                f"longitude {x} is not between -180 and 180; x and y in metres need a column crs, "
+                "such as EPSG:3006"
+            )
         return GeoPoint(y, x, altitude_m)
     lon, lat = to_wgs84(crs).transform(x, y)
     if not (math.isfinite(lon) and math.isfinite(lat)):
@@ -143,12 +171,15 @@ def _transformed(x: float | None, y: float | None, altitude_m: float | None, crs
 
 @lru_cache(maxsize=64)
 def to_wgs84(crs: str) -> pyproj.Transformer:
-    """The way from x and y of a coordinate system to longitude and latitude. Raises `InvalidPoint` for one PROJ does not know."""
+    """The way from x and y of a coordinate system to longitude and latitude. Raises `InvalidPoint`
+    for one PROJ does not know."""
     named = f"EPSG:{crs.strip()}" if crs.strip().isdecimal() else crs.strip()
     try:
         return pyproj.Transformer.from_crs(named, WGS84, always_xy=True)
     except pyproj.exceptions.ProjError:
-        raise InvalidPoint(f"coordinate system {crs!r} is not known; convert to WGS84 longitude and latitude") from None
+        raise InvalidPoint(
+            f"coordinate system {crs!r} is not known; convert to WGS84 longitude and latitude"
+        ) from None
 
 
 def _degrees(values: Mapping[str, str], field: str, axis: Axis) -> float | None:
@@ -183,7 +214,8 @@ def _number(values: Mapping[str, str], field: str) -> float | None:
 
 
 def _lenient(values: Mapping[str, str], field: str, faults: list[str]) -> float | None:
-    """A number, perhaps with its unit ("12.5 m Below Sea Level"); what is none is added to `faults`."""
+    """A number, perhaps with its unit ("12.5 m Below Sea Level"); what is none is added to
+    `faults`."""
     text = values.get(field, "")
     match = _WITH_UNIT.fullmatch(text)
     if match is not None:

@@ -1,4 +1,5 @@
-"""`scan_photos`: from folders, files, globs and lists to a table of photos. Pixels are not decoded here."""
+"""`scan_photos`: from folders, files, globs and lists to a table of photos. Pixels are not decoded
+here."""
 
 from __future__ import annotations
 
@@ -45,29 +46,42 @@ def scan_photos(
     known: Photos | None = None,
     allow_null_island: bool = False,
 ) -> Photos:
-    """The photos under these sources as a table, sorted by path; files that cannot be read are listed in its `skipped`.
+    """The photos under these sources as a table, sorted by path; files that cannot be read are
+    listed in its `skipped`.
 
-    A source is a folder, a photo file, a glob pattern, a `.txt` file that lists paths, one a line, relative to itself, or the
-    address of a photo or folder elsewhere (`whence.data.elsewhere`), which a list may hold too. In
-    folders and globs files are taken by their ending; hidden ones, `.whence` databases, and what systems keep beside photos
-    (thumbnails, deleted files, a photo library's previews) are left out; links are followed, loops cut. The table's root is the
-    common folder of the sources, its paths are relative to it, and its `remarks` say what holds for the scan as a whole.
+    A source is a folder, a photo file, a glob pattern, a `.txt` file that lists paths, one a line,
+    relative to itself, or the address of a photo or folder elsewhere (`whence.data.elsewhere`),
+    which a list may hold too. In folders and globs files are taken by their ending; hidden ones,
+    `.whence` databases, and what systems keep beside photos (thumbnails, deleted files, a photo
+    library's previews) are left out; links are followed, loops cut. The table's root is the common
+    folder of the sources, its paths are relative to it, and its `remarks` say what holds for the
+    scan as a whole.
 
-    `positions` is a CSV or GeoJSON table (`read_positions`); of its names those that fit several photos are not used. Latitude 0,
-    longitude 0 is no position unless `allow_null_island`. `known` is the table of an earlier scan: a file whose path, size and
-    times of change are the same is not read again. Raises `UnreadableTable` for a broken table or list, or for a table of positions
+    `positions` is a CSV or GeoJSON table (`read_positions`); of its names those that fit several
+    photos are not used. Latitude 0, longitude 0 is no position unless `allow_null_island`. `known`
+    is the table of an earlier scan: a file whose path, size and times of change are the same is not
+    read again. Raises `UnreadableTable` for a broken table or list, or for a table of positions
     that names none of the photos. No photos at all is an empty table.
     """
-    table = positions if positions is None or isinstance(positions, PositionTable) else read_positions(positions)
+    table = (
+        positions
+        if positions is None or isinstance(positions, PositionTable)
+        else read_positions(positions)
+    )
     found = _Found({}, [], [], LeftOut(), {})
     for source in (os.path.abspath(path_of(str(source))) for source in sources):
         _find_files(source, found, recursive=recursive)
     root = _common_folder(found)
-    skipped = [SkippedPhoto(_name(path, root), reason) for path, reason in (*found.skipped, *found.left_out.folders)]
+    skipped = [
+        SkippedPhoto(_name(path, root), reason)
+        for path, reason in (*found.skipped, *found.left_out.folders)
+    ]
     files = sorted(found.files, key=lambda path: _name(path, root))
     workload = ReadOptions(num_workers, show_progress, known, allow_null_island)
     table = None if table is None else table.fitted_to(files)
-    photos = read_files(files, root=root, positions=table, options=workload, elsewhere=found.elsewhere)
+    photos = read_files(
+        files, root=root, positions=table, options=workload, elsewhere=found.elsewhere
+    )
     remarks = [*found.left_out.remarks(), *photos.remarks]
     if table is not None:
         check_matched(table, photos)
@@ -77,7 +91,8 @@ def scan_photos(
 
 
 class ReadOptions(NamedTuple):
-    """How files are read: threads, progress bar, the table of an earlier scan, and whether 0, 0 is a place."""
+    """How files are read: threads, progress bar, the table of an earlier scan, and whether 0, 0 is
+    a place."""
 
     num_workers: int | None = None
     show_progress: bool | None = None
@@ -93,7 +108,8 @@ def read_files(
     options: ReadOptions = ReadOptions(),  # noqa: B008 (an immutable record)
     elsewhere: Mapping[str, Status] = MappingProxyType({}),
 ) -> Photos:
-    """The table of these files under `root`, in their order; what cannot be read is in its `skipped`.
+    """The table of these files under `root`, in their order; what cannot be read is in its
+    `skipped`.
 
     `elsewhere`: what is known already of files that do not lie on this machine.
     """
@@ -113,17 +129,24 @@ def read_files(
 
 
 def check_matched(table: PositionTable, *collections: Photos) -> None:
-    """Raise `UnreadableTable` where a table names none of the photos: it is the wrong one, or names them from another folder."""
+    """Raise `UnreadableTable` where a table names none of the photos: it is the wrong one, or names
+    them from another folder."""
     files = [joined(photos.root, path) for photos in collections for path in photos.paths]
     if files and (table.rows or table.unclear) and all(table.find(file) is None for file in files):
         if table.unclear:
-            raise UnreadableTable(table.path, f"its names fit several photos, the first: {table.unclear[0]}; name the folder too")
+            raise UnreadableTable(
+                table.path,
+                f"its names fit several photos, the first: {table.unclear[0]}; name the folder too",
+            )
         first = next(iter(table.rows))
-        raise UnreadableTable(table.path, f"it names none of the {len(files)} photos; its first name is {first!r}")
+        raise UnreadableTable(
+            table.path, f"it names none of the {len(files)} photos; its first name is {first!r}"
+        )
 
 
 class _Found(NamedTuple):
-    """Files to read (a dict for its order and uniqueness), the folders they were asked for in, and what was left out.
+    """Files to read (a dict for its order and uniqueness), the folders they were asked for in, and
+    what was left out.
 
     Of files elsewhere also what their folder said of them.
     """
@@ -144,7 +167,13 @@ class _Outcome(NamedTuple):
 class _Reader:
     """Reads one file; called from several threads."""
 
-    def __init__(self, root: str, table: PositionTable | None, options: ReadOptions, elsewhere: Mapping[str, Status]) -> None:
+    def __init__(
+        self,
+        root: str,
+        table: PositionTable | None,
+        options: ReadOptions,
+        elsewhere: Mapping[str, Status],
+    ) -> None:
         self.root = root
         self.table = table
         self.known = _by_file(options.known)
@@ -156,7 +185,9 @@ class _Reader:
     def read(self, path: str) -> _Outcome:
         name = _name(path, self.root)
         if name != os.path.relpath(path, self.root).replace(os.sep, "/") and not is_elsewhere(path):
-            return _Outcome((), (SkippedPhoto(name, "its name is not valid UTF-8; rename the file"),))
+            return _Outcome(
+                (), (SkippedPhoto(name, "its name is not valid UTF-8; rename the file"),)
+            )
         notes, sidecar_rows = [], []
         sidecars = self._sidecars_of(path)
         for sidecar in sidecars:
@@ -170,7 +201,10 @@ class _Reader:
             return _Outcome((replace(before, path=name),), tuple(notes))
         read = partial(read_photo, path, name=name, table_row=row, sidecar_rows=sidecar_rows)
         try:
-            found = read(content="" if before is None else before.content, allow_null_island=self.allow_null_island)
+            found = read(
+                content="" if before is None else before.content,
+                allow_null_island=self.allow_null_island,
+            )
         except UnreadableImage as error:
             return _Outcome((), (*notes, SkippedPhoto(name, error.reason)))
         except MissingExtra as error:
@@ -185,10 +219,13 @@ class _Reader:
         return self.sidecars[folder].of(name)
 
     def _still_holds(self, before: Photo) -> bool:
-        """Whether what is known of a photo came from the photo alone, and would be read the same now."""
+        """Whether what is known of a photo came from the photo alone, and would be read the same
+        now."""
         if before.point_source not in ("", "name", "exif", "xmp"):
             return False
-        return before.point is not None if self.allow_null_island else not is_null_island(before.point)
+        return (
+            before.point is not None if self.allow_null_island else not is_null_island(before.point)
+        )
 
     def _unchanged(self, path: str) -> Photo | None:
         photo = self.known.get(path)
@@ -216,61 +253,67 @@ def _by_file(known: Photos | None) -> dict[str, Photo]:
     return {joined(root, photo.path): photo for photo in known}
 
 
-def _find_files(source: str, found: _Found, *, recursive: bool) -> None:
+def _find_files(source: str, files: _Found, *, recursive: bool) -> None:
     if is_elsewhere(source):
-        _find_elsewhere(source, found, recursive=recursive)
+        _find_elsewhere(source, files, recursive=recursive)
     elif os.path.isdir(source):
-        found.folders.append(source)
-        for path in walk_photos(source, recursive=recursive, left_out=found.left_out):
-            found.files[path] = None
+        files.folders.append(source)
+        for path in walk_photos(source, recursive=recursive, left_out=files.left_out):
+            files.files[path] = None
     elif os.path.lexists(source):
         if source.lower().endswith(".txt"):
             for path in read_list(source):
-                found.files[path] = None
+                files.files[path] = None
         else:
-            found.files[source] = None
+            files.files[source] = None
     elif glob.has_magic(source):
-        matches = sorted(match for match in glob.glob(source, recursive=True) if os.path.isfile(match))
+        matches = sorted(
+            match for match in glob.glob(source, recursive=True) if os.path.isfile(match)
+        )
         if not matches and not glob.glob(source, recursive=True):
-            found.skipped.append(SkippedPhoto(source, "the pattern matches nothing"))
+            files.skipped.append(SkippedPhoto(source, "the pattern matches nothing"))
         fixed = fixed_folder(source)
         for match in matches:
             if not is_photo(match):
-                note_unread(match, found.left_out)
-            elif not is_left_out(os.path.relpath(match, fixed), found.left_out):
-                found.files[match] = None
-        found.folders.append(fixed)
+                note_unread(match, files.left_out)
+            elif not is_left_out(os.path.relpath(match, fixed), files.left_out):
+                files.files[match] = None
+        files.folders.append(fixed)
     else:
-        found.skipped.append(SkippedPhoto(source, "no such file or folder"))
+        files.skipped.append(SkippedPhoto(source, "no such file or folder"))
 
 
-def _find_elsewhere(source: str, found: _Found, *, recursive: bool) -> None:
+def _find_elsewhere(source: str, files: _Found, *, recursive: bool) -> None:
     if is_photo(source):
-        found.files[source] = None
+        files.files[source] = None
         return
     for path, status in sorted(find_elsewhere(source, is_recursive=recursive).items()):
         name = os.path.relpath(path, source)
         if not is_photo(path):
-            note_unread(path, found.left_out)
+            note_unread(path, files.left_out)
         elif os.path.basename(path).startswith("."):
-            found.left_out.photos["hidden files"] += 1
-        elif not is_left_out(name, found.left_out):
-            found.files[path] = None
-            found.elsewhere[path] = status
-    found.folders.append(source)
+            files.left_out.photos["hidden files"] += 1
+        elif not is_left_out(name, files.left_out):
+            files.files[path] = None
+            files.elsewhere[path] = status
+    files.folders.append(source)
 
 
 def list_photos(folder: str | Path, *, left_out: LeftOut | None = None) -> list[str]:
-    """Absolute paths of the photo files under a folder, known by their endings, sorted by their paths inside it.
+    """Absolute paths of the photo files under a folder, known by their endings, sorted by their
+    paths inside it.
 
     What is passed over is counted in `left_out`.
     """
     top = os.path.abspath(folder)
-    return sorted(walk_photos(top, left_out=left_out or LeftOut()), key=lambda path: _name(path, top))
+    return sorted(
+        walk_photos(top, left_out=left_out or LeftOut()), key=lambda path: _name(path, top)
+    )
 
 
 def read_list(path: str | Path, *, folder: str | Path | None = None) -> list[str]:
-    """Absolute paths from a text file that lists one path a line, relative to `folder`, by default the list's own.
+    """Absolute paths from a text file that lists one path a line, relative to `folder`, by default
+    the list's own.
 
     Either kind of slash separates folders. Raises `UnreadableTable`.
     """
@@ -278,7 +321,11 @@ def read_list(path: str | Path, *, folder: str | Path | None = None) -> list[str
     if any("\0" in line for line in lines):
         raise UnreadableTable(path, "it holds zero bytes: it is not a list of paths")
     finder = FileFinder(Path(path).parent if folder is None else folder)
-    return [path_of(line.strip()) if is_address(line.strip()) else finder.find(line) for line in lines if line.strip()]
+    return [
+        path_of(line.strip()) if is_address(line.strip()) else finder.find(line)
+        for line in lines
+        if line.strip()
+    ]
 
 
 def fixed_folder(pattern: str) -> str:
@@ -288,8 +335,8 @@ def fixed_folder(pattern: str) -> str:
     return pattern
 
 
-def _common_folder(found: _Found) -> str:
-    folders = [*found.folders, *(os.path.dirname(path) for path in found.files)]
+def _common_folder(files: _Found) -> str:
+    folders = [*files.folders, *(os.path.dirname(path) for path in files.files)]
     folders = [folder for folder in folders if not is_elsewhere(folder)]
     try:
         return os.path.commonpath(folders) if folders else os.getcwd()
@@ -298,7 +345,8 @@ def _common_folder(found: _Found) -> str:
 
 
 def _name(path: str, root: str) -> str:
-    """A path relative to the root with "/", or an address; bytes that are not UTF-8 are shown as escapes."""
+    """A path relative to the root with "/", or an address; bytes that are not UTF-8 are shown as
+    escapes."""
     if is_elsewhere(path):
         return address_of(path)
     try:
@@ -306,4 +354,8 @@ def _name(path: str, root: str) -> str:
     except ValueError:
         relative = path
     relative = path if relative.startswith("..") else relative
-    return relative.replace(os.sep, "/").encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return (
+        relative.replace(os.sep, "/")
+        .encode("utf-8", "surrogateescape")
+        .decode("utf-8", "backslashreplace")
+    )

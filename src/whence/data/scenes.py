@@ -1,6 +1,8 @@
-"""Data sets of scenes: photos of one scene may show the same, those of different ones never do. MegaScenes and ScanNet.
+"""Data sets of scenes: photos of one scene may show the same, those of different ones never do.
+MegaScenes and ScanNet.
 
-What two photos of a scene have in common follows from its reconstruction, or from the poses of the camera.
+What two photos of a scene have in common follows from its reconstruction, or from the poses of the
+camera.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ class Scenes(ABC):
 
     @abstractmethod
     def together(self, scene: int, *, rules: SceneRules) -> np.ndarray:
-        """(n, n) bool: which photos of a scene, in the order of `rows`, show the same as which; false for a photo and itself."""
+        """(n, n) bool: which photos of a scene, in the order of `rows`, show the same as which;
+        false for a photo and itself."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,8 @@ class Reconstructions(Scenes):
 
 @dataclass(frozen=True)
 class Scans(Scenes):
-    """Rooms that a tracked camera went through. All scans of one room are one scene, though their poses do not go together."""
+    """Rooms that a tracked camera went through. All scans of one room are one scene, though their
+    poses do not go together."""
 
     poses: np.ndarray
     """(N, 4, 4) from camera to room, metres."""
@@ -79,20 +83,29 @@ class Scans(Scenes):
         rows = self.rows.of(scene)
         poses, scan = self.poses[rows], self.scan[rows]
         apart = np.linalg.norm(poses[:, None, :3, 3] - poses[None, :, :3, 3], axis=2)
-        # The trace of one rotation times the other's inverse is 1 + 2 cos of the angle between them.
+        # The trace of one rotation times the other's inverse is 1 + 2 cos of the angle between
+        # them.
         cosine = (np.einsum("aij,bij->ab", poses[:, :3, :3], poses[:, :3, :3]) - 1) / 2
-        is_near = (apart <= rules.radius_m) & (cosine >= np.cos(np.radians(rules.max_turn_deg)) - 1e-12)
+        is_near = (apart <= rules.radius_m) & (
+            cosine >= np.cos(np.radians(rules.max_turn_deg)) - 1e-12
+        )
         return _without_itself(is_near & (scan[:, None] == scan))
 
 
 def read_megascenes(root: str | Path, *, options: ReadOptions = DEFAULT_OPTIONS) -> Reconstructions:
-    """MegaScenes: models in reconstruct/ABC/DEF/colmap/N, their photos in images/ABC/DEF; one scene a model.
+    """MegaScenes: models in reconstruct/ABC/DEF/colmap/N, their photos in images/ABC/DEF; one scene
+    a model.
 
-    Photos that are not there are left out, and scenes without any. Raises `NoPhotos` and `UnreadableTable`.
+    Photos that are not there are left out, and scenes without any. Raises `NoPhotos` and
+    `UnreadableTable`.
     """
     root = Path(root)
     base = root / "reconstruct"
-    folders = sorted(path.parent for path in base.rglob("images.*") if has_model(path.parent)) if base.is_dir() else []
+    folders = (
+        sorted(path.parent for path in base.rglob("images.*") if has_model(path.parent))
+        if base.is_dir()
+        else []
+    )
     folders = list(dict.fromkeys(folders))
     files: list[Path] = []
     origin: list[tuple[int, int]] = []
@@ -108,12 +121,18 @@ def read_megascenes(root: str | Path, *, options: ReadOptions = DEFAULT_OPTIONS)
         require_photos(photos, base),
         groups.rows,
         tuple(folders[number].relative_to(base).as_posix() for number in groups.keys.tolist()),
-        tuple((folders[number], found[groups.rows.of(k), 1]) for k, number in enumerate(groups.keys.tolist())),
+        tuple(
+            (folders[number], found[groups.rows.of(k), 1])
+            for k, number in enumerate(groups.keys.tolist())
+        ),
     )
 
 
-def read_scannet(root: str | Path, *, every: int = 1, options: ReadOptions = DEFAULT_OPTIONS) -> Scans:
-    """ScanNet: scans/sceneRRRR_SS/{color/N.jpg, pose/N.txt}, one scene a room RRRR; each `every`-th frame of a scan.
+def read_scannet(
+    root: str | Path, *, every: int = 1, options: ReadOptions = DEFAULT_OPTIONS
+) -> Scans:
+    """ScanNet: scans/sceneRRRR_SS/{color/N.jpg, pose/N.txt}, one scene a room RRRR; each `every`-th
+    frame of a scan.
 
     Frames whose pose was lost (not finite) are left out. Raises `NoPhotos` and `UnreadableTable`.
     """
@@ -123,7 +142,9 @@ def read_scannet(root: str | Path, *, every: int = 1, options: ReadOptions = DEF
     poses: list[np.ndarray] = []
     scans: list[str] = []
     for folder in sorted(path for path in base.glob("scene*_*") if (path / "pose").is_dir()):
-        frames = sorted(int(path.stem) for path in (folder / "pose").glob("*.txt") if path.stem.isdigit())
+        frames = sorted(
+            int(path.stem) for path in (folder / "pose").glob("*.txt") if path.stem.isdigit()
+        )
         for frame in frames[::every]:
             pose = _read_pose(folder / "pose" / f"{frame}.txt")
             if np.isfinite(pose).all():
@@ -131,10 +152,16 @@ def read_scannet(root: str | Path, *, every: int = 1, options: ReadOptions = DEF
                 poses.append(pose)
                 scans.append(folder.name)
     if not files:
-        raise NoPhotos(f"no frames with a pose in {str(base)!r}: scans of ScanNet lie as scene0000_00/color/0.jpg and pose/0.txt")
+        raise NoPhotos(
+            f"no frames with a pose in {str(base)!r}: scans of ScanNet lie as "
+            "scene0000_00/color/0.jpg and pose/0.txt"
+        )
     photos, kept = existing_photos(files, root, options)
     numbers = {name: number for number, name in enumerate(dict.fromkeys(scans))}
-    rooms = {name: number for number, name in enumerate(dict.fromkeys(name.rpartition("_")[0] for name in scans))}
+    rooms = {
+        name: number
+        for number, name in enumerate(dict.fromkeys(name.rpartition("_")[0] for name in scans))
+    }
     groups = group_rows(np.array([rooms[scans[k].rpartition("_")[0]] for k in kept], np.int64))
     names = list(rooms)
     return Scans(
@@ -147,9 +174,11 @@ def read_scannet(root: str | Path, *, every: int = 1, options: ReadOptions = DEF
 
 
 def rooms_as_set(scans: Scans, *, rules: SceneRules = SceneRules()) -> EvaluationSet:
-    """The first scan of every room as database, the others as queries; right is what a room's poses say shows the same.
+    """The first scan of every room as database, the others as queries; right is what a room's poses
+    say shows the same.
 
-    For sets whose scans of a room share one frame, as rendered ones do. Raises `NoPhotos` where no room was scanned twice.
+    For sets whose scans of a room share one frame, as rendered ones do. Raises `NoPhotos` where no
+    room was scanned twice.
     """
     first = {int(scans.scan[scans.rows.of(room)].min()) for room in range(len(scans))}
     is_database = np.isin(scans.scan, list(first))
@@ -166,17 +195,25 @@ def rooms_as_set(scans: Scans, *, rules: SceneRules = SceneRules()) -> Evaluatio
             found[place[int(rows[k])]] = np.searchsorted(database, near)
     offsets = np.concatenate([[0], np.cumsum([len(part) for part in found])]).astype(np.int64)
     positives = NeighborLists(offsets, np.concatenate([*found, np.empty(0, np.int64)]))
-    return EvaluationSet("rooms", scans.photos.select(database), scans.photos.select(queries), positives=positives)
+    return EvaluationSet(
+        "rooms", scans.photos.select(database), scans.photos.select(queries), positives=positives
+    )
 
 
-def read_scenes(root: str | Path, *, every: int = 1, options: ReadOptions = DEFAULT_OPTIONS) -> Scenes:
-    """The scenes of a folder laid out as MegaScenes or as ScanNet. Raises `NoPhotos` where it is neither."""
+def read_scenes(
+    root: str | Path, *, every: int = 1, options: ReadOptions = DEFAULT_OPTIONS
+) -> Scenes:
+    """The scenes of a folder laid out as MegaScenes or as ScanNet. Raises `NoPhotos` where it is
+    neither."""
     root = Path(root)
     if (root / "reconstruct").is_dir():
         return read_megascenes(root, options=options)
     if (root / "scans").is_dir() or next(root.glob("scene*_*"), None) is not None:
         return read_scannet(root, every=every, options=options)
-    raise NoPhotos(f"{str(root)!r} is laid out neither as MegaScenes (reconstruct/, images/) nor as ScanNet (scans/scene0000_00/)")
+    raise NoPhotos(
+        f"{str(root)!r} is laid out neither as MegaScenes (reconstruct/, images/) nor as ScanNet "
+        "(scans/scene0000_00/)"
+    )
 
 
 def _without_itself(pairs: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Sidecar files: XMP and Google Takeout JSON that lie beside a photo and describe it.
 
-In this order: photo.jpg.xmp, photo.xmp, photo.jpg.supplemental-metadata.json, photo.jpg.json, then the other names Takeout gives
-(`whence.data.takeout`). Upper and lower case, and the two ways to write an accented letter, are the same.
+In this order: photo.jpg.xmp, photo.xmp, photo.jpg.supplemental-metadata.json, photo.jpg.json, then
+the other names Takeout gives (`whence.data.takeout`). Upper and lower case, and the two ways to
+write an accented letter, are the same.
 """
 
 from __future__ import annotations
@@ -13,7 +14,14 @@ from pathlib import Path
 
 from whence.data.kinds import IMAGE_SUFFIXES, RAW_SUFFIXES
 from whence.data.placement import Placement
-from whence.data.takeout import edited_from, is_takeout, likely_names, own_names, placement_from_takeout, read_record
+from whence.data.takeout import (
+    edited_from,
+    is_takeout,
+    likely_names,
+    own_names,
+    placement_from_takeout,
+    read_record,
+)
 from whence.data.xmp import placement_from_xmp
 from whence.errors import UnreadableTable
 
@@ -33,14 +41,20 @@ class SidecarFolder:
         self._alike: dict[str, list[str]] = {}
         try:
             with os.scandir(self.folder) as entries:
-                listed = sorted(entry.name for entry in entries if entry.name.lower().endswith(_SIDECARS) or _is_image(entry.name))
+                listed = sorted(
+                    entry.name
+                    for entry in entries
+                    if entry.name.lower().endswith(_SIDECARS) or _is_image(entry.name)
+                )
         except OSError:
             listed = []
         for name in listed:
             if _is_image(name):
                 stem = _fold(os.path.splitext(name)[0])
                 self._photos.setdefault(stem, set()).add(unicodedata.normalize("NFC", name))
-                self._alike.setdefault(stem[:_NAMES_ALIKE], []).append(unicodedata.normalize("NFC", name))
+                self._alike.setdefault(stem[:_NAMES_ALIKE], []).append(
+                    unicodedata.normalize("NFC", name)
+                )
             else:
                 self._files.setdefault(_fold(name), []).append(name)
 
@@ -50,31 +64,44 @@ class SidecarFolder:
             return ()
         stem = os.path.splitext(photo)[0]
         names = [*self._named(photo, (f"{photo}.xmp", f"{stem}.xmp")), *self._json_of(photo)]
-        return tuple(path for path in (self.folder / name for name in dict.fromkeys(names)) if path.is_file())
+        return tuple(
+            path for path in (self.folder / name for name in dict.fromkeys(names)) if path.is_file()
+        )
 
     def _json_of(self, photo: str) -> list[str]:
         own = list(self._named(photo, own_names(photo)))
-        own += [name for name in self._named(photo, likely_names(photo)) if name not in own and self._is_of(name, photo)]
+        own += [
+            name
+            for name in self._named(photo, likely_names(photo))
+            if name not in own and self._is_of(name, photo)
+        ]
         original = "" if own else edited_from(photo)
         if not original:
             return own
         # The copy may have another ending than the photo it was made from.
         stem = _fold(os.path.splitext(original)[0])
         originals = sorted(self._photos.get(stem, set()) - {unicodedata.normalize("NFC", photo)})
-        return [name for one in dict.fromkeys([original, *originals]) for name in self._json_of(one)]
+        return [
+            name for one in dict.fromkeys([original, *originals]) for name in self._json_of(one)
+        ]
 
     def _named(self, photo: str, names: Iterator[str] | tuple[str, ...]) -> Iterator[str]:
-        """Files of these names. Where photos differ by case alone, theirs must be spelled as they are."""
+        """Files of these names. Where photos differ by case alone, theirs must be spelled as they
+        are."""
         stem = unicodedata.normalize("NFC", os.path.splitext(photo)[0])
         stems = {os.path.splitext(name)[0] for name in self._photos.get(_fold(stem), set())}
         for name in names:
             for file in self._files.get(_fold(name), ()):
                 written = unicodedata.normalize("NFC", file)
-                if len(stems) < 2 or unicodedata.normalize("NFC", name)[: len(stem)] == written[: len(stem)]:
+                if (
+                    len(stems) < 2
+                    or unicodedata.normalize("NFC", name)[: len(stem)] == written[: len(stem)]
+                ):
                     yield file
 
     def _is_of(self, name: str, photo: str) -> bool:
-        """Whether a file whose name several photos could share is this photo's: by its title, or because no other photo can be."""
+        """Whether a file whose name several photos could share is this photo's: by its title, or
+        because no other photo can be."""
         path = self.folder / name
         try:
             record = read_record(_read(path), path=path)
@@ -85,7 +112,9 @@ class SidecarFolder:
         rivals = [other for other in alike if _fold(other) != mine]
         if not is_takeout(record) or title in map(_fold, rivals):
             return False
-        return title == mine or not any(_fold(name) in map(_fold, likely_names(other)) for other in rivals)
+        return title == mine or not any(
+            _fold(name) in map(_fold, likely_names(other)) for other in rivals
+        )
 
 
 def find_sidecars(photo: str | Path) -> tuple[Path, ...]:
@@ -100,7 +129,8 @@ def find_sidecar(photo: str | Path) -> Path | None:
 
 
 def read_sidecar(path: str | Path) -> Placement:
-    """What a sidecar file says; silent where it holds no position. Raises `UnreadableTable` where it is broken."""
+    """The placement of a sidecar file; silent where it holds no position. Raises `UnreadableTable`
+    where it is broken."""
     path = Path(path)
     data = _read(path)
     if path.suffix.lower() == ".xmp":

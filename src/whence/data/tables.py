@@ -1,4 +1,5 @@
-"""Tables and lists as text: decoding, separators, rows with their lines, and the names of photos in them."""
+"""Tables and lists as text: decoding, separators, rows with their lines, and the names of photos in
+them."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from whence.data.cells import plain_cell
+from whence.data.fields import plain_field
 from whence.errors import UnreadableTable
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -20,60 +21,73 @@ _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 
 
 class Row(NamedTuple):
-    """The cells of one row, and the line it begins on."""
+    """The fields of one row, and the line it begins on."""
 
     line: int
-    cells: list[str]
+    fields: list[str]
 
 
 def read_text(path: str | Path) -> str:
-    """The text of a table or list: UTF-8, or UTF-16 with a byte order mark, which is left out. Raises `UnreadableTable`."""
+    """The text of a table or list: UTF-8, or UTF-16 with a byte order mark, which is left out.
+    Raises `UnreadableTable`."""
     try:
         data = Path(path).read_bytes()
         return data.decode("utf-16" if data.startswith(_UTF16) else "utf-8-sig")
     except OSError as error:
         raise UnreadableTable(path, error.strerror or str(error)) from None
     except UnicodeDecodeError as error:
-        raise UnreadableTable(path, f"byte {error.start} is not {error.encoding.upper()}; save it as UTF-8") from None
+        raise UnreadableTable(
+            path, f"byte {error.start} is not {error.encoding.upper()}; save it as UTF-8"
+        ) from None
     except ValueError as error:
         raise UnreadableTable(path, str(error)) from None
 
 
 def sniff_delimiter(text: str, *, delimiters: str = ",;\t") -> str:
-    """The separator of a table: what a line "sep=;" before the header says, else what its header holds most of."""
-    first = next((line for line in text.splitlines() if line.strip() and not line.startswith("#")), "")
+    """The separator of a table: what a line "sep=;" before the header says, else what its header
+    holds most of."""
+    first = next(
+        (line for line in text.splitlines() if line.strip() and not line.startswith("#")), ""
+    )
     stated = _SEPARATOR_LINE.fullmatch(first)
     return stated[1] if stated else max(delimiters, key=first.count)
 
 
 def read_rows(text: str, *, path: str | Path, delimiter: str) -> Iterator[Row]:
-    """The rows that hold anything, their cells as `plain_cell` gives them; a line "sep=;" before the header is left out.
+    """The rows that hold anything, their fields as `plain_field` gives them; a line "sep=;" before
+    the header is left out.
 
     Raises `UnreadableTable` for quotes left open.
     """
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     is_first, line = True, 1
     try:
-        for cells in reader:
+        for fields in reader:
             start, line = line, reader.line_num + 1
-            if not any(cell.strip() for cell in cells):
+            if not any(field.strip() for field in fields):
                 continue
-            if is_first and _SEPARATOR_LINE.fullmatch(delimiter.join(cells)):
+            if is_first and _SEPARATOR_LINE.fullmatch(delimiter.join(fields)):
                 continue
             is_first = False
-            yield Row(start, [plain_cell(cell) for cell in cells])
+            yield Row(start, [plain_field(field) for field in fields])
     except csv.Error as error:
         raise UnreadableTable(path, str(error), line=line) from None
 
 
 def plain_name(name: str) -> str:
-    """A photo's name as tables are compared: "/" between folders, no "." among them, accented letters composed."""
-    parts = [part for part in unicodedata.normalize("NFC", name).replace("\\", "/").split("/") if part != "."]
+    """A photo's name as tables are compared: "/" between folders, no "." among them, accented
+    letters composed."""
+    parts = [
+        part
+        for part in unicodedata.normalize("NFC", name).replace("\\", "/").split("/")
+        if part != "."
+    ]
     return "/".join(part for i, part in enumerate(parts) if part or i == 0)
 
 
 class FileFinder:
-    """Finds the files that a list names: as they are written, with either kind of slash, with either form of accented letters."""
+    """Finds the files that a list names: as they are written, with either kind of slash, with
+    either form of accented letters."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = os.path.abspath(folder)
@@ -96,7 +110,11 @@ class FileFinder:
             folder = self._alike(folder)
         if folder not in self._listed:
             try:
-                self._listed[folder] = {unicodedata.normalize("NFC", entry): entry for entry in os.listdir(folder)}
+                self._listed[folder] = {
+                    unicodedata.normalize("NFC", entry): entry for entry in os.listdir(folder)
+                }
             except OSError:
                 self._listed[folder] = {}
-        return os.path.join(folder, self._listed[folder].get(unicodedata.normalize("NFC", name), name))
+        return os.path.join(
+            folder, self._listed[folder].get(unicodedata.normalize("NFC", name), name)
+        )

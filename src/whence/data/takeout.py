@@ -1,7 +1,8 @@
 """Google Takeout: the JSON that describes a photo, and the names under which it may lie beside it.
 
-Names are clipped to 51 characters with the ending, "supplemental-metadata" is cut wherever that falls, "(1)" moves behind the
-photo's own ending, edited copies have no file of their own, and the photo's ending may be missing.
+Names are clipped to 51 characters with the ending, "supplemental-metadata" is cut wherever that
+falls, "(1)" moves behind the photo's own ending, edited copies have no file of their own, and the
+photo's ending may be missing.
 """
 
 from __future__ import annotations
@@ -24,16 +25,66 @@ _META = ".supplemental-metadata"
 _MAX_NAME, _MAX_STEM = 51, 46
 _NUMBERED = re.compile(r"(.+)(\([0-9]+\))")
 _EDITED = (
-    *("-edited", "-effects", "-smile", "-mix", "-bearbeitet", "-bewerkt", "-modifié", "-modifie", "-modificato", "-editado"),
-    *("-ha editado", "-editada", "-editat", "-editată", "-redigerad", "-redigert", "-redigeret", "-muokattu", "-edytowane"),
-    *("-edytowany", "-upraveno", "-upravené", "-szerkesztett", "-düzenlendi", "-uređeno", "-urejeno", "-επεξεργασμένο"),
-    *("-отредактировано", "-изменено", "-змінено", "-відредаговано", "-редактирано", "-編集済み", "-편집됨", "-수정됨"),
-    *("-已编辑", "-已修改", "-已編輯", "-diedit", "-đã chỉnh sửa", "-แก้ไขแล้ว", "-נערך", "-معدل", "-संपादित"),
+    *(
+        "-edited",
+        "-effects",
+        "-smile",
+        "-mix",
+        "-bearbeitet",
+        "-bewerkt",
+        "-modifié",
+        "-modifie",
+        "-modificato",
+        "-editado",
+    ),
+    *(
+        "-ha editado",
+        "-editada",
+        "-editat",
+        "-editată",
+        "-redigerad",
+        "-redigert",
+        "-redigeret",
+        "-muokattu",
+        "-edytowane",
+    ),
+    *(
+        "-edytowany",
+        "-upraveno",
+        "-upravené",
+        "-szerkesztett",
+        "-düzenlendi",
+        "-uređeno",
+        "-urejeno",
+        "-επεξεργασμένο",
+    ),
+    *(
+        "-отредактировано",
+        "-изменено",
+        "-змінено",
+        "-відредаговано",
+        "-редактирано",
+        "-編集済み",
+        "-편집됨",
+        "-수정됨",
+    ),
+    *(
+        "-已编辑",
+        "-已修改",
+        "-已編輯",
+        "-diedit",
+        "-đã chỉnh sửa",
+        "-แก้ไขแล้ว",
+        "-נערך",
+        "-معدل",
+        "-संपादित",
+    ),
 )
 
 
 def placement_from_takeout(data: bytes, *, path: Path) -> Placement:
-    """What a Takeout file says; silent where it holds no position. Raises `UnreadableTable` where it is no JSON."""
+    """The placement of a Takeout file; silent where it holds no position. Raises `UnreadableTable`
+    where it is no JSON."""
     record = read_record(data, path=path)
     points = (_takeout_point(record.get(key)) for key in ("geoData", "geoDataExif"))
     taken = record.get("photoTakenTime")
@@ -42,7 +93,9 @@ def placement_from_takeout(data: bytes, *, path: Path) -> Placement:
         time = None if seconds is None else datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError):
         time = None
-    return Placement("sidecar", next((point for point in points if point is not None), None), time=time)
+    return Placement(
+        "sidecar", next((point for point in points if point is not None), None), time=time
+    )
 
 
 def read_record(data: bytes, *, path: Path) -> dict[str, Any]:
@@ -57,7 +110,8 @@ def read_record(data: bytes, *, path: Path) -> dict[str, Any]:
 
 
 def own_names(photo: str) -> Iterator[str]:
-    """Names of files that belong to a photo for certain: its whole name, then any cut of the rest."""
+    """Names of files that belong to a photo for certain: its whole name, then any cut of the
+    rest."""
     stem, ending = os.path.splitext(photo)
     numbered = _NUMBERED.fullmatch(stem)
     named = [(photo, "")] + ([(numbered[1] + ending, numbered[2])] if numbered else [])
@@ -67,7 +121,8 @@ def own_names(photo: str) -> Iterator[str]:
 
 
 def likely_names(photo: str) -> Iterator[str]:
-    """Names that may belong to several photos: clipped inside the photo's name, or without its ending."""
+    """Names that may belong to several photos: clipped inside the photo's name, or without its
+    ending."""
     stem, ending = os.path.splitext(photo)
     numbered = _NUMBERED.fullmatch(stem)
     named = [(stem, ending, "")] + ([(numbered[1], ending, numbered[2])] if numbered else [])

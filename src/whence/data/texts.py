@@ -20,13 +20,16 @@ class TextLog:
 
 
 def read_texts(folder: str | Path, *, split: str) -> tuple[TextLog, ...]:
-    """The logs of a split: a JSON object a line, with `records`, and perhaps `questions`, pairs of question and answer.
+    """The logs of a split: a JSON object a line, with `records`, and perhaps `questions`, pairs of
+    question and answer.
 
     Raises `NoPhotos` for a split that is not there, and `UnreadableTable`.
     """
     file = Path(folder) / f"{split}.jsonl"
     if not file.is_file():
-        raise NoPhotos(f"no logs {file.name} in {str(folder)!r}: whence world logs FOLDER makes some up")
+        raise NoPhotos(
+            f"no logs {file.name} in {str(folder)!r}: whence world logs FOLDER makes some up"
+        )
     found = []
     try:
         with open(file, encoding="utf-8") as lines:
@@ -44,8 +47,15 @@ def read_texts(folder: str | Path, *, split: str) -> tuple[TextLog, ...]:
 
 def _log(values: Any) -> TextLog:
     records, questions = values["records"], values.get("questions", [])
-    if not isinstance(records, list) or not records or not all(isinstance(one, str) for one in records):
+    if (
+        not isinstance(records, list)
+        or not records
+        or not all(isinstance(one, str) for one in records)
+    ):
         raise ValueError("records are texts, one or more")
-    if not all(isinstance(pair, list) and len(pair) == 2 and all(isinstance(one, str) for one in pair) for pair in questions):
+    if not all(
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(one, str) for one in pair)
+        for pair in questions
+    ):
         raise ValueError("questions are pairs of texts")
     return TextLog(tuple(records), tuple((pair[0], pair[1]) for pair in questions))

@@ -17,13 +17,20 @@ THUMBNAIL_PX = 200
 THUMBNAIL_QUALITY = 72
 
 
-def thumbnail_jpeg(source: str | Path | bytes | np.ndarray, *, long_side_px: int = THUMBNAIL_PX) -> bytes | None:
-    """The bytes of a photo as a JPEG with its longer side at most `long_side_px`; None for a photo that cannot be read.
+def thumbnail_jpeg(
+    source: str | Path | bytes | np.ndarray, *, long_side_px: int = THUMBNAIL_PX
+) -> bytes | None:
+    """The bytes of a photo as a JPEG with its longer side at most `long_side_px`; None for a photo
+    that cannot be read.
 
     `source` is a file, its bytes, or RGB pixels (H, W, 3) uint8.
     """
     try:
-        image = source if isinstance(source, np.ndarray) else load_resized(source, long_side_px=long_side_px)
+        image = (
+            source
+            if isinstance(source, np.ndarray)
+            else load_resized(source, long_side_px=long_side_px)
+        )
     except UnreadableImage:
         return None
     picture = Image.fromarray(image)
@@ -33,7 +40,11 @@ def thumbnail_jpeg(source: str | Path | bytes | np.ndarray, *, long_side_px: int
     return buffer.getvalue()
 
 
-def thumbnail_uri(source: str | Path | bytes | np.ndarray, *, long_side_px: int = THUMBNAIL_PX) -> str | None:
+def thumbnail_uri(
+    source: str | Path | bytes | np.ndarray, *, long_side_px: int = THUMBNAIL_PX
+) -> str | None:
     """The same as a data URI, which holds base64 letters only: nothing in it needs escaping."""
     data = thumbnail_jpeg(source, long_side_px=long_side_px)
-    return None if data is None else "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii")
+    return (
+        None if data is None else "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii")
+    )

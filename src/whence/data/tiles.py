@@ -1,7 +1,9 @@
-"""Map tiles: cells of the Web-Mercator grid, tiles of 4 x 4 of them, and the file names of EarthLoc that carry a footprint.
+"""Map tiles: cells of the Web-Mercator grid, tiles of 4 x 4 of them, and the file names of EarthLoc
+that carry a footprint.
 
-A tile is named by its zoom and by row and column of its top left cell. EarthLoc's names (Berton et al., CVPR 2024) have 16 parts
-between "@" signs: four corners (latitude, longitude), image id, time, nadir, area in square kilometres and orientation.
+A tile is named by its zoom and by row and column of its top left cell. EarthLoc's names (Berton et
+al., CVPR 2024) have 16 parts between "@" signs: four corners (latitude, longitude), image id, time,
+nadir, area in square kilometres and orientation.
 """
 
 from __future__ import annotations
@@ -46,7 +48,8 @@ class FootprintName:
     """What an EarthLoc file name says."""
 
     corners: tuple[tuple[float, float], ...]
-    """Latitude and longitude of the image's lower left, upper left, upper right and lower right corner."""
+    """Latitude and longitude of the image's lower left, upper left, upper right and lower right
+    corner."""
     image_id: str
     time: datetime | None
     nadir: tuple[float, float]
@@ -67,15 +70,21 @@ class FootprintName:
         return float(lat.mean()), float((lon.mean() + 180) % 360 - 180)
 
 
-def from_cells(column: np.ndarray, row: np.ndarray, zoom: int | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Latitudes and longitudes in degrees of places in the grid of a zoom, in cells from its top left corner."""
+def from_cells(
+    column: np.ndarray, row: np.ndarray, zoom: int | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Latitudes and longitudes in degrees of places in the grid of a zoom, in cells from its top
+    left corner."""
     num = np.exp2(zoom)
     lat = np.degrees(np.arctan(np.sinh(np.pi * (1 - 2 * np.asarray(row, float) / num))))
     return lat, 360 * np.asarray(column, float) / num - 180
 
 
-def to_cells(lat: np.ndarray, lon: np.ndarray, zoom: int | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Columns and rows, the inverse of `from_cells`; latitudes beyond the grid's, 85.05 degrees, lie outside of it."""
+def to_cells(
+    lat: np.ndarray, lon: np.ndarray, zoom: int | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Columns and rows, the inverse of `from_cells`; latitudes beyond the grid's, 85.05 degrees,
+    lie outside of it."""
     num = np.exp2(zoom)
     lat = np.clip(np.asarray(lat, float), -89.999999, 89.999999)
     row = (1 - np.arcsinh(np.tan(np.radians(lat))) / np.pi) / 2 * num
@@ -91,20 +100,29 @@ def tile_boxes(tiles: np.ndarray, *, cells: int = CELLS) -> np.ndarray:
 
 
 def box_corners(boxes: np.ndarray) -> np.ndarray:
-    """(N, 4, 2) latitude and longitude of lower left, upper left, upper right, lower right corners of boxes (N, 4)."""
+    """(N, 4, 2) latitude and longitude of lower left, upper left, upper right, lower right corners
+    of boxes (N, 4)."""
     south, west, north, east = np.asarray(boxes, float).reshape(-1, 4).T
-    return np.stack([np.stack(pair, axis=1) for pair in ((south, west), (north, west), (north, east), (south, east))], axis=1)
+    return np.stack(
+        [
+            np.stack(pair, axis=1)
+            for pair in ((south, west), (north, west), (north, east), (south, east))
+        ],
+        axis=1,
+    )
 
 
 def overlap_matrix(boxes: np.ndarray) -> np.ndarray:
-    """(N, N) bool: which boxes (N, 4) of south, west, north, east share an area; touching edges do not, everything overlaps itself.
+    """(N, N) bool: which boxes (N, 4) of south, west, north, east share an area; touching edges do
+    not, everything overlaps itself.
 
     Boxes whose east lies west of their west reach across the antimeridian.
     """
     south, west, north, east = np.round(np.asarray(boxes, float).reshape(-1, 4), 5).T
     width = np.where(east > west, east - west, (east - west) % 360)
     is_beside = (south[:, None] < north[None]) & (south[None] < north[:, None])
-    # Distance eastward from one west to the other, on the circle: the other begins within the one, or the one within the other.
+    # Distance eastward from one west to the other, on the circle: the other begins within the one,
+    # or the one within the other.
     ahead = np.round((west[None] - west[:, None]) % 360, 5) % 360
     begins_within = ahead < width[:, None]
     return is_beside & (begins_within | begins_within.T)
@@ -114,11 +132,14 @@ def box_area_km2(boxes: np.ndarray) -> np.ndarray:
     """(N,) square kilometres on a sphere of boxes (N, 4)."""
     south, west, north, east = np.asarray(boxes, float).reshape(-1, 4).T
     width = np.radians(np.where(east > west, east - west, (east - west) % 360))
-    return np.asarray(EARTH_RADIUS_KM**2 * width * (np.sin(np.radians(north)) - np.sin(np.radians(south))))
+    return np.asarray(
+        EARTH_RADIUS_KM**2 * width * (np.sin(np.radians(north)) - np.sin(np.radians(south)))
+    )
 
 
 def unwrap_deg(lon: np.ndarray) -> np.ndarray:
-    """Longitudes (..., n) moved by whole turns so that each lies within half a turn of the first."""
+    """Longitudes (..., n) moved by whole turns so that each lies within half a turn of the
+    first."""
     lon = np.asarray(lon, float)
     first = lon[..., :1]
     return np.asarray(first + (lon - first + 180) % 360 - 180)
@@ -135,7 +156,8 @@ def format_footprint_name(
     decimals: int = 5,
     nadir_decimals: int = 5,
 ) -> str:
-    """The file name of an image with these corners (4, 2) of latitude and longitude, lower left first and clockwise."""
+    """The file name of an image with these corners (4, 2) of latitude and longitude, lower left
+    first and clockwise."""
     degrees = [f"{value:.{decimals}f}" for value in np.asarray(corners, float).reshape(8)]
     where = [f"{value:.{nadir_decimals}f}" for value in nadir]
     turned = f"{orientation_deg:.1f}".removesuffix(".0")
@@ -145,15 +167,23 @@ def format_footprint_name(
 def tile_name(tile: Tile, *, year: int) -> str:
     """The path of a tile below a database's folder, in EarthLoc's form."""
     box = tile_boxes(np.array([tile]))
-    lat, lon = (float(value[0]) for value in from_cells(np.array([tile.column + 2]), np.array([tile.row + 2]), tile.zoom))
+    lat, lon = (
+        float(value[0])
+        for value in from_cells(np.array([tile.column + 2]), np.array([tile.row + 2]), tile.zoom)
+    )
     name = format_footprint_name(
-        box_corners(box)[0], image_id=tile.image_id, time=str(year), nadir=(lat, lon), area_km2=float(box_area_km2(box)[0])
+        box_corners(box)[0],
+        image_id=tile.image_id,
+        time=str(year),
+        nadir=(lat, lon),
+        area_km2=float(box_area_km2(box)[0]),
     )
     return f"{year}_{tile.zoom:02d}/{round(lat / 10) * 10}_{round(lon / 10) * 10}/{name}"
 
 
 def parse_footprint_name(path: str) -> FootprintName | None:
-    """What an EarthLoc file name says; None where the base name is not one. An "@" in a folder's name means nothing."""
+    """The parts of an EarthLoc file name; None where the base name is not one. An "@" in a folder's
+    name means nothing."""
     parts = PurePosixPath(path.replace("\\", "/")).name.split("@")
     if len(parts) != _PARTS or parts[0] or not all(_DEGREES.fullmatch(part) for part in parts[1:9]):
         return None
@@ -163,11 +193,19 @@ def parse_footprint_name(path: str) -> FootprintName | None:
         return None
     corners = tuple(zip(values[0::2], values[1::2], strict=True))
     nadir = (float(others[0] or 0.0), float(others[1] or 0.0))
-    return FootprintName(corners, parts[9], _day(parts[10]), nadir, float(others[2] or 0.0), float(others[3] or 0.0) % 360)
+    return FootprintName(
+        corners,
+        parts[9],
+        _day(parts[10]),
+        nadir,
+        float(others[2] or 0.0),
+        float(others[3] or 0.0) % 360,
+    )
 
 
 def parse_xyz_path(path: str) -> Tile | None:
-    """The cell that ZOOM/COLUMN/ROW.ending names, the form in which map servers keep theirs; None for other paths."""
+    """The cell that ZOOM/COLUMN/ROW.ending names, the form in which map servers keep theirs; None
+    for other paths."""
     match = _XYZ.search(path.replace("\\", "/"))
     if match is None:
         return None

@@ -1,6 +1,8 @@
-"""Tracks: where something was at which time, from a GPX file; and points as phones write them into videos (ISO 6709).
+"""Tracks: where something was at which time, from a GPX file; and points as phones write them into
+videos (ISO 6709).
 
-GPX 1.0 and 1.1 (Topografix). Documents are parsed without document types, so entities cannot expand and nothing outside is read.
+GPX 1.0 and 1.1 (Topografix). Documents are parsed without document types, so entities cannot expand
+and nothing outside is read.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ _QUARTER_US = 15 * 60 * 1_000_000
 _MOST_QUARTERS = 14 * 4
 _LEAST_SHARE = 0.5
 """Of a recording must lie within a track for its clock to be believed."""
-_ISO6709 = re.compile(r"([+-])(\d{2,6})(\.\d+)?([+-])(\d{3,7})(\.\d+)?(?:([+-]\d+(?:\.\d+)?))?(?:CRS\w+)?/?")
+_ISO6709 = re.compile(
+    r"([+-])(\d{2,6})(\.\d+)?([+-])(\d{3,7})(\.\d+)?(?:([+-]\d+(?:\.\d+)?))?(?:CRS\w+)?/?"
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,8 @@ class Track:
     """(N,) NaN where the track does not say."""
 
     def at(self, time_us: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Latitudes and longitudes (M,) at times (M,), between points in proportion; NaN where the track says nothing."""
+        """Latitudes and longitudes (M,) at times (M,), between points in proportion; NaN where the
+        track says nothing."""
         asked = np.asarray(time_us, np.int64)
         after = np.clip(np.searchsorted(self.time_us, asked), 1, max(1, len(self.time_us) - 1))
         before = after - 1
@@ -64,44 +69,68 @@ class Track:
 
 
 def read_gpx(path: str | Path) -> Track:
-    """The points with times of a GPX file: of tracks, else of routes, else waypoints. Times without a zone are UTC, as GPX says.
+    """The points with times of a GPX file: of tracks, else of routes, else waypoints. Times without
+    a zone are UTC, as GPX says.
 
-    Points without a time, or that are none on Earth, are passed over. Raises `UnreadableTable` where there is nothing left.
+    Points without a time, or that are none on Earth, are passed over. Raises `UnreadableTable`
+    where there is nothing left.
     """
     reader = _Reader(Path(path))
     for kind in ("trkpt", "rtept", "wpt"):
-        points = sorted({point.time_us: point for point in reader.points if point.kind == kind}.values(), key=_by_time)
+        points = sorted(
+            {point.time_us: point for point in reader.points if point.kind == kind}.values(),
+            key=_by_time,
+        )
         if points:
             columns = np.array([(point.lat, point.lon, point.altitude_m) for point in points])
             times = np.array([point.time_us for point in points], np.int64)
             return Track(Path(path).name, times, columns[:, 0], columns[:, 1], columns[:, 2])
-    raise UnreadableTable(path, f"{reader.num_points} points and none with a place and a time; a track needs times to be followed")
+    raise UnreadableTable(
+        path,
+        (
+            f"{reader.num_points} points and none with a place and a time; a track needs times to "
+            "be followed"
+        ),
+    )
 
 
 def fitted_to_clock(track: Track, *, start_us: int, end_us: int) -> tuple[Track | None, str]:
-    """The track on the clock of a recording that began and ended at these times by its own, and what was done, in words.
+    """The track on the clock of a recording that began and ended at these times by its own, and
+    what was done, in words.
 
-    Cameras often write local time as UTC. Where the recording does not lie within the track, whole quarters of an hour are tried;
-    where exactly one brings it in, the track is moved by that, else it is None.
+    Cameras often write local time as UTC. Where the recording does not lie within the track, whole
+    quarters of an hour are tried; where exactly one brings it in, the track is moved by that, else
+    it is None.
     """
     if _share_inside(track, start_us, end_us) >= _LEAST_SHARE:
         return track, ""
     shifts = [n * _QUARTER_US for n in range(-_MOST_QUARTERS, _MOST_QUARTERS + 1)]
     shares = {shift: _share_inside(track.shifted(shift), start_us, end_us) for shift in shifts}
     best = max(shares.values())
-    fitting = [shift for shift, share in shares.items() if share >= _LEAST_SHARE and share >= best - 1e-9]
+    fitting = [
+        shift for shift, share in shares.items() if share >= _LEAST_SHARE and share >= best - 1e-9
+    ]
     # Of several the whole hours, which most zones are.
     hours = [shift for shift in fitting if shift % (4 * _QUARTER_US) == 0]
     fitting = hours if len(fitting) > 1 and hours else fitting
     if len(fitting) != 1:
         why = "several whole hours would do" if fitting else "nor at any other time of that day"
-        return None, f"the recording does not lie within {track.name} by its clock, {why}; positions of the track are not taken"
+        return (
+            None,
+            (
+                f"the recording does not lie within {track.name} by its clock, {why}; positions "
+                "of the track are not taken"
+            ),
+        )
     hours_off = fitting[0] / 3.6e9
-    return track.shifted(fitting[0]), f"the clock of the recording runs {hours_off:+g} h beside {track.name}, a time zone: moved"
+    return track.shifted(
+        fitting[0]
+    ), f"the clock of the recording runs {hours_off:+g} h beside {track.name}, a time zone: moved"
 
 
 def parse_iso6709(text: str) -> GeoPoint | None:
-    """The point of an ISO 6709 text, "+48.1370+011.5750+519.000/", in degrees, with minutes or seconds; None for any other."""
+    """The point of an ISO 6709 text, "+48.1370+011.5750+519.000/", in degrees, with minutes or
+    seconds; None for any other."""
     found = _ISO6709.fullmatch(text.strip())
     if found is None:
         return None
@@ -150,7 +179,12 @@ class _Reader:
 
     def __init__(self, path: Path) -> None:
         self.path, self.points, self.num_points = path, list[_Point](), 0
-        self._kind, self._attributes, self._texts, self._text = "", dict[str, str](), dict[str, str](), ""
+        self._kind, self._attributes, self._texts, self._text = (
+            "",
+            dict[str, str](),
+            dict[str, str](),
+            "",
+        )
         self._parser = expat.ParserCreate(namespace_separator=" ")
         self._parser.StartElementHandler = self._start
         self._parser.EndElementHandler = self._end
@@ -161,11 +195,15 @@ class _Reader:
         except OSError as error:
             raise UnreadableTable(path, error.strerror or str(error)) from None
         except expat.ExpatError as error:
-            raise UnreadableTable(path, f"no GPX: {expat.ErrorString(error.code)}", line=error.lineno) from None
+            raise UnreadableTable(
+                path, f"no GPX: {expat.ErrorString(error.code)}", line=error.lineno
+            ) from None
 
     def _refuse(self, *_: object) -> None:
         line = self._parser.CurrentLineNumber
-        raise UnreadableTable(self.path, "it declares a document type, which no GPX file needs", line=line)
+        raise UnreadableTable(
+            self.path, "it declares a document type, which no GPX file needs", line=line
+        )
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         local = name.rpartition(" ")[2]
@@ -193,4 +231,6 @@ class _Reader:
         except (KeyError, ValueError, InvalidPoint):
             return
         time = time if time.tzinfo is not None else time.replace(tzinfo=UTC)
-        self.points.append(_Point(self._kind, round(time.timestamp() * 1e6), point.lat, point.lon, altitude_m))
+        self.points.append(
+            _Point(self._kind, round(time.timestamp() * 1e6), point.lat, point.lon, altitude_m)
+        )

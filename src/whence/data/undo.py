@@ -1,7 +1,8 @@
 """Writing many new files in a way that can be taken back: a file that lists them is written first.
 
-The undo file lies at the top of the folder that is written into and names the files relative to itself, with the hash of what each
-will hold. So it is valid after a run that was killed half-way, and after the folder was moved.
+The undo file lies at the top of the folder that is written into and names the files relative to
+itself, with the hash of what each will hold. So it is valid after a run that was killed half-way,
+and after the folder was moved.
 """
 
 from __future__ import annotations
@@ -60,11 +61,18 @@ class _Listed:
     folders: tuple[str, ...]
 
 
-def write_files(planned: Sequence[PlannedFile], *, folder: str | Path, advance: Callable[[int], None] = lambda n: None) -> Written:
-    """Write new files under `folder`, never over existing ones, after a file that lists them for `undo_files`.
+def write_files(
+    planned: Sequence[PlannedFile],
+    *,
+    folder: str | Path,
+    advance: Callable[[int], None] = lambda n: None,
+) -> Written:
+    """New files, written under `folder`, never over existing ones, after a file that lists them for
+    `undo_files`.
 
-    What cannot be made or written is skipped with the reason. Raises `UnwritableFile` where the undo file itself cannot be
-    written: then nothing is. `advance` is called with the number of files done.
+    What cannot be made or written is skipped with the reason. Raises `UnwritableFile` where the
+    undo file itself cannot be written: then nothing is. `advance` is called with the number of
+    files done.
     """
     top = Path(folder)
     skipped: list[SkippedPhoto] = []
@@ -82,7 +90,10 @@ def write_files(planned: Sequence[PlannedFile], *, folder: str | Path, advance: 
     folders = _new_folders(list(hashes), top)
     undo_file = _write_undo(top, hashes, folders)
     written = {}
-    kept = f"some of {len(hashes)} files may have been written; to take them back: whence undo {undo_file}"
+    kept = (
+        f"some of {len(hashes)} files may have been written; to take them back: whence undo "
+        f"{undo_file}"
+    )
     with told_when_stopped(kept):
         for file in planned:
             if file.path in hashes:
@@ -92,7 +103,9 @@ def write_files(planned: Sequence[PlannedFile], *, folder: str | Path, advance: 
                 else:
                     written[file.path] = hashes[file.path]
                 advance(1)
-    with contextlib.suppress(OSError):  # The list written first is still right: it names a few files too many.
+    with contextlib.suppress(
+        OSError
+    ):  # The list written first is still right: it names a few files too many.
         if written:
             _save(undo_file, top, written, folders)
         else:
@@ -102,7 +115,8 @@ def write_files(planned: Sequence[PlannedFile], *, folder: str | Path, advance: 
 
 
 def undo_files(undo_file: str | Path) -> Undone:
-    """Remove what `write_files` wrote, where it is unchanged since; then the undo file, unless something was kept.
+    """The files of `write_files`, removed where they are unchanged since; then the undo file,
+    unless something was kept.
 
     Raises `UnreadableTable` for what is no undo file.
     """
@@ -111,7 +125,7 @@ def undo_files(undo_file: str | Path) -> Undone:
     top = undo_file.resolve().parent
     removed: list[Path] = []
     gone: list[Path] = []
-    kept: dict[Path, tuple[str, str]] = {}
+    remaining: dict[Path, tuple[str, str]] = {}
     for name, content in listed.files:
         path = top / name
         reason = _reason_to_keep(path, content, top)
@@ -125,14 +139,23 @@ def undo_files(undo_file: str | Path) -> Undone:
                 continue
         except OSError as error:
             reason = f"it cannot be removed: {error.strerror or error}"
-        kept[path] = (content, reason)
+        remaining[path] = (content, reason)
     _remove_folders(top, listed.folders)
     with contextlib.suppress(OSError):  # What was removed is removed; a stale list does no harm.
-        if kept:
-            _save(undo_file, top, {path: content for path, (content, _) in kept.items()}, [top / name for name in listed.folders])
+        if remaining:
+            _save(
+                undo_file,
+                top,
+                {path: content for path, (content, _) in remaining.items()},
+                [top / name for name in listed.folders],
+            )
         else:
             undo_file.unlink()
-    return Undone(tuple(removed), tuple(gone), tuple(SkippedPhoto(str(path), reason) for path, (_, reason) in kept.items()))
+    return Undone(
+        tuple(removed),
+        tuple(gone),
+        tuple(SkippedPhoto(str(path), reason) for path, (_, reason) in remaining.items()),
+    )
 
 
 def _hash(data: bytes) -> str:
@@ -141,7 +164,12 @@ def _hash(data: bytes) -> str:
 
 def _new_folders(paths: Sequence[Path], top: Path) -> list[Path]:
     """Folders under `top` that have to be made, the outer ones first."""
-    wanted = {parent for path in paths for parent in path.parents if parent != top and top in parent.parents}
+    wanted = {
+        parent
+        for path in paths
+        for parent in path.parents
+        if parent != top and top in parent.parents
+    }
     return sorted(parent for parent in wanted if not parent.exists())
 
 
@@ -161,11 +189,21 @@ def _write_undo(top: Path, hashes: dict[Path, str], folders: Sequence[Path]) -> 
     raise UnwritableFile(top, "it is full of undo files of this second; try again")
 
 
-def _save(undo_file: Path, top: Path, hashes: dict[Path, str], folders: Sequence[Path], *, is_new: bool = False) -> None:
+def _save(
+    undo_file: Path,
+    top: Path,
+    hashes: dict[Path, str],
+    folders: Sequence[Path],
+    *,
+    is_new: bool = False,
+) -> None:
     record = {
         "format": FORMAT,
         "version": VERSION,
-        "files": [{"path": path.relative_to(top).as_posix(), "content": content} for path, content in hashes.items()],
+        "files": [
+            {"path": path.relative_to(top).as_posix(), "content": content}
+            for path, content in hashes.items()
+        ],
         "folders": _relative(folders, top),
     }
     with atomic_write(undo_file, is_new=is_new) as file:
@@ -212,7 +250,9 @@ def _remove_folders(top: Path, folders: Sequence[str]) -> None:
     """Remove the folders that were made, where they are empty."""
     for name in sorted(folders, key=lambda name: -name.count("/")):
         with contextlib.suppress(OSError):
-            if not (top / name).is_symlink() and (top / name).resolve().is_relative_to(top.resolve()):
+            if not (top / name).is_symlink() and (top / name).resolve().is_relative_to(
+                top.resolve()
+            ):
                 (top / name).rmdir()
 
 
@@ -225,12 +265,24 @@ def _read(undo_file: Path) -> _Listed:
         raise UnreadableTable(undo_file, error.strerror or str(error)) from None
     except (ValueError, RecursionError):
         raise UnreadableTable(undo_file, "it is not JSON, so it is no undo file") from None
-    if not isinstance(record, dict) or record.get("format") != FORMAT or record.get("version") != VERSION:
-        raise UnreadableTable(undo_file, f"it is not an undo file of version {VERSION}; `whence tag --write` names the one it made")
+    if (
+        not isinstance(record, dict)
+        or record.get("format") != FORMAT
+        or record.get("version") != VERSION
+    ):
+        raise UnreadableTable(
+            undo_file,
+            (
+                f"it is not an undo file of version {VERSION}; `whence tag --write` names the one "
+                "it made"
+            ),
+        )
     files, folders = record.get("files"), record.get("folders")
     if not isinstance(files, list) or not isinstance(folders, list):
         raise UnreadableTable(undo_file, "it lists no files")
-    entries = tuple((_inside(undo_file, entry, "path"), _content(undo_file, entry)) for entry in files)
+    entries = tuple(
+        (_inside(undo_file, entry, "path"), _content(undo_file, entry)) for entry in files
+    )
     return _Listed(entries, tuple(_inside(undo_file, {"path": name}, "path") for name in folders))
 
 
@@ -240,7 +292,9 @@ def _inside(undo_file: Path, entry: object, key: str) -> str:
         raise UnreadableTable(undo_file, f"an entry has no {key}")
     parts = PurePosixPath(name)
     if parts.is_absolute() or ".." in parts.parts or Path(name).is_absolute():
-        raise UnreadableTable(undo_file, f"{name!r} does not lie in its folder; nothing was removed")
+        raise UnreadableTable(
+            undo_file, f"{name!r} does not lie in its folder; nothing was removed"
+        )
     return name
 
 

@@ -1,7 +1,9 @@
-"""Frames out of a video: every so many seconds or metres, or where the view has changed, as photos whose names say where and when.
+"""Frames out of a video: every so many seconds or metres, or where the view has changed, as photos
+whose names say where and when.
 
-A photo's name is the field's "@" name where its place is known, and ends in the number of the frame among those kept, so that the
-folder is a drive: a number is left out where the video, or its track, has a hole.
+A photo's name is the field's "@" name where its place is known, and ends in the number of the frame
+among those kept, so that the folder is a drive: a number is left out where the video, or its track,
+has a hole.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ _NOT_IN_NAMES = re.compile(r"[@/\\\s]+")
 
 @dataclass(frozen=True, slots=True)
 class Every:
-    """Which frames are kept: one every so many seconds, or metres of the track, or each that differs from the last one kept."""
+    """Which frames are kept: one every so many seconds, or metres of the track, or each that
+    differs from the last one kept."""
 
     seconds: float = 0.0
     metres: float = 0.0
@@ -47,12 +50,16 @@ class Every:
         if text.strip() == "change":
             return cls()
         if found is None or float(found[1]) <= 0:
-            raise BadOption(f"frames are taken every 1s (seconds), every 2m (metres of a track) or at a change; not {text!r}")
+            raise BadOption(
+                "frames are taken every 1s (seconds), every 2m (metres of a track) or at a "
+                f"change; not {text!r}"
+            )
         return cls(seconds=float(found[1])) if found[2] == "s" else cls(metres=float(found[1]))
 
 
 class Kept(NamedTuple):
-    """A frame that is kept, its number among them, and where it was taken as far as that is known."""
+    """A frame that is kept, its number among them, and where it was taken as far as that is
+    known."""
 
     frame: VideoFrame
     number: int
@@ -80,7 +87,9 @@ def choose_frames(frames: Iterator[VideoFrame], every: Every, *, places: Places)
             is_wanted, number = place > before.place, place
             before.place = max(before.place, place)
         elif every.metres:
-            gap = np.inf if point is None or before.point is None else distance_m(before.point, point)
+            gap = (
+                np.inf if point is None or before.point is None else distance_m(before.point, point)
+            )
             is_wanted = point is not None and gap >= every.metres
             number = before.number + (1 if gap < 3 * every.metres or before.point is None else 2)
         else:
@@ -106,7 +115,8 @@ class _Before:
 
 
 class Places:
-    """Where a video was at each of its seconds: along a track, else where it says it began, for as long as that holds."""
+    """Where a video was at each of its seconds: along a track, else where it says it began, for as
+    long as that holds."""
 
     def __init__(self, facts: VideoFacts, track: Track | None = None) -> None:
         """Raises `BadOption` for a track beside a video that does not say when it began."""
@@ -115,10 +125,15 @@ class Places:
         if track is None:
             return
         if facts.start is None:
-            raise BadOption(f"{facts.file.name} does not say when it began, so that no track can be followed; set its time first")
+            raise BadOption(
+                f"{facts.file.name} does not say when it began, so that no track can be followed; "
+                "set its time first"
+            )
         start_us = round(facts.start.timestamp() * 1e6)
         self._start_us = start_us
-        self._track, remark = fitted_to_clock(track, start_us=start_us, end_us=start_us + round((facts.duration_s or 0) * 1e6))
+        self._track, remark = fitted_to_clock(
+            track, start_us=start_us, end_us=start_us + round((facts.duration_s or 0) * 1e6)
+        )
         self.remarks = (remark,) if remark else ()
 
     @property
@@ -127,24 +142,32 @@ class Places:
         return self._track is not None
 
     def at(self, seconds: float) -> GeoPoint | None:
-        """The point; None where nothing says it. A video's own point is that of its first second alone."""
+        """The point; None where nothing says it. A video's own point is that of its first second
+        alone."""
         if self._track is None:
             return self._facts.point if seconds <= 1.0 else None
         lat, lon = self._track.at(np.array([self._start_us + round(seconds * 1e6)]))
         return GeoPoint(float(lat[0]), float(lon[0])) if np.isfinite(lat[0]) else None
 
 
-def extract_frames(video: str | Path, folder: str | Path, *, every: Every, track: Track | None = None) -> Extracted:
-    """Write the frames kept of a video into a folder, which is made, as JPEG photos; of a video cut short those before the cut.
+def extract_frames(
+    video: str | Path, folder: str | Path, *, every: Every, track: Track | None = None
+) -> Extracted:
+    """Frames of a video, written into a folder, which is made, as JPEG photos; of a video cut short
+    those before the cut.
 
-    Frames that are there already, of the same video, are not written again. Raises `UnreadableVideo`, `MissingExtra`, `BadOption`,
-    `NoPhotos` where no frame could be read, and `UnwritableFile`.
+    Frames that are there already, of the same video, are not written again. Raises
+    `UnreadableVideo`, `MissingExtra`, `BadOption`, `NoPhotos` where no frame could be read, and
+    `UnwritableFile`.
     """
     folder = Path(folder)
     with Video(video) as opened:
         facts = opened.facts()
         if every.metres and track is None:
-            raise BadOption(f"--every {every.metres:g}m needs to know where {facts.file.name} was: give a GPX file with --track")
+            raise BadOption(
+                f"--every {every.metres:g}m needs to know where {facts.file.name} was: give a GPX "
+                "file with --track"
+            )
         places = Places(facts, track)
         if every.metres and not places.is_tracked:
             raise BadOption(f"no frames every {every.metres:g} m: {' '.join(places.remarks)}")
@@ -156,22 +179,35 @@ def extract_frames(video: str | Path, folder: str | Path, *, every: Every, track
                 _write(file, kept.frame.pixels())
             num_frames += 1
             num_with_point += kept.point is not None
-        remarks = [*places.remarks, *([f"{facts.file.name} was cut short: {opened.stopped_by}"] if opened.stopped_by else [])]
+        remarks = [
+            *places.remarks,
+            *(
+                [f"{facts.file.name} was cut short: {opened.stopped_by}"]
+                if opened.stopped_by
+                else []
+            ),
+        ]
     if not num_frames:
-        why = opened.stopped_by or ("none of them has a place on the track" if track is not None else "it has no frames")
+        why = opened.stopped_by or (
+            "none of them has a place on the track" if track is not None else "it has no frames"
+        )
         raise NoPhotos(f"no frames were taken from {str(video)!r}: {why}")
     return Extracted(folder, num_frames, num_with_point, tuple(remarks))
 
 
-def _frame_name(facts: VideoFacts, kept: Kept) -> str:
-    stem, number = _NOT_IN_NAMES.sub("-", facts.file.stem), f"{kept.number:06d}"
-    if kept.point is None:
+def _frame_name(facts: VideoFacts, frame: Kept) -> str:
+    stem, number = _NOT_IN_NAMES.sub("-", facts.file.stem), f"{frame.number:06d}"
+    if frame.point is None:
         return f"{stem}-{number}.jpg"
-    time = None if facts.start is None else facts.start + timedelta(seconds=kept.frame.seconds)
-    return format_name(point=replace(kept.point, altitude_m=None), pano_id=stem, time=time, note=f"frame{number}")
+    time = None if facts.start is None else facts.start + timedelta(seconds=frame.frame.seconds)
+    return format_name(
+        point=replace(frame.point, altitude_m=None), pano_id=stem, time=time, note=f"frame{number}"
+    )
 
 
 def _write(file: Path, image: np.ndarray) -> None:
-    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    _, encoded = cv2.imencode(
+        ".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
+    )
     with atomic_write(file, is_flushed=False) as out:
         out.write(encoded.tobytes())

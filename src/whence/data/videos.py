@@ -1,4 +1,5 @@
-"""Videos: frames with their times, and where and when they were taken. Through PyAV (FFmpeg), the extra `video`."""
+"""Videos: frames with their times, and where and when they were taken. Through PyAV (FFmpeg), the
+extra `video`."""
 
 from __future__ import annotations
 
@@ -16,7 +17,23 @@ from whence.errors import MissingExtra, UnreadableVideo
 from whence.types import GeoPoint
 
 VIDEO_SUFFIXES = frozenset(
-    (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mts", ".m2ts", ".ts", ".3gp", ".mpg", ".mpeg", ".wmv", ".360", ".insv")
+    (
+        ".mp4",
+        ".mov",
+        ".m4v",
+        ".avi",
+        ".mkv",
+        ".webm",
+        ".mts",
+        ".m2ts",
+        ".ts",
+        ".3gp",
+        ".mpg",
+        ".mpeg",
+        ".wmv",
+        ".360",
+        ".insv",
+    )
 )
 """Endings by which videos are known, in lower case."""
 _POINT_TAGS = ("com.apple.quicktime.location.ISO6709", "location", "location-eng", "xyz", "©xyz")
@@ -43,7 +60,9 @@ class VideoFrame(NamedTuple):
     def small(self) -> np.ndarray:
         """uint8 (24, 32) grey, for comparing with others."""
         width, height = _SMALL_PX
-        grey: np.ndarray = self.picture.reformat(width=width, height=height, format="gray").to_ndarray()
+        grey: np.ndarray = self.picture.reformat(
+            width=width, height=height, format="gray"
+        ).to_ndarray()
         return grey
 
 
@@ -60,7 +79,8 @@ class VideoFacts:
 
 
 class Video:
-    """A video that is open; reading it through gives every frame once, as far as it can be decoded. A context."""
+    """A video that is open; reading it through gives every frame once, as far as it can be decoded.
+    A context."""
 
     def __init__(self, path: str | Path) -> None:
         """Raises `MissingExtra`, and `UnreadableVideo` for a file that is none."""
@@ -88,7 +108,7 @@ class Video:
         self._container.close()
 
     def facts(self) -> VideoFacts:
-        """What it says of itself, in the tags of the file and of its pictures."""
+        """Facts that the video states, in the tags of the file and of its pictures."""
         tags = {**self._stream.metadata, **self._container.metadata}
         points = (parse_iso6709(tags[name]) for name in _POINT_TAGS if name in tags)
         times = (_time(tags[name]) for name in _TIME_TAGS if name in tags)
@@ -101,7 +121,8 @@ class Video:
         )
 
     def frames(self) -> Iterator[VideoFrame]:
-        """The frames in the order in which they are shown. One that is damaged ends the video: `stopped_by` then says why."""
+        """The frames in the order in which they are shown. One that is damaged ends the video:
+        `stopped_by` then says why."""
         first: float | None = None
         number = 0
         rate = float(self._stream.average_rate or 25)

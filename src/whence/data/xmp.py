@@ -1,8 +1,9 @@
 """Positions from XMP packets, beside photos and inside them.
 
-Only properties of the photo itself count: those directly in the packet's descriptions. The places of IPTC (LocationShown,
-LocationCreated) and other structures hold members of the same names. Documents are parsed without document types, so entities
-cannot expand and nothing outside is read. Sources: ISO 16684-1, Exif 2.32 metadata for XMP (CIPA DC-010), and DJI's name space.
+Only properties of the photo itself count: those directly in the packet's descriptions. The places
+of IPTC (LocationShown, LocationCreated) and other structures hold members of the same names.
+Documents are parsed without document types, so entities cannot expand and nothing outside is read.
+Sources: ISO 16684-1, Exif 2.32 metadata for XMP (CIPA DC-010), and DJI's name space.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ _MARKS = (
 
 
 def placement_from_xmp(data: bytes, *, path: str | Path, source: str) -> Placement:
-    """What an XMP packet says; silent where it holds no position. Raises `UnreadableTable` where it is broken.
+    """The placement of an XMP packet; silent where it holds no position. Raises `UnreadableTable`
+    where it is broken.
 
     A drone's own properties (GpsLatitude, GpsLongitude) count where the usual ones are silent.
     """
@@ -48,7 +50,9 @@ def placement_from_xmp(data: bytes, *, path: str | Path, source: str) -> Placeme
     if not fields.get("GPSLatitude") and not fields.get("GPSLongitude"):
         lat = parse_degrees(fields.get("drone:GpsLatitude", ""), LATITUDE)
         # The misspelt name is DJI's own, of some models.
-        lon = parse_degrees(fields.get("drone:GpsLongitude") or fields.get("drone:GpsLongtitude", ""), LONGITUDE)
+        lon = parse_degrees(
+            fields.get("drone:GpsLongitude") or fields.get("drone:GpsLongtitude", ""), LONGITUDE
+        )
         altitude = _ratio(fields.get("drone:AbsoluteAltitude", ""))
     heading = _ratio(fields.get("GPSImgDirection", ""))
     heading = heading % 360 if heading is not None and abs(heading) <= 360 else None
@@ -58,11 +62,15 @@ def placement_from_xmp(data: bytes, *, path: str | Path, source: str) -> Placeme
     return Placement(
         source=source,
         point=point,
-        doubt="its XMP states a position that is none, or contradicts itself" if is_stated and point is None else "",
+        doubt="its XMP states a position that is none, or contradicts itself"
+        if is_stated and point is None
+        else "",
         heading_deg=heading,
-        heading_is_magnetic=heading is not None and fields.get("GPSImgDirectionRef", "").strip().upper() == "M",
+        heading_is_magnetic=heading is not None
+        and fields.get("GPSImgDirectionRef", "").strip().upper() == "M",
         error_m=error if error is not None and error >= 0 else None,
-        time=_iso_time(fields.get("DateTimeOriginal", "")) or _iso_time(fields.get("DateTimeDigitized", "")),
+        time=_iso_time(fields.get("DateTimeOriginal", ""))
+        or _iso_time(fields.get("DateTimeDigitized", "")),
     )
 
 
@@ -74,7 +82,8 @@ def _point(lat: float | None, lon: float | None, altitude_m: float | None) -> Ge
 
 
 class _Reader:
-    """Collects simple properties of the photo, written as attributes or as elements; a property stated twice must agree."""
+    """Collects simple properties of the photo, written as attributes or as elements; a property
+    stated twice must agree."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = path
@@ -83,7 +92,8 @@ class _Reader:
         self.rdf_depth: int | None = None
         self.is_simple = False
         self.text = ""
-        # The encoding is stated because what it reads has been decoded, whatever the document declares.
+        # The encoding is stated because what it reads has been decoded, whatever the document
+        # declares.
         self.parser = expat.ParserCreate(namespace_separator=" ")
 
     def read(self, data: bytes, *, encoding: str | None) -> Mapping[str, str]:
@@ -94,17 +104,22 @@ class _Reader:
         try:
             parser.Parse(data, True)
         except expat.ExpatError as error:
-            raise UnreadableTable(self.path, f"not XML: {expat.ErrorString(error.code)}", line=error.lineno) from None
+            raise UnreadableTable(
+                self.path, f"not XML: {expat.ErrorString(error.code)}", line=error.lineno
+            ) from None
         except (ValueError, LookupError) as error:
             raise UnreadableTable(self.path, f"not XML: {error}") from None
         return {name: value for name, value in self.fields.items() if value != _CONTRADICTION}
 
     def _refuse(self, *_: object) -> None:
         line = self.parser.CurrentLineNumber
-        raise UnreadableTable(self.path, "it declares a document type, which no XMP sidecar needs", line=line)
+        raise UnreadableTable(
+            self.path, "it declares a document type, which no XMP sidecar needs", line=line
+        )
 
     def _level(self) -> int:
-        """How deep the innermost element lies below rdf:RDF; 1 is a description, 2 a property. 0 outside."""
+        """How deep the innermost element lies below rdf:RDF; 1 is a description, 2 a property. 0
+        outside."""
         return 0 if self.rdf_depth is None else len(self.inside) - self.rdf_depth
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
@@ -142,7 +157,9 @@ class _Reader:
 
 
 def _fields(data: bytes, path: str | Path) -> Mapping[str, str]:
-    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), None) or _encoding_by_zeros(data[:4])
+    encoding = next(
+        (name for mark, name in _MARKS if data.startswith(mark)), None
+    ) or _encoding_by_zeros(data[:4])
     if encoding is None:
         return _Reader(path).read(data.strip(b"\0 \r\n\t"), encoding=None)
     try:
@@ -154,7 +171,8 @@ def _fields(data: bytes, path: str | Path) -> Mapping[str, str]:
 
 
 def _encoding_by_zeros(start: bytes) -> str | None:
-    """The encoding of text without a byte order mark, by the zeros beside its first characters; None for one byte a character."""
+    """The encoding of text without a byte order mark, by the zeros beside its first characters;
+    None for one byte a character."""
     known = {"x0x0": "utf-16-le", "0x0x": "utf-16-be", "x000": "utf-32-le", "000x": "utf-32-be"}
     return known.get("".join("x" if byte else "0" for byte in start))
 

@@ -1,8 +1,10 @@
-"""What verified answers are worth: how many are given, how many of them are right, and whether the confidence can be believed.
+"""What verified answers are worth: how many are given, how many of them are right, and whether the
+confidence can be believed.
 
-An answer is right within the threshold of the true place, or, where positives are listed or there are no coordinates, where its
-first candidate is a positive. A query is covered where the database holds a positive of it; of the others "unknown" is the only
-right answer. The confidence is the probability that the first candidate is a positive, answered or not.
+An answer is right within the threshold of the true place, or, where positives are listed or there
+are no coordinates, where its first candidate is a positive. A query is covered where the database
+holds a positive of it; of the others "unknown" is the only right answer. The confidence is the
+probability that the first candidate is a positive, answered or not.
 """
 
 from __future__ import annotations
@@ -51,7 +53,8 @@ class AnswerTable(NamedTuple):
 
 
 class RiskCurve(NamedTuple):
-    """Coverage against risk: what would be wrong if the surest P shares of the queries were answered."""
+    """Coverage against risk: what would be wrong if the surest P shares of the queries were
+    answered."""
 
     coverages: np.ndarray
     """(P,) shares of all queries, rising."""
@@ -61,7 +64,8 @@ class RiskCurve(NamedTuple):
     """(P,) the confidence from which that share is answered."""
 
     def at(self, coverage: float) -> int | None:
-        """The first point that reaches a coverage; None where no confidence does: the others have no evidence at all."""
+        """The first point that reaches a coverage; None where no confidence does: the others have
+        no evidence at all."""
         reached = np.flatnonzero(self.coverages >= coverage - 1e-12)
         return int(reached[0]) if len(reached) else None
 
@@ -104,20 +108,31 @@ class AnswerSummary:
 
 
 def tabulate_answers(result: Evaluation) -> AnswerTable:
-    """The verified answers of an evaluation beside the truth, at its deciding threshold; queries of unknown place are left out."""
+    """The verified answers of an evaluation beside the truth, at its deciding threshold; queries of
+    unknown place are left out."""
     data, threshold_m = result.data, deciding_threshold_m(result)
     is_covered = has_positives(data, threshold_m=threshold_m, excluded=result.excluded)
     is_first_right = are_positives(result, threshold_m, result.predictions[:, :1]).reshape(-1)
     truths = [data.queries.record(q).point for q in range(len(data.queries))]
-    errors = np.array([_error_m(answer, truth) for answer, truth in zip(result.answers, truths, strict=True)])
+    errors = np.array(
+        [_error_m(answer, truth) for answer, truth in zip(result.answers, truths, strict=True)]
+    )
     is_right = is_first_right.copy()
     if data.positives is None:
         is_right = np.where(np.isfinite(errors), errors <= (threshold_m or 0.0), is_first_right)
     is_answered = np.array([answer.status != "unknown" for answer in result.answers], bool)
     confidences = np.array([answer.confidence or 0.0 for answer in result.answers])
-    radii = np.array([np.nan if answer.radius_m is None else answer.radius_m for answer in result.answers])
-    table = AnswerTable(is_answered, is_right, is_first_right, is_covered, confidences, errors, radii)
-    is_known = np.full(len(is_covered), data.positives is not None) | data.queries.has_point | data.queries.has_plane
+    radii = np.array(
+        [np.nan if answer.radius_m is None else answer.radius_m for answer in result.answers]
+    )
+    table = AnswerTable(
+        is_answered, is_right, is_first_right, is_covered, confidences, errors, radii
+    )
+    is_known = (
+        np.full(len(is_covered), data.positives is not None)
+        | data.queries.has_point
+        | data.queries.has_plane
+    )
     return AnswerTable(*(column[is_known] for column in table))
 
 
@@ -142,25 +157,38 @@ def summarize_answers(table: AnswerTable) -> AnswerSummary:
 
 
 def risk_curve(confidences: np.ndarray, is_right: np.ndarray) -> RiskCurve:
-    """Coverage against risk of confidences (Q,): one point for each that occurs (El-Yaniv and Wiener, JMLR 2010).
+    """Coverage against risk of confidences (Q,): one point for each that occurs (El-Yaniv and
+    Wiener, JMLR 2010).
 
     Queries of one confidence are answered together; those of confidence 0 never.
     """
     order = np.argsort(-confidences, kind="stable")
     order = order[confidences[order] > 0]
     num_wrong = np.cumsum(~is_right[order])
-    last = np.flatnonzero(np.append(np.diff(confidences[order]) != 0, True)) if len(order) else np.empty(0, np.int64)
-    return RiskCurve((last + 1) / max(len(confidences), 1), num_wrong[last] / (last + 1), confidences[order][last])
+    last = (
+        np.flatnonzero(np.append(np.diff(confidences[order]) != 0, True))
+        if len(order)
+        else np.empty(0, np.int64)
+    )
+    return RiskCurve(
+        (last + 1) / max(len(confidences), 1),
+        num_wrong[last] / (last + 1),
+        confidences[order][last],
+    )
 
 
 def deciding_threshold_m(result: Evaluation) -> float | None:
-    """The distance that decides right and wrong: the usual one where it was measured, else the first; None for listed positives."""
+    """The distance that decides right and wrong: the usual one where it was measured, else the
+    first; None for listed positives."""
     measured = [scored.threshold_m for scored in result.thresholds]
     return RIGHT_WITHIN_M if RIGHT_WITHIN_M in measured else measured[0]
 
 
-def are_positives(result: Evaluation, threshold_m: float | None, predictions: np.ndarray) -> np.ndarray:
-    """(Q, K) bool: which of the predictions (Q, K), database rows with -1 for none, are positives of their query."""
+def are_positives(
+    result: Evaluation, threshold_m: float | None, predictions: np.ndarray
+) -> np.ndarray:
+    """(Q, K) bool: which of the predictions (Q, K), database rows with -1 for none, are positives
+    of their query."""
     columns = [predictions[:, k : k + 1] for k in range(predictions.shape[1])]
     if result.data.positives is not None:
         hits = [first_hit_in_lists(column, result.data.positives) == 0 for column in columns]
@@ -168,7 +196,11 @@ def are_positives(result: Evaluation, threshold_m: float | None, predictions: np
         assert threshold_m is not None, "without listed positives there is a distance"
         ground = metric_ground(result.data.database, result.data.queries)
         limits = [threshold_m]
-        hits = [first_hit_by_distance(column, ground.database, ground.queries, thresholds_m=limits)[0] == 0 for column in columns]
+        hits = [
+            first_hit_by_distance(column, ground.database, ground.queries, thresholds_m=limits)[0]
+            == 0
+            for column in columns
+        ]
     return np.stack(hits, axis=1) if hits else np.zeros(predictions.shape, bool)
 
 

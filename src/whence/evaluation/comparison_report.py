@@ -1,4 +1,5 @@
-"""A comparison as a table for the terminal, records, Markdown with plots beside it, and one HTML page that opens offline."""
+"""A comparison as a table for the terminal, records, Markdown with plots beside it, and one HTML
+page that opens offline."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 
-from whence.data.cells import as_text
+from whence.data.fields import as_text
 from whence.errors import BadOption
 from whence.evaluation.comparison import Compared, Comparison
 from whence.evaluation.plots import PlotPoint, draw_points
@@ -17,109 +18,165 @@ from whence.runtime import atomic_write
 from whence.web.tabular import Tabular, page_of_tables
 
 _PLOTS: Mapping[str, tuple[str, Callable[[Compared], float | None]]] = {
-    "dimension": ("dimensions", lambda model: None if model.cost is None else float(model.cost.dim)),
-    "time": ("milliseconds to describe a photo", lambda model: None if model.cost is None else model.cost.describe_ms),
-    "memory": ("megabytes of descriptors", lambda model: None if model.cost is None else model.cost.index_bytes / 1e6),
+    "dimension": (
+        "dimensions",
+        lambda model: None if model.cost is None else float(model.cost.dim),
+    ),
+    "time": (
+        "milliseconds to describe a photo",
+        lambda model: None if model.cost is None else model.cost.describe_ms,
+    ),
+    "memory": (
+        "megabytes of descriptors",
+        lambda model: None if model.cost is None else model.cost.index_bytes / 1e6,
+    ),
 }
 
 
-def header_lines(found: Comparison) -> tuple[str, ...]:
-    """What every number rests on."""
-    within = "positives as listed" if found.threshold_m is None else f"within {found.threshold_m:g} m"
+def header_lines(comparison: Comparison) -> tuple[str, ...]:
+    """Lines that say on which protocol every number rests."""
+    within = (
+        "positives as listed"
+        if comparison.threshold_m is None
+        else f"within {comparison.threshold_m:g} m"
+    )
     return (
-        f"{found.set_name}: {found.num_queries} queries, {found.num_database} database photos, {within}",
-        f"protocol: {found.protocol}; all queries count. Intervals of recall are Wilson's, of differences those of the paired "
-        "bootstrap, at 95 %",
+        (
+            f"{comparison.set_name}: {comparison.num_queries} queries, "
+            f"{comparison.num_database} database photos, {within}"
+        ),
+        f"protocol: {comparison.protocol}; all queries count. Intervals of recall are Wilson's, of "
+        "differences those of the paired bootstrap, at 95 %",
     )
 
 
-def recall_rows(found: Comparison) -> tuple[tuple[str, ...], ...]:
+def recall_rows(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
     """Recalls and costs, the header first."""
-    header = ("model", *(f"recall@{recall.n}" for recall in found.models[0].recalls), "dimensions", "descriptors", "parameters",
-              "GFLOPs", "describing", "searching", "peak memory")  # fmt: skip
-    return (header, *((model.name, *map(_share, model.recalls), *_costs(model)) for model in found.models))
+    header = (
+        "model",
+        *(f"recall@{recall.n}" for recall in comparison.models[0].recalls),
+        "dimensions",
+        "descriptors",
+        "parameters",
+        "GFLOPs",
+        "describing",
+        "searching",
+        "peak memory",
+    )
+    return (
+        header,
+        *((model.name, *map(_share, model.recalls), *_costs(model)) for model in comparison.models),
+    )
 
 
-def difference_rows(found: Comparison) -> tuple[tuple[str, ...], ...]:
+def difference_rows(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
     """Differences to the first model in points, the header first."""
-    first = found.models[0]
+    first = comparison.models[0]
     header = (f"less {first.name}", *(f"recall@{recall.n}" for recall in first.recalls))
     rows = []
-    for model in found.models[1:]:
-        ours = [one.difference for one in found.differences if (one.first, one.second) == (model.name, first.name)]
-        cells = [f"{100 * d.value:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}], p {d.p:.3f}" for d in ours]
+    for model in comparison.models[1:]:
+        ours = [
+            one.difference
+            for one in comparison.differences
+            if (one.first, one.second) == (model.name, first.name)
+        ]
+        cells = [
+            f"{100 * d.value:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}], p {d.p:.3f}"
+            for d in ours
+        ]
         rows.append((model.name, *cells))
     return (header, *rows)
 
 
-def as_comparison_table(found: Comparison) -> RenderableType:
+def as_comparison_table(comparison: Comparison) -> RenderableType:
     """For the terminal."""
-    first, second = header_lines(found)
-    return Group(as_text(first, style="bold"), as_text(second), *(table.for_terminal() for table in _tables(found)))
+    first, second = header_lines(comparison)
+    return Group(
+        as_text(first, style="bold"),
+        as_text(second),
+        *(table.for_terminal() for table in _tables(comparison)),
+    )
 
 
-def _tables(found: Comparison) -> tuple[Tabular, ...]:
-    return tuple(Tabular(header, tuple(rows)) for header, *rows in (recall_rows(found), difference_rows(found)))
+def _tables(comparison: Comparison) -> tuple[Tabular, ...]:
+    return tuple(
+        Tabular(header, tuple(rows))
+        for header, *rows in (recall_rows(comparison), difference_rows(comparison))
+    )
 
 
-def as_comparison_records(found: Comparison) -> dict[str, Any]:
+def as_comparison_records(comparison: Comparison) -> dict[str, Any]:
     """As values, for JSON; every two models are compared."""
     return {
-        "set": found.set_name,
-        "protocol": found.protocol,
-        "threshold_m": found.threshold_m,
-        "num_database": found.num_database,
-        "num_queries": found.num_queries,
+        "set": comparison.set_name,
+        "protocol": comparison.protocol,
+        "threshold_m": comparison.threshold_m,
+        "num_database": comparison.num_database,
+        "num_queries": comparison.num_queries,
         "models": [
             {
                 "model": model.name,
                 "recalls": [{**asdict(recall), "recall": recall.value} for recall in model.recalls],
                 "cost": None if model.cost is None else asdict(model.cost),
             }
-            for model in found.models
+            for model in comparison.models
         ],
         "differences": [
-            {"first": one.first, "second": one.second, "n": one.n, **asdict(one.difference)} for one in found.differences
+            {"first": one.first, "second": one.second, "n": one.n, **asdict(one.difference)}
+            for one in comparison.differences
         ],
     }
 
 
-def plots_of(found: Comparison) -> dict[str, str]:
-    """Recall at the first N against dimension, time and memory, as SVG by name; plots without figures are left out."""
+def plots_of(comparison: Comparison) -> dict[str, str]:
+    """Recall at the first N against dimension, time and memory, as SVG by name; plots without
+    figures are left out."""
     drawn = {}
     for name, (across, value_of) in _PLOTS.items():
         lines = {}
-        for model in found.models:
+        for model in comparison.models:
             x, recall = value_of(model), model.recalls[0]
             if x is not None:
-                lines[model.name] = [PlotPoint(x, 100 * recall.value, 100 * recall.low, 100 * recall.high)]
-        caption = f"recall@{found.models[0].recalls[0].n} in % against {across}"
+                lines[model.name] = [
+                    PlotPoint(x, 100 * recall.value, 100 * recall.low, 100 * recall.high)
+                ]
+        caption = f"recall@{comparison.models[0].recalls[0].n} in % against {across}"
         if picture := draw_points(lines, caption=caption, has_log=True):
             drawn[name] = picture
     return drawn
 
 
-def write_comparison(path: str | Path, found: Comparison) -> None:
-    """Write a page (.html), or Markdown (.md) with its plots as SVG files beside it. Raises `BadOption` and `UnwritableFile`."""
+def write_comparison(path: str | Path, comparison: Comparison) -> None:
+    """Write a page (.html), or Markdown (.md) with its plots as SVG files beside it. Raises
+    `BadOption` and `UnwritableFile`."""
     target = Path(path)
     if target.suffix == ".html":
-        text = _page(found)
+        text = _page(comparison)
     elif target.suffix == ".md":
-        text = _markdown(found, target)
+        text = _markdown(comparison, target)
     else:
         raise BadOption(f"a comparison is written as .html or .md, not {target.name!r}")
     with atomic_write(target, "w") as file:
         file.write(text)
 
 
-def _page(found: Comparison) -> str:
-    drawings = tuple(plots_of(found).values())
-    return page_of_tables(f"Comparison on {found.set_name}", _tables(found), lines=header_lines(found), drawings=drawings)
+def _page(comparison: Comparison) -> str:
+    drawings = tuple(plots_of(comparison).values())
+    return page_of_tables(
+        f"Comparison on {comparison.set_name}",
+        _tables(comparison),
+        lines=header_lines(comparison),
+        drawings=drawings,
+    )
 
 
-def _markdown(found: Comparison, target: Path) -> str:
-    parts = [f"# Comparison on {found.set_name}", *header_lines(found), *(table.as_markdown() for table in _tables(found))]
-    for name, picture in plots_of(found).items():
+def _markdown(comparison: Comparison, target: Path) -> str:
+    parts = [
+        f"# Comparison on {comparison.set_name}",
+        *header_lines(comparison),
+        *(table.as_markdown() for table in _tables(comparison)),
+    ]
+    for name, picture in plots_of(comparison).items():
         beside = target.with_name(f"{target.stem}-{name}.svg")
         with atomic_write(beside, "w") as file:
             file.write(picture)

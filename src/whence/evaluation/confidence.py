@@ -1,4 +1,5 @@
-"""Calibration: a probability and a radius fitted on trials (`whence.evaluation.trials`), and how good they are."""
+"""Calibration: a probability and a radius fitted on trials (`whence.evaluation.trials`), and how
+good they are."""
 
 from __future__ import annotations
 
@@ -7,7 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from whence.errors import CalibrationMismatch, NoPhotos
-from whence.evaluation.trials import FAR_M, GENUINE_M, Trials, count_askable, trials_of_sample, usable_rows
+from whence.evaluation.trials import (
+    FAR_M,
+    GENUINE_M,
+    Trials,
+    count_askable,
+    trials_of_sample,
+    usable_rows,
+)
 from whence.localize.calibration_files import find_calibration, key_of
 from whence.localize.localizer import Localizer
 from whence.localize.rerank_options import RerankOptions
@@ -25,14 +33,16 @@ OWN_PHOTOS = 40
 SHARE_OF_DESCRIBING = 0.2
 """Part of the time that describing took which such a calibration may take."""
 _ABOVE = 0.005
-"""How far the least confidence lies above that of every wrong candidate, where no answer may be false."""
+"""How far the least confidence lies above that of every wrong candidate, where no answer may be
+false."""
 _RIDGE = 1e-2
 _NUM_STEPS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """How a calibration does on trials: expected calibration error, and by bins of confidence the share that was right."""
+    """How a calibration does on trials: expected calibration error, and by bins of confidence the
+    share that was right."""
 
     calibration_error: float
     edges: tuple[float, ...]
@@ -53,9 +63,14 @@ class OwnCalibration:
 
 
 def calibrate_sample(
-    localizer: Localizer, *, max_seconds: float, options: RerankOptions | None = None, show_progress: bool | None = None
+    localizer: Localizer,
+    *,
+    max_seconds: float,
+    options: RerankOptions | None = None,
+    show_progress: bool | None = None,
 ) -> OwnCalibration:
-    """A calibration fitted on at most `OWN_PHOTOS` photos of the database within `max_seconds`, where it has none that fits.
+    """A calibration fitted on at most `OWN_PHOTOS` photos of the database within `max_seconds`,
+    where it has none that fits.
 
     Nothing is kept here. Where the photos do not suffice the reason says what they lack.
     """
@@ -68,7 +83,11 @@ def calibrate_sample(
     try:
         check_askable(localizer)
         trials = trials_of_sample(
-            localizer, options=options, num_photos=OWN_PHOTOS, max_seconds=max_seconds, show_progress=show_progress
+            localizer,
+            options=options,
+            num_photos=OWN_PHOTOS,
+            max_seconds=max_seconds,
+            show_progress=show_progress,
         )
         fitted = fit_calibration(trials, localizer, options=options)
     except (CalibrationMismatch, NoPhotos) as error:
@@ -78,12 +97,14 @@ def calibrate_sample(
 
 
 def check_askable(localizer: Localizer) -> None:
-    """Raise `NoPhotos` where the photos of a database cannot give enough pairs for a calibration, before any is compared."""
+    """Raise `NoPhotos` where the photos of a database cannot give enough pairs for a calibration,
+    before any is compared."""
     num_near, num_far = count_askable(localizer, usable_rows(localizer))
     if min(num_near, num_far) < MIN_PAIRS:
         raise NoPhotos(
-            f"{num_near} photos have another within {GENUINE_M:.0f} m and {num_far} have one more than {FAR_M:.0f} m away; at "
-            f"least {MIN_PAIRS} of each are needed to calibrate: add photos with coordinates, near each other at several places"
+            f"{num_near} photos have another within {GENUINE_M:.0f} m and {num_far} have one more "
+            f"than {FAR_M:.0f} m away; at least {MIN_PAIRS} of each are needed to calibrate: add "
+            "photos with coordinates, near each other at several places"
         )
 
 
@@ -97,45 +118,65 @@ def fit_calibration(
     prior: float = USUAL_PRIOR,
     max_false_answers: float = MAX_FALSE_ANSWERS,
 ) -> Calibration:
-    """The calibration that trials suggest, for a localizer's settings. Raises `NoPhotos` where they hold too few pairs.
+    """The calibration that trials suggest, for a localizer's settings. Raises `NoPhotos` where they
+    hold too few pairs.
 
-    Logistic regression on the evidence features, with weights that may not be negative: more evidence never means less confidence.
-    Questions at covered places and at others are weighted to the share of queries that are taken to lie where the database has
-    photos, `prior`. An answer is given from the probability, at least one half, above which no more than `max_false_answers` of the
-    questions at other places lie: of those in `asked`, questions as people ask them, where it is given, because photos of one
-    database are more alike than photos of another day; with 0 it lies above every wrong candidate's. The radius factor is the
-    quantile of error over scale among all questions that would be answered, wrongly or not.
+    Logistic regression on the evidence features, with weights that may not be negative: more
+    evidence never means less confidence. Questions at covered places and at others are weighted to
+    the share of queries that are taken to lie where the database has photos, `prior`. An answer is
+    given from the probability, at least one half, above which no more than `max_false_answers` of
+    the questions at other places lie: of those in `asked`, questions as people ask them, where it
+    is given, because photos of one database are more alike than photos of another day; with 0 it
+    lies above every wrong candidate's. The radius factor is the quantile of error over scale among
+    all questions that would be answered, wrongly or not.
     """
     options = options or RerankOptions()
     is_right, is_wrong = trials.gaps_m <= GENUINE_M, trials.gaps_m > FAR_M
-    kept = trials.has_evidence & (is_right | is_wrong)
-    if (kept & is_wrong).sum() < MIN_PAIRS:
-        # Chance gives so little here that it is taken at its most: better than to conclude from nothing.
-        kept |= is_wrong & ~trials.is_covered
-    num_genuine, num_impostors = int((kept & is_right).sum()), int((kept & is_wrong).sum())
+    is_usable = trials.has_evidence & (is_right | is_wrong)
+    if (is_usable & is_wrong).sum() < MIN_PAIRS:
+        # Chance gives so little here that it is taken at its most: better than to conclude from
+        # nothing.
+        is_usable |= is_wrong & ~trials.is_covered
+    num_genuine, num_impostors = (
+        int((is_usable & is_right).sum()),
+        int((is_usable & is_wrong).sum()),
+    )
     if min(num_genuine, num_impostors) < MIN_PAIRS:
         raise NoPhotos(
-            f"{num_genuine} genuine and {num_impostors} impostor pairs; at least {MIN_PAIRS} of each are needed: "
-            "a database of more photos with coordinates, some within 25 m of each other and some more than 100 m apart"
+            f"{num_genuine} genuine and {num_impostors} impostor pairs; at least {MIN_PAIRS} of "
+            "each are needed: a database of more photos with coordinates, some within 25 m of "
+            "each other and some more than 100 m apart"
         )
-    blank = Calibration(key_of(localizer.model.card.card_id, localizer.prepared(options)), (), (), 1.0, prior=prior)
+    blank = Calibration(
+        key_of(localizer.model.card.card_id, localizer.prepared(options)), (), (), 1.0, prior=prior
+    )
     num_covered = max(int(trials.is_covered.sum()), 1)
     num_others = max(len(trials.is_covered) - num_covered, 1)
     shares = np.where(trials.is_covered, blank.prior / num_covered, (1 - blank.prior) / num_others)
-    models = [fit_logistic(table[kept], is_right[kept], shares[kept]) for table in (trials.with_points, trials.without_points)]
+    models = [
+        fit_logistic(table[is_usable], is_right[is_usable], shares[is_usable])
+        for table in (trials.with_points, trials.without_points)
+    ]
     limits = [
-        _least_confidence(asked or trials, model, has_points=has_points, max_false=max_false_answers)
+        _least_confidence(
+            asked or trials, model, has_points=has_points, max_false=max_false_answers
+        )
         for model, has_points in zip(models, (True, False), strict=True)
     ]
     accepted = trials.confidences(models[0]) >= limits[0]
     if accepted.sum() < MIN_PAIRS:
-        accepted = kept & is_right
+        accepted = is_usable & is_right
     return Calibration(
         blank.key,
         models[0],
         models[1],
         prior=prior,
-        radius_factor=round(weighted_quantile((trials.errors_m / trials.scales_m)[accepted], shares[accepted], RADIUS_LEVEL), 4),
+        radius_factor=round(
+            weighted_quantile(
+                (trials.errors_m / trials.scales_m)[accepted], shares[accepted], RADIUS_LEVEL
+            ),
+            4,
+        ),
         min_confidence=limits[0],
         min_confidence_without_points=limits[1],
         num_genuine=num_genuine,
@@ -151,7 +192,9 @@ def weighted_quantile(values: np.ndarray, shares: np.ndarray, level: float) -> f
     return float(values[order][np.argmax(reached)])
 
 
-def _least_confidence(trials: Trials, weights: tuple[float, ...], *, has_points: bool, max_false: float) -> float:
+def _least_confidence(
+    trials: Trials, weights: tuple[float, ...], *, has_points: bool, max_false: float
+) -> float:
     """The probability from which answers are given."""
     confidences = trials.confidences(weights, has_points=has_points)
     others = confidences[~trials.is_covered]
@@ -163,8 +206,11 @@ def _least_confidence(trials: Trials, weights: tuple[float, ...], *, has_points:
     return round(min(max(limit, 0.5), 0.99), 4)
 
 
-def fit_logistic(features: np.ndarray, is_right: np.ndarray, shares: np.ndarray) -> tuple[float, ...]:
-    """Bias and non-negative weights (1 + F,) of a logistic regression, by Newton steps; one that turns negative is left out."""
+def fit_logistic(
+    features: np.ndarray, is_right: np.ndarray, shares: np.ndarray
+) -> tuple[float, ...]:
+    """Bias and non-negative weights (1 + F,) of a logistic regression, by Newton steps; one that
+    turns negative is left out."""
     used = list(range(features.shape[1]))
     while True:
         table = np.column_stack([np.ones(len(features)), features[:, used]])
@@ -173,7 +219,9 @@ def fit_logistic(features: np.ndarray, is_right: np.ndarray, shares: np.ndarray)
         for _ in range(_NUM_STEPS):
             p = 1 / (1 + np.exp(-np.clip(table @ solution, -50, 50)))
             gradient = table.T @ (shares * (p - is_right)) + ridge @ solution
-            curvature = (table * (shares * np.maximum(p * (1 - p), 1e-9))[:, None]).T @ table + ridge
+            curvature = (
+                table * (shares * np.maximum(p * (1 - p), 1e-9))[:, None]
+            ).T @ table + ridge
             step = np.linalg.solve(curvature, gradient)
             # Half steps while far away keep separable data from overshooting.
             step *= min(1.0, 2.0 / max(np.abs(step).max(), 1e-12))
@@ -189,12 +237,25 @@ def fit_logistic(features: np.ndarray, is_right: np.ndarray, shares: np.ndarray)
     return tuple(round(float(weight), 5) for weight in full)
 
 
-def reliability(confidences: np.ndarray, is_right: np.ndarray, *, num_bins: int = 10) -> Reliability:
-    """Expected calibration error (Guo et al., ICML 2017): mean gap between confidence and share right, over bins of equal width."""
+def reliability(
+    confidences: np.ndarray, is_right: np.ndarray, *, num_bins: int = 10
+) -> Reliability:
+    """Expected calibration error (Guo et al., ICML 2017): mean gap between confidence and share
+    right, over bins of equal width."""
     bins = np.clip((confidences * num_bins).astype(int), 0, num_bins - 1)
     counts = np.bincount(bins, minlength=num_bins)
-    mean_confidence = np.bincount(bins, weights=confidences, minlength=num_bins) / np.maximum(counts, 1)
-    share_right = np.bincount(bins, weights=is_right.astype(float), minlength=num_bins) / np.maximum(counts, 1)
+    mean_confidence = np.bincount(bins, weights=confidences, minlength=num_bins) / np.maximum(
+        counts, 1
+    )
+    share_right = np.bincount(
+        bins, weights=is_right.astype(float), minlength=num_bins
+    ) / np.maximum(counts, 1)
     error = float((counts * np.abs(mean_confidence - share_right)).sum() / max(len(confidences), 1))
     edges = tuple(round(edge, 6) for edge in np.linspace(0, 1, num_bins + 1).tolist())
-    return Reliability(error, edges, tuple(counts.tolist()), tuple(mean_confidence.tolist()), tuple(share_right.tolist()))
+    return Reliability(
+        error,
+        edges,
+        tuple(counts.tolist()),
+        tuple(mean_confidence.tolist()),
+        tuple(share_right.tolist()),
+    )

@@ -1,4 +1,5 @@
-"""What an evaluation takes: parameters, operations, bytes of descriptors, time to describe and to search, memory."""
+"""What an evaluation takes: parameters, operations, bytes of descriptors, time to describe and to
+search, memory."""
 
 from __future__ import annotations
 
@@ -23,10 +24,12 @@ class EvaluationCost:
     index_bytes: int
     """Of the whole database."""
     num_parameters: int | None
-    """Of the network, and below the operations of one forward on a photo of 480 x 640 pixels as its card prepares it."""
+    """Of the network, and below the operations of one forward on a photo of 480 x 640 pixels as its
+    card prepares it."""
     flops: int | None
     describe_ms: float | None
-    """Wall-clock milliseconds per photo, reading it included; None where a work folder may have held descriptors."""
+    """Wall-clock milliseconds per photo, reading it included; None where a work folder may have
+    held descriptors."""
     search_ms: float
     """Per query."""
     peak_bytes: int
@@ -34,9 +37,15 @@ class EvaluationCost:
 
 
 def measured_cost(
-    model: DescriptorModel, data: EvaluationSet, *, seconds: Mapping[str, float], peak_bytes: int, is_kept: bool
+    model: DescriptorModel,
+    data: EvaluationSet,
+    *,
+    seconds: Mapping[str, float],
+    peak_bytes: int,
+    is_kept: bool,
 ) -> EvaluationCost:
-    """The cost of an evaluation that took these seconds by stage; `is_kept` says that a work folder was used."""
+    """The cost of an evaluation that took these seconds by stage; `is_kept` says that a work folder
+    was used."""
     described = [stage for stage in seconds if stage.startswith("describe ")]
     num_photos = len(data.database) + (len(data.queries) if len(described) > 1 else 0)
     num_parameters = flops = None
@@ -52,7 +61,9 @@ def measured_cost(
         index_bytes=4 * model.dim * len(data.database),
         num_parameters=num_parameters,
         flops=flops,
-        describe_ms=None if is_kept else 1e3 * sum(seconds[stage] for stage in described) / max(num_photos, 1),
+        describe_ms=None
+        if is_kept
+        else 1e3 * sum(seconds[stage] for stage in described) / max(num_photos, 1),
         search_ms=1e3 * seconds["search"] / max(len(data.queries), 1),
         peak_bytes=peak_bytes,
     )
@@ -62,15 +73,22 @@ def cost_rows(cost: EvaluationCost) -> tuple[tuple[str, str], ...]:
     """The figures that are known, as pairs of a name and a text."""
     rows = [("dimensions", f"{cost.dim}"), ("bytes per photo", f"{cost.descriptor_bytes:,}")]
     if cost.num_parameters is not None and cost.flops is not None:
-        rows += [("parameters", f"{cost.num_parameters / 1e6:.2f} M"), ("GFLOPs per photo", f"{cost.flops / 1e9:.2f}")]
+        rows += [
+            ("parameters", f"{cost.num_parameters / 1e6:.2f} M"),
+            ("GFLOPs per photo", f"{cost.flops / 1e9:.2f}"),
+        ]
     if cost.describe_ms is not None:
         rows.append(("describing", f"{cost.describe_ms:.1f} ms per photo"))
-    rows += [("searching", f"{cost.search_ms:.2f} ms per query"), ("peak memory", f"{cost.peak_bytes / 1e6:,.0f} MB")]
+    rows += [
+        ("searching", f"{cost.search_ms:.2f} ms per query"),
+        ("peak memory", f"{cost.peak_bytes / 1e6:,.0f} MB"),
+    ]
     return tuple(rows)
 
 
 class PeakMemory:
-    """The most memory the process has in use from now on; where the system cannot start anew, since the process began."""
+    """The most memory the process has in use from now on; where the system cannot start anew, since
+    the process began."""
 
     def __init__(self) -> None:
         try:

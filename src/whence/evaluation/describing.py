@@ -1,4 +1,5 @@
-"""Descriptors of the photos of an evaluation set, in memory or in a work folder that a second run goes on from."""
+"""Descriptors of the photos of an evaluation set, in memory or in a work folder that a second run
+goes on from."""
 
 from __future__ import annotations
 
@@ -37,30 +38,44 @@ class SetDescriber:
         *,
         is_frugal: bool = False,
     ) -> None:
-        self.model, self.work, self.show_progress, self.is_frugal = model, work, show_progress, is_frugal
-        self.prepared = None if rerank is None else PreparedPhotos.for_model(rerank, model, Photos.of([]))
+        self.model, self.work, self.show_progress, self.is_frugal = (
+            model,
+            work,
+            show_progress,
+            is_frugal,
+        )
+        self.prepared = (
+            None if rerank is None else PreparedPhotos.for_model(rerank, model, Photos.of([]))
+        )
         self.keep_local = self.prepared is not None and self.prepared.is_shared
         self.local: dict[str, Mapping[str, np.ndarray]] = {}
-        """Local descriptors by content, where re-ranking wants them and no work folder keeps them."""
+        """Local descriptors by content, where re-ranking wants them and no work folder keeps
+        them."""
         self.questions: dict[int, Question] = {}
-        """What queries ask with, by their rows; those that are not in it ask with their descriptor."""
+        """What queries ask with, by their rows; those that are not in it ask with their
+        descriptor."""
         self.vocabulary = "none"
         self.skipped: list[SkippedPhoto] = []
         self.num_described = 0
-        """Photos of the last call that were looked at before the user stopped it: all, where nobody did."""
+        """Photos of the last call that were looked at before the user stopped it: all, where nobody
+        did."""
         self.seconds: dict[str, float] = {}
         self.spent_s: dict[str, np.ndarray] = {}
-        """Wall-clock seconds of each photo's description, by what was described; NaN where a work folder had it."""
+        """Wall-clock seconds of each photo's description, by what was described; NaN where a work
+        folder had it."""
 
     def describe(self, photos: Photos, what: str) -> np.ndarray:
         """Descriptors (N, D) of database photos, NaN rows where one cannot be read."""
         return self._describe(photos, what, self.model, None)
 
     def ask(self, photos: Photos, *, views: QueryViews | None = None) -> np.ndarray:
-        """Descriptors (N, D) of queries, as `describe`; what each asks with is in `questions` where it is more than that."""
+        """Descriptors (N, D) of queries, as `describe`; what each asks with is in `questions` where
+        it is more than that."""
         return self._describe(photos, "queries", self.model.query_model, views)
 
-    def _describe(self, photos: Photos, what: str, model: DescriptorModel, views: QueryViews | None) -> np.ndarray:
+    def _describe(
+        self, photos: Photos, what: str, model: DescriptorModel, views: QueryViews | None
+    ) -> np.ndarray:
         started = time.perf_counter()
         self.num_described = len(photos)
         self.skipped += photos.skipped
@@ -71,7 +86,9 @@ class SetDescriber:
         self.seconds[f"describe {what}"] = time.perf_counter() - started
         return descriptors
 
-    def _in_memory(self, photos: Photos, what: str, model: DescriptorModel, views: QueryViews | None) -> np.ndarray:
+    def _in_memory(
+        self, photos: Photos, what: str, model: DescriptorModel, views: QueryViews | None
+    ) -> np.ndarray:
         if not model.is_fitted:
             _, rows = np.unique(photos.content, return_index=True)
             self.vocabulary = model.prepare([photos.file(int(row)) for row in rows])
@@ -80,9 +97,13 @@ class SetDescriber:
         files = (photos.file(i) for i in range(len(photos)))
         started, num_done = time.perf_counter(), 0
         try:
-            with progress(f"describing {what}", total=len(photos), show=self.show_progress) as advance:
+            with progress(
+                f"describing {what}", total=len(photos), show=self.show_progress
+            ) as advance:
                 keep_local = self.keep_local and views is None and model is self.model
-                for row, result in enumerate(model.describe_each(files, keep_local=keep_local, views=views)):
+                for row, result in enumerate(
+                    model.describe_each(files, keep_local=keep_local, views=views)
+                ):
                     if isinstance(result, UnreadableImage):
                         self.skipped.append(SkippedPhoto(photos.paths[row], result.reason))
                     else:
@@ -100,13 +121,17 @@ class SetDescriber:
 
     def _in_store(self, photos: Photos, path: Path, model: DescriptorModel) -> np.ndarray:
         options = BuildOptions(keep_local=self.keep_local and model is self.model)
-        report = build_from_photos(photos, path=path, model=model, options=options, show_progress=self.show_progress)
+        report = build_from_photos(
+            photos, path=path, model=model, options=options, show_progress=self.show_progress
+        )
         self.vocabulary = self.vocabulary if report.vocabulary == "given" else report.vocabulary
         self.skipped += [entry for entry in report.skipped if entry not in self.skipped]
         descriptors = self._blank(len(photos))
         with Store.open(path) as store:
             row_of = {content: row for row, content in enumerate(store.contents.tolist())}
-            rows = np.array([row_of.get(content, -1) for content in photos.content.tolist()], np.int64)
+            rows = np.array(
+                [row_of.get(content, -1) for content in photos.content.tolist()], np.int64
+            )
             known = np.flatnonzero(rows >= 0)
             for start in range(0, len(known), BLOCK_ROWS):
                 block = known[start : start + BLOCK_ROWS]
@@ -114,7 +139,8 @@ class SetDescriber:
         return descriptors
 
     def _blank(self, num_photos: int) -> np.ndarray:
-        """Descriptors (N, D) that are all NaN; where memory is to be saved, in a file without a name that goes with the array."""
+        """Descriptors (N, D) that are all NaN; where memory is to be saved, in a file without a
+        name that goes with the array."""
         shape = (num_photos, self.model.dim)
         if not self.is_frugal or not num_photos:
             return np.full(shape, np.nan, np.float32)
@@ -127,5 +153,8 @@ class SetDescriber:
 
 def finite_rows(matrix: np.ndarray) -> np.ndarray:
     """(N,) bool: rows (N, D) without NaN, a block at a time."""
-    blocks = [np.isfinite(matrix[start : start + BLOCK_ROWS]).all(axis=1) for start in range(0, len(matrix), BLOCK_ROWS)]
+    blocks = [
+        np.isfinite(matrix[start : start + BLOCK_ROWS]).all(axis=1)
+        for start in range(0, len(matrix), BLOCK_ROWS)
+    ]
     return np.concatenate([np.empty(0, bool), *blocks])

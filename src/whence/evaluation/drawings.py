@@ -1,4 +1,5 @@
-"""The drawings of a page of answers: what a comparison found in photo and candidate, and where a network looked."""
+"""The drawings of a page of answers: what a comparison found in photo and candidate, and where a
+network looked."""
 
 from __future__ import annotations
 
@@ -35,10 +36,11 @@ def draw_pairs(
     max_pictures: int = MAX_MATCH_PICTURES,
     show_progress: bool | None = None,
 ) -> dict[str, np.ndarray]:
-    """Photo and best candidate as the scorer saw them, by the query's name, for the first positions.
+    """Photo and best candidate as the scorer saw them, by the query's name, for the first
+    positions.
 
-    A scorer that warps shows the parts it finds the same; else the inliers between both photos are drawn, as found by the matcher
-    that decided where it is one by name. Photos that cannot be
+    A scorer that warps shows the parts it finds the same; else the inliers between both photos are
+    drawn, as found by the matcher that decided where it is one by name. Photos that cannot be
     read, and pairs no geometry fits, have no picture.
     """
     asked = [position for position in positions if position.candidates][:max_pictures]
@@ -56,11 +58,16 @@ def draw_pairs(
 
 
 def draw_attentions(
-    positions: Sequence[Position], attention: Callable[[np.ndarray], np.ndarray | None], *, max_pictures: int = MAX_MATCH_PICTURES
+    positions: Sequence[Position],
+    attention: Callable[[np.ndarray], np.ndarray | None],
+    *,
+    max_pictures: int = MAX_MATCH_PICTURES,
 ) -> dict[str, np.ndarray]:
-    """Where a model looked in the first photos that were asked about, by the query's name; none where it has no attention.
+    """Where a model looked in the first photos that were asked about, by the query's name; none
+    where it has no attention.
 
-    `attention` gives the weight of each pixel of an image (H, W, 3) uint8. Photos that cannot be read have no picture.
+    `attention` gives the weight of each pixel of an image (H, W, 3) uint8. Photos that cannot be
+    read have no picture.
     """
     pictures: dict[str, np.ndarray] = {}
     for position in positions[:max_pictures]:
@@ -74,15 +81,24 @@ def draw_attentions(
 
 
 def _matcher_of(scorer: str) -> Matcher | None:
-    """The matcher that a scorer is named after; None for others, whose pairs are drawn with RootSIFT."""
+    """The matcher that a scorer is named after; None for others, whose pairs are drawn with
+    RootSIFT."""
     return build("matcher", scorer) if scorer in MATCHERS else None
 
 
-def _draw_pair(files: tuple[Path, Path], scorer: PairScorer | None, matcher: Matcher | None) -> np.ndarray | None:
+def _draw_pair(
+    files: tuple[Path, Path], scorer: PairScorer | None, matcher: Matcher | None
+) -> np.ndarray | None:
     images = [load_resized(file, long_side_px=MATCH_PHOTO_PX) for file in files]
     if any(max(image.shape[:2]) > MAX_ASPECT * min(image.shape[:2]) for image in images):
         return None
     if isinstance(scorer, WarpScorer):
-        return draw_warped_pair(images[0], images[1], scorer.compare(images[0], images[1]), height_px=MATCH_HEIGHT_PX)
+        return draw_warped_pair(
+            images[0], images[1], scorer.compare(images[0], images[1]), height_px=MATCH_HEIGHT_PX
+        )
     found = match_images(*files, options=MatchOptions(is_upright=True), matcher=matcher)
-    return draw_match(images[0], images[1], found, height_px=MATCH_HEIGHT_PX) if found.num_inliers else None
+    return (
+        draw_match(images[0], images[1], found, height_px=MATCH_HEIGHT_PX)
+        if found.num_inliers
+        else None
+    )

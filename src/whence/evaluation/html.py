@@ -1,7 +1,9 @@
-"""Writes a report page as one HTML file that opens offline: style, script, data and thumbnails are all inside it.
+"""Writes a report page as one HTML file that opens offline: style, script, data and thumbnails are
+all inside it.
 
-The page's own policy forbids every request, and its script is pinned by hash, so nothing a file name holds can run or load. Names
-and texts travel as JSON and are put into the page as text, never as markup.
+The page's own policy forbids every request, and its script is pinned by hash, so nothing a file
+name holds can run or load. Names and texts travel as JSON and are put into the page as text, never
+as markup.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ def write_page(path: str | Path, page: Page, *, max_bytes: int = MAX_PAGE_BYTES)
 
 
 def build_page(page: Page, *, max_bytes: int = MAX_PAGE_BYTES) -> str:
-    """The page as text. Thumbnails stop before it exceeds `max_bytes`; those of wrong and unknown answers are made first."""
+    """The page as text. Thumbnails stop before it exceeds `max_bytes`; those of wrong and unknown
+    answers are made first."""
     style, *scripts = (asset(name) for name in ("page.css", "shared.js", "page.js", "map.js"))
     script = f'"use strict";\n(() => {{\n{"".join(scripts)}start();\n}})();\n'
     chosen = _chosen(page.entries)
@@ -51,7 +54,11 @@ def build_page(page: Page, *, max_bytes: int = MAX_PAGE_BYTES) -> str:
         "script": script,
     }
     values["drawings"] = page.drawings
-    fixed = len(render("report.html", {**values, "data": as_script_json(_content(page, chosen, sheet))}).encode("utf-8", "replace"))
+    fixed = len(
+        render(
+            "report.html", {**values, "data": as_script_json(_content(page, chosen, sheet))}
+        ).encode("utf-8", "replace")
+    )
     sheet.fill(max_bytes - fixed)
     return render("report.html", {**values, "data": as_script_json(_content(page, chosen, sheet))})
 
@@ -85,14 +92,17 @@ class _Sheet:
         if entry.match_picture is not None:
             self._wanted[id(entry.match_picture)] = _Picture(entry.match_picture, MATCH_PICTURE_PX)
         if entry.attention_picture is not None:
-            self._wanted[id(entry.attention_picture)] = _Picture(entry.attention_picture, ATTENTION_PICTURE_PX)
+            self._wanted[id(entry.attention_picture)] = _Picture(
+                entry.attention_picture, ATTENTION_PICTURE_PX
+            )
 
     def fill(self, num_bytes: int) -> None:
         """Make thumbnails until `num_bytes` are used; the rest is counted in `num_left_out`."""
         keys = list(self._wanted)
         spent = 0
         for made, uri in enumerate(map_threads(_make, (self._wanted[key] for key in keys))):
-            # Each URI stands in a JSON list: quotes and a comma, and its number wherever it is shown.
+            # Each URI stands in a JSON list: quotes and a comma, and its number wherever it is
+            # shown.
             spent += 0 if uri is None else len(uri) + 16
             if spent > num_bytes:
                 self.num_left_out = len(keys) - made
@@ -123,48 +133,68 @@ def _chosen(entries: Sequence[PageEntry]) -> list[PageEntry]:
     return [entries[i] for i in kept]
 
 
-def _content(page: Page, chosen: Sequence[PageEntry], sheet: _Sheet) -> dict[str, Any]:
+def _content(page: Page, entries: Sequence[PageEntry], sheet: _Sheet) -> dict[str, Any]:
     return {
         "title": page.title,
         "lines": [*page.lines, page.rule] if page.rule else list(page.lines),
-        "tables": [{"caption": table.caption, "header": table.header, "rows": table.rows} for table in page.tables],
-        "limits": list(_limits(page, chosen, sheet)),
-        "entries": [_record(entry, sheet) for entry in chosen],
+        "tables": [
+            {"caption": table.caption, "header": table.header, "rows": table.rows}
+            for table in page.tables
+        ],
+        "limits": list(_limits(page, entries, sheet)),
+        "entries": [_record(entry, sheet) for entry in entries],
         "thumbnails": sheet.uris,
-        "land": json.loads(asset("carried/land-110m.json")) if _is_wide(chosen) else None,
+        "land": json.loads(asset("carried/land-110m.json")) if _is_wide(entries) else None,
     }
 
 
 def _is_wide(entries: Sequence[PageEntry]) -> bool:
     """Whether answers and truths lie so far apart that outlines of land help to read the map."""
-    points = [point for entry in entries for point in (entry.position.point, entry.truth) if point is not None]
+    points = [
+        point
+        for entry in entries
+        for point in (entry.position.point, entry.truth)
+        if point is not None
+    ]
     lats, lons = [point.lat for point in points], [point.lon for point in points]
     return bool(points) and max(max(lats) - min(lats), max(lons) - min(lons)) > MIN_LAND_DEG
 
 
-def _limits(page: Page, chosen: Sequence[PageEntry], sheet: _Sheet) -> Iterator[str]:
-    if len(chosen) < len(page.entries):
+def _limits(page: Page, entries: Sequence[PageEntry], sheet: _Sheet) -> Iterator[str]:
+    if len(entries) < len(page.entries):
         num = len(page.entries)
-        yield f"{num - len(chosen):,} of {num:,} queries are not on this page; wrong and unknown ones go first."
+        yield (
+            f"{num - len(entries):,} of {num:,} queries are not on this page; wrong and unknown "
+            "ones go first."
+        )
     if sheet.num_left_out:
-        yield f"{sheet.num_left_out:,} photos are not shown, to keep this page under its limit of size."
+        yield (
+            f"{sheet.num_left_out:,} photos are not shown, to keep this page under its limit of "
+            "size."
+        )
 
 
 def _record(entry: PageEntry, sheet: _Sheet) -> dict[str, Any]:
     position = entry.position
     is_answered = position.status != "unknown"
-    shown = position.candidates[:NUM_PAGE_CANDIDATES]
+    candidates = position.candidates[:NUM_PAGE_CANDIDATES]
     guess = position.best_guess
     point = position.point if guess is None or is_answered else guess.point
     return {
         "name": position.query,
         "status": position.status,
-        "verdict": "" if entry.is_right is None or not is_answered else "right" if entry.is_right else "wrong",
+        "verdict": ""
+        if entry.is_right is None or not is_answered
+        else "right"
+        if entry.is_right
+        else "wrong",
         "isUnverified": is_answered and position.confidence is None,
         "point": _pair(point),
         "radius": position.radius_m,
         "heading": position.heading_deg,
-        "confidence": guess.confidence if guess is not None and position.confidence is None else position.confidence,
+        "confidence": guess.confidence
+        if guess is not None and position.confidence is None
+        else position.confidence,
         "truth": _pair(entry.truth),
         "error": distance_m(point, entry.truth) if point and entry.truth else None,
         "reason": position.reason,
@@ -172,8 +202,12 @@ def _record(entry: PageEntry, sheet: _Sheet) -> dict[str, Any]:
         "seconds": dict(position.seconds),
         "photo": sheet.number(entry.photo),
         "match": -1 if entry.match_picture is None else sheet.number(id(entry.match_picture)),
-        "attention": -1 if entry.attention_picture is None else sheet.number(id(entry.attention_picture)),
-        "candidates": [_candidate(entry, candidate, i, sheet) for i, candidate in enumerate(shown)],
+        "attention": -1
+        if entry.attention_picture is None
+        else sheet.number(id(entry.attention_picture)),
+        "candidates": [
+            _candidate(entry, candidate, i, sheet) for i, candidate in enumerate(candidates)
+        ],
     }
 
 
@@ -186,7 +220,9 @@ def _candidate(entry: PageEntry, candidate: Candidate, place: int, sheet: _Sheet
         "isStopped": candidate.evidence is not None and candidate.evidence.is_stopped,
         "point": _pair(candidate.point),
         "isRight": entry.are_positives[place] if place < len(entry.are_positives) else None,
-        "photo": sheet.number(entry.candidate_photos[place]) if place < len(entry.candidate_photos) else -1,
+        "photo": sheet.number(entry.candidate_photos[place])
+        if place < len(entry.candidate_photos)
+        else -1,
     }
 
 

@@ -1,8 +1,9 @@
 """How often the cells of a map are right: LR@N, and what it has to be compared with.
 
-LR@N, the localization rate of Divide&Classify (Trivigno, Berton, Aragon, Caputo, Masone, ICCV 2023), is the share of queries of
-whose N best cells one has its middle within 25 m. In cells of 20 m about five middles are that near, so LR@1 forgives a wrong
-neighbour: the share of queries whose own cell comes first is smaller, and chance is larger than one over the number of cells.
+LR@N, the localization rate of Divide&Classify (Trivigno, Berton, Aragon, Caputo, Masone, ICCV
+2023), is the share of queries of whose N best cells one has its middle within 25 m. In cells of 20
+m about five middles are that near, so LR@1 forgives a wrong neighbour: the share of queries whose
+own cell comes first is smaller, and chance is larger than one over the number of cells.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from whence.data.cells import as_text
+from whence.data.fields import as_text
 from whence.data.formats import EvaluationSet
 from whence.data.planes import photos_on_plane
 from whence.errors import InputError
@@ -48,11 +49,13 @@ class CellRates:
     own_cell: Recall
     """The query's own cell comes first."""
     coverage: Recall
-    """Queries whose own cell is one of the classifier's: others can be right by a neighbour alone."""
+    """Queries whose own cell is one of the classifier's: others can be right by a neighbour
+    alone."""
     chance: float
     """LR@1 of a cell drawn by lot."""
     by_size: Mapping[str, tuple[Recall, ...]]
-    """LR@N of the queries whose own cell is among those with most photos, the middle ones, or those with fewest."""
+    """LR@N of the queries whose own cell is among those with most photos, the middle ones, or those
+    with fewest."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,8 @@ def rate_cells(
     rate_at: tuple[int, ...] = RECALL_AT,
     within_m: float = WITHIN_M,
 ) -> CellRates:
-    """Rates of the best cells (Q, T), best first and -1 for none, of queries at these places (Q,) on the cells' plane."""
+    """Rates of the best cells (Q, T), best first and -1 for none, of queries at these places (Q,)
+    on the cells' plane."""
     queries = np.stack([east_m, north_m], axis=1)
     middles = cells.centres_m
     first = first_hit_by_distance(ranked, middles, queries, thresholds_m=(within_m,))[0]
@@ -103,14 +107,19 @@ def _share(is_right: np.ndarray) -> Recall:
     return recalls(np.where(is_right, 0, 1), recall_at=(1,))[0]
 
 
-def _by_size(cells: CellClassifier, own: np.ndarray, first: np.ndarray, rate_at: tuple[int, ...]) -> dict[str, tuple[Recall, ...]]:
+def _by_size(
+    cells: CellClassifier, own: np.ndarray, first: np.ndarray, rate_at: tuple[int, ...]
+) -> dict[str, tuple[Recall, ...]]:
     if cells.num_photos is None:
         return {}
     rank = np.empty(len(cells), np.int64)
     rank[np.argsort(-cells.num_photos, kind="stable")] = np.arange(len(cells))
     ends = np.rint(np.cumsum([share for _, share in SHARES]) * len(cells)).astype(np.int64)
     part = np.searchsorted(ends, rank[np.maximum(own, 0)], side="right")
-    return {name: recalls(first, counted=(own >= 0) & (part == i), recall_at=rate_at) for i, (name, _) in enumerate(SHARES)}
+    return {
+        name: recalls(first, counted=(own >= 0) & (part == i), recall_at=rate_at)
+        for i, (name, _) in enumerate(SHARES)
+    }
 
 
 def evaluate_cells(
@@ -123,15 +132,19 @@ def evaluate_cells(
     is_normalised: bool = False,
     show_progress: bool | None = None,
 ) -> CellEvaluation:
-    """Describe the queries of a set, rank the cells, count. The set's database photos are not looked at.
+    """Figures of cells: the queries of a set described, the cells ranked, and counted. The set's
+    database photos are not looked at.
 
-    Queries whose place is not known are left out and named; those that cannot be read fail. Raises `InputError` where none has a
-    place on the cells' plane.
+    Queries whose place is not known are left out and named; those that cannot be read fail. Raises
+    `InputError` where none has a place on the cells' plane.
     """
     east, north, _ = photos_on_plane(data.queries, cells.zone)
     is_placed = np.isfinite(east) & np.isfinite(north)
     if not is_placed.any():
-        raise InputError(f"{data.name}: no query has a place on the plane of the cells ({cells.zone or 'without a zone'})")
+        raise InputError(
+            f"{data.name}: no query has a place on the plane of the cells "
+            f"({cells.zone or 'without a zone'})"
+        )
     queries = data.queries.select(is_placed)
     run = SetDescriber(model, None, show_progress)
     descriptors = run.ask(queries, views=views)
@@ -141,11 +154,16 @@ def evaluate_cells(
     rates = rate_cells(cells, ranked, east[is_placed], north[is_placed], rate_at=rate_at)
     left_out = tuple(data.queries.paths[row] for row in np.flatnonzero(~is_placed))
     photos = describe_photos(model.preprocessing, model.preprocessing, views)
-    return CellEvaluation(data.name, model.name, photos, rates, left_out, tuple(run.skipped), run.seconds)
+    return CellEvaluation(
+        data.name, model.name, photos, rates, left_out, tuple(run.skipped), run.seconds
+    )
 
 
-def rank_described(cells: CellClassifier, descriptors: np.ndarray, *, num: int, is_normalised: bool = False) -> np.ndarray:
-    """The `num` best cells (Q, num) of descriptors (Q, C), -1 where a query has none, or there are fewer cells."""
+def rank_described(
+    cells: CellClassifier, descriptors: np.ndarray, *, num: int, is_normalised: bool = False
+) -> np.ndarray:
+    """The `num` best cells (Q, num) of descriptors (Q, C), -1 where a query has none, or there are
+    fewer cells."""
     ranked = np.full((len(descriptors), num), -1, np.int64)
     known = np.flatnonzero(finite_rows(descriptors))
     if len(known):
@@ -176,11 +194,19 @@ def as_cell_records(result: CellEvaluation) -> dict[str, Any]:
 
 def _record(rate: Recall) -> dict[str, float | int | None]:
     value = rate.value if rate.num_queries else None
-    return {"n": rate.n, "rate": value, "num_right": rate.num_right, "num": rate.num_queries, "low": rate.low, "high": rate.high}
+    return {
+        "n": rate.n,
+        "rate": value,
+        "num_right": rate.num_right,
+        "num": rate.num_queries,
+        "low": rate.low,
+        "high": rate.high,
+    }
 
 
 def as_cell_table(result: CellEvaluation) -> RenderableType:
-    """What a person reads: the rule, LR@N of all queries and by the size of their cell, own cells, coverage, chance."""
+    """The table that a person reads: the rule, LR@N of all queries and by the size of their cell,
+    own cells, coverage, chance."""
     rates = result.rates
     table = Table(show_edge=False, pad_edge=False)
     table.add_column("queries")
@@ -189,18 +215,30 @@ def as_cell_table(result: CellEvaluation) -> RenderableType:
     table.add_row(f"all {rates.num_queries:,}", *map(recall_text, rates.rates))
     for (name, share), found in zip(SHARES, rates.by_size.values(), strict=False):
         if found[0].num_queries:
-            table.add_row(f"{name} {100 * share:.0f} % of the cells by photos", *map(recall_text, found))
+            table.add_row(
+                f"{name} {100 * share:.0f} % of the cells by photos", *map(recall_text, found)
+            )
     ms = 1000 * result.seconds.get("rank", 0.0) / max(rates.num_queries, 1)
-    notes = [f"left out, because their place is not known: {len(result.left_out):,} queries"] if result.left_out else []
+    notes = (
+        [f"left out, because their place is not known: {len(result.left_out):,} queries"]
+        if result.left_out
+        else []
+    )
     notes += [f"{len(result.skipped):,} queries cannot be read, and fail"] if result.skipped else []
     return Group(
-        as_text(f"{result.name}: {rates.num_queries:,} queries, {rates.num_cells:,} cells", style="bold"),
+        as_text(
+            f"{result.name}: {rates.num_queries:,} queries, {rates.num_cells:,} cells", style="bold"
+        ),
         as_text(f"model {result.model}, {result.photos}; no database photo is looked at"),
-        as_text(f"protocol: a cell is right where its middle lies within {WITHIN_M:g} m of the query; all queries count"),
+        as_text(
+            f"protocol: a cell is right where its middle lies within {WITHIN_M:g} m of the query; "
+            "all queries count"
+        ),
         *(as_text(note, style="yellow") for note in notes),
         table,
         as_text(
-            f"own cell first {recall_text(rates.own_cell)}; own cell among the classifier's {recall_text(rates.coverage)}; "
+            f"own cell first {recall_text(rates.own_cell)}; own cell among the classifier's "
+            f"{recall_text(rates.coverage)}; "
             f"chance {100 * rates.chance:.2g} %; ranking {ms:.2g} ms per query"
         ),
     )

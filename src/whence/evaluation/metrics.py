@@ -1,7 +1,8 @@
 """Recall@N and its intervals.
 
-recall@N is the share of queries with a positive among their first N candidates. Queries that have no positive in the database can
-only fail; both conventions of the field are reported: counting them as failures, and leaving them out.
+recall@N is the share of queries with a positive among their first N candidates. Queries that have
+no positive in the database can only fail; both conventions of the field are reported: counting them
+as failures, and leaving them out.
 """
 
 from __future__ import annotations
@@ -35,12 +36,19 @@ class Recall:
 
 
 def first_hit_by_distance(
-    predictions: np.ndarray, database: np.ndarray, queries: np.ndarray, *, thresholds_m: Sequence[float], block: int = 65_536
+    predictions: np.ndarray,
+    database: np.ndarray,
+    queries: np.ndarray,
+    *,
+    thresholds_m: Sequence[float],
+    block: int = 65_536,
 ) -> np.ndarray:
-    """Rank (from 0) of the first prediction within each threshold of its query: (T, Q) int64, K where there is none.
+    """Rank (from 0) of the first prediction within each threshold of its query: (T, Q) int64, K
+    where there is none.
 
-    `predictions` (Q, K) row numbers, -1 for none; `database` (N, d) and `queries` (Q, d) metric coordinates. Only the K
-    predictions are tested, so the cost does not depend on N: positives are never listed.
+    `predictions` (Q, K) row numbers, -1 for none; `database` (N, d) and `queries` (Q, d) metric
+    coordinates. Only the K predictions are tested, so the cost does not depend on N: positives are
+    never listed.
     """
     num_queries, k = predictions.shape
     limits = np.asarray(thresholds_m, float) ** 2 * (1 + 1e-12)
@@ -64,21 +72,30 @@ def first_hit_by_distance(
 
 
 def first_hit_in_lists(predictions: np.ndarray, positives: NeighborLists) -> np.ndarray:
-    """Rank (from 0) of the first prediction that is listed as a positive: (Q,) int64, K where there is none."""
+    """Rank (from 0) of the first prediction that is listed as a positive: (Q,) int64, K where there
+    is none."""
     num_queries, k = predictions.shape
     width = int(max(predictions.max(initial=-1), positives.members.max(initial=-1))) + 2
     owner = np.repeat(np.arange(num_queries), positives.counts)
     listed = np.sort(owner * width + positives.members)
     asked = np.arange(num_queries)[:, None] * width + predictions
     places = np.minimum(np.searchsorted(listed, asked), max(len(listed) - 1, 0))
-    hits = (listed[places] == asked) & (predictions >= 0) if len(listed) else np.zeros(predictions.shape, bool)
+    hits = (
+        (listed[places] == asked) & (predictions >= 0)
+        if len(listed)
+        else np.zeros(predictions.shape, bool)
+    )
     return np.where(hits.any(axis=1), hits.argmax(axis=1), k)
 
 
 def recalls(
-    first_hit: np.ndarray, *, counted: np.ndarray | None = None, recall_at: Sequence[int] = RECALL_AT
+    first_hit: np.ndarray,
+    *,
+    counted: np.ndarray | None = None,
+    recall_at: Sequence[int] = RECALL_AT,
 ) -> tuple[Recall, ...]:
-    """recall@N of ranks (Q,) from 0, over the queries in the mask `counted` (all by default), with Wilson intervals."""
+    """recall@N of ranks (Q,) from 0, over the queries in the mask `counted` (all by default), with
+    Wilson intervals."""
     ranks = first_hit if counted is None else first_hit[counted]
     results = []
     for n in recall_at:
@@ -99,18 +116,25 @@ def wilson_interval(num_right: int, num: int, *, z: float = 1.959964) -> tuple[f
 
 
 def drawn_labels(groups: np.ndarray | None, *, num: int) -> np.ndarray:
-    """(Q,) what a bootstrap of `num` queries draws: numbers of groups (Q,), or of the queries where there are not two groups."""
+    """(Q,) what a bootstrap of `num` queries draws: numbers of groups (Q,), or of the queries where
+    there are not two groups."""
     labels = np.arange(num) if groups is None else np.unique(groups, return_inverse=True)[1]
     return labels if groups is None or labels.max(initial=0) > 0 else np.arange(num)
 
 
 def bootstrap_interval(
-    values: np.ndarray, *, groups: np.ndarray | None = None, num_draws: int = 2000, level: float = 0.95, seed: int = 0
+    values: np.ndarray,
+    *,
+    groups: np.ndarray | None = None,
+    num_draws: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile interval of the mean of `values` (Q,), drawing queries, or whole groups (Q,) of them, with replacement.
+    """Percentile interval of the mean of `values` (Q,), drawing queries, or whole groups (Q,) of
+    them, with replacement.
 
-    Queries of one street or one drive are not independent: with groups, the interval says so. One group alone says nothing about
-    others, so then queries are drawn.
+    Queries of one street or one drive are not independent: with groups, the interval says so. One
+    group alone says nothing about others, so then queries are drawn.
     """
     values = np.asarray(values, float)
     if not len(values):

@@ -1,7 +1,9 @@
-"""EarthLoc's protocol: photos turned any way against tiles that are north up, a tile is right where footprints overlap.
+"""EarthLoc's protocol: photos turned any way against tiles that are north up, a tile is right where
+footprints overlap.
 
-Database tiles are described at four rotations, counter-clockwise, and searched as four times as many; rotations of one tile are not
-merged, as published. Beside it: merged, asked from the query's side at a quarter of the memory, and with no rotation at all.
+Database tiles are described at four rotations, counter-clockwise, and searched as four times as
+many; rotations of one tile are not merged, as published. Beside it: merged, asked from the query's
+side at a quarter of the memory, and with no rotation at all.
 """
 
 from __future__ import annotations
@@ -58,7 +60,11 @@ class OrbitalScore:
 
 
 def describe_turned(
-    model: DescriptorModel, photos: Photos, *, what: str = "tiles", show_progress: bool | None = None
+    model: DescriptorModel,
+    photos: Photos,
+    *,
+    what: str = "tiles",
+    show_progress: bool | None = None,
 ) -> TurnedDescriptors:
     """Descriptors of photos at four rotations."""
     rows = np.full((TURNS, len(photos), model.dim), np.nan, np.float32)
@@ -78,27 +84,42 @@ def describe_turned(
                 continue
             # The published photos are squeezed to squares before anything else.
             square = cv2.resize(image, (max(image.shape[:2]),) * 2, interpolation=cv2.INTER_AREA)
-            rows[:, row] = model.descriptor.describe([np.ascontiguousarray(np.rot90(square, turn)) for turn in range(TURNS)])
+            rows[:, row] = model.descriptor.describe(
+                [np.ascontiguousarray(np.rot90(square, turn)) for turn in range(TURNS)]
+            )
     return TurnedDescriptors(rows, tuple(skipped))
 
 
-def search_stored(database: np.ndarray, queries: np.ndarray, *, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """(Q, K) tiles and degrees that they were turned by, of descriptors (4, N, D) and (Q, D); a tile may come several times."""
+def search_stored(
+    database: np.ndarray, queries: np.ndarray, *, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(Q, K) tiles and degrees that they were turned by, of descriptors (4, N, D) and (Q, D); a
+    tile may come several times."""
     num = database.shape[1]
-    found = FlatIndex.over(database.reshape(-1, database.shape[2])).search(queries, k=min(k, TURNS * num)).ids
+    found = (
+        FlatIndex.over(database.reshape(-1, database.shape[2]))
+        .search(queries, k=min(k, TURNS * num))
+        .ids
+    )
     return found % num, 90 * (found // num)
 
 
-def search_merged(database: np.ndarray, queries: np.ndarray, *, k: int) -> tuple[np.ndarray, np.ndarray]:
+def search_merged(
+    database: np.ndarray, queries: np.ndarray, *, k: int
+) -> tuple[np.ndarray, np.ndarray]:
     """The same with each tile once, at its best rotation."""
     tiles, angles = search_stored(database, queries, k=TURNS * k)
     return _first_of_each(tiles, angles, k=min(k, database.shape[1]))
 
 
-def search_asked(database: np.ndarray, queries: np.ndarray, *, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """(Q, K) tiles of descriptors (N, D), asked by queries at four rotations (4, Q, D), and how far they would be turned.
+def search_asked(
+    database: np.ndarray, queries: np.ndarray, *, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(Q, K) tiles of descriptors (N, D), asked by queries at four rotations (4, Q, D), and how far
+    they would be turned.
 
-    A query turned by an angle sees a tile that is not turned as it saw one turned by the rest of the circle.
+    A query turned by an angle sees a tile that is not turned as it saw one turned by the rest of
+    the circle.
     """
     found = [FlatIndex.over(database).search(rows, k=min(k, len(database))) for rows in queries]
     ids = np.concatenate([one.ids for one in found], axis=1)
@@ -106,13 +127,20 @@ def search_asked(database: np.ndarray, queries: np.ndarray, *, k: int) -> tuple[
     turns = np.repeat([(360 - 90 * turn) % 360 for turn in range(TURNS)], found[0].ids.shape[1])
     order = np.argsort(-nearness, axis=1, kind="stable")
     angles = np.broadcast_to(turns, ids.shape)
-    return _first_of_each(*(np.take_along_axis(one, order, axis=1) for one in (ids, angles)), k=min(k, len(database)))
+    return _first_of_each(
+        *(np.take_along_axis(one, order, axis=1) for one in (ids, angles)), k=min(k, len(database))
+    )
 
 
 def score_orbital(
-    database: np.ndarray, queries: np.ndarray, positives: NeighborLists, *, ways: Sequence[str] = tuple(WAYS)
+    database: np.ndarray,
+    queries: np.ndarray,
+    positives: NeighborLists,
+    *,
+    ways: Sequence[str] = tuple(WAYS),
 ) -> list[OrbitalScore]:
-    """Recalls by ways of searching, of descriptors at four rotations (4, N, D) and (4, Q, D). Raises `NoPhotos`."""
+    """Recalls by ways of searching, of descriptors at four rotations (4, N, D) and (4, Q, D).
+    Raises `NoPhotos`."""
     known = np.isfinite(queries).all(axis=(0, 2)) & (positives.counts > 0)
     counted = np.flatnonzero(known)
     if not len(counted):
@@ -130,7 +158,12 @@ def score_orbital(
     scores = []
     for way in ways:
         found = rows[searches[way]()[0]]
-        right = np.stack([np.isin(found[place], positives.of(query)) for place, query in enumerate(counted.tolist())])
+        right = np.stack(
+            [
+                np.isin(found[place], positives.of(query))
+                for place, query in enumerate(counted.tolist())
+            ]
+        )
         hits = [np.asarray(right[:, :n].any(axis=1)) for n in AT]
         recalls = tuple(float(one.mean()) for one in hits)
         intervals = tuple(bootstrap_interval(one.astype(float)) for one in hits)
@@ -141,17 +174,25 @@ def score_orbital(
 def evaluate_orbital(
     model: DescriptorModel, data: EvaluationSet, *, show_progress: bool | None = None
 ) -> tuple[list[OrbitalScore], tuple[SkippedPhoto, ...]]:
-    """Recalls of a set in EarthLoc's folders by all ways of searching, and the files that were skipped. Raises `NoPhotos`."""
+    """Recalls of a set in EarthLoc's folders by all ways of searching, and the files that were
+    skipped. Raises `NoPhotos`."""
     if data.positives is None:
-        raise NoPhotos(f"{data.name} does not say which tiles are right: its names carry no footprints")
+        raise NoPhotos(
+            f"{data.name} does not say which tiles are right: its names carry no footprints"
+        )
     model.prepare([data.database.file(row) for row in range(len(data.database))])
     tiles = describe_turned(model, data.database, show_progress=show_progress)
-    asked = describe_turned(model.query_model, data.queries, what="photos", show_progress=show_progress)
+    asked = describe_turned(
+        model.query_model, data.queries, what="photos", show_progress=show_progress
+    )
     return score_orbital(tiles.rows, asked.rows, data.positives), (*tiles.skipped, *asked.skipped)
 
 
-def _first_of_each(tiles: np.ndarray, angles: np.ndarray, *, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Each tile where it comes first, (Q, k), of lists (Q, M) that hold at least k different ones."""
+def _first_of_each(
+    tiles: np.ndarray, angles: np.ndarray, *, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Each tile where it comes first, (Q, k), of lists (Q, M) that hold at least k different
+    ones."""
     kept = []
     for row in tiles:
         places = np.sort(np.unique(row, return_index=True)[1])

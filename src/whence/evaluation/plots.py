@@ -1,4 +1,5 @@
-"""Plots as SVG text: points with their intervals, joined to lines, over numbers or over names. Nothing is loaded or run."""
+"""Plots as SVG text: points with their intervals, joined to lines, over numbers or over names.
+Nothing is loaded or run."""
 
 from __future__ import annotations
 
@@ -38,11 +39,19 @@ class PlotPoint(NamedTuple):
     """Shown where a pointer rests on it."""
 
 
-def draw_points(lines: Mapping[str, Sequence[PlotPoint]], *, caption: str, has_log: bool = False, are_shares: bool = False) -> str:
-    """The plot of named lines; an empty text where there are no points. With `has_log` numbers across are drawn by their logarithm.
+def draw_points(
+    lines: Mapping[str, Sequence[PlotPoint]],
+    *,
+    caption: str,
+    has_log: bool = False,
+    are_shares: bool = False,
+) -> str:
+    """The plot of named lines; an empty text where there are no points. With `has_log` numbers
+    across are drawn by their logarithm.
 
-    Points over numbers are joined in their order across, points over names are not. Of a single line without a name only the line
-    is shown, its points where a pointer rests on them. `are_shares` are percentages across and up, of which none lies below 0.
+    Points over numbers are joined in their order across, points over names are not. Of a single
+    line without a name only the line is shown, its points where a pointer rests on them.
+    `are_shares` are percentages across and up, of which none lies below 0.
     """
     found = [point for points in lines.values() for point in points]
     if not found:
@@ -52,17 +61,33 @@ def draw_points(lines: Mapping[str, Sequence[PlotPoint]], *, caption: str, has_l
     has_log = has_log and not is_named and all(float(point.x) > 0 for point in found)
 
     def number(x: float | str) -> float:
-        return float(names.index(str(x))) if is_named else math.log10(float(x)) if has_log else float(x)
+        return (
+            float(names.index(str(x)))
+            if is_named
+            else math.log10(float(x))
+            if has_log
+            else float(x)
+        )
 
-    heights = [bound for point in found for bound in (point.y, point.low, point.high) if bound is not None]
+    heights = [
+        bound for point in found for bound in (point.y, point.low, point.high) if bound is not None
+    ]
     is_alone = list(lines) == [""]
     right = 20 if is_alone else _RIGHT
-    across = _Scale.over([number(point.x) for point in found], start=_LEFT + 20, end=WIDTH - right - 20)
+    across = _Scale.over(
+        [number(point.x) for point in found], start=_LEFT + 20, end=WIDTH - right - 20
+    )
     up = _Scale.over(heights, start=HEIGHT - _BOTTOM, end=_TOP)
     if are_shares:
-        across, up = across._replace(low=0.0, high=100.0), up._replace(low=0.0, high=max(5.0, up.high))
+        across, up = (
+            across._replace(low=0.0, high=100.0),
+            up._replace(low=0.0, high=max(5.0, up.high)),
+        )
     size = f'viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}"'
-    about = f'class="plot" role="img" aria-label="{html.escape(caption)}" font-size="12" font-family="sans-serif"'
+    about = (
+        f'class="plot" role="img" aria-label="{html.escape(caption)}" font-size="12" '
+        'font-family="sans-serif"'
+    )
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" {size} {about}>']
     for tick in up.ticks():
         line = f'<path d="M{_LEFT} {up(tick):.1f}H{WIDTH - right}" stroke="#ddd" class="grid"/>'
@@ -87,23 +112,40 @@ def draw_points(lines: Mapping[str, Sequence[PlotPoint]], *, caption: str, has_l
         if is_alone:
             continue
         parts.append(
-            f'<circle cx="{WIDTH - _RIGHT + 20}" cy="{_TOP + 18 * order}" r="4" fill="{_COLOURS[order % len(_COLOURS)]}"/>'
+            (
+                f'<circle cx="{WIDTH - _RIGHT + 20}" cy="{_TOP + 18 * order}" r="4" '
+                f'fill="{_COLOURS[order % len(_COLOURS)]}"/>'
+            )
             + _label(WIDTH - _RIGHT + 30, _TOP + 18 * order + 4, name, "start")
         )
     return "".join([*parts, "</svg>"])
 
 
-def _line(places: Sequence[tuple[float, PlotPoint]], up: _Scale, *, colour: str, is_joined: bool, has_spots: bool) -> list[str]:
+def _line(
+    places: Sequence[tuple[float, PlotPoint]],
+    up: _Scale,
+    *,
+    colour: str,
+    is_joined: bool,
+    has_spots: bool,
+) -> list[str]:
     parts = []
     if is_joined and len(places) > 1:
-        path = "L".join(f"{x:.1f} {up(point.y):.1f}" for x, point in sorted(places, key=lambda place: place[0]))
+        path = "L".join(
+            f"{x:.1f} {up(point.y):.1f}" for x, point in sorted(places, key=lambda place: place[0])
+        )
         parts.append(f'<path d="M{path}" fill="none" stroke="{colour}" class="curve"/>')
     spot = 'fill-opacity="0" class="spot"' if has_spots and is_joined else ""
     for x, point in places:
         if point.low is not None and point.high is not None:
-            parts.append(f'<path d="M{x:.1f} {up(point.low):.1f}V{up(point.high):.1f}" stroke="{colour}"/>')
+            parts.append(
+                f'<path d="M{x:.1f} {up(point.low):.1f}V{up(point.high):.1f}" stroke="{colour}"/>'
+            )
         title = f"<title>{html.escape(point.title)}</title>" if point.title else ""
-        parts.append(f'<circle cx="{x:.1f}" cy="{up(point.y):.1f}" r="4" fill="{colour}" {spot}>{title}</circle>')
+        parts.append(
+            f'<circle cx="{x:.1f}" cy="{up(point.y):.1f}" r="4" fill="{colour}" '
+            f"{spot}>{title}</circle>"
+        )
     return parts
 
 
@@ -127,9 +169,19 @@ class _Scale(NamedTuple):
     def ticks(self) -> list[float]:
         """About five round numbers within."""
         step = 10.0 ** np.floor(np.log10((self.high - self.low) / 2))
-        step = next(step * factor for factor in (0.5, 1, 2, 5, 10) if (self.high - self.low) / (step * factor) <= 6)
-        return ((np.arange(np.ceil(self.low / step), np.floor(self.high / step) + 1) * step).round(10) + 0.0).tolist()
+        step = next(
+            step * factor
+            for factor in (0.5, 1, 2, 5, 10)
+            if (self.high - self.low) / (step * factor) <= 6
+        )
+        return (
+            (np.arange(np.ceil(self.low / step), np.floor(self.high / step) + 1) * step).round(10)
+            + 0.0
+        ).tolist()
 
 
 def _label(x: float, y: float, text: str, anchor: str, turn: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="#333"{turn}>{html.escape(text)}</text>'
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" '
+        f'fill="#333"{turn}>{html.escape(text)}</text>'
+    )

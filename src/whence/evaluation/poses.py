@@ -1,7 +1,9 @@
-"""Localization by pose: matches with database photos whose depth is known give points, and points a pose (PnP).
+"""Localization by pose: matches with database photos whose depth is known give points, and points a
+pose (PnP).
 
-What the pose's errors are worth is the share of queries within 0.25 m and 2 degrees, 0.5 m and 5, 5 m and 10, as in long-term
-visual localization (Sattler et al., CVPR 2018). Frames are those of `cameras.csv`: z (column, row, 1) = K (R X + t).
+What the pose's errors are worth is the share of queries within 0.25 m and 2 degrees, 0.5 m and 5, 5
+m and 10, as in long-term visual localization (Sattler et al., CVPR 2018). Frames are those of
+`cameras.csv`: z (column, row, 1) = K (R X + t).
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ class Pose(NamedTuple):
 
 
 def lift(pixels: np.ndarray, view: KnownView) -> tuple[np.ndarray, np.ndarray]:
-    """World points (n, 3) of a view's pixels (n, 2) column, row, and which of them have a depth (n,) bool."""
+    """World points (n, 3) of a view's pixels (n, 2) column, row, and which of them have a depth
+    (n,) bool."""
     columns, rows = np.rint(pixels).astype(int).T
     height, width = view.depth_m.shape
     inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
@@ -53,9 +56,13 @@ def lift(pixels: np.ndarray, view: KnownView) -> tuple[np.ndarray, np.ndarray]:
 
 
 def estimate_pose(
-    matches: Sequence[tuple[np.ndarray, np.ndarray, KnownView]], intrinsics: np.ndarray, *, threshold_px: float = 3.0
+    matches: Sequence[tuple[np.ndarray, np.ndarray, KnownView]],
+    intrinsics: np.ndarray,
+    *,
+    threshold_px: float = 3.0,
 ) -> Pose | None:
-    """The pose of a query from its matches with several views: pixels (n, 2) of the query, of the view, and the view.
+    """The pose of a query from its matches with several views: pixels (n, 2) of the query, of the
+    view, and the view.
 
     RANSAC over all points together, then refined on those that fit; None where fewer than six fit.
     """
@@ -64,7 +71,10 @@ def estimate_pose(
         lifted, is_known = lift(np.asarray(theirs, float).reshape(-1, 2), view)
         pixels.append(np.asarray(own, float).reshape(-1, 2)[is_known])
         points.append(lifted[is_known])
-    seen, world = np.concatenate([*pixels, np.empty((0, 2))]), np.concatenate([*points, np.empty((0, 3))])
+    seen, world = (
+        np.concatenate([*pixels, np.empty((0, 2))]),
+        np.concatenate([*points, np.empty((0, 3))]),
+    )
     if len(seen) < MIN_POINTS:
         return None
     cv2.setRNGSeed(0)
@@ -82,7 +92,9 @@ def estimate_pose(
     if not is_found or inliers is None or len(inliers) < MIN_POINTS:
         return None
     kept = inliers.ravel()
-    turn, shift = cv2.solvePnPRefineLM(world[kept] - middle, seen[kept], intrinsics, None, turn, shift)
+    turn, shift = cv2.solvePnPRefineLM(
+        world[kept] - middle, seen[kept], intrinsics, None, turn, shift
+    )
     rotation = cv2.Rodrigues(turn)[0]
     return Pose(rotation, shift.ravel() - rotation @ middle, len(kept))
 
@@ -96,5 +108,10 @@ def pose_errors(pose: Pose, rotation: np.ndarray, translation: np.ndarray) -> tu
 
 def shares_within(errors: Sequence[tuple[float, float] | None]) -> tuple[float, ...]:
     """The share of queries within each of `THRESHOLDS`; those without a pose are within none."""
-    known = np.array([error if error is not None else (np.inf, np.inf) for error in errors], float).reshape(-1, 2)
-    return tuple(float(((known[:, 0] <= metres) & (known[:, 1] <= degrees)).mean()) for metres, degrees in THRESHOLDS)
+    known = np.array(
+        [error if error is not None else (np.inf, np.inf) for error in errors], float
+    ).reshape(-1, 2)
+    return tuple(
+        float(((known[:, 0] <= metres) & (known[:, 1] <= degrees)).mean())
+        for metres, degrees in THRESHOLDS
+    )

@@ -1,4 +1,5 @@
-"""Co-registrations by the published rules: when a candidate is right, and from how many inliers on it is surely so."""
+"""Co-registrations by the published rules: when a candidate is right, and from how many inliers on
+it is surely so."""
 
 from __future__ import annotations
 
@@ -9,16 +10,19 @@ import numpy as np
 from whence.data.footprints import centre_of, on_plane_km
 
 SURE = 0.999
-"""Probability from which a candidate counts as found, so that all matchers are compared at the same one."""
+"""Probability from which a candidate counts as found, so that all matchers are compared at the same
+one."""
 _LEAST_TRUE = 4
 _STEPS = 200
 
 
 def inlier_threshold(true: Sequence[float], false: Sequence[float], *, sure: float = SURE) -> float:
-    """Inliers from which a candidate is right with a probability of `sure`, by those of right and of wrong candidates.
+    """Inliers from which a candidate is right with a probability of `sure`, by those of right and
+    of wrong candidates.
 
-    -1 where there are no wrong ones, so that everything is accepted; 4 for fewer than four right ones; infinite where more
-    inliers speak against a candidate. Logistic regression with the usual penalty of half the squared slope.
+    -1 where there are no wrong ones, so that everything is accepted; 4 for fewer than four right
+    ones; infinite where more inliers speak against a candidate. Logistic regression with the usual
+    penalty of half the squared slope.
     """
     if not len(false):
         return -1.0
@@ -32,8 +36,11 @@ def inlier_threshold(true: Sequence[float], false: Sequence[float], *, sure: flo
     return float((np.log(sure / (1 - sure)) - intercept) / slope)
 
 
-def holds_middle(footprint: np.ndarray, middle: tuple[float, float], *, enlarged: float = 3.0) -> bool:
-    """Whether a footprint (4, 2), enlarged about its own middle, strictly holds a place given by a person, as published."""
+def holds_middle(
+    footprint: np.ndarray, middle: tuple[float, float], *, enlarged: float = 3.0
+) -> bool:
+    """Whether a footprint (4, 2), enlarged about its own middle, strictly holds a place given by a
+    person, as published."""
     lat, lon = np.asarray(footprint, float).T
     lon = middle[1] + (lon - middle[1] + 180) % 360 - 180
     corners = np.stack([lat, lon], axis=1)
@@ -45,10 +52,14 @@ def holds_middle(footprint: np.ndarray, middle: tuple[float, float], *, enlarged
     return bool((sides > 0).all() or (sides < 0).all())
 
 
-def corner_errors_km(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def corner_errors_km(estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """(4,) kilometres between the corners (4, 2) of two footprints."""
     around = centre_of(truth)
-    return np.asarray(np.linalg.norm(on_plane_km(found, around=around) - on_plane_km(truth, around=around), axis=1))
+    return np.asarray(
+        np.linalg.norm(
+            on_plane_km(estimate, around=around) - on_plane_km(truth, around=around), axis=1
+        )
+    )
 
 
 def _centroid(corners: np.ndarray) -> np.ndarray:

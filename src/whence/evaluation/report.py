@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from whence.data.cells import as_text
+from whence.data.fields import as_text
 from whence.evaluation.answers import (
     COVERAGES,
     RiskCurve,
@@ -38,7 +38,10 @@ def as_records(result: Evaluation) -> dict[str, Any]:
         "order": result.order,
         "num_database": len(result.data.database),
         "num_queries": len(result.data.queries),
-        "num_left_out": {"queries": len(result.left_out.queries), "database": len(result.left_out.database)},
+        "num_left_out": {
+            "queries": len(result.left_out.queries),
+            "database": len(result.left_out.database),
+        },
         "left_out": {"queries": result.left_out.queries, "database": result.left_out.database},
         "num_own_files": int(own_queries(result).sum()),
         "vocabulary": result.vocabulary,
@@ -54,12 +57,24 @@ def as_records(result: Evaluation) -> dict[str, Any]:
 
 
 def as_table(result: Evaluation) -> RenderableType:
-    """What a person reads: protocol, recalls as percentages with counts and 95 % intervals, position errors."""
+    """The table that a person reads: protocol, recalls as percentages with counts and 95 %
+    intervals, position errors."""
     parts: list[RenderableType] = [
         as_text(
-            f"{result.data.name}: {len(result.data.queries)} queries, {len(result.data.database)} database photos", style="bold"
+            (
+                f"{result.data.name}: {len(result.data.queries)} queries, "
+                f"{len(result.data.database)} database photos"
+            ),
+            style="bold",
         ),
-        as_text(", ".join(filter(None, (f"model {result.model}", f"vocabulary {result.vocabulary}", result.photos)))),
+        as_text(
+            ", ".join(
+                filter(
+                    None,
+                    (f"model {result.model}", f"vocabulary {result.vocabulary}", result.photos),
+                )
+            )
+        ),
         as_text(f"protocol: {result.protocol}; ordered by {result.order}"),
         *(as_text(note, style="yellow") for note in notes_on(result)),
         _recall_table(result),
@@ -67,12 +82,25 @@ def as_table(result: Evaluation) -> RenderableType:
     position = _position_record(result)
     if position is not None:
         within = ", ".join(
-            f"{100 * entry['share']:.1f} % within {entry['within_m']:g} m ({entry['num']}/{position['num_queries']})"
+            (
+                f"{100 * entry['share']:.1f} % within {entry['within_m']:g} m "
+                f"({entry['num']}/{position['num_queries']})"
+            )
             for entry in position["within"]
         )
-        parts.append(as_text(f"position of the answer: median error {position['median_error_m']:.1f} m, {within}"))
+        parts.append(
+            as_text(
+                f"position of the answer: median error {position['median_error_m']:.1f} m, {within}"
+            )
+        )
     if result.answers:
-        answered = Table(show_edge=False, pad_edge=False, show_header=False, title="verified answers", title_justify="left")
+        answered = Table(
+            show_edge=False,
+            pad_edge=False,
+            show_header=False,
+            title="verified answers",
+            title_justify="left",
+        )
         for row in answer_rows(result):
             answered.add_row(*row)
         header, *shares = risk_rows(result)
@@ -81,43 +109,80 @@ def as_table(result: Evaluation) -> RenderableType:
             risks.add_row(*share)
         parts += [answered, risks]
     elif result.evidence:
-        parts.append(as_text(f"answers are not verified: {result.unverified_reason}", style="yellow"))
+        parts.append(
+            as_text(f"answers are not verified: {result.unverified_reason}", style="yellow")
+        )
     if result.evidence:
         columns, *qualities = uncertainty_rows(result)
         judged = Table(
-            *columns, show_edge=False, pad_edge=False, title="is retrieval's first candidate right?", title_justify="left"
+            *columns,
+            show_edge=False,
+            pad_edge=False,
+            title="is retrieval's first candidate right?",
+            title_justify="left",
         )
         for quality in qualities:
             judged.add_row(*quality)
         parts.append(judged)
     if result.skipped:
         first = result.skipped[0]
-        parts.append(as_text(f"{len(result.skipped)} photos skipped, the first: {first.path}: {first.reason}", style="yellow"))
+        parts.append(
+            as_text(
+                f"{len(result.skipped)} photos skipped, the first: {first.path}: {first.reason}",
+                style="yellow",
+            )
+        )
     if result.cost is not None:
-        parts.append(as_text("cost: " + ", ".join(f"{name} {value}" for name, value in cost_rows(result.cost)), style="dim"))
-    parts.append(as_text("seconds: " + ", ".join(f"{stage} {spent:.1f}" for stage, spent in result.seconds.items()), style="dim"))
+        parts.append(
+            as_text(
+                "cost: " + ", ".join(f"{name} {value}" for name, value in cost_rows(result.cost)),
+                style="dim",
+            )
+        )
+    parts.append(
+        as_text(
+            "seconds: "
+            + ", ".join(f"{stage} {spent:.1f}" for stage, spent in result.seconds.items()),
+            style="dim",
+        )
+    )
     return Group(*parts)
 
 
 def notes_on(result: Evaluation) -> tuple[str, ...]:
-    """Sentences on which photos were looked at: those left out, and questions that are the database's own files."""
+    """Sentences on which photos were looked at: those left out, and questions that are the
+    database's own files."""
     num_own = int(own_queries(result).sum())
-    own = f"{num_own} of the queries are the database's own files (the same bytes): that these are found says nothing"
+    own = (
+        f"{num_own} of the queries are the database's own files (the same bytes): that these are "
+        "found says nothing"
+    )
     return (*((str(result.left_out),) if result.left_out else ()), *((own,) if num_own else ()))
 
 
 def answer_rows(result: Evaluation) -> tuple[tuple[str, str], ...]:
-    """What verified answers are worth, as lines of a name and a text."""
+    """Lines of a name and a text on what verified answers are worth."""
     summary = summarize_answers(tabulate_answers(result))
     threshold = deciding_threshold_m(result)
     within = "listed" if threshold is None else f"within {threshold:g} m"
     rows = [
-        (f"queries with a positive {within}: answered", _counted(summary.num_located, summary.num_covered)),
+        (
+            f"queries with a positive {within}: answered",
+            _counted(summary.num_located, summary.num_covered),
+        ),
         ("of these answered wrongly", _counted(summary.num_wrong, summary.num_located)),
     ]
     if summary.num_with_radius:
-        median = f"median radius {summary.median_radius_m:.1f} m, median error {summary.median_error_m:.1f} m"
-        rows.append(("true place inside the radius", f"{_counted(summary.num_inside, summary.num_with_radius)}; {median}"))
+        median = (
+            f"median radius {summary.median_radius_m:.1f} m, median error "
+            f"{summary.median_error_m:.1f} m"
+        )
+        rows.append(
+            (
+                "true place inside the radius",
+                f"{_counted(summary.num_inside, summary.num_with_radius)}; {median}",
+            )
+        )
     if summary.num_uncovered:
         unknown = _counted(summary.num_uncovered_unknown, summary.num_uncovered)
         rows.append((f"queries without a positive {within}: unknown", unknown))
@@ -126,38 +191,77 @@ def answer_rows(result: Evaluation) -> tuple[tuple[str, str], ...]:
 
 
 def risk_rows(result: Evaluation) -> tuple[tuple[str, ...], ...]:
-    """Coverage against risk as a small table, its header first: what would be wrong if only the surest were answered."""
+    """Coverage against risk as a small table, its header first: what would be wrong if only the
+    surest were answered."""
     curve = _curve(result)
     rows = []
     for coverage in COVERAGES:
         point = curve.at(coverage)
         if point is not None:
-            rows.append((f"{100 * coverage:.0f} %", f"{curve.min_confidences[point]:.3f}", f"{100 * curve.risks[point]:.1f} %"))
+            rows.append(
+                (
+                    f"{100 * coverage:.0f} %",
+                    f"{curve.min_confidences[point]:.3f}",
+                    f"{100 * curve.risks[point]:.1f} %",
+                )
+            )
     return (("answered", "confidence from", "wrong among them"), *rows)
 
 
 def uncertainty_rows(result: Evaluation) -> tuple[tuple[str, ...], ...]:
-    """How well each score tells whether retrieval's first candidate is right, as a small table, its header first."""
+    """How well each score tells whether retrieval's first candidate is right, as a small table, its
+    header first."""
     found = summarize_uncertainty(result)
     rows = [
-        (one.name, *(_percent(value) for value in (one.auprc, one.average_precision, one.auroc, one.recall_at_full_precision)))
+        (
+            one.name,
+            *(
+                _percent(value)
+                for value in (
+                    one.auprc,
+                    one.average_precision,
+                    one.auroc,
+                    one.recall_at_full_precision,
+                )
+            ),
+        )
         for one in found.qualities
     ]
     if found.qualities:
         rows.append(("share that is right", _percent(found.qualities[0].share_right), "", "", ""))
     if found.combined is not None:
-        rows.append(("calibration error of all together", _percent(found.combined.calibration_error), "", "", ""))
+        rows.append(
+            (
+                "calibration error of all together",
+                _percent(found.combined.calibration_error),
+                "",
+                "",
+                "",
+            )
+        )
     return (("score", "AUPRC", "average precision", "AUROC", "recall at 100 % precision"), *rows)
 
 
 def reliability_rows(result: Evaluation) -> tuple[tuple[str, ...], ...]:
-    """The reliability diagram of the scores' combination as a small table; only its header where there is none."""
+    """The reliability diagram of the scores' combination as a small table; only its header where
+    there is none."""
     header = ("probability", "queries", "mean probability", "share right")
     found = summarize_uncertainty(result).combined
     if found is None:
         return (header,)
-    bins = zip(found.edges, found.edges[1:], found.counts, found.confidences, found.shares_right, strict=False)
-    rows = [(f"{low:.1f}-{high:.1f}", str(num), f"{mean:.3f}", f"{right:.3f}") for low, high, num, mean, right in bins if num]
+    bins = zip(
+        found.edges,
+        found.edges[1:],
+        found.counts,
+        found.confidences,
+        found.shares_right,
+        strict=False,
+    )
+    rows = [
+        (f"{low:.1f}-{high:.1f}", str(num), f"{mean:.3f}", f"{right:.3f}")
+        for low, high, num, mean, right in bins
+        if num
+    ]
     return (header, *rows)
 
 
@@ -192,7 +296,8 @@ def _interval_text(num: int, whole: int) -> str:
 
 
 def _answer_record(result: Evaluation) -> dict[str, Any] | None:
-    """The summary of verified answers, the curve of coverage against risk, and the answer to each query."""
+    """The summary of verified answers, the curve of coverage against risk, and the answer to each
+    query."""
     if not result.answers:
         return None
     summary, curve = summarize_answers(tabulate_answers(result)), _curve(result)
@@ -202,7 +307,11 @@ def _answer_record(result: Evaluation) -> dict[str, Any] | None:
         **asdict(summary),
         **{name: getattr(summary, name) for name in shares},
         "risk": [
-            {"coverage": coverage, "min_confidence": float(curve.min_confidences[i]), "risk": float(curve.risks[i])}
+            {
+                "coverage": coverage,
+                "min_confidence": float(curve.min_confidences[i]),
+                "risk": float(curve.risks[i]),
+            }
             for coverage in COVERAGES
             if (i := curve.at(coverage)) is not None
         ],
@@ -235,15 +344,20 @@ def _recall_table(result: Evaluation) -> Table:
             failing = f"all {num_all}, {scored.num_without_positives} without positives fail"
             table.add_row(name, failing, *map(recall_text, scored.all_queries))
             table.add_row(
-                "", f"the {num_all - scored.num_without_positives} with positives", *map(recall_text, scored.with_positives)
+                "",
+                f"the {num_all - scored.num_without_positives} with positives",
+                *map(recall_text, scored.with_positives),
             )
         else:
-            table.add_row(name, f"all {num_all}, each has positives", *map(recall_text, scored.all_queries))
+            table.add_row(
+                name, f"all {num_all}, each has positives", *map(recall_text, scored.all_queries)
+            )
     return table
 
 
 def recall_text(recall: Recall) -> str:
-    """A share as a person reads it: percent, counts, and its 95 % interval; "-" where nothing was counted."""
+    """A share as a person reads it: percent, counts, and its 95 % interval; "-" where nothing was
+    counted."""
     if not recall.num_queries:
         return "-"
     interval = f"[{100 * recall.low:.0f}-{100 * recall.high:.0f}]"
@@ -267,18 +381,28 @@ def _recall_records(scored: Any) -> Iterator[dict[str, Any]]:
 
 
 def _position_record(result: Evaluation) -> dict[str, Any] | None:
-    """Errors over all queries whose true position is known; a query without an answer counts as outside every limit."""
+    """Errors over all queries whose true position is known; a query without an answer counts as
+    outside every limit."""
     known = result.data.queries.has_point
     if not known.any() or not result.data.database.has_point.any():
         return None
-    errors = np.where(np.isfinite(result.position_errors_m[known]), result.position_errors_m[known], np.inf)
+    errors = np.where(
+        np.isfinite(result.position_errors_m[known]), result.position_errors_m[known], np.inf
+    )
     within = []
     for limit in POSITION_LIMITS_M:
         num = int((errors <= limit).sum())
         low, high = wilson_interval(num, len(errors))
-        within.append({"within_m": limit, "num": num, "share": num / len(errors), "low": low, "high": high})
+        within.append(
+            {"within_m": limit, "num": num, "share": num / len(errors), "low": low, "high": high}
+        )
     median = float(np.median(errors))
-    return {"num_queries": len(errors), "median_error_m": median, "within": within, "interval_of_mean_m": _finite_interval(errors)}
+    return {
+        "num_queries": len(errors),
+        "median_error_m": median,
+        "within": within,
+        "interval_of_mean_m": _finite_interval(errors),
+    }
 
 
 def _finite_interval(errors: np.ndarray) -> tuple[float, float] | None:

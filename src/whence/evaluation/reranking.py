@@ -47,20 +47,25 @@ def rerank_all(
     calibration_file: Path | None,
     is_leave_one_out: bool,
 ) -> Reranked:
-    """Put the rows of predictions and similarities in the order of re-ranking; the order's name, the evidence, and the answers.
+    """Rows of predictions and similarities in the order of re-ranking; the order's name, the
+    evidence, and the answers.
 
     Stopped by the user, it gives what was done for the first queries.
     """
     assert run.prepared is not None
     places = ["database", "database" if is_leave_one_out else "queries"]
     folders = [None if run.work is None else run.work / f"{what}.whence" for what in places]
-    stores = [None if folder is None or not is_begun(folder) else Store.open(folder) for folder in folders]
+    stores = [
+        None if folder is None or not is_begun(folder) else Store.open(folder) for folder in folders
+    ]
     known = [
         run.prepared.over(photos, store=store, given=run.local)
         for photos, store in zip((data.database, data.queries), stores, strict=True)
     ]
     calibration, reason = _calibration(run.model, known[0], calibration_file)
-    otherwise = otherwise_of(options, lambda chosen: PreparedPhotos.for_options(chosen, data.database))
+    otherwise = otherwise_of(
+        options, lambda chosen: PreparedPhotos.for_options(chosen, data.database)
+    )
     judge = Judge(run.model, retriever, options, known[0], calibration, otherwise=otherwise)
     search_s = run.seconds["search"] / max(len(predictions), 1)
     evidence, answers, num_compared = [], [], 0
@@ -70,7 +75,9 @@ def rerank_all(
             for q in range(len(predictions)):
                 rows = predictions[q][predictions[q] >= 0].tolist()
                 done: tuple[Candidate, ...] = tuple(
-                    candidate_of(data.database, row, rank=rank, similarity=float(similarities[q, rank - 1]))
+                    candidate_of(
+                        data.database, row, rank=rank, similarity=float(similarities[q, rank - 1])
+                    )
                     for rank, row in enumerate(rows, start=1)
                 )
                 started = time.perf_counter()
@@ -96,12 +103,18 @@ def rerank_all(
             store.close()
     order = f"{options.scorer} among the first {options.num_candidates}"
     if otherwise is not None:
-        order += f", {otherwise.options.scorer} among the first {otherwise.options.num_candidates} where that says nothing"
+        order += (
+            f", {otherwise.options.scorer} among the first {otherwise.options.num_candidates} "
+            "where that says nothing"
+        )
     return Reranked(order, tuple(evidence), tuple(answers), reason, num_compared, num_done)
 
 
-def _calibration(model: DescriptorModel, prepared: PreparedPhotos, file: Path | None) -> tuple[Calibration | None, str]:
-    """The calibration for these settings, and why there is none. Raises `CalibrationMismatch` for a named one that does not fit."""
+def _calibration(
+    model: DescriptorModel, prepared: PreparedPhotos, file: Path | None
+) -> tuple[Calibration | None, str]:
+    """The calibration for these settings, and why there is none. Raises `CalibrationMismatch` for a
+    named one that does not fit."""
     try:
         return find_calibration(key_of(model.card.card_id, prepared), file=file), ""
     except CalibrationMismatch as error:

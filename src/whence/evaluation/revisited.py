@@ -1,8 +1,10 @@
-"""The revisited protocol for landmarks: mean average precision and precision at k, easy, medium and hard.
+"""The revisited protocol for landmarks: mean average precision and precision at k, easy, medium and
+hard.
 
-Radenovic, Iscen, Tolias, Avrithis, Chum, CVPR 2018. Easy asks for the easy photos, and neither hard nor junk ones count; medium
-asks for both and passes over junk; hard asks for the hard ones, and neither easy nor junk ones count. What does not count is taken
-out of the ranking. Queries with nothing to be found are left out of the means.
+Radenovic, Iscen, Tolias, Avrithis, Chum, CVPR 2018. Easy asks for the easy photos, and neither hard
+nor junk ones count; medium asks for both and passes over junk; hard asks for the hard ones, and
+neither easy nor junk ones count. What does not count is taken out of the ranking. Queries with
+nothing to be found are left out of the means.
 """
 
 from __future__ import annotations
@@ -37,13 +39,18 @@ class LandmarkScore:
 
 
 def average_precision(places: np.ndarray, num_relevant: int) -> float:
-    """Area under precision over recall, by trapezoids, of relevant photos at these places (n,) from 0, ascending.
+    """Area under precision over recall, by trapezoids, of relevant photos at these places (n,) from
+    0, ascending.
 
     As the authors compute it: before the first place precision counts as 1 where it is 0.
     """
     order = np.arange(len(places))
     before = np.where(places == 0, 1.0, order / np.maximum(places, 1))
-    return float(((before + (order + 1) / (places + 1)) / 2).sum() / num_relevant) if num_relevant else float("nan")
+    return (
+        float(((before + (order + 1) / (places + 1)) / 2).sum() / num_relevant)
+        if num_relevant
+        else float("nan")
+    )
 
 
 def score_rankings(rankings: np.ndarray, truth: RevisitedSet) -> dict[str, LandmarkScore]:
@@ -63,18 +70,26 @@ def score_rankings(rankings: np.ndarray, truth: RevisitedSet) -> dict[str, Landm
             last = places.max(initial=-1) + 1
             at.append([float((places < k).sum() / max(1, min(k, last))) for k in AT])
         mean_at = tuple(np.mean(at, axis=0).tolist()) if at else (float("nan"),) * len(AT)
-        scores[level] = LandmarkScore(float(np.mean(precisions)) if precisions else float("nan"), mean_at, len(precisions))
+        scores[level] = LandmarkScore(
+            float(np.mean(precisions)) if precisions else float("nan"), mean_at, len(precisions)
+        )
     return scores
 
 
 def rank_landmarks(model: DescriptorModel, data: RevisitedSet) -> np.ndarray:
-    """Rankings (Q, N) of all database photos for each query's landmark, which is cut out of its photo. Raises `UnreadableImage`."""
+    """Rankings (Q, N) of all database photos for each query's landmark, which is cut out of its
+    photo. Raises `UnreadableImage`."""
     files = [data.database.file(row) for row in range(len(data.database))]
     model.prepare(files)
     rows = model.describe(files)
-    asked = model.query_model.describe([data.query_pixels(query) for query in range(len(data.queries))])
+    asked = model.query_model.describe(
+        [data.query_pixels(query) for query in range(len(data.queries))]
+    )
     return np.concatenate(
-        [np.argsort(-(asked[start : start + _BLOCK] @ rows.T), axis=1, kind="stable") for start in range(0, len(asked), _BLOCK)]
+        [
+            np.argsort(-(asked[start : start + _BLOCK] @ rows.T), axis=1, kind="stable")
+            for start in range(0, len(asked), _BLOCK)
+        ]
     )
 
 

@@ -29,10 +29,11 @@ def search_all(
     cells: CellClassifier | None,
     described: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Predictions and similarities (Q, k), -1 and NaN where there are fewer; queries (Q, D) ask as `questions` say.
+    """Predictions and similarities (Q, k), -1 and NaN where there are fewer; queries (Q, D) ask as
+    `questions` say.
 
-    `own` lists rows that are no answer for a query. With `cells` each is searched in its best ones, by what it is `described` as
-    for them (Q, C).
+    `own` lists rows that are no answer for a query. With `cells` each is searched in its best ones,
+    by what it is `described` as for them (Q, C).
     """
     askable = np.flatnonzero(finite_rows(queries))
     predictions = np.full((len(queries), k), -1, np.int64)
@@ -41,7 +42,9 @@ def search_all(
         return predictions, similarities
     extra = 0 if own is None else int(own.counts.max(initial=0))
     asked = [questions.get(int(q)) or Question(queries[q][None]) for q in askable]
-    for q, question, found in zip(askable, asked, _found(index, asked, k + extra, cells, described[askable]), strict=True):
+    for q, question, found in zip(
+        askable, asked, _found(index, asked, k + extra, cells, described[askable]), strict=True
+    ):
         of_query = question.merge(found, k=k + extra)
         ids, values = of_query.ids[0], of_query.similarities[0]
         if own is not None:
@@ -53,16 +56,23 @@ def search_all(
 
 
 def _found(
-    index: Index, asked: Sequence[Question], k: int, cells: CellClassifier | None, described: np.ndarray
+    index: Index,
+    questions: Sequence[Question],
+    k: int,
+    cells: CellClassifier | None,
+    described: np.ndarray,
 ) -> Iterator[Neighbors]:
     """What each question finds among all rows, or among those of its best cells."""
     if cells is not None and isinstance(index, CellIndex) and index.table is not None:
         chosen = index.ids_for(cells, described, least=k)
-        yield from (index.search(one.rows, k=k, allowed=ids) for one, ids in zip(asked, chosen, strict=True))
+        yield from (
+            index.search(one.rows, k=k, allowed=ids)
+            for one, ids in zip(questions, chosen, strict=True)
+        )
         return
-    found = index.search(np.concatenate([question.rows for question in asked]), k=k)
+    found = index.search(np.concatenate([question.rows for question in questions]), k=k)
     end = 0
-    for question in asked:
+    for question in questions:
         start, end = end, end + len(question.rows)
         yield Neighbors(found.ids[start:end], found.similarities[start:end])
 
@@ -75,11 +85,14 @@ def told_by_cells(
     run: SetDescriber,
     show_progress: bool | None,
 ) -> tuple[CellLocalizer | None, np.ndarray]:
-    """What tells the queries' cells, and the queries (Q, C) as it describes them: as they are where it has the same model."""
+    """The localizer that tells the queries' cells, and the queries (Q, C) as it describes them: as
+    they are where it has the same model."""
     if file is None:
         return None, queries
     cells = read_cells(file)
-    told = CellLocalizer.of_classifier(cells, beside=model if cells.model in ("", model.name) else None)
+    told = CellLocalizer.of_classifier(
+        cells, beside=model if cells.model in ("", model.name) else None
+    )
     if told.is_of_database:
         return told, queries
     other = SetDescriber(told.model, None, show_progress)

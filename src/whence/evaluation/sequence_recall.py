@@ -1,8 +1,10 @@
-"""Recall of sequences: windows of a query drive against windows of a database, by their descriptors or by sequence matching.
+"""Recall of sequences: windows of a query drive against windows of a database, by their descriptors
+or by sequence matching.
 
-The protocol of "Learning sequential descriptors" (Mereu et al., RA-L 2022): windows by frame numbers with stride 1, a database
-window is right where any of its frames is near any of the query's, exact search by Euclidean distance over all cities together.
-Queries without a positive are left out of the published recall; recall over all of them stands beside it.
+The protocol of "Learning sequential descriptors" (Mereu et al., RA-L 2022): windows by frame
+numbers with stride 1, a database window is right where any of its frames is near any of the
+query's, exact search by Euclidean distance over all cities together. Queries without a positive are
+left out of the published recall; recall over all of them stands beside it.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ from whence.types import SkippedPhoto
 
 MATCHING, ALIGNED = "matching", "aligned"
 SEARCHES = (MATCHING, ALIGNED)
-"""What compares frames instead of descriptors of sequences: SeqSLAM's search, and SeqMatchNet's mean of aligned distances."""
+"""What compares frames instead of descriptors of sequences: SeqSLAM's search, and SeqMatchNet's
+mean of aligned distances."""
 _TOGETHER = 256
 """Windows that are pooled at once."""
 
@@ -48,19 +51,24 @@ class SequenceRules:
     length: int = 5
     """Frames of a window, on both sides."""
     pool: str = ""
-    """A rule for sequences, "own" for the model's pool, "matching" or "aligned"; empty for the model's own, else the mean."""
+    """A rule for sequences, "own" for the model's pool, "matching" or "aligned"; empty for the
+    model's own, else the mean."""
     pool_options: Mapping[str, Any] = field(default_factory=dict)
     radius_m: float = 25.0
     tolerance_frames: int | None = None
-    """Where drives have no positions: frames whose numbers differ by so many at most show one place."""
+    """Where drives have no positions: frames whose numbers differ by so many at most show one
+    place."""
     is_reversed: bool = False
-    """Whether the frames of each database window are taken in the other order: which descriptors need the order?"""
+    """Whether the frames of each database window are taken in the other order: which descriptors
+    need the order?"""
     speed: int = 1
-    """Frames of a query drive that go by between two of a window: 2 is a drive at twice the database's speed."""
+    """Frames of a query drive that go by between two of a window: 2 is a drive at twice the
+    database's speed."""
     speeds: tuple[float, ...] = SPEEDS
     """Speeds that sequence matching tries."""
     contrast_radius: int = 0
-    """Frames on both sides that matching sets a distance off against, as SeqSLAM does with differences of pixels; 0 leaves it."""
+    """Frames on both sides that matching sets a distance off against, as SeqSLAM does with
+    differences of pixels; 0 leaves it."""
     recall_at: tuple[int, ...] = (1, 5, 10)
 
 
@@ -78,7 +86,8 @@ class SequenceEvaluation:
     """Without the queries that have no positive, as published."""
     all_queries: tuple[Recall, ...]
     first_hit: np.ndarray
-    """(Q,) rank from 0 of each query's first right window; the number searched for where there is none."""
+    """(Q,) rank from 0 of each query's first right window; the number searched for where there is
+    none."""
     has_positives: np.ndarray
     """(Q,) bool."""
     drive: np.ndarray
@@ -91,7 +100,8 @@ class SequenceEvaluation:
 
     @property
     def ms_per_query(self) -> float:
-        """Milliseconds for pooling and searching a query window, without the description of its frames."""
+        """Milliseconds for pooling and searching a query window, without the description of its
+        frames."""
         return 1e3 * (self.seconds["pool"] + self.seconds["search"]) / max(1, len(self.first_hit))
 
 
@@ -102,30 +112,44 @@ def evaluate_sequences(
     rules: SequenceRules = SequenceRules(),
     show_progress: bool | None = None,
 ) -> SequenceEvaluation:
-    """Recall of a set of drives. Photos that cannot be read leave gaps. Raises `NoPhotos`, `BadOption`, `UnknownName`."""
+    """Recall of a set of drives. Photos that cannot be read leave gaps. Raises `NoPhotos`,
+    `BadOption`, `UnknownName`."""
     is_matched = rules.pool in SEARCHES
-    sequences = sequence_model(model, "cat" if is_matched else rules.pool, options=rules.pool_options)
+    sequences = sequence_model(
+        model, "cat" if is_matched else rules.pool, options=rules.pool_options
+    )
     if not model.is_fitted:
         model.prepare([data.database.photos.file(row) for row in range(len(data.database.photos))])
     seconds = dict.fromkeys(("describe", "pool", "search"), 0.0)
     started = time.perf_counter()
-    described = [_describe(side, sequences, show_progress=show_progress) for side in (data.database, data.queries)]
+    described = [
+        _describe(side, sequences, show_progress=show_progress)
+        for side in (data.database, data.queries)
+    ]
     seconds["describe"] = time.perf_counter() - started
     (database, kept), (queries, asked) = ((one[0], one[1]) for one in described)
     windows = _windows(database, length=rules.length, speed=1, what=f"{data.name}, database")
-    wanted = _windows(queries, length=rules.length, speed=rules.speed, what=f"{data.name}, queries")
-    positives = _positives(database, queries, windows, wanted, rules)
+    query_windows = _windows(
+        queries, length=rules.length, speed=rules.speed, what=f"{data.name}, queries"
+    )
+    positives = _positives(database, queries, windows, query_windows, rules)
     k = min(max(rules.recall_at), len(windows))
     own = windows[:, ::-1] if rules.is_reversed else windows
     if is_matched:
         started = time.perf_counter()
-        found = _match(kept, asked, database, own, wanted, rules, k=k)
+        found = _match(kept, asked, database, own, query_windows, rules, k=k)
         seconds["search"] = time.perf_counter() - started
         size = kept[0].nbytes * rules.length
     else:
         started = time.perf_counter()
-        stored, sought = (_pooled(sequences, *part) for part in ((kept, own), (asked, wanted)))
-        seconds["pool"] = (time.perf_counter() - started) * len(wanted) / (len(wanted) + len(windows))
+        stored, sought = (
+            _pooled(sequences, *part) for part in ((kept, own), (asked, query_windows))
+        )
+        seconds["pool"] = (
+            (time.perf_counter() - started)
+            * len(query_windows)
+            / (len(query_windows) + len(windows))
+        )
         started = time.perf_counter()
         found = search_by_distance(stored, sought, k=k).ids
         seconds["search"] = time.perf_counter() - started
@@ -144,7 +168,7 @@ def evaluate_sequences(
         all_queries=recalls(first, recall_at=rules.recall_at),
         first_hit=first,
         has_positives=has,
-        drive=np.unique(queries.sequence[wanted[:, 0]], return_inverse=True)[1],
+        drive=np.unique(queries.sequence[query_windows[:, 0]], return_inverse=True)[1],
         descriptor_bytes=int(size),
         seconds=seconds,
         skipped=tuple(entry for one in described for entry in one[2]),
@@ -168,7 +192,10 @@ def _describe(
     if not rows:
         raise NoPhotos(f"no frame under {str(frames.photos.root)!r} can be read")
     if len({one.shape for one in kept}) > 1:
-        raise BadOption("the model sees all frames of a sequence together, and these have several sizes; resize them first")
+        raise BadOption(
+            "the model sees all frames of a sequence together, and these have several sizes; "
+            "resize them first"
+        )
     return frames.select(np.array(rows)), np.stack(kept), skipped
 
 
@@ -177,45 +204,64 @@ def _windows(frames: Frames, *, length: int, speed: int, what: str) -> np.ndarra
     return require_windows(cut, num_frames=len(frames.photos), what=what)
 
 
-def _positives(database: Frames, queries: Frames, windows: np.ndarray, wanted: np.ndarray, rules: SequenceRules) -> NeighborLists:
+def _positives(
+    database: Frames,
+    queries: Frames,
+    windows: np.ndarray,
+    query_windows: np.ndarray,
+    rules: SequenceRules,
+) -> NeighborLists:
     if rules.tolerance_frames is None:
         ground = metric_ground(database.photos, queries.photos)
         points, asked, reach = ground.database, ground.queries, rules.radius_m
         if not (np.isfinite(points).all(axis=1).any() and np.isfinite(asked).all(axis=1).any()):
-            raise NoPhotos("these drives have no positions; where equal frame numbers show equal places, say --set frames=N")
+            raise NoPhotos(
+                "these drives have no positions; where equal frame numbers show equal places, say "
+                "--set frames=N"
+            )
     else:
-        points, asked = (np.stack([side.frame, np.zeros(len(side.frame))], axis=1) for side in (database, queries))
+        points, asked = (
+            np.stack([side.frame, np.zeros(len(side.frame))], axis=1)
+            for side in (database, queries)
+        )
         reach = float(rules.tolerance_frames)
     near = neighbors_within(points, asked, radius_m=reach)
-    return positives_of_windows(near, windows, wanted, num_frames=len(points))
+    return positives_of_windows(near, windows, query_windows, num_frames=len(points))
 
 
 def _match(
-    kept: np.ndarray,
-    asked: np.ndarray,
+    frames: np.ndarray,
+    query_rows: np.ndarray,
     database: Frames,
     windows: np.ndarray,
-    wanted: np.ndarray,
+    query_windows: np.ndarray,
     rules: SequenceRules,
     *,
     k: int,
 ) -> np.ndarray:
-    """(Q, k) database windows, best first, by comparing frames; -1 where the window around a frame was not kept."""
-    distances = frame_distances(kept, asked)
+    """(Q, k) database windows, best first, by comparing frames; -1 where the window around a frame
+    was not kept."""
+    distances = frame_distances(frames, query_rows)
     if rules.pool == ALIGNED:
-        whole = aligned_distances(distances, windows, wanted)
+        whole = aligned_distances(distances, windows, query_windows)
         return np.argsort(whole, axis=1, kind="stable")[:, :k]
     # In the order of drives and numbers, along which diagonals go; a gap in the numbers ends a run.
     order = np.lexsort((database.frame, database.sequence))
     breaks = np.append(
-        True, (database.sequence[order][1:] != database.sequence[order][:-1]) | (np.diff(database.frame[order]) != 1)
+        True,
+        (database.sequence[order][1:] != database.sequence[order][:-1])
+        | (np.diff(database.frame[order]) != 1),
     )
     if rules.is_reversed:
         order, breaks = order[::-1], np.append(True, breaks[1:][::-1])
     runs = np.cumsum(breaks)
     along = distances[:, order]
-    compared = enhance_contrast(along, radius=rules.contrast_radius) if rules.contrast_radius else along
-    found = match_sequences(compared, wanted, runs, speeds=rules.speeds, k=min(len(order), 2 * k)).ids
+    compared = (
+        enhance_contrast(along, radius=rules.contrast_radius) if rules.contrast_radius else along
+    )
+    found = match_sequences(
+        compared, query_windows, runs, speeds=rules.speeds, k=min(len(order), 2 * k)
+    ).ids
     around = np.full(len(order), -1, np.int64)
     around[windows[:, (rules.length - 1) // 2]] = np.arange(len(windows))
     ids = around[order[found]]
@@ -224,6 +270,9 @@ def _match(
     return np.take_along_axis(ids, moved, axis=1)[:, :k]
 
 
-def _pooled(sequences: SequenceModel, kept: np.ndarray, windows: np.ndarray) -> np.ndarray:
-    parts = [sequences.pool(kept[windows[start : start + _TOGETHER]]) for start in range(0, len(windows), _TOGETHER)]
+def _pooled(sequences: SequenceModel, frames: np.ndarray, windows: np.ndarray) -> np.ndarray:
+    parts = [
+        sequences.pool(frames[windows[start : start + _TOGETHER]])
+        for start in range(0, len(windows), _TOGETHER)
+    ]
     return np.concatenate(parts)

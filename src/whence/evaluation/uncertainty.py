@@ -1,8 +1,9 @@
-"""How well a score tells right first candidates from wrong ones: precision and recall, ROC, recall at full precision, calibration.
+"""How well a score tells right first candidates from wrong ones: precision and recall, ROC, recall
+at full precision, calibration.
 
-The protocol of To match or not to match (CVPRW 2025): a query's label is whether retrieval's first candidate,
-before any re-ranking, is a positive. The area under precision and recall depends on the share that is right, so that stands
-beside it.
+The protocol of To match or not to match (CVPRW 2025): a query's label is whether retrieval's first
+candidate, before any re-ranking, is a positive. The area under precision and recall depends on the
+share that is right, so that stands beside it.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ class ScoreQuality:
 
 @dataclass(frozen=True, slots=True)
 class Uncertainty:
-    """All scores of an evaluation, and the reliability of their combination on queries it was not fitted on."""
+    """All scores of an evaluation, and the reliability of their combination on queries it was not
+    fitted on."""
 
     qualities: tuple[ScoreQuality, ...]
     combined: Reliability | None
@@ -54,9 +56,14 @@ class Uncertainty:
 
 
 def precision_recall(scores: np.ndarray, is_right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Precision and recall (P + 1,) of scores (Q,): from all queries to none, where precision is 1. Ties go together."""
+    """Precision and recall (P + 1,) of scores (Q,): from all queries to none, where precision is 1.
+    Ties go together."""
     order = np.argsort(-scores, kind="stable")
-    last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True)) if len(order) else np.empty(0, np.int64)
+    last = (
+        np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+        if len(order)
+        else np.empty(0, np.int64)
+    )
     num_right = np.cumsum(is_right[order])[last] if len(order) else np.empty(0)
     total = max(int(is_right.sum()), 1)
     return np.append((num_right / (last + 1))[::-1], 1.0), np.append((num_right / total)[::-1], 0.0)
@@ -79,7 +86,8 @@ def average_precision(scores: np.ndarray, is_right: np.ndarray) -> float:
 
 
 def area_under_roc(scores: np.ndarray, is_right: np.ndarray) -> float:
-    """Share of pairs of a right and a wrong query that the score has in order, ties half; NaN without such pairs."""
+    """Share of pairs of a right and a wrong query that the score has in order, ties half; NaN
+    without such pairs."""
     right, wrong = np.sort(scores[is_right]), scores[~is_right]
     if not len(right) or not len(wrong):
         return float("nan")
@@ -89,7 +97,8 @@ def area_under_roc(scores: np.ndarray, is_right: np.ndarray) -> float:
 
 
 def recall_at_full_precision(scores: np.ndarray, is_right: np.ndarray) -> float:
-    """Share of the right queries with a score above that of every wrong one; NaN where no query is right."""
+    """Share of the right queries with a score above that of every wrong one; NaN where no query is
+    right."""
     if not is_right.any():
         return float("nan")
     highest = scores[~is_right].max() if (~is_right).any() else -np.inf
@@ -97,7 +106,8 @@ def recall_at_full_precision(scores: np.ndarray, is_right: np.ndarray) -> float:
 
 
 def judge_score(name: str, scores: np.ndarray, is_right: np.ndarray) -> ScoreQuality:
-    """The figures of a score (Q,) for labels (Q,) bool; what is not finite is the least sure of all."""
+    """The figures of a score (Q,) for labels (Q,) bool; what is not finite is the least sure of
+    all."""
     scores = np.asarray(scores, np.float64)
     finite = scores[np.isfinite(scores)]
     scores = np.where(np.isfinite(scores), scores, finite.min() - 1 if len(finite) else 0.0)
@@ -113,24 +123,33 @@ def judge_score(name: str, scores: np.ndarray, is_right: np.ndarray) -> ScoreQua
 
 
 def retrieval_scores(result: Evaluation) -> dict[str, np.ndarray]:
-    """The scores (Q,) of an evaluation: L2, PA, SUE where there are positions, and what comparing the first candidate found."""
+    """The scores (Q,) of an evaluation: L2, PA, SUE where there are positions, and what comparing
+    the first candidate found."""
     rows, squared = result.retrieved, squared_distances(result.retrieved_similarities)
     scores = {"L2": l2_scores(squared), "PA": pa_scores(squared)}
     database = metric_ground(result.data.database, result.data.queries).database
     if np.isfinite(database).any():
-        scores["SUE"] = sue_scores(squared, np.where((rows >= 0)[..., None], database[rows], np.nan))
+        scores["SUE"] = sue_scores(
+            squared, np.where((rows >= 0)[..., None], database[rows], np.nan)
+        )
     if result.evidence:
         scores[result.scorer or "evidence"] = _first_evidence(result)
     return scores
 
 
-def combine_scores(scores: Mapping[str, np.ndarray], is_right: np.ndarray, *, seed: int = 0) -> np.ndarray | None:
-    """(Q,) probabilities from all scores together, as `cross_fit` gives them. Variances and counts enter by their logs."""
-    return cross_fit(np.stack([_as_feature(values) for values in scores.values()], axis=1), is_right, seed=seed)
+def combine_scores(
+    scores: Mapping[str, np.ndarray], is_right: np.ndarray, *, seed: int = 0
+) -> np.ndarray | None:
+    """(Q,) probabilities from all scores together, as `cross_fit` gives them. Variances and counts
+    enter by their logs."""
+    return cross_fit(
+        np.stack([_as_feature(values) for values in scores.values()], axis=1), is_right, seed=seed
+    )
 
 
 def cross_weights(table: np.ndarray, is_right: np.ndarray, *, seed: int = 0) -> np.ndarray | None:
-    """(Q, 1 + F) biases and weights from features (Q, F), each query's from a fit that it took no part in; None where too few.
+    """(Q, 1 + F) biases and weights from features (Q, F), each query's from a fit that it took no
+    part in; None where too few.
 
     Logistic regression with weights that may not be negative, on five folds.
     """
@@ -151,14 +170,19 @@ def cross_fit(table: np.ndarray, is_right: np.ndarray, *, seed: int = 0) -> np.n
 
 
 def probabilities_by(weights: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """(Q,) probabilities of features (Q, F), each query's by biases and weights (Q, 1 + F) of its own."""
-    return np.asarray(logistic((weights[:, 1:] * table).sum(axis=1, keepdims=True) + weights[:, :1], (0.0, 1.0)))
+    """(Q,) probabilities of features (Q, F), each query's by biases and weights (Q, 1 + F) of its
+    own."""
+    return np.asarray(
+        logistic((weights[:, 1:] * table).sum(axis=1, keepdims=True) + weights[:, :1], (0.0, 1.0))
+    )
 
 
 def summarize_uncertainty(result: Evaluation) -> Uncertainty:
     """All scores of an evaluation, and their combination where it can be fitted."""
     counted = np.flatnonzero((result.retrieved[:, 0] >= 0) & _is_known(result))
-    is_right = are_positives(result, deciding_threshold_m(result), result.retrieved[:, :1])[counted, 0]
+    is_right = are_positives(result, deciding_threshold_m(result), result.retrieved[:, :1])[
+        counted, 0
+    ]
     scores = {name: values[counted] for name, values in retrieval_scores(result).items()}
     qualities = [judge_score(name, values, is_right) for name, values in scores.items()]
     probabilities = combine_scores(scores, is_right)
@@ -170,11 +194,16 @@ def summarize_uncertainty(result: Evaluation) -> Uncertainty:
 
 def _is_known(result: Evaluation) -> np.ndarray:
     data = result.data
-    return np.full(len(data.queries), data.positives is not None) | data.queries.has_point | data.queries.has_plane
+    return (
+        np.full(len(data.queries), data.positives is not None)
+        | data.queries.has_point
+        | data.queries.has_plane
+    )
 
 
 def _first_evidence(result: Evaluation) -> np.ndarray:
-    """(Q,) inliers between each query and retrieval's first candidate, or the similarity of a scorer that counts none; else 0."""
+    """(Q,) inliers between each query and retrieval's first candidate, or the similarity of a
+    scorer that counts none; else 0."""
     found = np.zeros(len(result.evidence))
     for q, pairs in enumerate(result.evidence):
         places = np.flatnonzero(result.predictions[q] == result.retrieved[q, 0])
@@ -185,8 +214,13 @@ def _first_evidence(result: Evaluation) -> np.ndarray:
 
 
 def _as_feature(values: np.ndarray) -> np.ndarray:
-    """A score in units of its own spread; large ones by their logs, what is not finite as the least."""
+    """A score in units of its own spread; large ones by their logs, what is not finite as the
+    least."""
     finite = np.where(np.isfinite(values), values, np.min(values[np.isfinite(values)], initial=0.0))
-    shrunk = np.sign(finite) * np.log1p(np.abs(finite)) if np.abs(finite).max(initial=0.0) > 10 else finite
+    shrunk = (
+        np.sign(finite) * np.log1p(np.abs(finite))
+        if np.abs(finite).max(initial=0.0) > 10
+        else finite
+    )
     spread = float(shrunk.std())
     return (shrunk - shrunk.mean()) / spread if spread > 0 else np.zeros(len(shrunk))

@@ -1,4 +1,5 @@
-"""Addresses of tables on servers, boxes in degrees, and what keeps secrets out of the one and out of errors."""
+"""Addresses of tables on servers, boxes in degrees, and what keeps secrets out of the one and out
+of errors."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ class Address(NamedTuple):
 
 
 def parse_address(text: str, *, known: Sequence[str]) -> Address:
-    """An address taken apart; `known` are the options it may have. Raises `BadOption`, which never shows a password.
+    """An address taken apart; `known` are the options it may have. Raises `BadOption`, which never
+    shows a password.
 
     milvus://HOST:PORT/COLLECTION and postgresql://USER@HOST:PORT/DATABASE?table=NAME
     """
@@ -36,20 +38,34 @@ def parse_address(text: str, *, known: Sequence[str]) -> Address:
         parts = urlsplit(text)
         port = parts.port
     except ValueError:
-        raise BadOption("this address of an engine cannot be read; it looks like milvus://HOST:PORT/COLLECTION") from None
+        raise BadOption(
+            "this address of an engine cannot be read; it looks like milvus://HOST:PORT/COLLECTION"
+        ) from None
     if parts.password is not None:
         raise BadOption(
-            "an engine's address holds no password: it would be kept in the database; see docs/engines.md for where it goes"
+            "an engine's address holds no password: it would be kept in the database; see "
+            "docs/engines.md for where it goes"
         )
     options = dict(parse_qsl(parts.query))
     if wrong := sorted(set(options) - set(known)):
-        raise BadOption(f"an address of {parts.scheme} has no option {wrong[0]!r}; it knows {', '.join(known)}")
+        raise BadOption(
+            f"an address of {parts.scheme} has no option {wrong[0]!r}; it knows {', '.join(known)}"
+        )
     path = unquote(parts.path.strip("/"))
-    database, table = (path, options.pop("table", "whence")) if parts.scheme == "postgresql" else ("", path or "whence")
+    database, table = (
+        (path, options.pop("table", "whence"))
+        if parts.scheme == "postgresql"
+        else ("", path or "whence")
+    )
     if not _NAME.fullmatch(table):
-        raise BadOption(f"a table's name has letters, digits and underscores, at most 48 and no digit first; not {table[:60]!r}")
+        raise BadOption(
+            "a table's name has letters, digits and underscores, at most 48 and no digit first; "
+            f"not {table[:60]!r}"
+        )
     host = parts.hostname or ""
-    return Address(parts.scheme, host, port, unquote(parts.username or ""), database, table, options, text)
+    return Address(
+        parts.scheme, host, port, unquote(parts.username or ""), database, table, options, text
+    )
 
 
 def is_exact(address: Address) -> bool:
@@ -67,7 +83,8 @@ class Box(NamedTuple):
 
 
 def secret(variable: str, environment: Mapping[str, str], read: Callable[[str], str]) -> str:
-    """What an environment variable holds, else the file that VARIABLE_FILE names; empty without either."""
+    """The secret in an environment variable, else in the file that VARIABLE_FILE names; empty
+    without either."""
     if value := environment.get(variable):
         return value
     file = environment.get(f"{variable}_FILE")

@@ -1,7 +1,8 @@
-"""Searching by sequences of frames: aligned distances, and SeqSLAM's search along diagonals at several speeds. No models here.
+"""Searching by sequences of frames: aligned distances, and SeqSLAM's search along diagonals at
+several speeds. No models here.
 
-The rival of sequence descriptors: nothing is pooled, every frame of a query is compared with every frame of the database, and the
-cost grows with both.
+The rival of sequence descriptors: nothing is pooled, every frame of a query is compared with every
+frame of the database, and the cost grows with both.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class Nearest(NamedTuple):
 
 
 def search_by_distance(database: np.ndarray, queries: np.ndarray, *, k: int) -> Nearest:
-    """The k rows of a database (N, D) nearest to each query (Q, D), exactly: sequence descriptors need not have unit length.
+    """The k rows of a database (N, D) nearest to each query (Q, D), exactly: sequence descriptors
+    need not have unit length.
 
     Equal distances come by ascending row.
     """
@@ -48,19 +50,27 @@ def search_by_distance(database: np.ndarray, queries: np.ndarray, *, k: int) -> 
 def frame_distances(database: np.ndarray, queries: np.ndarray) -> np.ndarray:
     """(T, N) Euclidean distances of T frames (T, d) to N frames (N, d)."""
     squared = (
-        np.einsum("td,td->t", queries, queries)[:, None] + np.einsum("nd,nd->n", database, database) - 2 * queries @ database.T
+        np.einsum("td,td->t", queries, queries)[:, None]
+        + np.einsum("nd,nd->n", database, database)
+        - 2 * queries @ database.T
     )
     return np.sqrt(np.maximum(squared, 0))
 
 
-def aligned_distances(distances: np.ndarray, database: np.ndarray, queries: np.ndarray, *, is_centre: bool = False) -> np.ndarray:
-    """(Q, W) distances of query windows to database windows: the mean over frames at the same place (SeqMatchNet; Garg et al.,
-    ICRA 2022), or the middle frame's alone.
+def aligned_distances(
+    distances: np.ndarray, database: np.ndarray, queries: np.ndarray, *, is_centre: bool = False
+) -> np.ndarray:
+    """(Q, W) distances of query windows to database windows: the mean over frames at the same place
+    (SeqMatchNet; Garg et al., ICRA 2022), or the middle frame's alone.
 
-    `distances` (T, N) is of frames, `database` (W, S) and `queries` (Q, S) their rows in windows of the same length.
+    `distances` (T, N) is of frames, `database` (W, S) and `queries` (Q, S) their rows in windows of
+    the same length.
     """
     if database.shape[1] != queries.shape[1]:
-        raise BadOption(f"windows of {queries.shape[1]} and {database.shape[1]} frames cannot be laid side by side")
+        raise BadOption(
+            f"windows of {queries.shape[1]} and {database.shape[1]} frames cannot be laid side by "
+            "side"
+        )
     if is_centre:
         middle = (database.shape[1] - 1) // 2
         return np.asarray(distances[np.ix_(queries[:, middle], database[:, middle])])
@@ -71,28 +81,41 @@ def aligned_distances(distances: np.ndarray, database: np.ndarray, queries: np.n
 
 
 def enhance_contrast(distances: np.ndarray, *, radius: int = 10) -> np.ndarray:
-    """(T, N) distances less the mean, over the deviation, of those to the frames around (SeqSLAM; Milford and Wyeth, ICRA 2012).
+    """(T, N) distances less the mean, over the deviation, of those to the frames around (SeqSLAM;
+    Milford and Wyeth, ICRA 2012).
 
     Around are `radius` database frames on both sides.
     """
     num = distances.shape[1]
     wide = np.asarray(distances, np.float64)
-    sums, squares = (np.cumsum(np.pad(values, ((0, 0), (1, 0))), axis=1) for values in (wide, wide * wide))
-    first, last = np.maximum(np.arange(num) - radius, 0), np.minimum(np.arange(num) + radius + 1, num)
+    sums, squares = (
+        np.cumsum(np.pad(values, ((0, 0), (1, 0))), axis=1) for values in (wide, wide * wide)
+    )
+    first, last = (
+        np.maximum(np.arange(num) - radius, 0),
+        np.minimum(np.arange(num) + radius + 1, num),
+    )
     mean = (sums[:, last] - sums[:, first]) / (last - first)
     variance = (squares[:, last] - squares[:, first]) / (last - first) - mean**2
     return np.asarray((wide - mean) / np.sqrt(np.maximum(variance, 1e-12)), np.float32)
 
 
 def match_sequences(
-    distances: np.ndarray, queries: np.ndarray, runs: np.ndarray, *, speeds: Sequence[float] = SPEEDS, k: int = 10
+    distances: np.ndarray,
+    queries: np.ndarray,
+    runs: np.ndarray,
+    *,
+    speeds: Sequence[float] = SPEEDS,
+    k: int = 10,
 ) -> Neighbors:
-    """The k database frames of each query window (Q, S) along whose diagonals the frames are nearest, best first.
+    """The k database frames of each query window (Q, S) along whose diagonals the frames are
+    nearest, best first.
 
-    `distances` (T, N) is of frames, in the order that drives took them, and `runs` (N,) says which drive each database frame is
-    of: a diagonal does not leave it. Speed v means v database frames a query frame, from the middle frame's place on; a negative
-    one drives the other way. Similarities are negated mean distances, and -inf where the drive is too short for every speed.
-    Time grows with Q x S x N x the number of speeds.
+    `distances` (T, N) is of frames, in the order that drives took them, and `runs` (N,) says which
+    drive each database frame is of: a diagonal does not leave it. Speed v means v database frames a
+    query frame, from the middle frame's place on; a negative one drives the other way. Similarities
+    are negated mean distances, and -inf where the drive is too short for every speed. Time grows
+    with Q x S x N x the number of speeds.
     """
     if not speeds:
         raise BadOption("sequence matching needs at least one speed")
@@ -117,7 +140,8 @@ def match_sequences(
 
 
 def _least(values: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The columns of the k least values of each row, in order, and the values; equal ones by ascending column."""
+    """The columns of the k least values of each row, in order, and the values; equal ones by
+    ascending column."""
     if k < values.shape[1]:
         limit = np.partition(values, k - 1, axis=1)[:, k - 1 : k]
         masked = np.where(values <= limit, values, np.inf)

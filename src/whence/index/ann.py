@@ -1,9 +1,11 @@
-"""`AnnIndex`: approximate search. Compact codes (faiss) name some hundred candidates, the original rows put them in order.
+"""`AnnIndex`: approximate search. Compact codes (faiss) name some hundred candidates, the original
+rows put them in order.
 
-Scanning all codes and rescoring loses far less on noisy queries than graphs and inverted lists do, and builds in seconds; hence
-the default. Any faiss factory string may be asked for instead. All of them are made with the inner product as metric: scalar and
-product quantisers, inverted lists and graphs honour it, also for rows that are not unit vectors; LSH ignores it, which rescoring
-only partly repairs.
+Scanning all codes and rescoring loses far less on noisy queries than graphs and inverted lists do,
+and builds in seconds; hence the default. Any faiss factory string may be asked for instead. All of
+them are made with the inner product as metric: scalar and product quantisers, inverted lists and
+graphs honour it, also for rows that are not unit vectors; LSH ignores it, which rescoring only
+partly repairs.
 """
 
 from __future__ import annotations
@@ -29,9 +31,11 @@ TRAIN_ROWS_PER_LIST = 64
 
 
 class AnnIndex(Engine):
-    """Candidates from compact codes, exact similarities from the original rows; exact altogether while there are few rows.
+    """Candidates from compact codes, exact similarities from the original rows; exact altogether
+    while there are few rows.
 
-    Filters are exact: nothing outside `allowed` is returned and columns are never missing. Small filters are searched exactly.
+    Filters are exact: nothing outside `allowed` is returned and columns are never missing. Small
+    filters are searched exactly.
     """
 
     def __init__(
@@ -43,11 +47,14 @@ class AnnIndex(Engine):
         exact_below: int | None = None,
         dim: int | None = None,
     ) -> None:
-        """`factory`: a faiss factory string. `rescore`: candidates per query (default `default_rescore`). `settings`: faiss search
-        parameters such as "nprobe=64". Below `exact_below` rows (default `EXACT_BELOW`) no codes are made. Raises `BadOption`.
+        """`factory`: a faiss factory string. `rescore`: candidates per query (default
+        `default_rescore`). `settings`: faiss search parameters such as "nprobe=64". Below
+        `exact_below` rows (default `EXACT_BELOW`) no codes are made. Raises `BadOption`.
         """
         if rescore is not None and rescore < 1:
-            raise BadOption(f"rescore is {rescore}; give the number of candidates per query, at least 1")
+            raise BadOption(
+                f"rescore is {rescore}; give the number of candidates per query, at least 1"
+            )
         self._factory, self._rescore, self._settings = factory, rescore, settings
         self._exact_below = EXACT_BELOW if exact_below is None else exact_below
         self._flat = FlatIndex(dim=dim)
@@ -70,7 +77,8 @@ class AnnIndex(Engine):
         settings: str = "",
         exact_below: int | None = None,
     ) -> Self:
-        """An index over the rows of an array or memory map, which stay where they are; `build` makes the codes."""
+        """An index over the rows of an array or memory map, which stay where they are; `build`
+        makes the codes."""
         flat = FlatIndex.over(matrix, ids=ids)
         index = cls(factory=factory, rescore=rescore, settings=settings, exact_below=exact_below)
         index._flat = flat
@@ -78,8 +86,11 @@ class AnnIndex(Engine):
         return index
 
     @classmethod
-    def from_kept(cls, arrays: Mapping[str, np.ndarray], over: np.ndarray, *, factory: str = "auto") -> Self:
-        """The index whose `kept` gave the codes, over the same rows. Raises `InputError` where they do not belong together."""
+    def from_kept(
+        cls, arrays: Mapping[str, np.ndarray], over: np.ndarray, *, factory: str = "auto"
+    ) -> Self:
+        """The index whose `kept` gave the codes, over the same rows. Raises `InputError` where they
+        do not belong together."""
         index = cls.over(over, factory=factory)
         index._codes = read_codes(arrays["codes"], num_rows=len(over), dim=index.dim)
         return index
@@ -100,7 +111,8 @@ class AnnIndex(Engine):
         return 0 if num_rows < EXACT_BELOW else dim // 8
 
     def to_bytes(self) -> np.ndarray:
-        """The codes alone as (B,) uint8, for `read_codes`; empty while search is exact. Rows and ids are the owner's to keep."""
+        """The codes alone as (B,) uint8, for `read_codes`; empty while search is exact. Rows and
+        ids are the owner's to keep."""
         self._drop_removed()
         self.build()
         if self._codes is None:
@@ -131,7 +143,8 @@ class AnnIndex(Engine):
                 _add_codes(self._codes, rows)
 
     def remove(self, ids: np.ndarray) -> None:
-        """Remove rows; ids that are not there are ignored. When a quarter is gone the codes are made anew."""
+        """Remove rows; ids that are not there are ignored. When a quarter is gone the codes are
+        made anew."""
         gone = as_ids(ids)
         self._flat.remove(gone)
         self._is_there &= ~np.isin(self._ids, gone)
@@ -139,7 +152,8 @@ class AnnIndex(Engine):
             self._drop_removed()
 
     def build(self) -> None:
-        """Make the codes now rather than at the first search; nothing below `exact_below` rows or with too few rows to train on."""
+        """Make the codes now rather than at the first search; nothing below `exact_below` rows or
+        with too few rows to train on."""
         if self._codes is not None or len(self._ids) < max(self._exact_below, 1):
             return
         codes = make_codes(self._factory, dim=self.dim, settings=self._settings)
@@ -148,8 +162,11 @@ class AnnIndex(Engine):
                 _add_codes(codes, part)
             self._codes = codes
 
-    def search(self, queries: np.ndarray, *, k: int, allowed: np.ndarray | None = None) -> Neighbors:
-        """The k most similar rows of every query (Q, D), only ids in `allowed` where given; K = min(k, rows searched) columns."""
+    def search(
+        self, queries: np.ndarray, *, k: int, allowed: np.ndarray | None = None
+    ) -> Neighbors:
+        """The k most similar rows of every query (Q, D), only ids in `allowed` where given; K =
+        min(k, rows searched) columns."""
         asked = as_queries(queries, dim=self.dim or None, k=k)
         self.build()
         mask = self._is_there
@@ -162,11 +179,19 @@ class AnnIndex(Engine):
             return self._flat.search(asked, k=k, allowed=allowed)
         is_filtered = num_searched < num_rows
         enough = max(k, num_candidates // 2) if is_filtered else k
-        return self._search_codes(asked, k=k, num_fetched=num_fetched, mask=mask if is_filtered else None, enough=enough)
+        return self._search_codes(
+            asked, k=k, num_fetched=num_fetched, mask=mask if is_filtered else None, enough=enough
+        )
 
-    def _search_codes(self, queries: np.ndarray, *, k: int, num_fetched: int, mask: np.ndarray | None, enough: int) -> Neighbors:
-        """Codes, then rows; queries with fewer than `enough` candidates left are answered exactly."""
-        ids, similarities = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
+    def _search_codes(
+        self, queries: np.ndarray, *, k: int, num_fetched: int, mask: np.ndarray | None, enough: int
+    ) -> Neighbors:
+        """Codes, then rows; queries with fewer than `enough` candidates left are answered
+        exactly."""
+        ids, similarities = (
+            np.empty((len(queries), k), np.int64),
+            np.empty((len(queries), k), np.float32),
+        )
         _widen(self._codes, num_fetched)
         candidates = self._codes.search(queries, num_fetched)[1]
         poor = []
@@ -198,11 +223,26 @@ class AnnIndex(Engine):
         factory, rescore, settings, exact_below = json.loads(str(arrays["options"]))
         if len(arrays["ids"]) == 0:
             dim = arrays["descriptors"].shape[1] or None
-            return cls(factory=factory, rescore=rescore, settings=settings, exact_below=exact_below, dim=dim)
+            return cls(
+                factory=factory,
+                rescore=rescore,
+                settings=settings,
+                exact_below=exact_below,
+                dim=dim,
+            )
         rows, ids = arrays["descriptors"], arrays["ids"]
-        index = cls.over(rows, ids=ids, factory=factory, rescore=rescore, settings=settings, exact_below=exact_below)
+        index = cls.over(
+            rows,
+            ids=ids,
+            factory=factory,
+            rescore=rescore,
+            settings=settings,
+            exact_below=exact_below,
+        )
         if len(arrays["codes"]):
-            index._codes = read_codes(arrays["codes"], num_rows=len(rows), dim=index.dim, settings=settings)
+            index._codes = read_codes(
+                arrays["codes"], num_rows=len(rows), dim=index.dim, settings=settings
+            )
         return index
 
     def _append(self, ids: np.ndarray, rows: np.ndarray) -> None:
@@ -230,15 +270,20 @@ class AnnIndex(Engine):
 
 
 def default_rescore(num_rows: int) -> int:
-    """Candidates per query that keep recall@10 above 0.99 on hard queries: 1200 at a million rows, growing with the cube root."""
+    """Candidates per query that keep recall@10 above 0.99 on hard queries: 1200 at a million rows,
+    growing with the cube root."""
     return int(np.clip(1200 * (num_rows / 1e6) ** (1 / 3), 100, 8000))
 
 
 def make_codes(factory: str, *, dim: int, settings: str = "") -> Any:
-    """An empty faiss index for the inner product. Raises `BadOption` naming the string that faiss does not take."""
+    """An empty faiss index for the inner product. Raises `BadOption` naming the string that faiss
+    does not take."""
     faiss = _faiss()
     text = _auto(dim) if factory == "auto" else factory
-    codes = _refused(lambda: faiss.index_factory(dim, text, faiss.METRIC_INNER_PRODUCT), what=f"{factory!r} for {dim} dimensions")
+    codes = _refused(
+        lambda: faiss.index_factory(dim, text, faiss.METRIC_INNER_PRODUCT),
+        what=f"{factory!r} for {dim} dimensions",
+    )
     inverted = _inverted_lists(codes)
     if inverted is not None:
         inverted.nprobe = max(1, inverted.nlist // 8)
@@ -246,7 +291,8 @@ def make_codes(factory: str, *, dim: int, settings: str = "") -> Any:
 
 
 def _auto(dim: int) -> str:
-    """4-bit product quantiser with one code per 4 dimensions, scanned in registers; other dimensions are padded with zeros."""
+    """4-bit product quantiser with one code per 4 dimensions, scanned in registers; other
+    dimensions are padded with zeros."""
     num_codes = -(-dim // 4)
     return f"PQ{num_codes}x4fs" if dim % 4 == 0 else f"Pad{4 * num_codes},PQ{num_codes}x4fs"
 
@@ -257,13 +303,17 @@ def _refused(call: Callable[[], Any], *, what: str) -> Any:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).rpartition(": ")[2].strip() or str(error)
         raise BadOption(
-            f"faiss does not take {what} ({reason}); try 'auto', 'PQ64x4fs', 'SQ8', 'HNSW32' or 'IVF1024,PQ64x4fs'"
+            f"faiss does not take {what} ({reason}); try 'auto', 'PQ64x4fs', 'SQ8', 'HNSW32' or "
+            "'IVF1024,PQ64x4fs'"
         ) from error
 
 
 def _with_settings(codes: Any, settings: str) -> Any:
     if settings:
-        _refused(lambda: _faiss().ParameterSpace().set_index_parameters(codes, settings), what=f"the settings {settings!r}")
+        _refused(
+            lambda: _faiss().ParameterSpace().set_index_parameters(codes, settings),
+            what=f"the settings {settings!r}",
+        )
     return codes
 
 
@@ -285,7 +335,9 @@ def _train(codes: Any, reader: RowReader, *, num_rows: int) -> bool:
     """Train on a seeded sample; False where there are too few rows for it."""
     inverted = _inverted_lists(codes)
     wanted = max(TRAIN_ROWS, 0 if inverted is None else TRAIN_ROWS_PER_LIST * inverted.nlist)
-    chosen = np.sort(random_stream(0, num_rows).choice(num_rows, size=min(wanted, num_rows), replace=False))
+    chosen = np.sort(
+        random_stream(0, num_rows).choice(num_rows, size=min(wanted, num_rows), replace=False)
+    )
     try:
         codes.train(reader.rows(chosen))
     except RuntimeError as error:
@@ -302,14 +354,16 @@ def _add_codes(codes: Any, rows: np.ndarray) -> None:
 
 
 def read_codes(data: np.ndarray, *, num_rows: int, dim: int, settings: str = "") -> Any:
-    """The faiss index that was serialised as `data` (B,) uint8. Raises `InputError` where it is not one of such rows."""
+    """The faiss index that was serialised as `data` (B,) uint8. Raises `InputError` where it is not
+    one of such rows."""
     try:
         codes = _faiss().deserialize_index(np.ascontiguousarray(data, dtype=np.uint8))
     except (RuntimeError, AssertionError, ValueError) as error:
         raise InputError("the codes of the index are damaged; build the index again") from error
     if (codes.ntotal, codes.d) != (num_rows, dim):
         raise InputError(
-            f"codes of {codes.ntotal} rows of {codes.d} do not belong to {num_rows} rows of {dim}; build the index again"
+            f"codes of {codes.ntotal} rows of {codes.d} do not belong to {num_rows} rows of "
+            f"{dim}; build the index again"
         )
     return _with_settings(codes, settings)
 

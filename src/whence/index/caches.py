@@ -1,4 +1,5 @@
-"""Cached arrays of photos (local descriptors) in shards: one index file and one memory-mapped data file for many photos."""
+"""Cached arrays of photos (local descriptors) in shards: one index file and one memory-mapped data
+file for many photos."""
 
 from __future__ import annotations
 
@@ -38,7 +39,9 @@ class Shard:
         except FileNotFoundError as error:
             raise missing_file(self.folder, self.entry.data.name) from error
         except (OSError, ValueError) as error:
-            raise CorruptStore(self.folder, f"{self.entry.data.name} cannot be mapped ({error})") from error
+            raise CorruptStore(
+                self.folder, f"{self.entry.data.name} cannot be mapped ({error})"
+            ) from error
 
     @cached_property
     def position_of(self) -> dict[bytes, int]:
@@ -56,9 +59,13 @@ class Shard:
         index = self._index
         first, last = index["record_offsets"][position : position + 2].tolist()
         try:
-            return {str(index["names"][index["name"][i]]): self._array(i) for i in range(first, last)}
+            return {
+                str(index["names"][index["name"][i]]): self._array(i) for i in range(first, last)
+            }
         except (KeyError, ValueError, TypeError, IndexError) as error:
-            raise CorruptStore(self.folder, f"{self.entry.index.name} is damaged ({error}); rebuild the database") from error
+            raise CorruptStore(
+                self.folder, f"{self.entry.index.name} is damaged ({error}); rebuild the database"
+            ) from error
 
     def _array(self, i: int) -> np.ndarray:
         dtype = np.dtype(str(self._index["dtypes"][self._index["dtype"][i]]))
@@ -84,8 +91,11 @@ class Records(Sequence[Record]):
         return self._shard.record(position)
 
 
-def write_shard(folder: Path, contents: np.ndarray, records: Iterable[Record], *, number: int, level: int) -> ShardEntry:
-    """Write the records of these content keys, one after the other, holding one at a time; the caller lists it or deletes it."""
+def write_shard(
+    folder: Path, contents: np.ndarray, records: Iterable[Record], *, number: int, level: int
+) -> ShardEntry:
+    """A file of the records of these content keys, written one after the other, holding one at a
+    time; the caller lists it or deletes it."""
     names: dict[str, int] = {}
     dtypes: dict[str, int] = {}
     arrays: list[tuple[int, int, int, int, tuple[int, ...]]] = []
@@ -99,13 +109,22 @@ def write_shard(folder: Path, contents: np.ndarray, records: Iterable[Record], *
                 array = np.ascontiguousarray(given).reshape(np.shape(given))
                 if array.dtype.hasobject or array.dtype.names or array.ndim > _MAX_AXES:
                     raise InputError(
-                        f"array {name!r} ({array.dtype}, {array.ndim} axes) cannot be cached: give plain numbers or text"
+                        f"array {name!r} ({array.dtype}, {array.ndim} axes) cannot be cached: "
+                        "give plain numbers or text"
                     )
                 padding = -array.nbytes % _ALIGN_BYTES
                 write(array.tobytes() + b"\0" * padding)
                 shape = array.shape + (0,) * (_MAX_AXES - array.ndim)
                 name_id = names.setdefault(str(name), len(names))
-                arrays.append((name_id, dtypes.setdefault(array.dtype.str, len(dtypes)), start, array.ndim, shape))
+                arrays.append(
+                    (
+                        name_id,
+                        dtypes.setdefault(array.dtype.str, len(dtypes)),
+                        start,
+                        array.ndim,
+                        shape,
+                    )
+                )
                 start += array.nbytes + padding
             record_offsets.append(len(arrays))
 
@@ -132,14 +151,27 @@ def write_shard(folder: Path, contents: np.ndarray, records: Iterable[Record], *
     return ShardEntry(index, data, len(contents), level)
 
 
-def merge_shards(folder: Path, shards: Sequence[Shard], *, keep: np.ndarray | None, number: int, level: int) -> ShardEntry | None:
-    """One shard of several, with the records of the content keys in `keep` only (all where None); None where nothing is left."""
+def merge_shards(
+    folder: Path, shards: Sequence[Shard], *, keep: np.ndarray | None, number: int, level: int
+) -> ShardEntry | None:
+    """One shard of several, with the records of the content keys in `keep` only (all where None);
+    None where nothing is left."""
     chosen = []
     for shard in shards:
-        mask = np.ones(shard.entry.num_records, bool) if keep is None else np.isin(shard.contents, keep)
+        mask = (
+            np.ones(shard.entry.num_records, bool)
+            if keep is None
+            else np.isin(shard.contents, keep)
+        )
         chosen.append(np.flatnonzero(mask))
-    contents = np.concatenate([shard.contents[rows] for shard, rows in zip(shards, chosen, strict=True)])
+    contents = np.concatenate(
+        [shard.contents[rows] for shard, rows in zip(shards, chosen, strict=True)]
+    )
     if len(contents) == 0:
         return None
-    records = (record for shard, rows in zip(shards, chosen, strict=True) for record in shard.records(rows.tolist()))
+    records = (
+        record
+        for shard, rows in zip(shards, chosen, strict=True)
+        for record in shard.records(rows.tolist())
+    )
     return write_shard(folder, contents, records, number=number, level=level)

@@ -1,4 +1,5 @@
-"""What goes from one database to another or out of it: merging, and .npy with a table for other programs."""
+"""What goes from one database to another or out of it: merging, and .npy with a table for other
+programs."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from whence.data.cells import safe_cells
+from whence.data.fields import safe_fields
 from whence.data.photos import COLUMNS, Photos
 from whence.errors import CardMismatch
 from whence.index.caches import Records
@@ -29,7 +30,8 @@ class Exported(NamedTuple):
 
 
 def merge_stores(store: Store, other: Store) -> int:
-    """Commit the rows, descriptors and cached arrays of `other` in `store`; how many rows are new. Paths both have are replaced.
+    """The number of new rows in `store`, once the rows, descriptors and cached arrays of `other`
+    are committed there. Paths both have are replaced.
 
     Raises `CardMismatch` unless card, dimension and fitted state are the same.
     """
@@ -41,8 +43,13 @@ def merge_stores(store: Store, other: Store) -> int:
         ("fitted descriptor state", store.state_id, other.state_id),
     ):
         if mine != theirs:
-            fix = "describe its photos again with this database's model and state instead: whence index PHOTOS --db DATABASE"
-            raise CardMismatch(store.path, f"{what} is {mine!r}, that of {str(other.path)!r} is {theirs!r}; {fix}")
+            fix = (
+                "describe its photos again with this database's model and state instead: whence "
+                "index PHOTOS --db DATABASE"
+            )
+            raise CardMismatch(
+                store.path, f"{what} is {mine!r}, that of {str(other.path)!r} is {theirs!r}; {fix}"
+            )
     photos = other.photos
     moved = Photos(_moved(photos, to=store.path.parent), photos.columns)
     rows = other.referenced_rows
@@ -50,19 +57,28 @@ def merge_stores(store: Store, other: Store) -> int:
     store.commit(Changes((), moved, other.contents[rows], _blocks(other.descriptors, rows)))
     for card_id, shards in other.ledger.shards.items():
         for shard in shards:
-            store.write_cache(card_id, [key.decode() for key in shard.contents.tolist()], Records(shard))
+            store.write_cache(
+                card_id, [key.decode() for key in shard.contents.tolist()], Records(shard)
+            )
     return store.num_photos - before
 
 
 def _moved(photos: Photos, *, to: Path) -> list[str]:
-    """Paths of the same files, relative to another folder; absolute where no relative path leads there (another drive)."""
+    """Paths of the same files, relative to another folder; absolute where no relative path leads
+    there (another drive)."""
     here, there = str(to.absolute()), str(photos.root.absolute())
     if here == there:
         return list(photos.paths)
     try:
-        return [os.path.relpath(os.path.join(there, path), here).replace(os.sep, "/") for path in photos.paths]
+        return [
+            os.path.relpath(os.path.join(there, path), here).replace(os.sep, "/")
+            for path in photos.paths
+        ]
     except ValueError:
-        return [os.path.normpath(os.path.join(there, path)).replace(os.sep, "/") for path in photos.paths]
+        return [
+            os.path.normpath(os.path.join(there, path)).replace(os.sep, "/")
+            for path in photos.paths
+        ]
 
 
 def _blocks(matrix: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
@@ -71,7 +87,8 @@ def _blocks(matrix: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def export_npy(store: Store, folder: str | Path) -> Exported:
-    """Write descriptors.npy (n, D) and photos.csv with n rows in the same order; photos without a descriptor are left out."""
+    """Files descriptors.npy (n, D) and photos.csv, with n rows in the same order, written to a
+    folder; photos without a descriptor are left out."""
     folder = Path(folder)
     photos, rows = store.photos, store.descriptor_rows
     photos, rows = photos.select(rows >= 0), rows[rows >= 0]
@@ -79,7 +96,11 @@ def export_npy(store: Store, folder: str | Path) -> Exported:
     with disk_errors(folder, "exporting"):
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(exported.descriptors) as file:
-            facts = {"descr": np.lib.format.dtype_to_descr(store.dtype), "fortran_order": False, "shape": (len(rows), store.dim)}
+            facts = {
+                "descr": np.lib.format.dtype_to_descr(store.dtype),
+                "fortran_order": False,
+                "shape": (len(rows), store.dim),
+            }
             np.lib.format.write_array_header_1_0(file, facts)
             for block in _blocks(store.descriptors, rows):
                 file.write(np.ascontiguousarray(block).tobytes())
@@ -87,8 +108,11 @@ def export_npy(store: Store, folder: str | Path) -> Exported:
             table = csv.writer(file)
             table.writerow(["path", *COLUMNS])
             columns = [_as_text(photos.columns[name]) for name in COLUMNS]
-            names = [path.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for path in photos.paths]
-            table.writerows(map(safe_cells, zip(names, *columns, strict=True)))
+            names = [
+                path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+                for path in photos.paths
+            ]
+            table.writerows(map(safe_fields, zip(names, *columns, strict=True)))
     return exported
 
 

@@ -1,4 +1,5 @@
-"""Files of a database folder: written whole and synced, checked by size and checksum, the disk's errors translated, one writer."""
+"""Files of a database folder: written whole and synced, checked by size and checksum, the disk's
+errors translated, one writer."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ _BLOCK_BYTES = 1 << 23
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """A data file as the manifest remembers it: name inside the folder, size, BLAKE2b-128 of its bytes in hex digits."""
+    """A data file as the manifest remembers it: name inside the folder, size, BLAKE2b-128 of its
+    bytes in hex digits."""
 
     name: str
     size_bytes: int
@@ -46,14 +48,20 @@ def is_data_name(name: str) -> bool:
 
 @contextlib.contextmanager
 def disk_errors(folder: Path, doing: str) -> Iterator[None]:
-    """Turn every `OSError` inside into `StoreFull` (no room, file too large, quota) or `StoreError`, naming the folder."""
+    """Turn every `OSError` inside into `StoreFull` (no room, file too large, quota) or
+    `StoreError`, naming the folder."""
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
         if error.errno in _DISK_IS_FULL:
-            raise StoreFull(folder, f"no room while {doing} ({reason}); the earlier state is intact: free some space") from error
-        raise StoreError(folder, f"{doing} failed ({reason}); the earlier state is intact") from error
+            raise StoreFull(
+                folder,
+                f"no room while {doing} ({reason}); the earlier state is intact: free some space",
+            ) from error
+        raise StoreError(
+            folder, f"{doing} failed ({reason}); the earlier state is intact"
+        ) from error
 
 
 class _HashingFile:
@@ -76,7 +84,7 @@ class _HashingFile:
 
 
 def write_data_file(folder: Path, name: str, fill: Callable[[_HashingFile], None]) -> FileEntry:
-    """Create a data file, let `fill` write it, sync it to the disk. On any failure the file is deleted again."""
+    """A data file that `fill` wrote, safe on the disk. On any failure the file is deleted again."""
     path = folder / name
     try:
         with open(path, "wb") as file:
@@ -91,7 +99,8 @@ def write_data_file(folder: Path, name: str, fill: Callable[[_HashingFile], None
 
 
 def write_npz(folder: Path, name: str, arrays: Mapping[str, np.ndarray]) -> FileEntry:
-    """Write arrays as an uncompressed .npz whose bytes depend on nothing but the arrays. Object arrays are refused."""
+    """A file of arrays, an uncompressed .npz whose bytes depend on nothing but the arrays. Object
+    arrays are refused."""
 
     def fill(file: _HashingFile) -> None:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[call-overload]
@@ -102,12 +111,24 @@ def write_npz(folder: Path, name: str, arrays: Mapping[str, np.ndarray]) -> File
     return write_data_file(folder, name, fill)
 
 
-def write_npy(folder: Path, name: str, *, blocks: Iterable[np.ndarray], num_rows: int, dim: int, dtype: np.dtype) -> FileEntry:
-    """Write a matrix (num_rows, dim) as .npy, block by block, without holding it."""
+def write_npy(
+    folder: Path,
+    name: str,
+    *,
+    blocks: Iterable[np.ndarray],
+    num_rows: int,
+    dim: int,
+    dtype: np.dtype,
+) -> FileEntry:
+    """A file of a matrix (num_rows, dim), a .npy written block by block, without holding it."""
 
     def fill(file: _HashingFile) -> None:
         header = io.BytesIO()
-        facts = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (num_rows, dim)}
+        facts = {
+            "descr": np.lib.format.dtype_to_descr(dtype),
+            "fortran_order": False,
+            "shape": (num_rows, dim),
+        }
         np.lib.format.write_array_header_1_0(header, facts)
         file.write(header.getvalue())
         written = 0
@@ -130,27 +151,46 @@ def read_npz(folder: Path, entry: FileEntry) -> dict[str, np.ndarray]:
     try:
         with file, np.load(file, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise CorruptStore(folder, f"{entry.name} is damaged ({error}); rebuild the database") from error
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        KeyError,
+        zipfile.BadZipFile,
+        NotImplementedError,
+    ) as error:
+        raise CorruptStore(
+            folder, f"{entry.name} is damaged ({error}); rebuild the database"
+        ) from error
 
 
-def map_npy(folder: Path, entry: FileEntry, *, shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
-    """The matrix of a .npy data file, memory-mapped read-only. Raises `CorruptStore` where it is not what the manifest says."""
+def map_npy(
+    folder: Path, entry: FileEntry, *, shape: tuple[int, int], dtype: np.dtype
+) -> np.ndarray:
+    """The matrix of a .npy data file, memory-mapped read-only. Raises `CorruptStore` where it is
+    not what the manifest says."""
     try:
         array = np.load(folder / entry.name, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise missing_file(folder, entry.name) from error
     except (OSError, ValueError, EOFError) as error:
-        raise CorruptStore(folder, f"{entry.name} is damaged ({error}); rebuild the database") from error
+        raise CorruptStore(
+            folder, f"{entry.name} is damaged ({error}); rebuild the database"
+        ) from error
     if array.shape != shape or array.dtype != dtype:
         found, wanted = f"{array.dtype} {array.shape}", f"{dtype} {shape}"
-        raise CorruptStore(folder, f"{entry.name} holds {found}, the manifest says {wanted}; rebuild the database")
+        raise CorruptStore(
+            folder, f"{entry.name} holds {found}, the manifest says {wanted}; rebuild the database"
+        )
     return array
 
 
 def missing_file(folder: Path, name: str) -> StoreError:
     """The error for a listed file that is not there."""
-    hint = "restore it or rebuild the database; if another process compacted the database meanwhile, open it again"
+    hint = (
+        "restore it or rebuild the database; if another process compacted the database meanwhile, "
+        "open it again"
+    )
     return CorruptStore(folder, f"{name} is missing: {hint}")
 
 
@@ -162,10 +202,13 @@ def check_sizes(folder: Path, entries: Iterable[FileEntry]) -> None:
         except FileNotFoundError as error:
             raise missing_file(folder, entry.name) from error
         except OSError as error:
-            raise StoreError(folder, f"{entry.name} cannot be looked at ({error.strerror})") from error
+            raise StoreError(
+                folder, f"{entry.name} cannot be looked at ({error.strerror})"
+            ) from error
         if size != entry.size_bytes:
             reason = (
-                f"{entry.name} has {size} bytes, the manifest says {entry.size_bytes}: truncated or changed; rebuild the database"
+                f"{entry.name} has {size} bytes, the manifest says {entry.size_bytes}: truncated "
+                "or changed; rebuild the database"
             )
             raise CorruptStore(folder, reason)
 
@@ -180,32 +223,43 @@ def checksum(path: Path) -> str:
 
 
 def remove_files(folder: Path, names: Iterable[str]) -> None:
-    """Delete files where they exist; what cannot be deleted now is a left-over that the next writer deletes."""
+    """Delete files where they exist; what cannot be deleted now is a left-over that the next writer
+    deletes."""
     for name in names:
         with contextlib.suppress(OSError):
             os.unlink(folder / name)
 
 
 def left_overs(folder: Path, listed: Iterable[str]) -> list[str]:
-    """Names of data files and half-written manifests in the folder that the manifest does not list; never a foreign file."""
+    """Names of data files and half-written manifests in the folder that the manifest does not list;
+    never a foreign file."""
     keep = set(listed)
     names = sorted(os.listdir(folder))
-    return [name for name in names if (is_data_name(name) and name not in keep) or _PART_NAME.fullmatch(name)]
+    return [
+        name
+        for name in names
+        if (is_data_name(name) and name not in keep) or _PART_NAME.fullmatch(name)
+    ]
 
 
 class WriterLock:
-    """The right to write to a folder; the system takes it back when the process ends, however it ends."""
+    """The right to write to a folder; the system takes it back when the process ends, however it
+    ends."""
 
     def __init__(self, folder: Path) -> None:
         """Raises `StoreLocked` where another process, or another `Store` of this one, holds it."""
-        self._handle = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+        self._handle = os.open(
+            folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666
+        )
         try:
             if fcntl is not None:
                 fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self.release()
             if error.errno in (errno.EAGAIN, errno.EACCES):
-                raise StoreLocked(folder, "another process is writing to it; wait for it to end") from error
+                raise StoreLocked(
+                    folder, "another process is writing to it; wait for it to end"
+                ) from error
             raise
         except BaseException:
             self.release()

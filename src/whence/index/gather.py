@@ -1,7 +1,8 @@
 """Reading scattered rows of matrices that may lie on disk.
 
-Touching a memory map row by row waits for the disk once per row, and the system reads ahead what nobody wants. Announcing all pages
-first (madvise, MADV_WILLNEED) lets the disk fetch them together. It costs system calls, so it is only done while reads are slow.
+Touching a memory map row by row waits for the disk once per row, and the system reads ahead what
+nobody wants. Announcing all pages first (madvise, MADV_WILLNEED) lets the disk fetch them together.
+It costs system calls, so it is only done while reads are slow.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import numpy as np
 
 PAGE_BYTES = mmap.PAGESIZE
 SLOW_READ_S = 20e-6
-"""Seconds per row above which rows evidently came from the disk; a cached row of 2 kB takes about a microsecond."""
+"""Seconds per row above which rows evidently came from the disk; a cached row of 2 kB takes about a
+microsecond."""
 
 
 class RowReader:
@@ -50,7 +52,8 @@ class RowReader:
 
 
 def announce(matrix: np.memmap, rows: np.ndarray) -> None:
-    """Ask the system to read the pages of these rows soon. Does nothing where it cannot be asked."""
+    """Ask the system to read the pages of these rows soon. Does nothing where it cannot be
+    asked."""
     mapped = getattr(matrix, "_mmap", None)
     if mapped is None or not hasattr(mapped, "madvise") or not matrix.flags.c_contiguous:
         return

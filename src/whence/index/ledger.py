@@ -1,7 +1,9 @@
-"""The ledger: the state of a database on disk and the only code that changes it. A commit is new data files, then one new manifest.
+"""The ledger: the state of a database on disk and the only code that changes it. A commit is new
+data files, then one new manifest.
 
-Small segments are merged in tiers (32 of a kind become one of the next), so that the number of files stays logarithmic and every
-row is rewritten a few times in all, however long a run commits batch after batch.
+Small segments are merged in tiers (32 of a kind become one of the next), so that the number of
+files stays logarithmic and every row is rewritten a few times in all, however long a run commits
+batch after batch.
 """
 
 from __future__ import annotations
@@ -26,7 +28,14 @@ from whence.index.files import (
     remove_files,
     write_npz,
 )
-from whence.index.manifest import BlobEntry, Manifest, SegmentEntry, ShardEntry, read_manifest, write_manifest
+from whence.index.manifest import (
+    BlobEntry,
+    Manifest,
+    SegmentEntry,
+    ShardEntry,
+    read_manifest,
+    write_manifest,
+)
 from whence.index.segments import Changes, Segment, descriptor_blocks, net_changes, write_segment
 
 FAN_OUT = 32
@@ -37,7 +46,8 @@ class Ledger:
     """Manifest, segments and shards of one database folder; with a lock it may commit."""
 
     def __init__(self, folder: Path, *, lock: WriterLock | None) -> None:
-        """Read the manifest and look at every listed file's size; a writer deletes what a killed run left behind."""
+        """Read the manifest and look at every listed file's size; a writer deletes what a killed
+        run left behind."""
         self.folder = folder
         self.lock = lock
         self.is_stale = False
@@ -50,14 +60,17 @@ class Ledger:
                 self._attach()
                 break
             except CorruptStore:
-                # A reader may have read a manifest just before a writer replaced it and deleted its files.
+                # A reader may have read a manifest just before a writer replaced it and deleted its
+                # files.
                 newer = read_manifest(folder)
                 if newer.next_number == self.manifest.next_number:
                     raise
                 self.manifest = newer
         if lock is not None:
             with disk_errors(folder, "deleting left-overs"):
-                remove_files(folder, left_overs(folder, (entry.name for entry in self.manifest.files())))
+                remove_files(
+                    folder, left_overs(folder, (entry.name for entry in self.manifest.files()))
+                )
 
     @property
     def dtype(self) -> np.dtype:
@@ -71,33 +84,44 @@ class Ledger:
     def require_writer(self) -> None:
         """Raise `StoreError` unless commits are allowed."""
         if self.lock is None:
-            raise StoreError(self.folder, "opened for reading (or closed); open it with writable=True")
+            raise StoreError(
+                self.folder, "opened for reading (or closed); open it with writable=True"
+            )
         if self.is_stale:
-            raise StoreError(self.folder, "a commit was interrupted halfway in this process; close it and open it again")
+            raise StoreError(
+                self.folder,
+                "a commit was interrupted halfway in this process; close it and open it again",
+            )
 
     def _attach(self) -> None:
         """Make segments and shards follow the manifest, keeping those already open."""
         manifest = self.manifest
         segments = {segment.entry: segment for segment in self.segments}
         self.segments = [
-            segments[entry] if entry in segments else Segment(self.folder, entry, dim=manifest.dim, dtype=self.dtype)
+            segments[entry]
+            if entry in segments
+            else Segment(self.folder, entry, dim=manifest.dim, dtype=self.dtype)
             for entry in manifest.segments
         ]
         shards = {shard.entry: shard for known in self.shards.values() for shard in known}
         self.shards = {
-            card_id: [shards[entry] if entry in shards else Shard(self.folder, entry) for entry in entries]
+            card_id: [
+                shards[entry] if entry in shards else Shard(self.folder, entry) for entry in entries
+            ]
             for card_id, entries in manifest.caches.items()
         }
 
     def commit(self, manifest: Manifest, *, new: Iterable[FileEntry] = ()) -> None:
-        """Make `manifest` the state. Where that fails the `new` files are deleted and the earlier state stays."""
+        """Make `manifest` the state. Where that fails the `new` files are deleted and the earlier
+        state stays."""
         self.require_writer()
         manifest = replace(manifest, next_number=self.manifest.next_number + 1)
         before = {entry.name for entry in self.manifest.files()}
         try:
             write_manifest(self.folder, manifest)
         except BaseException:
-            # An interrupt may arrive just after the rename: then the new files are part of the state and must stay.
+            # An interrupt may arrive just after the rename: then the new files are part of the
+            # state and must stay.
             self.is_stale = self._is_on_disk(manifest)
             if not self.is_stale:
                 remove_files(self.folder, [entry.name for entry in new])
@@ -115,9 +139,17 @@ class Ledger:
         """Commit rows and descriptors."""
         entry = self._write_segment(changes, level=0)
         manifest = self.manifest
-        rows_id = manifest.rows_id if entry.descriptors is None else _chain(manifest.rows_id, entry.descriptors.checksum)
-        self.commit(replace(manifest, segments=(*manifest.segments, entry), rows_id=rows_id), new=entry.files())
-        # Merging is housekeeping: the rows are safe already, and where there is no room for it the next commit tries again.
+        rows_id = (
+            manifest.rows_id
+            if entry.descriptors is None
+            else _chain(manifest.rows_id, entry.descriptors.checksum)
+        )
+        self.commit(
+            replace(manifest, segments=(*manifest.segments, entry), rows_id=rows_id),
+            new=entry.files(),
+        )
+        # Merging is housekeeping: the rows are safe already, and where there is no room for it the
+        # next commit tries again.
         with contextlib.suppress(StoreError):
             self._merge_tiers()
 
@@ -125,7 +157,14 @@ class Ledger:
         self.require_writer()
         manifest = self.manifest
         with disk_errors(self.folder, "writing photos and descriptors"):
-            return write_segment(self.folder, changes, number=manifest.next_number, level=level, dim=manifest.dim, dtype=self.dtype)
+            return write_segment(
+                self.folder,
+                changes,
+                number=manifest.next_number,
+                level=level,
+                dim=manifest.dim,
+                dtype=self.dtype,
+            )
 
     def _merge_tiers(self) -> None:
         while _is_full_tier(self.manifest.segments):
@@ -135,12 +174,17 @@ class Ledger:
             self.commit(replace(self.manifest, segments=entries), new=entry.files())
 
     def compact(self, *, contents: np.ndarray, live: np.ndarray) -> None:
-        """Commit one segment and one shard per card; of the descriptors (`contents` are their keys) only those of the mask stay."""
+        """Commit one segment and one shard per card; of the descriptors (`contents` are their keys)
+        only those of the mask stay."""
         self.require_writer()
         manifest = self.manifest
         for card_id in list(manifest.caches):
             self._compact_cache(card_id, keep=contents[live])
-        is_compact = len(self.segments) <= 1 and bool(live.all()) and not any(entry.num_removed for entry in manifest.segments)
+        is_compact = (
+            len(self.segments) <= 1
+            and bool(live.all())
+            and not any(entry.num_removed for entry in manifest.segments)
+        )
         if is_compact:
             return
         changes = net_changes(self.segments, keep=live)
@@ -150,7 +194,9 @@ class Ledger:
         rows_id = (
             manifest.rows_id
             if live.all()
-            else _chain(manifest.rows_id, "" if entry.descriptors is None else entry.descriptors.checksum)
+            else _chain(
+                manifest.rows_id, "" if entry.descriptors is None else entry.descriptors.checksum
+            )
         )
         self.commit(replace(manifest, segments=(entry,), rows_id=rows_id), new=entry.files())
 
@@ -167,13 +213,20 @@ class Ledger:
         self.commit(replace(self.manifest, blobs={**self.manifest.blobs, name: entry}), new=[file])
 
     def delete_blob(self, name: str) -> None:
-        self.commit(replace(self.manifest, blobs={key: entry for key, entry in self.manifest.blobs.items() if key != name}))
+        self.commit(
+            replace(
+                self.manifest,
+                blobs={key: entry for key, entry in self.manifest.blobs.items() if key != name},
+            )
+        )
 
     def write_cache(self, card_id: str, contents: np.ndarray, records: Sequence[Record]) -> None:
         """Commit the cached arrays of these content keys as a new shard."""
         self.require_writer()
         with disk_errors(self.folder, "writing cached arrays"):
-            entry = write_shard(self.folder, contents, records, number=self.manifest.next_number, level=0)
+            entry = write_shard(
+                self.folder, contents, records, number=self.manifest.next_number, level=0
+            )
         self._commit_shards(card_id, (*self.manifest.caches.get(card_id, ()), entry), new=entry)
         with contextlib.suppress(StoreError):
             while _is_full_tier(self.manifest.caches[card_id]):
@@ -184,14 +237,20 @@ class Ledger:
         if len(shards) != 1 or not np.isin(shards[0].contents, keep).all():
             self._merge_shards(card_id, shards, keep=keep)
 
-    def _merge_shards(self, card_id: str, shards: Sequence[Shard], *, keep: np.ndarray | None) -> None:
+    def _merge_shards(
+        self, card_id: str, shards: Sequence[Shard], *, keep: np.ndarray | None
+    ) -> None:
         level = shards[0].entry.level + 1 if keep is None else COMPACT_LEVEL
         with disk_errors(self.folder, "merging cached arrays"):
-            entry = merge_shards(self.folder, shards, keep=keep, number=self.manifest.next_number, level=level)
+            entry = merge_shards(
+                self.folder, shards, keep=keep, number=self.manifest.next_number, level=level
+            )
         rest = self.manifest.caches[card_id][: -len(shards)]
         self._commit_shards(card_id, rest if entry is None else (*rest, entry), new=entry)
 
-    def _commit_shards(self, card_id: str, entries: tuple[ShardEntry, ...], *, new: ShardEntry | None) -> None:
+    def _commit_shards(
+        self, card_id: str, entries: tuple[ShardEntry, ...], *, new: ShardEntry | None
+    ) -> None:
         caches = {key: shards for key, shards in self.manifest.caches.items() if key != card_id}
         if entries:
             caches[card_id] = entries
@@ -204,7 +263,9 @@ class Ledger:
 
     def descriptors(self) -> np.ndarray:
         """(M, D): the memory map where all rows lie in one segment, else a copy."""
-        holding = [segment.descriptors for segment in self.segments if segment.entry.num_descriptors]
+        holding = [
+            segment.descriptors for segment in self.segments if segment.entry.num_descriptors
+        ]
         if len(holding) == 1:
             return holding[0]
         matrix = np.empty((self.manifest.num_descriptors, self.manifest.dim), self.dtype)

@@ -1,6 +1,7 @@
 """The manifest of a database: the one small JSON file that says which data files make up its state.
 
-A commit writes new data files and then renames a new manifest over the old one; what the manifest does not list does not exist.
+A commit writes new data files and then renames a new manifest over the old one; what the manifest
+does not list does not exist.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ STATE_BLOB = "descriptor-state"
 
 @dataclass(frozen=True, slots=True)
 class SegmentEntry:
-    """Rows and descriptors of one commit. Applied in order: first the removed paths go, then the rows come or replace."""
+    """Rows and descriptors of one commit. Applied in order: first the removed paths go, then the
+    rows come or replace."""
 
     photos: FileEntry
     descriptors: FileEntry | None
@@ -99,7 +101,8 @@ class Manifest:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Make `manifest` the state of the database, atomically. Raises `StoreFull` or `StoreError`; the old state is then intact."""
+    """Make `manifest` the state of the database, atomically. Raises `StoreFull` or `StoreError`;
+    the old state is then intact."""
     body = {"format": FORMAT, "version": VERSION, **asdict(manifest)}
     text = json.dumps({**body, "checksum": _checksum(body)}, indent=1)
     with disk_errors(folder, "writing the manifest"), atomic_write(folder / MANIFEST_NAME) as file:
@@ -111,28 +114,48 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         text = (folder / MANIFEST_NAME).read_bytes()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        kind = "no such folder" if not folder.exists() else "not a folder" if not folder.is_dir() else f"it has no {MANIFEST_NAME}"
-        raise NotAStore(folder, f"not a database of Whence: {kind}; make one with `whence index`") from error
+        kind = (
+            "no such folder"
+            if not folder.exists()
+            else "not a folder"
+            if not folder.is_dir()
+            else f"it has no {MANIFEST_NAME}"
+        )
+        raise NotAStore(
+            folder, f"not a database of Whence: {kind}; make one with `whence index`"
+        ) from error
     except OSError as error:
         raise StoreError(folder, f"{MANIFEST_NAME} cannot be read ({error.strerror})") from error
     try:
         body = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise CorruptStore(folder, f"{MANIFEST_NAME} is not JSON ({error}); restore it or rebuild the database") from error
+        raise CorruptStore(
+            folder, f"{MANIFEST_NAME} is not JSON ({error}); restore it or rebuild the database"
+        ) from error
     if not isinstance(body, dict) or body.get("format") != FORMAT:
         raise NotAStore(folder, f"its {MANIFEST_NAME} is not that of a database of Whence")
     if body.get("version") != VERSION:
         raise StoreVersion(
-            folder, f"written in format {body.get('version')!r}, this version reads {VERSION}; update Whence or rebuild it"
+            folder,
+            (
+                f"written in format {body.get('version')!r}, this version reads {VERSION}; update "
+                "Whence or rebuild it"
+            ),
         )
     if body.pop("checksum", None) != _checksum(body):
         raise CorruptStore(
-            folder, f"{MANIFEST_NAME} was changed or damaged (its checksum differs); restore it or rebuild the database"
+            folder,
+            (
+                f"{MANIFEST_NAME} was changed or damaged (its checksum differs); restore it or "
+                "rebuild the database"
+            ),
         )
     try:
         return _parse(body)
     except InputError as error:
-        raise CorruptStore(folder, f"{MANIFEST_NAME} is incomplete ({error}); rebuild the database") from error
+        raise CorruptStore(
+            folder, f"{MANIFEST_NAME} is incomplete ({error}); rebuild the database"
+        ) from error
 
 
 def _checksum(body: Mapping[str, Any]) -> str:
@@ -145,7 +168,8 @@ def _parse(body: Mapping[str, Any]) -> Manifest:
         raise BadOption(f"it lacks {', '.join(sorted(missing))}")
     manifest = fill(Manifest, values, what="field of a manifest")
     for file in manifest.files():
-        # Listed files are opened and deleted by name: a name that leads out of the folder must never be believed.
+        # Listed files are opened and deleted by name: a name that leads out of the folder must
+        # never be believed.
         if not is_data_name(file.name):
             raise BadOption(f"{file.name!r} is not the name of a data file")
     if manifest.dtype not in ("float32", "float16") or manifest.dim < 1:

@@ -1,8 +1,9 @@
 """`MilvusIndex`: rows in a collection of a Milvus server or cluster.
 
-Rows are upserted under their keys; an HNSW graph finds candidates by inner product, scalar fields hold places. Every search asks
-for the consistency that the address names (Session if it names none: what this program wrote is found). Credentials come from
-WHENCE_MILVUS_TOKEN, as USER:PASSWORD or an API key, or the file that WHENCE_MILVUS_TOKEN_FILE names.
+Rows are upserted under their keys; an HNSW graph finds candidates by inner product, scalar fields
+hold places. Every search asks for the consistency that the address names (Session if it names none:
+what this program wrote is found). Credentials come from WHENCE_MILVUS_TOKEN, as USER:PASSWORD or an
+API key, or the file that WHENCE_MILVUS_TOKEN_FILE names.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ LARGEST_DIM = 32_768
 USUAL_PORT = 19_530
 TIMEOUT_S = 30.0
 GRAPH_S = 3600.0
-"""How long the end of writing waits for the server to build its graph, which it goes on building after that."""
+"""How long the end of writing waits for the server to build its graph; it goes on after that."""
 TOKEN = "WHENCE_MILVUS_TOKEN"
 _LEVELS = ("Strong", "Bounded", "Session", "Eventually")
 _NOWHERE, _MANY = 999.0, 998.0
@@ -44,7 +45,9 @@ class MilvusTable(ServerTable):
         self._client: MilvusClient | None = None
         self._level = address.options.get("consistency", "Session")
         if self._level not in _LEVELS:
-            raise BadOption(f"a consistency of Milvus is one of {', '.join(_LEVELS)}, not {self._level!r}")
+            raise BadOption(
+                f"a consistency of Milvus is one of {', '.join(_LEVELS)}, not {self._level!r}"
+            )
 
     @contextlib.contextmanager
     def _asking(self) -> Iterator[MilvusClient]:
@@ -54,8 +57,13 @@ class MilvusTable(ServerTable):
         token = secret(TOKEN, os.environ, lambda file: Path(file).read_text(encoding="utf-8"))
         try:
             if self._client is None:
-                scheme = "https" if self.address.options.get("tls") in ("1", "true", "yes") else "http"
-                where = f"{scheme}://{self.address.host or '127.0.0.1'}:{self.address.port or USUAL_PORT}"
+                scheme = (
+                    "https" if self.address.options.get("tls") in ("1", "true", "yes") else "http"
+                )
+                where = (
+                    f"{scheme}://{self.address.host or '127.0.0.1'}:"
+                    f"{self.address.port or USUAL_PORT}"
+                )
                 self._client = MilvusClient(uri=where, token=token, timeout=TIMEOUT_S)
             yield self._client
         except (MilvusException, OSError) as error:
@@ -63,14 +71,17 @@ class MilvusTable(ServerTable):
             raise told(error, self.address, secrets_of=(token, *token.split(":"))) from None
 
     def prepare(self, dim: int, owner: str) -> str:
-        """Make the collection with its index, and load it."""
+        """The owner of the collection, which is made with its index where there is none, and
+        loaded."""
         from pymilvus import DataType
 
         name = self.address.table
         with self._asking() as client:
             if not client.has_collection(name):
                 about = json.dumps({"whence_owner": owner})
-                schema = client.create_schema(auto_id=False, enable_dynamic_field=False, description=about)
+                schema = client.create_schema(
+                    auto_id=False, enable_dynamic_field=False, description=about
+                )
                 schema.add_field("key", DataType.VARCHAR, is_primary=True, max_length=32)
                 schema.add_field("descriptor", DataType.FLOAT_VECTOR, dim=dim)
                 schema.add_field("lat", DataType.DOUBLE)
@@ -79,24 +90,42 @@ class MilvusTable(ServerTable):
             found = client.describe_collection(name)
             if not client.list_indexes(name):
                 graph = client.prepare_index_params()
-                sizes = {key: int(self.address.options.get(option, usual)) for key, option, usual in _GRAPH}
-                kind = {"index_type": "FLAT"} if is_exact(self.address) else {"index_type": "HNSW", "params": sizes}
+                sizes = {
+                    key: int(self.address.options.get(option, usual))
+                    for key, option, usual in _GRAPH
+                }
+                kind = (
+                    {"index_type": "FLAT"}
+                    if is_exact(self.address)
+                    else {"index_type": "HNSW", "params": sizes}
+                )
                 graph.add_index("descriptor", metric_type="IP", **kind)
                 client.create_index(name, graph)
             client.load_collection(name)
-        there = next(field["params"]["dim"] for field in found["fields"] if field["name"] == "descriptor")
+        there = next(
+            field["params"]["dim"] for field in found["fields"] if field["name"] == "descriptor"
+        )
         if int(there) != dim:
-            raise BadOption(f"the collection {name} holds descriptors of {there} numbers, not {dim}; name another one")
+            raise BadOption(
+                f"the collection {name} holds descriptors of {there} numbers, not {dim}; name "
+                "another one"
+            )
         try:
             return str(json.loads(found["description"])["whence_owner"])
         except (ValueError, KeyError, TypeError):
-            raise StoreError(self.address.text, "this collection was made by another program; name another one") from None
+            raise StoreError(
+                self.address.text, "this collection was made by another program; name another one"
+            ) from None
 
     def stored_keys(self) -> Iterator[list[str]]:
         """By the server's iterator over primary keys."""
         with self._asking() as client:
             found = client.query_iterator(
-                self.address.table, batch_size=1000, filter='key >= ""', output_fields=["key"], consistency_level="Strong"
+                self.address.table,
+                batch_size=1000,
+                filter='key >= ""',
+                output_fields=["key"],
+                consistency_level="Strong",
             )
             try:
                 while some := found.next():
@@ -104,7 +133,9 @@ class MilvusTable(ServerTable):
             finally:
                 found.close()
 
-    def put(self, keys: Sequence[str], vectors: np.ndarray, lat: np.ndarray, lon: np.ndarray) -> None:
+    def put(
+        self, keys: Sequence[str], vectors: np.ndarray, lat: np.ndarray, lon: np.ndarray
+    ) -> None:
         """Upserted: rows of the same keys are replaced."""
         is_placed = np.isfinite(lat) & np.isfinite(lon)
         marks = np.where(np.isinf(lat), _MANY, _NOWHERE)
@@ -122,9 +153,11 @@ class MilvusTable(ServerTable):
             client.delete(self.address.table, ids=list(keys))
 
     def finish(self) -> None:
-        """Waits for the graph: until it is there the server searches by a makeshift one that misses a tenth and more.
+        """Waits for the graph: until it is there the server searches by a makeshift one, which
+        misses a tenth and more.
 
-        Ends with a reading that waits for all that was written, so that later ones, which need not wait, find it too.
+        Ends with a reading that waits for all that was written, so that later ones, which need not
+        wait, find it too.
         """
         with self._asking() as client:
             client.flush(self.address.table)
@@ -134,20 +167,38 @@ class MilvusTable(ServerTable):
                     break
                 time.sleep(0.2)
             client.refresh_load(self.address.table)
-            client.query(self.address.table, filter='key >= ""', limit=1, output_fields=["key"], consistency_level="Strong")
+            client.query(
+                self.address.table,
+                filter='key >= ""',
+                limit=1,
+                output_fields=["key"],
+                consistency_level="Strong",
+            )
 
-    def nearest(self, query: np.ndarray, num: int, *, keys: Sequence[str] | None = None, box: Box | None = None) -> list[Row]:
+    def nearest(
+        self,
+        query: np.ndarray,
+        num: int,
+        *,
+        keys: Sequence[str] | None = None,
+        box: Box | None = None,
+    ) -> list[Row]:
         """Named keys are measured one by one, exactly; all else by the graph."""
         if keys is not None:
             with self._asking() as client:
                 found = client.query(
-                    self.address.table, ids=list(keys), output_fields=["key", "descriptor"], consistency_level=self._level
+                    self.address.table,
+                    ids=list(keys),
+                    output_fields=["key", "descriptor"],
+                    consistency_level=self._level,
                 )
             rows = [Row(one["key"], np.asarray(one["descriptor"], np.float32)) for one in found]
             return sorted(rows, key=lambda row: -float(np.vecdot(row.vector, query)))[:num]
         return self.nearest_of_many(query[None], num, box=box)[0]
 
-    def nearest_of_many(self, queries: np.ndarray, num: int, *, box: Box | None = None) -> list[list[Row]]:
+    def nearest_of_many(
+        self, queries: np.ndarray, num: int, *, box: Box | None = None
+    ) -> list[list[Row]]:
         """One request for all queries."""
         effort = max(int(self.address.options.get("ef", "400")), 2 * num)
         with self._asking() as client:
@@ -157,7 +208,10 @@ class MilvusTable(ServerTable):
                 limit=num,
                 filter=_inside(box),
                 output_fields=["key", "descriptor"],
-                search_params={"metric_type": "IP", "params": {} if is_exact(self.address) else {"ef": effort}},
+                search_params={
+                    "metric_type": "IP",
+                    "params": {} if is_exact(self.address) else {"ef": effort},
+                },
                 consistency_level=self._level,
             )
         return [[_row(hit) for hit in hits] for hits in found]
@@ -189,7 +243,8 @@ class MilvusIndex(RemoteIndex):
 
     @classmethod
     def check(cls, *, dim: int, address: str = "") -> None:
-        """Raises `BadOption` for more dimensions than Milvus takes, and for an address that is none."""
+        """Raises `BadOption` for more dimensions than Milvus takes, and for an address that is
+        none."""
         parse_address(address, known=OPTIONS)
         if dim > LARGEST_DIM:
             raise BadOption(f"Milvus takes at most {LARGEST_DIM} numbers a row, not {dim}")

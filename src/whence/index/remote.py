@@ -1,8 +1,10 @@
-"""Engines on a server: rows lie in a table elsewhere, under keys of their own; `milvus` and `postgres` say how each is spoken to.
+"""Engines on a server: rows lie in a table elsewhere, under keys of their own; `milvus` and
+`postgres` say how each is spoken to.
 
-A row's key is the content of its photo, so that describing again, a killed run and a moved row never put anything there twice: what
-the server has and what the database has are compared, and the difference is written. The server finds candidates by its own
-approximate search; their vectors come back with them, and similarities are computed here, exactly, as everywhere.
+A row's key is the content of its photo, so that describing again, a killed run and a moved row
+never put anything there twice: what the server has and what the database has are compared, and the
+difference is written. The server finds candidates by its own approximate search; their vectors come
+back with them, and similarities are computed here, exactly, as everywhere.
 """
 
 from __future__ import annotations
@@ -18,12 +20,21 @@ import numpy as np
 from whence.data.photos import Photos
 from whence.errors import BadOption, CorruptStore, InputError, StoreError
 from whence.index.addresses import Address, Box
-from whence.index.vectors import Engine, as_ids, as_queries, as_vectors, best, exact_similarities, require_finite
+from whence.index.vectors import (
+    Engine,
+    as_ids,
+    as_queries,
+    as_vectors,
+    best,
+    exact_similarities,
+    require_finite,
+)
 from whence.types import Neighbors
 
 BATCH_ROWS = 1000
 MANY_ALLOWED = 2000
-"""Up to so many allowed rows are named to the server one by one, and its search among them is exact."""
+"""Up to so many allowed rows are named to the server one by one, and its search among them is
+exact."""
 _LARGEST_FETCH = 8192
 _KEY_CHARACTERS = 32
 
@@ -37,25 +48,30 @@ class Row(NamedTuple):
 
 
 class ServerTable:
-    """What every server does for a `RemoteIndex`. Each method raises `StoreError` where the server cannot be reached or refuses."""
+    """What every server does for a `RemoteIndex`. Each method raises `StoreError` where the server
+    cannot be reached or refuses."""
 
     def __init__(self, address: Address) -> None:
         self.address = address
 
     @abstractmethod
     def prepare(self, dim: int, owner: str) -> str:
-        """Make the table where there is none; gives whose it is."""
+        """The owner of the table, which is made where there is none."""
 
     @abstractmethod
     def stored_keys(self) -> Iterator[list[str]]:
         """All keys, some at a time."""
 
     @abstractmethod
-    def put(self, keys: Sequence[str], vectors: np.ndarray, lat: np.ndarray, lon: np.ndarray) -> None:
-        """Write rows, in the place of those of the same keys. NaN is no place; infinity is several, which every box may hold."""
+    def put(
+        self, keys: Sequence[str], vectors: np.ndarray, lat: np.ndarray, lon: np.ndarray
+    ) -> None:
+        """Write rows, in the place of those of the same keys. NaN is no place; infinity is several,
+        which every box may hold."""
 
     def put_photos(self, photos: Photos) -> None:
-        """Keep a table of the photos too, where the server's users would look for one; by default none."""
+        """Keep a table of the photos too, where the server's users would look for one; by default
+        none."""
 
     @abstractmethod
     def drop(self, keys: Sequence[str]) -> None:
@@ -66,10 +82,20 @@ class ServerTable:
         """Whatever makes the table quick to search, after writing."""
 
     @abstractmethod
-    def nearest(self, query: np.ndarray, num: int, *, keys: Sequence[str] | None = None, box: Box | None = None) -> list[Row]:
-        """The `num` nearest by inner product as far as the server finds them, among keys or within a box."""
+    def nearest(
+        self,
+        query: np.ndarray,
+        num: int,
+        *,
+        keys: Sequence[str] | None = None,
+        box: Box | None = None,
+    ) -> list[Row]:
+        """The `num` nearest by inner product as far as the server finds them, among keys or within
+        a box."""
 
-    def nearest_of_many(self, queries: np.ndarray, num: int, *, box: Box | None = None) -> list[list[Row]]:
+    def nearest_of_many(
+        self, queries: np.ndarray, num: int, *, box: Box | None = None
+    ) -> list[list[Row]]:
         """The same for queries (Q, D); together where the server can."""
         return [self.nearest(query, num, box=box) for query in queries]
 
@@ -88,10 +114,14 @@ class ServerTable:
 
 
 class RemoteIndex(Engine):
-    """An index whose rows are in a table of a server. Opened from a database, it asks the server when it is first searched."""
+    """An index whose rows are in a table of a server. Opened from a database, it asks the server
+    when it is first searched."""
 
-    def __init__(self, table: ServerTable, *, dim: int = 0, keys: np.ndarray | None = None, owner: str = "") -> None:
-        """`keys` (N,) S32 are those of rows 0 to N - 1; without them ids are keys themselves, as numbers."""
+    def __init__(
+        self, table: ServerTable, *, dim: int = 0, keys: np.ndarray | None = None, owner: str = ""
+    ) -> None:
+        """`keys` (N,) S32 are those of rows 0 to N - 1; without them ids are keys themselves, as
+        numbers."""
         self.table, self._dim, self._owner = table, dim, owner
         self._keys = keys
         self._order = None if keys is None else np.argsort(keys, kind="stable")
@@ -109,7 +139,9 @@ class RemoteIndex(Engine):
     @classmethod
     def over(cls, matrix: np.ndarray, *, address: str = "") -> Self:
         """Refused: rows without contents have no keys; see `over_contents`."""
-        raise BadOption(f"an engine on a server is for databases: give --engine {address} to whence index")
+        raise BadOption(
+            f"an engine on a server is for databases: give --engine {address} to whence index"
+        )
 
     @classmethod
     def over_contents(
@@ -123,24 +155,33 @@ class RemoteIndex(Engine):
         photos: Photos | None = None,
         on_progress: Callable[[int], None] = lambda num: None,
     ) -> Self:
-        """The engine over rows (N, D) whose photos have contents (N,) S32 and places, latitudes and longitudes (N,) or NaN.
+        """The engine over rows (N, D) whose photos have contents (N,) S32 and places, latitudes and
+        longitudes (N,) or NaN.
 
-        What the server lacks is written, what it has beyond that is taken away. `photos`: all photos of the database, of which
-        several may share a row. `on_progress` is told how many rows were written, each time. Raises `StoreError`.
+        What the server lacks is written, what it has beyond that is taken away. `photos`: all
+        photos of the database, of which several may share a row. `on_progress` is told how many
+        rows were written, each time. Raises `StoreError`.
         """
         table = cls.open_table(address)
-        made = cls(table, dim=matrix.shape[1], keys=np.asarray(contents, "S32"), owner=owner or secrets.token_hex(8))
+        engine = cls(
+            table,
+            dim=matrix.shape[1],
+            keys=np.asarray(contents, "S32"),
+            owner=owner or secrets.token_hex(8),
+        )
         if not len(matrix):
-            return made
-        made._prepare()
-        wanted = [key.decode() for key in made._keys.tolist()]  # type: ignore[union-attr]
+            return engine
+        engine._prepare()
+        wanted = [key.decode() for key in engine._keys.tolist()]  # type: ignore[union-attr]
         there: set[str] = set()
         for some in table.stored_keys():
             there.update(some)
         new = [row for row, key in enumerate(wanted) if key not in there]
         for first in range(0, len(new), BATCH_ROWS):
             rows = new[first : first + BATCH_ROWS]
-            vectors = as_vectors(np.asarray(matrix[rows], np.float32), dim=made.dim, what="descriptors")
+            vectors = as_vectors(
+                np.asarray(matrix[rows], np.float32), dim=engine.dim, what="descriptors"
+            )
             table.put([wanted[row] for row in rows], vectors, places[0][rows], places[1][rows])
             on_progress(len(rows))
         gone = sorted(there - set(wanted))
@@ -150,7 +191,7 @@ class RemoteIndex(Engine):
             table.finish()
         if photos is not None:
             table.put_photos(photos)
-        return made
+        return engine
 
     def kept(self) -> dict[str, np.ndarray] | None:
         """A reference: keys of the rows, and who owns the table."""
@@ -158,12 +199,19 @@ class RemoteIndex(Engine):
         return {"keys": self._keys, "owner": np.array(self._owner), "dim": np.array(self._dim)}
 
     @classmethod
-    def from_kept(cls, arrays: Mapping[str, np.ndarray], over: np.ndarray, *, address: str = "") -> Self:
-        """The engine of a reference; the server is not asked yet. Raises `InputError` where keys are of other rows."""
+    def from_kept(
+        cls, arrays: Mapping[str, np.ndarray], over: np.ndarray, *, address: str = ""
+    ) -> Self:
+        """The engine of a reference; the server is not asked yet. Raises `InputError` where keys
+        are of other rows."""
         keys = np.asarray(arrays["keys"], "S32")
         if len(keys) != len(over):
-            raise InputError("the keys of the engine on a server are of other rows; build the index again")
-        return cls(cls.open_table(address), dim=int(arrays["dim"]), keys=keys, owner=str(arrays["owner"]))
+            raise InputError(
+                "the keys of the engine on a server are of other rows; build the index again"
+            )
+        return cls(
+            cls.open_table(address), dim=int(arrays["dim"]), keys=keys, owner=str(arrays["owner"])
+        )
 
     @classmethod
     def kept_bytes(cls, num_rows: int, *, dim: int, address: str = "") -> int:
@@ -183,7 +231,9 @@ class RemoteIndex(Engine):
     def add(self, ids: np.ndarray, descriptors: np.ndarray) -> None:
         """Add rows (n, D) under new ids (n,). Raises `InputError`, `BadOption` and `StoreError`."""
         if self._keys is not None:
-            raise BadOption("an engine on a server grows with its database: add photos by whence index")
+            raise BadOption(
+                "an engine on a server grows with its database: add photos by whence index"
+            )
         rows = as_vectors(descriptors, dim=self._dim or None, what="descriptors")
         new = as_ids(ids, num=len(rows))
         require_finite(rows, what="descriptors")
@@ -195,12 +245,18 @@ class RemoteIndex(Engine):
             nowhere = np.full(len(new), np.nan)
             for first in range(0, len(new), BATCH_ROWS):
                 part = slice(first, first + BATCH_ROWS)
-                self.table.put(self._names(new[part]), np.asarray(rows[part], np.float32), nowhere[part], nowhere[part])
+                self.table.put(
+                    self._names(new[part]),
+                    np.asarray(rows[part], np.float32),
+                    nowhere[part],
+                    nowhere[part],
+                )
             self.table.finish()
         self._ids = np.sort(np.concatenate([self._ids, new]))
 
     def remove(self, ids: np.ndarray) -> None:
-        """Remove rows; ids that are not there are ignored. Rows of a database are left out of what is found, not taken away."""
+        """Remove rows; ids that are not there are ignored. Rows of a database are left out of what
+        is found, not taken away."""
         gone = as_ids(ids)
         if self._keys is not None:
             inside = gone[gone < len(self._keys)]
@@ -213,8 +269,16 @@ class RemoteIndex(Engine):
             self.table.finish()
             self._ids = self._ids[~np.isin(self._ids, gone)]
 
-    def search(self, queries: np.ndarray, *, k: int, allowed: np.ndarray | None = None, box: Box | None = None) -> Neighbors:
-        """The k most similar rows of every query (Q, D), only ids in `allowed` where given; K = min(k, rows searched) columns.
+    def search(
+        self,
+        queries: np.ndarray,
+        *,
+        k: int,
+        allowed: np.ndarray | None = None,
+        box: Box | None = None,
+    ) -> Neighbors:
+        """The k most similar rows of every query (Q, D), only ids in `allowed` where given; K =
+        min(k, rows searched) columns.
 
         A `box` around all that is allowed lets the server look there alone.
         """
@@ -222,18 +286,26 @@ class RemoteIndex(Engine):
         searched = self._searched(allowed)
         columns = min(k, self.num_vectors if searched is None else len(searched))
         if not columns or not len(asked):
-            return Neighbors(np.empty((len(asked), columns), np.int64), np.empty((len(asked), columns), np.float32))
+            return Neighbors(
+                np.empty((len(asked), columns), np.int64),
+                np.empty((len(asked), columns), np.float32),
+            )
         self._prepare()
         if searched is not None and len(searched) <= MANY_ALLOWED:
             found = [self._among(query, searched, columns) for query in asked]
         else:
             fetched = self.table.nearest_of_many(asked, _margin(columns), box=box)
-            found = [self._ranked(query, rows, searched, columns) for query, rows in zip(asked, fetched, strict=True)]
+            found = [
+                self._ranked(query, rows, searched, columns)
+                for query, rows in zip(asked, fetched, strict=True)
+            ]
             for number, (query, (ids, _)) in enumerate(zip(asked, found, strict=True)):
                 if len(ids) < columns:
                     found[number] = self._widened(query, searched, columns, box)
         ids = np.array([ids for ids, _ in found], np.int64).reshape(len(asked), columns)
-        return Neighbors(ids, np.array([values for _, values in found], np.float32).reshape(len(asked), columns))
+        return Neighbors(
+            ids, np.array([values for _, values in found], np.float32).reshape(len(asked), columns)
+        )
 
     def _searched(self, allowed: np.ndarray | None) -> np.ndarray | None:
         """Ids that may be found, ascending; None for all."""
@@ -243,17 +315,22 @@ class RemoteIndex(Engine):
         own = own[~np.isin(own, self._removed)] if len(self._removed) else own
         return own if allowed is None else np.intersect1d(own, as_ids(allowed))
 
-    def _among(self, query: np.ndarray, searched: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    def _among(
+        self, query: np.ndarray, searched: np.ndarray, columns: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         rows = self.table.nearest(query, _margin(columns), keys=self._names(searched))
         return self._whole(self._ranked(query, rows, searched, columns), columns)
 
     def _widened(
         self, query: np.ndarray, searched: np.ndarray | None, columns: int, box: Box | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Ask for more and more; at last for all that is allowed, some named at a time, which is exact."""
+        """Ask for more and more; at last for all that is allowed, some named at a time, which is
+        exact."""
         num = 4 * _margin(columns)
         while num <= _LARGEST_FETCH:
-            ids, values = self._ranked(query, self.table.nearest(query, num, box=box), searched, columns)
+            ids, values = self._ranked(
+                query, self.table.nearest(query, num, box=box), searched, columns
+            )
             if len(ids) == columns:
                 return ids, values
             num *= 4
@@ -261,13 +338,21 @@ class RemoteIndex(Engine):
         if everything is None:
             everything = np.arange(len(self._keys)) if self._keys is not None else self._ids
         parts = [
-            self._among_some(query, everything[at : at + MANY_ALLOWED], columns) for at in range(0, len(everything), MANY_ALLOWED)
+            self._among_some(query, everything[at : at + MANY_ALLOWED], columns)
+            for at in range(0, len(everything), MANY_ALLOWED)
         ]
         ids, values = (np.concatenate(side) for side in zip(*parts, strict=True))
         return self._whole(best(ids, values, k=columns), columns)
 
-    def _among_some(self, query: np.ndarray, some: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray]:
-        return self._ranked(query, self.table.nearest(query, _margin(columns), keys=self._names(some)), some, columns)
+    def _among_some(
+        self, query: np.ndarray, some: np.ndarray, columns: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return self._ranked(
+            query,
+            self.table.nearest(query, _margin(columns), keys=self._names(some)),
+            some,
+            columns,
+        )
 
     def _ranked(
         self, query: np.ndarray, rows: list[Row], searched: np.ndarray | None, columns: int
@@ -282,12 +367,18 @@ class RemoteIndex(Engine):
         vectors = np.stack([row.vector for row in rows])[is_ours]
         return best(ids[is_ours], exact_similarities(query, vectors), k=columns)
 
-    def _whole(self, found: tuple[np.ndarray, np.ndarray], columns: int) -> tuple[np.ndarray, np.ndarray]:
-        if len(found[0]) < columns:
+    def _whole(
+        self, answer: tuple[np.ndarray, np.ndarray], columns: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if len(answer[0]) < columns:
             raise CorruptStore(
-                self.table.address.text, "the server lacks rows of this database; whence database refresh writes what is missing"
+                self.table.address.text,
+                (
+                    "the server lacks rows of this database; whence database refresh writes what "
+                    "is missing"
+                ),
             )
-        return found
+        return answer
 
     def _names(self, ids: np.ndarray) -> list[str]:
         if self._keys is not None:
@@ -301,18 +392,25 @@ class RemoteIndex(Engine):
             return np.where(np.isin(found, self._ids), found, -1)
         assert self._order is not None
         asked = np.array([key.encode() for key in keys], "S32")
-        places = np.minimum(np.searchsorted(self._keys, asked, sorter=self._order), len(self._keys) - 1)
+        places = np.minimum(
+            np.searchsorted(self._keys, asked, sorter=self._order), len(self._keys) - 1
+        )
         rows = self._order[places]
         return np.where(self._keys[rows] == asked, rows, -1)
 
     def _prepare(self) -> None:
-        """Make sure of the table, once. Raises `StoreError` for one that belongs to another database."""
+        """Make sure of the table, once. Raises `StoreError` for one that belongs to another
+        database."""
         if self._is_prepared:
             return
         found = self.table.prepare(self._dim, self._owner or secrets.token_hex(8))
         if self._owner and found != self._owner:
             raise StoreError(
-                self.table.address.text, "this table belongs to another database; name another one, or take that one away first"
+                self.table.address.text,
+                (
+                    "this table belongs to another database; name another one, or take that one "
+                    "away first"
+                ),
             )
         self._owner, self._is_prepared = found, True
 

@@ -1,8 +1,10 @@
-"""`Store`: the database folder. Photos, their descriptors, and named arrays of the owner, committed batch by batch.
+"""`Store`: the database folder. Photos, their descriptors, and named arrays of the owner, committed
+batch by batch.
 
-The store knows no models and reads no pixels: it takes columns, content keys and arrays under a card id. A photo finds its
-descriptor through its content key, so one picture under several paths has one descriptor. Every change is one atomic commit: a
-process that is killed at any moment leaves the state before or after it. One process writes, any number read the state they opened.
+The store knows no models and reads no pixels: it takes columns, content keys and arrays under a
+card id. A photo finds its descriptor through its content key, so one picture under several paths
+has one descriptor. Every change is one atomic commit: a process that is killed at any moment leaves
+the state before or after it. One process writes, any number read the state they opened.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ DTYPES = ("float32", "float16")
 
 
 class Store:
-    """A database folder, open for reading or for writing; also a context manager. Made by `create` and `open`."""
+    """A database folder, open for reading or for writing; also a context manager. Made by `create`
+    and `open`."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
@@ -42,21 +45,35 @@ class Store:
 
     @classmethod
     def create(
-        cls, path: str | Path, *, card_id: str, dim: int, dtype: str = "float32", options: Mapping[str, Any] | None = None
+        cls,
+        path: str | Path,
+        *,
+        card_id: str,
+        dim: int,
+        dtype: str = "float32",
+        options: Mapping[str, Any] | None = None,
     ) -> Store:
-        """A new, empty database, open for writing; parent folders are made. Raises `StoreError` where the folder holds anything."""
+        """A new, empty database, open for writing; parent folders are made. Raises `StoreError`
+        where the folder holds anything."""
         folder = Path(path)
         if dtype not in DTYPES:
-            raise BadOption(f"descriptors of dtype {dtype!r} cannot be stored; choose one of {', '.join(DTYPES)}")
+            raise BadOption(
+                f"descriptors of dtype {dtype!r} cannot be stored; choose one of "
+                f"{', '.join(DTYPES)}"
+            )
         if dim < 1:
             raise BadOption(f"descriptors cannot have {dim} dimensions; give a positive number")
-        manifest = Manifest(card_id=card_id, dim=int(dim), dtype=dtype, options=_as_json(options or {}))
+        manifest = Manifest(
+            card_id=card_id, dim=int(dim), dtype=dtype, options=_as_json(options or {})
+        )
         with disk_errors(folder, "making the database"):
             if folder.exists() and not folder.is_dir():
                 raise StoreError(folder, "a file of that name exists; choose another name")
             folder.mkdir(parents=True, exist_ok=True)
             if set(os.listdir(folder)) - {LOCK_NAME, *left_overs(folder, ())}:
-                raise StoreError(folder, "the folder exists and is not empty; open it, or choose another name")
+                raise StoreError(
+                    folder, "the folder exists and is not empty; open it, or choose another name"
+                )
             lock = WriterLock(folder)
         try:
             write_manifest(folder, manifest)
@@ -67,9 +84,11 @@ class Store:
 
     @classmethod
     def open(cls, path: str | Path, *, writable: bool = False) -> Store:
-        """An existing database. Looks at the manifest and at the size of every file; `check` looks deeper.
+        """An existing database. Looks at the manifest and at the size of every file; `check` looks
+        deeper.
 
-        Raises `NotAStore`, `CorruptStore`, `StoreVersion`, and `StoreLocked` where another process writes to it.
+        Raises `NotAStore`, `CorruptStore`, `StoreVersion`, and `StoreLocked` where another process
+        writes to it.
         """
         folder = Path(path)
         if not writable:
@@ -92,7 +111,12 @@ class Store:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     @property
@@ -120,7 +144,8 @@ class Store:
 
     @property
     def rows_id(self) -> str:
-        """Changes whenever a row of `descriptors` is added, goes or moves: the key for indexes built over those rows."""
+        """A key that changes whenever a row of `descriptors` is added, goes or moves, for indexes
+        built over those rows."""
         return self.ledger.manifest.rows_id
 
     @property
@@ -138,25 +163,28 @@ class Store:
 
     @property
     def size_bytes(self) -> int:
-        """What the data files take on disk."""
+        """Bytes of the data files on disk."""
         return sum(entry.size_bytes for entry in self.ledger.manifest.files())
 
     @property
     def photos(self) -> Photos:
-        """The rows in the order they came, paths relative to the folder that holds the database. Costs O(N) after a change."""
+        """The rows in the order they came, paths relative to the folder that holds the database.
+        Costs O(N) after a change."""
         table = self._rows().photos()
         return Photos(table.paths, table.columns, root=self.path.parent)
 
     @property
     def contents(self) -> np.ndarray:
-        """(M,) S32 content key of every descriptor row, also of those that no photo refers to any more."""
+        """(M,) S32 content key of every descriptor row, also of those that no photo refers to any
+        more."""
         if self._contents is None:
             self._contents = self.ledger.contents()
         return self._contents
 
     @property
     def descriptors(self) -> np.ndarray:
-        """(M, D) one row per content, memory-mapped after `compact`; before, a copy of the segments' rows laid end to end.
+        """(M, D) one row per content, memory-mapped after `compact`; before, a copy of the
+        segments' rows laid end to end.
 
         Rows that no photo refers to any more stay until `compact`: search only `referenced_rows`.
         """
@@ -166,7 +194,8 @@ class Store:
 
     @property
     def descriptor_rows(self) -> np.ndarray:
-        """(N,) int64 row of each photo's descriptor in `descriptors`, -1 where its content has none yet."""
+        """(N,) int64 row of each photo's descriptor in `descriptors`, -1 where its content has none
+        yet."""
         if self._descriptor_rows is None:
             self._descriptor_rows = rows_of(self.contents, self._rows().photos().content)
         return self._descriptor_rows
@@ -185,9 +214,10 @@ class Store:
     def add(self, photos: Photos, *, contents: np.ndarray, descriptors: np.ndarray) -> None:
         """Commit photo rows and descriptors (m, D) of content keys (m,) at once.
 
-        A path already there is replaced in place, a content already there keeps its descriptor, and of equal paths or contents
-        within one call the last row and the first descriptor count. Photos may come before their descriptors. Raises `InputError`
-        for shapes, dtypes or numbers that do not fit.
+        A path already there is replaced in place, a content already there keeps its descriptor, and
+        of equal paths or contents within one call the last row and the first descriptor count.
+        Photos may come before their descriptors. Raises `InputError` for shapes, dtypes or numbers
+        that do not fit.
         """
         self.ledger.require_writer()
         keys, matrix = as_keys(contents), self._as_matrix(descriptors, num_rows=len(contents))
@@ -198,10 +228,13 @@ class Store:
         if len(row_of) < len(photos):
             photos = photos.select(np.fromiter(row_of.values(), np.int64, len(row_of)))
         if len(photos) or fresh.any():
-            self.commit(Changes((), photos, keys[fresh], [matrix if fresh.all() else matrix[fresh]]))
+            self.commit(
+                Changes((), photos, keys[fresh], [matrix if fresh.all() else matrix[fresh]])
+            )
 
     def remove(self, paths: Sequence[str]) -> int:
-        """Commit the removal of rows; how many were there. Their descriptors go from the disk at the next `compact`."""
+        """The number of rows that were there, once their removal is committed. Their descriptors go
+        from the disk at the next `compact`."""
         self.ledger.require_writer()
         row_of = self._rows().row_of
         present = tuple(path for path in dict.fromkeys(paths) if path in row_of)
@@ -210,7 +243,8 @@ class Store:
         return len(present)
 
     def commit(self, changes: Changes) -> None:
-        """Commit rows and descriptors as they are, unchecked: the descriptors' keys are new. `add` and merging end in it."""
+        """Commit rows and descriptors as they are, unchecked: the descriptors' keys are new. `add`
+        and merging end in it."""
         table, known = self._rows(), self._keys()
         self.ledger.add_segment(changes)
         table.apply(changes.removed, changes.photos)
@@ -218,20 +252,25 @@ class Store:
         self._forget()
 
     def replace_photos(self, paths: Sequence[str], photos: Photos) -> None:
-        """Commit at once that rows go and others come; those that come stand at the end. Descriptors stay with their contents."""
+        """Commit at once that rows go and others come; those that come stand at the end.
+        Descriptors stay with their contents."""
         self.ledger.require_writer()
         self.commit(Changes(tuple(paths), photos, np.empty(0, KEY_DTYPE), []))
 
     def update_photos(self, photos: Photos) -> None:
-        """Commit new metadata of rows that are there; they keep their places. Raises `InputError` for an unknown path."""
+        """Commit new metadata of rows that are there; they keep their places. Raises `InputError`
+        for an unknown path."""
         row_of = self._rows().row_of
         unknown = next((path for path in photos.paths if path not in row_of), None)
         if unknown is not None:
             raise InputError(f"{unknown!r} is not in the database {str(self.path)!r}; add it first")
-        self.add(photos, contents=np.empty(0, KEY_DTYPE), descriptors=np.empty((0, self.dim), self.dtype))
+        self.add(
+            photos, contents=np.empty(0, KEY_DTYPE), descriptors=np.empty((0, self.dim), self.dtype)
+        )
 
     def compact(self) -> None:
-        """Merge everything into one segment and one shard per card, drop descriptors that no photo refers to."""
+        """Merge everything into one segment and one shard per card, drop descriptors that no photo
+        refers to."""
         self.ledger.require_writer()
         live = np.zeros(len(self.contents), bool)
         live[self.referenced_rows] = True
@@ -249,10 +288,13 @@ class Store:
         return tuple(sorted(self.ledger.manifest.blobs))
 
     def write_blob(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """Commit named arrays as a whole, replacing those of the same name. Raises `InputError` for arrays of objects."""
+        """Commit named arrays as a whole, replacing those of the same name. Raises `InputError` for
+        arrays of objects."""
         for key, array in arrays.items():
             if np.asarray(array).dtype.hasobject:
-                raise InputError(f"array {key!r} of {name!r} holds Python objects; give plain numbers or text")
+                raise InputError(
+                    f"array {key!r} of {name!r} holds Python objects; give plain numbers or text"
+                )
         self.ledger.write_blob(name, arrays)
 
     def read_blob(self, name: str) -> dict[str, np.ndarray] | None:
@@ -260,20 +302,27 @@ class Store:
         return self.ledger.blob(name)
 
     def delete_blob(self, name: str) -> bool:
-        """Commit the removal of named arrays; whether they were there."""
+        """Whether the named arrays were there; their removal is committed."""
         is_there = name in self.ledger.manifest.blobs
         if is_there:
             self.ledger.delete_blob(name)
         return is_there
 
-    def write_cache(self, card_id: str, contents: Sequence[str], records: Sequence[Mapping[str, np.ndarray]]) -> None:
-        """Commit arrays of photos under a card, for example local descriptors. Contents already cached are ignored."""
+    def write_cache(
+        self, card_id: str, contents: Sequence[str], records: Sequence[Mapping[str, np.ndarray]]
+    ) -> None:
+        """Commit arrays of photos under a card, for example local descriptors. Contents already
+        cached are ignored."""
         if len(contents) != len(records):
             raise InputError(f"{len(contents)} content keys for {len(records)} records")
         keys = as_keys(contents)
         first = np.zeros(len(keys), bool)
         first[np.unique(keys, return_index=True)[1]] = True
-        fresh = [i for i, key in enumerate(keys.tolist()) if first[i] and not self._is_cached(card_id, key)]
+        fresh = [
+            i
+            for i, key in enumerate(keys.tolist())
+            if first[i] and not self._is_cached(card_id, key)
+        ]
         if fresh:
             self.ledger.write_cache(card_id, keys[fresh], [records[i] for i in fresh])
 
@@ -287,7 +336,9 @@ class Store:
 
     def has_cache(self, card_id: str, contents: Sequence[str]) -> np.ndarray:
         """(m,) bool: which content keys have cached arrays."""
-        return np.array([self._is_cached(card_id, key) for key in as_keys(contents).tolist()], dtype=bool)
+        return np.array(
+            [self._is_cached(card_id, key) for key in as_keys(contents).tolist()], dtype=bool
+        )
 
     def _is_cached(self, card_id: str, key: bytes) -> bool:
         return any(key in shard.position_of for shard in self.ledger.shards.get(card_id, ()))
@@ -312,7 +363,8 @@ class Store:
         matrix = np.asarray(descriptors)
         if matrix.shape != (num_rows, self.dim):
             raise InputError(
-                f"descriptors have shape {matrix.shape}; {num_rows} content keys and {self.path.name} need {(num_rows, self.dim)}"
+                f"descriptors have shape {matrix.shape}; {num_rows} content keys and "
+                f"{self.path.name} need {(num_rows, self.dim)}"
             )
         if matrix.dtype.kind not in "fiu":
             raise InputError(f"descriptors of dtype {matrix.dtype} cannot be stored; give floats")
@@ -321,7 +373,8 @@ class Store:
         if not np.isfinite(stored).all():
             row = int(np.flatnonzero(~np.isfinite(stored).all(axis=1))[0])
             raise InputError(
-                f"descriptor {row} holds NaN or a number too large for {self.dtype}; {self.path.name} takes finite ones"
+                f"descriptor {row} holds NaN or a number too large for {self.dtype}; "
+                f"{self.path.name} takes finite ones"
             )
         return stored
 
@@ -334,9 +387,24 @@ def _as_json(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def estimate_bytes(
-    num_photos: int, dim: int, dtype: str = "float32", *, path_bytes: int = 64, index_bytes: int = 0, cache_bytes: int = 0
+    num_photos: int,
+    dim: int,
+    dtype: str = "float32",
+    *,
+    path_bytes: int = 64,
+    index_bytes: int = 0,
+    cache_bytes: int = 0,
 ) -> int:
-    """What a compacted database of so many photos takes on disk; `index_bytes` and `cache_bytes` are per photo."""
+    """Bytes on disk of a compacted database of so many photos; `index_bytes` and `cache_bytes` are
+    per photo."""
     columns = sum(np.dtype(kind).itemsize for kind in COLUMNS.values())
-    per_photo = dim * np.dtype(dtype).itemsize + columns + path_bytes + 8 + KEY_DTYPE.itemsize + index_bytes + cache_bytes
+    per_photo = (
+        dim * np.dtype(dtype).itemsize
+        + columns
+        + path_bytes
+        + 8
+        + KEY_DTYPE.itemsize
+        + index_bytes
+        + cache_bytes
+    )
     return 8192 + num_photos * per_photo

@@ -1,7 +1,9 @@
-"""What an index and an engine are, what every one checks before it computes, and exact similarities of chosen rows.
+"""What an index and an engine are, what every one checks before it computes, and exact similarities
+of chosen rows.
 
-Similarity is the inner product, for unit vectors the cosine. The exact value of a pair is `numpy.vecdot` of the two rows as
-float32: one row at a time, so that it depends on the two rows alone and equal rows get equal similarities, whatever the batch.
+Similarity is the inner product, for unit vectors the cosine. The exact value of a pair is
+`numpy.vecdot` of the two rows as float32: one row at a time, so that it depends on the two rows
+alone and equal rows get equal similarities, whatever the batch.
 """
 
 from __future__ import annotations
@@ -16,15 +18,17 @@ from whence.errors import BadOption, InputError
 from whence.types import Neighbors
 
 SCATTERED_BYTES = 1 << 19
-"""Scattered rows are copied so many bytes at a time: the copy is then compared while it lies in the cache."""
+"""Scattered rows are copied so many bytes at a time: the copy is then compared while it lies in the
+cache."""
 
 
 @runtime_checkable
 class Index(Protocol):
     """What finds the most similar descriptors.
 
-    Ids are chosen by the caller, unique, non-negative. Similarity is the inner product. `search` returns
-    K = min(k, number of ids allowed) columns, never an id of -1; `allowed` restricts the search to these ids, exactly.
+    Ids are chosen by the caller, unique, non-negative. Similarity is the inner product. `search`
+    returns K = min(k, number of ids allowed) columns, never an id of -1; `allowed` restricts the
+    search to these ids, exactly.
     """
 
     @property
@@ -37,33 +41,41 @@ class Index(Protocol):
 
     def remove(self, ids: np.ndarray) -> None: ...
 
-    def search(self, queries: np.ndarray, *, k: int, allowed: np.ndarray | None = None) -> Neighbors: ...
+    def search(
+        self, queries: np.ndarray, *, k: int, allowed: np.ndarray | None = None
+    ) -> Neighbors: ...
 
 
 class Engine(ABC):
-    """What searches a database: an index over its rows, and the arrays that the database keeps for it between runs.
+    """What searches a database: an index over its rows, and the arrays that the database keeps for
+    it between runs.
 
-    One of your own gives `over`, `num_vectors`, `dim` and `search`; keeping something beside the rows, and growing, are for those
-    that can. All three ways to make one take the options that it was registered with.
+    One of your own gives `over`, `num_vectors`, `dim` and `search`; keeping something beside the
+    rows, and growing, are for those that can. All three ways to make one take the options that it
+    was registered with.
     """
 
     @classmethod
     @abstractmethod
     def over(cls, matrix: np.ndarray) -> Self:
-        """An engine over the rows (N, D) of an array or memory map, which stay where they are; ids are row numbers."""
+        """An engine over the rows (N, D) of an array or memory map, which stay where they are; ids
+        are row numbers."""
 
     def kept(self) -> dict[str, np.ndarray] | None:
-        """Arrays that a database keeps for `from_kept`; None where exact search over the rows alone is as good."""
+        """Arrays that a database keeps for `from_kept`; None where exact search over the rows alone
+        is as good."""
         return None
 
     @classmethod
     def from_kept(cls, arrays: Mapping[str, np.ndarray], over: np.ndarray) -> Self:
-        """The engine whose `kept` gave the arrays, over the same rows. Raises `InputError` where they do not belong together."""
+        """The engine whose `kept` gave the arrays, over the same rows. Raises `InputError` where
+        they do not belong together."""
         return cls.over(over)
 
     @classmethod
     def check(cls, *, dim: int) -> None:
-        """Raises `BadOption` where rows of this dimension cannot be searched with these options; most take every one."""
+        """Raises `BadOption` where rows of this dimension cannot be searched with these options;
+        most take every one."""
         return
 
     @classmethod
@@ -82,11 +94,15 @@ class Engine(ABC):
         """Numbers per row; 0 while empty and not told."""
 
     @abstractmethod
-    def search(self, queries: np.ndarray, *, k: int, allowed: np.ndarray | None = None) -> Neighbors:
-        """The k most similar rows of every query (Q, D), only ids in `allowed` where given; see `Index`."""
+    def search(
+        self, queries: np.ndarray, *, k: int, allowed: np.ndarray | None = None
+    ) -> Neighbors:
+        """The k most similar rows of every query (Q, D), only ids in `allowed` where given; see
+        `Index`."""
 
     def add(self, ids: np.ndarray, descriptors: np.ndarray) -> None:
-        """Add rows (n, D) under new ids (n,). Raises `BadOption` for an engine that does not grow."""
+        """Add rows (n, D) under new ids (n,). Raises `BadOption` for an engine that does not
+        grow."""
         raise BadOption(f"{type(self).__name__} does not grow; make it over all rows")
 
     def remove(self, ids: np.ndarray) -> None:
@@ -95,7 +111,8 @@ class Engine(ABC):
 
 
 def as_vectors(vectors: np.ndarray, *, dim: int | None, what: str) -> np.ndarray:
-    """The vectors (n, D) as they are or as float32; float16 stays. Raises `InputError` for another shape, dtype or dimension."""
+    """The vectors (n, D) as they are or as float32; float16 stays. Raises `InputError` for another
+    shape, dtype or dimension."""
     array = np.asanyarray(vectors)  # a memory map stays one
     if array.ndim != 2 or (dim is not None and array.shape[1] != dim) or array.shape[1] == 0:
         wanted = "(n, D)" if dim is None else f"(n, {dim})"
@@ -106,7 +123,8 @@ def as_vectors(vectors: np.ndarray, *, dim: int | None, what: str) -> np.ndarray
 
 
 def as_queries(queries: np.ndarray, *, dim: int | None, k: int) -> np.ndarray:
-    """Finite float32 queries (Q, D), contiguous. Raises `InputError`, and `BadOption` for k below 1."""
+    """Finite float32 queries (Q, D), contiguous. Raises `InputError`, and `BadOption` for k below
+    1."""
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
         raise BadOption(f"k is {k!r}; ask for at least one neighbour")
     array = np.ascontiguousarray(as_vectors(queries, dim=dim, what="queries"), dtype=np.float32)
@@ -122,12 +140,15 @@ def require_finite(array: np.ndarray, *, what: str) -> None:
 
 
 def as_ids(ids: np.ndarray, *, num: int | None = None) -> np.ndarray:
-    """Ids (n,) int64. Raises `InputError` for negative ids, and for equal ones where `num` of them are to be new."""
+    """Ids (n,) int64. Raises `InputError` for negative ids, and for equal ones where `num` of them
+    are to be new."""
     array = np.asarray(ids)
     if array.size == 0:
         array = array.astype(np.int64)
     if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise InputError(f"ids are a column of integers; given {array.dtype} of shape {array.shape}")
+        raise InputError(
+            f"ids are a column of integers; given {array.dtype} of shape {array.shape}"
+        )
     array = array.astype(np.int64)
     if (array < 0).any():
         raise InputError(f"ids are not negative; given {array[array < 0][0]}")
@@ -139,7 +160,8 @@ def as_ids(ids: np.ndarray, *, num: int | None = None) -> np.ndarray:
 
 
 def common_ids(ids: np.ndarray, within: np.ndarray) -> np.ndarray:
-    """Those of the ids (n,) that are among others (m,), both ascending; the time grows with n alone."""
+    """Those of the ids (n,) that are among others (m,), both ascending; the time grows with n
+    alone."""
     if not len(within):
         return within
     places = np.minimum(np.searchsorted(within, ids), len(within) - 1)
@@ -152,7 +174,8 @@ def exact_similarities(query: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def scattered_similarities(query: np.ndarray, matrix: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """(n,) float32 exact similarities of one query (D,) and scattered rows (n,) of a matrix, some copied at a time."""
+    """(n,) float32 exact similarities of one query (D,) and scattered rows (n,) of a matrix, some
+    copied at a time."""
     size = max(1, SCATTERED_BYTES // (4 * len(query)))
     pieces = [rows[first : first + size] for first in range(0, len(rows), size)]
     found = [exact_similarities(query, np.asarray(matrix[piece], np.float32)) for piece in pieces]
@@ -162,7 +185,8 @@ def scattered_similarities(query: np.ndarray, matrix: np.ndarray, rows: np.ndarr
 def best(ids: np.ndarray, similarities: np.ndarray, *, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k largest similarities, best first, equal ones by ascending id."""
     if len(ids) > 4 * k:
-        # Selecting first is several times cheaper than sorting all; rows equal to the k-th stay for the ids to decide.
+        # Selecting first is several times cheaper than sorting all; rows equal to the k-th stay for
+        # the ids to decide.
         kept = similarities >= np.partition(similarities, len(ids) - k)[len(ids) - k]
         ids, similarities = ids[kept], similarities[kept]
     order = np.lexsort((ids, -similarities))[:k]

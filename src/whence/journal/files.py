@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
 
-from whence.data.cells import plain_cell, safe_cells
+from whence.data.fields import plain_field, safe_fields
 from whence.data.geotags import Waypoint, gpx_document
 from whence.errors import BadOption
 from whence.journal.log import Entry
@@ -23,7 +23,8 @@ _ABOUT = ("number", "at", "taken_at", "asked_at", "weather", "model", "database"
 def write_entries(path: str | Path, entries: Iterable[Entry]) -> int:
     """The number of rows written, in the form that the file's ending names; whole or not at all.
 
-    Times are ISO 8601, UTC. GPX holds located photos alone. Raises `BadOption` for another ending, and `UnwritableFile`.
+    Times are ISO 8601, UTC. GPX holds located photos alone. Raises `BadOption` for another ending,
+    and `UnwritableFile`.
     """
     out, rows = Path(path), list(entries)
     if out.suffix not in FORMATS:
@@ -55,9 +56,11 @@ def _with_times(table: str, rows: list[Entry]) -> str:
     header, *lines = csv.reader(StringIO(table, newline=""))
     text = StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow(safe_cells([*_ABOUT, *header]))
-    plain = ([plain_cell(cell) for cell in line] for line in lines)
-    writer.writerows(safe_cells([*_about(entry), *line]) for entry, line in zip(rows, plain, strict=True))
+    writer.writerow(safe_fields([*_ABOUT, *header]))
+    plain = ([plain_field(field) for field in line] for line in lines)
+    writer.writerows(
+        safe_fields([*_about(entry), *line]) for entry, line in zip(rows, plain, strict=True)
+    )
     return text.getvalue()
 
 
@@ -67,4 +70,6 @@ def _about(entry: Entry) -> list[object]:
 
 
 def _as_iso(at: float | None) -> str | None:
-    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+    return (
+        None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+    )

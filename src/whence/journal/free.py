@@ -1,7 +1,9 @@
-"""Free questions to a journal: a language model of a folder answers, and the table says whether that is so.
+"""Free questions to a journal: a language model of a folder answers, and the table says whether
+that is so.
 
-What the journal's own words understand is never asked here: it is answered from the table, exactly. An answer of a model is a text;
-with it come the rows that say the same, and those that say otherwise.
+What the journal's own words understand is never asked here: it is answered from the table, exactly.
+An answer of a model is a text; with it come the rows that say the same, and those that say
+otherwise.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ class LogFormat:
     """How rows and questions are put to a language model: texts with $names of what a row has."""
 
     record: str = (
-        "row $number: $date $hour:$minute, $status at $lat, $lon, radius $radius m, confidence $confidence, weather $weather\n"
+        "row $number: $date $hour:$minute, $status at $lat, $lon, radius $radius m, confidence "
+        "$confidence, weather $weather\n"
     )
     question: str = "Question about the log above: $question\nAnswer in a few words:"
     num_new: int = 24
@@ -39,12 +42,15 @@ class LogFormat:
 
     @classmethod
     def of_folder(cls, folder: str | Path) -> LogFormat:
-        """The format of a model's folder, or the usual one. Raises `UnreadableTable`, `UnknownName` and `BadOption`."""
+        """The format of a model's folder, or the usual one. Raises `UnreadableTable`, `UnknownName`
+        and `BadOption`."""
         file = Path(folder) / FORMAT_FILE
         if not file.is_file():
             return cls()
         try:
-            return fill(cls, json.loads(file.read_text(encoding="utf-8")), what=f"field of {FORMAT_FILE}")
+            return fill(
+                cls, json.loads(file.read_text(encoding="utf-8")), what=f"field of {FORMAT_FILE}"
+            )
         except (OSError, ValueError, RecursionError) as error:
             if isinstance(error, BadOption):
                 raise
@@ -93,7 +99,8 @@ def record_text(entry: Entry, form: LogFormat, *, is_utc: bool = False) -> str:
 
 
 class Checked(NamedTuple):
-    """What the table says of an answer: whether it is so, the rows that say the same, and those that say otherwise."""
+    """What the table says of an answer: whether it is so, the rows that say the same, and those
+    that say otherwise."""
 
     is_confirmed: bool
     rows: tuple[Entry, ...]
@@ -101,7 +108,8 @@ class Checked(NamedTuple):
 
 
 def check_answer(question: str, answer: str, rows: Sequence[tuple[Entry, str]]) -> Checked:
-    """Whether rows with their texts say what an answer says of what was asked; those that do, and those that say otherwise.
+    """Whether rows with their texts say what an answer says of what was asked; those that do, and
+    those that say otherwise.
 
     Compared are numbers and words of the rows. A number that no row has is never confirmed.
     """
@@ -112,7 +120,9 @@ def check_answer(question: str, answer: str, rows: Sequence[tuple[Entry, str]]) 
     # Other words of an answer are its own; a number is always a claim.
     said |= {term for term in _terms(answer) - known if _NUMBER.fullmatch(term)}
     same = tuple(entry for entry, found in terms if said and said <= found and asked <= found)
-    others = tuple(entry for entry, found in terms if asked and asked <= found and not said <= found)
+    others = tuple(
+        entry for entry, found in terms if asked and asked <= found and not said <= found
+    )
     return Checked(bool(same) and not others, same, others)
 
 
@@ -129,10 +139,10 @@ def ask_model(
     cache: str | Path | None = None,
     is_utc: bool = False,
 ) -> FreeAnswer:
-    """What the language model of a folder answers from the latest rows, checked against them.
+    """The answer of a folder's language model from the latest rows, checked against them.
 
-    Where the folder holds a compressor, rows are compressed in segments; those in the file `cache` are not compressed again. Raises
-    `MissingExtra`, `UnreadableWeights`, and as `Journal.ask`.
+    Where the folder holds a compressor, rows are compressed in segments; those in the file `cache`
+    are not compressed again. Raises `MissingExtra`, `UnreadableWeights`, and as `Journal.ask`.
     """
     import torch
 
@@ -152,14 +162,18 @@ def ask_model(
         compressor = Compressor.of_file(file, model.network)
         table = compressor.table()
         with SegmentCache.of_file(cache) as kept:
-            context = compressor.compress(segment_records(records, compressor.compression.segment), cache=kept)
+            context = compressor.compress(
+                segment_records(records, compressor.compression.segment), cache=kept
+            )
             num_cached = kept.num_found
         with compressor.answering() as network:
             start = torch.cat([context, table[torch.tensor(asked)]])
             text = model.text(continue_text(network, start, num_new=form.num_new, end_id=end))
     else:
         table = model.network.get_input_embeddings().weight
-        context = table[torch.tensor([one for record in records for one in record], dtype=torch.long)]
+        context = table[
+            torch.tensor([one for record in records for one in record], dtype=torch.long)
+        ]
         start = torch.cat([context, table[torch.tensor(asked)]])
         text = model.text(continue_text(model.network, start, num_new=form.num_new, end_id=end))
     checked = check_answer(question, text, rows)

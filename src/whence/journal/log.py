@@ -1,6 +1,8 @@
-"""The table of answers: SQLite, one row an answer, one transaction an append, so that a kill loses nothing that was written.
+"""The table of answers: SQLite, one row an answer, one transaction an append, so that a kill loses
+nothing that was written.
 
-Rows are found by time, by place (strips of latitude, longitude within them), and by how sure they are. SQLite is part of Python.
+Rows are found by time, by place (strips of latitude, longitude within them), and by how sure they
+are. SQLite is part of Python.
 """
 
 from __future__ import annotations
@@ -28,10 +30,23 @@ SURE = 0.9
 """Confidence from which an answer counts as sure."""
 _APPLICATION, _VERSION = 0x77686E63, 1
 _MANY = 20_000
-"""Rows around a place, above which they are gone through by time instead: where so many are, some are recent."""
+"""Rows around a place, above which they are gone through by time instead: where so many are, some
+are recent."""
 _STEP = 5_000
 _COLUMNS = (
-    *("at", "asked_at", "taken_at", "query", "status", "strip", "lat", "lon", "radius_m", "heading_deg", "confidence"),
+    *(
+        "at",
+        "asked_at",
+        "taken_at",
+        "query",
+        "status",
+        "strip",
+        "lat",
+        "lon",
+        "radius_m",
+        "heading_deg",
+        "confidence",
+    ),
     *(
         "is_verified",
         "is_unsure",
@@ -48,9 +63,10 @@ _COLUMNS = (
 )
 _SCHEMA = """
 CREATE TABLE answers (
-  id INTEGER PRIMARY KEY, at REAL NOT NULL, asked_at REAL NOT NULL, taken_at REAL, query TEXT NOT NULL, status TEXT NOT NULL,
-  strip INTEGER, lat REAL, lon REAL, radius_m REAL, heading_deg REAL, confidence REAL, is_verified INTEGER NOT NULL,
-  is_unsure INTEGER NOT NULL, scorer TEXT NOT NULL, reason TEXT NOT NULL, best_photo TEXT, similarity REAL, num_inliers INTEGER,
+  id INTEGER PRIMARY KEY, at REAL NOT NULL, asked_at REAL NOT NULL, taken_at REAL,
+  query TEXT NOT NULL, status TEXT NOT NULL, strip INTEGER, lat REAL, lon REAL, radius_m REAL,
+  heading_deg REAL, confidence REAL, is_verified INTEGER NOT NULL, is_unsure INTEGER NOT NULL,
+  scorer TEXT NOT NULL, reason TEXT NOT NULL, best_photo TEXT, similarity REAL, num_inliers INTEGER,
   guess TEXT, weather TEXT NOT NULL, model TEXT NOT NULL, store TEXT NOT NULL
 );
 CREATE INDEX by_time ON answers (at);
@@ -67,7 +83,8 @@ class Entry:
     number: int
     """Counted from 1, in the order of appending."""
     at: float
-    """When the photo was taken, where that is known, else when it was asked; seconds since 1970, UTC."""
+    """When the photo was taken, where that is known, else when it was asked; seconds since 1970,
+    UTC."""
     asked_at: float
     taken_at: float | None
     position: Position
@@ -80,8 +97,19 @@ class Entry:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as `whence journal --json` prints them."""
-        about = {"number": self.number, "at": self.at, "asked_at": self.asked_at, "taken_at": self.taken_at}
-        return {**about, "weather": self.weather, "model": self.model, "database": self.store, **self.position.to_dict()}
+        about = {
+            "number": self.number,
+            "at": self.at,
+            "asked_at": self.asked_at,
+            "taken_at": self.taken_at,
+        }
+        return {
+            **about,
+            "weather": self.weather,
+            "model": self.model,
+            "database": self.store,
+            **self.position.to_dict(),
+        }
 
 
 class Found(NamedTuple):
@@ -92,7 +120,8 @@ class Found(NamedTuple):
     total: int
     """How many rows there are, or have been met."""
     is_counted: bool = True
-    """Whether that is all of them: where very many lie around a place, none is looked for beyond those asked for."""
+    """Whether that is all of them: where very many lie around a place, none is looked for beyond
+    those asked for."""
 
 
 class Journal:
@@ -110,7 +139,9 @@ class Journal:
         file = Path(path)
         if not file.is_file():
             if not is_new:
-                raise UnreadableTable(file, "there is no such journal; whence locate PHOTOS --journal FILE begins one")
+                raise UnreadableTable(
+                    file, "there is no such journal; whence locate PHOTOS --journal FILE begins one"
+                )
             check_place(file)
         try:
             rows = sqlite3.connect(file, timeout=30, isolation_level=None)
@@ -126,12 +157,17 @@ class Journal:
         if not found and not self._rows.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             self._rows.execute("PRAGMA journal_mode=WAL")
             self._rows.executescript(
-                f"BEGIN IMMEDIATE; PRAGMA application_id={_APPLICATION}; PRAGMA user_version={_VERSION};{_SCHEMA}COMMIT;"
+                f"BEGIN IMMEDIATE; PRAGMA application_id={_APPLICATION}; PRAGMA "
+                f"user_version={_VERSION};{_SCHEMA}COMMIT;"
             )
         elif found != _APPLICATION:
-            raise UnreadableTable(self.path, "a database of another program, not a journal of answers")
+            raise UnreadableTable(
+                self.path, "a database of another program, not a journal of answers"
+            )
         elif version != _VERSION:
-            raise UnreadableTable(self.path, f"a journal of version {version}; this Whence reads {_VERSION}")
+            raise UnreadableTable(
+                self.path, f"a journal of version {version}; this Whence reads {_VERSION}"
+            )
         self._rows.execute("PRAGMA synchronous=FULL")
 
     def append(
@@ -146,8 +182,9 @@ class Journal:
     ) -> int:
         """The number of answers that were added, all of them or none; by then they are on the disk.
 
-        Times are seconds since 1970, UTC: when was asked (now, if not said), and when photos were taken, one for all or one each.
-        Raises `StoreLocked` where another process writes for half a minute, and `UnwritableFile`.
+        Times are seconds since 1970, UTC: when was asked (now, if not said), and when photos were
+        taken, one for all or one each. Raises `StoreLocked` where another process writes for half a
+        minute, and `UnwritableFile`.
         """
         now = time.time() if asked_at is None else asked_at
         answers = list(positions)
@@ -160,7 +197,9 @@ class Journal:
         try:
             self._rows.execute("BEGIN IMMEDIATE")
             try:
-                self._rows.executemany(f"INSERT INTO answers ({','.join(_COLUMNS)}) VALUES ({marks})", rows)
+                self._rows.executemany(
+                    f"INSERT INTO answers ({','.join(_COLUMNS)}) VALUES ({marks})", rows
+                )
             except BaseException:
                 self._rows.execute("ROLLBACK")
                 raise
@@ -170,9 +209,11 @@ class Journal:
         return len(rows)
 
     def ask(self, question: Question) -> Found:
-        """What a question finds. Raises `UnreadableTable` for a damaged file."""
+        """The entries that a question finds. Raises `UnreadableTable` for a damaged file."""
         try:
-            return self._found_near(question) if question.near is not None else self._found(question)
+            return (
+                self._found_near(question) if question.near is not None else self._found(question)
+            )
         except sqlite3.Error as error:
             raise _told(error, self.path) from None
 
@@ -185,22 +226,32 @@ class Journal:
 
     def _found(self, question: Question) -> Found:
         where = conditions(question)
-        # Rows are never taken away: without a condition the last one's number says how many there are.
-        counted = f"count(*) FROM answers WHERE {where.text}" if where.values else "coalesce(max(id), 0) FROM answers"
+        # Rows are never taken away: without a condition the last one's number says how many there
+        # are.
+        counted = (
+            f"count(*) FROM answers WHERE {where.text}"
+            if where.values
+            else "coalesce(max(id), 0) FROM answers"
+        )
         (count,) = self._rows.execute(f"SELECT {counted}", where.values).fetchone()
         if question.wants == "count":
             return Found((), count)
         rows = self._rows.execute(
-            f"SELECT * FROM answers WHERE {where.text} ORDER BY {_order(question)} LIMIT ?", (*where.values, question.limit)
+            f"SELECT * FROM answers WHERE {where.text} ORDER BY {_order(question)} LIMIT ?",
+            (*where.values, question.limit),
         )
         return Found(tuple(map(_entry, rows)), count)
 
     def _found_near(self, question: Question) -> Found:
-        """Rows around a place: those of its strips, exactly measured, or where these are very many, all by time."""
+        """Rows around a place: those of its strips, exactly measured, or where these are very many,
+        all by time."""
         assert question.near is not None
         where, around = conditions(question), boxes(question.near, question.within_m)
         if around is not None and not self._is_short(question):
-            sql = f"SELECT id, at, lat, lon FROM answers INDEXED BY by_place WHERE {around.text} AND {where.text} LIMIT ?"
+            sql = (
+                f"SELECT id, at, lat, lon FROM answers INDEXED BY by_place WHERE {around.text} "
+                f"AND {where.text} LIMIT ?"
+            )
             rows = self._rows.execute(sql, (*around.values, *where.values, _MANY + 1)).fetchall()
             if len(rows) <= _MANY:
                 return self._chosen(rows, question)
@@ -215,7 +266,11 @@ class Journal:
         return int(self._rows.execute(sql, (*where.values, _MANY + 1)).fetchone()[0]) <= _MANY
 
     def _chosen(self, rows: list[tuple[Any, ...]], question: Question) -> Found:
-        near = [row for row, is_near in zip(rows, self._are_near(rows, question), strict=True) if is_near]
+        near = [
+            row
+            for row, is_near in zip(rows, self._are_near(rows, question), strict=True)
+            if is_near
+        ]
         if question.wants == "count":
             return Found((), len(near))
         near.sort(key=lambda row: (row[1], row[0]), reverse=question.order == "latest")
@@ -223,10 +278,17 @@ class Journal:
 
     def _by_time(self, question: Question, where: Clause) -> Found:
         found, total = list[int](), 0
-        order = f"SELECT id, at, lat, lon FROM answers WHERE lat IS NOT NULL AND {where.text} ORDER BY {_order(question)}"
+        order = (
+            f"SELECT id, at, lat, lon FROM answers WHERE lat IS NOT NULL AND {where.text} ORDER "
+            f"BY {_order(question)}"
+        )
         asked = self._rows.execute(order, where.values)
         while rows := asked.fetchmany(_STEP):
-            near = [row[0] for row, is_near in zip(rows, self._are_near(rows, question), strict=True) if is_near]
+            near = [
+                row[0]
+                for row, is_near in zip(rows, self._are_near(rows, question), strict=True)
+                if is_near
+            ]
             total += len(near)
             found += near[: max(0, question.limit - len(found))]
             if question.wants == "rows" and len(found) == question.limit:
@@ -243,7 +305,9 @@ class Journal:
         return np.asarray(distances_m(lat, lon, question.near) <= question.within_m)
 
     def _entry_of(self, number: int) -> Entry:
-        return _entry(self._rows.execute("SELECT * FROM answers WHERE id = ?", (number,)).fetchone())
+        return _entry(
+            self._rows.execute("SELECT * FROM answers WHERE id = ?", (number,)).fetchone()
+        )
 
     def close(self) -> None:
         """Let the file go."""
@@ -252,7 +316,12 @@ class Journal:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
 
@@ -272,10 +341,24 @@ def _row(one: Position) -> tuple[Any, ...]:
     guess = one.to_dict()["best_guess"]
     return (
         *(one.query, one.status),
-        *((None,) * 3 if place is None else (math.floor(place.lat * CELLS_PER_DEGREE), place.lat, place.lon)),
-        *(_finite(one.radius_m), _finite(one.heading_deg), _finite(one.confidence), int(one.is_verified), int(is_unsure(one))),
+        *(
+            (None,) * 3
+            if place is None
+            else (math.floor(place.lat * CELLS_PER_DEGREE), place.lat, place.lon)
+        ),
+        *(
+            _finite(one.radius_m),
+            _finite(one.heading_deg),
+            _finite(one.confidence),
+            int(one.is_verified),
+            int(is_unsure(one)),
+        ),
         *(one.scorer, one.reason),
-        *((None,) * 3 if best is None else (best.photo, _finite(best.similarity), best.num_inliers)),
+        *(
+            (None,) * 3
+            if best is None
+            else (best.photo, _finite(best.similarity), best.num_inliers)
+        ),
         None if guess is None else json.dumps(guess),
     )
 
@@ -295,7 +378,14 @@ def _entry(row: Sequence[Any]) -> Entry:
         "best_guess": json.loads(values["guess"]) if values["guess"] else None,
         "candidates": []
         if best is None
-        else [{"photo": best, "rank": 1, "similarity": values["similarity"], "num_inliers": values["num_inliers"]}],
+        else [
+            {
+                "photo": best,
+                "rank": 1,
+                "similarity": values["similarity"],
+                "num_inliers": values["num_inliers"],
+            }
+        ],
     }
     times = {name: values[name] for name in ("at", "asked_at", "taken_at")}
     about = {name: values[name] for name in ("weather", "model", "store")}
@@ -305,7 +395,9 @@ def _entry(row: Sequence[Any]) -> Entry:
 def _told(error: sqlite3.Error, file: Path) -> Exception:
     said = str(error)
     if "locked" in said or "busy" in said:
-        return StoreLocked(file, "another process writes to this journal; try again when it is done")
+        return StoreLocked(
+            file, "another process writes to this journal; try again when it is done"
+        )
     if "not a database" in said or "malformed" in said or "no such" in said:
         return UnreadableTable(file, f"not a journal of answers, or a damaged one ({said})")
     return UnwritableFile(file, said)

@@ -1,4 +1,5 @@
-"""What is asked of a journal, as values, and how it is put to the table. Every answer is a row; nothing is guessed."""
+"""What is asked of a journal, as values, and how it is put to the table. Every answer is a row;
+nothing is guessed."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ class Question:
     status: str = ""
     """`located`, `matched` or `unknown`; empty for all."""
     is_unsure: bool | None = None
-    """Whether answers were unsure: `unknown`, or with less confidence than the journal's bound, or with none."""
+    """Whether answers were unsure: `unknown`, or with less confidence than the journal's bound, or
+    with none."""
     is_verified: bool | None = None
     weather: str = ""
     wants: Literal["rows", "count"] = "rows"
@@ -55,7 +57,7 @@ class Clause(NamedTuple):
 
 
 def conditions(question: Question) -> Clause:
-    """What a row must meet beside its place."""
+    """Conditions that a row must meet beside its place."""
     parts: list[tuple[str, object]] = []
     if question.since is not None:
         parts.append(("at >= ?", question.since))
@@ -69,11 +71,14 @@ def conditions(question: Question) -> Clause:
         parts.append(("is_verified = ?", int(question.is_verified)))
     if question.weather:
         parts.append(("weather = ?", question.weather))
-    return Clause(" AND ".join(text for text, _ in parts) or "1", tuple(value for _, value in parts))
+    return Clause(
+        " AND ".join(text for text, _ in parts) or "1", tuple(value for _, value in parts)
+    )
 
 
 def boxes(near: GeoPoint, within_m: float) -> Clause | None:
-    """Strips of latitude and stretches of longitude that hold all that lies so near; None where strips would be too many."""
+    """Strips of latitude and stretches of longitude that hold all that lies so near; None where
+    strips would be too many."""
     box = Box.around(near, radius_m=within_m)
     south, west, north, east = box.south, box.west, box.north, box.east
     first, last = (math.floor(lat * CELLS_PER_DEGREE) for lat in (south, north))

@@ -1,8 +1,12 @@
-"""Plain questions to a journal, read word by word: what is not understood is said, never passed over.
+"""Plain questions to a journal, read word by word: what is not understood is said, never passed
+over.
 
-when was I last within 50 m of 59.3293,18.0686          how often was I within 1 km of 59.3293,18.0686 this week
-which answers were unsure on tuesday                    how many photos were located since 2026-11-01
-where was I yesterday                                   first verified answer between 2026-11-01 and 2026-11-08 in rain
+when was I last within 50 m of 59.3293,18.0686
+how often was I within 1 km of 59.3293,18.0686 this week
+which answers were unsure on tuesday
+how many photos were located since 2026-11-01
+where was I yesterday
+first verified answer between 2026-11-01 and 2026-11-08 in rain
 """
 
 from __future__ import annotations
@@ -27,7 +31,24 @@ _MOMENT = rf"{_DAY}(?:[ t]\d{{1,2}}:\d{{2}})?"
 _NUMBER = r"[-+]?\d+(?:\.\d+)?"
 _PLACE = rf"({_NUMBER})\s*,\s*({_NUMBER})"
 _FILLERS = {
-    *("when", "where", "which", "what", "who", "was", "were", "is", "are", "did", "do", "does", "have", "has", "been", "had"),
+    *(
+        "when",
+        "where",
+        "which",
+        "what",
+        "who",
+        "was",
+        "were",
+        "is",
+        "are",
+        "did",
+        "do",
+        "does",
+        "have",
+        "has",
+        "been",
+        "had",
+    ),
     *(
         "i",
         "we",
@@ -47,14 +68,31 @@ _FILLERS = {
         "photos",
         "picture",
     ),
-    *("pictures", "frame", "frames", "that", "show", "list", "give", "tell", "find", "please", "and", "with", "of", "in", "at"),
+    *(
+        "pictures",
+        "frame",
+        "frames",
+        "that",
+        "show",
+        "list",
+        "give",
+        "tell",
+        "find",
+        "please",
+        "and",
+        "with",
+        "of",
+        "in",
+        "at",
+    ),
     *("time", "times", "place", "places", "there", "taken", "asked", "ones"),
 }
 _Reads = Callable[[re.Match[str], datetime], dict[str, Any]]
 
 
 def parse_question(text: str, *, now: datetime) -> Question:
-    """The question that words ask. Days are those of the calendar of `now`: of its time zone, or local where it has none.
+    """The question that words ask. Days are those of the calendar of `now`: of its time zone, or
+    local where it has none.
 
     Raises `BadOption`, which names the words that were not understood and shows some that are.
     """
@@ -71,7 +109,10 @@ def parse_question(text: str, *, now: datetime) -> Question:
     words = re.findall(r"[^\s,;]+", left)
     if unknown := [word for word in words if word.strip("?!.'\"") not in _FILLERS]:
         shown = "; ".join(repr(example) for example in EXAMPLES)
-        raise BadOption(f"in {text!r}, {' '.join(map(repr, unknown))} was not understood. Questions look like {shown}")
+        raise BadOption(
+            f"in {text!r}, {' '.join(map(repr, unknown))} was not understood. Questions look like "
+            f"{shown}"
+        )
     if not found and not words:
         raise BadOption(f"ask something, as {EXAMPLES[0]!r}")
     return Question(**found)
@@ -89,11 +130,17 @@ def _within(matched: re.Match[str], now: datetime) -> dict[str, Any]:
         point = GeoPoint(float(matched[3]), float(matched[4]))
     except InvalidPoint as error:
         raise BadOption(str(error)) from None
-    return {"near": point, "within_m": float(matched[1]) * (1000.0 if matched[2].startswith("k") else 1.0)}
+    return {
+        "near": point,
+        "within_m": float(matched[1]) * (1000.0 if matched[2].startswith("k") else 1.0),
+    }
 
 
 def _between(matched: re.Match[str], now: datetime) -> dict[str, Any]:
-    return {"since": _moment(matched[1], now).timestamp(), "until": _end(matched[2], now).timestamp()}
+    return {
+        "since": _moment(matched[1], now).timestamp(),
+        "until": _end(matched[2], now).timestamp(),
+    }
 
 
 def _since(matched: re.Match[str], now: datetime) -> dict[str, Any]:
@@ -114,12 +161,19 @@ def _on(matched: re.Match[str], now: datetime) -> dict[str, Any]:
 
 def _week(matched: re.Match[str], now: datetime) -> dict[str, Any]:
     monday = now.date() - timedelta(days=now.weekday() + (7 if matched[1] == "last" else 0))
-    return {"since": _midnight(monday, now).timestamp(), "until": _midnight(monday + timedelta(days=7), now).timestamp()}
+    return {
+        "since": _midnight(monday, now).timestamp(),
+        "until": _midnight(monday + timedelta(days=7), now).timestamp(),
+    }
 
 
 def _moment(text: str, now: datetime) -> datetime:
     """The beginning of what a day, or a day with a time, names."""
-    name, _, clock = text.replace("t", " ", 1).partition(" ") if re.match(r"\d{4}-", text) else text.partition(" ")
+    name, _, clock = (
+        text.replace("t", " ", 1).partition(" ")
+        if re.match(r"\d{4}-", text)
+        else text.partition(" ")
+    )
     if name in WEEKDAYS:
         # The latest such day that has begun.
         day = now.date() - timedelta(days=(now.weekday() - WEEKDAYS.index(name)) % 7)
@@ -142,7 +196,11 @@ def _moment(text: str, now: datetime) -> datetime:
 def _end(text: str, now: datetime) -> datetime:
     """Where it ends: the next midnight, or the next minute."""
     begins = _moment(text, now)
-    return begins + timedelta(minutes=1) if ":" in text else _midnight(begins.date() + timedelta(days=1), now)
+    return (
+        begins + timedelta(minutes=1)
+        if ":" in text
+        else _midnight(begins.date() + timedelta(days=1), now)
+    )
 
 
 def _midnight(day: date, now: datetime) -> datetime:
@@ -156,7 +214,10 @@ def _says(**values: Any) -> _Reads:
 _FORMS: tuple[tuple[re.Pattern[str], _Reads], ...] = tuple(
     (re.compile(pattern), reads)
     for pattern, reads in (
-        (rf"\bwithin\s+(\d+(?:\.\d+)?)\s*(m|km|metres?|meters?|kilometres?|kilometers?)\s+(?:of|from|around)\s+{_PLACE}", _within),
+        (
+            rf"\bwithin\s+(\d+(?:\.\d+)?)\s*(m|km|metres?|meters?|kilometres?|kilometers?)\s+(?:of|from|around)\s+{_PLACE}",
+            _within,
+        ),
         (rf"\b(?:near|at|around|by)\s+{_PLACE}", _place),
         (rf"\b(?:between|from)\s+({_MOMENT})\s+(?:and|to|until)\s+({_MOMENT})", _between),
         (rf"\b(since|after)\s+({_MOMENT})", _since),
@@ -173,6 +234,9 @@ _FORMS: tuple[tuple[re.Pattern[str], _Reads], ...] = tuple(
         (r"\bmatched\b", _says(status="matched")),
         (r"\bnot\s+verified\b|\bunverified\b", _says(is_verified=False)),
         (r"\bverified\b", _says(is_verified=True)),
-        (r"\b(?:in|weather)\s+(rain|snow|fog|night|dusk|overcast|sun|day|clouds)\b", lambda matched, now: {"weather": matched[1]}),
+        (
+            r"\b(?:in|weather)\s+(rain|snow|fog|night|dusk|overcast|sun|day|clouds)\b",
+            lambda matched, now: {"weather": matched[1]},
+        ),
     )
 )

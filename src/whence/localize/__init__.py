@@ -1,1 +1,2 @@
-"""From a database of photos to an answer: build, retrieve, position. What `Localizer` is made of."""
+"""From a database of photos to an answer: build, retrieve, position. What `Localizer` is made
+of."""

@@ -1,7 +1,9 @@
-"""Photos along a GPX track: how far a camera's clock is off the track's, and where its photos were taken by that.
+"""Photos along a GPX track: how far a camera's clock is off the track's, and where its photos were
+taken by that.
 
-Photos whose places are known, by a geotag or by what they show, lie on the track at the right shift of the clock and beside it
-at others; the shift at which most of them do is taken, if no other one does nearly as well.
+Photos whose places are known, by a geotag or by what they show, lie on the track at the right shift
+of the clock and beside it at others; the shift at which most of them do is taken, if no other one
+does nearly as well.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ _MOST = 64
 _APART_S = 60.0
 """Shifts so far apart are two."""
 _RIVAL = 0.75
-"""A second shift with more than this share of the best one's photos leaves it open which is right."""
+"""A second shift with more than this share of the best one's photos leaves it open which is
+right."""
 _CHUNK = 2_000
 
 
@@ -58,11 +61,13 @@ class TrackOptions:
 
     file: Path
     shift_s: float | None = None
-    """Seconds to add to the photos' clocks, their zone included where they state none; None to find out."""
+    """Seconds to add to the photos' clocks, their zone included where they state none; None to find
+    out."""
 
 
 def find_shift(track: Track, time_us: np.ndarray, lat: np.ndarray, lon: np.ndarray) -> Shift | None:
-    """The shift of a clock by photos (N,) of known places; None where fewer than `FEWEST` agree, or several shifts would do.
+    """The shift of a clock by photos (N,) of known places; None where fewer than `FEWEST` agree, or
+    several shifts would do.
 
     Found to a tenth of a second; right as far as the places are.
     """
@@ -70,7 +75,10 @@ def find_shift(track: Track, time_us: np.ndarray, lat: np.ndarray, lon: np.ndarr
         return None
     rows = np.unique(np.linspace(0, len(time_us) - 1, min(len(time_us), _MOST)).round().astype(int))
     asked = (np.asarray(time_us, np.int64)[rows], np.asarray(lat)[rows], np.asarray(lon)[rows])
-    first, last = (track.time_us[0] - asked[0].max()) / 1e6, (track.time_us[-1] - asked[0].min()) / 1e6
+    first, last = (
+        (track.time_us[0] - asked[0].max()) / 1e6,
+        (track.time_us[-1] - asked[0].min()) / 1e6,
+    )
     step = _step_s(track)
     shifts = np.arange(first, last + step, step)
     costs = _costs(track, asked, shifts)
@@ -80,7 +88,10 @@ def find_shift(track: Track, time_us: np.ndarray, lat: np.ndarray, lon: np.ndarr
         best = float(near[int(_costs(track, asked, near).argmin())])
     num = int((_gaps(track, asked, np.array([best]))[0] < NEAR_M).sum())
     others = shifts[np.abs(shifts - best) > _APART_S]
-    rival = max((int((_gaps(track, asked, part) < NEAR_M).sum(axis=1).max()) for part in _parts(others)), default=0)
+    rival = max(
+        (int((_gaps(track, asked, part) < NEAR_M).sum(axis=1).max()) for part in _parts(others)),
+        default=0,
+    )
     if num < FEWEST or 2 * num < len(rows) or rival > _RIVAL * num:
         return None
     return Shift(round(best, 1), num, len(rows))
@@ -89,10 +100,12 @@ def find_shift(track: Track, time_us: np.ndarray, lat: np.ndarray, lon: np.ndarr
 def track_hints(
     photos: Photos, times: Timeline, *, options: TrackOptions, seen: Mapping[int, GeoPoint]
 ) -> tuple[dict[int, TrackHint], tuple[str, ...]]:
-    """For rows without a point: where the track was then; and remarks on the shift. `seen` are places that sight found for rows.
+    """For rows without a point: where the track was then; and remarks on the shift. `seen` are
+    places that sight found for rows.
 
-    Clocks that state UTC and clocks that show local time alone are two. The shift of each comes of its own photos: of those
-    without a geotag by what they show, which are asked about, else of those with one. Raises `UnreadableTable`.
+    Clocks that state UTC and clocks that show local time alone are two. The shift of each comes of
+    its own photos: of those without a geotag by what they show, which are asked about, else of
+    those with one. Raises `UnreadableTable`.
     """
     track = read_gpx(options.file)
     hints: dict[int, TrackHint] = {}
@@ -100,12 +113,18 @@ def track_hints(
     is_missing = ~photos.has_point
     for clock, time_us, is_asked in (
         ("UTC", times.utc_us, times.utc_us != NO_TIME),
-        ("the camera's clock", times.local_us, (times.utc_us == NO_TIME) & (times.local_us != NO_TIME)),
+        (
+            "the camera's clock",
+            times.local_us,
+            (times.utc_us == NO_TIME) & (times.local_us != NO_TIME),
+        ),
     ):
         rows = np.flatnonzero(is_asked & is_missing)
         if not len(rows):
             continue
-        shift_s, how = _shift_of(track, photos, time_us, seen, options.shift_s, is_utc=clock == "UTC")
+        shift_s, how = _shift_of(
+            track, photos, time_us, seen, options.shift_s, is_utc=clock == "UTC"
+        )
         remarks.append(f"{track.name}, {len(rows)} photos by {clock}: {how}")
         if shift_s is None:
             continue
@@ -118,26 +137,55 @@ def track_hints(
 
 
 def _shift_of(
-    track: Track, photos: Photos, time_us: np.ndarray, seen: Mapping[int, GeoPoint], given_s: float | None, *, is_utc: bool
+    track: Track,
+    photos: Photos,
+    time_us: np.ndarray,
+    points: Mapping[int, GeoPoint],
+    given_s: float | None,
+    *,
+    is_utc: bool,
 ) -> tuple[float | None, str]:
     """The shift of one clock, and how it is known or why not."""
     if given_s is not None:
         return given_s, f"shifted by {given_s:+g} s as given"
-    shown = np.array([row for row in seen if time_us[row] != NO_TIME], np.int64)
+    timed_rows = np.array([row for row in points if time_us[row] != NO_TIME], np.int64)
     by_sight = find_shift(
-        track, time_us[shown], np.array([seen[row].lat for row in shown]), np.array([seen[row].lon for row in shown])
+        track,
+        time_us[timed_rows],
+        np.array([points[row].lat for row in timed_rows]),
+        np.array([points[row].lon for row in timed_rows]),
     )
     tagged = np.flatnonzero(photos.has_point & (time_us != NO_TIME))
     by_tags = find_shift(track, time_us[tagged], photos.lat[tagged], photos.lon[tagged])
     # A geotag is the more exact, but only where it is of the same clock.
-    if by_tags is not None and (by_sight is None or abs(by_tags.seconds - by_sight.seconds) <= _APART_S):
-        return by_tags.seconds, f"shifted by {by_tags.seconds:+g} s, found by {by_tags.num} of {by_tags.num_asked} geotagged photos"
+    if by_tags is not None and (
+        by_sight is None or abs(by_tags.seconds - by_sight.seconds) <= _APART_S
+    ):
+        return (
+            by_tags.seconds,
+            (
+                f"shifted by {by_tags.seconds:+g} s, found by {by_tags.num} of "
+                f"{by_tags.num_asked} geotagged photos"
+            ),
+        )
     if by_sight is not None:
         seconds = by_sight.seconds
-        return seconds, f"shifted by {seconds:+g} s, found by {by_sight.num} of {by_sight.num_asked} photos that were recognised"
-    if is_utc and not len(shown) and not len(tagged):
+        return (
+            seconds,
+            (
+                f"shifted by {seconds:+g} s, found by {by_sight.num} of {by_sight.num_asked} "
+                "photos that were recognised"
+            ),
+        )
+    if is_utc and not len(timed_rows) and not len(tagged):
         return 0.0, "taken as they are, as no photo of a known place says how far they are off"
-    return None, "not placed by it, as no shift of the clock puts enough photos of known places on it; --shift SECONDS gives one"
+    return (
+        None,
+        (
+            "not placed by it, as no shift of the clock puts enough photos of known places on it; "
+            "--shift SECONDS gives one"
+        ),
+    )
 
 
 def _step_s(track: Track) -> float:
@@ -148,17 +196,25 @@ def _step_s(track: Track) -> float:
     return float(np.clip(NEAR_M / max(fast, 0.1) / 2, 0.5, 5.0))
 
 
-def _gaps(track: Track, asked: tuple[np.ndarray, np.ndarray, np.ndarray], shifts: np.ndarray) -> np.ndarray:
-    """Metres (S, N) between each photo and the track at each shift; infinite where the track says nothing."""
+def _gaps(
+    track: Track, asked: tuple[np.ndarray, np.ndarray, np.ndarray], shifts: np.ndarray
+) -> np.ndarray:
+    """Metres (S, N) between each photo and the track at each shift; infinite where the track says
+    nothing."""
     times = asked[0] + np.round(shifts[:, None] * 1e6).astype(np.int64)
     lat, lon = track.at(times.ravel())
     gaps = haversine_m(lat.reshape(times.shape), lon.reshape(times.shape), asked[1], asked[2])
     return np.where(np.isfinite(gaps), gaps, np.inf)
 
 
-def _costs(track: Track, asked: tuple[np.ndarray, np.ndarray, np.ndarray], shifts: np.ndarray) -> np.ndarray:
-    """(S,) summed distances; a photo costs at most twice what is near, so that wrong places cost no more than missing ones."""
-    parts = [np.minimum(_gaps(track, asked, part), 2 * NEAR_M).sum(axis=1) for part in _parts(shifts)]
+def _costs(
+    track: Track, times: tuple[np.ndarray, np.ndarray, np.ndarray], shifts: np.ndarray
+) -> np.ndarray:
+    """(S,) summed distances; a photo costs at most twice what is near, so that wrong places cost no
+    more than missing ones."""
+    parts = [
+        np.minimum(_gaps(track, times, part), 2 * NEAR_M).sum(axis=1) for part in _parts(shifts)
+    ]
     return np.concatenate(parts)
 
 

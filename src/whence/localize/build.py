@@ -1,7 +1,8 @@
 """Building and keeping a database: scan, fit, describe what is new, commit as it goes, tidy up.
 
-The store knows no models and the models know no store; this is where they meet. A run that is killed leaves a database that opens;
-running it again goes on where it stopped, with the vocabulary it had begun with.
+The store knows no models and the models know no store; this is where they meet. A run that is
+killed leaves a database that opens; running it again goes on where it stopped, with the vocabulary
+it had begun with.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ DESCRIBING = "describing photos"
 """The name of this work on progress bars."""
 GO_ON = "run the same command again to go on"
 _VOLATILE_COLUMNS = {"mtime_ns", "ctime_ns"}
-"""Columns that tell whether a file has to be read again: where they alone change, it is the same photo, and no news."""
+"""Columns that tell whether a file has to be read again: where they alone change, it is the same
+photo, and no news."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,8 @@ class BuildReport:
     num_updated: int
     num_removed: int
     vocabulary: str
-    """"fitted" on the database's own photos, "packaged", "kept" from before, "given" fitted, "none" where there is none."""
+    """"fitted" on the database's own photos, "packaged", "kept" from before, "given" fitted, "none"
+    where there is none."""
     skipped: tuple[SkippedPhoto, ...]
     size_bytes: int
     seconds: float
@@ -79,7 +82,8 @@ class BuildPlan:
 
 
 def is_begun(folder: Path) -> bool:
-    """Whether there is a database: a run killed before its first commit leaves a folder without a manifest, as good as none."""
+    """Whether there is a database: a run killed before its first commit leaves a folder without a
+    manifest, as good as none."""
     return (folder / MANIFEST_NAME).exists()
 
 
@@ -92,9 +96,14 @@ def stored_options(path: str | Path) -> BuildOptions | None:
 
 
 def plan_build(
-    sources: Sequence[str | Path], *, path: str | Path, options: BuildOptions | None = None, positions: str | Path | None = None
+    sources: Sequence[str | Path],
+    *,
+    path: str | Path,
+    options: BuildOptions | None = None,
+    positions: str | Path | None = None,
 ) -> BuildPlan:
-    """How much work and disk a build would take. Reads the photos' headers and hashes, describes nothing, writes nothing."""
+    """How much work and disk a build would take. Reads the photos' headers and hashes, describes
+    nothing, writes nothing."""
     folder = Path(path)
     options = options or stored_options(folder) or BuildOptions()
     model = load_model(options.model, options=options.model_options)
@@ -127,11 +136,13 @@ def build_database(
     on_plan: Callable[[BuildPlan], None] | None = None,
     machines: Machines | None = None,
 ) -> BuildReport:
-    """Make or extend the database at `path` with the photos under `sources`; only what is new or changed is described.
+    """A report of the database at `path`, made or extended with the photos under `sources`; only
+    what is new or changed is described.
 
-    `on_plan` is told what will be done once the photos are scanned; it may stop the build by raising. Without `options` those the
-    database was made with are kept. `machines` describe in the place of this process. Unreadable photos are skipped and reported.
-    Raises `NoPhotos` where nothing readable was found, `CardMismatch` where the database was made with another model.
+    `on_plan` is told what will be done once the photos are scanned; it may stop the build by
+    raising. Without `options` those the database was made with are kept. `machines` describe in the
+    place of this process. Unreadable photos are skipped and reported. Raises `NoPhotos` where
+    nothing readable was found, `CardMismatch` where the database was made with another model.
     """
     started = time.perf_counter()
     folder = Path(path)
@@ -145,9 +156,15 @@ def build_database(
     if is_begun(folder):
         with Store.open(folder) as before:
             known = before.photos
-    with told_when_stopped(f"while photos were being read; {str(folder)!r} is as it was, run the same command again"):
+    with told_when_stopped(
+        f"while photos were being read; {str(folder)!r} is as it was, run the same command again"
+    ):
         photos = scan_photos(
-            *sources, positions=positions, known=known, show_progress=show_progress, allow_null_island=options.allow_null_island
+            *sources,
+            positions=positions,
+            known=known,
+            show_progress=show_progress,
+            allow_null_island=options.allow_null_island,
         )
     if not len(photos):
         raise NoPhotos(nothing_found(sources, photos))
@@ -158,7 +175,9 @@ def build_database(
         settings = {**store.options, "sources": places, "build": as_values(options)}
         if settings != store.options:
             store.set_options(settings)
-        return Build(store, model, options, show_progress=show_progress, machines=machines).run(photos, started=started)
+        return Build(store, model, options, show_progress=show_progress, machines=machines).run(
+            photos, started=started
+        )
 
 
 def build_from_photos(
@@ -169,18 +188,22 @@ def build_from_photos(
     options: BuildOptions | None = None,
     show_progress: bool | None = None,
 ) -> BuildReport:
-    """Like `build_database`, for photos that were scanned already and a model that may be fitted already.
+    """Like `build_database`, for photos that were scanned already and a model that may be fitted
+    already.
 
     A database begun with another fitted state is refused with `CardMismatch`.
     """
     started = time.perf_counter()
     options = replace(options or BuildOptions(), model=model.name, model_options=model.options)
     with open_or_create(Path(path), model, options) as store:
-        return Build(store, model, options, show_progress=show_progress).run(photos, started=started)
+        return Build(store, model, options, show_progress=show_progress).run(
+            photos, started=started
+        )
 
 
 def finish_refit(folder: Path) -> None:
-    """Put a finished refit in its place. Called on every opening: a run killed between the two renames is completed here."""
+    """Put a finished refit in its place. Called on every opening: a run killed between the two
+    renames is completed here."""
     aside, fresh = aside_of(folder), folder.with_name(folder.name + ".refit")
     if aside.is_dir() and fresh.is_dir() and not folder.exists():
         os.rename(fresh, folder)
@@ -213,19 +236,30 @@ class Build:
         self.skipped: list[SkippedPhoto] = []
 
     def run(
-        self, photos: Photos, *, started: float, gone: Sequence[str] = (), missing: Sequence[MissingFolder] = ()
+        self,
+        photos: Photos,
+        *,
+        started: float,
+        gone: Sequence[str] = (),
+        missing: Sequence[MissingFolder] = (),
     ) -> BuildReport:
         self.skipped = list(photos.skipped)
         remarks = photos.remarks
-        photos = Photos(stored_paths(photos, self.store.path), photos.columns, root=self.store.path.parent)
+        photos = Photos(
+            stored_paths(photos, self.store.path), photos.columns, root=self.store.path.parent
+        )
         num_removed = self.store.remove(gone) if gone else 0
         before = self.store.photos
         changed = changed_rows(photos, before, columns=COLUMNS.keys() - _VOLATILE_COLUMNS)
         files = photos.select(changed)
-        touched = photos.select(changed_rows(photos, before, columns=_VOLATILE_COLUMNS, is_new=False))
+        touched = photos.select(
+            changed_rows(photos, before, columns=_VOLATILE_COLUMNS, is_new=False)
+        )
         vocabulary = self._make_ready(photos)
         num_described = self._describe(files)
-        with told_when_stopped(f"all photos are described and kept in {str(self.store.path)!r}; {GO_ON}"):
+        with told_when_stopped(
+            f"all photos are described and kept in {str(self.store.path)!r}; {GO_ON}"
+        ):
             self._note_times(touched)
             tidy(self.store)
         return BuildReport(
@@ -236,7 +270,9 @@ class Build:
             num_descriptors=self.store.num_descriptors,
             num_described=num_described,
             num_added=len(set(self.store.photos.paths) - set(before.paths)),
-            num_updated=len(set(files.paths) & set(before.paths) - {entry.path for entry in self.skipped}),
+            num_updated=len(
+                set(files.paths) & set(before.paths) - {entry.path for entry in self.skipped}
+            ),
             num_removed=num_removed,
             vocabulary=vocabulary,
             skipped=tuple(self.skipped),
@@ -247,26 +283,32 @@ class Build:
         )
 
     def _make_ready(self, photos: Photos) -> str:
-        """Give the model its fitted state: the database's own where it has one, else fitted on a sample and stored first."""
+        """Give the model its fitted state: the database's own where it has one, else fitted on a
+        sample and stored first."""
         state = self.store.read_blob(STATE_BLOB)
         if self.model.is_fitted:
             given = self.model.descriptor.state()
             if state is not None and not is_same_state(state, given):
-                raise CardMismatch(self.store.path, "begun with a descriptor fitted on other photos; use another folder")
+                raise CardMismatch(
+                    self.store.path,
+                    "begun with a descriptor fitted on other photos; use another folder",
+                )
             if state is None and given:
                 self.store.write_blob(STATE_BLOB, given)
             return "given" if given else "none"
         if state is not None:
             self.model.descriptor.load_state(state)
             return "kept"
-        # Ordered by content, the sample depends on the set of photos only, not on names or on what was described before.
+        # Ordered by content, the sample depends on the set of photos only, not on names or on what
+        # was described before.
         _, rows = np.unique(photos.content, return_index=True)
         how = self.model.prepare([photos.file(int(row)) for row in rows], seed=self.options.seed)
         self.store.write_blob(STATE_BLOB, self.model.descriptor.state())
         return how
 
     def _note_times(self, touched: Photos) -> None:
-        """Remember the files' new times, so that the next run need not read them; not those of photos that were skipped."""
+        """Remember the files' new times, so that the next run need not read them; not those of
+        photos that were skipped."""
         known = self.store.photos
         row_of = {path: row for row, path in enumerate(known.paths)}
         rows = np.array([row_of[path] for path in touched.paths], np.int64)
@@ -276,12 +318,17 @@ class Build:
             self.store.update_photos(known.select(rows[is_same]).with_columns(**times))
 
     def _describe(self, photos: Photos) -> int:
-        """Describe every content that has no descriptor yet, committing its photos with it; how many were described."""
-        contents, first_rows, group = np.unique(photos.content, return_index=True, return_inverse=True)
+        """Describe every content that has no descriptor yet, committing its photos with it; how
+        many were described."""
+        contents, first_rows, group = np.unique(
+            photos.content, return_index=True, return_inverse=True
+        )
         has = self.store.has_descriptors(contents) if len(contents) else np.zeros(0, bool)
         if has[group].any():
             nothing = np.zeros((0, self.model.dim), np.float32)
-            self.store.add(photos.select(has[group]), contents=np.zeros(0, "S32"), descriptors=nothing)
+            self.store.add(
+                photos.select(has[group]), contents=np.zeros(0, "S32"), descriptors=nothing
+            )
         order = np.argsort(group, kind="stable")
         starts = np.searchsorted(group[order], np.arange(len(contents) + 1))
         pending = np.flatnonzero(~has)[np.argsort(first_rows[~has], kind="stable")]
@@ -299,14 +346,21 @@ class Build:
                     if isinstance(result, Described):
                         batch.put(contents[i], result, rows)
                     else:
-                        self.skipped += [SkippedPhoto(photos.paths[row], result.reason) for row in rows]
+                        self.skipped += [
+                            SkippedPhoto(photos.paths[row], result.reason) for row in rows
+                        ]
                     advance(1)
             batch.commit()
         except KeyboardInterrupt as stop:
-            with contextlib.suppress(StoreError):  # The commit itself was interrupted: the state before or after it stands.
+            with contextlib.suppress(
+                StoreError
+            ):  # The commit itself was interrupted: the state before or after it stands.
                 batch.commit()
             num = int(self.store.has_descriptors(contents[pending]).sum())
-            kept = f"{num} of {len(pending)} photos were described and are kept in {str(self.store.path)!r}"
+            kept = (
+                f"{num} of {len(pending)} photos were described and are kept in "
+                f"{str(self.store.path)!r}"
+            )
             raise Stopped(f"{kept}; {GO_ON}") from stop
         return batch.num_committed
 
@@ -318,17 +372,29 @@ def tidy(store: Store) -> None:
 
 
 def open_or_create(folder: Path, model: DescriptorModel, options: BuildOptions) -> Store:
-    """The database at `folder`, open for writing, new where there is none. Raises `CardMismatch` for one of another model."""
+    """The database at `folder`, open for writing, new where there is none. Raises `CardMismatch`
+    for one of another model."""
     finish_refit(folder)
     settings = as_values(options)
     if not is_begun(folder):
         made = {"build": settings, "sources": []}
-        return Store.create(folder, card_id=model.card.card_id, dim=model.dim, dtype=options.dtype, options=made)
+        return Store.create(
+            folder, card_id=model.card.card_id, dim=model.dim, dtype=options.dtype, options=made
+        )
     store = Store.open(folder, writable=True)
-    if store.card_id != model.card.card_id or store.options["build"]["model_options"] != settings["model_options"]:
+    if (
+        store.card_id != model.card.card_id
+        or store.options["build"]["model_options"] != settings["model_options"]
+    ):
         made_with = f"{store.card_id} {store.options['build']['model_options'] or ''}".strip()
         store.close()
-        raise CardMismatch(folder, f"made with {made_with}, not {model.card.card_id}; use that model, or another database folder")
+        raise CardMismatch(
+            folder,
+            (
+                f"made with {made_with}, not {model.card.card_id}; use that model, or another "
+                "database folder"
+            ),
+        )
     return store
 
 

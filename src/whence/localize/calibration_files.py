@@ -1,7 +1,7 @@
 """Calibrations: where they are found, kept and written.
 
-A calibration belongs to one descriptor, scorer, image size and geometry; with any other it is refused. The
-database's own comes first, then the packaged ones.
+A calibration belongs to one descriptor, scorer, image size and geometry; with any other it is
+refused. The database's own comes first, then the packaged ones.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from whence.types import Calibration, CalibrationKey
 
 BLOB = "calibration"
 ANY_DESCRIPTOR = "*"
-"""In the key of a calibration: it serves whatever descriptor found the candidates. Such a one was fitted on what a second look
-sees: queries that the first evidence left unknown, and a shortlist of their candidates."""
+"""In the key of a calibration: it serves whatever descriptor found the candidates. Such a one was
+fitted on what a second look sees: queries that the first evidence left unknown, and a shortlist of
+their candidates."""
 _USUAL_SCORER = "inliers.v1"
 _FORMAT = 2
 
@@ -35,20 +36,26 @@ _FORMAT = 2
 def key_of(descriptor: str, prepared: PreparedPhotos) -> CalibrationKey:
     """The key of the settings in use; `descriptor` is the card of the model.
 
-    Raises `CalibrationMismatch` for a scorer that counts no inliers: confidence is learned from them.
+    Raises `CalibrationMismatch` for a scorer that counts no inliers: confidence is learned from
+    them.
     """
     if not prepared.card.counts_inliers:
         raise CalibrationMismatch(
-            f"the scorer {prepared.card.name} counts no inliers, so nothing it orders can be verified: use --no-verify"
+            f"the scorer {prepared.card.name} counts no inliers, so nothing it orders can be "
+            "verified: use --no-verify"
         )
     side = prepared.card.preprocessing.long_side_px or 0
     return CalibrationKey(descriptor, prepared.card.card_id, side, prepared.scorer.key)
 
 
-def find_calibration(key: CalibrationKey, *, store: Store | None = None, file: str | Path | None = None) -> Calibration:
-    """The calibration for these settings: from `file` where one is named, else the database's own, else a packaged one.
+def find_calibration(
+    key: CalibrationKey, *, store: Store | None = None, file: str | Path | None = None
+) -> Calibration:
+    """The calibration for these settings: from `file` where one is named, else the database's own,
+    else a packaged one.
 
-    Raises `CalibrationMismatch` where the one named was fitted with other settings, or there is none.
+    Raises `CalibrationMismatch` where the one named was fitted with other settings, or there is
+    none.
     """
     if file is not None:
         return checked(read_calibration(file), key, str(file))
@@ -61,15 +68,18 @@ def find_calibration(key: CalibrationKey, *, store: Store | None = None, file: s
     if own is not None and store is not None:
         return checked(own, key, f"the database {str(store.path)!r}")
     raise CalibrationMismatch(
-        f"there is no calibration for {key.descriptor} with {key.scorer} ({key.settings});  whence calibrate  fits one, "
-        "--no-verify gives answers without confidence"
+        f"there is no calibration for {key.descriptor} with {key.scorer} ({key.settings});  "
+        "whence calibrate  fits one, --no-verify gives answers without confidence"
     )
 
 
 def serves(calibration: Calibration, key: CalibrationKey) -> bool:
-    """Whether a calibration was fitted with these settings: the same key, or `ANY_DESCRIPTOR` in place of the descriptor's card."""
+    """Whether a calibration was fitted with these settings: the same key, or `ANY_DESCRIPTOR` in
+    place of the descriptor's card."""
     own = calibration.key
-    return own == key or (own.descriptor == ANY_DESCRIPTOR and replace(own, descriptor=key.descriptor) == key)
+    return own == key or (
+        own.descriptor == ANY_DESCRIPTOR and replace(own, descriptor=key.descriptor) == key
+    )
 
 
 def checked(calibration: Calibration, key: CalibrationKey, where: str) -> Calibration:
@@ -77,9 +87,12 @@ def checked(calibration: Calibration, key: CalibrationKey, where: str) -> Calibr
     if serves(calibration, key):
         return calibration
     had, want = asdict(calibration.key), asdict(key)
-    gaps = ", ".join(f"{name} {had[name]!r} instead of {want[name]!r}" for name in had if had[name] != want[name])
+    gaps = ", ".join(
+        f"{name} {had[name]!r} instead of {want[name]!r}" for name in had if had[name] != want[name]
+    )
     raise CalibrationMismatch(
-        f"the calibration of {where} was fitted with {gaps};  whence calibrate  fits another, --no-verify gives answers without one"
+        f"the calibration of {where} was fitted with {gaps};  whence calibrate  fits another, "
+        "--no-verify gives answers without one"
     )
 
 
@@ -105,8 +118,12 @@ def is_outdated(text: str) -> bool:
 
 
 def store_calibration(store: Store, calibration: Calibration) -> None:
-    """Keep a calibration in a database that is open for writing: one for inliers, and one beside it for each other scorer."""
-    store.write_blob(_blob_of(calibration.key.scorer), {"json": np.frombuffer(to_json(calibration).encode(), np.uint8)})
+    """Keep a calibration in a database that is open for writing: one for inliers, and one beside it
+    for each other scorer."""
+    store.write_blob(
+        _blob_of(calibration.key.scorer),
+        {"json": np.frombuffer(to_json(calibration).encode(), np.uint8)},
+    )
 
 
 def _blob_of(scorer: str) -> str:
@@ -140,7 +157,10 @@ def from_json(text: str, *, where: str) -> Calibration:
     try:
         values: dict[str, Any] = json.loads(text)
         if values.pop("format") != _FORMAT or tuple(values.pop("features")) != FEATURES:
-            raise UnreadableTable(where, "a calibration of another version of Whence; fit it again with  whence calibrate")
+            raise UnreadableTable(
+                where,
+                "a calibration of another version of Whence; fit it again with  whence calibrate",
+            )
         # Of earlier versions, where ending early had a fit of its own.
         values.pop("first_stage", None)
         calibration = fill(Calibration, values, what="field of a calibration")
@@ -148,7 +168,15 @@ def from_json(text: str, *, where: str) -> Calibration:
             if len(weights) != 1 + len(FEATURES) or not np.isfinite(weights).all():
                 raise ValueError(f"a bias and {len(FEATURES)} weights are needed")
         return calibration
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, BadOption, UnknownName) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        BadOption,
+        UnknownName,
+    ) as error:
         raise UnreadableTable(where, f"not a calibration ({error})") from None
 
 
@@ -156,14 +184,20 @@ def from_json(text: str, *, where: str) -> Calibration:
 def packaged_calibrations() -> tuple[Calibration, ...]:
     """The calibrations that come with Whence."""
     folder = resources.files("whence.localize").joinpath("calibrations")
-    files = sorted((file for file in folder.iterdir() if file.name.endswith(".json")), key=lambda file: file.name)
+    files = sorted(
+        (file for file in folder.iterdir() if file.name.endswith(".json")),
+        key=lambda file: file.name,
+    )
     return tuple(from_json(file.read_text(encoding="utf-8"), where=file.name) for file in files)
 
 
 def with_min_confidence(calibration: Calibration, min_confidence: float | None) -> Calibration:
-    """The calibration with another probability from which answers are given; raises `BadOption` outside (0, 1)."""
+    """The calibration with another probability from which answers are given; raises `BadOption`
+    outside (0, 1)."""
     if min_confidence is None:
         return calibration
     if not 0 < min_confidence < 1:
         raise BadOption(f"a confidence lies between 0 and 1, not {min_confidence}")
-    return replace(calibration, min_confidence=min_confidence, min_confidence_without_points=min_confidence)
+    return replace(
+        calibration, min_confidence=min_confidence, min_confidence_without_points=min_confidence
+    )

@@ -1,4 +1,5 @@
-"""Described photos on their way into the database: some at a time, each commit whole, by one writer."""
+"""Described photos on their way into the database: some at a time, each commit whole, by one
+writer."""
 
 from __future__ import annotations
 
@@ -15,8 +16,15 @@ from whence.settings import BuildOptions
 class PhotoBatch:
     """Described photos waiting for the next commit."""
 
-    def __init__(self, store: Store, photos: Photos, *, options: BuildOptions, keeps_local: bool) -> None:
-        self.store, self.options, self.photos, self.keeps_local = store, options, photos, keeps_local
+    def __init__(
+        self, store: Store, photos: Photos, *, options: BuildOptions, keeps_local: bool
+    ) -> None:
+        self.store, self.options, self.photos, self.keeps_local = (
+            store,
+            options,
+            photos,
+            keeps_local,
+        )
         self.contents: list[bytes] = []
         self.described: list[Described] = []
         self.rows: list[np.ndarray] = []
@@ -35,10 +43,13 @@ class PhotoBatch:
     def commit(self) -> None:
         """Write what waits."""
         if self.contents:
-            # Local descriptors first: a photo that is in the database then has them, wherever the run is killed.
+            # Local descriptors first: a photo that is in the database then has them, wherever the
+            # run is killed.
             if self.keeps_local:
                 keys = [content.decode() for content in self.contents]
-                self.store.write_cache(f"{self.store.card_id}.local", keys, [one.local or {} for one in self.described])
+                self.store.write_cache(
+                    f"{self.store.card_id}.local", keys, [one.local or {} for one in self.described]
+                )
             photos = self.photos.select(np.concatenate(self.rows))
             descriptors = np.stack([one.descriptor for one in self.described])
             self.store.add(photos, contents=np.array(self.contents, "S32"), descriptors=descriptors)

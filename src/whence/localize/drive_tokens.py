@@ -1,7 +1,9 @@
-"""A drive kept as one token a frame: key frames, which a database describes, and what leads from each to the frames after it.
+"""A drive kept as one token a frame: key frames, which a database describes, and what leads from
+each to the frames after it.
 
-A frame is a new key frame where its features, made again from the last key frame and one token, are too far off. Tokens are the
-difference from the frame's key frame; a key frame's own is that from black.
+A frame is a new key frame where its features, made again from the last key frame and one token, are
+too far off. Tokens are the difference from the frame's key frame; a key frame's own is that from
+black.
 """
 
 from __future__ import annotations
@@ -61,9 +63,14 @@ class DriveTokens:
 
 
 def read_drive(
-    frames: Sequence[str], model_file: str | Path, *, most_error: float = MOST_ERROR, positions: str | Path | None = None
+    frames: Sequence[str],
+    model_file: str | Path,
+    *,
+    most_error: float = MOST_ERROR,
+    positions: str | Path | None = None,
 ) -> DriveTokens:
-    """The tokens and key frames of a drive's frames, in the order of their names; `positions` is a table of where they were.
+    """The tokens and key frames of a drive's frames, in the order of their names; `positions` is a
+    table of where they were.
 
     Raises `NoPhotos`, `BadOption`, and as `open_tokens`.
     """
@@ -85,7 +92,9 @@ def read_drive(
     return DriveTokens(tuple(files), tokens, keys, errors, points, read_card(model_file).name)
 
 
-def _walk(model: TokenModel, files: Sequence[str], most_error: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _walk(
+    model: TokenModel, files: Sequence[str], most_error: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     maker = _tokens_of(model)
     found = list[Any]()
     keys, errors = list[int](), list[float]()
@@ -113,7 +122,9 @@ def _walk(model: TokenModel, files: Sequence[str], most_error: float) -> tuple[n
 
 def _tokens_of(model: TokenModel) -> DeltaTok:
     if model.tokens is None:
-        raise BadOption("this model has no tokens: train them by a recipe of tokens, as deltatok-small")
+        raise BadOption(
+            "this model has no tokens: train them by a recipe of tokens, as deltatok-small"
+        )
     return model.tokens
 
 
@@ -123,20 +134,30 @@ def _as_tensor(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(pixels)
 
 
-def _error(made: Tensor, now: Tensor) -> float:
-    return float((made - now).square().sum() / now.square().sum())
+def _error(estimate: Tensor, now: Tensor) -> float:
+    return float((estimate - now).square().sum() / now.square().sum())
 
 
 def _pixels(file: str, size_px: tuple[int, int]) -> np.ndarray:
     """(h, w, 3) uint8 of a frame, brought to a size whatever its shape was."""
     image = load_resized(Path(file), short_side_px=2 * min(size_px))
-    return np.ascontiguousarray(cv2.resize(image, (size_px[1], size_px[0]), interpolation=cv2.INTER_AREA))
+    return np.ascontiguousarray(
+        cv2.resize(image, (size_px[1], size_px[0]), interpolation=cv2.INTER_AREA)
+    )
 
 
 def store_drive(path: str | Path, drive: DriveTokens) -> None:
     """Keep a drive's tokens in its database, in place of those before."""
-    names = np.frombuffer(json.dumps({"frames": drive.frames, "model": drive.model}).encode(), np.uint8)
-    arrays = {"tokens": drive.tokens, "keys": drive.keys, "errors": drive.errors, "points": drive.points, "names": names}
+    names = np.frombuffer(
+        json.dumps({"frames": drive.frames, "model": drive.model}).encode(), np.uint8
+    )
+    arrays = {
+        "tokens": drive.tokens,
+        "keys": drive.keys,
+        "errors": drive.errors,
+        "points": drive.points,
+        "names": names,
+    }
     with Store.open(path, writable=True) as store:
         store.write_blob(BLOB, arrays)
 
@@ -146,9 +167,13 @@ def stored_drive(path: str | Path) -> DriveTokens:
     with Store.open(path) as store:
         found = store.read_blob(BLOB)
     if found is None:
-        raise NoPhotos(f"{str(path)!r} keeps no tokens: whence index VIDEO --db {path} --tokens FILE does")
+        raise NoPhotos(
+            f"{str(path)!r} keeps no tokens: whence index VIDEO --db {path} --tokens FILE does"
+        )
     names = json.loads(bytes(np.asarray(found["names"])))
-    tokens, keys, errors, points = (np.asarray(found[name]) for name in ("tokens", "keys", "errors", "points"))
+    tokens, keys, errors, points = (
+        np.asarray(found[name]) for name in ("tokens", "keys", "errors", "points")
+    )
     return DriveTokens(tuple(names["frames"]), tokens, keys, errors, points, str(names["model"]))
 
 
@@ -159,15 +184,19 @@ class Changes:
     points: np.ndarray
     """(n, 2) latitude and longitude."""
     values: np.ndarray
-    """(n,) share of the features' square that is another, patch by patch the least over near frames of the first."""
+    """(n,) share of the features' square that is another, patch by patch the least over near frames
+    of the first."""
     frames: tuple[str, ...]
 
 
-def changes_between(first: str | Path, second: str | Path, model_file: str | Path, *, within_m: float = 10.0) -> Changes:
-    """What is another in a second database's drive than in the first's: key frames as they are, all others made again from tokens.
+def changes_between(
+    first: str | Path, second: str | Path, model_file: str | Path, *, within_m: float = 10.0
+) -> Changes:
+    """Changes of a second database's drive since the first's: key frames as they are, all others
+    made again from tokens.
 
-    Raises `UnreadableImage` for a key frame that is gone, `NoPhotos` where they nowhere come so near, and as `stored_drive` and
-    `open_tokens`.
+    Raises `UnreadableImage` for a key frame that is gone, `NoPhotos` where they nowhere come so
+    near, and as `stored_drive` and `open_tokens`.
     """
     from whence.models.tokens.opening import open_tokens
 
@@ -178,7 +207,12 @@ def changes_between(first: str | Path, second: str | Path, model_file: str | Pat
     for row, point in enumerate(drives[1].points):
         if not np.isfinite(point).all():
             continue
-        near = distances_m(drives[0].points[:, 0], drives[0].points[:, 1], GeoPoint(*map(float, point))) <= within_m
+        near = (
+            distances_m(
+                drives[0].points[:, 0], drives[0].points[:, 1], GeoPoint(*map(float, point))
+            )
+            <= within_m
+        )
         if not near.any():
             continue
         now = features[1][row]
@@ -187,12 +221,16 @@ def changes_between(first: str | Path, second: str | Path, model_file: str | Pat
         values.append(float(apart.sum() / (now**2).sum()))
         frames.append(drives[1].frames[row])
     if not points:
-        raise NoPhotos(f"the drives nowhere come within {within_m:g} m of each other, or nobody knows where they were")
+        raise NoPhotos(
+            f"the drives nowhere come within {within_m:g} m of each other, or nobody knows where "
+            "they were"
+        )
     return Changes(np.array(points), np.array(values), tuple(frames))
 
 
 def _made_again(model: TokenModel, drive: DriveTokens) -> np.ndarray:
-    """(T, N, D) features of a drive's frames: key frames' from their photos, all others' from their tokens."""
+    """(T, N, D) features of a drive's frames: key frames' from their photos, all others' from their
+    tokens."""
     import torch
 
     maker = _tokens_of(model)

@@ -1,6 +1,8 @@
-"""Searching again with what was found: query expansion, database augmentation, and diffusion over the database's own neighbours.
+"""Searching again with what was found: query expansion, database augmentation, and diffusion over
+the database's own neighbours.
 
-All work on descriptors alone, after a first search and without any photo. Descriptors have unit length.
+All work on descriptors alone, after a first search and without any photo. Descriptors have unit
+length.
 """
 
 from __future__ import annotations
@@ -15,22 +17,32 @@ _BLOCK = 256
 """Queries diffused together."""
 
 
-def expand_queries(queries: np.ndarray, database: np.ndarray, found: Neighbors, *, num: int = 5, power: float = 3.0) -> np.ndarray:
-    """Queries (Q, D) plus their first `num` candidates, each weighted by its similarity to the `power`, at unit length.
+def expand_queries(
+    queries: np.ndarray,
+    database: np.ndarray,
+    neighbors: Neighbors,
+    *,
+    num: int = 5,
+    power: float = 3.0,
+) -> np.ndarray:
+    """Queries (Q, D) plus their first `num` candidates, each weighted by its similarity to the
+    `power`, at unit length.
 
-    Power 0 is the mean of query and candidates (Chum et al., ICCV 2007), 3 that of Radenovic et al. (TPAMI 2019).
+    Power 0 is the mean of query and candidates (Chum et al., ICCV 2007), 3 that of Radenovic et al.
+    (TPAMI 2019).
     """
     _check_num(num)
-    ids, similarities = found.ids[:, :num], found.similarities[:, :num]
+    ids, similarities = neighbors.ids[:, :num], neighbors.similarities[:, :num]
     weights = np.maximum(similarities, 0) ** power
     return _unit(queries + np.einsum("qk,qkd->qd", weights, database[ids]))
 
 
 def augment_database(database: np.ndarray, *, num: int = 5) -> np.ndarray:
-    """Each descriptor (N, D) with its `num` nearest, weights falling linearly with rank, at unit length.
+    """Each descriptor (N, D) with its `num` nearest, weights falling linearly with rank, at unit
+    length.
 
-    The descriptor itself has weight 1, the r-th neighbour 1 - r / (num + 1) (Turcot and Lowe, ICCV workshops 2009; weights by
-    Gordo et al., IJCV 2017).
+    The descriptor itself has weight 1, the r-th neighbour 1 - r / (num + 1) (Turcot and Lowe, ICCV
+    workshops 2009; weights by Gordo et al., IJCV 2017).
     """
     _check_num(num)
     found = FlatIndex.over(database).search(database, k=min(num + 1, len(database)))
@@ -53,11 +65,13 @@ def diffuse(
     power: float = 3.0,
     num_steps: int = 20,
 ) -> Neighbors:
-    """The first `k` database rows of queries (Q, D) by similarity spread over the graph of mutual neighbours.
+    """The first `k` database rows of queries (Q, D) by similarity spread over the graph of mutual
+    neighbours.
 
-    Solves (I - alpha S) f = y by conjugate gradients, S the symmetrically normalised similarities, to the `power`, of photos that
-    are among each other's `num_neighbors` nearest, y the same of the query and its `num_sources` nearest (Iscen et al., CVPR 2017).
-    Photos that nothing reaches follow in the order of the plain search.
+    Solves (I - alpha S) f = y by conjugate gradients, S the symmetrically normalised similarities,
+    to the `power`, of photos that are among each other's `num_neighbors` nearest, y the same of the
+    query and its `num_sources` nearest (Iscen et al., CVPR 2017). Photos that nothing reaches
+    follow in the order of the plain search.
     """
     if not 0 <= alpha < 1:
         raise BadOption(f"alpha lies between 0 and below 1, not {alpha}")
@@ -71,12 +85,16 @@ def diffuse(
         np.empty((len(queries), min(k, len(database))), np.float32),
     )
     for start in range(0, len(queries), _BLOCK):
-        near, near_values = found.ids[start : start + _BLOCK], found.similarities[start : start + _BLOCK]
+        near, near_values = (
+            found.ids[start : start + _BLOCK],
+            found.similarities[start : start + _BLOCK],
+        )
         sources = np.zeros((len(database), len(near)))
         asked = np.arange(len(near))[:, None]
         sources[near[:, :num_sources], asked] = np.maximum(near_values[:, :num_sources], 0) ** power
         spread = _solve(ids, weights, sources, alpha=alpha, num_steps=num_steps).T
-        # What nothing reaches has exactly 0; a little of the plain similarity, below all else, keeps its order.
+        # What nothing reaches has exactly 0; a little of the plain similarity, below all else,
+        # keeps its order.
         spread[asked, near] += 1e-9 * (1 + near_values)
         best = np.argsort(-spread, axis=1, kind="stable")[:, : rows.shape[1]]
         rows[start : start + len(best)] = best
@@ -84,8 +102,11 @@ def diffuse(
     return Neighbors(rows, values)
 
 
-def _graph(index: FlatIndex, database: np.ndarray, *, num: int, power: float) -> tuple[np.ndarray, np.ndarray]:
-    """Neighbours (N, num) of each photo and the normalised weights of the graph, 0 where a neighbour is none in return."""
+def _graph(
+    index: FlatIndex, database: np.ndarray, *, num: int, power: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Neighbours (N, num) of each photo and the normalised weights of the graph, 0 where a
+    neighbour is none in return."""
     found = index.search(database, k=min(num + 1, len(database)))
     is_itself = found.ids == np.arange(len(database))[:, None]
     width = len(database)
@@ -98,8 +119,11 @@ def _graph(index: FlatIndex, database: np.ndarray, *, num: int, power: float) ->
     return found.ids, weights * scale[:, None] * scale[found.ids]
 
 
-def _solve(ids: np.ndarray, weights: np.ndarray, sources: np.ndarray, *, alpha: float, num_steps: int) -> np.ndarray:
-    """f (N, B) of (I - alpha S) f = sources (N, B), by conjugate gradients, every column for itself."""
+def _solve(
+    ids: np.ndarray, weights: np.ndarray, sources: np.ndarray, *, alpha: float, num_steps: int
+) -> np.ndarray:
+    """f (N, B) of (I - alpha S) f = sources (N, B), by conjugate gradients, every column for
+    itself."""
     solution = np.zeros_like(sources)
     rest = sources.copy()
     way = rest.copy()

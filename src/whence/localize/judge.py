@@ -1,4 +1,5 @@
-"""From a described query to an answer: retrieve, re-rank, verify, position. `Localizer` makes one for each run."""
+"""From a described query to an answer: retrieve, re-rank, verify, position. `Localizer` makes one
+for each run."""
 
 from __future__ import annotations
 
@@ -41,13 +42,15 @@ class Judge:
     views: QueryViews | None = None
     """How queries are looked at; None as the model's card says."""
     stopping: Calibration | None = None
-    """What says when a candidate is surely right, for answers that are not verified; else `calibration` does."""
+    """What says when a candidate is surely right, for answers that are not verified; else
+    `calibration` does."""
     second: SecondLook | None = None
     """What is asked about photos that stay unknown."""
     otherwise: Otherwise | None = None
     """What orders candidates that no matches speak for."""
     cells: CellLocalizer | None = None
-    """What tells in which cells of a map candidates are looked for; None where all photos are searched, or the engine tells."""
+    """What tells in which cells of a map candidates are looked for; None where all photos are
+    searched, or the engine tells."""
 
     def describe(self, queries: Sequence[Any]) -> Iterator[Described | UnreadableImage]:
         """Descriptors of queries, with what the scorer needs of them."""
@@ -68,10 +71,11 @@ class Judge:
         content: str = "",
         source: PhotoSource | None = None,
     ) -> Position:
-        """The answer for one query; `seconds` is extended by stage. `source`: the photo, for a second look where it stays unknown.
+        """The answer for one query; `seconds` is extended by stage. `source`: the photo, for a
+        second look where it stays unknown.
 
-        A photo of the database with the very same bytes, whose hash is `content`, is what it shows, also where nothing can be
-        matched: a blank wall, a dark corridor.
+        A photo of the database with the very same bytes, whose hash is `content`, is what it shows,
+        also where nothing can be matched: a blank wall, a dark corridor.
         """
         started = time.perf_counter()
         index, within = self.retriever.index, None
@@ -93,32 +97,53 @@ class Judge:
         if same is not None:
             others = (one for one in candidates if one is not same)
             candidates = renumbered((same, *others))
-        found = self.judge(query, candidates, seconds=seconds, reason=reason, is_same_file=same is not None)
+        found = self.judge(
+            query, candidates, seconds=seconds, reason=reason, is_same_file=same is not None
+        )
         if ordered_by and found.status == "unknown" and found.is_verified:
             found = replace(found, reason=f"{found.reason}; {ordered_by} says which come first")
         is_open = found.status == "unknown" and found.is_verified and bool(found.candidates)
-        return found if self.second is None or source is None or not is_open else self._ask_again(found, source, self.second)
+        return (
+            found
+            if self.second is None or source is None or not is_open
+            else self._ask_again(found, source, self.second)
+        )
 
     def _ask_again(self, first: Position, source: PhotoSource, second: SecondLook) -> Position:
-        """The answer of a second look at an unknown photo; the first one, with the reason of both, where that says nothing."""
+        """The answer of a second look at an unknown photo; the first one, with the reason of both,
+        where that says nothing."""
         opened, options, started = second.opened, second.options, time.perf_counter()
         if isinstance(opened, str):
-            return replace(first, reason=f"{first.reason}; not asked again with {options.scorer}: {opened}")
+            return replace(
+                first, reason=f"{first.reason}; not asked again with {options.scorer}: {opened}"
+            )
         chosen = shortlist(first.candidates, options.num_candidates)
         try:
             asked = opened.prepared.of_query(source)
         except UnreadableImage as error:
-            return replace(first, reason=f"{first.reason}; not asked again with {options.scorer}: {error}")
+            return replace(
+                first, reason=f"{first.reason}; not asked again with {options.scorer}: {error}"
+            )
         found = rerank(chosen, query=asked, prepared=opened.prepared, options=options)
         retrieved = {one.row: one.retrieved_rank for one in first.candidates}
-        compared = tuple(replace(one, retrieved_rank=retrieved[one.row]) for one in found.candidates)
-        judge = replace(self, rerank=options, prepared=opened.prepared, calibration=opened.calibration, second=None)
+        compared = tuple(
+            replace(one, retrieved_rank=retrieved[one.row]) for one in found.candidates
+        )
+        judge = replace(
+            self,
+            rerank=options,
+            prepared=opened.prepared,
+            calibration=opened.calibration,
+            second=None,
+        )
         answer = judge.judge(first.query, compared, seconds={})
         seconds = {**first.seconds, "again": time.perf_counter() - started}
         if answer.status == "unknown":
             told = f"{first.reason}; {options.scorer} over {len(chosen)} of them: {answer.reason}"
             return replace(first, seconds=seconds, reason=told)
-        others = (blank(one) for one in first.candidates if one.row not in {row.row for row in compared})
+        others = (
+            blank(one) for one in first.candidates if one.row not in {row.row for row in compared}
+        )
         ranked = renumbered((*answer.candidates, *others))
         told = f"asked again with {options.scorer}, because {first.scorer} left it unknown"
         return replace(answer, candidates=ranked, seconds=seconds, reason=told)
@@ -127,21 +152,31 @@ class Judge:
         found: bytes = self.retriever.photos.columns["content"][candidate.row]
         return found.decode()
 
-    def compare(self, candidates: tuple[Candidate, ...], query: Arrays, *, source: PhotoSource | None = None) -> Reranked:
-        """The candidates in the order of what the scorer finds of them, as the options say, or of the photo where it finds nothing.
+    def compare(
+        self, candidates: tuple[Candidate, ...], query: Arrays, *, source: PhotoSource | None = None
+    ) -> Reranked:
+        """The candidates in the order of what the scorer finds of them, as the options say, or of
+        the photo where it finds nothing.
 
-        Comparing ends early by the probability that verification gives. Where answers are verified it ends with no more than half
-        of the doubt that an answer may leave: who looks after every comparison is sooner deceived than who looks once.
+        Comparing ends early by the probability that verification gives. Where answers are verified
+        it ends with no more than half of the doubt that an answer may leave: who looks after every
+        comparison is sooner deceived than who looks once.
         """
         assert self.rerank is not None
         assert self.prepared is not None
         options, calibration = self.rerank, self.calibration or self.stopping
         if self.calibration is not None and options.when_unsure is not None:
-            least = max(self.calibration.min_confidence, self.calibration.min_confidence_without_points)
+            least = max(
+                self.calibration.min_confidence, self.calibration.min_confidence_without_points
+            )
             options = replace(options, when_unsure=max(options.when_unsure, (1 + least) / 2))
         sure = None if calibration is None else partial(confidence_so_far, calibration=calibration)
         found = rerank(candidates, query=query, prepared=self.prepared, options=options, sure=sure)
-        return found if self.otherwise is None or source is None else self.otherwise.order(found, source)
+        return (
+            found
+            if self.otherwise is None or source is None
+            else self.otherwise.order(found, source)
+        )
 
     def judge(
         self,
@@ -152,7 +187,8 @@ class Judge:
         reason: str = "",
         is_same_file: bool = False,
     ) -> Position:
-        """The answer that candidates in their final order give. `is_same_file`: the first candidate is the query itself."""
+        """The answer that candidates in their final order give. `is_same_file`: the first candidate
+        is the query itself."""
         if self.calibration is None:
             plain = estimate_position(candidates)
             return Position(
@@ -173,12 +209,21 @@ class Judge:
         )
         seconds["verify"] = time.perf_counter() - started
         if not judged:
-            return Position(query, "unknown", seconds=seconds, reason=verification.reason, is_verified=True, scorer=scorer)
+            return Position(
+                query,
+                "unknown",
+                seconds=seconds,
+                reason=verification.reason,
+                is_verified=True,
+                scorer=scorer,
+            )
         answered = self._placed(judged) if judged[0].point is None else None
         if answered is None and verification.is_accepted:
             answered = judged[0]
         shown = answered or judged[0]
-        found = position_of_accepted((shown, *(one for one in judged if one is not shown)), spacing_m=self._spacing(shown))
+        found = position_of_accepted(
+            (shown, *(one for one in judged if one is not shown)), spacing_m=self._spacing(shown)
+        )
         radius = None if found.point is None else self.calibration.radius_factor * found.scale_m
         if answered is None:
             guess = BestGuess(judged[0].photo, found.point, radius, verification.confidence)
@@ -208,10 +253,16 @@ class Judge:
         )
 
     def _placed(self, judged: Sequence[Candidate]) -> Candidate | None:
-        """The first candidate with coordinates that would be accepted by itself: where the best match has none, it says where."""
+        """The first candidate with coordinates that would be accepted by itself: where the best
+        match has none, it says where."""
         assert self.calibration is not None
         return next(
-            (one for one in judged if one.point is not None and (one.confidence or 0.0) >= least_confidence(one, self.calibration)),
+            (
+                one
+                for one in judged
+                if one.point is not None
+                and (one.confidence or 0.0) >= least_confidence(one, self.calibration)
+            ),
             None,
         )
 

@@ -1,4 +1,5 @@
-"""Whether a database keeps the local descriptors of its photos: comparing candidates then needs no photo to be read again."""
+"""Whether a database keeps the local descriptors of its photos: comparing candidates then needs no
+photo to be read again."""
 
 from __future__ import annotations
 
@@ -19,5 +20,5 @@ def keeps_local(options: BuildOptions, model: DescriptorModel, num_photos: int) 
 
 
 def bytes_per_photo(options: BuildOptions, model: DescriptorModel, num_photos: int) -> int:
-    """What kept local descriptors take, at most, of each photo."""
+    """Bytes that kept local descriptors take of each photo, at most."""
     return BYTES_PER_PHOTO if keeps_local(options, model, num_photos) else 0

@@ -46,8 +46,9 @@ class LocateOptions:
     rerank: RerankOptions | None = field(default_factory=RerankOptions)
     """None leaves the candidates as retrieved; then nothing can be verified either."""
     is_verified: bool = True
-    """Whether an answer is given only where the first candidate is the place with a calibrated probability. Where nothing
-    calibrated the evidence the best match is given all the same, as not verified."""
+    """Whether an answer is given only where the first candidate is the place with a calibrated
+    probability. Where nothing calibrated the evidence the best match is given all the same, as not
+    verified."""
     calibration: Path | None = None
     """A calibration file instead of the database's own or the packaged one."""
     min_confidence: float | None = None
@@ -55,16 +56,21 @@ class LocateOptions:
     views: QueryViews | None = None
     """How queries are looked at; None as the model's card says."""
     when_unknown: str = AUTO
-    """What is asked about photos that the evidence leaves unknown: SCORER or SCORER:N, which compares the first N candidates;
-    "auto" for `aliked-lightglue` where its packages and weights are on this machine; "none"."""
+    """What is asked about photos that the evidence leaves unknown: SCORER or SCORER:N, which
+    compares the first N candidates; "auto" for `aliked-lightglue` where its packages and weights
+    are on this machine; "none"."""
 
     def __post_init__(self) -> None:
         if self.is_verified and self.rerank is None:
-            raise BadOption("verification needs the evidence of re-ranking: name a scorer, or do not verify")
+            raise BadOption(
+                "verification needs the evidence of re-ranking: name a scorer, or do not verify"
+            )
         if self.when_unknown in (AUTO, NONE):
             return
         if self.rerank is None or not self.is_verified:
-            raise BadOption("nothing is unknown without verification: asking again goes with it alone")
+            raise BadOption(
+                "nothing is unknown without verification: asking again goes with it alone"
+            )
         second_options(self.when_unknown, self.rerank)
 
     @property
@@ -104,20 +110,27 @@ class Localizer:
         positions: str | Path | None = None,
         show_progress: bool | None = None,
     ) -> Localizer:
-        """Make or extend the database at `path` with the photos under `sources` and open it; see `build_database`."""
-        report = build_database(sources, path=path, options=options, positions=positions, show_progress=show_progress)
+        """A localizer of the database at `path`, made or extended with the photos under `sources`;
+        see `build_database`."""
+        report = build_database(
+            sources, path=path, options=options, positions=positions, show_progress=show_progress
+        )
         localizer = cls.open(path)
         localizer.report = report
         return localizer
 
     @classmethod
     def open(cls, path: str | Path) -> Localizer:
-        """Open an existing database. Raises `NotAStore`, `CorruptStore`, `StoreVersion`, and `UnknownName` for its model."""
+        """A localizer of an existing database. Raises `NotAStore`, `CorruptStore`, `StoreVersion`,
+        and `UnknownName` for its model."""
         folder = Path(path)
         finish_refit(folder)
         store = Store.open(folder)
         build = store.options.get("build", {})
-        model = load_model(build.get("model", store.card_id.rpartition(".v")[0]), options=build.get("model_options", {}))
+        model = load_model(
+            build.get("model", store.card_id.rpartition(".v")[0]),
+            options=build.get("model_options", {}),
+        )
         state = store.read_blob(STATE_BLOB)
         if state is not None:
             model.descriptor.load_state(state)
@@ -125,7 +138,8 @@ class Localizer:
 
     @classmethod
     def refresh(cls, path: str | Path, *, show_progress: bool | None = None) -> Localizer:
-        """Bring the database up to date with the folders it was made from and open it; see `refresh_database`."""
+        """A localizer of the database, brought up to date with the folders it was made from; see
+        `refresh_database`."""
         report = refresh_database(path, show_progress=show_progress)
         localizer = cls.open(path)
         localizer.report = report
@@ -144,12 +158,13 @@ class Localizer:
         around: Around | None = None,
         options: LocateOptions | None = None,
     ) -> Position:
-        """Where the photo was taken, with the `k` best candidates. `query` is a file, its bytes, pixels uint8 (RGB, RGBA or
-        grey), or a picture of Pillow.
+        """Where the photo was taken, with the `k` best candidates. `query` is a file, its bytes,
+        pixels uint8 (RGB, RGBA or grey), or a picture of Pillow.
 
-        By default the candidates are compared with the query and the answer is `unknown` unless the best one is the place with a
-        calibrated probability; `RETRIEVE_ONLY` takes the best match as it is. Raises `UnreadableImage` for a file that cannot be
-        read, and `CalibrationMismatch` as `judge` does.
+        By default the candidates are compared with the query and the answer is `unknown` unless the
+        best one is the place with a calibrated probability; `RETRIEVE_ONLY` takes the best match as
+        it is. Raises `UnreadableImage` for a file that cannot be read, and `CalibrationMismatch` as
+        `judge` does.
         """
         judge = self.judge(options)
         started = time.perf_counter()
@@ -160,7 +175,9 @@ class Localizer:
         name = address_of(query) if isinstance(query, str | Path) else "<image>"
         content = "" if isinstance(source, np.ndarray) else content_hash(source)
         seconds = {"describe": time.perf_counter() - started}
-        return judge.answer(name, result, k=k, around=around, seconds=seconds, content=content, source=source)
+        return judge.answer(
+            name, result, k=k, around=around, seconds=seconds, content=content, source=source
+        )
 
     def locate_frames(
         self,
@@ -171,16 +188,21 @@ class Localizer:
         options: LocateOptions | None = None,
         rule: Rule = "unit mean",
     ) -> Position:
-        """Where several photos of one place were taken that ask as one, as the frames of a sequence; as `locate` otherwise.
+        """Where several photos of one place were taken that ask as one, as the frames of a
+        sequence; as `locate` otherwise.
 
-        `rule`: "unit mean" asks with the mean of their descriptors, brought to unit length, "best" with all of them, and the best
-        similarity of a database photo counts. The frame in the middle stands for them where candidates are compared, and names the
-        answer. Frames that cannot be read are passed over. Raises `UnreadableImage` where none can, `BadOption` for no frames.
+        `rule`: "unit mean" asks with the mean of their descriptors, brought to unit length, "best"
+        with all of them, and the best similarity of a database photo counts. The frame in the
+        middle stands for them where candidates are compared, and names the answer. Frames that
+        cannot be read are passed over. Raises `UnreadableImage` where none can, `BadOption` for no
+        frames.
         """
         judge = self.judge(options)
         started = time.perf_counter()
         results = list(judge.describe([as_source(frame) for frame in frames]))
-        readable = [i for i, result in enumerate(results) if not isinstance(result, UnreadableImage)]
+        readable = [
+            i for i, result in enumerate(results) if not isinstance(result, UnreadableImage)
+        ]
         if results and not readable:
             raise next(result for result in results if isinstance(result, UnreadableImage))
         described = [result for result in results if not isinstance(result, UnreadableImage)]
@@ -202,11 +224,14 @@ class Localizer:
         options: LocateOptions | None = None,
         motion: Motion | None = Motion(),  # noqa: B008 (an immutable record)
     ) -> Tracker:
-        """What takes the frames of a drive one by one and says where each was taken, at bounded memory; see `Tracker`.
+        """A tracker that takes the frames of a drive one by one and says where each was taken, at
+        bounded memory; see `Tracker`.
 
         For live use `ahead=0` waits for no later frame.
         """
-        return Tracker(self.judge(options), length=length, ahead=ahead, k=k, around=around, motion=motion)
+        return Tracker(
+            self.judge(options), length=length, ahead=ahead, k=k, around=around, motion=motion
+        )
 
     def locate_many(
         self,
@@ -217,7 +242,8 @@ class Localizer:
         options: LocateOptions | None = None,
         show_progress: bool | None = None,
     ) -> Iterator[Position]:
-        """One position per query file, in order; a file that cannot be read gives status `unknown` and the reason."""
+        """One position per query file, in order; a file that cannot be read gives status `unknown`
+        and the reason."""
         judge = self.judge(options)
         with progress(LOCATING, total=len(queries), show=show_progress) as advance:
             for batch in in_batches(queries, self.model.batch_size):
@@ -231,16 +257,25 @@ class Localizer:
                         yield Position(name, "unknown", reason=str(result))
                     else:
                         seconds, content = {"describe": share}, content_hash(query)
-                        yield judge.answer(name, result, k=k, around=around, seconds=seconds, content=content, source=query)
+                        yield judge.answer(
+                            name,
+                            result,
+                            k=k,
+                            around=around,
+                            seconds=seconds,
+                            content=content,
+                            source=query,
+                        )
                     advance(1)
 
     @cached_property
     def cells(self) -> CellLocalizer | None:
-        """What tells places by cells alone: the classifier that the database was given, else its engine's own; None without."""
+        """The localizer that tells places by cells alone: the classifier that the database was
+        given, else its engine's own; None without."""
         return CellLocalizer.of_database(self.store, self.model, self.retriever.index)
 
     def prepared(self, options: RerankOptions) -> PreparedPhotos:
-        """What the scorer of the options needs of the database's photos."""
+        """Prepared photos of the database, for the scorer of the options."""
         for known, prepared in self._prepared:
             if (known.scorer, known.scorer_options) == (options.scorer, options.scorer_options):
                 return prepared
@@ -251,13 +286,15 @@ class Localizer:
     def judge(self, options: LocateOptions | None = None) -> Judge:
         """The stages after description, as `locate` runs them.
 
-        Where nothing calibrated the evidence the answers are not verified, and say why. Raises `CalibrationMismatch` for a
-        calibration file of other settings, for a least confidence without a calibration, and where comparing is to end early
-        without one.
+        Where nothing calibrated the evidence the answers are not verified, and say why. Raises
+        `CalibrationMismatch` for a calibration file of other settings, for a least confidence
+        without a calibration, and where comparing is to end early without one.
         """
         options = options or LocateOptions()
         # Means of a database's own cells are asked by its engine.
-        has_given = CELLS_BLOB in self.store.blob_names and isinstance(self.retriever.index, CellIndex)
+        has_given = CELLS_BLOB in self.store.blob_names and isinstance(
+            self.retriever.index, CellIndex
+        )
         cells = self.cells if has_given else None
         if options.rerank is None:
             return Judge(self.model, self.retriever, views=options.views, cells=cells)
@@ -270,7 +307,11 @@ class Localizer:
                 if options.needs_calibration:
                     raise
                 reason = f"not verified: {error}"
-        calibration = with_min_confidence(found, options.min_confidence) if found is not None and options.is_verified else None
+        calibration = (
+            with_min_confidence(found, options.min_confidence)
+            if found is not None and options.is_verified
+            else None
+        )
         return Judge(
             self.model,
             self.retriever,
@@ -286,7 +327,8 @@ class Localizer:
         )
 
     def _second_look(self, options: LocateOptions) -> SecondLook | None:
-        """What is asked about unknown photos. What was asked for by name is opened now, so that it fails now."""
+        """What is asked about unknown photos. What was asked for by name is opened now, so that it
+        fails now."""
         assert options.rerank is not None, "only what was compared is verified"
         chosen = second_options(options.when_unknown, options.rerank)
         if chosen is None:
@@ -302,7 +344,10 @@ class Localizer:
         return look
 
     def __repr__(self) -> str:
-        return f"<Localizer of {str(self.store.path)!r}: {len(self.photos)} photos, described by {self.model.name}>"
+        return (
+            f"<Localizer of {str(self.store.path)!r}: {len(self.photos)} photos, described by "
+            f"{self.model.name}>"
+        )
 
     def close(self) -> None:
         self.store.close()
@@ -310,7 +355,12 @@ class Localizer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def files_of(self, candidates: Iterable[Candidate]) -> tuple[Path, ...]:

@@ -1,8 +1,9 @@
-"""Describing on many machines: photos go in batches to the workers of a dask cluster, and one process writes what comes back.
+"""Describing on many machines: photos go in batches to the workers of a dask cluster, and one
+process writes what comes back.
 
-What a batch holds does not depend on who describes it, so the database is that of a single process. A worker that dies is replaced
-by its nanny or the cluster, and its batches are given to others; the run itself, stopped or killed, goes on where the database
-ends, as always.
+What a batch holds does not depend on who describes it, so the database is that of a single process.
+A worker that dies is replaced by its nanny or the cluster, and its batches are given to others; the
+run itself, stopped or killed, goes on where the database ends, as always.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ _models: dict[str, DescriptorModel] = {}
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What a worker needs to load the very model that the database has; told to every worker, also to those that come later."""
+    """What a worker needs to load the very model that the database has; told to every worker, also
+    to those that come later."""
 
     name: str
     options: Mapping[str, Any]
@@ -62,8 +64,11 @@ class ModelSpec:
         return model
 
 
-def describe_batch(key: str, sources: list[tuple[str, PhotoSource]], keep_local: bool) -> list[Described | tuple[str, str]]:
-    """In a worker: descriptors of photos in their order, and for one that cannot be read its name and what is wrong."""
+def describe_batch(
+    key: str, sources: list[tuple[str, PhotoSource]], keep_local: bool
+) -> list[Described | tuple[str, str]]:
+    """In a worker: descriptors of photos in their order, and for one that cannot be read its name
+    and what is wrong."""
     if key not in _models:
         set_threads(1)
         _models.clear()
@@ -76,11 +81,13 @@ def describe_batch(key: str, sources: list[tuple[str, PhotoSource]], keep_local:
 
 
 class Machines:
-    """The workers of a dask cluster, of this machine or elsewhere. Close it, or use it as a context."""
+    """The workers of a dask cluster, of this machine or elsewhere. Close it, or use it as a
+    context."""
 
     def __init__(self, address: str, *, sends_photos: bool = False) -> None:
-        """`address`: tcp://SCHEDULER:8786, or local:N for N processes of this machine. `sends_photos`: read them here, where
-        workers do not see the same folders. Raises `MissingExtra`, `BadOption`, and `InputError` where nobody answers."""
+        """`address`: tcp://SCHEDULER:8786, or local:N for N processes of this machine.
+        `sends_photos`: read them here, where workers do not see the same folders. Raises
+        `MissingExtra`, `BadOption`, and `InputError` where nobody answers."""
         try:
             import dask
             import distributed
@@ -89,27 +96,42 @@ class Machines:
         self.sends_photos = sends_photos
         local = _LOCAL.fullmatch(address)
         if local is None and "://" not in address:
-            raise BadOption(f"a cluster is tcp://SCHEDULER:8786, or local:N for N processes of this machine, not {address!r}")
-        dask.config.set({"distributed.scheduler.allowed-failures": MOST_TRIES, "distributed.admin.tick.limit": "1h"})
+            raise BadOption(
+                "a cluster is tcp://SCHEDULER:8786, or local:N for N processes of this machine, "
+                f"not {address!r}"
+            )
+        dask.config.set(
+            {
+                "distributed.scheduler.allowed-failures": MOST_TRIES,
+                "distributed.admin.tick.limit": "1h",
+            }
+        )
         self._own: Any = None
         try:
             if local is not None:
                 workers = int(local[1] or num_cores())
                 self._own = distributed.LocalCluster(
-                    n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0, silence_logs=50
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    processes=True,
+                    dashboard_address=None,
+                    memory_limit=0,
+                    silence_logs=50,
                 )
             self.client: Client = distributed.Client(self._own or address, timeout=ANSWER_S)
             self.client.wait_for_workers(1, timeout=60)
         except (OSError, TimeoutError, ValueError) as error:
             self.close()
             raise InputError(
-                f"the cluster {address} does not answer: {str(error).splitlines()[0] if str(error) else error!r}"
+                f"the cluster {address} does not answer: "
+                f"{str(error).splitlines()[0] if str(error) else error!r}"
             ) from None
 
     def describe_each(
         self, model: DescriptorModel, sources: Iterable[PhotoSource], *, keep_local: bool
     ) -> Iterator[Described | UnreadableImage]:
-        """What `DescriptorModel.describe_each` gives, in the same order and batches.
+        """Photos described, as `DescriptorModel.describe_each` gives them, in the same order and
+        batches.
 
         Raises `InputError` where workers keep dying.
         """
@@ -121,7 +143,11 @@ class Machines:
                 is_over = batch is None
                 if batch is not None:
                     given = self._given(batch)
-                    waiting.append(self.client.submit(describe_batch, key, given, keep_local, pure=False, retries=MOST_TRIES))
+                    waiting.append(
+                        self.client.submit(
+                            describe_batch, key, given, keep_local, pure=False, retries=MOST_TRIES
+                        )
+                    )
             if waiting:
                 for one in self._result(waiting.popleft()):
                     yield one if isinstance(one, Described) else UnreadableImage(*one)
@@ -135,19 +161,23 @@ class Machines:
         """Tell every worker of a model; gives by which key."""
         from whence.localize.machines_plugin import Sharing
 
-        spec = ModelSpec(model.name, model.options, dict(model.descriptor.state()), secrets.token_hex(8))
+        spec = ModelSpec(
+            model.name, model.options, dict(model.descriptor.state()), secrets.token_hex(8)
+        )
         self._despite_deaths(lambda: self.client.register_plugin(Sharing(spec), name=spec.key))
         return spec.key
 
     def _despite_deaths(self, tell_all: Callable[[], object]) -> None:
-        """Tell all workers something, again where one dies just then, for which the scheduler hangs up. Raises `InputError`."""
+        """Tell all workers something, again where one dies just then, for which the scheduler hangs
+        up. Raises `InputError`."""
         for tries in range(MOST_TRIES):
             try:
                 tell_all()
             except OSError as error:
                 if tries == MOST_TRIES - 1:
                     raise InputError(
-                        f"workers of the cluster cannot be told of the model: {error!r}; what was described is kept"
+                        f"workers of the cluster cannot be told of the model: {error!r}; "
+                        "what was described is kept"
                     ) from None
                 time.sleep(PAUSE_S)
             else:
@@ -157,7 +187,9 @@ class Machines:
         given: list[tuple[str, PhotoSource]] = []
         for source in batch:
             name = str(source) if isinstance(source, str | Path) else "photo"
-            absolute: PhotoSource = Path(source).absolute() if isinstance(source, str | Path) else source
+            absolute: PhotoSource = (
+                Path(source).absolute() if isinstance(source, str | Path) else source
+            )
             if self.sends_photos and isinstance(absolute, Path):
                 # One that cannot be read is told by the worker, which finds no photo in nothing.
                 with contextlib.suppress(InputError), open_file(absolute) as file:
@@ -171,7 +203,9 @@ class Machines:
         try:
             found: list[Described | tuple[str, str]] = future.result()
         except KilledWorker as error:
-            raise InputError(f"workers of the cluster die at these photos: {error}; what was described is kept") from None
+            raise InputError(
+                f"workers of the cluster die at these photos: {error}; what was described is kept"
+            ) from None
         return found
 
     def close(self) -> None:
@@ -189,7 +223,8 @@ class Machines:
 
 @contextlib.contextmanager
 def opened_machines(address: str | None, *, sends_photos: bool) -> Iterator[Machines | None]:
-    """The cluster of an address, none without one. Raises as `Machines`, and `BadOption` for photos to send without a cluster."""
+    """The cluster of an address, none without one. Raises as `Machines`, and `BadOption` for photos
+    to send without a cluster."""
     if address is None:
         if sends_photos:
             raise BadOption("sends_photos goes with --cluster")

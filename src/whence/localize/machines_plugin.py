@@ -1,4 +1,5 @@
-"""What dask gives to every worker of a cluster, whenever it comes. Apart, since it derives from a class of an optional package."""
+"""What dask gives to every worker of a cluster, whenever it comes. Apart, since it derives from a
+class of an optional package."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""Places for the photos of a folder that lack a geotag: from those that have one, by what they show and by when they were taken.
+"""Places for the photos of a folder that lack a geotag: from those that have one, by what they show
+and by when they were taken.
 
-What a photo shows is the evidence. Its neighbours in time are a weaker hint: between two geotagged photos taken shortly before and
-after, at places near each other, a photo lies somewhere between. Nothing is written here; that is `whence.localize.tagging`.
+What a photo shows is the evidence. Its neighbours in time are a weaker hint: between two geotagged
+photos taken shortly before and after, at places near each other, a photo lies somewhere between.
+Nothing is written here; that is `whence.localize.tagging`.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ from whence.types import GeoPoint, Position, SkippedPhoto
 PlacedBy = Literal["track", "match", "time", "both agree", "disagree", "none"]
 
 _EVERYWHERE = Around(GeoPoint(0.0, 0.0), 13_000_000.0)
-"""Every photo with coordinates: no two places are farther apart through the Earth. Photos without coordinates place nothing."""
+"""Every photo with coordinates: no two places are farther apart through the Earth. Photos without
+coordinates place nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,8 @@ class MissingOptions:
     locate: LocateOptions = field(default_factory=LocateOptions)
     """How matches are compared and verified."""
     agree_within_m: float = 100.0
-    """Metres between match and time hint within which they agree (or the match's own radius, if that is larger)."""
+    """Metres between match and time hint within which they agree (or the match's own radius, if
+    that is larger)."""
     allow_null_island: bool = False
     """Whether latitude 0, longitude 0 is a place."""
     track: TrackOptions | None = None
@@ -91,7 +95,8 @@ class Proposal:
     """Path relative to the report's root."""
     placed_by: PlacedBy
     point: GeoPoint | None
-    """The place proposed; None where there is none, or where match and time contradict each other."""
+    """The place proposed; None where there is none, or where match and time contradict each
+    other."""
     position: Position
     """The match's answer, whatever came of it."""
     hint: TimeHint | None
@@ -104,7 +109,9 @@ class Proposal:
     @property
     def is_verified(self) -> bool:
         """Whether more than the look of one photo speaks for the place."""
-        return self.placed_by in ("track", "both agree", "time") or (self.placed_by == "match" and self.position.is_verified)
+        return self.placed_by in ("track", "both agree", "time") or (
+            self.placed_by == "match" and self.position.is_verified
+        )
 
     @property
     def radius_m(self) -> float | None:
@@ -141,48 +148,72 @@ def place_missing(
     options: MissingOptions | None = None,
     show_progress: bool | None = None,
 ) -> MissingReport:
-    """Propose places for the photos under `folder` that lack a geotag.
+    """Proposals of places for the photos under `folder` that lack a geotag.
 
-    An existing `database` is asked as it is; one that does not exist yet is built of the folder's geotagged photos and kept;
-    without one a temporary database is. Raises `NoPhotos` where there is nothing to place from.
+    An existing `database` is asked as it is; one that does not exist yet is built of the folder's
+    geotagged photos and kept; without one a temporary database is. Raises `NoPhotos` where there is
+    nothing to place from.
     """
     options = options or MissingOptions()
-    photos = scan_photos(folder, positions=positions, show_progress=show_progress, allow_null_island=options.allow_null_island)
+    photos = scan_photos(
+        folder,
+        positions=positions,
+        show_progress=show_progress,
+        allow_null_island=options.allow_null_island,
+    )
     if not len(photos):
         raise NoPhotos(f"no readable photos under {str(folder)!r}")
     has_point = photos.has_point
     num_geotagged = int(has_point.sum())
     missing, tagged = photos.select(~has_point), photos.select(has_point)
     if not len(missing):
-        return MissingReport(photos.root, len(photos), num_geotagged, (), tagged, photos.skipped, photos.remarks)
+        return MissingReport(
+            photos.root, len(photos), num_geotagged, (), tagged, photos.skipped, photos.remarks
+        )
     if database is None or not Path(database).exists():
         if not num_geotagged and (options.track is None or database is not None):
-            raise NoPhotos(f"none of the {len(photos)} photos under {str(folder)!r} has a geotag; name a database with --db")
-        found, known = _match_own(missing, tagged, database, options, show_progress)
+            raise NoPhotos(
+                f"none of the {len(photos)} photos under {str(folder)!r} has a geotag; name a "
+                "database with --db"
+            )
+        found, database_photos = _match_own(missing, tagged, database, options, show_progress)
     else:
-        found, known = _match(missing, Path(database), options, show_progress)
-    times = timeline(photos, [*map_threads(read_clocks, [photos.file(row) for row in range(len(photos))])])
+        found, database_photos = _match(missing, Path(database), options, show_progress)
+    times = timeline(
+        photos, [*map_threads(read_clocks, [photos.file(row) for row in range(len(photos))])]
+    )
     hints = time_hints(photos, options=options, times=times)
     rows = np.flatnonzero(~has_point).tolist()
     tracks: Mapping[int, TrackHint] = {}
     remarks = (*photos.remarks, *times.remarks)
     if options.track is not None:
-        seen = {row: one.point for row, one in zip(rows, found, strict=True) if one.point is not None and one.is_verified}
+        seen = {
+            row: one.point
+            for row, one in zip(rows, found, strict=True)
+            if one.point is not None and one.is_verified
+        }
         tracks, said = track_hints(photos, times, options=options.track, seen=seen)
         remarks = (*remarks, *said)
     records = zip(missing, found, rows, strict=True)
     proposals = tuple(
-        propose(photo.path, one, hints.get(row), time=photo.time, track=tracks.get(row), options=options)
+        propose(
+            photo.path, one, hints.get(row), time=photo.time, track=tracks.get(row), options=options
+        )
         for photo, one, row in records
     )
-    return MissingReport(photos.root, len(photos), num_geotagged, proposals, known, photos.skipped, remarks)
+    return MissingReport(
+        photos.root, len(photos), num_geotagged, proposals, database_photos, photos.skipped, remarks
+    )
 
 
-def time_hints(photos: Photos, *, options: MissingOptions | None = None, times: Timeline | None = None) -> Mapping[int, TimeHint]:
-    """For rows without a point: a place between the geotagged photos before and after, where those are near in time and space.
+def time_hints(
+    photos: Photos, *, options: MissingOptions | None = None, times: Timeline | None = None
+) -> Mapping[int, TimeHint]:
+    """For rows without a point: a place between the geotagged photos before and after, where those
+    are near in time and space.
 
-    Like is compared with like: UTC with UTC, and the camera's clock with the camera's clock. `times` is by default what the table
-    says alone. Row -> hint.
+    Like is compared with like: UTC with UTC, and the camera's clock with the camera's clock.
+    `times` is by default what the table says alone. Row -> hint.
     """
     options, times = options or MissingOptions(), times or timeline(photos)
     hints = _hints_on(times.local_us, photos, options)
@@ -221,8 +252,8 @@ def propose(
 ) -> Proposal:
     """One proposal of a track, a match and a hint, the stronger evidence first.
 
-    The place is the track's, unless a verified match contradicts it; else the match's; a hint in time places what nothing else
-    does. Where match and hint contradict each other, there is none.
+    The place is the track's, unless a verified match contradicts it; else the match's; a hint in
+    time places what nothing else does. Where match and hint contradict each other, there is none.
     """
     options = options or MissingOptions()
     matched = position.point if position.status == "located" else None
@@ -239,17 +270,36 @@ def propose(
             reason += f"; the best guess of the match lies {_distance_text(gap)} away"
         return Proposal(photo, "time", hint.point, position, hint, time, reason, evidence=("time",))
     if hint is None:
-        reason = position.reason if position.is_verified else "the best match, which nothing has verified"
+        reason = (
+            position.reason
+            if position.is_verified
+            else "the best match, which nothing has verified"
+        )
         return Proposal(photo, "match", matched, position, None, time, reason, evidence=("match",))
     gap = distance_m(matched, hint.point)
     if gap <= max(options.agree_within_m, position.radius_m or 0.0):
         said = f"{gap:.0f} m from the hint: {_hint_text(hint)}"
-        return Proposal(photo, "both agree", matched, position, hint, time, said, evidence=("match", "time"))
-    return Proposal(photo, "disagree", None, position, hint, time, f"match and time are {_distance_text(gap)} apart")
+        return Proposal(
+            photo, "both agree", matched, position, hint, time, said, evidence=("match", "time")
+        )
+    return Proposal(
+        photo,
+        "disagree",
+        None,
+        position,
+        hint,
+        time,
+        f"match and time are {_distance_text(gap)} apart",
+    )
 
 
 def _propose_by_track(
-    photo: str, position: Position, hint: TimeHint | None, track: TrackHint, time: datetime | None, options: MissingOptions
+    photo: str,
+    position: Position,
+    hint: TimeHint | None,
+    track: TrackHint,
+    time: datetime | None,
+    options: MissingOptions,
 ) -> Proposal:
     evidence, said = ["track"], [track.source]
     if position.status == "located" and position.point is not None:
@@ -261,13 +311,17 @@ def _propose_by_track(
             reason = f"match and track are {_distance_text(gap)} apart: {track.source}"
             return Proposal(photo, "disagree", None, position, hint, time, reason, track)
         else:
-            said.append(f"the best match, which nothing has verified, lies {_distance_text(gap)} away")
+            said.append(
+                f"the best match, which nothing has verified, lies {_distance_text(gap)} away"
+            )
     if hint is not None:
         gap = distance_m(hint.point, track.point)
         if gap <= options.agree_within_m:
             evidence.append("time")
         said.append(f"{_distance_text(gap)} from the hint: {_hint_text(hint)}")
-    return Proposal(photo, "track", track.point, position, hint, time, "; ".join(said), track, tuple(evidence))
+    return Proposal(
+        photo, "track", track.point, position, hint, time, "; ".join(said), track, tuple(evidence)
+    )
 
 
 def _match(
@@ -275,16 +329,27 @@ def _match(
 ) -> tuple[tuple[Position, ...], Photos]:
     files = [missing.file(row) for row in range(len(missing))]
     with Localizer.open(database) as localizer:
-        answers = localizer.locate_many(files, k=options.k, around=_EVERYWHERE, options=options.locate, show_progress=show_progress)
+        answers = localizer.locate_many(
+            files,
+            k=options.k,
+            around=_EVERYWHERE,
+            options=options.locate,
+            show_progress=show_progress,
+        )
         found = tuple(answers)
         known = _named_from(localizer.photos, missing.root)
     return tuple(_renamed(position, known) for position in found), known
 
 
 def _match_own(
-    missing: Photos, tagged: Photos, database: str | Path | None, options: MissingOptions, show_progress: bool | None
+    missing: Photos,
+    tagged: Photos,
+    database: str | Path | None,
+    options: MissingOptions,
+    show_progress: bool | None,
 ) -> tuple[tuple[Position, ...], Photos]:
-    """Matches in a database of the folder's own geotagged photos, made for that; where there are none, nothing is recognised."""
+    """Matches in a database of the folder's own geotagged photos, made for that; where there are
+    none, nothing is recognised."""
     if not len(tagged):
         reason = "no photo of the folder has a geotag, and no database is named"
         return tuple(Position(photo.path, "unknown", reason=reason) for photo in missing), tagged
@@ -292,15 +357,28 @@ def _match_own(
         path = Path(aside) / "geotagged.whence" if database is None else Path(database)
         # Every query is compared with some of them: what that needs is made once.
         made = BuildOptions(keep_local=True)
-        build_from_photos(tagged, path=path, model=load_model(options.model), options=made, show_progress=show_progress)
+        build_from_photos(
+            tagged,
+            path=path,
+            model=load_model(options.model),
+            options=made,
+            show_progress=show_progress,
+        )
         return _match(missing, path, options, show_progress)
 
 
 def _named_from(photos: Photos, root: Path) -> Photos:
-    """The same photos with names relative to `root`: a temporary database is gone when they are looked at."""
-    files = [os.path.normpath(os.path.join(os.path.abspath(photos.root), path)) for path in photos.paths]
+    """The same photos with names relative to `root`: a temporary database is gone when they are
+    looked at."""
+    files = [
+        os.path.normpath(os.path.join(os.path.abspath(photos.root), path)) for path in photos.paths
+    ]
     top = os.path.abspath(root)
-    return Photos([os.path.relpath(file, top).replace(os.sep, "/") for file in files], photos.columns, root=top)
+    return Photos(
+        [os.path.relpath(file, top).replace(os.sep, "/") for file in files],
+        photos.columns,
+        root=top,
+    )
 
 
 def _renamed(position: Position, photos: Photos) -> Position:
@@ -309,7 +387,11 @@ def _renamed(position: Position, photos: Photos) -> Position:
 
 
 def _hint(
-    photos: Photos, time_us: np.ndarray, row: int, around: tuple[int | None, int | None], options: MissingOptions
+    photos: Photos,
+    time_us: np.ndarray,
+    row: int,
+    around: tuple[int | None, int | None],
+    options: MissingOptions,
 ) -> TimeHint | None:
     before, after = around
     if before is not None and time_us[before] == time_us[row]:
@@ -319,20 +401,31 @@ def _hint(
     paths = [photos.paths[one] if one is not None else "" for one in (before, after)]
     points = [GeoPoint(float(photos.lat[one]), float(photos.lon[one])) for one in known]
     if len(known) == 1:
-        return TimeHint(points[0], paths[0], paths[1], seconds[0], 0.0) if seconds[0] <= options.max_end_gap_s else None
+        return (
+            TimeHint(points[0], paths[0], paths[1], seconds[0], 0.0)
+            if seconds[0] <= options.max_end_gap_s
+            else None
+        )
     gap, apart = sum(seconds), distance_m(*points)
     if gap > options.max_gap_s or apart > options.max_apart_m:
         return None
     if gap == 0:
         return TimeHint(points[0], paths[0], paths[1], 0.0, apart)
     weights = np.array([seconds[1], seconds[0]]) / gap
-    between = mean_point(np.array([point.lat for point in points]), np.array([point.lon for point in points]), weights)
+    between = mean_point(
+        np.array([point.lat for point in points]),
+        np.array([point.lon for point in points]),
+        weights,
+    )
     return TimeHint(replace(between, altitude_m=None), paths[0], paths[1], gap, apart)
 
 
 def _hint_text(hint: TimeHint) -> str:
     if hint.is_between and hint.before != hint.after:
-        return f"between {hint.before} and {hint.after}, {hint.gap_s:.0f} s and {_distance_text(hint.apart_m)} apart"
+        return (
+            f"between {hint.before} and {hint.after}, {hint.gap_s:.0f} s and "
+            f"{_distance_text(hint.apart_m)} apart"
+        )
     return f"{hint.gap_s:.0f} s {'after' if hint.before else 'before'} {hint.before or hint.after}"
 
 

@@ -1,9 +1,12 @@
-"""How a camera moves: positions over time, smoothed by a model of nearly constant velocity, and those that no camera could reach.
+"""How a camera moves: positions over time, smoothed by a model of nearly constant velocity, and
+those that no camera could reach.
 
-A Kalman filter forwards, then a Rauch-Tung-Striebel smoother backwards (AIAA Journal, 1965), on a plane in metres. The state is
-place and velocity; between two moments the velocity changes by a random acceleration of so many metres per second squared. A
-position that lies too far from where the camera can be is set aside; where three in a row are, and agree with one another, it
-is the way before that ends there. Nothing is said of moments without a position: smoothing never makes an answer.
+A Kalman filter forwards, then a Rauch-Tung-Striebel smoother backwards (AIAA Journal, 1965), on a
+plane in metres. The state is place and velocity; between two moments the velocity changes by a
+random acceleration of so many metres per second squared. A position that lies too far from where
+the camera can be is set aside; where three in a row are, and agree with one another, it is the way
+before that ends there. Nothing is said of moments without a position: smoothing never makes an
+answer.
 """
 
 from __future__ import annotations
@@ -18,7 +21,8 @@ from whence.geo import from_local_metres, local_metres
 from whence.types import GeoPoint
 
 RADIUS_OVER_SIGMA = 2.146
-"""The radius that holds 90 % of a normal distribution on a plane, over its standard deviation along an axis."""
+"""The radius that holds 90 % of a normal distribution on a plane, over its standard deviation along
+an axis."""
 PLAIN_SIGMA_M = 25.0
 """Of a position without a calibrated radius."""
 
@@ -32,13 +36,23 @@ class Motion:
     start_speed_m_s: float = 15.0
     """Standard deviation of the velocity before anything is known of it."""
     gate: float = 13.8
-    """Squared distance in standard deviations beyond which a position is set aside: one right one in a thousand is."""
+    """Squared distance in standard deviations beyond which a position is set aside: one right one
+    in a thousand is."""
     max_gap_s: float = 30.0
     """After so long without a position the way begins anew."""
     num_to_restart: int = 3
 
     def __post_init__(self) -> None:
-        if min(self.acceleration_m_s2, self.start_speed_m_s, self.gate, self.max_gap_s, self.num_to_restart) <= 0:
+        if (
+            min(
+                self.acceleration_m_s2,
+                self.start_speed_m_s,
+                self.gate,
+                self.max_gap_s,
+                self.num_to_restart,
+            )
+            <= 0
+        ):
             raise BadOption("the constants of a motion model are above 0")
 
 
@@ -51,8 +65,16 @@ class Smoothed(NamedTuple):
     """(N,) bool."""
 
 
-def smooth(seconds: np.ndarray, lat: np.ndarray, lon: np.ndarray, sigma_m: np.ndarray, *, motion: Motion = Motion()) -> Smoothed:
-    """Positions (N,) at moments (N,), ascending, with standard deviations (N,) along each axis, NaN for moments without one."""
+def smooth(
+    seconds: np.ndarray,
+    lat: np.ndarray,
+    lon: np.ndarray,
+    sigma_m: np.ndarray,
+    *,
+    motion: Motion = Motion(),
+) -> Smoothed:
+    """Positions (N,) at moments (N,), ascending, with standard deviations (N,) along each axis, NaN
+    for moments without one."""
     known = np.flatnonzero(np.isfinite(lat) & np.isfinite(lon))
     out_lat, out_lon = np.full(len(lat), np.nan), np.full(len(lon), np.nan)
     is_aside = np.zeros(len(lat), bool)
@@ -66,12 +88,16 @@ def smooth(seconds: np.ndarray, lat: np.ndarray, lon: np.ndarray, sigma_m: np.nd
         rows = np.array(way)
         kept[rows] = True
         states = _smoothed(moments[rows], places[rows], sigmas[rows], motion)
-        out_lat[known[rows]], out_lon[known[rows]] = from_local_metres(states[:, 0], states[:, 1], origin=origin)
+        out_lat[known[rows]], out_lon[known[rows]] = from_local_metres(
+            states[:, 0], states[:, 1], origin=origin
+        )
     is_aside[known[~kept]] = True
     return Smoothed(out_lat, out_lon, is_aside)
 
 
-def _ways(seconds: np.ndarray, places: np.ndarray, sigmas: np.ndarray, motion: Motion) -> list[list[int]]:
+def _ways(
+    seconds: np.ndarray, places: np.ndarray, sigmas: np.ndarray, motion: Motion
+) -> list[list[int]]:
     """The rows of each way, one after the other; rows in none are set aside."""
     ways: list[list[int]] = []
     waiting: list[int] = []
@@ -95,7 +121,9 @@ def _ways(seconds: np.ndarray, places: np.ndarray, sigmas: np.ndarray, motion: M
     return ways
 
 
-def _agreeing(rows: list[int], seconds: np.ndarray, places: np.ndarray, sigmas: np.ndarray, motion: Motion) -> list[int]:
+def _agreeing(
+    rows: list[int], seconds: np.ndarray, places: np.ndarray, sigmas: np.ndarray, motion: Motion
+) -> list[int]:
     """The last of the rows, with those right before them that one way goes through."""
     for first in range(len(rows)):
         start = rows[first]
@@ -106,7 +134,8 @@ def _agreeing(rows: list[int], seconds: np.ndarray, places: np.ndarray, sigmas: 
 
 
 class _Filter:
-    """Where a camera is, and how fast it goes, from what was seen so far: (place, velocity) along both axes alike."""
+    """Where a camera is, and how fast it goes, from what was seen so far: (place, velocity) along
+    both axes alike."""
 
     def __init__(self, moment: float, place: np.ndarray, sigma_m: float, motion: Motion) -> None:
         self.motion, self.moment = motion, float(moment)
@@ -118,7 +147,9 @@ class _Filter:
         """The step's matrix, the state and its spread at a later moment."""
         span = moment - self.moment
         step = np.array([[1.0, span], [0.0, 1.0]])
-        noise = self.motion.acceleration_m_s2**2 * np.array([[span**4 / 4, span**3 / 2], [span**3 / 2, span**2]])
+        noise = self.motion.acceleration_m_s2**2 * np.array(
+            [[span**4 / 4, span**3 / 2], [span**3 / 2, span**2]]
+        )
         return step, step @ self.state, step @ self.spread @ step.T + noise
 
     def take(self, moment: float, place: np.ndarray, sigma_m: float) -> bool:
@@ -135,7 +166,9 @@ class _Filter:
         return True
 
 
-def _smoothed(seconds: np.ndarray, places: np.ndarray, sigmas: np.ndarray, motion: Motion) -> np.ndarray:
+def _smoothed(
+    seconds: np.ndarray, places: np.ndarray, sigmas: np.ndarray, motion: Motion
+) -> np.ndarray:
     """(n, 2) places of one way, each by all that was seen before and after."""
     filtered = _Filter(seconds[0], places[0], sigmas[0], motion)
     states, spreads = [filtered.state], [filtered.spread]

@@ -1,7 +1,9 @@
-"""What orders candidates that no matches speak for: where the first scorer finds no evidence on any of them, another is asked.
+"""What orders candidates that no matches speak for: where the first scorer finds no evidence on any
+of them, another is asked.
 
-Keypoints say nothing of small, dark or strongly changed photos, where the scorer of whole views still tells candidates apart. It
-counts no inliers, so the photo stays unknown: what changes is which candidate comes first.
+Keypoints say nothing of small, dark or strongly changed photos, where the scorer of whole views
+still tells candidates apart. It counts no inliers, so the photo stays unknown: what changes is
+which candidate comes first.
 """
 
 from __future__ import annotations
@@ -29,35 +31,42 @@ class Otherwise:
 
     @cached_property
     def prepared(self) -> PreparedPhotos | None:
-        """What the scorer needs of the database's photos; None where it cannot be used: nobody asked for it, so the order stays."""
+        """Prepared photos of the database, for the scorer; None where it cannot be used: nobody
+        asked for it, so the order stays."""
         try:
             return self.open_prepared(self.options)
         except ModelError:
             return None
 
-    def order(self, found: Reranked, source: PhotoSource) -> Reranked:
-        """What re-ranking found with the first few retrieved candidates in this scorer's order, where nothing speaks for any.
+    def order(self, reranked: Reranked, source: PhotoSource) -> Reranked:
+        """The outcome of re-ranking with the first few retrieved candidates in this scorer's order,
+        where nothing speaks for any.
 
         Each candidate keeps what the first scorer found of it.
         """
-        if not found.num_compared or num_inliers(found.candidates).any():
-            return found
-        retrieved = sorted(found.candidates, key=lambda one: one.retrieved_rank or one.rank)
+        if not reranked.num_compared or num_inliers(reranked.candidates).any():
+            return reranked
+        retrieved = sorted(reranked.candidates, key=lambda one: one.retrieved_rank or one.rank)
         few = retrieved[: self.options.num_candidates]
         if len(few) < 2 or self.prepared is None:
-            return found
+            return reranked
         try:
             asked = self.prepared.of_query(source)
         except UnreadableImage:
-            return found
+            return reranked
         ordered = rerank(few, query=asked, prepared=self.prepared, options=self.options)
         if ordered.reason:
-            return found
+            return reranked
         of_row = {one.row: one for one in few}
         chosen = [of_row[one.row] for one in ordered.candidates]
         scorer = self.options.scorer
         reason = f"no candidate fits the query geometrically, so {scorer} says which come first"
-        return replace(found, candidates=renumbered([*chosen, *retrieved[len(few) :]]), reason=reason, ordered_by=scorer)
+        return replace(
+            reranked,
+            candidates=renumbered([*chosen, *retrieved[len(few) :]]),
+            reason=reason,
+            ordered_by=scorer,
+        )
 
 
 def renumbered(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
@@ -65,12 +74,15 @@ def renumbered(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
     return tuple(replace(one, rank=rank) for rank, one in enumerate(candidates, start=1))
 
 
-def otherwise_of(options: RerankOptions, open_prepared: Callable[[RerankOptions], PreparedPhotos]) -> Otherwise | None:
-    """What is asked where the scorer of the options finds nothing; None where that is not wanted.
+def otherwise_of(
+    options: RerankOptions, open_prepared: Callable[[RerankOptions], PreparedPhotos]
+) -> Otherwise | None:
+    """The second question, where the scorer of the options finds nothing; None where that is not
+    wanted.
 
-    A scorer that counts no inliers always says something, and what was bounded in time is not prolonged. No more candidates are
-    ordered than the first scorer compares. A scorer that was asked for by name is opened now, so that it fails now; raises what
-    opening it raises.
+    A scorer that counts no inliers always says something, and what was bounded in time is not
+    prolonged. No more candidates are ordered than the first scorer compares. A scorer that was
+    asked for by name is opened now, so that it fails now; raises what opening it raises.
     """
     chosen = options.otherwise_options
     is_bounded = any(one.max_seconds is not None for one in (options, *options.stages))
@@ -78,4 +90,7 @@ def otherwise_of(options: RerankOptions, open_prepared: Callable[[RerankOptions]
         return None
     if options.otherwise != OTHERWISE:
         open_prepared(chosen)
-    return Otherwise(replace(chosen, num_candidates=min(chosen.num_candidates, options.num_candidates)), open_prepared)
+    return Otherwise(
+        replace(chosen, num_candidates=min(chosen.num_candidates, options.num_candidates)),
+        open_prepared,
+    )

@@ -1,4 +1,5 @@
-"""Two photos compared, as records: the points they share, or the parts that a scorer finds the same from one viewpoint."""
+"""Two photos compared, as records: the points they share, or the parts that a scorer finds the same
+from one viewpoint."""
 
 from __future__ import annotations
 
@@ -13,40 +14,44 @@ from whence.models.descriptor import read_as
 from whence.types import EncodedPhoto, Match
 
 
-def match_record(found: Match) -> dict[str, Any]:
+def match_record(match: Match) -> dict[str, Any]:
     """Plain values of a match, as `whence match --json` prints them; points of inliers only."""
     return {
-        "is_match": found.is_match,
-        "confidence": found.confidence,
-        "num_keypoints": list(found.num_keypoints),
-        "num_matches": found.num_matches,
-        "num_inliers": found.num_inliers,
-        "coverage": found.coverage,
-        "model": found.model,
-        "matrix": None if found.matrix is None else found.matrix.tolist(),
-        "size0_px": list(found.size0_px),
-        "size1_px": list(found.size1_px),
-        "inliers0": found.points0[found.is_inlier].round(2).tolist(),
-        "inliers1": found.points1[found.is_inlier].round(2).tolist(),
-        "reason": found.reason,
+        "is_match": match.is_match,
+        "confidence": match.confidence,
+        "num_keypoints": list(match.num_keypoints),
+        "num_matches": match.num_matches,
+        "num_inliers": match.num_inliers,
+        "coverage": match.coverage,
+        "model": match.model,
+        "matrix": None if match.matrix is None else match.matrix.tolist(),
+        "size0_px": list(match.size0_px),
+        "size1_px": list(match.size1_px),
+        "inliers0": match.points0[match.is_inlier].round(2).tolist(),
+        "inliers1": match.points1[match.is_inlier].round(2).tolist(),
+        "reason": match.reason,
     }
 
 
-def warp_record(found: WarpedPair) -> dict[str, Any]:
+def warp_record(pair: WarpedPair) -> dict[str, Any]:
     """Plain values of a warped pair; corners go from -1 to 1."""
     return {
-        "similarity": found.similarity,
-        "whole_similarity": found.whole_similarity,
-        "quad0": found.quad0.tolist(),
-        "quad1": found.quad1.tolist(),
-        "cells": found.cells.astype(float).round(4).tolist(),
+        "similarity": pair.similarity,
+        "whole_similarity": pair.whole_similarity,
+        "quad0": pair.quad0.tolist(),
+        "quad1": pair.quad1.tolist(),
+        "cells": pair.cells.astype(float).round(4).tolist(),
     }
 
 
 def warp_pair(scorer: str, photo0: EncodedPhoto, photo1: EncodedPhoto) -> WarpedPair:
-    """What a scorer that warps finds on two photos. Raises `BadOption` for another scorer, `UnreadableImage`, `ModelError`."""
+    """The parts that a scorer that warps finds on two photos. Raises `BadOption` for another
+    scorer, `UnreadableImage`, `ModelError`."""
     prepared = PreparedPhotos.for_options(rerank_options(scorer), Photos.of([]))
     if not isinstance(prepared.scorer, WarpScorer):
-        raise BadOption(f"{scorer} finds nothing to show of two photos: ask for inliers, or one that warps, as geowarp")
+        raise BadOption(
+            f"{scorer} finds nothing to show of two photos: ask for inliers, or one that warps, "
+            "as geowarp"
+        )
     steps = prepared.card.preprocessing
     return prepared.scorer.compare(*(read_as(photo, steps) for photo in (photo0, photo1)))

@@ -1,4 +1,5 @@
-"""Keeping in a database what a scorer prepares of its photos, so that re-ranking need not read them again."""
+"""Keeping in a database what a scorer prepares of its photos, so that re-ranking need not read them
+again."""
 
 from __future__ import annotations
 
@@ -38,17 +39,32 @@ class PrepareReport:
     seconds: float
 
 
-def prepare_photos(path: str | Path, *, options: RerankOptions, show_progress: bool | None = None) -> PrepareReport:
-    """Prepare every photo of a database for the scorer of the options and keep the arrays there. A stopped run goes on.
+def prepare_photos(
+    path: str | Path, *, options: RerankOptions, show_progress: bool | None = None
+) -> PrepareReport:
+    """A report of a database's photos, each prepared for the scorer of the options and kept there.
+    A stopped run goes on.
 
-    Photos that cannot be read are skipped. Raises as `Localizer.open`, and what making the scorer raises.
+    Photos that cannot be read are skipped. Raises as `Localizer.open`, and what making the scorer
+    raises.
     """
     if options.stages:
-        stages = zip(options.stages, PreparedPhotos.for_options(options, Photos.of([])).stages, strict=True)
-        parts = [prepare_photos(path, options=own, show_progress=show_progress) for own, stage in stages if stage.like is None]
-        nums = [sum(getattr(part, name) for part in parts) for name in ("num_prepared", "num_known", "seconds")]
+        stages = zip(
+            options.stages, PreparedPhotos.for_options(options, Photos.of([])).stages, strict=True
+        )
+        parts = [
+            prepare_photos(path, options=own, show_progress=show_progress)
+            for own, stage in stages
+            if stage.like is None
+        ]
+        nums = [
+            sum(getattr(part, name) for part in parts)
+            for name in ("num_prepared", "num_known", "seconds")
+        ]
         skipped_once = tuple(dict.fromkeys(entry for part in parts for entry in part.skipped))
-        return PrepareReport(str(path), options.scorer, nums[0], nums[1], skipped_once, parts[-1].size_bytes, nums[2])
+        return PrepareReport(
+            str(path), options.scorer, nums[0], nums[1], skipped_once, parts[-1].size_bytes, nums[2]
+        )
     started = time.perf_counter()
     with Localizer.open(path) as localizer:
         prepared = localizer.prepared(options)
@@ -59,14 +75,21 @@ def prepare_photos(path: str | Path, *, options: RerankOptions, show_progress: b
     with Store.open(path, writable=True) as store:
         is_known = np.any([store.has_cache(name, keys) for name in prepared.cache_ids], axis=0)
         pending = np.flatnonzero(~is_known).tolist()
-        kept = f"photos prepared until now are kept in {str(path)!r}; run the same command again to go on"
+        kept = (
+            f"photos prepared until now are kept in {str(path)!r}; run the same command again to "
+            "go on"
+        )
         with (
             told_when_stopped(kept),
-            progress(f"preparing photos for {options.scorer}", total=len(pending), show=show_progress) as advance,
+            progress(
+                f"preparing photos for {options.scorer}", total=len(pending), show=show_progress
+            ) as advance,
         ):
             for batch in in_batches(pending, COMMIT_PHOTOS):
                 done: dict[str, Arrays] = {}
-                for i, result in zip(batch, _prepare_each(prepared, [int(rows[i]) for i in batch]), strict=True):
+                for i, result in zip(
+                    batch, _prepare_each(prepared, [int(rows[i]) for i in batch]), strict=True
+                ):
                     if isinstance(result, UnreadableImage):
                         skipped.append(SkippedPhoto(prepared.photos.paths[rows[i]], result.reason))
                     else:
@@ -76,11 +99,14 @@ def prepare_photos(path: str | Path, *, options: RerankOptions, show_progress: b
                 num_prepared += len(done)
         size = store.size_bytes
     seconds = time.perf_counter() - started
-    return PrepareReport(str(path), options.scorer, num_prepared, int(is_known.sum()), tuple(skipped), size, seconds)
+    return PrepareReport(
+        str(path), options.scorer, num_prepared, int(is_known.sum()), tuple(skipped), size, seconds
+    )
 
 
 def _prepare_each(prepared: PreparedPhotos, rows: list[int]) -> Iterator[Arrays | UnreadableImage]:
-    """What the scorer prepares of each photo, or why it cannot be read; photos decode in parallel."""
+    """What the scorer prepares of each photo, or why it cannot be read; photos decode in
+    parallel."""
 
     def read(row: int) -> np.ndarray | UnreadableImage:
         try:

@@ -1,4 +1,5 @@
-"""What a scorer needs of the photos of a collection: kept in the database, remembered between queries, or made when asked for."""
+"""What a scorer needs of the photos of a collection: kept in the database, remembered between
+queries, or made when asked for."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ NO_EVIDENCE = PairEvidence(0.0)
 
 
 class PreparedPhotos:
-    """A scorer, and what it prepares of the photos of one collection: kept in the database, remembered, or made now."""
+    """A scorer, and what it prepares of the photos of one collection: kept in the database,
+    remembered, or made now."""
 
     def __init__(
         self,
@@ -39,7 +41,13 @@ class PreparedPhotos:
         store: Store | None = None,
         given: Mapping[str, Arrays] = MappingProxyType({}),
     ) -> None:
-        self.scorer, self.card, self.photos, self.store, self.given = scorer, card, photos, store, given
+        self.scorer, self.card, self.photos, self.store, self.given = (
+            scorer,
+            card,
+            photos,
+            store,
+            given,
+        )
         self.is_shared = False
         """Whether a model's own local descriptors are what the scorer prepares."""
         self.cache_ids: tuple[str, ...] = (cache_id(card, scorer),)
@@ -55,9 +63,15 @@ class PreparedPhotos:
 
     @classmethod
     def for_model(
-        cls, options: RerankOptions, model: DescriptorModel, photos: Photos, *, store: Store | None = None
+        cls,
+        options: RerankOptions,
+        model: DescriptorModel,
+        photos: Photos,
+        *,
+        store: Store | None = None,
     ) -> PreparedPhotos:
-        """For the scorer of the options; the model's own local descriptors are used where they are what it would prepare."""
+        """For the scorer of the options; the model's own local descriptors are used where they are
+        what it would prepare."""
         prepared = cls.for_options(options, photos, store=store)
         for one in prepared.stages or (prepared,):
             one.is_shared = shares_local(model, one.scorer, one.card)
@@ -66,11 +80,15 @@ class PreparedPhotos:
         return prepared
 
     @classmethod
-    def for_options(cls, options: RerankOptions, photos: Photos, *, store: Store | None = None) -> PreparedPhotos:
+    def for_options(
+        cls, options: RerankOptions, photos: Photos, *, store: Store | None = None
+    ) -> PreparedPhotos:
         """For the scorer of the options, whatever found the candidates."""
         stages = tuple(cls.for_options(stage, photos, store=store) for stage in options.stages)
         if stages:
-            scorer: PairScorer = ChainScorer(parse_stages(options.scorer), tuple(stage.scorer for stage in stages))
+            scorer: PairScorer = ChainScorer(
+                parse_stages(options.scorer), tuple(stage.scorer for stage in stages)
+            )
         else:
             scorer = build("scorer", options.scorer, options=options.scorer_options)
         prepared = cls(scorer, get_card(options.scorer, kind="scorer"), photos, store=store)
@@ -78,17 +96,25 @@ class PreparedPhotos:
         return prepared
 
     def over(
-        self, photos: Photos, *, store: Store | None = None, given: Mapping[str, Arrays] = MappingProxyType({})
+        self,
+        photos: Photos,
+        *,
+        store: Store | None = None,
+        given: Mapping[str, Arrays] = MappingProxyType({}),
     ) -> PreparedPhotos:
-        """The same scorer for another collection. `given`: arrays that are there already, by content."""
+        """The same scorer for another collection. `given`: arrays that are there already, by
+        content."""
         other = PreparedPhotos(self.scorer, self.card, photos, store=store, given=given)
         other.is_shared, other.cache_ids = self.is_shared, self.cache_ids
-        stages = (stage.over(photos, store=store, given=given if stage.is_shared else {}) for stage in self.stages)
+        stages = (
+            stage.over(photos, store=store, given=given if stage.is_shared else {})
+            for stage in self.stages
+        )
         other.stages = _linked(tuple(stages))
         return other
 
     def of_image(self, source: PhotoSource) -> Arrays:
-        """What the scorer prepares of a photo or of pixels. Raises `UnreadableImage`."""
+        """Arrays that the scorer prepares of a photo or of pixels. Raises `UnreadableImage`."""
         if self.like is not None:
             return self.like.of_image(source)
         if self.stages:
@@ -96,7 +122,8 @@ class PreparedPhotos:
         return self.scorer.prepare(read_as(source, self.card.preprocessing))
 
     def of_query(self, source: PhotoSource) -> Arrays:
-        """What the scorer prepares of a query, which may be other than of the collection's photos. Raises as `of_image`."""
+        """Arrays that the scorer prepares of a query, which may be other than of the collection's
+        photos. Raises as `of_image`."""
         if self.like is not None:
             return self.like.of_query(source)
         if self.stages:
@@ -104,7 +131,8 @@ class PreparedPhotos:
         return prepare_query(self.scorer, read_as(source, self.card.preprocessing))
 
     def of_row(self, row: int) -> Arrays | None:
-        """What the scorer prepares of a photo of the collection; None where it cannot be read.
+        """Arrays that the scorer prepares of a photo of the collection; None where it cannot be
+        read.
 
         Of a chain each stage's arrays are made when it asks for them.
         """
@@ -125,7 +153,8 @@ class PreparedPhotos:
         return arrays
 
     def agreements(self, row: int, rows: Sequence[int]) -> list[PairEvidence]:
-        """What the scorer finds between a photo of the collection and others, pair by pair; nothing where one cannot be read.
+        """Evidence that the scorer finds between a photo of the collection and others, pair by
+        pair; nothing where one cannot be read.
 
         Of a chain the last stage says. What was found once is remembered.
         """
@@ -175,7 +204,9 @@ def _linked(stages: tuple[PreparedPhotos, ...]) -> tuple[PreparedPhotos, ...]:
         return stage.scorer.key.split("/")[0], stage.card.preprocessing
 
     for place, stage in enumerate(stages):
-        stage.like = next((earlier for earlier in stages[:place] if kind(earlier) == kind(stage)), None)
+        stage.like = next(
+            (earlier for earlier in stages[:place] if kind(earlier) == kind(stage)), None
+        )
     return stages
 
 
@@ -189,7 +220,8 @@ def cache_id(card: ModelCard, scorer: PairScorer) -> str:
 
 
 def shares_local(model: DescriptorModel, scorer: PairScorer, card: ModelCard) -> bool:
-    """Whether the model's own local descriptors are what the scorer would prepare: same extractor, same size of the image."""
+    """Whether the model's own local descriptors are what the scorer would prepare: same extractor,
+    same size of the image."""
     if model.descriptor.local is None or model.card.preprocessing != card.preprocessing:
         return False
     return getattr(scorer, "extractor", None) == model.descriptor.local

@@ -1,4 +1,5 @@
-"""The options of a question as people state them, on the command line and to the service: texts and numbers, checked."""
+"""The options of a question as people state them, on the command line and to the service: texts and
+numbers, checked."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ from whence.types import GeoPoint
 
 @dataclass(frozen=True, slots=True)
 class StatedComparison:
-    """How queries are looked at and candidates compared, field by field as `--set FIELD=VALUE` takes them."""
+    """How queries are looked at and candidates compared, field by field as `--set FIELD=VALUE`
+    takes them."""
 
     matcher: str | None = None
     """Matcher of the scorer inliers."""
@@ -42,13 +44,18 @@ class StatedComparison:
 
     @property
     def views(self) -> QueryViews | None:
-        """How queries are looked at; None as the model's card says. Raises `BadOption` and `UnknownName`."""
+        """How queries are looked at; None as the model's card says. Raises `BadOption` and
+        `UnknownName`."""
         return parse_views(self.query_mode, self.query_size)
 
     def rerank_options(self, scorer: str | None) -> RerankOptions | None:
-        """How a scorer re-ranks; None without one. Raises `BadOption`, also for fields that need a scorer, and `UnknownName`."""
+        """How a scorer re-ranks; None without one. Raises `BadOption`, also for fields that need a
+        scorer, and `UnknownName`."""
         if scorer is None:
-            usual, needed = StatedComparison(), ("matcher", "scorer_options", "num_candidates", "max_seconds", "when_unsure")
+            usual, needed = (
+                StatedComparison(),
+                ("matcher", "scorer_options", "num_candidates", "max_seconds", "when_unsure"),
+            )
             for name in needed:
                 if getattr(self, name) != getattr(usual, name):
                     raise BadOption(f"{name} is for comparing candidates: it goes with --rerank")
@@ -81,7 +88,9 @@ class StatedQuestion(StatedComparison):
         """The options they come to. Raises `BadOption` and `UnknownName`."""
         stated = {entry.name: getattr(self, entry.name) for entry in fields(StatedComparison)}
         del stated["query_mode"], stated["query_size"]
-        options = locate_options(rerank, **stated, is_verified=is_verified, min_confidence=self.min_confidence)
+        options = locate_options(
+            rerank, **stated, is_verified=is_verified, min_confidence=self.min_confidence
+        )
         return replace(options, views=self.views, when_unknown=self.when_unknown)
 
 
@@ -98,9 +107,14 @@ def locate_options(
     min_confidence: float | None = None,
     calibration: str | None = None,
 ) -> LocateOptions:
-    """The options of the flags: by default re-rank and verify; without verification re-rank only where a scorer is named."""
-    if not is_verified and (min_confidence is not None or (calibration is not None and when_unsure is None)):
-        raise BadOption("min_confidence and calibration are for verification, which --no-verify leaves out")
+    """The options of the flags: by default re-rank and verify; without verification re-rank only
+    where a scorer is named."""
+    if not is_verified and (
+        min_confidence is not None or (calibration is not None and when_unsure is None)
+    ):
+        raise BadOption(
+            "min_confidence and calibration are for verification, which --no-verify leaves out"
+        )
     if not is_verified and rerank is None and when_unsure is None and matcher is None:
         return RETRIEVE_ONLY
     return LocateOptions(
@@ -128,5 +142,7 @@ def parse_around(near: str | None, within: float | None) -> Around | None:
     try:
         lat, lon = (float(part) for part in near.split(","))
     except ValueError:
-        raise BadOption(f"--near takes LAT,LON in degrees, for example 55.705,13.188; not {near!r}") from None
+        raise BadOption(
+            f"--near takes LAT,LON in degrees, for example 55.705,13.188; not {near!r}"
+        ) from None
     return Around(GeoPoint(lat, lon), within)

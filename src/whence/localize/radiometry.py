@@ -1,7 +1,9 @@
-"""Brightness made comparable before two sensors are matched: the nine ways of the SAR-optical benchmark, each on one crop.
+"""Brightness made comparable before two sensors are matched: the nine ways of the SAR-optical
+benchmark, each on one crop.
 
-After Corley, Stoken, Berton: Are pretrained image matchers good enough for SAR-optical satellite registration? (CVPR workshop on
-image matching, 2026). The winsol ways come from winners of SpaceNet 9.
+After Corley, Stoken, Berton: Are pretrained image matchers good enough for SAR-optical satellite
+registration? (CVPR workshop on image matching, 2026). The winsol ways come from winners of SpaceNet
+9.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ _SHARPEN = np.array([[0, -1, 0], [-1, 5, -1], [0, -1, 0]], np.float32)
 
 
 def to_bytes(bands: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 of bands (H, W) or (H, W, 1 or 3), stretched from the least to the largest finite value of all.
+    """(H, W, 3) uint8 of bands (H, W) or (H, W, 1 or 3), stretched from the least to the largest
+    finite value of all.
 
     Bytes stay as they are. One value everywhere, and what is not finite, becomes 0.
     """
@@ -29,14 +32,17 @@ def to_bytes(bands: np.ndarray) -> np.ndarray:
     if image.dtype != np.uint8:
         values = image.astype(np.float64)
         is_known = np.isfinite(values)
-        low, high = (values[is_known].min(), values[is_known].max()) if is_known.any() else (0.0, 0.0)
+        low, high = (
+            (values[is_known].min(), values[is_known].max()) if is_known.any() else (0.0, 0.0)
+        )
         scaled = 255 * (values - low) / (high - low) if high > low else np.zeros_like(values)
         image = np.rint(np.where(is_known, scaled, 0)).astype(np.uint8)
     return np.ascontiguousarray(np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image)
 
 
 def normalise(image: np.ndarray, way: str, *, is_sar: bool) -> np.ndarray:
-    """(H, W, 3) float32 from 0 to 1 of a crop (H, W, 3) uint8. Raises `UnknownName` for a way that there is none of."""
+    """(H, W, 3) float32 from 0 to 1 of a crop (H, W, 3) uint8. Raises `UnknownName` for a way that
+    there is none of."""
     if way not in NORMALISATIONS:
         raise UnknownName("normalisation", way, NORMALISATIONS)
     optical, sar = NORMALISATIONS[way]
@@ -52,12 +58,21 @@ def _percentile(image: np.ndarray) -> np.ndarray:
 
 
 def _stretched(values: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
-    """Values (H, W, 3) between their percentiles, band by band; of a flat band what is given otherwise. NaN is 0 and left out."""
+    """Values (H, W, 3) between their percentiles, band by band; of a flat band what is given
+    otherwise. NaN is 0 and left out."""
     found = np.empty(values.shape)
     for band in range(values.shape[2]):
-        low, high = np.nanpercentile(values[..., band], _PERCENT) if np.isfinite(values[..., band]).any() else (0.0, 0.0)
+        low, high = (
+            np.nanpercentile(values[..., band], _PERCENT)
+            if np.isfinite(values[..., band]).any()
+            else (0.0, 0.0)
+        )
         is_flat = not high > low
-        found[..., band] = otherwise[..., band] if is_flat else np.clip((values[..., band] - low) / (high - low), 0, 1)
+        found[..., band] = (
+            otherwise[..., band]
+            if is_flat
+            else np.clip((values[..., band] - low) / (high - low), 0, 1)
+        )
     return np.nan_to_num(found)
 
 
@@ -71,7 +86,12 @@ def _zscore(image: np.ndarray) -> np.ndarray:
 def _clahe(image: np.ndarray) -> np.ndarray:
     # One for all bands: its tables are those of the last call.
     levels = cv2.createCLAHE(_CLIP, _CELLS)
-    return np.stack([levels.apply(np.ascontiguousarray(image[..., band])) for band in range(3)], axis=-1) / 255.0
+    return (
+        np.stack(
+            [levels.apply(np.ascontiguousarray(image[..., band])) for band in range(3)], axis=-1
+        )
+        / 255.0
+    )
 
 
 def _log_percentile(image: np.ndarray) -> np.ndarray:
@@ -80,7 +100,9 @@ def _log_percentile(image: np.ndarray) -> np.ndarray:
 
 def _masked_log_percentile(image: np.ndarray) -> np.ndarray:
     """The same with zeros, which are no measurement, left out."""
-    return _stretched(np.where(image > 0, np.log1p(image.astype(np.float64)), np.nan), image / 255.0)
+    return _stretched(
+        np.where(image > 0, np.log1p(image.astype(np.float64)), np.nan), image / 255.0
+    )
 
 
 def _grey(image: np.ndarray) -> np.ndarray:

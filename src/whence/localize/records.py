@@ -1,7 +1,9 @@
-"""Answers as they are written and read: JSON, CSV, GeoJSON, GPX and XMP; and the options of a question as texts.
+"""Answers as they are written and read: JSON, CSV, GeoJSON, GPX and XMP; and the options of a
+question as texts.
 
-Command line, report and service share this one place. What a format cannot hold is left out, never made up: candidates stand in
-JSON alone, GPX knows a name and a place, a sidecar a place, a radius and a heading.
+Command line, report and service share this one place. What a format cannot hold is left out, never
+made up: candidates stand in JSON alone, GPX knows a name and a place, a sidecar a place, a radius
+and a heading.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from whence.data.cells import plain_cell, safe_cells
+from whence.data.fields import plain_field, safe_fields
 from whence.data.geotags import Geotag, Waypoint, gpx_document, write_gpx, xmp_sidecar
 from whence.data.numbers import finite_number
 from whence.data.xmp import placement_from_xmp
@@ -49,11 +51,12 @@ _STATUSES = ("located", "matched", "unknown")
 _GPX_SPACE = "{http://www.topografix.com/GPX/1/1}"
 
 
-# ---- JSON --------------------------------------------------------------------------------------------------------------------
+# ---- JSON ----------------------------------------------------------------------------------------
 
 
 def position_of(record: Mapping[str, Any]) -> Position:
-    """The answer that `Position.to_dict` made this record of, with all a record holds. Raises `BadOption` for other records."""
+    """The answer that `Position.to_dict` made this record of, with all a record holds. Raises
+    `BadOption` for other records."""
     try:
         status = record["status"]
         if status not in _STATUSES:
@@ -78,7 +81,9 @@ def position_of(record: Mapping[str, Any]) -> Position:
 
 
 def _guess(record: Mapping[str, Any]) -> BestGuess:
-    return BestGuess(record["photo"], _point(record), record.get("radius_m"), record.get("confidence"))
+    return BestGuess(
+        record["photo"], _point(record), record.get("radius_m"), record.get("confidence")
+    )
 
 
 def _candidate(record: Mapping[str, Any]) -> Candidate:
@@ -100,11 +105,12 @@ def _point(record: Mapping[str, Any]) -> GeoPoint | None:
     return None if lat is None or lon is None else GeoPoint(float(lat), float(lon))
 
 
-# ---- CSV ---------------------------------------------------------------------------------------------------------------------
+# ---- CSV -----------------------------------------------------------------------------------------
 
 
 def as_csv(positions: Iterable[Position]) -> str:
-    """Answers as a table, the header first, one line per query; cells that spreadsheets would compute are made harmless."""
+    """Answers as a table, the header first, one line per query; fields that spreadsheets would
+    compute are made harmless."""
     return _table(COLUMNS, map(_csv_row, positions))
 
 
@@ -117,27 +123,44 @@ def _csv_row(one: Position) -> list[Any]:
     where = (one.point.lat, one.point.lon) if one.point else ("", "")
     best = (one.candidates[0].photo, one.candidates[0].similarity) if one.candidates else ("", "")
     sure = (one.confidence, str(one.is_verified).lower())
-    return [one.query, one.status, *where, one.radius_m, one.heading_deg, *sure, *best, one.reason, one.scorer]
+    return [
+        one.query,
+        one.status,
+        *where,
+        one.radius_m,
+        one.heading_deg,
+        *sure,
+        *best,
+        one.reason,
+        one.scorer,
+    ]
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     text = StringIO(newline="")
     table = csv.writer(text)
-    table.writerow(safe_cells(columns))
-    table.writerows(safe_cells(row) for row in rows)
+    table.writerow(safe_fields(columns))
+    table.writerows(safe_fields(row) for row in rows)
     return text.getvalue()
 
 
 def _of_csv(text: str, path: Path) -> tuple[Position, ...]:
     rows = csv.DictReader(StringIO(text, newline=""))
     if not {"query", "status"} <= set(rows.fieldnames or ()):
-        raise UnreadableTable(path, "it has no columns query and status, so it is no table of answers")
+        raise UnreadableTable(
+            path, "it has no columns query and status, so it is no table of answers"
+        )
     found = []
     for row in rows:
         values = {
-            name: plain_cell(cell or "") for name, cell in row.items() if isinstance(name, str) and not isinstance(cell, list)
+            name: plain_field(field or "")
+            for name, field in row.items()
+            if isinstance(name, str) and not isinstance(field, list)
         }
-        numbers = {name: finite_number(values.get(name, "")) for name in ("lat", "lon", "radius_m", "heading_deg", "confidence")}
+        numbers = {
+            name: finite_number(values.get(name, ""))
+            for name in ("lat", "lon", "radius_m", "heading_deg", "confidence")
+        }
         best = values.get("best_photo", "")
         similarity = finite_number(values.get("similarity", ""))
         record = {
@@ -158,17 +181,22 @@ def _checked(record: Mapping[str, Any], path: Path, *, line: int | None = None) 
         raise UnreadableTable(path, str(error), line=line) from None
 
 
-# ---- GeoJSON -----------------------------------------------------------------------------------------------------------------
+# ---- GeoJSON -------------------------------------------------------------------------------------
 
 
 def as_geojson(positions: Iterable[Position]) -> dict[str, Any]:
-    """Answers with coordinates as points of a GeoJSON FeatureCollection; longitude comes first there."""
+    """Answers with coordinates as points of a GeoJSON FeatureCollection; longitude comes first
+    there."""
     features = [
         {
             "type": "Feature",
             "geometry": {"type": "Point", "coordinates": [one.point.lon, one.point.lat]},
             "properties": {
-                **{key: value for key, value in one.to_dict().items() if key not in ("position", "candidates")},
+                **{
+                    key: value
+                    for key, value in one.to_dict().items()
+                    if key not in ("position", "candidates")
+                },
                 "radius_m": one.radius_m,
                 "heading_deg": one.heading_deg,
             },
@@ -192,19 +220,26 @@ def _of_geojson(collection: Any, path: Path) -> tuple[Position, ...]:
     for feature in collection["features"]:
         try:
             about, (lon, lat, *_) = feature["properties"], feature["geometry"]["coordinates"]
-            place = {"lat": lat, "lon": lon, "radius_m": about.get("radius_m"), "heading_deg": about.get("heading_deg")}
+            place = {
+                "lat": lat,
+                "lon": lon,
+                "radius_m": about.get("radius_m"),
+                "heading_deg": about.get("heading_deg"),
+            }
         except (KeyError, TypeError, ValueError, AttributeError):
             raise UnreadableTable(path, "a feature is no point of an answer") from None
         found.append(_checked({**about, "position": place}, path))
     return tuple(found)
 
 
-# ---- GPX and XMP -------------------------------------------------------------------------------------------------------------
+# ---- GPX and XMP ---------------------------------------------------------------------------------
 
 
 def waypoints_of_answers(positions: Iterable[Position]) -> list[Waypoint]:
     """Located photos as waypoints: a name and a place."""
-    return [Waypoint(one.query, one.point) for one in positions if one.point and one.status == "located"]
+    return [
+        Waypoint(one.query, one.point) for one in positions if one.point and one.status == "located"
+    ]
 
 
 def as_gpx(positions: Iterable[Position]) -> str:
@@ -213,7 +248,8 @@ def as_gpx(positions: Iterable[Position]) -> str:
 
 
 def write_places(path: str | Path, positions: Iterable[Position]) -> None:
-    """Write located photos as waypoints of a GPX file, whole or not at all. Raises `UnwritableFile`."""
+    """Write located photos as waypoints of a GPX file, whole or not at all. Raises
+    `UnwritableFile`."""
     write_gpx(path, waypoints_of_answers(positions))
 
 
@@ -223,7 +259,10 @@ def _of_gpx(data: bytes, path: Path) -> tuple[Position, ...]:
     try:
         root = ElementTree.fromstring(data)
         places = [
-            (one.findtext(f"{_GPX_SPACE}name") or "", GeoPoint(float(one.attrib["lat"]), float(one.attrib["lon"])))
+            (
+                one.findtext(f"{_GPX_SPACE}name") or "",
+                GeoPoint(float(one.attrib["lat"]), float(one.attrib["lon"])),
+            )
             for one in root.iter(f"{_GPX_SPACE}wpt")
         ]
     except (ElementTree.ParseError, KeyError, ValueError, InvalidPoint) as error:
@@ -232,7 +271,8 @@ def _of_gpx(data: bytes, path: Path) -> tuple[Position, ...]:
 
 
 def as_xmp(position: Position) -> bytes:
-    """The sidecar that states a located answer. Raises `BadOption` for an answer without coordinates."""
+    """The sidecar that states a located answer. Raises `BadOption` for an answer without
+    coordinates."""
     if position.point is None:
         raise BadOption(f"{position.query!r} has no coordinates, and a sidecar states some")
     return xmp_sidecar(Geotag(position.point, position.heading_deg, position.radius_m))
@@ -243,14 +283,23 @@ def _of_xmp(data: bytes, path: Path) -> tuple[Position, ...]:
     if placed.point is None:
         return ()
     query = path.name.removesuffix(path.suffix)
-    return (Position(query, "located", point=placed.point, radius_m=placed.error_m, heading_deg=placed.heading_deg),)
+    return (
+        Position(
+            query,
+            "located",
+            point=placed.point,
+            radius_m=placed.error_m,
+            heading_deg=placed.heading_deg,
+        ),
+    )
 
 
-# ---- files -------------------------------------------------------------------------------------------------------------------
+# ---- files ---------------------------------------------------------------------------------------
 
 
 def read_answers(path: str | Path) -> tuple[Position, ...]:
-    """Answers out of a file by its ending: .json and .jsonl (one record a line), .csv, .geojson, .gpx or .xmp.
+    """Answers out of a file by its ending: .json and .jsonl (one record a line), .csv, .geojson,
+    .gpx or .xmp.
 
     Raises `UnreadableTable` for a file that is broken or holds something else.
     """
@@ -267,13 +316,19 @@ def read_answers(path: str | Path) -> tuple[Position, ...]:
         if file.suffix == ".geojson":
             return _of_geojson(json.loads(text), file)
         if file.suffix in (".json", ".jsonl"):
-            lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+            lines = [
+                (number, line)
+                for number, line in enumerate(text.splitlines(), start=1)
+                if line.strip()
+            ]
             return tuple(_checked(json.loads(line), file, line=number) for number, line in lines)
     except OSError as error:
         raise UnreadableTable(file, error.strerror or str(error)) from None
     except (ValueError, RecursionError, csv.Error) as error:
         raise UnreadableTable(file, f"not what its ending says: {error}") from None
-    raise UnreadableTable(file, "answers are read from .json, .jsonl, .csv, .geojson, .gpx and .xmp")
+    raise UnreadableTable(
+        file, "answers are read from .json, .jsonl, .csv, .geojson, .gpx and .xmp"
+    )
 
 
 def _write(path: str | Path, text: str) -> None:
@@ -281,7 +336,7 @@ def _write(path: str | Path, text: str) -> None:
         file.write(text)
 
 
-# ---- proposals for photos without a geotag -----------------------------------------------------------------------------------
+# ---- proposals for photos without a geotag -------------------------------------------------------
 
 
 def proposal_record(proposal: Proposal) -> dict[str, Any]:
@@ -291,11 +346,15 @@ def proposal_record(proposal: Proposal) -> dict[str, Any]:
     return {
         "photo": proposal.photo,
         "placed_by": proposal.placed_by,
-        "position": _place(proposal.point, radius_m=proposal.radius_m, heading_deg=proposal.heading_deg),
+        "position": _place(
+            proposal.point, radius_m=proposal.radius_m, heading_deg=proposal.heading_deg
+        ),
         "is_verified": proposal.is_verified,
         "match": {
             "status": position.status,
-            "position": _place(position.point, radius_m=position.radius_m, heading_deg=position.heading_deg),
+            "position": _place(
+                position.point, radius_m=position.radius_m, heading_deg=position.heading_deg
+            ),
             "confidence": position.confidence,
             "photo": None if best is None else best.photo,
             "similarity": None if best is None else best.similarity,
@@ -313,7 +372,11 @@ def proposal_record(proposal: Proposal) -> dict[str, Any]:
         },
         "track": None
         if proposal.track is None
-        else {"position": _place(proposal.track.point), "shift_s": proposal.track.shift_s, "source": proposal.track.source},
+        else {
+            "position": _place(proposal.track.point),
+            "shift_s": proposal.track.shift_s,
+            "source": proposal.track.source,
+        },
         "evidence": list(proposal.evidence),
         "reason": proposal.reason,
     }
@@ -324,7 +387,9 @@ def write_proposals(path: str | Path, proposals: Iterable[Proposal]) -> None:
     _write(path, _table(PROPOSAL_COLUMNS, map(_proposal_row, proposals)))
 
 
-def _place(point: GeoPoint | None, *, radius_m: float | None = None, heading_deg: float | None = None) -> dict[str, Any] | None:
+def _place(
+    point: GeoPoint | None, *, radius_m: float | None = None, heading_deg: float | None = None
+) -> dict[str, Any] | None:
     if point is None:
         return None
     return {"lat": point.lat, "lon": point.lon, "radius_m": radius_m, "heading_deg": heading_deg}
@@ -333,7 +398,12 @@ def _place(point: GeoPoint | None, *, radius_m: float | None = None, heading_deg
 def _proposal_row(proposal: Proposal) -> list[Any]:
     point, hint, position = proposal.point, proposal.hint, proposal.position
     return [
-        *(proposal.photo, proposal.placed_by, None if point is None else point.lat, None if point is None else point.lon),
+        *(
+            proposal.photo,
+            proposal.placed_by,
+            None if point is None else point.lat,
+            None if point is None else point.lon,
+        ),
         *(proposal.radius_m, proposal.heading_deg, position.confidence),
         position.candidates[0].photo if position.candidates else None,
         *((None, None) if hint is None else (hint.before, hint.after)),

@@ -1,8 +1,9 @@
-"""One image registered to another tile by tile, as the SAR-optical benchmark does it, and as one matrix for both files.
+"""One image registered to another tile by tile, as the SAR-optical benchmark does it, and as one
+matrix for both files.
 
-The moving image is cut into tiles that overlap, each is matched with the same share of the fixed image, and agrees on an affine
-map or a homography; what several tiles say of a point is blended. After Corley, Stoken, Berton (CVPR workshop on image matching,
-2026).
+The moving image is cut into tiles that overlap, each is matched with the same share of the fixed
+image, and agrees on an affine map or a homography; what several tiles say of a point is blended.
+After Corley, Stoken, Berton (CVPR workshop on image matching, 2026).
 """
 
 from __future__ import annotations
@@ -20,14 +21,28 @@ from whence.data.raster_windows import ArrayWindows, Windows
 from whence.errors import BadOption, UnknownName
 from whence.localize.radiometry import NORMALISATIONS, normalise
 from whence.matching.evidence import LEAST_SURPRISE, NOISE_INLIERS, surprise_of
-from whence.matching.geometry import REFERENCE_SIDE_PX, GeometrySettings, coverage, fit_geometry, scaling
+from whence.matching.geometry import (
+    REFERENCE_SIDE_PX,
+    GeometrySettings,
+    coverage,
+    fit_geometry,
+    scaling,
+)
 from whence.parts import Matcher
 from whence.types import PointPairs
 
 _LEAST_FIXED_PX = 64
 _LEAST_KNOWN = 0.1
 _WHOLE_PX = 640
-_FAILURES = (MemoryError, RuntimeError, ValueError, IndexError, AttributeError, np.linalg.LinAlgError, cv2.error)
+_FAILURES = (
+    MemoryError,
+    RuntimeError,
+    ValueError,
+    IndexError,
+    AttributeError,
+    np.linalg.LinAlgError,
+    cv2.error,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +64,24 @@ class RegisterOptions:
     def __post_init__(self) -> None:
         if self.normalisation not in NORMALISATIONS:
             raise UnknownName("normalisation", self.normalisation, NORMALISATIONS)
-        if self.geometry not in ("affine", "homography") or self.sar not in ("moving", "fixed", "none"):
+        if self.geometry not in ("affine", "homography") or self.sar not in (
+            "moving",
+            "fixed",
+            "none",
+        ):
             raise BadOption("geometry is affine or homography, and sar is moving, fixed or none")
         if self.tile_px and not 0 <= self.overlap_px < self.tile_px:
             raise BadOption(f"tiles of {self.tile_px} pixels cannot overlap by {self.overlap_px}")
-        if self.tile_px < 0 or 0 < self.tile_px < _LEAST_FIXED_PX or not self.threshold_px > 0 or self.min_inliers < 1:
-            raise BadOption("tiles have at least 64 pixels (0: no tiles), with a threshold above 0 and at least one inlier")
+        if (
+            self.tile_px < 0
+            or 0 < self.tile_px < _LEAST_FIXED_PX
+            or not self.threshold_px > 0
+            or self.min_inliers < 1
+        ):
+            raise BadOption(
+                "tiles have at least 64 pixels (0: no tiles), with a threshold above 0 and at "
+                "least one inlier"
+            )
 
 
 class Box(NamedTuple):
@@ -87,7 +114,8 @@ class MatchedTiles:
     num_failed: int = 0
     """Tiles whose matcher failed."""
     precision: str = "full"
-    """bf16 where memory of the device ran out for a tile and it was matched again at half precision."""
+    """bf16 where memory of the device ran out for a tile and it was matched again at half
+    precision."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +135,8 @@ class Registration:
     """How a moving image lies on a fixed one."""
 
     status: str
-    """ok, no_tiles where no tile's matches agree, or no_match where together they say no more than chance does."""
+    """ok, no_tiles where no tile's matches agree, or no_match where together they say no more than
+    chance does."""
     reason: str = ""
     matrix: np.ndarray | None = None
     """(3, 3) from the moving to the fixed image; middles of pixels are whole numbers."""
@@ -118,7 +147,8 @@ class Registration:
 
 
 def tile_starts(length: int, *, tile: int, overlap: int) -> list[int]:
-    """Where tiles begin along an axis of a length: at every step that leaves room, and where the last one ends with the axis."""
+    """Where tiles begin along an axis of a length: at every step that leaves room, and where the
+    last one ends with the axis."""
     step, last = max(1, tile - overlap), max(0, length - tile)
     return sorted({*range(0, last + 1, step), last})
 
@@ -135,12 +165,15 @@ def tiles_of(size_px: tuple[int, int], *, tile: int, overlap: int) -> Iterator[B
 
 
 def same_share(box: Box, size0_px: tuple[int, int], size1_px: tuple[int, int]) -> Box:
-    """The window of another image of the same footprint that shows what a tile of the first one shows, at least 64 pixels wide."""
+    """The window of another image of the same footprint that shows what a tile of the first one
+    shows, at least 64 pixels wide."""
     sides = []
     for start, extent, whole0, whole1 in zip(box[:2], box[2:], size0_px, size1_px, strict=True):
         ratio = whole1 / whole0
         side = min(max(_LEAST_FIXED_PX, round(extent * ratio)), whole1)
-        sides.append((min(max(round((start + extent / 2) * ratio - side / 2), 0), whole1 - side), side))
+        sides.append(
+            (min(max(round((start + extent / 2) * ratio - side / 2), 0), whole1 - side), side)
+        )
     return Box(sides[0][0], sides[1][0], sides[0][1], sides[1][1])
 
 
@@ -153,13 +186,15 @@ def match_tiles(
     prior: np.ndarray | None = None,
     advance: Callable[[int], None] = lambda n: None,
 ) -> MatchedTiles:
-    """What is matched of every tile. A tile whose matcher fails is passed over; where memory ran out it is tried once more.
+    """Matches of every tile. A tile whose matcher fails is passed over; where memory ran out it is
+    tried once more.
 
-    Without a `prior` both images show the same footprint, held the same way, as published; with one, a (3, 3) from the moving to
-    the fixed image, tiles are compared with what it says lies there. Only a tile and its window are held at a time.
+    Without a `prior` both images show the same footprint, held the same way, as published; with
+    one, a (3, 3) from the moving to the fixed image, tiles are compared with what it says lies
+    there. Only a tile and its window are held at a time.
     """
     sizes = (moving.size_px, fixed.size_px)
-    found, num_failed, precision, num = [], 0, "full", 0
+    matches, num_failed, precision, num = [], 0, "full", 0
     for box in tiles_of(sizes[0], tile=options.tile_px, overlap=options.overlap_px):
         num += 1
         advance(1)
@@ -178,10 +213,16 @@ def match_tiles(
             continue
         precision = "bf16" if is_half else precision
         kept = _on_known(pairs.points0, known0) & _on_known(pairs.points1, known1)
-        points1 = cv2.perspectiveTransform(pairs.points1[kept][None], back)[0] if kept.any() else pairs.points1[kept]
+        points1 = (
+            cv2.perspectiveTransform(pairs.points1[kept][None], back)[0]
+            if kept.any()
+            else pairs.points1[kept]
+        )
         points0 = pairs.points0[kept] + np.array(box[:2])
-        found.append(TileMatches(box, fixed_box, PointPairs(points0, points1, *sizes, pairs.num_keypoints)))
-    return MatchedTiles(tuple(found), *sizes, num, num_failed, precision)
+        matches.append(
+            TileMatches(box, fixed_box, PointPairs(points0, points1, *sizes, pairs.num_keypoints))
+        )
+    return MatchedTiles(tuple(matches), *sizes, num, num_failed, precision)
 
 
 def fit_tiles(matched: MatchedTiles, options: RegisterOptions) -> tuple[FittedTile, ...]:
@@ -190,7 +231,8 @@ def fit_tiles(matched: MatchedTiles, options: RegisterOptions) -> tuple[FittedTi
     for tile in matched.tiles:
         start0, start1 = (np.array(box[:2], float) for box in (tile.box, tile.fixed_box))
         pairs = tile.pairs
-        # Within the tile, as published: numbers of the whole image are large beside a homography's last row.
+        # Within the tile, as published: numbers of the whole image are large beside a homography's
+        # last row.
         own = fit_geometry(
             pairs.points0 - start0,
             pairs.points1 - start1,
@@ -216,9 +258,11 @@ def project(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def transfer(points: np.ndarray, tiles: Sequence[FittedTile]) -> np.ndarray:
-    """(n, 2) where points of the moving image lie on the fixed one: the mean of what tiles around them say; NaN where none does.
+    """(n, 2) where points of the moving image lie on the fixed one: the mean of what tiles around
+    them say; NaN where none does.
 
-    A tile counts by its inliers, over one more than the pixels from its middle to the point; beside all tiles all of them count.
+    A tile counts by its inliers, over one more than the pixels from its middle to the point; beside
+    all tiles all of them count.
     """
     points = np.asarray(points, float).reshape(-1, 2)
     if not tiles:
@@ -237,38 +281,66 @@ def transfer(points: np.ndarray, tiles: Sequence[FittedTile]) -> np.ndarray:
 
 
 def register(matched: MatchedTiles, options: RegisterOptions) -> Registration:
-    """How the moving image lies on the fixed one by all tiles together, if they say more than chance does."""
+    """How the moving image lies on the fixed one by all tiles together, if they say more than
+    chance does."""
     tiles = fit_tiles(matched, options)
     if not tiles:
         most = sum(len(tile.pairs.points0) for tile in matched.tiles)
-        return Registration("no_tiles", f"of {matched.num_tiles} tiles with {most} matches none agrees on a geometry")
-    points = [np.concatenate([getattr(tile.pairs, side) for tile in matched.tiles]) for side in ("points0", "points1")]
+        return Registration(
+            "no_tiles",
+            f"of {matched.num_tiles} tiles with {most} matches none agrees on a geometry",
+        )
+    points = [
+        np.concatenate([getattr(tile.pairs, side) for tile in matched.tiles])
+        for side in ("points0", "points1")
+    ]
     # Tiles overlap: what two of them found alike counts once.
     _, once = np.unique(np.rint(np.hstack(points)), axis=0, return_index=True)
-    pairs = PointPairs(points[0][once], points[1][once], matched.size0_px, matched.size1_px, (len(once), len(once)))
+    pairs = PointPairs(
+        points[0][once], points[1][once], matched.size0_px, matched.size1_px, (len(once), len(once))
+    )
     settings = _settings(options, matched.size1_px)
-    found = fit_geometry(pairs.points0, pairs.points1, size0_px=pairs.size0_px, size1_px=pairs.size1_px, settings=settings)
+    found = fit_geometry(
+        pairs.points0,
+        pairs.points1,
+        size0_px=pairs.size0_px,
+        size1_px=pairs.size1_px,
+        settings=settings,
+    )
     agreeing = f"{found.num_inliers} of {len(found.is_inlier)} matches agree"
     if found.matrix is None:
         return Registration("no_match", found.reason, tiles=tiles)
-    if found.num_inliers < NOISE_INLIERS or surprise_of(pairs, found.is_inlier, settings) < LEAST_SURPRISE:
+    if (
+        found.num_inliers < NOISE_INLIERS
+        or surprise_of(pairs, found.is_inlier, settings) < LEAST_SURPRISE
+    ):
         return Registration("no_match", f"{agreeing}, as chance may give", tiles=tiles)
     off = project(found.matrix, pairs.points0[found.is_inlier]) - pairs.points1[found.is_inlier]
     rms = float(np.sqrt((off**2).sum(axis=1).mean()))
     return Registration("ok", "", found.matrix / found.matrix[2, 2], found.num_inliers, rms, tiles)
 
 
-def whole_view(moving: Windows, fixed: Windows, matcher: Matcher, options: RegisterOptions) -> np.ndarray | None:
-    """(3, 3) from the moving to the fixed image as both agree on it seen small as a whole; None where chance gives as much."""
+def whole_view(
+    moving: Windows, fixed: Windows, matcher: Matcher, options: RegisterOptions
+) -> np.ndarray | None:
+    """(3, 3) from the moving to the fixed image as both agree on it seen small as a whole; None
+    where chance gives as much."""
     views = []
     for windows in (moving, fixed):
         scale = min(1.0, _WHOLE_PX / max(windows.size_px))
         width, height = (max(1, round(side * scale)) for side in windows.size_px)
         views.append(ArrayWindows(*windows.read(0, 0, *windows.size_px, (width, height))))
-    found = register(match_tiles(views[0], views[1], matcher, replace(options, tile_px=0)), replace(options, tile_px=0))
+    found = register(
+        match_tiles(views[0], views[1], matcher, replace(options, tile_px=0)),
+        replace(options, tile_px=0),
+    )
     if found.matrix is None:
         return None
-    return scaling(views[1].size_px, fixed.size_px) @ found.matrix @ scaling(moving.size_px, views[0].size_px)
+    return (
+        scaling(views[1].size_px, fixed.size_px)
+        @ found.matrix
+        @ scaling(moving.size_px, views[0].size_px)
+    )
 
 
 def _settings(options: RegisterOptions, size1_px: tuple[int, int]) -> GeometrySettings:
@@ -277,14 +349,21 @@ def _settings(options: RegisterOptions, size1_px: tuple[int, int]) -> GeometrySe
 
 
 def _window(
-    box: Box, fixed: Windows, sizes: tuple[tuple[int, int], tuple[int, int]], prior: np.ndarray | None
+    box: Box,
+    fixed: Windows,
+    sizes: tuple[tuple[int, int], tuple[int, int]],
+    prior: np.ndarray | None,
 ) -> tuple[np.ndarray | None, np.ndarray | None, Box, np.ndarray]:
-    """What of the fixed image is compared with a tile, which of it is known, its box, and (3, 3) from there to the whole image."""
+    """What of the fixed image is compared with a tile, which of it is known, its box, and (3, 3)
+    from there to the whole image."""
     if prior is None:
         there = same_share(box, *sizes)
         return (*fixed.read(*there), there, _shift(np.array(there[:2], float)))
     from_tile = prior @ _shift(np.array(box[:2], float))
-    corners = project(from_tile, np.array([[0, 0], [box.width, 0], [box.width, box.height], [0, box.height]], float))
+    corners = project(
+        from_tile,
+        np.array([[0, 0], [box.width, 0], [box.width, box.height], [0, box.height]], float),
+    )
     low, high = np.floor(corners.min(axis=0)) - 2, np.ceil(corners.max(axis=0)) + 3
     if not np.isfinite([low, high]).all():
         return None, None, box, from_tile
@@ -299,7 +378,12 @@ def _window(
     pixels, known = fixed.read(x, y, right - x, bottom - y, size)
     onto = onto @ scaling(size, (right - x, bottom - y))
     shown = cv2.warpPerspective(pixels, onto, (box.width, box.height), flags=cv2.INTER_LINEAR)
-    is_known = cv2.warpPerspective(known.astype(np.uint8), onto, (box.width, box.height), flags=cv2.INTER_NEAREST) > 0
+    is_known = (
+        cv2.warpPerspective(
+            known.astype(np.uint8), onto, (box.width, box.height), flags=cv2.INTER_NEAREST
+        )
+        > 0
+    )
     return shown, is_known, Box(x, y, right - x, bottom - y), from_tile
 
 
@@ -307,20 +391,21 @@ def _shift(by: np.ndarray) -> np.ndarray:
     return np.array([[1, 0, by[0]], [0, 1, by[1]], [0, 0, 1.0]])
 
 
-def _as_bytes(image: np.ndarray, known: np.ndarray, way: str, *, is_sar: bool) -> np.ndarray:
+def _as_bytes(image: np.ndarray, is_known: np.ndarray, way: str, *, is_sar: bool) -> np.ndarray:
     pixels = np.rint(255 * normalise(image, way, is_sar=is_sar)).astype(np.uint8)
-    return np.ascontiguousarray(np.where(known[..., None], pixels, 0))
+    return np.ascontiguousarray(np.where(is_known[..., None], pixels, 0))
 
 
-def _on_known(points: np.ndarray, known: np.ndarray) -> np.ndarray:
+def _on_known(points: np.ndarray, is_known: np.ndarray) -> np.ndarray:
     """(n,) bool: which points lie on a known pixel."""
     column, row = np.rint(points).astype(int).reshape(-1, 2).T
-    height, width = known.shape
-    return np.asarray(known[np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)])
+    height, width = is_known.shape
+    return np.asarray(is_known[np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)])
 
 
 def _matched(matcher: Matcher, image0: np.ndarray, image1: np.ndarray) -> tuple[PointPairs, bool]:
-    """What a matcher finds, and whether that was at half precision, because memory of the device had run out."""
+    """What a matcher finds, and whether that was at half precision, because memory of the device
+    had run out."""
     try:
         return _pairs(matcher, image0, image1), False
     except _FAILURES as error:
@@ -338,7 +423,8 @@ def _pairs(matcher: Matcher, image0: np.ndarray, image1: np.ndarray) -> PointPai
 
 @contextmanager
 def _half_precision() -> Iterator[None]:
-    """Networks of torch, where it is in use, compute in bf16 inside the block, on memory that was given back."""
+    """Networks of torch, where it is in use, compute in bf16 inside the block, on memory that was
+    given back."""
     torch = sys.modules.get("torch")
     if torch is None:
         yield

@@ -25,7 +25,8 @@ class RerankOptions:
     scorer_options: Mapping[str, Any] = field(default_factory=dict)
     """The scorer's own settings; those of a chain begin with the scorer's name and a dot."""
     when_unsure: float | None = None
-    """Candidates are compared one by one until one is right with this probability; None to compare all."""
+    """Candidates are compared one by one until one is right with this probability; None to compare
+    all."""
     otherwise: str = OTHERWISE
     """Where matches speak for no candidate, what orders the first few: SCORER:N, or "none"."""
 
@@ -42,12 +43,16 @@ class RerankOptions:
 
     @property
     def otherwise_options(self) -> RerankOptions | None:
-        """The scorer that is asked where this one finds nothing; None for none. Raises `BadOption` and `UnknownName`."""
+        """The scorer that is asked where this one finds nothing; None for none. Raises `BadOption`
+        and `UnknownName`."""
         if self.otherwise == NONE:
             return None
         name, _, num = self.otherwise.partition(":")
         if not (num.isascii() and num.isdecimal()):
-            raise BadOption(f"what is asked otherwise is none, or SCORER:PHOTOS, for example {OTHERWISE}; not {self.otherwise!r}")
+            raise BadOption(
+                f"what is asked otherwise is none, or SCORER:PHOTOS, for example {OTHERWISE}; not "
+                f"{self.otherwise!r}"
+            )
         return RerankOptions(name, int(num), otherwise=NONE)
 
     @property
@@ -56,7 +61,12 @@ class RerankOptions:
         if not is_chain(self.scorer):
             return ()
         return tuple(
-            RerankOptions(stage.scorer, stage.num_candidates, stage.max_seconds, options_of(stage, self.scorer_options))
+            RerankOptions(
+                stage.scorer,
+                stage.num_candidates,
+                stage.max_seconds,
+                options_of(stage, self.scorer_options),
+            )
             for stage in parse_stages(self.scorer)
         )
 
@@ -71,19 +81,28 @@ def rerank_options(
     otherwise: str = OTHERWISE,
     matcher: str | None = None,
 ) -> RerankOptions:
-    """The options that a person states; of a chain the first stage says how many candidates there are.
+    """The options that a person states; of a chain the first stage says how many candidates there
+    are.
 
-    `matcher` is that of the scorer inliers, alone or in the chain. Raises `BadOption` and `UnknownName`.
+    `matcher` is that of the scorer inliers, alone or in the chain. Raises `BadOption` and
+    `UnknownName`.
     """
     if matcher is not None:
         get_card(matcher, kind="matcher")
         names = [stage.scorer for stage in parse_stages(scorer)] if is_chain(scorer) else [scorer]
         if "inliers" not in names:
-            raise BadOption(f"the matcher is that of inliers, alone or in a chain; {scorer} has none to choose")
-        scorer_options = {**scorer_options, ("inliers.matcher" if is_chain(scorer) else "matcher"): matcher}
+            raise BadOption(
+                f"the matcher is that of inliers, alone or in a chain; {scorer} has none to choose"
+            )
+        scorer_options = {
+            **scorer_options,
+            ("inliers.matcher" if is_chain(scorer) else "matcher"): matcher,
+        }
     if is_chain(scorer):
         if max_seconds is not None:
             raise BadOption("the seconds of a chain stand with its stages, as in inliers:10:0.5s")
         num_candidates = parse_stages(scorer)[0].num_candidates
         check_chain_options(parse_stages(scorer), scorer_options)
-    return RerankOptions(scorer, num_candidates, max_seconds, scorer_options, when_unsure, otherwise)
+    return RerankOptions(
+        scorer, num_candidates, max_seconds, scorer_options, when_unsure, otherwise
+    )

@@ -1,4 +1,5 @@
-"""Ranked candidates for described queries: search, geographic filter, and one candidate per photo rather than per descriptor."""
+"""Ranked candidates for described queries: search, geographic filter, and one candidate per photo
+rather than per descriptor."""
 
 from __future__ import annotations
 
@@ -30,15 +31,19 @@ class Around:
 
     def __post_init__(self) -> None:
         if not self.within_m > 0:
-            raise BadOption(f"the radius of a geographic filter must be positive, not {self.within_m}")
+            raise BadOption(
+                f"the radius of a geographic filter must be positive, not {self.within_m}"
+            )
 
     def box(self) -> tuple[float, float, float, float]:
-        """South, west, north and east in degrees around all of it; west is above east across the date line."""
+        """South, west, north and east in degrees around all of it; west is above east across the
+        date line."""
         box = self._box()
         return box.south, box.west, box.north, box.east
 
     def _box(self) -> GeoBox:
-        # What lies so near through the earth lies somewhat further along it; the pole's radius makes most of that.
+        # What lies so near through the earth lies somewhat further along it; the pole's radius
+        # makes most of that.
         along = 2 * _LEAST_RADIUS_M * math.asin(min(self.within_m / (2 * _LEAST_RADIUS_M), 1.0))
         return GeoBox.around(self.near, radius_m=along)
 
@@ -59,7 +64,8 @@ class Around:
 
 
 class Retriever:
-    """Finds candidates in one database: its photos, the descriptor row of each, and an index over those rows."""
+    """Finds candidates in one database: its photos, the descriptor row of each, and an index over
+    those rows."""
 
     def __init__(self, photos: Photos, descriptor_rows: np.ndarray, index: Index) -> None:
         self.photos = photos
@@ -70,15 +76,26 @@ class Retriever:
         self._descriptor_rows = descriptor_rows[order]
         self._searched = np.unique(self._descriptor_rows)
 
-    def retrieve(self, descriptors: np.ndarray, *, k: int, around: Around | None = None) -> tuple[tuple[Candidate, ...], ...]:
-        """For each query descriptor (Q, D) up to `k` candidates, best first; photos with one content share their similarity."""
+    def retrieve(
+        self, descriptors: np.ndarray, *, k: int, around: Around | None = None
+    ) -> tuple[tuple[Candidate, ...], ...]:
+        """For each query descriptor (Q, D) up to `k` candidates, best first; photos with one
+        content share their similarity."""
         return self._retrieve(descriptors, k=k, around=around, question=None)
 
     def ask(
-        self, question: Question, *, k: int, around: Around | None = None, within: np.ndarray | None = None
+        self,
+        question: Question,
+        *,
+        k: int,
+        around: Around | None = None,
+        within: np.ndarray | None = None,
     ) -> tuple[Candidate, ...]:
-        """Up to `k` candidates for one query, best first, whatever it asks with; only descriptor rows among `within`, ascending."""
-        return self._retrieve(question.rows, k=k, around=around, question=question, within=within)[0]
+        """Up to `k` candidates for one query, best first, whatever it asks with; only descriptor
+        rows among `within`, ascending."""
+        return self._retrieve(question.rows, k=k, around=around, question=question, within=within)[
+            0
+        ]
 
     def _retrieve(
         self,
@@ -91,7 +108,11 @@ class Retriever:
     ) -> tuple[tuple[Candidate, ...], ...]:
         if k < 1:
             raise BadOption(f"k must be at least 1, not {k}")
-        photo_rows, descriptor_rows, searched = self._photo_rows, self._descriptor_rows, self._searched
+        photo_rows, descriptor_rows, searched = (
+            self._photo_rows,
+            self._descriptor_rows,
+            self._searched,
+        )
         if around is not None:
             inside = around.allows(self.photos)[photo_rows]
             photo_rows, descriptor_rows = photo_rows[inside], descriptor_rows[inside]
@@ -109,14 +130,28 @@ class Retriever:
             found = question.merge(found, k=k)
         first = np.searchsorted(descriptor_rows, found.ids, side="left")
         last = np.searchsorted(descriptor_rows, found.ids, side="right")
-        return tuple(self._candidates(photo_rows, first[q], last[q], found.similarities[q], k=k) for q in range(len(found.ids)))
+        return tuple(
+            self._candidates(photo_rows, first[q], last[q], found.similarities[q], k=k)
+            for q in range(len(found.ids))
+        )
 
     def _candidates(
-        self, photo_rows: np.ndarray, first: np.ndarray, last: np.ndarray, similarities: np.ndarray, *, k: int
+        self,
+        photo_rows: np.ndarray,
+        first: np.ndarray,
+        last: np.ndarray,
+        similarities: np.ndarray,
+        *,
+        k: int,
     ) -> tuple[Candidate, ...]:
-        rows = [(row, s) for a, b, s in zip(first, last, similarities, strict=True) for row in photo_rows[a:b]][:k]
+        rows = [
+            (row, s)
+            for a, b, s in zip(first, last, similarities, strict=True)
+            for row in photo_rows[a:b]
+        ][:k]
         return tuple(
-            candidate_of(self.photos, int(row), rank=rank, similarity=float(s)) for rank, (row, s) in enumerate(rows, start=1)
+            candidate_of(self.photos, int(row), rank=rank, similarity=float(s))
+            for rank, (row, s) in enumerate(rows, start=1)
         )
 
 

@@ -1,4 +1,5 @@
-"""Writing proposed places: into sidecars beside the photos, or into copies elsewhere. Originals are never opened for writing."""
+"""Writing proposed places: into sidecars beside the photos, or into copies elsewhere. Originals are
+never opened for writing."""
 
 from __future__ import annotations
 
@@ -32,19 +33,27 @@ class TagPlan:
 
 
 def plan_tags(
-    report: MissingReport, *, kind: TagKind, copies_to: str | Path | None = None, include_unverified: bool = False
+    report: MissingReport,
+    *,
+    kind: TagKind,
+    copies_to: str | Path | None = None,
+    include_unverified: bool = False,
 ) -> TagPlan:
-    """Which files would be written. Matches that nothing has verified take part only with `include_unverified`.
+    """Which files would be written. Matches that nothing has verified take part only with
+    `include_unverified`.
 
-    Photos that have a sidecar already are left out, of whatever kind it is: a new one could hide what it says. Raises `BadOption`
-    for copies without a folder, or into the photos' own folder.
+    Photos that have a sidecar already are left out, of whatever kind it is: a new one could hide
+    what it says. Raises `BadOption` for copies without a folder, or into the photos' own folder.
     """
     if kind == "copies":
         if copies_to is None:
             raise BadOption("--write copies needs --copies-to FOLDER")
         folder = Path(copies_to)
         if folder.resolve().is_relative_to(report.root.resolve()):
-            raise BadOption(f"copies go outside the photos' own folder {str(report.root)!r}, not to {str(copies_to)!r}")
+            raise BadOption(
+                f"copies go outside the photos' own folder {str(report.root)!r}, not to "
+                f"{str(copies_to)!r}"
+            )
     elif kind == "sidecars":
         folder = report.root
     else:
@@ -61,7 +70,8 @@ def plan_tags(
 
 
 def write_tags(plan: TagPlan, *, show_progress: bool | None = None) -> Written:
-    """Carry out a plan; `whence.data.undo.undo_files` takes it back. Raises `UnwritableFile` where nothing can be written."""
+    """The files of a plan, written; `whence.data.undo.undo_files` takes them back. Raises
+    `UnwritableFile` where nothing can be written."""
     with progress(f"writing {plan.kind}", total=len(plan.files), show=show_progress) as advance:
         return write_files(plan.files, folder=plan.folder, advance=advance)
 
@@ -69,13 +79,20 @@ def write_tags(plan: TagPlan, *, show_progress: bool | None = None) -> Written:
 def waypoints_of(proposals: Iterable[Proposal]) -> tuple[Waypoint, ...]:
     """The places proposed, for a GPX file."""
     return tuple(
-        Waypoint(one.photo, one.point, one.time, f"placed by {one.placed_by}" + (f": {one.reason}" if one.reason else ""))
+        Waypoint(
+            one.photo,
+            one.point,
+            one.time,
+            f"placed by {one.placed_by}" + (f": {one.reason}" if one.reason else ""),
+        )
         for one in proposals
         if one.point is not None
     )
 
 
-def _reason_to_skip(proposal: Proposal, report: MissingReport, kind: TagKind, include_unverified: bool) -> str:
+def _reason_to_skip(
+    proposal: Proposal, report: MissingReport, kind: TagKind, include_unverified: bool
+) -> str:
     if proposal.point is None:
         return proposal.reason
     if not proposal.is_verified and not include_unverified:
@@ -95,7 +112,8 @@ def _planned(proposal: Proposal, report: MissingReport, kind: TagKind, folder: P
 
 
 def _sidecar(photo: Path, tag: Geotag) -> bytes:
-    """The sidecar's bytes. Raises `UnreadableImage` where the photo has gone meanwhile: no sidecar without its photo."""
+    """The sidecar's bytes. Raises `UnreadableImage` where the photo has gone meanwhile: no sidecar
+    without its photo."""
     from whence.data.images import image_header
 
     image_header(photo)

@@ -1,8 +1,11 @@
-"""A track: where a camera was, frame after frame. Each frame is described once; windows of them ask together.
+"""A track: where a camera was, frame after frame. Each frame is described once; windows of them ask
+together.
 
-A frame is asked about with the frames around it: the mean of their descriptors, at unit length, finds the candidates, and the frame
-itself is compared with them. Positions are then smoothed (`whence.localize.motion`), which moves answers and may withdraw one, and
-makes none: what is unknown stays so. A radius stays that of the frame's own answer, because frames side by side err alike.
+A frame is asked about with the frames around it: the mean of their descriptors, at unit length,
+finds the candidates, and the frame itself is compared with them. Positions are then smoothed
+(`whence.localize.motion`), which moves answers and may withdraw one, and makes none: what is
+unknown stays so. A radius stays that of the frame's own answer, because frames side by side err
+alike.
 """
 
 from __future__ import annotations
@@ -36,14 +39,20 @@ class TrackPoint:
     """Of the frame in its drive."""
     seconds: float
     position: Position
-    """The answer for the frame, its point smoothed; `unknown` with the reason where there is none."""
+    """The answer for the frame, its point smoothed; `unknown` with the reason where there is
+    none."""
     raw: GeoPoint | None = None
     """The point before smoothing."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as `--json` prints them."""
         raw = None if self.raw is None else {"lat": self.raw.lat, "lon": self.raw.lon}
-        return {"frame": self.number, "time_s": round(self.seconds, 3), **self.position.to_dict(), "unsmoothed": raw}
+        return {
+            "frame": self.number,
+            "time_s": round(self.seconds, 3),
+            **self.position.to_dict(),
+            "unsmoothed": raw,
+        }
 
 
 class _Place(NamedTuple):
@@ -62,7 +71,8 @@ class _Frame(NamedTuple):
 
 
 class Tracker:
-    """Takes frames one by one and gives their places, at bounded memory: of no more than a window's frames pixels are kept.
+    """Takes frames one by one and gives their places, at bounded memory: of no more than a window's
+    frames pixels are kept.
 
     >>> tracker = localizer.track(length=5)                                     # doctest: +SKIP
     >>> for frame in camera:                                                     # doctest: +SKIP
@@ -81,9 +91,11 @@ class Tracker:
         motion: Motion | None = Motion(),  # noqa: B008 (an immutable record)
         seconds_per_frame: float = 1.0,
     ) -> None:
-        """`length` frames ask together, `ahead` of them later ones, for which an answer waits: by default half, 0 for none.
+        """`length` frames ask together, `ahead` of them later ones, for which an answer waits: by
+        default half, 0 for none.
 
-        `motion` None leaves answers as they are. `seconds_per_frame` is what passes where no times are given. Raises `BadOption`.
+        `motion` None leaves answers as they are. `seconds_per_frame` is what passes where no times
+        are given. Raises `BadOption`.
         """
         self.ahead = (length - 1) // 2 if ahead is None else ahead
         if not 0 <= self.ahead < length:
@@ -98,22 +110,30 @@ class Tracker:
         self._last: _Place | None = None
         self._answered: deque[TrackPoint] = deque(maxlen=NUM_REMEMBERED)
 
-    def add(self, frame: Any, *, name: str = "", number: int | None = None, seconds: float | None = None) -> tuple[TrackPoint, ...]:
-        """Answers that this frame makes possible, in order; mostly one. `frame` is a file, its bytes, pixels, or Pillow's picture.
+    def add(
+        self, frame: Any, *, name: str = "", number: int | None = None, seconds: float | None = None
+    ) -> tuple[TrackPoint, ...]:
+        """Answers that this frame makes possible, in order; mostly one. `frame` is a file, its
+        bytes, pixels, or Pillow's picture.
 
-        Frames come in order: where `number` leaves one out, those before and after do not ask together. A frame that cannot be
-        read is unknown, with the reason.
+        Frames come in order: where `number` leaves one out, those before and after do not ask
+        together. A frame that cannot be read is unknown, with the reason.
         """
         before = self._last
         number = (0 if before is None else before.number + 1) if number is None else number
         seconds = number * self.seconds_per_frame if seconds is None else seconds
         if before is not None and (number <= before.number or seconds < before.seconds):
-            raise BadOption(f"frames come in the order of their numbers and times; {number} came after {before.number}")
+            raise BadOption(
+                f"frames come in the order of their numbers and times; {number} came after "
+                f"{before.number}"
+            )
         self._last = _Place(number, seconds)
         given = () if before is None or number == before.number + 1 else self._flushed()
         source = as_source(frame)
         described = next(iter(self.judge.describe([source])))
-        shown = name or (str(frame) if not isinstance(source, np.ndarray | bytes) else f"frame {number}")
+        shown = name or (
+            str(frame) if not isinstance(source, np.ndarray | bytes) else f"frame {number}"
+        )
         self._frames.append(_Frame(shown, number, seconds, described, source))
         found = list(given)
         while len(self._frames) - self._next > self.ahead:
@@ -146,13 +166,21 @@ class Tracker:
     def _answer(self, place: int) -> TrackPoint:
         frame = self._frames[place]
         if isinstance(frame.described, UnreadableImage):
-            return TrackPoint(frame.number, frame.seconds, Position(frame.name, "unknown", reason=str(frame.described)))
+            return TrackPoint(
+                frame.number,
+                frame.seconds,
+                Position(frame.name, "unknown", reason=str(frame.described)),
+            )
         first = max(0, place - (self.length - 1 - self.ahead))
         window = list(self._frames)[first : place + self.ahead + 1]
-        described = [one.described for one in window if not isinstance(one.described, UnreadableImage)]
+        described = [
+            one.described for one in window if not isinstance(one.described, UnreadableImage)
+        ]
         question = ask_as_one([one.question for one in described])
         asked = Described(question.descriptor, frame.described.local, question)
-        found = self.judge.answer(frame.name, asked, k=self.k, around=self.around, seconds={}, source=frame.source)
+        found = self.judge.answer(
+            frame.name, asked, k=self.k, around=self.around, seconds={}, source=frame.source
+        )
         return TrackPoint(frame.number, frame.seconds, found, found.point)
 
     def _smoothed(self, point: TrackPoint) -> TrackPoint:
@@ -166,12 +194,21 @@ class Tracker:
 def smooth_points(points: Iterable[TrackPoint], motion: Motion) -> tuple[TrackPoint, ...]:
     """The points of one drive smoothed by all of them, from their points before smoothing.
 
-    One that contradicts the others becomes unknown, with the reason; what its best candidate would mean stays beside it.
+    One that contradicts the others becomes unknown, with the reason; what its best candidate would
+    mean stays beside it.
     """
     points = list(points)
-    lat, lon = (np.array([np.nan if one.raw is None else getattr(one.raw, axis) for one in points]) for axis in ("lat", "lon"))
+    lat, lon = (
+        np.array([np.nan if one.raw is None else getattr(one.raw, axis) for one in points])
+        for axis in ("lat", "lon")
+    )
     radii = [one.position.radius_m for one in points]
-    sigma = np.array([PLAIN_SIGMA_M if radius is None else max(radius, 1.0) / RADIUS_OVER_SIGMA for radius in radii])
+    sigma = np.array(
+        [
+            PLAIN_SIGMA_M if radius is None else max(radius, 1.0) / RADIUS_OVER_SIGMA
+            for radius in radii
+        ]
+    )
     found = smooth(np.array([one.seconds for one in points]), lat, lon, sigma, motion=motion)
     return tuple(_moved(one, *rest) for one, *rest in zip(points, *found, strict=True))
 
@@ -180,9 +217,21 @@ def _moved(point: TrackPoint, lat: float, lon: float, is_set_aside: bool) -> Tra
     if point.raw is None:
         return point
     if is_set_aside:
-        unknown = replace(point.position, status="unknown", point=None, radius_m=None, heading_deg=None, reason=SET_ASIDE)
+        unknown = replace(
+            point.position,
+            status="unknown",
+            point=None,
+            radius_m=None,
+            heading_deg=None,
+            reason=SET_ASIDE,
+        )
         return replace(point, position=unknown)
-    return replace(point, position=replace(point.position, point=GeoPoint(float(lat), float(lon), point.raw.altitude_m)))
+    return replace(
+        point,
+        position=replace(
+            point.position, point=GeoPoint(float(lat), float(lon), point.raw.altitude_m)
+        ),
+    )
 
 
 def located_line(points: Sequence[TrackPoint]) -> list[list[TrackPoint]]:

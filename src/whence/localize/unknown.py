@@ -1,7 +1,8 @@
 """A second look: what happens to a photo that the first evidence leaves unknown.
 
-Another scorer, dearer and keener, compares it with a shortlist of the same candidates, and what that finds is judged by a
-calibration of its own. `whence.localize.judge` asks; what is known already is never asked again.
+Another scorer, dearer and keener, compares it with a shortlist of the same candidates, and what
+that finds is judged by a calibration of its own. `whence.localize.judge` asks; what is known
+already is never asked again.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ NUM_AGAIN = 5
 _PACKAGES = ("torch", "kornia")
 
 State = Literal["ready", "no extra", "no weights"]
-"""Whether the scorer that is asked again by itself can be: everything is there, packages are missing, or only the weights are."""
+"""Whether the scorer that is asked again by itself can be: everything is there, packages are
+missing, or only the weights are."""
 
 
 class Opened(NamedTuple):
@@ -48,23 +50,26 @@ class SecondLook:
 
     @cached_property
     def opened(self) -> Opened | str:
-        """The scorer and its calibration, or why it cannot be used: nobody asked for it, so nothing fails by it."""
+        """The scorer and its calibration, or why it cannot be used: nobody asked for it, so nothing
+        fails by it."""
         try:
             return self.open()
         except (ModelError, CalibrationMismatch) as error:
             return str(error)
 
     def open(self) -> Opened:
-        """The scorer and its calibration. Raises what making the scorer raises, and `CalibrationMismatch`."""
+        """The scorer and its calibration. Raises what making the scorer raises, and
+        `CalibrationMismatch`."""
         prepared = self.open_prepared(self.options)
         return Opened(prepared, self.find(prepared))
 
 
 def second_options(when_unknown: str, first: RerankOptions) -> RerankOptions | None:
-    """What `when_unknown` asks for: "auto", "none", or SCORER[:N]; None where nothing is asked again.
+    """Options of the second look that `when_unknown` asks for: "auto", "none", or SCORER[:N]; None
+    where nothing is asked again.
 
-    By itself nothing is asked again where the first look was bounded in time. Raises `UnknownName` for a scorer there is none of,
-    and `BadOption`.
+    By itself nothing is asked again where the first look was bounded in time. Raises `UnknownName`
+    for a scorer there is none of, and `BadOption`.
     """
     if when_unknown == NONE:
         return None
@@ -76,15 +81,23 @@ def second_options(when_unknown: str, first: RerankOptions) -> RerankOptions | N
     if "," in when_unknown:
         return rerank_options(when_unknown)
     if colon and not (num.isascii() and num.isdecimal()):
-        raise BadOption(f"a second look is auto, none, or SCORER:PHOTOS, for example {AUTO_SCORER}:5; not {when_unknown!r}")
+        raise BadOption(
+            f"a second look is auto, none, or SCORER:PHOTOS, for example {AUTO_SCORER}:5; not "
+            f"{when_unknown!r}"
+        )
     return RerankOptions(name, int(num) if colon else NUM_AGAIN)
 
 
 def automatic_state() -> State:
-    """Whether the scorer that is asked again by itself can be; nothing is imported and nothing fetched."""
+    """Whether the scorer that is asked again by itself can be; nothing is imported and nothing
+    fetched."""
     if not all(_is_installed(package) for package in _PACKAGES):
         return "no extra"
-    return "ready" if all(find_weights(part) for part in parts_of_matcher(AUTO_SCORER)) else "no weights"
+    return (
+        "ready"
+        if all(find_weights(part) for part in parts_of_matcher(AUTO_SCORER))
+        else "no weights"
+    )
 
 
 def _is_installed(package: str) -> bool:
@@ -95,7 +108,8 @@ def _is_installed(package: str) -> bool:
 
 
 def shortlist(candidates: Sequence[Candidate], num: int) -> tuple[Candidate, ...]:
-    """At most `num` candidates, those that evidence and those that retrieval puts first taken in turn; none of them twice.
+    """At most `num` candidates, those that evidence and those that retrieval puts first taken in
+    turn; none of them twice.
 
     Nothing is left on them of what the first scorer found.
     """

@@ -1,6 +1,8 @@
-"""Verification: from what re-ranking found to a calibrated probability, and whether the first candidate is accepted.
+"""Verification: from what re-ranking found to a calibrated probability, and whether the first
+candidate is accepted.
 
-`whence.localize.calibration_files` finds calibrations; `whence.evaluation.confidence` fits them, from the features made here.
+`whence.localize.calibration_files` finds calibrations; `whence.evaluation.confidence` fits them,
+from the features made here.
 """
 
 from __future__ import annotations
@@ -18,19 +20,22 @@ from whence.matching import evidence
 from whence.types import Calibration, Candidate, PairEvidence, Verification
 
 FEATURES = ("log_inliers", "coverage", "margin", "match_margin")
-"""Evidence for one candidate: log of one plus its inliers; the share of the image they cover; how far that log stands above
-that of the best rival; and how far the log of its matches does, most of which no geometry has chosen: where buildings repeat, the
-true one still shares more. Candidates without coordinates are held against the middle rival instead of the best."""
+"""Evidence for one candidate: log of one plus its inliers; the share of the image they cover; how
+far that log stands above that of the best rival; and how far the log of its matches does, most of
+which no geometry has chosen: where buildings repeat, the true one still shares more. Candidates
+without coordinates are held against the middle rival instead of the best."""
 ELSEWHERE_M = 60.0
 """Candidates farther apart than this show different places, unless they match one another."""
 NOISE_INLIERS = evidence.NOISE_INLIERS
 USUAL_OTHERS = 19
 """Candidates beside the one in question, as calibrations were fitted."""
 SAME_SCENE_INLIERS = 12
-"""Inliers between two database photos from which they show one scene: they are no rivals then, whatever else is known of them."""
+"""Inliers between two database photos from which they show one scene: they are no rivals then,
+whatever else is known of them."""
 SAME_FROM_AFAR_SHARE = 0.3
-"""Share of the keypoints that agree from which two photos said to be taken more than `ELSEWHERE_M` apart show one scene all the
-same: fixes of a phone stray as far, and repeated facades agree less."""
+"""Share of the keypoints that agree from which two photos said to be taken more than `ELSEWHERE_M`
+apart show one scene all the same: fixes of a phone stray as far, and repeated facades agree
+less."""
 
 
 class Agreements(NamedTuple):
@@ -42,13 +47,21 @@ class Agreements(NamedTuple):
     """(K,) inliers over the keypoints of the photo that has fewer."""
 
     def are_one_scene(self, which: int, *, from_afar: bool) -> np.ndarray:
-        """(K,) bool: which candidates show one scene with this one; what agrees with the first is taken to agree among itself."""
-        values, least = (self.shares, SAME_FROM_AFAR_SHARE) if from_afar else (self.num_inliers, SAME_SCENE_INLIERS)
+        """(K,) bool: which candidates show one scene with this one; what agrees with the first is
+        taken to agree among itself."""
+        values, least = (
+            (self.shares, SAME_FROM_AFAR_SHARE)
+            if from_afar
+            else (self.num_inliers, SAME_SCENE_INLIERS)
+        )
         return np.minimum(values, values[which]) >= least
 
 
-def features_of(candidates: Sequence[Candidate], which: int = 0, agreements: Agreements | None = None) -> np.ndarray:
-    """The evidence features (4,) float64 of one of the compared candidates, as if those that were not compared showed nothing.
+def features_of(
+    candidates: Sequence[Candidate], which: int = 0, agreements: Agreements | None = None
+) -> np.ndarray:
+    """The evidence features (4,) float64 of one of the compared candidates, as if those that were
+    not compared showed nothing.
 
     `agreements` as `agreements_of` gives them.
     """
@@ -56,13 +69,27 @@ def features_of(candidates: Sequence[Candidate], which: int = 0, agreements: Agr
     return features
 
 
-def _features(candidates: Sequence[Candidate], which: int, agreements: Agreements | None, *, counts_unseen: bool) -> np.ndarray:
-    """The evidence features (S, 4) of a compared candidate, in each of the cases of what those not compared may show."""
+def _features(
+    candidates: Sequence[Candidate],
+    which: int,
+    agreements: Agreements | None,
+    *,
+    counts_unseen: bool,
+) -> np.ndarray:
+    """The evidence features (S, 4) of a compared candidate, in each of the cases of what those not
+    compared may show."""
     inliers, one = num_inliers(candidates), candidates[which]
-    matches = np.array([0 if other.evidence is None else other.evidence.num_matches for other in candidates], float)
+    matches = np.array(
+        [0 if other.evidence is None else other.evidence.num_matches for other in candidates], float
+    )
     found = one.evidence or PairEvidence(0.0)
-    is_rival, is_unseen = rivals_of(candidates, which, agreements), np.array([_is_unseen(other) for other in candidates])
-    unseen = unseen_rivals(int((is_rival & is_unseen).sum()) if counts_unseen else 0, found.num_keypoints)
+    is_rival, is_unseen = (
+        rivals_of(candidates, which, agreements),
+        np.array([_is_unseen(other) for other in candidates]),
+    )
+    unseen = unseen_rivals(
+        int((is_rival & is_unseen).sum()) if counts_unseen else 0, found.num_keypoints
+    )
     is_compared = np.array([other.evidence is not None for other in candidates])
     margins = []
     for counts, may_show in zip((inliers, matches), unseen.T, strict=True):
@@ -79,44 +106,67 @@ def _features(candidates: Sequence[Candidate], which: int, agreements: Agreement
 
 
 def _is_unseen(candidate: Candidate) -> bool:
-    """Whether it was not compared although it is among the first, as many as calibrations are fitted on."""
-    return candidate.evidence is None and (candidate.retrieved_rank or candidate.rank) <= USUAL_OTHERS + 1
+    """Whether it was not compared although it is among the first, as many as calibrations are
+    fitted on."""
+    return (
+        candidate.evidence is None
+        and (candidate.retrieved_rank or candidate.rank) <= USUAL_OTHERS + 1
+    )
 
 
 def _middle(counts: np.ndarray, *, num_others: int) -> float:
-    """The middle one of the rivals' counts. Where a small database has fewer others than usual, those it lacks share nothing."""
+    """The middle one of the rivals' counts. Where a small database has fewer others than usual,
+    those it lacks share nothing."""
     padded = np.concatenate([counts, np.zeros(max(USUAL_OTHERS - num_others, 0))])
     return float(np.median(padded)) if len(padded) else 0.0
 
 
 def num_inliers(candidates: Sequence[Candidate]) -> np.ndarray:
-    """(K,) inliers of candidates, 0 where there are so few, or so few among so many matches, that they say nothing."""
-    return np.array([0.0 if one.evidence is None else _num_telling(one.evidence) for one in candidates])
+    """(K,) inliers of candidates, 0 where there are so few, or so few among so many matches, that
+    they say nothing."""
+    return np.array(
+        [0.0 if one.evidence is None else _num_telling(one.evidence) for one in candidates]
+    )
 
 
 def _num_telling(found: PairEvidence) -> float:
     is_chance = found.surprise is not None and found.surprise < evidence.LEAST_SURPRISE
-    return 0.0 if is_chance or (found.num_inliers or 0) < NOISE_INLIERS else float(found.num_inliers or 0)
+    return (
+        0.0
+        if is_chance or (found.num_inliers or 0) < NOISE_INLIERS
+        else float(found.num_inliers or 0)
+    )
 
 
-def rivals_of(candidates: Sequence[Candidate], which: int, agreements: Agreements | None = None) -> np.ndarray:
+def rivals_of(
+    candidates: Sequence[Candidate], which: int, agreements: Agreements | None = None
+) -> np.ndarray:
     """(K,) bool: which candidates speak against this one because they show another place.
 
-    Beside a candidate with coordinates those elsewhere, while those without do not count; beside one without all others. Photos of
-    one scene, which match one another, are no rivals.
+    Beside a candidate with coordinates those elsewhere, while those without do not count; beside
+    one without all others. Photos of one scene, which match one another, are no rivals.
     """
     is_placed = candidates[which].point is not None
     is_rival = is_elsewhere(candidates, which) if is_placed else np.arange(len(candidates)) != which
-    return is_rival if agreements is None else is_rival & ~agreements.are_one_scene(which, from_afar=is_placed)
+    return (
+        is_rival
+        if agreements is None
+        else is_rival & ~agreements.are_one_scene(which, from_afar=is_placed)
+    )
 
 
 def agreements_of(candidates: Sequence[Candidate], prepared: PreparedPhotos | None) -> Agreements:
-    """How far the candidates' photos agree with the first one's, looked for only where it matters: both have evidence."""
+    """How far the candidates' photos agree with the first one's, looked for only where it matters:
+    both have evidence."""
     counts, shares = np.zeros(len(candidates)), np.zeros(len(candidates))
     telling = num_inliers(candidates)
     if prepared is not None and len(candidates) and telling[0]:
         rows = np.flatnonzero(telling)[1:]
-        for i, found in zip(rows, prepared.agreements(candidates[0].row, [candidates[i].row for i in rows]), strict=True):
+        for i, found in zip(
+            rows,
+            prepared.agreements(candidates[0].row, [candidates[i].row for i in rows]),
+            strict=True,
+        ):
             counts[i] = found.num_inliers or 0
             shares[i] = counts[i] / max(found.num_keypoints, 1)
     counts[:1] = shares[:1] = np.inf
@@ -124,7 +174,8 @@ def agreements_of(candidates: Sequence[Candidate], prepared: PreparedPhotos | No
 
 
 def is_elsewhere(candidates: Sequence[Candidate], which: int) -> np.ndarray:
-    """(K,) bool: which candidates lie elsewhere than this one, which has coordinates; those without do not count."""
+    """(K,) bool: which candidates lie elsewhere than this one, which has coordinates; those without
+    do not count."""
     points = [one.point for one in candidates]
     lat = np.array([np.nan if point is None else point.lat for point in points])
     lon = np.array([np.nan if point is None else point.lon for point in points])
@@ -133,25 +184,37 @@ def is_elsewhere(candidates: Sequence[Candidate], which: int) -> np.ndarray:
 
 
 def confidence_of(
-    candidates: Sequence[Candidate], which: int, calibration: Calibration, agreements: Agreements | None = None
+    candidates: Sequence[Candidate],
+    which: int,
+    calibration: Calibration,
+    agreements: Agreements | None = None,
 ) -> float:
-    """Probability that one of the compared candidates shows the query's place; 0 where it has no evidence at all.
+    """Probability that one of the compared candidates shows the query's place; 0 where it has no
+    evidence at all.
 
-    What candidates that were not compared may show (`whence.localize.unseen`) is counted in: the mean over its cases.
+    What candidates that were not compared may show (`whence.localize.unseen`) is counted in: the
+    mean over its cases.
     """
     if num_inliers(candidates)[which] == 0:
         return 0.0
-    weights = calibration.without_points if candidates[which].point is None else calibration.with_points
-    logits = weights[0] + _features(candidates, which, agreements, counts_unseen=True) @ np.array(weights[1:])
+    weights = (
+        calibration.without_points if candidates[which].point is None else calibration.with_points
+    )
+    logits = weights[0] + _features(candidates, which, agreements, counts_unseen=True) @ np.array(
+        weights[1:]
+    )
     return float((1 / (1 + np.exp(-np.clip(logits, -50, 50)))).mean())
 
 
 def confidence_so_far(candidates: Sequence[Candidate], calibration: Calibration) -> float:
-    """Probability that the best of the compared candidates shows the query's place, while others are not compared yet."""
+    """Probability that the best of the compared candidates shows the query's place, while others
+    are not compared yet."""
     compared = [which for which, one in enumerate(candidates) if one.evidence is not None]
     if not compared:
         return 0.0
-    return confidence_of(candidates, max(compared, key=lambda which: _similarity(candidates[which])), calibration)
+    return confidence_of(
+        candidates, max(compared, key=lambda which: _similarity(candidates[which])), calibration
+    )
 
 
 def _similarity(candidate: Candidate) -> float:
@@ -167,8 +230,9 @@ def verify(
 ) -> tuple[tuple[Candidate, ...], Verification]:
     """The candidates with the first one's confidence, and whether it is accepted as the place.
 
-    Other candidates carry the confidence they would have if the place were theirs; one that was passed over has none. `agreements`
-    says which photos show one scene (`agreements_of`). `is_same_file`: the first one is the query itself, so nothing can be surer.
+    Other candidates carry the confidence they would have if the place were theirs; one that was
+    passed over has none. `agreements` says which photos show one scene (`agreements_of`).
+    `is_same_file`: the first one is the query itself, so nothing can be surer.
     """
     if not candidates:
         return (), Verification(0.0, False, "no photo of the database may be searched")
@@ -184,13 +248,22 @@ def verify(
     if confidence >= needed:
         return judged, Verification(confidence, True)
     if judged[0].evidence is None:
-        return judged, Verification(confidence, False, "no candidate's photo could be compared with it")
+        return judged, Verification(
+            confidence, False, "no candidate's photo could be compared with it"
+        )
     if not num_inliers(candidates)[0]:
         return judged, Verification(confidence, False, "no candidate shows the same thing")
-    reason = f"the best candidate is right with a probability of {confidence:.2f} only; {needed:.2g} is asked for"
+    reason = (
+        f"the best candidate is right with a probability of {confidence:.2f} only; {needed:.2g} "
+        "is asked for"
+    )
     return judged, Verification(confidence, False, reason)
 
 
 def least_confidence(candidate: Candidate, calibration: Calibration) -> float:
     """The probability from which a candidate is accepted."""
-    return calibration.min_confidence if candidate.point is not None else calibration.min_confidence_without_points
+    return (
+        calibration.min_confidence
+        if candidate.point is not None
+        else calibration.min_confidence_without_points
+    )

@@ -1,1 +1,2 @@
-"""Do two photos show the same thing? Local descriptors matched, and the geometry the matches agree on."""
+"""Do two photos show the same thing? Local descriptors matched, and the geometry the matches agree
+on."""

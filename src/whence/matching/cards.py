@@ -8,7 +8,10 @@ from whence.cards import Entry, ModelCard, Preprocessing
 from whence.models.cards import warp
 from whence.models.cards.local import LIGHTGLUE_OF, PARTS, PARTS_OF
 
-_RERANKING = "Barbarani et al.: Are local features all you need for cross-domain visual place recognition?, CVPRW 2023"
+_RERANKING = (
+    "Barbarani et al.: Are local features all you need for cross-domain visual place "
+    "recognition?, CVPRW 2023"
+)
 _MAGSAC = "Barath et al.: MAGSAC++, a fast, reliable and accurate robust estimator, CVPR 2020"
 LEARNED_SIDE_PX = 512
 """Long side at which learned matchers compare photos for re-ranking."""
@@ -16,10 +19,14 @@ LEARNED_SIDE_PX = 512
 
 def _own_matcher(name: str, summary: str, citation: str) -> Entry:
     card = ModelCard(name, summary, 0, Preprocessing(), "MIT", citation=citation, similarity="none")
-    return Entry("whence.matching.matchers:open_mnn", card, options={"extractor": name.removesuffix("-mnn")})
+    return Entry(
+        "whence.matching.matchers:open_mnn", card, options={"extractor": name.removesuffix("-mnn")}
+    )
 
 
-def _entry(name: str, summary: str, parts: tuple[str, ...], factory: str, options: dict[str, str]) -> Entry:
+def _entry(
+    name: str, summary: str, parts: tuple[str, ...], factory: str, options: dict[str, str]
+) -> Entry:
     cards = [PARTS[part] for part in parts]
     weights = sorted({licence for card in cards for licence in card.weights_licence.split(" AND ")})
     card = ModelCard(
@@ -38,7 +45,8 @@ def _entry(name: str, summary: str, parts: tuple[str, ...], factory: str, option
 
 
 def _learned_scorer(matcher: str) -> Entry:
-    """A matcher as a scorer by its own name: the same networks and files, with a size of photos and a number of keypoints."""
+    """A matcher as a scorer by its own name: the same networks and files, with a size of photos and
+    a number of keypoints."""
     entry = MATCHERS[matcher]
     assert entry.card is not None
     card = replace(
@@ -52,11 +60,18 @@ def _learned_scorer(matcher: str) -> Entry:
     return Entry("whence.matching.scorers:open_learned_inliers", card, options={"matcher": matcher})
 
 
-def _own_learned(name: str, summary: str, factory: str, options: dict[str, str], parts: tuple[str, ...]) -> Entry:
-    """Matchers over the project's own network, whose code and weights are under the project's licence."""
+def _own_learned(
+    name: str, summary: str, factory: str, options: dict[str, str], parts: tuple[str, ...]
+) -> Entry:
+    """Matchers over the project's own network, whose code and weights are under the project's
+    licence."""
     entry = _entry(name, summary, parts, factory, options)
     assert entry.card is not None
-    return Entry(factory, replace(entry.card, licence="MIT" if len(parts) == 1 else "MIT AND Apache-2.0"), options=options)
+    return Entry(
+        factory,
+        replace(entry.card, licence="MIT" if len(parts) == 1 else "MIT AND Apache-2.0"),
+        options=options,
+    )
 
 
 _MNN = "mutual nearest neighbours"
@@ -69,7 +84,10 @@ MATCHERS: dict[str, Entry] = {
     "orb-mnn": _own_matcher(
         "orb-mnn",
         "ORB keypoints, mutual nearest neighbours that pass the ratio test",
-        "Rublee, Rabaud, Konolige, Bradski: ORB, an efficient alternative to SIFT or SURF, ICCV 2011",
+        (
+            "Rublee, Rabaud, Konolige, Bradski: ORB, an efficient alternative to SIFT or SURF, "
+            "ICCV 2011"
+        ),
     ),
     "whence-local": _own_learned(
         "whence-local",
@@ -80,7 +98,10 @@ MATCHERS: dict[str, Entry] = {
     ),
     "whence-local-to-aliked": _own_learned(
         "whence-local-to-aliked",
-        f"queries by the project's own small network, photos of the database by ALIKED, {_MNN} across the two",
+        (
+            "queries by the project's own small network, photos of the database by ALIKED, "
+            f"{_MNN} across the two"
+        ),
         "whence.matching.asymmetric:open_asymmetric",
         {"database": "aliked"},
         ("whence-local", "aliked"),
@@ -89,18 +110,26 @@ MATCHERS: dict[str, Entry] = {
         "whence.matching.orientation:open_orientation",
         ModelCard(
             name="orientation",
-            summary="orientations of edges, correlated template by template: across sensors, as radar and camera; no keypoints",
+            summary=(
+                "orientations of edges, correlated template by template: across sensors, as radar "
+                "and camera; no keypoints"
+            ),
             dim=0,
             preprocessing=Preprocessing(),
             licence="MIT",
             citation="Fitch, Kadyrov, Christmas, Kittler: Orientation correlation, BMVC 2002; "
-            "Ye, Bruzzone, Shan, Bovolo, Zhu: Fast and robust matching for multimodal remote sensing images, TGRS 2019",
+            "Ye, Bruzzone, Shan, Bovolo, Zhu: Fast and robust matching for multimodal remote "
+            "sensing images, TGRS 2019",
             similarity="none",
         ),
     ),
     **{
         f"{name}-mnn": _entry(
-            f"{name}-mnn", f"{name} keypoints, {_MNN}", parts, "whence.matching.matchers:open_mnn", {"extractor": name}
+            f"{name}-mnn",
+            f"{name} keypoints, {_MNN}",
+            parts,
+            "whence.matching.matchers:open_mnn",
+            {"extractor": name},
         )
         for name, parts in PARTS_OF.items()
     },
@@ -116,7 +145,13 @@ MATCHERS: dict[str, Entry] = {
         if f"lightglue-{LIGHTGLUE_OF.get(name, name)}" in PARTS
     },
     **{
-        name: _entry(name, f"{title}: matches without keypoints", (name,), "whence.models.local.pairing:open_dense", {"name": name})
+        name: _entry(
+            name,
+            f"{title}: matches without keypoints",
+            (name,),
+            "whence.models.local.pairing:open_dense",
+            {"name": name},
+        )
         for name, title in (("loftr", "LoFTR"), ("eloftr", "Efficient LoFTR"))
     },
 }
@@ -127,11 +162,17 @@ SCORERS: dict[str, Entry] = {
         "whence.matching.scorers:open_inliers",
         ModelCard(
             name="inliers",
-            summary="keypoints (RootSIFT, or those of the option matcher) matched and checked by a homography: matches that agree",
+            summary=(
+                "keypoints (RootSIFT, or those of the option matcher) matched and checked by a "
+                "homography: matches that agree"
+            ),
             dim=0,
             preprocessing=Preprocessing(long_side_px=640),
             licence="MIT",
-            citation=f"Lowe: Distinctive image features from scale-invariant keypoints, IJCV 2004; {_MAGSAC}",
+            citation=(
+                "Lowe: Distinctive image features from scale-invariant keypoints, IJCV 2004; "
+                f"{_MAGSAC}"
+            ),
             similarity="number of inliers",
             counts_inliers=True,
         ),
@@ -140,7 +181,10 @@ SCORERS: dict[str, Entry] = {
         "whence.matching.scorers:open_ransac",
         ModelCard(
             name="ransac",
-            summary="mutual nearest keypoints that fit a loose homography, as a share of the query's keypoints",
+            summary=(
+                "mutual nearest keypoints that fit a loose homography, as a share of the query's "
+                "keypoints"
+            ),
             dim=0,
             preprocessing=Preprocessing(long_side_px=640),
             licence="MIT",
@@ -164,7 +208,10 @@ SCORERS: dict[str, Entry] = {
         "whence.matching.scorers:open_patches",
         ModelCard(
             name="patches",
-            summary="patches of three sizes out of a network's map, matched and checked by a loose homography each",
+            summary=(
+                "patches of three sizes out of a network's map, matched and checked by a loose "
+                "homography each"
+            ),
             dim=0,
             preprocessing=Preprocessing(long_side_px=640),
             licence="MIT",
@@ -181,4 +228,8 @@ SCORERS: dict[str, Entry] = {
 def parts_of_matcher(name: str) -> tuple[ModelCard, ...]:
     """The files of weights that a registered matcher needs; none for those of the core."""
     card = MATCHERS[name].card if name in MATCHERS else None
-    return () if card is None or card.weights == "none" else tuple(PARTS[part] for part in card.weights.split(", "))
+    return (
+        ()
+        if card is None or card.weights == "none"
+        else tuple(PARTS[part] for part in card.weights.split(", "))
+    )

@@ -19,7 +19,8 @@ from whence.types import Arrays, PairEvidence
 
 
 class StagedArrays(Mapping[str, np.ndarray]):
-    """What each stage prepares of a photo, made or read when that stage asks for it; names begin with the stage's number."""
+    """What each stage prepares of a photo, made or read when that stage asks for it; names begin
+    with the stage's number."""
 
     def __init__(self, makers: Sequence[Callable[[], Arrays | None]]) -> None:
         self._makers = makers
@@ -32,7 +33,11 @@ class StagedArrays(Mapping[str, np.ndarray]):
         return self._parts[stage]
 
     def _whole(self) -> dict[str, np.ndarray]:
-        return {f"{i}/{name}": array for i in range(len(self._makers)) for name, array in (self.part(i) or {}).items()}
+        return {
+            f"{i}/{name}": array
+            for i in range(len(self._makers))
+            for name, array in (self.part(i) or {}).items()
+        }
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self._whole()[name]
@@ -48,8 +53,9 @@ class StagedArrays(Mapping[str, np.ndarray]):
 class ChainScorer:
     """Scores candidates stage by stage. A `PairScorer`.
 
-    The first stage compares the first candidates, each further one the best of the stage before it. A candidate that comes further
-    stands before those that do not; ties keep the order of the stage before. Similarities say only the order.
+    The first stage compares the first candidates, each further one the best of the stage before it.
+    A candidate that comes further stands before those that do not; ties keep the order of the stage
+    before. Similarities say only the order.
     """
 
     stages: tuple[Stage, ...]
@@ -59,15 +65,23 @@ class ChainScorer:
     @property
     def key(self) -> str:
         """The settings of all stages as text."""
-        budgets = (f"{stage.num_candidates}{f'-{stage.max_seconds:g}s' if stage.max_seconds else ''}" for stage in self.stages)
-        return "+".join(f"{scorer.key}*{budget}" for scorer, budget in zip(self.scorers, budgets, strict=True))
+        budgets = (
+            f"{stage.num_candidates}{f'-{stage.max_seconds:g}s' if stage.max_seconds else ''}"
+            for stage in self.stages
+        )
+        return "+".join(
+            f"{scorer.key}*{budget}" for scorer, budget in zip(self.scorers, budgets, strict=True)
+        )
 
     def prepare(self, image: np.ndarray) -> dict[str, np.ndarray]:
-        """What all stages prepare of a uint8 image (H, W, 3)."""
+        """Arrays that all stages prepare of a uint8 image (H, W, 3)."""
         return dict(StagedArrays([partial(scorer.prepare, image) for scorer in self.scorers]))
 
-    def score(self, query: Arrays, candidates: Iterable[Arrays | None]) -> Iterator[PairEvidence | None]:
-        """One record per candidate, in order, once all stages are done: the evidence of the last stage that compared it."""
+    def score(
+        self, query: Arrays, candidates: Iterable[Arrays | None]
+    ) -> Iterator[PairEvidence | None]:
+        """One record per candidate, in order, once all stages are done: the evidence of the last
+        stage that compared it."""
         given = list(candidates)
         evidence: list[PairEvidence | None] = [None] * len(given)
         order, has_evidence = list(range(len(given))), False
@@ -76,7 +90,10 @@ class ChainScorer:
             assert asked is not None, "a query that cannot be read is not compared"
             started, compared = self.clock(), order[: stage.num_candidates]
             found: dict[int, PairEvidence] = {}
-            results = scorer.score(asked, (None if (one := given[row]) is None else part_of(one, i) for row in compared))
+            results = scorer.score(
+                asked,
+                (None if (one := given[row]) is None else part_of(one, i) for row in compared),
+            )
             for row, result in zip(compared, results, strict=True):
                 if result is not None:
                     found[row] = result
@@ -91,21 +108,33 @@ class ChainScorer:
             yield from evidence
             return
         place = {row: len(order) - position for position, row in enumerate(order)}
-        yield from (None if one is None else replace(one, similarity=float(place[row])) for row, one in enumerate(evidence))
+        yield from (
+            None if one is None else replace(one, similarity=float(place[row]))
+            for row, one in enumerate(evidence)
+        )
 
 
 def part_of(arrays: Arrays, stage: int) -> Arrays | None:
-    """What a stage prepared of a photo, out of what all did; None where it could not be read."""
+    """Arrays that a stage prepared of a photo, out of what all did; None where it could not be
+    read."""
     if isinstance(arrays, StagedArrays):
         return arrays.part(stage)
     prefix = f"{stage}/"
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }
 
 
 def options_of(stage: Stage, options: Mapping[str, Any]) -> dict[str, Any]:
     """A stage's own options, out of those of a chain: its scorer, a dot, the name."""
     prefix = f"{stage.scorer}."
-    return {name.removeprefix(prefix): value for name, value in options.items() if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): value
+        for name, value in options.items()
+        if name.startswith(prefix)
+    }
 
 
 def check_chain_options(stages: Sequence[Stage], options: Mapping[str, Any]) -> None:
@@ -114,7 +143,10 @@ def check_chain_options(stages: Sequence[Stage], options: Mapping[str, Any]) -> 
     for name in options:
         scorer, dot, _ = name.partition(".")
         if not dot or scorer not in names:
-            raise BadOption(f"options of a chain name the scorer first, as {stages[-1].scorer}.NAME=value; not {name!r}")
+            raise BadOption(
+                f"options of a chain name the scorer first, as {stages[-1].scorer}.NAME=value; "
+                f"not {name!r}"
+            )
 
 
 def open_chain(text: str, *, options: Mapping[str, Any] = NO_OPTIONS) -> ChainScorer:
@@ -124,11 +156,17 @@ def open_chain(text: str, *, options: Mapping[str, Any] = NO_OPTIONS) -> ChainSc
     """
     stages = parse_stages(text)
     check_chain_options(stages, options)
-    return ChainScorer(stages, tuple(build("scorer", stage.scorer, options=options_of(stage, options)) for stage in stages))
+    return ChainScorer(
+        stages,
+        tuple(
+            build("scorer", stage.scorer, options=options_of(stage, options)) for stage in stages
+        ),
+    )
 
 
 def entry_of_chain(name: str) -> Entry | None:
-    """The registry's entry of a chain of scorers; None for any other name. Raises `BadOption`, `UnknownName`."""
+    """The registry's entry of a chain of scorers; None for any other name. Raises `BadOption`,
+    `UnknownName`."""
     if not is_chain(name):
         return None
     cards = [get_card(stage.scorer, kind="scorer") for stage in parse_stages(name)]

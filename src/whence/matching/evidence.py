@@ -1,9 +1,11 @@
-"""Evidence: how far matches that agree stand above what chance gives, and the probability that two photos show the same thing.
+"""Evidence: how far matches that agree stand above what chance gives, and the probability that two
+photos show the same thing.
 
-The count of false alarms is that of Moisan and Stival (A probabilistic criterion to detect rigid point matches between two images,
-IJCV 2004): how many models as good as the one found random matches would give. Probabilities are fitted by
-`tools/fit_pair_confidence.py` for the matchers named in `pair_confidence.json`. What counts for a whole database, where other
-photos are rivals, is `whence.localize.verify`.
+The count of false alarms is that of Moisan and Stival (A probabilistic criterion to detect rigid
+point matches between two images, IJCV 2004): how many models as good as the one found random
+matches would give. Probabilities are fitted by `tools/fit_pair_confidence.py` for the matchers
+named in `pair_confidence.json`. What counts for a whole database, where other photos are rivals, is
+`whence.localize.verify`.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ NOISE_INLIERS = 8
 LEAST_CONFIDENCE = 0.9
 """Probability from which two photos are said to show the same thing."""
 LEAST_SURPRISE = 6.0
-"""What any geometry has to stand above chance: one false alarm in a million pairs of random matches."""
+"""What any geometry has to stand above chance: one false alarm in a million pairs of random
+matches."""
 _SAMPLES = {"homography": 4, "affine": 3, "similarity": 2, "fundamental": 7}
 _MODELS_PER_SAMPLE = {"fundamental": 3}
 
@@ -45,20 +48,29 @@ class PairCalibration:
 
 
 def surprise_of(pairs: PointPairs, is_inlier: np.ndarray, settings: GeometrySettings) -> float:
-    """Minus log10 of the number of false alarms of the inliers (M,) bool: 0 for what chance gives, larger the surer.
+    """Minus log10 of the number of false alarms of the inliers (M,) bool: 0 for what chance gives,
+    larger the surer.
 
-    Matches that share a spot in either image count once: SIFT describes one corner at several scales and orientations.
+    Matches that share a spot in either image count once: SIFT describes one corner at several
+    scales and orientations.
     """
     threshold = settings.threshold_for(pairs.size1_px)
     num_inliers = _num_spots(pairs, is_inlier, threshold)
     num_matches = max(_num_spots(pairs, np.ones(len(pairs.points0), bool), threshold), num_inliers)
     width, height = pairs.size1_px
-    return _surprise(num_matches, num_inliers, settings.model, _chance(settings.model, threshold, width, height))
+    return _surprise(
+        num_matches, num_inliers, settings.model, _chance(settings.model, threshold, width, height)
+    )
 
 
 def _chance(model: GeometryModel, threshold_px: float, width: int, height: int) -> float:
-    """Probability that a random point of the second image lies where the model wants it: in a disc, or along an epipolar line."""
-    area = pi * threshold_px**2 if model != "fundamental" else 2 * threshold_px * float(np.hypot(width, height))
+    """Probability that a random point of the second image lies where the model wants it: in a disc,
+    or along an epipolar line."""
+    area = (
+        pi * threshold_px**2
+        if model != "fundamental"
+        else 2 * threshold_px * float(np.hypot(width, height))
+    )
     return min(area / (width * height), 1.0)
 
 
@@ -81,19 +93,29 @@ def _log_choose(n: int, k: int) -> float:
 
 def _num_spots(pairs: PointPairs, mask: np.ndarray, cell_px: float) -> int:
     """The number of different spots that matches join, of both images the smaller."""
-    cells = [np.floor(points[mask] / cell_px).astype(np.int64) for points in (pairs.points0, pairs.points1)]
+    cells = [
+        np.floor(points[mask] / cell_px).astype(np.int64)
+        for points in (pairs.points0, pairs.points1)
+    ]
     return min(len(np.unique((cell[:, 0] << 32) + cell[:, 1])) for cell in cells)
 
 
 def find_pair_calibration(matcher: str, model: GeometryModel) -> PairCalibration | None:
-    """The packaged calibration of a registered matcher and a geometry; None where none was fitted."""
+    """The packaged calibration of a registered matcher and a geometry; None where none was
+    fitted."""
     return _packaged().get((matcher, model))
 
 
 @lru_cache(maxsize=1)
 def _packaged() -> dict[tuple[str, str], PairCalibration]:
-    text = resources.files("whence.matching").joinpath("pair_confidence.json").read_text(encoding="utf-8")
+    text = (
+        resources.files("whence.matching")
+        .joinpath("pair_confidence.json")
+        .read_text(encoding="utf-8")
+    )
     return {
-        (row["matcher"], row["geometry"]): PairCalibration(tuple(row["weights"]), row["num_genuine"], row["num_impostors"])
+        (row["matcher"], row["geometry"]): PairCalibration(
+            tuple(row["weights"]), row["num_genuine"], row["num_impostors"]
+        )
         for row in json.loads(text)["calibrations"]
     }

@@ -1,9 +1,12 @@
-"""The geometry that matches agree on: homography, affine map, similarity or fundamental matrix, and what is refused.
+"""The geometry that matches agree on: homography, affine map, similarity or fundamental matrix, and
+what is refused.
 
-OpenCV estimates; with the method "poselib" that library does (homographies and fundamental matrices; the extra `poselib`).
+OpenCV estimates; with the method "poselib" that library does (homographies and fundamental
+matrices; the extra `poselib`).
 
-Estimates are repeatable: matches are sorted first, because OpenCV's sampler is seeded but depends on their order. Iterations are
-bounded. Thresholds grow with the image: they are stated for a long side of `REFERENCE_SIDE_PX` and scaled to the image at hand.
+Estimates are repeatable: matches are sorted first, because OpenCV's sampler is seeded but depends
+on their order. Iterations are bounded. Thresholds grow with the image: they are stated for a long
+side of `REFERENCE_SIDE_PX` and scaled to the image at hand.
 """
 
 from __future__ import annotations
@@ -36,20 +39,36 @@ class GeometrySettings:
 
     model: GeometryModel = "homography"
     threshold_px: float | None = None
-    """Largest residual of an inlier at a long side of 512 pixels; None for the model's usual one (3, fundamental matrix 1.5)."""
+    """Largest residual of an inlier at a long side of 512 pixels; None for the model's usual one
+    (3, fundamental matrix 1.5)."""
     max_iterations: int = 2000
     confidence: float = 0.995
     method: GeometryMethod = "magsac"
 
     def __post_init__(self) -> None:
         if self.model not in get_args(GeometryModel):
-            raise BadOption(f"geometry is one of {', '.join(get_args(GeometryModel))}, not {self.model!r}")
+            raise BadOption(
+                f"geometry is one of {', '.join(get_args(GeometryModel))}, not {self.model!r}"
+            )
         if self.method not in get_args(GeometryMethod):
-            raise BadOption(f"the estimator is one of {', '.join(get_args(GeometryMethod))}, not {self.method!r}")
+            raise BadOption(
+                f"the estimator is one of {', '.join(get_args(GeometryMethod))}, not "
+                f"{self.method!r}"
+            )
         if self.method == "poselib" and self.model not in ("homography", "fundamental"):
-            raise BadOption(f"poselib estimates homographies and fundamental matrices; for a model {self.model} use magsac")
-        if self.max_iterations < 1 or not 0 < self.confidence < 1 or (self.threshold_px is not None and not self.threshold_px > 0):
-            raise BadOption("geometry needs a positive threshold, at least one iteration and a confidence between 0 and 1")
+            raise BadOption(
+                "poselib estimates homographies and fundamental matrices; for a model "
+                f"{self.model} use magsac"
+            )
+        if (
+            self.max_iterations < 1
+            or not 0 < self.confidence < 1
+            or (self.threshold_px is not None and not self.threshold_px > 0)
+        ):
+            raise BadOption(
+                "geometry needs a positive threshold, at least one iteration and a confidence "
+                "between 0 and 1"
+            )
 
     @property
     def min_matches(self) -> int:
@@ -58,18 +77,26 @@ class GeometrySettings:
 
     def threshold_for(self, size_px: tuple[int, int]) -> float:
         """Largest residual in pixels of an image of this width and height."""
-        threshold = DEFAULT_THRESHOLDS_PX[self.model] if self.threshold_px is None else self.threshold_px
+        threshold = (
+            DEFAULT_THRESHOLDS_PX[self.model] if self.threshold_px is None else self.threshold_px
+        )
         return threshold * max(size_px) / REFERENCE_SIDE_PX
 
     @property
     def key(self) -> str:
         """The settings as text, for what was calibrated with them."""
-        threshold = DEFAULT_THRESHOLDS_PX[self.model] if self.threshold_px is None else self.threshold_px
-        return f"{self.model}-{self.method}-{threshold:g}px@{REFERENCE_SIDE_PX}-{self.max_iterations}-{self.confidence:g}"
+        threshold = (
+            DEFAULT_THRESHOLDS_PX[self.model] if self.threshold_px is None else self.threshold_px
+        )
+        return (
+            f"{self.model}-{self.method}-{threshold:g}px@{REFERENCE_SIDE_PX}-"
+            f"{self.max_iterations}-{self.confidence:g}"
+        )
 
 
 class Geometry(NamedTuple):
-    """What matches agree on: a 3 x 3 model from the first to the second image, None where there is none, and why."""
+    """What matches agree on: a 3 x 3 model from the first to the second image, None where there is
+    none, and why."""
 
     matrix: np.ndarray | None
     is_inlier: np.ndarray
@@ -89,20 +116,26 @@ def fit_geometry(
     size1_px: tuple[int, int],
     settings: GeometrySettings | None = None,
 ) -> Geometry:
-    """The model that maps points (M, 2) of the first image (or their epipolar lines) onto those of the second, and its inliers.
+    """The model that maps points (M, 2) of the first image (or their epipolar lines) onto those of
+    the second, and its inliers.
 
-    Matches with a point outside its image, or not finite, are no inliers. Without a model nothing is one: too few matches, OpenCV
-    finds none, or the one found is not finite, mirrored, folded, or stretches or zooms beyond what photos of one thing do.
+    Matches with a point outside its image, or not finite, are no inliers. Without a model nothing
+    is one: too few matches, OpenCV finds none, or the one found is not finite, mirrored, folded, or
+    stretches or zooms beyond what photos of one thing do.
     """
     settings = settings or GeometrySettings()
     points0, points1 = np.asarray(points0, np.float64), np.asarray(points1, np.float64)
     is_inside = _inside(points0, size0_px) & _inside(points1, size1_px)
     rows = np.flatnonzero(is_inside)
-    rows = rows[np.lexsort((points1[rows, 1], points1[rows, 0], points0[rows, 1], points0[rows, 0]))]
+    rows = rows[
+        np.lexsort((points1[rows, 1], points1[rows, 0], points0[rows, 1], points0[rows, 0]))
+    ]
     nothing = np.zeros(len(points0), bool)
     if len(rows) < settings.min_matches:
         return Geometry(None, nothing, f"{len(rows)} matches; {settings.min_matches} are needed")
-    matrix, mask = _estimate(points0[rows], points1[rows], settings.threshold_for(size1_px), settings)
+    matrix, mask = _estimate(
+        points0[rows], points1[rows], settings.threshold_for(size1_px), settings
+    )
     if matrix is None or mask is None or mask.sum() < settings.min_matches:
         return Geometry(None, nothing, "the matches agree on no model")
     is_inlier = nothing.copy()
@@ -114,16 +147,22 @@ def fit_geometry(
 
 
 def reject_reason(matrix: np.ndarray, points0: np.ndarray, model: GeometryModel) -> str:
-    """Why a 3 x 3 model that fits points (M, 2) of the first image is refused; empty where it is not.
+    """Why a 3 x 3 model that fits points (M, 2) of the first image is refused; empty where it is
+    not.
 
-    A homography keeps the sense of rotation at a point where det(H) / w^3 is positive, w being the third homogeneous coordinate of
-    the point's image (Hartley and Zisserman, Multiple View Geometry, 2nd edition, section 21.1). It has to hold wherever something
-    was found; beyond, an oblique wall has a horizon, and what lies behind it does not count.
+    A homography keeps the sense of rotation at a point where det(H) / w^3 is positive, w being the
+    third homogeneous coordinate of the point's image (Hartley and Zisserman, Multiple View
+    Geometry, 2nd edition, section 21.1). It has to hold wherever something was found; beyond, an
+    oblique wall has a horizon, and what lies behind it does not count.
     """
     if not np.isfinite(matrix).all():
         return "the model is not finite"
     if model == "fundamental":
-        return "" if np.linalg.matrix_rank(matrix, tol=1e-12) >= 2 else "the fundamental matrix is degenerate"
+        return (
+            ""
+            if np.linalg.matrix_rank(matrix, tol=1e-12) >= 2
+            else "the fundamental matrix is degenerate"
+        )
     depths = points0 @ matrix[2, :2] + matrix[2, 2]
     if not ((depths > 0).all() or (depths < 0).all()):
         return "the model folds the image"
@@ -145,20 +184,25 @@ def jacobian(matrix: np.ndarray, point: np.ndarray) -> np.ndarray:
 
 
 def coverage(points: np.ndarray, *, size_px: tuple[int, int]) -> float:
-    """Share of the 4 x 4 cells of an image that hold a point (M, 2): inliers all over the image say more than a cluster."""
+    """Share of the 4 x 4 cells of an image that hold a point (M, 2): inliers all over the image say
+    more than a cluster."""
     if not len(points):
         return 0.0
-    cells = np.clip((np.asarray(points) + 0.5) / np.array(size_px) * COVERAGE_CELLS, 0, COVERAGE_CELLS - 1).astype(int)
+    cells = np.clip(
+        (np.asarray(points) + 0.5) / np.array(size_px) * COVERAGE_CELLS, 0, COVERAGE_CELLS - 1
+    ).astype(int)
     return len(np.unique(cells[:, 0] * COVERAGE_CELLS + cells[:, 1])) / COVERAGE_CELLS**2
 
 
 def rescale_points(points: np.ndarray, *, scale: np.ndarray | float) -> np.ndarray:
-    """Points (M, 2) of an image in the image enlarged by `scale` (x, y). Pixel centres are whole numbers, so a half is carried."""
+    """Points (M, 2) of an image in the image enlarged by `scale` (x, y). Pixel centres are whole
+    numbers, so a half is carried."""
     return (np.asarray(points, np.float64) + 0.5) * scale - 0.5
 
 
 def scaling(from_px: tuple[int, int], to_px: tuple[int, int]) -> np.ndarray:
-    """The 3 x 3 map that `rescale_points` applies between two sizes of one image (width, height)."""
+    """The 3 x 3 map that `rescale_points` applies between two sizes of one image (width,
+    height)."""
     sx, sy = to_px[0] / from_px[0], to_px[1] / from_px[1]
     return np.array([[sx, 0, 0.5 * sx - 0.5], [0, sy, 0.5 * sy - 0.5], [0, 0, 1]])
 
@@ -166,18 +210,30 @@ def scaling(from_px: tuple[int, int], to_px: tuple[int, int]) -> np.ndarray:
 def _estimate(
     points0: np.ndarray, points1: np.ndarray, threshold_px: float, settings: GeometrySettings
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """The library's estimate; OpenCV's options go by keyword, because their order differs between its functions."""
+    """The library's estimate; OpenCV's options go by keyword, because their order differs between
+    its functions."""
     if settings.method == "poselib":
         return _estimate_by_poselib(points0, points1, threshold_px, settings)
-    method, iterations, confidence = _METHODS[settings.method], settings.max_iterations, settings.confidence
+    method, iterations, confidence = (
+        _METHODS[settings.method],
+        settings.max_iterations,
+        settings.confidence,
+    )
     try:
         if settings.model == "homography":
             matrix, mask = cv2.findHomography(
-                points0, points1, method=method, ransacReprojThreshold=threshold_px, maxIters=iterations, confidence=confidence
+                points0,
+                points1,
+                method=method,
+                ransacReprojThreshold=threshold_px,
+                maxIters=iterations,
+                confidence=confidence,
             )
         elif settings.model != "fundamental":
             # The estimators newer than RANSAC exist for homographies and fundamental matrices only.
-            estimate = cv2.estimateAffine2D if settings.model == "affine" else cv2.estimateAffinePartial2D
+            estimate = (
+                cv2.estimateAffine2D if settings.model == "affine" else cv2.estimateAffinePartial2D
+            )
             affine, mask = estimate(
                 points0,
                 points1,
@@ -189,7 +245,12 @@ def _estimate(
             matrix = None if affine is None else np.vstack([affine, [0, 0, 1]])
         else:
             matrix, mask = cv2.findFundamentalMat(
-                points0, points1, method=method, ransacReprojThreshold=threshold_px, maxIters=iterations, confidence=confidence
+                points0,
+                points1,
+                method=method,
+                ransacReprojThreshold=threshold_px,
+                maxIters=iterations,
+                confidence=confidence,
             )
     except cv2.error:
         return None, None
@@ -206,7 +267,8 @@ def _estimate_by_poselib(
         import poselib
     except ImportError:
         raise MissingExtra("the estimator poselib", "poselib") from None
-    # Its homographies measure by a reprojection error, its fundamental matrices by an epipolar one, each in its own option.
+    # Its homographies measure by a reprojection error, its fundamental matrices by an epipolar one,
+    # each in its own option.
     options = {
         "max_iterations": settings.max_iterations,
         "success_prob": settings.confidence,
@@ -214,12 +276,18 @@ def _estimate_by_poselib(
         "max_epipolar_error": threshold_px,
         "seed": 0,
     }
-    estimate = poselib.estimate_homography if settings.model == "homography" else poselib.estimate_fundamental
+    estimate = (
+        poselib.estimate_homography
+        if settings.model == "homography"
+        else poselib.estimate_fundamental
+    )
     matrix, found = estimate(points0, points1, options, {})
     if matrix is None or not found["num_inliers"]:
         return None, None
     mask = np.array(found["inliers"], bool)
-    return (matrix / matrix[2, 2] if settings.model == "homography" and matrix[2, 2] else matrix), mask
+    return (
+        matrix / matrix[2, 2] if settings.model == "homography" and matrix[2, 2] else matrix
+    ), mask
 
 
 def _inside(points: np.ndarray, size_px: tuple[int, int]) -> np.ndarray:

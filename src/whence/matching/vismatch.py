@@ -1,7 +1,8 @@
-"""Results of the library vismatch (github.com/gmberton/vismatch) as records of Whence, and its matchers as one of ours.
+"""Results of the library vismatch (github.com/gmberton/vismatch) as records of Whence, and its
+matchers as one of ours.
 
-The library is not imported here: what it returns is a mapping of arrays, and a matcher of it is anything that is called with two
-images of shape (3, H, W) in [0, 1].
+The library is not imported here: what it returns is a mapping of arrays, and a matcher of it is
+anything that is called with two images of shape (3, H, W) in [0, 1].
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ from whence.types import Arrays, Match, PointPairs
 _NEEDED = ("matched_kpts0", "matched_kpts1")
 
 
-def pairs_of_vismatch(result: Mapping[str, Any], *, size0_px: tuple[int, int], size1_px: tuple[int, int]) -> PointPairs:
-    """The matches before any geometry; sizes are width and height of the images that were given. Matches beside them are dropped.
+def pairs_of_vismatch(
+    result: Mapping[str, Any], *, size0_px: tuple[int, int], size1_px: tuple[int, int]
+) -> PointPairs:
+    """The matches before any geometry; sizes are width and height of the images that were given.
+    Matches beside them are dropped.
 
     Raises `InputError` for what is no result of vismatch.
     """
@@ -35,7 +39,10 @@ def pairs_of_vismatch(result: Mapping[str, Any], *, size0_px: tuple[int, int], s
     if confidences is not None and np.shape(confidences) != (len(points0),):
         raise InputError("no result of vismatch: matched_confidences are not one per match")
     kept = _is_inside(points0, size0_px) & _is_inside(points1, size1_px)
-    counts = tuple(len(result[name]) if result.get(name) is not None else 0 for name in ("all_kpts0", "all_kpts1"))
+    counts = tuple(
+        len(result[name]) if result.get(name) is not None else 0
+        for name in ("all_kpts0", "all_kpts1")
+    )
     return PointPairs(
         points0[kept],
         points1[kept],
@@ -63,7 +70,11 @@ def match_of_vismatch(
     originals = (size0_px or given0_px, size1_px or given1_px)
     matrix = None if result.get("H") is None else np.asarray(result["H"], np.float64).reshape(3, 3)
     rows: Any = (
-        [] if matrix is None else np.concatenate([_points(result[f"inlier_kpts{side}"], "inlier_kpts") for side in (0, 1)], axis=1)
+        []
+        if matrix is None
+        else np.concatenate(
+            [_points(result[f"inlier_kpts{side}"], "inlier_kpts") for side in (0, 1)], axis=1
+        )
     )
     inliers = {tuple(row) for row in np.asarray(rows).tolist()}
     together = np.concatenate([pairs.points0, pairs.points1], axis=1).tolist()
@@ -73,7 +84,9 @@ def match_of_vismatch(
         points1=rescale_points(pairs.points1, scale=np.array(originals[1]) / given1_px),
         is_inlier=is_inlier,
         model="homography",
-        matrix=in_originals(matrix, "homography", (originals[0], given0_px), (originals[1], given1_px)),
+        matrix=in_originals(
+            matrix, "homography", (originals[0], given0_px), (originals[1], given1_px)
+        ),
         size0_px=originals[0],
         size1_px=originals[1],
         num_keypoints=pairs.num_keypoints,
@@ -99,13 +112,18 @@ class VismatchMatcher:
         """The pixels of a uint8 image (H, W, 3)."""
         return {"pixels": image}
 
-    def match(self, query: Arrays, candidates: Iterable[Arrays | None]) -> Iterator[PointPairs | None]:
+    def match(
+        self, query: Arrays, candidates: Iterable[Arrays | None]
+    ) -> Iterator[PointPairs | None]:
         """One record per candidate, in order, each made when it is asked for."""
         for arrays in candidates:
             if arrays is None:
                 yield None
                 continue
-            images = [np.ascontiguousarray(one["pixels"].transpose(2, 0, 1), np.float32) / 255 for one in (query, arrays)]
+            images = [
+                np.ascontiguousarray(one["pixels"].transpose(2, 0, 1), np.float32) / 255
+                for one in (query, arrays)
+            ]
             sizes = [(image.shape[2], image.shape[1]) for image in images]
             yield pairs_of_vismatch(self.call(*images), size0_px=sizes[0], size1_px=sizes[1])
 

@@ -1,8 +1,10 @@
-"""How a query asks: what is described of it, and how several descriptors or several searches become one answer.
+"""How a query asks: what is described of it, and how several descriptors or several searches become
+one answer.
 
-A query is looked at in one of the modes of the Deep Visual Geo-localization Benchmark (Berton et al., CVPR 2022), as crops of a
-wide panorama, or turned by quarters; several photos of one sequence may ask as one. Database photos are always described as the
-model's card says. Which model describes queries is `DescriptorModel.query_model`.
+A query is looked at in one of the modes of the Deep Visual Geo-localization Benchmark (Berton et
+al., CVPR 2022), as crops of a wide panorama, or turned by quarters; several photos of one sequence
+may ask as one. Database photos are always described as the model's card says. Which model describes
+queries is `DescriptorModel.query_model`.
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ from whence.errors import BadOption, UnknownName
 from whence.types import Neighbors, PhotoSource
 
 Rule = Literal["mean", "unit mean", "best", "votes"]
-"""How several descriptors of one query become one answer: their mean asks; their mean at unit length asks; each asks, and the best
-similarity of a database photo counts; each asks, and they vote before (`merge_crops`)."""
+"""How several descriptors of one query become one answer: their mean asks; their mean at unit
+length asks; each asks, and the best similarity of a database photo counts; each asks, and they vote
+before (`merge_crops`)."""
 RULE_OF_MODE: dict[str, Rule] = {
     "hard_resize": "mean",
     "single_query": "mean",
@@ -48,31 +51,37 @@ class Question(NamedTuple):
     rows: np.ndarray
     """(C, D) descriptors, each searched for by itself."""
     rule: Rule = "mean"
-    """"best" or "votes" where what several find is merged; else `rows` is one, and what it finds is the answer."""
+    """"best" or "votes" where what several find is merged; else `rows` is one, and what it finds is
+    the answer."""
     majority_weight: float = 0.0
 
     @property
     def descriptor(self) -> np.ndarray:
-        """(D,) one descriptor that stands for the query: the mean, whose similarity is the mean of the rows' own."""
+        """(D,) one descriptor that stands for the query: the mean, whose similarity is the mean of
+        the rows' own."""
         return self.rows[0] if len(self.rows) == 1 else self.rows.mean(axis=0)
 
-    def merge(self, found: Neighbors, *, k: int) -> Neighbors:
-        """What the rows found (C, K) as one row, best first; similarities become squared distances and back."""
+    def merge(self, neighbors: Neighbors, *, k: int) -> Neighbors:
+        """Neighbors that rows found (C, K) as one row, best first; similarities become squared
+        distances and back."""
         if self.rule not in ("best", "votes"):
-            return found
+            return neighbors
         weight = self.majority_weight if self.rule == "votes" else None
-        ids, distances = merge_crops(found.ids[None], 2 - 2 * found.similarities[None], k=k, majority_weight=weight)
+        ids, distances = merge_crops(
+            neighbors.ids[None], 2 - 2 * neighbors.similarities[None], k=k, majority_weight=weight
+        )
         is_found = ids[0] >= 0
         return Neighbors(ids[:, is_found], (1 - distances[:, is_found] / 2).astype(np.float32))
 
 
 def ask(rows: np.ndarray, rule: Rule, *, majority_weight: float = 0.0) -> Question:
-    """What descriptors (C, D) of one query ask with by a rule. Raises `UnknownName`."""
+    """The question of one query's descriptors (C, D) by a rule. Raises `UnknownName`."""
     if rule not in get_args(Rule):
         raise UnknownName("rule of asking", rule, get_args(Rule))
     if rule in ("best", "votes"):
         return Question(rows, rule, majority_weight)
-    # The mean is not brought to unit length again: its similarity is then the mean of the views' own.
+    # The mean is not brought to unit length again: its similarity is then the mean of the views'
+    # own.
     mean = rows[0] if len(rows) == 1 else rows.mean(axis=0)
     if rule == "unit mean":
         mean = mean / max(float(np.linalg.norm(mean)), 1e-12)
@@ -80,16 +89,21 @@ def ask(rows: np.ndarray, rule: Rule, *, majority_weight: float = 0.0) -> Questi
 
 
 def ask_as_one(questions: Sequence[Question], rule: Rule = "unit mean") -> Question:
-    """The question of several photos of one place, as the frames of a sequence, each with its own question.
+    """The question of several photos of one place, as the frames of a sequence, each with its own
+    question.
 
-    "unit mean": the mean of their descriptors at unit length asks; "best": all ask, and the best similarity of a database photo
-    counts. Raises `BadOption` for no photos, and for another rule.
+    "unit mean": the mean of their descriptors at unit length asks; "best": all ask, and the best
+    similarity of a database photo counts. Raises `BadOption` for no photos, and for another rule.
     """
     if rule not in FRAME_RULES:
-        raise BadOption(f"frames ask as one by {' or '.join(map(repr, FRAME_RULES))}, not by {rule!r}")
+        raise BadOption(
+            f"frames ask as one by {' or '.join(map(repr, FRAME_RULES))}, not by {rule!r}"
+        )
     if not questions:
         raise BadOption("no frames to ask with; give at least one photo")
-    rows = [question.rows if rule == "best" else question.descriptor[None] for question in questions]
+    rows = [
+        question.rows if rule == "best" else question.descriptor[None] for question in questions
+    ]
     return ask(np.concatenate(rows), rule)
 
 
@@ -108,7 +122,9 @@ class QueryViews:
         if self.mode not in QUERY_MODES:
             raise UnknownName("query mode", self.mode, QUERY_MODES)
         if self.size_px is not None and min(self.size_px) < 1:
-            raise BadOption(f"a query size is height and width of at least 1 pixel, not {self.size_px}")
+            raise BadOption(
+                f"a query size is height and width of at least 1 pixel, not {self.size_px}"
+            )
 
     @property
     def is_plain(self) -> bool:
@@ -116,29 +132,44 @@ class QueryViews:
         return self.mode == "hard_resize" and self.size_px is None
 
     def question(self, rows: np.ndarray) -> Question:
-        """What the query asks with, of the descriptors (C, D) of its views."""
+        """The question of a query, of the descriptors (C, D) of its views."""
         return ask(rows, RULE_OF_MODE[self.mode], majority_weight=self.majority_weight)
 
-    def views(self, source: PhotoSource, steps: Preprocessing, read: Callable[[PhotoSource, Preprocessing], np.ndarray]) -> Views:
-        """The views of a photo in the size that a model with this card takes; `read` reads a photo or pixels."""
+    def views(
+        self,
+        source: PhotoSource,
+        steps: Preprocessing,
+        read: Callable[[PhotoSource, Preprocessing], np.ndarray],
+    ) -> Views:
+        """The views of a photo in the size that a model with this card takes; `read` reads a photo
+        or pixels."""
         cut = self.cut(read(source, self.reading(steps)), steps)
         if self.mode == "panorama":
             return tuple(read(view, exact(steps, self.size(steps))) for view in cut)
         if self.mode == "rotations":
-            return tuple(read(view, steps if self.size_px is None else exact(steps, self.size(steps))) for view in cut)
+            return tuple(
+                read(view, steps if self.size_px is None else exact(steps, self.size(steps)))
+                for view in cut
+            )
         return cut
 
     def size(self, steps: Preprocessing) -> tuple[int, int]:
-        """Height and width for a model with this card. Raises `BadOption` where neither names one."""
-        size = self.size_px or steps.size_px or (steps.short_side_px and (steps.short_side_px, steps.short_side_px))
+        """Height and width for a model with this card. Raises `BadOption` where neither names
+        one."""
+        size = (
+            self.size_px
+            or steps.size_px
+            or (steps.short_side_px and (steps.short_side_px, steps.short_side_px))
+        )
         if not size:
             raise BadOption(
-                f"the query mode {self.mode} needs a size, which this model's card leaves open: give query_size=480x640"
+                f"the query mode {self.mode} needs a size, which this model's card leaves open: "
+                "give query_size=480x640"
             )
         return _multiple(size[0], steps), _multiple(size[1], steps)
 
     def reading(self, steps: Preprocessing) -> Preprocessing:
-        """What happens to a query photo before `cut`, for a model with this card."""
+        """Steps of a query photo before `cut`, for a model with this card."""
         if self.mode == "hard_resize":
             return steps if self.size_px is None else exact(steps, self.size(steps))
         if self.mode in ("central_crop", "panorama", "rotations"):
@@ -148,7 +179,8 @@ class QueryViews:
         return replace(exact(steps, None), short_side_px=side, enlarge=True, multiple_of=multiple)
 
     def cut(self, image: np.ndarray, steps: Preprocessing) -> tuple[np.ndarray, ...]:
-        """The views of a photo that was read as `reading` says. Those of a panorama, and turned ones, are still to be resized."""
+        """The views of a photo that was read as `reading` says. Those of a panorama, and turned
+        ones, are still to be resized."""
         if self.mode in ("hard_resize", "single_query"):
             return (image,)
         if self.mode == "rotations":
@@ -162,14 +194,17 @@ class QueryViews:
 
 
 def parse_views(mode: str | None, size: str | None) -> QueryViews | None:
-    """The views that a query mode and a size (text, height x width: 480x640) ask for; None for neither. Raises `BadOption`."""
+    """The views that a query mode and a size (text, height x width: 480x640) ask for; None for
+    neither. Raises `BadOption`."""
     if mode is None and size is None:
         return None
     size_px = None
     if size is not None:
         height, _, width = size.partition("x")
         if not (height.isdecimal() and width.isdecimal()):
-            raise BadOption(f"a query size is height x width in pixels, for example 480x640, not {size!r}")
+            raise BadOption(
+                f"a query size is height x width in pixels, for example 480x640, not {size!r}"
+            )
         size_px = (int(height), int(width))
     return QueryViews(mode or "hard_resize", size_px)
 
@@ -180,16 +215,23 @@ def exact(steps: Preprocessing, size_px: tuple[int, int] | None) -> Preprocessin
     return replace(steps, size_px=size_px, long_side_px=None, short_side_px=None, interpolation=way)
 
 
-def central_crop(image: np.ndarray, size: tuple[int, int], *, fill: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> np.ndarray:
-    """The middle of an image after scaling it, by nearest neighbours, until it covers `size` (height, width).
+def central_crop(
+    image: np.ndarray, size: tuple[int, int], *, fill: tuple[float, float, float] = (0.0, 0.0, 0.0)
+) -> np.ndarray:
+    """The middle of an image after scaling it, by nearest neighbours, until it covers `size`
+    (height, width).
 
-    The benchmark rounds the scaled size down; a row or column that is missing then has the colour `fill`, from 0 to 1.
+    The benchmark rounds the scaled size down; a row or column that is missing then has the colour
+    `fill`, from 0 to 1.
     """
     old = np.array(image.shape[:2])
     scale = max(size[0] / old[0], size[1] / old[1])
     step = np.float32(1 / scale)
     rows, columns = (
-        np.minimum(np.floor(np.arange(int(side * scale), dtype=np.float32) * step).astype(int), side - 1) for side in old
+        np.minimum(
+            np.floor(np.arange(int(side * scale), dtype=np.float32) * step).astype(int), side - 1
+        )
+        for side in old
     )
     cropped = np.empty((*size, 3), np.uint8)
     cropped[:] = np.round(255 * np.array(fill))
@@ -205,18 +247,23 @@ def central_crop(image: np.ndarray, size: tuple[int, int], *, fill: tuple[float,
 
 
 def cut_five(image: np.ndarray, side: int) -> tuple[np.ndarray, ...]:
-    """Squares of `side` pixels at the corners (top left, top right, bottom left, bottom right) and in the middle."""
+    """Squares of `side` pixels at the corners (top left, top right, bottom left, bottom right) and
+    in the middle."""
     height, width = image.shape[:2]
     bottom, right = height - side, width - side
     middle = (round(bottom / 2), round(right / 2))
     corners = ((0, 0), (0, right), (bottom, 0), (bottom, right), middle)
-    return tuple(np.ascontiguousarray(image[top : top + side, left : left + side]) for top, left in corners)
+    return tuple(
+        np.ascontiguousarray(image[top : top + side, left : left + side]) for top, left in corners
+    )
 
 
 def cut_panorama(image: np.ndarray, aspect: float) -> tuple[np.ndarray, ...]:
-    """Windows of this aspect ratio (width over height) as high as the image, the first at its left edge, the last at its right.
+    """Windows of this aspect ratio (width over height) as high as the image, the first at its left
+    edge, the last at its right.
 
-    Neighbours overlap by half or more. An image that is not much wider than one window is left whole.
+    Neighbours overlap by half or more. An image that is not much wider than one window is left
+    whole.
     """
     height, width = image.shape[:2]
     if width <= WIDE * aspect * height:
@@ -230,11 +277,13 @@ def cut_panorama(image: np.ndarray, aspect: float) -> tuple[np.ndarray, ...]:
 def merge_crops(
     ids: np.ndarray, distances: np.ndarray, *, k: int, majority_weight: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What the searches of C crops found, (Q, C, K) ids and squared distances each, as one list per query: (Q, k) of both.
+    """Ids and squared distances that the searches of C crops found, (Q, C, K) each, as one list per
+    query: (Q, k) of both.
 
-    All are sorted by distance and each id is kept where it comes first. With `majority_weight` ids vote before: among the first 1,
-    5 and 10 columns, an id that occurs c > 1 times there is brought nearer by `majority_weight` c / 1, c / 5 and c / 10. An id of
-    -1 stands for nothing found; lists that are shorter than k end in -1 and infinite distances.
+    All are sorted by distance and each id is kept where it comes first. With `majority_weight` ids
+    vote before: among the first 1, 5 and 10 columns, an id that occurs c > 1 times there is brought
+    nearer by `majority_weight` c / 1, c / 5 and c / 10. An id of -1 stands for nothing found; lists
+    that are shorter than k end in -1 and infinite distances.
     """
     merged_ids = np.full((len(ids), k), -1, np.int64)
     merged = np.full((len(ids), k), np.inf, np.float32)

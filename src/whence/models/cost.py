@@ -1,4 +1,5 @@
-"""What a network costs: parameters, operations of one forward, size of its map and of its descriptors."""
+"""What a network costs: parameters, operations of one forward, size of its map and of its
+descriptors."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ class Cost:
     num_trainable: int
     """Parameters that learn as the network stands."""
     flops: int
-    """Additions and multiplications of one forward, two for each multiply-accumulate; convolutions and matrix products only."""
+    """Additions and multiplications of one forward, two for each multiply-accumulate; convolutions
+    and matrix products only."""
     map_size: tuple[int, ...]
     """Channels, height and width of the backbone's map."""
     descriptor_bytes: int
@@ -38,7 +40,8 @@ class Cost:
 
 
 def measure_cost(network: Network, *, size_px: tuple[int, int] = BENCHMARK_SIZE_PX) -> Cost:
-    """The cost of one image of this height and width. Nothing is computed: shapes alone run through a copy without weights."""
+    """The cost of one image of this height and width. Nothing is computed: shapes alone run through
+    a copy without weights."""
     shapes = copy.deepcopy(network).to("meta").eval()
     image = torch.empty(1, 3, *size_px, device="meta")
     with torch.no_grad():
@@ -57,7 +60,8 @@ def measure_cost(network: Network, *, size_px: tuple[int, int] = BENCHMARK_SIZE_
 
 
 def cost_of(card: ModelCard) -> Cost | None:
-    """The cost of a 480 x 640 photo after the preprocessing of a card, without its weights; None for models without a network."""
+    """The cost of a 480 x 640 photo after the preprocessing of a card, without its weights; None
+    for models without a network."""
     if not card.backbone:
         return None
     with torch.device("meta"):
@@ -66,8 +70,9 @@ def cost_of(card: ModelCard) -> Cost | None:
 
 
 def sketch_backbone(name: str) -> tuple[Backbone, Cost]:
-    """The backbone of this name without weights, and its cost with GeM after it, as the benchmark counts: of an image of 480 x 640
-    or the nearest size it takes, with those parts learning that the published trainings let learn. Raises `UnknownName`.
+    """The backbone of this name without weights, and its cost with GeM after it, as the benchmark
+    counts: of an image of 480 x 640 or the nearest size it takes, with those parts learning that
+    the published trainings let learn. Raises `UnknownName`.
     """
     with torch.device("meta"):
         backbone = make_backbone(name)

@@ -1,4 +1,5 @@
-"""`DescriptorModel`: a descriptor, its card, and the preprocessing the card asks for. What evaluation and the localizer use."""
+"""`DescriptorModel`: a descriptor, its card, and the preprocessing the card asks for. What
+evaluation and the localizer use."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ from whence.settings import load_settings
 from whence.types import PhotoSource
 
 NETWORK_OPTIONS = ("engine", "onnx", "onnx_hash", "upstream_order", "crop", "resize")
-"""Options that every network has beside its own, see `whence.models.network_descriptor.NetworkDescriptor.configure`."""
+"""Options that every network has beside its own, see
+`whence.models.network_descriptor.NetworkDescriptor.configure`."""
 
 
 COLOURS = ("rgb", "bgr")
@@ -31,7 +33,8 @@ COLOURS = ("rgb", "bgr")
 
 
 class Described(NamedTuple):
-    """One photo's descriptor (D,) and, where asked for, its local descriptors as arrays to be kept."""
+    """One photo's descriptor (D,) and, where asked for, its local descriptors as arrays to be
+    kept."""
 
     descriptor: np.ndarray
     local: dict[str, np.ndarray] | None = None
@@ -40,7 +43,7 @@ class Described(NamedTuple):
 
     @property
     def question(self) -> Question:
-        """What the photo asks with as a query."""
+        """The question of the photo as a query."""
         return self.asked or Question(self.descriptor[None])
 
 
@@ -53,22 +56,29 @@ class DescriptorModel:
     (1, 8192)
     """
 
-    def __init__(self, card: ModelCard, descriptor: Descriptor, *, options: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, card: ModelCard, descriptor: Descriptor, *, options: Mapping[str, Any] | None = None
+    ) -> None:
         self.card = card
         self.descriptor = descriptor
         self._options = dict(options or {})
 
     def __repr__(self) -> str:
-        return f"<DescriptorModel {self.name}: {self.dim} dimensions{'' if self.is_fitted else ', not fitted yet'}>"
+        return (
+            f"<DescriptorModel {self.name}: {self.dim} "
+            f"dimensions{'' if self.is_fitted else ', not fitted yet'}>"
+        )
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options in force, for a database to remember: those given, and what a network chose by itself."""
+        """The options in force, for a database to remember: those given, and what a network chose
+        by itself."""
         return {**self._options, **self.descriptor.settings}
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What happens to a photo before the descriptor gets its pixels: as the card says, unless the options say otherwise."""
+        """Steps of a photo before the descriptor gets its pixels: as the card says, unless the
+        options say otherwise."""
         return self.descriptor.reading or self.card.preprocessing
 
     @property
@@ -81,23 +91,33 @@ class DescriptorModel:
 
     @cached_property
     def query_model(self) -> DescriptorModel:
-        """What describes queries: the model itself, unless its card names another one whose descriptors are compared with its own.
+        """The model that describes queries: itself, unless its card names another one whose
+        descriptors are compared with its own.
 
-        Raises `UnknownName`, `BadOption` where that one has other dimensions, and `NotFitted` where it would have to be fitted.
+        Raises `UnknownName`, `BadOption` where that one has other dimensions, and `NotFitted` where
+        it would have to be fitted.
         """
         if self.card.query_model in ("", self.name):
             return self
         model = load_model(self.card.query_model)
         if model.dim != self.dim:
-            what = f"{model.name} describes queries with {model.dim} dimensions and {self.name} photos with {self.dim}"
-            raise BadOption(f"{what}; its card must name a query_model of the same dimensions, and a PCA fits neither alone")
+            what = (
+                f"{model.name} describes queries with {model.dim} dimensions and {self.name} "
+                f"photos with {self.dim}"
+            )
+            raise BadOption(
+                f"{what}; its card must name a query_model of the same dimensions, and a PCA fits "
+                "neither alone"
+            )
         if self.card.query_weights and self.card.query_weights != model.weights_digest:
             raise BadOption(
-                f"{self.name} was aligned with other weights of {model.name} than these; use those, or align a copy of these anew"
+                f"{self.name} was aligned with other weights of {model.name} than these; use "
+                "those, or align a copy of these anew"
             )
         if not model.is_fitted:
             raise NotFitted(
-                f"{model.name}, which describes queries for {self.name}, is fitted on photos; name one that comes as it is"
+                f"{model.name}, which describes queries for {self.name}, is fitted on photos; "
+                "name one that comes as it is"
             )
         return model
 
@@ -121,13 +141,15 @@ class DescriptorModel:
 
     @property
     def min_photos_to_fit(self) -> int:
-        """Photos below which fitting makes no sense and the packaged state is used; 0 for models that are not fitted."""
+        """Photos below which fitting makes no sense and the packaged state is used; 0 for models
+        that are not fitted."""
         return self.descriptor.min_photos
 
     def read(self, source: PhotoSource) -> np.ndarray:
         """The photo as the model sees it: uint8 (H, W, 3), upright, resized as the card says.
 
-        Raises `UnreadableImage`, also for a photo too small for the network: it costs only itself, as a broken one does.
+        Raises `UnreadableImage`, also for a photo too small for the network: it costs only itself,
+        as a broken one does.
         """
         return self._with_size(read_as(source, self.preprocessing), source)
 
@@ -136,24 +158,38 @@ class DescriptorModel:
         if min(image.shape[:2]) < least and self.preprocessing == self.card.preprocessing:
             height, width = image.shape[:2]
             name = source if isinstance(source, str | Path) else "photo"
-            raise UnreadableImage(name, f"{width} x {height} pixels are too few for {self.name}, which needs {least} on each side")
+            raise UnreadableImage(
+                name,
+                (
+                    f"{width} x {height} pixels are too few for {self.name}, which needs {least} "
+                    "on each side"
+                ),
+            )
         return image
 
     def attention(self, source: PhotoSource) -> np.ndarray | None:
-        """What each pixel of a photo counts as the model sees it, (H, W) float32; None for models without attention."""
+        """Weights of a photo's pixels as the model sees it, (H, W) float32; None for models without
+        attention."""
         return self.descriptor.attention(self.read(source))
 
     def fit(self, sources: Iterable[PhotoSource], *, seed: int = 0) -> None:
-        """Fit on these photos, read one by one; unreadable ones are passed over. Models that need no fitting do nothing."""
-        readable = (image for image in map_threads(self._read_or_error, sources) if isinstance(image, np.ndarray))
+        """Fit on these photos, read one by one; unreadable ones are passed over. Models that need
+        no fitting do nothing."""
+        readable = (
+            image
+            for image in map_threads(self._read_or_error, sources)
+            if isinstance(image, np.ndarray)
+        )
         self.descriptor.fit(readable, seed=seed)
 
     def load_packaged(self) -> None:
-        """Use the state that comes with Whence instead of fitting. Raises `BadOption` where there is none."""
+        """Use the state that comes with Whence instead of fitting. Raises `BadOption` where there
+        is none."""
         self.descriptor.load_packaged()
 
     def prepare(self, sources: Sequence[PhotoSource], *, seed: int = 0) -> str:
-        """Make a model that is not fitted yet ready: fit it on a sample of the photos, or use the packaged state for few photos.
+        """A sentence on how a model that is not fitted yet was made ready: fitted on a sample of
+        the photos, or with the packaged state for few photos.
 
         Gives "fitted", "packaged" or "ready" (nothing to do).
         """
@@ -163,12 +199,15 @@ class DescriptorModel:
             self.load_packaged()
             return "packaged"
         num_sampled = max(self.descriptor.num_sample_photos, self.min_photos_to_fit)
-        chosen = np.linspace(0, len(sources) - 1, min(num_sampled, len(sources))).round().astype(int)
+        chosen = (
+            np.linspace(0, len(sources) - 1, min(num_sampled, len(sources))).round().astype(int)
+        )
         self.fit((sources[i] for i in chosen), seed=seed)
         return "fitted"
 
     def describe(self, sources: Sequence[PhotoSource]) -> np.ndarray:
-        """Descriptors (N, D) float32 of photos or pixels. Raises `UnreadableImage` for the first that cannot be read."""
+        """Descriptors (N, D) float32 of photos or pixels. Raises `UnreadableImage` for the first
+        that cannot be read."""
         descriptors = np.zeros((len(sources), self.dim), np.float32)
         for i, result in enumerate(self.describe_each(sources)):
             if isinstance(result, UnreadableImage):
@@ -177,17 +216,32 @@ class DescriptorModel:
         return descriptors
 
     def describe_each(
-        self, sources: Iterable[PhotoSource], *, keep_local: bool = False, views: QueryViews | None = None
+        self,
+        sources: Iterable[PhotoSource],
+        *,
+        keep_local: bool = False,
+        views: QueryViews | None = None,
     ) -> Iterator[Described | UnreadableImage]:
-        """For each photo, in order, its descriptor or the error that kept it from being read. Photos decode in parallel.
+        """For each photo, in order, its descriptor or the error that kept it from being read.
+        Photos decode in parallel.
 
-        `keep_local` hands out the local descriptors too; raises `BadOption` for models that have none. `views` looks at the
-        photos as a query mode says instead of as the card says.
+        `keep_local` hands out the local descriptors too; raises `BadOption` for models that have
+        none. `views` looks at the photos as a query mode says instead of as the card says.
         """
         if keep_local and (views is not None or self.descriptor.local is None):
-            raise BadOption(f"{self.name} has no local descriptors to keep" + (" in a query mode" if views else ""))
-        if views is not None and views.mode != "hard_resize" and self.preprocessing != self.card.preprocessing:
-            raise BadOption(f"upstream_order, crop and resize go with the query mode hard_resize, not {views.mode}")
+            raise BadOption(
+                f"{self.name} has no local descriptors to keep"
+                + (" in a query mode" if views else "")
+            )
+        if (
+            views is not None
+            and views.mode != "hard_resize"
+            and self.preprocessing != self.card.preprocessing
+        ):
+            raise BadOption(
+                "upstream_order, crop and resize go with the query mode hard_resize, not "
+                f"{views.mode}"
+            )
         read = self._read_or_error if views is None else partial(self._views_or_error, views=views)
         photos: list[Views | UnreadableImage] = []
         asked = load_settings()
@@ -206,7 +260,9 @@ class DescriptorModel:
         if keep_local:
             both = self.descriptor.describe_with_local(readable)
             found = iter([Described(descriptor, local.to_arrays()) for descriptor, local in both])
-            yield from (photo if isinstance(photo, UnreadableImage) else next(found) for photo in photos)
+            yield from (
+                photo if isinstance(photo, UnreadableImage) else next(found) for photo in photos
+            )
             return
         rows = self.descriptor.describe(readable)
         first = 0
@@ -226,7 +282,10 @@ class DescriptorModel:
         try:
             if views.is_plain:
                 return (self.read(source),)
-            return tuple(self._with_size(view, source) for view in views.views(source, self.card.preprocessing, read_as))
+            return tuple(
+                self._with_size(view, source)
+                for view in views.views(source, self.card.preprocessing, read_as)
+            )
         except UnreadableImage as error:
             return error
 
@@ -238,9 +297,11 @@ class DescriptorModel:
 
 
 def read_as(source: PhotoSource, steps: Preprocessing) -> np.ndarray:
-    """A photo or pixels as a card asks for: uint8 (H, W, 3), upright, resized, its colours in the order that the card says.
+    """A photo or pixels as a card asks for: uint8 (H, W, 3), upright, resized, its colours in the
+    order that the card says.
 
-    Raises `UnreadableImage`, `BadOption`, and `MissingExtra` where resizing exactly needs a package that is not there.
+    Raises `UnreadableImage`, `BadOption`, and `MissingExtra` where resizing exactly needs a package
+    that is not there.
     """
     image = _read_resized(source, steps)
     if steps.colour not in COLOURS:
@@ -254,9 +315,13 @@ def _read_resized(source: PhotoSource, steps: Preprocessing) -> np.ndarray:
     ):
         raise BadOption(f"pixels must be uint8 (H, W, 3), not {source.dtype} {source.shape}")
     if steps.interpolation != "area":
-        return _resize_exactly(source if isinstance(source, np.ndarray) else load_resized(source), steps)
+        return _resize_exactly(
+            source if isinstance(source, np.ndarray) else load_resized(source), steps
+        )
     if steps.size_px is not None or steps.short_side_px is not None or steps.multiple_of != 1:
-        raise BadOption("size_px, short_side_px and multiple_of need the interpolation bilinear or bicubic")
+        raise BadOption(
+            "size_px, short_side_px and multiple_of need the interpolation bilinear or bicubic"
+        )
     if isinstance(source, np.ndarray):
         return _resized(source, steps)
     if steps.long_side_px is None:
@@ -267,23 +332,33 @@ def _read_resized(source: PhotoSource, steps: Preprocessing) -> np.ndarray:
 def load_model(name: str, *, options: Mapping[str, Any] | None = None) -> DescriptorModel:
     """The model of this name, ready to describe, or to be fitted where its card says so.
 
-    `options` are the model's own settings, for example {"pca_dim": 256}; for networks also {"pca_whiten": True}, {"engine": "bf16"}
-    and the other `NETWORK_OPTIONS`; for all of them {"query_model": NAME}, the model that describes queries instead of the card's;
-    {"adapted": True} is of databases that were adapted, for their state to be loaded into.
+    `options` are the model's own settings, for example {"pca_dim": 256}; for networks also
+    {"pca_whiten": True}, {"engine": "bf16"} and the other `NETWORK_OPTIONS`; for all of them
+    {"query_model": NAME}, the model that describes queries instead of the card's; {"adapted": True}
+    is of databases that were adapted, for their state to be loaded into.
     Raises `UnknownName` with the nearest names, and `BadOption` for settings the model has not.
     """
     card = get_card(name)
     options = dict(options or {})
     of_network = {key: value for key, value in options.items() if key in NETWORK_OPTIONS}
     asking = options.get("query_model")
-    own = {key: value for key, value in options.items() if key not in of_network and key != "query_model"}
+    own = {
+        key: value
+        for key, value in options.items()
+        if key not in of_network and key != "query_model"
+    }
     is_adapted = own.pop("adapted", False)
     reduction = {key: own.pop(key) for key in PCA_OPTIONS if key in own} if card.backbone else {}
     descriptor = build("model", name, options=own)
     if not isinstance(descriptor, Descriptor):
-        raise BadOption(f"model {name} is made as a {type(descriptor).__name__}; let its class derive from whence.parts.Descriptor")
+        raise BadOption(
+            f"model {name} is made as a {type(descriptor).__name__}; let its class derive from "
+            "whence.parts.Descriptor"
+        )
     if of_network and descriptor.network is None:
-        raise BadOption(f"model {name} has no option {next(iter(of_network))!r}, which is for networks")
+        raise BadOption(
+            f"model {name} has no option {next(iter(of_network))!r}, which is for networks"
+        )
     descriptor.configure(card.preprocessing, **of_network)
     if reduction:
         descriptor = _reduced(descriptor, reduction)
@@ -294,7 +369,9 @@ def load_model(name: str, *, options: Mapping[str, Any] | None = None) -> Descri
     if asking is None:
         return DescriptorModel(card, descriptor, options={**own, **reduction})
     card = replace(card, query_model=str(asking))
-    return DescriptorModel(card, descriptor, options={**own, **reduction, "query_model": card.query_model})
+    return DescriptorModel(
+        card, descriptor, options={**own, **reduction, "query_model": card.query_model}
+    )
 
 
 def _reduced(descriptor: Descriptor, reduction: Mapping[str, Any]) -> Reduced:

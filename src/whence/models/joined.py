@@ -1,7 +1,9 @@
-"""Two descriptors in one: what a network sees of a photo as a whole, and the words of its keypoints, side by side.
+"""Two descriptors in one: what a network sees of a photo as a whole, and the words of its
+keypoints, side by side.
 
-The inner product of two such vectors is the weighted sum of both similarities, so one index searches both at once. The two fail on
-different photos: light and season change keypoints, another point of view changes what a network sees.
+The inner product of two such vectors is the weighted sum of both similarities, so one index
+searches both at once. The two fail on different photos: light and season change keypoints, another
+point of view changes what a network sees.
 """
 
 from __future__ import annotations
@@ -37,10 +39,12 @@ class _Seen(NamedTuple):
 
 
 class Joined(Descriptor):
-    """A network's descriptor, and RootSIFT-VLAD half whitened to 512 numbers, weighted, of unit length as a whole.
+    """A network's descriptor, and RootSIFT-VLAD half whitened to 512 numbers, weighted, of unit
+    length as a whole.
 
-    Photos come at the size that keypoints need, and are shrunk for the network. What was found on the photos it is fitted on is
-    remembered, at most 290 kB of each, until they are described, which then costs next to nothing.
+    Photos come at the size that keypoints need, and are shrunk for the network. What was found on
+    the photos it is fitted on is remembered, at most 290 kB of each, until they are described,
+    which then costs next to nothing.
     """
 
     min_photos = 1
@@ -48,7 +52,9 @@ class Joined(Descriptor):
     def __init__(self, kind: Kind, *, weights: str | None = None) -> None:
         self.sight = LiteDescriptor(kind, weights=weights)
         self.local: RootSift = RootSift(max_keypoints=2000)
-        self.words = Vlad(extractor=self.local, pca_dim=WORDS_DIM, is_half_whitened=True, packaged="rootsift-vlad")
+        self.words = Vlad(
+            extractor=self.local, pca_dim=WORDS_DIM, is_half_whitened=True, packaged="rootsift-vlad"
+        )
         self.dim = self.sight.dim + WORDS_DIM
         self.state_bytes = self.sight.state_bytes + self.words.state_bytes
         self._remembered: Remembered[_Seen] = Remembered()
@@ -62,7 +68,9 @@ class Joined(Descriptor):
         rows = [descriptor for descriptor, _ in self.describe_with_local(images)]
         return np.stack(rows) if rows else np.zeros((0, self.dim), np.float32)
 
-    def describe_with_local(self, images: Sequence[np.ndarray]) -> list[tuple[np.ndarray, LocalDescriptors]]:
+    def describe_with_local(
+        self, images: Sequence[np.ndarray]
+    ) -> list[tuple[np.ndarray, LocalDescriptors]]:
         """For each image its descriptor (D,) and the local descriptors that are in it."""
         if not len(images):
             return []
@@ -84,10 +92,14 @@ class Joined(Descriptor):
             _Seen({part: rows[i : i + 1] for part, rows in raw.items()}, local)
             for i, local in enumerate(map_threads(self.local.extract, new))
         )
-        return [next(fresh) if one is None else one._replace(local=one.local.with_descriptors()) for one in found]
+        return [
+            next(fresh) if one is None else one._replace(local=one.local.with_descriptors())
+            for one in found
+        ]
 
     def fit(self, images: Iterable[np.ndarray], *, seed: int) -> None:
-        """Fit words and whitenings on a stream of uint8 images, in one pass. Raises `NotFitted` for none."""
+        """Fit words and whitenings on a stream of uint8 images, in one pass. Raises `NotFitted` for
+        none."""
         self._remembered.clear()
         raws: list[dict[str, np.ndarray]] = []
 
@@ -108,19 +120,29 @@ class Joined(Descriptor):
         self.words.load_packaged()
 
     def state(self) -> dict[str, np.ndarray]:
-        """What was fitted. Raises `NotFitted`."""
-        return {**self.sight.state(), **{f"words_{name}": array for name, array in self.words.state().items()}}
+        """Arrays of the fitted state. Raises `NotFitted`."""
+        return {
+            **self.sight.state(),
+            **{f"words_{name}": array for name, array in self.words.state().items()},
+        }
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Take over what another instance fitted. Raises `BadOption` where shapes do not fit."""
         self._remembered.clear()
-        of_words = {name.removeprefix("words_"): array for name, array in state.items() if name.startswith("words_")}
+        of_words = {
+            name.removeprefix("words_"): array
+            for name, array in state.items()
+            if name.startswith("words_")
+        }
         self.words.load_state(of_words)
-        self.sight.load_state({name: array for name, array in state.items() if not name.startswith("words_")})
+        self.sight.load_state(
+            {name: array for name, array in state.items() if not name.startswith("words_")}
+        )
 
 
 def open_joined(kind: Kind, *, weights: str | None = None) -> Joined:
-    """The descriptor that joins the network's of this kind with words; `weights` names a file of the network."""
+    """The descriptor that joins the network's of this kind with words; `weights` names a file of
+    the network."""
     return Joined(kind, weights=weights)
 
 
@@ -129,4 +151,8 @@ def _shrunk(image: np.ndarray) -> np.ndarray:
     height, width = image.shape[:2]
     scale = SIDE_PX / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return shrink_smoothly(image, size) if scale < 1 else cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+    return (
+        shrink_smoothly(image, size)
+        if scale < 1
+        else cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+    )

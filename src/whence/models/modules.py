@@ -1,4 +1,5 @@
-"""Torch modules of one's own as parts: a module that makes maps is a backbone, one that makes vectors a descriptor."""
+"""Torch modules of one's own as parts: a module that makes maps is a backbone, one that makes
+vectors a descriptor."""
 
 from __future__ import annotations
 
@@ -38,7 +39,9 @@ class ModuleBackbone(Backbone):
         self.size_rule.check(images.shape[2], images.shape[3])
         found = self.module(images)
         if not isinstance(found, Tensor) or found.ndim != 4 or found.shape[1] != self.channels:
-            raise BadOption(f"{self.name} should give maps (B, {self.channels}, h, w), not {_form(found)}")
+            raise BadOption(
+                f"{self.name} should give maps (B, {self.channels}, h, w), not {_form(found)}"
+            )
         return Features(found)
 
     def stage_parameters(self, stage: str) -> Iterator[nn.Parameter]:
@@ -47,14 +50,26 @@ class ModuleBackbone(Backbone):
 
 
 class ModuleDescriptor(NetworkDescriptor):
-    """A module from normalised images (B, 3, H, W) to vectors (B, D) as a descriptor, its vectors brought to unit length.
+    """A module from normalised images (B, 3, H, W) to vectors (B, D) as a descriptor, its vectors
+    brought to unit length.
 
-    `size_px` is the height and width of images where the module takes no other. It runs on every engine a network runs on, and
-    `whence export` writes it. How photos are brought to it says the card it is registered with.
+    `size_px` is the height and width of images where the module takes no other. It runs on every
+    engine a network runs on, and `whence export` writes it. How photos are brought to it says the
+    card it is registered with.
     """
 
-    def __init__(self, module: nn.Module, *, dim: int, size_px: tuple[int, int] | None = None, batch_size: int = 8) -> None:
-        super().__init__(Network(_Vectors(module, dim, SizeRule(exact=size_px)), _Only(dim)), batch_size=batch_size)
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        dim: int,
+        size_px: tuple[int, int] | None = None,
+        batch_size: int = 8,
+    ) -> None:
+        super().__init__(
+            Network(_Vectors(module, dim, SizeRule(exact=size_px)), _Only(dim)),
+            batch_size=batch_size,
+        )
 
 
 class _Vectors(Backbone):
@@ -64,13 +79,20 @@ class _Vectors(Backbone):
 
     def __init__(self, module: nn.Module, dim: int, size_rule: SizeRule) -> None:
         super().__init__()
-        self.module, self.name, self.channels, self.size_rule = module, type(module).__name__, dim, size_rule
+        self.module, self.name, self.channels, self.size_rule = (
+            module,
+            type(module).__name__,
+            dim,
+            size_rule,
+        )
 
     def forward(self, images: Tensor) -> Features:
         self.size_rule.check(images.shape[2], images.shape[3])
         found = self.module(images)
         if not isinstance(found, Tensor) or found.ndim != 2 or found.shape[1] != self.channels:
-            raise BadOption(f"{self.name} should give vectors (B, {self.channels}), not {_form(found)}")
+            raise BadOption(
+                f"{self.name} should give vectors (B, {self.channels}), not {_form(found)}"
+            )
         return Features(found[:, :, None, None])
 
 
@@ -85,5 +107,9 @@ class _Only(Aggregator):
         return features.map[:, :, 0, 0]
 
 
-def _form(found: object) -> str:
-    return f"({', '.join(map(str, found.shape))})" if isinstance(found, Tensor) else type(found).__name__
+def _form(output: object) -> str:
+    return (
+        f"({', '.join(map(str, output.shape))})"
+        if isinstance(output, Tensor)
+        else type(output).__name__
+    )

@@ -1,4 +1,5 @@
-"""A network as a descriptor: preprocessing as its card says, on the engine asked for, to unit vectors."""
+"""A network as a descriptor: preprocessing as its card says, on the engine asked for, to unit
+vectors."""
 
 from __future__ import annotations
 
@@ -23,8 +24,8 @@ from whence.settings import load_settings
 class NetworkDescriptor(Descriptor):
     """A network as a `Descriptor`: uint8 images in, unit vectors out, images of one size together.
 
-    What runs the network is an engine (`whence.models.engines.torch`); it is made when the first image is described, or when
-    `settings` are asked for.
+    What runs the network is an engine (`whence.models.engines.torch`); it is made when the first
+    image is described, or when `settings` are asked for.
     """
 
     def __init__(self, network: Network, *, batch_size: int = 8) -> None:
@@ -35,7 +36,7 @@ class NetworkDescriptor(Descriptor):
         self.is_upstream_order = False
         self._crop: bool | None = None
         self._is_resized = True
-        self._asked: tuple[str, str | None, str | None] = ("eager", None, None)
+        self._engine_choice: tuple[str, str | None, str | None] = ("eager", None, None)
         self._engine: Engine | None = None
 
     def configure(
@@ -51,39 +52,60 @@ class NetworkDescriptor(Descriptor):
     ) -> None:
         """Preprocess as a card says and run on `engine`, see `whence.models.engines.torch.ENGINES`.
 
-        `onnx` is a file that `whence export` wrote of this model, for the engines that run one; with `onnx_hash` it must have that
-        content. `upstream_order` resizes after normalising, in float, as the published evaluation code does: for reproducing
-        its numbers to the last digit, at a price. `crop` cuts sides to the card's multiples instead of stretching them. Without
-        `resize` photos keep their own size, of models that keep their shape anyway. Raises `BadOption`.
+        `onnx` is a file that `whence export` wrote of this model, for the engines that run one;
+        with `onnx_hash` it must have that content. `upstream_order` resizes after normalising, in
+        float, as the published evaluation code does: for reproducing its numbers to the last digit,
+        at a price. `crop` cuts sides to the card's multiples instead of stretching them. Without
+        `resize` photos keep their own size, of models that keep their shape anyway. Raises
+        `BadOption`.
         """
         if not resize:
             if preprocessing.size_px is not None:
-                raise BadOption("resize=false is for models that keep a photo's shape, and this one takes one size")
+                raise BadOption(
+                    "resize=false is for models that keep a photo's shape, and this one takes one "
+                    "size"
+                )
             preprocessing = replace(preprocessing, short_side_px=None, long_side_px=None)
         if crop is not None:
             if preprocessing.multiple_of == 1:
-                raise BadOption("crop is for models whose photos have sides of certain multiples, and this one takes any")
+                raise BadOption(
+                    "crop is for models whose photos have sides of certain multiples, and this "
+                    "one takes any"
+                )
             preprocessing = replace(preprocessing, is_cropped=crop)
         if upstream_order and engine not in ("auto", "eager"):
-            raise BadOption(f"upstream_order reproduces the published numbers and goes with the engine eager, not {engine}")
+            raise BadOption(
+                "upstream_order reproduces the published numbers and goes with the engine eager, "
+                f"not {engine}"
+            )
         self.preprocessing = preprocessing
         self._crop, self._is_resized = crop, resize
         self.is_upstream_order = upstream_order
-        self._asked = resolve_engine("eager" if upstream_order else engine, onnx, onnx_hash)
+        self._engine_choice = resolve_engine("eager" if upstream_order else engine, onnx, onnx_hash)
         self._engine = None
 
     @property
     def reading(self) -> Preprocessing:
-        """What happens to a photo before `describe` gets its pixels."""
-        return Preprocessing(colour=self.preprocessing.colour) if self.is_upstream_order else self.preprocessing
+        """Steps of a photo before `describe` gets its pixels."""
+        return (
+            Preprocessing(colour=self.preprocessing.colour)
+            if self.is_upstream_order
+            else self.preprocessing
+        )
 
     @property
     def engine(self) -> Engine:
-        """What runs the network. Raises `EngineRefused` where its numbers lie too far from the network's own."""
+        """The engine that runs the network. Raises `EngineRefused` where its numbers lie too far
+        from the network's own."""
         if self._engine is None:
-            name, onnx, _ = self._asked
+            name, onnx, _ = self._engine_choice
             self._engine = make_engine(
-                name, self.network, self.prepare, samples=sample_images(self.preprocessing), onnx=onnx, steps=self.preprocessing
+                name,
+                self.network,
+                self.prepare,
+                samples=sample_images(self.preprocessing),
+                onnx=onnx,
+                steps=self.preprocessing,
             )
         return self._engine
 
@@ -95,8 +117,9 @@ class NetworkDescriptor(Descriptor):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the numbers depend on beside the weights, for a database to remember; the engine chosen is among it."""
-        onnx, onnx_hash = self._asked[1:]
+        """Settings that the numbers depend on beside the weights, for a database to remember; the
+        engine chosen is among it."""
+        onnx, onnx_hash = self._engine_choice[1:]
         chosen: dict[str, Any] = {"engine": self.engine.name}
         if onnx is not None:
             chosen |= {"onnx": onnx, "onnx_hash": onnx_hash}
@@ -107,19 +130,25 @@ class NetworkDescriptor(Descriptor):
         return {**chosen, "upstream_order": True} if self.is_upstream_order else chosen
 
     def attention(self, image: np.ndarray) -> np.ndarray | None:
-        """What each pixel of an image (H, W, 3) uint8 counts in its descriptor, (H, W) float32 above 0; None without attention."""
+        """Weights of the pixels of an image (H, W, 3) uint8 in its descriptor, (H, W) float32 above
+        0; None without attention."""
         pool = self.network.aggregator
         if not isinstance(pool, AttentionPool):
             return None
         with torch.inference_mode():
-            weights = pool.weights(self.network.features(self.prepare(torch.from_numpy(np.array(image[None])))))
+            weights = pool.weights(
+                self.network.features(self.prepare(torch.from_numpy(np.array(image[None]))))
+            )
             if weights is None:
                 return None
-            large = nn.functional.interpolate(weights.float(), size=image.shape[:2], mode="bilinear", align_corners=True)
+            large = nn.functional.interpolate(
+                weights.float(), size=image.shape[:2], mode="bilinear", align_corners=True
+            )
         return np.asarray(large[0, 0].numpy())
 
     def describe(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """Descriptors (N, D) float32 of unit length, in the order of the images; sizes may differ."""
+        """Descriptors (N, D) float32 of unit length, in the order of the images; sizes may
+        differ."""
         descriptors = np.zeros((len(images), self.dim), np.float32)
         by_shape: dict[tuple[int, ...], list[int]] = {}
         for i, image in enumerate(images):

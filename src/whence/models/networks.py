@@ -1,4 +1,5 @@
-"""Networks: a backbone and an aggregator as one module, and a pool over the frames of a sequence where it has one."""
+"""Networks: a backbone and an aggregator as one module, and a pool over the frames of a sequence
+where it has one."""
 
 from __future__ import annotations
 
@@ -17,16 +18,22 @@ from whence.models.preprocessing import normalise
 
 
 class Network(nn.Module):
-    """Normalised images (B, 3, H, W), or what the backbone made of them, to global descriptors (B, D).
+    """Normalised images (B, 3, H, W), or what the backbone made of them, to global descriptors (B,
+    D).
 
     With a sequence pool also sequences (B, S, 3, H, W).
     """
 
-    def __init__(self, backbone: Backbone, aggregator: Aggregator, sequence: SequencePool | None = None) -> None:
+    def __init__(
+        self, backbone: Backbone, aggregator: Aggregator, sequence: SequencePool | None = None
+    ) -> None:
         """Raises `BadOption` for early fusion on a backbone that sees one image at a time."""
         super().__init__()
         if sequence is not None and sequence.is_early and not backbone.sees_sequences:
-            raise BadOption(f"early fusion needs a backbone that sees sequences, timesformer, not {backbone.name}")
+            raise BadOption(
+                "early fusion needs a backbone that sees sequences, timesformer, not "
+                f"{backbone.name}"
+            )
         self.backbone = backbone
         self.aggregator = aggregator
         self.sequence = sequence
@@ -69,30 +76,46 @@ class Network(nn.Module):
 
 
 def describe_pixels(
-    describe: Callable[[Any], Tensor], photos: Any, *, batch_size: int, read: Callable[[Any], np.ndarray | Features] = np.array
+    describe: Callable[[Any], Tensor],
+    photos: Any,
+    *,
+    batch_size: int,
+    read: Callable[[Any], np.ndarray | Features] = np.array,
 ) -> Tensor:
-    """Descriptors (N, D) float32 on the CPU of N photos, so many at a time: what `describe` makes of uint8 (b, H, W, 3).
+    """Descriptors (N, D) float32 on the CPU of N photos, so many at a time: what `describe` makes
+    of uint8 (b, H, W, 3).
 
-    `photos` is what can be cut into runs (pixels, rows of a table, a list of paths); `read` makes pixels of a run, or what a
-    backbone made of them. Sequences are uint8 (b, S, H, W, 3).
+    `photos` is what can be cut into runs (pixels, rows of a table, a list of paths); `read` makes
+    pixels of a run, or what a backbone made of them. Sequences are uint8 (b, S, H, W, 3).
     """
     with torch.inference_mode():
-        batches = (read(photos[start : start + batch_size]) for start in range(0, len(photos), batch_size))
-        known = (batch if isinstance(batch, Features) else torch.from_numpy(batch) for batch in batches)
+        batches = (
+            read(photos[start : start + batch_size]) for start in range(0, len(photos), batch_size)
+        )
+        known = (
+            batch if isinstance(batch, Features) else torch.from_numpy(batch) for batch in batches
+        )
         return torch.cat([describe(batch).float().cpu() for batch in known])
 
 
 def describing(
-    network: nn.Module, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None, is_channels_last: bool = False
+    network: nn.Module,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    is_channels_last: bool = False,
 ) -> Callable[[Tensor | Features], Tensor]:
-    """What a network, as it stands, makes of uint8 photos (B, H, W, 3), for `describe_pixels`; `dtype` is autocast's.
+    """A function from uint8 photos (B, H, W, 3) to what a network, as it stands, makes of them, for
+    `describe_pixels`; `dtype` is autocast's.
 
     Of sequences (B, S, H, W, 3) it makes one descriptor each.
     """
     kind = torch.device(device).type
 
     def describe(photos: Tensor | Features) -> Tensor:
-        images = photos if isinstance(photos, Features) else normalise(photos.to(device).flatten(0, -4))
+        images = (
+            photos if isinstance(photos, Features) else normalise(photos.to(device).flatten(0, -4))
+        )
         if is_channels_last and isinstance(images, Tensor):
             images = images.contiguous(memory_format=torch.channels_last)
         if isinstance(photos, Tensor) and isinstance(images, Tensor) and photos.ndim == 5:

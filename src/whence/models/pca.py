@@ -1,4 +1,5 @@
-"""PCA of descriptors: fewer dimensions, with or without whitening, fitted on a database's own photos or on a training set's."""
+"""PCA of descriptors: fewer dimensions, with or without whitening, fitted on a database's own
+photos or on a training set's."""
 
 from __future__ import annotations
 
@@ -32,10 +33,16 @@ class Prior(NamedTuple):
     """(R, E) principal axes, each as long as photos spread along it."""
 
 
-def fit_pca(raw: np.ndarray, dim: int, *, is_whitened: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (E,) and principal axes (D, E) of vectors (N, E), each over its spread where whitened; needs N of at least 2 D."""
+def fit_pca(
+    raw: np.ndarray, dim: int, *, is_whitened: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (E,) and principal axes (D, E) of vectors (N, E), each over its spread where whitened;
+    needs N of at least 2 D."""
     if len(raw) < 2 * dim:
-        raise NotFitted(f"a PCA to {dim} dimensions needs at least {2 * dim} photos, not {len(raw)}: lower pca_dim or leave it out")
+        raise NotFitted(
+            f"a PCA to {dim} dimensions needs at least {2 * dim} photos, not {len(raw)}: lower "
+            "pca_dim or leave it out"
+        )
     mean = raw.mean(axis=0)
     centred = raw - mean
     if len(raw) < raw.shape[1]:
@@ -53,11 +60,13 @@ def fit_pca(raw: np.ndarray, dim: int, *, is_whitened: bool = True) -> tuple[np.
 
 
 def fit_half_whitening(raw: np.ndarray, dim: int, *, prior: Prior | None = None) -> Whitening:
-    """Mean (E,) and the `dim` principal axes (D, E) of vectors (N, E), each over the square root of its singular value.
+    """Mean (E,) and the `dim` principal axes (D, E) of vectors (N, E), each over the square root of
+    its singular value.
 
-    Fewer photos have fewer axes; the rest is zero, so that the numbers of a descriptor are always as many. A prior counts as
-    `PRIOR_PHOTOS` photos more: few photos then have all axes, and photos that come later find theirs among them. Rows of zeros, of
-    photos that show nothing, do not count.
+    Fewer photos have fewer axes; the rest is zero, so that the numbers of a descriptor are always
+    as many. A prior counts as `PRIOR_PHOTOS` photos more: few photos then have all axes, and photos
+    that come later find theirs among them. Rows of zeros, of photos that show nothing, do not
+    count.
     """
     raw = raw[raw.any(axis=1)]
     whole = np.zeros((dim, raw.shape[1]), np.float32)
@@ -65,7 +74,9 @@ def fit_half_whitening(raw: np.ndarray, dim: int, *, prior: Prior | None = None)
         mean = raw.mean(axis=0, dtype=np.float64) if len(raw) else np.zeros(raw.shape[1])
         rows = raw - mean
     else:
-        mean = (raw.sum(axis=0, dtype=np.float64) + PRIOR_PHOTOS * prior.mean) / (len(raw) + PRIOR_PHOTOS)
+        mean = (raw.sum(axis=0, dtype=np.float64) + PRIOR_PHOTOS * prior.mean) / (
+            len(raw) + PRIOR_PHOTOS
+        )
         rows = np.concatenate([raw - mean, np.sqrt(PRIOR_PHOTOS) * prior.spreads])
     if len(rows) < 2:
         return as_whitening(mean, whole)
@@ -81,15 +92,19 @@ def fit_half_whitening(raw: np.ndarray, dim: int, *, prior: Prior | None = None)
 
 
 def complete_whitening(whitening: Whitening, *, num_photos: int, seed: int = 0) -> Whitening:
-    """A half whitening whose zero axes are filled with random ones (Johnson, Lindenstrauss): photos that come later show in them.
+    """A half whitening whose zero axes are filled with random ones (Johnson, Lindenstrauss): photos
+    that come later show in them.
 
-    They are at right angles to the axes that were fitted, and as long as those of photos that share nothing with the fitted ones.
+    They are at right angles to the axes that were fitted, and as long as those of photos that share
+    nothing with the fitted ones.
     """
     mean, axes = whitening
     num = int(axes.any(axis=1).sum())
     if num == len(axes):
         return whitening
-    more = random_stream(seed, 2).normal(size=(len(axes) - num, axes.shape[1])) / np.sqrt(len(axes) - num)
+    more = random_stream(seed, 2).normal(size=(len(axes) - num, axes.shape[1])) / np.sqrt(
+        len(axes) - num
+    )
     own = to_unit_length(axes[:num])
     more -= (more @ own.T) @ own
     return as_whitening(mean, np.concatenate([axes[:num], more * (num_photos + 1) ** -0.25]))
@@ -98,7 +113,9 @@ def complete_whitening(whitening: Whitening, *, num_photos: int, seed: int = 0) 
 def half_whitened(raw: np.ndarray, state: Whitening) -> np.ndarray:
     """Vectors (N, E) as vectors (N, D) of unit length; zero stays zero."""
     mean, axes = state
-    return np.asarray(to_unit_length((raw - mean) @ axes.T) * raw.any(axis=1, keepdims=True), np.float32)
+    return np.asarray(
+        to_unit_length((raw - mean) @ axes.T) * raw.any(axis=1, keepdims=True), np.float32
+    )
 
 
 def to_unit_length(rows: np.ndarray) -> np.ndarray:
@@ -112,11 +129,13 @@ def as_whitening(mean: np.ndarray, axes: np.ndarray) -> Whitening:
 
 
 class Reduced(Descriptor):
-    """A descriptor that needs no fitting itself, and a PCA after it: unit vectors of `pca_dim` dimensions.
+    """A descriptor that needs no fitting itself, and a PCA after it: unit vectors of `pca_dim`
+    dimensions.
 
-    The Deep Visual Geo-localization Benchmark (Berton et al., CVPR 2022) leaves vectors after its PCA at their own length and
-    compares by distance; here they are brought to unit length, as all descriptors are. Whitening divides each axis by its spread
-    first, as with the published 4096-dimensional NetVLAD. Until fitted, or loaded, `describe` raises `NotFitted`.
+    The Deep Visual Geo-localization Benchmark (Berton et al., CVPR 2022) leaves vectors after its
+    PCA at their own length and compares by distance; here they are brought to unit length, as all
+    descriptors are. Whitening divides each axis by its spread first, as with the published
+    4096-dimensional NetVLAD. Until fitted, or loaded, `describe` raises `NotFitted`.
     """
 
     def __init__(self, descriptor: Descriptor, *, pca_dim: int, is_whitened: bool = False) -> None:
@@ -125,7 +144,11 @@ class Reduced(Descriptor):
         self.descriptor, self.pca_dim, self.is_whitened = descriptor, pca_dim, is_whitened
         self.dim, self.min_photos = pca_dim, 2 * pca_dim
         self.num_sample_photos = min(MAX_SAMPLE_PHOTOS, 8 * pca_dim)
-        self.batch_size, self.least_side_px, self.network = descriptor.batch_size, descriptor.least_side_px, descriptor.network
+        self.batch_size, self.least_side_px, self.network = (
+            descriptor.batch_size,
+            descriptor.least_side_px,
+            descriptor.network,
+        )
         self._pca: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
@@ -134,17 +157,20 @@ class Reduced(Descriptor):
 
     @property
     def reading(self) -> Preprocessing | None:
-        """What happens to a photo before `describe`: as the descriptor says."""
+        """Steps of a photo before `describe`: as the descriptor says."""
         return self.descriptor.reading
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the descriptor's numbers depend on beside its weights."""
+        """Settings that the descriptor's numbers depend on beside its weights."""
         return self.descriptor.settings
 
     def load_packaged(self) -> None:
         """Raises `NotFitted`: no PCA is packaged."""
-        raise NotFitted(f"a PCA to {self.pca_dim} dimensions is fitted on at least {self.min_photos} photos: lower pca_dim")
+        raise NotFitted(
+            f"a PCA to {self.pca_dim} dimensions is fitted on at least {self.min_photos} photos: "
+            "lower pca_dim"
+        )
 
     def fit(self, images: Iterable[np.ndarray], *, seed: int) -> None:
         """Fit on uint8 images, a batch at a time. Raises `NotFitted` for too few."""
@@ -168,19 +194,30 @@ class Reduced(Descriptor):
             raise NotFitted("this PCA has not seen photos yet: fit it first")
         mean, axes = self._pca
         rows = (raw - mean) @ axes.T
-        return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12), np.float32)
+        return np.asarray(
+            rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12), np.float32
+        )
 
     def state(self) -> dict[str, np.ndarray]:
-        """What was fitted, as named arrays. Raises `NotFitted`."""
+        """Arrays of the fitted state, by name. Raises `NotFitted`."""
         if self._pca is None:
             raise NotFitted("this PCA has not seen photos yet: fit it first")
         return {"pca_mean": self._pca[0], "pca_axes": self._pca[1]}
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Take over what another instance fitted. Raises `BadOption` where shapes do not fit the options."""
-        expected = {"pca_mean": (self.descriptor.dim,), "pca_axes": (self.pca_dim, self.descriptor.dim)}
+        """Take over what another instance fitted. Raises `BadOption` where shapes do not fit the
+        options."""
+        expected = {
+            "pca_mean": (self.descriptor.dim,),
+            "pca_axes": (self.pca_dim, self.descriptor.dim),
+        }
         for name, shape in expected.items():
             if name not in state or state[name].shape != shape:
                 found = "nothing" if name not in state else f"shape {state[name].shape}"
-                raise BadOption(f"the fitted state's {name!r} should have shape {shape}, found {found}")
-        self._pca = (np.asarray(state["pca_mean"], np.float32), np.ascontiguousarray(state["pca_axes"], np.float32))
+                raise BadOption(
+                    f"the fitted state's {name!r} should have shape {shape}, found {found}"
+                )
+        self._pca = (
+            np.asarray(state["pca_mean"], np.float32),
+            np.ascontiguousarray(state["pca_axes"], np.float32),
+        )

@@ -1,4 +1,5 @@
-"""What was found on the images that a descriptor is fitted on, until they are described: it need not be found twice."""
+"""What was found on the images that a descriptor is fitted on, until they are described: it need
+not be found twice."""
 
 from __future__ import annotations
 
@@ -11,22 +12,23 @@ Found = TypeVar("Found")
 
 
 class Remembered(Generic[Found]):
-    """What was found on images, by their pixels. Each is forgotten when it is taken, so memory falls as images are described."""
+    """What was found on images, by their pixels. Each is forgotten when it is taken, so memory
+    falls as images are described."""
 
     def __init__(self) -> None:
-        self._found: dict[bytes, Found] = {}
+        self._findings: dict[bytes, Found] = {}
 
-    def put(self, image: np.ndarray, found: Found) -> None:
+    def put(self, image: np.ndarray, finding: Found) -> None:
         """Remember what was found on an image."""
-        self._found[_key_of(image)] = found
+        self._findings[_key_of(image)] = finding
 
     def take(self, image: np.ndarray) -> Found | None:
-        """What was found on an image, and forget it; None where nothing is known of it."""
-        return self._found.pop(_key_of(image), None) if self._found else None
+        """The findings on an image, which are forgotten then; None where nothing is known of it."""
+        return self._findings.pop(_key_of(image), None) if self._findings else None
 
     def clear(self) -> None:
         """Forget everything."""
-        self._found.clear()
+        self._findings.clear()
 
 
 def _key_of(image: np.ndarray) -> bytes:

@@ -1,8 +1,10 @@
-"""The zoo: cards of published models by name, and the networks they describe. Data and a few lazy functions; no torch at import.
+"""The zoo: cards of published models by name, and the networks they describe. Data and a few lazy
+functions; no torch at import.
 
-The cards stand in `zoo_places` (models trained for place recognition on their own) and `zoo_benchmark` (the Deep Visual
-Geo-localization Benchmark, GeoWarp, SeqVLAD, landmark models). A card is data only; published weights never come with Whence. Those
-of the project's own networks do (`zoo_own`).
+The cards stand in `zoo_places` (models trained for place recognition on their own) and
+`zoo_benchmark` (the Deep Visual Geo-localization Benchmark, GeoWarp, SeqVLAD, landmark models). A
+card is data only; published weights never come with Whence. Those of the project's own networks do
+(`zoo_own`).
 """
 
 from __future__ import annotations
@@ -28,17 +30,20 @@ if TYPE_CHECKING:
     from whence.models.networks import Network
 
 CARDS: dict[str, ModelCard] = {
-    card.name: card for card in (*PLACE_CARDS, *BENCHMARK_CARDS, *mesh_cards(PLACE_CARDS), *SEMANTIC_CARDS)
+    card.name: card
+    for card in (*PLACE_CARDS, *BENCHMARK_CARDS, *mesh_cards(PLACE_CARDS), *SEMANTIC_CARDS)
 }
 """The published models."""
 ENTRIES: dict[str, Entry] = {
-    card.name: Entry("whence.models.zoo:open_network", card, options={"name": card.name}) for card in (*CARDS.values(), *OWN_CARDS)
+    card.name: Entry("whence.models.zoo:open_network", card, options={"name": card.name})
+    for card in (*CARDS.values(), *OWN_CARDS)
 }
 """What the registry takes over."""
 
 
 def find_card(name: str) -> ModelCard:
-    """The zoo's card of this name, the project's own among them. Raises `UnknownName` with the nearest names."""
+    """The zoo's card of this name, the project's own among them. Raises `UnknownName` with the
+    nearest names."""
     card = ENTRIES[name].card if name in ENTRIES else None
     if card is None:
         raise UnknownName("network", name, ENTRIES)
@@ -56,7 +61,8 @@ def entry_of_file(path: str) -> Entry | None:
 
 
 def network_for(card: ModelCard) -> Network:
-    """The card's network with random weights. Raises `MissingExtra` where torch is not installed."""
+    """The card's network with random weights. Raises `MissingExtra` where torch is not
+    installed."""
     _need_torch(card)
     from whence.models.checkpoints.networks import make_network
 
@@ -64,9 +70,11 @@ def network_for(card: ModelCard) -> Network:
 
 
 def load_network(card: ModelCard, *, weights: str | Path | None = None) -> Network:
-    """The card's network with its weights: those of the file named, else of the cache, else downloaded.
+    """The card's network with its weights: those of the file named, else of the cache, else
+    downloaded.
 
-    Raises `MissingWeights`, `DownloadFailed`, `UnreadableWeights`, `WeightsMismatch`, `MissingExtra`.
+    Raises `MissingWeights`, `DownloadFailed`, `UnreadableWeights`, `WeightsMismatch`,
+    `MissingExtra`.
     """
     _need_torch(card)
     from whence.models.checkpoints.origins import get_weights
@@ -78,7 +86,8 @@ def load_network(card: ModelCard, *, weights: str | Path | None = None) -> Netwo
 
 
 def named_network(name: str, *, weights: str | Path | None = None) -> Network:
-    """The network of a registered model, or of a safetensors file with a card, with its weights or those of the file named.
+    """The network of a registered model, or of a safetensors file with a card, with its weights or
+    those of the file named.
 
     Raises `UnknownName`, `BadOption` for a model that is no network, and as `load_network`.
     """

@@ -1,4 +1,5 @@
-"""Recipes: values alone. A recipe is found by its name; what it cannot say is a missing part of `whence.training`."""
+"""Recipes: values alone. A recipe is found by its name; what it cannot say is a missing part of
+`whence.training`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""Places as classes: CosPlace, EigenPlaces and Divide&Classify as published, and small for two cores.
+"""Places as classes: CosPlace, EigenPlaces and Divide&Classify as published, and small for two
+cores.
 
-Constants are those of the authors' public code. Where EigenPlaces' paper says otherwise there is a recipe of its own.
+Constants are those of the authors' public code. Where EigenPlaces' paper says otherwise there is a
+recipe of its own.
 """
 
 from __future__ import annotations
@@ -16,17 +18,26 @@ from whence.training.options.places import LossOptions
 from whence.training.options.validation import RecallOptions
 from whence.training.recipe import Recipe
 
-_COLOURS = AugmentOptions(width=512, height=512, brightness=0.7, contrast=0.7, saturation=0.7, hue=0.5, crop=0.5)
+_COLOURS = AugmentOptions(
+    width=512, height=512, brightness=0.7, contrast=0.7, saturation=0.7, hue=0.5, crop=0.5
+)
 _COSFACE = {"scale": 30.0, "margin": 0.4}
 _WIDE_COSFACE = {"scale": 100.0, "margin": 0.4}
-_EIGENPLACES_CELLS = CellOptions(cell_m=15.0, heading_bin_deg=360.0, num_apart=3, num_turned=1, min_photos=5)
-_DIVIDE_CELLS = CellOptions(cell_m=20.0, heading_bin_deg=360.0, num_apart=2, num_turned=1, min_photos=10)
+_EIGENPLACES_CELLS = CellOptions(
+    cell_m=15.0, heading_bin_deg=360.0, num_apart=3, num_turned=1, min_photos=5
+)
+_DIVIDE_CELLS = CellOptions(
+    cell_m=20.0, heading_bin_deg=360.0, num_apart=2, num_turned=1, min_photos=10
+)
 
 
 def _cosplace(theirs: str, backbone: str, dim: int, frozen_before: str) -> Recipe:
     return Recipe(
         name=f"cosplace-{theirs}-{dim}",
-        summary=f"CosPlace's published schedule: 8 of 50 groups, 50 x 10,000 steps of 32 crops at 512; {theirs}, needs a GPU",
+        summary=(
+            "CosPlace's published schedule: 8 of 50 groups, 50 x 10,000 steps of 32 crops at "
+            f"512; {theirs}, needs a GPU"
+        ),
         learner=NetworkOptions(
             backbone=backbone,
             start_from="released",
@@ -54,8 +65,8 @@ def _eigenplaces(theirs: str, backbone: str, dim: int, frozen_before: str) -> Re
     )
     return Recipe(
         name=f"eigenplaces-{theirs}-{dim}",
-        summary="EigenPlaces' published code: 9 groups of panoramas, 40 x 5,000 steps of 32 + 32 crops; start_from a CosPlace "
-        f"of dimension 512; {theirs}, needs a GPU",
+        summary="EigenPlaces' published code: 9 groups of panoramas, 40 x 5,000 steps of 32 + 32 "
+        f"crops; start_from a CosPlace of dimension 512; {theirs}, needs a GPU",
         learner=NetworkOptions(
             backbone=backbone,
             start_from=f"cosplace-{theirs}-512",
@@ -65,7 +76,9 @@ def _eigenplaces(theirs: str, backbone: str, dim: int, frozen_before: str) -> Re
         ),
         branches=_sides(branch),
         optimizer=OptimizerOptions("adam", lr=1e-5),
-        loop=LoopOptions(num_steps=200_000, precision="fp16", log_every=100, validate_every=5000, save_every=1000),
+        loop=LoopOptions(
+            num_steps=200_000, precision="fp16", log_every=100, validate_every=5000, save_every=1000
+        ),
     )
 
 
@@ -74,7 +87,10 @@ def _as_in_the_paper(recipe: Recipe) -> Recipe:
     return replace(
         recipe,
         name=f"{recipe.name}-paper",
-        summary="as the paper of EigenPlaces says: 64 + 64 crops a step, from ImageNet's weights; else as its code",
+        summary=(
+            "as the paper of EigenPlaces says: 64 + 64 crops a step, from ImageNet's weights; "
+            "else as its code"
+        ),
         learner=replace(recipe.learner, start_from="released", start_with="all"),  # type: ignore[call-arg]
         branches=tuple(replace(branch, batch_size=64) for branch in recipe.branches),  # type: ignore[call-arg]
     )
@@ -86,7 +102,10 @@ EIGENPLACES, EIGENPLACES_LARGE = (
 )
 DIVIDE_AND_CLASSIFY = Recipe(
     name="divide-and-classify-efficientnet-b0",
-    summary="Divide&Classify's published schedule: cells of 20 m in 4 groups, 500 x 2,000 steps of 64 crops at 224; needs a GPU",
+    summary=(
+        "Divide&Classify's published schedule: cells of 20 m in 4 groups, 500 x 2,000 steps of 64 "
+        "crops at 224; needs a GPU"
+    ),
     learner=NetworkOptions(
         backbone="efficientnet_b0",
         start_from="released",
@@ -105,21 +124,47 @@ DIVIDE_AND_CLASSIFY = Recipe(
     ),
     optimizer=OptimizerOptions("adam", lr=1e-4),
     schedule=ScheduleOptions("plateau", epoch_steps=2000, patience=10, factor=0.1, least_lr=1e-6),
-    loop=LoopOptions(num_steps=1_000_000, precision="fp16", log_every=100, validate_every=2000, save_every=1000),
+    loop=LoopOptions(
+        num_steps=1_000_000, precision="fp16", log_every=100, validate_every=2000, save_every=1000
+    ),
 )
 
-_SEEN = AugmentOptions(width=128, height=96, num_views=4, brightness=0.3, contrast=0.3, saturation=0.3, hue=0.1, crop=0.3)
-_SMALL_LOOP = LoopOptions(num_steps=2000, precision="bf16", log_every=50, validate_every=500, save_every=250, is_channels_last=True)
+_VIEWS = AugmentOptions(
+    width=128,
+    height=96,
+    num_views=4,
+    brightness=0.3,
+    contrast=0.3,
+    saturation=0.3,
+    hue=0.1,
+    crop=0.3,
+)
+_SMALL_LOOP = LoopOptions(
+    num_steps=2000,
+    precision="bf16",
+    log_every=50,
+    validate_every=500,
+    save_every=250,
+    is_channels_last=True,
+)
 _LITE = NetworkOptions(
-    backbone="efficientnet_lite0_blocks10_12", start_from="released", aggregator=AggregatorOptions("cosplace", {"dim": 512})
+    backbone="efficientnet_lite0_blocks10_12",
+    start_from="released",
+    aggregator=AggregatorOptions("cosplace", {"dim": 512}),
 )
 COSPLACE_SMALL = Recipe(
     name="cosplace-small",
-    summary="CosPlace's head on EfficientNet-Lite0 as it was released, at 96 x 128: minutes on one core",
+    summary=(
+        "CosPlace's head on EfficientNet-Lite0 as it was released, at 96 x 128: minutes on one core"
+    ),
     learner=_LITE,
     branches=(
         ClassesOptions(
-            cells=CellOptions(num_apart=2), num_groups=0, batches_per_turn=25, augment=_SEEN, loss=LossOptions("cosface", _COSFACE)
+            cells=CellOptions(num_apart=2),
+            num_groups=0,
+            batches_per_turn=25,
+            augment=_VIEWS,
+            loss=LossOptions("cosface", _COSFACE),
         ),
     ),
     optimizer=OptimizerOptions("adam", lr=1e-3),
@@ -127,7 +172,10 @@ COSPLACE_SMALL = Recipe(
 )
 EIGENPLACES_SMALL = Recipe(
     name="eigenplaces-small",
-    summary="EigenPlaces' head on EfficientNet-Lite0 as it was released, at 96 x 128: minutes on one core",
+    summary=(
+        "EigenPlaces' head on EfficientNet-Lite0 as it was released, at 96 x 128: minutes on one "
+        "core"
+    ),
     learner=_LITE,
     branches=_sides(
         ClassesOptions(
@@ -135,7 +183,7 @@ EIGENPLACES_SMALL = Recipe(
             num_groups=0,
             batch_size=16,
             batches_per_turn=25,
-            augment=_SEEN,
+            augment=_VIEWS,
             loss=LossOptions("cosface", _COSFACE),
         )
     ),
@@ -144,14 +192,19 @@ EIGENPLACES_SMALL = Recipe(
 )
 DIVIDE_AND_CLASSIFY_SMALL = Recipe(
     name="divide-and-classify-small",
-    summary="Divide&Classify's head on EfficientNet-Lite0 as it was released, at 96 x 128: minutes on one core",
+    summary=(
+        "Divide&Classify's head on EfficientNet-Lite0 as it was released, at 96 x 128: minutes on "
+        "one core"
+    ),
     learner=_LITE,
     branches=(
         ClassesOptions(
             cells=_DIVIDE_CELLS,
             num_groups=0,
             batches_per_turn=25,
-            augment=replace(_SEEN, brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0, crop=0.34),
+            augment=replace(
+                _VIEWS, brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0, crop=0.34
+            ),
             loss=LossOptions("arcface_easy", {"scale": 30.0, "margin": 0.2}),
         ),
     ),

@@ -11,8 +11,13 @@ from whence.training.recipe import Recipe
 
 COMPACT = Recipe(
     name="whence-resnet18conv4-gem-256",
-    summary="ResNet-18 to conv4 with GeM, from random weights, on rendered cities: about an hour on two cores",
-    learner=NetworkOptions(backbone="resnet18conv4", aggregator=AggregatorOptions("gem", {"l2": "none"})),
+    summary=(
+        "ResNet-18 to conv4 with GeM, from random weights, on rendered cities: about an hour on "
+        "two cores"
+    ),
+    learner=NetworkOptions(
+        backbone="resnet18conv4", aggregator=AggregatorOptions("gem", {"l2": "none"})
+    ),
     branches=(
         PlacesOptions(
             places=PlaceOptions(radius_m=10.0, max_turn_deg=35.0, min_photos=3),
@@ -37,12 +42,21 @@ COMPACT = Recipe(
     optimizer=OptimizerOptions("adamw", lr=2e-3, weight_decay=1e-2),
     schedule=ScheduleOptions("cosine", warmup_steps=50, final_share=0.01),
     loop=LoopOptions(
-        num_steps=2800, precision="bf16", ema_decay=0.99, log_every=20, validate_every=200, save_every=100, is_channels_last=True
+        num_steps=2800,
+        precision="bf16",
+        ema_decay=0.99,
+        log_every=20,
+        validate_every=200,
+        save_every=100,
+        is_channels_last=True,
     ),
 )
 LITE = Recipe(
     name="whence-lite0",
-    summary="a small head on EfficientNet-Lite0 as it was released, on rendered cities: half an hour on two cores",
+    summary=(
+        "a small head on EfficientNet-Lite0 as it was released, on rendered cities: half an hour "
+        "on two cores"
+    ),
     learner=NetworkOptions(
         backbone="efficientnet_lite0_blocks10_12",
         start_from="released",
@@ -58,11 +72,16 @@ LITE = Recipe(
     ),
     optimizer=OptimizerOptions("adamw", lr=2e-3, weight_decay=1e-2),
     schedule=ScheduleOptions("cosine", warmup_steps=75, final_share=0.001),
-    loop=LoopOptions(num_steps=1500, precision="bf16", log_every=50, validate_every=500, save_every=250),
+    loop=LoopOptions(
+        num_steps=1500, precision="bf16", log_every=50, validate_every=500, save_every=250
+    ),
 )
 ADAPT = Recipe(
     name="adapt",
-    summary="the head of the network that comes with Whence learns a database's own photos (--db): minutes on one core",
+    summary=(
+        "the head of the network that comes with Whence learns a database's own photos (--db): "
+        "minutes on one core"
+    ),
     learner=OwnHeadOptions(),
     branches=(
         PlacesOptions(

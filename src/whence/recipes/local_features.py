@@ -1,4 +1,5 @@
-"""Local features: the one that comes with Whence, and AsymLoc and MorseDet in small forms and as published."""
+"""Local features: the one that comes with Whence, and AsymLoc and MorseDet in small forms and as
+published."""
 
 from __future__ import annotations
 
@@ -15,7 +16,9 @@ from whence.training.recipe import Recipe
 
 OWN = Recipe(
     name="whence-local",
-    summary="keypoints as ALIKED finds and describes them, by night as by day: half an hour on one core",
+    summary=(
+        "keypoints as ALIKED finds and describes them, by night as by day: half an hour on one core"
+    ),
     learner=LocalFeatureOptions(network="strided"),
     branches=(TaughtPointsOptions(),),
     optimizer=OptimizerOptions("adamw", lr=2e-3, weight_decay=1e-3, clip_norm=1.0),
@@ -38,7 +41,9 @@ SMALL_TEACHER = Recipe(
 )
 SMALL_STUDENT = Recipe(
     name="asymloc-small-student",
-    summary="AsymLoc in a small form: learns from what asymloc-small-teacher wrote (--set teacher=FILE)",
+    summary=(
+        "AsymLoc in a small form: learns from what asymloc-small-teacher wrote (--set teacher=FILE)"
+    ),
     learner=LocalFeatureOptions(network="student-small"),
     branches=(HomographyPairsOptions(num_pairs=2, loss=LocalLossOptions("joint")),),
     optimizer=_SMALL_ADAM,
@@ -48,7 +53,10 @@ SMALL_STUDENT = Recipe(
 )
 MORSE_SMALL = Recipe(
     name="morsedet-small",
-    summary="MorseDet in a small form: a height map whose hills are keypoints; minutes on one core, needs the extra topology",
+    summary=(
+        "MorseDet in a small form: a height map whose hills are keypoints; minutes on one core, "
+        "needs the extra topology"
+    ),
     learner=LocalFeatureOptions(network="morse-small"),
     branches=(HomographyPairsOptions(num_pairs=4, loss=LocalLossOptions("persistence")),),
     optimizer=OptimizerOptions("adam", lr=1e-3, clip_norm=1.0),
@@ -56,7 +64,13 @@ MORSE_SMALL = Recipe(
     validate_on=MatchedShareOptions(),
 )
 _COCO_VIEWS = ViewOptions(
-    width=160, height=160, stored_width=320, stored_height=240, zoom=(1.1, 1.7), rotation_deg=22.0, corners=0.15
+    width=160,
+    height=160,
+    stored_width=320,
+    stored_height=240,
+    zoom=(1.1, 1.7),
+    rotation_deg=22.0,
+    corners=0.15,
 )
 TEACHER = Recipe(
     name="asymloc-teacher",
@@ -70,9 +84,14 @@ TEACHER = Recipe(
 STUDENTS = tuple(
     Recipe(
         name=f"asymloc-{size}",
-        summary=f"AsymLoc's student of size {size}, learned from what asymloc-teacher wrote (--set teacher=FILE); needs a GPU",
+        summary=(
+            f"AsymLoc's student of size {size}, learned from what asymloc-teacher wrote (--set "
+            "teacher=FILE); needs a GPU"
+        ),
         learner=LocalFeatureOptions(network=f"student-{size}"),
-        branches=(HomographyPairsOptions(num_pairs=4, loss=LocalLossOptions("joint"), views=_COCO_VIEWS),),
+        branches=(
+            HomographyPairsOptions(num_pairs=4, loss=LocalLossOptions("joint"), views=_COCO_VIEWS),
+        ),
         optimizer=OptimizerOptions("adam", lr=1e-3, clip_norm=1.0),
         schedule=ScheduleOptions("cosine", final_share=0.01),
         loop=LoopOptions(num_steps=50_000, log_every=100, validate_every=5000, save_every=1000),
@@ -82,13 +101,18 @@ STUDENTS = tuple(
 )
 MORSE = Recipe(
     name="morsedet",
-    summary="MorseDet's height map by R2D2's schedule: 25 epochs, batches of 8 crops of 192 px; hours, the loss runs on the CPU",
+    summary=(
+        "MorseDet's height map by R2D2's schedule: 25 epochs, batches of 8 crops of 192 px; "
+        "hours, the loss runs on the CPU"
+    ),
     learner=LocalFeatureOptions(network="morse"),
     branches=(
         HomographyPairsOptions(
             num_pairs=8,
             loss=LocalLossOptions("persistence"),
-            views=ViewOptions(width=192, height=192, stored_width=400, stored_height=300, noise=25.0),
+            views=ViewOptions(
+                width=192, height=192, stored_width=400, stored_height=300, noise=25.0
+            ),
         ),
     ),
     optimizer=OptimizerOptions("adam", lr=1e-4, weight_decay=5e-4),

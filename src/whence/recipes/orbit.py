@@ -12,7 +12,10 @@ from whence.training.recipe import Recipe
 
 EARTHLOC = Recipe(
     name="earthloc",
-    summary="EarthLoc's published schedule: 20 x 500 steps of 96 places x 4 years out of one of 50 groups, at 320; needs a GPU",
+    summary=(
+        "EarthLoc's published schedule: 20 x 500 steps of 96 places x 4 years out of one of 50 "
+        "groups, at 320; needs a GPU"
+    ),
     learner=NetworkOptions(
         backbone="resnet50conv4",
         start_from="released",
@@ -22,7 +25,14 @@ EARTHLOC = Recipe(
     ),
     branches=(TilesOptions(),),
     optimizer=OptimizerOptions("adam", lr=1e-4),
-    loop=LoopOptions(num_steps=10_000, precision="bf16", log_every=50, validate_every=500, save_every=500, patience=10),
+    loop=LoopOptions(
+        num_steps=10_000,
+        precision="bf16",
+        log_every=50,
+        validate_every=500,
+        save_every=500,
+        patience=10,
+    ),
 )
 SMALL_TILES = TilesOptions(
     num_places=16,
@@ -33,20 +43,35 @@ SMALL_TILES = TilesOptions(
 )
 EARTHLOC_SMALL = Recipe(
     name="earthloc-small",
-    summary="EarthLoc's head on EfficientNet-Lite0 as it was released, at 128 x 128: minutes on one core",
+    summary=(
+        "EarthLoc's head on EfficientNet-Lite0 as it was released, at 128 x 128: minutes on one "
+        "core"
+    ),
     learner=NetworkOptions(
         backbone="efficientnet_lite0_blocks10_12",
         start_from="released",
-        aggregator=AggregatorOptions("mixvpr", {"channels_out": 128, "rows": 4, "fc_dim": 512, "grid": [4, 4]}),
+        aggregator=AggregatorOptions(
+            "mixvpr", {"channels_out": 128, "rows": 4, "fc_dim": 512, "grid": [4, 4]}
+        ),
         domain="aerial",
     ),
     branches=(SMALL_TILES,),
     optimizer=OptimizerOptions("adam", lr=1e-3),
-    loop=LoopOptions(num_steps=1000, precision="bf16", log_every=50, validate_every=250, save_every=250, is_channels_last=True),
+    loop=LoopOptions(
+        num_steps=1000,
+        precision="bf16",
+        log_every=50,
+        validate_every=250,
+        save_every=250,
+        is_channels_last=True,
+    ),
 )
 ASTROLOC = Recipe(
     name="astroloc",
-    summary="AstroLoc as its paper describes it (ours where it is silent): 48 pairs and 48 places x 4 years a step; needs a GPU",
+    summary=(
+        "AstroLoc as its paper describes it (ours where it is silent): 48 pairs and 48 places x 4 "
+        "years a step; needs a GPU"
+    ),
     learner=NetworkOptions(
         backbone="dinov2_vitb14",
         start_from="released",
@@ -65,14 +90,23 @@ ASTROLOC = Recipe(
         ),
     ),
     optimizer=OptimizerOptions("adam", lr=5e-5),
-    loop=LoopOptions(num_steps=30_000, precision="bf16", log_every=50, validate_every=1000, save_every=1000),
+    loop=LoopOptions(
+        num_steps=30_000, precision="bf16", log_every=50, validate_every=1000, save_every=1000
+    ),
 )
 ASTROLOC_SMALL = replace(
     EARTHLOC_SMALL,
     name="astroloc-small",
-    summary="the parts of AstroLoc on EfficientNet-Lite0 as it was released, at 128 x 128, 8 pairs and 8 places x 4 years a step",
+    summary=(
+        "the parts of AstroLoc on EfficientNet-Lite0 as it was released, at 128 x 128, 8 pairs "
+        "and 8 places x 4 years a step"
+    ),
     branches=(
-        PhotoPairsOptions(num_pairs=8, batches_per_epoch=50, augment=replace(SMALL_TILES.augment, rotation_deg=20.0, per="image")),
+        PhotoPairsOptions(
+            num_pairs=8,
+            batches_per_epoch=50,
+            augment=replace(SMALL_TILES.augment, rotation_deg=20.0, per="image"),
+        ),
         replace(SMALL_TILES, num_places=8, grouping="photos"),
     ),
 )

@@ -1,7 +1,8 @@
 """Sequences of frames: SeqVLAD's taxonomy, SeqNet and JIST as published, and small for one core.
 
-Constants are those of the authors' public code: five frames, triplets with five negatives out of a pool that all queries share,
-windows whose frames lie within 10 m are positives and within 25 m no negatives. Half precision is bf16, which needs no scaling.
+Constants are those of the authors' public code: five frames, triplets with five negatives out of a
+pool that all queries share, windows whose frames lie within 10 m are positives and within 25 m no
+negatives. Half precision is bf16, which needs no scaling.
 """
 
 from __future__ import annotations
@@ -22,11 +23,15 @@ from whence.training.recipe import Recipe
 _LENGTH = 5
 _EPOCH = 1250
 """Steps of four triplets for the 5,000 queries of an epoch."""
-_LOOP = LoopOptions(num_steps=100 * _EPOCH, log_every=50, validate_every=_EPOCH, save_every=250, patience=5, seed=43)
+_LOOP = LoopOptions(
+    num_steps=100 * _EPOCH, log_every=50, validate_every=_EPOCH, save_every=250, patience=5, seed=43
+)
 _ADAM = OptimizerOptions("adam", lr=1e-5)
 _SMALL_SEEN = AugmentOptions(width=128, height=96)
 _SMALL_MINING = MiningOptions(num_queries=64, num_negatives=5, num_candidates=200)
-_SMALL_LOOP = LoopOptions(num_steps=150, precision="bf16", log_every=25, validate_every=150, save_every=50)
+_SMALL_LOOP = LoopOptions(
+    num_steps=150, precision="bf16", log_every=25, validate_every=150, save_every=50
+)
 
 
 def _branch(width: int, height: int) -> SequencesOptions:
@@ -48,7 +53,10 @@ def _seqvlad(name: str, what: str, learner: NetworkOptions, size_px: tuple[int, 
 _PUBLISHED = (
     _seqvlad(
         "cct384",
-        "CCT-14 cut to 8 blocks, the first two and all around them frozen, NetVLAD over all tokens; name weights to begin with",
+        (
+            "CCT-14 cut to 8 blocks, the first two and all around them frozen, NetVLAD over all "
+            "tokens; name weights to begin with"
+        ),
         NetworkOptions(
             backbone="cct384",
             backbone_options={"num_blocks": 8},
@@ -73,7 +81,11 @@ _PUBLISHED = (
     _seqvlad(
         "resnet18conv4-gem-cat",
         "ResNet-18 to conv4, GeM, frames one after the other (CAT)",
-        NetworkOptions(start_from="released", freeze_before="layer3", sequence=SequencePoolOptions("cat", _LENGTH)),
+        NetworkOptions(
+            start_from="released",
+            freeze_before="layer3",
+            sequence=SequencePoolOptions("cat", _LENGTH),
+        ),
         (640, 480),
     ),
     _seqvlad(
@@ -90,7 +102,10 @@ _PUBLISHED = (
 )
 SEQNET = Recipe(
     name="seqnet",
-    summary="SeqNet's convolution over time on frames that stay as they are: name the weights of a network; SGD, batches of 16",
+    summary=(
+        "SeqNet's convolution over time on frames that stay as they are: name the weights of a "
+        "network; SGD, batches of 16"
+    ),
     learner=NetworkOptions(
         backbone="vgg16",
         aggregator=AggregatorOptions("netvlad-fc", {"dim": 4096}),
@@ -108,12 +123,15 @@ SEQNET = Recipe(
     loop=replace(_LOOP, num_steps=62_500),
     validate_on=SequenceRecallOptions(),
 )
-_COLOURS = AugmentOptions(width=512, height=512, brightness=0.7, contrast=0.7, saturation=0.7, hue=0.5, crop=0.5)
+_COLOURS = AugmentOptions(
+    width=512, height=512, brightness=0.7, contrast=0.7, saturation=0.7, hue=0.5, crop=0.5
+)
 _COSFACE = LossOptions("cosface", {"scale": 30.0, "margin": 0.4})
 JIST = Recipe(
     name="jist-resnet18-512",
-    summary="JIST's published schedule: 5 x 2,500 steps, triplets of sequences and CosFace on images together; needs a GPU. "
-    "Give --dataset sequences=FOLDER and --dataset classes=FOLDER",
+    summary="JIST's published schedule: 5 x 2,500 steps, "
+    "triplets of sequences and CosFace on images together; needs a GPU. Give --dataset "
+    "sequences=FOLDER and --dataset classes=FOLDER",
     learner=NetworkOptions(
         backbone="resnet18conv5",
         start_from="cosplace-resnet18-512",
@@ -137,7 +155,9 @@ JIST = Recipe(
         ),
     ),
     optimizer=_ADAM,
-    loop=LoopOptions(num_steps=12_500, precision="bf16", log_every=50, validate_every=2500, save_every=250),
+    loop=LoopOptions(
+        num_steps=12_500, precision="bf16", log_every=50, validate_every=2500, save_every=250
+    ),
     validate_on=SequenceRecallOptions(),
 )
 _LITE = NetworkOptions(
@@ -148,32 +168,49 @@ _LITE = NetworkOptions(
 )
 SEQVLAD_SMALL = Recipe(
     name="seqvlad-small",
-    summary="SeqVLAD with 16 words on EfficientNet-Lite0 as it was released, at 96 x 128: minutes on one core",
+    summary=(
+        "SeqVLAD with 16 words on EfficientNet-Lite0 as it was released, at 96 x 128: minutes on "
+        "one core"
+    ),
     learner=replace(
         _LITE,
         start_with="backbone",
         aggregator=AggregatorOptions("netvlad", {"num_words": 16}),
         sequence=SequencePoolOptions("seqvlad", _LENGTH),
     ),
-    branches=(SequencesOptions(words=WordOptions(num_photos=100), mining=_SMALL_MINING, augment=_SMALL_SEEN),),
+    branches=(
+        SequencesOptions(
+            words=WordOptions(num_photos=100), mining=_SMALL_MINING, augment=_SMALL_SEEN
+        ),
+    ),
     optimizer=OptimizerOptions("adam", lr=1e-4),
     loop=_SMALL_LOOP,
     validate_on=SequenceRecallOptions(n=1),
 )
 JIST_SMALL = Recipe(
     name="jist-small",
-    summary="JIST's two branches on EfficientNet-Lite0 as it was released, at 96 x 128, signed SeqGeM of unit length: "
-    "minutes on one core",
+    summary="JIST's two branches on EfficientNet-Lite0 as it was "
+    "released, at 96 x 128, signed SeqGeM of unit length: minutes on one core",
     learner=_LITE,
     branches=(
-        # A loss of unit descriptors is small beside CosFace's; the published weights are for its own.
+        # A loss of unit descriptors is small beside CosFace's; the published weights are for its
+        # own.
         SequencesOptions(weight=20.0, mining=_SMALL_MINING, augment=_SMALL_SEEN),
         ClassesOptions(
             cells=CellOptions(num_apart=2),
             num_groups=0,
             batch_size=16,
             batches_per_turn=25,
-            augment=replace(_COLOURS, width=128, height=96, crop=0.25, brightness=0.3, contrast=0.3, saturation=0.3, hue=0.05),
+            augment=replace(
+                _COLOURS,
+                width=128,
+                height=96,
+                crop=0.25,
+                brightness=0.3,
+                contrast=0.3,
+                saturation=0.3,
+                hue=0.05,
+            ),
             loss=_COSFACE,
         ),
     ),

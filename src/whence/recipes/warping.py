@@ -1,4 +1,5 @@
-"""GeoWarp's regressor on top of a retrieval network (Berton, Masone, Paolicelli, Caputo, ICCV 2021)."""
+"""GeoWarp's regressor on top of a retrieval network (Berton, Masone, Paolicelli, Caputo, ICCV
+2021)."""
 
 from __future__ import annotations
 
@@ -33,16 +34,29 @@ GEOWARP_SMALL = Recipe(
     learner=RegressorOptions(width=256, height=192),
     branches=(
         ViewsOptions(),
-        FoundPairsOptions(pairs=FoundPairOptions(num_pairs=8, max_queries=600), losses=FoundPairLossOptions(readout="features")),
+        FoundPairsOptions(
+            pairs=FoundPairOptions(num_pairs=8, max_queries=600),
+            losses=FoundPairLossOptions(readout="features"),
+        ),
     ),
     optimizer=OptimizerOptions("adamw", lr=2e-3, weight_decay=1e-3),
     schedule=ScheduleOptions("cosine", warmup_steps=20, final_share=0.02),
-    loop=LoopOptions(num_steps=900, precision="bf16", ema_decay=0.99, log_every=20, validate_every=100, save_every=100),
+    loop=LoopOptions(
+        num_steps=900,
+        precision="bf16",
+        ema_decay=0.99,
+        log_every=20,
+        validate_every=100,
+        save_every=100,
+    ),
     validate_on=RerankedOptions(num_queries=500),
 )
 GEOWARP_LITE = Recipe(
     name="geowarp-lite",
-    summary="on EfficientNet-Lite0 as it was released, at 256 x 320, from another network's regressor on: minutes on one core",
+    summary=(
+        "on EfficientNet-Lite0 as it was released, at 256 x 320, from another network's regressor "
+        "on: minutes on one core"
+    ),
     learner=RegressorOptions(
         model="lite0-both-448",
         backbone="efficientnet_lite0_block10",
@@ -60,7 +74,14 @@ GEOWARP_LITE = Recipe(
     ),
     optimizer=OptimizerOptions("adamw", lr=1e-3, weight_decay=1e-3),
     schedule=ScheduleOptions("cosine", warmup_steps=20, final_share=0.02),
-    loop=LoopOptions(num_steps=240, precision="bf16", ema_decay=0.99, log_every=5, validate_every=120, save_every=20),
+    loop=LoopOptions(
+        num_steps=240,
+        precision="bf16",
+        ema_decay=0.99,
+        log_every=5,
+        validate_every=120,
+        save_every=20,
+    ),
     validate_on=RerankedOptions(num_queries=200),
 )
 GEOWARP_TINY = Recipe(
@@ -69,7 +90,9 @@ GEOWARP_TINY = Recipe(
     learner=RegressorOptions(width=64, height=48),
     branches=(
         ViewsOptions(pairs=ViewPairOptions(num_views=2)),
-        FoundPairsOptions(pairs=FoundPairOptions(num_pairs=2), losses=FoundPairLossOptions(readout="features")),
+        FoundPairsOptions(
+            pairs=FoundPairOptions(num_pairs=2), losses=FoundPairLossOptions(readout="features")
+        ),
     ),
     loop=LoopOptions(num_steps=4, log_every=2, validate_every=2, save_every=2),
     validate_on=RerankedOptions(),

@@ -1,1 +1,2 @@
-"""The service: one endpoint and one page over databases. It needs the extra `server`; its client does not."""
+"""The service: one endpoint and one page over databases. It needs the extra `server`; its client
+does not."""

@@ -19,12 +19,14 @@ from whence.settings import load_settings
 from whence.version import VERSION
 
 _DESCRIPTION = (
-    "Where were photos taken? Reading is free on the service's own machine; writing needs a token (`Authorization: Bearer`)."
+    "Where were photos taken? Reading is free on the service's own machine; writing needs a token "
+    "(`Authorization: Bearer`)."
 )
 
 
 def make_app(terms: Terms, *, parent: int = 0) -> Guard:
-    """The application of one worker. `parent`: the process it ends with, where it is one of several."""
+    """The application of one worker. `parent`: the process it ends with, where it is one of
+    several."""
     # Nothing a request names is ever fetched.
     os.environ["WHENCE_OFFLINE"] = "1"
     service = Service(terms)

@@ -1,7 +1,9 @@
-"""Who may ask, and how: hosts, origins, tokens, sizes and time of requests, before anything else sees them.
+"""Who may ask, and how: hosts, origins, tokens, sizes and time of requests, before anything else
+sees them.
 
-One layer around the whole service, so that no route can forget it. A body is counted while it arrives. What is refused is refused
-with a sentence in JSON; a log line says which route was asked, never with which values, tokens or places.
+One layer around the whole service, so that no route can forget it. A body is counted while it
+arrives. What is refused is refused with a sentence in JSON; a log line says which route was asked,
+never with which values, tokens or places.
 """
 
 from __future__ import annotations
@@ -54,9 +56,14 @@ class Guard:
             if refused is not None:
                 await answer.refuse(*refused)
             else:
-                await asyncio.wait_for(self._run(scope, body, answer), None if _is_stream(scope) else self._seconds(scope))
+                await asyncio.wait_for(
+                    self._run(scope, body, answer),
+                    None if _is_stream(scope) else self._seconds(scope),
+                )
         except TimeoutError:
-            await answer.refuse(504, "this took too long and was given up; ask for less at once", retry_s=5)
+            await answer.refuse(
+                504, "this took too long and was given up; ask for less at once", retry_s=5
+            )
         except ClientDisconnect:
             pass
         except Exception:
@@ -65,7 +72,11 @@ class Guard:
         finally:
             spent = time.perf_counter() - started
             self.measures.note(scope["method"], _route(scope), answer.status, spent)
-            places = f" at {'; '.join(scope['whence_places'])}" if self.terms.logs_places and scope["whence_places"] else ""
+            places = (
+                f" at {'; '.join(scope['whence_places'])}"
+                if self.terms.logs_places and scope["whence_places"]
+                else ""
+            )
             log.info(
                 "%s %s %d %d bytes in %.0f ms%s",
                 scope["method"],
@@ -86,7 +97,13 @@ class Guard:
             return 431, "the headers are too long"
         host = headers.get("host", "").lower()
         if host not in self.terms.hosts:
-            return 421, "this service does not go by that host's name; start it with --name NAME if it should"
+            return (
+                421,
+                (
+                    "this service does not go by that host's name; start it with --name NAME if "
+                    "it should"
+                ),
+            )
         is_write = scope["method"] in WRITING
         if is_write and not _is_same_origin(headers, host):
             return 403, "requests of other pages are not taken"
@@ -95,7 +112,9 @@ class Guard:
                 return 403, "this service is for reading only"
             if not self._has_token(headers):
                 return 401, "writing needs a token: send the header  Authorization: Bearer TOKEN"
-        elif not self.terms.is_local and not _is_open(scope["path"]) and not self._has_token(headers):
+        elif (
+            not self.terms.is_local and not _is_open(scope["path"]) and not self._has_token(headers)
+        ):
             return 401, "this service needs a token: send the header  Authorization: Bearer TOKEN"
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self._most_bytes(scope):
@@ -105,7 +124,10 @@ class Guard:
     def _has_token(self, headers: Mapping[str, str]) -> bool:
         kind, _, given = headers.get("authorization", "").partition(" ")
         # Each is compared, in constant time: how long this takes tells nothing.
-        same = [hmac.compare_digest(given.strip().encode("utf-8", "replace"), token.encode()) for token in self.terms.every_token]
+        same = [
+            hmac.compare_digest(given.strip().encode("utf-8", "replace"), token.encode())
+            for token in self.terms.every_token
+        ]
         return kind.lower() == "bearer" and any(same)
 
     def _most_bytes(self, scope: Mapping[str, Any]) -> int:
@@ -129,7 +151,9 @@ class _Body:
         if self._is_whole or self._answer.is_begun:
             return await self._receive()
         try:
-            message = await asyncio.wait_for(self._receive(), max(self._until - time.monotonic(), 0.01))
+            message = await asyncio.wait_for(
+                self._receive(), max(self._until - time.monotonic(), 0.01)
+            )
         except TimeoutError:
             await self._answer.refuse(408, "the request arrived too slowly")
             return {"type": "http.disconnect"}
@@ -156,15 +180,23 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.is_begun, self.status = True, message["status"]
             given = {name.lower() for name, _ in message["headers"]}
-            message["headers"] = [*message["headers"], *(pair for pair in self._headers if pair[0] not in given)]
+            message["headers"] = [
+                *message["headers"],
+                *(pair for pair in self._headers if pair[0] not in given),
+            ]
         await self._send(message)
 
     async def refuse(self, status: int, sentence: str, *, retry_s: int = 0) -> None:
-        """Answer with a sentence, unless an answer has begun already; the connection is closed after it."""
+        """Answer with a sentence, unless an answer has begun already; the connection is closed
+        after it."""
         if self.is_begun:
             return
         body = json.dumps({"error": sentence}).encode()
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ]
         headers += [(b"www-authenticate", b"Bearer")] if status == 401 else []
         headers += [(b"retry-after", str(retry_s).encode())] if retry_s else []
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
@@ -191,12 +223,17 @@ def _headers(scope: Mapping[str, Any]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in scope["headers"]:
         key = name.decode("latin-1").lower()
-        found[key] = value.decode("latin-1") if key not in found else f"{found[key]}, {value.decode('latin-1')}"
+        found[key] = (
+            value.decode("latin-1")
+            if key not in found
+            else f"{found[key]}, {value.decode('latin-1')}"
+        )
     return found
 
 
 def _is_same_origin(headers: Mapping[str, str], host: str) -> bool:
-    """Whether a browser's request comes from this service's own page; other programs send no origin."""
+    """Whether a browser's request comes from this service's own page; other programs send no
+    origin."""
     if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return False
     origin = headers.get("origin", "")
@@ -214,4 +251,6 @@ def _is_stream(scope: Mapping[str, Any]) -> bool:
 def _route(scope: Mapping[str, Any]) -> str:
     """The route as it is declared: without the values in it, which may be names of photos."""
     route = scope.get("route")
-    return getattr(route, "path", None) or ("/static" if scope["path"].startswith(STATIC) else "(none)")
+    return getattr(route, "path", None) or (
+        "/static" if scope["path"].startswith(STATIC) else "(none)"
+    )

@@ -1,4 +1,5 @@
-"""What jobs do: describe photos that were added, place a folder's photos or a video's frames, propose places for review."""
+"""What jobs do: describe photos that were added, place a folder's photos or a video's frames,
+propose places for review."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ class JobKinds:
         self.terms, self.databases, self.folder = terms, databases, folder
 
     def work_of(self, job: Job) -> Work:
-        """What does a job. Raises `UnknownName`."""
+        """The work of a job. Raises `UnknownName`."""
         kinds: dict[str, Callable[[Job, Progress], Mapping[str, Any]]] = {
             "add": self._add,
             "remove": self._remove,
@@ -70,14 +71,20 @@ class JobKinds:
         missing = [one for one in wanted if one.encode() not in known]
         progress.note(len(wanted))
         reasons = {Path(entry.path).stem: entry.reason for entry in report.skipped}
-        not_added = [{"id": one, "reason": reasons.get(one, "it was removed again")} for one in missing]
+        not_added = [
+            {"id": one, "reason": reasons.get(one, "it was removed again")} for one in missing
+        ]
         return {"num_added": len(wanted) - len(missing), "not_added": not_added}
 
     def _remove(self, job: Job, progress: Progress) -> Mapping[str, Any]:
         database = self.databases.get(job.database)
         photos = database.localizer.photos
         gone = set(job.options.get("photos", ()))
-        rows = [row for row, content in enumerate(photos.columns["content"].tolist()) if content.decode() in gone]
+        rows = [
+            row
+            for row, content in enumerate(photos.columns["content"].tolist())
+            if content.decode() in gone
+        ]
         progress.note(0, len(gone))
         # The service's own files first: what is left of the folder never brings a photo back.
         for id in gone:
@@ -120,12 +127,17 @@ class JobKinds:
                     continue
                 following = frame.seconds + every_s
                 name = f"{job.options.get('name', 'video')}@{frame.seconds:.1f}s"
-                points += tracker.add(frame.pixels(), name=name, number=number, seconds=frame.seconds)
+                points += tracker.add(
+                    frame.pixels(), name=name, number=number, seconds=frame.seconds
+                )
                 progress.note(len(points))
         points += tracker.finish()
         self.folder.keep_results(job.id, [point.to_dict() for point in points])
         file.unlink(missing_ok=True)
-        return {"num_frames": len(points), "num_located": sum(point.position.status == "located" for point in points)}
+        return {
+            "num_frames": len(points),
+            "num_located": sum(point.position.status == "located" for point in points),
+        }
 
     def _tag(self, job: Job, progress: Progress) -> Mapping[str, Any]:
         root = self.root_of(job.options["folder"])
@@ -135,14 +147,23 @@ class JobKinds:
         options = MissingOptions(locate=options_of(job.options) or LocateOptions())
         with watching(_noted(progress, LOCATING)):
             report = place_missing(root, database=database, options=options)
-        self.folder.keep_results(job.id, [proposal_record(proposal) for proposal in report.proposals])
+        self.folder.keep_results(
+            job.id, [proposal_record(proposal) for proposal in report.proposals]
+        )
         progress.note(len(files))
-        return {"num_photos": report.num_photos, "num_geotagged": report.num_geotagged, "num_missing": len(report.proposals)}
+        return {
+            "num_photos": report.num_photos,
+            "num_geotagged": report.num_geotagged,
+            "num_missing": len(report.proposals),
+        }
 
-    # ---- what was reviewed ----------------------------------------------------------------------------------------------------
+    # ---- what was reviewed -----------------------------------------------------------------------
 
-    def write_accepted(self, job: Job, accepted: Sequence[tuple[str, GeoPoint | None]]) -> Mapping[str, Any]:
-        """Write sidecars for photos of a job's proposals: name, and where a person moved it the place; `undo` takes them back.
+    def write_accepted(
+        self, job: Job, accepted: Sequence[tuple[str, GeoPoint | None]]
+    ) -> Mapping[str, Any]:
+        """Sidecars for photos of a job's proposals, written: name, and where a person moved it the
+        place; `undo` takes them back.
 
         Raises `BadOption` for photos that were not proposed, or have no place.
         """
@@ -151,9 +172,16 @@ class JobKinds:
         proposals = []
         for name, moved in accepted:
             record = proposed.get(name)
-            place = None if record is None else record["position"] or (record["match"]["position"] if moved is not None else None)
+            place = (
+                None
+                if record is None
+                else record["position"]
+                or (record["match"]["position"] if moved is not None else None)
+            )
             if record is None or (place is None and moved is None):
-                raise BadOption("only photos of the review that have a place, or were given one, can be written")
+                raise BadOption(
+                    "only photos of the review that have a place, or were given one, can be written"
+                )
             if not _is_inside(root / name, root):
                 raise BadOption("a link leads out of the folder; it is not written beside")
             # A place that a person moved has neither the radius nor the heading that were found.
@@ -161,37 +189,66 @@ class JobKinds:
             if moved is None:
                 assert place is not None
                 point = GeoPoint(place["lat"], place["lon"])
-                answer = Position(name, "located", point=point, radius_m=place["radius_m"], heading_deg=place["heading_deg"])
+                answer = Position(
+                    name,
+                    "located",
+                    point=point,
+                    radius_m=place["radius_m"],
+                    heading_deg=place["heading_deg"],
+                )
             proposals.append(Proposal(name, "match", answer.point, answer, None, None, ""))
         database = self.databases.get(job.database or None).localizer.photos
-        plan = plan_tags(MissingReport(root, 0, 0, tuple(proposals), database, ()), kind="sidecars", include_unverified=True)
+        plan = plan_tags(
+            MissingReport(root, 0, 0, tuple(proposals), database, ()),
+            kind="sidecars",
+            include_unverified=True,
+        )
         done = write_tags(plan, show_progress=False)
         undo = [] if done.undo_file is None else [done.undo_file.name]
         kept = [*job.summary.get("undo_files", []), *undo]
-        self.folder.keep(replace(self.folder.get(job.id), summary={**job.summary, "undo_files": kept}))
-        skipped = [{"photo": Path(entry.path).name, "reason": entry.reason} for entry in (*plan.skipped, *done.skipped)]
+        self.folder.keep(
+            replace(self.folder.get(job.id), summary={**job.summary, "undo_files": kept})
+        )
+        skipped = [
+            {"photo": Path(entry.path).name, "reason": entry.reason}
+            for entry in (*plan.skipped, *done.skipped)
+        ]
         return {"num_written": len(done.written), "skipped": skipped, "can_undo": bool(kept)}
 
     def undo(self, job: Job) -> Mapping[str, Any]:
-        """Take back what was written last for a job's review. Raises `BadOption` where nothing was."""
+        """The files written last for a job's review, taken back. Raises `BadOption` where nothing
+        was."""
         kept = list(job.summary.get("undo_files", []))
         if not kept:
             raise BadOption("nothing was written for this review, or it was taken back already")
         undone: Undone = undo_files(self.root_of(job.options["folder"]) / kept.pop())
-        self.folder.keep(replace(self.folder.get(job.id), summary={**job.summary, "undo_files": kept}))
-        kept_files = [{"photo": Path(entry.path).name, "reason": entry.reason} for entry in undone.kept]
+        self.folder.keep(
+            replace(self.folder.get(job.id), summary={**job.summary, "undo_files": kept})
+        )
+        kept_files = [
+            {"photo": Path(entry.path).name, "reason": entry.reason} for entry in undone.kept
+        ]
         return {"num_removed": len(undone.removed), "kept": kept_files, "can_undo": bool(kept)}
 
 
 def files_inside(root: Path) -> list[Path]:
-    """The photos under a folder in their order. Raises `BadOption` where a link among them leads out of it."""
+    """The photos under a folder in their order. Raises `BadOption` where a link among them leads
+    out of it."""
     for folder, folders, _ in os.walk(root):
         for name in folders:
-            if os.path.islink(os.path.join(folder, name)) and not _is_inside(Path(folder) / name, root):
-                raise BadOption("a link in this folder leads out of it; take it out, or name its folder at the service's start")
+            if os.path.islink(os.path.join(folder, name)) and not _is_inside(
+                Path(folder) / name, root
+            ):
+                raise BadOption(
+                    "a link in this folder leads out of it; take it out, or name its folder at "
+                    "the service's start"
+                )
     files = [Path(file) for file in list_photos(root)]
     if not all(_is_inside(file, root) for file in files):
-        raise BadOption("a link in this folder leads out of it; take it out, or name its folder at the service's start")
+        raise BadOption(
+            "a link in this folder leads out of it; take it out, or name its folder at the "
+            "service's start"
+        )
     return files
 
 
@@ -199,12 +256,15 @@ def _is_inside(path: Path, root: Path) -> bool:
     return path.resolve().is_relative_to(root.resolve())
 
 
-def _asked(database: OpenDatabase, sources: Sequence[tuple[str, Path]], options: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _asked(
+    database: OpenDatabase, sources: Sequence[tuple[str, Path]], options: Mapping[str, Any]
+) -> list[dict[str, Any]]:
     return ask_batch(database, [(name, file) for name, file in sources], options)
 
 
 def _noted(progress: Progress, label: str) -> Watcher:
-    """Tells a job of the work of this label how far it is; during other work the job may be ended too."""
+    """Tells a job of the work of this label how far it is; during other work the job may be ended
+    too."""
 
     def tell(now: str, num_done: int, num_total: int | None) -> None:
         if now == label:
@@ -216,7 +276,8 @@ def _noted(progress: Progress, label: str) -> Watcher:
 
 
 def _patient(work: Callable[[], Any], progress: Progress) -> Any:
-    """What the work gives; where another process writes to the database, tried again for a while."""
+    """What the work gives; where another process writes to the database, tried again for a
+    while."""
     for left in range(_LOCK_TRIES, 0, -1):
         try:
             return work()

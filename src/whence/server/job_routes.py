@@ -1,4 +1,5 @@
-"""Routes about jobs: begin one, follow it, read its results, write what was reviewed, and take that back."""
+"""Routes about jobs: begin one, follow it, read its results, write what was reviewed, and take that
+back."""
 
 from __future__ import annotations
 
@@ -26,7 +27,10 @@ from whence.server.uploads import shown_name
 from whence.server.waiting import Busy
 from whence.types import GeoPoint
 
-router = APIRouter(prefix="/v1", responses={code: {"model": Fault} for code in (401, 403, 404, 413, 421, 422, 503, 504)})
+router = APIRouter(
+    prefix="/v1",
+    responses={code: {"model": Fault} for code in (401, 403, 404, 413, 421, 422, 503, 504)},
+)
 _POLL_S = 0.4
 _MOST_STREAMS = 100
 _STREAM_S = 3600.0
@@ -35,9 +39,16 @@ _PIECE_BYTES = 1_000_000
 
 def job_record(job: Job) -> dict[str, Any]:
     """Plain values of a job, as it is answered; names of its files are the service's own."""
-    shown = {name: getattr(job, name) for name in ("id", "kind", "database", "state", "num_done", "num_total", "error")}
+    shown = {
+        name: getattr(job, name)
+        for name in ("id", "kind", "database", "state", "num_done", "num_total", "error")
+    }
     summary = {name: value for name, value in job.summary.items() if name != "undo_files"}
-    return {**shown, "summary": {**summary, "can_undo": bool(job.summary.get("undo_files"))}, "folder": job.options.get("folder")}
+    return {
+        **shown,
+        "summary": {**summary, "can_undo": bool(job.summary.get("undo_files"))},
+        "folder": job.options.get("folder"),
+    }
 
 
 @router.get("/folders", response_model=list[str], summary="Folders that jobs may look at")
@@ -50,7 +61,9 @@ async def folders(request: Request) -> JSONResponse:
 async def jobs(request: Request) -> JSONResponse:
     """All jobs that are remembered, the newest first."""
     service = service_of(request)
-    return JSONResponse(await service.reading.run(lambda: [job_record(job) for job in reversed(service.jobs.all())]))
+    return JSONResponse(
+        await service.reading.run(lambda: [job_record(job) for job in reversed(service.jobs.all())])
+    )
 
 
 async def _begin(request: Request, kind: str, question: FolderQuestion) -> JSONResponse:
@@ -59,20 +72,37 @@ async def _begin(request: Request, kind: str, question: FolderQuestion) -> JSONR
     service.kinds.root_of(question.folder)
     options_of(asked)
     # A review without a database is placed by the folder's own photos.
-    database = "" if kind == "tag" and question.database is None else service.databases.get(question.database).name
-    job = await service.reading.run(partial(service.jobs.add, kind, database=database, options=asked))
+    database = (
+        ""
+        if kind == "tag" and question.database is None
+        else service.databases.get(question.database).name
+    )
+    job = await service.reading.run(
+        partial(service.jobs.add, kind, database=database, options=asked)
+    )
     return JSONResponse(job_record(job), 202)
 
 
-@router.post("/jobs/folder", response_model=JobRecord, status_code=202, summary="Place all photos of a folder")
+@router.post(
+    "/jobs/folder",
+    response_model=JobRecord,
+    status_code=202,
+    summary="Place all photos of a folder",
+)
 async def begin_folder(request: Request, question: FolderQuestion) -> JSONResponse:
-    """Answer every photo of a folder that was named at the service's start."""
+    """A job that answers every photo of a folder that was named at the service's start."""
     return await _begin(request, "folder", question)
 
 
-@router.post("/jobs/tag", response_model=JobRecord, status_code=202, summary="Propose places for photos without a geotag")
+@router.post(
+    "/jobs/tag",
+    response_model=JobRecord,
+    status_code=202,
+    summary="Propose places for photos without a geotag",
+)
 async def begin_tag(request: Request, question: FolderQuestion) -> JSONResponse:
-    """Propose places as `whence tag` does; nothing is written before it was reviewed."""
+    """A job that proposes places as `whence tag` does; nothing is written before it was
+    reviewed."""
     return await _begin(request, "tag", question)
 
 
@@ -84,13 +114,16 @@ async def begin_video(
     every_s: Annotated[float, Form(gt=0, le=3600, description="Seconds between two frames.")] = 1.0,
     length: Annotated[int, Form(ge=1, le=30, description="Frames that ask together.")] = 5,
 ) -> JSONResponse:
-    """Place the frames of a video, one after the other; the upload is kept until the job has ended."""
+    """A job that places the frames of a video, one after the other; the upload is kept until the
+    job has ended."""
     service = service_of(request)
     one = service.databases.get(database)
     id = new_id()
     await _keep_video(video, Path(service.terms.state) / "videos" / f"{id}.video")
     asked = {"name": shown_name(video.filename), "every_s": every_s, "length": length}
-    job = await service.reading.run(partial(service.jobs.add, "video", database=one.name, options=asked, id=id))
+    job = await service.reading.run(
+        partial(service.jobs.add, "video", database=one.name, options=asked, id=id)
+    )
     return JSONResponse(job_record(job), 202)
 
 
@@ -113,7 +146,7 @@ async def job(request: Request, id: str) -> JSONResponse:
 
 @router.delete("/jobs/{id}", response_model=JobRecord, summary="End a job")
 async def end_job(request: Request, id: str) -> JSONResponse:
-    """End a job that waits or runs; results so far stay."""
+    """A job that waits or runs, ended; results so far stay."""
     service = service_of(request)
     return JSONResponse(job_record(await service.reading.run(partial(service.jobs.cancel, id))))
 
@@ -121,16 +154,27 @@ async def end_job(request: Request, id: str) -> JSONResponse:
 @router.get(
     "/jobs/{id}/results",
     summary="Results of a job",
-    responses={200: {"content": {"application/json": {}, "application/geo+json": {}, "application/gpx+xml": {}}}},
+    responses={
+        200: {
+            "content": {
+                "application/json": {},
+                "application/geo+json": {},
+                "application/gpx+xml": {},
+            }
+        }
+    },
 )
 async def results(
     request: Request,
     id: str,
     start: Annotated[int, Query(ge=0, le=10**9)] = 0,
     num: Annotated[int, Query(ge=1, le=10_000)] = 1000,
-    format: Annotated[str, Query(pattern="^(json|geojson|gpx)$", description="json, geojson or gpx")] = "json",
+    format: Annotated[
+        str, Query(pattern="^(json|geojson|gpx)$", description="json, geojson or gpx")
+    ] = "json",
 ) -> Response:
-    """Answers of a folder, places of a video's frames, or proposals of a review; so far, where the job still runs."""
+    """Answers of a folder, places of a video's frames, or proposals of a review; so far, where the
+    job still runs."""
     service = service_of(request)
     one = await _job(request, id)
     found = await service.reading.run(partial(service.jobs.results, id))
@@ -141,14 +185,28 @@ async def results(
         if format == "gpx":
             return Response(as_gpx(answers), media_type="application/gpx+xml")
         return JSONResponse(as_geojson(answers), media_type="application/geo+json")
-    return JSONResponse(finite_values({"job": job_record(one), "num_results": len(found), "results": found[start : start + num]}))
+    return JSONResponse(
+        finite_values(
+            {
+                "job": job_record(one),
+                "num_results": len(found),
+                "results": found[start : start + num],
+            }
+        )
+    )
 
 
 @router.get(
     "/jobs/{id}/events",
     summary="Follow a job",
     response_class=StreamingResponse,
-    responses={200: {"content": {"text/event-stream": {"example": 'data: {"state": "running", "num_done": 3}\n\n'}}}},
+    responses={
+        200: {
+            "content": {
+                "text/event-stream": {"example": 'data: {"state": "running", "num_done": 3}\n\n'}
+            }
+        }
+    },
 )
 async def events(request: Request, id: str) -> StreamingResponse:
     """The job each time it has come further, as server-sent events, until it ends."""
@@ -176,21 +234,30 @@ async def _events(request: Request, service: Service, id: str) -> AsyncIterator[
 
 
 @router.post("/jobs/{id}/accepted", summary="Write what was reviewed")
-async def accept(request: Request, id: str, wanted: Acceptances) -> JSONResponse:
-    """Write XMP sidecars beside the photos whose places were accepted; photos themselves are never changed."""
+async def accept(request: Request, id: str, acceptances: Acceptances) -> JSONResponse:
+    """XMP sidecars, written beside the photos whose places were accepted; photos themselves are
+    never changed."""
     service = service_of(request)
     one = await _review(request, id)
     chosen: list[tuple[str, GeoPoint | None]] = []
-    for each in wanted.accepted:
+    for each in acceptances.accepted:
         if (each.lat is None) != (each.lon is None):
             raise BadOption("lat and lon go together")
-        chosen.append((each.photo, None if each.lat is None or each.lon is None else GeoPoint(each.lat, each.lon)))
-    return JSONResponse(dict(await service.reading.run(partial(service.kinds.write_accepted, one, chosen))))
+        chosen.append(
+            (
+                each.photo,
+                None if each.lat is None or each.lon is None else GeoPoint(each.lat, each.lon),
+            )
+        )
+    return JSONResponse(
+        dict(await service.reading.run(partial(service.kinds.write_accepted, one, chosen)))
+    )
 
 
 @router.post("/jobs/{id}/undo", summary="Take back what was written")
 async def take_back(request: Request, id: str) -> JSONResponse:
-    """Remove the sidecars that the last writing of this review made, where they are unchanged since."""
+    """The sidecars that the last writing of this review made, removed where they are unchanged
+    since."""
     service = service_of(request)
     one = await _review(request, id)
     return JSONResponse(dict(await service.reading.run(partial(service.kinds.undo, one))))
@@ -215,7 +282,9 @@ async def _review(request: Request, id: str) -> Job:
     responses={200: {"content": {"image/jpeg": {}}}},
 )
 async def review_photo(
-    request: Request, id: str, number: Annotated[int, Query(ge=0, le=10**9, description="Which result.")]
+    request: Request,
+    id: str,
+    number: Annotated[int, Query(ge=0, le=10**9, description="Which result.")],
 ) -> Response:
     """The photo of one result as a small JPEG; photos are named by their number in the results."""
     service = service_of(request)
@@ -226,7 +295,20 @@ async def review_photo(
     def draw() -> bytes:
         found = service.jobs.results(id)
         root = service.kinds.root_of(one.options["folder"])
-        name = "" if number >= len(found) else str(found[number].get("photo" if one.kind == "tag" else "query"))
-        return drawn_file(root / name if name and os.path.realpath(root / name).startswith(f"{root}{os.sep}") else None, 480)
+        name = (
+            ""
+            if number >= len(found)
+            else str(found[number].get("photo" if one.kind == "tag" else "query"))
+        )
+        return drawn_file(
+            root / name
+            if name and os.path.realpath(root / name).startswith(f"{root}{os.sep}")
+            else None,
+            480,
+        )
 
-    return Response(await service.reading.run(draw), media_type="image/jpeg", headers={"Cache-Control": "private, max-age=600"})
+    return Response(
+        await service.reading.run(draw),
+        media_type="image/jpeg",
+        headers={"Cache-Control": "private, max-age=600"},
+    )

@@ -1,7 +1,9 @@
-"""Jobs: what takes longer than a request may. Each is a file in the service's folder, so that none is lost with a process.
+"""Jobs: what takes longer than a request may. Each is a file in the service's folder, so that none
+is lost with a process.
 
-One worker at a time does them, one after the other: who holds the lock of the folder, which the system gives back when its holder
-is killed. A job that was running then goes on where its results end.
+One worker at a time does them, one after the other: who holds the lock of the folder, which the
+system gives back when its holder is killed. A job that was running then goes on where its results
+end.
 """
 
 from __future__ import annotations
@@ -75,16 +77,27 @@ class JobFolder:
         self.limits = limits or Limits()
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    def add(self, kind: str, *, database: str = "", options: Mapping[str, Any] | None = None, id: str = "") -> Job:
+    def add(
+        self,
+        kind: str,
+        *,
+        database: str = "",
+        options: Mapping[str, Any] | None = None,
+        id: str = "",
+    ) -> Job:
         """A new job, kept before it is answered. Raises `BadOption` where too many are open."""
         jobs = self.all()
         if sum(job.is_open for job in jobs) >= self.limits.max_jobs:
-            raise BadOption(f"{self.limits.max_jobs} jobs wait or run already; come again when some are done")
+            raise BadOption(
+                f"{self.limits.max_jobs} jobs wait or run already; come again when some are done"
+            )
         done = [job for job in jobs if not job.is_open]
         for job in done[: max(len(jobs) + 1 - self.limits.max_kept_jobs, 0)]:
             self._forget(job.id)
         now = time.time()
-        return self.keep(Job(id or new_id(), kind, database, dict(options or {}), created=now, changed=now))
+        return self.keep(
+            Job(id or new_id(), kind, database, dict(options or {}), created=now, changed=now)
+        )
 
     def get(self, id: str) -> Job:
         """The job of an id. Raises `NoPhotos` where there is none."""
@@ -102,7 +115,7 @@ class JobFolder:
         return sorted(found, key=lambda job: (job.created, job.id))
 
     def keep(self, job: Job) -> Job:
-        """Keep a job as it is now."""
+        """The job as it is now, kept."""
         job = replace(job, changed=time.time())
         with atomic_write(self._file(job.id), "w", is_flushed=job.state != "running") as file:
             json.dump(finite_values(as_values(job)), file, ensure_ascii=False)
@@ -134,7 +147,7 @@ class JobFolder:
             lines.write(_line(record))
 
     def cancel(self, id: str) -> Job:
-        """End a job that waits; one that runs ends at its next photo."""
+        """The job, ended where it waits; one that runs ends at its next photo."""
         job = self.get(id)
         return self.keep(replace(job, state="cancelled")) if job.is_open else job
 
@@ -162,7 +175,11 @@ class Progress:
 
     def note(self, num_done: int, num_total: int | None = None) -> None:
         """Say how far it is. Raises `Stopped` where the service ends, or somebody ended the job."""
-        self.job = replace(self.job, num_done=num_done, num_total=self.job.num_total if num_total is None else num_total)
+        self.job = replace(
+            self.job,
+            num_done=num_done,
+            num_total=self.job.num_total if num_total is None else num_total,
+        )
         if self._is_ending.is_set():
             raise Stopped
         now = time.monotonic()
@@ -180,9 +197,12 @@ class Progress:
 
 
 class Runner:
-    """The thread of a worker that does jobs while it holds the folder's lock; the others wait for it."""
+    """The thread of a worker that does jobs while it holds the folder's lock; the others wait for
+    it."""
 
-    def __init__(self, folder: JobFolder, work_of: Callable[[Job], Work], hide: Callable[[str], str] = str) -> None:
+    def __init__(
+        self, folder: JobFolder, work_of: Callable[[Job], Work], hide: Callable[[str], str] = str
+    ) -> None:
         self.folder, self._work_of, self._hide = folder, work_of, hide
         self._is_ending = threading.Event()
         self._thread = threading.Thread(target=self._live, name="whence-jobs", daemon=True)
@@ -235,24 +255,50 @@ class Runner:
             if following is None:
                 self._is_ending.wait(_POLL_S)
             elif following.tries >= MOST_TRIES:
-                self.folder.keep(replace(following, state="failed", error=f"it ended its process {MOST_TRIES} times"))
+                self.folder.keep(
+                    replace(
+                        following, state="failed", error=f"it ended its process {MOST_TRIES} times"
+                    )
+                )
             else:
                 self._do(following)
 
     def _do(self, job: Job) -> None:
-        progress = Progress(self.folder, self.folder.keep(replace(job, state="running", tries=job.tries + 1)), self._is_ending)
+        progress = Progress(
+            self.folder,
+            self.folder.keep(replace(job, state="running", tries=job.tries + 1)),
+            self._is_ending,
+        )
         try:
             summary = self._work_of(job)(progress)
-            done = progress.job.num_total if progress.job.num_total is not None else progress.job.num_done
-            self.folder.keep(replace(progress.job, state="done", summary=dict(summary), num_done=done, num_total=done))
+            done = (
+                progress.job.num_total
+                if progress.job.num_total is not None
+                else progress.job.num_done
+            )
+            self.folder.keep(
+                replace(
+                    progress.job, state="done", summary=dict(summary), num_done=done, num_total=done
+                )
+            )
         except Stopped:
             is_cancelled = progress.job.state == "cancelled"
-            self.folder.keep(replace(progress.job, state="cancelled" if is_cancelled else "queued", tries=job.tries))
+            self.folder.keep(
+                replace(
+                    progress.job, state="cancelled" if is_cancelled else "queued", tries=job.tries
+                )
+            )
         except InputError as error:
             self.folder.keep(replace(progress.job, state="failed", error=self._hide(str(error))))
         except Exception as error:
             log.exception("job %s of kind %s failed", job.id, job.kind)
-            self.folder.keep(replace(progress.job, state="failed", error=f"{type(error).__name__}; the service's log says more"))
+            self.folder.keep(
+                replace(
+                    progress.job,
+                    state="failed",
+                    error=f"{type(error).__name__}; the service's log says more",
+                )
+            )
 
 
 def new_id() -> str:

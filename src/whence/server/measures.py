@@ -1,4 +1,5 @@
-"""What a service counts, for Prometheus: requests, how long they took, who waits. Workers count together."""
+"""What a service counts, for Prometheus: requests, how long they took, who waits. Workers count
+together."""
 
 from __future__ import annotations
 
@@ -18,14 +19,34 @@ class Measures:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         about = {"registry": self.registry, "namespace": "whence"}
-        self.requests = Counter("requests", "Requests answered.", ["method", "route", "status"], **about)  # type: ignore[arg-type]
-        self.seconds = Histogram("request_seconds", "Seconds of a request.", ["route"], buckets=_SECONDS, **about)  # type: ignore[arg-type]
-        self.waiting = Gauge("waiting", "Requests that wait or compute.", multiprocess_mode="livesum", **about)  # type: ignore[arg-type]
+        self.requests = Counter(
+            "requests",
+            "Requests answered.",
+            ["method", "route", "status"],
+            **about,  # type: ignore[arg-type]
+        )
+        self.seconds = Histogram(
+            "request_seconds",
+            "Seconds of a request.",
+            ["route"],
+            buckets=_SECONDS,
+            **about,  # type: ignore[arg-type]
+        )
+        self.waiting = Gauge(
+            "waiting",
+            "Requests that wait or compute.",
+            multiprocess_mode="livesum",
+            **about,  # type: ignore[arg-type]
+        )
         self.photos = Counter("photos", "Photos asked about.", ["status"], **about)  # type: ignore[arg-type]
 
     def note(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one request; methods that nobody knows are one."""
-        known = method if method in ("GET", "POST", "DELETE", "HEAD", "PUT", "PATCH", "OPTIONS") else "other"
+        known = (
+            method
+            if method in ("GET", "POST", "DELETE", "HEAD", "PUT", "PATCH", "OPTIONS")
+            else "other"
+        )
         self.requests.labels(known, route, str(status)).inc()
         self.seconds.labels(route).observe(seconds)
 

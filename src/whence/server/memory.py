@@ -1,6 +1,8 @@
-"""Memory of a worker that runs for weeks: what a request needed goes back to the system when nobody waits.
+"""Memory of a worker that runs for weeks: what a request needed goes back to the system when nobody
+waits.
 
-glibc keeps freed memory in a pool for each thread; other C libraries have no such calls, and keep less.
+glibc keeps freed memory in a pool for each thread; other C libraries have no such calls, and keep
+less.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ _NUM_ARENAS = 2
 
 
 def share_arenas() -> None:
-    """Let all threads take memory from two pools, so that not each of them keeps what it once needed."""
+    """Let all threads take memory from two pools, so that not each of them keeps what it once
+    needed."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(_ARENA_MAX, _NUM_ARENAS)
 

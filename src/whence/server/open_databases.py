@@ -1,4 +1,5 @@
-"""The databases of a service, open in one worker: memory-mapped, shared by all workers, looked at anew where they grew."""
+"""The databases of a service, open in one worker: memory-mapped, shared by all workers, looked at
+anew where they grew."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ _Sign = tuple[int, int, int]
 
 
 class OpenDatabase:
-    """One database. Threads may use it at once; `localizer` is the present one, and who holds an older one may finish with it."""
+    """One database. Threads may use it at once; `localizer` is the present one, and who holds an
+    older one may finish with it."""
 
     def __init__(self, name: str, path: str | Path) -> None:
         self.name, self.path = name, Path(path)
@@ -35,7 +37,8 @@ class OpenDatabase:
 
     @property
     def localizer(self) -> Localizer:
-        """The database as it is now: opened when first asked for, and again where its manifest is another. Raises `StoreError`."""
+        """The database as it is now: opened when first asked for, and again where its manifest is
+        another. Raises `StoreError`."""
         with self._lock:
             sign = self._read_sign()
             if self._localizer is None or sign != self._sign:
@@ -50,7 +53,8 @@ class OpenDatabase:
             return self._localizer
 
     def judge(self, key: object, make: Callable[[], LocateOptions]) -> Judge:
-        """The stages after description for options; the last few are kept, since finding a calibration reads files."""
+        """The stages after description for options; the last few are kept, since finding a
+        calibration reads files."""
         with self._lock:
             localizer = self.localizer
             if key not in self._judges:
@@ -64,7 +68,9 @@ class OpenDatabase:
         """The row of a photo by its id, the hash of its bytes. Raises `NoPhotos`."""
         photos = self.localizer.photos
         key = photo.encode("ascii", "replace")
-        rows = np.flatnonzero(photos.columns["content"] == key) if len(key) == 32 else np.zeros(0, int)
+        rows = (
+            np.flatnonzero(photos.columns["content"] == key) if len(key) == 32 else np.zeros(0, int)
+        )
         if not len(rows):
             raise NoPhotos(f"the database {self.name!r} has no photo of this id")
         return int(rows[0])
@@ -80,7 +86,9 @@ class OpenDatabase:
         before = self._localizer
         if before is not None:
             store = Store.open(self.path)
-            is_same = store.state_id == before.store.state_id and store.options.get("build") == before.store.options.get("build")
+            is_same = store.state_id == before.store.state_id and store.options.get(
+                "build"
+            ) == before.store.options.get("build")
             if is_same and store.card_id == before.store.card_id:
                 # Only photos came or went: the model, with what it learned of them, stays.
                 return Localizer(store, before.model)
@@ -102,7 +110,7 @@ class OpenDatabases:
         return self.by_name[name]
 
     def open_all(self) -> dict[str, str]:
-        """Open each; by name why it cannot be opened, empty where all can."""
+        """Reasons, by name, why databases cannot be opened; empty where all can."""
         wrong = {}
         for name, one in self.by_name.items():
             with contextlib.ExitStack():
@@ -121,7 +129,12 @@ def about(database: OpenDatabase) -> dict[str, Any]:
     box = None
     if has_point.any():
         lat, lon = photos.lat[has_point], photos.lon[has_point]
-        box = {"south": float(lat.min()), "west": float(lon.min()), "north": float(lat.max()), "east": float(lon.max())}
+        box = {
+            "south": float(lat.min()),
+            "west": float(lon.min()),
+            "north": float(lat.max()),
+            "east": float(lon.max()),
+        }
     return {
         "name": database.name,
         "num_photos": len(photos),

@@ -30,11 +30,14 @@ STATIC_FILES = {
     "carried/LICENSES.txt": "text/plain",
 }
 
-SHARED_EXPORTS = b"\nexport { EARTH, base, byId, confidenceInWords, draw, isNumber, make, metres, shapesOf };\n"
+SHARED_EXPORTS = (
+    b"\nexport { EARTH, base, byId, confidenceInWords, draw, isNumber, make, metres, shapesOf };\n"
+)
 
 
 def page_policy(terms: Terms) -> str:
-    """What the page may do: its own files, pictures it made itself, and the tiles that the owner named."""
+    """The content policy of the page: its own files, pictures it made itself, and the tiles that
+    the owner named."""
     tiles = ""
     if terms.tiles:
         scheme, _, rest = terms.tiles.partition("://")
@@ -58,7 +61,13 @@ async def page(request: Request) -> Response:
         "hasFolders": bool(terms.folders),
         "maxBytes": terms.limits.max_upload_bytes,
     }
-    values = {"title": "Whence", "policy": "", "about": as_script_json(about), "version": VERSION, "tiles": terms.tiles}
+    values = {
+        "title": "Whence",
+        "policy": "",
+        "about": as_script_json(about),
+        "version": VERSION,
+        "tiles": terms.tiles,
+    }
     return Response(render("service.html", values), media_type="text/html")
 
 
@@ -67,7 +76,9 @@ async def static(name: str) -> Response:
     """A file of the page; only those that are listed here."""
     if name not in STATIC_FILES:
         raise NoPhotos("the page has no such file")
-    return Response(_file(name), media_type=STATIC_FILES[name], headers={"Cache-Control": "public, max-age=600"})
+    return Response(
+        _file(name), media_type=STATIC_FILES[name], headers={"Cache-Control": "public, max-age=600"}
+    )
 
 
 @cache
@@ -88,11 +99,15 @@ async def ready(request: Request) -> JSONResponse:
     """Whether every database can be asked; 503 where one cannot."""
     service = service_of(request)
     wrong = await service.reading.run(service.databases.open_all)
-    return JSONResponse({"status": "not ready" if wrong else "ready", "databases": wrong}, 503 if wrong else 200)
+    return JSONResponse(
+        {"status": "not ready" if wrong else "ready", "databases": wrong}, 503 if wrong else 200
+    )
 
 
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
     """Counters in Prometheus' text format."""
     service = service_of(request)
-    return Response(await service.reading.run(service.measures.text), media_type="text/plain; version=0.0.4")
+    return Response(
+        await service.reading.run(service.measures.text), media_type="text/plain; version=0.0.4"
+    )

@@ -1,4 +1,5 @@
-"""From a request's options and photos to records of answers: the same stages and options as `whence locate`."""
+"""From a request's options and photos to records of answers: the same stages and options as
+`whence locate`."""
 
 from __future__ import annotations
 
@@ -21,13 +22,24 @@ from whence.types import GeoPoint, Position
 
 MAX_CANDIDATES = 200
 MAX_COMPARED = 100
-OPTION_NAMES = ("k", "near", "within", "rerank", "rerank_candidates", "verify", "min_confidence", "when_unknown", "query_mode")
+OPTION_NAMES = (
+    "k",
+    "near",
+    "within",
+    "rerank",
+    "rerank_candidates",
+    "verify",
+    "min_confidence",
+    "when_unknown",
+    "query_mode",
+)
 
 
-def options_of(asked: Mapping[str, Any]) -> LocateOptions:
-    """The options of a request. Raises `BadOption` and `UnknownName`; scorers go by their own names, never by a file's."""
-    rerank, when_unknown = asked.get("rerank"), asked.get("when_unknown") or AUTO
-    compared = int(asked.get("rerank_candidates") or 20)
+def options_of(values: Mapping[str, Any]) -> LocateOptions:
+    """The options of a request. Raises `BadOption` and `UnknownName`; scorers go by their own
+    names, never by a file's."""
+    rerank, when_unknown = values.get("rerank"), values.get("when_unknown") or AUTO
+    compared = int(values.get("rerank_candidates") or 20)
     scorers = (
         []
         if rerank is None
@@ -40,7 +52,10 @@ def options_of(asked: Mapping[str, Any]) -> LocateOptions:
         scorers.append((name, int(num) if num.isdecimal() else 0))
     for name, num in scorers:
         if name not in SCORERS:
-            raise BadOption(f"there is no scorer of this name here; /v1/models lists them: {', '.join(sorted(SCORERS)[:8])}, ...")
+            raise BadOption(
+                "there is no scorer of this name here; /v1/models lists them: "
+                f"{', '.join(sorted(SCORERS)[:8])}, ..."
+            )
         if num > MAX_COMPARED:
             raise BadOption(f"at most {MAX_COMPARED} candidates are compared here, not {num}")
     if not 1 <= compared <= MAX_COMPARED:
@@ -49,15 +64,18 @@ def options_of(asked: Mapping[str, Any]) -> LocateOptions:
         rerank,
         num_candidates=compared,
         otherwise=OTHERWISE,
-        is_verified=asked.get("verify", True) is not False,
-        min_confidence=asked.get("min_confidence"),
+        is_verified=values.get("verify", True) is not False,
+        min_confidence=values.get("min_confidence"),
     )
-    return replace(options, when_unknown=when_unknown, views=parse_views(asked.get("query_mode"), None))
+    return replace(
+        options, when_unknown=when_unknown, views=parse_views(values.get("query_mode"), None)
+    )
 
 
-def around_of(asked: Mapping[str, Any]) -> Around | None:
-    """The geographic filter of a request, as `near` (LAT,LON) and `within` (metres). Raises `BadOption`."""
-    near, within = asked.get("near"), asked.get("within")
+def around_of(values: Mapping[str, Any]) -> Around | None:
+    """The geographic filter of a request, as `near` (LAT,LON) and `within` (metres). Raises
+    `BadOption`."""
+    near, within = values.get("near"), values.get("within")
     if near is None and within is None:
         return None
     if near is None or within is None:
@@ -75,21 +93,32 @@ def point_of(text: str) -> GeoPoint:
 
 
 def ask_batch(
-    database: OpenDatabase, sources: Sequence[tuple[str, bytes | Path]], asked: Mapping[str, Any]
+    database: OpenDatabase, sources: Sequence[tuple[str, bytes | Path]], values: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Answers for photos, described together, as records; one that cannot be read is `unknown` and says why."""
-    k, around = int(asked.get("k") or 20), around_of(asked)
+    """Answers for photos, described together, as records; one that cannot be read is `unknown` and
+    says why."""
+    k, around = int(values.get("k") or 20), around_of(values)
     if not 1 <= k <= MAX_CANDIDATES:
         raise BadOption(f"from 1 to {MAX_CANDIDATES} candidates are answered, not {k}")
-    key = tuple((name, asked.get(name)) for name in OPTION_NAMES if name not in ("k", "near", "within"))
-    judge = database.judge(key, lambda: options_of(asked))
+    key = tuple(
+        (name, values.get(name)) for name in OPTION_NAMES if name not in ("k", "near", "within")
+    )
+    judge = database.judge(key, lambda: options_of(values))
     described = judge.describe([source for _, source in sources])
     records = []
     for (name, source), result in zip(sources, described, strict=True):
         if isinstance(result, UnreadableImage):
             records.append(unreadable(name, result))
             continue
-        answer = judge.answer(name, result, k=k, around=around, seconds={}, content=content_hash(source), source=source)
+        answer = judge.answer(
+            name,
+            result,
+            k=k,
+            around=around,
+            seconds={},
+            content=content_hash(source),
+            source=source,
+        )
         records.append(answer_record(answer, judge.retriever.photos.columns["content"]))
     return records
 
@@ -105,4 +134,7 @@ def answer_record(position: Position, contents: Any) -> dict[str, Any]:
 
 def unreadable(name: str, error: UnreadableImage) -> dict[str, Any]:
     """The record of a photo that cannot be read."""
-    return {**Position(name, "unknown", reason=f"it cannot be read: {error.reason}").to_dict(), "is_readable": False}
+    return {
+        **Position(name, "unknown", reason=f"it cannot be read: {error.reason}").to_dict(),
+        "is_readable": False,
+    }

@@ -45,7 +45,8 @@ class PatientProtocol(H11Protocol):
 
 
 def serve(terms: Terms, *, on_ready: Any = None) -> None:
-    """Serve until SIGINT or SIGTERM. `on_ready` is called with the address once the socket is bound. Raises `BadOption`."""
+    """Serve until SIGINT or SIGTERM. `on_ready` is called with the address once the socket is
+    bound. Raises `BadOption`."""
     _allow_connections()
     bound = _bind(terms.host, terms.port)
     terms = replace(terms, port=bound.getsockname()[1])
@@ -59,7 +60,9 @@ def serve(terms: Terms, *, on_ready: Any = None) -> None:
     with contextlib.ExitStack() as stack:
         stack.callback(bound.close)
         if terms.workers > 1:
-            os.environ[FOLDER_VARIABLE] = stack.enter_context(tempfile.TemporaryDirectory(prefix="whence-counters-"))
+            os.environ[FOLDER_VARIABLE] = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="whence-counters-")
+            )
         parent = os.getpid() if terms.workers > 1 else 0
         config = uvicorn.Config(
             partial(_application, terms, parent),
@@ -106,7 +109,9 @@ def _bind(host: str, port: int) -> socket.socket:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
-        raise BadOption(f"{host!r} is no address of this machine: {error.strerror or error}") from None
+        raise BadOption(
+            f"{host!r} is no address of this machine: {error.strerror or error}"
+        ) from None
     # A name of the loop may have an address of either kind; the older one is what people type.
     family, kind, number, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
     if is_loopback(host) and not is_loopback(str(address[0])):
@@ -117,7 +122,9 @@ def _bind(host: str, port: int) -> socket.socket:
         bound.bind(address)
     except OSError as error:
         bound.close()
-        raise BadOption(f"cannot serve at {host}:{port}: {error.strerror or error}; choose another --port") from None
+        raise BadOption(
+            f"cannot serve at {host}:{port}: {error.strerror or error}; choose another --port"
+        ) from None
     # From now on who asks waits for the first worker, and is not turned away.
     bound.listen(_BACKLOG)
     bound.set_inheritable(True)

@@ -1,4 +1,5 @@
-"""Records of requests and answers as the service's description (OpenAPI) shows them. Answers are what `Position.to_dict` holds."""
+"""Records of requests and answers as the service's description (OpenAPI) shows them. Answers are
+what `Position.to_dict` holds."""
 
 from __future__ import annotations
 
@@ -44,7 +45,9 @@ class Fault(BaseModel):
 class Answers(BaseModel):
     """One answer for each photo, in their order."""
 
-    model_config = ConfigDict(json_schema_extra={"example": {"database": "city", "answers": [EXAMPLE_ANSWER]}})
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"database": "city", "answers": [EXAMPLE_ANSWER]}}
+    )
     database: str
     answers: list[dict[str, Any]]
 
@@ -144,23 +147,60 @@ class Options:
 
     def __init__(
         self,
-        database: Annotated[str | None, Query(max_length=64, description="Name of the database; without it, the first.")] = None,
+        database: Annotated[
+            str | None,
+            Query(max_length=64, description="Name of the database; without it, the first."),
+        ] = None,
         k: Annotated[int, Query(ge=1, le=200, description="Candidates per photo.")] = 20,
         near: Annotated[
-            str | None, Query(max_length=60, description="Only around this place: LAT,LON.", examples=["55.705,13.188"])
+            str | None,
+            Query(
+                max_length=60,
+                description="Only around this place: LAT,LON.",
+                examples=["55.705,13.188"],
+            ),
         ] = None,
-        within: Annotated[float | None, Query(gt=0, le=2.1e7, description="Radius of `near` in metres.")] = None,
-        rerank: Annotated[str | None, Query(max_length=100, description="Scorer, or chain: geowarp:100,inliers:10.")] = None,
-        rerank_candidates: Annotated[int, Query(ge=1, le=100, description="Candidates that are compared.")] = 20,
-        verify: Annotated[bool, Query(description="false gives the best match, whether or not it is the place.")] = True,
-        min_confidence: Annotated[float | None, Query(gt=0, lt=1, description="Probability from which an answer is given.")] = None,
-        when_unknown: Annotated[str, Query(max_length=60, description="auto, none, or SCORER:PHOTOS.")] = "auto",
+        within: Annotated[
+            float | None, Query(gt=0, le=2.1e7, description="Radius of `near` in metres.")
+        ] = None,
+        rerank: Annotated[
+            str | None,
+            Query(max_length=100, description="Scorer, or chain: geowarp:100,inliers:10."),
+        ] = None,
+        rerank_candidates: Annotated[
+            int, Query(ge=1, le=100, description="Candidates that are compared.")
+        ] = 20,
+        verify: Annotated[
+            bool, Query(description="false gives the best match, whether or not it is the place.")
+        ] = True,
+        min_confidence: Annotated[
+            float | None,
+            Query(gt=0, lt=1, description="Probability from which an answer is given."),
+        ] = None,
+        when_unknown: Annotated[
+            str, Query(max_length=60, description="auto, none, or SCORER:PHOTOS.")
+        ] = "auto",
         query_mode: Annotated[
-            str | None, Query(max_length=40, description="How photos are looked at, as query_mode of whence locate --set.")
+            str | None,
+            Query(
+                max_length=40,
+                description="How photos are looked at, as query_mode of whence locate --set.",
+            ),
         ] = None,
     ) -> None:
         self.database = database
         self.asked: dict[str, Any] = {
-            **{"k": k, "near": near, "within": within, "rerank": rerank, "rerank_candidates": rerank_candidates},
-            **{"verify": verify, "min_confidence": min_confidence, "when_unknown": when_unknown, "query_mode": query_mode},
+            **{
+                "k": k,
+                "near": near,
+                "within": within,
+                "rerank": rerank,
+                "rerank_candidates": rerank_candidates,
+            },
+            **{
+                "verify": verify,
+                "min_confidence": min_confidence,
+                "when_unknown": when_unknown,
+                "query_mode": query_mode,
+            },
         }

@@ -1,4 +1,5 @@
-"""What the routes share in one worker: terms, databases, lines, jobs; and how errors become answers."""
+"""What the routes share in one worker: terms, databases, lines, jobs; and how errors become
+answers."""
 
 from __future__ import annotations
 
@@ -44,18 +45,24 @@ class Service:
         self.measures = Measures()
         self.databases = OpenDatabases(terms.databases)
         self.compute = WaitingLine(terms.limits.queue, self.measures)
-        self.reading = WaitingLine(4 * terms.limits.queue, self.measures, num_threads=2, name="reading")
+        self.reading = WaitingLine(
+            4 * terms.limits.queue, self.measures, num_threads=2, name="reading"
+        )
         self.jobs = JobFolder(terms.state, terms.limits)
         self.kinds = JobKinds(terms, self.databases, self.jobs)
         self.runner = Runner(self.jobs, self.kinds.work_of, terms.hide)
 
     def warm(self) -> None:
-        """Open each database and ask it about a photo of its own and about noise, which stays unknown and gets a second look.
+        """Open each database and ask it about a photo of its own and about noise, which stays
+        unknown and gets a second look.
 
-        So the first to ask waits no longer than others, and what is held when the service is ready is what it goes on to hold.
+        So the first to ask waits no longer than others, and what is held when the service is ready
+        is what it goes on to hold.
         """
         self.databases.open_all()
-        noise = thumbnail_jpeg(np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8), long_side_px=640)
+        noise = thumbnail_jpeg(
+            np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8), long_side_px=640
+        )
         assert noise is not None, "pixels can be read"
         for one in self.databases.by_name.values():
             for read in (lambda photos: photos.file(0).read_bytes(), lambda photos: noise):
@@ -83,26 +90,42 @@ def add_errors(app: FastAPI) -> None:
         return JSONResponse({"error": sentence}, status, headers=headers)
 
     async def busy(request: Request, error: Exception) -> JSONResponse:
-        return answer(503, "many ask at once; come again in a moment", **{"Retry-After": str(RETRY_S)})
+        return answer(
+            503, "many ask at once; come again in a moment", **{"Retry-After": str(RETRY_S)}
+        )
 
     async def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        wrong = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()[:5]]
+        wrong = [
+            f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}"
+            for one in error.errors()[:5]
+        ]
         return answer(422, "; ".join(wrong)[:1000])
 
     async def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        return JSONResponse({"error": str(error.detail)[:500]}, error.status_code, headers=error.headers)
+        return JSONResponse(
+            {"error": str(error.detail)[:500]}, error.status_code, headers=error.headers
+        )
 
     async def given(request: Request, error: Exception) -> JSONResponse:
         if isinstance(error, UnreadableImage):
             return answer(422, f"cannot read {Path(error.path).name!r}: {error.reason}")
-        return answer(404 if isinstance(error, NoPhotos | UnknownName) else 422, service_of(request).terms.hide(str(error)))
+        return answer(
+            404 if isinstance(error, NoPhotos | UnknownName) else 422,
+            service_of(request).terms.hide(str(error)),
+        )
 
     async def model(request: Request, error: Exception) -> JSONResponse:
         # Its message names files of this machine.
         log.warning("%s", error)
-        return answer(409, "this needs a model, package or calibration that the service has not; its log says which")
+        return answer(
+            409,
+            (
+                "this needs a model, package or calibration that the service has not; its log "
+                "says which"
+            ),
+        )
 
     async def store(request: Request, error: Exception) -> JSONResponse:
         log.error("%s", error)

@@ -1,4 +1,5 @@
-"""The terms a service is started on: its databases and folders by name, who may ask, who may write, and how much at once."""
+"""The terms a service is started on: its databases and folders by name, who may ask, who may write,
+and how much at once."""
 
 from __future__ import annotations
 
@@ -30,9 +31,11 @@ class Limits:
     max_photos: int = 64
     """Photos of one request."""
     queue: int = 32
-    """Requests that wait for a worker's one place to compute; who comes after them is told to come again."""
+    """Requests that wait for a worker's one place to compute; who comes after them is told to come
+    again."""
     request_seconds: float = 60.0
-    """Seconds from a request's first byte to its answer's; uploads of videos have ten times as long."""
+    """Seconds from a request's first byte to its answer's; uploads of videos have ten times as
+    long."""
     max_jobs: int = 100
     """Jobs that wait or run."""
     max_kept_jobs: int = 1000
@@ -41,7 +44,8 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a service is started with. Names are what requests may say; paths are known here alone."""
+    """What a service is started with. Names are what requests may say; paths are known here
+    alone."""
 
     databases: Mapping[str, str]
     """Folder of each database."""
@@ -68,16 +72,25 @@ class Terms:
     def __post_init__(self) -> None:
         for name in (*self.databases, *self.folders):
             if not _NAME.fullmatch(name):
-                raise BadOption(f"names in requests are letters, digits, '.', '_' and '-', at most 64; not {name!r}")
+                raise BadOption(
+                    "names in requests are letters, digits, '.', '_' and '-', at most 64; not "
+                    f"{name!r}"
+                )
         if not self.databases:
             raise BadOption("a service needs a database: --db city.whence")
         if not self.is_local and not self.tokens:
-            raise BadOption(f"{self.host} can be reached from elsewhere: give --token-file FILE, or serve on 127.0.0.1")
+            raise BadOption(
+                f"{self.host} can be reached from elsewhere: give --token-file FILE, or serve on "
+                "127.0.0.1"
+            )
         if self.tiles and not _TILES.fullmatch(self.tiles):
             example = "https://tiles.example/{z}/{x}/{y}.png"
             raise BadOption(f"--tiles is an address as {example}, not {self.tiles!r}")
         if self.workers < 1 or self.limits.queue < 1 or not 0 <= self.port < 65536:
-            raise BadOption("a service has at least one worker, a queue of at least one, and a port from 0 to 65535")
+            raise BadOption(
+                "a service has at least one worker, a queue of at least one, and a port from 0 to "
+                "65535"
+            )
 
     @property
     def is_local(self) -> bool:
@@ -86,16 +99,26 @@ class Terms:
 
     @property
     def hosts(self) -> frozenset[str]:
-        """What the header Host may say, in lower case, with and without the port."""
+        """Names that the header Host may say, in lower case, with and without the port."""
         names = {self.host, *self.names}
         if self.is_local:
             names |= {"127.0.0.1", "localhost", "::1"}
-        shown = {f"[{name}]" if ":" in name else name.lower() for name in names if name not in ("0.0.0.0", "::")}
-        return frozenset({f"{name}:{self.port}" for name in shown} | (shown if self.port in (80, 443) or self.names else set()))
+        shown = {
+            f"[{name}]" if ":" in name else name.lower()
+            for name in names
+            if name not in ("0.0.0.0", "::")
+        }
+        return frozenset(
+            {f"{name}:{self.port}" for name in shown}
+            | (shown if self.port in (80, 443) or self.names else set())
+        )
 
     def hide(self, text: str) -> str:
         """The text with names in the place of the folders that only this machine knows."""
-        known = {**{path: name for name, path in (*self.databases.items(), *self.folders.items())}, self.state: "the service"}
+        known = {
+            **{path: name for name, path in (*self.databases.items(), *self.folders.items())},
+            self.state: "the service",
+        }
         for path in sorted(known, key=len, reverse=True):
             text = text.replace(path, known[path])
         return text
@@ -122,7 +145,8 @@ def new_token() -> str:
 
 
 def read_tokens(path: str | Path) -> tuple[str, ...]:
-    """The tokens of a file, one a line; lines that begin with # say nothing. Raises `UnreadableTable`, without showing any."""
+    """The tokens of a file, one a line; lines that begin with # say nothing. Raises
+    `UnreadableTable`, without showing any."""
     try:
         lines = [line.strip() for line in Path(path).read_text(encoding="ascii").splitlines()]
     except OSError as error:
@@ -132,7 +156,13 @@ def read_tokens(path: str | Path) -> tuple[str, ...]:
     tokens = tuple(line for line in lines if line and not line.startswith("#"))
     for number, token in enumerate(tokens, start=1):
         if len(token) < MIN_TOKEN_CHARACTERS or not token.isprintable() or " " in token:
-            raise UnreadableTable(path, f"token {number} is short or holds spaces; give at least {MIN_TOKEN_CHARACTERS} characters")
+            raise UnreadableTable(
+                path,
+                (
+                    f"token {number} is short or holds spaces; give at least "
+                    f"{MIN_TOKEN_CHARACTERS} characters"
+                ),
+            )
     if not tokens:
         raise UnreadableTable(path, "it holds no token; write one a line")
     return tokens
@@ -147,18 +177,22 @@ def parse_size(text: str) -> int:
 
 
 def named_databases(paths: Iterable[str]) -> dict[str, str]:
-    """Databases by the name of their folder without its ending; NAME=PATH names one. Raises `BadOption` for a name twice."""
+    """Databases by the name of their folder without its ending; NAME=PATH names one. Raises
+    `BadOption` for a name twice."""
     found: dict[str, str] = {}
     for text in paths:
         name, path = _named(text) or (Path(text).name.removesuffix(".whence"), text)
         if name in found:
-            raise BadOption(f"two databases are called {name!r}; name one of them: --db other={path}")
+            raise BadOption(
+                f"two databases are called {name!r}; name one of them: --db other={path}"
+            )
         found[name] = str(Path(path).absolute())
     return found
 
 
 def named_folders(texts: Iterable[str]) -> dict[str, str]:
-    """Folders of photos by name, from NAME=PATH. Raises `BadOption` for what is no folder, or has no name."""
+    """Folders of photos by name, from NAME=PATH. Raises `BadOption` for what is no folder, or has
+    no name."""
     found: dict[str, str] = {}
     for text in texts:
         named = _named(text)

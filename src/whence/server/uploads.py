@@ -1,4 +1,5 @@
-"""Photos out of requests: bytes in memory with a name that is shown and never used, checked before they are decoded."""
+"""Photos out of requests: bytes in memory with a name that is shown and never used, checked before
+they are decoded."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from fastapi import UploadFile
 
-from whence.data.cells import printable
+from whence.data.fields import printable
 from whence.data.images import content_hash, image_header
 from whence.errors import BadOption, MissingExtra, NoPhotos, UnreadableImage
 from whence.runtime import atomic_write
@@ -17,7 +18,15 @@ from whence.server.terms import Limits
 
 MAX_NAME_CHARACTERS = 120
 _ENDINGS = {
-    **{"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "TIFF": "tif", "BMP": "bmp", "GIF": "gif"},
+    **{
+        "JPEG": "jpg",
+        "MPO": "jpg",
+        "PNG": "png",
+        "WEBP": "webp",
+        "TIFF": "tif",
+        "BMP": "bmp",
+        "GIF": "gif",
+    },
     **{"AVIF": "avif", "JPEG2000": "jp2", "HEIC": "heic", "RAW": "dng"},
 }
 
@@ -44,7 +53,9 @@ def shown_name(name: str | None) -> str:
     return printable(last)[:MAX_NAME_CHARACTERS] or "photo"
 
 
-async def read_photos(files: Sequence[UploadFile], limits: Limits) -> list[UploadedPhoto | UnreadableImage]:
+async def read_photos(
+    files: Sequence[UploadFile], limits: Limits
+) -> list[UploadedPhoto | UnreadableImage]:
     """The photos of a request in their order; for one that cannot be read, what is wrong with it.
 
     Raises `NoPhotos` for none, and `BadOption` for too many.
@@ -52,7 +63,10 @@ async def read_photos(files: Sequence[UploadFile], limits: Limits) -> list[Uploa
     if not files:
         raise NoPhotos("send at least one photo, as the form's part `photos`")
     if len(files) > limits.max_photos:
-        raise BadOption(f"a request has at most {limits.max_photos} photos, not {len(files)}; send several requests")
+        raise BadOption(
+            f"a request has at most {limits.max_photos} photos, not {len(files)}; send several "
+            "requests"
+        )
     return [_checked(shown_name(file.filename), await file.read(), limits) for file in files]
 
 
@@ -77,7 +91,8 @@ def _checked(name: str, data: bytes, limits: Limits) -> UploadedPhoto | Unreadab
 
 
 def keep_photo(photo: UploadedPhoto, folder: Path, *, sidecar: bytes | None = None) -> Path:
-    """Write a photo under the name of its content, with a sidecar that states its place where one is given; whole or not at all.
+    """The file of a photo, written under the name of its content, with a sidecar that states its
+    place where one is given; whole or not at all.
 
     The sidecar comes first: a photo that is there has its place. Raises `UnwritableFile`.
     """

@@ -25,20 +25,25 @@ class Busy(Exception):
 class WaitingLine:
     """Work is done one after the other; at most `most` wait or compute at once."""
 
-    def __init__(self, most: int, measures: Measures, *, num_threads: int = 1, name: str = "compute") -> None:
+    def __init__(
+        self, most: int, measures: Measures, *, num_threads: int = 1, name: str = "compute"
+    ) -> None:
         self.most, self.measures = most, measures
         self.num_waiting = 0
         self._rested = time.monotonic()
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix=f"whence-{name}")
 
     async def run(self, work: Callable[[], T]) -> T:
-        """What the work gives, when its turn has come. Raises `Busy`; work whose asker left before its turn is not begun."""
+        """The result of the work, when its turn has come. Raises `Busy`; work whose asker left
+        before its turn is not begun."""
         if self.num_waiting >= self.most:
             raise Busy
         loop = asyncio.get_running_loop()
         self._count(1)
         future: Future[T] = self._pool.submit(work)
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._count, -1) if not loop.is_closed() else None)
+        future.add_done_callback(
+            lambda _: loop.call_soon_threadsafe(self._count, -1) if not loop.is_closed() else None
+        )
         return await asyncio.wrap_future(future)
 
     def _count(self, change: int) -> None:

@@ -1,4 +1,5 @@
-"""Studies: named grids of measurements over models, recipes and settings. `whence study` lists and runs them."""
+"""Studies: named grids of measurements over models, recipes and settings. `whence study` lists and
+runs them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Arms that grids of places as classes list and cells train: how each changes its study's recipe, and what is told apart."""
+"""Arms that grids of places as classes list and runs train: how each changes its study's recipe,
+and what is told apart."""
 
 from __future__ import annotations
 
@@ -32,7 +33,12 @@ DIVIDE: Mapping[str, tuple[str, ...]] = {
     "margin, one group": ("cells.num_apart=1",),
     "N = 3": ("cells.num_apart=3",),
     "cross-entropy, one group": ("cells.num_apart=1", "loss.name=cross_entropy", "loss.options={}"),
-    "cross-entropy, three maps": ("cells.num_apart=1", "loss.name=cross_entropy", "loss.options={}", "batch_size=11"),
+    "cross-entropy, three maps": (
+        "cells.num_apart=1",
+        "loss.name=cross_entropy",
+        "loss.options={}",
+        "batch_size=11",
+    ),
 }
 MAIN = {
     "cosplace": ("cosplace", "triplets, random negatives", "triplets, hard negatives"),
@@ -40,8 +46,14 @@ MAIN = {
     "divide-and-classify": ("N = 2", "margin, one group", "cross-entropy, one group"),
 }
 """Arms of the main contrasts, their reference first."""
-TRIPLETS = ("mining.num_queries=400", "mining.num_candidates=400", "mining.num_negatives=6", "batch_queries=4")
-"""As many photos a step as a batch of classes has: four queries with a positive and six negatives each."""
+TRIPLETS = (
+    "mining.num_queries=400",
+    "mining.num_candidates=400",
+    "mining.num_negatives=6",
+    "batch_queries=4",
+)
+"""As many photos a step as a batch of classes has: four queries with a positive and six negatives
+each."""
 SHIFTS_M = ((0, 2), (2, 5), (5, 99))
 """How far a query stands aside of where the database was taken."""
 TURNS_DEG = ((0, 30), (30, 60), (60, 90))
@@ -49,7 +61,7 @@ TURNS_DEG = ((0, 30), (30, 60), (60, 90))
 
 
 def bin_name(what: str, low: float, high: float, unit: str) -> str:
-    """What a share of the queries is called."""
+    """The name of a share of the queries."""
     return f"recall@1, {what} {low:g}-{high:g} {unit}"
 
 
@@ -63,7 +75,7 @@ BUDGETS = ("same images", "same steps")
 
 
 def loss_to_all(test: str) -> str:
-    """What the difference of an arm to the network of all sources is called."""
+    """The name of the difference of an arm to the network of all sources."""
     return f"less all sources, {test}"
 
 
@@ -75,7 +87,12 @@ EARTHLOC: Mapping[str, tuple[str, ...]] = {
     "not trained": ("loop.num_steps=1",),
 }
 """Of EarthLoc, its parts left out one at a time."""
-EARTHLOC_MAIN = ("earthloc", "each image changed for itself", "overlaps count as wrong", "random groups")
+EARTHLOC_MAIN = (
+    "earthloc",
+    "each image changed for itself",
+    "overlaps count as wrong",
+    "random groups",
+)
 ASTROLOC: Mapping[str, tuple[str, ...]] = {
     "both": (),
     "pairs alone": ("branches.1.weight=0",),
@@ -83,10 +100,12 @@ ASTROLOC: Mapping[str, tuple[str, ...]] = {
     "mining alone, each group alike": ("branches.0.weight=0", "grouping=looks"),
     "mining alone, random groups": ("branches.0.weight=0", "grouping=random"),
 }
-"""Of AstroLoc, as described: photos with tiles against tiles alone, and how groups of tiles are drawn."""
+"""Of AstroLoc, as described: photos with tiles against tiles alone, and how groups of tiles are
+drawn."""
 ASTROLOC_MAIN = ("both", "pairs alone", "mining alone")
 ROUNDS = (1, 2, 3, 4)
-"""Rounds after which it is told where right candidates stood; of those that went on. Of EarthMatch's study."""
+"""Rounds after which it is told where right candidates stood; of those that went on. Of
+EarthMatch's study."""
 OVERLAPS = (0.0, 0.2, 0.4, 0.6, 1.0)
 """Edges of the overlap of photo and candidate at first."""
 PHOTOS, MESH = "photos", "mesh"
@@ -100,7 +119,8 @@ SEMANTIC: Mapping[str, tuple[str, ...]] = {
     "both": (),
     "both, unguided": ("is_guided=false",),
 }
-"""Of SegVPR, its parts alone and together; unguided, classes are learned of maps that the attention does not weigh."""
+"""Of SegVPR, its parts alone and together; unguided, classes are learned of maps that the attention
+does not weigh."""
 MODES = ("paper", "post_norm", "released")
 """Where the pool brings vectors to unit length, see `whence.models.aggregators.attention`."""
 WATCHED = ("building", "road", "sidewalk", "vegetation", "sky", "vehicle", "person")
@@ -113,6 +133,8 @@ def other_renders(options: Mapping[str, object]) -> dict[str, str]:
     for part in filter(None, str(options["renders"]).split(",")):
         name, mark, folder = part.partition("=")
         if not (name and mark and folder):
-            raise BadOption(f"renders={options['renders']}: write names and folders, as low=FOLDER,high=FOLDER")
+            raise BadOption(
+                f"renders={options['renders']}: write names and folders, as low=FOLDER,high=FOLDER"
+            )
         found[name] = folder
     return found

@@ -34,6 +34,7 @@ STEPS = (1, 3)
 CONTEXT = 4
 """Frames that a forecast follows."""
 FETCHING = (COPY, "delta, one", "DeltaWorld")
-"""Arms whose forecasts say which candidates to fetch; the lower bound fetches those of the last frame."""
+"""Arms whose forecasts say which candidates to fetch; the lower bound fetches those of the last
+frame."""
 NUM_ASKED, NUM_FETCHED = 10, 50
 """Candidates of a frame, and how many are fetched before it comes."""

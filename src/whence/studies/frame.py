@@ -1,7 +1,8 @@
-"""A study: a named grid of measurements. Each cell's result is a file; what is there is not measured again, the rest is missing.
+"""A study: a named grid of measurements. Each run's result is a file; what is there is not
+measured again, the rest is missing.
 
-A study says which cells it has, what it takes, and which function measures a cell; the rest (resuming, what failed, the table, the
-plot, the page) is the same for all.
+A study says which runs it has, what it takes, and which function measures a run; the rest
+(resuming, what failed, the table, the plot, the page) is the same for all.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ Settings = Mapping[str, Setting]
 
 @dataclass(frozen=True, slots=True)
 class StudyOption:
-    """Something a study takes: a set, a model, a number. It counts as given where it differs from nothing."""
+    """Something a study takes: a set, a model, a number. It counts as given where it differs from
+    nothing."""
 
     name: str
     help: str
@@ -37,7 +39,7 @@ class StudyOption:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class Run:
     """One measurement: what it is about, by axis, in the order of the table's columns."""
 
     settings: Settings
@@ -45,7 +47,11 @@ class Cell:
     @property
     def key(self) -> str:
         """The name of its file."""
-        return re.sub(r"[^\w=.,+-]+", "_", ",".join(f"{axis}={value}" for axis, value in self.settings.items()))
+        return re.sub(
+            r"[^\w=.,+-]+",
+            "_",
+            ",".join(f"{axis}={value}" for axis, value in self.settings.items()),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +73,8 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """What is drawn: measures against an axis or another measure. Cells that agree on `by` are one line."""
+    """What is drawn: measures against an axis or another measure. Runs that agree on `by` are one
+    line."""
 
     x: str
     y: tuple[str, ...]
@@ -83,22 +90,23 @@ class Study:
     protocol: str
     """What every number rests on; printed beside the table. May name options as {name}."""
     options: tuple[StudyOption, ...]
-    grid: Callable[[Settings], Sequence[Cell]]
-    """The cells, from the resolved options."""
+    grid: Callable[[Settings], Sequence[Run]]
+    """The runs, from the resolved options."""
     measured_by: str
-    """"module:function" that takes a cell's settings, the options and a work folder, and gives values by the measures' names."""
+    """"module:function" that takes a run's settings, the options and a work folder, and gives
+    values by the measures' names."""
     measures: tuple[Measure, ...]
     plot: Plot
     predicted_by: str = ""
-    """"module:function" that takes the settings of missing cells, the options and a work folder, and gives the seconds they will
-    take; empty where nobody knows before."""
+    """"module:function" that takes the settings of missing runs, the options and a work folder,
+    and gives the seconds they will take; empty where nobody knows before."""
 
 
 @dataclass(frozen=True, slots=True)
-class CellResult:
-    """A cell with what was measured, or why nothing was."""
+class RunResult:
+    """A run with what was measured, or why nothing was."""
 
-    cell: Cell
+    run: Run
     values: Mapping[str, Value] = field(default_factory=dict)
     seconds: float = 0.0
     reason: str = "not run"
@@ -111,11 +119,11 @@ class CellResult:
 
 @dataclass(frozen=True, slots=True)
 class StudyResult:
-    """All cells of a study in the order of its grid."""
+    """All runs of a study in the order of its grid."""
 
     study: Study
     options: Settings
-    cells: tuple[CellResult, ...]
+    runs: tuple[RunResult, ...]
 
     @property
     def protocol(self) -> str:
@@ -128,29 +136,31 @@ class Budget:
     """What of a study is measured now."""
 
     only: tuple[str, ...] = ()
-    """Shell patterns of cells' keys; without any, all."""
+    """Shell patterns of runs' keys; without any, all."""
     max_seconds: float | None = None
-    """After so many seconds no further cell is begun."""
+    """After so many seconds no further run is begun."""
     is_measuring: bool = True
-    """Whether missing cells are measured at all."""
+    """Whether missing runs are measured at all."""
 
-    def wants(self, cell: Cell) -> bool:
-        """Whether a cell is one of those asked for."""
-        return self.is_measuring and (not self.only or any(fnmatchcase(cell.key, f"*{pattern}*") for pattern in self.only))
+    def wants(self, run: Run) -> bool:
+        """Whether a run is one of those asked for."""
+        return self.is_measuring and (
+            not self.only or any(fnmatchcase(run.key, f"*{pattern}*") for pattern in self.only)
+        )
 
 
-def resolve_options(study: Study, given: Settings) -> dict[str, Setting]:
+def resolve_options(study: Study, settings: Settings) -> dict[str, Setting]:
     """The study's options with defaults filled in. Raises `UnknownName` and `BadOption`."""
     known = {option.name: option for option in study.options}
-    for name, value in given.items():
+    for name, value in settings.items():
         if name not in known:
             raise UnknownName(f"option of the study {study.name}", name, known)
         kind = type(known[name].default)
         if kind is str:
-            given = {**given, name: str(value)}
+            settings = {**settings, name: str(value)}
         else:
             check(float if kind is int else kind, value, name)
-    options = {name: given.get(name, option.default) for name, option in known.items()}
+    options = {name: settings.get(name, option.default) for name, option in known.items()}
     for name, option in known.items():
         if option.is_needed and options[name] == "":
             raise BadOption(f"the study {study.name} needs the option {name}: {option.help}")
@@ -167,48 +177,51 @@ def run_study(
     clock: Callable[[], float] = time.perf_counter,
     announce: Callable[[str], None] = lambda text: None,
 ) -> StudyResult:
-    """Measure what is missing of a study in the folder `out`, within a budget; gives all cells, missing ones too.
+    """All runs of a study in the folder `out`; of those that are missing, as many as a budget
+    allows are measured.
 
-    `announce` is told how long the missing cells will take, where the study can predict it. A cell that raises a `WhenceError`
-    stays missing, with the error as its reason, and the others go on. Raises `InputError` and
-    `BadOption` where the folder holds something else.
+    `announce` is told how long the missing runs will take, where the study can predict it. A run
+    that raises a `WhenceError` stays missing, with the error as its reason, and the others go on.
+    Raises `InputError` and `BadOption` where the folder holds something else.
     """
     folder = Path(out)
     resolved = resolve_options(study, options)
     _claim(folder, study, resolved)
-    cells = tuple(study.grid(resolved))
-    results = {cell.key: read_cell(folder, cell) for cell in cells}
-    wanted = [cell for cell in cells if not results[cell.key].is_done and budget.wants(cell)]
+    runs = tuple(study.grid(resolved))
+    results = {run.key: read_run(folder, run) for run in runs}
+    wanted = [run for run in runs if not results[run.key].is_done and budget.wants(run)]
     if study.predicted_by and wanted:
         announce(_predicted(study, wanted, resolved, folder))
     started = clock()
     with progress(study.name, total=len(wanted), show=show_progress) as advance:
-        for cell in wanted:
+        for run in wanted:
             if budget.max_seconds is not None and clock() - started >= budget.max_seconds:
                 break
-            results[cell.key] = _measure(study, cell, resolved, folder, clock)
+            results[run.key] = _measure(study, run, resolved, folder, clock)
             advance(1)
-    return StudyResult(study, resolved, tuple(results[cell.key] for cell in cells))
+    return StudyResult(study, resolved, tuple(results[run.key] for run in runs))
 
 
-def read_cell(folder: Path, cell: Cell) -> CellResult:
-    """What the folder holds of a cell; a file that is not whole counts as none."""
+def read_run(folder: Path, run: Run) -> RunResult:
+    """The result that the folder holds of a run; a file that is not whole counts as none."""
     try:
-        record = json.loads((folder / "cells" / f"{cell.key}.json").read_text(encoding="utf-8"))
-        if record["settings"] != dict(cell.settings):
-            return CellResult(cell)
+        record = json.loads((folder / "cells" / f"{run.key}.json").read_text(encoding="utf-8"))
+        if record["settings"] != dict(run.settings):
+            return RunResult(run)
         values = {name: Value(**value) for name, value in record["values"].items()}
-        return CellResult(cell, values, float(record["seconds"]), reason="")
+        return RunResult(run, values, float(record["seconds"]), reason="")
     except (OSError, ValueError, KeyError, TypeError):
-        return CellResult(cell)
+        return RunResult(run)
 
 
-def _predicted(study: Study, wanted: Sequence[Cell], options: Settings, folder: Path) -> str:
+def _predicted(study: Study, runs: Sequence[Run], options: Settings, folder: Path) -> str:
     try:
-        seconds: float = _function(study.predicted_by)([cell.settings for cell in wanted], options, folder / "work")
+        seconds: float = _function(study.predicted_by)(
+            [run.settings for run in runs], options, folder / "work"
+        )
     except WhenceError as error:
-        return f"{len(wanted)} cells; how long they take cannot be said: {error}"
-    return f"{len(wanted)} cells, about {seconds / 60:.0f} minutes on this machine as it is now"
+        return f"{len(runs)} runs; how long they take cannot be said: {error}"
+    return f"{len(runs)} runs, about {seconds / 60:.0f} minutes on this machine as it is now"
 
 
 def _function(dotted: str) -> Callable[..., Any]:
@@ -217,29 +230,34 @@ def _function(dotted: str) -> Callable[..., Any]:
     return found
 
 
-def _measure(study: Study, cell: Cell, options: Settings, folder: Path, clock: Callable[[], float]) -> CellResult:
+def _measure(
+    study: Study, run: Run, options: Settings, folder: Path, clock: Callable[[], float]
+) -> RunResult:
     started = clock()
     try:
-        values: Mapping[str, Value] = _function(study.measured_by)(cell.settings, options, folder / "work")
+        values: Mapping[str, Value] = _function(study.measured_by)(
+            run.settings, options, folder / "work"
+        )
     except WhenceError as error:
-        return CellResult(cell, reason=str(error))
+        return RunResult(run, reason=str(error))
     seconds = clock() - started
     record = {
         "study": study.name,
-        "settings": dict(cell.settings),
+        "settings": dict(run.settings),
         "values": {name: asdict(value) for name, value in values.items()},
         "seconds": seconds,
         "packages": versions(),
     }
-    file = folder / "cells" / f"{cell.key}.json"
+    file = folder / "cells" / f"{run.key}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(file, "w") as text:
         text.write(json.dumps(record, indent=1))
-    return CellResult(cell, values, seconds, reason="")
+    return RunResult(run, values, seconds, reason="")
 
 
 def _claim(folder: Path, study: Study, options: Settings) -> None:
-    """Make the folder this study's, or check that it is. An option that the study did not have yet had its default."""
+    """Make the folder this study's, or check that it is. An option that the study did not have yet
+    had its default."""
     found = claim_folder(folder, {"study": study.name, "options": dict(options)}, name="study.json")
     if found is None:
         return
@@ -247,9 +265,15 @@ def _claim(folder: Path, study: Study, options: Settings) -> None:
         what = f"of {found.get('study')!r}"
     else:
         stated = found.get("options")
-        values = {one.name: one.default for one in study.options} | (stated if isinstance(stated, dict) else {})
-        differing = [name for name in sorted({*values, *options}) if values.get(name) != options.get(name)]
+        values = {one.name: one.default for one in study.options} | (
+            stated if isinstance(stated, dict) else {}
+        )
+        differing = [
+            name for name in sorted({*values, *options}) if values.get(name) != options.get(name)
+        ]
         if not differing:
             return
         what = f"with other values of {', '.join(differing)}"
-    raise BadOption(f"{str(folder)!r} holds a study {what}; give the same options, or choose another folder")
+    raise BadOption(
+        f"{str(folder)!r} holds a study {what}; give the same options, or choose another folder"
+    )

@@ -1,4 +1,4 @@
-"""Names that grids list and cells measure: methods that put candidates in order, and conditions."""
+"""Names that grids list and runs measure: methods that put candidates in order, and conditions."""
 
 from __future__ import annotations
 

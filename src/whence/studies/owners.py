@@ -1,27 +1,39 @@
-"""Federated training: one network of many owners' photos, by strategy, split, skew, colours and devices, beside a central one."""
+"""Federated training: one network of many owners' photos, by strategy, split, skew, colours and
+devices, beside a central one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from whence.studies.frame import Cell, Measure, Plot, Settings, Study, StudyOption
+from whence.studies.frame import Measure, Plot, Run, Settings, Study, StudyOption
 from whence.studies.owner_arms import ARMS, MAIN
 
 
-def _grid(options: Settings) -> Sequence[Cell]:
-    cells = [Cell({"arm": arm, "seed": 0}) for arm in ARMS]
-    return [*cells, *(Cell({"arm": arm, "seed": seed}) for seed in range(1, int(options["seeds"])) for arm in MAIN)]
+def _grid(options: Settings) -> Sequence[Run]:
+    runs = [Run({"arm": arm, "seed": 0}) for arm in ARMS]
+    return [
+        *runs,
+        *(
+            Run({"arm": arm, "seed": seed})
+            for seed in range(1, int(options["seeds"]))
+            for arm in MAIN
+        ),
+    ]
 
 
 OWNERS = Study(
     name="federated",
-    summary="one network of many owners' photos: strategies, splits, skew, colours and devices, beside central training",
+    summary=(
+        "one network of many owners' photos: strategies, splits, skew, colours and devices, "
+        "beside central training"
+    ),
     protocol=(
-        "Every row trains {recipe} {changes} on {train}, cut into {clients} clients: {rounds} rounds of {clients_per_round} "
-        "clients by {steps} local steps (central: the steps of all clients of a round, optimizer anew each round; one pass: as "
-        "many as the client has). Asked the photos of {data}, whose streets no client has; right lies within 25 m. 95 % intervals "
-        "in brackets; the difference is paired with the central row of the same seed. Sizes and rates are ours: FedVPR's are not "
-        "published"
+        "Every row trains {recipe} {changes} on {train}, cut into {clients} clients: {rounds} "
+        "rounds of {clients_per_round} clients by {steps} local steps (central: the steps of all "
+        "clients of a round, optimizer anew each round; one pass: as many as the client has). "
+        "Asked the photos of {data}, whose streets no client has; right lies within 25 m. 95 % "
+        "intervals in brackets; the difference is paired with the central row of the same seed. "
+        "Sizes and rates are ours: FedVPR's are not published"
     ),
     options=(
         StudyOption("train", "a training set with database and queries", is_needed=True),
@@ -39,7 +51,7 @@ OWNERS = Study(
         StudyOption("flower", "environment that has Flower; empty for the usual one"),
     ),
     grid=_grid,
-    measured_by="whence.studies.owner_cells:measure_owners",
+    measured_by="whence.studies.owner_runs:measure_owners",
     measures=(
         Measure("recall@1", "%"),
         Measure("difference to central", "%"),

@@ -1,4 +1,5 @@
-"""Queries that re-ranking changed, side by side with what was first before and after, for a person to look at."""
+"""Queries that re-ranking changed, side by side with what was first before and after, for a person
+to look at."""
 
 from __future__ import annotations
 
@@ -32,14 +33,23 @@ class Change(NamedTuple):
 
 
 def draw_changes(changes: Sequence[Change]) -> np.ndarray:
-    """A sheet (H, W, 3) uint8 of one line each: query, before, after; right photos are framed green, wrong ones red."""
+    """A sheet (H, W, 3) uint8 of one line each: query, before, after; right photos are framed
+    green, wrong ones red."""
     title = np.full((_CAPTION_PX, 3 * TILE_PX[0], 3), 255, np.uint8)
-    rows = [_written(title, "query, first by retrieval (with its evidence), first after re-ranking")]
+    rows = [
+        _written(title, "query, first by retrieval (with its evidence), first after re-ranking")
+    ]
     for change in changes:
         colours = (GREY, *((RED, GREEN) if change.helped else (GREEN, RED)))
         photos = zip((change.query, change.before, change.after), colours, strict=True)
         row = np.hstack([_tile(path, colour) for path, colour in photos])
-        rows.append(_written(row, f"{'helped' if change.helped else 'hurt'}: {change.num_inliers}", left_px=TILE_PX[0] + 8))
+        rows.append(
+            _written(
+                row,
+                f"{'helped' if change.helped else 'hurt'}: {change.num_inliers}",
+                left_px=TILE_PX[0] + 8,
+            )
+        )
     return np.vstack(rows)
 
 
@@ -54,7 +64,9 @@ def _tile(path: Path, colour: tuple[int, int, int]) -> np.ndarray:
         share = min(width / photo.shape[1], height / photo.shape[0])
         size = (max(1, round(photo.shape[1] * share)), max(1, round(photo.shape[0] * share)))
         left, top = (width - size[0]) // 2, (height - size[1]) // 2
-        tile[top : top + size[1], left : left + size[0]] = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
+        tile[top : top + size[1], left : left + size[0]] = cv2.resize(
+            photo, size, interpolation=cv2.INTER_AREA
+        )
     framed = np.empty((TILE_PX[1], TILE_PX[0], 3), np.uint8)
     framed[:] = colour
     framed[_FRAME_PX:-_FRAME_PX, _FRAME_PX:-_FRAME_PX] = tile
@@ -65,5 +77,7 @@ def _written(picture: np.ndarray, text: str, *, left_px: int = 8) -> np.ndarray:
     """The picture with words at its top left, black on a white seam."""
     place = (left_px, _CAPTION_PX - 6)
     for colour, thickness in (((255, 255, 255), 4), ((0, 0, 0), 1)):
-        cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, thickness, cv2.LINE_AA)
+        cv2.putText(
+            picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, thickness, cv2.LINE_AA
+        )
     return picture

@@ -1,11 +1,12 @@
-"""A study's plot: measures against an axis or another measure. How it is drawn is in `whence.evaluation.plots`."""
+"""A study's plot: measures against an axis or another measure. How it is drawn is in
+`whence.evaluation.plots`."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 
 from whence.evaluation.plots import PlotPoint, draw_points
-from whence.studies.frame import CellResult, StudyResult
+from whence.studies.frame import RunResult, StudyResult
 
 
 def draw_plot(result: StudyResult) -> str:
@@ -20,7 +21,7 @@ def _lines(result: StudyResult) -> dict[str, list[PlotPoint]]:
     units = {measure.name: measure.unit for measure in result.study.measures}
     factor = 100 if units.get(plot.y[0]) == "%" else 1
     lines: dict[str, list[PlotPoint]] = defaultdict(list)
-    for found in result.cells:
+    for found in result.runs:
         x = _place(found, plot.x)
         if x is None:
             continue
@@ -28,15 +29,20 @@ def _lines(result: StudyResult) -> dict[str, list[PlotPoint]]:
             if name in found.values:
                 value = found.values[name]
                 line = ", ".join(
-                    [*(str(found.cell.settings[axis]) for axis in plot.by), *([name] if len(plot.y) > 1 or not plot.by else [])]
+                    [
+                        *(str(found.run.settings[axis]) for axis in plot.by),
+                        *([name] if len(plot.y) > 1 or not plot.by else []),
+                    ]
                 )
-                low, high = (None if bound is None else factor * bound for bound in (value.low, value.high))
+                low, high = (
+                    None if bound is None else factor * bound for bound in (value.low, value.high)
+                )
                 lines[line].append(PlotPoint(x, factor * value.value, low, high))
     return lines
 
 
-def _place(found: CellResult, x: str) -> float | str | None:
-    if x in found.values:
-        return found.values[x].value
-    setting = found.cell.settings.get(x)
+def _place(result: RunResult, x: str) -> float | str | None:
+    if x in result.values:
+        return result.values[x].value
+    setting = result.run.settings.get(x)
     return setting if setting is None or isinstance(setting, str) else float(setting)

@@ -1,23 +1,23 @@
-"""The settings of the study of registration: what its grid lists and its cells are measured by."""
+"""The settings of the study of registration: what its grid lists and its runs are measured by."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from whence.studies.frame import Cell, Settings
+from whence.studies.frame import Run, Settings
 
 SUMMARIES = ("mean of affine", "mean of homography", "all settings")
 """In place of a geometry: what the settings of one matcher and kind come to together."""
 ALL_KINDS = "all"
 
 
-def list_settings(options: Settings) -> Sequence[Cell]:
-    """The cells, from the resolved options."""
+def list_settings(options: Settings) -> Sequence[Run]:
+    """The runs, from the resolved options."""
 
     def numbers(name: str) -> list[int]:
         return [int(text) for text in str(options[name]).split()]
 
-    cells = []
+    runs = []
     for matcher in str(options["matchers"]).split():
         for kind in str(options["kinds"]).split() or [ALL_KINDS]:
             for side in numbers("sides"):
@@ -27,8 +27,22 @@ def list_settings(options: Settings) -> Sequence[Cell]:
                             continue
                         for geometry in ("affine", "homography"):
                             for least in numbers("inliers"):
-                                about = {"max side": side, "tile": tile, "overlap": overlap, "geometry": geometry}
-                                cells.append(Cell({"matcher": matcher, "kind": kind, **about, "inliers": least}))
+                                about = {
+                                    "max side": side,
+                                    "tile": tile,
+                                    "overlap": overlap,
+                                    "geometry": geometry,
+                                }
+                                runs.append(
+                                    Run(
+                                        {
+                                            "matcher": matcher,
+                                            "kind": kind,
+                                            **about,
+                                            "inliers": least,
+                                        }
+                                    )
+                                )
             for summary in SUMMARIES:
-                cells.append(Cell({"matcher": matcher, "kind": kind, "geometry": summary}))
-    return cells
+                runs.append(Run({"matcher": matcher, "kind": kind, "geometry": summary}))
+    return runs

@@ -1,4 +1,5 @@
-"""The arms of the study of sequences: what is pooled without training, and what each training changes of the recipe."""
+"""The arms of the study of sequences: what is pooled without training, and what each training
+changes of the recipe."""
 
 from __future__ import annotations
 
@@ -10,18 +11,39 @@ GAP_EVERY = 7
 """With gaps each so-many-th frame of the queries is missing: windows across it are not there."""
 RULES = ("mean", "max", "cat", "delta", "seqgem", "aligned", "matching")
 """Without training, over the frames' descriptors of one model."""
-_LARGE = ("backbone_options={num_blocks=4}", "start_from=", "start_with=all", "augment.width=224", "augment.height=224")
+_LARGE = (
+    "backbone_options={num_blocks=4}",
+    "start_from=",
+    "start_with=all",
+    "augment.width=224",
+    "augment.height=224",
+)
 ARMS: dict[str, tuple[str, ...]] = {
     "gem, seqgem": ("aggregator.name=gem", "aggregator.options={}", "sequence.name=seqgem"),
     "gem, cat": ("aggregator.name=gem", "aggregator.options={}", "sequence.name=cat"),
-    "gem, fc": ("aggregator.name=gem", "aggregator.options={}", "sequence.name=fc", "sequence.options={dim=256}"),
-    "gem, seqnet": ("aggregator.name=gem", "aggregator.options={}", "sequence.name=seqnet", "sequence.options={dim=256,width=3}"),
+    "gem, fc": (
+        "aggregator.name=gem",
+        "aggregator.options={}",
+        "sequence.name=fc",
+        "sequence.options={dim=256}",
+    ),
+    "gem, seqnet": (
+        "aggregator.name=gem",
+        "aggregator.options={}",
+        "sequence.name=seqnet",
+        "sequence.options={dim=256,width=3}",
+    ),
     "seqvlad": (),
     "resnet, seqvlad": ("backbone=resnet18conv4", "start_from=", "start_with=all"),
     "cct, seqvlad": ("backbone=cct224", *_LARGE),
     "timesformer": (
         *("backbone=timesformer", *_LARGE),
-        *("aggregator.name=cls", "aggregator.options={}", "sequence.name=early", "sequence.options={}"),
+        *(
+            "aggregator.name=cls",
+            "aggregator.options={}",
+            "sequence.name=early",
+            "sequence.options={}",
+        ),
     ),
 }
 """What each training changes of the recipe; the same steps, drives and mining."""

@@ -1,6 +1,8 @@
-"""Checkpoints: one safetensors file each, tensors as tensors and everything else as JSON in the file's own metadata.
+"""Checkpoints: one safetensors file each, tensors as tensors and everything else as JSON in the
+file's own metadata.
 
-A checkpoint is written whole or not at all (`runtime.atomic_write`), so a killed run always finds the one before.
+A checkpoint is written whole or not at all (`runtime.atomic_write`), so a killed run always finds
+the one before.
 """
 
 from __future__ import annotations
@@ -30,17 +32,27 @@ class Checkpoint(NamedTuple):
 
 
 def write_checkpoint(
-    path: Path, tensors: Mapping[str, Tensor], values: Mapping[str, Any], *, card: ModelCard | None = None
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    values: Mapping[str, Any],
+    *,
+    card: ModelCard | None = None,
 ) -> None:
-    """Write tensors by name and JSON values as one file; with a card it can be used as a model by its file name."""
-    header = {"values": json.dumps(values)} | ({} if card is None else {CARD_FIELD: card_to_text(card)})
-    data = save({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, header)
+    """Write tensors by name and JSON values as one file; with a card it can be used as a model by
+    its file name."""
+    header = {"values": json.dumps(values)} | (
+        {} if card is None else {CARD_FIELD: card_to_text(card)}
+    )
+    data = save(
+        {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, header
+    )
     with atomic_write(path) as file:
         file.write(data)
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """What `write_checkpoint` wrote, or any safetensors file (then without values). Raises `InputError`."""
+    """The checkpoint that `write_checkpoint` wrote, or any safetensors file (then without values).
+    Raises `InputError`."""
     try:
         with safe_open(str(path), framework="pt") as file:
             values = json.loads((file.metadata() or {}).get("values", "{}"))
@@ -52,7 +64,9 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 def newest_checkpoint(folder: Path) -> Path | None:
     """The checkpoint of the latest step in a folder, None where there is none."""
     found = [
-        (int(match[1]), file) for file in folder.glob("step-*.safetensors") if (match := re.fullmatch(r"step-(\d+)", file.stem))
+        (int(match[1]), file)
+        for file in folder.glob("step-*.safetensors")
+        if (match := re.fullmatch(r"step-(\d+)", file.stem))
     ]
     return max(found)[1] if found else None
 
@@ -64,7 +78,9 @@ def checkpoint_file(folder: Path, step: int) -> Path:
 
 def remove_older(folder: Path, *, step: int, num_kept: int = 2) -> None:
     """Delete the checkpoints before the last `num_kept` up to `step`."""
-    files = sorted(file for file in folder.glob("step-*.safetensors") if file <= checkpoint_file(folder, step))
+    files = sorted(
+        file for file in folder.glob("step-*.safetensors") if file <= checkpoint_file(folder, step)
+    )
     for file in files[:-num_kept]:
         file.unlink()
 
@@ -72,16 +88,24 @@ def remove_older(folder: Path, *, step: int, num_kept: int = 2) -> None:
 def optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
     """The optimizer's state by name; its other values follow from the recipe and the step."""
     state = optimizer.state_dict()["state"]
-    return {f"{prefix}.{number}.{name}": value for number, entry in state.items() for name, value in entry.items()}
+    return {
+        f"{prefix}.{number}.{name}": value
+        for number, entry in state.items()
+        for name, value in entry.items()
+    }
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], prefix: str) -> None:
+def load_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], prefix: str
+) -> None:
     """Put back what `optimizer_tensors` gave."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors_below(tensors, prefix).items():
         number, _, entry = name.partition(".")
         state.setdefault(int(number), {})[entry] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    optimizer.load_state_dict(
+        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+    )
 
 
 def tensors_below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

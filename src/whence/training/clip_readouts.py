@@ -1,6 +1,8 @@
-"""Linear readouts over frozen features, and how much features that were made again or forecast still say.
+"""Linear readouts over frozen features, and how much features that were made again or forecast
+still say.
 
-A readout is a batch norm and one layer, learned on true features: what pixels show, and how far they are.
+A readout is a batch norm and one layer, learned on true features: what pixels show, and how far
+they are.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ _BATCH = 16
 
 
 class Readouts(nn.Module):
-    """Logits of what pixels show (B, C, H, W), and distances (B, H, W), of features (B, N, D) of square frames."""
+    """Logits of what pixels show (B, C, H, W), and distances (B, H, W), of features (B, N, D) of
+    square frames."""
 
     def __init__(self, dim: int, num_classes: int) -> None:
         super().__init__()
@@ -35,13 +38,17 @@ class Readouts(nn.Module):
         side = int(features.shape[1] ** 0.5)
         maps = features.transpose(1, 2).unflatten(2, (side, side))
         logits, weights = self.shown(maps), self.far(maps).relu() + 0.1
-        metres = (weights * self.bins[:, None, None]).sum(dim=1, keepdim=True) / weights.sum(dim=1, keepdim=True)
+        metres = (weights * self.bins[:, None, None]).sum(dim=1, keepdim=True) / weights.sum(
+            dim=1, keepdim=True
+        )
         size = (side_px, side_px)
         spread = nn.functional.interpolate(metres, size=size, mode="bilinear")[:, 0]
         return nn.functional.interpolate(logits, size=size, mode="bilinear"), spread
 
 
-def fit_readouts(model: TokenModel, clips: Clips, *, num_classes: int, num_steps: int = 300, seed: int = 0) -> Readouts:
+def fit_readouts(
+    model: TokenModel, clips: Clips, *, num_classes: int, num_steps: int = 300, seed: int = 0
+) -> Readouts:
     """Readouts learned on true features of clips that say what pixels show."""
     assert clips.labels is not None, "rendered clips say it"
     assert clips.depth_m is not None, "rendered clips say it"
@@ -53,8 +60,13 @@ def fit_readouts(model: TokenModel, clips: Clips, *, num_classes: int, num_steps
         rows = random.integers(len(clips.pixels), size=48)
         features = model.features(torch.from_numpy(np.asarray(clips.pixels[rows])))
         logits, metres = readouts(features, clips.pixels.shape[1])
-        labels, depth = (torch.from_numpy(np.asarray(part[rows])) for part in (clips.labels, clips.depth_m))
-        loss = nn.functional.cross_entropy(logits, labels.long()) + (metres - depth.float()).abs().mean() / 10
+        labels, depth = (
+            torch.from_numpy(np.asarray(part[rows])) for part in (clips.labels, clips.depth_m)
+        )
+        loss = (
+            nn.functional.cross_entropy(logits, labels.long())
+            + (metres - depth.float()).abs().mean() / 10
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -89,34 +101,40 @@ def read_truth(model: TokenModel, clips: Clips, readouts: Readouts) -> Truth:
 
 
 @torch.inference_mode()
-def score(truth: Truth, made: Tensor, *, frame: int, last: int) -> Score:
+def score(truth: Truth, estimate: Tensor, *, frame: int, last: int) -> Score:
     """Features (N, P, D) that were made of a frame, against repeating the frame `last`."""
     clips = truth.clips
     assert clips.labels is not None, "rendered clips say it"
     assert clips.depth_m is not None, "rendered clips say it"
     now, before = truth.features[:, frame], truth.features[:, last]
     still = (now - before).square().mean()
-    error = (made - now).square().mean(dim=(1, 2)) / still
+    error = (estimate - now).square().mean(dim=(1, 2)) / still
     rows, num = clips.rows[:, frame], truth.readouts.shown[1].out_channels  # type: ignore[union-attr]
     counts, squared = np.zeros((int(num), int(num)), np.int64), []  # type: ignore[arg-type]
-    for start in range(0, len(made), 64):
+    for start in range(0, len(estimate), 64):
         part = slice(start, start + 64)
-        logits, metres = truth.readouts(made[part], clips.pixels.shape[1])
+        logits, metres = truth.readouts(estimate[part], clips.pixels.shape[1])
         shown = logits.argmax(dim=1).numpy()
         seen = clips.labels[rows[part]].astype(np.int64)
-        counts += np.bincount(len(counts) * seen.ravel() + shown.ravel(), minlength=counts.size).reshape(counts.shape)
-        squared.append((metres - torch.from_numpy(clips.depth_m[rows[part]]).float()).square().mean(dim=(1, 2)))
+        counts += np.bincount(
+            len(counts) * seen.ravel() + shown.ravel(), minlength=counts.size
+        ).reshape(counts.shape)
+        squared.append(
+            (metres - torch.from_numpy(clips.depth_m[rows[part]]).float()).square().mean(dim=(1, 2))
+        )
     union = counts.sum(axis=0) + counts.sum(axis=1) - np.diag(counts)
     iou = (np.diag(counts)[union > 0] / union[union > 0]).mean()
     return Score(error.numpy(), float(iou), float(torch.cat(squared).mean().sqrt()))
 
 
 @torch.inference_mode()
-def decode_after(model: TokenModel, truth: Truth, *, frame: int, num_steps: int = 1, is_cut: bool = False) -> Tensor:
+def decode_after(
+    model: TokenModel, truth: Truth, *, frame: int, num_steps: int = 1, is_cut: bool = False
+) -> Tensor:
     """(N, P, D) features of a frame, made again from its token and the frame before it.
 
-    With more steps the frame before was itself made so many times in a row, from tokens of true frames; after a cut the frame
-    before is that of another clip.
+    With more steps the frame before was itself made so many times in a row, from tokens of true
+    frames; after a cut the frame before is that of another clip.
     """
     assert model.tokens is not None, "asked of models with tokens"
     found = []
@@ -135,7 +153,9 @@ def decode_after(model: TokenModel, truth: Truth, *, frame: int, num_steps: int 
 
 
 @torch.inference_mode()
-def forecast_samples(model: TokenModel, truth: Truth, *, context: int, steps: int, num_samples: int, seed: int = 0) -> Tensor:
+def forecast_samples(
+    model: TokenModel, truth: Truth, *, context: int, steps: int, num_samples: int, seed: int = 0
+) -> Tensor:
     """(N, S, P, D) sampled features of the frame so many steps after a context."""
     torch.manual_seed(seed)
     black = model.features.black(torch.from_numpy(truth.clips.frames(np.array([0]))[0]))
@@ -143,7 +163,9 @@ def forecast_samples(model: TokenModel, truth: Truth, *, context: int, steps: in
     for start in range(0, len(truth.features), _BATCH):
         part = slice(start, start + _BATCH)
         times = torch.from_numpy(truth.clips.times_s[part, : context + steps]).float()
-        futures = model.forecast(truth.features[part, :context], black, times, num_samples=num_samples)
+        futures = model.forecast(
+            truth.features[part, :context], black, times, num_samples=num_samples
+        )
         found.append(futures.features[:, :, -1])
     return torch.cat(found)
 
@@ -160,11 +182,13 @@ def pooled(features: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def fetched_share(truth: Truth, samples: Tensor, database: Tensor, *, frame: int, num_asked: int, num_fetched: int) -> np.ndarray:
+def fetched_share(
+    truth: Truth, samples: Tensor, database: Tensor, *, frame: int, num_asked: int, num_fetched: int
+) -> np.ndarray:
     """(N,) which share of the candidates of a frame had been fetched before it came.
 
-    Its candidates are the `num_asked` most similar descriptors (M, D) of a database; fetched are the `num_fetched` most similar to
-    any of the samples (N, S, P, D) of its features.
+    Its candidates are the `num_asked` most similar descriptors (M, D) of a database; fetched are
+    the `num_fetched` most similar to any of the samples (N, S, P, D) of its features.
     """
     asked = (pooled(truth.features[:, frame]) @ database.T).topk(num_asked, dim=1).indices
     near = (pooled(samples) @ database.T).amax(dim=1).topk(num_fetched, dim=1).indices

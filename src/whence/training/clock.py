@@ -11,7 +11,12 @@ class Clock:
     """Seconds by what was done in them."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {"waiting": 0.0, "augmenting": 0.0, "mining": 0.0, "learning": 0.0}
+        self.seconds: dict[str, float] = {
+            "waiting": 0.0,
+            "augmenting": 0.0,
+            "mining": 0.0,
+            "learning": 0.0,
+        }
 
     @contextlib.contextmanager
     def measure(self, what: str) -> Iterator[None]:
@@ -27,4 +32,7 @@ class Clock:
 
     def shares(self) -> dict[str, float]:
         """Shares of the time in which was waited, augmented and mined."""
-        return {f"{what}_share": self.seconds[what] / self.total for what in ("waiting", "augmenting", "mining")}
+        return {
+            f"{what}_share": self.seconds[what] / self.total
+            for what in ("waiting", "augmenting", "mining")
+        }

@@ -1,4 +1,5 @@
-"""What a training learns from: a folder, or photos that are open already, opened once however many branches read them."""
+"""What a training learns from: a folder, or photos that are open already, opened once however many
+branches read them."""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ class Dataset:
 
     @cached_property
     def photos(self) -> Photos:
-        """All photos: of a folder, whatever folders it has; of a set, its database. Raises as `scan_photos`."""
+        """All photos: of a folder, whatever folders it has; of a set, its database. Raises as
+        `scan_photos`."""
         if isinstance(self.source, Photos):
             return self.source
         if isinstance(self.source, EvaluationSet):
@@ -51,20 +53,27 @@ class Dataset:
         return found
 
     def folder(self, what: str) -> Path:
-        """Where the data lie as files. Raises `BadOption` for photos that are open already; `what` says who needs a folder."""
+        """Where the data lie as files. Raises `BadOption` for photos that are open already; `what`
+        says who needs a folder."""
         if not isinstance(self.source, str | Path):
-            raise BadOption(f"{what} are read from a folder: give its path instead of photos that are open already")
+            raise BadOption(
+                f"{what} are read from a folder: give its path instead of photos that are open "
+                "already"
+            )
         return Path(self.source)
 
     def files(self, *, are_panoramas: bool) -> PlacedFiles:
-        """All photos by what their names say, none of them opened where a list of them or SF-XL's own folders are there.
+        """All photos by what their names say, none of them opened where a list of them or SF-XL's
+        own folders are there.
 
         Raises `NoPhotos`, `UnreadableTable`, and as `scan_photos`.
         """
         if isinstance(self.source, str | Path):
             path = Path(self.source)
             if (path / "raw" / "train").is_dir():
-                return read_placed_files(sf_xl_folder(path, "panoramas" if are_panoramas else "database"))
+                return read_placed_files(
+                    sf_xl_folder(path, "panoramas" if are_panoramas else "database")
+                )
             if (path / "processed" / "train").is_dir() and not are_panoramas:
                 return read_placed_files(sf_xl_folder(path, "processed"))
             if list_of(path).is_file():
@@ -83,51 +92,70 @@ class Dataset:
         if isinstance(self.source, EvaluationSet):
             return self.source
         if isinstance(self.source, SequenceSet):
-            return EvaluationSet(self.source.name, self.source.database.photos, self.source.queries.photos)
-        found = open_set(self.source, split=self.split, options=ReadOptions(show_progress=self.show_progress))
+            return EvaluationSet(
+                self.source.name, self.source.database.photos, self.source.queries.photos
+            )
+        found = open_set(
+            self.source, split=self.split, options=ReadOptions(show_progress=self.show_progress)
+        )
         self._report((*found.database.skipped, *found.queries.skipped))
         return found
 
     @cached_property
     def mesh_pairs(self) -> MeshPairs:
-        """Photos and renders of the same views. Raises as `read_mesh_pairs`, and `BadOption` for photos that are open already."""
+        """Photos and renders of the same views. Raises as `read_mesh_pairs`, and `BadOption` for
+        photos that are open already."""
         return read_mesh_pairs(self.folder("pairs of photo and render"), split=self.split)
 
     def labelled(self, town: str = "") -> LabelledSet:
-        """Photos with pictures of classes, of one town or of the first. Raises as `read_labelled_set`, and as `folder`."""
+        """Photos with pictures of classes, of one town or of the first. Raises as
+        `read_labelled_set`, and as `folder`."""
         return read_labelled_set(self.folder("photos with pictures of classes"), town=town)
 
     def rendered_clips(self, split: str) -> Clips | None:
-        """Rendered clips of a split; None where the folder holds something else. Raises as `read_clips`."""
+        """Rendered clips of a split; None where the folder holds something else. Raises as
+        `read_clips`."""
         if not isinstance(self.source, str | Path) or not are_clips(Path(self.source)):
             return None
         return read_clips(self.source, split=split)
 
     @cached_property
     def sequences(self) -> SequenceSet:
-        """Database and queries as drives. Raises as `open_sequences`, and `NoPhotos` for photos that are no drives."""
+        """Database and queries as drives. Raises as `open_sequences`, and `NoPhotos` for photos
+        that are no drives."""
         if isinstance(self.source, SequenceSet):
             return self.source
         if not isinstance(self.source, str | Path):
-            raise NoPhotos("these are photos without an order; give a folder with drives of a database and of queries")
-        found = open_sequences(self.source, split=self.split, options=ReadOptions(show_progress=self.show_progress))
+            raise NoPhotos(
+                "these are photos without an order; give a folder with drives of a database and "
+                "of queries"
+            )
+        found = open_sequences(
+            self.source, split=self.split, options=ReadOptions(show_progress=self.show_progress)
+        )
         self._report((*found.database.photos.skipped, *found.queries.photos.skipped))
         return found
 
 
 def as_datasets(
-    data: Source | Dataset | Mapping[str, Source | Dataset], *, split: str, show_progress: bool | None
+    data: Source | Dataset | Mapping[str, Source | Dataset],
+    *,
+    split: str,
+    show_progress: bool | None,
 ) -> dict[str, Dataset]:
     """Data sets by name; one that is given alone has the name ""."""
     named = data if isinstance(data, Mapping) else {"": data}
     return {
-        name: source if isinstance(source, Dataset) else Dataset(source, split=split, show_progress=show_progress)
+        name: source
+        if isinstance(source, Dataset)
+        else Dataset(source, split=split, show_progress=show_progress)
         for name, source in named.items()
     }
 
 
 def choose(datasets: Mapping[str, Dataset], *, asked: str, branch: str) -> Dataset:
-    """The data set that a branch asks for, else the only one, else the one of the branch's name. Raises `BadOption`."""
+    """The data set that a branch asks for, else the only one, else the one of the branch's name.
+    Raises `BadOption`."""
     if asked and asked in datasets:
         return datasets[asked]
     if not asked and len(datasets) == 1:
@@ -136,5 +164,6 @@ def choose(datasets: Mapping[str, Dataset], *, asked: str, branch: str) -> Datas
         return datasets[branch]
     known = ", ".join(sorted(filter(None, datasets))) or "one without a name"
     raise BadOption(
-        f"the branch {branch} learns from a dataset {asked or branch!r}; given: {known}. Give --dataset {asked or branch}=FOLDER"
+        f"the branch {branch} learns from a dataset {asked or branch!r}; given: {known}. Give "
+        f"--dataset {asked or branch}=FOLDER"
     )

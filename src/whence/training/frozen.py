@@ -1,4 +1,5 @@
-"""Maps by a backbone that never learns: each is computed once and kept on disk, for every training that asks for it."""
+"""Maps by a backbone that never learns: each is computed once and kept on disk, for every training
+that asks for it."""
 
 from __future__ import annotations
 
@@ -27,32 +28,38 @@ class _Kept(NamedTuple):
 
 
 class FrozenMaps:
-    """Features of single images by key, float16, in a folder that several trainings may fill at once."""
+    """Features of single images by key, float16, in a folder that several trainings may fill at
+    once."""
 
-    def __init__(self, folder: Path, backbone: Backbone, *, device: torch.device, dtype: torch.dtype | None) -> None:
+    def __init__(
+        self, folder: Path, backbone: Backbone, *, device: torch.device, dtype: torch.dtype | None
+    ) -> None:
         """`dtype` is autocast's; None for float32."""
         self.folder, self.backbone, self.device, self.dtype = folder, backbone, device, dtype
-        self._kept: dict[str, _Kept] = {}
+        self._maps: dict[str, _Kept] = {}
         self._new: dict[str, _Kept] = {}
         for file in sorted(folder.glob(f"*{_KEYS}")):
             self._read(file.name.removesuffix(_KEYS))
 
     def __contains__(self, key: str) -> bool:
         """Whether the map is there."""
-        return key in self._kept
+        return key in self._maps
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._maps)
 
     def features(self, keys: Sequence[str], images: Tensor | None) -> Features:
-        """The features of each key, float32; `images` (m, 3, H, W) are of those that are not there, each once."""
-        missing = [key for key in dict.fromkeys(keys) if key not in self._kept]
+        """The features of each key, float32; `images` (m, 3, H, W) are of those that are not there,
+        each once."""
+        missing = [key for key in dict.fromkeys(keys) if key not in self._maps]
         if missing:
             assert images is not None, "a key that is not there comes with its image"
             self._add(missing, images)
-        found = [self._kept[key] for key in keys]
+        found = [self._maps[key] for key in keys]
         tokens = [one.token for one in found if one.token is not None]
-        return Features(self._tensor([one.map for one in found]), self._tensor(tokens) if tokens else None)
+        return Features(
+            self._tensor([one.map for one in found]), self._tensor(tokens) if tokens else None
+        )
 
     def keep(self) -> None:
         """Write what is not on disk yet."""
@@ -78,19 +85,24 @@ class FrozenMaps:
         maps = np.load(self.folder / f"{name}{_MAPS}", mmap_mode="r")
         file = self.folder / f"{name}{_TOKENS}"
         tokens = np.load(file, mmap_mode="r") if file.is_file() else [None] * len(keys)
-        self._kept.update({key: _Kept(map, token) for key, map, token in zip(keys, maps, tokens, strict=True)})
+        self._maps.update(
+            {key: _Kept(map, token) for key, map, token in zip(keys, maps, tokens, strict=True)}
+        )
 
     def _add(self, keys: list[str], images: Tensor) -> None:
         """Compute maps as the backbone makes them of photos to describe."""
         was_training = self.backbone.training
         self.backbone.eval()
-        with torch.no_grad(), torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
+        with (
+            torch.no_grad(),
+            torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None),
+        ):
             found: Features = self.backbone(images)
         self.backbone.train(was_training)
         maps = found.map.half().cpu().numpy()
         tokens = [None] * len(keys) if found.cls is None else found.cls.half().cpu().numpy()
         for key, map, token in zip(keys, maps, tokens, strict=True):
-            self._kept[key] = self._new[key] = _Kept(map, token)
+            self._maps[key] = self._new[key] = _Kept(map, token)
         if len(self._new) >= _PART:
             self.keep()
 

@@ -1,4 +1,5 @@
-"""What learns: networks, regressors on top of one, with the weights they start from; and the card of what came out."""
+"""What learns: networks, regressors on top of one, with the weights they start from; and the card
+of what came out."""
 
 from __future__ import annotations
 
@@ -30,31 +31,45 @@ from whence.models.zoo import named_network
 from whence.registry import get_card
 from whence.training import checkpoints
 from whence.training.options.aligned import AlignedCopyOptions
-from whence.training.options.learners import RELEASED, NetworkOptions, OwnHeadOptions, RegressorOptions, image_size
+from whence.training.options.learners import (
+    RELEASED,
+    NetworkOptions,
+    OwnHeadOptions,
+    RegressorOptions,
+    image_size,
+)
 
 _BATCH = 32
 """Photos that a network below a regressor describes together."""
 
 
 def read_start(start_from: str) -> dict[str, Tensor]:
-    """Weights to start from: of a safetensors file, or of a registered model by name. Raises `InputError`, `UnknownName`."""
+    """Weights to start from: of a safetensors file, or of a registered model by name. Raises
+    `InputError`, `UnknownName`."""
     if "/" in start_from or start_from.endswith(".safetensors"):
         found = checkpoints.read_checkpoint(start_from).tensors
     else:
         found = dict(named_network(start_from).state_dict())
-    return {name: value.float() if value.is_floating_point() else value for name, value in found.items()}
+    return {
+        name: value.float() if value.is_floating_point() else value for name, value in found.items()
+    }
 
 
 def make_network(options: NetworkOptions, *, seed: int = 0) -> Network:
-    """The network, with the weights it starts from. Raises `UnknownName`, `BadOption` and `InputError`."""
+    """The network, with the weights it starts from. Raises `UnknownName`, `BadOption` and
+    `InputError`."""
     torch.manual_seed(seed)
     backbone = make_backbone(options.backbone, **_backbone_options(options))
-    aggregator = make_aggregator(options.aggregator.name, backbone.channels, options=options.aggregator.options)
+    aggregator = make_aggregator(
+        options.aggregator.name, backbone.channels, options=options.aggregator.options
+    )
     pool = options.sequence
     network = Network(
         backbone,
         aggregator,
-        make_sequence_pool(pool.name, aggregator, length=pool.length, options=pool.options) if pool.name else None,
+        make_sequence_pool(pool.name, aggregator, length=pool.length, options=pool.options)
+        if pool.name
+        else None,
     )
     if options.start_from == RELEASED:
         if options.backbone in TRANSFORMER_NAMES:
@@ -65,11 +80,18 @@ def make_network(options: NetworkOptions, *, seed: int = 0) -> Network:
         found, what = read_start(options.start_from), "other weights than this network's"
         filled: nn.Module = network
         if options.start_with == "backbone":
-            found = {name.removeprefix("backbone."): value for name, value in found.items() if name.startswith("backbone.")}
+            found = {
+                name.removeprefix("backbone."): value
+                for name, value in found.items()
+                if name.startswith("backbone.")
+            }
             filled, what = network.backbone, f"another backbone than {options.backbone}"
         own = filled.state_dict()
         # A network of single photos is one to begin with: its pool begins anew.
-        found = {**{name: value for name, value in own.items() if name.startswith("sequence.")}, **found}
+        found = {
+            **{name: value for name, value in own.items() if name.startswith("sequence.")},
+            **found,
+        }
         try:
             filled.load_state_dict(found)
         except RuntimeError as error:
@@ -94,13 +116,19 @@ def _freeze(network: Network, options: NetworkOptions) -> None:
         network.requires_grad_(False)
         network.pool.requires_grad_(True)
         if not list(network.pool.parameters()):
-            raise BadOption(f"the sequence pool {options.sequence.name} has no weights: nothing would learn")
+            raise BadOption(
+                f"the sequence pool {options.sequence.name} has no weights: nothing would learn"
+            )
 
 
-def network_card(options: NetworkOptions, network: nn.Module, *, recipe: str, size_px: tuple[int, int]) -> ModelCard:
-    """The card of a network trained by a recipe: it describes photos as they were validated, at that width and height.
+def network_card(
+    options: NetworkOptions, network: nn.Module, *, recipe: str, size_px: tuple[int, int]
+) -> ModelCard:
+    """The card of a network trained by a recipe: it describes photos as they were validated, at
+    that width and height.
 
-    Its name ends in a digest of the weights, so that databases tell two trainings by one recipe apart.
+    Its name ends in a digest of the weights, so that databases tell two trainings by one recipe
+    apart.
     """
     assert isinstance(network, Network)
     return ModelCard(
@@ -110,7 +138,10 @@ def network_card(options: NetworkOptions, network: nn.Module, *, recipe: str, si
         preprocessing=Preprocessing(size_px=(size_px[1], size_px[0]), interpolation="bilinear"),
         licence="MIT",
         weights="trained with `whence train`; recipe.json beside the file says how",
-        training_data=f"the photos given to `whence train`{f', of the domain {options.domain}' if options.domain else ''}",
+        training_data=(
+            "the photos given to `whence "
+            f"train`{f', of the domain {options.domain}' if options.domain else ''}"
+        ),
         weights_licence="unknown",
         backbone=options.backbone,
         backbone_options=_backbone_options(options),
@@ -127,16 +158,30 @@ def network_card(options: NetworkOptions, network: nn.Module, *, recipe: str, si
 class NetworkLearner:
     """A network that learns as a whole."""
 
-    def __init__(self, options: NetworkOptions, *, recipe: str, seed: int, size_px: tuple[int, int], device: torch.device) -> None:
+    def __init__(
+        self,
+        options: NetworkOptions,
+        *,
+        recipe: str,
+        seed: int,
+        size_px: tuple[int, int],
+        device: torch.device,
+    ) -> None:
         self.options, self._recipe, self._size_px = options, recipe, size_px
         self.module = make_network(options, seed=seed)
-        self.begins_anew = not options.start_from or options.start_with == "backbone" or options.start_from == RELEASED
+        self.begins_anew = (
+            not options.start_from
+            or options.start_with == "backbone"
+            or options.start_from == RELEASED
+        )
         """Whether the aggregator's weights come from nowhere."""
 
     @property
     def card(self) -> Callable[[nn.Module], ModelCard]:
-        """What makes the card of the network as it stands."""
-        return lambda network: network_card(self.options, network, recipe=self._recipe, size_px=self._size_px)
+        """A function that makes the card of the network as it stands."""
+        return lambda network: network_card(
+            self.options, network, recipe=self._recipe, size_px=self._size_px
+        )
 
     def describe_data(self) -> dict[str, Any]:
         """Nothing that the recipe does not say."""
@@ -144,16 +189,26 @@ class NetworkLearner:
 
 
 class AlignedCopyLearner:
-    """A copy of a model, which comes to describe another kind of photos; the model goes on describing queries."""
+    """A copy of a model, which comes to describe another kind of photos; the model goes on
+    describing queries."""
 
     begins_anew = False
 
     def __init__(
-        self, options: AlignedCopyOptions, *, recipe: str, seed: int, size_px: tuple[int, int], device: torch.device
+        self,
+        options: AlignedCopyOptions,
+        *,
+        recipe: str,
+        seed: int,
+        size_px: tuple[int, int],
+        device: torch.device,
     ) -> None:
         """Raises `BadOption`, `UnknownName`, and as `named_network`."""
         if not options.model:
-            raise BadOption("say which model is copied: --set learner.model=NAME, or a safetensors file with a card")
+            raise BadOption(
+                "say which model is copied: --set learner.model=NAME, or a safetensors file with "
+                "a card"
+            )
         self.model_card = get_card(options.model)
         self._model = options.model
         network = named_network(options.model)
@@ -164,13 +219,23 @@ class AlignedCopyLearner:
 
     @property
     def card(self) -> Callable[[nn.Module], ModelCard]:
-        """What makes the card of the copy as it stands; it names the model that describes queries, and its weights."""
+        """A function that makes the card of the copy as it stands; it names the model that
+        describes queries, and its weights."""
         return lambda network: replace(
             self.model_card,
             name=f"{self.model_card.name}-mesh-{weights_digest(network)}",
-            summary=f"a copy of {self.model_card.name} for renders, aligned with it: queries are described by the model itself",
-            weights=f"those of {self.model_card.name}, aligned by `whence train`; recipe.json beside the file says how",
-            training_data=f"pairs of photo and render given to `whence train`, on top of: {self.model_card.training_data}",
+            summary=(
+                f"a copy of {self.model_card.name} for renders, aligned with it: queries are "
+                "described by the model itself"
+            ),
+            weights=(
+                f"those of {self.model_card.name}, aligned by `whence train`; recipe.json beside "
+                "the file says how"
+            ),
+            training_data=(
+                "pairs of photo and render given to `whence train`, on top of: "
+                f"{self.model_card.training_data}"
+            ),
             weights_licence="unknown",
             origins=(),
             keys="whence",
@@ -191,7 +256,15 @@ class OwnHeadLearner:
     """A head is no model by itself: it goes into the state of a database."""
     begins_anew = False
 
-    def __init__(self, options: OwnHeadOptions, *, recipe: str, seed: int, size_px: tuple[int, int], device: torch.device) -> None:
+    def __init__(
+        self,
+        options: OwnHeadOptions,
+        *,
+        recipe: str,
+        seed: int,
+        size_px: tuple[int, int],
+        device: torch.device,
+    ) -> None:
         model = network_bytes(options.weights or None)
         self.module = Network(OwnMaps(model), head_of(read_arrays(model)))
 
@@ -201,11 +274,14 @@ class OwnHeadLearner:
 
 
 def head_of(arrays: Mapping[str, np.ndarray]) -> MixedGeM:
-    """The head with these weights, as `whence.models.adapted.HEAD` names them; what was normalised is in them."""
+    """The head with these weights, as `whence.models.adapted.HEAD` names them; what was normalised
+    is in them."""
     mixed, dim = len(arrays["mix.w"]), len(arrays["fc.w"])
     head = MixedGeM(arrays["mix.w"].shape[1], num_mixed=mixed, dim=dim)
     head.norm = nn.Identity()  # type: ignore[assignment]
-    head.load_state_dict({name: torch.from_numpy(array) for name, array in _as_module(arrays).items()})
+    head.load_state_dict(
+        {name: torch.from_numpy(array) for name, array in _as_module(arrays).items()}
+    )
     return head
 
 
@@ -225,7 +301,13 @@ class RegressorLearner:
     """A regressor is no model by itself."""
 
     def __init__(
-        self, options: RegressorOptions, *, recipe: str, seed: int, size_px: tuple[int, int], device: torch.device
+        self,
+        options: RegressorOptions,
+        *,
+        recipe: str,
+        seed: int,
+        size_px: tuple[int, int],
+        device: torch.device,
     ) -> None:
         if not options.model:
             raise BadOption("say which network the regressor is for: --model NAME")
@@ -233,7 +315,8 @@ class RegressorLearner:
         self.size_px = image_size(options, self.model_card)
         """Width and height of training photos."""
         self.network: Network | None = None
-        """What finds candidates, and has the backbone; None where the options name a backbone of its own."""
+        """What finds candidates, and has the backbone; None where the options name a backbone of
+        its own."""
         if options.backbone:
             backbone = make_backbone(options.backbone)
             load_imagenet(backbone)
@@ -251,24 +334,34 @@ class RegressorLearner:
             load_regressor(self.geowarp.regressor, _regressor_file(options.start_from))
 
     def describe(self, photos: np.ndarray) -> np.ndarray:
-        """Descriptors (N, D) float32 of unit length of uint8 photos (N, H, W, 3), which are brought to the network's size."""
+        """Descriptors (N, D) float32 of unit length of uint8 photos (N, H, W, 3), which are brought
+        to the network's size."""
         if self.network is None:
             return self._finder.describe(list(photos))
         reading = self.model_card.preprocessing
-        describe = describing(self.network, device=next(self.network.parameters()).device, is_channels_last=True)
+        describe = describing(
+            self.network, device=next(self.network.parameters()).device, is_channels_last=True
+        )
         found = describe_pixels(
-            describe, photos, batch_size=_BATCH, read=lambda part: np.stack([read_as(np.array(photo), reading) for photo in part])
+            describe,
+            photos,
+            batch_size=_BATCH,
+            read=lambda part: np.stack([read_as(np.array(photo), reading) for photo in part]),
         ).numpy()
         unit: np.ndarray = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
         return unit
 
     def describe_data(self) -> dict[str, Any]:
         """The network below."""
-        return {"model": self.model_card.card_id, **({"backbone": self.geowarp.backbone.name} if self.network is None else {})}
+        return {
+            "model": self.model_card.card_id,
+            **({"backbone": self.geowarp.backbone.name} if self.network is None else {}),
+        }
 
 
 def _regressor_file(start_from: str) -> Path:
-    """A file, or the packaged one of a GeoWarp scorer by name. Raises `UnknownName`, and `MissingWeights` where there is none."""
+    """A file, or the packaged one of a GeoWarp scorer by name. Raises `UnknownName`, and
+    `MissingWeights` where there is none."""
     if "/" in start_from or Path(start_from).suffix:
         return Path(start_from)
     return get_weights(get_card(start_from, kind="scorer"))[0]

@@ -1,7 +1,9 @@
-"""The loop: updates until the end or until nothing gets better, with validation, checkpoints and the log in a folder.
+"""The loop: updates until the end or until nothing gets better, with validation, checkpoints and
+the log in a folder.
 
-A killed run that goes on from its last checkpoint gives the numbers of a run that was not killed (bit by bit on a CPU with the same
-number of threads). What is read, learned from and measured is said by the task; one update is `whence.training.step`.
+A killed run that goes on from its last checkpoint gives the numbers of a run that was not killed
+(bit by bit on a CPU with the same number of threads). What is read, learned from and measured is
+said by the task; one update is `whence.training.step`.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ class TrainSummary:
     """Of this process."""
     images_per_s: float
     waiting_share: float
-    """Share of the training time in which the loop waited for photos, and in which they were augmented, below."""
+    """Share of the training time in which the loop waited for photos, and in which they were
+    augmented, below."""
     augmenting_share: float
     mining_share: float = 0.0
     """Share of the training time in which batches were looked for with the network as it stood."""
@@ -57,14 +60,25 @@ class Run:
         if file is not None:
             tensors, values = checkpoints.read_checkpoint(file)
             self.step.load(tensors, values)
-            self.best, self.best_step, self.num_worse = values["best"], values["best_step"], values["num_worse"]
+            self.best, self.best_step, self.num_worse = (
+                values["best"],
+                values["best_step"],
+                values["num_worse"],
+            )
 
     def run(self) -> TrainSummary:
-        """Train to the end, or until validation stops getting better."""
+        """A summary of the training, which goes to the end, or until validation stops getting
+        better."""
         step, options = self.step, self.options
-        log = Log(self.out / "log.jsonl", start=step.step, tensorboard=self._tensorboard()) if self.is_main else None
+        log = (
+            Log(self.out / "log.jsonl", start=step.step, tensorboard=self._tensorboard())
+            if self.is_main
+            else None
+        )
         started, first, clock = time.perf_counter(), step.step, step.clock
-        is_stopped = (bool(options.patience) and self.num_worse >= options.patience) or step.is_spent
+        is_stopped = (
+            bool(options.patience) and self.num_worse >= options.patience
+        ) or step.is_spent
         shows = self.show_progress if self.is_main else False
         with step, progress("training", total=options.num_steps, show=shows) as advance:
             advance(step.step)
@@ -107,7 +121,8 @@ class Run:
         return self.out / "tensorboard" if self.options.has_tensorboard else None
 
     def _validate(self, log: Log | None) -> bool:
-        """Measure recall, keep the best weights, and say whether to stop. Every process measures; all find the same."""
+        """Measure recall, keep the best weights, and say whether to stop. Every process measures;
+        all find the same."""
         assert self.probe is not None
         found = self.probe.measure(self.step.kept)
         is_better = found["recall"] > self.best
@@ -122,8 +137,14 @@ class Run:
 
     def _write_weights(self, file: Path) -> None:
         step, kept, card = self.step.step, self.step.kept, self.step.task.card
-        values = {"step": step, "recall": self.best if self.best_step == step else None, "recipe": self.recipe}
-        checkpoints.write_checkpoint(file, kept.state_dict(), values, card=None if card is None else card(kept))
+        values = {
+            "step": step,
+            "recall": self.best if self.best_step == step else None,
+            "recipe": self.recipe,
+        }
+        checkpoints.write_checkpoint(
+            file, kept.state_dict(), values, card=None if card is None else card(kept)
+        )
 
     def _save(self) -> None:
         if not (self.is_main or self.step.is_state_shared):
@@ -133,6 +154,13 @@ class Run:
             return
         folder = self.out / "checkpoints"
         folder.mkdir(exist_ok=True)
-        values = {**self.step.values(), "best": self.best, "best_step": self.best_step, "num_worse": self.num_worse}
-        checkpoints.write_checkpoint(checkpoints.checkpoint_file(folder, self.step.step), tensors, values)
+        values = {
+            **self.step.values(),
+            "best": self.best,
+            "best_step": self.best_step,
+            "num_worse": self.num_worse,
+        }
+        checkpoints.write_checkpoint(
+            checkpoints.checkpoint_file(folder, self.step.step), tensors, values
+        )
         checkpoints.remove_older(folder, step=self.step.step)

@@ -12,7 +12,11 @@ from torch import nn
 from whence.errors import BadOption, UnknownName
 from whence.training.options.loop import OptimizerOptions, ScheduleOptions
 
-OPTIMIZERS: Mapping[str, Any] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+OPTIMIZERS: Mapping[str, Any] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": torch.optim.SGD,
+}
 SCHEDULES = ("constant", "linear", "cosine", "poly", "steps", "plateau")
 _FALL = 1e-4
 """A mean loss has fallen where it is less than the least by this share of it."""
@@ -21,9 +25,11 @@ _FALL = 1e-4
 def make_optimizer(
     module: nn.Module, losses: Sequence[tuple[nn.Module, float]] = (), *, options: OptimizerOptions
 ) -> torch.optim.Optimizer:
-    """The optimizer over all parameters that learn, those of the losses at rates of their own; 0 takes the module's.
+    """The optimizer over all parameters that learn, those of the losses at rates of their own; 0
+    takes the module's.
 
-    Each group remembers its full rate as "full_lr". Raises `UnknownName`, and `BadOption` where nothing is left to learn.
+    Each group remembers its full rate as "full_lr". Raises `UnknownName`, and `BadOption` where
+    nothing is left to learn.
     """
     if options.name not in OPTIMIZERS:
         raise UnknownName("optimizer", options.name, OPTIMIZERS)
@@ -31,16 +37,25 @@ def make_optimizer(
     if not learning:
         raise BadOption("nothing is left to learn: freeze_before keeps every parameter as it is")
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in learning if p.ndim > 1], "lr": options.lr, "weight_decay": options.weight_decay},
+        {
+            "params": [p for p in learning if p.ndim > 1],
+            "lr": options.lr,
+            "weight_decay": options.weight_decay,
+        },
         {
             "params": [p for p in learning if p.ndim <= 1],
             "lr": options.lr,
             "weight_decay": options.weight_decay * options.decays_all,
         },
-        *({"params": list(loss.parameters()), "lr": lr or options.lr, "weight_decay": 0.0} for loss, lr in losses),
+        *(
+            {"params": list(loss.parameters()), "lr": lr or options.lr, "weight_decay": 0.0}
+            for loss, lr in losses
+        ),
     ]
     groups = [{**group, "full_lr": group["lr"]} for group in groups if group["params"]]
-    more: dict[str, Any] = {"momentum": options.momentum} if options.name == "sgd" else {"betas": (0.9, options.beta2)}
+    more: dict[str, Any] = (
+        {"momentum": options.momentum} if options.name == "sgd" else {"betas": (0.9, options.beta2)}
+    )
     optimizer: torch.optim.Optimizer = OPTIMIZERS[options.name](groups, lr=options.lr, **more)
     return optimizer
 
@@ -49,7 +64,11 @@ def rate_share(step: int, *, options: ScheduleOptions, num_steps: int) -> float:
     """The share of the full learning rate at a step from 0. Raises `UnknownName`."""
     if options.name not in SCHEDULES:
         raise UnknownName("schedule", options.name, SCHEDULES)
-    lower = options.factor ** sum(step >= milestone for milestone in options.milestones) if options.name == "steps" else 1.0
+    lower = (
+        options.factor ** sum(step >= milestone for milestone in options.milestones)
+        if options.name == "steps"
+        else 1.0
+    )
     if step < options.warmup_steps:
         return lower * (step + 1) / options.warmup_steps
     if options.name in ("constant", "steps", "plateau"):
@@ -62,7 +81,8 @@ def rate_share(step: int, *, options: ScheduleOptions, num_steps: int) -> float:
 
 
 class Plateau:
-    """The share of the learning rate that is left after the loss stopped falling, some times; 1 for every other schedule.
+    """The share of the learning rate that is left after the loss stopped falling, some times; 1 for
+    every other schedule.
 
     torch's ReduceLROnPlateau, whose state is plain values here.
     """
@@ -93,7 +113,7 @@ class Plateau:
             self.share, self._num_worse = self.share * self.options.factor, 0
 
     def values(self) -> list[float]:
-        """What a resumed training needs, as JSON takes it."""
+        """Numbers that a resumed training needs, as JSON takes them."""
         return [self.share, self._least, self._num_worse, *self._losses]
 
     def load(self, values: Sequence[float]) -> None:

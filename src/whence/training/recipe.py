@@ -1,7 +1,9 @@
-"""`Recipe`: everything a training follows from, as typed values. Nothing here computes; nothing here needs torch.
+"""`Recipe`: everything a training follows from, as typed values. Nothing here computes; nothing
+here needs torch.
 
-What learns, each branch and the probe are records of several kinds. The command line changes fields by dotted name; a name may
-leave out `learner.` and `branches.0.`: `loss.margin=0.2` changes every branch that has one.
+What learns, each branch and the probe are records of several kinds. The command line changes fields
+by dotted name; a name may leave out `learner.` and `branches.0.`: `loss.margin=0.2` changes every
+branch that has one.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ class Recipe:
     name: str
     learner: LearnerOptions = field(default_factory=NetworkOptions)
     branches: tuple[BranchOptions, ...] = ()
-    """What is learned from, each in every step; the seconds that a step takes are those of all of them."""
+    """What is learned from, each in every step; the seconds that a step takes are those of all of
+    them."""
     summary: str = ""
     optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
     schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
@@ -48,7 +51,8 @@ class Recipe:
 
 
 def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
-    """The recipe with fields replaced by texts such as "optimizer.lr=1e-4". Raises `UnknownName` and `BadOption`."""
+    """The recipe with fields replaced by texts such as "optimizer.lr=1e-4". Raises `UnknownName`
+    and `BadOption`."""
     for name, value in parse_options(tuple(assignments)).items():
         for whole in whole_names(recipe, name):
             recipe = records.with_values(recipe, {whole: value}, what=_WHAT)
@@ -56,10 +60,13 @@ def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
 
 
 def whole_names(recipe: Recipe, name: str) -> tuple[str, ...]:
-    """The fields that a name stands for: itself, else the learner's, and that of every branch. Raises `UnknownName`."""
+    """The fields that a name stands for: itself, else the learner's, and that of every branch.
+    Raises `UnknownName`."""
     if _has(recipe, name):
         return (name,)
-    parts = {"learner": recipe.learner} | {f"branches.{number}": branch for number, branch in enumerate(recipe.branches)}
+    parts = {"learner": recipe.learner} | {
+        f"branches.{number}": branch for number, branch in enumerate(recipe.branches)
+    }
     found = tuple(f"{prefix}.{name}" for prefix, part in parts.items() if _has(part, name))
     if not found:
         raise UnknownName(_WHAT, name, field_names(recipe))
@@ -67,18 +74,26 @@ def whole_names(recipe: Recipe, name: str) -> tuple[str, ...]:
 
 
 def field_names(recipe: Recipe) -> tuple[str, ...]:
-    """All fields that can be replaced, by dotted name, and by the shorter name of each field of the learner and the branches."""
+    """All fields that can be replaced, by dotted name, and by the shorter name of each field of the
+    learner and the branches."""
     names = records.field_names(recipe)
     parts = [recipe.learner, *recipe.branches]
-    return tuple(dict.fromkeys([*names, *(name for part in parts for name in records.field_names(part))]))
+    return tuple(
+        dict.fromkeys([*names, *(name for part in parts for name in records.field_names(part))])
+    )
 
 
 def size_px(recipe: Recipe) -> tuple[int, int]:
-    """Width and height of photos as the learner will be used on them: the probe's, else those of the first branch that says.
+    """Width and height of photos as the learner will be used on them: the probe's, else those of
+    the first branch that says.
 
     0 where the recipe does not say.
     """
-    seen: list[Any] = [recipe.validate_on, *(getattr(branch, "augment", None) for branch in recipe.branches), *recipe.branches]
+    seen: list[Any] = [
+        recipe.validate_on,
+        *(getattr(branch, "augment", None) for branch in recipe.branches),
+        *recipe.branches,
+    ]
     sizes = [(getattr(part, "width", 0), getattr(part, "height", 0)) for part in seen]
     widths, heights = ([size[side] for size in sizes if size[side]] for side in (0, 1))
     return (widths or [0])[0], (heights or [0])[0]

@@ -1,4 +1,5 @@
-"""What a run leaves beside its weights: the resolved recipe with versions and git state, and the log, one JSON object a line."""
+"""What a run leaves beside its weights: the resolved recipe with versions and git state, and the
+log, one JSON object a line."""
 
 from __future__ import annotations
 
@@ -15,18 +16,29 @@ from whence.runtime import atomic_write, claim_folder
 from whence.training.recipe import Recipe
 from whence.version import VERSION
 
-PACKAGES = ("torch", "torchvision", "pytorch-metric-learning", "accelerate", "numpy", "opencv-python-headless", "safetensors")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "pytorch-metric-learning",
+    "accelerate",
+    "numpy",
+    "opencv-python-headless",
+    "safetensors",
+)
 
 
 def claim_run(out: Path, recipe: Recipe, *, data: Mapping[str, Any], is_resumed: bool) -> None:
-    """Make `out` the folder of this training, or check that it is, where it goes on. Raises `InputError` and `BadOption`."""
+    """Make `out` the folder of this training, or check that it is, where it goes on. Raises
+    `InputError` and `BadOption`."""
     values = {"recipe": json.loads(recipe.to_json())}
     beside = {"data": dict(data), "packages": versions(), "git": git_state()}
     found = claim_folder(out, values, name="recipe.json", beside=lambda: beside)
     if found is None:
         return
     if not is_resumed:
-        raise InputError(f"{str(out)!r} holds a training already; go on with --resume, or choose another folder")
+        raise InputError(
+            f"{str(out)!r} holds a training already; go on with --resume, or choose another folder"
+        )
     try:
         is_same = Recipe.from_json(json.dumps(found["recipe"])) == recipe
     except (BadOption, UnknownName, KeyError):
@@ -34,7 +46,10 @@ def claim_run(out: Path, recipe: Recipe, *, data: Mapping[str, Any], is_resumed:
         is_same = False
     if not is_same:
         file = str(out / "recipe.json")
-        raise BadOption(f"{file!r} says other values than asked for; give the same recipe and --set, or choose another folder")
+        raise BadOption(
+            f"{file!r} says other values than asked for; give the same recipe and --set, or "
+            "choose another folder"
+        )
 
 
 def versions() -> dict[str, str]:
@@ -49,18 +64,24 @@ def versions() -> dict[str, str]:
 
 
 def git_state() -> dict[str, Any]:
-    """Commit of the source tree and whether it has changes that are not committed; empty where it is no checkout."""
+    """The commit of the source tree and whether it has changes that are not committed; empty where
+    it is no checkout."""
     folder = Path(__file__).parent
     try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
-        status = subprocess.run(["git", "status", "--porcelain"], cwd=folder, capture_output=True, text=True, check=True)
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True
+        )
+        status = subprocess.run(
+            ["git", "status", "--porcelain"], cwd=folder, capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return {}
     return {"commit": commit.stdout.strip(), "is_changed": bool(status.stdout.strip())}
 
 
 class Log:
-    """log.jsonl: one object a line, in the order of the steps. What a killed run wrote after its last checkpoint is dropped."""
+    """log.jsonl: one object a line, in the order of the steps. What a killed run wrote after its
+    last checkpoint is dropped."""
 
     def __init__(self, file: Path, *, start: int, tensorboard: Path | None = None) -> None:
         kept = [line for line in read_log(file) if line["step"] <= start]

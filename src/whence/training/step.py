@@ -1,7 +1,8 @@
-"""One update after the other of a task, without any folder: for the loop, and for those who own the loop themselves.
+"""One update after the other of a task, without any folder: for the loop, and for those who own the
+loop themselves.
 
-What an update does follows from the task, the seed and the step's number, on a CPU bit by bit. Photos of the next batches are read
-while the current ones are learned from.
+What an update does follows from the task, the seed and the step's number, on a CPU bit by bit.
+Photos of the next batches are read while the current ones are learned from.
 """
 
 from __future__ import annotations
@@ -24,7 +25,12 @@ from whence.errors import BadOption
 from whence.models.backbones.base import Features
 from whence.models.networks import describe_pixels, describing
 from whence.training.ahead import AheadReader
-from whence.training.checkpoints import load_optimizer, module_tensors, optimizer_tensors, tensors_below
+from whence.training.checkpoints import (
+    load_optimizer,
+    module_tensors,
+    optimizer_tensors,
+    tensors_below,
+)
 from whence.training.clock import Clock
 from whence.training.optimization import Plateau, make_optimizer, rate_share
 from whence.training.options.loop import LoopOptions, Precision
@@ -42,8 +48,11 @@ class Step:
     ...         losses = step.take()
     """
 
-    def __init__(self, task: Task, *, options: LoopOptions, accelerator: Accelerator | None = None) -> None:
-        """`options.num_steps` says over how many steps learning rates go. Raises `BadOption`, `UnknownName`."""
+    def __init__(
+        self, task: Task, *, options: LoopOptions, accelerator: Accelerator | None = None
+    ) -> None:
+        """`options.num_steps` says over how many steps learning rates go. Raises `BadOption`,
+        `UnknownName`."""
         self.task, self.options = task, options
         self.accelerator = accelerator or make_accelerator(options.precision)
         self.device, self.dtype = self.accelerator.device, DTYPES[options.precision]
@@ -56,7 +65,9 @@ class Step:
         self.learner.to(self.device)
         if options.is_channels_last:
             self.learner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizers = [make_optimizer(one.module, one.losses, options=one.options) for one in task.optimizers]
+        self.optimizers = [
+            make_optimizer(one.module, one.losses, options=one.options) for one in task.optimizers
+        ]
         self.averaged: AveragedModel | None = None
         self._plateau = Plateau(task.optimizers[0].schedule)
         self.step, self.num_photos = 0, 0
@@ -67,7 +78,12 @@ class Step:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         for source in self._sources:
             source.cancel()
         self._reader.shutdown()
@@ -75,9 +91,11 @@ class Step:
             branch.keep()
 
     def open(self, *, first: Callable[[], None] | None = None, is_begun: bool = False) -> None:
-        """Get photos ready, the main process first, so that files are written once and then found by the others.
+        """Get photos ready, the main process first, so that files are written once and then found
+        by the others.
 
-        `first` is what the main process does before it; of a training that `is_begun`, no branch starts anew.
+        `first` is what the main process does before it; of a training that `is_begun`, no branch
+        starts anew.
         """
         with self.accelerator.main_process_first():
             if first is not None and self.share.rank == 0:
@@ -90,7 +108,11 @@ class Step:
                 for branch in self.task.branches:
                     branch.start(self.learner, self.device)
         if self.options.ema_decay > 0:
-            self.averaged = AveragedModel(self.learner, multi_avg_fn=get_ema_multi_avg_fn(self.options.ema_decay), use_buffers=True)
+            self.averaged = AveragedModel(
+                self.learner,
+                multi_avg_fn=get_ema_multi_avg_fn(self.options.ema_decay),
+                use_buffers=True,
+            )
 
     def begin(self) -> None:
         """Get ready for the first update: of a new training, or after `load_tensors`."""
@@ -102,11 +124,14 @@ class Step:
             source.look_ahead()
 
     def take(self) -> dict[str, float]:
-        """One update. Gives the losses: the whole as "loss", and what it is made of; those of several batches are averaged."""
+        """One update. Gives the losses: the whole as "loss", and what it is made of; those of
+        several batches are averaged."""
         if not hasattr(self, "_forward"):
             self.begin()
         for optimizer, one in zip(self.optimizers, self.task.optimizers, strict=True):
-            share = self._plateau.share * rate_share(self.step, options=one.schedule, num_steps=self.options.num_steps)
+            share = self._plateau.share * rate_share(
+                self.step, options=one.schedule, num_steps=self.options.num_steps
+            )
             for group in optimizer.param_groups:
                 group["lr"] = group["full_lr"] * share
         values: dict[str, float] = {}
@@ -120,7 +145,8 @@ class Step:
         return values
 
     def _loss_of_all(self, loss: float) -> float:
-        """The mean loss of all processes: the rate falls, and the training ends, in all of them at once."""
+        """The mean loss of all processes: the rate falls, and the training ends, in all of them at
+        once."""
         if self.share.num_ranks == 1 or not self._plateau.is_watching:
             return loss
         return float(self.accelerator.reduce(torch.tensor(loss, device=self.device), "mean"))
@@ -146,7 +172,12 @@ class Step:
     def _add_gradients(self, contents: list[Any], draws: list[Draw]) -> dict[str, float]:
         branches = self.task.branches
         if self.options.losses == "one":
-            pairs = as_one([branch.pairs(self._forward, *both) for branch, *both in zip(branches, contents, draws, strict=True)])
+            pairs = as_one(
+                [
+                    branch.pairs(self._forward, *both)
+                    for branch, *both in zip(branches, contents, draws, strict=True)
+                ]
+            )
             draws[0].seed_torch(0)
             value = branches[0].loss(pairs.descriptors, pairs.labels) / self.options.accumulate
             self.accelerator.backward(value)
@@ -162,7 +193,9 @@ class Step:
                 self.accelerator.backward(value)
             if losses.opponent is not None:
                 self.accelerator.backward(losses.opponent / self.options.accumulate)
-                values[f"{branch.name}.opponent"] = float(losses.opponent.detach()) / self.options.accumulate
+                values[f"{branch.name}.opponent"] = (
+                    float(losses.opponent.detach()) / self.options.accumulate
+                )
             values["loss"] += float(value.detach())
             named = losses.named or ({branch.name: losses.total} if len(branches) > 1 else {})
             for name, part in named.items():
@@ -191,11 +224,16 @@ class Step:
 
     def _update(self) -> None:
         if self.share.num_ranks > 1:
-            # The learner's gradients are averaged as they are taken; an opponent sees its process's share alone.
-            for parameter in (parameter for one in self.task.optimizers[1:] for parameter in one.parameters()):
+            # The learner's gradients are averaged as they are taken; an opponent sees its process's
+            # share alone.
+            for parameter in (
+                parameter for one in self.task.optimizers[1:] for parameter in one.parameters()
+            ):
                 if parameter.grad is not None:
                     parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
-        for optimizer in (optimizer for branch in self.task.branches for optimizer in branch.optimizers()):
+        for optimizer in (
+            optimizer for branch in self.task.branches for optimizer in branch.optimizers()
+        ):
             # Before the learner's own, after which fp16's scale changes.
             scaler = self.accelerator.scaler
             optimizer.step() if scaler is None else scaler.step(optimizer)
@@ -221,14 +259,17 @@ class Step:
 
     @property
     def kept(self) -> nn.Module:
-        """What is measured and kept: the learner, or its moving average."""
+        """The module that is measured and kept: the learner, or its moving average."""
         return self.learner if self.averaged is None else self.averaged.module
 
     def averaged_values(self, values: dict[str, float]) -> dict[str, float]:
-        """Losses as those of the whole batch: the mean over all processes, each of which may have seen a share."""
+        """Losses as those of the whole batch: the mean over all processes, each of which may have
+        seen a share."""
         if self.share.num_ranks == 1:
             return values
-        mean = self.accelerator.reduce(torch.tensor(list(values.values()), device=self.device), "mean")
+        mean = self.accelerator.reduce(
+            torch.tensor(list(values.values()), device=self.device), "mean"
+        )
         return dict(zip(values, mean.tolist(), strict=True))
 
     def tensors(self) -> dict[str, Tensor]:
@@ -242,7 +283,9 @@ class Step:
             found |= module_tensors(branch.loss, f"branches.{number}.loss")
             if branch.opponent is not None:
                 found |= module_tensors(branch.opponent, f"branches.{number}.opponent")
-            found |= {f"branches.{number}.state.{name}": tensor for name, tensor in branch.state().items()}
+            found |= {
+                f"branches.{number}.state.{name}": tensor for name, tensor in branch.state().items()
+            }
         return found
 
     @property
@@ -251,7 +294,8 @@ class Step:
         return any(branch.is_state_shared for branch in self.task.branches)
 
     def values(self) -> dict[str, Any]:
-        """The step, where the branches stand, and the state of fp16's scaler, as JSON takes them."""
+        """The step, where the branches stand, and the state of fp16's scaler, as JSON takes
+        them."""
         scaler = self.accelerator.scaler
         places = [list(source.place) for source in self._sources]
         return {
@@ -271,7 +315,9 @@ class Step:
         for number, branch in enumerate(self.task.branches):
             branch.loss.load_state_dict(tensors_below(tensors, f"branches.{number}.loss"))
             if branch.opponent is not None:
-                branch.opponent.load_state_dict(tensors_below(tensors, f"branches.{number}.opponent"))
+                branch.opponent.load_state_dict(
+                    tensors_below(tensors, f"branches.{number}.opponent")
+                )
             branch.load_state(tensors_below(tensors, f"branches.{number}.state"))
         for source, place in zip(self._sources, values["places"], strict=True):
             source.place = BatchPlace(*place)
@@ -292,7 +338,13 @@ class _Describe:
     def share(self) -> Share:
         return self.step.share
 
-    def __call__(self, rows: np.ndarray, read: Callable[[np.ndarray], np.ndarray | Features], *, batch_size: int) -> Tensor:
+    def __call__(
+        self,
+        rows: np.ndarray,
+        read: Callable[[np.ndarray], np.ndarray | Features],
+        *,
+        batch_size: int,
+    ) -> Tensor:
         describe = describing(self.step.learner, device=self.step.device, dtype=self.step.dtype)
         return describe_pixels(describe, rows, batch_size=batch_size, read=read)
 
@@ -304,13 +356,15 @@ class _Describe:
 
 
 def make_accelerator(precision: Precision) -> Accelerator:
-    """Where to compute, and in what precision. accelerate keeps that for the process: a second training may ask for another.
+    """Where to compute, and in what precision. accelerate keeps that for the process: a second
+    training may ask for another.
 
     Raises `BadOption` for fp16 on a CPU.
     """
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
         AcceleratorState._reset_state()
-    # Processes of torchrun find each other over CPUs only where accelerate is told that these are meant.
+    # Processes of torchrun find each other over CPUs only where accelerate is told that these are
+    # meant.
     accelerator = Accelerator(mixed_precision=precision, cpu=not torch.accelerator.is_available())
     if accelerator.device.type == "cpu" and precision == "fp16":
         raise BadOption("fp16 needs a GPU; on a CPU set loop.precision=bf16")

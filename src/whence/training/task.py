@@ -1,7 +1,9 @@
-"""A task: what learns, from which branches, chosen by which probe. Records, and the bases that a branch and a probe build on.
+"""A task: what learns, from which branches, chosen by which probe. Records, and the bases that a
+branch and a probe build on.
 
-A branch is one source of a training: what is read, when it is looked for anew, and what is learned from it. Several of them, each
-with its data and its loss, make one update together. The loop over them is `whence.training.step`.
+A branch is one source of a training: what is read, when it is looked for anew, and what is learned
+from it. Several of them, each with its data and its loss, make one update together. The loop over
+them is `whence.training.step`.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ class Read(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """What a batch says: the number that the learner makes smaller, what it is made of, and what an opponent makes smaller."""
+    """What a batch says: the number that the learner makes smaller, what it is made of, and what an
+    opponent makes smaller."""
 
     total: Tensor
     named: Mapping[str, Tensor] = {}
@@ -85,7 +88,11 @@ class Draw:
 
     def arranged(self, images: Tensor) -> Tensor:
         """The images (B, 3, H, W) laid out in memory as the training asks for."""
-        return images.contiguous(memory_format=torch.channels_last) if self.is_channels_last else images
+        return (
+            images.contiguous(memory_format=torch.channels_last)
+            if self.is_channels_last
+            else images
+        )
 
     def gather(self, descriptors: Tensor) -> Tensor:
         """The whole batch's descriptors, as `gather` makes them of every process's share."""
@@ -93,31 +100,42 @@ class Draw:
 
 
 class Describe(Protocol):
-    """Descriptors of photos by the learner as it stands, for branches that look for their batches with it."""
+    """Descriptors of photos by the learner as it stands, for branches that look for their batches
+    with it."""
 
     @property
     def share(self) -> Share: ...
 
-    def __call__(self, rows: np.ndarray, read: Callable[[np.ndarray], np.ndarray | Features], *, batch_size: int) -> Tensor:
-        """Descriptors (n, D) float32 on the CPU of rows (n,), which `read` turns into uint8 photos (b, H, W, 3), or
-        into what the learner's backbone made of them."""
+    def __call__(
+        self,
+        rows: np.ndarray,
+        read: Callable[[np.ndarray], np.ndarray | Features],
+        *,
+        batch_size: int,
+    ) -> Tensor:
+        """Descriptors (n, D) float32 on the CPU of rows (n,), which `read` turns into uint8 photos
+        (b, H, W, 3), or into what the learner's backbone made of them."""
 
     def broadcast(self, values: np.ndarray) -> np.ndarray:
         """The main process's values in every process; all give an array of one shape and type."""
 
 
 class Branch(ABC):
-    """One source of a training. Made from its options and `Given`; `loss` may have weights that learn too.
+    """One source of a training. Made from its options and `Setup`; `loss` may have weights that
+    learn too.
 
-    Only `num_batches`, `read` and `learn` must be said; what else there is does nothing unless it is written.
+    Only `num_batches`, `read` and `learn` must be said; what else there is does nothing unless it
+    is written.
     """
 
     has_pairs = False
     """Whether what is learned is a loss over pairs, so that `pairs` may stand for `learn`."""
     is_mined = False
-    """Whether the batches of an epoch are known only once it begins: nothing of it is read before."""
+    """Whether the batches of an epoch are known only once it begins: nothing of it is read
+    before."""
     is_state_shared = False
-    """Whether every process holds a part of `state`, so that all of them are asked for it at once."""
+    """Whether every process holds a part of `state`, so that all of them are asked for it at
+    once."""
     weight = 1.0
     loss_lr = 0.0
     """Learning rate of the loss's own weights; 0 takes the learner's."""
@@ -130,7 +148,7 @@ class Branch(ABC):
         self.loss: nn.Module = nn.Module()
 
     def describe_data(self) -> dict[str, Any]:
-        """What is written beside the recipe about the data."""
+        """The record of the data that is written beside the recipe."""
         return {}
 
     def open(self) -> None:  # noqa: B027
@@ -140,10 +158,12 @@ class Branch(ABC):
         """Called once, before the first step of a training that begins."""
 
     def begin(self, epoch: int, device: torch.device) -> None:  # noqa: B027
-        """Get ready to learn from an epoch: before its first batch, and anew where a stopped training goes on within it."""
+        """Get ready to learn from an epoch: before its first batch, and anew where a stopped
+        training goes on within it."""
 
     def optimizers(self) -> Sequence[torch.optim.Optimizer]:
-        """Optimizers of the branch's own, of what it learns with now; each takes a step with the learner's."""
+        """Optimizers of the branch's own, of what it learns with now; each takes a step with the
+        learner's."""
         return ()
 
     @abstractmethod
@@ -151,7 +171,8 @@ class Branch(ABC):
         """Batches of an epoch."""
 
     def refresh(self, epoch: int, describe: Describe) -> None:  # noqa: B027
-        """Get ready for an epoch with the learner as it stands: mine, cluster, choose. Called where `is_mined`."""
+        """Get ready for an epoch with the learner as it stands: mine, cluster, choose. Called where
+        `is_mined`."""
 
     @abstractmethod
     def read(self, place: BatchPlace, share: Share) -> Read:
@@ -166,17 +187,20 @@ class Branch(ABC):
         """The losses of a batch, float32; the loop takes their gradients."""
 
     def pairs(self, learner: nn.Module, content: Any, draw: Draw) -> Pairs:
-        """What the loss of a batch compares, for one loss over several branches. Of those that have pairs alone."""
+        """Pairs that the loss of a batch compares, for one loss over several branches. Of those
+        that have pairs alone."""
         raise NotImplementedError
 
     def keep(self) -> None:  # noqa: B027
-        """Write what was made of photos and is worth keeping for other trainings: when the steps end, in every process."""
+        """Write what was made of photos and is worth keeping for other trainings: when the steps
+        end, in every process."""
 
     def finish(self, weights: Path) -> None:  # noqa: B027
-        """Write what the branch leaves of a training that is over beside the file of its last weights; the main process does."""
+        """Write what the branch leaves of a training that is over beside the file of its last
+        weights; the main process does."""
 
     def state(self) -> dict[str, Tensor]:
-        """What else a resumed training needs."""
+        """Tensors that a resumed training needs besides."""
         return {}
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:  # noqa: B027
@@ -191,7 +215,8 @@ class Probe(ABC):
 
     @abstractmethod
     def measure(self, learner: nn.Module) -> dict[str, float]:
-        """What is logged of a validation; the best weights are those of the highest "recall"."""
+        """Figures that are logged of a validation; the best weights are those of the highest
+        "recall"."""
 
 
 class Learner(Protocol):
@@ -207,7 +232,7 @@ class Learner(Protocol):
 
 
 @dataclass(frozen=True)
-class Given:
+class Setup:
     """What a branch, or a probe, is made with beside its options."""
 
     learner: Any
@@ -224,7 +249,8 @@ class Given:
     """Of the network's computing; None for float32."""
     show_progress: bool | None = None
     size_px: tuple[int, int] = (0, 0)
-    """Width and height of photos as the learner will be used on them; 0 where the recipe does not say."""
+    """Width and height of photos as the learner will be used on them; 0 where the recipe does not
+    say."""
 
 
 @dataclass(frozen=True)
@@ -239,7 +265,11 @@ class Optimized:
 
     def parameters(self) -> list[nn.Parameter]:
         """All that this optimizer moves."""
-        return [parameter for part in (self.module, *(loss for loss, _ in self.losses)) for parameter in part.parameters()]
+        return [
+            parameter
+            for part in (self.module, *(loss for loss, _ in self.losses))
+            for parameter in part.parameters()
+        ]
 
 
 @dataclass(frozen=True)
@@ -258,10 +288,12 @@ class Task:
 
 
 def gather(descriptors: Tensor, num_ranks: int) -> Tensor:
-    """The whole batch's descriptors on every process, through which gradients flow back to where each was made.
+    """The whole batch's descriptors on every process, through which gradients flow back to where
+    each was made.
 
-    Every process then computes the same loss; its gradient reaches a descriptor once from each of them, and averaging over
-    processes, as is done with parameters, gives the gradient of that one loss.
+    Every process then computes the same loss; its gradient reaches a descriptor once from each of
+    them, and averaging over processes, as is done with parameters, gives the gradient of that one
+    loss.
     """
     if num_ranks == 1:
         return descriptors
@@ -271,7 +303,8 @@ def gather(descriptors: Tensor, num_ranks: int) -> Tensor:
 
 
 def as_one(pairs: Sequence[Pairs]) -> Pairs:
-    """The batches of several branches as one, in which nothing of one branch belongs together with anything of another."""
+    """The batches of several branches as one, in which nothing of one branch belongs together with
+    anything of another."""
     labels, first = [], 0
     for one in pairs:
         unique, inverse = one.labels.unique(return_inverse=True)

@@ -1,4 +1,5 @@
-"""What learns from texts: a small language model, a compressor over one; and the probe that counts right answers."""
+"""What learns from texts: a small language model, a compressor over one; and the probe that counts
+right answers."""
 
 from __future__ import annotations
 
@@ -13,10 +14,10 @@ from whence.models.tokens.context import Compression, Compressor, LanguageModel,
 from whence.runtime import random_stream
 from whence.training.branches.texts import Asked, Context, draw_context, embed
 from whence.training.options.texts import AnsweredOptions, CompressorOptions, LanguageOptions
-from whence.training.task import Given, Probe
+from whence.training.task import Probe, Setup
 from whence.worlds.logs import WORDS
 
-_ASKED = 184
+_QUESTIONS = 184
 _END, _UNKNOWN = "<end>", "<unknown>"
 
 
@@ -27,7 +28,15 @@ class LanguageLearner:
     """It is no model of photos; `finish` of the branch writes its folder."""
     begins_anew = True
 
-    def __init__(self, options: LanguageOptions, *, recipe: str, seed: int, size_px: tuple[int, int], device: torch.device) -> None:
+    def __init__(
+        self,
+        options: LanguageOptions,
+        *,
+        recipe: str,
+        seed: int,
+        size_px: tuple[int, int],
+        device: torch.device,
+    ) -> None:
         """Raises `MissingExtra`, and `BadOption` for a width that heads do not divide."""
         transformers = require_language()
         from tokenizers import Tokenizer
@@ -40,7 +49,11 @@ class LanguageLearner:
         text = Tokenizer(WordLevel(words, unk_token=_UNKNOWN))
         text.pre_tokenizer = WhitespaceSplit()
         self.words = transformers.PreTrainedTokenizerFast(
-            tokenizer_object=text, eos_token=_END, pad_token=_END, unk_token=_UNKNOWN, clean_up_tokenization_spaces=False
+            tokenizer_object=text,
+            eos_token=_END,
+            pad_token=_END,
+            unk_token=_UNKNOWN,
+            clean_up_tokenization_spaces=False,
         )
         torch.manual_seed(seed)
         config = transformers.LlamaConfig(
@@ -74,17 +87,31 @@ class CompressorLearner:
     begins_anew = True
 
     def __init__(
-        self, options: CompressorOptions, *, recipe: str, seed: int, size_px: tuple[int, int], device: torch.device
+        self,
+        options: CompressorOptions,
+        *,
+        recipe: str,
+        seed: int,
+        size_px: tuple[int, int],
+        device: torch.device,
     ) -> None:
         """Raises `BadOption`, and as `LanguageModel.of_folder`."""
         if not options.model:
-            raise BadOption("say which language model is compressed for: --set learner.model=FOLDER")
+            raise BadOption(
+                "say which language model is compressed for: --set learner.model=FOLDER"
+            )
         self.model = LanguageModel.of_folder(options.model)
         torch.manual_seed(seed)
         end = self.model.words.eos_token_id
         if end is None:
-            raise BadOption(f"{options.model!r} has no token that ends a text; vectors are read at such")
-        self.module = Compressor(self.model.network, Compression(options.segment, options.rate, options.rank), end_id=int(end))
+            raise BadOption(
+                f"{options.model!r} has no token that ends a text; vectors are read at such"
+            )
+        self.module = Compressor(
+            self.model.network,
+            Compression(options.segment, options.rate, options.rank),
+            end_id=int(end),
+        )
 
     def ids(self, text: str) -> list[int]:
         """The ids of a text."""
@@ -96,22 +123,29 @@ class CompressorLearner:
 
 
 class AnsweredProbe(Probe):
-    """The share of questions about logs of the validation whose answer's first token is the likeliest."""
+    """The share of questions about logs of the validation whose answer's first token is the
+    likeliest."""
 
-    def __init__(self, options: AnsweredOptions, given: Given) -> None:
-        self.options, self.given = options, given
+    def __init__(self, options: AnsweredOptions, setup: Setup) -> None:
+        self.options, self.setup = options, setup
 
     def open(self) -> None:
         """Read the logs. Raises as `read_texts`."""
         from whence.data.texts import read_texts
 
-        self.logs = read_texts(self.given.data.folder("logs"), split="val")[: self.options.num_logs]
+        self.logs = read_texts(self.setup.data.folder("logs"), split="val")[: self.options.num_logs]
 
     def measure(self, learner: nn.Module) -> dict[str, float]:
         """The share as "recall"."""
-        ids, options = self.given.learner.ids, self.options
+        ids, options = self.setup.learner.ids, self.options
         asked = [
-            draw_context(log, random_stream(0, _ASKED, number), options, ids, num_records=options.num_records)
+            draw_context(
+                log,
+                random_stream(0, _QUESTIONS, number),
+                options,
+                ids,
+                num_records=options.num_records,
+            )
             for number, log in enumerate(self.logs)
         ]
         was_training = learner.training
@@ -130,15 +164,23 @@ def answered(learner: nn.Module, context: Context) -> Tensor:
 
 
 @torch.inference_mode()
-def answered_after(learner: nn.Module, start: Tensor, asked: Asked) -> Tensor:
-    """(n,) bool as `answered`, after inputs (m, d) that stand for the context, compressed or not."""
-    table = learner.table() if isinstance(learner, Compressor) else learner.get_input_embeddings().weight  # type: ignore[operator]
-    values = torch.cat([start, table[torch.tensor(asked.ids, device=start.device)]])[None]
+def answered_after(learner: nn.Module, start: Tensor, question: Asked) -> Tensor:
+    """(n,) bool as `answered`, after inputs (m, d) that stand for the context, compressed or
+    not."""
+    table = (
+        learner.table()
+        if isinstance(learner, Compressor)
+        else learner.get_input_embeddings().weight  # type: ignore[operator]
+    )
+    values = torch.cat([start, table[torch.tensor(question.ids, device=start.device)]])[None]
     if isinstance(learner, Compressor):
         with learner.answering() as network:
             logits = network(inputs_embeds=values, use_cache=False).logits
     else:
         logits = learner(inputs_embeds=values, use_cache=False).logits
-    places = torch.tensor(asked.places, device=start.device)
-    found: Tensor = logits[0, len(start) + places - 1].argmax(dim=-1).cpu() == torch.tensor(asked.ids)[torch.tensor(asked.places)]
+    places = torch.tensor(question.places, device=start.device)
+    found: Tensor = (
+        logits[0, len(start) + places - 1].argmax(dim=-1).cpu()
+        == torch.tensor(question.ids)[torch.tensor(question.places)]
+    )
     return found

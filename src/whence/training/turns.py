@@ -1,4 +1,5 @@
-"""Parts that learn in turn: one at a time is on the device, each with an optimizer of its own that goes with it."""
+"""Parts that learn in turn: one at a time is on the device, each with an optimizer of its own that
+goes with it."""
 
 from __future__ import annotations
 
@@ -7,13 +8,19 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from whence.training.checkpoints import load_optimizer, module_tensors, optimizer_tensors, tensors_below
+from whence.training.checkpoints import (
+    load_optimizer,
+    module_tensors,
+    optimizer_tensors,
+    tensors_below,
+)
 from whence.training.optimization import make_optimizer
 from whence.training.options.loop import OptimizerOptions
 
 
 class Turns:
-    """So CosPlace (Berton, Masone, Caputo, CVPR 2022) trains the classifiers of its groups: memory is that of the largest alone."""
+    """So CosPlace (Berton, Masone, Caputo, CVPR 2022) trains the classifiers of its groups: memory
+    is that of the largest alone."""
 
     def __init__(self, parts: Sequence[nn.Module], *, options: OptimizerOptions) -> None:
         """Parts on the CPU. Raises `UnknownName` for an optimizer that does not exist."""
@@ -22,7 +29,8 @@ class Turns:
         self.current: int | None = None
 
     def begin(self, number: int, device: torch.device) -> None:
-        """Bring a part and what its optimizer keeps to the device, and the one before back to the CPU."""
+        """Bring a part and what its optimizer keeps to the device, and the one before back to the
+        CPU."""
         if self.current is not None and self.current != number:
             self._move(self.current, torch.device("cpu"))
         self._move(number, device)
@@ -42,16 +50,27 @@ class Turns:
 
     @property
     def num_bytes(self) -> int:
-        """What lies on the device: the part, its gradients, and what its optimizer keeps, which Adam keeps twice."""
-        held = [*self.part.state_dict().values(), *(weight.grad for weight in self.part.parameters() if weight.grad is not None)]
-        held += [value for state in self.optimizer.state.values() for value in state.values() if torch.is_tensor(value)]
+        """Bytes on the device: the part, its gradients, and what its optimizer keeps, which Adam
+        keeps twice."""
+        held = [
+            *self.part.state_dict().values(),
+            *(weight.grad for weight in self.part.parameters() if weight.grad is not None),
+        ]
+        held += [
+            value
+            for state in self.optimizer.state.values()
+            for value in state.values()
+            if torch.is_tensor(value)
+        ]
         return sum(tensor.numel() * tensor.element_size() for tensor in held)
 
     def state(self) -> dict[str, Tensor]:
         """Everything that a resumed training needs."""
         found: dict[str, Tensor] = {}
         for number, (part, optimizer) in enumerate(zip(self.parts, self.optimizers, strict=True)):
-            found |= module_tensors(part, f"{number}.part") | optimizer_tensors(optimizer, f"{number}.optimizer")
+            found |= module_tensors(part, f"{number}.part") | optimizer_tensors(
+                optimizer, f"{number}.optimizer"
+            )
         return found
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:

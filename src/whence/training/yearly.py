@@ -1,4 +1,5 @@
-"""EarthLoc's augmentation: one change for all images of a year, so that how an image was changed says nothing of its place."""
+"""EarthLoc's augmentation: one change for all images of a year, so that how an image was changed
+says nothing of its place."""
 
 from __future__ import annotations
 
@@ -37,8 +38,16 @@ def draw_change(options: YearWiseOptions, random: np.random.Generator) -> YearCh
     last = side - 1
     (ax, ay), (bx, by), (cx, cy), (dx, dy) = inward
     corners = ((ax, ay), (last - bx, by), (last - cx, last - cy), (dx, last - dy))
-    strengths = {"brightness": options.brightness, "contrast": options.contrast, "saturation": options.saturation}
-    colours = [(name, float(random.uniform(max(0.0, 1 - value), 1 + value))) for name, value in strengths.items() if value]
+    strengths = {
+        "brightness": options.brightness,
+        "contrast": options.contrast,
+        "saturation": options.saturation,
+    }
+    colours = [
+        (name, float(random.uniform(max(0.0, 1 - value), 1 + value)))
+        for name, value in strengths.items()
+        if value
+    ]
     if options.hue:
         colours.append(("hue", float(random.uniform(-options.hue, options.hue))))
     order = random.permutation(len(colours))
@@ -52,12 +61,16 @@ def changed(images: Tensor, how: YearChange, options: YearWiseOptions) -> Tensor
     turned = change.rotate(images, how.angle_deg, interpolation=bilinear, expand=False, fill=[0.0])
     cropped = change.crop(turned, how.top, how.left, side, side)
     start = [[0, 0], [last, 0], [last, last], [0, last]]
-    bent = change.perspective(cropped, start, [list(point) for point in how.corners], interpolation=bilinear, fill=[0.0])
+    bent = change.perspective(
+        cropped, start, [list(point) for point in how.corners], interpolation=bilinear, fill=[0.0]
+    )
     (ax, ay), (bx, by), (cx, cy), (dx, dy) = how.corners
     left, top, right, bottom = max(ax, dx), max(ay, by), min(bx, cx), min(cy, dy)
     inner = change.crop(bent, top, left, bottom - top, right - left)
     square = change.center_crop(inner, [min(inner.shape[-2:])] * 2)
-    sized = change.resize(square, [options.height, options.width], interpolation=bilinear, antialias=True)
+    sized = change.resize(
+        square, [options.height, options.width], interpolation=bilinear, antialias=True
+    )
     return change.normalize(coloured(sized, how), list(IMAGENET_MEAN), list(IMAGENET_STD))
 
 
@@ -75,7 +88,8 @@ def coloured(images: Tensor, how: YearChange) -> Tensor:
 
 
 def change_all(photos: Tensor, changes: list[YearChange], options: YearWiseOptions) -> Tensor:
-    """Photos (B, S, S, 3) uint8, each changed as said, normalised; those that are changed alike are changed together."""
+    """Photos (B, S, S, 3) uint8, each changed as said, normalised; those that are changed alike are
+    changed together."""
     found: dict[int, Tensor] = {}
     groups: dict[YearChange, list[int]] = {}
     for number, how in enumerate(changes):

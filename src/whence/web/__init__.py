@@ -1,1 +1,2 @@
-"""Pages: templates, styles and scripts that report, comparison, study and service share; tables as values."""
+"""Pages: templates, styles and scripts that report, comparison, study and service share; tables as
+values."""

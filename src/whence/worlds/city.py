@@ -1,7 +1,8 @@
 """`render_world`: a city of street photos from a seed, written as a data set with exact truth.
 
-A world's folder holds its photos, `world.json` (what the photos follow from) and `cameras.csv` (K, R, t of every photo). Photos are
-keyed by (seed, city, photo): any number of workers gives the same pixels, and an interrupted run goes on where it stopped.
+A world's folder holds its photos, `world.json` (what the photos follow from) and `cameras.csv` (K,
+R, t of every photo). Photos are keyed by (seed, city, photo): any number of workers gives the same
+pixels, and an interrupted run goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from whence.worlds.workers import run_workers
 from whence.worlds.works import CityWork
 
 FEW_PHOTOS = 200
-"""Fewer missing photos than this are rendered in the calling process: starting others would take longer."""
+"""Fewer missing photos than this are rendered in the calling process: starting others would take
+longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +37,11 @@ class WorldOptions:
     aliased_share: float = 0.25
     """Share of streets whose buildings repeat those of another street."""
     repeated_share: float = 0.0
-    """Share of fronts that repeat the one beside them, so that neighbouring cells of a map show the same."""
+    """Share of fronts that repeat the one beside them, so that neighbouring cells of a map show the
+    same."""
     px_per_m: float | None = None
-    """Resolution of the nearest textures; by default it grows with the photos' width, 32 at 320 pixels."""
+    """Resolution of the nearest textures; by default it grows with the photos' width, 32 at 320
+    pixels."""
     truth: tuple[str, ...] = ()
     """Pictures of the truth to write beside the photos: depth, labels, facades."""
     cities: tuple[CitySize, ...] | None = None
@@ -69,10 +73,11 @@ def render_world(
     show_progress: bool | None = None,
     num_workers: int | None = None,
 ) -> WorldSummary:
-    """Render a world into the folder `out` and say what is there.
+    """A summary of a world, rendered into the folder `out`.
 
-    `preset`: a name in `whence.worlds.presets`. `layout`: how the files lie, see `whence.worlds.layouts`. `num_workers`: processes;
-    by default one per core. Photos that `out` already holds are kept. Raises `InputError` where `out` holds another world.
+    `preset`: a name in `whence.worlds.presets`. `layout`: how the files lie, see
+    `whence.worlds.layouts`. `num_workers`: processes; by default one per core. Photos that `out`
+    already holds are kept. Raises `InputError` where `out` holds another world.
     """
     started = time.perf_counter()
     if seed < 0:
@@ -85,20 +90,40 @@ def render_world(
         works, num_rendered = _render(out, spec, num_workers=workers, show_progress=show_progress)
     except OSError as error:
         where = error.path if isinstance(error, UnwritableFile) else error.filename or out
-        cause = OSError(error.errno, f"{error.strerror or error} (the same command goes on where this one stopped)")
+        cause = OSError(
+            error.errno,
+            f"{error.strerror or error} (the same command goes on where this one stopped)",
+        )
         raise UnwritableFile(where, cause) from error
-    shots = [named.shot for work in works for named in work.named if not (named.shot.is_mesh or named.shot.is_panorama)]
-    counts = [sum(shot.role == role for shot in shots) for role in ("database", "queries", "queries_unknown")]
+    shots = [
+        named.shot
+        for work in works
+        for named in work.named
+        if not (named.shot.is_mesh or named.shot.is_panorama)
+    ]
+    counts = [
+        sum(shot.role == role for shot in shots)
+        for role in ("database", "queries", "queries_unknown")
+    ]
     seconds = time.perf_counter() - started
-    return WorldSummary(out, counts[0], counts[1], counts[2], num_rendered, seconds, get_layout(layout).remarks(out))
+    return WorldSummary(
+        out, counts[0], counts[1], counts[2], num_rendered, seconds, get_layout(layout).remarks(out)
+    )
 
 
-def _render(out: Path, spec: WorldSpec, *, num_workers: int, show_progress: bool | None) -> tuple[list[CityWork], int]:
-    """Write tables and missing photos of a claimed world; gives its cities and how many photos were missing."""
+def _render(
+    out: Path, spec: WorldSpec, *, num_workers: int, show_progress: bool | None
+) -> tuple[list[CityWork], int]:
+    """Write tables and missing photos of a claimed world; gives its cities and how many photos were
+    missing."""
     works = list(city_works(spec))
     write_cameras(
         out / "cameras.csv",
-        (row for work in works for row in cameras_of(work.named, work.plan, work.size.name, options=work.capture)),
+        (
+            row
+            for work in works
+            for row in cameras_of(work.named, work.plan, work.size.name, options=work.capture)
+        ),
     )
     get_layout(spec.layout).write_tables(out, works)
     missing = [named for work in works for named in work.named if not (out / named.path).is_file()]
@@ -116,11 +141,17 @@ def _render(out: Path, spec: WorldSpec, *, num_workers: int, show_progress: bool
 def make_spec(preset: str, *, seed: int, layout: str, options: WorldOptions) -> WorldSpec:
     """The record of a world."""
     get_layout(layout)
-    for name, share in (("aliased_share", options.aliased_share), ("repeated_share", options.repeated_share)):
+    for name, share in (
+        ("aliased_share", options.aliased_share),
+        ("repeated_share", options.repeated_share),
+    ):
         if not 0 <= share <= 1:
             raise BadOption(f"{name} {share}: a share lies between 0 and 1")
     if options.capture.width < 16 or options.capture.height < 16:
-        raise BadOption(f"photos of {options.capture.width}x{options.capture.height} pixels: both sides need at least 16")
+        raise BadOption(
+            f"photos of {options.capture.width}x{options.capture.height} pixels: both sides need "
+            "at least 16"
+        )
     for name in options.truth:
         if name not in TRUTH_PICTURES:
             raise UnknownName("picture of the truth", name, TRUTH_PICTURES)
@@ -143,16 +174,25 @@ def _claim(out: Path, spec: WorldSpec) -> None:
     found = claim_folder(out, asked, name="world.json")
     if found is None:
         return
-    # Compared as text: the order of the conditions decides which run is which. Records of before lack what came later.
+    # Compared as text: the order of the conditions decides which run is which. Records of before
+    # lack what came later.
     known = {**{name: found.get(name, LATER_FIELDS.get(name)) for name in asked}, **found}
-    known["capture"] = {**known["capture"], **{name: known["capture"].get(name, value) for name, value in LATER_CAPTURE.items()}}
+    known["capture"] = {
+        **known["capture"],
+        **{name: known["capture"].get(name, value) for name, value in LATER_CAPTURE.items()},
+    }
     if json.dumps(known) != json.dumps(asked):
         record = str(out / "world.json")
-        raise InputError(f"{record!r} describes another world; choose another folder, or delete this one to render anew")
+        raise InputError(
+            f"{record!r} describes another world; choose another folder, or delete this one to "
+            "render anew"
+        )
 
 
-def write_city_mesh(path: str | Path, *, preset: str, seed: int, options: WorldOptions, layout: str = "folders") -> int:
-    """Write the first city of a world as a textured mesh; gives the number of triangles.
+def write_city_mesh(
+    path: str | Path, *, preset: str, seed: int, options: WorldOptions, layout: str = "folders"
+) -> int:
+    """The number of triangles of a world's first city, written as a textured mesh.
 
     Raises as `whence.worlds.mesh.write_mesh` and `make_spec`.
     """

@@ -1,7 +1,9 @@
-"""Short clips of things that move over ground, whose future is open: where roads cross a thing turns left or right by chance.
+"""Short clips of things that move over ground, whose future is open: where roads cross a thing
+turns left or right by chance.
 
-What every pixel shows, how far it is, which ground it is and whether something turned by chance is known exactly. The camera
-drifts slowly. Clips of `val` and `test` have even times, and what turns does so after the fourth frame.
+What every pixel shows, how far it is, which ground it is and whether something turned by chance is
+known exactly. The camera drifts slowly. Clips of `val` and `test` have even times, and what turns
+does so after the fourth frame.
 """
 
 from __future__ import annotations
@@ -53,8 +55,14 @@ class ClipSpec:
     ambiguous_share: float = 0.5
 
     def __post_init__(self) -> None:
-        if min(self.num_train, self.num_val, self.num_test) < 1 or self.length < 6 or not 32 <= self.side_px <= 128:
-            raise BadOption("clips are 1 or more in each split, of 6 or more frames and 32 to 128 pixels a side")
+        if (
+            min(self.num_train, self.num_val, self.num_test) < 1
+            or self.length < 6
+            or not 32 <= self.side_px <= 128
+        ):
+            raise BadOption(
+                "clips are 1 or more in each split, of 6 or more frames and 32 to 128 pixels a side"
+            )
 
     def num(self, split: str) -> int:
         """Clips of a split."""
@@ -71,7 +79,8 @@ class ClipSummary(NamedTuple):
 
 
 class _Thing(NamedTuple):
-    """What moves: at `start` at time 0, by `velocity` until `turns_at`, then by `after`. In pixels of the ground, and seconds."""
+    """What moves: at `start` at time 0, by `velocity` until `turns_at`, then by `after`. In pixels
+    of the ground, and seconds."""
 
     kind: int
     depth_m: float
@@ -83,7 +92,9 @@ class _Thing(NamedTuple):
     def at(self, seconds: float) -> np.ndarray:
         """x and y."""
         place: np.ndarray = (
-            self.start + self.velocity * min(seconds, self.turns_at) + self.after * max(0.0, seconds - self.turns_at)
+            self.start
+            + self.velocity * min(seconds, self.turns_at)
+            + self.after * max(0.0, seconds - self.turns_at)
         )
         return place
 
@@ -92,7 +103,11 @@ def render_clip(spec: ClipSpec, split: str, number: int) -> dict[str, np.ndarray
     """One clip: frames, times_s, labels, depth_m, places and is_ambiguous."""
     random = random_stream(spec.seed, _CLIP, SPLITS.index(split), number)
     place = int(random.integers(NUM_PLACES))
-    steps = np.full(spec.length - 1, spec.even_s) if split != "train" else random.uniform(*spec.step_s, spec.length - 1)
+    steps = (
+        np.full(spec.length - 1, spec.even_s)
+        if split != "train"
+        else random.uniform(*spec.step_s, spec.length - 1)
+    )
     times = np.concatenate([[0.0], np.cumsum(steps)])
     is_ambiguous = bool(random.random() < spec.ambiguous_share)
     crossing = np.full(2, _GROUND_PX / 2)
@@ -101,7 +116,9 @@ def render_clip(spec: ClipSpec, split: str, number: int) -> dict[str, np.ndarray
     things = [_wanderer(random, corner, spec.side_px) for _ in range(int(random.integers(0, 3)))]
     if is_ambiguous:
         before = _NEXT if split != "train" else int(random.integers(1, spec.length - 1))
-        things.append(_turner(random, crossing, times[before] + random.uniform(0.1, 0.9) * steps[before]))
+        things.append(
+            _turner(random, crossing, times[before] + random.uniform(0.1, 0.9) * steps[before])
+        )
     elif not things:
         things.append(_wanderer(random, corner, spec.side_px))
     things.sort(key=lambda thing: -thing.depth_m)
@@ -124,7 +141,9 @@ def make_ground(seed: int, place: int) -> np.ndarray:
     parts = []
     for cells, strength in ((9, 1.0), (48, 0.35)):
         coarse = random.uniform(-1, 1, (cells, cells, 3)).astype(np.float32)
-        parts.append(strength * cv2.resize(coarse, (_GROUND_PX, _GROUND_PX), interpolation=cv2.INTER_CUBIC))
+        parts.append(
+            strength * cv2.resize(coarse, (_GROUND_PX, _GROUND_PX), interpolation=cv2.INTER_CUBIC)
+        )
     tint = random.uniform(70, 170, 3)
     ground = np.clip(tint + 42 * (parts[0] + parts[1]), 0, 255).astype(np.uint8)
     middle, half = _GROUND_PX // 2, _ROAD_PX // 2
@@ -141,7 +160,12 @@ def _turner(random: np.random.Generator, crossing: np.ndarray, turns_at: float) 
     after = np.zeros(2)
     after[1 - axis] = speed * random.choice((-1, 1))
     return _Thing(
-        int(random.integers(1, len(CLASSES))), random.uniform(6, 11), crossing - velocity * turns_at, velocity, turns_at, after
+        int(random.integers(1, len(CLASSES))),
+        random.uniform(6, 11),
+        crossing - velocity * turns_at,
+        velocity,
+        turns_at,
+        after,
     )
 
 
@@ -151,7 +175,9 @@ def _wanderer(random: np.random.Generator, corner: np.ndarray, side: int) -> _Th
     velocity = speed * np.array([np.cos(angle), np.sin(angle)])
     middle = corner + random.uniform(0.2, 0.8, 2) * side
     start = middle - velocity * 0.6
-    return _Thing(int(random.integers(1, len(CLASSES))), random.uniform(6, 14), start, velocity, 1e9, velocity)
+    return _Thing(
+        int(random.integers(1, len(CLASSES))), random.uniform(6, 14), start, velocity, 1e9, velocity
+    )
 
 
 def _frame(
@@ -177,13 +203,18 @@ def _outline(thing: _Thing, middle: np.ndarray) -> np.ndarray:
     """Corners (n, 2) of a thing, in parts of a pixel."""
     corners, first = {1: (24, 0.0), 2: (4, np.pi / 4), 3: (3, -np.pi / 2), 4: (4, 0.0)}[thing.kind]
     angles = first + 2 * np.pi * np.arange(corners) / corners
-    points = middle + _RADIUS_PX_M / thing.depth_m * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    points = middle + _RADIUS_PX_M / thing.depth_m * np.stack(
+        [np.cos(angles), np.sin(angles)], axis=1
+    )
     outline: np.ndarray = np.round(points * 2**_SHIFT).astype(np.int32)
     return outline
 
 
-def render_clips(out: str | Path, spec: ClipSpec, *, show_progress: bool | None = None) -> ClipSummary:
-    """Render clips into the folder `out`, one file a split; those that are there already are kept.
+def render_clips(
+    out: str | Path, spec: ClipSpec, *, show_progress: bool | None = None
+) -> ClipSummary:
+    """A summary of clips, rendered into the folder `out`, one file a split; those that are there
+    already are kept.
 
     Raises `InputError` and `UnwritableFile`.
     """
@@ -201,7 +232,9 @@ def render_clips(out: str | Path, spec: ClipSpec, *, show_progress: bool | None 
                 for number in range(spec.num(split)):
                     clips.append(render_clip(spec, split, number))
                     advance(1)
-                arrays: dict[str, Any] = {name: np.stack([clip[name] for clip in clips]) for name in clips[0]}
+                arrays: dict[str, Any] = {
+                    name: np.stack([clip[name] for clip in clips]) for name in clips[0]
+                }
                 with atomic_write(file) as stream:
                     np.savez(stream, **arrays)
                 rendered += len(clips)

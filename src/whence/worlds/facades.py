@@ -1,7 +1,9 @@
-"""Building fronts as textures in layers: the wall with openings cut out, what lies behind them, and planes that stand out.
+"""Building fronts as textures in layers: the wall with openings cut out, what lies behind them, and
+planes that stand out.
 
-A texture is (height, width, 4) uint8: red, green, blue and coverage, where 0 is a hole, 128 solid and 255 solid and lit from within
-at night. Row 0 is the top. Sizes in metres become pixels by `px_per_m`.
+A texture is (height, width, 4) uint8: red, green, blue and coverage, where 0 is a hole, 128 solid
+and 255 solid and lit from within at night. Row 0 is the top. Sizes in metres become pixels by
+`px_per_m`.
 """
 
 from __future__ import annotations
@@ -16,7 +18,15 @@ from whence.runtime import random_stream
 from whence.worlds.plan import Lot
 from whence.worlds.reliefs import balconies, bays, cornice, signs
 from whence.worlds.styles import Look, draw_look
-from whence.worlds.textures import SOLID, Opening, Relief, facade_height_m, noise_patch, shaded, with_coverage
+from whence.worlds.textures import (
+    SOLID,
+    Opening,
+    Relief,
+    facade_height_m,
+    noise_patch,
+    shaded,
+    with_coverage,
+)
 from whence.worlds.windows import draw_window
 
 BRANCH_SHARE = 0.75
@@ -43,7 +53,8 @@ def look_of(key: tuple[int, ...], is_test_city: bool) -> Look:
 
 
 def draw_facade(lot: Lot, *, is_test_city: bool, change: int, px_per_m: float) -> FacadeModel:
-    """The textures of a lot's front. `change` counts how often its shops and paint have been renewed."""
+    """The textures of a lot's front. `change` counts how often its shops and paint have been
+    renewed."""
     look = look_of(lot.look, is_test_city)
     height_m = facade_height_m(lot, look)
     own = random_stream(lot.instance[0], *lot.instance[1:], _INSTANCE_FACADE)
@@ -64,7 +75,12 @@ def draw_facade(lot: Lot, *, is_test_city: bool, change: int, px_per_m: float) -
         _cut((wall, alpha, behind, behind_alpha), opening, look, panes, px_per_m)
     _stain(wall, own, px_per_m)
     reliefs = _reliefs(lot, look, openings, (built, changed), px_per_m)
-    return FacadeModel(with_coverage(wall, alpha), with_coverage(behind, behind_alpha), look.recess_m, tuple(reliefs))
+    return FacadeModel(
+        with_coverage(wall, alpha),
+        with_coverage(behind, behind_alpha),
+        look.recess_m,
+        tuple(reliefs),
+    )
 
 
 def flatten(model: FacadeModel, *, px_per_m: float) -> np.ndarray:
@@ -98,7 +114,7 @@ def _openings(lot: Lot, look: Look, built: np.random.Generator) -> list[Opening]
 def _ground_floor(lot: Lot, look: Look, built: np.random.Generator, top: float) -> list[Opening]:
     door_at = float(built.uniform(0.12, 0.8)) * (lot.width_m - 1.4)
     door = Opening(door_at, top + look.ground_m - 2.6, 1.3, 2.6, "door", 0, 0)
-    found = [door]
+    openings = [door]
     if look.ground_use == "shops":
         for left, right in ((0.4, door_at - 0.4), (door_at + 1.7, lot.width_m - 0.4)):
             span = right - left
@@ -106,8 +122,18 @@ def _ground_floor(lot: Lot, look: Look, built: np.random.Generator, top: float) 
             for k in range(parts):
                 width = span / parts - 0.3
                 if width > 1.2:
-                    found.append(Opening(left + k * span / parts, top + 1.15, width, look.ground_m - 1.55, "shop", k, 0))
-        return found
+                    openings.append(
+                        Opening(
+                            left + k * span / parts,
+                            top + 1.15,
+                            width,
+                            look.ground_m - 1.55,
+                            "shop",
+                            k,
+                            0,
+                        )
+                    )
+        return openings
     pitch = look.window_width_m + look.gap_m
     left = 0.6
     while left + look.window_width_m < lot.width_m - 0.4:
@@ -117,13 +143,23 @@ def _ground_floor(lot: Lot, look: Look, built: np.random.Generator, top: float) 
                 and built.random() < 0.3
                 and left + 2.6 < min(lot.width_m - 0.3, door_at - 0.3 if left < door_at else 99)
             ):
-                found.append(Opening(left, top + look.ground_m - 2.5, 2.5, 2.5, "garage", 0, 0))
+                openings.append(Opening(left, top + look.ground_m - 2.5, 2.5, 2.5, "garage", 0, 0))
                 left += 2.6
             else:
                 height = min(look.window_height_m, 1.7)
-                found.append(Opening(left, top + look.ground_m - 1.0 - height, look.window_width_m, height, look.window, 1, 0))
+                openings.append(
+                    Opening(
+                        left,
+                        top + look.ground_m - 1.0 - height,
+                        look.window_width_m,
+                        height,
+                        look.window,
+                        1,
+                        0,
+                    )
+                )
         left += pitch
-    return found
+    return openings
 
 
 def _paint_wall(look: Look, size: tuple[int, int], s: float, repaint: float) -> np.ndarray:
@@ -142,7 +178,9 @@ def _noise(size: tuple[int, int], s: float, seed: int) -> np.ndarray:
     """Noise (h, w) that is the same in metres at every resolution."""
     width, height = (min(1024, round(side * NOISE_PX_PER_M / s)) for side in size)
     return cv2.resize(
-        noise_patch(height, width, seed), size, interpolation=cv2.INTER_AREA if s < NOISE_PX_PER_M else cv2.INTER_LINEAR
+        noise_patch(height, width, seed),
+        size,
+        interpolation=cv2.INTER_AREA if s < NOISE_PX_PER_M else cv2.INTER_LINEAR,
     )
 
 
@@ -191,11 +229,19 @@ def _trim(wall: np.ndarray, lot: Lot, look: Look, s: float) -> None:
         for x in np.linspace(0, width - 1, max(2, round(lot.width_m / 3.2)))[:-1]:
             for floor in range(1, lot.num_floors):
                 y = round((0.7 + look.floor_m * floor) * s)
-                cv2.line(wall, (int(x), y), (int(x + 1.6 * s), y - round(look.floor_m * s)), look.trim, max(2, round(0.14 * s)))
+                cv2.line(
+                    wall,
+                    (int(x), y),
+                    (int(x + 1.6 * s), y - round(look.floor_m * s)),
+                    look.trim,
+                    max(2, round(0.14 * s)),
+                )
     if look.has_bands or look.material == "timber":
         for floor in range(lot.num_floors):
             y = round((0.7 + look.floor_m * floor) * s)
-            cv2.rectangle(wall, (0, y - round(0.12 * s)), (width, y + round(0.1 * s)), look.trim, -1)
+            cv2.rectangle(
+                wall, (0, y - round(0.12 * s)), (width, y + round(0.1 * s)), look.trim, -1
+            )
             cv2.line(wall, (0, y + round(0.12 * s)), (width, y + round(0.12 * s)), dark, 1)
     if look.has_quoins:
         step = round(0.5 * s)
@@ -207,40 +253,65 @@ def _trim(wall: np.ndarray, lot: Lot, look: Look, s: float) -> None:
     if look.has_pilasters:
         for x in np.linspace(0.2, lot.width_m - 0.5, max(2, round(lot.width_m / 4))):
             left = round(x * s)
-            cv2.rectangle(wall, (left, round(0.6 * s)), (left + round(0.35 * s), height), look.trim, -1)
-            cv2.line(wall, (left + round(0.35 * s), round(0.6 * s)), (left + round(0.35 * s), height), dark, 1)
-    cv2.rectangle(wall, (0, height - round(0.45 * s)), (width, height), tuple(int(c * 0.55) for c in look.ground_wall), -1)
+            cv2.rectangle(
+                wall, (left, round(0.6 * s)), (left + round(0.35 * s), height), look.trim, -1
+            )
+            cv2.line(
+                wall,
+                (left + round(0.35 * s), round(0.6 * s)),
+                (left + round(0.35 * s), height),
+                dark,
+                1,
+            )
+    cv2.rectangle(
+        wall,
+        (0, height - round(0.45 * s)),
+        (width, height),
+        tuple(int(c * 0.55) for c in look.ground_wall),
+        -1,
+    )
 
 
 class _Panes:
-    """The windows of one front: a few different ones are drawn and repeated, doors and shops each for itself."""
+    """The windows of one front: a few different ones are drawn and repeated, doors and shops each
+    for itself."""
 
     NUM_DIFFERENT = 7
 
-    def __init__(self, look: Look, streams: tuple[np.random.Generator, np.random.Generator], s: float) -> None:
+    def __init__(
+        self, look: Look, streams: tuple[np.random.Generator, np.random.Generator], s: float
+    ) -> None:
         self._look, self._streams, self._s = look, streams, s
-        self._kept: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
-        # Which window goes where must not depend on the resolution, so it is drawn apart from the windows themselves.
+        self._pieces: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
+        # Which window goes where must not depend on the resolution, so it is drawn apart from the
+        # windows themselves.
         self._order = streams[0].integers(self.NUM_DIFFERENT, size=512)
         self._count = 0
 
     def draw(self, kind: str, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """The texture (h, w, 4) of an opening of `size` = (w, h), and where it opens (h, w) bool."""
+        """The texture (h, w, 4) of an opening of `size` = (w, h), and where it opens (h, w)
+        bool."""
         if kind in ("shop", "door", "garage"):
             return draw_window(kind, size, self._look, self._streams, self._s)
         key = (kind, int(self._order[self._count % len(self._order)]))
         self._count += 1
-        if key not in self._kept:
-            self._kept[key] = draw_window(kind, size, self._look, self._streams, self._s)
-        pane, hole = self._kept[key]
+        if key not in self._pieces:
+            self._pieces[key] = draw_window(kind, size, self._look, self._streams, self._s)
+        pane, hole = self._pieces[key]
         if pane.shape[:2] != (size[1], size[0]):
             pane = cv2.resize(pane, size, interpolation=cv2.INTER_NEAREST)
-            hole = cv2.resize(hole.view(np.uint8), size, interpolation=cv2.INTER_NEAREST).astype(bool)
+            hole = cv2.resize(hole.view(np.uint8), size, interpolation=cv2.INTER_NEAREST).astype(
+                bool
+            )
         return pane, hole
 
 
 def _cut(
-    layers: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray], opening: Opening, look: Look, panes: _Panes, s: float
+    layers: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+    opening: Opening,
+    look: Look,
+    panes: _Panes,
+    s: float,
 ) -> None:
     """Cut one opening out of the wall and draw what is behind it; paint its surround on the wall.
 
@@ -256,17 +327,27 @@ def _cut(
     margin = max(1, round(0.11 * s))
     dark = tuple(int(c * 0.62) for c in look.trim)
     if opening.kind not in ("shop", "garage", "curtain", "band", "fins"):
-        cv2.rectangle(wall, (x - margin, y - margin), (x + w + margin - 1, y + h + margin - 1), look.trim, -1)
-        cv2.rectangle(wall, (x - 2 * margin, y + h), (x + w + 2 * margin, y + h + margin), look.trim, -1)
-        cv2.line(wall, (x - 2 * margin, y + h + margin), (x + w + 2 * margin, y + h + margin), dark, 1)
+        cv2.rectangle(
+            wall, (x - margin, y - margin), (x + w + margin - 1, y + h + margin - 1), look.trim, -1
+        )
+        cv2.rectangle(
+            wall, (x - 2 * margin, y + h), (x + w + 2 * margin, y + h + margin), look.trim, -1
+        )
+        cv2.line(
+            wall, (x - 2 * margin, y + h + margin), (x + w + 2 * margin, y + h + margin), dark, 1
+        )
     if opening.kind in ("sash", "arched") and opening.floor:
-        cv2.rectangle(wall, (x - 2 * margin, y - 2 * margin), (x + w + 2 * margin, y - margin), dark, -1)
+        cv2.rectangle(
+            wall, (x - 2 * margin, y - 2 * margin), (x + w + 2 * margin, y - margin), dark, -1
+        )
     if opening.kind == "shutter":
         _shutters(wall, (x, y, w, h), look, s)
     part = alpha[y : y + h, x : x + w]
     part[hole[: part.shape[0], : part.shape[1]]] = 0
     reveal = max(2, round(look.recess_m * s))
-    behind[max(0, y - reveal) : y + h + reveal, max(0, x - reveal) : x + w + reveal] = tuple(int(c * 0.42) for c in look.wall)
+    behind[max(0, y - reveal) : y + h + reveal, max(0, x - reveal) : x + w + reveal] = tuple(
+        int(c * 0.42) for c in look.wall
+    )
     behind[y : y + h, x : x + w] = pane[..., :3]
     behind_alpha[y : y + h, x : x + w] = pane[..., 3]
 
@@ -277,18 +358,29 @@ def _shutters(wall: np.ndarray, box: tuple[int, int, int, int], look: Look, s: f
     for left in (x - leaf, x + w):
         cv2.rectangle(wall, (left, y), (left + leaf - 1, y + h), look.accent, -1)
         for line in range(y + 2, y + h, max(3, round(0.1 * s))):
-            cv2.line(wall, (left + 1, line), (left + leaf - 2, line), tuple(int(c * 0.6) for c in look.accent), 1)
+            cv2.line(
+                wall,
+                (left + 1, line),
+                (left + leaf - 2, line),
+                tuple(int(c * 0.6) for c in look.accent),
+                1,
+            )
 
 
 def _stain(wall: np.ndarray, own: np.random.Generator, s: float) -> None:
-    """Dirt that is this building's own: streaks, a darker foot, patches of other plaster, a drainpipe."""
+    """Dirt that is this building's own: streaks, a darker foot, patches of other plaster, a
+    drainpipe."""
     height, width = wall.shape[:2]
     for _ in range(int(own.integers(1, 5))):
         draw = own.random(4)
         w, h = round((0.6 + 2.4 * draw[0]) * s), round((0.4 + 2.1 * draw[1]) * s)
         x, y = int(draw[2] * max(1, width - w)), int(draw[3] * max(1, height - h))
-        wall[y : y + h, x : x + w] = cv2.convertScaleAbs(wall[y : y + h, x : x + w], alpha=float(own.uniform(0.84, 1.12)))
-    columns = 1 + 0.1 * np.clip(cv2.resize(own.standard_normal((1, 64)).astype(np.float32), (width, 1)), -1.5, 0.4)
+        wall[y : y + h, x : x + w] = cv2.convertScaleAbs(
+            wall[y : y + h, x : x + w], alpha=float(own.uniform(0.84, 1.12))
+        )
+    columns = 1 + 0.1 * np.clip(
+        cv2.resize(own.standard_normal((1, 64)).astype(np.float32), (width, 1)), -1.5, 0.4
+    )
     rows = np.linspace(0.2, 1.0, height, dtype=np.float32)[:, None]
     foot = 1 - 0.22 * np.exp(-np.arange(height, 0, -1, dtype=np.float32) / (0.6 * s))[:, None]
     shade = (1 + (columns - 1) * rows) * foot
@@ -323,7 +415,12 @@ def _press(flat: np.ndarray, relief: Relief, s: float) -> None:
     texture = relief.texture
     if texture.shape[:2] != (height, width):
         texture = cv2.resize(texture, (width, height), interpolation=cv2.INTER_AREA)
-    x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + width, flat.shape[1]), min(y + height, flat.shape[0])
+    x0, y0, x1, y1 = (
+        max(x, 0),
+        max(y, 0),
+        min(x + width, flat.shape[1]),
+        min(y + height, flat.shape[0]),
+    )
     if x1 <= x0 or y1 <= y0:
         return
     part = texture[y0 - y : y1 - y, x0 - x : x1 - x]

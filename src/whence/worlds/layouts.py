@@ -1,19 +1,25 @@
-"""How a world's files lie: one class per layout of the field. Each plans and names the photos and writes their tables.
+"""How a world's files lie: one class per layout of the field. Each plans and names the photos and
+writes their tables.
 
 folders     [split/]{database, queries/condition, queries_unknown/condition}/@...@.jpg
 benchmark   images/{train,val,test}/{database,queries}/@...@.jpg
-nordland    as benchmark, two drives of the same frames, mock positions 25 / 10.5 m apart in the names
-pairs       as benchmark, one old and one new photo of every view, mock positions a kilometre apart in the names
+nordland    as benchmark, two drives of the same frames, mock positions 25 / 10.5 m apart
+pairs       as benchmark, an old and a new photo of every view, mock positions a kilometre apart
 sf_xl       raw/train/{database, panoramas} and processed/{val,test}/..., several years
 gsv_cities  Images/City/City_place_year_month_northdeg_lat_lon_panoid.jpg and Dataframes/City.csv
-msls        {train_val,test}/city/{query,database}/{images/key.jpg, raw.csv, postprocessed.csv, seq_info.csv}
+msls        {train_val,test}/city/{query,database}/{images/key.jpg, raw.csv, postprocessed.csv,
+            seq_info.csv}
 sequences   [split/]{database,queries}/sequence/@east@north@sequence@frame@key@city@date@.jpg
 federated   as folders, many small cities that differ in camera and weather, and clients.csv
-labelled    images/town/{gallery, queries_weather}/front_rear/{front,rear}/..., label and depth pictures beside
-megascenes  images/ABC/DEF/... and reconstruct/ABC/DEF/colmap/0/{cameras,images,points3D}.bin, landmarks by several cameras
-revisited   jpg/NAME.jpg and gnd_world.json, landmarks and queries with easy, hard and junk photos of them
-scannet     scans/sceneRRRR_SS/{color,depth,pose,intrinsic}, rooms and corridors, each gone through twice
-mesh        [split/]{real_database, synt_database, queries}, renders of a coarse mesh, and the mesh as OBJ
+labelled    images/town/{gallery, queries_weather}/front_rear/{front,rear}/..., label and depth
+            pictures beside
+megascenes  images/ABC/DEF/... and reconstruct/ABC/DEF/colmap/0/{cameras,images,points3D}.bin,
+            landmarks by several cameras
+revisited   jpg/NAME.jpg and gnd_world.json, landmarks, and queries with easy, hard and junk photos
+scannet     scans/sceneRRRR_SS/{color,depth,pose,intrinsic}, rooms and corridors, each gone through
+            twice
+mesh        [split/]{real_database, synt_database, queries}, renders of a coarse mesh, and the mesh
+            as OBJ
 """
 
 from __future__ import annotations
@@ -34,7 +40,15 @@ from whence.errors import NoPhotos, UnknownName
 from whence.worlds import tables
 from whence.worlds.capture import CaptureOptions, CityShots, Shot
 from whence.worlds.conditions import Run
-from whence.worlds.drives import as_crops, plan_drives, plan_places, spread, thinned, twice, with_mesh
+from whence.worlds.drives import (
+    as_crops,
+    plan_drives,
+    plan_places,
+    spread,
+    thinned,
+    twice,
+    with_mesh,
+)
 from whence.worlds.plan import CityPlan
 from whence.worlds.presets import CitySize
 from whence.worlds.scene_layouts import MegaScenes, Revisited, ScanNet
@@ -47,14 +61,16 @@ if TYPE_CHECKING:
 
 
 class Benchmark(Folders):
-    """The folders of the Deep Visual Geo-localization Benchmark; Pittsburgh, Tokyo, St Lucia, Eynsham and others in its form."""
+    """The folders of the Deep Visual Geo-localization Benchmark; Pittsburgh, Tokyo, St Lucia,
+    Eynsham and others in its form."""
 
     def path(self, size: CitySize, shot: Shot, name: str, run: Run) -> str:
         return f"images/{size.split or 'test'}/{shot.role}/{name}"
 
 
 class SameFrames(Benchmark):
-    """The same views twice, under two conditions; names hold mock positions by which frames belong together."""
+    """The same views twice, under two conditions; names hold mock positions by which frames belong
+    together."""
 
     def __init__(self, step_m: float) -> None:
         self.step_m = step_m
@@ -68,11 +84,13 @@ class SameFrames(Benchmark):
 
 
 class SfXl(Folders):
-    """San Francisco eXtra Large: panoramas of several years and crops of them, evaluation sets with queries by kind.
+    """San Francisco eXtra Large: panoramas of several years and crops of them, evaluation sets with
+    queries by kind.
 
-    Crops are cut out of panoramas, 12 of each, and named by the heading of their left column, panoramas by that of their middle.
-    Where is trained, a stop comes every other metre in each of three years: enough crops for classes of 10 m and 30 degrees,
-    and panoramas for cells of 15 m. A world of one city is trained on its later three years and tested on the first.
+    Crops are cut out of panoramas, 12 of each, and named by the heading of their left column,
+    panoramas by that of their middle. Where is trained, a stop comes every other metre in each of
+    three years: enough crops for classes of 10 m and 30 degrees, and panoramas for cells of 15 m. A
+    world of one city is trained on its later three years and tested on the first.
     """
 
     SPACING_M = (1.8, 2.2)
@@ -83,9 +101,13 @@ class SfXl(Folders):
     def cities(self, cities: tuple[CitySize, ...]) -> tuple[CitySize, ...]:
         """The same streets as with other layouts, photographed more densely where is trained."""
         usual = CaptureOptions()
-        per_stop = self.NUM_CROPS / len(usual.headings_deg) * sum(usual.spacing_m) / sum(self.SPACING_M)
+        per_stop = (
+            self.NUM_CROPS / len(usual.headings_deg) * sum(usual.spacing_m) / sum(self.SPACING_M)
+        )
         return tuple(
-            replace(size, num_database=round(size.num_database * per_stop * self._runs(size))) if _is_trained(size) else size
+            replace(size, num_database=round(size.num_database * per_stop * self._runs(size)))
+            if _is_trained(size)
+            else size
             for size in cities
         )
 
@@ -113,10 +135,14 @@ class SfXl(Folders):
         is_training = size.split == "train" or (not size.split and shot.run > 0)
         if is_training and shot.role == "database":
             return f"raw/train/{'panoramas' if shot.is_panorama else 'database'}/{name}"
-        kind = {"night": "queries_night", "occluded": "queries_occlusion", "overcast": "queries_v2"}.get(
-            shot.condition, "queries_v1"
+        kind = {
+            "night": "queries_night",
+            "occluded": "queries_occlusion",
+            "overcast": "queries_v2",
+        }.get(shot.condition, "queries_v1")
+        role = {"database": "database", "queries": "queries" if size.split == "val" else kind}.get(
+            shot.role, "queries_unknown"
         )
-        role = {"database": "database", "queries": "queries" if size.split == "val" else kind}.get(shot.role, "queries_unknown")
         return f"processed/{size.split or 'test'}/{role}/{name}"
 
     def write_tables(self, out: Path, works: Sequence[CityWork]) -> None:
@@ -132,7 +158,14 @@ class SfXl(Folders):
         ):
             try:
                 files = read_placed_files(out / "raw" / "train" / folder)
-                found.append(_kept(make_partition(files.east_m, files.north_m, files.heading_deg, options=options), what))
+                found.append(
+                    _kept(
+                        make_partition(
+                            files.east_m, files.north_m, files.heading_deg, options=options
+                        ),
+                        what,
+                    )
+                )
             except NoPhotos as error:
                 found.append(f"{folder}: {error}")
         return tuple(found)
@@ -158,7 +191,13 @@ class Msls(Folders):
     """Mapillary Street-Level Sequences: keys as names, tables by city and side."""
 
     def shots(self, plan: CityPlan, size: CitySize, options: CaptureOptions) -> CityShots:
-        return plan_drives(plan, city=size.name, num_database=size.num_database, num_queries=size.num_queries, options=options)
+        return plan_drives(
+            plan,
+            city=size.name,
+            num_database=size.num_database,
+            num_queries=size.num_queries,
+            options=options,
+        )
 
     def path(self, size: CitySize, shot: Shot, name: str, run: Run) -> str:
         return f"{tables.msls_folder(size, shot.role)}/images/{tables.msls_key(size, shot)}.jpg"
@@ -177,7 +216,9 @@ class Sequences(Msls):
         assert plane is not None, "with a position"
         key = tables.msls_key(size, shot)
         # Two decimals cut, not rounded, as the field's converter does.
-        east, north = (f"{np.floor(value * 100) / 100:010.2f}" for value in (plane.east_m, plane.north_m))
+        east, north = (
+            f"{np.floor(value * 100) / 100:010.2f}" for value in (plane.east_m, plane.north_m)
+        )
         file = f"@{east}@{north}@{shot.sequence}@{shot.frame}@{key}@{size.name}@{day:%Y%m%d}@.jpg"
         return f"{split_folder(size)}{shot.role}/{shot.sequence}/{file}"
 
@@ -193,11 +234,19 @@ class Federated(Folders):
     def cities(self, cities: tuple[CitySize, ...]) -> tuple[CitySize, ...]:
         found: list[CitySize] = []
         for size in cities:
-            count = max(2, round(size.num_database / self.CLIENT_PHOTOS)) if size.split in ("", "train") else 1
+            count = (
+                max(2, round(size.num_database / self.CLIENT_PHOTOS))
+                if size.split in ("", "train")
+                else 1
+            )
             for _ in range(count):
                 name = f"city{len(found):03d}"
-                database, queries, unknown = (n // count for n in (size.num_database, size.num_queries, size.num_unknown))
-                found.append(CitySize(name, size.split, database, queries, unknown, size.is_test_city))
+                database, queries, unknown = (
+                    n // count for n in (size.num_database, size.num_queries, size.num_unknown)
+                )
+                found.append(
+                    CitySize(name, size.split, database, queries, unknown, size.is_test_city)
+                )
         return tuple(found)
 
     def capture(self, size: CitySize, options: CaptureOptions) -> CaptureOptions:
@@ -222,7 +271,9 @@ class Labelled(Folders):
     """The tree of IDDA: views ahead and behind, each with a picture of classes and one of depth."""
 
     def capture(self, size: CitySize, options: CaptureOptions) -> CaptureOptions:
-        return replace(options, headings_deg=(0.0, 180.0), max_yaw_deg=min(15.0, options.max_yaw_deg))
+        return replace(
+            options, headings_deg=(0.0, 180.0), max_yaw_deg=min(15.0, options.max_yaw_deg)
+        )
 
     def path(self, size: CitySize, shot: Shot, name: str, run: Run) -> str:
         fields = parse_name(name)
@@ -243,7 +294,8 @@ class Labelled(Folders):
 
 
 class Mesh(Folders):
-    """Photos, and the same views rendered from a coarse textured mesh of the city, which is written too."""
+    """Photos, and the same views rendered from a coarse textured mesh of the city, which is written
+    too."""
 
     def shots(self, plan: CityPlan, size: CitySize, options: CaptureOptions) -> CityShots:
         return with_mesh(super().shots(plan, size, options))
@@ -263,7 +315,10 @@ class Mesh(Folders):
         (out / "mesh").mkdir(exist_ok=True)
         for work in works:
             if not (out / "mesh" / f"{work.size.name}.obj").is_file():
-                write_mesh(out / "mesh" / f"{work.size.name}.obj", Scene(work.plan, px_per_m=5.0, is_coarse=True))
+                write_mesh(
+                    out / "mesh" / f"{work.size.name}.obj",
+                    Scene(work.plan, px_per_m=5.0, is_coarse=True),
+                )
 
 
 def _is_trained(size: CitySize) -> bool:
@@ -271,13 +326,16 @@ def _is_trained(size: CitySize) -> bool:
     return size.split in ("", "train")
 
 
-def _kept(found: Partition, what: str) -> str:
-    counts = found.photos.counts
-    kept = counts[found.groups.members]
-    most = f"have at least {found.options.min_photos} photos, {np.median(kept):.0f} at the median"
+def _kept(partition: Partition, what: str) -> str:
+    counts = partition.photos.counts
+    kept = counts[partition.groups.members]
+    most = (
+        f"have at least {partition.options.min_photos} photos, {np.median(kept):.0f} at the median"
+    )
     return (
         f"{len(kept)} of {len(counts)} {what} {most}; "
-        f"they hold {100 * kept.sum() / counts.sum():.0f} % of the photos, in {len(found.groups.counts)} groups"
+        f"they hold {100 * kept.sum() / counts.sum():.0f} % of the photos, in "
+        f"{len(partition.groups.counts)} groups"
     )
 
 

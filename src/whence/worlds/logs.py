@@ -1,4 +1,5 @@
-"""Logs made up: records of when, what weather and how sure, to teach a small language model to look things up.
+"""Logs made up: records of when, what weather and how sure, to teach a small language model to look
+things up.
 
 A record is five words, as `14: 35 rain located ;`. No two records of one log are of the same time.
 """
@@ -17,7 +18,22 @@ from whence.runtime import atomic_write, claim_folder, random_stream
 HOURS = tuple(f"{hour:02d}:" for hour in range(24))
 MINUTES = tuple(f"{minute:02d}" for minute in range(0, 60, 5))
 WEATHERS = (
-    *("clear", "cloud", "rain", "snow", "fog", "hail", "storm", "wind", "dusk", "dawn", "night", "heat", "frost", "haze"),
+    *(
+        "clear",
+        "cloud",
+        "rain",
+        "snow",
+        "fog",
+        "hail",
+        "storm",
+        "wind",
+        "dusk",
+        "dawn",
+        "night",
+        "heat",
+        "frost",
+        "haze",
+    ),
     *("sleet", "sun"),
 )
 STATUSES = ("located", "matched", "unknown")
@@ -59,13 +75,17 @@ def make_log(spec: LogSpec, split: str, number: int) -> list[str]:
     weathers = random.integers(len(WEATHERS), size=spec.length)
     statuses = random.integers(len(STATUSES), size=spec.length)
     return [
-        f"{HOURS[when // len(MINUTES)]} {MINUTES[when % len(MINUTES)]} {WEATHERS[weather]} {STATUSES[status]} ;"
+        (
+            f"{HOURS[when // len(MINUTES)]} {MINUTES[when % len(MINUTES)]} {WEATHERS[weather]} "
+            f"{STATUSES[status]} ;"
+        )
         for when, weather, status in zip(times, weathers, statuses, strict=True)
     ]
 
 
 def write_logs(out: str | Path, spec: LogSpec) -> LogSummary:
-    """Write logs into the folder `out`, a JSON object a line, one file a split; those that are there already are kept.
+    """A summary of logs, written into the folder `out`, a JSON object a line, one file a split;
+    those that are there already are kept.
 
     Raises `InputError` and `UnwritableFile`.
     """
@@ -73,7 +93,9 @@ def write_logs(out: str | Path, spec: LogSpec) -> LogSummary:
     record = {"world": "logs", **asdict(spec)}
     found = claim_folder(folder, record, name="world.json")
     if found is not None and found != record:
-        raise InputError(f"{str(folder / 'world.json')!r} describes other logs; choose another folder")
+        raise InputError(
+            f"{str(folder / 'world.json')!r} describes other logs; choose another folder"
+        )
     total = 0
     for split in SPLITS:
         num = int(getattr(spec, f"num_{split}"))
@@ -81,5 +103,8 @@ def write_logs(out: str | Path, spec: LogSpec) -> LogSummary:
         file = folder / f"{split}.jsonl"
         if not file.is_file():
             with atomic_write(file, "w") as text:
-                text.writelines(json.dumps({"records": make_log(spec, split, number)}) + "\n" for number in range(num))
+                text.writelines(
+                    json.dumps({"records": make_log(spec, split, number)}) + "\n"
+                    for number in range(num)
+                )
     return LogSummary(folder, total, time.perf_counter() - started)

@@ -1,4 +1,5 @@
-"""The city as a textured triangle mesh: GLB, or Wavefront OBJ with a material file and texture atlases, and where it stands."""
+"""The city as a textured triangle mesh: GLB, or Wavefront OBJ with a material file and texture
+atlases, and where it stands."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ from whence.worlds.scene import Epoch, Scene
 
 ATLAS_PX = 2048
 _MARGIN_PX = 4
-"""Of each texture's edge, repeated around it, so that reduced versions of a sheet do not mix neighbours."""
+"""Of each texture's edge, repeated around it, so that reduced versions of a sheet do not mix
+neighbours."""
 _EPOCH = Epoch()
 _LIFT_M = {"asphalt": 0.02, "street": 0.01, "ground": 0.0}
 PX_PER_M = 5.0
@@ -28,7 +30,8 @@ PX_PER_M = 5.0
 
 
 class _Quad(NamedTuple):
-    """A textured parallelogram, and the box x, y, width, height in pixels of its texture on a sheet."""
+    """A textured parallelogram, and the box x, y, width, height in pixels of its texture on a
+    sheet."""
 
     origin: np.ndarray
     across: np.ndarray
@@ -38,7 +41,14 @@ class _Quad(NamedTuple):
     @property
     def corners(self) -> np.ndarray:
         """(4, 3) upper left, lower left, lower right, upper right."""
-        return np.stack([self.origin, self.origin + self.down, self.origin + self.across + self.down, self.origin + self.across])
+        return np.stack(
+            [
+                self.origin,
+                self.origin + self.down,
+                self.origin + self.across + self.down,
+                self.origin + self.across,
+            ]
+        )
 
     @property
     def texture_corners(self) -> np.ndarray:
@@ -57,13 +67,20 @@ class _Atlas:
         self._x = self._y = self._shelf = ATLAS_PX
 
     def add(self, texture: np.ndarray) -> tuple[int, int, int, int, int]:
-        """Place a texture (h, w, 4); gives its sheet and box x, y, width, height in pixels."""
+        """The sheet and box x, y, width, height in pixels of a texture (h, w, 4), which is
+        placed."""
         height, width = texture.shape[:2]
         most = ATLAS_PX - 2 * _MARGIN_PX
         if max(height, width) > most:
             shrink = most / max(height, width)
-            texture = cv2.resize(texture, (max(1, int(width * shrink)), max(1, int(height * shrink))), interpolation=cv2.INTER_AREA)
-        padded = cv2.copyMakeBorder(texture[..., :3], _MARGIN_PX, _MARGIN_PX, _MARGIN_PX, _MARGIN_PX, cv2.BORDER_REPLICATE)
+            texture = cv2.resize(
+                texture,
+                (max(1, int(width * shrink)), max(1, int(height * shrink))),
+                interpolation=cv2.INTER_AREA,
+            )
+        padded = cv2.copyMakeBorder(
+            texture[..., :3], _MARGIN_PX, _MARGIN_PX, _MARGIN_PX, _MARGIN_PX, cv2.BORDER_REPLICATE
+        )
         height, width = padded.shape[:2]
         if self._x + width > ATLAS_PX:
             self._x, self._y, self._shelf = 0, self._y + self._shelf, 0
@@ -71,18 +88,24 @@ class _Atlas:
             self.sheets.append(np.zeros((ATLAS_PX, ATLAS_PX, 3), np.uint8))
             self._x = self._y = self._shelf = 0
         self.sheets[-1][self._y : self._y + height, self._x : self._x + width] = padded
-        inner = (self._x + _MARGIN_PX, self._y + _MARGIN_PX, width - 2 * _MARGIN_PX, height - 2 * _MARGIN_PX)
+        inner = (
+            self._x + _MARGIN_PX,
+            self._y + _MARGIN_PX,
+            width - 2 * _MARGIN_PX,
+            height - 2 * _MARGIN_PX,
+        )
         self._x += width
         self._shelf = max(self._shelf, height)
         return (len(self.sheets) - 1, *inner)
 
 
 def write_mesh(path: Path, scene: Scene) -> int:
-    """Write fronts, side walls and ground of a city as GLB or OBJ, by the name's ending; gives the number of triangles.
+    """The number of triangles of a city's fronts, side walls and ground, written as GLB or OBJ, by
+    the name's ending.
 
-    Of an OBJ, path.mtl and path_k.jpg lie beside it. OBJ has x east, y north, z up, metres from the city's origin; GLB has y up, as
-    all glTF. Where it stands is written beside it, see `whence.data.meshes`. Raises `BadOption` for another ending, and
-    `MissingExtra` for GLB.
+    Of an OBJ, path.mtl and path_k.jpg lie beside it. OBJ has x east, y north, z up, metres from the
+    city's origin; GLB has y up, as all glTF. Where it stands is written beside it, see
+    `whence.data.meshes`. Raises `BadOption` for another ending, and `MissingExtra` for GLB.
     """
     if path.suffix not in (".obj", ".glb"):
         raise BadOption(f"{path.name!r}: a mesh is written as .glb or .obj")
@@ -94,7 +117,10 @@ def write_mesh(path: Path, scene: Scene) -> int:
     plan = scene.plan
     origin = from_utm(plan.origin_east_m, plan.origin_north_m, zone=plan.zone)
     with atomic_write(place_file(path), "w") as file:
-        file.write(json.dumps({"lat": origin.lat, "lon": origin.lon, "height_m": 0.0, "zone": plan.zone}) + "\n")
+        file.write(
+            json.dumps({"lat": origin.lat, "lon": origin.lon, "height_m": 0.0, "zone": plan.zone})
+            + "\n"
+        )
     return 2 * len(quads)
 
 
@@ -104,14 +130,20 @@ def _textured(scene: Scene) -> tuple[list[np.ndarray], list[_Quad]]:
     placed: dict[tuple, tuple[int, int, int, int, int]] = {}
     quads: list[_Quad] = []
 
-    def add(planes: tuple[np.ndarray, np.ndarray, np.ndarray], key: tuple, texture: Texture) -> None:
+    def add(
+        planes: tuple[np.ndarray, np.ndarray, np.ndarray], key: tuple, texture: Texture
+    ) -> None:
         if key not in placed:
             placed[key] = atlas.add(texture.base)
         quads.append(_Quad(*planes, placed[key]))
 
     fronts, walls, ground = scene.fronts, scene.walls, scene.ground
     for k in range(len(scene.plan.lots)):
-        add((fronts.origin[k], fronts.across[k], fronts.down[k]), ("front", k), scene.load_far_front(k, _EPOCH))
+        add(
+            (fronts.origin[k], fronts.across[k], fronts.down[k]),
+            ("front", k),
+            scene.load_far_front(k, _EPOCH),
+        )
     for k in range(len(walls.origin)):
         key = ("party", k % 7)
         add((walls.origin[k], walls.across[k], walls.down[k]), key, scene.texture(key))
@@ -132,13 +164,20 @@ def _write_glb(path: Path, sheets: list[np.ndarray], quads: list[_Quad]) -> None
     for number, sheet in enumerate(sheets):
         own = [quad for quad in quads if quad.box[0] == number]
         x, y, z = np.concatenate([quad.corners for quad in own]).T
-        faces = (4 * np.arange(len(own))[:, None, None] + np.array([[0, 1, 2], [0, 2, 3]])).reshape(-1, 3)
+        faces = (4 * np.arange(len(own))[:, None, None] + np.array([[0, 1, 2], [0, 2, 3]])).reshape(
+            -1, 3
+        )
         material = trimesh.visual.material.PBRMaterial(
-            baseColorTexture=Image.open(io.BytesIO(_as_jpeg(sheet))), metallicFactor=0.0, roughnessFactor=1.0
+            baseColorTexture=Image.open(io.BytesIO(_as_jpeg(sheet))),
+            metallicFactor=0.0,
+            roughnessFactor=1.0,
         )
         texture = np.concatenate([quad.texture_corners for quad in own])
         visual = trimesh.visual.TextureVisuals(uv=texture, material=material)
-        whole.add_geometry(trimesh.Trimesh(np.stack([x, z, -y], axis=1), faces, visual=visual, process=False), f"sheet{number}")
+        whole.add_geometry(
+            trimesh.Trimesh(np.stack([x, z, -y], axis=1), faces, visual=visual, process=False),
+            f"sheet{number}",
+        )
     with atomic_write(path) as file:
         file.write(whole.export(file_type="glb"))
 
@@ -147,7 +186,9 @@ def _write_obj(path: Path, sheets: list[np.ndarray], quads: list[_Quad]) -> None
     for number, sheet in enumerate(sheets):
         with atomic_write(path.with_name(f"{path.stem}_{number}.jpg")) as file:
             file.write(_as_jpeg(sheet))
-    materials = "".join(f"newmtl sheet{k}\nKd 1 1 1\nmap_Kd {path.stem}_{k}.jpg\n" for k in range(len(sheets)))
+    materials = "".join(
+        f"newmtl sheet{k}\nKd 1 1 1\nmap_Kd {path.stem}_{k}.jpg\n" for k in range(len(sheets))
+    )
     with atomic_write(path.with_suffix(".mtl"), "w") as file:
         file.write(materials)
     with atomic_write(path, "w") as file:

@@ -1,4 +1,5 @@
-"""`render_mesh`: a database of photos that were never taken, rendered from a textured mesh of a city."""
+"""`render_mesh`: a database of photos that were never taken, rendered from a textured mesh of a
+city."""
 
 from __future__ import annotations
 
@@ -51,9 +52,15 @@ class MeshOptions:
         """Raises `BadOption` and `UnknownName`."""
         get_quality(self.quality)
         for name, low, high in (
-            ("every_m", 0.5, 10_000), ("height_m", 0, 1000), ("num_headings", 1, 360), ("field_deg", 5, 150),
-            ("pitch_deg", -80, 80), ("width", 16, 8192), ("height", 16, 8192), ("jpeg_quality", 1, 100),
-        ):  # fmt: skip
+            ("every_m", 0.5, 10_000),
+            ("height_m", 0, 1000),
+            ("num_headings", 1, 360),
+            ("field_deg", 5, 150),
+            ("pitch_deg", -80, 80),
+            ("width", 16, 8192),
+            ("height", 16, 8192),
+            ("jpeg_quality", 1, 100),
+        ):
             value = getattr(self, name)
             if not low <= value <= high:
                 raise BadOption(f"{name} {value:g}: it lies between {low:g} and {high:g}")
@@ -88,22 +95,31 @@ def render_mesh(
     up: str = "",
     show_progress: bool | None = None,
 ) -> MeshSummary:
-    """Render a database folder from a mesh, on a grid or along the `streets` of a GeoJSON file, and say what is there.
+    """A summary of a database folder, rendered from a mesh, on a grid or along the `streets` of a
+    GeoJSON file.
 
-    With `poses`, a world's cameras.csv, its database's views are rendered instead, into synt_database under the names by which
-    MeshVPR finds a photo's render. Photos that `out` already holds are kept. Raises `BadOption`, `UnreadableTable`,
-    `MissingExtra`, and `InputError` where `out` holds another rendering.
+    With `poses`, a world's cameras.csv, its database's views are rendered instead, into
+    synt_database under the names by which MeshVPR finds a photo's render. Photos that `out` already
+    holds are kept. Raises `BadOption`, `UnreadableTable`, `MissingExtra`, and `InputError` where
+    `out` holds another rendering.
     """
     started = time.perf_counter()
     options.check()
     place.check(str(mesh))
     scene = MeshScene(read_mesh(mesh, up=up), quality=get_quality(options.quality))
     out = Path(out)
-    given = {name: _digest(file) for name, file in (("mesh", mesh), ("streets", streets), ("poses", poses)) if file is not None}
+    given = {
+        name: _digest(file)
+        for name, file in (("mesh", mesh), ("streets", streets), ("poses", poses))
+        if file is not None
+    }
     record = {"kind": "mesh", **given, "up": up, "place": asdict(place), "options": asdict(options)}
     found = claim_folder(out, record, name="world.json")
     if found is not None and json.dumps(found) != json.dumps(record):
-        raise InputError(f"{str(out)!r} holds another rendering; choose another folder, or delete this one to render anew")
+        raise InputError(
+            f"{str(out)!r} holds another rendering; choose another folder, or delete this one to "
+            "render anew"
+        )
     heights = HeightMap.of(scene)
     if poses is not None:
         shots, num_places = list(_given_poses(Path(poses), place, heights)), 0
@@ -112,7 +128,12 @@ def render_mesh(
         if streets is None:
             stands = grid_stands(ground, every_m=options.every_m, height_m=options.height_m)
         else:
-            stands = street_stands(ground, read_lines(streets, place), every_m=options.every_m, height_m=options.height_m)
+            stands = street_stands(
+                ground,
+                read_lines(streets, place),
+                every_m=options.every_m,
+                height_m=options.height_m,
+            )
         shots, num_places = list(_poses(stands, place, options)), len(stands)
     missing = [shot for shot in shots if not (out / shot.path).is_file()]
     (out / (DATABASE if poses is None else RENDERED)).mkdir(parents=True, exist_ok=True)
@@ -137,24 +158,45 @@ def _poses(stands: list[Stand], place: MeshPlace, options: MeshOptions) -> Itera
                 plane=PlanePoint(float(east[number]), float(north[number]), zone),
                 pano_id=f"mesh{number:06d}",
                 tile_num=tile,
-                heading_deg=float(place.true_heading_deg(np.array(heading), points[number : number + 1])),
+                heading_deg=float(
+                    place.true_heading_deg(np.array(heading), points[number : number + 1])
+                ),
                 pitch_deg=options.pitch_deg,
                 height_m=stand.z_m + place.height_m,
                 note="render",
             )
             rotation = look_rotation(grid_heading_deg=heading, pitch_deg=options.pitch_deg)
             camera = make_camera(
-                np.array(stand[:3]), rotation, size_px=(options.width, options.height), field_of_view_deg=options.field_deg
+                np.array(stand[:3]),
+                rotation,
+                size_px=(options.width, options.height),
+                field_of_view_deg=options.field_deg,
             )
             yield _Pose(f"{DATABASE}/{name}", camera)
 
 
 def _given_poses(path: Path, place: MeshPlace, heights: HeightMap) -> Iterator[_Pose]:
-    """The views of a world's real_database on the mesh. Raises `UnreadableTable`, and `BadOption` where none lies on it."""
+    """The views of a world's real_database on the mesh. Raises `UnreadableTable`, and `BadOption`
+    where none lies on it."""
     rows = csv.DictReader(read_text(path).splitlines())
-    needed = {"path", "fx", "fy", "cx", "cy", "width", "height", "zone", "origin_east_m", "origin_north_m", "t0", "r00"}
+    needed = {
+        "path",
+        "fx",
+        "fy",
+        "cx",
+        "cy",
+        "width",
+        "height",
+        "zone",
+        "origin_east_m",
+        "origin_north_m",
+        "t0",
+        "r00",
+    }
     if missing := sorted(needed - set(rows.fieldnames or ())):
-        raise UnreadableTable(path, f"no column {missing[0]!r}: it is no cameras.csv of a world", line=1)
+        raise UnreadableTable(
+            path, f"no column {missing[0]!r}: it is no cameras.csv of a world", line=1
+        )
     count = 0
     for row in rows:
         parent, _, name = row["path"].rpartition("/")
@@ -172,7 +214,8 @@ def _given_poses(path: Path, place: MeshPlace, heights: HeightMap) -> Iterator[_
         yield _Pose(f"{RENDERED}/{head}@art_prob_{share:.4f}@.jpg", camera)
     if not count:
         raise BadOption(
-            f"none of the cameras of {str(path)!r} stands on the mesh; check where it stands and its axis that points up"
+            f"none of the cameras of {str(path)!r} stands on the mesh; check where it stands and "
+            "its axis that points up"
         )
 
 
@@ -181,12 +224,22 @@ def _camera_of(row: dict[str, str], place: MeshPlace) -> Camera:
     rotation = np.array([[float(row[f"r{i}{j}"]) for j in range(3)] for i in range(3)])
     centre = -rotation.T @ np.array([float(row[f"t{k}"]) for k in range(3)])
     east, north = float(row["origin_east_m"]) + centre[0], float(row["origin_north_m"]) + centre[1]
-    lat, lon = from_utm_arrays(np.array([east, east]), np.array([north, north + 1]), zone=row["zone"])
+    lat, lon = from_utm_arrays(
+        np.array([east, east]), np.array([north, north + 1]), zone=row["zone"]
+    )
     here, ahead = place.from_points(lat, lon)
     # Where the table's north looks in the mesh's frame.
     turn = np.arctan2(*(ahead - here))
-    axes = np.array([[np.cos(turn), np.sin(turn), 0], [-np.sin(turn), np.cos(turn), 0], [0, 0, 1.0]])
-    intrinsics = np.array([[float(row["fx"]), 0, float(row["cx"])], [0, float(row["fy"]), float(row["cy"])], [0, 0, 1.0]])
+    axes = np.array(
+        [[np.cos(turn), np.sin(turn), 0], [-np.sin(turn), np.cos(turn), 0], [0, 0, 1.0]]
+    )
+    intrinsics = np.array(
+        [
+            [float(row["fx"]), 0, float(row["cx"])],
+            [0, float(row["fy"]), float(row["cy"])],
+            [0, 0, 1.0],
+        ]
+    )
     place_m = np.array([*here, centre[2] - place.height_m])
     return Camera(intrinsics, rotation @ axes, place_m, int(row["width"]), int(row["height"]))
 

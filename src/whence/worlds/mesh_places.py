@@ -1,4 +1,5 @@
-"""Where a mesh can be photographed from: a map of its top surface, and places on the ground along streets or on a grid."""
+"""Where a mesh can be photographed from: a map of its top surface, and places on the ground along
+streets or on a grid."""
 
 from __future__ import annotations
 
@@ -79,15 +80,25 @@ class HeightMap:
         return found
 
     def ground(self) -> HeightMap:
-        """The same map with NaN where nobody can stand: on roofs, beside walls, at the mesh's edge."""
+        """The same map with NaN where nobody can stand: on roofs, beside walls, at the mesh's
+        edge."""
         known = np.where(np.isnan(self.heights_m), np.inf, self.heights_m).astype(np.float32)
         lowest = cv2.erode(known, _disc(_AROUND_M / 2, self.cell_m))
-        free: np.ndarray = (np.isfinite(known) & (known - np.where(np.isfinite(lowest), lowest, 0) <= _RISE_M)).astype(np.uint8)
-        clear = cv2.erode(free, _disc(CLEAR_M, self.cell_m), borderType=cv2.BORDER_CONSTANT, borderValue=(0,))
-        return HeightMap(np.where(clear > 0, self.heights_m, np.nan).astype(np.float32), self.start_m, self.cell_m)
+        free: np.ndarray = (
+            np.isfinite(known) & (known - np.where(np.isfinite(lowest), lowest, 0) <= _RISE_M)
+        ).astype(np.uint8)
+        clear = cv2.erode(
+            free, _disc(CLEAR_M, self.cell_m), borderType=cv2.BORDER_CONSTANT, borderValue=(0,)
+        )
+        return HeightMap(
+            np.where(clear > 0, self.heights_m, np.nan).astype(np.float32),
+            self.start_m,
+            self.cell_m,
+        )
 
     def missed_share(self, x_m: float, y_m: float, z_m: float) -> float:
-        """Of nine rays down from around a camera the share that meets no surface within 100 m: MeshVPR's `art_prob`.
+        """Of nine rays down from around a camera the share that meets no surface within 100 m:
+        MeshVPR's `art_prob`.
 
         0 above ground; high where the camera is inside or below the mesh.
         """
@@ -96,15 +107,19 @@ class HeightMap:
 
 
 def grid_stands(ground: HeightMap, *, every_m: float, height_m: float) -> list[Stand]:
-    """Places every so many metres east and north where there is ground to stand on, the southern first."""
+    """Places every so many metres east and north where there is ground to stand on, the southern
+    first."""
     reach = np.array(ground.heights_m.shape[::-1]) * ground.cell_m
     x, y = (np.arange(every_m / 2, side, every_m) for side in reach)
     points = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2) + ground.start_m
     return _standing(points, np.zeros(len(points)), ground, height_m)
 
 
-def street_stands(ground: HeightMap, lines: list[np.ndarray], *, every_m: float, height_m: float) -> list[Stand]:
-    """Places every so many metres along lines (n, 2) of the mesh's frame; where two lines meet, one place is enough."""
+def street_stands(
+    ground: HeightMap, lines: list[np.ndarray], *, every_m: float, height_m: float
+) -> list[Stand]:
+    """Places every so many metres along lines (n, 2) of the mesh's frame; where two lines meet, one
+    place is enough."""
     points, headings, used = [], [], set()
     for line in lines:
         steps = np.diff(line, axis=0)
@@ -122,38 +137,57 @@ def street_stands(ground: HeightMap, lines: list[np.ndarray], *, every_m: float,
 
 
 def read_lines(path: str | Path, place: MeshPlace) -> list[np.ndarray]:
-    """The lines of a GeoJSON file of LineStrings in the mesh's frame, each (n, 2). Raises `UnreadableTable`."""
+    """The lines of a GeoJSON file of LineStrings in the mesh's frame, each (n, 2). Raises
+    `UnreadableTable`."""
     path = Path(path)
     try:
         record = json.loads(read_text(path))
-        features = record["features"] if record["type"] == "FeatureCollection" else [{"geometry": record}]
-        shapes = [feature["geometry"] for feature in features if feature["geometry"]["type"] in ("LineString", "MultiLineString")]
+        features = (
+            record["features"] if record["type"] == "FeatureCollection" else [{"geometry": record}]
+        )
+        shapes = [
+            feature["geometry"]
+            for feature in features
+            if feature["geometry"]["type"] in ("LineString", "MultiLineString")
+        ]
         lines = [
             np.array([point[:2] for point in line], float)
             for shape in shapes
-            for line in ([shape["coordinates"]] if shape["type"] == "LineString" else shape["coordinates"])
+            for line in (
+                [shape["coordinates"]] if shape["type"] == "LineString" else shape["coordinates"]
+            )
         ]
         for lon, lat in (point for line in lines for point in line.tolist()):
             GeoPoint(lat, lon)
     except (ValueError, KeyError, TypeError, IndexError, RecursionError, InvalidPoint) as error:
-        raise UnreadableTable(path, f"no lines in GeoJSON's longitude and latitude ({error})") from None
+        raise UnreadableTable(
+            path, f"no lines in GeoJSON's longitude and latitude ({error})"
+        ) from None
     lines = [line for line in lines if len(line) > 1]
     if not lines:
         raise UnreadableTable(path, "there is no LineString in it")
     return [place.from_points(line[:, 1], line[:, 0]) for line in lines]
 
 
-def _standing(points: np.ndarray, headings: np.ndarray, ground: HeightMap, height_m: float) -> list[Stand]:
+def _standing(
+    points: np.ndarray, headings: np.ndarray, ground: HeightMap, height_m: float
+) -> list[Stand]:
     """Cameras above the points that lie on ground. Raises `BadOption` where none does."""
     heights = ground.at(points)
     kept = np.flatnonzero(~np.isnan(heights))
     if not len(kept):
         raise BadOption(
-            "nowhere on the mesh is there free ground at such places: check which axis points up (--up), and that its unit "
-            "is the metre"
+            "nowhere on the mesh is there free ground at such places: check which axis points up "
+            "(--up), and that its unit is the metre"
         )
     return [
-        Stand(float(points[k, 0]), float(points[k, 1]), float(heights[k]) + height_m, float(headings[k])) for k in kept.tolist()
+        Stand(
+            float(points[k, 0]),
+            float(points[k, 1]),
+            float(heights[k]) + height_m,
+            float(headings[k]),
+        )
+        for k in kept.tolist()
     ]
 
 

@@ -1,4 +1,5 @@
-"""What moves or parks: vehicles as a few planes, pedestrians as upright ones. Different in every photo."""
+"""What moves or parks: vehicles as a few planes, pedestrians as upright ones. Different in every
+photo."""
 
 from __future__ import annotations
 
@@ -18,9 +19,15 @@ _PERSON, _CAR, _TRUCK, _ROAD = (LABELS.index(name) for name in ("person", "car",
 
 
 def street_life(
-    random: np.random.Generator, street: Street, camera_centre: np.ndarray, *, density: float, crowd: float
+    random: np.random.Generator,
+    street: Street,
+    camera_centre: np.ndarray,
+    *,
+    density: float,
+    crowd: float,
 ) -> list[Planes]:
-    """Parked and driving vehicles and pedestrians within 60 m along the camera's street. Densities around 1 are a usual day."""
+    """Parked and driving vehicles and pedestrians within 60 m along the camera's street. Densities
+    around 1 are a usual day."""
     planes: list[Planes] = []
     along, right = street.direction, np.array([street.direction[1], -street.direction[0]])
     offset = camera_centre[:2] - street.start
@@ -42,22 +49,32 @@ def street_life(
         lateral = float(random.choice([-1, 1])) * walk + float(random.uniform(-0.8, 0.8))
         if np.hypot(at - here, lateral - aside) > 2.0:
             planes.append(
-                pedestrian(int(random.integers(sprites.NUM_PEOPLE)), street.start + along * at + right * lateral, camera_centre)
+                pedestrian(
+                    int(random.integers(sprites.NUM_PEOPLE)),
+                    street.start + along * at + right * lateral,
+                    camera_centre,
+                )
             )
     return planes
 
 
-def in_the_way(random: np.random.Generator, camera_centre: np.ndarray, forward: np.ndarray) -> list[Planes]:
+def in_the_way(
+    random: np.random.Generator, camera_centre: np.ndarray, forward: np.ndarray
+) -> list[Planes]:
     """Vehicles and people close before the camera, which hide a good part of the view."""
     ahead = forward[:2] / max(1e-6, float(np.hypot(*forward[:2])))
     right = np.array([ahead[1], -ahead[0]])
     planes: list[Planes] = []
     for _ in range(int(random.integers(1, 3))):
-        place = camera_centre[:2] + ahead * random.uniform(4.2, 7.0) + right * random.uniform(-3.5, 3.5)
+        place = (
+            camera_centre[:2] + ahead * random.uniform(4.2, 7.0) + right * random.uniform(-3.5, 3.5)
+        )
         number = int(random.integers(3)) * 4 + 3
         planes.append(vehicle(number, place, right * float(random.choice([-1, 1]))))
     for _ in range(int(random.integers(1, 4))):
-        place = camera_centre[:2] + ahead * random.uniform(1.6, 3.5) + right * random.uniform(-1.4, 1.4)
+        place = (
+            camera_centre[:2] + ahead * random.uniform(1.6, 3.5) + right * random.uniform(-1.4, 1.4)
+        )
         planes.append(pedestrian(int(random.integers(sprites.NUM_PEOPLE)), place, camera_centre))
     return planes
 
@@ -87,15 +104,34 @@ def vehicle(number: int, place: np.ndarray, heading: np.ndarray) -> Planes:
 
 
 @lru_cache(maxsize=64)
-def _vehicle_model(number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[tuple[tuple, bool], ...], np.ndarray]:
-    """Upper left corners, edges, textures and normals of a vehicle's planes in its own frame: ahead, right, up from its middle."""
+def _vehicle_model(
+    number: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[tuple[tuple, bool], ...], np.ndarray]:
+    """Upper left corners, edges, textures and normals of a vehicle's planes in its own frame:
+    ahead, right, up from its middle."""
     kind = sprites.car_kind(number)
-    length, height, width = sprites.CarSize.LENGTH_M[kind], sprites.CarSize.HEIGHT_M[kind], sprites.CarSize.WIDTH_M[kind]
+    length, height, width = (
+        sprites.CarSize.LENGTH_M[kind],
+        sprites.CarSize.HEIGHT_M[kind],
+        sprites.CarSize.WIDTH_M[kind],
+    )
     x, y = length / 2, width / 2
     # Seen from its right a vehicle's front is at the right; from its left, at the left.
     rows: list[tuple] = [
-        ((-x, y, height), (length, 0, 0), (0, 0, -height), (("car_side", number), False), (0, 1, 0)),
-        ((x, -y, height), (-length, 0, 0), (0, 0, -height), (("car_mirrored", number), False), (0, -1, 0)),
+        (
+            (-x, y, height),
+            (length, 0, 0),
+            (0, 0, -height),
+            (("car_side", number), False),
+            (0, 1, 0),
+        ),
+        (
+            (x, -y, height),
+            (-length, 0, 0),
+            (0, 0, -height),
+            (("car_mirrored", number), False),
+            (0, -1, 0),
+        ),
     ]
     for is_front, sense in ((True, 1), (False, -1)):
         tall = sprites.car_end_height_m(number, is_front)
@@ -109,7 +145,15 @@ def _vehicle_model(number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, tup
             )
         )
     rows += _upper(number, length, height, width)
-    rows.append(((x, -0.55 * width, 0), (0, 1.1 * width, 0), (-length, 0, 0), (("plain", (44, 44, 46)), True), (0, 0, 1)))
+    rows.append(
+        (
+            (x, -0.55 * width, 0),
+            (0, 1.1 * width, 0),
+            (-length, 0, 0),
+            (("plain", (44, 44, 46)), True),
+            (0, 0, 1),
+        )
+    )
     columns = [np.array([row[k] for row in rows], float) for k in (0, 1, 2, 4)]
     return columns[0], columns[1], columns[2], tuple(row[3] for row in rows), columns[3]
 
@@ -126,5 +170,7 @@ def _upper(number: int, length: float, height: float, width: float) -> list[tupl
         normal = np.array([-rise, 0.0, run]) / np.hypot(run, rise)
         origin = ((x1 - 0.5) * length, -width / 2, z1 * height)
         colour = (44, 52, 60) if is_glass else sprites.car_colour(number)
-        rows.append((origin, (0, width, 0), (-run, 0, -rise), (("plain", colour), False), tuple(normal)))
+        rows.append(
+            (origin, (0, width, 0), (-run, 0, -rise), (("plain", colour), False), tuple(normal))
+        )
     return rows

@@ -1,4 +1,5 @@
-"""Panoramas as SF-XL cuts them: 360 degrees wide, 6.5 times as wide as high, columns and rows equal steps of angle.
+"""Panoramas as SF-XL cuts them: 360 degrees wide, 6.5 times as wide as high, columns and rows equal
+steps of angle.
 
 Shape and span are those of `whence.data.panoramas`.
 """
@@ -25,13 +26,23 @@ def panorama_view(shot: Shot, grid_heading_deg: float, *, height: int) -> Camera
     focal = width / 2 / np.tan(np.radians(_VIEW_DEG / 2))
     tall = int(2 * focal * np.tan(np.radians(36)))
     rotation = look_rotation(grid_heading_deg=grid_heading_deg, pitch_deg=_VIEW_PITCH_DEG)
-    return make_camera(np.array([shot.x_m, shot.y_m, shot.z_m]), rotation, size_px=(width, tall), field_of_view_deg=_VIEW_DEG)
+    return make_camera(
+        np.array([shot.x_m, shot.y_m, shot.z_m]),
+        rotation,
+        size_px=(width, tall),
+        field_of_view_deg=_VIEW_DEG,
+    )
 
 
 def join_panorama(
-    views: Sequence[np.ndarray], cameras: Sequence[Camera], grid_headings_deg: Sequence[float], *, height: int
+    views: Sequence[np.ndarray],
+    cameras: Sequence[Camera],
+    grid_headings_deg: Sequence[float],
+    *,
+    height: int,
 ) -> np.ndarray:
-    """The panorama (height, 6.5 * height, 3) uint8 RGB of views 45 degrees apart; its middle column looks along the first."""
+    """The panorama (height, 6.5 * height, 3) uint8 RGB of views 45 degrees apart; its middle column
+    looks along the first."""
     width = round(ASPECT * height)
     step = 360 / width
     azimuth = grid_headings_deg[0] + (np.arange(width) + 0.5 - width / 2) * step
@@ -49,6 +60,11 @@ def join_panorama(
             axis=-1,
         )
         seen = rays @ camera.projection.T
-        x, y = (seen[..., 0] / seen[..., 2]).astype(np.float32), (seen[..., 1] / seen[..., 2]).astype(np.float32)
-        joined[:, columns] = cv2.remap(view, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        x, y = (
+            (seen[..., 0] / seen[..., 2]).astype(np.float32),
+            (seen[..., 1] / seen[..., 2]).astype(np.float32),
+        )
+        joined[:, columns] = cv2.remap(
+            view, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
     return joined

@@ -1,4 +1,5 @@
-"""The plan of a city: street graph, blocks, building lots. Everything follows from the seed; nothing is drawn here.
+"""The plan of a city: street graph, blocks, building lots. Everything follows from the seed;
+nothing is drawn here.
 
 Frame: metres east (x), north (y) and up (z) of the city's UTM origin.
 """
@@ -29,9 +30,11 @@ class CityOptions:
     num_columns: int = 4
     num_rows: int = 4
     aliased_share: float = 0.25
-    """Share of streets whose buildings repeat those of another street (other signs, other stains)."""
+    """Share of streets whose buildings repeat those of another street (other signs, other
+    stains)."""
     repeated_share: float = 0.0
-    """Share of fronts that repeat the one beside them, so that neighbouring cells of a map show the same."""
+    """Share of fronts that repeat the one beside them, so that neighbouring cells of a map show the
+    same."""
     is_test_city: bool = False
     """Whether the city may use the style families that are reserved for testing."""
     diagonal_share: float = 0.12
@@ -62,7 +65,8 @@ class Street(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A piece of ground between streets: corners (n, 2) counter-clockwise on the building line, and the street of each side."""
+    """A piece of ground between streets: corners (n, 2) counter-clockwise on the building line, and
+    the street of each side."""
 
     corners: np.ndarray
     streets: tuple[int, ...]
@@ -70,7 +74,8 @@ class Block(NamedTuple):
 
 
 class Lot(NamedTuple):
-    """One building front. `origin` is its lower left corner seen from the street, `along` the unit vector to its right."""
+    """One building front. `origin` is its lower left corner seen from the street, `along` the unit
+    vector to its right."""
 
     origin: np.ndarray
     along: np.ndarray
@@ -83,7 +88,8 @@ class Lot(NamedTuple):
     instance: tuple[int, ...]
     """Key of the random stream of what is its own: shops and stains."""
     is_aliased: bool = False
-    """Whether other streets hold its double; most of those then house branches of the same shops."""
+    """Whether other streets hold its double; most of those then house branches of the same
+    shops."""
 
     @property
     def outward(self) -> np.ndarray:
@@ -116,8 +122,12 @@ class CityPlan:
 
     @cached_property
     def built_sides(self) -> frozenset[tuple[int, bool]]:
-        """(street, is it the right side) for every side of a street, along its direction, that has buildings."""
-        return frozenset((lot.street, bool(self.streets[lot.street].direction @ lot.along < 0)) for lot in self.lots)
+        """(street, is it the right side) for every side of a street, along its direction, that has
+        buildings."""
+        return frozenset(
+            (lot.street, bool(self.streets[lot.street].direction @ lot.along < 0))
+            for lot in self.lots
+        )
 
     @cached_property
     def extent_m(self) -> tuple[np.ndarray, np.ndarray]:
@@ -127,9 +137,14 @@ class CityPlan:
 
 
 def plan_city(
-    seed: int, *, options: CityOptions | None = None, near: GeoPoint | None = None, offset_m: tuple[float, float] = (0.0, 0.0)
+    seed: int,
+    *,
+    options: CityOptions | None = None,
+    near: GeoPoint | None = None,
+    offset_m: tuple[float, float] = (0.0, 0.0),
 ) -> CityPlan:
-    """The plan that follows from the seed. `near` puts the city there, else the seed does; `offset_m`: east, north."""
+    """The plan that follows from the seed. `near` puts the city there, else the seed does;
+    `offset_m`: east, north."""
     options = options or CityOptions()
     random = random_stream(seed, _PLAN)
     point = near or choose_place(seed)
@@ -140,14 +155,17 @@ def plan_city(
     corners = _corner_grid(random, options)
     streets, blocks = _streets_and_blocks(seed, random, options, corners)
     lots = tuple(
-        lot for number, block in enumerate(blocks) for lot in _lots_of(seed, number, block, streets, options.repeated_share)
+        lot
+        for number, block in enumerate(blocks)
+        for lot in _lots_of(seed, number, block, streets, options.repeated_share)
     )
     east, north = round(origin.east_m, -1) + offset_m[0], round(origin.north_m, -1) + offset_m[1]
     return CityPlan(seed, options, east, north, zone, tuple(streets), tuple(blocks), lots)
 
 
 def choose_place(seed: int) -> GeoPoint:
-    """A place in the inhabited latitudes, far enough from a zone's edge for a few cities side by side."""
+    """A place in the inhabited latitudes, far enough from a zone's edge for a few cities side by
+    side."""
     random = random_stream(seed, _PLACES)
     lat = float(random.uniform(-40, 58))
     zone_centre = float(random.integers(1, 61)) * 6 - 183
@@ -183,7 +201,11 @@ def _streets_and_blocks(
         looks = random_stream(seed, _LOOKS, number)
         is_aliased = bool(looks.random() < options.aliased_share)
         # Few shared looks, so that every aliased street has several doubles.
-        look = int(looks.integers(max(1, round(columns * rows * options.aliased_share / 3)))) if is_aliased else 1000 + number
+        look = (
+            int(looks.integers(max(1, round(columns * rows * options.aliased_share / 3))))
+            if is_aliased
+            else 1000 + number
+        )
         streets.append(Street(start, end, kind[1], kind[0], is_inner, look, is_aliased))
         return number
 
@@ -192,12 +214,19 @@ def _streets_and_blocks(
             if i < columns:
                 number_of[i, j, 0] = add(corners[i, j], corners[i + 1, j], level[j], 0 < j < rows)
             if j < rows:
-                number_of[i, j, 1] = add(corners[i, j], corners[i, j + 1], upright[i], 0 < i < columns)
+                number_of[i, j, 1] = add(
+                    corners[i, j], corners[i, j + 1], upright[i], 0 < i < columns
+                )
     blocks: list[Block] = []
     for i in range(columns):
         for j in range(rows):
             ring = [corners[i, j], corners[i + 1, j], corners[i + 1, j + 1], corners[i, j + 1]]
-            sides = [number_of[i, j, 0], number_of[i + 1, j, 1], number_of[i, j + 1, 0], number_of[i, j, 1]]
+            sides = [
+                number_of[i, j, 0],
+                number_of[i + 1, j, 1],
+                number_of[i, j + 1, 0],
+                number_of[i, j, 1],
+            ]
             draw = random.random(2)
             if draw[0] < options.diagonal_share:
                 cut = add(ring[0], ring[2], (LANE, 7.0), True)
@@ -206,14 +235,22 @@ def _streets_and_blocks(
                     _block([ring[0], ring[2], ring[3]], [cut, sides[2], sides[3]], streets, BUILT),
                 ]
             else:
-                use = BUILT if draw[1] > options.open_share else (PARK if random.random() < 0.5 else SQUARE)
+                use = (
+                    BUILT
+                    if draw[1] > options.open_share
+                    else (PARK if random.random() < 0.5 else SQUARE)
+                )
                 blocks.append(_block(ring, sides, streets, use))
     for i in range(columns):
         blocks.append(_outer(corners[i + 1, 0], corners[i, 0], number_of[i, 0, 0], streets))
-        blocks.append(_outer(corners[i, rows], corners[i + 1, rows], number_of[i, rows, 0], streets))
+        blocks.append(
+            _outer(corners[i, rows], corners[i + 1, rows], number_of[i, rows, 0], streets)
+        )
     for j in range(rows):
         blocks.append(_outer(corners[0, j], corners[0, j + 1], number_of[0, j, 1], streets))
-        blocks.append(_outer(corners[columns, j + 1], corners[columns, j], number_of[columns, j, 1], streets))
+        blocks.append(
+            _outer(corners[columns, j + 1], corners[columns, j], number_of[columns, j, 1], streets)
+        )
     return streets, blocks
 
 
@@ -223,7 +260,11 @@ def _outer(start: np.ndarray, end: np.ndarray, street: int, streets: list[Street
     inward = np.array([-along[1], along[0]])
     half = streets[street].half_width_m
     front = [start + inward * half - along * half, end + inward * half + along * half]
-    return Block(np.array([*front, front[1] + inward * 12, front[0] + inward * 12]), (street, -1, -1, -1), BUILT)
+    return Block(
+        np.array([*front, front[1] + inward * 12, front[0] + inward * 12]),
+        (street, -1, -1, -1),
+        BUILT,
+    )
 
 
 def _block(ring: list[np.ndarray], sides: list[int], streets: list[Street], use: int) -> Block:
@@ -236,7 +277,9 @@ def _block(ring: list[np.ndarray], sides: list[int], streets: list[Street], use:
         inward = np.array([-direction[1], direction[0]])
         points.append(ring[k] + inward * streets[sides[k]].half_width_m)
         directions.append(direction)
-    corners = [_crossing(points[k - 1], directions[k - 1], points[k], directions[k]) for k in range(count)]
+    corners = [
+        _crossing(points[k - 1], directions[k - 1], points[k], directions[k]) for k in range(count)
+    ]
     return Block(np.array(corners), tuple(sides), use)
 
 
@@ -247,7 +290,9 @@ def _crossing(p: np.ndarray, d: np.ndarray, q: np.ndarray, e: np.ndarray) -> np.
     return p + step * d
 
 
-def _lots_of(seed: int, number: int, block: Block, streets: list[Street], repeated_share: float) -> list[Lot]:
+def _lots_of(
+    seed: int, number: int, block: Block, streets: list[Street], repeated_share: float
+) -> list[Lot]:
     if block.use != BUILT:
         return []
     lots: list[Lot] = []
@@ -259,7 +304,8 @@ def _lots_of(seed: int, number: int, block: Block, streets: list[Street], repeat
         length = float(np.hypot(*(end - start)))
         along = (end - start) / max(length, 1e-9)
         street = streets[street_number]
-        # Which side of its street this is, from the street's own direction: doubles repeat left on left, right on right.
+        # Which side of its street this is, from the street's own direction: doubles repeat left on
+        # left, right on right.
         is_left = int(np.dot(street.direction, along) < 0)
         if length < 6:
             continue

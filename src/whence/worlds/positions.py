@@ -1,6 +1,8 @@
-"""A world without pixels: where photos would have been taken, as columns on disk, for measurements at scale.
+"""A world without pixels: where photos would have been taken, as columns on disk, for measurements
+at scale.
 
-Columns are .npy files of equal length, written in chunks, so that memory does not grow with the number of photos:
+Columns are .npy files of equal length, written in chunks, so that memory does not grow with the
+number of photos:
 
     east_m, north_m  float64   UTM
     heading_deg      float32   clockwise from true north
@@ -43,20 +45,33 @@ def write_positions(
     num_headings: int = 12,
     show_progress: bool | None = None,
 ) -> PositionColumns:
-    """Write the positions of a city with this many virtual photos, in a grid of streets as large as they need.
+    """The positions of a city with this many virtual photos, written in a grid of streets as large
+    as they need.
 
-    Stops lie 9 m apart with jitter along streets 105 m apart; each has `num_headings` photos of one year. An even share of the rows
-    are queries: moved sideways and turned. Raises `BadOption` and `InputError`.
+    Stops lie 9 m apart with jitter along streets 105 m apart; each has `num_headings` photos of one
+    year. An even share of the rows are queries: moved sideways and turned. Raises `BadOption` and
+    `InputError`.
     """
     if not 1 <= num_photos <= 200_000_000 or not 0 <= queries_share < 1 or num_headings < 1:
-        raise BadOption(f"{num_photos} photos, {queries_share} queries, {num_headings} headings: 1 to 2e8, 0 to 1, 1 or more")
+        raise BadOption(
+            f"{num_photos} photos, {queries_share} queries, {num_headings} headings: 1 to 2e8, 0 "
+            "to 1, 1 or more"
+        )
     out = Path(out)
-    record = {"seed": seed, "num_photos": num_photos, "queries_share": queries_share, "num_headings": num_headings}
+    record = {
+        "seed": seed,
+        "num_photos": num_photos,
+        "queries_share": queries_share,
+        "num_headings": num_headings,
+    }
     described = out / "positions.json"
     if described.is_file():
         found = json.loads(described.read_text(encoding="utf-8"))
         if {name: found.get(name) for name in record} != record:
-            raise InputError(f"{str(described)!r} describes other positions; choose another folder, or delete this one")
+            raise InputError(
+                f"{str(described)!r} describes other positions; choose another folder, or delete "
+                "this one"
+            )
         return PositionColumns.open(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -68,10 +83,20 @@ def write_positions(
     streets = -(-num_photos // (_STOPS_PER_STREET * num_headings))
     side = int(np.ceil(np.sqrt(streets / 2)))
     corner = (origin.east_m - side * BLOCK_M / 2, origin.north_m - side * BLOCK_M / 2)
-    with contextlib.ExitStack() as stack, progress("placing", total=num_photos, show=show_progress) as advance:
-        files = {name: stack.enter_context(atomic_write(out / f"{name}.npy")) for name in POSITION_COLUMNS}
+    with (
+        contextlib.ExitStack() as stack,
+        progress("placing", total=num_photos, show=show_progress) as advance,
+    ):
+        files = {
+            name: stack.enter_context(atomic_write(out / f"{name}.npy"))
+            for name in POSITION_COLUMNS
+        }
         for name, dtype in POSITION_COLUMNS.items():
-            header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": (num_photos,)}
+            header = {
+                "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
+                "fortran_order": False,
+                "shape": (num_photos,),
+            }
             np.lib.format.write_array_header_1_0(files[name], header)
         for first in range(0, num_photos, CHUNK):
             rows = np.arange(first, min(first + CHUNK, num_photos))
@@ -86,8 +111,11 @@ def write_positions(
     return PositionColumns.open(out)
 
 
-def _chunk(rows: np.ndarray, seed: int, side: int, num_headings: int, queries_share: float) -> dict[str, np.ndarray]:
-    """The columns of consecutive rows, metres from the grid's corner. Follows from the rows' chunk alone."""
+def _chunk(
+    rows: np.ndarray, seed: int, side: int, num_headings: int, queries_share: float
+) -> dict[str, np.ndarray]:
+    """The columns of consecutive rows, metres from the grid's corner. Follows from the rows' chunk
+    alone."""
     random = random_stream(seed, _ROWS, int(rows[0] // CHUNK))
     stop, tile = np.divmod(rows, num_headings)
     street, along = np.divmod(stop, _STOPS_PER_STREET)
@@ -100,7 +128,11 @@ def _chunk(rows: np.ndarray, seed: int, side: int, num_headings: int, queries_sh
     is_query = random.random(len(rows)) < queries_share
     aside = aside + np.where(is_query, random.uniform(-7, 7, len(rows)), 0)
     forward = forward + np.where(is_query, random.uniform(-4, 4, len(rows)), 0)
-    heading = tile * (360.0 / num_headings) + mixed[2] * 6 + np.where(is_query, random.uniform(-40, 40, len(rows)), 0)
+    heading = (
+        tile * (360.0 / num_headings)
+        + mixed[2] * 6
+        + np.where(is_query, random.uniform(-40, 40, len(rows)), 0)
+    )
     return {
         "east_m": np.where(is_upright, aside, forward),
         "north_m": np.where(is_upright, forward, aside),
@@ -112,10 +144,15 @@ def _chunk(rows: np.ndarray, seed: int, side: int, num_headings: int, queries_sh
 
 
 def _mixed(stop: np.ndarray, seed: int) -> np.ndarray:
-    """Four numbers in [-1, 1) for each stop (4, N): bits of a multiplicative hash (splitmix64, Steele et al. 2014)."""
+    """Four numbers in [-1, 1) for each stop (4, N): bits of a multiplicative hash (splitmix64,
+    Steele et al. 2014)."""
     found = []
     for k in range(4):
-        z = stop.astype(np.uint64) * np.uint64(4) + np.uint64(k) + np.uint64((seed + 1) * 0x9E3779B97F4A7C15 % 2**64)
+        z = (
+            stop.astype(np.uint64) * np.uint64(4)
+            + np.uint64(k)
+            + np.uint64((seed + 1) * 0x9E3779B97F4A7C15 % 2**64)
+        )
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         z = z ^ (z >> np.uint64(31))

@@ -59,7 +59,10 @@ class WorldSpec:
         """The record that `to_json` wrote. Raises `BadOption` and `UnknownName`."""
         values = json.loads(text)
         if values.pop("format", None) != FORMAT:
-            raise BadOption("the world was rendered by a version with another renderer; render it into a new folder")
+            raise BadOption(
+                "the world was rendered by a version with another renderer; render it into a new "
+                "folder"
+            )
         return fill(cls, values, what="field of a world")
 
 

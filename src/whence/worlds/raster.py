@@ -1,6 +1,8 @@
-"""The raster: planar patches into a depth buffer, perspective-correct, textures read from the mip level that fits.
+"""The raster: planar patches into a depth buffer, perspective-correct, textures read from the mip
+level that fits.
 
-Patches are drawn roughly from near to far, so that hidden ones are found before their texture is read.
+Patches are drawn roughly from near to far, so that hidden ones are found before their texture is
+read.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ _MAX_LEVEL = 6
 
 
 class Texture:
-    """A texture (h, w, 4) and its reduced versions, made when first needed; columns and rows are reduced separately."""
+    """A texture (h, w, 4) and its reduced versions, made when first needed; columns and rows are
+    reduced separately."""
 
     def __init__(self, base: np.ndarray) -> None:
         self.base = np.ascontiguousarray(base)
@@ -32,7 +35,9 @@ class Texture:
         found = self.levels.get((across, down))
         if found is None:
             # From the level before: reading between two texels is their mean.
-            larger = self.level(across - 1, down) if across >= down else self.level(across, down - 1)
+            larger = (
+                self.level(across - 1, down) if across >= down else self.level(across, down - 1)
+            )
             height, width = larger.shape[:2]
             size = (max(1, width // 2), height) if across >= down else (width, max(1, height // 2))
             found = cv2.resize(larger, size, interpolation=cv2.INTER_LINEAR)
@@ -45,40 +50,42 @@ class Texture:
 
 
 class TextureCache:
-    """Things that hold textures, by key; the ones not used for longest are dropped beyond `max_bytes`."""
+    """Things that hold textures, by key; the ones not used for longest are dropped beyond
+    `max_bytes`."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.num_made = 0
-        self._held: OrderedDict[Any, tuple[Any, int]] = OrderedDict()
+        self._num_bytes: OrderedDict[Any, tuple[Any, int]] = OrderedDict()
         self._total = 0
 
     def find(self, key: Any) -> Any:
         """The thing of that key, or None."""
-        held = self._held.get(key)
+        held = self._num_bytes.get(key)
         if held is None:
             return None
-        self._held.move_to_end(key)
+        self._num_bytes.move_to_end(key)
         return held[0]
 
     def get(self, key: Any, make: Callable[[], Any], size_bytes: Callable[[Any], int]) -> Any:
-        """The thing of that key, made if need be. Reduced versions are taken to add half of the size."""
-        if key in self._held:
-            self._held.move_to_end(key)
-            return self._held[key][0]
+        """The thing of that key, made if need be. Reduced versions are taken to add half of the
+        size."""
+        if key in self._num_bytes:
+            self._num_bytes.move_to_end(key)
+            return self._num_bytes[key][0]
         made = make()
         size = size_bytes(made) * 3 // 2
         self.num_made += 1
-        self._held[key] = (made, size)
+        self._num_bytes[key] = (made, size)
         self._total += size
-        while self._total > self.max_bytes and len(self._held) > 1:
-            _, (_, gone) = self._held.popitem(last=False)
+        while self._total > self.max_bytes and len(self._num_bytes) > 1:
+            _, (_, gone) = self._num_bytes.popitem(last=False)
             self._total -= gone
         return made
 
     @property
     def held_bytes(self) -> int:
-        """What the cache thinks it holds."""
+        """Bytes that the cache thinks it holds."""
         return self._total
 
 
@@ -94,7 +101,8 @@ class PatchInfo(NamedTuple):
 
 
 class Outline(NamedTuple):
-    """A convex polygon (n, 2) int32 in sixteenths of a pixel, and the box of pixels it may cover."""
+    """A convex polygon (n, 2) int32 in sixteenths of a pixel, and the box of pixels it may
+    cover."""
 
     polygon: np.ndarray
     x0: int
@@ -121,8 +129,11 @@ class Raster:
         self._columns = np.arange(width, dtype=np.float32)
         self._rows = np.arange(height, dtype=np.float32)[:, None]
 
-    def project(self, origin: np.ndarray, across: np.ndarray, down: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Inverse homographies (P, 3, 3) and corners in camera coordinates times K (P, 4, 3) of patches (P, 3)."""
+    def project(
+        self, origin: np.ndarray, across: np.ndarray, down: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Inverse homographies (P, 3, 3) and corners in camera coordinates times K (P, 4, 3) of
+        patches (P, 3)."""
         projection = self.camera.projection
         start = (origin - self.camera.centre) @ projection.T
         right, below = across @ projection.T, down @ projection.T
@@ -149,14 +160,17 @@ class Raster:
         )
 
     def outlines(self, corners: np.ndarray) -> list[Outline | None]:
-        """The polygons of patches (P, 4, 3) in the picture, cut off in front of the camera; None where nothing is left."""
+        """The polygons of patches (P, 4, 3) in the picture, cut off in front of the camera; None
+        where nothing is left."""
         z = corners[..., 2]
         is_whole = np.asarray((z >= NEAR_M).all(axis=1))
         safe = np.where(is_whole[:, None], z, 1.0)
         pixels = np.clip(corners[..., :2] / safe[..., None], -20000, 20000)
         return [
             outline if whole else self._clipped_outline(corners[k])
-            for k, (whole, outline) in enumerate(zip(is_whole.tolist(), self._boxed(pixels), strict=True))
+            for k, (whole, outline) in enumerate(
+                zip(is_whole.tolist(), self._boxed(pixels), strict=True)
+            )
         ]
 
     def outline(self, corners: np.ndarray) -> Outline | None:
@@ -167,7 +181,9 @@ class Raster:
         """Polygons (P, n, 2) with the pixels they may cover."""
         fixed = np.rint(pixels * 16).astype(np.int32)
         low = np.maximum(pixels.min(axis=1).astype(int), 0).tolist()
-        high = np.minimum(pixels.max(axis=1).astype(int) + 2, (self.camera.width, self.camera.height)).tolist()
+        high = np.minimum(
+            pixels.max(axis=1).astype(int) + 2, (self.camera.width, self.camera.height)
+        ).tolist()
         return [
             Outline(fixed[k], x0, y0, x1, y1) if x1 > x0 and y1 > y0 else None
             for k, ((x0, y0), (x1, y1)) in enumerate(zip(low, high, strict=True))
@@ -201,10 +217,23 @@ class Raster:
         if not bw:
             return None
         box = (x0 + bx, y0 + by, bw, bh)
-        return box, np.ascontiguousarray(seen[by : by + bh, bx : bx + bw]), depth[by : by + bh, bx : bx + bw]
+        return (
+            box,
+            np.ascontiguousarray(seen[by : by + bh, bx : bx + bw]),
+            depth[by : by + bh, bx : bx + bw],
+        )
 
-    def draw(self, inverse: np.ndarray, outline: Outline, texture: Texture, info: PatchInfo, *, is_ground: bool = False) -> bool:
-        """Draw a patch where it is nearer than what is there (ground: where nothing is). Returns whether any pixel changed."""
+    def draw(
+        self,
+        inverse: np.ndarray,
+        outline: Outline,
+        texture: Texture,
+        info: PatchInfo,
+        *,
+        is_ground: bool = False,
+    ) -> bool:
+        """Whether any pixel changed: a patch is drawn where it is nearer than what is there
+        (ground: where nothing is)."""
         tested = self._test(inverse, outline, is_ground=is_ground)
         if tested is None:
             return False
@@ -214,7 +243,11 @@ class Raster:
         to_texture = np.array([[columns, 0, -0.5], [0, rows, -0.5], [0, 0, 1.0]]) @ inverse
         to_texture[:, 2] += to_texture[:, 0] * x + to_texture[:, 1] * y
         colours = cv2.warpPerspective(
-            image, to_texture, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
+            image,
+            to_texture,
+            (width, height),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
         )
         if texture.has_holes:
             seen = cv2.bitwise_and(seen, (colours[..., 3] > _HOLE).view(np.uint8))
@@ -243,10 +276,18 @@ class Raster:
         inverse = _inverses(
             *(
                 v[None] @ self.camera.projection.T
-                for v in (np.array([1.0, 0, 0]), np.array([0, 1.0, 0]), -self.camera.centre * (0, 0, 1))
+                for v in (
+                    np.array([1.0, 0, 0]),
+                    np.array([0, 1.0, 0]),
+                    -self.camera.centre * (0, 0, 1),
+                )
             )
         )[0]
-        depth = np.float32(inverse[2, 0]) * self._columns + np.float32(inverse[2, 2]) + np.float32(inverse[2, 1]) * self._rows
+        depth = (
+            np.float32(inverse[2, 0]) * self._columns
+            + np.float32(inverse[2, 2])
+            + np.float32(inverse[2, 1]) * self._rows
+        )
         seen = (self.inverse_depth == 0) & (depth > 1 / far_m)
         self.infos.append(info)
         self.inverses.append(inverse)
@@ -265,7 +306,8 @@ def _log2(texels: float) -> int:
 
 
 def _inverses(right: np.ndarray, below: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """Inverses (P, 3, 3) of the matrices with these columns (P, 3); zero rows where there is none."""
+    """Inverses (P, 3, 3) of the matrices with these columns (P, 3); zero rows where there is
+    none."""
     rows = np.stack([_cross(below, start), _cross(start, right), _cross(right, below)], axis=1)
     determinant = (right * rows[:, 0]).sum(axis=1)
     safe = np.where(np.abs(determinant) > 1e-12, determinant, np.inf)

@@ -1,4 +1,5 @@
-"""The city as things that can be drawn: textures from the cache onto the planes that a camera sees."""
+"""The city as things that can be drawn: textures from the cache onto the planes that a camera
+sees."""
 
 from __future__ import annotations
 
@@ -13,7 +14,13 @@ from whence.worlds.facades import FacadeModel, draw_facade, flatten, look_of
 from whence.worlds.plan import CityPlan, Lot
 from whence.worlds.raster import Outline, PatchInfo, Raster, Texture, TextureCache
 from whence.worlds.styles import Look
-from whence.worlds.surroundings import draw_party_wall, front_columns, ground_pieces, party_walls, place_stands
+from whence.worlds.surroundings import (
+    draw_party_wall,
+    front_columns,
+    ground_pieces,
+    party_walls,
+    place_stands,
+)
 from whence.worlds.textures import facade_height_m, solid
 
 LABELS = (
@@ -74,11 +81,19 @@ class LoadedFront(NamedTuple):
 class Scene:
     """A city's drawable things. Not shared between threads: the texture cache is its own."""
 
-    def __init__(self, plan: CityPlan, *, px_per_m: float = 32.0, cache_bytes: int = 400_000_000, is_coarse: bool = False) -> None:
+    def __init__(
+        self,
+        plan: CityPlan,
+        *,
+        px_per_m: float = 32.0,
+        cache_bytes: int = 400_000_000,
+        is_coarse: bool = False,
+    ) -> None:
         self.plan = plan
         self.px_per_m = px_per_m
         self.is_coarse = is_coarse
-        """Whether the city is a coarse mesh: fronts are single planes without signs and relief, and the streets are empty."""
+        """Whether the city is a coarse mesh: fronts are single planes without signs and relief, and
+        the streets are empty."""
         self.far_px_per_m = px_per_m if is_coarse else max(6.0, px_per_m * 0.4)
         self.cache = TextureCache(cache_bytes)
         self._changes: dict[tuple[int, int, float], int] = {}
@@ -105,7 +120,9 @@ class Scene:
     def load_front(self, lot: int, epoch: Epoch) -> LoadedFront:
         """The textures of a front, drawn or from the cache."""
         change = self.change_of(lot, epoch)
-        return self.cache.get(("front", lot, change), lambda: self._make_front(lot, change), _front_bytes)
+        return self.cache.get(
+            ("front", lot, change), lambda: self._make_front(lot, change), _front_bytes
+        )
 
     def load_far_front(self, lot: int, epoch: Epoch) -> Texture:
         """A front in one plane at the resolution that views from beyond `DETAIL_M` need."""
@@ -113,7 +130,10 @@ class Scene:
 
         def make() -> Texture:
             model = draw_facade(
-                self.plan.lots[lot], is_test_city=self.plan.options.is_test_city, change=change, px_per_m=self.far_px_per_m
+                self.plan.lots[lot],
+                is_test_city=self.plan.options.is_test_city,
+                change=change,
+                px_per_m=self.far_px_per_m,
             )
             if self.is_coarse:
                 model = model._replace(reliefs=())
@@ -122,7 +142,12 @@ class Scene:
         return self.cache.get(("far", lot, change), make, lambda texture: texture.base.nbytes)
 
     def _make_front(self, lot: int, change: int) -> LoadedFront:
-        model = draw_facade(self.plan.lots[lot], is_test_city=self.plan.options.is_test_city, change=change, px_per_m=self.px_per_m)
+        model = draw_facade(
+            self.plan.lots[lot],
+            is_test_city=self.plan.options.is_test_city,
+            change=change,
+            px_per_m=self.px_per_m,
+        )
         return _loaded(model)
 
     def texture(self, key: tuple) -> Texture:
@@ -130,7 +155,9 @@ class Scene:
         held = self.cache.find(key)
         if held is not None:
             return held
-        return self.cache.get(key, lambda: Texture(self._make_texture(key)), lambda texture: texture.base.nbytes)
+        return self.cache.get(
+            key, lambda: Texture(self._make_texture(key)), lambda texture: texture.base.nbytes
+        )
 
     def _make_texture(self, key: tuple) -> np.ndarray:
         kind, *rest = key
@@ -164,7 +191,9 @@ class Scene:
         """Draw everything that stands or lies near the camera: nearest first, then the ground."""
         if movers:
             drawables = tuple(drawable for planes in movers for drawable in planes.drawables)
-            origin, across, down = (np.concatenate([planes[k] for planes in movers]) for k in range(3))
+            origin, across, down = (
+                np.concatenate([planes[k] for planes in movers]) for k in range(3)
+            )
             self._draw_planes(raster, Planes(origin, across, down, drawables))
         if not self.is_coarse:
             self._draw_stands(raster, epoch)
@@ -172,7 +201,8 @@ class Scene:
         self._draw_ground(raster)
 
     def _draw_planes(self, raster: Raster, planes: Planes) -> None:
-        """Draw planes that have one front side, nearest first; those that lie on the ground last."""
+        """Draw planes that have one front side, nearest first; those that lie on the ground
+        last."""
         inverse, corners = raster.project(planes.origin, planes.across, planes.down)
         seen = np.flatnonzero(raster.visible(corners) & raster.faces(corners))
         order = seen[np.argsort(corners[seen][..., 2].min(axis=1), kind="stable")]
@@ -181,7 +211,13 @@ class Scene:
             for k, outline in zip(order.tolist(), outlines, strict=True):
                 drawable = planes.drawables[k]
                 if drawable.is_ground == is_ground and outline is not None:
-                    raster.draw(inverse[k], outline, self.texture(drawable.texture_key), drawable.info, is_ground=is_ground)
+                    raster.draw(
+                        inverse[k],
+                        outline,
+                        self.texture(drawable.texture_key),
+                        drawable.info,
+                        is_ground=is_ground,
+                    )
 
     def _draw_stands(self, raster: Raster, epoch: Epoch) -> None:
         """Trees, lamps and benches: upright planes turned to the camera."""
@@ -197,21 +233,36 @@ class Scene:
         width, height = stands.size[near].T
         zero = np.zeros(len(near))
         right = np.stack([to[:, 1], -to[:, 0], zero], axis=1)
-        origin = np.concatenate([stands.place[near], height[:, None]], axis=1) - right * (width / 2)[:, None]
-        drawables = tuple(_stand_drawable(str(stands.kind[k]), int(stands.variant[k]), epoch.season) for k in near)
-        self._draw_planes(raster, Planes(origin, right * width[:, None], np.stack([zero, zero, -height], axis=1), drawables))
+        origin = (
+            np.concatenate([stands.place[near], height[:, None]], axis=1)
+            - right * (width / 2)[:, None]
+        )
+        drawables = tuple(
+            _stand_drawable(str(stands.kind[k]), int(stands.variant[k]), epoch.season) for k in near
+        )
+        self._draw_planes(
+            raster,
+            Planes(
+                origin, right * width[:, None], np.stack([zero, zero, -height], axis=1), drawables
+            ),
+        )
 
     def _draw_fronts(self, raster: Raster, epoch: Epoch) -> None:
         fronts, centre = self.fronts, raster.camera.centre
         gap = fronts.middle - centre[:2]
         near = np.flatnonzero(
-            ((gap**2).sum(axis=1) < FAR_M**2) & (((centre[:2] - fronts.origin[:, :2]) * fronts.outward[:, :2]).sum(axis=1) > 0.05)
+            ((gap**2).sum(axis=1) < FAR_M**2)
+            & (((centre[:2] - fronts.origin[:, :2]) * fronts.outward[:, :2]).sum(axis=1) > 0.05)
         )
-        inverse, corners = raster.project(fronts.origin[near], fronts.across[near], fronts.down[near])
+        inverse, corners = raster.project(
+            fronts.origin[near], fronts.across[near], fronts.down[near]
+        )
         seen = np.flatnonzero(raster.visible(corners))
         walls = self.walls
         around = np.flatnonzero(((walls.origin[:, :2] - centre[:2]) ** 2).sum(axis=1) < FAR_M**2)
-        wall_inverse, wall_corners = raster.project(walls.origin[around], walls.across[around], walls.down[around])
+        wall_inverse, wall_corners = raster.project(
+            walls.origin[around], walls.across[around], walls.down[around]
+        )
         wall_seen = np.flatnonzero(raster.visible(wall_corners))
         all_corners = np.concatenate([corners[seen], wall_corners[wall_seen]])
         matrices = np.concatenate([inverse[seen], wall_inverse[wall_seen]])
@@ -235,7 +286,9 @@ class Scene:
         info = PatchInfo(_LABEL["building"], tuple(self.walls.outward[wall]))  # type: ignore[arg-type]
         raster.draw(matrix, outline, self.texture(("party", wall % 7)), info)
 
-    def _draw_front(self, raster: Raster, lot: int, epoch: Epoch, matrix: np.ndarray, outline: Outline) -> None:
+    def _draw_front(
+        self, raster: Raster, lot: int, epoch: Epoch, matrix: np.ndarray, outline: Outline
+    ) -> None:
         """A near front: scaffold, relief, wall with holes, what lies behind."""
         front = self.load_front(lot, epoch)
         fronts = self.fronts
@@ -243,17 +296,32 @@ class Scene:
         right = fronts.across[lot] / self.plan.lots[lot].width_m
         axes = np.stack([right, -_UP, outward])
         info = PatchInfo(_LABEL["building"], tuple(outward), lot)  # type: ignore[arg-type]
-        if epoch.scaffold_share and random_stream(self.plan.seed, _SCAFFOLDS, lot, epoch.change).random() < epoch.scaffold_share:
+        if (
+            epoch.scaffold_share
+            and random_stream(self.plan.seed, _SCAFFOLDS, lot, epoch.change).random()
+            < epoch.scaffold_share
+        ):
             self._draw_scaffold(raster, lot, outward)
         if len(front.textures):
-            inverse, corners = raster.project(fronts.origin[lot] + front.origins @ axes, front.across @ axes, front.down @ axes)
-            seen = np.flatnonzero(raster.visible(corners) & (front.two_sided | raster.faces(corners)))
+            inverse, corners = raster.project(
+                fronts.origin[lot] + front.origins @ axes, front.across @ axes, front.down @ axes
+            )
+            seen = np.flatnonzero(
+                raster.visible(corners) & (front.two_sided | raster.faces(corners))
+            )
             for k, piece in zip(seen.tolist(), raster.outlines(corners[seen]), strict=True):
                 if piece is not None:
-                    raster.draw(inverse[k], piece, front.textures[k], PatchInfo(front.labels[k], info.normal, lot))
+                    raster.draw(
+                        inverse[k],
+                        piece,
+                        front.textures[k],
+                        PatchInfo(front.labels[k], info.normal, lot),
+                    )
         raster.draw(matrix, outline, front.wall, info)
         back, corners = raster.project(
-            (fronts.origin[lot] - outward * front.recess_m)[None], fronts.across[lot][None], fronts.down[lot][None]
+            (fronts.origin[lot] - outward * front.recess_m)[None],
+            fronts.across[lot][None],
+            fronts.down[lot][None],
         )
         piece = raster.outline(corners[0])
         if piece is not None:
@@ -265,32 +333,47 @@ class Scene:
         fronts = self.fronts
         drawable = Drawable(key, PatchInfo(_LABEL["scaffold"], tuple(outward), lot))  # type: ignore[arg-type]
         origin = fronts.origin[lot] + outward * 1.3
-        self._draw_planes(raster, Planes(origin[None], fronts.across[lot][None], fronts.down[lot][None], (drawable,)))
+        self._draw_planes(
+            raster,
+            Planes(origin[None], fronts.across[lot][None], fronts.down[lot][None], (drawable,)),
+        )
 
     def _draw_ground(self, raster: Raster) -> None:
         pieces, centre = self.ground, raster.camera.centre
         near = np.flatnonzero(((pieces.middle - centre[:2]) ** 2).sum(axis=1) < FAR_M**2)
-        inverse, corners = raster.project(pieces.origin[near], pieces.across[near], pieces.down[near])
+        inverse, corners = raster.project(
+            pieces.origin[near], pieces.across[near], pieces.down[near]
+        )
         seen = np.flatnonzero(raster.visible(corners))
         for k, outline in zip(seen.tolist(), raster.outlines(corners[seen]), strict=True):
             if outline is not None:
                 key = pieces.keys[near[k]]
-                raster.draw(inverse[k], outline, self.texture(key), _ground_info(key), is_ground=True)
-        raster.fill_ground((128, 126, 122), PatchInfo(_LABEL["sidewalk"], (0.0, 0.0, 1.0)), far_m=900.0)
+                raster.draw(
+                    inverse[k], outline, self.texture(key), _ground_info(key), is_ground=True
+                )
+        raster.fill_ground(
+            (128, 126, 122), PatchInfo(_LABEL["sidewalk"], (0.0, 0.0, 1.0)), far_m=900.0
+        )
 
 
 def _ground_info(key: tuple) -> PatchInfo:
     """Label and pavements of a ground piece."""
     up = (0.0, 0.0, 1.0)
     if key[0] == "street":
-        return PatchInfo(_LABEL["road"], up, pavement_share=ground.pavement_m(key[1]) / (2 * key[1]))
-    return PatchInfo(_LABEL[{"grass": "terrain", "paving": "sidewalk", "asphalt": "road"}[key[1]]], up)
+        return PatchInfo(
+            _LABEL["road"], up, pavement_share=ground.pavement_m(key[1]) / (2 * key[1])
+        )
+    return PatchInfo(
+        _LABEL[{"grass": "terrain", "paving": "sidewalk", "asphalt": "road"}[key[1]]], up
+    )
 
 
 def _stand_drawable(kind: str, variant: int, season: str) -> Drawable:
     if kind == "tree":
         return Drawable(("tree", variant, season), PatchInfo(_LABEL["vegetation"], (0.0, 0.0, 0.0)))
-    return Drawable((kind,), PatchInfo(_LABEL["pole" if kind == "lamp" else "furniture"], (0.0, 0.0, 0.0)))
+    return Drawable(
+        (kind,), PatchInfo(_LABEL["pole" if kind == "lamp" else "furniture"], (0.0, 0.0, 0.0))
+    )
 
 
 def _front_bytes(front: LoadedFront) -> int:

@@ -31,9 +31,11 @@ _PER_CITY = 1000
 
 
 class MegaScenes(Folders):
-    """Landmarks with a model of 3-D points each, as COLMAP writes it; the points follow from the depth of the photos.
+    """Landmarks with a model of 3-D points each, as COLMAP writes it; the points follow from the
+    depth of the photos.
 
-    Two photos share a point where both see the same piece of a front. What each photo sees is kept in `seen/`.
+    Two photos share a point where both see the same piece of a front. What each photo sees is kept
+    in `seen/`.
     """
 
     def shots(self, plan: CityPlan, size: CitySize, options: CaptureOptions) -> CityShots:
@@ -52,61 +54,96 @@ class MegaScenes(Folders):
         """The models of all landmarks."""
         for work in works:
             held: dict[str, list[NamedShot]] = {}
-            for named in work.named:
-                held.setdefault(_landmark(work.size, named.shot), []).append(named)
+            for named_shot in work.named:
+                held.setdefault(_landmark(work.size, named_shot.shot), []).append(named_shot)
             for landmark, shown in held.items():
-                seen = [np.load(_seen_file(out, named.path)).astype(float) for named in shown]
+                seen = [
+                    np.load(_seen_file(out, named_shot.path)).astype(float) for named_shot in shown
+                ]
                 numbers, points = number_points(seen)
                 images, cameras = [], []
-                for camera_number, (named, rows, own) in enumerate(zip(shown, seen, numbers, strict=True), start=1):
-                    camera = shot_camera(named.shot, seed=work.plan.seed, options=work.capture)
+                for camera_number, (named_shot, rows, own) in enumerate(
+                    zip(shown, seen, numbers, strict=True), start=1
+                ):
+                    camera = shot_camera(named_shot.shot, seed=work.plan.seed, options=work.capture)
                     k = camera.intrinsics
-                    cameras.append((camera.width, camera.height, np.array([k[0, 0], k[1, 1], k[0, 2], k[1, 2]])))
+                    cameras.append(
+                        (
+                            camera.width,
+                            camera.height,
+                            np.array([k[0, 0], k[1, 1], k[0, 2], k[1, 2]]),
+                        )
+                    )
                     # One view of a point counts once.
                     own, first = np.unique(own, return_index=True)
-                    turn, columns, lines = as_quaternion(camera.rotation), rows[first, 0], rows[first, 1]
-                    picture = _picture(named.shot)
-                    images.append(ModelImage(picture, turn, camera.translation, camera_number, columns, lines, own))
-                write_model(out / "reconstruct" / landmark / "colmap" / "0", images, cameras=cameras, points=points)
+                    turn, columns, lines = (
+                        as_quaternion(camera.rotation),
+                        rows[first, 0],
+                        rows[first, 1],
+                    )
+                    picture = _picture(named_shot.shot)
+                    images.append(
+                        ModelImage(
+                            picture, turn, camera.translation, camera_number, columns, lines, own
+                        )
+                    )
+                write_model(
+                    out / "reconstruct" / landmark / "colmap" / "0",
+                    images,
+                    cameras=cameras,
+                    points=points,
+                )
 
 
 class Revisited(MegaScenes):
     """Landmarks as the revisited Oxford and Paris sets hold them: jpg/NAME.jpg and gnd_world.json.
 
-    How well a photo shows a query's landmark follows from the points of it that both see: easy from `EASY` of the query's points
-    on, by a light that is not the night's; junk below `JUNK`; hard between.
+    How well a photo shows a query's landmark follows from the points of it that both see: easy from
+    `EASY` of the query's points on, by a light that is not the night's; junk below `JUNK`; hard
+    between.
     """
 
     EASY, JUNK = 0.4, 0.08
 
     def shots(self, plan: CityPlan, size: CitySize, options: CaptureOptions) -> CityShots:
-        return plan_landmarks(plan, num_photos=size.num_database, num_queries=size.num_queries, options=options)
+        return plan_landmarks(
+            plan, num_photos=size.num_database, num_queries=size.num_queries, options=options
+        )
 
     def path(self, size: CitySize, shot: Shot, name: str, run: Run) -> str:
         return f"jpg/{_landmark(size, shot).replace('/', '')}_{shot.number:06d}.jpg"
 
     def write_last(self, out: Path, works: Sequence[CityWork]) -> None:
         """The ground truth of all cities."""
-        shown = [(work.size, named) for work in works for named in work.named]
+        shown = [(work.size, named_shot) for work in works for named_shot in work.named]
         database = [one for one in shown if one[1].shot.role == "database"]
         queries = [one for one in shown if one[1].shot.role != "database"]
-        seen = {named.path: np.load(_seen_file(out, named.path)).astype(float) for _, named in shown}
+        seen = {
+            named_shot.path: np.load(_seen_file(out, named_shot.path)).astype(float)
+            for _, named_shot in shown
+        }
         graded = []
         for size, query in queries:
             grades: dict[str, list[int]] = {"easy": [], "hard": [], "junk": []}
             own = _cubes(seen[query.path])
-            for row, (other, named) in enumerate(database):
-                if _landmark(size, query.shot) == _landmark(other, named.shot):
-                    share = len(own & _cubes(seen[named.path])) / max(1, len(own))
-                    is_dark = "night" in (named.shot.condition, query.shot.condition)
-                    grade = "junk" if share < self.JUNK else "easy" if share >= self.EASY and not is_dark else "hard"
+            for row, (other, named_shot) in enumerate(database):
+                if _landmark(size, query.shot) == _landmark(other, named_shot.shot):
+                    share = len(own & _cubes(seen[named_shot.path])) / max(1, len(own))
+                    is_dark = "night" in (named_shot.shot.condition, query.shot.condition)
+                    grade = (
+                        "junk"
+                        if share < self.JUNK
+                        else "easy"
+                        if share >= self.EASY and not is_dark
+                        else "hard"
+                    )
                     grades[grade].append(row)
             pixels = seen[query.path][:, :2]
             box = [*pixels.min(axis=0), *pixels.max(axis=0) + 1] if len(pixels) > 1 else []
             graded.append({**grades, "bbx": [float(value) for value in box]})
         truth = {
-            "imlist": [Path(named.path).stem for _, named in database],
-            "qimlist": [Path(named.path).stem for _, named in queries],
+            "imlist": [Path(named_shot.path).stem for _, named_shot in database],
+            "qimlist": [Path(named_shot.path).stem for _, named_shot in queries],
             "gnd": graded,
         }
         with atomic_write(out / "gnd_world.json", "w") as file:
@@ -118,22 +155,36 @@ def _cubes(seen: np.ndarray) -> set[tuple[int, ...]]:
 
 
 class ScanNet(Folders):
-    """Rooms and corridors that a camera was carried through, with depth and poses; some of them a second time, in another light."""
+    """Rooms and corridors that a camera was carried through, with depth and poses; some of them a
+    second time, in another light."""
 
     FRAMES = 24
     """Of a scan."""
 
     def shots(self, plan: CityPlan, size: CitySize, options: CaptureOptions) -> CityShots:
-        return plan_scans(plan, num_database=size.num_database, num_queries=size.num_queries, frames=self.FRAMES, options=options)
+        return plan_scans(
+            plan,
+            num_database=size.num_database,
+            num_queries=size.num_queries,
+            frames=self.FRAMES,
+            options=options,
+        )
 
     def path(self, size: CitySize, shot: Shot, name: str, run: Run) -> str:
-        return f"scans/scene{size.number * _PER_CITY + shot.place:04d}_{shot.role == 'queries':02d}/color/{shot.frame}.jpg"
+        return (
+            f"scans/scene{size.number * _PER_CITY + shot.place:04d}_{shot.role == 'queries':02d}/"
+            f"color/{shot.frame}.jpg"
+        )
 
     def capture(self, size: CitySize, options: CaptureOptions) -> CaptureOptions:
-        return replace(options, headings_deg=(0.0,), database_field_deg=82.0, queries_field_deg=(74.0, 90.0))
+        return replace(
+            options, headings_deg=(0.0,), database_field_deg=82.0, queries_field_deg=(74.0, 90.0)
+        )
 
     def photographer(self, work: CityWork, *, px_per_m: float, cache_bytes: int) -> Any:
-        return RoomPhotographer(work.plan, work.shots.runs, options=work.capture, cache_bytes=cache_bytes)
+        return RoomPhotographer(
+            work.plan, work.shots.runs, options=work.capture, cache_bytes=cache_bytes
+        )
 
     def write_tables(self, out: Path, works: Sequence[CityWork]) -> None:
         """The pose of every frame, from camera to room, and the intrinsics of every scan."""

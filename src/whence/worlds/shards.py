@@ -1,4 +1,5 @@
-"""Shares of a world: its cities with all their photos named, and the rendering of one share of them."""
+"""Shares of a world: its cities with all their photos named, and the rendering of one share of
+them."""
 
 from __future__ import annotations
 
@@ -29,7 +30,9 @@ def city_works(spec: WorldSpec) -> Iterator[CityWork]:
     for number, size in enumerate(spec.cities):
         capture = layout.capture(size, spec.capture)
         num_stops = size.num_database / len(capture.headings_deg) / capture.num_database_runs
-        side = grid_side(round(num_stops * 6 * sum(capture.spacing_m) / sum(CaptureOptions().spacing_m)))
+        side = grid_side(
+            round(num_stops * 6 * sum(capture.spacing_m) / sum(CaptureOptions().spacing_m))
+        )
         options = CityOptions(
             num_columns=side,
             num_rows=side,
@@ -39,7 +42,12 @@ def city_works(spec: WorldSpec) -> Iterator[CityWork]:
         )
         city_seed = spec.seed * 1000 + size.number
         row, column = divmod(number, 8)
-        plan = plan_city(city_seed, options=options, near=near, offset_m=(CITY_APART_M * (column - 4), CITY_APART_M * row))
+        plan = plan_city(
+            city_seed,
+            options=options,
+            near=near,
+            offset_m=(CITY_APART_M * (column - 4), CITY_APART_M * row),
+        )
         shots = layout.shots(plan, size, capture)
         names = name_shots(plan, shots, size.name)
         named = tuple(
@@ -50,7 +58,8 @@ def city_works(spec: WorldSpec) -> Iterator[CityWork]:
 
 
 def grid_side(num_database: int) -> int:
-    """Blocks along a city's side that leave room for this many photos and for streets without any."""
+    """Blocks along a city's side that leave room for this many photos and for streets without
+    any."""
     stops = num_database / 6
     side = 3
     # An inner street holds about ten stops, and a fifth of them stay uncovered.
@@ -59,13 +68,19 @@ def grid_side(num_database: int) -> int:
     return side
 
 
-def render_shard(out: Path, spec: WorldSpec, *, shard: int, num_shards: int, advance: Callable[[int], None]) -> None:
+def render_shard(
+    out: Path, spec: WorldSpec, *, shard: int, num_shards: int, advance: Callable[[int], None]
+) -> None:
     """Render what is not there yet of one share of every city."""
     layout = get_layout(spec.layout)
     for work in city_works(spec):
         # Street by street, so that a front's textures are needed once and by one worker.
-        ordered = sorted(work.named, key=lambda named: (named.shot.street, named.shot.along_m, named.shot.number))
-        mine = ordered[len(ordered) * shard // num_shards : len(ordered) * (shard + 1) // num_shards]
+        ordered = sorted(
+            work.named, key=lambda named: (named.shot.street, named.shot.along_m, named.shot.number)
+        )
+        mine = ordered[
+            len(ordered) * shard // num_shards : len(ordered) * (shard + 1) // num_shards
+        ]
         todo = [named for named in mine if not (out / named.path).is_file()]
         if not todo:
             continue
@@ -80,7 +95,9 @@ def render_shard(out: Path, spec: WorldSpec, *, shard: int, num_shards: int, adv
 
 def write_photo(path: Path, photo: np.ndarray, *, quality: int) -> None:
     """Write an RGB photo (H, W, 3) uint8 as JPEG, whole or not at all."""
-    is_done, data = cv2.imencode(".jpg", cv2.cvtColor(photo, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    is_done, data = cv2.imencode(
+        ".jpg", cv2.cvtColor(photo, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
+    )
     assert is_done, "a JPEG in memory cannot fail"
     with atomic_write(path, is_flushed=False) as file:
         file.write(data.tobytes())

@@ -1,4 +1,5 @@
-"""Street furniture, vegetation, people and vehicles as flat textures. Same channels as building fronts: RGB and coverage."""
+"""Street furniture, vegetation, people and vehicles as flat textures. Same channels as building
+fronts: RGB and coverage."""
 
 from __future__ import annotations
 
@@ -22,7 +23,15 @@ def draw_tree(number: int, season: str, px_per_m: float) -> np.ndarray:
     width, height = round(6 * s), round(8 * s)
     tree = np.zeros((height, width, 4), np.uint8)
     tree[..., :3] = (74, 58, 44)
-    _branch(tree, random, (width / 2, height - 1.0), -np.pi / 2, 2.6 * s, 0.16 * s, 7 if season == "winter" else 5)
+    _branch(
+        tree,
+        random,
+        (width / 2, height - 1.0),
+        -np.pi / 2,
+        2.6 * s,
+        0.16 * s,
+        7 if season == "winter" else 5,
+    )
     if season == "winter":
         return tree
     greens = {"spring": (126, 158, 70), "summer": (62, 102, 44), "autumn": (178, 112, 40)}[season]
@@ -35,12 +44,20 @@ def draw_tree(number: int, season: str, px_per_m: float) -> np.ndarray:
         y = height * (0.36 + 0.31 * radius * np.sin(turn) * shape[1])
         light = 0.62 + 0.35 * (k / 240) + 0.25 * (0.5 - y / height) + leaf.uniform(-0.12, 0.12)
         colour = tuple(int(np.clip(c * light + leaf.uniform(-10, 10), 0, 255)) for c in greens)
-        cv2.circle(tree, (int(x), int(y)), max(1, int(leaf.uniform(0.12, 0.42) * s)), (*colour, SOLID), -1)
+        cv2.circle(
+            tree, (int(x), int(y)), max(1, int(leaf.uniform(0.12, 0.42) * s)), (*colour, SOLID), -1
+        )
     return tree
 
 
 def _branch(
-    tree: np.ndarray, random: np.random.Generator, foot: tuple[float, float], turn: float, length: float, thick: float, depth: int
+    tree: np.ndarray,
+    random: np.random.Generator,
+    foot: tuple[float, float],
+    turn: float,
+    length: float,
+    thick: float,
+    depth: int,
 ) -> None:
     """Draw a branch and what grows from it."""
     if depth == 0 or length < 2:
@@ -48,10 +65,22 @@ def _branch(
     tip = (foot[0] + length * np.cos(turn), foot[1] + length * np.sin(turn))
     shade = int(random.integers(-14, 14))
     colour = (74 + shade, 60 + shade, 48 + shade, SOLID)
-    cv2.line(tree, (int(foot[0]), int(foot[1])), (int(tip[0]), int(tip[1])), colour, max(1, round(2 * thick)))
+    cv2.line(
+        tree,
+        (int(foot[0]), int(foot[1])),
+        (int(tip[0]), int(tip[1])),
+        colour,
+        max(1, round(2 * thick)),
+    )
     for side in (-1, 1):
         _branch(
-            tree, random, tip, turn + side * random.uniform(0.25, 0.65), length * random.uniform(0.55, 0.8), thick * 0.62, depth - 1
+            tree,
+            random,
+            tip,
+            turn + side * random.uniform(0.25, 0.65),
+            length * random.uniform(0.55, 0.8),
+            thick * 0.62,
+            depth - 1,
         )
 
 
@@ -77,7 +106,16 @@ def draw_person(number: int, px_per_m: float) -> np.ndarray:
             (*map(int, legs), SOLID),
             round(0.15 * s),
         )
-    cv2.ellipse(person, (middle, round(0.65 * s)), (round(0.24 * s), round(0.38 * s)), 0, 0, 360, (*map(int, coat), SOLID), -1)
+    cv2.ellipse(
+        person,
+        (middle, round(0.65 * s)),
+        (round(0.24 * s), round(0.38 * s)),
+        0,
+        0,
+        360,
+        (*map(int, coat), SOLID),
+        -1,
+    )
     for side in (-1, 1):
         cv2.line(
             person,
@@ -87,7 +125,16 @@ def draw_person(number: int, px_per_m: float) -> np.ndarray:
             round(0.1 * s),
         )
     cv2.circle(person, (middle, round(0.16 * s)), round(0.12 * s), (*skin, SOLID), -1)
-    cv2.ellipse(person, (middle, round(0.12 * s)), (round(0.12 * s), round(0.1 * s)), 0, 180, 360, (*map(int, legs), SOLID), -1)
+    cv2.ellipse(
+        person,
+        (middle, round(0.12 * s)),
+        (round(0.12 * s), round(0.1 * s)),
+        0,
+        180,
+        360,
+        (*map(int, legs), SOLID),
+        -1,
+    )
     return person
 
 
@@ -98,11 +145,27 @@ def draw_lamp(px_per_m: float) -> np.ndarray:
     lamp = np.zeros((height, width, 4), np.uint8)
     lamp[..., :3] = (60, 62, 64)
     middle = width // 2
-    cv2.line(lamp, (middle, round(0.5 * s)), (middle, height), (58, 60, 62, SOLID), max(2, round(0.13 * s)))
-    cv2.rectangle(
-        lamp, (middle - round(0.28 * s), round(0.1 * s)), (middle + round(0.28 * s), round(0.55 * s)), (250, 226, 160, LIT), -1
+    cv2.line(
+        lamp,
+        (middle, round(0.5 * s)),
+        (middle, height),
+        (58, 60, 62, SOLID),
+        max(2, round(0.13 * s)),
     )
-    cv2.rectangle(lamp, (middle - round(0.34 * s), 0), (middle + round(0.34 * s), round(0.1 * s)), (50, 52, 54, SOLID), -1)
+    cv2.rectangle(
+        lamp,
+        (middle - round(0.28 * s), round(0.1 * s)),
+        (middle + round(0.28 * s), round(0.55 * s)),
+        (250, 226, 160, LIT),
+        -1,
+    )
+    cv2.rectangle(
+        lamp,
+        (middle - round(0.34 * s), 0),
+        (middle + round(0.34 * s), round(0.1 * s)),
+        (50, 52, 54, SOLID),
+        -1,
+    )
     return lamp
 
 
@@ -113,9 +176,17 @@ def draw_bench(px_per_m: float) -> np.ndarray:
     bench = np.zeros((height, width, 4), np.uint8)
     bench[..., :3] = (120, 84, 54)
     for y in (0.05, 0.2, 0.45):
-        cv2.rectangle(bench, (0, round(y * s)), (width, round((y + 0.1) * s)), (128, 90, 58, SOLID), -1)
+        cv2.rectangle(
+            bench, (0, round(y * s)), (width, round((y + 0.1) * s)), (128, 90, 58, SOLID), -1
+        )
     for x in (0.15, 1.55):
-        cv2.rectangle(bench, (round(x * s), round(0.05 * s)), (round((x + 0.1) * s), height), (60, 60, 62, SOLID), -1)
+        cv2.rectangle(
+            bench,
+            (round(x * s), round(0.05 * s)),
+            (round((x + 0.1) * s), height),
+            (60, 60, 62, SOLID),
+            -1,
+        )
     return bench
 
 
@@ -133,10 +204,22 @@ def draw_scaffold(width_m: float, height_m: float, number: int, px_per_m: float)
             if random.random() < 0.3:
                 shade = float(random.uniform(0.85, 1.1))
                 cv2.rectangle(
-                    texture, (x, y), (x + round(2.5 * s), y + step), (*(min(255, int(c * shade)) for c in net), SOLID), -1
+                    texture,
+                    (x, y),
+                    (x + round(2.5 * s), y + step),
+                    (*(min(255, int(c * shade)) for c in net), SOLID),
+                    -1,
                 )
-        cv2.rectangle(texture, (0, y), (width, y + max(1, round(0.18 * s))), (150, 118, 78, SOLID), -1)
-        cv2.line(texture, (0, y - round(1.0 * s)), (width, y - round(1.0 * s)), (170, 172, 174, SOLID), max(1, round(0.06 * s)))
+        cv2.rectangle(
+            texture, (0, y), (width, y + max(1, round(0.18 * s))), (150, 118, 78, SOLID), -1
+        )
+        cv2.line(
+            texture,
+            (0, y - round(1.0 * s)),
+            (width, y - round(1.0 * s)),
+            (170, 172, 174, SOLID),
+            max(1, round(0.06 * s)),
+        )
     for x in range(0, width, round(2.5 * s)):
         cv2.line(texture, (x, 0), (x, height), (168, 170, 172, SOLID), max(1, round(0.1 * s)))
     return texture
@@ -171,9 +254,19 @@ def car_colour(number: int) -> tuple[int, int, int]:
 
 
 def car_profile(number: int) -> tuple[tuple[float, float], ...]:
-    """The outline of a vehicle's side, front to the right: (x, up) as shares of length and height."""
+    """The outline of a vehicle's side, front to the right: (x, up) as shares of length and
+    height."""
     if car_kind(number):
-        return ((0.0, 0.14), (0.0, 0.93), (0.03, 1.0), (0.76, 1.0), (0.88, 0.6), (0.98, 0.5), (1.0, 0.42), (1.0, 0.14))
+        return (
+            (0.0, 0.14),
+            (0.0, 0.93),
+            (0.03, 1.0),
+            (0.76, 1.0),
+            (0.88, 0.6),
+            (0.98, 0.5),
+            (1.0, 0.42),
+            (1.0, 0.14),
+        )
     return (
         (0.0, 0.16),
         (0.0, 0.58),
@@ -199,13 +292,19 @@ def draw_car_side(number: int, px_per_m: float) -> np.ndarray:
     outline = np.array([(x * width, (1 - up) * height) for x, up in car_profile(number)], np.int32)
     cv2.fillPoly(side, [outline], (*paint, SOLID))
     dark = tuple(int(c * 0.7) for c in paint)
-    cv2.rectangle(side, (0, round(0.78 * height)), (width, round(0.84 * height)), (*dark, SOLID), -1)
+    cv2.rectangle(
+        side, (0, round(0.78 * height)), (width, round(0.84 * height)), (*dark, SOLID), -1
+    )
     glass = (
         ((0.80, 0.92), (0.87, 0.62), (0.66, 0.62), (0.66, 0.92))
         if kind
         else ((0.14, 0.68), (0.24, 0.93), (0.54, 0.93), (0.69, 0.66))
     )
-    cv2.fillPoly(side, [np.array([(x * width, (1 - up) * height) for x, up in glass], np.int32)], (40, 48, 56, SOLID))
+    cv2.fillPoly(
+        side,
+        [np.array([(x * width, (1 - up) * height) for x, up in glass], np.int32)],
+        (40, 48, 56, SOLID),
+    )
     if not kind:
         cv2.line(
             side,
@@ -233,7 +332,11 @@ def draw_car_end(number: int, is_front: bool, px_per_m: float) -> np.ndarray:
     lamp = (240, 240, 225) if is_front else (170, 24, 24)
     for x in (0.04, 0.78):
         cv2.rectangle(
-            end, (round(x * width), height - tall), (round((x + 0.18) * width), height - tall + round(0.18 * s)), (*lamp, LIT), -1
+            end,
+            (round(x * width), height - tall),
+            (round((x + 0.18) * width), height - tall + round(0.18 * s)),
+            (*lamp, LIT),
+            -1,
         )
     cv2.rectangle(
         end,
@@ -244,7 +347,13 @@ def draw_car_end(number: int, is_front: bool, px_per_m: float) -> np.ndarray:
     )
     cv2.rectangle(end, (0, height - round(0.25 * s)), (width, height), (40, 40, 42, SOLID), -1)
     if kind and not is_front:
-        cv2.rectangle(end, (round(0.1 * width), round(0.2 * s)), (round(0.9 * width), round(0.9 * s)), (44, 52, 60, SOLID), -1)
+        cv2.rectangle(
+            end,
+            (round(0.1 * width), round(0.2 * s)),
+            (round(0.9 * width), round(0.9 * s)),
+            (44, 52, 60, SOLID),
+            -1,
+        )
         cv2.line(end, (width // 2, 0), (width // 2, height), (60, 60, 62, SOLID), 1)
     return end
 

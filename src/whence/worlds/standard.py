@@ -1,4 +1,5 @@
-"""The field's standard folders, and what every layout can say: which photos, where they go, what is written beside them."""
+"""The field's standard folders, and what every layout can say: which photos, where they go, what is
+written beside them."""
 
 from __future__ import annotations
 
@@ -31,7 +32,11 @@ class Folders:
     def shots(self, plan: CityPlan, size: CitySize, options: CaptureOptions) -> CityShots:
         """The photos of one city."""
         return plan_shots(
-            plan, num_database=size.num_database, num_queries=size.num_queries, num_unknown=size.num_unknown, options=options
+            plan,
+            num_database=size.num_database,
+            num_queries=size.num_queries,
+            num_unknown=size.num_unknown,
+            options=options,
         )
 
     def path(self, size: CitySize, shot: Shot, name: str, run: Run) -> str:
@@ -51,10 +56,16 @@ class Folders:
 
     def photographer(self, work: CityWork, *, px_per_m: float, cache_bytes: int) -> Photographer:
         """Who takes a city's photos."""
-        return Photographer(work.plan, work.shots.runs, options=work.capture, px_per_m=px_per_m, cache_bytes=cache_bytes)
+        return Photographer(
+            work.plan,
+            work.shots.runs,
+            options=work.capture,
+            px_per_m=px_per_m,
+            cache_bytes=cache_bytes,
+        )
 
     def remarks(self, out: Path) -> tuple[str, ...]:
-        """What a person should know of a world that is rendered."""
+        """Sentences that a person should know about a world that is rendered."""
         return ()
 
 

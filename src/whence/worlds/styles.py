@@ -1,6 +1,8 @@
-"""What a building looks like, before it is drawn: style families, looks drawn from them, shop names.
+"""What a building looks like, before it is drawn: style families, looks drawn from them, shop
+names.
 
-Twelve families belong to every city; four more (other materials, window grids and sign alphabets) only to test cities.
+Twelve families belong to every city; four more (other materials, window grids and sign alphabets)
+only to test cities.
 """
 
 from __future__ import annotations
@@ -260,7 +262,8 @@ class Look:
 
 
 def draw_look(random: np.random.Generator, *, is_test_city: bool) -> Look:
-    """A look drawn from the families the city may use. Test cities draw half of theirs from the reserved ones."""
+    """A look drawn from the families the city may use. Test cities draw half of theirs from the
+    reserved ones."""
     if is_test_city and random.random() < 0.5:
         family = FAMILIES[int(random.integers(NUM_COMMON_FAMILIES, len(FAMILIES)))]
     else:
@@ -273,13 +276,23 @@ def draw_look(random: np.random.Generator, *, is_test_city: bool) -> Look:
         material=family.material,
         wall=wall,
         trim=trim,
-        frame=_vary(random, ((238, 238, 234), (70, 60, 52), (52, 66, 60), (150, 150, 150))[int(random.integers(4))], 12),
+        frame=_vary(
+            random,
+            ((238, 238, 234), (70, 60, 52), (52, 66, 60), (150, 150, 150))[int(random.integers(4))],
+            12,
+        ),
         accent=_vary(
-            random, ((150, 40, 36), (36, 84, 60), (38, 62, 110), (196, 140, 40), (90, 40, 84))[int(random.integers(5))], 20
+            random,
+            ((150, 40, 36), (36, 84, 60), (38, 62, 110), (196, 140, 40), (90, 40, 84))[
+                int(random.integers(5))
+            ],
+            20,
         ),
         ground_wall=wall
         if random.random() < 0.5
-        else _vary(random, ((120, 112, 100), (190, 184, 170), (80, 76, 74))[int(random.integers(3))], 14),
+        else _vary(
+            random, ((120, 112, 100), (190, 184, 170), (80, 76, 74))[int(random.integers(3))], 14
+        ),
         window=window,
         window_width_m=float(random.uniform(*family.width_m)),
         window_height_m=float(random.uniform(*family.height_m)),
@@ -292,7 +305,9 @@ def draw_look(random: np.random.Generator, *, is_test_city: bool) -> Look:
         has_bands=bool(random.random() < 0.45),
         has_quoins=bool(random.random() < 0.25),
         has_pilasters=bool(random.random() < 0.2),
-        balconies=str(random.choice(["each", "alternate", "rows", "loggia"])) if has_balconies else "none",
+        balconies=str(random.choice(["each", "alternate", "rows", "loggia"]))
+        if has_balconies
+        else "none",
         has_bays=bool(window == "bay" or random.random() < 0.12),
         recess_m=float(random.uniform(0.15, 0.4)),
         panes=(int(random.integers(1, 4)), int(random.integers(1, 4))),
@@ -303,7 +318,9 @@ def draw_look(random: np.random.Generator, *, is_test_city: bool) -> Look:
 def shop_name(random: np.random.Generator, *, alphabet: int) -> str:
     """A shop's name in the syllables of an alphabet, sometimes with its trade."""
     syllables = _SYLLABLES[alphabet]
-    name = "".join(syllables[int(k)] for k in random.integers(len(syllables), size=int(random.integers(2, 4)))).upper()[:10]
+    name = "".join(
+        syllables[int(k)] for k in random.integers(len(syllables), size=int(random.integers(2, 4)))
+    ).upper()[:10]
     trade = _TRADES[alphabet][int(random.integers(len(_TRADES[alphabet])))]
     style = random.random()
     if style < 0.35:

@@ -1,4 +1,5 @@
-"""What stands and lies in a city and never moves, as columns of planes: fronts, side walls, ground pieces, trees, lamps."""
+"""What stands and lies in a city and never moves, as columns of planes: fronts, side walls, ground
+pieces, trees, lamps."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ _TREES = 21
 
 
 class Fronts(NamedTuple):
-    """Columns of the lots: upper left corners, edge vectors, outward normals; middles for the search."""
+    """Columns of the lots: upper left corners, edge vectors, outward normals; middles for the
+    search."""
 
     origin: np.ndarray
     across: np.ndarray
@@ -27,7 +29,8 @@ class Fronts(NamedTuple):
 
 
 class GroundPieces(NamedTuple):
-    """Columns of the ground pieces, in the order they are drawn: planes as in `Fronts`, and the keys of their textures."""
+    """Columns of the ground pieces, in the order they are drawn: planes as in `Fronts`, and the
+    keys of their textures."""
 
     origin: np.ndarray
     across: np.ndarray
@@ -37,7 +40,8 @@ class GroundPieces(NamedTuple):
 
 
 class Stands(NamedTuple):
-    """Columns of what stands upright and turns to the camera: place (2), width and height, kind, variant."""
+    """Columns of what stands upright and turns to the camera: place (2), width and height, kind,
+    variant."""
 
     place: np.ndarray
     size: np.ndarray
@@ -75,7 +79,9 @@ def party_walls(lots: tuple[Lot, ...], heights: np.ndarray) -> Fronts:
             down.append([0, 0, bottom - top])
             outward.append([*(lot.along * sign), 0.0])
     shape = (-1, 3)
-    corner, edge, fall, facing = (np.array(values, float).reshape(shape) for values in (origin, across, down, outward))
+    corner, edge, fall, facing = (
+        np.array(values, float).reshape(shape) for values in (origin, across, down, outward)
+    )
     return Fronts(corner, edge, fall, facing, corner[:, :2])
 
 
@@ -84,9 +90,15 @@ def draw_party_wall(number: int) -> np.ndarray:
     texture = solid(
         96,
         200,
-        ((150, 140, 128), (134, 118, 106), (168, 164, 156), (120, 84, 72), (142, 142, 144), (178, 164, 140), (110, 104, 100))[
-            number
-        ],
+        (
+            (150, 140, 128),
+            (134, 118, 106),
+            (168, 164, 156),
+            (120, 84, 72),
+            (142, 142, 144),
+            (178, 164, 140),
+            (110, 104, 100),
+        )[number],
     )
     shade = 1 + 0.06 * ground.noise_patch(96, 200, number * 31)
     texture[..., :3] = np.clip(texture[..., :3] * shade[..., None], 0, 255).astype(np.uint8)
@@ -107,28 +119,49 @@ def ground_pieces(plan: CityPlan) -> GroundPieces:
             variant = 0 if k in (1, count - 2) and count > 3 else 1 + (number * 7 + k * 3) % 4
             # Rows of the texture run back along the street, columns to its right.
             origin = start + along * length * (k + 1) + left * street.half_width_m
-            rows.append((origin, -left * 2 * street.half_width_m, -along * length, ("street", half, street.kind, variant)))
+            rows.append(
+                (
+                    origin,
+                    -left * 2 * street.half_width_m,
+                    -along * length,
+                    ("street", half, street.kind, variant),
+                )
+            )
     first = []
     for centre, half, direction in plan.nodes:
         along = np.array([*direction, 0.0])
         left = np.array([-along[1], along[0], 0.0])
         walk = half - ground.pavement_m(half)
-        first.append((np.array([*centre, 0.0]) + (along + left) * walk, -left * 2 * walk, -along * 2 * walk, ("ground", "asphalt")))
+        first.append(
+            (
+                np.array([*centre, 0.0]) + (along + left) * walk,
+                -left * 2 * walk,
+                -along * 2 * walk,
+                ("ground", "asphalt"),
+            )
+        )
     for block in plan.blocks:
         if block.use in (PARK, SQUARE):
             rows += _tiles(block.corners, ("ground", "grass" if block.use == PARK else "paving"))
     rows = first + rows
     origin, across, down = (np.stack([row[k] for row in rows]) for k in range(3))  # type: ignore[misc]
-    return GroundPieces(origin, across, down, (origin + (across + down) / 2)[:, :2], [row[3] for row in rows])
+    return GroundPieces(
+        origin, across, down, (origin + (across + down) / 2)[:, :2], [row[3] for row in rows]
+    )
 
 
-def _tiles(corners: np.ndarray, key: tuple) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, tuple]]:
-    """Parallelograms of about 24 m that cover a block; what lies beyond its edge is covered by the streets, drawn before."""
+def _tiles(
+    corners: np.ndarray, key: tuple
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, tuple]]:
+    """Parallelograms of about 24 m that cover a block; what lies beyond its edge is covered by the
+    streets, drawn before."""
     low, high = corners.min(axis=0), corners.max(axis=0)
     found = []
     for x in np.arange(low[0], high[0], 24.0):
         for y in np.arange(low[1], high[1], 24.0):
-            found.append((np.array([x, y + 24.0, 0.0]), np.array([24.0, 0, 0]), np.array([0, -24.0, 0]), key))
+            found.append(
+                (np.array([x, y + 24.0, 0.0]), np.array([24.0, 0, 0]), np.array([0, -24.0, 0]), key)
+            )
     return found
 
 
@@ -143,10 +176,21 @@ def place_stands(plan: CityPlan) -> Stands:
         spacing = float(random.uniform(9, 16))
         for k, along in enumerate(np.arange(14.0, street.length_m - 14, spacing)):
             for side in (-1, 1):
-                place = street.start + street.direction * (along + random.uniform(-1, 1)) + right * side * offset
+                place = (
+                    street.start
+                    + street.direction * (along + random.uniform(-1, 1))
+                    + right * side * offset
+                )
                 if has_trees and random.random() < 0.8:
                     scale = float(random.uniform(0.6, 1.1))
-                    rows.append((place, (6 * scale, 8 * scale), "tree", int(random.integers(sprites.NUM_TREES))))
+                    rows.append(
+                        (
+                            place,
+                            (6 * scale, 8 * scale),
+                            "tree",
+                            int(random.integers(sprites.NUM_TREES)),
+                        )
+                    )
                 elif k % 2 == (side > 0):
                     rows.append((place, (1.2, 6.0), "lamp", 0))
     for block in plan.blocks:

@@ -1,7 +1,8 @@
-"""What textures are made of: coverage, noise, and the records of openings and relief planes of a building front.
+"""What textures are made of: coverage, noise, and the records of openings and relief planes of a
+building front.
 
-A texture is (height, width, 4) uint8: red, green, blue and coverage, where 0 is a hole, 128 solid and 255 solid and lit from within
-at night. Row 0 is the top.
+A texture is (height, width, 4) uint8: red, green, blue and coverage, where 0 is a hole, 128 solid
+and 255 solid and lit from within at night. Row 0 is the top.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ SOLID, LIT = 128, 255
 
 
 class Opening(NamedTuple):
-    """A window, door or shop front: left, top, width, height in metres from the facade's top left corner."""
+    """A window, door or shop front: left, top, width, height in metres from the facade's top left
+    corner."""
 
     left_m: float
     top_m: float
@@ -32,7 +34,8 @@ class Opening(NamedTuple):
 
 
 class Relief(NamedTuple):
-    """A flat piece off the facade plane. Vectors in facade coordinates (right, down, outward), metres."""
+    """A flat piece off the facade plane. Vectors in facade coordinates (right, down, outward),
+    metres."""
 
     origin: tuple[float, float, float]
     across: tuple[float, float, float]
@@ -62,7 +65,8 @@ def shaded(colours: np.ndarray, shade: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def noise_bank() -> np.ndarray:
-    """A tile of smooth noise of several scales, (1024, 1024) float32 around 0, standard deviation 1."""
+    """A tile of smooth noise of several scales, (1024, 1024) float32 around 0, standard deviation
+    1."""
     random = random_stream(1, 77)
     total = np.zeros((1024, 1024), np.float32)
     for scale, weight in ((4, 0.5), (16, 0.5), (64, 0.8), (256, 0.7), (1024, 0.5)):

@@ -1,8 +1,10 @@
-"""Triangles onto pixels: which triangle each pixel shows, by a depth buffer, and what its texture is there.
+"""Triangles onto pixels: which triangle each pixel shows, by a depth buffer, and what its texture
+is there.
 
-Homogeneous rasterisation (Olano and Greer 1997): the edges of a triangle are planes through the camera, so that nothing divides
-by a depth before a pixel is known to lie in front, and what crosses the near plane needs no second triangle. All triangles of a
-view are worked on together, in batches of bounded size.
+Homogeneous rasterisation (Olano and Greer 1997): the edges of a triangle are planes through the
+camera, so that nothing divides by a depth before a pixel is known to lie in front, and what crosses
+the near plane needs no second triangle. All triangles of a view are worked on together, in batches
+of bounded size.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ FAR_M = 1500.0
 BLOCK_M = 24.0
 """Side of the blocks that triangles are looked for by."""
 _TILES_PX = (1, 2, 4, 8)
-"""Sides of the squares of pixels that are tried together; triangles beyond the largest are cut into such squares."""
+"""Sides of the squares of pixels that are tried together; triangles beyond the largest are cut into
+such squares."""
 _SAMPLES = 400_000
 """Pixels tried at a time, which bounds the memory of a view."""
 _TRIANGLES = 20_000
@@ -63,18 +66,27 @@ class Cover(NamedTuple):
 
 
 def edge_planes(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For triangles (N, 3, 3) in the camera's frame times K: planes (N, 3, 3) that are positive inside, and volumes (N,)."""
-    planes = np.stack([np.cross(corners[:, (k + 1) % 3], corners[:, (k + 2) % 3]) for k in range(3)], axis=1)
+    """For triangles (N, 3, 3) in the camera's frame times K: planes (N, 3, 3) that are positive
+    inside, and volumes (N,)."""
+    planes = np.stack(
+        [np.cross(corners[:, (k + 1) % 3], corners[:, (k + 2) % 3]) for k in range(3)], axis=1
+    )
     volumes = np.einsum("ni,ni->n", corners[:, 0], planes[:, 0])
     return planes * np.where(volumes < 0, -1.0, 1.0)[:, None, None], np.abs(volumes)
 
 
 def pixel_boxes(corners: np.ndarray, width: int, height: int) -> np.ndarray:
-    """First column, first row, last column, last row (N, 4) whose centres triangles (N, 3, 3) may cover; last < first for none."""
+    """First column, first row, last column, last row (N, 4) whose centres triangles (N, 3, 3) may
+    cover; last < first for none."""
     low, high = np.full((len(corners), 2), np.inf), np.full((len(corners), 2), -np.inf)
     depth = corners[..., 2]
-    nearest, farthest = (reduce(reduce(depth[:, 0], depth[:, 1]), depth[:, 2]) for reduce in (np.minimum, np.maximum))
-    whole, cut = np.flatnonzero(nearest >= NEAR_M), np.flatnonzero((nearest < NEAR_M) & (farthest >= NEAR_M))
+    nearest, farthest = (
+        reduce(reduce(depth[:, 0], depth[:, 1]), depth[:, 2]) for reduce in (np.minimum, np.maximum)
+    )
+    whole, cut = (
+        np.flatnonzero(nearest >= NEAR_M),
+        np.flatnonzero((nearest < NEAR_M) & (farthest >= NEAR_M)),
+    )
     points = [corners[whole, k, :2] / depth[whole, k, None] for k in range(3)]
     low[whole] = np.minimum(np.minimum(points[0], points[1]), points[2])
     high[whole] = np.maximum(np.maximum(points[0], points[1]), points[2])
@@ -84,12 +96,16 @@ def pixel_boxes(corners: np.ndarray, width: int, height: int) -> np.ndarray:
         low[k], high[k] = points.min(axis=0), points.max(axis=0)
     # A hair more than the corners: what lies on an edge counts for both of its triangles.
     most = np.array([width, height], float)
-    first, last = np.ceil(np.clip(low - 1e-6, 0, most)), np.floor(np.clip(high + 1e-6, -1, most - 1))
+    first, last = (
+        np.ceil(np.clip(low - 1e-6, 0, most)),
+        np.floor(np.clip(high + 1e-6, -1, most - 1)),
+    )
     return np.concatenate([first, last], axis=1).astype(np.int64)
 
 
 def cover(corners: np.ndarray, width: int, height: int) -> Iterator[Cover]:
-    """The pixels in front of the near plane that triangles (N, 3, 3) cover, in the camera's frame times K."""
+    """The pixels in front of the near plane that triangles (N, 3, 3) cover, in the camera's frame
+    times K."""
     boxes = pixel_boxes(corners, width, height)
     usable = np.flatnonzero((boxes[:, 2] >= boxes[:, 0]) & (boxes[:, 3] >= boxes[:, 1]))
     planes, volumes = edge_planes(corners[usable])
@@ -98,7 +114,9 @@ def cover(corners: np.ndarray, width: int, height: int) -> Iterator[Cover]:
     whole = np.isfinite(planes).all(axis=(1, 2)) & (volumes > 1e-12)
     least = 0
     for side in _TILES_PX:
-        chosen = np.flatnonzero(whole & (reach > least) & ((reach <= side) | (side == _TILES_PX[-1])))
+        chosen = np.flatnonzero(
+            whole & (reach > least) & ((reach <= side) | (side == _TILES_PX[-1]))
+        )
         least = side
         for tile in _tiles(chosen, boxes, planes, side):
             yield from _tried(tile, planes, volumes, usable, side, (width, height))
@@ -110,8 +128,11 @@ class _Tiles(NamedTuple):
     """(T, 2) column and row."""
 
 
-def _tiles(chosen: np.ndarray, boxes: np.ndarray, planes: np.ndarray, side: int) -> Iterator[_Tiles]:
-    """Squares of pixels that triangles may reach into, without those that lie wholly outside of an edge."""
+def _tiles(
+    chosen: np.ndarray, boxes: np.ndarray, planes: np.ndarray, side: int
+) -> Iterator[_Tiles]:
+    """Squares of pixels that triangles may reach into, without those that lie wholly outside of an
+    edge."""
     counts = (boxes[chosen, 2:] - boxes[chosen, :2]) // side + 1
     totals = counts.prod(axis=1)
     most = max(1, _SAMPLES // (side * side))
@@ -121,9 +142,13 @@ def _tiles(chosen: np.ndarray, boxes: np.ndarray, planes: np.ndarray, side: int)
         before = ends[start - 1] if start else 0
         end = max(start + 1, int(np.searchsorted(ends, before + 4 * most, side="right")))
         rows = np.repeat(np.arange(start, end), totals[start:end])
-        number = np.arange(len(rows)) - np.repeat(ends[start:end] - totals[start:end] - before, totals[start:end])
+        number = np.arange(len(rows)) - np.repeat(
+            ends[start:end] - totals[start:end] - before, totals[start:end]
+        )
         across = counts[rows, 0]
-        first = boxes[chosen[rows], :2] + side * np.stack([number % across, number // across], axis=1)
+        first = boxes[chosen[rows], :2] + side * np.stack(
+            [number % across, number // across], axis=1
+        )
         which = chosen[rows]
         if side == _TILES_PX[-1]:
             plane = planes[which]
@@ -137,7 +162,12 @@ def _tiles(chosen: np.ndarray, boxes: np.ndarray, planes: np.ndarray, side: int)
 
 
 def _tried(
-    tiles: _Tiles, planes: np.ndarray, volumes: np.ndarray, usable: np.ndarray, side: int, size_px: tuple[int, int]
+    tiles: _Tiles,
+    planes: np.ndarray,
+    volumes: np.ndarray,
+    usable: np.ndarray,
+    side: int,
+    size_px: tuple[int, int],
 ) -> Iterator[Cover]:
     """The pixels of squares that lie inside of all three edges."""
     width, height = size_px
@@ -145,7 +175,11 @@ def _tried(
     columns = (tiles.first[:, :1] + offsets).astype(float)
     rows = (tiles.first[:, 1:] + offsets).astype(float)
     plane = planes[tiles.which]
-    edges = [(plane[:, k, 0:1] * columns + plane[:, k, 2:3])[:, None, :] + (plane[:, k, 1:2] * rows)[:, :, None] for k in range(3)]
+    edges = [
+        (plane[:, k, 0:1] * columns + plane[:, k, 2:3])[:, None, :]
+        + (plane[:, k, 1:2] * rows)[:, :, None]
+        for k in range(3)
+    ]
     inside = (edges[0] >= 0) & (edges[1] >= 0) & (edges[2] >= 0)
     inside &= (columns < width)[:, None, :] & (rows < height)[:, :, None]
     found = np.flatnonzero(inside)
@@ -160,7 +194,8 @@ def _tried(
 
 
 class MeshScene:
-    """A mesh ready to be rendered: its triangles sorted into blocks, its textures with their reduced versions in one array.
+    """A mesh ready to be rendered: its triangles sorted into blocks, its textures with their
+    reduced versions in one array.
 
     Of a triangle 62 bytes are kept, of a texel of a texture less than six.
     """
@@ -192,14 +227,19 @@ class MeshScene:
         return len(self.corners)
 
     def render(self, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
-        """The picture (H, W, 3) uint8 and the depth along the axis (H, W) float32 metres, 0 for the sky."""
+        """The picture (H, W, 3) uint8 and the depth along the axis (H, W) float32 metres, 0 for the
+        sky."""
         larger = camera.scaled(self.quality.samples)
         seen = self._seen(larger)
         depth = np.zeros(seen.shape, np.float32)
-        np.divide(1, (seen >> np.uint64(32)).astype(np.uint32).view(np.float32), out=depth, where=seen > 0)
+        np.divide(
+            1, (seen >> np.uint64(32)).astype(np.uint32).view(np.float32), out=depth, where=seen > 0
+        )
         picture = self._shaded(seen.ravel(), larger).reshape(*seen.shape, 3)
         if self.quality.samples > 1:
-            picture = cv2.resize(picture, (camera.width, camera.height), interpolation=cv2.INTER_AREA)
+            picture = cv2.resize(
+                picture, (camera.width, camera.height), interpolation=cv2.INTER_AREA
+            )
             depth = np.ascontiguousarray(depth[:: self.quality.samples, :: self.quality.samples])
         return picture, depth
 
@@ -208,38 +248,56 @@ class MeshScene:
         return (self.corners[rows] - (camera.centre - self.base_m)) @ camera.projection.T
 
     def _seen(self, camera: Camera) -> np.ndarray:
-        """By pixel the bits of 1 / depth, then those of the triangle's number, 0 for none: (H, W) uint64."""
+        """By pixel the bits of 1 / depth, then those of the triangle's number, 0 for none: (H, W)
+        uint64."""
         found = np.zeros(camera.width * camera.height, np.uint64)
         for rows in self._batches(camera, found.reshape(camera.height, camera.width)):
             corners = self.in_frame(camera, rows)
             depth, edge = corners[..., 2], corners[..., :2]
             limit = depth[..., None] * (camera.width - 0.5, camera.height - 0.5)
             reaches = np.asarray((depth > NEAR_M).any(axis=1))
-            beside = np.asarray((edge < -0.5 * depth[..., None]).all(axis=1) | (edge > limit).all(axis=1))
+            beside = np.asarray(
+                (edge < -0.5 * depth[..., None]).all(axis=1) | (edge > limit).all(axis=1)
+            )
             reaches &= ~beside.any(axis=1)
             rows, corners = rows[reaches], corners[reaches]
             volumes = edge_planes(corners)[1]
             for part in cover(corners, camera.width, camera.height):
                 inverse = (part.edges.sum(axis=0) / volumes[part.which]).astype(np.float32)
-                keys = (inverse.view(np.uint32).astype(np.uint64) << np.uint64(32)) | rows[part.which].astype(np.uint64)
+                keys = (inverse.view(np.uint32).astype(np.uint64) << np.uint64(32)) | rows[
+                    part.which
+                ].astype(np.uint64)
                 np.maximum.at(found, part.pixels, keys)
         return found.reshape(camera.height, camera.width)
 
-    def _batches(self, camera: Camera, found: np.ndarray) -> Iterator[np.ndarray]:
-        """Rows of triangles of blocks that may be seen, the nearest first; those behind what was `found` since are left out."""
+    def _batches(self, camera: Camera, tiles: np.ndarray) -> Iterator[np.ndarray]:
+        """Rows of triangles of blocks that may be seen, the nearest first; those behind what was
+        `tiles` since are left out."""
         centres = (self.centres - (camera.centre - self.base_m)) @ camera.rotation.T
         focal, radii = camera.intrinsics[0, 0], self.radii
         ahead = (centres[:, 2] > NEAR_M - radii) & (centres[:, 2] < FAR_M + radii)
         for axis, half in ((0, camera.width / 2), (1, camera.height / 2)):
-            ahead &= np.abs(centres[:, axis]) * focal - centres[:, 2] * half <= radii * np.hypot(focal, half)
+            ahead &= np.abs(centres[:, axis]) * focal - centres[:, 2] * half <= radii * np.hypot(
+                focal, half
+            )
         chosen = np.flatnonzero(ahead)
         chosen = chosen[np.argsort(centres[chosen, 2] - radii[chosen], kind="stable")]
         nearest = np.maximum(centres[:, 2] - radii, NEAR_M)
         beyond, sides = (centres[:, 2] + radii)[:, None], radii[:, None]
         low, high = centres[:, :2] - sides, centres[:, :2] + sides
-        low = np.floor(low / np.where(low < 0, nearest[:, None], beyond) * focal + camera.intrinsics[:2, 2])
-        high = np.ceil(high / np.where(high > 0, nearest[:, None], beyond) * focal + camera.intrinsics[:2, 2]) + 1
-        boxes = np.concatenate([np.maximum(low, 0), np.minimum(high, (camera.width, camera.height))], axis=1).astype(np.int64)
+        low = np.floor(
+            low / np.where(low < 0, nearest[:, None], beyond) * focal + camera.intrinsics[:2, 2]
+        )
+        high = (
+            np.ceil(
+                high / np.where(high > 0, nearest[:, None], beyond) * focal
+                + camera.intrinsics[:2, 2]
+            )
+            + 1
+        )
+        boxes = np.concatenate(
+            [np.maximum(low, 0), np.minimum(high, (camera.width, camera.height))], axis=1
+        ).astype(np.int64)
         farthest = np.zeros((camera.height, camera.width), np.float32)
         held, count = list[np.ndarray](), 0
         for block in chosen.tolist():
@@ -252,29 +310,47 @@ class MeshScene:
             if count >= _TRIANGLES:
                 yield np.concatenate(held)
                 held, count = [], 0
-                farthest = (found >> np.uint64(32)).astype(np.uint32).view(np.float32)
+                farthest = (tiles >> np.uint64(32)).astype(np.uint32).view(np.float32)
         if held:
             yield np.concatenate(held)
 
     def _shaded(self, seen: np.ndarray, camera: Camera) -> np.ndarray:
         """Colours (P, 3) uint8 of what each pixel shows."""
         shade = np.linspace(0, 1, camera.height)[:, None] ** 0.7
-        sky = np.rint(np.array(_SKY_TOP) * (1 - shade) + np.array(_SKY_LOW) * shade).astype(np.uint8)
+        sky = np.rint(np.array(_SKY_TOP) * (1 - shade) + np.array(_SKY_LOW) * shade).astype(
+            np.uint8
+        )
         colours = np.repeat(sky, camera.width, axis=0)
         pixels = np.flatnonzero(seen)
         if not len(pixels):
             return colours
-        shown, which = np.unique((seen[pixels] & np.uint64(0xFFFFFFFF)).astype(np.int64), return_inverse=True)
-        planes, _ = edge_planes(self.in_frame(camera, shown))
+        visible, which = np.unique(
+            (seen[pixels] & np.uint64(0xFFFFFFFF)).astype(np.int64), return_inverse=True
+        )
+        planes, _ = edge_planes(self.in_frame(camera, visible))
         # Of each triangle, as planes over the picture: u and v over depth, and 1 / depth.
         lifted = np.concatenate(
-            [np.einsum("nki,nkj->nij", self.uv[shown].astype(float), planes), planes.sum(axis=1)[:, None]], axis=1
+            [
+                np.einsum("nki,nkj->nij", self.uv[visible].astype(float), planes),
+                planes.sum(axis=1)[:, None],
+            ],
+            axis=1,
         )
         coefficients = lifted.reshape(-1, 9).T[:, which]
-        columns, rows = (pixels % camera.width).astype(float), (pixels // camera.width).astype(float)
-        here = np.stack([coefficients[k] * columns + coefficients[k + 1] * rows + coefficients[k + 2] for k in (0, 3, 6)])
-        at, across, down = (_divided(here + step) for step in (0.0, coefficients[0::3], coefficients[1::3]))
-        colours[pixels] = self._texels.read(self.sheet[shown][which], at, across - at, down - at)
+        columns, rows = (
+            (pixels % camera.width).astype(float),
+            (pixels // camera.width).astype(float),
+        )
+        here = np.stack(
+            [
+                coefficients[k] * columns + coefficients[k + 1] * rows + coefficients[k + 2]
+                for k in (0, 3, 6)
+            ]
+        )
+        at, across, down = (
+            _divided(here + step) for step in (0.0, coefficients[0::3], coefficients[1::3])
+        )
+        colours[pixels] = self._texels.read(self.sheet[visible][which], at, across - at, down - at)
         return colours
 
 
@@ -301,8 +377,12 @@ class _TexelStack:
         padded = [stack + [stack[-1]] * (most - len(stack)) for stack in levels]
         self.sizes = np.array([[image.shape[1::-1] for image in stack] for stack in padded])
         """(S, L, 2) width and height."""
-        counts = np.array([[image.shape[0] * image.shape[1] for image in stack] for stack in levels], object)
-        flat = np.concatenate([[0], np.cumsum([count for row in counts for count in row])]).astype(np.int64)
+        counts = np.array(
+            [[image.shape[0] * image.shape[1] for image in stack] for stack in levels], object
+        )
+        flat = np.concatenate([[0], np.cumsum([count for row in counts for count in row])]).astype(
+            np.int64
+        )
         ends = np.cumsum([len(stack) for stack in levels])
         self.starts = np.array([
             [flat[end - len(stack) + min(level, len(stack) - 1)] for level in range(most)]
@@ -311,11 +391,18 @@ class _TexelStack:
         # One number a texel: reading a number is a third of the time of reading three.
         self.texels = np.concatenate([_packed(image) for stack in levels for image in stack])
 
-    def read(self, sheet: np.ndarray, at: np.ndarray, across: np.ndarray, down: np.ndarray) -> np.ndarray:
-        """Colours (P, 3) uint8 at texture points, row 0 below; between texels of the level whose texels are about a pixel."""
+    def read(
+        self, sheet: np.ndarray, at: np.ndarray, across: np.ndarray, down: np.ndarray
+    ) -> np.ndarray:
+        """Colours (P, 3) uint8 at texture points, row 0 below; between texels of the level whose
+        texels are about a pixel."""
         full = self.sizes[sheet, 0]
-        texels = np.sqrt(np.maximum(((across * full) ** 2).sum(axis=1), ((down * full) ** 2).sum(axis=1)))
-        level = np.clip(np.rint(np.log2(np.maximum(texels, 1e-6))), 0, self.sizes.shape[1] - 1).astype(np.int64)
+        texels = np.sqrt(
+            np.maximum(((across * full) ** 2).sum(axis=1), ((down * full) ** 2).sum(axis=1))
+        )
+        level = np.clip(
+            np.rint(np.log2(np.maximum(texels, 1e-6))), 0, self.sizes.shape[1] - 1
+        ).astype(np.int64)
         size, start = self.sizes[sheet, level], self.starts[sheet, level]
         place = np.stack([at[:, 0], 1 - at[:, 1]], axis=1) * size - 0.5
         low = np.floor(place)
@@ -323,9 +410,19 @@ class _TexelStack:
         low = low.astype(np.int64)
         colours = np.zeros((len(at), 3), np.float32)
         for right, below in ((0, 0), (1, 0), (0, 1), (1, 1)):
-            column, row = np.mod(low[:, 0] + right, size[:, 0]), np.mod(low[:, 1] + below, size[:, 1])
-            weight = (share[:, 0] if right else 1 - share[:, 0]) * (share[:, 1] if below else 1 - share[:, 1])
-            colours += weight[:, None] * self.texels[start + row * size[:, 0] + column].view(np.uint8).reshape(-1, 4)[:, :3]
+            column, row = (
+                np.mod(low[:, 0] + right, size[:, 0]),
+                np.mod(low[:, 1] + below, size[:, 1]),
+            )
+            weight = (share[:, 0] if right else 1 - share[:, 0]) * (
+                share[:, 1] if below else 1 - share[:, 1]
+            )
+            colours += (
+                weight[:, None]
+                * self.texels[start + row * size[:, 0] + column]
+                .view(np.uint8)
+                .reshape(-1, 4)[:, :3]
+            )
         return np.rint(colours).astype(np.uint8)
 
 

@@ -1,4 +1,5 @@
-"""What is exactly known about a world's photos: names with positions and headings, and the camera table."""
+"""What is exactly known about a world's photos: names with positions and headings, and the camera
+table."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from whence.data.cells import safe_cells
+from whence.data.fields import safe_fields
 from whence.data.names import format_name
 from whence.data.panoramas import heading_of_left
 from whence.geo import from_utm_arrays, grid_north_deg
@@ -22,17 +23,21 @@ from whence.worlds.tables import depth_of, fronts_of, labels_of, write_png
 from whence.worlds.works import NamedShot
 
 CAMERA_COLUMNS = (
-    "path", "city", "role", "condition", "run", "street", "is_aliased", "along_m", "lateral_m", "heading_deg",
-    "width", "height", "fx", "fy", "cx", "cy",
-    *(f"r{i}{j}" for i in range(3) for j in range(3)), "t0", "t1", "t2", "origin_east_m", "origin_north_m", "zone",
+    "path", "city", "role", "condition", "run", "street", "is_aliased", "along_m", "lateral_m",
+    "heading_deg", "width", "height", "fx", "fy", "cx", "cy",
+    *(f"r{i}{j}" for i in range(3) for j in range(3)), "t0", "t1", "t2", "origin_east_m",
+    "origin_north_m", "zone",
 )  # fmt: skip
-"""Columns of cameras.csv. `along_m` and `lateral_m` place the camera on its street, to the right of the axis.
+"""Columns of cameras.csv. `along_m` and `lateral_m` place the camera on its street, to the right of
+the axis.
 
-z * (column, row, 1) = K (R X + t) with X = (UTM east - origin, UTM north - origin, height) in metres."""
+z * (column, row, 1) = K (R X + t) with X = (UTM east - origin, UTM north - origin, height) in
+metres."""
 
 
 TRUTH_PICTURES = ("depth", "labels", "fronts")
-"""What may be written beside the photos: depth in centimetres, classes (places in `LABELS`), 1 + lot of the building front."""
+"""What may be written beside the photos: depth in centimetres, classes (places in `LABELS`), 1 +
+lot of the building front."""
 
 
 def write_pictures(out: Path, path: str, raster: Raster, which: Sequence[str]) -> None:
@@ -74,8 +79,9 @@ def camera_row(named: NamedShot, camera: Camera, plan: CityPlan, city: str) -> l
     numbers = [k[0, 0], k[1, 1], k[0, 2], k[1, 2], *camera.rotation.ravel(), *camera.translation]
     return [
         named.path, city, shot.role, shot.condition, shot.run, shot.street, int(street.is_aliased),
-        f"{shot.along_m:.2f}", f"{lateral:.2f}", f"{named.heading_deg:.4f}", camera.width, camera.height,
-        *(f"{value:.9g}" for value in numbers), plan.origin_east_m, plan.origin_north_m, plan.zone,
+        f"{shot.along_m:.2f}", f"{lateral:.2f}", f"{named.heading_deg:.4f}", camera.width,
+        camera.height, *(f"{value:.9g}" for value in numbers), plan.origin_east_m,
+        plan.origin_north_m, plan.zone,
     ]  # fmt: skip
 
 
@@ -84,9 +90,14 @@ def write_cameras(path: Path, rows: Iterable[Sequence[object]]) -> None:
     with atomic_write(path, "w") as file:
         writer = csv.writer(file)
         writer.writerow(CAMERA_COLUMNS)
-        writer.writerows(map(safe_cells, rows))
+        writer.writerows(map(safe_fields, rows))
 
 
-def cameras_of(named: Sequence[NamedShot], plan: CityPlan, city: str, *, options: CaptureOptions) -> list[list[object]]:
+def cameras_of(
+    shots: Sequence[NamedShot], plan: CityPlan, city: str, *, options: CaptureOptions
+) -> list[list[object]]:
     """The lines of cameras.csv for a city's photos."""
-    return [camera_row(row, shot_camera(row.shot, seed=plan.seed, options=options), plan, city) for row in named]
+    return [
+        camera_row(row, shot_camera(row.shot, seed=plan.seed, options=options), plan, city)
+        for row in shots
+    ]

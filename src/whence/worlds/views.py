@@ -1,4 +1,5 @@
-"""What photos share: the building fronts that a camera sees, and the homography between two views through one of them."""
+"""What photos share: the building fronts that a camera sees, and the homography between two views
+through one of them."""
 
 from __future__ import annotations
 
@@ -12,8 +13,11 @@ from whence.worlds.scene import FAR_M, Scene
 _PLAIN = Texture(np.full((1, 1, 4), 128, np.uint8))
 
 
-def visible_fronts(scene: Scene, camera: Camera, *, min_share: float = 0.02, width: int = 96) -> dict[int, float]:
-    """The lots whose fronts fill at least `min_share` of the view, with their share; without relief, trees and traffic."""
+def visible_fronts(
+    scene: Scene, camera: Camera, *, min_share: float = 0.02, width: int = 96
+) -> dict[int, float]:
+    """The lots whose fronts fill at least `min_share` of the view, with their share; without
+    relief, trees and traffic."""
     camera = camera.scaled(width / camera.width)
     raster = Raster(camera)
     fronts, centre = scene.fronts, camera.centre
@@ -27,13 +31,19 @@ def visible_fronts(scene: Scene, camera: Camera, *, min_share: float = 0.02, wid
         if outline is not None:
             raster.draw(inverse[k], outline, _PLAIN, PatchInfo(0, (0.0, 0.0, 0.0), int(near[k])))
     counts = np.bincount(raster.ids.ravel(), minlength=len(raster.infos) + 1)[1:] / raster.ids.size
-    return {info.lot: float(share) for info, share in zip(raster.infos, counts, strict=True) if share >= min_share}
+    return {
+        info.lot: float(share)
+        for info, share in zip(raster.infos, counts, strict=True)
+        if share >= min_share
+    }
 
 
 def front_homography(scene: Scene, lot: int, *, first: Camera, second: Camera) -> np.ndarray:
-    """The homography (3, 3) that maps pixels of the first view onto the second through a lot's front; its last entry is 1.
+    """The homography (3, 3) that maps pixels of the first view onto the second through a lot's
+    front; its last entry is 1.
 
-    Exact for points of the front's own plane, not for its relief. Raises `BadOption` where there is no such lot.
+    Exact for points of the front's own plane, not for its relief. Raises `BadOption` where there is
+    no such lot.
     """
     if not 0 <= lot < len(scene.plan.lots):
         raise BadOption(f"lot {lot}: the city has lots 0 to {len(scene.plan.lots) - 1}")

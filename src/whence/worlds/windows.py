@@ -10,7 +10,11 @@ from whence.worlds.textures import LIT, SOLID
 
 
 def draw_window(
-    kind: str, size: tuple[int, int], look: Look, streams: tuple[np.random.Generator, np.random.Generator], s: float
+    kind: str,
+    size: tuple[int, int],
+    look: Look,
+    streams: tuple[np.random.Generator, np.random.Generator],
+    s: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Texture (h, w, 4) of an opening of `size` = (w, h) pixels, and where it opens: (h, w) bool.
 
@@ -54,9 +58,10 @@ def _glass(size: tuple[int, int], look: Look, own: np.random.Generator, s: float
     rise = np.linspace(1.35, 0.75, height, dtype=np.float32)[:, None, None]
     pane[..., :3] = np.clip(tint * rise, 0, 255).astype(np.uint8)
     pane[..., 3] = LIT if draw[1] < 0.38 else SOLID
-    cloth = np.array([(222, 214, 198), (196, 186, 160), (176, 186, 190), (150, 110, 96)][int(draw[2] * 4)], np.float32) * (
-        0.6 + 0.3 * draw[3]
-    )
+    cloth = np.array(
+        [(222, 214, 198), (196, 186, 160), (176, 186, 190), (150, 110, 96)][int(draw[2] * 4)],
+        np.float32,
+    ) * (0.6 + 0.3 * draw[3])
     if draw[4] < 0.3:
         side = max(1, round(width * (0.15 + 0.2 * draw[5])))
         folds = (1 + 0.12 * np.sin(np.arange(side) * 2.2))[None, :, None]
@@ -112,8 +117,16 @@ def _door(size: tuple[int, int], look: Look, s: float) -> np.ndarray:
             y0 = light + round((height - light) * (0.08 + 0.48 * row))
             y1 = light + round((height - light) * (0.48 + 0.46 * row))
             cv2.rectangle(door, (x0, y0), (x1, y1), (*edge, SOLID), max(1, round(0.05 * s)))
-    cv2.circle(door, (round(width * 0.86), round(height * 0.62)), max(1, round(0.05 * s)), (200, 190, 120, SOLID), -1)
-    cv2.rectangle(door, (0, 0), (width - 1, height - 1), (*look.frame, SOLID), max(1, round(0.07 * s)))
+    cv2.circle(
+        door,
+        (round(width * 0.86), round(height * 0.62)),
+        max(1, round(0.05 * s)),
+        (200, 190, 120, SOLID),
+        -1,
+    )
+    cv2.rectangle(
+        door, (0, 0), (width - 1, height - 1), (*look.frame, SOLID), max(1, round(0.07 * s))
+    )
     return door
 
 
@@ -143,15 +156,32 @@ def _shop(size: tuple[int, int], look: Look, changed: np.random.Generator, s: fl
             draw = changed.random(3)
             w, h = 0.15 + 0.35 * draw[0], (0.2 + 0.6 * draw[1]) * height / shelves
             colour = tuple(int(c) for c in changed.integers(40, 205, 3) * 0.8 + 20)
-            cv2.rectangle(shop, (round(at * s), round(base - h)), (min(round((at + w) * s), width - 2), base), (*colour, LIT), -1)
+            cv2.rectangle(
+                shop,
+                (round(at * s), round(base - h)),
+                (min(round((at + w) * s), width - 2), base),
+                (*colour, LIT),
+                -1,
+            )
             at += w + 0.03 + 0.37 * draw[2]
         cv2.line(shop, (0, base), (width, base), (50, 46, 42, SOLID), max(1, round(0.05 * s)))
     for _ in range(int(changed.integers(0, 3))):
         w, h = round(0.5 * s), round(0.7 * s)
-        x, y = (int(share * max(1, space)) for share, space in zip(changed.random(2), (width - w, height - h), strict=True))
-        cv2.rectangle(shop, (x, y), (x + w, y + h), (*(int(c) for c in changed.integers(60, 250, 3)), SOLID), -1)
+        x, y = (
+            int(share * max(1, space))
+            for share, space in zip(changed.random(2), (width - w, height - h), strict=True)
+        )
+        cv2.rectangle(
+            shop,
+            (x, y),
+            (x + w, y + h),
+            (*(int(c) for c in changed.integers(60, 250, 3)), SOLID),
+            -1,
+        )
     for k in range(1, max(2, round(width / (1.6 * s)))):
         x = round(width * k / max(2, round(width / (1.6 * s))))
         cv2.line(shop, (x, 0), (x, height), (*look.frame, SOLID), max(1, round(0.07 * s)))
-    cv2.rectangle(shop, (0, 0), (width - 1, height - 1), (*look.frame, SOLID), max(1, round(0.08 * s)))
+    cv2.rectangle(
+        shop, (0, 0), (width - 1, height - 1), (*look.frame, SOLID), max(1, round(0.08 * s))
+    )
     return shop

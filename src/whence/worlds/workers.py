@@ -1,6 +1,8 @@
-"""Rendering in several processes: each is this module run as a program, given the world's folder and its share.
+"""Rendering in several processes: each is this module run as a program, given the world's folder
+and its share.
 
-Fresh interpreters rather than forks: they inherit no locks of threads, and the caller's script is not imported again.
+Fresh interpreters rather than forks: they inherit no locks of threads, and the caller's script is
+not imported again.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ _STEP = 4
 
 
 def run_workers(out: Path, *, num_workers: int, advance: Callable[[int], None]) -> None:
-    """Render a claimed world with that many processes. Raises `WhenceError` with what a failed one said."""
+    """Render a claimed world with that many processes. Raises `WhenceError` with what a failed one
+    said."""
     source = str(Path(__file__).parents[2])
     paths = os.pathsep.join(part for part in (source, os.environ.get("PYTHONPATH", "")) if part)
     environment = {**os.environ, "PYTHONPATH": paths}
@@ -34,8 +37,19 @@ def run_workers(out: Path, *, num_workers: int, advance: Callable[[int], None]) 
     with tempfile.TemporaryFile() as complaints:
         workers = []
         for shard in range(num_workers):
-            command = [sys.executable, "-m", "whence.worlds.workers", str(out), str(shard), str(num_workers)]
-            workers.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, env=environment))
+            command = [
+                sys.executable,
+                "-m",
+                "whence.worlds.workers",
+                str(out),
+                str(shard),
+                str(num_workers),
+            ]
+            workers.append(
+                subprocess.Popen(
+                    command, stdout=subprocess.PIPE, stderr=complaints, env=environment
+                )
+            )
         threads = [threading.Thread(target=follow, args=(worker.stdout,)) for worker in workers]
         try:
             for thread in threads:
@@ -53,11 +67,15 @@ def run_workers(out: Path, *, num_workers: int, advance: Callable[[int], None]) 
         if any(codes):
             complaints.seek(0)
             said = complaints.read().decode(errors="replace").strip().splitlines()
-            raise WhenceError(f"rendering {str(out)!r} stopped: {said[-1] if said else codes}; run the same command again to go on")
+            raise WhenceError(
+                f"rendering {str(out)!r} stopped: {said[-1] if said else codes}; run the same "
+                "command again to go on"
+            )
 
 
 def main() -> None:
-    """Render one share of the world in a folder; prints the number of photos done since the last line."""
+    """Render one share of the world in a folder; prints the number of photos done since the last
+    line."""
     from whence.runtime import set_threads
     from whence.worlds.earth.plan import EarthSpec
     from whence.worlds.earth.shards import render_share
@@ -78,9 +96,13 @@ def main() -> None:
             done = 0
 
     if record.get("kind") == "earth":
-        render_share(out, EarthSpec.from_record(record), shard=shard, num_shards=num_shards, advance=advance)
+        render_share(
+            out, EarthSpec.from_record(record), shard=shard, num_shards=num_shards, advance=advance
+        )
     else:
-        render_shard(out, WorldSpec.from_json(text), shard=shard, num_shards=num_shards, advance=advance)
+        render_shard(
+            out, WorldSpec.from_json(text), shard=shard, num_shards=num_shards, advance=advance
+        )
     print(done, flush=True)
 
 

@@ -1,4 +1,5 @@
-"""Records of what is to be photographed: a city with its plan and shots, and a shot with the name of its photo."""
+"""Records of what is to be photographed: a city with its plan and shots, and a shot with the name
+of its photo."""
 
 from __future__ import annotations
 

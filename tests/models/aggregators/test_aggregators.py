@@ -1,4 +1,5 @@
-"""Aggregators: the contract of every one registered, slow oracles, and the published networks' own numbers."""
+"""Aggregators: the contract of every one registered, slow oracles, and the published networks' own
+numbers."""
 
 from __future__ import annotations
 
@@ -20,7 +21,18 @@ from whence.errors import BadOption, NotFitted, UnknownName
 from whence.models.aggregators import list_aggregators, make_aggregator
 from whence.models.aggregators.attention import AttentionPool, MultiScaleAttention, resized
 from whence.models.aggregators.mixing import BagOfQueries, MixVpr, Salad, transport
-from whence.models.aggregators.pools import Aggregator, CalibratedGeM, ConvAp, GeM, LinearHead, Mac, RMac, Rrm, SeqPool, Spoc
+from whence.models.aggregators.pools import (
+    Aggregator,
+    CalibratedGeM,
+    ConvAp,
+    GeM,
+    LinearHead,
+    Mac,
+    RMac,
+    Rrm,
+    SeqPool,
+    Spoc,
+)
 from whence.models.aggregators.words import Crn, HardVlad, NetVlad
 from whence.models.backbones import make_backbone
 from whence.models.backbones.base import Features
@@ -74,11 +86,14 @@ def features_of(name: str, *, seed: int = 0, batch: int = 3) -> Features:
     shape = (batch, CHANNELS, *map_size(name))
     map, cls = torch.randn(shape, generator=random), torch.randn(batch, CHANNELS, generator=random)
     # What backbones of two scales make too; other aggregators leave the finer map alone.
-    return Features(map, cls, torch.randn(batch, CHANNELS // 2, 2 * shape[2], 2 * shape[3], generator=random))
+    return Features(
+        map, cls, torch.randn(batch, CHANNELS // 2, 2 * shape[2], 2 * shape[3], generator=random)
+    )
 
 
 def check_aggregator(name: str, aggregator: Aggregator) -> None:
-    """What holds for every aggregator: shape, finite on zeros, independent of the batch, gradients, repeatable, round trip."""
+    """What holds for every aggregator: shape, finite on zeros, independent of the batch, gradients,
+    repeatable, round trip."""
     features = features_of(name)
     with torch.inference_mode():
         descriptors = aggregator(features)
@@ -124,7 +139,8 @@ class Together(torch.nn.Module):
 
 
 def export(names: list[str], file: Path, *, is_map_free: bool) -> Any:
-    """A session of onnxruntime over these aggregators, whose outputs are in the order of the names."""
+    """A session of onnxruntime over these aggregators, whose outputs are in the order of the
+    names."""
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     given = features_of("megaloc" if is_map_free else "mixvpr", batch=2)
@@ -149,12 +165,18 @@ def check_exported(names: list[str], session: Any, sizes: list[tuple[int, int]])
     for batch, size in zip((1, 3, 2), sizes, strict=False):
         features = Features(torch.randn(batch, CHANNELS, *size), torch.randn(batch, CHANNELS))
         # In order: where an output is an input as it is, the exporter renames the latter.
-        fed = {entry.name: tensor.numpy() for entry, tensor in zip(session.get_inputs(), features, strict=False)}
+        fed = {
+            entry.name: tensor.numpy()
+            for entry, tensor in zip(session.get_inputs(), features, strict=False)
+        }
         found = session.run(None, fed)
         assert len(found) == len(names)
         for name, descriptors in zip(names, found, strict=True):
             with torch.inference_mode():
-                assert np.allclose(descriptors, made(name)(features).numpy(), atol=1e-4), (name, size)
+                assert np.allclose(descriptors, made(name)(features).numpy(), atol=1e-4), (
+                    name,
+                    size,
+                )
 
 
 def test_aggregators_export_with_free_height_and_width(tmp_path: Path) -> None:
@@ -165,7 +187,9 @@ def test_aggregators_export_with_free_height_and_width(tmp_path: Path) -> None:
 
 def test_aggregators_bound_to_one_map_export_with_a_free_batch(tmp_path: Path) -> None:
     names = sorted(FIXED_MAP)
-    check_exported(names, export(names, tmp_path / "fixed.onnx", is_map_free=False), [map_size("mixvpr")] * 2)
+    check_exported(
+        names, export(names, tmp_path / "fixed.onnx", is_map_free=False), [map_size("mixvpr")] * 2
+    )
 
 
 # Pools
@@ -223,21 +247,31 @@ def test_windows_of_rmac_are_the_published_ones() -> None:
     assert found == expected
     assert len(list(RMac(3).windows(30, 40))) + 1 == 21
     assert len(list(RMac(3).windows(24, 24))) + 1 == 15
-    assert [(column, row, side) for row, column, side in RMac(3).windows(8, 6)] != found, "windows run by rows"
-    assert sorted((column, row, side) for row, column, side in RMac(3).windows(8, 6)) == sorted(found)
+    assert [(column, row, side) for row, column, side in RMac(3).windows(8, 6)] != found, (
+        "windows run by rows"
+    )
+    assert sorted((column, row, side) for row, column, side in RMac(3).windows(8, 6)) == sorted(
+        found
+    )
     assert list(RMac(3).windows(1, 1)) == [(0, 0, 1)]
 
 
 def test_rrm_gives_the_benchmarks_numbers() -> None:
     rrm = Rrm(5).eval()
     state = rrm.state_dict()
-    order = [f"{layer}.{leaf}" for layer in ("ln1", "fc1", "fc2", "ln2") for leaf in ("weight", "bias")]
+    order = [
+        f"{layer}.{leaf}" for layer in ("ln1", "fc1", "fc2", "ln2") for leaf in ("weight", "bias")
+    ]
     for seed, key in enumerate(order, start=30):
         is_norm_weight = key in ("ln1.weight", "ln2.weight")
-        state[key].copy_(hashed(tuple(state[key].shape), scale=0.3, offset=float(is_norm_weight), seed=seed))
+        state[key].copy_(
+            hashed(tuple(state[key].shape), scale=0.3, offset=float(is_norm_weight), seed=seed)
+        )
     with torch.inference_mode():
         found = rrm(Features(hashed((1, 5, 6, 8), seed=7)))
-    assert torch.allclose(found[0], torch.tensor([0.405703, -0.703859, 0.142612, -0.331409, 0.458058]), atol=1e-4)
+    assert torch.allclose(
+        found[0], torch.tensor([0.405703, -0.703859, 0.142612, -0.331409, 0.458058]), atol=1e-4
+    )
 
 
 def test_sequence_pooling_is_a_weighted_sum() -> None:
@@ -258,11 +292,17 @@ def test_one_mean_says_how_much_each_channel_of_another_counts() -> None:
     with torch.no_grad():
         found = pool(Features(x))
     for image, row in zip(x.numpy().astype(float), found.numpy(), strict=True):
-        weight, bias = (value.detach().numpy() for value in (pool.components.weight[:, :, 0, 0], pool.components.bias))
+        weight, bias = (
+            value.detach().numpy()
+            for value in (pool.components.weight[:, :, 0, 0], pool.components.bias)
+        )
         directions = np.maximum(np.einsum("oc,chw->ohw", weight, image) + bias[:, None, None], 1e-6)
         means = [(part**3).mean(axis=(1, 2)) ** (1 / 3) for part in (directions, image)]
         logits = pool.gates.weight.detach().numpy() @ means[0] + pool.gates.bias.detach().numpy()
-        whole = pool.fc.weight.detach().numpy() @ (means[1] * 2 / (1 + np.exp(-logits))) + pool.fc.bias.detach().numpy()
+        whole = (
+            pool.fc.weight.detach().numpy() @ (means[1] * 2 / (1 + np.exp(-logits)))
+            + pool.fc.bias.detach().numpy()
+        )
         assert np.allclose(row, whole / np.linalg.norm(whole), atol=1e-5)
 
 
@@ -298,12 +338,16 @@ def slow_netvlad(x: Tensor, weight: Tensor, words: Tensor, mask: Tensor | None =
 
 def test_netvlad_gives_the_benchmarks_numbers() -> None:
     layer, x = netvlad_of_the_benchmark(NetVlad), hashed((1, 5, 6, 8), seed=7)
-    expected = """0.200517 -0.083885 0.340768 -0.235982 -0.175916 -0.053985 -0.375492 -0.216979 -0.022085 -0.241917
-                  -0.157488 -0.025559 0.279058 0.192150 0.331284 -0.253003 -0.106813 -0.086841 -0.322758 -0.250732"""
+    expected = """
+        0.200517 -0.083885 0.340768 -0.235982 -0.175916 -0.053985 -0.375492 -0.216979 -0.022085
+        -0.241917 -0.157488 -0.025559 0.279058 0.192150 0.331284 -0.253003 -0.106813 -0.086841
+        -0.322758 -0.250732"""
     with torch.inference_mode():
         found = layer(Features(x))[0]
         slow = slow_netvlad(x[0].flatten(1), layer.conv.weight[:, :, 0, 0], layer.centroids)
-    assert torch.allclose(found, torch.tensor([float(value) for value in expected.split()]), atol=1e-4)
+    assert torch.allclose(
+        found, torch.tensor([float(value) for value in expected.split()]), atol=1e-4
+    )
     assert torch.allclose(found, slow, atol=1e-6)
 
 
@@ -312,15 +356,30 @@ def test_crn_gives_the_benchmarks_numbers() -> None:
     with torch.no_grad():
         for i, side in enumerate((3, 5, 7)):
             convolution = getattr(layer.crn, f"filter_{side}_{side}")
-            convolution.weight.copy_(hashed(tuple(convolution.weight.shape), scale=0.2, seed=10 + i))
+            convolution.weight.copy_(
+                hashed(tuple(convolution.weight.shape), scale=0.2, seed=10 + i)
+            )
             convolution.bias.copy_(hashed(tuple(convolution.bias.shape), scale=0.1, seed=20 + i))
         mask = layer.crn(normalize(x, dim=1))
         found = layer(Features(x))[0]
-        slow = slow_netvlad(x[0].flatten(1), layer.conv.weight[:, :, 0, 0], layer.centroids, mask.flatten())
+        slow = slow_netvlad(
+            x[0].flatten(1), layer.conv.weight[:, :, 0, 0], layer.centroids, mask.flatten()
+        )
     assert mask.shape == (1, 1, 6, 8)
-    assert torch.allclose(mask[0, 0, 0, :4], torch.tensor([4.746778, 4.604352, 4.319498, 4.459335]), atol=1e-4)
+    assert torch.allclose(
+        mask[0, 0, 0, :4], torch.tensor([4.746778, 4.604352, 4.319498, 4.459335]), atol=1e-4
+    )
     assert mask.mean().item() == pytest.approx(4.909218, abs=1e-4)
-    expected = (0.190571, -0.075834, 0.332718, -0.254387, -0.180327, -0.052342, -0.368209, -0.222849)
+    expected = (
+        0.190571,
+        -0.075834,
+        0.332718,
+        -0.254387,
+        -0.180327,
+        -0.052342,
+        -0.368209,
+        -0.222849,
+    )
     assert torch.allclose(found[:8], torch.tensor(expected), atol=1e-4)
     assert torch.allclose(found, slow, atol=1e-6)
 
@@ -335,7 +394,11 @@ def test_crn_takes_odd_maps(size: tuple[int, int]) -> None:
 
 
 def sines(*shape: int, function: Any = torch.sin, factor: float = 1.0) -> Tensor:
-    return function(factor * (torch.arange(math.prod(shape), dtype=torch.float64) + 1)).float().reshape(shape)
+    return (
+        function(factor * (torch.arange(math.prod(shape), dtype=torch.float64) + 1))
+        .float()
+        .reshape(shape)
+    )
 
 
 def test_netvlad_over_frames_gives_seqvlads_numbers() -> None:
@@ -345,9 +408,31 @@ def test_netvlad_over_frames_gives_seqvlads_numbers() -> None:
         layer.conv.weight.copy_(sines(3, 4, 1, 1, factor=2.0))
         tokens = layer(Features(sines(2, 3, 4).reshape(1, 6, 4).transpose(1, 2).unsqueeze(3)))
         maps = layer(Features(torch.cat(list(sines(2, 4, 2, 2)), dim=1)[None]))
-    expected = (-0.242048, 0.155241, 0.409801, 0.287593, -0.181879, -0.443641, -0.297521, 0.122138, 0.351100, 0.322912)
+    expected = (
+        -0.242048,
+        0.155241,
+        0.409801,
+        0.287593,
+        -0.181879,
+        -0.443641,
+        -0.297521,
+        0.122138,
+        0.351100,
+        0.322912,
+    )
     assert torch.allclose(tokens[0], torch.tensor([*expected, -0.002160, -0.325246]), atol=1e-5)
-    expected = (-0.043060, 0.054229, 0.385030, 0.424606, -0.136141, -0.521612, -0.206280, -0.012990, 0.176083, 0.408799)
+    expected = (
+        -0.043060,
+        0.054229,
+        0.385030,
+        0.424606,
+        -0.136141,
+        -0.521612,
+        -0.206280,
+        -0.012990,
+        0.176083,
+        0.408799,
+    )
     assert torch.allclose(maps[0], torch.tensor([*expected, -0.035465, -0.365997]), atol=1e-5)
 
 
@@ -356,12 +441,16 @@ def test_netvlad_starts_as_published() -> None:
     layer.set_words(hashed((3, 4), seed=40), hashed((7, 4), seed=41))
     weight = layer.conv.weight.detach()[:, :, 0, 0]
     assert torch.allclose(weight.norm(dim=1), torch.full((3,), 15.449209), atol=1e-4)
-    assert torch.allclose(weight[0], torch.tensor([-1.331368, -3.599810, -2.584595, 14.739972]), atol=1e-4)
+    assert torch.allclose(
+        weight[0], torch.tensor([-1.331368, -3.599810, -2.584595, 14.739972]), atol=1e-4
+    )
     assert torch.equal(layer.centroids.detach(), hashed((3, 4), seed=40))
     layer.set_words(sines(3, 4, function=torch.cos), sines(5, 4))
     assert layer.conv.weight.detach()[0].norm().item() == pytest.approx(4.2556423, abs=1e-5)
     assert torch.allclose(
-        layer.conv.weight.detach()[0, :, 0, 0], torch.tensor([1.680343, -1.294219, -3.078882, -2.032835]), atol=1e-5
+        layer.conv.weight.detach()[0, :, 0, 0],
+        torch.tensor([1.680343, -1.294219, -3.078882, -2.032835]),
+        atol=1e-5,
     )
     with pytest.raises(BadOption, match=r"\(3, 4\)"):
         layer.set_words(torch.zeros(3, 5), torch.zeros(7, 5))
@@ -379,9 +468,14 @@ def test_words_are_found_where_descriptors_gather(kind: type[NetVlad | HardVlad]
     assert (cosines.max(dim=0).values > 0.99).all()
     again = kind(8, num_words=3)
     again.fit(5 * near, seed=0)
-    assert all(torch.equal(a, b) for a, b in zip(layer.state_dict().values(), again.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(layer.state_dict().values(), again.state_dict().values(), strict=True)
+    )
     if isinstance(layer, NetVlad):
-        shares = torch.softmax(layer.conv.weight.detach()[:, :, 0, 0] @ normalize(near, dim=1).T, dim=0)
+        shares = torch.softmax(
+            layer.conv.weight.detach()[:, :, 0, 0] @ normalize(near, dim=1).T, dim=0
+        )
         top = shares.topk(2, dim=0).values
         assert (top[1] / top[0]).log().mean().item() == pytest.approx(math.log(0.01), abs=0.01)
     else:
@@ -428,7 +522,9 @@ def test_a_linear_layer_goes_after_all_dimensions(name: str, per_channel: int) -
     head = make_aggregator(name, 8, options={"fc_dim": 5})
     assert isinstance(head, LinearHead)
     assert head.fc.in_features == 8 * per_channel
-    assert head(Features(torch.randn(2, 8, 3, 4))).norm(dim=1).tolist() == pytest.approx([1, 1], abs=1e-5)
+    assert head(Features(torch.randn(2, 8, 3, 4))).norm(dim=1).tolist() == pytest.approx(
+        [1, 1], abs=1e-5
+    )
 
 
 def test_convap_gives_its_numbers() -> None:
@@ -436,7 +532,11 @@ def test_convap_gives_its_numbers() -> None:
     fill(layer)
     with torch.inference_mode():
         found = layer(Features(image_of((2, 6, 5, 7))))
-    assert torch.allclose(found[0, :6], torch.tensor([0.52069, 0.12925, 0.43751, 0.25918, 0.28552, 0.27236]), atol=2e-4)
+    assert torch.allclose(
+        found[0, :6],
+        torch.tensor([0.52069, 0.12925, 0.43751, 0.25918, 0.28552, 0.27236]),
+        atol=2e-4,
+    )
 
 
 @pytest.mark.parametrize(("grid", "size"), [(1, (5, 7)), (2, (10, 10)), (2, (5, 8)), (3, (7, 4))])
@@ -464,8 +564,12 @@ def test_mixvpr_gives_earthlocs_numbers() -> None:
     fill(layer)
     with torch.inference_mode():
         found = layer(Features(image_of((2, 8, 4, 4))))
-    expected = """0.25718 0.27071 0.24152 -0.18126 0.09917 0.15680 0.29847 -0.21576 0.11908 -0.14030 0.17626 0.73103"""
-    assert torch.allclose(found[0], torch.tensor([float(value) for value in expected.split()]), atol=1e-4)
+    expected = """
+        0.25718 0.27071 0.24152 -0.18126 0.09917 0.15680 0.29847 -0.21576 0.11908 -0.14030 0.17626
+        0.73103"""
+    assert torch.allclose(
+        found[0], torch.tensor([float(value) for value in expected.split()]), atol=1e-4
+    )
     assert found[1, -1].item() == pytest.approx(0.71481, abs=1e-4)
     assert found.sum().item() == pytest.approx(3.94561, abs=1e-4)
 
@@ -483,8 +587,12 @@ def test_transport_shares_out_every_position() -> None:
     scores = torch.randn(2, 4, 30, dtype=torch.float64)
     shares = transport(scores, torch.tensor(1.0, dtype=torch.float64), num_iterations=50).exp()
     assert torch.allclose(shares.sum(dim=1), torch.ones(2, 30, dtype=torch.float64))
-    assert torch.allclose(shares[:, :4].sum(dim=2), torch.ones(2, 4, dtype=torch.float64), atol=1e-6)
-    assert torch.allclose(shares[:, 4].sum(dim=1), torch.full((2,), 26.0, dtype=torch.float64), atol=1e-6)
+    assert torch.allclose(
+        shares[:, :4].sum(dim=2), torch.ones(2, 4, dtype=torch.float64), atol=1e-6
+    )
+    assert torch.allclose(
+        shares[:, 4].sum(dim=1), torch.full((2,), 26.0, dtype=torch.float64), atol=1e-6
+    )
     assert transport(scores.bfloat16(), torch.tensor(1.0)).dtype == torch.float32
 
 
@@ -493,9 +601,13 @@ def test_salad_gives_its_numbers() -> None:
     fill(layer)
     with torch.inference_mode():
         found = layer(Features(image_of((2, 12, 4, 5)), image_of((2, 12), 1001)))
-    expected = """0.05942 0.12379 0.34587 -0.00367 -0.24800 0.21199 0.17388 0.20665 0.19501 0.28175 0.30660 0.28544"""
+    expected = """
+        0.05942 0.12379 0.34587 -0.00367 -0.24800 0.21199 0.17388 0.20665 0.19501 0.28175 0.30660
+        0.28544"""
     assert found.shape == (2, 29)
-    assert torch.allclose(found[0, :12], torch.tensor([float(value) for value in expected.split()]), atol=2e-4)
+    assert torch.allclose(
+        found[0, :12], torch.tensor([float(value) for value in expected.split()]), atol=2e-4
+    )
     assert found.sum().item() == pytest.approx(4.38524, abs=2e-4)
 
 
@@ -518,7 +630,10 @@ def test_bag_of_queries_gives_its_numbers() -> None:
 
 
 def test_queries_are_asked_once_until_they_change() -> None:
-    layer, features = BagOfQueries(6, width=64, num_queries=3, rows=4).eval(), Features(torch.randn(2, 6, 3, 4))
+    layer, features = (
+        BagOfQueries(6, width=64, num_queries=3, rows=4).eval(),
+        Features(torch.randn(2, 6, 3, 4)),
+    )
     calls: list[int] = []
     layer.boqs[0].self_attn.register_forward_hook(lambda *_: calls.append(1))
     with torch.inference_mode():
@@ -554,7 +669,9 @@ def test_queries_are_asked_once_until_they_change() -> None:
         ("cosplace", 2048, {}, 512),
     ],
 )
-def test_dimensions_are_the_published_ones(name: str, channels: int, options: dict[str, Any], dim: int) -> None:
+def test_dimensions_are_the_published_ones(
+    name: str, channels: int, options: dict[str, Any], dim: int
+) -> None:
     with torch.device("meta"):
         aggregator = make_aggregator(name, channels, options=options)
     assert aggregator.dim == dim
@@ -579,7 +696,9 @@ def test_networks_have_the_published_number_of_parameters(
     with torch.device("meta"):
         body = make_backbone(backbone)
         network = Network(body, make_aggregator(aggregator, body.channels, options=options))
-    assert sum(parameter.numel() for parameter in network.parameters()) / 1e6 == pytest.approx(millions, abs=0.006)
+    assert sum(parameter.numel() for parameter in network.parameters()) / 1e6 == pytest.approx(
+        millions, abs=0.006
+    )
 
 
 def test_names_and_options_are_checked() -> None:
@@ -607,21 +726,33 @@ def test_golden_attention_over_scales() -> None:
     """SegVPR's attention, and that the released pooling cancels it."""
     attention = MultiScaleAttention(2)
     for number, value in enumerate(attention.state_dict().values()):
-        value.copy_(0.1 * torch.sin(torch.arange(1, value.numel() + 1) + 10.0 * number).reshape(value.shape))
+        value.copy_(
+            0.1 * torch.sin(torch.arange(1, value.numel() + 1) + 10.0 * number).reshape(value.shape)
+        )
     x = sines(1, 2, 9, 10)
     with torch.no_grad():
         weights = attention(x)
     assert weights.shape == (1, 1, 7, 8)
-    assert weights[0, 0, 0, :4].tolist() == pytest.approx([0.915857, 0.878029, 0.925308, 1.047793], abs=2e-5)
+    assert weights[0, 0, 0, :4].tolist() == pytest.approx(
+        [0.915857, 0.878029, 0.925308, 1.047793], abs=2e-5
+    )
     assert float(weights.sum()) == pytest.approx(56.005363, abs=1e-3)
     large = resized(weights, x)
-    assert large[0, 0, 0, :4].tolist() == pytest.approx([0.915857, 0.886435, 0.904295, 0.966137], abs=2e-5)
+    assert large[0, 0, 0, :4].tolist() == pytest.approx(
+        [0.915857, 0.886435, 0.904295, 0.966137], abs=2e-5
+    )
     assert float(large.sum()) == pytest.approx(90.022270, abs=1e-3)
     pool = AttentionPool(4, mode="released", has_attention=False)
-    for maps, expected in ((x, [0.604585, 0.590113]), (large * x, [0.604585, 0.590113]), (sines(1, 4, 2, 3), [0.435528, 0.395150])):
+    for maps, expected in (
+        (x, [0.604585, 0.590113]),
+        (large * x, [0.604585, 0.590113]),
+        (sines(1, 4, 2, 3), [0.435528, 0.395150]),
+    ):
         with torch.no_grad():
             assert pool._pool(maps, None)[0, :2].tolist() == pytest.approx(expected, abs=2e-5)
-    assert sum(parameter.numel() for parameter in MultiScaleAttention(1024).parameters()) == 5_439_873
+    assert (
+        sum(parameter.numel() for parameter in MultiScaleAttention(1024).parameters()) == 5_439_873
+    )
 
 
 GOLDEN_POOLS = {
@@ -633,8 +764,11 @@ GOLDEN_POOLS = {
 
 @pytest.mark.parametrize("mode", GOLDEN_POOLS)
 def test_golden_pools_of_two_scales(mode: Literal["paper", "released", "post_norm"]) -> None:
-    """In the released mode the attention leaves the descriptor as it is; in the two others it does not."""
-    features = Features(image_of((2, 16, 6, 7), 1001).clamp(min=0), finer=image_of((2, 8, 12, 14)).clamp(min=0))
+    """In the released mode the attention leaves the descriptor as it is; in the two others it does
+    not."""
+    features = Features(
+        image_of((2, 16, 6, 7), 1001).clamp(min=0), finer=image_of((2, 8, 12, 14)).clamp(min=0)
+    )
     pool = AttentionPool(16, mode=mode)
     fill(pool.attention)  # type: ignore[arg-type]
     with torch.no_grad():
@@ -643,10 +777,14 @@ def test_golden_pools_of_two_scales(mode: Literal["paper", "released", "post_nor
         plain = AttentionPool(16, mode=mode, has_attention=False)(features)
     assert weights is not None
     assert weights.shape == (2, 1, 10, 12)
-    assert weights[0, 0, 0, :4].tolist() == pytest.approx([0.600540, 0.673620, 0.610848, 0.412651], abs=2e-5)
+    assert weights[0, 0, 0, :4].tolist() == pytest.approx(
+        [0.600540, 0.673620, 0.610848, 0.412651], abs=2e-5
+    )
     spread = [float(part) for part in (weights.mean(), weights.min(), weights.max())]
     assert spread == pytest.approx([0.535565, 0.254739, 1.022425], abs=2e-5)
-    assert [*found[0, :6].tolist(), float(found[0, -1])] == pytest.approx(GOLDEN_POOLS[mode], abs=2e-5)
+    assert [*found[0, :6].tolist(), float(found[0, -1])] == pytest.approx(
+        GOLDEN_POOLS[mode], abs=2e-5
+    )
     assert mode != "released" or float(found[0].norm()) == pytest.approx(1.728209, abs=1e-4)
     change = float((found - plain).abs().max())
     assert change < 2e-6 if mode == "released" else change > 1e-3

@@ -1,4 +1,5 @@
-"""Sequence pools: published numbers, what does not depend on the order or the number of frames, and what does."""
+"""Sequence pools: published numbers, what does not depend on the order or the number of frames, and
+what does."""
 
 from __future__ import annotations
 
@@ -27,7 +28,11 @@ from whence.training.options.places import LossOptions
 
 
 def sines(*shape: int, function: Any = torch.sin, factor: float = 1.0) -> Tensor:
-    return function(factor * (torch.arange(math.prod(shape), dtype=torch.float64) + 1)).float().reshape(shape)
+    return (
+        function(factor * (torch.arange(math.prod(shape), dtype=torch.float64) + 1))
+        .float()
+        .reshape(shape)
+    )
 
 
 def pool_of(name: str, frame_dim: int = 4, length: int = 5, **options: Any) -> SequencePool:
@@ -42,11 +47,35 @@ def test_seqvlad_over_kept_sums_gives_the_published_numbers() -> None:
         layer.centroids.copy_(sines(3, 4, function=torch.cos))
         layer.conv.weight.copy_(sines(3, 4, 1, 1, factor=2.0))
         pool = make_sequence_pool("seqvlad", layer, length=2)
-        tokens = pool(pool.describe(layer, Features(sines(2, 3, 4).transpose(1, 2).unsqueeze(3)))[None])
+        tokens = pool(
+            pool.describe(layer, Features(sines(2, 3, 4).transpose(1, 2).unsqueeze(3)))[None]
+        )
         maps = pool(pool.describe(layer, Features(sines(2, 4, 2, 2)))[None])
-    expected = (-0.242048, 0.155241, 0.409801, 0.287593, -0.181879, -0.443641, -0.297521, 0.122138, 0.351100, 0.322912)
+    expected = (
+        -0.242048,
+        0.155241,
+        0.409801,
+        0.287593,
+        -0.181879,
+        -0.443641,
+        -0.297521,
+        0.122138,
+        0.351100,
+        0.322912,
+    )
     assert torch.allclose(tokens[0], torch.tensor([*expected, -0.002160, -0.325246]), atol=1e-5)
-    expected = (-0.043060, 0.054229, 0.385030, 0.424606, -0.136141, -0.521612, -0.206280, -0.012990, 0.176083, 0.408799)
+    expected = (
+        -0.043060,
+        0.054229,
+        0.385030,
+        0.424606,
+        -0.136141,
+        -0.521612,
+        -0.206280,
+        -0.012990,
+        0.176083,
+        0.408799,
+    )
     assert torch.allclose(maps[0], torch.tensor([*expected, -0.035465, -0.365997]), atol=1e-5)
 
 
@@ -70,8 +99,12 @@ def test_seqvlad_of_one_frame_is_the_layer_itself_and_needs_no_order(kind: type[
 
 def test_delta_and_seqnet_give_the_published_numbers() -> None:
     four, five = RULES["delta"](sines(1, 4, 4)), RULES["delta"](sines(1, 5, 4))
-    assert torch.allclose(four[0], torch.tensor([0.517326, -0.099842, -0.625216, -0.575769]), atol=1e-5)
-    assert torch.allclose(five[0], torch.tensor([-0.008481, -0.679654, -0.725956, -0.104817]), atol=1e-5)
+    assert torch.allclose(
+        four[0], torch.tensor([0.517326, -0.099842, -0.625216, -0.575769]), atol=1e-5
+    )
+    assert torch.allclose(
+        five[0], torch.tensor([-0.008481, -0.679654, -0.725956, -0.104817]), atol=1e-5
+    )
     for l2, expected in ((False, (0.119892, 0.294422)), (True, (0.377141, 0.926156))):
         pool = pool_of("seqnet", width=3, l2=l2, dim=2)
         with torch.no_grad():
@@ -83,15 +116,23 @@ def test_delta_and_seqnet_give_the_published_numbers() -> None:
 def test_seqgem_gives_the_published_numbers_and_gradients() -> None:
     pool, frames = SeqGem(4, 3), sines(1, 3, 4).requires_grad_()
     found = pool(frames)
-    assert torch.allclose(found[0], torch.tensor([0.605450, 0.630472, 0.457029, 0.685983]), atol=1e-5)
+    assert torch.allclose(
+        found[0], torch.tensor([0.605450, 0.630472, 0.457029, 0.685983]), atol=1e-5
+    )
     found.sum().backward()
     assert pool.p.grad is not None
     assert pool.p.grad.item() == pytest.approx(0.264974, abs=1e-5)
-    rows = [[0.643874, 0.693361, 0.031781, 0.0], [0.0, 0.0, 0.688818, 0.693361], [0.154442, 0.0, 0.0, 0.0]]
+    rows = [
+        [0.643874, 0.693361, 0.031781, 0.0],
+        [0.0, 0.0, 0.688818, 0.693361],
+        [0.154442, 0.0, 0.0, 0.0],
+    ]
     assert frames.grad is not None
     assert torch.allclose(frames.grad[0], torch.tensor(rows), atol=1e-5)
     absolute = pool(sines(1, 3, 4).abs())
-    assert torch.allclose(absolute[0], torch.tensor([0.802006, 0.677916, 0.754073, 0.803519]), atol=1e-5)
+    assert torch.allclose(
+        absolute[0], torch.tensor([0.802006, 0.677916, 0.754073, 0.803519]), atol=1e-5
+    )
     negative = torch.full((1, 3, 4), -0.1, requires_grad=True)
     lost = pool(negative)
     assert torch.allclose(lost, torch.full((1, 4), 1e-6), atol=1e-9)
@@ -115,17 +156,64 @@ def small_head() -> LinearHead:
 def test_jists_aggregators_give_the_published_numbers() -> None:
     with torch.inference_mode():
         frames = small_head()(Features(image_of((24, 16, 5, 7), 1002))).reshape(8, 3, 8)
-        first = (-0.302907, -0.348574, -0.272068, 0.066207, -0.554916, -0.453278, 0.162488, 0.410541)
+        first = (
+            -0.302907,
+            -0.348574,
+            -0.272068,
+            0.066207,
+            -0.554916,
+            -0.453278,
+            0.162488,
+            0.410541,
+        )
         assert torch.allclose(frames[0, 0], torch.tensor(first), atol=1e-5)
-        conv, simple, mean = (pool_of(name, frame_dim=8, length=3) for name in ("conv1d", "simplefc", "meanfc"))
+        conv, simple, mean = (
+            pool_of(name, frame_dim=8, length=3) for name in ("conv1d", "simplefc", "meanfc")
+        )
         conv.conv.weight.copy_(squares((8, 8, 3), 0, scale=math.sqrt(24 / 24)))  # type: ignore[union-attr, operator]
         conv.conv.bias.copy_(squares((8,), 1, scale=0.2))  # type: ignore[union-attr, operator]
         simple.fc.weight.copy_(squares((8, 24), 0, scale=math.sqrt(24 / 24)))  # type: ignore[union-attr, operator]
         expected = {
-            "mean": (-0.319946, -0.338918, -0.292436, 0.074766, -0.552147, -0.468200, 0.185360, 0.358930),
-            "max": (-0.302907, -0.299125, -0.272068, 0.079089, -0.539904, -0.453278, 0.230226, 0.410541),
-            "conv1d": (1.126408, 0.814319, -0.479142, 0.170575, -0.225145, -0.537745, -0.056204, -0.908018),
-            "simplefc": (0.204072, 0.078212, -0.597102, -0.858075, 0.262563, 0.285711, 0.489906, 0.010307),
+            "mean": (
+                -0.319946,
+                -0.338918,
+                -0.292436,
+                0.074766,
+                -0.552147,
+                -0.468200,
+                0.185360,
+                0.358930,
+            ),
+            "max": (
+                -0.302907,
+                -0.299125,
+                -0.272068,
+                0.079089,
+                -0.539904,
+                -0.453278,
+                0.230226,
+                0.410541,
+            ),
+            "conv1d": (
+                1.126408,
+                0.814319,
+                -0.479142,
+                0.170575,
+                -0.225145,
+                -0.537745,
+                -0.056204,
+                -0.908018,
+            ),
+            "simplefc": (
+                0.204072,
+                0.078212,
+                -0.597102,
+                -0.858075,
+                0.262563,
+                0.285711,
+                0.489906,
+                0.010307,
+            ),
         }
         made = {"conv1d": conv, "simplefc": simple}
         for name, values in expected.items():
@@ -142,7 +230,9 @@ def test_jists_joint_loss_gives_the_published_numbers_and_gradients() -> None:
     aggregate = (0.000001, 0.000001, 0.000001, 0.075244, 0.000001, 0.000001, 0.190846, 0.362825)
     assert torch.allclose(sequences[0], torch.tensor(aggregate), atol=1e-5)
     of_queries = sequences.reshape(2, 4, 8)
-    triplet = tuple_loss("triplet", of_queries[:, 0], of_queries[:, 1], of_queries[:, 2:], margin=0.1)
+    triplet = tuple_loss(
+        "triplet", of_queries[:, 0], of_queries[:, 1], of_queries[:, 2:], margin=0.1
+    )
     options = LossOptions("cosface", {"scale": 30.0, "margin": 0.4})
     (cosface,) = make_classifiers(options, num_classes=[5], dim=8)
     classifier = cosface.loss.get_parameter("W")
@@ -185,7 +275,10 @@ def test_every_pool_keeps_its_word_on_order_and_length(name: str) -> None:
         else:
             assert pool(frames[:, :3]).shape == (2, 12 if name == "cat" else pool.dim)
         unit = make_sequence_pool(
-            name, NetVlad(2, num_words=2) if name == "seqvlad" else GeM(4), length=5, options={**options, "l2": True}
+            name,
+            NetVlad(2, num_words=2) if name == "seqvlad" else GeM(4),
+            length=5,
+            options={**options, "l2": True},
         )
         assert torch.allclose(unit(frames).norm(dim=1), torch.ones(2), atol=1e-5)
 

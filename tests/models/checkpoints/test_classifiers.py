@@ -1,4 +1,5 @@
-"""Divide&Classify's file of weights: its network by name, its classifiers, and the cells that their rows stand for."""
+"""Divide&Classify's file of weights: its network by name, its classifiers, and the cells that their
+rows stand for."""
 
 from __future__ import annotations
 
@@ -34,16 +35,23 @@ pytestmark = pytest.mark.usefixtures("cache")
 
 
 def names_of(num: int = 900) -> list[str]:
-    """Names of training photos in a few cells, some of them with too few photos, sorted as the authors read them."""
+    """Names of training photos in a few cells, some of them with too few photos, sorted as the
+    authors read them."""
     random = np.random.default_rng(0)
     east, north = 545_000 + 90 * random.random(num) ** 2, 4_178_000 + 70 * random.random(num)
-    places = [PlanePoint(round(float(e), 2), round(float(n), 2), "10S") for e, n in zip(east, north, strict=True)]
+    places = [
+        PlanePoint(round(float(e), 2), round(float(n), 2), "10S")
+        for e, n in zip(east, north, strict=True)
+    ]
     return sorted(format_name(plane=place, pano_id=f"{i:05d}") for i, place in enumerate(places))
 
 
 def slow_classes(names: list[str]) -> list[list[tuple[int, int]]]:
     """As the note on the authors' file says it: photo by photo, a set for each group, listed."""
-    cells = [(int(float(name.split("@")[1]) // 20 * 20), int(float(name.split("@")[2]) // 20 * 20)) for name in names]
+    cells = [
+        (int(float(name.split("@")[1]) // 20 * 20), int(float(name.split("@")[2]) // 20 * 20))
+        for name in names
+    ]
     counts = Counter(cells)
     groups: dict[tuple[int, int], set[tuple[int, int]]] = {}
     for cell in cells:
@@ -67,20 +75,48 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, (name, shape) in enumerate(table.items()):
         values = squares(shape, number, scale=0.05 if len(shape) > 1 else 0.02)
         is_one = name.endswith("running_var") or (len(shape) == 1 and name.endswith("weight"))
-        network[f"module.{name}"] = torch.tensor(0) if name.endswith("tracked") else values + float(is_one)
-    groups = [{"weight": squares((len(group), DIM), number)} for number, group in enumerate(slow_classes(names_of()))]
+        network[f"module.{name}"] = (
+            torch.tensor(0) if name.endswith("tracked") else values + float(is_one)
+        )
+    groups = [
+        {"weight": squares((len(group), DIM), number)}
+        for number, group in enumerate(slow_classes(names_of()))
+    ]
     path = tmp_path_factory.mktemp("weights") / "best_model.pth"
-    saved = {"model_state_dict": network, "classifiers_state_dict": groups, "args": argparse.Namespace(M=20), "epoch_num": 3}
+    saved = {
+        "model_state_dict": network,
+        "classifiers_state_dict": groups,
+        "args": argparse.Namespace(M=20),
+        "epoch_num": 3,
+    }
     torch.save(saved, path)
     return path
 
 
-def test_by_command_from_the_file_to_a_place(weights: Path, listing: Path, street: Path, tmp_path: Path, capsys) -> None:
-    """Converted with the list of the training's photos, given to a database, asked; the keys tell the model."""
+def test_by_command_from_the_file_to_a_place(
+    weights: Path, listing: Path, street: Path, tmp_path: Path, capsys
+) -> None:
+    """Converted with the list of the training's photos, given to a database, asked; the keys tell
+    the model."""
     few = [CARDS[name] for name in (NAME, "cosplace-resnet18-512", "eigenplaces-vgg16-512")]
     assert [card.name for card in propose_cards(read_weights(weights), few)] == [NAME]
     out = tmp_path / "sf.safetensors"
-    assert cli.run(["convert", str(weights), "--as", NAME, "--out", str(out), "--cells-of", str(listing), "--json"]) == 0
+    assert (
+        cli.run(
+            [
+                "convert",
+                str(weights),
+                "--as",
+                NAME,
+                "--out",
+                str(out),
+                "--cells-of",
+                str(listing),
+                "--json",
+            ]
+        )
+        == 0
+    )
     told = json.loads(capsys.readouterr().out)
     assert (told["model"], told["cells"]) == (NAME, str(tmp_path / "sf.cells.npz"))
     cells = read_cells(told["cells"])
@@ -104,20 +140,33 @@ def test_by_command_from_the_file_to_a_place(weights: Path, listing: Path, stree
     assert (steps.short_side_px, steps.enlarge, steps.size_px) == (256, True, None)
 
 
-def test_lists_that_are_not_those_of_the_training_are_refused(weights: Path, listing: Path, tmp_path: Path) -> None:
+def test_lists_that_are_not_those_of_the_training_are_refused(
+    weights: Path, listing: Path, tmp_path: Path
+) -> None:
     names = listing.read_text(encoding="utf-8").splitlines()
-    wrong = {"LC_ALL=C sort": names[::-1], "exactly the photos": names[: len(names) // 2], "10 photos": names[:5]}
+    wrong = {
+        "LC_ALL=C sort": names[::-1],
+        "exactly the photos": names[: len(names) // 2],
+        "10 photos": names[:5],
+    }
     for words, lines in wrong.items():
         (tmp_path / "list.txt").write_text("\n".join(lines), encoding="utf-8")
         with pytest.raises(InputError, match=words):
-            import_published(weights, read_placed_files(tmp_path, listing=tmp_path / "list.txt"), model=NAME)
+            import_published(
+                weights, read_placed_files(tmp_path, listing=tmp_path / "list.txt"), model=NAME
+            )
 
 
 def test_a_linear_layer_has_a_bias(tmp_path: Path, listing: Path) -> None:
     sizes = [len(group) for group in slow_classes(names_of())]
-    groups = [{"linear.weight": squares((size, 4), n), "linear.bias": squares((size,), n)} for n, size in enumerate(sizes)]
+    groups = [
+        {"linear.weight": squares((size, 4), n), "linear.bias": squares((size,), n)}
+        for n, size in enumerate(sizes)
+    ]
     torch.save({"classifiers_state_dict": groups}, tmp_path / "ce.pth")
-    cells = import_published(tmp_path / "ce.pth", read_placed_files(listing.parent / "database"), model="")
+    cells = import_published(
+        tmp_path / "ce.pth", read_placed_files(listing.parent / "database"), model=""
+    )
     assert cells.bias is not None
     assert np.array_equal(cells.bias, torch.cat([group["linear.bias"] for group in groups]).numpy())
 

@@ -1,4 +1,5 @@
-"""Files of weights from a local server: whole or not at all, going on after a break, checked, and never without leave."""
+"""Files of weights from a local server: whole or not at all, going on after a break, checked, and
+never without leave."""
 
 from __future__ import annotations
 
@@ -25,7 +26,12 @@ from whence.errors import DownloadFailed, MissingWeights, UnreadableWeights, Unw
 from whence.models.checkpoints import http
 from whence.models.checkpoints import origins as downloads
 from whence.models.checkpoints.http import download, sha256_of
-from whence.models.checkpoints.origins import find_weights, get_weights, weights_folder, weights_status
+from whence.models.checkpoints.origins import (
+    find_weights,
+    get_weights,
+    weights_folder,
+    weights_status,
+)
 from whence.registry import get_card
 
 CONTENT = bytes(range(256)) * 12_000
@@ -71,12 +77,17 @@ def server() -> Iterator[tuple[Behaviour, str]]:
             body = behaviour.content[start:]
             self.send_response(206 if start else 200)
             if start:
-                self.send_header("Content-Range", f"bytes {start}-{len(behaviour.content) - 1}/{len(behaviour.content)}")
+                self.send_header(
+                    "Content-Range",
+                    f"bytes {start}-{len(behaviour.content) - 1}/{len(behaviour.content)}",
+                )
             self.send_header("Content-Type", behaviour.kind)
             self.send_header("Content-Length", str(len(body)))
             self.send_header("ETag", behaviour.tag)
             self.end_headers()
-            self.wfile.write(body[: behaviour.break_after.pop(0)] if behaviour.break_after else body)
+            self.wfile.write(
+                body[: behaviour.break_after.pop(0)] if behaviour.break_after else body
+            )
 
         def log_message(self, *_arguments: object) -> None:
             pass
@@ -101,14 +112,18 @@ def card_of(address: str, **changes: object) -> ModelCard:
     return replace(CARD, origins=(replace(Origin("url", address, "made.pth"), **changes),))
 
 
-def test_a_download_is_whole_and_leaves_nothing_beside_it(server: tuple[Behaviour, str], cache: Path) -> None:
+def test_a_download_is_whole_and_leaves_nothing_beside_it(
+    server: tuple[Behaviour, str], cache: Path
+) -> None:
     download(server[1], cache / "a.pth", sha256=SHA256)
     assert (cache / "a.pth").read_bytes() == CONTENT
     assert os.listdir(cache) == ["a.pth"]
 
 
 @pytest.mark.parametrize("breaks", [[1_000_000], [1, 2_000_000], [0, 0]])
-def test_a_broken_download_goes_on(server: tuple[Behaviour, str], cache: Path, breaks: list[int]) -> None:
+def test_a_broken_download_goes_on(
+    server: tuple[Behaviour, str], cache: Path, breaks: list[int]
+) -> None:
     behaviour, address = server
     behaviour.break_after = list(breaks)
     download(address, cache / "a.pth", sha256=SHA256)
@@ -129,7 +144,9 @@ def test_a_later_process_goes_on(server: tuple[Behaviour, str], cache: Path) -> 
     assert behaviour.ranges[-1] == "bytes=1000000-"
 
 
-def test_a_file_that_changed_meanwhile_is_fetched_anew(server: tuple[Behaviour, str], cache: Path) -> None:
+def test_a_file_that_changed_meanwhile_is_fetched_anew(
+    server: tuple[Behaviour, str], cache: Path
+) -> None:
     behaviour, address = server
     behaviour.break_after = [1_000_000, 0, 0]
     with pytest.raises(DownloadFailed):
@@ -146,7 +163,9 @@ def test_a_server_without_ranges_begins_anew(server: tuple[Behaviour, str], cach
     assert (cache / "a.pth").read_bytes() == CONTENT
 
 
-def test_a_wrong_checksum_is_refused_and_the_file_removed(server: tuple[Behaviour, str], cache: Path) -> None:
+def test_a_wrong_checksum_is_refused_and_the_file_removed(
+    server: tuple[Behaviour, str], cache: Path
+) -> None:
     with pytest.raises(DownloadFailed, match="checksum"):
         download(server[1], cache / "a.pth", sha256="0" * 64)
     assert os.listdir(cache) == []
@@ -176,7 +195,9 @@ def test_a_first_download_without_a_network_says_which_file_goes_where(
     monkeypatch.setattr(downloads, "_DRIVE", "http://127.0.0.1:1/{}")
     if kind == "hub":
         hub = pytest.importorskip("huggingface_hub")
-        monkeypatch.setattr(hub, "hf_hub_download", lambda *_names: (_ for _ in ()).throw(OSError("no connection")))
+        monkeypatch.setattr(
+            hub, "hf_hub_download", lambda *_names: (_ for _ in ()).throw(OSError("no connection"))
+        )
     address = {"url": "http://127.0.0.1:1/made.pth", "drive": "abc", "hub": "owner/model"}[kind]
     card = replace(CARD, origins=(Origin(kind, address, "made.pth"),))
     with pytest.raises(DownloadFailed) as caught:
@@ -188,23 +209,33 @@ def test_a_first_download_without_a_network_says_which_file_goes_where(
     assert caught.value.reason
 
 
-@pytest.mark.parametrize("address", ["file:///etc/hostname", "ftp://127.0.0.1/x", "http://127.0.0.1:1/x", "nonsense"])
+@pytest.mark.parametrize(
+    "address", ["file:///etc/hostname", "ftp://127.0.0.1/x", "http://127.0.0.1:1/x", "nonsense"]
+)
 def test_other_addresses_and_dead_servers(address: str, cache: Path) -> None:
     with pytest.raises(DownloadFailed):
         download(address, cache / "a.pth")
     assert not (cache / "a.pth").exists()
 
 
-def test_a_disk_too_small_is_told_before(server: tuple[Behaviour, str], cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(downloads.shutil, "disk_usage", lambda _folder: types.SimpleNamespace(free=1000))
+def test_a_disk_too_small_is_told_before(
+    server: tuple[Behaviour, str], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        downloads.shutil, "disk_usage", lambda _folder: types.SimpleNamespace(free=1000)
+    )
     with pytest.raises(UnwritableFile, match="make room") as caught:
         download(server[1], cache / "a.pth")
     assert caught.value.errno == errno.ENOSPC
     assert not (cache / "a.pth").exists()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="limits of file size are tested where the system has them")
-def test_a_disk_that_fills_up_keeps_what_came(server: tuple[Behaviour, str], cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="limits of file size are tested where the system has them"
+)
+def test_a_disk_that_fills_up_keeps_what_came(
+    server: tuple[Behaviour, str], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole_copy = http._copy
 
     class Full(io.FileIO):
@@ -266,7 +297,9 @@ def test_a_broken_table_of_checksums_is_named(server: tuple[Behaviour, str], cac
         get_weights(card_of(server[1]))
 
 
-def test_offline_nothing_is_asked_for(server: tuple[Behaviour, str], cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_nothing_is_asked_for(
+    server: tuple[Behaviour, str], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("WHENCE_OFFLINE", "1")
     with pytest.raises(MissingWeights) as caught:
         get_weights(card_of(server[1]))
@@ -319,7 +352,9 @@ def packed(kind: str, name: str) -> bytes:
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 @pytest.mark.parametrize("name", ["folder/a.pth", "outer/folder/a.pth"])
-def test_one_file_is_taken_out_of_an_archive(server: tuple[Behaviour, str], cache: Path, kind: str, name: str) -> None:
+def test_one_file_is_taken_out_of_an_archive(
+    server: tuple[Behaviour, str], cache: Path, kind: str, name: str
+) -> None:
     behaviour, address = server
     behaviour.content = packed(kind, name)
     card = card_of(address, archive="all.archive", source_file="folder/a.pth")
@@ -337,7 +372,9 @@ def test_one_file_is_taken_out_of_an_archive(server: tuple[Behaviour, str], cach
     [packed("zip", "other.pth"), b"no archive", packed("tar", "folder/a.pth")[:60]],
     ids=["another file", "no archive", "cut short"],
 )
-def test_archives_without_the_file(server: tuple[Behaviour, str], cache: Path, content: bytes) -> None:
+def test_archives_without_the_file(
+    server: tuple[Behaviour, str], cache: Path, content: bytes
+) -> None:
     behaviour, address = server
     behaviour.content = content
     with pytest.raises(UnreadableWeights, match=r"all\.archive"):
@@ -345,20 +382,31 @@ def test_archives_without_the_file(server: tuple[Behaviour, str], cache: Path, c
     assert not (cache / "made.pth").exists()
 
 
-def test_drive_ids_become_addresses(server: tuple[Behaviour, str], cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drive_ids_become_addresses(
+    server: tuple[Behaviour, str], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = []
     monkeypatch.setattr(downloads, "_DRIVE", server[1] + "?id={}")
     monkeypatch.setattr(
-        downloads, "download", lambda address, target, **options: (asked.append(address), download(address, target))
+        downloads,
+        "download",
+        lambda address, target, **options: (asked.append(address), download(address, target)),
     )
     get_weights(replace(CARD, origins=(Origin("drive", "abc", "made.pth"),)))
     assert asked == [server[1] + "?id=abc"]
     assert (cache / "made.pth").read_bytes() == CONTENT
 
 
-def test_the_hub_is_asked_through_its_own_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hub_is_asked_through_its_own_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hub = pytest.importorskip("huggingface_hub")
-    card = replace(CARD, origins=(Origin("hub", "owner/model", "owner.safetensors", source_file="model.safetensors"),))
+    card = replace(
+        CARD,
+        origins=(
+            Origin("hub", "owner/model", "owner.safetensors", source_file="model.safetensors"),
+        ),
+    )
     asked = []
 
     def fetch(repository: str, name: str) -> str:
@@ -369,10 +417,14 @@ def test_the_hub_is_asked_through_its_own_library(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(hub, "hf_hub_download", fetch)
     assert get_weights(card) == (tmp_path / "model.safetensors",)
     assert asked == [("owner/model", "model.safetensors")]
-    monkeypatch.setattr(hub, "hf_hub_download", lambda *_names: (_ for _ in ()).throw(OSError("no such repository")))
+    monkeypatch.setattr(
+        hub, "hf_hub_download", lambda *_names: (_ for _ in ()).throw(OSError("no such repository"))
+    )
     with pytest.raises(DownloadFailed, match="owner/model: no such repository"):
         get_weights(card)
-    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_names: str(tmp_path / "model.safetensors"))
+    monkeypatch.setattr(
+        hub, "try_to_load_from_cache", lambda *_names: str(tmp_path / "model.safetensors")
+    )
     assert find_weights(card) == tmp_path / "model.safetensors"
 
 
@@ -387,15 +439,28 @@ def test_checksums_are_sha256(tmp_path: Path) -> None:
 
 
 def test_a_model_without_its_file_says_what_to_do(
-    street: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    street: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     pytest.importorskip("torch")
     monkeypatch.setenv("WHENCE_OFFLINE", "1")
     for arguments in (
-        ["index", str(street / "database"), "--db", str(tmp_path / "a.whence"), "--model", "cosplace-resnet18-512"],
+        [
+            "index",
+            str(street / "database"),
+            "--db",
+            str(tmp_path / "a.whence"),
+            "--model",
+            "cosplace-resnet18-512",
+        ],
         ["evaluate", str(street), "--model", "cosplace-resnet18-512"],
     ):
         assert cli.run(arguments) == 1
         message = capsys.readouterr().err
-        assert "https://github.com/gmberton/CosPlace/releases/download/v1.0/ResNet18_512_cosplace.pth" in message
+        assert (
+            "https://github.com/gmberton/CosPlace/releases/download/v1.0/ResNet18_512_cosplace.pth"
+            in message
+        )
         assert "Traceback" not in message

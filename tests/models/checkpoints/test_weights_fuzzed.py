@@ -1,4 +1,5 @@
-"""Files of weights damaged at random, and cards that ask for the impossible: refused with the reason, or read; never a crash."""
+"""Files of weights damaged at random, and cards that ask for the impossible: refused with the
+reason, or read; never a crash."""
 
 from __future__ import annotations
 
@@ -36,24 +37,32 @@ def saved(kind: str) -> bytes:
     if kind == "safetensors":
         return safetensors_torch.save(tensors, {CARD_FIELD: card_to_text(CARD)})
     buffer = io.BytesIO()
-    torch.save({"state_dict": tensors, "epoch": 3}, buffer, _use_new_zipfile_serialization=kind == "zip")
+    torch.save(
+        {"state_dict": tensors, "epoch": 3}, buffer, _use_new_zipfile_serialization=kind == "zip"
+    )
     return buffer.getvalue()
 
 
 KINDS = {kind: saved(kind) for kind in ("safetensors", "zip", "old")}
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.sampled_from(sorted(KINDS)), st.data())
 def test_damaged_files_are_read_or_refused(tmp_path: Path, kind: str, data: st.DataObject) -> None:
     content = bytearray(KINDS[kind])
-    content = content[: data.draw(st.integers(1, len(content)))] if data.draw(st.booleans()) else content
+    content = (
+        content[: data.draw(st.integers(1, len(content)))] if data.draw(st.booleans()) else content
+    )
     for _ in range(data.draw(st.integers(0, 8))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     file = tmp_path / "a.safetensors"
     file.write_bytes(content)
     with contextlib.suppress(UnreadableWeights):
-        assert all(isinstance(tensor, torch.Tensor) for tensor in read_weights(file).tensors.values())
+        assert all(
+            isinstance(tensor, torch.Tensor) for tensor in read_weights(file).tensors.values()
+        )
     with pytest.raises(WhenceError):
         load_weights(file, CARD)
     with pytest.raises(WhenceError):
@@ -67,7 +76,10 @@ def test_every_function_that_is_no_part_of_weights_is_refused(tmp_path: Path) ->
         "posix.system": (os.system, (f"touch {marker}",)),
         "builtins.exec": (exec, (f"open({str(marker)!r}, 'w')",)),
         "builtins.open": (open, (str(marker), "w")),
-        "torch.hub.load_state_dict_from_url": (torch.hub.load_state_dict_from_url, ("http://127.0.0.1:9/a",)),
+        "torch.hub.load_state_dict_from_url": (
+            torch.hub.load_state_dict_from_url,
+            ("http://127.0.0.1:9/a",),
+        ),
         "builtins.getattr": (getattr, ("text", "upper")),
         "io.open": (io.FileIO, (str(marker), "w")),
     }
@@ -100,7 +112,9 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
 
 
 def with_card(path: Path, card_text: str) -> Path:
-    path.write_bytes(safetensors_torch.save({"backbone.conv1.weight": torch.zeros(1)}, {CARD_FIELD: card_text}))
+    path.write_bytes(
+        safetensors_torch.save({"backbone.conv1.weight": torch.zeros(1)}, {CARD_FIELD: card_text})
+    )
     return path
 
 
@@ -123,19 +137,28 @@ WRONG_FIELDS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("kind", WRONG_FIELDS)
-def test_cards_with_fields_of_another_kind(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_cards_with_fields_of_another_kind(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     text = json.dumps(json.loads(card_to_text(CARD)) | WRONG_FIELDS[kind])
     with pytest.raises(BadOption, match="no card of a model"):
         card_from_text(text)
     file = with_card(tmp_path / "a.safetensors", text)
-    for arguments in (["models", str(file)], ["models", str(file), "--cost"], ["convert", str(file), "--out", str(tmp_path / "b")]):
+    for arguments in (
+        ["models", str(file)],
+        ["models", str(file), "--cost"],
+        ["convert", str(file), "--out", str(tmp_path / "b")],
+    ):
         assert cli.run(arguments) == 1
         assert "no card of a model" in capsys.readouterr().err
 
 
 IMPOSSIBLE: dict[str, dict[str, Any]] = {
     "an option no backbone has": {"backbone_options": {"depth": 3}},
-    "blocks that are a text": {"backbone": "dinov2_vits14", "backbone_options": {"num_blocks": "3"}},
+    "blocks that are a text": {
+        "backbone": "dinov2_vits14",
+        "backbone_options": {"num_blocks": "3"},
+    },
     "blocks without end": {"backbone": "dinov2_vits14", "backbone_options": {"num_blocks": 10**9}},
     "a facet in a list": {"backbone": "dinov2_vits14", "backbone_options": {"facet": ["key"]}},
     "mixers without end": {"aggregator": "mixvpr", "aggregator_options": {"depth": 10**9}},
@@ -148,7 +171,9 @@ IMPOSSIBLE: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("kind", IMPOSSIBLE)
-def test_cards_that_ask_for_the_impossible(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_cards_that_ask_for_the_impossible(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     card = replace(CARD, **IMPOSSIBLE[kind])
     with pytest.raises(WhenceError):
         make_network(card)

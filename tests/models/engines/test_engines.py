@@ -39,7 +39,9 @@ def described(engine: str, given: list[np.ndarray], **options: object) -> np.nda
     return descriptor.describe(given)
 
 
-@pytest.mark.parametrize("engine", ["folded", "bf16", "auto", "onnxruntime", "openvino", "openvino-bf16"])
+@pytest.mark.parametrize(
+    "engine", ["folded", "bf16", "auto", "onnxruntime", "openvino", "openvino-bf16"]
+)
 def test_engines_give_the_networks_descriptors(engine: str) -> None:
     for package in engine.split("-")[:1]:
         if package in ("onnxruntime", "openvino"):
@@ -56,7 +58,9 @@ def test_eager_is_the_plain_network() -> None:
     given = images(3)
     network = make_network()
     with torch.inference_mode():
-        expected = nn.functional.normalize(network(normalise(torch.from_numpy(np.stack(given))))).numpy()
+        expected = nn.functional.normalize(
+            network(normalise(torch.from_numpy(np.stack(given))))
+        ).numpy()
     assert np.allclose(described("eager", given), expected, atol=1e-6)
 
 
@@ -73,7 +77,8 @@ def test_folding_leaves_no_batch_norm_and_the_same_numbers(backbone: str) -> Non
 
 
 class Shared(nn.Module):
-    """One batch norm after two convolutions, and one convolution before two norms: neither may be folded."""
+    """One batch norm after two convolutions, and one convolution before two norms: neither may be
+    folded."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -134,12 +139,19 @@ def test_an_engine_with_other_numbers_is_refused(monkeypatch: pytest.MonkeyPatch
         descriptor.describe(images(1))
 
 
-def test_options_are_checked_and_remembered(registered: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_are_checked_and_remembered(
+    registered: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = load_model(NAME, options={"engine": "folded"})
     assert model.options == {"engine": "folded"}
     automatic = load_model(NAME).options
-    assert automatic == {"engine": "cuda" if torch.cuda.is_available() else "bf16" if has_bf16() else "folded"}
-    assert load_model(NAME, options={"upstream_order": True}).options == {"engine": "eager", "upstream_order": True}
+    assert automatic == {
+        "engine": "cuda" if torch.cuda.is_available() else "bf16" if has_bf16() else "folded"
+    }
+    assert load_model(NAME, options={"upstream_order": True}).options == {
+        "engine": "eager",
+        "upstream_order": True,
+    }
     with pytest.raises(BadOption, match="takes one size"):
         load_model(NAME, options={"resize": False})
     with pytest.raises(UnknownName, match="folded"):
@@ -159,7 +171,10 @@ def test_options_are_checked_and_remembered(registered: None, tmp_path: Path, mo
             _ = load_model(NAME, options={"engine": "cuda"}).options
     (tmp_path / "a.onnx").write_bytes(b"x")
     with pytest.raises(BadOption, match="content changed"):
-        load_model(NAME, options={"engine": "onnxruntime", "onnx": str(tmp_path / "a.onnx"), "onnx_hash": "00"})
+        load_model(
+            NAME,
+            options={"engine": "onnxruntime", "onnx": str(tmp_path / "a.onnx"), "onnx_hash": "00"},
+        )
     for package in ("onnxruntime", "openvino"):
         monkeypatch.setitem(sys.modules, package, None)
         with pytest.raises(MissingExtra, match=r"whence-vpr\[(onnx|openvino)\]"):
@@ -188,9 +203,13 @@ def slow_size(size: tuple[int, int], steps: Preprocessing) -> tuple[int, int]:
 @pytest.mark.parametrize("size", [(480, 640), (640, 480), (333, 517), (100, 100), (512, 777)])
 @pytest.mark.parametrize("multiple", [1, 14])
 def test_sizes_are_those_of_the_field(size: tuple[int, int], multiple: int) -> None:
-    steps = Preprocessing(short_side_px=320, enlarge=True, multiple_of=multiple, interpolation="bilinear")
+    steps = Preprocessing(
+        short_side_px=320, enlarge=True, multiple_of=multiple, interpolation="bilinear"
+    )
     assert target_size(size, steps) == slow_size(size, steps)
-    assert target_size(size, Preprocessing(multiple_of=multiple)) == slow_size(size, Preprocessing(multiple_of=multiple))
+    assert target_size(size, Preprocessing(multiple_of=multiple)) == slow_size(
+        size, Preprocessing(multiple_of=multiple)
+    )
     assert target_size(size, Preprocessing(size_px=(30, 40))) == (30, 40)
     assert target_size((100, 200), Preprocessing(short_side_px=320)) == (100, 200)
     with pytest.raises(BadOption, match="one of"):
@@ -216,10 +235,13 @@ def test_without_antialiasing_pixels_are_sampled() -> None:
     image = images(1, size=(120, 160))[0]
     steps = Preprocessing(size_px=(40, 40), interpolation="bilinear", antialias=False)
     floats = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float()
-    expected = nn.functional.interpolate(floats, size=(40, 40), mode="bilinear", antialias=False)[0].permute(1, 2, 0)
+    expected = nn.functional.interpolate(floats, size=(40, 40), mode="bilinear", antialias=False)[
+        0
+    ].permute(1, 2, 0)
     assert (torch.from_numpy(resize_image(image, steps)).float() - expected).abs().max() <= 1
     assert not np.array_equal(
-        resize_image(image, steps), resize_image(image, Preprocessing(size_px=(40, 40), interpolation="bilinear"))
+        resize_image(image, steps),
+        resize_image(image, Preprocessing(size_px=(40, 40), interpolation="bilinear")),
     )
     with pytest.raises(BadOption, match="nearest"):
         resize_image(image, Preprocessing(size_px=(40, 40), interpolation="nearest"))
@@ -228,13 +250,19 @@ def test_without_antialiasing_pixels_are_sampled() -> None:
 
 
 @pytest.mark.parametrize("antialias", [True, False])
-def test_upstream_order_is_the_published_loader(registered: None, antialias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_upstream_order_is_the_published_loader(
+    registered: None, antialias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     transforms = pytest.importorskip("torchvision.transforms")
     photos = images(3, size=(150, 210))
     steps = Preprocessing(size_px=(96, 128), interpolation="bilinear", antialias=antialias)
     mean, std = steps.mean, steps.std
     upstream = transforms.Compose(
-        [transforms.ToTensor(), transforms.Normalize(mean, std), transforms.Resize((96, 128), antialias=antialias)]
+        [
+            transforms.ToTensor(),
+            transforms.Normalize(mean, std),
+            transforms.Resize((96, 128), antialias=antialias),
+        ]
     )
     with torch.inference_mode():
         batch = torch.stack([upstream(Image.fromarray(photo)) for photo in photos])
@@ -249,10 +277,15 @@ def test_upstream_order_is_the_published_loader(registered: None, antialias: boo
     assert not np.allclose(usual, expected, atol=2e-6), "rounding to whole levels leaves a trace"
 
 
-def test_photos_keep_their_own_size_where_asked(registered: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the authors of CosPlace and EigenPlaces evaluate: photos of any sizes, as they are, of database and queries alike."""
+def test_photos_keep_their_own_size_where_asked(
+    registered: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the authors of CosPlace and EigenPlaces evaluate: photos of any sizes, as they are, of
+    database and queries alike."""
     steps = Preprocessing(short_side_px=64, interpolation="bilinear")
-    monkeypatch.setitem(registry.MODELS, NAME, replace(ENTRY, card=replace(CARD, preprocessing=steps)))
+    monkeypatch.setitem(
+        registry.MODELS, NAME, replace(ENTRY, card=replace(CARD, preprocessing=steps))
+    )
     photos = [*images(1, size=(96, 128)), *images(1, size=(70, 200), seed=1)]
     whole = load_model(NAME, options={"resize": False, "engine": "eager"})
     assert whole.options == {"engine": "eager", "resize": False}
@@ -266,25 +299,37 @@ def test_photos_keep_their_own_size_where_asked(registered: None, monkeypatch: p
 
 @pytest.mark.parametrize("size", [(150, 210), (155, 218), (70, 84), (300, 140), (13, 50)])
 @pytest.mark.parametrize("upstream_order", [False, True])
-def test_sides_are_cut_to_multiples_where_asked(size: tuple[int, int], upstream_order: bool) -> None:
-    """As AnyLoc's demonstration does: the longer side, then the middle; without it the photo is stretched."""
+def test_sides_are_cut_to_multiples_where_asked(
+    size: tuple[int, int], upstream_order: bool
+) -> None:
+    """As AnyLoc's demonstration does: the longer side, then the middle; without it the photo is
+    stretched."""
     transforms = pytest.importorskip("torchvision.transforms.functional")
-    steps = Preprocessing(long_side_px=200, multiple_of=14, interpolation="bicubic", is_cropped=True)
+    steps = Preprocessing(
+        long_side_px=200, multiple_of=14, interpolation="bicubic", is_cropped=True
+    )
     (photo,) = images(1, size=size)
     whole = resize_image(photo, replace(steps, multiple_of=1, is_cropped=False))
     height, width = (side // 14 * 14 for side in whole.shape[:2])
     found = resize_image(photo, steps)
     if min(height, width) == 0:
-        assert np.array_equal(found, resize_image(photo, replace(steps, is_cropped=False))), "too narrow to be cut"
+        assert np.array_equal(found, resize_image(photo, replace(steps, is_cropped=False))), (
+            "too narrow to be cut"
+        )
         return
-    expected = transforms.center_crop(torch.from_numpy(whole.copy()).permute(2, 0, 1), [height, width]).permute(1, 2, 0).numpy()
+    expected = (
+        transforms.center_crop(torch.from_numpy(whole.copy()).permute(2, 0, 1), [height, width])
+        .permute(1, 2, 0)
+        .numpy()
+    )
     assert np.array_equal(found, expected)
     assert target_size(size, steps) == found.shape[:2]
     if upstream_order:
         normal = normalise(torch.from_numpy(photo)[None]).contiguous()
         late = resize_normalised(normal, steps)
         assert late.shape[2:] == found.shape[:2]
-        # Whole levels are clipped at black and white, where bicubic filters overshoot; a level is 0.0175 here.
+        # Whole levels are clipped at black and white, where bicubic filters overshoot; a level is
+        # 0.0175 here.
         assert (late - normalise(torch.from_numpy(found)[None])).abs().median() < 0.0175
 
 
@@ -302,21 +347,31 @@ def test_the_crop_is_an_option_that_a_database_remembers(registered: None) -> No
 
 @pytest.mark.parametrize("kind", ["jpeg", "png", "turned", "grey", "transparent"])
 def test_where_upstream_order_is_exact(registered: None, kind: str, tmp_path: Path) -> None:
-    """It begins at Pillow's pixels; what the field's loader makes otherwise of a file is on the page about describing."""
+    """It begins at Pillow's pixels; what the field's loader makes otherwise of a file is on the
+    page about describing."""
     transforms = pytest.importorskip("torchvision.transforms")
     (pixels,) = images(1, size=(150, 210))
     image = Image.fromarray(pixels)
     file, exif = tmp_path / ("a.jpg" if kind in ("jpeg", "turned") else "a.png"), Image.Exif()
     if kind == "turned":
         exif[0x0112] = 6
-    made = {"grey": image.convert("L"), "transparent": Image.merge("RGBA", (*image.split(), image.convert("L")))}.get(kind, image)
+    made = {
+        "grey": image.convert("L"),
+        "transparent": Image.merge("RGBA", (*image.split(), image.convert("L"))),
+    }.get(kind, image)
     made.save(file, exif=exif, **({"quality": 95} if file.suffix == ".jpg" else {}))
     steps = Preprocessing(size_px=(96, 128), interpolation="bilinear")
     upstream = transforms.Compose(
-        [transforms.ToTensor(), transforms.Normalize(steps.mean, steps.std), transforms.Resize((96, 128))]
+        [
+            transforms.ToTensor(),
+            transforms.Normalize(steps.mean, steps.std),
+            transforms.Resize((96, 128)),
+        ]
     )
     with torch.inference_mode():
-        expected = nn.functional.normalize(make_network()(upstream(Image.open(file).convert("RGB"))[None])).numpy()
+        expected = nn.functional.normalize(
+            make_network()(upstream(Image.open(file).convert("RGB"))[None])
+        ).numpy()
     descriptor = NetworkDescriptor(make_network())
     descriptor.configure(steps, upstream_order=True)
     found = descriptor.describe([read_as(file, descriptor.reading)])

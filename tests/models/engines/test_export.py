@@ -1,4 +1,5 @@
-"""Networks as ONNX files: near torch at every size, refused where they are not, with their card inside."""
+"""Networks as ONNX files: near torch at every size, refused where they are not, with their card
+inside."""
 
 from __future__ import annotations
 
@@ -47,7 +48,9 @@ def run(file: Path, given: list[np.ndarray]) -> np.ndarray:
     return session.run(["descriptors"], {"images": np.stack(given)})[0]
 
 
-@pytest.mark.parametrize(("num", "size"), [(1, (96, 128)), (3, (96, 128)), (2, (150, 70)), (5, (33, 61))])
+@pytest.mark.parametrize(
+    ("num", "size"), [(1, (96, 128)), (3, (96, 128)), (2, (150, 70)), (5, (33, 61))]
+)
 def test_batch_height_and_width_are_free(plain: Path, num: int, size: tuple[int, int]) -> None:
     given = images(num, size=size)
     expected = open_sample().describe(given)
@@ -62,7 +65,9 @@ def test_the_card_travels_with_the_file(plain: Path) -> None:
 
 
 def test_bf16_halves_the_file(plain: Path, tmp_path: Path) -> None:
-    report = export_onnx(make_network(), tmp_path / "half.onnx", steps=CARD.preprocessing, precision="bf16")
+    report = export_onnx(
+        make_network(), tmp_path / "half.onnx", steps=CARD.preprocessing, precision="bf16"
+    )
     assert report.size_bytes < 0.55 * plain.stat().st_size
     cosines = (run(tmp_path / "half.onnx", images(3)) * run(plain, images(3))).sum(axis=1)
     assert cosines.min() > 0.9999
@@ -71,7 +76,9 @@ def test_bf16_halves_the_file(plain: Path, tmp_path: Path) -> None:
 
 def test_int8_computes_in_int8(plain: Path, tmp_path: Path) -> None:
     file = tmp_path / "int8.onnx"
-    report = export_onnx(make_network(), file, steps=CARD.preprocessing, precision="int8", calibration=images(4))
+    report = export_onnx(
+        make_network(), file, steps=CARD.preprocessing, precision="int8", calibration=images(4)
+    )
     assert min(parity.cosine for parity in report.parities) >= 0.99
     nodes = [node.op_type for node in onnx.load(str(file)).graph.node]
     assert nodes.count("QuantizeLinear") > 10
@@ -86,16 +93,32 @@ def test_a_file_with_other_numbers_is_not_written(tmp_path: Path) -> None:
     # Ranges taken from black photos clip everything.
     black = [np.zeros((96, 128, 3), np.uint8)]
     with pytest.raises(EngineRefused, match="int8 file is refused") as refused:
-        export_onnx(make_network(), tmp_path / "x.onnx", steps=CARD.preprocessing, precision="int8", calibration=black)
+        export_onnx(
+            make_network(),
+            tmp_path / "x.onnx",
+            steps=CARD.preprocessing,
+            precision="int8",
+            calibration=black,
+        )
     assert refused.value.cosine < 0.99
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_and_the_engine_that_runs_its_file(registered: None, tmp_path: Path, capsys: Capture) -> None:
+def test_the_command_and_the_engine_that_runs_its_file(
+    registered: None, tmp_path: Path, capsys: Capture
+) -> None:
     for number, image in enumerate(images(3, seed=9)):
         write_photo(tmp_path / "photos" / f"{number}.png", image)
     file = tmp_path / "int8.onnx"
-    arguments = ["export", NAME, "--onnx", str(file), "--int8", "--calibration", str(tmp_path / "photos")]
+    arguments = [
+        "export",
+        NAME,
+        "--onnx",
+        str(file),
+        "--int8",
+        "--calibration",
+        str(tmp_path / "photos"),
+    ]
     assert cli.run([*arguments, "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["precision"] == "int8"
@@ -122,7 +145,12 @@ def test_the_command_and_the_engine_that_runs_its_file(registered: None, tmp_pat
     ],
 )
 def test_bad_requests_are_errors(
-    arguments: list[str], message: str, registered: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+    arguments: list[str],
+    message: str,
+    registered: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert cli.run(["export", *arguments]) == 1
@@ -136,7 +164,9 @@ def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         export_onnx(make_network(), tmp_path / "x.onnx", steps=CARD.preprocessing)
 
 
-def test_where_sizes_cannot_be_free_they_are_fixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_sizes_cannot_be_free_they_are_fixed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     network = make_network()
     run_exporter = exporting._run_exporter
 

@@ -1,4 +1,5 @@
-"""Networks that look at every pixel: their sizes, how they are read between pixels, and their graphs without torch."""
+"""Networks that look at every pixel: their sizes, how they are read between pixels, and their
+graphs without torch."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ SIZES = {
     "student-m": (101_603, 5.05),
     "student-l": (127_043, 6.32),
 }
-"""Weights, as the field's notes count them, and thousand million multiplications of convolutions at 224 x 224."""
+"""Weights, as the field's notes count them, and thousand million multiplications of convolutions at
+224 x 224."""
 
 
 def seeded(name: str) -> DenseNetwork:
@@ -51,7 +53,9 @@ def test_sizes_are_those_that_the_notes_count(name: str) -> None:
     weights, multiplications = SIZES[name]
     network = make_dense_network(name)
     assert count_weights(network) == weights
-    assert count_multiplications(network, height=32, width=32) * 49 / 1e9 == pytest.approx(multiplications, abs=0.01)
+    assert count_multiplications(network, height=32, width=32) * 49 / 1e9 == pytest.approx(
+        multiplications, abs=0.01
+    )
 
 
 def test_weights_of_a_student_follow_from_its_widths() -> None:
@@ -107,16 +111,22 @@ def test_descriptors_between_pixels_are_the_same_with_and_without_torch() -> Non
     random = np.random.default_rng(4)
     maps = random.normal(size=(1, 5, 6, 8)).astype(np.float32)
     points = random.uniform(-2, 34, (1, 30, 2)).astype(np.float32)
-    found = sample_descriptors(DenseMaps(torch.zeros(1, 24, 32), torch.from_numpy(maps), 4), torch.from_numpy(points))[0].numpy()
+    found = sample_descriptors(
+        DenseMaps(torch.zeros(1, 24, 32), torch.from_numpy(maps), 4), torch.from_numpy(points)
+    )[0].numpy()
     plain = read_between(maps[0], (points[0] + 0.5) / 4 - 0.5)
-    np.testing.assert_allclose(found, plain / np.linalg.norm(plain, axis=1, keepdims=True), atol=1e-5)
+    np.testing.assert_allclose(
+        found, plain / np.linalg.norm(plain, axis=1, keepdims=True), atol=1e-5
+    )
     # In the middle of a cell stands what the cell says.
-    at = sample_descriptors(DenseMaps(torch.zeros(1, 24, 32), torch.from_numpy(maps), 4), torch.tensor([[[9.5, 5.5]]]))[
-        0, 0
-    ].numpy()
+    at = sample_descriptors(
+        DenseMaps(torch.zeros(1, 24, 32), torch.from_numpy(maps), 4), torch.tensor([[[9.5, 5.5]]])
+    )[0, 0].numpy()
     np.testing.assert_allclose(at, maps[0, :, 1, 2] / np.linalg.norm(maps[0, :, 1, 2]), atol=1e-5)
 
 
 def test_logits_are_those_of_the_nearest_pixel() -> None:
     logits = torch.arange(12.0).reshape(1, 3, 4)
-    assert sample_logits(logits, torch.tensor([[[0.4, 0.6], [3.0, 2.0], [9.0, -3.0]]])).tolist() == [[4.0, 11.0, 3.0]]
+    assert sample_logits(
+        logits, torch.tensor([[[0.4, 0.6], [3.0, 2.0], [9.0, -3.0]]])
+    ).tolist() == [[4.0, 11.0, 3.0]]

@@ -38,7 +38,9 @@ def test_points_lie_on_the_image_whatever_its_size_and_do_not_depend_on_colour_a
         np.testing.assert_allclose(np.linalg.norm(found.descriptors, axis=1), 1, atol=1e-5)
     assert len(extractor.extract(np.zeros((12, 40), np.uint8)).keypoints) == 0
     grey = draw_place(3, width=160, height=120)[..., 0]
-    same = [extractor.extract(one).keypoints for one in (grey, np.repeat(grey[..., None], 3, axis=2))]
+    same = [
+        extractor.extract(one).keypoints for one in (grey, np.repeat(grey[..., None], 3, axis=2))
+    ]
     assert np.array_equal(*same)
     again = LocalDescriptors.from_arrays(extractor.extract(grey).to_arrays())
     np.testing.assert_allclose(again.descriptors, extractor.extract(grey).descriptors, atol=1e-3)
@@ -59,7 +61,9 @@ def test_what_is_no_file_of_local_features_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadOption, match="at least one keypoint"):
         open_own_features(max_keypoints=0)
     other = tmp_path / "other.safetensors"
-    save_file({"fc.weight": np.zeros((3, 3), np.float32)}, other, {CARD_FIELD: card_to_text(OWN_FEATURES)})
+    save_file(
+        {"fc.weight": np.zeros((3, 3), np.float32)}, other, {CARD_FIELD: card_to_text(OWN_FEATURES)}
+    )
     with pytest.raises(UnreadableWeights, match="no network of local features"):
         open_own_features(weights=str(other))
     broken = tmp_path / "broken.safetensors"

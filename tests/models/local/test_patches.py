@@ -21,7 +21,8 @@ def extractor() -> PatchExtractor:
 
 
 def test_patches_are_means_of_unit_cells(extractor: PatchExtractor) -> None:
-    """Each level's patch is the mean of its cells' unit vectors, its centre that of its cells in pixels of the photo."""
+    """Each level's patch is the mean of its cells' unit vectors, its centre that of its cells in
+    pixels of the photo."""
     image = np.random.default_rng(3).integers(0, 255, (64, 96, 3), np.uint8)
     kept = extractor.prepare(image)
     assert kept["map"].dtype == np.float16
@@ -36,7 +37,9 @@ def test_patches_are_means_of_unit_cells(extractor: PatchExtractor) -> None:
         for row in range(16 - side + 1):
             for column in range(24 - side + 1):
                 mean = cells[:, row : row + side, column : column + side].mean(axis=(1, 2))
-                np.testing.assert_allclose(descriptors[place], mean / np.linalg.norm(mean), atol=1e-5)
+                np.testing.assert_allclose(
+                    descriptors[place], mean / np.linalg.norm(mean), atol=1e-5
+                )
                 # Four pixels a cell; the centre of the first pixel is 0.
                 inside = [(4 * (column + k) + 1.5, 4 * (row + k) + 1.5) for k in range(side)]
                 np.testing.assert_allclose(points[place], np.mean(inside, axis=0), atol=1e-4)
@@ -61,11 +64,17 @@ def test_what_no_patch_is_made_of(extractor: PatchExtractor) -> None:
     with pytest.raises(UnknownName):
         open_patch_extractor("no-such-network")
     with pytest.raises(BadOption, match="spatial"):
-        build("scorer", "patches", options={"model": "whence-resnet18conv4-gem-256", "spatial": "nearest"})
+        build(
+            "scorer",
+            "patches",
+            options={"model": "whence-resnet18conv4-gem-256", "spatial": "nearest"},
+        )
 
 
 @pytest.mark.parametrize("spatial", ["ransac", "rapid"])
 def test_patches_of_trained_weights_find_the_right_candidate(spatial: str) -> None:
-    scorer = build("scorer", "patches", options={"model": "whence-resnet18conv4-gem-256", "spatial": spatial})
+    scorer = build(
+        "scorer", "patches", options={"model": "whence-resnet18conv4-gem-256", "spatial": spatial}
+    )
     assert isinstance(scorer, PatchScorer)
     check_scorer(scorer)

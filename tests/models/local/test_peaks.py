@@ -10,12 +10,16 @@ from whence.models.local.peaks import find_peaks
 
 def bells(*middles: tuple[float, float, float]) -> np.ndarray:
     rows, columns = np.mgrid[:40, :60].astype(np.float32)
-    drawn = [height * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / 4) for x, y, height in middles]
+    drawn = [
+        height * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / 4) for x, y, height in middles
+    ]
     return np.max(drawn, axis=0).astype(np.float32)
 
 
 def test_the_highest_come_first_and_stand_where_the_bells_do() -> None:
-    found = find_peaks(bells((12.3, 20.0, 0.5), (40.0, 9.6, 1.0), (30.0, 30.0, 0.8)), max_points=10, least=0.1)
+    found = find_peaks(
+        bells((12.3, 20.0, 0.5), (40.0, 9.6, 1.0), (30.0, 30.0, 0.8)), max_points=10, least=0.1
+    )
     np.testing.assert_allclose(found.points, [[40, 9.6], [30, 30], [12.3, 20]], atol=0.06)
     assert found.heights.tolist() == sorted(found.heights.tolist(), reverse=True)
     rough = find_peaks(bells((12.3, 20.0, 0.5)), max_points=10, least=0.1, is_refined=False)

@@ -1,4 +1,5 @@
-"""Hills of a map by persistence: against two slow definitions, published numbers, and what must not change them."""
+"""Hills of a map by persistence: against two slow definitions, published numbers, and what must not
+change them."""
 
 from __future__ import annotations
 
@@ -18,20 +19,24 @@ from whence.models.local.persistence import find_hills, find_prominent, persiste
 Hill = tuple[float, tuple[int, int], tuple[int, int]]
 """Persistence, and row and column of top and saddle."""
 FIVE = np.array([
-    [0.1, 0.2, 0.1, 0.0, 0.1], [0.2, 0.9, 0.3, 0.2, 0.1], [0.1, 0.3, 0.4, 0.6, 0.2], [0.0, 0.2, 0.5, 0.8, 0.3],
-    [0.1, 0.1, 0.2, 0.3, 0.2],
+    [0.1, 0.2, 0.1, 0.0, 0.1], [0.2, 0.9, 0.3, 0.2, 0.1], [0.1, 0.3, 0.4, 0.6, 0.2],
+    [0.0, 0.2, 0.5, 0.8, 0.3], [0.1, 0.1, 0.2, 0.3, 0.2],
 ])  # fmt: skip
-FOUR = np.array([[0.5, 0.1, 0.2, 0.1], [0.1, 0.0, 0.1, 0.7], [0.3, 0.1, 0.05, 0.1], [0.1, 0.6, 0.1, 0.2]])
+FOUR = np.array(
+    [[0.5, 0.1, 0.2, 0.1], [0.1, 0.0, 0.1, 0.7], [0.3, 0.1, 0.05, 0.1], [0.1, 0.6, 0.1, 0.2]]
+)
 
 
 def filled(n: int, k: int) -> np.ndarray:
-    """The numbers that golden values of the field's notes are given for, in whole-number arithmetic."""
+    """The numbers that golden values of the field's notes are given for, in whole-number
+    arithmetic."""
     j = np.arange(n, dtype=np.int64)
     return ((31 * j * j + 17 * j + 101 * k + 7) % 1009) / 1009 - 0.5
 
 
 def slow_hills(heights: np.ndarray, *, is_open: bool = False) -> list[tuple[int, int]]:
-    """Pixels from the highest down, joined to their neighbours: of two hills that meet the later one ends. With walls around."""
+    """Pixels from the highest down, joined to their neighbours: of two hills that meet the later
+    one ends. With walls around."""
     rows, columns = heights.shape
     flat = heights.ravel()
     order = sorted(range(flat.size), key=lambda p: (-flat[p], p))
@@ -80,7 +85,10 @@ def widest_way(heights: np.ndarray, top: int) -> float:
         if flat[pixel] > flat[top] or row in (0, rows - 1) or column in (0, columns - 1):
             return -lowest
         for other in (
-            (row + down) * columns + column + right for down in (-1, 0, 1) for right in (-1, 0, 1) if (down, right) != (0, 0)
+            (row + down) * columns + column + right
+            for down in (-1, 0, 1)
+            for right in (-1, 0, 1)
+            if (down, right) != (0, 0)
         ):
             heapq.heappush(queue, (max(lowest, -flat[other]), other))
     raise AssertionError("every way ends at the rim")
@@ -125,10 +133,13 @@ def test_the_published_small_maps() -> None:
         ((12, 15), 3, 13, 1.648365, 0.297326,
          [(0.247076, (5, 11), (5, 13)), (0.219425, (6, 2), (4, 1)), (0.216749, (8, 7), (11, 8))]),
         ((20, 20), 5, 39, 4.716749, 0.875664,
-         [(0.415659, (17, 13), (17, 15)), (0.357681, (3, 14), (12, 15)), (0.316650, (4, 5), (5, 4))]),
+         [(0.415659, (17, 13), (17, 15)), (0.357681, (3, 14), (12, 15)),
+          (0.316650, (4, 5), (5, 4))]),
     ],
 )  # fmt: skip
-def test_golden_values(shape: tuple[int, int], k: int, num: int, total: float, squares: float, largest: list[Hill]) -> None:
+def test_golden_values(
+    shape: tuple[int, int], k: int, num: int, total: float, squares: float, largest: list[Hill]
+) -> None:
     heights = 0.9 * filled(shape[0] * shape[1], k).reshape(shape) + 0.5
     hills = find_hills(heights)
     values = persistence(heights, hills)

@@ -46,14 +46,17 @@ def test_upright_descriptors_equal_opencv_at_angle_zero() -> None:
     image = draw_place(5)
     local = RootSift(max_keypoints=50).extract(image)
     keypoints = [
-        cv2.KeyPoint(float(x), float(y), float(size), 0.0) for (x, y), size in zip(local.keypoints, local.sizes_px, strict=True)
+        cv2.KeyPoint(float(x), float(y), float(size), 0.0)
+        for (x, y), size in zip(local.keypoints, local.sizes_px, strict=True)
     ]
     assert len(keypoints) == len(local.descriptors) > 10
 
 
 @pytest.mark.parametrize("extractor", [RootSift(), DenseRootSift()])
 @pytest.mark.parametrize("shape", [(1, 1, 3), (5, 400, 3), (7, 7, 3), (40, 40, 3)])
-def test_flat_and_tiny_images_have_no_or_finite_descriptors(extractor: RootSift | DenseRootSift, shape: tuple[int, ...]) -> None:
+def test_flat_and_tiny_images_have_no_or_finite_descriptors(
+    extractor: RootSift | DenseRootSift, shape: tuple[int, ...]
+) -> None:
     local = extractor.extract(np.full(shape, 128, np.uint8))
     assert local.descriptors.shape[1] == 128
     assert np.isfinite(local.descriptors).all()
@@ -70,7 +73,12 @@ def test_dense_grid_covers_the_image_evenly() -> None:
 
 @pytest.mark.parametrize(
     "image",
-    [np.zeros((4, 4), np.float32), np.zeros((4, 4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8), np.zeros((4,), np.uint8)],
+    [
+        np.zeros((4, 4), np.float32),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros((4,), np.uint8),
+    ],
 )
 def test_anything_but_an_image_is_refused(image: np.ndarray) -> None:
     with pytest.raises(ValueError, match="uint8"):
@@ -82,7 +90,10 @@ def test_kept_arrays_come_back(num: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     descriptors = root_sift(random.integers(0, 200, (num, 128)).astype(np.float32) + 1)
     points = random.uniform(0, 600, (num, 2)).astype(np.float32)
-    sizes, angles = random.uniform(2, 60, num).astype(np.float32), random.uniform(0, 360, num).astype(np.float32)
+    sizes, angles = (
+        random.uniform(2, 60, num).astype(np.float32),
+        random.uniform(0, 360, num).astype(np.float32),
+    )
     before = LocalDescriptors(points, descriptors, sizes, angles, (640, 480))
     after = LocalDescriptors.from_arrays(before.to_arrays())
     assert np.array_equal(after.keypoints, points)

@@ -1,4 +1,5 @@
-"""DeltaTok and DeltaWorld against golden values, official names and what follows from their definitions."""
+"""DeltaTok and DeltaWorld against golden values, official names and what follows from their
+definitions."""
 
 from __future__ import annotations
 
@@ -88,7 +89,9 @@ def test_golden_tokens(changes, sizes, first, total, decoded, last, whole) -> No
     torch.testing.assert_close(z[0, :6], torch.tensor(first), atol=2e-4, rtol=0)
     assert float(z[0].sum()) == pytest.approx(total, abs=2e-3)
     torch.testing.assert_close(made[0, 0, :4], torch.tensor(decoded), atol=2e-4, rtol=0)
-    assert float(made[-1, -1, -1]) == pytest.approx(last, abs=2e-4) or float(made[0, -1, -1]) == pytest.approx(last, abs=2e-4)
+    assert float(made[-1, -1, -1]) == pytest.approx(last, abs=2e-4) or float(
+        made[0, -1, -1]
+    ) == pytest.approx(last, abs=2e-4)
     assert float(made[0].sum()) == pytest.approx(whole, abs=5e-3)
 
 
@@ -108,7 +111,10 @@ def test_decoding_begins_as_the_frame_before() -> None:
     torch.manual_seed(0)
     tokens = DeltaTok(TokenShape(**TINY)).eval()
     previous, current = image_of(FRAMES), image_of(FRAMES, 1001)
-    assert float((tokens.decode(tokens.encode(previous, current), previous) - previous).abs().max()) < 1e-3
+    assert (
+        float((tokens.decode(tokens.encode(previous, current), previous) - previous).abs().max())
+        < 1e-3
+    )
     frame = DeltaTok(TokenShape(**TINY, is_delta=False)).eval()
     assert torch.equal(frame.encode(previous, current), frame.encode(current, current))
 
@@ -119,7 +125,9 @@ def test_golden_positions() -> None:
     torch.testing.assert_close(turns.cos[0], first.repeat(4), atol=1e-5, rtol=0)
     sines = torch.tensor([1, -0.996753, -0.453991, -0.148468])
     torch.testing.assert_close(turns.sin[0], sines.repeat(4), atol=1e-5, rtol=0)
-    torch.testing.assert_close(turns.cos[5, :4], torch.tensor([0, 0.879146, 0.987688, 0.998767]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        turns.cos[5, :4], torch.tensor([0, 0.879146, 0.987688, 0.998767]), atol=1e-5, rtol=0
+    )
 
 
 def test_periods_in_time_go_from_a_hundredth_of_a_second_to_100() -> None:
@@ -139,14 +147,25 @@ def test_official_files_fill_it_and_others_do_not(tmp_path: Path) -> None:
         assert len(DeltaWorld(WorldShape()).state_dict()) == 196
     names = list(DeltaTok(TokenShape(**TINY)).state_dict())
     block = [name for name in names if name.startswith("encoder_blocks.1.")]
-    assert block[:3] == [f"encoder_blocks.1.{name}" for name in ("norm1.weight", "norm1.bias", "attention.k_proj.weight")]
+    assert block[:3] == [
+        f"encoder_blocks.1.{name}"
+        for name in ("norm1.weight", "norm1.bias", "attention.k_proj.weight")
+    ]
     official = {f"network.{name}": value for name, value in tiny().state_dict().items()}
-    save_file({**official, "network.backbone.layer.weight": torch.zeros(2, 2)}, tmp_path / "tokens.safetensors")
+    save_file(
+        {**official, "network.backbone.layer.weight": torch.zeros(2, 2)},
+        tmp_path / "tokens.safetensors",
+    )
     found = DeltaTok(TokenShape(**TINY))
     load_official_tokens(found, tmp_path / "tokens.safetensors")
-    assert all(torch.equal(value, official[f"network.{name}"]) for name, value in found.state_dict().items())
+    assert all(
+        torch.equal(value, official[f"network.{name}"])
+        for name, value in found.state_dict().items()
+    )
     with pytest.raises(WeightsMismatch, match="q_norm"):
-        load_official_tokens(DeltaTok(TokenShape(**TINY, is_release=False)), tmp_path / "tokens.safetensors")
+        load_official_tokens(
+            DeltaTok(TokenShape(**TINY, is_release=False)), tmp_path / "tokens.safetensors"
+        )
     save_file(tiny_world().state_dict(), tmp_path / "world.safetensors")
     filled = DeltaWorld(SMALL_WORLD)
     load_official_world(filled, tmp_path / "world.safetensors")
@@ -156,14 +175,18 @@ def test_official_files_fill_it_and_others_do_not(tmp_path: Path) -> None:
 def test_counts() -> None:
     cost = token_cost(TokenShape(), num_patches=256)
     assert cost.num_parameters == 170_380_320
-    # Published, in additions and multiplications: 96.9e9 and 46.1e9 at 256 pixels; gates and norms of the release come on top.
+    # Published, in additions and multiplications: 96.9e9 and 46.1e9 at 256 pixels; gates and norms
+    # of the release come on top.
     assert 2 * cost.encode == pytest.approx(96.9e9, rel=0.01)
     assert 2 * cost.decode == pytest.approx(46.1e9, rel=0.01)
     with torch.device("meta"):
         world = DeltaWorld(WorldShape())
     assert sum(p.numel() for p in world.parameters()) == 85_665_024
     assert world_multiplies(WorldShape(), num_context=4) < 0.005 * cost.decode * 2
-    assert world_multiplies(SMALL_WORLD, num_context=4, per=16) > 16 * world_multiplies(SMALL_WORLD, num_context=4) / 2
+    assert (
+        world_multiplies(SMALL_WORLD, num_context=4, per=16)
+        > 16 * world_multiplies(SMALL_WORLD, num_context=4) / 2
+    )
 
 
 @torch.no_grad()
@@ -171,16 +194,30 @@ def test_golden_forecasts() -> None:
     world = tiny_world()
     queries, keys = 0.02 * image_of((2, 3, 64), 1003), image_of((2, 3, 64), 1004)
     times = torch.tensor([[0, 0.2, 0.45, 0.6], [0, 0.04, 0.1, 0.3]])
-    found = world(queries, keys, query_times=times[:, 1:], context_times=times[:, :-1], mask=causal_mask(3))
-    torch.testing.assert_close(found[0, 0, :4], torch.tensor([-1.035543, 0.430858, -1.688914, 0.191390]), atol=2e-4, rtol=0)
-    torch.testing.assert_close(found[0, 2, :4], torch.tensor([-1.640299, 0.168197, 0.086587, 1.992072]), atol=2e-4, rtol=0)
+    found = world(
+        queries, keys, query_times=times[:, 1:], context_times=times[:, :-1], mask=causal_mask(3)
+    )
+    torch.testing.assert_close(
+        found[0, 0, :4], torch.tensor([-1.035543, 0.430858, -1.688914, 0.191390]), atol=2e-4, rtol=0
+    )
+    torch.testing.assert_close(
+        found[0, 2, :4], torch.tensor([-1.640299, 0.168197, 0.086587, 1.992072]), atol=2e-4, rtol=0
+    )
     assert float(found[-1, -1, -1]) == pytest.approx(0.441898, abs=2e-4)
     assert float(found.sum()) == pytest.approx(-50.53167, abs=1e-2)
-    later = world(queries, keys, query_times=times[:, 1:] + 5, context_times=times[:, :-1] + 5, mask=causal_mask(3))
+    later = world(
+        queries,
+        keys,
+        query_times=times[:, 1:] + 5,
+        context_times=times[:, :-1] + 5,
+        mask=causal_mask(3),
+    )
     torch.testing.assert_close(later, found, atol=5e-4, rtol=0)
     changed = keys.clone()
     changed[:, 2] += 1
-    seen = world(queries, changed, query_times=times[:, 1:], context_times=times[:, :-1], mask=causal_mask(3))
+    seen = world(
+        queries, changed, query_times=times[:, 1:], context_times=times[:, :-1], mask=causal_mask(3)
+    )
     assert torch.equal(seen[:, :2], found[:, :2])
     assert not torch.equal(seen[:, 2], found[:, 2])
 
@@ -226,7 +263,9 @@ def test_futures_see_their_own_past_and_places_count() -> None:
     world, tokens = tiny_world(), tiny()
     context, times = image_of((2, 3, 1, 64)), torch.arange(5.0)[None].expand(2, -1) / 10
     torch.manual_seed(1)
-    found = roll_out(world, context, times, num_samples=4, tokens=tokens, last=image_of((2, 16, 64), 7))
+    found = roll_out(
+        world, context, times, num_samples=4, tokens=tokens, last=image_of((2, 16, 64), 7)
+    )
     assert found.tokens.shape == (2, 4, 2, 1, 64)
     assert found.features.shape == (2, 4, 2, 16, 64)
     second = tokens.decode(found.tokens[0, 1, 1], found.features[0, 1, :1])

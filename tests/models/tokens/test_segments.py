@@ -19,7 +19,9 @@ def test_segments_are_cut_every_so_many() -> None:
     assert [num_kept(len(one), 2) for one in found] == [10, 10, 3]
 
 
-@given(st.lists(st.lists(st.integers(0, 99), min_size=1, max_size=9), max_size=12), st.integers(1, 12))
+@given(
+    st.lists(st.lists(st.integers(0, 99), min_size=1, max_size=9), max_size=12), st.integers(1, 12)
+)
 def test_records_stay_whole_where_they_fit(records: list[list[int]], length: int) -> None:
     found = segment_records(records, length)
     assert [one for part in found for one in part] == [one for record in records for one in record]
@@ -45,6 +47,8 @@ def test_a_cache_keeps_by_model_and_content(tmp_path: Path) -> None:
 
 
 def test_another_file_is_no_cache(tmp_path: Path) -> None:
-    (tmp_path / "notes").write_text("not a cache, but notes of a person, and long enough to be read as something else" * 9)
+    (tmp_path / "notes").write_text(
+        "not a cache, but notes of a person, and long enough to be read as something else" * 9
+    )
     with pytest.raises(UnreadableTable, match="not a cache"):
         SegmentCache.of_file(tmp_path / "notes")

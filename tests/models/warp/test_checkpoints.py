@@ -1,4 +1,5 @@
-"""GeoWarp's weights: the published key lists load strictly, by name from the cache and by file; what does not fit is named."""
+"""GeoWarp's weights: the published key lists load strictly, by name from the cache and by file;
+what does not fit is named."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ from whence.models.zoo import network_for
 from whence.registry import SCORERS, build, get_card
 
 CHANNELS = {"alexnet": 256, "vgg16": 512, "resnet50conv4": 1024}
-PUBLISHED = tuple(f"geowarp-{method}-{backbone}" for method in ("gem", "netvlad") for backbone in CHANNELS)
+PUBLISHED = tuple(
+    f"geowarp-{method}-{backbone}" for method in ("gem", "netvlad") for backbone in CHANNELS
+)
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +59,10 @@ def published_network(card_name: str) -> dict[str, torch.Tensor]:
     return theirs
 
 
-@pytest.mark.parametrize(("backbone", "num_keys"), [("alexnet", (11, 12)), ("vgg16", (27, 28)), ("resnet50conv4", (259, 260))])
+@pytest.mark.parametrize(
+    ("backbone", "num_keys"),
+    [("alexnet", (11, 12)), ("vgg16", (27, 28)), ("resnet50conv4", (259, 260))],
+)
 def test_the_key_lists_are_the_published_ones(backbone: str, num_keys: tuple[int, int]) -> None:
     for method, expected in zip(("gem", "netvlad"), num_keys, strict=True):
         dim = CHANNELS[backbone] * (64 if method == "netvlad" else 1)
@@ -70,7 +76,9 @@ def test_the_key_lists_are_the_published_ones(backbone: str, num_keys: tuple[int
 
 
 def test_every_published_pair_is_a_scorer() -> None:
-    assert set(PUBLISHED) | {"geowarp", "geowarp-resnet18conv4"} == {name for name in SCORERS if name.startswith("geowarp")}
+    assert set(PUBLISHED) | {"geowarp", "geowarp-resnet18conv4"} == {
+        name for name in SCORERS if name.startswith("geowarp")
+    }
     for name in PUBLISHED:
         card = get_card(name, kind="scorer")
         network = get_card(SCORERS[name].options["made_for"])
@@ -101,14 +109,26 @@ def test_by_file_with_another_backbone(tmp_path: Path) -> None:
     card = get_card("gem-resnet18conv4-256-pitts30k")
     torch.manual_seed(2)
     network = network_for(card)
-    state = {name.replace("aggregator.p", "aggregation.1.p"): value for name, value in network.state_dict().items()}
+    state = {
+        name.replace("aggregator.p", "aggregation.1.p"): value
+        for name, value in network.state_dict().items()
+    }
     torch.save(state, tmp_path / "network.pth")
-    options = {"weights": str(tmp_path / "mine.pth"), "model": card.name, "model_weights": str(tmp_path / "network.pth")}
-    scorer = build("scorer", "geowarp", options={**options, "readout": "exact", "long_side_px": 320})
+    options = {
+        "weights": str(tmp_path / "mine.pth"),
+        "model": card.name,
+        "model_weights": str(tmp_path / "network.pth"),
+    }
+    scorer = build(
+        "scorer", "geowarp", options={**options, "readout": "exact", "long_side_px": 320}
+    )
     assert scorer.engine.model.sampling == "exact"
     assert scorer.options.readout == "exact"
     assert weights_digest(scorer.engine.model.backbone) == weights_digest(network.backbone)
-    assert build("scorer", "geowarp", options={**options, "sampling": "legacy"}).engine.model.sampling == "legacy"
+    assert (
+        build("scorer", "geowarp", options={**options, "sampling": "legacy"}).engine.model.sampling
+        == "legacy"
+    )
     with pytest.raises(BadOption, match="weights=FILE"):
         build("scorer", "geowarp", options={"model": card.name})
     with pytest.raises(BadOption, match="legacy"):
@@ -154,5 +174,8 @@ def test_a_published_file_loads_as_it_was(tmp_path: Path) -> None:
     regressor, other = moved_regressor(3), Regressor()
     file = _saved(tmp_path, regressor.state_dict())
     load_regressor(other, file)
-    assert all(torch.equal(a, b) for a, b in zip(regressor.state_dict().values(), other.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(regressor.state_dict().values(), other.state_dict().values(), strict=True)
+    )
     assert weights_digest(other) != weights_digest(moved_regressor(4))

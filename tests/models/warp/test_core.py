@@ -1,4 +1,5 @@
-"""GeoWarp without torch: the published golden numbers through arrays and ONNX, the same order as torch's, and no torch loaded."""
+"""GeoWarp without torch: the published golden numbers through arrays and ONNX, the same order as
+torch's, and no torch loaded."""
 
 from __future__ import annotations
 
@@ -26,11 +27,23 @@ from whence.models.checkpoints.keys import lite_name
 from whence.models.checkpoints.plain import read_plain_weights
 from whence.models.engines.lite_graph import lite0_graph, open_maps
 from whence.models.warp.cells import match_both_orders, pool_cells, rows_of
-from whence.models.warp.engines import LITE_BACKBONE, LITE_BLOCK, CoreEngine, MapSource, mean_of_orders, open_lite_maps
+from whence.models.warp.engines import (
+    LITE_BACKBONE,
+    LITE_BLOCK,
+    CoreEngine,
+    MapSource,
+    mean_of_orders,
+    open_lite_maps,
+)
 from whence.models.warp.geometry import warp
 from whence.models.warp.model import GeoWarp, Regressor
 from whence.models.warp.quads import FRAME, Quads, cut, grid_points, on_sides
-from whence.models.warp.regressor import open_regressor, read_regressor, regressor_graph, whole_regressor
+from whence.models.warp.regressor import (
+    open_regressor,
+    read_regressor,
+    regressor_graph,
+    whole_regressor,
+)
 from whence.models.warp.scorer import GeoWarpScorer, WarpOptions
 from whence.models.warp.torch_engine import TorchEngine
 
@@ -63,7 +76,9 @@ def lite_of(arrays: dict[str, np.ndarray]) -> LiteBlocks:
     """The torch backbone with the same numbers."""
     backbone = LiteBlocks(LITE_BACKBONE).eval()
     named = {lite_name(name): torch.from_numpy(array) for name, array in arrays.items()}
-    missing, unknown = backbone.load_state_dict({name: one for name, one in named.items() if name in backbone.state_dict()}, False)
+    missing, unknown = backbone.load_state_dict(
+        {name: one for name, one in named.items() if name in backbone.state_dict()}, False
+    )
     assert all(name.endswith("num_batches_tracked") for name in missing)
     assert not unknown
     return backbone
@@ -77,7 +92,13 @@ def source_of(arrays: dict[str, np.ndarray]) -> MapSource:
 def photos() -> list[np.ndarray]:
     """Views of places, of three sizes; the last two show the place of the first."""
     seen = [view_of(draw_place(place), shift=0, seed=place, size=(160, 128)) for place in range(5)]
-    return [*seen, *(view_of(draw_place(0), shift=12, seed=20 + i, size=size) for i, size in enumerate([(128, 160), (200, 96)]))]
+    return [
+        *seen,
+        *(
+            view_of(draw_place(0), shift=12, seed=20 + i, size=size)
+            for i, size in enumerate([(128, 160), (200, 96)])
+        ),
+    ]
 
 
 def test_the_regressor_gives_the_published_numbers(runner: str) -> None:
@@ -95,9 +116,15 @@ def test_matching_is_the_published_layout() -> None:
     first, second = (hashed((1, 4, 2, 3), seed=seed).numpy()[0] for seed in (1, 2))
     found = match_both_orders(rows_of(first), rows_of(second)[None], grid=(2, 3))
     assert found.shape == (2, 6, 2, 3)
-    assert found[0, :, 0, 0] == pytest.approx([0.176599, 0.533105, 0.774249, 0.205280, 0, 0.207388], abs=1e-5)
-    assert found[0, :, 0, 2] == pytest.approx([0, 0.261359, 0, 0.660529, 0.597574, 0.371884], abs=1e-5)
-    assert found[0, :, 1, 1] == pytest.approx([0.511881, 0.382926, 0, 0, 0.732946, 0.232672], abs=1e-5)
+    assert found[0, :, 0, 0] == pytest.approx(
+        [0.176599, 0.533105, 0.774249, 0.205280, 0, 0.207388], abs=1e-5
+    )
+    assert found[0, :, 0, 2] == pytest.approx(
+        [0, 0.261359, 0, 0.660529, 0.597574, 0.371884], abs=1e-5
+    )
+    assert found[0, :, 1, 1] == pytest.approx(
+        [0.511881, 0.382926, 0, 0, 0.732946, 0.232672], abs=1e-5
+    )
     back = match_both_orders(rows_of(second), rows_of(first)[None], grid=(2, 3))
     assert np.allclose(found[1], back[0], atol=1e-6)
 
@@ -124,11 +151,18 @@ def test_end_to_end_the_published_numbers(runner: str) -> None:
         with torch.inference_mode():
             return [backbone(torch.from_numpy(images)).map.numpy()]
 
-    image = hashed((1, 3, 15, 20), scale=1.5, seed=7).repeat_interleave(16, dim=2).repeat_interleave(16, dim=3)
+    image = (
+        hashed((1, 3, 15, 20), scale=1.5, seed=7)
+        .repeat_interleave(16, dim=2)
+        .repeat_interleave(16, dim=3)
+    )
     other = image.roll(32, dims=3) + 0.2 * hashed((1, 3, 240, 320), seed=8)
     images = [one[0].permute(1, 2, 0).numpy() for one in (image, other)]
     source = MapSource(maps, (0.0,) * 3, (1 / 255,) * 3, 1, "alexnet")
-    cells = [pool_cells(rows_of(one := maps(pixels.numpy())[0][0]), one.shape[1:]) for pixels in (image, other)]
+    cells = [
+        pool_cells(rows_of(one := maps(pixels.numpy())[0][0]), one.shape[1:])
+        for pixels in (image, other)
+    ]
     t1 = [-1.03525, -1.01471, 0.98912, -1.00984, 1.05508, 1.04214, -0.98939, 1.01678]
     t2 = [-1.03525, -1.01461, 0.98905, -1.00981, 1.05493, 1.04193, -0.98935, 1.01690]
     assert (cells[0] * cells[1]).sum() == pytest.approx(216.5030, abs=2e-3)
@@ -150,7 +184,10 @@ def test_the_same_order_as_torchs(runner: str, readout: str, sampling: str) -> N
     model.regressor.load_state_dict(regressor.state_dict())
     options = WarpOptions(readout, 160, num_exact=3)  # type: ignore[arg-type]
     query, values = view_of(draw_place(0), shift=10, seed=9, size=(160, 128)), []
-    for engine in (CoreEngine(source_of(arrays), arrays_of(regressor), sampling), TorchEngine(model)):  # type: ignore[arg-type]
+    for engine in (
+        CoreEngine(source_of(arrays), arrays_of(regressor), sampling),
+        TorchEngine(model),
+    ):  # type: ignore[arg-type]
         scorer = GeoWarpScorer(engine, options=options)
         found = scorer.score(scorer.prepare(query), [scorer.prepare(photo) for photo in photos()])
         values.append([one.similarity for one in found if one is not None])
@@ -162,7 +199,10 @@ def test_the_same_order_as_torchs(runner: str, readout: str, sampling: str) -> N
 
 def test_maps_are_torchs(runner: str) -> None:
     arrays = random_arrays()
-    ours, theirs = CoreEngine(source_of(arrays), whole_regressor()), TorchEngine(GeoWarp(lite_of(arrays)))
+    ours, theirs = (
+        CoreEngine(source_of(arrays), whole_regressor()),
+        TorchEngine(GeoWarp(lite_of(arrays))),
+    )
     images = np.random.default_rng(0).integers(0, 256, (2, 96, 64, 3), dtype=np.uint8)
     expected = theirs.maps(images)
     assert expected.shape == (2, 112, 6, 4)
@@ -175,15 +215,23 @@ def test_maps_are_torchs(runner: str) -> None:
 def test_quadrilaterals_are_cut_as_torch_does(sampling: str) -> None:
     image = np.random.default_rng(1).normal(size=(48, 64, 3)).astype(np.float32)
     quad = np.float32([(-0.7, -0.5), (1.2, -0.9), (0.8, 0.9), (-1.3, 0.6)])
-    expected = warp(torch.from_numpy(image).permute(2, 0, 1)[None], torch.from_numpy(quad)[None], sampling=sampling)  # type: ignore[arg-type]
+    expected = warp(
+        torch.from_numpy(image).permute(2, 0, 1)[None],
+        torch.from_numpy(quad)[None],
+        sampling=sampling,
+    )  # type: ignore[arg-type]
     found = cut(image, quad, sampling=sampling)  # type: ignore[arg-type]
     # OpenCV before 5 rounds positions to a 32nd of a pixel.
     assert np.abs(found - expected[0].permute(1, 2, 0).numpy()).mean() < 0.02
 
 
 def test_one_side_is_warped_onto_the_other() -> None:
-    """The corners of the second photo on the first: in the first's quadrilateral as the second's frame lies around its own."""
-    first, second = np.float32([[(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)]]), np.float32([FRAME])
+    """The corners of the second photo on the first: in the first's quadrilateral as the second's
+    frame lies around its own."""
+    first, second = (
+        np.float32([[(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)]]),
+        np.float32([FRAME]),
+    )
     moved = on_sides(Quads(first, second), "query")
     assert np.allclose(moved.first, first)
     assert np.allclose(moved.second, second)
@@ -197,13 +245,19 @@ def test_one_side_is_warped_onto_the_other() -> None:
 def test_both_orders_are_averaged() -> None:
     found = np.random.default_rng(0).normal(size=(6, 16))
     quads = mean_of_orders(found)
-    assert np.allclose(quads.first[1], (found[1, :8].reshape(4, 2) + found[4, 8:].reshape(4, 2)) / 2)
-    assert np.allclose(quads.second[2], (found[2, 8:].reshape(4, 2) + found[5, :8].reshape(4, 2)) / 2)
+    assert np.allclose(
+        quads.first[1], (found[1, :8].reshape(4, 2) + found[4, 8:].reshape(4, 2)) / 2
+    )
+    assert np.allclose(
+        quads.second[2], (found[2, 8:].reshape(4, 2) + found[5, :8].reshape(4, 2)) / 2
+    )
 
 
 def test_the_graph_is_valid_onnx() -> None:
     onnx = pytest.importorskip("onnx")
-    onnx.checker.check_model(onnx.load_from_string(regressor_graph(whole_regressor())), full_check=True)
+    onnx.checker.check_model(
+        onnx.load_from_string(regressor_graph(whole_regressor())), full_check=True
+    )
 
 
 @pytest.mark.parametrize("grid", [(7, 7), (12, 16)])
@@ -222,8 +276,12 @@ def test_another_file_of_maps(tmp_path: Path, runner: str) -> None:
     arrays, file = random_arrays(), tmp_path / "other.onnx"
     file.write_bytes(lite0_graph(arrays, (LITE_BLOCK,)))
     images = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
-    found, own = (CoreEngine(open_lite_maps(weights), whole_regressor()) for weights in (file, None))
-    assert np.array_equal(found.maps(images), CoreEngine(source_of(arrays), whole_regressor()).maps(images))
+    found, own = (
+        CoreEngine(open_lite_maps(weights), whole_regressor()) for weights in (file, None)
+    )
+    assert np.array_equal(
+        found.maps(images), CoreEngine(source_of(arrays), whole_regressor()).maps(images)
+    )
     assert own.maps(images).shape == (1, 112, 4, 4)
     assert own.backbone_key != found.backbone_key
     file.write_bytes(b"nothing")
@@ -239,12 +297,20 @@ def test_points_of_grids_are_read_only() -> None:
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     state = moved_regressor().state_dict()
     whole = tmp_path / "whole.safetensors"
-    save_file({f"module.{name}": value.half() if value.is_floating_point() else value for name, value in state.items()}, whole)
+    save_file(
+        {
+            f"module.{name}": value.half() if value.is_floating_point() else value
+            for name, value in state.items()
+        },
+        whole,
+    )
     read = read_regressor(whole)
     assert read["conv.0.weight"].dtype == np.float32
     assert np.allclose(read["linear.weight"], state["linear.weight"].numpy(), atol=1e-3)
     torch.save(state, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    assert np.array_equal(read_regressor(tmp_path / "old.pth")["linear.weight"], state["linear.weight"].numpy())
+    assert np.array_equal(
+        read_regressor(tmp_path / "old.pth")["linear.weight"], state["linear.weight"].numpy()
+    )
     for what, tensors in misfits(state).items():
         save_file(tensors, tmp_path / f"{what}.safetensors")
         with pytest.raises((WeightsMismatch, UnreadableWeights), match=what):
@@ -282,13 +348,17 @@ street, database, picture = sys.argv[1:4]
 photo = next(iter(sorted(__import__("pathlib").Path(street, "queries").iterdir())))
 assert run(["index", street + "/database", "--db", database, "-q"]) == 0
 assert run(["database", "prepare", "geowarp", "--db", database, "-q"]) == 0
-assert run(["locate", str(photo), "--db", database, "--rerank", "geowarp", "--no-verify", "--json"]) == 0
-assert run(["match", str(photo), str(photo), "--scorer", "geowarp", "--picture", picture, "--json"]) == 0
+how = ["--rerank", "geowarp", "--no-verify", "--json"]
+assert run(["locate", str(photo), "--db", database, *how]) == 0
+how = ["--scorer", "geowarp", "--picture", picture, "--json"]
+assert run(["match", str(photo), str(photo), *how]) == 0
 """
 
 
 @pytest.mark.parametrize("hidden", [(), ("onnxruntime",)])
-def test_the_whole_way_in_a_core_install(street: Path, tmp_path: Path, hidden: tuple[str, ...]) -> None:
+def test_the_whole_way_in_a_core_install(
+    street: Path, tmp_path: Path, hidden: tuple[str, ...]
+) -> None:
     paths = [street, tmp_path / "c.whence", tmp_path / "p.png"]
     command = [sys.executable, "-c", NO_TORCH, *map(str, paths), *hidden]
     environment = {**os.environ, "WHENCE_CACHE": str(tmp_path / "cache"), "WHENCE_OFFLINE": "1"}

@@ -1,4 +1,5 @@
-"""Homographies, warps and trapezoids: golden numbers, exactness, gradients, and what degenerate quadrilaterals do."""
+"""Homographies, warps and trapezoids: golden numbers, exactness, gradients, and what degenerate
+quadrilaterals do."""
 
 from __future__ import annotations
 
@@ -33,8 +34,14 @@ def trapezoid(left: float, right: float, ys: list[float]) -> torch.Tensor:
 
 
 def test_the_homography_is_the_golden_one() -> None:
-    expected = [[0.711610, 0.024802, 0.153826], [-0.108443, 0.644855, 0.099472], [0.102903, 0.168866, 1]]
-    assert torch.allclose(homography_to(torch.tensor(GOLDEN_QUAD))[0], torch.tensor(expected), atol=1e-5)
+    expected = [
+        [0.711610, 0.024802, 0.153826],
+        [-0.108443, 0.644855, 0.099472],
+        [0.102903, 0.168866, 1],
+    ]
+    assert torch.allclose(
+        homography_to(torch.tensor(GOLDEN_QUAD))[0], torch.tensor(expected), atol=1e-5
+    )
     exact = homography_to(torch.tensor(GOLDEN_QUAD, dtype=torch.float64))[0].numpy()
     peer = cv2.getPerspectiveTransform(np.float32(FRAME), np.float32(GOLDEN_QUAD[0]))
     assert np.allclose(exact, peer, atol=1e-6)
@@ -55,7 +62,9 @@ def test_legacy_sampling_is_the_golden_one() -> None:
         [6.5, 13.7, 14.9, 16.1, 17.3, 9.0],
         [4.5, 9.35, 9.95, 10.55, 11.15, 5.75],
     ]
-    assert torch.allclose(warp(NUMBERS, torch.tensor([FRAME]), sampling="legacy")[0, 0], torch.tensor(rows), atol=1e-4)
+    assert torch.allclose(
+        warp(NUMBERS, torch.tensor([FRAME]), sampling="legacy")[0, 0], torch.tensor(rows), atol=1e-4
+    )
 
 
 def test_exact_sampling_of_the_whole_frame_changes_nothing() -> None:
@@ -70,7 +79,9 @@ def test_a_warp_is_opencvs() -> None:
     image = np.random.default_rng(0).uniform(0, 255, (40, 60)).astype(np.float32)
     quad = torch.tensor([[(-0.6, -0.5), (0.7, -0.8), (0.6, 0.7), (-0.8, 0.5)]])
     to_pixels = lambda points: (np.asarray(points, np.float64) + 1) / 2 * [60, 40] - 0.5  # noqa: E731
-    matrix = cv2.getPerspectiveTransform(np.float32(to_pixels(FRAME)), np.float32(to_pixels(quad[0])))
+    matrix = cv2.getPerspectiveTransform(
+        np.float32(to_pixels(FRAME)), np.float32(to_pixels(quad[0]))
+    )
     columns, rows = np.meshgrid(np.arange(60), np.arange(40))
     at = np.stack([columns, rows, np.ones_like(rows)], -1).reshape(-1, 3) @ matrix.T
     at = (at[:, :2] / at[:, 2:]).astype(np.float32).reshape(40, 60, 2)
@@ -79,7 +90,9 @@ def test_a_warp_is_opencvs() -> None:
     slow = np.zeros((40, 60))
     for dy in (0, 1):
         for dx in (0, 1):
-            weight = np.where(dx, part[..., 0], 1 - part[..., 0]) * np.where(dy, part[..., 1], 1 - part[..., 1])
+            weight = np.where(dx, part[..., 0], 1 - part[..., 0]) * np.where(
+                dy, part[..., 1], 1 - part[..., 1]
+            )
             slow += weight * image[low[..., 1] + dy, low[..., 0] + dx]
     found = warp(torch.from_numpy(image)[None, None], quad)[0, 0].numpy()
     assert np.allclose(found, slow, atol=0.05)
@@ -147,7 +160,9 @@ def test_mirroring_is_the_golden_one() -> None:
     quads = draw_trapezoids(3, k=0.8, generator=torch.Generator().manual_seed(1))
     assert is_sound(mirror_quads(quads)).all()
     images = torch.rand(3, 1, 9, 12)
-    assert torch.allclose(warp(images.flip(3), mirror_quads(quads)), warp(images, quads).flip(3), atol=1e-4)
+    assert torch.allclose(
+        warp(images.flip(3), mirror_quads(quads)), warp(images, quads).flip(3), atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("k", [0.2, 0.6, 1.0])
@@ -175,7 +190,9 @@ def test_the_shared_trapezoid_is_what_cutting_polygons_gives() -> None:
     """The widest upright trapezoid, against OpenCV's intersection of convex polygons."""
     generator = torch.Generator().manual_seed(3)
     a, b = (draw_trapezoids(50, k=0.6, generator=generator) for _ in range(2))
-    for cut_a, cut_b, found in zip(a.numpy(), b.numpy(), shared_trapezoid(a, b).numpy(), strict=True):
+    for cut_a, cut_b, found in zip(
+        a.numpy(), b.numpy(), shared_trapezoid(a, b).numpy(), strict=True
+    ):
         _, polygon = cv2.intersectConvexConvex(cut_a, cut_b)
         points = polygon.reshape(-1, 2)
         for x, rows in ((points[:, 0].min(), [0, 3]), (points[:, 0].max(), [1, 2])):
@@ -186,12 +203,18 @@ def test_the_shared_trapezoid_is_what_cutting_polygons_gives() -> None:
 
 def test_view_pairs_show_the_same() -> None:
     smooth = torch.nn.functional.interpolate(
-        torch.rand(3, 3, 6, 8, generator=torch.Generator().manual_seed(1)), (120, 160), mode="bicubic"
+        torch.rand(3, 3, 6, 8, generator=torch.Generator().manual_seed(1)),
+        (120, 160),
+        mode="bicubic",
     )
     pair = make_view_pairs(smooth, k=0.5, generator=torch.Generator().manual_seed(2))
     cuts = [
         warp(images, quads)
-        for images, quads in ((pair.images_a, pair.quads_a), (pair.images_b, pair.quads_b), (smooth, pair.shared))
+        for images, quads in (
+            (pair.images_a, pair.quads_a),
+            (pair.images_b, pair.quads_b),
+            (smooth, pair.shared),
+        )
     ]
     inner = [cut[:, :, 4:-4, 4:-4] for cut in cuts]
     assert (inner[0] - inner[2]).abs().mean() < 0.01
@@ -211,6 +234,10 @@ def test_no_inset_gives_the_whole_image_as_target() -> None:
 
 
 def test_a_seed_gives_the_same_trapezoids() -> None:
-    drawn = [draw_trapezoids(5, k=0.6, generator=torch.Generator().manual_seed(7)) for _ in range(2)]
+    drawn = [
+        draw_trapezoids(5, k=0.6, generator=torch.Generator().manual_seed(7)) for _ in range(2)
+    ]
     assert torch.equal(*drawn)
-    assert not torch.equal(drawn[0], draw_trapezoids(5, k=0.6, generator=torch.Generator().manual_seed(8)))
+    assert not torch.equal(
+        drawn[0], draw_trapezoids(5, k=0.6, generator=torch.Generator().manual_seed(8))
+    )

@@ -26,7 +26,9 @@ from whence.models.warp.regressor import kernel_sizes
 
 
 def test_the_fill_is_the_stated_one() -> None:
-    assert hashed((6,)).numpy() == pytest.approx([-1, -0.746668, -0.455673, 0.371208, -0.991909, 0.577624], abs=1e-6)
+    assert hashed((6,)).numpy() == pytest.approx(
+        [-1, -0.746668, -0.455673, 0.371208, -0.991909, 0.577624], abs=1e-6
+    )
     assert hashed((3,), seed=1).numpy() == pytest.approx([-0.369306, 0.057698, -0.969706], abs=1e-6)
 
 
@@ -45,10 +47,18 @@ def test_matching_is_the_published_layout() -> None:
     first, second = hashed((1, 4, 2, 3), seed=1), hashed((1, 4, 2, 3), seed=2)
     found = match_cells(first, second)
     assert found.shape == (1, 6, 2, 3)
-    assert found[0, :, 0, 0].numpy() == pytest.approx([0.176599, 0.533105, 0.774249, 0.205280, 0, 0.207388], abs=1e-5)
-    assert found[0, :, 0, 2].numpy() == pytest.approx([0, 0.261359, 0, 0.660529, 0.597574, 0.371884], abs=1e-5)
-    assert found[0, :, 1, 1].numpy() == pytest.approx([0.511881, 0.382926, 0, 0, 0.732946, 0.232672], abs=1e-5)
-    assert torch.dot(first[0, :, 1, 0], second[0, :, 0, 0]).item() == pytest.approx(0.856798, abs=1e-5)
+    assert found[0, :, 0, 0].numpy() == pytest.approx(
+        [0.176599, 0.533105, 0.774249, 0.205280, 0, 0.207388], abs=1e-5
+    )
+    assert found[0, :, 0, 2].numpy() == pytest.approx(
+        [0, 0.261359, 0, 0.660529, 0.597574, 0.371884], abs=1e-5
+    )
+    assert found[0, :, 1, 1].numpy() == pytest.approx(
+        [0.511881, 0.382926, 0, 0, 0.732946, 0.232672], abs=1e-5
+    )
+    assert torch.dot(first[0, :, 1, 0], second[0, :, 0, 0]).item() == pytest.approx(
+        0.856798, abs=1e-5
+    )
 
 
 def test_matching_against_the_slow_way_and_in_both_orders() -> None:
@@ -56,11 +66,15 @@ def test_matching_against_the_slow_way_and_in_both_orders() -> None:
     slow = torch.zeros(3, 20, 4, 5)
     for row in range(4):
         for column in range(5):
-            slow[:, column * 4 + row] = (first[:, :, row, column, None, None] * second).sum(dim=1).clamp(min=0)
+            slow[:, column * 4 + row] = (
+                (first[:, :, row, column, None, None] * second).sum(dim=1).clamp(min=0)
+            )
     slow = slow / (slow.square().sum(dim=1, keepdim=True) + 1e-6).sqrt()
     assert torch.allclose(match_cells(first, second), slow, atol=1e-6)
     both = match_both_orders(first, second)
-    assert torch.allclose(both, torch.cat([match_cells(first, second), match_cells(second, first)]), atol=1e-6)
+    assert torch.allclose(
+        both, torch.cat([match_cells(first, second), match_cells(second, first)]), atol=1e-6
+    )
 
 
 def test_the_regressor_gives_the_published_numbers() -> None:
@@ -81,7 +95,9 @@ def test_the_regressor_gives_the_published_numbers() -> None:
             layer.register_forward_hook(lambda _, __, out: means.append(out.mean().item()))
     with torch.inference_mode():
         quads = regressor(to_unit(hashed((1, 225, 15, 15), seed=3).relu()))
-    assert means == pytest.approx([0.068149, 0.074664, 0.081052, 0.105699, 0.106530, 0.083604], abs=1e-5)
+    assert means == pytest.approx(
+        [0.068149, 0.074664, 0.081052, 0.105699, 0.106530, 0.083604], abs=1e-5
+    )
     first = [-1.043821, -0.996439, 0.998670, -0.987771, 1.071955, 1.067237, -1.019673, 1.010517]
     second = [-1.017192, -1.036751, 0.968984, -1.050312, 1.046032, 1.024711, -0.942294, 1.015978]
     assert quads.flatten().numpy() == pytest.approx([*first, *second], abs=1e-4)
@@ -91,7 +107,11 @@ def test_end_to_end_the_published_numbers() -> None:
     model = GeoWarp(make_backbone("alexnet"), sampling="legacy").eval()
     fill_by_place(model.backbone)
     fill_regressor(model.regressor)
-    image = hashed((1, 3, 15, 20), scale=1.5, seed=7).repeat_interleave(16, dim=2).repeat_interleave(16, dim=3)
+    image = (
+        hashed((1, 3, 15, 20), scale=1.5, seed=7)
+        .repeat_interleave(16, dim=2)
+        .repeat_interleave(16, dim=3)
+    )
     other = image.roll(32, dims=3) + 0.2 * hashed((1, 3, 240, 320), seed=8)
     with torch.inference_mode():
         features = model.backbone(image)
@@ -100,7 +120,9 @@ def test_end_to_end_the_published_numbers() -> None:
         assert maps.abs().mean().item() == pytest.approx(2.761357, abs=1e-4)
         assert maps[0, :3, 2, 3].numpy() == pytest.approx([1.80581, 3.32359, 0.32384], abs=1e-4)
         pooled = GeM(256, l2="before_pool")(features)[0]
-        assert pooled[:4].numpy() == pytest.approx([0.049868, 0.063488, 0.042991, 0.025492], abs=1e-5)
+        assert pooled[:4].numpy() == pytest.approx(
+            [0.049868, 0.063488, 0.042991, 0.025492], abs=1e-5
+        )
         assert pooled.norm().item() == pytest.approx(0.736079, abs=1e-4)
         first, second = pool_cells(maps), model.local(other)
         assert first[0, :3, 7, 4].numpy() == pytest.approx([0.046506, 0.038639, 0.030182], abs=1e-5)
@@ -112,10 +134,15 @@ def test_end_to_end_the_published_numbers() -> None:
         assert cell_similarities(first, second).sum().item() == pytest.approx(216.5030, abs=2e-3)
         for sampling, expected in (("legacy", 216.7138), ("exact", 216.6382)):
             model.sampling = sampling
-            warped = [model.local(model.cut(x, t)) for x, t in ((image, quads.first), (other, quads.second))]
+            warped = [
+                model.local(model.cut(x, t))
+                for x, t in ((image, quads.first), (other, quads.second))
+            ]
             assert cell_similarities(*warped).sum().item() == pytest.approx(expected, abs=2e-3)
             if sampling == "legacy":
-                assert (warped[0] - warped[1]).square().mean().item() == pytest.approx(0.00028772, abs=2e-7)
+                assert (warped[0] - warped[1]).square().mean().item() == pytest.approx(
+                    0.00028772, abs=2e-7
+                )
 
 
 @pytest.mark.parametrize("num_cells", [1, 2, 7, 14, 15, 16, 24, 29])
@@ -165,10 +192,13 @@ def test_swapping_the_images_swaps_the_quadrilaterals() -> None:
 
 
 def test_the_targets_of_eight_images_can_be_learned() -> None:
-    """The loss without labels (section 3.2 of the paper; mean squared error, both orders) falls to a tenth within 150 steps."""
+    """The loss without labels (section 3.2 of the paper; mean squared error, both orders) falls to
+    a tenth within 150 steps."""
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
-    images = torch.nn.functional.interpolate(torch.rand(8, 3, 8, 8, generator=generator), (64, 64), mode="bicubic")
+    images = torch.nn.functional.interpolate(
+        torch.rand(8, 3, 8, 8, generator=generator), (64, 64), mode="bicubic"
+    )
     pair = make_view_pairs(images, k=0.6, generator=generator)
     model = GeoWarp(make_backbone("resnet18conv2"), grid=(7, 7)).eval()
     with torch.no_grad():
@@ -181,7 +211,9 @@ def test_the_targets_of_eight_images_can_be_learned() -> None:
         forth, back = model.quads(local_a, local_b), model.quads(local_b, local_a)
         targets = (pair.quads_a, pair.quads_b, pair.quads_b, pair.quads_a)
         found = (*forth.split(4, 1), *back.split(4, 1))
-        loss = sum((quads - target).square().mean() for quads, target in zip(found, targets, strict=True))
+        loss = sum(
+            (quads - target).square().mean() for quads, target in zip(found, targets, strict=True)
+        )
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
@@ -189,12 +221,15 @@ def test_the_targets_of_eight_images_can_be_learned() -> None:
 
 
 def test_gradients_reach_the_regressor_through_the_warped_images() -> None:
-    """What the feature-wise loss needs: from cells of the warped images, through the frozen backbone, to the regressor."""
+    """What the feature-wise loss needs: from cells of the warped images, through the frozen
+    backbone, to the regressor."""
     model = GeoWarp(make_backbone("resnet18conv2"), grid=(7, 7)).eval()
     model.backbone.requires_grad_(False)
     first, second = hashed((2, 3, 48, 64), seed=1), hashed((2, 3, 48, 64), seed=2)
     quads = model.predict(model.local(first), model.local(second))
-    (model.local(model.cut(first, quads.first)) - model.local(model.cut(second, quads.second))).square().mean().backward()
+    (
+        model.local(model.cut(first, quads.first)) - model.local(model.cut(second, quads.second))
+    ).square().mean().backward()
     gradient = model.regressor.linear.weight.grad
     assert torch.isfinite(gradient).all()
     assert gradient.abs().max() > 0

@@ -1,4 +1,5 @@
-"""GeoWarp as a pair scorer: every read-out agrees with the model run pair by pair, whatever the sizes, chunks and precision."""
+"""GeoWarp as a pair scorer: every read-out agrees with the model run pair by pair, whatever the
+sizes, chunks and precision."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ READOUTS = ("exact", "half", "features", "hybrid")
 
 
 def small_model(*, is_moving: bool = True, backbone: str = "resnet18conv3") -> GeoWarp:
-    """A model with random weights; its quadrilaterals differ from the whole image where it `is_moving`."""
+    """A model with random weights; its quadrilaterals differ from the whole image where it
+    `is_moving`."""
     torch.manual_seed(0)
     model = GeoWarp(make_backbone(backbone)).eval()
     if is_moving:
@@ -49,11 +51,21 @@ def model() -> GeoWarp:
 @pytest.fixture(scope="module")
 def images() -> list[np.ndarray]:
     """Views of places, of three sizes; the last two show the place of the first."""
-    seen = [view_of(draw_place(place), shift=0, seed=place, size=(160, 128)) for place in range(CHUNK)]
-    return [*seen, *(view_of(draw_place(0), shift=12, seed=20 + i, size=size) for i, size in enumerate([(128, 160), (192, 96)]))]
+    seen = [
+        view_of(draw_place(place), shift=0, seed=place, size=(160, 128)) for place in range(CHUNK)
+    ]
+    return [
+        *seen,
+        *(
+            view_of(draw_place(0), shift=12, seed=20 + i, size=size)
+            for i, size in enumerate([(128, 160), (192, 96)])
+        ),
+    ]
 
 
-def scored(model: GeoWarp, images: list[np.ndarray], *, dtype: str = "float32", **options: object) -> np.ndarray:
+def scored(
+    model: GeoWarp, images: list[np.ndarray], *, dtype: str = "float32", **options: object
+) -> np.ndarray:
     scorer = GeoWarpScorer(TorchEngine(model, dtype=dtype), options=WarpOptions(**options))  # type: ignore[arg-type]
     query = scorer.prepare(view_of(draw_place(0), shift=10, seed=9, size=(160, 128)))
     found = scorer.score(query, (scorer.prepare(image) for image in images))
@@ -69,7 +81,10 @@ def pair_by_pair(model: GeoWarp, images: list[np.ndarray]) -> np.ndarray:
             local = model.local(first), model.local(second)
             forth, back = model.quads(*local), model.quads(*reversed(local))
             quads = (forth[:, :4] + back[:, 4:]) / 2, (forth[:, 4:] + back[:, :4]) / 2
-            cells = [model.local(warp(pixels, quad)) for pixels, quad in zip((first, second), quads, strict=True)]
+            cells = [
+                model.local(warp(pixels, quad))
+                for pixels, quad in zip((first, second), quads, strict=True)
+            ]
             values.append((cells[0] * cells[1]).sum().item())
     return np.array(values)
 
@@ -93,8 +108,13 @@ def test_other_readouts_are_near_it_and_agree_on_the_place(images: list[np.ndarr
         assert set(np.argsort(-found)[:2]) == set(np.argsort(-exact)[:2])
 
 
-def test_hybrid_puts_the_best_few_first_by_their_exact_similarity(model: GeoWarp, images: list[np.ndarray]) -> None:
-    features, exact = scored(model, images, readout="features"), scored(model, images, readout="exact")
+def test_hybrid_puts_the_best_few_first_by_their_exact_similarity(
+    model: GeoWarp, images: list[np.ndarray]
+) -> None:
+    features, exact = (
+        scored(model, images, readout="features"),
+        scored(model, images, readout="exact"),
+    )
     hybrid = scored(model, images, readout="hybrid", num_exact=3)
     best = np.argsort(-features)[:3]
     assert hybrid[best] - 450 == pytest.approx(exact[best], abs=0.02)
@@ -107,7 +127,9 @@ def test_hybrid_puts_the_best_few_first_by_their_exact_similarity(model: GeoWarp
 def test_an_image_is_most_like_itself_and_order_of_images_does_not_matter(
     model: GeoWarp, images: list[np.ndarray], readout: str
 ) -> None:
-    scorer = GeoWarpScorer(TorchEngine(small_model(is_moving=False)), options=WarpOptions(readout=readout))  # type: ignore[arg-type]
+    scorer = GeoWarpScorer(
+        TorchEngine(small_model(is_moving=False)), options=WarpOptions(readout=readout)
+    )  # type: ignore[arg-type]
     kept = [scorer.prepare(image) for image in images[:3]]
     own = next(scorer.score(kept[0], [kept[0]]))
     assert own is not None
@@ -122,8 +144,12 @@ def test_an_image_is_most_like_itself_and_order_of_images_does_not_matter(
 
 
 @pytest.mark.parametrize("readout", READOUTS)
-def test_the_first_candidate_has_a_margin(model: GeoWarp, images: list[np.ndarray], readout: str) -> None:
-    plain, ahead = (scored(model, images[:4], readout=readout, margin=margin) for margin in (0.0, 1.5))
+def test_the_first_candidate_has_a_margin(
+    model: GeoWarp, images: list[np.ndarray], readout: str
+) -> None:
+    plain, ahead = (
+        scored(model, images[:4], readout=readout, margin=margin) for margin in (0.0, 1.5)
+    )
     assert ahead - plain == pytest.approx([1.5, 0, 0, 0], abs=1e-4)
     scorer = GeoWarpScorer(TorchEngine(model), options=WarpOptions(readout=readout, margin=1.5))  # type: ignore[arg-type]
     assert "1.5ahead" in scorer.key.split("/")[1]
@@ -131,7 +157,9 @@ def test_the_first_candidate_has_a_margin(model: GeoWarp, images: list[np.ndarra
 
 
 @pytest.mark.parametrize("readout", READOUTS)
-def test_unreadable_candidates_keep_their_place(model: GeoWarp, images: list[np.ndarray], readout: str) -> None:
+def test_unreadable_candidates_keep_their_place(
+    model: GeoWarp, images: list[np.ndarray], readout: str
+) -> None:
     scorer = GeoWarpScorer(TorchEngine(model), options=WarpOptions(readout=readout, num_exact=2))  # type: ignore[arg-type]
     assert isinstance(scorer, PairScorer)
     query, other = scorer.prepare(images[0]), scorer.prepare(images[1])
@@ -156,9 +184,13 @@ def test_candidates_are_taken_chunk_by_chunk(model: GeoWarp, images: list[np.nda
 
 
 def test_maps_of_any_size_are_read_as_pooling_does() -> None:
-    """Reading the whole image off a map whose sides are multiples of the samples is plain pooling; warps are those of grids."""
+    """Reading the whole image off a map whose sides are multiples of the samples is plain pooling;
+    warps are those of grids."""
     generator = torch.Generator().manual_seed(0)
-    whole, quad = np.float32(FRAME), np.float32([(-0.8, -0.6), (0.9, -0.7), (0.7, 0.5), (-1.4, 0.8)])
+    whole, quad = (
+        np.float32(FRAME),
+        np.float32([(-0.8, -0.6), (0.9, -0.7), (0.7, 0.5), (-1.4, 0.8)]),
+    )
     for h, w in ((30, 30), (60, 30), (30, 45)):
         one = torch.rand(5, h, w, generator=generator)
         rows = rows_of(one.numpy())
@@ -166,8 +198,12 @@ def test_maps_of_any_size_are_read_as_pooling_does() -> None:
         assert np.allclose(cells.pool_cells(rows, (h, w)), pooled, atol=1e-5)
         if w % 30 == 0:
             assert np.allclose(read_cells(rows, (h, w), whole), pooled, atol=1e-5)
-        slow = torch.nn.functional.avg_pool2d(warp(one[None], torch.from_numpy(quad)[None], size=(30, 30)), 2)
-        assert np.allclose(read_cells(rows, (h, w), quad), to_unit(slow)[0].flatten(1).T.numpy(), atol=1e-5)
+        slow = torch.nn.functional.avg_pool2d(
+            warp(one[None], torch.from_numpy(quad)[None], size=(30, 30)), 2
+        )
+        assert np.allclose(
+            read_cells(rows, (h, w), quad), to_unit(slow)[0].flatten(1).T.numpy(), atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 4), (14, 19), (31, 16)])
@@ -207,16 +243,23 @@ def test_any_size_of_photo_is_taken(model: GeoWarp, size: tuple[int, int], reado
 
 def test_unsound_quadrilaterals_give_the_whole_images(images: list[np.ndarray]) -> None:
     whole = np.float32(FRAME)
-    quads = Quads(np.stack([whole * np.nan, whole * 0.5, whole * 0.5]), np.stack([whole, whole * 0.0, whole * 0.8]))
+    quads = Quads(
+        np.stack([whole * np.nan, whole * 0.5, whole * 0.5]),
+        np.stack([whole, whole * 0.0, whole * 0.8]),
+    )
     repaired = sound_pairs(quads)
     assert np.array_equal(repaired.first, np.stack([whole, whole, whole * 0.5]))
     assert np.array_equal(repaired.second, np.stack([whole, whole, whole * 0.8]))
     broken = small_model(is_moving=False)
     torch.nn.init.constant_(broken.regressor.linear.bias, float("nan"))
-    assert scored(broken, images, readout="exact") == pytest.approx(scored(small_model(is_moving=False), images, readout="exact"))
+    assert scored(broken, images, readout="exact") == pytest.approx(
+        scored(small_model(is_moving=False), images, readout="exact")
+    )
 
 
-def test_the_pair_that_is_drawn_has_the_similarity_that_orders(model: GeoWarp, images: list[np.ndarray]) -> None:
+def test_the_pair_that_is_drawn_has_the_similarity_that_orders(
+    model: GeoWarp, images: list[np.ndarray]
+) -> None:
     for readout in ("exact", "features"):
         scorer = GeoWarpScorer(TorchEngine(model), options=WarpOptions(readout=readout))  # type: ignore[arg-type]
         pair = scorer.compare(images[0], images[8])
@@ -246,12 +289,22 @@ def test_what_is_kept_has_its_own_name(model: GeoWarp) -> None:
     kept, used = GeoWarpScorer(TorchEngine(other)).key.split("/")
     assert kept == key()[0], "the regressor changes nothing that is kept"
     assert used != key()[1]
-    assert GeoWarpScorer(TorchEngine(small_model(backbone="resnet18conv2"))).key.split("/")[0] != key()[0]
+    assert (
+        GeoWarpScorer(TorchEngine(small_model(backbone="resnet18conv2"))).key.split("/")[0]
+        != key()[0]
+    )
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"readout": "pixel"}, {"storage": "int4"}, {"sides": "neither"}, {"long_side_px": 10}, {"num_exact": 0}, {"margin": -1}],
+    [
+        {"readout": "pixel"},
+        {"storage": "int4"},
+        {"sides": "neither"},
+        {"long_side_px": 10},
+        {"num_exact": 0},
+        {"margin": -1},
+    ],
 )
 def test_impossible_options(wrong: dict[str, object]) -> None:
     with pytest.raises(BadOption):
@@ -259,7 +312,9 @@ def test_impossible_options(wrong: dict[str, object]) -> None:
 
 
 @pytest.fixture
-def written(tmp_path: Path, images: list[np.ndarray]) -> Callable[[], tuple[list[Candidate], Photos]]:
+def written(
+    tmp_path: Path, images: list[np.ndarray]
+) -> Callable[[], tuple[list[Candidate], Photos]]:
     """Candidates whose photos lie on disk."""
     import cv2
 
@@ -267,8 +322,12 @@ def written(tmp_path: Path, images: list[np.ndarray]) -> Callable[[], tuple[list
         files = [tmp_path / f"{i}.png" for i in range(len(images))]
         for file, image in zip(files, images, strict=True):
             cv2.imwrite(str(file), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-        photos = Photos.of([Photo(path=str(file), content=f"{i:032x}") for i, file in enumerate(files)])
-        return [Candidate(f"{i}.png", i + 1, 1 - 0.01 * i, row=i) for i in range(len(images))], photos
+        photos = Photos.of(
+            [Photo(path=str(file), content=f"{i:032x}") for i, file in enumerate(files)]
+        )
+        return [
+            Candidate(f"{i}.png", i + 1, 1 - 0.01 * i, row=i) for i in range(len(images))
+        ], photos
 
     return write
 
@@ -280,12 +339,22 @@ def test_candidates_after_the_budget_are_left_alone(
     scorer = GeoWarpScorer(TorchEngine(small_model(is_moving=False)))
     prepared = PreparedPhotos(scorer, get_card("geowarp", kind="scorer"), photos)
     query = scorer.prepare(images[3])
-    done = rerank(candidates, query=query, prepared=prepared, options=RerankOptions("geowarp", num_candidates=5))
+    done = rerank(
+        candidates,
+        query=query,
+        prepared=prepared,
+        options=RerankOptions("geowarp", num_candidates=5),
+    )
     assert [one.photo for one in done.candidates[5:]] == [f"{i}.png" for i in range(5, 10)]
     assert done.candidates[0].photo == "3.png"
     assert {one.photo for one in done.candidates[:5]} == {f"{i}.png" for i in range(5)}
     assert done.candidates[0].num_inliers is None
-    slow = float(np.prod([scorer._unpack(scorer.prepare(image)).cells for image in (images[3], images[0])], axis=0).sum())
+    slow = float(
+        np.prod(
+            [scorer._unpack(scorer.prepare(image)).cells for image in (images[3], images[0])],
+            axis=0,
+        ).sum()
+    )
     found = next(one for one in done.candidates if one.photo == "0.png").evidence
     assert found is not None
     assert found.similarity == pytest.approx(slow, rel=0.05)

@@ -1,1 +1,2 @@
-"""Cells of a map: which one a photo was taken in, told without any database photo, and search among the photos of the likeliest."""
+"""Cells of a map: which one a photo was taken in, told without any database photo, and search among
+the photos of the likeliest."""

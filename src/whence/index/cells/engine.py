@@ -1,9 +1,11 @@
-"""`CellIndex`: exact search among the photos of the likeliest cells of a map and of their neighbours, instead of among all.
+"""`CellIndex`: exact search among the photos of the likeliest cells of a map and of their
+neighbours, instead of among all.
 
-After Divide&Classify in front of retrieval (Trivigno, Berton, Aragon, Caputo, Masone, ICCV 2023). A query is compared with one
-prototype for each cell; the photos of the best cells are then searched exactly. A database that knows no learned prototypes
-(`CellClassifier`) takes means of each cell's own descriptors, one for each quarter of the compass that its photos look to. Learned
-ones may be of another model: `whence.localize` asks them, and hands over the rows of their best cells as a filter.
+After Divide&Classify in front of retrieval (Trivigno, Berton, Aragon, Caputo, Masone, ICCV 2023). A
+query is compared with one prototype for each cell; the photos of the best cells are then searched
+exactly. A database that knows no learned prototypes (`CellClassifier`) takes means of each cell's
+own descriptors, one for each quarter of the compass that its photos look to. Learned ones may be of
+another model: `whence.localize` asks them, and hands over the rows of their best cells as a filter.
 """
 
 from __future__ import annotations
@@ -35,24 +37,32 @@ _MEAN_BYTES = 1 << 26
 
 
 class CellIndex(FlatIndex):
-    """Search by inner product among the rows of the best cells. Where no row has a place, exact search among all.
+    """Search by inner product among the rows of the best cells. Where no row has a place, exact
+    search among all.
 
-    Rows without a place, and those that are added later, are always searched. A filter is exact: nothing outside `allowed` is
-    returned and columns are never missing; where the best cells hold too few rows, more cells are taken.
+    Rows without a place, and those that are added later, are always searched. A filter is exact:
+    nothing outside `allowed` is returned and columns are never missing; where the best cells hold
+    too few rows, more cells are taken.
     """
 
-    def __init__(self, *, dim: int | None = None, num_cells: int = NUM_CELLS, has_neighbors: bool = True) -> None:
-        """An empty index. `num_cells`: best cells that are searched; `has_neighbors`: with the eight around each. Raises
-        `BadOption`.
+    def __init__(
+        self, *, dim: int | None = None, num_cells: int = NUM_CELLS, has_neighbors: bool = True
+    ) -> None:
+        """An empty index. `num_cells`: best cells that are searched; `has_neighbors`: with the
+        eight around each. Raises `BadOption`.
         """
         if num_cells < 1:
-            raise BadOption(f"{num_cells} best cells cannot be searched; give at least 1, as in cells:{NUM_CELLS}")
+            raise BadOption(
+                f"{num_cells} best cells cannot be searched; give at least 1, as in "
+                f"cells:{NUM_CELLS}"
+            )
         super().__init__(dim=dim)
         self.num_cells, self.has_neighbors = num_cells, has_neighbors
         self.table: CellTable | None = None
         """Which ids lie in which cell; None where there are no places."""
         self.means: CellClassifier | None = None
-        """The mean descriptors of each cell of the table, at unit length; None where others tell the cells."""
+        """The mean descriptors of each cell of the table, at unit length; None where others tell
+        the cells."""
         self._later = self._gone = np.empty(0, np.int64)
 
     @classmethod
@@ -64,7 +74,8 @@ class CellIndex(FlatIndex):
         num_cells: int = NUM_CELLS,
         has_neighbors: bool = True,
     ) -> Self:
-        """An index over the rows of an array or memory map, which stay where they are, without places."""
+        """An index over the rows of an array or memory map, which stay where they are, without
+        places."""
         index = super().over(matrix, ids=ids)
         cls.check(dim=index.dim, num_cells=num_cells)
         index.num_cells, index.has_neighbors = num_cells, has_neighbors
@@ -81,9 +92,11 @@ class CellIndex(FlatIndex):
         num_cells: int = NUM_CELLS,
         has_neighbors: bool = True,
     ) -> Self:
-        """An index over rows (N, D) whose photos' places are known, in cells of this side; ids are row numbers.
+        """An index over rows (N, D) whose photos' places are known, in cells of this side; ids are
+        row numbers.
 
-        Without `has_means` cells are told by a classifier of the owner: a search without a filter then looks at every row.
+        Without `has_means` cells are told by a classifier of the owner: a search without a filter
+        then looks at every row.
         """
         index = cls.over(matrix, num_cells=num_cells, has_neighbors=has_neighbors)
         table = CellTable.of(places, cell_m=cell_m)
@@ -111,7 +124,8 @@ class CellIndex(FlatIndex):
         num_cells: int = NUM_CELLS,
         has_neighbors: bool = True,
     ) -> Self:
-        """The index whose `kept` gave the arrays, over the same rows. Raises `InputError` where they do not belong together."""
+        """The index whose `kept` gave the arrays, over the same rows. Raises `InputError` where
+        they do not belong together."""
         index = cls.over(over, num_cells=num_cells, has_neighbors=has_neighbors)
         index._take(arrays, CellTable.from_arrays(arrays, num_rows=len(over)))
         return index
@@ -138,32 +152,57 @@ class CellIndex(FlatIndex):
         self._gone = np.union1d(self._gone, as_ids(ids))
         self._later = np.setdiff1d(self._later, self._gone)
 
-    def search(self, queries: np.ndarray, *, k: int, allowed: np.ndarray | None = None) -> Neighbors:
-        """The k most similar rows of every query (Q, D) in its best cells, only ids in `allowed` where given; K = min(k, rows
-        that may be searched) columns. A small filter is searched whole.
+    def search(
+        self, queries: np.ndarray, *, k: int, allowed: np.ndarray | None = None
+    ) -> Neighbors:
+        """The k most similar rows of every query (Q, D) in its best cells, only ids in `allowed`
+        where given; K = min(k, rows that may be searched) columns. A small filter is searched
+        whole.
         """
         asked = as_queries(queries, dim=self.dim or None, k=k)
         within = None if allowed is None else np.unique(as_ids(allowed))
-        num = self.num_vectors if within is None else sum(len(part.restricted(within)) for part in self._parts)
+        num = (
+            self.num_vectors
+            if within is None
+            else sum(len(part.restricted(within)) for part in self._parts)
+        )
         if self.means is None or num * SMALL_FILTER < self.num_vectors or not len(asked):
             return super().search(asked, k=k, allowed=within)
         chosen = self.ids_for(self.means, asked, least=min(k, num), within=within)
-        found = [super(CellIndex, self).search(one[None], k=k, allowed=ids) for one, ids in zip(asked, chosen, strict=True)]
-        return Neighbors(np.concatenate([one.ids for one in found]), np.concatenate([one.similarities for one in found]))
+        found = [
+            super(CellIndex, self).search(one[None], k=k, allowed=ids)
+            for one, ids in zip(asked, chosen, strict=True)
+        ]
+        return Neighbors(
+            np.concatenate([one.ids for one in found]),
+            np.concatenate([one.similarities for one in found]),
+        )
 
     def ids_for(
-        self, cells: CellClassifier, descriptors: np.ndarray, *, least: int = 1, within: np.ndarray | None = None
+        self,
+        cells: CellClassifier,
+        descriptors: np.ndarray,
+        *,
+        least: int = 1,
+        within: np.ndarray | None = None,
     ) -> list[np.ndarray]:
-        """For each of Q descriptors (Q, C) of a classifier the ids, ascending, in its best cells and around them, and nowhere.
+        """For each of Q descriptors (Q, C) of a classifier the ids, ascending, in its best cells
+        and around them, and nowhere.
 
-        Only those among the ascending ids `within`. More cells are taken where these hold fewer ids than `least`.
+        Only those among the ascending ids `within`. More cells are taken where these hold fewer ids
+        than `least`.
         """
         asked = as_queries(descriptors, dim=cells.dim, k=1)
         best = cells.rank(asked, num=self.num_cells).cells
         return [self._enough(cells, one, best[q], least, within) for q, one in enumerate(asked)]
 
     def _enough(
-        self, cells: CellClassifier, descriptor: np.ndarray, chosen: np.ndarray, least: int, within: np.ndarray | None
+        self,
+        cells: CellClassifier,
+        descriptor: np.ndarray,
+        chosen: np.ndarray,
+        least: int,
+        within: np.ndarray | None,
     ) -> np.ndarray:
         assert self.table is not None, "asked for where there are places"
         while True:
@@ -179,7 +218,11 @@ class CellIndex(FlatIndex):
     def save(self, path: str | Path) -> None:
         """Write ids, rows, cells and options as one .npz, atomically."""
         parts = self.parts
-        rows = np.concatenate([one for _, one in parts]) if parts else np.empty((0, self.dim), np.float32)
+        rows = (
+            np.concatenate([one for _, one in parts])
+            if parts
+            else np.empty((0, self.dim), np.float32)
+        )
         ids, kept = self.ids, self.kept() or {}
         with atomic_write(path) as file:
             np.savez(
@@ -195,12 +238,27 @@ class CellIndex(FlatIndex):
     @classmethod
     def open(cls, path: str | Path) -> Self:
         """The index that `save` wrote. Raises `InputError` naming the file."""
-        arrays = read_saved(path, names=("ids", "descriptors", "later", "gone", "search"), others="cells_")
+        arrays = read_saved(
+            path, names=("ids", "descriptors", "later", "gone", "search"), others="cells_"
+        )
         num_cells, has_neighbors = int(arrays["search"][0]), bool(arrays["search"][1])
-        index = cls(dim=arrays["descriptors"].shape[1] or None, num_cells=num_cells, has_neighbors=has_neighbors)
+        index = cls(
+            dim=arrays["descriptors"].shape[1] or None,
+            num_cells=num_cells,
+            has_neighbors=has_neighbors,
+        )
         if len(arrays["ids"]):
-            index = cls.over(arrays["descriptors"], ids=arrays["ids"], num_cells=num_cells, has_neighbors=has_neighbors)
-        kept = {name.removeprefix("cells_"): array for name, array in arrays.items() if name.startswith("cells_")}
+            index = cls.over(
+                arrays["descriptors"],
+                ids=arrays["ids"],
+                num_cells=num_cells,
+                has_neighbors=has_neighbors,
+            )
+        kept = {
+            name.removeprefix("cells_"): array
+            for name, array in arrays.items()
+            if name.startswith("cells_")
+        }
         if kept:
             index._take(kept, CellTable.from_arrays(kept))
         index._later, index._gone = arrays["later"], arrays["gone"]
@@ -213,13 +271,19 @@ class CellIndex(FlatIndex):
                 means = np.asarray(arrays["means"], np.float32)
                 self.means = _classifier(means, np.asarray(arrays["owners"], np.int64), table)
             except (InputError, KeyError) as error:
-                raise InputError(f"the means of cells are damaged ({error}); build the index again") from None
+                raise InputError(
+                    f"the means of cells are damaged ({error}); build the index again"
+                ) from None
             if self.means.dim != self.dim:
-                raise InputError(f"means of {self.means.dim} numbers are not of these rows of {self.dim}; build the index again")
+                raise InputError(
+                    f"means of {self.means.dim} numbers are not of these rows of {self.dim}; "
+                    "build the index again"
+                )
 
 
 def _means(matrix: np.ndarray, table: CellTable, heading_deg: np.ndarray | None) -> CellClassifier:
-    """Means of each cell's rows that look the same way, at unit length, so that many photos count no more than one.
+    """Means of each cell's rows that look the same way, at unit length, so that many photos count
+    no more than one.
 
     A street looks different to each side: one mean of all headings is like none of them.
     """
@@ -228,18 +292,27 @@ def _means(matrix: np.ndarray, table: CellTable, heading_deg: np.ndarray | None)
     if heading_deg is not None:
         heading = heading_deg[members] % 360
         is_known = np.isfinite(heading)
-        quarter[is_known] = np.minimum(heading[is_known] // (360 / _NUM_QUARTERS), _NUM_QUARTERS - 1).astype(np.int64)
+        quarter[is_known] = np.minimum(
+            heading[is_known] // (360 / _NUM_QUARTERS), _NUM_QUARTERS - 1
+        ).astype(np.int64)
     alike = group_rows(owner * (_NUM_QUARTERS + 1) + quarter)
-    members, mean_of = members[alike.rows.members], np.repeat(np.arange(len(alike.keys)), alike.rows.counts)
+    members, mean_of = (
+        members[alike.rows.members],
+        np.repeat(np.arange(len(alike.keys)), alike.rows.counts),
+    )
     sums = np.zeros((len(alike.keys), matrix.shape[1]), np.float32)
     size = max(1, _MEAN_BYTES // (4 * matrix.shape[1]))
     for start in range(0, len(members), size):
         here = slice(start, start + size)
         means, firsts = np.unique(mean_of[here], return_index=True)
-        sums[means] += np.add.reduceat(np.asarray(matrix[members[here]], np.float32), firsts, axis=0)
+        sums[means] += np.add.reduceat(
+            np.asarray(matrix[members[here]], np.float32), firsts, axis=0
+        )
     sums /= np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
     return _classifier(sums, alike.keys // (_NUM_QUARTERS + 1), table)
 
 
 def _classifier(means: np.ndarray, owners: np.ndarray, table: CellTable) -> CellClassifier:
-    return CellClassifier(means, table.numbers * table.cell_m, table.cell_m, table.zone, owners=owners)
+    return CellClassifier(
+        means, table.numbers * table.cell_m, table.cell_m, table.zone, owners=owners
+    )

@@ -1,7 +1,9 @@
-"""Divide&Classify's published weights as cells: which class each row of a classifier stands for, which their file does not say.
+"""Divide&Classify's published weights as cells: which class each row of a classifier stands for,
+which their file does not say.
 
-The authors' program gathers the classes of a group in a set of Python's, and numbers them as that lists them; so the numbers follow
-from the training's photos, in their order, and from how CPython hashes pairs of whole numbers (the same since version 3.8).
+The authors' program gathers the classes of a group in a set of Python's, and numbers them as that
+lists them; so the numbers follow from the training's photos, in their order, and from how CPython
+hashes pairs of whole numbers (the same since version 3.8).
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ def published_classes(
     num_apart: int = NUM_APART,
     min_photos: int = MIN_PHOTOS,
 ) -> PublishedClasses:
-    """The classes as the authors number them, of photos (N,) in their order, which is that of the sorted paths.
+    """The classes as the authors number them, of photos (N,) in their order, which is that of the
+    sorted paths.
 
     Cells with fewer photos are left out before. Raises `NoPhotos` where none is left.
     """
@@ -54,19 +57,30 @@ def published_classes(
     groups: dict[tuple[int, int], set[tuple[int, int]]] = {}
     for row in np.sort(firsts).tolist():
         cell = (int(east[row]), int(north[row]))
-        groups.setdefault((cell[0] % num_apart, cell[1] % num_apart), set()).add((cell[0] * cell_m, cell[1] * cell_m))
+        groups.setdefault((cell[0] % num_apart, cell[1] % num_apart), set()).add(
+            (cell[0] * cell_m, cell[1] * cell_m)
+        )
     if not groups:
-        raise NoPhotos(f"no cell of {cell_m} m has {min_photos} photos: these are not the photos of the training")
+        raise NoPhotos(
+            f"no cell of {cell_m} m has {min_photos} photos: these are not the photos of the "
+            "training"
+        )
     corners = np.array([corner for group in groups.values() for corner in group], np.int64)
     keys = corners[:, 0] // cell_m * span + (corners[:, 1] // cell_m - low)
-    return PublishedClasses(corners, [len(group) for group in groups.values()], num_photos[np.searchsorted(alike.keys[kept], keys)])
+    return PublishedClasses(
+        corners,
+        [len(group) for group in groups.values()],
+        num_photos[np.searchsorted(alike.keys[kept], keys)],
+    )
 
 
 def import_published(weights: str | Path, files: PlacedFiles, *, model: str) -> CellClassifier:
-    """The cells of a file of published weights, with the photos it was trained on, in the order of their sorted paths.
+    """The cells of a file of published weights, with the photos it was trained on, in the order of
+    their sorted paths.
 
-    `model` is the name or file of the network in the same file. Raises `UnreadableWeights`, and `InputError` where the photos are
-    not those: their groups have other numbers of classes than the file.
+    `model` is the name or file of the network in the same file. Raises `UnreadableWeights`, and
+    `InputError` where the photos are not those: their groups have other numbers of classes than the
+    file.
     """
     from whence.models.checkpoints.classifiers import read_classifiers
 
@@ -76,8 +90,9 @@ def import_published(weights: str | Path, files: PlacedFiles, *, model: str) -> 
     sizes, wanted = classes.sizes, [len(group.weight) for group in learned]
     if sizes != wanted:
         raise InputError(
-            f"{str(weights)!r} has groups of {wanted} classes, and {len(files):,} photos under {str(files.root)!r} make groups of "
-            f"{sizes}: give the list of exactly the photos it was trained on, raw/train/database of SF-XL for the published file"
+            f"{str(weights)!r} has groups of {wanted} classes, and {len(files):,} photos under "
+            f"{str(files.root)!r} make groups of {sizes}: give the list of exactly the photos it "
+            "was trained on, raw/train/database of SF-XL for the published file"
         )
     biases = [group.bias for group in learned if group.bias is not None]
     return CellClassifier(
@@ -93,13 +108,15 @@ def import_published(weights: str | Path, files: PlacedFiles, *, model: str) -> 
 
 
 def _require_sorted(files: PlacedFiles) -> None:
-    """Raises `InputError` for a list in another order than that of its paths: classes would be taken for others."""
+    """Raises `InputError` for a list in another order than that of its paths: classes would be
+    taken for others."""
     before = ""
     for row in range(len(files)):
         name = files.names.of(row)
         if name < before:
             raise InputError(
-                f"the list of the photos under {str(files.root)!r} is not sorted: {name!r:.120} comes after {before!r:.120}. "
+                f"the list of the photos under {str(files.root)!r} is not sorted: {name!r:.120} "
+                f"comes after {before!r:.120}. "
                 "The order tells which class is which; sort it:  LC_ALL=C sort -o LIST LIST"
             )
         before = name

@@ -32,7 +32,8 @@ class RowPlaces:
 
     @classmethod
     def of_photos(cls, photos: Photos, rows: np.ndarray, *, num_rows: int, zone: str = "") -> Self:
-        """The places of a matrix's rows, of which photo i has row `rows[i]` (N,), -1 for none; of several photos the first counts.
+        """The places of a matrix's rows, of which photo i has row `rows[i]` (N,), -1 for none; of
+        several photos the first counts.
 
         On the plane of `zone`; without one on that of most photos.
         """
@@ -51,7 +52,8 @@ class CellTable:
     """B occupied cells and the rows of each."""
 
     numbers: np.ndarray
-    """(B, 2) int64 how many cells east and north of the plane's origin, sorted by east, then north."""
+    """(B, 2) int64 how many cells east and north of the plane's origin, sorted by east, then
+    north."""
     rows: NeighborLists
     unplaced: np.ndarray
     """(U,) int64 rows whose place nobody knows."""
@@ -63,12 +65,18 @@ class CellTable:
         """The table of all rows. Raises `BadOption` for a side that is not positive."""
         is_placed = np.isfinite(places.east_m) & np.isfinite(places.north_m)
         unplaced = np.flatnonzero(~is_placed)
-        options = CellOptions(cell_m=cell_m, heading_bin_deg=360, num_apart=1, num_turned=1, min_photos=1)
+        options = CellOptions(
+            cell_m=cell_m, heading_bin_deg=360, num_apart=1, num_turned=1, min_photos=1
+        )
         try:
             found = make_partition(places.east_m, places.north_m, zone=places.zone, options=options)
         except NoPhotos:
             return cls(
-                np.empty((0, 2), np.int64), NeighborLists(np.zeros(1, np.int64), unplaced[:0]), unplaced, cell_m, places.zone
+                np.empty((0, 2), np.int64),
+                NeighborLists(np.zeros(1, np.int64), unplaced[:0]),
+                unplaced,
+                cell_m,
+                places.zone,
             )
         numbers = np.rint(found.corners[:, :2] / cell_m).astype(np.int64)
         return cls(numbers, found.photos, unplaced, cell_m, places.zone)
@@ -89,7 +97,8 @@ class CellTable:
         return np.where(is_inside & (known[found] == asked), found, -1)
 
     def rows_in(self, numbers: np.ndarray, *, has_neighbors: bool = True) -> np.ndarray:
-        """Rows, ascending, of these cells (T, 2) and, with neighbours, of the eight around each; and rows without a place."""
+        """Rows, ascending, of these cells (T, 2) and, with neighbours, of the eight around each;
+        and rows without a place."""
         if has_neighbors:
             numbers = (numbers[:, None] + _AROUND).reshape(-1, 2)
         cells = distinct(self.find(numbers))
@@ -103,20 +112,43 @@ class CellTable:
     def to_arrays(self) -> dict[str, np.ndarray]:
         """All of it as named arrays, for `from_arrays`."""
         plane = {"cell_m": np.array(self.cell_m), "zone": np.array(self.zone)}
-        lists = {"offsets": self.rows.offsets, "members": self.rows.members, "unplaced": self.unplaced}
+        lists = {
+            "offsets": self.rows.offsets,
+            "members": self.rows.members,
+            "unplaced": self.unplaced,
+        }
         return {"numbers": self.numbers, **lists, **plane}
 
     @classmethod
     def from_arrays(cls, arrays: Arrays, *, num_rows: int | None = None) -> Self:
-        """The table that `to_arrays` gave, of so many rows where that is known. Raises `InputError` where it is none."""
+        """The table that `to_arrays` gave, of so many rows where that is known. Raises `InputError`
+        where it is none."""
         try:
             rows = NeighborLists(arrays["offsets"], arrays["members"])
-            found = cls(arrays["numbers"], rows, arrays["unplaced"], float(arrays["cell_m"]), str(arrays["zone"]))
-            held = np.sort(np.concatenate([rows.members, found.unplaced]))
-            is_whole = rows.offsets.shape == (len(found) + 1,) and found.numbers.shape == (len(found), 2) and found.cell_m > 0
-            is_whole &= int(rows.offsets[0]) == 0 and bool((rows.counts > 0).all()) and int(rows.offsets[-1]) == len(rows.members)
+            table = cls(
+                arrays["numbers"],
+                rows,
+                arrays["unplaced"],
+                float(arrays["cell_m"]),
+                str(arrays["zone"]),
+            )
+            held = np.sort(np.concatenate([rows.members, table.unplaced]))
+            is_whole = (
+                rows.offsets.shape == (len(table) + 1,)
+                and table.numbers.shape == (len(table), 2)
+                and table.cell_m > 0
+            )
+            is_whole &= (
+                int(rows.offsets[0]) == 0
+                and bool((rows.counts > 0).all())
+                and int(rows.offsets[-1]) == len(rows.members)
+            )
         except (KeyError, ValueError, TypeError, IndexError) as error:
-            raise InputError(f"the cells of the index are damaged ({error}); build the index again") from None
+            raise InputError(
+                f"the cells of the index are damaged ({error}); build the index again"
+            ) from None
         if not is_whole or (num_rows is not None and not np.array_equal(held, np.arange(num_rows))):
-            raise InputError("the cells of the index are damaged, or of other rows; build the index again")
-        return found
+            raise InputError(
+                "the cells of the index are damaged, or of other rows; build the index again"
+            )
+        return table

@@ -1,9 +1,10 @@
-"""Aggregators: from a backbone's features to one vector per image. Here is the table of all of them.
+"""Aggregators: from a backbone's features to one vector per image. Here is the table of all of
+them.
 
-The base, pools that take a statistic of each channel, and small heads are in `pools`, sums of residuals to visual words in
-`words`, MixVPR, SALAD and BoQ in `mixing`, SegVPR's attention over two scales in `attention`. Published quirks are kept: which
-results are of unit length is said at each class, and `whence.models.network_descriptor.NetworkDescriptor` brings all of them to
-it.
+The base, pools that take a statistic of each channel, and small heads are in `pools`, sums of
+residuals to visual words in `words`, MixVPR, SALAD and BoQ in `mixing`, SegVPR's attention over two
+scales in `attention`. Published quirks are kept: which results are of unit length is said at each
+class, and `whence.models.network_descriptor.NetworkDescriptor` brings all of them to it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from whence.registry import KINDS, get_entry
 from whence.settings import NO_OPTIONS
 
 MOST, MOST_PARTS = 1_000_000, 100
-"""The largest count that an option may ask for, and the largest of those counts that parts are made of, one by one."""
+"""The largest count that an option may ask for, and the largest of those counts that parts are made
+of, one by one."""
 _PARTS = ("depth", "num_layers", "levels", "grid")
 
 
@@ -58,11 +60,14 @@ def list_aggregators() -> tuple[str, ...]:
     return tuple(KINDS["aggregator"])
 
 
-def make_aggregator(name: str, channels: int, *, options: Mapping[str, Any] = NO_OPTIONS) -> Aggregator:
-    """The aggregator of this name for maps of C channels, its weights random. Raises `UnknownName`, `BadOption`.
+def make_aggregator(
+    name: str, channels: int, *, options: Mapping[str, Any] = NO_OPTIONS
+) -> Aggregator:
+    """The aggregator of this name for maps of C channels, its weights random. Raises `UnknownName`,
+    `BadOption`.
 
-    Options are the keyword arguments of its class; `fc_dim` puts a linear layer to so many dimensions and unit length after any,
-    and `pca_dim` a PCA after that.
+    Options are the keyword arguments of its class; `fc_dim` puts a linear layer to so many
+    dimensions and unit length after any, and `pca_dim` a PCA after that.
     """
     factory = get_entry("aggregator", name).load()
     hints = get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
@@ -70,7 +75,10 @@ def make_aggregator(name: str, channels: int, *, options: Mapping[str, Any] = NO
     known = {option: hints.get(option, Any) for option in own} | {"fc_dim": int, "pca_dim": int}
     if unknown := [option for option in options if option not in known]:
         raise UnknownName(f"option of {name}", unknown[0], known)
-    chosen = {option: _checked(f"{option} of {name}", value, known[option]) for option, value in options.items()}
+    chosen = {
+        option: _checked(f"{option} of {name}", value, known[option])
+        for option, value in options.items()
+    }
     fc_dim, pca_dim = chosen.pop("fc_dim", None), chosen.pop("pca_dim", None)
     made: Aggregator = factory(channels, **chosen)
     whole = made if fc_dim is None else LinearHead(made, fc_dim)
@@ -78,9 +86,14 @@ def make_aggregator(name: str, channels: int, *, options: Mapping[str, Any] = NO
 
 
 def _checked(what: str, value: Any, kind: Any) -> Any:
-    """The value of an option. Raises `BadOption` where it is of another kind, or a count that nothing can have."""
+    """The value of an option. Raises `BadOption` where it is of another kind, or a count that
+    nothing can have."""
     kinds = get_args(kind) or (kind,)
-    wanted = "" if {*kinds} != {int} else f"; it is {'a count' if kind is int else f'{len(kinds)} counts'} of at least 1"
+    wanted = (
+        ""
+        if {*kinds} != {int}
+        else f"; it is {'a count' if kind is int else f'{len(kinds)} counts'} of at least 1"
+    )
     try:
         value = check(kind, value, what)
     except InputError as error:

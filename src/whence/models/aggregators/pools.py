@@ -26,8 +26,9 @@ class Aggregator(nn.Module):
 class Pool(Aggregator):
     """Base of those that take one value of each channel.
 
-    `l2` is where vectors are brought to unit length: each position before pooling (then the result is not of unit length), the
-    result, or nowhere; after the Deep Visual Geo-localization Benchmark (Berton et al., CVPR 2022).
+    `l2` is where vectors are brought to unit length: each position before pooling (then the result
+    is not of unit length), the result, or nowhere; after the Deep Visual Geo-localization Benchmark
+    (Berton et al., CVPR 2022).
     """
 
     def __init__(self, channels: int, *, l2: L2Placement = "before_pool") -> None:
@@ -39,7 +40,11 @@ class Pool(Aggregator):
         raise NotImplementedError
 
     def forward(self, features: Features) -> Tensor:
-        pooled = self.pool(nn.functional.normalize(features.map, dim=1) if self.l2 == "before_pool" else features.map)
+        pooled = self.pool(
+            nn.functional.normalize(features.map, dim=1)
+            if self.l2 == "before_pool"
+            else features.map
+        )
         return nn.functional.normalize(pooled, dim=1) if self.l2 == "after_pool" else pooled
 
 
@@ -58,9 +63,12 @@ class Spoc(Pool):
 
 
 class GeM(Pool):
-    """Generalised mean over the positions (Radenovic et al., PAMI 2019), with one learnable exponent."""
+    """Generalised mean over the positions (Radenovic et al., PAMI 2019), with one learnable
+    exponent."""
 
-    def __init__(self, channels: int, *, l2: L2Placement = "before_pool", p: float = 3.0, eps: float = 1e-6) -> None:
+    def __init__(
+        self, channels: int, *, l2: L2Placement = "before_pool", p: float = 3.0, eps: float = 1e-6
+    ) -> None:
         super().__init__(channels, l2=l2)
         self.eps = eps
         self.p = nn.Parameter(torch.full((1,), float(p)))
@@ -70,9 +78,11 @@ class GeM(Pool):
 
 
 class RMac(Pool):
-    """The sum of unit vectors of channel maxima in square windows at several scales (Tolias et al., ICLR 2016).
+    """The sum of unit vectors of channel maxima in square windows at several scales (Tolias et al.,
+    ICLR 2016).
 
-    The sum is not brought to unit length, as in the benchmark. Windows depend on the map's size: an exported graph is bound to it.
+    The sum is not brought to unit length, as in the benchmark. Windows depend on the map's size: an
+    exported graph is bound to it.
     """
 
     def __init__(self, channels: int, *, l2: L2Placement = "before_pool", levels: int = 3) -> None:
@@ -80,7 +90,10 @@ class RMac(Pool):
         self.levels = levels
 
     def pool(self, x: Tensor) -> Tensor:
-        maxima = [x[:, :, r : r + side, c : c + side].amax(dim=(2, 3)) for r, c, side in self.windows(*x.shape[2:])]
+        maxima = [
+            x[:, :, r : r + side, c : c + side].amax(dim=(2, 3))
+            for r, c, side in self.windows(*x.shape[2:])
+        ]
         regions = torch.stack([x.amax(dim=(2, 3)), *maxima], dim=1)
         return (regions / (regions.norm(dim=2, keepdim=True) + 1e-6)).sum(dim=1)
 
@@ -106,7 +119,8 @@ def _starts(length: int, side: int, count: int) -> list[int]:
 
 
 class Rrm(Aggregator):
-    """The mean of each channel, corrected by a small residual network (the benchmark's RRM). Unit length."""
+    """The mean of each channel, corrected by a small residual network (the benchmark's RRM). Unit
+    length."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -120,7 +134,8 @@ class Rrm(Aggregator):
 
 
 class Cls(Aggregator):
-    """The class token as it is, not of unit length. Raises `BadOption` for backbones without one."""
+    """The class token as it is, not of unit length. Raises `BadOption` for backbones without
+    one."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -131,7 +146,8 @@ class Cls(Aggregator):
 
 
 class SeqPool(Aggregator):
-    """The mean of all positions by learned weights (sequence pooling of CCT; Hassani et al., 2021), not of unit length."""
+    """The mean of all positions by learned weights (sequence pooling of CCT; Hassani et al., 2021),
+    not of unit length."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -145,7 +161,8 @@ class SeqPool(Aggregator):
 
 
 class ConvAp(Aggregator):
-    """A 1 x 1 convolution, then the means of a grid of fields (Conv-AP; Ali-bey et al., Neurocomputing 2022). Unit length."""
+    """A 1 x 1 convolution, then the means of a grid of fields (Conv-AP; Ali-bey et al.,
+    Neurocomputing 2022). Unit length."""
 
     def __init__(self, channels: int, *, channels_out: int = 2048, grid: int = 2) -> None:
         super().__init__()
@@ -159,8 +176,12 @@ class ConvAp(Aggregator):
         return nn.functional.normalize(torch.stack(fields, dim=2).flatten(1), dim=1)
 
     def _fields(self, length: int) -> list[slice]:
-        """The fields of adaptive pooling along one axis, spelled out because the pooling has no form with free sizes in ONNX."""
-        return [slice(i * length // self.grid, ((i + 1) * length + self.grid - 1) // self.grid) for i in range(self.grid)]
+        """The fields of adaptive pooling along one axis, spelled out because the pooling has no
+        form with free sizes in ONNX."""
+        return [
+            slice(i * length // self.grid, ((i + 1) * length + self.grid - 1) // self.grid)
+            for i in range(self.grid)
+        ]
 
 
 MIXED_LEAST = 1e-3
@@ -168,10 +189,11 @@ MIXED_LEAST = 1e-3
 
 
 class MixedGeM(Aggregator):
-    """Channels brought to one scale and mixed by a 1 x 1 convolution, the mean of their cubes, a linear layer, unit length.
+    """Channels brought to one scale and mixed by a 1 x 1 convolution, the mean of their cubes, a
+    linear layer, unit length.
 
-    For maps whose channels have signs and scales of their own, as those of linear bottlenecks: GeM alone loses what is negative.
-    The exponent is 3 and stays so: cubes cost a tenth of powers.
+    For maps whose channels have signs and scales of their own, as those of linear bottlenecks: GeM
+    alone loses what is negative. The exponent is 3 and stays so: cubes cost a tenth of powers.
     """
 
     def __init__(self, channels: int, *, num_mixed: int = 256, dim: int = 256) -> None:
@@ -188,10 +210,12 @@ class MixedGeM(Aggregator):
 
 
 class CalibratedGeM(Aggregator):
-    """Two generalised means, of which one says how much each channel of the other counts; a linear layer, unit length.
+    """Two generalised means, of which one says how much each channel of the other counts; a linear
+    layer, unit length.
 
-    After SuperPlace (2025), whose abstract says that one GeM learns the principal components of the maps along their channels and
-    calibrates the other. The rest is our choice: so many directions of channels, learned, and gates around one.
+    After SuperPlace (2025), whose abstract says that one GeM learns the principal components of the
+    maps along their channels and calibrates the other. The rest is our choice: so many directions
+    of channels, learned, and gates around one.
     """
 
     def __init__(self, channels: int, *, dim: int = 256, num_components: int = 64) -> None:
@@ -203,7 +227,9 @@ class CalibratedGeM(Aggregator):
         self.fc = nn.Linear(channels, dim)
 
     def forward(self, features: Features) -> Tensor:
-        gates = 2 * torch.sigmoid(self.gates(self.component_pool.pool(self.components(features.map))))
+        gates = 2 * torch.sigmoid(
+            self.gates(self.component_pool.pool(self.components(features.map)))
+        )
         return nn.functional.normalize(self.fc(gates * self.pool.pool(features.map)), dim=1)
 
 
@@ -220,7 +246,8 @@ class LinearHead(Aggregator):
 
 
 class ProjectedHead(Aggregator):
-    """Another aggregator at unit length, and a PCA of it that was fitted before (`whence.models.reduction`), at unit length."""
+    """Another aggregator at unit length, and a PCA of it that was fitted before
+    (`whence.models.reduction`), at unit length."""
 
     def __init__(self, pool: Aggregator, dim: int) -> None:
         super().__init__()
@@ -233,17 +260,20 @@ class ProjectedHead(Aggregator):
 
 
 def gem_fc(channels: int, *, dim: int = 2048, l2: L2Placement = "before_pool") -> LinearHead:
-    """GeM and a linear layer: the benchmark's `--fc_output_dim`, and the landmark models' learned whitening."""
+    """GeM and a linear layer: the benchmark's `--fc_output_dim`, and the landmark models' learned
+    whitening."""
     return LinearHead(GeM(channels, l2=l2), dim)
 
 
 def cosplace(channels: int, *, dim: int = 512) -> LinearHead:
-    """The head of CosPlace (Berton et al., CVPR 2022) and EigenPlaces (ICCV 2023): unit vectors, GeM, linear, unit length."""
+    """The head of CosPlace (Berton et al., CVPR 2022) and EigenPlaces (ICCV 2023): unit vectors,
+    GeM, linear, unit length."""
     return LinearHead(GeM(channels), dim)
 
 
 def class_token(features: Features, name: str) -> Tensor:
-    """The class token. Raises `BadOption` naming the aggregator that needs it, where the backbone has none."""
+    """The class token. Raises `BadOption` naming the aggregator that needs it, where the backbone
+    has none."""
     if features.cls is None:
         raise BadOption(f"{name} needs a backbone with a class token, such as dinov2_vitb14")
     return features.cls

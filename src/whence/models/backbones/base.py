@@ -43,34 +43,46 @@ class SizeRule:
         if torch.compiler.is_compiling():
             return
         if self.exact is not None and (height, width) != self.exact:
-            raise BadOption(f"images must be {self.exact[0]} x {self.exact[1]} pixels (height x width), not {height} x {width}")
-        if height % self.multiple_of or width % self.multiple_of or min(height, width) < self.at_least:
+            raise BadOption(
+                f"images must be {self.exact[0]} x {self.exact[1]} pixels (height x width), not "
+                f"{height} x {width}"
+            )
+        if (
+            height % self.multiple_of
+            or width % self.multiple_of
+            or min(height, width) < self.at_least
+        ):
             wanted = f"multiples of {self.multiple_of}, " if self.multiple_of > 1 else ""
             nearest = "{} x {}".format(*self.nearest(height, width))
             raise BadOption(
-                f"image sides must be {wanted}at least {max(self.at_least, self.multiple_of)} pixels, "
-                f"not {height} x {width} (height x width); {nearest} would be accepted"
+                f"image sides must be {wanted}at least {max(self.at_least, self.multiple_of)} "
+                f"pixels, not {height} x {width} (height x width); {nearest} would be accepted"
             )
 
     def nearest(self, height: int, width: int) -> tuple[int, int]:
-        """The accepted height and width nearest to these; a side halfway between goes to the even multiple, as in MegaLoc."""
+        """The accepted height and width nearest to these; a side halfway between goes to the even
+        multiple, as in MegaLoc."""
         if self.exact is not None:
             return self.exact
         m = self.multiple_of
         least = -(-max(self.at_least, 1) // m)
         # Python's rounding in whole numbers, which a traced graph with free sizes can follow.
         rows, columns = ((2 * side + m - 1 + side // m % 2) // (2 * m) for side in (height, width))
-        return m * cast(int, torch.sym_max(rows, least)), m * cast(int, torch.sym_max(columns, least))
+        return m * cast(int, torch.sym_max(rows, least)), m * cast(
+            int, torch.sym_max(columns, least)
+        )
 
 
 class Backbone(nn.Module):
-    """Base of all backbones: `forward` makes `Features` of (B, 3, H, W) normalised images; raises `BadOption` for a wrong size."""
+    """Base of all backbones: `forward` makes `Features` of (B, 3, H, W) normalised images; raises
+    `BadOption` for a wrong size."""
 
     name: str
     channels: int
     """C of the map."""
     stride: int
-    """Pixels of the image per position of the map; a side of n pixels gives n / stride positions, one more or fewer at most."""
+    """Pixels of the image per position of the map; a side of n pixels gives n / stride positions,
+    one more or fewer at most."""
     size_rule: SizeRule = SizeRule()
     mean: tuple[float, ...] = IMAGENET_MEAN
     """What its released weights take pixels less of, from 0 to 1 ..."""
@@ -95,26 +107,31 @@ class Backbone(nn.Module):
         return self.get_submodule(stage).parameters()
 
     def freeze_before(self, stage: str) -> None:
-        """Keep all parts before `stage` from learning: their parameters get no gradient. Raises `UnknownName`.
+        """Keep all parts before `stage` from learning: their parameters get no gradient. Raises
+        `UnknownName`.
 
-        Batch norms there still update their running statistics while the network trains, as in the published trainings.
+        Batch norms there still update their running statistics while the network trains, as in the
+        published trainings.
         """
         self._known(stage)
         for name in self.stages[: self.stages.index(stage)]:
             self._set_learning(name, is_learning=False)
 
     def learn_only(self, *stages: str) -> None:
-        """Let only these stages learn. Raises `UnknownName`. Batch norms behave as in `freeze_before`."""
+        """Let only these stages learn. Raises `UnknownName`. Batch norms behave as in
+        `freeze_before`."""
         for stage in stages:
             self._known(stage)
         for name in self.stages:
             self._set_learning(name, is_learning=name in stages)
 
     def freeze_as_published(self) -> None:
-        """Let only those stages learn that the published trainings let learn. Raises `BadOption` where there are none."""
+        """Let only those stages learn that the published trainings let learn. Raises `BadOption`
+        where there are none."""
         if not self.published:
             raise BadOption(
-                f"no publication trains {self.name}: choose with freeze_before or learn_only among {', '.join(self.stages)}"
+                f"no publication trains {self.name}: choose with freeze_before or learn_only "
+                f"among {', '.join(self.stages)}"
             )
         self.learn_only(*self.published)
 
@@ -128,25 +145,34 @@ class Backbone(nn.Module):
 
 
 class Derived:
-    """What follows from parameters alone, kept until they change, so that describing does not compute it for every batch.
+    """What follows from parameters alone, kept until they change, so that describing does not
+    compute it for every batch.
 
     Nothing is kept where gradients flow or a graph is being traced.
     """
 
     def __init__(self) -> None:
-        self._kept: dict[object, tuple[tuple[object, ...], Tensor]] = {}
+        self._tensors: dict[object, tuple[tuple[object, ...], Tensor]] = {}
 
-    def get(self, key: object, parameters: list[nn.Parameter], compute: Callable[[], Tensor]) -> Tensor:
-        """What `compute` gives, which is called only if one of the parameters changed or the key is new."""
-        if torch.compiler.is_compiling() or (torch.is_grad_enabled() and any(p.requires_grad for p in parameters)):
+    def get(
+        self, key: object, parameters: list[nn.Parameter], compute: Callable[[], Tensor]
+    ) -> Tensor:
+        """The tensor of `compute`, which is called only if one of the parameters changed or the key
+        is new."""
+        if torch.compiler.is_compiling() or (
+            torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
+        ):
             return compute()
-        state = tuple((p.data_ptr(), p.dtype, p.device, -1 if p.is_inference() else p._version) for p in parameters)
-        kept = self._kept.get(key)
+        state = tuple(
+            (p.data_ptr(), p.dtype, p.device, -1 if p.is_inference() else p._version)
+            for p in parameters
+        )
+        kept = self._tensors.get(key)
         if kept is None or kept[0] != state or kept[1].device.type == "meta":
             # Not as an inference tensor: training may use it later.
             with torch.inference_mode(False), torch.no_grad():
                 kept = (state, compute())
-            self._kept[key] = kept
+            self._tensors[key] = kept
         return kept[1]
 
 
@@ -156,7 +182,8 @@ def is_offline() -> bool:
 
 
 def num_blocks_kept(num_blocks: int | None, whole: int) -> int:
-    """How many blocks a transformer keeps of its whole depth: those asked for, else all. Raises `BadOption`."""
+    """How many blocks a transformer keeps of its whole depth: those asked for, else all. Raises
+    `BadOption`."""
     if num_blocks is None:
         return whole
     if not 1 <= num_blocks <= whole:

@@ -14,9 +14,11 @@ from whence.models.backbones.base import Backbone, Features, SizeRule, is_offlin
 
 
 class ResNet(Backbone):
-    """ResNet-18 to 152 (He et al., CVPR 2016) up to `conv2` ... `conv5`, the paper's words; in code `layer1` ... `layer4`.
+    """ResNet-18 to 152 (He et al., CVPR 2016) up to `conv2` ... `conv5`, the paper's words; in code
+    `layer1` ... `layer4`.
 
-    The Deep Visual Geo-localization Benchmark, CosPlace, EigenPlaces and MixVPR train layer3 and layer4 only.
+    The Deep Visual Geo-localization Benchmark, CosPlace, EigenPlaces and MixVPR train layer3 and
+    layer4 only.
     """
 
     def __init__(self, depth: int, last_stage: int, *, has_two_scales: bool = False) -> None:
@@ -45,11 +47,13 @@ class ResNet(Backbone):
 
 
 class FeatureLayers(Backbone):
-    """The `features` of AlexNet, VGG16, MobileNetV2 or an EfficientNet of torchvision, one stage per module.
+    """The `features` of AlexNet, VGG16, MobileNetV2 or an EfficientNet of torchvision, one stage
+    per module.
 
-    AlexNet (Krizhevsky et al., NeurIPS 2012) and VGG16 (Simonyan and Zisserman, ICLR 2015) end before their last ReLU and pooling,
-    so values may be negative; the benchmark and CosPlace train their last three convolutions. EfficientNets (Tan and Le, ICML 2019)
-    are whole, and CosPlace trains 5 to 8; MobileNetV2 (Sandler et al., CVPR 2018) is whole.
+    AlexNet (Krizhevsky et al., NeurIPS 2012) and VGG16 (Simonyan and Zisserman, ICLR 2015) end
+    before their last ReLU and pooling, so values may be negative; the benchmark and CosPlace train
+    their last three convolutions. EfficientNets (Tan and Le, ICML 2019) are whole, and CosPlace
+    trains 5 to 8; MobileNetV2 (Sandler et al., CVPR 2018) is whole.
     """
 
     def __init__(self, name: str) -> None:
@@ -71,13 +75,16 @@ class FeatureLayers(Backbone):
 
 
 def load_torchvision(backbone: Backbone, weights: str) -> None:
-    """Fill a backbone with torchvision's weights, "v1" or "default"; they are downloaded where they are not there yet."""
+    """Fill a backbone with torchvision's weights, "v1" or "default"; they are downloaded where they
+    are not there yet."""
     known = torchvision.models.get_model_weights(re.sub(r"conv[\d_]+$", "", backbone.name))
     if weights not in ("v1", "default"):
         raise UnknownName("weights", weights, ("v1", "default"))
     entry = known["IMAGENET1K_V1"] if weights == "v1" else known["DEFAULT"]
     file = Path(torch.hub.get_dir()) / "checkpoints" / entry.url.rpartition("/")[2]
     if is_offline() and not file.is_file():
-        raise ModelError(f"offline, and the weights {entry.url} are not there: put the file at {str(file)!r}")
+        raise ModelError(
+            f"offline, and the weights {entry.url} are not there: put the file at {str(file)!r}"
+        )
     whole = entry.get_state_dict(progress=False, check_hash=True, weights_only=True)
     backbone.load_state_dict({key: whole[key] for key in backbone.state_dict()})

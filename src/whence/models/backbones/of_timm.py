@@ -17,7 +17,9 @@ TIMM_TAGS = {
     "timesformer": "vit_base_patch16_224.orig_in21k_ft_in1k",
     "vit_b16_384": "vit_base_patch16_384.orig_in21k_ft_in1k",
     **{
-        f"dinov2_vit{short}14{registers}": f"vit_{long}_patch14_{'reg4_' if registers else ''}dinov2.lvd142m"
+        f"dinov2_vit{short}14{registers}": (
+            f"vit_{long}_patch14_{'reg4_' if registers else ''}dinov2.lvd142m"
+        )
         for short, long in {"s": "small", "b": "base", "l": "large", "g": "giant"}.items()
         for registers in ("", "_reg")
     },
@@ -26,7 +28,8 @@ TIMM_TAGS = {
 
 
 class TimmTokens(Backbone):
-    """A transformer of timm with prefix tokens: its patch tokens after the final norm, and the class token where it has one."""
+    """A transformer of timm with prefix tokens: its patch tokens after the final norm, and the
+    class token where it has one."""
 
     def __init__(self, name: str, whole: Any, *, size_rule: SizeRule, stride: int) -> None:
         super().__init__()
@@ -40,7 +43,12 @@ class TimmTokens(Backbone):
     def forward(self, images: Tensor) -> Features:
         self.size_rule.check(*images.shape[-2:])
         tokens = self.whole.forward_features(images)
-        shape = (images.shape[0], self.channels, images.shape[-2] // self.stride, images.shape[-1] // self.stride)
+        shape = (
+            images.shape[0],
+            self.channels,
+            images.shape[-2] // self.stride,
+            images.shape[-1] // self.stride,
+        )
         patches = tokens[:, self.num_prefix :].transpose(1, 2).reshape(shape)
         return Features(patches, tokens[:, 0] if self.has_cls else None)
 
@@ -65,9 +73,11 @@ class TimmMap(Backbone):
 
 
 def make_timm(name: str) -> Backbone:
-    """The backbone `timm:<name>`, weights random. Raises `UnknownName`, `BadOption` for a network that gives no map.
+    """The backbone `timm:<name>`, weights random. Raises `UnknownName`, `BadOption` for a network
+    that gives no map.
 
-    Transformers resample their positions by timm's own rule where timm can; a network that runs on one size only accepts no other.
+    Transformers resample their positions by timm's own rule where timm can; a network that runs on
+    one size only accepts no other.
     """
     known = name.removeprefix("timm:")
     if not timm.is_model(known.partition(".")[0]):
@@ -81,12 +91,16 @@ def make_timm(name: str) -> Backbone:
             found = sketch(torch.zeros(1, 3, *size)).map.shape
     except Exception as error:
         # Each network of timm that has no map fails in its own way.
-        raise BadOption(f"{name} gives no map of features: {error or type(error).__name__}") from None
+        raise BadOption(
+            f"{name} gives no map of features: {error or type(error).__name__}"
+        ) from None
     expected = (1, sketch.channels, *(round(side / sketch.stride) for side in size))
     if len(found) != 4 or any(abs(a - b) > 1 for a, b in zip(found, expected, strict=True)):
         raise BadOption(f"{name} gives no map of features: {tuple(found)} is not {expected}")
     backbone = _wrap_timm(name, known)
-    if rule.exact is None and not _takes(sketch, size[0] + 2 * sketch.stride, size[1] + 4 * sketch.stride):
+    if rule.exact is None and not _takes(
+        sketch, size[0] + 2 * sketch.stride, size[1] + 4 * sketch.stride
+    ):
         backbone.size_rule = SizeRule(exact=size)
     return backbone
 
@@ -104,19 +118,30 @@ def _wrap_timm(name: str, known: str) -> Backbone:
     with torch.device("meta"):
         sketch: Any = timm.create_model(known, pretrained=False, num_classes=0)
     if not hasattr(sketch, "num_prefix_tokens"):
-        return TimmMap(name, timm.create_model(known, pretrained=False, features_only=True, out_indices=(-1,)))
+        return TimmMap(
+            name, timm.create_model(known, pretrained=False, features_only=True, out_indices=(-1,))
+        )
     patch = int(sketch.patch_embed.patch_size[0])
     height, width = (int(side) for side in sketch.pretrained_cfg["input_size"][-2:])
     can_resample = hasattr(sketch, "dynamic_img_size")
     options: dict[str, Any] = {"dynamic_img_size": True} if can_resample else {}
-    rule = SizeRule(multiple_of=patch, at_least=patch) if can_resample else SizeRule(exact=(height, width))
+    rule = (
+        SizeRule(multiple_of=patch, at_least=patch)
+        if can_resample
+        else SizeRule(exact=(height, width))
+    )
     whole = timm.create_model(known, pretrained=False, num_classes=0, **options)
     return TimmTokens(name, whole, size_rule=rule, stride=patch)
 
 
 def load_pretrained(backbone: Backbone) -> None:
-    """Load what timm has for a transformer or a `timm:` backbone. Raises `BadOption`, `ModelError`."""
-    tag = backbone.name.removeprefix("timm:") if backbone.name.startswith("timm:") else TIMM_TAGS.get(backbone.name)
+    """Load what timm has for a transformer or a `timm:` backbone. Raises `BadOption`,
+    `ModelError`."""
+    tag = (
+        backbone.name.removeprefix("timm:")
+        if backbone.name.startswith("timm:")
+        else TIMM_TAGS.get(backbone.name)
+    )
     if tag is None:
         raise BadOption(f"neither torchvision nor timm has weights for {backbone.name}")
     if is_offline():
@@ -133,18 +158,28 @@ def load_pretrained(backbone: Backbone) -> None:
 
 
 def _from_timm(state: dict[str, Tensor], backbone: Backbone) -> dict[str, Tensor]:
-    """timm's tensors under the official names; those of parts that the backbone does not have are left out."""
+    """timm's tensors under the official names; those of parts that the backbone does not have are
+    left out."""
     state = dict(state)
     if "reg_token" in state:
         # timm adds the class token's position to the token itself.
         state["register_tokens"] = state.pop("reg_token")
-        state["pos_embed"] = torch.cat([torch.zeros_like(state["cls_token"]), state["pos_embed"]], dim=1)
+        state["pos_embed"] = torch.cat(
+            [torch.zeros_like(state["cls_token"]), state["pos_embed"]], dim=1
+        )
     if backbone.name == "timesformer":
         state |= {"time_embed": backbone.get_parameter("time_embed").detach()}
         for name in list(backbone.state_dict()):
             # What looks over time begins as what looks over space, and adds nothing yet.
             plain = re.sub(r"temporal_(attn|norm1)\.", r"\1.", name)
-            state[name] = torch.zeros_like(backbone.get_parameter(name)) if "temporal_fc" in name else state[plain]
+            state[name] = (
+                torch.zeros_like(backbone.get_parameter(name))
+                if "temporal_fc" in name
+                else state[plain]
+            )
     if "vitg14" in backbone.name:
-        state = {key.replace("mlp.fc1", "mlp.w12").replace("mlp.fc2", "mlp.w3"): value for key, value in state.items()}
+        state = {
+            key.replace("mlp.fc1", "mlp.w12").replace("mlp.fc2", "mlp.w3"): value
+            for key, value in state.items()
+        }
     return {key: state[key] for key in backbone.state_dict()}

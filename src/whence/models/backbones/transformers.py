@@ -1,7 +1,8 @@
 """Transformers as backbones: ViT-B/16, and DINOv2 with and without registers.
 
-Parameters carry the names of the official DINOv2 (`blocks.0.attn.qkv.weight`). Blocks are timm's; what surrounds them is written
-here where timm differs from the published models: the resampling of positions, facets, and outputs before the final norm.
+Parameters carry the names of the official DINOv2 (`blocks.0.attn.qkv.weight`). Blocks are timm's;
+what surrounds them is written here where timm differs from the published models: the resampling of
+positions, facets, and outputs before the final norm.
 """
 
 from __future__ import annotations
@@ -17,7 +18,14 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from whence.errors import BadOption, UnknownName
-from whence.models.backbones.base import Backbone, Derived, Facet, Features, SizeRule, num_blocks_kept
+from whence.models.backbones.base import (
+    Backbone,
+    Derived,
+    Facet,
+    Features,
+    SizeRule,
+    num_blocks_kept,
+)
 
 FACETS: tuple[Facet, ...] = ("query", "key", "value")
 
@@ -34,7 +42,8 @@ class VitShape:
     """Side of the square image that the positions were learned at."""
     eps: float = 1e-6
     is_dinov2: bool = True
-    """DINOv2 scales each branch by learned factors and has its positions resampled for other sizes."""
+    """DINOv2 scales each branch by learned factors and has its positions resampled for other
+    sizes."""
 
 
 SHAPES = {
@@ -50,7 +59,8 @@ NUM_REGISTERS = 4
 
 
 class GatedMlp(nn.Module):
-    """The feed-forward part of DINOv2 ViT-g: silu(x1) * x2 of one projection (SwiGLU; Shazeer, 2020), projected back."""
+    """The feed-forward part of DINOv2 ViT-g: silu(x1) * x2 of one projection (SwiGLU; Shazeer,
+    2020), projected back."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -76,10 +86,12 @@ class PatchProjection(nn.Module):
 
 
 class VisionTransformer(Backbone):
-    """ViT-B/16 (Dosovitskiy et al., ICLR 2021) or DINOv2 (Oquab et al., TMLR 2024): patch tokens as a map, the class token apart.
+    """ViT-B/16 (Dosovitskiy et al., ICLR 2021) or DINOv2 (Oquab et al., TMLR 2024): patch tokens as
+    a map, the class token apart.
 
-    ViT-B/16 accepts its own square size only. DINOv2 accepts multiples of 14; its positions are resampled by the official rule,
-    once per size. SALAD and MegaLoc train the last four blocks and the final norm. `shape` is for tests.
+    ViT-B/16 accepts its own square size only. DINOv2 accepts multiples of 14; its positions are
+    resampled by the official rule, once per size. SALAD and MegaLoc train the last four blocks and
+    the final norm. `shape` is for tests.
     """
 
     def __init__(
@@ -98,7 +110,9 @@ class VisionTransformer(Backbone):
         if facet is not None and facet not in FACETS:
             raise UnknownName("facet", facet, FACETS)
         if takes_any_size and not shape.is_dinov2:
-            raise BadOption(f"{name} has learned positions for one size: takes_any_size is for DINOv2")
+            raise BadOption(
+                f"{name} has learned positions for one size: takes_any_size is for DINOv2"
+            )
         self.name, self.channels, self.stride, self.facet = name, shape.width, shape.patch_px, facet
         self.takes_any_size = takes_any_size
         side = shape.image_px
@@ -114,7 +128,8 @@ class VisionTransformer(Backbone):
         norm: Any = partial(nn.LayerNorm, eps=shape.eps)
         scale = 1e-5 if shape.is_dinov2 else None
         self.blocks = nn.ModuleList(
-            Block(shape.width, shape.num_heads, qkv_bias=True, init_values=scale, norm_layer=norm) for _ in range(depth)
+            Block(shape.width, shape.num_heads, qkv_bias=True, init_values=scale, norm_layer=norm)
+            for _ in range(depth)
         )
         if "vitg14" in name:
             for block in self.blocks:
@@ -125,10 +140,13 @@ class VisionTransformer(Backbone):
         self._positions = Derived()
 
     def stage_parameters(self, stage: str) -> Iterator[nn.Parameter]:
-        """The parameters of one stage; "stem" holds the patch projection, the class token, registers and positions."""
+        """The parameters of one stage; "stem" holds the patch projection, the class token,
+        registers and positions."""
         if stage != "stem":
             return super().stage_parameters(stage)
-        return (p for name, p in self.named_parameters() if not name.startswith(("blocks.", "norm.")))
+        return (
+            p for name, p in self.named_parameters() if not name.startswith(("blocks.", "norm."))
+        )
 
     def forward(self, images: Tensor) -> Features:
         if self.takes_any_size:
@@ -136,7 +154,9 @@ class VisionTransformer(Backbone):
         self.size_rule.check(*images.shape[-2:])
         patches = self.patch_embed(images)
         batch, _, rows, columns = patches.shape
-        x = torch.cat([self.cls_token.expand(batch, -1, -1), patches.flatten(2).transpose(1, 2)], dim=1)
+        x = torch.cat(
+            [self.cls_token.expand(batch, -1, -1), patches.flatten(2).transpose(1, 2)], dim=1
+        )
         x = x + self.positions(rows, columns)
         if self.has_registers:
             x = torch.cat([x[:, :1], self.register_tokens.expand(batch, -1, -1), x[:, 1:]], dim=1)
@@ -147,24 +167,35 @@ class VisionTransformer(Backbone):
             x = last.attn.qkv(last.norm1(x)).chunk(3, dim=-1)[FACETS.index(self.facet)]
         x = self.norm(x)
         num_other = 1 + NUM_REGISTERS * self.has_registers
-        return Features(x[:, num_other:].transpose(1, 2).reshape(batch, self.channels, rows, columns), x[:, 0])
+        return Features(
+            x[:, num_other:].transpose(1, 2).reshape(batch, self.channels, rows, columns), x[:, 0]
+        )
 
     def positions(self, rows: int, columns: int) -> Tensor:
-        """(1, 1 + rows * columns, C): the class token's and each patch's position, resampled where the grid is another."""
+        """(1, 1 + rows * columns, C): the class token's and each patch's position, resampled where
+        the grid is another."""
         # A traced graph has free sizes: it always resamples, and comes to the same.
         if not torch.compiler.is_compiling() and rows == columns == self.grid_side:
             return self.pos_embed
-        return self._positions.get((rows, columns), [self.pos_embed], lambda: self._resample(rows, columns))
+        return self._positions.get(
+            (rows, columns), [self.pos_embed], lambda: self._resample(rows, columns)
+        )
 
     def _resample(self, rows: int, columns: int) -> Tensor:
         side = self.grid_side
         learned = self.pos_embed.float()
         grid = learned[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
         if self.has_registers:
-            grid = nn.functional.interpolate(grid, size=(rows, columns), mode="bicubic", antialias=True)
+            grid = nn.functional.interpolate(
+                grid, size=(rows, columns), mode="bicubic", antialias=True
+            )
         else:
-            new_rows, new_columns = (torch.arange(num, device=grid.device, dtype=grid.dtype) for num in (rows, columns))
-            is_other = (torch.ones_like(new_rows).sum() != side) | (torch.ones_like(new_columns).sum() != side)
+            new_rows, new_columns = (
+                torch.arange(num, device=grid.device, dtype=grid.dtype) for num in (rows, columns)
+            )
+            is_other = (torch.ones_like(new_rows).sum() != side) | (
+                torch.ones_like(new_columns).sum() != side
+            )
             offset = 0.1 * is_other
             grid = _bicubic(new_rows, side, offset) @ grid @ _bicubic(new_columns, side, offset).T
         patches = grid.permute(0, 2, 3, 1).reshape(1, rows * columns, -1)
@@ -178,13 +209,18 @@ class VisionTransformer(Backbone):
 
 
 def _bicubic(new: Tensor, side: int, offset: Tensor) -> Tensor:
-    """(n, side): the weights of the learned positions in each of n new ones: bicubic interpolation by (n + offset) / side.
+    """(n, side): the weights of the learned positions in each of n new ones: bicubic interpolation
+    by (n + offset) / side.
 
-    The official code's offset is 0.1, and its sampling grid follows the scale given, not the size that comes out. Spelled out
-    because a graph with free sizes cannot carry that scale.
+    The official code's offset is 0.1, and its sampling grid follows the scale given, not the size
+    that comes out. Spelled out because a graph with free sizes cannot carry that scale.
     """
     at = (new + 0.5) * side / (torch.ones_like(new).sum() + offset) - 0.5
     taps = at.floor()[:, None] + torch.arange(-1, 3, device=new.device)
     t = (at[:, None] - taps).abs()
-    weights = torch.where(t <= 1, 1.25 * t**3 - 2.25 * t**2 + 1, -0.75 * (t**3 - 5 * t**2 + 8 * t - 4))
-    return (weights[:, :, None] * nn.functional.one_hot(taps.clamp(0, side - 1).long(), side)).sum(dim=1)
+    weights = torch.where(
+        t <= 1, 1.25 * t**3 - 2.25 * t**2 + 1, -0.75 * (t**3 - 5 * t**2 + 8 * t - 4)
+    )
+    return (weights[:, :, None] * nn.functional.one_hot(taps.clamp(0, side - 1).long(), side)).sum(
+        dim=1
+    )

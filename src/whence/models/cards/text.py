@@ -1,4 +1,5 @@
-"""Cards as text, and in the header of a safetensors file: so that converted weights need no name. No torch here."""
+"""Cards as text, and in the header of a safetensors file: so that converted weights need no name.
+No torch here."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ def card_to_text(card: ModelCard) -> str:
 
 
 def card_from_text(text: str) -> ModelCard:
-    """The card that `card_to_text` wrote. Raises `BadOption` where it is none, or has fields this version does not know."""
+    """The card that `card_to_text` wrote. Raises `BadOption` where it is none, or has fields this
+    version does not know."""
     try:
         card = fill(ModelCard, json.loads(text), what="field of a card")
         _check_sizes(card.preprocessing)
@@ -36,10 +38,13 @@ def card_from_text(text: str) -> ModelCard:
 
 
 def read_card(path: str | Path) -> ModelCard:
-    """The card that a safetensors file carries. Raises `UnreadableWeights` where it is no such file or carries none."""
+    """The card that a safetensors file carries. Raises `UnreadableWeights` where it is no such file
+    or carries none."""
     header = read_header(path)
     if CARD_FIELD not in header:
-        raise UnreadableWeights(path, "it carries no card; whence convert FILE --as NAME writes files that do")
+        raise UnreadableWeights(
+            path, "it carries no card; whence convert FILE --as NAME writes files that do"
+        )
     try:
         return card_from_text(header[CARD_FIELD])
     except BadOption as error:
@@ -47,7 +52,8 @@ def read_card(path: str | Path) -> ModelCard:
 
 
 def read_header(path: str | Path) -> Mapping[str, str]:
-    """The texts in the header of a safetensors file. Raises `UnreadableWeights` where it is no such file."""
+    """The texts in the header of a safetensors file. Raises `UnreadableWeights` where it is no such
+    file."""
     try:
         with open(path, "rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -66,5 +72,7 @@ def _check_sizes(steps: Preprocessing) -> None:
     sides = [*(steps.size_px or ()), steps.long_side_px, steps.short_side_px, steps.multiple_of]
     if not all(side is None or 1 <= side <= _MAX_SIDE_PX for side in sides):
         raise ValueError(f"sides of images lie between 1 and {_MAX_SIDE_PX} pixels")
-    if not all(0 < one < math.inf for one in steps.std) or not all(abs(one) < math.inf for one in steps.mean):
+    if not all(0 < one < math.inf for one in steps.std) or not all(
+        abs(one) < math.inf for one in steps.mean
+    ):
         raise ValueError("mean and std are finite numbers, std above 0")

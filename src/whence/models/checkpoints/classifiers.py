@@ -1,7 +1,7 @@
 """Classifiers that a training checkpoint keeps beside its network: one for each group of classes.
 
-As CosPlace, EigenPlaces and Divide&Classify write them: a list under `classifiers_state_dict`. What class a row stands for is not
-in the file.
+As CosPlace, EigenPlaces and Divide&Classify write them: a list under `classifiers_state_dict`. What
+class a row stands for is not in the file.
 """
 
 from __future__ import annotations
@@ -30,12 +30,23 @@ class GroupWeights(NamedTuple):
 
 
 def read_classifiers(path: str | Path) -> tuple[GroupWeights, ...]:
-    """The classifiers of a checkpoint, group by group, as it lists them. Raises `UnreadableWeights` where there are none."""
+    """The classifiers of a checkpoint, group by group, as it lists them. Raises `UnreadableWeights`
+    where there are none."""
     path = Path(path)
     content = read_checkpoint(path)
     groups = content.get(_FIELD) if isinstance(content, Mapping) else None
-    if not isinstance(groups, list | tuple) or not groups or not all(isinstance(group, Mapping) for group in groups):
-        raise UnreadableWeights(path, f"it holds no classifiers, a list under {_FIELD}; weights of a network alone know no cells")
+    if (
+        not isinstance(groups, list | tuple)
+        or not groups
+        or not all(isinstance(group, Mapping) for group in groups)
+    ):
+        raise UnreadableWeights(
+            path,
+            (
+                f"it holds no classifiers, a list under {_FIELD}; weights of a network alone know "
+                "no cells"
+            ),
+        )
     found = tuple(_group(path, number, group) for number, group in enumerate(groups))
     if len({group.weight.shape[1] for group in found}) != 1:
         raise UnreadableWeights(path, "its classifiers take descriptors of different dimensions")
@@ -44,10 +55,19 @@ def read_classifiers(path: str | Path) -> tuple[GroupWeights, ...]:
 
 def _group(path: Path, number: int, group: Mapping[str, Any]) -> GroupWeights:
     weight, bias = _named(group, _WEIGHTS), _named(group, _BIASES)
-    is_whole = weight is not None and weight.ndim == 2 and len(weight) > 0 and set(group) <= {*_WEIGHTS, *_BIASES}
+    is_whole = (
+        weight is not None
+        and weight.ndim == 2
+        and len(weight) > 0
+        and set(group) <= {*_WEIGHTS, *_BIASES}
+    )
     if not is_whole or (bias is not None and bias.shape != weight.shape[:1]):  # type: ignore[union-attr]
-        shapes = {name: tuple(value.shape) for name, value in group.items() if isinstance(value, Tensor)}
-        raise UnreadableWeights(path, f"classifier {number} is {shapes}, and not weights of classes")
+        shapes = {
+            name: tuple(value.shape) for name, value in group.items() if isinstance(value, Tensor)
+        }
+        raise UnreadableWeights(
+            path, f"classifier {number} is {shapes}, and not weights of classes"
+        )
     assert weight is not None, "what is whole is there"
     return GroupWeights(weight, bias)
 

@@ -1,4 +1,5 @@
-"""Files of weights as tensors by name, read so that nothing inside them can run: safetensors, and torch's own files.
+"""Files of weights as tensors by name, read so that nothing inside them can run: safetensors, and
+torch's own files.
 
 What the names mean is `whence.models.checkpoints.keys` and `whence.models.checkpoints.networks`.
 """
@@ -38,7 +39,8 @@ _IGNORED_OBJECTS = (
     "numpy.dtypes.Float64DType",
     "numpy.dtypes.Int64DType",
 )
-"""What published checkpoints hold beside weights: recalls, options, a projection. They are passed over, not made."""
+"""What published checkpoints hold beside weights: recalls, options, a projection. They are passed
+over, not made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,8 @@ class WeightFile:
 
 
 class _Ignored:
-    """Stands in for an object beside the weights: takes whatever the file says of it and keeps nothing."""
+    """Stands in for an object beside the weights: takes whatever the file says of it and keeps
+    nothing."""
 
     def __new__(cls, *_arguments: object) -> _Ignored:
         return super().__new__(cls)
@@ -62,7 +65,8 @@ class _Ignored:
 
 
 def read_weights(path: str | Path) -> WeightFile:
-    """The tensors of a file, of whichever format; nested ones are brought up. Raises `UnreadableWeights` with the reason."""
+    """The tensors of a file, of whichever format; nested ones are brought up. Raises
+    `UnreadableWeights` with the reason."""
     path = Path(path)
     if _start_of(path)[8:9] == b"{":
         return _read_safetensors(path)
@@ -70,7 +74,8 @@ def read_weights(path: str | Path) -> WeightFile:
 
 
 def read_checkpoint(path: str | Path) -> Any:
-    """All that one of torch's own files holds, old or new: tensors, and lists and tables of them. Raises `UnreadableWeights`."""
+    """All that one of torch's own files holds, old or new: tensors, and lists and tables of them.
+    Raises `UnreadableWeights`."""
     path = Path(path)
     start = _start_of(path)
     if start.startswith(b"PK\x03\x04"):
@@ -78,7 +83,9 @@ def read_checkpoint(path: str | Path) -> Any:
     if start.startswith(_MAGIC_BEFORE_1_6):
         return _load_torch(path, is_mapped=False)
     if start.startswith(b"\x80"):
-        raise UnreadableWeights(path, "it is a pickle that torch did not write; nothing in it was run")
+        raise UnreadableWeights(
+            path, "it is a pickle that torch did not write; nothing in it was run"
+        )
     raise UnreadableWeights(path, "it is neither a safetensors file nor one of torch")
 
 
@@ -104,11 +111,12 @@ def fill_module(
     rename: Callable[[str], str | None] = str,
     made_here: tuple[str, ...] = (),
 ) -> None:
-    """Fill a module from a file of weights: every tensor, none left over or missing, after an optional `module.`.
+    """Fill a module from a file of weights: every tensor, none left over or missing, after an
+    optional `module.`.
 
-    `rename` brings the file's names to the module's, None for what the module does without; buffers in `made_here` have their
-    values already and may be missing. Raises `UnreadableWeights`, and `WeightsMismatch` that lists what does not fit; `what` names
-    the module in it.
+    `rename` brings the file's names to the module's, None for what the module does without; buffers
+    in `made_here` have their values already and may be missing. Raises `UnreadableWeights`, and
+    `WeightsMismatch` that lists what does not fit; `what` names the module in it.
     """
     tensors = read_weights(path).tensors.items()
     named = ((rename(re.sub(r"^(module\.)+", "", name)), tensor) for name, tensor in tensors)
@@ -130,7 +138,8 @@ def fill_module(
 
 
 def read_metadata(path: str | Path) -> Mapping[str, str]:
-    """The texts that a safetensors file carries; empty for other files. Raises `UnreadableWeights` where it is broken."""
+    """The texts that a safetensors file carries; empty for other files. Raises `UnreadableWeights`
+    where it is broken."""
     with open(path, "rb") as file:
         if file.read(16)[8:9] != b"{":
             return {}
@@ -162,7 +171,9 @@ def _load_zip(path: Path) -> Any:
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or (
         sum(entry.file_size for entry in entries) > path.stat().st_size
     ):
-        raise UnreadableWeights(path, "its parts are larger than the file; torch writes no such files")
+        raise UnreadableWeights(
+            path, "its parts are larger than the file; torch writes no such files"
+        )
     return _load_torch(path, is_mapped=True)
 
 
@@ -179,7 +190,9 @@ def _load_torch(path: Path, *, is_mapped: bool) -> Any:
 
 def _reason(error: Exception) -> str:
     text = str(error)
-    if found := re.search(r"GLOBAL (\S+)|(?:call|blocklisted|function) [`']?([\w.]+\.[\w.]+)", text):
+    if found := re.search(
+        r"GLOBAL (\S+)|(?:call|blocklisted|function) [`']?([\w.]+\.[\w.]+)", text
+    ):
         name = found[1] or found[2]
         return f"it asks for {name}, which is no part of weights; nothing was run"
     if "TorchScript" in text:
@@ -196,12 +209,20 @@ def _named_tensors(path: Path, content: Any) -> dict[str, Tensor]:
     if isinstance(content, Tensor):
         return {"": content}
     for _ in range(3):
-        if not isinstance(content, Mapping) or any(isinstance(value, Tensor) for value in content.values()):
+        if not isinstance(content, Mapping) or any(
+            isinstance(value, Tensor) for value in content.values()
+        ):
             break
         content = next((content[name] for name in NESTED_UNDER if name in content), None)
-    tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
+    tensors = (
+        {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
+        if isinstance(content, Mapping)
+        else {}
+    )
     if not tensors:
-        raise UnreadableWeights(path, f"it holds no weights, neither at the top nor under {', '.join(NESTED_UNDER)}")
+        raise UnreadableWeights(
+            path, f"it holds no weights, neither at the top nor under {', '.join(NESTED_UNDER)}"
+        )
     return tensors
 
 

@@ -20,7 +20,9 @@ from whence.runtime import progress
 
 try:
     import fcntl
-except ImportError:  # Not there on Windows, where two downloads of one file at a time are not kept apart.
+except (
+    ImportError
+):  # Not there on Windows, where two downloads of one file at a time are not kept apart.
     fcntl = None  # type: ignore[assignment]
 CHUNK_BYTES = 1 << 20
 NUM_ATTEMPTS = 3
@@ -34,11 +36,14 @@ def sha256_of(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def download(address: str, target: Path, *, sha256: str | None = None, show_progress: bool | None = None) -> None:
-    """Fetch a file over HTTP to `target`, which appears only when it is whole and, where `sha256` is given, the right one.
+def download(
+    address: str, target: Path, *, sha256: str | None = None, show_progress: bool | None = None
+) -> None:
+    """Fetch a file over HTTP to `target`, which appears only when it is whole and, where `sha256`
+    is given, the right one.
 
-    An interrupted download goes on where it broke off, also in a later process, if the server can. Raises `DownloadFailed`, and
-    `UnwritableFile` where the disk is full.
+    An interrupted download goes on where it broke off, also in a later process, if the server can.
+    Raises `DownloadFailed`, and `UnwritableFile` where the disk is full.
     """
     part = target.with_name(target.name + ".part")
     try:
@@ -55,7 +60,13 @@ def download(address: str, target: Path, *, sha256: str | None = None, show_prog
             os.fsync(file.fileno())
             if sha256 is not None and (found := sha256_of(part)) != sha256:
                 _forget(part)
-                raise DownloadFailed(address, f"what came has the checksum {found}, not the published {sha256}; it was removed")
+                raise DownloadFailed(
+                    address,
+                    (
+                        f"what came has the checksum {found}, not the published {sha256}; it was "
+                        "removed"
+                    ),
+                )
             os.replace(part, target)
             _note_of(part).unlink(missing_ok=True)
     except UnwritableFile:
@@ -84,12 +95,24 @@ def _fetch(address: str, file: IO[bytes], *, show_progress: bool | None) -> None
             reason = "the connection broke off"
         except urllib.error.HTTPError as error:
             with error:
-                raise DownloadFailed(address, f"the server answered {error.code} {error.reason}") from None
-        except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError) as error:
+                raise DownloadFailed(
+                    address, f"the server answered {error.code} {error.reason}"
+                ) from None
+        except (
+            urllib.error.URLError,
+            http.client.HTTPException,
+            TimeoutError,
+            ConnectionError,
+            ssl.SSLError,
+        ) as error:
             reason = str(getattr(error, "reason", "") or error or type(error).__name__)
         except ValueError as error:
             raise DownloadFailed(address, str(error)) from None
-    kept = f"; {file.tell() / 1e6:.1f} MB are kept, and the next try goes on from there" if file.tell() else ""
+    kept = (
+        f"; {file.tell() / 1e6:.1f} MB are kept, and the next try goes on from there"
+        if file.tell()
+        else ""
+    )
     raise DownloadFailed(address, reason + kept)
 
 
@@ -106,8 +129,12 @@ def _fetch_once(address: str, file: IO[bytes], *, show_progress: bool | None) ->
         request.add_header("If-Range", validator)
     with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
         if response.headers.get_content_type() == "text/html":
-            raise DownloadFailed(address, "the server gave a web page in place of the file; get it with a browser")
-        if response.status != http.client.PARTIAL_CONTENT or not _begins_at(response.headers.get("Content-Range", ""), have):
+            raise DownloadFailed(
+                address, "the server gave a web page in place of the file; get it with a browser"
+            )
+        if response.status != http.client.PARTIAL_CONTENT or not _begins_at(
+            response.headers.get("Content-Range", ""), have
+        ):
             have = 0
             file.truncate(0)
             file.seek(0)
@@ -119,9 +146,18 @@ def _fetch_once(address: str, file: IO[bytes], *, show_progress: bool | None) ->
     return total is None or file.tell() == total
 
 
-def _copy(response: IO[bytes], file: IO[bytes], *, have: int, total: int | None, show_progress: bool | None) -> None:
+def _copy(
+    response: IO[bytes],
+    file: IO[bytes],
+    *,
+    have: int,
+    total: int | None,
+    show_progress: bool | None,
+) -> None:
     label = f"downloading {Path(file.name).stem} (MB)"
-    with progress(label, total=None if total is None else total // 1_000_000, show=show_progress) as advance:
+    with progress(
+        label, total=None if total is None else total // 1_000_000, show=show_progress
+    ) as advance:
         advance(have // 1_000_000)
         while chunk := response.read(CHUNK_BYTES):
             file.write(chunk)

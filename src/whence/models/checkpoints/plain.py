@@ -1,7 +1,9 @@
-"""Tensors as numpy arrays, where there is no torch: of torch's old files, written before version 1.6, and of safetensors files.
+"""Tensors as numpy arrays, where there is no torch: of torch's old files, written before version
+1.6, and of safetensors files.
 
-An old file is a few pickles, then the numbers. What its pickles may ask for is a list of six names, each of which stands here for
-something harmless; anything else ends the reading, and nothing is run.
+An old file is a few pickles, then the numbers. What its pickles may ask for is a list of six names,
+each of which stands here for something harmless; anything else ends the reading, and nothing is
+run.
 """
 
 from __future__ import annotations
@@ -48,7 +50,9 @@ class _Reader(pickle.Unpickler):
             return np.dtype(_KINDS[name])
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             return _described
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no part of weights; nothing was run")
+        raise pickle.UnpicklingError(
+            f"it asks for {module}.{name}, which is no part of weights; nothing was run"
+        )
 
     def persistent_load(self, pid: Any) -> str:
         word, kind, key = pid[:3]
@@ -58,12 +62,15 @@ class _Reader(pickle.Unpickler):
         return str(key)
 
 
-def _described(storage: str, start: int, shape: tuple[int, ...], strides: tuple[int, ...], *_beside: object) -> _Tensor:
+def _described(
+    storage: str, start: int, shape: tuple[int, ...], strides: tuple[int, ...], *_beside: object
+) -> _Tensor:
     return _Tensor(storage, start, tuple(shape), tuple(strides))
 
 
 def read_plain_weights(path: str | Path) -> dict[str, np.ndarray]:
-    """The tensors by name of a safetensors file, or of an old one of torch, told apart by how they begin. Raises as these."""
+    """The tensors by name of a safetensors file, or of an old one of torch, told apart by how they
+    begin. Raises as these."""
     try:
         with open(path, "rb") as file:
             is_plain = file.read(9)[8:] == b"{"
@@ -73,17 +80,21 @@ def read_plain_weights(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
-    """The tensors by name, of types that numpy has. Raises `UnreadableWeights` for any other file."""
+    """The tensors by name, of types that numpy has. Raises `UnreadableWeights` for any other
+    file."""
     try:
         return load(Path(path).read_bytes())
     except OSError as error:
         raise UnreadableWeights(path, error.strerror or str(error)) from None
     except (SafetensorError, KeyError, ValueError) as error:
-        raise UnreadableWeights(path, f"broken, cut short or no safetensors file of numpy's types ({str(error)[:200]})") from None
+        raise UnreadableWeights(
+            path, f"broken, cut short or no safetensors file of numpy's types ({str(error)[:200]})"
+        ) from None
 
 
 def read_old_weights(path: str | Path) -> dict[str, np.ndarray]:
-    """The tensors by name. Raises `UnreadableWeights` where the file is not of this format, broken, or holds anything else."""
+    """The tensors by name. Raises `UnreadableWeights` where the file is not of this format, broken,
+    or holds anything else."""
     try:
         with open(path, "rb") as file:
             return _read(file, Path(path))
@@ -93,7 +104,9 @@ def read_old_weights(path: str | Path) -> dict[str, np.ndarray]:
         raise
     except Exception as error:
         # A hostile file can make the reader fail with anything.
-        raise UnreadableWeights(path, f"broken, cut short or no old file of torch ({str(error)[:200]})") from None
+        raise UnreadableWeights(
+            path, f"broken, cut short or no old file of torch ({str(error)[:200]})"
+        ) from None
 
 
 def _read(file: IO[bytes], path: Path) -> dict[str, np.ndarray]:
@@ -114,13 +127,19 @@ def _read(file: IO[bytes], path: Path) -> dict[str, np.ndarray]:
         if len(numbers) < length * kind.itemsize:
             raise UnreadableWeights(path, "it is cut short")
         storages[str(key)] = np.frombuffer(numbers, kind)
-    return {str(name): _array(value, storages) for name, value in content.items() if isinstance(value, _Tensor)}
+    return {
+        str(name): _array(value, storages)
+        for name, value in content.items()
+        if isinstance(value, _Tensor)
+    }
 
 
 def _array(tensor: _Tensor, storages: Mapping[str, np.ndarray]) -> np.ndarray:
     """A copy of what a tensor looks at; never outside its storage."""
     values = storages[tensor.storage]
-    last = tensor.start + sum((side - 1) * step for side, step in zip(tensor.shape, tensor.strides, strict=True))
+    last = tensor.start + sum(
+        (side - 1) * step for side, step in zip(tensor.shape, tensor.strides, strict=True)
+    )
     if (
         math.prod(tensor.shape) > len(values)
         or tensor.start < 0

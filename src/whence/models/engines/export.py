@@ -1,6 +1,8 @@
-"""Networks as ONNX files: uint8 photos (B, H, W, 3) in, unit descriptors (B, D) out, checked against torch before they are kept.
+"""Networks as ONNX files: uint8 photos (B, H, W, 3) in, unit descriptors (B, D) out, checked
+against torch before they are kept.
 
-Batch, height and width stay free where the network's method allows; normalising is part of the graph.
+Batch, height and width stay free where the network's method allows; normalising is part of the
+graph.
 """
 
 from __future__ import annotations
@@ -22,7 +24,13 @@ from torch import Tensor, nn
 
 from whence.cards import ModelCard, Preprocessing
 from whence.errors import BadOption, EngineRefused, MissingExtra
-from whence.models.engines.parity import MIN_COSINE, Prepare, fold_batch_norms, min_cosine, sample_images
+from whence.models.engines.parity import (
+    MIN_COSINE,
+    Prepare,
+    fold_batch_norms,
+    min_cosine,
+    sample_images,
+)
 from whence.models.engines.runtimes import onnxruntime_run
 from whence.models.networks import Network
 from whence.runtime import atomic_write
@@ -66,7 +74,9 @@ class Exported(nn.Module):
         super().__init__()
         self.network = network
         self.register_buffer("scale", torch.tensor([1 / (255 * s) for s in prepare.std]))
-        self.register_buffer("shift", torch.tensor([-m / s for m, s in zip(prepare.mean, prepare.std, strict=True)]))
+        self.register_buffer(
+            "shift", torch.tensor([-m / s for m, s in zip(prepare.mean, prepare.std, strict=True)])
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         normalised = images.float() * self.get_buffer("scale") + self.get_buffer("shift")
@@ -82,11 +92,13 @@ def export_onnx(
     card: ModelCard | None = None,
     calibration: Iterable[np.ndarray] = (),
 ) -> ExportReport:
-    """Write the network to `path` and say how near it is to torch, at two sizes where sizes are free.
+    """A report of the network, written to `path`, and of how near it is to torch, at two sizes
+    where sizes are free.
 
-    "bf16" keeps the weights in bfloat16, half the file; they are widened when it is loaded. "int8" computes in int8
-    what `calibration` images, as the network takes them, give ranges for; it is meant for convolutional networks. Raises
-    `EngineRefused` where a cosine falls below `MIN_COSINE`, and then writes nothing; `MissingExtra`; `BadOption`.
+    "bf16" keeps the weights in bfloat16, half the file; they are widened when it is loaded. "int8"
+    computes in int8 what `calibration` images, as the network takes them, give ranges for; it is
+    meant for convolutional networks. Raises `EngineRefused` where a cosine falls below
+    `MIN_COSINE`, and then writes nothing; `MissingExtra`; `BadOption`.
     """
     onnx = _require_onnx()
     images = sample_images(steps)
@@ -123,7 +135,8 @@ def _require_onnx() -> Any:
 
 
 def _write_float32(network: Network, file: Path, steps: Preprocessing, images: Tensor) -> bool:
-    """Write the network in float32 with sizes free, or fixed where its method needs that; whether they are free."""
+    """Write the network in float32 with sizes free, or fixed where its method needs that; whether
+    they are free."""
     if 4 * sum(p.numel() for p in network.parameters()) > MAX_FILE_BYTES:
         raise BadOption(f"the network is larger than an ONNX file may be, {MAX_FILE_BYTES:,} bytes")
     prepare = Prepare(steps.mean, steps.std)
@@ -133,7 +146,9 @@ def _write_float32(network: Network, file: Path, steps: Preprocessing, images: T
     dim = torch.export.Dim.DYNAMIC
     batch = {0: dim}
     if network.backbone.size_rule.exact is None:
-        with contextlib.suppress(Exception):  # The exporter meets sizes it cannot leave free with every kind of exception.
+        with contextlib.suppress(
+            Exception
+        ):  # The exporter meets sizes it cannot leave free with every kind of exception.
             _run_exporter(module, images, file, {**batch, 1: dim, 2: dim})
             onnxruntime_run(file)(_other_size(images, network, steps).numpy())
             return True
@@ -157,28 +172,47 @@ def _run_exporter(module: nn.Module, images: Tensor, file: Path, free: dict[int,
 
 
 def _other_size(images: Tensor, network: Network, steps: Preprocessing) -> Tensor:
-    """The sample images in another size and shape: about three quarters as high and four fifths as wide."""
+    """The sample images in another size and shape: about three quarters as high and four fifths as
+    wide."""
     multiple = max(steps.multiple_of, network.backbone.size_rule.multiple_of)
     height, width = images.shape[1:3]
-    sizes = [max(multiple, round(part * side / multiple) * multiple) for part, side in ((0.75, height), (0.8, width))]
+    sizes = [
+        max(multiple, round(part * side / multiple) * multiple)
+        for part, side in ((0.75, height), (0.8, width))
+    ]
     return images[:, : sizes[0], : sizes[1]].contiguous()
 
 
-def _parities(network: Network, file: Path, steps: Preprocessing, images: Tensor, *, is_free: bool) -> Iterator[Parity]:
+def _parities(
+    network: Network, file: Path, steps: Preprocessing, images: Tensor, *, is_free: bool
+) -> Iterator[Parity]:
     run = onnxruntime_run(file)
     for batch in (images, _other_size(images, network, steps)) if is_free else (images,):
         with torch.inference_mode():
-            expected = nn.functional.normalize(network(Prepare(steps.mean, steps.std)(batch)), dim=1)
+            expected = nn.functional.normalize(
+                network(Prepare(steps.mean, steps.std)(batch)), dim=1
+            )
         found = torch.from_numpy(np.array(run(batch.numpy())))
         height, width = batch.shape[1:3]
-        yield Parity((height, width), min_cosine(found, expected), float((found - expected).abs().max()))
+        yield Parity(
+            (height, width), min_cosine(found, expected), float((found - expected).abs().max())
+        )
 
 
 def _quantise(file: Path, calibration: Sequence[np.ndarray]) -> Path:
-    """The file in int8 with the ranges that calibration images need, each by itself: they may differ in size."""
+    """The file in int8 with the ranges that calibration images need, each by itself: they may
+    differ in size."""
     if not calibration:
-        raise BadOption("int8 needs calibration photos, a few dozen like those to be described: give --calibration FOLDER")
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+        raise BadOption(
+            "int8 needs calibration photos, a few dozen like those to be described: give "
+            "--calibration FOLDER"
+        )
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
@@ -208,7 +242,8 @@ def _quantise(file: Path, calibration: Sequence[np.ndarray]) -> Path:
 
 
 def quantised(model: bytes, calibration: Sequence[np.ndarray]) -> bytes:
-    """An ONNX model of one input in int8, with the ranges that inputs (B, C, H, W) need. Raises `MissingExtra` and `BadOption`."""
+    """An ONNX model of one input in int8, with the ranges that inputs (B, C, H, W) need. Raises
+    `MissingExtra` and `BadOption`."""
     _require_onnx()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "network.onnx"
@@ -226,7 +261,14 @@ def _narrow_weights(model: Any) -> None:
         if entry.data_type == TensorProto.FLOAT and np.prod(entry.dims) >= 256:
             name, values = entry.name, torch.from_numpy(np.array(numpy_helper.to_array(entry)))
             raw = values.to(torch.bfloat16).view(torch.int16).numpy().tobytes()
-            entry.CopyFrom(TensorProto(name=f"{name}.bf16", data_type=TensorProto.BFLOAT16, dims=entry.dims, raw_data=raw))
+            entry.CopyFrom(
+                TensorProto(
+                    name=f"{name}.bf16",
+                    data_type=TensorProto.BFLOAT16,
+                    dims=entry.dims,
+                    raw_data=raw,
+                )
+            )
             casts.append(helper.make_node("Cast", [f"{name}.bf16"], [name], to=TensorProto.FLOAT))
     for node in reversed(casts):
         model.graph.node.insert(0, node)
@@ -239,7 +281,11 @@ def _metadata(card: ModelCard | None, precision: str) -> dict[str, str]:
         "input": "uint8 RGB (batch, height, width, 3)",
         "output": "unit descriptors",
     }
-    return made if card is None else {**made, "model": card.name, "card": json.dumps(asdict(card), ensure_ascii=False)}
+    return (
+        made
+        if card is None
+        else {**made, "model": card.name, "card": json.dumps(asdict(card), ensure_ascii=False)}
+    )
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """Networks of local features as ONNX graphs made from their arrays, without torch.
 
-A graph takes grey images (B, 1, H, W) in [0, 1] and gives logits (B, 1, H, W) and, of networks that describe, descriptors (B,
-D, h, w).
+A graph takes grey images (B, 1, H, W) in [0, 1] and gives logits (B, 1, H, W) and, of networks that
+describe, descriptors (B, D, h, w).
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ Named = Mapping[str, np.ndarray]
 
 
 def dense_graph(arrays: Named, *, is_half: bool = False) -> bytes:
-    """The ONNX model of a network of `whence.models.local.dense`, told apart by the names of its arrays. Raises `KeyError`."""
+    """The ONNX model of a network of `whence.models.local.dense`, told apart by the names of its
+    arrays. Raises `KeyError`."""
     graph = Graph("whence-local", channels=1, is_half=is_half)
     if "stem.0.weight" in arrays:
         _add_strided(graph, arrays)
@@ -34,7 +35,9 @@ def _add_strided(graph: Graph, arrays: Named) -> None:
     """Add a `StridedNetwork`."""
 
     def layer(x: str, name: str, *, stride: int = 1) -> str:
-        convolution = fold_norm(arrays[f"{name}.0.weight"], _norm(arrays, f"{name}.1"), epsilon=_EPSILON)
+        convolution = fold_norm(
+            arrays[f"{name}.0.weight"], _norm(arrays, f"{name}.1"), epsilon=_EPSILON
+        )
         y = graph.convolve(x, name, convolution, pads=[1, 1, 1, 1], stride=stride, groups=1)
         return graph.add("Relu", [y], f"{name}.z")
 
@@ -50,7 +53,9 @@ def _add_strided(graph: Graph, arrays: Named) -> None:
     eighth = step(quarter, "to_eighth")
     coarse = _plain(graph, arrays, step(eighth, "to_sixteenth"), "to_sixteenth.2")
     coarse = graph.add("Add", [eighth, doubled(coarse, "coarse")], "coarse")
-    fine = graph.add("Add", [_plain(graph, arrays, quarter, "from_quarter"), doubled(coarse, "fine")], "fine")
+    fine = graph.add(
+        "Add", [_plain(graph, arrays, quarter, "from_quarter"), doubled(coarse, "fine")], "fine"
+    )
     _plain(graph, arrays, layer(fine, "descriptor.0"), "descriptor.1", output=DESCRIPTORS)
     context = doubled(_plain(graph, arrays, fine, "context"), "context")
     both = graph.add("Concat", [half, context], "both", {"axis": 1})
@@ -68,7 +73,9 @@ def _add_silk(graph: Graph, arrays: Named) -> None:
 
     def norm(x: str, name: str, *, output: str = "") -> str:
         channels = len(arrays[f"{name}.weight"])
-        scaling = fold_norm(np.ones((channels, 1, 1, 1), np.float32), _norm(arrays, name), epsilon=_EPSILON)
+        scaling = fold_norm(
+            np.ones((channels, 1, 1, 1), np.float32), _norm(arrays, name), epsilon=_EPSILON
+        )
         return graph.convolve(x, name, scaling, pads=[0, 0, 0, 0], output=output)
 
     x, number = INPUT, 0
@@ -76,14 +83,22 @@ def _add_silk(graph: Graph, arrays: Named) -> None:
         x, number = layer(x, f"blocks.{number}"), number + 1
     norm(_plain(graph, arrays, layer(x, "detector.0"), "detector.1"), "detector.2", output=LOGITS)
     if "descriptor.2.weight" in arrays:
-        norm(_plain(graph, arrays, layer(x, "descriptor.0"), "descriptor.1"), "descriptor.2", output=DESCRIPTORS)
+        norm(
+            _plain(graph, arrays, layer(x, "descriptor.0"), "descriptor.1"),
+            "descriptor.2",
+            output=DESCRIPTORS,
+        )
     else:
         _plain(graph, arrays, x, "descriptor.0", output=DESCRIPTORS)
 
 
-def _plain(graph: Graph, arrays: Named, x: str, name: str, *, pads: int = 0, output: str = "") -> str:
+def _plain(
+    graph: Graph, arrays: Named, x: str, name: str, *, pads: int = 0, output: str = ""
+) -> str:
     """Add a convolution as it is."""
-    convolution = Convolution(arrays[f"{name}.weight"].astype(np.float32), arrays[f"{name}.bias"].astype(np.float32))
+    convolution = Convolution(
+        arrays[f"{name}.weight"].astype(np.float32), arrays[f"{name}.bias"].astype(np.float32)
+    )
     return graph.convolve(x, name, convolution, pads=[pads] * 4, output=output, groups=1)
 
 

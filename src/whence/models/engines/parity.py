@@ -1,4 +1,5 @@
-"""What an engine is checked by: cosines on sample images; and the folding of batch norms that several share."""
+"""What an engine is checked by: cosines on sample images; and the folding of batch norms that
+several share."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ DEFAULT_SIDE_PX = 320
 
 
 class Prepare(NamedTuple):
-    """From uint8 images (B, H, W, 3) to what a network takes: normalised, and resized only now where `resize` says how."""
+    """From uint8 images (B, H, W, 3) to what a network takes: normalised, and resized only now
+    where `resize` says how."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -31,16 +33,21 @@ class Prepare(NamedTuple):
 
     def __call__(self, images: Tensor) -> Tensor:
         prepared = normalise(images, mean=self.mean, std=self.std)
-        return prepared if self.resize is None else resize_normalised(prepared.contiguous(), self.resize)
+        return (
+            prepared
+            if self.resize is None
+            else resize_normalised(prepared.contiguous(), self.resize)
+        )
 
 
-def min_cosine(found: Tensor, expected: Tensor) -> float:
+def min_cosine(estimate: Tensor, expected: Tensor) -> float:
     """The smallest cosine between rows; NaN where a row is not finite."""
-    return float(nn.functional.cosine_similarity(found.double(), expected.double()).min())
+    return float(nn.functional.cosine_similarity(estimate.double(), expected.double()).min())
 
 
 def sample_images(steps: Preprocessing) -> Tensor:
-    """Images (n, H, W, 3) uint8 with structure at every scale, the same at every call, in a size that `steps` lead to."""
+    """Images (n, H, W, 3) uint8 with structure at every scale, the same at every call, in a size
+    that `steps` lead to."""
     height, width = target_size((DEFAULT_SIDE_PX, DEFAULT_SIDE_PX), steps)
     random = np.random.default_rng(0)
     images = np.empty((NUM_SAMPLES, height, width, 3), np.uint8)
@@ -55,20 +62,22 @@ def sample_images(steps: Preprocessing) -> Tensor:
 
 
 def fold_batch_norms(network: nn.Module, images: Tensor) -> int:
-    """Merge every batch norm that takes a convolution's output into that convolution; gives how many.
+    """The number of batch norms that take a convolution's output, each merged into that
+    convolution.
 
-    Which follows which is seen in one forward of normalised `images`, so it does not matter how a network is written.
+    Which follows which is seen in one forward of normalised `images`, so it does not matter how a
+    network is written.
     """
     outputs: dict[int, tuple[Tensor, str]] = {}
     pairs: list[tuple[str, str]] = []
     names = {module: name for name, module in network.named_modules()}
 
-    def after_convolution(module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
+    def after_convolution(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         outputs[id(output)] = (output, names[module])
 
-    def before_norm(module: nn.Module, given: tuple[Tensor, ...]) -> None:
-        if id(given[0]) in outputs:
-            pairs.append((outputs[id(given[0])][1], names[module]))
+    def before_norm(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if id(inputs[0]) in outputs:
+            pairs.append((outputs[id(inputs[0])][1], names[module]))
 
     with _hooks() as hooks:
         for module in network.modules():
@@ -79,7 +88,11 @@ def fold_batch_norms(network: nn.Module, images: Tensor) -> int:
         # Not inference mode: there tensors that views share would not be told apart.
         with torch.no_grad():
             network(images)
-    once = {name for name in {a for pair in pairs for a in pair} if sum(name in pair for pair in pairs) == 1}
+    once = {
+        name
+        for name in {a for pair in pairs for a in pair}
+        if sum(name in pair for pair in pairs) == 1
+    }
     folded = [pair for pair in pairs if set(pair) <= once]
     for convolution, norm in folded:
         fused = fuse_conv_bn_eval(network.get_submodule(convolution), network.get_submodule(norm))  # type: ignore[arg-type, type-var]

@@ -15,20 +15,27 @@ Run = Callable[[np.ndarray], np.ndarray]
 
 
 class RuntimeEngine:
-    """An ONNX file that `whence.models.engines.export` wrote, as an engine. It takes as many threads as torch has been given."""
+    """An ONNX file that `whence.models.engines.export` wrote, as an engine. It takes as many
+    threads as torch has been given."""
 
     def __init__(self, name: str, file: Path) -> None:
-        """`name` is onnxruntime, openvino or openvino-bf16. The file may be deleted afterwards. Raises `MissingExtra`."""
+        """`name` is onnxruntime, openvino or openvino-bf16. The file may be deleted afterwards.
+        Raises `MissingExtra`."""
         self.name = name
         self.cosine = 1.0
-        self._run = onnxruntime_run(file) if name == "onnxruntime" else _openvino_run(file, is_bf16=name.endswith("bf16"))
+        self._run = (
+            onnxruntime_run(file)
+            if name == "onnxruntime"
+            else _openvino_run(file, is_bf16=name.endswith("bf16"))
+        )
 
     def __call__(self, images: Tensor) -> Tensor:
         return torch.from_numpy(np.array(self._run(images.numpy()), np.float32))
 
 
 def onnxruntime_run(file: Path) -> Run:
-    """A function from uint8 images (B, H, W, 3) to descriptors (B, D), run by onnxruntime. Raises `MissingExtra`."""
+    """A function from uint8 images (B, H, W, 3) to descriptors (B, D), run by onnxruntime. Raises
+    `MissingExtra`."""
     try:
         import onnxruntime
     except ImportError:

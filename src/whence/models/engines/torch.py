@@ -1,8 +1,10 @@
-"""Engines: what runs a network on this machine, as it stands or faster, and the check that it still gives the same descriptors.
+"""Engines: what runs a network on this machine, as it stands or faster, and the check that it still
+gives the same descriptors.
 
-`eager` is the reference. `folded` merges batch norms into convolutions and lays images out channels last. `bf16` does so and runs
-the backbone in bfloat16, the aggregator in float32. `cuda` runs on a graphics card. `onnxruntime` and `openvino` run
-an exported network, also one in int8. All take uint8 images (B, H, W, 3) and give float32 descriptors (B, D).
+`eager` is the reference. `folded` merges batch norms into convolutions and lays images out channels
+last. `bf16` does so and runs the backbone in bfloat16, the aggregator in float32. `cuda` runs on a
+graphics card. `onnxruntime` and `openvino` run an exported network, also one in int8. All take
+uint8 images (B, H, W, 3) and give float32 descriptors (B, D).
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ AUTO_COSINE = 0.999
 
 
 class Engine(Protocol):
-    """Runs a network: uint8 images (B, H, W, 3) of one size to float32 descriptors (B, D) on the CPU, not yet of unit length."""
+    """Runs a network: uint8 images (B, H, W, 3) of one size to float32 descriptors (B, D) on the
+    CPU, not yet of unit length."""
 
     @property
     def name(self) -> str: ...
@@ -65,13 +68,19 @@ class TorchEngine:
 
 
 class LowPrecision(Backbone):
-    """A backbone that computes in another precision and hands out float32 features: cast on a CPU, by autocast elsewhere."""
+    """A backbone that computes in another precision and hands out float32 features: cast on a CPU,
+    by autocast elsewhere."""
 
     def __init__(self, backbone: Backbone, dtype: torch.dtype, *, device: str = "cpu") -> None:
         super().__init__()
         self.dtype, self.device = dtype, device
         self.backbone = backbone.to(dtype) if device == "cpu" else backbone
-        self.name, self.channels, self.stride, self.stages = backbone.name, backbone.channels, backbone.stride, backbone.stages
+        self.name, self.channels, self.stride, self.stages = (
+            backbone.name,
+            backbone.channels,
+            backbone.stride,
+            backbone.stages,
+        )
         self.size_rule = backbone.size_rule
 
     def forward(self, images: Tensor) -> Features:
@@ -84,10 +93,13 @@ class LowPrecision(Backbone):
         return Features(found.map.float(), cls, finer)
 
 
-def resolve_engine(name: str, onnx: str | None, onnx_hash: str | None) -> tuple[str, str | None, str | None]:
+def resolve_engine(
+    name: str, onnx: str | None, onnx_hash: str | None
+) -> tuple[str, str | None, str | None]:
     """The options as they will be remembered: the file absolute, with the hash of its content.
 
-    Raises `UnknownName`, and `BadOption` for a file that is missing, has changed, or that the engine has no use for.
+    Raises `UnknownName`, and `BadOption` for a file that is missing, has changed, or that the
+    engine has no use for.
     """
     if name not in ENGINES:
         raise UnknownName("engine", name, ENGINES)
@@ -100,19 +112,31 @@ def resolve_engine(name: str, onnx: str | None, onnx_hash: str | None) -> tuple[
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "blake2b").hexdigest()[:32]
     except OSError as error:
-        raise BadOption(f"cannot read the ONNX file {str(path)!r}: {error.strerror}; write it with  whence export") from None
+        raise BadOption(
+            f"cannot read the ONNX file {str(path)!r}: {error.strerror}; write it with  whence "
+            "export"
+        ) from None
     if onnx_hash is not None and onnx_hash != found:
-        raise BadOption(f"{str(path)!r} is not the file these descriptors were made with (its content changed)")
+        raise BadOption(
+            f"{str(path)!r} is not the file these descriptors were made with (its content changed)"
+        )
     return name, str(path), found
 
 
 def make_engine(
-    name: str, network: Network, prepare: Prepare, *, samples: Tensor, steps: Preprocessing, onnx: str | None = None
+    name: str,
+    network: Network,
+    prepare: Prepare,
+    *,
+    samples: Tensor,
+    steps: Preprocessing,
+    onnx: str | None = None,
 ) -> Engine:
-    """The engine of this name, checked on sample images. "auto" is the fastest one that needs no extra package.
+    """The engine of this name, checked on sample images. "auto" is the fastest one that needs no
+    extra package.
 
-    Raises `EngineRefused` where the smallest cosine to the reference is below `MIN_COSINE`, `MissingExtra` where a package is
-    missing, `BadOption` where the machine cannot run it.
+    Raises `EngineRefused` where the smallest cosine to the reference is below `MIN_COSINE`,
+    `MissingExtra` where a package is missing, `BadOption` where the machine cannot run it.
     """
     reference = TorchEngine("eager", network, prepare)
     if name == "eager":
@@ -127,11 +151,19 @@ def make_engine(
     return made
 
 
-def _fastest(network: Network, prepare: Prepare, samples: Tensor, expected: Tensor) -> TorchEngine | None:
+def _fastest(
+    network: Network, prepare: Prepare, samples: Tensor, expected: Tensor
+) -> TorchEngine | None:
     device = load_settings().device
     if device == "cuda" and not torch.cuda.is_available():
         raise BadOption("no graphics card that torch can use is here: leave out --device cuda")
-    candidates = ["cuda"] if device != "cpu" and torch.cuda.is_available() else ["bf16"] if has_bf16() else []
+    candidates = (
+        ["cuda"]
+        if device != "cpu" and torch.cuda.is_available()
+        else ["bf16"]
+        if has_bf16()
+        else []
+    )
     for name in (*candidates, "folded"):
         made = make_torch_engine(name, network, prepare, samples)
         made.cosine = min_cosine(made(samples), expected)
@@ -141,7 +173,12 @@ def _fastest(network: Network, prepare: Prepare, samples: Tensor, expected: Tens
 
 
 def _make(
-    name: str, network: Network, prepare: Prepare, samples: Tensor, steps: Preprocessing, onnx: str | None
+    name: str,
+    network: Network,
+    prepare: Prepare,
+    samples: Tensor,
+    steps: Preprocessing,
+    onnx: str | None,
 ) -> TorchEngine | RuntimeEngine:
     if name not in RUNTIMES:
         return make_torch_engine(name, network, prepare, samples)
@@ -157,7 +194,9 @@ def _make(
         return Runtime(name, file)
 
 
-def make_torch_engine(name: str, network: Network, prepare: Prepare, samples: Tensor) -> TorchEngine:
+def make_torch_engine(
+    name: str, network: Network, prepare: Prepare, samples: Tensor
+) -> TorchEngine:
     """The engine `folded`, `bf16` or `cuda`, unchecked. The network given stays as it is."""
     fast = copy.deepcopy(network).eval()
     fold_batch_norms(fast, prepare(samples[:1]))
@@ -174,6 +213,7 @@ def make_torch_engine(name: str, network: Network, prepare: Prepare, samples: Te
 
 
 def has_bf16() -> bool:
-    """Whether this processor multiplies bfloat16 by itself (AVX512-BF16 or AMX); elsewhere it is slower than float32."""
+    """Whether this processor multiplies bfloat16 by itself (AVX512-BF16 or AMX); elsewhere it is
+    slower than float32."""
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, name)() for name in names if hasattr(torch.cpu, name))

@@ -1,7 +1,8 @@
-"""Learned local descriptors: DISK, ALIKED, XFeat, DeDoDe and Key.Net with HardNet from kornia, SuperPoint from transformers.
+"""Learned local descriptors: DISK, ALIKED, XFeat, DeDoDe and Key.Net with HardNet from kornia,
+SuperPoint from transformers.
 
-Networks are built without weights and filled from files; nothing is fetched here but through `whence.models.checkpoints`. Points
-are pixels of the image given; pixel centres are whole numbers.
+Networks are built without weights and filled from files; nothing is fetched here but through
+`whence.models.checkpoints`. Points are pixels of the image given; pixel centres are whole numbers.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ MIN_SIDE_PX = 32
 
 
 class Found(NamedTuple):
-    """Keypoints (M, 2), descriptors (M, D) and, from some detectors, local affine frames (M, 2, 3) of one image."""
+    """Keypoints (M, 2), descriptors (M, D) and, from some detectors, local affine frames (M, 2, 3)
+    of one image."""
 
     points: Tensor
     descriptors: Tensor
@@ -59,11 +61,15 @@ class LearnedExtractor:
         return next(self.extract_each([image]))
 
     def extract_each(self, images: Sequence[np.ndarray]) -> Iterator[LocalDescriptors]:
-        """Keypoints and descriptors of images, in order; neighbours of one size go through the network together."""
+        """Keypoints and descriptors of images, in order; neighbours of one size go through the
+        network together."""
         for shape, same in groupby(images, key=lambda image: image.shape):
             group = list(same)
             if min(shape[:2]) < MIN_SIDE_PX:
-                yield from (no_keypoints((shape[1], shape[0]), dim=_DIMS[self.name], packing="float16") for _ in group)
+                yield from (
+                    no_keypoints((shape[1], shape[0]), dim=_DIMS[self.name], packing="float16")
+                    for _ in group
+                )
                 continue
             for start in range(0, len(group), BATCH):
                 yield from self._extract_batch(group[start : start + BATCH])
@@ -72,19 +78,29 @@ class LearnedExtractor:
     def _extract_batch(self, images: list[np.ndarray]) -> list[LocalDescriptors]:
         pixels = as_pixels(images, is_grey=self.name in _GREY).to(self._device)
         size = (images[0].shape[1], images[0].shape[0])
-        return [_as_record(found, size) for found in _DESCRIBE[self.name](self.networks, pixels, self.max_keypoints)]
+        return [
+            _as_record(found, size)
+            for found in _DESCRIBE[self.name](self.networks, pixels, self.max_keypoints)
+        ]
 
 
 def as_pixels(images: Sequence[np.ndarray], *, is_grey: bool) -> Tensor:
     """uint8 images of one size as floats (B, 3, H, W) in [0, 1], or (B, 1, H, W)."""
     if is_grey:
-        return torch.from_numpy(np.stack([to_grey(image) for image in images])[:, None]).float() / 255
-    colour = [image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2) for image in images]
+        return (
+            torch.from_numpy(np.stack([to_grey(image) for image in images])[:, None]).float() / 255
+        )
+    colour = [
+        image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2) for image in images
+    ]
     return torch.from_numpy(np.stack(colour)).permute(0, 3, 1, 2).float() / 255
 
 
-def open_extractor(name: str, *, max_keypoints: int = 2000, weights: str = "", device: str = "cpu") -> LearnedExtractor:
-    """The extractor of this name with its weights, from the cache or from `weights`: a file, or a folder with all its files.
+def open_extractor(
+    name: str, *, max_keypoints: int = 2000, weights: str = "", device: str = "cpu"
+) -> LearnedExtractor:
+    """The extractor of this name with its weights, from the cache or from `weights`: a file, or a
+    folder with all its files.
 
     Raises `BadOption`, `MissingExtra`, and as `whence.models.checkpoints.origins.get_weights`.
     """
@@ -95,7 +111,8 @@ def open_extractor(name: str, *, max_keypoints: int = 2000, weights: str = "", d
 
 
 def make_networks(name: str) -> nn.ModuleDict:
-    """The networks of an extractor by part, their weights random. Raises `BadOption` for a name there is none of."""
+    """The networks of an extractor by part, their weights random. Raises `BadOption` for a name
+    there is none of."""
     if name not in PARTS_OF:
         raise BadOption(f"learned local descriptors are {', '.join(PARTS_OF)}; not {name!r}")
     try:
@@ -107,25 +124,35 @@ def make_networks(name: str) -> nn.ModuleDict:
     return nn.ModuleDict(parts)
 
 
-def fill_part(module: nn.Module, part: str, *, weights: str = "", rename: Callable[[str], str | None] = str) -> None:
-    """Fill a network from the file of a part: `weights` itself, the file of that name in the folder `weights`, or the cache's."""
+def fill_part(
+    module: nn.Module, part: str, *, weights: str = "", rename: Callable[[str], str | None] = str
+) -> None:
+    """Fill a network from the file of a part: `weights` itself, the file of that name in the folder
+    `weights`, or the cache's."""
     card = PARTS[part]
     given: Path | None = Path(weights) if weights else None
     if given is not None and given.is_dir():
         named = [given / origin.file for origin in card.origins]
         given = next((file for file in named if file.is_file()), None)
         if given is None:
-            raise MissingWeights(f"the folder {weights!r} has no file {card.origins[0].file!r} with the weights of {part}")
+            raise MissingWeights(
+                f"the folder {weights!r} has no file {card.origins[0].file!r} with the weights of "
+                f"{part}"
+            )
     file = get_weights(card, weights=given)[0]
-    made_here = tuple(name for name, _ in module.named_buffers() if not name.endswith(("running_mean", "running_var")))
+    made_here = tuple(
+        name
+        for name, _ in module.named_buffers()
+        if not name.endswith(("running_mean", "running_var"))
+    )
     fill_module(module, file, what=part, rename=rename, made_here=made_here)
 
 
-def _as_record(found: Found, size_px: tuple[int, int]) -> LocalDescriptors:
-    points = found.points.cpu().numpy().astype(np.float32)
+def _as_record(features: Found, size_px: tuple[int, int]) -> LocalDescriptors:
+    points = features.points.cpu().numpy().astype(np.float32)
     empty = np.zeros(len(points), np.float32)
-    frames = None if found.frames is None else found.frames.cpu().numpy().astype(np.float32)
-    descriptors = nn.functional.normalize(found.descriptors.float(), dim=1).cpu().numpy()
+    frames = None if features.frames is None else features.frames.cpu().numpy().astype(np.float32)
+    descriptors = nn.functional.normalize(features.descriptors.float(), dim=1).cpu().numpy()
     return LocalDescriptors(points, descriptors, empty, empty, size_px, "float16", frames)
 
 
@@ -167,7 +194,8 @@ def _describe_xfeat(networks: nn.ModuleDict, pixels: Tensor, num: int) -> Iterat
     whole = XFeat(top_k=num)
     whole.net = networks["xfeat"]
     height, width = pixels.shape[-2:]
-    # The network sees the image shrunk to multiples of 32; its points are scaled back, but for the half of a pixel.
+    # The network sees the image shrunk to multiples of 32; its points are scaled back, but for the
+    # half of a pixel.
     ratio = torch.tensor([side / max(32, side // 32 * 32) for side in (width, height)])
     for one in whole.eval().detectAndCompute(pixels):
         yield Found(one["keypoints"] + (ratio.to(pixels.device) - 1) / 2, one["descriptors"])
@@ -187,23 +215,42 @@ def _describe_dedode(networks: nn.ModuleDict, pixels: Tensor, num: int) -> Itera
     flow = DeDoDe.__new__(DeDoDe)
     nn.Module.__init__(flow)
     flow.detector, flow.descriptor = networks["dedode-detector"], networks["dedode-descriptor"]
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    mean, std = (
+        torch.tensor(values).view(3, 1, 1)
+        for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
     points, _, descriptors = flow((pixels - mean) / std, n=num, apply_imagenet_normalization=False)
-    yield from (Found(own - 0.5, described) for own, described in zip(points, descriptors, strict=True))
+    yield from (
+        Found(own - 0.5, described) for own, described in zip(points, descriptors, strict=True)
+    )
 
 
 def _keynet() -> dict[str, nn.Module]:
     from kornia.feature import HardNet, KeyNet, LAFAffNetShapeEstimator, OriNet
 
     affine = LAFAffNetShapeEstimator(False, preserve_orientation=False)
-    return {"keynet": KeyNet(False), "affnet": affine, "orinet": OriNet(False), "hardnet": HardNet(False)}
+    return {
+        "keynet": KeyNet(False),
+        "affnet": affine,
+        "orinet": OriNet(False),
+        "hardnet": HardNet(False),
+    }
 
 
 def _describe_keynet(networks: nn.ModuleDict, pixels: Tensor, num: int) -> Iterator[Found]:
-    from kornia.feature import KeyNetDetector, LAFDescriptor, LAFOrienter, LocalFeature, get_laf_center, laf_is_filled
+    from kornia.feature import (
+        KeyNetDetector,
+        LAFDescriptor,
+        LAFOrienter,
+        LocalFeature,
+        get_laf_center,
+        laf_is_filled,
+    )
 
     orienter = LAFOrienter(angle_detector=networks["orinet"])
-    detector = KeyNetDetector(False, num_features=num, ori_module=orienter, aff_module=networks["affnet"])
+    detector = KeyNetDetector(
+        False, num_features=num, ori_module=orienter, aff_module=networks["affnet"]
+    )
     detector.model = networks["keynet"]
     describer = LAFDescriptor(networks["hardnet"], patch_size=32, grayscale_descriptor=True)
     whole = LocalFeature(detector, describer).eval()
@@ -223,17 +270,23 @@ def _describe_superpoint(networks: nn.ModuleDict, pixels: Tensor, num: int) -> I
     network: Any = networks["superpoint"]
     network.keypoint_decoder.max_keypoints = num
     height, width = pixels.shape[-2:]
-    # The coarse cells are 8 pixels wide: what the image lacks to whole cells is repeated from its rim.
+    # The coarse cells are 8 pixels wide: what the image lacks to whole cells is repeated from its
+    # rim.
     padded = nn.functional.pad(pixels, (0, -width % 8, 0, -height % 8), mode="replicate")
     found = network(padded)
     size = torch.tensor([padded.shape[-1], padded.shape[-2]], device=pixels.device)
-    for points, descriptors, mask in zip(found.keypoints, found.descriptors, found.mask, strict=True):
+    for points, descriptors, mask in zip(
+        found.keypoints, found.descriptors, found.mask, strict=True
+    ):
         own = points * size
         kept = mask.bool() & (own[:, 0] <= width - 1) & (own[:, 1] <= height - 1)
         yield Found(own[kept], descriptors[kept])
 
 
-_ALIKED_KINDS = {"aliked": "aliked-n16", **{name: name for name in ("aliked-n16rot", "aliked-n32", "aliked-t16")}}
+_ALIKED_KINDS = {
+    "aliked": "aliked-n16",
+    **{name: name for name in ("aliked-n16rot", "aliked-n32", "aliked-t16")},
+}
 """kornia's own names of the sizes of ALIKED."""
 _GREY = {"keynet", "superpoint"}
 _DIMS = {

@@ -1,4 +1,5 @@
-"""Keypoints and descriptors out of a small network that comes with Whence, or of one like it out of a file. No torch here."""
+"""Keypoints and descriptors out of a small network that comes with Whence, or of one like it out of
+a file. No torch here."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ class DenseExtractor:
     """The highest peaks of a network's map, and its descriptors there. An `Extractor`."""
 
     run: Run
-    """From grey images (B, 1, H, W) in [0, 1] to logits (B, 1, H, W) and descriptors (B, D, h, w)."""
+    """From grey images (B, 1, H, W) in [0, 1] to logits (B, 1, H, W) and descriptors (B, D, h,
+    w)."""
     card: ModelCard
     digest: str
     """Of the network's weights."""
@@ -45,7 +47,8 @@ class DenseExtractor:
 
     @property
     def taught_by(self) -> tuple[str, str]:
-        """The extractor whose descriptors the network learned, and the digest of its weights; both empty for one of its own."""
+        """The extractor whose descriptors the network learned, and the digest of its weights; both
+        empty for one of its own."""
         options = self.card.backbone_options
         return str(options.get("teacher", "")), str(options.get("teacher_weights", ""))
 
@@ -60,14 +63,20 @@ class DenseExtractor:
         return self.describe(maps, peaks, size)
 
     def maps(self, grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Logits (H, W) and descriptors (D, h, w) of a grey image (H, W) uint8; h and w may reach beyond it."""
+        """Logits (H, W) and descriptors (D, h, w) of a grey image (H, W) uint8; h and w may reach
+        beyond it."""
         height, width = grey.shape
-        padded = cv2.copyMakeBorder(grey, 0, -height % MULTIPLE_PX, 0, -width % MULTIPLE_PX, cv2.BORDER_REPLICATE)
+        padded = cv2.copyMakeBorder(
+            grey, 0, -height % MULTIPLE_PX, 0, -width % MULTIPLE_PX, cv2.BORDER_REPLICATE
+        )
         logits, descriptors = self.run(padded[None, None].astype(np.float32) / 255)
         return np.ascontiguousarray(logits[0, 0, :height, :width]), descriptors[0]
 
-    def describe(self, maps: np.ndarray, peaks: Peaks, size_px: tuple[int, int]) -> LocalDescriptors:
-        """Peaks with the descriptors that maps (D, h, w) have there, in an image of this width and height."""
+    def describe(
+        self, maps: np.ndarray, peaks: Peaks, size_px: tuple[int, int]
+    ) -> LocalDescriptors:
+        """Peaks with the descriptors that maps (D, h, w) have there, in an image of this width and
+        height."""
         stride = max(1, round(-(-size_px[0] // MULTIPLE_PX) * MULTIPLE_PX / maps.shape[2]))
         found = read_between(maps, (peaks.points + 0.5) / stride - 0.5)
         found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9)
@@ -76,10 +85,14 @@ class DenseExtractor:
 
 
 def read_between(maps: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """(M, D) float32 what maps (D, h, w) have at places (M, 2), between neighbours bilinearly; beyond the rim the last one's."""
+    """(M, D) float32 what maps (D, h, w) have at places (M, 2), between neighbours bilinearly;
+    beyond the rim the last one's."""
     height, width = maps.shape[1:]
     x, y = cells[:, 0].clip(0, width - 1), cells[:, 1].clip(0, height - 1)
-    left, top = np.minimum(x.astype(np.int64), max(width - 2, 0)), np.minimum(y.astype(np.int64), max(height - 2, 0))
+    left, top = (
+        np.minimum(x.astype(np.int64), max(width - 2, 0)),
+        np.minimum(y.astype(np.int64), max(height - 2, 0)),
+    )
     right, bottom = np.minimum(left + 1, width - 1), np.minimum(top + 1, height - 1)
     across, down = (x - left).astype(np.float32), (y - top).astype(np.float32)
     upper = maps[:, top, left] * (1 - across) + maps[:, top, right] * across
@@ -88,7 +101,8 @@ def read_between(maps: np.ndarray, cells: np.ndarray) -> np.ndarray:
 
 
 def open_own_features(*, max_keypoints: int = 2000, weights: str = "") -> DenseExtractor:
-    """The network that comes with Whence, or the one in a file that a training of local features wrote.
+    """The network that comes with Whence, or the one in a file that a training of local features
+    wrote.
 
     Raises `BadOption`, `MissingWeights`, and `UnreadableWeights` for a file that is none.
     """
@@ -104,11 +118,14 @@ def open_own_features(*, max_keypoints: int = 2000, weights: str = "") -> DenseE
 
 
 def run_of(arrays: Mapping[str, np.ndarray], file: str | Path) -> Run:
-    """What computes a network of these arrays, which `file` holds. Raises `UnreadableWeights` for another network's."""
+    """A function that computes a network of these arrays, which `file` holds. Raises
+    `UnreadableWeights` for another network's."""
     try:
         return open_graph(dense_graph(arrays), (LOGITS, DESCRIPTORS))
     except KeyError as error:
-        raise UnreadableWeights(file, f"no network of local features that describes points: {error} is missing") from None
+        raise UnreadableWeights(
+            file, f"no network of local features that describes points: {error} is missing"
+        ) from None
     except Exception as error:  # Both engines have errors of their own.
         raise UnreadableWeights(file, f"no network of this kind: {str(error)[:200]}") from None
 

@@ -1,4 +1,5 @@
-"""Keypoints of a map that says of every pixel how gladly one stands there: its peaks, to fractions of a pixel. No torch."""
+"""Keypoints of a map that says of every pixel how gladly one stands there: its peaks, to fractions
+of a pixel. No torch."""
 
 from __future__ import annotations
 
@@ -18,11 +19,19 @@ class Peaks(NamedTuple):
 
 
 def find_peaks(
-    heights: np.ndarray, *, max_points: int, radius_px: int = 2, border_px: int = 4, least: float = -np.inf, is_refined: bool = True
+    heights: np.ndarray,
+    *,
+    max_points: int,
+    radius_px: int = 2,
+    border_px: int = 4,
+    least: float = -np.inf,
+    is_refined: bool = True,
 ) -> Peaks:
-    """The highest peaks of a map (H, W) float32, none within a distance of another that is higher, near the rim, or on a level.
+    """The highest peaks of a map (H, W) float32, none within a distance of another that is higher,
+    near the rim, or on a level.
 
-    `is_refined`: each is moved to the top of the parabola through its neighbours, half a pixel at most.
+    `is_refined`: each is moved to the top of the parabola through its neighbours, half a pixel at
+    most.
     """
     height, width = heights.shape
     if min(height, width) <= 2 * border_px:
@@ -32,7 +41,11 @@ def find_peaks(
     inner = slice(border_px, height - border_px), slice(border_px, width - border_px)
     # Where nothing is to be seen the map is level, and no point is better than another.
     lowest = cv2.erode(heights, np.ones((3, 3), np.uint8))
-    is_peak = (heights[inner] == highest[inner]) & (heights[inner] > lowest[inner]) & (heights[inner] > least)
+    is_peak = (
+        (heights[inner] == highest[inner])
+        & (heights[inner] > lowest[inner])
+        & (heights[inner] > least)
+    )
     rows, columns = np.nonzero(is_peak)
     rows, columns = rows + border_px, columns + border_px
     values = heights[rows, columns]
@@ -46,6 +59,7 @@ def find_peaks(
 
 
 def _top(before: np.ndarray, middle: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Where the parabola through three heights, one pixel apart, is highest, from the middle; 0 where they are level."""
+    """Where the parabola through three heights, one pixel apart, is highest, from the middle; 0
+    where they are level."""
     bend = before - 2 * middle + after
     return np.where(bend < 0, (before - after) / np.where(bend < 0, 2 * bend, 1), 0).clip(-0.5, 0.5)

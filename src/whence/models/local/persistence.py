@@ -1,9 +1,11 @@
-"""Hills of a map by their persistence: how far one goes down from a top before one can go up to a higher one. No torch.
+"""Hills of a map by their persistence: how far one goes down from a top before one can go up to a
+higher one. No torch.
 
-What a keypoint is in MorseDet (Barbarani et al., ICML 2024): a top and the saddle at which its hill joins a higher one. The sum
-of all of it is the persistent homology, in dimension 1, of the map as a cubical complex whose vertices are pixels; the library
-gudhi finds it. Neighbours are all eight around a pixel. Any map of numbers will do: a network's, or how alike a query is to
-places on a grid.
+What a keypoint is in MorseDet (Barbarani et al., ICML 2024): a top and the saddle at which its hill
+joins a higher one. The sum of all of it is the persistent homology, in dimension 1, of the map as a
+cubical complex whose vertices are pixels; the library gudhi finds it. Neighbours are all eight
+around a pixel. Any map of numbers will do: a network's, or how alike a query is to places on a
+grid.
 """
 
 from __future__ import annotations
@@ -28,15 +30,20 @@ class Hills(NamedTuple):
 
 
 def find_hills(heights: np.ndarray, *, border: Border = "outside") -> Hills:
-    """All hills of a map (H, W) of finite numbers; those without any height, as on a plateau, are left out.
+    """All hills of a map (H, W) of finite numbers; those without any height, as on a plateau, are
+    left out.
 
-    With the border "outside" the map lies in a valley with walls all around: what rises to the rim is no hill, as published. With
-    "open" it lies on a plain below everything: tops on the rim count, and the highest joins at the lowest pixel. Raises `BadOption`
-    for what is no map, and `MissingExtra` without gudhi.
+    With the border "outside" the map lies in a valley with walls all around: what rises to the rim
+    is no hill, as published. With "open" it lies on a plain below everything: tops on the rim
+    count, and the highest joins at the lowest pixel. Raises `BadOption` for what is no map, and
+    `MissingExtra` without gudhi.
     """
     heights = np.asarray(heights, np.float64)
     if heights.ndim != 2 or not heights.size or not np.isfinite(heights).all():
-        raise BadOption(f"hills are those of a map (H, W) of finite numbers; this one is {heights.shape}, or not finite")
+        raise BadOption(
+            f"hills are those of a map (H, W) of finite numbers; this one is {heights.shape}, or "
+            "not finite"
+        )
     if border not in ("outside", "open"):
         raise BadOption(f"the border is outside or open, not {border!r}")
     if border == "outside":
@@ -76,8 +83,11 @@ def persistence(heights: np.ndarray, hills: Hills) -> np.ndarray:
     return np.asarray(flat[hills.tops] - flat[hills.saddles])
 
 
-def find_prominent(heights: np.ndarray, *, max_points: int, least: float = 0.0, border: Border = "outside") -> Peaks:
-    """The tops of a map (H, W) that stand highest above their saddles, at least so far: no radius says how near two may lie.
+def find_prominent(
+    heights: np.ndarray, *, max_points: int, least: float = 0.0, border: Border = "outside"
+) -> Peaks:
+    """The tops of a map (H, W) that stand highest above their saddles, at least so far: no radius
+    says how near two may lie.
 
     Raises as `find_hills`.
     """

@@ -1,7 +1,9 @@
-"""Local descriptors: RootSIFT at detected keypoints and on a dense grid, and ORB. Learned ones are `whence.models.local.networks`.
+"""Local descriptors: RootSIFT at detected keypoints and on a dense grid, and ORB. Learned ones are
+`whence.models.local.networks`.
 
-RootSIFT is the square root of the L1-normalised SIFT histogram (Arandjelovic and Zisserman, CVPR 2012); SIFT and ORB are OpenCV's.
-Coordinates follow OpenCV: the centre of the first pixel is (0, 0).
+RootSIFT is the square root of the L1-normalised SIFT histogram (Arandjelovic and Zisserman, CVPR
+2012); SIFT and ORB are OpenCV's. Coordinates follow OpenCV: the centre of the first pixel is (0,
+0).
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ class LocalDescriptors:
     frames: np.ndarray | None = None
     """(M, 2, 3) float32 local affine frames, where the detector estimates them."""
     histograms: np.ndarray | None = None
-    """(M, 128) uint8 SIFT, where the descriptors are RootSIFT of them: a quarter of the bytes to remember a photo by."""
+    """(M, 128) uint8 SIFT, where the descriptors are RootSIFT of them: a quarter of the bytes to
+    remember a photo by."""
 
     def without_descriptors(self) -> LocalDescriptors:
         """The same with histograms alone, which `with_descriptors` makes it of again."""
@@ -50,7 +53,8 @@ class LocalDescriptors:
         return replace(self, descriptors=root_sift(self.histograms))
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Compact arrays for keeping: descriptors as uint8 (values times 255, an error of 1/510 at most), float16 or bits.
+        """Compact arrays for keeping: descriptors as uint8 (values times 255, an error of 1/510 at
+        most), float16 or bits.
 
         The rest stays as it is.
         """
@@ -80,19 +84,39 @@ class LocalDescriptors:
             descriptors = arrays["descriptors"].astype(np.float32)
         descriptors /= np.maximum(np.linalg.norm(descriptors, axis=1, keepdims=True), 1e-9)
         width, height = (int(side) for side in arrays["image_size_px"])
-        sizes, angles = arrays["sizes_px"].astype(np.float32), arrays["angles_deg"].astype(np.float32)
-        return cls(arrays["keypoints"], descriptors, sizes, angles, (width, height), packing, arrays.get("frames"))
+        sizes, angles = (
+            arrays["sizes_px"].astype(np.float32),
+            arrays["angles_deg"].astype(np.float32),
+        )
+        return cls(
+            arrays["keypoints"],
+            descriptors,
+            sizes,
+            angles,
+            (width, height),
+            packing,
+            arrays.get("frames"),
+        )
 
 
 def to_grey(image: np.ndarray) -> np.ndarray:
     """A uint8 (H, W) image of a uint8 (H, W, 3) or (H, W) one."""
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3) or 0 in image.shape:
-        raise ValueError(f"an image is uint8 (H, W, 3) or (H, W) and not empty; this one is {image.dtype} {image.shape}")
+    if (
+        image.dtype != np.uint8
+        or image.ndim not in (2, 3)
+        or (image.ndim == 3 and image.shape[2] != 3)
+        or 0 in image.shape
+    ):
+        raise ValueError(
+            f"an image is uint8 (H, W, 3) or (H, W) and not empty; this one is {image.dtype} "
+            f"{image.shape}"
+        )
     return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
 
 
 def root_sift(sift: np.ndarray) -> np.ndarray:
-    """RootSIFT (M, 128) float32 of SIFT histograms (M, 128): unit length, all zero where the histogram was."""
+    """RootSIFT (M, 128) float32 of SIFT histograms (M, 128): unit length, all zero where the
+    histogram was."""
     sums = sift.sum(axis=1, keepdims=True, dtype=np.float32)
     return np.sqrt(sift.astype(np.float32) / np.maximum(sums, 1e-9))
 
@@ -103,19 +127,25 @@ class RootSift:
 
     max_keypoints: int = 4000
     is_upright: bool = True
-    """Describe every keypoint with orientation 0: street photos are held upright, and one patch then has one descriptor."""
+    """Describe every keypoint with orientation 0: street photos are held upright, and one patch
+    then has one descriptor."""
     contrast_threshold: float = 0.02
     """Half of OpenCV's default: weak keypoints too, for photos in shade or at dusk."""
 
     @property
     def key(self) -> str:
         """The settings as text, for what was kept or calibrated with them."""
-        return f"rootsift-{self.max_keypoints}-{self.contrast_threshold:g}-{'upright' if self.is_upright else 'rotated'}"
+        return (
+            f"rootsift-{self.max_keypoints}-{self.contrast_threshold:g}-"
+            f"{'upright' if self.is_upright else 'rotated'}"
+        )
 
     def extract(self, image: np.ndarray) -> LocalDescriptors:
         """Keypoints and descriptors of a uint8 image (H, W, 3) or (H, W); none on a flat image."""
         grey = to_grey(image)
-        sift = cv2.SIFT.create(nfeatures=self.max_keypoints, contrastThreshold=self.contrast_threshold)
+        sift = cv2.SIFT.create(
+            nfeatures=self.max_keypoints, contrastThreshold=self.contrast_threshold
+        )
         if min(grey.shape) < 8:
             return _as_record([], None, grey)
         if not self.is_upright:
@@ -127,7 +157,8 @@ class RootSift:
 
 
 def _upright(keypoints: Sequence[cv2.KeyPoint]) -> list[cv2.KeyPoint]:
-    """The keypoints with orientation 0, each place and scale once: SIFT repeats a keypoint for every strong orientation."""
+    """The keypoints with orientation 0, each place and scale once: SIFT repeats a keypoint for
+    every strong orientation."""
     kept: dict[tuple[float, float, int], cv2.KeyPoint] = {}
     for keypoint in keypoints:
         keypoint.angle = 0.0
@@ -137,9 +168,11 @@ def _upright(keypoints: Sequence[cv2.KeyPoint]) -> list[cv2.KeyPoint]:
 
 @dataclass(frozen=True, slots=True)
 class Orb:
-    """ORB (Rublee, Rabaud, Konolige, Bradski: ORB, an efficient alternative to SIFT or SURF, ICCV 2011): oriented, binary.
+    """ORB (Rublee, Rabaud, Konolige, Bradski: ORB, an efficient alternative to SIFT or SURF, ICCV
+    2011): oriented, binary.
 
-    A descriptor's 256 bits are plus and minus 1/16, so that the squared distance of two is the Hamming distance over 64.
+    A descriptor's 256 bits are plus and minus 1/16, so that the squared distance of two is the
+    Hamming distance over 64.
     """
 
     max_keypoints: int = 4000
@@ -152,13 +185,19 @@ class Orb:
     def extract(self, image: np.ndarray) -> LocalDescriptors:
         """Keypoints and descriptors of a uint8 image (H, W, 3) or (H, W); none on a flat image."""
         grey = to_grey(image)
-        found = cv2.ORB.create(nfeatures=self.max_keypoints).detectAndCompute(grey, None) if min(grey.shape) >= 64 else ([], None)
+        found = (
+            cv2.ORB.create(nfeatures=self.max_keypoints).detectAndCompute(grey, None)
+            if min(grey.shape) >= 64
+            else ([], None)
+        )
         keypoints, bits = found
         if bits is None:
             return no_keypoints(grey.shape[1::-1], dim=ORB_BITS, packing="bits")
         return LocalDescriptors(
             keypoints=np.array([keypoint.pt for keypoint in keypoints], np.float32),
-            descriptors=(np.unpackbits(np.asarray(bits, np.uint8), axis=1).astype(np.float32) * 2 - 1)
+            descriptors=(
+                np.unpackbits(np.asarray(bits, np.uint8), axis=1).astype(np.float32) * 2 - 1
+            )
             / np.sqrt(np.float32(ORB_BITS)),
             sizes_px=np.array([keypoint.size for keypoint in keypoints], np.float32),
             angles_deg=np.array([keypoint.angle for keypoint in keypoints], np.float32),
@@ -171,14 +210,23 @@ def no_keypoints(size_px: tuple[int, int], *, dim: int, packing: Packing) -> Loc
     """The record of an image of this width and height on which there is nothing to describe."""
     empty, histograms = np.zeros(0, np.float32), np.zeros((0, SIFT_DIM), np.uint8)
     descriptors = np.zeros((0, dim), np.float32)
-    return LocalDescriptors(np.zeros((0, 2), np.float32), descriptors, empty, empty, size_px, packing, histograms=histograms)
+    return LocalDescriptors(
+        np.zeros((0, 2), np.float32),
+        descriptors,
+        empty,
+        empty,
+        size_px,
+        packing,
+        histograms=histograms,
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class DenseRootSift:
     """Upright RootSIFT of square patches on a regular grid, at several patch sizes.
 
-    SIFT describes a patch six times as wide as the keypoint's size: sizes of 16 to 48 cover 96 to 288 pixels.
+    SIFT describes a patch six times as wide as the keypoint's size: sizes of 16 to 48 cover 96 to
+    288 pixels.
     """
 
     step_px: int = 8
@@ -190,7 +238,8 @@ class DenseRootSift:
         return f"dense-rootsift-{self.step_px}-{'-'.join(map(str, self.sizes_px))}"
 
     def extract(self, image: np.ndarray) -> LocalDescriptors:
-        """Descriptors at every grid point whose keypoint lies inside the uint8 image (H, W, 3) or (H, W)."""
+        """Descriptors at every grid point whose keypoint lies inside the uint8 image (H, W, 3) or
+        (H, W)."""
         grey = to_grey(image)
         height, width = grey.shape
         keypoints = [
@@ -206,11 +255,14 @@ class DenseRootSift:
 
 
 def _octave(size_px: int) -> int:
-    """The octave in which a keypoint is 8 to 16 pixels large: big patches are described where they are smaller, at bounded cost."""
+    """The octave in which a keypoint is 8 to 16 pixels large: big patches are described where they
+    are smaller, at bounded cost."""
     return max(0, int(np.log2(size_px / 8)))
 
 
-def _as_record(keypoints: Sequence[cv2.KeyPoint], descriptors: np.ndarray | None, grey: np.ndarray) -> LocalDescriptors:
+def _as_record(
+    keypoints: Sequence[cv2.KeyPoint], descriptors: np.ndarray | None, grey: np.ndarray
+) -> LocalDescriptors:
     size = (grey.shape[1], grey.shape[0])
     if descriptors is None or not len(keypoints):
         return no_keypoints(size, dim=SIFT_DIM, packing="uint8")

@@ -1,10 +1,11 @@
-"""Long texts for a language model as half as many vectors: each segment is compressed by itself, by the same model with LoRA.
+"""Long texts for a language model as half as many vectors: each segment is compressed by itself, by
+the same model with LoRA.
 
-A compressor is LoRA on a causal language model of transformers (by peft) and one linear layer. The model that answers is the one
-below, as it was: LoRA is off while it answers.
+A compressor is LoRA on a causal language model of transformers (by peft) and one linear layer. The
+model that answers is the one below, as it was: LoRA is off while it answers.
 
-After Berton, Unnikrishnan, Tran, Shah: CompLLM, compression for long context Q&A, 2025, whose code is not published. Rank and
-layers of LoRA, and how the linear layer begins, are ours.
+After Berton, Unnikrishnan, Tran, Shah: CompLLM, compression for long context Q&A, 2025, whose code
+is not published. Rank and layers of LoRA, and how the linear layer begins, are ours.
 """
 
 from __future__ import annotations
@@ -48,7 +49,10 @@ class Compression:
 
     def __post_init__(self) -> None:
         if not 1 <= self.rate <= self.segment or self.rank < 1:
-            raise BadOption(f"segments of {self.segment} tokens at {self.rate} a vector with rank {self.rank} are not possible")
+            raise BadOption(
+                f"segments of {self.segment} tokens at {self.rate} a vector with rank {self.rank} "
+                "are not possible"
+            )
 
 
 class LanguageModel:
@@ -59,9 +63,11 @@ class LanguageModel:
 
     @classmethod
     def of_folder(cls, folder: str | Path) -> LanguageModel:
-        """The model of a local folder as transformers writes them (config.json, model.safetensors, tokenizer.json).
+        """The model of a local folder as transformers writes them (config.json, model.safetensors,
+        tokenizer.json).
 
-        Nothing is fetched, and no code of the folder is run. Raises `MissingExtra`, and `UnreadableWeights` for another folder.
+        Nothing is fetched, and no code of the folder is run. Raises `MissingExtra`, and
+        `UnreadableWeights` for another folder.
         """
         auto = require_language()
         # Its bars would stand among our own.
@@ -71,12 +77,16 @@ class LanguageModel:
             raise UnreadableWeights(path, "no folder of a language model: it has no config.json")
         try:
             safely: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-            network = auto.AutoModelForCausalLM.from_pretrained(path, use_safetensors=True, **safely)
+            network = auto.AutoModelForCausalLM.from_pretrained(
+                path, use_safetensors=True, **safely
+            )
             words = auto.AutoTokenizer.from_pretrained(path, **safely)
         except Exception as error:
             # A broken folder can make the library fail with anything.
             said = str(error).strip()
-            raise UnreadableWeights(path, said.splitlines()[0][:200] if said else type(error).__name__) from None
+            raise UnreadableWeights(
+                path, said.splitlines()[0][:200] if said else type(error).__name__
+            ) from None
         return cls(network.eval().requires_grad_(False), words, path)
 
     def ids(self, text: str) -> list[int]:
@@ -99,10 +109,12 @@ def require_language() -> Any:
 
 
 class Compressor(nn.Module):
-    """A language model that answers, and beside it, with LoRA on, compresses. Only LoRA and the linear layer learn."""
+    """A language model that answers, and beside it, with LoRA on, compresses. Only LoRA and the
+    linear layer learn."""
 
     def __init__(self, network: Any, compression: Compression, *, end_id: int) -> None:
-        """`end_id` stands at the places of a segment that its vectors are read from. Raises `MissingExtra`."""
+        """`end_id` stands at the places of a segment that its vectors are read from. Raises
+        `MissingExtra`."""
         super().__init__()
         require_language()
         from peft import LoraConfig, get_peft_model
@@ -112,7 +124,13 @@ class Compressor(nn.Module):
         network.requires_grad_(False)
         rank = compression.rank
         # Every linear layer but the one that says the next token.
-        config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
+        config = LoraConfig(
+            r=rank,
+            lora_alpha=2 * rank,
+            lora_dropout=0.0,
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
+        )
         with warnings.catch_warnings():
             # It asks the model in a way that transformers gives up.
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -140,7 +158,9 @@ class Compressor(nn.Module):
 
     def _hidden(self, values: Tensor) -> Tensor:
         """(B, n, d) hidden states after the last norm of inputs (B, n, d), LoRA on."""
-        found: Tensor = self.network.base_model.model.base_model(inputs_embeds=values, use_cache=False).last_hidden_state
+        found: Tensor = self.network.base_model.model.base_model(
+            inputs_embeds=values, use_cache=False
+        ).last_hidden_state
         return found
 
     def compress_batch(self, segments: Tensor) -> Tensor:
@@ -152,10 +172,15 @@ class Compressor(nn.Module):
         return found
 
     @torch.inference_mode()
-    def compress(self, segments: Sequence[tuple[int, ...]], *, cache: SegmentCache | None = None) -> Tensor:
-        """(sum of k, d) vectors of segments one after the other; those in the cache are not computed. Raises `UnwritableFile`."""
+    def compress(
+        self, segments: Sequence[tuple[int, ...]], *, cache: SegmentCache | None = None
+    ) -> Tensor:
+        """(sum of k, d) vectors of segments one after the other; those in the cache are not
+        computed. Raises `UnwritableFile`."""
         digest = self.digest()
-        found: dict[tuple[int, ...], np.ndarray] = {} if cache is None else cache.find(digest, segments)
+        found: dict[tuple[int, ...], np.ndarray] = (
+            {} if cache is None else cache.find(digest, segments)
+        )
         by_length = defaultdict(list)
         for one in dict.fromkeys(segments):
             if one not in found:
@@ -164,7 +189,9 @@ class Compressor(nn.Module):
         for same in by_length.values():
             for start in range(0, len(same), _BATCH):
                 part = same[start : start + _BATCH]
-                made |= dict(zip(part, self.compress_batch(torch.tensor(part)).float().numpy(), strict=True))
+                made |= dict(
+                    zip(part, self.compress_batch(torch.tensor(part)).float().numpy(), strict=True)
+                )
         if cache is not None and made:
             cache.keep(digest, made)
         found |= made
@@ -173,7 +200,8 @@ class Compressor(nn.Module):
         return torch.from_numpy(np.concatenate([found[one] for one in segments]))
 
     def digest(self) -> str:
-        """What vectors follow from beside the ids: both models' weights and how segments are compressed."""
+        """A digest of what vectors follow from beside the ids: both models' weights and how
+        segments are compressed."""
         if not hasattr(self, "_digest"):
             hashed = hashlib.blake2b(digest_size=8)
             for name, value in self.learned().items():
@@ -184,44 +212,69 @@ class Compressor(nn.Module):
 
     def learned(self) -> dict[str, Tensor]:
         """LoRA's and the linear layer's weights by name."""
-        return {name: value for name, value in self.state_dict().items() if "lora_" in name or name.startswith("linear.")}
+        return {
+            name: value
+            for name, value in self.state_dict().items()
+            if "lora_" in name or name.startswith("linear.")
+        }
 
     def header(self) -> dict[str, Any]:
-        """What the file of a compressor says of itself."""
-        return {"compression": asdict(self.compression), "base": self.base_digest, "end_id": self.end_id}
+        """The header of a compressor's file."""
+        return {
+            "compression": asdict(self.compression),
+            "base": self.base_digest,
+            "end_id": self.end_id,
+        }
 
     @classmethod
     def of_file(cls, path: str | Path, network: Any) -> Compressor:
-        """The compressor of a file, for the model it was learned on. Raises `UnreadableWeights` and `WeightsMismatch`."""
+        """The compressor of a file, for the model it was learned on. Raises `UnreadableWeights` and
+        `WeightsMismatch`."""
         try:
             said = json.loads(read_metadata(path).get(COMPRESSION_FIELD, ""))
             compression = fill(Compression, said["compression"], what="field of a compression")
             base, end_id = str(said["base"]), int(said["end_id"])
         except (OSError, ValueError, KeyError, TypeError):
-            raise UnreadableWeights(path, "no compressor of texts: whence train compllm-small writes one") from None
+            raise UnreadableWeights(
+                path, "no compressor of texts: whence train compllm-small writes one"
+            ) from None
         if base != weights_digest(network):
-            raise UnreadableWeights(path, "it was learned on another language model than the one in this folder")
+            raise UnreadableWeights(
+                path, "it was learned on another language model than the one in this folder"
+            )
         found = cls(network, compression, end_id=end_id)
         own, tensors = found.learned(), read_weights(path).tensors
         wrong = [name for name in own if name in tensors and tensors[name].shape != own[name].shape]
         if wrong or own.keys() != tensors.keys():
-            unknown, missing = sorted(tensors.keys() - own.keys()), sorted(own.keys() - tensors.keys())
-            raise WeightsMismatch(path, "this compressor", unknown=unknown, missing=missing, misshapen=wrong)
+            unknown, missing = (
+                sorted(tensors.keys() - own.keys()),
+                sorted(own.keys() - tensors.keys()),
+            )
+            raise WeightsMismatch(
+                path, "this compressor", unknown=unknown, missing=missing, misshapen=wrong
+            )
         found.load_state_dict({**found.state_dict(), **tensors})
         return found.eval().requires_grad_(False)
 
 
 @torch.inference_mode()
 def continue_text(network: Any, start: Tensor, *, num_new: int, end_id: int | None) -> list[int]:
-    """The likeliest ids after inputs (n, d), one after the other, at most `num_new`, up to `end_id`."""
+    """The likeliest ids after inputs (n, d), one after the other, at most `num_new`, up to
+    `end_id`."""
     mask = torch.ones((1, len(start)), dtype=torch.long)
-    options: dict[str, Any] = {"do_sample": False, "max_new_tokens": num_new, "pad_token_id": end_id, "eos_token_id": end_id}
+    options: dict[str, Any] = {
+        "do_sample": False,
+        "max_new_tokens": num_new,
+        "pad_token_id": end_id,
+        "eos_token_id": end_id,
+    }
     found = network.generate(inputs_embeds=start[None], attention_mask=mask, **options)[0].tolist()
     return [one for one in found if one != end_id]
 
 
 def kept_bytes(network: Any, num: int) -> int:
-    """Bytes of what a model keeps of so many tokens while it answers (keys and values), in float32."""
+    """Bytes of what a model keeps of so many tokens while it answers (keys and values), in
+    float32."""
     config = network.config
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
@@ -229,8 +282,9 @@ def kept_bytes(network: Any, num: int) -> int:
 
 
 def break_even(width: int, rate: int) -> float:
-    """Tokens from which on compressing and reading takes less than reading plainly, where nothing is cached, by the counts of
-    multiplications of a model of this width whose feed-forward parts are four times as wide."""
+    """Tokens from which on compressing and reading takes less than reading plainly, where nothing
+    is cached, by the counts of multiplications of a model of this width whose feed-forward parts
+    are four times as wide."""
     return 24 * width / (rate * (1 - 1 / rate**2))
 
 

@@ -1,6 +1,8 @@
-"""Cells of images, and the maps they are pooled and read from, as arrays: what a photo keeps, and what two photos are compared by.
+"""Cells of images, and the maps they are pooled and read from, as arrays: what a photo keeps, and
+what two photos are compared by.
 
-Cells are (h w, C), row by row, of unit length. A map is kept as float16 or as 8-bit codes, with one scale per position.
+Cells are (h w, C), row by row, of unit length. A map is kept as float16 or as 8-bit codes, with one
+scale per position.
 """
 
 from __future__ import annotations
@@ -52,7 +54,11 @@ class DenseMap:
 
     def to_arrays(self, name: str) -> dict[str, np.ndarray]:
         """The map as arrays to be kept under names that begin with `name`."""
-        return {name: self.rows, f"{name}_scale": self.scale, f"{name}_size": np.array(self.size, np.int32)}
+        return {
+            name: self.rows,
+            f"{name}_scale": self.scale,
+            f"{name}_size": np.array(self.size, np.int32),
+        }
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], name: str) -> DenseMap:
@@ -71,8 +77,11 @@ def rows_of(one_map: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(one_map.reshape(len(one_map), -1).T)
 
 
-def pool_cells(rows: np.ndarray, size: tuple[int, int], *, grid: tuple[int, int] = GRID) -> np.ndarray:
-    """Cells (h w, C) of unit length, from a map's rows (H W, C) of any `size` (H, W), each the mean of what it overlaps."""
+def pool_cells(
+    rows: np.ndarray, size: tuple[int, int], *, grid: tuple[int, int] = GRID
+) -> np.ndarray:
+    """Cells (h w, C) of unit length, from a map's rows (H W, C) of any `size` (H, W), each the mean
+    of what it overlaps."""
     num_rows, num_columns = grid
     by_columns = _shares(size[1], num_columns) @ rows.reshape(*size, -1)
     pooled = _shares(size[0], num_rows) @ by_columns.reshape(size[0], -1)
@@ -81,7 +90,8 @@ def pool_cells(rows: np.ndarray, size: tuple[int, int], *, grid: tuple[int, int]
 
 @lru_cache(maxsize=64)
 def _shares(side: int, num_cells: int) -> np.ndarray:
-    """(num_cells, side): what each position gives to each cell; neighbouring cells share positions where sides do not divide."""
+    """(num_cells, side): what each position gives to each cell; neighbouring cells share positions
+    where sides do not divide."""
     shares = np.zeros((num_cells, side), np.float32)
     for cell in range(num_cells):
         first, end = cell * side // num_cells, -(-(cell + 1) * side // num_cells)
@@ -89,8 +99,11 @@ def _shares(side: int, num_cells: int) -> np.ndarray:
     return shares
 
 
-def read_cells(rows: np.ndarray, size: tuple[int, int], quad: np.ndarray, *, grid: tuple[int, int] = GRID) -> np.ndarray:
-    """Cells (h w, C) of unit length of a sound quadrilateral (4, 2), read out of a map's rows (H W, C) without any network.
+def read_cells(
+    rows: np.ndarray, size: tuple[int, int], quad: np.ndarray, *, grid: tuple[int, int] = GRID
+) -> np.ndarray:
+    """Cells (h w, C) of unit length of a sound quadrilateral (4, 2), read out of a map's rows (H W,
+    C) without any network.
 
     Each cell is the mean of 2 x 2 bilinear samples, zero outside.
     """
@@ -109,10 +122,14 @@ def _weights(quad: np.ndarray, size: tuple[int, int], grid: tuple[int, int]) -> 
     for right, below in ((0, 0), (1, 0), (0, 1), (1, 1)):
         x, y = column + right, row + below
         is_inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        share = (part[:, 0] if right else 1 - part[:, 0]) * (part[:, 1] if below else 1 - part[:, 1])
+        share = (part[:, 0] if right else 1 - part[:, 0]) * (
+            part[:, 1] if below else 1 - part[:, 1]
+        )
         places.append((cells * height * width + y * width + x)[is_inside])
         shares.append(share[is_inside])
-    summed = np.bincount(np.concatenate(places), np.concatenate(shares), minlength=num_cells * height * width)
+    summed = np.bincount(
+        np.concatenate(places), np.concatenate(shares), minlength=num_cells * height * width
+    )
     return (summed / _STEPS**2).astype(np.float32).reshape(num_cells, height * width)
 
 
@@ -124,12 +141,18 @@ def _samples(grid: tuple[int, int]) -> np.ndarray:
     return np.ascontiguousarray(points.transpose(0, 2, 1, 3, 4).reshape(-1, 2))
 
 
-def match_both_orders(first: np.ndarray, others: np.ndarray, *, grid: tuple[int, int] = GRID) -> np.ndarray:
-    """(2 B, h w, h, w) similarities of all cells of one image (h w, C) with B others (B, h w, C): of (first, other), then back.
+def match_both_orders(
+    first: np.ndarray, others: np.ndarray, *, grid: tuple[int, int] = GRID
+) -> np.ndarray:
+    """(2 B, h w, h, w) similarities of all cells of one image (h w, C) with B others (B, h w, C):
+    of (first, other), then back.
 
-    Channels are the former's cells, down its columns, positions the latter's; non-negative, at each position of unit length.
+    Channels are the former's cells, down its columns, positions the latter's; non-negative, at each
+    position of unit length.
     """
-    products = (others.reshape(-1, others.shape[-1]) @ first.T).reshape(len(others), len(first), len(first))
+    products = (others.reshape(-1, others.shape[-1]) @ first.T).reshape(
+        len(others), len(first), len(first)
+    )
     both = np.concatenate([products, products.transpose(0, 2, 1)])
     # Here (B, positions, channels): the channels in the order of columns, then up front.
     similar = to_unit(np.maximum(both, 0))

@@ -1,4 +1,5 @@
-"""What computes a comparison: the maps of photos and the quadrilaterals of pairs. Here by onnxruntime or OpenCV, without torch.
+"""What computes a comparison: the maps of photos and the quadrilaterals of pairs. Here by
+onnxruntime or OpenCV, without torch.
 
 `whence.models.warp.torch_engine` does the same by torch, for any backbone.
 """
@@ -29,7 +30,8 @@ LITE_BACKBONE = f"efficientnet_lite0_block{LITE_BLOCK}"
 
 
 class WarpEngine(Protocol):
-    """What makes maps of photos and finds quadrilaterals from their cells. Arrays go in and come out."""
+    """What makes maps of photos and finds quadrilaterals from their cells. Arrays go in and come
+    out."""
 
     @property
     def grid(self) -> tuple[int, int]: ...
@@ -49,10 +51,12 @@ class WarpEngine(Protocol):
         """Maps (B, C, h, w) float32 of uint8 images (B, H, W, 3)."""
 
     def maps_of_quads(self, images: np.ndarray, quads: np.ndarray) -> np.ndarray:
-        """The same of sound quadrilaterals (B, 4, 2) cut out of images and stretched to their size."""
+        """The same of sound quadrilaterals (B, 4, 2) cut out of images and stretched to their
+        size."""
 
     def quads(self, first: np.ndarray, others: np.ndarray) -> Quads[np.ndarray]:
-        """Quadrilaterals of one image and B others from cells (h w, C) and (B, h w, C), the mean of both orders."""
+        """Quadrilaterals of one image and B others from cells (h w, C) and (B, h w, C), the mean of
+        both orders."""
 
 
 class MapSource(NamedTuple):
@@ -69,7 +73,8 @@ class MapSource(NamedTuple):
 
 
 def open_lite_maps(weights: str | Path | None = None) -> MapSource:
-    """Maps of EfficientNet-Lite0 as it was released, out of the packaged network, or of another ONNX file with its block.
+    """Maps of EfficientNet-Lite0 as it was released, out of the packaged network, or of another
+    ONNX file with its block.
 
     Raises as `get_weights`, and `UnreadableWeights` for a file that has no such block.
     """
@@ -82,7 +87,11 @@ def open_lite_maps(weights: str | Path | None = None) -> MapSource:
         raise UnreadableWeights(file, f"no network of this kind: {str(error)[:200]}") from None
     steps = card.preprocessing
     return MapSource(
-        run, steps.mean, steps.std, MULTIPLE_PX, f"{LITE_BACKBONE}-{hashlib.blake2b(model, digest_size=6).hexdigest()}"
+        run,
+        steps.mean,
+        steps.std,
+        MULTIPLE_PX,
+        f"{LITE_BACKBONE}-{hashlib.blake2b(model, digest_size=6).hexdigest()}",
     )
 
 
@@ -97,11 +106,14 @@ class CoreEngine:
         *,
         grid: tuple[int, int] = GRID,
     ) -> None:
-        """`regressor` has its weights by name, as `whence.models.warp.regressor.read_regressor` gives them."""
+        """`regressor` has its weights by name, as `whence.models.warp.regressor.read_regressor`
+        gives them."""
         self.source, self.regressor, self.sampling, self.grid = source, regressor, sampling, grid
         self._regress = open_regressor(regressor, grid=grid)
         self._scale = np.array([1 / (255 * std) for std in source.std], np.float32)
-        self._shift = np.array([-mean / std for mean, std in zip(source.mean, source.std, strict=True)], np.float32)
+        self._shift = np.array(
+            [-mean / std for mean, std in zip(source.mean, source.std, strict=True)], np.float32
+        )
 
     @property
     def backbone_key(self) -> str:
@@ -112,7 +124,10 @@ class CoreEngine:
         return f"{digest_of(self.regressor)}-{self.sampling}"
 
     def nearest(self, height: int, width: int) -> tuple[int, int]:
-        rows, columns = (self.source.multiple_px * max(1, round(side / self.source.multiple_px)) for side in (height, width))
+        rows, columns = (
+            self.source.multiple_px * max(1, round(side / self.source.multiple_px))
+            for side in (height, width)
+        )
         return rows, columns
 
     def maps(self, images: np.ndarray) -> np.ndarray:
@@ -120,7 +135,9 @@ class CoreEngine:
 
     def maps_of_quads(self, images: np.ndarray, quads: np.ndarray) -> np.ndarray:
         pairs = zip(self._normalised(images), quads, strict=True)
-        return self._maps_of(np.stack([cut(image, quad, sampling=self.sampling) for image, quad in pairs]))
+        return self._maps_of(
+            np.stack([cut(image, quad, sampling=self.sampling) for image, quad in pairs])
+        )
 
     def quads(self, first: np.ndarray, others: np.ndarray) -> Quads[np.ndarray]:
         return mean_of_orders(self._regress(match_both_orders(first, others, grid=self.grid))[0])
@@ -133,9 +150,10 @@ class CoreEngine:
         return self.source.run(np.ascontiguousarray(normalised.transpose(0, 3, 1, 2)))[0]
 
 
-def mean_of_orders(found: np.ndarray) -> Quads[np.ndarray]:
-    """The quadrilaterals of B pairs from what a regressor found (2 B, 16) of both orders, as `match_both_orders` has them."""
-    forth, back = found.reshape(2, -1, 2, 4, 2)
+def mean_of_orders(outputs: np.ndarray) -> Quads[np.ndarray]:
+    """The quadrilaterals of B pairs from what a regressor found (2 B, 16) of both orders, as
+    `match_both_orders` has them."""
+    forth, back = outputs.reshape(2, -1, 2, 4, 2)
     return Quads((forth[:, 0] + back[:, 1]) / 2, (forth[:, 1] + back[:, 0]) / 2)
 
 

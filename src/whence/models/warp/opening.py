@@ -9,7 +9,13 @@ from whence.cards import ModelCard
 from whence.errors import BadOption, MissingExtra
 from whence.models.checkpoints.origins import get_weights
 from whence.models.warp.cells import Storage
-from whence.models.warp.engines import LITE_BACKBONE, Computing, CoreEngine, WarpEngine, open_lite_maps
+from whence.models.warp.engines import (
+    LITE_BACKBONE,
+    Computing,
+    CoreEngine,
+    WarpEngine,
+    open_lite_maps,
+)
 from whence.models.warp.quads import Sampling, Sides
 from whence.models.warp.regressor import read_regressor, whole_regressor
 from whence.models.warp.scorer import GeoWarpScorer, Readout, WarpOptions
@@ -40,20 +46,28 @@ def open_geowarp(
 ) -> GeoWarpScorer:
     """The scorer of this name, with its own weights or others.
 
-    `weights` is a file with a regressor, in place of the scorer's own. `model` names the network whose backbone it was trained
-    for, or a safetensors file with a card, `made_for` without; `model_weights` is a file with that network's weights. Where neither
-    side is warped another network needs no regressor. `sampling` is "legacy" for a published pair by default, else "exact".
+    `weights` is a file with a regressor, in place of the scorer's own. `model` names the network
+    whose backbone it was trained for, or a safetensors file with a card, `made_for` without;
+    `model_weights` is a file with that network's weights. Where neither side is warped another
+    network needs no regressor. `sampling` is "legacy" for a published pair by default, else
+    "exact".
 
-    EfficientNet-Lite0 needs no torch, unless it is asked for on another device than "cpu" or in "bfloat16". Raises as
-    `whence.models.zoo.load_network`.
+    EfficientNet-Lite0 needs no torch, unless it is asked for on another device than "cpu" or in
+    "bfloat16". Raises as `whence.models.zoo.load_network`.
     """
     options = WarpOptions(readout, long_side_px, storage, num_exact, sides, enlarge, margin)
-    for option, given, known in (("sampling", sampling, ("", *get_args(Sampling))), ("dtype", dtype, get_args(Computing))):
+    for option, given, known in (
+        ("sampling", sampling, ("", *get_args(Sampling))),
+        ("dtype", dtype, get_args(Computing)),
+    ):
         if given not in known:
             raise BadOption(f"{option} is one of {', '.join(filter(None, known))}, not {given!r}")
     is_own = not (model or weights)
     if model and not weights and sides != "none":
-        raise BadOption(f"a regressor serves the backbone it was trained for only: name the one for {model} as weights=FILE")
+        raise BadOption(
+            f"a regressor serves the backbone it was trained for only: name the one for {model} "
+            "as weights=FILE"
+        )
     cuts: Sampling = "legacy" if sampling == "legacy" or not (sampling or weights) else "exact"
     card = get_card(name, kind="scorer")
     file = get_weights(card, weights=weights or None)[0] if weights or is_own else None
@@ -61,7 +75,16 @@ def open_geowarp(
         regressor = whole_regressor() if file is None else read_regressor(file)
         engine: WarpEngine = CoreEngine(open_lite_maps(model_weights or None), regressor, cuts)
     else:
-        engine = _by_torch(card, made_for, file, model=model, model_weights=model_weights, cuts=cuts, dtype=dtype, device=device)
+        engine = _by_torch(
+            card,
+            made_for,
+            file,
+            model=model,
+            model_weights=model_weights,
+            cuts=cuts,
+            dtype=dtype,
+            device=device,
+        )
     return GeoWarpScorer(engine, options=options)
 
 

@@ -1,4 +1,5 @@
-"""GeoWarp's maps and quadrilaterals by torch: for any backbone of the zoo, on any device, in bfloat16 too."""
+"""GeoWarp's maps and quadrilaterals by torch: for any backbone of the zoo, on any device, in
+bfloat16 too."""
 
 from __future__ import annotations
 
@@ -54,11 +55,15 @@ class TorchEngine:
 
     @torch.inference_mode()
     def maps_of_quads(self, images: np.ndarray, quads: np.ndarray) -> np.ndarray:
-        return self._maps_of(self.model.cut(self._normalised(images), torch.from_numpy(quads).to(self.device)))
+        return self._maps_of(
+            self.model.cut(self._normalised(images), torch.from_numpy(quads).to(self.device))
+        )
 
     @torch.inference_mode()
     def quads(self, first: np.ndarray, others: np.ndarray) -> Quads[np.ndarray]:
-        found: Tensor = self._regressor(match_both_orders(self._cells(first[None]), self._cells(others)))
+        found: Tensor = self._regressor(
+            match_both_orders(self._cells(first[None]), self._cells(others))
+        )
         return mean_of_orders(found.cpu().numpy())
 
     def _folded(self, module: nn.Module, sample: tuple[int, int, int]) -> nn.Module:
@@ -72,18 +77,23 @@ class TorchEngine:
         return torch.from_numpy(rows).to(self.device).transpose(1, 2).unflatten(2, self.grid)
 
     def _normalised(self, images: np.ndarray) -> Tensor:
-        pixels = torch.from_numpy(images if images.flags.writeable else images.copy()).to(self.device)
+        pixels = torch.from_numpy(images if images.flags.writeable else images.copy()).to(
+            self.device
+        )
         return normalise(pixels, mean=self.model.backbone.mean, std=self.model.backbone.std)
 
     def _maps_of(self, images: Tensor) -> np.ndarray:
         images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.dtype == "bfloat16"):
+        with torch.autocast(
+            images.device.type, dtype=torch.bfloat16, enabled=self.dtype == "bfloat16"
+        ):
             maps: Tensor = self._backbone(images).map
         return maps.float().cpu().numpy()
 
 
 def load_regressor(regressor: Regressor, path: str | Path) -> None:
-    """Fill the regressor from a file of weights: every tensor, none left over or missing, after an optional `module.`.
+    """Fill the regressor from a file of weights: every tensor, none left over or missing, after an
+    optional `module.`.
 
     Raises `UnreadableWeights`, and `WeightsMismatch` that lists what does not fit.
     """

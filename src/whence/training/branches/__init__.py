@@ -1,1 +1,2 @@
-"""Branches: the sources that a training learns from. Their names stand in `whence.training.parts`."""
+"""Branches: the sources that a training learns from. Their names stand in
+`whence.training.parts`."""

@@ -24,7 +24,8 @@ _VIEWS = 107
 
 
 class CellBatches(ClassBatches):
-    """Classes of an epoch's group, some to a batch, each with several of its photos side by side."""
+    """Classes of an epoch's group, some to a batch, each with several of its photos side by
+    side."""
 
     def __init__(self, grouped: Grouped, *, options: BatchOptions, seed: int) -> None:
         """Raises `BadOption` where a group has fewer classes than a batch has places."""
@@ -33,7 +34,8 @@ class CellBatches(ClassBatches):
         fewest = min(map(len, grouped.groups))
         if options.num_views < 1 or fewest < options.num_places:
             raise BadOption(
-                f"a group has {fewest} classes, a batch takes {options.num_places} with {options.num_views} views; lower "
+                f"a group has {fewest} classes, a batch takes {options.num_places} with "
+                f"{options.num_views} views; lower "
                 "batches.num_places, cells.num_apart or num_groups"
             )
 
@@ -41,10 +43,13 @@ class CellBatches(ClassBatches):
         return np.repeat(super().classes(epoch, number), self.num_views)
 
     def rows(self, epoch: int, number: int, place: int, which: int) -> np.ndarray:
-        """As of the base; the views of a class begin at different ones of its photos, as far as it has them."""
+        """As of the base; the views of a class begin at different ones of its photos, as far as it
+        has them."""
         whole, view = divmod(place, self.num_views)
         members = self._rows_of(epoch).of(which)
-        return np.roll(random_stream(self.seed, _VIEWS, epoch, number, whole).permutation(members), -view)
+        return np.roll(
+            random_stream(self.seed, _VIEWS, epoch, number, whole).permutation(members), -view
+        )
 
 
 class CellViewBranch(ClassBranch):
@@ -54,12 +59,15 @@ class CellViewBranch(ClassBranch):
 
     def make_batches(self, options: ClassesOptions) -> ClassBatches:
         assert isinstance(options, CellViewsOptions)
-        return CellBatches(self.grouped, options=options.batches, seed=self.given.seed)
+        return CellBatches(self.grouped, options=options.batches, seed=self.setup.seed)
 
     def make_loss(self, options: ClassesOptions) -> None:
         if options.loss.name in CLASS_LOSSES:
-            raise BadOption(f"{options.loss.name} compares photos with classes; views of cells are learned by a loss over pairs")
-        self.loss = make_loss(options.loss, num_classes=1, dim=self.given.learner.module.dim)
+            raise BadOption(
+                f"{options.loss.name} compares photos with classes; views of cells are learned by "
+                "a loss over pairs"
+            )
+        self.loss = make_loss(options.loss, num_classes=1, dim=self.setup.learner.module.dim)
 
     def begin(self, epoch: int, device: torch.device) -> None:
         """Nothing is a group's own."""
@@ -70,10 +78,14 @@ class CellViewBranch(ClassBranch):
     def finish(self, weights: Path) -> None:
         """Nothing tells cells apart by itself."""
 
-    def learn(self, learner: nn.Module, content: tuple[Tensor | Features, Tensor], draw: Draw) -> Losses:
+    def learn(
+        self, learner: nn.Module, content: tuple[Tensor | Features, Tensor], draw: Draw
+    ) -> Losses:
         return pair_losses(self.loss, learner, content, draw)
 
-    def pairs(self, learner: nn.Module, content: tuple[Tensor | Features, Tensor], draw: Draw) -> Pairs:
+    def pairs(
+        self, learner: nn.Module, content: tuple[Tensor | Features, Tensor], draw: Draw
+    ) -> Pairs:
         return described_pairs(learner, content, draw)
 
     def state(self) -> dict[str, Tensor]:

@@ -1,4 +1,5 @@
-"""The branch of clips: pairs of frames for tokens, whole clips for forecasts, single frames for what pixels show."""
+"""The branch of clips: pairs of frames for tokens, whole clips for forecasts, single frames for
+what pixels show."""
 
 from __future__ import annotations
 
@@ -22,11 +23,11 @@ from whence.training.checkpoints import write_checkpoint
 from whence.training.losses.clips import feature_loss
 from whence.training.options.clips import ClipsOptions, ReconstructionOptions
 from whence.training.pixels import cached_pixels
-from whence.training.task import BatchPlace, Branch, Draw, Given, Losses, Read, Share
+from whence.training.task import BatchPlace, Branch, Draw, Losses, Read, Setup, Share
 
 FEATURES = "features.safetensors"
 """What a training of features leaves: the backbone alone, with its card."""
-_ORDER, _SEEN = 173, 174
+_ORDER, _VIEWS = 173, 174
 
 
 class ClipBatch(NamedTuple):
@@ -46,21 +47,24 @@ class ClipBatch(NamedTuple):
     """(b,) bool whether the pair's first frame is to be black."""
 
 
-def open_clips(options: ClipsOptions | ReconstructionOptions, given: Given, *, split: str) -> Clips:
-    """Rendered clips of a split, else windows of the drives of a set's database. Raises `NoPhotos`, and as `Dataset.sequences`."""
-    found = given.data.rendered_clips(split)
+def open_clips(options: ClipsOptions | ReconstructionOptions, setup: Setup, *, split: str) -> Clips:
+    """Rendered clips of a split, else windows of the drives of a set's database. Raises `NoPhotos`,
+    and as `Dataset.sequences`."""
+    found = setup.data.rendered_clips(split)
     if found is not None:
         return found
-    frames = given.data.sequences.database
+    frames = setup.data.sequences.database
     pixels = cached_pixels(
         frames.photos,
         width=options.width,
         height=options.height,
-        folder=given.pixels_folder,
-        show_progress=given.show_progress,
+        folder=setup.pixels_folder,
+        show_progress=setup.show_progress,
     )
     clock = frames.photos.time_us
-    times: np.ndarray = np.where(clock == NO_TIME, 0, clock - clock.min(initial=0, where=clock != NO_TIME)) / 1e6
+    times: np.ndarray = (
+        np.where(clock == NO_TIME, 0, clock - clock.min(initial=0, where=clock != NO_TIME)) / 1e6
+    )
     if not len(clock) or (clock == NO_TIME).any() or (np.diff(times) == 0).any():
         times = np.arange(len(pixels), dtype=np.float64) * options.seconds_apart
     return cut_clips(pixels, frames.sequence, times, length=options.length)
@@ -69,33 +73,51 @@ def open_clips(options: ClipsOptions | ReconstructionOptions, given: Given, *, s
 class ClipBranch(Branch):
     """All clips once an epoch, in a random order."""
 
-    def __init__(self, options: ClipsOptions, given: Given) -> None:
+    def __init__(self, options: ClipsOptions, setup: Setup) -> None:
         """Raises `BadOption` for a learner that does not learn by this loss."""
         super().__init__(options.name or options.kind)
-        self.options, self.given, self.weight = options, given, options.weight
-        module, name = given.learner.module, options.loss.name
-        learns = "shown" if not isinstance(module, TokenModel) else "best of many" if module.world is not None else "log-cosh"
+        self.options, self.setup, self.weight = options, setup, options.weight
+        module, name = setup.learner.module, options.loss.name
+        learns = (
+            "shown"
+            if not isinstance(module, TokenModel)
+            else "best of many"
+            if module.world is not None
+            else "log-cosh"
+        )
         if (name if name != "squared" else "log-cosh") != learns:
             raise BadOption(f"this learner learns from clips by loss.name={learns}, not {name}")
 
     def open(self) -> None:
-        """Get the clips ready. Raises as `open_clips`, and `BadOption` for fewer than a batch, or without labels."""
-        self.clips = open_clips(self.options, self.given, split="train")
+        """Get the clips ready. Raises as `open_clips`, and `BadOption` for fewer than a batch, or
+        without labels."""
+        self.clips = open_clips(self.options, self.setup, split="train")
         if self.options.loss.name == "shown" and self.clips.labels is None:
-            raise BadOption("features learn from clips that say what pixels show: whence world clips FOLDER renders some")
+            raise BadOption(
+                "features learn from clips that say what pixels show: whence world clips FOLDER "
+                "renders some"
+            )
         if not 1 <= self.options.batch_size <= len(self.clips):
-            raise BadOption(f"batches of {self.options.batch_size} of {len(self.clips)} clips are not possible; change batch_size")
+            raise BadOption(
+                f"batches of {self.options.batch_size} of {len(self.clips)} clips are not "
+                "possible; change batch_size"
+            )
 
     def num_batches(self, epoch: int) -> int:
         return len(self.clips) // self.options.batch_size
 
     def read(self, place: BatchPlace, share: Share) -> Read:
         size, clips, loss = self.options.batch_size, self.clips, self.options.loss
-        order = random_stream(self.given.seed, _ORDER, place.epoch).permutation(len(clips))
+        order = random_stream(self.setup.seed, _ORDER, place.epoch).permutation(len(clips))
         whole = order[place.number * size : (place.number + 1) * size]
         rows = shard(Batch(whole, whole), rank=share.rank, num_ranks=share.num_ranks).rows
-        found = [self._clip(int(row), random_stream(self.given.seed, _SEEN, *place, int(row))) for row in rows]
-        frames, times, labels, metres, black = (np.stack([one[part] for one in found]) for part in range(5))
+        found = [
+            self._clip(int(row), random_stream(self.setup.seed, _VIEWS, *place, int(row)))
+            for row in rows
+        ]
+        frames, times, labels, metres, black = (
+            np.stack([one[part] for one in found]) for part in range(5)
+        )
         places = np.array([]) if clips.places is None else clips.places[rows]
         content = ClipBatch(
             torch.from_numpy(frames),
@@ -108,7 +130,8 @@ class ClipBranch(Branch):
         return Read(content, frames.shape[0] * frames.shape[1])
 
     def _clip(self, row: int, random: np.random.Generator) -> tuple[np.ndarray, ...]:
-        """Frames, times, labels and metres of the last frame, and whether black goes before, as one clip is seen this time."""
+        """Frames, times, labels and metres of the last frame, and whether black goes before, as one
+        clip is seen this time."""
         options, clips = self.options, self.clips
         is_whole = options.loss.name == "best of many"
         last = clips.length - 1 if is_whole else int(random.integers(1, clips.length))
@@ -116,7 +139,8 @@ class ClipBranch(Branch):
         rows = clips.rows[row, first : last + 1]
         frames = np.asarray(clips.pixels[rows])
         shown = [
-            np.zeros((0, 0), np.uint8) if part is None else np.asarray(part[rows[-1]]) for part in (clips.labels, clips.depth_m)
+            np.zeros((0, 0), np.uint8) if part is None else np.asarray(part[rows[-1]])
+            for part in (clips.labels, clips.depth_m)
         ]
         box = _draw_crop(random, frames.shape[1:3], options)
         if box is not None:
@@ -125,7 +149,13 @@ class ClipBranch(Branch):
         if options.has_flips and random.random() < 0.5:
             frames, shown = frames[:, :, ::-1], [part[:, ::-1] for part in shown]
         black = np.array(random.random() < options.loss.black_share)
-        return np.ascontiguousarray(frames), clips.times_s[row, first : last + 1], shown[0], shown[1], black
+        return (
+            np.ascontiguousarray(frames),
+            clips.times_s[row, first : last + 1],
+            shown[0],
+            shown[1],
+            black,
+        )
 
     def change(self, content: ClipBatch, draw: Draw) -> ClipBatch:
         """The batch on the device that learns."""
@@ -144,44 +174,74 @@ class ClipBranch(Branch):
                     tokens = learner.encode_clip(features, black)
                 assert learner.world is not None, "asked when it was made"
                 side = int(features.shape[2] ** 0.5)
-                places = patch_coordinates(side, side, device=frames.device) if learner.tokens is None else None
-                loss, many = best_of_many(learner.world, tokens, content.times, num_many=self.options.loss.num_many, places=places)
+                places = (
+                    patch_coordinates(side, side, device=frames.device)
+                    if learner.tokens is None
+                    else None
+                )
+                loss, many = best_of_many(
+                    learner.world,
+                    tokens,
+                    content.times,
+                    num_many=self.options.loss.num_many,
+                    places=places,
+                )
                 return Losses(loss, {"mean of many": many.losses.mean()})
             assert learner.tokens is not None, "asked when it was made"
             before = torch.where(content.is_after_black[:, None, None], black, features[:, 0])
             made = learner.tokens.decode(learner.tokens.encode(before, features[:, 1]), before)
-        apart = (made.detach() - features[:, 1]).square().sum() / (before - features[:, 1]).square().sum()
+        apart = (made.detach() - features[:, 1]).square().sum() / (
+            before - features[:, 1]
+        ).square().sum()
         return Losses(feature_loss(made, features[:, 1], name=name), {"error": apart})
 
     def _shown(self, learner: nn.Module, content: ClipBatch, draw: Draw) -> Losses:
         with draw.autocast():
             shown, far, place = learner(content.frames[:, -1])
         size = content.labels.shape[1:]
-        logits, metres = (nn.functional.interpolate(part.float(), size=size, mode="bilinear") for part in (shown, far))
+        logits, metres = (
+            nn.functional.interpolate(part.float(), size=size, mode="bilinear")
+            for part in (shown, far)
+        )
         parts = {"pixels": nn.functional.cross_entropy(logits, content.labels)}
         if content.metres.numel():
-            parts["metres"] = nn.functional.smooth_l1_loss(metres[:, 0], content.metres.log(), beta=0.1)
+            parts["metres"] = nn.functional.smooth_l1_loss(
+                metres[:, 0], content.metres.log(), beta=0.1
+            )
         if len(content.places):
             parts["places"] = nn.functional.cross_entropy(place.float(), content.places)
-        return Losses(torch.stack(list(parts.values())).sum(), {name: value.detach() for name, value in parts.items()})
+        return Losses(
+            torch.stack(list(parts.values())).sum(),
+            {name: value.detach() for name, value in parts.items()},
+        )
 
     def finish(self, weights: Path) -> None:
         """Write the features alone beside what learned with its heads."""
-        module: Any = self.given.learner.module
+        module: Any = self.setup.learner.module
         if self.options.loss.name == "shown":
             card = token_card(module.model, recipe="clip-features")
             write_checkpoint(weights.parent / FEATURES, module.model.state_dict(), {}, card=card)
 
 
-def _draw_crop(random: np.random.Generator, size: tuple[int, ...], options: ClipsOptions) -> tuple[int, int, int, int] | None:
+def _draw_crop(
+    random: np.random.Generator, size: tuple[int, ...], options: ClipsOptions
+) -> tuple[int, int, int, int] | None:
     """Top, left, height and width of what is cut out of frames of a size; None where nothing is."""
     if options.crop_area == (1.0, 1.0) and options.crop_aspect == (1.0, 1.0):
         return None
     height, width = size
     area = random.uniform(*options.crop_area) * height * width
     aspect = np.exp(random.uniform(*np.log(options.crop_aspect)))
-    wide, high = min(width, round((area * aspect) ** 0.5)), min(height, round((area / aspect) ** 0.5))
-    return int(random.integers(height - high + 1)), int(random.integers(width - wide + 1)), high, wide
+    wide, high = (
+        min(width, round((area * aspect) ** 0.5)),
+        min(height, round((area / aspect) ** 0.5)),
+    )
+    return (
+        int(random.integers(height - high + 1)),
+        int(random.integers(width - wide + 1)),
+        high,
+        wide,
+    )
 
 
 def _crop(image: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:

@@ -1,7 +1,9 @@
-"""Places mined as cliques of photos near one another, in neighbourhoods that look alike. Nothing here needs torch.
+"""Places mined as cliques of photos near one another, in neighbourhoods that look alike. Nothing
+here needs torch.
 
-After CliqueMining (Izquierdo and Civera: Close, But Not There, ECCV 2024), written from the paper's description. There the
-descriptors are those of a trained SALAD, and all batches are mined once; here the network that learns mines each epoch's.
+After CliqueMining (Izquierdo and Civera: Close, But Not There, ECCV 2024), written from the paper's
+description. There the descriptors are those of a trained SALAD, and all batches are mined once;
+here the network that learns mines each epoch's.
 """
 
 from __future__ import annotations
@@ -26,9 +28,11 @@ _NUM_TRIES = 50
 
 
 class CliqueBatches(Batches):
-    """Batches of places that were mined: any two photos of one are within `radius_m`, no two places of a neighbourhood are near.
+    """Batches of places that were mined: any two photos of one are within `radius_m`, no two places
+    of a neighbourhood are near.
 
-    Photos without a position are left out. Where the set does not group its photos, cells of 20 m do.
+    Photos without a position are left out. Where the set does not group its photos, cells of 20 m
+    do.
     """
 
     is_mined = True
@@ -46,9 +50,11 @@ class CliqueBatches(Batches):
         super().__init__(photos, num_places=options.num_places, options=options, seed=seed)
         if places.num_batches < 1 or places.num_near < 1:
             raise BadOption("places.num_batches and places.num_near are at least 1")
-        self.places, self._found = places, super().found()
+        self.places, self._rows = places, super().found()
         is_plane = bool(photos.has_plane.all())
-        self._points = np.stack([photos.east_m, photos.north_m], axis=1) if is_plane else metric_points(photos)
+        self._points = (
+            np.stack([photos.east_m, photos.north_m], axis=1) if is_plane else metric_points(photos)
+        )
         is_placed = np.isfinite(self._points).all(axis=1)
         if not is_placed.any():
             raise NoPhotos("no photo has a position; cliques are of photos near one another")
@@ -72,26 +78,36 @@ class CliqueBatches(Batches):
         return self.places.num_batches
 
     def batch(self, epoch: int, number: int) -> Batch:
-        return Batch(self._found[number], np.repeat(np.arange(self.options.num_places), self.options.num_views))
+        return Batch(
+            self._rows[number],
+            np.repeat(np.arange(self.options.num_places), self.options.num_views),
+        )
 
     def refresh(self, epoch: int, describe: Callable[[np.ndarray], np.ndarray]) -> None:
-        """Describe one random photo of each group, then draw all batches. Raises `NoPhotos` where photos are too far apart."""
+        """Describe one random photo of each group, then draw all batches. Raises `NoPhotos` where
+        photos are too far apart."""
         random = random_stream(self.seed, _OF_CELL, epoch)
         counts = self.cells.counts
-        shown = self.cells.members[self.cells.offsets[:-1] + (random.random(len(counts)) * counts).astype(np.int64)]
+        shown = self.cells.members[
+            self.cells.offsets[:-1] + (random.random(len(counts)) * counts).astype(np.int64)
+        ]
         unit = describe(shown)
-        self._found = np.stack(
-            [self._mined(unit, random_stream(self.seed, _MINED, epoch, number)) for number in range(self.places.num_batches)]
+        self._rows = np.stack(
+            [
+                self._mined(unit, random_stream(self.seed, _MINED, epoch, number))
+                for number in range(self.places.num_batches)
+            ]
         )
 
     def found(self) -> np.ndarray:
-        return self._found
+        return self._rows
 
-    def take_over(self, found: np.ndarray) -> None:
-        self._found = found
+    def take_over(self, rows: np.ndarray) -> None:
+        self._rows = rows
 
     def _mined(self, unit: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """(num_places * num_views,) rows of one batch: cities by how many groups they have, each once as long as there are any."""
+        """(num_places * num_views,) rows of one batch: cities by how many groups they have, each
+        once as long as there are any."""
         size, found = self.options.num_places, list[np.ndarray]()
         taken: set[int] = set()
         cities = np.bincount(self.city).astype(float)
@@ -104,7 +120,9 @@ class CliqueBatches(Batches):
             rows = self._neighbourhood(np.flatnonzero(self.city == city), unit, random)
             # A later neighbourhood may reach into one before.
             rows = np.array([row for row in rows.tolist() if row not in taken], np.int64)
-            near = neighbors_within(self._points[rows], self._points[rows], radius_m=self.places.radius_m)
+            near = neighbors_within(
+                self._points[rows], self._points[rows], radius_m=self.places.radius_m
+            )
             for clique in disjoint_cliques(near, self.options.num_views, random):
                 if len(found) < size:
                     found.append(rows[clique])
@@ -112,29 +130,41 @@ class CliqueBatches(Batches):
             if len(found) == size:
                 return np.concatenate(found)
         raise NoPhotos(
-            f"no {size} places of {self.options.num_views} photos within {self.places.radius_m:g} m were found; lower "
-            "batches.num_places, or raise places.radius_m"
+            f"no {size} places of {self.options.num_views} photos within {self.places.radius_m:g} "
+            "m were found; lower batches.num_places, or raise places.radius_m"
         )
 
     def _around(self, rows: np.ndarray) -> list[int]:
         """All photos near these."""
-        found: list[int] = neighbors_within(self._points, self._points[rows], radius_m=self.places.radius_m).members.tolist()
+        found: list[int] = neighbors_within(
+            self._points, self._points[rows], radius_m=self.places.radius_m
+        ).members.tolist()
         return found
 
-    def _neighbourhood(self, cells: np.ndarray, unit: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """Rows of a random group of these and of those that look most like it, drawn more often the more alike they are."""
+    def _neighbourhood(
+        self, cells: np.ndarray, unit: np.ndarray, random: np.random.Generator
+    ) -> np.ndarray:
+        """Rows of a random group of these and of those that look most like it, drawn more often the
+        more alike they are."""
         start = int(random.choice(cells))
         others = cells[cells != start]
         distance = np.sqrt(np.maximum(2 - 2 * unit[others] @ unit[start], 0))
         weights = np.where(distance > 0, distance.max(initial=0) - distance, 0)
         num = min(self.places.num_near, int(np.count_nonzero(weights)))
-        alike = random.choice(others, num, replace=False, p=weights / weights.sum()) if num else others[:0]
+        alike = (
+            random.choice(others, num, replace=False, p=weights / weights.sum())
+            if num
+            else others[:0]
+        )
         chosen = np.append(alike, start)
         return np.sort(np.concatenate([self.cells.of(int(cell)) for cell in chosen]))
 
 
-def disjoint_cliques(near: NeighborLists, size: int, random: np.random.Generator) -> list[np.ndarray]:
-    """Cliques of `size` rows of a graph with n rows: of maximal ones so many at random; no photo of one is near one of another."""
+def disjoint_cliques(
+    near: NeighborLists, size: int, random: np.random.Generator
+) -> list[np.ndarray]:
+    """Cliques of `size` rows of a graph with n rows: of maximal ones so many at random; no photo of
+    one is near one of another."""
     count = len(near.counts)
     together = np.zeros((count, count), bool)
     together[np.repeat(np.arange(count), near.counts), near.members] = True
@@ -154,8 +184,11 @@ def disjoint_cliques(near: NeighborLists, size: int, random: np.random.Generator
     return found
 
 
-def draw_clique(together: np.ndarray, start: int, random: np.random.Generator, *, most: int | None = None) -> np.ndarray:
-    """A clique with `start` of the graph (n, n): grown at random until nothing fits, or it has `most`."""
+def draw_clique(
+    together: np.ndarray, start: int, random: np.random.Generator, *, most: int | None = None
+) -> np.ndarray:
+    """A clique with `start` of the graph (n, n): grown at random until nothing fits, or it has
+    `most`."""
     chosen, left = [start], together[start].copy()
     while left.any() and (most is None or len(chosen) < most):
         following = int(random.choice(np.flatnonzero(left)))

@@ -1,6 +1,8 @@
-"""Which of a query's candidates are nearest, measured a chunk of the database at a time: a pool that all queries share, or pairs.
+"""Which of a query's candidates are nearest, measured a chunk of the database at a time: a pool
+that all queries share, or pairs.
 
-Only the order within a query counts, so that its own squared length is left out of all squared distances.
+Only the order within a query counts, so that its own squared length is left out of all squared
+distances.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from whence.lists import NeighborLists
 
 
 class Pool:
-    """Database photos (P,), ascending, that all T queries share, without those that each query excludes."""
+    """Database photos (P,), ascending, that all T queries share, without those that each query
+    excludes."""
 
     def __init__(self, rows: np.ndarray, excluded: NeighborLists) -> None:
         self.rows = self.photos = rows
@@ -27,11 +30,14 @@ class Pool:
         """(T,) candidates of each query."""
         self._squared = torch.empty((len(self.counts), len(rows)))
 
-    def measure(self, rows: np.ndarray, stored: Tensor, norms: Tensor, asked: Tensor) -> None:
-        """Distances of the queries' descriptors (T, D) to these database photos (n,), ascending, by theirs (n, D)."""
+    def measure(self, rows: np.ndarray, stored: Tensor, norms: Tensor, queries: Tensor) -> None:
+        """Distances of the queries' descriptors (T, D) to these database photos (n,), ascending, by
+        theirs (n, D)."""
         first, last = np.searchsorted(self.rows, [rows[0], rows[-1] + 1])
         places = torch.from_numpy(np.searchsorted(rows, self.rows[first:last]))
-        self._squared[:, first:last] = torch.addmm(norms[places], asked, stored[places].T, alpha=-2)
+        self._squared[:, first:last] = torch.addmm(
+            norms[places], queries, stored[places].T, alpha=-2
+        )
 
     def nearest(self, k: int) -> np.ndarray:
         """(T, k) database rows of each query's k nearest, nearest first."""
@@ -43,14 +49,17 @@ class Pool:
         """The candidates of each query, ascending."""
         is_in = np.ones((len(self.counts), len(self.rows)), bool)
         is_in[self._out] = False
-        return NeighborLists(np.concatenate([[0], np.cumsum(self.counts)]), self.rows[np.nonzero(is_in)[1]])
+        return NeighborLists(
+            np.concatenate([[0], np.cumsum(self.counts)]), self.rows[np.nonzero(is_in)[1]]
+        )
 
 
 class Pairs:
     """Pairs of a query and a database photo, in the order of the database."""
 
     def __init__(self, keys: np.ndarray, num_queries: int) -> None:
-        """`keys` (M,): row and query as one number, as `_keys` makes them; ascending, none twice."""
+        """`keys` (M,): row and query as one number, as `_keys` makes them; ascending, none
+        twice."""
         bits = _num_bits(num_queries)
         self.rows, self.owners = keys >> bits, keys & keys.dtype.type((1 << bits) - 1)
         self.num_queries = num_queries
@@ -66,7 +75,8 @@ class Pairs:
 
     @classmethod
     def united(cls, rows: np.ndarray, *, excluded: NeighborLists) -> Self:
-        """The pairs of every query with its rows of (T, K), -1 for none, each once, without those it excludes."""
+        """The pairs of every query with its rows of (T, K), -1 for none, each once, without those
+        it excludes."""
         num_queries = len(rows)
         keys = _keys(rows, np.arange(num_queries)[:, None], num_queries).ravel()
         keys.sort()
@@ -89,36 +99,48 @@ class Pairs:
 
     def lists(self) -> NeighborLists:
         """The candidates of each query, ascending."""
-        return NeighborLists(np.concatenate([[0], np.cumsum(self.counts)]), self.rows[self._by_query()])
+        return NeighborLists(
+            np.concatenate([[0], np.cumsum(self.counts)]), self.rows[self._by_query()]
+        )
 
-    def measure(self, rows: np.ndarray, stored: Tensor, norms: Tensor, asked: Tensor) -> None:
-        """Distances of the pairs with these database photos (n,), ascending, by their descriptors (n, D), to queries (T, D)."""
-        starts = np.searchsorted(self.rows, np.append(rows, rows[-1] + 1).astype(self.rows.dtype)).astype(self.rows.dtype)
+    def measure(self, rows: np.ndarray, stored: Tensor, norms: Tensor, queries: Tensor) -> None:
+        """Distances of the pairs with these database photos (n,), ascending, by their descriptors
+        (n, D), to queries (T, D)."""
+        starts = np.searchsorted(
+            self.rows, np.append(rows, rows[-1] + 1).astype(self.rows.dtype)
+        ).astype(self.rows.dtype)
         here = slice(int(starts[0]), int(starts[-1]))
         owners = self.owners[here]
         with warnings.catch_warnings():
-            # Sparse tensors are called beta; the product at chosen places alone is what is used of them.
+            # Sparse tensors are called beta; the product at chosen places alone is what is used of
+            # them.
             warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
             places = torch.sparse_csr_tensor(
                 torch.from_numpy(starts - starts[0]),
                 torch.from_numpy(owners),
                 torch.zeros(len(owners)),
-                size=(len(rows), len(asked)),
+                size=(len(rows), len(queries)),
                 check_invariants=False,
             )
-            products = torch.sparse.sampled_addmm(places, stored, asked.T, beta=0.0, alpha=-2).values().numpy()
+            products = (
+                torch.sparse.sampled_addmm(places, stored, queries.T, beta=0.0, alpha=-2)
+                .values()
+                .numpy()
+            )
         products += np.repeat(norms.numpy(), np.diff(starts))
         self._squared[here] = products
 
     def nearest(self, k: int) -> np.ndarray:
-        """(T, k) database rows of each query's k nearest, nearest first; every query needs as many pairs."""
+        """(T, k) database rows of each query's k nearest, nearest first; every query needs as many
+        pairs."""
         # The k-th nearest of a few pairs bounds that of all, and few pairs lie within the bound.
         bounds = self._nearest_of(np.arange(len(self.rows) // 8 + 1), k)[0][:, -1]
         near = np.flatnonzero(self._squared <= bounds[self.owners])
         return self.rows[self._nearest_of(near, k)[1]]
 
     def _nearest_of(self, pairs: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """(T, k) squared distances of each query's nearest of these pairs, infinite where it has fewer, and which they are."""
+        """(T, k) squared distances of each query's nearest of these pairs, infinite where it has
+        fewer, and which they are."""
         order = pairs[self._by_query(pairs)]
         counts = np.bincount(self.owners[pairs], minlength=self.num_queries)
         squared = np.full((self.num_queries, max(k, counts.max())), np.inf, np.float32)
@@ -128,8 +150,12 @@ class Pairs:
         return nearest.numpy(), order[np.minimum(firsts[:, None] + found.numpy(), len(order) - 1)]
 
     def _by_query(self, pairs: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """The pairs query by query, each in the order of the database. A stable sort of small integers counts, not compares."""
-        return np.argsort(self.owners[pairs].astype(np.uint16 if self.num_queries <= 1 << 16 else np.int64), kind="stable")
+        """The pairs query by query, each in the order of the database. A stable sort of small
+        integers counts, not compares."""
+        return np.argsort(
+            self.owners[pairs].astype(np.uint16 if self.num_queries <= 1 << 16 else np.int64),
+            kind="stable",
+        )
 
 
 def owners_of(lists: NeighborLists) -> np.ndarray:
@@ -137,11 +163,13 @@ def owners_of(lists: NeighborLists) -> np.ndarray:
     return np.repeat(np.arange(len(lists.counts)), lists.counts)
 
 
-def is_among(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+def is_among(values: np.ndarray, places: np.ndarray) -> np.ndarray:
     """Which of the values are among those known, which are ascending."""
-    if not len(known):
+    if not len(places):
         return np.zeros(values.shape, bool)
-    return np.asarray(known[np.minimum(np.searchsorted(known, values), len(known) - 1)] == values)
+    return np.asarray(
+        places[np.minimum(np.searchsorted(places, values), len(places) - 1)] == values
+    )
 
 
 def without_repeats(values: np.ndarray) -> np.ndarray:
@@ -150,7 +178,8 @@ def without_repeats(values: np.ndarray) -> np.ndarray:
 
 
 def _keys(rows: np.ndarray, owners: np.ndarray, num_queries: int) -> np.ndarray:
-    """Row and query as one number, by which pairs are sorted; below 0 for a row of -1. 32 bits sort faster where they suffice."""
+    """Row and query as one number, by which pairs are sorted; below 0 for a row of -1. 32 bits sort
+    faster where they suffice."""
     bits = _num_bits(num_queries)
     is_small = not rows.size or rows.max() < 1 << (31 - bits)
     kind = np.dtype(np.int32 if is_small else np.int64)

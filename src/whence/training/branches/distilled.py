@@ -1,6 +1,8 @@
-"""The branch of distillation: a small network learns a large one's descriptors, so that it can ask in the large one's database.
+"""The branch of distillation: a small network learns a large one's descriptors, so that it can ask
+in the large one's database.
 
-The teacher describes every photo once; what it said is kept beside the decoded photos, for every training that asks for it.
+The teacher describes every photo once; what it said is kept beside the decoded photos, for every
+training that asks for it.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from whence.runtime import atomic_write, progress, random_stream
 from whence.training.branches.places import Batch, shard
 from whence.training.options.distilled import DistilledOptions
 from whence.training.pixels import cached_pixels, key_of, stored_size
-from whence.training.task import BatchPlace, Branch, Draw, Given, Losses, Read, Share
+from whence.training.task import BatchPlace, Branch, Draw, Losses, Read, Setup, Share
 from whence.training.ways import IsKept, SeenPhotos, Ways
 from whence.types import SkippedPhoto
 
@@ -37,51 +39,69 @@ class TaughtPhotos(NamedTuple):
 
 
 class DistilledBranch(Branch):
-    """All photos once an epoch, in a random order; the squared distance between unit vectors, student's and teacher's."""
+    """All photos once an epoch, in a random order; the squared distance between unit vectors,
+    student's and teacher's."""
 
-    def __init__(self, options: DistilledOptions, given: Given) -> None:
+    def __init__(self, options: DistilledOptions, setup: Setup) -> None:
         """Raises `BadOption`, `NoPhotos`, `UnknownName`, and as `load_teacher`."""
         super().__init__(options.name or options.kind)
-        self.options, self.given, self.weight = options, given, options.weight
+        self.options, self.setup, self.weight = options, setup, options.weight
         if not options.teacher:
-            raise BadOption(f"say which model is learned from: --set {self.name}.teacher=NAME, or teacher=NAME")
-        self.photos = given.data.photos
-        if not 1 <= options.batch_size <= len(self.photos):
-            raise BadOption(f"batches of {options.batch_size} photos of {len(self.photos)} are not possible; change batch_size")
-        self.teacher = load_teacher(options)
-        if self.teacher.dim != given.learner.module.dim:
             raise BadOption(
-                f"{self.teacher.name} gives {self.teacher.dim} dimensions, the learner {given.learner.module.dim}: for a head that "
+                f"say which model is learned from: --set {self.name}.teacher=NAME, or teacher=NAME"
+            )
+        self.photos = setup.data.photos
+        if not 1 <= options.batch_size <= len(self.photos):
+            raise BadOption(
+                f"batches of {options.batch_size} photos of {len(self.photos)} are not possible; "
+                "change batch_size"
+            )
+        self.teacher = load_teacher(options)
+        if self.teacher.dim != setup.learner.module.dim:
+            raise BadOption(
+                f"{self.teacher.name} gives {self.teacher.dim} dimensions, the learner "
+                f"{setup.learner.module.dim}: for a head that "
                 f"ends in a linear layer set aggregator.options.dim={self.teacher.dim}"
             )
-        self.ways = Ways(options.augment, given, of=key_of(self.photos))
+        self.ways = Ways(options.augment, setup, of=key_of(self.photos))
 
     def describe_data(self) -> dict[str, Any]:
         return {"num_photos": len(self.photos), "teacher": self.teacher.card.card_id}
 
     def open(self) -> None:
-        (width, height), given = stored_size(self.options.augment), self.given
+        (width, height), setup = stored_size(self.options.augment), self.setup
         self.pixels = cached_pixels(
-            self.photos, width=width, height=height, folder=given.pixels_folder, show_progress=given.show_progress
+            self.photos,
+            width=width,
+            height=height,
+            folder=setup.pixels_folder,
+            show_progress=setup.show_progress,
         )
         self.taught = self._described()
         self.usable = np.flatnonzero(self.taught.any(axis=1))
         if len(self.usable) < self.options.batch_size:
-            raise NoPhotos(f"{self.teacher.name} describes {len(self.usable)} of {len(self.photos)} photos, too few for a batch")
+            raise NoPhotos(
+                f"{self.teacher.name} describes {len(self.usable)} of {len(self.photos)} photos, "
+                "too few for a batch"
+            )
         self.ways.open()
 
     def _described(self) -> np.ndarray:
         """(N, D) float32 by the teacher, kept on disk; zero for photos that it cannot describe."""
-        said = json.dumps([self.teacher.card.card_id, self.teacher.options], sort_keys=True, default=str)
+        said = json.dumps(
+            [self.teacher.card.card_id, self.teacher.options], sort_keys=True, default=str
+        )
         key = hashlib.blake2b(f"{key_of(self.photos)}|{said}".encode(), digest_size=12).hexdigest()
-        file = Path(self.given.pixels_folder) / f"taught-{key}.npy"
+        file = Path(self.setup.pixels_folder) / f"taught-{key}.npy"
         if not file.is_file():
             rows = np.zeros((len(self.photos), self.teacher.dim), np.float32)
             files = [self.photos.file(row) for row in range(len(self.photos))]
-            with progress("teaching", total=len(files), show=self.given.show_progress) as advance:
+            with progress("teaching", total=len(files), show=self.setup.show_progress) as advance:
                 for row, found in enumerate(self.teacher.describe_each(files)):
                     if isinstance(found, UnreadableImage):
-                        self.given.data.report((SkippedPhoto(self.photos.paths[row], found.reason),))
+                        self.setup.data.report(
+                            (SkippedPhoto(self.photos.paths[row], found.reason),)
+                        )
                     else:
                         rows[row] = found.descriptor
                     advance(1)
@@ -95,7 +115,7 @@ class DistilledBranch(Branch):
 
     def read(self, place: BatchPlace, share: Share) -> Read:
         size = self.options.batch_size
-        order = random_stream(self.given.seed, _ORDER, place.epoch).permutation(self.usable)
+        order = random_stream(self.setup.seed, _ORDER, place.epoch).permutation(self.usable)
         whole = order[place.number * size : (place.number + 1) * size]
         rows = shard(Batch(whole, whole), rank=share.rank, num_ranks=share.num_ranks).rows
 
@@ -107,10 +127,12 @@ class DistilledBranch(Branch):
         return Read(TaughtPhotos(photos, torch.from_numpy(np.array(self.taught[rows]))), len(rows))
 
     def change(self, content: TaughtPhotos, draw: Draw) -> tuple[Tensor | Features, Tensor]:
-        """What the network is given, and what it should say (b, D)."""
+        """The network's input, and what it should say (b, D)."""
         return self.ways.change(content.photos, draw), content.rows.to(draw.device)
 
-    def learn(self, learner: nn.Module, content: tuple[Tensor | Features, Tensor], draw: Draw) -> Losses:
+    def learn(
+        self, learner: nn.Module, content: tuple[Tensor | Features, Tensor], draw: Draw
+    ) -> Losses:
         images, taught = content
         draw.seed_torch(1 + draw.share.rank)
         with draw.autocast():
@@ -132,5 +154,8 @@ def load_teacher(options: DistilledOptions) -> DescriptorModel:
         try:
             teacher.load_packaged()
         except BadOption as error:
-            raise NotFitted(f"{teacher.name} is fitted on photos, and nothing comes packaged to learn from: {error}") from None
+            raise NotFitted(
+                f"{teacher.name} is fitted on photos, and nothing comes packaged to learn from: "
+                f"{error}"
+            ) from None
     return teacher

@@ -1,4 +1,5 @@
-"""Groups of classes: which photos each class has, and which of them a batch draws. Nothing here needs torch.
+"""Groups of classes: which photos each class has, and which of them a batch draws. Nothing here
+needs torch.
 
 A batch follows from the seed, the epoch and its number alone.
 """
@@ -10,7 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from whence.data.partition import CellOptions, Partition, load_partition, make_partition, partition_digest
+from whence.data.partition import (
+    CellOptions,
+    Partition,
+    load_partition,
+    make_partition,
+    partition_digest,
+)
 from whence.data.placed_files import PlacedFiles
 from whence.data.planes import on_one_plane
 from whence.errors import BadOption
@@ -44,8 +51,11 @@ class Grouped:
         }
 
 
-def make_grouped(files: PlacedFiles, *, cells: CellOptions, num_groups: int = 0, kept: Path | None = None) -> Grouped:
-    """The classes of files, and the first so many groups, or all; the partition is read from the file `kept` where it is there.
+def make_grouped(
+    files: PlacedFiles, *, cells: CellOptions, num_groups: int = 0, kept: Path | None = None
+) -> Grouped:
+    """The classes of files, and the first so many groups, or all; the partition is read from the
+    file `kept` where it is there.
 
     Raises `NoPhotos`, `BadOption`, and `InputError` where the file was made from something else.
     """
@@ -55,19 +65,25 @@ def make_grouped(files: PlacedFiles, *, cells: CellOptions, num_groups: int = 0,
         digest = partition_digest(files.east_m, files.north_m, files.heading_deg, options=cells)
         partition = load_partition(kept, digest=digest)
     else:
-        partition = make_partition(files.east_m, files.north_m, files.heading_deg, zone=files.zone, options=cells)
+        partition = make_partition(
+            files.east_m, files.north_m, files.heading_deg, zone=files.zone, options=cells
+        )
     order = partition.num_in_order
     if not 0 <= num_groups <= len(order):
-        raise BadOption(f"there are {len(order)} groups with classes of {cells.min_photos} photos; lower num_groups to that")
+        raise BadOption(
+            f"there are {len(order)} groups with classes of {cells.min_photos} photos; lower "
+            "num_groups to that"
+        )
     chosen = order[: num_groups or len(order)]
     return Grouped(files, partition, tuple(partition.groups.of(int(group)) for group in chosen))
 
 
 class ClassBatches:
-    """Batches of an epoch: its group's classes in one random order after the other, each with one photo of it at random.
+    """Batches of an epoch: its group's classes in one random order after the other, each with one
+    photo of it at random.
 
-    Classes that fill no whole batch at the end of an order are left out of it, as published; where a group has fewer classes than
-    a batch has photos, orders follow one another instead.
+    Classes that fill no whole batch at the end of an order are left out of it, as published; where
+    a group has fewer classes than a batch has photos, orders follow one another instead.
     """
 
     def __init__(self, grouped: Grouped, *, batch_size: int, seed: int) -> None:
@@ -75,7 +91,7 @@ class ClassBatches:
         if batch_size < 1:
             raise BadOption(f"batches of {batch_size} photos are not possible")
         self.grouped, self.batch_size, self.seed = grouped, batch_size, seed
-        self._held: tuple[int, NeighborLists] | None = None
+        self._group: tuple[int, NeighborLists] | None = None
 
     def group_of(self, epoch: int) -> int:
         """The group whose turn it is."""
@@ -92,7 +108,8 @@ class ClassBatches:
         return orders[number * size - first * num :][:size]
 
     def rows(self, epoch: int, number: int, place: int, which: int) -> np.ndarray:
-        """Rows of the files of a class in a random order, the batch's photo at `place` first: the first that can be read counts."""
+        """Rows of the files of a class in a random order, the batch's photo at `place` first: the
+        first that can be read counts."""
         members = self._rows_of(epoch).of(which)
         return random_stream(self.seed, _VIEWS, epoch, number, place).permutation(members)
 
@@ -100,7 +117,7 @@ class ClassBatches:
         return random_stream(self.seed, _ORDER, epoch, turn).permutation(num)
 
     def _rows_of(self, epoch: int) -> NeighborLists:
-        group, held = self.group_of(epoch), self._held
+        group, held = self.group_of(epoch), self._group
         if held is None or held[0] != group:
-            held = self._held = (group, self.grouped.rows_of(group))
+            held = self._group = (group, self.grouped.rows_of(group))
         return held[1]

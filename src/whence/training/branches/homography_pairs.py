@@ -1,4 +1,5 @@
-"""The branch of homography pairs: two views of one photo, every point of which is known in the other."""
+"""The branch of homography pairs: two views of one photo, every point of which is known in the
+other."""
 
 from __future__ import annotations
 
@@ -11,15 +12,32 @@ from torch import Tensor, nn
 from whence.errors import BadOption
 from whence.models.cards.text import read_card
 from whence.models.checkpoints.files import fill_module, weights_digest
-from whence.models.local.dense import DenseMaps, DenseNetwork, make_dense_network, sample_descriptors, sample_logits
+from whence.models.local.dense import (
+    DenseMaps,
+    DenseNetwork,
+    make_dense_network,
+    sample_descriptors,
+    sample_logits,
+)
 from whence.runtime import random_stream
-from whence.training.branches.homographies import cut_view, draw_beside, draw_matrix, find_same_point
+from whence.training.branches.homographies import (
+    cut_view,
+    draw_beside,
+    draw_matrix,
+    find_same_point,
+)
 from whence.training.branches.places import Batch, shard
-from whence.training.losses.features import Described, joint_distillation_loss, matching_loss, naive_loss, silk_loss
+from whence.training.losses.features import (
+    Described,
+    joint_distillation_loss,
+    matching_loss,
+    naive_loss,
+    silk_loss,
+)
 from whence.training.losses.heights import both_views, patch_loss
 from whence.training.options.local import HomographyPairsOptions
 from whence.training.pixels import cached_pixels
-from whence.training.task import BatchPlace, Branch, Draw, Given, Losses, Read, Share
+from whence.training.task import BatchPlace, Branch, Draw, Losses, Read, Setup, Share
 
 _ORDER, _VIEW = 154, 155
 _WITH_TEACHER = ("joint", "matching", "distillation", "naive")
@@ -39,19 +57,22 @@ class ViewPairs(NamedTuple):
 class HomographyPairsBranch(Branch):
     """All photos once an epoch, in a random order, cut out anew every time."""
 
-    def __init__(self, options: HomographyPairsOptions, given: Given) -> None:
+    def __init__(self, options: HomographyPairsOptions, setup: Setup) -> None:
         """Raises `BadOption`, `NoPhotos`, and as `load_teacher`."""
         super().__init__(options.name or options.kind)
-        self.options, self.given, self.weight = options, given, options.weight
-        self.photos = given.data.photos
+        self.options, self.setup, self.weight = options, setup, options.weight
+        self.photos = setup.data.photos
         seen, loss = options.views, options.loss.name
         self.size_px = (seen.stored_width, seen.stored_height)
-        self.same = find_same_point(self.photos, given.data.folder("photos with their cameras"), self.size_px)
+        self.same = find_same_point(
+            self.photos, setup.data.folder("photos with their cameras"), self.size_px
+        )
         if not 1 <= options.num_pairs <= len(self.same.rows):
             raise BadOption(
-                f"batches of {options.num_pairs} pairs of {len(self.same.rows)} photos are not possible; change num_pairs"
+                f"batches of {options.num_pairs} pairs of {len(self.same.rows)} photos are not "
+                "possible; change num_pairs"
             )
-        learner = given.learner.module
+        learner = setup.learner.module
         if not isinstance(learner, DenseNetwork) or bool(learner.dim) == (loss in _OF_HEIGHTS):
             needed = (
                 "a height map, as learner.network=morse-small"
@@ -59,33 +80,42 @@ class HomographyPairsBranch(Branch):
                 else "descriptors, as learner.network=student-m"
             )
             raise BadOption(f"the loss {loss} needs a learner with {needed}")
-        self.teacher = load_teacher(options, given) if loss in _WITH_TEACHER else None
+        self.teacher = load_teacher(options, setup) if loss in _WITH_TEACHER else None
 
     def describe_data(self) -> dict[str, Any]:
         return {"num_photos": len(self.photos), "num_from_one_point": self.same.num_others}
 
     def open(self) -> None:
-        (width, height), given = self.size_px, self.given
+        (width, height), setup = self.size_px, self.setup
         self.pixels = cached_pixels(
-            self.photos, width=width, height=height, folder=given.pixels_folder, show_progress=given.show_progress
+            self.photos,
+            width=width,
+            height=height,
+            folder=setup.pixels_folder,
+            show_progress=setup.show_progress,
         )
         if self.teacher is not None:
-            self.teacher.to(given.device)
+            self.teacher.to(setup.device)
 
     def num_batches(self, epoch: int) -> int:
         return len(self.same.rows) // self.options.num_pairs
 
     def read(self, place: BatchPlace, share: Share) -> Read:
         size = self.options.num_pairs
-        order = random_stream(self.given.seed, _ORDER, place.epoch).permutation(self.same.rows)
+        order = random_stream(self.setup.seed, _ORDER, place.epoch).permutation(self.same.rows)
         whole = order[place.number * size : (place.number + 1) * size]
         rows = shard(Batch(whole, whole), rank=share.rank, num_ranks=share.num_ranks).rows
         pairs = [self._pair(int(row), place) for row in rows]
         first, second, matrices = (np.stack([pair[part] for pair in pairs]) for part in range(3))
-        return Read(ViewPairs(torch.from_numpy(first), torch.from_numpy(second), torch.from_numpy(matrices)), 2 * len(pairs))
+        return Read(
+            ViewPairs(
+                torch.from_numpy(first), torch.from_numpy(second), torch.from_numpy(matrices)
+            ),
+            2 * len(pairs),
+        )
 
     def _pair(self, row: int, place: BatchPlace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        random = random_stream(self.given.seed, _VIEW, *place, row)
+        random = random_stream(self.setup.seed, _VIEW, *place, row)
         seen = self.options.views
         first = draw_matrix(random, seen, self.size_px)
         second = draw_beside(random, seen, self.size_px, first)
@@ -127,26 +157,42 @@ class HomographyPairsBranch(Branch):
         if not kept:
             return Losses(seen.logits.sum() * 0)
         named = {name: torch.stack([one[name] for one in kept]).mean() for name in kept[0]}
-        return Losses(torch.stack(list(named.values())).sum(), {name: value.detach() for name, value in named.items()})
+        return Losses(
+            torch.stack(list(named.values())).sum(),
+            {name: value.detach() for name, value in named.items()},
+        )
 
-    def _compared(self, seen: DenseMaps, taught: DenseMaps | None, number: int, content: ViewPairs) -> dict[str, Tensor]:
+    def _compared(
+        self, maps: DenseMaps, taught: DenseMaps | None, number: int, content: ViewPairs
+    ) -> dict[str, Tensor]:
         """The losses of one pair; none where its views show too little of the same."""
         num, options, half = len(content.first), self.options, self.options.num_points // 2
         height, width = content.first.shape[-2:]
         strong = None if taught is None else taught.logits[number].float()
-        points = choose_points(content.matrices[number], (width, height), options.num_points, strong, half)
+        points = choose_points(
+            content.matrices[number], (width, height), options.num_points, strong, half
+        )
         if len(points[0]) < 8:
             return {}
         at = [part[None].float() for part in points]
         loss, rate = options.loss, options.loss.temperature
         if taught is None:
-            ends = [read_points(seen, row, where) for row, where in ((number, at[0]), (num + number, at[1]))]
-            logits = [
-                sample_logits(seen.logits[row : row + 1], where)[0] for row, where in ((number, at[0]), (num + number, at[1]))
+            ends = [
+                read_points(maps, row, where)
+                for row, where in ((number, at[0]), (num + number, at[1]))
             ]
-            return silk_loss(ends[0].descriptors, ends[1].descriptors, (logits[0], logits[1]), temperature=rate)
-        teacher_a, teacher_b = read_points(taught, number, at[0]), read_points(taught, num + number, at[1])
-        student = read_points(seen, number, at[1])
+            logits = [
+                sample_logits(maps.logits[row : row + 1], where)[0]
+                for row, where in ((number, at[0]), (num + number, at[1]))
+            ]
+            return silk_loss(
+                ends[0].descriptors, ends[1].descriptors, (logits[0], logits[1]), temperature=rate
+            )
+        teacher_a, teacher_b = (
+            read_points(taught, number, at[0]),
+            read_points(taught, num + number, at[1]),
+        )
+        student = read_points(maps, number, at[1])
         if loss.name == "naive":
             return {"naive": naive_loss(student, teacher_b)}
         named = {}
@@ -171,31 +217,40 @@ class HomographyPairsBranch(Branch):
         return named
 
 
-def load_teacher(options: HomographyPairsOptions, given: Given) -> DenseNetwork:
-    """The network that is learned from, as it stays. Raises `BadOption`, `InputError`, and as `fill_module`."""
+def load_teacher(options: HomographyPairsOptions, setup: Setup) -> DenseNetwork:
+    """The network that is learned from, as it stays. Raises `BadOption`, `InputError`, and as
+    `fill_module`."""
     if not options.teacher:
-        raise BadOption("say which network is learned from: --set teacher=FILE, what a training of local features wrote")
+        raise BadOption(
+            "say which network is learned from: --set teacher=FILE, what a training of local "
+            "features wrote"
+        )
     name = read_network_name(options.teacher)
     teacher = make_dense_network(name)
     fill_module(teacher, options.teacher, what=f"the teacher {name}")
-    learner: DenseNetwork = given.learner.module
+    learner: DenseNetwork = setup.learner.module
     if teacher.dim != learner.dim:
-        raise BadOption(f"the teacher {name} gives {teacher.dim} numbers a point, the learner {learner.dim}")
-    given.learner.learn_from(read_card(options.teacher).name, weights_digest(teacher))
+        raise BadOption(
+            f"the teacher {name} gives {teacher.dim} numbers a point, the learner {learner.dim}"
+        )
+    setup.learner.learn_from(read_card(options.teacher).name, weights_digest(teacher))
     return teacher.eval().requires_grad_(False)
 
 
 def read_network_name(file: str) -> str:
-    """The network that a file of weights is for, as its card says. Raises `UnreadableWeights` for a file without one."""
+    """The network that a file of weights is for, as its card says. Raises `UnreadableWeights` for a
+    file without one."""
     return read_card(file).backbone
 
 
 def choose_points(
     matrix: Tensor, size_px: tuple[int, int], num: int, strong: Tensor | None, num_strong: int
 ) -> tuple[Tensor, Tensor]:
-    """At most `num` points (n, 2) of a view and where a homography takes them, on whole pixels of both and inside both.
+    """At most `num` points (n, 2) of a view and where a homography takes them, on whole pixels of
+    both and inside both.
 
-    With the logits `strong` (h, w) of the first view, so many of them are its highest; the others are drawn.
+    With the logits `strong` (h, w) of the first view, so many of them are its highest; the others
+    are drawn.
     """
     width, height = size_px
     drawn = torch.randperm(width * height, device=matrix.device)
@@ -203,7 +258,9 @@ def choose_points(
         highest = strong.flatten().argsort(descending=True)[:num_strong]
         drawn = torch.cat([highest, drawn[~torch.isin(drawn, highest)]])
     first = torch.stack([drawn % width, drawn // width], dim=1)
-    homogeneous = torch.cat([first.to(matrix), torch.ones_like(first[:, :1]).to(matrix)], dim=1) @ matrix.T
+    homogeneous = (
+        torch.cat([first.to(matrix), torch.ones_like(first[:, :1]).to(matrix)], dim=1) @ matrix.T
+    )
     second = (homogeneous[:, :2] / homogeneous[:, 2:]).round()
     limit = torch.tensor([width - 1, height - 1], device=matrix.device)
     inside = ((second >= 0) & (second <= limit)).all(dim=1)
@@ -211,7 +268,8 @@ def choose_points(
 
 
 def read_points(maps: DenseMaps, row: int, points: Tensor) -> Described:
-    """What the maps of one view, by its number in the batch, say of points (1, n, 2)."""
+    """Descriptors and scores that the maps of one view, by its number in the batch, have at points
+    (1, n, 2)."""
     assert maps.descriptors is not None, "asked of networks that describe"
     one = DenseMaps(maps.logits[row : row + 1], maps.descriptors[row : row + 1], maps.stride)
     confidences = sample_logits(one.logits, points)[0].sigmoid().clamp(1e-6, 1 - 1e-6)

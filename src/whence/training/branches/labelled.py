@@ -1,4 +1,5 @@
-"""The branch of SegVPR (Paolicelli et al., ICIAP 2021): triplets of labelled photos, what their pixels show, and another domain."""
+"""The branch of SegVPR (Paolicelli et al., ICIAP 2021): triplets of labelled photos, what their
+pixels show, and another domain."""
 
 from __future__ import annotations
 
@@ -29,8 +30,14 @@ from whence.training.options.labelled import LabelledOptions
 from whence.training.options.loop import OptimizerOptions
 from whence.training.options.tuples import TuplesOptions
 from whence.training.pixels import cached_pixels, key_of
-from whence.training.segmentation import Opponent, fooling_loss, make_head, opponent_loss, segmentation_loss
-from whence.training.task import BatchPlace, Draw, Given, Losses, Read, Share
+from whence.training.segmentation import (
+    Opponent,
+    fooling_loss,
+    make_head,
+    opponent_loss,
+    segmentation_loss,
+)
+from whence.training.task import BatchPlace, Draw, Losses, Read, Setup, Share
 
 _WINDOW, _TARGET = 151, 152
 _NORMS = re.compile(r"backbone\.(?:.*\.)?bn\d\.(?:weight|bias)|aggregator\.p")
@@ -49,36 +56,47 @@ class LabelledBatch(NamedTuple):
 
 
 class LabelledBranch(TupleBranch):
-    """Tuples as others are mined; a head says what each pixel shows, an opponent which domain its maps are of."""
+    """Tuples as others are mined; a head says what each pixel shows, an opponent which domain its
+    maps are of."""
 
-    def __init__(self, options: LabelledOptions, given: Given) -> None:
+    def __init__(self, options: LabelledOptions, setup: Setup) -> None:
         """Raises `BadOption`, `NoPhotos` and `UnknownName`."""
-        self.labelled: LabelledSet = given.data.labelled(options.town)
+        self.labelled: LabelledSet = setup.data.labelled(options.town)
         self.own = options
         if options.width > options.stored_width or options.height > options.stored_height:
             raise BadOption(
-                "windows of photos are not larger than these: lower width and height, or raise stored_width and _height"
+                "windows of photos are not larger than these: lower width and height, or raise "
+                "stored_width and _height"
             )
-        seen = AugmentOptions(options.width, options.height, stored_width=options.stored_width, stored_height=options.stored_height)
+        seen = AugmentOptions(
+            options.width,
+            options.height,
+            stored_width=options.stored_width,
+            stored_height=options.stored_height,
+        )
         as_tuples = TuplesOptions(
-            name=options.name or options.kind, weight=options.weight, mining=options.mining, batch_queries=options.batch_queries,
-            augment=seen, loss=options.loss,
+            name=options.name or options.kind, weight=options.weight, mining=options.mining,
+            batch_queries=options.batch_queries, augment=seen, loss=options.loss,
         )  # fmt: skip
-        super().__init__(as_tuples, given)
-        network = given.learner.module
+        super().__init__(as_tuples, setup)
+        network = setup.learner.module
         if not isinstance(network, Network):
-            raise BadOption("what pixels show is learned with a network: a backbone and an aggregator")
+            raise BadOption(
+                "what pixels show is learned with a network: a backbone and an aggregator"
+            )
         if options.freezes_norms:
             for name, parameter in network.named_parameters():
                 if _NORMS.fullmatch(name):
                     parameter.requires_grad_(False)
         self.loss_lr = options.head_lr
         if options.segmentation_weight:
-            torch.manual_seed(given.seed)
+            torch.manual_seed(setup.seed)
             self.loss = make_head(options.head, network.backbone.channels, len(IDDA_CLASSES))
             if options.target and options.adversary_weight:
                 self.opponent = Opponent(len(IDDA_CLASSES), options.opponent_width)
-                self.opponent_optimizer = OptimizerOptions("adam", lr=options.opponent_lr, beta2=options.opponent_beta2)
+                self.opponent_optimizer = OptimizerOptions(
+                    "adam", lr=options.opponent_lr, beta2=options.opponent_beta2
+                )
 
     def _tuple_set(self) -> TupleSet:
         found, mining = self.labelled, self.own.mining
@@ -99,17 +117,21 @@ class LabelledBranch(TupleBranch):
         size = (self.own.stored_width, self.own.stored_height)
         found = self.labelled
         key = f"{key_of(found.set.database)}-{key_of(found.set.queries)}"
-        self.classes = self._cached_classes((*found.database_labels, *found.query_labels), key, size)
+        self.classes = self._cached_classes(
+            (*found.database_labels, *found.query_labels), key, size
+        )
         self.target: np.ndarray | None = None
         if self.opponent is not None:
             photos = scan_photos(self.own.target, show_progress=False)
             self.target = cached_pixels(
-                photos, width=self.own.target_width, height=self.own.target_height, folder=self.given.pixels_folder,
-                show_progress=self.given.show_progress,
+                photos, width=self.own.target_width, height=self.own.target_height,
+                folder=self.setup.pixels_folder, show_progress=self.setup.show_progress,
             )  # fmt: skip
 
-    def _cached_classes(self, files: tuple[Path, ...], key: str, size: tuple[int, int]) -> np.ndarray:
-        file = Path(self.given.pixels_folder) / f"classes-{key}-{size[0]}x{size[1]}.npy"
+    def _cached_classes(
+        self, files: tuple[Path, ...], key: str, size: tuple[int, int]
+    ) -> np.ndarray:
+        file = Path(self.setup.pixels_folder) / f"classes-{key}-{size[0]}x{size[1]}.npy"
         if not file.is_file():
             with atomic_write(file) as out:
                 np.save(out, np.stack([read_classes(path, size_px=size) for path in files]))
@@ -124,8 +146,13 @@ class LabelledBranch(TupleBranch):
         tuples = np.concatenate([self.tuples.num_database + mine[:, :1], mine[:, 1:]], axis=1)
         photos, classes = list[np.ndarray](), list[np.ndarray]()
         for number, rows in enumerate(tuples):
-            window, is_mirrored = self._window(random_stream(self.given.seed, _WINDOW, *place, first + number))
-            for seen, held in ((self.pixels[rows], photos), (np.stack([self.classes[row] for row in rows]), classes)):
+            window, is_mirrored = self._window(
+                random_stream(self.setup.seed, _WINDOW, *place, first + number)
+            )
+            for seen, held in (
+                (self.pixels[rows], photos),
+                (np.stack([self.classes[row] for row in rows]), classes),
+            ):
                 cut = seen[:, window[0], window[1]]
                 held.append(cut[:, :, ::-1] if is_mirrored else cut)
         # The queries first, then each one's others, as tuples are learned from.
@@ -133,12 +160,14 @@ class LabelledBranch(TupleBranch):
         of_classes = [part[:1] for part in classes] + [part[1:] for part in classes]
         target = None
         if self.target is not None:
-            chosen = random_stream(self.given.seed, _TARGET, *place, share.rank).integers(
+            chosen = random_stream(self.setup.seed, _TARGET, *place, share.rank).integers(
                 len(self.target), size=self.own.batch_target
             )
             target = torch.from_numpy(np.stack([self.target[row] for row in chosen]))
         batch = LabelledBatch(
-            torch.from_numpy(np.concatenate(order).copy()), torch.from_numpy(np.concatenate(of_classes).copy()), target
+            torch.from_numpy(np.concatenate(order).copy()),
+            torch.from_numpy(np.concatenate(of_classes).copy()),
+            target,
         )
         return Read(batch, len(batch.photos))
 
@@ -146,17 +175,23 @@ class LabelledBranch(TupleBranch):
         own = self.own
         top = int(random.integers(own.stored_height - own.height + 1))
         left = int(random.integers(own.stored_width - own.width + 1))
-        return (slice(top, top + own.height), slice(left, left + own.width)), bool(random.random() < own.flip_share)
+        return (slice(top, top + own.height), slice(left, left + own.width)), bool(
+            random.random() < own.flip_share
+        )
 
     def change(self, content: Any, draw: Draw) -> Any:
         """Photos as the network takes them, their classes, and those of the other domain."""
         photos = draw.arranged(normalise(content.photos.to(draw.device)))
-        target = None if content.target is None else draw.arranged(normalise(content.target.to(draw.device)))
+        target = (
+            None
+            if content.target is None
+            else draw.arranged(normalise(content.target.to(draw.device)))
+        )
         return photos, content.classes.to(draw.device), target
 
     def learn(self, learner: nn.Module, content: Any, draw: Draw) -> Losses:
         images, classes, target = content
-        network, own = self.given.learner.module, self.own
+        network, own = self.setup.learner.module, self.own
         draw.seed_torch(draw.share.rank)
         with draw.autocast():
             features = network.features(images)
@@ -165,13 +200,20 @@ class LabelledBranch(TupleBranch):
         num = len(descriptors) // (1 + num_others)
         queries, others = descriptors.float().split([num, num * num_others])
         others = others.reshape(num, num_others, -1)
-        places = tuple_loss(own.loss.name, queries, others[:, 0], others[:, 1:], margin=own.loss.margin)
+        places = tuple_loss(
+            own.loss.name, queries, others[:, 0], others[:, 1:], margin=own.loss.margin
+        )
         if not own.segmentation_weight:
             return Losses(places, {"places": places})
         with draw.autocast():
             logits = self.loss(features.map)
-        pixels = segmentation_loss(logits, classes, self._weights(network, features) if own.is_guided else None)
-        total, named = places + own.segmentation_weight * pixels, {"places": places, "pixels": pixels}
+        pixels = segmentation_loss(
+            logits, classes, self._weights(network, features) if own.is_guided else None
+        )
+        total, named = (
+            places + own.segmentation_weight * pixels,
+            {"places": places, "pixels": pixels},
+        )
         if self.opponent is None or target is None:
             return Losses(total, named)
         with draw.autocast():
@@ -179,7 +221,11 @@ class LabelledBranch(TupleBranch):
         source_map, target_map = (_probabilities(one, images.shape[-2:]) for one in (logits, found))
         fooling = fooling_loss(self.opponent, target_map)
         total = total + own.segmentation_weight * own.adversary_weight * fooling
-        return Losses(total, {**named, "fooling": fooling}, opponent_loss(self.opponent, source_map, target_map))
+        return Losses(
+            total,
+            {**named, "fooling": fooling},
+            opponent_loss(self.opponent, source_map, target_map),
+        )
 
     def _weights(self, network: Network, features: Features) -> Tensor | None:
         pool = network.aggregator
@@ -188,14 +234,19 @@ class LabelledBranch(TupleBranch):
 
 def _probabilities(logits: Tensor, size: torch.Size) -> Tensor:
     """Class probabilities at the size of photos, unweighted in both domains."""
-    large = nn.functional.interpolate(logits.float(), size=size, mode="bilinear", align_corners=True)
+    large = nn.functional.interpolate(
+        logits.float(), size=size, mode="bilinear", align_corners=True
+    )
     return large.softmax(dim=1)
 
 
-def _same_view(positives: NeighborLists, query_views: np.ndarray, database_views: np.ndarray) -> NeighborLists:
+def _same_view(
+    positives: NeighborLists, query_views: np.ndarray, database_views: np.ndarray
+) -> NeighborLists:
     """The positives that look the same way as their query."""
     kept = [
-        rows[database_views[rows] == view] for rows, view in ((positives.of(q), query_views[q]) for q in range(len(query_views)))
+        rows[database_views[rows] == view]
+        for rows, view in ((positives.of(q), query_views[q]) for q in range(len(query_views)))
     ]
     starts = np.concatenate([[0], np.cumsum([len(rows) for rows in kept])])
     return NeighborLists(starts, np.concatenate([np.empty(0, np.int64), *kept]).astype(np.int64))

@@ -1,8 +1,9 @@
 """Mining: for each query of a refresh the positive and the negatives it is learned with.
 
-After the Deep Visual Geo-localization Benchmark (Berton et al., CVPR 2022) and NetVLAD (Arandjelovic et al., CVPR 2016). Distances
-are Euclidean, of descriptors as the network gives them. Every photo that is needed is described once a refresh, a chunk of the
-database at a time, and only distances are kept: memory does not grow with the database.
+After the Deep Visual Geo-localization Benchmark (Berton et al., CVPR 2022) and NetVLAD
+(Arandjelovic et al., CVPR 2016). Distances are Euclidean, of descriptors as the network gives them.
+Every photo that is needed is described once a refresh, a chunk of the database at a time, and only
+distances are kept: memory does not grow with the database.
 """
 
 from __future__ import annotations
@@ -37,9 +38,16 @@ class Drawn(NamedTuple):
 
 
 class Miner:
-    """What is mined follows from the seed, the number of the refresh, the descriptors, and for full mining the refresh before."""
+    """What is mined follows from the seed, the number of the refresh, the descriptors, and for full
+    mining the refresh before."""
 
-    def __init__(self, tuples: TupleSet, *, options: MiningOptions = MiningOptions(), seed: int = 0) -> None:  # noqa: B008
+    def __init__(
+        self,
+        tuples: TupleSet,
+        *,
+        options: MiningOptions = MiningOptions(),  # noqa: B008
+        seed: int = 0,
+    ) -> None:
         self.tuples, self.options, self.seed = tuples, options, seed
         self.hardest = np.full((len(tuples.queries), options.num_negatives), -1, np.int64)
         """Negatives that full mining found for each query when it was last drawn; -1 before."""
@@ -50,7 +58,8 @@ class Miner:
         return min(self.options.num_queries, len(self.tuples.queries))
 
     def mine(self, refresh: int, describe: DescribeRows) -> np.ndarray:
-        """(T, 2 + num_negatives) int64 tuples: the query's row, its positive's and its negatives' database rows, nearest first."""
+        """(T, 2 + num_negatives) int64 tuples: the query's row, its positive's and its negatives'
+        database rows, nearest first."""
         drawn = self.draw(refresh)
         rows = self.tuples.queries[drawn.queries]
         positives = Pairs.of(select_runs(self.tuples.positives, drawn.queries))
@@ -73,7 +82,8 @@ class Miner:
         return np.column_stack([rows, positives.nearest(1), negatives])
 
     def draw(self, refresh: int) -> Drawn:
-        """The queries of a refresh and the candidates for their negatives, none of which is excluded."""
+        """The queries of a refresh and the candidates for their negatives, none of which is
+        excluded."""
         options, tuples = self.options, self.tuples
         random = random_stream(self.seed, _QUERIES, refresh)
         weights = tuples.weights if options.name == "msls_weighted" else None
@@ -107,14 +117,19 @@ class Miner:
             drawn[query] = rows[~is_among(rows, excluded.of(query))][:count]
         return drawn
 
-    def _topped_up(self, found: NeighborLists, excluded: NeighborLists, random: np.random.Generator) -> NeighborLists:
-        """The lists, those shorter than the negatives filled with others of the database: a small pool may be all positives."""
+    def _topped_up(
+        self, negatives: NeighborLists, excluded: NeighborLists, random: np.random.Generator
+    ) -> NeighborLists:
+        """The lists, those shorter than the negatives filled with others of the database: a small
+        pool may be all positives."""
         count, lists = self.options.num_negatives, []
-        for query in range(len(found.counts)):
-            own = found.of(query)
+        for query in range(len(negatives.counts)):
+            own = negatives.of(query)
             if len(own) < count:
                 order = random.permutation(self.tuples.num_database)
                 order = order[~is_among(order, np.sort(np.concatenate([own, excluded.of(query)])))]
                 own = np.sort(np.concatenate([own, order[: count - len(own)]]))
             lists.append(own)
-        return NeighborLists(np.concatenate([[0], np.cumsum([len(own) for own in lists])]), np.concatenate(lists))
+        return NeighborLists(
+            np.concatenate([[0], np.cumsum([len(own) for own in lists])]), np.concatenate(lists)
+        )

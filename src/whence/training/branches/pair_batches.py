@@ -1,4 +1,5 @@
-"""Pairs of a photo from orbit and a tile that it shows, and batches of pairs that do not overlap. Nothing here needs torch."""
+"""Pairs of a photo from orbit and a tile that it shows, and batches of pairs that do not overlap.
+Nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -32,7 +33,11 @@ class PhotoPairs:
 
     def counts(self) -> dict[str, int]:
         """How much there is."""
-        return {"num_photos": len(self.photos), "num_places": len(self.places), "num_pairs": len(self.pairs)}
+        return {
+            "num_photos": len(self.photos),
+            "num_places": len(self.places),
+            "num_pairs": len(self.pairs),
+        }
 
     def batch(self, num: int, *, seed: int, epoch: int, number: int) -> np.ndarray:
         """(at most num,) numbers of pairs, no two of which overlap."""
@@ -47,7 +52,8 @@ class PhotoPairs:
 
 
 def find_pairs(data: Dataset, *, least_iou: float) -> PhotoPairs:
-    """All pairs of a data set whose footprints share more than `least_iou`. Raises `NoPhotos` where there are none."""
+    """All pairs of a data set whose footprints share more than `least_iou`. Raises `NoPhotos` where
+    there are none."""
     places, photos = read_tiles(data), read_photos(data)
     polygons = box_corners(places.boxes)
     pairs, boxes = [], []
@@ -63,12 +69,19 @@ def find_pairs(data: Dataset, *, least_iou: float) -> PhotoPairs:
             pairs.append((row, place))
             boxes.append((together[:, 0].min(), lon.min(), together[:, 0].max(), lon.max()))
     if not pairs:
-        raise NoPhotos(f"no photo and tile share more than {least_iou:g} of what they cover together; lower least_iou")
+        raise NoPhotos(
+            f"no photo and tile share more than {least_iou:g} of what they cover together; lower "
+            "least_iou"
+        )
     return PhotoPairs(photos, places, np.array(pairs, np.int64), np.array(boxes), turns)
 
 
 def north_up_turns(footprint: np.ndarray) -> int:
-    """Quarters, counter-clockwise, by which a photo with this footprint (4, 2) is turned to have north nearest to its top."""
+    """Quarters, counter-clockwise, by which a photo with this footprint (4, 2) is turned to have
+    north nearest to its top."""
     column, row = to_cells(footprint[:, 0], unwrap_deg(footprint[:, 1]), 0)
-    east, north = (column[1] + column[2]) - (column[0] + column[3]), (row[0] + row[3]) - (row[1] + row[2])
+    east, north = (
+        (column[1] + column[2]) - (column[0] + column[3]),
+        (row[0] + row[3]) - (row[1] + row[2]),
+    )
     return int(-np.rint(np.degrees(np.arctan2(east, north)) / 90)) % 4

@@ -1,4 +1,5 @@
-"""Places: which photos show the same thing, by position and heading. What a data set itself says is in `sources`.
+"""Places: which photos show the same thing, by position and heading. What a data set itself says is
+in `sources`.
 
 A batch follows from the seed, the epoch and its number alone.
 """
@@ -40,10 +41,12 @@ class Places:
 
 
 def make_places(photos: Photos, *, options: PlaceOptions = PlaceOptions()) -> Places:  # noqa: B008 (an immutable record)
-    """One place for each occupied cell of position and heading bin, with all photos near its own photo that look its way.
+    """One place for each occupied cell of position and heading bin, with all photos near its own
+    photo that look its way.
 
-    A place's own photo is the one nearest to the middle of its cell and bin. A photo may belong to several places; a batch never
-    has two that share photos. Raises `NoPhotos` where no place has photos enough.
+    A place's own photo is the one nearest to the middle of its cell and bin. A photo may belong to
+    several places; a batch never has two that share photos. Raises `NoPhotos` where no place has
+    photos enough.
     """
     ground = metric_points(photos)
     heading = np.nan_to_num(photos.heading_deg.astype(float))
@@ -56,22 +59,32 @@ def make_places(photos: Photos, *, options: PlaceOptions = PlaceOptions()) -> Pl
     own = np.sort(usable[_nearest_to_middle(cell, off)]) if len(usable) else usable
     near = neighbors_within(ground, ground[own], radius_m=options.radius_m)
     owner = np.repeat(np.arange(len(own)), near.counts)
-    is_seen = heading_difference_deg(heading[near.members], heading[own[owner]]) <= options.max_turn_deg
+    is_seen = (
+        heading_difference_deg(heading[near.members], heading[own[owner]]) <= options.max_turn_deg
+    )
     counts = np.bincount(owner[is_seen], minlength=len(own))
     kept = counts >= options.min_photos
     if not kept.any():
         raise NoPhotos(
-            f"of {len(photos)} photos ({len(usable)} with a position) no {options.min_photos} show one place within "
-            f"{options.radius_m:g} m and {options.max_turn_deg:g} degrees; lower places.min_photos or raise places.radius_m"
+            f"of {len(photos)} photos ({len(usable)} with a position) no {options.min_photos} show "
+            f"one place within {options.radius_m:g} m and {options.max_turn_deg:g} degrees; lower "
+            "places.min_photos or raise places.radius_m"
         )
     members = near.members[is_seen & kept[owner]]
-    return Places(photos, NeighborLists(np.concatenate([[0], np.cumsum(counts[kept])]), members), own[kept], ground[own[kept]])
+    return Places(
+        photos,
+        NeighborLists(np.concatenate([[0], np.cumsum(counts[kept])]), members),
+        own[kept],
+        ground[own[kept]],
+    )
 
 
 def photo_places(photos: Photos, *, options: PlaceOptions = PlaceOptions()) -> Places:  # noqa: B008
-    """Every photo as a place: it, and the photos near it that look its way; alone where it has no position.
+    """Every photo as a place: it, and the photos near it that look its way; alone where it has no
+    position.
 
-    Its direction counts as being elsewhere: photos of one point that look apart by twice the largest turn are 2.5 radii apart.
+    Its direction counts as being elsewhere: photos of one point that look apart by twice the
+    largest turn are 2.5 radii apart.
     """
     ground = metric_points(photos)
     heading = np.nan_to_num(photos.heading_deg.astype(float))
@@ -79,23 +92,30 @@ def photo_places(photos: Photos, *, options: PlaceOptions = PlaceOptions()) -> P
     owner = np.repeat(np.arange(len(photos)), near.counts)
     is_seen = heading_difference_deg(heading[near.members], heading[owner]) <= options.max_turn_deg
     alone = np.flatnonzero(near.counts == 0)
-    owner, members = np.concatenate([owner[is_seen], alone]), np.concatenate([near.members[is_seen], alone])
+    owner, members = (
+        np.concatenate([owner[is_seen], alone]),
+        np.concatenate([near.members[is_seen], alone]),
+    )
     counts = np.bincount(owner, minlength=len(photos))
-    views = NeighborLists(np.concatenate([[0], np.cumsum(counts)]), members[np.argsort(owner, kind="stable")])
+    views = NeighborLists(
+        np.concatenate([[0], np.cumsum(counts)]), members[np.argsort(owner, kind="stable")]
+    )
     reach_m = 2.5 * options.radius_m / (2 * np.sin(np.radians(min(options.max_turn_deg, 90))))
     turned = reach_m * np.stack([np.cos(np.radians(heading)), np.sin(np.radians(heading))], axis=1)
     return Places(photos, views, np.arange(len(photos)), np.hstack([ground, turned]))
 
 
 def metric_points(photos: Photos) -> np.ndarray:
-    """(N, d) coordinates in metres: the plane's where all photos have one of one zone, else Earth-centred; NaN where unknown."""
+    """(N, d) coordinates in metres: the plane's where all photos have one of one zone, else
+    Earth-centred; NaN where unknown."""
     if photos.has_plane.all() and len(np.unique(photos.zone)) == 1:
         return np.stack([photos.east_m, photos.north_m], axis=1)
     return to_earth_centred(photos.lat, photos.lon)
 
 
 def _nearest_to_middle(cell: np.ndarray, off: np.ndarray) -> np.ndarray:
-    """For every occupied cell (N, d) the first of its rows that lie nearest to its middle, by `off` (N,)."""
+    """For every occupied cell (N, d) the first of its rows that lie nearest to its middle, by `off`
+    (N,)."""
     keys = np.zeros(len(cell), np.int64)
     for column in cell.T:
         keys = keys * (int(column.max()) - int(column.min()) + 1) + (column - column.min())
@@ -119,12 +139,19 @@ class Batches(ABC):
     """Batches of places x views over a table of photos, epoch by epoch."""
 
     is_mined = False
-    """Whether an epoch is looked for with the learner as it stands: `refresh` is then called before it."""
+    """Whether an epoch is looked for with the learner as it stands: `refresh` is then called before
+    it."""
 
-    def __init__(self, photos: Photos, *, num_places: int, options: BatchOptions, seed: int) -> None:
-        """`num_places` is how many places there are. Raises `BadOption` for batches that nobody can make."""
+    def __init__(
+        self, photos: Photos, *, num_places: int, options: BatchOptions, seed: int
+    ) -> None:
+        """`num_places` is how many places there are. Raises `BadOption` for batches that nobody can
+        make."""
         if options.num_places < 1 or options.num_views < 1:
-            raise BadOption(f"a batch of {options.num_places} places and {options.num_views} views is not possible")
+            raise BadOption(
+                f"a batch of {options.num_places} places and {options.num_views} views is not "
+                "possible"
+            )
         self.photos, self.num_places, self.options, self.seed = photos, num_places, options, seed
 
     def counts(self) -> dict[str, int]:
@@ -140,33 +167,41 @@ class Batches(ABC):
         """One batch: rows and places (num_places * num_views,), place by place."""
 
     def refresh(self, epoch: int, describe: Callable[[np.ndarray], np.ndarray]) -> None:  # noqa: B027
-        """Look for the epoch's batches; `describe` gives descriptors (n, D) of unit length of rows (n,)."""
+        """Look for the epoch's batches; `describe` gives descriptors (n, D) of unit length of rows
+        (n,)."""
 
     def found(self) -> np.ndarray:
-        """What the last `refresh` found: (batches, num_places * num_views) int64 rows."""
+        """Rows that the last `refresh` found: (batches, num_places * num_views) int64 rows."""
         return np.empty((0, self.options.num_places * self.options.num_views), np.int64)
 
-    def take_over(self, found: np.ndarray) -> None:  # noqa: B027
+    def take_over(self, rows: np.ndarray) -> None:  # noqa: B027
         """Go on with what another `refresh` found."""
 
 
 class PlaceBatches(Batches):
     """`num_places` places with `num_views` photos each, place by place.
 
-    In an epoch every place comes at most once; places nearer to each other than `min_apart_m` never share a batch, and those that
-    fit into no whole batch wait for the next epoch, whose order is another. Photos of a place are drawn without repetition where
-    it has enough of them. Raises `BadOption` where not even one batch can be made.
+    In an epoch every place comes at most once; places nearer to each other than `min_apart_m` never
+    share a batch, and those that fit into no whole batch wait for the next epoch, whose order is
+    another. Photos of a place are drawn without repetition where it has enough of them. Raises
+    `BadOption` where not even one batch can be made.
     """
 
-    def __init__(self, places: Places, *, options: BatchOptions = BatchOptions(), seed: int = 0) -> None:  # noqa: B008
+    def __init__(
+        self,
+        places: Places,
+        *,
+        options: BatchOptions = BatchOptions(),  # noqa: B008
+        seed: int = 0,
+    ) -> None:
         super().__init__(places.photos, num_places=len(places), options=options, seed=seed)
         self.places = places
         self._epoch = -1
         self._plan = np.empty((0, options.num_places), np.int64)
         if not self.num_batches(0):
             raise BadOption(
-                f"{len(places)} places do not give a batch of {options.num_places} that are {options.min_apart_m:g} m apart; "
-                "lower batches.num_places or batches.min_apart_m"
+                f"{len(places)} places do not give a batch of {options.num_places} that are "
+                f"{options.min_apart_m:g} m apart; lower batches.num_places or batches.min_apart_m"
             )
 
     def num_batches(self, epoch: int) -> int:
@@ -193,7 +228,8 @@ class PlaceBatches(Batches):
         return self._plan
 
     def _planned(self, epoch: int) -> np.ndarray:
-        """Fill batch after batch in a random order; a place too near to one in the batch waits for the next batch."""
+        """Fill batch after batch in a random order; a place too near to one in the batch waits for
+        the next batch."""
         size, points = self.options.num_places, self.places.points
         waiting = deque(random_stream(self.seed, _ORDER, epoch).permutation(len(points)).tolist())
         batches = []
@@ -203,7 +239,9 @@ class PlaceBatches(Batches):
             while waiting and len(chosen) < size:
                 place = waiting.popleft()
                 gap = points[chosen] - points[place]
-                is_near = bool((np.einsum("nd,nd->n", gap, gap) < self.options.min_apart_m**2).any())
+                is_near = bool(
+                    (np.einsum("nd,nd->n", gap, gap) < self.options.min_apart_m**2).any()
+                )
                 (held if is_near else chosen).append(place)
             waiting.extendleft(reversed(held))
             if len(chosen) < size:
@@ -213,8 +251,14 @@ class PlaceBatches(Batches):
 
 
 def shard(batch: Batch, *, rank: int, num_ranks: int) -> Batch:
-    """This process's share of a batch: consecutive rows. Raises `BadOption` where they cannot be shared evenly."""
+    """This process's share of a batch: consecutive rows. Raises `BadOption` where they cannot be
+    shared evenly."""
     if len(batch.rows) % num_ranks:
-        raise BadOption(f"{len(batch.rows)} photos cannot be shared evenly by {num_ranks} processes; change batches.num_places")
+        raise BadOption(
+            f"{len(batch.rows)} photos cannot be shared evenly by {num_ranks} processes; change "
+            "batches.num_places"
+        )
     size = len(batch.rows) // num_ranks
-    return Batch(batch.rows[rank * size : (rank + 1) * size], batch.labels[rank * size : (rank + 1) * size])
+    return Batch(
+        batch.rows[rank * size : (rank + 1) * size], batch.labels[rank * size : (rank + 1) * size]
+    )

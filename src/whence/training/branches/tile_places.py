@@ -30,7 +30,11 @@ class TilePlaces:
 
     def counts(self) -> dict[str, int]:
         """How much there is."""
-        return {"num_photos": int(self.rows.size), "num_places": len(self), "num_years": len(self.years)}
+        return {
+            "num_photos": int(self.rows.size),
+            "num_places": len(self),
+            "num_years": len(self.years),
+        }
 
     def overlaps(self, places: np.ndarray) -> np.ndarray:
         """(B, B) bool: which of some places overlap; each does itself, and its duplicates."""
@@ -42,25 +46,41 @@ def read_photos(data: Dataset) -> Photos:
     root = _root(data)
     folder = root / "queries"
     if not folder.is_dir():
-        raise NoPhotos(f"{str(root)!r} holds no folder queries: photos are needed to learn from them")
-    photos = read_files(list_photos(folder), root=folder, options=ReadOptions(show_progress=data.show_progress))
+        raise NoPhotos(
+            f"{str(root)!r} holds no folder queries: photos are needed to learn from them"
+        )
+    photos = read_files(
+        list_photos(folder), root=folder, options=ReadOptions(show_progress=data.show_progress)
+    )
     data.report(photos.skipped)
     return photos
 
 
 def _root(data: Dataset) -> Path:
     path = data.folder("tiles")
-    root = next((folder for folder in (path, path / "train", path / "test") if (folder / "database").is_dir()), None)
+    root = next(
+        (
+            folder
+            for folder in (path, path / "train", path / "test")
+            if (folder / "database").is_dir()
+        ),
+        None,
+    )
     if root is None:
-        raise NoPhotos(f"{str(path)!r} holds no tiles of years: expected are folders such as database/2021_09")
+        raise NoPhotos(
+            f"{str(path)!r} holds no tiles of years: expected are folders such as database/2021_09"
+        )
     return root
 
 
 def read_tiles(data: Dataset) -> TilePlaces:
-    """The places of a data set in EarthLoc's folders that are there in every year. Raises `NoPhotos`."""
+    """The places of a data set in EarthLoc's folders that are there in every year. Raises
+    `NoPhotos`."""
     root = _root(data)
     photos = read_files(
-        list_photos(root / "database"), root=root / "database", options=ReadOptions(show_progress=data.show_progress)
+        list_photos(root / "database"),
+        root=root / "database",
+        options=ReadOptions(show_progress=data.show_progress),
     )
     data.report(photos.skipped)
     found: dict[tuple[int, ...], dict[int, int]] = {}

@@ -1,4 +1,5 @@
-"""What tuples are mined from: queries with the database photos of their place, and those that must not be negatives."""
+"""What tuples are mined from: queries with the database photos of their place, and those that must
+not be negatives."""
 
 from __future__ import annotations
 
@@ -35,13 +36,17 @@ class TupleSet:
 
 
 def make_tuple_set(data: EvaluationSet, *, options: MiningOptions) -> TupleSet:
-    """The queries of a set that have positives, near on the ground or as the set lists them; the others are left out.
+    """The queries of a set that have positives, near on the ground or as the set lists them; the
+    others are left out.
 
-    Raises `NoPhotos` where none has, and `BadOption` where a query leaves too few database photos for its negatives.
+    Raises `NoPhotos` where none has, and `BadOption` where a query leaves too few database photos
+    for its negatives.
     """
     if data.positives is not None:
         if options.scope_m:
-            raise BadOption(f"{data.name} lists its positives and has no places: leave mining.scope_m out")
+            raise BadOption(
+                f"{data.name} lists its positives and has no places: leave mining.scope_m out"
+            )
         positives = excluded = data.positives
     else:
         ground = metric_ground(data.database, data.queries)
@@ -51,14 +56,24 @@ def make_tuple_set(data: EvaluationSet, *, options: MiningOptions) -> TupleSet:
         )
         if options.scope_m:
             excluded = _with_those_beyond(ground, excluded, options)
-    notes = data.notes or tuple(fields.note if (fields := parse_name(path)) else "" for path in data.queries.paths)
-    found = chosen_queries(data.name, positives, excluded, num_database=len(data.database), options=options)
-    is_night, is_sideways = (np.array([word in notes[q].lower().split("_") for q in found[0]]) for word in ("night", "sideways"))
+    notes = data.notes or tuple(
+        fields.note if (fields := parse_name(path)) else "" for path in data.queries.paths
+    )
+    found = chosen_queries(
+        data.name, positives, excluded, num_database=len(data.database), options=options
+    )
+    is_night, is_sideways = (
+        np.array([word in notes[q].lower().split("_") for q in found[0]])
+        for word in ("night", "sideways")
+    )
     return TupleSet(data, *found, msls_weights(is_night=is_night, is_sideways=is_sideways))
 
 
-def _with_those_beyond(ground: Ground, excluded: NeighborLists, options: MiningOptions) -> NeighborLists:
-    """The excluded rows of each query and all that lie beyond the scope, but for as many of the nearest as it has negatives."""
+def _with_those_beyond(
+    ground: Ground, excluded: NeighborLists, options: MiningOptions
+) -> NeighborLists:
+    """The excluded rows of each query and all that lie beyond the scope, but for as many of the
+    nearest as it has negatives."""
     lists = []
     for query, place in enumerate(ground.queries):
         apart_m = np.linalg.norm(ground.database - place, axis=1)
@@ -70,17 +85,27 @@ def _with_those_beyond(ground: Ground, excluded: NeighborLists, options: MiningO
 
 
 def chosen_queries(
-    name: str, positives: NeighborLists, excluded: NeighborLists, *, num_database: int, options: MiningOptions
+    name: str,
+    positives: NeighborLists,
+    excluded: NeighborLists,
+    *,
+    num_database: int,
+    options: MiningOptions,
 ) -> tuple[np.ndarray, NeighborLists, NeighborLists]:
-    """The queries that have positives, and the two lists of each of them. Raises `NoPhotos` and `BadOption` as `make_tuple_set`."""
+    """The queries that have positives, and the two lists of each of them. Raises `NoPhotos` and
+    `BadOption` as `make_tuple_set`."""
     queries = np.flatnonzero(positives.counts > 0)
     if not len(queries):
-        raise NoPhotos(f"{name}: no query has a database photo within {options.positive_m:g} m; raise mining.positive_m")
+        raise NoPhotos(
+            f"{name}: no query has a database photo within {options.positive_m:g} m; raise "
+            "mining.positive_m"
+        )
     largest = int(excluded.counts[queries].max())
     if options.num_negatives < 1 or num_database - largest < options.num_negatives:
         raise BadOption(
-            f"{name}: a query has {largest} of {num_database} database photos within {options.excluded_m:g} m, "
-            f"which leaves no {options.num_negatives} negatives; lower mining.num_negatives or mining.excluded_m"
+            f"{name}: a query has {largest} of {num_database} database photos within "
+            f"{options.excluded_m:g} m, which leaves no {options.num_negatives} negatives; lower "
+            "mining.num_negatives or mining.excluded_m"
         )
     return queries, select_runs(positives, queries), select_runs(excluded, queries)
 
@@ -88,11 +113,15 @@ def chosen_queries(
 def refuse_scope(options: MiningOptions) -> None:
     """Raises `BadOption` for a scope where negatives are not mined by place alone."""
     if options.scope_m:
-        raise BadOption("mining.scope_m goes with branches of tuples; windows and labelled photos take negatives from anywhere")
+        raise BadOption(
+            "mining.scope_m goes with branches of tuples; windows and labelled photos take "
+            "negatives from anywhere"
+        )
 
 
 def msls_weights(*, is_night: np.ndarray, is_sideways: np.ndarray) -> np.ndarray:
-    """How often queries (Q,) are drawn so that what is rare counts more: 1, and Q over the number of its kind; sum 1."""
+    """How often queries (Q,) are drawn so that what is rare counts more: 1, and Q over the number
+    of its kind; sum 1."""
     weights = np.ones(len(is_night))
     for is_rare in (is_night, is_sideways):
         weights[is_rare] += len(is_rare) / max(1, is_rare.sum())

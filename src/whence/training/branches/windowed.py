@@ -1,6 +1,7 @@
 """The branch of sequences: windows of frames, mined and learned from as tuples of photos are.
 
-A window's frames are read where they lie among the decoded photos: overlapping windows take no memory of their own.
+A window's frames are read where they lie among the decoded photos: overlapping windows take no
+memory of their own.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from whence.training.branches.tuples import TupleSet, chosen_queries, refuse_sco
 from whence.training.options.sequences import SequencesOptions
 from whence.training.options.tuples import MiningOptions
 from whence.training.pixels import SetPixels, cached_set, stored_size
-from whence.training.task import BatchPlace, Draw, Given, Read, Share
+from whence.training.task import BatchPlace, Draw, Read, Setup, Share
 from whence.training.ways import IsKept, ReadPhoto
 
 
@@ -40,26 +41,35 @@ class Windows:
     """(Q, S) int64."""
 
     def near(self, radius_m: float) -> NeighborLists:
-        """For each query window the database windows with any frame within the radius of any of its own."""
+        """For each query window the database windows with any frame within the radius of any of its
+        own."""
         ground = metric_ground(self.data.database, self.data.queries)
         frames = neighbors_within(ground.database, ground.queries, radius_m=radius_m)
-        return positives_of_windows(frames, self.database, self.queries, num_frames=len(self.data.database))
+        return positives_of_windows(
+            frames, self.database, self.queries, num_frames=len(self.data.database)
+        )
 
 
-def cut_both(found: SequenceSet, *, length: int) -> Windows:
-    """The windows of a set's database and of its queries. Raises `NoPhotos` where a side has none."""
+def cut_both(sequences: SequenceSet, *, length: int) -> Windows:
+    """The windows of a set's database and of its queries. Raises `NoPhotos` where a side has
+    none."""
     cut = [
         require_windows(
-            cut_windows(side.sequence, side.frame, length=length), num_frames=len(side.photos), what=f"{found.name}, {which}"
+            cut_windows(side.sequence, side.frame, length=length),
+            num_frames=len(side.photos),
+            what=f"{sequences.name}, {which}",
         )
-        for which, side in (("database", found.database), ("queries", found.queries))
+        for which, side in (("database", sequences.database), ("queries", sequences.queries))
     ]
-    return Windows(EvaluationSet(found.name, found.database.photos, found.queries.photos), *cut)
+    return Windows(
+        EvaluationSet(sequences.name, sequences.database.photos, sequences.queries.photos), *cut
+    )
 
 
 @dataclass(frozen=True)
 class WindowTuples(TupleSet):
-    """Query windows that have positives, over the windows of a database; `queries` and the lists are of windows."""
+    """Query windows that have positives, over the windows of a database; `queries` and the lists
+    are of windows."""
 
     windows: Windows
 
@@ -68,12 +78,20 @@ class WindowTuples(TupleSet):
         return len(self.windows.database)
 
 
-def make_window_tuples(found: SequenceSet, *, length: int, options: MiningOptions) -> WindowTuples:
-    """The windows of a set that tuples are mined from. Raises `NoPhotos` and `BadOption` as `make_tuple_set`."""
+def make_window_tuples(
+    sequences: SequenceSet, *, length: int, options: MiningOptions
+) -> WindowTuples:
+    """The windows of a set that tuples are mined from. Raises `NoPhotos` and `BadOption` as
+    `make_tuple_set`."""
     refuse_scope(options)
-    windows = cut_both(found, length=length)
-    positives, excluded = (windows.near(radius) for radius in (options.positive_m, max(options.positive_m, options.excluded_m)))
-    chosen = chosen_queries(found.name, positives, excluded, num_database=len(windows.database), options=options)
+    windows = cut_both(sequences, length=length)
+    positives, excluded = (
+        windows.near(radius)
+        for radius in (options.positive_m, max(options.positive_m, options.excluded_m))
+    )
+    chosen = chosen_queries(
+        sequences.name, positives, excluded, num_database=len(windows.database), options=options
+    )
     return WindowTuples(windows.data, *chosen, np.full(len(chosen[0]), 1 / len(chosen[0])), windows)
 
 
@@ -105,29 +123,39 @@ class WindowPixels:
 class SequenceBranch(TupleBranch):
     """Query windows, their positives and their negatives."""
 
-    def __init__(self, options: SequencesOptions, given: Given) -> None:
+    def __init__(self, options: SequencesOptions, setup: Setup) -> None:
         """Raises `BadOption` for a learner that describes single photos, and as `TupleBranch`."""
-        network = given.learner.module
+        network = setup.learner.module
         if not isinstance(network, Network) or network.sequence is None:
-            raise BadOption("the branch of sequences needs a network that pools them: set sequence.name, for example to seqgem")
+            raise BadOption(
+                "the branch of sequences needs a network that pools them: set sequence.name, for "
+                "example to seqgem"
+            )
         if options.augment.num_views:
             raise BadOption("no maps are kept of frames in sequences: set augment.num_views=0")
         self.length = network.sequence.length
-        super().__init__(options, given)
+        super().__init__(options, setup)
 
     def _tuple_set(self) -> WindowTuples:
-        return make_window_tuples(self.given.data.sequences, length=self.length, options=self.options.mining)
+        return make_window_tuples(
+            self.setup.data.sequences, length=self.length, options=self.options.mining
+        )
 
     def describe_data(self) -> dict[str, Any]:
         assert isinstance(self.tuples, WindowTuples), "made here"
         windows = self.tuples.windows
-        sizes = {"num_database": len(windows.data.database), "num_queries": len(windows.data.queries)}
+        sizes = {
+            "num_database": len(windows.data.database),
+            "num_queries": len(windows.data.queries),
+        }
         sizes |= {"num_windows": len(windows.database), "num_query_windows": len(windows.queries)}
         return {**sizes, "num_queries_with_positives": len(self.tuples.queries)}
 
     def open(self) -> None:
         assert isinstance(self.tuples, WindowTuples), "made here"
-        frames = cached_set(self.tuples.data, size_px=stored_size(self.options.augment), given=self.given)
+        frames = cached_set(
+            self.tuples.data, size_px=stored_size(self.options.augment), setup=self.setup
+        )
         self.pixels: Any = WindowPixels(frames, self.tuples.windows)
 
     def _sampled(self, rows: np.ndarray) -> np.ndarray:
@@ -139,10 +167,18 @@ class SequenceBranch(TupleBranch):
         first = share.rank * size
         start = place.number * self.options.batch_queries + first
         mine = self.mined[start : start + size]
-        queries, others = (self.pixels.frame_rows(rows) for rows in (self.tuples.num_database + mine[:, 0], mine[:, 1:].ravel()))
+        queries, others = (
+            self.pixels.frame_rows(rows)
+            for rows in (self.tuples.num_database + mine[:, 0], mine[:, 1:].ravel())
+        )
         read = Tuples(
             self.ways.read(place, len(queries), self._frames(queries), first=first * self.length),
-            self.plain.read(place, len(others), self._frames(others), first=self.options.batch_queries * self.length),
+            self.plain.read(
+                place,
+                len(others),
+                self._frames(others),
+                first=self.options.batch_queries * self.length,
+            ),
         )
         return Read(read, len(queries) + len(others))
 
@@ -153,8 +189,12 @@ class SequenceBranch(TupleBranch):
         return photo
 
     def change(self, content: Tuples, draw: Draw) -> Tensor:
-        """The frames of the queries, then of the others, normalised: (n, S, 3, H, W). All are mirrored, or none."""
-        queries, others = self.ways.change(content.queries, draw), self.plain.change(content.others, draw)
+        """The frames of the queries, then of the others, normalised: (n, S, 3, H, W). All are
+        mirrored, or none."""
+        queries, others = (
+            self.ways.change(content.queries, draw),
+            self.plain.change(content.others, draw),
+        )
         assert isinstance(queries, Tensor), "no maps of frames are kept"
         assert isinstance(others, Tensor), "no maps of frames are kept"
         return draw.arranged(torch.cat([queries, others])).unflatten(0, (-1, self.length))

@@ -1,4 +1,5 @@
-"""The two sides as Flower starts them, and a simulation of both: `python -m whence.training.federated.flower_app FOLDER`."""
+"""The two sides as Flower starts them, and a simulation of both:
+`python -m whence.training.federated.flower_app FOLDER`."""
 
 from __future__ import annotations
 
@@ -17,7 +18,13 @@ from whence.data.formats import EvaluationSet
 from whence.errors import WhenceError
 from whence.runtime import set_threads
 from whence.training.federated import rounds
-from whence.training.federated.plans import LOG, ClientPlan, Federation, SimulationPlan, num_learned_from
+from whence.training.federated.plans import (
+    LOG,
+    ClientPlan,
+    Federation,
+    SimulationPlan,
+    num_learned_from,
+)
 from whence.training.federated.splits import read_clients
 from whence.training.recipe import Recipe
 
@@ -56,17 +63,25 @@ def learn(message: Message, context: Context) -> Message:
     def answer(plan: ClientPlan, data: EvaluationSet, recipe: Recipe, norms: Any) -> Message:
         from whence.training.federated.local import LocalWork
 
-        work = LocalWork(recipe, data, number=plan.number, pixels_folder=plan.pixels, norms=norms, tint=plan.tint)
+        work = LocalWork(
+            recipe, data, number=plan.number, pixels_folder=plan.pixels, norms=norms, tint=plan.tint
+        )
         return rounds.answer(message, work, name=plan.name)
 
     return _answered(message, context, answer)
 
 
-def _answered(message: Message, context: Context, answer: Callable[[ClientPlan, EvaluationSet, Recipe, Any], Message]) -> Message:
+def _answered(
+    message: Message,
+    context: Context,
+    answer: Callable[[ClientPlan, EvaluationSet, Recipe, Any], Message],
+) -> Message:
     set_threads(1)
     sent = message.content.config_records["config"]
     try:
-        plan = ClientPlan.from_json(Path(str(context.node_config["plan"])).read_text(encoding="utf-8"))
+        plan = ClientPlan.from_json(
+            Path(str(context.node_config["plan"])).read_text(encoding="utf-8")
+        )
         data = open_set(plan.data, split=plan.split)
         if plan.clients:
             data = read_clients(plan.clients, data).of(plan.number)
@@ -83,7 +98,9 @@ def simulated(out: Path) -> Path:
     federation, data = Federation.read(out), open_set(plan.data, split=plan.split)
     if not plan.clients:
         return centrally(federation, data, pixels_folder=plan.pixels)
-    return simulate(federation, read_clients(plan.clients, data), pixels_folder=plan.pixels, tint=plan.tint)
+    return simulate(
+        federation, read_clients(plan.clients, data), pixels_folder=plan.pixels, tint=plan.tint
+    )
 
 
 if __name__ == "__main__":

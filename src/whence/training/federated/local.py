@@ -1,4 +1,5 @@
-"""What a client does in a round: the loop's own step over its own photos, from weights it was sent, without a folder."""
+"""What a client does in a round: the loop's own step over its own photos, from weights it was sent,
+without a folder."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ from whence.training.train import make_task
 
 _TINTS, _SPEEDS, _SEEDS = 72, 74, 1 << 20
 RANGES = (0.7, 0.7, 0.7, 0.5)
-"""Of a client's own brightness, contrast, saturation and hue, at strength 1: those that CosPlace and JIST draw from."""
+"""Of a client's own brightness, contrast, saturation and hue, at strength 1: those that CosPlace
+and JIST draw from."""
 
 
 class Update(NamedTuple):
@@ -41,27 +43,42 @@ class Update(NamedTuple):
 
 
 def travelling(network: nn.Module, *, norms: NormName) -> dict[str, Tensor]:
-    """What clients and server send each other: all that learns and, where norms are averaged, their running statistics.
+    """Tensors that clients and server send each other: all that learns and, where norms are
+    averaged, their running statistics.
 
-    What stays as it was is never averaged, so that it does not drift; counters are not numbers that have a mean.
+    What stays as it was is never averaged, so that it does not drift; counters are not numbers that
+    have a mean.
     """
-    found: dict[str, Tensor] = {name: value for name, value in network.named_parameters() if value.requires_grad}
+    found: dict[str, Tensor] = {
+        name: value for name, value in network.named_parameters() if value.requires_grad
+    }
     if norms == "averaged":
-        found |= {name: value for name, value in network.named_buffers() if value.is_floating_point()}
+        found |= {
+            name: value for name, value in network.named_buffers() if value.is_floating_point()
+        }
     return found
 
 
-def load_travelling(network: nn.Module, tensors: Mapping[str, np.ndarray], *, norms: NormName) -> None:
-    """Put received tensors in their places. Raises `BadOption` for others than these, or of another shape."""
+def load_travelling(
+    network: nn.Module, tensors: Mapping[str, np.ndarray], *, norms: NormName
+) -> None:
+    """Put received tensors in their places. Raises `BadOption` for others than these, or of another
+    shape."""
     own = travelling(network, norms=norms)
     if set(own) != set(tensors):
-        raise BadOption(f"the other side has another network: {sorted(set(own) ^ set(tensors))[:3]} are not known to both")
+        raise BadOption(
+            f"the other side has another network: {sorted(set(own) ^ set(tensors))[:3]} are not "
+            "known to both"
+        )
     with torch.no_grad():
         for name, value in own.items():
-            given = torch.from_numpy(np.array(tensors[name]))
-            if given.shape != value.shape:
-                raise BadOption(f"the other side has another network: {name} has the shape {tuple(given.shape)} there")
-            value.copy_(given)
+            setup = torch.from_numpy(np.array(tensors[name]))
+            if setup.shape != value.shape:
+                raise BadOption(
+                    f"the other side has another network: {name} has the shape "
+                    f"{tuple(setup.shape)} there"
+                )
+            value.copy_(setup)
 
 
 def keep_norms(network: nn.Module) -> None:
@@ -74,19 +91,33 @@ def keep_norms(network: nn.Module) -> None:
 
 def make_start(recipe: Recipe) -> Any:
     """The learner that all clients begin from."""
-    entry, device = get_entry("learner", recipe.learner.kind), make_accelerator(recipe.loop.precision).device
-    return entry.load()(recipe.learner, recipe=recipe.name, seed=recipe.loop.seed, size_px=size_px(recipe), device=device)
+    entry, device = (
+        get_entry("learner", recipe.learner.kind),
+        make_accelerator(recipe.loop.precision).device,
+    )
+    return entry.load()(
+        recipe.learner,
+        recipe=recipe.name,
+        seed=recipe.loop.seed,
+        size_px=size_px(recipe),
+        device=device,
+    )
 
 
 class LocalStep(Step):
-    """Updates of one round, from a place that follows from the round; optionally drawn back to what the round began with."""
+    """Updates of one round, from a place that follows from the round; optionally drawn back to what
+    the round began with."""
 
     def place(self, *, step: int, epoch: int, proximal_mu: float) -> None:
         """Where the round begins; before `begin`."""
         self.step, self.mu = step, proximal_mu
         for source in self._sources:
             source.place = BatchPlace(epoch, 0)
-        self.first = [parameter.detach().clone() for parameter in self.learner.parameters()] if proximal_mu else []
+        self.first = (
+            [parameter.detach().clone() for parameter in self.learner.parameters()]
+            if proximal_mu
+            else []
+        )
 
     def _update(self) -> None:
         for parameter, first in zip(self.learner.parameters(), self.first, strict=False):
@@ -108,13 +139,22 @@ class LocalWork:
         norms: NormName = "kept",
         tint: float = 0.0,
     ) -> None:
-        """`number` makes its random numbers its own; `tint` gives all of its photos one colour cast of that strength."""
-        self.recipe = replace(recipe, loop=replace(recipe.loop, seed=recipe.loop.seed + number * _SEEDS))
-        self.data, self.number, self.pixels_folder, self.norms, self.tint = data, number, Path(pixels_folder), norms, tint
+        """`number` makes its random numbers its own; `tint` gives all of its photos one colour cast
+        of that strength."""
+        self.recipe = replace(
+            recipe, loop=replace(recipe.loop, seed=recipe.loop.seed + number * _SEEDS)
+        )
+        self.data, self.number, self.pixels_folder, self.norms, self.tint = (
+            data,
+            number,
+            Path(pixels_folder),
+            norms,
+            tint,
+        )
 
     @cached_property
     def task(self) -> Task:
-        """What learns from what. Raises as `whence.training.train.make_task`."""
+        """The task: what learns from what. Raises as `whence.training.train.make_task`."""
         data = Dataset(self.data, show_progress=False)
         made = make_task(self.recipe, data, pixels_folder=self.pixels_folder, show_progress=False)
         if self.norms == "kept":
@@ -127,7 +167,8 @@ class LocalWork:
         return num_learned_from(self.recipe, self.data)
 
     def learn(self, tensors: Mapping[str, np.ndarray], work: Work) -> Update:
-        """The work of a round. Raises `BadOption` for tensors of another network, and as the branches do."""
+        """The work of a round. Raises `BadOption` for tensors of another network, and as the
+        branches do."""
         task, passes = self.task, [branch.num_batches(0) for branch in self.task.branches]
         steps = work.num_steps or max(passes)
         if work.is_uneven:
@@ -138,10 +179,17 @@ class LocalWork:
             step.open(first=None, is_begun=True)
             self._tint(task.branches)
             load_travelling(task.learner, tensors, norms=self.norms)
-            step.place(step=work.round * steps, epoch=work.round * math.ceil(steps / min(passes)), proximal_mu=work.proximal_mu)
+            step.place(
+                step=work.round * steps,
+                epoch=work.round * math.ceil(steps / min(passes)),
+                proximal_mu=work.proximal_mu,
+            )
             step.begin()
             losses = [step.take()["loss"] for _ in range(steps)]
-        sent = {name: value.detach().cpu().numpy().copy() for name, value in travelling(task.learner, norms=self.norms).items()}
+        sent = {
+            name: value.detach().cpu().numpy().copy()
+            for name, value in travelling(task.learner, norms=self.norms).items()
+        }
         return Update(sent, self.num_queries, steps, tuple(losses))
 
     def _tint(self, branches: Sequence[Branch]) -> None:
@@ -191,5 +239,9 @@ def _hue_matrix(share: float) -> np.ndarray:
     """The turn about the grey axis of RGB by a share of the circle, for rows."""
     angle, third = 2 * math.pi * share, 1 / 3
     cosine, sine = math.cos(angle), math.sin(angle) * math.sqrt(third)
-    circulant = [cosine + (1 - cosine) * third, (1 - cosine) * third - sine, (1 - cosine) * third + sine]
+    circulant = [
+        cosine + (1 - cosine) * third,
+        (1 - cosine) * third - sine,
+        (1 - cosine) * third + sine,
+    ]
     return np.array([np.roll(circulant, shift) for shift in range(3)], np.float32).T

@@ -1,4 +1,5 @@
-"""What is said to the processes of a federated training, as JSON files. Values alone: nothing here needs torch or Flower."""
+"""What is said to the processes of a federated training, as JSON files. Values alone: nothing here
+needs torch or Flower."""
 
 from __future__ import annotations
 
@@ -26,15 +27,22 @@ class Federation:
     out: Path
 
     def write(self) -> None:
-        """Make the folder, or see that it is of the same training. Raises `BadOption` and `InputError`."""
-        plan = {"recipe": json.loads(self.recipe.to_json()), "options": json.loads(self.options.to_json())}
+        """Make the folder, or see that it is of the same training. Raises `BadOption` and
+        `InputError`."""
+        plan = {
+            "recipe": json.loads(self.recipe.to_json()),
+            "options": json.loads(self.options.to_json()),
+        }
         found = claim_folder(self.out, plan, name=PLAN)
         if found is not None and {name: found.get(name) for name in plan} != plan:
-            raise BadOption(f"{str(self.out)!r} holds another federated training; choose another folder with --out")
+            raise BadOption(
+                f"{str(self.out)!r} holds another federated training; choose another folder with "
+                "--out"
+            )
 
     @classmethod
     def read(cls, out: str | Path) -> Federation:
-        """What `write` wrote. Raises `InputError`."""
+        """The federation that `write` wrote. Raises `InputError`."""
         try:
             plan = json.loads((Path(out) / PLAN).read_text(encoding="utf-8"))
             recipe = Recipe.from_json(json.dumps(plan["recipe"]))
@@ -49,7 +57,11 @@ class Federation:
     def log(self) -> list[dict[str, Any]]:
         """Lines of the log; of a round that was done again after a kill, the last."""
         file = self.out / LOG
-        lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
+        lines = (
+            [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+            if file.is_file()
+            else []
+        )
         others = [line for line in lines if "round" not in line]
         return [*others, *{line["round"]: line for line in lines if "round" in line}.values()]
 
@@ -68,7 +80,8 @@ class Work(NamedTuple):
 
 
 def num_learned_from(recipe: Recipe, data: Source) -> int:
-    """Queries, or photos where the recipe learns from photos alone: the size by which a client counts."""
+    """Queries, or photos where the recipe learns from photos alone: the size by which a client
+    counts."""
     said = recipe.branches[0].sizes(Dataset(data, show_progress=False), seed=recipe.loop.seed)
     return said.get("num_queries") or max(said.values())
 

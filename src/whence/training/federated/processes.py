@@ -1,4 +1,5 @@
-"""Flower's own processes, started from our environment: its server (SuperLink) with the rounds, a client, or a simulation."""
+"""Flower's own processes, started from our environment: its server (SuperLink) with the rounds, a
+client, or a simulation."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ out = ""
 
 @dataclass(frozen=True, slots=True)
 class Secured:
-    """Files of TLS, PEM: of the server its certificate and key, of both the certificate of who signed it. Empty for none."""
+    """Files of TLS, PEM: of the server its certificate and key, of both the certificate of who
+    signed it. Empty for none."""
 
     certificate: str = ""
     key: str = ""
@@ -59,41 +61,82 @@ class Flower:
 
     @classmethod
     def find(cls, folder: str | None = None) -> Flower:
-        """That of `folder`, else of WHENCE_FLOWER, else .venv-federated beside our own environment. Raises `ModelError`."""
+        """That of `folder`, else of WHENCE_FLOWER, else .venv-federated beside our own environment.
+        Raises `ModelError`."""
         asked = folder or os.environ.get(VARIABLE)
-        places = [Path(asked)] if asked else [Path(sys.prefix).parent / ENVIRONMENT, Path.cwd() / ENVIRONMENT]
-        found = next((place for place in places if (place / "bin" / "flower-superlink").is_file()), None)
+        places = (
+            [Path(asked)]
+            if asked
+            else [Path(sys.prefix).parent / ENVIRONMENT, Path.cwd() / ENVIRONMENT]
+        )
+        found = next(
+            (place for place in places if (place / "bin" / "flower-superlink").is_file()), None
+        )
         if found is None:
             raise ModelError(
-                f"federated training needs Flower in an environment of its own, and there is none in {str(places[0])!r}: "
-                f"make one with  make federated  in Whence's folder, or say where it is with {VARIABLE}"
+                "federated training needs Flower in an environment of its own, and there is none "
+                f"in {str(places[0])!r}: make one with  make federated  in Whence's folder, or say "
+                f"where it is with {VARIABLE}"
             )
         return cls(found.resolve())
 
     def simulate(self, out: Path, plan: SimulationPlan) -> None:
-        """Run a simulation whose federation lies in `out`. Raises `InputError` with what it said."""
+        """Run a simulation whose federation lies in `out`. Raises `InputError` with what it
+        said."""
         with atomic_write(out / SimulationPlan.FILE, "w") as file:
             file.write(plan.to_json())
         with open(out / "flower.log", "a", encoding="utf-8") as log:
-            command = [str(self.folder / "bin" / "python"), "-m", "whence.training.federated.flower_app", str(out)]
-            done = subprocess.run(command, env=self._environment(out), stdout=subprocess.PIPE, stderr=log, text=True)
+            command = [
+                str(self.folder / "bin" / "python"),
+                "-m",
+                "whence.training.federated.flower_app",
+                str(out),
+            ]
+            done = subprocess.run(
+                command, env=self._environment(out), stdout=subprocess.PIPE, stderr=log, text=True
+            )
         if done.returncode:
             raise InputError(f"the simulation failed: {_last_line(out / 'flower.log')}")
 
-    def serve(self, out: Path, *, host: str, port: int, secured: Secured, on_line: Callable[[Mapping[str, Any]], None]) -> None:
-        """Serve the rounds of the federation in `out` until they are over. Raises `InputError` with what Flower said.
+    def serve(
+        self,
+        out: Path,
+        *,
+        host: str,
+        port: int,
+        secured: Secured,
+        on_line: Callable[[Mapping[str, Any]], None],
+    ) -> None:
+        """Serve the rounds of the federation in `out` until they are over. Raises `InputError` with
+        what Flower said.
 
-        `on_line` is told every line of the log as it is written. Clients connect to `host`:`port` by gRPC.
+        `on_line` is told every line of the log as it is written. Clients connect to `host`:`port`
+        by gRPC.
         """
         (out / FINAL).unlink(missing_ok=True)
         inner = _free_port()
-        link = ["flower-superlink", "--fleet-api-address", f"{host}:{port}", "--host", "127.0.0.1", "--port", str(inner)]
+        link = [
+            "flower-superlink",
+            "--fleet-api-address",
+            f"{host}:{port}",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(inner),
+        ]
         names = ("--ssl-certfile", "--ssl-keyfile", "--ssl-ca-certfile")
         files = (secured.certificate, secured.key, secured.ca)
-        link += [word for pair in zip(names, files, strict=True) for word in pair] if secured.ca else ["--insecure"]
+        link += (
+            [word for pair in zip(names, files, strict=True) for word in pair]
+            if secured.ca
+            else ["--insecure"]
+        )
         home = out / "flower"
         (home / "app").mkdir(parents=True, exist_ok=True)
-        for file, text in ((home / "app" / "pyproject.toml", _APP), (home / "config.toml", _connection(inner, secured))):
+        for file, text in (
+            (home / "app" / "pyproject.toml", _APP),
+            (home / "config.toml", _connection(inner, secured)),
+        ):
             with atomic_write(file, "w") as opened:
                 opened.write(text)
         start = (out / LOG).stat().st_size if (out / LOG).is_file() else 0
@@ -109,19 +152,30 @@ class Flower:
                     "--run-config",
                     f'out="{out.resolve()}"',
                 ]
-                if subprocess.run(run, env=self._environment(out), stdout=log, stderr=log).returncode:
+                if subprocess.run(
+                    run, env=self._environment(out), stdout=log, stderr=log
+                ).returncode:
                     raise InputError(f"Flower took no run: {_last_line(out / 'flower.log')}")
                 _follow(out, start, running, on_line)
             finally:
                 _stop(running)
 
     def join(self, plan: ClientPlan, *, folder: Path, server: str, secured: Secured) -> None:
-        """Be a client of a server until stopped, or until Flower ends by itself. Raises `InputError` with what it said."""
+        """Be a client of a server until stopped, or until Flower ends by itself. Raises
+        `InputError` with what it said."""
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / "client.json"
         with atomic_write(file, "w") as opened:
             opened.write(plan.to_json())
-        words = ["flower-supernode", "--superlink", server, "--host", "127.0.0.1", "--port", str(_free_port())]
+        words = [
+            "flower-supernode",
+            "--superlink",
+            server,
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(_free_port()),
+        ]
         words += ["--node-config", f"plan={json.dumps(str(file.resolve()))}"]
         words += ["--root-certificates", secured.ca] if secured.ca else ["--insecure"]
         with open(folder / "flower.log", "a", encoding="utf-8") as log:
@@ -134,12 +188,18 @@ class Flower:
 
     def _environment(self, folder: Path) -> dict[str, str]:
         path = os.pathsep.join([str(self.folder / "bin"), os.environ.get("PATH", "")])
-        quiet = {"FLWR_TELEMETRY_ENABLED": "0", "OMP_NUM_THREADS": "1", "FLWR_HOME": str((folder / "flower").resolve())}
+        quiet = {
+            "FLWR_TELEMETRY_ENABLED": "0",
+            "OMP_NUM_THREADS": "1",
+            "FLWR_HOME": str((folder / "flower").resolve()),
+        }
         return {**os.environ, "PATH": path, **quiet}
 
     def _start(self, words: list[str], folder: Path, log: IO[str]) -> subprocess.Popen[bytes]:
         command = [str(self.folder / "bin" / words[0]), *words[1:]]
-        return subprocess.Popen(command, env=self._environment(folder), stdout=log, stderr=log, start_new_session=True)
+        return subprocess.Popen(
+            command, env=self._environment(folder), stdout=log, stderr=log, start_new_session=True
+        )
 
     def _wait_for(self, port: int, running: subprocess.Popen[bytes], out: Path) -> None:
         ends = time.monotonic() + 120
@@ -151,8 +211,14 @@ class Flower:
         raise InputError(f"Flower's server did not start: {_last_line(out / 'flower.log')}")
 
 
-def _follow(out: Path, start: int, running: subprocess.Popen[bytes], on_line: Callable[[Mapping[str, Any]], None]) -> None:
-    """Tell the lines of the log until the network is there. Raises `InputError` where the rounds failed."""
+def _follow(
+    out: Path,
+    start: int,
+    running: subprocess.Popen[bytes],
+    on_line: Callable[[Mapping[str, Any]], None],
+) -> None:
+    """Tell the lines of the log until the network is there. Raises `InputError` where the rounds
+    failed."""
     place = start
     while True:
         is_over = (out / FINAL).is_file()
@@ -174,8 +240,13 @@ def _follow(out: Path, start: int, running: subprocess.Popen[bytes], on_line: Ca
 
 
 def _connection(port: int, secured: Secured) -> str:
-    trust = f'root-certificates = "{Path(secured.ca).resolve()}"' if secured.ca else "insecure = true"
-    return f'[superlink]\ndefault = "here"\n\n[superlink.here]\naddress = "127.0.0.1:{port}"\n{trust}\n'
+    trust = (
+        f'root-certificates = "{Path(secured.ca).resolve()}"' if secured.ca else "insecure = true"
+    )
+    return (
+        '[superlink]\ndefault = "here"\n\n[superlink.here]\naddress = '
+        f'"127.0.0.1:{port}"\n{trust}\n'
+    )
 
 
 def _stop(running: subprocess.Popen[bytes]) -> None:
@@ -199,6 +270,9 @@ def _free_port() -> int:
 
 
 def _last_line(file: Path) -> str:
-    lines = [line.strip(" ╭╮╰╯│─") for line in file.read_text(encoding="utf-8", errors="replace").splitlines()]
+    lines = [
+        line.strip(" ╭╮╰╯│─")
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines()
+    ]
     found = next((line for line in reversed(lines) if line), "it said nothing")
     return f"{found} ({file})"

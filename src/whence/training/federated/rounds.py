@@ -1,7 +1,9 @@
-"""Rounds on Flower: its strategies and transport, our clients. Runs where Flower is, in an environment of its own.
+"""Rounds on Flower: its strategies and transport, our clients. Runs where Flower is, in an
+environment of its own.
 
-Around each strategy of Flower's stands who is asked (drawn by the seed, in proportion to size for `fedvc`) and whose answer counts:
-one with an error, numbers that are not finite, other shapes, or none in time is left out of the round and named in the log.
+Around each strategy of Flower's stands who is asked (drawn by the seed, in proportion to size for
+`fedvc`) and whose answer counts: one with an error, numbers that are not finite, other shapes, or
+none in time is left out of the round and named in the log.
 """
 
 from __future__ import annotations
@@ -14,7 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    ConfigRecord,
+    Error,
+    Message,
+    MessageType,
+    MetricRecord,
+    RecordDict,
+)
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import (
     DifferentialPrivacyServerSideFixedClipping,
@@ -34,7 +45,7 @@ from whence.training.federated.plans import Work
 if TYPE_CHECKING:
     from whence.training.federated.local import LocalWork
 
-_DRAWN, _POLL_S = 73, 1.0
+_DRAW, _POLL_S = 73, 1.0
 WEIGHT = "num-queries"
 """What answers are weighted by; all alike in `fedvc` and under differential privacy."""
 CLIENT = "client"
@@ -58,9 +69,15 @@ class Rounds:
     """What stands around a strategy of Flower's; mixed in before it. `prepare` first."""
 
     def prepare(
-        self, options: FederatedOptions, *, sent: Mapping[str, Any], first: int, note: Callable[[dict[str, Any]], None]
+        self,
+        options: FederatedOptions,
+        *,
+        sent: Mapping[str, Any],
+        first: int,
+        note: Callable[[dict[str, Any]], None],
     ) -> None:
-        """`sent` goes to the clients with every round; `first` is the number of the first round; `note` takes the log."""
+        """`sent` goes to the clients with every round; `first` is the number of the first round;
+        `note` takes the log."""
         self.options, self.sent, self.first, self.note = options, dict(sent), first, note
         self.members: dict[int, tuple[str, int]] = {}
         self.strangers: set[int] = set()
@@ -68,16 +85,26 @@ class Rounds:
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.num_bytes = 0
 
-    def configure_train(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
         """Messages to the clients that are drawn for the round."""
         number = self.first + server_round - 1
         self._gather(grid, is_first=server_round == 1)
         # Some strategies compute in float64; what travels stays as the network has it.
-        arrays = as_record({name: value.astype(np.float32) for name, value in as_tensors(arrays).items()})
-        self.asked = draw_clients({node: size for node, (_, size) in self._sorted()}, number, self.options)
+        arrays = as_record(
+            {name: value.astype(np.float32) for name, value in as_tensors(arrays).items()}
+        )
+        self.asked = draw_clients(
+            {node: size for node, (_, size) in self._sorted()}, number, self.options
+        )
         self.shapes = {name: tuple(array.numpy().shape) for name, array in arrays.items()}
         self.num_bytes = sum(array.numpy().nbytes for array in arrays.values())
-        for name, value in {**self.sent, "round": number, "num-rounds": self.options.num_rounds}.items():
+        for name, value in {
+            **self.sent,
+            "round": number,
+            "num-rounds": self.options.num_rounds,
+        }.items():
             config[name] = value
         config["num-steps"] = self.options.num_steps
         config["is-uneven"] = self.options.is_uneven
@@ -86,14 +113,17 @@ class Rounds:
         messages: Iterable[Message] = super().configure_train(server_round, arrays, config, chosen)  # type: ignore[misc]
         return messages
 
-    def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """The strategy's mean of the answers that count, by name of the client."""
         good, out = [], []
         missing = list(self.asked)
         for reply in replies:
             node = reply.metadata.src_node_id
             if node not in self.asked:
-                # Flower answers in its own name for a node that is gone, which stays among the missing.
+                # Flower answers in its own name for a node that is gone, which stays among the
+                # missing.
                 continue
             if node in missing:
                 missing.remove(node)
@@ -102,7 +132,10 @@ class Rounds:
                 out.append({"client": self._name(node), "why": why})
             else:
                 good.append(reply)
-        out += [{"client": self._name(node), "why": f"no answer in {self.options.timeout_s:g} s"} for node in missing]
+        out += [
+            {"client": self._name(node), "why": f"no answer in {self.options.timeout_s:g} s"}
+            for node in missing
+        ]
         for node in missing:
             self.members.pop(node, None)
         good.sort(key=lambda reply: self._name(reply.metadata.src_node_id))
@@ -121,7 +154,9 @@ class Rounds:
         record["steps"] = int(sum(float(one["num-steps"]) for one in metrics))  # type: ignore[arg-type]
         record["loss"] = float(np.mean([float(one["loss"]) for one in metrics]))  # type: ignore[arg-type]
         self.note({**record, "is_kept": True})
-        found: tuple[ArrayRecord | None, MetricRecord | None] = super().aggregate_train(server_round, good)  # type: ignore[misc]
+        found: tuple[ArrayRecord | None, MetricRecord | None] = super().aggregate_train(  # type: ignore[misc]
+            server_round, good
+        )
         return found
 
     def _sorted(self) -> list[tuple[int, tuple[str, int]]]:
@@ -131,7 +166,8 @@ class Rounds:
         return self.members[node][0] if node in self.members else f"node {node}"
 
     def _gather(self, grid: Grid, *, is_first: bool) -> None:
-        """Meet the clients that are there. The first round waits for as many as a round asks, all wait for the least."""
+        """Meet the clients that are there. The first round waits for as many as a round asks, all
+        wait for the least."""
         self._meet(grid)
         ends = time.monotonic() + self.options.timeout_s
         wanted = self.options.clients_per_round if is_first else self.options.least_clients
@@ -147,22 +183,36 @@ class Rounds:
         self.members = {node: member for node, member in self.members.items() if node in there}
         new = [node for node in there if node not in self.members and node not in self.strangers]
         record = RecordDict({"config": ConfigRecord(dict(self.sent))})
-        messages = [Message(content=record, dst_node_id=node, message_type=MessageType.QUERY) for node in new]
-        for reply in grid.send_and_receive(messages, timeout=self.options.timeout_s) if messages else []:
+        messages = [
+            Message(content=record, dst_node_id=node, message_type=MessageType.QUERY)
+            for node in new
+        ]
+        for reply in (
+            grid.send_and_receive(messages, timeout=self.options.timeout_s) if messages else []
+        ):
             if reply.has_error():
                 self.strangers.add(reply.metadata.src_node_id)
-                self.note({"client": f"node {reply.metadata.src_node_id}", "why": str(reply.error.reason)})
+                self.note(
+                    {"client": f"node {reply.metadata.src_node_id}", "why": str(reply.error.reason)}
+                )
                 continue
             found = reply.content
             name = str(found.config_records[CLIENT]["name"])
-            self.members[reply.metadata.src_node_id] = name, int(found.metric_records["size"][WEIGHT])  # type: ignore[arg-type]
+            self.members[reply.metadata.src_node_id] = (
+                name,
+                int(found.metric_records["size"][WEIGHT]),
+            )  # type: ignore[arg-type]
 
     def _fault(self, reply: Message) -> str:
         """Why an answer does not count; empty for one that does."""
         if reply.has_error():
             return str(reply.error.reason) or "it failed"
         arrays = list(reply.content.array_records.values())
-        if len(arrays) != 1 or {name: tuple(array.numpy().shape) for name, array in arrays[0].items()} != self.shapes:
+        if (
+            len(arrays) != 1
+            or {name: tuple(array.numpy().shape) for name, array in arrays[0].items()}
+            != self.shapes
+        ):
             return "tensors of other names or shapes than were asked for"
         if not all(np.isfinite(array.numpy()).all() for array in arrays[0].values()):
             return "numbers that are not finite"
@@ -170,11 +220,12 @@ class Rounds:
 
 
 def draw_clients(sizes: Mapping[int, int], number: int, options: FederatedOptions) -> list[int]:
-    """The clients of a round, by the seed and the round alone; `fedvc` may draw one twice, who then works twice.
+    """The clients of a round, by the seed and the round alone; `fedvc` may draw one twice, who then
+    works twice.
 
     Sizes are by client, in the order that draws go by.
     """
-    stream, nodes = random_stream(options.seed, _DRAWN, number), list(sizes)
+    stream, nodes = random_stream(options.seed, _DRAW, number), list(sizes)
     if not nodes:
         return []
     if options.strategy == "fedvc":
@@ -195,14 +246,23 @@ _BASES: Mapping[str, type[Strategy]] = {
 
 
 def make_strategy(
-    options: FederatedOptions, *, sent: Mapping[str, Any], first: int, note: Callable[[dict[str, Any]], None]
+    options: FederatedOptions,
+    *,
+    sent: Mapping[str, Any],
+    first: int,
+    note: Callable[[dict[str, Any]], None],
 ) -> tuple[Strategy, Any]:
     """The strategy, and what of it has a state: the same, or within its differential privacy."""
     rate = options.server_lr or (0.001 if options.strategy == "fedadam" else 1.0)
     more: dict[str, dict[str, float]] = {
         "fedavgm": {"server_learning_rate": rate, "server_momentum": options.server_momentum},
         "fedprox": {"proximal_mu": options.proximal_mu},
-        "fedadam": {"eta": rate, "beta_1": options.beta1, "beta_2": options.beta2, "tau": options.tau},
+        "fedadam": {
+            "eta": rate,
+            "beta_1": options.beta1,
+            "beta_2": options.beta2,
+            "tau": options.tau,
+        },
     }
     made: Any = type("Joined", (Rounds, _BASES[options.strategy]), {})(
         fraction_train=1.0,
@@ -216,17 +276,24 @@ def make_strategy(
     made.prepare(options, sent=sent, first=first, note=note)
     if not options.clip_norm:
         return made, made
-    private = DifferentialPrivacyServerSideFixedClipping(made, options.noise, options.clip_norm, options.clients_per_round)
+    private = DifferentialPrivacyServerSideFixedClipping(
+        made, options.noise, options.clip_norm, options.clients_per_round
+    )
     return private, made
 
 
 def state_of(strategy: Any, names: Sequence[str]) -> State:
-    """What a strategy remembers from round to round, by name."""
+    """The state of a strategy from round to round, by name."""
     found: State = {}
     if getattr(strategy, "momentum_vector", None) is not None:
-        found |= {f"momentum_vector.{name}": value for name, value in zip(names, strategy.momentum_vector, strict=True)}
+        found |= {
+            f"momentum_vector.{name}": value
+            for name, value in zip(names, strategy.momentum_vector, strict=True)
+        }
     for part in ("m_t", "v_t"):
-        found |= {f"{part}.{name}": value for name, value in (getattr(strategy, part, None) or {}).items()}
+        found |= {
+            f"{part}.{name}": value for name, value in (getattr(strategy, part, None) or {}).items()
+        }
     return found
 
 
@@ -235,7 +302,11 @@ def load_state(strategy: Any, state: State, names: Sequence[str]) -> None:
     if any(name.startswith("momentum_vector.") for name in state):
         strategy.momentum_vector = [state[f"momentum_vector.{name}"] for name in names]
     for part in ("m_t", "v_t"):
-        if held := {name.removeprefix(f"{part}."): value for name, value in state.items() if name.startswith(f"{part}.")}:
+        if held := {
+            name.removeprefix(f"{part}."): value
+            for name, value in state.items()
+            if name.startswith(f"{part}.")
+        }:
             setattr(strategy, part, held)
 
 
@@ -256,7 +327,8 @@ def introduce(message: Message, *, name: str, size: int) -> Message:
 
 
 def answer(message: Message, work: LocalWork, *, name: str) -> Message:
-    """A client's answer: its name and size, or what it learned in a round. What it cannot do goes back as an error's text."""
+    """A client's answer: its name and size, or what it learned in a round. What it cannot do goes
+    back as an error's text."""
     if message.metadata.message_type == MessageType.QUERY:
         return introduce(message, name=name, size=work.num_queries)
     config = message.content.config_records["config"]
@@ -268,15 +340,24 @@ def answer(message: Message, work: LocalWork, *, name: str) -> Message:
         is_uneven=bool(config["is-uneven"]),
     )
     done = work.learn(as_tensors(message.content.array_records["arrays"]), asked)
-    said = {WEIGHT: done.num_queries, "one": 1, "num-steps": done.num_steps, "loss": float(np.mean(done.losses))}
-    return Message(RecordDict({"arrays": as_record(done.tensors), "metrics": MetricRecord(said)}), reply_to=message)
+    said = {
+        WEIGHT: done.num_queries,
+        "one": 1,
+        "num-steps": done.num_steps,
+        "loss": float(np.mean(done.losses)),
+    }
+    return Message(
+        RecordDict({"arrays": as_record(done.tensors), "metrics": MetricRecord(said)}),
+        reply_to=message,
+    )
 
 
 class InProcess(Grid):
     """Clients of this process, one after the other: for simulations."""
 
     def __init__(self, clients: Sequence[Callable[[Message], Message]]) -> None:
-        # Flower's messages bear who made them; in its own processes that is said by those that start them.
+        # Flower's messages bear who made them; in its own processes that is said by those that
+        # start them.
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
         self._clients = dict(enumerate(clients, start=2))
         self._replies: dict[str, Message] = {}
@@ -291,17 +372,28 @@ class InProcess(Grid):
         return None
 
     def create_message(
-        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
     ) -> Message:
         """A message to a client."""
-        return Message(content=content, message_type=message_type, dst_node_id=dst_node_id, group_id=group_id, ttl=ttl)
+        return Message(
+            content=content,
+            message_type=message_type,
+            dst_node_id=dst_node_id,
+            group_id=group_id,
+            ttl=ttl,
+        )
 
     def get_node_ids(self) -> list[int]:
         """All clients."""
         return list(self._clients)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterator[str]:
-        """Let clients answer, and give the numbers of their answers."""
+        """Numbers of the answers of clients, who are let answer."""
         for message in messages:
             self._number += 1
             self._replies[str(self._number)] = self._clients[message.metadata.dst_node_id](message)
@@ -311,7 +403,9 @@ class InProcess(Grid):
         """The answers of these numbers."""
         return [self._replies.pop(number) for number in message_ids]
 
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> list[Message]:
         """All answers."""
         return self.pull_messages(list(self.push_messages(messages)))
 
@@ -332,7 +426,7 @@ def safely(work: Callable[[], LocalWork], *, name: str) -> Callable[[Message], M
 
 
 def log_to(path: Path) -> Callable[[dict[str, Any]], None]:
-    """What appends a line of JSON to the log."""
+    """A function that appends a line of JSON to the log."""
 
     def note(record: dict[str, Any]) -> None:
         with open(path, "a", encoding="utf-8") as file:

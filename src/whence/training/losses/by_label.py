@@ -1,9 +1,11 @@
-"""Losses over descriptors and labels: those of pytorch-metric-learning by name, and what was registered.
+"""Losses over descriptors and labels: those of pytorch-metric-learning by name, and what was
+registered.
 
-All work in float32 whatever the network computes in: similarities of bf16 have three digits, and a factor of 50 makes that
-rounding. Of the library's losses for labelled photos five are missing: `InstanceLoss` and `SmoothAPLoss` take batches of some
-shapes for what they are not (version 2.9), `HistogramLoss` picks its pairs in a way that torch 2.9 gave another meaning,
-`ManifoldLoss` and `P2SGradLoss` need more than descriptors and labels to be set up.
+All work in float32 whatever the network computes in: similarities of bf16 have three digits, and a
+factor of 50 makes that rounding. Of the library's losses for labelled photos five are missing:
+`InstanceLoss` and `SmoothAPLoss` take batches of some shapes for what they are not (version 2.9),
+`HistogramLoss` picks its pairs in a way that torch 2.9 gave another meaning, `ManifoldLoss` and
+`P2SGradLoss` need more than descriptors and labels to be set up.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from whence.training.options.places import LossOptions
 
 
 class DynamicSoftMargin(losses.DynamicSoftMarginLoss):  # type: ignore[misc]
-    """The library's, fit for more than one step: its histogram of past batches is saved and resumed, and keeps no gradients."""
+    """The library's, fit for more than one step: its histogram of past batches is saved and
+    resumed, and keeps no gradients."""
 
     hist_: Tensor
 
@@ -44,9 +47,11 @@ class DynamicSoftMargin(losses.DynamicSoftMarginLoss):  # type: ignore[misc]
 
 
 class EasyArcFace(losses.ArcFaceLoss):  # type: ignore[misc]
-    """Divide&Classify's additive angular margin: the margin, in radians, is added where the own class is less than 90 degrees away.
+    """Divide&Classify's additive angular margin: the margin, in radians, is added where the own
+    class is less than 90 degrees away.
 
-    Trivigno, Berton, Aragon, Caputo, Masone, ICCV 2023; the library's ArcFace takes degrees and goes on beyond 90.
+    Trivigno, Berton, Aragon, Caputo, Masone, ICCV 2023; the library's ArcFace takes degrees and
+    goes on beyond 90.
     """
 
     def __init__(self, *sizes: int, margin: float = 0.2, scale: float = 100, **given: Any) -> None:
@@ -58,11 +63,14 @@ class EasyArcFace(losses.ArcFaceLoss):  # type: ignore[misc]
     def modify_cosine_of_target_classes(self, cosine: Tensor) -> Tensor:
         """The cosines (B,) of the own classes with the margin."""
         sine = (1 - cosine.square()).clamp(1e-12, 1).sqrt()
-        return torch.where(cosine > 0, cosine * math.cos(self.margin) - sine * math.sin(self.margin), cosine)
+        return torch.where(
+            cosine > 0, cosine * math.cos(self.margin) - sine * math.sin(self.margin), cosine
+        )
 
 
 class CrossEntropy(nn.Module):
-    """A plain softmax: one linear layer with a bias, as PlaNet classifies (Weyand, Kostrikov, Philbin, ECCV 2016)."""
+    """A plain softmax: one linear layer with a bias, as PlaNet classifies (Weyand, Kostrikov,
+    Philbin, ECCV 2016)."""
 
     def __init__(self, num_classes: int, dim: int) -> None:
         super().__init__()
@@ -112,9 +120,18 @@ CLASS_LOSSES: Mapping[str, Any] = {
     "proxy_nca": losses.ProxyNCALoss,
     "soft_triple": losses.SoftTripleLoss,
 }
-ENTRIES: dict[str, Entry] = {name: Entry(kind) for name, kind in {**PAIR_LOSSES, **CLASS_LOSSES}.items()}
+ENTRIES: dict[str, Entry] = {
+    name: Entry(kind) for name, kind in {**PAIR_LOSSES, **CLASS_LOSSES}.items()
+}
 """What the registry takes over."""
-MARGIN_SOFTMAXES = ("cosface", "arcface", "arcface_easy", "sub_center_arcface", "normalized_softmax", "cross_entropy")
+MARGIN_SOFTMAXES = (
+    "cosface",
+    "arcface",
+    "arcface_easy",
+    "sub_center_arcface",
+    "normalized_softmax",
+    "cross_entropy",
+)
 """Classification losses that work group by group too."""
 MINERS: Mapping[str, Any] = {
     "multi_similarity": miners.MultiSimilarityMiner,
@@ -130,7 +147,8 @@ MINERS: Mapping[str, Any] = {
 
 
 class PlaceLoss(nn.Module):
-    """Descriptors (B, D) and labels (B,) to one number. Its parameters, if any, are class weights that learn too."""
+    """Descriptors (B, D) and labels (B,) to one number. Its parameters, if any, are class weights
+    that learn too."""
 
     def __init__(self, loss: nn.Module, miner: nn.Module | None = None) -> None:
         super().__init__()
@@ -139,7 +157,9 @@ class PlaceLoss(nn.Module):
     def forward(self, descriptors: Tensor, labels: Tensor) -> Tensor:
         found = descriptors.float()
         mined = None if self.miner is None else self.miner(found, labels)
-        value: Tensor = self.loss(found, labels) if mined is None else self.loss(found, labels, mined)
+        value: Tensor = (
+            self.loss(found, labels) if mined is None else self.loss(found, labels, mined)
+        )
         return value
 
 
@@ -149,15 +169,22 @@ def list_losses() -> tuple[str, ...]:
 
 
 def make_loss(options: LossOptions, *, num_classes: int, dim: int) -> PlaceLoss:
-    """The loss of these options; class weights (dim, num_classes) start at random. Raises `UnknownName` and `BadOption`.
+    """The loss of these options; class weights (dim, num_classes) start at random. Raises
+    `UnknownName` and `BadOption`.
 
-    A registered loss is made by its options alone, and called as the library's are: descriptors, labels, and what a miner found.
+    A registered loss is made by its options alone, and called as the library's are: descriptors,
+    labels, and what a miner found.
     """
     kind = get_entry("loss", options.name).load()
     if options.name in CLASS_LOSSES:
         if options.miner:
-            raise BadOption(f"the loss {options.name} compares photos with classes, not with each other: it takes no miner")
-        return PlaceLoss(_made(kind, options.name, {**_sized(kind, num_classes, dim), **options.options}))
+            raise BadOption(
+                f"the loss {options.name} compares photos with classes, not with each other: it "
+                "takes no miner"
+            )
+        return PlaceLoss(
+            _made(kind, options.name, {**_sized(kind, num_classes, dim), **options.options})
+        )
     miner = None
     if options.miner:
         if options.miner not in MINERS:
@@ -166,11 +193,14 @@ def make_loss(options: LossOptions, *, num_classes: int, dim: int) -> PlaceLoss:
     return PlaceLoss(_made(kind, options.name, options.options), miner)
 
 
-def make_classifiers(options: LossOptions, *, num_classes: Sequence[int], dim: int) -> list[PlaceLoss]:
-    """A classifier for each group, of so many classes, numbered within it; weights begin as CosPlace's (Xavier, uniform).
+def make_classifiers(
+    options: LossOptions, *, num_classes: Sequence[int], dim: int
+) -> list[PlaceLoss]:
+    """A classifier for each group, of so many classes, numbered within it; weights begin as
+    CosPlace's (Xavier, uniform).
 
-    The photos of a batch are all of one group. CosPlace's own is cosface with a scale of 30 and a margin of 0.4. Raises
-    `UnknownName` and `BadOption`.
+    The photos of a batch are all of one group. CosPlace's own is cosface with a scale of 30 and a
+    margin of 0.4. Raises `UnknownName` and `BadOption`.
     """
     if options.name not in MARGIN_SOFTMAXES:
         raise UnknownName("classifier", options.name, MARGIN_SOFTMAXES)
@@ -178,13 +208,24 @@ def make_classifiers(options: LossOptions, *, num_classes: Sequence[int], dim: i
         raise BadOption(f"groups of {list(num_classes)} classes are not possible")
     kind = CLASS_LOSSES[options.name]
     begin = {} if kind is CrossEntropy else {"weight_init_func": nn.init.xavier_uniform_}
-    return [PlaceLoss(_made(kind, options.name, {**_sized(kind, num, dim), **begin, **options.options})) for num in num_classes]
+    return [
+        PlaceLoss(_made(kind, options.name, {**_sized(kind, num, dim), **begin, **options.options}))
+        for num in num_classes
+    ]
 
 
 def prototypes_of(classifier: PlaceLoss) -> tuple[np.ndarray, np.ndarray | None]:
-    """What a classifier compares descriptors with (classes, dim), as learned, and what it adds (classes,), float32 or nothing."""
-    held = {name: value.detach().float().cpu().numpy() for name, value in classifier.loss.state_dict().items()}
-    return (held["linear.weight"], held["linear.bias"]) if "linear.weight" in held else (held["W"].T, None)
+    """Prototypes that a classifier compares descriptors with (classes, dim), as learned, and what
+    it adds (classes,), float32 or nothing."""
+    held = {
+        name: value.detach().float().cpu().numpy()
+        for name, value in classifier.loss.state_dict().items()
+    }
+    return (
+        (held["linear.weight"], held["linear.bias"])
+        if "linear.weight" in held
+        else (held["W"].T, None)
+    )
 
 
 def _sized(kind: Any, num_classes: int, dim: int) -> dict[str, int]:

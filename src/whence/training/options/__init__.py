@@ -1,1 +1,2 @@
-"""Options of trainings: frozen values, one file a branch. Nothing here computes; nothing here needs torch."""
+"""Options of trainings: frozen values, one file a branch. Nothing here computes; nothing here needs
+torch."""

@@ -1,4 +1,5 @@
-"""MeshVPR: a copy of a network learns to see renders as the network sees photos (Berton et al., ECCV 2024)."""
+"""MeshVPR: a copy of a network learns to see renders as the network sees photos (Berton et al.,
+ECCV 2024)."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from whence.training.options.kinds import BranchOptions, LearnerOptions, ProbeOp
 
 @dataclass(frozen=True, slots=True)
 class AlignedCopyOptions(LearnerOptions):
-    """A copy of a model for the other kind of photos; the model itself stays as it is, and describes queries."""
+    """A copy of a model for the other kind of photos; the model itself stays as it is, and
+    describes queries."""
 
     kind: Literal["aligned copy"] = "aligned copy"
     model: str = ""
@@ -22,7 +24,8 @@ class AlignedCopyOptions(LearnerOptions):
 
 @dataclass(frozen=True, slots=True)
 class AlignedOptions(BranchOptions):
-    """Pairs of photo and render of one view: the copy comes to say of a render what the model says of the photo."""
+    """Pairs of photo and render of one view: the copy comes to say of a render what the model says
+    of the photo."""
 
     kind: Literal["aligned"] = "aligned"
     batch_size: int = 32
@@ -31,19 +34,22 @@ class AlignedOptions(BranchOptions):
     loss: Literal["mse", "cosine"] = "mse"
     """Squared differences of unit vectors, or 1 - cosine: half of their sum."""
     reduction: Literal["mean", "sum_dim"] = "mean"
-    """Of squared differences over dimensions: their mean, as published, or their sum. The mean is so small (2 / D times 1 - cosine)
-    that fp16 loses its gradients at many dimensions; for Adam the two are the same."""
+    """Of squared differences over dimensions: their mean, as published, or their sum. The mean is
+    so small (2 / D times 1 - cosine) that fp16 loses its gradients at many dimensions; for Adam the
+    two are the same."""
     width: int = 512
     """Pixels of photos and renders."""
     height: int = 512
     most_missed: float = 1.0
-    """Renders whose name says a larger `art_prob` are left out: their camera stands inside the mesh, or below it."""
+    """Renders whose name says a larger `art_prob` are left out: their camera stands inside the
+    mesh, or below it."""
     most_lat: float = 90.0
-    """Pairs farther north are left out, to try the rest of a city on what was learned in its south."""
+    """Pairs farther north are left out, to try the rest of a city on what was learned in its
+    south."""
 
     @property
     def loss_name(self) -> str:
-        """What is learned by, as lists of recipes show it."""
+        """The name of the loss, as lists of recipes show it."""
         return {"mse": "squared distance", "cosine": "cosine"}[self.loss]
 
     def sizes(self, data: Dataset, *, seed: int) -> dict[str, int]:
@@ -53,7 +59,8 @@ class AlignedOptions(BranchOptions):
 
 @dataclass(frozen=True, slots=True)
 class AlignedRecallOptions(ProbeOptions):
-    """What the best copy is chosen by: recall@n within a radius, the database by the copy, queries by the model itself."""
+    """What the best copy is chosen by: recall@n within a radius, the database by the copy, queries
+    by the model itself."""
 
     kind: Literal["aligned recall"] = "aligned recall"
     n: int = 1

@@ -1,7 +1,7 @@
 """The branch that learns from classes: cells of a map, in groups that take turns.
 
-After CosPlace (Berton, Masone, Caputo, CVPR 2022), EigenPlaces (Berton, Trivigno, Caputo, Masone, ICCV 2023) and Divide&Classify
-(Trivigno, Berton, Aragon, Caputo, Masone, ICCV 2023).
+After CosPlace (Berton, Masone, Caputo, CVPR 2022), EigenPlaces (Berton, Trivigno, Caputo, Masone,
+ICCV 2023) and Divide&Classify (Trivigno, Berton, Aragon, Caputo, Masone, ICCV 2023).
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ View = Literal["photo", "lateral", "frontal"]
 
 @dataclass(frozen=True, slots=True)
 class ClassesOptions(BranchOptions):
-    """Photos drawn evenly from the classes of one group, epoch by epoch another, and a classifier for each group."""
+    """Photos drawn evenly from the classes of one group, epoch by epoch another, and a classifier
+    for each group."""
 
     kind: Literal["classes"] = "classes"
     cells: CellOptions = field(default_factory=CellOptions)
     view: View = "photo"
-    """What is seen of a photo: all of it, or the crop of a panorama towards its cell's focal point, across its street or along."""
+    """What is seen of a photo: all of it, or the crop of a panorama towards its cell's focal point,
+    across its street or along."""
     focal_m: float = 10.0
     """How far from the middle of a cell's photos its focal point lies."""
     num_groups: int = 8
@@ -35,11 +37,14 @@ class ClassesOptions(BranchOptions):
     batches_per_turn: int = 10_000
     """Batches of an epoch, after which the next group has its turn."""
     augment: AugmentOptions = field(default_factory=AugmentOptions)
-    loss: LossOptions = field(default_factory=lambda: LossOptions("cosface", {"scale": 30.0, "margin": 0.4}))
+    loss: LossOptions = field(
+        default_factory=lambda: LossOptions("cosface", {"scale": 30.0, "margin": 0.4})
+    )
     optimizer: OptimizerOptions = field(default_factory=lambda: OptimizerOptions("adam", lr=0.01))
     """Of each group's classifier; its rate is constant."""
     is_sharded: bool = False
-    """Whether each process of a training holds its share of the classes alone, where one device could not hold all of a group."""
+    """Whether each process of a training holds its share of the classes alone, where one device
+    could not hold all of a group."""
 
     @property
     def are_panoramas(self) -> bool:
@@ -56,9 +61,11 @@ class ClassesOptions(BranchOptions):
 
 @dataclass(frozen=True, slots=True)
 class CellViewsOptions(ClassesOptions):
-    """Places x views drawn from the classes of one group, and a loss over pairs: as MegaLoc learns from EigenPlaces' cells.
+    """Places x views drawn from the classes of one group, and a loss over pairs: as MegaLoc learns
+    from EigenPlaces' cells.
 
-    Cells of one group are far apart, so that no two places of a batch show the same. `batch_size` is what both numbers give.
+    Cells of one group are far apart, so that no two places of a batch show the same. `batch_size`
+    is what both numbers give.
     """
 
     kind: Literal["cell views"] = "cell views"  # type: ignore[assignment]

@@ -1,6 +1,8 @@
-"""Clips: what learns from them (features, tokens, forecasts), how they are seen, and what the best weights are chosen by.
+"""Clips: what learns from them (features, tokens, forecasts), how they are seen, and what the best
+weights are chosen by.
 
-After Kerssies, Berton et al.: A frame is worth one token, CVPR 2026, whose paper and release differ in several of these values.
+After Kerssies, Berton et al.: A frame is worth one token, CVPR 2026, whose paper and release differ
+in several of these values.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ ClipLoss = Literal["shown", "log-cosh", "squared", "best of many"]
 
 @dataclass(frozen=True, slots=True)
 class ClipFeaturesOptions(LearnerOptions):
-    """A backbone that learns what pixels of clips show, how far they are and which ground it is, to be frozen then."""
+    """A backbone that learns what pixels of clips show, how far they are and which ground it is, to
+    be frozen then."""
 
     kind: Literal["clip features"] = "clip features"
     backbone: str = "vit_mini8_64"
@@ -62,12 +65,13 @@ class ClipLossOptions:
     """What is learned from a clip."""
 
     name: ClipLoss = "log-cosh"
-    """`shown`: what pixels show, for features. `log-cosh` (release) or `squared` (paper): features made again, for tokens. `best of
-    many`: the nearest forecast, for forecasts."""
+    """`shown`: what pixels show, for features. `log-cosh` (release) or `squared` (paper): features
+    made again, for tokens. `best of many`: the nearest forecast, for forecasts."""
     num_many: int = 32
     """Forecasts of each time, of which the nearest learns."""
     black_share: float = 0.1
-    """Share of the pairs whose first frame is black, so that a drive's first frame has a token; ours, it is not published."""
+    """Share of the pairs whose first frame is black, so that a drive's first frame has a token;
+    ours, it is not published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +97,17 @@ class ClipsOptions(BranchOptions):
     def sizes(self, data: Dataset, *, seed: int) -> dict[str, int]:
         """Clips, or frames of drives."""
         found = data.rendered_clips("train")
-        return {"num_photos": len(data.sequences.database.photos)} if found is None else {"num_clips": len(found)}
+        return (
+            {"num_photos": len(data.sequences.database.photos)}
+            if found is None
+            else {"num_clips": len(found)}
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class ReconstructionOptions(ProbeOptions):
-    """What the best weights are chosen by: 1 / (1 + E), E the error against that of repeating the frame before; of features the
-    mean over classes of intersection over union."""
+    """What the best weights are chosen by: 1 / (1 + E), E the error against that of repeating the
+    frame before; of features the mean over classes of intersection over union."""
 
     kind: Literal["reconstruction"] = "reconstruction"
     num_clips: int = 60
@@ -115,11 +123,13 @@ class ReconstructionOptions(ProbeOptions):
 
     @property
     def measured(self) -> str:
-        """What is logged."""
+        """The name of what is logged."""
         return "reconstruction of clips"
 
 
 def token_values(options: FrameTokensOptions | ForecastsOptions) -> dict[str, Any]:
     """The fields of the options that are sizes of the part that learns."""
     taken = ("kind", "features", "tokens")
-    return {one.name: getattr(options, one.name) for one in fields(options) if one.name not in taken}
+    return {
+        one.name: getattr(options, one.name) for one in fields(options) if one.name not in taken
+    }

@@ -26,7 +26,7 @@ class DistilledOptions(BranchOptions):
 
     @property
     def loss_name(self) -> str:
-        """What is learned by, as lists of recipes show it."""
+        """The name of the loss, as lists of recipes show it."""
         return "squared distance"
 
     def sizes(self, data: Dataset, *, seed: int) -> dict[str, int]:

@@ -1,4 +1,5 @@
-"""Records of several kinds, told apart by name in the registry: what learns, the branches, the probe."""
+"""Records of several kinds, told apart by name in the registry: what learns, the branches, the
+probe."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from whence.training.datasets import Dataset
 
 @dataclass(frozen=True, slots=True)
 class OfKind:
-    """A part of a recipe. Those of the house and those that were registered are found alike, by their `kind`."""
+    """A part of a recipe. Those of the house and those that were registered are found alike, by
+    their `kind`."""
 
     table: ClassVar[str]
     kind: str = ""
@@ -56,9 +58,10 @@ class BranchOptions(OfKind):
 
     @property
     def loss_name(self) -> str:
-        """What is learned by, as lists of recipes show it."""
+        """The name of the loss, as lists of recipes show it."""
         return str(getattr(getattr(self, "loss", None), "name", self.kind))
 
     def sizes(self, data: Dataset, *, seed: int) -> dict[str, int]:
-        """How much there is to learn from, without decoding anything. Raises as the data set's own reading does."""
+        """How much there is to learn from, without decoding anything. Raises as the data set's own
+        reading does."""
         return {"num_database": len(data.set.database), "num_queries": len(data.set.queries)}

@@ -1,4 +1,5 @@
-"""Local features: what learns, the pairs of views with exact correspondence, and what the best weights are chosen by."""
+"""Local features: what learns, the pairs of views with exact correspondence, and what the best
+weights are chosen by."""
 
 from __future__ import annotations
 
@@ -8,7 +9,9 @@ from typing import Any, Literal
 from whence.training.datasets import Dataset
 from whence.training.options.kinds import BranchOptions, LearnerOptions, ProbeOptions
 
-LocalLossName = Literal["silk", "joint", "matching", "distillation", "naive", "persistence", "patches"]
+LocalLossName = Literal[
+    "silk", "joint", "matching", "distillation", "naive", "persistence", "patches"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,8 @@ class LocalFeatureOptions(LearnerOptions):
 
 @dataclass(frozen=True, slots=True)
 class ViewOptions:
-    """How a view is cut out of a photo, and what light it is seen in. Sizes in pixels of photos as they are kept."""
+    """How a view is cut out of a photo, and what light it is seen in. Sizes in pixels of photos as
+    they are kept."""
 
     width: int = 256
     height: int = 192
@@ -40,11 +44,13 @@ class ViewOptions:
     corners: float = 0.1
     """How far each corner moves at most, as a share of the view's sides."""
     other_share: float = 0.6
-    """Share of the views that are cut out of another photo taken from the same point, where there is one."""
+    """Share of the views that are cut out of another photo taken from the same point, where there
+    is one."""
     gamma: float = 0.5
     """Largest change of the logarithm of the exponent of brightness."""
     gain: float = 0.4
-    """Largest share by which brightness is multiplied up or down, and of the grey range by which it is shifted, half of it."""
+    """Largest share by which brightness is multiplied up or down, and of the grey range by which it
+    is shifted, half of it."""
     light: float = 0.5
     """How uneven the light may be over a view, as a share of it."""
     noise: float = 8.0
@@ -55,15 +61,18 @@ class ViewOptions:
 
 @dataclass(frozen=True, slots=True)
 class TaughtPointsOptions(BranchOptions):
-    """Keypoints of an extractor, found on photos as they are: the learner finds and describes them so in every view and light.
+    """Keypoints of an extractor, found on photos as they are: the learner finds and describes them
+    so in every view and light.
 
-    The loss is the cross-entropy of the keypoints' map, what a descriptor lacks in cosine to the extractor's, and a softmax over
-    all points of the batch, both ways: from learner to extractor, and between two views of one photo.
+    The loss is the cross-entropy of the keypoints' map, what a descriptor lacks in cosine to the
+    extractor's, and a softmax over all points of the batch, both ways: from learner to extractor,
+    and between two views of one photo.
     """
 
     kind: Literal["taught points"] = "taught points"
     teacher: str = "aliked"
-    """The extractor by name (`whence.models.cards.local.PARTS_OF`), whose weights are in the cache, or ..."""
+    """The extractor by name (`whence.models.cards.local.PARTS_OF`), whose weights are in the cache,
+    or ..."""
     teacher_weights: str = ""
     """... in this file or folder."""
     num_points: int = 400
@@ -87,7 +96,7 @@ class TaughtPointsOptions(BranchOptions):
 
     @property
     def loss_name(self) -> str:
-        """What is learned by, as lists of recipes show it."""
+        """The name of the loss, as lists of recipes show it."""
         return "taught points"
 
     def sizes(self, data: Dataset, *, seed: int) -> dict[str, int]:
@@ -97,7 +106,8 @@ class TaughtPointsOptions(BranchOptions):
 
 @dataclass(frozen=True, slots=True)
 class LocalLossOptions:
-    """The loss over two views of one photo (`whence.training.losses.features`, `whence.training.losses.heights`)."""
+    """The loss over two views of one photo (`whence.training.losses.features`,
+    `whence.training.losses.heights`)."""
 
     name: LocalLossName = "silk"
     temperature: float = 0.1
@@ -124,7 +134,8 @@ class HomographyPairsOptions(BranchOptions):
 
     kind: Literal["homography pairs"] = "homography pairs"
     teacher: str = ""
-    """A safetensors file that a training of local features wrote; it stays as it is. For the losses that distil."""
+    """A safetensors file that a training of local features wrote; it stays as it is. For the losses
+    that distil."""
     num_pairs: int = 4
     """Pairs of a batch."""
     num_points: int = 512
@@ -139,7 +150,8 @@ class HomographyPairsOptions(BranchOptions):
 
 @dataclass(frozen=True, slots=True)
 class MatchedShareOptions(ProbeOptions):
-    """What the best weights are chosen by: pairs of views whose homography is found again within some pixels."""
+    """What the best weights are chosen by: pairs of views whose homography is found again within
+    some pixels."""
 
     kind: Literal["matched share"] = "matched share"
     within_px: float = 3.0
@@ -147,11 +159,13 @@ class MatchedShareOptions(ProbeOptions):
     num_pairs: int = 60
     """Pairs that are matched, the same ones every time."""
     max_keypoints: int = 500
-    views: ViewOptions = field(default_factory=lambda: ViewOptions(width=320, height=240, rotation_deg=15.0))
+    views: ViewOptions = field(
+        default_factory=lambda: ViewOptions(width=320, height=240, rotation_deg=15.0)
+    )
 
     @property
     def measured(self) -> str:
-        """What is logged."""
+        """The name of what is logged."""
         return f"homographies within {self.within_px:g} px"
 
 

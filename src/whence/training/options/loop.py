@@ -30,14 +30,16 @@ class OptimizerOptions:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleOptions:
-    """How the learning rate goes: up over the first steps, then constant, linear or along a cosine to a share of itself, along a
-    power of what is left (`poly`), lower from some steps on, or, as `plateau`, lower whenever the loss has stopped falling."""
+    """How the learning rate goes: up over the first steps, then constant, linear or along a cosine
+    to a share of itself, along a power of what is left (`poly`), lower from some steps on, or, as
+    `plateau`, lower whenever the loss has stopped falling."""
 
     name: str = "constant"
     warmup_steps: int = 0
     final_share: float = 0.0
     milestones: tuple[int, ...] = ()
-    """For `steps`: from each of these steps on, counted from the first, the rate is multiplied by `factor`."""
+    """For `steps`: from each of these steps on, counted from the first, the rate is multiplied by
+    `factor`."""
     power: float = 0.9
     """For `poly`: the rate is multiplied by this power of the share of steps that is left ..."""
     of_steps: int = 0
@@ -59,17 +61,21 @@ class LoopOptions:
     num_steps: int = 1000
     """Updates of the weights."""
     accumulate: int = 1
-    """Batches whose gradients are averaged for one update. A loss over pairs sees pairs within each batch alone."""
+    """Batches whose gradients are averaged for one update. A loss over pairs sees pairs within each
+    batch alone."""
     precision: Precision = "no"
     """Autocast of the network; losses are always computed in float32."""
     ema_decay: float = 0.0
-    """Where above 0, what is validated and kept is a moving average of the weights with this decay."""
+    """Where above 0, what is validated and kept is a moving average of the weights with this
+    decay."""
     gradients: Gradients = "apart"
-    """Whether the gradients of several branches are taken one after the other, which needs the memory of the largest alone, or
-    all at once from the sum of their losses. The sum of the gradients is the same."""
+    """Whether the gradients of several branches are taken one after the other, which needs the
+    memory of the largest alone, or all at once from the sum of their losses. The sum of the
+    gradients is the same."""
     losses: LossesOf = "each"
-    """Whether each branch has a loss over its own batch, or, as `one`, a single loss compares the photos of all branches: those of
-    two branches then never belong together. For branches whose losses over pairs are the same; their weights do not count."""
+    """Whether each branch has a loss over its own batch, or, as `one`, a single loss compares the
+    photos of all branches: those of two branches then never belong together. For branches whose
+    losses over pairs are the same; their weights do not count."""
     seed: int = 0
     log_every: int = 10
     validate_every: int = 200

@@ -1,6 +1,8 @@
-"""The branch that learns from photos from orbit with the tiles that they show, after the description of AstroLoc (ICCV 2025).
+"""The branch that learns from photos from orbit with the tiles that they show, after the
+description of AstroLoc (ICCV 2025).
 
-The authors published no code: what their text leaves open is our choice, and no figure of this training is AstroLoc's.
+The authors published no code: what their text leaves open is our choice, and no figure of this
+training is AstroLoc's.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from whence.training.options.tiles import YearWiseOptions
 
 @dataclass(frozen=True, slots=True)
 class PhotoPairsOptions(BranchOptions):
-    """Pairs of a photo and a tile, no two of which overlap; every other photo and tile of a batch is wrong."""
+    """Pairs of a photo and a tile, no two of which overlap; every other photo and tile of a batch
+    is wrong."""
 
     kind: Literal["photo pairs"] = "photo pairs"
     num_pairs: int = 48
@@ -26,8 +29,13 @@ class PhotoPairsOptions(BranchOptions):
     beta: float = 50.0
     push_weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
     """Of photos to photos, photos to tiles, tiles to photos, tiles to tiles."""
-    augment: YearWiseOptions = field(default_factory=lambda: YearWiseOptions(width=224, height=224, rotation_deg=20.0, per="image"))
-    """Ours: each image is changed for itself, after the photo was turned by the quarters that bring north nearest to its top."""
+    augment: YearWiseOptions = field(
+        default_factory=lambda: YearWiseOptions(
+            width=224, height=224, rotation_deg=20.0, per="image"
+        )
+    )
+    """Ours: each image is changed for itself, after the photo was turned by the quarters that bring
+    north nearest to its top."""
 
     def sizes(self, data: Dataset, *, seed: int) -> dict[str, int]:
         """Photos, places and pairs. Raises `NoPhotos` and `BadOption`."""

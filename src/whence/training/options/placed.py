@@ -1,4 +1,5 @@
-"""The branch that learns from places: photos near one point, in about one direction, belong together."""
+"""The branch that learns from places: photos near one point, in about one direction, belong
+together."""
 
 from __future__ import annotations
 

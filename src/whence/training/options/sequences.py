@@ -1,4 +1,5 @@
-"""The branch that learns from sequences of frames, and the recall of sequences that the best weights are chosen by.
+"""The branch that learns from sequences of frames, and the recall of sequences that the best
+weights are chosen by.
 
 After SeqVLAD (Mereu et al., RA-L 2022) and JIST (Berton et al., RA-L 2024).
 """
@@ -16,7 +17,8 @@ from whence.training.options.tuples import MiningOptions, TupleLossOptions, Word
 
 @dataclass(frozen=True, slots=True)
 class SequencesOptions(BranchOptions):
-    """Tuples of windows of frames, mined as tuples of photos are; a window is near another where any of their frames are.
+    """Tuples of windows of frames, mined as tuples of photos are; a window is near another where
+    any of their frames are.
 
     How long windows are says the learner's sequence pool.
     """
@@ -34,17 +36,22 @@ class SequencesOptions(BranchOptions):
     def sizes(self, data: Dataset, *, seed: int) -> dict[str, int]:
         """Frames of both sides."""
         found = data.sequences
-        return {"num_database": len(found.database.photos), "num_queries": len(found.queries.photos)}
+        return {
+            "num_database": len(found.database.photos),
+            "num_queries": len(found.queries.photos),
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class SequenceRecallOptions(ProbeOptions):
-    """Recall@n of sequences, by Euclidean distance as published; queries without a positive are left out."""
+    """Recall@n of sequences, by Euclidean distance as published; queries without a positive are
+    left out."""
 
     kind: Literal["sequences"] = "sequences"
     n: int = 5
     radius_m: float = 25.0
-    """A database window is a positive where any of its frames is this near to any of the query's."""
+    """A database window is a positive where any of its frames is this near to any of the
+    query's."""
     width: int = 0
     """Pixels of the frames; 0 takes those of training."""
     height: int = 0

@@ -1,6 +1,8 @@
-"""Texts: a small language model that learns to look things up in logs, and a compressor that learns from a language model.
+"""Texts: a small language model that learns to look things up in logs, and a compressor that learns
+from a language model.
 
-After Berton, Unnikrishnan, Tran, Shah: CompLLM, 2025. Rank, rates and steps are ours: they are not published.
+After Berton, Unnikrishnan, Tran, Shah: CompLLM, 2025. Rank, rates and steps are ours: they are not
+published.
 """
 
 from __future__ import annotations
@@ -14,14 +16,16 @@ from whence.training.options.kinds import BranchOptions, LearnerOptions, ProbeOp
 
 @dataclass(frozen=True, slots=True)
 class LanguageOptions(LearnerOptions):
-    """A small language model (Llama's blocks), from random weights, with the words of made-up logs."""
+    """A small language model (Llama's blocks), from random weights, with the words of made-up
+    logs."""
 
     kind: Literal["language model"] = "language model"
     width: int = 64
     depth: int = 3
     num_heads: int = 4
     hidden: int = 172
-    """Width of its feed-forward parts, which are gated; 172 has the weights of 256 without a gate."""
+    """Width of its feed-forward parts, which are gated; 172 has the weights of 256 without a
+    gate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,8 @@ class CompressorOptions(LearnerOptions):
 
 @dataclass(frozen=True, slots=True)
 class TextsOptions(BranchOptions):
-    """Logs cut short, with questions about them. The language model learns answers, a compressor what the model thinks of them."""
+    """Logs cut short, with questions about them. The language model learns answers, a compressor
+    what the model thinks of them."""
 
     kind: Literal["texts"] = "texts"
     batch_size: int = 32
@@ -63,7 +68,8 @@ class TextsOptions(BranchOptions):
 
 @dataclass(frozen=True, slots=True)
 class AnsweredOptions(ProbeOptions):
-    """What the best weights are chosen by: the share of questions that are answered right, of a compressor from compressed logs."""
+    """What the best weights are chosen by: the share of questions that are answered right, of a
+    compressor from compressed logs."""
 
     kind: Literal["answered"] = "answered"
     num_logs: int = 40
@@ -74,5 +80,5 @@ class AnsweredOptions(ProbeOptions):
 
     @property
     def measured(self) -> str:
-        """What is logged."""
+        """The name of what is logged."""
         return "questions answered"

@@ -23,7 +23,8 @@ class RecallOptions(ProbeOptions):
 
 @dataclass(frozen=True, slots=True)
 class RerankedOptions(ProbeOptions):
-    """What the best regressor is chosen by: recall@1 within a radius after re-ranking a few candidates."""
+    """What the best regressor is chosen by: recall@1 within a radius after re-ranking a few
+    candidates."""
 
     kind: Literal["reranked"] = "reranked"
     num_candidates: int = 5

@@ -1,7 +1,8 @@
-"""The two branches that GeoWarp's regressor learns from: views cut out of one photo, and pairs of photos of one place.
+"""The two branches that GeoWarp's regressor learns from: views cut out of one photo, and pairs of
+photos of one place.
 
-After Berton, Masone, Paolicelli, Caputo: Viewpoint Invariant Dense Matching for Visual Geolocalization, ICCV 2021, and the authors'
-public code.
+After Berton, Masone, Paolicelli, Caputo: Viewpoint Invariant Dense Matching for Visual
+Geolocalization, ICCV 2021, and the authors' public code.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ class ViewPairOptions:
     k: float = 0.6
     """How far the sides of a view may move inward, from 0 to 1."""
     colour: float = 0.0
-    """How far brightness, contrast and colours of each view are changed, from 0 (as published) to 1."""
+    """How far brightness, contrast and colours of each view are changed, from 0 (as published) to
+    1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,9 @@ class ViewLossOptions:
     self_supervised: float = 1.0
     """Its weight; 0 leaves the branch out, with all its computing."""
     orders: Orders = "together"
-    """Whether the regressor sees both orders of the pairs in one batch, whose statistics its batch norms take, or, as published,
-    each in a batch of its own. Once it is trained there is no difference."""
+    """Whether the regressor sees both orders of the pairs in one batch, whose statistics its batch
+    norms take, or, as published, each in a batch of its own. Once it is trained there is no
+    difference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +65,15 @@ class FoundPairOptions:
     num_pairs: int = 16
     """Queries with positives of a batch."""
     num_retrieved: int = 20
-    """Positives are looked for among so many database photos nearest to the query's descriptor ..."""
+    """Positives are looked for among so many database photos nearest to the query's descriptor
+    ..."""
     radius_m: float = 25.0
     """... taken within this distance of the query ..."""
     max_squared_distance: float = 1.2
     """... whose descriptors, at unit length, are this near."""
     max_queries: int = 0
-    """Queries that positives are looked for, evenly spread over the set; 0 for all. Maps of few photos are all remembered."""
+    """Queries that positives are looked for, evenly spread over the set; 0 for all. Maps of few
+    photos are all remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +81,15 @@ class FoundPairLossOptions:
     """Weights of the two losses over pairs; 0 leaves one out, with all its computing."""
 
     form: Form = "code"
-    """As the public code has them, or as the paper prints them. The printed feature-wise loss makes cells orthogonal, not alike."""
+    """As the public code has them, or as the paper prints them. The printed feature-wise loss makes
+    cells orthogonal, not alike."""
     features: float = 10.0
     consistency: float = 0.1
     orders: Orders = "together"
     """As for views; here with their mirrored photos."""
     readout: CellReadout = "exact"
-    """Cells of the feature-wise loss: through pixels and backbone as published, or out of the maps of the whole photos."""
+    """Cells of the feature-wise loss: through pixels and backbone as published, or out of the maps
+    of the whole photos."""
 
 
 @dataclass(frozen=True, slots=True)

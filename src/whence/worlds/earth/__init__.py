@@ -1,1 +1,2 @@
-"""The Earth world: ground with terrain, water, fields and towns, map tiles of four years, and photos from orbit."""
+"""The Earth world: ground with terrain, water, fields and towns, map tiles of four years, and
+photos from orbit."""

@@ -1,4 +1,5 @@
-"""Noise that depends on the seed and the place alone: any window of the plane, at any resolution, shows the same ground."""
+"""Noise that depends on the seed and the place alone: any window of the plane, at any resolution,
+shows the same ground."""
 
 from __future__ import annotations
 
@@ -25,14 +26,16 @@ class Window(NamedTuple):
 
 
 def hashed(seed: int, *keys: np.ndarray | int) -> np.ndarray:
-    """Numbers from 0 to 1, float32, that follow from the seed and whole numbers alone; keys are broadcast."""
+    """Numbers from 0 to 1, float32, that follow from the seed and whole numbers alone; keys are
+    broadcast."""
     with np.errstate(over="ignore"):
         state = np.uint64((seed * 0x9E3779B9 + 0x7F4A7C15) % 2**64)
         value: np.ndarray = np.asarray(state)
         for number, key in enumerate(keys):
-            value = (value ^ np.asarray(key, np.int64).astype(np.uint64) * np.uint64(_MIXERS[0] + 2 * number)) * np.uint64(
-                _MIXERS[1]
-            )
+            value = (
+                value
+                ^ np.asarray(key, np.int64).astype(np.uint64) * np.uint64(_MIXERS[0] + 2 * number)
+            ) * np.uint64(_MIXERS[1])
             value = value ^ (value >> np.uint64(29))
         value = value * np.uint64(_MIXERS[2])
         value = value ^ (value >> np.uint64(32))
@@ -40,9 +43,19 @@ def hashed(seed: int, *keys: np.ndarray | int) -> np.ndarray:
 
 
 def smooth(window: Window, wavelength_km: float, *, seed: int, layer: int) -> np.ndarray:
-    """(H, W) float32 noise from -1 to 1 of one wavelength, twice differentiable (cubic B-splines)."""
+    """(H, W) float32 noise from -1 to 1 of one wavelength, twice differentiable (cubic
+    B-splines)."""
     (columns, across), (rows, down) = (_taps(axis / wavelength_km) for axis in window.axes())
-    lattice = 2 * hashed(seed, layer, np.arange(rows[0], rows[-1] + 4)[:, None], np.arange(columns[0], columns[-1] + 4)[None]) - 1
+    lattice = (
+        2
+        * hashed(
+            seed,
+            layer,
+            np.arange(rows[0], rows[-1] + 4)[:, None],
+            np.arange(columns[0], columns[-1] + 4)[None],
+        )
+        - 1
+    )
     at_row, at_column = rows - rows[0], columns - columns[0]
     tall = np.zeros((window.height, lattice.shape[1]), np.float32)
     found = np.zeros((window.height, window.width), np.float32)
@@ -55,9 +68,17 @@ def smooth(window: Window, wavelength_km: float, *, seed: int, layer: int) -> np
 
 
 def fractal(
-    window: Window, wavelength_km: float, octaves: int, *, seed: int, layer: int, gain: float = 0.5, is_ridged: bool = False
+    window: Window,
+    wavelength_km: float,
+    octaves: int,
+    *,
+    seed: int,
+    layer: int,
+    gain: float = 0.5,
+    is_ridged: bool = False,
 ) -> np.ndarray:
-    """(H, W) float32 the sum of octaves, each with half the wavelength and `gain` times the height; too fine ones are left out.
+    """(H, W) float32 the sum of octaves, each with half the wavelength and `gain` times the height;
+    too fine ones are left out.
 
     Ridged noise (Musgrave) has its sharp maxima where each octave is zero, and runs from 0 to 1.
     """
@@ -75,11 +96,18 @@ def fractal(
 
 
 def warped(values: np.ndarray, east_px: np.ndarray, south_px: np.ndarray) -> np.ndarray:
-    """(H, W) the values looked up at pixels moved by so many to the east and south, at edges the nearest."""
+    """(H, W) the values looked up at pixels moved by so many to the east and south, at edges the
+    nearest."""
     import cv2
 
     rows, columns = np.mgrid[: values.shape[0], : values.shape[1]].astype(np.float32)
-    found: np.ndarray = cv2.remap(values, columns + east_px, rows + south_px, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    found: np.ndarray = cv2.remap(
+        values,
+        columns + east_px,
+        rows + south_px,
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
     return found
 
 
@@ -87,5 +115,10 @@ def _taps(places: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
     """The first of four lattice points beside each place, and their weights."""
     first = np.floor(places)
     t = (places - first).astype(np.float32)
-    weights = [(1 - t) ** 3 / 6, (3 * t**3 - 6 * t**2 + 4) / 6, (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6, t**3 / 6]
+    weights = [
+        (1 - t) ** 3 / 6,
+        (3 * t**3 - 6 * t**2 + 4) / 6,
+        (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6,
+        t**3 / 6,
+    ]
     return first.astype(np.int64) - 1, weights

@@ -1,4 +1,5 @@
-"""What an Earth world holds: its regions, their sizes by preset, and the record that all its pixels follow from."""
+"""What an Earth world holds: its regions, their sizes by preset, and the record that all its pixels
+follow from."""
 
 from __future__ import annotations
 
@@ -64,13 +65,20 @@ class EarthSpec:
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise BadOption(f"seed {self.seed}: a seed is zero or more")
-        if self.tile_px % (4 * CELLS) or not 16 <= self.tile_px <= 1024 or not 16 <= self.photo_px <= 1024:
+        if (
+            self.tile_px % (4 * CELLS)
+            or not 16 <= self.tile_px <= 1024
+            or not 16 <= self.photo_px <= 1024
+        ):
             raise BadOption(
-                f"tiles of {self.tile_px} and photos of {self.photo_px} pixels: from 16 to 1,024, tiles a multiple of {4 * CELLS}"
+                f"tiles of {self.tile_px} and photos of {self.photo_px} pixels: from 16 to 1,024, "
+                f"tiles a multiple of {4 * CELLS}"
             )
         for size in self.regions:
             if size.side % 2 or not CELLS <= size.side <= 40:
-                raise BadOption(f"a region of {size.side} cells: even numbers from {CELLS} to 40 are possible")
+                raise BadOption(
+                    f"a region of {size.side} cells: even numbers from {CELLS} to 40 are possible"
+                )
             for style in set(size.styles) - set(STYLES):
                 raise UnknownName("style of photos", style, STYLES)
 
@@ -82,8 +90,15 @@ class EarthSpec:
     def from_record(cls, values: Mapping[str, Any]) -> EarthSpec:
         """The record that `record` gave. Raises `BadOption` and `UnknownName`."""
         if values.get("format") != FORMAT:
-            raise BadOption("the world was rendered by a version with another renderer; render it into a new folder")
-        return fill(cls, {name: value for name, value in values.items() if name != "format"}, what="field of a world")
+            raise BadOption(
+                "the world was rendered by a version with another renderer; render it into a new "
+                "folder"
+            )
+        return fill(
+            cls,
+            {name: value for name, value in values.items() if name != "format"},
+            what="field of a world",
+        )
 
 
 class NamedPhoto(NamedTuple):
@@ -108,7 +123,8 @@ class RegionWork:
 
     @cached_property
     def sheets(self) -> list[tuple[int, int]]:
-        """Row and column of the cells of zoom 9, counted from the region's first, where what is painted at once begins."""
+        """Row and column of the cells of zoom 9, counted from the region's first, where what is
+        painted at once begins."""
         starts = range(0, self.size.side - 1, STRIDE)
         return [(row, column) for row in starts for column in starts]
 
@@ -117,12 +133,18 @@ class RegionWork:
         for zoom in ZOOMS:
             scale = 2 ** (zoom - ZOOM)
             starts = [
-                [at for at in range(scale * first, scale * (first + STRIDE), STRIDE) if at + CELLS <= scale * self.size.side]
+                [
+                    at
+                    for at in range(scale * first, scale * (first + STRIDE), STRIDE)
+                    if at + CELLS <= scale * self.size.side
+                ]
                 for first in sheet
             ]
             for row in starts[0]:
                 for column in starts[1]:
-                    yield Tile(zoom, scale * self.region.row + row, scale * self.region.column + column)
+                    yield Tile(
+                        zoom, scale * self.region.row + row, scale * self.region.column + column
+                    )
 
     def tile_path(self, tile: Tile, year: int, *, folder: str = "database") -> str:
         """Where a tile goes, relative to the world's folder."""
@@ -149,7 +171,8 @@ class RegionWork:
         return NamedPhoto(f"{self.size.folder}queries{style}/{name}", shot)
 
     def footprint(self, shot: OrbitShot) -> np.ndarray:
-        """(4, 2) latitude and longitude of lower left, upper left, upper right and lower right corner."""
+        """(4, 2) latitude and longitude of lower left, upper left, upper right and lower right
+        corner."""
         corners = corners_km(shot.pose)
         return np.stack(self.region.to_degrees(corners[:, 0], corners[:, 1]), axis=1)
 

@@ -35,9 +35,14 @@ def jobs_of(spec: EarthSpec) -> Iterator[Job]:
     for size in spec.regions:
         work = RegionWork.of(spec, size)
         for sheet in work.sheets:
-            paths = [work.tile_path(tile, year) for tile in work.tiles_of(sheet) for year in size.years]
+            paths = [
+                work.tile_path(tile, year) for tile in work.tiles_of(sheet) for year in size.years
+            ]
             if spec.has_sar:
-                paths += [work.tile_path(tile, size.years[-1], folder="sar") for tile in work.tiles_of(sheet)]
+                paths += [
+                    work.tile_path(tile, size.years[-1], folder="sar")
+                    for tile in work.tiles_of(sheet)
+                ]
             if paths:
                 yield Job(tuple(paths), partial(_render_sheet, work, sheet))
         for number in range(size.num_photos):
@@ -45,8 +50,11 @@ def jobs_of(spec: EarthSpec) -> Iterator[Job]:
             yield Job((photo.path,), partial(_render_photo, work, photo))
 
 
-def render_share(out: Path, spec: EarthSpec, *, shard: int, num_shards: int, advance: Callable[[int], None]) -> None:
-    """Render what is not there yet of one share of the jobs; `advance` is told how many files were written."""
+def render_share(
+    out: Path, spec: EarthSpec, *, shard: int, num_shards: int, advance: Callable[[int], None]
+) -> None:
+    """Render what is not there yet of one share of the jobs; `advance` is told how many files were
+    written."""
     for number, job in enumerate(jobs_of(spec)):
         if number % num_shards == shard:
             missing = sum(not (out / path).is_file() for path in job.paths)
@@ -59,21 +67,34 @@ def _render_sheet(work: RegionWork, sheet: tuple[int, int], out: Path) -> None:
     cell_px = work.spec.tile_px // CELLS
     km = work.region.km_per_cell / (_FINEST * cell_px)
     side = SHEET_CELLS * _FINEST * cell_px
-    survey = Survey(work.region, Window(sheet[1] * work.region.km_per_cell, sheet[0] * work.region.km_per_cell, km, side, side))
+    survey = Survey(
+        work.region,
+        Window(
+            sheet[1] * work.region.km_per_cell, sheet[0] * work.region.km_per_cell, km, side, side
+        ),
+    )
     tiles = list(work.tiles_of(sheet))
 
     def cut(pixels: np.ndarray, year: int, folder: str) -> None:
-        scaled = {zoom: _shrunk(pixels, 2 ** (ZOOM + 2 - zoom)) for zoom in {tile.zoom for tile in tiles}}
+        scaled = {
+            zoom: _shrunk(pixels, 2 ** (ZOOM + 2 - zoom)) for zoom in {tile.zoom for tile in tiles}
+        }
         for tile in tiles:
             path = out / work.tile_path(tile, year, folder=folder)
             if not path.is_file():
-                write_photo(path, _cut(scaled[tile.zoom], tile, work, sheet, cell_px), quality=_QUALITY)
+                write_photo(
+                    path, _cut(scaled[tile.zoom], tile, work, sheet, cell_px), quality=_QUALITY
+                )
 
     for year in work.size.years:
         if not all((out / work.tile_path(tile, year)).is_file() for tile in tiles):
             cut((255 * paint(survey, Day(year)) + 0.5).astype(np.uint8), year, "database")
     if work.spec.has_sar:
-        cut(np.repeat((255 * backscatter(survey) + 0.5).astype(np.uint8)[..., None], 3, axis=2), work.size.years[-1], "sar")
+        cut(
+            np.repeat((255 * backscatter(survey) + 0.5).astype(np.uint8)[..., None], 3, axis=2),
+            work.size.years[-1],
+            "sar",
+        )
 
 
 def _shrunk(pixels: np.ndarray, factor: int) -> np.ndarray:
@@ -81,7 +102,9 @@ def _shrunk(pixels: np.ndarray, factor: int) -> np.ndarray:
     return pixels if factor == 1 else cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)
 
 
-def _cut(pixels: np.ndarray, tile: Tile, work: RegionWork, sheet: tuple[int, int], cell_px: int) -> np.ndarray:
+def _cut(
+    pixels: np.ndarray, tile: Tile, work: RegionWork, sheet: tuple[int, int], cell_px: int
+) -> np.ndarray:
     scale = 2 ** (tile.zoom - ZOOM)
     top = (tile.row - scale * (work.region.row + sheet[0])) * cell_px
     left = (tile.column - scale * (work.region.column + sheet[1])) * cell_px

@@ -1,4 +1,5 @@
-"""How the cells of the study of re-ranking are measured. A method's comparisons are made once and serve all conditions."""
+"""How the runs of the study of re-ranking are measured. A method's comparisons are made once and
+serve all conditions."""
 
 from __future__ import annotations
 
@@ -12,13 +13,17 @@ from pathlib import Path
 
 import numpy as np
 
-from whence.data.cells import safe_cells
+from whence.data.fields import safe_fields
 from whence.data.photos import Photos
 from whence.data.pictures import write_picture
 from whence.errors import BadOption, UnreadableTable
 from whence.evaluation.confidence import reliability
 from whence.evaluation.metrics import bootstrap_interval
-from whence.evaluation.uncertainty import area_under_precision_recall, cross_weights, probabilities_by
+from whence.evaluation.uncertainty import (
+    area_under_precision_recall,
+    cross_weights,
+    probabilities_by,
+)
 from whence.localize.prepared_photos import PreparedPhotos
 from whence.localize.rerank import rerank
 from whence.localize.rerank_options import RerankOptions, rerank_options
@@ -46,48 +51,64 @@ class Comparisons:
     spent_ms: np.ndarray
     """(Q,) CPU milliseconds of all comparisons."""
     whole_ms: np.ndarray
-    """(Q,) the same where no comparison is spared, taken beside it: times of different hours do not compare."""
+    """(Q,) the same where no comparison is spared, taken beside it: times of different hours do not
+    compare."""
     num_compared: np.ndarray
     """(Q,) pairs."""
     photo_bytes: float
     """What a database photo keeps, the median."""
 
 
-def measure_order(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+def measure_order(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """Recall, what changed against retrieval, time and size of one method under one condition."""
     lists = Shortlists(read_set(options), model=str(options["model"]), work=work)
-    method, asked = str(cell["method"]), queries_under(str(cell["condition"]), lists.data.queries)
+    method, query_rows = (
+        str(run["method"]),
+        queries_under(str(run["condition"]), lists.data.queries),
+    )
     plain = _right(lists, lists.found)
     if method == PLAIN:
-        return _values(plain, plain, asked, lists)
+        return _values(plain, plain, query_rows, lists)
     every = found = _compared(lists, method.removeprefix(ADAPTIVE), options, work)
     values, weights = {}, cross_weights(every.features, plain)
     if weights is not None:
         probabilities = probabilities_by(weights, every.features)
-        values["calibration error"] = Value(reliability(probabilities[asked], plain[asked]).calibration_error)
+        values["calibration error"] = Value(
+            reliability(probabilities[query_rows], plain[query_rows]).calibration_error
+        )
     if method.startswith(ADAPTIVE):
         if weights is None:
             raise BadOption("too few queries are right, or wrong, to learn when retrieval is sure")
         found = _compared(lists, method, options, work, weights)
     is_right = _right(lists, found.order)
-    _write_changes(work / f"changes {_as_file(method)}.csv", lists, every.features, found.order, is_right)
-    values |= _values(is_right, plain, asked, lists)
-    values["AUPRC"] = Value(area_under_precision_recall(every.features[asked, 0], plain[asked]))
-    values["compared"] = Value(float(found.num_compared[asked].mean()))
-    values["time"] = Value(float(np.mean(found.spent_ms[asked])))
+    _write_changes(
+        work / f"changes {_as_file(method)}.csv", lists, every.features, found.order, is_right
+    )
+    values |= _values(is_right, plain, query_rows, lists)
+    values["AUPRC"] = Value(
+        area_under_precision_recall(every.features[query_rows, 0], plain[query_rows])
+    )
+    values["compared"] = Value(float(found.num_compared[query_rows].mean()))
+    values["time"] = Value(float(np.mean(found.spent_ms[query_rows])))
     if found is not every:
-        values["share of time"] = Value(float(found.spent_ms[asked].sum() / found.whole_ms[asked].sum()))
+        values["share of time"] = Value(
+            float(found.spent_ms[query_rows].sum() / found.whole_ms[query_rows].sum())
+        )
     values["size"] = Value(found.photo_bytes)
     return values
 
 
 def queries_under(condition: str, queries: Photos) -> np.ndarray:
-    """Rows of the queries under a condition of the world they lie in. Raises `BadOption` where there are none."""
+    """Rows of the queries under a condition of the world they lie in. Raises `BadOption` where
+    there are none."""
     rows = np.arange(len(queries))
     if condition == ALL:
         return rows
     beside = rows_beside(Path(queries.file(0))) if len(rows) else {}
-    names = [beside.get(str(queries.file(row).resolve()), {}).get("condition", "") for row in rows.tolist()]
+    names = [
+        beside.get(str(queries.file(row).resolve()), {}).get("condition", "")
+        for row in rows.tolist()
+    ]
     chosen = np.flatnonzero(np.array(names) == condition)
     if not len(chosen):
         known = ", ".join(sorted(set(names) - {""})) or "none: no cameras.csv lies beside them"
@@ -101,88 +122,130 @@ def _right(lists: Shortlists, order: np.ndarray) -> np.ndarray:
     return np.asarray(hits.get((1, "within 25 m"), hits.get((1, "as listed"))), bool)
 
 
-def _values(is_right: np.ndarray, plain: np.ndarray, asked: np.ndarray, lists: Shortlists) -> dict[str, Value]:
-    groups = None if lists.groups is None else lists.groups[asked]
+def _values(
+    is_right: np.ndarray, plain: np.ndarray, query_rows: np.ndarray, lists: Shortlists
+) -> dict[str, Value]:
+    groups = None if lists.groups is None else lists.groups[query_rows]
     shares = {"recall@1": is_right, "helped": is_right & ~plain, "hurt": plain & ~is_right}
     values = {}
     for name, column in shares.items():
-        low, high = bootstrap_interval(column[asked].astype(float), groups=groups)
-        values[name] = Value(float(column[asked].mean()), low, high)
-    values["queries"] = Value(float(len(asked)))
+        low, high = bootstrap_interval(column[query_rows].astype(float), groups=groups)
+        values[name] = Value(float(column[query_rows].mean()), low, high)
+    values["queries"] = Value(float(len(query_rows)))
     return values
 
 
-def _compared(lists: Shortlists, method: str, options: Settings, work: Path, weights: np.ndarray | None = None) -> Comparisons:
-    """The method's comparisons, out of the work folder where they are there. With `weights` (Q, 1 + F) only until one is sure."""
+def _compared(
+    lists: Shortlists, method: str, options: Settings, work: Path, weights: np.ndarray | None = None
+) -> Comparisons:
+    """The method's comparisons, out of the work folder where they are there. With `weights` (Q, 1 +
+    F) only until one is sure."""
     file = work / f"compared {_as_file(method)}.npz"
     names = tuple(Comparisons.__dataclass_fields__)
     if file.is_file():
         try:
             with np.load(file, allow_pickle=False) as arrays:
-                order, features, spent, whole, num_compared, photo_bytes = (arrays[name] for name in names)
+                order, features, spent, whole, num_compared, photo_bytes = (
+                    arrays[name] for name in names
+                )
                 return Comparisons(order, features, spent, whole, num_compared, float(photo_bytes))
         except (OSError, ValueError, KeyError) as error:
             raise UnreadableTable(file, f"{error}; remove it, and it is made again") from None
     sure = None if weights is None else float(options["sure"])
-    asked = rerank_options(method.removeprefix(ADAPTIVE), num_candidates=int(options["candidates"]), when_unsure=sure)
+    asked = rerank_options(
+        method.removeprefix(ADAPTIVE), num_candidates=int(options["candidates"]), when_unsure=sure
+    )
     found = _compare_all(lists, asked, weights)
     with atomic_write(file) as written:
         np.savez(written, **{name: getattr(found, name) for name in names})
     return found
 
 
-def _compare_all(lists: Shortlists, options: RerankOptions, weights: np.ndarray | None) -> Comparisons:
-    """Compare every query with its first candidates; where all are compared also the first alone, for the features."""
-    known, asking = (PreparedPhotos.for_options(options, photos) for photos in (lists.data.database, lists.data.queries))
+def _compare_all(
+    lists: Shortlists, options: RerankOptions, weights: np.ndarray | None
+) -> Comparisons:
+    """Compare every query with its first candidates; where all are compared also the first alone,
+    for the features."""
+    of_database, of_queries = (
+        PreparedPhotos.for_options(options, photos)
+        for photos in (lists.data.database, lists.data.queries)
+    )
     similarities = lists.similarities
     order, rows = lists.found.copy(), []
     sizes: list[int] = []
-    with progress(f"comparing by {options.scorer}", total=len(order), show=lists.show_progress) as advance:
+    with progress(
+        f"comparing by {options.scorer}", total=len(order), show=lists.show_progress
+    ) as advance:
         for query, ids in enumerate(lists.found.tolist()):
             advance(1)
             candidates = [
-                candidate_of(lists.data.database, row, rank=rank, similarity=float(similarities[query, rank - 1]))
+                candidate_of(
+                    lists.data.database,
+                    row,
+                    rank=rank,
+                    similarity=float(similarities[query, rank - 1]),
+                )
                 for rank, row in enumerate(ids, start=1)
                 if row >= 0
             ]
             for row in ids[: options.num_candidates]:
-                arrays = known.of_row(row) if row >= 0 else None
+                arrays = of_database.of_row(row) if row >= 0 else None
                 if arrays is not None and len(sizes) < 100:
                     sizes.append(sum(array.nbytes for array in arrays.values()))
-            asked, features = asking.of_row(query) if candidates else None, np.zeros(len(SURE_FEATURES))
+            asked, features = (
+                of_queries.of_row(query) if candidates else None,
+                np.zeros(len(SURE_FEATURES)),
+            )
             if asked is None:
                 rows.append((features, 0.0, 0.0, 0))
                 continue
             started = time.process_time()
-            done = rerank(candidates, query=asked, prepared=known, options=replace(options, when_unsure=None))
+            done = rerank(
+                candidates,
+                query=asked,
+                prepared=of_database,
+                options=replace(options, when_unsure=None),
+            )
             spent_ms = whole_ms = 1e3 * (time.process_time() - started)
             if weights is None:
-                alone = next(iter(known.scorer.score(asked, [known.of_row(candidates[0].row)])))
+                alone = next(
+                    iter(of_database.scorer.score(asked, [of_database.of_row(candidates[0].row)]))
+                )
                 features = sure_features(candidates[: options.num_candidates], alone)
             else:
                 started = time.process_time()
                 done = rerank(
                     candidates,
                     query=asked,
-                    prepared=known,
+                    prepared=of_database,
                     options=options,
                     sure=partial(_sure_so_far, weights=weights[query].tolist()),
                 )
                 spent_ms = 1e3 * (time.process_time() - started)
             order[query, : len(candidates)] = [one.row for one in done.candidates]
             rows.append((features, spent_ms, whole_ms, done.num_compared))
-    features, spent, whole, num_compared = (np.array([row[column] for row in rows]) for column in range(4))
-    return Comparisons(order, features, spent, whole, num_compared, float(np.median(sizes)) if sizes else 0.0)
+    features, spent, whole, num_compared = (
+        np.array([row[column] for row in rows]) for column in range(4)
+    )
+    return Comparisons(
+        order, features, spent, whole, num_compared, float(np.median(sizes)) if sizes else 0.0
+    )
 
 
 def _sure_so_far(candidates: Sequence[Candidate], weights: Sequence[float]) -> float:
-    """The largest probability that the weights give any compared candidate, were it retrieval's first."""
+    """The largest probability that the weights give any compared candidate, were it retrieval's
+    first."""
     found = [one.evidence for one in candidates if one.evidence is not None]
-    return max((sure_probability(sure_features(candidates, one), weights) for one in found), default=0.0)
+    return max(
+        (sure_probability(sure_features(candidates, one), weights) for one in found), default=0.0
+    )
 
 
-def _write_changes(path: Path, lists: Shortlists, features: np.ndarray, order: np.ndarray, is_right: np.ndarray) -> None:
-    """The queries that re-ranking changed for the worse or the better, with both first candidates: a table, and a sheet of some."""
+def _write_changes(
+    path: Path, lists: Shortlists, features: np.ndarray, order: np.ndarray, is_right: np.ndarray
+) -> None:
+    """The queries that re-ranking changed for the worse or the better, with both first candidates:
+    a table, and a sheet of some."""
     changed = np.flatnonzero(_right(lists, lists.found) != is_right).tolist()
     database, queries = lists.data.database, lists.data.queries
     with atomic_write(path, "w") as file:
@@ -191,8 +254,14 @@ def _write_changes(path: Path, lists: Shortlists, features: np.ndarray, order: n
         for query in changed:
             paths = [database.paths[rows[query, 0]] for rows in (lists.found, order)]
             change = "helped" if is_right[query] else "hurt"
-            table.writerow(safe_cells((queries.paths[query], change, *paths, f"{features[query, 0]:.2f}")))
-    shown = [query for wanted in (False, True) for query in [one for one in changed if is_right[one] == wanted][:NUM_SHOWN]]
+            table.writerow(
+                safe_fields((queries.paths[query], change, *paths, f"{features[query, 0]:.2f}"))
+            )
+    shown = [
+        query
+        for wanted in (False, True)
+        for query in [one for one in changed if is_right[one] == wanted][:NUM_SHOWN]
+    ]
     lines = [
         Change(
             queries.file(query),

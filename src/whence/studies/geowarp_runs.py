@@ -1,4 +1,4 @@
-"""How the cells of GeoWarp's studies are measured: trainings, re-ranking, and searching again."""
+"""How the runs of GeoWarp's studies are measured: trainings, re-ranking, and searching again."""
 
 from __future__ import annotations
 
@@ -20,32 +20,44 @@ from whence.training.options.learners import RegressorOptions
 from whence.training.recipe import Recipe, override
 from whence.types import Neighbors
 
-_LOSSES = {"self_supervised": "self_supervised", "feature_wise": "features", "consistency": "consistency"}
+_LOSSES = {
+    "self_supervised": "self_supervised",
+    "feature_wise": "features",
+    "consistency": "consistency",
+}
 """Axes of the ablation by the recipe's names."""
 _SIDES = {"unwarped cells": "none", "one-sided warp": "query"}
 _AGAIN = 5
 """Candidates that queries are expanded with, and neighbours that the database is."""
 
 
-def measure_losses(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
-    """Recalls after re-ranking with a regressor trained with the cell's losses; without any, with both photos whole."""
+def measure_losses(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
+    """Recalls after re-ranking with a regressor trained with the run's losses; without any, with
+    both photos whole."""
     lists = _shortlists(options, work)
-    if cell["features"] == "global":
+    if run["features"] == "global":
         return lists.recalls(lists.found)
-    if not any(cell[axis] for axis in _LOSSES):
+    if not any(run[axis] for axis in _LOSSES):
         return _recalls_with(lists, options, _recipe(options, []), {"sides": "none"})
-    changes = [f"losses.{name}={cell[axis]}" for axis, name in _LOSSES.items()]
-    return _after_training(lists, options, work, [*changes, f"loop.seed={cell['seed']}"])
+    changes = [f"losses.{name}={run[axis]}" for axis, name in _LOSSES.items()]
+    return _after_training(lists, options, work, [*changes, f"loop.seed={run['seed']}"])
 
 
-def measure_inward(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
-    """Recalls after re-ranking with a regressor whose training views moved inward by up to the cell's k."""
-    return _after_training(_shortlists(options, work), options, work, [f"pairs.k={cell['k']}", f"loop.seed={cell['seed']}"])
+def measure_inward(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
+    """Recalls after re-ranking with a regressor whose training views moved inward by up to the
+    run's k."""
+    return _after_training(
+        _shortlists(options, work),
+        options,
+        work,
+        [f"pairs.k={run['k']}", f"loop.seed={run['seed']}"],
+    )
 
 
-def measure_rival(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
-    """Recalls of one method on the same shortlists; of GeoWarp's read-outs also what they lose to the exact one."""
-    method, lists = str(cell["method"]), _shortlists(options, work)
+def measure_rival(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
+    """Recalls of one method on the same shortlists; of GeoWarp's read-outs also what they lose to
+    the exact one."""
+    method, lists = str(run["method"]), _shortlists(options, work)
     if method == "DenseVLAD":
         lists = Shortlists(lists.data, model="densevlad", work=work)
     ordered = _exact(lists, options, work) if method == EXACT else _order(method, lists, options)
@@ -62,7 +74,8 @@ def _shortlists(options: Settings, work: Path) -> Shortlists:
 
 
 def _exact(lists: Shortlists, options: Settings, work: Path) -> Ordered:
-    """The exact read-out's order, which all others are compared with: made once, then kept beside the study."""
+    """The exact read-out's order, which all others are compared with: made once, then kept beside
+    the study."""
     file = work / "exact.npz"
     if not file.is_file():
         made = _order(EXACT, lists, options)
@@ -80,7 +93,11 @@ def _order(method: str, lists: Shortlists, options: Settings) -> Ordered:
         return _searched_again(method, lists)
     if method == "SIFT and MAGSAC":
         return lists.reranked("inliers", {}, num_candidates=int(options["candidates"]))
-    chosen: dict[str, Any] = {"sides": _SIDES[method]} if method in _SIDES else {"readout": method.removeprefix("GeoWarp ")}
+    chosen: dict[str, Any] = (
+        {"sides": _SIDES[method]}
+        if method in _SIDES
+        else {"readout": method.removeprefix("GeoWarp ")}
+    )
     chosen["margin"] = 0.0
     if options["weights"]:
         chosen |= {"weights": options["weights"], **_network(lists, options)}
@@ -90,10 +107,15 @@ def _order(method: str, lists: Shortlists, options: Settings) -> Ordered:
 
 
 def _searched_again(method: str, lists: Shortlists) -> Ordered:
-    """What is found with expanded queries, an augmented database, both, or diffusion. The database's own part is not timed."""
+    """What is found with expanded queries, an augmented database, both, or diffusion. The
+    database's own part is not timed."""
     database, queries = lists.descriptors
     found = lists.found
-    stored = augment_database(database, num=_AGAIN) if method in ("database augmentation", "both expanded") else database
+    stored = (
+        augment_database(database, num=_AGAIN)
+        if method in ("database augmentation", "both expanded")
+        else database
+    )
     started = time.process_time()
     if method == "diffusion":
         predictions = lists.counting(diffuse(queries, database, k=lists.num_asked).ids)
@@ -108,8 +130,11 @@ def _searched_again(method: str, lists: Shortlists) -> Ordered:
     return Ordered(predictions, 1e3 * (time.process_time() - started) / len(queries))
 
 
-def _after_training(lists: Shortlists, options: Settings, work: Path, changes: list[str]) -> dict[str, Value]:
-    """Train a regressor into the folder of trainings, or go on where that was stopped, and re-rank with it."""
+def _after_training(
+    lists: Shortlists, options: Settings, work: Path, changes: list[str]
+) -> dict[str, Value]:
+    """Train a regressor into the folder of trainings, or go on where that was stopped, and re-rank
+    with it."""
     recipe = _recipe(options, changes)
     try:
         from whence.training.loop import BEST, FINAL
@@ -128,17 +153,25 @@ def _after_training(lists: Shortlists, options: Settings, work: Path, changes: l
         is_resumed=(out / "recipe.json").is_file(),
         show_progress=False,
     )
-    return _recalls_with(lists, options, recipe, {"weights": str(out / (FINAL if validation is None else BEST))})
+    return _recalls_with(
+        lists, options, recipe, {"weights": str(out / (FINAL if validation is None else BEST))}
+    )
 
 
 def _recipe(options: Settings, changes: list[str]) -> Recipe:
     recipe = get_recipe(str(options["recipe"]))
     if recipe.learner.kind != "regressor":
-        raise BadOption(f"the recipe {recipe.name} trains no regressor; name another with recipe=NAME")
-    return override(recipe, [f"model={options['model']}", *str(options["changes"]).split(), *changes])
+        raise BadOption(
+            f"the recipe {recipe.name} trains no regressor; name another with recipe=NAME"
+        )
+    return override(
+        recipe, [f"model={options['model']}", *str(options["changes"]).split(), *changes]
+    )
 
 
-def _recalls_with(lists: Shortlists, options: Settings, recipe: Recipe, chosen: dict[str, Any]) -> dict[str, Value]:
+def _recalls_with(
+    lists: Shortlists, options: Settings, recipe: Recipe, chosen: dict[str, Any]
+) -> dict[str, Value]:
     """Recalls with a regressor of a recipe, at the size of its training's photos."""
     from whence.training.options.learners import image_size
 
@@ -147,11 +180,14 @@ def _recalls_with(lists: Shortlists, options: Settings, recipe: Recipe, chosen: 
     asked = {"readout": options["readout"], "long_side_px": side, "margin": 0.0, **chosen}
     if not recipe.learner.backbone:
         asked |= _network(lists, options)
-    return lists.recalls(lists.reranked("geowarp", asked, num_candidates=int(options["candidates"])).predictions)
+    return lists.recalls(
+        lists.reranked("geowarp", asked, num_candidates=int(options["candidates"])).predictions
+    )
 
 
 def _network(lists: Shortlists, options: Settings) -> dict[str, str]:
-    """The option that names the network of the shortlists, where it is one: else the scorer's own backbone compares."""
+    """The option that names the network of the shortlists, where it is one: else the scorer's own
+    backbone compares."""
     return {} if lists.model.descriptor.network is None else {"model": str(options["model"])}
 
 

@@ -1,4 +1,5 @@
-"""How the cells of EarthMatch's comparison are measured; what each trial came to is kept beside them."""
+"""How the runs of EarthMatch's comparison are measured; what each trial came to is kept beside
+them."""
 
 from __future__ import annotations
 
@@ -12,23 +13,32 @@ import numpy as np
 
 from whence.data.evaluation_sets import open_set
 from whence.errors import BadOption
-from whence.evaluation.coregistrations import Trial, after_rounds, by_first_overlap, compare_trials, run_trials
+from whence.evaluation.coregistrations import (
+    Trial,
+    after_rounds,
+    by_first_overlap,
+    compare_trials,
+    run_trials,
+)
 from whence.evaluation.metrics import wilson_interval
 from whence.localize.coregister import CoregisterOptions
 from whence.registry import build
 from whence.runtime import atomic_write, threads
 from whence.studies.arms import OVERLAPS, ROUNDS
-from whence.studies.frame import Cell, Settings, Value
+from whence.studies.frame import Run, Settings, Value
 
 LOOPS = ("ours", "published")
-_OWN: dict[str, dict[str, Any]] = {"rootsift-mnn": {"is_upright": False}, "orientation": {"is_upright": False}}
+_OWN: dict[str, dict[str, Any]] = {
+    "rootsift-mnn": {"is_upright": False},
+    "orientation": {"is_upright": False},
+}
 _WITHOUT_KEYPOINTS = ("orientation", "loftr", "eloftr")
 _WITHOUT_WEIGHTS = ("rootsift-mnn", "orb-mnn", "orientation")
 
 
-def measure_earthmatch(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
-    """What a matcher's trials come to."""
-    name, loop = str(cell["matcher"]), str(cell["loop"])
+def measure_earthmatch(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
+    """Figures of a matcher's trials."""
+    name, loop = str(run["matcher"]), str(run["loop"])
     if loop not in LOOPS:
         raise BadOption(f"loops are {' and '.join(LOOPS)}, not {loop!r}")
     own = dict(_OWN.get(name, {}))
@@ -37,11 +47,19 @@ def measure_earthmatch(cell: Settings, options: Settings, work: Path) -> dict[st
     if options["weights"] and name not in _WITHOUT_WEIGHTS:
         own["weights"] = str(options["weights"])
     matcher = build("matcher", name, options=own)
-    ways = CoregisterOptions(side_px=int(options["side"]), num_iterations=int(options["rounds"]), is_published=loop == "published")
+    ways = CoregisterOptions(
+        side_px=int(options["side"]),
+        num_iterations=int(options["rounds"]),
+        is_published=loop == "published",
+    )
     data = open_set(str(options["data"]), layout="earthloc")
     with threads(1):
-        trials = [one for photo in run_trials(data, matcher, options=ways, num_photos=int(options["photos"])) for one in photo]
-    keep_trials(work / "trials" / f"{Cell(cell).key}.json", trials)
+        trials = [
+            one
+            for photo in run_trials(data, matcher, options=ways, num_photos=int(options["photos"]))
+            for one in photo
+        ]
+    keep_trials(work / "trials" / f"{Run(run).key}.json", trials)
     found = compare_trials(trials)
     right = [one for one in trials if one.is_match and one.is_right and one.overlap > 0]
     located, num = found.num_located, found.num_photos
@@ -55,7 +73,9 @@ def measure_earthmatch(cell: Settings, options: Settings, work: Path) -> dict[st
     }
     shared = {
         f"right, first overlap {low:g} to {high:g}": Value(good / of, *wilson_interval(good, of))
-        for (low, high), (of, good) in zip(pairwise(OVERLAPS), by_first_overlap(trials, OVERLAPS), strict=True)
+        for (low, high), (of, good) in zip(
+            pairwise(OVERLAPS), by_first_overlap(trials, OVERLAPS), strict=True
+        )
         if of
     }
     return {
@@ -65,8 +85,12 @@ def measure_earthmatch(cell: Settings, options: Settings, work: Path) -> dict[st
         "wrong accepted": Value(float(found.wrong_accepted)),
         "wrong without threshold": Value(float(found.wrong_unchecked)),
         "wrong candidates": Value(float(found.num_wrong)),
-        "corners off": Value(float(np.mean([one.errors[-1] for one in right])) if right else float("nan")),
-        "overlap": Value(float(np.mean([one.overlaps[-1] for one in right])) if right else float("nan")),
+        "corners off": Value(
+            float(np.mean([one.errors[-1] for one in right])) if right else float("nan")
+        ),
+        "overlap": Value(
+            float(np.mean([one.overlaps[-1] for one in right])) if right else float("nan")
+        ),
         "time": Value(1000 * float(np.mean([one.seconds for one in trials]))),
         "photos": Value(float(num)),
         **rounds,

@@ -1,4 +1,4 @@
-"""How the cells of the study of local features are measured."""
+"""How the runs of the study of local features are measured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ import numpy as np
 
 from whence.data.scan import scan_photos
 from whence.errors import BadOption, MissingExtra
-from whence.evaluation.keypoints import corner_error_px, matching_accuracy, repeatability, rescaled, spread
+from whence.evaluation.keypoints import (
+    corner_error_px,
+    matching_accuracy,
+    repeatability,
+    rescaled,
+    spread,
+)
 from whence.evaluation.metrics import bootstrap_interval
 from whence.matching.asymmetric import AsymmetricNearest
 from whence.matching.geometry import GeometrySettings, fit_geometry
@@ -28,7 +34,7 @@ from whence.parts import Matcher, prepare_query
 from whence.recipes import get_recipe
 from whence.registry import build
 from whence.runtime import random_stream, threads
-from whence.studies.frame import Cell, Settings, Value
+from whence.studies.frame import Run, Settings, Value
 from whence.studies.local_arms import ALONE, CLASSIC, OTHER, PAIRINGS, SAME, STRANGER, TEACHER
 from whence.training.recipe import Recipe, override
 
@@ -46,15 +52,16 @@ class TestPair(NamedTuple):
     matrix: np.ndarray
 
 
-def measure_local(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
-    """The measures of one arm. Raises `BadOption`, `MissingExtra`, and what opening or training its parts raises."""
+def measure_local(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
+    """The measures of one arm. Raises `BadOption`, `MissingExtra`, and what opening or training its
+    parts raises."""
     with threads(1):
-        return _PARTS[str(cell["part"])](cell, options, work)
+        return _PARTS[str(run["part"])](run, options, work)
 
 
-def _sizes(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+def _sizes(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """How large a network is, and how long it takes, in float32 and in int8."""
-    name = str(cell["arm"])
+    name = str(run["arm"])
     grey = random_stream(0, _NOISE).integers(0, 256, (SIZE_PX[1], SIZE_PX[0])).astype(np.uint8)
     if name == "sift":
         photo = next(_views(str(options["data"]), 1, SAME)).first
@@ -65,7 +72,9 @@ def _sizes(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
     network = make_dense_network(name)
     model = dense_graph({key: value.numpy() for key, value in network.state_dict().items()})
     values = grey[None, None].astype(np.float32) / 255
-    plain, small = (open_graph(one, (LOGITS, DESCRIPTORS)) for one in (model, quantised(model, [values])))
+    plain, small = (
+        open_graph(one, (LOGITS, DESCRIPTORS)) for one in (model, quantised(model, [values]))
+    )
     return {
         "weights": Value(float(count_weights(network))),
         "multiplications": Value(count_multiplications(network) / 1e9),
@@ -74,43 +83,70 @@ def _sizes(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
     }
 
 
-def _pairings(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+def _pairings(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """How well a student's queries match a teacher's map."""
-    arm, points = str(cell["arm"]), int(cell["points"])
-    teacher = _opened(_trained("asymloc-small-teacher", "teacher", [], int(options["teacher_steps"]), options, work), points)
+    arm, points = str(run["arm"]), int(run["points"])
+    teacher = _opened(
+        _trained(
+            "asymloc-small-teacher", "teacher", [], int(options["teacher_steps"]), options, work
+        ),
+        points,
+    )
     if arm == TEACHER:
         return _matched(MutualNearest(teacher, 1.0), teacher, options)
     loss = PAIRINGS[arm]
     changes = [f"loss.name={loss}"]
     if loss != "silk":
         changes.append(f"teacher={_weights('teacher', work)}")
-    student = _opened(_trained("asymloc-small-student", f"student {loss}", changes, int(options["steps"]), options, work), points)
-    matcher: Matcher = MutualNearest(student, 1.0) if arm == ALONE else AsymmetricNearest(teacher, student)
+    student = _opened(
+        _trained(
+            "asymloc-small-student",
+            f"student {loss}",
+            changes,
+            int(options["steps"]),
+            options,
+            work,
+        ),
+        points,
+    )
+    matcher: Matcher = (
+        MutualNearest(student, 1.0) if arm == ALONE else AsymmetricNearest(teacher, student)
+    )
     if arm not in (ALONE, STRANGER) and not student.taught_by[0]:
-        raise BadOption(f"{student.card.name} does not say whose descriptors it learned; train it anew in another folder")
+        raise BadOption(
+            f"{student.card.name} does not say whose descriptors it learned; train it anew in "
+            "another folder"
+        )
     return _matched(matcher, student, options)
 
 
-def _features(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
-    """How well registered matchers find the homography of views in the same light, or in another."""
-    name, points = str(cell["arm"]), int(cell["points"])
+def _features(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
+    """How well registered matchers find the homography of views in the same light, or in
+    another."""
+    name, points = str(run["arm"]), int(run["points"])
     own = {"weights": str(options["weights"])} if "aliked" in name and options["weights"] else {}
     matcher = build("matcher", name, options={"max_keypoints": points, **own})
-    return _matched(matcher, None, options, light=str(cell["light"]))
+    return _matched(matcher, None, options, light=str(run["light"]))
 
 
-def _matched(matcher: Matcher, asking: DenseExtractor | None, options: Settings, *, light: str = "any") -> dict[str, Value]:
+def _matched(
+    matcher: Matcher, asking: DenseExtractor | None, options: Settings, *, light: str = "any"
+) -> dict[str, Value]:
     """Accuracy, shares of right homographies, matches and milliseconds of a query."""
     accuracies, errors, counts, spent = [], [], [], []
     for pair in _views(str(options["data"]), int(options["pairs"]), light):
-        first, second = (np.repeat(grey[..., None], 3, axis=2) for grey in (pair.first, pair.second))
+        first, second = (
+            np.repeat(grey[..., None], 3, axis=2) for grey in (pair.first, pair.second)
+        )
         started = time.process_time()
         asked = prepare_query(matcher, first)
         spent.append(time.process_time() - started)
         found = next(iter(matcher.match(asked, [matcher.prepare(second)])))
         assert found is not None, "the second view was prepared"
         size = (pair.first.shape[1], pair.first.shape[0])
-        fitted = fit_geometry(found.points0, found.points1, size0_px=size, size1_px=size, settings=GeometrySettings())
+        fitted = fit_geometry(
+            found.points0, found.points1, size0_px=size, size1_px=size, settings=GeometrySettings()
+        )
         accuracies.append(matching_accuracy(found, pair.matrix))
         errors.append(corner_error_px(fitted.matrix, pair.matrix, size_px=size))
         counts.append(len(found.points0))
@@ -125,22 +161,33 @@ def _matched(matcher: Matcher, asking: DenseExtractor | None, options: Settings,
     }
 
 
-def _detectors(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+def _detectors(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """How many keypoints are found again in another view, and at other sizes."""
-    arm, num = str(cell["arm"]), int(cell["points"])
+    arm, num = str(run["arm"]), int(run["points"])
     detect = _detector(arm, options, work)
-    found: dict[str, list[float]] = {"repeated": [], "repeated at 75 %": [], "repeated at 50 %": [], "spread": []}
+    found: dict[str, list[float]] = {
+        "repeated": [],
+        "repeated at 75 %": [],
+        "repeated at 50 %": [],
+        "spread": [],
+    }
     for pair in _views(str(options["data"]), int(options["pairs"]), SAME):
         first = detect(pair.first, num)
         size = (pair.first.shape[1], pair.first.shape[0])
         found["spread"].append(spread(first, size_px=size))
-        found["repeated"].append(repeatability(first, detect(pair.second, num), pair.matrix, size0_px=size, size1_px=size))
+        found["repeated"].append(
+            repeatability(
+                first, detect(pair.second, num), pair.matrix, size0_px=size, size1_px=size
+            )
+        )
         for share in (75, 50):
             smaller = (size[0] * share // 100, size[1] * share // 100)
             resized = cv2.resize(pair.first, smaller, interpolation=cv2.INTER_AREA)
             matrix = rescaled(np.eye(3), (1.0, 1.0), (smaller[0] / size[0], smaller[1] / size[1]))
             again = detect(resized, num)
-            found[f"repeated at {share} %"].append(repeatability(first, again, matrix, size0_px=size, size1_px=smaller))
+            found[f"repeated at {share} %"].append(
+                repeatability(first, again, matrix, size0_px=size, size1_px=smaller)
+            )
     return {name: _share(np.nan_to_num(np.array(values))) for name, values in found.items()}
 
 
@@ -148,7 +195,11 @@ def _detector(arm: str, options: Settings, work: Path) -> Detect:
     if arm in CLASSIC:
         return _CLASSIC[arm]
     loss, _, ranking = arm.partition(", by ")
-    changes = ["loss.name=patches"] if loss == "patches" else [f"loss.alpha={loss.removeprefix('alpha ')}"]
+    changes = (
+        ["loss.name=patches"]
+        if loss == "patches"
+        else [f"loss.alpha={loss.removeprefix('alpha ')}"]
+    )
     file = _trained("morsedet-small", loss, changes, int(options["steps"]), options, work)
     from whence.models.local.dense import open_heights
 
@@ -157,7 +208,11 @@ def _detector(arm: str, options: Settings, work: Path) -> Detect:
     def detect(grey: np.ndarray, num: int) -> np.ndarray:
         found = heights(grey)
         # Peaks of three by three pixels, as published; or the most prominent ones.
-        peaks = find_prominent(found, max_points=num) if ranking else find_peaks(found, max_points=num, radius_px=1)
+        peaks = (
+            find_prominent(found, max_points=num)
+            if ranking
+            else find_peaks(found, max_points=num, radius_px=1)
+        )
         return peaks.points
 
     return detect
@@ -184,7 +239,9 @@ def _harris_points(grey: np.ndarray, num: int) -> np.ndarray:
 _CLASSIC: dict[str, Detect] = {"SIFT": _sift_points, "FAST": _fast_points, "Harris": _harris_points}
 
 
-def _trained(recipe: str, name: str, changes: list[str], steps: int, options: Settings, work: Path) -> Path:
+def _trained(
+    recipe: str, name: str, changes: list[str], steps: int, options: Settings, work: Path
+) -> Path:
     """The file of a training in the work folder, which goes on where it was stopped."""
     file = _weights(name, work)
     if not file.is_file():
@@ -195,12 +252,19 @@ def _trained(recipe: str, name: str, changes: list[str], steps: int, options: Se
         chosen: Recipe = override(get_recipe(recipe), [f"loop.num_steps={steps}", *changes])
         is_begun = (file.parent / "recipe.json").is_file()
         pixels = work / "pixels"
-        train(chosen, str(options["train"]), out=file.parent, pixels_folder=pixels, is_resumed=is_begun, show_progress=False)
+        train(
+            chosen,
+            str(options["train"]),
+            out=file.parent,
+            pixels_folder=pixels,
+            is_resumed=is_begun,
+            show_progress=False,
+        )
     return file
 
 
 def _weights(name: str, work: Path) -> Path:
-    return work / "trainings" / Cell({"network": name}).key / "final.safetensors"
+    return work / "trainings" / Run({"network": name}).key / "final.safetensors"
 
 
 def _opened(file: Path, points: int) -> DenseExtractor:
@@ -231,7 +295,11 @@ def _views(folder: str, num: int, light: str) -> Iterator[TestPair]:
         first = draw_matrix(random, seen, size)
         second = draw_beside(random, seen, size, first)
         shown, between = row, np.eye(3)
-        if row in same.others and light != SAME and (light == OTHER or random.random() < seen.other_share):
+        if (
+            row in same.others
+            and light != SAME
+            and (light == OTHER or random.random() < seen.other_share)
+        ):
             shown, between = same.others[row][0]
         pixels = [read_at(photos.file(one), *size) for one in (row, shown)]
         cuts = (

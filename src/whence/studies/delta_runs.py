@@ -1,4 +1,4 @@
-"""How the cells of the study of tokens are measured."""
+"""How the runs of the study of tokens are measured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ from whence.data.clips import Clips, read_clips
 from whence.evaluation.metrics import bootstrap_interval
 from whence.recipes import get_recipe
 from whence.runtime import threads
-from whence.studies.delta_arms import CONTEXT, COPY, FORECASTS, NUM_ASKED, NUM_FETCHED, PRESENT, TOKENS
+from whence.studies.delta_arms import (
+    CONTEXT,
+    COPY,
+    FORECASTS,
+    NUM_ASKED,
+    NUM_FETCHED,
+    PRESENT,
+    TOKENS,
+)
 from whence.studies.frame import Settings, Value
 from whence.training.recipe import override
 from whence.worlds.clips import CLASSES
@@ -25,41 +33,52 @@ if TYPE_CHECKING:
     from whence.training.clip_readouts import Score, Truth
 
 
-def measure_delta(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+def measure_delta(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """The measures of one arm. Raises what training its parts raises."""
     with threads(1):
-        return _PARTS[str(cell["part"])](cell, options, work)
+        return _PARTS[str(run["part"])](run, options, work)
 
 
-def _made_again(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+def _made_again(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """Errors of features made again from tokens, frame by frame, after a cut, and in a row."""
     from whence.models.tokens.delta import token_cost
     from whence.training.clip_readouts import decode_after, score
 
-    arm, truth = str(cell["arm"]), _truth(options)
+    arm, truth = str(run["arm"]), _truth(options)
     frame = truth.clips.length - 1
     if arm in (COPY, PRESENT):
         made = truth.features[:, frame if arm == PRESENT else frame - 1]
         return _values(score(truth, made, frame=frame, last=frame - 1))
-    model, spent = trained_tokens(arm, options, work, seed=int(cell["seed"]))
-    found = _values(score(truth, decode_after(model, truth, frame=frame), frame=frame, last=frame - 1))
+    model, spent = trained_tokens(arm, options, work, seed=int(run["seed"]))
+    found = _values(
+        score(truth, decode_after(model, truth, frame=frame), frame=frame, last=frame - 1)
+    )
     assert model.tokens is not None, "trained here"
     cost = token_cost(model.tokens.shape, num_patches=truth.features.shape[2])
     others = {"after a cut": {"is_cut": True}, "after 6 in a row": {"num_steps": 6}}
     for name, asked in others.items():
-        apart = score(truth, decode_after(model, truth, frame=frame, **asked), frame=frame, last=frame - 1)  # type: ignore[arg-type]
+        apart = score(
+            truth,
+            decode_after(model, truth, frame=frame, **asked),  # type: ignore[arg-type]
+            frame=frame,
+            last=frame - 1,
+        )
         found[name] = _mean(apart.error)
-    found |= {"tokens a frame": Value(1.0), "multiplies": Value((cost.encode + cost.decode) / 1e6), "training": Value(spent)}
+    found |= {
+        "tokens a frame": Value(1.0),
+        "multiplies": Value((cost.encode + cost.decode) / 1e6),
+        "training": Value(spent),
+    }
     return found
 
 
-def _forecast(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+def _forecast(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """Errors of the best and the mean of sampled forecasts."""
     from whence.models.tokens.delta import token_cost
     from whence.models.tokens.world import world_multiplies
     from whence.training.clip_readouts import best_sample, forecast_samples, score
 
-    arm, steps, truth = str(cell["arm"]), int(cell["steps"]), _truth(options)
+    arm, steps, truth = str(run["arm"]), int(run["steps"]), _truth(options)
     frame = CONTEXT + steps - 1
     is_open = truth.clips.is_ambiguous
     assert is_open is not None, "rendered clips say it"
@@ -67,8 +86,10 @@ def _forecast(cell: Settings, options: Settings, work: Path) -> dict[str, Value]
         made = truth.features[:, frame if arm == PRESENT else CONTEXT - 1]
         plain = score(truth, made, frame=frame, last=CONTEXT - 1)
         return {**_values(plain), "open: error": _mean(plain.error[is_open])}
-    model, spent = _trained_world(arm, options, work, seed=int(cell["seed"]))
-    samples = forecast_samples(model, truth, context=CONTEXT, steps=steps, num_samples=int(options["samples"]))
+    model, spent = _trained_world(arm, options, work, seed=int(run["seed"]))
+    samples = forecast_samples(
+        model, truth, context=CONTEXT, steps=steps, num_samples=int(options["samples"])
+    )
     best = score(truth, best_sample(truth, samples, frame=frame), frame=frame, last=CONTEXT - 1)
     mean = score(truth, samples.mean(dim=1), frame=frame, last=CONTEXT - 1)
     assert model.world is not None, "trained here"
@@ -87,20 +108,26 @@ def _forecast(cell: Settings, options: Settings, work: Path) -> dict[str, Value]
     }
 
 
-def _candidates(cell: Settings, options: Settings, work: Path) -> dict[str, Value]:
+def _candidates(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
     """How many candidates of a frame had been fetched by its forecasts."""
     import torch
 
     from whence.training.clip_readouts import fetched_share, forecast_samples, pooled
 
-    arm, steps, truth = str(cell["arm"]), int(cell["steps"]), _truth(options)
+    arm, steps, truth = str(run["arm"]), int(run["steps"]), _truth(options)
     frame = CONTEXT + steps - 1
     samples = truth.features[:, None, CONTEXT - 1]
     if arm != COPY:
-        model, _ = _trained_world(arm, options, work, seed=int(cell["seed"]))
-        samples = forecast_samples(model, truth, context=CONTEXT, steps=steps, num_samples=int(options["samples"]))
-    database = torch.cat([pooled(part) for part in _database(str(options["clips"]), str(options["features"]))])
-    shares = fetched_share(truth, samples, database, frame=frame, num_asked=NUM_ASKED, num_fetched=NUM_FETCHED)
+        model, _ = _trained_world(arm, options, work, seed=int(run["seed"]))
+        samples = forecast_samples(
+            model, truth, context=CONTEXT, steps=steps, num_samples=int(options["samples"])
+        )
+    database = torch.cat(
+        [pooled(part) for part in _database(str(options["clips"]), str(options["features"]))]
+    )
+    shares = fetched_share(
+        truth, samples, database, frame=frame, num_asked=NUM_ASKED, num_fetched=NUM_FETCHED
+    )
     return {"fetched": _mean(shares)}
 
 
@@ -110,11 +137,17 @@ def _database(folder: str, features: str) -> list[Tensor]:
     from whence.models.tokens.opening import open_tokens
 
     clips, model = read_clips(folder, split="train"), open_tokens(features)
-    return [model.features_of(clips.frames(np.array([row]))[0]) for row in range(min(200, len(clips)))]
+    return [
+        model.features_of(clips.frames(np.array([row]))[0]) for row in range(min(200, len(clips)))
+    ]
 
 
-def _values(found: Score) -> dict[str, Value]:
-    return {"error": _mean(found.error), "labels": Value(found.iou), "distance": Value(found.depth_m)}
+def _values(score: Score) -> dict[str, Value]:
+    return {
+        "error": _mean(score.error),
+        "labels": Value(score.iou),
+        "distance": Value(score.depth_m),
+    }
 
 
 def _mean(errors: np.ndarray) -> Value:
@@ -122,7 +155,12 @@ def _mean(errors: np.ndarray) -> Value:
 
 
 def _truth(options: Settings) -> Truth:
-    return _truth_of(str(options["clips"]), str(options["features"]), int(options["test_clips"]), int(options["readout_steps"]))
+    return _truth_of(
+        str(options["clips"]),
+        str(options["features"]),
+        int(options["test_clips"]),
+        int(options["readout_steps"]),
+    )
 
 
 @lru_cache(maxsize=1)
@@ -132,7 +170,9 @@ def _truth_of(folder: str, features: str, num: int, steps: int) -> Truth:
     from whence.training.clip_readouts import fit_readouts, read_truth
 
     model = open_tokens(features)
-    readouts = fit_readouts(model, read_clips(folder, split="train"), num_classes=len(CLASSES), num_steps=steps)
+    readouts = fit_readouts(
+        model, read_clips(folder, split="train"), num_classes=len(CLASSES), num_steps=steps
+    )
     return read_truth(model, _first(read_clips(folder, split="test"), num), readouts)
 
 
@@ -152,27 +192,46 @@ def _first(clips: Clips, num: int) -> Clips:
     )
 
 
-def trained_tokens(arm: str, options: Settings, work: Path, *, seed: int) -> tuple[TokenModel, float]:
-    """The tokens of an arm, trained where they are not there yet, and the seconds of CPU that took; 0 where they were there."""
-    changes = [f"learner.features={options['features']}", f"loop.num_steps={options['steps']}", *TOKENS[arm]]
+def trained_tokens(
+    arm: str, options: Settings, work: Path, *, seed: int
+) -> tuple[TokenModel, float]:
+    """The tokens of an arm, trained where they are not there yet, and the seconds of CPU that took;
+    0 where they were there."""
+    changes = [
+        f"learner.features={options['features']}",
+        f"loop.num_steps={options['steps']}",
+        *TOKENS[arm],
+    ]
     return _trained("deltatok-small", f"{arm} {seed}", changes, options, work, seed=seed)
 
 
-def _trained_world(arm: str, options: Settings, work: Path, *, seed: int) -> tuple[TokenModel, float]:
+def _trained_world(
+    arm: str, options: Settings, work: Path, *, seed: int
+) -> tuple[TokenModel, float]:
     below, changes = FORECASTS[arm]
     if below:
         trained_tokens(below, options, work, seed=seed)
-        start = [f"learner.tokens={_file(f'{below} {seed}', work)}", f"loop.num_steps={options['world_steps']}"]
+        start = [
+            f"learner.tokens={_file(f'{below} {seed}', work)}",
+            f"loop.num_steps={options['world_steps']}",
+        ]
     else:
-        start = [f"learner.features={options['features']}", f"loop.num_steps={options['patch_steps']}"]
-    return _trained("deltaworld-small", f"{arm} {seed}", [*start, *changes], options, work, seed=seed)
+        start = [
+            f"learner.features={options['features']}",
+            f"loop.num_steps={options['patch_steps']}",
+        ]
+    return _trained(
+        "deltaworld-small", f"{arm} {seed}", [*start, *changes], options, work, seed=seed
+    )
 
 
 def _file(name: str, work: Path) -> Path:
     return work / "trainings" / name / "final.safetensors"
 
 
-def _trained(recipe: str, name: str, changes: list[str], options: Settings, work: Path, *, seed: int) -> tuple[TokenModel, float]:
+def _trained(
+    recipe: str, name: str, changes: list[str], options: Settings, work: Path, *, seed: int
+) -> tuple[TokenModel, float]:
     from whence.models.tokens.opening import open_tokens
     from whence.training.train import train
 
@@ -181,7 +240,14 @@ def _trained(recipe: str, name: str, changes: list[str], options: Settings, work
         started = time.process_time()
         chosen = override(get_recipe(recipe), [*changes, f"loop.seed={seed}"])
         data: Any = str(options["clips"])
-        train(chosen, data, out=file.parent, pixels_folder=work / "pixels", is_resumed=True, show_progress=False)
+        train(
+            chosen,
+            data,
+            out=file.parent,
+            pixels_folder=work / "pixels",
+            is_resumed=True,
+            show_progress=False,
+        )
         spent = time.process_time() - started
     return open_tokens(file), spent
 
