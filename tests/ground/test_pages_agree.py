@@ -4,6 +4,7 @@ with the package."""
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from dataclasses import fields
 from pathlib import Path
 
@@ -172,3 +173,70 @@ def test_contributing_names_targets_and_files_that_are_there() -> None:
     assert set(re.findall(r"^make (\w+)", text, re.MULTILINE)) <= targets
     for name in re.findall(r"`((?:data|models|evaluation)/[\w*]+\.py)`", text):
         assert list((ROOT / "src" / "whence").glob(name)), name
+
+
+SOURCE = ROOT / "src" / "whence"
+PAGES_ON_CODE = ("architecture.md", "CONTRIBUTING.md", "SECURITY.md", "README.md", "which.md")
+
+
+def names_nothing(name: str) -> bool:
+    """Whether a name in backticks is that of a file, module, or part of one that is not there."""
+    rooms = {path.stem for path in SOURCE.iterdir()}
+    parts = name.removeprefix("whence.").split(".")
+    if re.fullmatch(r"[\w/]+\.py", name):
+        return not (ROOT / name).is_file() and not (SOURCE / name).is_file()
+    if not re.fullmatch(r"[a-z_]+(\.[A-Za-z_]+)+", name) or parts[0] not in rooms:
+        return False
+    known = [num for num in range(1, len(parts) + 1) if texts_of(SOURCE.joinpath(*parts[:num]))]
+    text = texts_of(SOURCE.joinpath(*parts[: known[-1]]))
+    return not all(re.search(rf"\b{part}\b", text) for part in parts[known[-1] :])
+
+
+def texts_of(path: Path) -> str:
+    """The text of a module, or of all modules of a folder; empty where there is neither."""
+    files = sorted(path.glob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+    return "\n".join(file.read_text(encoding="utf-8") for file in files if file.is_file())
+
+
+@pytest.mark.parametrize("page", PAGES_ON_CODE)
+def test_files_and_names_that_pages_tell_of_are_there(page: str) -> None:
+    assert [name for name in re.findall(r"`([^`\n]+)`", TEXTS[page]) if names_nothing(name)] == []
+
+
+def test_a_name_that_is_not_there_would_be_found() -> None:
+    assert names_nothing("models/zoo_places.py")
+    assert names_nothing("localize.judge.Oracle")
+    assert not names_nothing("whence.localize.judge.Judge")
+    assert not names_nothing("data.fields")
+    assert not names_nothing("whence locate")
+
+
+def test_the_house_lists_every_file_of_models() -> None:
+    """The block of models by role, folder by folder; a name before any folder lies in the room."""
+    block = re.search(
+        r"## Models, by role\n\n```text\n(.*?)```", TEXTS["architecture.md"], re.DOTALL
+    )
+    assert block is not None
+    lines, folder = defaultdict(list), "."
+    for line in block.group(1).splitlines():
+        name, is_folder, rest = line.partition("/")
+        folder = name if is_folder and name.isidentifier() else folder
+        lines[folder].append(rest if is_folder else line)
+    for folder, text in lines.items():
+        words = set(re.findall(r"\w+", " ".join(text)))
+        files = {file.stem for file in (SOURCE / "models" / folder).glob("*.py")} - {"__init__"}
+        assert files <= words, f"{folder}: {files - words}"
+    folders = {path.parent.name for path in (SOURCE / "models").glob("*/*.py")}
+    assert folders <= set(lines)
+
+
+def test_flowers_telemetry_is_off() -> None:
+    assert "no telemetry" in TEXTS["SECURITY.md"]
+    starts = [
+        file
+        for file in SOURCE.rglob("*.py")
+        if re.search(r"flower-super|flwr run", file.read_text())
+    ]
+    assert starts, "Flower is started somewhere"
+    for file in starts:
+        assert "FLWR_TELEMETRY_ENABLED" in file.read_text(), file
