@@ -29,6 +29,8 @@ OPTIONS = ("consistency", "ef", "ef_construction", "exact", "m", "tls")
 LARGEST_DIM = 32_768
 USUAL_PORT = 19_530
 TIMEOUT_S = 30.0
+LEAST_INDEXED = 1024
+"""Rows from which on Milvus indexes a segment; smaller ones are searched exactly."""
 GRAPH_S = 3600.0
 """How long the end of writing waits for the server to build its graph; it goes on after that."""
 TOKEN = "WHENCE_MILVUS_TOKEN"
@@ -162,11 +164,10 @@ class MilvusTable(ServerTable):
         with self._asking() as client:
             client.flush(self.address.table)
             wait_until = time.monotonic() + GRAPH_S
-            while client.describe_index(self.address.table, "descriptor").get("pending_index_rows"):
-                if time.monotonic() > wait_until:
-                    break
-                time.sleep(0.2)
-            client.refresh_load(self.address.table)
+            for is_done in (self._is_graph_built, self._is_graph_loaded):
+                while not is_done(client) and time.monotonic() < wait_until:
+                    time.sleep(0.2)
+                client.refresh_load(self.address.table)
             client.query(
                 self.address.table,
                 filter='key >= ""',
@@ -174,6 +175,15 @@ class MilvusTable(ServerTable):
                 output_fields=["key"],
                 consistency_level="Strong",
             )
+
+    def _is_graph_built(self, client: MilvusClient) -> bool:
+        return not client.describe_index(self.address.table, "descriptor").get("pending_index_rows")
+
+    def _is_graph_loaded(self, client: MilvusClient) -> bool:
+        """Whether searches run on it, which comes a second or two after it is built."""
+        # The client has no public way to ask which index a loaded segment has.
+        parts = client._get_connection().get_query_segment_info(self.address.table)
+        return all(part.indexID for part in parts if part.num_rows >= LEAST_INDEXED)
 
     def nearest(
         self,
