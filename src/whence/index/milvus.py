@@ -180,7 +180,10 @@ class MilvusTable(ServerTable):
         return not client.describe_index(self.address.table, "descriptor").get("pending_index_rows")
 
     def _is_graph_loaded(self, client: MilvusClient) -> bool:
-        """Whether searches run on it, which comes a second or two after it is built."""
+        """Whether searches run on it, which comes a second or two after it is built; without a graph
+        there is nothing to load."""
+        if is_exact(self.address):
+            return True
         # The client has no public way to ask which index a loaded segment has.
         parts = client._get_connection().get_query_segment_info(self.address.table)
         return all(part.indexID for part in parts if part.num_rows >= LEAST_INDEXED)
