@@ -180,8 +180,8 @@ class MilvusTable(ServerTable):
         return not client.describe_index(self.address.table, "descriptor").get("pending_index_rows")
 
     def _is_graph_loaded(self, client: MilvusClient) -> bool:
-        """Whether searches run on it, which comes a second or two after it is built; without a graph
-        there is nothing to load."""
+        """Whether searches run on it, which comes a second or two after it is built; where there is
+        no graph, always."""
         if is_exact(self.address):
             return True
         # The client has no public way to ask which index a loaded segment has.
