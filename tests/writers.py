@@ -99,7 +99,7 @@ def _geojson(inputs: Inputs, folder: Path) -> None:
 
 
 def _track(inputs: Inputs, folder: Path) -> None:
-    from whence.cli.tracks import write_line
+    from whence.localize.track_files import write_line
     from whence.localize.tracking import TrackPoint
 
     write_line(

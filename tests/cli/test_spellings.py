@@ -15,11 +15,10 @@ from typer.testing import CliRunner
 
 from whence import cli
 from whence.cli.evaluate import EvaluateFields
-from whence.cli.index import IndexFields
 from whence.cli.machine import taken_out
 from whence.cli.spellings import FIELDS, JOBS, new_spelling
 from whence.errors import BadOption, UnknownName
-from whence.localize.questions import StatedQuestion
+from whence.localize.questions import StatedBuild, StatedQuestion
 from whence.settings import load_settings, with_assignments
 
 ROOT = Path(__file__).parents[2]
@@ -106,7 +105,7 @@ def test_old_options_are_fields_now(verb: str, option: str) -> None:
     words = new_spelling([verb, "x", option, *value])
     assert words[:3] == [verb, "x", "--set"]
     assert option not in {name for parameter in VERBS[(verb,)].params for name in parameter.opts}
-    record = {"index": IndexFields, "locate": StatedQuestion, "evaluate": EvaluateFields}[verb]
+    record = {"index": StatedBuild, "locate": StatedQuestion, "evaluate": EvaluateFields}[verb]
     changed = with_assignments(record(), [words[3]])
     usual = {
         entry.name
@@ -145,7 +144,7 @@ def test_fields_out_of_texts() -> None:
 
 def test_every_field_is_on_the_page_of_settings() -> None:
     page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
-    for record in (IndexFields, StatedQuestion, EvaluateFields):
+    for record in (StatedBuild, StatedQuestion, EvaluateFields):
         for entry in fields(record):
             assert f"`{entry.name}`" in page or f"`{entry.name}." in page, entry.name
 

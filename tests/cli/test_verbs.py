@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from whence import cli
-from whence.cli.output import as_size
+from whence.data.fields import as_size
 from whence.errors import BadOption
 from whence.journal import Journal
 

@@ -28,8 +28,8 @@ from whence.evaluation.comparison_report import (
     write_comparison,
 )
 from whence.evaluation.foreign import evaluate_predictions
-from whence.evaluation.plots import PlotPoint, draw_points
 from whence.models.descriptor import load_model
+from whence.web.plots import PlotPoint, draw_points
 
 
 def every_draw(first: np.ndarray, second: np.ndarray, groups: np.ndarray) -> np.ndarray:

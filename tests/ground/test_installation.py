@@ -14,8 +14,8 @@ import pytest
 
 import whence
 from whence import cli
-from whence.cli import doctor
 from whence.errors import DISTRIBUTION, MissingExtra
+from whence.localize import condition
 
 ROOT = Path(__file__).parents[2]
 TEXTS = [
@@ -44,7 +44,7 @@ def test_the_distribution_and_what_it_installs() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["name"] == DISTRIBUTION == "whence-vpr"
     assert list(project["scripts"]) == ["whence"]
-    assert project["description"].startswith(doctor._OWN_SUMMARY)
+    assert project["description"].startswith(condition._OWN_SUMMARY)
     for extra in ("torch", "heic", "fast", "onnx", "matchers"):
         assert extra in project["optional-dependencies"]
         assert f'pip install "whence-vpr[{extra}]"' in str(MissingExtra("it", extra))

@@ -405,6 +405,12 @@ def test_importing_the_package_is_cheap() -> None:
     assert not {"numpy", "cv2", "faiss", "PIL", "torch", "typer", "rich", "pydantic"} & set(loaded)
 
 
+def test_tables_are_made_in_one_place() -> None:
+    """Whoever prints rows makes a `Tabular`, which knows terminal, Markdown and HTML."""
+    makers = [file for file in MODULES if "rich.table" in file.read_text(encoding="utf-8")]
+    assert [file.relative_to(SOURCE).as_posix() for file in makers] == ["web/tabular.py"]
+
+
 MAY_WRITE = {
     "runtime.py": {"open", "os.open", "os.replace", "os.link", "tempfile.mkstemp"},
     "index/files.py": {"open", "os.open", "archive.open"},
@@ -587,6 +593,7 @@ def test_every_module_that_writes_is_in_the_battery() -> None:
         "cli/footprints.py": (
             "polygons and points beside an answer, each whole or not at all: test_from_orbit"
         ),
+        "localize/orbit_files.py": "files for other programs, each whole or not: test_from_orbit",
         "models/checkpoints/origins.py": (
             "test_downloads, whose disk is full while a server answers"
         ),
@@ -636,7 +643,7 @@ def test_every_module_that_writes_is_in_the_battery() -> None:
         ),
         "worlds/clips.py": "clips of a world, a split whole or not at all: test_clips",
         "worlds/logs.py": "logs of a world, a split whole or not at all: test_texts",
-        "evaluation/heat.py": "test_drive_tokens: a map, whole or not at all",
+        "web/heat.py": "test_drive_tokens: a map, whole or not at all",
         "training/branches/warps.py": (
             "numbers beside a training's recipe, which the battery writes"
         ),

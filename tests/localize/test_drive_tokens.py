@@ -16,12 +16,12 @@ from video_samples import write_video
 from whence.cli import run
 from whence.data.pictures import write_picture
 from whence.errors import BadOption, NoPhotos
-from whence.evaluation.heat import draw_heat
 from whence.localize.drive_tokens import changes_between, read_drive, stored_drive
 from whence.models.backbones import make_backbone
 from whence.models.tokens.delta import DeltaTok, FrameFeatures, TokenShape
 from whence.models.tokens.opening import TokenModel, open_features, open_tokens, token_card
 from whence.training.checkpoints import write_checkpoint
+from whence.web.heat import draw_heat
 from whence.worlds.clips import ClipSpec, render_clip
 
 SHAPE = TokenShape(dim=64, num_heads=4, depth=1, hidden=128, is_release=False)

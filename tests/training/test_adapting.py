@@ -15,11 +15,11 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("accelerate")
 pytest.importorskip("pytorch_metric_learning")
 
-from whence.cli import adapt as adapt_cli
 from whence.cli import run
 from whence.data.photos import Photos
 from whence.data.scan import scan_photos
 from whence.errors import BadOption, NotFitted, StoreError
+from whence.evaluation import own_calibration
 from whence.geo import heading_difference_deg
 from whence.index.store import Store
 from whence.localize.build import STATE_BLOB, build_database
@@ -121,7 +121,7 @@ def test_a_database_is_adapted_kept_and_undone(
     assert all(
         np.array_equal(refitted[f"adapted_{name}"], state_after[f"adapted_{name}"]) for name in HEAD
     )
-    monkeypatch.setattr(adapt_cli, "calibrate_report", lambda report, **_: "")
+    monkeypatch.setattr(own_calibration, "calibrate_report", lambda report, **_: "")
     assert run(["train", "adapt", "--db", str(city), "--undo", "-q"]) == 0
     paths_undone, undone, state_undone = rows_of(city)
     assert paths_undone == paths

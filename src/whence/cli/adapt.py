@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from whence.cli.index import calibrate_report
 from whence.cli.output import print_json, print_note, report_skipped, show
 from whence.data.fields import as_text, printable
 
@@ -23,6 +22,8 @@ def adapt(
     from whence.training.adapting import adapt_database
 
     trial, report = adapt_database(path, recipe, changes=changes, show_progress=show_progress)
+    from whence.evaluation.own_calibration import calibrate_report
+
     remark = "" if report is None else calibrate_report(report, show_progress=show_progress)
     if as_json:
         gain, low, high = trial.gain
@@ -60,6 +61,8 @@ def undo(path: str, *, as_json: bool, show_progress: bool | None) -> int:
     from whence.localize.maintain import undo_adapting
 
     report = undo_adapting(path, show_progress=show_progress)
+    from whence.evaluation.own_calibration import calibrate_report
+
     remark = calibrate_report(report, show_progress=show_progress)
     if as_json:
         print_json(

@@ -7,10 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rich.table import Table
-from rich.text import Text
-
-from whence.cli.output import from_here, print_note, show
+from whence.cli.output import from_here, print_note, show, show_table
 from whence.data.elsewhere import joined
 from whence.data.fields import as_text
 from whence.data.photos import Photos
@@ -156,23 +153,14 @@ def show_one(position: Position, photo_root: Path) -> None:
         return
     if guess := _guess_text(position, photo_root):
         show(as_text(guess))
-    table = Table(show_edge=False, pad_edge=False)
-    for name in ("rank", "similarity", "inliers", "lat", "lon"):
-        table.add_column(name, justify="right")
-    table.add_column("photo", overflow="fold")
+    rows = []
     for candidate in position.candidates[:NUM_SHOWN]:
         point = candidate.point
         where = ("-", "-") if point is None else (f"{point.lat:.6f}", f"{point.lon:.6f}")
         inliers = "-" if candidate.num_inliers is None else str(candidate.num_inliers)
-        row = (
-            str(candidate.rank),
-            f"{candidate.similarity:.3f}",
-            inliers,
-            *where,
-            _named(candidate, photo_root),
-        )
-        table.add_row(*map(as_text, row))
-    show(table)
+        numbers = (str(candidate.rank), f"{candidate.similarity:.3f}", inliers, *where)
+        rows.append((*numbers, _named(candidate, photo_root)))
+    show_table(("rank", "similarity", "inliers", "lat", "lon", "photo"), rows)
     if not position.is_verified:
         print_note(
             position.reason
@@ -180,21 +168,14 @@ def show_one(position: Position, photo_root: Path) -> None:
         )
 
 
-def many_table(positions: list[Position], photo_root: Path) -> Table:
-    """The answers as a table, one line per query."""
-    table = Table(show_edge=False, pad_edge=False)
-    for name in ("query", "status", "place", "similarity", "confidence"):
-        table.add_column(name, overflow="fold")
+def show_many(positions: list[Position], photo_root: Path) -> None:
+    """Print the answers as a table, one line per query, and one for a guess."""
+    rows = []
     for one in positions:
         similarity = f"{one.candidates[0].similarity:.3f}" if one.candidates else ""
         sure = "" if one.confidence is None else f"{one.confidence:.2f}"
-        lines = [
-            as_text(part)
-            for part in (_place_text(one, photo_root), _guess_text(one, photo_root))
-            if part
-        ]
-        query, status, similar, confidence = map(
-            as_text, (one.query, _status_text(one), similarity, sure)
-        )
-        table.add_row(query, status, Text("\n").join(lines), similar, confidence)
-    return table
+        place = _place_text(one, photo_root)
+        rows.append((one.query, _status_text(one), place, similarity, sure))
+        if guess := _guess_text(one, photo_root):
+            rows.append(("", "", guess, "", ""))
+    show_table(("query", "status", "place", "similarity", "confidence"), rows)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
+from typing import Any
 
 import typer
-from rich.table import Table
 
 from whence.cli import completion
-from whence.cli.output import print_json, show
+from whence.cli.output import print_json, show, show_table
 from whence.errors import BadOption
 from whence.settings import load_settings
 
@@ -59,7 +60,7 @@ def calibrate(
         if show_only:
             calibration = find_calibration(key, store=localizer.store)
             record = asdict(calibration)
-            print_json(record) if as_json else show(_as_table(record))
+            print_json(record) if as_json else _show(record)
             return 0
         check_askable(localizer)
         progress = False if quiet or as_json else None
@@ -78,17 +79,16 @@ def calibrate(
     if as_json:
         print_json(record)
         return 0
-    show(_as_table(record))
-    table = Table(show_edge=False, pad_edge=False)
-    for name in ("confidence", "trials", "mean confidence", "share right"):
-        table.add_column(name, justify="right")
+    _show(record)
     bins = zip(
         fit.edges, fit.edges[1:], fit.counts, fit.confidences, fit.shares_right, strict=False
     )
-    for low, high, count, confidence, share in bins:
-        if count:
-            table.add_row(f"{low:.1f}-{high:.1f}", str(count), f"{confidence:.3f}", f"{share:.3f}")
-    show(table)
+    rows = [
+        (f"{low:.1f}-{high:.1f}", str(count), f"{confidence:.3f}", f"{share:.3f}")
+        for low, high, count, confidence, share in bins
+        if count
+    ]
+    show_table(("confidence", "trials", "mean confidence", "share right"), rows, num_names=0)
     show(
         "the trials hold more impostors than the share of queries the probabilities are stated "
         "for, see `prior`"
@@ -96,21 +96,8 @@ def calibrate(
     return 0
 
 
-def _as_table(record: dict[str, object]) -> Table:
-    table = Table(show_edge=False, pad_edge=False, show_header=False)
-    for name in (
-        "source",
-        "num_genuine",
-        "num_impostors",
-        "with_points",
-        "without_points",
-        "prior",
-        "min_confidence",
-        "radius_factor",
-    ):
-        table.add_row(name, str(record[name]))
-    key = record["key"]
-    assert isinstance(key, dict)
-    for name, value in key.items():
-        table.add_row(name, str(value))
-    return table
+def _show(record: Mapping[str, Any]) -> None:
+    names = ("source", "num_genuine", "num_impostors", "with_points", "without_points")
+    others = ("prior", "min_confidence", "radius_factor")
+    facts = {name: record[name] for name in (*names, *others)} | record["key"]
+    show_table((), [(name, str(value)) for name, value in facts.items()])

@@ -9,8 +9,9 @@ import typer
 
 from whence.cli import completion
 from whence.cli.output import print_json, report_remarks, set_help, show
-from whence.cli.sets import StatedEvaluation, read_set
+from whence.cli.sets import read_set
 from whence.data.predictions import PAIRS_SUFFIX, read_ranked
+from whence.evaluation.stated import StatedEvaluation
 from whence.runtime import check_place
 from whence.settings import parse_options, with_assignments
 

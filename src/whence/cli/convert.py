@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from whence.cli import completion
-from whence.cli.output import as_size, from_here, print_json, show
-from whence.data.fields import as_text
+from whence.cli.output import from_here, print_json, show
+from whence.data.fields import as_size, as_text
 from whence.errors import BadOption, MissingExtra
 
 if TYPE_CHECKING:

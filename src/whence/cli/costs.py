@@ -7,11 +7,9 @@ import fnmatch
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from rich.table import Table
-from rich.text import Text
-
 from whence.cards import ModelCard
-from whence.cli.output import as_size, print_json, show
+from whence.cli.output import print_json, show_table
+from whence.data.fields import as_size
 from whence.errors import MissingExtra, UnknownName
 
 _BACKBONE_COLUMNS = (
@@ -35,7 +33,7 @@ def show_costs(cards: Sequence[ModelCard], *, as_json: bool) -> int:
         from whence.models.cost import cost_of
     except ImportError:
         raise MissingExtra("counting what networks cost", "torch") from None
-    table = _table(_COLUMNS)
+    rows = []
     for card in cards:
         cost = cost_of(card)
         size = 4 * card.dim
@@ -48,9 +46,7 @@ def show_costs(cards: Sequence[ModelCard], *, as_json: bool) -> int:
                 }
             )
         elif cost is None:
-            table.add_row(
-                *map(Text, (card.name, "", "", "", "", as_size(size), as_size(10**6 * size)))
-            )
+            rows.append((card.name, "", "", "", "", as_size(size), as_size(10**6 * size)))
         else:
             numbers = (
                 _sides(cost.size_px),
@@ -58,9 +54,9 @@ def show_costs(cards: Sequence[ModelCard], *, as_json: bool) -> int:
                 f"{cost.flops / 1e9:.1f}",
                 _sides(cost.map_size),
             )
-            table.add_row(*map(Text, (card.name, *numbers, as_size(size), as_size(10**6 * size))))
+            rows.append((card.name, *numbers, as_size(size), as_size(10**6 * size)))
     if not as_json:
-        show(table)
+        show_table(_COLUMNS, rows, num_names=1)
     return 0
 
 
@@ -75,7 +71,7 @@ def show_backbones(pattern: str, *, as_json: bool) -> int:
     names = [name for name in list_backbones() if fnmatch.fnmatchcase(name, pattern)]
     if not names and not pattern.startswith("timm:"):
         raise UnknownName("backbone", pattern, list_backbones())
-    table = _table(_BACKBONE_COLUMNS)
+    rows = []
     for name in names or [pattern]:
         backbone, cost = sketch_backbone(name)
         rule = backbone.size_rule
@@ -104,17 +100,10 @@ def show_backbones(pattern: str, *, as_json: bool) -> int:
             _sides(cost.size_px),
             _sides(cost.map_size[1:]),
         )
-        table.add_row(*map(Text, (*row, *counts, f"{cost.flops / 1e9:.1f}")))
+        rows.append((*row, *counts, f"{cost.flops / 1e9:.1f}"))
     if not as_json:
-        show(table)
+        show_table(_BACKBONE_COLUMNS, rows, num_names=1)
     return 0
-
-
-def _table(titles: Sequence[str]) -> Table:
-    table = Table(show_edge=False, pad_edge=False)
-    for title in titles:
-        table.add_column(title, justify="left" if title == titles[0] else "right")
-    return table
 
 
 def _sides(sides: Sequence[int]) -> str:

@@ -8,8 +8,8 @@ import typer
 
 from whence.cli import completion
 from whence.cli.index import finish
-from whence.cli.output import as_size, print_error, print_json, report_skipped, show
-from whence.data.fields import as_text, printable
+from whence.cli.output import print_error, print_json, report_skipped, show
+from whence.data.fields import as_size, as_text, printable
 from whence.errors import BadOption
 from whence.settings import load_settings, parse_options
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.table import Table
 
 from whence.cli import completion
-from whence.cli.output import as_size, print_json, show
+from whence.cli.output import print_json, show, show_table
+from whence.data.fields import as_size
 from whence.errors import DISTRIBUTION
 from whence.settings import DEFAULT_MODEL
 
@@ -126,7 +126,6 @@ def _compare(data: EvaluationSet, root: Path, model: str, *, is_quiet: bool) -> 
             f"{', '.join(names)}"
         )
     lists = Shortlists(data, model=model, work=root, show_progress=False if is_quiet else None)
-    table = Table(show_edge=False, pad_edge=False)
     recalls = {}
     for name in names:
         order = (
@@ -135,17 +134,17 @@ def _compare(data: EvaluationSet, root: Path, model: str, *, is_quiet: bool) -> 
             else lists.reranked(name, {}, num_candidates=NUM_RERANKED).predictions
         )
         recalls[name] = {measure: value.value for measure, value in lists.recalls(order).items()}
-    for title in ("put in order by", *recalls[names[0]]):
-        table.add_column(title, justify="left" if title == "put in order by" else "right")
-    for name, found in recalls.items():
-        table.add_row(RANKINGS[name] or name, *(f"{100 * value:.1f} %" for value in found.values()))
+    rows = [
+        (RANKINGS[name] or name, *(f"{100 * value:.1f} %" for value in found.values()))
+        for name, found in recalls.items()
+    ]
     used = {
         name: get_card(name, kind=kind).weights
         for name, kind in ((model, "model"), (WARPING, "scorer"))
         if has_torch
     }
     if not is_quiet:
-        show(table)
+        show_table(("put in order by", *recalls[names[0]]), rows, num_names=1)
         if has_torch:
             show(
                 f"   weights: {' and '.join(used)}, which come with Whence, trained on rendered "

@@ -14,7 +14,7 @@ from whence.cli import completion
 from whence.cli.cell_evaluation import print_cells
 from whence.cli.output import print_json, report_remarks, set_help, show, write_all
 from whence.cli.protocols import PROTOCOLS
-from whence.cli.sets import StatedEvaluation, read_set
+from whence.cli.sets import read_set
 from whence.data.predictions import (
     PAIRS_SUFFIX,
     PairNames,
@@ -23,6 +23,7 @@ from whence.data.predictions import (
     write_predictions,
 )
 from whence.errors import BadOption
+from whence.evaluation.stated import StatedEvaluation
 from whence.runtime import check_place
 from whence.settings import DEFAULT_MODEL, load_settings, parse_options, with_assignments
 

@@ -9,8 +9,8 @@ import numpy as np
 import typer
 
 from whence.cli import completion
-from whence.cli.output import as_size, print_json, show
-from whence.data.fields import as_text
+from whence.cli.output import print_json, show
+from whence.data.fields import as_size, as_text
 from whence.errors import BadOption, MissingExtra, NoPhotos, UnreadableImage
 
 if TYPE_CHECKING:

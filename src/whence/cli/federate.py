@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.table import Table
 
 from whence.cli import completion
-from whence.cli.output import print_error, print_json, show
+from whence.cli.output import print_error, print_json, show, show_table
 from whence.errors import BadOption
 
 if TYPE_CHECKING:
@@ -81,14 +80,11 @@ def split(
     if as_json:
         print_json({"path": out, **report})
         return 0
-    table = Table("client", "photos", "queries", title=None)
+    rows = []
     for number, queries in enumerate(clients.num_usable.tolist()):
-        table.add_row(
-            str(number),
-            str(int((clients.database == number).sum() + (clients.queries == number).sum())),
-            str(queries),
-        )
-    show(table)
+        photos = int((clients.database == number).sum() + (clients.queries == number).sum())
+        rows.append((str(number), str(photos), str(queries)))
+    show_table(("client", "photos", "queries"), rows, num_names=1)
     lost = report["lost"]
     show(
         f"{out}: {report['clients']} clients by {options.name}, sizes uneven by "

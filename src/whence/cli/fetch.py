@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from whence.cards import ModelCard, Origin
-from whence.cli.output import as_size, print_json, print_note, show
-from whence.data.fields import as_text
+from whence.cli.output import print_json, print_note, show_table
+from whence.data.fields import as_size
 from whence.errors import BadOption, UnknownName
 from whence.matching.cards import MATCHERS, parts_of_matcher
 from whence.models.cards.backbones import BACKBONES
@@ -32,7 +30,7 @@ def fetch(name: str, *, as_json: bool) -> int:
         if as_json:
             print_json(record)
         else:
-            show(_table(record))
+            show_table((), _rows(record))
     return 0
 
 
@@ -114,16 +112,7 @@ def _origin_of(path: Path, origins: tuple[Origin, ...]) -> str:
     return "converted by whence convert"
 
 
-def _table(record: dict[str, Any]) -> Table:
-    table = Table(show_header=False, show_edge=False, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    shown = {
-        **record,
-        "bytes": as_size(record["bytes"]),
-        "licence_files": ", ".join(record["licence_files"]),
-    }
-    for field, value in shown.items():
-        if value != "":
-            table.add_row(field.replace("_", " "), as_text(str(value)))
-    return table
+def _rows(record: dict[str, Any]) -> list[tuple[str, str]]:
+    texts = ", ".join(record["licence_files"])
+    facts = {**record, "bytes": as_size(record["bytes"]), "licence_files": texts}
+    return [(name.replace("_", " "), str(value)) for name, value in facts.items() if value != ""]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,6 @@ import typer
 from whence.cli import completion
 from whence.cli.drives import with_frames
 from whence.cli.output import (
-    as_size,
     print_json,
     print_note,
     report_remarks,
@@ -21,39 +20,13 @@ from whence.cli.output import (
     show,
 )
 from whence.cli.tokens import Thinned
-from whence.data.fields import as_text, printable
+from whence.data.fields import as_size, as_text, printable
 from whence.errors import BadOption, StoreFull
+from whence.localize.questions import StatedBuild
 from whence.settings import BuildOptions, load_settings, parse_options, with_assignments
 
 if TYPE_CHECKING:
     from whence.localize.build import BuildPlan, BuildReport
-
-
-@dataclass(frozen=True, slots=True)
-class IndexFields:
-    """The fields that `--set FIELD=VALUE` takes: those of `BuildOptions`, None as they stand, and
-    one of the cluster."""
-
-    dtype: str | None = None
-    """How descriptors are stored: float32 or float16."""
-    keep_local: bool | None = None
-    """Whether local descriptors are kept for comparing candidates. Default: where the model has
-    them and all take at most 2 GB."""
-    allow_null_island: bool | None = None
-    """Whether latitude 0, longitude 0 is a place instead of a missing fix."""
-    commit_photos: int | None = None
-    """Photos described between two commits."""
-    commit_seconds: float | None = None
-    """Seconds between two commits at most."""
-    seed: int | None = None
-    """Seed of what is fitted."""
-    sends_photos: bool = False
-    """With --cluster: whether workers, which do not see these folders, are sent the photos."""
-
-    def build_options(self) -> dict[str, Any]:
-        """Those of `BuildOptions` that were given."""
-        given = {name: value for name, value in asdict(self).items() if name != "sends_photos"}
-        return {name: value for name, value in given.items() if value is not None}
 
 
 def register(app: typer.Typer) -> None:
@@ -63,7 +36,7 @@ def register(app: typer.Typer) -> None:
     )(index)
 
 
-_SET = typer.Option([], "--set", help=set_help(IndexFields))
+_SET = typer.Option([], "--set", help=set_help(StatedBuild))
 
 
 def index(
@@ -139,7 +112,7 @@ def index(
     from whence.localize.machines import opened_machines
 
     path = load_settings(flags={"database": database}).database
-    index_fields = with_assignments(IndexFields(), assignments)
+    index_fields = with_assignments(StatedBuild(), assignments)
     progress = False if quiet or as_json else None
     if not photos and cells is None:
         raise BadOption(
@@ -238,6 +211,8 @@ def finish(
 ) -> int:
     """Print what was done; before, where nothing calibrated answers of this model, fit a
     calibration on the photos themselves."""
+    from whence.evaluation.own_calibration import calibrate_report
+
     remark = (
         calibrate_report(report, show_progress=show_progress)
         if is_calibrated and report.num_described
@@ -245,26 +220,6 @@ def finish(
     )
     _print_report(report, as_json, calibration=remark)
     return 0
-
-
-def calibrate_report(report: BuildReport, *, show_progress: bool | None) -> str:
-    """The outcome in words; the calibration is kept in the database."""
-    from whence.evaluation.confidence import SHARE_OF_DESCRIBING, calibrate_sample
-    from whence.index.store import Store
-    from whence.localize.calibration_files import store_calibration
-    from whence.localize.localizer import Localizer
-
-    with Localizer.open(report.path) as localizer:
-        own = calibrate_sample(
-            localizer, max_seconds=SHARE_OF_DESCRIBING * report.seconds, show_progress=show_progress
-        )
-    if own.is_new and own.calibration is not None:
-        with Store.open(report.path, writable=True) as store:
-            store_calibration(store, own.calibration)
-        return f"calibrated on {own.reason}"
-    if own.calibration is None:
-        return f"answers will not be verified: {own.reason}"
-    return ""
 
 
 def _give_cells(path: str, file: str, as_json: bool) -> int:

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import typer
-from rich.table import Table
 
-from whence.cli.output import print_json, show
+from whence.cli.output import print_json, show, show_table
 from whence.data.fields import as_text
-from whence.data.metadata import read_clocks
-from whence.errors import BadOption, WhenceError
-from whence.settings import load_settings
+from whence.errors import BadOption
 
 if TYPE_CHECKING:
-    from whence.journal import Entry, Found, Journal, Question
+    from whence.journal import Entry, Found, Question
     from whence.journal.free import FreeAnswer
-    from whence.localize.localizer import Localizer
-    from whence.types import Position
 
 FILE = typer.Argument(..., help="The journal: what --journal of whence locate named.")
 UTC_DAYS = typer.Option(
@@ -42,56 +36,6 @@ def register(app: typer.Typer) -> None:
         help="Write a journal, or what a question finds in it, as CSV, JSON, GeoJSON or GPX.",
     )(export)
     app.add_typer(group, name="journal")
-
-
-class Log:
-    """Where answers of `whence locate` are kept; nowhere without a journal."""
-
-    def __init__(self, journal: Journal | None, weather: str) -> None:
-        self._journal, self._weather = journal, weather
-
-    def add(
-        self,
-        positions: Sequence[Position],
-        *,
-        localizer: Localizer,
-        taken_at: Sequence[float | None] | None = None,
-    ) -> None:
-        """Append answers. Times of capture, seconds since 1970, are those of the photos' files
-        where they are not given."""
-        if self._journal is None:
-            return
-        times = [taken_of(one.query) for one in positions] if taken_at is None else taken_at
-        model, store = localizer.model.card.name, localizer.store.path.name
-        self._journal.append(
-            positions, taken_at=times, weather=self._weather, model=model, store=store
-        )
-
-
-@contextmanager
-def opened_log(file: str | None, weather: str) -> Iterator[Log]:
-    """The journal of --journal, else of the setting, else none. Raises `BadOption` for a weather
-    without a journal."""
-    chosen = load_settings(flags={"journal": file}).journal
-    if not chosen:
-        if weather:
-            raise BadOption("--weather goes with --journal FILE")
-        yield Log(None, weather)
-        return
-    from whence.journal import Journal
-
-    with Journal.open(chosen) as journal:
-        yield Log(journal, weather)
-
-
-def taken_of(path: str) -> float | None:
-    """When a photo was taken, seconds since 1970, as its file says; a time without a zone is this
-    machine's."""
-    try:
-        found = read_clocks(path).time
-        return None if found is None else found.timestamp()
-    except (WhenceError, OSError, OverflowError, ValueError):
-        return None
 
 
 def show_journal(
@@ -194,21 +138,8 @@ def _tell(answer: Found, question: Question, *, is_utc: bool, as_json: bool) -> 
     if not answer.total:
         show("nothing in the journal answers this")
         return 3
-    table = Table(show_edge=False, pad_edge=False)
-    for title in (
-        "when",
-        "photo",
-        "answer",
-        "place",
-        "radius",
-        "confidence",
-        "rests on",
-        "weather",
-    ):
-        table.add_column(title, overflow="fold")
-    for entry in answer.entries:
-        table.add_row(*map(as_text, _cells(entry, is_utc=is_utc)))
-    show(table)
+    titles = ("when", "photo", "answer", "place", "radius", "confidence", "rests on", "weather")
+    show_table(titles, [_fields(entry, is_utc=is_utc) for entry in answer.entries])
     more = answer.total - len(answer.entries)
     if not answer.is_counted:
         show("there may be more; --limit asks for them")
@@ -246,12 +177,12 @@ def _tell_free(answer: FreeAnswer, limit: int, *, is_utc: bool, as_json: bool) -
     )
     for word, entries in (("same", answer.rows), ("otherwise", answer.others)):
         for entry in entries[:limit]:
-            show(as_text(" | ".join([word, *filter(None, _cells(entry, is_utc=is_utc))])))
+            show(as_text(" | ".join([word, *filter(None, _fields(entry, is_utc=is_utc))])))
     show(f"{answer.num_read} rows were read as {answer.num_inputs} vectors")
     return 0 if answer.is_confirmed else 3
 
 
-def _cells(entry: Entry, *, is_utc: bool) -> list[str]:
+def _fields(entry: Entry, *, is_utc: bool) -> list[str]:
     one = entry.position
     place = "" if one.point is None else f"{one.point.lat:.6f}, {one.point.lon:.6f}"
     best = one.candidates[0] if one.candidates else None

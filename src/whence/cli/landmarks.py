@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from rich.table import Table
 from rich.text import Text
 
-from whence.cli.output import print_json, report_skipped, show
+from whence.cli.output import print_json, report_skipped, show, show_table
 
 
 def evaluate_landmarks(
@@ -35,11 +34,9 @@ def evaluate_landmarks(
         )
         return 0
     show(Text(f"{data.name}: {len(data.queries)} queries, {len(data.database)} photos; {model}"))
-    table = Table(show_edge=False, pad_edge=False)
-    for title in ("", "mAP", *(f"mP@{k}" for k in AT), "queries"):
-        table.add_column(title)
+    rows = []
     for level, score in scores.items():
         values = (score.mean_average_precision, *score.precision_at)
-        table.add_row(level, *(f"{100 * value:.1f}" for value in values), str(score.num_queries))
-    show(table)
+        rows.append((level, *(f"{100 * value:.1f}" for value in values), str(score.num_queries)))
+    show_table(("", "mAP", *(f"mP@{k}" for k in AT), "queries"), rows, num_names=1)
     return 0

@@ -12,13 +12,12 @@ import typer
 from whence.cli import completion
 from whence.cli.answers import (
     announce_weights,
-    many_table,
     note_second_look,
+    show_many,
     show_one,
     write_report,
 )
 from whence.cli.footprints import FootprintOutputs, locate_from_orbit
-from whence.cli.journal import opened_log
 from whence.cli.output import (
     EXIT_UNKNOWN,
     from_here,
@@ -27,11 +26,11 @@ from whence.cli.output import (
     report_remarks,
     report_skipped,
     set_help,
-    show,
     write_all,
 )
 from whence.data.elsewhere import is_elsewhere
 from whence.errors import BadOption, NoPhotos, Stopped
+from whence.journal.keeping import opened_log
 from whence.localize.cells import ENGINE, NO_CELLS, CellLocalizer
 from whence.localize.from_orbit import holds_tiles
 from whence.localize.localizer import Localizer, LocateOptions
@@ -221,7 +220,7 @@ def locate(
     if not as_json and len(files) == 1 and positions:
         show_one(positions[0], database_photos.root)
     elif not as_json and positions:
-        show(many_table(positions, database_photos.root))
+        show_many(positions, database_photos.root)
         for why in dict.fromkeys(
             one.reason
             for one in positions

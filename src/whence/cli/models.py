@@ -6,12 +6,10 @@ from dataclasses import asdict
 from typing import Any
 
 import typer
-from rich.table import Table
 
 from whence.cards import ModelCard
 from whence.cli import completion
-from whence.cli.output import print_json, show
-from whence.data.fields import as_text
+from whence.cli.output import print_json, show_table
 from whence.errors import BadOption, UnknownName
 from whence.registry import MODELS, get_card, list_models
 
@@ -101,9 +99,10 @@ def models(
         for card in cards:
             print_json(_as_record(card))
     elif names == [pattern] and cards:
-        show(_card_table(cards[0], needs_state=not is_file))
+        show_table((), _card_rows(cards[0], needs_state=not is_file))
     else:
-        show(_list_table(cards))
+        titles = ("model", "dim", "licence: code", "weights", "state", "what it is")
+        show_table(titles, map(_row, cards))
     return 0
 
 
@@ -137,38 +136,24 @@ def _as_record(card: ModelCard) -> dict[str, Any]:
     }
 
 
-def _list_table(cards: list[ModelCard]) -> Table:
-    table = Table(show_edge=False, pad_edge=False)
-    for title in ("model", "dim", "licence: code", "weights", "state", "what it is"):
-        table.add_column(title, overflow="fold")
-    for card in cards:
-        state = _STATES[_state(card)]
-        table.add_row(
-            *map(
-                as_text,
-                (card.name, str(card.dim), card.licence, card.weights_licence, state, card.summary),
-            )
-        )
-    return table
+def _row(card: ModelCard) -> tuple[str, ...]:
+    licences = (card.licence, card.weights_licence)
+    return card.name, str(card.dim), *licences, _STATES[_state(card)], card.summary
 
 
-def _card_table(card: ModelCard, *, needs_state: bool) -> Table:
-    table = Table(show_header=False, show_edge=False, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for field, value in asdict(card).items():
-        if value not in ("", (), {}):
-            table.add_row(field.replace("_", " "), as_text(_as_text(value)))
+def _card_rows(card: ModelCard, *, needs_state: bool) -> list[tuple[str, str]]:
+    facts = asdict(card).items()
+    rows = [
+        (name.replace("_", " "), _as_text(one)) for name, one in facts if one not in ("", (), {})
+    ]
     if needs_state and card.origins:
         from whence.models.checkpoints.origins import find_weights, how_to_get
 
         found = find_weights(card)
-        table.add_row("state", as_text(_STATES[_state(card)]))
-        table.add_row(
-            "file" if found else "to do",
-            as_text(str(found) if found else how_to_get(card, card.origins)),
-        )
-    return table
+        rows.append(("state", _STATES[_state(card)]))
+        todo = ("to do", how_to_get(card, card.origins))
+        rows.append(("file", str(found)) if found else todo)
+    return rows
 
 
 def _as_text(value: Any) -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich.table import Table
 from rich.text import Text
 
-from whence.cli.output import print_json, report_skipped, show
+from whence.cli.output import print_json, report_skipped, show, show_table
 
 
 def evaluate_photos_from_orbit(
@@ -48,12 +47,10 @@ def evaluate_photos_from_orbit(
             "intervals of recall@1"
         )
     )
-    table = Table(show_edge=False, pad_edge=False)
-    for title in ("rotations", *(f"R@{n}" for n in AT), "interval", "what it is"):
-        table.add_column(title)
+    rows = []
     for one in scores:
         low, high = one.intervals[0]
         values = (f"{100 * value:.1f}" for value in one.recall_at)
-        table.add_row(one.way, *values, f"{100 * low:.1f} to {100 * high:.1f}", WAYS[one.way])
-    show(table)
+        rows.append((one.way, *values, f"{100 * low:.1f} to {100 * high:.1f}", WAYS[one.way]))
+    show_table(("rotations", *(f"R@{n}" for n in AT), "interval", "what it is"), rows)
     return 0

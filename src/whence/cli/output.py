@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TextIO
@@ -20,6 +20,7 @@ from whence.data.fields import as_text, json_printable, printable
 from whence.errors import WhenceError
 from whence.records import finite_values
 from whence.types import SkippedPhoto
+from whence.web.tabular import Tabular
 
 EXIT_UNKNOWN = 3
 """A single question without an answer: an unknown place, two photos that do not match."""
@@ -37,6 +38,15 @@ def show(renderable: RenderableType) -> None:
         Segments(Segment(printable(text, keep_lines=True), style) for text, style, _ in pieces),
         end="",
     )
+
+
+def show_table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], *, num_names: int | None = None
+) -> None:
+    """Print rows of texts; without `num_names` columns are words, not numbers."""
+    lines = tuple(map(tuple, rows))
+    width = max(len(header), *map(len, lines), 0) if num_names is None else num_names
+    show(Tabular(tuple(header), lines, width).for_terminal())
 
 
 def print_json(record: Mapping[str, Any]) -> None:
@@ -107,16 +117,6 @@ def report_remarks(remarks: Iterable[str]) -> None:
     out."""
     for remark in remarks:
         print_note(remark)
-
-
-def as_size(num_bytes: int) -> str:
-    """A size for people: 1.3 MB."""
-    value, unit = float(num_bytes), "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if value < 1000:
-            break
-        value, unit = value / 1000, larger
-    return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
 
 
 def from_here(path: str | Path) -> str:

@@ -7,11 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
 from rich.text import Text
 
-from whence.cli.output import print_json, print_note, show
-from whence.data.fields import as_text
+from whence.cli.output import print_json, print_note, show, show_table
 from whence.errors import BadOption
 from whence.records import fill
 from whence.runtime import progress
@@ -26,7 +24,7 @@ def evaluate_registration(
     """Print mean error and its failures by kind of pair; options are those of the protocol,
     `matcher`, and the matcher's own."""
     from whence.data.registration_sets import read_registration_set
-    from whence.evaluation.tie_points import evaluate_pairs
+    from whence.evaluation.tie_points import WITHIN_PX, evaluate_pairs
     from whence.localize.register import RegisterOptions
     from whence.registry import build
 
@@ -77,7 +75,9 @@ def evaluate_registration(
             "the mean; @k is the share of points within k px, failed pairs missed"
         )
     )
-    show(_table(kinds))
+    titles = ("pairs of", "pairs", "failed", "mean px", "95 %", "file px", "median px")
+    rows = [_row(kind, one) for kind, one in kinds.items()]
+    show_table((*titles, *(f"@{limit}" for limit in WITHIN_PX)), rows, num_names=1)
     for one in scores:
         if not one.is_ok:
             print_note(f"{one.name}: {one.status}")
@@ -106,30 +106,9 @@ def _record(one: RegistrationSummary) -> dict[str, Any]:
     return found
 
 
-def _table(kinds: Mapping[str, RegistrationSummary]) -> Table:
-    from whence.evaluation.tie_points import WITHIN_PX
-
-    table = Table(show_edge=False, pad_edge=False)
-    titles = (
-        "pairs of",
-        "pairs",
-        "failed",
-        "mean px",
-        "95 %",
-        "file px",
-        "median px",
-        *(f"@{limit}" for limit in WITHIN_PX),
-    )
-    for title in titles:
-        table.add_column(title)
-    for kind, one in kinds.items():
-        low, high = one.intervals["mean"]
-        values = (
-            f"{100 * one.failure_rate:.1f} %",
-            f"{one.mean_px:.2f}",
-            f"{low:.2f} to {high:.2f}",
-            f"{one.mean_native_px:.2f}",
-        )
-        shares = (f"{100 * value:.1f}" for value in one.penalised)
-        table.add_row(as_text(kind), str(one.num_pairs), *values, f"{one.median_px:.2f}", *shares)
-    return table
+def _row(kind: str, one: RegistrationSummary) -> tuple[str, ...]:
+    low, high = one.intervals["mean"]
+    means = (f"{one.mean_px:.2f}", f"{low:.2f} to {high:.2f}", f"{one.mean_native_px:.2f}")
+    shares = (f"{100 * value:.1f}" for value in one.penalised)
+    failed, median = f"{100 * one.failure_rate:.1f} %", f"{one.median_px:.2f}"
+    return kind, str(one.num_pairs), failed, *means, median, *shares

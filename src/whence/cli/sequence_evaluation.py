@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from rich.table import Table
-
-from whence.cli.output import print_json, report_skipped, show
-from whence.cli.sets import StatedEvaluation
+from whence.cli.output import print_json, report_skipped, show, show_table
 from whence.data.fields import as_text
 from whence.errors import BadOption
 from whence.evaluation.metrics import Recall
 from whence.evaluation.sequence_recall import SequenceEvaluation, SequenceRules, evaluate_sequences
+from whence.evaluation.stated import StatedEvaluation
 from whence.records import finite_values
 from whence.settings import load_settings
 
@@ -65,7 +63,10 @@ def print_sequences(
         print_json(as_record(result))
         return 0
     report_skipped(result.skipped)
-    show(_table(result))
+    show(f"{result.model} on {result.data}")
+    both = zip(result.with_positives, result.all_queries, strict=True)
+    rows = [(f"@{one.n}", _recall_text(one), _recall_text(two)) for one, two in both]
+    show_table(("recall", "queries with a positive", "all queries"), rows)
     show(as_text(_protocol(result)))
     return 0
 
@@ -115,17 +116,6 @@ def _protocol(result: SequenceEvaluation) -> str:
     )
 
 
-def _table(result: SequenceEvaluation) -> Table:
-    table = Table(title=f"{result.model} on {result.data}", show_edge=False, pad_edge=False)
-    for title in ("recall", "queries with a positive", "all queries"):
-        table.add_column(title)
-    for one, two in zip(result.with_positives, result.all_queries, strict=True):
-        texts = (
-            (
-                f"{100 * r.value:.1f} % ({r.num_right}/{r.num_queries}; {100 * r.low:.1f} to "
-                f"{100 * r.high:.1f})"
-            )
-            for r in (one, two)
-        )
-        table.add_row(f"@{one.n}", *texts)
-    return table
+def _recall_text(one: Recall) -> str:
+    counts = f"{one.num_right}/{one.num_queries}"
+    return f"{100 * one.value:.1f} % ({counts}; {100 * one.low:.1f} to {100 * one.high:.1f})"

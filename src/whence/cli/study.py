@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import typer
-from rich.table import Table
 
 from whence.cli import completion
-from whence.cli.output import print_json, show
-from whence.data.fields import as_text
+from whence.cli.output import print_json, show, show_table
 from whence.errors import BadOption
 from whence.settings import parse_options
 
@@ -97,16 +95,11 @@ def _list_studies(as_json: bool) -> int:
             ]
             print_json({"name": one.name, "summary": one.summary, "options": options})
         return 0
-    table = Table(show_edge=False, pad_edge=False)
-    for title in ("study, option", "what it is", "default"):
-        table.add_column(title, overflow="fold")
+    rows = []
     for one in found:
-        table.add_row(as_text(one.name, style="bold"), as_text(one.summary))
+        rows.append((one.name, one.summary, ""))
         for entry in one.options:
-            table.add_row(
-                as_text(f"  {entry.name}"),
-                as_text(entry.help),
-                as_text("needed" if entry.is_needed else str(entry.default)),
-            )
-    show(table)
+            default = "needed" if entry.is_needed else str(entry.default)
+            rows.append((f"  {entry.name}", entry.help, default))
+    show_table(("study, option", "what it is", "default"), rows)
     return 0

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.table import Table
 
 from whence.cli import completion
 from whence.cli.answers import announce_weights, note_second_look
@@ -21,6 +20,7 @@ from whence.cli.output import (
     report_remarks,
     report_skipped,
     show,
+    show_table,
 )
 from whence.data.fields import as_text, printable
 from whence.data.geotags import write_gpx
@@ -290,12 +290,10 @@ def _show(report: MissingReport) -> None:
     )
     if not num_missing:
         return
-    table = Table(show_edge=False, pad_edge=False)
-    for name in ("photo", "placed by", "place", "why"):
-        table.add_column(name, overflow="fold")
+    rows = []
     for one in report.proposals:
         place = "-" if one.point is None else f"{one.point.lat:.6f}, {one.point.lon:.6f}"
         if one.radius_m is not None:
             place += f" within {one.radius_m:.0f} m"
-        table.add_row(*map(as_text, (one.photo, _evidence(one), place, one.reason)))
-    show(table)
+        rows.append((one.photo, _evidence(one), place, one.reason))
+    show_table(("photo", "placed by", "place", "why"), rows)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from whence.cli.output import as_size, print_json, print_note, show
-from whence.data.fields import as_text
+from whence.cli.output import print_json, print_note, show
+from whence.data.fields import as_size, as_text
 
 if TYPE_CHECKING:
     from whence.localize.drive_tokens import DriveTokens
@@ -101,8 +101,8 @@ def changes(
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of text."),
 ) -> int:
     """The map, and the frames that changed most."""
-    from whence.evaluation.heat import draw_heat, write_heat
     from whence.localize.drive_tokens import changes_between
+    from whence.web.heat import draw_heat, write_heat
 
     found = changes_between(first, second, model, within_m=within)
     caption = f"{Path(second).name} against {Path(first).name}: what is another"

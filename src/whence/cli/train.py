@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from whence.cli import adapt, completion
-from whence.cli.output import print_json, report_skipped, show
+from whence.cli.output import print_json, report_skipped, show, show_table
 from whence.errors import BadOption, UnknownName
 
 if TYPE_CHECKING:
@@ -196,12 +195,10 @@ def _list_recipes(as_json: bool) -> int:
         for found in recipes:
             print_json(json.loads(found.to_json()))
         return 0
-    table = Table(show_edge=False, pad_edge=False)
-    for title in ("recipe", "backbone", "loss", "what it is"):
-        table.add_column(title, overflow="fold")
+    rows = []
     for found in recipes:
         backbone = getattr(found.learner, "backbone", "") or "of --model"
         losses = ", ".join(branch.loss_name for branch in found.branches)
-        table.add_row(*map(Text, (found.name, backbone, losses, found.summary)))
-    show(table)
+        rows.append((found.name, backbone, losses, found.summary))
+    show_table(("recipe", "backbone", "loss", "what it is"), rows)
     return 0

@@ -44,6 +44,16 @@ def json_printable(text: str) -> str:
     return _ACTING_BUT_LINE_ENDS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+def as_size(num_bytes: int) -> str:
+    """A size for people: 1.3 MB."""
+    value, unit = float(num_bytes), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+
+
 def safe_fields(row: Iterable[Any]) -> list[Any]:
     """A row for a CSV table: missing values are empty, texts that spreadsheets would take for
     formulas get an apostrophe."""

@@ -13,8 +13,8 @@ from rich.console import Group, RenderableType
 from whence.data.fields import as_text
 from whence.errors import BadOption
 from whence.evaluation.comparison import Compared, Comparison
-from whence.evaluation.plots import PlotPoint, draw_points
 from whence.runtime import atomic_write
+from whence.web.plots import PlotPoint, draw_points
 from whence.web.tabular import Tabular, page_of_tables
 
 _PLOTS: Mapping[str, tuple[str, Callable[[Compared], float | None]]] = {

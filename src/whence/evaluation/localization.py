@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from rich.console import Group, RenderableType
-from rich.table import Table
 
 from whence.data.fields import as_text
 from whence.data.formats import EvaluationSet
@@ -31,6 +30,7 @@ from whence.index.cells.table import CellTable, RowPlaces
 from whence.models.asking import QueryViews
 from whence.models.descriptor import DescriptorModel
 from whence.types import SkippedPhoto
+from whence.web.tabular import Tabular
 
 WITHIN_M = 25.0
 SHARES = (("head", 0.3), ("middle", 0.4), ("tail", 0.3))
@@ -208,16 +208,12 @@ def as_cell_table(result: CellEvaluation) -> RenderableType:
     """The table that a person reads: the rule, LR@N of all queries and by the size of their cell,
     own cells, coverage, chance."""
     rates = result.rates
-    table = Table(show_edge=False, pad_edge=False)
-    table.add_column("queries")
-    for one in rates.rates:
-        table.add_column(f"LR@{one.n}", justify="right")
-    table.add_row(f"all {rates.num_queries:,}", *map(recall_text, rates.rates))
+    rows = [(f"all {rates.num_queries:,}", *map(recall_text, rates.rates))]
     for (name, share), found in zip(SHARES, rates.by_size.values(), strict=False):
         if found[0].num_queries:
-            table.add_row(
-                f"{name} {100 * share:.0f} % of the cells by photos", *map(recall_text, found)
-            )
+            group = f"{name} {100 * share:.0f} % of the cells by photos"
+            rows.append((group, *map(recall_text, found)))
+    header = ("queries", *(f"LR@{one.n}" for one in rates.rates))
     ms = 1000 * result.seconds.get("rank", 0.0) / max(rates.num_queries, 1)
     notes = (
         [f"left out, because their place is not known: {len(result.left_out):,} queries"]
@@ -235,7 +231,7 @@ def as_cell_table(result: CellEvaluation) -> RenderableType:
             "all queries count"
         ),
         *(as_text(note, style="yellow") for note in notes),
-        table,
+        Tabular(header, tuple(rows)).for_terminal(),
         as_text(
             f"own cell first {recall_text(rates.own_cell)}; own cell among the classifier's "
             f"{recall_text(rates.coverage)}; "

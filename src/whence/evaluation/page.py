@@ -25,12 +25,12 @@ from whence.evaluation.answers import (
 )
 from whence.evaluation.benchmarks import Evaluation
 from whence.evaluation.metrics import Recall
-from whence.evaluation.plots import PlotPoint, draw_points
 from whence.evaluation.protocol import own_queries
 from whence.evaluation.report import answer_rows, reliability_rows, risk_rows, uncertainty_rows
 from whence.geo import distance_m
 from whence.localize.position import estimate_position
 from whence.types import Candidate, GeoPoint, Position
+from whence.web.plots import PlotPoint, draw_points
 
 MAX_CURVE_POINTS = 400
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from rich.console import Group, RenderableType
-from rich.table import Table
 
 from whence.data.fields import as_text
 from whence.evaluation.answers import (
@@ -24,6 +23,7 @@ from whence.evaluation.cost import cost_rows
 from whence.evaluation.metrics import Recall, bootstrap_interval, wilson_interval
 from whence.evaluation.protocol import own_queries
 from whence.evaluation.uncertainty import summarize_uncertainty
+from whence.web.tabular import Tabular
 
 POSITION_LIMITS_M = (10.0, 25.0, 50.0)
 
@@ -77,7 +77,7 @@ def as_table(result: Evaluation) -> RenderableType:
         ),
         as_text(f"protocol: {result.protocol}; ordered by {result.order}"),
         *(as_text(note, style="yellow") for note in notes_on(result)),
-        _recall_table(result),
+        _recall_table(result).for_terminal(),
     ]
     position = _position_record(result)
     if position is not None:
@@ -94,36 +94,22 @@ def as_table(result: Evaluation) -> RenderableType:
             )
         )
     if result.answers:
-        answered = Table(
-            show_edge=False,
-            pad_edge=False,
-            show_header=False,
-            title="verified answers",
-            title_justify="left",
-        )
-        for row in answer_rows(result):
-            answered.add_row(*row)
         header, *shares = risk_rows(result)
-        risks = Table(*header, show_edge=False, pad_edge=False)
-        for share in shares:
-            risks.add_row(*share)
-        parts += [answered, risks]
+        parts += [
+            as_text("verified answers", style="italic"),
+            Tabular((), answer_rows(result), num_names=2).for_terminal(),
+            Tabular(header, tuple(shares)).for_terminal(),
+        ]
     elif result.evidence:
         parts.append(
             as_text(f"answers are not verified: {result.unverified_reason}", style="yellow")
         )
     if result.evidence:
-        columns, *qualities = uncertainty_rows(result)
-        judged = Table(
-            *columns,
-            show_edge=False,
-            pad_edge=False,
-            title="is retrieval's first candidate right?",
-            title_justify="left",
-        )
-        for quality in qualities:
-            judged.add_row(*quality)
-        parts.append(judged)
+        header, *qualities = uncertainty_rows(result)
+        parts += [
+            as_text("is retrieval's first candidate right?", style="italic"),
+            Tabular(header, tuple(qualities)).for_terminal(),
+        ]
     if result.skipped:
         first = result.skipped[0]
         parts.append(
@@ -331,28 +317,18 @@ def _answer_record(result: Evaluation) -> dict[str, Any] | None:
     }
 
 
-def _recall_table(result: Evaluation) -> Table:
-    table = Table(show_edge=False, pad_edge=False)
-    table.add_column("positives")
-    table.add_column("queries counted")
-    for recall in result.thresholds[0].all_queries:
-        table.add_column(f"recall@{recall.n}", justify="right")
+def _recall_table(result: Evaluation) -> Tabular:
+    titles = (f"recall@{recall.n}" for recall in result.thresholds[0].all_queries)
+    rows, num_all = [], len(result.data.queries)
     for scored in result.thresholds:
         name = "as listed" if scored.threshold_m is None else f"within {scored.threshold_m:g} m"
-        num_all = len(result.data.queries)
-        if scored.num_without_positives:
-            failing = f"all {num_all}, {scored.num_without_positives} without positives fail"
-            table.add_row(name, failing, *map(recall_text, scored.all_queries))
-            table.add_row(
-                "",
-                f"the {num_all - scored.num_without_positives} with positives",
-                *map(recall_text, scored.with_positives),
-            )
-        else:
-            table.add_row(
-                name, f"all {num_all}, each has positives", *map(recall_text, scored.all_queries)
-            )
-    return table
+        failing = scored.num_without_positives
+        how = f"{failing} without positives fail" if failing else "each has positives"
+        rows.append((name, f"all {num_all}, {how}", *map(recall_text, scored.all_queries)))
+        if failing:
+            others = map(recall_text, scored.with_positives)
+            rows.append(("", f"the {num_all - failing} with positives", *others))
+    return Tabular(("positives", "queries counted", *titles), tuple(rows), num_names=2)
 
 
 def recall_text(recall: Recall) -> str:

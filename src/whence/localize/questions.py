@@ -4,7 +4,7 @@ numbers, checked."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +146,30 @@ def parse_around(near: str | None, within: float | None) -> Around | None:
             f"--near takes LAT,LON in degrees, for example 55.705,13.188; not {near!r}"
         ) from None
     return Around(GeoPoint(lat, lon), within)
+
+
+@dataclass(frozen=True, slots=True)
+class StatedBuild:
+    """What a database is made with, field by field as `--set FIELD=VALUE` takes it: fields of
+    `BuildOptions`, None as they stand, and one of the cluster."""
+
+    dtype: str | None = None
+    """How descriptors are stored: float32 or float16."""
+    keep_local: bool | None = None
+    """Whether local descriptors are kept for comparing candidates. Default: where the model has
+    them and all take at most 2 GB."""
+    allow_null_island: bool | None = None
+    """Whether latitude 0, longitude 0 is a place instead of a missing fix."""
+    commit_photos: int | None = None
+    """Photos described between two commits."""
+    commit_seconds: float | None = None
+    """Seconds between two commits at most."""
+    seed: int | None = None
+    """Seed of what is fitted."""
+    sends_photos: bool = False
+    """With --cluster: whether workers, which do not see these folders, are sent the photos."""
+
+    def build_options(self) -> dict[str, Any]:
+        """Those of `BuildOptions` that were given."""
+        values = {name: value for name, value in asdict(self).items() if name != "sends_photos"}
+        return {name: value for name, value in values.items() if value is not None}

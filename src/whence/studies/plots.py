@@ -1,12 +1,12 @@
 """A study's plot: measures against an axis or another measure. How it is drawn is in
-`whence.evaluation.plots`."""
+`whence.web.plots`."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 
-from whence.evaluation.plots import PlotPoint, draw_points
 from whence.studies.frame import RunResult, StudyResult
+from whence.web.plots import PlotPoint, draw_points
 
 
 def draw_plot(result: StudyResult) -> str:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Tabular:
-    """Rows of texts under a header. The first `num_names` columns name what a row is about; numbers
-    follow."""
+    """Rows of texts under a header, or without one. The first `num_names` columns name what a row
+    is about; numbers follow."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -39,12 +39,13 @@ class Tabular:
         """The table for rich; texts are never taken as markup."""
         from rich.table import Table
 
-        table = Table(show_edge=False, pad_edge=False)
-        for place, title in enumerate(self.header):
+        table = Table(show_edge=False, pad_edge=False, show_header=bool(self.header))
+        for place, title in enumerate(self.header or ("",) * max(map(len, self.rows), default=0)):
             table.add_column(
                 as_text(title),
                 overflow="fold",
                 justify="left" if place < self.num_names else "right",
+                style="" if self.header or place else "bold",
             )
         for number, row in enumerate(self.rows):
             table.add_row(
