@@ -29,8 +29,8 @@ OPTIONS = ("consistency", "ef", "ef_construction", "exact", "m", "tls")
 LARGEST_DIM = 32_768
 USUAL_PORT = 19_530
 TIMEOUT_S = 30.0
-LEAST_INDEXED = 1024
-"""Rows from which on Milvus indexes a segment; smaller ones are searched exactly."""
+FEW_ROWS = 4096
+"""Rows that may lack a graph: of 10,000 without one every neighbour was found, of 50,000 not."""
 GRAPH_S = 3600.0
 """How long the end of writing waits for the server to build its graph; it goes on after that."""
 TOKEN = "WHENCE_MILVUS_TOKEN"
@@ -163,11 +163,8 @@ class MilvusTable(ServerTable):
         """
         with self._asking() as client:
             client.flush(self.address.table)
-            wait_until = time.monotonic() + GRAPH_S
-            for is_done in (self._is_graph_built, self._is_graph_loaded):
-                while not is_done(client) and time.monotonic() < wait_until:
-                    time.sleep(0.2)
-                client.refresh_load(self.address.table)
+            if not self._is_graph_built(client):
+                self._wait_for_graph(client)
             client.query(
                 self.address.table,
                 filter='key >= ""',
@@ -176,8 +173,17 @@ class MilvusTable(ServerTable):
                 consistency_level="Strong",
             )
 
+    def _wait_for_graph(self, client: MilvusClient) -> None:
+        wait_until = time.monotonic() + GRAPH_S
+        for is_done in (self._is_graph_built, self._is_graph_loaded):
+            while not is_done(client) and time.monotonic() < wait_until:
+                time.sleep(0.2)
+            client.refresh_load(self.address.table)
+
     def _is_graph_built(self, client: MilvusClient) -> bool:
-        return not client.describe_index(self.address.table, "descriptor").get("pending_index_rows")
+        """Whether so few rows are outside it that none are missed for that."""
+        about = client.describe_index(self.address.table, "descriptor")
+        return int(about.get("pending_index_rows", 0)) < FEW_ROWS
 
     def _is_graph_loaded(self, client: MilvusClient) -> bool:
         """Whether searches run on it, which comes a second or two after it is built; where there is
@@ -186,7 +192,7 @@ class MilvusTable(ServerTable):
             return True
         # The client has no public way to ask which index a loaded segment has.
         parts = client._get_connection().get_query_segment_info(self.address.table)
-        return all(part.indexID for part in parts if part.num_rows >= LEAST_INDEXED)
+        return all(part.indexID for part in parts if part.num_rows >= FEW_ROWS)
 
     def nearest(
         self,
