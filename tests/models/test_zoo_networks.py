@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from whence.cards import ModelCard
 from whence.errors import BadOption, UnknownName
 from whence.models.checkpoints.files import WeightFile
 from whence.models.checkpoints.networks import expected_tensors, propose_cards
+from whence.models.networks import Network
 from whence.models.zoo import CARDS, network_for
 from whence.registry import get_card
 
@@ -71,10 +73,16 @@ def test_further_names_of_one_model() -> None:
     assert len(compact("backbone.", 14)) == 161
 
 
+@cache
+def network_of(name: str) -> Network:
+    """A card's network, without memory for its weights."""
+    with torch.device("meta"):
+        return network_for(CARDS[name])
+
+
 @pytest.mark.parametrize("card", CARDS.values(), ids=lambda card: card.name)
 def test_networks_have_the_cards_dimensions(card: ModelCard) -> None:
-    with torch.device("meta"):
-        network = network_for(card)
+    network = network_of(card.name)
     assert network.dim == card.dim
     assert set(expected_tensors(card)) == set(network.state_dict())
 
@@ -83,8 +91,7 @@ def test_networks_have_the_cards_dimensions(card: ModelCard) -> None:
 def test_networks_take_the_cards_images(card: ModelCard) -> None:
     """Of the size that the preprocessing gives; without a size of its own, one that it leaves as it
     is."""
-    with torch.device("meta"):
-        network = network_for(card)
+    network = network_of(card.name)
     size = card.preprocessing.size_px or (448, 322)
     network.backbone.size_rule.check(*size)
 
