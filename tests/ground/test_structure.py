@@ -613,6 +613,7 @@ def test_every_module_that_writes_is_in_the_battery() -> None:
         "studies/geowarp_runs.py": "numbers beside a study, which the battery writes",
         "studies/contrasts.py": "what an arm got right, measured again where it is not",
         "studies/earth_runs.py": "what an arm got right, measured again where it is not",
+        "data/kapture_files.py": "folders for another program, file by file: test_kapture",
         "localize/hloc.py": (
             "test_hloc: positions beside the files of features, which the battery writes"
         ),

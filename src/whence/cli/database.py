@@ -155,15 +155,13 @@ def export(
         None,
         "--for",
         help=(
-            "hloc: HDF5 files of descriptors and kept keypoints, and positions as COLMAP's "
-            "aligner takes them."
+            "hloc: HDF5 files of descriptors and kept keypoints, positions for COLMAP's aligner; "
+            "kapture: a folder in its format."
         ),
     ),
-    root: str = typer.Option(
-        None, "--root", help="With --for hloc: the folder that photos are named from."
-    ),
+    root: str = typer.Option(None, "--root", help="With --for: the folder photos are named from."),
     pairs: str = typer.Option(
-        None, "--pairs", help="With --for hloc: pairs (.txt) whose keypoints are matched."
+        None, "--pairs", help="With --for: pairs (.txt) whose keypoints are matched."
     ),
     as_json: bool = _JSON,
     quiet: bool = _QUIET,
@@ -174,68 +172,47 @@ def export(
         from whence.localize.maintain import export_database
 
         if root is not None or pairs is not None:
-            raise BadOption("--root and --pairs go with --for hloc")
+            raise BadOption("--root and --pairs go with --for hloc or kapture")
         return _say(
             as_json,
             {"exported": export_database(path, folder), "database": path},
             "descriptors exported from",
         )
-    if program != "hloc":
-        raise BadOption(f"--for takes hloc, not {program!r}")
-    from whence.localize.hloc import export_hloc
+    from whence.localize.programs import export_for
 
-    done = export_hloc(path, folder, root=root, pairs=pairs)
+    report = export_for(program, path, folder, root=root, pairs=pairs)
     if as_json:
-        print_json({**done._asdict(), "database": path})
+        print_json({**report._asdict(), "database": path})
     else:
-        what = (
-            f"{done.num_descriptors} photos, {done.num_keypoints} of them with keypoints, "
-            f"{done.num_positions} with a place"
-        )
-        show(as_text(f"{what}; {done.num_matches} pairs matched: {folder}"))
+        show(as_text(f"{report}: {folder}"))
     return 0
 
 
 def import_(
     folder: str = typer.Argument(
-        ..., help="Folder that whence database export wrote, or hloc's .h5 file of descriptors."
+        ..., help="What whence database export wrote, kapture's folder, or hloc's .h5 file."
     ),
     database: str = _DATABASE,
     photos: str = typer.Option(
-        None, "--photos", help="Of an .h5 file: the folder that it names photos from."
+        None, "--photos", help="The folder that an .h5 file, or kapture's, names photos from."
     ),
     model: str = typer.Option(
         None,
         "--model",
         autocompletion=completion.models,
-        help="Of an .h5 file: the model that made it.",
+        help="Of another program's descriptors: the model that made them.",
     ),
     positions: str = typer.Option(
-        None, "--positions", help="Of an .h5 file: CSV or GeoJSON file with the photos' positions."
+        None, "--positions", help="With --model: CSV or GeoJSON file with the photos' positions."
     ),
     as_json: bool = _JSON,
     quiet: bool = _QUIET,
 ) -> int:
     """Make a database of descriptors that are there."""
+    from whence.localize.programs import import_descriptors
+
     path = _path(database)
-    is_hloc = folder.endswith((".h5", ".hdf5"))
-    if is_hloc != (photos is not None and model is not None) or (
-        positions is not None and not is_hloc
-    ):
-        raise BadOption(
-            "an .h5 file needs --photos FOLDER and --model NAME, and nothing else takes them or "
-            "--positions"
-        )
-    if is_hloc:
-        from whence.localize.hloc import import_hloc
-
-        num = import_hloc(
-            folder, path=path, photos=str(photos), model=str(model), positions=positions
-        )
-    else:
-        from whence.localize.maintain import import_database
-
-        num = import_database(folder, path=path)
+    num = import_descriptors(folder, path=path, photos=photos, model=model, positions=positions)
     return _say(as_json, {"imported": num, "database": path}, "descriptors imported into")
 
 
