@@ -158,7 +158,7 @@ def test_the_study_of_matchers(earth, tmp_path):
         "photos": 1,
     }
     found = run_study(get_study("earthmatch"), out=tmp_path / "s", options=options)
-    ours, theirs = found.cells
+    ours, theirs = found.runs
     assert ours.is_done, ours.reason
     assert ours.values["located and right"].value == 1
     assert ours.values["photos"].value == 1

@@ -13,7 +13,7 @@ import pytest
 from conftest import draw_place, view_of, write_photo, write_street
 from whence.cli import run
 from whence.errors import CalibrationMismatch, NoPhotos
-from whence.evaluation import confidence
+from whence.evaluation import confidence, own_calibration
 from whence.evaluation.confidence import calibrate_sample, check_askable
 from whence.evaluation.trials import count_askable, trials_of_sample, usable_rows
 from whence.index.store import Store
@@ -50,7 +50,7 @@ def query_of(folder: Path, place: int) -> str:
 def test_index_calibrates_a_model_that_comes_without(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    monkeypatch.setattr(confidence, "SHARE_OF_DESCRIBING", 100.0)
+    monkeypatch.setattr(own_calibration, "SHARE_OF_DESCRIBING", 100.0)
     database = str(tmp_path / "a.whence")
     assert run(["index", str(photos), "--db", database, "--set", "keep_local=true", "--json"]) == 0
     assert "calibrated on" in json.loads(capsys.readouterr().out)["calibration"]
@@ -76,7 +76,7 @@ def test_index_calibrates_a_model_that_comes_without(
 def test_without_a_calibration_answers_are_given_as_not_verified(
     photos: Path, tmp_path: Path, flags: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    monkeypatch.setattr(confidence, "SHARE_OF_DESCRIBING", 0.0)
+    monkeypatch.setattr(own_calibration, "SHARE_OF_DESCRIBING", 0.0)
     database = str(tmp_path / "a.whence")
     assert (
         run(["index", str(photos), "--db", database, "--set", "keep_local=true", "--json", *flags])

@@ -230,12 +230,12 @@ def test_the_study_measures_each_kind_of_arm(clips: Path, features: Path, tmp_pa
         budget=Budget(only),
         show_progress=False,
     )
-    wanted = [cell for cell in found.cells if Budget(only).wants(cell.cell)]
-    assert [cell.reason for cell in wanted] == [""] * 6
+    wanted = [one for one in found.runs if Budget(only).wants(one.run)]
+    assert [one.reason for one in wanted] == [""] * 6
     done = {
-        (cell.cell.settings["part"], cell.cell.settings["arm"]): cell
-        for cell in found.cells
-        if cell.is_done
+        (one.run.settings["part"], one.run.settings["arm"]): one
+        for one in found.runs
+        if one.is_done
     }
     assert done["made again", "copy last"].values["error"].value == pytest.approx(1)
     assert done["forecast", "present"].values["error"].value == 0

@@ -275,12 +275,12 @@ def test_the_study_measures_answers_and_reading(logs: Path, model: Path, tmp_pat
         budget=Budget(only),
         show_progress=False,
     )
-    wanted = [cell for cell in found.cells if Budget(only).wants(cell.cell)]
-    assert [cell.reason for cell in wanted] == [""] * 10
+    wanted = [one for one in found.runs if Budget(only).wants(one.run)]
+    assert [one.reason for one in wanted] == [""] * 10
     done = {
-        (cell.cell.settings["part"], cell.cell.settings["arm"]): cell.values
-        for cell in found.cells
-        if cell.is_done
+        (one.run.settings["part"], one.run.settings["arm"]): one.values
+        for one in found.runs
+        if one.is_done
     }
     assert len(done) == 7 + 3
     assert done["answers", "plain"]["inputs"].value == 20
