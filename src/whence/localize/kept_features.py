@@ -73,7 +73,7 @@ class KeptFeatures:
         return tuple(float(columns[name][row]) for name in ("lat", "lon", "altitude_m"))  # type: ignore[return-value]
 
     def report(self) -> Exported:
-        """What was written, after all of it was."""
+        """A report of what was written, after all of it was."""
         num_keypoints = len(self.with_keypoints)
         return Exported(len(self.names), num_keypoints, self.num_matched, len(self.placed))
 
