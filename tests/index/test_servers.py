@@ -177,6 +177,35 @@ def test_a_database_writes_what_the_server_lacks(server: Server) -> None:
         )
 
 
+def test_a_run_that_was_killed_before_its_graph_was_there(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All rows are written then, and the next run makes what is missing all the same."""
+    address, rows, nowhere = server.address("ungraphed"), unit_rows(30), np.full(30, np.nan)
+    kind, contents = kind_of(address), contents_of(30)
+    table = type(kind.open_table(address))
+    finish, times = table.finish, []
+
+    def write() -> RemoteIndex:
+        return kind.over_contents(rows, contents, (nowhere, nowhere), address=address, owner="one")
+
+    def killed(self: object) -> None:
+        raise KeyboardInterrupt
+
+    def counted(self: remote.ServerTable) -> None:
+        times.append(self)
+        finish(self)
+
+    monkeypatch.setattr(table, "finish", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    monkeypatch.setattr(table, "finish", counted)
+    index = write()
+    assert len(times) == 1
+    assert sum(map(len, index.table.stored_keys())) == 30
+    assert index.search(rows[[7]], k=1).ids.tolist() == [[7]]
+
+
 def test_places_are_told_to_the_server(server: Server) -> None:
     """Boxes hold what they should: across the date line, rows of several places in every box, and
     those of none in no box."""
