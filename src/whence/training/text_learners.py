@@ -19,6 +19,7 @@ from whence.worlds.logs import WORDS
 
 _QUESTIONS = 184
 _END, _UNKNOWN = "<end>", "<unknown>"
+_WORD_STD = 0.5
 
 
 class LanguageLearner:
@@ -69,6 +70,13 @@ class LanguageLearner:
             pad_token_id=0,
         )
         self.module = transformers.LlamaForCausalLM(config)
+        # With the 0.02 that transformers draws all weights from, so narrow a model does not find
+        # out how to look things up: it guesses for thousands of steps.
+        for part in self.module.modules():
+            if isinstance(part, nn.Linear):
+                part.reset_parameters()
+            elif isinstance(part, nn.Embedding):
+                nn.init.normal_(part.weight, std=_WORD_STD)
 
     def ids(self, text: str) -> list[int]:
         """The ids of a text."""
