@@ -145,7 +145,8 @@ def check_order(published: list[float], values: list[float], name: str) -> bool:
     worst = float(np.abs(np.array(published) - np.array(values)).max())
     print(
         f"order of {name}: {'the same' if is_same else 'NOT THE SAME'} for {len(values)} "
-        f"candidates (largest difference {worst:.2g} of 225, smallest gap between candidates {gap:.2g})"
+        f"candidates (largest difference {worst:.2g} of 225, smallest gap between candidates "
+        f"{gap:.2g})"
     )
     return is_same
 
