@@ -48,10 +48,10 @@ class Forgetful:
         return self.matcher.match(self.matcher.prepare(query["image"]), both)
 
 
-def located(found: list[Coregistration]) -> int:
+def located(answers: list[Coregistration]) -> int:
     """The candidate that the photo is found in; -1 for none."""
     counts = [
-        one.num_inliers if one.is_match and one.num_inliers >= MIN_INLIERS else 0 for one in found
+        one.num_inliers if one.is_match and one.num_inliers >= MIN_INLIERS else 0 for one in answers
     ]
     return int(np.argmax(counts)) if max(counts) else -1
 

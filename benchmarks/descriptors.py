@@ -35,19 +35,19 @@ from whence.worlds.city import WorldOptions, render_world
 MODELS = ("whence-resnet18conv4-gem-256", "rootsift-vlad", "densevlad")
 
 
-def bins_of(found: Found) -> dict[str, np.ndarray]:
+def bins_of(ranking: Found) -> dict[str, np.ndarray]:
     """What the queries are told apart by: name of the bin to a mask (Q,)."""
-    bins = {"all": np.ones(len(found.rank), bool)}
-    bins |= {name: found.condition == name for name in sorted(set(found.condition))}
+    bins = {"all": np.ones(len(ranking.rank), bool)}
+    bins |= {name: ranking.condition == name for name in sorted(set(ranking.condition))}
     bins |= {
-        f"turned {a}-{b} deg": (found.yaw_deg >= a) & (found.yaw_deg < b)
+        f"turned {a}-{b} deg": (ranking.yaw_deg >= a) & (ranking.yaw_deg < b)
         for a, b in ((0, 15), (15, 30), (30, 41))
     }
     bins |= {
-        f"shifted {a}-{b} m": (found.shift_m >= a) & (found.shift_m < b)
+        f"shifted {a}-{b} m": (ranking.shift_m >= a) & (ranking.shift_m < b)
         for a, b in ((0, 5), (5, 10), (10, 16))
     }
-    return bins | {"distinct streets": ~found.is_aliased, "aliased streets": found.is_aliased}
+    return bins | {"distinct streets": ~ranking.is_aliased, "aliased streets": ranking.is_aliased}
 
 
 def share(hits: np.ndarray, streets: np.ndarray) -> list[float]:
@@ -71,28 +71,30 @@ def found_or_search(out: Path, *, model_name: str) -> Found:
     return found
 
 
-def show_recalls(name: str, found: Found) -> dict[str, object]:
+def show_recalls(name: str, ranking: Found) -> dict[str, object]:
     """Print recall@N by radius."""
     results: dict[str, object] = {}
     for k, radius in enumerate(RADII_M):
-        values = results[f"{radius} m"] = [share(found.rank[:, k] <= n, found.street) for n in NS]
+        values = results[f"{radius} m"] = [
+            share(ranking.rank[:, k] <= n, ranking.street) for n in NS
+        ]
         shown = "".join(f"{value[0]:>8.1f}" for value in values)
         print(f"{name:<32}{radius:>6} m{shown}   {values[0][1]:.1f}-{values[0][2]:.1f}", flush=True)
     return results
 
 
-def show_bins(found: Mapping[str, Found]) -> dict[str, object]:
+def show_bins(rankings: Mapping[str, Found]) -> dict[str, object]:
     """Print recall@1 at 25 m by bins, and how far the first model lies above the others."""
-    first = next(iter(found.values()))
+    first = next(iter(rankings.values()))
     results: dict[str, object] = {}
     print(
         "\nrecall@1 at 25 m by bins, and in points (95 %) how far the first model lies above the "
         "others"
     )
-    print(f"{'':<20}{'queries':>8}" + "".join(f"{name:>30}" for name in found))
+    print(f"{'':<20}{'queries':>8}" + "".join(f"{name:>30}" for name in rankings))
     for title, rows in bins_of(first).items():
         cells, record = [], {}
-        for name, one in found.items():
+        for name, one in rankings.items():
             hits, streets = one.rank[rows, 1] <= 1, one.street[rows]
             value, low, high = record[name] = share(hits, streets)
             text = f"{value:.1f} [{low:.0f}-{high:.0f}]"

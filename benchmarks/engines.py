@@ -45,14 +45,14 @@ ORIGIN = GeoPoint(59.33, 18.07)
 SIDE_M, NUM_ASKED, K = 20_000.0, 50, 10
 BLOCK = 65_536
 OWNER = "benchmark"
-_MADE = 6
+_STREAM = 6
 
 
 class Rows:
     """Made-up rows with places and contents, and questions near some of them."""
 
     def __init__(self, num: int, dim: int, folder: str | None = None) -> None:
-        random = random_stream(_MADE, num)
+        random = random_stream(_STREAM, num)
         centres = random.standard_normal((max(1, num // 10), dim), dtype=np.float32)
         place = random.uniform(-SIDE_M / 2, SIDE_M / 2, (len(centres), 2))
         of = random.integers(len(centres), size=num)
@@ -67,13 +67,13 @@ class Rows:
         metres = place[of] + random.normal(0, 10, (num, 2))
         self.lat, self.lon = from_local_metres(*metres.T, origin=ORIGIN)
         self.contents = np.array([f"{number:032x}" for number in range(num)], "S32")
-        self.asked = random.choice(num, NUM_ASKED, replace=False)
+        self.query_rows = random.choice(num, NUM_ASKED, replace=False)
         noise = 0.3 * random.standard_normal((NUM_ASKED, dim), dtype=np.float32) / np.sqrt(dim)
-        self.queries = self.matrix[self.asked].astype(np.float32) + noise
+        self.queries = self.matrix[self.query_rows].astype(np.float32) + noise
 
     def around(self, number: int, radius_m: float) -> tuple[Around, np.ndarray]:
         """The circle about a question's place, and the rows inside."""
-        row = self.asked[number]
+        row = self.query_rows[number]
         circle = Around(GeoPoint(float(self.lat[row]), float(self.lon[row])), radius_m)
         return circle, np.flatnonzero(circle.holds(self.lat, self.lon))
 

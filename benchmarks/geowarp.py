@@ -124,38 +124,41 @@ def has_bfloat16() -> bool:
 
 
 def values_of(
-    scorer: PairScorer, query: np.ndarray, kept: list[dict[str, np.ndarray]]
+    scorer: PairScorer, query: np.ndarray, candidates: list[dict[str, np.ndarray]]
 ) -> list[float]:
     """Similarities of the candidates to a query that is prepared now."""
-    return [one.similarity for one in scorer.score(scorer.prepare(query), kept) if one is not None]
+    return [
+        one.similarity for one in scorer.score(scorer.prepare(query), candidates) if one is not None
+    ]
 
 
-def check_order(published: list[float], found: list[float], name: str) -> bool:
+def check_order(published: list[float], values: list[float], name: str) -> bool:
     """Whether the order is the published one; printed with the largest difference and the smallest
     gap."""
     gap = float(np.diff(np.sort(published)).min())
     is_same = bool(
         np.array_equal(
             np.argsort(-np.array(published), kind="stable"),
-            np.argsort(-np.array(found), kind="stable"),
+            np.argsort(-np.array(values), kind="stable"),
         )
     )
-    worst = float(np.abs(np.array(published) - np.array(found)).max())
+    worst = float(np.abs(np.array(published) - np.array(values)).max())
     print(
-        f"order of {name}: {'the same' if is_same else 'NOT THE SAME'} for {len(found)} candidates "
-        f"(largest difference {worst:.2g} of 225, smallest gap between candidates {gap:.2g})"
+        f"order of {name}: {'the same' if is_same else 'NOT THE SAME'} for {len(values)} "
+        f"candidates (largest difference {worst:.2g} of 225, smallest gap between candidates "
+        f"{gap:.2g})"
     )
     return is_same
 
 
 def compare_ways(
-    query: np.ndarray, files: list[Path], given: argparse.Namespace
+    query: np.ndarray, files: list[Path], arguments: argparse.Namespace
 ) -> dict[str, list[Timing]]:
     """Tables for each number of candidates."""
     images = [load_image(file) for file in files]
     peer_model, scorers = (
-        moving_model(given.backbone, images),
-        ways_of(given.backbone, images, is_bfloat16=has_bfloat16()),
+        moving_model(arguments.backbone, images),
+        ways_of(arguments.backbone, images, is_bfloat16=has_bfloat16()),
     )
     # The slowest of ours is left out for many candidates, to bound the time of the whole.
     kept = {
@@ -163,15 +166,15 @@ def compare_ways(
         for name, scorer in scorers.items()
     }
     height, width = query.shape[:2]
-    print(f"\n{given.backbone}, photos of {width} x {height}; bytes a photo keeps:")
+    print(f"\n{arguments.backbone}, photos of {width} x {height}; bytes a photo keeps:")
     for name, arrays in kept.items():
         print(f"  {name:<32}{sum(array.nbytes for array in arrays[0].values()):>12,}")
-    num_peer = given.peer_candidates
+    num_peer = arguments.peer_candidates
     published = published_flow(peer_model, query, files[:num_peer])
     for name in [name for name in scorers if name.startswith("exact")]:
         check_order(published, values_of(scorers[name], query, kept[name][:num_peer]), name)
     tables = {}
-    for num in given.candidates:
+    for num in arguments.candidates:
         if num > len(files):
             continue
         timed = min(num, num_peer)
@@ -183,7 +186,7 @@ def compare_ways(
                 continue
             ways[name] = lambda one=scorer, few=kept[name][:num]: values_of(one, query, few)
         title = f"{width} x {height}, {num} candidates, per query"
-        rounds = given.rounds if num <= 5 else min(given.rounds, 3 if num <= 20 else 1)
+        rounds = arguments.rounds if num <= 5 else min(arguments.rounds, 3 if num <= 20 else 1)
         table = compare(
             title,
             ways,
@@ -228,7 +231,7 @@ def against_database_size(
             Candidate(f"{row}.jpg", rank, 1.0, row=row) for rank, row in enumerate(rows, start=1)
         ]
         ways[f"{size:,} photos"] = lambda known=prepared, found=candidates: rerank(
-            found, query=asked, prepared=known, options=RerankOptions("geowarp-resnet18conv4")
+            found, query=asked, material=known, options=RerankOptions("geowarp-resnet18conv4")
         )
     title = (
         "20 candidates, resnet18conv4, features as int8, per query, against the size of the "

@@ -31,12 +31,12 @@ from whence.types import Candidate, GeoPoint, Position
 ORIGIN = GeoPoint(59.33, 18.07)
 BEGIN, YEAR_S, DAY_S = 1_760_000_000.0, 365 * 86_400.0, 86_400.0
 BATCH = 10_000
-_MADE = 5
+_STREAM = 5
 
 
 def answers(count: int, first: int) -> Iterator[Position]:
     """Answers along drives."""
-    random = random_stream(_MADE, first)
+    random = random_stream(_STREAM, first)
     steps = random.normal(0, 8, (count, 2)).cumsum(axis=0) + random.uniform(-10_000, 10_000, 2)
     lat, lon = from_local_metres(*((steps.T + 10_000) % 20_000 - 10_000), origin=ORIGIN)
     sure = random.uniform(0.3, 1.0, count)
@@ -72,7 +72,7 @@ def fill(journal: Journal, count: int) -> None:
 
 def questions(number: int) -> dict[str, Question]:
     """What is asked in a round."""
-    random = random_stream(_MADE, number, 1)
+    random = random_stream(_STREAM, number, 1)
     lat, lon = from_local_metres(*random.uniform(-9000, 9000, (2, 1)), origin=ORIGIN)
     near, day = GeoPoint(float(lat[0]), float(lon[0])), BEGIN + float(random.integers(364)) * DAY_S
     return {
@@ -87,10 +87,10 @@ def questions(number: int) -> dict[str, Question]:
     }
 
 
-def median_ms(ask: Callable[[Question], Any], asked: list[Question]) -> float:
+def median_ms(ask: Callable[[Question], Any], questions: list[Question]) -> float:
     """Milliseconds of one question."""
     spent = []
-    for one in asked:
+    for one in questions:
         started = time.process_time()
         ask(one)
         spent.append(1000 * (time.process_time() - started))

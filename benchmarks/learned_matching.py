@@ -278,13 +278,13 @@ def answer_sets(root: Path) -> dict[str, Callable[[], Asked]]:
     }
 
 
-def compare_answers(name: str, asked: Asked, *, model: str) -> dict[str, Any]:
+def compare_answers(name: str, photos: Asked, *, model: str) -> dict[str, Any]:
     """Answers without and with a second look."""
     counts = dict.fromkeys(("right", "wrong", "unknown", "right again", "wrong again"), 0)
     seconds = []
     with tempfile.TemporaryDirectory() as made:
         options = BuildOptions(model=model, keep_local=True)
-        sources = [str(file) for file in asked.database]
+        sources = [str(file) for file in photos.database]
         with Localizer.build(
             *sources, path=Path(made) / "a.whence", options=options, show_progress=False
         ) as localizer:
@@ -296,7 +296,7 @@ def compare_answers(name: str, asked: Asked, *, model: str) -> dict[str, Any]:
                 localizer.judge(LocateOptions(when_unknown=how)) for how in ("none", AUTO_SCORER)
             )
             once, again = replace(once, retriever=others), replace(again, retriever=others)
-            for question in asked.questions:
+            for question in photos.questions:
                 others.without = question.passed_over
                 described = next(once.describe([question.file]))
                 assert not isinstance(described, Exception)
@@ -322,10 +322,10 @@ def compare_answers(name: str, asked: Asked, *, model: str) -> dict[str, Any]:
     answered = f"{counts['right']} right, {counts['wrong']} wrong, {counts['unknown']} unknown"
     then = f"{counts['right again']} right, {counts['wrong again']} wrong; {mean:.1f} s a query"
     print(
-        f"{name:<22}{len(asked.questions):>4} queries: {answered}; of these asked again {then}",
+        f"{name:<22}{len(photos.questions):>4} queries: {answered}; of these asked again {then}",
         flush=True,
     )
-    return {"set": name, "queries": len(asked.questions), **counts, "seconds": mean}
+    return {"set": name, "queries": len(photos.questions), **counts, "seconds": mean}
 
 
 def main() -> int:

@@ -192,25 +192,31 @@ def main() -> None:
     print(json.dumps(report) if arguments.json else as_text(report))
 
 
-def measured(given: argparse.Namespace, work: Path) -> dict[str, Any]:
+def measured(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
     """The report of one run."""
     work.mkdir(parents=True, exist_ok=True)
-    num = make_owners(work, num=given.clients)
+    num = make_owners(work, num=arguments.clients)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
-    random = random_stream(given.seed, _KILLS)
-    victims = [f"client {number:03d}" for number in random.choice(num, given.killed, replace=False)]
-    moments = sorted(random.integers(1, given.rounds, given.killed).tolist())
+    random = random_stream(arguments.seed, _KILLS)
+    victims = [
+        f"client {number:03d}" for number in random.choice(num, arguments.killed, replace=False)
+    ]
+    moments = sorted(random.integers(1, arguments.rounds, arguments.killed).tolist())
     due = list(zip(moments, victims, strict=True)) + (
-        [(given.rounds // 2, "server")] if given.kill_server else []
+        [(arguments.rounds // 2, "server")] if arguments.kill_server else []
     )
     processes, killed, ends = (
         Processes(
-            work, port=port, num_rounds=given.rounds, num_clients=num, timeout_s=given.timeout
+            work,
+            port=port,
+            num_rounds=arguments.rounds,
+            num_clients=num,
+            timeout_s=arguments.timeout,
         ),
         [],
-        time.monotonic() + given.limit,
+        time.monotonic() + arguments.limit,
     )
     try:
         processes.serve()

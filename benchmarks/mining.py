@@ -68,10 +68,10 @@ def rows_of(matrix: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
 def query_by_query(
     tuples: TupleSet,
     descriptors: np.ndarray,
-    chosen: list[np.ndarray] | None,
+    draws: list[np.ndarray] | None,
     mining: MiningOptions,
 ) -> np.ndarray:
-    """The usual way; `chosen` are candidates drawn before, for checking."""
+    """The usual way; `draws` are candidates drawn before, for checking."""
     import faiss
 
     random = np.random.RandomState(0)
@@ -96,8 +96,8 @@ def query_by_query(
         candidates = np.setdiff1d(candidates, tuples.excluded.of(query), assume_unique=True)
         if mining.name == "full":
             candidates = np.unique(np.concatenate([kept[query], candidates]))
-        if chosen is not None:
-            candidates = chosen[query]
+        if draws is not None:
+            candidates = draws[query]
         index = faiss.IndexFlatL2(DIM)
         index.add(np.array([held[row] for row in candidates]))
         negatives = candidates[index.search(asked.reshape(1, -1), mining.num_negatives)[1][0]]

@@ -77,7 +77,7 @@ def first_rows(real: RealSet, *, model_name: str) -> tuple[dict[str, np.ndarray]
             known = geowarp if name.startswith("geowarp") else prepared["inliers"]
             started = time.process_time()
             asked = known.of_image(real.queries[query])
-            done = rerank(found, query=asked, prepared=known, options=options)
+            done = rerank(found, query=asked, material=known, options=options)
             if name == BOTH:
                 done = otherwise.order(done, real.queries[query])
             spent[name] += time.process_time() - started
@@ -85,8 +85,8 @@ def first_rows(real: RealSet, *, model_name: str) -> tuple[dict[str, np.ndarray]
     return firsts, {name: seconds / len(queries) for name, seconds in spent.items()}
 
 
-def _first(done: Reranked, found: Sequence[Candidate]) -> int:
-    return (done.candidates or found)[0].row
+def _first(reranked: Reranked, candidates: Sequence[Candidate]) -> int:
+    return (reranked.candidates or candidates)[0].row
 
 
 def main() -> None:

@@ -118,69 +118,74 @@ def main() -> None:
             )
 
 
-def describing(given: argparse.Namespace) -> dict[str, Any]:
+def describing(arguments: argparse.Namespace) -> dict[str, Any]:
     """Core hours to describe all photos once."""
-    files = [Path(file) for file in list_photos(given.folder)[:NUM_DESCRIBED]]
-    model = load_model(given.model)
+    files = [Path(file) for file in list_photos(arguments.folder)[:NUM_DESCRIBED]]
+    model = load_model(arguments.model)
     model.prepare(files, seed=0)
     list(model.describe_each(files[:8]))
     started = time.process_time()
     num = sum(1 for _ in model.describe_each(files))
     each = (time.process_time() - started) / num
-    hours = given.photos * each / 3600
+    hours = arguments.photos * each / 3600
     return {
-        "describing by": given.model,
+        "describing by": arguments.model,
         "core ms a photo": 1000 * each,
         "core hours": hours,
-        "price": hours * given.core_hour,
+        "price": hours * arguments.core_hour,
     }
 
 
 def on_paper(
-    name: str, measured: list[dict[str, float]], engine: str, given: argparse.Namespace
+    name: str, measured: list[dict[str, float]], engine: str, arguments: argparse.Namespace
 ) -> dict[str, Any]:
     """An engine of the folder at the size asked for: its rows lie on disk in half numbers, its
     codes in memory."""
-    codes = code_bytes(given.rows[-1], given.dim, engine=engine)
-    searched = 2 * given.dim if engine == "flat" else codes
-    machines = held_by(given.photos * searched, given)
+    codes = code_bytes(arguments.rows[-1], arguments.dim, engine=engine)
+    bytes_in_memory = 2 * arguments.dim if engine == "flat" else codes
+    machines = held_by(arguments.photos * bytes_in_memory, arguments)
     ms, fill = (
-        slope([one[what] for one in measured], given.rows) * given.photos
+        slope([one[what] for one in measured], arguments.rows) * arguments.photos
         for what in ("ms", "fill_s")
     )
     return {
         "engine": name,
         "recall@10 here": measured[-1]["recall"],
-        "TB on disk": given.photos * (2 * given.dim + codes) / 1e12,
-        "TB in memory": given.photos * searched / 1e12,
+        "TB on disk": arguments.photos * (2 * arguments.dim + codes) / 1e12,
+        "TB in memory": arguments.photos * bytes_in_memory / 1e12,
         "machines": machines,
-        "hours to fill, all cores": fill / 3600 / machines / given.cores,
+        "hours to fill, all cores": fill / 3600 / machines / arguments.cores,
         "core s a question": ms / 1000,
-        "s a question, all cores": ms / 1000 / machines / given.cores,
-        "price a month": price(machines, given.photos * (2 * given.dim + codes), given),
+        "s a question, all cores": ms / 1000 / machines / arguments.cores,
+        "price a month": price(machines, arguments.photos * (2 * arguments.dim + codes), arguments),
     }
 
 
-def server(name: str, searched: float, stored: float, given: argparse.Namespace) -> dict[str, Any]:
+def server(
+    name: str, bytes_in_memory: float, stored: float, arguments: argparse.Namespace
+) -> dict[str, Any]:
     """A server's bytes and machines."""
-    machines = held_by(given.photos * searched, given)
+    machines = held_by(arguments.photos * bytes_in_memory, arguments)
     return {
         "engine": name,
-        "TB on disk": given.photos * stored / 1e12,
-        "TB in memory": given.photos * searched / 1e12,
+        "TB on disk": arguments.photos * stored / 1e12,
+        "TB in memory": arguments.photos * bytes_in_memory / 1e12,
         "machines": machines,
-        "price a month": price(machines, given.photos * stored, given),
+        "price a month": price(machines, arguments.photos * stored, arguments),
     }
 
 
-def held_by(num_bytes: float, given: argparse.Namespace) -> int:
+def held_by(num_bytes: float, arguments: argparse.Namespace) -> int:
     """Machines whose memory holds so much."""
-    return max(1, math.ceil(num_bytes / (0.75 * given.memory_gb * 1e9)))
+    return max(1, math.ceil(num_bytes / (0.75 * arguments.memory_gb * 1e9)))
 
 
-def price(machines: int, num_bytes: float, given: argparse.Namespace) -> float:
+def price(machines: int, num_bytes: float, arguments: argparse.Namespace) -> float:
     """Of machines and disk for a month of 730 hours."""
-    return machines * given.cores * given.core_hour * 730 + num_bytes / 1e9 * given.gb_month
+    return (
+        machines * arguments.cores * arguments.core_hour * 730
+        + num_bytes / 1e9 * arguments.gb_month
+    )
 
 
 if __name__ == "__main__":

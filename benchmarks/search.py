@@ -33,10 +33,8 @@ PEER = "faiss IndexFlatL2"
 NUM_JUDGED = 500
 
 
-def recall(found: np.ndarray, truth: np.ndarray) -> float:
-    return float(
-        np.mean([len(np.intersect1d(a, b)) / K for a, b in zip(found, truth, strict=True)])
-    )
+def recall(ids: np.ndarray, truth: np.ndarray) -> float:
+    return float(np.mean([len(np.intersect1d(a, b)) / K for a, b in zip(ids, truth, strict=True)]))
 
 
 def cpu_s(call: Callable[[], object]) -> float:
@@ -52,8 +50,8 @@ def tables_for(
     peer = faiss.IndexFlatL2(data.database.shape[1])
     peer.add(data.database)
     flat = FlatIndex.over(data.database)
-    judged = data.queries[:NUM_JUDGED]
-    truth = flat.search(judged, k=K)
+    queries = data.queries[:NUM_JUDGED]
+    truth = flat.search(queries, k=K)
     places = float(
         np.mean(
             truth.ids[:, 0] // place_descriptors.VIEWS_PER_PLACE == data.query_place[:NUM_JUDGED]
@@ -75,9 +73,9 @@ def tables_for(
     indexes["AnnIndex (near-exact)"] = ann
     notes = {}
     for name, index in indexes.items():
-        batch = np.concatenate([index.search(query[None], k=K).ids for query in judged[:100]])
+        batch = np.concatenate([index.search(query[None], k=K).ids for query in queries[:100]])
         notes[name] = (
-            f"recall@10 {recall(index.search(judged, k=K).ids, truth.ids):.4f}, one by one "
+            f"recall@10 {recall(index.search(queries, k=K).ids, truth.ids):.4f}, one by one "
             f"{recall(batch, truth.ids[:100]):.4f}"
         )
     tables = {}

@@ -67,15 +67,15 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 8192)), hard))
     with tempfile.TemporaryDirectory() as made:
         root = Path(arguments.folder or made)
-        asked = make_photos(root, num_photos)
+        photos = make_photos(root, num_photos)
         set_threads(1)
         if {"load", "cost"} & set(parts):
             Localizer.build(root / "photos", path=root / "city.whence").close()
             with serving(root, "city.whence") as server:
                 if "load" in parts:
-                    load(server, asked, num_requests)
+                    load(server, photos, num_requests)
                 if "cost" in parts:
-                    cost(server, asked, root / "city.whence")
+                    cost(server, photos, root / "city.whence")
         if {"odd", "slow"} & set(parts):
             # What is decoded and refused is the same for every model: the quickest does.
             few = sorted((root / "photos").iterdir())[:60]
@@ -84,9 +84,9 @@ def main() -> None:
             ).close()
             with serving(root, "light.whence") as server:
                 if "odd" in parts:
-                    odd(server, asked, num_odd)
+                    odd(server, photos, num_odd)
                 if "slow" in parts:
-                    slow(server, asked, num_open)
+                    slow(server, photos, num_open)
 
 
 @contextlib.contextmanager
@@ -261,14 +261,14 @@ def hammer(
     return spent, statuses, time.perf_counter() - started
 
 
-def asking(asked: list[bytes], number: int, options: dict[str, str]) -> Callable[[Caller], int]:
-    return lambda caller: caller.ask(asked[number % len(asked)], options)
+def asking(photos: list[bytes], number: int, options: dict[str, str]) -> Callable[[Caller], int]:
+    return lambda caller: caller.ask(photos[number % len(photos)], options)
 
 
-def load(server: Server, asked: list[bytes], num_requests: int) -> None:
+def load(server: Server, photos: list[bytes], num_requests: int) -> None:
     """Requests a second at 1, 8 and 32 clients; memory after all of them and the verified ones."""
     at_start = server.memory()
-    warm = [asking(asked, number, VERIFIED if number % 2 else RETRIEVAL) for number in range(40)]
+    warm = [asking(photos, number, VERIFIED if number % 2 else RETRIEVAL) for number in range(40)]
     hammer(server, 8, warm)
     after_warm = server.memory()
     each = (num_requests - num_requests // 10) // 3
@@ -278,7 +278,7 @@ def load(server: Server, asked: list[bytes], num_requests: int) -> None:
     )
     for num_clients in (1, 8, 32):
         spent, statuses, whole = hammer(
-            server, num_clients, [asking(asked, number, RETRIEVAL) for number in range(each)]
+            server, num_clients, [asking(photos, number, RETRIEVAL) for number in range(each)]
         )
         p50, p95, p99 = 1000 * np.percentile(spent, (50, 95, 99))
         print(
@@ -287,7 +287,7 @@ def load(server: Server, asked: list[bytes], num_requests: int) -> None:
         )
     num_verified = num_requests // 10
     spent, statuses, whole = hammer(
-        server, 8, [asking(asked, number, VERIFIED) for number in range(num_verified)]
+        server, 8, [asking(photos, number, VERIFIED) for number in range(num_verified)]
     )
     p95 = np.percentile(spent, 95)
     print(
@@ -307,12 +307,12 @@ def load(server: Server, asked: list[bytes], num_requests: int) -> None:
         )
 
 
-def cost(server: Server, asked: list[bytes], database: Path) -> None:
+def cost(server: Server, photos: list[bytes], database: Path) -> None:
     """CPU seconds a request, of all server processes, against one warm localizer over the same
     photos with the same options."""
     with tempfile.TemporaryDirectory() as folder, Localizer.open(database) as localizer:
         files = []
-        for number, data in enumerate(asked):
+        for number, data in enumerate(photos):
             files.append(Path(folder) / f"{number:03d}.jpg")
             files[-1].write_bytes(data)
         ways = (
@@ -320,14 +320,14 @@ def cost(server: Server, asked: list[bytes], database: Path) -> None:
             ("verified", VERIFIED, None, 15, 4),
         )
         for name, options, way, num, num_rounds in ways:
-            hammer(server, 2, [asking(asked, number, options) for number in range(20)])
+            hammer(server, 2, [asking(photos, number, options) for number in range(20)])
             list(localizer.locate_many(files[:10], k=20, options=way, show_progress=False))
             ratios, ours, theirs = [], [], []
             for _ in range(num_rounds):
                 before = server.cpu_seconds()
                 # One client: two workers at once would slow each other in the caches of few cores,
                 # which is no cost of the service.
-                hammer(server, 1, [asking(asked, number, options) for number in range(num)])
+                hammer(server, 1, [asking(photos, number, options) for number in range(num)])
                 ours.append((server.cpu_seconds() - before) / num)
                 started = time.process_time()
                 list(localizer.locate_many(files[:num], k=20, options=way, show_progress=False))
@@ -374,17 +374,17 @@ def mutated(source: bytes, chance: random.Random) -> bytes:
     return bytes(data)
 
 
-def odd(server: Server, asked: list[bytes], num: int) -> None:
+def odd(server: Server, photos: list[bytes], num: int) -> None:
     """Odd uploads to both questions: how each was answered."""
     chance, formats = random.Random(0), ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
     sources = []
-    for number, data in enumerate(asked[:30]):
+    for number, data in enumerate(photos[:30]):
         out = io.BytesIO()
         Image.open(io.BytesIO(data)).resize((160, 120)).save(out, formats[number % len(formats)])
         sources.append(out.getvalue())
     uploads = [mutated(chance.choice(sources), chance) for _ in range(num)]
     jobs = [
-        (lambda caller, data=data: caller.match(data, asked[0]))
+        (lambda caller, data=data: caller.match(data, photos[0]))
         if number % 10 == 0
         else (lambda caller, data=data: caller.ask(data, RETRIEVAL))
         for number, data in enumerate(uploads)
@@ -398,7 +398,7 @@ def odd(server: Server, asked: list[bytes], num: int) -> None:
     print(f"  tracebacks in the log: {server.log.read_text(errors='replace').count('Traceback')}")
 
 
-def slow(server: Server, asked: list[bytes], num: int) -> None:
+def slow(server: Server, photos: list[bytes], num: int) -> None:
     """Connections that never come to an end, and how long the others wait meanwhile."""
     head = (
         f"POST /v1/locate HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nContent-Length: "
@@ -410,7 +410,7 @@ def slow(server: Server, asked: list[bytes], num: int) -> None:
         connection.sendall((b"", head.encode()[:20], head.encode())[number % 3])
         held.append(connection)
     spent, statuses, _ = hammer(
-        server, 4, [asking(asked, number, RETRIEVAL) for number in range(100)]
+        server, 4, [asking(photos, number, RETRIEVAL) for number in range(100)]
     )
     slowest, median = spent.max(), np.median(spent)
     print(

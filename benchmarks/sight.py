@@ -212,14 +212,14 @@ def gain_of(right: np.ndarray, other: np.ndarray) -> list[float]:
 
 
 def print_gain(
-    name: str, model_name: str, against: str, found: np.ndarray, other: np.ndarray
+    name: str, model_name: str, against: str, ranks: np.ndarray, other: np.ndarray
 ) -> list[float]:
     """Print and give the difference in recall@1 of ranks (Q,), in percent of the queries, and the
     ends of its interval."""
-    figures = gain_of(found == 1, other == 1)
+    figures = gain_of(ranks == 1, other == 1)
     print(
         "{:<22}{:>5} queries: {} against {}: {:+.1f} [{:+.1f}, {:+.1f}]".format(
-            name, len(found), model_name, against, *figures
+            name, len(ranks), model_name, against, *figures
         )
     )
     return figures

@@ -59,17 +59,17 @@ class PhotoSet:
 class Tally:
     """How many of the questions of one kind were answered."""
 
-    answered: dict[str, int] = field(default_factory=dict)
-    asked: dict[str, int] = field(default_factory=dict)
+    answers: dict[str, int] = field(default_factory=dict)
+    questions: dict[str, int] = field(default_factory=dict)
 
     def add(self, kind: str, is_answered: bool) -> None:
-        self.asked[kind] = self.asked.get(kind, 0) + 1
-        self.answered[kind] = self.answered.get(kind, 0) + is_answered
+        self.questions[kind] = self.questions.get(kind, 0) + 1
+        self.answers[kind] = self.answers.get(kind, 0) + is_answered
 
     def share(self, kind: str) -> str:
-        num = self.asked.get(kind, 0)
+        num = self.questions.get(kind, 0)
         return (
-            f"{self.answered.get(kind, 0)}/{num} ({100 * self.answered.get(kind, 0) / num:.1f} %)"
+            f"{self.answers.get(kind, 0)}/{num} ({100 * self.answers.get(kind, 0) / num:.1f} %)"
             if num
             else "-"
         )
@@ -83,11 +83,11 @@ class Asker:
     ) -> None:
         self.calibration = calibration
         self.sets = sets
-        self.prepared = PreparedPhotos.for_options(RerankOptions(), Photos.of([]))
+        self.material = PreparedPhotos.for_options(RerankOptions(), Photos.of([]))
         self.descriptors = np.concatenate([one.descriptors for one in sets])
         self.local = [arrays for one in sets for arrays in one.local]
         self.points = [point for one in sets for point in one.points]
-        self.prepared.of_row = lambda row: self.local[row]  # type: ignore[method-assign]
+        self.material.of_row = lambda row: self.local[row]  # type: ignore[method-assign]
 
     def is_answered(self, query: int, database: Iterable[int], *, has_points: bool) -> bool:
         """Whether a photo gets an answer from a database of these rows."""
@@ -105,9 +105,9 @@ class Asker:
             for rank, i in enumerate(order, start=1)
         ]
         done = rerank(
-            candidates, query=self.local[query], prepared=self.prepared, options=RerankOptions()
+            candidates, query=self.local[query], material=self.material, options=RerankOptions()
         ).candidates
-        return verify(done, self.calibration, agreements=agreements_of(done, self.prepared))[
+        return verify(done, self.calibration, agreements=agreements_of(done, self.material))[
             1
         ].is_accepted
 
@@ -264,8 +264,8 @@ def main() -> int:
         found = list(model.describe_each(one.files, keep_local=True))
         one.descriptors = np.stack([entry.descriptor for entry in found])  # type: ignore[union-attr]
         one.local = [dict(entry.local) for entry in found]  # type: ignore[union-attr, arg-type]
-    prepared = PreparedPhotos.for_options(RerankOptions(), Photos.of([]))
-    asker = Asker(model, find_calibration(key_of(model.card.card_id, prepared)), sets)
+    material = PreparedPhotos.for_options(RerankOptions(), Photos.of([]))
+    asker = Asker(model, find_calibration(key_of(model.card.card_id, material)), sets)
     tallies: dict[tuple[str, str, int], Tally] = {}
     for which, one in enumerate(sets):
         ask_set(asker, which, tallies, has_points=False)
@@ -283,9 +283,9 @@ def main() -> int:
             + "".join(f"{tally.share(kind):<26}" for kind in kinds)
         )
         total = pooled.setdefault(coordinates, Tally())
-        for kind in tally.asked:
-            total.asked[kind] = total.asked.get(kind, 0) + tally.asked[kind]
-            total.answered[kind] = total.answered.get(kind, 0) + tally.answered[kind]
+        for kind in tally.questions:
+            total.questions[kind] = total.questions.get(kind, 0) + tally.questions[kind]
+            total.answers[kind] = total.answers.get(kind, 0) + tally.answers[kind]
     for coordinates, tally in pooled.items():
         print(
             f"{coordinates:<13}{'all':<16}  "
@@ -297,8 +297,8 @@ def main() -> int:
                 "coordinates": key[0],
                 "photos_of": key[1],
                 "size": key[2],
-                "answered": tally.answered,
-                "asked": tally.asked,
+                "answered": tally.answers,
+                "asked": tally.questions,
             }
             for key, tally in sorted(tallies.items())
         ]

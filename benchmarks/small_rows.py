@@ -94,7 +94,7 @@ class Codes:
 
 
 def synthetic(
-    num: int, dim: int, kept: int, num_queries: int, forms: str
+    num: int, dim: int, num_kept: int, num_queries: int, forms: str
 ) -> list[dict[str, object]]:
     """One row of figures for each form."""
     drawn = np.unique(np.linspace(0, (num - 1) // BLOCK, DRAWN_BLOCKS).astype(int)).tolist()
@@ -104,12 +104,14 @@ def synthetic(
     queries = to_unit_length(sample[chosen] + 0.5 * noise).astype(np.float32)
     has_codes, has_pca = forms != "pca", forms != "int8"
     if has_pca:
-        mean, axes = fit_pca(sample[:: max(1, -(-len(sample) // SAMPLE))], kept, is_whitened=False)
+        mean, axes = fit_pca(
+            sample[:: max(1, -(-len(sample) // SAMPLE))], num_kept, is_whitened=False
+        )
         small_queries = to_unit_length((queries - mean) @ axes.T).astype(np.float32)
     del sample
     codes, halves = (
         Codes(num if has_codes else 1, dim),
-        np.empty((num if has_pca else 1, kept), np.float16),
+        np.empty((num if has_pca else 1, num_kept), np.float16),
     )
     exact = Best(num_queries)
     for first, block in blocks(num, dim):
@@ -123,7 +125,7 @@ def synthetic(
     ]
     for form, size, is_asked in (
         ("int8", dim, has_codes),
-        (f"PCA {kept}, half", 2 * kept, has_pca),
+        (f"PCA {num_kept}, half", 2 * num_kept, has_pca),
     ):
         if not is_asked:
             continue
@@ -152,7 +154,7 @@ def synthetic(
     return best_ids
 
 
-def of_set(folder: str, name: str, kept: int) -> list[dict[str, object]]:
+def of_set(folder: str, name: str, num_kept: int) -> list[dict[str, object]]:
     """Recall@1 within 25 m of a set's queries by each form of the database's rows."""
     from whence.data.evaluation_sets import open_set
     from whence.evaluation.protocol import metric_ground
@@ -165,7 +167,7 @@ def of_set(folder: str, name: str, kept: int) -> list[dict[str, object]]:
     model.prepare(files[0])
     rows, queries = (model.describe(part) for part in files)
     ground = metric_ground(data.database, data.queries)
-    mean, axes = fit_pca(rows, min(kept, len(rows) // 2), is_whitened=False)
+    mean, axes = fit_pca(rows, min(num_kept, len(rows) // 2), is_whitened=False)
     small, small_queries = (
         to_unit_length((part - mean) @ axes.T).astype(np.float32) for part in (rows, queries)
     )

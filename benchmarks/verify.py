@@ -43,7 +43,7 @@ NUM_CANDIDATES = (5, 20, 100)
 USUAL = "detect both, brute force, RANSAC"
 SAME_CHECKS = "detect both, mutual brute force, MAGSAC"
 QUERY_ONCE = "the same, the query detected once"
-KEPT = "kept, the query described before"
+KEPT_ARRAYS = "kept, the query described before"
 NONE_PASSED_OVER = "the same, none passed over"
 DESCRIBED_NOW = "kept, the query described now"
 
@@ -52,20 +52,20 @@ class Asked(NamedTuple):
     """A query and its candidates: pixels for the usual way, arrays for ours."""
 
     image: np.ndarray
-    prepared: Mapping[str, np.ndarray]
+    query_arrays: Mapping[str, np.ndarray]
     images: list[np.ndarray]
-    kept: list[Mapping[str, np.ndarray]]
+    arrays: list[Mapping[str, np.ndarray]]
 
     def first(self, num: int) -> Asked:
         """With that many candidates."""
-        return self._replace(images=self.images[:num], kept=self.kept[:num])
+        return self._replace(images=self.images[:num], arrays=self.arrays[:num])
 
 
-def usual_way(asked: Asked, scorer: InlierScorer) -> list[int]:
+def usual_way(question: Asked, scorer: InlierScorer) -> list[int]:
     """Detect in both, brute force with the ratio test, RANSAC; inliers of each candidate."""
     matcher, counts = cv2.BFMatcher(cv2.NORM_L2), []
-    for image in asked.images:
-        a, b = scorer.extractor.extract(asked.image), scorer.extractor.extract(image)
+    for image in question.images:
+        a, b = scorer.extractor.extract(question.image), scorer.extractor.extract(image)
         pairs = [
             pair[0]
             for pair in matcher.knnMatch(a.descriptors, b.descriptors, k=2)
@@ -76,14 +76,14 @@ def usual_way(asked: Asked, scorer: InlierScorer) -> list[int]:
 
 
 def same_checks(
-    asked: Asked, scorer: InlierScorer, *, is_query_detected_once: bool = False
+    question: Asked, scorer: InlierScorer, *, is_query_detected_once: bool = False
 ) -> list[int]:
     """Detect in both, brute force both ways with the ratio test, USAC-MAGSAC; inliers of each
     candidate."""
     matcher, counts = cv2.BFMatcher(cv2.NORM_L2), []
-    once = detect(asked.image, scorer) if is_query_detected_once else None
-    for image in asked.images:
-        a, b = once or detect(asked.image, scorer), detect(image, scorer)
+    once = detect(question.image, scorer) if is_query_detected_once else None
+    for image in question.images:
+        a, b = once or detect(question.image, scorer), detect(image, scorer)
         back = [
             pair[0].trainIdx if pair else -1
             for pair in matcher.knnMatch(b.descriptors, a.descriptors, k=1)
@@ -133,11 +133,13 @@ def num_inliers(
     return found if found >= scorer.noise_inliers else 0
 
 
-def our_way(asked: Asked, scorer: InlierScorer, *, is_described_now: bool = False) -> list[int]:
+def our_way(question: Asked, scorer: InlierScorer, *, is_described_now: bool = False) -> list[int]:
     """The inlier scorer over arrays that are there; inliers of each candidate."""
-    prepared = scorer.prepare(asked.image) if is_described_now else asked.prepared
+    query_arrays = scorer.prepare(question.image) if is_described_now else question.query_arrays
     return [
-        int(found.similarity) for found in scorer.score(prepared, asked.kept) if found is not None
+        int(found.similarity)
+        for found in scorer.score(query_arrays, question.arrays)
+        if found is not None
     ]
 
 
@@ -159,7 +161,7 @@ def compare_pairs(queries: Sequence[Asked], *, rounds: int) -> dict[str, list[Ti
     scorer, patient, tables = InlierScorer(), InlierScorer(stop_share=0.0), {}
     for num in NUM_CANDIDATES:
         few = [one.first(num) for one in queries]
-        if any(len(one.kept) < num for one in few):
+        if any(len(one.arrays) < num for one in few):
             break
         ways: dict[str, Callable[[], list[list[int]]]] = {
             USUAL: lambda few=few: [usual_way(one, scorer) for one in few],
@@ -167,7 +169,7 @@ def compare_pairs(queries: Sequence[Asked], *, rounds: int) -> dict[str, list[Ti
             QUERY_ONCE: lambda few=few: [
                 same_checks(one, scorer, is_query_detected_once=True) for one in few
             ],
-            KEPT: lambda few=few: [our_way(one, scorer) for one in few],
+            KEPT_ARRAYS: lambda few=few: [our_way(one, scorer) for one in few],
             NONE_PASSED_OVER: lambda few=few: [our_way(one, patient) for one in few],
             DESCRIBED_NOW: lambda few=few: [
                 our_way(one, scorer, is_described_now=True) for one in few
@@ -190,7 +192,7 @@ def compare_pairs(queries: Sequence[Asked], *, rounds: int) -> dict[str, list[Ti
 def show_equality(counts: Mapping[str, list[list[int]]]) -> None:
     """Print how many counts of ours equal those of the peer with the same checks, and list those
     that do not."""
-    for name in (NONE_PASSED_OVER, KEPT):
+    for name in (NONE_PASSED_OVER, KEPT_ARRAYS):
         pairs = [
             pair
             for rows in zip(counts[SAME_CHECKS], counts[name], strict=True)

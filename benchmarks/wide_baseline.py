@@ -155,7 +155,7 @@ def estimate(
     points1: np.ndarray,
     model: GeometryModel,
     sizes: list[tuple[int, int]],
-    shown: list[tuple[int, int]],
+    sizes_read: list[tuple[int, int]],
 ) -> np.ndarray | None:
     """OpenCV's model between the original photos."""
     if len(points0) < 8:
@@ -165,7 +165,7 @@ def estimate(
     matrix, _ = find(points0, points1, method=cv2.USAC_MAGSAC, **options)
     if matrix is None or matrix.shape != (3, 3):
         return None
-    return in_originals(matrix, model, (sizes[0], shown[0]), (sizes[1], shown[1]))
+    return in_originals(matrix, model, (sizes[0], sizes_read[0]), (sizes[1], sizes_read[1]))
 
 
 def main() -> int:

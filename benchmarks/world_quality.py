@@ -119,43 +119,43 @@ def recall(rank: np.ndarray, n: int) -> float:
     return 100 * float((rank <= n).mean()) if len(rank) else float("nan")
 
 
-def interval(found: Found, n: int, *, rounds: int = 400) -> float:
+def interval(ranking: Found, n: int, *, rounds: int = 400) -> float:
     """Standard error of recall@n at 25 m in points, by drawing streets anew."""
     random = np.random.default_rng(0)
-    names, member = np.unique(found.street, return_inverse=True)
-    hits = np.bincount(member, found.rank[:, 1] <= n)
+    names, member = np.unique(ranking.street, return_inverse=True)
+    hits = np.bincount(member, ranking.rank[:, 1] <= n)
     sizes = np.bincount(member)
     draws = random.integers(0, len(names), (rounds, len(names)))
     return 100 * float((hits[draws].sum(axis=1) / sizes[draws].sum(axis=1)).std())
 
 
-def show(found: Found) -> dict[str, object]:
+def show(ranking: Found) -> dict[str, object]:
     print(
-        f"\nrecall@N, {len(found.rank)} queries (standard error by street "
-        f"{interval(found, 1):.1f} points at 25 m)"
+        f"\nrecall@N, {len(ranking.rank)} queries (standard error by street "
+        f"{interval(ranking, 1):.1f} points at 25 m)"
     )
     print("  radius   " + "".join(f"R@{n:<6}" for n in NS))
     results: dict[str, object] = {}
     for k, radius in enumerate(RADII_M):
-        values = [recall(found.rank[:, k], n) for n in NS]
+        values = [recall(ranking.rank[:, k], n) for n in NS]
         results[f"{radius}m"] = values
         print(f"  {radius:>4} m   " + "".join(f"{value:<8.1f}" for value in values))
     by_bins = {
         "sideways shift (m)": [
-            (f"{a}-{b}", (found.shift_m >= a) & (found.shift_m < b))
+            (f"{a}-{b}", (ranking.shift_m >= a) & (ranking.shift_m < b))
             for a, b in ((0, 5), (5, 10), (10, 16))
         ],
         "yaw to the nearest photo (deg)": [
-            (f"{a}-{b}", (found.yaw_deg >= a) & (found.yaw_deg < b))
+            (f"{a}-{b}", (ranking.yaw_deg >= a) & (ranking.yaw_deg < b))
             for a, b in ((0, 15), (15, 30), (30, 41))
         ],
-        "condition": [(name, found.condition == name) for name in sorted(set(found.condition))],
-        "street": [("distinct", ~found.is_aliased), ("aliased", found.is_aliased)],
+        "condition": [(name, ranking.condition == name) for name in sorted(set(ranking.condition))],
+        "street": [("distinct", ~ranking.is_aliased), ("aliased", ranking.is_aliased)],
     }
     for title, bins in by_bins.items():
         print(f"\n{title:<34}{'queries':>8}{'R@1':>8}{'R@5':>8}{'R@20':>8}   at 25 m")
         for name, rows in bins:
-            values = [recall(found.rank[rows, 1], n) for n in (1, 5, 20)]
+            values = [recall(ranking.rank[rows, 1], n) for n in (1, 5, 20)]
             results[f"{title}: {name}"] = [int(rows.sum()), *values]
             print(
                 f"  {name:<32}{int(rows.sum()):>8}" + "".join(f"{value:>8.1f}" for value in values)
@@ -165,7 +165,7 @@ def show(found: Found) -> dict[str, object]:
 
 def share_seen(spec: WorldSpec) -> float:
     """Share of queries with a database photo within 10 m that sees one of the same fronts."""
-    counted = []
+    has_view = []
     for work in city_works(spec):
         scene = Photographer(
             work.plan, work.shots.runs, options=spec.capture, px_per_m=8, cache_bytes=10**7
@@ -192,8 +192,8 @@ def share_seen(spec: WorldSpec) -> float:
                                 shot_camera(database[k], seed=work.plan.seed, options=spec.capture),
                             )
                         )
-                counted.append(any(own & views[k] for k in near))
-    return 100 * float(np.mean(counted))
+                has_view.append(any(own & views[k] for k in near))
+    return 100 * float(np.mean(has_view))
 
 
 def share_off_plane(spec: WorldSpec, *, num_queries: int = 60) -> float:

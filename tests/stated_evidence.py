@@ -43,7 +43,7 @@ def stated(values: list[float | None]) -> tuple[list[Candidate], PreparedPhotos]
         if value is not None
     }
     prepared = PreparedPhotos(
-        CountingScorer(), get_card("inliers", kind="scorer"), photos, given=given
+        CountingScorer(), get_card("inliers", kind="scorer"), photos, arrays=given
     )
     return [Candidate(f"{i}.jpg", i + 1, 1 - 0.1 * i, row=i) for i in range(len(values))], prepared
 

@@ -175,22 +175,22 @@ def read_trials(path: Path, names: Sequence[str]) -> list[Trials]:
         ]
 
 
-def show_test(asked: Trials, calibration: Calibration, what: str) -> None:
+def show_test(questions: Trials, calibration: Calibration, what: str) -> None:
     """Print how a calibration does on queries it was not fitted on."""
     for name, has_points in (("with coordinates", True), ("without", False)):
         weights = calibration.with_points if has_points else calibration.without_points
-        confidences = asked.confidences(weights, has_points=has_points)
+        confidences = questions.confidences(weights, has_points=has_points)
         answered = confidences >= (
             calibration.min_confidence if has_points else calibration.min_confidence_without_points
         )
-        wrong = answered & (asked.gaps_m > GENUINE_M)
-        radii_m = calibration.radius_factor * asked.scales_m[answered]
-        error = reliability(confidences, asked.gaps_m <= GENUINE_M).calibration_error
-        inside = (asked.errors_m[answered] <= radii_m).mean()
+        wrong = answered & (questions.gaps_m > GENUINE_M)
+        radii_m = calibration.radius_factor * questions.scales_m[answered]
+        error = reliability(confidences, questions.gaps_m <= GENUINE_M).calibration_error
+        inside = (questions.errors_m[answered] <= radii_m).mean()
         print(
             f"{what}, {name}: calibration error {error:.3f}; {answered.sum()} of {len(answered)} "
-            f"answered, {wrong.sum()} wrongly; of {(~asked.is_covered).sum()} uncovered "
-            f"{(answered & ~asked.is_covered).sum()} answered; {inside:.3f} inside the radius, "
+            f"answered, {wrong.sum()} wrongly; of {(~questions.is_covered).sum()} uncovered "
+            f"{(answered & ~questions.is_covered).sum()} answered; {inside:.3f} inside the radius, "
             f"median radius {np.median(radii_m):.1f} m",
             flush=True,
         )
@@ -257,50 +257,59 @@ def fit(
     """The calibration of cities' queries and database photos."""
     asked = Trials.joined([queries for queries, _ in parts])
     everything = Trials.joined([trials for part in parts for trials in part])
-    return fit_calibration(everything, localizer, asked=asked, options=options, source=source)
+    return fit_calibration(everything, localizer, questions=asked, options=options, source=source)
 
 
 def main() -> None:
     """Render, ask, fit, write, and show how each city does when it is held out."""
-    arguments = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description="Fit the calibrations that come with Whence, on rendered cities."
     )
-    arguments.add_argument("--model", default=BuildOptions().model)
-    arguments.add_argument("--work", help="folder in which cities and databases are kept")
-    arguments.add_argument("--num-cities", type=int, help="fit on the first cities only")
-    arguments.add_argument(
+    parser.add_argument("--model", default=BuildOptions().model)
+    parser.add_argument("--work", help="folder in which cities and databases are kept")
+    parser.add_argument("--num-cities", type=int, help="fit on the first cities only")
+    parser.add_argument(
         "--scorer", help="fit the calibration of a second look with this scorer instead"
     )
-    arguments.add_argument(
+    parser.add_argument(
         "--matcher", help="fit the calibration of inliers with this matcher, as whence-local"
     )
-    given = arguments.parse_args()
-    cities = (FIT_CITIES if given.scorer is None else SECOND_LOOK_CITIES)[: given.num_cities]
+    arguments = parser.parse_args()
+    cities = (FIT_CITIES if arguments.scorer is None else SECOND_LOOK_CITIES)[
+        : arguments.num_cities
+    ]
     set_threads(1)
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as made:
-        if given.scorer is not None:
+        if arguments.scorer is not None:
             fit_second_look(
-                Path(given.work or made), model=given.model, scorer=given.scorer, cities=cities
+                Path(arguments.work or made),
+                model=arguments.model,
+                scorer=arguments.scorer,
+                cities=cities,
             )
             return
         parts = []
         options = (
             RerankOptions()
-            if given.matcher is None
-            else RerankOptions(scorer_options={"matcher": given.matcher})
+            if arguments.matcher is None
+            else RerankOptions(scorer_options={"matcher": arguments.matcher})
         )
-        name = "" if given.matcher is None else f"-{given.matcher}"
+        name = "" if arguments.matcher is None else f"-{arguments.matcher}"
         for city in cities:
             asked, impostors, localizer = trials_of_city(
-                Path(given.work or made), city, model=given.model, options=options, name=name
+                Path(arguments.work or made),
+                city,
+                model=arguments.model,
+                options=options,
+                name=name,
             )
             parts.append((asked, impostors))
         source = "rendered cities (seed, photo width): " + ", ".join(
             f"{city.seed}, {city.width} px" for city in cities
         )
         calibration = fit(parts, localizer, source=source, options=options)
-        write_calibration(FOLDER / f"{given.model}.inliers{name}.json", calibration)
+        write_calibration(FOLDER / f"{arguments.model}.inliers{name}.json", calibration)
         print(to_json(calibration), flush=True)
         show_held_out(cities, parts, localizer, options)
 

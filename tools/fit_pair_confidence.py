@@ -72,7 +72,7 @@ def compare_pairs(
     rows = sorted({row for a, b, _ in pairs for row in (a, b)})
     images = {row: read_as(photos.file(row), steps) for row in rows}
     kept = [{row: one.prepare(images[row]) for row in rows} for one in matchers]
-    found: dict[GeometryModel, list[tuple[float, float, int]]] = {
+    rows_by_model: dict[GeometryModel, list[tuple[float, float, int]]] = {
         model: [] for model in get_args(GeometryModel)
     }
     with progress(f"comparing pairs by {matcher}", total=len(pairs)) as advance:
@@ -81,7 +81,7 @@ def compare_pairs(
                 next(one.match(arrays[a], [arrays[b]]))
                 for one, arrays in zip(matchers, kept, strict=True)
             ]
-            for model, table in found.items():
+            for model, table in rows_by_model.items():
                 settings = GeometrySettings(model=model)
                 shown = []
                 for way in ways:
@@ -99,7 +99,7 @@ def compare_pairs(
             advance(1)
     is_genuine = np.array([genuine for _, _, genuine in pairs])
     tables = {}
-    for model, rows_found in found.items():
+    for model, rows_found in rows_by_model.items():
         surprise, covered, inliers = np.array(rows_found, float).T
         tables[model] = PairTable(
             np.column_stack([np.log1p(surprise), covered]), inliers, is_genuine

@@ -45,7 +45,7 @@ class Asked(NamedTuple):
 def ask_city(work: Path, city: FitCity, *, model: str) -> tuple[list[Asked], Calibration]:
     """What a city's queries find, and the calibration that judges it."""
     options, localizer, asked = RerankOptions(), open_city(work, city, model=model), []
-    prepared = localizer.prepared(options)
+    material = localizer.prepared(options)
     for folder in ("queries", "queries_unknown"):
         photos = scan_photos(work / city.name / folder, show_progress=False)
         points, files = (
@@ -53,25 +53,25 @@ def ask_city(work: Path, city: FitCity, *, model: str) -> tuple[list[Asked], Cal
             [photos.file(row) for row in range(len(photos))],
         )
         for point, described in zip(
-            points, describe_for_rerank(localizer.model, files, prepared), strict=True
+            points, describe_for_rerank(localizer.model, files, material), strict=True
         ):
             if point is None or isinstance(described, UnreadableImage):
                 continue
             found = localizer.retriever.ask(described.question, k=options.num_candidates)
             done = rerank(
-                found, query=described.local or {}, prepared=prepared, options=options
+                found, query=described.local or {}, material=material, options=options
             ).candidates
             asked.append(
                 Asked(point, tuple(sorted(done, key=lambda one: one.retrieved_rank or one.rank)))
             )
     return asked, find_calibration(
-        key_of(localizer.model.card.card_id, prepared), store=localizer.store
+        key_of(localizer.model.card.card_id, material), store=localizer.store
     )
 
 
-def best_wrong(asked: list[Asked]) -> Iterator[tuple[float, float]]:
+def best_wrong(questions: list[Asked]) -> Iterator[tuple[float, float]]:
     """Matches over keypoints and inliers of the best wrong candidate of each query that has one."""
-    for query in asked:
+    for query in questions:
         counts = num_inliers(query.candidates)
         wrong = [
             (one.evidence.num_matches / max(one.evidence.num_keypoints, 1), counts[i])
@@ -109,13 +109,13 @@ def until_sure(candidates: tuple[Candidate, ...], calibration: Calibration) -> i
 
 def show(
     name: str,
-    asked: list[Asked],
+    questions: list[Asked],
     calibration: Calibration,
     num_of: Callable[[tuple[Candidate, ...]], int],
 ) -> None:
     """Print how many comparisons a way takes, and what it answers."""
     compared, answered, wrong = 0, 0, 0
-    for query in asked:
+    for query in questions:
         num = num_of(query.candidates)
         some = first_few(query.candidates, num)
         best = max(some, key=lambda one: -1.0 if one.evidence is None else one.evidence.similarity)
@@ -125,8 +125,8 @@ def show(
             wrong += best.point is None or distance_m(best.point, query.truth) > NEAR_M
     print(
         (
-            f"  {name:<12}{compared / len(asked):6.1f} compared, {answered} of {len(asked)} "
-            f"answered, {wrong} wrong"
+            f"  {name:<12}{compared / len(questions):6.1f} compared, {answered} of "
+            f"{len(questions)} answered, {wrong} wrong"
         ),
         flush=True,
     )

@@ -45,12 +45,12 @@ def main() -> None:
             print(f"{name}: from {len(files)} rendered photos of cities {SEEDS}")
 
 
-def _files(made: Path, num_per_city: int) -> list[Path]:
+def _files(worlds: Path, num_per_city: int) -> list[Path]:
     """Photos of each city, of its database and its queries, so that night, rain and snow have their
     say."""
     files = []
     for seed in SEEDS:
-        photos = scan_photos(made / str(seed))
+        photos = scan_photos(worlds / str(seed))
         rows = np.linspace(0, len(photos) - 1, num_per_city).round().astype(int)
         files += [photos.file(int(row)) for row in rows]
     return files

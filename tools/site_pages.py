@@ -68,14 +68,14 @@ def examples_page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _described(name: str, found: Any) -> str:
-    return f"```text\n{name}{_signature(found)}\n\n{inspect.getdoc(found) or ''}\n```"
+def _described(name: str, member: Any) -> str:
+    return f"```text\n{name}{_signature(member)}\n\n{inspect.getdoc(member) or ''}\n```"
 
 
-def _signature(found: Any) -> str:
+def _signature(member: Any) -> str:
     """The arguments of a call, one a line where they are many."""
     try:
-        asked = inspect.signature(found)
+        asked = inspect.signature(member)
     except (TypeError, ValueError):
         return ""
     kinds = [parameter.kind for parameter in asked.parameters.values()]

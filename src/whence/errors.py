@@ -104,9 +104,8 @@ NUM_NEAREST = 3
 class UnknownName(InputError):
     """No such name; the message lists the nearest ones."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        names = sorted(known)
-        near = sorted(names, key=lambda one: _distance(name, one))[:NUM_NEAREST]
+    def __init__(self, kind: str, name: str, names: Iterable[str]) -> None:
+        near = sorted(sorted(names), key=lambda one: _distance(name, one))[:NUM_NEAREST]
         hint = f"did you mean {_listed(near)}?" if near else "there is none"
         super().__init__(f"unknown {kind} {name!r}; {hint}")
         self.kind = kind

@@ -108,9 +108,13 @@ def get_entry(kind: str, name: str) -> Entry:
 
 
 def build(
-    kind: str, name: str, *, options: Mapping[str, Any] = NO_OPTIONS, given: tuple[Any, ...] = ()
+    kind: str,
+    name: str,
+    *,
+    options: Mapping[str, Any] = NO_OPTIONS,
+    arguments: tuple[Any, ...] = (),
 ) -> Any:
-    """The part, made: its factory is imported now and called with what is `given` first, the
+    """The part, made: its factory is imported now and called with `arguments` first, then the
     entry's options, then these.
 
     Raises `UnknownName`, `MissingExtra` where it needs torch, and `BadOption` for options the part
@@ -126,7 +130,7 @@ def build(
                 raise BadOption(
                     f"{kind} {name} has no option {option!r}; it has {', '.join(known) or 'none'}"
                 )
-        return factory(*given, **chosen)
+        return factory(*arguments, **chosen)
     except ImportError as error:
         if error.name not in EXTRA_OF:
             raise

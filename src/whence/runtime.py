@@ -122,7 +122,7 @@ def map_threads(
 
 
 @contextlib.contextmanager
-def told_when_stopped(kept: str) -> Iterator[None]:
+def told_when_stopped(message: str) -> Iterator[None]:
     """Turn the user's Ctrl-C inside the block into a `Stopped` that says what is kept, unless it
     says so already."""
     try:
@@ -130,7 +130,7 @@ def told_when_stopped(kept: str) -> Iterator[None]:
     except Stopped:
         raise
     except KeyboardInterrupt as stop:
-        raise Stopped(kept) from stop
+        raise Stopped(message) from stop
 
 
 Watcher = Callable[[str, int, int | None], None]

@@ -234,7 +234,7 @@ def test_written_files_can_be_taken_back(tmp_path: Path) -> None:
     moved = top.rename(tmp_path / "moved")
     undone = undo_files(moved / done.undo_file.name)
     assert [path.relative_to(moved).as_posix() for path in undone.removed] == ["a", "sub/deep/b"]
-    assert [entry.reason for entry in undone.kept] == ["the file is empty"]
+    assert [entry.reason for entry in undone.refusals] == ["the file is empty"]
     assert sorted(path.name for path in moved.iterdir()) == ["c", done.undo_file.name]
 
 
@@ -247,8 +247,8 @@ def test_only_what_is_unchanged_is_removed(tmp_path: Path) -> None:
     (tmp_path / "c").symlink_to(tmp_path / "elsewhere")
     undone = undo_files(done.undo_file)
     assert [path.name for path in undone.removed] == ["d"]
-    assert [path.name for path in undone.gone] == ["b"]
-    assert {Path(entry.path).name: entry.reason for entry in undone.kept} == {
+    assert [path.name for path in undone.missing] == ["b"]
+    assert {Path(entry.path).name: entry.reason for entry in undone.refusals} == {
         "a": "it was changed since",
         "c": "it is a link now, or leads out of the folder",
     }
@@ -284,7 +284,7 @@ def test_nothing_is_ever_written_over(tmp_path: Path, monkeypatch: pytest.Monkey
             )
             (tmp_path / "b").unlink()
         done = write_files(files, folder=tmp_path)
-        assert (done.undo_file, done.written) == (None, ())
+        assert (done.undo_file, done.files) == (None, ())
         assert [entry.reason.split()[0] for entry in done.skipped] == ["it", "it", "it", "the"]
         assert (tmp_path / "a").read_bytes() == b"old"
         assert (tmp_path / "b").read_bytes() == b"came meanwhile"
@@ -310,7 +310,7 @@ def test_a_run_that_is_killed_can_be_taken_back(
     (undo_file,) = tmp_path.glob("whence-undo-*.json")
     undone = undo_files(undo_file)
     assert [path.name for path in undone.removed] == ["a", "b"]
-    assert [path.name for path in undone.gone] == ["c", "d"]
+    assert [path.name for path in undone.missing] == ["c", "d"]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -348,7 +348,7 @@ def test_a_disk_that_fills_up_loses_nothing(
     monkeypatch.setattr(os, "fsync", filling)
     done = write_files(plan(tmp_path, a=b"1", b=b"2", c=b"3", d=b"4"), folder=tmp_path)
     assert done.undo_file is not None
-    assert [path.name for path in done.written] == ["a", "d"]
+    assert [path.name for path in done.files] == ["a", "d"]
     assert {entry.reason for entry in done.skipped} == {
         "No space left on device; make room there or choose another place"
     }
@@ -418,7 +418,7 @@ def test_an_undo_file_does_not_follow_links_out(tmp_path: Path) -> None:
     undo_file.write_text(
         json.dumps({"format": "whence-undo", "version": 1, "files": [record], "folders": ["link"]})
     )
-    assert len(undo_files(undo_file).kept) == 1
+    assert len(undo_files(undo_file).refusals) == 1
     assert (tmp_path / "outside" / "victim").exists()
 
 

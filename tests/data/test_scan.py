@@ -185,20 +185,20 @@ def test_known_files_are_not_read_again(folder: Path, monkeypatch: pytest.Monkey
     known = scan_photos(folder)
     assert "b.jpg" in seen
     seen.clear()
-    again = scan_photos(folder, known=known)
+    again = scan_photos(folder, earlier_scan=known)
     assert list(again) == list(known)
     assert "b.jpg" not in seen
     status = (folder / "b.jpg").stat()
     (folder / "b.jpg").write_bytes(bytes(status.st_size))
     os.utime(folder / "b.jpg", ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert "b.jpg" not in scan_photos(folder, known=known).paths, (
+    assert "b.jpg" not in scan_photos(folder, earlier_scan=known).paths, (
         "size and time are the old ones, and yet it was changed"
     )
     save(folder / "b.jpg", size=(30, 20))
     save(folder / "Z.webp", seed=77, kind="WEBP", size=(20, 20))
     (folder / "a b.JPG").unlink()
     save(folder / "new.jpg", size=(30, 30))
-    third = scan_photos(folder, known=again)
+    third = scan_photos(folder, earlier_scan=again)
     assert third.paths == ("Z.webp", "b.jpg", "new.jpg", "sub/c.PNG", "sub/deep/ü ñ 写真.jpeg")
     assert third[0].width == 20
     assert third[2].width == 30
@@ -209,13 +209,15 @@ def test_known_positions_follow_table_and_sidecar(folder: Path, tmp_path: Path) 
     table.write_text("path,lat,lon\nb.jpg,1,1\n")
     known = scan_photos(folder, positions=table)
     table.write_text("path,lat,lon\nb.jpg,2,2\nZ.webp,3,3\n")
-    moved = scan_photos(folder, positions=table, known=known)
+    moved = scan_photos(folder, positions=table, earlier_scan=known)
     assert [photo.point for photo in moved][:3] == [GeoPoint(3.0, 3.0), None, GeoPoint(2.0, 2.0)]
-    assert not scan_photos(folder, known=moved).has_point.any()
+    assert not scan_photos(folder, earlier_scan=moved).has_point.any()
     (folder / "b.jpg.json").write_text('{"geoData": {"latitude": 5, "longitude": 6}}')
-    assert scan_photos(folder, known=known)[2].point == GeoPoint(5.0, 6.0)
+    assert scan_photos(folder, earlier_scan=known)[2].point == GeoPoint(5.0, 6.0)
     (folder / "b.jpg.json").unlink()
-    assert scan_photos(folder, known=scan_photos(folder, known=known))[2].point is None
+    assert (
+        scan_photos(folder, earlier_scan=scan_photos(folder, earlier_scan=known))[2].point is None
+    )
 
 
 def test_known_from_another_root(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,7 +225,7 @@ def test_known_from_another_root(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(
         scan, "read_photo", lambda path, **given: pytest.fail(f"{path} is read again")
     )
-    assert scan_photos(folder / "sub", known=known).paths == ("c.PNG", "deep/ü ñ 写真.jpeg")
+    assert scan_photos(folder / "sub", earlier_scan=known).paths == ("c.PNG", "deep/ü ñ 写真.jpeg")
 
 
 def test_at_names(tmp_path: Path) -> None:

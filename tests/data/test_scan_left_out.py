@@ -93,10 +93,10 @@ def test_geojson_zeros(tmp_path: Path) -> None:
 def test_zeros_of_an_earlier_scan_are_looked_at_again(tmp_path: Path) -> None:
     save_photo(tmp_path / "a.jpg", at(0.0, 0.0))
     known = scan_photos(tmp_path, allow_null_island=True, show_progress=False)
-    again = scan_photos(tmp_path, known=known, show_progress=False)
+    again = scan_photos(tmp_path, earlier_scan=known, show_progress=False)
     assert not again.has_point.any()
     assert scan_photos(
-        tmp_path, known=again, allow_null_island=True, show_progress=False
+        tmp_path, earlier_scan=again, allow_null_island=True, show_progress=False
     ).has_point.all()
 
 

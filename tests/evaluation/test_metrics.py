@@ -88,7 +88,7 @@ def test_the_order_of_queries_does_not_matter(order: list[int]) -> None:
 
 def test_counted_queries_only() -> None:
     first = np.array([0, 20, 20, 3])
-    found = recalls(first, counted=np.array([True, False, True, True]), recall_at=(1, 5))
+    found = recalls(first, is_counted=np.array([True, False, True, True]), recall_at=(1, 5))
     assert [(one.num_right, one.num_queries) for one in found] == [(1, 3), (2, 3)]
 
 

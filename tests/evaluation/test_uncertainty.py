@@ -83,7 +83,7 @@ def test_the_published_variances() -> None:
 
 def test_the_published_order_with_ties() -> None:
     candidates, prepared = stated([5, 9, 0, 9, 0])
-    done = rerank(candidates, query={}, prepared=prepared, options=RerankOptions())
+    done = rerank(candidates, query={}, material=prepared, options=RerankOptions())
     assert [one.row for one in done.candidates] == [1, 3, 0, 2, 4]
 
 
@@ -202,7 +202,7 @@ def sure(candidates: Sequence[Candidate]) -> float:
 def test_a_sure_first_candidate_is_kept_and_nothing_else_compared() -> None:
     candidates, prepared = stated([60, 90, 5])
     options = RerankOptions(when_unsure=0.9)
-    done = rerank(candidates, query={}, prepared=prepared, options=options, sure=sure)
+    done = rerank(candidates, query={}, material=prepared, options=options, sure=sure)
     assert names(done.candidates) == ["0.jpg", "1.jpg", "2.jpg"]
     assert done.num_compared == 1
     assert done.sure is not None
@@ -216,7 +216,7 @@ def test_a_sure_first_candidate_is_kept_and_nothing_else_compared() -> None:
 def test_an_unsure_first_candidate_is_compared_with_the_others(first: float | None) -> None:
     candidates, prepared = stated([first, 90, 5])
     done = rerank(
-        candidates, query={}, prepared=prepared, options=RerankOptions(when_unsure=0.9), sure=sure
+        candidates, query={}, material=prepared, options=RerankOptions(when_unsure=0.9), sure=sure
     )
     assert names(done.candidates) == ["1.jpg", "0.jpg", "2.jpg"]
     assert [one.num_inliers for one in done.candidates] == [90, first, None]
@@ -227,18 +227,18 @@ def test_an_unsure_first_candidate_is_compared_with_the_others(first: float | No
     done = rerank(
         never,
         query={},
-        prepared=stated([3, 4, 5])[1],
+        material=stated([3, 4, 5])[1],
         options=RerankOptions(when_unsure=0.9),
         sure=sure,
     )
-    assert done == rerank(never, query={}, prepared=stated([3, 4, 5])[1], options=RerankOptions())
+    assert done == rerank(never, query={}, material=stated([3, 4, 5])[1], options=RerankOptions())
     assert done.sure is None
 
 
 def test_without_a_calibration_nothing_says_when_a_candidate_is_right() -> None:
     candidates, prepared = stated([60, 90])
     with pytest.raises(CalibrationMismatch, match="compare all"):
-        rerank(candidates, query={}, prepared=prepared, options=RerankOptions(when_unsure=0.9))
+        rerank(candidates, query={}, material=prepared, options=RerankOptions(when_unsure=0.9))
     for value in (0.0, 1.0, 2.0):
         with pytest.raises(BadOption):
             RerankOptions(when_unsure=value)

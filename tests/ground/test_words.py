@@ -24,12 +24,19 @@ NO_NOUNS = {
 SILENT = {None, "None", "Iterator[None]", "AsyncIterator[None]", "Never", "NoReturn"}
 """Annotations of what gives nothing; a context that gives nothing says what it does."""
 PARTICIPLES = {
-    *("asked", "chosen", "done", "drawn", "found", "given", "held", "kept", "known", "made"),
-    *("named", "said", "seen", "sent", "shown", "taken", "told", "wanted", "written"),
+    *("answered", "asked", "changed", "chosen", "come", "counted", "done", "drawn", "expected"),
+    *("found", "gathered", "given", "gone", "got", "held", "joined", "judged", "kept", "known"),
+    *("left", "listed", "made", "named", "needed", "paid", "placed", "prepared", "reached"),
+    *("said", "searched", "seen", "sent", "shown", "stated", "taken", "told", "touched", "tried"),
+    *("used", "wanted", "written"),
 }
+"""Those that say of anything only that something was done with it. Exact words of the field, and
+those that say what became of it, may stay: skipped, excluded, matched, located, fixed, allowed."""
 LONG_LINES = 25
-MOST_PARTICIPLES = {"src/whence": 71, "benchmarks": 39}
-"""What is left, most of it fields and arguments that others write; fewer is welcome."""
+WRITTEN_OUT = {
+    "src/whence/server/jobs.py: changed",  # a key of the files that keep a service's jobs
+    "src/whence/training/clip_learners.py: shown",  # of parameters in checkpoints of trainings
+}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -125,14 +132,15 @@ def long_lived(tree: ast.Module) -> list[str]:
     return [name for name in names if name.strip("_").lower() in PARTICIPLES]
 
 
-@pytest.mark.parametrize("folder", sorted(MOST_PARTICIPLES))
-def test_few_participles_name_what_lives_long(folder: str) -> None:
-    names = [
+@pytest.mark.parametrize("folder", ["src/whence", "benchmarks", "tools"])
+def test_no_participle_names_what_lives_long(folder: str) -> None:
+    names = {
         f"{file.relative_to(ROOT)}: {name}"
-        for file in sorted((ROOT / folder).rglob("*.py"))
+        for file in (ROOT / folder).rglob("*.py")
         for name in long_lived(ast.parse(file.read_text(encoding="utf-8")))
-    ]
-    assert len(names) <= MOST_PARTICIPLES[folder], names
+    }
+    assert sorted(names - WRITTEN_OUT) == []
+    assert {entry for entry in WRITTEN_OUT if entry.startswith(f"{folder}/")} <= names
 
 
 def test_a_participle_that_lives_long_would_be_found() -> None:

@@ -373,13 +373,13 @@ def photos_here(localizer: Localizer) -> list[tuple]:
 def test_addresses_hold_no_secrets() -> None:
     for text in ("milvus://me:hidden@host/x", "postgresql://me:hidden@host/db"):
         with pytest.raises(BadOption, match="no password") as refused:
-            parse_address(text, known=())
+            parse_address(text, option_names=())
         assert "hidden" not in str(refused.value)
     with pytest.raises(BadOption, match="no option 'x'"):
-        parse_address("milvus://host/t?x=1", known=("ef",))
+        parse_address("milvus://host/t?x=1", option_names=("ef",))
     with pytest.raises(BadOption, match="table's name"):
-        parse_address('milvus://host/a"b', known=())
-    one = parse_address("postgresql://me@host:77/db?table=rows", known=("table",))
+        parse_address('milvus://host/a"b', option_names=())
+    one = parse_address("postgresql://me@host:77/db?table=rows", option_names=("table",))
     assert (one.host, one.port, one.user, one.database, one.table) == (
         "host",
         77,
@@ -445,7 +445,7 @@ def test_a_graph_is_built_alone_where_workers_cannot_share_its_memory() -> None:
         def transaction(self) -> contextlib.AbstractContextManager[None]:
             return contextlib.nullcontext()
 
-    held, table = Held(), PostgresTable(parse_address("postgresql://host/db", known=()))
+    held, table = Held(), PostgresTable(parse_address("postgresql://host/db", option_names=()))
     table._dim = 256
     table._make_graph(held, psycopg.sql.SQL("CREATE"))  # type: ignore[arg-type]
     assert held.said[1:] == [

@@ -224,7 +224,9 @@ def test_photos_are_recognised_and_that_tells_the_shift(trip: Path, track: Path)
         [Photo(f"{number}.jpg", time=moment) for number, moment in enumerate(moments)]
     )
     seen = {row: walked(seconds[row] + 4) for row in range(4)}
-    hints, remarks = track_hints(photos, timeline(photos), options=TrackOptions(track), seen=seen)
+    hints, remarks = track_hints(
+        photos, timeline(photos), options=TrackOptions(track), sightings=seen
+    )
     assert set(hints) == set(range(5))
     assert abs(hints[4].shift_s + OFF_S + ZONE_S - 4) <= 1
     assert "found by 4 of 4 photos that were recognised" in remarks[0]

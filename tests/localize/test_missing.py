@@ -317,7 +317,7 @@ def test_sidecars_place_the_photos_and_can_be_taken_back(walk: Path) -> None:
     plan = plan_tags(report, kind="sidecars")
     assert [entry.path for entry in plan.skipped] == ["c-contradicts.jpg"]
     done = write_tags(plan, show_progress=False)
-    assert len(done.written) == 3
+    assert len(done.files) == 3
     assert done.undo_file is not None
     after = files_under(walk)
     assert set(after) - set(before) == {
@@ -347,7 +347,7 @@ def test_copies_hold_the_place_and_originals_stay(walk: Path, tmp_path: Path) ->
     done = write_tags(
         plan_tags(report, kind="copies", copies_to=tmp_path / "copies"), show_progress=False
     )
-    names = {path.relative_to(tmp_path / "copies").as_posix() for path in done.written}
+    names = {path.relative_to(tmp_path / "copies").as_posix() for path in done.files}
     assert {"a-agrees.jpg", "b-match.jpg", "d <é> & 'quoted'.png", "sub/e.jpg"} <= names
     assert [
         Path(entry.path).name for entry in done.skipped if "JPEG, PNG and TIFF" in entry.reason
@@ -378,7 +378,7 @@ def test_sidecars_that_exist_are_left_alone(walk: Path) -> None:
         "it has a sidecar already, d <é> & 'quoted'.png.json",
     ]
     done = write_tags(plan, show_progress=False)
-    assert (done.undo_file, done.written) == (None, ())
+    assert (done.undo_file, done.files) == (None, ())
 
 
 def test_photos_that_vanish_are_skipped(walk: Path, tmp_path: Path) -> None:
@@ -393,7 +393,7 @@ def test_photos_that_vanish_are_skipped(walk: Path, tmp_path: Path) -> None:
         assert [
             (Path(entry.path).name.removesuffix(".xmp"), entry.reason) for entry in done.skipped
         ] == [("a-agrees.jpg", "no such file")]
-        assert len(done.written) == 2
+        assert len(done.files) == 2
     assert not (walk / "a-agrees.jpg.xmp").exists()
 
 

@@ -69,7 +69,7 @@ def asking(levels: list[int], num: int, *, opened: list[RerankOptions]) -> Other
 
 def test_the_first_few_are_ordered_where_matches_say_nothing() -> None:
     candidates, prepared = stated([0.0, 0.0, 0.0, 0.0])
-    found, opened = rerank(candidates, query={}, prepared=prepared, options=RerankOptions()), []
+    found, opened = rerank(candidates, query={}, material=prepared, options=RerankOptions()), []
     otherwise = asking([10, 90, 200, 100], 3, opened=opened)
     done = otherwise.order(found, brightness(100))
     assert names(done.candidates) == ["1.jpg", "0.jpg", "2.jpg", "3.jpg"]
@@ -85,22 +85,22 @@ def test_it_is_not_asked_where_matches_speak(tmp_path: Path) -> None:
     opened: list[RerankOptions] = []
     otherwise = asking([10, 90, 200], 3, opened=opened)
     candidates, prepared = stated([0.0, 12.0, 0.0])
-    found = rerank(candidates, query={}, prepared=prepared, options=RerankOptions())
+    found = rerank(candidates, query={}, material=prepared, options=RerankOptions())
     assert otherwise.order(found, brightness(10)) is found
     assert (
         otherwise.order(
-            rerank([], query={}, prepared=prepared, options=RerankOptions()), brightness(10)
+            rerank([], query={}, material=prepared, options=RerankOptions()), brightness(10)
         ).candidates
         == ()
     )
-    lonely = rerank(candidates[:1], query={}, prepared=prepared, options=RerankOptions())
+    lonely = rerank(candidates[:1], query={}, material=prepared, options=RerankOptions())
     assert otherwise.order(lonely, brightness(10)) is lonely
     assert not opened
 
 
 def test_few_inliers_that_chance_gives_do_not_count_as_speaking() -> None:
     candidates, prepared = stated([9.0, 0.0])
-    found = rerank(candidates, query={}, prepared=prepared, options=RerankOptions())
+    found = rerank(candidates, query={}, material=prepared, options=RerankOptions())
     assert found.candidates[0].evidence is not None
     by_chance = replace(
         found.candidates[0], evidence=replace(found.candidates[0].evidence, surprise=1.0)
@@ -116,7 +116,7 @@ def test_what_cannot_be_opened_or_read_changes_nothing(tmp_path: Path) -> None:
         raise MissingExtra(options.scorer, "torch")
 
     candidates, prepared = stated([0.0, 0.0])
-    found = rerank(candidates, query={}, prepared=prepared, options=RerankOptions())
+    found = rerank(candidates, query={}, material=prepared, options=RerankOptions())
     assert Otherwise(RerankOptions("geowarp", 5), fails).order(found, brightness(10)) is found
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no photo")

@@ -27,7 +27,7 @@ from whence.types import Photo
 
 def test_the_order_follows_the_evidence_and_ties_keep_theirs() -> None:
     candidates, prepared = stated([5, 30, 5, 40, None])
-    done = rerank(candidates, query={}, prepared=prepared, options=RerankOptions())
+    done = rerank(candidates, query={}, material=prepared, options=RerankOptions())
     assert names(done.candidates) == ["3.jpg", "1.jpg", "0.jpg", "2.jpg", "4.jpg"]
     assert [one.rank for one in done.candidates] == [1, 2, 3, 4, 5]
     assert [one.retrieved_rank for one in done.candidates] == [4, 2, 1, 3, 5]
@@ -38,7 +38,7 @@ def test_the_order_follows_the_evidence_and_ties_keep_theirs() -> None:
 
 def test_photos_after_the_budget_keep_their_order() -> None:
     candidates, prepared = stated([1, 2, 90, 80])
-    done = rerank(candidates, query={}, prepared=prepared, options=RerankOptions(num_candidates=2))
+    done = rerank(candidates, query={}, material=prepared, options=RerankOptions(num_candidates=2))
     assert names(done.candidates) == ["1.jpg", "0.jpg", "2.jpg", "3.jpg"]
     assert [one.evidence is None for one in done.candidates] == [False, False, True, True]
 
@@ -49,7 +49,7 @@ def test_seconds_end_the_comparison() -> None:
     done = rerank(
         candidates,
         query={},
-        prepared=prepared,
+        material=prepared,
         options=RerankOptions(max_seconds=1.0),
         clock=lambda: next(ticks),
     )
@@ -61,10 +61,10 @@ def test_seconds_end_the_comparison() -> None:
 @pytest.mark.parametrize("values", [[0.0, 0.0, 0.0], [None, None]])
 def test_without_evidence_the_order_stays_and_says_why(values: list[float | None]) -> None:
     candidates, prepared = stated(values)
-    done = rerank(candidates, query={}, prepared=prepared, options=RerankOptions())
+    done = rerank(candidates, query={}, material=prepared, options=RerankOptions())
     assert names(done.candidates) == names(candidates)
     assert "order is that of retrieval" in done.reason
-    empty = rerank([], query={}, prepared=prepared, options=RerankOptions())
+    empty = rerank([], query={}, material=prepared, options=RerankOptions())
     assert (empty.candidates, empty.reason) == ((), "no candidates")
 
 

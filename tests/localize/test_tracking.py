@@ -187,7 +187,7 @@ def test_memory_is_that_of_a_window() -> None:
     for number in range(200):
         tracker.add(frame(number % 100))
         assert len(tracker._frames) <= 5
-    assert len(tracker._answered) <= 60
+    assert len(tracker._points) <= 60
 
 
 def test_an_unknown_street_stays_unknown_whatever_lies_around_it() -> None:

@@ -481,16 +481,16 @@ def test_photos_of_one_street_are_placed_by_the_others(real_data: Path, tmp_path
         street, path=tmp_path / "l.whence", options=BuildOptions(keep_local=True)
     ) as localizer:
         judge, photos, store = localizer.judge(), localizer.photos, localizer.store
-        assert judge.prepared is not None
+        assert judge.material is not None
         for row in range(len(photos)):
             descriptor = store.descriptors[store.descriptor_rows[row]][None]
             found = [
                 one for one in localizer.retriever.retrieve(descriptor, k=21)[0] if one.row != row
             ][:20]
-            asked, truth = judge.prepared.of_row(row), photos.record(row).point
+            asked, truth = judge.material.of_row(row), photos.record(row).point
             assert asked is not None
             assert truth is not None
-            done = rerank(found, query=asked, prepared=judge.prepared, options=RerankOptions())
+            done = rerank(found, query=asked, material=judge.material, options=RerankOptions())
             answer = judge.judge("x", done.candidates, seconds={})
             if answer.point is not None and answer.radius_m is not None:
                 inside += distance_m(answer.point, truth) <= answer.radius_m

@@ -352,7 +352,7 @@ def test_stages_prepare_only_what_is_asked(tmp_path: Path) -> None:
     prepared = PreparedPhotos.for_options(options, photos)
     query = prepared.of_image(view_of(draw_place(2), shift=15, seed=1))
     candidates = [Candidate(str(i), i + 1, 1 - 0.1 * i, row=i) for i in range(4)]
-    done = rerank(candidates, query=query, prepared=prepared, options=options)
+    done = rerank(candidates, query=query, material=prepared, options=options)
     assert done.candidates[0].photo == "2"
     assert [one.num_inliers is not None and one.num_inliers > 8 for one in done.candidates] == [
         True,
@@ -366,7 +366,7 @@ def test_stages_prepare_only_what_is_asked(tmp_path: Path) -> None:
     other = rerank_options("rapid:4,inliers:1", scorer_options={"inliers.max_keypoints": 700})
     apart = PreparedPhotos.for_options(other, photos)
     query = apart.of_image(view_of(draw_place(2), shift=15, seed=1))
-    assert rerank(candidates, query=query, prepared=apart, options=other).candidates[0].photo == "2"
+    assert rerank(candidates, query=query, material=apart, options=other).candidates[0].photo == "2"
     assert [len(stage._remembered) for stage in apart.stages] == [4, 1]
     broken = Photos.of([Photo(path=str(tmp_path / "none.png"), content="0" * 32)])
     assert prepared.over(broken).of_row(0) is None

@@ -76,7 +76,7 @@ def asked(flower: Flower, script: str) -> Any:
             options = FederatedOptions(strategy, num_rounds=9, num_steps=1, **more)
             lines = []
             made, stateful = rounds.make_strategy(
-                options, sent={"recipe": ""}, first=first, note=lines.append
+                options, orders={"recipe": ""}, first=first, note=lines.append
             )
             rounds.load_state(stateful, state or {}, ["w"])
             record = rounds.as_record({"w": np.array(start, np.float32)})

@@ -224,7 +224,7 @@ def test_a_batch_holds_windows_of_photos_and_their_classes(
     assert (batch.target is not None) == has_target
     content = branch.change(batch, draw())
     losses = branch.learn(made.module.train(), content, draw())  # type: ignore[attr-defined]
-    assert set(losses.named) == {"places", "pixels", *(["fooling"] if has_target else [])}
+    assert set(losses.parts) == {"places", "pixels", *(["fooling"] if has_target else [])}
     assert (losses.opponent is not None) == has_target
     losses.total.backward()
     frozen = {

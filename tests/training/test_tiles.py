@@ -104,7 +104,7 @@ def test_changes_are_drawn_as_published() -> None:
         inward = [ax, ay, 699 - bx, by, 699 - cx, 699 - cy, dx, 699 - dy]
         assert 0 <= min(inward) <= max(inward) <= 175
         assert abs(how.angle_deg) <= 45
-        assert 0 <= min(how.top, how.left) <= max(how.top, how.left) <= 100
+        assert 0 <= min(how.top_px, how.left_px) <= max(how.top_px, how.left_px) <= 100
         assert sorted(name for name, _ in how.colours) == ["brightness", "contrast", "saturation"]
         assert all(0.1 <= value <= 1.9 for _, value in how.colours)
         sides.append(min(min(bx, cx) - max(ax, dx), min(cy, dy) - max(ay, by)))

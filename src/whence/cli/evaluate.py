@@ -148,12 +148,12 @@ def evaluate(
     from whence.evaluation.foreign import evaluate_predictions
     from whence.localize.engine import EXACT
 
-    stated = with_assignments(EvaluateFields(), assignments)
+    fields = with_assignments(EvaluateFields(), assignments)
     if sequence is not None:
         rules = sequence_rules(
-            sequence, stated.pool, (stated.is_reversed, stated.speed), stated=stated
+            sequence, fields.pool, (fields.is_reversed, fields.speed), fields=fields
         )
-        where = (data, stated.split, stated.database_folder, stated.queries_folder)
+        where = (data, fields.split, fields.database_folder, fields.queries_folder)
         return print_sequences(
             where, model, parse_options(option), rules, as_json=as_json, quiet=quiet
         )
@@ -161,7 +161,7 @@ def evaluate(
         return PROTOCOLS[protocol](
             data, model or DEFAULT_MODEL, parse_options(option), as_json=as_json
         )
-    options = stated.options(
+    options = fields.options(
         data, rerank, protocol=protocol, engine=engine, work=work, leave_one_out=leave_one_out
     )
     if cells is not None and engine != EXACT:
@@ -172,7 +172,7 @@ def evaluate(
         "positions": positions,
         "leave_one_out": leave_one_out,
     }
-    data_set = read_set(data, stated, **reading)
+    data_set = read_set(data, fields, **reading)
     report_remarks(dict.fromkeys((*data_set.database.remarks, *data_set.queries.remarks)))
     if cells is not None and engine == EXACT:
         if predictions or rerank or report or save_predictions or leave_one_out:
@@ -181,9 +181,9 @@ def evaluate(
             )
         return print_cells(cells, data_set, options, model, parse_options(option), as_json, quiet)
     has_pairs = any(file.endswith(PAIRS_SUFFIX) for file in save_predictions)
-    if stated.pairs_root is not None and not has_pairs:
+    if fields.pairs_root is not None and not has_pairs:
         raise BadOption("pairs_root goes with --save-predictions FILE.txt")
-    pairs = PairNames.of(data_set, root=stated.pairs_root) if has_pairs else None
+    pairs = PairNames.of(data_set, root=fields.pairs_root) if has_pairs else None
     for file in (*save_predictions, report):
         if file is not None:
             check_place(file)

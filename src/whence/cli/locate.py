@@ -123,8 +123,8 @@ def locate(
 ) -> int:
     """Answer each photo with a position, or with the database photo that shows the place. A single
     photo without answer exits 3."""
-    stated = with_assignments(StatedQuestion(), assignments)
-    options = stated.options(rerank, is_verified=not no_verify)
+    fields = with_assignments(StatedQuestion(), assignments)
+    options = fields.options(rerank, is_verified=not no_verify)
     if engine is not None:
         _check_cells(engine, options)
     announce_weights(options)
@@ -151,12 +151,12 @@ def locate(
                 queries,
                 database,
                 track_outputs,
-                every=stated.every,
-                is_smoothed=stated.is_smoothed,
+                every=fields.every,
+                is_smoothed=fields.is_smoothed,
                 ways=ways,
                 log=log,
             )
-    if stated.every is not None or not stated.is_smoothed:
+    if fields.every is not None or not fields.is_smoothed:
         raise BadOption("every and is_smoothed go with --sequence")
     files_wanted = [file for file in (report, csv_file, gpx_file, geojson_file) if file is not None]
     for file in files_wanted:
@@ -172,12 +172,12 @@ def locate(
         report_skipped(skipped)
         if holds_tiles(localizer.photos) and not no_verify:
             track_outputs = FootprintOutputs(as_json, geojson_file, georeference, quiet)
-            chosen = dict(stated.scorer_options)
+            chosen = dict(fields.scorer_options)
             return locate_from_orbit(
                 localizer,
                 files,
                 track_outputs,
-                num_candidates=stated.num_candidates,
+                num_candidates=fields.num_candidates,
                 options=chosen,
             )
         if georeference is not None:

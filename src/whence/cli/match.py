@@ -164,15 +164,15 @@ def _score(
     from whence.localize.prepared_photos import PreparedPhotos
     from whence.localize.rerank_options import rerank_options
 
-    prepared = PreparedPhotos.for_options(
+    material = PreparedPhotos.for_options(
         rerank_options(name, scorer_options=options), Photos.of([])
     )
-    if isinstance(prepared.scorer, WarpScorer):
-        return _warp(photo0, photo1, name, prepared, picture=picture, as_json=as_json)
+    if isinstance(material.scorer, WarpScorer):
+        return _warp(photo0, photo1, name, material, picture=picture, as_json=as_json)
     if picture is not None:
         raise BadOption(f"{name} finds nothing to draw: --picture is for inliers and geowarp")
-    query, candidate = prepared.of_query(Path(photo0)), prepared.of_image(Path(photo1))
-    found = next(iter(prepared.scorer.score(query, [candidate])))
+    query, candidate = material.of_query(Path(photo0)), material.of_image(Path(photo1))
+    found = next(iter(material.scorer.score(query, [candidate])))
     assert found is not None, "both photos were read"
     if as_json:
         print_json({"photo0": photo0, "photo1": photo1, "scorer": name, **asdict(found)})
@@ -186,7 +186,7 @@ def _warp(
     photo0: str,
     photo1: str,
     name: str,
-    prepared: PreparedPhotos,
+    material: PreparedPhotos,
     *,
     picture: str | None,
     as_json: bool,
@@ -196,8 +196,8 @@ def _warp(
     from whence.localize.pairs import warp_record
     from whence.models.descriptor import read_as
 
-    steps = prepared.card.preprocessing
-    found: WarpedPair = prepared.scorer.compare(  # type: ignore[attr-defined]
+    steps = material.card.preprocessing
+    found: WarpedPair = material.scorer.compare(  # type: ignore[attr-defined]
         *(read_as(Path(photo), steps) for photo in (photo0, photo1))
     )
     if picture is not None:

@@ -16,15 +16,15 @@ from whence.settings import load_settings
 
 
 def sequence_rules(
-    length: int, pool: str, ways: tuple[bool, int], *, stated: StatedEvaluation
+    length: int, pool: str, ways: tuple[bool, int], *, fields: StatedEvaluation
 ) -> SequenceRules:
     """The rules that the fields ask for; `ways` are whether the database is reversed, and the
     speed. Raises `BadOption`."""
     reverse, speed = ways
-    radii = stated.thresholds_m or (25.0,)
+    radii = fields.thresholds_m or (25.0,)
     if len(radii) != 1:
         raise BadOption("with --sequence, thresholds_m takes one distance")
-    ranks, frames = stated.recall_at, stated.frames
+    ranks, frames = fields.recall_at, fields.frames
     if length < 1 or speed < 1 or min(ranks) < 1 or (frames or 0) < 0:
         raise BadOption(
             "--sequence, speed and recall_at take numbers of at least 1, frames of at least 0"

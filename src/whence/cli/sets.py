@@ -13,7 +13,7 @@ from whence.evaluation.stated import StatedEvaluation, published_name
 
 def read_set(
     data: str,
-    stated: StatedEvaluation,
+    fields: StatedEvaluation,
     *,
     protocol: str | None = None,
     layout: str | None = None,
@@ -25,9 +25,9 @@ def read_set(
     from whence.data.evaluation_sets import open_set
     from whence.evaluation.published import datasets_folder, find_set, open_published, sizes_note
 
-    folders = (stated.database_folder, stated.queries_folder)
-    frames, split = stated.frames, stated.split
-    options = ReadOptions(allow_null_island=stated.allow_null_island)
+    folders = (fields.database_folder, fields.queries_folder)
+    frames, split = fields.frames, fields.split
+    options = ReadOptions(allow_null_island=fields.allow_null_island)
     path = Path(data)
     name = published_name(data, protocol)
     if name is not None:

@@ -214,14 +214,14 @@ def _write(plan: TagPlan, writing: Writing, outputs: MissingOutputs) -> int:
         print_json(
             {
                 "undo_file": undo_file,
-                "written": [str(path) for path in done.written],
+                "written": [str(path) for path in done.files],
                 "skipped": skipped,
             }
         )
     else:
         for entry in done.skipped:
             print_note(f"not written: {entry.path}: {entry.reason}")
-        show(as_text(f"{len(done.written)} {plan.kind} written", style="bold"))
+        show(as_text(f"{len(done.files)} {plan.kind} written", style="bold"))
         if done.undo_file is not None:
             show(as_text(f"to take them back: whence undo {from_here(done.undo_file)}"))
     return 1 if done.skipped else 0

@@ -148,13 +148,13 @@ def _for_model(recipe: Recipe, model: str) -> Recipe:
         ) from None
 
 
-def _datasets(given: Sequence[str], split: str, progress: bool | None) -> dict[str, Dataset]:
+def _datasets(texts: Sequence[str], split: str, progress: bool | None) -> dict[str, Dataset]:
     """The data sets by name, from FOLDER or NAME=FOLDER. Raises `BadOption` where names are missing
     or stand twice."""
     from whence.training.datasets import Dataset
 
     found: dict[str, Dataset] = {}
-    for text in given:
+    for text in texts:
         name, equals, folder = text.partition("=")
         if not equals or Path(text).exists() or not re.fullmatch(r"[\w.-]+", name):
             name, folder = "", text
@@ -173,7 +173,7 @@ def _describe(recipe: Recipe, datasets: dict[str, Dataset], as_json: bool) -> in
     if datasets:
         said = {
             name: options.sizes(
-                choose(datasets, asked=options.dataset, branch=name), seed=recipe.loop.seed
+                choose(datasets, name=options.dataset, branch=name), seed=recipe.loop.seed
             )
             for options in recipe.branches
             for name in [options.name or options.kind]

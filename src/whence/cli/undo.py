@@ -25,17 +25,17 @@ def undo(
     """Remove what was written. Exit code 1 where something was changed since and is kept."""
     undone = undo_files(undo_file)
     if as_json:
-        kept = [{"path": entry.path, "reason": entry.reason} for entry in undone.kept]
+        kept = [{"path": entry.path, "reason": entry.reason} for entry in undone.refusals]
         print_json(
             {
                 "removed": [str(path) for path in undone.removed],
-                "gone": [str(path) for path in undone.gone],
+                "gone": [str(path) for path in undone.missing],
                 "kept": kept,
             }
         )
     else:
-        gone = f", {len(undone.gone)} were gone already" if undone.gone else ""
+        gone = f", {len(undone.missing)} were gone already" if undone.missing else ""
         show(as_text(f"{len(undone.removed)} files removed{gone}"))
-        for entry in undone.kept:
+        for entry in undone.refusals:
             print_note(f"kept {entry.path}: {entry.reason}")
-    return 1 if undone.kept else 0
+    return 1 if undone.refusals else 0

@@ -303,7 +303,7 @@ def _read_xmp(handle: Any) -> bytes:
     return packet if isinstance(packet, bytes) else b""
 
 
-def _late_png_chunk(file: IO[bytes], wanted: bytes, *, start: bytes = b"") -> bytes:
+def _late_png_chunk(file: IO[bytes], name: bytes, *, start: bytes = b"") -> bytes:
     """A chunk of a PNG file, wherever it stands, without the `start` it must have; empty where
     there is none."""
     place = file.tell()
@@ -311,11 +311,11 @@ def _late_png_chunk(file: IO[bytes], wanted: bytes, *, start: bytes = b"") -> by
         file.seek(8)
         while len(head := file.read(8)) == 8:
             length, kind = struct.unpack(">I4s", head)
-            if kind == wanted and (body := file.read(length)).startswith(start):
+            if kind == name and (body := file.read(length)).startswith(start):
                 return body[len(start) :]
             if kind == b"IEND":
                 break
-            file.seek(4 if kind == wanted else length + 4, os.SEEK_CUR)
+            file.seek(4 if kind == name else length + 4, os.SEEK_CUR)
         return b""
     finally:
         file.seek(place)

@@ -95,11 +95,11 @@ def _directory(block: bytes, start: int, order: str) -> tuple[list[bytes], int]:
 
 
 def _append(
-    result: bytearray, kept: list[bytes], fields: list[_Field], order: str, *, following: int
+    result: bytearray, old_entries: list[bytes], fields: list[_Field], order: str, *, following: int
 ) -> int:
     """Append a directory of kept and new entries, sorted by tag as TIFF demands; gives its
     place."""
-    entries = list(kept)
+    entries = list(old_entries)
     for field in fields:
         value = field.value.ljust(4, b"\0")
         if len(value) > 4:

@@ -261,13 +261,13 @@ def read_mesh_pairs(
     return MeshPairs(require_photos(photos.select(rows[:, 0]), base), renders.select(rows[:, 1]))
 
 
-def table_rows(path: Path, needed: Iterable[str]) -> list[tuple[int, dict[str, str]]]:
+def table_rows(path: Path, columns: Iterable[str]) -> list[tuple[int, dict[str, str]]]:
     """Line numbers and rows of a CSV file with a header; lines that start with # before it are
     passed over."""
     lines = read_text(path).splitlines()
     start = next((k for k, line in enumerate(lines) if not line.startswith("#")), len(lines))
     reader = csv.DictReader(lines[start:])
-    missing = [name for name in needed if name not in (reader.fieldnames or ())]
+    missing = [name for name in columns if name not in (reader.fieldnames or ())]
     if missing:
         raise UnreadableTable(path, f"no column {missing[0]!r}", line=start + 1)
     rows = []

@@ -83,12 +83,12 @@ def _position(
     fields: list[str], east: float, north: float
 ) -> tuple[PlanePoint | None, GeoPoint | None, str]:
     """Plane, point, and why there is none."""
-    stated = _stated_point(fields)
+    point = _stated_point(fields)
     zone = fields[2] + fields[3]
-    if not _ZONE.fullmatch(zone) or (zone.isdigit() and stated is None):
+    if not _ZONE.fullmatch(zone) or (zone.isdigit() and point is None):
         zone = ""
     if east == north == 0 and (zone or fields[4] or fields[5]):
-        return None, stated, ""
+        return None, point, ""
     if not zone:
         if (
             not (fields[2] or fields[3])
@@ -97,18 +97,18 @@ def _position(
         ):
             doubt = (
                 ""
-                if stated
+                if point
                 else (
                     "its first two fields look like degrees; latitude and longitude are the fifth "
                     "and sixth field"
                 )
             )
-            return None, stated, doubt
-        return PlanePoint(east, north), stated, ""
+            return None, point, doubt
+        return PlanePoint(east, north), point, ""
     try:
         # Five decimals of a degree are a metre; the metric fields are finer and are used where a
         # zone makes them meaningful.
-        zoned = place_in_zone(east, north, zone=zone, point=stated)
+        zoned = place_in_zone(east, north, zone=zone, point=point)
     except InvalidPoint as error:
         return None, None, str(error)
     return zoned.plane, zoned.point, ""

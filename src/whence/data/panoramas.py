@@ -75,10 +75,10 @@ def left_column(looking_deg: float, *, heading_deg: float, height_px: int) -> in
     return int(north + int(looking_deg / 360 * width % width) - height_px // 2) % width
 
 
-def cut_crop(panorama: np.ndarray, left: int) -> np.ndarray:
+def cut_crop(panorama: np.ndarray, column: int) -> np.ndarray:
     """The crop (H, H, 3) of a panorama (H, 6.5 H, 3) that begins at a column; it goes on at the
     other edge."""
     height, width = panorama.shape[:2]
-    if left + height <= width:
-        return panorama[:, left : left + height]
-    return np.concatenate([panorama[:, left:], panorama[:, : left + height - width]], axis=1)
+    if column + height <= width:
+        return panorama[:, column : column + height]
+    return np.concatenate([panorama[:, column:], panorama[:, : column + height - width]], axis=1)

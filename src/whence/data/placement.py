@@ -54,16 +54,16 @@ def without_position(placement: Placement) -> Placement:
     return replace(placement, point=None, plane=None, error_m=None)
 
 
-def contradiction_m(placed: Placement, exif: Placement) -> float | None:
+def contradiction_m(placement: Placement, exif: Placement) -> float | None:
     """Metres between the position of a table or name and EXIF's; None where they agree within
     EXIF's error, or one is silent."""
     if (
-        placed.source not in ("csv", "geojson", "name")
-        or placed.point is None
+        placement.source not in ("csv", "geojson", "name")
+        or placement.point is None
         or exif.point is None
     ):
         return None
-    gap = distance_m(placed.point, exif.point)
+    gap = distance_m(placement.point, exif.point)
     return gap if gap > max(CONTRADICTION_M, exif.error_m or 0.0) else None
 
 

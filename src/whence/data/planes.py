@@ -77,15 +77,15 @@ def photos_on_plane(photos: Photos, plane: str | None = None) -> tuple[np.ndarra
 
 
 def _usual(
-    stated: dict[int, str],
+    zones: dict[int, str],
     counts: np.ndarray,
     has_point_alone: np.ndarray,
     points: tuple[np.ndarray, np.ndarray] | None,
     *,
     has_free: bool,
 ) -> str:
-    if stated:
-        return stated[max(stated, key=lambda k: counts[k])]
+    if zones:
+        return zones[max(zones, key=lambda k: counts[k])]
     if has_free or points is None or not has_point_alone.any():
         return ""
     middle = mean_point(points[0][has_point_alone], points[1][has_point_alone])

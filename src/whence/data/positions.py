@@ -215,15 +215,15 @@ class _Gathered:
         return PositionTable(str(self.path), rows, tuple(self.faults))
 
 
-def _gather_rows(text: str, gathered: _Gathered) -> None:
+def _gather_rows(text: str, table: _Gathered) -> None:
     delimiter = sniff_delimiter(text)
     columns: dict[str, int] | None = None
     width = 0
-    for row in read_rows(text, path=gathered.path, delimiter=delimiter):
+    for row in read_rows(text, path=table.path, delimiter=delimiter):
         if columns is None:
             if row.fields[0].lstrip().startswith("#"):
                 continue
-            columns = _find_columns(row, gathered.path)
+            columns = _find_columns(row, table.path)
             width = len(row.fields)
             continue
         fields = row.fields[:width] + [""] * (width - len(row.fields))
@@ -232,7 +232,7 @@ def _gather_rows(text: str, gathered: _Gathered) -> None:
                 f"{len(row.fields)} fields where the header has {width}; names that hold "
                 f"{delimiter!r} need quotes"
             )
-            gathered.faults.append(Fault(row.line, reason))
+            table.faults.append(Fault(row.line, reason))
             continue
         values = {name: fields[column].strip() for name, column in columns.items()}
         if delimiter != ",":
@@ -240,20 +240,20 @@ def _gather_rows(text: str, gathered: _Gathered) -> None:
                 name: _with_point(value) if name != "name" else value
                 for name, value in values.items()
             }
-        gathered.add(values, line=row.line)
+        table.add(values, line=row.line)
     if columns is None:
         raise UnreadableTable(
-            gathered.path, "the table is empty; its first line must name the columns"
+            table.path, "the table is empty; its first line must name the columns"
         )
 
 
-def _gather_features(text: str, gathered: _Gathered) -> None:
-    crs, features = read_features(text, path=gathered.path, titles=_FIELDS)
+def _gather_features(text: str, table: _Gathered) -> None:
+    crs, features = read_features(text, path=table.path, titles=_FIELDS)
     for number, values in enumerate(features, start=1):
         if isinstance(values, str):
-            gathered.faults.append(Fault(None, f"feature {number} {values}"))
+            table.faults.append(Fault(None, f"feature {number} {values}"))
         else:
-            gathered.add(values, line=None, where=f"feature {number}, ", crs=crs)
+            table.add(values, line=None, where=f"feature {number}, ", crs=crs)
 
 
 def _find_columns(header: Row, path: Path) -> dict[str, int]:

@@ -37,10 +37,10 @@ class Windows(Protocol):
 class ArrayWindows:
     """Pixels in memory."""
 
-    def __init__(self, pixels: np.ndarray, known: np.ndarray | None = None) -> None:
+    def __init__(self, pixels: np.ndarray, is_known: np.ndarray | None = None) -> None:
         """Of uint8 (H, W, 3)."""
         self.pixels = pixels
-        self.known = np.ones(pixels.shape[:2], bool) if known is None else known
+        self.is_known = np.ones(pixels.shape[:2], bool) if is_known is None else is_known
 
     def close(self) -> None:
         """Nothing is open."""
@@ -52,13 +52,13 @@ class ArrayWindows:
     def read(
         self, x: int, y: int, width: int, height: int, size_px: tuple[int, int] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        pixels, known = (
-            array[y : y + height, x : x + width] for array in (self.pixels, self.known)
+        pixels, is_known = (
+            array[y : y + height, x : x + width] for array in (self.pixels, self.is_known)
         )
         if size_px is None or size_px == (width, height):
-            return pixels, known
+            return pixels, is_known
         way = cv2.INTER_AREA if size_px[0] < width else cv2.INTER_LINEAR
-        shown = cv2.resize(known.astype(np.uint8), size_px, interpolation=cv2.INTER_NEAREST)
+        shown = cv2.resize(is_known.astype(np.uint8), size_px, interpolation=cv2.INTER_NEAREST)
         return cv2.resize(pixels, size_px, interpolation=way), shown > 0
 
     def shrunk(self, max_side_px: int) -> ArrayWindows:

@@ -43,7 +43,7 @@ def scan_photos(
     recursive: bool = True,
     num_workers: int | None = None,
     show_progress: bool | None = None,
-    known: Photos | None = None,
+    earlier_scan: Photos | None = None,
     allow_null_island: bool = False,
 ) -> Photos:
     """The photos under these sources as a table, sorted by path; files that cannot be read are
@@ -58,9 +58,9 @@ def scan_photos(
     scan as a whole.
 
     `positions` is a CSV or GeoJSON table (`read_positions`); of its names those that fit several
-    photos are not used. Latitude 0, longitude 0 is no position unless `allow_null_island`. `known`
-    is the table of an earlier scan: a file whose path, size and times of change are the same is not
-    read again. Raises `UnreadableTable` for a broken table or list, or for a table of positions
+    photos are not used. Latitude 0, longitude 0 is no position unless `allow_null_island`.
+    `earlier_scan` is a table: a file whose path, size and times of change are the same as there is
+    not read again. Raises `UnreadableTable` for a broken table or list, or for a table of positions
     that names none of the photos. No photos at all is an empty table.
     """
     table = (
@@ -77,7 +77,7 @@ def scan_photos(
         for path, reason in (*found.skipped, *found.left_out.folders)
     ]
     files = sorted(found.files, key=lambda path: _name(path, root))
-    workload = ReadOptions(num_workers, show_progress, known, allow_null_island)
+    workload = ReadOptions(num_workers, show_progress, earlier_scan, allow_null_island)
     table = None if table is None else table.fitted_to(files)
     photos = read_files(
         files, root=root, positions=table, options=workload, elsewhere=found.elsewhere
@@ -96,7 +96,7 @@ class ReadOptions(NamedTuple):
 
     num_workers: int | None = None
     show_progress: bool | None = None
-    known: Photos | None = None
+    earlier_scan: Photos | None = None
     allow_null_island: bool = False
 
 
@@ -176,7 +176,7 @@ class _Reader:
     ) -> None:
         self.root = root
         self.table = table
-        self.known = _by_file(options.known)
+        self.photo_of_file = _by_file(options.earlier_scan)
         self.allow_null_island = options.allow_null_island
         self.elsewhere = elsewhere
         self.sidecars: dict[str, SidecarFolder] = {}
@@ -228,7 +228,7 @@ class _Reader:
         )
 
     def _unchanged(self, path: str) -> Photo | None:
-        photo = self.known.get(path)
+        photo = self.photo_of_file.get(path)
         if photo is None:
             return None
         now = self._status(path)
@@ -246,11 +246,11 @@ class _Reader:
         return Status(found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
-def _by_file(known: Photos | None) -> dict[str, Photo]:
-    if known is None:
+def _by_file(earlier_scan: Photos | None) -> dict[str, Photo]:
+    if earlier_scan is None:
         return {}
-    root = os.path.abspath(known.root)
-    return {joined(root, photo.path): photo for photo in known}
+    root = os.path.abspath(earlier_scan.root)
+    return {joined(root, photo.path): photo for photo in earlier_scan}
 
 
 def _find_files(source: str, files: _Found, *, recursive: bool) -> None:

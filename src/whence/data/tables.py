@@ -91,7 +91,7 @@ class FileFinder:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = os.path.abspath(folder)
-        self._listed: dict[str, dict[str, str]] = {}
+        self._listings: dict[str, dict[str, str]] = {}
 
     def find(self, name: str) -> str:
         """The absolute path of a file; where there is none, the path as it is named with "/"."""
@@ -108,13 +108,13 @@ class FileFinder:
             return path
         if not os.path.isdir(folder):
             folder = self._alike(folder)
-        if folder not in self._listed:
+        if folder not in self._listings:
             try:
-                self._listed[folder] = {
+                self._listings[folder] = {
                     unicodedata.normalize("NFC", entry): entry for entry in os.listdir(folder)
                 }
             except OSError:
-                self._listed[folder] = {}
+                self._listings[folder] = {}
         return os.path.join(
-            folder, self._listed[folder].get(unicodedata.normalize("NFC", name), name)
+            folder, self._listings[folder].get(unicodedata.normalize("NFC", name), name)
         )

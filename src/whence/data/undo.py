@@ -40,7 +40,7 @@ class Written:
 
     undo_file: Path | None
     """None where nothing was written."""
-    written: tuple[Path, ...]
+    files: tuple[Path, ...]
     skipped: tuple[SkippedPhoto, ...]
 
 
@@ -49,8 +49,8 @@ class Undone:
     """What `undo_files` did: removed, already gone, and kept with the reason."""
 
     removed: tuple[Path, ...]
-    gone: tuple[Path, ...]
-    kept: tuple[SkippedPhoto, ...]
+    missing: tuple[Path, ...]
+    refusals: tuple[SkippedPhoto, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,16 +121,16 @@ def undo_files(undo_file: str | Path) -> Undone:
     Raises `UnreadableTable` for what is no undo file.
     """
     undo_file = Path(undo_file)
-    listed = _read(undo_file)
+    listing = _read(undo_file)
     top = undo_file.resolve().parent
     removed: list[Path] = []
-    gone: list[Path] = []
+    missing: list[Path] = []
     remaining: dict[Path, tuple[str, str]] = {}
-    for name, content in listed.files:
+    for name, content in listing.files:
         path = top / name
         reason = _reason_to_keep(path, content, top)
         if reason is None:
-            gone.append(path)
+            missing.append(path)
             continue
         try:
             if not reason:
@@ -140,20 +140,20 @@ def undo_files(undo_file: str | Path) -> Undone:
         except OSError as error:
             reason = f"it cannot be removed: {error.strerror or error}"
         remaining[path] = (content, reason)
-    _remove_folders(top, listed.folders)
+    _remove_folders(top, listing.folders)
     with contextlib.suppress(OSError):  # What was removed is removed; a stale list does no harm.
         if remaining:
             _save(
                 undo_file,
                 top,
                 {path: content for path, (content, _) in remaining.items()},
-                [top / name for name in listed.folders],
+                [top / name for name in listing.folders],
             )
         else:
             undo_file.unlink()
     return Undone(
         tuple(removed),
-        tuple(gone),
+        tuple(missing),
         tuple(SkippedPhoto(str(path), reason) for path, (_, reason) in remaining.items()),
     )
 

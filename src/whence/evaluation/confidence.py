@@ -112,7 +112,7 @@ def fit_calibration(
     trials: Trials,
     localizer: Localizer,
     *,
-    asked: Trials | None = None,
+    questions: Trials | None = None,
     options: RerankOptions | None = None,
     source: str = "",
     prior: float = USUAL_PRIOR,
@@ -125,8 +125,8 @@ def fit_calibration(
     evidence never means less confidence. Questions at covered places and at others are weighted to
     the share of queries that are taken to lie where the database has photos, `prior`. An answer is
     given from the probability, at least one half, above which no more than `max_false_answers` of
-    the questions at other places lie: of those in `asked`, questions as people ask them, where it
-    is given, because photos of one database are more alike than photos of another day; with 0 it
+    the questions at other places lie: of those in `questions`, asked as people ask, where it is
+    given, because photos of one database are more alike than photos of another day; with 0 it
     lies above every wrong candidate's. The radius factor is the quantile of error over scale among
     all questions that would be answered, wrongly or not.
     """
@@ -159,7 +159,7 @@ def fit_calibration(
     ]
     limits = [
         _least_confidence(
-            asked or trials, model, has_points=has_points, max_false=max_false_answers
+            questions or trials, model, has_points=has_points, max_false=max_false_answers
         )
         for model, has_points in zip(models, (True, False), strict=True)
     ]

@@ -44,10 +44,10 @@ class SetDescriber:
             show_progress,
             is_frugal,
         )
-        self.prepared = (
+        self.material = (
             None if rerank is None else PreparedPhotos.for_model(rerank, model, Photos.of([]))
         )
-        self.keep_local = self.prepared is not None and self.prepared.is_shared
+        self.keep_local = self.material is not None and self.material.is_shared
         self.local: dict[str, Mapping[str, np.ndarray]] = {}
         """Local descriptors by content, where re-ranking wants them and no work folder keeps
         them."""
@@ -108,8 +108,8 @@ class SetDescriber:
                         self.skipped.append(SkippedPhoto(photos.paths[row], result.reason))
                     else:
                         descriptors[row] = result.descriptor
-                        if result.asked is not None:
-                            self.questions[row] = result.asked
+                        if result.own_question is not None:
+                            self.questions[row] = result.own_question
                         if result.local is not None:
                             self.local[photos.columns["content"][row].decode()] = result.local
                     spent[row], started = time.perf_counter() - started, time.perf_counter()

@@ -76,7 +76,7 @@ class _Sheet:
         self.uris: list[str] = []
         self.num_left_out = 0
         self._number: dict[object, int] = {}
-        self._wanted: dict[object, _Picture] = {}
+        self._images: dict[object, _Picture] = {}
         by_need = sorted(entries, key=_need)
         for rank in range(-1, NUM_PAGE_CANDIDATES):
             for entry in by_need:
@@ -85,22 +85,22 @@ class _Sheet:
     def _want(self, entry: PageEntry, rank: int) -> None:
         if rank >= 0:
             for photo in entry.candidate_photos[rank : rank + 1]:
-                self._wanted[photo] = _Picture(photo, None)
+                self._images[photo] = _Picture(photo, None)
             return
         if entry.photo is not None:
-            self._wanted[entry.photo] = _Picture(entry.photo, None)
+            self._images[entry.photo] = _Picture(entry.photo, None)
         if entry.match_picture is not None:
-            self._wanted[id(entry.match_picture)] = _Picture(entry.match_picture, MATCH_PICTURE_PX)
+            self._images[id(entry.match_picture)] = _Picture(entry.match_picture, MATCH_PICTURE_PX)
         if entry.attention_picture is not None:
-            self._wanted[id(entry.attention_picture)] = _Picture(
+            self._images[id(entry.attention_picture)] = _Picture(
                 entry.attention_picture, ATTENTION_PICTURE_PX
             )
 
     def fill(self, num_bytes: int) -> None:
         """Make thumbnails until `num_bytes` are used; the rest is counted in `num_left_out`."""
-        keys = list(self._wanted)
+        keys = list(self._images)
         spent = 0
-        for made, uri in enumerate(map_threads(_make, (self._wanted[key] for key in keys))):
+        for made, uri in enumerate(map_threads(_make, (self._images[key] for key in keys))):
             # Each URI stands in a JSON list: quotes and a comma, and its number wherever it is
             # shown.
             spent += 0 if uri is None else len(uri) + 16

@@ -117,7 +117,7 @@ def _by_size(
     ends = np.rint(np.cumsum([share for _, share in SHARES]) * len(cells)).astype(np.int64)
     part = np.searchsorted(ends, rank[np.maximum(own, 0)], side="right")
     return {
-        name: recalls(first, counted=(own >= 0) & (part == i), recall_at=rate_at)
+        name: recalls(first, is_counted=(own >= 0) & (part == i), recall_at=rate_at)
         for i, (name, _) in enumerate(SHARES)
     }
 

@@ -91,12 +91,12 @@ def first_hit_in_lists(predictions: np.ndarray, positives: NeighborLists) -> np.
 def recalls(
     first_hit: np.ndarray,
     *,
-    counted: np.ndarray | None = None,
+    is_counted: np.ndarray | None = None,
     recall_at: Sequence[int] = RECALL_AT,
 ) -> tuple[Recall, ...]:
-    """recall@N of ranks (Q,) from 0, over the queries in the mask `counted` (all by default), with
-    Wilson intervals."""
-    ranks = first_hit if counted is None else first_hit[counted]
+    """recall@N of ranks (Q,) from 0, over the queries in the mask `is_counted` (all by default),
+    with Wilson intervals."""
+    ranks = first_hit if is_counted is None else first_hit[is_counted]
     results = []
     for n in recall_at:
         num_right = int((ranks < n).sum())

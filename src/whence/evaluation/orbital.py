@@ -142,11 +142,11 @@ def score_orbital(
     """Recalls by ways of searching, of descriptors at four rotations (4, N, D) and (4, Q, D).
     Raises `NoPhotos`."""
     known = np.isfinite(queries).all(axis=(0, 2)) & (positives.counts > 0)
-    counted = np.flatnonzero(known)
-    if not len(counted):
+    query_rows = np.flatnonzero(known)
+    if not len(query_rows):
         raise NoPhotos("no photo overlaps a tile of the database: nothing can be counted")
     is_readable = np.isfinite(database).all(axis=(0, 2))
-    rows, asked = np.flatnonzero(is_readable), queries[:, counted]
+    rows, asked = np.flatnonzero(is_readable), queries[:, query_rows]
     tiles = database[:, is_readable]
     k = max(AT)
     searches = {
@@ -161,13 +161,13 @@ def score_orbital(
         right = np.stack(
             [
                 np.isin(found[place], positives.of(query))
-                for place, query in enumerate(counted.tolist())
+                for place, query in enumerate(query_rows.tolist())
             ]
         )
         hits = [np.asarray(right[:, :n].any(axis=1)) for n in AT]
         recalls = tuple(float(one.mean()) for one in hits)
         intervals = tuple(bootstrap_interval(one.astype(float)) for one in hits)
-        scores.append(OrbitalScore(way, recalls, intervals, hits[0], len(counted)))
+        scores.append(OrbitalScore(way, recalls, intervals, hits[0], len(query_rows)))
     return scores
 
 

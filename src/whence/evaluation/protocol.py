@@ -327,5 +327,5 @@ def _scored(
         threshold_m=threshold,
         num_without_positives=int((~has_positive).sum()),
         all_queries=recalls(first, recall_at=recall_at),
-        with_positives=recalls(first, counted=has_positive, recall_at=recall_at),
+        with_positives=recalls(first, is_counted=has_positive, recall_at=recall_at),
     )

@@ -52,14 +52,14 @@ def rerank_all(
 
     Stopped by the user, it gives what was done for the first queries.
     """
-    assert run.prepared is not None
+    assert run.material is not None
     places = ["database", "database" if is_leave_one_out else "queries"]
     folders = [None if run.work is None else run.work / f"{what}.whence" for what in places]
     stores = [
         None if folder is None or not is_begun(folder) else Store.open(folder) for folder in folders
     ]
     known = [
-        run.prepared.over(photos, store=store, given=run.local)
+        run.material.over(photos, store=store, arrays=run.local)
         for photos, store in zip((data.database, data.queries), stores, strict=True)
     ]
     calibration, reason = _calibration(run.model, known[0], calibration_file)
@@ -111,12 +111,12 @@ def rerank_all(
 
 
 def _calibration(
-    model: DescriptorModel, prepared: PreparedPhotos, file: Path | None
+    model: DescriptorModel, material: PreparedPhotos, file: Path | None
 ) -> tuple[Calibration | None, str]:
     """The calibration for these settings, and why there is none. Raises `CalibrationMismatch` for a
     named one that does not fit."""
     try:
-        return find_calibration(key_of(model.card.card_id, prepared), file=file), ""
+        return find_calibration(key_of(model.card.card_id, material), file=file), ""
     except CalibrationMismatch as error:
         if file is not None:
             raise

@@ -164,7 +164,7 @@ def evaluate_sequences(
         rules=rules,
         num_database=len(windows),
         num_without_positives=int((~has).sum()),
-        with_positives=recalls(first, counted=has, recall_at=rules.recall_at),
+        with_positives=recalls(first, is_counted=has, recall_at=rules.recall_at),
         all_queries=recalls(first, recall_at=rules.recall_at),
         first_hit=first,
         has_positives=has,

@@ -116,12 +116,12 @@ def match_pair(
     )
 
 
-def score_pair(found: MatchedPair, options: RegisterOptions) -> PairScore:
+def score_pair(outcome: MatchedPair, options: RegisterOptions) -> PairScore:
     """How far a pair's tie points are off by what was matched of it."""
-    tiles, pair, native = fit_tiles(found.matched, options), found.pair, found.native
+    tiles, pair, native = fit_tiles(outcome.matched, options), outcome.pair, outcome.native
     if not tiles:
         return PairScore(pair.name, pair.kind, "no_tiles", _NONE, native)
-    errors = np.linalg.norm(transfer(found.ties[:, :2], tiles) - found.ties[:, 2:], axis=1)
+    errors = np.linalg.norm(transfer(outcome.ties[:, :2], tiles) - outcome.ties[:, 2:], axis=1)
     about = (
         sum(tile.num_inliers for tile in tiles),
         len(tiles),

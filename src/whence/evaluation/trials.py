@@ -197,14 +197,14 @@ def _ask_own(
     photos, store = localizer.photos, localizer.store
     ground, contents = _ground(photos, among), photos.columns["content"][among]
     descriptors, rows_of = store.descriptors, store.descriptor_rows
-    prepared = localizer.prepared(options)
+    material = localizer.prepared(options)
     own_trials: list[_Trial] = []
     with progress("comparing photos", total=len(photo_rows), show=show_progress) as advance:
         for row in photo_rows.tolist():
             if until is not None and clock() >= until:
                 break
             advance(1)
-            local = prepared.of_row(row)
+            local = material.of_row(row)
             if local is None:
                 continue
             point = _point(photos, row)
@@ -230,9 +230,9 @@ def _ask_own(
                     for rank, i in enumerate(best, start=1)
                 ]
                 done = rerank(
-                    candidates, query=local, prepared=prepared, options=options
+                    candidates, query=local, material=material, options=options
                 ).candidates
-                own_trials.append(_Trial(done, point, is_covered, agreements_of(done, prepared)))
+                own_trials.append(_Trial(done, point, is_covered, agreements_of(done, material)))
     return _as_trials(own_trials, photos)
 
 
@@ -245,12 +245,12 @@ def trials_of_queries(
 ) -> Trials:
     """Photos with known places ask the database as they are."""
     options = options or RerankOptions()
-    prepared = localizer.prepared(options)
+    material = localizer.prepared(options)
     asked: list[_Trial] = []
     is_covered = _covered(localizer.photos, queries)
     with progress("comparing photos", total=len(is_covered), show=show_progress) as advance:
         results = describe_for_rerank(
-            localizer.model, [queries.file(row) for row in is_covered], prepared
+            localizer.model, [queries.file(row) for row in is_covered], material
         )
         for row, result in zip(is_covered, results, strict=True):
             advance(1)
@@ -260,10 +260,10 @@ def trials_of_queries(
                 result.descriptor[None], k=options.num_candidates
             )[0]
             done = rerank(
-                candidates, query=result.local or {}, prepared=prepared, options=options
+                candidates, query=result.local or {}, material=material, options=options
             ).candidates
             asked.append(
-                _Trial(done, _point(queries, row), is_covered[row], agreements_of(done, prepared))
+                _Trial(done, _point(queries, row), is_covered[row], agreements_of(done, material))
             )
     return _as_trials(asked, localizer.photos)
 
@@ -280,7 +280,7 @@ def trials_of_unknown(
 
     What a second look is stands in `whence.localize.unknown`; the others are no trials.
     """
-    prepared, is_covered = localizer.prepared(options), _covered(localizer.photos, queries)
+    material, is_covered = localizer.prepared(options), _covered(localizer.photos, queries)
     files = [queries.file(row) for row in is_covered]
     answers = localizer.locate_many(
         files, options=LocateOptions(when_unknown=NONE), show_progress=show_progress
@@ -291,12 +291,12 @@ def trials_of_unknown(
             chosen = shortlist(answer.candidates, options.num_candidates)
             done = rerank(
                 chosen,
-                query=prepared.of_query(queries.file(row)),
-                prepared=prepared,
+                query=material.of_query(queries.file(row)),
+                material=material,
                 options=options,
             ).candidates
             asked.append(
-                _Trial(done, _point(queries, row), is_covered[row], agreements_of(done, prepared))
+                _Trial(done, _point(queries, row), is_covered[row], agreements_of(done, material))
             )
     return _as_trials(asked, localizer.photos)
 

@@ -28,9 +28,9 @@ class Address(NamedTuple):
     """As it was given."""
 
 
-def parse_address(text: str, *, known: Sequence[str]) -> Address:
-    """An address taken apart; `known` are the options it may have. Raises `BadOption`, which never
-    shows a password.
+def parse_address(text: str, *, option_names: Sequence[str]) -> Address:
+    """An address taken apart; `option_names`: of options it may have. Raises `BadOption`, which
+    never shows a password.
 
     milvus://HOST:PORT/COLLECTION and postgresql://USER@HOST:PORT/DATABASE?table=NAME
     """
@@ -47,9 +47,10 @@ def parse_address(text: str, *, known: Sequence[str]) -> Address:
             "docs/engines.md for where it goes"
         )
     options = dict(parse_qsl(parts.query))
-    if wrong := sorted(set(options) - set(known)):
+    if wrong := sorted(set(options) - set(option_names)):
         raise BadOption(
-            f"an address of {parts.scheme} has no option {wrong[0]!r}; it knows {', '.join(known)}"
+            f"an address of {parts.scheme} has no option {wrong[0]!r}; it knows "
+            f"{', '.join(option_names)}"
         )
     path = unquote(parts.path.strip("/"))
     database, table = (

@@ -230,10 +230,10 @@ def remove_files(folder: Path, names: Iterable[str]) -> None:
             os.unlink(folder / name)
 
 
-def left_overs(folder: Path, listed: Iterable[str]) -> list[str]:
+def left_overs(folder: Path, entries: Iterable[str]) -> list[str]:
     """Names of data files and half-written manifests in the folder that the manifest does not list;
     never a foreign file."""
-    keep = set(listed)
+    keep = set(entries)
     names = sorted(os.listdir(folder))
     return [
         name

@@ -258,13 +258,13 @@ class MilvusIndex(RemoteIndex):
             import pymilvus  # noqa: F401
         except ImportError:
             raise MissingExtra("Milvus as an engine", "milvus") from None
-        return MilvusTable(parse_address(address, known=OPTIONS))
+        return MilvusTable(parse_address(address, option_names=OPTIONS))
 
     @classmethod
     def check(cls, *, dim: int, address: str = "") -> None:
         """Raises `BadOption` for more dimensions than Milvus takes, and for an address that is
         none."""
-        parse_address(address, known=OPTIONS)
+        parse_address(address, option_names=OPTIONS)
         if dim > LARGEST_DIM:
             raise BadOption(f"Milvus takes at most {LARGEST_DIM} numbers a row, not {dim}")
 

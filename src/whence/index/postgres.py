@@ -44,7 +44,7 @@ class PostgresTable(ServerTable):
 
     def __init__(self, address: Address) -> None:
         super().__init__(address)
-        self._held: Connection[Any] | None = None
+        self._connection: Connection[Any] | None = None
         self._dim = 0
         self._ef = int(address.options.get("ef", "200"))
 
@@ -54,13 +54,13 @@ class PostgresTable(ServerTable):
         import psycopg
 
         try:
-            if self._held is None or self._held.closed or self._held.broken:
-                self._held = self._connect()
-            with self._held.transaction():
-                yield self._held
+            if self._connection is None or self._connection.closed or self._connection.broken:
+                self._connection = self._connect()
+            with self._connection.transaction():
+                yield self._connection
         except psycopg.Error as error:
-            if self._held is not None and self._held.broken:
-                self._held = None
+            if self._connection is not None and self._connection.broken:
+                self._connection = None
             raise told(error, self.address) from None
 
     def _connect(self) -> Connection[Any]:
@@ -271,9 +271,9 @@ class PostgresTable(ServerTable):
 
     def close(self) -> None:
         """Close the connection."""
-        if self._held is not None:
-            self._held.close()
-            self._held = None
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def _names(self) -> dict[str, Any]:
         from psycopg import sql
@@ -296,13 +296,13 @@ class PostgresIndex(RemoteIndex):
             import psycopg  # noqa: F401
         except ImportError:
             raise MissingExtra("PostgreSQL as an engine", "postgres") from None
-        return PostgresTable(parse_address(address, known=OPTIONS))
+        return PostgresTable(parse_address(address, option_names=OPTIONS))
 
     @classmethod
     def check(cls, *, dim: int, address: str = "") -> None:
         """Raises `BadOption` for more dimensions than pgvector searches, and for an address that is
         none."""
-        parse_address(address, known=OPTIONS)
+        parse_address(address, option_names=OPTIONS)
         if dim > LARGEST_DIM:
             raise BadOption(
                 f"pgvector searches at most {LARGEST_DIM} numbers a row, not {dim}; give the "

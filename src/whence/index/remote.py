@@ -283,25 +283,25 @@ class RemoteIndex(Engine):
         A `box` around all that is allowed lets the server look there alone.
         """
         asked = as_queries(queries, dim=self._dim or None, k=k)
-        searched = self._searched(allowed)
-        columns = min(k, self.num_vectors if searched is None else len(searched))
+        pool = self._searched(allowed)
+        columns = min(k, self.num_vectors if pool is None else len(pool))
         if not columns or not len(asked):
             return Neighbors(
                 np.empty((len(asked), columns), np.int64),
                 np.empty((len(asked), columns), np.float32),
             )
         self._prepare()
-        if searched is not None and len(searched) <= MANY_ALLOWED:
-            found = [self._among(query, searched, columns) for query in asked]
+        if pool is not None and len(pool) <= MANY_ALLOWED:
+            found = [self._among(query, pool, columns) for query in asked]
         else:
             fetched = self.table.nearest_of_many(asked, _margin(columns), box=box)
             found = [
-                self._ranked(query, rows, searched, columns)
+                self._ranked(query, rows, pool, columns)
                 for query, rows in zip(asked, fetched, strict=True)
             ]
             for number, (query, (ids, _)) in enumerate(zip(asked, found, strict=True)):
                 if len(ids) < columns:
-                    found[number] = self._widened(query, searched, columns, box)
+                    found[number] = self._widened(query, pool, columns, box)
         ids = np.array([ids for ids, _ in found], np.int64).reshape(len(asked), columns)
         return Neighbors(
             ids, np.array([values for _, values in found], np.float32).reshape(len(asked), columns)
@@ -316,25 +316,25 @@ class RemoteIndex(Engine):
         return own if allowed is None else np.intersect1d(own, as_ids(allowed))
 
     def _among(
-        self, query: np.ndarray, searched: np.ndarray, columns: int
+        self, query: np.ndarray, pool: np.ndarray, columns: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        rows = self.table.nearest(query, _margin(columns), keys=self._names(searched))
-        return self._whole(self._ranked(query, rows, searched, columns), columns)
+        rows = self.table.nearest(query, _margin(columns), keys=self._names(pool))
+        return self._whole(self._ranked(query, rows, pool, columns), columns)
 
     def _widened(
-        self, query: np.ndarray, searched: np.ndarray | None, columns: int, box: Box | None
+        self, query: np.ndarray, pool: np.ndarray | None, columns: int, box: Box | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Ask for more and more; at last for all that is allowed, some named at a time, which is
         exact."""
         num = 4 * _margin(columns)
         while num <= _LARGEST_FETCH:
             ids, values = self._ranked(
-                query, self.table.nearest(query, num, box=box), searched, columns
+                query, self.table.nearest(query, num, box=box), pool, columns
             )
             if len(ids) == columns:
                 return ids, values
             num *= 4
-        everything = self._searched(None) if searched is None else searched
+        everything = self._searched(None) if pool is None else pool
         if everything is None:
             everything = np.arange(len(self._keys)) if self._keys is not None else self._ids
         parts = [
@@ -355,15 +355,15 @@ class RemoteIndex(Engine):
         )
 
     def _ranked(
-        self, query: np.ndarray, rows: list[Row], searched: np.ndarray | None, columns: int
+        self, query: np.ndarray, rows: list[Row], pool: np.ndarray | None, columns: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Ids and exact similarities of the best rows that are ours and allowed."""
         if not rows:
             return np.empty(0, np.int64), np.empty(0, np.float32)
         ids = self._ids_of([row.key for row in rows])
         is_ours = ids >= 0
-        if searched is not None:
-            is_ours &= np.isin(ids, searched)
+        if pool is not None:
+            is_ours &= np.isin(ids, pool)
         vectors = np.stack([row.vector for row in rows])[is_ours]
         return best(ids[is_ours], exact_similarities(query, vectors), k=columns)
 

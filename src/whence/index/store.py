@@ -38,7 +38,7 @@ class Store:
         """The files and the manifest behind it."""
         self.path: Path = ledger.folder
         self._table: RowTable | None = None
-        self._known: set[bytes] | None = None
+        self._content_set: set[bytes] | None = None
         self._contents: np.ndarray | None = None
         self._descriptors: np.ndarray | None = None
         self._descriptor_rows: np.ndarray | None = None
@@ -276,7 +276,7 @@ class Store:
         live[self.referenced_rows] = True
         self.ledger.compact(contents=self.contents, live=live)
         self._forget()
-        self._known = None
+        self._content_set = None
 
     def set_options(self, options: Mapping[str, Any]) -> None:
         """Commit the owner's JSON values, replacing all earlier ones."""
@@ -352,9 +352,9 @@ class Store:
         return self._table
 
     def _keys(self) -> set[bytes]:
-        if self._known is None:
-            self._known = set(self.contents.tolist())
-        return self._known
+        if self._content_set is None:
+            self._content_set = set(self.contents.tolist())
+        return self._content_set
 
     def _forget(self) -> None:
         self._contents = self._descriptors = self._descriptor_rows = None

@@ -74,22 +74,22 @@ def find_shift(track: Track, time_us: np.ndarray, lat: np.ndarray, lon: np.ndarr
     if min(len(time_us), len(track.time_us) - 1) < FEWEST:
         return None
     rows = np.unique(np.linspace(0, len(time_us) - 1, min(len(time_us), _MOST)).round().astype(int))
-    asked = (np.asarray(time_us, np.int64)[rows], np.asarray(lat)[rows], np.asarray(lon)[rows])
+    samples = (np.asarray(time_us, np.int64)[rows], np.asarray(lat)[rows], np.asarray(lon)[rows])
     first, last = (
-        (track.time_us[0] - asked[0].max()) / 1e6,
-        (track.time_us[-1] - asked[0].min()) / 1e6,
+        (track.time_us[0] - samples[0].max()) / 1e6,
+        (track.time_us[-1] - samples[0].min()) / 1e6,
     )
     step = _step_s(track)
     shifts = np.arange(first, last + step, step)
-    costs = _costs(track, asked, shifts)
+    costs = _costs(track, samples, shifts)
     best = float(shifts[int(costs.argmin())])
     for finer in (step / 5, step / 25, 0.1):
         near = best + finer * np.arange(-6, 7)
-        best = float(near[int(_costs(track, asked, near).argmin())])
-    num = int((_gaps(track, asked, np.array([best]))[0] < NEAR_M).sum())
+        best = float(near[int(_costs(track, samples, near).argmin())])
+    num = int((_gaps(track, samples, np.array([best]))[0] < NEAR_M).sum())
     others = shifts[np.abs(shifts - best) > _APART_S]
     rival = max(
-        (int((_gaps(track, asked, part) < NEAR_M).sum(axis=1).max()) for part in _parts(others)),
+        (int((_gaps(track, samples, part) < NEAR_M).sum(axis=1).max()) for part in _parts(others)),
         default=0,
     )
     if num < FEWEST or 2 * num < len(rows) or rival > _RIVAL * num:
@@ -98,9 +98,9 @@ def find_shift(track: Track, time_us: np.ndarray, lat: np.ndarray, lon: np.ndarr
 
 
 def track_hints(
-    photos: Photos, times: Timeline, *, options: TrackOptions, seen: Mapping[int, GeoPoint]
+    photos: Photos, times: Timeline, *, options: TrackOptions, sightings: Mapping[int, GeoPoint]
 ) -> tuple[dict[int, TrackHint], tuple[str, ...]]:
-    """For rows without a point: where the track was then; and remarks on the shift. `seen` are
+    """For rows without a point: where the track was then; and remarks on the shift. `sightings` are
     places that sight found for rows.
 
     Clocks that state UTC and clocks that show local time alone are two. The shift of each comes of
@@ -123,7 +123,7 @@ def track_hints(
         if not len(rows):
             continue
         shift_s, how = _shift_of(
-            track, photos, time_us, seen, options.shift_s, is_utc=clock == "UTC"
+            track, photos, time_us, sightings, options.shift_s, is_utc=clock == "UTC"
         )
         remarks.append(f"{track.name}, {len(rows)} photos by {clock}: {how}")
         if shift_s is None:
@@ -197,13 +197,13 @@ def _step_s(track: Track) -> float:
 
 
 def _gaps(
-    track: Track, asked: tuple[np.ndarray, np.ndarray, np.ndarray], shifts: np.ndarray
+    track: Track, samples: tuple[np.ndarray, np.ndarray, np.ndarray], shifts: np.ndarray
 ) -> np.ndarray:
     """Metres (S, N) between each photo and the track at each shift; infinite where the track says
     nothing."""
-    times = asked[0] + np.round(shifts[:, None] * 1e6).astype(np.int64)
+    times = samples[0] + np.round(shifts[:, None] * 1e6).astype(np.int64)
     lat, lon = track.at(times.ravel())
-    gaps = haversine_m(lat.reshape(times.shape), lon.reshape(times.shape), asked[1], asked[2])
+    gaps = haversine_m(lat.reshape(times.shape), lon.reshape(times.shape), samples[1], samples[2])
     return np.where(np.isfinite(gaps), gaps, np.inf)
 
 

@@ -162,7 +162,7 @@ def build_database(
         photos = scan_photos(
             *sources,
             positions=positions,
-            known=known,
+            earlier_scan=known,
             show_progress=show_progress,
             allow_null_island=options.allow_null_island,
         )
@@ -240,7 +240,7 @@ class Build:
         photos: Photos,
         *,
         started: float,
-        gone: Sequence[str] = (),
+        removals: Sequence[str] = (),
         missing: Sequence[MissingFolder] = (),
     ) -> BuildReport:
         self.skipped = list(photos.skipped)
@@ -248,11 +248,11 @@ class Build:
         photos = Photos(
             stored_paths(photos, self.store.path), photos.columns, root=self.store.path.parent
         )
-        num_removed = self.store.remove(gone) if gone else 0
+        num_removed = self.store.remove(removals) if removals else 0
         before = self.store.photos
         changed = changed_rows(photos, before, columns=COLUMNS.keys() - _VOLATILE_COLUMNS)
         files = photos.select(changed)
-        touched = photos.select(
+        renewed = photos.select(
             changed_rows(photos, before, columns=_VOLATILE_COLUMNS, is_new=False)
         )
         vocabulary = self._make_ready(photos)
@@ -260,7 +260,7 @@ class Build:
         with told_when_stopped(
             f"all photos are described and kept in {str(self.store.path)!r}; {GO_ON}"
         ):
-            self._note_times(touched)
+            self._note_times(renewed)
             tidy(self.store)
         return BuildReport(
             path=str(self.store.path),
@@ -306,15 +306,15 @@ class Build:
         self.store.write_blob(STATE_BLOB, self.model.descriptor.state())
         return how
 
-    def _note_times(self, touched: Photos) -> None:
+    def _note_times(self, photos: Photos) -> None:
         """Remember the files' new times, so that the next run need not read them; not those of
         photos that were skipped."""
         known = self.store.photos
         row_of = {path: row for row, path in enumerate(known.paths)}
-        rows = np.array([row_of[path] for path in touched.paths], np.int64)
+        rows = np.array([row_of[path] for path in photos.paths], np.int64)
         if len(rows):
-            is_same = known.content[rows] == touched.content
-            times = {name: touched.columns[name][is_same] for name in _VOLATILE_COLUMNS}
+            is_same = known.content[rows] == photos.content
+            times = {name: photos.columns[name][is_same] for name in _VOLATILE_COLUMNS}
             self.store.update_photos(known.select(rows[is_same]).with_columns(**times))
 
     def _describe(self, photos: Photos) -> int:

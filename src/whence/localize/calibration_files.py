@@ -33,19 +33,19 @@ _USUAL_SCORER = "inliers.v1"
 _FORMAT = 2
 
 
-def key_of(descriptor: str, prepared: PreparedPhotos) -> CalibrationKey:
+def key_of(descriptor: str, material: PreparedPhotos) -> CalibrationKey:
     """The key of the settings in use; `descriptor` is the card of the model.
 
     Raises `CalibrationMismatch` for a scorer that counts no inliers: confidence is learned from
     them.
     """
-    if not prepared.card.counts_inliers:
+    if not material.card.counts_inliers:
         raise CalibrationMismatch(
-            f"the scorer {prepared.card.name} counts no inliers, so nothing it orders can be "
+            f"the scorer {material.card.name} counts no inliers, so nothing it orders can be "
             "verified: use --no-verify"
         )
-    side = prepared.card.preprocessing.long_side_px or 0
-    return CalibrationKey(descriptor, prepared.card.card_id, side, prepared.scorer.key)
+    side = material.card.preprocessing.long_side_px or 0
+    return CalibrationKey(descriptor, material.card.card_id, side, material.scorer.key)
 
 
 def find_calibration(

@@ -136,9 +136,9 @@ def _self_test() -> Finding:
         return ("describe and search", False, f"{type(error).__name__}: {error}")
 
 
-def _database(named: str | None) -> list[Finding]:
-    path = load_settings(flags={"database": named}).database
-    if named is None and not Path(path).exists():
+def _database(name: str | None) -> list[Finding]:
+    path = load_settings(flags={"database": name}).database
+    if name is None and not Path(path).exists():
         return []
     from whence.index.audit import problems
     from whence.index.store import Store

@@ -120,7 +120,7 @@ def coregister(
     shift = 0.0 if options.is_published else 0.5
     outline = np.array([[0, 0], [side, 0], [side, side], [0, side]], float)
     whole: np.ndarray | None = None
-    used = outline
+    corners = outline
     outlines: list[np.ndarray] = []
     inliers: list[int] = []
     agreed = Agreement(0, None)
@@ -139,7 +139,9 @@ def coregister(
         # Whole corners are no longer those of the estimate: the warp is then by them.
         onto: np.ndarray = np.eye(3)
         if whole is not None and options.is_published:
-            onto = cv2.getPerspectiveTransform(used.astype(np.float32), outline.astype(np.float32))
+            onto = cv2.getPerspectiveTransform(
+                corners.astype(np.float32), outline.astype(np.float32)
+            )
         elif whole is not None:
             onto = np.linalg.inv(whole)
         agreed = find(photo, _middle(around, onto, side, shift), onto)
@@ -151,12 +153,12 @@ def coregister(
         whole = whole / whole[2, 2]
         projected = _project(whole, outline)
         # In single precision, as published: what is a whole number but for rounding stays it.
-        used = (
+        corners = (
             np.trunc(projected.astype(np.float32)).astype(float)
             if options.is_published
             else projected
         )
-        reason = _refusal(whole, used, side, is_published=options.is_published)
+        reason = _refusal(whole, corners, side, is_published=options.is_published)
         outlines.append(projected)
         inliers.append(agreed.num_inliers)
         if (
@@ -184,7 +186,7 @@ def coregister(
         agreed.rms_px,
         whole @ _turning(turns, side),
         tuple(outlines),
-        footprint_after(used, box, turns=turns, side_px=side, is_linear=options.is_published),
+        footprint_after(corners, box, turns=turns, side_px=side, is_linear=options.is_published),
         tuple(inliers),
     )
 

@@ -55,7 +55,7 @@ def export_hloc(
         if features.pairs:
             write_matches(folder / MATCHES, features.matches())
         with atomic_write(folder / POSITIONS, "w") as file:
-            for row in features.placed:
+            for row in features.rows_with_point:
                 lat, lon, altitude = features.place(row)
                 known = altitude if np.isfinite(altitude) else 0.0
                 file.write(f"{features.names[row]} {lat:.9f} {lon:.9f} {known:.3f}\n")

@@ -34,7 +34,7 @@ class Judge:
     model: DescriptorModel
     retriever: Retriever
     rerank: RerankOptions | None = None
-    prepared: PreparedPhotos | None = None
+    material: PreparedPhotos | None = None
     calibration: Calibration | None = None
     """None gives the place of the first candidate, whether or not it is right."""
     unverified_reason: str = ""
@@ -56,8 +56,8 @@ class Judge:
         """Descriptors of queries, with what the scorer needs of them."""
         return (
             self.model.query_model.describe_each(queries, views=self.views)
-            if self.prepared is None
-            else describe_for_rerank(self.model, queries, self.prepared, views=self.views)
+            if self.material is None
+            else describe_for_rerank(self.model, queries, self.material, views=self.views)
         )
 
     def answer(
@@ -87,7 +87,7 @@ class Judge:
         candidates = self.retriever.ask(described.question, k=k, around=around, within=within)
         seconds["search"] = time.perf_counter() - started
         reason, ordered_by = "" if candidates else NOTHING_SEARCHED, ""
-        if self.rerank is not None and self.prepared is not None and candidates:
+        if self.rerank is not None and self.material is not None and candidates:
             started = time.perf_counter()
             reranked = self.compare(candidates, described.local or {}, source=source)
             candidates, reason = reranked.candidates, reranked.reason
@@ -119,12 +119,12 @@ class Judge:
             )
         chosen = shortlist(first.candidates, options.num_candidates)
         try:
-            asked = opened.prepared.of_query(source)
+            asked = opened.material.of_query(source)
         except UnreadableImage as error:
             return replace(
                 first, reason=f"{first.reason}; not asked again with {options.scorer}: {error}"
             )
-        found = rerank(chosen, query=asked, prepared=opened.prepared, options=options)
+        found = rerank(chosen, query=asked, material=opened.material, options=options)
         retrieved = {one.row: one.retrieved_rank for one in first.candidates}
         compared = tuple(
             replace(one, retrieved_rank=retrieved[one.row]) for one in found.candidates
@@ -132,7 +132,7 @@ class Judge:
         judge = replace(
             self,
             rerank=options,
-            prepared=opened.prepared,
+            material=opened.material,
             calibration=opened.calibration,
             second=None,
         )
@@ -163,7 +163,7 @@ class Judge:
         comparison is sooner deceived than who looks once.
         """
         assert self.rerank is not None
-        assert self.prepared is not None
+        assert self.material is not None
         options, calibration = self.rerank, self.calibration or self.stopping
         if self.calibration is not None and options.when_unsure is not None:
             least = max(
@@ -171,7 +171,7 @@ class Judge:
             )
             options = replace(options, when_unsure=max(options.when_unsure, (1 + least) / 2))
         sure = None if calibration is None else partial(confidence_so_far, calibration=calibration)
-        found = rerank(candidates, query=query, prepared=self.prepared, options=options, sure=sure)
+        found = rerank(candidates, query=query, material=self.material, options=options, sure=sure)
         return (
             found
             if self.otherwise is None or source is None
@@ -201,14 +201,14 @@ class Judge:
                 reason="; ".join(filter(None, (reason, self.unverified_reason))),
             )
         started, scorer = time.perf_counter(), "" if self.rerank is None else self.rerank.scorer
-        judged, verification = verify(
+        candidates, verification = verify(
             candidates,
             self.calibration,
-            agreements=agreements_of(candidates, self.prepared),
+            agreements=agreements_of(candidates, self.material),
             is_same_file=is_same_file,
         )
         seconds["verify"] = time.perf_counter() - started
-        if not judged:
+        if not candidates:
             return Position(
                 query,
                 "unknown",
@@ -217,21 +217,22 @@ class Judge:
                 is_verified=True,
                 scorer=scorer,
             )
-        answered = self._placed(judged) if judged[0].point is None else None
-        if answered is None and verification.is_accepted:
-            answered = judged[0]
-        shown = answered or judged[0]
+        answer = self._placed(candidates) if candidates[0].point is None else None
+        if answer is None and verification.is_accepted:
+            answer = candidates[0]
+        shown = answer or candidates[0]
         found = position_of_accepted(
-            (shown, *(one for one in judged if one is not shown)), spacing_m=self._spacing(shown)
+            (shown, *(one for one in candidates if one is not shown)),
+            spacing_m=self._spacing(shown),
         )
         radius = None if found.point is None else self.calibration.radius_factor * found.scale_m
-        if answered is None:
-            guess = BestGuess(judged[0].photo, found.point, radius, verification.confidence)
+        if answer is None:
+            guess = BestGuess(candidates[0].photo, found.point, radius, verification.confidence)
             return Position(
                 query,
                 "unknown",
                 confidence=verification.confidence,
-                candidates=judged,
+                candidates=candidates,
                 seconds=seconds,
                 reason=verification.reason,
                 best_guess=guess,
@@ -244,22 +245,22 @@ class Judge:
             point=found.point,
             radius_m=radius,
             heading_deg=found.heading_deg,
-            confidence=answered.confidence,
-            candidates=judged,
+            confidence=answer.confidence,
+            candidates=candidates,
             seconds=seconds,
             reason=reason,
             is_verified=True,
             scorer=scorer,
         )
 
-    def _placed(self, judged: Sequence[Candidate]) -> Candidate | None:
+    def _placed(self, candidates: Sequence[Candidate]) -> Candidate | None:
         """The first candidate with coordinates that would be accepted by itself: where the best
         match has none, it says where."""
         assert self.calibration is not None
         return next(
             (
                 one
-                for one in judged
+                for one in candidates
                 if one.point is not None
                 and (one.confidence or 0.0) >= least_confidence(one, self.calibration)
             ),

@@ -49,7 +49,7 @@ def export_kapture(
     """
     with Store.open(path) as store:
         features = KeptFeatures(store, root=root, pairs=pairs)
-        placed = set(features.placed)
+        placed = set(features.rows_with_point)
         records = [
             PhotoRecord(name, features.size(row), features.place(row) if row in placed else None)
             for row, name in enumerate(features.names)

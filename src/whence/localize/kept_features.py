@@ -59,7 +59,7 @@ class KeptFeatures:
                     f"photos are like {self.names[0]!r}"
                 )
         self.with_keypoints = [row for row in range(len(self.photos)) if self.has(row)]
-        self.placed: list[int] = np.flatnonzero(self.photos.has_point).tolist()
+        self.rows_with_point: list[int] = np.flatnonzero(self.photos.has_point).tolist()
         self.num_matched = 0
 
     def descriptors(self) -> Iterator[PhotoDescriptor]:
@@ -75,7 +75,7 @@ class KeptFeatures:
     def report(self) -> Exported:
         """A report of what was written, after all of it was."""
         num_keypoints = len(self.with_keypoints)
-        return Exported(len(self.names), num_keypoints, self.num_matched, len(self.placed))
+        return Exported(len(self.names), num_keypoints, self.num_matched, len(self.rows_with_point))
 
     def size(self, row: int) -> tuple[int, int]:
         return int(self.photos.columns["width"][row]), int(self.photos.columns["height"][row])

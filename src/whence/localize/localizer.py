@@ -97,7 +97,7 @@ class Localizer:
         self.store = store
         self.model = model
         self.retriever = Retriever(store.photos, store.descriptor_rows, open_engine(store))
-        self._prepared: list[tuple[RerankOptions, PreparedPhotos]] = []
+        self._materials: list[tuple[RerankOptions, PreparedPhotos]] = []
         self.report: BuildReport | None = None
         """What `build` or `refresh` did, where this localizer came from one."""
 
@@ -276,11 +276,11 @@ class Localizer:
 
     def prepared(self, options: RerankOptions) -> PreparedPhotos:
         """Prepared photos of the database, for the scorer of the options."""
-        for known, prepared in self._prepared:
-            if (known.scorer, known.scorer_options) == (options.scorer, options.scorer_options):
-                return prepared
+        for own, material in self._materials:
+            if (own.scorer, own.scorer_options) == (options.scorer, options.scorer_options):
+                return material
         made = PreparedPhotos.for_model(options, self.model, self.photos, store=self.store)
-        self._prepared.append((options, made))
+        self._materials.append((options, made))
         return made
 
     def judge(self, options: LocateOptions | None = None) -> Judge:
@@ -298,10 +298,10 @@ class Localizer:
         cells = self.cells if has_given else None
         if options.rerank is None:
             return Judge(self.model, self.retriever, views=options.views, cells=cells)
-        prepared, found, reason = self.prepared(options.rerank), None, ""
+        material, found, reason = self.prepared(options.rerank), None, ""
         if options.is_verified or options.rerank.when_unsure is not None:
             try:
-                key = key_of(self.model.card.card_id, prepared)
+                key = key_of(self.model.card.card_id, material)
                 found = find_calibration(key, store=self.store, file=options.calibration)
             except CalibrationMismatch as error:
                 if options.needs_calibration:
@@ -316,7 +316,7 @@ class Localizer:
             self.model,
             self.retriever,
             options.rerank,
-            prepared,
+            material,
             calibration,
             reason,
             options.views,
@@ -334,8 +334,8 @@ class Localizer:
         if chosen is None:
             return None
 
-        def find(prepared: PreparedPhotos) -> Calibration:
-            found = find_calibration(key_of(self.model.card.card_id, prepared), store=self.store)
+        def find(material: PreparedPhotos) -> Calibration:
+            found = find_calibration(key_of(self.model.card.card_id, material), store=self.store)
             return with_min_confidence(found, options.min_confidence)
 
         look = SecondLook(chosen, self.prepared, find)

@@ -88,11 +88,11 @@ def refresh_database(
         options = BuildOptions(**store.options["build"])
         photos = scan_photos(
             *present,
-            known=before,
+            earlier_scan=before,
             show_progress=show_progress,
             allow_null_island=options.allow_null_island,
         )
-        missing = [] if removes_missing else missing_folders(before, sources, found=photos)
+        missing = [] if removes_missing else missing_folders(before, sources, new_scan=photos)
         files = [joined(store.path.absolute().parent, name) for name in before.paths]
         is_gone = ~np.array(are_there(files), bool)
         is_renamed = bool(set(before.content.tolist()).intersection(photos.content.tolist()))
@@ -106,7 +106,7 @@ def refresh_database(
         is_kept = is_under(files, [path_of(one.folder) for one in missing])
         gone = [before.paths[row] for row in np.flatnonzero(is_gone & ~is_kept)]
         build = Build(store, model, options, show_progress=show_progress)
-        return build.run(photos, started=started, gone=gone, missing=missing)
+        return build.run(photos, started=started, removals=gone, missing=missing)
 
 
 def _nothing_left(folder: Path, missing: Sequence[MissingFolder | str]) -> str:

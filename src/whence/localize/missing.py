@@ -192,7 +192,7 @@ def place_missing(
             for row, one in zip(rows, found, strict=True)
             if one.point is not None and one.is_verified
         }
-        tracks, said = track_hints(photos, times, options=options.track, seen=seen)
+        tracks, said = track_hints(photos, times, options=options.track, sightings=seen)
         remarks = (*remarks, *said)
     records = zip(missing, found, rows, strict=True)
     proposals = tuple(

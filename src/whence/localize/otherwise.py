@@ -54,7 +54,7 @@ class Otherwise:
             asked = self.prepared.of_query(source)
         except UnreadableImage:
             return reranked
-        ordered = rerank(few, query=asked, prepared=self.prepared, options=self.options)
+        ordered = rerank(few, query=asked, material=self.prepared, options=self.options)
         if ordered.reason:
             return reranked
         of_row = {one.row: one for one in few}

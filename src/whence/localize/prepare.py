@@ -67,13 +67,13 @@ def prepare_photos(
         )
     started = time.perf_counter()
     with Localizer.open(path) as localizer:
-        prepared = localizer.prepared(options)
-    contents, rows = np.unique(prepared.photos.columns["content"], return_index=True)
+        material = localizer.prepared(options)
+    contents, rows = np.unique(material.photos.columns["content"], return_index=True)
     keys = [content.decode() for content in contents.tolist()]
     skipped: list[SkippedPhoto] = []
     num_prepared = 0
     with Store.open(path, writable=True) as store:
-        is_known = np.any([store.has_cache(name, keys) for name in prepared.cache_ids], axis=0)
+        is_known = np.any([store.has_cache(name, keys) for name in material.cache_ids], axis=0)
         pending = np.flatnonzero(~is_known).tolist()
         kept = (
             f"photos prepared until now are kept in {str(path)!r}; run the same command again to "
@@ -88,14 +88,14 @@ def prepare_photos(
             for batch in in_batches(pending, COMMIT_PHOTOS):
                 done: dict[str, Arrays] = {}
                 for i, result in zip(
-                    batch, _prepare_each(prepared, [int(rows[i]) for i in batch]), strict=True
+                    batch, _prepare_each(material, [int(rows[i]) for i in batch]), strict=True
                 ):
                     if isinstance(result, UnreadableImage):
-                        skipped.append(SkippedPhoto(prepared.photos.paths[rows[i]], result.reason))
+                        skipped.append(SkippedPhoto(material.photos.paths[rows[i]], result.reason))
                     else:
                         done[keys[i]] = result
                     advance(1)
-                store.write_cache(prepared.cache_ids[0], list(done), list(done.values()))
+                store.write_cache(material.cache_ids[0], list(done), list(done.values()))
                 num_prepared += len(done)
         size = store.size_bytes
     seconds = time.perf_counter() - started
@@ -104,15 +104,15 @@ def prepare_photos(
     )
 
 
-def _prepare_each(prepared: PreparedPhotos, rows: list[int]) -> Iterator[Arrays | UnreadableImage]:
+def _prepare_each(material: PreparedPhotos, rows: list[int]) -> Iterator[Arrays | UnreadableImage]:
     """What the scorer prepares of each photo, or why it cannot be read; photos decode in
     parallel."""
 
     def read(row: int) -> np.ndarray | UnreadableImage:
         try:
-            return read_as(prepared.photos.file(row), prepared.card.preprocessing)
+            return read_as(material.photos.file(row), material.card.preprocessing)
         except UnreadableImage as error:
             return error
 
     for image in map_threads(read, rows):
-        yield image if isinstance(image, UnreadableImage) else prepared.scorer.prepare(image)
+        yield image if isinstance(image, UnreadableImage) else material.scorer.prepare(image)

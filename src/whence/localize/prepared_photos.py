@@ -39,14 +39,14 @@ class PreparedPhotos:
         photos: Photos,
         *,
         store: Store | None = None,
-        given: Mapping[str, Arrays] = MappingProxyType({}),
+        arrays: Mapping[str, Arrays] = MappingProxyType({}),
     ) -> None:
-        self.scorer, self.card, self.photos, self.store, self.given = (
+        self.scorer, self.card, self.photos, self.store, self.arrays = (
             scorer,
             card,
             photos,
             store,
-            given,
+            arrays,
         )
         self.is_shared = False
         """Whether a model's own local descriptors are what the scorer prepares."""
@@ -100,14 +100,14 @@ class PreparedPhotos:
         photos: Photos,
         *,
         store: Store | None = None,
-        given: Mapping[str, Arrays] = MappingProxyType({}),
+        arrays: Mapping[str, Arrays] = MappingProxyType({}),
     ) -> PreparedPhotos:
-        """The same scorer for another collection. `given`: arrays that are there already, by
+        """The same scorer for another collection. `arrays`: what is there already, by
         content."""
-        other = PreparedPhotos(self.scorer, self.card, photos, store=store, given=given)
+        other = PreparedPhotos(self.scorer, self.card, photos, store=store, arrays=arrays)
         other.is_shared, other.cache_ids = self.is_shared, self.cache_ids
         stages = (
-            stage.over(photos, store=store, given=given if stage.is_shared else {})
+            stage.over(photos, store=store, arrays=arrays if stage.is_shared else {})
             for stage in self.stages
         )
         other.stages = _linked(tuple(stages))
@@ -185,8 +185,8 @@ class PreparedPhotos:
                 self._num_remembered_bytes -= _num_bytes(self._remembered.popitem(last=False)[1])
 
     def _kept(self, content: str) -> Arrays | None:
-        if content in self.given or self.store is None:
-            return self.given.get(content)
+        if content in self.arrays or self.store is None:
+            return self.arrays.get(content)
         found = (self.store.read_cache(name, content) for name in self.cache_ids)
         return next((arrays for arrays in found if arrays is not None), None)
 

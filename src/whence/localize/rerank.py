@@ -44,7 +44,7 @@ def rerank(
     candidates: Sequence[Candidate],
     *,
     query: Arrays,
-    prepared: PreparedPhotos,
+    material: PreparedPhotos,
     options: RerankOptions,
     sure: Sure | None = None,
     clock: Callable[[], float] = time.perf_counter,
@@ -65,8 +65,8 @@ def rerank(
             "them"
         )
     shortlist = candidates[: options.num_candidates]
-    evidence, reached = _compare(
-        shortlist, query, prepared=prepared, options=options, sure=sure, clock=clock
+    evidence, probability = _compare(
+        shortlist, query, material=material, options=options, sure=sure, clock=clock
     )
     compared = [_with_evidence(*pair) for pair in zip(shortlist, evidence, strict=False)]
     num_compared = sum(found is not None for found in evidence)
@@ -92,13 +92,13 @@ def rerank(
         )
     elif len(evidence) < len(shortlist):
         why = (
-            f"one is right with a probability of {reached:.2f}"
-            if reached is not None
+            f"one is right with a probability of {probability:.2f}"
+            if probability is not None
             else f"within {options.max_seconds:g} s"
         )
         reason = f"{len(evidence)} of {len(shortlist)} candidates compared: {why}"
     renumbered = (replace(one, rank=rank) for rank, one in enumerate([*ordered, *rest], start=1))
-    return Reranked(tuple(renumbered), num_compared, reason, reached)
+    return Reranked(tuple(renumbered), num_compared, reason, probability)
 
 
 class _Feed:
@@ -106,26 +106,26 @@ class _Feed:
     the first."""
 
     def __init__(
-        self, asked: Sequence[Candidate], prepared: PreparedPhotos, *, is_held: bool
+        self, candidates: Sequence[Candidate], material: PreparedPhotos, *, is_held: bool
     ) -> None:
-        self.asked, self.prepared, self.is_held = asked, prepared, is_held
+        self.candidates, self.material, self.is_held = candidates, material, is_held
         self.num_taken = 0
         self.is_cut = False
 
     def __iter__(self) -> Iterator[Arrays | None]:
-        for candidate in self.asked:
+        for candidate in self.candidates:
             if self.is_held and self.num_taken:
                 self.is_cut = True
                 return
             self.num_taken += 1
-            yield self.prepared.of_row(candidate.row)
+            yield self.material.of_row(candidate.row)
 
 
 def _compare(
     shortlist: Sequence[Candidate],
     query: Arrays,
     *,
-    prepared: PreparedPhotos,
+    material: PreparedPhotos,
     options: RerankOptions,
     sure: Sure | None,
     clock: Callable[[], float],
@@ -138,9 +138,9 @@ def _compare(
     """
     started, limit, enough = clock(), options.max_seconds, options.when_unsure
     for is_held in (True, False) if enough is not None else (False,):
-        feed = _Feed(shortlist, prepared, is_held=is_held)
+        feed = _Feed(shortlist, material, is_held=is_held)
         evidence: list[PairEvidence | None] = []
-        for found in prepared.scorer.score(query, feed):
+        for found in material.scorer.score(query, feed):
             evidence.append(found)
             feed.is_held = False
             if limit is not None and clock() - started >= limit:
@@ -153,9 +153,9 @@ def _compare(
                 or len(evidence) == len(shortlist)
             ):
                 continue
-            reached = sure(so_far(shortlist, evidence))
-            if reached >= enough:
-                return evidence, reached
+            probability = sure(so_far(shortlist, evidence))
+            if probability >= enough:
+                return evidence, probability
         if not feed.is_cut:
             break
     return evidence, None
@@ -182,19 +182,19 @@ def _with_evidence(candidate: Candidate, evidence: PairEvidence | None) -> Candi
 def describe_for_rerank(
     model: DescriptorModel,
     sources: Sequence[Any],
-    prepared: PreparedPhotos,
+    material: PreparedPhotos,
     *,
     views: QueryViews | None = None,
 ) -> Iterator[Described | UnreadableImage]:
     """Descriptors of queries with what the scorer prepares of them as `local`, each photo read once
     where the two share it."""
     asking = model.query_model
-    if prepared.is_shared and views is None and asking is model:
+    if material.is_shared and views is None and asking is model:
         yield from model.describe_each(sources, keep_local=True)
         return
     for source, result in zip(sources, asking.describe_each(sources, views=views), strict=True):
         yield (
             result
             if isinstance(result, UnreadableImage)
-            else result._replace(local=dict(prepared.of_query(source)))
+            else result._replace(local=dict(material.of_query(source)))
         )

@@ -74,7 +74,7 @@ class Retriever:
         order = usable[np.argsort(descriptor_rows[usable], kind="stable")]
         self._photo_rows = order
         self._descriptor_rows = descriptor_rows[order]
-        self._searched = np.unique(self._descriptor_rows)
+        self._all_rows = np.unique(self._descriptor_rows)
 
     def retrieve(
         self, descriptors: np.ndarray, *, k: int, around: Around | None = None
@@ -111,7 +111,7 @@ class Retriever:
         photo_rows, descriptor_rows, searched = (
             self._photo_rows,
             self._descriptor_rows,
-            self._searched,
+            self._all_rows,
         )
         if around is not None:
             inside = around.allows(self.photos)[photo_rows]

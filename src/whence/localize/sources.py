@@ -93,11 +93,11 @@ def is_there(source: str) -> bool:
 
 
 def missing_folders(
-    photos: Photos, sources: Iterable[str], *, found: Photos | None = None
+    photos: Photos, sources: Iterable[str], *, new_scan: Photos | None = None
 ) -> list[MissingFolder]:
     """The folders of `sources` (`source_files`) that hold none of the photos they held.
 
-    `found` is what a scan finds there now: a folder whose photos only bear other names is not
+    `new_scan` is what a scan finds there now: a folder whose photos only bear other names is not
     missing.
     """
     files = [joined(photos.root, path) for path in photos.paths]
@@ -109,7 +109,7 @@ def missing_folders(
     step = max(len(files) // NUM_SAMPLED, 1)
     if all(map(_is_folder, folders)) and all(are_there(files[::step])):
         return []
-    contents = set() if found is None else set(found.content.tolist())
+    contents = set() if new_scan is None else set(new_scan.content.tolist())
     rows_of = rows_by_folder(files, folders)
     missing = []
     for folder, rows in rows_of.items():

@@ -108,7 +108,7 @@ class Tracker:
         self._next = 0
         """Place of the frame that is answered next."""
         self._last: _Place | None = None
-        self._answered: deque[TrackPoint] = deque(maxlen=NUM_REMEMBERED)
+        self._points: deque[TrackPoint] = deque(maxlen=NUM_REMEMBERED)
 
     def add(
         self, frame: Any, *, name: str = "", number: int | None = None, seconds: float | None = None
@@ -143,7 +143,7 @@ class Tracker:
     def finish(self) -> tuple[TrackPoint, ...]:
         """The answers that waited for later frames. The tracker can begin another drive."""
         found = self._flushed()
-        self._answered.clear()
+        self._points.clear()
         self._last = None
         return found
 
@@ -187,8 +187,8 @@ class Tracker:
         """The answer by all before it: the filter's, as nothing later is known."""
         if self.motion is None:
             return point
-        self._answered.append(point)
-        return smooth_points(self._answered, self.motion)[-1]
+        self._points.append(point)
+        return smooth_points(self._points, self.motion)[-1]
 
 
 def smooth_points(points: Iterable[TrackPoint], motion: Motion) -> tuple[TrackPoint, ...]:

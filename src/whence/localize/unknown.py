@@ -36,7 +36,7 @@ missing, or only the weights are."""
 class Opened(NamedTuple):
     """The scorer with what it needs of the database's photos, and how its evidence is judged."""
 
-    prepared: PreparedPhotos
+    material: PreparedPhotos
     calibration: Calibration
 
 
@@ -60,8 +60,8 @@ class SecondLook:
     def open(self) -> Opened:
         """The scorer and its calibration. Raises what making the scorer raises, and
         `CalibrationMismatch`."""
-        prepared = self.open_prepared(self.options)
-        return Opened(prepared, self.find(prepared))
+        material = self.open_prepared(self.options)
+        return Opened(material, self.find(material))
 
 
 def second_options(when_unknown: str, first: RerankOptions) -> RerankOptions | None:

@@ -129,12 +129,12 @@ def num_inliers(candidates: Sequence[Candidate]) -> np.ndarray:
     )
 
 
-def _num_telling(found: PairEvidence) -> float:
-    is_chance = found.surprise is not None and found.surprise < evidence.LEAST_SURPRISE
+def _num_telling(pair: PairEvidence) -> float:
+    is_chance = pair.surprise is not None and pair.surprise < evidence.LEAST_SURPRISE
     return (
         0.0
-        if is_chance or (found.num_inliers or 0) < NOISE_INLIERS
-        else float(found.num_inliers or 0)
+        if is_chance or (pair.num_inliers or 0) < NOISE_INLIERS
+        else float(pair.num_inliers or 0)
     )
 
 
@@ -155,16 +155,16 @@ def rivals_of(
     )
 
 
-def agreements_of(candidates: Sequence[Candidate], prepared: PreparedPhotos | None) -> Agreements:
+def agreements_of(candidates: Sequence[Candidate], material: PreparedPhotos | None) -> Agreements:
     """How far the candidates' photos agree with the first one's, looked for only where it matters:
     both have evidence."""
     counts, shares = np.zeros(len(candidates)), np.zeros(len(candidates))
     telling = num_inliers(candidates)
-    if prepared is not None and len(candidates) and telling[0]:
+    if material is not None and len(candidates) and telling[0]:
         rows = np.flatnonzero(telling)[1:]
         for i, found in zip(
             rows,
-            prepared.agreements(candidates[0].row, [candidates[i].row for i in rows]),
+            material.agreements(candidates[0].row, [candidates[i].row for i in rows]),
             strict=True,
         ):
             counts[i] = found.num_inliers or 0

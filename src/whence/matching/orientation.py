@@ -46,7 +46,7 @@ class _Map(NamedTuple):
 
     values: np.ndarray
     """(H, W) complex64: doubled directions times strengths, at most 1."""
-    known: np.ndarray
+    is_known: np.ndarray
     """(H, W) uint8, 0 or 1."""
 
 
@@ -352,7 +352,7 @@ def _surfaces(
             * (side / extent) ** 2
         )
         shares = np.array(
-            [own.known[top : top + side, left : left + side].mean() for left in lefts]
+            [own.is_known[top : top + side, left : left + side].mean() for left in lefts]
         )
         is_used[row] = (shares > 0.5) & (energy > 0) & (there > 0)
         found[row] = np.where(

@@ -18,7 +18,7 @@ from whence.matching.geometry import rescale_points
 from whence.matching.matchers import in_originals, smaller_coverage
 from whence.types import Arrays, Match, PointPairs
 
-_NEEDED = ("matched_kpts0", "matched_kpts1")
+_POINT_NAMES = ("matched_kpts0", "matched_kpts1")
 
 
 def pairs_of_vismatch(
@@ -29,10 +29,10 @@ def pairs_of_vismatch(
 
     Raises `InputError` for what is no result of vismatch.
     """
-    lacking = [name for name in _NEEDED if name not in result]
+    lacking = [name for name in _POINT_NAMES if name not in result]
     if lacking:
         raise InputError(f"no result of vismatch: it has no {', '.join(lacking)}")
-    points0, points1 = (_points(result[name], name) for name in _NEEDED)
+    points0, points1 = (_points(result[name], name) for name in _POINT_NAMES)
     if len(points0) != len(points1):
         raise InputError(f"no result of vismatch: {len(points0)} points match {len(points1)}")
     confidences = result.get("matched_confidences")

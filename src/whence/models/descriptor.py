@@ -38,13 +38,13 @@ class Described(NamedTuple):
 
     descriptor: np.ndarray
     local: dict[str, np.ndarray] | None = None
-    asked: Question | None = None
+    own_question: Question | None = None
     """What a query asks with, where it is looked at in a mode; `descriptor` is then the mean."""
 
     @property
     def question(self) -> Question:
         """The question of the photo as a query."""
-        return self.asked or Question(self.descriptor[None])
+        return self.own_question or Question(self.descriptor[None])
 
 
 class DescriptorModel:
@@ -276,7 +276,7 @@ class DescriptorModel:
                 yield Described(of_photo[0])
             else:
                 question = views.question(of_photo)
-                yield Described(question.descriptor, asked=question)
+                yield Described(question.descriptor, own_question=question)
 
     def _views_or_error(self, source: PhotoSource, *, views: QueryViews) -> Views | UnreadableImage:
         try:

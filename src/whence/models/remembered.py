@@ -8,21 +8,21 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-Found = TypeVar("Found")
+Finding = TypeVar("Finding")
 
 
-class Remembered(Generic[Found]):
+class Remembered(Generic[Finding]):
     """What was found on images, by their pixels. Each is forgotten when it is taken, so memory
     falls as images are described."""
 
     def __init__(self) -> None:
-        self._findings: dict[bytes, Found] = {}
+        self._findings: dict[bytes, Finding] = {}
 
-    def put(self, image: np.ndarray, finding: Found) -> None:
+    def put(self, image: np.ndarray, finding: Finding) -> None:
         """Remember what was found on an image."""
         self._findings[_key_of(image)] = finding
 
-    def take(self, image: np.ndarray) -> Found | None:
+    def take(self, image: np.ndarray) -> Finding | None:
         """The findings on an image, which are forgotten then; None where nothing is known of it."""
         return self._findings.pop(_key_of(image), None) if self._findings else None
 

@@ -252,21 +252,21 @@ class _Reservoir:
         self.size = size
         self.random = random_stream(seed, 1)
         self.keys = np.zeros(0)
-        self.kept = np.zeros((0, SIFT_DIM), np.float32)
+        self.sample = np.zeros((0, SIFT_DIM), np.float32)
 
     def add(self, rows: np.ndarray) -> None:
         keys = np.concatenate([self.keys, self.random.random(len(rows))])
-        kept = np.concatenate([self.kept, rows])
+        kept = np.concatenate([self.sample, rows])
         if len(keys) > 2 * self.size:
             keys, kept = self._smallest(keys, kept)
-        self.keys, self.kept = keys, kept
+        self.keys, self.sample = keys, kept
 
     def _smallest(self, keys: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         order = np.argsort(keys, kind="stable")[: self.size]
         return keys[order], rows[order]
 
     def rows(self) -> np.ndarray:
-        return self._smallest(self.keys, self.kept)[1]
+        return self._smallest(self.keys, self.sample)[1]
 
 
 def k_means(

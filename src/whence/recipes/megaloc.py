@@ -101,7 +101,7 @@ def _small(name: str, aggregator: AggregatorOptions, summary: str) -> Recipe:
         learner=NetworkOptions(
             backbone="efficientnet_lite0_blocks10_12", start_from="released", aggregator=aggregator
         ),
-        branches=(replace(_LISTED, name=""),),
+        branches=(replace(_LISTED_PLACES, name=""),),
         optimizer=OptimizerOptions("adamw", lr=1e-3, weight_decay=1e-4),
         schedule=ScheduleOptions("cosine", warmup_steps=50, final_share=0.01),
         loop=LoopOptions(
@@ -118,7 +118,7 @@ _SMALL_BRANCHES = branches(
     num_mined=100,
     every=1,
 )
-_LISTED = PlacesOptions(
+_LISTED_PLACES = PlacesOptions(
     places=PlaceOptions(by="listed", min_photos=4),
     batches=BatchOptions(16, 4),
     augment=SMALL_SEEN,

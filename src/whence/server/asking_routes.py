@@ -63,7 +63,7 @@ async def locate(
     service = service_of(request)
     database = service.databases.get(options.database)
     uploaded = await read_photos(photos, service.terms.limits)
-    records = await service.compute.run(partial(_ask_all, database, uploaded, options.asked))
+    records = await service.compute.run(partial(_ask_all, database, uploaded, options.values))
     for record in records:
         service.measures.photos.labels(record["status"]).inc()
         place = record["position"]

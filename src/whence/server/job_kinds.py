@@ -213,7 +213,7 @@ class JobKinds:
             {"photo": Path(entry.path).name, "reason": entry.reason}
             for entry in (*plan.skipped, *done.skipped)
         ]
-        return {"num_written": len(done.written), "skipped": skipped, "can_undo": bool(kept)}
+        return {"num_written": len(done.files), "skipped": skipped, "can_undo": bool(kept)}
 
     def undo(self, job: Job) -> Mapping[str, Any]:
         """The files written last for a job's review, taken back. Raises `BadOption` where nothing
@@ -226,7 +226,7 @@ class JobKinds:
             replace(self.folder.get(job.id), summary={**job.summary, "undo_files": kept})
         )
         kept_files = [
-            {"photo": Path(entry.path).name, "reason": entry.reason} for entry in undone.kept
+            {"photo": Path(entry.path).name, "reason": entry.reason} for entry in undone.refusals
         ]
         return {"num_removed": len(undone.removed), "kept": kept_files, "can_undo": bool(kept)}
 

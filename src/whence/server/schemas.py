@@ -189,7 +189,7 @@ class Options:
         ] = None,
     ) -> None:
         self.database = database
-        self.asked: dict[str, Any] = {
+        self.values: dict[str, Any] = {
             **{
                 "k": k,
                 "near": near,

@@ -66,7 +66,7 @@ def _answers(run: Settings, options: Settings, work: Path) -> dict[str, Value]:
         start = _shortened(arm, context, model, compressor)
         sizes.append(len(start))
         learner = model.network if compressor is None else compressor
-        right.append(answered_after(learner, start, context.asked).float().mean().item())
+        right.append(answered_after(learner, start, context.questions).float().mean().item())
     values = {
         "right": Value(float(np.mean(right)), *bootstrap_interval(np.array(right))),
         "inputs": Value(float(np.mean(sizes))),

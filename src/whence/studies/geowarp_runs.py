@@ -170,14 +170,14 @@ def _recipe(options: Settings, changes: list[str]) -> Recipe:
 
 
 def _recalls_with(
-    lists: Shortlists, options: Settings, recipe: Recipe, chosen: dict[str, Any]
+    lists: Shortlists, options: Settings, recipe: Recipe, scorer_options: dict[str, Any]
 ) -> dict[str, Value]:
     """Recalls with a regressor of a recipe, at the size of its training's photos."""
     from whence.training.options.learners import image_size
 
     assert isinstance(recipe.learner, RegressorOptions)
     side = max(image_size(recipe.learner, lists.model.card))
-    asked = {"readout": options["readout"], "long_side_px": side, "margin": 0.0, **chosen}
+    asked = {"readout": options["readout"], "long_side_px": side, "margin": 0.0, **scorer_options}
     if not recipe.learner.backbone:
         asked |= _network(lists, options)
     return lists.recalls(

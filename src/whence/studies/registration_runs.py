@@ -133,7 +133,7 @@ def _matcher(text: str, weights: str) -> Any:
 def _matched(
     number: int,
     pair: TiePair,
-    chosen: RegisterOptions,
+    rules: RegisterOptions,
     run: Settings,
     options: Settings,
     work: Path,
@@ -146,7 +146,7 @@ def _matched(
     with threads(1):
         matcher = _matcher(str(run["matcher"]), str(options["weights"]))
         started = time.process_time()
-        found = match_pair(pair, matcher, chosen, max_side_px=int(run["max side"]))
+        found = match_pair(pair, matcher, rules, max_side_px=int(run["max side"]))
         seconds = time.process_time() - started
     file.parent.mkdir(parents=True, exist_ok=True)
     tiles = found.matched.tiles

@@ -69,7 +69,7 @@ def measure_order(run: Settings, options: Settings, work: Path) -> dict[str, Val
     plain = _right(lists, lists.found)
     if method == PLAIN:
         return _values(plain, plain, query_rows, lists)
-    every = found = _compared(lists, method.removeprefix(ADAPTIVE), options, work)
+    every = result = _compared(lists, method.removeprefix(ADAPTIVE), options, work)
     values, weights = {}, cross_weights(every.features, plain)
     if weights is not None:
         probabilities = probabilities_by(weights, every.features)
@@ -79,22 +79,22 @@ def measure_order(run: Settings, options: Settings, work: Path) -> dict[str, Val
     if method.startswith(ADAPTIVE):
         if weights is None:
             raise BadOption("too few queries are right, or wrong, to learn when retrieval is sure")
-        found = _compared(lists, method, options, work, weights)
-    is_right = _right(lists, found.order)
+        result = _compared(lists, method, options, work, weights)
+    is_right = _right(lists, result.order)
     _write_changes(
-        work / f"changes {_as_file(method)}.csv", lists, every.features, found.order, is_right
+        work / f"changes {_as_file(method)}.csv", lists, every.features, result.order, is_right
     )
     values |= _values(is_right, plain, query_rows, lists)
     values["AUPRC"] = Value(
         area_under_precision_recall(every.features[query_rows, 0], plain[query_rows])
     )
-    values["compared"] = Value(float(found.num_compared[query_rows].mean()))
-    values["time"] = Value(float(np.mean(found.spent_ms[query_rows])))
-    if found is not every:
+    values["compared"] = Value(float(result.num_compared[query_rows].mean()))
+    values["time"] = Value(float(np.mean(result.spent_ms[query_rows])))
+    if result is not every:
         values["share of time"] = Value(
-            float(found.spent_ms[query_rows].sum() / found.whole_ms[query_rows].sum())
+            float(result.spent_ms[query_rows].sum() / result.whole_ms[query_rows].sum())
         )
-    values["size"] = Value(found.photo_bytes)
+    values["size"] = Value(result.photo_bytes)
     return values
 
 
@@ -203,7 +203,7 @@ def _compare_all(
             done = rerank(
                 candidates,
                 query=asked,
-                prepared=of_database,
+                material=of_database,
                 options=replace(options, when_unsure=None),
             )
             spent_ms = whole_ms = 1e3 * (time.process_time() - started)
@@ -217,7 +217,7 @@ def _compare_all(
                 done = rerank(
                     candidates,
                     query=asked,
-                    prepared=of_database,
+                    material=of_database,
                     options=options,
                     sure=partial(_sure_so_far, weights=weights[query].tolist()),
                 )

@@ -159,7 +159,7 @@ class Shortlists:
                 predictions[query] = [
                     one.row
                     for one in rerank(
-                        candidates, query=asked, prepared=known, options=options
+                        candidates, query=asked, material=known, options=options
                     ).candidates
                 ]
             spent.append(time.process_time() - started)

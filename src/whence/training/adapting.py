@@ -284,7 +284,9 @@ def _usable(photos: Photos, descriptor_rows: np.ndarray) -> tuple[np.ndarray, np
     return rows, descriptor_rows[rows]
 
 
-def _questions(photos: Photos, held: np.ndarray) -> tuple[NeighborLists, np.ndarray, np.ndarray]:
+def _questions(
+    photos: Photos, test_rows: np.ndarray
+) -> tuple[NeighborLists, np.ndarray, np.ndarray]:
     """What is right for each question, which photo does not count, -1 for none, and which questions
     are for neighbours.
 
@@ -292,21 +294,25 @@ def _questions(photos: Photos, held: np.ndarray) -> tuple[NeighborLists, np.ndar
     itself or those near it.
     """
     ground, heading = metric_points(photos), np.nan_to_num(photos.heading_deg.astype(float))
-    near = neighbors_within(ground, ground[held], radius_m=RADIUS_M)
-    owner = np.repeat(np.arange(len(held)), near.counts)
-    is_right = heading_difference_deg(heading[near.members], heading[held[owner]]) <= MAX_TURN_DEG
-    is_right &= near.members != held[owner]
+    near = neighbors_within(ground, ground[test_rows], radius_m=RADIUS_M)
+    owner = np.repeat(np.arange(len(test_rows)), near.counts)
+    is_right = (
+        heading_difference_deg(heading[near.members], heading[test_rows[owner]]) <= MAX_TURN_DEG
+    )
+    is_right &= near.members != test_rows[owner]
     owner, members = owner[is_right], near.members[is_right]
-    numbers = np.concatenate([owner, owner + len(held), np.arange(len(held)) + len(held)])
-    rows = np.concatenate([members, members, held])
-    counts = np.bincount(numbers, minlength=2 * len(held))
+    numbers = np.concatenate(
+        [owner, owner + len(test_rows), np.arange(len(test_rows)) + len(test_rows)]
+    )
+    rows = np.concatenate([members, members, test_rows])
+    counts = np.bincount(numbers, minlength=2 * len(test_rows))
     right = NeighborLists(
         np.concatenate([[0], np.cumsum(counts)]), rows[np.argsort(numbers, kind="stable")]
     )
     return (
         right,
-        np.concatenate([held, np.full(len(held), -1)]),
-        np.arange(2 * len(held)) < len(held),
+        np.concatenate([test_rows, np.full(len(test_rows), -1)]),
+        np.arange(2 * len(test_rows)) < len(test_rows),
     )
 
 

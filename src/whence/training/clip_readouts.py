@@ -29,7 +29,7 @@ class Readouts(nn.Module):
 
     def __init__(self, dim: int, num_classes: int) -> None:
         super().__init__()
-        self.shown = nn.Sequential(nn.BatchNorm2d(dim), nn.Conv2d(dim, num_classes, 1))
+        self.classes = nn.Sequential(nn.BatchNorm2d(dim), nn.Conv2d(dim, num_classes, 1))
         self.far = nn.Sequential(nn.BatchNorm2d(dim), nn.Conv2d(dim, NUM_BINS, 1))
         self.register_buffer("bins", torch.linspace(1e-3, FARTHEST_M, NUM_BINS))
         self.bins: Tensor
@@ -37,7 +37,7 @@ class Readouts(nn.Module):
     def forward(self, features: Tensor, side_px: int) -> tuple[Tensor, Tensor]:
         side = int(features.shape[1] ** 0.5)
         maps = features.transpose(1, 2).unflatten(2, (side, side))
-        logits, weights = self.shown(maps), self.far(maps).relu() + 0.1
+        logits, weights = self.classes(maps), self.far(maps).relu() + 0.1
         metres = (weights * self.bins[:, None, None]).sum(dim=1, keepdim=True) / weights.sum(
             dim=1, keepdim=True
         )
@@ -109,7 +109,7 @@ def score(truth: Truth, estimate: Tensor, *, frame: int, last: int) -> Score:
     now, before = truth.features[:, frame], truth.features[:, last]
     still = (now - before).square().mean()
     error = (estimate - now).square().mean(dim=(1, 2)) / still
-    rows, num = clips.rows[:, frame], truth.readouts.shown[1].out_channels  # type: ignore[union-attr]
+    rows, num = clips.rows[:, frame], truth.readouts.classes[1].out_channels  # type: ignore[union-attr]
     counts, squared = np.zeros((int(num), int(num)), np.int64), []  # type: ignore[arg-type]
     for start in range(0, len(estimate), 64):
         part = slice(start, start + 64)

@@ -153,17 +153,17 @@ def as_datasets(
     }
 
 
-def choose(datasets: Mapping[str, Dataset], *, asked: str, branch: str) -> Dataset:
+def choose(datasets: Mapping[str, Dataset], *, name: str, branch: str) -> Dataset:
     """The data set that a branch asks for, else the only one, else the one of the branch's name.
     Raises `BadOption`."""
-    if asked and asked in datasets:
-        return datasets[asked]
-    if not asked and len(datasets) == 1:
+    if name and name in datasets:
+        return datasets[name]
+    if not name and len(datasets) == 1:
         return next(iter(datasets.values()))
-    if not asked and branch in datasets:
+    if not name and branch in datasets:
         return datasets[branch]
     known = ", ".join(sorted(filter(None, datasets))) or "one without a name"
     raise BadOption(
-        f"the branch {branch} learns from a dataset {asked or branch!r}; given: {known}. Give "
-        f"--dataset {asked or branch}=FOLDER"
+        f"the branch {branch} learns from a dataset {name or branch!r}; given: {known}. Give "
+        f"--dataset {name or branch}=FOLDER"
     )

@@ -117,7 +117,7 @@ class RerankedProbe(Probe):
         self.backbone = learner.geowarp.backbone
         scorer = self._scorer(unmoved := GeoWarp(self.backbone).regressor)
         self.candidates = found.ids
-        self.known = {
+        self.arrays_of_row = {
             row: scorer.prepare(np.array(pixels.database[row]))
             for row in np.unique(found.ids).tolist()
         }
@@ -132,7 +132,7 @@ class RerankedProbe(Probe):
             [
                 [
                     one.similarity
-                    for one in scorer.score(query, [self.known[row] for row in rows])
+                    for one in scorer.score(query, [self.arrays_of_row[row] for row in rows])
                     if one is not None
                 ]
                 for query, rows in zip(self.queries, self.candidates.tolist(), strict=True)

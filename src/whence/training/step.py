@@ -197,7 +197,7 @@ class Step:
                     float(losses.opponent.detach()) / self.options.accumulate
                 )
             values["loss"] += float(value.detach())
-            named = losses.named or ({branch.name: losses.total} if len(branches) > 1 else {})
+            named = losses.parts or ({branch.name: losses.total} if len(branches) > 1 else {})
             for name, part in named.items():
                 key = f"{branch.name}.{name}" if name in values else name
                 values[key] = float(part.detach()) / self.options.accumulate

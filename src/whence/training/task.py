@@ -51,7 +51,7 @@ class Losses(NamedTuple):
     opponent makes smaller."""
 
     total: Tensor
-    named: Mapping[str, Tensor] = {}
+    parts: Mapping[str, Tensor] = {}
     """What is logged beside the whole, by name."""
     opponent: Tensor | None = None
     """Of the branch's opponent alone, which no gradient of the learner's flows into."""

@@ -168,7 +168,7 @@ class AnsweredProbe(Probe):
 @torch.inference_mode()
 def answered(learner: nn.Module, context: Context) -> Tensor:
     """(n,) bool whether the likeliest next token after each question is the answer's first."""
-    return answered_after(learner, embed(learner, context), context.asked)
+    return answered_after(learner, embed(learner, context), context.questions)
 
 
 @torch.inference_mode()

@@ -117,7 +117,7 @@ def make_task(
 
     branches: list[Branch] = []
     for options, seed in _learning(recipe):
-        dataset = choose(datasets, asked=options.dataset, branch=options.name or options.kind)
+        dataset = choose(datasets, name=options.dataset, branch=options.name or options.kind)
         branches.append(get_entry("branch", options.kind).load()(options, setup(dataset, seed)))
     if recipe.loop.losses == "one":
         _require_one_loss(recipe, branches)

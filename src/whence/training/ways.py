@@ -112,26 +112,26 @@ class Ways:
         ways = tuple(way for way, _ in found if way is not None)
         return SeenPhotos(photos, numbers, ways, first, is_mirrored)
 
-    def change(self, seen: SeenPhotos, draw: Draw) -> Tensor | Features:
+    def change(self, views: SeenPhotos, draw: Draw) -> Tensor | Features:
         """The images (b, 3, H, W) that the network is given, normalised; or what its backbone made
         of them."""
-        photos = None if seen.photos is None else seen.photos.to(draw.device)
-        if not seen.ways:
+        photos = None if views.photos is None else views.photos.to(draw.device)
+        if not views.ways:
             assert photos is not None
             return draw.arranged(
-                self.augment(photos, step=draw.step, batch=draw.batch, first=seen.first)
+                self.augment(photos, step=draw.step, batch=draw.batch, first=views.first)
             )
         if self.maps is None:
-            return draw.arranged(self._fixed(photos, seen, range(len(seen.numbers))))
+            return draw.arranged(self._fixed(photos, views, range(len(views.numbers))))
         # A batch is read ahead: some of its maps may have been made since.
         missing = {
-            seen.ways[number].key: index
-            for index, number in reversed(list(enumerate(seen.numbers)))
+            views.ways[number].key: index
+            for index, number in reversed(list(enumerate(views.numbers)))
         }
-        keys = [way.key for way in seen.ways]
+        keys = [way.key for way in views.ways]
         chosen = [missing[key] for key in dict.fromkeys(keys) if key not in self.maps]
         return self.maps.features(
-            keys, draw.arranged(self._fixed(photos, seen, chosen)) if chosen else None
+            keys, draw.arranged(self._fixed(photos, views, chosen)) if chosen else None
         )
 
     def plain(self, names: Sequence[str], read: Callable[[np.ndarray], np.ndarray]) -> Features:
@@ -154,10 +154,10 @@ class Ways:
         if self.maps is not None:
             self.maps.keep()
 
-    def _fixed(self, photos: Tensor | None, seen: SeenPhotos, rows: Sequence[int]) -> Tensor:
+    def _fixed(self, photos: Tensor | None, views: SeenPhotos, rows: Sequence[int]) -> Tensor:
         assert photos is not None
-        seeds = [seen.ways[seen.numbers[index]].seed for index in rows]
-        return self.augment.fixed(photos[list(rows)], seeds, is_mirrored=seen.is_mirrored)
+        seeds = [views.ways[views.numbers[index]].seed for index in rows]
+        return self.augment.fixed(photos[list(rows)], seeds, is_mirrored=views.is_mirrored)
 
     def _has(self, key: str) -> bool:
         return self.maps is not None and key in self.maps

@@ -20,8 +20,8 @@ class YearChange(NamedTuple):
 
     angle_deg: float
     """Counter-clockwise."""
-    top: int
-    left: int
+    top_px: int
+    left_px: int
     corners: tuple[tuple[int, int], ...]
     """Where the crop's corners go: top left, top right, bottom right, bottom left."""
     colours: tuple[tuple[str, float], ...]
@@ -33,7 +33,7 @@ def draw_change(options: YearWiseOptions, random: np.random.Generator) -> YearCh
     side, most = options.crop_px, int(options.distortion * (options.crop_px // 2))
     room = options.stored_px - side + 1
     angle = float(random.uniform(-options.rotation_deg, options.rotation_deg))
-    top, left = int(random.integers(room)), int(random.integers(room))
+    top_px, left_px = int(random.integers(room)), int(random.integers(room))
     inward = random.integers(0, most + 1, (4, 2)).tolist()
     last = side - 1
     (ax, ay), (bx, by), (cx, cy), (dx, dy) = inward
@@ -51,7 +51,7 @@ def draw_change(options: YearWiseOptions, random: np.random.Generator) -> YearCh
     if options.hue:
         colours.append(("hue", float(random.uniform(-options.hue, options.hue))))
     order = random.permutation(len(colours))
-    return YearChange(angle, top, left, corners, tuple(colours[number] for number in order))
+    return YearChange(angle, top_px, left_px, corners, tuple(colours[number] for number in order))
 
 
 def changed(images: Tensor, how: YearChange, options: YearWiseOptions) -> Tensor:
@@ -59,7 +59,7 @@ def changed(images: Tensor, how: YearChange, options: YearWiseOptions) -> Tensor
     bilinear = InterpolationMode.BILINEAR
     side, last = options.crop_px, options.crop_px - 1
     turned = change.rotate(images, how.angle_deg, interpolation=bilinear, expand=False, fill=[0.0])
-    cropped = change.crop(turned, how.top, how.left, side, side)
+    cropped = change.crop(turned, how.top_px, how.left_px, side, side)
     start = [[0, 0], [last, 0], [last, last], [0, last]]
     bent = change.perspective(
         cropped, start, [list(point) for point in how.corners], interpolation=bilinear, fill=[0.0]

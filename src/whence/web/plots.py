@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 WIDTH, HEIGHT = 720, 400
-_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 210, 20, 90
+_LEFT_PX, _RIGHT_PX, _TOP_PX, _BOTTOM_PX = 70, 210, 20, 90
 _COLOURS = (
     "#1b6ca8",
     "#c0392b",
@@ -73,11 +73,11 @@ def draw_points(
         bound for point in found for bound in (point.y, point.low, point.high) if bound is not None
     ]
     is_alone = list(lines) == [""]
-    right = 20 if is_alone else _RIGHT
+    right = 20 if is_alone else _RIGHT_PX
     across = _Scale.over(
-        [number(point.x) for point in found], start=_LEFT + 20, end=WIDTH - right - 20
+        [number(point.x) for point in found], start=_LEFT_PX + 20, end=WIDTH - right - 20
     )
-    up = _Scale.over(heights, start=HEIGHT - _BOTTOM, end=_TOP)
+    up = _Scale.over(heights, start=HEIGHT - _BOTTOM_PX, end=_TOP_PX)
     if are_shares:
         across, up = (
             across._replace(low=0.0, high=100.0),
@@ -90,17 +90,19 @@ def draw_points(
     )
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" {size} {about}>']
     for tick in up.ticks():
-        line = f'<path d="M{_LEFT} {up(tick):.1f}H{WIDTH - right}" stroke="#ddd" class="grid"/>'
-        parts.append(line + _label(_LEFT - 8, up(tick) + 4, f"{tick:g}", "end"))
+        line = f'<path d="M{_LEFT_PX} {up(tick):.1f}H{WIDTH - right}" stroke="#ddd" class="grid"/>'
+        parts.append(line + _label(_LEFT_PX - 8, up(tick) + 4, f"{tick:g}", "end"))
     if is_named:
         marks = [(float(place), name) for place, name in enumerate(names)]
     else:
         marks = [(tick, f"{10**tick if has_log else tick:.3g}") for tick in across.ticks()]
     for place, name in marks:
         x = across(place)
-        turn = f' transform="rotate(-30 {x:.1f} {HEIGHT - _BOTTOM + 18})"' if is_named else ""
-        parts.append(_label(x, HEIGHT - _BOTTOM + 18, name, "end" if is_named else "middle", turn))
-    parts.append(_label(_LEFT, HEIGHT - 6, caption, "start"))
+        turn = f' transform="rotate(-30 {x:.1f} {HEIGHT - _BOTTOM_PX + 18})"' if is_named else ""
+        parts.append(
+            _label(x, HEIGHT - _BOTTOM_PX + 18, name, "end" if is_named else "middle", turn)
+        )
+    parts.append(_label(_LEFT_PX, HEIGHT - 6, caption, "start"))
     for order, (name, points) in enumerate(lines.items()):
         parts += _line(
             [(across(number(point.x)), point) for point in points],
@@ -113,10 +115,10 @@ def draw_points(
             continue
         parts.append(
             (
-                f'<circle cx="{WIDTH - _RIGHT + 20}" cy="{_TOP + 18 * order}" r="4" '
+                f'<circle cx="{WIDTH - _RIGHT_PX + 20}" cy="{_TOP_PX + 18 * order}" r="4" '
                 f'fill="{_COLOURS[order % len(_COLOURS)]}"/>'
             )
-            + _label(WIDTH - _RIGHT + 30, _TOP + 18 * order + 4, name, "start")
+            + _label(WIDTH - _RIGHT_PX + 30, _TOP_PX + 18 * order + 4, name, "start")
         )
     return "".join([*parts, "</svg>"])
 

@@ -193,17 +193,17 @@ def _database(
     shots: list[Shot] = []
     covered: list[int] = []
     num_runs = options.num_database_runs
-    left = [num_database // num_runs + (run < num_database % num_runs) for run in range(num_runs)]
+    rest = [num_database // num_runs + (run < num_database % num_runs) for run in range(num_runs)]
     stop, seconds = 0, 0.0
     for street in (inner[k] for k in random_stream(plan.seed, _DATABASE).permutation(len(inner))):
-        if not any(left):
+        if not any(rest):
             break
         covered.append(street)
         for run in range(num_runs):
             for along, place, grid_heading, height in _stops(plan, street, run, options):
-                if not left[run]:
+                if not rest[run]:
                     break
-                for tile, heading in enumerate(options.headings_deg[: left[run]]):
+                for tile, heading in enumerate(options.headings_deg[: rest[run]]):
                     x, y = float(place[0]), float(place[1])
                     name = runs[run].condition.name
                     turned = (grid_heading + heading) % 360
@@ -224,7 +224,7 @@ def _database(
                             seconds,
                         )
                     )
-                left[run] -= min(left[run], len(options.headings_deg))
+                rest[run] -= min(rest[run], len(options.headings_deg))
                 stop += 1
                 seconds += 1.1
             seconds += 30

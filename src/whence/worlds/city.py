@@ -98,7 +98,7 @@ def render_world(
     shots = [
         named.shot
         for work in works
-        for named in work.named
+        for named in work.named_shots
         if not (named.shot.is_mesh or named.shot.is_panorama)
     ]
     counts = [
@@ -122,11 +122,13 @@ def _render(
         (
             row
             for work in works
-            for row in cameras_of(work.named, work.plan, work.size.name, options=work.capture)
+            for row in cameras_of(work.named_shots, work.plan, work.size.name, options=work.capture)
         ),
     )
     get_layout(spec.layout).write_tables(out, works)
-    missing = [named for work in works for named in work.named if not (out / named.path).is_file()]
+    missing = [
+        named for work in works for named in work.named_shots if not (out / named.path).is_file()
+    ]
     for folder in {(out / named.path).parent for named in missing}:
         folder.mkdir(parents=True, exist_ok=True)
     with progress("rendering", total=len(missing), show=show_progress) as advance:

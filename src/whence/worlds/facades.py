@@ -116,15 +116,15 @@ def _ground_floor(lot: Lot, look: Look, built: np.random.Generator, top: float) 
     door = Opening(door_at, top + look.ground_m - 2.6, 1.3, 2.6, "door", 0, 0)
     openings = [door]
     if look.ground_use == "shops":
-        for left, right in ((0.4, door_at - 0.4), (door_at + 1.7, lot.width_m - 0.4)):
-            span = right - left
+        for left_m, right_m in ((0.4, door_at - 0.4), (door_at + 1.7, lot.width_m - 0.4)):
+            span = right_m - left_m
             parts = max(1, round(span / 5.0))
             for k in range(parts):
                 width = span / parts - 0.3
                 if width > 1.2:
                     openings.append(
                         Opening(
-                            left + k * span / parts,
+                            left_m + k * span / parts,
                             top + 1.15,
                             width,
                             look.ground_m - 1.55,
@@ -135,21 +135,23 @@ def _ground_floor(lot: Lot, look: Look, built: np.random.Generator, top: float) 
                     )
         return openings
     pitch = look.window_width_m + look.gap_m
-    left = 0.6
-    while left + look.window_width_m < lot.width_m - 0.4:
-        if left > door_at + 1.6 or left + look.window_width_m < door_at - 0.3:
+    left_m = 0.6
+    while left_m + look.window_width_m < lot.width_m - 0.4:
+        if left_m > door_at + 1.6 or left_m + look.window_width_m < door_at - 0.3:
             if (
                 look.ground_use == "garage"
                 and built.random() < 0.3
-                and left + 2.6 < min(lot.width_m - 0.3, door_at - 0.3 if left < door_at else 99)
+                and left_m + 2.6 < min(lot.width_m - 0.3, door_at - 0.3 if left_m < door_at else 99)
             ):
-                openings.append(Opening(left, top + look.ground_m - 2.5, 2.5, 2.5, "garage", 0, 0))
-                left += 2.6
+                openings.append(
+                    Opening(left_m, top + look.ground_m - 2.5, 2.5, 2.5, "garage", 0, 0)
+                )
+                left_m += 2.6
             else:
                 height = min(look.window_height_m, 1.7)
                 openings.append(
                     Opening(
-                        left,
+                        left_m,
                         top + look.ground_m - 1.0 - height,
                         look.window_width_m,
                         height,
@@ -158,7 +160,7 @@ def _ground_floor(lot: Lot, look: Look, built: np.random.Generator, top: float) 
                         0,
                     )
                 )
-        left += pitch
+        left_m += pitch
     return openings
 
 

@@ -147,7 +147,7 @@ class SfXl(Folders):
 
     def write_tables(self, out: Path, works: Sequence[CityWork]) -> None:
         """Lists of the folders' photos, which spare reading large folders."""
-        tables.write_image_lists(out, [named.path for work in works for named in work.named])
+        tables.write_image_lists(out, [named.path for work in works for named in work.named_shots])
 
     def remarks(self, out: Path) -> tuple[str, ...]:
         """How many classes and cells there is enough of to learn from."""

@@ -137,7 +137,7 @@ def bays(
 
 
 def signs(
-    lot: Lot, look: Look, openings: list[Opening], changed: np.random.Generator, s: float
+    lot: Lot, look: Look, openings: list[Opening], random: np.random.Generator, s: float
 ) -> list[Relief]:
     """Over every shop window a board with the shop's name; some have an awning or a sign across the
     pavement."""
@@ -146,14 +146,14 @@ def signs(
     for opening in openings:
         if opening.kind != "shop":
             continue
-        name = shop_name(changed, alphabet=look.alphabet)
-        paint = tuple(int(c) for c in changed.integers(20, 240, 3))
+        name = shop_name(random, alphabet=look.alphabet)
+        paint = tuple(int(c) for c in random.integers(20, 240, 3))
         board = draw_sign(
             name,
             (opening.width_m, 0.75),
             paint,  # type: ignore[arg-type]
             s,
-            is_lit=bool(changed.random() < 0.6),
+            is_lit=bool(random.random() < 0.6),
         )
         reliefs.append(
             Relief(
@@ -164,7 +164,7 @@ def signs(
                 "sign",
             )
         )
-        draw = changed.random(2)
+        draw = random.random(2)
         if draw[0] < 0.4:
             cloth = _awning(opening.width_m, paint, s)  # type: ignore[arg-type]
             reliefs.append(
@@ -178,7 +178,7 @@ def signs(
                 )
             )
         if draw[1] < 0.45:
-            trade = shop_name(changed, alphabet=look.alphabet).split()[-1][:8]
+            trade = shop_name(random, alphabet=look.alphabet).split()[-1][:8]
             blade = draw_sign(trade, (0.95, 0.6), paint[::-1], s, is_lit=True)  # type: ignore[arg-type]
             x, y = opening.left_m + opening.width_m - 0.2, ground - 0.5
             # One plane for each side, so that the name reads left to right from both.

@@ -75,22 +75,22 @@ def _hang(
     random: np.random.Generator,
     canvas: np.ndarray,
     kind: str,
-    left: float,
+    left_m: float,
     wide: float,
     height: float,
 ) -> None:
-    """Draw one thing on a wall, its left edge at `left`, metres."""
+    """Draw one thing on a wall, its left edge at `left_m`, metres."""
     colours = [np.array(COLOURS[k]) for k in random.permutation(len(COLOURS))[:4]]
     if kind == "door":
-        _box(canvas, left, height - 2.05, wide, 2.05, colours[0])
-        _box(canvas, left + 0.12, height - 1.9, wide - 0.24, 0.8, colours[0] * 0.8)
-        _box(canvas, left + wide - 0.16, height - 1.05, 0.08, 0.04, np.array([220, 214, 190]))
+        _box(canvas, left_m, height - 2.05, wide, 2.05, colours[0])
+        _box(canvas, left_m + 0.12, height - 1.9, wide - 0.24, 0.8, colours[0] * 0.8)
+        _box(canvas, left_m + wide - 0.16, height - 1.05, 0.08, 0.04, np.array([220, 214, 190]))
     elif kind == "window":
-        _box(canvas, left, height - 2.1, wide, 1.2, np.array([240, 240, 236]))
+        _box(canvas, left_m, height - 2.1, wide, 1.2, np.array([240, 240, 236]))
         for pane in range(2):
             _box(
                 canvas,
-                left + 0.06 + pane * (wide / 2 - 0.02),
+                left_m + 0.06 + pane * (wide / 2 - 0.02),
                 height - 2.04,
                 wide / 2 - 0.1,
                 1.08,
@@ -98,10 +98,10 @@ def _hang(
             )
     elif kind == "shelf":
         top = height - float(random.uniform(1.5, 2.1))
-        _box(canvas, left, top, wide, 1.2, colours[0] * 0.6)
+        _box(canvas, left_m, top, wide, 1.2, colours[0] * 0.6)
         for row in range(3):
-            at = left + 0.05
-            while at < left + wide - 0.1:
+            at = left_m + 0.05
+            while at < left_m + wide - 0.1:
                 thick, tall = float(random.uniform(0.03, 0.09)), float(random.uniform(0.2, 0.33))
                 _box(
                     canvas,
@@ -115,9 +115,9 @@ def _hang(
     elif kind != "gap":
         tall = wide * float(random.uniform(0.6, 1.4))
         top = height - float(random.uniform(1.4, 1.8)) - tall / 2
-        _box(canvas, left, top, wide, tall, np.array([236, 232, 222]))
+        _box(canvas, left_m, top, wide, tall, np.array([236, 232, 222]))
         for _ in range(int(random.integers(5, 12))):
-            x, y = left + wide * random.uniform(0.05, 0.7), top + tall * random.uniform(0.05, 0.7)
+            x, y = left_m + wide * random.uniform(0.05, 0.7), top + tall * random.uniform(0.05, 0.7)
             _box(
                 canvas,
                 x,
@@ -179,10 +179,10 @@ def ceiling(random: np.random.Generator, width: float, length: float) -> np.ndar
 
 
 def _box(
-    canvas: np.ndarray, left: float, top: float, width: float, height: float, colour: np.ndarray
+    canvas: np.ndarray, left_m: float, top_m: float, width: float, height: float, colour: np.ndarray
 ) -> None:
     start, end = (
         (round(x * _PX_PER_M), round(y * _PX_PER_M))
-        for x, y in ((left, top), (left + width, top + height))
+        for x, y in ((left_m, top_m), (left_m + width, top_m + height))
     )
     cv2.rectangle(canvas, start, end, tuple(int(value) for value in np.clip(colour, 0, 255)), -1)

@@ -54,7 +54,7 @@ class MegaScenes(Folders):
         """The models of all landmarks."""
         for work in works:
             held: dict[str, list[NamedShot]] = {}
-            for named_shot in work.named:
+            for named_shot in work.named_shots:
                 held.setdefault(_landmark(work.size, named_shot.shot), []).append(named_shot)
             for landmark, shown in held.items():
                 seen = [
@@ -115,7 +115,7 @@ class Revisited(MegaScenes):
 
     def write_last(self, out: Path, works: Sequence[CityWork]) -> None:
         """The ground truth of all cities."""
-        shown = [(work.size, named_shot) for work in works for named_shot in work.named]
+        shown = [(work.size, named_shot) for work in works for named_shot in work.named_shots]
         database = [one for one in shown if one[1].shot.role == "database"]
         queries = [one for one in shown if one[1].shot.role != "database"]
         seen = {
@@ -150,8 +150,8 @@ class Revisited(MegaScenes):
             json.dump(truth, file)
 
 
-def _cubes(seen: np.ndarray) -> set[tuple[int, ...]]:
-    return set(map(tuple, np.floor(seen[:, 2:] / POINT_M).astype(int).tolist()))
+def _cubes(points: np.ndarray) -> set[tuple[int, ...]]:
+    return set(map(tuple, np.floor(points[:, 2:] / POINT_M).astype(int).tolist()))
 
 
 class ScanNet(Folders):
@@ -189,7 +189,7 @@ class ScanNet(Folders):
     def write_tables(self, out: Path, works: Sequence[CityWork]) -> None:
         """The pose of every frame, from camera to room, and the intrinsics of every scan."""
         for work in works:
-            for named in work.named:
+            for named in work.named_shots:
                 camera = shot_camera(named.shot, seed=work.plan.seed, options=work.capture)
                 pose = np.eye(4)
                 pose[:3, :3] = camera.rotation.T

@@ -76,7 +76,8 @@ def render_shard(
     for work in city_works(spec):
         # Street by street, so that a front's textures are needed once and by one worker.
         ordered = sorted(
-            work.named, key=lambda named: (named.shot.street, named.shot.along_m, named.shot.number)
+            work.named_shots,
+            key=lambda named: (named.shot.street, named.shot.along_m, named.shot.number),
         )
         mine = ordered[
             len(ordered) * shard // num_shards : len(ordered) * (shard + 1) // num_shards

@@ -110,7 +110,7 @@ def ground_pieces(plan: CityPlan) -> GroundPieces:
     rows: list[tuple[np.ndarray, np.ndarray, np.ndarray, tuple]] = []
     for number, street in enumerate(plan.streets):
         along = np.array([*street.direction, 0.0])
-        left = np.array([-along[1], along[0], 0.0])
+        leftward = np.array([-along[1], along[0], 0.0])
         half = round(street.half_width_m * 2) / 2
         count = max(1, round(street.length_m / ground.PIECE_M))
         length = street.length_m / count
@@ -118,11 +118,11 @@ def ground_pieces(plan: CityPlan) -> GroundPieces:
         for k in range(count):
             variant = 0 if k in (1, count - 2) and count > 3 else 1 + (number * 7 + k * 3) % 4
             # Rows of the texture run back along the street, columns to its right.
-            origin = start + along * length * (k + 1) + left * street.half_width_m
+            origin = start + along * length * (k + 1) + leftward * street.half_width_m
             rows.append(
                 (
                     origin,
-                    -left * 2 * street.half_width_m,
+                    -leftward * 2 * street.half_width_m,
                     -along * length,
                     ("street", half, street.kind, variant),
                 )
@@ -130,12 +130,12 @@ def ground_pieces(plan: CityPlan) -> GroundPieces:
     first = []
     for centre, half, direction in plan.nodes:
         along = np.array([*direction, 0.0])
-        left = np.array([-along[1], along[0], 0.0])
+        leftward = np.array([-along[1], along[0], 0.0])
         walk = half - ground.pavement_m(half)
         first.append(
             (
-                np.array([*centre, 0.0]) + (along + left) * walk,
-                -left * 2 * walk,
+                np.array([*centre, 0.0]) + (along + leftward) * walk,
+                -leftward * 2 * walk,
                 -along * 2 * walk,
                 ("ground", "asphalt"),
             )

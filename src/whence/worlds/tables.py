@@ -93,7 +93,7 @@ def _gsv_row(
 def write_gsv(out: Path, works: Sequence[CityWork]) -> None:
     """Dataframes/City.csv for every city."""
     for work in works:
-        rows = [_gsv_row(work.size, named.shot, named.name) for named in work.named]
+        rows = [_gsv_row(work.size, named.shot, named.name) for named in work.named_shots]
         _write_csv(out / "Dataframes" / f"{gsv_city(work.size)}.csv", GSV_COLUMNS, rows)
 
 
@@ -115,7 +115,7 @@ def write_msls(out: Path, works: Sequence[CityWork]) -> None:
     queries of every city."""
     for work in works:
         for role in ("database", "queries"):
-            held = [named for named in work.named if named.shot.role == role]
+            held = [named for named in work.named_shots if named.shot.role == role]
             tables: dict[str, list[list[object]]] = {
                 "raw": [],
                 "postprocessed": [],
@@ -173,7 +173,7 @@ def write_clients(out: Path, works: Sequence[CityWork]) -> None:
     rows = [
         (named.path, client, "query" if named.shot.role == "queries" else "db", work.size.name)
         for client, work in enumerate(work for work in works if work.size.split in ("", "train"))
-        for named in work.named
+        for named in work.named_shots
         if named.shot.role != "queries_unknown"
     ]
     digest = hashlib.blake2b(

@@ -129,16 +129,16 @@ class _Tiles(NamedTuple):
 
 
 def _tiles(
-    chosen: np.ndarray, boxes: np.ndarray, planes: np.ndarray, side: int
+    indices: np.ndarray, boxes: np.ndarray, planes: np.ndarray, side: int
 ) -> Iterator[_Tiles]:
     """Squares of pixels that triangles may reach into, without those that lie wholly outside of an
     edge."""
-    counts = (boxes[chosen, 2:] - boxes[chosen, :2]) // side + 1
+    counts = (boxes[indices, 2:] - boxes[indices, :2]) // side + 1
     totals = counts.prod(axis=1)
     most = max(1, _SAMPLES // (side * side))
     start = 0
     ends = np.cumsum(totals)
-    while start < len(chosen):
+    while start < len(indices):
         before = ends[start - 1] if start else 0
         end = max(start + 1, int(np.searchsorted(ends, before + 4 * most, side="right")))
         rows = np.repeat(np.arange(start, end), totals[start:end])
@@ -146,10 +146,10 @@ def _tiles(
             ends[start:end] - totals[start:end] - before, totals[start:end]
         )
         across = counts[rows, 0]
-        first = boxes[chosen[rows], :2] + side * np.stack(
+        first = boxes[indices[rows], :2] + side * np.stack(
             [number % across, number // across], axis=1
         )
-        which = chosen[rows]
+        which = indices[rows]
         if side == _TILES_PX[-1]:
             plane = planes[which]
             best = plane[..., 2] + np.einsum("tki,ti->tk", plane[..., :2], first.astype(float))
@@ -314,18 +314,18 @@ class MeshScene:
         if held:
             yield np.concatenate(held)
 
-    def _shaded(self, seen: np.ndarray, camera: Camera) -> np.ndarray:
+    def _shaded(self, hits: np.ndarray, camera: Camera) -> np.ndarray:
         """Colours (P, 3) uint8 of what each pixel shows."""
         shade = np.linspace(0, 1, camera.height)[:, None] ** 0.7
         sky = np.rint(np.array(_SKY_TOP) * (1 - shade) + np.array(_SKY_LOW) * shade).astype(
             np.uint8
         )
         colours = np.repeat(sky, camera.width, axis=0)
-        pixels = np.flatnonzero(seen)
+        pixels = np.flatnonzero(hits)
         if not len(pixels):
             return colours
         visible, which = np.unique(
-            (seen[pixels] & np.uint64(0xFFFFFFFF)).astype(np.int64), return_inverse=True
+            (hits[pixels] & np.uint64(0xFFFFFFFF)).astype(np.int64), return_inverse=True
         )
         planes, _ = edge_planes(self.in_frame(camera, visible))
         # Of each triangle, as planes over the picture: u and v over depth, and 1 / depth.

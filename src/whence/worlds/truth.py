@@ -70,18 +70,18 @@ def name_shots(plan: CityPlan, shots: CityShots, city: str) -> list[tuple[str, f
     return named
 
 
-def camera_row(named: NamedShot, camera: Camera, plan: CityPlan, city: str) -> list[object]:
+def camera_row(named_shot: NamedShot, camera: Camera, plan: CityPlan, city: str) -> list[object]:
     """One line of cameras.csv."""
-    shot, k = named.shot, camera.intrinsics
+    shot, k = named_shot.shot, camera.intrinsics
     street = plan.streets[shot.street]
     offset = camera.centre[:2] - street.start
     lateral = float(offset[0] * street.direction[1] - offset[1] * street.direction[0])
     numbers = [k[0, 0], k[1, 1], k[0, 2], k[1, 2], *camera.rotation.ravel(), *camera.translation]
     return [
-        named.path, city, shot.role, shot.condition, shot.run, shot.street, int(street.is_aliased),
-        f"{shot.along_m:.2f}", f"{lateral:.2f}", f"{named.heading_deg:.4f}", camera.width,
-        camera.height, *(f"{value:.9g}" for value in numbers), plan.origin_east_m,
-        plan.origin_north_m, plan.zone,
+        named_shot.path, city, shot.role, shot.condition, shot.run, shot.street,
+        int(street.is_aliased), f"{shot.along_m:.2f}", f"{lateral:.2f}",
+        f"{named_shot.heading_deg:.4f}", camera.width, camera.height,
+        *(f"{value:.9g}" for value in numbers), plan.origin_east_m, plan.origin_north_m, plan.zone,
     ]  # fmt: skip
 
 

@@ -139,23 +139,23 @@ def _garage(size: tuple[int, int], look: Look, s: float) -> np.ndarray:
     return door
 
 
-def _shop(size: tuple[int, int], look: Look, changed: np.random.Generator, s: float) -> np.ndarray:
+def _shop(size: tuple[int, int], look: Look, random: np.random.Generator, s: float) -> np.ndarray:
     """A shop window: bright inside, shelves with goods, posters."""
     width, height = size
     # A stream of its own, so that a shop's goods do not decide what the next shop is.
-    changed = np.random.default_rng(changed.integers(2**63))
+    random = np.random.default_rng(random.integers(2**63))
     shop = np.empty((height, width, 4), np.uint8)
     shop[..., 3] = LIT
-    shop[..., :3] = changed.integers(45, 110, 3)
-    shelves = int(changed.integers(1, 4))
+    shop[..., :3] = random.integers(45, 110, 3)
+    shelves = int(random.integers(1, 4))
     for shelf in range(shelves):
         base = round(height * (shelf + 1) / shelves * 0.96)
         at = 0.06
         # The goods are laid out in metres, so that every resolution draws the same shop.
         while at < width / s - 0.1:
-            draw = changed.random(3)
+            draw = random.random(3)
             w, h = 0.15 + 0.35 * draw[0], (0.2 + 0.6 * draw[1]) * height / shelves
-            colour = tuple(int(c) for c in changed.integers(40, 205, 3) * 0.8 + 20)
+            colour = tuple(int(c) for c in random.integers(40, 205, 3) * 0.8 + 20)
             cv2.rectangle(
                 shop,
                 (round(at * s), round(base - h)),
@@ -165,17 +165,17 @@ def _shop(size: tuple[int, int], look: Look, changed: np.random.Generator, s: fl
             )
             at += w + 0.03 + 0.37 * draw[2]
         cv2.line(shop, (0, base), (width, base), (50, 46, 42, SOLID), max(1, round(0.05 * s)))
-    for _ in range(int(changed.integers(0, 3))):
+    for _ in range(int(random.integers(0, 3))):
         w, h = round(0.5 * s), round(0.7 * s)
         x, y = (
             int(share * max(1, space))
-            for share, space in zip(changed.random(2), (width - w, height - h), strict=True)
+            for share, space in zip(random.random(2), (width - w, height - h), strict=True)
         )
         cv2.rectangle(
             shop,
             (x, y),
             (x + w, y + h),
-            (*(int(c) for c in changed.integers(60, 250, 3)), SOLID),
+            (*(int(c) for c in random.integers(60, 250, 3)), SOLID),
             -1,
         )
     for k in range(1, max(2, round(width / (1.6 * s)))):

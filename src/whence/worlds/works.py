@@ -30,4 +30,4 @@ class CityWork:
     plan: CityPlan
     shots: CityShots
     capture: CaptureOptions
-    named: tuple[NamedShot, ...]
+    named_shots: tuple[NamedShot, ...]

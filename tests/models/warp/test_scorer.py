@@ -342,7 +342,7 @@ def test_candidates_after_the_budget_are_left_alone(
     done = rerank(
         candidates,
         query=query,
-        prepared=prepared,
+        material=prepared,
         options=RerankOptions("geowarp", num_candidates=5),
     )
     assert [one.photo for one in done.candidates[5:]] == [f"{i}.png" for i in range(5, 10)]

@@ -63,7 +63,7 @@ class CellIndex(FlatIndex):
         self.means: CellClassifier | None = None
         """The mean descriptors of each cell of the table, at unit length; None where others tell
         the cells."""
-        self._later = self._gone = np.empty(0, np.int64)
+        self._later = self._removals = np.empty(0, np.int64)
 
     @classmethod
     def over(
@@ -144,13 +144,13 @@ class CellIndex(FlatIndex):
         """Add rows (n, D) under new ids (n,), without places. Raises as `FlatIndex.add` does."""
         super().add(ids, descriptors)
         self._later = np.union1d(self._later, as_ids(ids))
-        self._gone = np.setdiff1d(self._gone, self._later)
+        self._removals = np.setdiff1d(self._removals, self._later)
 
     def remove(self, ids: np.ndarray) -> None:
         """Remove rows; ids that are not there are ignored."""
         super().remove(ids)
-        self._gone = np.union1d(self._gone, as_ids(ids))
-        self._later = np.setdiff1d(self._later, self._gone)
+        self._removals = np.union1d(self._removals, as_ids(ids))
+        self._later = np.setdiff1d(self._later, self._removals)
 
     def search(
         self, queries: np.ndarray, *, k: int, allowed: np.ndarray | None = None
@@ -200,20 +200,24 @@ class CellIndex(FlatIndex):
         self,
         cells: CellClassifier,
         descriptor: np.ndarray,
-        chosen: np.ndarray,
+        cell_rows: np.ndarray,
         least: int,
         within: np.ndarray | None,
     ) -> np.ndarray:
         assert self.table is not None, "asked for where there are places"
         while True:
-            numbers = self.table.numbers_at(cells.corners_m[chosen])
+            numbers = self.table.numbers_at(cells.corners_m[cell_rows])
             ids = self.table.rows_in(numbers, has_neighbors=self.has_neighbors)
             ids = np.union1d(ids, self._later) if len(self._later) else ids
             ids = ids if within is None else common_ids(ids, within)
-            ids = np.setdiff1d(ids, self._gone, assume_unique=True) if len(self._gone) else ids
-            if len(ids) >= least or len(chosen) == len(cells):
+            ids = (
+                np.setdiff1d(ids, self._removals, assume_unique=True)
+                if len(self._removals)
+                else ids
+            )
+            if len(ids) >= least or len(cell_rows) == len(cells):
                 return ids
-            chosen = cells.rank(descriptor[None], num=4 * len(chosen)).cells[0]
+            cell_rows = cells.rank(descriptor[None], num=4 * len(cell_rows)).cells[0]
 
     def save(self, path: str | Path) -> None:
         """Write ids, rows, cells and options as one .npz, atomically."""
@@ -230,7 +234,7 @@ class CellIndex(FlatIndex):
                 ids=ids,
                 descriptors=rows,
                 later=self._later,
-                gone=self._gone,
+                gone=self._removals,
                 search=np.array([self.num_cells, self.has_neighbors]),
                 **{f"cells_{name}": array for name, array in kept.items()},  # type: ignore[arg-type]
             )
@@ -261,7 +265,7 @@ class CellIndex(FlatIndex):
         }
         if kept:
             index._take(kept, CellTable.from_arrays(kept))
-        index._later, index._gone = arrays["later"], arrays["gone"]
+        index._later, index._removals = arrays["later"], arrays["gone"]
         return index
 
     def _take(self, arrays: Mapping[str, np.ndarray], table: CellTable) -> None:

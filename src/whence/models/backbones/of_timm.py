@@ -79,14 +79,14 @@ def make_timm(name: str) -> Backbone:
     Transformers resample their positions by timm's own rule where timm can; a network that runs on
     one size only accepts no other.
     """
-    known = name.removeprefix("timm:")
-    if not timm.is_model(known.partition(".")[0]):
-        raise UnknownName("network of timm", known, timm.list_models())
+    timm_name = name.removeprefix("timm:")
+    if not timm.is_model(timm_name.partition(".")[0]):
+        raise UnknownName("network of timm", timm_name, timm.list_models())
     try:
         with torch.device("meta"):
-            sketch = _wrap_timm(name, known).eval()
+            sketch = _wrap_timm(name, timm_name).eval()
             rule = sketch.size_rule
-            given: Any = timm.get_pretrained_cfg(known)
+            given: Any = timm.get_pretrained_cfg(timm_name)
             size = rule.exact or rule.nearest(*given.input_size[-2:])
             found = sketch(torch.zeros(1, 3, *size)).map.shape
     except Exception as error:
@@ -97,7 +97,7 @@ def make_timm(name: str) -> Backbone:
     expected = (1, sketch.channels, *(round(side / sketch.stride) for side in size))
     if len(found) != 4 or any(abs(a - b) > 1 for a, b in zip(found, expected, strict=True)):
         raise BadOption(f"{name} gives no map of features: {tuple(found)} is not {expected}")
-    backbone = _wrap_timm(name, known)
+    backbone = _wrap_timm(name, timm_name)
     if rule.exact is None and not _takes(
         sketch, size[0] + 2 * sketch.stride, size[1] + 4 * sketch.stride
     ):
@@ -114,12 +114,13 @@ def _takes(sketch: Backbone, height: int, width: int) -> bool:
     return True
 
 
-def _wrap_timm(name: str, known: str) -> Backbone:
+def _wrap_timm(name: str, timm_name: str) -> Backbone:
     with torch.device("meta"):
-        sketch: Any = timm.create_model(known, pretrained=False, num_classes=0)
+        sketch: Any = timm.create_model(timm_name, pretrained=False, num_classes=0)
     if not hasattr(sketch, "num_prefix_tokens"):
         return TimmMap(
-            name, timm.create_model(known, pretrained=False, features_only=True, out_indices=(-1,))
+            name,
+            timm.create_model(timm_name, pretrained=False, features_only=True, out_indices=(-1,)),
         )
     patch = int(sketch.patch_embed.patch_size[0])
     height, width = (int(side) for side in sketch.pretrained_cfg["input_size"][-2:])
@@ -130,7 +131,7 @@ def _wrap_timm(name: str, known: str) -> Backbone:
         if can_resample
         else SizeRule(exact=(height, width))
     )
-    whole = timm.create_model(known, pretrained=False, num_classes=0, **options)
+    whole = timm.create_model(timm_name, pretrained=False, num_classes=0, **options)
     return TimmTokens(name, whole, size_rule=rule, stride=patch)
 
 

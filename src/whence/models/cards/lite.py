@@ -76,7 +76,7 @@ _OWN = ModelCard(
 ENTRIES: dict[str, Entry] = {
     entry.card.name: entry for entry in map(_entry, _WHAT) if entry.card is not None
 }
-_JOINED = replace(
+_WITH_WORDS = replace(
     _OWN,
     name="whence-lite0-words-960",
     summary=(
@@ -91,6 +91,6 @@ _JOINED = replace(
     "a compact image representation, CVPR 2010",
 )
 ENTRIES[_OWN.name] = Entry("whence.models.lite:open_lite", _OWN, options={"kind": "whence"})
-ENTRIES[_JOINED.name] = Entry(
-    "whence.models.joined:open_joined", _JOINED, options={"kind": "whence"}
+ENTRIES[_WITH_WORDS.name] = Entry(
+    "whence.models.joined:open_joined", _WITH_WORDS, options={"kind": "whence"}
 )

@@ -84,11 +84,11 @@ def load_weights(files: str | Path | Sequence[str | Path], target: ModelCard | N
         target.load_state_dict(tensors)
         return target
     card = adapted(target, weights)
-    expected = expected_tensors(card)
-    tensors = _fitting(weights, _translator(card, weights[0]), expected, what=card.name, card=card)
+    shapes = expected_tensors(card)
+    tensors = _fitting(weights, _translator(card, weights[0]), shapes, what=card.name, card=card)
     with torch.device("meta"):
         network = make_network(card)
-    if set(dict(network.named_buffers())) - set(expected):
+    if set(dict(network.named_buffers())) - set(shapes):
         # Buffers that no file holds get their values in the constructor.
         network = make_network(card)
     network.load_state_dict(tensors, assign=True)
@@ -261,7 +261,7 @@ def _fits(weights: WeightFile, card: ModelCard) -> bool:
 def _fitting(
     weights: Sequence[WeightFile],
     translator: Translator,
-    expected: Shapes,
+    shapes: Shapes,
     *,
     what: str,
     card: ModelCard | None = None,
@@ -269,7 +269,7 @@ def _fitting(
     match = _Match(card)
     for one in weights:
         match.add(one, translator)
-    return match.finish(expected, what=what)
+    return match.finish(shapes, what=what)
 
 
 def _is_left_out(card: ModelCard | None, ours: str) -> bool:
@@ -290,39 +290,39 @@ class _Match:
         self.card = card
         self.path = Path()
         self.lacks_counts = False
-        self.found: dict[str, Tensor] = {}
+        self.tensors: dict[str, Tensor] = {}
         self.theirs: dict[str, str] = {}
         self.unknown: list[str] = []
 
     def add(self, weights: WeightFile, translator: Translator) -> _Match:
-        self.path = self.path if self.found else weights.path
+        self.path = self.path if self.tensors else weights.path
         self.lacks_counts = translator.may_lack_counts
         for theirs, ours in _ours(weights, translator).items():
             if ours is None or _is_left_out(self.card, ours):
                 continue
-            if ours.startswith("?") or ours in self.found:
+            if ours.startswith("?") or ours in self.tensors:
                 self.unknown.append(theirs or "(a tensor without a name)")
                 continue
-            self.found[ours], self.theirs[ours] = weights.tensors[theirs], theirs
+            self.tensors[ours], self.theirs[ours] = weights.tensors[theirs], theirs
         return self
 
-    def finish(self, expected: Shapes, *, what: str, has_tensors: bool = True) -> dict[str, Tensor]:
+    def finish(self, shapes: Shapes, *, what: str, has_tensors: bool = True) -> dict[str, Tensor]:
         """The tensors by our names, floating ones as float32, whole of their own. Raises
         `WeightsMismatch`, `UnreadableWeights`."""
-        joined = {name: self._joined(name) for name in _without_parts(self.found)}
+        joined = {name: self._joined(name) for name in _without_parts(self.tensors)}
         unknown = self.unknown + [
-            self.theirs.get(name, name) for name in joined if name not in expected
+            self.theirs.get(name, name) for name in joined if name not in shapes
         ]
         missing = [
             name
-            for name in expected
+            for name in shapes
             if name not in joined
             and not (self.lacks_counts and name.endswith(".num_batches_tracked"))
         ]
         misshapen = [
-            f"{self.theirs.get(name, name)} is {_shape(tensor)}, not {_shape(expected[name])}"
+            f"{self.theirs.get(name, name)} is {_shape(tensor)}, not {_shape(shapes[name])}"
             for name, tensor in joined.items()
-            if name in expected and not _is_like(tensor, expected[name])
+            if name in shapes and not _is_like(tensor, shapes[name])
         ]
         if unknown or missing or misshapen:
             raise WeightsMismatch(
@@ -330,11 +330,9 @@ class _Match:
             )
         if not has_tensors:
             return {}
-        ready = {
-            name: torch.zeros((), dtype=torch.int64) for name in expected if name not in joined
-        }
+        ready = {name: torch.zeros((), dtype=torch.int64) for name in shapes if name not in joined}
         for name, tensor in joined.items():
-            like = expected[name]
+            like = shapes[name]
             ready[name] = tensor.detach().to(like.dtype, copy=True).reshape(like.shape).contiguous()
             if ready[name].is_floating_point() and not bool(torch.isfinite(ready[name]).all()):
                 raise UnreadableWeights(
@@ -344,9 +342,9 @@ class _Match:
         return ready
 
     def _joined(self, name: str) -> Tensor:
-        if name in self.found:
-            return self.found[name]
-        parts = [self.found[part] for part in sorted(self.found) if part.startswith(f"{name}#")]
+        if name in self.tensors:
+            return self.tensors[name]
+        parts = [self.tensors[part] for part in sorted(self.tensors) if part.startswith(f"{name}#")]
         is_whole = (
             len(parts) == 3 and len({part.shape for part in parts}) == 1 and parts[0].ndim > 0
         )

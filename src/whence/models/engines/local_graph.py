@@ -15,10 +15,10 @@ from whence.models.engines.onnx_graph import INPUT, Convolution, Graph, fold_nor
 LOGITS, DESCRIPTORS = "logits", "descriptors"
 _EPSILON = 1e-5
 _NORM = ("weight", "bias", "running_mean", "running_var")
-Named = Mapping[str, np.ndarray]
+NamedArrays = Mapping[str, np.ndarray]
 
 
-def dense_graph(arrays: Named, *, is_half: bool = False) -> bytes:
+def dense_graph(arrays: NamedArrays, *, is_half: bool = False) -> bytes:
     """The ONNX model of a network of `whence.models.local.dense`, told apart by the names of its
     arrays. Raises `KeyError`."""
     graph = Graph("whence-local", channels=1, is_half=is_half)
@@ -31,7 +31,7 @@ def dense_graph(arrays: Named, *, is_half: bool = False) -> bytes:
     return graph.to_model((LOGITS, DESCRIPTORS))
 
 
-def _add_strided(graph: Graph, arrays: Named) -> None:
+def _add_strided(graph: Graph, arrays: NamedArrays) -> None:
     """Add a `StridedNetwork`."""
 
     def layer(x: str, name: str, *, stride: int = 1) -> str:
@@ -63,7 +63,7 @@ def _add_strided(graph: Graph, arrays: Named) -> None:
     graph.add("DepthToSpace", [four], LOGITS, {"blocksize": 2})
 
 
-def _add_silk(graph: Graph, arrays: Named) -> None:
+def _add_silk(graph: Graph, arrays: NamedArrays) -> None:
     """Add a `SilkNetwork`. Its norms stand after a ReLU: each is a scale and a shift of its own."""
 
     def layer(x: str, name: str) -> str:
@@ -93,7 +93,7 @@ def _add_silk(graph: Graph, arrays: Named) -> None:
 
 
 def _plain(
-    graph: Graph, arrays: Named, x: str, name: str, *, pads: int = 0, output: str = ""
+    graph: Graph, arrays: NamedArrays, x: str, name: str, *, pads: int = 0, output: str = ""
 ) -> str:
     """Add a convolution as it is."""
     convolution = Convolution(
@@ -102,5 +102,5 @@ def _plain(
     return graph.convolve(x, name, convolution, pads=[pads] * 4, output=output, groups=1)
 
 
-def _norm(arrays: Named, name: str) -> list[np.ndarray]:
+def _norm(arrays: NamedArrays, name: str) -> list[np.ndarray]:
     return [arrays[f"{name}.{part}"] for part in _NORM]

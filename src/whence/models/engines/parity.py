@@ -40,9 +40,9 @@ class Prepare(NamedTuple):
         )
 
 
-def min_cosine(estimate: Tensor, expected: Tensor) -> float:
+def min_cosine(estimate: Tensor, reference: Tensor) -> float:
     """The smallest cosine between rows; NaN where a row is not finite."""
-    return float(nn.functional.cosine_similarity(estimate.double(), expected.double()).min())
+    return float(nn.functional.cosine_similarity(estimate.double(), reference.double()).min())
 
 
 def sample_images(steps: Preprocessing) -> Tensor:

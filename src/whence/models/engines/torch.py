@@ -141,18 +141,18 @@ def make_engine(
     reference = TorchEngine("eager", network, prepare)
     if name == "eager":
         return reference
-    expected = reference(samples)
+    outputs = reference(samples)
     if name == "auto":
-        return _fastest(network, prepare, samples, expected) or reference
+        return _fastest(network, prepare, samples, outputs) or reference
     made = _make(name, network, prepare, samples, steps, onnx)
-    made.cosine = min_cosine(made(samples), expected)
+    made.cosine = min_cosine(made(samples), outputs)
     if not made.cosine >= MIN_COSINE:
         raise EngineRefused(name, made.cosine, MIN_COSINE)
     return made
 
 
 def _fastest(
-    network: Network, prepare: Prepare, samples: Tensor, expected: Tensor
+    network: Network, prepare: Prepare, samples: Tensor, outputs: Tensor
 ) -> TorchEngine | None:
     device = load_settings().device
     if device == "cuda" and not torch.cuda.is_available():
@@ -166,7 +166,7 @@ def _fastest(
     )
     for name in (*candidates, "folded"):
         made = make_torch_engine(name, network, prepare, samples)
-        made.cosine = min_cosine(made(samples), expected)
+        made.cosine = min_cosine(made(samples), outputs)
         if made.cosine >= AUTO_COSINE:
             return made
     return None

@@ -204,11 +204,11 @@ class GeoWarpScorer:
         """Quadrilaterals, and the similarities of cells (B, h w), of one image with others."""
         found = self.engine.quads(query.cells, np.stack([one.cells for one in others]))
         quads = sound_pairs(on_sides(found, self.options.sides))
-        shown = [(query, quad) for quad in quads.first] + list(
+        views = [(query, quad) for quad in quads.first] + list(
             zip(others, quads.second, strict=True)
         )
         cells = (
-            self._cells_of_pixels(shown) if exact else [self._cells_of_map(*one) for one in shown]
+            self._cells_of_pixels(views) if exact else [self._cells_of_map(*one) for one in views]
         )
         pairs = zip(cells[: len(others)], cells[len(others) :], strict=True)
         return quads, np.stack([np.einsum("nc,nc->n", *pair) for pair in pairs])
@@ -217,22 +217,22 @@ class GeoWarpScorer:
         assert photo.rows is not None, "this read-out keeps maps"
         return read_cells(photo.rows, photo.size, quad, grid=self.engine.grid)
 
-    def _cells_of_pixels(self, shown: Sequence[tuple[_Prepared, np.ndarray]]) -> list[np.ndarray]:
+    def _cells_of_pixels(self, views: Sequence[tuple[_Prepared, np.ndarray]]) -> list[np.ndarray]:
         """Cells of quadrilaterals of photos, one pass of the backbone each; photos of one size pass
         it together."""
         by_shape: dict[tuple[int, ...], list[int]] = {}
-        for i, (photo, _) in enumerate(shown):
+        for i, (photo, _) in enumerate(views):
             assert photo.pixels is not None, "this read-out keeps pixels"
             by_shape.setdefault(photo.pixels.shape, []).append(i)
         cells: dict[int, np.ndarray] = {}
         for where in by_shape.values():
-            images = np.stack([pixels for i in where if (pixels := shown[i][0].pixels) is not None])
-            maps = self.engine.maps_of_quads(images, np.stack([shown[i][1] for i in where]))
+            images = np.stack([pixels for i in where if (pixels := views[i][0].pixels) is not None])
+            maps = self.engine.maps_of_quads(images, np.stack([views[i][1] for i in where]))
             for i, one in zip(where, maps, strict=True):
                 cells[i] = pool_cells(
                     rows_of(one), (one.shape[1], one.shape[2]), grid=self.engine.grid
                 )
-        return [cells[i] for i in range(len(shown))]
+        return [cells[i] for i in range(len(views))]
 
     def _unpack(self, arrays: Arrays) -> _Prepared:
         """The prepared photo that `prepare` packed."""

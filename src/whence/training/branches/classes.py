@@ -48,12 +48,17 @@ class ClassBranch(Branch):
         is another's."""
         super().__init__(options.name or options.kind)
         self.options, self.setup, self.weight = options, setup, options.weight
-        self.kept = None if setup.folder is None else setup.folder / f"{self.name}.partition.npz"
+        self.partition_file = (
+            None if setup.folder is None else setup.folder / f"{self.name}.partition.npz"
+        )
         if options.batches_per_turn < 1:
             raise BadOption(f"turns of {options.batches_per_turn} batches are not possible")
         files = setup.data.files(are_panoramas=options.are_panoramas)
         self.grouped = make_grouped(
-            files, cells=options.cells, num_groups=options.num_groups, kept=self.kept
+            files,
+            cells=options.cells,
+            num_groups=options.num_groups,
+            partition_file=self.partition_file,
         )
         self.batches = self.make_batches(options)
         self.ways = Ways(options.augment, setup)
@@ -104,8 +109,8 @@ class ClassBranch(Branch):
             except UnreadableImage as error:
                 self._skip(row, error.reason)
         require_panoramas(sizes, names, are_wanted=self.options.are_panoramas)
-        if self.kept is not None and not self.kept.is_file():
-            self.grouped.partition.write(self.kept)
+        if self.partition_file is not None and not self.partition_file.is_file():
+            self.grouped.partition.write(self.partition_file)
         self.ways.open()
 
     def keep(self) -> None:

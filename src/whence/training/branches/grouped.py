@@ -52,18 +52,22 @@ class Grouped:
 
 
 def make_grouped(
-    files: PlacedFiles, *, cells: CellOptions, num_groups: int = 0, kept: Path | None = None
+    files: PlacedFiles,
+    *,
+    cells: CellOptions,
+    num_groups: int = 0,
+    partition_file: Path | None = None,
 ) -> Grouped:
     """The classes of files, and the first so many groups, or all; the partition is read from the
-    file `kept` where it is there.
+    file `partition_file` where it is there.
 
     Raises `NoPhotos`, `BadOption`, and `InputError` where the file was made from something else.
     """
     east, north, zone = on_one_plane(files.east_m, files.north_m, files.zone)
     files = replace(files, east_m=east, north_m=north, zone=zone)
-    if kept is not None and kept.is_file():
+    if partition_file is not None and partition_file.is_file():
         digest = partition_digest(files.east_m, files.north_m, files.heading_deg, options=cells)
-        partition = load_partition(kept, digest=digest)
+        partition = load_partition(partition_file, digest=digest)
     else:
         partition = make_partition(
             files.east_m, files.north_m, files.heading_deg, zone=files.zone, options=cells

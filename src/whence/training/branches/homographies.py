@@ -24,7 +24,7 @@ from whence.errors import NoPhotos
 from whence.training.options.local import ViewOptions
 
 CAMERAS = "cameras.csv"
-_NEEDED = (
+_COLUMNS = (
     "path",
     "fx",
     "fy",
@@ -82,7 +82,7 @@ def find_same_point(photos: Photos, folder: Path, size_px: tuple[int, int]) -> S
     for table in sorted(folder.rglob(CAMERAS)):
         for line in csv.DictReader(io.StringIO(read_text(table))):
             row = known.get(str((table.parent / line.get("path", "")).resolve()))
-            if row is not None and all(line.get(name) for name in _NEEDED):
+            if row is not None and all(line.get(name) for name in _COLUMNS):
                 matrix, centre = _camera(line, size_px)
                 cameras[row] = matrix, line.get("role", "") == "database"
                 at.setdefault((table, tuple(np.round(centre, 2).tolist())), []).append(row)

@@ -34,7 +34,7 @@ class PhotoPairBranch(TileBranch):
         """Raises `NoPhotos`, `BadOption` and `UnknownName`."""
         if options.num_pairs < 2:
             raise BadOption("a batch needs at least two pairs")
-        self.found = find_pairs(setup.data, least_iou=options.least_iou)
+        self.photo_pairs = find_pairs(setup.data, least_iou=options.least_iou)
         self.pair_options = options
         as_tiles = TilesOptions(
             name=options.name or options.kind, weight=options.weight,
@@ -45,13 +45,13 @@ class PhotoPairBranch(TileBranch):
         self.loss = nn.Module()
 
     def describe_data(self) -> dict[str, Any]:
-        return self.found.counts()
+        return self.photo_pairs.counts()
 
     def refresh(self, epoch: int, describe: Describe) -> None:
         """Nothing is looked for."""
 
     def places_of(self, place: BatchPlace) -> np.ndarray:
-        return self.found.batch(
+        return self.photo_pairs.batch(
             self.pair_options.num_pairs,
             seed=self.setup.seed,
             epoch=place.epoch,
@@ -63,7 +63,7 @@ class PhotoPairBranch(TileBranch):
     ) -> tuple[np.ndarray, tuple[YearChange, ...], tuple[str, ...]]:
         """Rows of tiles, from 0 on, and of photos, below 0: photos first, then their tiles."""
         seen = self.options.augment
-        photos, tiles = self.found.pairs[places].T
+        photos, tiles = self.photo_pairs.pairs[places].T
         years = random_stream(self.setup.seed, _YEAR, *place).integers(
             len(self.places.years), size=len(tiles)
         )
@@ -81,7 +81,9 @@ class PhotoPairBranch(TileBranch):
             ]
         names = [
             (
-                self.found.photos.content[-1 - row] if row < 0 else self.places.photos.content[row]
+                self.photo_pairs.photos.content[-1 - row]
+                if row < 0
+                else self.places.photos.content[row]
             ).decode()
             for row in rows
         ]
@@ -94,8 +96,8 @@ class PhotoPairBranch(TileBranch):
     def pixels(self, row: int, side: int) -> np.ndarray:
         if row >= 0:
             return super().pixels(row, side)
-        photo = read_at(self.found.photos.file(-1 - row), side, side)
-        return np.ascontiguousarray(np.rot90(photo, self.found.turns[-1 - row]))
+        photo = read_at(self.photo_pairs.photos.file(-1 - row), side, side)
+        return np.ascontiguousarray(np.rot90(photo, self.photo_pairs.turns[-1 - row]))
 
     def neutral(self, places: np.ndarray) -> np.ndarray:
         """Nothing: no two pairs of a batch overlap."""

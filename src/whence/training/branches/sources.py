@@ -62,15 +62,15 @@ class ListedBatches(Batches):
 
     def __init__(
         self,
-        listed: PlacePhotos,
+        places: PlacePhotos,
         *,
         options: BatchOptions = BatchOptions(),  # noqa: B008
         seed: int = 0,
     ) -> None:
         """Raises `BadOption` where there are too few places."""
-        self.groups = group_rows(listed.place)
+        self.groups = group_rows(places.place)
         super().__init__(
-            listed.photos, num_places=len(self.groups.keys), options=options, seed=seed
+            places.photos, num_places=len(self.groups.keys), options=options, seed=seed
         )
         if self.num_places < options.num_places:
             raise BadOption(

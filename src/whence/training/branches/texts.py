@@ -48,7 +48,7 @@ class Context(NamedTuple):
     """A log cut short, and what is asked about it."""
 
     records: list[list[int]]
-    asked: Asked
+    questions: Asked
 
 
 def draw_context(
@@ -190,14 +190,15 @@ class TextBranch(Branch):
         """The cross-entropy of the answers' tokens."""
         rows = [[one for record in context.records for one in record] for context in content]
         lengths = [
-            len(row) + len(context.asked.ids) for row, context in zip(rows, content, strict=True)
+            len(row) + len(context.questions.ids)
+            for row, context in zip(rows, content, strict=True)
         ]
         ids = torch.zeros(len(rows), max(lengths), dtype=torch.long)
         wanted = torch.full_like(ids, -100)
         for k, (row, context) in enumerate(zip(rows, content, strict=True)):
-            whole = torch.tensor([*row, *context.asked.ids])
+            whole = torch.tensor([*row, *context.questions.ids])
             ids[k, : len(whole)] = whole
-            places = len(row) + torch.tensor(context.asked.places)
+            places = len(row) + torch.tensor(context.questions.places)
             wanted[k, places] = whole[places]
         ids, wanted = ids.to(draw.device), wanted.to(draw.device)
         # What is over stands behind all that is asked, which does not see it.
@@ -219,13 +220,13 @@ class TextBranch(Branch):
         groups = defaultdict(list)
         for k, (vectors, context) in enumerate(zip(compressed, content, strict=True)):
             groups[
-                len(vectors), sum(map(len, context.records)), tuple(context.asked.places)
+                len(vectors), sum(map(len, context.records)), tuple(context.questions.places)
             ].append(k)
         parts = []
         with learner.answering() as network:
             for (_, _, where), rows in groups.items():
                 asked = table[
-                    torch.tensor([content[k].asked.ids for k in rows], device=table.device)
+                    torch.tensor([content[k].questions.ids for k in rows], device=table.device)
                 ]
                 flat = [[one for record in content[k].records for one in record] for k in rows]
                 plain = table[torch.tensor(flat, device=table.device)]

@@ -46,7 +46,7 @@ def serve(federation: Federation, grid: Grid) -> Path:
         first = int(held.values["round"])
     sent = {"recipe": federation.recipe.to_json(), "norms": federation.options.norms}
     strategy, stateful = rounds.make_strategy(
-        federation.options, sent=sent, first=first, note=rounds.log_to(federation.out / LOG)
+        federation.options, orders=sent, first=first, note=rounds.log_to(federation.out / LOG)
     )
     rounds.load_state(stateful, state, names)
     last = [start]

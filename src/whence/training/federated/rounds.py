@@ -72,16 +72,16 @@ class Rounds:
         self,
         options: FederatedOptions,
         *,
-        sent: Mapping[str, Any],
+        orders: Mapping[str, Any],
         first: int,
         note: Callable[[dict[str, Any]], None],
     ) -> None:
-        """`sent` goes to the clients with every round; `first` is the number of the first round;
+        """`orders` go to the clients with every round; `first` is the number of the first round;
         `note` takes the log."""
-        self.options, self.sent, self.first, self.note = options, dict(sent), first, note
+        self.options, self.orders, self.first, self.note = options, dict(orders), first, note
         self.members: dict[int, tuple[str, int]] = {}
         self.strangers: set[int] = set()
-        self.asked: list[int] = []
+        self.drawn_nodes: list[int] = []
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.num_bytes = 0
 
@@ -95,20 +95,20 @@ class Rounds:
         arrays = as_record(
             {name: value.astype(np.float32) for name, value in as_tensors(arrays).items()}
         )
-        self.asked = draw_clients(
+        self.drawn_nodes = draw_clients(
             {node: size for node, (_, size) in self._sorted()}, number, self.options
         )
         self.shapes = {name: tuple(array.numpy().shape) for name, array in arrays.items()}
         self.num_bytes = sum(array.numpy().nbytes for array in arrays.values())
         for name, value in {
-            **self.sent,
+            **self.orders,
             "round": number,
             "num-rounds": self.options.num_rounds,
         }.items():
             config[name] = value
         config["num-steps"] = self.options.num_steps
         config["is-uneven"] = self.options.is_uneven
-        chosen: Any = _Chosen(grid, self.asked)
+        chosen: Any = _Chosen(grid, self.drawn_nodes)
         random.seed(number)
         messages: Iterable[Message] = super().configure_train(server_round, arrays, config, chosen)  # type: ignore[misc]
         return messages
@@ -118,10 +118,10 @@ class Rounds:
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """The strategy's mean of the answers that count, by name of the client."""
         good, out = [], []
-        missing = list(self.asked)
+        missing = list(self.drawn_nodes)
         for reply in replies:
             node = reply.metadata.src_node_id
-            if node not in self.asked:
+            if node not in self.drawn_nodes:
                 # Flower answers in its own name for a node that is gone, which stays among the
                 # missing.
                 continue
@@ -144,7 +144,7 @@ class Rounds:
             "round": number,
             "clients": [self._name(reply.metadata.src_node_id) for reply in good],
             "left_out": sorted(out, key=lambda one: one["client"]),
-            "bytes_down": self.num_bytes * len(self.asked),
+            "bytes_down": self.num_bytes * len(self.drawn_nodes),
             "bytes_up": self.num_bytes * len(good),
         }
         if len(good) < self.options.least_clients:
@@ -182,7 +182,7 @@ class Rounds:
         there = list(grid.get_node_ids())
         self.members = {node: member for node, member in self.members.items() if node in there}
         new = [node for node in there if node not in self.members and node not in self.strangers]
-        record = RecordDict({"config": ConfigRecord(dict(self.sent))})
+        record = RecordDict({"config": ConfigRecord(dict(self.orders))})
         messages = [
             Message(content=record, dst_node_id=node, message_type=MessageType.QUERY)
             for node in new
@@ -248,7 +248,7 @@ _BASES: Mapping[str, type[Strategy]] = {
 def make_strategy(
     options: FederatedOptions,
     *,
-    sent: Mapping[str, Any],
+    orders: Mapping[str, Any],
     first: int,
     note: Callable[[dict[str, Any]], None],
 ) -> tuple[Strategy, Any]:
@@ -273,7 +273,7 @@ def make_strategy(
         weighted_by_key="one" if options.strategy == "fedvc" or options.clip_norm else WEIGHT,
         **more.get(options.strategy, {}),
     )
-    made.prepare(options, sent=sent, first=first, note=note)
+    made.prepare(options, orders=orders, first=first, note=note)
     if not options.clip_norm:
         return made, made
     private = DifferentialPrivacyServerSideFixedClipping(
