@@ -112,10 +112,8 @@ def build(
     name: str,
     *,
     options: Mapping[str, Any] = NO_OPTIONS,
-    arguments: tuple[Any, ...] = (),
 ) -> Any:
-    """The part, made: its factory is imported now and called with `arguments` first, then the
-    entry's options, then these.
+    """The part, made: its factory is imported now and called with the entry's options and these.
 
     Raises `UnknownName`, `MissingExtra` where it needs torch, and `BadOption` for options the part
     does not have.
@@ -130,7 +128,7 @@ def build(
                 raise BadOption(
                     f"{kind} {name} has no option {option!r}; it has {', '.join(known) or 'none'}"
                 )
-        return factory(*arguments, **chosen)
+        return factory(**chosen)
     except ImportError as error:
         if error.name not in EXTRA_OF:
             raise
