@@ -32,6 +32,7 @@ from whence.models.tokens.segments import SegmentCache, segment
 from whence.recipes import get_recipe
 from whence.studies import get_study
 from whence.studies.frame import Budget, run_study
+from whence.training.branches.texts import Asked, words_before
 from whence.training.recipe import override
 from whence.training.record import read_log
 from whence.training.train import train
@@ -82,6 +83,28 @@ def test_a_log_follows_from_its_seed_and_no_time_is_twice() -> None:
     assert log == make_log(SPEC, "test", 1)
     assert len({record[:6] for record in log}) == 40
     assert all(len(record.split()) == 5 for record in log)
+
+
+def test_records_near_one_another_share_hours_or_minutes() -> None:
+    whole = LogSpec(num_train=40, num_val=1, num_test=1, length=288)
+    ways = set()
+    for number in range(40):
+        words = [record.split() for record in make_log(whole, "train", number)]
+        assert len({(hour, minute) for hour, minute, *_ in words}) == 288
+        hours, minutes = ({one[k] for one in words[:24]} for k in range(2))
+        ways.add("hours" if len(hours) == 2 else "minutes" if len(minutes) == 1 else "any")
+        assert len(hours) > 2 or len(minutes) == 12
+    assert ways == {"hours", "minutes", "any"}
+
+
+def test_words_before_answers() -> None:
+    #                 ? 14: 35 rain ? a b c d: the answers are of one and of two tokens.
+    questions = Asked([1, 2, 3, 4, 1, 5, 6, 7, 8], [3, 7, 8])
+    assert words_before(questions, 0) == []
+    assert words_before(questions, 1) == [2, 6]
+    assert words_before(questions, 2) == [2, 1, 6, 5]
+    assert words_before(questions, 9) == [2, 1, 0, 6, 5, 4]
+    assert words_before(Asked([7, 8], [0, 1]), 2) == []
 
 
 def test_texts_are_read_back_and_broken_ones_said(logs: Path, tmp_path: Path) -> None:

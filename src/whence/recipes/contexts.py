@@ -19,8 +19,8 @@ LANGUAGE = Recipe(
         "one core"
     ),
     learner=LanguageOptions(),
-    branches=(TextsOptions(most_records=16, grow_steps=1500),),
-    optimizer=OptimizerOptions("adamw", lr=2e-3, weight_decay=0.01, clip_norm=1.0),
+    branches=(TextsOptions(least_records=2, most_records=16, grow_steps=1500, question_words=1),),
+    optimizer=OptimizerOptions("adamw", lr=1e-3, weight_decay=0.01, clip_norm=1.0),
     schedule=ScheduleOptions("cosine", warmup_steps=100, final_share=0.05),
     loop=LoopOptions(num_steps=2500, log_every=100, validate_every=500, save_every=500),
     validate_on=AnsweredOptions(),

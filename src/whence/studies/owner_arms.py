@@ -41,4 +41,4 @@ ARMS: Mapping[str, Arm] = {
     "fedprox": Arm(("strategy=fedprox",)),
     "fedadam": Arm(("strategy=fedadam",)),
 }
-MAIN = (CENTRAL, "fedavg, random", "fedavg, skewed", "fedvc, skewed")
+MAIN = (CENTRAL, "fedavg, random", "fedavg, city", "fedavg, skewed", "fedvc, skewed")

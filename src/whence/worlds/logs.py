@@ -2,6 +2,8 @@
 things up.
 
 A record is five words, as `14: 35 rain located ;`. No two records of one log are of the same time.
+In two logs of three records near one another share hours or minutes, so that neither alone says
+which record is meant: a model that learned from logs without such finds records by one of the two.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from whence.errors import BadOption, InputError
 from whence.runtime import atomic_write, claim_folder, random_stream
@@ -71,7 +75,7 @@ class LogSummary(NamedTuple):
 def make_log(spec: LogSpec, split: str, number: int) -> list[str]:
     """The records of one log."""
     random = random_stream(spec.seed, _LOG, SPLITS.index(split), number)
-    times = random.permutation(len(HOURS) * len(MINUTES))[: spec.length]
+    times = _times(random)[: spec.length]
     weathers = random.integers(len(WEATHERS), size=spec.length)
     statuses = random.integers(len(STATUSES), size=spec.length)
     return [
@@ -81,6 +85,17 @@ def make_log(spec: LogSpec, split: str, number: int) -> list[str]:
         )
         for when, weather, status in zip(times, weathers, statuses, strict=True)
     ]
+
+
+def _times(random: np.random.Generator) -> np.ndarray:
+    """All times of a day in an order: any, hours two by two, or minutes one by one."""
+    whole = np.arange(len(HOURS) * len(MINUTES)).reshape(len(HOURS), len(MINUTES))
+    way = int(random.integers(3))
+    if way == 0:
+        return random.permutation(whole.ravel())
+    rows = random.permutation(whole if way == 1 else whole.T)
+    blocks = rows.reshape(-1, 2 * len(MINUTES)) if way == 1 else rows
+    return random.permuted(blocks, axis=1).ravel()
 
 
 def write_logs(out: str | Path, spec: LogSpec) -> LogSummary:

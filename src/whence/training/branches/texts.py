@@ -95,6 +95,19 @@ def _question(record: str, options: TextsOptions | AnsweredOptions) -> tuple[str
         ) from None
 
 
+def words_before(questions: Asked, num: int) -> list[int]:
+    """Places of up to `num` tokens before each answer, of the question that it answers."""
+    answers = set(questions.places)
+    firsts = [place for place in questions.places if place - 1 not in answers]
+    found = []
+    for place in firsts:
+        for before in range(place - 1, max(place - 1 - num, -1), -1):
+            if before in answers:
+                break
+            found.append(before)
+    return found
+
+
 def embed(learner: nn.Module, context: Context) -> Tensor:
     """(m, d) inputs that stand for a context: compressed by a compressor, else its tokens."""
     device = next(learner.parameters()).device
@@ -187,26 +200,33 @@ class TextBranch(Branch):
             )
 
     def _answers(self, learner: nn.Module, content: list[Context], draw: Draw) -> Losses:
-        """The cross-entropy of the answers' tokens."""
+        """The cross-entropy of the answers' tokens, and of as many before them as are learned."""
         rows = [[one for record in context.records for one in record] for context in content]
         lengths = [
             len(row) + len(context.questions.ids)
             for row, context in zip(rows, content, strict=True)
         ]
         ids = torch.zeros(len(rows), max(lengths), dtype=torch.long)
-        wanted = torch.full_like(ids, -100)
+        wanted, is_answer = torch.full_like(ids, -100), torch.zeros_like(ids, dtype=torch.bool)
+        num_words = self.options.question_words
         for k, (row, context) in enumerate(zip(rows, content, strict=True)):
             whole = torch.tensor([*row, *context.questions.ids])
             ids[k, : len(whole)] = whole
             places = len(row) + torch.tensor(context.questions.places)
             wanted[k, places] = whole[places]
+            is_answer[k, places] = True
+            before = len(row) + torch.tensor(
+                words_before(context.questions, num_words), dtype=torch.long
+            )
+            wanted[k, before] = whole[before]
         ids, wanted = ids.to(draw.device), wanted.to(draw.device)
+        is_answer = is_answer.to(draw.device)
         # What is over stands behind all that is asked, which does not see it.
         logits = learner(input_ids=ids, use_cache=False).logits[:, :-1]
         loss = nn.functional.cross_entropy(
             logits.float().flatten(0, 1), wanted[:, 1:].flatten(), ignore_index=-100
         )
-        right = (logits.argmax(dim=-1) == wanted[:, 1:])[wanted[:, 1:] >= 0]
+        right = (logits.argmax(dim=-1) == wanted[:, 1:])[is_answer[:, 1:]]
         return Losses(loss, {"right": right.float().mean().detach()})
 
     def _distil(self, learner: Compressor, content: list[Context]) -> Losses:

@@ -58,6 +58,9 @@ class TextsOptions(BranchOptions):
     """A question about a record, by its words, where the logs have none of their own ..."""
     answer: int = 2
     """... and the word that answers it."""
+    question_words: int = 0
+    """Last words of a question that the language model learns beside the answer: which may stand
+    there follows from those before and from the log, which teaches it to look there."""
 
     def sizes(self, data: Dataset, *, seed: int) -> dict[str, int]:
         """Logs."""
