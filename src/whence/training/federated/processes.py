@@ -3,13 +3,17 @@ client, or a simulation."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -19,6 +23,7 @@ from whence.runtime import atomic_write
 from whence.training.federated.plans import FINAL, LOG, ClientPlan, SimulationPlan
 
 ENVIRONMENT, VARIABLE = ".venv-federated", "WHENCE_FLOWER"
+_PR_SET_PDEATHSIG = 1
 _APP = """\
 [build-system]
 requires = ["hatchling"]
@@ -140,25 +145,22 @@ class Flower:
             with atomic_write(file, "w") as opened:
                 opened.write(text)
         start = (out / LOG).stat().st_size if (out / LOG).is_file() else 0
-        with open(out / "flower.log", "a", encoding="utf-8") as log:
-            running = self._start(link, out, log)
-            try:
-                self._wait_for(inner, running, out)
-                run = [
-                    str(self.folder / "bin" / "flwr"),
-                    "run",
-                    str(home / "app"),
-                    "here",
-                    "--run-config",
-                    f'out="{out.resolve()}"',
-                ]
-                if subprocess.run(
-                    run, env=self._environment(out), stdout=log, stderr=log
-                ).returncode:
-                    raise InputError(f"Flower took no run: {_last_line(out / 'flower.log')}")
-                _follow(out, start, running, on_line)
-            finally:
-                _stop(running)
+        with (
+            open(out / "flower.log", "a", encoding="utf-8") as log,
+            self._started(link, out, log) as running,
+        ):
+            self._wait_for(inner, running, out)
+            run = [
+                str(self.folder / "bin" / "flwr"),
+                "run",
+                str(home / "app"),
+                "here",
+                "--run-config",
+                f'out="{out.resolve()}"',
+            ]
+            if subprocess.run(run, env=self._environment(out), stdout=log, stderr=log).returncode:
+                raise InputError(f"Flower took no run: {_last_line(out / 'flower.log')}")
+            _follow(out, start, running, on_line)
 
     def join(self, plan: ClientPlan, *, folder: Path, server: str, secured: Secured) -> None:
         """Be a client of a server until stopped, or until Flower ends by itself. Raises
@@ -178,13 +180,12 @@ class Flower:
         ]
         words += ["--node-config", f"plan={json.dumps(str(file.resolve()))}"]
         words += ["--root-certificates", secured.ca] if secured.ca else ["--insecure"]
-        with open(folder / "flower.log", "a", encoding="utf-8") as log:
-            running = self._start(words, folder, log)
-            try:
-                if running.wait():
-                    raise InputError(f"the client ended: {_last_line(folder / 'flower.log')}")
-            finally:
-                _stop(running)
+        with (
+            open(folder / "flower.log", "a", encoding="utf-8") as log,
+            self._started(words, folder, log) as running,
+        ):
+            if running.wait():
+                raise InputError(f"the client ended: {_last_line(folder / 'flower.log')}")
 
     def _environment(self, folder: Path) -> dict[str, str]:
         path = os.pathsep.join([str(self.folder / "bin"), os.environ.get("PATH", "")])
@@ -195,11 +196,26 @@ class Flower:
         }
         return {**os.environ, "PATH": path, **quiet}
 
-    def _start(self, words: list[str], folder: Path, log: IO[str]) -> subprocess.Popen[bytes]:
+    @contextlib.contextmanager
+    def _started(
+        self, words: list[str], folder: Path, log: IO[str]
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """A process of Flower with all that it starts, which end with the block, and with us: a
+        client that was stopped must not go on learning from the photos of its owner."""
         command = [str(self.folder / "bin" / words[0]), *words[1:]]
-        return subprocess.Popen(
-            command, env=self._environment(folder), stdout=log, stderr=log, start_new_session=True
-        )
+        with _interrupted_when_terminated():
+            running = subprocess.Popen(
+                command,
+                env=self._environment(folder),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            )
+            try:
+                yield running
+            finally:
+                _stop(running)
 
     def _wait_for(self, port: int, running: subprocess.Popen[bytes], out: Path) -> None:
         ends = time.monotonic() + 120
@@ -247,6 +263,24 @@ def _connection(port: int, secured: Secured) -> str:
         '[superlink]\ndefault = "here"\n\n[superlink.here]\naddress = '
         f'"127.0.0.1:{port}"\n{trust}\n'
     )
+
+
+@contextlib.contextmanager
+def _interrupted_when_terminated() -> Iterator[None]:
+    """Inside the block SIGTERM, as service managers send it, is what Ctrl-C is."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end_with_parent() -> None:
+    """Let the process that is about to start be told to end when this one is gone, killed too."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
 
 
 def _stop(running: subprocess.Popen[bytes]) -> None:
