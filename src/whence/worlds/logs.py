@@ -3,7 +3,7 @@ things up.
 
 A record is five words, as `14: 35 rain located ;`. No two records of one log are of the same time.
 In two logs of three records near one another share hours or minutes, so that neither alone says
-which record is meant: a model that learned from logs without such finds records by one of the two.
+which record is meant.
 """
 
 from __future__ import annotations
