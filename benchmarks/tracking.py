@@ -3,14 +3,16 @@ streets that the database lacks.
 
     whence world city DRIVES --preset small --layout sequences
     python benchmarks/tracking.py DRIVES [--frames 1000] [--lacking 0.2] [--length 5]
-                                  [--model NAME] [--work FOLDER] [--json]
+                                  [--near 25] [--model NAME] [--work FOLDER] [--json]
 
 Of the streets so large a share is left out of the database, whose frames are then unknown ones.
 Every query drive is followed from its beginning (`Localizer.track`), until so many frames were
 given; sets with fewer are gone through once. Printed, before and after smoothing: the share of
 frames that were located, the median error of those, and the share of them within their radius
-(meant: 90 %); of frames of lacking streets how many were located. Frames a second are of the whole:
-decoding, describing, searching, comparing and smoothing, on one thread.
+(meant: 90 %). Of frames of lacking streets: how many were located, each one's error, and how many
+of those from which no photo of the database is within `--near` metres (near a corner a frame of a
+lacking street may show what the database has of the street that it meets). Frames a second are of
+the whole: decoding, describing, searching, comparing and smoothing, on one thread.
 """
 
 from __future__ import annotations
@@ -58,6 +60,12 @@ def with_points(photos: Photos, folder: Path) -> Drives:
     return Drives(photos.with_columns(**places), np.array([int(row["street"]) for row in rows]))
 
 
+def nearest_m(asked: np.ndarray, stored: np.ndarray) -> list[float]:
+    """Metres from each of (n, 2) places to the nearest of others."""
+    apart = np.linalg.norm(asked[:, None] - stored[None], axis=2)
+    return [float(one) for one in apart.min(axis=1)]
+
+
 def errors_of(
     points: list[tuple[TrackPoint, Any, bool]], *, is_smoothed: bool
 ) -> list[tuple[float, float | None]]:
@@ -80,6 +88,9 @@ def main() -> None:
     parser.add_argument(
         "--lacking", type=float, default=0.2, help="share of the streets that the database lacks"
     )
+    parser.add_argument(
+        "--near", type=float, default=25.0, help="metres within which a photo may show the same"
+    )
     parser.add_argument("--length", type=int, default=5, help="frames that ask together")
     parser.add_argument("--model", default="whence-lite0-words-960")
     parser.add_argument("--work", type=Path, help="folder in which the database is kept")
@@ -94,10 +105,12 @@ def main() -> None:
     num_lacking = round(arguments.lacking * len(streets))
     lacking = random_stream(0, 41).permutation(streets)[:num_lacking]
     points: list[tuple[TrackPoint, Any, bool]] = []
+    apart_of: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         path = (arguments.work or Path(folder)) / "drives.whence"
         kept = stored.select(np.flatnonzero(~np.isin(own, lacking)))
         options = BuildOptions(model=arguments.model)
+        stored_plane = np.stack([kept.east_m, kept.north_m], axis=1)
         build_from_photos(
             kept, path=path, model=load_model(arguments.model), options=options, show_progress=False
         )
@@ -119,15 +132,34 @@ def main() -> None:
                 (point, frames_asked[row].point, bool(np.isin(of_query[row], lacking)))
                 for point, row in zip(found, rows, strict=True)
             ]
+            own_plane = np.stack([frames_asked.east_m[rows], frames_asked.north_m[rows]], axis=1)
+            apart_of += nearest_m(own_plane, stored_plane)
             number += len(rows)
         seconds = time.perf_counter() - started
         localizer.close()
-    unknown = [point for point, _, is_lacking in points if is_lacking]
+    unknown = [
+        (point, truth, apart)
+        for (point, truth, is_lacking), apart in zip(points, apart_of, strict=True)
+        if is_lacking
+    ]
+    wrongly = [
+        {
+            "error_m": round(float(distance_m(point.position.point, truth)), 2),
+            "radius_m": point.position.radius_m,
+            "nearest_photo_m": round(apart, 1),
+        }
+        for point, truth, apart in unknown
+        if point.position.point is not None
+    ]
+    far = [point for point, _, apart in unknown if apart > arguments.near]
     record: dict[str, Any] = {
         "frames": len(points),
         "frames_per_s": len(points) / seconds,
         "frames_of_lacking_streets": len(unknown),
-        "of_these_located": sum(point.position.point is not None for point in unknown),
+        "of_these_located": len(wrongly),
+        "of_these_far_from_all_photos": len(far),
+        "of_the_far_located": sum(point.position.point is not None for point in far),
+        "located_of_lacking_streets": wrongly,
     }
     for name, is_smoothed in (("before smoothing", False), ("smoothed", True)):
         errors = errors_of(points, is_smoothed=is_smoothed)

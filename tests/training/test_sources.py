@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,6 +85,21 @@ def test_any_two_views_of_a_landmark_share_points(sources: dict[str, Path]) -> N
         SceneBatches(scenes, rules=SceneRules(shared_share=1.0), options=TWO)
     with pytest.raises(BadOption, match=r"batches\.num_places"):
         SceneBatches(scenes, options=replace(TWO, num_places=50))
+
+
+def test_models_lie_where_the_bucket_or_its_description_says(
+    sources: dict[str, Path], tmp_path: Path
+) -> None:
+    """In the bucket models are in colmap/N; the data set's own description calls it sparses/N."""
+    expected = read_megascenes(sources["megascenes"])
+    shutil.copytree(sources["megascenes"] / "reconstruct", tmp_path / "reconstruct")
+    (tmp_path / "images").symlink_to(sources["megascenes"] / "images")
+    for folder in list((tmp_path / "reconstruct").glob("*/*/colmap")):
+        folder.rename(folder.with_name("sparses"))
+    found = read_megascenes(tmp_path)
+    assert found.photos.paths == expected.photos.paths
+    assert all("/commons/" in path and "/0/pictures/" in path for path in found.photos.paths)
+    assert found.names == tuple(name.replace("colmap", "sparses") for name in expected.names)
 
 
 def test_views_of_a_room_look_the_same_way(sources: dict[str, Path]) -> None:

@@ -93,8 +93,8 @@ class Scans(Scenes):
 
 
 def read_megascenes(root: str | Path, *, options: ReadOptions = DEFAULT_OPTIONS) -> Reconstructions:
-    """MegaScenes: models in reconstruct/ABC/DEF/colmap/N, their photos in images/ABC/DEF; one scene
-    a model.
+    """MegaScenes: models in reconstruct/ABC/DEF/colmap/N (in its bucket; its description says
+    sparses/N), their photos in images/ABC/DEF/commons/SUBCATEGORY/0/pictures; one scene a model.
 
     Photos that are not there are left out, and scenes without any. Raises `NoPhotos` and
     `UnreadableTable`.

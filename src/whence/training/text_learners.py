@@ -38,14 +38,14 @@ class LanguageLearner:
         size_px: tuple[int, int],
         device: torch.device,
     ) -> None:
-        """Raises `MissingExtra`, and `BadOption` for a width that heads do not divide."""
+        """Raises `MissingExtra`, and `BadOption` for heads of an odd width."""
         transformers = require_language()
         from tokenizers import Tokenizer
         from tokenizers.models import WordLevel
         from tokenizers.pre_tokenizers import WhitespaceSplit
 
-        if options.width % options.num_heads:
-            raise BadOption(f"{options.num_heads} heads do not share {options.width} numbers")
+        if options.head_width % 2:
+            raise BadOption(f"heads turn pairs of numbers; {options.head_width} is odd")
         words = {word: number for number, word in enumerate((_END, _UNKNOWN, *WORDS))}
         text = Tokenizer(WordLevel(words, unk_token=_UNKNOWN))
         text.pre_tokenizer = WhitespaceSplit()
@@ -62,6 +62,8 @@ class LanguageLearner:
             hidden_size=options.width,
             num_hidden_layers=options.depth,
             num_attention_heads=options.num_heads,
+            head_dim=options.head_width,
+            attention_bias=True,
             intermediate_size=options.hidden,
             max_position_embeddings=32_768,
             tie_word_embeddings=False,
@@ -71,10 +73,13 @@ class LanguageLearner:
         )
         self.module = transformers.LlamaForCausalLM(config)
         # With the 0.02 that transformers draws all weights from, so narrow a model does not find
-        # out how to look things up: it guesses for thousands of steps.
-        for part in self.module.modules():
+        # out how to look things up: it guesses for thousands of steps. What a head asks whatever
+        # the word, its biases, lets it look so many words back.
+        for name, part in self.module.named_modules():
             if isinstance(part, nn.Linear):
                 part.reset_parameters()
+                if name.endswith(("q_proj", "k_proj")):
+                    nn.init.normal_(part.bias)
             elif isinstance(part, nn.Embedding):
                 nn.init.normal_(part.weight, std=_WORD_STD)
 

@@ -23,6 +23,7 @@ class LanguageOptions(LearnerOptions):
     width: int = 64
     depth: int = 3
     num_heads: int = 4
+    head_width: int = 32
     hidden: int = 172
     """Width of its feed-forward parts, which are gated; 172 has the weights of 256 without a
     gate."""
