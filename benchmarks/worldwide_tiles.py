@@ -7,7 +7,8 @@ query, by precision and rotations.
 On paper: 1.2 million tiles x 4 rotations x D at float32, float16 and int8. By simulation: made-up
 unit descriptors of as many tiles as are asked for, searched at each precision; time and memory grow
 with their number. With --real: photos beside their real surroundings (folders with query.jpg and
-surrounding.jpg), hidden among the tiles of a world: the rank of the right one.
+surrounding.jpg; whole, quarters and middle are a tile each), hidden among all tiles of a world: the
+rank of the first of a photo's own six.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 
-from whence.data.evaluation_sets import open_set
 from whence.data.images import load_image
 from whence.index.flat import FlatIndex
 from whence.index.int8 import Int8Index
@@ -83,26 +83,40 @@ def by_simulation(dim: int, num: int) -> None:
     )
 
 
+def parts_of(picture: np.ndarray) -> list[np.ndarray]:
+    """A picture whole, its four quarters and its middle."""
+    height, width = (side // 2 for side in picture.shape[:2])
+    corners = [(0, 0), (0, width), (height, 0), (height, width), (height // 2, width // 2)]
+    cuts = [picture[top : top + height, left : left + width] for top, left in corners]
+    return [picture, *(np.ascontiguousarray(cut) for cut in cuts)]
+
+
 def real_photos(folder: Path, world: Path, model_name: str, most: int) -> None:
     model = load_model(model_name)
-    tiles = open_set(world, layout="earthloc").database
-    rows = np.linspace(0, len(tiles) - 1, min(most, len(tiles))).astype(int)
-    files = [tiles.file(int(row)) for row in rows]
+    tiles = sorted(world.glob("*/database/*/*/*.jpg"))
+    files = [tiles[row] for row in np.linspace(0, len(tiles) - 1, min(most, len(tiles)), dtype=int)]
     model.prepare(files)
     found = sorted(path.parent for path in folder.glob("*/query.jpg"))
-    surroundings = [load_image(path / "surrounding.jpg") for path in found]
-    database = np.concatenate([model.describe(files), model.describe(surroundings)])
+    parts = [parts_of(load_image(path / "surrounding.jpg")) for path in found]
+    real = [part for own in parts for part in own]
+    own_photo = np.repeat(np.arange(len(found)), [len(own) for own in parts])
+    database = np.concatenate([model.describe(files), model.describe(real)])
     print(
-        f"\n{len(found)} photos, {len(surroundings)} real surroundings hidden among {len(files)} "
-        f"rendered tiles; {model_name}"
+        f"\n{len(found)} photos, {len(real)} tiles of their real surroundings hidden among "
+        f"{len(files)} rendered tiles; {model_name}"
     )
     for number, path in enumerate(found):
         photo = load_image(path / "query.jpg")
         asked = model.describe([np.ascontiguousarray(np.rot90(photo, turn)) for turn in range(4)])
         similarity = (database @ asked.T).max(axis=1)
         order = np.argsort(-similarity, kind="stable")
-        rank = int(np.flatnonzero(order == len(files) + number)[0]) + 1
-        print(f"{path.name:20} rank {rank:>6} of {len(database)}")
+        place = np.empty(len(order), int)
+        place[order] = np.arange(1, len(order) + 1)
+        ranks = place[len(files) :]
+        print(
+            f"{path.name:20} rank {ranks[own_photo == number].min():>6} of {len(database)}; of "
+            f"the other real ones the first is at {ranks[own_photo != number].min()}"
+        )
 
 
 def main() -> None:

@@ -181,7 +181,8 @@ def test_counts() -> None:
 
 def test_bytes_that_are_kept(model: Path) -> None:
     network = LanguageModel.of_folder(model).network
-    assert kept_bytes(network, 10) == 2 * 2 * 32 * 4 * 10
+    heads = 4 * 32
+    assert kept_bytes(network, 10) == 2 * 2 * heads * 4 * 10
 
 
 def entries(*texts: str) -> list[tuple[Entry, str]]:

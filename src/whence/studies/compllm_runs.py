@@ -160,7 +160,9 @@ def _timed(width: int) -> Compressor:
     from whence.training.options.texts import LanguageOptions
     from whence.training.text_learners import LanguageLearner
 
-    sizes = LanguageOptions(width=width, depth=4, num_heads=4, hidden=8 * width // 3)
+    sizes = LanguageOptions(
+        width=width, depth=4, num_heads=4, head_width=width // 4, hidden=8 * width // 3
+    )
     learner = LanguageLearner(sizes, recipe="", seed=0, size_px=(0, 0), device=torch.device("cpu"))
     network = learner.module.eval()
     return Compressor(network, Compression(_SEGMENT, _RATE), end_id=0).eval().requires_grad_(False)
