@@ -100,7 +100,10 @@ SEQUENCES = Study(
         StudyOption("train", "a folder of drives to train on; empty leaves trainings out"),
         StudyOption(
             "images",
-            "a folder of single photos for the joint trainings; empty takes those of the drives",
+            (
+                "a folder of single photos for the joint trainings; empty takes those of the "
+                "drives, which then need headings"
+            ),
         ),
         StudyOption("recipe", "recipe of sequences", "seqvlad-small"),
         StudyOption("joint_recipe", "recipe of sequences and classes", "jist-small"),
