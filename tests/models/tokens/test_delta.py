@@ -274,6 +274,13 @@ def test_futures_see_their_own_past_and_places_count() -> None:
     spread = roll_out(world, patches, times, num_samples=2, places=places)
     assert spread.features.shape == (2, 2, 2, 16, 64)
     assert not torch.allclose(spread.features[0, 0, 0, 0], spread.features[0, 0, 0, 5], atol=1e-3)
+    # Without tokens a forecast is of all patches, and nothing is decoded after the last frame.
+    torch.manual_seed(5)
+    free = roll_out(world, patches, times, num_samples=2, places=places)
+    torch.manual_seed(5)
+    told = roll_out(world, patches, times, num_samples=2, places=places, last=patches[:, -1])
+    assert torch.equal(told.features, free.features)
+    assert torch.equal(told.features, told.tokens)
 
 
 def test_turning_keeps_lengths() -> None:

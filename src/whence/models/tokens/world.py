@@ -220,10 +220,12 @@ def roll_out(
             places=None if places is None else (places, places.repeat(step, 1)),
         )
         seen = torch.cat([seen, forecast[:, None]], dim=1)
-        if tokens is not None:
-            assert frame is not None, "decoding follows a frame"
-            frame = tokens.decode(forecast[:, 0], frame)
-        found.append(forecast if frame is None else frame)
+        if tokens is None:
+            found.append(forecast)
+            continue
+        assert frame is not None, "decoding follows a frame"
+        frame = tokens.decode(forecast[:, 0], frame)
+        found.append(frame)
     made = seen[:, num:].view(batch, samples, -1, per, dim)
     return Futures(made, torch.stack(found, dim=1).unflatten(0, (batch, samples)))
 
