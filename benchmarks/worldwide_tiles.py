@@ -2,12 +2,12 @@
 query, by precision and rotations.
 
     python benchmarks/worldwide_tiles.py --dim 512 --measured 100000
-    python benchmarks/worldwide_tiles.py --real ASTRONAUT_PHOTOS --world EARTH_WORLD
+    python benchmarks/worldwide_tiles.py --real ASTRONAUT_PHOTOS --world EARTH_WORLD [MORE]
 
 On paper: 1.2 million tiles x 4 rotations x D at float32, float16 and int8. By simulation: made-up
 unit descriptors of as many tiles as are asked for, searched at each precision; time and memory grow
 with their number. With --real: photos beside their real surroundings (folders with query.jpg and
-surrounding.jpg; whole, quarters and middle are a tile each), hidden among all tiles of a world: the
+surrounding.jpg; whole, quarters and middle are a tile each), hidden among all tiles of worlds: the
 rank of the first of a photo's own six.
 """
 
@@ -91,9 +91,14 @@ def parts_of(picture: np.ndarray) -> list[np.ndarray]:
     return [picture, *(np.ascontiguousarray(cut) for cut in cuts)]
 
 
-def real_photos(folder: Path, world: Path, model_name: str, most: int) -> None:
+def real_photos(folder: Path, worlds: list[Path], model_name: str, most: int) -> None:
     model = load_model(model_name)
-    tiles = sorted(world.glob("*/database/*/*/*.jpg"))
+    tiles = [
+        file
+        for world in worlds
+        for file in sorted(world.rglob("*.jpg"))
+        if "database" in file.parts
+    ]
     files = [tiles[row] for row in np.linspace(0, len(tiles) - 1, min(most, len(tiles)), dtype=int)]
     model.prepare(files)
     found = sorted(path.parent for path in folder.glob("*/query.jpg"))
@@ -126,7 +131,9 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--measured", type=int, default=100_000, help="tiles of the simulation")
     parser.add_argument("--real", type=Path, help="folder of photos with their surroundings")
-    parser.add_argument("--world", type=Path, help="world whose tiles they are hidden among")
+    parser.add_argument(
+        "--world", type=Path, nargs="+", help="worlds whose tiles they are hidden among"
+    )
     parser.add_argument("--model", default="whence-lite0-words-960")
     parser.add_argument("--most", type=int, default=5000, help="tiles that they are hidden among")
     options = parser.parse_args()
