@@ -4,6 +4,7 @@ verb on a small world."""
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -121,6 +122,25 @@ def test_the_verb_prints_all_ways(earth, capsys, monkeypatch):
     )
     assert run(["evaluate", str(earth), "--protocol", "earthloc", "--model", NAME]) == 0
     assert "four rotations of the query" in capsys.readouterr().out
+
+
+def test_the_verb_takes_photos_of_another_folder(earth, tmp_path, capsys, monkeypatch):
+    """Cameras of a world lie in folders of their own; what a protocol does not take is refused."""
+    monkeypatch.setitem(registry.MODELS, NAME, Entry(MeanColours, CARD))
+    shutil.copytree(earth, tmp_path / "earth")
+    photos = sorted((tmp_path / "earth" / "queries").iterdir())
+    (tmp_path / "earth" / "queries_film").mkdir()
+    photos[0].rename(tmp_path / "earth" / "queries_film" / photos[0].name)
+    verb = ["evaluate", str(tmp_path / "earth"), "--protocol", "earthloc", "--model", NAME]
+    counted = []
+    for chosen in ([], ["--set", "queries_folder=queries_film"]):
+        assert run([*verb, "--json", *chosen]) == 0
+        counted.append(json.loads(capsys.readouterr().out)["num_queries"])
+    assert counted == [3, 1]
+    assert run([*verb, "--set", "queries_folder=elsewhere"]) == 1
+    assert "elsewhere" in capsys.readouterr().err
+    assert run([*verb, "--set", "speed=2"]) != 0
+    assert "--set speed does nothing with --protocol earthloc" in capsys.readouterr().err
 
 
 def test_turning_is_counter_clockwise_and_unreadable_tiles_are_named(earth, tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ import typer
 from whence.cli import completion
 from whence.cli.cell_evaluation import print_cells
 from whence.cli.output import print_json, report_remarks, set_help, show, write_all
-from whence.cli.protocols import PROTOCOLS
+from whence.cli.protocols import PROTOCOLS, evaluate_by
 from whence.cli.sets import read_set
 from whence.data.predictions import (
     PAIRS_SUFFIX,
@@ -158,9 +158,8 @@ def evaluate(
             where, model, parse_options(option), rules, as_json=as_json, quiet=quiet
         )
     if protocol in PROTOCOLS:
-        return PROTOCOLS[protocol](
-            data, model or DEFAULT_MODEL, parse_options(option), as_json=as_json
-        )
+        chosen = parse_options(option)
+        return evaluate_by(protocol, data, model or DEFAULT_MODEL, chosen, fields, as_json=as_json)
     options = fields.options(
         data, rerank, protocol=protocol, engine=engine, work=work, leave_one_out=leave_one_out
     )

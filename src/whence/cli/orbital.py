@@ -11,7 +11,13 @@ from whence.cli.output import print_json, report_skipped, show, show_table
 
 
 def evaluate_photos_from_orbit(
-    folder: str, model: str, options: Mapping[str, Any], *, as_json: bool
+    folder: str,
+    model: str,
+    options: Mapping[str, Any],
+    *,
+    split: str,
+    queries_folder: str | None,
+    as_json: bool,
 ) -> int:
     """Print recall@1, 5, 10, 20 and 100 by the published rule, with rotations stored, merged, asked
     and without."""
@@ -19,7 +25,7 @@ def evaluate_photos_from_orbit(
     from whence.evaluation.orbital import AT, WAYS, evaluate_orbital
     from whence.models.descriptor import load_model
 
-    data = open_set(folder, layout="earthloc")
+    data = open_set(folder, layout="earthloc", split=split, queries_folder=queries_folder)
     scores, skipped = evaluate_orbital(
         load_model(model, options=options), data, show_progress=False if as_json else None
     )

@@ -44,6 +44,8 @@ class EarthLoc:
             raise NoPhotos(f"{str(root / 'database')!r} holds no folders of tiles such as 2021_09")
         database = tiles_of_year(root, years[-1], options)
         folder = root / (options.queries_folder or "queries")
+        if options.queries_folder and not folder.is_dir():
+            raise NoPhotos(f"{str(folder)!r} is no folder of photos")
         queries = (
             read_files(list_photos(folder), root=folder, options=options.reading)
             if folder.is_dir()
