@@ -60,9 +60,9 @@ def with_points(photos: Photos, folder: Path) -> Drives:
     return Drives(photos.with_columns(**places), np.array([int(row["street"]) for row in rows]))
 
 
-def nearest_m(asked: np.ndarray, stored: np.ndarray) -> list[float]:
+def nearest_m(places: np.ndarray, others: np.ndarray) -> list[float]:
     """Metres from each of (n, 2) places to the nearest of others."""
-    apart = np.linalg.norm(asked[:, None] - stored[None], axis=2)
+    apart = np.linalg.norm(places[:, None] - others[None], axis=2)
     return [float(one) for one in apart.min(axis=1)]
 
 
