@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from whence.data.frame_folders import open_sequences
 from whence.data.photos import Photos
@@ -58,12 +59,6 @@ def with_points(photos: Photos, folder: Path) -> Drives:
     points = [from_utm(east, north, zone=row["zone"]) for east, north, row in plane]
     places = {axis: np.array([getattr(point, axis) for point in points]) for axis in ("lat", "lon")}
     return Drives(photos.with_columns(**places), np.array([int(row["street"]) for row in rows]))
-
-
-def nearest_m(places: np.ndarray, others: np.ndarray) -> list[float]:
-    """Metres from each of (n, 2) places to the nearest of others."""
-    apart = np.linalg.norm(places[:, None] - others[None], axis=2)
-    return [float(one) for one in apart.min(axis=1)]
 
 
 def errors_of(
@@ -110,7 +105,7 @@ def main() -> None:
         path = (arguments.work or Path(folder)) / "drives.whence"
         kept = stored.select(np.flatnonzero(~np.isin(own, lacking)))
         options = BuildOptions(model=arguments.model)
-        stored_plane = np.stack([kept.east_m, kept.north_m], axis=1)
+        near = cKDTree(np.stack([kept.east_m, kept.north_m], axis=1))
         build_from_photos(
             kept, path=path, model=load_model(arguments.model), options=options, show_progress=False
         )
@@ -133,7 +128,7 @@ def main() -> None:
                 for point, row in zip(found, rows, strict=True)
             ]
             own_plane = np.stack([frames_asked.east_m[rows], frames_asked.north_m[rows]], axis=1)
-            apart_of += nearest_m(own_plane, stored_plane)
+            apart_of += near.query(own_plane)[0].tolist()
             number += len(rows)
         seconds = time.perf_counter() - started
         localizer.close()
@@ -142,7 +137,7 @@ def main() -> None:
         for (point, truth, is_lacking), apart in zip(points, apart_of, strict=True)
         if is_lacking
     ]
-    wrongly = [
+    located = [
         {
             "error_m": round(float(distance_m(point.position.point, truth)), 2),
             "radius_m": point.position.radius_m,
@@ -156,10 +151,10 @@ def main() -> None:
         "frames": len(points),
         "frames_per_s": len(points) / seconds,
         "frames_of_lacking_streets": len(unknown),
-        "of_these_located": len(wrongly),
+        "of_these_located": len(located),
         "of_these_far_from_all_photos": len(far),
         "of_the_far_located": sum(point.position.point is not None for point in far),
-        "located_of_lacking_streets": wrongly,
+        "located_of_lacking_streets": located,
     }
     for name, is_smoothed in (("before smoothing", False), ("smoothed", True)):
         errors = errors_of(points, is_smoothed=is_smoothed)

@@ -24,6 +24,7 @@ class LanguageOptions(LearnerOptions):
     depth: int = 3
     num_heads: int = 4
     head_width: int = 32
+    """Numbers of a head, whatever the width; narrower ones find out later how to look things up."""
     hidden: int = 172
     """Width of its feed-forward parts, which are gated; 172 has the weights of 256 without a
     gate."""
