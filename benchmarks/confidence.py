@@ -3,7 +3,7 @@ truth lies inside the radius, how many photos of streets the database does not c
 and how well the confidence is calibrated.
 
     python benchmarks/confidence.py --seed 0 --cities 3 [--models A,B] [--sizes 2000,500,100]
-                                    [--folder FOLDER] [--quick]
+                                    [--folder FOLDER] [--matcher NAME] [--quick]
 
 Each city: database photos, queries in all conditions, photos of uncovered streets; the packaged
 calibration was fitted on cities of other seeds. Every city is evaluated with each model as
@@ -32,7 +32,7 @@ from whence.evaluation.answers import (
     tabulate_answers,
 )
 from whence.evaluation.benchmarks import EvaluationOptions, evaluate
-from whence.localize.rerank_options import RerankOptions
+from whence.localize.rerank_options import rerank_options
 from whence.runtime import set_threads
 from whence.settings import DEFAULT_MODEL
 from whence.worlds.city import WorldOptions, render_world
@@ -40,7 +40,7 @@ from whence.worlds.presets import CitySize
 
 
 def ask_city(
-    root: Path, city: CitySize, *, model: str, seed: int
+    root: Path, city: CitySize, *, model: str, seed: int, matcher: str | None = None
 ) -> tuple[AnswerTable, np.ndarray]:
     """Render a city where it is not there yet, and ask its database for every query, those at
     uncovered streets among them.
@@ -55,7 +55,9 @@ def ask_city(
     database = scan_photos(world / "database", show_progress=False)
     asked = scan_photos(world / "queries", world / "queries_unknown", show_progress=False)
     options = EvaluationOptions(
-        thresholds_m=(RIGHT_WITHIN_M,), rerank=RerankOptions(), work_folder=root / "work" / model
+        thresholds_m=(RIGHT_WITHIN_M,),
+        rerank=rerank_options("inliers", matcher=matcher),
+        work_folder=root / "work" / model,
     )
     data = EvaluationSet(city.name, database, asked)
     table = tabulate_answers(evaluate(model, data, options=options, show_progress=False))
@@ -93,6 +95,9 @@ def main() -> None:
         "--folder",
         help="where cities and descriptors are kept; a second run renders and describes nothing",
     )
+    parser.add_argument(
+        "--matcher", help="what verifies, with its own calibration (default RootSIFT)"
+    )
     arguments = parser.parse_args()
     num_database, num_queries, num_unknown = map(
         int, ("120,40,12" if arguments.quick else arguments.sizes).split(",")
@@ -109,6 +114,7 @@ def main() -> None:
                     city,
                     model=model,
                     seed=arguments.seed,
+                    matcher=arguments.matcher,
                 )
                 tables[model].append(table)
                 show(f"{model}, {city.name}", summarize_answers(table))

@@ -7,9 +7,12 @@ the world's depth.
     WHENCE_TEST_WEIGHTS=FOLDER python benchmarks/pose.py FOLDER --models
                               --matchers rootsift-mnn whence-local aliked-mnn
 
-With `--matchers` what changes is what matches; the milliseconds of describing a query are CPU of
-one thread. Prints the share of queries within 0.25 m and 2 degrees, 0.5 m and 5, 5 m and 10, and of
-a shortlist by the true nearest cameras, which no retrieval exceeds by much.
+With `--matchers` what changes is what matches: a name, FILE of what a training of local features
+wrote, or QUERY_FILE:MAP_FILE for queries by one and photos of the database by another; the
+milliseconds of describing a query are CPU of one thread. Prints the share of queries within 0.25 m
+and 2 degrees, 0.5 m and 5, 5 m and 10 and the median distance (a query without a pose is farther
+than all), and the same of a shortlist by the true nearest cameras, which no retrieval exceeds by
+much.
 """
 
 from __future__ import annotations
@@ -29,8 +32,10 @@ import numpy as np
 from whence.data.formats import read_folders
 from whence.data.images import load_image
 from whence.evaluation.poses import THRESHOLDS, KnownView, estimate_pose, pose_errors, shares_within
+from whence.matching.asymmetric import AsymmetricNearest
 from whence.matching.matchers import match_images
 from whence.models.descriptor import load_model
+from whence.models.local.own import open_own_features
 from whence.parts import Matcher, prepare_query
 from whence.registry import build
 from whence.runtime import set_threads
@@ -61,7 +66,10 @@ def cameras(folder: Path) -> dict[str, dict[str, Any]]:
 
 def open_matcher(name: str) -> Matcher:
     """A matcher by name, upright, ALIKED's with its weights out of the folder of
-    WHENCE_TEST_WEIGHTS."""
+    WHENCE_TEST_WEIGHTS; or of one file or two."""
+    if name.endswith(".safetensors"):
+        *queries, database = (open_own_features(weights=file) for file in name.split(":"))
+        return AsymmetricNearest(database, queries[0] if queries else database)
     weights = os.environ.get("WHENCE_TEST_WEIGHTS", "")
     return build(
         "matcher", name, options={"weights": weights} if weights and "aliked" in name else {}
@@ -131,6 +139,7 @@ def main() -> None:
                 None if pose is None else pose_errors(pose, poses[path]["r"], poses[path]["t"])
             )
         shares, seconds = shares_within(errors), (time.perf_counter() - started) / len(queries)
+        median_m = float(np.median([np.inf if error is None else error[0] for error in errors]))
         if arguments.json:
             print(
                 json.dumps(
@@ -139,6 +148,7 @@ def main() -> None:
                         "matcher": matched_by,
                         "query_ms": float(np.median(spent)),
                         "within": shares,
+                        "median_m": median_m,
                         "seconds_per_query": round(seconds, 3),
                     }
                 )
@@ -149,6 +159,7 @@ def main() -> None:
                 for (m, d), s in zip(THRESHOLDS, shares, strict=True)
             )
             cost = f"{np.median(spent):.0f} ms to describe a query, {seconds:.2f} s a query in all"
+            said += f"  median {median_m:.2f} m"
             print(f"{name:<20}{matched_by:<24}{said}  {cost}, {len(queries)} queries", flush=True)
 
 

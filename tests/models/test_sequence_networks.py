@@ -226,7 +226,9 @@ def test_files_of_jist_and_seqvlad_are_read_with_their_pools_and_no_others_are(
 def test_timesformer_is_as_large_as_published_and_begins_as_the_same_frame_many_times() -> None:
     with torch.device("meta"):
         whole = make_backbone("timesformer", num_frames=5)
+        mini = make_backbone("timesformer_mini")
     assert sum(p.numel() for p in whole.parameters()) / 1e6 == pytest.approx(121.26, abs=0.006)
+    assert (mini.name, mini.channels, len(mini.blocks)) == ("timesformer_mini", 192, 4)  # type: ignore[arg-type]
     torch.manual_seed(0)
     backbone = TimeSformer(
         num_frames=3, shape=VitShape(24, 2, 3, patch_px=16, image_px=32, is_dinov2=False)

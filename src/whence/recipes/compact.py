@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from whence.recipes.orbit import SMALL_TILES
 from whence.training.options.augment import AugmentOptions
 from whence.training.options.learners import AggregatorOptions, NetworkOptions, OwnHeadOptions
 from whence.training.options.loop import LoopOptions, OptimizerOptions, ScheduleOptions
 from whence.training.options.placed import PlacesOptions
 from whence.training.options.places import BatchOptions, LossOptions, PlaceOptions
+from whence.training.options.tiles import YearWiseOptions
 from whence.training.recipe import Recipe
 
 COMPACT = Recipe(
@@ -51,6 +55,12 @@ COMPACT = Recipe(
         is_channels_last=True,
     ),
 )
+_STREETS = PlacesOptions(
+    places=PlaceOptions(radius_m=12.0, max_turn_deg=40.0, min_photos=2),
+    batches=BatchOptions(num_places=128, num_views=2, has_own=True),
+    augment=AugmentOptions(width=320, height=256, num_views=1),
+    loss=LossOptions("nt_xent", {"temperature": 0.07}),
+)
 LITE = Recipe(
     name="whence-lite0",
     summary=(
@@ -62,18 +72,36 @@ LITE = Recipe(
         start_from="released",
         aggregator=AggregatorOptions("gem-mixed", {"num_mixed": 256, "dim": 256}),
     ),
-    branches=(
-        PlacesOptions(
-            places=PlaceOptions(radius_m=12.0, max_turn_deg=40.0, min_photos=2),
-            batches=BatchOptions(num_places=128, num_views=2, has_own=True),
-            augment=AugmentOptions(width=320, height=256, num_views=1),
-            loss=LossOptions("nt_xent", {"temperature": 0.07}),
-        ),
-    ),
+    branches=(_STREETS,),
     optimizer=OptimizerOptions("adamw", lr=2e-3, weight_decay=1e-2),
     schedule=ScheduleOptions("cosine", warmup_steps=75, final_share=0.001),
     loop=LoopOptions(
         num_steps=1500, precision="bf16", log_every=50, validate_every=500, save_every=250
+    ),
+)
+_SCENES = BatchOptions(num_places=24, num_views=4)
+MANY = replace(
+    LITE,
+    name="whence-lite0-many",
+    summary=(
+        "a small head on EfficientNet-Lite0 as it was released, on streets, landmarks, rooms and "
+        "the Earth from orbit: half an hour on two cores"
+    ),
+    branches=(
+        replace(_STREETS, name="streets", batches=replace(_STREETS.batches, num_places=64)),
+        *(
+            replace(_STREETS, name=name, places=places, batches=_SCENES)
+            for name, places in {
+                "megascenes": PlaceOptions(by="scene", shared_share=0.01),
+                "scannet": PlaceOptions(by="scene", radius_m=10.0, max_turn_deg=30.0),
+            }.items()
+        ),
+        replace(
+            SMALL_TILES,
+            name="earth",
+            num_places=24,
+            augment=YearWiseOptions(width=256, height=256, stored_px=256, crop_px=224, num_views=2),
+        ),
     ),
 )
 ADAPT = Recipe(
@@ -122,4 +150,4 @@ TINY = Recipe(
     ),
     loop=LoopOptions(num_steps=6, log_every=2, validate_every=3, save_every=3),
 )
-RECIPES = (COMPACT, LITE, ADAPT, TINY)
+RECIPES = (COMPACT, LITE, MANY, ADAPT, TINY)

@@ -103,7 +103,7 @@ STUDIES = (
         ),
         protocol=(
             "Every row is a training by the recipe of its name {changes} on {gsv_cities}. 95 % "
-            "intervals in brackets"
+            "intervals in brackets; describing: CPU a photo, decoding and search included"
         ),
         options=(
             StudyOption("gsv_cities", "training data in the layout gsv_cities", is_needed=True),

@@ -127,7 +127,7 @@ def _measured(
     recipe: Recipe, run: Settings, options: Settings, work: Path, *, has_costs: bool = False
 ) -> dict[str, Value]:
     model, seconds = _trained(recipe, run, options, work)
-    values, started, num = {"training": Value(seconds)}, time.perf_counter(), 0
+    values, started, num = {"training": Value(seconds)}, time.process_time(), 0
     for test, data in read_tests(options).items():
         hits = hits_of(model, data)
         num += len(data.database) + len(data.queries)
@@ -137,7 +137,7 @@ def _measured(
         )
     if has_costs:
         values["dimensions"] = Value(float(model.dim))
-        values["describing"] = Value(1000 * (time.perf_counter() - started) / num)
+        values["describing"] = Value(1000 * (time.process_time() - started) / num)
     return values
 
 

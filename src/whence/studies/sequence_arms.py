@@ -37,7 +37,7 @@ ARMS: dict[str, tuple[str, ...]] = {
     "resnet, seqvlad": ("backbone=resnet18conv4", "start_from=", "start_with=all"),
     "cct, seqvlad": ("backbone=cct224", *_LARGE),
     "timesformer": (
-        *("backbone=timesformer", *_LARGE),
+        *("backbone=timesformer_mini", *_LARGE),
         *(
             "aggregator.name=cls",
             "aggregator.options={}",

@@ -33,13 +33,14 @@ CNN_NAMES = (
     *LITE_NAMES,
     "mobilenet_v2",
 )
+TIMESFORMER_NAMES = ("timesformer", "timesformer_mini")
 TRANSFORMER_NAMES = (
     "vit_b16_224",
     "vit_b16_384",
     "vit_mini8_64",
     "cct224",
     "cct384",
-    "timesformer",
+    *TIMESFORMER_NAMES,
     *(f"dinov2_vit{size}14{registers}" for size in "sblg" for registers in ("", "_reg")),
 )
 
@@ -72,12 +73,12 @@ def make_backbone(
     first resizes images to the nearest multiples of the patch (MegaLoc). `num_frames` is of
     TimeSformer alone: the frames it has positions in time for.
     """
-    if num_frames is not None and name != "timesformer":
+    if num_frames is not None and name not in TIMESFORMER_NAMES:
         raise BadOption(
             f"num_frames is an option of timesformer, which sees sequences; {name} sees one image "
             "at a time"
         )
-    if name == "timesformer":
+    if name in TIMESFORMER_NAMES:
         if facet is not None or takes_any_size or not has_final_norm:
             raise BadOption(
                 f"{name} takes num_blocks and num_frames only, not has_final_norm, facet or "
@@ -86,7 +87,7 @@ def make_backbone(
         from whence.models.backbones.timesformer import TimeSformer
 
         return TimeSformer(
-            num_frames=5 if num_frames is None else num_frames, num_blocks=num_blocks
+            name, num_frames=5 if num_frames is None else num_frames, num_blocks=num_blocks
         )
     if name in CNN_NAMES or name.startswith("timm:"):
         if num_blocks is not None or not has_final_norm or facet is not None or takes_any_size:

@@ -14,8 +14,11 @@ from whence.errors import BadOption
 from whence.models.backbones.base import Backbone, Features, SizeRule, num_blocks_kept
 from whence.models.backbones.transformers import PatchProjection, VitShape
 
-SHAPE = VitShape(768, 12, 12, patch_px=16, image_px=224, is_dinov2=False)
-"""That of ViT-B/16."""
+SHAPES = {
+    "timesformer": VitShape(768, 12, 12, patch_px=16, image_px=224, is_dinov2=False),
+    "timesformer_mini": VitShape(192, 4, 3, patch_px=16, image_px=224, is_dinov2=False),
+}
+"""By name: that of ViT-B/16, as published, and one for two cores that is released nowhere."""
 _DROP_PATH = 0.1
 
 
@@ -65,19 +68,25 @@ class TimeSformer(Backbone):
     the class token of a sequence.
 
     Any number of frames: the positions in time are those of the nearest of the `num_frames` it was
-    made for. `shape` is for tests.
+    made for. `shape` is for tests; without one the name says it.
     """
 
     sees_sequences = True
 
     def __init__(
-        self, *, num_frames: int = 5, num_blocks: int | None = None, shape: VitShape = SHAPE
+        self,
+        name: str = "timesformer",
+        *,
+        num_frames: int = 5,
+        num_blocks: int | None = None,
+        shape: VitShape | None = None,
     ) -> None:
         super().__init__()
+        shape = shape or SHAPES[name]
         depth = num_blocks_kept(num_blocks, shape.depth)
         if num_frames < 1:
             raise BadOption(f"num_frames must be at least 1, not {num_frames}")
-        self.name, self.channels, self.stride = "timesformer", shape.width, shape.patch_px
+        self.name, self.channels, self.stride = name, shape.width, shape.patch_px
         self.size_rule = SizeRule(exact=(shape.image_px, shape.image_px))
         self.grid_side = shape.image_px // shape.patch_px
         self.cls_token = nn.Parameter(0.02 * torch.randn(1, 1, shape.width))

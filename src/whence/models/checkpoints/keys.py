@@ -226,7 +226,7 @@ def _backbone_rules(style: KeyStyle, backbone: str) -> Iterator[Rule]:
         yield from _compact_rules(prefix)
     elif backbone.startswith("vit"):
         yield from _transformers_rules(prefix)
-    elif backbone == "timesformer":
+    elif backbone.startswith("timesformer"):
         yield (
             rf"{prefix}model\.((?:cls_token|pos_embed|time_embed|patch_embed\.|blocks\.\d+\.|norm\.).*)",
             r"backbone.\1",
