@@ -25,12 +25,11 @@ from whence.index.store import Store
 from whence.localize.build import STATE_BLOB, build_database
 from whence.localize.localizer import RETRIEVE_ONLY, Localizer
 from whence.localize.maintain import BEFORE_BLOB, refit_database
-from whence.models.adapted import Adapted, learned_columns, network_bytes, own_network
+from whence.models.adapted import HEAD, Adapted, learned_columns, network_bytes, own_network
 from whence.models.backbones.base import Features
 from whence.models.descriptor import load_model
 from whence.models.engines.lite_graph import OWN_OUTPUTS
 from whence.models.engines.onnx_graph import open_graph, read_arrays, with_arrays
-from whence.models.lite import HEAD
 from whence.recipes import get_recipe
 from whence.settings import BuildOptions
 from whence.training import adapting

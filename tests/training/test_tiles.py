@@ -312,6 +312,34 @@ def test_a_training_on_tiles_groups_them_and_goes_on_from_its_groups(
     assert (branch.batches.groups == kept["groups"].numpy()).all()
 
 
+def test_one_head_learns_from_streets_landmarks_rooms_and_tiles(
+    tiles: Path, sources: dict[str, Path], world: Path, tmp_path: Path
+) -> None:
+    from whence.training.recipe import override
+    from whence.training.step import Step
+    from whence.training.train import make_task
+
+    small = (
+        "start_from=", "batches.num_places=2", "batches.num_views=2", "places.radius_m=15",
+        "batches.min_apart_m=8", "branches.3.num_places=4", "num_groups=2",
+        "batches_per_epoch=2", "augment.stored_px=48", "augment.crop_px=40",
+        "augment.width=64", "augment.height=64", "loop.num_steps=2", "loop.precision=no",
+    )  # fmt: skip
+    recipe = override(get_recipe("whence-lite0-many"), small)
+    data = {
+        "streets": Dataset(world),
+        "megascenes": Dataset(sources["megascenes"]),
+        "scannet": Dataset(sources["scannet"]),
+        "earth": Dataset(tiles),
+    }
+    task = make_task(recipe, data, pixels_folder=tmp_path / "pixels", show_progress=False)
+    with Step(task, options=recipe.loop) as step:
+        step.open()
+        said = step.take()
+    assert said["loss"] == pytest.approx(sum(said[name] for name in data), rel=1e-5)
+    assert all(np.isfinite(said[name]) for name in data)
+
+
 @pytest.fixture(scope="module")
 def earth(tmp_path_factory) -> Path:
     from whence.worlds.earth.plan import EarthSpec, RegionSize

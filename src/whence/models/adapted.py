@@ -17,11 +17,13 @@ from whence.models.checkpoints.origins import get_weights
 from whence.models.engines.lite_graph import OWN_OUTPUTS
 from whence.models.engines.onnx_graph import open_graph, read_arrays, with_arrays
 from whence.models.joined import Joined
-from whence.models.lite import HEAD, OWN, LiteDescriptor
+from whence.models.lite import OWN, LiteDescriptor
 from whence.models.local.sift import LocalDescriptors, RootSift
 from whence.parts import Descriptor
 from whence.registry import get_card
 
+HEAD = ("mix.w", "mix.b", "fc.w", "fc.b")
+"""Arrays of the head: a convolution that mixes channels, and a linear layer."""
 LEARNED = "learned"
 """The part of the descriptor that the head makes."""
 PREFIX = "adapted_"
@@ -136,7 +138,7 @@ class Adapted(Descriptor):
 def own_network(descriptor: Descriptor) -> LiteDescriptor | None:
     """The part of a descriptor that is the project's own network; None where there is none."""
     sight = descriptor.sight if isinstance(descriptor, Joined | Adapted) else descriptor
-    return sight if isinstance(sight, LiteDescriptor) and sight.kind == "whence" else None
+    return sight if isinstance(sight, LiteDescriptor) and LEARNED in sight.parts else None
 
 
 def learned_columns(descriptor: Descriptor) -> slice:

@@ -23,9 +23,9 @@ import numpy as np
 from whence.errors import BadOption, NotFitted, UnreadableWeights
 from whence.models.cards.backbones import BACKBONES
 from whence.models.checkpoints.origins import get_weights
-from whence.models.checkpoints.plain import read_old_weights, read_safetensors
+from whence.models.checkpoints.plain import read_old_weights
 from whence.models.engines.lite_graph import MULTIPLE_PX, OWN_OUTPUTS, lite0_graph, open_maps
-from whence.models.engines.onnx_graph import Run, open_graph, with_arrays
+from whence.models.engines.onnx_graph import Run, open_graph
 from whence.models.pca import (
     Prior,
     Whitening,
@@ -41,15 +41,12 @@ from whence.runtime import in_chunks
 
 BLOCKS = (10, 12)
 OWN = "whence-lite0-448"
-MANY = "whence-lite0-many-448"
-HEAD = ("mix.w", "mix.b", "fc.w", "fc.b")
-"""Arrays of the project's own head: a convolution that mixes channels, and a linear layer."""
 NUM_ROWS, NUM_COLUMNS = 3, 4
 RAW_DIMS = {"grid": NUM_ROWS * NUM_COLUMNS * (112 + 192), "gem": 192, "learned": 256}
 """Numbers of each part before they are whitened."""
 _P = 3.0
 
-Kind = Literal["grid", "gem", "both", "whence", "many"]
+Kind = Literal["grid", "gem", "both", "whence"]
 
 
 class Share(NamedTuple):
@@ -64,7 +61,6 @@ SHARES: dict[Kind, dict[str, Share]] = {
     "gem": {"gem": Share(192)},
     "both": {"grid": Share(256), "gem": Share(192)},
     "whence": {"grid": Share(160), "gem": Share(96), "learned": Share(192, 1.3)},
-    "many": {"grid": Share(160), "gem": Share(96), "learned": Share(192, 1.3)},
 }
 
 
@@ -108,8 +104,6 @@ class LiteDescriptor(Descriptor):
         """
         if self.kind == "whence":
             return open_own(self._weights)
-        if self.kind == "many":
-            return open_many(self._weights)
         file = get_weights(BACKBONES["efficientnet_lite0"], weights=self._weights)[0]
         try:
             return open_maps(lite0_graph(read_old_weights(file), BLOCKS), BLOCKS)
@@ -179,7 +173,7 @@ class LiteDescriptor(Descriptor):
             part: fit_half_whitening(
                 np.concatenate([batch[part] for batch in batches]),
                 share.dim,
-                prior=packaged_prior(part, self.kind) if self.has_prior else None,
+                prior=packaged_prior(part) if self.has_prior else None,
             )
             for part, share in self.parts.items()
         }
@@ -189,7 +183,7 @@ class LiteDescriptor(Descriptor):
         self._remembered.clear()
         self._states = {
             part: fit_half_whitening(
-                np.zeros((0, RAW_DIMS[part])), share.dim, prior=packaged_prior(part, self.kind)
+                np.zeros((0, RAW_DIMS[part])), share.dim, prior=packaged_prior(part)
             )
             for part, share in self.parts.items()
         }
@@ -294,29 +288,9 @@ def open_own(weights: str | Path | None = None) -> Run:
         raise UnreadableWeights(file, f"no network of this kind: {str(error)[:200]}") from None
 
 
-def open_many(weights: str | Path | None = None) -> Run:
-    """As `open_own`, the learned vector by the head that learned on streets, landmarks, rooms and
-    the Earth from orbit.
-
-    `weights` is another file with such a head. Raises as `get_weights`, and `UnreadableWeights`
-    for a file that is none.
-    """
-    file = get_weights(get_card(MANY), weights=weights)[0]
-    head = read_safetensors(file)
-    try:
-        model = with_arrays(
-            get_weights(get_card(OWN))[0].read_bytes(),
-            {name: head[name].astype(np.float32) for name in HEAD},
-        )
-    except (KeyError, ValueError) as error:
-        raise UnreadableWeights(file, f"no head of this kind: {error}") from None
-    return open_graph(model, OWN_OUTPUTS)
-
-
-@lru_cache(maxsize=4)
-def packaged_prior(part: str, kind: Kind) -> Prior:
+@lru_cache(maxsize=3)
+def packaged_prior(part: str) -> Prior:
     """The statistics of a part on photos of rendered cities."""
-    name = f"lite0-{part}-many" if (part, kind) == ("learned", "many") else f"lite0-{part}"
-    file = resources.files("whence.models").joinpath("vocabularies", f"{name}.npz")
+    file = resources.files("whence.models").joinpath("vocabularies", f"lite0-{part}.npz")
     with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
         return Prior(arrays["mean"].astype(np.float32), arrays["spreads"].astype(np.float32))

@@ -31,11 +31,11 @@ from whence.index.store import Store
 from whence.lists import NeighborLists
 from whence.localize.build import STATE_BLOB, BuildReport
 from whence.localize.maintain import BEFORE_BLOB, refit_database
-from whence.models.adapted import LEARNED, PREFIX, learned_columns, network_bytes, own_network
+from whence.models.adapted import HEAD, LEARNED, PREFIX, learned_columns, network_bytes, own_network
 from whence.models.backbones.lite import OwnMaps
 from whence.models.descriptor import DescriptorModel, load_model, read_as
 from whence.models.engines.onnx_graph import read_arrays
-from whence.models.lite import HEAD, OWN, packaged_prior
+from whence.models.lite import OWN, packaged_prior
 from whence.models.pca import Whitening, fit_half_whitening, half_whitened
 from whence.models.preprocessing import normalise
 from whence.registry import get_card
@@ -366,7 +366,7 @@ class _Look:
 
 
 def _whitening(rows: np.ndarray, dim: int) -> Whitening:
-    return fit_half_whitening(rows, dim, prior=packaged_prior(LEARNED, "whence"))
+    return fit_half_whitening(rows, dim, prior=packaged_prior(LEARNED))
 
 
 def _with_head(
