@@ -2,9 +2,10 @@
 stay unknown without it.
 
     WHENCE_TEST_DATA=FOLDER python benchmarks/learned_matching.py [--sets A,B] [--model NAME]
-                                                                  [--json FILE]
+                                                                  [--again SCORER] [--json FILE]
 
-Its weights have to be in the cache (`whence models --fetch aliked-lightglue`). Pairs: right where
+Its weights have to be in the cache (`whence models --fetch aliked-lightglue`); `--again` names
+another scorer for the second look, as whence-local, which needs none. Pairs: right where
 known points are mapped to within 5 px of where they belong in the median (and what the landmarks'
 own error adds; 15 px on stromovka, where one shift stands for the whole photo), wrong where a match
 is called that is not right. RootSIFT as `whence match` does it, with its probability; the learned
@@ -50,6 +51,8 @@ from whence.types import Candidate, GeoPoint, Position
 SHIFT_PX = 15.0
 NEAR_M = 25.0
 NUM_STRANGERS = 12
+NUM_DARK = 10
+"""Photos of each webcam that ask: the darkest. Its brighter half is asked."""
 NUM_OF_A_KIND = 4
 """Pairs of each kind of multimodal-srif."""
 EVERY = {"stromovka": 3, "drone-brighton": 5}
@@ -248,6 +251,25 @@ def strangers(database: list[Path], queries: list[Path]) -> Asked:
     )
 
 
+def webcams_by_night(folder: Path) -> Asked:
+    """The bright photos of all cameras, asked with dark ones."""
+    with open(folder / "images.csv", newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if (folder / row["image"]).is_file()]
+    database, questions = list[Path](), list[Question]()
+    for camera in sorted({row["camera"] for row in rows}):
+        own = sorted(
+            (row for row in rows if row["camera"] == camera),
+            key=lambda row: float(row["mean_brightness"]),
+        )
+        database += [folder / row["image"] for row in own[len(own) // 2 :]]
+        questions += [Question(folder / row["image"], _shows(camera)) for row in own[:NUM_DARK]]
+    return Asked(database, questions)
+
+
+def _shows(camera: str) -> Callable[[Position], bool]:
+    return lambda found: Path(found.candidates[0].photo).parent.name == camera
+
+
 def answer_sets(root: Path) -> dict[str, Callable[[], Asked]]:
     """Questions by name; those that end in "strangers" have no right answer."""
     town, loop = root / "stockholm-buildings", root / "corridor-loop"
@@ -258,6 +280,7 @@ def answer_sets(root: Path) -> dict[str, Callable[[], Asked]]:
     street = root / "geotagged-lund-berlin" / "lund"
     return {
         "corridor-loop answers": lambda: of_list(loop, "positives.csv", database="database.txt"),
+        "webcams answers": lambda: webcams_by_night(root / "webcams"),
         "webcams strangers": lambda: strangers(
             [path for path in webcams if path.parent.name != cameras[0]],
             [path for path in webcams if path.parent.name == cameras[0]],
@@ -278,7 +301,7 @@ def answer_sets(root: Path) -> dict[str, Callable[[], Asked]]:
     }
 
 
-def compare_answers(name: str, photos: Asked, *, model: str) -> dict[str, Any]:
+def compare_answers(name: str, photos: Asked, *, model: str, scorer: str) -> dict[str, Any]:
     """Answers without and with a second look."""
     counts = dict.fromkeys(("right", "wrong", "unknown", "right again", "wrong again"), 0)
     seconds = []
@@ -293,7 +316,7 @@ def compare_answers(name: str, photos: Asked, *, model: str) -> dict[str, Any]:
                 localizer.store.photos, localizer.store.descriptor_rows, localizer.retriever.index
             )
             once, again = (
-                localizer.judge(LocateOptions(when_unknown=how)) for how in ("none", AUTO_SCORER)
+                localizer.judge(LocateOptions(when_unknown=how)) for how in ("none", scorer)
             )
             once, again = replace(once, retriever=others), replace(again, retriever=others)
             for question in photos.questions:
@@ -339,6 +362,9 @@ def main() -> int:
         default=BuildOptions().model,
         help="of the databases that are asked (default %(default)s)",
     )
+    parser.add_argument(
+        "--again", default=AUTO_SCORER, help="what looks a second time (default %(default)s)"
+    )
     parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON")
     arguments = parser.parse_args()
     if not os.environ.get("WHENCE_TEST_DATA"):
@@ -353,7 +379,9 @@ def main() -> int:
         records.append(
             compare_pairs(name, pairs[name]())
             if is_pairs
-            else compare_answers(name, answers[name](), model=arguments.model)
+            else compare_answers(
+                name, answers[name](), model=arguments.model, scorer=arguments.again
+            )
         )
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(records, indent=1), encoding="utf-8")

@@ -4,69 +4,44 @@ those that come with Whence.
     WHENCE_TEST_DATA=FOLDER python benchmarks/verifying.py [--sets A,B] [--matchers A,B]
                                                            [--json FILE]
 
-Sets are those of `learned_matching.py` and "webcams by night": a database of the brighter half of
-each camera's photos, asked with the ten darkest of each, where an answer is right on the same
-camera. Located wrongly: an answer that is given and is not right. Every database is asked by the
-default model; 20 candidates, each matcher with the calibration that comes along for it, no second
-look. Seconds are CPU of one thread for a query: RootSIFT's features of the database are kept,
-others are made anew.
+Sets are those of `learned_matching.py`. Located wrongly: an answer that is given and is not right.
+Every database is asked by the default model; 20 candidates, each matcher with the calibration that
+comes along for it, no second look. Seconds are CPU of one thread for a query: RootSIFT's features
+of the database are kept, others are made anew.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import faiss  # noqa: F401  (imported so that its threads are bounded too)
 import numpy as np
-from learned_matching import Asked, Others, Question, answer_sets
+from learned_matching import Asked, Others, answer_sets
 
 from whence.evaluation.metrics import wilson_interval
 from whence.localize.localizer import Localizer, LocateOptions
 from whence.localize.rerank_options import rerank_options
 from whence.runtime import set_threads
 from whence.settings import BuildOptions
-from whence.types import Position
 
-NUM_DARK = 10
 MATCHERS = ("rootsift", "whence-local")
 SETS = (
     "stockholm answers",
-    "webcams by night",
+    "webcams answers",
     "webcams strangers",
     "stromovka answers",
     "wxbs answers",
     "corridor-loop answers",
     "lund strangers",
 )
-
-
-def webcams_by_night(folder: Path) -> Asked:
-    """The bright photos of all cameras, asked with dark ones."""
-    with open(folder / "images.csv", newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if (folder / row["image"]).is_file()]
-    database, questions = list[Path](), list[Question]()
-    for camera in sorted({row["camera"] for row in rows}):
-        own = sorted(
-            (row for row in rows if row["camera"] == camera),
-            key=lambda row: float(row["mean_brightness"]),
-        )
-        database += [folder / row["image"] for row in own[len(own) // 2 :]]
-        questions += [Question(folder / row["image"], _shows(camera)) for row in own[:NUM_DARK]]
-    return Asked(database, questions)
-
-
-def _shows(camera: str) -> Callable[[Position], bool]:
-    return lambda found: Path(found.candidates[0].photo).parent.name == camera
 
 
 def compare(name: str, photos: Asked, matchers: list[str]) -> dict[str, Any]:
@@ -143,7 +118,7 @@ def main() -> int:
         print("WHENCE_TEST_DATA is not set: there is nothing to measure")
         return 1
     root = Path(os.environ["WHENCE_TEST_DATA"])
-    sets = {**answer_sets(root), "webcams by night": lambda: webcams_by_night(root / "webcams")}
+    sets = answer_sets(root)
     records = [
         compare(name, sets[name](), given.matchers.split(",")) for name in given.sets.split(",")
     ]

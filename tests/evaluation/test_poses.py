@@ -30,14 +30,20 @@ def view(seen: Camera) -> KnownView:
 
 
 def matches_of(
-    query: Camera, seen: Camera, random: np.random.Generator, *, num: int = 80
+    query: Camera,
+    seen: Camera,
+    random: np.random.Generator,
+    *,
+    num: int = 80,
+    num_wrong: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray, KnownView]:
-    """Random pixels of a view and where the query sees the same points, with some noise; a third
-    are nonsense."""
+    """Random pixels of a view and where the query sees the same points, with some noise; a third,
+    or so many, are nonsense."""
     pixels = random.integers((0, 0), (seen.width, seen.height), (num, 2)).astype(float)
     points, _ = lift(pixels, view(seen))
     own = query.project(points)[0] + random.normal(0, 0.3, (num, 2))
-    own[: num // 3] = random.uniform(0, 100, (num // 3, 2))
+    wrong = num // 3 if num_wrong is None else num_wrong
+    own[:wrong] = random.uniform(0, 100, (wrong, 2))
     return own, pixels, view(seen)
 
 
@@ -73,6 +79,20 @@ def test_a_pose_is_found_among_wrong_matches() -> None:
         estimate_pose([(*matches_of(query, views[0], random)[:2], unknown)], query.intrinsics)
         is None
     )
+
+
+def test_a_pose_is_found_where_five_of_six_matches_are_wrong() -> None:
+    """As those of mutual nearest neighbours without a ratio test are, over a shortlist."""
+    for seed in range(5):
+        random = np.random.default_rng(seed)
+        query = camera(0.7, 1.2, -4.0)
+        views = [camera(-2.0, 0.0, 5.0), camera(2.0, -1.0, 0.0)]
+        found = [matches_of(query, seen, random, num=300, num_wrong=250) for seen in views]
+        pose = estimate_pose(found, query.intrinsics)
+        assert pose is not None
+        metres, degrees = pose_errors(pose, query.rotation, query.translation)
+        assert metres < 0.25
+        assert degrees < 2
 
 
 def test_shares_count_both_errors_and_queries_without_a_pose() -> None:

@@ -17,6 +17,8 @@ import numpy as np
 THRESHOLDS = ((0.25, 2.0), (0.5, 5.0), (5.0, 10.0))
 """Metres and degrees."""
 MIN_POINTS = 6
+_MOST_SAMPLES = 10_000
+"""Of four points: enough where one match of seven is right."""
 
 
 class KnownView(NamedTuple):
@@ -84,10 +86,10 @@ def estimate_pose(
         seen,
         intrinsics,
         None,
-        iterationsCount=1000,
+        iterationsCount=_MOST_SAMPLES,
         reprojectionError=threshold_px,
-        confidence=0.999,
-        flags=cv2.SOLVEPNP_EPNP,
+        confidence=0.9999,
+        flags=cv2.SOLVEPNP_AP3P,
     )
     if not is_found or inliers is None or len(inliers) < MIN_POINTS:
         return None

@@ -44,7 +44,7 @@ def _entry(
     return Entry(factory, card, options=options)
 
 
-def _learned_scorer(matcher: str) -> Entry:
+def _learned_scorer(matcher: str, *, factory: str, side_px: int) -> Entry:
     """A matcher as a scorer by its own name: the same networks and files, with a size of photos and
     a number of keypoints."""
     entry = MATCHERS[matcher]
@@ -52,12 +52,12 @@ def _learned_scorer(matcher: str) -> Entry:
     card = replace(
         entry.card,
         summary=f"{entry.card.summary}, and checked by a homography: matches that agree",
-        preprocessing=Preprocessing(long_side_px=LEARNED_SIDE_PX),
+        preprocessing=Preprocessing(long_side_px=side_px),
         citation=f"{entry.card.citation}; {_MAGSAC}",
         similarity="number of inliers",
         counts_inliers=True,
     )
-    return Entry("whence.matching.scorers:open_learned_inliers", card, options={"matcher": matcher})
+    return Entry(f"whence.matching.scorers:{factory}", card, options={"matcher": matcher})
 
 
 def _own_learned(
@@ -221,7 +221,11 @@ SCORERS: dict[str, Entry] = {
             similarity="weighted share of the query's patches that are inliers",
         ),
     ),
-    **{name: _learned_scorer(name) for name in ("aliked-lightglue", "disk-lightglue")},
+    **{
+        name: _learned_scorer(name, factory="open_learned_inliers", side_px=LEARNED_SIDE_PX)
+        for name in ("aliked-lightglue", "disk-lightglue")
+    },
+    "whence-local": _learned_scorer("whence-local", factory="open_inliers", side_px=640),
 }
 
 
