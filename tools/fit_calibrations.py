@@ -186,12 +186,16 @@ def show_test(questions: Trials, calibration: Calibration, what: str) -> None:
         wrong = answered & (questions.gaps_m > GENUINE_M)
         radii_m = calibration.radius_factor * questions.scales_m[answered]
         error = reliability(confidences, questions.gaps_m <= GENUINE_M).calibration_error
-        inside = (questions.errors_m[answered] <= radii_m).mean()
+        shown = (
+            f"{(questions.errors_m[answered] <= radii_m).mean():.3f} inside the radius, median "
+            f"radius {np.median(radii_m):.1f} m"
+            if answered.any()
+            else "none has a radius"
+        )
         print(
             f"{what}, {name}: calibration error {error:.3f}; {answered.sum()} of {len(answered)} "
             f"answered, {wrong.sum()} wrongly; of {(~questions.is_covered).sum()} uncovered "
-            f"{(answered & ~questions.is_covered).sum()} answered; {inside:.3f} inside the radius, "
-            f"median radius {np.median(radii_m):.1f} m",
+            f"{(answered & ~questions.is_covered).sum()} answered; {shown}",
             flush=True,
         )
 

@@ -19,7 +19,7 @@ from whence.worlds.city import WorldOptions, render_world
 from whence.worlds.presets import CitySize
 
 SEED = 47
-ASKED = {"street": "folders", "landmarks": "revisited", "indoor": "scannet"}
+LAYOUTS = {"street": "folders", "landmarks": "revisited", "indoor": "scannet"}
 """Layouts of the validation worlds."""
 
 
@@ -40,7 +40,7 @@ def main() -> None:
         "scannet": ("scannet", WorldOptions(cities=scenes)),
         **{
             f"val-{kind}": (layout, WorldOptions(cities=(CitySize("city30", "", 600, 200, 0),)))
-            for kind, layout in ASKED.items()
+            for kind, layout in LAYOUTS.items()
         },
     }
     for name, (layout, options) in worlds.items():

@@ -12,9 +12,10 @@ from conftest import draw_place, view_of, write_photo
 from matcher_samples import check_matcher
 from whence.data.photos import Photos
 from whence.errors import BadOption, UnknownName
-from whence.localize.calibration_files import find_calibration, key_of
+from whence.localize.calibration_files import ANY_DESCRIPTOR, find_calibration, key_of
 from whence.localize.prepared_photos import PreparedPhotos
 from whence.localize.rerank_options import RerankOptions, rerank_options
+from whence.localize.unknown import NUM_AGAIN, second_options
 from whence.matching.asymmetric import AsymmetricNearest, pair_extractors
 from whence.matching.cards import SCORERS
 from whence.matching.matchers import MatchOptions, MutualNearest, match_images
@@ -22,7 +23,7 @@ from whence.matching.scorers import InlierScorer
 from whence.models.local.own import open_own_features
 from whence.models.local.sift import LocalDescriptors, RootSift
 from whence.parts import QuerySide, prepare_query
-from whence.registry import build
+from whence.registry import build, get_card
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,14 @@ def test_the_shipped_features_are_a_matcher_without_weights_to_fetch() -> None:
     assert found.key.startswith("whence-local-800-")
     scorer = build("scorer", "inliers", options={"matcher": "whence-local"})
     assert scorer.key.startswith("whence-local-2000-")
+    # By its own name as well, so that it may look a second time.
+    assert build("scorer", "whence-local").key == scorer.key
+    card = get_card("whence-local", kind="scorer")
+    assert (card.licence, card.counts_inliers) == ("MIT", True)
+    assert (
+        card.preprocessing.long_side_px
+        == get_card("inliers", kind="scorer").preprocessing.long_side_px
+    )
 
 
 def test_a_matcher_is_that_of_inliers_alone_or_in_a_chain() -> None:
@@ -110,3 +119,12 @@ def test_the_shipped_features_have_a_calibration_with_the_usual_model() -> None:
     prepared = PreparedPhotos.for_options(options, Photos.of([]))
     key = key_of("whence-lite0-words-960.v1", prepared)
     assert find_calibration(key).key == key
+
+
+def test_a_second_look_by_the_shipped_features_is_calibrated_for_any_model() -> None:
+    options = second_options("whence-local", RerankOptions())
+    assert options == RerankOptions("whence-local", NUM_AGAIN)
+    key = key_of("any.v1", PreparedPhotos.for_options(options, Photos.of([])))
+    found = find_calibration(key)
+    assert (found.key.descriptor, found.key.scorer) == (ANY_DESCRIPTOR, "whence-local.v1")
+    assert min(found.min_confidence, found.min_confidence_without_points) > 0.9
