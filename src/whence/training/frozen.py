@@ -19,7 +19,7 @@ _PART = 512
 """Maps that are written together: what a killed training loses at most."""
 _FEW, _MANY = 4, 256
 """Images that go through the backbone together: on a CPU few, whose maps stay in its caches (a
-third of the time of a whole batch), elsewhere many."""
+quarter of the time of a whole batch), elsewhere many."""
 _KEYS, _MAPS, _TOKENS = ".keys.npy", ".maps.npy", ".tokens.npy"
 
 
