@@ -82,12 +82,9 @@ def compare(name: str, photos: Asked, matchers: list[str]) -> dict[str, Any]:
                         "", described, k=20, around=None, seconds={}, source=question.file
                     )
                     seconds[one].append(time.process_time() - started)
-                    is_known = found.status != "unknown"
-                    what = (
-                        "unknown"
-                        if not is_known
-                        else ("right" if question.is_right(found) else "wrong")
-                    )
+                    what = "right" if question.is_right(found) else "wrong"
+                    if found.status == "unknown":
+                        what = "unknown"
                     counts[one][what] += 1
     record: dict[str, Any] = {"set": name, "queries": len(photos.questions)}
     for one in matchers:

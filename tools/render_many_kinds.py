@@ -1,10 +1,10 @@
-"""Renders what the recipe `whence-lite0-many` learns from, and the worlds it was chosen on.
+"""Renders what the recipe `whence-lite0-many` learns from, and worlds to ask it on.
 
     python tools/render_many_kinds.py FOLDER
 
 Training: two cities of seed 47 in all conditions (as those of `whence-lite0-448`, fewer),
-landmarks in the layout of MegaScenes, rooms in that of ScanNet. Validation: streets, landmarks and
-rooms of other cities, each with questions. No seed is a test city's.
+landmarks in the layout of MegaScenes, rooms in that of ScanNet. To ask: streets, landmarks and
+rooms of another city, each with questions. No seed is a test city's.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from whence.worlds.presets import CitySize
 
 SEED = 47
 LAYOUTS = {"street": "folders", "landmarks": "revisited", "indoor": "scannet"}
-"""Layouts of the validation worlds."""
+"""Layouts of the worlds that are asked."""
 
 
 def main() -> None:
